@@ -1,0 +1,5 @@
+"""`python -m flashstill`."""
+
+from flashstill.cli import main
+
+main()

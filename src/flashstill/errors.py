@@ -1,0 +1,65 @@
+"""The error tree, and the sentence for a name that is not known.
+
+    FlashstillError
+    ├── BadInput                  what the user gave cannot be used            exit 2
+    │   ├── UnsupportedArchitecture   a model that the adapter does not know   exit 2
+    │   ├── MissingFact               a number or name that no fact row holds  exit 2
+    │   └── DiskTrouble               the disk is full or may not be written   exit 2
+    └── InfeasiblePlan            nothing satisfies what was asked             exit 3
+
+Every message is one sentence: what came, what was expected, what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FlashstillError(Exception):
+    """Root of the errors that a user meets; `exit_code` is what the command returns."""
+
+    exit_code = 2
+
+
+class BadInput(FlashstillError):
+    """Something the user gave cannot be used."""
+
+
+class UnsupportedArchitecture(BadInput):
+    """A model configuration outside what the adapter understands; names the field."""
+
+
+class MissingFact(BadInput):
+    """A chip, model or number that no fact row holds; names the nearest ones."""
+
+
+class DiskTrouble(BadInput):
+    """The disk is full, or a path may not be written."""
+
+
+class InfeasiblePlan(FlashstillError):
+    """Nothing satisfies the constraints; carries the reasons, counted."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, reasons: dict[str, int] | None = None) -> None:
+        super().__init__(message)
+        self.reasons = dict(reasons or {})
+
+
+def nearest(name: str, known: Iterable[str], count: int = 4) -> list[str]:
+    """The known names closest to `name`, best first; never empty while any name is known."""
+    by_lower = {choice.lower(): choice for choice in sorted(known)}
+    wanted = name.lower()
+    close = difflib.get_close_matches(wanted, by_lower, n=count, cutoff=0.4)
+    inside = [low for low in by_lower if wanted and (wanted in low or low in wanted) and low not in close]
+    found = (close + inside)[:count] or difflib.get_close_matches(wanted, by_lower, n=count, cutoff=0.0)
+    return [by_lower[low] for low in found]
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """One sentence for an unknown name, with the nearest known ones."""
+    choices = nearest(name, known)
+    hint = f"the nearest known: {', '.join(choices)}" if choices else "none is known"
+    return f"unknown {kind} {name!r}; {hint}"

@@ -1,0 +1,106 @@
+"""Writing so that a kill or a full disk never leaves half a file behind.
+
+Everything is written beside its final name, flushed to the disk and renamed over it; a reader sees the old
+content or the new, never a mixture.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from flashstill.errors import DiskTrouble
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or a refused write into one sentence that names the path.
+
+    Libraries wrap the operating system's error in their own (safetensors, pyarrow), so the text is read as well.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL or "No space left" in str(error):
+            raise DiskTrouble(f"the disk is full: could not write {path}; free some space and run it again") from error
+        if error.errno in _REFUSED:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise DiskTrouble(f"cannot write {path}: {reason.lower()}; give a directory that can be written") from error
+        raise
+    except Exception as error:
+        if "No space left" in str(error) or "StorageFull" in str(error):
+            raise DiskTrouble(f"the disk is full: could not write {path}; free some space and run it again") from error
+        raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path: Path) -> Path:
+    """`path` as a directory that exists and can be written, else DiskTrouble."""
+    with disk_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "permission denied", str(path))
+    return path
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; what is written there takes its place when the block ends well."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_directory(path: Path) -> Iterator[Path]:
+    """Like `replacing`, for a directory: it appears under its name only when it is whole."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        try:
+            yield temporary
+            for member in temporary.rglob("*"):
+                if member.is_file():
+                    _sync(member)
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.chmod(0o755)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

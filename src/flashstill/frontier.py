@@ -1,0 +1,83 @@
+"""Quality against cost: which models no other model of the family beats in both.
+
+A point is dominated when another costs no more and is no worse, and is better in at least one of the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flashstill.records import CostRecord, ModelRecord, QualityRecord, Record
+
+LOWER_IS_BETTER = {"bits_per_byte": True, "perplexity": True, "kl_to_teacher": True, "agreement": False}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """A model at one batch on one chip. cost: dollars per million tokens or joules per token."""
+
+    model: str
+    role: str
+    batch: int
+    cost: float
+    quality: float
+    low: float
+    high: float
+    on_front: bool
+
+
+def non_dominated(cost: Sequence[float], badness: Sequence[float]) -> list[bool]:
+    """For each point, whether no other is at most as costly and as bad, and less in one. O(n^2), vectorised."""
+    c, b = np.asarray(cost, dtype=np.float64), np.asarray(badness, dtype=np.float64)
+    no_worse = (c[None, :] <= c[:, None]) & (b[None, :] <= b[:, None])
+    better = (c[None, :] < c[:, None]) | (b[None, :] < b[:, None])
+    flags: list[bool] = (~(no_worse & better).any(axis=1)).tolist()
+    return flags
+
+
+def points(
+    records: Iterable[Record], chip: str, batch: int, domain: str, metric: str, cost: str, phase: str = "decode"
+) -> list[Point]:
+    """Every model that has both a quality and a cost, priced as itself or as the student whose shape it shares.
+
+    cost: "usd_per_million_tokens" or "joules_per_token".
+    """
+    records = list(records)
+    models = {record.model: record for record in records if isinstance(record, ModelRecord)}
+    costs = {
+        record.model: record
+        for record in records
+        if isinstance(record, CostRecord)
+        and (record.chip, record.batch, record.phase) == (chip, batch, phase)
+    }
+    found = [
+        (models[record.model], costs[models[record.model].of], record)
+        for record in records
+        if isinstance(record, QualityRecord)
+        and (record.domain, record.metric) == (domain, metric)
+        and record.model in models
+        and models[record.model].of in costs
+    ]
+    prices = [_price(priced, cost) for _, priced, _ in found]
+    sign = 1.0 if LOWER_IS_BETTER[metric] else -1.0
+    front = non_dominated(prices, [sign * quality.value for _, _, quality in found])
+    return [
+        Point(
+            model=model.model,
+            role=model.role,
+            batch=batch,
+            cost=price,
+            quality=quality.value,
+            low=quality.low,
+            high=quality.high,
+            on_front=flag,
+        )
+        for (model, _, quality), price, flag in zip(found, prices, front, strict=True)
+    ]
+
+
+def _price(record: CostRecord, cost: str) -> float:
+    return record.joules_per_token["total"] if cost == "joules_per_token" else record.usd_per_million_tokens

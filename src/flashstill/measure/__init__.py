@@ -1,0 +1,6 @@
+"""Speed of models and of the machine at hand -> MeasuredRecords and calibration rows."""
+
+from flashstill.measure.machine import measure_machine
+from flashstill.measure.sweep import measure_models
+
+__all__ = ["measure_machine", "measure_models"]

@@ -1,0 +1,77 @@
+"""Prefill and decode time of several models against batch, on this machine.
+
+The models take turns within every repeat, so that a machine whose speed drifts slows them all alike; the median of the
+repeats is kept, with the smallest and the largest.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from flashstill.distill.models import Model
+from flashstill.progress import Progress
+from flashstill.records import MeasuredRecord
+
+MACHINE = "this-machine"
+DECODE_STEPS_PER_REPEAT = 3
+
+
+def measure_models(
+    models: Mapping[str, Model], batches: Sequence[int], context: int, repeats: int, progress: Progress
+) -> list[MeasuredRecord]:
+    """Seconds of a prefill of `context` tokens and of a decode step after it, for every model and batch."""
+    records = []
+    with progress.task("measure", len(batches) * (repeats + 1) * len(models), "runs") as advance:
+        for batch in batches:
+            times: dict[tuple[str, str], list[float]] = {}
+            for repeat in range(repeats + 1):  # the first is a warm-up
+                for name, model in models.items():
+                    prefill_s, decode_s = time_model(model, batch, context)
+                    if repeat:
+                        times.setdefault((name, "prefill"), []).append(prefill_s)
+                        times.setdefault((name, "decode"), []).extend(decode_s)
+                    advance(1, f"batch {batch}")
+            for (name, phase), seconds in times.items():
+                records.append(
+                    MeasuredRecord(
+                        model=name,
+                        machine=MACHINE,
+                        phase=phase,
+                        batch=batch,
+                        context=context,
+                        seconds=statistics.median(seconds),
+                        low=min(seconds),
+                        high=max(seconds),
+                        repeats=len(seconds),
+                        precision=_precision(models[name]),
+                    )
+                )
+    return records
+
+
+def time_model(model: Model, batch: int, context: int) -> tuple[float, list[float]]:
+    """Seconds of one prefill, and of each decode step that follows it; the cache is cut back after every step."""
+    generator = torch.Generator().manual_seed(batch)
+    tokens = torch.randint(0, model.config.vocab_size, (batch, context), generator=generator)
+    with torch.inference_mode():
+        started = time.perf_counter()
+        output = model(input_ids=tokens, use_cache=True, logits_to_keep=1)
+        prefill_s = time.perf_counter() - started
+        cache: Any = output.past_key_values
+        token = output.logits[:, -1:].argmax(-1)
+        decode_s = []
+        for _ in range(DECODE_STEPS_PER_REPEAT):
+            started = time.perf_counter()
+            model(input_ids=token, past_key_values=cache, use_cache=True).logits[:, -1:].argmax(-1)
+            decode_s.append(time.perf_counter() - started)
+            cache.crop(context)
+    return prefill_s, decode_s
+
+
+def _precision(model: Model) -> str:
+    return {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}[model.dtype]

@@ -1,0 +1,85 @@
+"""A grid of batches for many models and chips, as CostRecords; the batches of a model on a chip in one vectorised call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from flashstill.arch import Architecture
+from flashstill.cost import LEVELS, StepCost, step_cost
+from flashstill.economics import HourlyPrice, hourly_price, usd_per_million_tokens
+from flashstill.facts import Facts
+from flashstill.plan.configuration import Configuration, configure
+from flashstill.records import CostRecord
+from flashstill.workload import Operation, Quantity, decode, prefill
+
+
+def price_grid(
+    facts: Facts,
+    models: Iterable[Architecture],
+    chips: Sequence[str],
+    batches: Sequence[int],
+    context: int,
+    precision: str = "bf16",
+) -> list[CostRecord]:
+    """Decode and prefill of every model on every chip at every batch.
+
+    The number of chips is the smallest that holds the largest batch, so that a model's batches compare on one machine.
+    """
+    records: list[CostRecord] = []
+    for model in models:
+        for name in chips:
+            made = configure(facts, model, name, max(batches), context, precision=precision)
+            price = hourly_price(facts, made.chip.name)
+            sizes = np.asarray(batches, dtype=np.float64)
+            step = decode(model, sizes, float(context), made.widths)
+            records += _records(facts, made, price, "decode", step, batches, context, sizes)
+            prompt = prefill(model, sizes, float(context), made.widths)
+            records += _records(facts, made, price, "prefill", prompt, batches, context, sizes * context)
+    return records
+
+
+def _records(
+    facts: Facts,
+    made: Configuration,
+    price: HourlyPrice,
+    phase: str,
+    operations: tuple[Operation, ...],
+    batches: Sequence[int],
+    context: int,
+    tokens: np.ndarray,
+) -> list[CostRecord]:
+    pue = facts.value("facility", "pue_ratio")
+    cost: StepCost = step_cost(made.chip, operations, made.chips, made.precision, made.tier, pue=pue)
+
+    def spread(quantity: Quantity) -> np.ndarray:
+        return np.broadcast_to(np.asarray(quantity, dtype=np.float64), tokens.shape)
+
+    seconds, watts = spread(cost.seconds), spread(cost.watts_per_chip)
+    levels = {level: spread(cost.joules[level]) / tokens for level in LEVELS}
+    wall, bounds = spread(cost.wall_joules) / tokens, np.atleast_1d(np.asarray(cost.bound))
+    dollars = spread(usd_per_million_tokens(price, cost.seconds, made.chips, tokens))
+    records = []
+    for index, batch in enumerate(batches):
+        by_level = {level: float(values[index]) for level, values in levels.items()}
+        records.append(
+            CostRecord(
+                model=made.model.name,
+                chip=made.chip.name,
+                chips=made.chips,
+                phase=phase,
+                batch=batch,
+                context=context,
+                precision=made.precision,
+                seconds=float(seconds[index]),
+                tokens_per_s=float(tokens[index] / seconds[index]),
+                joules_per_token={**by_level, "total": sum(by_level.values())},
+                wall_joules_per_token=float(wall[index]),
+                usd_per_million_tokens=float(dollars[index]),
+                watts_per_chip=float(watts[index]),
+                bound=str(np.broadcast_to(bounds, tokens.shape)[index]),
+                price_basis=price.basis,
+            )
+        )
+    return records

@@ -1,0 +1,6 @@
+"""One self-contained HTML page from the records of a run. Formatting only; nothing is modelled here."""
+
+from flashstill.report.findings import findings
+from flashstill.report.page import write_report
+
+__all__ = ["findings", "write_report"]

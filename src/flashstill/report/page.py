@@ -1,0 +1,147 @@
+"""The page: figures and the numbers behind them, put into the template with everything escaped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flashstill.files import write_text
+from flashstill.records import QualityRecord, Record, read_records
+from flashstill.report.figures import (
+    COST_LABELS,
+    LEVEL_GROUPS,
+    METRIC_LABELS,
+    chosen_batches,
+    energy,
+    pareto,
+    predicted_against_measured,
+)
+from flashstill.report.findings import View, findings
+from flashstill.units import show
+
+_TEMPLATE = "report.html.j2"
+
+
+def write_report(out: Path) -> Path:
+    """Read records.jsonl, family.toml and provenance.json of a run and write its report.html."""
+    records = read_records(out / "records.jsonl")
+    provenance = json.loads((out / "provenance.json").read_text(encoding="utf-8"))
+    recipe = (out / "family.toml").read_text(encoding="utf-8")
+    path = out / "report.html"
+    write_text(path, render(records, provenance, recipe))
+    return path
+
+
+def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -> str:
+    """The whole page as HTML."""
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
+    view = View.of(records)
+    figures: dict[str, Any] = {"fit": predicted_against_measured(view)}
+    for chip in view.chips:
+        figures[f"energy|{chip}"] = energy(view, chip)
+        for metric in METRIC_LABELS:
+            for cost in COST_LABELS:
+                figures[f"{cost}|{chip}|{metric}"] = pareto(records, view, chip, metric, cost)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(_TEMPLATE).render(
+        name=_recipe_name(recipe),
+        findings=findings(records),
+        chips=view.chips,
+        metrics=METRIC_LABELS,
+        models=_model_rows(view),
+        cost_tables={chip: _cost_rows(view, chip) for chip in view.chips},
+        groups=list(LEVEL_GROUPS),
+        fit_rows=_fit_rows(view),
+        provenance=provenance,
+        recipe=recipe,
+        price_bases=dict.fromkeys((record.chip, record.price_basis) for record in view.cost.values()),
+        # "</" could end the script element that holds the data
+        figures=json.dumps(figures).replace("</", "<\\/"),
+        plotly=get_plotlyjs(),
+    )
+
+
+def _recipe_name(recipe: str) -> str:
+    import tomllib
+
+    return str(tomllib.loads(recipe)["name"])
+
+
+def _interval(record: QualityRecord, form: str) -> dict[str, str]:
+    return {"value": form.format(record.value), "range": f"{form.format(record.low)} to {form.format(record.high)}"}
+
+
+_COLUMNS = (
+    ("heldout", "bits_per_byte", "{:.3f}"),
+    ("heldout", "perplexity", "{:.2f}"),
+    ("heldout", "kl_to_teacher", "{:.3f}"),
+    ("heldout", "agreement", "{:.3f}"),
+    ("out-of-domain", "perplexity", "{:.2f}"),
+    ("out-of-domain", "kl_to_teacher", "{:.3f}"),
+    ("out-of-domain", "agreement", "{:.3f}"),
+)
+
+
+def _model_rows(view: View) -> list[dict[str, Any]]:
+    return [
+        {
+            "record": record,
+            "parameters": f"{record.parameters / 1e6:.1f}M",
+            "tokens": f"{record.training_tokens:,}",
+            "seconds": f"{record.training_s:,.0f}",
+            "quality": [_interval(view.quality[name, domain, metric], form) for domain, metric, form in _COLUMNS],
+        }
+        for name, record in view.models.items()
+    ]
+
+
+def _cost_rows(view: View, chip: str) -> list[dict[str, Any]]:
+    rows = []
+    for batch in chosen_batches(view, chip):
+        for name in ("teacher", *view.students):
+            cell = view.cost[name, chip, "decode", batch]
+            split = [
+                show(sum(cell.joules_per_token[level] for level in levels), "J") for levels in LEVEL_GROUPS.values()
+            ]
+            rows.append(
+                {
+                    "cell": cell,
+                    "step": show(cell.seconds, "s"),
+                    "rate": f"{cell.tokens_per_s:,.0f}",
+                    "usd": show(cell.usd_per_million_tokens, "USD"),
+                    "joules": show(cell.joules_per_token["total"], "J"),
+                    "split": split,
+                    "watts": show(cell.watts_per_chip, "W"),
+                }
+            )
+    return rows
+
+
+def _fit_rows(view: View) -> list[dict[str, Any]]:
+    rows = []
+    for (model, phase, batch), record in view.measured.items():
+        guess = view.cost[model, record.machine, phase, batch]
+        rows.append(
+            {
+                "model": model,
+                "phase": phase,
+                "batch": batch,
+                "context": record.context,
+                "measured": show(record.seconds, "s"),
+                "range": f"{show(record.low, 's')} to {show(record.high, 's')}",
+                "predicted": show(guess.seconds, "s"),
+                "error": f"{guess.seconds / record.seconds - 1:+.0%}",
+                "bound": guess.bound,
+            }
+        )
+    return rows
