@@ -29,7 +29,9 @@ _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 class _Commands(click.Group):
     """A group that names the nearest commands when one is mistyped."""
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             close = ", ".join(nearest(args[0], self.commands))
             raise click.UsageError(f"unknown command {args[0]!r}; the nearest known: {close}", ctx)
@@ -38,7 +40,11 @@ class _Commands(click.Group):
 
 def _facts_options(command: _F) -> _F:
     command = click.option(
-        "--facts", "facts_directories", type=_DIRECTORY, multiple=True, help="A directory of more fact rows; repeatable."
+        "--facts",
+        "facts_directories",
+        type=_DIRECTORY,
+        multiple=True,
+        help="A directory of more fact rows; repeatable.",
     )(command)
     return click.option(
         "--set", "edits", multiple=True, metavar="NAME.QUANTITY=NUMBER", help="A what-if edit of a fact; repeatable."
@@ -56,7 +62,9 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("family", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory of the results; resumed if begun.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Directory of the results; resumed if begun."
+)
 @_json_option
 def run(family: Path, out: Path, as_json: bool) -> None:
     """Distil, measure and price the family of a family.toml; writes a report."""
@@ -66,7 +74,9 @@ def run(family: Path, out: Path, as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("--minutes", type=click.FloatRange(min=0.1), default=None, help="About how long on two cores [default: 10].")
+@click.option(
+    "--minutes", type=click.FloatRange(min=0.1), default=None, help="About how long on two cores [default: 10]."
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
 @_json_option
 def demo(minutes: float | None, out: Path, as_json: bool) -> None:
@@ -173,7 +183,8 @@ def _print_explanation(found: Explanation) -> None:
         + [(part, show(energy, "pJ"), "") for part, energy in facts["pj_per_byte"].items()]
     )
     click.echo(
-        f"\n{show(facts['watts_per_chip'], 'W')} a chip; {show(facts['wall_joules_per_token'], 'J')} a token at the wall"
+        f"\n{show(facts['watts_per_chip'], 'W')} a chip;"
+        f" {show(facts['wall_joules_per_token'], 'J')} a token at the wall"
         f" (host and building); {show(facts['usd_per_million_tokens'], 'USD')} per million tokens"
         f" at {show(facts['usd_per_chip_hour'], 'USD')} a chip-hour ({facts['price_basis']})"
     )
@@ -223,7 +234,9 @@ def _list_chips(facts: Facts, as_json: bool) -> None:
                     "class": chip.chip_class,
                     "year": machine.year,
                     "flops_per_s": chip.flops_per_s,
-                    "memories": {tier.name: {"bytes": tier.bytes, "bytes_per_s": tier.bytes_per_s} for tier in chip.tiers},
+                    "memories": {
+                        tier.name: {"bytes": tier.bytes, "bytes_per_s": tier.bytes_per_s} for tier in chip.tiers
+                    },
                     "link_bytes_per_s": chip.link_bytes_per_s,
                     "power_limit_w": chip.power_limit_w,
                 }
@@ -237,7 +250,14 @@ def _list_chips(facts: Facts, as_json: bool) -> None:
         rate = f"{show(chip.flops_per_s[fastest], 'FLOP/s')} {fastest}"
         memory = chip.memory
         rows.append(
-            (chip.name, chip.title, rate, show(memory.bytes, "B"), show(memory.bytes_per_s, "B/s"), show(chip.power_limit_w, "W"))
+            (
+                chip.name,
+                chip.title,
+                rate,
+                show(memory.bytes, "B"),
+                show(memory.bytes_per_s, "B/s"),
+                show(chip.power_limit_w, "W"),
+            )
         )
     _print_table(rows)
 
@@ -331,7 +351,10 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
         if number == 0 and heading_only:
             click.echo(row[0])
             continue
-        cells = [cell.ljust(width) if not column else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            cell.ljust(width) if not column else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         click.echo("  " + "  ".join(cells).rstrip())
 
 

@@ -36,7 +36,9 @@ class Console:
         )  # fmt: skip
         state = _State(total, done)
         with Progress(*columns, console=RichConsole(stderr=True)) as progress:
-            task = progress.add_task(name, total=total, completed=done, rate="", note="")
+            task = progress.add_task(name, total=total, rate="", note="")
+
+            progress.update(task, completed=done)
 
             def advance(amount: float, note: str = "") -> None:
                 state.add(amount)

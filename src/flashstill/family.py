@@ -190,14 +190,18 @@ class _Stages:
         current = fingerprint(self.directory)
         if path.exists():
             if self.provenance["teacher_fingerprint"] != current:
-                raise BadInput(f"the teacher {self.recipe.teacher} has changed since {self.out} was begun; give another --out")
+                raise BadInput(
+                    f"the teacher {self.recipe.teacher} has changed since {self.out} was begun; give another --out"
+                )
             return
         load_tokenizer(self.directory)
         self.architecture("teacher")
         depth = self.architecture("teacher").depth
         for student in self.recipe.students:
             if student.keep_layers > depth:
-                raise BadInput(f"student {student.name} keeps {student.keep_layers} layers, but the teacher has {depth}")
+                raise BadInput(
+                    f"student {student.name} keeps {student.keep_layers} layers, but the teacher has {depth}"
+                )
         provenance = {
             "command": self.command,
             "teacher_fingerprint": current,
@@ -288,14 +292,18 @@ class _Stages:
         for student in self.recipe.students:
             tokens, seconds = self._train(student, soft=True)
             records.append(
-                self._model_record(student.name, "student", student.name, tokens, seconds, self.student_directory(student.name))
+                self._model_record(
+                    student.name, "student", student.name, tokens, seconds, self.student_directory(student.name)
+                )
             )
             records.append(self._model_record(f"{student.name}-untrained", "untrained", student.name, 0, 0.0, None))
             if self.recipe.distil.control:
                 control = f"{student.name}-control"
                 tokens, seconds = self._train(student, soft=False)
                 records.append(
-                    self._model_record(control, "control", student.name, tokens, seconds, self.student_directory(control))
+                    self._model_record(
+                        control, "control", student.name, tokens, seconds, self.student_directory(control)
+                    )
                 )
         write_records(path, records)
 
@@ -308,7 +316,9 @@ class _Stages:
         self, name: str, role: str, of: str, tokens: int, seconds: float, directory: Path | None
     ) -> ModelRecord:
         shape = self.architecture(of)
-        relative = directory.relative_to(self.out).as_posix() if directory and directory.is_relative_to(self.out) else ""
+        relative = (
+            directory.relative_to(self.out).as_posix() if directory and directory.is_relative_to(self.out) else ""
+        )
         return ModelRecord(
             model=name,
             role=role,
@@ -347,7 +357,9 @@ class _Stages:
                 objective = trainer.soft_objective(packed, signals, head, wanted.temperature)
             else:
                 objective = trainer.hard_objective(packed)
-            trainer.train(model, objective, packed, recipe, folder, self.progress, f"distil {name}" if soft else f"train {name}")
+            trainer.train(
+                model, objective, packed, recipe, folder, self.progress, f"distil {name}" if soft else f"train {name}"
+            )
             save_model(model, load_tokenizer(self.directory), self.student_directory(name))
         checkpoints.clear(folder)
         metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]

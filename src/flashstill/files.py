@@ -68,7 +68,7 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             _sync(temporary)
-            os.replace(temporary, path)
+            temporary.replace(path)
             _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
@@ -88,7 +88,7 @@ def replacing_directory(path: Path) -> Iterator[Path]:
             if path.exists():
                 shutil.rmtree(path)
             temporary.chmod(0o755)
-            os.replace(temporary, path)
+            temporary.replace(path)
             _sync(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -34,8 +34,8 @@ def non_dominated(cost: Sequence[float], badness: Sequence[float]) -> list[bool]
     c, b = np.asarray(cost, dtype=np.float64), np.asarray(badness, dtype=np.float64)
     no_worse = (c[None, :] <= c[:, None]) & (b[None, :] <= b[:, None])
     better = (c[None, :] < c[:, None]) | (b[None, :] < b[:, None])
-    flags: list[bool] = (~(no_worse & better).any(axis=1)).tolist()
-    return flags
+    dominated = (no_worse & better).any(axis=1)
+    return [not flag for flag in list(dominated)]
 
 
 def points(
@@ -50,8 +50,7 @@ def points(
     costs = {
         record.model: record
         for record in records
-        if isinstance(record, CostRecord)
-        and (record.chip, record.batch, record.phase) == (chip, batch, phase)
+        if isinstance(record, CostRecord) and (record.chip, record.batch, record.phase) == (chip, batch, phase)
     }
     found = [
         (models[record.model], costs[models[record.model].of], record)

@@ -1,9 +1,9 @@
 """What crosses the disk between the arms: one JSON line a record, with a schema version.
 
-    ModelRecord      what a model of the family is
-    QualityRecord    how good it is, one metric on one domain, with an interval
-    MeasuredRecord   how fast it ran on this machine
-    CostRecord       what a token is predicted to cost on a chip
+ModelRecord      what a model of the family is
+QualityRecord    how good it is, one metric on one domain, with an interval
+MeasuredRecord   how fast it ran on this machine
+CostRecord       what a token is predicted to cost on a chip
 """
 
 from __future__ import annotations

@@ -44,7 +44,9 @@ class _Fields:
                 raise UnsupportedArchitecture(f"the config of {self.name} has no {field}")
             return default
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
-            raise UnsupportedArchitecture(f"the config of {self.name}: {field} is {value!r}, not a positive whole number")
+            raise UnsupportedArchitecture(
+                f"the config of {self.name}: {field} is {value!r}, not a positive whole number"
+            )
         return value
 
     def flag(self, field: str, default: bool) -> bool:
@@ -147,7 +149,9 @@ def _qwen3(fields: _Fields) -> Architecture:
 def _qwen3_moe(fields: _Fields) -> Architecture:
     fields.refuse("use_sliding_window", "mlp_only_layers")
     if fields.count("decoder_sparse_step", default=1) != 1:
-        raise UnsupportedArchitecture(f"the config of {fields.name}: decoder_sparse_step other than 1 is not supported yet")
+        raise UnsupportedArchitecture(
+            f"the config of {fields.name}: decoder_sparse_step other than 1 is not supported yet"
+        )
     bias = fields.flag("attention_bias", False)
     attention = _attention(fields, bias, bias, qk_norm=True)
     return _assemble(fields, attention, _experts(fields, "num_experts", "moe_intermediate_size"))

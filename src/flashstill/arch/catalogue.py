@@ -42,7 +42,9 @@ def load_architecture(model: str) -> Architecture:
         return read_config(path, path.parent.name if path.name == "config.json" else path.stem)
     short = _short_name(model)
     if short is None:
-        raise MissingFact(unknown("model", model, _aliases()) + ", or give the path of a config.json or model directory")
+        raise MissingFact(
+            unknown("model", model, _aliases()) + ", or give the path of a config.json or model directory"
+        )
     return from_hf(catalogue()[short]["config"], short)
 
 

@@ -53,7 +53,9 @@ def latest(directory: Path, key: dict[str, Any]) -> Snapshot | None:
             continue
         if record["key"] != json.loads(json.dumps(key)):
             differs = sorted(name for name in key if record["key"].get(name) != json.loads(json.dumps(key[name])))
-            raise BadInput(f"checkpoint {path} belongs to a run with another {' and '.join(differs)}; remove {directory}")
+            raise BadInput(
+                f"checkpoint {path} belongs to a run with another {' and '.join(differs)}; remove {directory}"
+            )
         return Snapshot(step=record["step"], tensors=tensors, metrics=record["metrics"])
     return None
 

@@ -131,7 +131,7 @@ def head_forward_kl(
     """
     if head.shape[0] != teacher_head.shape[0]:
         raise ValueError(f"vocabularies differ: student {head.shape[0]}, teacher {teacher_head.shape[0]}")
-    result: tuple[Tensor, Tensor] = _FusedHead.apply(
+    result: tuple[Tensor, Tensor] = _FusedHead.apply(  # type: ignore[no-untyped-call]
         hidden, head, weights, (teacher_hidden, teacher_head), None, temperature, chunk
     )
     return result
@@ -141,5 +141,7 @@ def head_cross_entropy(
     hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, chunk: int = CHUNK_TOKENS
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum of `cross_entropy` over a linear head, and the per-token values; shapes as above."""
-    result: tuple[Tensor, Tensor] = _FusedHead.apply(hidden, head, weights, None, targets, 1.0, chunk)
+    result: tuple[Tensor, Tensor] = _FusedHead.apply(  # type: ignore[no-untyped-call]
+        hidden, head, weights, None, targets, 1.0, chunk
+    )
     return result

@@ -157,7 +157,7 @@ def keep_layers(model: Model, kept: list[int]) -> Model:
     for position, block in enumerate(blocks):
         for module in block.modules():
             if hasattr(module, "layer_idx"):
-                module.layer_idx = position
+                setattr(module, "layer_idx", position)  # noqa: B010 - a plain number, which nn.Module's types do not foresee
     pruned.get_decoder().layers = blocks
     pruned.config = config
     pruned.get_decoder().config = config

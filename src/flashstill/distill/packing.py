@@ -102,7 +102,7 @@ def pack(documents: Sequence[Document], tokenizer: Any, length: int, windows: in
     if count < 1:
         raise BadInput(f"the text is only {len(ids) - 1} tokens long; one window needs {length}")
     rows = np.arange(count)[:, None] * length + np.arange(length + 1)[None, :]
-    flat: Callable[[list[int]], Ints] = lambda values: np.asarray(values, dtype=np.int32)  # noqa: E731
+    flat: Callable[[list[int]], Ints] = lambda values: np.asarray(values, dtype=np.int32)
     return Packed(
         tokens=flat(ids)[rows], target_bytes=flat(sizes)[rows[:, 1:]], target_document=flat(owners)[rows[:, 1:]]
     )

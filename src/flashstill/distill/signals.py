@@ -114,7 +114,9 @@ def _verified_shards(directory: Path, key: dict[str, object]) -> dict[str, str]:
         raise BadInput(f"{path} is not a signal manifest; delete {directory} and build again") from error
     if manifest != key:
         differs = sorted(field for field in key if manifest.get(field) != key[field])
-        raise BadInput(f"signals in {directory} were made with another {' and '.join(differs)}; delete them or use a new place")
+        raise BadInput(
+            f"signals in {directory} were made with another {' and '.join(differs)}; delete them or use a new place"
+        )
     return {name: digest for name, digest in shards.items() if _intact(directory / name, digest)}
 
 

@@ -61,7 +61,7 @@ def greedy_drops(model: Model, tokens: Tensor, drops: int, candidates: int, prog
         def kl_without(dropped: set[int]) -> float:
             with _only(model, [block for index, block in enumerate(blocks) if index not in dropped]):
                 logits = hidden_states(model, tokens) @ head.T
-            pairs = zip(logits.flatten(0, 1).split(256), reference.flatten(0, 1).split(256), strict=True)
+            pairs = zip(torch.split(logits.flatten(0, 1), 256), torch.split(reference.flatten(0, 1), 256), strict=True)
             return float(torch.cat([forward_kl(z.float(), y.float()) for z, y in pairs]).mean())
 
         dropped: list[int] = []

@@ -48,7 +48,9 @@ def load_documents(source: str) -> list[Document]:
     else:
         path = Path(source).expanduser()
         if not path.exists():
-            raise BadInput(f"data {source!r} is neither a file nor a directory, and {unknown('source', source, BUILT_IN)}")
+            raise BadInput(
+                f"data {source!r} is neither a file nor a directory, and {unknown('source', source, BUILT_IN)}"
+            )
         found = list(_from_path(path))
     documents = _without_duplicates(document for document in found if document.text.strip())
     if not documents:
@@ -177,9 +179,11 @@ def cpython_docs() -> list[Document]:
     """One document a reference topic and one a library module (its docstrings of 200 characters or more)."""
     documents = []
     try:
-        from pydoc_data.topics import topics
+        from pydoc_data import topics as reference
     except ImportError:  # some distributions strip it; the docstrings remain
-        topics = {}
+        topics: dict[str, str] = {}
+    else:
+        topics = dict(reference.topics)
     for name, text in sorted(topics.items()):
         documents.append(Document(name=f"topic:{name}", text=text))
     for name, tree in _library_modules():

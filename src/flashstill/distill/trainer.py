@@ -1,4 +1,4 @@
-"""The training loop: a student, an objective, a fixed order of windows; killed anywhere, it resumes to the same weights.
+"""The training loop: a student, an objective, a fixed order of windows; resumed, it reaches the same weights.
 
 Weights and gradients are bfloat16; AdamW keeps float32 masters and moments (Micikevicius et al. 2018, section 3.1).
 Everything a step depends on is either in the checkpoint or a function of (seed, step), so that a resumed run and an

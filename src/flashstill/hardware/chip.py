@@ -18,7 +18,6 @@ from flashstill.facts import Facts
 from flashstill.units import BITS_PER_BYTE, PICO
 
 
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Memory:
     """A memory tier of one chip. joules_per_byte: from its cells to the multiplier, by part of the way."""
@@ -120,11 +119,11 @@ def chip_from_facts(facts: Facts, name: str) -> Chip:
 
     node = int(number("process_nm"))
     ratio = facts.value(f"node-{node}", "logic_energy_ratio")
-    flops = {
-        fact.condition.split()[0]: fact.value for fact in facts.rows.get((name, "flops_per_s"), ())
-    }
+    flops = {fact.condition.split()[0]: fact.value for fact in facts.rows.get((name, "flops_per_s"), ())}
     if not flops:
-        raise MissingFact(f"no fact row gives flops_per_s of {name}; run `flashstill measure` or add one with --facts DIR")
+        raise MissingFact(
+            f"no fact row gives flops_per_s of {name}; run `flashstill measure` or add one with --facts DIR"
+        )
     macs = {precision: facts.value("mac", "pj_per_mac", precision) * ratio * PICO for precision in flops}
     crossing_mm = facts.value(kind, "crossing_ratio") * math.sqrt(number("die_mm2"))
     wire = facts.value("wire", "pj_per_bit_mm") * crossing_mm * BITS_PER_BYTE * PICO
@@ -166,7 +165,11 @@ def _tiers(facts: Facts, name: str, node_ratio: float, wire: float, path_pj_per_
                 name="memory",
                 bytes=memory.value,
                 bytes_per_s=facts.value(name, "memory_bytes_per_s"),
-                joules_per_byte={f"{memory.condition} cells": device, "PHY, controller, caches": path, "wires across the die": wire},
+                joules_per_byte={
+                    f"{memory.condition} cells": device,
+                    "PHY, controller, caches": path,
+                    "wires across the die": wire,
+                },
             )
         )
     near, rate = facts.find(name, "sram_bytes"), facts.find(name, "sram_bytes_per_s")
@@ -183,4 +186,3 @@ def _tiers(facts: Facts, name: str, node_ratio: float, wire: float, path_pj_per_
     if not tiers:
         raise MissingFact(f"no fact row gives the memory of {name}; add memory_bytes or sram_bytes with --facts DIR")
     return tuple(tiers)
-

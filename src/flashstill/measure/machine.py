@@ -81,7 +81,8 @@ def _row(quantity: str, value: float, unit: str, condition: str, how: str) -> Fa
         per="chip",
         condition=condition,
         kind="measured",
-        source=f"flashstill measure: {how}; {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        source=f"flashstill measure: {how}; {platform.machine()}, {torch.get_num_threads()} threads,"
+        f" torch {torch.__version__}",
         as_of=_today(),
         note="",
     )

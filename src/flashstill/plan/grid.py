@@ -1,4 +1,4 @@
-"""A grid of batches for many models and chips, as CostRecords; the batches of a model on a chip in one vectorised call."""
+"""A grid of batches for many models and chips, as CostRecords; the batches are priced in one vectorised call."""
 
 from __future__ import annotations
 

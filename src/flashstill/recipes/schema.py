@@ -141,7 +141,7 @@ def read_recipe(path: Path) -> FamilyRecipe:
 
 def _with_paths(recipe: FamilyRecipe, base: Path) -> FamilyRecipe:
     """Relative paths that exist beside the recipe become absolute, so that the run can be resumed from anywhere."""
-    changes = {}
+    changes: dict[str, Any] = {}
     for key in ("teacher", "data", "out_of_domain"):
         value = getattr(recipe, key)
         if value and (base / value).exists():
@@ -205,7 +205,8 @@ def _check(recipe: FamilyRecipe, where: str) -> None:
     for key in ("warmup_fraction", "final_fraction"):
         demand(0 <= getattr(recipe.distil, key) <= 1, f"distil.{key} must lie between 0 and 1")
     demand(recipe.text.window_tokens >= 2, "text.window_tokens must be at least 2")
-    for section in (recipe.text, recipe.search, recipe.distil, recipe.measure, recipe.cost, *recipe.students):
+    sections: list[Any] = [recipe.text, recipe.search, recipe.distil, recipe.measure, recipe.cost, *recipe.students]
+    for section in sections:
         for entry in dataclasses.fields(section):
             value = getattr(section, entry.name)
             numbers = value if isinstance(value, tuple) else (value,)

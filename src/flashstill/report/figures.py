@@ -1,4 +1,4 @@
-"""The figures of the report as Plotly JSON, without colours for text and paper: the page sets those for light and dark."""
+"""The figures of the report as Plotly JSON; the page sets the colours of text and paper, for light and for dark."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ METRIC_LABELS = {
     "kl_to_teacher": "KL to the teacher in nats (lower is better)",
     "agreement": "agreement with the teacher (higher is better)",
 }
-COST_LABELS = {"usd_per_million_tokens": "predicted dollars per million tokens", "joules_per_token": "predicted joules per token"}
+COST_LABELS = {
+    "usd_per_million_tokens": "predicted dollars per million tokens",
+    "joules_per_token": "predicted joules per token",
+}
 LEVEL_GROUPS = {
     "arithmetic": ("arithmetic",),
     "weights": ("weights",),
@@ -41,7 +44,7 @@ def _figure(traces: list[Any], **layout: Any) -> Figure:
 def chosen_batches(view: View, chip: str) -> list[int]:
     """1, 16 and 256 where they were priced, else the smallest, a middle and the largest batch."""
     priced = sorted({key[3] for key in view.cost if key[1] == chip and key[2] == "decode"})
-    wanted = [batch for batch in (1, 16, 256) if batch in priced]
+    wanted: list[int] = [batch for batch in (1, 16, 256) if batch in priced]
     return wanted if len(wanted) == 3 else sorted({priced[0], priced[len(priced) // 2], priced[-1]})
 
 

@@ -64,9 +64,10 @@ def findings(records: Iterable[Record]) -> list[str]:
     lines = [
         f"Teacher: {teacher.parameters / 1e6:.1f}M parameters, {teacher.layers} layers,"
         f" {value('teacher', 'bits_per_byte'):.3f} bits per byte on held-out text.",
-        f"Best student: {best}, {student.parameters / 1e6:.1f}M parameters, {student.layers} layers; KL to the teacher"
-        f" {value(f'{best}-untrained', 'kl_to_teacher'):.2f} nats before distillation, {value(best, 'kl_to_teacher'):.2f}"
-        f" after {student.training_tokens:,} tokens; it agrees with the teacher on {value(best, 'agreement'):.1%} of tokens.",
+        f"Best student: {best}, {student.parameters / 1e6:.1f}M parameters, {student.layers} layers; KL to"
+        f" the teacher {value(f'{best}-untrained', 'kl_to_teacher'):.2f} nats before distillation,"
+        f" {value(best, 'kl_to_teacher'):.2f} after {student.training_tokens:,} tokens; it agrees with the teacher on"
+        f" {value(best, 'agreement'):.1%} of tokens.",
     ]
     lines.append(_against_control(view, best))
     lines.append(_speed(view, best))
@@ -113,7 +114,8 @@ def _cost(view: View, best: str) -> str:
     chip = min(view.chips, key=lambda name: at(best, name).usd_per_million_tokens)
     ours, theirs = at(best, chip), at("teacher", chip)
     return (
-        f"Cheapest chip of the recipe for {best}: {chip} at batch {ours.batch}, {show(ours.usd_per_million_tokens, 'USD')}"
+        f"Cheapest chip of the recipe for {best}: {chip} at batch {ours.batch},"
+        f" {show(ours.usd_per_million_tokens, 'USD')}"
         f" and {ours.joules_per_token['total'] * 1e6:,.0f} J per million tokens (predicted),"
         f" {1 - ours.usd_per_million_tokens / theirs.usd_per_million_tokens:.0%} less than the teacher."
     )
@@ -125,7 +127,7 @@ def _energy(view: View, best: str) -> str:
     one, many = (view.cost[best, chip, "decode", batch] for batch in (batches[0], batches[-1]))
     ratio = one.joules_per_token["weights"] / one.joules_per_token["arithmetic"]
     return (
-        f"On {chip} at batch {one.batch}, moving weights takes {ratio:,.0f} times the energy of the arithmetic; at batch"
-        f" {many.batch} a token costs {one.joules_per_token['total'] / many.joules_per_token['total']:,.0f} times less"
+        f"On {chip} at batch {one.batch}, moving weights takes {ratio:,.0f} times the energy of the arithmetic;"
+        f" at batch {many.batch} a token costs {one.joules_per_token['total'] / many.joules_per_token['total']:,.0f} times less"
         f" energy ({show(many.joules_per_token['total'], 'J')} instead of {show(one.joules_per_token['total'], 'J')})."
     )

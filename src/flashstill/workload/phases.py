@@ -19,7 +19,9 @@ from flashstill.arch import Architecture, Layer
 from flashstill.workload.operations import Operation, Quantity, Widths
 
 
-def decode(model: Architecture, batch: Quantity, context: Quantity, widths: Widths | None = None) -> tuple[Operation, ...]:
+def decode(
+    model: Architecture, batch: Quantity, context: Quantity, widths: Widths | None = None
+) -> tuple[Operation, ...]:
     """One decode step: a new token for each of `batch` sequences that have `context` tokens cached."""
     widths = widths or Widths()
     operations: list[Operation] = []
@@ -32,7 +34,9 @@ def decode(model: Architecture, batch: Quantity, context: Quantity, widths: Widt
     return (*operations, *_ends(model, batch, batch, widths))
 
 
-def prefill(model: Architecture, batch: Quantity, length: Quantity, widths: Widths | None = None) -> tuple[Operation, ...]:
+def prefill(
+    model: Architecture, batch: Quantity, length: Quantity, widths: Widths | None = None
+) -> tuple[Operation, ...]:
     """`batch` prompts of `length` tokens in one pass; logits of the last position only."""
     widths = widths or Widths()
     tokens = batch * length
@@ -83,7 +87,8 @@ def _block(
     matrices = 3.0 if ffn.gated else 2.0
     weights = matrices * width * ffn.width
     if not ffn.experts:
-        used, met, router = 1.0, 1.0, 0.0
+        used, router = 1.0, 0.0
+        met: Quantity = 1.0
     else:
         used, router = float(ffn.experts_per_token), float(width * ffn.experts)
         met = _distinct_experts(ffn.experts, ffn.experts_per_token, tokens)
