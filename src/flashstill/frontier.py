@@ -34,8 +34,8 @@ def non_dominated(cost: Sequence[float], badness: Sequence[float]) -> list[bool]
     c, b = np.asarray(cost, dtype=np.float64), np.asarray(badness, dtype=np.float64)
     no_worse = (c[None, :] <= c[:, None]) & (b[None, :] <= b[:, None])
     better = (c[None, :] < c[:, None]) | (b[None, :] < b[:, None])
-    dominated = (no_worse & better).any(axis=1)
-    return [not flag for flag in list(dominated)]
+    dominated = np.asarray((no_worse & better).any(axis=1))
+    return [not flag for flag in dominated]
 
 
 def points(

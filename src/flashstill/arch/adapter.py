@@ -133,6 +133,11 @@ def _experts(fields: _Fields, count_field: str, width_field: str) -> FeedForward
     return FeedForward(width=fields.count(width_field), experts=experts, experts_per_token=chosen)
 
 
+def _present(fields: _Fields, *names: str) -> str:
+    """The first of several spellings that the config uses; transformers 5 renamed some fields."""
+    return next((name for name in names if name in fields.config), names[0])
+
+
 def _qwen2(fields: _Fields) -> Architecture:
     fields.refuse("use_sliding_window")
     attention = _attention(fields, qkv_bias=True, output_bias=False)
@@ -154,7 +159,11 @@ def _qwen3_moe(fields: _Fields) -> Architecture:
         )
     bias = fields.flag("attention_bias", False)
     attention = _attention(fields, bias, bias, qk_norm=True)
-    return _assemble(fields, attention, _experts(fields, "num_experts", "moe_intermediate_size"))
+    return _assemble(
+        fields,
+        attention,
+        _experts(fields, _present(fields, "num_experts", "num_local_experts"), "moe_intermediate_size"),
+    )
 
 
 _FAMILIES: dict[str, Callable[[_Fields], Architecture]] = {

@@ -128,6 +128,7 @@ def _energy(view: View, best: str) -> str:
     ratio = one.joules_per_token["weights"] / one.joules_per_token["arithmetic"]
     return (
         f"On {chip} at batch {one.batch}, moving weights takes {ratio:,.0f} times the energy of the arithmetic;"
-        f" at batch {many.batch} a token costs {one.joules_per_token['total'] / many.joules_per_token['total']:,.0f} times less"
-        f" energy ({show(many.joules_per_token['total'], 'J')} instead of {show(one.joules_per_token['total'], 'J')})."
+        f" at batch {many.batch} a token costs"
+        f" {one.joules_per_token['total'] / many.joules_per_token['total']:,.0f} times less energy"
+        f" ({show(many.joules_per_token['total'], 'J')} instead of {show(one.joules_per_token['total'], 'J')})."
     )

@@ -3,7 +3,7 @@
 Symbols: B sequences, S cached tokens each, L prompt tokens, T tokens that pass through the weights (decode B,
 prefill B L), d width, h/g query/KV heads of width e, f FFN width, k of E experts.
 
-    decode attention    4 B h e S FLOPs, reads B S 2 g e cached values, writes B 2 g e
+    decode attention    4 B h e (S+1) FLOPs, reads B S 2 g e cached values, writes B 2 g e
     causal prefill      4 B h e L (L+1)/2 FLOPs, writes B L 2 g e
     routed experts      FLOPs of k experts a token; weights of the distinct experts that T tokens meet,
                         E (1 - (1 - k/E)^T), under uniform routing
@@ -28,7 +28,7 @@ def decode(
     for layer in model.layers:
         attention = layer.attention
         seen = context if attention.window is None else np.minimum(context, float(attention.window))
-        flops = 4.0 * attention.heads * attention.head_width * batch * seen
+        flops = 4.0 * attention.heads * attention.head_width * batch * (seen + 1.0)
         cached = attention.kv_values_per_token * widths.kv * batch * (seen + 1.0)
         operations += _block(model, layer, batch, flops, cached, widths)
     return (*operations, *_ends(model, batch, batch, widths))

@@ -1,0 +1,151 @@
+"""Fixtures: a home of its own for every test, and a tiny teacher with a real tokenizer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A FLASHSTILL_HOME that no other test and no user shares."""
+    path = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("FLASHSTILL_HOME", str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def sample_text() -> str:
+    """Some hundred sentences that a tiny tokenizer can learn."""
+    nouns = ("cache", "token", "chip", "weight", "link", "batch", "model", "teacher")
+    verbs = ("moves", "holds", "costs", "feeds", "joins", "saves", "reads", "shares")
+    lines = []
+    for i in range(400):
+        noun, verb, other = nouns[i % 8], verbs[(i // 8) % 8], nouns[(i // 3) % 8]
+        lines.append(f"The {noun} number {i} {verb} the {other}, and {i * 7 % 101} more of them wait.")
+        if i % 8 == 7:
+            lines.append("")
+    return "\n".join(lines)
+
+
+@pytest.fixture(scope="session")
+def tiny_teacher(tmp_path_factory: pytest.TempPathFactory, sample_text: str) -> Path:
+    """A Llama of 6 blocks, 32 wide, with a byte-level tokenizer: a Hugging Face directory."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=384, special_tokens=["<|end|>"], initial_alphabet=alphabet)
+    tokenizer.train_from_iterator([sample_text], trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=384,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        initializer_range=0.3,
+    )
+    directory = tmp_path_factory.mktemp("models") / "tiny-teacher"
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(directory)
+    fast.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture
+def text_file(tmp_path: Path, sample_text: str) -> Path:
+    """The sample as a plain text file."""
+    path = tmp_path / "corpus.txt"
+    path.write_text(sample_text, encoding="utf-8")
+    return path
+
+
+FAMILY = """
+name = "tiny"
+seed = 3
+teacher = "{teacher}"
+data = "{data}"
+out_of_domain = "{data}"
+
+[text]
+window_tokens = 32
+train_tokens = 2048
+heldout_tokens = 256
+out_of_domain_tokens = 256
+
+[distil]
+tokens = {tokens}
+windows_per_step = 2
+learning_rate = 1e-3
+checkpoint_every_steps = 3
+
+[measure]
+batches = [1, 2]
+context = 16
+repeats = 2
+
+[cost]
+chips = ["h100-sxm", "tpu-v5e"]
+batches = [1, 16, 256]
+context = 128
+
+[[students]]
+name = "half"
+keep_layers = 3
+
+[[students]]
+name = "most"
+keep_layers = 5
+tokens = 512
+"""
+
+
+@pytest.fixture
+def family_toml(tmp_path: Path, tiny_teacher: Path, text_file: Path) -> Path:
+    """A family of two tiny students that runs in seconds."""
+    path = tmp_path / "family.toml"
+    path.write_text(FAMILY.format(teacher=tiny_teacher, data=text_file, tokens=2048), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def cli(home: Path) -> Iterator[Cli]:
+    """Run `flashstill` in a process of its own, as a user would."""
+
+    def call(*arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "flashstill", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**os.environ, "FLASHSTILL_HOME": str(home)},
+            check=False,
+        )
+
+    yield call
+
+
+@pytest.fixture
+def shared_models() -> Path:
+    """The folder of published configurations, which stands beside the project in its workplace only."""
+    folder = SHARED / "models"
+    if not folder.is_dir():
+        pytest.skip("the folder shared/models is not beside this checkout")
+    return folder

@@ -1,0 +1,106 @@
+"""The house: who may import whom, and what the cost arm costs to import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "flashstill"
+STEM = {"errors", "units", "records", "files", "progress", "facts"}
+COST_ARM = {"arch", "hardware", "workload", "parallel", "cost", "economics", "plan"}
+LEARNING_ARM = {"distill", "evaluate", "measure"}
+# What each room may import of the package, beside itself, errors, units, files and progress.
+MAY_IMPORT = {
+    "errors": set(),
+    "units": set(),
+    "files": set(),
+    "progress": set(),
+    "facts": set(),
+    "records": set(),
+    "arch": set(),
+    "hardware": {"facts"},
+    "workload": {"arch"},
+    "parallel": {"workload", "arch"},
+    "cost": {"hardware", "parallel", "workload", "arch"},
+    "economics": {"facts", "workload"},
+    "plan": {"economics", "cost", "parallel", "workload", "arch", "hardware", "facts", "records"},
+    "distill": {"arch", "records"},
+    "evaluate": {"distill", "arch", "records"},
+    "measure": {"distill", "arch", "records", "facts"},
+    "recipes": set(),
+    "frontier": {"records"},
+    "report": {"frontier", "records"},
+    "console": set(),
+    "family": {"report", "plan", "distill", "evaluate", "measure", "recipes", "records", "facts", "arch", "hardware"},
+}
+EVERYWHERE = {"errors", "units", "files", "progress"}
+THIRD_PARTY_IN_COST_ARM = {"numpy", "scipy"}
+
+
+def rooms() -> list[str]:
+    return sorted({path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in SOURCE.rglob("*.py")})
+
+
+def imports_of(room: str) -> set[str]:
+    """Absolute module names that the room's files import."""
+    place = SOURCE / room
+    files = list(place.rglob("*.py")) if place.is_dir() else [SOURCE / f"{room}.py"]
+    found: set[str] = set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{file}: write absolute imports"
+                assert node.module is not None
+                found.add(node.module)
+                if node.module == "flashstill":
+                    found.update(f"flashstill.{alias.name}" for alias in node.names if alias.name != "__version__")
+    return found
+
+
+@pytest.mark.parametrize("room", [room for room in rooms() if room not in ("cli", "__init__", "__main__")])
+def test_import_order(room: str) -> None:
+    ours = {name.split(".")[1] for name in imports_of(room) if name.startswith("flashstill.")}
+    assert ours - {room} <= MAY_IMPORT[room] | EVERYWHERE, f"{room} imports {sorted(ours - {room})}"
+
+
+def test_every_room_is_in_the_plan() -> None:
+    assert set(rooms()) - {"cli", "__init__", "__main__"} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("room", sorted(STEM))
+def test_the_stem_needs_only_the_standard_library(room: str) -> None:
+    outside = {name.split(".")[0] for name in imports_of(room)} - set(sys.stdlib_module_names) - {"flashstill"}
+    assert not outside
+
+
+@pytest.mark.parametrize("room", sorted(COST_ARM))
+def test_the_cost_arm_needs_only_numpy(room: str) -> None:
+    outside = {name.split(".")[0] for name in imports_of(room)} - set(sys.stdlib_module_names) - {"flashstill"}
+    assert outside <= THIRD_PARTY_IN_COST_ARM
+
+
+@pytest.mark.parametrize("module", ["plan", "cli"])
+def test_the_cost_arm_imports_fast_and_without_torch(module: str) -> None:
+    code = (
+        f"import sys, time; begun = time.perf_counter(); import flashstill.{module};"
+        " print(time.perf_counter() - begun, 'torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    best = 1e9
+    for _ in range(5):  # the best of five: other work on the machine only ever adds time
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        seconds, torch_loaded, transformers_loaded = done.stdout.split()
+        assert (torch_loaded, transformers_loaded) == ("False", "False")
+        best = min(best, float(seconds))
+    assert best < 0.3
+
+
+def test_modules_stay_readable() -> None:
+    long = {str(path.relative_to(SOURCE)): len(path.read_text().splitlines()) for path in SOURCE.rglob("*.py")}
+    exceptions = {"cli.py", "family.py"}
+    assert {name: lines for name, lines in long.items() if lines > 280 and name not in exceptions} == {}
