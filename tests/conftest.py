@@ -69,6 +69,14 @@ def tiny_teacher(tmp_path_factory: pytest.TempPathFactory, sample_text: str) -> 
     return directory
 
 
+@pytest.fixture(scope="session")
+def other_text() -> str:
+    """Text of another kind, for the out-of-domain set."""
+    return "\n\n".join(
+        f"def step_{i}(x):\n    y = x * {i} + {i * i}\n    return y if y > {i} else -y" for i in range(300)
+    )
+
+
 @pytest.fixture
 def text_file(tmp_path: Path, sample_text: str) -> Path:
     """The sample as a plain text file."""
@@ -77,12 +85,17 @@ def text_file(tmp_path: Path, sample_text: str) -> Path:
     return path
 
 
+def family_text(teacher: object, data: object, other: object = "other.txt") -> str:
+    """A family of two tiny students that runs in seconds; `other` is the out-of-domain text."""
+    return FAMILY.format(teacher=teacher, data=data, other=other)
+
+
 FAMILY = """
 name = "tiny"
 seed = 3
 teacher = "{teacher}"
 data = "{data}"
-out_of_domain = "{data}"
+out_of_domain = "{other}"
 
 [text]
 window_tokens = 32
@@ -91,7 +104,7 @@ heldout_tokens = 256
 out_of_domain_tokens = 256
 
 [distil]
-tokens = {tokens}
+tokens = 2048
 windows_per_step = 2
 learning_rate = 1e-3
 checkpoint_every_steps = 3
@@ -115,14 +128,6 @@ name = "most"
 keep_layers = 5
 tokens = 512
 """
-
-
-@pytest.fixture
-def family_toml(tmp_path: Path, tiny_teacher: Path, text_file: Path) -> Path:
-    """A family of two tiny students that runs in seconds."""
-    path = tmp_path / "family.toml"
-    path.write_text(FAMILY.format(teacher=tiny_teacher, data=text_file, tokens=2048), encoding="utf-8")
-    return path
 
 
 @pytest.fixture

@@ -226,22 +226,16 @@ class _Stages:
         documents = shuffled(load_documents(recipe.data), recipe.seed)
         if len(documents) < 2:
             raise BadInput(f"data {recipe.data!r} is one document; at least two are needed, to hold one out")
-        total = sum(len(document.text) for document in documents)
-        reserved, held = 0, 0
-        # Held-out documents come first, with room for the paragraphs that leave them as leaks.
-        while held < len(documents) - 1 and reserved < min(0.3 * total, 8.0 * sizes.heldout_tokens):
-            reserved += len(documents[held].text)
-            held += 1
+        # A sample speaks for many documents when it takes a little of each.
+        most = 2 * length
+        held = _documents_to_hold_out([len(document.text) for document in documents], sizes.heldout_tokens, most)
         training = documents[held:]
-        strangers = shuffled(load_documents(recipe.out_of_domain_source), recipe.seed)
+        unseen = without_leaks(documents[:held], training)
+        strangers = without_leaks(shuffled(load_documents(recipe.out_of_domain_source), recipe.seed), documents)
         packings = {
             "train": pack(training, tokenizer, length, max(1, sizes.train_tokens // length)),
-            "heldout": pack(
-                without_leaks(documents[:held], training), tokenizer, length, max(1, sizes.heldout_tokens // length)
-            ),
-            "out-of-domain": pack(
-                without_leaks(strangers, documents), tokenizer, length, max(1, sizes.out_of_domain_tokens // length)
-            ),
+            "heldout": pack(unseen, tokenizer, length, max(1, sizes.heldout_tokens // length), most),
+            "out-of-domain": pack(strangers, tokenizer, length, max(1, sizes.out_of_domain_tokens // length), most),
         }
         for part, packed in packings.items():
             packed.save(folder / f"{part}.safetensors")
@@ -378,19 +372,20 @@ class _Stages:
         texts = {domain: (self.packed(domain), self.signals_of(domain)) for domain in DOMAINS}
         kept = {student.name: self.kept(student) for student in self.recipe.students}
         head = parts(self.model).head.detach()
+        loaded: dict[str, Any] = {}
+        for entry in models:
+            if entry.role == "teacher":
+                loaded[entry.model] = self.model
+            elif entry.role == "untrained":
+                loaded[entry.model] = keep_layers(self.model, kept[entry.of])
+            else:
+                loaded[entry.model] = load_model(self.out / entry.path)
         records: list[Record] = []
         total = len(models) * sum(packed.token_count for packed, _ in texts.values())
         with self.progress.task("evaluate", total, "tokens") as advance:
-            for entry in models:
-                if entry.role == "teacher":
-                    model = self.model
-                elif entry.role == "untrained":
-                    model = keep_layers(self.model, kept[entry.of])
-                else:
-                    model = load_model(self.out / entry.path)
-                for domain, (packed, signals) in texts.items():
-                    scores = score_tokens(model, packed, signals, head, advance)
-                    records += summarise(scores, entry.model, domain, self.recipe.seed)
+            for domain, (packed, signals) in texts.items():
+                for name, scores in score_tokens(loaded, packed, signals, head, advance).items():
+                    records += summarise(scores, name, domain, self.recipe.seed)
         write_records(path, records)
 
     def measure(self) -> None:
@@ -436,6 +431,20 @@ class _Stages:
         shutil.rmtree(self.out / "signals", ignore_errors=True)
         write_records(self.out / "records.jsonl", self.records())
         write_report(self.out)
+
+
+def _documents_to_hold_out(characters: list[int], tokens: int, most_tokens: int) -> int:
+    """How many leading documents to hold out for `tokens` of them, at most 30 % of the text and never all.
+
+    A token is taken as 4 characters; half as many again are held, since leaking paragraphs will leave.
+    """
+    wanted, limit = 1.5 * 4.0 * tokens, 0.3 * sum(characters)
+    count, useful, whole = 0, 0.0, 0.0
+    while count < len(characters) - 1 and useful < wanted and (count == 0 or whole + characters[count] <= limit):
+        useful += min(characters[count], 4.0 * most_tokens)
+        whole += characters[count]
+        count += 1
+    return count
 
 
 def _versions() -> dict[str, str]:

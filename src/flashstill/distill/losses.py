@@ -32,7 +32,13 @@ def forward_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: floa
     """Per-token T^2 KL(teacher || student) in nats: logits [N, V] twice -> [N]."""
     log_p = torch.log_softmax(teacher_logits / temperature, -1)
     log_q = torch.log_softmax(student_logits / temperature, -1)
-    return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(-1)
+    return temperature**2 * kl_of_log_probabilities(log_q, log_p)
+
+
+def kl_of_log_probabilities(student: Tensor, teacher: Tensor, teacher_probability: Tensor | None = None) -> Tensor:
+    """KL(teacher || student) per row of log-probabilities [N, V] -> [N]; the third saves exp(teacher) where known."""
+    probability = teacher.exp() if teacher_probability is None else teacher_probability
+    return torch.linalg.vecdot(probability, teacher - student)
 
 
 class _Scratch:

@@ -81,10 +81,13 @@ class Packed:
             raise BadInput(f"{path} is not a whole packing file; delete it and run again") from error
 
 
-def pack(documents: Sequence[Document], tokenizer: Any, length: int, windows: int) -> Packed:
+def pack(
+    documents: Sequence[Document], tokenizer: Any, length: int, windows: int, most_per_document: int | None = None
+) -> Packed:
     """Up to `windows` windows of `length` targets; fewer where the text runs out.
 
-    tokenizer: a fast Hugging Face tokenizer.  Raises BadInput where not one window can be filled.
+    tokenizer: a fast Hugging Face tokenizer.  most_per_document: take at most so many tokens from the middle of each
+    document, so that a sample speaks for many documents.  Raises BadInput where not one window can be filled.
     """
     separator = tokenizer.eos_token_id
     if separator is None:
@@ -93,9 +96,11 @@ def pack(documents: Sequence[Document], tokenizer: Any, length: int, windows: in
     needed = windows * length + 1
     for index, document in enumerate(documents):
         encoded = tokenizer(document.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        ids += [*encoded["input_ids"], separator]
-        sizes += [*_target_bytes(document.text, encoded["offset_mapping"]), 0]
-        owners += [index] * len(encoded["input_ids"]) + [-1]
+        found, widths = encoded["input_ids"], _target_bytes(document.text, encoded["offset_mapping"])
+        span = _middle(len(found), most_per_document)
+        ids += [*found[span], separator]
+        sizes += [*widths[span], 0]
+        owners += [index] * len(found[span]) + [-1]
         if len(ids) >= needed:
             break
     count = min(windows, (len(ids) - 1) // length)
@@ -106,6 +111,13 @@ def pack(documents: Sequence[Document], tokenizer: Any, length: int, windows: in
     return Packed(
         tokens=flat(ids)[rows], target_bytes=flat(sizes)[rows[:, 1:]], target_document=flat(owners)[rows[:, 1:]]
     )
+
+
+def _middle(count: int, most: int | None) -> slice:
+    if most is None or count <= most:
+        return slice(0, count)
+    start = (count - most) // 2
+    return slice(start, start + most)
 
 
 def _target_bytes(text: str, offsets: Sequence[tuple[int, int]]) -> list[int]:

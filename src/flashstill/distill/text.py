@@ -199,8 +199,8 @@ def cpython_code() -> list[Document]:
     documents = []
     for name, tree in _library_modules():
         for node in ast.walk(tree):
-            if isinstance(node, _DOCUMENTED) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:] or [ast.Pass()]
+            while isinstance(node, _DOCUMENTED) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:] or [ast.Pass()]  # a second string takes the first one's place
         text = ast.unparse(tree)
         if len(text) >= PLAIN_TEXT_DOCUMENT_CHARACTERS:
             documents.append(Document(name=f"code:{name}", text=text))

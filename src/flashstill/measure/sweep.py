@@ -18,7 +18,7 @@ from flashstill.progress import Progress
 from flashstill.records import MeasuredRecord
 
 MACHINE = "this-machine"
-DECODE_STEPS_PER_REPEAT = 3
+DECODE_STEPS_PER_REPEAT = 6
 
 
 def measure_models(
@@ -69,7 +69,7 @@ def time_model(model: Model, batch: int, context: int) -> tuple[float, list[floa
             started = time.perf_counter()
             model(input_ids=token, past_key_values=cache, use_cache=True).logits[:, -1:].argmax(-1)
             decode_s.append(time.perf_counter() - started)
-            cache.crop(context)
+            cache.crop(-1)
     return prefill_s, decode_s
 
 

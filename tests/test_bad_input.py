@@ -1,0 +1,244 @@
+"""Mistakes of a user: one clear sentence, exit code 2, nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flashstill import files
+from flashstill.cli import main
+from flashstill.errors import BadInput, DiskTrouble, nearest
+from flashstill.recipes import built_in, read_recipe, to_toml
+from tests.conftest import family_text
+
+
+def refuse(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run a command that must be refused; returns its one sentence."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("flashstill: ")]
+    assert stop.value.code == 2, captured.err
+    assert len(lines) == 1
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("explain", "--model", "llama-3.1-70", "--chip", "h100-sxm", "--batch", "1"), "llama-3.1-70b"),
+        (("explain", "--model", "llama-3.1-70b", "--chip", "h100", "--batch", "1"), "unknown chip 'h100'"),
+        (("explain", "--model", "llama-3.1-70b", "--chip", "h100-sxm", "--batch", "0"), "batch must be at least 1"),
+        (("explain", "--model", "llama-3.1-70b", "--chip", "h100-sxm", "--batch", "one"), "not a valid integer"),
+        (
+            ("explain", "--model", "qwen3-8b", "--chip", "b200", "--batch", "1", "--context", "99999"),
+            "beyond the 40960 tokens",
+        ),
+        (
+            ("explain", "--model", "qwen3-8b", "--chip", "b200", "--batch", "1", "--precision", "bf8"),
+            "unknown precision 'bf8'",
+        ),
+        (
+            ("explain", "--model", "qwen3-8b", "--chip", "b200", "--batch", "1", "--memory", "sram"),
+            "no memory called 'sram'",
+        ),
+        (("explain", "--model", "qwen3-8b", "--batch", "1"), "Missing option '--chip'"),
+        (("explian",), "the nearest known: explain"),
+        (("chips", "tpu-v6"), "tpu-v6e"),
+        (("chips", "--facts", "/nowhere"), "does not exist"),
+        (("demo", "--minutes", "-3"), "-3"),
+        (("report", "/nowhere"), "holds no records.jsonl"),
+    ],
+)
+def test_wrong_arguments(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], sentence: str) -> None:
+    assert sentence in refuse(capsys, *arguments)
+
+
+def test_what_does_not_fit_is_exit_code_3(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["explain", "--model", "llama-3.1-405b", "--chip", "h100-sxm", "--batch", "1", "--chips", "2"])
+    assert stop.value.code == 3
+    assert "take 16 chips (does not fit in memory: 1)" in capsys.readouterr().err
+
+
+def write_family(folder: Path, teacher: object, data: object, edit: tuple[str, str] = ("", "")) -> Path:
+    path = folder / "family.toml"
+    text = family_text(teacher, data)
+    assert edit[0] in text
+    path.write_text(text.replace(*edit, 1) if edit[0] else text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (("seed = 3", "sede = 3"), "unknown key 'sede'; the nearest known: seed"),
+        (("windows_per_step", "window_per_step"), "unknown key 'distil.window_per_step'"),
+        (("seed = 3", 'seed = "three"'), "'seed' is 'three', not a whole number"),
+        (("keep_layers = 3", "keep_layers = 0"), "keep_layers must be at least 1"),
+        (("learning_rate = 1e-3", "learning_rate = 7"), "learning_rate must lie between 0 and 1"),
+        (('name = "most"', 'name = "half"'), "two students have the same name"),
+        (('name = "most"', 'name = "../most"'), "the name '../most'"),
+        (('name = "tiny"', "name = tiny"), "is not TOML"),
+        (('name = "most"', ""), "'students[1].name' is missing"),
+        (("[measure]", '[search]\nmethod = "greed"\n[measure]'), "search.method is 'greed'"),
+        (('"tpu-v5e"', '"tpu-v5"'), "unknown chip 'tpu-v5'"),
+        (("keep_layers = 3", "keep_layers = 9"), "the teacher has 6"),
+    ],
+)
+def test_wrong_recipes(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    tiny_teacher: Path,
+    text_file: Path,
+    edit: tuple[str, str],
+    sentence: str,
+) -> None:
+    recipe = write_family(tmp_path, tiny_teacher, text_file, edit)
+    assert sentence in refuse(capsys, "run", recipe, "--out", tmp_path / "out")
+    assert not (tmp_path / "out" / "students").exists()
+
+
+def test_missing_teachers_and_data(capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_teacher: Path) -> None:
+    out = tmp_path / "out"
+    recipe = write_family(tmp_path, "smollm2-135m-instruc", "x.txt")
+    assert "the nearest known: smollm2-135m-instruct" in refuse(capsys, "run", recipe, "--out", out)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{")
+    recipe = write_family(tmp_path, broken, "x.txt")
+    assert "is not a JSON object" in refuse(capsys, "run", recipe, "--out", tmp_path / "out2")
+    recipe = write_family(tmp_path, tiny_teacher, tmp_path / "none.txt")
+    assert "neither a file nor a directory" in refuse(capsys, "run", recipe, "--out", tmp_path / "out3")
+    (tmp_path / "empty.txt").write_bytes(b"")
+    recipe = write_family(tmp_path, tiny_teacher, tmp_path / "empty.txt")
+    assert "holds no text" in refuse(capsys, "run", recipe, "--out", tmp_path / "out4")
+    (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
+    recipe = write_family(tmp_path, tiny_teacher, tmp_path / "latin.txt")
+    assert "not UTF-8" in refuse(capsys, "run", recipe, "--out", tmp_path / "out5")
+    (tmp_path / "model.gguf").write_bytes(b"GGUF but not really")
+    recipe = write_family(tmp_path, tmp_path / "model.gguf", "x.txt")
+    assert "cannot be read as a GGUF model" in refuse(capsys, "run", recipe, "--out", tmp_path / "out6")
+
+
+def test_directories_that_cannot_be_used(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_teacher: Path, text_file: Path
+) -> None:
+    recipe = write_family(tmp_path, tiny_teacher, text_file)
+    occupied = tmp_path / "occupied"
+    occupied.mkdir()
+    (occupied / "thesis.txt").write_text("precious")
+    assert "is not empty and holds no family.toml" in refuse(capsys, "run", recipe, "--out", occupied)
+    assert [path.name for path in occupied.iterdir()] == ["thesis.txt"]
+    assert "is a file" in refuse(capsys, "run", recipe, "--out", recipe)
+    assert "cannot write" in refuse(capsys, "run", recipe, "--out", "/proc/flashstill")
+    assert "there is no recipe" in refuse(capsys, "run", tmp_path / "none.toml", "--out", tmp_path / "o")
+
+
+def test_two_runs_in_one_directory(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_teacher: Path, text_file: Path
+) -> None:
+    from flashstill.family import _lock
+
+    recipe, out = write_family(tmp_path, tiny_teacher, text_file), tmp_path / "out"
+    out.mkdir()
+    (out / "family.toml").write_text(to_toml(read_recipe(recipe)))
+    with _lock(out):
+        assert "another run is at work" in refuse(capsys, "run", recipe, "--out", out)
+
+
+class TestSafety:
+    """An untrusted model directory runs no code."""
+
+    def test_pickles_are_refused(self, capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_teacher: Path) -> None:
+        import pickle
+
+        model = tmp_path / "pickled"
+        model.mkdir()
+        for file in tiny_teacher.iterdir():
+            if file.suffix != ".safetensors":
+                (model / file.name).write_bytes(file.read_bytes())
+        proof = tmp_path / "owned"
+
+        class Evil:
+            def __reduce__(self) -> tuple[Any, ...]:
+                return Path.touch, (proof,)
+
+        (model / "pytorch_model.bin").write_bytes(pickle.dumps(Evil()))
+        recipe = write_family(tmp_path, model, "x.txt")
+        assert "pickles can run code" in refuse(capsys, "run", recipe, "--out", tmp_path / "out")
+        assert not proof.exists()
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_remote_code_is_not_run(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_teacher: Path, known: bool
+    ) -> None:
+        model, proof = tmp_path / "remote", tmp_path / "owned"
+        model.mkdir()
+        for file in tiny_teacher.iterdir():
+            (model / file.name).write_bytes(file.read_bytes())
+        config = json.loads((model / "config.json").read_text())
+        config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+        if not known:
+            config["model_type"] = "evil"
+        (model / "config.json").write_text(json.dumps(config))
+        tokenizer = json.loads((model / "tokenizer_config.json").read_text())
+        tokenizer["auto_map"] = {"AutoTokenizer": ["evil.Tokenizer", "evil.Tokenizer"]}
+        (model / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+        (model / "evil.py").write_text(f"open({str(proof)!r}, 'w')\nclass Config: pass\nModel = Tokenizer = Config\n")
+        from flashstill.distill.models import load_model, load_tokenizer
+
+        if known:  # transformers' own class for the family is used instead
+            load_model(model)
+        else:
+            with pytest.raises(BadInput, match="cannot be loaded"):
+                load_model(model)
+        load_tokenizer(model)
+        assert not proof.exists()
+
+
+class TestFiles:
+    def test_all_or_nothing(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.txt"
+        files.write_text(path, "old")
+        with pytest.raises(RuntimeError), files.replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+        assert path.read_text() == "old"
+        assert list(tmp_path.iterdir()) == [path]
+        with pytest.raises(RuntimeError), files.replacing_directory(tmp_path / "d") as temporary:
+            (temporary / "x").write_text("half")
+            raise RuntimeError
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_a_full_disk_is_a_sentence(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(DiskTrouble, match="the disk is full"):
+            files.write_text(tmp_path / "a.txt", "text")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_the_built_in_recipe_survives_its_own_toml(tmp_path: Path) -> None:
+    recipe = built_in("demo")
+    (tmp_path / "family.toml").write_text(to_toml(recipe))
+    assert read_recipe(tmp_path / "family.toml") == recipe
+    halves = recipe.scaled(0.5)
+    assert [halves.tokens_of(student) for student in halves.students] == [
+        recipe.tokens_of(student) // 2 for student in recipe.students
+    ]
+
+
+def test_nearest_names() -> None:
+    assert nearest("h100", ["h100-sxm", "tpu-v4", "h200-sxm"])[0] == "h100-sxm"
+    assert nearest("zzz", ["a"]) == ["a"]
+    assert nearest("x", []) == []

@@ -1,0 +1,255 @@
+"""Signals, students, training and evaluation: runs that must agree."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from flashstill.distill import checkpoints, trainer
+from flashstill.distill.losses import forward_kl
+from flashstill.distill.models import fingerprint, keep_layers, load_model, load_tokenizer, parts, save_model
+from flashstill.distill.packing import Packed, pack
+from flashstill.distill.signals import build_hidden, hidden_states, load_hidden
+from flashstill.distill.students import block_influence, greedy_drops, kept_blocks, order_by_influence
+from flashstill.distill.text import load_documents
+from flashstill.errors import BadInput, UnsupportedArchitecture
+from flashstill.evaluate import score_tokens, summarise
+from flashstill.measure import measure_models
+from flashstill.progress import Silent
+
+RECIPE = trainer.TrainRecipe(tokens=512, windows_per_step=2, learning_rate=1e-3, checkpoint_every_steps=3)
+SILENT = Silent()
+
+
+@pytest.fixture
+def teacher(tiny_teacher: Path) -> Any:
+    return load_model(tiny_teacher)
+
+
+@pytest.fixture
+def packed(tiny_teacher: Path, text_file: Path) -> Packed:
+    return pack(load_documents(str(text_file)), load_tokenizer(tiny_teacher), 32, 20)
+
+
+def weights(model: Any) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+class TestSignals:
+    def test_cached_equals_online(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
+        build_hidden(teacher, "key", packed, tmp_path, SILENT, "s")
+        cached = load_hidden(tmp_path, "key", packed).rows(np.array([3, 0]))
+        tokens = torch.from_numpy(packed.tokens[[3, 0], :-1].astype(np.int64))
+        with torch.inference_mode():
+            logits = teacher(input_ids=tokens).logits
+            assert torch.equal(cached @ parts(teacher).head.T, logits)
+
+    def test_another_teacher_or_packing_is_refused(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
+        build_hidden(teacher, "key", packed, tmp_path, SILENT, "s")
+        with pytest.raises(BadInput, match="another teacher"):
+            build_hidden(teacher, "other", packed, tmp_path, SILENT, "s")
+        with pytest.raises(BadInput, match="another packing and windows"):
+            load_hidden(tmp_path, "key", packed.first(3))
+
+    def test_damage_is_found_and_only_that_shard_is_made_again(
+        self, teacher: Any, packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flashstill.distill.signals.WINDOWS_PER_SHARD", 8)
+        build_hidden(teacher, "key", packed, tmp_path, SILENT, "s")
+        whole = load_hidden(tmp_path, "key", packed).hidden
+        shards = sorted(tmp_path.glob("*.safetensors"))
+        assert len(shards) == 3
+        before = shards[0].stat().st_mtime_ns
+        damaged = bytearray(shards[1].read_bytes())
+        damaged[-5] ^= 1
+        shards[1].write_bytes(damaged)
+        with pytest.raises(BadInput, match="lack hidden-00000008"):
+            load_hidden(tmp_path, "key", packed)
+        build_hidden(teacher, "key", packed, tmp_path, SILENT, "s")
+        assert torch.equal(load_hidden(tmp_path, "key", packed).hidden, whole)
+        assert shards[0].stat().st_mtime_ns == before
+
+    def test_a_model_that_bends_its_logits_is_refused(self, teacher: Any) -> None:
+        teacher.config.final_logit_softcapping = 30.0
+        with pytest.raises(UnsupportedArchitecture, match="final_logit_softcapping"):
+            parts(teacher)
+
+
+class TestStudents:
+    def test_keeping_every_block_changes_nothing(self, teacher: Any, packed: Packed) -> None:
+        tokens = torch.from_numpy(packed.tokens[:2, :-1].astype(np.int64))
+        copy = keep_layers(teacher, list(range(6)))
+        assert torch.equal(hidden_states(copy, tokens), hidden_states(teacher, tokens))
+
+    def test_a_pruned_model_is_a_model_of_its_own(self, teacher: Any, tiny_teacher: Path, tmp_path: Path) -> None:
+        before = weights(teacher)
+        student = keep_layers(teacher, [0, 3, 5])
+        with torch.no_grad():
+            for parameter in student.parameters():
+                parameter.add_(1.0)
+        assert same(before, weights(teacher))
+        save_model(student, load_tokenizer(tiny_teacher), tmp_path / "student")
+        again = load_model(tmp_path / "student")
+        assert again.config.num_hidden_layers == 3
+        assert same(weights(student), weights(again))
+
+    def test_influence_of_a_block_that_does_nothing(self, teacher: Any, packed: Packed) -> None:
+        tokens = torch.from_numpy(packed.tokens[:2, :-1].astype(np.int64))
+        idle = teacher.model.layers[2]
+        with torch.no_grad():
+            idle.self_attn.o_proj.weight.zero_()
+            idle.mlp.down_proj.weight.zero_()
+        influence = block_influence(teacher, tokens)
+        assert len(influence) == 6
+        assert influence[2] == pytest.approx(0.0, abs=1e-3)
+        assert order_by_influence(teacher, tokens)[0] == 2
+        assert greedy_drops(teacher, tokens, 1, 6, SILENT) == [2]
+
+    def test_greedy_is_at_least_as_good_as_blind(self, teacher: Any, packed: Packed) -> None:
+        tokens = torch.from_numpy(packed.tokens[:4, :-1].astype(np.int64))
+        drops = greedy_drops(teacher, tokens, 3, 6, SILENT)
+        assert len(set(drops)) == 3
+        assert teacher.config.num_hidden_layers == 6
+        assert len(teacher.model.layers) == 6
+
+        def divergence(kept: list[int]) -> float:
+            with torch.inference_mode():
+                student = keep_layers(teacher, kept)(input_ids=tokens).logits.flatten(0, 1).float()
+                return float(forward_kl(student, teacher(input_ids=tokens).logits.flatten(0, 1).float()).mean())
+
+        first = greedy_drops(teacher, tokens, 1, 6, SILENT)
+        assert divergence(kept_blocks(6, first, 5)) == pytest.approx(
+            min(divergence([i for i in range(6) if i != gone]) for gone in range(6)), rel=1e-3
+        )
+
+    def test_nonsense(self) -> None:
+        assert kept_blocks(6, [2, 4, 0], 4) == [0, 1, 3, 5]
+        with pytest.raises(BadInput, match="keep 7 of the teacher's 6"):
+            kept_blocks(6, [], 7)
+
+
+class TestTraining:
+    def train(self, teacher: Any, packed: Packed, folder: Path, recipe: trainer.TrainRecipe = RECIPE) -> Any:
+        objective = trainer.hard_objective(packed)
+        return trainer.train(keep_layers(teacher, [0, 2, 4]), objective, packed, recipe, folder, SILENT, "t")
+
+    def test_resumed_equals_uninterrupted(
+        self, teacher: Any, packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        straight = weights(self.train(teacher, packed, tmp_path / "a"))
+        calls = [0]
+        original = trainer._State.take_step
+
+        def interrupted(self: Any, *args: Any) -> float:
+            calls[0] += 1
+            if calls[0] == 6:
+                raise KeyboardInterrupt
+            return original(self, *args)
+
+        monkeypatch.setattr(trainer._State, "take_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            self.train(teacher, packed, tmp_path / "b")
+        assert [path.name for path in (tmp_path / "b").glob("step-*")] == ["step-00000003"]
+        assert same(straight, weights(self.train(teacher, packed, tmp_path / "b")))
+        rows = [json.loads(line) for line in (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()]
+        assert [row["step"] for row in rows] == list(range(1, 9))
+
+    def test_another_recipe_is_refused(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
+        self.train(teacher, packed, tmp_path)
+        with pytest.raises(BadInput, match="another recipe"):
+            self.train(teacher, packed, tmp_path, dataclasses.replace(RECIPE, learning_rate=2e-3))
+
+    def test_a_truncated_checkpoint_is_passed_over(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
+        straight = weights(self.train(teacher, packed, tmp_path))
+        (newest,) = tmp_path.glob("step-*")
+        state = newest / "state.safetensors"
+        state.write_bytes(state.read_bytes()[:1000])
+        assert same(straight, weights(self.train(teacher, packed, tmp_path)))
+        checkpoints.clear(tmp_path)
+        assert not list(tmp_path.glob("step-*"))
+
+    def test_a_loss_that_is_not_a_number_stops_with_its_step(
+        self, teacher: Any, packed: Packed, tmp_path: Path
+    ) -> None:
+        with torch.no_grad():
+            teacher.model.norm.weight.fill_(float("nan"))
+        with pytest.raises(BadInput, match="the loss is nan at step 1"):
+            self.train(teacher, packed, tmp_path)
+
+    def test_distillation_lowers_the_divergence(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
+        build_hidden(teacher, "key", packed, tmp_path / "s", SILENT, "s")
+        signals, head = load_hidden(tmp_path / "s", "key", packed), parts(teacher).head.detach()
+        student = keep_layers(teacher, [0, 5])
+
+        def divergence() -> float:
+            scores = score_tokens({"s": student}, packed, signals, head, lambda amount, note="": None)
+            return float(scores["s"].kl.mean())
+
+        before = divergence()
+        recipe = dataclasses.replace(RECIPE, tokens=60 * 64, learning_rate=1e-2)
+        trainer.train(
+            student, trainer.soft_objective(packed, signals, head, 1.0), packed, recipe, tmp_path / "t", SILENT, "t"
+        )
+        assert divergence() < 0.7 * before
+
+    def test_the_order_of_windows(self) -> None:
+        steps = [trainer.window_order(5, 10, step, 4) for step in range(10)]
+        seen = np.concatenate(steps)
+        for epoch in range(4):
+            assert sorted(seen[10 * epoch : 10 * epoch + 10]) == list(range(10))
+        assert not np.array_equal(seen[:10], seen[10:20])
+        assert len(trainer.window_order(0, 3, 7, 8)) == 8, "more windows a step than there are"
+
+    def test_the_learning_rate(self) -> None:
+        rates = [trainer.learning_rate_at(RECIPE, step, 100) for step in range(100)]
+        assert max(rates) == pytest.approx(RECIPE.learning_rate)
+        assert rates[0] == pytest.approx(RECIPE.learning_rate / 10)
+        assert rates[-1] == pytest.approx(RECIPE.learning_rate * RECIPE.final_fraction, rel=0.05)
+
+
+class TestEvaluation:
+    def test_the_teacher_against_itself(self, teacher: Any, tiny_teacher: Path, packed: Packed, tmp_path: Path) -> None:
+        build_hidden(teacher, fingerprint(tiny_teacher), packed, tmp_path, SILENT, "s")
+        signals = load_hidden(tmp_path, fingerprint(tiny_teacher), packed)
+        head = parts(teacher).head.detach()
+        scores = score_tokens({"t": teacher}, packed, signals, head, lambda amount, note="": None)["t"]
+        found = {record.metric: record for record in summarise(scores, "teacher", "heldout", 0)}
+        assert found["kl_to_teacher"].value == pytest.approx(0.0, abs=1e-6)
+        assert found["agreement"].value == 1.0
+        tokens = torch.from_numpy(packed.tokens.astype(np.int64))
+        counted = torch.from_numpy(packed.target_document >= 0)
+        with torch.inference_mode():
+            logits = teacher(input_ids=tokens[:, :-1]).logits.float()
+        nats = torch.nn.functional.cross_entropy(logits[counted], tokens[:, 1:][counted])
+        assert found["perplexity"].value == pytest.approx(float(nats.exp()), rel=0.02)
+        bits = float(nats) * int(counted.sum()) / np.log(2) / packed.target_bytes.sum()
+        assert found["bits_per_byte"].value == pytest.approx(bits, rel=0.02)
+        for record in found.values():
+            assert record.low <= record.value <= record.high
+
+
+def test_measured_models_take_turns(teacher: Any) -> None:
+    found = measure_models({"a": teacher, "b": keep_layers(teacher, [0, 1])}, [1, 3], 8, 2, SILENT)
+    assert {(record.model, record.phase, record.batch) for record in found} == {
+        (model, phase, batch) for model in "ab" for phase in ("prefill", "decode") for batch in (1, 3)
+    }
+    assert all(0 < record.low <= record.seconds <= record.high for record in found)
+
+
+def test_fingerprints_differ(tiny_teacher: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_teacher, tmp_path / "copy")
+    assert fingerprint(tmp_path / "copy") == fingerprint(tiny_teacher)
+    config = tmp_path / "copy" / "config.json"
+    config.write_text(config.read_text() + " ")
+    assert fingerprint(tmp_path / "copy") != fingerprint(tiny_teacher)

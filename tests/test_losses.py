@@ -1,0 +1,103 @@
+"""Divergences: their values, their gradients in float64, and the fused head against the dense path."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from flashstill.distill.losses import cross_entropy, forward_kl, head_cross_entropy, head_forward_kl
+
+
+def logits(seed: int, rows: int = 7, vocabulary: int = 11) -> Tensor:
+    return 2.0 * torch.randn(rows, vocabulary, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def test_values_against_torch() -> None:
+    z, y = logits(0), logits(1)
+    targets = torch.arange(7) % 11
+    assert torch.allclose(cross_entropy(z, targets), torch.nn.functional.cross_entropy(z, targets, reduction="none"))
+    reference = torch.nn.functional.kl_div(z.log_softmax(-1), y.log_softmax(-1), reduction="none", log_target=True).sum(
+        -1
+    )
+    assert torch.allclose(forward_kl(z, y), reference)
+
+
+def test_kl_reaches_zero_and_is_positive() -> None:
+    z = logits(0)
+    assert float(forward_kl(z, z).abs().max()) < 1e-12
+    assert float(forward_kl(z, logits(1)).min()) > 0
+
+
+def test_direction_is_forward() -> None:
+    """Mass that the teacher puts where the student has almost none costs much; the reverse costs little."""
+    both, one = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, -20.0]])
+    assert float(forward_kl(one, both)) > 5 > 1 > float(forward_kl(both, one))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_closed_form_gradients(temperature: float) -> None:
+    z, y = logits(2).requires_grad_(), logits(3)
+    (slope,) = torch.autograd.grad(forward_kl(z, y, temperature).sum(), z)
+    expected = temperature * ((z / temperature).softmax(-1) - (y / temperature).softmax(-1))
+    assert torch.allclose(slope, expected)
+    targets = torch.arange(7) % 11
+    (slope,) = torch.autograd.grad(cross_entropy(z, targets).sum(), z)
+    assert torch.allclose(slope, z.softmax(-1) - torch.nn.functional.one_hot(targets, 11))
+
+
+def test_temperature_squared_keeps_the_gradient_large() -> None:
+    """As T grows, T^2 KL has the gradient of a squared error of logits, (z - y) / V for centred logits."""
+    z, y = logits(4).requires_grad_(), logits(5)
+    (slope,) = torch.autograd.grad(forward_kl(z, y, 1e4).sum(), z)
+    centred = (z - z.mean(-1, keepdim=True)) - (y - y.mean(-1, keepdim=True))
+    assert torch.allclose(slope, centred / 11, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("chunk", [1, 3, 64])
+@pytest.mark.parametrize("soft", [True, False])
+def test_fused_head_equals_the_dense_path(soft: bool, chunk: int, temperature: float) -> None:
+    generator = torch.Generator().manual_seed(6)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    rows, vocabulary = 10, 17
+    hidden, head = draw(rows, 5).requires_grad_(), draw(vocabulary, 5).requires_grad_()
+    teacher_hidden, teacher_head = draw(rows, 8), draw(vocabulary, 8)
+    targets, weights = torch.arange(rows) % vocabulary, torch.rand(rows, dtype=torch.float64, generator=generator)
+    if soft:
+        total, each = head_forward_kl(hidden, head, teacher_hidden, teacher_head, weights, temperature, chunk)
+        dense = forward_kl(hidden @ head.T, teacher_hidden @ teacher_head.T, temperature)
+    else:
+        total, each = head_cross_entropy(hidden, head, targets, weights, chunk)
+        dense = cross_entropy(hidden @ head.T, targets)
+    assert torch.allclose(each, dense)
+    ours = torch.autograd.grad(3.0 * total, (hidden, head))
+    theirs = torch.autograd.grad(3.0 * (dense * weights).sum(), (hidden, head))
+    for mine, reference in zip(ours, theirs, strict=True):
+        assert torch.allclose(mine, reference)
+
+
+def test_fused_head_passes_gradcheck() -> None:
+    hidden, head = logits(7, 4, 3).requires_grad_(), logits(8, 6, 3).requires_grad_()
+    teacher_hidden, teacher_head, weights = logits(9, 4, 2), logits(10, 6, 2), torch.full((4,), 0.25).double()
+
+    def loss(h: Tensor, w: Tensor) -> Tensor:
+        return head_forward_kl(h, w, teacher_hidden, teacher_head, weights)[0]
+
+    assert torch.autograd.gradcheck(loss, (hidden, head))
+
+
+def test_a_frozen_head_gets_no_gradient() -> None:
+    hidden, head = logits(11, 4, 3).requires_grad_(), logits(12, 6, 3)
+    total, _ = head_forward_kl(hidden, head, logits(13, 4, 2), logits(14, 6, 2), torch.ones(4).double())
+    total.backward()  # type: ignore[no-untyped-call]
+    assert hidden.grad is not None
+    assert head.grad is None
+
+
+def test_different_vocabularies_are_refused_with_their_sizes() -> None:
+    with pytest.raises(ValueError, match="student 6, teacher 7"):
+        head_forward_kl(logits(0, 4, 3), logits(1, 6, 3), logits(2, 4, 2), logits(3, 7, 2), torch.ones(4))

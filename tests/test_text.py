@@ -1,0 +1,132 @@
+"""Documents and windows: read, deduplicated, split without leaks, packed without losing a byte."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flashstill.distill.models import load_tokenizer
+from flashstill.distill.packing import Packed, pack
+from flashstill.distill.text import Document, cpython_code, cpython_docs, load_documents, shuffled, without_leaks
+from flashstill.errors import BadInput
+
+
+def test_the_three_formats_agree(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    texts = ["first document, naïve café", "second\n\nwith a blank line", "third"]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "b.parquet")
+    assert [document.text for document in load_documents(str(tmp_path / "a.jsonl"))] == texts
+    assert [document.text for document in load_documents(str(tmp_path / "b.parquet"))] == texts
+    (tmp_path / "c.txt").write_text("fourth", encoding="utf-8")
+    assert len(load_documents(str(tmp_path))) == 4, "duplicates across files are dropped"
+
+
+def test_a_plain_file_is_cut_at_blank_lines(text_file: Path, sample_text: str) -> None:
+    documents = load_documents(str(text_file))
+    assert len(documents) > 5
+    assert "".join("".join(document.text for document in documents).split()) == "".join(sample_text.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("empty.txt", b"", "holds no text"),
+        ("blank.txt", b" \n\n ", "holds no text"),
+        ("latin.txt", "café".encode("latin-1"), "not UTF-8"),
+        ("bad.jsonl", b'{"text": 3}\n', "line 1"),
+        ("worse.jsonl", b"not json\n", "line 1 is not JSON"),
+        ("none.parquet", b"PAR1 but not really", "Parquet"),
+    ],
+)
+def test_unusable_files_are_named(tmp_path: Path, name: str, content: bytes, complaint: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=complaint):
+        load_documents(str(path))
+
+
+def test_missing_sources_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cpython-docs"):
+        load_documents("cpython-doc")
+    with pytest.raises(BadInput, match="holds no"):
+        load_documents(str(tmp_path))
+
+
+def test_exact_duplicates_go(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "one  two"}\n{"text": "one two"}\n{"text": "three"}\n', encoding="utf-8")
+    assert len(load_documents(str(path))) == 2
+
+
+def test_no_paragraph_leaks() -> None:
+    shared = "a paragraph that stands in the training text and in the held-out text alike, word for word, so it goes"
+    training = [Document(name="t", text=f"before\n\n{shared}\n\nafter")]
+    held = [
+        Document(name="h", text=f"kept\n\n{shared.replace(' ', '  ')}\n\nalso kept"),
+        Document(name="g", text=shared),
+    ]
+    (left,) = without_leaks(held, training)
+    assert left.text.split() == ["kept", "also", "kept"]
+
+
+def test_order_depends_on_the_seed_alone() -> None:
+    documents = [Document(name=str(i), text=str(i)) for i in range(50)]
+    assert shuffled(documents, 1) == shuffled(reversed(documents), 1) != shuffled(documents, 2)
+
+
+def test_the_built_in_corpus() -> None:
+    docs, code = cpython_docs(), cpython_code()
+    assert sum(len(document.text) for document in docs) > 500_000
+    assert sum(len(document.text) for document in code) > 500_000
+    assert not any("test/" in document.name for document in docs)
+    assert not any(ast.get_docstring(ast.parse(document.text)) for document in code[:20])
+    assert not any(line.lstrip().startswith("#") for document in code[:5] for line in document.text.splitlines())
+
+
+def test_packing_covers_the_text(tiny_teacher: Path) -> None:
+    tokenizer = load_tokenizer(tiny_teacher)
+    documents = [Document(name=str(i), text=f"The café № {i} costs {'x' * i} naïve tokens 🙂. ") for i in range(40)]
+    packed = pack(documents, tokenizer, 16, 10_000)
+    assert (packed.tokens[1:, 0] == packed.tokens[:-1, -1]).all(), "windows overlap by one token"
+    covered = packed.tokens[:, 1:].ravel()
+    owners, sizes = packed.target_document.ravel(), packed.target_bytes.ravel()
+    for index in range(int(owners.max())):  # the last document may be cut by the last window
+        mine = owners == index
+        assert tokenizer.decode(covered[mine]) == documents[index].text
+        assert sizes[mine].sum() == len(documents[index].text.encode())
+    assert (sizes[owners == -1] == 0).all()
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[])
+@given(text=st.text(min_size=1, max_size=200))
+def test_bytes_are_exact_for_any_text(tiny_teacher: Path, text: str) -> None:
+    text = text.encode("utf-8", "ignore").decode()
+    documents = [Document(name="a", text=text or "a"), Document(name="b", text="padding " * 8)]
+    packed = pack(documents, load_tokenizer(tiny_teacher), 2, 10_000)
+    assert packed.target_bytes[packed.target_document == 0].sum() == len(documents[0].text.encode())
+
+
+def test_saving_and_damage(tiny_teacher: Path, text_file: Path, tmp_path: Path) -> None:
+    packed = pack(load_documents(str(text_file)), load_tokenizer(tiny_teacher), 32, 5)
+    path = tmp_path / "packed.safetensors"
+    packed.save(path)
+    again = Packed.load(path)
+    assert again.hash == packed.hash
+    assert np.array_equal(again.target_bytes, packed.target_bytes)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BadInput, match="not a whole packing file"):
+        Packed.load(path)
+
+
+def test_too_little_text_is_said(tiny_teacher: Path) -> None:
+    with pytest.raises(BadInput, match="one window needs 64"):
+        pack([Document(name="a", text="short")], load_tokenizer(tiny_teacher), 64, 5)
