@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -131,7 +131,7 @@ tokens = 512
 
 
 @pytest.fixture
-def cli(home: Path) -> Iterator[Cli]:
+def cli(home: Path) -> Cli:
     """Run `flashstill` in a process of its own, as a user would."""
 
     def call(*arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
@@ -144,7 +144,7 @@ def cli(home: Path) -> Iterator[Cli]:
             check=False,
         )
 
-    yield call
+    return call
 
 
 @pytest.fixture

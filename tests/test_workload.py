@@ -99,4 +99,4 @@ def test_arrays_broadcast() -> None:
     grid = total(decode(model, batches, contexts), "flops")
     assert grid.shape == (2, 3)
     assert grid[1, 2] == total(decode(model, 8.0, 4096.0), "flops")
-    assert memory_bytes(model, batches, contexts, Widths(weight=1.0)).shape == (2, 3)
+    assert np.shape(memory_bytes(model, batches, contexts, Widths(weight=1.0))) == (2, 3)

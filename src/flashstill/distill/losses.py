@@ -38,7 +38,8 @@ def forward_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: floa
 def kl_of_log_probabilities(student: Tensor, teacher: Tensor, teacher_probability: Tensor | None = None) -> Tensor:
     """KL(teacher || student) per row of log-probabilities [N, V] -> [N]; the third saves exp(teacher) where known."""
     probability = teacher.exp() if teacher_probability is None else teacher_probability
-    return torch.linalg.vecdot(probability, teacher - student)
+    divergence: Tensor = torch.linalg.vecdot(probability, teacher - student)
+    return divergence
 
 
 class _Scratch:

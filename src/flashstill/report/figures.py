@@ -27,7 +27,8 @@ LEVEL_GROUPS = {
     "activations and links": ("activations", "links"),
 }
 _LEVEL_COLOURS = ("#1baf7a", "#2a78d6", "#eda100", "#8a8a86", "#e87ba4")
-_ROLE_SYMBOLS = {"teacher": "star", "student": "circle", "control": "x", "untrained": "triangle-up-open"}
+_ROLE_SYMBOLS = {"teacher": "star", "student": "circle", "control": "diamond-open", "untrained": "triangle-up-open"}
+_LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}  # grows upwards, never over the plot
 _BATCH_COLOURS = ("#2a78d6", "#eb6834", "#1baf7a")
 
 Figure = dict[str, Any]
@@ -63,7 +64,7 @@ def pareto(records: Sequence[Record], view: View, chip: str, metric: str, cost: 
                 mode="lines",
                 line={"color": colour, "width": 1.5, "dash": "dot"},
                 hoverinfo="skip",
-                showlegend=False,
+                name=f"batch {batch}",
             )
         )
         traces.append(_models(found, batch, colour, go))
@@ -72,7 +73,7 @@ def pareto(records: Sequence[Record], view: View, chip: str, metric: str, cost: 
         traces,
         xaxis={"type": "log", "title": {"text": f"{COST_LABELS[cost]}, {chip}"}, "exponentformat": "power"},
         yaxis={"title": {"text": METRIC_LABELS[metric]}, "autorange": True if direction == "normal" else "reversed"},
-        legend={"orientation": "h", "y": 1.12, "x": 0},
+        legend=_LEGEND,
         margin={"l": 60, "r": 16, "t": 40, "b": 56},
     )
 
@@ -90,8 +91,13 @@ def _models(found: Sequence[Point], batch: int, colour: str, go: Any) -> Any:
             "width": 3,
         },
         mode="markers",
-        name=f"batch {batch}",
-        marker={"symbol": [_ROLE_SYMBOLS[point.role] for point in found], "size": 11, "color": colour},
+        showlegend=False,
+        marker={
+            "symbol": [_ROLE_SYMBOLS[point.role] for point in found],
+            "size": [14 if point.role == "control" else 10 for point in found],
+            "color": colour,
+            "line": {"width": 1.5, "color": colour},
+        },
         text=[f"{point.model}, batch {batch}{', on the frontier' if point.on_front else ''}" for point in found],
         hovertemplate="%{text}<br>cost %{x:.3g}<br>quality %{y:.3f}<extra></extra>",
     )
@@ -103,7 +109,7 @@ def energy(view: View, chip: str) -> Figure:
 
     names = ["teacher", *view.students]
     cells = [view.cost[name, chip, "decode", batch] for batch in chosen_batches(view, chip) for name in names]
-    labels = [f"{cell.model}<br>batch {cell.batch}" for cell in cells]
+    labels = [[f"batch {cell.batch}" for cell in cells], [cell.model for cell in cells]]
     traces = []
     for (group, levels), colour in zip(LEVEL_GROUPS.items(), _LEVEL_COLOURS, strict=True):
         joules = [sum(cell.joules_per_token[level] for level in levels) for cell in cells]
@@ -114,15 +120,17 @@ def energy(view: View, chip: str) -> Figure:
                 customdata=joules,
                 name=group,
                 marker={"color": colour},
-                hovertemplate="%{x}<br>" + group + ": %{y:.1f} %, %{customdata:.3g} J a token<extra></extra>",
+                hovertemplate="%{x[1]}, %{x[0]}<br>"
+                + group
+                + ": %{y:.1f} %, %{customdata:.3g} J a token<extra></extra>",
             )
         )
     return _figure(
         traces,
         barmode="stack",
         yaxis={"title": {"text": f"share of a token's joules, {chip} (%)"}, "range": [0, 100]},
-        xaxis={"tickangle": -35, "automargin": True},
-        legend={"orientation": "h", "y": 1.12, "x": 0},
+        xaxis={"type": "multicategory", "tickangle": -90, "automargin": True},
+        legend=_LEGEND,
         margin={"l": 60, "r": 16, "t": 40, "b": 90},
     )
 
@@ -162,6 +170,6 @@ def predicted_against_measured(view: View) -> Figure:
         traces,
         xaxis={"type": "log", "title": {"text": "measured seconds a step"}, "exponentformat": "power"},
         yaxis={"type": "log", "title": {"text": "predicted seconds a step"}, "exponentformat": "power"},
-        legend={"orientation": "h", "y": 1.12, "x": 0},
+        legend=_LEGEND,
         margin={"l": 70, "r": 16, "t": 40, "b": 56},
     )
