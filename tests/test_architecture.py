@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "frontier": {"records"},
     "report": {"frontier", "records"},
     "console": set(),
+    "printing": {"facts", "hardware", "plan"},
     "family": {"report", "plan", "distill", "evaluate", "measure", "recipes", "records", "facts", "arch", "hardware"},
 }
 EVERYWHERE = {"errors", "units", "files", "progress"}
@@ -102,5 +103,4 @@ def test_the_cost_arm_imports_fast_and_without_torch(module: str) -> None:
 
 def test_modules_stay_readable() -> None:
     long = {str(path.relative_to(SOURCE)): len(path.read_text().splitlines()) for path in SOURCE.rglob("*.py")}
-    exceptions = {"cli.py", "family.py"}
-    assert {name: lines for name, lines in long.items() if lines > 280 and name not in exceptions} == {}
+    assert {name: lines for name, lines in long.items() if lines > 300} == {}

@@ -145,12 +145,12 @@ def test_directories_that_cannot_be_used(
 def test_two_runs_in_one_directory(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_teacher: Path, text_file: Path
 ) -> None:
-    from flashstill.family import _lock
+    from flashstill.family.claim import lock
 
     recipe, out = write_family(tmp_path, tiny_teacher, text_file), tmp_path / "out"
     out.mkdir()
     (out / "family.toml").write_text(to_toml(read_recipe(recipe)))
-    with _lock(out):
+    with lock(out):
         assert "another run is at work" in refuse(capsys, "run", recipe, "--out", out)
 
 

@@ -18,8 +18,6 @@ from flashstill import __version__
 from flashstill.errors import BadInput, FlashstillError, InfeasiblePlan, nearest
 
 if TYPE_CHECKING:
-    from flashstill.facts import Facts
-    from flashstill.plan import Explanation
     from flashstill.recipes import FamilyRecipe
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -133,6 +131,7 @@ def explain(
     from flashstill.facts import load
     from flashstill.plan import configure
     from flashstill.plan import explain as explain_step
+    from flashstill.printing import print_explanation
 
     facts = load(facts_directories, edits)
     made = configure(facts, load_architecture(model), chip, batch, context, count, precision, memory)
@@ -140,54 +139,7 @@ def explain(
     if as_json:
         _print_json(found.as_json())
     else:
-        _print_explanation(found)
-
-
-def _print_explanation(found: Explanation) -> None:
-    from flashstill.units import show
-
-    made, cost, facts = found.configuration, found.cost, found.as_json()
-    runs_in = facts["runs_in"]
-    note = "" if runs_in == made.precision else f" (multiplied in {runs_in}, as the chip has no {made.precision})"
-    click.echo(
-        f"{made.model.name}, {made.model.parameters / 1e9:.3g}B parameters, on {made.chips} x {made.chip.name},"
-        f" batch {found.batch}, context {found.context}, {made.precision}{note}, from {made.tier.name}"
-    )
-    click.echo(
-        f"\none decode step: {show(facts['seconds'], 's')} (perfect machine {show(facts['seconds_perfect'], 's')}),"
-        f" {facts['tokens_per_s']:,.0f} tokens/s, bound by {cost.bound}"
-    )
-    _print_table(
-        [("where the time goes", "", "")]
-        + [
-            (name, show(seconds, "s"), f"{seconds / facts['seconds']:6.1%}")
-            for name, seconds in facts["seconds_by"].items()
-            if seconds
-        ]
-    )
-    levels = facts["joules_per_token"]
-    _print_table(
-        [("where a token's joules go", "", "")]
-        + [(name, show(joules, "J"), f"{joules / levels['total']:6.1%}") for name, joules in levels.items()]
-    )
-    per_mac = facts["pj_per_mac"]
-    _print_table(
-        [
-            ("picojoules per multiply-accumulate", "", ""),
-            ("compute", show(per_mac["compute"], "pJ"), ""),
-            ("movement", show(per_mac["movement"], "pJ"), f"{per_mac['movement'] / per_mac['compute']:.3g} x compute"),
-        ]
-    )
-    _print_table(
-        [("the way of one byte to the multiplier", "", "")]
-        + [(part, show(energy, "pJ"), "") for part, energy in facts["pj_per_byte"].items()]
-    )
-    click.echo(
-        f"\n{show(facts['watts_per_chip'], 'W')} a chip;"
-        f" {show(facts['wall_joules_per_token'], 'J')} a token at the wall"
-        f" (host and building); {show(facts['usd_per_million_tokens'], 'USD')} per million tokens"
-        f" at {show(facts['usd_per_chip_hour'], 'USD')} a chip-hour ({facts['price_basis']})"
-    )
+        print_explanation(found)
 
 
 @cli.command()
@@ -199,67 +151,23 @@ def chips(name: str | None, facts_directories: tuple[Path, ...], edits: tuple[st
     import dataclasses
 
     from flashstill.facts import load
-    from flashstill.units import show
+    from flashstill.hardware import chip_from_facts, known_chips
+    from flashstill.printing import chip_summary, print_chip, print_chips
 
     facts = load(facts_directories, edits)
     if name is None:
-        _list_chips(facts, as_json)
+        found = [chip_from_facts(facts, known) for known in known_chips(facts)]
+        if as_json:
+            _print_json([chip_summary(chip) for chip in found])
+        else:
+            print_chips(found)
         return
     machine = facts.machine(name)
-    rows = facts.of(machine.name)
     if as_json:
-        _print_json({**dataclasses.asdict(machine), "facts": [dataclasses.asdict(row) for row in rows]})
-        return
-    click.echo(f"{machine.name}: {machine.title}{', ' + machine.maker if machine.maker else ''}, {machine.year}")
-    if not rows:
-        click.echo("no rows yet: run `flashstill measure` to fill them")
-    for row in rows:
-        span = "" if row.low == row.high else f" [{show(row.low, row.unit)} to {show(row.high, row.unit)}]"
-        condition = f", {row.condition}" if row.condition else ""
-        click.echo(f"\n{row.quantity} per {row.per}{condition}: {show(row.value, row.unit)}{span}")
-        click.echo(f"    {row.kind}: {row.source} ({row.as_of}){'; ' + row.note if row.note else ''}")
-
-
-def _list_chips(facts: Facts, as_json: bool) -> None:
-    from flashstill.hardware import chip_from_facts, known_chips
-    from flashstill.units import show
-
-    found = [(facts.machines[name], chip_from_facts(facts, name)) for name in known_chips(facts)]
-    if as_json:
-        _print_json(
-            [
-                {
-                    "name": chip.name,
-                    "title": chip.title,
-                    "class": chip.chip_class,
-                    "year": machine.year,
-                    "flops_per_s": chip.flops_per_s,
-                    "memories": {
-                        tier.name: {"bytes": tier.bytes, "bytes_per_s": tier.bytes_per_s} for tier in chip.tiers
-                    },
-                    "link_bytes_per_s": chip.link_bytes_per_s,
-                    "power_limit_w": chip.power_limit_w,
-                }
-                for machine, chip in found
-            ]
-        )
-        return
-    rows = [("name", "what", "fastest dense", "memory", "bandwidth", "power limit")]
-    for _, chip in found:
-        fastest = max(chip.flops_per_s, key=lambda precision: chip.flops_per_s[precision])
-        rate = f"{show(chip.flops_per_s[fastest], 'FLOP/s')} {fastest}"
-        memory = chip.memory
-        rows.append(
-            (
-                chip.name,
-                chip.title,
-                rate,
-                show(memory.bytes, "B"),
-                show(memory.bytes_per_s, "B/s"),
-                show(chip.power_limit_w, "W"),
-            )
-        )
-    _print_table(rows)
+        rows = [dataclasses.asdict(row) for row in facts.of(machine.name)]
+        _print_json({**dataclasses.asdict(machine), "facts": rows})
+    else:
+        print_chip(facts, machine)
 
 
 @cli.command()
@@ -267,6 +175,7 @@ def _list_chips(facts: Facts, as_json: bool) -> None:
 def models(as_json: bool) -> None:
     """List the models that are known by name."""
     from flashstill.arch import known_models, load_architecture
+    from flashstill.printing import print_table
 
     found = [load_architecture(name) for name in known_models()]
     if as_json:
@@ -295,7 +204,7 @@ def models(as_json: bool) -> None:
                 f"{shape.context:,}",
             )
         )
-    _print_table(rows)
+    print_table(rows)
 
 
 @cli.command()
@@ -338,24 +247,6 @@ def report(out: Path, as_json: bool) -> None:
 
 def _print_json(document: object) -> None:
     click.echo(json.dumps(document, indent=1))
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Columns aligned, the first to the left, a heading line set apart."""
-    widths = [max(len(row[column]) for row in rows[1:] or rows) for column in range(len(rows[0]))]
-    heading_only = all(not cell for cell in rows[0][1:])
-    if not heading_only:
-        widths = [max(width, len(cell)) for width, cell in zip(widths, rows[0], strict=True)]
-    click.echo()
-    for number, row in enumerate(rows):
-        if number == 0 and heading_only:
-            click.echo(row[0])
-            continue
-        cells = [
-            cell.ljust(width) if not column else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  " + "  ".join(cells).rstrip())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

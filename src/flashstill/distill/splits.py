@@ -1,0 +1,63 @@
+"""Training, held-out and out-of-domain text from two sources: split by document, without leaks, packed.
+
+Held-out and out-of-domain samples take at most two windows from the middle of each document: a sample speaks for many
+documents when it takes a little of each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flashstill.distill.packing import Packed, pack
+from flashstill.distill.text import load_documents, shuffled, without_leaks
+from flashstill.errors import BadInput
+
+CHARACTERS_PER_TOKEN = 4.0
+WINDOWS_PER_DOCUMENT = 2
+
+
+def packed_splits(
+    data: str,
+    out_of_domain: str,
+    tokenizer: Any,
+    window_tokens: int,
+    train_tokens: int,
+    heldout_tokens: int,
+    out_of_domain_tokens: int,
+    seed: int,
+) -> dict[str, Packed]:
+    """Packings "train", "heldout" and "out-of-domain"; smaller than asked where the text runs out.
+
+    Raises BadInput where a source cannot be used or cannot fill one window.
+    """
+    documents = shuffled(load_documents(data), seed)
+    if len(documents) < 2:
+        raise BadInput(f"data {data!r} is one document; at least two are needed, to hold one out")
+    most = WINDOWS_PER_DOCUMENT * window_tokens
+    held = documents_to_hold_out([len(document.text) for document in documents], heldout_tokens, most)
+    training = documents[held:]
+    unseen = without_leaks(documents[:held], training)
+    strangers = without_leaks(shuffled(load_documents(out_of_domain), seed), documents)
+
+    def windows(tokens: int) -> int:
+        return max(1, tokens // window_tokens)
+
+    return {
+        "train": pack(training, tokenizer, window_tokens, windows(train_tokens)),
+        "heldout": pack(unseen, tokenizer, window_tokens, windows(heldout_tokens), most),
+        "out-of-domain": pack(strangers, tokenizer, window_tokens, windows(out_of_domain_tokens), most),
+    }
+
+
+def documents_to_hold_out(characters: list[int], tokens: int, most_tokens: int) -> int:
+    """How many leading documents to hold out for `tokens` of them, at most 30 % of the text and never all.
+
+    A token is taken as 4 characters; half as many again are held, since leaking paragraphs will leave.
+    """
+    wanted, limit = 1.5 * CHARACTERS_PER_TOKEN * tokens, 0.3 * sum(characters)
+    count, useful, whole = 0, 0.0, 0.0
+    while count < len(characters) - 1 and useful < wanted and (count == 0 or whole + characters[count] <= limit):
+        useful += min(characters[count], CHARACTERS_PER_TOKEN * most_tokens)
+        whole += characters[count]
+        count += 1
+    return count

@@ -1,0 +1,38 @@
+"""The stages of a family's run, each skipped when its result is there and resumed where it was interrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flashstill.facts import load
+from flashstill.family.claim import claim, lock
+from flashstill.family.stages import STAGES
+from flashstill.family.workspace import Workspace
+from flashstill.hardware import chip_from_facts
+from flashstill.progress import Progress
+from flashstill.recipes import FamilyRecipe
+from flashstill.records import Record
+
+__all__ = ["STAGES", "run_family"]
+
+
+def run_family(recipe: FamilyRecipe, out: Path, progress: Progress, command: str = "") -> list[Record]:
+    """Run every stage that is not done yet; returns all records.
+
+    Raises BadInput for a directory that belongs to another family or is being worked on.
+    """
+    _check_cost(recipe)
+    claim(recipe, out)
+    with lock(out):
+        work = Workspace(recipe, out, progress, command)
+        for number, (name, stage) in enumerate(STAGES.items(), start=1):
+            progress.say(f"[{number}/{len(STAGES)}] {name}")
+            stage(work)
+    return work.records()
+
+
+def _check_cost(recipe: FamilyRecipe) -> None:
+    """Chips and precision are read before the first minute of work, not after the last."""
+    facts = load()
+    for name in recipe.cost.chips:
+        chip_from_facts(facts, name).precision(recipe.cost.precision)

@@ -1,0 +1,288 @@
+"""The stages of a family's run: each leaves its result on the disk, and returns at once when it is there.
+
+teacher -> text -> signals -> search -> distil -> evaluate -> measure -> cost -> report
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flashstill import __version__
+from flashstill.errors import BadInput
+from flashstill.facts import load
+from flashstill.family.workspace import DOMAINS, Workspace
+from flashstill.files import write_text
+from flashstill.recipes import StudentRecipe
+from flashstill.records import MeasuredRecord, ModelRecord, Record, write_records
+
+
+def teacher(work: Workspace) -> None:
+    """Find or convert the teacher; write down what everything else depends on."""
+    from flashstill.distill.models import fingerprint, load_tokenizer
+    from flashstill.distill.text import corpus_label
+
+    path = work.out / "provenance.json"
+    current = fingerprint(work.directory)
+    if path.exists():
+        if work.provenance["teacher_fingerprint"] != current:
+            raise BadInput(
+                f"the teacher {work.recipe.teacher} has changed since {work.out} was begun; give another --out"
+            )
+        return
+    load_tokenizer(work.directory)
+    work.architecture("teacher")
+    depth = work.architecture("teacher").depth
+    for student in work.recipe.students:
+        if student.keep_layers > depth:
+            raise BadInput(f"student {student.name} keeps {student.keep_layers} layers, but the teacher has {depth}")
+    provenance = {
+        "command": work.command,
+        "teacher_fingerprint": current,
+        "corpus": corpus_label() if work.recipe.data.startswith("cpython-") else work.recipe.data,
+        "versions": _versions(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "begun": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+    }
+    write_text(path, json.dumps(provenance, indent=1))
+
+
+def text(work: Workspace) -> None:
+    """Load, deduplicate, split by document, and pack the text."""
+    from flashstill.distill.models import load_tokenizer
+    from flashstill.distill.splits import packed_splits
+
+    folder = work.out / "data"
+    if all((folder / f"{part}.safetensors").exists() for part in ("train", *DOMAINS)):
+        return
+    recipe, sizes = work.recipe, work.recipe.text
+    packings = packed_splits(
+        recipe.data,
+        recipe.out_of_domain_source,
+        load_tokenizer(work.directory),
+        sizes.window_tokens,
+        sizes.train_tokens,
+        sizes.heldout_tokens,
+        sizes.out_of_domain_tokens,
+        recipe.seed,
+    )
+    for part, packed in packings.items():
+        packed.save(folder / f"{part}.safetensors")
+        work.progress.say(f"{part}: {packed.token_count:,} tokens in {packed.windows} windows")
+
+
+def signals(work: Workspace) -> None:
+    """The teacher's final hidden states on all three texts."""
+    from flashstill.distill.signals import build_hidden
+
+    for part in ("train", *DOMAINS):
+        needs_training = part == "train" and not work.all_students_done()
+        if needs_training or (part != "train" and not work.stage_file("evaluate").exists()):
+            build_hidden(
+                work.model,
+                work.provenance["teacher_fingerprint"],
+                work.packed(part),
+                work.out / "signals" / part,
+                work.progress,
+                f"teacher on {part} text",
+            )
+
+
+def search(work: Workspace) -> None:
+    """Which blocks to drop, measured on training text."""
+    import numpy as np
+    import torch
+
+    from flashstill.distill.students import greedy_drops, order_by_influence
+
+    path = work.out / "search.json"
+    if path.exists():
+        return
+    wanted = work.recipe.search
+    tokens = torch.from_numpy(work.packed("train").tokens[: wanted.windows, :-1].astype(np.int64))
+    depth = work.architecture("teacher").depth
+    drops = depth - min(student.keep_layers for student in work.recipe.students)
+    if wanted.method == "greedy":
+        dropped = greedy_drops(work.model, tokens, drops, wanted.candidates, work.progress)
+    else:
+        dropped = order_by_influence(work.model, tokens)[:drops]
+    write_text(path, json.dumps({"depth": depth, "method": wanted.method, "drops": dropped}))
+
+
+def distil(work: Workspace) -> None:
+    """Train every student on the teacher's signals, and its control on the text itself."""
+    path = work.stage_file("distil")
+    if path.exists():
+        return
+    records: list[Record] = [_model_record(work, "teacher", "teacher", "teacher", 0, 0.0, work.directory)]
+    for student in work.recipe.students:
+        tokens, seconds = _train(work, student, soft=True)
+        records.append(
+            _model_record(
+                work, student.name, "student", student.name, tokens, seconds, work.student_directory(student.name)
+            )
+        )
+        records.append(_model_record(work, f"{student.name}-untrained", "untrained", student.name, 0, 0.0, None))
+        if work.recipe.distil.control:
+            control = f"{student.name}-control"
+            tokens, seconds = _train(work, student, soft=False)
+            records.append(
+                _model_record(work, control, "control", student.name, tokens, seconds, work.student_directory(control))
+            )
+    write_records(path, records)
+
+
+def _model_record(
+    work: Workspace, name: str, role: str, of: str, tokens: int, seconds: float, directory: Path | None
+) -> ModelRecord:
+    shape = work.architecture(of)
+    relative = directory.relative_to(work.out).as_posix() if directory and directory.is_relative_to(work.out) else ""
+    return ModelRecord(
+        model=name,
+        role=role,
+        of=of,
+        parameters=shape.parameters,
+        layers=shape.depth,
+        training_tokens=tokens,
+        training_s=seconds,
+        path=relative,
+    )
+
+
+def _train(work: Workspace, student: StudentRecipe, soft: bool) -> tuple[int, float]:
+    """Train one student or control unless it is there; returns its training tokens and seconds."""
+    from flashstill.distill import checkpoints, trainer
+    from flashstill.distill.models import keep_layers, load_tokenizer, parts, save_model
+
+    name = student.name if soft else f"{student.name}-control"
+    folder = work.out / "training" / name
+    packed, wanted = work.packed("train"), work.recipe.distil
+    recipe = trainer.TrainRecipe(
+        tokens=work.recipe.tokens_of(student),
+        windows_per_step=wanted.windows_per_step,
+        learning_rate=wanted.learning_rate,
+        warmup_fraction=wanted.warmup_fraction,
+        final_fraction=wanted.final_fraction,
+        weight_decay=wanted.weight_decay,
+        clip_norm=wanted.clip_norm,
+        temperature=wanted.temperature,
+        checkpoint_every_steps=wanted.checkpoint_every_steps,
+        seed=work.recipe.seed,
+    )
+    if not work.student_directory(name).is_dir():
+        model = keep_layers(work.model, work.kept(student))
+        if soft:
+            signals, head = work.signals_of("train"), parts(work.model).head.detach()
+            objective = trainer.soft_objective(packed, signals, head, wanted.temperature)
+        else:
+            objective = trainer.hard_objective(packed)
+        trainer.train(
+            model, objective, packed, recipe, folder, work.progress, f"distil {name}" if soft else f"train {name}"
+        )
+        save_model(model, load_tokenizer(work.directory), work.student_directory(name))
+    checkpoints.clear(folder)
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    tokens = recipe.steps(packed.length) * recipe.windows_per_step * packed.length
+    return tokens, sum(row["step_s"] for row in metrics)
+
+
+def evaluate(work: Workspace) -> None:
+    """Every model on held-out and out-of-domain text."""
+    from flashstill.distill.models import keep_layers, load_model, parts
+    from flashstill.evaluate import score_tokens, summarise
+
+    path = work.stage_file("evaluate")
+    if path.exists():
+        return
+    models = [record for record in work.records() if isinstance(record, ModelRecord)]
+    texts = {domain: (work.packed(domain), work.signals_of(domain)) for domain in DOMAINS}
+    kept = {student.name: work.kept(student) for student in work.recipe.students}
+    head = parts(work.model).head.detach()
+    loaded: dict[str, Any] = {}
+    for entry in models:
+        if entry.role == "teacher":
+            loaded[entry.model] = work.model
+        elif entry.role == "untrained":
+            loaded[entry.model] = keep_layers(work.model, kept[entry.of])
+        else:
+            loaded[entry.model] = load_model(work.out / entry.path)
+    records: list[Record] = []
+    total = len(models) * sum(packed.token_count for packed, _ in texts.values())
+    with work.progress.task("evaluate", total, "tokens") as advance:
+        for domain, (packed, signals) in texts.items():
+            for name, scores in score_tokens(loaded, packed, signals, head, advance).items():
+                records += summarise(scores, name, domain, work.recipe.seed)
+    write_records(path, records)
+
+
+def measure(work: Workspace) -> None:
+    """This machine as fact rows, and the speed of teacher and students on it."""
+    from flashstill.distill.models import load_model
+    from flashstill.facts.table import to_csv
+    from flashstill.measure import measure_machine, measure_models
+
+    path = work.stage_file("measure")
+    rows = work.out / "facts" / "this-machine.csv"
+    if not rows.exists():
+        write_text(rows, to_csv(measure_machine(load(), work.progress)))
+    if path.exists():
+        return
+    wanted = work.recipe.measure
+    models = {"teacher": work.model}
+    for student in work.recipe.students:
+        models[student.name] = load_model(work.student_directory(student.name))
+    write_records(path, measure_models(models, wanted.batches, wanted.context, wanted.repeats, work.progress))
+
+
+def cost(work: Workspace) -> None:
+    """What a token costs on every chip of the recipe, and what this machine should have needed."""
+    from flashstill.measure.sweep import MACHINE
+    from flashstill.plan import price_grid
+
+    path = work.stage_file("cost")
+    if path.exists():
+        return
+    facts = load([work.out / "facts"])
+    wanted, timed = work.recipe.cost, work.recipe.measure
+    shapes = [work.architecture(name) for name in ("teacher", *(student.name for student in work.recipe.students))]
+    context = min(wanted.context, min(shape.context for shape in shapes))
+    records: list[Record] = []
+    records += price_grid(facts, shapes, wanted.chips, wanted.batches, context, wanted.precision)
+    precision = next(record.precision for record in work.records() if isinstance(record, MeasuredRecord))
+    records += price_grid(facts, shapes, [MACHINE], timed.batches, timed.context, precision)
+    write_records(path, records)
+
+
+def report(work: Workspace) -> None:
+    """records.jsonl, report.html; signals are dropped once nothing needs them."""
+    from flashstill.report import write_report
+
+    shutil.rmtree(work.out / "signals", ignore_errors=True)
+    write_records(work.out / "records.jsonl", work.records())
+    write_report(work.out)
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    names = ("torch", "transformers", "numpy", "safetensors", "tokenizers", "plotly")
+    return {"flashstill": __version__, "python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+STAGES: dict[str, Callable[[Workspace], None]] = {
+    "teacher": teacher,
+    "text": text,
+    "signals": signals,
+    "search": search,
+    "distil": distil,
+    "evaluate": evaluate,
+    "measure": measure,
+    "cost": cost,
+    "report": report,
+}

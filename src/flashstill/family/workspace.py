@@ -1,0 +1,107 @@
+"""The output directory of a run, and what the stages share.
+
+family.toml           the resolved recipe; another family's directory is refused
+provenance.json       versions, machine, fingerprints, the built-in corpus
+data/ signals/        packed text, and the teacher's hidden states on it
+search.json           the order in which blocks were dropped
+students/NAME/        Hugging Face directories, one a student and one a control
+training/NAME/        checkpoints while training, metrics.jsonl afterwards
+facts/                this machine as fact rows
+stages/*.jsonl        records by stage;  records.jsonl holds them all
+report.html
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flashstill.arch import Architecture
+from flashstill.arch.catalogue import read_config
+from flashstill.progress import Progress
+from flashstill.recipes import FamilyRecipe, StudentRecipe
+from flashstill.records import Record, read_records
+
+STAGE_NAMES = ("teacher", "text", "signals", "search", "distil", "evaluate", "measure", "cost", "report")
+DOMAINS = ("heldout", "out-of-domain")
+
+
+@dataclass(slots=True)
+class Workspace:
+    """The output directory of one run, and what its stages share."""
+
+    recipe: FamilyRecipe
+    out: Path
+    progress: Progress
+    command: str
+    _teacher_directory: Path | None = None
+    _model: Any = None
+
+    @property
+    def directory(self) -> Path:
+        """The teacher's Hugging Face directory."""
+        from flashstill.distill.teachers import resolve_teacher
+
+        if self._teacher_directory is None:
+            self._teacher_directory = resolve_teacher(self.recipe.teacher, self.progress)
+        return self._teacher_directory
+
+    @property
+    def model(self) -> Any:
+        """The teacher itself, loaded once."""
+        from flashstill.distill.models import load_model
+
+        if self._model is None:
+            self._model = load_model(self.directory)
+        return self._model
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What `teacher` wrote down."""
+        found: dict[str, Any] = json.loads((self.out / "provenance.json").read_text(encoding="utf-8"))
+        return found
+
+    def packed(self, part: str) -> Any:
+        """A packed text: train, heldout or out-of-domain."""
+        from flashstill.distill.packing import Packed
+
+        return Packed.load(self.out / "data" / f"{part}.safetensors")
+
+    def signals_of(self, part: str) -> Any:
+        """The teacher's hidden states on a packed text."""
+        from flashstill.distill.signals import load_hidden
+
+        return load_hidden(self.out / "signals" / part, self.provenance["teacher_fingerprint"], self.packed(part))
+
+    def student_directory(self, name: str) -> Path:
+        """Where a student or control is written."""
+        return self.out / "students" / name
+
+    def architecture(self, name: str) -> Architecture:
+        """The shape of the teacher or a student, through the cost arm's own adapter."""
+        directory = self.directory if name == "teacher" else self.student_directory(name)
+        return read_config(directory / "config.json", name)
+
+    def stage_file(self, stage: str) -> Path:
+        """The records that a stage leaves."""
+        return self.out / "stages" / f"{stage}.jsonl"
+
+    def records(self) -> list[Record]:
+        """All records so far, in the order of the stages."""
+        files = [self.stage_file(stage) for stage in STAGE_NAMES]
+        return [record for file in files if file.exists() for record in read_records(file)]
+
+    def kept(self, student: StudentRecipe) -> list[int]:
+        """The teacher's blocks that a student keeps."""
+        from flashstill.distill.students import kept_blocks
+
+        found = json.loads((self.out / "search.json").read_text(encoding="utf-8"))
+        return kept_blocks(found["depth"], found["drops"], student.keep_layers)
+
+    def all_students_done(self) -> bool:
+        """Whether every student and control is written."""
+        names = [student.name for student in self.recipe.students]
+        names += [f"{name}-control" for name in names if self.recipe.distil.control]
+        return all(self.student_directory(name).is_dir() for name in names)

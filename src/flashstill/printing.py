@@ -1,0 +1,126 @@
+"""Answers for a person, on standard output: aligned tables, quantities with readable units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flashstill.units import show
+
+if TYPE_CHECKING:
+    from flashstill.facts import Facts
+    from flashstill.facts.table import Machine
+    from flashstill.hardware import Chip
+    from flashstill.plan import Explanation
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Columns aligned, the first to the left, a heading line set apart."""
+    widths = [max(len(row[column]) for row in rows[1:] or rows) for column in range(len(rows[0]))]
+    heading_only = all(not cell for cell in rows[0][1:])
+    if not heading_only:
+        widths = [max(width, len(cell)) for width, cell in zip(widths, rows[0], strict=True)]
+    click.echo()
+    for number, row in enumerate(rows):
+        if number == 0 and heading_only:
+            click.echo(row[0])
+            continue
+        cells = [
+            cell.ljust(width) if not column else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo("  " + "  ".join(cells).rstrip())
+
+
+def print_explanation(found: Explanation) -> None:
+    """A decode step: its time, its joules, the way of a byte, its price."""
+    made, cost, facts = found.configuration, found.cost, found.as_json()
+    runs_in = facts["runs_in"]
+    note = "" if runs_in == made.precision else f" (multiplied in {runs_in}, as the chip has no {made.precision})"
+    click.echo(
+        f"{made.model.name}, {made.model.parameters / 1e9:.3g}B parameters, on {made.chips} x {made.chip.name},"
+        f" batch {found.batch}, context {found.context}, {made.precision}{note}, from {made.tier.name}"
+    )
+    click.echo(
+        f"\none decode step: {show(facts['seconds'], 's')} (perfect machine {show(facts['seconds_perfect'], 's')}),"
+        f" {facts['tokens_per_s']:,.0f} tokens/s, bound by {cost.bound}"
+    )
+    print_table(
+        [("where the time goes", "", "")]
+        + [
+            (name, show(seconds, "s"), f"{seconds / facts['seconds']:6.1%}")
+            for name, seconds in facts["seconds_by"].items()
+            if seconds
+        ]
+    )
+    levels = facts["joules_per_token"]
+    print_table(
+        [("where a token's joules go", "", "")]
+        + [(name, show(joules, "J"), f"{joules / levels['total']:6.1%}") for name, joules in levels.items()]
+    )
+    per_mac = facts["pj_per_mac"]
+    print_table(
+        [
+            ("picojoules per multiply-accumulate", "", ""),
+            ("compute", show(per_mac["compute"], "pJ"), ""),
+            ("movement", show(per_mac["movement"], "pJ"), f"{per_mac['movement'] / per_mac['compute']:.3g} x compute"),
+        ]
+    )
+    print_table(
+        [("the way of one byte to the multiplier", "", "")]
+        + [(part, show(energy, "pJ"), "") for part, energy in facts["pj_per_byte"].items()]
+    )
+    click.echo(
+        f"\n{show(facts['watts_per_chip'], 'W')} a chip;"
+        f" {show(facts['wall_joules_per_token'], 'J')} a token at the wall"
+        f" (host and building); {show(facts['usd_per_million_tokens'], 'USD')} per million tokens"
+        f" at {show(facts['usd_per_chip_hour'], 'USD')} a chip-hour ({facts['price_basis']})"
+    )
+
+
+def print_chip(facts: Facts, machine: Machine) -> None:
+    """Every number of one chip with its source."""
+    rows = facts.of(machine.name)
+    click.echo(f"{machine.name}: {machine.title}{', ' + machine.maker if machine.maker else ''}, {machine.year}")
+    if not rows:
+        click.echo("no rows yet: run `flashstill measure` to fill them")
+    for row in rows:
+        span = "" if row.low == row.high else f" [{show(row.low, row.unit)} to {show(row.high, row.unit)}]"
+        condition = f", {row.condition}" if row.condition else ""
+        click.echo(f"\n{row.quantity} per {row.per}{condition}: {show(row.value, row.unit)}{span}")
+        click.echo(f"    {row.kind}: {row.source} ({row.as_of}){'; ' + row.note if row.note else ''}")
+
+
+def chip_summary(chip: Chip) -> dict[str, Any]:
+    """One line of `chips --json`; rates in FLOP/s and bytes/s."""
+    return {
+        "name": chip.name,
+        "title": chip.title,
+        "class": chip.chip_class,
+        "flops_per_s": chip.flops_per_s,
+        "memories": {tier.name: {"bytes": tier.bytes, "bytes_per_s": tier.bytes_per_s} for tier in chip.tiers},
+        "link_bytes_per_s": chip.link_bytes_per_s,
+        "power_limit_w": chip.power_limit_w,
+    }
+
+
+def print_chips(chips: Sequence[Chip]) -> None:
+    """A table of chips."""
+    rows = [("name", "what", "fastest dense", "memory", "bandwidth", "power limit")]
+    for chip in chips:
+        fastest = max(chip.flops_per_s, key=lambda precision: chip.flops_per_s[precision])
+        rate = f"{show(chip.flops_per_s[fastest], 'FLOP/s')} {fastest}"
+        memory = chip.memory
+        rows.append(
+            (
+                chip.name,
+                chip.title,
+                rate,
+                show(memory.bytes, "B"),
+                show(memory.bytes_per_s, "B/s"),
+                show(chip.power_limit_w, "W"),
+            )
+        )
+    print_table(rows)
