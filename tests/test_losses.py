@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from flashstill.distill.losses import cross_entropy, forward_kl, head_cross_entropy, head_forward_kl
+from flashstill.distill.losses import (
+    cross_entropy,
+    forward_kl,
+    head_cross_entropy,
+    head_forward_kl,
+    soft_cross_entropy,
+)
 
 
 def logits(seed: int, rows: int = 7, vocabulary: int = 11) -> Tensor:
@@ -21,6 +27,12 @@ def test_values_against_torch() -> None:
         -1
     )
     assert torch.allclose(forward_kl(z, y), reference)
+
+
+def test_soft_cross_entropy_is_kl_plus_entropy() -> None:
+    z, y = logits(0), logits(1)
+    p = y.softmax(-1)
+    assert torch.allclose(soft_cross_entropy(z, p) - soft_cross_entropy(y, p), forward_kl(z, y))
 
 
 def test_kl_reaches_zero_and_is_positive() -> None:

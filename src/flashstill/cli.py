@@ -82,10 +82,12 @@ def demo(minutes: float | None, out: Path, as_json: bool) -> None:
     from flashstill.recipes import built_in
 
     recipe = built_in("demo")
-    _run(recipe if minutes is None else recipe.scaled(minutes / DEMO_MINUTES), out, as_json)
+    if minutes is not None:
+        recipe = recipe.scaled(max(minutes - FIXED_MINUTES, LEAST_TRAINING_MINUTES) / (DEMO_MINUTES - FIXED_MINUTES))
+    _run(recipe, out, as_json)
 
 
-DEMO_MINUTES = 10.0
+DEMO_MINUTES, FIXED_MINUTES, LEAST_TRAINING_MINUTES = 10.0, 4.0, 0.2
 
 
 def _run(recipe: FamilyRecipe, out: Path, as_json: bool) -> None:

@@ -42,6 +42,15 @@ def kl_of_log_probabilities(student: Tensor, teacher: Tensor, teacher_probabilit
     return divergence
 
 
+def soft_cross_entropy(student_logits: Tensor, teacher_probability: Tensor) -> Tensor:
+    """Cross-entropy to soft targets, logsumexp(z) - p z, [N, V] -> [N]: the forward KL plus the teacher's entropy.
+
+    Where only the student changes it ranks as the KL does, at two passes over the logits instead of five.
+    """
+    expected: Tensor = torch.linalg.vecdot(teacher_probability, student_logits)
+    return torch.logsumexp(student_logits, -1) - expected
+
+
 class _Scratch:
     """Buffers reused by every chunk: fresh ones of this size would be paged in anew each time, at twice the cost."""
 

@@ -10,37 +10,42 @@ measured again on the pruned model after each drop.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
 from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 
-from flashstill.distill.losses import forward_kl
+from flashstill.distill.losses import CHUNK_TOKENS, soft_cross_entropy
 from flashstill.distill.models import Model, decoder_layers, parts
 from flashstill.distill.signals import hidden_states
 from flashstill.errors import BadInput
-from flashstill.progress import Advance, Progress
+from flashstill.progress import Progress
 
 
 def block_influence(model: Model, tokens: Tensor) -> list[float]:
     """1 - cosine of each block's input and output, mean over the tokens [B, L]; one forward pass."""
-    influence: list[float] = []
+    return [influence for influence, _ in _watch(model, tokens)]
 
-    def watch(module: nn.Module, args: tuple[Tensor, ...], output: object) -> None:
+
+def _watch(model: Model, tokens: Tensor) -> list[tuple[float, Tensor]]:
+    """The influence and the input [B, L, d] of every block."""
+    seen: list[tuple[float, Tensor]] = []
+
+    def look(module: nn.Module, args: tuple[Tensor, ...], output: object) -> None:
         turned = output[0] if isinstance(output, tuple) else output
         assert isinstance(turned, Tensor)
         cosine = torch.cosine_similarity(args[0].float(), turned.float(), dim=-1)
-        influence.append(1.0 - float(cosine.mean()))
+        seen.append((1.0 - float(cosine.mean()), args[0]))
 
-    handles = [block.register_forward_hook(watch) for block in decoder_layers(model)]
+    handles = [block.register_forward_hook(look) for block in decoder_layers(model)]
     try:
         with torch.inference_mode():
             hidden_states(model, tokens)
     finally:
         for handle in handles:
             handle.remove()
-    return influence
+    return seen
 
 
 def order_by_influence(model: Model, tokens: Tensor) -> list[int]:
@@ -50,59 +55,73 @@ def order_by_influence(model: Model, tokens: Tensor) -> list[int]:
 
 
 def greedy_drops(model: Model, tokens: Tensor, drops: int, candidates: int, progress: Progress) -> list[int]:
-    """The first `drops` blocks to drop, in order, each the one whose loss hurts the KL to the teacher least."""
-    blocks = list(decoder_layers(model))
-    if not 0 <= drops < len(blocks):
-        raise BadInput(f"cannot drop {drops} of {len(blocks)} blocks")
+    """The first `drops` blocks to drop, in order, each the one whose loss hurts the KL to the teacher least.
+
+    What stands before a candidate does not change when it goes, so that only the blocks behind it are run.
+    """
+    depth = len(decoder_layers(model))
+    if not 0 <= drops < depth:
+        raise BadInput(f"cannot drop {drops} of {depth} blocks")
     head = parts(model).head
-    with torch.inference_mode():
-        reference = hidden_states(model, tokens) @ head.T
-
-        def kl_without(dropped: set[int]) -> float:
-            with _only(model, [block for index, block in enumerate(blocks) if index not in dropped]):
-                logits = hidden_states(model, tokens) @ head.T
-            pairs = zip(torch.split(logits.flatten(0, 1), 256), torch.split(reference.flatten(0, 1), 256), strict=True)
-            return float(torch.cat([forward_kl(z.float(), y.float()) for z, y in pairs]).mean())
-
-        dropped: list[int] = []
-        with progress.task("search for blocks to drop", drops, "blocks") as advance:
-            for _ in range(drops):
-                _drop_one(model, blocks, tokens, dropped, candidates, kl_without, advance)
+    dropped: list[int] = []
+    with torch.inference_mode(), progress.task("search for blocks to drop", drops, "blocks") as advance:
+        logits = hidden_states(model, tokens).flatten(0, 1) @ head.T
+        teacher = torch.softmax(logits, -1, dtype=torch.float32)
+        entropy = _mean_soft_cross_entropy(logits, teacher)
+        for _ in range(drops):
+            kept = [index for index in range(depth) if index not in dropped]
+            with _only(model, kept):
+                seen = _watch(model, tokens)
+            shortlist = sorted(range(len(kept)), key=lambda position: seen[position][0])[:candidates]
+            trials: dict[int, float] = {}
+            for position in shortlist:
+                with _only(model, kept[position:], start=seen[position][1]):
+                    logits = hidden_states(model, tokens).flatten(0, 1) @ head.T
+                trials[kept[position]] = _mean_soft_cross_entropy(logits, teacher)
+            best = min(trials, key=lambda index: trials[index])
+            dropped.append(best)
+            advance(1, f"KL {trials[best] - entropy:.3f}")
     return dropped
 
 
-def _drop_one(
-    model: Model,
-    blocks: list[nn.Module],
-    tokens: Tensor,
-    dropped: list[int],
-    candidates: int,
-    kl_without: Callable[[set[int]], float],
-    advance: Advance,
-) -> None:
-    kept = [index for index in range(len(blocks)) if index not in dropped]
-    with _only(model, [blocks[index] for index in kept]):
-        influence = block_influence(model, tokens)
-    shortlist = sorted(range(len(kept)), key=lambda position: influence[position])[:candidates]
-    trials = {kept[position]: kl_without({*dropped, kept[position]}) for position in shortlist}
-    best = min(trials, key=lambda index: trials[index])
-    dropped.append(best)
-    advance(1, f"KL {trials[best]:.3f}")
+def _mean_soft_cross_entropy(logits: Tensor, teacher: Tensor) -> float:
+    chunks = zip(torch.split(logits, CHUNK_TOKENS), torch.split(teacher, CHUNK_TOKENS), strict=True)
+    return float(torch.cat([soft_cross_entropy(z.float(), p) for z, p in chunks]).mean())
+
+
+class _Start(nn.Module):
+    """Stands in for a block: whatever comes in, a known hidden state goes on."""
+
+    def __init__(self, block: nn.Module, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+        kind = getattr(block, "attention_type", None)
+        if isinstance(kind, str):  # models of mixed windows choose the mask by it
+            self.attention_type = kind
+
+    def forward(self, *_: object, **__: object) -> Tensor:
+        return self.hidden
 
 
 class _only(AbstractContextManager[None]):
-    """Run the model for a while with another list of blocks, sharing their weights."""
+    """Run the model for a while with some of its blocks, sharing their weights.
 
-    def __init__(self, model: Model, blocks: list[nn.Module]) -> None:
-        self._body, self._blocks = model.get_decoder(), blocks
+    start: a hidden state [B, L, d] that takes the place of the first of them.
+    """
+
+    def __init__(self, model: Model, kept: list[int], start: Tensor | None = None) -> None:
+        self._body, self._kept, self._start = model.get_decoder(), kept, start
         self._original, self._config = self._body.layers, self._body.config
 
     def __enter__(self) -> None:
-        import copy
-
-        self._body.layers = nn.ModuleList(self._blocks)
-        self._body.config = copy.copy(self._config)
-        self._body.config.num_hidden_layers = len(self._blocks)
+        blocks: list[nn.Module] = [self._original[index] for index in self._kept]
+        if self._start is not None:
+            blocks[0] = _Start(blocks[0], self._start)
+        config = copy.copy(self._config)
+        config.num_hidden_layers = len(blocks)
+        if getattr(config, "layer_types", None):
+            config.layer_types = [config.layer_types[index] for index in self._kept]
+        self._body.layers, self._body.config = nn.ModuleList(blocks), config
 
     def __exit__(self, *_: object) -> None:
         self._body.layers, self._body.config = self._original, self._config

@@ -1,7 +1,7 @@
 """This machine as fact rows: matmul peak, memory bandwidth, and the least time of an operation.
 
-    matmul peak       best of repeated products of two square matrices
-    bandwidth         best of repeated matrix-vector products over a matrix far larger than the caches
+    matmul peak       median of repeated products of two square matrices
+    bandwidth         median of repeated matrix-vector products over a matrix far larger than the caches
     operation floor   (step of a 12-block toy model - step of a 4-block one) / 8 / operations a block
 
 The toy model is 64 wide: its arithmetic is nothing, what remains is what every operation costs in the runtime.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import statistics
 import time
 from collections.abc import Callable
 
@@ -92,30 +93,31 @@ def _today() -> str:
     return datetime.date.today().isoformat()
 
 
-def _best_s(work: Callable[[], object]) -> float:
+def _median_s(work: Callable[[], object]) -> float:
+    """The median of repeats, as for the models: the best would promise what a busy machine does not keep."""
     work()
-    best = float("inf")
+    seconds = []
     for _ in range(REPEATS):
         started = time.perf_counter()
         work()
-        best = min(best, time.perf_counter() - started)
-    return best
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
 
 
 def matmul_flops_per_s(dtype: torch.dtype) -> float:
-    """Best FLOP/s of a large matrix product in `dtype`."""
+    """Median FLOP/s of a large matrix product in `dtype`."""
     left = torch.ones(MATMUL_EDGE, MATMUL_EDGE, dtype=dtype)
     right = torch.ones(MATMUL_EDGE, MATMUL_EDGE, dtype=dtype)
     with torch.inference_mode():
-        return 2.0 * MATMUL_EDGE**3 / _best_s(lambda: torch.nn.functional.linear(left, right))
+        return 2.0 * MATMUL_EDGE**3 / _median_s(lambda: torch.nn.functional.linear(left, right))
 
 
 def read_bytes_per_s() -> float:
-    """Best bytes/s of reading bf16 weights once for one vector, which is what decode at batch 1 does."""
+    """Median bytes/s of reading bf16 weights once for one vector, which is what decode at batch 1 does."""
     weights = torch.ones(BANDWIDTH_ROWS, BANDWIDTH_COLUMNS, dtype=torch.bfloat16)
     vector = torch.ones(1, BANDWIDTH_COLUMNS, dtype=torch.bfloat16)
     with torch.inference_mode():
-        seconds = _best_s(lambda: torch.nn.functional.linear(vector, weights))
+        seconds = _median_s(lambda: torch.nn.functional.linear(vector, weights))
     return weights.numel() * weights.element_size() / seconds
 
 
@@ -133,7 +135,7 @@ def operation_floor_s() -> float:
             num_key_value_heads=1,
         )
         model = LlamaForCausalLM(config).to(torch.bfloat16).eval()
-        return min(min(time_model(model, 1, 16)[1]) for _ in range(REPEATS))
+        return statistics.median(step for _ in range(REPEATS) for step in time_model(model, 1, 16)[1])
 
     shallow, deep = 4, 12
     return max(0.0, (step_s(deep) - step_s(shallow)) / (deep - shallow) / OPERATIONS_PER_BLOCK)

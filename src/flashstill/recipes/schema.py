@@ -32,8 +32,8 @@ class SearchRecipe:
     """How the blocks to drop are found, on how many windows of training text."""
 
     method: str = "greedy"
-    windows: int = 2
-    candidates: int = 5
+    windows: int = 4
+    candidates: int = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +67,7 @@ class MeasureRecipe:
 
     batches: tuple[int, ...] = (1, 4, 16)
     context: int = 128
-    repeats: int = 4
+    repeats: int = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
