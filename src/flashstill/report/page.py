@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -
     from plotly.offline import get_plotlyjs
 
     view = View.of(records)
+    family = tomllib.loads(recipe)
     figures: dict[str, Any] = {"fit": predicted_against_measured(view)}
     for chip in view.chips:
         figures[f"energy|{chip}"] = energy(view, chip)
@@ -54,7 +56,8 @@ def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -
         lstrip_blocks=True,
     )
     return environment.get_template(_TEMPLATE).render(
-        name=_recipe_name(recipe),
+        name=family["name"],
+        seed=family["seed"],
         findings=findings(records),
         chips=view.chips,
         metrics=METRIC_LABELS,
@@ -69,12 +72,6 @@ def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -
         figures=json.dumps(figures).replace("</", "<\\/"),
         plotly=get_plotlyjs(),
     )
-
-
-def _recipe_name(recipe: str) -> str:
-    import tomllib
-
-    return str(tomllib.loads(recipe)["name"])
 
 
 def _interval(record: QualityRecord, form: str) -> dict[str, str]:
