@@ -83,6 +83,7 @@ def test_order_depends_on_the_seed_alone() -> None:
     assert shuffled(documents, 1) == shuffled(reversed(documents), 1) != shuffled(documents, 2)
 
 
+@pytest.mark.slow
 def test_the_built_in_corpus() -> None:
     docs, code = cpython_docs(), cpython_code()
     assert sum(len(document.text) for document in docs) > 500_000
