@@ -119,7 +119,9 @@ def search(work: Workspace) -> None:
     if path.exists():
         return
     wanted = work.recipe.search
-    tokens = torch.from_numpy(work.packed("train").tokens[: wanted.windows, :-1].astype(np.int64))
+    packed = work.packed("train")
+    spread = np.linspace(0, packed.windows - 1, min(wanted.windows, packed.windows)).round().astype(np.int64)
+    tokens = torch.from_numpy(packed.tokens[spread, :-1].astype(np.int64))
     depth = work.architecture("teacher").depth
     drops = depth - min(student.keep_layers for student in work.recipe.students)
     if wanted.method == "greedy":
