@@ -11,16 +11,16 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from flashstill import __version__
 from flashstill.arch import Architecture
 from flashstill.errors import BadInput
 from flashstill.facts import load
+from flashstill.family.training import model_record, train_student
 from flashstill.family.workspace import DOMAINS, Workspace
 from flashstill.files import write_text
-from flashstill.recipes import FamilyRecipe, StudentRecipe
+from flashstill.recipes import FamilyRecipe
 from flashstill.records import MeasuredRecord, ModelRecord, Record, write_records
 
 
@@ -136,76 +136,22 @@ def distil(work: Workspace) -> None:
     path = work.stage_file("distil")
     if path.exists():
         return
-    records: list[Record] = [_model_record(work, "teacher", "teacher", "teacher", 0, 0.0, work.directory)]
+    records: list[Record] = [model_record(work, "teacher", "teacher", "teacher", 0, 0.0, work.directory)]
     for student in work.recipe.students:
-        tokens, seconds = _train(work, student, soft=True)
+        tokens, seconds = train_student(work, student, soft=True)
         records.append(
-            _model_record(
+            model_record(
                 work, student.name, "student", student.name, tokens, seconds, work.student_directory(student.name)
             )
         )
-        records.append(_model_record(work, f"{student.name}-untrained", "untrained", student.name, 0, 0.0, None))
+        records.append(model_record(work, f"{student.name}-untrained", "untrained", student.name, 0, 0.0, None))
         if work.recipe.distil.control:
             control = f"{student.name}-control"
-            tokens, seconds = _train(work, student, soft=False)
+            tokens, seconds = train_student(work, student, soft=False)
             records.append(
-                _model_record(work, control, "control", student.name, tokens, seconds, work.student_directory(control))
+                model_record(work, control, "control", student.name, tokens, seconds, work.student_directory(control))
             )
     write_records(path, records)
-
-
-def _model_record(
-    work: Workspace, name: str, role: str, of: str, tokens: int, seconds: float, directory: Path | None
-) -> ModelRecord:
-    shape = work.architecture(of)
-    relative = directory.relative_to(work.out).as_posix() if directory and directory.is_relative_to(work.out) else ""
-    return ModelRecord(
-        model=name,
-        role=role,
-        of=of,
-        parameters=shape.parameters,
-        layers=shape.depth,
-        training_tokens=tokens,
-        training_s=seconds,
-        path=relative,
-    )
-
-
-def _train(work: Workspace, student: StudentRecipe, soft: bool) -> tuple[int, float]:
-    """Train one student or control unless it is there; returns its training tokens and seconds."""
-    from flashstill.distill import checkpoints, trainer
-    from flashstill.distill.models import keep_layers, load_tokenizer, parts, save_model
-
-    name = student.name if soft else f"{student.name}-control"
-    folder = work.out / "training" / name
-    packed, wanted = work.packed("train"), work.recipe.distil
-    recipe = trainer.TrainRecipe(
-        tokens=work.recipe.tokens_of(student),
-        windows_per_step=wanted.windows_per_step,
-        learning_rate=wanted.learning_rate,
-        warmup_fraction=wanted.warmup_fraction,
-        final_fraction=wanted.final_fraction,
-        weight_decay=wanted.weight_decay,
-        clip_norm=wanted.clip_norm,
-        temperature=wanted.temperature,
-        checkpoint_every_steps=wanted.checkpoint_every_steps,
-        seed=work.recipe.seed,
-    )
-    if not work.student_directory(name).is_dir():
-        model = keep_layers(work.model, work.kept(student))
-        if soft:
-            signals, head = work.signals_of("train"), parts(work.model).head.detach()
-            objective = trainer.soft_objective(packed, signals, head, wanted.temperature)
-        else:
-            objective = trainer.hard_objective(packed)
-        trainer.train(
-            model, objective, packed, recipe, folder, work.progress, f"distil {name}" if soft else f"train {name}"
-        )
-        save_model(model, load_tokenizer(work.directory), work.student_directory(name))
-    checkpoints.clear(folder)
-    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    tokens = recipe.steps(packed.length) * recipe.windows_per_step * packed.length
-    return tokens, sum(row["step_s"] for row in metrics)
 
 
 def evaluate(work: Workspace) -> None:

@@ -1,0 +1,64 @@
+"""One student or control of a family: trained unless it is there, and its record."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from flashstill.family.workspace import Workspace
+from flashstill.recipes import StudentRecipe
+from flashstill.records import ModelRecord
+
+
+def model_record(
+    work: Workspace, name: str, role: str, of: str, tokens: int, seconds: float, directory: Path | None
+) -> ModelRecord:
+    shape = work.architecture(of)
+    relative = directory.relative_to(work.out).as_posix() if directory and directory.is_relative_to(work.out) else ""
+    return ModelRecord(
+        model=name,
+        role=role,
+        of=of,
+        parameters=shape.parameters,
+        layers=shape.depth,
+        training_tokens=tokens,
+        training_s=seconds,
+        path=relative,
+    )
+
+
+def train_student(work: Workspace, student: StudentRecipe, soft: bool) -> tuple[int, float]:
+    """Train one student or control unless it is there; returns its training tokens and seconds."""
+    from flashstill.distill import checkpoints, trainer
+    from flashstill.distill.models import keep_layers, load_tokenizer, parts, save_model
+
+    name = student.name if soft else f"{student.name}-control"
+    folder = work.out / "training" / name
+    packed, wanted = work.packed("train"), work.recipe.distil
+    recipe = trainer.TrainRecipe(
+        tokens=work.recipe.tokens_of(student),
+        windows_per_step=wanted.windows_per_step,
+        learning_rate=wanted.learning_rate,
+        warmup_fraction=wanted.warmup_fraction,
+        final_fraction=wanted.final_fraction,
+        weight_decay=wanted.weight_decay,
+        clip_norm=wanted.clip_norm,
+        temperature=wanted.temperature,
+        checkpoint_every_steps=wanted.checkpoint_every_steps,
+        seed=work.recipe.seed,
+    )
+    if not work.student_directory(name).is_dir():
+        model = keep_layers(work.model, work.kept(student))
+        if soft:
+            signals, head = work.signals_of("train"), parts(work.model).head.detach()
+            objective = trainer.soft_objective(packed, signals, head, wanted.temperature)
+        else:
+            objective = trainer.hard_objective(packed)
+        trainer.train(
+            model, objective, packed, recipe, folder, work.progress, f"distil {name}" if soft else f"train {name}"
+        )
+        save_model(model, load_tokenizer(work.directory), work.student_directory(name))
+    checkpoints.clear(folder)
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    tokens = recipe.steps(packed.length) * recipe.windows_per_step * packed.length
+    return tokens, sum(row["step_s"] for row in metrics)
