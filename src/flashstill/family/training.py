@@ -13,6 +13,7 @@ from flashstill.records import ModelRecord
 def model_record(
     work: Workspace, name: str, role: str, of: str, tokens: int, seconds: float, directory: Path | None
 ) -> ModelRecord:
+    """What a model of the family is; directory: None for one that is not kept, like the untrained."""
     shape = work.architecture(of)
     relative = directory.relative_to(work.out).as_posix() if directory and directory.is_relative_to(work.out) else ""
     return ModelRecord(
