@@ -52,7 +52,7 @@ Objective = Callable[[Tensor, Tensor, np.ndarray], tuple[Tensor, Tensor]]
 """(student hidden [N, d], student head [V, d], window indices [N/L]) -> (mean loss, per-token loss [N])"""
 
 
-def soft_objective(packed: Packed, signals: HiddenSignals, teacher_head: Tensor, temperature: float) -> Objective:
+def soft_objective(signals: HiddenSignals, teacher_head: Tensor, temperature: float) -> Objective:
     """Forward KL to the teacher on every token, from its cached final hidden states."""
 
     def objective(hidden: Tensor, head: Tensor, windows: np.ndarray) -> tuple[Tensor, Tensor]:

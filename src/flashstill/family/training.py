@@ -52,7 +52,7 @@ def train_student(work: Workspace, student: StudentRecipe, soft: bool) -> tuple[
         model = keep_layers(work.model, work.kept(student))
         if soft:
             signals, head = work.signals_of("train"), parts(work.model).head.detach()
-            objective = trainer.soft_objective(packed, signals, head, wanted.temperature)
+            objective = trainer.soft_objective(signals, head, wanted.temperature)
         else:
             objective = trainer.hard_objective(packed)
         trainer.train(
