@@ -18,6 +18,8 @@ QUANTITY_UNITS = {
     "memory_bytes": "B",
     "sram_bytes": "B",
     "cache_bytes": "B",
+    "host_bytes": "B",
+    "tokens_per_s": "1",  # a rate by experiment; `per` says of what
     "_w": "W",
     "_nm": "nm",
     "_mm2": "mm2",
@@ -30,7 +32,22 @@ QUANTITY_UNITS = {
     "_years": "year",
     "_axes": "1",
     "_chips": "1",
+    "_units": "1",
+    "_edge": "1",
 }
+COUNTS = ("torus_axes", "link_domain_chips", "wrap_edge", "matrix_edge", "compute_units")
+MACHINES = {
+    "tpu": "tpu-v2 tpu-v3 tpu-v4i tpu-v4 tpu-v5e tpu-v5p tpu-v6e tpu-v7 tpu-8t tpu-8i",
+    "gpu": "v100-sxm a100-40g a100-80g h100-sxm h100-pcie h800-sxm h200-sxm b100 b200 b300 gb200 gb300 rubin l4 l40s"
+    " a10g mi250x mi300x mi325x mi355x mi455x",
+    "npu": "gaudi2 gaudi3 trainium1 trainium2 trainium3 inferentia2 sn40l wormhole-n150 blackhole-p150 maia-100"
+    " maia-200 mtia-v2",
+    "sram": "groq-lpu groq-lp30 wse-2 wse-3 gc200 corsair taalas-hc1",
+}
+HARDWIRED = ("taalas-hc1",)
+NAMED = [name for names in MACHINES.values() for name in names.split()]
+PRICED = [name for name in NAMED if name not in HARDWIRED]
+FACTS = load()
 
 
 @pytest.mark.parametrize("fact", ROWS, ids=lambda fact: f"{fact.name}.{fact.quantity}.{fact.condition}")
@@ -40,11 +57,13 @@ def test_every_row_is_whole(fact: Fact) -> None:
     assert fact.per
     assert len(fact.source) >= 10
     assert fact.as_of >= "2024"
-    if fact.kind == "estimate" and fact.quantity not in ("torus_axes", "link_domain_chips"):
+    if fact.kind == "estimate" and fact.quantity not in COUNTS:
         assert fact.low < fact.high, "an estimate has a range"
     if fact.kind == "datasheet":
         assert "memory of" not in fact.source
-        assert "recollection" not in fact.source
+    if fact.kind != "estimate":
+        assert "recollect" not in fact.source, "what was not checked is an estimate"
+        assert not fact.source.startswith("estimate")
     wanted = next((unit for ending, unit in QUANTITY_UNITS.items() if fact.quantity.endswith(ending)), None)
     assert wanted is None or fact.unit == wanted, f"{fact.quantity} in {fact.unit}"
     assert wanted is not None or fact.quantity.split("_")[0] == "pj" or "_pj_" in fact.quantity
@@ -59,15 +78,97 @@ def test_no_number_of_a_chip_stands_in_python() -> None:
         assert not [name for name in names - {"this-machine"} if f'"{name}"' in text], path
 
 
-@pytest.mark.parametrize(
-    "name",
-    "tpu-v4,tpu-v5e,tpu-v5p,tpu-v6e,tpu-v7,a100-80g,h100-sxm,h200-sxm,b200,mi300x,groq-lpu,wse-3".split(","),  # noqa: SIM905
-)
+def test_every_machine_is_there_and_in_its_class() -> None:
+    for chip_class, names in MACHINES.items():
+        for name in names.split():
+            assert FACTS.machine(name).chip_class == chip_class
+    assert set(FACTS.machines) == {*NAMED, "this-machine"}
+    assert {fact.name for fact in ROWS if (fact.name, "die_mm2") in FACTS.rows} - {"cpu"} <= set(FACTS.machines)
+
+
+@pytest.mark.parametrize("name", PRICED)
 def test_named_chips_can_be_priced(name: str) -> None:
-    chip = chip_from_facts(load(), name.upper())
+    chip = chip_from_facts(FACTS, name.upper())
     assert chip.name == name
     assert 0 < chip.idle_w < chip.power_limit_w
-    assert name in known_chips(load())
+    assert name in known_chips(FACTS)
+
+
+@pytest.mark.parametrize("name", PRICED)
+def test_priced_chips_have_what_a_plan_asks_for(name: str) -> None:
+    needed = (
+        "link_bytes_per_s torus_axes link_domain_chips scale_out_bytes_per_s power_limit_w idle_w process_nm die_mm2"
+    )
+    for quantity in needed.split():
+        assert FACTS.find(name, quantity) is not None, quantity
+    assert FACTS.find(name, "usd_per_hour") or FACTS.find(name, "usd_purchase")
+    for kept in ("memory", "host"):
+        size, rate = FACTS.find(name, f"{kept}_bytes"), FACTS.find(name, f"{kept}_bytes_per_s")
+        assert (size is None) == (rate is None)
+        if size is not None and rate is not None:
+            assert size.condition == rate.condition
+            assert FACTS.find(size.condition.lower(), "pj_per_bit"), "energies.csv knows the memory"
+    assert FACTS.find(name, "memory_bytes") or FACTS.find(name, "sram_bytes_per_s")
+    if FACTS.machine(name).chip_class == "tpu":
+        assert FACTS.value(name, "matrix_edge") in (128, 256)
+        assert FACTS.find(name, "sram_bytes")
+    torus = FACTS.value(name, "torus_axes") > 0
+    assert torus == (FACTS.find(name, "wrap_edge") is not None), "a wrap-around is a matter of tori"
+
+
+@pytest.mark.parametrize("name", PRICED)
+def test_rates_are_dense_and_keep_their_proportions(name: str) -> None:
+    rows = FACTS.rows[name, "flops_per_s"]
+    assert all(row.condition.endswith(" dense") for row in rows)
+    rates = {row.condition.split()[0]: row.value for row in rows}
+    half = rates.get("bf16") or rates["fp16"]
+    for narrow, wide, most in (("fp8", half, 4.5), ("int8", half, 4.0), ("fp4", rates.get("fp8", half), 3.2)):
+        if narrow in rates and not (narrow == "int8" and name in ("b300", "gb300")):  # those two cut integers away
+            assert 1.0 <= rates[narrow] / wide <= most
+    if "fp32" in rates:
+        assert rates["fp32"] < half
+    memory = FACTS.find(name, "memory_bytes_per_s")
+    if memory is not None:  # a sparse figure or a bandwidth of a whole server would leave this band
+        assert 40 < half / memory.value < 1000
+
+
+@pytest.mark.parametrize("name", PRICED)
+def test_links_are_one_way(name: str) -> None:
+    link, beyond = FACTS.get(name, "link_bytes_per_s"), FACTS.get(name, "scale_out_bytes_per_s")
+    assert link.condition.startswith("one direction")
+    assert beyond.value <= link.value
+    memory = FACTS.find(name, "memory_bytes_per_s")
+    assert memory is None or link.value < memory.value
+    nearest_host = FACTS.find(name, "host_link_bytes_per_s")
+    assert nearest_host is None or nearest_host.value < 1e12
+
+
+def test_one_way_links_of_known_generations() -> None:
+    for name, one_way in (
+        ("v100-sxm", 1.5e11),
+        ("a100-40g", 3e11),
+        ("h100-sxm", 4.5e11),
+        ("gb200", 9e11),
+        ("rubin", 1.8e12),
+        ("mi325x", 7 * 6.4e10),
+        ("tpu-v5p", 6 * 9e10),
+        ("gaudi3", 21 * 2.5e10),
+    ):
+        assert FACTS.value(name, "link_bytes_per_s") == pytest.approx(one_way)
+
+
+def test_servers_and_racks_are_separate_machines() -> None:
+    for server, rack in (("b200", "gb200"), ("b300", "gb300")):
+        assert (FACTS.value(server, "link_domain_chips"), FACTS.value(rack, "link_domain_chips")) == (8, 72)
+        assert FACTS.value(server, "power_limit_w") < FACTS.value(rack, "power_limit_w")
+        assert FACTS.value(server, "flops_per_s", "fp4") < FACTS.value(rack, "flops_per_s", "fp4")
+
+
+def test_a_hardwired_chip_has_no_roofline() -> None:
+    assert FACTS.value("taalas-hc1", "hardwired_tokens_per_s") == 17000
+    assert "taalas-hc1" not in known_chips(FACTS)
+    with pytest.raises(MissingFact, match="flops_per_s of taalas-hc1"):
+        chip_from_facts(FACTS, "taalas-hc1")
 
 
 def test_known_figures() -> None:
@@ -88,7 +189,7 @@ def test_what_if_edits() -> None:
     facts = load(edits=["h100-sxm.memory_bytes_per_s=5e12"])
     row = facts.get("h100-sxm", "memory_bytes_per_s")
     assert (row.value, row.kind) == (5e12, "what-if")
-    with pytest.raises(MissingFact, match="memory_bytes_per_s"):
+    with pytest.raises(MissingFact, match=r"h100-sxm\.memory_bytes"):
         load(edits=["h100-sxm.memory_bandwidth=5e12"])
     for nonsense in (
         "h100-sxm.idle_w",

@@ -56,12 +56,19 @@ class Facts:
     rows: dict[tuple[str, str], tuple[Fact, ...]]
     machines: dict[str, Machine]
 
+    def chip_name(self, name: str) -> str | None:
+        """The machine that `name` spells: any case, underscores for dashes, with or without the form factor."""
+        plain = name.strip().lower().replace("_", "-").replace(" ", "-")
+        bare = plain.removesuffix("-sxm").removesuffix("-80gb").removesuffix("-nvl72")
+        spellings = (plain, bare, f"{bare}-sxm", f"{bare}-80g", plain.replace("gb", "g"), plain.replace("tpuv", "tpu-v"))
+        return next((spelling for spelling in spellings if spelling in self.machines), None)
+
     def machine(self, name: str) -> Machine:
-        """The machine called `name` in any case; MissingFact names the nearest ones."""
-        found = self.machines.get(name.lower())
+        """The machine called `name`; MissingFact names the nearest ones."""
+        found = self.chip_name(name)
         if found is None:
             raise MissingFact(unknown("chip", name, self.machines))
-        return found
+        return self.machines[found]
 
     def of(self, name: str) -> tuple[Fact, ...]:
         """Every row of one name."""
