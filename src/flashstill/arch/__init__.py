@@ -1,7 +1,25 @@
 """What a model is: its shape, its parameter counts, and the adapter from Hugging Face configurations."""
 
 from flashstill.arch.adapter import from_hf
+from flashstill.arch.attention import Attention, Indexer, LatentAttention, Mixer
 from flashstill.arch.catalogue import known_models, load_architecture
-from flashstill.arch.model import Architecture, Attention, FeedForward, Layer
+from flashstill.arch.feedforward import FeedForward
+from flashstill.arch.formats import Formats, Stored
+from flashstill.arch.model import Architecture, Layer
+from flashstill.arch.recurrent import LinearAttention
 
-__all__ = ["Architecture", "Attention", "FeedForward", "Layer", "from_hf", "known_models", "load_architecture"]
+__all__ = [
+    "Architecture",
+    "Attention",
+    "FeedForward",
+    "Formats",
+    "Indexer",
+    "LatentAttention",
+    "Layer",
+    "LinearAttention",
+    "Mixer",
+    "Stored",
+    "from_hf",
+    "known_models",
+    "load_architecture",
+]

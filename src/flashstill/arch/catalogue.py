@@ -1,7 +1,8 @@
 """Models by name: the catalogue of well-known ones, or any config.json on the disk.
 
 The catalogue (facts/models.toml) holds the shape of each model in the terms of its published configuration, with the
-published parameter count beside it as a check; it goes through the same adapter as a file would.
+published parameter count beside it as a check; it goes through the same adapter as a file would.  The file is read once
+a process, and only the model that is asked for is built.
 """
 
 from __future__ import annotations
@@ -20,9 +21,16 @@ _FILE = Path(__file__).parent.parent / "facts" / "models.toml"
 
 
 @cache
+def _rows() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Models by short name, and quantisation schemes by name."""
+    rows = tomllib.loads(_FILE.read_text(encoding="utf-8"))
+    schemes = rows.pop("quantization")
+    return rows, schemes
+
+
 def catalogue() -> dict[str, dict[str, Any]]:
-    """Short name -> title, published parameters, source, config."""
-    return tomllib.loads(_FILE.read_text(encoding="utf-8"))
+    """Short name -> title, aliases, published parameters, source, config and stored format."""
+    return _rows()[0]
 
 
 def known_models() -> list[str]:
@@ -31,8 +39,9 @@ def known_models() -> list[str]:
 
 
 def load_architecture(model: str) -> Architecture:
-    """The architecture of a known name (any case), a Hugging Face id in the catalogue, a config.json or a directory.
+    """The architecture of a known name, a Hugging Face id in the catalogue, a config.json or a directory.
 
+    Names are taken in any case, ids with or without the organisation: qwen3-32b, Qwen/Qwen3-32B-FP8, Qwen3-32B-FP8.
     Raises MissingFact for a name that is none of these, BadInput for a broken file, UnsupportedArchitecture.
     """
     path = Path(model).expanduser()
@@ -40,23 +49,45 @@ def load_architecture(model: str) -> Architecture:
         return read_config(path / "config.json", path.name)
     if path.is_file():
         return read_config(path, path.parent.name if path.name == "config.json" else path.stem)
-    short = _short_name(model)
-    if short is None:
+    found = _names().get(model.lower())
+    if found is None:
         raise MissingFact(
-            unknown("model", model, _aliases()) + ", or give the path of a config.json or model directory"
+            unknown("model", model, _spellings()) + ", or give the path of a config.json or model directory"
         )
-    return from_hf(catalogue()[short]["config"], short)
+    short, variant = found
+    return _build(short, variant)
 
 
-def _short_name(model: str) -> str | None:
-    return _aliases().get(model) or {alias.lower(): short for alias, short in _aliases().items()}.get(model.lower())
+def _build(short: str, variant: str | None) -> Architecture:
+    """The architecture of a row; `variant` is the repository with other number formats, which then gives the name."""
+    row, schemes = catalogue()[short], _rows()[1]
+    scheme = row["variants"][variant] if variant else row.get("stored")
+    config = {**row["config"], "quantization_config": schemes[scheme]} if scheme else row["config"]
+    return from_hf(config, _tail(variant).lower() if variant else short)
+
+
+def _tail(repository: str) -> str:
+    return repository.rsplit("/", 1)[-1]
 
 
 @cache
-def _aliases() -> dict[str, str]:
-    names = {short: short for short in catalogue()}
-    names.update({alias: short for short, row in catalogue().items() for alias in row.get("aliases", ())})
-    return names
+def _spellings() -> dict[str, tuple[str, str | None]]:
+    """Every name as written in the catalogue -> short name, and the variant that it means."""
+    found: dict[str, tuple[str, str | None]] = {}
+    for short, row in catalogue().items():
+        for alias in row.get("aliases", ()):
+            found[alias] = (short, None)
+        for alias in row.get("variants", {}):
+            found[alias] = (short, alias)
+    return {**found, **{short: (short, None) for short in catalogue()}}
+
+
+@cache
+def _names() -> dict[str, tuple[str, str | None]]:
+    """The same in lower case, with and without the organisation; short names win."""
+    written = _spellings()
+    tails = {_tail(name).lower(): meaning for name, meaning in written.items()}
+    return {**tails, **{name.lower(): meaning for name, meaning in written.items()}}
 
 
 def read_config(path: Path, name: str) -> Architecture:

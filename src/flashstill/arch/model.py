@@ -1,88 +1,54 @@
-"""The shape of a decoder-only transformer, and what follows from it: parameters and KV cache.
-
-Symbols: d model width, h query heads, g key/value heads, e head width, f FFN width, E experts, k experts per token.
-
-    attention parameters   d (h + 2 g) e  +  h e d  (+ biases, + query/key norms of width e)
-    FFN parameters         (3 if gated else 2) d f,  times E with a router d E for routed experts
-    KV cache per token     2 g e values a layer
-"""
+"""The shape of a decoder-only language model, and what follows from it: parameters, KV cache, bytes of weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Attention:
-    """Grouped-query attention (h = g: multi-head; g = 1: multi-query)."""
-
-    heads: int
-    kv_heads: int
-    head_width: int
-    window: int | None = None
-    """tokens a query sees; None for all"""
-    qkv_bias: bool = False
-    output_bias: bool = False
-    qk_norm: bool = False
-
-    def parameters(self, width: int) -> int:
-        """Weights and biases, norms of queries and keys included."""
-        projections = width * (self.heads + 2 * self.kv_heads) * self.head_width + self.heads * self.head_width * width
-        biases = self.qkv_bias * (self.heads + 2 * self.kv_heads) * self.head_width + self.output_bias * width
-        return projections + biases + 2 * self.head_width * self.qk_norm
-
-    @property
-    def kv_values_per_token(self) -> int:
-        """Numbers that one token adds to the cache of one layer."""
-        return 2 * self.kv_heads * self.head_width
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FeedForward:
-    """A dense or routed FFN. experts = 0: dense."""
-
-    width: int
-    gated: bool = True
-    bias: bool = False
-    experts: int = 0
-    experts_per_token: int = 0
-
-    def expert_parameters(self, model_width: int) -> int:
-        """Weights of one expert, or of the dense FFN."""
-        biases = self.bias * ((2 if self.gated else 1) * self.width + model_width)
-        return (3 if self.gated else 2) * model_width * self.width + biases
-
-    def parameters(self, model_width: int, active: bool = False) -> int:
-        """All weights, or with `active` those that one token meets; the router counts in both."""
-        if not self.experts:
-            return self.expert_parameters(model_width)
-        used = self.experts_per_token if active else self.experts
-        return used * self.expert_parameters(model_width) + model_width * self.experts
+from flashstill.arch.attention import Mixer
+from flashstill.arch.feedforward import FeedForward
+from flashstill.arch.formats import Formats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layer:
-    """`count` identical blocks."""
+    """`count` identical blocks, not necessarily in a row: a mixer of tokens and an FFN."""
 
     count: int
-    attention: Attention
+    attention: Mixer
     ffn: FeedForward
     norm_parameters: int
+    parallel: bool = False
+    """mixer and FFN read the same input, so that one all-reduce serves both"""
+
+    def parameters(self, width: int, active: bool = False) -> int:
+        """Of one of the blocks; with `active` what one token meets."""
+        return self.attention.parameters(width) + self.ffn.parameters(width, active) + self.norm_parameters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Architecture:
-    """A decoder-only transformer."""
+    """A decoder-only language model."""
 
     name: str
     width: int
     vocabulary: int
     layers: tuple[Layer, ...]
+    """kinds of blocks in the order of their first appearance"""
     tied: bool
     """whether the LM head is the embedding"""
     context: int
     """longest context the model was made for"""
     final_norm_parameters: int
+    position_parameters: int = 0
+    """learned positions"""
+    extra_parameters: int = 0
+    """what stands outside the blocks besides: bias of the head, norm of the embedding"""
+    mtp_layers: int = 0
+    """modules that predict further tokens (multi-token prediction)"""
+    mtp_parameters: int = 0
+    """of these modules together, embedding and head shared with the model; not part of `parameters`"""
+    formats: Formats = field(default_factory=Formats)
+    """how a published checkpoint stores the weights"""
 
     @property
     def depth(self) -> int:
@@ -94,28 +60,31 @@ class Architecture:
         """The embedding, and the LM head where it is separate."""
         return self.width * self.vocabulary * (1 if self.tied else 2)
 
-    def _blocks(self, active: bool) -> int:
-        return sum(
-            layer.count
-            * (
-                layer.attention.parameters(self.width)
-                + layer.ffn.parameters(self.width, active)
-                + layer.norm_parameters
-            )
-            for layer in self.layers
-        )
+    @property
+    def _outside(self) -> int:
+        return self.embedding_parameters + self.final_norm_parameters + self.position_parameters + self.extra_parameters
 
     @property
     def parameters(self) -> int:
         """Every weight, counted once."""
-        return self.embedding_parameters + self._blocks(active=False) + self.final_norm_parameters
+        return self._outside + sum(layer.count * layer.parameters(self.width) for layer in self.layers)
 
     @property
     def active_parameters(self) -> int:
-        """The weights that one token meets, embedding and head included."""
-        return self.embedding_parameters + self._blocks(active=True) + self.final_norm_parameters
+        """The weights that one token meets, embedding and head included in full."""
+        return self._outside + sum(layer.count * layer.parameters(self.width, active=True) for layer in self.layers)
 
     @property
     def kv_values_per_token(self) -> int:
         """Numbers that one token adds to the whole KV cache (windows not considered)."""
         return sum(layer.count * layer.attention.kv_values_per_token for layer in self.layers)
+
+    @property
+    def state_values(self) -> int:
+        """Numbers of recurrent state that one sequence holds, whatever its length."""
+        return sum(layer.count * layer.attention.state_values for layer in self.layers)
+
+    @property
+    def weight_bytes(self) -> float:
+        """Bytes of all weights as the published checkpoint stores them."""
+        return self.formats.weight_bytes(self)

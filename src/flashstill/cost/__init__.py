@@ -1,6 +1,25 @@
 """Operations on chips -> seconds and joules."""
 
-from flashstill.cost.fits import smallest_count
-from flashstill.cost.step import LEVELS, StepCost, step_cost
+from flashstill.cost.fits import USABLE_SHARE, smallest_count
+from flashstill.cost.serving import Load, Serving, Speculation, serve
+from flashstill.cost.setting import Precisions, Setting, precisions_of, setting, uniform
+from flashstill.cost.step import BOUNDS, LEVELS, Ledger, StepCost, step_cost
 
-__all__ = ["LEVELS", "StepCost", "smallest_count", "step_cost"]
+__all__ = [
+    "BOUNDS",
+    "LEVELS",
+    "USABLE_SHARE",
+    "Ledger",
+    "Load",
+    "Precisions",
+    "Serving",
+    "Setting",
+    "Speculation",
+    "StepCost",
+    "precisions_of",
+    "serve",
+    "setting",
+    "smallest_count",
+    "step_cost",
+    "uniform",
+]

@@ -1,9 +1,21 @@
-"""How many chips hold a model and its KV cache."""
+"""What each chip of a layout must hold, and how many sequences fit beside the weights.
+
+    weights a chip    dense / (tp pp)  +  routed experts / (tp dp pp)
+    cache a sequence  over the layers of a stage, split over the chips that hold different key/value heads
+                      (min(tp, g); 1 for MLA, whose latent vector every chip needs; tp where sequences are split)
+"""
 
 from __future__ import annotations
 
+import numpy as np
+
+from flashstill.arch import Architecture, Attention
+from flashstill.cost.setting import Setting
 from flashstill.errors import InfeasiblePlan
 from flashstill.hardware import Chip, Memory
+from flashstill.parallel import Layout
+from flashstill.workload import Quantity, Widths, cache_bytes, routed_parameters
+from flashstill.workload import weight_bytes as all_weight_bytes
 
 USABLE_SHARE = 0.9
 """an allowance for activations, buffers and fragmentation; serving engines default to it"""
@@ -21,3 +33,50 @@ def smallest_count(chip: Chip, needed_bytes: float, tier: Memory | None = None) 
                 f"{needed_bytes:.3g} bytes do not fit on {LARGEST_COUNT} {chip.name}", {"does not fit in memory": 1}
             )
     return count
+
+
+def chip_weight_bytes(model: Architecture, widths: Widths, layout: Layout) -> Quantity:
+    """Bytes of weights on one chip."""
+    routed = routed_parameters(model) * widths.of("experts")
+    dense = all_weight_bytes(model, widths) - routed
+    # Replicas of a dense model each hold all of it; experts are spread over the replicas.
+    return dense / (layout.tp * layout.pp) + routed / (layout.tp * layout.dp * layout.pp)
+
+
+def sequence_bytes(model: Architecture, tokens: Quantity, widths: Widths, layout: Layout) -> Quantity:
+    """Bytes of cache that one sequence of `tokens` takes on each chip that serves it."""
+    found: Quantity = 0.0
+    for layer in model.layers:
+        mixer = layer.attention
+        window = mixer.window
+        held = tokens if window is None else np.minimum(tokens, float(window))
+        values = mixer.kv_values_per_token * widths.kv * held
+        if layout.shard_batch:
+            shards: Quantity = layout.tp
+        elif isinstance(mixer, Attention):
+            shards = np.minimum(layout.tp, float(mixer.kv_heads))
+        else:
+            shards = 1.0
+        state = mixer.state_values * widths.activation / layout.tp
+        found = found + layer.count * (values / shards + state)
+    return found / layout.pp
+
+
+def room_bytes(model: Architecture, setting: Setting, layout: Layout) -> Quantity:
+    """Bytes that one chip has left for cache; negative where the weights alone do not fit."""
+    usable = setting.software.usable_ratio
+    weights = chip_weight_bytes(model, setting.precisions.widths, layout)
+    if setting.weights is setting.cache:
+        return setting.cache.bytes * usable - weights
+    return np.where(weights <= setting.weights.bytes * usable, setting.cache.bytes * usable, -1.0)
+
+
+def most_sequences(model: Architecture, setting: Setting, layout: Layout, tokens: Quantity) -> Quantity:
+    """Sequences of `tokens` that fit on the whole layout; below 1 where not even one does."""
+    each = np.maximum(sequence_bytes(model, tokens, setting.precisions.widths, layout), 1e-9)
+    return np.maximum(room_bytes(model, setting, layout), 0.0) / each * layout.dp
+
+
+def total_bytes(model: Architecture, batch: Quantity, tokens: Quantity, widths: Widths) -> Quantity:
+    """Weights and cache, each held once."""
+    return all_weight_bytes(model, widths) + cache_bytes(model, batch, tokens, widths)

@@ -1,29 +1,33 @@
-"""Seconds and joules of one step on n chips: a roofline a operation, and an energy for every byte and multiply.
+"""Seconds and joules of one step: the kernels of every operation, the collectives, the software, and where joules go.
 
-    t_op   = max( flops / (peak eff_m),  bytes / (bandwidth eff_b) ) + floor
-    t_link = sent / (link eff_l) + hops t_hop,  added (no overlap is assumed)
-    t      = sum over operations;  if (joules of work) / t + idle exceeds the power limit, t is stretched to meet it
+    t = sum over operations of their kernels + layer overhead x blocks + collectives + step overhead
+    if (joules of work) / t + idle exceeds the power limit, the clock gives: t is stretched until it is met
 
-    joules = MACs x pJ/MAC + sum over kinds of bytes x pJ/byte of their way + sent x pJ/byte + n x idle watts x t
+    joules = MACs x pJ/MAC                                 arithmetic
+           + MACs x operand pJ/MAC                         near SRAM and registers that feed the multipliers
+           + activation bytes that fit on the chip         far SRAM
+           + weights, cache, larger activations x pJ/byte of their way
+           + sent bytes x pJ/byte + chips x idle watts x t
 
-The activation bytes cost what memory costs; a compiler that fuses keeps some of them on the chip, so that this is an
-upper bound for them.  Every quantity may be an array.
+Host and building come on top as a ratio (wall_joules).  Every quantity may be an array.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from flashstill.hardware import Chip, Memory
-from flashstill.hardware.chip import PERFECT
-from flashstill.parallel import all_reduce_hops, shard
-from flashstill.workload import Operation, Quantity
+from flashstill.cost import kernels
+from flashstill.cost.links import link_cost
+from flashstill.cost.setting import Setting
+from flashstill.parallel import Sharded
+from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity
 
-LEVELS = ("arithmetic", "weights", "kv", "activations", "links", "idle")
+LEVELS = ("arithmetic", "near_sram", "far_sram", "weights", "kv", "activations", "links", "idle")
 BOUNDS = ("compute", "memory", "links", "overhead", "power")
+ON_CHIP_SHARE = 0.5
+"""of a cache that a kernel's activations can count on"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,14 +35,14 @@ class StepCost:
     """One step on `chips` chips.
 
     joules: by LEVELS, all chips together.  shares_s: seconds by BOUNDS, which sum to `seconds`.
-    wall_joules: with the host's share and the facility's overhead.
+    wall_ratio: with the host's share and the facility's overhead.
     """
 
     seconds: Quantity
     joules: dict[str, Quantity]
     shares_s: dict[str, Quantity]
     macs: Quantity
-    chips: int
+    chips: Quantity
     wall_ratio: float
 
     @property
@@ -67,64 +71,145 @@ class StepCost:
     @property
     def pj_per_mac(self) -> dict[str, Quantity]:
         """Picojoules per multiply-accumulate: the multiply itself, and everything that moved for it (idle apart)."""
-        moved = sum((self.joules[level] for level in ("weights", "kv", "activations", "links")), start=0.0)
+        moved = sum((self.joules[level] for level in LEVELS if level not in ("arithmetic", "idle")), start=0.0)
         return {"compute": self.joules["arithmetic"] / self.macs * 1e12, "movement": moved / self.macs * 1e12}
 
 
+class Ledger:
+    """Seconds by bound and joules by level of the work of one chip, as they add up. Holds no time of idling."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.shares_s: dict[str, Quantity] = dict.fromkeys(BOUNDS, 0.0)
+        self.joules: dict[str, Quantity] = dict.fromkeys(LEVELS, 0.0)
+        self.macs: Quantity = 0.0
+
+    def operation(self, operation: Operation) -> None:
+        """Add one chip's part of an operation."""
+        timing = operation_seconds(self.setting, operation)
+        count, floor_s = operation.count, timing.floor_s
+        work_s = timing.seconds - floor_s
+        computes = np.asarray(timing.compute_s) >= timing.memory_s
+        self.shares_s["compute"] = self.shares_s["compute"] + count * np.where(computes, work_s, 0.0)
+        self.shares_s["memory"] = self.shares_s["memory"] + count * np.where(computes, 0.0, work_s)
+        self.shares_s["overhead"] = self.shares_s["overhead"] + count * floor_s
+        for level, joules in operation_joules(self.setting, operation).items():
+            self.joules[level] = self.joules[level] + count * joules
+        self.macs = self.macs + count * operation.flops / 2.0
+
+    def exchanges(self, sharded: Sharded) -> None:
+        """Add the collectives that one chip takes part in."""
+        chip, software = self.setting.chip, self.setting.software
+        for exchange in sharded.exchanges:
+            cost = link_cost(chip, self.setting.calibration, exchange, software.name)
+            seconds = exchange.count * cost.seconds * software.collective_ratio
+            self.shares_s["links"] = self.shares_s["links"] + seconds
+            sent = cost.inside_bytes * chip.link_joules_per_byte + cost.beyond_bytes * chip.scale_out_joules_per_byte
+            self.joules["links"] = self.joules["links"] + exchange.count * sent
+
+    def overhead(self, seconds: Quantity) -> None:
+        """Add time in which nothing is computed."""
+        self.shares_s["overhead"] = self.shares_s["overhead"] + seconds
+
+    def close(self, chips: Quantity, wall_ratio: float) -> StepCost:
+        """The cost on `chips` chips, each of which does this work; the clock gives where power would not suffice."""
+        chip = self.setting.chip
+        shares = dict(self.shares_s)
+        seconds = sum(shares.values(), start=0.0)
+        dynamic = sum(self.joules.values(), start=0.0)
+        least_s = dynamic / max(chip.power_limit_w - chip.idle_w, 1e-9)
+        shares["power"] = np.maximum(least_s - seconds, 0.0)
+        seconds = seconds + shares["power"]
+        joules = {level: chips * value for level, value in self.joules.items()}
+        joules["idle"] = chips * chip.idle_w * seconds
+        return StepCost(
+            seconds=seconds,
+            joules=joules,
+            shares_s=shares,
+            macs=chips * self.macs,
+            chips=chips,
+            wall_ratio=wall_ratio,
+        )
+
+
+def operation_seconds(setting: Setting, operation: Operation) -> kernels.Timing:
+    """Seconds of one chip's part of an operation, software included."""
+    chip, calibration, main = setting.chip, setting.calibration, setting.chip.memory
+    if isinstance(operation, Matmul):
+        runs_in = chip.precision(setting.precisions.of(operation.role))
+        kernel = calibration.kernel("matmul", kernel_precision(setting, operation.role))
+        memory_s = kernels.memory_seconds(operation, setting.weights, setting.cache, main, kernel.memory_efficiency)
+        timing = kernels.matmul(chip, operation, kernel, chip.flops_per_s[runs_in], memory_s)
+        ratio, quantise_s = setting.software.matmul_ratio, 0.0
+        if kernel.quantise_floor_s and setting.software.quantise_ratio:
+            quantise_s = setting.software.quantise_ratio * kernels.quantise_seconds(operation, kernel, main)
+        return kernels.Timing(
+            seconds=timing.seconds * ratio + quantise_s,
+            compute_s=timing.compute_s,
+            memory_s=timing.memory_s,
+            floor_s=timing.floor_s * ratio + quantise_s,
+        )
+    if isinstance(operation, Experts):
+        runs_in = chip.precision(setting.precisions.experts)
+        kernel = calibration.kernel("experts", kernel_precision(setting, "experts"))
+        return kernels.experts(chip, operation, kernel, chip.flops_per_s[runs_in], main, setting.weights)
+    if isinstance(operation, Attention):
+        kind = "prompt-attention" if operation.prompt else (
+            "latent-attention" if operation.latent else "decode-attention"
+        )
+        # A cache in 8 bits is multiplied in 8 bits where the prompt is long; decoding is bound by reading it.
+        precision = setting.precisions.kv
+        kernel = calibration.kernel(kind, precision)
+        memory_s = kernels.memory_seconds(operation, setting.weights, setting.cache, main, kernel.memory_efficiency)
+        rate = chip.flops_per_s[chip.precision(precision if operation.prompt else "bf16")]
+        timed = kernels.prompt_attention if operation.prompt else kernels.decode_attention
+        return timed(chip, operation, kernel, rate, memory_s)
+    kernel = calibration.kernel("matmul", "bf16")
+    memory_s = kernels.memory_seconds(operation, setting.weights, setting.cache, main, kernel.memory_efficiency)
+    compute_s = operation.flops / (chip.flops_per_s[chip.precision("bf16")] * kernel.compute_efficiency)
+    return kernels.Timing(
+        seconds=np.maximum(compute_s, memory_s), compute_s=compute_s, memory_s=memory_s, floor_s=0.0
+    )
+
+
+def kernel_precision(setting: Setting, role: str) -> str:
+    """The precision whose coefficients apply: the stored one where the chip multiplies in it, else the wider one."""
+    stored = setting.precisions.of(role)
+    runs_in = setting.chip.precision(stored)
+    return stored if runs_in in stored else runs_in
+
+
+def operation_joules(setting: Setting, operation: Operation) -> dict[str, Quantity]:
+    """Joules of one chip's part of an operation, by level, links and idling apart."""
+    chip, main = setting.chip, setting.chip.memory
+    role = "experts" if isinstance(operation, Experts) else getattr(operation, "role", "exact")
+    runs_in = chip.precision(setting.precisions.of(role) if not isinstance(operation, Attention) else "bf16")
+    macs = operation.flops / 2.0
+    on_chip = np.asarray(operation.activation_bytes) <= ON_CHIP_SHARE * chip.on_chip_bytes
+    moved = operation.activation_bytes
+    return {
+        "arithmetic": macs * chip.joules_per_mac[runs_in],
+        "near_sram": macs * chip.operand_joules_per_mac[runs_in],
+        "far_sram": np.where(on_chip, moved, 0.0) * chip.on_chip_joules_per_byte,
+        "weights": operation.weight_bytes * setting.weights.joules_per_byte_total,
+        "kv": operation.kv_bytes * setting.cache.joules_per_byte_total,
+        "activations": np.where(on_chip, 0.0, moved) * main.joules_per_byte_total,
+    }
+
+
 def step_cost(
-    chip: Chip,
-    operations: Iterable[Operation],
-    chips: int = 1,
-    precision: str = "bf16",
-    tier: Memory | None = None,
-    perfect: bool = False,
+    setting: Setting,
+    sharded: Sharded,
+    chips: Quantity = 1.0,
+    blocks: Quantity = 0.0,
+    sequences: Quantity = 0.0,
     pue: float = 1.0,
 ) -> StepCost:
-    """The cost of `operations` split over `chips`; `perfect` leaves out floors and efficiencies (the lower bound).
-
-    tier: where weights and KV live (default: the chip's main memory).
-    """
-    memory = tier or chip.memory
-    runs_in = chip.precision(precision)
-    calibration = PERFECT if perfect else chip.calibration
-    compute_rate = chip.flops_per_s[runs_in] * calibration.matmul_efficiency
-    memory_rate = memory.bytes_per_s * calibration.memory_efficiency
-    link_rate = chip.link_bytes_per_s * calibration.link_efficiency
-    shares: dict[str, Quantity] = dict.fromkeys(BOUNDS, 0.0)
-    joules: dict[str, Quantity] = dict.fromkeys(LEVELS, 0.0)
-    macs: Quantity = 0.0
-    for operation in operations:
-        part = shard(operation, float(chips))
-        mine, count = part.operation, operation.count
-        moved = mine.weight_bytes + mine.kv_bytes + mine.activation_bytes
-        compute_s, memory_s = mine.flops / compute_rate, moved / memory_rate
-        longer = np.asarray(compute_s) >= memory_s
-        shares["compute"] = shares["compute"] + count * np.where(longer, compute_s, 0.0)
-        shares["memory"] = shares["memory"] + count * np.where(longer, 0.0, memory_s)
-        shares["overhead"] = shares["overhead"] + count * calibration.operation_floor_s
-        if chips > 1:
-            wait_s = np.where(np.asarray(part.sent_bytes) > 0, all_reduce_hops(chips, chip.torus_axes), 0.0)
-            sent_s = part.sent_bytes / link_rate if link_rate else np.inf
-            shares["links"] = shares["links"] + count * (sent_s + wait_s * calibration.hop_s)
-        every = float(count * chips)
-        macs = macs + every * mine.flops / 2.0
-        per_byte = memory.joules_per_byte_total
-        joules["arithmetic"] = joules["arithmetic"] + every * mine.flops / 2.0 * chip.joules_per_mac[runs_in]
-        joules["weights"] = joules["weights"] + every * mine.weight_bytes * per_byte
-        joules["kv"] = joules["kv"] + every * mine.kv_bytes * per_byte
-        joules["activations"] = joules["activations"] + every * mine.activation_bytes * per_byte
-        joules["links"] = joules["links"] + every * part.sent_bytes * chip.link_joules_per_byte
-    seconds = sum(shares.values(), start=0.0)
-    dynamic = sum(joules.values(), start=0.0)
-    least_s = dynamic / (chips * (chip.power_limit_w - chip.idle_w))
-    shares["power"] = np.maximum(least_s - seconds, 0.0)
-    seconds = seconds + shares["power"]
-    joules["idle"] = chips * chip.idle_w * seconds
-    return StepCost(
-        seconds=seconds,
-        joules=joules,
-        shares_s=shares,
-        macs=macs,
-        chips=chips,
-        wall_ratio=chip.server_power_ratio * pue,
-    )
+    """The cost of one step whose every chip does `sharded`. blocks, sequences: what the software's overhead counts."""
+    ledger = Ledger(setting)
+    for operation in sharded.operations:
+        ledger.operation(operation)
+    ledger.exchanges(sharded)
+    software = setting.software
+    ledger.overhead(software.step_s + software.layer_s * blocks + software.sequence_s * sequences)
+    return ledger.close(chips, setting.chip.server_power_ratio * pue)

@@ -1,5 +1,17 @@
-"""What a machine is: chips made from fact rows, and how many of them stand together."""
+"""What a machine is: chips made from fact rows, how close they come to their peaks, and what software adds."""
 
-from flashstill.hardware.chip import Chip, Memory, chip_from_facts, known_chips
+from flashstill.hardware.calibration import Calibration, Collective, Kernel, Software, software_of
+from flashstill.hardware.chip import BYTES_PER_VALUE, Chip, Memory, chip_from_facts, known_chips
 
-__all__ = ["Chip", "Memory", "chip_from_facts", "known_chips"]
+__all__ = [
+    "BYTES_PER_VALUE",
+    "Calibration",
+    "Chip",
+    "Collective",
+    "Kernel",
+    "Memory",
+    "Software",
+    "chip_from_facts",
+    "known_chips",
+    "software_of",
+]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from flashstill.errors import MissingFact
 from flashstill.facts import Facts
+from flashstill.hardware.calibration import Calibration, calibration_of
 from flashstill.units import BITS_PER_BYTE, PICO
 
 
@@ -34,34 +35,34 @@ class Memory:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Calibration:
-    """How close a class of chips comes to its peaks, and what every operation costs at least."""
-
-    matmul_efficiency: float
-    memory_efficiency: float
-    operation_floor_s: float
-    link_efficiency: float
-    hop_s: float
-
-
-PERFECT = Calibration(
-    matmul_efficiency=1.0, memory_efficiency=1.0, operation_floor_s=0.0, link_efficiency=1.0, hop_s=0.0
-)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Chip:
-    """An accelerator. flops_per_s and joules_per_mac by precision; tiers from the largest memory to the nearest."""
+    """An accelerator. flops_per_s and joules_per_mac by precision; tiers from the largest memory to the nearest.
+
+    compute_units: processors among which a GPU deals its tiles, 0 where tiles are no matter.
+    matrix_edge: side of the systolic array, 0 without one.
+    operand_joules_per_mac: registers and nearest SRAM that feed a multiplier.  on_chip_bytes: cache or SRAM for activations.
+    torus_axes: 0 for a switch.  wrap_edge: shortest axis that closes into a ring.  domain: chips that the fast links
+    join; beyond it scale_out_bytes_per_s holds.
+    """
 
     name: str
     title: str
     chip_class: str
     flops_per_s: dict[str, float]
     joules_per_mac: dict[str, float]
+    operand_joules_per_mac: dict[str, float]
     tiers: tuple[Memory, ...]
+    on_chip_bytes: float
+    on_chip_joules_per_byte: float
+    compute_units: int
+    matrix_edge: int
     link_bytes_per_s: float
     link_joules_per_byte: float
     torus_axes: int
+    wrap_edge: int
+    domain: int
+    scale_out_bytes_per_s: float
+    scale_out_joules_per_byte: float
     power_limit_w: float
     idle_w: float
     server_power_ratio: float
@@ -91,15 +92,27 @@ class Chip:
         raise MissingFact(f"{self.name} has no multiply rate for {wanted} or anything wider; it has {held}")
 
 
+# A chip without fp4 or int4 multipliers widens such weights to 16 bits on the way, as engines do.
 _WIDER = {
-    "fp4": ("fp8", "int8", "bf16", "fp16", "fp32"),
-    "int4": ("int8", "bf16", "fp16", "fp32"),
-    "fp8": ("bf16", "fp16", "fp32"),
-    "int8": ("bf16", "fp16", "fp32"),
-    "bf16": ("fp16", "fp32"),
-    "fp16": ("bf16", "fp32"),
+    "fp4": ("bf16", "fp16", "fp8", "int8", "fp32"),
+    "int4": ("bf16", "fp16", "int8", "fp8", "fp32"),
+    "fp8": ("int8", "bf16", "fp16", "fp32"),
+    "fp8-block": ("fp8", "bf16", "fp16", "fp32"),
+    "int8": ("fp8", "bf16", "fp16", "fp32"),
+    "bf16": ("fp16", "fp32", "fp8", "int8"),
+    "fp16": ("bf16", "fp32", "fp8", "int8"),
+    "fp32": ("bf16", "fp16"),
 }
-BYTES_PER_VALUE = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5, "int4": 0.5}
+BYTES_PER_VALUE = {
+    "fp32": 4.0,
+    "bf16": 2.0,
+    "fp16": 2.0,
+    "fp8": 1.0,
+    "fp8-block": 1.0,
+    "int8": 1.0,
+    "fp4": 0.5,
+    "int4": 0.5,
+}
 
 
 def known_chips(facts: Facts) -> list[str]:
@@ -117,6 +130,10 @@ def chip_from_facts(facts: Facts, name: str) -> Chip:
         own = facts.find(name, quantity)
         return own.value if own else facts.value(kind, quantity)
 
+    def optional(quantity: str, default: float = 0.0) -> float:
+        found = facts.find(name, quantity) or facts.find(kind, quantity)
+        return found.value if found else default
+
     node = int(number("process_nm"))
     ratio = facts.value(f"node-{node}", "logic_energy_ratio")
     flops = {fact.condition.split()[0]: fact.value for fact in facts.rows.get((name, "flops_per_s"), ())}
@@ -125,11 +142,10 @@ def chip_from_facts(facts: Facts, name: str) -> Chip:
             f"no fact row gives flops_per_s of {name}; run `flashstill measure` or add one with --facts DIR"
         )
     macs = {precision: facts.value("mac", "pj_per_mac", precision) * ratio * PICO for precision in flops}
+    operand = optional("operand_energy_ratio")
     crossing_mm = facts.value(kind, "crossing_ratio") * math.sqrt(number("die_mm2"))
     wire = facts.value("wire", "pj_per_bit_mm") * crossing_mm * BITS_PER_BYTE * PICO
-    idle = facts.find(name, "idle_w")
-    link = facts.find(name, "link_bytes_per_s")
-    axes = int(facts.value(name, "torus_axes")) if facts.find(name, "torus_axes") else 0
+    axes = int(optional("torus_axes"))
     wiring = "host-network" if kind in ("sram", "cpu") else ("ici" if axes else "nvlink")
     return Chip(
         name=name,
@@ -137,20 +153,23 @@ def chip_from_facts(facts: Facts, name: str) -> Chip:
         chip_class=kind,
         flops_per_s=flops,
         joules_per_mac=macs,
+        operand_joules_per_mac={precision: joules * operand for precision, joules in macs.items()},
         tiers=_tiers(facts, name, ratio, wire, facts.value(kind, "memory_path_pj_per_bit")),
-        link_bytes_per_s=link.value if link else 0.0,
+        on_chip_bytes=optional("cache_bytes") or optional("sram_bytes"),
+        on_chip_joules_per_byte=facts.value("sram-far", "pj_per_byte") * ratio * PICO + wire,
+        compute_units=int(optional("compute_units")) if kind == "gpu" else 0,
+        matrix_edge=int(optional("matrix_edge")),
+        link_bytes_per_s=optional("link_bytes_per_s"),
         link_joules_per_byte=facts.value(wiring, "pj_per_bit") * BITS_PER_BYTE * PICO,
         torus_axes=axes,
+        wrap_edge=int(optional("wrap_edge", 1.0)),
+        domain=int(optional("link_domain_chips", 1.0)),
+        scale_out_bytes_per_s=optional("scale_out_bytes_per_s"),
+        scale_out_joules_per_byte=facts.value("host-network", "pj_per_bit") * BITS_PER_BYTE * PICO,
         power_limit_w=number("power_limit_w"),
-        idle_w=idle.value if idle else 0.0,
+        idle_w=optional("idle_w") if facts.find(name, "idle_w") else 0.0,
         server_power_ratio=facts.value(kind, "server_power_ratio"),
-        calibration=Calibration(
-            matmul_efficiency=number("matmul_efficiency"),
-            memory_efficiency=number("memory_efficiency"),
-            operation_floor_s=number("operation_floor_s"),
-            link_efficiency=number("link_efficiency"),
-            hop_s=number("hop_s"),
-        ),
+        calibration=calibration_of(facts, (name, kind)),
     )
 
 

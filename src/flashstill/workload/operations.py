@@ -1,6 +1,13 @@
-"""One operation of a step: how much it multiplies, and how many bytes of what kind it moves.
+"""The operations of a step: what each multiplies, and how many bytes of what kind it moves.
 
-Every field may be a number or a NumPy array; arrays broadcast, so that one call prices a grid of batches and contexts.
+Every field may be a number or a NumPy array; arrays broadcast, so that one call prices a grid of batches and layouts.
+
+    Matmul      rows m, columns n, depth k            2 m n k FLOPs, reads n k weights
+    Attention   s sequences, q new tokens each        2 s h (e_k + e_v) pairs FLOPs, reads or writes the cache
+    Experts     T tokens, each through k of E FFNs    2 w d f T k FLOPs, reads the weights of the distinct experts met
+    Stream      everything that only moves values     no weights
+
+w is the number of matrices of one FFN (3 if gated, else 2).
 """
 
 from __future__ import annotations
@@ -10,30 +17,178 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+EVEN = -1.0
 Quantity = float | npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Widths:
-    """Bytes that one value takes."""
+    """Bytes that one value takes. attention, experts, exact: None for the same as `weight`.
 
-    weight: float = 2.0
-    kv: float = 2.0
-    activation: float = 2.0
+    attention: projections of the mixers.  exact: weights that quantised checkpoints keep in 16 bits (LM head, router, absorbed MLA products).
+    """
+
+    weight: Quantity = 2.0
+    attention: Quantity | None = None
+    experts: Quantity | None = None
+    exact: Quantity | None = None
+    kv: Quantity = 2.0
+    activation: Quantity = 2.0
+
+    def of(self, role: str) -> Quantity:
+        """Bytes of one weight of role "linear", "attention", "experts" or "exact"."""
+        own = {"linear": None, "attention": self.attention, "experts": self.experts, "exact": self.exact}[role]
+        return self.weight if own is None else own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operation:
-    """`count` equal operations; the numbers are of one of them.
-
-    flops: 2 for each multiply-accumulate.  weight_bytes, kv_bytes, activation_bytes: read or written in main memory.
-    reduce_bytes: size of the activation that all shards must sum when the operation is split over chips.
-    """
+    """`count` equal operations; the numbers are of one of them. A plain Operation only moves bytes."""
 
     name: str
-    count: int
-    flops: Quantity
-    weight_bytes: Quantity = 0.0
-    kv_bytes: Quantity = 0.0
+    count: Quantity = 1
     activation_bytes: Quantity = 0.0
     reduce_bytes: Quantity = 0.0
+    """size of the activation whose partial sums the shards of a layer must add up after this operation"""
+
+    @property
+    def flops(self) -> Quantity:
+        """2 for each multiply-accumulate."""
+        return 0.0
+
+    @property
+    def weight_bytes(self) -> Quantity:
+        """Weights read."""
+        return 0.0
+
+    @property
+    def kv_bytes(self) -> Quantity:
+        """Cache read and written, recurrent state included."""
+        return 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Matmul(Operation):
+    """rows x depth times depth x columns. split: how tensor parallelism divides it."""
+
+    rows: Quantity
+    columns: Quantity
+    depth: Quantity
+    role: str = "linear"
+    split: str = "columns"
+    value_bytes: Quantity = 2.0
+
+    @property
+    def flops(self) -> Quantity:
+        """2 m n k."""
+        return 2.0 * self.rows * self.columns * self.depth
+
+    @property
+    def weight_bytes(self) -> Quantity:
+        """n k values."""
+        return self.columns * self.depth * self.value_bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attention(Operation):
+    """Softmax attention of `queries` new tokens a sequence over `seen` cached ones.
+
+    prompt: the pairs are causal and many (a prefill); else few queries read a long cache (a decode step).
+    latent: one compressed vector a token serves as key and value of every head (MLA, absorbed form).
+    """
+
+    sequences: Quantity
+    queries: Quantity
+    seen: Quantity
+    pairs: Quantity
+    heads: Quantity
+    kv_heads: Quantity
+    key_width: float
+    value_width: float
+    kv_values: Quantity
+    kv_value_bytes: Quantity
+    prompt: bool
+    latent: bool = False
+
+    @property
+    def flops(self) -> Quantity:
+        """2 s h (e_k + e_v) pairs."""
+        return 2.0 * self.sequences * self.heads * (self.key_width + self.value_width) * self.pairs
+
+    @property
+    def kv_bytes(self) -> Quantity:
+        """What a decode step reads and adds; what a prompt adds, and reads of an earlier part of it."""
+        return self.sequences * (self.seen + self.queries) * self.kv_values * self.kv_value_bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Experts(Operation):
+    """Routed FFNs: `tokens` choose `chosen` of `experts`, of which this shard holds `held`.
+
+    skew: exponent a of the popularity of experts, p_i ~ i^-a; 0 for uniform routing; EVEN for dealing in turn, as
+    benchmarks of kernels do: no expert is met twice before all are met once.
+    """
+
+    tokens: Quantity
+    experts: int
+    chosen: int
+    held: Quantity
+    width: int
+    ffn_width: Quantity
+    matrices: int
+    value_bytes: Quantity = 2.0
+    skew: float = 0.0
+
+    @property
+    def assignments(self) -> Quantity:
+        """Token-expert pairs that this shard computes, on average."""
+        return self.tokens * self.chosen * self.held / self.experts
+
+    @property
+    def distinct(self) -> Quantity:
+        """Expected number of this shard's experts that at least one token meets."""
+        share = distinct_experts(self.experts, self.chosen, self.tokens, self.skew) / self.experts
+        return np.maximum(self.held * share, np.minimum(1.0, self.assignments))
+
+    @property
+    def flops(self) -> Quantity:
+        """2 w d f for each assignment."""
+        return 2.0 * self.matrices * self.width * self.ffn_width * self.assignments
+
+    @property
+    def weight_bytes(self) -> Quantity:
+        """The weights of the distinct experts."""
+        return self.matrices * self.width * self.ffn_width * self.distinct * self.value_bytes
+
+
+def distinct_experts(experts: int, chosen: int, tokens: Quantity, skew: float = 0.0) -> Quantity:
+    """E (1 - (1 - k/E)^T) under uniform routing; the sum over experts of 1 - (1 - p_i)^T otherwise."""
+    if skew == EVEN:
+        return np.minimum(tokens * chosen, float(experts))
+    count = np.maximum(tokens, 1.0)
+    if skew == 0.0:
+        return experts * -np.expm1(count * np.log1p(-min(chosen / experts, 1.0 - 1e-12)))
+    popularity = np.arange(1.0, experts + 1.0) ** -skew
+    share = np.minimum(popularity * chosen / popularity.sum(), 1.0 - 1e-12)
+    met: npt.NDArray[np.float64] = -np.expm1(np.asarray(count)[..., None] * np.log1p(-share)).sum(-1)
+    return met
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class State(Operation):
+    """A recurrent mixer (linear attention): reads and writes a state of fixed size for every sequence."""
+
+    sequences: Quantity
+    state_values: Quantity
+    state_value_bytes: Quantity
+    state_flops: Quantity
+
+    @property
+    def flops(self) -> Quantity:
+        """The update of the state; the projections are Matmuls of their own."""
+        return self.state_flops
+
+    @property
+    def kv_bytes(self) -> Quantity:
+        """Read once and written once."""
+        return 2.0 * self.sequences * self.state_values * self.state_value_bytes

@@ -1,135 +1,327 @@
-"""Operations of a decode step and of a prefill.
+"""Operations of a decode step, of a prefill, and the bytes that must be held.
 
-Symbols: B sequences, S cached tokens each, L prompt tokens, T tokens that pass through the weights (decode B,
-prefill B L), d width, h/g query/KV heads of width e, f FFN width, k of E experts.
+Symbols: B sequences, S cached tokens each, q new tokens each (1, or more when drafts are verified), L prompt tokens,
+T tokens that pass through the weights (decode B q, prefill B L), d width, h/g query/KV heads, f FFN width.
 
-    decode attention    4 B h e (S+1) FLOPs, reads B S 2 g e cached values, writes B 2 g e
-    causal prefill      4 B h e L (L+1)/2 FLOPs, writes B L 2 g e
-    routed experts      FLOPs of k experts a token; weights of the distinct experts that T tokens meet,
-                        E (1 - (1 - k/E)^T), under uniform routing
+    decode attention    pairs q (S + (q+1)/2), reads S and writes q tokens of cache
+    causal prefill      pairs L (L+1)/2, or less where a window w hides the oldest
 
-A window w replaces S by min(S, w).
+A window w replaces S by min(S, w).  MLA decodes in its absorbed form: queries are mapped into the latent space, so that
+h heads share one key of width r + p and one value of width r (DeepSeek-V2, section 2.1.3).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from flashstill.arch import Architecture, Layer
-from flashstill.workload.operations import Operation, Quantity, Widths
+from flashstill.arch import Architecture, LatentAttention, Layer, LinearAttention
+from flashstill.arch import Attention as GroupedAttention
+from flashstill.workload.operations import (
+    Attention,
+    Experts,
+    Matmul,
+    Operation,
+    Quantity,
+    State,
+    Widths,
+)
 
 
 def decode(
-    model: Architecture, batch: Quantity, context: Quantity, widths: Widths | None = None
+    model: Architecture,
+    batch: Quantity,
+    context: Quantity,
+    widths: Widths | None = None,
+    queries: Quantity = 1.0,
+    skew: float = 0.0,
 ) -> tuple[Operation, ...]:
-    """One decode step: a new token for each of `batch` sequences that have `context` tokens cached."""
+    """One decode step: `queries` new tokens for each of `batch` sequences that have `context` tokens cached."""
     widths = widths or Widths()
     operations: list[Operation] = []
     for layer in model.layers:
-        attention = layer.attention
-        seen = context if attention.window is None else np.minimum(context, float(attention.window))
-        flops = 4.0 * attention.heads * attention.head_width * batch * (seen + 1.0)
-        cached = attention.kv_values_per_token * widths.kv * batch * (seen + 1.0)
-        operations += _block(model, layer, batch, flops, cached, widths)
-    return (*operations, *_ends(model, batch, batch, widths))
+        window = layer.attention.window
+        seen = context if window is None else np.minimum(context, float(window))
+        pairs = queries * (seen + (queries + 1.0) / 2.0)
+        operations += _block(model, layer, batch, queries, seen, pairs, widths, prompt=False, skew=skew)
+    return (*operations, *_ends(model, batch * queries, batch * queries, widths))
 
 
 def prefill(
-    model: Architecture, batch: Quantity, length: Quantity, widths: Widths | None = None
+    model: Architecture,
+    batch: Quantity,
+    length: Quantity,
+    widths: Widths | None = None,
+    past: Quantity = 0.0,
+    skew: float = 0.0,
 ) -> tuple[Operation, ...]:
-    """`batch` prompts of `length` tokens in one pass; logits of the last position only."""
+    """`batch` prompts of `length` tokens in one pass after `past` cached ones; logits of the last position only."""
     widths = widths or Widths()
-    tokens = batch * length
     operations: list[Operation] = []
     for layer in model.layers:
-        attention = layer.attention
-        pairs = length * (length + 1.0) / 2.0
-        if attention.window is not None:
-            beyond = np.maximum(length - float(attention.window), 0.0)
-            pairs = pairs - beyond * (beyond + 1.0) / 2.0
-        flops = 4.0 * attention.heads * attention.head_width * batch * pairs
-        written = attention.kv_values_per_token * widths.kv * tokens
-        operations += _block(model, layer, tokens, flops, written, widths)
-    return (*operations, *_ends(model, tokens, batch, widths))
+        window = layer.attention.window
+        pairs = length * (length + 1.0) / 2.0 + length * past
+        seen = past
+        if window is not None:
+            seen = np.minimum(past, float(window))
+            beyond = np.maximum(length + past - float(window), 0.0)
+            earlier = np.maximum(past - float(window), 0.0)
+            pairs = pairs - beyond * (beyond + 1.0) / 2.0 + earlier * (earlier + 1.0) / 2.0
+        operations += _block(model, layer, batch, length, seen, pairs, widths, prompt=True, skew=skew)
+    return (*operations, *_ends(model, batch * length, batch, widths))
 
 
 def _block(
-    model: Architecture, layer: Layer, tokens: Quantity, attention_flops: Quantity, kv_bytes: Quantity, widths: Widths
+    model: Architecture,
+    layer: Layer,
+    batch: Quantity,
+    queries: Quantity,
+    seen: Quantity,
+    pairs: Quantity,
+    widths: Widths,
+    prompt: bool,
+    skew: float,
 ) -> list[Operation]:
-    width, attention, ffn, count = model.width, layer.attention, layer.ffn, layer.count
-    queries = attention.heads * attention.head_width
-    projected = queries + attention.kv_values_per_token
-    stream = width * widths.activation * tokens
-    operations = [
-        Operation(
-            name="query, key, value",
-            count=count,
-            flops=2.0 * width * projected * tokens,
-            weight_bytes=width * projected * widths.weight,
-            activation_bytes=stream + projected * widths.activation * tokens,
-        ),
-        Operation(
-            name="attention",
-            count=count,
-            flops=attention_flops,
-            kv_bytes=kv_bytes,
-            activation_bytes=2.0 * queries * widths.activation * tokens,
-        ),
-        Operation(
-            name="attention output",
-            count=count,
-            flops=2.0 * width * queries * tokens,
-            weight_bytes=width * queries * widths.weight,
-            activation_bytes=stream + queries * widths.activation * tokens,
-            reduce_bytes=stream,
-        ),
-    ]
-    matrices = 3.0 if ffn.gated else 2.0
-    weights = matrices * width * ffn.width
-    if not ffn.experts:
-        used, router = 1.0, 0.0
-        met: Quantity = 1.0
+    tokens = batch * queries
+    stream = model.width * widths.activation * tokens
+    mixer = layer.attention
+    if isinstance(mixer, GroupedAttention):
+        mixing = _grouped(model.width, mixer, batch, queries, seen, pairs, widths, prompt)
+    elif isinstance(mixer, LatentAttention):
+        mixing = _latent(model.width, mixer, batch, queries, seen, pairs, widths, prompt)
     else:
-        used, router = float(ffn.experts_per_token), float(width * ffn.experts)
-        met = _distinct_experts(ffn.experts, ffn.experts_per_token, tokens)
+        mixing = _linear(model.width, mixer, batch, queries, widths)
+    feeding = _feed_forward(model.width, layer, tokens, widths, skew)
+    # A parallel block adds both branches before one sum over the shards; a serial one sums after each branch.
+    if not layer.parallel or not feeding:
+        mixing[-1] = _reducing(mixing[-1], stream)
+    if feeding:
+        feeding[-1] = _reducing(feeding[-1], stream)
+    norms = Operation(
+        name="norms and residuals", activation_bytes=(3.0 if layer.parallel or not feeding else 6.0) * stream
+    )
+    return [_times(operation, layer.count) for operation in (*mixing, *feeding, norms)]
+
+
+def _reducing(operation: Operation, size: Quantity) -> Operation:
+    return replace(operation, reduce_bytes=size)
+
+
+def _times(operation: Operation, count: int) -> Operation:
+    return replace(operation, count=operation.count * count)
+
+
+def _matmul(
+    name: str,
+    rows: Quantity,
+    columns: Quantity,
+    depth: Quantity,
+    widths: Widths,
+    role: str = "linear",
+    split: str = "columns",
+) -> Matmul:
+    return Matmul(
+        name=name,
+        rows=rows,
+        columns=columns,
+        depth=depth,
+        role=role,
+        split=split,
+        value_bytes=widths.of(role),
+        activation_bytes=(columns + depth) * widths.activation * rows,
+    )
+
+
+def _grouped(
+    width: int,
+    mixer: GroupedAttention,
+    batch: Quantity,
+    queries: Quantity,
+    seen: Quantity,
+    pairs: Quantity,
+    widths: Widths,
+    prompt: bool,
+) -> list[Operation]:
+    tokens = batch * queries
+    projected = mixer.query_width + mixer.gate_width + mixer.kv_width
+    read = mixer.query_width + mixer.output_width
+    return [
+        _matmul("query, key, value", tokens, projected, width, widths, "attention"),
+        Attention(
+            name="attention",
+            sequences=batch,
+            queries=queries,
+            seen=seen,
+            pairs=pairs,
+            heads=mixer.heads,
+            kv_heads=mixer.kv_heads,
+            key_width=mixer.head_width,
+            value_width=mixer.value_head_width,
+            kv_values=mixer.kv_values_per_token,
+            kv_value_bytes=widths.kv,
+            activation_bytes=read * widths.activation * tokens,
+            prompt=prompt,
+        ),
+        _matmul("attention output", tokens, width, mixer.output_width, widths, "attention", "rows"),
+    ]
+
+
+def _latent(
+    width: int,
+    mixer: LatentAttention,
+    batch: Quantity,
+    queries: Quantity,
+    seen: Quantity,
+    pairs: Quantity,
+    widths: Widths,
+    prompt: bool,
+) -> list[Operation]:
+    tokens, heads, rank = batch * queries, mixer.heads, mixer.kv_rank
+    key = mixer.nope_width + mixer.rope_width
+    down = (mixer.query_rank or heads * key) + rank + mixer.rope_width
+    operations: list[Operation] = [
+        _matmul("latent down", tokens, down, width, widths, "attention", "none" if mixer.query_rank else "columns")
+    ]
+    if mixer.query_rank:
+        operations.append(_matmul("query up", tokens, heads * key, mixer.query_rank, widths, "attention"))
+    if prompt:
+        # Long prompts expand keys and values once a token instead of attending in the latent space.
+        expanded = heads * (mixer.nope_width + mixer.value_width)
+        operations.append(_matmul("key, value up", tokens, expanded, rank, widths, "attention"))
+        wide_key, wide_value, kv_heads = key, mixer.value_width, heads
+    else:
+        operations.append(_matmul("query into latent", tokens, heads * rank, mixer.nope_width, widths, "exact"))
+        wide_key, wide_value, kv_heads = rank + mixer.rope_width, rank, 1
     operations.append(
-        Operation(
-            name="experts" if ffn.experts else "feed-forward",
-            count=count,
-            flops=2.0 * (weights * used + router) * tokens,
-            weight_bytes=(weights * met + router) * widths.weight,
-            activation_bytes=2.0 * stream + 2.0 * (matrices - 1.0) * ffn.width * used * widths.activation * tokens,
-            reduce_bytes=stream,
+        Attention(
+            name="attention",
+            sequences=batch,
+            queries=queries,
+            seen=seen,
+            pairs=pairs,
+            heads=heads,
+            kv_heads=kv_heads,
+            key_width=wide_key,
+            value_width=wide_value,
+            kv_values=mixer.kv_values_per_token,
+            kv_value_bytes=widths.kv,
+            activation_bytes=heads * (wide_key + wide_value) * widths.activation * tokens,
+            prompt=prompt,
+            latent=not prompt,
         )
+    )
+    if not prompt:
+        operations.append(_matmul("value out of latent", tokens, heads * mixer.value_width, rank, widths, "exact"))
+    operations.append(
+        _matmul("attention output", tokens, width, heads * mixer.value_width, widths, "attention", "rows"),
     )
     return operations
 
 
-def _distinct_experts(experts: int, chosen: int, tokens: Quantity) -> Quantity:
-    return experts * (1.0 - (1.0 - chosen / experts) ** np.maximum(tokens, 1.0))
+def _linear(
+    width: int, mixer: LinearAttention, batch: Quantity, queries: Quantity, widths: Widths
+) -> list[Operation]:
+    tokens = batch * queries
+    columns = mixer.weights / width
+    return [
+        State(
+            name="recurrent state",
+            sequences=batch,
+            state_values=mixer.state_values,
+            state_value_bytes=widths.activation,
+            state_flops=np.maximum(mixer.flops_per_token - 2.0 * mixer.weights, 0.0) * tokens,
+            activation_bytes=2.0 * width * widths.activation * tokens,
+        ),
+        _matmul("recurrent projections", tokens, columns, width, widths, "attention"),
+    ]
+
+
+def _feed_forward(width: int, layer: Layer, tokens: Quantity, widths: Widths, skew: float) -> list[Operation]:
+    ffn = layer.ffn
+    operations: list[Operation] = []
+    matrices = 3 if ffn.gated else 2
+    if ffn.experts:
+        operations.append(_matmul("router", tokens, ffn.experts, width, widths, "exact", "none"))
+        operations.append(
+            Experts(
+                name="experts",
+                tokens=tokens,
+                experts=ffn.experts,
+                chosen=ffn.experts_per_token,
+                held=float(ffn.experts),
+                width=width,
+                ffn_width=ffn.width,
+                matrices=matrices,
+                value_bytes=widths.of("experts"),
+                skew=skew,
+                activation_bytes=2.0 * (width + (matrices - 1.0) * ffn.width * ffn.experts_per_token)
+                * widths.activation
+                * tokens,
+            )
+        )
+    for name, wide in (("shared expert", ffn.shared_width), ("feed-forward", ffn.dense_width)):
+        if wide:
+            operations += _dense(name, width, wide, matrices, tokens, widths)
+    if not ffn.experts and ffn.width:
+        operations += _dense("feed-forward", width, ffn.width, matrices, tokens, widths)
+    return operations
+
+
+def _dense(
+    name: str, width: int, ffn_width: int, matrices: int, tokens: Quantity, widths: Widths
+) -> list[Operation]:
+    return [
+        _matmul(f"{name} in", tokens, (matrices - 1) * ffn_width, width, widths),
+        _matmul(f"{name} out", tokens, width, ffn_width, widths, split="rows"),
+    ]
 
 
 def _ends(model: Architecture, tokens: Quantity, sampled: Quantity, widths: Widths) -> tuple[Operation, ...]:
-    rows = model.width * widths.activation * tokens
-    head = model.width * model.vocabulary
-    logits = model.vocabulary * widths.activation * sampled
     return (
-        Operation(name="embedding", count=1, flops=0.0, activation_bytes=2.0 * rows),
-        Operation(
-            name="LM head",
-            count=1,
-            flops=2.0 * head * sampled,
-            weight_bytes=head * widths.weight,
-            activation_bytes=logits + model.width * widths.activation * sampled,
-        ),
+        Operation(name="embedding", activation_bytes=2.0 * model.width * widths.activation * tokens),
+        _matmul("LM head", sampled, model.vocabulary, model.width, widths, "exact"),
+    )
+
+
+def cache_bytes(model: Architecture, batch: Quantity, context: Quantity, widths: Widths | None = None) -> Quantity:
+    """KV cache and recurrent state of `batch` sequences of `context` tokens, held once."""
+    widths = widths or Widths()
+    cache: Quantity = 0.0
+    for layer in model.layers:
+        window = layer.attention.window
+        held = context if window is None else np.minimum(context, float(window))
+        cache = cache + layer.count * batch * (
+            layer.attention.kv_values_per_token * widths.kv * held
+            + layer.attention.state_values * widths.activation
+        )
+    return cache
+
+
+def weight_bytes(model: Architecture, widths: Widths | None = None) -> Quantity:
+    """Every weight, held once: experts in their own width, embedding and head in that of `exact` weights."""
+    widths = widths or Widths()
+    width = model.width
+    routed = routed_parameters(model)
+    mixing = sum(layer.count * layer.attention.parameters(width) for layer in model.layers)
+    ends = model.embedding_parameters
+    return (
+        routed * widths.of("experts")
+        + mixing * widths.of("attention")
+        + ends * widths.of("exact")
+        + (model.parameters - routed - mixing - ends) * widths.of("linear")
+    )
+
+
+def routed_parameters(model: Architecture) -> int:
+    """Weights of all routed experts."""
+    return sum(
+        layer.count * layer.ffn.experts * layer.ffn.expert_parameters(model.width)
+        for layer in model.layers
+        if layer.ffn.experts
     )
 
 
 def memory_bytes(model: Architecture, batch: Quantity, context: Quantity, widths: Widths | None = None) -> Quantity:
     """Weights and KV cache that must be held for `batch` sequences of `context` tokens."""
-    widths = widths or Widths()
-    cache: Quantity = 0.0
-    for layer in model.layers:
-        held = context if layer.attention.window is None else np.minimum(context, float(layer.attention.window))
-        cache = cache + layer.count * layer.attention.kv_values_per_token * widths.kv * batch * held
-    return model.parameters * widths.weight + cache
+    return weight_bytes(model, widths) + cache_bytes(model, batch, context, widths)

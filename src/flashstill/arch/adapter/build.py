@@ -1,0 +1,196 @@
+"""The parts that most families share: attention, experts, windows, and the assembly of blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from flashstill.arch.adapter.fields import CHOSEN, CONTEXT, EXPERTS, HEADS, Fields
+from flashstill.arch.attention import Attention
+from flashstill.arch.feedforward import FeedForward
+from flashstill.arch.model import Architecture, Layer
+
+Kinds = Callable[[int], str]
+ForLayer = Callable[[int], FeedForward]
+_ATTENTION_KINDS = frozenset({"full", "sliding", "chunked"})
+NO_FFN = FeedForward(width=0)
+
+# Changes of structure that no family here has a model for.
+_NEVER = (
+    "add_cross_attention", "cross_attention_layers", "cross_layer_attention", "use_cla", "is_encoder_decoder",
+    "num_kv_shared_layers", "layer_config", "block_configs", "per_layer_config_overrides",
+)  # fmt: skip
+_EXPERTS_ELSEWHERE = (*EXPERTS, "kv_lora_rank")
+
+
+def grouped(
+    fields: Fields,
+    *,
+    qkv_bias: bool = False,
+    output_bias: bool = False,
+    qk_norm: str = "",
+    window: int | None = None,
+    kv_heads: int | None = None,
+    head_width: int | None = None,
+    sinks: bool = False,
+    output_gate: bool = False,
+) -> Attention:
+    """Grouped-query attention from the usual fields.
+
+    qk_norm: "" none, "head" one scale for a head, "all" scales over all heads, "biased" scale and bias for a head.
+    """
+    heads = fields.count(*HEADS)
+    width = fields.width
+    kv_heads = kv_heads or fields.count("num_key_value_heads", default=heads)
+    if heads % kv_heads:
+        raise fields.fail(f": num_attention_heads {heads} is no multiple of num_key_value_heads {kv_heads}")
+    if head_width is None:
+        if fields.value("head_dim") is None and width % heads:
+            raise fields.fail(
+                f" has no head_dim, and hidden_size {width} is no multiple of num_attention_heads {heads}"
+            )
+        head_width = fields.count("head_dim", default=width // heads)
+    norms = {"": 0, "head": 2 * head_width, "biased": 4 * head_width, "all": (heads + kv_heads) * head_width}
+    return Attention(
+        heads=heads,
+        kv_heads=kv_heads,
+        head_width=head_width,
+        window=window,
+        qkv_bias=qkv_bias,
+        output_bias=output_bias,
+        qk_norm_parameters=norms[qk_norm],
+        sinks=sinks,
+        output_gate=output_gate,
+    )
+
+
+def windows(fields: Fields, default: Kinds | None = None) -> list[int | None]:
+    """The window of every block: as `layer_types` lists them, or by the family's own pattern; None for full."""
+    kinds = fields.layer_kinds("layer_types", known=_ATTENTION_KINDS)
+    if kinds is None:
+        kinds = [default(i) if default else "full" for i in range(fields.depth)]
+    lengths: dict[str, int | None] = {"full": None}
+    for kind, field in (("sliding", "sliding_window"), ("chunked", "attention_chunk_size")):
+        lengths[kind] = fields.count(field) if kind in kinds and fields.value(field) is not None else None
+    return [lengths[kind] for kind in kinds]
+
+
+def every_so_often(period: int, kind: str = "sliding") -> Kinds:
+    """`kind` in all blocks but every `period`-th, which attends in full."""
+    return lambda i: "full" if period and (i + 1) % period == 0 else kind
+
+
+def always(kind: str) -> Kinds:
+    """The same kind in every block."""
+    return lambda i: kind
+
+
+def routed(
+    fields: Fields,
+    *,
+    width: tuple[str, ...],
+    shared_width: int = 0,
+    shared_gate: bool = False,
+    bias: bool = False,
+    gated: bool = True,
+    router_bias: bool = False,
+) -> FeedForward:
+    """Routed experts; `width` holds the spellings of the field with the width of one."""
+    experts, chosen = fields.count(*EXPERTS), fields.count(*CHOSEN)
+    if chosen > experts:
+        raise fields.fail(
+            f": {fields.spelled(*CHOSEN)} {chosen} exceeds {fields.spelled(*EXPERTS)} {experts}"
+        )  # fmt: skip
+    return FeedForward(
+        width=fields.count(*width),
+        gated=gated,
+        bias=bias,
+        experts=experts,
+        experts_per_token=chosen,
+        shared_width=shared_width,
+        shared_gate=shared_gate,
+        router_bias=router_bias,
+    )
+
+
+def assemble(
+    fields: Fields,
+    blocks: Sequence[Layer],
+    *,
+    tied: bool = False,
+    final_norm: int | None = None,
+    position: int = 0,
+    extra: int = 0,
+    mtp_layers: int = 0,
+    context: int | None = None,
+) -> Architecture:
+    """The architecture of single `blocks`, equal ones merged.
+
+    mtp_layers: modules that predict further tokens; each is a block like the last one with a projection from two
+    streams to one and three norms (DeepSeek-V3, arXiv 2412.19437, section 2.2).
+    """
+    fields.refuse(*_NEVER)
+    width = fields.width
+    merged: dict[Layer, int] = {}
+    for block in blocks:
+        merged[block] = merged.get(block, 0) + block.count
+    module = blocks[-1].parameters(width) + 2 * width * width + 3 * width if mtp_layers else 0
+    return Architecture(
+        name=fields.name,
+        width=width,
+        vocabulary=fields.count("vocab_size"),
+        layers=tuple(replace(block, count=count) for block, count in merged.items()),
+        tied=fields.flag("tie_word_embeddings", tied),
+        context=fields.count(*CONTEXT, default=context),
+        final_norm_parameters=width if final_norm is None else final_norm,
+        position_parameters=position,
+        extra_parameters=extra,
+        mtp_layers=mtp_layers,
+        mtp_parameters=mtp_layers * module,
+    )
+
+
+def dense(fields: Fields, *, gated: bool = True, bias: bool = False, width: int | None = None) -> FeedForward:
+    """A dense FFN of `intermediate_size`."""
+    fields.refuse(*_EXPERTS_ELSEWHERE)
+    return FeedForward(width=width or fields.count("intermediate_size"), gated=gated, bias=bias)
+
+
+def uniform(
+    fields: Fields,
+    attention: Attention,
+    ffn: FeedForward | ForLayer,
+    *,
+    kinds: Kinds | None = None,
+    norms: int = 2,
+    norm_bias: bool = False,
+    parallel: bool = False,
+    tied: bool = False,
+    final_norm: bool = True,
+    position: int = 0,
+    extra: int = 0,
+    mtp_layers: int = 0,
+    context: int | None = None,
+) -> Architecture:
+    """A model whose blocks differ at most in their window and FFN. norms: learned vectors a block."""
+    vector = fields.width * (2 if norm_bias else 1)
+    blocks = [
+        Layer(
+            count=1,
+            attention=replace(attention, window=window),
+            ffn=ffn if isinstance(ffn, FeedForward) else ffn(i),
+            norm_parameters=norms * vector,
+            parallel=parallel,
+        )
+        for i, window in enumerate(windows(fields, kinds))
+    ]
+    return assemble(
+        fields,
+        blocks,
+        tied=tied,
+        final_norm=vector if final_norm else 0,
+        position=position,
+        extra=extra,
+        mtp_layers=mtp_layers,
+        context=context,
+    )

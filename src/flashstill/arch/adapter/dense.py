@@ -1,0 +1,123 @@
+"""Dense families with root-mean-square norms and gated FFNs: Llama and what grew out of it."""
+
+from __future__ import annotations
+
+from flashstill.arch.adapter.build import Kinds, always, dense, every_so_often, grouped, uniform
+from flashstill.arch.adapter.fields import Fields
+from flashstill.arch.feedforward import FeedForward
+from flashstill.arch.model import Architecture
+
+
+def llama(fields: Fields, tied: bool = False) -> Architecture:
+    """Llama, Granite and others that share its fields: biases on all projections or on none."""
+    bias = fields.flag("attention_bias", False)
+    ffn = dense(fields, bias=fields.flag("mlp_bias", False))
+    return uniform(fields, grouped(fields, qkv_bias=bias, output_bias=bias), ffn, tied=tied)
+
+
+def smollm3(fields: Fields) -> Architecture:
+    """Llama with a tied head; blocks without rotary position have the same shape."""
+    fields.refuse("use_sliding_window")
+    return llama(fields, tied=True)
+
+
+def mistral(fields: Fields) -> Architecture:
+    """Mistral, Ministral, Phi-3: a window in every block if one is set, unless `layer_types` says otherwise."""
+    return uniform(fields, grouped(fields), dense(fields), kinds=always("sliding"))
+
+
+def qwen2(fields: Fields) -> Architecture:
+    """Biases on query, key and value only."""
+    return uniform(fields, grouped(fields, qkv_bias=True), dense(fields), kinds=_late_windows(fields))
+
+
+def qwen3(fields: Fields) -> Architecture:
+    """Norms on queries and keys instead of biases."""
+    bias = fields.flag("attention_bias", False)
+    head_width = fields.count("head_dim", default=128)
+    attention = grouped(fields, qkv_bias=bias, output_bias=bias, qk_norm="head", head_width=head_width)
+    return uniform(fields, attention, dense(fields), kinds=_late_windows(fields))
+
+
+def _late_windows(fields: Fields) -> Kinds:
+    if not fields.flag("use_sliding_window", False):
+        return always("full")
+    first = fields.count("max_window_layers", least=0)
+    return lambda i: "sliding" if i >= first else "full"
+
+
+def olmo(fields: Fields) -> Architecture:
+    """OLMo 1: norms without learned scales."""
+    bias = fields.flag("attention_bias", False)
+    attention = grouped(fields, qkv_bias=bias, output_bias=bias)
+    return uniform(fields, attention, dense(fields), norms=0, final_norm=False)
+
+
+def olmo2(fields: Fields, kinds: Kinds | None = None) -> Architecture:
+    """OLMo 2: norms after attention and FFN, and over all query and key heads at once."""
+    bias = fields.flag("attention_bias", False)
+    attention = grouped(fields, qkv_bias=bias, output_bias=bias, qk_norm="all")
+    return uniform(fields, attention, dense(fields), kinds=kinds)
+
+
+def olmo3(fields: Fields) -> Architecture:
+    """OLMo 2 with windows in three blocks of four."""
+    return olmo2(fields, every_so_often(4))
+
+
+def glm(fields: Fields, norms: int = 2) -> Architecture:
+    """GLM-4 of 2024: biases on query, key and value."""
+    bias = fields.flag("attention_bias", True)
+    attention = grouped(fields, qkv_bias=bias, head_width=fields.count("head_dim", default=128))
+    return uniform(fields, attention, dense(fields), norms=norms)
+
+
+def glm4(fields: Fields) -> Architecture:
+    """GLM-4 of 2025: norms before and after attention and FFN."""
+    return glm(fields, norms=4)
+
+
+def exaone4(fields: Fields) -> Architecture:
+    """Norms on queries and keys; windows by a pattern, either a period or letters such as LLLG."""
+    return uniform(fields, grouped(fields, qk_norm="head"), dense(fields), kinds=_lettered(fields))
+
+
+def _lettered(fields: Fields) -> Kinds:
+    pattern = fields.value("sliding_window_pattern")
+    if fields.value("sliding_window") is None:
+        return always("full")
+    if not isinstance(pattern, str):
+        return every_so_often(fields.count("sliding_window_pattern", default=4))
+    if not pattern or set(pattern) - set("LG"):
+        raise fields.fail(f": sliding_window_pattern is {pattern!r}, not letters L (local) and G (global)")
+    return lambda i: "sliding" if pattern[i % len(pattern)] == "L" else "full"
+
+
+def hunyuan(fields: Fields) -> Architecture:
+    """Hunyuan dense: norms on queries and keys, after the rotation."""
+    bias = fields.flag("attention_bias", False)
+    qk_norm = "head" if fields.flag("use_qk_norm", True) else ""
+    attention = grouped(fields, qkv_bias=bias, output_bias=bias, qk_norm=qk_norm)
+    # The field num_experts is there and 1 in some of its published configurations.
+    fields.require("num_experts", 1)
+    return uniform(fields, attention, FeedForward(width=fields.count("intermediate_size")))
+
+
+def seed_oss(fields: Fields) -> Architecture:
+    """Biases on query, key and value, and apart from them on the output."""
+    attention = grouped(
+        fields,
+        qkv_bias=fields.flag("attention_bias", True),
+        output_bias=fields.flag("attention_out_bias", False),
+        head_width=fields.count("head_dim", default=128),
+    )
+    return uniform(fields, attention, dense(fields, bias=fields.flag("mlp_bias", False)))
+
+
+def ernie(fields: Fields) -> Architecture:
+    """ERNIE 4.5 dense: one switch for all biases, tied head."""
+    bias = fields.flag("use_bias", False)
+    attention = grouped(
+        fields, qkv_bias=bias, output_bias=bias, head_width=fields.count("head_dim", default=128)
+    )  # fmt: skip
+    return uniform(fields, attention, dense(fields, bias=bias), tied=True)

@@ -1,0 +1,56 @@
+"""Which kinds of weights a quantisation scheme leaves alone: its lists name modules in several dialects.
+
+Dialects: plain names ("lm_head", "model.layers.3.self_attn"), globs ("model.layers.*.self_attn*") and regular
+expressions ("re:.*self_attn.*").  A kind counts as left alone if that holds in most of three blocks of the middle.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable
+
+# One name for each way in which published checkpoints call the module; {0} is the number of a block.
+_SAMPLES = {
+    "attention": ("layers.{0}.self_attn.o_proj",),
+    "experts": (
+        "layers.{0}.mlp.experts.0.down_proj",
+        "layers.{0}.block_sparse_moe.experts.0.w2",
+        "layers.{0}.feed_forward.experts.0.down_proj",
+    ),
+    "linear": (
+        "layers.{0}.mlp.down_proj",
+        "layers.{0}.mlp.shared_experts.down_proj",
+        "layers.{0}.mlp.shared_expert.down_proj",
+        "layers.{0}.feed_forward.down_proj",
+        "layers.{0}.feed_forward.shared_expert.down_proj",
+    ),
+    "head": ("lm_head",),
+}
+_PREFIXES = ("", "model.", "language_model.", "model.language_model.", "language_model.model.")
+KINDS = tuple(_SAMPLES)
+
+
+def matches(kind: str, patterns: Iterable[str], depth: int) -> bool:
+    """Whether `patterns` name the modules of this kind of weight in most blocks."""
+    named = [_readable(pattern) for pattern in patterns]
+    blocks = {depth // 4, depth // 2, 3 * depth // 4}
+    hits = [any(_hit(pattern, sample.format(i)) for pattern in named for sample in _SAMPLES[kind]) for i in blocks]
+    return sum(hits) * 2 > len(hits)
+
+
+def _readable(pattern: str) -> re.Pattern[str] | str:
+    if pattern.startswith("re:"):
+        return re.compile(pattern[3:])
+    # What stands before the blocks differs from one file to the next.
+    start = pattern.find("layers.")
+    return pattern[start:] if start >= 0 else pattern
+
+
+def _hit(pattern: re.Pattern[str] | str, name: str) -> bool:
+    if isinstance(pattern, re.Pattern):
+        return any(pattern.match(prefix + name) for prefix in _PREFIXES)
+    if "*" in pattern:
+        return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}.*")
+    # Whole parts of the name: "gate" must not match "gate_proj".
+    return f".{pattern}." in f".{name}."

@@ -1,0 +1,82 @@
+"""Nemotron-H and Nemotron 3: a list of mixers and FFNs, each with its own norm and residual.
+
+Here a mixer and the FFN after it make one block, so that `depth` is smaller than the count of the configuration.
+"""
+
+from __future__ import annotations
+
+from flashstill.arch.adapter.build import NO_FFN, assemble, grouped, routed
+from flashstill.arch.adapter.fields import DEPTH, Fields
+from flashstill.arch.attention import Mixer
+from flashstill.arch.feedforward import FeedForward
+from flashstill.arch.model import Architecture, Layer
+from flashstill.arch.recurrent import LinearAttention, mamba2
+
+_LETTERS = {"M": "linear", "E": "moe", "*": "full", "-": "mlp"}
+
+
+def nemotron_h(fields: Fields) -> Architecture:
+    """Blocks of a Mamba 2 or attention mixer, with or without an FFN."""
+    fields.refuse("moe_latent_size", "sliding_window", "num_nextn_predict_layers", "attention_bias")
+    listed = fields.value("layers_block_type", "layer_types")
+    if fields.value(*DEPTH) is None and isinstance(listed, list):
+        fields = Fields({**fields.config, DEPTH[0]: len(listed)}, fields.name)
+    kinds = _kinds(fields)
+    mixers: dict[str, Mixer] = {
+        "linear": _mamba(fields),
+        "full": grouped(fields, head_width=fields.count("head_dim", "attention_head_dim", default=128)),
+    }
+    ffns = {"mlp": lambda: _mlp(fields), "moe": lambda: _experts(fields)}
+    blocks: list[Layer] = []
+    waiting: Mixer | None = None
+    for kind in kinds:
+        if kind in mixers:
+            if waiting is not None:
+                blocks.append(_block(waiting, NO_FFN, fields.width))
+            waiting = mixers[kind]
+        elif waiting is None:
+            raise fields.fail(f": layers_block_type has a {kind} that does not follow a mixer, which is not supported")
+        else:
+            blocks.append(_block(waiting, ffns[kind](), 2 * fields.width))
+            waiting = None
+    if waiting is not None:
+        blocks.append(_block(waiting, NO_FFN, fields.width))
+    return assemble(fields, blocks)
+
+
+def _block(mixer: Mixer, ffn: FeedForward, norms: int) -> Layer:
+    return Layer(count=1, attention=mixer, ffn=ffn, norm_parameters=norms)
+
+
+def _kinds(fields: Fields) -> list[str]:
+    listed = fields.layer_kinds("layer_types", "layers_block_type", known=tuple(_LETTERS.values()))
+    if listed is not None:
+        return listed
+    pattern = fields.value("hybrid_override_pattern")
+    if not isinstance(pattern, str) or set(pattern) - set(_LETTERS) or len(pattern) != fields.depth:
+        raise fields.fail(f": hybrid_override_pattern is {pattern!r}, not one of M E * - for each layer")
+    return [_LETTERS[letter] for letter in pattern]
+
+
+def _mamba(fields: Fields) -> LinearAttention:
+    return mamba2(
+        width=fields.width,
+        heads=fields.count("mamba_num_heads"),
+        head_width=fields.count("mamba_head_dim"),
+        groups=fields.count("n_groups", "mamba_n_groups", default=8),
+        state_width=fields.count("ssm_state_size"),
+        taps=fields.count("conv_kernel", "mamba_d_conv", default=4),
+        conv_bias=fields.flag(fields.spelled("use_conv_bias", "mamba_conv_bias"), True),
+        bias=fields.flag("use_bias", False),
+    )
+
+
+def _mlp(fields: Fields) -> FeedForward:
+    return FeedForward(width=fields.count("intermediate_size"), gated=False, bias=fields.flag("mlp_bias", False))
+
+
+def _experts(fields: Fields) -> FeedForward:
+    fields.refuse("mlp_bias")
+    fields.require("n_shared_experts", 1)
+    shared = fields.count("moe_shared_expert_intermediate_size")
+    return routed(fields, width=("moe_intermediate_size",), shared_width=shared, gated=False)

@@ -1,0 +1,175 @@
+"""The number formats of a checkpoint, read from `quantization_config` and `dtype`.
+
+Schemes: fp8, fbgemm_fp8, mxfp4, gptq, awq, compressed-tensors, modelopt, bitsandbytes; any other is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from flashstill.arch.adapter.fields import Fields
+from flashstill.arch.adapter.modules import KINDS, matches
+from flashstill.arch.formats import BITS, Formats, Stored, plain
+from flashstill.errors import unknown
+
+_DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float": "fp32"}
+_SCALE_BITS = 16  # of integer schemes, which keep scales in the base format
+_BLOCKS = ("linear", "experts", "attention")
+
+
+def read_formats(fields: Fields, depth: int) -> Formats:
+    """The formats of all kinds of weights; bf16 where the config says nothing."""
+    written = str(fields.value("dtype", "torch_dtype") or "bfloat16").removeprefix("torch.")
+    if written not in _DTYPES:
+        raise fields.fail(f" names an {unknown('dtype', written, _DTYPES)}")
+    base = plain(_DTYPES[written])
+    formats = Formats(base=base, linear=base, experts=base, attention=base, head=base)
+    nested = fields.value("quantization_config", "compression_config")
+    if not nested:
+        return formats
+    if not isinstance(nested, dict):
+        raise fields.fail(": quantization_config is not an object")
+    scheme = Fields(nested, f"{fields.name} (quantization_config)")
+    method = scheme.value("quant_method") or ("bitsandbytes" if "load_in_4bit" in nested else None)
+    reader = _METHODS.get(str(method))
+    if reader is None:
+        raise fields.fail(f" names an {unknown('quant_method', str(method), _METHODS)}")
+    return reader(scheme, formats, depth)
+
+
+def _apply(scheme: Fields, formats: Formats, depth: int, name: str, stored: Stored, kinds: tuple[str, ...]) -> Formats:
+    """`stored` for the given kinds, but for those that the scheme's lists leave alone."""
+    alone: list[str] = []
+    for field in ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers", "llm_int8_skip_modules"):
+        listed = scheme.value(field) or []
+        if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+            raise scheme.fail(f": {field} is not a list of names")
+        alone += listed
+    changed = {kind: stored for kind in kinds if not matches(kind, alone, depth)}
+    return replace(formats, scheme=name, **changed)
+
+
+def _scaled(name: str, block: int, scale_bits: float) -> Stored:
+    """A format with one scale for each block of weights; block 0: so few scales that they do not count."""
+    return Stored(name=name, bits=BITS[name] + (scale_bits / block if block > 0 else 0.0))
+
+
+def _block_size(scheme: Fields, field: str) -> int:
+    """Weights for each scale of a two-dimensional block; 0 if the scheme has none."""
+    sizes = scheme.value(field)
+    if sizes is None:
+        return 0
+    if not isinstance(sizes, list) or not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise scheme.fail(f": {field} is {sizes!r}, not a list of positive whole numbers")
+    block = 1
+    for size in sizes:
+        block *= size
+    return block
+
+
+def _fp8(scheme: Fields, formats: Formats, depth: int) -> Formats:
+    block = _block_size(scheme, "weight_block_size")
+    stored = _scaled("fp8", block, 32)
+    return _apply(scheme, formats, depth, "fp8-block" if block else "fp8", stored, _BLOCKS)
+
+
+def _mxfp4(scheme: Fields, formats: Formats, depth: int) -> Formats:
+    return _apply(scheme, formats, depth, "mxfp4", _scaled("fp4", 32, 8), ("experts",))
+
+
+def _integer_name(scheme: Fields, bits: int) -> str:
+    if bits not in (4, 8):
+        raise scheme.fail(f": weights of {bits} bits are not supported; 4 and 8 are")
+    return f"int{bits}"
+
+
+def _grouped_integer(scheme: Fields, formats: Formats, depth: int, method: str, zero_points: bool) -> Formats:
+    bits = scheme.count("bits", "w_bit")
+    name = _integer_name(scheme, bits)
+    group = scheme.count("group_size", "q_group_size", default=128, least=-1)
+    stored = _scaled(name, group, _SCALE_BITS + (bits if zero_points else 0))
+    return _apply(scheme, formats, depth, f"{method}-{name}", stored, _BLOCKS)
+
+
+def _gptq(scheme: Fields, formats: Formats, depth: int) -> Formats:
+    scheme.refuse("dynamic", "modules_in_block_to_quantize")
+    quantised = _grouped_integer(scheme, formats, depth, "gptq", zero_points=True)
+    return replace(quantised, head=quantised.linear) if scheme.flag("lm_head", False) else quantised
+
+
+def _awq(scheme: Fields, formats: Formats, depth: int) -> Formats:
+    return _grouped_integer(scheme, formats, depth, "awq", zero_points=scheme.flag("zero_point", True))
+
+
+def _bitsandbytes(scheme: Fields, formats: Formats, depth: int) -> Formats:
+    if scheme.flag("load_in_8bit", False):
+        return _apply(scheme, formats, depth, "bitsandbytes-int8", plain("int8"), _BLOCKS)
+    kind = str(scheme.value("bnb_4bit_quant_type") or "fp4")
+    # Blocks of 64 with a 32-bit scale, which double quantisation turns into 8 bits and a 32-bit scale for 256 of them.
+    scale_bits = 8 + 32 / 256 if scheme.flag("bnb_4bit_use_double_quant", False) else 32
+    stored = _scaled("fp4" if kind == "fp4" else "int4", 64, scale_bits)
+    return _apply(scheme, formats, depth, f"bitsandbytes-{kind}", stored, _BLOCKS)
+
+
+def _modelopt(scheme: Fields, formats: Formats, depth: int) -> Formats:
+    nested = scheme.value("quantization")
+    inner = Fields(nested, scheme.name) if isinstance(nested, dict) else scheme
+    algorithm = str(inner.value("quant_algo") or "").upper()
+    known = {
+        "FP8": ("modelopt-fp8", plain("fp8")),
+        "NVFP4": ("nvfp4", _scaled("fp4", inner.count("group_size", default=16), 8)),
+        "W4A16_AWQ": ("modelopt-int4", _scaled("int4", inner.count("group_size", default=128), _SCALE_BITS)),
+    }
+    if algorithm not in known:
+        raise scheme.fail(f" names an {unknown('quant_algo', algorithm, known)}")
+    name, stored = known[algorithm]
+    return _apply(inner, formats, depth, name, stored, KINDS)
+
+
+def _compressed_tensors(scheme: Fields, formats: Formats, depth: int) -> Formats:
+    """Groups of modules with a format each; a group aims at all linear layers or at names."""
+    groups = scheme.value("config_groups")
+    if not isinstance(groups, dict) or not groups:
+        raise scheme.fail(" has no config_groups")
+    found, names = formats, []
+    for key, group in groups.items():
+        weights = group.get("weights") if isinstance(group, dict) else None
+        if not isinstance(weights, dict):
+            continue  # only activations are quantised
+        name, stored = _weights_format(Fields(weights, f"{scheme.name} {key}"))
+        targets = [str(target) for target in group.get("targets") or ["Linear"]]
+        kinds = tuple(kind for kind in KINDS if "Linear" in targets or matches(kind, targets, depth))
+        if not kinds:
+            raise scheme.fail(f": the targets {', '.join(targets)} of {key} name no weights that are known here")
+        found = _apply(scheme, found, depth, name, stored, kinds)
+        names.append(name)
+    return replace(found, scheme="+".join(dict.fromkeys(names)) or None)
+
+
+def _weights_format(weights: Fields) -> tuple[str, Stored]:
+    bits, kind = weights.count("num_bits"), str(weights.value("type") or "int")
+    strategy = str(weights.value("strategy") or ("group" if weights.value("group_size") else "tensor"))
+    group = weights.count("group_size", default=0, least=-1)
+    if kind == "float" and bits == 4:
+        return ("nvfp4", _scaled("fp4", 16, 8)) if group == 16 else ("mxfp4", _scaled("fp4", group or 32, 8))
+    if kind == "float" and bits == 8:
+        block = _block_size(weights, "block_structure") if strategy == "block" else 0
+        return ("fp8-block" if block else "fp8", _scaled("fp8", block, 32))
+    if kind != "int":
+        raise weights.fail(f": weights of type {kind!r} with {bits} bits are not supported")
+    name = _integer_name(weights, bits)
+    zero_point = 0 if weights.flag("symmetric", True) else bits
+    return name, _scaled(name, group if strategy == "group" else 0, _SCALE_BITS + zero_point)
+
+
+_METHODS: dict[str, Callable[[Fields, Formats, int], Formats]] = {
+    "awq": _awq,
+    "bitsandbytes": _bitsandbytes,
+    "compressed-tensors": _compressed_tensors,
+    "fbgemm_fp8": _fp8,
+    "fp8": _fp8,
+    "gptq": _gptq,
+    "modelopt": _modelopt,
+    "mxfp4": _mxfp4,
+}

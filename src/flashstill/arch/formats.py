@@ -1,0 +1,79 @@
+"""The number formats that the weights of a checkpoint are stored in, scales included.
+
+Bits per weight of a format with one scale of s bits for each block of n weights: bits + s / n, for instance
+mxfp4 4 + 8/32, nvfp4 4 + 8/16, fp8 in blocks of 128 x 128 with 32-bit scales 8 + 32/16384.
+
+Embedding, norms, biases and router keep the base format; published schemes leave them alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flashstill.arch.model import Architecture, Layer
+
+BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "fp4": 4, "int4": 4}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stored:
+    """A format: its name (a key of BITS), and the bits that one weight takes with its share of the scales."""
+
+    name: str
+    bits: float
+
+    @property
+    def bytes_per_weight(self) -> float:
+        """Bytes per weight."""
+        return self.bits / 8
+
+
+def plain(name: str) -> Stored:
+    """A format without scales."""
+    return Stored(name=name, bits=float(BITS[name]))
+
+
+_BF16 = plain("bf16")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Formats:
+    """The format of each kind of weight."""
+
+    base: Stored = _BF16
+    """embedding, norms, biases, router"""
+    linear: Stored = _BF16
+    """dense FFNs and shared experts"""
+    experts: Stored = _BF16
+    """routed experts"""
+    attention: Stored = _BF16
+    """projections of attention and of recurrent mixers"""
+    head: Stored = _BF16
+    """the LM head where it is separate; a tied one is the embedding"""
+    scheme: str | None = None
+    """name of the quantisation scheme; None if the weights are not quantised"""
+
+    def weight_bytes(self, architecture: Architecture) -> float:
+        """Bytes of all weights in `architecture.parameters`, as stored."""
+        width = architecture.width
+        bits = sum(layer.count * self._layer_bits(layer, width) for layer in architecture.layers)
+        head = 0 if architecture.tied else width * architecture.vocabulary
+        blocks = sum(layer.count * layer.parameters(width) for layer in architecture.layers)
+        outside = architecture.parameters - blocks - head
+        return (bits + head * self.head.bits + outside * self.base.bits) / 8
+
+    def _layer_bits(self, layer: Layer, width: int) -> float:
+        ffn = layer.ffn
+        mixer = layer.attention.matrix_parameters(width)
+        one = ffn.expert_matrices(width)
+        routed = ffn.experts * one
+        dense = ffn.matrices * width * (ffn.shared_width + ffn.dense_width) if ffn.experts else one
+        rest = layer.parameters(width) - mixer - routed - dense
+        return (
+            mixer * self.attention.bits
+            + routed * self.experts.bits
+            + dense * self.linear.bits
+            + rest * self.base.bits
+        )  # fmt: skip

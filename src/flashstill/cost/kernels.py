@@ -1,0 +1,140 @@
+"""Seconds of one operation on one chip.
+
+    matmul            floor + (C^p + M^p)^(1/p)
+                      C = min over tiles of  waves x 2 t_m t_n k / (peak / units x eff),  waves = ceil(tiles / units)
+                      M = bytes / (bandwidth eff)
+    decode attention  floor + doubling log2(1 + S/64) + (C^p + M^p + blocks^p)^(1/p)
+                      blocks = sequences x cached heads x (1 + group_ratio h/(8 g)) / units x block
+    prompt attention  floor + C + M + blocks,  causal pairs rounded up to tiles of 128
+    experts           floor + expert x held/100 + (C^p + M^p)^(1/p) + activations
+
+p blends the two bounds: a large p is their maximum, a small one lets them add, as unhidden latency does.  Tiles are dealt
+to compute units in whole waves, which is why a GEMM of 129 rows may take as long as one of 256 (a loss that a plain
+roofline does not see).  A systolic array of edge e instead rounds columns and depth up to e and rows up to 8.
+Source of the form: the roofline of Williams et al. 2009, with wave quantisation as in NVIDIA's guide to matrix
+multiplication; the coefficients are calibration rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flashstill.hardware import Chip, Kernel, Memory
+from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity
+
+TILES = ((64, 32), (64, 64), (64, 128), (128, 64), (128, 128), (64, 256), (256, 64), (128, 256), (256, 128))
+DEPTH_STEP = 64
+ATTENTION_TILE = 128
+ATTENTION_ROWS = 64
+ARRAY_ROWS = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """Seconds of an operation, and of each bound alone."""
+
+    seconds: Quantity
+    compute_s: Quantity
+    memory_s: Quantity
+    floor_s: Quantity
+
+
+def blend(exponent: float, *parts: Quantity) -> Quantity:
+    """(a^p + b^p)^(1/p): at least the longest part; the sum at p = 1. Zero where all parts are."""
+    longest = parts[0]
+    for part in parts[1:]:
+        longest = np.maximum(longest, part)
+    if exponent >= 64.0:
+        return longest
+    scale = np.maximum(longest, 1e-30)
+    total: Quantity = 0.0
+    for part in parts:
+        total = total + (part / scale) ** exponent
+    return longest * np.maximum(total, 1.0) ** (1.0 / exponent)
+
+
+def memory_seconds(operation: Operation, weights: Memory, cache: Memory, main: Memory, efficiency: float) -> Quantity:
+    """Weights, cache and activations, each at the bandwidth of the tier that holds it."""
+    kv: Quantity = operation.kv_bytes / cache.bytes_per_s
+    return (operation.weight_bytes / weights.bytes_per_s + kv + operation.activation_bytes / main.bytes_per_s) / (
+        efficiency
+    )
+
+
+def matmul(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: float, memory_s: Quantity) -> Timing:
+    """A dense product; `memory_s` already holds the bytes over the effective bandwidth."""
+    rows, columns, depth = operation.rows, operation.columns, operation.depth
+    peak = flops_per_s * kernel.compute_efficiency
+    if chip.compute_units:
+        deep = np.ceil(depth / DEPTH_STEP) * DEPTH_STEP * (2.0 / peak)
+        compute_s: Quantity = np.inf
+        for high, wide in TILES:
+            tiles = np.ceil(rows / high) * np.ceil(columns / wide)
+            wave = high * wide * (1.0 + kernel.tile_penalty * (1.0 / high + 1.0 / wide)) * chip.compute_units
+            compute_s = np.minimum(compute_s, np.ceil(tiles / chip.compute_units) * wave)
+        compute_s = compute_s * deep
+    elif chip.matrix_edge:
+        edge = float(chip.matrix_edge)
+        whole = np.ceil(columns / edge) * np.ceil(depth / edge) * edge * edge
+        compute_s = 2.0 * np.ceil(rows / ARRAY_ROWS) * ARRAY_ROWS * whole / peak
+    else:
+        compute_s = operation.flops / peak
+    seconds = kernel.floor_s + blend(kernel.blend, compute_s, memory_s)
+    return Timing(seconds=seconds, compute_s=compute_s, memory_s=memory_s, floor_s=kernel.floor_s)
+
+
+def quantise_seconds(operation: Matmul, kernel: Kernel, main: Memory) -> Quantity:
+    """Reading the activations in 16 bits and writing them narrow, as a kernel of its own before the product."""
+    moved = 3.0 * operation.rows * operation.depth * kernel.passes
+    return kernel.quantise_floor_s + moved / main.bytes_per_s
+
+
+def decode_attention(
+    chip: Chip, operation: Attention, kernel: Kernel, flops_per_s: float, memory_s: Quantity
+) -> Timing:
+    """Few queries over a long cache."""
+    peak = flops_per_s * kernel.compute_efficiency
+    group = operation.heads / operation.kv_heads
+    filled = group * operation.queries
+    if operation.latent and chip.compute_units:
+        # All heads share one key: they fill the rows of a matrix product, up to a whole tile of them.
+        filled = np.ceil(filled / ATTENTION_ROWS) * ATTENTION_ROWS
+    work = 2.0 * operation.sequences * operation.kv_heads * filled * (operation.key_width + operation.value_width)
+    compute_s = work * (operation.seen + operation.queries) / peak
+    units = max(chip.compute_units, 1)
+    ratio = operation.heads / 64.0 if operation.latent else group / 8.0
+    blocks_s = (
+        operation.sequences * operation.kv_heads * (1.0 + kernel.group_ratio * ratio) * (kernel.block_s / units)
+    )
+    floor_s = kernel.floor_s + kernel.doubling_s * np.log2(1.0 + operation.seen / 64.0)
+    seconds = floor_s + blend(kernel.blend, compute_s, memory_s, blocks_s)
+    return Timing(seconds=seconds, compute_s=compute_s, memory_s=np.maximum(memory_s, blocks_s), floor_s=floor_s)
+
+
+def prompt_attention(
+    chip: Chip, operation: Attention, kernel: Kernel, flops_per_s: float, memory_s: Quantity
+) -> Timing:
+    """Many queries, causal."""
+    peak = flops_per_s * kernel.compute_efficiency
+    whole = np.ceil(operation.queries / ATTENTION_TILE) * ATTENTION_TILE
+    rounding = whole * (whole + ATTENTION_TILE) / (operation.queries * (operation.queries + 1.0))
+    compute_s = operation.flops * np.maximum(rounding, 1.0) / peak
+    blocks_s = operation.sequences * operation.heads * (kernel.block_s / max(chip.compute_units, 1))
+    seconds = kernel.floor_s + compute_s + memory_s + blocks_s
+    return Timing(
+        seconds=seconds, compute_s=compute_s, memory_s=memory_s + blocks_s, floor_s=kernel.floor_s
+    )
+
+
+def experts(chip: Chip, operation: Experts, kernel: Kernel, flops_per_s: float, main: Memory, weights: Memory) -> Timing:
+    """Routed FFNs as grouped products."""
+    peak = flops_per_s * kernel.compute_efficiency
+    memory_s = operation.weight_bytes / (weights.bytes_per_s * kernel.memory_efficiency)
+    padded = operation.assignments + kernel.tile_penalty * operation.distinct
+    compute_s = 2.0 * operation.matrices * operation.width * operation.ffn_width * padded / peak
+    moved_s = operation.activation_bytes * kernel.passes / main.bytes_per_s
+    floor_s = kernel.floor_s + kernel.expert_s * operation.held / 100.0
+    seconds = floor_s + blend(kernel.blend, compute_s, memory_s) + moved_s
+    return Timing(seconds=seconds, compute_s=compute_s, memory_s=memory_s + moved_s, floor_s=floor_s)

@@ -1,0 +1,126 @@
+"""Under which conditions operations run: chip, precisions, placement, calibration and software."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from flashstill.arch import Architecture, Stored
+from flashstill.errors import BadInput, unknown
+from flashstill.hardware import BYTES_PER_VALUE, Chip, Memory, Software
+from flashstill.hardware.calibration import NO_SOFTWARE, PERFECT, Calibration
+from flashstill.workload import Widths
+
+SCALE_BYTES = {"fp4": 0.03125, "int4": 0.03125, "fp8-block": 0.000244}
+"""scale factors beside the values: one byte a group of 32, 2 bytes a group of 64, 4 bytes a block of 128 x 128"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Precisions:
+    """In which formats values are stored. exact: LM head, router and what else a quantised checkpoint leaves alone."""
+
+    linear: str = "bf16"
+    attention: str = "bf16"
+    experts: str = "bf16"
+    exact: str = "bf16"
+    kv: str = "bf16"
+
+    def __post_init__(self) -> None:
+        for name in (self.linear, self.attention, self.experts, self.exact, self.kv):
+            if name not in BYTES_PER_VALUE:
+                raise BadInput(unknown("precision", name, BYTES_PER_VALUE))
+
+    @property
+    def widths(self) -> Widths:
+        """Bytes of one value of each kind, scale factors included; activations stay in 16 bits (32 for fp32)."""
+        return Widths(
+            weight=stored_bytes(self.linear),
+            attention=stored_bytes(self.attention),
+            experts=stored_bytes(self.experts),
+            exact=stored_bytes(self.exact),
+            kv=stored_bytes(self.kv),
+            activation=4.0 if self.linear == "fp32" else 2.0,
+        )
+
+    def of(self, role: str) -> str:
+        """The format of a role of `Matmul` and `Experts`."""
+        return {"linear": self.linear, "attention": self.attention, "experts": self.experts, "exact": self.exact}[role]
+
+
+def stored_bytes(precision: str) -> float:
+    """Bytes of one stored value with its share of the scale factors."""
+    return BYTES_PER_VALUE[precision] + SCALE_BYTES.get(precision, 0.0)
+
+
+def uniform(precision: str, kv: str | None = None) -> Precisions:
+    """Everything in one format, but head and router of a quantised model in 16 bits, and the cache as asked."""
+    narrow = BYTES_PER_VALUE.get(precision, 2.0) < 2.0
+    return Precisions(
+        linear=precision,
+        attention=precision,
+        experts=precision,
+        exact="bf16" if narrow else precision,
+        kv=kv or ("bf16" if narrow else precision),
+    )
+
+
+def as_published(model: Architecture, kv: str | None = None) -> Precisions:
+    """The formats in which the model's checkpoint stores its weights."""
+    formats = model.formats
+    block = "block" in (formats.scheme or "")
+
+    def name(stored: Stored) -> str:
+        return "fp8-block" if stored.name == "fp8" and block else stored.name
+
+    exact = formats.head.name if BYTES_PER_VALUE[formats.head.name] >= 2.0 else formats.base.name
+    return Precisions(
+        linear=name(formats.linear),
+        attention=name(formats.attention),
+        experts=name(formats.experts),
+        exact=exact,
+        kv=kv or "bf16",
+    )
+
+
+def precisions_of(model: Architecture, precision: str | None, kv: str | None = None) -> Precisions:
+    """As published where that is `precision` or nothing is asked for, else everything in `precision`."""
+    published = as_published(model, kv)
+    if precision is None or precision in (published.experts, published.linear, model.formats.scheme):
+        return published
+    if precision == published.linear.removesuffix("-block"):
+        return published
+    return uniform(precision, kv)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """What the cost of an operation depends on beside the operation. weights, cache: the tiers that hold them."""
+
+    chip: Chip
+    precisions: Precisions
+    weights: Memory
+    cache: Memory
+    calibration: Calibration
+    software: Software
+
+    @property
+    def perfect(self) -> Setting:
+        """The lower bound: no floors, every peak reached, no software."""
+        return replace(self, calibration=PERFECT, software=NO_SOFTWARE)
+
+
+def setting(
+    chip: Chip,
+    precisions: Precisions | None = None,
+    weights: str | None = None,
+    cache: str | None = None,
+    software: Software = NO_SOFTWARE,
+) -> Setting:
+    """A setting of one chip; weights and cache: names of tiers, None for the main memory."""
+    return Setting(
+        chip=chip,
+        precisions=precisions or Precisions(),
+        weights=chip.tier(weights) if weights else chip.memory,
+        cache=chip.tier(cache) if cache else chip.memory,
+        calibration=chip.calibration,
+        software=software,
+    )

@@ -1,0 +1,83 @@
+"""How a model is laid over chips: tensor, pipeline, expert and data parallelism, and what each chip then holds.
+
+    chips = tp x pp x dp
+    attention and dense FFNs are split over tp and repeated dp times, each repetition with 1/dp of the sequences
+    routed experts live once on the tp x dp chips of a stage: ep groups of whole experts, each expert split over
+    tp dp / ep chips (ep = 1: every chip holds a slice of every expert; ep = tp dp: every chip holds whole experts)
+    a pipeline runs pp groups of sequences at the same time, so that each stage sees 1/pp of the batch
+
+Without routed experts dp means independent replicas.  Key/value heads that are fewer than tp are repeated; `shard_batch`
+splits the cache of such heads by sequences instead (Pope et al. 2022, section 3.3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flashstill.arch import Architecture, Attention
+from flashstill.errors import InfeasiblePlan
+from flashstill.workload import Quantity
+
+FFN_LAYOUTS = ("1d", "2d", "gathered")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """Degrees of parallelism, each a number or an array of candidates.
+
+    ffn: weight-stationary in one or two dimensions, or weights gathered (Pope et al. 2022, section 3.2).
+    shard_batch: the cache is split by sequences where heads would have to be repeated.
+    """
+
+    tp: Quantity = 1.0
+    pp: Quantity = 1.0
+    ep: Quantity = 1.0
+    dp: Quantity = 1.0
+    ffn: str = "1d"
+    shard_batch: bool = False
+
+    @property
+    def chips(self) -> Quantity:
+        """All chips of the layout."""
+        return self.tp * self.pp * self.dp
+
+    @property
+    def expert_tp(self) -> Quantity:
+        """Over how many chips one expert is split."""
+        return self.tp * self.dp / self.ep
+
+    def local_batch(self, batch: Quantity) -> Quantity:
+        """Sequences that one tensor-parallel group works on at a time; not less than one."""
+        return np.maximum(batch / (self.dp * self.pp), 1.0)
+
+
+def check_layout(model: Architecture, layout: Layout) -> None:
+    """Refuse a layout that cannot be built; InfeasiblePlan says why. For single layouts, not for arrays."""
+    reason = layout_reason(model, int(layout.tp), int(layout.pp), int(layout.ep), int(layout.dp))
+    if reason:
+        raise InfeasiblePlan(reason, {reason.split(":")[0]: 1})
+
+
+def layout_reason(model: Architecture, tp: int, pp: int, ep: int, dp: int) -> str | None:
+    """Why a layout cannot be built, or None. The part before the colon is the kind of reason."""
+    if pp > model.depth:
+        return f"pp exceeds the layers: {pp} stages for {model.depth} layers"
+    for layer in model.layers:
+        mixer, experts = layer.attention, layer.ffn.experts
+        heads = getattr(mixer, "heads", None)
+        if heads is not None and heads % tp:
+            return f"tp does not divide the heads: {heads} heads over {tp} chips"
+        if isinstance(mixer, Attention) and mixer.kv_heads % tp and tp % mixer.kv_heads:
+            return f"tp does not fit the key/value heads: {mixer.kv_heads} heads over {tp} chips"
+        if experts and (experts % ep or (tp * dp) % ep):
+            return f"ep does not divide the experts or tp x dp: {experts} experts, {tp * dp} chips, ep {ep}"
+    if not any(layer.ffn.experts for layer in model.layers) and ep > 1:
+        return f"ep without experts: {model.name} is dense"
+    return None
+
+
+def repeats(kv_heads: Quantity, tp: Quantity) -> Quantity:
+    """How many chips of a tensor-parallel group hold the same key/value head."""
+    return np.maximum(tp / kv_heads, 1.0)

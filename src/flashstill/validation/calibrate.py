@@ -1,0 +1,73 @@
+"""The calibration rows of kernels and collectives, fitted to the anchors and written as facts."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from flashstill.errors import BadInput
+from flashstill.facts import Fact, load
+from flashstill.facts.table import to_csv
+from flashstill.files import write_text
+from flashstill.hardware import Chip, chip_from_facts
+from flashstill.hardware.calibration import COLLECTIVES, KINDS
+from flashstill.validation.fit import COLLECTIVE_START, ONE_SHOT_START, Fit, fit_collective, fit_kernel
+from flashstill.validation.kernels import KernelSet, kernel_sets
+
+
+
+def calibrate(anchors: Path, out: Path) -> None:
+    """Fit everything and write `out`; progress on standard error."""
+    if not anchors.is_dir():
+        raise BadInput(f"there is no anchors directory at {anchors}")
+    facts = load()
+    chips: dict[str, Chip] = {}
+    by_kind: dict[tuple[str, str], list[tuple[Chip, KernelSet]]] = defaultdict(list)
+    for item in kernel_sets(facts, anchors):
+        chip = chips.setdefault(item.chip, chip_from_facts(facts, item.chip))
+        by_kind[item.kind, item.precision].append((chip, item))
+    rows: list[Fact] = []
+    for kind in KINDS:
+        for precision in ("bf16", "fp8", "fp8-block"):
+            items = by_kind.get((kind, precision))
+            if items:
+                rows += _rows(items, kind, precision, fit_kernel(kind, items))
+    for kind in COLLECTIVES:
+        items = by_kind.get((kind, ""), [])
+        for engine in sorted({item.engine for _, item in items}):
+            chosen = [(chip, item) for chip, item in items if item.engine == engine]
+            start = ONE_SHOT_START if engine else COLLECTIVE_START
+            rows += _rows(chosen, kind, engine, fit_collective(chosen, start))
+    write_text(out, to_csv(rows))
+
+
+def _rows(
+    items: Iterable[tuple[Chip, KernelSet]], kind: str, condition: str, fit: Fit
+) -> list[Fact]:
+    chips = sorted({chip.name for chip, _ in items})
+    print(f"{kind} {condition}: {fit.n} rows, median error {fit.median_absolute_error:.1%}", file=sys.stderr)
+    return [
+        Fact(
+            name="gpu",
+            quantity=f"{kind}.{name}",
+            value=_rounded(value),
+            low=_rounded(value * math.exp(-fit.spread[name])),
+            high=_rounded(value * math.exp(fit.spread[name])),
+            unit="s" if name.endswith("_s") else "1",
+            per="class",
+            condition=condition,
+            kind="measured",
+            source=f"fit of {fit.n} published kernel timings on {', '.join(chips)} (scripts/calibrate)",
+            as_of=datetime.date.today().isoformat()[:7],
+            note=f"median absolute error of the fit {fit.median_absolute_error:.1%}",
+        )
+        for name, value in fit.values.items()
+    ]
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")

@@ -1,0 +1,161 @@
+"""Served models: anchor rows -> cases and measured times, and the fit of what each engine adds to its kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from flashstill.facts import Fact, Facts
+from flashstill.hardware import Software, software_of
+from flashstill.plan.predict import Case, predict
+from flashstill.validation.errors import Comparison, Values
+from flashstill.validation.fit import Fit, least
+from flashstill.validation.kernels import read_rows
+
+SERVING = "serving_gpu"
+SOFTWARE_START: Mapping[str, float] = {
+    "step_s": 5e-4,
+    "layer_s": 1e-5,
+    "sequence_s": 5e-6,
+    "matmul_ratio": 1.0,
+    "collective_ratio": 1.0,
+    "quantise_ratio": 0.3,
+    "interference_ratio": 1.0,
+}
+SOFTWARE_PRIOR = {
+    "step_s": 0.7,
+    "layer_s": 0.5,
+    "sequence_s": 0.7,
+    "matmul_ratio": 0.1,
+    "collective_ratio": 0.3,
+    "quantise_ratio": 0.7,
+    "interference_ratio": 0.3,
+}
+"""standard deviations in logs: kernels measured alone should hold inside an engine, the rest is open"""
+BAND = (0.1, 0.9)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Served:
+    """One measured case."""
+
+    case: Case
+    tpot_s: float
+    ttft_s: float | None
+
+
+def served(directory: Path) -> list[Served]:
+    """The rows of the serving file; empty where there is none."""
+    path = directory / f"{SERVING}.csv"
+    if not path.exists():
+        return []
+    return [
+        Served(
+            case=Case(
+                model=row["model"],
+                chip=row["gpu"],
+                tp=_whole(row, "tp_size") or 1,
+                pp=_whole(row, "pp_size") or 1,
+                ep=_whole(row, "moe_ep_size"),
+                dp=_whole(row, "attention_dp_size"),
+                precision=row["precision"] or None,
+                isl=_whole(row, "isl") or 1,
+                osl=_whole(row, "osl") or 1,
+                concurrency=_whole(row, "concurrency") or 1,
+                engine=row["backend"],
+            ),
+            tpot_s=float(row["tpot_ms"]) * 1e-3,
+            ttft_s=float(row["ttft_ms"]) * 1e-3 if row.get("ttft_ms") else None,
+        )
+        for row in read_rows(path)
+        if row.get("tpot_ms")
+    ]
+
+
+def _whole(row: Mapping[str, str], name: str) -> int | None:
+    text = row.get(name) or ""
+    return int(float(text)) if text else None
+
+
+def compare_serving(facts: Facts, rows: Sequence[Served]) -> list[Comparison]:
+    """Predicted against measured time per output token and time to first token."""
+    answers = predict(facts, [row.case for row in rows])
+    found = []
+    for quantity in ("tpot_s", "ttft_s"):
+        pairs = [
+            (row, answer)
+            for row, answer in zip(rows, answers, strict=True)
+            if getattr(row, quantity) and getattr(answer, quantity)
+        ]
+        low, high = (
+            (np.array([getattr(answer, f"tpot_{side}_s") for _, answer in pairs]) for side in ("low", "high"))
+            if quantity == "tpot_s"
+            else (None, None)
+        )
+        found.append(
+            Comparison(
+                anchor=SERVING,
+                quantity=quantity,
+                measured=np.array([getattr(row, quantity) for row, _ in pairs]),
+                predicted=np.array([getattr(answer, quantity) for _, answer in pairs]),
+                chip=tuple(facts.machine(row.case.chip).name for row, _ in pairs),
+                engine=tuple(row.case.engine for row, _ in pairs),
+                unanswered=sum(1 for row in rows if getattr(row, quantity)) - len(pairs),
+                low=low,
+                high=high,
+            )
+        )
+    return found
+
+
+def fit_software(facts: Facts, rows: Sequence[Served]) -> dict[str, tuple[Fit, Software]]:
+    """What each engine adds, by engine, with the band that holds 80 % of its rows."""
+    found = {}
+    for engine in sorted({row.case.engine for row in rows}):
+        chosen = [row for row in rows if row.case.engine == engine]
+        cases = [row.case for row in chosen]
+        measured = np.array([row.tpot_s for row in chosen])
+
+        def predicted(
+            values: Mapping[str, float], engine: str = engine, cases: Sequence[Case] = cases
+        ) -> list[Values]:
+            answers = predict(with_software(facts, engine, values), cases)
+            return [np.array([answer.tpot_s or np.nan for answer in answers])]
+
+        # One weight for each chip and model, or the one with the longest sweep would decide alone.
+        fit = least(SOFTWARE_START, predicted, [(engine, measured)], SOFTWARE_PRIOR)
+        ratios = measured / predicted(fit.values)[0]
+        low, high = (float(np.quantile(ratios, share)) for share in BAND)
+        found[engine] = (fit, replace(software_of(facts, engine), **fit.values, tpot_low=low, tpot_high=high))
+    return found
+
+
+def with_software(facts: Facts, engine: str, values: Mapping[str, float]) -> Facts:
+    """Facts with an engine's rows replaced."""
+    rows = dict(facts.rows)
+    known = {field.name for field in fields(Software)}
+    for name, value in values.items():
+        assert name in known
+        rows[f"engine-{engine}", name] = (software_row(engine, name, value, value, value, "fit"),)
+    return Facts(rows=rows, machines=facts.machines)
+
+
+def software_row(engine: str, name: str, value: float, low: float, high: float, source: str) -> Fact:
+    """A calibration row of an engine."""
+    return Fact(
+        name=f"engine-{engine}",
+        quantity=name,
+        value=value,
+        low=low,
+        high=high,
+        unit="s" if name.endswith("_s") else "1",
+        per="engine",
+        condition="",
+        kind="measured",
+        source=source,
+        as_of="2026-11",
+        note="",
+    )
