@@ -3,10 +3,11 @@
     T_d   a decode step of b sequences with S = isl + osl/2 cached tokens
     T_p   the prefill of one prompt, in groups that the arrival of b/osl prompts a step allows
     tpot  = (T_d + draft steps) / E[tokens a step] + interference (b-1)/(osl-1) T_p
-    ttft  = T_p + waiting for the prompts ahead + waiting for a place, where more are asked for than fit
+    ttft  = first T_p + queue (b-1) T_p + waiting for a place, where more are asked for than fit
 
 A request decodes osl - 1 steps, during which each of the b-1 others is prefilled once on average: `interference` is the
-share of that work that its decoding waits for, a property of the engine's scheduler.
+share of that work that its decoding waits for, a property of the engine's scheduler, as are `first` and `queue`.
+Requests hold isl + osl/2 tokens of cache on average, which is how many of them run at a time.
 Speculation (Leviathan et al. 2023, equation 1): with g drafted tokens accepted with rate a,
 E = (1 - a^(g+1)) / (1 - a) tokens a step, and the step verifies g + 1 tokens a sequence.
 """
@@ -82,7 +83,8 @@ def serve(
 ) -> Serving:
     """Serving `load` on `layout`; quantities broadcast. Joules at the chips, without host and building."""
     software = setting.software
-    fitting = most_sequences(model, setting, layout, load.isl + load.osl)
+    alone = most_sequences(model, setting, layout, load.isl + load.osl)
+    fitting = most_sequences(model, setting, layout, load.isl + load.osl / 2.0)
     batch = np.minimum(load.concurrency, np.maximum(fitting, 1.0))
     local = layout.local_batch(batch)
     step = decode_step(model, setting, layout, local, load.isl + load.osl / 2.0, speculation, pue)
@@ -92,8 +94,10 @@ def serve(
     steps = np.maximum(load.osl - 1.0, 1.0)
     drafted = speculation.tokens_per_step if speculation else 1.0
     tpot = step.seconds / drafted + software.interference_ratio * (local * layout.pp - 1.0) / steps * prompt_s
-    ttft = _first_token(load, layout, passed.seconds, prompt_s, tpot, steps, batch, software.queue_ratio)
-    rate = batch * load.osl / (ttft_running(ttft, load, batch, tpot, steps) + steps * tpot)
+    started = software.first_ratio * passed.seconds + software.queue_ratio * (local - 1.0) * prompt_s
+    stay = started + steps * tpot
+    ttft = started + np.maximum(load.concurrency / batch - 1.0, 0.0) * stay
+    rate = batch * load.osl / stay
     per_request = (
         step.total_joules / (local * layout.pp * layout.dp) * steps / drafted + passed.total_joules / group / layout.dp
     )
@@ -101,38 +105,13 @@ def serve(
     return Serving(
         tpot_s=tpot,
         ttft_s=ttft,
-        batch=np.where(fitting >= 1.0, batch, 0.0),
+        batch=np.where(alone >= 1.0, batch, 0.0),
         output_tokens_per_s=rate,
         joules_per_output_token=joules,
         watts_per_chip=np.minimum(joules * rate / layout.chips, setting.chip.power_limit_w),
         decode=step,
         prefill=passed,
     )
-
-
-def _first_token(
-    load: Load,
-    layout: Layout,
-    pass_s: Quantity,
-    prompt_s: Quantity,
-    tpot: Quantity,
-    steps: Quantity,
-    batch: Quantity,
-    queue_ratio: float,
-) -> Quantity:
-    """Own prefill, those ahead of it, and the wait for a place among `batch`."""
-    # Share of the time that prefills take, and with it the chance that others are in the way.
-    local = batch / layout.dp
-    busy = local * prompt_s / (local * prompt_s + steps * tpot)
-    ahead = queue_ratio * (local - 1.0) * prompt_s * np.clip(busy, 0.0, 1.0)
-    stay = pass_s + ahead + steps * tpot
-    return pass_s + ahead + np.maximum(load.concurrency / batch - 1.0, 0.0) * stay
-
-
-def ttft_running(ttft: Quantity, load: Load, batch: Quantity, tpot: Quantity, steps: Quantity) -> Quantity:
-    """The part of the time to first token that a request spends in a place, without the wait for one."""
-    ratio = load.concurrency / batch
-    return np.maximum(ttft - np.maximum(ratio - 1.0, 0.0) * steps * tpot, 0.0) / ratio
 
 
 def decode_step(

@@ -82,6 +82,7 @@ class Software:
     matmul_ratio, collective_ratio: time of its kernels over that of the kernels measured alone.
     quantise_ratio: share of the measured quantisation that it does not fuse.
     interference_ratio: share of other requests' prefills that a decoding request waits for.
+    first_ratio, queue_ratio: time to first token in prefills of the own prompt, and of each other request in flight.
     usable_ratio: share of the memory for weights and cache.  tpot_low, tpot_high: measured over predicted, 10 % to 90 %.
     """
 
@@ -93,10 +94,9 @@ class Software:
     collective_ratio: float = 1.0
     quantise_ratio: float = 1.0
     interference_ratio: float = 1.0
-    queue_ratio: float = 0.5
+    first_ratio: float = 1.0
+    queue_ratio: float = 0.1
     usable_ratio: float = 0.9
-    ttft_low: float = 0.5
-    ttft_high: float = 2.0
     tpot_low: float = 0.7
     tpot_high: float = 1.4
 

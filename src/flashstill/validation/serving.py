@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ SOFTWARE_PRIOR = {
     "interference_ratio": 0.3,
 }
 """standard deviations in logs: kernels measured alone should hold inside an engine, the rest is open"""
+FIRST_START: Mapping[str, float] = {"first_ratio": 2.0, "queue_ratio": 0.1}
 BAND = (0.1, 0.9)
 
 
@@ -115,22 +117,44 @@ def fit_software(facts: Facts, rows: Sequence[Served]) -> dict[str, tuple[Fit, S
     """What each engine adds, by engine, with the band that holds 80 % of its rows."""
     found = {}
     for engine in sorted({row.case.engine for row in rows}):
-        chosen = [row for row in rows if row.case.engine == engine]
-        cases = [row.case for row in chosen]
-        measured = np.array([row.tpot_s for row in chosen])
-
-        def predicted(
-            values: Mapping[str, float], engine: str = engine, cases: Sequence[Case] = cases
-        ) -> list[Values]:
-            answers = predict(with_software(facts, engine, values), cases)
-            return [np.array([answer.tpot_s or np.nan for answer in answers])]
-
-        # One weight for each chip and model, or the one with the longest sweep would decide alone.
-        fit = least(SOFTWARE_START, predicted, [(engine, measured)], SOFTWARE_PRIOR)
-        ratios = measured / predicted(fit.values)[0]
+        chosen = sorted((row for row in rows if row.case.engine == engine), key=_group)
+        fit = _fit(facts, engine, chosen, "tpot_s", SOFTWARE_START, SOFTWARE_PRIOR)
+        tuned = with_software(facts, engine, fit.values)
+        first = _fit(tuned, engine, [row for row in chosen if row.ttft_s], "ttft_s", FIRST_START, {})
+        ratios = np.array([row.tpot_s for row in chosen]) / _predicted(tuned, chosen, "tpot_s")
         low, high = (float(np.quantile(ratios, share)) for share in BAND)
-        found[engine] = (fit, replace(software_of(facts, engine), **fit.values, tpot_low=low, tpot_high=high))
+        values = {**fit.values, **first.values}
+        merged = replace(fit, values=values, spread={**fit.spread, **first.spread})
+        found[engine] = (merged, replace(software_of(facts, engine), **values, tpot_low=low, tpot_high=high))
     return found
+
+
+def _group(row: Served) -> str:
+    """Measurements of one model on one chip: each group weighs the same, or the longest sweep would decide alone."""
+    return f"{row.case.chip} {row.case.model}"
+
+
+def _predicted(facts: Facts, rows: Sequence[Served], quantity: str) -> Values:
+    answers = predict(facts, [row.case for row in rows])
+    return np.array([getattr(answer, quantity) or np.nan for answer in answers])
+
+
+def _fit(
+    facts: Facts,
+    engine: str,
+    rows: Sequence[Served],
+    quantity: str,
+    start: Mapping[str, float],
+    prior: Mapping[str, float],
+) -> Fit:
+    groups = [list(members) for _, members in itertools.groupby(rows, key=_group)]
+    ends = np.cumsum([len(members) for members in groups])[:-1]
+
+    def predicted(values: Mapping[str, float]) -> list[Values]:
+        return list(np.split(_predicted(with_software(facts, engine, values), rows, quantity), ends))
+
+    measured = [(_group(members[0]), np.array([getattr(row, quantity) for row in members])) for members in groups]
+    return least(start, predicted, measured, prior)
 
 
 def with_software(facts: Facts, engine: str, values: Mapping[str, float]) -> Facts:
