@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "flashstill"
 STEM = {"errors", "units", "records", "files", "progress", "facts"}
-COST_ARM = {"arch", "hardware", "workload", "parallel", "cost", "economics", "plan"}
+COST_ARM = {"arch", "hardware", "workload", "parallel", "cost", "economics", "plan", "validation"}
 LEARNING_ARM = {"distill", "evaluate", "measure"}
 # What each room may import of the package, beside itself, errors, units, files and progress.
 MAY_IMPORT = {
@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "workload": {"arch"},
     "parallel": {"workload", "arch"},
     "cost": {"hardware", "parallel", "workload", "arch"},
+    "validation": {"plan", "cost", "parallel", "workload", "arch", "hardware", "facts"},
     "economics": {"facts", "workload"},
     "plan": {"economics", "cost", "parallel", "workload", "arch", "hardware", "facts", "records"},
     "distill": {"arch", "records"},

@@ -34,7 +34,7 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     ("arguments", "sentence"),
     [
         (("explain", "--model", "llama-3.1-70", "--chip", "h100-sxm", "--batch", "1"), "llama-3.1-70b"),
-        (("explain", "--model", "llama-3.1-70b", "--chip", "h100", "--batch", "1"), "unknown chip 'h100'"),
+        (("explain", "--model", "llama-3.1-70b", "--chip", "h101", "--batch", "1"), "unknown chip 'h101'"),
         (("explain", "--model", "llama-3.1-70b", "--chip", "h100-sxm", "--batch", "0"), "batch must be at least 1"),
         (("explain", "--model", "llama-3.1-70b", "--chip", "h100-sxm", "--batch", "one"), "not a valid integer"),
         (

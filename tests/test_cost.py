@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashstill.arch import load_architecture
-from flashstill.cost import LEVELS, smallest_count, step_cost
+from flashstill.cost import LEVELS, Load, Precisions, Speculation, StepCost, serve, setting, smallest_count, step_cost
+from flashstill.cost.serving import decode_step
+from flashstill.cost.setting import uniform
 from flashstill.economics import hourly_price, usd_per_million_tokens
 from flashstill.errors import InfeasiblePlan
 from flashstill.facts import load
-from flashstill.hardware import Chip, chip_from_facts, known_chips
-from flashstill.parallel import all_reduce_bytes, all_reduce_hops
+from flashstill.hardware import Chip, chip_from_facts, known_chips, software_of
+from flashstill.parallel import Layout, shard
 from flashstill.plan import configure, explain, price_grid
-from flashstill.workload import Operation, Widths, decode, memory_bytes, prefill
+from flashstill.workload import Matmul, Operation, Quantity, Widths, decode, memory_bytes, prefill
 
 FACTS = load()
 CHIPS = known_chips(FACTS)
-MODELS = ["smollm2-135m", "llama-3.1-8b", "llama-3.1-70b", "qwen3-30b-a3b", "mixtral-8x7b"]
+MODELS = ["smollm2-135m", "llama-3.1-8b", "llama-3.1-70b", "qwen3-30b-a3b", "mixtral-8x7b", "deepseek-v3"]
 chips, models = st.sampled_from(CHIPS), st.sampled_from(MODELS)
 
 
@@ -30,8 +33,15 @@ def chip(name: str) -> Chip:
     return chip_from_facts(FACTS, name)
 
 
-def matmul(tokens: float, width: float = 8192.0, value_bytes: float = 2.0) -> Operation:
-    return Operation(name="m", count=1, flops=2 * tokens * width * width, weight_bytes=value_bytes * width * width)
+def matmul(tokens: float, width: float = 8192.0, value_bytes: float = 2.0) -> Matmul:
+    return Matmul(name="m", rows=tokens, columns=width, depth=width, value_bytes=value_bytes)
+
+
+def cost(
+    machine: Chip, operations: Iterable[Operation], tp: Quantity = 1.0, perfect: bool = False, precision: str = "bf16"
+) -> StepCost:
+    conditions = setting(machine, uniform(precision))
+    return step_cost(conditions.perfect if perfect else conditions, shard(operations, Layout(tp=tp)), tp)
 
 
 def crossover(name: str, precision: str, value_bytes: float) -> float:
@@ -49,14 +59,14 @@ class TestScalingBook:
         assert crossover("h100-sxm", "bf16", 2) == pytest.approx(298, rel=0.03)
 
     def test_a_teraflop(self) -> None:
-        operation = Operation(name="m", count=1, flops=1e12)
+        square = matmul(7936.0, 7936.0)  # 1e12 FLOPs in whole tiles and whole waves
         for name, milliseconds in (("h100-sxm", 1.01), ("tpu-v6e", 1.1)):
-            seconds = step_cost(chip(name), [operation], perfect=True).shares_s["compute"]
+            seconds = cost(dataclasses.replace(chip(name), compute_units=0), [square], perfect=True).shares_s["compute"]
             assert float(seconds) == pytest.approx(milliseconds * 1e-3, rel=0.03)
 
     def test_loading_200b_parameters_from_32_tpu_v4(self) -> None:
-        operation = Operation(name="load", count=1, flops=0.0, weight_bytes=400e9)
-        found = step_cost(chip("tpu-v4"), [operation], chips=32, perfect=True).shares_s["memory"]
+        operation = Matmul(name="load", rows=1.0, columns=4e5, depth=5e5)
+        found = cost(chip("tpu-v4"), [operation], tp=32.0, perfect=True).shares_s["memory"]
         assert float(found) == pytest.approx(10.4e-3, rel=0.03)
 
     def test_llama_3_70b(self) -> None:
@@ -68,8 +78,8 @@ class TestScalingBook:
     def test_decode_step_on_eight_tpu_v5e(self) -> None:
         """int8 weights and cache, batch 32, context 8192, on a 4 x 2 slice: 17 ms a step."""
         model = load_architecture("llama-3-70b")
-        operations = decode(model, 32.0, 8192.0, Widths(weight=1.0, kv=1.0, activation=1.0))
-        found = step_cost(chip("tpu-v5e"), operations, chips=8, precision="int8", perfect=True)
+        operations = decode(model, 32.0, 8192.0, Widths(weight=1.0, exact=1.0, kv=1.0, activation=1.0))
+        found = cost(chip("tpu-v5e"), operations, tp=8.0, precision="int8", perfect=True)
         assert float(found.shares_s["memory"]) == pytest.approx(17e-3, rel=0.05)
 
 
@@ -107,14 +117,14 @@ class TestWhereJoulesGo:
 def test_what_holds_for_every_step(name: str, model: str, batch: int, context: int) -> None:
     made = configure(FACTS, load_architecture(model), name, batch, context)
     found = explain(FACTS, made, batch, context)
-    cost, levels = found.cost, found.joules_per_token
-    assert found.perfect_seconds <= float(cost.seconds)
-    assert sum(float(share) for share in cost.shares_s.values()) == pytest.approx(float(cost.seconds))
+    step, levels = found.cost, found.joules_per_token
+    assert found.perfect_seconds <= float(step.seconds)
+    assert sum(float(share) for share in step.shares_s.values()) == pytest.approx(float(step.seconds))
     assert sum(levels[level] for level in LEVELS) == pytest.approx(levels["total"])
     assert all(value >= 0 for value in levels.values())
-    assert float(cost.watts_per_chip) <= made.chip.power_limit_w * (1 + 1e-9)
+    assert float(step.watts_per_chip) <= made.chip.power_limit_w * (1 + 1e-9)
     assert (levels["links"] == 0) == (made.chips == 1)
-    assert cost.bound in cost.shares_s
+    assert step.bound in step.shares_s
 
 
 @settings(deadline=None, max_examples=60)
@@ -131,7 +141,7 @@ def test_more_bandwidth_never_slows(name: str, model: str, batch: int, factor: f
         else:
             rates = {key: rate * factor for key, rate in slow.flops_per_s.items()}
             fast = dataclasses.replace(slow, flops_per_s=rates)
-        before, after = step_cost(slow, operations, chips=4), step_cost(fast, operations, chips=4)
+        before, after = cost(slow, operations, 4.0), cost(fast, operations, 4.0)
         assert float(after.seconds) <= float(before.seconds) * (1 + 1e-12)
 
 
@@ -139,11 +149,11 @@ def test_more_bandwidth_never_slows(name: str, model: str, batch: int, factor: f
 @given(name=chips, model=models, context=st.integers(1, 2048))
 def test_energy_per_token_falls_while_weights_dominate(name: str, model: str, context: int) -> None:
     shape = load_architecture(model)
-    count = configure(FACTS, shape, name, 256, context).chips
+    made = configure(FACTS, shape, name, 256, context)
     batches = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0])
-    cost = step_cost(chip(name), decode(shape, batches, float(context)), chips=count)
-    weights_share = np.asarray(cost.joules["weights"] / cost.total_joules)
-    per_token = np.asarray(cost.total_joules) / batches
+    step = decode_step(shape, made.setting, made.layout, batches, float(context))
+    weights_share = np.asarray(step.joules["weights"] / step.total_joules)
+    per_token = np.asarray(step.total_joules) / batches
     falling = per_token[1:] <= per_token[:-1] * (1 + 1e-9)
     assert falling[weights_share[1:] > 0.5].all()
 
@@ -152,24 +162,16 @@ def test_energy_per_token_falls_while_weights_dominate(name: str, model: str, co
 def test_cost_of_a_sum_is_the_sum_of_costs(first: int, second: int) -> None:
     machine = chip("h100-sxm")
     one, two = matmul(float(first)), matmul(float(second))
-    both = step_cost(machine, [one, two])
-    apart = [step_cost(machine, [operation]) for operation in (one, two)]
-    assert float(both.seconds) == pytest.approx(sum(float(cost.seconds) for cost in apart))
-    assert float(both.total_joules) == pytest.approx(sum(float(cost.total_joules) for cost in apart))
-
-
-@given(size=st.floats(1.0, 1e9), count=st.integers(2, 1024))
-def test_all_reduce(size: float, count: int) -> None:
-    assert all_reduce_bytes(size, 1.0) == 0
-    assert size <= all_reduce_bytes(size, float(count)) < 2 * size
-    assert all_reduce_hops(1, 3) == 0
-    assert all_reduce_hops(count, 3) <= 3 * count
+    both = cost(machine, [one, two])
+    apart = [cost(machine, [operation]) for operation in (one, two)]
+    assert float(both.seconds) == pytest.approx(sum(float(each.seconds) for each in apart))
+    assert float(both.total_joules) == pytest.approx(sum(float(each.total_joules) for each in apart))
 
 
 def test_power_is_capped_by_a_slower_clock() -> None:
     machine = dataclasses.replace(chip("h100-sxm"), power_limit_w=200.0)
     operations = prefill(load_architecture("llama-3.1-8b"), 8.0, 2048.0)
-    free, capped = step_cost(chip("h100-sxm"), operations), step_cost(machine, operations)
+    free, capped = cost(chip("h100-sxm"), operations), cost(machine, operations)
     assert float(capped.seconds) > float(free.seconds)
     assert float(capped.watts_per_chip) == pytest.approx(200.0)
     assert float(capped.shares_s["power"]) > 0
@@ -218,3 +220,44 @@ def test_every_chip_has_a_price(name: str) -> None:
 def test_dollars() -> None:
     price: Any = type("Price", (), {"usd_per_hour": 3.6})
     assert usd_per_million_tokens(price, 0.01, 2, 10.0) == pytest.approx(3.6 * 2 * 0.01 / 3600 / 10 * 1e6)
+
+
+class TestServing:
+    """The closed form: what must hold whatever the coefficients."""
+
+    def serving(self, **changes: Any) -> Any:
+        asked = {"isl": 1024.0, "osl": 512.0, "concurrency": 16.0, "tp": 2.0, "speculation": None, **changes}
+        model = load_architecture(asked.get("model", "llama-3.1-8b"))
+        conditions = setting(chip(asked.get("chip", "h100-sxm")), Precisions(), software=software_of(FACTS, "vllm"))
+        demand = Load(isl=asked["isl"], osl=asked["osl"], concurrency=asked["concurrency"])
+        return serve(model, conditions, Layout(tp=asked["tp"]), demand, asked["speculation"])
+
+    @settings(deadline=None, max_examples=40)
+    @given(few=st.integers(1, 64), more=st.integers(1, 64), isl=st.integers(16, 8192))
+    def test_more_load_is_slower_for_one_and_faster_for_all(self, few: int, more: int, isl: int) -> None:
+        low = self.serving(concurrency=float(few), isl=float(isl))
+        high = self.serving(concurrency=float(few + more), isl=float(isl))
+        assert float(high.tpot_s) >= float(low.tpot_s) * (1 - 1e-9)
+        assert float(high.output_tokens_per_s) >= float(low.output_tokens_per_s) * 0.9
+
+    def test_what_does_not_fit_waits_for_a_place(self) -> None:
+        beyond = self.serving(concurrency=4096.0, isl=8192.0, tp=1.0)
+        assert float(beyond.batch) < 4096
+        assert float(beyond.ttft_s) > 10 * float(self.serving(concurrency=16.0, isl=8192.0, tp=1.0).ttft_s)
+
+    def test_speculation(self) -> None:
+        """Leviathan et al. 2023: at a = 0.8 and g = 5, (1 - 0.8^6) / 0.2 = 3.69 tokens a pass; worth it at batch 1."""
+        speculation = Speculation(tokens=5, acceptance=0.8)
+        assert speculation.tokens_per_step == pytest.approx(3.69, abs=0.01)
+        alone, drafted = self.serving(concurrency=1.0), self.serving(concurrency=1.0, speculation=speculation)
+        assert 2.0 < float(alone.tpot_s / drafted.tpot_s) < 3.69
+        crowd, ahead = self.serving(concurrency=512.0), self.serving(concurrency=512.0, speculation=speculation)
+        assert float(crowd.tpot_s / ahead.tpot_s) < 2.0
+
+    def test_arrays_equal_their_cells(self) -> None:
+        batches = np.array([1.0, 7.0, 64.0])
+        whole = self.serving(concurrency=batches)
+        for index, batch in enumerate(batches):
+            alone = self.serving(concurrency=float(batch))
+            assert float(whole.tpot_s[index]) == pytest.approx(float(alone.tpot_s))
+            assert float(whole.joules_per_output_token[index]) == pytest.approx(float(alone.joules_per_output_token))

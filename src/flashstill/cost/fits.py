@@ -1,8 +1,8 @@
 """What each chip of a layout must hold, and how many sequences fit beside the weights.
 
-    weights a chip    dense / (tp pp)  +  routed experts / (tp dp pp)
-    cache a sequence  over the layers of a stage, split over the chips that hold different key/value heads
-                      (min(tp, g); 1 for MLA, whose latent vector every chip needs; tp where sequences are split)
+weights a chip    dense / (tp pp)  +  routed experts / (tp dp pp)
+cache a sequence  over the layers of a stage, split over the chips that hold different key/value heads
+                  (min(tp, g); 1 for MLA, whose latent vector every chip needs; tp where sequences are split)
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@
     prompt attention  floor + C + M + blocks,  causal pairs rounded up to tiles of 128
     experts           floor + expert x held/100 + (C^p + M^p)^(1/p) + activations
 
-p blends the two bounds: a large p is their maximum, a small one lets them add, as unhidden latency does.  Tiles are dealt
-to compute units in whole waves, which is why a GEMM of 129 rows may take as long as one of 256 (a loss that a plain
-roofline does not see).  A systolic array of edge e instead rounds columns and depth up to e and rows up to 8.
+p blends the two bounds: a large p is their maximum, a small one lets them add, as unhidden latency does.  Tiles are
+dealt to compute units in whole waves, which is why a GEMM of 129 rows may take as long as one of 256, a loss that a
+plain roofline does not see.  A systolic array of edge e instead rounds columns and depth up to e and rows up to 8.
 Source of the form: the roofline of Williams et al. 2009, with wave quantisation as in NVIDIA's guide to matrix
 multiplication; the coefficients are calibration rows.
 """
@@ -39,6 +39,16 @@ class Timing:
     compute_s: Quantity
     memory_s: Quantity
     floor_s: Quantity
+
+
+def scaled(timing: Timing, ratio: float, more_s: Quantity = 0.0) -> Timing:
+    """A kernel that an engine runs `ratio` times as long, and `more_s` of overhead beside it."""
+    return Timing(
+        seconds=timing.seconds * ratio + more_s,
+        compute_s=timing.compute_s,
+        memory_s=timing.memory_s,
+        floor_s=timing.floor_s * ratio + more_s,
+    )
 
 
 def blend(exponent: float, *parts: Quantity) -> Quantity:
@@ -105,9 +115,7 @@ def decode_attention(
     compute_s = work * (operation.seen + operation.queries) / peak
     units = max(chip.compute_units, 1)
     ratio = operation.heads / 64.0 if operation.latent else group / 8.0
-    blocks_s = (
-        operation.sequences * operation.kv_heads * (1.0 + kernel.group_ratio * ratio) * (kernel.block_s / units)
-    )
+    blocks_s = operation.sequences * operation.kv_heads * (1.0 + kernel.group_ratio * ratio) * (kernel.block_s / units)
     floor_s = kernel.floor_s + kernel.doubling_s * np.log2(1.0 + operation.seen / 64.0)
     seconds = floor_s + blend(kernel.blend, compute_s, memory_s, blocks_s)
     return Timing(seconds=seconds, compute_s=compute_s, memory_s=np.maximum(memory_s, blocks_s), floor_s=floor_s)
@@ -123,12 +131,12 @@ def prompt_attention(
     compute_s = operation.flops * np.maximum(rounding, 1.0) / peak
     blocks_s = operation.sequences * operation.heads * (kernel.block_s / max(chip.compute_units, 1))
     seconds = kernel.floor_s + compute_s + memory_s + blocks_s
-    return Timing(
-        seconds=seconds, compute_s=compute_s, memory_s=memory_s + blocks_s, floor_s=kernel.floor_s
-    )
+    return Timing(seconds=seconds, compute_s=compute_s, memory_s=memory_s + blocks_s, floor_s=kernel.floor_s)
 
 
-def experts(chip: Chip, operation: Experts, kernel: Kernel, flops_per_s: float, main: Memory, weights: Memory) -> Timing:
+def experts(
+    chip: Chip, operation: Experts, kernel: Kernel, flops_per_s: float, main: Memory, weights: Memory
+) -> Timing:
     """Routed FFNs as grouped products."""
     peak = flops_per_s * kernel.compute_efficiency
     memory_s = operation.weight_bytes / (weights.bytes_per_s * kernel.memory_efficiency)

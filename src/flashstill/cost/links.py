@@ -71,9 +71,7 @@ def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: 
     )
 
 
-def _switch(
-    chip: Chip, collective: Collective, kind: str, size: Quantity, sent: Quantity, group: Quantity
-) -> Quantity:
+def _switch(chip: Chip, collective: Collective, kind: str, size: Quantity, sent: Quantity, group: Quantity) -> Quantity:
     rate = chip.link_bytes_per_s or 1e-30
     floor_s = collective.floor_s + collective.rank_s * (group - 1.0)
     whole = blend(collective.blend, floor_s * np.ones_like(sent), sent / (rate * collective.efficiency))

@@ -33,7 +33,7 @@ PREFILL_TOKENS = 8192
 class Speculation:
     """Drafting `tokens` ahead, each accepted with rate `acceptance`.
 
-    draft: a smaller model that drafts; None for heads on the model itself, each costing `head_share` of a step's weights.
+    draft: a smaller model that drafts; None for heads on the model itself, each costing `head_share` of a step.
     """
 
     tokens: int

@@ -25,6 +25,7 @@ from flashstill.parallel import Sharded
 from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity
 
 LEVELS = ("arithmetic", "near_sram", "far_sram", "weights", "kv", "activations", "links", "idle")
+_NO_TIME: Quantity = 0.0
 BOUNDS = ("compute", "memory", "links", "overhead", "power")
 ON_CHIP_SHARE = 0.5
 """of a cache that a kernel's activations can count on"""
@@ -140,22 +141,18 @@ def operation_seconds(setting: Setting, operation: Operation) -> kernels.Timing:
         kernel = calibration.kernel("matmul", kernel_precision(setting, operation.role))
         memory_s = kernels.memory_seconds(operation, setting.weights, setting.cache, main, kernel.memory_efficiency)
         timing = kernels.matmul(chip, operation, kernel, chip.flops_per_s[runs_in], memory_s)
-        ratio, quantise_s = setting.software.matmul_ratio, 0.0
+        ratio, quantise_s = setting.software.matmul_ratio, _NO_TIME
         if kernel.quantise_floor_s and setting.software.quantise_ratio:
             quantise_s = setting.software.quantise_ratio * kernels.quantise_seconds(operation, kernel, main)
-        return kernels.Timing(
-            seconds=timing.seconds * ratio + quantise_s,
-            compute_s=timing.compute_s,
-            memory_s=timing.memory_s,
-            floor_s=timing.floor_s * ratio + quantise_s,
-        )
+        return kernels.scaled(timing, ratio, quantise_s)
     if isinstance(operation, Experts):
         runs_in = chip.precision(setting.precisions.experts)
         kernel = calibration.kernel("experts", kernel_precision(setting, "experts"))
-        return kernels.experts(chip, operation, kernel, chip.flops_per_s[runs_in], main, setting.weights)
+        timing = kernels.experts(chip, operation, kernel, chip.flops_per_s[runs_in], main, setting.weights)
+        return kernels.scaled(timing, setting.software.experts_ratio)
     if isinstance(operation, Attention):
-        kind = "prompt-attention" if operation.prompt else (
-            "latent-attention" if operation.latent else "decode-attention"
+        kind = (
+            "prompt-attention" if operation.prompt else ("latent-attention" if operation.latent else "decode-attention")
         )
         # A cache in 8 bits is multiplied in 8 bits where the prompt is long; decoding is bound by reading it.
         precision = setting.precisions.kv
@@ -167,9 +164,7 @@ def operation_seconds(setting: Setting, operation: Operation) -> kernels.Timing:
     kernel = calibration.kernel("matmul", "bf16")
     memory_s = kernels.memory_seconds(operation, setting.weights, setting.cache, main, kernel.memory_efficiency)
     compute_s = operation.flops / (chip.flops_per_s[chip.precision("bf16")] * kernel.compute_efficiency)
-    return kernels.Timing(
-        seconds=np.maximum(compute_s, memory_s), compute_s=compute_s, memory_s=memory_s, floor_s=0.0
-    )
+    return kernels.Timing(seconds=np.maximum(compute_s, memory_s), compute_s=compute_s, memory_s=memory_s, floor_s=0.0)
 
 
 def kernel_precision(setting: Setting, role: str) -> str:

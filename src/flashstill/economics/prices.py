@@ -44,6 +44,6 @@ def hourly_price(facts: Facts, name: str) -> HourlyPrice:
     )
 
 
-def usd_per_million_tokens(price: HourlyPrice, seconds: Quantity, chips: int, tokens: Quantity) -> Quantity:
+def usd_per_million_tokens(price: HourlyPrice, seconds: Quantity, chips: Quantity, tokens: Quantity) -> Quantity:
     """Dollars per million tokens of a step of `seconds` on `chips` that yields `tokens`."""
     return price.usd_per_hour * chips * seconds / SECONDS_PER_HOUR / tokens * TOKENS_PER_MILLION

@@ -60,7 +60,14 @@ class Facts:
         """The machine that `name` spells: any case, underscores for dashes, with or without the form factor."""
         plain = name.strip().lower().replace("_", "-").replace(" ", "-")
         bare = plain.removesuffix("-sxm").removesuffix("-80gb").removesuffix("-nvl72")
-        spellings = (plain, bare, f"{bare}-sxm", f"{bare}-80g", plain.replace("gb", "g"), plain.replace("tpuv", "tpu-v"))
+        spellings = (
+            plain,
+            bare,
+            f"{bare}-sxm",
+            f"{bare}-80g",
+            plain.replace("gb", "g"),
+            plain.replace("tpuv", "tpu-v"),
+        )
         return next((spelling for spelling in spellings if spelling in self.machines), None)
 
     def machine(self, name: str) -> Machine:

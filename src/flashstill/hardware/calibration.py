@@ -79,11 +79,12 @@ class Software:
     """What an engine adds to its kernels.
 
     step_s a step, layer_s a block (small kernels and gaps), sequence_s a sequence of the batch.
-    matmul_ratio, collective_ratio: time of its kernels over that of the kernels measured alone.
+    matmul_ratio, experts_ratio, collective_ratio: time of its kernels over that of the kernels measured alone.
     quantise_ratio: share of the measured quantisation that it does not fuse.
     interference_ratio: share of other requests' prefills that a decoding request waits for.
     first_ratio, queue_ratio: time to first token in prefills of the own prompt, and of each other request in flight.
-    usable_ratio: share of the memory for weights and cache.  tpot_low, tpot_high: measured over predicted, 10 % to 90 %.
+    usable_ratio: share of the memory for weights and cache.
+    tpot_low, tpot_high: measured over predicted, 10 % to 90 %.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Software:
     layer_s: float = 0.0
     sequence_s: float = 0.0
     matmul_ratio: float = 1.0
+    experts_ratio: float = 1.0
     collective_ratio: float = 1.0
     quantise_ratio: float = 1.0
     interference_ratio: float = 1.0
@@ -177,16 +179,16 @@ def calibration_of(facts: Facts, owners: Sequence[str]) -> Calibration:
         link_efficiency=link["efficiency"],
         hop_s=hop_s,
         kernels={
-            (kind, precision): made
+            (kind, precision): kernel
             for kind in KINDS
             for precision in ("bf16", "fp32", "fp8", "fp8-block", "fp4", "int8", "int4")
-            if (made := _coefficients(Kernel, facts, owners, kind, precision, base))
+            if (kernel := _coefficients(Kernel, facts, owners, kind, precision, base))
         },
         collectives={
-            (kind, engine): made
+            (kind, engine): shared
             for kind in COLLECTIVES
             for engine in ("", *ENGINES)
-            if (made := _coefficients(Collective, facts, owners, kind, engine, link))
+            if (shared := _coefficients(Collective, facts, owners, kind, engine, link))
         },
     )
 

@@ -40,7 +40,8 @@ class Chip:
 
     compute_units: processors among which a GPU deals its tiles, 0 where tiles are no matter.
     matrix_edge: side of the systolic array, 0 without one.
-    operand_joules_per_mac: registers and nearest SRAM that feed a multiplier.  on_chip_bytes: cache or SRAM for activations.
+    operand_joules_per_mac: registers and nearest SRAM that feed a multiplier.
+    on_chip_bytes: cache or SRAM for activations.
     torus_axes: 0 for a switch.  wrap_edge: shortest axis that closes into a ring.  domain: chips that the fast links
     join; beyond it scale_out_bytes_per_s holds.
     """

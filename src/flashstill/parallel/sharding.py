@@ -1,9 +1,9 @@
 """One chip's part of every operation, and the collectives that the split asks for.
 
-    1D weight-stationary    columns then rows: one all-reduce of T d values after each pair (Pope et al. 2022, 3.2.1)
-    2D weight-stationary    both dimensions: 8 T d / sqrt(n) values at the best aspect (3.2.2, f = 4 d)
-    weights gathered        every chip gathers the weights and keeps its tokens: 4 d sqrt(T f / n) at the best degree (3.2.3)
-    experts over dp groups  tokens travel: all-to-all out and back, T k d / n values each way a chip
+1D weight-stationary    columns then rows: one all-reduce of T d values after each pair (Pope et al. 2022, 3.2.1)
+2D weight-stationary    both dimensions: 8 T d / sqrt(n) values at the best aspect (3.2.2, f = 4 d)
+weights gathered        every chip gathers the weights and keeps its tokens: 4 d sqrt(T f / n) at the best degree (3.2.3)
+experts over dp groups  tokens travel: all-to-all out and back, T k d / n values each way a chip
 """
 
 from __future__ import annotations
@@ -82,9 +82,7 @@ def _local_attention(operation: Attention, layout: Layout) -> Attention:
     tp = layout.tp
     activation = operation.activation_bytes / tp
     if layout.shard_batch:
-        return replace(
-            operation, sequences=operation.sequences / tp, activation_bytes=activation
-        )
+        return replace(operation, sequences=operation.sequences / tp, activation_bytes=activation)
     # Fewer key/value heads than chips: each head is held by tp / kv_heads chips.
     kv_share = np.minimum(tp, operation.kv_heads)
     return replace(

@@ -1,30 +1,50 @@
-"""A model on chips: which, how many, in which memory and precision; checked before anything is computed."""
+"""A model on chips: which, how many, in which memory, precision and layout; checked before anything is computed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from flashstill.arch import Architecture
-from flashstill.cost import smallest_count
-from flashstill.cost.fits import USABLE_SHARE
+from flashstill.cost import USABLE_SHARE, Precisions, Setting, precisions_of, setting, smallest_count, uniform
+from flashstill.cost.fits import most_sequences, total_bytes
 from flashstill.errors import BadInput, InfeasiblePlan, unknown
 from flashstill.facts import Facts
-from flashstill.hardware import Chip, Memory, chip_from_facts
-from flashstill.hardware.chip import BYTES_PER_VALUE
+from flashstill.hardware import BYTES_PER_VALUE, Chip, Memory, chip_from_facts, software_of
+from flashstill.hardware.calibration import ENGINES
+from flashstill.parallel import Layout, layout_reason
 from flashstill.units import show
-from flashstill.workload import Widths, memory_bytes
+
+AS_PUBLISHED = "published"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Configuration:
-    """What `step_cost` needs beside a phase."""
+    """What a step's cost needs beside a phase. precision: as asked for; the setting holds what it means."""
 
     model: Architecture
-    chip: Chip
-    chips: int
+    layout: Layout
+    setting: Setting
     precision: str
-    widths: Widths
-    tier: Memory
+
+    @property
+    def chip(self) -> Chip:
+        """The accelerator."""
+        return self.setting.chip
+
+    @property
+    def chips(self) -> int:
+        """How many of them."""
+        return int(self.layout.chips)
+
+    @property
+    def tier(self) -> Memory:
+        """Where weights live."""
+        return self.setting.weights
+
+    @property
+    def runs_in(self) -> str:
+        """The precision in which the multipliers run."""
+        return self.chip.precision(self.setting.precisions.linear)
 
 
 def configure(
@@ -36,34 +56,65 @@ def configure(
     chips: int | None = None,
     precision: str = "bf16",
     memory: str | None = None,
+    engine: str = "none",
 ) -> Configuration:
     """A configuration that holds the model and `batch` sequences of `context` tokens.
 
     chips: None for the smallest power of two that holds them.  memory: a tier's name, None for the main one.
+    precision: "published" for that of the checkpoint.
     Raises BadInput for nonsense, MissingFact for unknown names, InfeasiblePlan where it does not fit.
     """
+    _check(model, batch, context, chips, precision, engine)
+    chip = chip_from_facts(facts, chip_name)
+    precisions = _precisions(model, precision)
+    chip.precision(precisions.linear)
+    conditions = setting(chip, precisions, memory, memory, software_of(facts, engine))
+    tier = conditions.weights
+    needed = float(total_bytes(model, batch, context, precisions.widths))
+    count = smallest_count(chip, needed, tier) if chips is None else chips
+    layout = spread(model, count)
+    # Heads that do not divide evenly are held more than once, so that more chips may be needed than bytes alone say.
+    while float(most_sequences(model, conditions, layout, max(context, 1))) < batch:
+        if chips is not None or count >= 16384:
+            held = count * tier.bytes * USABLE_SHARE
+            enough = smallest_count(chip, needed, tier)
+            raise InfeasiblePlan(
+                f"{model.name} at batch {batch} and context {context} needs {show(needed, 'B')}, but"
+                f" {count} x {chip.name} hold {show(held, 'B')} in {tier.name}; take {max(enough, 2 * count)} chips",
+                {"does not fit in memory": 1},
+            )
+        count *= 2
+        layout = spread(model, count)
+    if count > 1 and not chip.link_bytes_per_s:
+        raise InfeasiblePlan(
+            f"{model.name} needs {count} x {chip.name}, which have no links between them", {"no links": 1}
+        )
+    return Configuration(model=model, layout=layout, setting=conditions, precision=precision)
+
+
+def _precisions(model: Architecture, precision: str) -> Precisions:
+    return precisions_of(model, None) if precision == AS_PUBLISHED else uniform(precision)
+
+
+def _check(model: Architecture, batch: int, context: int, chips: int | None, precision: str, engine: str) -> None:
     if batch < 1 or context < 0:
         raise BadInput(f"batch must be at least 1 and context at least 0, not {batch} and {context}")
     if context > model.context:
         raise BadInput(f"a context of {context} is beyond the {model.context} tokens that {model.name} was made for")
     if chips is not None and chips < 1:
         raise BadInput(f"chips must be at least 1, not {chips}")
-    if precision not in BYTES_PER_VALUE:
-        raise BadInput(unknown("precision", precision, BYTES_PER_VALUE))
-    chip = chip_from_facts(facts, chip_name)
-    chip.precision(precision)
-    tier = chip.tier(memory) if memory else chip.memory
-    # The cache and the activations stay in 16 bits (32 for fp32 models): quantising weights does not touch them.
-    value = 4.0 if precision == "fp32" else 2.0
-    widths = Widths(weight=BYTES_PER_VALUE[precision], kv=value, activation=value)
-    needed = float(memory_bytes(model, batch, context, widths))
-    if chips is None:
-        chips = smallest_count(chip, needed, tier)
-    held = chips * tier.bytes * USABLE_SHARE
-    if needed > held:
-        raise InfeasiblePlan(
-            f"{model.name} at batch {batch} and context {context} needs {show(needed, 'B')}, but {chips} x {chip.name}"
-            f" hold {show(held, 'B')} in {tier.name}; take {smallest_count(chip, needed, tier)} chips",
-            {"does not fit in memory": 1},
-        )
-    return Configuration(model=model, chip=chip, chips=chips, precision=precision, widths=widths, tier=tier)
+    if precision not in BYTES_PER_VALUE and precision != AS_PUBLISHED:
+        raise BadInput(unknown("precision", precision, [*BYTES_PER_VALUE, AS_PUBLISHED]))
+    if engine not in ENGINES:
+        raise BadInput(unknown("engine", engine, ENGINES))
+
+
+def spread(model: Architecture, chips: int) -> Layout:
+    """Tensor parallelism as far as the heads divide, a pipeline over the rest; BadInput where no split takes all."""
+    for pp in range(1, model.depth + 1):
+        if chips % pp == 0 and layout_reason(model, chips // pp, pp, 1, 1) is None:
+            return Layout(tp=float(chips // pp), pp=float(pp))
+    raise BadInput(
+        f"{chips} chips cannot share {model.name}: its heads and {model.depth} layers allow no such split; take a"
+        f" power of two"
+    )

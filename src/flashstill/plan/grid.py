@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from flashstill.arch import Architecture
-from flashstill.cost import LEVELS, StepCost, step_cost
+from flashstill.cost import LEVELS, StepCost
+from flashstill.cost.serving import decode_step, prefill_step
 from flashstill.economics import HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.facts import Facts
 from flashstill.plan.configuration import Configuration, configure
 from flashstill.records import CostRecord
-from flashstill.workload import Operation, Quantity, decode, prefill
+from flashstill.workload import Quantity
 
 
 def price_grid(
@@ -33,25 +34,24 @@ def price_grid(
             made = configure(facts, model, name, max(batches), context, precision=precision)
             price = hourly_price(facts, made.chip.name)
             sizes = np.asarray(batches, dtype=np.float64)
-            step = decode(model, sizes, float(context), made.widths)
-            records += _records(facts, made, price, "decode", step, batches, context, sizes)
-            prompt = prefill(model, sizes, float(context), made.widths)
-            records += _records(facts, made, price, "prefill", prompt, batches, context, sizes * context)
+            local, pue = made.layout.local_batch(sizes), facts.value("facility", "pue_ratio")
+            running = np.asarray(local * made.layout.pp * made.layout.dp)
+            step = decode_step(model, made.setting, made.layout, local, float(context), pue=pue)
+            records += _records(made, price, "decode", step, batches, context, running)
+            prompt = prefill_step(model, made.setting, made.layout, local, float(context), pue=pue)
+            records += _records(made, price, "prefill", prompt, batches, context, running * context)
     return records
 
 
 def _records(
-    facts: Facts,
     made: Configuration,
     price: HourlyPrice,
     phase: str,
-    operations: tuple[Operation, ...],
+    cost: StepCost,
     batches: Sequence[int],
     context: int,
     tokens: np.ndarray,
 ) -> list[CostRecord]:
-    pue = facts.value("facility", "pue_ratio")
-    cost: StepCost = step_cost(made.chip, operations, made.chips, made.precision, made.tier, pue=pue)
 
     def spread(quantity: Quantity) -> np.ndarray:
         return np.broadcast_to(np.asarray(quantity, dtype=np.float64), tokens.shape)

@@ -20,11 +20,11 @@ COST_LABELS = {
     "joules_per_token": "predicted joules per token",
 }
 LEVEL_GROUPS = {
-    "arithmetic": ("arithmetic",),
+    "arithmetic and its operands": ("arithmetic", "near_sram"),
     "weights": ("weights",),
     "KV cache": ("kv",),
     "idle": ("idle",),
-    "activations and links": ("activations", "links"),
+    "activations and links": ("far_sram", "activations", "links"),
 }
 _LEVEL_COLOURS = ("#1baf7a", "#2a78d6", "#eda100", "#8a8a86", "#e87ba4")
 _ROLE_SYMBOLS = {"teacher": "star", "student": "circle", "control": "diamond-open", "untrained": "triangle-up-open"}

@@ -1,1 +1,1 @@
-"""Predictions against measurements: anchor files in, error tables out; the fits of the calibration rows use the same code."""
+"""Predictions against measurements: anchor files in, error tables out. The calibration uses the same code."""

@@ -10,14 +10,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from flashstill.errors import BadInput
-from flashstill.facts import Fact, load
+from flashstill.facts import Fact, Facts, load
 from flashstill.facts.table import to_csv
 from flashstill.files import write_text
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware.calibration import COLLECTIVES, KINDS
 from flashstill.validation.fit import COLLECTIVE_START, ONE_SHOT_START, Fit, fit_collective, fit_kernel
-from flashstill.validation.kernels import KernelSet, kernel_sets
-
+from flashstill.validation.kernels import kernel_sets
+from flashstill.validation.serving import fit_software, served, software_rows
+from flashstill.validation.tables import KernelSet
 
 
 def calibrate(anchors: Path, out: Path) -> None:
@@ -42,12 +43,25 @@ def calibrate(anchors: Path, out: Path) -> None:
             chosen = [(chip, item) for chip, item in items if item.engine == engine]
             start = ONE_SHOT_START if engine else COLLECTIVE_START
             rows += _rows(chosen, kind, engine, fit_collective(chosen, start))
+    rows += _engines(facts, rows, anchors)
     write_text(out, to_csv(rows))
 
 
-def _rows(
-    items: Iterable[tuple[Chip, KernelSet]], kind: str, condition: str, fit: Fit
-) -> list[Fact]:
+def _engines(facts: Facts, kernels: list[Fact], anchors: Path) -> list[Fact]:
+    """What the engines add to the kernels as just fitted."""
+    table = dict(facts.rows)
+    renewed = {(fact.name, fact.quantity) for fact in kernels}
+    table.update(dict.fromkeys(renewed, ()))
+    for fact in kernels:
+        table[fact.name, fact.quantity] = (*table[fact.name, fact.quantity], fact)
+    found = []
+    for engine, (fit, software) in fit_software(Facts(rows=table, machines=facts.machines), served(anchors)).items():
+        print(f"engine {engine}: {fit.n} rows, median error {fit.median_absolute_error:.1%}", file=sys.stderr)
+        found += software_rows(engine, fit, software)
+    return found
+
+
+def _rows(items: Iterable[tuple[Chip, KernelSet]], kind: str, condition: str, fit: Fit) -> list[Fact]:
     chips = sorted({chip.name for chip, _ in items})
     print(f"{kind} {condition}: {fit.n} rows, median error {fit.median_absolute_error:.1%}", file=sys.stderr)
     return [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -19,13 +20,19 @@ from flashstill.hardware import Calibration, Chip, Collective, Kernel
 from flashstill.hardware.calibration import NO_SOFTWARE
 from flashstill.parallel import Exchange
 from flashstill.validation.errors import Values
-from flashstill.validation.kernels import KernelSet
+from flashstill.validation.tables import KernelSet
 from flashstill.workload import Operation
 
 ROBUST_SCALE = 0.15
 """log errors beyond it pull less than their square"""
 KERNEL_START: Mapping[str, Mapping[str, float]] = {
-    "matmul": {"compute_efficiency": 0.8, "memory_efficiency": 0.83, "floor_s": 3e-6, "blend": 2.5, "tile_penalty": 2.0},
+    "matmul": {
+        "compute_efficiency": 0.8,
+        "memory_efficiency": 0.83,
+        "floor_s": 3e-6,
+        "blend": 2.5,
+        "tile_penalty": 2.0,
+    },
     "decode-attention": {
         "memory_efficiency": 0.87,
         "floor_s": 8e-6,
@@ -65,6 +72,10 @@ ONE_SHOT_START = {
 }
 LARGEST = {"memory_efficiency": 0.97, "compute_efficiency": 1.0, "efficiency": 1.0, "one_shot_efficiency": 1.0}
 """no kernel moves more than the peak; a fit that wants to says that its form is wrong elsewhere"""
+
+
+_NO_KERNEL = Kernel(compute_efficiency=0.5, memory_efficiency=0.5, floor_s=0.0)
+_NO_COLLECTIVE = Collective(efficiency=0.5, floor_s=0.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,14 +136,18 @@ def fit_collective(items: Sequence[tuple[Chip, KernelSet]], start: Mapping[str, 
     """The coefficients of one collective."""
 
     def predicted(values: Mapping[str, float]) -> list[Values]:
-        made = Collective(**{"efficiency": 1e-9, "floor_s": 1.0, **values})
+        made = _collective(values)
         return [exchange_seconds(chip, item, made) for chip, item in items]
 
     return least(start, predicted, [(chip.name, item.seconds) for chip, item in items])
 
 
-def _kernel(values: Mapping[str, float]) -> Kernel:
-    return Kernel(**{"compute_efficiency": 0.5, "memory_efficiency": 0.5, "floor_s": 0.0, **values})
+def _kernel(values: Mapping[str, Any]) -> Kernel:
+    return replace(_NO_KERNEL, **values)
+
+
+def _collective(values: Mapping[str, Any]) -> Collective:
+    return replace(_NO_COLLECTIVE, **values)
 
 
 def least(
@@ -168,13 +183,13 @@ def least(
     solution = least_squares(
         residuals, np.zeros(len(names)), loss="soft_l1", f_scale=ROBUST_SCALE, bounds=([-6.0] * len(names), highest)
     )
-    values = {name: start[name] * float(np.exp(log)) for name, log in zip(names, solution.x, strict=True)}
+    found = {name: start[name] * float(np.exp(log)) for name, log in zip(names, solution.x, strict=True)}
     errors = np.concatenate(
-        [one / values_measured - 1.0 for one, (_, values_measured) in zip(predicted(values), measured, strict=True)]
+        [one / values_measured - 1.0 for one, (_, values_measured) in zip(predicted(found), measured, strict=True)]
     )
     spread = _standard_errors(solution.jac, solution.fun, len(names))
     return Fit(
-        values=values,
+        values=found,
         spread={name: 2.0 * error for name, error in zip(names, spread, strict=True)},
         n=total,
         median_absolute_error=float(np.median(np.abs(errors))),
@@ -186,4 +201,5 @@ def _standard_errors(jacobian: Values, residuals: Values, count: int) -> Values:
     variance = float(np.median(np.abs(residuals))) ** 2 * 2.2
     information = jacobian.T @ jacobian
     covariance = np.linalg.pinv(information + 1e-9 * np.eye(count)) * variance
-    return np.sqrt(np.clip(np.diag(covariance), 0.0, 4.0))
+    errors: Values = np.sqrt(np.clip(np.diag(covariance), 0.0, 4.0))
+    return errors

@@ -1,44 +1,20 @@
 """Anchor files of single kernels: rows -> the operation that each measures, as arrays, with its measured seconds.
 
-File names tell the chip (kernels_<chip>_...) and the column names the kind, so that a file of another chip needs no code.
+File names tell the chip (kernels_<chip>_...) and the columns the kind, so that a file of another chip needs no code.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from flashstill.facts import Facts
-from flashstill.parallel import Exchange
 from flashstill.validation.errors import Values
+from flashstill.validation.exchanges import collective_table, custom_all_reduce, library
+from flashstill.validation.tables import MILLI, PRECISIONS, KernelSet, Rows, column, read_rows, split
 from flashstill.workload import EVEN, Attention, Experts, Matmul, Operation
-
-Rows = list[dict[str, str]]
-MILLI, MICRO = 1e-3, 1e-6
-PRECISIONS = {"bfloat16": "bf16", "float16": "bf16", "half": "bf16", "fp8": "fp8", "fp8_block": "fp8-block"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KernelSet:
-    """Kernels of one kind, precision and chip. work: an operation or an exchange whose fields are arrays."""
-
-    anchor: str
-    chip: str
-    kind: str
-    precision: str
-    engine: str
-    work: Operation | Exchange
-    seconds: Values
-
-
-def read_rows(path: Path) -> Rows:
-    """All rows of a CSV file as text."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 def chip_in_name(facts: Facts, name: str) -> str | None:
@@ -64,18 +40,7 @@ def kernel_sets(facts: Facts, directory: Path) -> Iterator[KernelSet]:
                 break
     path = directory / "collectives_gpu.csv"
     if path.exists():
-        yield from _collective_table(facts, read_rows(path))
-
-
-def _column(rows: Rows, name: str) -> Values:
-    return np.array([float(row[name]) for row in rows])
-
-
-def _split(rows: Rows, *names: str) -> Iterator[tuple[tuple[str, ...], Rows]]:
-    groups: dict[tuple[str, ...], Rows] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[name] for name in names), []).append(row)
-    yield from sorted(groups.items())
+        yield from collective_table(facts, read_rows(path))
 
 
 def _engine(anchor: str) -> str:
@@ -83,11 +48,11 @@ def _engine(anchor: str) -> str:
 
 
 def _gemms(anchor: str, chip: str, rows: Rows) -> Iterator[KernelSet]:
-    for (dtype,), group in _split(rows, "gemm_dtype"):
+    for (dtype,), group in split(rows, "gemm_dtype"):
         if dtype not in PRECISIONS:
             continue
         precision = PRECISIONS[dtype]
-        m, n, k = (_column(group, name) for name in ("m", "n", "k"))
+        m, n, k = (column(group, name) for name in ("m", "n", "k"))
         value = 2.0 if precision == "bf16" else 1.0
         work = Matmul(
             name="gemm",
@@ -104,17 +69,17 @@ def _gemms(anchor: str, chip: str, rows: Rows) -> Iterator[KernelSet]:
             precision=precision,
             engine=_engine(anchor),
             work=work,
-            seconds=_column(group, "latency") * MILLI,
+            seconds=column(group, "latency") * MILLI,
         )
 
 
 def _decode_attention(anchor: str, chip: str, rows: Rows) -> Iterator[KernelSet]:
-    for (dtype,), group in _split(rows, "kv_cache_dtype"):
-        width = _column(group, "head_dim")
-        heads, cached = _column(group, "num_heads"), _column(group, "num_key_value_heads")
+    for (dtype,), group in split(rows, "kv_cache_dtype"):
+        width = column(group, "head_dim")
+        heads, cached = column(group, "num_heads"), column(group, "num_key_value_heads")
         work = _attention(
-            _column(group, "batch_size"),
-            _column(group, "isl") + _column(group, "step") - 1.0,
+            column(group, "batch_size"),
+            column(group, "isl") + column(group, "step") - 1.0,
             heads,
             cached,
             float(width[0]),
@@ -127,13 +92,13 @@ def _decode_attention(anchor: str, chip: str, rows: Rows) -> Iterator[KernelSet]
 
 
 def _latent_attention(anchor: str, chip: str, rows: Rows) -> Iterator[KernelSet]:
-    for (dtype,), group in _split(rows, "kv_cache_dtype"):
+    for (dtype,), group in split(rows, "kv_cache_dtype"):
         if "latency" not in group[0] or not group[0].get("num_heads"):
             continue
-        heads = _column(group, "num_heads")
+        heads = column(group, "num_heads")
         work = _attention(
-            _column(group, "batch_size"),
-            _column(group, "isl") + _column(group, "step") - 1.0,
+            column(group, "batch_size"),
+            column(group, "isl") + column(group, "step") - 1.0,
             heads,
             np.ones_like(heads),
             576.0,
@@ -175,11 +140,11 @@ def _attention(
 
 
 def _prompt_attention(anchor: str, chip: str, rows: Rows) -> Iterator[KernelSet]:
-    for (dtype, kv), group in _split(rows, "attn_dtype", "kv_cache_dtype"):
+    for (dtype, kv), group in split(rows, "attn_dtype", "kv_cache_dtype"):
         if dtype not in PRECISIONS or kv != dtype:
             continue
-        batch, length = _column(group, "batch_size"), _column(group, "isl")
-        heads, cached = _column(group, "num_heads"), _column(group, "num_key_value_heads")
+        batch, length = column(group, "batch_size"), column(group, "isl")
+        heads, cached = column(group, "num_heads"), column(group, "num_key_value_heads")
         width = float(group[0]["head_dim"])
         work = Attention(
             name="attention",
@@ -202,11 +167,11 @@ def _prompt_attention(anchor: str, chip: str, rows: Rows) -> Iterator[KernelSet]
 def _experts(anchor: str, chip: str, rows: Rows) -> Iterator[KernelSet]:
     # The shapes of one model share scalars of the operation; one set for each keeps its fields arrays.
     keys = ("moe_dtype", "hidden_size", "inter_size", "topk", "num_experts", "distribution")
-    for (dtype, hidden, inter, chosen, count, distribution), group in _split(rows, *keys):
+    for (dtype, hidden, inter, chosen, count, distribution), group in split(rows, *keys):
         if dtype not in PRECISIONS:
             continue
-        tokens = _column(group, "num_tokens")
-        share, slices = _column(group, "moe_ep_size"), _column(group, "moe_tp_size")
+        tokens = column(group, "num_tokens")
+        share, slices = column(group, "moe_ep_size"), column(group, "moe_tp_size")
         ffn = float(inter) / slices
         precision = PRECISIONS[dtype]
         skew = float(distribution.rsplit("_", 1)[-1]) if distribution.startswith("power_law") else EVEN
@@ -235,64 +200,17 @@ def _kernel_set(anchor: str, chip: str, kind: str, precision: str, work: Operati
         precision=precision,
         engine=_engine(anchor),
         work=work,
-        seconds=_column(rows, "latency") * MILLI,
+        seconds=column(rows, "latency") * MILLI,
     )
 
 
-def _custom_all_reduce(anchor: str, chip: str, rows: Rows) -> Iterator[KernelSet]:
-    for (source,), group in _split(rows, "kernel_source"):
-        if source.endswith("eager"):
-            continue  # launched from Python each time; engines replay graphs
-        engine = "vllm" if source.lower().startswith("vllm") else source.lower()
-        yield _exchange_set(anchor, chip, "all-reduce", group, 2.0, _column(group, "latency") * MILLI, engine)
-
-
-def _library(anchor: str, chip: str, rows: Rows) -> Iterator[KernelSet]:
-    for (name, dtype), group in _split(rows, "op_name", "nccl_dtype"):
-        width = 2.0 if dtype == "half" else 1.0
-        seconds = _column(group, "latency") * MILLI
-        yield _exchange_set(anchor, chip, _COLLECTIVE[name], group, width, seconds, "")
-
-
-def _collective_table(facts: Facts, rows: Rows) -> Iterator[KernelSet]:
-    for (gpu, name), group in _split(rows, "gpu", "op"):
-        chip = facts.chip_name(gpu)
-        if chip is None or name not in _COLLECTIVE:
-            continue
-        renamed = [{**row, "num_gpus": row["gpus"]} for row in group]
-        seconds = _column(group, "latency_us") * MICRO
-        yield _exchange_set("collectives_gpu", chip, _COLLECTIVE[name], renamed, 2.0, seconds, "")
-
-
-def _exchange_set(
-    anchor: str, chip: str, kind: str, rows: Rows, width: float, seconds: Values, source: str
-) -> KernelSet:
-    work = Exchange(
-        name=kind,
-        kind=kind,
-        count=1.0,
-        bytes=_column(rows, "message_size") * width,
-        group=_column(rows, "num_gpus"),
-        tier="tensor",
-    )
-    return KernelSet(
-        anchor=anchor, chip=chip, kind=kind, precision="", engine=source, work=work, seconds=seconds
-    )
-
-
-_COLLECTIVE = {
-    "all_reduce": "all-reduce",
-    "all_gather": "all-gather",
-    "reduce_scatter": "reduce-scatter",
-    "alltoall": "all-to-all",
-}
 _READERS: Sequence[tuple[set[str], Callable[[str, str, Rows], Iterator[KernelSet]]]] = (
     ({"gemm_dtype", "m", "n", "k", "latency"}, _gemms),
     ({"mla_dtype", "kv_cache_dtype", "num_heads", "tp_size", "step", "latency"}, _latent_attention),
     ({"attn_dtype", "kv_cache_dtype", "step", "num_key_value_heads", "batch_size"}, lambda a, c, r: _by_phase(a, c, r)),
     ({"moe_dtype", "num_tokens", "topk", "distribution"}, _experts),
-    ({"allreduce_dtype", "message_size", "num_gpus"}, _custom_all_reduce),
-    ({"op_name", "nccl_dtype", "message_size", "num_gpus"}, _library),
+    ({"allreduce_dtype", "message_size", "num_gpus"}, custom_all_reduce),
+    ({"op_name", "nccl_dtype", "message_size", "num_gpus"}, library),
 )
 
 

@@ -14,7 +14,7 @@ from flashstill.hardware import Software, software_of
 from flashstill.plan.predict import Case, predict
 from flashstill.validation.errors import Comparison, Values
 from flashstill.validation.fit import Fit, least
-from flashstill.validation.kernels import read_rows
+from flashstill.validation.tables import read_rows
 
 SERVING = "serving_gpu"
 SOFTWARE_START: Mapping[str, float] = {
@@ -22,6 +22,7 @@ SOFTWARE_START: Mapping[str, float] = {
     "layer_s": 1e-5,
     "sequence_s": 5e-6,
     "matmul_ratio": 1.0,
+    "experts_ratio": 1.0,
     "collective_ratio": 1.0,
     "quantise_ratio": 0.3,
     "interference_ratio": 1.0,
@@ -31,6 +32,7 @@ SOFTWARE_PRIOR = {
     "layer_s": 0.5,
     "sequence_s": 0.7,
     "matmul_ratio": 0.1,
+    "experts_ratio": 0.4,
     "collective_ratio": 0.3,
     "quantise_ratio": 0.7,
     "interference_ratio": 0.3,
@@ -125,7 +127,7 @@ def fit_software(facts: Facts, rows: Sequence[Served]) -> dict[str, tuple[Fit, S
         low, high = (float(np.quantile(ratios, share)) for share in BAND)
         values = {**fit.values, **first.values}
         merged = replace(fit, values=values, spread={**fit.spread, **first.spread})
-        found[engine] = (merged, replace(software_of(facts, engine), **values, tpot_low=low, tpot_high=high))
+        found[engine] = (merged, replace(software_of(tuned, engine), tpot_low=low, tpot_high=high))
     return found
 
 
@@ -165,6 +167,21 @@ def with_software(facts: Facts, engine: str, values: Mapping[str, float]) -> Fac
         assert name in known
         rows[f"engine-{engine}", name] = (software_row(engine, name, value, value, value, "fit"),)
     return Facts(rows=rows, machines=facts.machines)
+
+
+def software_rows(engine: str, fit: Fit, software: Software) -> list[Fact]:
+    """The calibration rows of an engine after a fit."""
+    source = f"fit of {fit.n} published serving measurements with {engine} (scripts/calibrate)"
+    rows = []
+    for name, value in fit.values.items():
+        factor = float(np.exp(fit.spread[name]))
+        mid, low, high = (float(f"{number:.4g}") for number in (value, value / factor, value * factor))
+        rows.append(software_row(engine, name, mid, low, high, source))
+    band = "10 % to 90 % quantile of measured over predicted, " + source
+    for name in ("tpot_low", "tpot_high"):
+        value = float(f"{getattr(software, name):.4g}")
+        rows.append(software_row(engine, name, value, value, value, band))
+    return rows
 
 
 def software_row(engine: str, name: str, value: float, low: float, high: float, source: str) -> Fact:

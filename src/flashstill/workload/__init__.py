@@ -1,7 +1,8 @@
 """What a phase asks of a machine: operations with FLOPs and bytes. Knows no chip."""
 
+from flashstill.workload.holdings import cache_bytes, memory_bytes, routed_parameters, weight_bytes
 from flashstill.workload.operations import EVEN, Attention, Experts, Matmul, Operation, Quantity, State, Widths
-from flashstill.workload.phases import cache_bytes, decode, memory_bytes, prefill, routed_parameters, weight_bytes
+from flashstill.workload.phases import decode, prefill
 
 __all__ = [
     "EVEN",

@@ -25,7 +25,8 @@ Quantity = float | npt.NDArray[np.float64]
 class Widths:
     """Bytes that one value takes. attention, experts, exact: None for the same as `weight`.
 
-    attention: projections of the mixers.  exact: weights that quantised checkpoints keep in 16 bits (LM head, router, absorbed MLA products).
+    attention: projections of the mixers.
+    exact: weights that quantised checkpoints keep in 16 bits (LM head, router, absorbed MLA products).
     """
 
     weight: Quantity = 2.0
@@ -164,10 +165,12 @@ class Experts(Operation):
 def distinct_experts(experts: int, chosen: int, tokens: Quantity, skew: float = 0.0) -> Quantity:
     """E (1 - (1 - k/E)^T) under uniform routing; the sum over experts of 1 - (1 - p_i)^T otherwise."""
     if skew == EVEN:
-        return np.minimum(tokens * chosen, float(experts))
+        dealt: Quantity = np.minimum(tokens * chosen, float(experts))
+        return dealt
     count = np.maximum(tokens, 1.0)
     if skew == 0.0:
-        return experts * -np.expm1(count * np.log1p(-min(chosen / experts, 1.0 - 1e-12)))
+        uniform: Quantity = -experts * np.expm1(count * np.log1p(-min(chosen / experts, 1.0 - 1e-12)))
+        return uniform
     popularity = np.arange(1.0, experts + 1.0) ** -skew
     share = np.minimum(popularity * chosen / popularity.sum(), 1.0 - 1e-12)
     met: npt.NDArray[np.float64] = -np.expm1(np.asarray(count)[..., None] * np.log1p(-share)).sum(-1)

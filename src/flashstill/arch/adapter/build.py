@@ -20,7 +20,6 @@ _NEVER = (
     "add_cross_attention", "cross_attention_layers", "cross_layer_attention", "use_cla", "is_encoder_decoder",
     "num_kv_shared_layers", "layer_config", "block_configs", "per_layer_config_overrides",
 )  # fmt: skip
-_EXPERTS_ELSEWHERE = (*EXPERTS, "kv_lora_rank")
 
 
 def grouped(
@@ -39,6 +38,7 @@ def grouped(
 
     qk_norm: "" none, "head" one scale for a head, "all" scales over all heads, "biased" scale and bias for a head.
     """
+    fields.refuse("kv_lora_rank")
     heads = fields.count(*HEADS)
     width = fields.width
     kv_heads = kv_heads or fields.count("num_key_value_heads", default=heads)
@@ -152,7 +152,7 @@ def assemble(
 
 def dense(fields: Fields, *, gated: bool = True, bias: bool = False, width: int | None = None) -> FeedForward:
     """A dense FFN of `intermediate_size`."""
-    fields.refuse(*_EXPERTS_ELSEWHERE)
+    fields.refuse(*EXPERTS)
     return FeedForward(width=width or fields.count("intermediate_size"), gated=gated, bias=bias)
 
 

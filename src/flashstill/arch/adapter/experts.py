@@ -43,6 +43,7 @@ def _alternate(fields: Fields) -> Kinds:
 
 def qwen3_moe(fields: Fields) -> Architecture:
     """Qwen3 MoE: no shared expert; a window, where used, in every block."""
+    fields.refuse("shared_expert_intermediate_size")
     bias = fields.flag("attention_bias", False)
     kinds = always("sliding" if fields.flag("use_sliding_window", False) else "full")
     attention = grouped(fields, qkv_bias=bias, output_bias=bias, qk_norm="head")
