@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flashstill.facts.table import Machine
     from flashstill.hardware import Chip
     from flashstill.plan import Explanation
+    from flashstill.plan.predict import Case, Prediction
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
@@ -123,4 +124,23 @@ def print_chips(chips: Sequence[Chip]) -> None:
                 show(chip.power_limit_w, "W"),
             )
         )
+    print_table(rows)
+
+
+def print_prediction(case: Case, found: Prediction) -> None:
+    """Time, rate, energy and price of one case."""
+    values = found.as_json()
+    rows = [("", "", "")]
+    rows.append(("time to first token", show(values["ttft_s"], "s"), ""))
+    span = f"{show(values['tpot_low_s'], 's')} to {show(values['tpot_high_s'], 's')}"
+    rows.append(("time per output token", show(values["tpot_s"], "s"), span))
+    rows.append(("output", f"{values['output_tokens_per_s']:,.0f} tokens/s", ""))
+    rows.append(("energy per output token", show(values["joules_per_output_token"], "J"), "chips only"))
+    rows.append(("power per chip", show(values["watts_per_chip"], "W"), ""))
+    rows.append(("price per million output tokens", show(values["usd_per_million_output_tokens"], "USD"), ""))
+    rows.append(("bound by", values["bound"], ""))
+    click.echo(
+        f"{case.model} on {case.chip}, {case.isl} tokens in, {case.osl} out, {case.concurrency} in flight,"
+        f" {case.engine}"
+    )
     print_table(rows)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashstill.arch import Architecture, Attention
-from flashstill.errors import InfeasiblePlan
+from flashstill.errors import BadInput, InfeasiblePlan, unknown
 from flashstill.workload import Quantity
 
 FFN_LAYOUTS = ("1d", "2d", "gathered")
@@ -28,6 +28,7 @@ class Layout:
     """Degrees of parallelism, each a number or an array of candidates.
 
     ffn: weight-stationary in one or two dimensions, or weights gathered (Pope et al. 2022, section 3.2).
+    gather: over how many chips weights are gathered; 0 for the degree that sends least.
     shard_batch: the cache is split by sequences where heads would have to be repeated.
     """
 
@@ -36,7 +37,12 @@ class Layout:
     ep: Quantity = 1.0
     dp: Quantity = 1.0
     ffn: str = "1d"
+    gather: Quantity = 0.0
     shard_batch: bool = False
+
+    def __post_init__(self) -> None:
+        if self.ffn not in FFN_LAYOUTS:
+            raise BadInput(unknown("layout of the weights", self.ffn, FFN_LAYOUTS))
 
     @property
     def chips(self) -> Quantity:

@@ -16,7 +16,7 @@ from flashstill.cost import Load, Serving, precisions_of, serve, setting
 from flashstill.economics import hourly_price
 from flashstill.errors import BadInput, FlashstillError, unknown
 from flashstill.facts import Facts
-from flashstill.hardware import BYTES_PER_VALUE, chip_from_facts, software_of
+from flashstill.hardware import BYTES_PER_VALUE, Chip, Software, chip_from_facts, software_of
 from flashstill.hardware.calibration import ENGINES
 from flashstill.parallel import Layout, layout_reason
 from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
@@ -67,6 +67,11 @@ class Prediction:
         """Keys as in the case files' columns."""
         return asdict(self)
 
+    @property
+    def valid(self) -> bool:
+        """Whether the question made sense: it fits, or it is known why it does not."""
+        return self.fits or self.reason == NOT_FITTING
+
 
 CASE_FIELDS = tuple(field.name for field in fields(Case))
 PREDICTION_FIELDS = tuple(field.name for field in fields(Prediction))
@@ -94,6 +99,11 @@ def predict(facts: Facts, cases: Sequence[Case]) -> list[Prediction]:
         for (index, _), answer in zip(members, _answer(facts, group, [each for _, each in members]), strict=True):
             answers[index] = answer
     return [answer for answer in answers if answer is not None]
+
+
+def check_case(facts: Facts, case: Case) -> None:
+    """Raise a FlashstillError for a case that makes no sense."""
+    _resolve(facts, case)
 
 
 @lru_cache(maxsize=256)
@@ -165,12 +175,23 @@ def _answer(facts: Facts, group: tuple[Any, ...], members: list[_Resolved]) -> l
     asked = [(each.case.isl, each.case.osl, each.case.concurrency) for each in members]
     isl, osl, concurrency = np.array(asked, dtype=np.float64).T
     found = serve(model, conditions, layout, Load(isl=isl, osl=osl, concurrency=concurrency))
-    low, high = software.tpot_low, software.tpot_high
+    low, high = band(facts, chip, software)
     dollars = hourly_price(facts, chip_name).usd_per_hour / SECONDS_PER_HOUR * np.asarray(layout.chips)
     return [
         _one(found, index, low, high, float(dollars[index]), chip.link_bytes_per_s, degrees[:, index])
         for index in range(len(members))
     ]
+
+
+def band(facts: Facts, chip: Chip, software: Software) -> tuple[float, float]:
+    """Factors from the prediction to the ends of its 80 % band; wider, in logs, where no anchor measured the chip."""
+    low, high = software.tpot_low, software.tpot_high
+    if facts.find(chip.name, "serving_measurements"):
+        return low, high
+    measured = {facts.machines[name].chip_class for name in facts.machines if facts.find(name, "serving_measurements")}
+    same = chip.chip_class in measured
+    wider = facts.value("band", "same_class_ratio" if same else "other_class_ratio")
+    return low**wider, high**wider
 
 
 def _one(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import math
 import sys
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from flashstill.errors import BadInput
@@ -17,7 +17,7 @@ from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware.calibration import COLLECTIVES, KINDS
 from flashstill.validation.fit import COLLECTIVE_START, ONE_SHOT_START, Fit, fit_collective, fit_kernel
 from flashstill.validation.kernels import kernel_sets
-from flashstill.validation.serving import fit_software, served, software_rows
+from flashstill.validation.serving import Served, fit_software, served, software_rows
 from flashstill.validation.tables import KernelSet
 
 
@@ -58,7 +58,29 @@ def _engines(facts: Facts, kernels: list[Fact], anchors: Path) -> list[Fact]:
     for engine, (fit, software) in fit_software(Facts(rows=table, machines=facts.machines), served(anchors)).items():
         print(f"engine {engine}: {fit.n} rows, median error {fit.median_absolute_error:.1%}", file=sys.stderr)
         found += software_rows(engine, fit, software)
-    return found
+    return found + _measured_chips(facts, served(anchors))
+
+
+def _measured_chips(facts: Facts, rows: Sequence[Served]) -> list[Fact]:
+    """How many serving measurements each chip brought, which is what its band rests on."""
+    counts = Counter(facts.machine(row.case.chip).name for row in rows)
+    return [
+        Fact(
+            name=chip,
+            quantity="serving_measurements",
+            value=float(count),
+            low=float(count),
+            high=float(count),
+            unit="1",
+            per="chip",
+            condition="",
+            kind="measured",
+            source="count of published serving measurements behind the engine rows (scripts/calibrate)",
+            as_of=datetime.date.today().isoformat()[:7],
+            note="",
+        )
+        for chip, count in sorted(counts.items())
+    ]
 
 
 def _rows(items: Iterable[tuple[Chip, KernelSet]], kind: str, condition: str, fit: Fit) -> list[Fact]:

@@ -129,7 +129,7 @@ def fit_kernel(kind: str, items: Sequence[tuple[Chip, KernelSet]]) -> Fit:
         return [kernel_seconds(chip, item, _kernel(values)) for chip, item in items]
 
     prior = {"floor_s": 0.3} if "quantise_floor_s" in start else None  # the two floors only show as a sum
-    return least(start, predicted, [(chip.name, item.seconds) for chip, item in items], prior)
+    return least(start, predicted, [(f"{chip.name} {item.anchor}", item.seconds) for chip, item in items], prior)
 
 
 def fit_collective(items: Sequence[tuple[Chip, KernelSet]], start: Mapping[str, float]) -> Fit:

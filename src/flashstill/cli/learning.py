@@ -1,0 +1,102 @@
+"""Commands that distil, measure and report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flashstill.cli.options import DIRECTORY, json_option, print_json
+from flashstill.errors import BadInput
+
+if TYPE_CHECKING:
+    from flashstill.recipes import FamilyRecipe
+
+
+@click.command()
+@click.argument("family", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Directory of the results; resumed if begun."
+)
+@json_option
+def run(family: Path, out: Path, as_json: bool) -> None:
+    """Distil, measure and price the family of a family.toml; writes a report."""
+    from flashstill.recipes import read_recipe
+
+    _run(read_recipe(family), out, as_json)
+
+
+@click.command()
+@click.option(
+    "--minutes", type=click.FloatRange(min=0.1), default=None, help="About how long on two cores [default: 10]."
+)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
+@json_option
+def demo(minutes: float | None, out: Path, as_json: bool) -> None:
+    """Run the built-in family: a real 135M model, distilled, measured and priced."""
+    from flashstill.recipes import built_in
+
+    recipe = built_in("demo")
+    if minutes is not None:
+        recipe = recipe.scaled(max(minutes - FIXED_MINUTES, LEAST_TRAINING_MINUTES) / (DEMO_MINUTES - FIXED_MINUTES))
+    _run(recipe, out, as_json)
+
+
+DEMO_MINUTES, FIXED_MINUTES, LEAST_TRAINING_MINUTES = 10.0, 4.0, 0.2
+
+
+def _run(recipe: FamilyRecipe, out: Path, as_json: bool) -> None:
+    from flashstill.console import Console
+    from flashstill.family import run_family
+    from flashstill.report import findings
+
+    records = run_family(recipe, out, Console(), shlex.join(["flashstill", *sys.argv[1:]]))
+    lines = findings(records)
+    report = str(out / "report.html")
+    if as_json:
+        print_json({"out": str(out), "report": report, "findings": lines, "records": str(out / "records.jsonl")})
+        return
+    for line in lines:
+        click.echo(line)
+    click.echo(f"Report: {report}", err=True)
+
+
+@click.command()
+@json_option
+def measure(as_json: bool) -> None:
+    """Measure this machine's matmul peak, bandwidth and overhead; it becomes the chip `this-machine`."""
+    import dataclasses
+
+    from flashstill.console import Console
+    from flashstill.facts import load, user_directory
+    from flashstill.facts.table import to_csv
+    from flashstill.files import write_text
+    from flashstill.measure import measure_machine
+    from flashstill.units import show
+
+    path = user_directory() / "this-machine.csv"
+    rows = measure_machine(load(), Console())
+    write_text(path, to_csv(rows))
+    if as_json:
+        print_json({"path": str(path), "facts": [dataclasses.asdict(row) for row in rows]})
+        return
+    for row in rows:
+        condition = f", {row.condition}" if row.condition else ""
+        click.echo(f"{row.quantity}{condition}: {show(row.value, row.unit)} ({row.kind})")
+    click.echo(f"Written to {path}", err=True)
+
+
+@click.command()
+@click.argument("out", type=DIRECTORY)
+@json_option
+def report(out: Path, as_json: bool) -> None:
+    """Write report.html again from the records of a finished run."""
+    from flashstill.report import write_report
+
+    if not (out / "records.jsonl").is_file():
+        raise BadInput(f"{out} holds no records.jsonl; give the --out directory of a finished run")
+    path = write_report(out)
+    print_json({"report": str(path)}) if as_json else click.echo(str(path))

@@ -1,0 +1,112 @@
+"""Commands about chips and models, and where the joules of one step go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flashstill.cli.options import facts_options, json_option, print_json
+
+
+@click.command()
+@click.option("--model", required=True, help="A known name, or the path of a config.json or model directory.")
+@click.option("--chip", required=True, help="A chip of `flashstill chips`.")
+@click.option("--batch", type=int, required=True, help="Sequences decoded together.")
+@click.option("--context", type=int, default=1024, show_default=True, help="Tokens cached for each sequence.")
+@click.option("--chips", "count", type=int, default=None, help="Number of chips [default: the fewest that hold it].")
+@click.option("--precision", default="bf16", show_default=True, help="Of weights and arithmetic.")
+@click.option("--memory", default=None, help="Where weights and cache live: memory or sram [default: the largest].")
+@facts_options
+@json_option
+def explain(
+    model: str,
+    chip: str,
+    batch: int,
+    context: int,
+    count: int | None,
+    precision: str,
+    memory: str | None,
+    facts_directories: tuple[Path, ...],
+    edits: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Where one decode step's time and energy go."""
+    from flashstill.arch import load_architecture
+    from flashstill.facts import load
+    from flashstill.plan import configure
+    from flashstill.plan import explain as explain_step
+    from flashstill.printing import print_explanation
+
+    facts = load(facts_directories, edits)
+    made = configure(facts, load_architecture(model), chip, batch, context, count, precision, memory)
+    found = explain_step(facts, made, batch, context)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        print_explanation(found)
+
+
+@click.command()
+@click.argument("name", required=False)
+@facts_options
+@json_option
+def chips(name: str | None, facts_directories: tuple[Path, ...], edits: tuple[str, ...], as_json: bool) -> None:
+    """List the chips, or every number of one chip with its source."""
+    import dataclasses
+
+    from flashstill.facts import load
+    from flashstill.hardware import chip_from_facts, known_chips
+    from flashstill.printing import chip_summary, print_chip, print_chips
+
+    facts = load(facts_directories, edits)
+    if name is None:
+        found = [chip_from_facts(facts, known) for known in known_chips(facts)]
+        if as_json:
+            print_json([chip_summary(chip) for chip in found])
+        else:
+            print_chips(found)
+        return
+    machine = facts.machine(name)
+    if as_json:
+        rows = [dataclasses.asdict(row) for row in facts.of(machine.name)]
+        print_json({**dataclasses.asdict(machine), "facts": rows})
+    else:
+        print_chip(facts, machine)
+
+
+@click.command()
+@json_option
+def models(as_json: bool) -> None:
+    """List the models that are known by name."""
+    from flashstill.arch import known_models, load_architecture
+    from flashstill.printing import print_table
+
+    found = [load_architecture(name) for name in known_models()]
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": shape.name,
+                    "parameters": shape.parameters,
+                    "active_parameters": shape.active_parameters,
+                    "layers": shape.depth,
+                    "kv_values_per_token": shape.kv_values_per_token,
+                    "context": shape.context,
+                }
+                for shape in found
+            ]
+        )
+        return
+    rows = [("name", "parameters", "active", "layers", "context")]
+    for shape in found:
+        rows.append(
+            (
+                shape.name,
+                f"{shape.parameters / 1e9:.3g}B",
+                f"{shape.active_parameters / 1e9:.3g}B",
+                str(shape.depth),
+                f"{shape.context:,}",
+            )
+        )
+    print_table(rows)

@@ -1,0 +1,105 @@
+"""All comparisons of an anchor directory as one error table, for a terminal and as docs/validation.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from flashstill.errors import BadInput
+from flashstill.facts import Facts
+from flashstill.hardware import chip_from_facts
+from flashstill.parallel import Exchange
+from flashstill.validation.errors import Comparison, ErrorRow, error_rows
+from flashstill.validation.fit import exchange_seconds, kernel_seconds
+from flashstill.validation.golden import golden_comparisons
+from flashstill.validation.kernels import kernel_sets
+from flashstill.validation.serving import compare_serving, served
+
+HEADINGS = ("anchor", "quantity", "chip", "engine", "n", "unanswered", "mean", "median", "bias", "in the band")
+
+
+def error_table(facts: Facts, anchors: Path | None) -> list[ErrorRow]:
+    """Every comparison that the directory allows; without one, the project's own golden figures."""
+    if anchors is None:
+        comparisons = golden_comparisons(facts)
+    elif anchors.is_dir():
+        comparisons = all_comparisons(facts, anchors)
+    else:
+        raise BadInput(f"there is no directory {anchors}; leave --anchors out to validate on the golden figures")
+    if not comparisons:
+        raise BadInput(f"{anchors} holds no anchor file that is understood; see docs/validation.md for their names")
+    return [row for comparison in comparisons for row in error_rows(comparison)]
+
+
+def all_comparisons(facts: Facts, anchors: Path) -> list[Comparison]:
+    """Serving, energy, training, PaLM and single kernels, as far as their files are there."""
+    found = []
+    rows = served(anchors)
+    if rows:
+        found += compare_serving(facts, rows)
+    return [*found, *compare_kernels(facts, anchors)]
+
+
+def compare_kernels(facts: Facts, anchors: Path) -> list[Comparison]:
+    """Each kind of kernel, precision and file."""
+    groups: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray, str, str]]] = {}
+    for item in kernel_sets(facts, anchors):
+        chip = chip_from_facts(facts, item.chip)
+        timed = exchange_seconds if isinstance(item.work, Exchange) else kernel_seconds
+        quantity = f"{item.kind} {item.precision}".strip()
+        groups.setdefault((item.anchor, quantity), []).append(
+            (item.seconds, timed(chip, item), item.chip, item.engine or "library")
+        )
+    return [
+        Comparison(
+            anchor=anchor,
+            quantity=quantity,
+            measured=np.concatenate([part[0] for part in parts]),
+            predicted=np.concatenate([part[1] for part in parts]),
+            chip=tuple(part[2] for part in parts for _ in part[0]),
+            engine=tuple(part[3] for part in parts for _ in part[0]),
+        )
+        for (anchor, quantity), parts in groups.items()
+    ]
+
+
+def table_cells(rows: Sequence[ErrorRow]) -> list[tuple[str, ...]]:
+    """The table as text, headings first."""
+    return [
+        HEADINGS,
+        *(
+            (
+                row.anchor,
+                row.quantity,
+                row.chip,
+                row.engine,
+                str(row.n),
+                str(row.unanswered),
+                f"{row.mean_absolute_error:.1%}",
+                f"{row.median_absolute_error:.1%}",
+                f"{row.bias:+.1%}",
+                "" if row.coverage is None else f"{row.coverage:.0%}",
+            )
+            for row in rows
+        ),
+    ]
+
+
+def markdown(rows: Sequence[ErrorRow]) -> str:
+    """docs/validation.md: the table between two paragraphs that say how to read it."""
+    headings, *body = table_cells(rows)
+    lines = [
+        "# How far the predictions are off",
+        "",
+        "Written by `flashstill validate --anchors DIR --out docs/validation.md`. Errors are shares of the measured"
+        " value: the mean and the median of their size, and the median with its sign (positive: predicted too high)."
+        " The last column says how many measurements lie inside the 80 % band of their prediction.",
+        "",
+        "| " + " | ".join(headings) + " |",
+        "|" + "---|" * len(headings),
+        *("| " + " | ".join(cells) + " |" for cells in body),
+        "",
+    ]
+    return "\n".join(lines)
