@@ -8,6 +8,7 @@ a process, and only the model that is asked for is built.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -49,7 +50,7 @@ def load_architecture(model: str) -> Architecture:
         return read_config(path / "config.json", path.name)
     if path.is_file():
         return read_config(path, path.parent.name if path.name == "config.json" else path.stem)
-    found = _names().get(model.lower())
+    found = _names().get(model.lower()) or _release(model)
     if found is None:
         raise MissingFact(
             unknown("model", model, _spellings()) + ", or give the path of a config.json or model directory"
@@ -58,9 +59,45 @@ def load_architecture(model: str) -> Architecture:
     return _build(short, variant)
 
 
+def _release(model: str) -> tuple[str, str | None] | None:
+    """A release of a known model: its name with words that leave the shape alone, as -Instruct-2507 or -FP8.
+
+    The words of a number format choose the scheme in which the weights are stored.
+    """
+    words, scheme = _tail(model).lower().replace("_", "-").removeprefix("meta-").split("-"), None
+    while len(words) > 1:
+        known = _names().get("-".join(words))
+        if known:
+            return known[0], f"{_tail(model)}={scheme}" if scheme else known[1]
+        word = words.pop()
+        if word in _FORMATS:
+            scheme = _FORMATS[word]
+        elif word not in _SAME_SHAPE and not re.fullmatch(r"\d{4}|v\d+(\.\d+)*", word):
+            return None
+    return None
+
+
+_SAME_SHAPE = ("instruct", "chat", "it", "base", "hf", "thinking", "preview", "kv", "dynamic", "bf16", "latest")
+_FORMATS = {
+    "fp8": "fp8",
+    "fp4": "nvfp4",
+    "nvfp4": "nvfp4",
+    "mxfp4": "mxfp4",
+    "awq": "awq-int4",
+    "gptq": "gptq-int4",
+}
+
+
 def _build(short: str, variant: str | None) -> Architecture:
-    """The architecture of a row; `variant` is the repository with other number formats, which then gives the name."""
+    """The architecture of a row; `variant` is the repository with other number formats, which then gives the name.
+
+    A release that is no row of its own is written NAME=SCHEME.
+    """
     row, schemes = catalogue()[short], _rows()[1]
+    if variant and "=" in variant:
+        name, _, named = variant.partition("=")
+        scheme = row["stored"] if str(row.get("stored", "")).startswith(named) else named
+        return from_hf({**row["config"], "quantization_config": schemes[scheme]}, name.lower())
     scheme = row["variants"][variant] if variant else row.get("stored")
     config = {**row["config"], "quantization_config": schemes[scheme]} if scheme else row["config"]
     return from_hf(config, _tail(variant).lower() if variant else short)

@@ -1,4 +1,4 @@
-"""Commands that predict serving, search for configurations, and check predictions against measurements."""
+"""Commands that predict serving, and check predictions against measurements."""
 
 from __future__ import annotations
 
@@ -69,11 +69,6 @@ def predict(
         print_prediction(case, answer)
     if not answer.fits:
         raise InfeasiblePlan(f"{case.model} on {case.chip}: {answer.reason}", {answer.reason: 1})
-
-
-@click.command()
-def plan() -> None:
-    """Search."""
 
 
 @click.command()

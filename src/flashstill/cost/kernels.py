@@ -17,6 +17,7 @@ multiplication; the coefficients are calibration rows.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,10 +129,18 @@ def prompt_attention(
     peak = flops_per_s * kernel.compute_efficiency
     whole = np.ceil(operation.queries / ATTENTION_TILE) * ATTENTION_TILE
     rounding = whole * (whole + ATTENTION_TILE) / (operation.queries * (operation.queries + 1.0))
-    compute_s = operation.flops * np.maximum(rounding, 1.0) / peak
+    compute_s = operation.flops * np.maximum(rounding, 1.0) * _array_rounding(chip, operation) / peak
     blocks_s = operation.sequences * operation.heads * (kernel.block_s / max(chip.compute_units, 1))
     seconds = kernel.floor_s + compute_s + memory_s + blocks_s
     return Timing(seconds=seconds, compute_s=compute_s, memory_s=memory_s + blocks_s, floor_s=kernel.floor_s)
+
+
+def _array_rounding(chip: Chip, operation: Attention) -> float:
+    """What a systolic array loses to heads that are narrower than it."""
+    if chip.compute_units or not chip.matrix_edge:
+        return 1.0
+    widths = (operation.key_width, operation.value_width)
+    return sum(math.ceil(width / chip.matrix_edge) for width in widths) * chip.matrix_edge / sum(widths)
 
 
 def experts(

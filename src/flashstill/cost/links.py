@@ -4,11 +4,11 @@ One chip of n sends, of an array of V bytes:  all-reduce 2 V (n-1)/n, all-gather
 all-to-all v (n-1)/n of the v bytes that it holds.
 
     switch    ((floor + rank (n-1))^p + (sent / (link eff))^p)^(1/p), or one shot: floor + (n-1) V / (link eff)
-    torus     k axes carry k shares: sent / (share of the links eff) and hops of the longest way, whichever is longer;
-              an axis without wrap-around has half the bandwidth and twice the way (Austin et al. 2025, chapter 3)
+    torus     floor + max(hops t_hop, V (n-1)/n / (links w eff)), the second term twice for an all-reduce; all-to-all
+              floor + max(hops t_hop, v cross / (w eff)); links, hops and cross as in cost/torus.py
     beyond the domain: each chip's share of the array also crosses the scale-out network, one node after the other
 
-An all-to-all on a torus also pays for the way: a chip's bytes cross N_i/4 links of axis i on average.
+A send between neighbours of a torus has one link, a send through a switch has all links of the chip.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashstill.cost.kernels import blend
+from flashstill.cost.torus import slice_edges, ways
 from flashstill.hardware import Chip
 from flashstill.hardware.calibration import Calibration, Collective
 from flashstill.parallel import Exchange
 from flashstill.workload import Quantity
 
-SCALE_OUT_HOP_S = 5e-6
 _PASSES = {"all-reduce": 2.0, "all-gather": 1.0, "reduce-scatter": 1.0, "all-to-all": 1.0, "send": 1.0}
 
 
@@ -39,30 +39,38 @@ class LinkCost:
 def sent_bytes(kind: str, size: Quantity, group: Quantity) -> Quantity:
     """Bytes that one chip sends; nothing for a group of one."""
     if kind == "send":
-        return size
+        return np.where(np.asarray(group) > 1, size, 0.0)
     return _PASSES[kind] * size * (group - 1.0) / group
 
 
 def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: str = "") -> LinkCost:
     """The cost of one exchange of a group of chips; some engines bring collectives of their own."""
+    kind = exchange.kind
     size = np.asarray(exchange.bytes, dtype=np.float64)
     group = np.asarray(exchange.group, dtype=np.float64)
-    near = np.minimum(group, float(max(chip.domain, 1)))
+    stride = np.asarray(exchange.stride, dtype=np.float64)
+    # A slice may be smaller than what the fast links could join.
+    joined = np.where(np.asarray(exchange.slice_chips) > 0, exchange.slice_chips, np.inf)
+    joined = np.minimum(joined, float(max(chip.domain, 1)))
+    near = np.clip(joined / stride, 1.0, group)
     far = group / near
-    inside = sent_bytes(exchange.kind, size, near)
+    inside = sent_bytes(kind, size, near)
     # After the sum inside, each chip of a domain carries 1/near of the array to the other domains.
-    beyond = sent_bytes(exchange.kind, size / near, far)
-    if exchange.kind == "all-to-all":
+    beyond = sent_bytes(kind, size / near, far)
+    if kind == "all-to-all":
         beyond = size * (far - 1.0) / far
+    collective = calibration.collective(kind, engine)
     if chip.torus_axes:
-        seconds = _torus(chip, calibration, exchange.kind, inside, near)
+        whole = np.where(np.isfinite(joined) & (np.asarray(exchange.slice_chips) > 0), joined, near * stride)
+        seconds = _torus(chip, calibration, collective, kind, size, near, stride, whole)
     else:
-        seconds = _switch(chip, calibration.collective(exchange.kind, engine), exchange.kind, size, inside, near)
+        seconds = _switch(chip, collective, kind, size, inside, near)
     if np.any(far > 1):
         rate = chip.scale_out_bytes_per_s * calibration.link_efficiency
         over = beyond / rate if rate else np.inf
-        waits = SCALE_OUT_HOP_S * np.ceil(np.log2(np.maximum(far, 1.0))) * (calibration.hop_s > 0)
-        seconds = seconds + np.where(far > 1, over + waits * _PASSES[exchange.kind], 0.0)
+        waits = calibration.hop_s * np.ceil(np.log2(np.maximum(far, 1.0)))
+        alone = np.where(near > 1, seconds, 0.0)
+        seconds = np.where(far > 1, alone + over + waits * _PASSES[kind], seconds)
     used = (group > 1) & (size > 0)
     return LinkCost(
         seconds=np.where(used, seconds, 0.0),
@@ -81,18 +89,48 @@ def _switch(chip: Chip, collective: Collective, kind: str, size: Quantity, sent:
     return np.minimum(whole, first_s + (group - 1.0) * size / (rate * collective.one_shot_efficiency))
 
 
-def torus_edges(chips: Quantity, axes: int) -> Quantity:
-    """Edge of the most cubic slice of a torus, as a real number: chips^(1/axes)."""
-    return np.asarray(chips, dtype=np.float64) ** (1.0 / axes)
+def _torus(
+    chip: Chip,
+    calibration: Calibration,
+    collective: Collective,
+    kind: str,
+    size: Quantity,
+    group: Quantity,
+    stride: Quantity,
+    slice_chips: Quantity,
+) -> Quantity:
+    link = link_rate(chip) * collective.efficiency
+    # General rows hold the hops alone; a floor of its own has been measured or estimated for the kind.
+    floor_s = collective.floor_s if collective.measured else 0.0
+    if kind == "send":
+        return floor_s + np.maximum(calibration.hop_s, size / link)
+    way = ways(chip.torus_axes, chip.wrap_edge, group, stride, slice_chips)
+    if kind == "all-to-all":
+        transfer_s = size * way.cross / link
+    else:
+        transfer_s = size * (group - 1.0) / group / (np.maximum(way.links, 1e-30) * link)
+    return floor_s + _PASSES[kind] * np.maximum(way.hops * calibration.hop_s, transfer_s)
 
 
-def _torus(chip: Chip, calibration: Calibration, kind: str, sent: Quantity, group: Quantity) -> Quantity:
-    axes = chip.torus_axes
-    edge = torus_edges(group, axes)
-    closed = edge + 1e-9 >= chip.wrap_edge
-    # Half of the links of an axis are idle in a slice whose axis does not close.
-    rate = chip.link_bytes_per_s * calibration.link_efficiency * np.where(closed, 1.0, 0.5)
-    crossings = np.where(closed, edge / 2.0, edge - 1.0)
-    hops = axes * crossings * _PASSES[kind]
-    way = np.maximum(edge / 4.0 / np.where(closed, 1.0, 0.75), 1.0) if kind == "all-to-all" else 1.0
-    return np.maximum(sent * way / rate, hops * calibration.hop_s)
+def link_rate(chip: Chip) -> float:
+    """Bytes a second of one link of a torus in one direction: two links an axis share the chip's rate."""
+    return chip.link_bytes_per_s / (2.0 * chip.torus_axes)
+
+
+def transfer(
+    chip: Chip, calibration: Calibration, size: float, chips: int, start: tuple[int, ...], end: tuple[int, ...]
+) -> tuple[float, float]:
+    """Seconds until the first byte arrives and until the last, from one chip of a slice to another.
+
+    Coordinates are in the order of `slice_edges`.  As many links carry the bytes as leave both ends: one for each axis
+    along which the two differ, unless an open edge is in the way.
+    """
+    edges = slice_edges(chips, chip.torus_axes, chip.wrap_edge)
+    hops, links = 0, 0
+    for edge, first, last in zip(edges, start, end, strict=True):
+        closed = edge >= chip.wrap_edge and edge % chip.wrap_edge == 0
+        direct = abs(first - last)
+        hops += min(direct, edge - direct) if closed else direct
+        links += direct > 0
+    first_s = hops * calibration.hop_s
+    return first_s, max(first_s, size / (max(links, 1) * link_rate(chip) * calibration.link_efficiency))

@@ -125,7 +125,7 @@ def decode_step(
 ) -> StepCost:
     """One decode step of every tensor-parallel group with `local_batch` sequences each; drafting included."""
     queries = speculation.tokens + 1.0 if speculation else 1.0
-    operations = decode(model, local_batch, context, setting.precisions.widths, queries)
+    operations = decode(model, local_batch, context, setting.precisions.widths, queries, setting.skew)
     sharded = _staged(model, layout, shard(operations, layout), local_batch * queries)
     step = step_cost(setting, sharded, layout.chips, float(model.depth), local_batch, pue)
     if speculation is None:
@@ -142,7 +142,7 @@ def prefill_step(
     model: Architecture, setting: Setting, layout: Layout, prompts: Quantity, length: Quantity, pue: float = 1.0
 ) -> StepCost:
     """One pass of `prompts` whole prompts on every tensor-parallel group."""
-    operations = prefill(model, prompts, length, setting.precisions.widths)
+    operations = prefill(model, prompts, length, setting.precisions.widths, skew=setting.skew)
     sharded = _staged(model, layout, shard(operations, layout), prompts * length)
     return step_cost(setting, sharded, layout.chips, float(model.depth), prompts, pue)
 

@@ -93,7 +93,10 @@ def precisions_of(model: Architecture, precision: str | None, kv: str | None = N
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
-    """What the cost of an operation depends on beside the operation. weights, cache: the tiers that hold them."""
+    """What the cost of an operation depends on beside the operation.
+
+    weights, cache: the tiers that hold them.  skew: exponent of the popularity of experts (see `Experts`).
+    """
 
     chip: Chip
     precisions: Precisions
@@ -101,6 +104,7 @@ class Setting:
     cache: Memory
     calibration: Calibration
     software: Software
+    skew: float = 0.0
 
     @property
     def perfect(self) -> Setting:
@@ -114,6 +118,7 @@ def setting(
     weights: str | None = None,
     cache: str | None = None,
     software: Software = NO_SOFTWARE,
+    skew: float = 0.0,
 ) -> Setting:
     """A setting of one chip; weights and cache: names of tiers, None for the main memory."""
     return Setting(
@@ -123,4 +128,5 @@ def setting(
         cache=chip.tier(cache) if cache else chip.memory,
         calibration=chip.calibration,
         software=software,
+        skew=skew,
     )

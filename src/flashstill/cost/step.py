@@ -1,13 +1,13 @@
 """Seconds and joules of one step: the kernels of every operation, the collectives, the software, and where joules go.
 
     t = sum over operations of their kernels + layer overhead x blocks + collectives + step overhead
-    if (joules of work) / t + idle exceeds the power limit, the clock gives: t is stretched until it is met
+    if (joules of work) / t + static watts exceeds the power limit, the clock gives: t is stretched until it is met
 
     joules = MACs x pJ/MAC                                 arithmetic
            + MACs x operand pJ/MAC                         near SRAM and registers that feed the multipliers
            + activation bytes that fit on the chip         far SRAM
            + weights, cache, larger activations x pJ/byte of their way
-           + sent bytes x pJ/byte + chips x idle watts x t
+           + sent bytes x pJ/byte + chips x static watts x t
 
 Host and building come on top as a ratio (wall_joules).  Every quantity may be an array.
 """
@@ -118,11 +118,11 @@ class Ledger:
         shares = dict(self.shares_s)
         seconds = sum(shares.values(), start=0.0)
         dynamic = sum(self.joules.values(), start=0.0)
-        least_s = dynamic / max(chip.power_limit_w - chip.idle_w, 1e-9)
+        least_s = dynamic / max(chip.power_limit_w - chip.static_w, 1e-9)
         shares["power"] = np.maximum(least_s - seconds, 0.0)
         seconds = seconds + shares["power"]
         joules = {level: chips * value for level, value in self.joules.items()}
-        joules["idle"] = chips * chip.idle_w * seconds
+        joules["idle"] = chips * chip.static_w * seconds
         return StepCost(
             seconds=seconds,
             joules=joules,

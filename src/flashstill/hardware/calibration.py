@@ -84,6 +84,8 @@ class Software:
     interference_ratio: share of other requests' prefills that a decoding request waits for.
     first_ratio, queue_ratio: time to first token in prefills of the own prompt, and of each other request in flight.
     usable_ratio: share of the memory for weights and cache.
+    sync_ratio: share of a training step that each doubling of the domains adds, which wait for each other.
+    exposed_ratio: share of the collectives of replicas in training that stays exposed where work could cover it.
     tpot_low, tpot_high: measured over predicted, 10 % to 90 %.
     """
 
@@ -99,6 +101,8 @@ class Software:
     first_ratio: float = 1.0
     queue_ratio: float = 0.1
     usable_ratio: float = 0.9
+    sync_ratio: float = 0.0
+    exposed_ratio: float = 0.0
     tpot_low: float = 0.7
     tpot_high: float = 1.4
 

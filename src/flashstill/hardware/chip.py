@@ -42,6 +42,7 @@ class Chip:
     matrix_edge: side of the systolic array, 0 without one.
     operand_joules_per_mac: registers and nearest SRAM that feed a multiplier.
     on_chip_bytes: cache or SRAM for activations.
+    active_w: clocks and leakage of a working chip, beyond idle_w.
     torus_axes: 0 for a switch.  wrap_edge: shortest axis that closes into a ring.  domain: chips that the fast links
     join; beyond it scale_out_bytes_per_s holds.
     """
@@ -66,8 +67,14 @@ class Chip:
     scale_out_joules_per_byte: float
     power_limit_w: float
     idle_w: float
+    active_w: float
     server_power_ratio: float
     calibration: Calibration
+
+    @property
+    def static_w(self) -> float:
+        """Drawn while it works, whatever it works on: leakage and running clocks."""
+        return self.idle_w + self.active_w
 
     @property
     def memory(self) -> Memory:
@@ -142,7 +149,8 @@ def chip_from_facts(facts: Facts, name: str) -> Chip:
         raise MissingFact(
             f"no fact row gives flops_per_s of {name}; run `flashstill measure` or add one with --facts DIR"
         )
-    macs = {precision: facts.value("mac", "pj_per_mac", precision) * ratio * PICO for precision in flops}
+    per_mac = ratio * optional("mac_energy_ratio", 1.0) * PICO
+    macs = {precision: facts.value("mac", "pj_per_mac", precision) * per_mac for precision in flops}
     operand = optional("operand_energy_ratio")
     crossing_mm = facts.value(kind, "crossing_ratio") * math.sqrt(number("die_mm2"))
     wire = facts.value("wire", "pj_per_bit_mm") * crossing_mm * BITS_PER_BYTE * PICO
@@ -168,6 +176,7 @@ def chip_from_facts(facts: Facts, name: str) -> Chip:
         scale_out_bytes_per_s=optional("scale_out_bytes_per_s"),
         scale_out_joules_per_byte=facts.value("host-network", "pj_per_bit") * BITS_PER_BYTE * PICO,
         power_limit_w=number("power_limit_w"),
+        active_w=optional("active_power_ratio") * number("power_limit_w"),
         idle_w=optional("idle_w") if facts.find(name, "idle_w") else 0.0,
         server_power_ratio=facts.value(kind, "server_power_ratio"),
         calibration=calibration_of(facts, (name, kind)),

@@ -6,8 +6,8 @@
     tp dp / ep chips (ep = 1: every chip holds a slice of every expert; ep = tp dp: every chip holds whole experts)
     a pipeline runs pp groups of sequences at the same time, so that each stage sees 1/pp of the batch
 
-Without routed experts dp means independent replicas.  Key/value heads that are fewer than tp are repeated; `shard_batch`
-splits the cache of such heads by sequences instead (Pope et al. 2022, section 3.3).
+Without routed experts dp means independent replicas.  Key/value heads that are fewer than tp are repeated;
+`shard_batch` splits the cache of such heads by sequences instead (Pope et al. 2022, section 3.3).
 """
 
 from __future__ import annotations

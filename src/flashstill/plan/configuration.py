@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flashstill.arch import Architecture
 from flashstill.cost import USABLE_SHARE, Precisions, Setting, precisions_of, setting, smallest_count, uniform
-from flashstill.cost.fits import most_sequences, total_bytes
+from flashstill.cost.fits import LARGEST_COUNT, most_sequences, total_bytes
 from flashstill.errors import BadInput, InfeasiblePlan, unknown
 from flashstill.facts import Facts
 from flashstill.hardware import BYTES_PER_VALUE, Chip, Memory, chip_from_facts, software_of
@@ -15,6 +15,7 @@ from flashstill.parallel import Layout, layout_reason
 from flashstill.units import show
 
 AS_PUBLISHED = "published"
+MOST_HEADS = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,14 +69,19 @@ def configure(
     chip = chip_from_facts(facts, chip_name)
     precisions = _precisions(model, precision)
     chip.precision(precisions.linear)
-    conditions = setting(chip, precisions, memory, memory, software_of(facts, engine))
+    skew = facts.value("routing", "skew_exponent")
+    conditions = setting(chip, precisions, memory, memory, software_of(facts, engine), skew)
     tier = conditions.weights
     needed = float(total_bytes(model, batch, context, precisions.widths))
     count = smallest_count(chip, needed, tier) if chips is None else chips
-    layout = spread(model, count)
-    # Heads that do not divide evenly are held more than once, so that more chips may be needed than bytes alone say.
-    while float(most_sequences(model, conditions, layout, max(context, 1))) < batch:
-        if chips is not None or count >= 16384:
+    layout = spread(model, count, more=chips is None)
+    # Heads held more than once can take more than the bytes alone; then the cache is split by sequences instead.
+    while not fits(model, conditions, layout, batch, context):
+        by_sequences = replace(layout, shard_batch=True)
+        if fits(model, conditions, by_sequences, batch, context):
+            layout = by_sequences
+            break
+        if chips is not None or count >= LARGEST_COUNT:
             held = count * tier.bytes * USABLE_SHARE
             enough = smallest_count(chip, needed, tier)
             raise InfeasiblePlan(
@@ -84,12 +90,18 @@ def configure(
                 {"does not fit in memory": 1},
             )
         count *= 2
-        layout = spread(model, count)
+        layout = spread(model, count, more=True)
+    count = int(layout.chips)
     if count > 1 and not chip.link_bytes_per_s:
         raise InfeasiblePlan(
             f"{model.name} needs {count} x {chip.name}, which have no links between them", {"no links": 1}
         )
     return Configuration(model=model, layout=layout, setting=conditions, precision=precision)
+
+
+def fits(model: Architecture, conditions: Setting, layout: Layout, batch: int, context: int) -> bool:
+    """Whether the layout holds the weights and `batch` sequences of `context` tokens."""
+    return bool(most_sequences(model, conditions, layout, max(context, 1)) >= batch)
 
 
 def _precisions(model: Architecture, precision: str) -> Precisions:
@@ -109,12 +121,22 @@ def _check(model: Architecture, batch: int, context: int, chips: int | None, pre
         raise BadInput(unknown("engine", engine, ENGINES))
 
 
-def spread(model: Architecture, chips: int) -> Layout:
-    """Tensor parallelism as far as the heads divide, a pipeline over the rest; BadInput where no split takes all."""
+def spread(model: Architecture, chips: int, more: bool = False) -> Layout:
+    """Tensor parallelism as far as the heads divide, a pipeline over the rest; `more`: of the fewest chips that do.
+
+    Raises BadInput where no split of exactly `chips` exists, InfeasiblePlan where none of more does.
+    """
     for pp in range(1, model.depth + 1):
         if chips % pp == 0 and layout_reason(model, chips // pp, pp, 1, 1) is None:
             return Layout(tp=float(chips // pp), pp=float(pp))
-    raise BadInput(
-        f"{chips} chips cannot share {model.name}: its heads and {model.depth} layers allow no such split; take a"
-        f" power of two"
-    )
+    if more:
+        degrees = [tp for tp in range(1, MOST_HEADS + 1) if layout_reason(model, tp, 1, 1, 1) is None]
+        splits = [(tp * pp, pp) for tp in degrees for pp in range(1, model.depth + 1) if tp * pp > chips]
+        if splits:
+            count, pp = min(splits)
+            return Layout(tp=float(count // pp), pp=float(pp))
+        raise InfeasiblePlan(
+            f"{model.name} would need {chips} chips, more than its heads and {model.depth} layers can be split over",
+            {"too many chips for its heads and layers": 1},
+        )
+    raise BadInput(f"{chips} chips cannot share {model.name}: its heads and {model.depth} layers allow no such split")

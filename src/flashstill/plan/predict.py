@@ -169,7 +169,8 @@ def _precision(name: str | None) -> str | None:
 def _answer(facts: Facts, group: tuple[Any, ...], members: list[_Resolved]) -> list[Prediction]:
     model_name, chip_name, precision, kv, engine = group
     model, chip, software = _architecture(model_name), chip_from_facts(facts, chip_name), software_of(facts, engine)
-    conditions = setting(chip, precisions_of(model, precision, kv), software=software)
+    skew = facts.value("routing", "skew_exponent")
+    conditions = setting(chip, precisions_of(model, precision, kv), software=software, skew=skew)
     degrees = np.array([each.layout for each in members], dtype=np.float64).T
     layout = Layout(tp=degrees[0], pp=degrees[1], ep=degrees[2], dp=degrees[3])
     asked = [(each.case.isl, each.case.osl, each.case.concurrency) for each in members]

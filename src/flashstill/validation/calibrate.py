@@ -15,6 +15,7 @@ from flashstill.facts.table import to_csv
 from flashstill.files import write_text
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware.calibration import COLLECTIVES, KINDS
+from flashstill.validation.energy import ENERGY_PRIOR, energy_row, fit_energy, token_served
 from flashstill.validation.fit import COLLECTIVE_START, ONE_SHOT_START, Fit, fit_collective, fit_kernel
 from flashstill.validation.kernels import kernel_sets
 from flashstill.validation.serving import Served, fit_software, served, software_rows
@@ -55,9 +56,20 @@ def _engines(facts: Facts, kernels: list[Fact], anchors: Path) -> list[Fact]:
     for fact in kernels:
         table[fact.name, fact.quantity] = (*table[fact.name, fact.quantity], fact)
     found = []
-    for engine, (fit, software) in fit_software(Facts(rows=table, machines=facts.machines), served(anchors)).items():
+    measured = [*served(anchors), *token_served(anchors)]
+    for engine, (fit, software) in fit_software(Facts(rows=table, machines=facts.machines), measured).items():
         print(f"engine {engine}: {fit.n} rows, median error {fit.median_absolute_error:.1%}", file=sys.stderr)
         found += software_rows(engine, fit, software)
+    for fact in found:
+        table[fact.name, fact.quantity] = (fact,)
+    energy = fit_energy(Facts(rows=table, machines=facts.machines), anchors)
+    print(f"energy: {energy.n} rows, median error {energy.median_absolute_error:.1%}", file=sys.stderr)
+    source = f"fit of {energy.n} published board powers and energies per token on H100 and H200 (scripts/calibrate)"
+    for name, value in energy.values.items():
+        factor = math.exp(energy.spread[name])
+        held = "held by a prior from published system figures" if name in ENERGY_PRIOR else ""
+        low, high = _rounded(value / factor), _rounded(value * factor)
+        found.append(energy_row(name, _rounded(value), low, high, source, held))
     return found + _measured_chips(facts, served(anchors))
 
 

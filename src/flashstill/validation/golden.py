@@ -1,39 +1,44 @@
-"""The project's own golden figures: a few published measurements, written anew, for machines without the anchors.
-
-Sources: ML.ENERGY leaderboard 2025 (vLLM on H100 SXM, median inter-token latency); Pope et al. 2022, section 4.4.
-"""
+"""The golden figures of the project, for machines without the anchors: golden.csv, each row with its source."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
 from flashstill.facts import Facts
 from flashstill.plan.predict import Case, predict
 from flashstill.validation.errors import Comparison
+from flashstill.validation.tables import read_rows
 
-# model, chips, sequences in flight, mean output tokens, inter-token latency in seconds
-_ML_ENERGY = (
-    ("qwen3-30b-a3b", 1, 8, 927, 0.01285),
-    ("qwen3-30b-a3b", 1, 16, 925, 0.01755),
-    ("qwen3-30b-a3b", 1, 32, 922, 0.02257),
-)
+PROMPT_TOKENS = 200
+"""not stated by the source; short against the answers"""
 
 
 def golden_comparisons(facts: Facts) -> list[Comparison]:
-    """Inter-token latencies that were published for vLLM on one H100."""
-    chip = "h100-sxm"
+    """Published inter-token latencies of served models."""
+    rows = read_rows(Path(__file__).with_name("golden.csv"))
     cases = [
-        Case(model=model, chip=chip, tp=tp, isl=128, osl=osl, concurrency=batch, engine="vllm")
-        for model, tp, batch, osl, _ in _ML_ENERGY
+        Case(
+            model=row["model"],
+            chip=row["chip"],
+            tp=int(row["tp"]),
+            isl=PROMPT_TOKENS,
+            osl=int(row["osl"]),
+            concurrency=int(row["concurrency"]),
+        )
+        for row in rows
     ]
     answers = predict(facts, cases)
     return [
         Comparison(
-            anchor="golden: ML.ENERGY leaderboard",
+            anchor="golden figures",
             quantity="inter-token latency",
-            measured=np.array([row[-1] for row in _ML_ENERGY]),
+            measured=np.array([float(row["seconds"]) for row in rows]),
             predicted=np.array([answer.tpot_s or np.nan for answer in answers]),
-            chip=(chip,) * len(cases),
-            engine=("vllm",) * len(cases),
+            low=np.array([answer.tpot_low_s or np.nan for answer in answers]),
+            high=np.array([answer.tpot_high_s or np.nan for answer in answers]),
+            chip=tuple(row["chip"] for row in rows),
+            engine=tuple(case.engine for case in cases),
         )
     ]

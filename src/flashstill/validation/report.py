@@ -11,6 +11,7 @@ from flashstill.errors import BadInput
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts
 from flashstill.parallel import Exchange
+from flashstill.validation.energy import compare_energy
 from flashstill.validation.errors import Comparison, ErrorRow, error_rows
 from flashstill.validation.fit import exchange_seconds, kernel_seconds
 from flashstill.validation.golden import golden_comparisons
@@ -39,6 +40,7 @@ def all_comparisons(facts: Facts, anchors: Path) -> list[Comparison]:
     rows = served(anchors)
     if rows:
         found += compare_serving(facts, rows)
+    found += compare_energy(facts, anchors)
     return [*found, *compare_kernels(facts, anchors)]
 
 

@@ -44,11 +44,12 @@ BAND = (0.1, 0.9)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Served:
-    """One measured case."""
+    """One measured case. group: rows that share one weight in a fit; empty for those of one model on one chip."""
 
     case: Case
     tpot_s: float
     ttft_s: float | None
+    group: str = ""
 
 
 def served(directory: Path) -> list[Served]:
@@ -120,7 +121,13 @@ def fit_software(facts: Facts, rows: Sequence[Served]) -> dict[str, tuple[Fit, S
     found = {}
     for engine in sorted({row.case.engine for row in rows}):
         chosen = sorted((row for row in rows if row.case.engine == engine), key=_group)
-        fit = _fit(facts, engine, chosen, "tpot_s", SOFTWARE_START, SOFTWARE_PRIOR)
+        # What a row states by hand, as an estimate, is not fitted.
+        free = {
+            name: value
+            for name, value in SOFTWARE_START.items()
+            if (row := facts.find(f"engine-{engine}", name)) is None or row.kind != "estimate"
+        }
+        fit = _fit(facts, engine, chosen, "tpot_s", free, SOFTWARE_PRIOR)
         tuned = with_software(facts, engine, fit.values)
         first = _fit(tuned, engine, [row for row in chosen if row.ttft_s], "ttft_s", FIRST_START, {})
         ratios = np.array([row.tpot_s for row in chosen]) / _predicted(tuned, chosen, "tpot_s")
@@ -133,7 +140,7 @@ def fit_software(facts: Facts, rows: Sequence[Served]) -> dict[str, tuple[Fit, S
 
 def _group(row: Served) -> str:
     """Measurements of one model on one chip: each group weighs the same, or the longest sweep would decide alone."""
-    return f"{row.case.chip} {row.case.model}"
+    return row.group or f"{row.case.chip} {row.case.model}"
 
 
 def _predicted(facts: Facts, rows: Sequence[Served], quantity: str) -> Values:

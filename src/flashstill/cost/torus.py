@@ -1,0 +1,107 @@
+"""Groups of chips on a torus: which axes they span, and what a collective among them meets on the way.
+
+Symbols: a slice of n chips has edges N_1 >= ... >= N_k; a group takes g_i places of axis i, s_i places apart.
+
+    links_i   2 where the group takes the whole of a closed axis, 1 on an open line; / s_i, shared by the groups between
+    hops      sum of g_i s_i / 2 on closed axes, (g_i - 1) s_i on open ones (g_i > 1)
+    cross_i   floor(g_i^2 / 4) / g_i / links_i: values that the busiest link carries in an all-to-all, per value held
+
+All axes work at the same time: for links of w bytes/s one way a gather of V bytes takes V (n-1)/n / (w sum links_i) and
+an all-to-all v max_i cross_i / w (Austin et al. 2025, chapter 3; the all-to-all is derived from the load of each link).
+An axis closes into a ring where it is a multiple of the chip's wrap_edge: 4 on TPU v4, v5p and v7, 16 on v5e and v6e.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from flashstill.workload import Quantity
+
+Values = npt.NDArray[np.float64]
+_BITS = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Way:
+    """What a group meets. links: one-way links over which a chip receives; cross: load of the busiest link in an
+    all-to-all, in what one chip holds."""
+
+    links: Quantity
+    hops: Quantity
+    cross: Quantity
+
+
+def ways(axes: int, wrap_edge: int, group: Quantity, stride: Quantity = 1.0, slice_chips: Quantity = 0.0) -> Way:
+    """The ways of groups of `group` chips, `stride` apart, in slices of `slice_chips`; arrays broadcast."""
+    members = np.asarray(group, dtype=np.float64)
+    apart = np.asarray(stride, dtype=np.float64)
+    whole = np.maximum(slice_chips, members * apart)
+    members, apart, whole = np.broadcast_arrays(members, apart, whole)
+    keys = (_integers(whole) << 2 * _BITS) | (_integers(apart) << _BITS) | _integers(members)
+    distinct, where = np.unique(keys, return_inverse=True)
+    mask = (1 << _BITS) - 1
+    found = np.array(
+        [_way(axes, wrap_edge, int(key) & mask, int(key) >> _BITS & mask, int(key) >> 2 * _BITS) for key in distinct]
+    )
+    links, hops, cross = np.moveaxis(found[where.reshape(members.shape)], -1, 0)
+    return Way(links=links, hops=hops, cross=cross)
+
+
+def _integers(values: Values) -> npt.NDArray[np.int64]:
+    return np.maximum(np.rint(values), 1.0).astype(np.int64)
+
+
+@lru_cache(maxsize=4096)
+def _way(axes: int, wrap_edge: int, group: int, stride: int, slice_chips: int) -> tuple[float, float, float]:
+    edges = slice_edges(slice_chips, axes, wrap_edge)
+    links = hops = cross = 0.0
+    for edge, (taken, apart) in zip(edges, placed(edges, group, stride), strict=True):
+        if taken == 1:
+            continue
+        closed = taken * apart == edge and closes(edge, wrap_edge)
+        ways_out = (2.0 if closed else 1.0) / apart
+        links += ways_out
+        hops += (taken / 2.0 if closed else taken - 1.0) * apart
+        cross = max(cross, taken * taken // 4 / taken / ways_out)
+    return links, hops, cross
+
+
+def closes(edge: int, wrap_edge: int) -> bool:
+    """Whether an axis of this length is a ring."""
+    return edge >= wrap_edge and edge % wrap_edge == 0
+
+
+@lru_cache(maxsize=4096)
+def slice_edges(chips: int, axes: int, wrap_edge: int) -> tuple[int, ...]:
+    """Edges of a slice, longest first: rings where all axes can be, else as cubic as the number allows."""
+    shapes = [shape for shape in _factors(chips, axes) if all(closes(edge, wrap_edge) for edge in shape)]
+    best = min(shapes or _factors(chips, axes), key=lambda shape: (sum(shape), max(shape)))
+    return tuple(sorted(best, reverse=True))
+
+
+def _factors(chips: int, axes: int) -> list[tuple[int, ...]]:
+    if axes == 1:
+        return [(chips,)]
+    found = []
+    for edge in range(1, math.isqrt(chips) + 1 if axes == 2 else round(chips ** (1.0 / axes)) + 1):
+        if chips % edge == 0:
+            found += [(edge, *rest) for rest in _factors(chips // edge, axes - 1) if min(rest) >= edge]
+    return found
+
+
+def placed(edges: tuple[int, ...], group: int, stride: int) -> list[tuple[int, int]]:
+    """(places taken, places apart) of a group on each axis: inner groups fill the shortest axes first."""
+    found = []
+    for edge in reversed(edges):
+        inner = math.gcd(stride, edge)
+        taken = math.gcd(group, edge // inner)
+        stride, group = stride // inner, group // taken
+        found.append((taken, inner))
+    if group > 1:  # an odd rest continues along the longest axis
+        found[-1] = (found[-1][0] * group, found[-1][1])
+    return found[::-1]

@@ -1,0 +1,70 @@
+"""One chip's part of an operation.
+
+matmul      rows / r, columns / c, depth / d of the whole; the activations read and written follow
+attention   heads / n, or sequences / n; key/value heads that are fewer than n are held several times
+experts     whole experts / ep, each split over the chips of its group
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from flashstill.parallel.layout import Layout
+from flashstill.workload import Attention, Experts, Matmul, Quantity, State
+
+
+def part(operation: Matmul, rows: Quantity = 1.0, columns: Quantity = 1.0, depth: Quantity = 1.0) -> Matmul:
+    """A matmul with its dimensions divided by `rows`, `columns` and `depth`."""
+    value_bytes = operation.activation_bytes / (operation.columns + operation.depth)
+    mine = operation.columns / columns + operation.depth / depth
+    return replace(
+        operation,
+        rows=operation.rows / rows,
+        columns=operation.columns / columns,
+        depth=operation.depth / depth,
+        activation_bytes=value_bytes * mine / rows,
+    )
+
+
+def split_columns(operation: Matmul, chips: Quantity) -> Matmul:
+    """One chip of a pair of matmuls of which the first is split by columns, the second by rows of its weights."""
+    if operation.split == "none":
+        return operation
+    return part(operation, depth=chips) if operation.split == "rows" else part(operation, columns=chips)
+
+
+def split_attention(operation: Attention, heads: Quantity, sequences: Quantity = 1.0) -> Attention:
+    """Attention with heads over `heads` chips and sequences over `sequences`; a chip has at least one of each."""
+    kv_share = np.minimum(heads, operation.kv_heads)
+    most = np.minimum(sequences, np.maximum(operation.sequences, 1.0))
+    return replace(
+        operation,
+        sequences=operation.sequences / most,
+        heads=operation.heads / heads,
+        kv_heads=operation.kv_heads / kv_share,
+        kv_values=operation.kv_values / kv_share,
+        activation_bytes=operation.activation_bytes / (heads * most),
+    )
+
+
+def split_experts(operation: Experts, layout: Layout) -> Experts:
+    """The experts of one chip of a stage, which meets the tokens of all its dp groups."""
+    return replace(
+        operation,
+        tokens=operation.tokens * layout.dp,
+        held=operation.held / layout.ep,
+        ffn_width=operation.ffn_width / layout.expert_tp,
+        activation_bytes=operation.activation_bytes * layout.dp / layout.ep,
+    )
+
+
+def split_state(operation: State, chips: Quantity) -> State:
+    """A recurrent mixer split by heads."""
+    return replace(
+        operation,
+        state_values=operation.state_values / chips,
+        state_flops=operation.state_flops / chips,
+        activation_bytes=operation.activation_bytes / chips,
+    )

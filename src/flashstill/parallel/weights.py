@@ -1,0 +1,164 @@
+"""Weights of projections split in both dimensions, or gathered (Pope et al. 2022, section 3.2).
+
+Symbols: n chips, T tokens, d width of the stream, f of the hidden layer, X chips over d and n/X over f, N_g chips that
+gather.  Values that one chip's group exchanges for one FFN of two matrices:
+
+    2D        2 T (d/X + f X/n),        least at X = sqrt(n d/f):   8 T d / sqrt(n) for f = 4 d
+    gathered  2 d f N_g/n + 2 T d/N_g,  least at N_g = sqrt(T n/f): 4 d sqrt(T f / n)
+
+The sums below count what each matrix really makes (a gate doubles one term, heads add theirs), and both degrees are
+rounded to powers of two.  In 2D the stream between blocks stays split over all chips, so that a sum over n/X chips is a
+reduce-scatter after one block and an all-gather before the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from flashstill.parallel.exchange import Exchange, among
+from flashstill.parallel.layout import Layout
+from flashstill.parallel.local import part, split_attention, split_columns, split_experts, split_state
+from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity, State
+
+Parts = tuple[list[Operation], list[Exchange]]
+
+
+def two_dimensional(operations: Sequence[Operation], layout: Layout) -> Parts:
+    """Every projection over X chips of the stream's width and n/X of the hidden one."""
+    chips = layout.tp
+    across = width_chips(operations, chips)
+    along = chips / across
+    mine: list[Operation] = []
+    exchanges: list[Exchange] = []
+    for operation in operations:
+        if isinstance(operation, Matmul) and operation.split != "none" and operation.role != "exact":
+            first = operation.split == "columns"
+            mine.append(
+                part(operation, columns=along, depth=across) if first else part(operation, columns=across, depth=along)
+            )
+            hidden = _value_bytes(operation) * (operation.columns if first else operation.depth) / along
+            kind = "reduce-scatter" if first else "all-gather"
+            exchanges += _exchange(operation, kind, hidden, across, 1.0, chips)
+        elif isinstance(operation, Matmul):
+            mine.append(split_columns(operation, chips))
+        else:
+            mine.append(_other(operation, layout, chips))
+        stream = np.asarray(operation.reduce_bytes / across)
+        if np.any(stream > 0):
+            exchanges += _exchange(operation, "reduce-scatter", stream, along, across, chips)
+            exchanges += _exchange(operation, "all-gather", stream, along, across, chips)
+            # The norm of a stream that is split over chips needs the sum of its squares: 4 bytes a token.
+            exchanges += _exchange(operation, "all-reduce", 4.0 * _tokens(operation), across, 1.0, chips)
+    return mine, exchanges
+
+
+def width_chips(operations: Sequence[Operation], chips: Quantity) -> Quantity:
+    """X: over how many chips the stream's width is split, the power of two nearest to the least exchange."""
+    stream: Quantity = 0.0
+    hidden: Quantity = 0.0
+    for operation in operations:
+        stream = stream + 2.0 * operation.count * operation.reduce_bytes
+        if isinstance(operation, Matmul) and operation.split != "none" and operation.role != "exact":
+            wide = operation.columns if operation.split == "columns" else operation.depth
+            hidden = hidden + operation.count * _value_bytes(operation) * wide
+    return _power_of_two(np.sqrt(chips * stream / np.maximum(hidden, 1e-30)), chips)
+
+
+def gathered(operations: Sequence[Operation], layout: Layout) -> Parts:
+    """Tokens over N_g chips, which gather the weights; the rest of the chips split those in one dimension."""
+    chips = layout.tp
+    gather = np.asarray(layout.gather if np.any(np.asarray(layout.gather)) else gather_chips(operations, chips))
+    rest = chips / gather
+    mine: list[Operation] = []
+    exchanges: list[Exchange] = []
+    for operation in operations:
+        local, weights = _gathering(operation, gather, rest)
+        mine.append(local)
+        exchanges += _exchange(operation, "all-gather", weights, gather, rest, chips)
+        exchanges += _exchange(operation, "all-reduce", operation.reduce_bytes / gather, rest, 1.0, chips)
+    return mine, exchanges
+
+
+def _gathering(operation: Operation, gather: Quantity, rest: Quantity) -> tuple[Operation, Quantity]:
+    """One chip's part, and the bytes of weights that it has to gather for it."""
+    if isinstance(operation, Matmul):
+        product = part(split_columns(operation, rest), rows=gather)
+        return product, product.weight_bytes
+    if isinstance(operation, Attention):
+        return split_attention(operation, rest, gather), 0.0
+    fewer = operation.activation_bytes / gather
+    if isinstance(operation, Experts):
+        width = operation.ffn_width / rest
+        routed = replace(operation, tokens=operation.tokens / gather, ffn_width=width, activation_bytes=fewer)
+        # Which experts a chip's tokens meet is not known beforehand: all are gathered.
+        return routed, operation.matrices * operation.width * width * operation.held * operation.value_bytes
+    if isinstance(operation, State):
+        mine = split_state(operation, rest)
+        return replace(
+            mine,
+            sequences=mine.sequences / gather,
+            state_flops=mine.state_flops / gather,
+            activation_bytes=mine.activation_bytes / gather,
+        ), 0.0
+    return replace(operation, activation_bytes=fewer), 0.0
+
+
+def gather_chips(operations: Sequence[Operation], chips: Quantity) -> Quantity:
+    """N_g: over how many chips weights are gathered, the power of two nearest to the least exchange."""
+    weights: Quantity = 0.0
+    stream: Quantity = 0.0
+    for operation in operations:
+        weights = weights + operation.count * operation.weight_bytes
+        stream = stream + 2.0 * operation.count * operation.reduce_bytes
+    return _power_of_two(np.sqrt(chips * stream / np.maximum(weights, 1e-30)), chips)
+
+
+def _other(operation: Operation, layout: Layout, chips: Quantity) -> Operation:
+    if isinstance(operation, Attention):
+        heads, sequences = (1.0, chips) if layout.shard_batch else (chips, 1.0)
+        return split_attention(operation, heads, sequences)
+    if isinstance(operation, Experts):
+        return split_experts(operation, layout)
+    if isinstance(operation, State):
+        return split_state(operation, chips)
+    # Norms and residuals work on the stream, which is split over all chips.
+    return replace(operation, activation_bytes=operation.activation_bytes / chips)
+
+
+def _exchange(
+    operation: Operation, kind: str, size: Quantity, group: Quantity, stride: Quantity, chips: Quantity
+) -> list[Exchange]:
+    if not np.any(np.asarray(size) > 0):
+        return []
+    return among(
+        group,
+        Exchange(
+            name=operation.name,
+            kind=kind,
+            count=operation.count,
+            bytes=size,
+            group=group,
+            tier="tensor",
+            stride=stride,
+            slice_chips=chips,
+        ),
+    )
+
+
+def _tokens(operation: Operation) -> Quantity:
+    if isinstance(operation, Experts):
+        return operation.tokens
+    return operation.rows if isinstance(operation, Matmul) else 0.0
+
+
+def _value_bytes(operation: Matmul) -> Quantity:
+    """Bytes of one column of activations: all rows."""
+    return operation.activation_bytes / (operation.columns + operation.depth)
+
+
+def _power_of_two(wanted: Quantity, most: Quantity) -> Quantity:
+    rounded: Quantity = np.exp2(np.round(np.log2(np.maximum(wanted, 1.0))))
+    return np.minimum(rounded, most)
