@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flashstill.hardware import Chip
     from flashstill.plan import Explanation
     from flashstill.plan.predict import Case, Prediction
+    from flashstill.plan.search import Found
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
@@ -144,3 +145,31 @@ def print_prediction(case: Case, found: Prediction) -> None:
         f" {case.engine}"
     )
     print_table(rows)
+
+
+def print_plan(found: Found) -> None:
+    """The front, and what was left out for which reason."""
+    click.echo(
+        f"{found.evaluated:,} configurations evaluated in {show(found.seconds, 's')}, {found.feasible:,} feasible,"
+        f" {len(found.front)} on the front"
+    )
+    rows = [("chips", "layout", "batch", "format", "weights in", "TPOT", "TTFT", "tokens/s a chip", "J/token", "$/M")]
+    for point in found.front:
+        layout = f"tp{point.tp} pp{point.pp} ep{point.ep} dp{point.dp}"
+        rows.append(
+            (
+                f"{point.chips} x {point.chip}",
+                layout,
+                str(point.batch),
+                point.precision,
+                point.weights_in,
+                show(point.tpot_s, "s"),
+                show(point.ttft_s, "s"),
+                f"{point.tokens_per_s_per_chip:,.0f}",
+                f"{point.joules_per_output_token:.3g}",
+                f"{point.usd_per_million_output_tokens:.3g}",
+            )
+        )
+    print_table(rows)
+    for reason, count in sorted(found.infeasible.items(), key=lambda item: -item[1]):
+        click.echo(f"left out, {reason}: {count:,}")

@@ -12,7 +12,7 @@ import click
 
 from flashstill import __version__
 from flashstill.cli.learning import demo, measure, report, run
-from flashstill.cli.serving import predict, validate
+from flashstill.cli.serving import plan, predict, validate
 from flashstill.cli.shapes import chips, explain, models
 from flashstill.errors import FlashstillError, InfeasiblePlan, nearest
 
@@ -35,7 +35,7 @@ def cli() -> None:
     """Distil a frontier model into a flash model, and know what every token costs."""
 
 
-for _command in (run, demo, report, measure, explain, predict, validate, chips, models):
+for _command in (run, demo, report, measure, explain, predict, plan, validate, chips, models):
     cli.add_command(_command)
 
 

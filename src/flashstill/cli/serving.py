@@ -98,3 +98,59 @@ def validate(
         print_json([dataclasses.asdict(row) for row in rows])
     else:
         print_table(table_cells(rows))
+
+
+@click.command()
+@click.option("--model", required=True, help="A known name, or the path of a config.json or model directory.")
+@click.option("--chips-from", required=True, help="Chips to choose from, with commas between.")
+@click.option("--max-chips", type=int, required=True, help="The most chips of one configuration.")
+@click.option("--isl", type=int, default=1024, show_default=True, help="Prompt tokens.")
+@click.option("--osl", type=int, default=1024, show_default=True, help="Output tokens.")
+@click.option("--max-ttft", type=float, default=None, help="Longest time to first token, in seconds.")
+@click.option("--max-tpot", type=float, default=None, help="Longest time per output token, in seconds.")
+@click.option("--min-throughput", type=float, default=None, help="Least output tokens a second of a configuration.")
+@click.option("--precision", default="published", show_default=True, help="Formats to choose from, with commas.")
+@click.option("--engine", default="vllm", show_default=True, help="vllm, sglang, trtllm, or none: the kernels alone.")
+@facts_options
+@json_option
+def plan(
+    model: str,
+    chips_from: str,
+    max_chips: int,
+    isl: int,
+    osl: int,
+    max_ttft: float | None,
+    max_tpot: float | None,
+    min_throughput: float | None,
+    precision: str,
+    engine: str,
+    facts_directories: tuple[Path, ...],
+    edits: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Search chips, layouts, batches and placements; prints the configurations that no other one beats."""
+    from flashstill.arch import load_architecture
+    from flashstill.facts import load
+    from flashstill.plan.predict import known_engine, known_precision
+    from flashstill.plan.search import Question, search
+    from flashstill.printing import print_plan
+
+    facts = load(facts_directories, edits)
+    formats = [name.strip() for name in precision.split(",")]
+    question = Question(
+        model=load_architecture(model),
+        chips=tuple(facts.machine(name).name for name in chips_from.split(",")),
+        max_chips=max_chips,
+        isl=isl,
+        osl=osl,
+        precisions=tuple(name if name == "published" else known_precision(name) for name in formats),
+        engine=known_engine(engine),
+        max_ttft_s=max_ttft,
+        max_tpot_s=max_tpot,
+        min_tokens_per_s=min_throughput,
+    )
+    found = search(facts, question)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        print_plan(found)

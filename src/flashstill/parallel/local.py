@@ -1,8 +1,10 @@
 """One chip's part of an operation.
 
-matmul      rows / r, columns / c, depth / d of the whole; the activations read and written follow
-attention   heads / n, or sequences / n; key/value heads that are fewer than n are held several times
-experts     whole experts / ep, each split over the chips of its group
+Symbols: n chips of a tensor-parallel group, ep groups of experts.
+
+    matmul      rows / r, columns / c, depth / d of the whole; the activations read and written follow
+    attention   heads / n, or sequences / n; key/value heads that are fewer than n are held several times
+    experts     whole experts / ep, each split over the chips of its group
 """
 
 from __future__ import annotations

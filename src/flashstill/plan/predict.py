@@ -115,8 +115,7 @@ def _resolve(facts: Facts, case: Case) -> _Resolved:
     """Check a case and work out its layout; a FlashstillError says what is wrong."""
     model = _architecture(case.model)
     machine = facts.machine(case.chip)
-    if case.engine not in ENGINES:
-        raise BadInput(unknown("engine", case.engine, ENGINES))
+    known_engine(case.engine)
     for name in ("isl", "osl", "concurrency", "pp"):
         if getattr(case, name) < 1:
             raise BadInput(f"{name} must be at least 1, not {getattr(case, name)}")
@@ -156,9 +155,19 @@ def _layout(model: Architecture, case: Case) -> tuple[int, int, int, int]:
     return tp, pp, ep, dp
 
 
+def known_engine(name: str) -> str:
+    """The engine, or BadInput with the nearest ones."""
+    if name not in ENGINES:
+        raise BadInput(unknown("engine", name, ENGINES))
+    return name
+
+
 def _precision(name: str | None) -> str | None:
-    if name is None:
-        return None
+    return None if name is None else known_precision(name)
+
+
+def known_precision(name: str) -> str:
+    """The format that a name stands for; BadInput with the nearest ones."""
     lower = name.lower()
     found = PRECISION_NAMES.get(lower, lower)
     if found not in BYTES_PER_VALUE:

@@ -1,0 +1,169 @@
+"""Training on tori: rows of published rates against the cost model; recipes that the rows leave out are in maxtext.csv.
+
+A row names a model, a chip, their number and a metric (MFU, TFLOP/s or tokens/s a chip, step time).  The models called
+16B, 32B, ... follow the rule by which MaxText scales its default decoder (width 2048, 16 heads of 128, FFN 7168, 16
+layers, vocabulary 32000) by a power of two: heads and FFN double first, then the width, then the layers.  Where no
+recipe is known: parameters split over the slice, everything recomputed, and 8192 tokens a chip, or what the row's "seq"
+and "pdbs" (sequences a chip) say.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from flashstill.arch import Architecture, Attention, FeedForward, Layer, load_architecture
+from flashstill.cost import setting, uniform
+from flashstill.cost.training import TrainingCost, train_step
+from flashstill.errors import FlashstillError
+from flashstill.facts import Facts
+from flashstill.hardware import chip_from_facts, software_of
+from flashstill.parallel import TrainingPlan
+from flashstill.validation.errors import Comparison
+from flashstill.validation.tables import read_rows
+
+ENGINE = "maxtext"
+TOKENS_PER_CHIP = 8192.0
+RECIPES = Path(__file__).with_name("maxtext.csv")
+Row = Mapping[str, str]
+
+
+def compare_tpu(facts: Facts, directory: Path) -> list[Comparison]:
+    """The training rows of every file whose name begins with tpu, by metric."""
+    found = []
+    for path in sorted(directory.glob("tpu*.csv")):
+        answered: dict[str, list[tuple[float, float, str]]] = {}
+        missed: dict[str, int] = {}
+        for row in read_rows(path):
+            if row["kind"] != "training":
+                continue
+            metric = row["metric"]
+            try:
+                cost, chip = row_cost(facts, row)
+                predicted = _METRICS[metric](cost)
+            except (FlashstillError, KeyError):
+                missed[metric] = missed.get(metric, 0) + 1
+                continue
+            answered.setdefault(metric, []).append((float(row["value"]), predicted, chip))
+        for metric in {**answered, **missed}:
+            triples = answered.get(metric, [])
+            found.append(
+                Comparison(
+                    anchor=path.stem,
+                    quantity=f"training, {metric}",
+                    measured=np.array([measured for measured, _, _ in triples]),
+                    predicted=np.array([predicted for _, predicted, _ in triples]),
+                    chip=tuple(chip for _, _, chip in triples),
+                    engine=(ENGINE,) * len(triples),
+                    unanswered=missed.get(metric, 0),
+                )
+            )
+    return found
+
+
+_METRICS = {
+    "MFU": lambda cost: 100.0 * float(cost.mfu),
+    "model TFLOP/s per chip": lambda cost: float(cost.model_flops_per_s) * 1e-12,
+    "tokens/s per chip": lambda cost: float(cost.tokens_per_s),
+    "step time": lambda cost: float(cost.seconds),
+}
+
+
+def row_cost(facts: Facts, row: Row) -> tuple[TrainingCost, str]:
+    """The step of a row, and the chip's name; a FlashstillError where model or chip are unknown."""
+    chip = chip_from_facts(facts, row["chip"])
+    chips = int(row["chips"])
+    recipe = _recipe(row["model_or_op"].lower(), chip.name, chips)
+    model = _model(row["model_or_op"], recipe)
+    conditions = setting(chip, uniform(row["precision"] or "bf16"), software=software_of(facts, ENGINE))
+    return train_step(model, conditions, _plan(row, recipe, chips, chip.domain)), chip.name
+
+
+def _plan(row: Row, recipe: Row, chips: int, domain: int) -> TrainingPlan:
+    length = float(recipe.get("length") or _told(row, r"seq (\d+)") or 2048.0)
+    each = float(recipe.get("batch_per_chip") or _told(row, r"pdbs(\d+)") or max(TOKENS_PER_CHIP // length, 1.0))
+    together = min(float(recipe.get("slice_chips") or domain), float(chips))
+    tp = float(recipe.get("tp") or 1.0)
+    return TrainingPlan(
+        batch=each * chips,
+        microbatch=each * tp,
+        length=length,
+        tp=tp,
+        fsdp=together / tp,
+        dp=chips / together,
+        slice_chips=together,
+        sequence_parallel=tp > 1,
+        recompute=recipe.get("recompute") or "full",
+    )
+
+
+def _told(row: Row, pattern: str) -> str:
+    found = re.search(pattern, row["config"])
+    return found[1] if found else ""
+
+
+@lru_cache(maxsize=1)
+def _recipes() -> tuple[Row, ...]:
+    return tuple(read_rows(RECIPES))
+
+
+def _recipe(model: str, chip: str, chips: int) -> Row:
+    for recipe in _recipes():
+        if recipe["model"] == model and recipe["chip"] == chip and recipe["chips"] in ("", str(chips)):
+            return recipe
+    return {}
+
+
+def _model(name: str, recipe: Row) -> Architecture:
+    if recipe.get("width"):
+        shape = {key: int(recipe[key]) for key in ("width", "heads", "head_width", "ffn_width", "layers", "vocabulary")}
+        return decoder(name, gated=recipe["gated"] == "1", **shape)
+    size = re.fullmatch(r"(\d+)B", name.strip(), re.IGNORECASE)
+    return scaled_decoder(int(size[1])) if size else load_architecture(name)
+
+
+def scaled_decoder(scale: int) -> Architecture:
+    """The default decoder of MaxText, of about a billion parameters, `scale` (a power of two) times as large."""
+    layers, rest = divmod(round(math.log2(scale)), 3)
+    hidden, width = layers + (rest > 0), layers + (rest > 1)
+    return decoder(
+        f"{scale}B",
+        width=2048 << width,
+        heads=16 << hidden,
+        head_width=128,
+        ffn_width=7168 << hidden,
+        layers=16 << layers,
+        vocabulary=32000,
+    )
+
+
+def decoder(
+    name: str,
+    *,
+    width: int,
+    heads: int,
+    head_width: int,
+    ffn_width: int,
+    layers: int,
+    vocabulary: int,
+    gated: bool = True,
+) -> Architecture:
+    """A decoder of equal blocks with multi-head attention."""
+    mixer = Attention(heads=heads, kv_heads=heads, head_width=head_width)
+    block = Layer(
+        count=layers, attention=mixer, ffn=FeedForward(width=ffn_width, gated=gated), norm_parameters=2 * width
+    )
+    return Architecture(
+        name=name,
+        width=width,
+        vocabulary=vocabulary,
+        layers=(block,),
+        tied=False,
+        context=2048,
+        final_norm_parameters=width,
+    )

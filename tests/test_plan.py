@@ -1,0 +1,144 @@
+"""Search and prediction: every configuration is counted, the front is one, nonsense is refused with a sentence."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flashstill.arch import load_architecture
+from flashstill.cli import main
+from flashstill.errors import InfeasiblePlan
+from flashstill.facts import load
+from flashstill.plan.predict import Case, predict
+from flashstill.plan.search import OBJECTIVES, Question, non_dominated, search
+
+FACTS = load()
+
+
+def question(**changes: Any) -> Question:
+    asked: dict[str, Any] = {
+        "model": load_architecture("qwen3-30b-a3b"),
+        "chips": ("h100-sxm", "tpu-v5e"),
+        "max_chips": 8,
+        "isl": 1024,
+        "osl": 256,
+    }
+    return Question(**{**asked, **changes})
+
+
+def test_every_configuration_is_counted_once() -> None:
+    found = search(FACTS, question())
+    assert found.evaluated == found.feasible + sum(found.infeasible.values())
+    assert 0 < len(found.front) <= found.feasible
+
+
+def test_no_point_of_the_front_beats_another() -> None:
+    front = search(FACTS, question()).front
+    costs = np.array([[getattr(point, name) for name in OBJECTIVES] for point in front])
+    costs[:, 1] *= -1
+    for row in costs:
+        assert not ((costs <= row).all(axis=1) & (costs < row).any(axis=1)).any()
+
+
+def test_a_point_is_what_predict_says() -> None:
+    for point in search(FACTS, question()).front[:5]:
+        case = Case(
+            model="qwen3-30b-a3b",
+            chip=point.chip,
+            tp=point.tp,
+            pp=point.pp,
+            ep=point.ep,
+            dp=point.dp,
+            isl=1024,
+            osl=256,
+            concurrency=point.batch,
+        )
+        if point.weights_in == "memory":
+            (answer,) = predict(FACTS, [case])
+            assert answer.tpot_s == pytest.approx(point.tpot_s)
+            assert answer.joules_per_output_token == pytest.approx(point.joules_per_output_token)
+
+
+def test_bounds_hold_and_the_impossible_is_told_with_its_reasons() -> None:
+    found = search(FACTS, question(max_tpot_s=0.02))
+    assert all(point.tpot_s <= 0.02 for point in found.front)
+    with pytest.raises(InfeasiblePlan) as stop:
+        search(FACTS, question(max_tpot_s=1e-6))
+    assert stop.value.reasons["tpot above the bound"] > 0
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 5)] * 3), min_size=1, max_size=40))
+def test_non_dominated(rows: list[tuple[int, int, int]]) -> None:
+    costs = np.array(rows, dtype=np.float64)
+    front = non_dominated(costs)
+    for index, row in enumerate(costs):
+        beaten = ((costs <= row).all(axis=1) & (costs < row).any(axis=1)).any()
+        same = [other for other in front if (costs[other] == row).all()]
+        assert beaten == (not same), index
+
+
+def refuse(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+CASE = ("predict", "--model", "qwen3-32b", "--chip", "h100-sxm")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((*CASE, "--tp", "3"), "tp does not divide the heads"),
+        ((*CASE, "--tp", "2", "--isl", "-4"), "isl must be at least 1"),
+        ((*CASE, "--tp", "2", "--isl", "4000000"), "beyond the"),
+        ((*CASE, "--tp", "4", "--chips", "6"), "tp x pp x dp"),
+        ((*CASE, "--tp", "2", "--precision", "fp7"), "unknown precision"),
+        ((*CASE, "--engine", "vlm"), "the nearest known: vllm"),
+        ((*CASE, "--ep", "2", "--tp", "2"), "ep without experts"),
+        (("predict", "--model", "qwen3-32b"), "--model and --chip"),
+        (("plan", "--model", "qwen3-32b", "--chips-from", "h1000", "--max-chips", "8"), "unknown chip 'h1000'"),
+        (("validate", "--anchors", "/nowhere"), "there is no directory"),
+    ],
+)
+def test_nonsense(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], sentence: str) -> None:
+    assert sentence in refuse(capsys, *arguments)
+
+
+def test_cases_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = tmp_path / "cases.csv", tmp_path / "answers.csv"
+    source.write_text(
+        "label,model,chip,tp,concurrency,isl\n"
+        "a,qwen3-32b,h100_sxm,2,16,\n"
+        "b,qwen3-32b,h100-sxm,two,16,\n"
+        "c,llama-3.1-405b,h100-sxm,1,1,512\n"
+        "d,,h100-sxm,1,1,512\n"
+    )
+    main(["predict", "--cases", str(source), "--out", str(out), "--json"])
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["cases"], summary["answered"], summary["fitting"]) == (4, 2, 1)
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert [row["label"] for row in rows] == ["a", "b", "c", "d"]
+    (alone,) = predict(FACTS, [Case(model="qwen3-32b", chip="h100-sxm", tp=2)])
+    assert float(rows[0]["tpot_s"]) == pytest.approx(alone.tpot_s)
+    assert "not a whole number" in rows[1]["reason"]
+    assert rows[2]["reason"] == "does not fit in memory"
+    assert rows[2]["tpot_s"] == ""
+    assert "has no model" in rows[3]["reason"]
+
+
+def test_a_mistyped_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "cases.csv"
+    source.write_text("model,chip,concurency\nqwen3-32b,h100-sxm,4\n")
+    assert "did you mean 'concurrency'" in refuse(
+        capsys, "predict", "--cases", str(source), "--out", str(tmp_path / "x.csv")
+    )
+    assert not (tmp_path / "x.csv").exists()
