@@ -1,0 +1,207 @@
+"""Seconds and joules of a training step.
+
+Symbols: m microbatches, p stages of v pieces each, t_f t_b t_r seconds of a pass forward, backward and for what is
+computed again, on the slowest stage.
+
+    t = m (t_f + t_b + t_r + tensor collectives + sends) + bubble + exposed collectives of the replicas + optimizer
+    bubble    (p - 1)/v of one pass (Narayanan et al. 2021, section 2.2), and what the mean stage waits for the slowest
+    replicas  gradients: what the last backward pass does not cover; parameters of fsdp: what each pass does not cover;
+              and one layer's share, which has nothing to hide behind
+    optimizer bytes of parameters, gradients and moments over the memory bandwidth
+
+Every kernel and collective is that of inference (cost/kernels.py, cost/links.py); the software's ratios say how much
+longer its kernels take, and which share of the collectives it does not hide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from flashstill.arch import Architecture
+from flashstill.cost.setting import Setting
+from flashstill.cost.step import Ledger, StepCost
+from flashstill.cost.training_links import replica_exchanges, stage_sends, tensor_exchanges
+from flashstill.cost.training_memory import activation_bytes, split_parameters, state_bytes
+from flashstill.parallel import Exchange, Sharded, shard
+from flashstill.parallel.training import TrainingPlan
+from flashstill.workload import Operation, Quantity
+from flashstill.workload.training import ENDS, backward, forward, model_flops, streams
+
+OPTIMIZER_BYTES = 30.0
+"""Adam reads gradient, parameter and moments in 32 bits (16) and writes the last three and a 16-bit parameter (14)"""
+PARTS = ("forward", "backward", "recompute", "tensor", "sends", "bubble", "replicas", "optimizer", "waiting", "power")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingCost:
+    """One step. parts_s: seconds by PARTS, which sum to `seconds`; rates are per chip.
+
+    model_flops_per_s counts what the model is defined to need (attention to all pairs), hardware_flops_per_s what is
+    done.
+    state_bytes, activation_bytes: on the fullest chip.
+    """
+
+    seconds: Quantity
+    parts_s: dict[str, Quantity]
+    tokens_per_s: Quantity
+    model_flops_per_s: Quantity
+    hardware_flops_per_s: Quantity
+    mfu: Quantity
+    state_bytes: Quantity
+    activation_bytes: Quantity
+    fits: bool | npt.NDArray[np.bool_]
+    step: StepCost
+
+
+def train_step(model: Architecture, setting: Setting, plan: TrainingPlan, pue: float = 1.0) -> TrainingCost:
+    """The cost of one optimizer step. Joules of all chips; add host and building with `step.wall_joules`."""
+    widths = setting.precisions.widths
+    # A sequence over cp chips is as much work as 1/cp of the sequences, but for the exchange of keys and values.
+    operations = forward(model, plan.microbatch / plan.cp, plan.length, widths, setting.skew)
+    sharded = shard(operations, plan.layout)
+    mine = streams(sharded.operations, 1.0 / plan.tp if plan.sequence_parallel else 1.0, plan.fused_attention)
+    blocks = [operation for operation in mine if operation.name not in ENDS]
+    ends = [operation for operation in mine if operation.name in ENDS]
+    again = [operation for operation in blocks if plan.again(operation.name)]
+    exchanges = tensor_exchanges(model, plan, sharded.exchanges)
+    depth = float(model.depth)
+    passes = {
+        "forward": _run(setting, blocks, depth),
+        "backward": _run(setting, _backwards(blocks, plan), depth),
+        "recompute": _run(setting, again, depth if plan.recompute == "full" else 0.0),
+        "ends": _run(setting, [*ends, *_backwards(ends, plan)]),
+        "tensor": _run(setting, (), exchanges=exchanges * (3 if plan.recompute in ("full", "projections") else 2)),
+        "sends": _run(setting, (), exchanges=stage_sends(model, plan)),
+    }
+    return _assemble(model, setting, plan, passes, pue)
+
+
+def _assemble(
+    model: Architecture, setting: Setting, plan: TrainingPlan, passes: dict[str, Ledger], pue: float
+) -> TrainingCost:
+    each = {name: _seconds(ledger) for name, ledger in passes.items()}
+    m, stages = plan.microbatches, np.asarray(plan.pp, dtype=np.float64)
+    middle, last = _stage_layers(model, plan)
+    body = each["forward"] + each["backward"] + each["recompute"] + each["tensor"]
+    # The slowest stage sets the pace: one of the middle, or the last with the head.
+    slowest = np.maximum(body * middle, body * last + each["ends"])
+    mean = (body + each["ends"]) / stages
+    bubble = (stages - 1.0) / plan.interleave * slowest + m * (slowest - mean)
+    parts: dict[str, Quantity] = {
+        name: m * each[name] / stages for name in ("forward", "backward", "recompute", "tensor")
+    }
+    parts["forward"] = parts["forward"] + m * each["ends"] / stages / 3.0
+    parts["backward"] = parts["backward"] + m * each["ends"] / stages * 2.0 / 3.0
+    parts["sends"] = m * each["sends"]
+    parts["bubble"] = bubble
+    ledger = Ledger(setting)
+    for name, part in passes.items():
+        _merge(ledger, part, m / (1.0 if name == "sends" else stages))
+    parts["replicas"] = _replicas(model, setting, plan, ledger, parts)
+    parts["optimizer"] = _optimizer(model, setting, plan, ledger)
+    parts["waiting"] = setting.software.step_s + _waiting(setting, plan) * sum(parts.values(), start=0.0)
+    ledger.overhead(bubble + parts["waiting"])
+    step = ledger.close(plan.chips, setting.chip.server_power_ratio * pue)
+    parts["power"] = step.shares_s["power"]
+    return _result(model, setting, plan, step, parts)
+
+
+def _result(
+    model: Architecture, setting: Setting, plan: TrainingPlan, step: StepCost, parts: dict[str, Quantity]
+) -> TrainingCost:
+    per_chip_s = step.seconds * plan.chips
+    wanted = model_flops(model, plan.batch, plan.length) / per_chip_s
+    peak = setting.chip.flops_per_s[setting.chip.precision(setting.precisions.linear)]
+    states, kept = state_bytes(model, plan), activation_bytes(model, plan)
+    return TrainingCost(
+        seconds=step.seconds,
+        parts_s=parts,
+        tokens_per_s=plan.batch * plan.length / per_chip_s,
+        model_flops_per_s=wanted,
+        hardware_flops_per_s=2.0 * step.macs / per_chip_s,
+        mfu=wanted / peak,
+        state_bytes=states,
+        activation_bytes=kept,
+        fits=states + kept <= setting.chip.memory.bytes * setting.software.usable_ratio,
+        step=step,
+    )
+
+
+def _stage_layers(model: Architecture, plan: TrainingPlan) -> tuple[Quantity, Quantity]:
+    """Shares of the blocks on the fullest stage and on the last one, which yields places to the head where it can."""
+    places = np.ceil(model.depth / (plan.pp * plan.interleave)) * plan.interleave
+    spare = np.maximum(places * plan.pp - model.depth, 0.0)
+    return places / model.depth, (places - np.ceil(spare / 2.0)) / model.depth
+
+
+def _run(
+    setting: Setting, operations: Iterable[Operation], blocks: float = 0.0, exchanges: tuple[Exchange, ...] = ()
+) -> Ledger:
+    ledger = Ledger(setting)
+    for operation in operations:
+        ledger.operation(operation)
+    ledger.exchanges(Sharded(operations=(), exchanges=exchanges))
+    ledger.overhead(setting.software.layer_s * blocks)
+    return ledger
+
+
+def _backwards(operations: Iterable[Operation], plan: TrainingPlan) -> list[Operation]:
+    return [gradient for operation in operations for gradient in backward(operation, plan.frozen)]
+
+
+def _seconds(ledger: Ledger) -> Quantity:
+    return sum(ledger.shares_s.values(), start=0.0)
+
+
+def _merge(total: Ledger, part: Ledger, times: Quantity) -> None:
+    for name, seconds in part.shares_s.items():
+        total.shares_s[name] = total.shares_s[name] + times * seconds
+    for level, joules in part.joules.items():
+        total.joules[level] = total.joules[level] + times * joules
+    total.macs = total.macs + times * part.macs
+
+
+def _replicas(
+    model: Architecture, setting: Setting, plan: TrainingPlan, ledger: Ledger, parts: dict[str, Quantity]
+) -> Quantity:
+    """Exposed seconds of gathering parameters and summing gradients; all their joules."""
+    if plan.frozen:
+        return 0.0
+    m = plan.microbatches
+    cover = {"forward": parts["forward"], "backward": parts["backward"] + parts["recompute"]}
+    exposed: Quantity = 0.0
+    layers = model.depth / plan.pp
+    for phase, every_pass, exchanges in replica_exchanges(model, plan):
+        spent = _run(
+            replace(setting, software=replace(setting.software, collective_ratio=1.0)), (), exchanges=exchanges
+        )
+        seconds, times = _seconds(spent), m if every_pass else 1.0
+        hidden = cover[phase] / m
+        least = seconds * np.maximum(setting.software.exposed_ratio, 1.0 / layers)
+        exposed = exposed + times * np.maximum(seconds - hidden, least)
+        for level, joules in spent.joules.items():
+            ledger.joules[level] = ledger.joules[level] + times * joules
+    ledger.shares_s["links"] = ledger.shares_s["links"] + exposed
+    return exposed
+
+
+def _waiting(setting: Setting, plan: TrainingPlan) -> Quantity:
+    """Share of a step in which domains wait for the slowest of them: it grows with each doubling of their number."""
+    domains = plan.chips / np.minimum(plan.joined, float(max(setting.chip.domain, 1)))
+    return setting.software.sync_ratio * np.log2(domains)
+
+
+def _optimizer(model: Architecture, setting: Setting, plan: TrainingPlan, ledger: Ledger) -> Quantity:
+    if plan.frozen:
+        return 0.0
+    replicas = plan.fsdp * plan.dp if plan.zero1 else plan.fsdp
+    moved = OPTIMIZER_BYTES * split_parameters(model, plan, replicas)
+    update = Operation(name="optimizer", activation_bytes=moved)
+    spent = Ledger(setting)
+    spent.operation(update)
+    _merge(ledger, spent, 1.0)
+    return _seconds(spent)

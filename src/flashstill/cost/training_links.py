@@ -1,0 +1,108 @@
+"""The collectives of a training step: within tensor-parallel groups, between stages, and among replicas.
+
+Symbols: T tokens of a pass, d width of the stream.
+
+    tensor    each sum over tp of T d values, forward, backward and again; with sequences split among the group a
+              gather and a reduce-scatter of the same volume (Korthikanti et al. 2022, section 4.2.2)
+    context   keys and values of the whole sequence, gathered over cp
+    stages    the stream of a microbatch to the next piece, forward and backward
+    replicas  fsdp: parameters gathered for every pass forward and backward, gradients scattered;
+              dp: gradients summed once a step (zero1: scattered, and the new parameters gathered)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from flashstill.arch import Architecture
+from flashstill.cost.training_memory import split_parameters
+from flashstill.parallel import Exchange
+from flashstill.parallel.training import TrainingPlan
+from flashstill.workload import Quantity
+
+VALUE_BYTES = 2.0
+
+
+def tensor_exchanges(model: Architecture, plan: TrainingPlan, found: Sequence[Exchange]) -> tuple[Exchange, ...]:
+    """The exchanges of one pass of all blocks in one direction."""
+    exchanges: list[Exchange] = []
+    for exchange in found:
+        exchange = replace(exchange, slice_chips=plan.joined)
+        if plan.sequence_parallel and exchange.kind == "all-reduce":
+            exchanges += [replace(exchange, kind=kind) for kind in ("all-gather", "reduce-scatter")]
+        elif not (plan.sequence_parallel and exchange.kind == "all-gather" and exchange.tier == "tensor"):
+            # A stream that is split along sequences anyway needs no gather after experts.
+            exchanges.append(exchange)
+    if np.any(np.asarray(plan.cp) > 1):
+        values = sum(layer.count * layer.attention.kv_values_per_token for layer in model.layers) / model.depth
+        exchanges.append(
+            Exchange(
+                name="keys and values",
+                kind="all-gather",
+                count=float(model.depth),
+                bytes=plan.microbatch * plan.length * values * VALUE_BYTES / plan.tp,
+                group=plan.cp,
+                tier="tensor",
+                stride=plan.tp,
+                slice_chips=plan.joined,
+            )
+        )
+    return tuple(exchanges)
+
+
+def stage_sends(model: Architecture, plan: TrainingPlan) -> tuple[Exchange, ...]:
+    """What one stage sends for one microbatch, forward and backward."""
+    if not np.any(np.asarray(plan.pp) > 1):
+        return ()
+    tokens = plan.microbatch * plan.length / plan.cp
+    return (
+        Exchange(
+            name="to the next stage",
+            kind="send",
+            count=2.0 * plan.interleave,
+            bytes=tokens * model.width * VALUE_BYTES / plan.tp,
+            group=np.where(np.asarray(plan.pp) > 1, 2.0, 1.0),
+            tier="stage",
+            stride=plan.tp * plan.cp * plan.replicas,
+            slice_chips=plan.joined,
+        ),
+    )
+
+
+def replica_exchanges(model: Architecture, plan: TrainingPlan) -> list[tuple[str, bool, tuple[Exchange, ...]]]:
+    """(phase whose work covers it, whether every pass needs it, exchanges)."""
+    layers = model.depth / plan.pp
+    whole = split_parameters(model, plan, 1.0)
+    inner = plan.tp * plan.cp
+
+    def among(name: str, kind: str, size: Quantity, group: Quantity, stride: Quantity) -> Exchange:
+        return Exchange(
+            name=name,
+            kind=kind,
+            count=layers,
+            bytes=size / layers,
+            group=group,
+            tier="data",
+            stride=stride,
+            slice_chips=plan.joined,
+        )
+
+    found: list[tuple[str, bool, tuple[Exchange, ...]]] = []
+    if np.any(np.asarray(plan.fsdp) > 1):
+        gather = among("parameters", "all-gather", whole * plan.parameter_bytes, plan.fsdp, inner)
+        scatter = among("gradients", "reduce-scatter", whole * plan.gradient_bytes, plan.fsdp, inner)
+        found += [("forward", True, (gather,)), ("backward", True, (gather, scatter))]
+    over = plan.dp * plan.cp
+    if np.any(np.asarray(over) > 1):
+        share, stride = whole / plan.fsdp, plan.tp * plan.fsdp
+        if plan.zero1:
+            scatter = among("gradients", "reduce-scatter", share * plan.gradient_bytes, over, stride)
+            gather = among("parameters", "all-gather", share * plan.parameter_bytes, over, stride)
+            found += [("backward", False, (scatter,)), ("forward", False, (gather,))]
+        else:
+            total = among("gradients", "all-reduce", share * plan.gradient_bytes, over, stride)
+            found.append(("backward", False, (total,)))
+    return found

@@ -1,0 +1,98 @@
+"""What a chip must hold to train: parameters, gradients, optimizer, and the activations kept for the backward pass.
+
+Symbols: s tokens of a sequence, b sequences of a microbatch, d width, a heads, t tensor, p pipeline, m interleaved
+pieces, L layers.  Bytes of one layer's activations (Korthikanti et al. 2022, arXiv 2205.05198), for a dense block with
+dropout and a hidden layer of 4 d:
+
+    s b d (34 + 5 a s / d)                 equation 1
+    s b d (10 + 24 / t + 5 a s / (d t))    equation 2, tensor parallel
+    s b d / t (34 + 5 a s / d)             equation 4, and sequence parallel
+    s b d (10 + 24 / t), 34 s b d / t      attention core recomputed: the quadratic term goes (section 5, table 2)
+    2 s b d                                everything recomputed
+    x L (1 + (p - 1) / (p m))              the first stage of an interleaved pipeline (section 4.2.3)
+
+The 10 are two inputs of norms and two of products and two masks, the 24 what is inside the products; for other shapes
+both are counted from the block below, and fused attention keeps no scores.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flashstill.arch import Architecture, Layer
+from flashstill.arch import Attention as GroupedAttention
+from flashstill.parallel.training import TrainingPlan
+from flashstill.workload import Quantity, routed_parameters
+
+SCORE_BYTES = 5.0
+"""output of softmax and of dropout, and its mask"""
+
+
+def stage_parameters(model: Architecture, plan: TrainingPlan) -> tuple[Quantity, Quantity]:
+    """(dense, routed) parameters of the blocks on one chip before any is split over replicas."""
+    routed = routed_parameters(model)
+    blocks = sum(layer.count * layer.parameters(model.width) for layer in model.layers) - routed
+    return blocks / (plan.tp * plan.pp), routed / (np.maximum(plan.ep, plan.tp) * plan.pp)
+
+
+def end_parameters(model: Architecture, plan: TrainingPlan) -> Quantity:
+    """Parameters of embedding and LM head on the chip that holds most of them."""
+    both = model.embedding_parameters / plan.tp
+    return np.where(np.asarray(plan.pp) > 1, model.width * model.vocabulary / plan.tp, both)
+
+
+def state_bytes(model: Architecture, plan: TrainingPlan) -> Quantity:
+    """Parameters, gradients and optimizer on a chip of the first stage."""
+    if plan.frozen:
+        return split_parameters(model, plan, plan.fsdp) * plan.parameter_bytes
+    kept = plan.parameter_bytes + plan.gradient_bytes
+    optimizer = plan.fsdp * plan.dp if plan.zero1 else plan.fsdp
+    return split_parameters(model, plan, plan.fsdp) * kept + split_parameters(model, plan, optimizer) * (
+        plan.optimizer_bytes
+    )
+
+
+def split_parameters(model: Architecture, plan: TrainingPlan, replicas: Quantity) -> Quantity:
+    """Parameters on a chip of the first stage when `replicas` replicas split them."""
+    dense, routed = stage_parameters(model, plan)
+    # Experts live on ep chips already: only as many replicas as are left hold the same ones.
+    left = np.maximum(replicas * plan.tp / np.maximum(plan.ep, plan.tp), 1.0)
+    return (dense + end_parameters(model, plan)) / replicas + routed / left
+
+
+def activation_bytes(model: Architecture, plan: TrainingPlan) -> Quantity:
+    """Activations kept on a chip of the first stage."""
+    tokens = plan.microbatch * plan.length / plan.cp
+    kept: Quantity = 0.0
+    for layer in model.layers:
+        kept = kept + layer.count * tokens * layer_bytes(model, layer, plan)
+    pieces = np.asarray(plan.pp, dtype=np.float64)
+    ahead = np.where(np.asarray(plan.interleave) > 1, 1.0 + (pieces - 1.0) / (pieces * plan.interleave), 1.0)
+    # A pipeline stage keeps as many passes as there are stages, or as many as there are.
+    passes = np.minimum(plan.microbatches, pieces)
+    return kept / pieces * np.where(pieces > 1, passes * ahead, 1.0)
+
+
+def layer_bytes(model: Architecture, layer: Layer, plan: TrainingPlan) -> Quantity:
+    """Bytes kept of one token in one layer."""
+    width, mixer, ffn = float(model.width), layer.attention, layer.ffn
+    if plan.recompute in ("full", "projections"):
+        whole = 2.0 * width / (plan.tp if plan.sequence_parallel else 1.0)
+        projected = 2.0 * (getattr(mixer, "query_width", 0) + getattr(mixer, "kv_width", 0)) / plan.tp
+        return whole + (projected if plan.recompute == "projections" else 0.0)
+    branches = 1.0 if layer.parallel else 2.0
+    stream = width * (2.0 * branches + 2.0 * branches + (branches if plan.dropout else 0.0))
+    matrices = float(ffn.matrices)
+    if ffn.experts:
+        share = plan.tp / np.maximum(plan.ep, plan.tp) * plan.layout.dp
+        routed = ffn.experts_per_token * 2.0 * (matrices * ffn.width + width) * share
+        inside = routed + 2.0 * matrices * (ffn.shared_width + ffn.dense_width)
+    else:
+        inside = 2.0 * matrices * (ffn.width + ffn.dense_width)
+    if isinstance(mixer, GroupedAttention):
+        inside = inside + 2.0 * (mixer.query_width + mixer.kv_width + mixer.output_width)
+    else:
+        inside = inside + 8.0 * width
+    heads = getattr(mixer, "heads", 0)
+    scores = 0.0 if plan.fused_attention or plan.recompute == "selective" else SCORE_BYTES * heads * plan.length
+    return stream / (plan.tp if plan.sequence_parallel else 1.0) + (inside + scores) / plan.tp

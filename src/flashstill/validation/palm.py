@@ -1,0 +1,119 @@
+"""PaLM on a slice of a torus: rows of published latencies and longest contexts against the cost model.
+
+The rows are those of Pope et al. 2022 (arXiv 2211.05102, tables 1 to 3) or of another machine in the same columns:
+layout of the weights ("WS-1D", "WS-2D", "WG-XYZ": gathered over all chips), attention split by "head" or "batch",
+precision of the weights.  A row named HW tells the machine.  Models whose heads the chips do not divide are padded with
+heads until they do, as in the paper (PaLM 540B: 48 to 64).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from flashstill.arch import Architecture, Attention, load_architecture
+from flashstill.cost import setting, uniform
+from flashstill.cost.fits import sequence_bytes
+from flashstill.cost.serving import decode_step, prefill_step
+from flashstill.facts import Facts
+from flashstill.hardware import Chip, chip_from_facts, software_of
+from flashstill.parallel import Layout
+from flashstill.validation.errors import Comparison
+from flashstill.validation.tables import read_rows
+
+ENGINE = "jax"
+MACHINE = "TPU v4"
+"""of the paper, where no row tells another one"""
+CACHE_SHARE = 0.3
+"""of the memory, for keys and values (Pope et al. 2022, table 1)"""
+_GATHERED = {"WG-X": 1.0 / 3.0, "WG-XY": 2.0 / 3.0, "WG-XYZ": 1.0}
+"""over one, two or all three axes of a cube"""
+
+Row = Mapping[str, str]
+
+
+def compare_palm(facts: Facts, directory: Path) -> list[Comparison]:
+    """Every file whose name begins with palm: latencies, and longest contexts."""
+    found = []
+    for path in sorted(directory.glob("palm*.csv")):
+        rows = read_rows(path)
+        named = next((row["model"] for row in rows if row["id"] == "HW"), MACHINE)
+        machine = facts.machine(named).name
+        chip = chip_from_facts(facts, machine)
+        timed = [row for row in rows if row["latency_s"]]
+        contexts = [row for row in rows if row["phase"] == "max context"]
+        for quantity, chosen, answers in (
+            ("latency", timed, [latency_s(facts, chip, row) for row in timed]),
+            ("longest context", contexts, [longest_context(chip, row) for row in contexts]),
+        ):
+            measured = [row["latency_s"] or re.sub(r"\D.*", "", row["other"]) for row in chosen]
+            if chosen:
+                found.append(
+                    Comparison(
+                        anchor=path.stem,
+                        quantity=quantity,
+                        measured=np.array([float(value) for value in measured]),
+                        predicted=np.array(answers),
+                        chip=(machine,) * len(chosen),
+                        engine=(ENGINE,) * len(chosen),
+                    )
+                )
+    return found
+
+
+def latency_s(facts: Facts, chip: Chip, row: Row) -> float:
+    """Seconds of a prefill, or of all the decode steps of a row."""
+    chips = int(row["chips"])
+    layout = row_layout(row, chips)
+    model = padded(load_architecture(row["model"]), chips)
+    conditions = setting(chip, uniform(row["weight_dtype"], "bf16"), software=software_of(facts, ENGINE))
+    batch, context = float(row["batch"]), float(row["context_len"])
+    if row["phase"] == "prefill":
+        return float(prefill_step(model, conditions, layout, batch, float(row["input_len"] or context)).seconds)
+    step = decode_step(model, conditions, layout, batch, context)
+    return float(step.seconds) * float(row["output_tokens"] or 1)
+
+
+def row_layout(row: Row, chips: int) -> Layout:
+    """The layout that a row names."""
+    weights = row["ffn_layout"] or "WS-2D"
+    by_batch = "batch" in row["attn_layout"]
+    if weights in _GATHERED:
+        gather = 2.0 ** round(math.log2(chips) * _GATHERED[weights])
+        return Layout(tp=float(chips), ffn="gathered", gather=gather, shard_batch=by_batch)
+    return Layout(tp=float(chips), ffn="1d" if weights.endswith("1D") else "2d", shard_batch=by_batch)
+
+
+def longest_context(chip: Chip, row: Row) -> float:
+    """Tokens a sequence for which `CACHE_SHARE` of the memory suffices."""
+    chips = int(row["chips"])
+    model = padded(load_architecture(row["model"]), chips)
+    width = re.search(r"multihead dh(\d+)", row["attn_layout"])
+    if width:
+        model = multihead(model, int(width[1]))
+    widths = uniform(row["weight_dtype"] or "bf16").widths
+    each = float(sequence_bytes(model, 1.0, widths, row_layout(row, chips)))
+    return CACHE_SHARE * chip.memory.bytes / (float(row["batch"]) * each)
+
+
+def padded(model: Architecture, chips: int) -> Architecture:
+    """With query heads added until the chips divide them."""
+    return _with_attention(model, lambda mixer: replace(mixer, heads=math.ceil(mixer.heads / chips) * chips))
+
+
+def multihead(model: Architecture, head_width: int) -> Architecture:
+    """With a key and a value for every query head."""
+    return _with_attention(model, lambda mixer: replace(mixer, kv_heads=mixer.heads, head_width=head_width))
+
+
+def _with_attention(model: Architecture, change: Callable[[Attention], Attention]) -> Architecture:
+    layers = tuple(
+        replace(layer, attention=change(layer.attention)) if isinstance(layer.attention, Attention) else layer
+        for layer in model.layers
+    )
+    return replace(model, layers=layers)

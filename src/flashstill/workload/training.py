@@ -1,0 +1,120 @@
+"""Operations of a training step: the forward pass with logits of every position, and the backward of each operation.
+
+Symbols: T tokens, m n k of a product, d width, h heads, s length, V vocabulary.
+
+    backward of a product    dX = dY W^T (m k n) and dW = X^T dY (k n m): two products of the forward's FLOPs each
+    backward of attention    fused: 5 products where the forward has 2 (Dao et al. 2022, section 3.1): 2.5 times
+    unfused attention        two batched products over all s^2 pairs and 9 bytes a score for softmax and dropout
+    nonlinearity             reads what the first product wrote, writes what the second reads
+    loss                     12 bytes a logit: read, widened to 32 bits, maximum, exponential and sum
+    other backwards          1.5 times the bytes of the forward: the gradient comes in, the saved input is read again
+
+Model FLOPs (for MFU) are three times those of the forward pass; by the convention of Chowdhery et al. 2022 (PaLM,
+appendix B) and of Megatron attention counts all pairs, whether masked or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from flashstill.arch import Architecture
+from flashstill.workload.operations import Attention, Experts, Matmul, Operation, Quantity, State, Widths
+from flashstill.workload.phases import prefill
+
+FUSED_BACKWARD = 2.5
+STREAM_BACKWARD = 1.5
+SCORE_BYTES = 9.0
+"""softmax reads and writes 2 bytes a score, dropout 2 and 2 and a mask of 1"""
+LOGIT_BYTES = 12.0
+ENDS = ("embedding", "LM head", "loss")
+
+
+def forward(
+    model: Architecture, batch: Quantity, length: Quantity, widths: Widths | None = None, skew: float = 0.0
+) -> tuple[Operation, ...]:
+    """The forward pass of `batch` sequences of `length` tokens, before it is split over chips."""
+    *blocks, head = prefill(model, batch, length, widths, skew=skew)
+    assert isinstance(head, Matmul)
+    more = length * np.ones_like(head.rows)
+    return (*blocks, replace(head, rows=head.rows * more, activation_bytes=head.activation_bytes * more))
+
+
+def streams(operations: Sequence[Operation], stream_share: Quantity = 1.0, fused: bool = True) -> list[Operation]:
+    """One chip's operations with what training adds beside the products.
+
+    stream_share: the part of norms and residuals that a chip works on (1/tp where sequences are split among it).
+    """
+    found: list[Operation] = []
+    for operation, following in zip(operations, [*operations[1:], None], strict=True):
+        if isinstance(operation, Attention) and not fused:
+            found += unfused(operation)
+        elif type(operation) is Operation and operation.name not in ENDS:
+            found.append(replace(operation, activation_bytes=operation.activation_bytes * stream_share))
+        else:
+            found.append(operation)
+        if isinstance(operation, Matmul) and operation.name.endswith(" in") and isinstance(following, Matmul):
+            each = operation.activation_bytes / (operation.columns + operation.depth)
+            moved = each * (operation.columns + following.depth)
+            found.append(Operation(name="nonlinearity", count=operation.count, activation_bytes=moved))
+        if isinstance(operation, Matmul) and operation.name == "LM head":
+            moved = LOGIT_BYTES * operation.rows * operation.columns
+            found.append(Operation(name="loss", activation_bytes=moved))
+    return found
+
+
+def unfused(attention: Attention) -> list[Operation]:
+    """Attention that writes its scores: two products, and softmax with dropout between them."""
+    rows = attention.sequences * attention.heads * attention.queries
+    scores = rows * attention.queries
+
+    def product(name: str, columns: Quantity, depth: Quantity) -> Matmul:
+        return Matmul(
+            name=name,
+            count=attention.count,
+            rows=rows,
+            columns=columns,
+            depth=depth,
+            role="exact",
+            split="none",
+            activation_bytes=2.0 * rows * (columns + depth),
+        )
+
+    return [
+        product("attention scores", attention.queries, attention.key_width),
+        Operation(name="attention softmax", count=attention.count, activation_bytes=SCORE_BYTES * scores),
+        product("attention values", attention.value_width, attention.queries),
+    ]
+
+
+def backward(operation: Operation, frozen: bool = False) -> list[Operation]:
+    """What the gradient of one chip's operation takes. frozen: weights get none."""
+    if isinstance(operation, Matmul):
+        each = operation.activation_bytes / (operation.columns + operation.depth)
+        inputs = replace(operation, columns=operation.depth, depth=operation.columns)
+        # The gradient of the weights is a product whose "weights" are the output's gradient, in 16 bits.
+        weights = replace(
+            operation,
+            rows=operation.depth,
+            depth=operation.rows,
+            value_bytes=each / operation.rows,
+            activation_bytes=each * operation.depth + 2.0 * operation.columns * operation.depth,
+        )
+        return [inputs] if frozen else [inputs, weights]
+    ratio = STREAM_BACKWARD
+    if isinstance(operation, Attention):
+        ratio = FUSED_BACKWARD
+    elif isinstance(operation, Experts | State):
+        ratio = 1.0 if frozen else 2.0
+    return [replace(operation, count=operation.count * ratio)]
+
+
+def model_flops(model: Architecture, batch: Quantity, length: Quantity, causal: bool = False) -> Quantity:
+    """FLOPs of one step by definition, recomputation apart. causal: count only the pairs that attention must see."""
+    total: Quantity = 0.0
+    for operation in forward(model, batch, length):
+        everything = isinstance(operation, Attention) and not causal
+        total = total + operation.count * operation.flops * (2.0 * length / (length + 1.0) if everything else 1.0)
+    return 3.0 * total
