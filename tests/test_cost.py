@@ -117,7 +117,8 @@ def test_what_holds_for_every_step(name: str, model: str, batch: int, context: i
     made = configure(FACTS, load_architecture(model), name, batch, context)
     found = explain(FACTS, made, batch, context)
     step, levels = found.cost, found.joules_per_token
-    assert found.perfect_seconds <= float(step.seconds)
+    # Equal where the power limit sets the time.
+    assert found.perfect_seconds <= float(step.seconds) * (1 + 1e-9)
     assert sum(float(share) for share in step.shares_s.values()) == pytest.approx(float(step.seconds))
     assert sum(levels[level] for level in LEVELS) == pytest.approx(levels["total"])
     assert all(value >= 0 for value in levels.values())
