@@ -12,6 +12,9 @@ from flashstill.workload import Widths
 
 SCALE_BYTES = {"fp4": 0.03125, "int4": 0.03125, "fp8-block": 0.000244}
 """scale factors beside the values: one byte a group of 32, 2 bytes a group of 64, 4 bytes a block of 128 x 128"""
+CACHE_OF = {"fp8": "fp8", "fp4": "fp8", "fp8-block": "bf16", "int8": "bf16", "int4": "bf16"}
+"""the cache beside weights in these formats: NVIDIA's fp8 and NVFP4 checkpoints (ModelOpt) carry scales for an fp8 cache,
+which the engines then use; checkpoints in blocks (DeepSeek, Qwen) or in integers (AWQ, GPTQ) do not"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,14 +55,14 @@ def stored_bytes(precision: str) -> float:
 
 
 def uniform(precision: str, kv: str | None = None) -> Precisions:
-    """Everything in one format, but head and router of a quantised model in 16 bits, and the cache as asked."""
+    """Everything in one format, but head and router of a quantised model in 16 bits; the cache as asked, or `CACHE_OF`."""
     narrow = BYTES_PER_VALUE.get(precision, 2.0) < 2.0
     return Precisions(
         linear=precision,
         attention=precision,
         experts=precision,
         exact="bf16" if narrow else precision,
-        kv=kv or ("bf16" if narrow else precision),
+        kv=kv or CACHE_OF.get(precision, precision),
     )
 
 
