@@ -49,6 +49,11 @@ class Attention:
         return self.qk_norm_parameters > 0
 
     @property
+    def norms(self) -> int:
+        """How many norms stand between the projections."""
+        return 2 if self.qk_norm else 0
+
+    @property
     def query_width(self) -> int:
         """All query heads together, the output gate not counted."""
         return self.heads * self.head_width
@@ -118,6 +123,11 @@ class LatentAttention:
     """sparse attention: only the `indexer.top` best tokens are read"""
 
     @property
+    def norms(self) -> int:
+        """How many norms stand between the projections: of the latent, and of compressed queries."""
+        return 1 if self.query_rank is None else 2
+
+    @property
     def head_width(self) -> int:
         """Width of a query or key head before absorption."""
         return self.nope_width + self.rope_width
@@ -167,4 +177,4 @@ class LatentAttention:
 
 
 Mixer = Attention | LatentAttention | LinearAttention
-"""What mixes tokens in a block; all three have kv_values_per_token, state_values, window and parameters(width)."""
+"""What mixes tokens in a block; all three have norms, kv_values_per_token, state_values, window, parameters(width)."""

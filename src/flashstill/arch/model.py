@@ -19,6 +19,8 @@ class Layer:
     norm_parameters: int
     parallel: bool = False
     """mixer and FFN read the same input, so that one all-reduce serves both"""
+    norms: int = 2
+    """of the stream, before and after mixer and FFN"""
 
     def parameters(self, width: int, active: bool = False) -> int:
         """Of one of the blocks; with `active` what one token meets."""
@@ -54,6 +56,11 @@ class Architecture:
     def depth(self) -> int:
         """Number of blocks."""
         return sum(layer.count for layer in self.layers)
+
+    @property
+    def norm_pairs(self) -> float:
+        """Pairs of norms in all blocks beyond the one that every block has: of queries and keys, or behind the FFN."""
+        return sum(layer.count * (layer.norms + layer.attention.norms - 2) for layer in self.layers) / 2.0
 
     @property
     def embedding_parameters(self) -> int:

@@ -26,6 +26,11 @@ class LinearAttention:
     """numbers of state a sequence and layer, the convolution's included"""
 
     @property
+    def norms(self) -> int:
+        """How many norms stand between the projections that are not part of the recurrence's kernel."""
+        return 0
+
+    @property
     def window(self) -> None:
         """The state holds what it holds; nothing is cut off."""
         return None

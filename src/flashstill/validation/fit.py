@@ -155,18 +155,21 @@ def least(
     predicted: Callable[[Mapping[str, float]], Sequence[Values]],
     measured: Sequence[tuple[str, Values]],
     prior: Mapping[str, float] | None = None,
+    growth: float = 0.0,
 ) -> Fit:
     """Minimise the robust log error over positive coefficients.
 
-    measured: (chip, values) of each set that `predicted` returns.  prior: standard deviations, in logs, that hold a
-    coefficient near its start where the data say little.
+    measured: (group, values) of each set that `predicted` returns.  prior: standard deviations, in logs, that hold a
+    coefficient near its start where the data say little.  growth: how the weight of a group grows with its rows, from
+    0 (every group the same) to 1 (every row the same).
     """
     names = list(start)
     rows: dict[str, int] = {}
-    for chip, values in measured:
-        rows[chip] = rows.get(chip, 0) + len(values)
+    for group, values in measured:
+        rows[group] = rows.get(group, 0) + len(values)
     total = sum(rows.values())
-    weights = [np.full(len(values), np.sqrt(total / len(rows) / rows[chip])) for chip, values in measured]
+    scale = total / sum(count**growth for count in rows.values())
+    weights = [np.full(len(values), np.sqrt(scale * rows[group] ** (growth - 1.0))) for group, values in measured]
     held = prior or {}
 
     def residuals(logs: Values) -> Values:

@@ -21,6 +21,7 @@ SOFTWARE_START: Mapping[str, float] = {
     "step_s": 5e-4,
     "layer_s": 1e-5,
     "sequence_s": 5e-6,
+    "norm_ratio": 0.5,
     "matmul_ratio": 1.0,
     "experts_ratio": 1.0,
     "collective_ratio": 1.0,
@@ -31,6 +32,7 @@ SOFTWARE_PRIOR = {
     "step_s": 0.7,
     "layer_s": 0.5,
     "sequence_s": 0.7,
+    "norm_ratio": 0.7,
     "matmul_ratio": 0.1,
     "experts_ratio": 0.4,
     "collective_ratio": 0.3,
@@ -40,6 +42,8 @@ SOFTWARE_PRIOR = {
 """standard deviations in logs: kernels measured alone should hold inside an engine, the rest is open"""
 FIRST_START: Mapping[str, float] = {"first_ratio": 2.0, "queue_ratio": 0.1}
 BAND = (0.1, 0.9)
+GROWTH = 0.5
+"""a sweep of a hundred rows says more than three rows, but not thirty times as much"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,7 +167,7 @@ def _fit(
         return list(np.split(_predicted(with_software(facts, engine, values), rows, quantity), ends))
 
     measured = [(_group(members[0]), np.array([getattr(row, quantity) for row in members])) for members in groups]
-    return least(start, predicted, measured, prior)
+    return least(start, predicted, measured, prior, GROWTH)
 
 
 def with_software(facts: Facts, engine: str, values: Mapping[str, float]) -> Facts:

@@ -181,6 +181,7 @@ def uniform(
             ffn=ffn if isinstance(ffn, FeedForward) else ffn(i),
             norm_parameters=norms * vector,
             parallel=parallel,
+            norms=norms or 2,
         )
         for i, window in enumerate(windows(fields, kinds))
     ]

@@ -73,6 +73,7 @@ def gemma4(fields: Fields) -> Architecture:
             attention=distant if kind == "full" else local,
             ffn=ffn,
             norm_parameters=norms * fields.width,
+            norms=norms,
         )
         for kind in kinds
     ]
