@@ -127,13 +127,13 @@ def decode_step(
     queries = speculation.tokens + 1.0 if speculation else 1.0
     operations = decode(model, local_batch, context, setting.precisions.widths, queries, setting.skew)
     sharded = _staged(model, layout, shard(operations, layout), local_batch * queries)
-    step = step_cost(setting, sharded, layout.chips, _blocks(model, setting), local_batch, pue)
+    step = step_cost(setting, sharded, layout.chips, _overhead_s(model, setting, local_batch, queries), pue)
     if speculation is None:
         return step
     if speculation.draft is not None:
         small = speculation.draft
         drafting = shard(decode(small, local_batch, context, setting.precisions.widths), layout)
-        one = step_cost(setting, drafting, layout.chips, _blocks(small, setting), local_batch, pue)
+        one = step_cost(setting, drafting, layout.chips, _overhead_s(small, setting, local_batch), pue)
         return _plus(step, one, float(speculation.tokens))
     return _plus(step, step, speculation.tokens * speculation.head_share)
 
@@ -144,12 +144,15 @@ def prefill_step(
     """One pass of `prompts` whole prompts on every tensor-parallel group."""
     operations = prefill(model, prompts, length, setting.precisions.widths, skew=setting.skew)
     sharded = _staged(model, layout, shard(operations, layout), prompts * length)
-    return step_cost(setting, sharded, layout.chips, _blocks(model, setting), prompts, pue)
+    return step_cost(setting, sharded, layout.chips, _overhead_s(model, setting, prompts), pue)
 
 
-def _blocks(model: Architecture, setting: Setting) -> float:
-    """Blocks as the software's overhead counts them: what has more norms counts for more."""
-    return model.depth + setting.software.norm_ratio * model.norm_pairs
+def _overhead_s(model: Architecture, setting: Setting, sequences: Quantity, queries: float = 1.0) -> Quantity:
+    """What the software adds to a pass: for the step, for every block, sequence and, where tokens are drawn, logit."""
+    software = setting.software
+    blocks = model.depth + software.norm_ratio * model.norm_pairs
+    drawn = software.logit_s * model.vocabulary * queries if setting.sampled else 0.0
+    return software.step_s + software.layer_s * blocks + (software.sequence_s + drawn) * sequences
 
 
 def _staged(model: Architecture, layout: Layout, sharded: Sharded, tokens: Quantity) -> Sharded:

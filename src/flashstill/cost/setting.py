@@ -13,8 +13,8 @@ from flashstill.workload import Widths
 SCALE_BYTES = {"fp4": 0.03125, "int4": 0.03125, "fp8-block": 0.000244}
 """scale factors beside the values: one byte a group of 32, 2 bytes a group of 64, 4 bytes a block of 128 x 128"""
 CACHE_OF = {"fp8": "fp8", "fp4": "fp8", "fp8-block": "bf16", "int8": "bf16", "int4": "bf16"}
-"""the cache beside weights in these formats: NVIDIA's fp8 and NVFP4 checkpoints (ModelOpt) carry scales for an fp8 cache,
-which the engines then use; checkpoints in blocks (DeepSeek, Qwen) or in integers (AWQ, GPTQ) do not"""
+"""the cache beside weights in these formats: NVIDIA's fp8 and NVFP4 checkpoints (ModelOpt) carry scales for an fp8
+cache, which the engines then use; checkpoints in blocks (DeepSeek, Qwen) or in integers (AWQ, GPTQ) do not"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +55,7 @@ def stored_bytes(precision: str) -> float:
 
 
 def uniform(precision: str, kv: str | None = None) -> Precisions:
-    """Everything in one format, but head and router of a quantised model in 16 bits; the cache as asked, or `CACHE_OF`."""
+    """All in one format, but head and router of a quantised model in 16 bits; the cache as asked, or by `CACHE_OF`."""
     narrow = BYTES_PER_VALUE.get(precision, 2.0) < 2.0
     return Precisions(
         linear=precision,
@@ -99,6 +99,7 @@ class Setting:
     """What the cost of an operation depends on beside the operation.
 
     weights, cache: the tiers that hold them.  skew: exponent of the popularity of experts (see `Experts`).
+    sampled: whether tokens are drawn (top-k, top-p) or are the likeliest ones.
     """
 
     chip: Chip
@@ -108,6 +109,7 @@ class Setting:
     calibration: Calibration
     software: Software
     skew: float = 0.0
+    sampled: bool = False
 
     @property
     def perfect(self) -> Setting:
@@ -122,6 +124,7 @@ def setting(
     cache: str | None = None,
     software: Software = NO_SOFTWARE,
     skew: float = 0.0,
+    sampled: bool = False,
 ) -> Setting:
     """A setting of one chip; weights and cache: names of tiers, None for the main memory."""
     return Setting(
@@ -132,4 +135,5 @@ def setting(
         calibration=chip.calibration,
         software=software,
         skew=skew,
+        sampled=sampled,
     )

@@ -196,15 +196,13 @@ def step_cost(
     setting: Setting,
     sharded: Sharded,
     chips: Quantity = 1.0,
-    blocks: Quantity = 0.0,
-    sequences: Quantity = 0.0,
+    overhead_s: Quantity = 0.0,
     pue: float = 1.0,
 ) -> StepCost:
-    """The cost of one step whose every chip does `sharded`. blocks, sequences: what the software's overhead counts."""
+    """The cost of one step whose every chip does `sharded`. overhead_s: what the software adds."""
     ledger = Ledger(setting)
     for operation in sharded.operations:
         ledger.operation(operation)
     ledger.exchanges(sharded)
-    software = setting.software
-    ledger.overhead(software.step_s + software.layer_s * blocks + software.sequence_s * sequences)
+    ledger.overhead(overhead_s)
     return ledger.close(chips, setting.chip.server_power_ratio * pue)

@@ -80,6 +80,7 @@ class Software:
 
     step_s a step, layer_s a block (small kernels and gaps), sequence_s a sequence of the batch.
     norm_ratio: what two norms beyond a block's own two (of queries and keys, say) add to its layer_s.
+    logit_s a logit of a sequence, where tokens are drawn by top-k or top-p: the engine sorts them.
     matmul_ratio, experts_ratio, collective_ratio: time of its kernels over that of the kernels measured alone.
     quantise_ratio: share of the measured quantisation that it does not fuse.
     interference_ratio: share of other requests' prefills that a decoding request waits for.
@@ -95,6 +96,7 @@ class Software:
     layer_s: float = 0.0
     sequence_s: float = 0.0
     norm_ratio: float = 0.0
+    logit_s: float = 0.0
     matmul_ratio: float = 1.0
     experts_ratio: float = 1.0
     collective_ratio: float = 1.0

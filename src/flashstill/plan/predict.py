@@ -21,6 +21,8 @@ from flashstill.hardware.calibration import ENGINES
 from flashstill.parallel import Layout, layout_reason
 from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
 
+GREEDY = "greedy"
+SAMPLINGS = (GREEDY, "top-p")
 PRECISION_NAMES = {"mxfp4": "fp4", "nvfp4": "fp4", "fp8_block": "fp8-block", "fp16": "bf16", "bfloat16": "bf16"}
 NOT_FITTING = "does not fit in memory"
 
@@ -30,6 +32,7 @@ class Case:
     """What is asked: a model on chips in a layout, under a load. None takes the default.
 
     chips: all of them.  tp: all chips not used otherwise.  precision: as the checkpoint stores it.
+    sampling: the likeliest token each time, or drawn by top-k and top-p.
     """
 
     model: str
@@ -45,6 +48,7 @@ class Case:
     osl: int = 1024
     concurrency: int = 16
     engine: str = "vllm"
+    sampling: str = GREEDY
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,6 +120,8 @@ def _resolve(facts: Facts, case: Case) -> _Resolved:
     model = _architecture(case.model)
     machine = facts.machine(case.chip)
     known_engine(case.engine)
+    if case.sampling not in SAMPLINGS:
+        raise BadInput(unknown("sampling", case.sampling, SAMPLINGS))
     for name in ("isl", "osl", "concurrency", "pp"):
         if getattr(case, name) < 1:
             raise BadInput(f"{name} must be at least 1, not {getattr(case, name)}")
@@ -133,7 +139,7 @@ def _resolve(facts: Facts, case: Case) -> _Resolved:
         raise BadInput(reason)
     precision, kv = _precision(case.precision), _precision(case.kv_precision)
     chip_from_facts(facts, machine.name).precision(precision or "bf16")
-    group = (case.model, machine.name, precision, kv, case.engine)
+    group = (case.model, machine.name, precision, kv, case.engine, case.sampling)
     return _Resolved(case=case, layout=layout, group=group)
 
 
@@ -176,10 +182,11 @@ def known_precision(name: str) -> str:
 
 
 def _answer(facts: Facts, group: tuple[Any, ...], members: list[_Resolved]) -> list[Prediction]:
-    model_name, chip_name, precision, kv, engine = group
+    model_name, chip_name, precision, kv, engine, sampling = group
     model, chip, software = _architecture(model_name), chip_from_facts(facts, chip_name), software_of(facts, engine)
     skew = facts.value("routing", "skew_exponent")
-    conditions = setting(chip, precisions_of(model, precision, kv), software=software, skew=skew)
+    precisions = precisions_of(model, precision, kv)
+    conditions = setting(chip, precisions, software=software, skew=skew, sampled=sampling != GREEDY)
     degrees = np.array([each.layout for each in members], dtype=np.float64).T
     layout = Layout(tp=degrees[0], pp=degrees[1], ep=degrees[2], dp=degrees[3])
     asked = [(each.case.isl, each.case.osl, each.case.concurrency) for each in members]

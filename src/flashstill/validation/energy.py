@@ -1,6 +1,7 @@
 """Measured power and energy: long matrix products on boards, and joules per output token of served models.
 
 The prompts of the ML.ENERGY tasks are short against their answers; their length is not stated and taken as 200 tokens.
+Answers are drawn as the models' own settings say (top-p), not the likeliest tokens.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ def token_cases(directory: Path) -> tuple[list[Case], Values, Rows]:
             osl=max(round(float(row["avg_output_len_tokens"])), 2),
             concurrency=max(round(float(row["avg_batch_size"])), 1),
             engine="vllm",
+            sampling="top-p",
         )
         for row in rows
     ]

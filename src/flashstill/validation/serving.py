@@ -11,7 +11,7 @@ import numpy as np
 
 from flashstill.facts import Fact, Facts
 from flashstill.hardware import Software, software_of
-from flashstill.plan.predict import Case, predict
+from flashstill.plan.predict import GREEDY, Case, predict
 from flashstill.validation.errors import Comparison, Values
 from flashstill.validation.fit import Fit, least
 from flashstill.validation.tables import read_rows
@@ -22,6 +22,7 @@ SOFTWARE_START: Mapping[str, float] = {
     "layer_s": 1e-5,
     "sequence_s": 5e-6,
     "norm_ratio": 0.5,
+    "logit_s": 1e-10,
     "matmul_ratio": 1.0,
     "experts_ratio": 1.0,
     "collective_ratio": 1.0,
@@ -33,6 +34,7 @@ SOFTWARE_PRIOR = {
     "layer_s": 0.5,
     "sequence_s": 0.7,
     "norm_ratio": 0.7,
+    "logit_s": 0.7,
     "matmul_ratio": 0.1,
     "experts_ratio": 0.4,
     "collective_ratio": 0.3,
@@ -125,12 +127,8 @@ def fit_software(facts: Facts, rows: Sequence[Served]) -> dict[str, tuple[Fit, S
     found = {}
     for engine in sorted({row.case.engine for row in rows}):
         chosen = sorted((row for row in rows if row.case.engine == engine), key=_group)
-        # What a row states by hand, as an estimate, is not fitted.
-        free = {
-            name: value
-            for name, value in SOFTWARE_START.items()
-            if (row := facts.find(f"engine-{engine}", name)) is None or row.kind != "estimate"
-        }
+        drawn = any(row.case.sampling != GREEDY for row in chosen)
+        free = {name: value for name, value in SOFTWARE_START.items() if drawn or name != "logit_s"}
         fit = _fit(facts, engine, chosen, "tpot_s", free, SOFTWARE_PRIOR)
         tuned = with_software(facts, engine, fit.values)
         first = _fit(tuned, engine, [row for row in chosen if row.ttft_s], "ttft_s", FIRST_START, {})
