@@ -16,8 +16,9 @@ from flashstill.arch import load_architecture
 from flashstill.cli import main
 from flashstill.errors import InfeasiblePlan
 from flashstill.facts import load
+from flashstill.plan.front import non_dominated
 from flashstill.plan.predict import Case, predict
-from flashstill.plan.search import OBJECTIVES, Question, non_dominated, search
+from flashstill.plan.search import OBJECTIVES, Question, search
 
 FACTS = load()
 
@@ -60,7 +61,7 @@ def test_a_point_is_what_predict_says() -> None:
             osl=256,
             concurrency=point.batch,
         )
-        if point.weights_in == "memory":
+        if point.weights_in == point.kv_in == "memory":
             (answer,) = predict(FACTS, [case])
             assert answer.tpot_s == pytest.approx(point.tpot_s)
             assert answer.joules_per_output_token == pytest.approx(point.joules_per_output_token)

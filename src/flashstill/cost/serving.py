@@ -60,15 +60,35 @@ class Load:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Serving:
-    """The answer. batch: sequences that run at the same time, on the whole layout; 0 where nothing fits."""
+class Paces:
+    """What the closed form needs of the two kinds of steps. joules: of all chips, at the chips.
+
+    step_s: a decode step, drafting included.  pass_s: a prefill pass of `prompts` prompts on every group.
+    """
+
+    step_s: Quantity
+    step_joules: Quantity
+    pass_s: Quantity
+    pass_joules: Quantity
+    prompts: Quantity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """The closed form's answer. batch: sequences that run at the same time on the whole layout."""
 
     tpot_s: Quantity
     ttft_s: Quantity
-    batch: Quantity
     output_tokens_per_s: Quantity
     joules_per_output_token: Quantity
     watts_per_chip: Quantity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Serving(Pace):
+    """The answer with its two steps. batch: sequences that run together, on the whole layout; 0 where nothing fits."""
+
+    batch: Quantity
     decode: StepCost
     prefill: StepCost
 
@@ -82,35 +102,71 @@ def serve(
     pue: float = 1.0,
 ) -> Serving:
     """Serving `load` on `layout`; quantities broadcast. Joules at the chips, without host and building."""
-    software = setting.software
-    alone = most_sequences(model, setting, layout, load.isl + load.osl)
-    fitting = most_sequences(model, setting, layout, load.isl + load.osl / 2.0)
+    alone, fitting = capacity(model, setting, layout, load)
     batch = np.minimum(load.concurrency, np.maximum(fitting, 1.0))
     local = layout.local_batch(batch)
     step = decode_step(model, setting, layout, local, load.isl + load.osl / 2.0, speculation, pue)
-    group = np.clip(local / load.osl, 1.0, np.maximum(PREFILL_TOKENS / load.isl, 1.0))
-    passed = prefill_step(model, setting, layout, group, load.isl, pue)
-    prompt_s = passed.seconds / group
+    prompts = prompts_together(load, local)
+    passed = prefill_step(model, setting, layout, prompts, load.isl, pue)
+    paces = Paces(
+        step_s=step.seconds,
+        step_joules=step.total_joules,
+        pass_s=passed.seconds,
+        pass_joules=passed.total_joules,
+        prompts=prompts,
+    )
+    pace = closed_form(setting, layout, load, batch, paces, speculation)
+    return Serving(
+        tpot_s=pace.tpot_s,
+        ttft_s=pace.ttft_s,
+        output_tokens_per_s=pace.output_tokens_per_s,
+        joules_per_output_token=pace.joules_per_output_token,
+        watts_per_chip=pace.watts_per_chip,
+        batch=np.where(alone >= 1.0, batch, 0.0),
+        decode=step,
+        prefill=passed,
+    )
+
+
+def capacity(model: Architecture, setting: Setting, layout: Layout, load: Load) -> tuple[Quantity, Quantity]:
+    """Sequences that fit when each is at its end, and at its mean length."""
+    alone = most_sequences(model, setting, layout, load.isl + load.osl)
+    return alone, most_sequences(model, setting, layout, load.isl + load.osl / 2.0)
+
+
+def prompts_together(load: Load, local: Quantity) -> Quantity:
+    """How many prompts a prefill pass of one group takes: those that arrive in a step, as far as the budget goes."""
+    prompts: Quantity = np.clip(local / load.osl, 1.0, np.maximum(PREFILL_TOKENS / load.isl, 1.0))
+    return prompts
+
+
+def closed_form(
+    setting: Setting,
+    layout: Layout,
+    load: Load,
+    batch: Quantity,
+    paces: Paces,
+    speculation: Speculation | None = None,
+) -> Pace:
+    """Rates of `batch` sequences on the whole layout from the cost of its two kinds of steps."""
+    software = setting.software
+    local = layout.local_batch(batch)
+    prompt_s = paces.pass_s / paces.prompts
     steps = np.maximum(load.osl - 1.0, 1.0)
     drafted = speculation.tokens_per_step if speculation else 1.0
-    tpot = step.seconds / drafted + software.interference_ratio * (local * layout.pp - 1.0) / steps * prompt_s
-    started = software.first_ratio * passed.seconds + software.queue_ratio * (local - 1.0) * prompt_s
+    waits = software.interference_ratio * (local * layout.pp - 1.0) / steps
+    tpot = paces.step_s / drafted + waits * prompt_s
+    started = software.first_ratio * paces.pass_s + software.queue_ratio * (local - 1.0) * prompt_s
     stay = started + steps * tpot
-    ttft = started + np.maximum(load.concurrency / batch - 1.0, 0.0) * stay
     rate = batch * load.osl / stay
-    per_request = (
-        step.total_joules / (local * layout.pp * layout.dp) * steps / drafted + passed.total_joules / group / layout.dp
-    )
-    joules = per_request / load.osl
-    return Serving(
+    decoding = paces.step_joules / (local * layout.pp * layout.dp) * (steps / drafted)
+    joules = (decoding + paces.pass_joules / (paces.prompts * layout.dp)) / load.osl
+    return Pace(
         tpot_s=tpot,
-        ttft_s=ttft,
-        batch=np.where(alone >= 1.0, batch, 0.0),
+        ttft_s=started + np.maximum(load.concurrency / batch - 1.0, 0.0) * stay,
         output_tokens_per_s=rate,
         joules_per_output_token=joules,
         watts_per_chip=np.minimum(joules * rate / layout.chips, setting.chip.power_limit_w),
-        decode=step,
-        prefill=passed,
     )
 
 
@@ -126,14 +182,15 @@ def decode_step(
     """One decode step of every tensor-parallel group with `local_batch` sequences each; drafting included."""
     queries = speculation.tokens + 1.0 if speculation else 1.0
     operations = decode(model, local_batch, context, setting.precisions.widths, queries, setting.skew)
-    sharded = _staged(model, layout, shard(operations, layout), local_batch * queries)
-    step = step_cost(setting, sharded, layout.chips, _overhead_s(model, setting, local_batch, queries), pue)
+    overhead_s = overhead_seconds(model, setting, local_batch, queries)
+    step = step_cost(setting, shard(operations, layout), layout.chips, overhead_s, pue)
+    step = _plus(step, sends(model, setting, layout, local_batch * queries), 1.0)
     if speculation is None:
         return step
     if speculation.draft is not None:
         small = speculation.draft
         drafting = shard(decode(small, local_batch, context, setting.precisions.widths), layout)
-        one = step_cost(setting, drafting, layout.chips, _overhead_s(small, setting, local_batch), pue)
+        one = step_cost(setting, drafting, layout.chips, overhead_seconds(small, setting, local_batch), pue)
         return _plus(step, one, float(speculation.tokens))
     return _plus(step, step, speculation.tokens * speculation.head_share)
 
@@ -143,22 +200,13 @@ def prefill_step(
 ) -> StepCost:
     """One pass of `prompts` whole prompts on every tensor-parallel group."""
     operations = prefill(model, prompts, length, setting.precisions.widths, skew=setting.skew)
-    sharded = _staged(model, layout, shard(operations, layout), prompts * length)
-    return step_cost(setting, sharded, layout.chips, _overhead_s(model, setting, prompts), pue)
+    overhead_s = overhead_seconds(model, setting, prompts)
+    step = step_cost(setting, shard(operations, layout), layout.chips, overhead_s, pue)
+    return _plus(step, sends(model, setting, layout, prompts * length), 1.0)
 
 
-def _overhead_s(model: Architecture, setting: Setting, sequences: Quantity, queries: float = 1.0) -> Quantity:
-    """What the software adds to a pass: for the step, for every block, sequence and, where tokens are drawn, logit."""
-    software = setting.software
-    blocks = model.depth + software.norm_ratio * model.norm_pairs
-    drawn = software.logit_s * model.vocabulary * queries if setting.sampled else 0.0
-    return software.step_s + software.layer_s * blocks + (software.sequence_s + drawn) * sequences
-
-
-def _staged(model: Architecture, layout: Layout, sharded: Sharded, tokens: Quantity) -> Sharded:
-    """With the sends from stage to stage of a pipeline."""
-    if not np.any(np.asarray(layout.pp) > 1):
-        return sharded
+def sends(model: Architecture, setting: Setting, layout: Layout, tokens: Quantity) -> StepCost:
+    """What passing `tokens` from stage to stage of a pipeline adds to a step."""
     hop = Exchange(
         name="to the next stage",
         kind="send",
@@ -167,7 +215,16 @@ def _staged(model: Architecture, layout: Layout, sharded: Sharded, tokens: Quant
         group=np.where(np.asarray(layout.pp) > 1, 2.0, 1.0),
         tier="stage",
     )
-    return Sharded(operations=sharded.operations, exchanges=(*sharded.exchanges, hop))
+    exchanges = (hop,) if np.any(np.asarray(layout.pp) > 1) else ()
+    return step_cost(setting, Sharded(operations=(), exchanges=exchanges), layout.chips)
+
+
+def overhead_seconds(model: Architecture, setting: Setting, sequences: Quantity, queries: float = 1.0) -> Quantity:
+    """What the software adds to a pass: for the step, for every block, sequence and, where tokens are drawn, logit."""
+    software = setting.software
+    blocks = model.depth + software.norm_ratio * model.norm_pairs
+    drawn = software.logit_s * model.vocabulary * queries if setting.sampled else 0.0
+    return software.step_s + software.layer_s * blocks + (software.sequence_s + drawn) * sequences
 
 
 def _plus(step: StepCost, other: StepCost, times: float) -> StepCost:

@@ -95,7 +95,8 @@ class Ledger:
         self.shares_s["memory"] = self.shares_s["memory"] + count * np.where(computes, 0.0, work_s)
         self.shares_s["overhead"] = self.shares_s["overhead"] + count * floor_s
         for level, joules in operation_joules(self.setting, operation).items():
-            self.joules[level] = self.joules[level] + count * joules
+            if not _is_zero(joules):
+                self.joules[level] = self.joules[level] + count * joules
         self.macs = self.macs + count * operation.flops / 2.0
 
     def exchanges(self, sharded: Sharded) -> None:
@@ -131,6 +132,10 @@ class Ledger:
             chips=chips,
             wall_ratio=wall_ratio,
         )
+
+
+def _is_zero(quantity: Quantity) -> bool:
+    return np.ndim(quantity) == 0 and not quantity
 
 
 def operation_seconds(setting: Setting, operation: Operation) -> kernels.Timing:
@@ -201,7 +206,8 @@ def step_cost(
 ) -> StepCost:
     """The cost of one step whose every chip does `sharded`. overhead_s: what the software adds."""
     ledger = Ledger(setting)
-    for operation in sharded.operations:
+    # Experts last: over a grid of layouts they alone need its full shape, and sums take the shape of their largest part.
+    for operation in sorted(sharded.operations, key=lambda operation: isinstance(operation, Experts)):
         ledger.operation(operation)
     ledger.exchanges(sharded)
     ledger.overhead(overhead_s)

@@ -1,0 +1,134 @@
+"""Every layout and batch of one chip, precision and placement, priced at once.
+
+A step costs the same for all configurations in which a tensor-parallel group does the same work, whatever the number
+of pipeline stages and of sequences elsewhere.  So steps are priced on four short axes (tp, dp, ep, sequences of a
+group) and looked up for every configuration; only the closed form of serving runs over all of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from flashstill.arch import Architecture
+from flashstill.cost import Load, Setting, Speculation
+from flashstill.cost.serving import (
+    Pace,
+    Paces,
+    capacity,
+    closed_form,
+    decode_step,
+    prefill_step,
+    prompts_together,
+    sends,
+)
+from flashstill.parallel import Layout, layout_reason
+from flashstill.workload import Quantity
+
+Values = npt.NDArray[np.float64]
+Places = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidates:
+    """Layouts and batches to price. degrees: (4, layouts, 1), tp pp ep dp; batches: (1, batches).
+
+    axes: the distinct tp, dp, ep, and sequences of a group.  at: where on them, flattened, each configuration lies.
+    refused: layouts that cannot be built, by reason.
+    """
+
+    degrees: Values
+    batches: Values
+    axes: tuple[Values, Values, Values, Values]
+    at: Places
+    refused: Counter[str]
+
+    @property
+    def layout(self) -> Layout:
+        """All layouts as one."""
+        return Layout(tp=self.degrees[0], pp=self.degrees[1], ep=self.degrees[2], dp=self.degrees[3])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Layouts and batches."""
+        return self.degrees.shape[1], self.batches.shape[1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Priced:
+    """Figures of all candidates, each of their shape. room: sequences that fit at the same time."""
+
+    pace: Pace
+    room: Values
+
+
+def candidates(model: Architecture, most: int, batches: tuple[int, ...]) -> Candidates:
+    """Layouts of powers of two on up to `most` chips, each with every batch."""
+    powers = [2**power for power in range(most.bit_length()) if 2**power <= most]
+    routed = any(layer.ffn.experts for layer in model.layers)
+    found, refused = [], Counter[str]()
+    for tp, pp, dp in itertools.product(powers, powers, powers):
+        if tp * pp * dp > most or (dp > 1 and not routed):
+            continue  # replicas of a dense model are the same configuration at a smaller batch
+        for ep in [power for power in powers if power <= tp * dp] if routed else [1]:
+            reason = layout_reason(model, tp, pp, ep, dp)
+            if reason is None:
+                found.append((tp, pp, ep, dp))
+            else:
+                refused[reason.split(":")[0]] += 1
+    degrees = np.array(found, dtype=np.float64).reshape(-1, 4).T[:, :, None]
+    asked = np.array(batches, dtype=np.float64)[None, :]
+    shape = (degrees.shape[1], asked.shape[1])
+    local = Layout(tp=degrees[0], pp=degrees[1], dp=degrees[3]).local_batch(asked)
+    of_layouts = [np.unique(degrees[index], return_inverse=True) for index in (0, 3, 2)]
+    sequences, where = np.unique(local, return_inverse=True)
+    axes = (*(values for values, _ in of_layouts), sequences)
+    places = [np.broadcast_to(inverse.reshape(-1, 1), shape) for _, inverse in of_layouts]
+    at = np.ravel_multi_index((*places, where.reshape(shape)), tuple(len(axis) for axis in axes))
+    return Candidates(degrees=degrees, batches=asked, axes=axes, at=at, refused=refused)
+
+
+def priced(
+    model: Architecture, setting: Setting, chosen: Candidates, isl: float, osl: float, speculation: Speculation | None
+) -> Priced:
+    """Time and energy of every candidate, whether it fits or not."""
+    layout, load = chosen.layout, Load(isl=isl, osl=osl, concurrency=chosen.batches)
+    tp, dp, ep, sequences = np.ix_(*chosen.axes)
+    group = Layout(tp=tp, ep=ep, dp=dp)
+    grid = tuple(len(axis) for axis in chosen.axes)
+    prompts = prompts_together(load, sequences)
+    few, back = np.unique(prompts, return_inverse=True)
+    step = decode_step(model, setting, group, sequences, isl + osl / 2.0, speculation)
+    passed = prefill_step(model, setting, group, few, isl)
+
+    def per_chip(total: Quantity) -> Quantity:
+        return total / group.chips
+
+    def decoding(quantity: Quantity) -> Values:
+        return np.broadcast_to(quantity, grid).reshape(-1)[chosen.at]
+
+    def filling(quantity: Quantity) -> Values:
+        return decoding(np.broadcast_to(quantity, (*grid[:3], len(few)))[..., back.reshape(-1)])
+
+    local = layout.local_batch(chosen.batches)
+    together = prompts_together(load, local)
+    queries = speculation.tokens + 1.0 if speculation else 1.0
+    after_step = sends(model, setting, layout, local * queries)
+    after_pass = sends(model, setting, layout, together * isl)
+    heads = 1.0 + speculation.tokens * speculation.head_share if speculation and speculation.draft is None else 1.0
+    paces = Paces(
+        step_s=decoding(step.seconds) + heads * after_step.seconds,
+        step_joules=decoding(per_chip(step.total_joules)) * layout.chips + heads * after_step.total_joules,
+        pass_s=filling(passed.seconds) + after_pass.seconds,
+        pass_joules=filling(per_chip(passed.total_joules)) * layout.chips + after_pass.total_joules,
+        prompts=together,
+    )
+    alone, fitting = capacity(model, setting, layout, load)
+    room = np.where(np.asarray(alone) >= 1.0, fitting, 0.0)
+    batch = np.broadcast_to(chosen.batches, chosen.shape)
+    pace = closed_form(setting, layout, load, batch, paces, speculation)
+    return Priced(pace=pace, room=np.broadcast_to(room, chosen.shape))
