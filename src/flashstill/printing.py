@@ -153,7 +153,8 @@ def print_plan(found: Found) -> None:
         f"{found.evaluated:,} configurations evaluated in {show(found.seconds, 's')}, {found.feasible:,} feasible,"
         f" {len(found.front)} on the front"
     )
-    rows = [("chips", "layout", "batch", "format", "weights in", "TPOT", "TTFT", "tokens/s a chip", "J/token", "$/M")]
+    what = ("chips", "layout", "batch", "format, cache", "weights, cache in", "drafts")
+    rows: list[tuple[str, ...]] = [(*what, "TPOT", "TTFT", "tokens/s a chip", "J/token", "$/M")]
     for point in found.front:
         layout = f"tp{point.tp} pp{point.pp} ep{point.ep} dp{point.dp}"
         rows.append(
@@ -161,8 +162,9 @@ def print_plan(found: Found) -> None:
                 f"{point.chips} x {point.chip}",
                 layout,
                 str(point.batch),
-                point.precision,
-                point.weights_in,
+                f"{point.precision}, {point.kv_precision}",
+                f"{point.weights_in}, {point.kv_in}",
+                str(point.speculated_tokens or ""),
                 show(point.tpot_s, "s"),
                 show(point.ttft_s, "s"),
                 f"{point.tokens_per_s_per_chip:,.0f}",

@@ -2,7 +2,7 @@
 
 from flashstill.arch.adapter import from_hf
 from flashstill.arch.attention import Attention, Indexer, LatentAttention, Mixer
-from flashstill.arch.catalogue import known_models, load_architecture
+from flashstill.arch.catalogue import hub_id, known_models, load_architecture
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.formats import Formats, Stored
 from flashstill.arch.model import Architecture, Layer
@@ -20,6 +20,7 @@ __all__ = [
     "Mixer",
     "Stored",
     "from_hf",
+    "hub_id",
     "known_models",
     "load_architecture",
 ]

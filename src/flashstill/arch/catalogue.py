@@ -59,6 +59,15 @@ def load_architecture(model: str) -> Architecture:
     return _build(short, variant)
 
 
+def hub_id(model: str) -> str:
+    """The Hugging Face id behind a known name; a path or an id stays as it is."""
+    found = None if "/" in model or Path(model).expanduser().exists() else _names().get(model.lower())
+    if found is None:
+        return model
+    short, variant = found
+    return variant or next(iter(catalogue()[short].get("aliases", ())), model)
+
+
 def _release(model: str) -> tuple[str, str | None] | None:
     """A release of a known model: its name with words that leave the shape alone, as -Instruct-2507 or -FP8.
 

@@ -12,7 +12,8 @@ import click
 
 from flashstill import __version__
 from flashstill.cli.learning import demo, measure, report, run
-from flashstill.cli.serving import plan, predict, validate
+from flashstill.cli.planning import plan
+from flashstill.cli.serving import predict, validate
 from flashstill.cli.shapes import chips, explain, models
 from flashstill.errors import FlashstillError, InfeasiblePlan, nearest
 

@@ -62,19 +62,26 @@ def sequence_bytes(model: Architecture, tokens: Quantity, widths: Widths, layout
     return found / layout.pp
 
 
-def room_bytes(model: Architecture, setting: Setting, layout: Layout) -> Quantity:
-    """Bytes that one chip has left for cache; negative where the weights alone do not fit."""
+def room_bytes(model: Architecture, setting: Setting, layout: Layout, draft: Architecture | None = None) -> Quantity:
+    """Bytes that one chip has left for cache; negative where the weights, those of a draft included, do not fit."""
     usable = setting.software.usable_ratio
     weights = chip_weight_bytes(model, setting.precisions.widths, layout)
+    if draft is not None:
+        weights = weights + chip_weight_bytes(draft, setting.precisions.widths, layout)
     if setting.weights is setting.cache:
         return setting.cache.bytes * usable - weights
     return np.where(weights <= setting.weights.bytes * usable, setting.cache.bytes * usable, -1.0)
 
 
-def most_sequences(model: Architecture, setting: Setting, layout: Layout, tokens: Quantity) -> Quantity:
+def most_sequences(
+    model: Architecture, setting: Setting, layout: Layout, tokens: Quantity, draft: Architecture | None = None
+) -> Quantity:
     """Sequences of `tokens` that fit on the whole layout; below 1 where not even one does."""
-    each = np.maximum(sequence_bytes(model, tokens, setting.precisions.widths, layout), 1e-9)
-    return np.maximum(room_bytes(model, setting, layout), 0.0) / each * layout.dp
+    widths = setting.precisions.widths
+    each = sequence_bytes(model, tokens, widths, layout)
+    if draft is not None:
+        each = each + sequence_bytes(draft, tokens, widths, layout)
+    return np.maximum(room_bytes(model, setting, layout, draft), 0.0) / np.maximum(each, 1e-9) * layout.dp
 
 
 def total_bytes(model: Architecture, batch: Quantity, tokens: Quantity, widths: Widths) -> Quantity:

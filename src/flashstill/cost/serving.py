@@ -102,7 +102,7 @@ def serve(
     pue: float = 1.0,
 ) -> Serving:
     """Serving `load` on `layout`; quantities broadcast. Joules at the chips, without host and building."""
-    alone, fitting = capacity(model, setting, layout, load)
+    alone, fitting = capacity(model, setting, layout, load, speculation)
     batch = np.minimum(load.concurrency, np.maximum(fitting, 1.0))
     local = layout.local_batch(batch)
     step = decode_step(model, setting, layout, local, load.isl + load.osl / 2.0, speculation, pue)
@@ -128,10 +128,13 @@ def serve(
     )
 
 
-def capacity(model: Architecture, setting: Setting, layout: Layout, load: Load) -> tuple[Quantity, Quantity]:
-    """Sequences that fit when each is at its end, and at its mean length."""
-    alone = most_sequences(model, setting, layout, load.isl + load.osl)
-    return alone, most_sequences(model, setting, layout, load.isl + load.osl / 2.0)
+def capacity(
+    model: Architecture, setting: Setting, layout: Layout, load: Load, speculation: Speculation | None = None
+) -> tuple[Quantity, Quantity]:
+    """Sequences that fit when each is at its end, and at its mean length; a draft model needs its own room."""
+    draft = speculation.draft if speculation else None
+    alone = most_sequences(model, setting, layout, load.isl + load.osl, draft)
+    return alone, most_sequences(model, setting, layout, load.isl + load.osl / 2.0, draft)
 
 
 def prompts_together(load: Load, local: Quantity) -> Quantity:

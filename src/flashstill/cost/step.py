@@ -206,7 +206,7 @@ def step_cost(
 ) -> StepCost:
     """The cost of one step whose every chip does `sharded`. overhead_s: what the software adds."""
     ledger = Ledger(setting)
-    # Experts last: over a grid of layouts they alone need its full shape, and sums take the shape of their largest part.
+    # Experts last: over a grid of layouts they alone need its full shape, which sums then have from there on.
     for operation in sorted(sharded.operations, key=lambda operation: isinstance(operation, Experts)):
         ledger.operation(operation)
     ledger.exchanges(sharded)

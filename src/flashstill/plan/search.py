@@ -1,7 +1,8 @@
 """Exhaustive search over chips, counts, layouts, batches, precisions, placements and speculation.
 
-Every configuration is priced in time, energy, dollars and fit (plan/tables.py).  Infeasible ones are counted by reason.  The front keeps what no other configuration beats in
-time per output token, tokens/s per chip, joules and dollars per token at once.
+Every configuration is priced in time, energy, dollars and fit (plan/tables.py).  Infeasible ones are counted by reason.
+The front keeps what no other configuration beats in time per output token, tokens/s per chip, joules and dollars per
+token at once.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from flashstill.plan.tables import Candidates, Priced, candidates, priced
 from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
 
 NOT_FITTING = "does not fit in memory"
+TIERS = ("memory", "sram", "host")
 OBJECTIVES = ("tpot_s", "tokens_per_s_per_chip", "joules_per_output_token", "usd_per_million_output_tokens")
 
 
@@ -156,6 +158,10 @@ def search(facts: Facts, question: Question) -> Found:
 def _check(question: Question) -> None:
     if question.max_chips < 1 or question.isl < 1 or question.osl < 1:
         raise BadInput("max chips, isl and osl must be at least 1")
+    for name in ("max_ttft_s", "max_tpot_s", "min_tokens_per_s"):
+        bound = getattr(question, name)
+        if bound is not None and not bound > 0:
+            raise BadInput(f"the bound {name} must be above 0, not {bound}")
     if question.isl + question.osl > question.model.context:
         raise BadInput(
             f"isl + osl = {question.isl + question.osl} is beyond the {question.model.context} tokens that"
@@ -197,7 +203,7 @@ def _keep(
     reasons: Counter[str],
     tables: list[_Table],
 ) -> int:
-    """Count what is infeasible by its first reason, put the front of the rest into `tables`; returns how many remain."""
+    """Count what is infeasible by its first reason, put the front of the rest into `tables`; how many remain."""
     layout, batches = chosen.layout, chosen.batches
     open_to = np.ones(chosen.shape, dtype=bool)
     for reason, refused in (

@@ -43,7 +43,7 @@ class Candidates:
 
     degrees: Values
     batches: Values
-    axes: tuple[Values, Values, Values, Values]
+    axes: tuple[Values, ...]
     at: Places
     refused: Counter[str]
 
@@ -127,7 +127,7 @@ def priced(
         pass_joules=filling(per_chip(passed.total_joules)) * layout.chips + after_pass.total_joules,
         prompts=together,
     )
-    alone, fitting = capacity(model, setting, layout, load)
+    alone, fitting = capacity(model, setting, layout, load, speculation)
     room = np.where(np.asarray(alone) >= 1.0, fitting, 0.0)
     batch = np.broadcast_to(chosen.batches, chosen.shape)
     pace = closed_form(setting, layout, load, batch, paces, speculation)

@@ -1,0 +1,135 @@
+"""The command that searches for configurations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flashstill.cli.options import facts_options, json_option, print_json
+from flashstill.errors import BadInput
+
+
+@click.command()
+@click.option("--model", required=True, help="A known name, or the path of a config.json or model directory.")
+@click.option("--chips-from", required=True, help="Chips to choose from, with commas between.")
+@click.option("--max-chips", type=int, required=True, help="The most chips of one configuration.")
+@click.option("--isl", type=int, default=1024, show_default=True, help="Prompt tokens.")
+@click.option("--osl", type=int, default=1024, show_default=True, help="Output tokens.")
+@click.option("--max-ttft", type=float, default=None, help="Longest time to first token, in seconds.")
+@click.option("--max-tpot", type=float, default=None, help="Longest time per output token, in seconds.")
+@click.option("--min-throughput", type=float, default=None, help="Least output tokens a second of a configuration.")
+@click.option("--precision", default="published", show_default=True, help="Formats to choose from, with commas.")
+@click.option("--kv-precision", default=None, help="Formats of the cache [default: what goes with the weights].")
+@click.option("--tiers", default="memory,sram", show_default=True, help="Where weights and cache may lie.")
+@click.option("--batch", default=None, help="Requests in flight, with commas [default: powers of two to 4096].")
+@click.option("--draft", default=None, help="Also try speculation with this model, or with the model's own 'heads'.")
+@click.option("--draft-tokens", default="1,3,5", show_default=True, help="How many tokens are drafted ahead.")
+@click.option("--acceptance", type=float, default=0.7, show_default=True, help="Rate at which a draft is accepted.")
+@click.option("--engine", default="vllm", show_default=True, help="vllm, sglang, trtllm, or none: the kernels alone.")
+@click.option("--emit", default=None, help="Print the command that starts this engine (vllm, sglang, trtllm).")
+@click.option("--pick", default="dollars", show_default=True, help="Point to emit: tpot, throughput, joules, dollars.")
+@facts_options
+@json_option
+def plan(
+    model: str,
+    facts_directories: tuple[Path, ...],
+    edits: tuple[str, ...],
+    emit: str | None,
+    pick: str,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Search chips, layouts, batches, formats, placements and drafts for what no other configuration beats."""
+    from flashstill.arch import hub_id
+    from flashstill.facts import load
+    from flashstill.plan.launch import ENGINES, launch
+    from flashstill.plan.launch import pick as pick_point
+    from flashstill.plan.search import search
+    from flashstill.printing import print_plan
+
+    facts = load(facts_directories, edits)
+    if emit is not None:
+        named(emit, ENGINES, "engine")
+        asked["engine"], asked["tiers"] = emit, "memory"
+    found = search(facts, _question(facts, model, asked))
+    document = found.as_json()
+    command = None
+    if emit is not None:
+        point = pick_point(found.front, pick)
+        drafted = replace(point, draft=hub_id(asked["draft"])) if point.draft else point
+        command = launch(emit, hub_id(model), drafted, asked["isl"] + asked["osl"])
+        document["launch"] = {"point": found.front.index(point), "command": command}
+    if as_json:
+        print_json(document)
+    elif command is not None:
+        click.echo(command)
+    else:
+        print_plan(found)
+
+
+def _question(facts: Any, model: str, asked: dict[str, Any]) -> Any:
+    from flashstill.arch import load_architecture
+    from flashstill.plan.predict import known_engine, known_precision
+    from flashstill.plan.search import TIERS, Question
+
+    shape = load_architecture(model)
+    more = (
+        {"batches": tuple(sorted({_whole(text, "batch") for text in words(asked["batch"])}))} if asked["batch"] else {}
+    )
+    return Question(
+        model=shape,
+        chips=tuple(dict.fromkeys(facts.machine(name).name for name in words(asked["chips_from"]))),
+        max_chips=asked["max_chips"],
+        isl=asked["isl"],
+        osl=asked["osl"],
+        precisions=tuple(name if name == "published" else known_precision(name) for name in words(asked["precision"])),
+        kv_precisions=tuple(known_precision(name) for name in words(asked["kv_precision"] or "")) or (None,),
+        tiers=tuple(named(name, TIERS, "tier") for name in words(asked["tiers"])),
+        engine=known_engine(asked["engine"]),
+        speculations=_speculations(shape, asked),
+        max_ttft_s=asked["max_ttft"],
+        max_tpot_s=asked["max_tpot"],
+        min_tokens_per_s=asked["min_throughput"],
+        **more,
+    )
+
+
+def _speculations(shape: Any, asked: dict[str, Any]) -> tuple[Any, ...]:
+    from flashstill.arch import load_architecture
+    from flashstill.cost import Speculation
+
+    if asked["draft"] is None:
+        return (None,)
+    if not 0.0 < asked["acceptance"] < 1.0:
+        raise BadInput(f"acceptance must lie between 0 and 1, not {asked['acceptance']}")
+    draft = None if asked["draft"] == "heads" else load_architecture(asked["draft"])
+    if draft is not None and draft.vocabulary != shape.vocabulary:
+        raise BadInput(
+            f"{draft.name} cannot draft for {shape.name}: vocabularies of {draft.vocabulary} and {shape.vocabulary}"
+        )
+    counts = [_whole(text, "draft-tokens") for text in words(asked["draft_tokens"])]
+    tried = [Speculation(tokens=count, acceptance=asked["acceptance"], draft=draft) for count in counts]
+    return (None, *tried)
+
+
+def words(text: str) -> list[str]:
+    """What stands between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def named(name: str, known: tuple[str, ...], what: str) -> str:
+    """`name`, or BadInput with the nearest of those that are known."""
+    from flashstill.errors import unknown
+
+    if name not in known:
+        raise BadInput(unknown(what, name, known))
+    return name
+
+
+def _whole(text: str, name: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise BadInput(f"{name} is {text!r}, not a whole number of at least 1")
+    return int(text)
