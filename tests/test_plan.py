@@ -18,7 +18,8 @@ from flashstill.errors import InfeasiblePlan
 from flashstill.facts import load
 from flashstill.plan.front import non_dominated
 from flashstill.plan.predict import Case, predict
-from flashstill.plan.search import OBJECTIVES, Question, search
+from flashstill.plan.question import OBJECTIVES, Question
+from flashstill.plan.search import search
 
 FACTS = load()
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flashstill.hardware import Chip
     from flashstill.plan import Explanation
     from flashstill.plan.predict import Case, Prediction
-    from flashstill.plan.search import Found
+    from flashstill.plan.question import Found
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
@@ -173,5 +173,8 @@ def print_plan(found: Found) -> None:
             )
         )
     print_table(rows)
+    for chip, batch in found.weights_dominate_below.items():
+        if batch is not None:
+            click.echo(f"{chip}: below batch {batch} most of the energy of the work goes into moving weights")
     for reason, count in sorted(found.infeasible.items(), key=lambda item: -item[1]):
         click.echo(f"left out, {reason}: {count:,}")

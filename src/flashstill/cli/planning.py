@@ -73,7 +73,7 @@ def plan(
 def _question(facts: Any, model: str, asked: dict[str, Any]) -> Any:
     from flashstill.arch import load_architecture
     from flashstill.plan.predict import known_engine, known_precision
-    from flashstill.plan.search import TIERS, Question
+    from flashstill.plan.question import TIERS, Question
 
     shape = load_architecture(model)
     more = (

@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Sequence
 
 from flashstill.errors import BadInput, unknown
-from flashstill.plan.search import Point
+from flashstill.plan.question import Point
 
 ENGINES = ("vllm", "sglang", "trtllm")
 ON_THE_FLY = {"vllm": ("fp8",), "sglang": ("fp8",), "trtllm": ()}

@@ -11,89 +11,21 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from flashstill.arch import Architecture
-from flashstill.cost import Speculation, precisions_of, setting
+from flashstill.cost import precisions_of, setting
 from flashstill.economics import hourly_price
-from flashstill.errors import BadInput, InfeasiblePlan, MissingFact
+from flashstill.errors import InfeasiblePlan, MissingFact
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts, software_of
+from flashstill.plan.crossover import weights_dominate_below
 from flashstill.plan.front import Values, non_dominated
+from flashstill.plan.question import NOT_FITTING, OBJECTIVES, Found, Point, Question, check
 from flashstill.plan.tables import Candidates, Priced, candidates, priced
 from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
-
-NOT_FITTING = "does not fit in memory"
-TIERS = ("memory", "sram", "host")
-OBJECTIVES = ("tpot_s", "tokens_per_s_per_chip", "joules_per_output_token", "usd_per_million_output_tokens")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
-    """What is searched for. Bounds are None where they do not matter; precisions: "published" or formats.
-
-    kv_precisions: None for what goes with the weights.  tiers: where weights and cache may lie, each by itself.
-    """
-
-    model: Architecture
-    chips: tuple[str, ...]
-    max_chips: int
-    isl: int
-    osl: int
-    precisions: tuple[str, ...] = ("published",)
-    kv_precisions: tuple[str | None, ...] = (None,)
-    tiers: tuple[str, ...] = ("memory", "sram")
-    engine: str = "vllm"
-    speculations: tuple[Speculation | None, ...] = (None,)
-    max_ttft_s: float | None = None
-    max_tpot_s: float | None = None
-    min_tokens_per_s: float | None = None
-    batches: tuple[int, ...] = tuple(2**power for power in range(13))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Point:
-    """One configuration with its figures."""
-
-    chip: str
-    chips: int
-    tp: int
-    pp: int
-    ep: int
-    dp: int
-    batch: int
-    precision: str
-    kv_precision: str
-    weights_in: str
-    kv_in: str
-    speculated_tokens: int
-    draft: str
-    tpot_s: float
-    ttft_s: float
-    output_tokens_per_s: float
-    tokens_per_s_per_chip: float
-    joules_per_output_token: float
-    usd_per_million_output_tokens: float
-    watts_per_chip: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
-    """The front, sorted by time per token, and how it was reached. priced: got time, energy, dollars and fit."""
-
-    evaluated: int
-    priced: int
-    feasible: int
-    seconds: float
-    infeasible: dict[str, int]
-    front: tuple[Point, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """The document that `plan --json` prints."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +38,7 @@ class _Table:
 
 def search(facts: Facts, question: Question) -> Found:
     """Evaluate everything; InfeasiblePlan where nothing is feasible, with the reasons counted."""
-    _check(question)
+    check(question)
     started = time.perf_counter()
     reasons: Counter[str] = Counter()
     tables: list[_Table] = []
@@ -151,22 +83,20 @@ def search(facts: Facts, question: Question) -> Found:
         feasible=feasible,
         seconds=time.perf_counter() - started,
         infeasible=dict(reasons),
+        weights_dominate_below={name: _crossover(facts, question, name) for name in question.chips},
         front=_front(tables),
     )
 
 
-def _check(question: Question) -> None:
-    if question.max_chips < 1 or question.isl < 1 or question.osl < 1:
-        raise BadInput("max chips, isl and osl must be at least 1")
-    for name in ("max_ttft_s", "max_tpot_s", "min_tokens_per_s"):
-        bound = getattr(question, name)
-        if bound is not None and not bound > 0:
-            raise BadInput(f"the bound {name} must be above 0, not {bound}")
-    if question.isl + question.osl > question.model.context:
-        raise BadInput(
-            f"isl + osl = {question.isl + question.osl} is beyond the {question.model.context} tokens that"
-            f" {question.model.name} was made for"
-        )
+def _crossover(facts: Facts, question: Question, name: str) -> int | None:
+    """With the first of the precisions that are asked for."""
+    wanted = question.precisions[0]
+    precisions = precisions_of(question.model, None if wanted == "published" else wanted, question.kv_precisions[0])
+    try:
+        conditions = setting(chip_from_facts(facts, name), precisions)
+        return weights_dominate_below(question.model, conditions, question.isl + question.osl / 2.0)
+    except (MissingFact, InfeasiblePlan):
+        return None
 
 
 def _placements(question: Question, chip: Chip) -> list[tuple[str, str]]:

@@ -1,0 +1,99 @@
+"""What a search is asked and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flashstill.arch import Architecture
+from flashstill.cost import Speculation
+from flashstill.errors import BadInput
+
+NOT_FITTING = "does not fit in memory"
+TIERS = ("memory", "sram", "host")
+OBJECTIVES = ("tpot_s", "tokens_per_s_per_chip", "joules_per_output_token", "usd_per_million_output_tokens")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """What is searched for. Bounds are None where they do not matter; precisions: "published" or formats.
+
+    kv_precisions: None for what goes with the weights.  tiers: where weights and cache may lie, each by itself.
+    """
+
+    model: Architecture
+    chips: tuple[str, ...]
+    max_chips: int
+    isl: int
+    osl: int
+    precisions: tuple[str, ...] = ("published",)
+    kv_precisions: tuple[str | None, ...] = (None,)
+    tiers: tuple[str, ...] = ("memory", "sram")
+    engine: str = "vllm"
+    speculations: tuple[Speculation | None, ...] = (None,)
+    max_ttft_s: float | None = None
+    max_tpot_s: float | None = None
+    min_tokens_per_s: float | None = None
+    batches: tuple[int, ...] = tuple(2**power for power in range(13))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """One configuration with its figures."""
+
+    chip: str
+    chips: int
+    tp: int
+    pp: int
+    ep: int
+    dp: int
+    batch: int
+    precision: str
+    kv_precision: str
+    weights_in: str
+    kv_in: str
+    speculated_tokens: int
+    draft: str
+    tpot_s: float
+    ttft_s: float
+    output_tokens_per_s: float
+    tokens_per_s_per_chip: float
+    joules_per_output_token: float
+    usd_per_million_output_tokens: float
+    watts_per_chip: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """The front, sorted by time per token, and how it was reached.
+
+    priced: got time, energy, dollars and fit.  weights_dominate_below: for each chip, the batch below which it
+    spends most of the energy of its work on moving weights from its main memory.
+    """
+
+    evaluated: int
+    priced: int
+    feasible: int
+    seconds: float
+    infeasible: dict[str, int]
+    weights_dominate_below: dict[str, int | None]
+    front: tuple[Point, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The document that `plan --json` prints."""
+        return asdict(self)
+
+
+def check(question: Question) -> None:
+    """Raise BadInput for a question that makes no sense."""
+    if question.max_chips < 1 or question.isl < 1 or question.osl < 1:
+        raise BadInput("max chips, isl and osl must be at least 1")
+    for name in ("max_ttft_s", "max_tpot_s", "min_tokens_per_s"):
+        bound = getattr(question, name)
+        if bound is not None and not bound > 0:
+            raise BadInput(f"the bound {name} must be above 0, not {bound}")
+    if question.isl + question.osl > question.model.context:
+        raise BadInput(
+            f"isl + osl = {question.isl + question.osl} is beyond the {question.model.context} tokens that"
+            f" {question.model.name} was made for"
+        )

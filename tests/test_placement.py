@@ -1,0 +1,98 @@
+"""Where weights and cache should lie: what the search finds without being told (docs/placement.md)."""
+
+from __future__ import annotations
+
+import pytest
+
+from flashstill.arch import load_architecture
+from flashstill.cost import setting
+from flashstill.cost.serving import decode_step
+from flashstill.facts import load
+from flashstill.hardware import chip_from_facts
+from flashstill.parallel import Layout
+from flashstill.plan.crossover import weights_dominate_below
+from flashstill.plan.question import Found, Point, Question
+from flashstill.plan.search import search
+
+FACTS = load()
+
+
+def asked(model: str, *chips: str, batch: int | None = None, tiers: tuple[str, ...] = ("memory", "sram")) -> Found:
+    return search(
+        FACTS,
+        Question(
+            model=load_architecture(model),
+            chips=chips,
+            max_chips=64,
+            isl=1024,
+            osl=256,
+            engine="none",
+            tiers=tiers,
+            batches=(batch,) if batch else tuple(2**power for power in range(10)),
+        ),
+    )
+
+
+def fastest(found: Found) -> Point:
+    return found.front[0]
+
+
+@pytest.mark.parametrize("chip", ["tpu-v5e", "tpu-v6e"])
+def test_a_small_model_over_the_sram_of_many_chips_beats_their_main_memory(chip: str) -> None:
+    free, confined = fastest(asked("llama-3.2-1b", chip)), fastest(asked("llama-3.2-1b", chip, tiers=("memory",)))
+    assert free.weights_in == "sram"
+    assert 16 <= free.chips <= 64
+    assert free.tpot_s < confined.tpot_s
+    # With many users as well, and then with fewer chips than the best choice from main memory takes.
+    free = fastest(asked("llama-3.2-1b", chip, batch=16))
+    confined = fastest(asked("llama-3.2-1b", chip, batch=16, tiers=("memory",)))
+    assert free.weights_in == "sram"
+    assert free.chips <= confined.chips
+    assert free.tpot_s < 0.8 * confined.tpot_s
+
+
+def test_sram_machines_beat_fewer_chips_with_main_memory() -> None:
+    found = fastest(asked("qwen3-4b", "groq-lpu", "h100-sxm"))
+    rival = fastest(asked("qwen3-4b", "h100-sxm"))
+    assert (found.chip, found.weights_in, found.chips) == ("groq-lpu", "sram", 64)
+    assert rival.chips < found.chips
+    assert found.tpot_s < rival.tpot_s / 1.5
+
+
+def test_one_user_is_served_faster_from_main_memory() -> None:
+    """The collectives among the chips that SRAM needs cost more than the reads that it saves."""
+    found = fastest(asked("llama-3.2-1b", "tpu-v6e", batch=1))
+    spread = fastest(asked("llama-3.2-1b", "tpu-v6e", batch=1, tiers=("sram",)))
+    assert found.weights_in == "memory"
+    assert found.chips < spread.chips
+    assert found.tpot_s < spread.tpot_s
+
+
+def test_a_large_model_does_not_fit_into_the_sram_of_64_chips() -> None:
+    found = fastest(asked("llama-3.1-70b", "groq-lpu", "h100-sxm"))
+    assert (found.chip, found.weights_in) == ("h100-sxm", "memory")
+
+
+@pytest.mark.parametrize("model", ["llama-3.1-70b", "qwen3-30b-a3b"])
+def test_the_batch_below_which_weights_take_most_of_the_energy(model: str) -> None:
+    shape = load_architecture(model)
+    conditions = setting(chip_from_facts(FACTS, "h100-sxm"))
+    batch = weights_dominate_below(shape, conditions, 1152.0)
+    assert batch is not None
+    assert batch == asked(model, "h100-sxm").weights_dominate_below["h100-sxm"]
+
+    def share(sequences: int) -> float:
+        layout = Layout(tp=2.0 if model.startswith("llama") else 1.0)
+        step = decode_step(shape, conditions, layout, float(sequences), 1152.0)
+        return float(step.joules["weights"]) / float(step.total_joules - step.joules["idle"])
+
+    assert share(batch) <= 0.5 < share(batch - 1)
+    assert share(1) > 0.9
+
+
+def test_experts_ask_for_larger_batches() -> None:
+    """A sparse model reads more weights for each token that it computes, so that batching saves for longer."""
+    found = {
+        name: asked(name, "h100-sxm").weights_dominate_below["h100-sxm"] for name in ("llama-3.2-1b", "qwen3-30b-a3b")
+    }
+    assert (found["qwen3-30b-a3b"] or 0) > 4 * (found["llama-3.2-1b"] or 0)
