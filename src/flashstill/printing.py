@@ -149,10 +149,8 @@ def print_prediction(case: Case, found: Prediction) -> None:
 
 def print_plan(found: Found) -> None:
     """The front, and what was left out for which reason."""
-    click.echo(
-        f"{found.evaluated:,} configurations evaluated in {show(found.seconds, 's')}, {found.feasible:,} feasible,"
-        f" {len(found.front)} on the front"
-    )
+    click.echo(f"{found.priced:,} configurations priced in {show(found.seconds, 's')}", err=True)
+    click.echo(f"{found.evaluated:,} evaluated, {found.feasible:,} feasible, {len(found.front)} on the front")
     what = ("chips", "layout", "batch", "format, cache", "weights, cache in", "drafts")
     rows: list[tuple[str, ...]] = [(*what, "TPOT", "TTFT", "tokens/s a chip", "J/token", "$/M")]
     for point in found.front:

@@ -63,11 +63,12 @@ class Load:
 class Paces:
     """What the closed form needs of the two kinds of steps. joules: of all chips, at the chips.
 
-    step_s: a decode step, drafting included.  pass_s: a prefill pass of `prompts` prompts on every group.
+    step_s: a decode step, drafting included; idle_joules: those of step_joules that time alone costs.  pass_s: a prefill pass of `prompts` prompts on every group.
     """
 
     step_s: Quantity
     step_joules: Quantity
+    idle_joules: Quantity
     pass_s: Quantity
     pass_joules: Quantity
     prompts: Quantity
@@ -111,6 +112,7 @@ def serve(
     paces = Paces(
         step_s=step.seconds,
         step_joules=step.total_joules,
+        idle_joules=step.joules["idle"],
         pass_s=passed.seconds,
         pass_joules=passed.total_joules,
         prompts=prompts,
@@ -157,12 +159,15 @@ def closed_form(
     prompt_s = paces.pass_s / paces.prompts
     steps = np.maximum(load.osl - 1.0, 1.0)
     drafted = speculation.tokens_per_step if speculation else 1.0
-    waits = software.interference_ratio * (local * layout.pp - 1.0) / steps
+    waits = software.interference_ratio * np.maximum(np.minimum(local * layout.pp, batch) - 1.0, 0.0) / steps
     tpot = paces.step_s / drafted + waits * prompt_s
     started = software.first_ratio * paces.pass_s + software.queue_ratio * (local - 1.0) * prompt_s
     stay = started + steps * tpot
     rate = batch * load.osl / stay
-    decoding = paces.step_joules / (local * layout.pp * layout.dp) * (steps / drafted)
+    # Stages without a sequence only wait.
+    groups = layout.pp * layout.dp
+    waiting = paces.idle_joules * (groups / np.minimum(batch, groups) - 1.0)
+    decoding = (paces.step_joules + waiting) / (local * groups) * (steps / drafted)
     joules = (decoding + paces.pass_joules / (paces.prompts * layout.dp)) / load.osl
     return Pace(
         tpot_s=tpot,

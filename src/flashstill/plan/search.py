@@ -139,7 +139,7 @@ def _keep(
     for reason, refused in (
         ("the chip has no links: it stands alone", np.asarray(layout.chips > 1) & (not chip.link_bytes_per_s)),
         (NOT_FITTING, found.room < batches),
-        ("batch does not fill every group and stage", batches < np.asarray(layout.dp * layout.pp)),
+        ("batch does not fill every group", batches < np.asarray(layout.dp)),
         ("ttft above the bound", columns["ttft_s"] > (question.max_ttft_s or np.inf)),
         ("tpot above the bound", columns["tpot_s"] > (question.max_tpot_s or np.inf)),
         ("throughput below the bound", columns["output_tokens_per_s"] < (question.min_tokens_per_s or 0.0)),

@@ -123,6 +123,7 @@ def priced(
     paces = Paces(
         step_s=decoding(step.seconds) + heads * after_step.seconds,
         step_joules=decoding(per_chip(step.total_joules)) * layout.chips + heads * after_step.total_joules,
+        idle_joules=decoding(per_chip(step.joules["idle"])) * layout.chips + heads * after_step.joules["idle"],
         pass_s=filling(passed.seconds) + after_pass.seconds,
         pass_joules=filling(per_chip(passed.total_joules)) * layout.chips + after_pass.total_joules,
         prompts=together,
