@@ -60,7 +60,7 @@ def test_sram_machines_beat_fewer_chips_with_main_memory() -> None:
 
 
 def test_many_users_are_served_faster_from_main_memory() -> None:
-    """Weights in SRAM force a split by which the attention of many sequences waits for collectives and computes alone."""
+    """Weights in SRAM force a split by which the attention of many sequences waits for collectives."""
     found = fastest(asked("gpt-oss-20b", "tpu-8i", batch=128))
     spread = fastest(asked("gpt-oss-20b", "tpu-8i", batch=128, tiers=("sram",)))
     assert found.weights_in == "memory"

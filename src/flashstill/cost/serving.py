@@ -63,7 +63,8 @@ class Load:
 class Paces:
     """What the closed form needs of the two kinds of steps. joules: of all chips, at the chips.
 
-    step_s: a decode step, drafting included; idle_joules: those of step_joules that time alone costs.  pass_s: a prefill pass of `prompts` prompts on every group.
+    step_s: a decode step, drafting included; idle_joules: those of step_joules that time alone costs.  pass_s: a
+    prefill pass of `prompts` prompts on every group.
     """
 
     step_s: Quantity

@@ -18,6 +18,7 @@ from flashstill.validation.golden import golden_comparisons
 from flashstill.validation.kernels import kernel_sets
 from flashstill.validation.palm import compare_palm
 from flashstill.validation.serving import compare_serving, served
+from flashstill.validation.sweeps import compare_sweeps
 from flashstill.validation.training import compare_training
 
 HEADINGS = ("anchor", "quantity", "chip", "engine", "n", "unanswered", "mean", "median", "bias", "in the band")
@@ -43,6 +44,7 @@ def all_comparisons(facts: Facts, anchors: Path) -> list[Comparison]:
     if rows:
         found += compare_serving(facts, rows)
     found += compare_energy(facts, anchors)
+    found += compare_sweeps(facts, anchors)
     found += compare_palm(facts, anchors)
     found += compare_training(facts, anchors)
     return [*found, *compare_kernels(facts, anchors)]
