@@ -104,7 +104,7 @@ def _torus(
     floor_s = collective.floor_s if collective.measured else 0.0
     if kind == "send":
         return floor_s + np.maximum(calibration.hop_s, size / link)
-    way = ways(chip.torus_axes, chip.wrap_edge, group, stride, slice_chips)
+    way = ways(chip.torus_axes, chip.wrap_edge, group, stride, slice_chips, chip.torus_shape)
     if kind == "all-to-all":
         transfer_s = size * way.cross / link
     else:

@@ -36,8 +36,18 @@ class Way:
     cross: Quantity
 
 
-def ways(axes: int, wrap_edge: int, group: Quantity, stride: Quantity = 1.0, slice_chips: Quantity = 0.0) -> Way:
-    """The ways of groups of `group` chips, `stride` apart, in slices of `slice_chips`; arrays broadcast."""
+def ways(
+    axes: int,
+    wrap_edge: int,
+    group: Quantity,
+    stride: Quantity = 1.0,
+    slice_chips: Quantity = 0.0,
+    shape: tuple[int, ...] = (),
+) -> Way:
+    """The ways of groups of `group` chips, `stride` apart, in slices of `slice_chips`, or in one of edges `shape`.
+
+    Arrays broadcast.
+    """
     members = np.asarray(group, dtype=np.float64)
     apart = np.asarray(stride, dtype=np.float64)
     whole = np.maximum(slice_chips, members * apart)
@@ -46,7 +56,15 @@ def ways(axes: int, wrap_edge: int, group: Quantity, stride: Quantity = 1.0, sli
     distinct, where = np.unique(keys, return_inverse=True)
     mask = (1 << _BITS) - 1
     found = np.array(
-        [_way(axes, wrap_edge, int(key) & mask, int(key) >> _BITS & mask, int(key) >> 2 * _BITS) for key in distinct]
+        [
+            _way(
+                shape or slice_edges(int(key) >> 2 * _BITS, axes, wrap_edge),
+                wrap_edge,
+                int(key) & mask,
+                int(key) >> _BITS & mask,
+            )
+            for key in distinct
+        ]
     )
     links, hops, cross = np.moveaxis(found[where.reshape(members.shape)], -1, 0)
     return Way(links=links, hops=hops, cross=cross)
@@ -57,8 +75,7 @@ def _integers(values: Values) -> npt.NDArray[np.int64]:
 
 
 @lru_cache(maxsize=4096)
-def _way(axes: int, wrap_edge: int, group: int, stride: int, slice_chips: int) -> tuple[float, float, float]:
-    edges = slice_edges(slice_chips, axes, wrap_edge)
+def _way(edges: tuple[int, ...], wrap_edge: int, group: int, stride: int) -> tuple[float, float, float]:
     links = hops = cross = 0.0
     for edge, (taken, apart) in zip(edges, placed(edges, group, stride), strict=True):
         if taken == 1:

@@ -4,6 +4,7 @@ Energy of a byte on its way to the multiplier, in pJ per bit:
 
     from memory:  device + PHY, controller and caches + wire x crossing x die edge
     from SRAM:    large array x logic ratio of the node / 8 + wire x crossing x die edge
+    from host:    device + link to the host + PHY, controller and caches + wire x crossing x die edge
 
 Wires do not scale with the node, only the arrays do (Keckler et al. 2011; Jouppi et al. 2021, table 2).
 """
@@ -36,15 +37,17 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chip:
-    """An accelerator. flops_per_s and joules_per_mac by precision; tiers from the largest memory to the nearest.
+    """An accelerator. flops_per_s and joules_per_mac by precision; tiers: the chip's DRAM if any, its SRAM,
+    the host's memory.
 
     compute_units: processors among which a GPU deals its tiles, 0 where tiles are no matter.
     matrix_edge: side of the systolic array, 0 without one.
     operand_joules_per_mac: registers and nearest SRAM that feed a multiplier.
     on_chip_bytes: cache or SRAM for activations.
     active_w: clocks and leakage of a working chip, beyond idle_w.
-    torus_axes: 0 for a switch.  wrap_edge: shortest axis that closes into a ring.  domain: chips that the fast links
-    join; beyond it scale_out_bytes_per_s holds.
+    torus_axes: 0 for a switch.  wrap_edge: shortest axis that closes into a ring.  torus_shape: edges of the slice,
+    longest first; empty for those of `slice_edges`.  domain: chips that the fast links join; beyond it
+    scale_out_bytes_per_s holds.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Chip:
     active_w: float
     server_power_ratio: float
     calibration: Calibration
+    torus_shape: tuple[int, ...] = ()
 
     @property
     def static_w(self) -> float:
@@ -163,7 +167,7 @@ def chip_from_facts(facts: Facts, name: str) -> Chip:
         flops_per_s=flops,
         joules_per_mac=macs,
         operand_joules_per_mac={precision: joules * operand for precision, joules in macs.items()},
-        tiers=_tiers(facts, name, ratio, wire, facts.value(kind, "memory_path_pj_per_bit")),
+        tiers=_tiers(facts, name, kind, ratio, wire),
         on_chip_bytes=optional("cache_bytes") or optional("sram_bytes"),
         on_chip_joules_per_byte=facts.value("sram-far", "pj_per_byte") * ratio * PICO + wire,
         compute_units=int(optional("compute_units")) if kind == "gpu" else 0,
@@ -183,35 +187,55 @@ def chip_from_facts(facts: Facts, name: str) -> Chip:
     )
 
 
-def _tiers(facts: Facts, name: str, node_ratio: float, wire: float, path_pj_per_bit: float) -> tuple[Memory, ...]:
-    tiers = []
-    memory = facts.find(name, "memory_bytes")
-    if memory is not None:
-        device = facts.value(memory.condition.lower(), "pj_per_bit") * BITS_PER_BYTE * PICO
-        path = path_pj_per_bit * BITS_PER_BYTE * PICO
-        tiers.append(
-            Memory(
-                name="memory",
-                bytes=memory.value,
-                bytes_per_s=facts.value(name, "memory_bytes_per_s"),
-                joules_per_byte={
-                    f"{memory.condition} cells": device,
-                    "PHY, controller, caches": path,
-                    "wires across the die": wire,
-                },
-            )
-        )
-    near, rate = facts.find(name, "sram_bytes"), facts.find(name, "sram_bytes_per_s")
-    if near is not None and rate is not None:
-        array = facts.value("sram-far", "pj_per_byte") * node_ratio * PICO
-        tiers.append(
-            Memory(
-                name="sram",
-                bytes=near.value,
-                bytes_per_s=rate.value,
-                joules_per_byte={"SRAM array": array, "wires across the die": wire},
-            )
-        )
-    if not tiers:
+def _tiers(facts: Facts, name: str, kind: str, node_ratio: float, wire: float) -> tuple[Memory, ...]:
+    """DRAM, SRAM and the host's memory, as far as the rows know them."""
+    across, path = {"wires across the die": wire}, facts.value(kind, "memory_path_pj_per_bit")
+    found = [
+        _dram(facts, name, path, across),
+        _sram(facts, name, node_ratio, across),
+        _host(facts, name, kind, path, across),
+    ]
+    tiers = tuple(tier for tier in found if tier is not None)
+    if not tiers or tiers[0].name == "host":
         raise MissingFact(f"no fact row gives the memory of {name}; add memory_bytes or sram_bytes with --facts DIR")
-    return tuple(tiers)
+    return tiers
+
+
+def _dram(facts: Facts, name: str, path_pj_per_bit: float, across: dict[str, float]) -> Memory | None:
+    memory = facts.find(name, "memory_bytes")
+    if memory is None:
+        return None
+    way = {
+        f"{memory.condition} cells": _per_byte(facts.value(memory.condition.lower(), "pj_per_bit")),
+        "PHY, controller, caches": _per_byte(path_pj_per_bit),
+    }
+    rate = facts.value(name, "memory_bytes_per_s")
+    return Memory(name="memory", bytes=memory.value, bytes_per_s=rate, joules_per_byte=way | across)
+
+
+def _sram(facts: Facts, name: str, node_ratio: float, across: dict[str, float]) -> Memory | None:
+    near, rate = facts.find(name, "sram_bytes"), facts.find(name, "sram_bytes_per_s")
+    if near is None or rate is None:
+        return None
+    way = {"SRAM array": facts.value("sram-far", "pj_per_byte") * node_ratio * PICO}
+    return Memory(name="sram", bytes=near.value, bytes_per_s=rate.value, joules_per_byte=way | across)
+
+
+def _host(facts: Facts, name: str, kind: str, path_pj_per_bit: float, across: dict[str, float]) -> Memory | None:
+    """DRAM behind the host's link, or a third tier of the chip's own, which has host_bytes_per_s."""
+    own = facts.find(name, "host_bytes_per_s")
+    held = facts.find(name, "host_bytes") or facts.find(kind, "host_bytes")
+    rate = own or facts.find(name, "host_link_bytes_per_s")
+    link = facts.find(name, "host_link_pj_per_bit") or facts.find(kind, "host_link_pj_per_bit")
+    if held is None or rate is None or (own is None and link is None):
+        return None
+    way = {
+        f"{held.condition} cells": _per_byte(facts.value(held.condition.lower(), "pj_per_bit")),
+        "link to the host": 0.0 if own or link is None else _per_byte(link.value),
+        "PHY, controller, caches": _per_byte(path_pj_per_bit),
+    }
+    return Memory(name="host", bytes=held.value, bytes_per_s=rate.value, joules_per_byte=way | across)
+
+
+def _per_byte(pj_per_bit: float) -> float:
+    return pj_per_bit * BITS_PER_BYTE * PICO
