@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flashstill.arch import load_architecture
 from flashstill.cost import LEVELS, Load, Precisions, Speculation, StepCost, serve, setting, smallest_count, step_cost
-from flashstill.cost.serving import decode_step
+from flashstill.cost.passes import decode_step
 from flashstill.cost.setting import uniform
 from flashstill.economics import hourly_price, usd_per_million_tokens
 from flashstill.errors import InfeasiblePlan

@@ -28,6 +28,7 @@ POINT = Point(
     kv_in="memory",
     speculated_tokens=0,
     draft="",
+    engine="vllm",
     tpot_s=0.01,
     ttft_s=0.1,
     output_tokens_per_s=1e4,

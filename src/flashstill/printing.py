@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flashstill.facts.table import Machine
     from flashstill.hardware import Chip
     from flashstill.plan import Explanation
-    from flashstill.plan.predict import Case, Prediction
+    from flashstill.plan.case import Case, Prediction
     from flashstill.plan.question import Found
 
 
@@ -131,20 +131,27 @@ def print_chips(chips: Sequence[Chip]) -> None:
 def print_prediction(case: Case, found: Prediction) -> None:
     """Time, rate, energy and price of one case."""
     values = found.as_json()
-    rows = [("", "", "")]
-    rows.append(("time to first token", show(values["ttft_s"], "s"), ""))
+
+    def known(name: str, unit: str) -> str:
+        return "unknown" if values[name] is None else show(values[name], unit)
+
+    rows = [("", "", ""), ("time to first token", known("ttft_s", "s"), "")]
     span = f"{show(values['tpot_low_s'], 's')} to {show(values['tpot_high_s'], 's')}"
     rows.append(("time per output token", show(values["tpot_s"], "s"), span))
     rows.append(("output", f"{values['output_tokens_per_s']:,.0f} tokens/s", ""))
     rows.append(("energy per output token", show(values["joules_per_output_token"], "J"), "chips only"))
     rows.append(("power per chip", show(values["watts_per_chip"], "W"), ""))
-    rows.append(("price per million output tokens", show(values["usd_per_million_output_tokens"], "USD"), ""))
+    rows.append(("price per million output tokens", known("usd_per_million_output_tokens", "USD"), ""))
     rows.append(("bound by", values["bound"], ""))
+    degrees = {"tp": case.tp, "pp": case.pp, "ep": case.ep, "dp": case.dp}
+    layout = " ".join(f"{name}{degree}" for name, degree in degrees.items() if degree and degree > 1)
     click.echo(
-        f"{case.model} on {case.chip}, {case.isl} tokens in, {case.osl} out, {case.concurrency} in flight,"
-        f" {case.engine}"
+        f"{case.model} on {case.chips} x {case.chip}{f' ({layout})' if layout else ''}, {case.isl} tokens in,"
+        f" {case.osl} out, {case.concurrency} in flight, {'kernels alone' if case.engine == 'none' else case.engine}"
     )
     print_table(rows)
+    for note in filter(None, found.note.split("; ")):
+        click.echo(f"note: {note}")
 
 
 def print_plan(found: Found) -> None:

@@ -28,7 +28,7 @@ from flashstill.errors import BadInput
 @click.option("--draft", default=None, help="Also try speculation with this model, or with the model's own 'heads'.")
 @click.option("--draft-tokens", default="1,3,5", show_default=True, help="How many tokens are drafted ahead.")
 @click.option("--acceptance", type=float, default=0.7, show_default=True, help="Rate at which a draft is accepted.")
-@click.option("--engine", default="vllm", show_default=True, help="vllm, sglang, trtllm, or none: the kernels alone.")
+@click.option("--engine", default=None, help="vllm, sglang, trtllm, none: kernels alone [default: vllm; none on SRAM].")
 @click.option("--emit", default=None, help="Print the command that starts this engine (vllm, sglang, trtllm).")
 @click.option("--pick", default="dollars", show_default=True, help="Point to emit: tpot, throughput, joules, dollars.")
 @facts_options
@@ -72,7 +72,7 @@ def plan(
 
 def _question(facts: Any, model: str, asked: dict[str, Any]) -> Any:
     from flashstill.arch import load_architecture
-    from flashstill.plan.predict import known_engine, known_precision
+    from flashstill.plan.case import known_engine, known_precision
     from flashstill.plan.question import TIERS, Question
 
     shape = load_architecture(model)
@@ -88,7 +88,7 @@ def _question(facts: Any, model: str, asked: dict[str, Any]) -> Any:
         precisions=tuple(name if name == "published" else known_precision(name) for name in words(asked["precision"])),
         kv_precisions=tuple(known_precision(name) for name in words(asked["kv_precision"] or "")) or (None,),
         tiers=tuple(named(name, TIERS, "tier") for name in words(asked["tiers"])),
-        engine=known_engine(asked["engine"]),
+        engine=known_engine(asked["engine"]) if asked["engine"] else None,
         speculations=_speculations(shape, asked),
         max_ttft_s=asked["max_ttft"],
         max_tpot_s=asked["max_tpot"],
@@ -98,21 +98,12 @@ def _question(facts: Any, model: str, asked: dict[str, Any]) -> Any:
 
 
 def _speculations(shape: Any, asked: dict[str, Any]) -> tuple[Any, ...]:
-    from flashstill.arch import load_architecture
-    from flashstill.cost import Speculation
+    from flashstill.plan.resolve import speculation
 
     if asked["draft"] is None:
         return (None,)
-    if not 0.0 < asked["acceptance"] < 1.0:
-        raise BadInput(f"acceptance must lie between 0 and 1, not {asked['acceptance']}")
-    draft = None if asked["draft"] == "heads" else load_architecture(asked["draft"])
-    if draft is not None and draft.vocabulary != shape.vocabulary:
-        raise BadInput(
-            f"{draft.name} cannot draft for {shape.name}: vocabularies of {draft.vocabulary} and {shape.vocabulary}"
-        )
     counts = [_whole(text, "draft-tokens") for text in words(asked["draft_tokens"])]
-    tried = [Speculation(tokens=count, acceptance=asked["acceptance"], draft=draft) for count in counts]
-    return (None, *tried)
+    return (None, *(speculation(shape, asked["draft"], count, asked["acceptance"]) for count in counts))
 
 
 def words(text: str) -> list[str]:

@@ -18,15 +18,22 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--chip", default=None, help="A chip of `flashstill chips`.")
 @click.option("--chips", type=int, default=None, help="All chips [default: tp x pp x dp].")
 @click.option("--tp", type=int, default=None, help="Tensor parallelism [default: all chips not used otherwise].")
-@click.option("--pp", type=int, default=1, show_default=True, help="Pipeline stages.")
+@click.option("--pp", type=int, default=None, help="Pipeline stages [default: 1].")
 @click.option("--ep", type=int, default=None, help="Expert parallelism [default: tp x dp if dp > 1, else 1].")
 @click.option("--dp", type=int, default=None, help="Data parallelism of attention, or replicas of a dense model.")
+@click.option("--topology", default=None, help="Edges of a torus, as 4x4x8 [default: as cubic as the number allows].")
 @click.option("--precision", default=None, help="Of weights and arithmetic [default: as the checkpoint stores them].")
 @click.option("--kv-precision", default=None, help="Of the cache [default: bf16; fp8 beside fp8 or NVFP4].")
+@click.option("--weights-in", default=None, help="memory, sram or host [default: the chip's main memory].")
+@click.option("--kv-in", default=None, help="The same for the cache.")
 @click.option("--isl", type=int, default=1024, show_default=True, help="Prompt tokens.")
 @click.option("--osl", type=int, default=1024, show_default=True, help="Output tokens.")
 @click.option("--concurrency", type=int, default=16, show_default=True, help="Requests in flight.")
-@click.option("--engine", default="vllm", show_default=True, help="vllm, sglang, trtllm, or none: the kernels alone.")
+@click.option("--chunk", type=int, default=None, help="Most prompt tokens of one pass [default: a prompt at once].")
+@click.option("--draft", default=None, help="Speculate with this model, or with the model's own 'heads'.")
+@click.option("--draft-tokens", type=int, default=3, show_default=True, help="How many tokens are drafted ahead.")
+@click.option("--acceptance", type=float, default=0.7, show_default=True, help="Rate at which a draft is accepted.")
+@click.option("--engine", default=None, help="vllm, sglang, trtllm, none: kernels alone [default: vllm; none on SRAM].")
 @click.option("--sampling", default="greedy", show_default=True, help="greedy, or top-p (with top-k): tokens drawn.")
 @click.option("--cases", type=_FILE, default=None, help="A CSV file of cases; columns named as the options.")
 @click.option("--out", type=_FILE, default=None, help="Where the answered cases go, as CSV.")
@@ -42,8 +49,9 @@ def predict(
 ) -> None:
     """Time, energy and price of serving: one case by flags, or many by --cases IN.csv --out OUT.csv."""
     from flashstill.facts import load
+    from flashstill.plan.case import Case
     from flashstill.plan.cases import answer_file
-    from flashstill.plan.predict import Case, check_case
+    from flashstill.plan.predict import completed
     from flashstill.plan.predict import predict as predict_cases
     from flashstill.printing import print_prediction
 
@@ -61,8 +69,7 @@ def predict(
         return
     if flags["model"] is None or flags["chip"] is None:
         raise BadInput("predict needs --model and --chip, or --cases and --out")
-    case = Case(**flags)
-    check_case(facts, case)
+    case = completed(facts, Case(**flags))
     (answer,) = predict_cases(facts, [case])
     if as_json:
         print_json(answer.as_json())

@@ -1,7 +1,8 @@
 """Operations on chips -> seconds and joules."""
 
 from flashstill.cost.fits import USABLE_SHARE, smallest_count
-from flashstill.cost.serving import Load, Serving, Speculation, serve
+from flashstill.cost.passes import Speculation
+from flashstill.cost.serving import Load, Serving, serve
 from flashstill.cost.setting import Precisions, Setting, precisions_of, setting, uniform
 from flashstill.cost.step import BOUNDS, LEVELS, Ledger, StepCost, step_cost
 

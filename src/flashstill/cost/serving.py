@@ -8,8 +8,6 @@
 A request decodes osl - 1 steps, during which each of the b-1 others is prefilled once on average: `interference` is the
 share of that work that its decoding waits for, a property of the engine's scheduler, as are `first` and `queue`.
 Requests hold isl + osl/2 tokens of cache on average, which is how many of them run at a time.
-Speculation (Leviathan et al. 2023, equation 1): with g drafted tokens accepted with rate a,
-E = (1 - a^(g+1)) / (1 - a) tokens a step, and the step verifies g + 1 tokens a sequence.
 """
 
 from __future__ import annotations
@@ -20,43 +18,24 @@ import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.cost.fits import most_sequences
+from flashstill.cost.passes import Speculation, decode_step, prefill_step
 from flashstill.cost.setting import Setting
-from flashstill.cost.step import StepCost, step_cost
-from flashstill.parallel import Exchange, Layout, Sharded, shard
-from flashstill.workload import Quantity, decode, prefill
+from flashstill.cost.step import StepCost
+from flashstill.parallel import Layout
+from flashstill.workload import Quantity
 
 PREFILL_TOKENS = 8192
 """the token budget of one prefill pass; engines default to it on large GPUs"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Speculation:
-    """Drafting `tokens` ahead, each accepted with rate `acceptance`.
-
-    draft: a smaller model that drafts; None for heads on the model itself, each costing `head_share` of a step.
-    """
-
-    tokens: int
-    acceptance: float
-    draft: Architecture | None = None
-    head_share: float = 0.02
-
-    @property
-    def tokens_per_step(self) -> float:
-        """E[accepted + 1]."""
-        rate = self.acceptance
-        if rate >= 1.0:
-            return self.tokens + 1.0
-        return (1.0 - rate ** (self.tokens + 1)) / (1.0 - rate)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """What is asked for: lengths and the number of requests in flight."""
+    """What is asked for: lengths, requests in flight, and the most prompt tokens of a pass (None: whole prompts)."""
 
     isl: Quantity
     osl: Quantity
     concurrency: Quantity
+    chunk: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +88,7 @@ def serve(
     local = layout.local_batch(batch)
     step = decode_step(model, setting, layout, local, load.isl + load.osl / 2.0, speculation, pue)
     prompts = prompts_together(load, local)
-    passed = prefill_step(model, setting, layout, prompts, load.isl, pue)
+    passed = prefill_step(model, setting, layout, prompts, load.isl, pue, load.chunk)
     paces = Paces(
         step_s=step.seconds,
         step_joules=step.total_joules,
@@ -176,73 +155,4 @@ def closed_form(
         output_tokens_per_s=rate,
         joules_per_output_token=joules,
         watts_per_chip=np.minimum(joules * rate / layout.chips, setting.chip.power_limit_w),
-    )
-
-
-def decode_step(
-    model: Architecture,
-    setting: Setting,
-    layout: Layout,
-    local_batch: Quantity,
-    context: Quantity,
-    speculation: Speculation | None = None,
-    pue: float = 1.0,
-) -> StepCost:
-    """One decode step of every tensor-parallel group with `local_batch` sequences each; drafting included."""
-    queries = speculation.tokens + 1.0 if speculation else 1.0
-    operations = decode(model, local_batch, context, setting.precisions.widths, queries, setting.skew)
-    overhead_s = overhead_seconds(model, setting, local_batch, queries)
-    step = step_cost(setting, shard(operations, layout), layout.chips, overhead_s, pue)
-    step = _plus(step, sends(model, setting, layout, local_batch * queries), 1.0)
-    if speculation is None:
-        return step
-    if speculation.draft is not None:
-        small = speculation.draft
-        drafting = shard(decode(small, local_batch, context, setting.precisions.widths), layout)
-        one = step_cost(setting, drafting, layout.chips, overhead_seconds(small, setting, local_batch), pue)
-        return _plus(step, one, float(speculation.tokens))
-    return _plus(step, step, speculation.tokens * speculation.head_share)
-
-
-def prefill_step(
-    model: Architecture, setting: Setting, layout: Layout, prompts: Quantity, length: Quantity, pue: float = 1.0
-) -> StepCost:
-    """One pass of `prompts` whole prompts on every tensor-parallel group."""
-    operations = prefill(model, prompts, length, setting.precisions.widths, skew=setting.skew)
-    overhead_s = overhead_seconds(model, setting, prompts)
-    step = step_cost(setting, shard(operations, layout), layout.chips, overhead_s, pue)
-    return _plus(step, sends(model, setting, layout, prompts * length), 1.0)
-
-
-def sends(model: Architecture, setting: Setting, layout: Layout, tokens: Quantity) -> StepCost:
-    """What passing `tokens` from stage to stage of a pipeline adds to a step."""
-    hop = Exchange(
-        name="to the next stage",
-        kind="send",
-        count=layout.pp - 1.0,
-        bytes=tokens * model.width * 2.0 / layout.tp,
-        group=np.where(np.asarray(layout.pp) > 1, 2.0, 1.0),
-        tier="stage",
-    )
-    exchanges = (hop,) if np.any(np.asarray(layout.pp) > 1) else ()
-    return step_cost(setting, Sharded(operations=(), exchanges=exchanges), layout.chips)
-
-
-def overhead_seconds(model: Architecture, setting: Setting, sequences: Quantity, queries: float = 1.0) -> Quantity:
-    """What the software adds to a pass: for the step, for every block, sequence and, where tokens are drawn, logit."""
-    software = setting.software
-    blocks = model.depth + software.norm_ratio * model.norm_pairs
-    drawn = software.logit_s * model.vocabulary * queries if setting.sampled else 0.0
-    return software.step_s + software.layer_s * blocks + (software.sequence_s + drawn) * sequences
-
-
-def _plus(step: StepCost, other: StepCost, times: float) -> StepCost:
-    """The cost of a step and of `times` others after it."""
-    return StepCost(
-        seconds=step.seconds + times * other.seconds,
-        joules={level: step.joules[level] + times * other.joules[level] for level in step.joules},
-        shares_s={name: step.shares_s[name] + times * other.shares_s[name] for name in step.shares_s},
-        macs=step.macs + times * other.macs,
-        chips=step.chips,
-        wall_ratio=step.wall_ratio,
     )

@@ -12,9 +12,10 @@ from typing import Any
 from flashstill.errors import BadInput
 from flashstill.facts import Facts
 from flashstill.files import write_text
-from flashstill.plan.predict import CASE_FIELDS, PREDICTION_FIELDS, Case, Prediction, predict
+from flashstill.plan.case import CASE_FIELDS, PREDICTION_FIELDS, Case, Prediction
+from flashstill.plan.predict import predict
 
-WHOLE = ("chips", "tp", "pp", "ep", "dp", "isl", "osl", "concurrency")
+WHOLE = ("chips", "tp", "pp", "ep", "dp", "isl", "osl", "concurrency", "chunk", "draft_tokens")
 REQUIRED = ("model", "chip")
 
 
@@ -69,9 +70,14 @@ def _case(row: dict[str, str]) -> Case | str:
                 number = float(given[name])
             except ValueError:
                 return f"{name} is {given[name]!r}, not a whole number"
-            if number != int(number):
+            if not number.is_integer():
                 return f"{name} is {given[name]!r}, not a whole number"
             given[name] = int(number)
+    if "acceptance" in given:
+        try:
+            given["acceptance"] = float(given["acceptance"])
+        except ValueError:
+            return f"acceptance is {given['acceptance']!r}, not a number"
     return Case(**given)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flashstill.cost import LEVELS, StepCost
-from flashstill.cost.serving import decode_step
+from flashstill.cost.passes import decode_step
 from flashstill.economics import HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.facts import Facts
 from flashstill.plan.configuration import Configuration

@@ -8,7 +8,7 @@ import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.cost import LEVELS, StepCost
-from flashstill.cost.serving import decode_step, prefill_step
+from flashstill.cost.passes import decode_step, prefill_step
 from flashstill.economics import HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.facts import Facts
 from flashstill.plan.configuration import Configuration, configure

@@ -19,6 +19,7 @@ class Question:
     """What is searched for. Bounds are None where they do not matter; precisions: "published" or formats.
 
     kv_precisions: None for what goes with the weights.  tiers: where weights and cache may lie, each by itself.
+    engine: None for the default of each chip.
     """
 
     model: Architecture
@@ -29,7 +30,7 @@ class Question:
     precisions: tuple[str, ...] = ("published",)
     kv_precisions: tuple[str | None, ...] = (None,)
     tiers: tuple[str, ...] = ("memory", "sram")
-    engine: str = "vllm"
+    engine: str | None = None
     speculations: tuple[Speculation | None, ...] = (None,)
     max_ttft_s: float | None = None
     max_tpot_s: float | None = None
@@ -54,6 +55,7 @@ class Point:
     kv_in: str
     speculated_tokens: int
     draft: str
+    engine: str
     tpot_s: float
     ttft_s: float
     output_tokens_per_s: float

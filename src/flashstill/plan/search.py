@@ -24,6 +24,7 @@ from flashstill.hardware import Chip, chip_from_facts, software_of
 from flashstill.plan.crossover import weights_dominate_below
 from flashstill.plan.front import Values, non_dominated
 from flashstill.plan.question import NOT_FITTING, OBJECTIVES, Found, Point, Question, check
+from flashstill.plan.resolve import default_engine
 from flashstill.plan.tables import Candidates, Priced, candidates, priced
 from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
 
@@ -49,7 +50,7 @@ def search(facts: Facts, question: Question) -> Found:
     for name in question.chips:
         chip = chip_from_facts(facts, name)
         usd_per_s = hourly_price(facts, name).usd_per_hour / SECONDS_PER_HOUR
-        software = software_of(facts, question.engine)
+        software = software_of(facts, question.engine or default_engine(chip))
         for precision, kv, (weights, cache), speculation in itertools.product(
             question.precisions, question.kv_precisions, _placements(question, chip), question.speculations
         ):
@@ -72,6 +73,7 @@ def search(facts: Facts, question: Question) -> Found:
                 "weights_in": weights,
                 "kv_in": cache,
                 "speculation": speculation,
+                "engine": software.name,
             }
             columns = _figures(chosen, found, usd_per_s)
             feasible += _keep(question, chip, chosen, label, columns, found, reasons, tables)

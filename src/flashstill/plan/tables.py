@@ -16,16 +16,8 @@ import numpy.typing as npt
 
 from flashstill.arch import Architecture
 from flashstill.cost import Load, Setting, Speculation
-from flashstill.cost.serving import (
-    Pace,
-    Paces,
-    capacity,
-    closed_form,
-    decode_step,
-    prefill_step,
-    prompts_together,
-    sends,
-)
+from flashstill.cost.passes import decode_step, prefill_step, sends
+from flashstill.cost.serving import Pace, Paces, capacity, closed_form, prompts_together
 from flashstill.parallel import Layout, layout_reason
 from flashstill.workload import Quantity
 

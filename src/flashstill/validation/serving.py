@@ -113,7 +113,7 @@ def compare_serving(facts: Facts, rows: Sequence[Served]) -> list[Comparison]:
                 measured=np.array([getattr(row, quantity) for row, _ in pairs]),
                 predicted=np.array([getattr(answer, quantity) for _, answer in pairs]),
                 chip=tuple(facts.machine(row.case.chip).name for row, _ in pairs),
-                engine=tuple(row.case.engine for row, _ in pairs),
+                engine=tuple(str(row.case.engine) for row, _ in pairs),
                 unanswered=sum(1 for row in rows if getattr(row, quantity)) - len(pairs),
                 low=low,
                 high=high,
@@ -125,7 +125,7 @@ def compare_serving(facts: Facts, rows: Sequence[Served]) -> list[Comparison]:
 def fit_software(facts: Facts, rows: Sequence[Served]) -> dict[str, tuple[Fit, Software]]:
     """What each engine adds, by engine, with the band that holds 80 % of its rows."""
     found = {}
-    for engine in sorted({row.case.engine for row in rows}):
+    for engine in sorted({str(row.case.engine) for row in rows}):
         chosen = sorted((row for row in rows if row.case.engine == engine), key=_group)
         drawn = any(row.case.sampling != GREEDY for row in chosen)
         free = {name: value for name, value in SOFTWARE_START.items() if drawn or name != "logit_s"}

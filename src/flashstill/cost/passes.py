@@ -1,0 +1,132 @@
+"""The two kinds of passes that serving is made of: a decode step, with drafting, and the prefill of prompts.
+
+Speculation (Leviathan et al. 2023, equation 1): with g drafted tokens accepted with rate a,
+E = (1 - a^(g+1)) / (1 - a) tokens a step, and the step verifies g + 1 tokens a sequence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flashstill.arch import Architecture
+from flashstill.cost.setting import Setting
+from flashstill.cost.step import StepCost, step_cost
+from flashstill.parallel import Exchange, Layout, Sharded, shard
+from flashstill.workload import Quantity, decode, prefill
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speculation:
+    """Drafting `tokens` ahead, each accepted with rate `acceptance`.
+
+    draft: a smaller model that drafts; None for heads on the model itself, each costing `head_share` of a step.
+    """
+
+    tokens: int
+    acceptance: float
+    draft: Architecture | None = None
+    head_share: float = 0.02
+
+    @property
+    def tokens_per_step(self) -> float:
+        """E[accepted + 1]."""
+        rate = self.acceptance
+        if rate >= 1.0:
+            return self.tokens + 1.0
+        return (1.0 - rate ** (self.tokens + 1)) / (1.0 - rate)
+
+
+def decode_step(
+    model: Architecture,
+    setting: Setting,
+    layout: Layout,
+    local_batch: Quantity,
+    context: Quantity,
+    speculation: Speculation | None = None,
+    pue: float = 1.0,
+) -> StepCost:
+    """One decode step of every tensor-parallel group with `local_batch` sequences each; drafting included."""
+    queries = speculation.tokens + 1.0 if speculation else 1.0
+    operations = decode(model, local_batch, context, setting.precisions.widths, queries, setting.skew)
+    overhead_s = overhead_seconds(model, setting, local_batch, queries)
+    step = step_cost(setting, shard(operations, layout), layout.chips, overhead_s, pue)
+    step = _plus(step, sends(model, setting, layout, local_batch * queries), 1.0)
+    if speculation is None:
+        return step
+    if speculation.draft is not None:
+        small = speculation.draft
+        drafting = shard(decode(small, local_batch, context, setting.precisions.widths), layout)
+        one = step_cost(setting, drafting, layout.chips, overhead_seconds(small, setting, local_batch), pue)
+        return _plus(step, one, float(speculation.tokens))
+    return _plus(step, step, speculation.tokens * speculation.head_share)
+
+
+def prefill_step(
+    model: Architecture,
+    setting: Setting,
+    layout: Layout,
+    prompts: Quantity,
+    length: Quantity,
+    pue: float = 1.0,
+    chunk: int | None = None,
+) -> StepCost:
+    """`prompts` whole prompts on every tensor-parallel group, in one pass or in chunks, one after the other.
+
+    In chunks every pass reads the weights again and attends to all before it.  The passes' costs grow smoothly with
+    their past, so that first, middle and last, weighted by Simpson's rule, stand for all of them.
+    """
+
+    def one(tokens: Quantity, past: Quantity) -> StepCost:
+        operations = prefill(model, prompts, tokens, setting.precisions.widths, past, setting.skew)
+        overhead_s = overhead_seconds(model, setting, prompts)
+        step = step_cost(setting, shard(operations, layout), layout.chips, overhead_s, pue)
+        return _plus(step, sends(model, setting, layout, prompts * tokens), 1.0)
+
+    if chunk is None or np.all(np.asarray(length) <= chunk):
+        return one(length, 0.0)
+    passes = np.ceil(length / chunk)
+    tokens = length / passes  # all of a size: the engine's last one is shorter, the sum is the same
+    last = length - tokens
+    total = _times(one(tokens, 0.0), passes / 6.0)
+    total = _plus(total, one(tokens, last / 2.0), passes * 4.0 / 6.0)
+    return _plus(total, one(tokens, last), passes / 6.0)
+
+
+def sends(model: Architecture, setting: Setting, layout: Layout, tokens: Quantity) -> StepCost:
+    """What passing `tokens` from stage to stage of a pipeline adds to a step."""
+    hop = Exchange(
+        name="to the next stage",
+        kind="send",
+        count=layout.pp - 1.0,
+        bytes=tokens * model.width * 2.0 / layout.tp,
+        group=np.where(np.asarray(layout.pp) > 1, 2.0, 1.0),
+        tier="stage",
+    )
+    exchanges = (hop,) if np.any(np.asarray(layout.pp) > 1) else ()
+    return step_cost(setting, Sharded(operations=(), exchanges=exchanges), layout.chips)
+
+
+def overhead_seconds(model: Architecture, setting: Setting, sequences: Quantity, queries: float = 1.0) -> Quantity:
+    """What the software adds to a pass: for the step, for every block, sequence and, where tokens are drawn, logit."""
+    software = setting.software
+    blocks = model.depth + software.norm_ratio * model.norm_pairs
+    drawn = software.logit_s * model.vocabulary * queries if setting.sampled else 0.0
+    return software.step_s + software.layer_s * blocks + (software.sequence_s + drawn) * sequences
+
+
+def _plus(step: StepCost, other: StepCost, times: Quantity) -> StepCost:
+    """The cost of a step and of `times` others after it."""
+    return replace(
+        step,
+        seconds=step.seconds + times * other.seconds,
+        joules={level: step.joules[level] + times * other.joules[level] for level in step.joules},
+        shares_s={name: step.shares_s[name] + times * other.shares_s[name] for name in step.shares_s},
+        macs=step.macs + times * other.macs,
+    )
+
+
+def _times(step: StepCost, times: Quantity) -> StepCost:
+    """The cost of `times` steps."""
+    return _plus(step, step, times - 1.0)

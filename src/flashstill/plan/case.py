@@ -1,0 +1,100 @@
+"""What a prediction is asked and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from flashstill.errors import BadInput, unknown
+from flashstill.hardware import BYTES_PER_VALUE
+from flashstill.hardware.calibration import ENGINES
+
+GREEDY = "greedy"
+SAMPLINGS = (GREEDY, "top-p")
+PRECISION_NAMES = {"mxfp4": "fp4", "nvfp4": "fp4", "fp8_block": "fp8-block", "fp16": "bf16", "bfloat16": "bf16"}
+NOT_FITTING = "does not fit in memory"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """What is asked: a model on chips in a layout, under a load. None takes the default.
+
+    chips: all of them.  tp: all chips not used otherwise.  topology: edges of a torus, as "4x4x8".
+    precision: as the checkpoint stores it.  weights_in, kv_in: names of memory tiers; the chip's main one.
+    chunk: most prompt tokens of one pass; a prompt at once.  draft: a model that drafts `draft_tokens` ahead, or
+    "heads" of the model's own, each token accepted with rate `acceptance`.
+    engine: vllm, or none where no engine serves the class of chip.
+    sampling: the likeliest token each time, or drawn by top-k and top-p.
+    """
+
+    model: str
+    chip: str
+    chips: int | None = None
+    tp: int | None = None
+    pp: int | None = None
+    ep: int | None = None
+    dp: int | None = None
+    topology: str | None = None
+    precision: str | None = None
+    kv_precision: str | None = None
+    weights_in: str | None = None
+    kv_in: str | None = None
+    isl: int = 1024
+    osl: int = 1024
+    concurrency: int = 16
+    chunk: int | None = None
+    draft: str | None = None
+    draft_tokens: int = 3
+    acceptance: float = 0.7
+    engine: str | None = None
+    sampling: str = GREEDY
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """The answer to a case. Seconds, joules at the chips, dollars; None where it does not fit or cannot be read.
+
+    note: what was assumed or done otherwise than asked, in words.
+    """
+
+    fits: bool
+    reason: str = ""
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    tpot_low_s: float | None = None
+    tpot_high_s: float | None = None
+    output_tokens_per_s: float | None = None
+    joules_per_output_token: float | None = None
+    watts_per_chip: float | None = None
+    usd_per_million_output_tokens: float | None = None
+    bound: str | None = None
+    note: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Keys as in the case files' columns."""
+        return asdict(self)
+
+    @property
+    def valid(self) -> bool:
+        """Whether the question made sense: it fits, or it is known why it does not."""
+        return self.fits or self.reason == NOT_FITTING
+
+
+CASE_FIELDS = tuple(field.name for field in fields(Case))
+PREDICTION_FIELDS = tuple(field.name for field in fields(Prediction))
+
+
+def known_engine(name: str) -> str:
+    """The engine, or BadInput with the nearest ones."""
+    if name not in ENGINES:
+        raise BadInput(unknown("engine", name, ENGINES))
+    return name
+
+
+def known_precision(name: str) -> str:
+    """The format that a name stands for; BadInput with the nearest ones."""
+    lower = name.lower()
+    found = PRECISION_NAMES.get(lower, lower)
+    if found not in BYTES_PER_VALUE:
+        raise BadInput(unknown("precision", name, [*BYTES_PER_VALUE, *PRECISION_NAMES]))
+    return found
