@@ -135,7 +135,7 @@ def print_prediction(case: Case, found: Prediction) -> None:
     def known(name: str, unit: str) -> str:
         return "unknown" if values[name] is None else show(values[name], unit)
 
-    rows = [("", "", ""), ("time to first token", known("ttft_s", "s"), "")]
+    rows = [("predicted", "", "80 % band"), ("time to first token", known("ttft_s", "s"), "")]
     span = f"{show(values['tpot_low_s'], 's')} to {show(values['tpot_high_s'], 's')}"
     rows.append(("time per output token", show(values["tpot_s"], "s"), span))
     rows.append(("output", f"{values['output_tokens_per_s']:,.0f} tokens/s", ""))
@@ -145,9 +145,10 @@ def print_prediction(case: Case, found: Prediction) -> None:
     rows.append(("bound by", values["bound"], ""))
     degrees = {"tp": case.tp, "pp": case.pp, "ep": case.ep, "dp": case.dp}
     layout = " ".join(f"{name}{degree}" for name, degree in degrees.items() if degree and degree > 1)
+    engine = f", {'kernels alone' if case.engine == 'none' else case.engine}" if case.engine else ""
     click.echo(
         f"{case.model} on {case.chips} x {case.chip}{f' ({layout})' if layout else ''}, {case.isl} tokens in,"
-        f" {case.osl} out, {case.concurrency} in flight, {'kernels alone' if case.engine == 'none' else case.engine}"
+        f" {case.osl} out, {case.concurrency} in flight{engine}"
     )
     print_table(rows)
     for note in filter(None, found.note.split("; ")):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from flashstill.errors import MissingFact
+from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import Facts
 from flashstill.hardware.calibration import Calibration, calibration_of
 from flashstill.units import BITS_PER_BYTE, PICO
@@ -104,13 +104,14 @@ class Chip:
         raise MissingFact(f"{self.name} has no multiply rate for {wanted} or anything wider; it has {held}")
 
 
-# A chip without fp4 or int4 multipliers widens such weights to 16 bits on the way, as engines do.
+# A chip without multipliers for a narrow format widens such weights to 16 bits on the way, as engines do; the other
+# formats of the same width come last, as the values would have to be rounded anew.
 _WIDER = {
-    "fp4": ("bf16", "fp16", "fp8", "int8", "fp32"),
+    "fp4": ("bf16", "fp16", "fp8", "fp32", "int8"),
     "int4": ("bf16", "fp16", "int8", "fp8", "fp32"),
-    "fp8": ("int8", "bf16", "fp16", "fp32"),
-    "fp8-block": ("fp8", "bf16", "fp16", "fp32"),
-    "int8": ("fp8", "bf16", "fp16", "fp32"),
+    "fp8": ("bf16", "fp16", "fp32", "int8"),
+    "fp8-block": ("fp8", "bf16", "fp16", "fp32", "int8"),
+    "int8": ("bf16", "fp16", "fp32", "fp8"),
     "bf16": ("fp16", "fp32", "fp8", "int8"),
     "fp16": ("bf16", "fp32", "fp8", "int8"),
     "fp32": ("bf16", "fp16"),
@@ -149,6 +150,8 @@ def chip_from_facts(facts: Facts, name: str) -> Chip:
     node = int(number("process_nm"))
     ratio = facts.value(f"node-{node}", "logic_energy_ratio")
     flops = {fact.condition.split()[0]: fact.value for fact in facts.rows.get((name, "flops_per_s"), ())}
+    if not flops and facts.find(name, "hardwired_tokens_per_s"):
+        raise BadInput(f"{name} has one model in its wiring: `flashstill predict` answers for it, nothing else can")
     if not flops:
         raise MissingFact(
             f"no fact row gives flops_per_s of {name}; run `flashstill measure` or add one with --facts DIR"

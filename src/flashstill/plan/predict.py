@@ -48,7 +48,7 @@ def completed(facts: Facts, case: Case) -> Case:
     """The case with its layout and engine filled in; a FlashstillError for one that makes no sense."""
     if is_hardwired(facts, case.chip):
         answer_hardwired(facts, case)
-        return replace(case, chips=1, tp=1, pp=1, ep=1, dp=1, engine="none")
+        return replace(case, chips=1, tp=1, pp=1, ep=1, dp=1)
     found = resolve(facts, case)
     degrees = found.degrees
     chips = degrees.tp * degrees.pp * degrees.dp

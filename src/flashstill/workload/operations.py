@@ -195,3 +195,25 @@ class State(Operation):
     def kv_bytes(self) -> Quantity:
         """Read once and written once."""
         return 2.0 * self.sequences * self.state_values * self.state_value_bytes
+
+
+def matmul(
+    name: str,
+    rows: Quantity,
+    columns: Quantity,
+    depth: Quantity,
+    widths: Widths,
+    role: str = "linear",
+    split: str = "columns",
+) -> Matmul:
+    """A product whose weights and activations take their widths by role."""
+    return Matmul(
+        name=name,
+        rows=rows,
+        columns=columns,
+        depth=depth,
+        role=role,
+        split=split,
+        value_bytes=widths.of(role),
+        activation_bytes=(columns + depth) * widths.activation * rows,
+    )

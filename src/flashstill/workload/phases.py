@@ -4,18 +4,16 @@ Symbols: B sequences, S cached tokens each, q new tokens each (1, or more when d
 T tokens that pass through the weights (decode B q, prefill B L), d width, h/g query/KV heads, f FFN width.
 
     decode attention    pairs q (S + (q+1)/2), reads S and writes q tokens of cache
-    causal prefill      pairs L (L+1)/2, or less where a window w hides the oldest
+    causal prefill      pairs L (L+1)/2
 
-A window w replaces S by min(S, w).
+A window w, or an indexer that keeps the best w, replaces S by min(S, w) and hides pairs of a prompt (`attended`).
 """
 
 from __future__ import annotations
 
-import numpy as np
-
 from flashstill.arch import Architecture
-from flashstill.workload.blocks import block, matmul
-from flashstill.workload.operations import Operation, Quantity, Widths
+from flashstill.workload.blocks import block
+from flashstill.workload.operations import Operation, Quantity, Widths, matmul
 
 
 def decode(
@@ -30,10 +28,7 @@ def decode(
     widths = widths or Widths()
     operations: list[Operation] = []
     for layer in model.layers:
-        window = layer.attention.window
-        seen = context if window is None else np.minimum(context, float(window))
-        pairs = queries * (seen + (queries + 1.0) / 2.0)
-        operations += block(model, layer, batch, queries, seen, pairs, widths, prompt=False, skew=skew)
+        operations += block(model, layer, batch, queries, context, widths, prompt=False, skew=skew)
     return (*operations, *_ends(model, batch * queries, batch * queries, widths))
 
 
@@ -49,15 +44,7 @@ def prefill(
     widths = widths or Widths()
     operations: list[Operation] = []
     for layer in model.layers:
-        window = layer.attention.window
-        pairs = length * (length + 1.0) / 2.0 + length * past
-        seen = past
-        if window is not None:
-            seen = np.minimum(past, float(window))
-            beyond = np.maximum(length + past - float(window), 0.0)
-            earlier = np.maximum(past - float(window), 0.0)
-            pairs = pairs - beyond * (beyond + 1.0) / 2.0 + earlier * (earlier + 1.0) / 2.0
-        operations += block(model, layer, batch, length, seen, pairs, widths, prompt=True, skew=skew)
+        operations += block(model, layer, batch, length, past, widths, prompt=True, skew=skew)
     return (*operations, *_ends(model, batch * length, batch, widths))
 
 

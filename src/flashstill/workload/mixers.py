@@ -1,0 +1,185 @@
+"""What mixes the tokens of a sequence: grouped or latent attention, or a recurrence, for a decode step or a prompt.
+
+MLA decodes in its absorbed form: queries are mapped into the latent space, so that h heads share one key of width r + p
+and one value of width r (DeepSeek-V2, section 2.1.3).  For prompts keys and values are expanded once a token instead.
+With an indexer (DeepSeek-V3.2, 2025) each query scores every cached token with a short key and attends to the best.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flashstill.arch import Attention as GroupedAttention
+from flashstill.arch import LatentAttention, LinearAttention
+from flashstill.arch.attention import Mixer
+from flashstill.workload.operations import Attention, Operation, Quantity, State, Widths, matmul
+
+
+def mix(
+    width: int,
+    mixer: Mixer,
+    batch: Quantity,
+    queries: Quantity,
+    past: Quantity,
+    widths: Widths,
+    prompt: bool,
+) -> list[Operation]:
+    """The operations of one mixer on `queries` new tokens for each of `batch` sequences after `past` cached ones."""
+    if isinstance(mixer, GroupedAttention):
+        return _grouped(width, mixer, batch, queries, past, widths, prompt)
+    if isinstance(mixer, LatentAttention):
+        return _latent(width, mixer, batch, queries, past, widths, prompt)
+    return _linear(width, mixer, batch, queries, widths)
+
+
+def attended(queries: Quantity, past: Quantity, limit: int | None, prompt: bool) -> tuple[Quantity, Quantity]:
+    """Cached tokens that are read, and pairs of a query and a key, where a query sees at most `limit` tokens.
+
+    Decode: pairs q (S + (q+1)/2).  Prompt: causal, q (q+1)/2 + q S, less what the limit hides.
+    """
+    seen = past if limit is None else np.minimum(past, float(limit))
+    if not prompt:
+        return seen, queries * (seen + (queries + 1.0) / 2.0)
+    pairs = queries * (queries + 1.0) / 2.0 + queries * past
+    if limit is not None:
+        beyond = np.maximum(queries + past - float(limit), 0.0)
+        earlier = np.maximum(past - float(limit), 0.0)
+        pairs = pairs - beyond * (beyond + 1.0) / 2.0 + earlier * (earlier + 1.0) / 2.0
+    return seen, pairs
+
+
+def _grouped(
+    width: int,
+    mixer: GroupedAttention,
+    batch: Quantity,
+    queries: Quantity,
+    past: Quantity,
+    widths: Widths,
+    prompt: bool,
+) -> list[Operation]:
+    tokens = batch * queries
+    seen, pairs = attended(queries, past, mixer.window, prompt)
+    projected = mixer.query_width + mixer.gate_width + mixer.kv_width
+    read = mixer.query_width + mixer.output_width
+    return [
+        matmul("query, key, value", tokens, projected, width, widths, "attention"),
+        Attention(
+            name="attention",
+            sequences=batch,
+            queries=queries,
+            seen=seen,
+            pairs=pairs,
+            heads=mixer.heads,
+            kv_heads=mixer.kv_heads,
+            key_width=mixer.head_width,
+            value_width=mixer.value_head_width,
+            kv_values=mixer.kv_values_per_token,
+            kv_value_bytes=widths.kv,
+            activation_bytes=read * widths.activation * tokens,
+            prompt=prompt,
+        ),
+        matmul("attention output", tokens, width, mixer.output_width, widths, "attention", "rows"),
+    ]
+
+
+def _latent(
+    width: int,
+    mixer: LatentAttention,
+    batch: Quantity,
+    queries: Quantity,
+    past: Quantity,
+    widths: Widths,
+    prompt: bool,
+) -> list[Operation]:
+    tokens, heads, rank = batch * queries, mixer.heads, mixer.kv_rank
+    key = mixer.nope_width + mixer.rope_width
+    seen, pairs = attended(queries, past, mixer.indexer.top if mixer.indexer else None, prompt)
+    down = (mixer.query_rank or heads * key) + rank + mixer.rope_width
+    operations: list[Operation] = [
+        matmul("latent down", tokens, down, width, widths, "attention", "none" if mixer.query_rank else "columns")
+    ]
+    if mixer.query_rank:
+        operations.append(matmul("query up", tokens, heads * key, mixer.query_rank, widths, "attention"))
+    if prompt:
+        # Long prompts expand keys and values once a token instead of attending in the latent space.
+        expanded = heads * (mixer.nope_width + mixer.value_width)
+        operations.append(matmul("key, value up", tokens, expanded, rank, widths, "attention"))
+        wide_key, wide_value, kv_heads = key, mixer.value_width, heads
+    else:
+        operations.append(matmul("query into latent", tokens, heads * rank, mixer.nope_width, widths, "exact"))
+        wide_key, wide_value, kv_heads = rank + mixer.rope_width, rank, 1
+    operations.append(
+        Attention(
+            name="attention",
+            sequences=batch,
+            queries=queries,
+            seen=seen,
+            pairs=pairs,
+            heads=heads,
+            kv_heads=kv_heads,
+            key_width=wide_key,
+            value_width=wide_value,
+            kv_values=rank + mixer.rope_width,
+            kv_value_bytes=widths.kv,
+            activation_bytes=heads * (wide_key + wide_value) * widths.activation * tokens,
+            prompt=prompt,
+            latent=not prompt,
+        )
+    )
+    if not prompt:
+        operations.append(matmul("value out of latent", tokens, heads * mixer.value_width, rank, widths, "exact"))
+    operations.append(
+        matmul("attention output", tokens, width, heads * mixer.value_width, widths, "attention", "rows"),
+    )
+    scoring = _indexer(width, mixer, batch, queries, past, widths, prompt) if mixer.indexer else []
+    return [*scoring, *operations]
+
+
+def _indexer(
+    width: int,
+    mixer: LatentAttention,
+    batch: Quantity,
+    queries: Quantity,
+    past: Quantity,
+    widths: Widths,
+    prompt: bool,
+) -> list[Operation]:
+    """The scorer of sparse attention: it reads its own short key of every cached token."""
+    scorer, tokens = mixer.indexer, batch * queries
+    assert scorer is not None
+    seen, pairs = attended(queries, past, None, prompt)
+    return [
+        matmul("index query", tokens, scorer.heads * scorer.head_width, mixer.query_rank or width, widths, "attention"),
+        matmul("index key", tokens, scorer.head_width + scorer.heads, width, widths, "attention", "none"),
+        Attention(
+            name="index scores",
+            sequences=batch,
+            queries=queries,
+            seen=seen,
+            pairs=pairs,
+            heads=scorer.heads,
+            kv_heads=1,
+            key_width=scorer.head_width,
+            value_width=0,
+            kv_values=scorer.head_width,
+            kv_value_bytes=widths.kv,
+            activation_bytes=scorer.heads * scorer.head_width * widths.activation * tokens,
+            prompt=prompt,
+        ),
+    ]
+
+
+def _linear(width: int, mixer: LinearAttention, batch: Quantity, queries: Quantity, widths: Widths) -> list[Operation]:
+    tokens = batch * queries
+    columns = mixer.weights / width
+    return [
+        State(
+            name="recurrent state",
+            sequences=batch,
+            state_values=mixer.state_values,
+            state_value_bytes=widths.activation,
+            state_flops=np.maximum(mixer.flops_per_token - 2.0 * mixer.weights, 0.0) * tokens,
+            activation_bytes=2.0 * width * widths.activation * tokens,
+        ),
+        matmul("recurrent projections", tokens, columns, width, widths, "attention"),
+    ]
