@@ -174,7 +174,7 @@ def test_servers_and_racks_are_separate_machines() -> None:
 def test_a_hardwired_chip_has_no_roofline() -> None:
     assert FACTS.value("taalas-hc1", "hardwired_tokens_per_s") == 17000
     assert "taalas-hc1" not in known_chips(FACTS)
-    with pytest.raises(MissingFact, match="flops_per_s of taalas-hc1"):
+    with pytest.raises(BadInput, match="one model in its wiring"):
         chip_from_facts(FACTS, "taalas-hc1")
 
 
