@@ -9,6 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# CI tries the same examples every time, so that a change is judged by itself; a run by hand tries new ones.
+settings.register_profile("ci", derandomize=True, database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 SHARED = Path(__file__).parents[2] / "shared"

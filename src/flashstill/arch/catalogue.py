@@ -51,6 +51,8 @@ def load_architecture(model: str) -> Architecture:
     if path.is_file():
         return read_config(path, path.parent.name if path.name == "config.json" else path.stem)
     found = _names().get(model.lower()) or _release(model)
+    if found is None and (path.is_absolute() or path.suffix == ".json"):
+        raise BadInput(f"there is no file or directory {model}")
     if found is None:
         raise MissingFact(
             unknown("model", model, _spellings()) + ", or give the path of a config.json or model directory"
