@@ -1,0 +1,41 @@
+"""Divergences between teacher and student, on whole vocabularies or some ids, and fused over an LM head."""
+
+from flashstill.distill.losses.dense import (
+    Divergence,
+    cross_entropy,
+    divergence,
+    forward_kl,
+    generalised_jsd,
+    kl_of_log_probabilities,
+    reverse_kl,
+    skew_kl,
+    skew_reverse_kl,
+    soft_cross_entropy,
+    total_variation,
+)
+from flashstill.distill.losses.head import CHUNK_TOKENS, Term, head_cross_entropy, head_forward_kl, head_loss
+from flashstill.distill.losses.sparse import Sparse, one_hot, sparse_loss
+from flashstill.distill.losses.teacher import DenseTeacher
+
+__all__ = [
+    "CHUNK_TOKENS",
+    "DenseTeacher",
+    "Divergence",
+    "Sparse",
+    "Term",
+    "cross_entropy",
+    "divergence",
+    "forward_kl",
+    "generalised_jsd",
+    "head_cross_entropy",
+    "head_forward_kl",
+    "head_loss",
+    "kl_of_log_probabilities",
+    "one_hot",
+    "reverse_kl",
+    "skew_kl",
+    "skew_reverse_kl",
+    "soft_cross_entropy",
+    "sparse_loss",
+    "total_variation",
+]
