@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.losses import (
+    Chunks,
     DenseTeacher,
     Divergence,
     Sparse,
@@ -213,11 +214,11 @@ HIDDEN, HEAD, WEIGHTS = draw(0, 10, 5), draw(1, 17, 5), draw(2, 10).abs()
 TEACHERS, HEADS = (draw(3, 10, 8), draw(4, 10, 3)), (draw(5, 17, 8), draw(6, 17, 3))
 
 
-def compare(terms: list[Term], dense: object, chunk: int = 3, vocabulary: int | None = None) -> None:
+def compare(terms: list[Term], dense: object, vocabulary: int | None = None) -> None:
     """Values and gradients of the fused head against `dense`, a function of logits."""
     assert callable(dense)
     hidden, head = HIDDEN.clone().requires_grad_(), HEAD.clone().requires_grad_()
-    total, each = head_loss(hidden, head, terms, WEIGHTS, vocabulary, chunk=chunk)
+    total, each = head_loss(hidden, head, terms, WEIGHTS, vocabulary, Chunks(group=7, block=3, strip=2))
     reference = dense(hidden @ head.T)
     assert torch.allclose(each, reference)
     ours = torch.autograd.grad(total, (hidden, head))

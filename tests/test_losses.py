@@ -7,10 +7,16 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.losses import (
+    Chunks,
+    DenseTeacher,
+    Term,
+    Workspace,
     cross_entropy,
     forward_kl,
     head_cross_entropy,
     head_forward_kl,
+    head_loss,
+    one_hot,
     soft_cross_entropy,
 )
 
@@ -67,39 +73,41 @@ def test_temperature_squared_keeps_the_gradient_large() -> None:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
-@pytest.mark.parametrize("chunk", [1, 3, 64])
+@pytest.mark.parametrize("chunks", [(1, 1, 1), (7, 3, 2), (64, 64, 64)])
 @pytest.mark.parametrize("soft", [True, False])
-def test_fused_head_equals_the_dense_path(soft: bool, chunk: int, temperature: float) -> None:
+def test_fused_head_equals_the_dense_path(soft: bool, chunks: tuple[int, int, int], temperature: float) -> None:
+    """However the tokens are cut, twice in a row with the same buffers."""
     generator = torch.Generator().manual_seed(6)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
-    rows, vocabulary = 10, 17
-    hidden, head = draw(rows, 5).requires_grad_(), draw(vocabulary, 5).requires_grad_()
-    teacher_hidden, teacher_head = draw(rows, 8), draw(vocabulary, 8)
-    targets, weights = torch.arange(rows) % vocabulary, torch.rand(rows, dtype=torch.float64, generator=generator)
-    if soft:
-        total, each = head_forward_kl(hidden, head, teacher_hidden, teacher_head, weights, temperature, chunk)
-        dense = forward_kl(hidden @ head.T, teacher_hidden @ teacher_head.T, temperature)
-    else:
-        total, each = head_cross_entropy(hidden, head, targets, weights, chunk)
-        dense = cross_entropy(hidden @ head.T, targets)
-    assert torch.allclose(each, dense)
-    ours = torch.autograd.grad(3.0 * total, (hidden, head))
-    theirs = torch.autograd.grad(3.0 * (dense * weights).sum(), (hidden, head))
-    for mine, reference in zip(ours, theirs, strict=True):
-        assert torch.allclose(mine, reference)
+    group, block, strip = chunks
+    space, vocabulary = Workspace(), 17
+    for rows in (10, 12):
+        hidden, head = draw(rows, 5).requires_grad_(), draw(vocabulary, 5).requires_grad_()
+        teacher = DenseTeacher(hidden=(draw(rows, 8),), heads=(draw(vocabulary, 8),))
+        targets, weights = torch.arange(rows) % vocabulary, torch.rand(rows, dtype=torch.float64, generator=generator)
+        term = Term(teacher=teacher, temperature=temperature) if soft else Term(teacher=one_hot(targets))
+        cut = Chunks(group=group, block=block, strip=strip)
+        total, each = head_loss(hidden, head, [term], weights, chunks=cut, space=space)
+        y = teacher.hidden[0] @ teacher.heads[0].T
+        z = hidden @ head.T
+        dense = forward_kl(z, y, temperature) if soft else cross_entropy(z, targets)
+        assert torch.allclose(each, dense)
+        ours = torch.autograd.grad(3.0 * total, (hidden, head))
+        theirs = torch.autograd.grad(3.0 * (dense * weights).sum(), (hidden, head))
+        for mine, reference in zip(ours, theirs, strict=True):
+            assert torch.allclose(mine, reference)
 
 
-def test_fused_head_passes_gradcheck() -> None:
+def test_fused_head_goes_back_once() -> None:
+    """Its gradients are handed on and scaled in place; a second time would scale them again."""
     hidden, head = logits(7, 4, 3).requires_grad_(), logits(8, 6, 3).requires_grad_()
-    teacher_hidden, teacher_head, weights = logits(9, 4, 2), logits(10, 6, 2), torch.full((4,), 0.25).double()
-
-    def loss(h: Tensor, w: Tensor) -> Tensor:
-        return head_forward_kl(h, w, teacher_hidden, teacher_head, weights)[0]
-
-    assert torch.autograd.gradcheck(loss, (hidden, head))
+    total, _ = head_cross_entropy(hidden, head, torch.arange(4), torch.full((4,), 0.25).double())
+    torch.autograd.grad(total, (hidden, head), retain_graph=True)
+    with pytest.raises(RuntimeError, match="once only"):
+        torch.autograd.grad(total, (hidden, head))
 
 
 def test_a_frozen_head_gets_no_gradient() -> None:

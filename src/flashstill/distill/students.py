@@ -16,11 +16,13 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from flashstill.distill.losses import CHUNK_TOKENS, soft_cross_entropy
+from flashstill.distill.losses import soft_cross_entropy
 from flashstill.distill.models import Model, decoder_layers, parts
 from flashstill.distill.signals import hidden_states
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
+
+_ROWS = 128  # tokens whose logits are compared at a time
 
 
 def block_influence(model: Model, tokens: Tensor) -> list[float]:
@@ -85,7 +87,7 @@ def greedy_drops(model: Model, tokens: Tensor, drops: int, candidates: int, prog
 
 
 def _mean_soft_cross_entropy(logits: Tensor, teacher: Tensor) -> float:
-    chunks = zip(torch.split(logits, CHUNK_TOKENS), torch.split(teacher, CHUNK_TOKENS), strict=True)
+    chunks = zip(torch.split(logits, _ROWS), torch.split(teacher, _ROWS), strict=True)
     return float(torch.cat([soft_cross_entropy(z.float(), p) for z, p in chunks]).mean())
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.checkpoints import Snapshot, latest, write
-from flashstill.distill.losses import head_cross_entropy, head_forward_kl
+from flashstill.distill.losses import DenseTeacher, Term, Workspace, head_cross_entropy, head_loss
 from flashstill.distill.models import Model, parts
 from flashstill.distill.packing import Packed
 from flashstill.distill.signals import HiddenSignals, hidden_states
@@ -55,10 +55,13 @@ Objective = Callable[[Tensor, Tensor, np.ndarray], tuple[Tensor, Tensor]]
 def soft_objective(signals: HiddenSignals, teacher_head: Tensor, temperature: float) -> Objective:
     """Forward KL to the teacher on every token, from its cached final hidden states."""
 
+    space = Workspace()
+
     def objective(hidden: Tensor, head: Tensor, windows: np.ndarray) -> tuple[Tensor, Tensor]:
         teacher = signals.rows(windows).flatten(0, 1)
         weights = torch.full((hidden.shape[0],), 1.0 / hidden.shape[0])
-        return head_forward_kl(hidden, head, teacher, teacher_head, weights, temperature)
+        term = Term(teacher=DenseTeacher(hidden=(teacher,), heads=(teacher_head,)), temperature=temperature)
+        return head_loss(hidden, head, [term], weights, space=space)
 
     return objective
 

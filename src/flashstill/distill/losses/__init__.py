@@ -13,16 +13,18 @@ from flashstill.distill.losses.dense import (
     soft_cross_entropy,
     total_variation,
 )
-from flashstill.distill.losses.head import CHUNK_TOKENS, Term, head_cross_entropy, head_forward_kl, head_loss
+from flashstill.distill.losses.head import Chunks, Term, head_cross_entropy, head_forward_kl, head_loss
 from flashstill.distill.losses.sparse import Sparse, one_hot, sparse_loss
 from flashstill.distill.losses.teacher import DenseTeacher
+from flashstill.distill.losses.workspace import Workspace
 
 __all__ = [
-    "CHUNK_TOKENS",
+    "Chunks",
     "DenseTeacher",
     "Divergence",
     "Sparse",
     "Term",
+    "Workspace",
     "cross_entropy",
     "divergence",
     "forward_kl",

@@ -1,8 +1,11 @@
 """Losses over an LM head that never hold tokens x vocabulary of both models.
 
-Instead of logits the functions take final hidden states and the head's weight.  They walk over the tokens in chunks, so
-that at most `chunk` x V logits of each model exist at a time, and they compute the gradient together with the value: of
-the tokens x vocabulary tensors, only one gradient of at most 1,024 rows is ever held, in the student's own format.
+Instead of logits the functions take final hidden states and the head's weight, and they compute the gradient together
+with the value.  They walk over the tokens three deep, each depth as large as the hardware likes it:
+
+    a group   of 1,024 tokens: the student's logits, which the gradient by the logits replaces, row by row
+    a block   of 256: the teacher's logits; a smaller matrix multiply would run slower
+    a strip   of 16: softmaxes and divergences in float32, on buffers that stay in the cache
 
     loss = sum_n w_n sum_i weight_i D_i(n),   dloss/dz = w_n sum_i weight_i T_i^k slope_i / T_i
 
@@ -20,10 +23,23 @@ from torch import Tensor
 
 from flashstill.distill.losses.dense import Divergence, forward_kl
 from flashstill.distill.losses.sparse import Sparse, one_hot, sparse_value_and_slope
-from flashstill.distill.losses.teacher import DenseTeacher, Scratch
+from flashstill.distill.losses.teacher import DenseTeacher
+from flashstill.distill.losses.workspace import Workspace, softmax, wide
 
-CHUNK_TOKENS = 128  # measured: larger chunks leave the cache, smaller ones starve the matrix multiply
-GRADIENT_TOKENS = 1024  # rows of logit gradient held for one large matrix multiply instead of many small ones
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chunks:
+    """How many tokens at a time; measured on two cores, 49,152 x 576 head (docs/log.md)."""
+
+    group: int = 1024
+    block: int = 256
+    strip: int = 16
+
+    def of(self, vocabulary: int, on_cpu: bool) -> Chunks:
+        """The same for a vocabulary: a group is at most 2^27 logits; off the CPU a strip is as large as a block."""
+        group = max(self.strip, min(self.group, 2**27 // vocabulary))
+        block = min(self.block, group)
+        return Chunks(group=group, block=block, strip=min(self.strip, block) if on_cpu else block)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,69 +61,101 @@ class _FusedHead(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, head: Tensor, weights: Tensor, terms: Sequence[Term], chunk: int
+        ctx: Any, hidden: Tensor, head: Tensor, weights: Tensor, terms: Sequence[Term], chunks: Chunks, space: Workspace
     ) -> tuple[Tensor, Tensor]:
         tokens, vocabulary = hidden.shape[0], head.shape[0]
-        group = min(tokens, GRADIENT_TOKENS)
-        scratch = Scratch(min(chunk, tokens), vocabulary, hidden)
-        slope = torch.empty(group, vocabulary, dtype=hidden.dtype, device=hidden.device)
-        per_token = torch.empty(tokens, dtype=scratch.wide, device=hidden.device)
+        chunks = chunks.of(vocabulary, hidden.device.type == "cpu")
+        weights = weights.to(wide(hidden.dtype))
+        per_token = torch.empty(tokens, dtype=weights.dtype, device=hidden.device)
         grad_hidden = torch.empty_like(hidden)
-        grad_head = torch.zeros_like(head, dtype=scratch.wide) if head.requires_grad else None
-        for first in range(0, tokens, group):
-            last = min(first + group, tokens)
-            for start in range(first, last, chunk):
-                part = slice(start, min(start + chunk, last))
-                raw = scratch.logits("student", hidden[part], head)
-                value, gradient = _mixed(scratch, raw, terms, part)
-                per_token[part] = value
-                gradient.mul_(weights[part, None])
-                slope[start - first : part.stop - first].copy_(gradient)
-            found = slope[: last - first]
-            torch.mm(found, head, out=grad_hidden[first:last])
+        grad_head = torch.empty_like(head) if head.requires_grad else None
+        groups = [slice(first, min(first + chunks.group, tokens)) for first in range(0, tokens, chunks.group)]
+        total = None  # sums over several groups are kept in the wide format
+        if grad_head is not None and len(groups) > 1:
+            total = space.take("head", *head.shape, weights.dtype, head.device).zero_()
+        for group in groups:
+            rows = group.stop - group.start
+            raw = space.take("student", rows, vocabulary, head.dtype, head.device)
+            torch.mm(hidden[group], head.T, out=raw)
+            _slope_in_place(space, raw, terms, weights, per_token, group, chunks)
+            torch.mm(raw, head, out=grad_hidden[group])
             if grad_head is not None:
-                grad_head += found.T @ hidden[first:last]
-        ctx.save_for_backward(grad_hidden, *([] if grad_head is None else [grad_head.to(head.dtype)]))
+                torch.mm(raw.T, hidden[group], out=grad_head)
+                if total is not None:
+                    total.add_(grad_head)
+        if grad_head is not None and total is not None:
+            grad_head.copy_(total)
+        ctx.grads = (grad_hidden, grad_head)
         ctx.mark_non_differentiable(per_token)
         return (per_token * weights).sum(), per_token
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        scale = grads[0]
-        grad_head = saved[1].mul(scale.to(saved[1].dtype)) if len(saved) > 1 else None
-        return saved[0].mul(scale.to(saved[0].dtype)), grad_head, None, None, None
+        if ctx.grads is None:
+            raise RuntimeError("the fused head goes back once only: its gradients are handed on, not kept")
+        scaled = [None if each is None else each.mul_(grads[0].to(each.dtype)) for each in ctx.grads]
+        ctx.grads = None
+        return scaled[0], scaled[1], None, None, None, None
 
 
-def _mixed(scratch: Scratch, raw: Tensor, terms: Sequence[Term], part: slice) -> tuple[Tensor, Tensor]:
-    """Values [n] and gradient by the logits [n, V] of all terms; the gradient lives in a buffer of `scratch`."""
-    value, gradient = _one(scratch, raw, terms[0], part)
+def _slope_in_place(
+    space: Workspace,
+    raw: Tensor,
+    terms: Sequence[Term],
+    weights: Tensor,
+    per_token: Tensor,
+    group: slice,
+    chunks: Chunks,
+) -> None:
+    """Turn the student's logits [n, V] of a group into the weighted gradient by them; fills the group's values."""
+    for start in range(group.start, group.stop, chunks.block):
+        block = slice(start, min(start + chunks.block, group.stop))
+        teachers = [
+            term.teacher.logits(space, f"teacher {i}", block, raw.shape[1])
+            if isinstance(term.teacher, DenseTeacher)
+            else []
+            for i, term in enumerate(terms)
+        ]
+        for first in range(block.start, block.stop, chunks.strip):
+            strip = slice(first, min(first + chunks.strip, block.stop))
+            inside = slice(first - block.start, strip.stop - block.start)
+            student = raw[first - group.start : strip.stop - group.start]
+            value, slope = _mixed(space, student, terms, [[y[inside] for y in each] for each in teachers], strip)
+            per_token[strip] = value
+            student.copy_(slope.mul_(weights[strip, None]))
+
+
+def _mixed(
+    space: Workspace, raw: Tensor, terms: Sequence[Term], teachers: Sequence[Sequence[Tensor]], strip: slice
+) -> tuple[Tensor, Tensor]:
+    """Values [n] and gradient by the logits [n, V] of all terms; the gradient lives in a buffer of the workspace."""
+    value, gradient = _one(space, raw, terms[0], teachers[0], strip)
     if len(terms) == 1:
         return value, gradient
-    total = scratch.buffer("total", raw.shape[0]).copy_(gradient)
-    for term in terms[1:]:
-        more, gradient = _one(scratch, raw, term, part)
+    total = space.take("total", *raw.shape, gradient.dtype, raw.device).copy_(gradient)
+    for term, logits in zip(terms[1:], teachers[1:], strict=True):
+        more, gradient = _one(space, raw, term, logits, strip)
         value = value + more
         total.add_(gradient)
     return value, total
 
 
-def _one(scratch: Scratch, raw: Tensor, term: Term, part: slice) -> tuple[Tensor, Tensor]:
+def _one(space: Workspace, raw: Tensor, term: Term, teacher: Sequence[Tensor], strip: slice) -> tuple[Tensor, Tensor]:
     """One term's values and gradient, weighted."""
-    rows, temperature = raw.shape[0], term.temperature
-    z, q = scratch.buffer("z", rows), scratch.buffer("q", rows)
-    lse = scratch.softmax(raw, z, q, temperature)
+    temperature = term.temperature
+    z, q = (space.take(name, *raw.shape, wide(raw.dtype), raw.device) for name in ("z", "q"))
+    lse = softmax(raw, z, q, temperature)
     if isinstance(term.teacher, Sparse):
-        value = sparse_value_and_slope(z, q, lse, term.teacher.part(part))
+        value = sparse_value_and_slope(z, q, lse, term.teacher.part(strip))
         scale = 1.0
     else:
         scale = term.divergence.scale(temperature)
-        log_p, log_z, p = term.teacher.distribution(scratch, part, temperature)
+        y, log_z, p = term.teacher.distribution(space, teacher, temperature)
         if term.divergence is forward_kl:  # five passes over the logits fewer than the general form
-            value = log_p.sub_(z).mul_(p).sum(-1) - log_z + lse
+            value = y.sub_(z).mul_(p).sum(-1) - log_z + lse
             q.sub_(p)
         else:
-            log_p.sub_(log_z[:, None])
+            log_p = y.sub_(log_z[:, None])
             log_q = z.sub_(lse[:, None])
             value = term.divergence.terms(log_p, log_q).sum(-1)
             q = term.divergence.slope(log_p, log_q)
@@ -123,21 +171,23 @@ def head_loss(
     terms: Sequence[Term],
     weights: Tensor,
     vocabulary: int | None = None,
-    chunk: int = CHUNK_TOKENS,
+    chunks: Chunks | None = None,
+    space: Workspace | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum over tokens of a mix of divergences over a linear head, and the per-token values (no gradient).
 
     hidden [N, d], head [V, d], weights [N] -> scalar, [N].  vocabulary: how many rows count where heads are padded to
-    different sizes; the others are in no softmax and get no gradient.  ValueError where sizes differ without it.
+    different sizes; the others are in no softmax and get no gradient.  space: buffers kept from call to call.
+    ValueError where sizes differ without `vocabulary`.
     """
     sizes = [head.shape[0], *(size for each in terms for size in _head_sizes(each))]
     if vocabulary is None and len(set(sizes)) > 1:
         raise ValueError(f"vocabularies differ: student {sizes[0]}, teacher {', '.join(map(str, sizes[1:]))}")
     if vocabulary is not None and vocabulary > min(sizes):
         raise ValueError(f"a vocabulary of {vocabulary} is more than the {min(sizes)} rows of a head")
-    shared = vocabulary or head.shape[0]
+    shared = head if vocabulary in (None, head.shape[0]) else head[:vocabulary]
     result: tuple[Tensor, Tensor] = _FusedHead.apply(  # type: ignore[no-untyped-call]
-        hidden, head if shared == head.shape[0] else head[:shared], weights, tuple(terms), chunk
+        hidden, shared, weights, tuple(terms), chunks or Chunks(), space or Workspace()
     )
     return result
 
@@ -146,22 +196,14 @@ def _head_sizes(term: Term) -> list[int]:
     return [] if isinstance(term.teacher, Sparse) else [head.shape[0] for head in term.teacher.heads]
 
 
-def head_cross_entropy(
-    hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, chunk: int = CHUNK_TOKENS
-) -> tuple[Tensor, Tensor]:
+def head_cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Weighted sum of `cross_entropy` to the text itself, and the per-token values; shapes as above."""
-    return head_loss(hidden, head, [Term(teacher=one_hot(targets))], weights, chunk=chunk)
+    return head_loss(hidden, head, [Term(teacher=one_hot(targets))], weights)
 
 
 def head_forward_kl(
-    hidden: Tensor,
-    head: Tensor,
-    teacher_hidden: Tensor,
-    teacher_head: Tensor,
-    weights: Tensor,
-    temperature: float = 1.0,
-    chunk: int = CHUNK_TOKENS,
+    hidden: Tensor, head: Tensor, teacher_hidden: Tensor, teacher_head: Tensor, weights: Tensor, temperature: float = 1
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum of `forward_kl` to one teacher, and the per-token values; shapes as above."""
     teacher = DenseTeacher(hidden=(teacher_hidden,), heads=(teacher_head,))
-    return head_loss(hidden, head, [Term(teacher=teacher, temperature=temperature)], weights, chunk=chunk)
+    return head_loss(hidden, head, [Term(teacher=teacher, temperature=temperature)], weights)

@@ -1,0 +1,75 @@
+"""Train a student with TRL's GKD trainer, fully off-policy with the forward KL; one JSON line of what each step took.
+
+TRL's own settings wherever they do not change the task: given windows in a given order, batch, rate, AdamW.
+"""
+
+import json
+import resource
+import sys
+import tempfile
+import time
+
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl.experimental.gkd import GKDConfig, GKDTrainer
+
+asked = json.loads(sys.argv[1])
+torch.set_num_threads(asked["threads"])
+rows = load_file(asked["windows"])["tokens"].tolist()
+held = {"bf16": torch.bfloat16, "mixed": torch.float32}[asked["weights"]]  # of the student; the teacher is in bf16
+student = AutoModelForCausalLM.from_pretrained(asked["student"], dtype=held)
+teacher = AutoModelForCausalLM.from_pretrained(asked["teacher"], dtype=torch.bfloat16)
+tokenizer = AutoTokenizer.from_pretrained(asked["teacher"])
+tokenizer.pad_token = tokenizer.eos_token
+
+
+def collate(entries):
+    tokens = torch.tensor([entry["input_ids"] for entry in entries])
+    labels = tokens.clone()
+    labels[:, 0] = -100  # every other token is a target
+    first = tokens[:, :1]
+    mask = torch.ones_like(tokens)
+    return {
+        "input_ids": tokens, "attention_mask": mask, "labels": labels,
+        "prompts": first, "prompt_attention_mask": torch.ones_like(first),
+    }  # fmt: skip
+
+
+class Clock(TrainerCallback):
+    def __init__(self):
+        self.seconds, self.losses = [], []
+
+    def on_step_begin(self, *_, **__):
+        self.started = time.perf_counter()
+
+    def on_step_end(self, *_, **__):
+        self.seconds.append(time.perf_counter() - self.started)
+
+    def on_log(self, args, state, control, logs=None, **__):
+        if logs and "loss" in logs:
+            self.losses.append(float(logs["loss"]))
+
+
+class InOrder(GKDTrainer):
+    def _get_train_sampler(self, *_):
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+
+clock = Clock()
+with tempfile.TemporaryDirectory() as folder:
+    config = GKDConfig(
+        output_dir=folder, use_cpu=True, bf16=asked["weights"] == "mixed", per_device_train_batch_size=asked["batch"],
+        max_steps=asked["steps"], learning_rate=asked["rate"], lr_scheduler_type="constant", warmup_steps=0,
+        weight_decay=0.0, adam_beta1=0.9, adam_beta2=0.95, max_grad_norm=1.0, optim="adamw_torch_fused",
+        lmbda=0.0, beta=0.0, temperature=1.0, logging_steps=1, save_strategy="no", report_to=[], seed=0,
+        gradient_checkpointing=False, dataloader_pin_memory=False, max_length=None, disable_tqdm=True,
+    )  # fmt: skip
+    trainer = InOrder(
+        model=student, teacher_model=teacher, args=config, processing_class=tokenizer, callbacks=[clock],
+        data_collator=collate, train_dataset=Dataset.from_dict({"input_ids": rows}),
+    )  # fmt: skip
+    trainer.train()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps({"step_s": clock.seconds, "loss": clock.losses, "peak_bytes": peak}), flush=True)
