@@ -12,20 +12,31 @@ import numpy as np
 import pytest
 import torch
 
-from flashstill.distill import checkpoints, trainer
 from flashstill.distill.losses import forward_kl
-from flashstill.distill.models import fingerprint, keep_layers, load_model, load_tokenizer, parts, save_model
+from flashstill.distill.models import fingerprint, keep_layers, load_model, load_tokenizer, save_model
 from flashstill.distill.packing import Packed, pack
-from flashstill.distill.signals import build_hidden, hidden_states, load_hidden
+from flashstill.distill.signals import Hidden, Kind, Signals, build, hidden_states, signal_key
 from flashstill.distill.students import block_influence, greedy_drops, kept_blocks, order_by_influence
 from flashstill.distill.text import load_documents
-from flashstill.errors import BadInput, UnsupportedArchitecture
+from flashstill.distill.training import (
+    Offline,
+    TrainRecipe,
+    checkpoints,
+    distillation,
+    hard,
+    learning_rate_at,
+    loop,
+    train,
+    window_order,
+)
+from flashstill.errors import BadInput
 from flashstill.evaluate import score_tokens, summarise
 from flashstill.measure import measure_models
 from flashstill.progress import Silent
 
-RECIPE = trainer.TrainRecipe(tokens=512, windows_per_step=2, learning_rate=1e-3, checkpoint_every_steps=3)
+RECIPE = TrainRecipe(tokens=512, windows_per_step=2, learning_rate=1e-3, checkpoint_every_steps=3)
 SILENT = Silent()
+EXACT = Hidden()
 
 
 @pytest.fixture
@@ -46,44 +57,11 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-class TestSignals:
-    def test_cached_equals_online(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
-        build_hidden(teacher, "key", packed, tmp_path, SILENT, "s")
-        cached = load_hidden(tmp_path, "key", packed).rows(np.array([3, 0]))
-        tokens = torch.from_numpy(packed.tokens[[3, 0], :-1].astype(np.int64))
-        with torch.inference_mode():
-            logits = teacher(input_ids=tokens).logits
-            assert torch.equal(cached @ parts(teacher).head.T, logits)
-
-    def test_another_teacher_or_packing_is_refused(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
-        build_hidden(teacher, "key", packed, tmp_path, SILENT, "s")
-        with pytest.raises(BadInput, match="another teacher"):
-            build_hidden(teacher, "other", packed, tmp_path, SILENT, "s")
-        with pytest.raises(BadInput, match="another packing and windows"):
-            load_hidden(tmp_path, "key", packed.first(3))
-
-    def test_damage_is_found_and_only_that_shard_is_made_again(
-        self, teacher: Any, packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("flashstill.distill.signals.WINDOWS_PER_SHARD", 8)
-        build_hidden(teacher, "key", packed, tmp_path, SILENT, "s")
-        whole = load_hidden(tmp_path, "key", packed).hidden
-        shards = sorted(tmp_path.glob("*.safetensors"))
-        assert len(shards) == 3
-        before = shards[0].stat().st_mtime_ns
-        damaged = bytearray(shards[1].read_bytes())
-        damaged[-5] ^= 1
-        shards[1].write_bytes(damaged)
-        with pytest.raises(BadInput, match="lack hidden-00000008"):
-            load_hidden(tmp_path, "key", packed)
-        build_hidden(teacher, "key", packed, tmp_path, SILENT, "s")
-        assert torch.equal(load_hidden(tmp_path, "key", packed).hidden, whole)
-        assert shards[0].stat().st_mtime_ns == before
-
-    def test_a_model_that_bends_its_logits_is_refused(self, teacher: Any) -> None:
-        teacher.config.final_logit_softcapping = 30.0
-        with pytest.raises(UnsupportedArchitecture, match="final_logit_softcapping"):
-            parts(teacher)
+def signals_of(teacher: Any, packed: Packed, directory: Path, kind: Kind = EXACT) -> Signals:
+    """Build and open."""
+    key = signal_key(kind, "teacher", "tokenizer", packed)
+    build(teacher, kind, key, packed, directory, SILENT, "s")
+    return Signals(directory, key)
 
 
 class TestStudents:
@@ -140,24 +118,24 @@ class TestStudents:
 
 
 class TestTraining:
-    def train(self, teacher: Any, packed: Packed, folder: Path, recipe: trainer.TrainRecipe = RECIPE) -> Any:
-        objective = trainer.hard_objective(packed)
-        return trainer.train(keep_layers(teacher, [0, 2, 4]), objective, packed, recipe, folder, SILENT, "t")
+    def train(self, teacher: Any, packed: Packed, folder: Path, recipe: TrainRecipe = RECIPE) -> Any:
+        source = Offline(packed, recipe.windows_per_step, recipe.seed)
+        return train(keep_layers(teacher, [0, 2, 4]), source, hard, recipe, folder, SILENT, "t")
 
     def test_resumed_equals_uninterrupted(
         self, teacher: Any, packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         straight = weights(self.train(teacher, packed, tmp_path / "a"))
         calls = [0]
-        original = trainer._State.take_step
+        original = loop._passes_of
 
-        def interrupted(self: Any, *args: Any) -> float:
+        def interrupted(*args: Any) -> float:
             calls[0] += 1
             if calls[0] == 6:
                 raise KeyboardInterrupt
-            return original(self, *args)
+            return original(*args)
 
-        monkeypatch.setattr(trainer._State, "take_step", interrupted)
+        monkeypatch.setattr(loop, "_passes_of", interrupted)
         with pytest.raises(KeyboardInterrupt):
             self.train(teacher, packed, tmp_path / "b")
         assert [path.name for path in (tmp_path / "b").glob("step-*")] == ["step-00000003"]
@@ -173,7 +151,7 @@ class TestTraining:
     def test_a_truncated_checkpoint_is_passed_over(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         straight = weights(self.train(teacher, packed, tmp_path))
         (newest,) = tmp_path.glob("step-*")
-        state = newest / "state.safetensors"
+        state = newest / "share-0-of-1.safetensors"
         state.write_bytes(state.read_bytes()[:1000])
         assert same(straight, weights(self.train(teacher, packed, tmp_path)))
         checkpoints.clear(tmp_path)
@@ -184,33 +162,33 @@ class TestTraining:
     ) -> None:
         with torch.no_grad():
             teacher.model.norm.weight.fill_(float("nan"))
-        with pytest.raises(BadInput, match="the loss is nan at step 1"):
+        with pytest.raises(BadInput, match=r"the loss is not finite at step 1 \(windows"):
             self.train(teacher, packed, tmp_path)
 
     def test_distillation_lowers_the_divergence(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
-        build_hidden(teacher, "key", packed, tmp_path / "s", SILENT, "s")
-        signals, head = load_hidden(tmp_path / "s", "key", packed), parts(teacher).head.detach()
+        signals = signals_of(teacher, packed, tmp_path / "s")
         student = keep_layers(teacher, [0, 5])
 
         def divergence() -> float:
-            scores = score_tokens({"s": student}, packed, signals, head, lambda amount, note="": None)
+            scores = score_tokens({"s": student}, packed, signals, lambda amount, note="": None)
             return float(scores["s"].kl.mean())
 
         before = divergence()
         recipe = dataclasses.replace(RECIPE, tokens=60 * 64, learning_rate=1e-2)
-        trainer.train(student, trainer.soft_objective(signals, head, 1.0), packed, recipe, tmp_path / "t", SILENT, "t")
+        source = Offline(packed, recipe.windows_per_step, recipe.seed)
+        train(student, source, distillation(signals), recipe, tmp_path / "t", SILENT, "t")
         assert divergence() < 0.7 * before
 
     def test_the_order_of_windows(self) -> None:
-        steps = [trainer.window_order(5, 10, step, 4) for step in range(10)]
+        steps = [window_order(5, 10, step, 4) for step in range(10)]
         seen = np.concatenate(steps)
         for epoch in range(4):
             assert sorted(seen[10 * epoch : 10 * epoch + 10]) == list(range(10))
         assert not np.array_equal(seen[:10], seen[10:20])
-        assert len(trainer.window_order(0, 3, 7, 8)) == 8, "more windows a step than there are"
+        assert len(window_order(0, 3, 7, 8)) == 8, "more windows a step than there are"
 
     def test_the_learning_rate(self) -> None:
-        rates = [trainer.learning_rate_at(RECIPE, step, 100) for step in range(100)]
+        rates = [learning_rate_at(RECIPE, step, 100) for step in range(100)]
         assert max(rates) == pytest.approx(RECIPE.learning_rate)
         assert rates[0] == pytest.approx(RECIPE.learning_rate / 10)
         assert rates[-1] == pytest.approx(RECIPE.learning_rate * RECIPE.final_fraction, rel=0.05)
@@ -218,10 +196,8 @@ class TestTraining:
 
 class TestEvaluation:
     def test_the_teacher_against_itself(self, teacher: Any, tiny_teacher: Path, packed: Packed, tmp_path: Path) -> None:
-        build_hidden(teacher, fingerprint(tiny_teacher), packed, tmp_path, SILENT, "s")
-        signals = load_hidden(tmp_path, fingerprint(tiny_teacher), packed)
-        head = parts(teacher).head.detach()
-        scores = score_tokens({"t": teacher}, packed, signals, head, lambda amount, note="": None)["t"]
+        signals = signals_of(teacher, packed, tmp_path)
+        scores = score_tokens({"t": teacher}, packed, signals, lambda amount, note="": None)["t"]
         found = {record.metric: record for record in summarise(scores, "teacher", "heldout", 0)}
         assert found["kl_to_teacher"].value == pytest.approx(0.0, abs=1e-6)
         assert found["agreement"].value == 1.0

@@ -6,44 +6,47 @@ import json
 import resource
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from flashstill.distill.models import fingerprint, load_model, parts
+from flashstill.distill.models import fingerprint, load_model, tokenizer_fingerprint
 from flashstill.distill.packing import Packed
-from flashstill.distill.signals import build_hidden, load_hidden
-from flashstill.distill.trainer import TrainRecipe, soft_objective, train
+from flashstill.distill.signals import Hidden, Signals, build, signal_key
+from flashstill.distill.training import Offline, TrainRecipe, distillation, train
 from flashstill.progress import Silent
 
 
-def build(asked: dict[str, Any]) -> dict[str, Any]:
-    packed, teacher = Packed.load(Path(asked["packed"])), Path(asked["teacher"])
-    model = load_model(teacher)
-    started = time.perf_counter()
-    build_hidden(model, fingerprint(teacher), packed, Path(asked["signals"]), Silent(), "build")
-    return {"tokens_per_s": packed.token_count / (time.perf_counter() - started)}
+def key_of(asked: dict[str, Any], packed: Packed) -> dict[str, Any]:
+    teacher = Path(asked["teacher"])
+    return signal_key(Hidden(), fingerprint(teacher), tokenizer_fingerprint(teacher), packed)
+
+
+def make_signals(asked: dict[str, Any]) -> dict[str, Any]:
+    packed = Packed.load(Path(asked["packed"]))
+    model, key = load_model(Path(asked["teacher"])), key_of(asked, packed)
+    built = build(model, Hidden(), key, packed, Path(asked["signals"]), Silent(), "build")
+    return {"tokens_per_s": built.tokens / built.seconds, "bytes": built.bytes}
 
 
 def distil(asked: dict[str, Any]) -> dict[str, Any]:
-    packed, teacher = Packed.load(Path(asked["packed"])), Path(asked["teacher"])
-    signals = load_hidden(Path(asked["signals"]), fingerprint(teacher), packed)
-    head = parts(load_model(teacher)).head.detach()
+    packed = Packed.load(Path(asked["packed"]))
+    signals = Signals(Path(asked["signals"]), key_of(asked, packed))
     recipe = TrainRecipe(
         tokens=asked["steps"] * asked["batch"] * packed.length, windows_per_step=asked["batch"],
-        learning_rate=asked["rate"], warmup_fraction=0.0, final_fraction=1.0, checkpoint_every_steps=10**6,
+        learning_rate=asked["rate"], warmup_fraction=0.0, schedule="constant", checkpoint_every_steps=10**6,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        train(load_model(Path(asked["student"])), soft_objective(signals, head, 1.0), packed, recipe, Path(folder),
-              Silent(), "train")  # fmt: skip
+        source = Offline(packed, recipe.windows_per_step, recipe.seed)
+        student = load_model(Path(asked["student"]))
+        train(student, source, distillation(signals), recipe, Path(folder), Silent(), "train")
         rows = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
     return {"step_s": [row["step_s"] for row in rows], "loss": [row["loss"] for row in rows]}
 
 
 asked = json.loads(sys.argv[1])
 torch.set_num_threads(asked["threads"])
-found = (build if asked["job"] == "build" else distil)(asked)
+found = (make_signals if asked["job"] == "build" else distil)(asked)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps(found | {"peak_bytes": peak}), flush=True)

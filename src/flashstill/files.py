@@ -43,7 +43,8 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Flush a file or a directory to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -68,9 +69,9 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             yield temporary
-            _sync(temporary)
+            sync(temporary)
             temporary.replace(path)
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -85,12 +86,12 @@ def replacing_directory(path: Path) -> Iterator[Path]:
             yield temporary
             for member in temporary.rglob("*"):
                 if member.is_file():
-                    _sync(member)
+                    sync(member)
             if path.exists():
                 shutil.rmtree(path)
             temporary.chmod(0o755)
             temporary.replace(path)
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

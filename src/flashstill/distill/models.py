@@ -176,6 +176,14 @@ def fingerprint(path: Path) -> str:
     return total.hexdigest()
 
 
+def tokenizer_fingerprint(path: Path) -> str:
+    """SHA-256 of a model directory's tokenizer.json: two models share a vocabulary where it is the same."""
+    file = path / "tokenizer.json"
+    if not file.is_file():
+        raise BadInput(f"model directory {path} has no tokenizer.json (a fast tokenizer is needed)")
+    return sha256(file)
+
+
 def quiet() -> None:
     """Keep transformers from printing over our own progress."""
     from transformers.utils import logging as transformers_logging

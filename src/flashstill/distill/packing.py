@@ -29,12 +29,14 @@ class Packed:
     """Windows of tokens.
 
     tokens [W, L+1]; target_bytes [W, L]: UTF-8 bytes that each target stands for (0 for a separator);
-    target_document [W, L]: index of its document, -1 for a separator.
+    target_document [W, L]: index of its document, -1 for a separator; target_mask [W, L]: 1 where a target is learned
+    from, aligned with targets and not with inputs; None for all.
     """
 
     tokens: Ints
     target_bytes: Ints
     target_document: Ints
+    target_mask: Ints | None = None
 
     @property
     def windows(self) -> int:
@@ -50,6 +52,12 @@ class Packed:
         return self.windows * self.length
 
     @property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """[W, L]: which targets are learned from."""
+        shape = (self.windows, self.length)
+        return np.ones(shape, dtype=np.bool_) if self.target_mask is None else self.target_mask.astype(np.bool_)
+
+    @property
     def hash(self) -> str:
         """SHA-256 of the shape and the tokens: what cached teacher outputs are keyed by."""
         return hashlib.sha256(repr(self.tokens.shape).encode() + self.tokens.tobytes()).hexdigest()
@@ -60,6 +68,7 @@ class Packed:
             tokens=self.tokens[:windows],
             target_bytes=self.target_bytes[:windows],
             target_document=self.target_document[:windows],
+            target_mask=None if self.target_mask is None else self.target_mask[:windows],
         )
 
     def save(self, path: Path) -> None:
@@ -69,6 +78,8 @@ class Packed:
             "target_bytes": np.ascontiguousarray(self.target_bytes),
             "target_document": np.ascontiguousarray(self.target_document),
         }
+        if self.target_mask is not None:
+            arrays["target_mask"] = np.ascontiguousarray(self.target_mask)
         with replacing(path) as temporary:
             save_file(arrays, temporary)
 

@@ -17,7 +17,7 @@ import torch
 from flashstill.distill.losses import kl_of_log_probabilities
 from flashstill.distill.models import Model, parts
 from flashstill.distill.packing import Packed
-from flashstill.distill.signals import HiddenSignals, hidden_states
+from flashstill.distill.signals import Signals, hidden_states
 from flashstill.progress import Advance
 
 METRICS = ("bits_per_byte", "perplexity", "kl_to_teacher", "agreement")
@@ -43,21 +43,22 @@ class _Columns:
 
 
 def score_tokens(
-    models: Mapping[str, Model], packed: Packed, teacher: HiddenSignals, teacher_head: torch.Tensor, advance: Advance
+    models: Mapping[str, Model], packed: Packed, teacher: Signals, advance: Advance
 ) -> dict[str, TokenScores]:
     """Score every target of `packed` for every model; the teacher's probabilities are formed once for all of them.
 
-    teacher: its final hidden states on the same windows; teacher_head [V, d].
+    teacher: its exact signals on the same windows.
     """
     heads = {name: parts(model).head.detach().float() for name, model in models.items()}
-    reference = teacher_head.detach().float()
+    assert teacher.head is not None, "only exact signals give every probability"
+    reference = teacher.head.float()
     found = {name: _Columns(nats=[], kl=[], agrees=[]) for name in models}
     with torch.inference_mode(), _exact_products_of_bf16():
         for start in range(0, packed.windows, WINDOWS_PER_PASS):
             rows = np.arange(start, min(start + WINDOWS_PER_PASS, packed.windows))
             tokens = torch.from_numpy(packed.tokens[rows].astype(np.int64))
             targets = tokens[:, 1:].reshape(-1, 1)
-            wanted = torch.log_softmax(teacher.rows(rows).flatten(0, 1).float() @ reference.T, -1)
+            wanted = torch.log_softmax(teacher.hidden(rows).flatten(0, 1).float() @ reference.T, -1)
             probability, top = wanted.exp(), wanted.argmax(-1)
             for name, model in models.items():
                 hidden = hidden_states(model, tokens[:, :-1]).flatten(0, 1).float()

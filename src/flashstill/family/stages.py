@@ -26,7 +26,7 @@ from flashstill.records import MeasuredRecord, ModelRecord, Record, write_record
 
 def teacher(work: Workspace) -> None:
     """Find or convert the teacher; write down what everything else depends on."""
-    from flashstill.distill.models import fingerprint, load_tokenizer
+    from flashstill.distill.models import fingerprint, load_tokenizer, tokenizer_fingerprint
     from flashstill.distill.text import corpus_label
 
     path = work.out / "provenance.json"
@@ -42,6 +42,7 @@ def teacher(work: Workspace) -> None:
     provenance = {
         "command": work.command,
         "teacher_fingerprint": current,
+        "tokenizer_fingerprint": tokenizer_fingerprint(work.directory),
         "corpus": corpus_label() if work.recipe.data.startswith("cpython-") else work.recipe.data,
         "versions": _versions(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
@@ -93,14 +94,15 @@ def text(work: Workspace) -> None:
 
 def signals(work: Workspace) -> None:
     """The teacher's final hidden states on all three texts."""
-    from flashstill.distill.signals import build_hidden
+    from flashstill.distill.signals import Hidden, build
 
     for part in ("train", *DOMAINS):
         needs_training = part == "train" and not work.all_students_done()
         if needs_training or (part != "train" and not work.stage_file("evaluate").exists()):
-            build_hidden(
+            build(
                 work.model,
-                work.provenance["teacher_fingerprint"],
+                Hidden(),
+                work.signal_key(part),
                 work.packed(part),
                 work.out / "signals" / part,
                 work.progress,
@@ -156,7 +158,7 @@ def distil(work: Workspace) -> None:
 
 def evaluate(work: Workspace) -> None:
     """Every model on held-out and out-of-domain text."""
-    from flashstill.distill.models import keep_layers, load_model, parts
+    from flashstill.distill.models import keep_layers, load_model
     from flashstill.evaluate import score_tokens, summarise
 
     path = work.stage_file("evaluate")
@@ -165,7 +167,6 @@ def evaluate(work: Workspace) -> None:
     models = [record for record in work.records() if isinstance(record, ModelRecord)]
     texts = {domain: (work.packed(domain), work.signals_of(domain)) for domain in DOMAINS}
     kept = {student.name: work.kept(student) for student in work.recipe.students}
-    head = parts(work.model).head.detach()
     loaded: dict[str, Any] = {}
     for entry in models:
         if entry.role == "teacher":
@@ -178,7 +179,7 @@ def evaluate(work: Workspace) -> None:
     total = len(models) * sum(packed.token_count for packed, _ in texts.values())
     with work.progress.task("evaluate", total, "tokens") as advance:
         for domain, (packed, signals) in texts.items():
-            for name, scores in score_tokens(loaded, packed, signals, head, advance).items():
+            for name, scores in score_tokens(loaded, packed, signals, advance).items():
                 records += summarise(scores, name, domain, work.recipe.seed)
     write_records(path, records)
 

@@ -30,13 +30,14 @@ def model_record(
 
 def train_student(work: Workspace, student: StudentRecipe, soft: bool) -> tuple[int, float]:
     """Train one student or control unless it is there; returns its training tokens and seconds."""
-    from flashstill.distill import checkpoints, trainer
-    from flashstill.distill.models import keep_layers, load_tokenizer, parts, save_model
+    from flashstill.distill import training
+    from flashstill.distill.models import keep_layers, load_tokenizer, save_model
+    from flashstill.distill.training import checkpoints
 
     name = student.name if soft else f"{student.name}-control"
     folder = work.out / "training" / name
     packed, wanted = work.packed("train"), work.recipe.distil
-    recipe = trainer.TrainRecipe(
+    recipe = training.TrainRecipe(
         tokens=work.recipe.tokens_of(student),
         windows_per_step=wanted.windows_per_step,
         learning_rate=wanted.learning_rate,
@@ -44,20 +45,19 @@ def train_student(work: Workspace, student: StudentRecipe, soft: bool) -> tuple[
         final_fraction=wanted.final_fraction,
         weight_decay=wanted.weight_decay,
         clip_norm=wanted.clip_norm,
-        temperature=wanted.temperature,
         checkpoint_every_steps=wanted.checkpoint_every_steps,
         seed=work.recipe.seed,
     )
     if not work.student_directory(name).is_dir():
         model = keep_layers(work.model, work.kept(student))
+        objective, key = training.hard, {"objective": "text"}
         if soft:
-            signals, head = work.signals_of("train"), parts(work.model).head.detach()
-            objective = trainer.soft_objective(signals, head, wanted.temperature)
-        else:
-            objective = trainer.hard_objective(packed)
-        trainer.train(
-            model, objective, packed, recipe, folder, work.progress, f"distil {name}" if soft else f"train {name}"
-        )
+            wish = training.Soft(temperature=wanted.temperature)
+            objective = training.distillation(work.signals_of("train"), [wish])
+            key = {"objective": f"forward KL at temperature {wanted.temperature:g}"}
+        source = training.Offline(packed, recipe.windows_per_step, recipe.seed)
+        label = f"distil {name}" if soft else f"train {name}"
+        training.train(model, source, objective, recipe, folder, work.progress, label, key)
         save_model(model, load_tokenizer(work.directory), work.student_directory(name))
     checkpoints.clear(folder)
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -71,9 +71,16 @@ class Workspace:
 
     def signals_of(self, part: str) -> Any:
         """The teacher's hidden states on a packed text."""
-        from flashstill.distill.signals import load_hidden
+        from flashstill.distill.signals import Signals
 
-        return load_hidden(self.out / "signals" / part, self.provenance["teacher_fingerprint"], self.packed(part))
+        return Signals(self.out / "signals" / part, self.signal_key(part))
+
+    def signal_key(self, part: str) -> dict[str, Any]:
+        """What the signals on a packed text are known by."""
+        from flashstill.distill.signals import Hidden, signal_key
+
+        made = self.provenance
+        return signal_key(Hidden(), made["teacher_fingerprint"], made["tokenizer_fingerprint"], self.packed(part))
 
     def student_directory(self, name: str) -> Path:
         """Where a student or control is written."""

@@ -72,10 +72,10 @@ class _FusedHead(torch.autograd.Function):
         groups = [slice(first, min(first + chunks.group, tokens)) for first in range(0, tokens, chunks.group)]
         total = None  # sums over several groups are kept in the wide format
         if grad_head is not None and len(groups) > 1:
-            total = space.take("head", *head.shape, weights.dtype, head.device).zero_()
+            total = space.take("head", head.shape, weights.dtype, head.device).zero_()
         for group in groups:
             rows = group.stop - group.start
-            raw = space.take("student", rows, vocabulary, head.dtype, head.device)
+            raw = space.take("student", (rows, vocabulary), head.dtype, head.device)
             torch.mm(hidden[group], head.T, out=raw)
             _slope_in_place(space, raw, terms, weights, per_token, group, chunks)
             torch.mm(raw, head, out=grad_hidden[group])
@@ -132,7 +132,7 @@ def _mixed(
     value, gradient = _one(space, raw, terms[0], teachers[0], strip)
     if len(terms) == 1:
         return value, gradient
-    total = space.take("total", *raw.shape, gradient.dtype, raw.device).copy_(gradient)
+    total = space.take("total", raw.shape, gradient.dtype, raw.device).copy_(gradient)
     for term, logits in zip(terms[1:], teachers[1:], strict=True):
         more, gradient = _one(space, raw, term, logits, strip)
         value = value + more
@@ -143,7 +143,7 @@ def _mixed(
 def _one(space: Workspace, raw: Tensor, term: Term, teacher: Sequence[Tensor], strip: slice) -> tuple[Tensor, Tensor]:
     """One term's values and gradient, weighted."""
     temperature = term.temperature
-    z, q = (space.take(name, *raw.shape, wide(raw.dtype), raw.device) for name in ("z", "q"))
+    z, q = (space.take(name, raw.shape, wide(raw.dtype), raw.device) for name in ("z", "q"))
     lse = softmax(raw, z, q, temperature)
     if isinstance(term.teacher, Sparse):
         value = sparse_value_and_slope(z, q, lse, term.teacher.part(strip))

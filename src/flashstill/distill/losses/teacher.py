@@ -41,7 +41,7 @@ class DenseTeacher:
         found = []
         for member, (hidden, head) in enumerate(zip(self.hidden, self.heads, strict=True)):
             rows = hidden[part]
-            raw = space.take(f"{name}.{member}", len(rows), vocabulary, head.dtype, head.device)
+            raw = space.take(f"{name}.{member}", (len(rows), vocabulary), head.dtype, head.device)
             found.append(torch.mm(rows.to(head.dtype), head[:vocabulary].T, out=raw))
         return found
 
@@ -67,4 +67,4 @@ class DenseTeacher:
 
 
 def _like(space: Workspace, name: str, raw: Tensor) -> Tensor:
-    return space.take(name, raw.shape[0], raw.shape[1], wide(raw.dtype), raw.device)
+    return space.take(name, raw.shape, wide(raw.dtype), raw.device)

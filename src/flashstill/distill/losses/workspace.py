@@ -6,6 +6,9 @@ calls.  It serves one call at a time.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -18,13 +21,13 @@ class Workspace:
     def __init__(self) -> None:
         self._made: dict[Key, Tensor] = {}
 
-    def take(self, name: str, rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """[rows, columns], contiguous, with whatever was left in it."""
-        key, wanted = (name, dtype, device), rows * columns
+    def take(self, name: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Contiguous, of this shape, with whatever was left in it."""
+        key, wanted = (name, dtype, device), math.prod(shape)
         if key not in self._made or self._made[key].numel() < wanted:
             self._made.pop(key, None)  # freed before the larger one is made
             self._made[key] = torch.empty(wanted, dtype=dtype, device=device)
-        return self._made[key][:wanted].view(rows, columns)
+        return self._made[key][:wanted].view(*shape)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

@@ -1,0 +1,111 @@
+"""Run the teacher over a packing and keep what it says; continues where it stopped, in one process or several."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flashstill.distill.models import Model, parts
+from flashstill.distill.packing import Packed
+from flashstill.distill.signals.kinds import Hidden, Kind
+from flashstill.distill.signals.store import WINDOWS_PER_SHARD, Store, shard
+from flashstill.errors import BadInput, UnsupportedArchitecture
+from flashstill.progress import Progress
+
+WINDOWS_PER_PASS = 4
+HEAD = "head"
+_LOGIT_TOLERANCE = 0.05  # bf16 rounding of a logit; a softcap or a bias shows as far more
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Built:
+    """What a build did: tokens by this process, its seconds, and bytes of the whole directory so far."""
+
+    tokens: int
+    seconds: float
+    bytes: int
+
+
+def hidden_states(model: Model, tokens: Tensor) -> Tensor:
+    """Final hidden states [B, L, d] of token ids [B, L]."""
+    states: Tensor = parts(model).body(input_ids=tokens, use_cache=False).last_hidden_state
+    return states
+
+
+def signal_key(kind: Kind, teacher: str, tokenizer: str, packed: Packed) -> dict[str, Any]:
+    """What signals are known by. teacher, tokenizer: fingerprints."""
+    found: Mapping[str, Any] = kind.key
+    return {**found, "teacher": teacher, "tokenizer": tokenizer, "packing": packed.hash, "windows": packed.windows}
+
+
+def build(
+    model: Model,
+    kind: Kind,
+    key: Mapping[str, Any],
+    packed: Packed,
+    directory: Path,
+    progress: Progress,
+    name: str,
+    share: tuple[int, int] = (0, 1),
+) -> Built:
+    """Fill `directory` with the shards that are not there; share = (i, n) makes only every n-th, from the i-th.
+
+    Raises BadInput where the directory is another teacher's, tokenizer's or packing's.
+    """
+    store = Store(directory, key, packed.windows)
+    store.claim()
+    position, processes = share
+    mine = store.starts[position::processes]
+    missing = [start for start in mine if not store.has(shard(start))]
+    if not missing and store.has(HEAD):
+        return Built(tokens=0, seconds=0.0, bytes=store.bytes)
+    check_head(model, packed)
+    head = parts(model).head.detach()
+    _check_vocabulary(packed, head.shape[0])
+    if isinstance(kind, Hidden) and not store.has(HEAD):
+        store.write(HEAD, {"head": head.to(torch.bfloat16)})
+    device, done = head.device, _tokens(mine, packed) - _tokens(missing, packed)
+    started, counted = time.perf_counter(), 0
+    with progress.task(name, _tokens(mine, packed), "tokens", done) as advance:
+        for start in missing:
+            pieces = []
+            stop = min(start + WINDOWS_PER_SHARD, packed.windows)
+            for first in range(start, stop, WINDOWS_PER_PASS):
+                windows = range(first, min(first + WINDOWS_PER_PASS, stop))
+                rows = torch.from_numpy(packed.tokens[first : windows.stop, :-1].astype(np.int64))
+                with torch.inference_mode():
+                    found = kind.encode(hidden_states(model, rows.to(device)), head, windows)
+                pieces.append({part: tensor.cpu() for part, tensor in found.items()})
+                counted += rows.numel()
+                advance(rows.numel())
+            store.write(shard(start), {part: torch.cat([piece[part] for piece in pieces]) for part in pieces[0]})
+    return Built(tokens=counted, seconds=time.perf_counter() - started, bytes=store.bytes)
+
+
+def check_head(model: Model, packed: Packed) -> None:
+    """Refuse a model whose logits are not hidden @ head.T, by looking at one window."""
+    tokens = torch.from_numpy(packed.tokens[:1, : min(16, packed.length)].astype(np.int64))
+    tokens = tokens.to(parts(model).head.device)
+    with torch.inference_mode():
+        ours = hidden_states(model, tokens).float() @ parts(model).head.float().T
+        theirs = model(input_ids=tokens, use_cache=False).logits.float()
+    scale = float(theirs.abs().max()) or 1.0
+    if float((ours - theirs).abs().max()) > _LOGIT_TOLERANCE * scale:
+        raise UnsupportedArchitecture(f"{type(model).__name__} changes its logits after the head")
+
+
+def _check_vocabulary(packed: Packed, vocabulary: int) -> None:
+    largest = int(packed.tokens.max())
+    if largest >= vocabulary:
+        raise BadInput(f"the text holds token {largest}, but the teacher knows only {vocabulary}: another tokenizer's")
+
+
+def _tokens(starts: list[int], packed: Packed) -> int:
+    return sum(min(WINDOWS_PER_SHARD, packed.windows - start) * packed.length for start in starts)

@@ -1,0 +1,84 @@
+"""Signals on the disk as a teacher: what it said of the windows of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flashstill.distill.losses import DenseTeacher, Sparse
+from flashstill.distill.signals.build import HEAD
+from flashstill.distill.signals.kinds import sampled_teacher, topk_teacher
+from flashstill.distill.signals.store import Store, shard, shard_of
+from flashstill.distill.training.batches import Batch
+from flashstill.errors import BadInput
+
+
+class Signals:
+    """A whole directory of signals, its checksums verified on opening."""
+
+    def __init__(self, directory: Path, key: Mapping[str, Any]) -> None:
+        """Raises BadInput where it is another's, not finished, or damaged."""
+        self._store = Store(directory, key, int(key["windows"]))
+        if not self._store.check():
+            raise BadInput(f"there are no signals in {directory}; build them first")
+        missing = self._store.missing()
+        if missing:
+            raise BadInput(
+                f"signals in {directory} lack {shard(missing[0])} ({len(missing)} of {len(self._store.starts)} shards);"
+                " build them first"
+            )
+        self.kind, self.draws = str(key["kind"]), int(key.get("draws", 0))
+        self.head: Tensor | None = None
+        if self.kind == "hidden":
+            if not self._store.has(HEAD):
+                raise BadInput(f"signals in {directory} lack the teacher's head; build them first")
+            self.head = self._store.file(HEAD).get_tensor("head")
+
+    @property
+    def bytes(self) -> int:
+        """What they take on the disk."""
+        return self._store.bytes
+
+    def hidden(self, windows: np.ndarray) -> Tensor:
+        """Final hidden states [len(windows), L, d]; of exact signals only."""
+        return torch.cat([self._rows(int(window), "hidden") for window in windows])
+
+    def __call__(self, batch: Batch) -> DenseTeacher | Sparse:
+        """What the teacher said of a batch, token by token."""
+        if batch.windows is None:
+            raise BadInput("signals on the disk know the packed text only; text made on the way needs a teacher")
+        device = batch.tokens.device
+        if self.kind == "hidden":
+            assert self.head is not None
+            self.head = self.head.to(device)
+            return DenseTeacher(hidden=(self.hidden(batch.windows).flatten(0, 1).to(device),), heads=(self.head,))
+        found = self._sampled(batch.windows) if self.kind == "sampled" else self._topk(batch.windows)
+        return Sparse(ids=found.ids.to(device), weights=found.weights.to(device), tail=found.tail)
+
+    def _topk(self, windows: np.ndarray) -> Sparse:
+        ids, log_p = (torch.cat([self._rows(int(window), part) for window in windows]) for part in ("ids", "log_p"))
+        return topk_teacher(ids.flatten(0, 1), log_p.flatten(0, 1))
+
+    def _sampled(self, windows: np.ndarray) -> Sparse:
+        ids, counts, unique = [], [], []
+        for window in windows:
+            start, place = shard_of(int(window))
+            held = self._store.open(start)
+            lengths = held.get_tensor("unique")
+            ends = lengths.long().sum(-1).cumsum(0)
+            last = int(ends[place])
+            first = last - int(lengths[place].long().sum())
+            ids.append(held.get_slice("ids")[first:last])
+            counts.append(held.get_slice("counts")[first:last])
+            unique.append(lengths[place])
+        return sampled_teacher(torch.cat(ids), torch.cat(counts), torch.cat(unique), self.draws)
+
+    def _rows(self, window: int, part: str) -> Tensor:
+        start, place = shard_of(window)
+        found: Tensor = self._store.open(start).get_slice(part)[place : place + 1]
+        return found

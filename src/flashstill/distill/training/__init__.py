@@ -1,0 +1,28 @@
+"""Training a student: recipe, batches, objectives, the loop, and one process or many."""
+
+from flashstill.distill.training import checkpoints, loop
+from flashstill.distill.training.batches import Batch, Offline, Source, take, window_order
+from flashstill.distill.training.loop import train
+from flashstill.distill.training.objectives import Objective, Soft, TeacherSource, distillation, hard
+from flashstill.distill.training.recipe import TrainRecipe, learning_rate_at
+from flashstill.distill.training.sharded import World, join_world
+
+__all__ = [
+    "Batch",
+    "Objective",
+    "Offline",
+    "Soft",
+    "Source",
+    "TeacherSource",
+    "TrainRecipe",
+    "World",
+    "checkpoints",
+    "distillation",
+    "hard",
+    "join_world",
+    "learning_rate_at",
+    "loop",
+    "take",
+    "train",
+    "window_order",
+]

@@ -1,0 +1,205 @@
+"""The training loop: a student, an objective, a fixed order of batches; resumed, it reaches the same weights.
+
+Everything a step depends on is either in the checkpoint or a function of (seed, step), so that a resumed run and an
+uninterrupted one take the same steps bit for bit (same machine, number of threads and of processes).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flashstill.distill.losses import Term, Workspace, head_loss
+from flashstill.distill.models import Model, decoder_layers, parts
+from flashstill.distill.training.batches import Batch, Source
+from flashstill.distill.training.checkpoints import Snapshot, latest, write
+from flashstill.distill.training.masters import Masters
+from flashstill.distill.training.metrics import Metrics, diverged
+from flashstill.distill.training.objectives import Objective
+from flashstill.distill.training.recipe import TrainRecipe, learning_rate_at
+from flashstill.distill.training.sharded import Sharded, World, join_world
+from flashstill.errors import BadInput
+from flashstill.files import make_directory
+from flashstill.progress import Progress, Silent
+
+AfterStep = Callable[[Model, int], dict[str, float]]
+"""called with the student and the number of finished steps; what it returns goes into the metrics"""
+
+
+class _Student(nn.Module):
+    """Body and loss in one forward pass, so that a sharded model gathers its head when the loss needs it."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        found = parts(self.model)
+        hidden = found.body(input_ids=tokens, use_cache=False).last_hidden_state
+        return loss(hidden.flatten(0, 1), found.head)
+
+
+def train(
+    model: Model,
+    source: Source,
+    objective: Objective,
+    recipe: TrainRecipe,
+    directory: Path,
+    progress: Progress,
+    name: str,
+    key: dict[str, Any] | None = None,
+    vocabulary: int | None = None,
+    after_step: AfterStep | None = None,
+) -> Model:
+    """Train `model` in place and return it in eval mode; `directory` holds checkpoints, metrics.jsonl and events.
+
+    Parameters that do not require a gradient stay as they are.  key: what else a checkpoint must agree with.
+    vocabulary: rows of the heads that count where teacher's and student's are padded differently.  Raises BadInput
+    where the loss is not finite or has diverged, and where memory runs out; the last good checkpoint stays.
+    """
+    world = join_world()
+    make_directory(directory)
+    steps, per_step = recipe.steps(source.window_length), recipe.windows_per_step
+    passes = _passes(recipe, world)
+    student = _Student(model.to(world.device))
+    state: Masters | Sharded
+    if world.size == 1:
+        plain, state = model, Masters(student, recipe)
+    else:
+        plain = copy.deepcopy(model)  # what the shares are gathered into at the end
+        state = Sharded(student, decoder_layers(model), recipe, world)
+    full_key = {"recipe": asdict(recipe), "threads": torch.get_num_threads(), **source.key, **(key or {})}
+    snapshot = latest(directory, full_key, world)
+    step = 0
+    if snapshot is not None:
+        step = snapshot.step
+        state.restore(snapshot.tensors, step)
+        source.restore(_under("source/", snapshot.tensors))
+        _restore_buffers(model, _under("buffer/", snapshot.tensors))
+    metrics = Metrics(directory, list(snapshot.metrics) if snapshot else [], world.leads)
+    space, tokens_per_step = Workspace(), per_step * source.window_length
+    shown = progress if world.leads else Silent()
+    model.train()
+    with shown.task(name, steps * tokens_per_step, "tokens", step * tokens_per_step) as advance:
+        while step < steps:
+            started = time.perf_counter()
+            batch = source.batch(step, model)
+            rate = learning_rate_at(recipe, step, steps)
+            try:
+                loss = _passes_of(batch, student, state, objective, passes, world, space, vocabulary)
+                norm = state.apply(rate) if math.isfinite(loss) else math.nan
+            except (RuntimeError, MemoryError) as error:
+                raise _explained(error, name, recipe, source, passes) from error
+            step += 1
+            if not math.isfinite(norm):
+                what = "loss" if not math.isfinite(loss) else "gradient"
+                raise BadInput(_stopped(name, f"the {what} is not finite", step, batch, recipe, directory))
+            more = after_step(model, step) if after_step is not None else {}
+            elapsed = time.perf_counter() - started
+            speed = {"step_s": round(elapsed, 4), "tokens_per_s": round(tokens_per_step / elapsed, 1)}
+            row = {"step": step, "loss": round(loss, 6), "rate": rate, "grad_norm": round(norm, 6), **speed, **more}
+            metrics.add(row)
+            if diverged(metrics.rows, recipe.diverged_at):
+                raise BadInput(_stopped(name, f"the loss has risen to {loss:.3g}", step, batch, recipe, directory))
+            if step % recipe.checkpoint_every_steps == 0 or step == steps:
+                tensors = {**state.tensors(), **_over("source/", source.state()), **_over("buffer/", _buffers(model))}
+                write(directory, Snapshot(step=step, tensors=tensors, metrics=metrics.rows), full_key, world)
+                metrics.flush()
+            advance(tokens_per_step, f"loss {loss:.3f}")
+    metrics.close()
+    if isinstance(state, Sharded):
+        plain.load_state_dict(_under("model.", state.whole()))
+    return plain.eval()
+
+
+def _passes(recipe: TrainRecipe, world: World) -> int:
+    """Passes of a step on each process; BadInput where the windows cannot be shared evenly."""
+    micro = recipe.micro_windows or math.ceil(recipe.windows_per_step / world.size)
+    if recipe.windows_per_step % (micro * world.size):
+        raise BadInput(
+            f"windows_per_step is {recipe.windows_per_step}, which {world.size} processes with {micro} windows a pass"
+            " do not share evenly"
+        )
+    return recipe.windows_per_step // (micro * world.size)
+
+
+def _passes_of(
+    batch: Batch,
+    student: nn.Module,
+    state: Masters | Sharded,
+    objective: Objective,
+    passes: int,
+    world: World,
+    space: Workspace,
+    vocabulary: int | None,
+) -> float:
+    """Forward and backward over this process's share of a step's windows; returns the mean loss of all of them."""
+    counted = int(batch.mask.sum())
+    if counted == 0:
+        raise BadInput("a step's windows have no target that counts; look at the masks of the data")
+    windows = len(batch.tokens)
+    share = windows // world.size
+    micro, total = share // passes, 0.0
+    for first in range(world.rank * share, (world.rank + 1) * share, micro):
+        part = batch.rows(slice(first, first + micro)).to(world.device)
+        terms: Sequence[Term] = objective(part)
+        weights = part.mask.flatten().float() / counted  # the mean is over the tokens of the step, not of the pass
+
+        def loss(hidden: Tensor, head: Tensor, terms: Sequence[Term] = terms, weights: Tensor = weights) -> Tensor:
+            return head_loss(hidden, head, terms, weights, vocabulary, space=space)[0]
+
+        found = student(part.inputs, loss)
+        total += float(found.detach())
+        (found * world.size).backward()  # FSDP takes the mean over processes
+        if passes > 1:
+            state.collect()
+    return world.total(total)
+
+
+def _explained(error: BaseException, name: str, recipe: TrainRecipe, source: Source, passes: int) -> BaseException:
+    """What to lower where memory ran out; any other error as it came."""
+    text = str(error)
+    if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "not enough memory" not in text:
+        return error
+    micro = recipe.windows_per_step // passes
+    return BadInput(
+        f"{name}: out of memory with {micro} windows of {source.window_length} tokens a pass; lower micro_windows (the"
+        f" result stays the same: a step adds up its passes), or the window's length"
+    )
+
+
+def _stopped(name: str, why: str, step: int, batch: Batch, recipe: TrainRecipe, directory: Path) -> str:
+    where = "made on the way" if batch.windows is None else str(batch.windows.tolist())
+    return (
+        f"{name}: {why} at step {step} (windows {where}); lower the learning rate {recipe.learning_rate:g} and run"
+        f" again in a new place, or look at these windows: the last good checkpoint stays in {directory}"
+    )
+
+
+def _buffers(model: Model) -> dict[str, Tensor]:
+    """Persistent buffers, such as the biases of a router: what is saved with a model but not trained by gradients."""
+    names = set(model.state_dict())
+    return {name: buffer for name, buffer in model.named_buffers() if name in names}
+
+
+def _restore_buffers(model: Model, found: dict[str, Tensor]) -> None:
+    held = dict(model.named_buffers())
+    with torch.no_grad():
+        for name, buffer in found.items():
+            held[name].copy_(buffer)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _over(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}

@@ -1,0 +1,61 @@
+"""What a run tells while it works: metrics.jsonl, TensorBoard events, and whether it still learns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from flashstill.files import write_text
+
+SMOOTHING = 0.9
+
+
+class Metrics:
+    """One row a step; the file holds the steps up to the last checkpoint, so that it never contradicts it."""
+
+    def __init__(self, directory: Path, rows: list[dict[str, float]], writes: bool) -> None:
+        self.directory, self.rows, self.writes = directory, rows, writes
+        self._events = _events(directory / "tensorboard", len(rows)) if writes else None
+
+    def add(self, row: dict[str, float]) -> None:
+        """Append a row; its key `step` counts from 1."""
+        self.rows.append(row)
+        if self._events is not None:
+            for name, value in row.items():
+                if name != "step":
+                    self._events.add_scalar(name, value, int(row["step"]))
+
+    def flush(self) -> None:
+        """Bring all rows to the disk."""
+        if not self.writes:
+            return
+        write_text(self.directory / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
+        if self._events is not None:
+            self._events.flush()
+
+    def close(self) -> None:
+        """Write what is left and close the event file."""
+        self.flush()
+        if self._events is not None:
+            self._events.close()
+
+
+def diverged(rows: list[dict[str, float]], factor: float) -> bool:
+    """Whether the smoothed loss is `factor` times its own minimum and above where it began."""
+    if factor <= 0 or len(rows) < 2 / (1 - SMOOTHING):
+        return False
+    smooth, lowest = rows[0]["loss"], float("inf")
+    for row in rows:
+        smooth = SMOOTHING * smooth + (1 - SMOOTHING) * row["loss"]
+        lowest = min(lowest, smooth)
+    return smooth > factor * lowest and smooth > rows[0]["loss"]
+
+
+def _events(directory: Path, step: int) -> Any:
+    """TensorBoard's writer where the package is installed; the JSON lines say the same without it."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(directory), purge_step=step + 1)  # type: ignore[no-untyped-call]

@@ -1,0 +1,61 @@
+"""How a student is trained, and the learning rate of each step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from flashstill.errors import BadInput, unknown
+
+SCHEDULES = ("cosine", "wsd", "constant")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainRecipe:
+    """tokens: targets in all; micro_windows: windows of one pass, 0 for all of a step.
+
+    schedule: after a linear warm-up a cosine down to `final_fraction` of the peak; or "wsd", which stays at the peak
+    and falls linearly over the last `decay_fraction` of the steps (Hu et al. 2024, "MiniCPM", 4); or "constant".
+    diverged_at: stop where the smoothed loss is so many times its minimum, and above where it began; 0 never stops.
+    """
+
+    tokens: int
+    windows_per_step: int
+    learning_rate: float
+    micro_windows: int = 0
+    schedule: str = "cosine"
+    warmup_fraction: float = 0.1
+    decay_fraction: float = 0.2
+    final_fraction: float = 0.1
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    diverged_at: float = 3.0
+    checkpoint_every_steps: int = 25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise BadInput(unknown("schedule", self.schedule, SCHEDULES))
+        if self.micro_windows and self.windows_per_step % self.micro_windows:
+            raise BadInput(
+                f"windows_per_step is {self.windows_per_step}, which passes of {self.micro_windows} windows do not fill"
+            )
+
+    def steps(self, window_length: int) -> int:
+        """Whole steps that come closest to `tokens` from below; at least one."""
+        return max(1, self.tokens // (self.windows_per_step * window_length))
+
+
+def learning_rate_at(recipe: TrainRecipe, step: int, steps: int) -> float:
+    """The rate of step `step` (from 0) of `steps`."""
+    warmup = max(1, round(recipe.warmup_fraction * steps))
+    if step < warmup:
+        return recipe.learning_rate * (step + 1) / warmup
+    low = recipe.final_fraction
+    if recipe.schedule == "constant":
+        left = 1.0
+    elif recipe.schedule == "wsd":
+        left = min(1.0, (steps - step) / max(1, round(recipe.decay_fraction * steps)))
+    else:
+        left = 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    return recipe.learning_rate * (low + (1 - low) * left)

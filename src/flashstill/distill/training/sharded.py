@@ -1,0 +1,147 @@
+"""The same over several processes: FSDP2, started by torchrun; gloo on CPUs, NCCL on GPUs.
+
+Every process holds a share of each parameter, of its gradient and of its moments in float32, gathers a block in
+bfloat16 when it is computed, and reduces gradients in float32.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from flashstill.distill.training.masters import ADAM_BETAS
+from flashstill.distill.training.recipe import TrainRecipe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class World:
+    """The processes of a run; one that was not started by torchrun is alone."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes what is written once."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def agreed(self, value: Any) -> Any:
+        """The first process's value."""
+        if self.size == 1:
+            return value
+        held = [value]
+        dist.broadcast_object_list(held, src=0)
+        return held[0]
+
+    def total(self, value: float) -> float:
+        """The sum over all processes."""
+        if self.size == 1:
+            return value
+        held = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.all_reduce(held)
+        return float(held)
+
+
+def join_world() -> World:
+    """This process's place, as torchrun's environment says; joins the others on the first call."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    on_gpu = torch.cuda.is_available()
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device("cuda", local) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
+    if size > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(minutes=30))
+    return World(rank=int(os.environ.get("RANK", "0")), size=size, device=device)
+
+
+class Sharded:
+    """The optimiser of a model that several processes share; same interface as Masters."""
+
+    def __init__(self, module: nn.Module, blocks: nn.ModuleList, recipe: TrainRecipe, world: World) -> None:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        self.clip_norm, self.module = recipe.clip_norm, module
+        format_ = next(module.parameters()).dtype
+        module.float()
+        mesh = init_device_mesh(world.device.type, (world.size,))
+        policy = MixedPrecisionPolicy(
+            param_dtype=None if format_ == torch.float32 else format_, reduce_dtype=torch.float32
+        )
+        for block in blocks:
+            fully_shard(block, mesh=mesh, mp_policy=policy)
+        fully_shard(module, mesh=mesh, mp_policy=policy)
+        self.weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+        matrices = [weight for weight in self.weights.values() if weight.dim() > 1]
+        vectors = [weight for weight in self.weights.values() if weight.dim() <= 1]
+        parts = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(
+            [part for part in parts if part["params"]],
+            lr=recipe.learning_rate,
+            betas=ADAM_BETAS,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
+
+    def collect(self) -> None:
+        """FSDP adds the gradients of several passes in float32 by itself."""
+
+    def apply(self, rate: float) -> float:
+        """One optimiser step; returns the gradient's norm before clipping. Nothing moves where it is not finite."""
+        norm: Any = torch.nn.utils.clip_grad_norm_(self.weights.values(), self.clip_norm)
+        found = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if torch.isfinite(torch.tensor(found)):
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        return found
+
+    def tensors(self) -> dict[str, Tensor]:
+        """This process's share of masters and moments, by the names of the parameters."""
+        found: dict[str, Tensor] = {}
+        for name, weight in self.weights.items():
+            moments = self.optimizer.state[weight]
+            found[f"master/{name}"] = _share(weight)
+            found[f"exp_avg/{name}"] = _share(moments["exp_avg"])
+            found[f"exp_avg_sq/{name}"] = _share(moments["exp_avg_sq"])
+        return found
+
+    def restore(self, tensors: dict[str, Tensor], step: int) -> None:
+        """Go on from whole tensors, of which every process keeps its share."""
+        from torch.distributed.tensor import distribute_tensor
+
+        def cut(name: str, like: Any) -> Any:
+            whole = tensors[name].to(like.device)
+            return distribute_tensor(whole, like.device_mesh, like.placements)
+
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(cut(f"master/{name}", weight))
+                self.optimizer.state[weight] = {
+                    "step": torch.tensor(float(step)),
+                    "exp_avg": cut(f"exp_avg/{name}", weight),
+                    "exp_avg_sq": cut(f"exp_avg_sq/{name}", weight),
+                }
+
+    def whole(self) -> dict[str, Tensor]:
+        """All weights, gathered to every process; they take part together."""
+        return {name: weight.full_tensor() for name, weight in self.module.state_dict().items()}
+
+
+def _share(tensor: Any) -> Tensor:
+    local: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return local.detach()
