@@ -67,7 +67,7 @@ def ran(python: Path | str, script: str, asked: dict[str, Any]) -> dict[str, Any
 
 def speed(run: dict[str, Any]) -> float:
     """Tokens a second of the median step; the first two warm up."""
-    return BATCH * LENGTH / statistics.median(run["step_s"][2:])
+    return BATCH * LENGTH / float(statistics.median(run["step_s"][2:]))
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, float]:

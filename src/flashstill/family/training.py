@@ -50,7 +50,8 @@ def train_student(work: Workspace, student: StudentRecipe, soft: bool) -> tuple[
     )
     if not work.student_directory(name).is_dir():
         model = keep_layers(work.model, work.kept(student))
-        objective, key = training.hard, {"objective": "text"}
+        objective: training.Objective = training.hard
+        key = {"objective": "text"}
         if soft:
             wish = training.Soft(temperature=wanted.temperature)
             objective = training.distillation(work.signals_of("train"), [wish])

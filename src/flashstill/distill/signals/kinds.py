@@ -70,7 +70,7 @@ class Sampled:
         starts = torch.cat([_uniform(self.seed, window, length) for window in windows])
         found = [
             _counted(systematic(_probabilities(rows, head), self.draws, start))
-            for rows, start in zip(hidden.view(-1, width).split(STRIP), starts.split(STRIP), strict=True)
+            for rows, start in zip(torch.split(hidden.view(-1, width), STRIP), torch.split(starts, STRIP), strict=True)
         ]
         ids, counts, unique = (torch.cat(each) for each in zip(*found, strict=True))
         return {
@@ -97,7 +97,7 @@ class TopK:
     def encode(self, hidden: Tensor, head: Tensor, windows: Sequence[int]) -> dict[str, Tensor]:
         """ids and log_p [B, L, k], the likeliest first."""
         batch, length, width = hidden.shape
-        found = [_probabilities(rows, head).topk(self.k) for rows in hidden.view(-1, width).split(STRIP)]
+        found = [_probabilities(rows, head).topk(self.k) for rows in torch.split(hidden.view(-1, width), STRIP)]
         ids, p = torch.cat([each.indices for each in found]), torch.cat([each.values for each in found])
         return {
             "ids": ids.view(batch, length, self.k).to(narrowest(head.shape[0])),

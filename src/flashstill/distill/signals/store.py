@@ -93,7 +93,7 @@ class Store:
         """A file by name, mapped into memory."""
         path = self.directory / f"{name}.safetensors"
         try:
-            return safe_open(path, framework="pt")  # type: ignore[no-untyped-call]
+            return safe_open(path, framework="pt")
         except (SafetensorError, OSError) as error:
             raise BadInput(f"{path} is damaged; build the signals again, the others are kept") from error
 

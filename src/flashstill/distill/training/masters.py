@@ -7,6 +7,8 @@ that no third copy of the model in float32 is ever held.  Several passes a step 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,19 +31,9 @@ class Masters:
             for name, weight in self.weights.items()
         }
         self._sums: dict[str, Tensor] = {}
-        self._groups = [(names, self._optimizer(names, recipe)) for names in _groups(self.weights)]
-
-    def _optimizer(self, names: list[str], recipe: TrainRecipe) -> torch.optim.Optimizer:
-        matrices = [self.masters[name] for name in names if self.weights[name].dim() > 1]
-        vectors = [self.masters[name] for name in names if self.weights[name].dim() <= 1]
-        parts = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-        return torch.optim.AdamW(
-            [part for part in parts if part["params"]],
-            lr=recipe.learning_rate,
-            betas=ADAM_BETAS,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-        )
+        self._groups = [
+            (names, adamw([self.masters[name] for name in names], recipe)) for names in _groups(self.weights)
+        ]
 
     def collect(self) -> None:
         """Add the gradients of one of several passes to their sums."""
@@ -108,6 +100,16 @@ class Masters:
                         "exp_avg": tensors[f"exp_avg/{name}"].to(master.device).clone(),
                         "exp_avg_sq": tensors[f"exp_avg_sq/{name}"].to(master.device).clone(),
                     }
+
+
+def adamw(weights: Sequence[Tensor], recipe: TrainRecipe) -> torch.optim.AdamW:
+    """AdamW over float32 weights; norms and biases do not decay."""
+    groups: list[dict[str, Any]] = [
+        {"params": [weight for weight in weights if weight.dim() > 1], "weight_decay": recipe.weight_decay},
+        {"params": [weight for weight in weights if weight.dim() <= 1], "weight_decay": 0.0},
+    ]
+    held = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(held, lr=recipe.learning_rate, betas=ADAM_BETAS, fused=True)
 
 
 def _groups(weights: dict[str, nn.Parameter]) -> list[list[str]]:

@@ -58,4 +58,4 @@ def _events(directory: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(directory), purge_step=step + 1)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(directory), purge_step=step + 1)

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from flashstill.distill.training.masters import ADAM_BETAS
+from flashstill.distill.training.masters import adamw
 from flashstill.distill.training.recipe import TrainRecipe
 
 
@@ -85,16 +85,7 @@ class Sharded:
             fully_shard(block, mesh=mesh, mp_policy=policy)
         fully_shard(module, mesh=mesh, mp_policy=policy)
         self.weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
-        matrices = [weight for weight in self.weights.values() if weight.dim() > 1]
-        vectors = [weight for weight in self.weights.values() if weight.dim() <= 1]
-        parts = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(
-            [part for part in parts if part["params"]],
-            lr=recipe.learning_rate,
-            betas=ADAM_BETAS,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-        )
+        self.optimizer = adamw(list(self.weights.values()), recipe)
 
     def collect(self) -> None:
         """FSDP adds the gradients of several passes in float32 by itself."""
