@@ -92,8 +92,18 @@ def load_tokenizer(path: Path) -> Any:
 def save_model(model: Model, tokenizer: Any, path: Path) -> None:
     """Write a Hugging Face directory, whole or not at all, in bfloat16."""
     with replacing_directory(path) as temporary:
-        model.to(torch.bfloat16).save_pretrained(temporary, safe_serialization=True)
+        cast(model, torch.bfloat16).save_pretrained(temporary, safe_serialization=True)
         tokenizer.save_pretrained(temporary)
+
+
+def cast(model: Model, dtype: torch.dtype) -> Model:
+    """The model with its parameters in another format, in place.
+
+    Buffers stay as they are: rotary frequencies and router biases are kept in float32 on purpose.
+    """
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model
 
 
 def convert_gguf(file: Path, target: Path) -> None:

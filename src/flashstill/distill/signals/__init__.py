@@ -1,7 +1,7 @@
 """The teacher's outputs on disk: exact, sampled or the likeliest ids; built by shard, checked, read by window."""
 
-from flashstill.distill.signals.build import build, hidden_states, signal_key
 from flashstill.distill.signals.kinds import KINDS, Hidden, Kind, Sampled, TopK, kind
-from flashstill.distill.signals.read import Signals
+from flashstill.distill.signals.making import build, hidden_states, signal_key
+from flashstill.distill.signals.reading import Signals
 
 __all__ = ["KINDS", "Hidden", "Kind", "Sampled", "Signals", "TopK", "build", "hidden_states", "kind", "signal_key"]

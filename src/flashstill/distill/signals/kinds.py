@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -159,5 +160,5 @@ def _counted(ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _uniform(seed: int, window: int, length: int) -> Tensor:
     """One uniform a token of a window, whatever else is drawn with it."""
-    generator = torch.Generator().manual_seed((seed << 32) + window)
-    return torch.rand(length, dtype=torch.float64, generator=generator)
+    # NumPy's generator: torch's takes 32 bits of a seed and would give every seed << 32 the same draws
+    return torch.from_numpy(np.random.default_rng([seed, window]).random(length))

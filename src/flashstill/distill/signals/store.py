@@ -37,6 +37,10 @@ class Store:
         """The first window of every shard."""
         return list(range(0, self.windows, WINDOWS_PER_SHARD))
 
+    def range(self, start: int) -> range:
+        """The windows of the shard that begins with `start`."""
+        return range(start, min(start + WINDOWS_PER_SHARD, self.windows))
+
     def claim(self) -> None:
         """Write the manifest where there is none; BadInput where another's stands."""
         make_directory(self.directory)

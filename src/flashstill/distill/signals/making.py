@@ -15,7 +15,7 @@ from torch import Tensor
 from flashstill.distill.models import Model, parts
 from flashstill.distill.packing import Packed
 from flashstill.distill.signals.kinds import Hidden, Kind
-from flashstill.distill.signals.store import WINDOWS_PER_SHARD, Store, shard
+from flashstill.distill.signals.store import Store, shard
 from flashstill.errors import BadInput, UnsupportedArchitecture
 from flashstill.progress import Progress
 
@@ -71,17 +71,16 @@ def build(
     _check_vocabulary(packed, head.shape[0])
     if isinstance(kind, Hidden) and not store.has(HEAD):
         store.write(HEAD, {"head": head.to(torch.bfloat16)})
-    device, done = head.device, _tokens(mine, packed) - _tokens(missing, packed)
+    whole, left = (sum(len(store.range(start)) for start in each) * packed.length for each in (mine, missing))
     started, counted = time.perf_counter(), 0
-    with progress.task(name, _tokens(mine, packed), "tokens", done) as advance:
+    with progress.task(name, whole, "tokens", whole - left) as advance:
         for start in missing:
             pieces = []
-            stop = min(start + WINDOWS_PER_SHARD, packed.windows)
-            for first in range(start, stop, WINDOWS_PER_PASS):
-                windows = range(first, min(first + WINDOWS_PER_PASS, stop))
+            for first in store.range(start)[::WINDOWS_PER_PASS]:
+                windows = range(first, min(first + WINDOWS_PER_PASS, store.range(start).stop))
                 rows = torch.from_numpy(packed.tokens[first : windows.stop, :-1].astype(np.int64))
                 with torch.inference_mode():
-                    found = kind.encode(hidden_states(model, rows.to(device)), head, windows)
+                    found = kind.encode(hidden_states(model, rows.to(head.device)), head, windows)
                 pieces.append({part: tensor.cpu() for part, tensor in found.items()})
                 counted += rows.numel()
                 advance(rows.numel())
@@ -105,7 +104,3 @@ def _check_vocabulary(packed: Packed, vocabulary: int) -> None:
     largest = int(packed.tokens.max())
     if largest >= vocabulary:
         raise BadInput(f"the text holds token {largest}, but the teacher knows only {vocabulary}: another tokenizer's")
-
-
-def _tokens(starts: list[int], packed: Packed) -> int:
-    return sum(min(WINDOWS_PER_SHARD, packed.windows - start) * packed.length for start in starts)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.losses import DenseTeacher, Sparse
-from flashstill.distill.signals.build import HEAD
 from flashstill.distill.signals.kinds import sampled_teacher, topk_teacher
+from flashstill.distill.signals.making import HEAD
 from flashstill.distill.signals.store import Store, shard, shard_of
 from flashstill.distill.training.batches import Batch
 from flashstill.errors import BadInput

@@ -1,0 +1,180 @@
+"""Students cut from the teacher by width: query groups, FFN neurons and hidden dimensions of least importance go.
+
+Importance is read off activations on training text, without gradients (Muralidharan et al. 2024, "Compact Language
+Models via Pruning and Knowledge Distillation", section 2.2):
+
+    neuron of an FFN   mean |what goes into the down projection|
+    group of heads     mean norm of what goes into the output projection, summed over the queries that share a key head
+    hidden dimension   mean |output of the norms|, over all of them
+
+Neurons and groups are chosen in each block; hidden dimensions are the same everywhere, as the residual stream asks.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from flashstill.distill.models import Model, cast, decoder_layers
+from flashstill.distill.signals import hidden_states
+from flashstill.errors import BadInput, UnsupportedArchitecture
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Width:
+    """What is left in a block; 0 keeps all. key_heads: groups of query heads that share keys and values."""
+
+    hidden: int = 0
+    feed_forward: int = 0
+    key_heads: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Importance:
+    """Scores of every block's neurons [F] and query groups [G], and of the hidden dimensions [d]."""
+
+    neurons: list[Tensor]
+    groups: list[Tensor]
+    hidden: Tensor
+
+
+def importance(model: Model, tokens: Tensor) -> Importance:
+    """Activations of a model on token ids [B, L], averaged; one forward pass."""
+    check(model)
+    blocks = decoder_layers(model)
+    neurons: dict[int, Tensor] = {}
+    heads: dict[int, Tensor] = {}
+    norms: list[Tensor] = []
+
+    def into(store: dict[int, Tensor], index: int) -> Callable[..., None]:
+        def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            store[index] = args[0].detach().float().abs().flatten(0, -2)
+
+        return look
+
+    def out(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        norms.append(output.detach().float().abs().flatten(0, -2).mean(0))
+
+    handles = []
+    for index, block in enumerate(blocks):
+        handles.append(block.mlp.down_proj.register_forward_pre_hook(into(neurons, index)))  # type: ignore[union-attr]
+        handles.append(block.self_attn.o_proj.register_forward_pre_hook(into(heads, index)))  # type: ignore[union-attr]
+        handles.append(block.input_layernorm.register_forward_hook(out))  # type: ignore[union-attr, arg-type]
+        handles.append(block.post_attention_layernorm.register_forward_hook(out))  # type: ignore[union-attr, arg-type]
+    try:
+        with torch.inference_mode():
+            hidden_states(model, tokens)
+    finally:
+        for handle in handles:
+            handle.remove()
+    groups = model.config.num_key_value_heads
+    return Importance(
+        neurons=[neurons[index].mean(0) for index in range(len(blocks))],
+        groups=[heads[index].unflatten(-1, (groups, -1)).norm(dim=-1).mean(0) for index in range(len(blocks))],
+        hidden=torch.stack(norms).mean(0),
+    )
+
+
+def check(model: Model) -> None:
+    """Refuse a model whose blocks are not norm, attention, norm, gated FFN, by the names of their parts."""
+    for block in decoder_layers(model):
+        attention, feed_forward = getattr(block, "self_attn", None), getattr(block, "mlp", None)
+        parts = [(attention, name) for name in ATTENTION] + [(feed_forward, name) for name in FEED_FORWARD]
+        for place, name in parts:
+            if not isinstance(getattr(place, name, None), nn.Linear):
+                raise UnsupportedArchitecture(f"{type(model).__name__} has no {name} in every block; it cannot be cut")
+
+
+def narrow(model: Model, width: Width, scores: Importance) -> Model:
+    """A copy of `model` with the most important neurons, groups and dimensions; the original is untouched."""
+    config = model.config
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    per_group = config.num_attention_heads // config.num_key_value_heads
+    groups = _left(width.key_heads, config.num_key_value_heads, "key heads")
+    neurons = _left(width.feed_forward, config.intermediate_size, "FFN neurons")
+    hidden = _left(width.hidden, config.hidden_size, "hidden dimensions")
+    student = copy.deepcopy(model)
+    stream = _best(scores.hidden, hidden)
+    for index, block in enumerate(decoder_layers(student)):
+        kept = _best(scores.groups[index], groups)
+        queries, keys = _spread(kept, per_group * head), _spread(kept, head)
+        fed = _best(scores.neurons[index], neurons)
+        attention, mlp = block.self_attn, block.mlp
+        for name, rows in (("q_proj", queries), ("k_proj", keys), ("v_proj", keys)):
+            _cut(getattr(attention, name), rows, stream)
+        _cut(attention.o_proj, stream, queries)  # type: ignore[union-attr, arg-type]
+        _cut(mlp.gate_proj, fed, stream)  # type: ignore[union-attr, arg-type]
+        _cut(mlp.up_proj, fed, stream)  # type: ignore[union-attr, arg-type]
+        _cut(mlp.down_proj, stream, fed)  # type: ignore[union-attr, arg-type]
+        attention.num_key_value_groups = per_group  # type: ignore[union-attr]
+    with torch.no_grad(), _tied(student):
+        for module in student.modules():
+            weight = getattr(module, "weight", None)
+            if weight is not None and weight.dim() == 1 and len(weight) == config.hidden_size:
+                module.weight = nn.Parameter(weight[stream].clone())
+        body = student.get_decoder()
+        _cut_table(body.embed_tokens, stream)
+        if not config.tie_word_embeddings:
+            _cut(student.get_output_embeddings(), None, stream)
+    for name, value in {
+        "hidden_size": hidden, "intermediate_size": neurons, "num_key_value_heads": groups,
+        "num_attention_heads": groups * per_group, "head_dim": head,
+    }.items():  # fmt: skip
+        setattr(student.config, name, value)
+    return _rebuilt(student)
+
+
+def _rebuilt(student: Model) -> Model:
+    """The same weights in a model made from the new configuration, so that nothing remembers the old sizes."""
+    try:
+        student.config.validate()
+    except Exception as error:  # the library's own kind of error for a configuration
+        why = str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")
+        raise BadInput(f"transformers refuses a student of this width: {why}") from error
+    fresh = cast(type(student)(copy.deepcopy(student.config)), next(student.parameters()).dtype)
+    fresh.load_state_dict(student.state_dict())
+    return fresh.eval()
+
+
+def _left(wanted: int, whole: int, what: str) -> int:
+    if not 0 <= wanted <= whole:
+        raise BadInput(f"a student cannot keep {wanted} of the teacher's {whole} {what}; give up to {whole}, 0 for all")
+    return wanted or whole
+
+
+def _best(scores: Tensor, count: int) -> Tensor:
+    """Ascending indices of the highest scores."""
+    return scores.topk(count).indices.sort().values
+
+
+def _spread(kept: Tensor, size: int) -> Tensor:
+    """Indices of the elements of kept groups of `size`."""
+    return (kept[:, None] * size + torch.arange(size)[None, :]).flatten()
+
+
+def _cut(linear: nn.Linear, rows: Tensor | None, columns: Tensor) -> None:
+    with torch.no_grad():
+        weight = linear.weight if rows is None else linear.weight[rows]
+        linear.weight = nn.Parameter(weight[:, columns].clone())
+        if linear.bias is not None and rows is not None:
+            linear.bias = nn.Parameter(linear.bias[rows].clone())
+
+
+def _cut_table(table: nn.Embedding, columns: Tensor) -> None:
+    table.weight = nn.Parameter(table.weight[:, columns].clone())
+
+
+@contextmanager
+def _tied(model: Model) -> Iterator[None]:
+    """A tied head follows its embedding."""
+    yield
+    if model.config.tie_word_embeddings:
+        model.get_output_embeddings().weight = model.get_decoder().embed_tokens.weight
