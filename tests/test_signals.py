@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -252,7 +253,7 @@ class TestDamage:
     def test_a_full_disk(self, teacher: Any, packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The shards before stay, and the next build goes on from them."""
         written: list[str] = []
-        original = store.save_file
+        original = safetensors.torch.save_file
 
         def full(tensors: Any, path: Path) -> None:
             if len(written) == 2:

@@ -67,8 +67,8 @@ def importance(model: Model, tokens: Tensor) -> Importance:
     for index, block in enumerate(blocks):
         handles.append(block.mlp.down_proj.register_forward_pre_hook(into(neurons, index)))  # type: ignore[union-attr]
         handles.append(block.self_attn.o_proj.register_forward_pre_hook(into(heads, index)))  # type: ignore[union-attr]
-        handles.append(block.input_layernorm.register_forward_hook(out))  # type: ignore[union-attr, arg-type]
-        handles.append(block.post_attention_layernorm.register_forward_hook(out))  # type: ignore[union-attr, arg-type]
+        handles.append(block.input_layernorm.register_forward_hook(out))  # type: ignore[union-attr]
+        handles.append(block.post_attention_layernorm.register_forward_hook(out))  # type: ignore[union-attr]
     try:
         with torch.inference_mode():
             hidden_states(model, tokens)
@@ -78,7 +78,7 @@ def importance(model: Model, tokens: Tensor) -> Importance:
     groups = model.config.num_key_value_heads
     return Importance(
         neurons=[neurons[index].mean(0) for index in range(len(blocks))],
-        groups=[heads[index].unflatten(-1, (groups, -1)).norm(dim=-1).mean(0) for index in range(len(blocks))],
+        groups=[heads[index].view(len(heads[index]), groups, -1).norm(dim=-1).mean(0) for index in range(len(blocks))],
         hidden=torch.stack(norms).mean(0),
     )
 
