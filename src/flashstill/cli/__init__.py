@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from flashstill import __version__
-from flashstill.cli.learning import demo, measure, report, run
+from flashstill.cli.learning import demo, distill, measure, report, run
 from flashstill.cli.planning import plan
 from flashstill.cli.serving import predict, validate
 from flashstill.cli.shapes import chips, explain, models
@@ -36,7 +36,7 @@ def cli() -> None:
     """Distil a frontier model into a flash model, and know what every token costs."""
 
 
-for _command in (run, demo, report, measure, explain, predict, plan, validate, chips, models):
+for _command in (run, demo, distill, report, measure, explain, predict, plan, validate, chips, models):
     cli.add_command(_command)
 
 

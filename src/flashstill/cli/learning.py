@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -62,6 +63,65 @@ def _run(recipe: FamilyRecipe, out: Path, as_json: bool) -> None:
     for line in lines:
         click.echo(line)
     click.echo(f"Report: {report}", err=True)
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Directory of the results; resumed if begun."
+)
+@click.option("--build-signals", is_flag=True, help="Only run the teachers over the text and keep what they say.")
+@click.option("--shard", default="", metavar="I/N", help="With --build-signals: the I-th of N processes, from 0.")
+@json_option
+def distill(recipe: Path, out: Path, build_signals: bool, shard: str, as_json: bool) -> None:
+    """Train one student on its teachers, as a distill.toml says; under torchrun on many devices."""
+    from flashstill.console import Console
+    from flashstill.family import distillation
+    from flashstill.recipes import read_distillation
+
+    wanted = read_distillation(recipe)
+    if not build_signals:
+        if shard:
+            raise BadInput("--shard goes with --build-signals; under torchrun the processes share the work by themselves")
+        found = distillation.run_distillation(wanted, out, Console())
+    else:
+        found = distillation.build_signals(wanted, out, Console(), _share(shard))
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if as_json:
+        print_json(found)
+        return
+    for line in _signal_lines(found) if build_signals else _student_lines(found):
+        click.echo(line)
+
+
+def _share(text: str) -> tuple[int, int]:
+    if not text:
+        return 0, 1
+    parts = text.split("/")
+    if len(parts) == 2 and all(part.isdecimal() for part in parts) and int(parts[0]) < int(parts[1]):
+        return int(parts[0]), int(parts[1])
+    raise BadInput(f"--shard is {text!r}; give I/N with I below N, as 0/4")
+
+
+def _signal_lines(found: dict[str, Any]) -> list[str]:
+    lines = []
+    for teacher, built in found.items():
+        rate = f"{built['tokens_per_s']:,.0f} tokens/s" if built["tokens_per_s"] else "all there already"
+        size = f"{built['bytes'] / 1e6:,.1f} MB, {built['bytes_per_token']:,.0f} bytes a token"
+        lines.append(f"{teacher}: {built['kind']} signals, {size}, {rate}")
+    return lines
+
+
+def _student_lines(found: dict[str, Any]) -> list[str]:
+    lines = [f"{'':<10}{'domain':<16}{'bits/byte':>10}{'KL':>9}{'agreement':>11}"]
+    for model, domains in found["quality"].items():
+        for domain, metrics in domains.items():
+            bits, kl, agreement = (metrics[name][0] for name in ("bits_per_byte", "kl_to_teacher", "agreement"))
+            lines.append(f"{model:<10}{domain:<16}{bits:>10.4f}{kl:>9.4f}{agreement:>11.1%}")
+    sizes = found["parameters"]
+    share = f"{sizes['student']:,} parameters ({sizes['student'] / sizes['teacher']:.0%} of the teacher's)"
+    return [*lines, f"{share}, trained in {found['training_s']:,.0f} s at {found['tokens_per_s']:,.0f} tokens/s"]
 
 
 @click.command()

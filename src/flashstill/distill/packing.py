@@ -30,13 +30,15 @@ class Packed:
 
     tokens [W, L+1]; target_bytes [W, L]: UTF-8 bytes that each target stands for (0 for a separator);
     target_document [W, L]: index of its document, -1 for a separator; target_mask [W, L]: 1 where a target is learned
-    from, aligned with targets and not with inputs; None for all.
+    from, aligned with targets and not with inputs; None for all.  window_group [W]: which of several texts
+    each window is from.
     """
 
     tokens: Ints
     target_bytes: Ints
     target_document: Ints
     target_mask: Ints | None = None
+    window_group: Ints | None = None
 
     @property
     def windows(self) -> int:
@@ -69,6 +71,7 @@ class Packed:
             target_bytes=self.target_bytes[:windows],
             target_document=self.target_document[:windows],
             target_mask=None if self.target_mask is None else self.target_mask[:windows],
+            window_group=None if self.window_group is None else self.window_group[:windows],
         )
 
     def save(self, path: Path) -> None:
@@ -78,8 +81,8 @@ class Packed:
             "target_bytes": np.ascontiguousarray(self.target_bytes),
             "target_document": np.ascontiguousarray(self.target_document),
         }
-        if self.target_mask is not None:
-            arrays["target_mask"] = np.ascontiguousarray(self.target_mask)
+        optional = {"target_mask": self.target_mask, "window_group": self.window_group}
+        arrays |= {name: np.ascontiguousarray(array) for name, array in optional.items() if array is not None}
         with replacing(path) as temporary:
             save_file(arrays, temporary)
 
@@ -90,6 +93,21 @@ class Packed:
             return Packed(**load_file(path))
         except (SafetensorError, TypeError, OSError) as error:
             raise BadInput(f"{path} is not a whole packing file; delete it and run again") from error
+
+
+def joined(parts: Sequence[Packed]) -> Packed:
+    """Several packings of one window length, one after another; each remembers which it was (`window_group`)."""
+    if len(parts) == 1:
+        return parts[0]
+    before = np.cumsum([0, *(int(part.target_document.max()) + 1 for part in parts)])
+    documents = [np.where(p.target_document < 0, -1, p.target_document + b) for p, b in zip(parts, before, strict=False)]
+    return Packed(
+        tokens=np.concatenate([part.tokens for part in parts]),
+        target_bytes=np.concatenate([part.target_bytes for part in parts]),
+        target_document=np.concatenate(documents).astype(np.int32),
+        target_mask=np.concatenate([part.mask for part in parts]).astype(np.int32),
+        window_group=np.repeat(np.arange(len(parts)), [part.windows for part in parts]).astype(np.int32),
+    )
 
 
 def pack(

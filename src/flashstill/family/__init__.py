@@ -11,7 +11,7 @@ from flashstill.family.workspace import Workspace
 from flashstill.files import remove_leftovers
 from flashstill.hardware import chip_from_facts
 from flashstill.progress import Progress
-from flashstill.recipes import FamilyRecipe
+from flashstill.recipes import FamilyRecipe, to_toml
 from flashstill.records import Record
 
 __all__ = ["STAGES", "run_family"]
@@ -23,7 +23,7 @@ def run_family(recipe: FamilyRecipe, out: Path, progress: Progress, command: str
     Raises BadInput for a directory that belongs to another family or is being worked on.
     """
     _check_cost(recipe)
-    claim(recipe, out)
+    claim(to_toml(recipe), out)
     with lock(out):
         remove_leftovers(out)
         work = Workspace(recipe, out, progress, command)

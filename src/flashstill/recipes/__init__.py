@@ -1,6 +1,7 @@
 """Family recipes: the typed form of a family.toml, and the built-in ones beside this file."""
 
-from flashstill.recipes.schema import (
+from flashstill.recipes.distillation import DistillRecipe, read_distillation
+from flashstill.recipes.family import (
     CostRecipe,
     DistilRecipe,
     FamilyRecipe,
@@ -10,18 +11,20 @@ from flashstill.recipes.schema import (
     TextRecipe,
     built_in,
     read_recipe,
-    to_toml,
 )
+from flashstill.recipes.reader import to_toml
 
 __all__ = [
     "CostRecipe",
     "DistilRecipe",
+    "DistillRecipe",
     "FamilyRecipe",
     "MeasureRecipe",
     "SearchRecipe",
     "StudentRecipe",
     "TextRecipe",
     "built_in",
+    "read_distillation",
     "read_recipe",
     "to_toml",
 ]

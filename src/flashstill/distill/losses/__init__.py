@@ -15,13 +15,14 @@ from flashstill.distill.losses.dense import (
 )
 from flashstill.distill.losses.head import Chunks, Term, head_cross_entropy, head_forward_kl, head_loss
 from flashstill.distill.losses.sparse import Sparse, one_hot, sparse_loss
-from flashstill.distill.losses.teacher import DenseTeacher
+from flashstill.distill.losses.teacher import DenseTeacher, RoutedTeacher
 from flashstill.distill.losses.workspace import Workspace
 
 __all__ = [
     "Chunks",
     "DenseTeacher",
     "Divergence",
+    "RoutedTeacher",
     "Sparse",
     "Term",
     "Workspace",

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from flashstill.distill.losses.dense import Divergence, forward_kl
 from flashstill.distill.losses.sparse import Sparse, one_hot, sparse_value_and_slope
-from flashstill.distill.losses.teacher import DenseTeacher
+from flashstill.distill.losses.teacher import DenseTeacher, RoutedTeacher
 from flashstill.distill.losses.workspace import Workspace, softmax, wide
 
 
@@ -46,7 +46,7 @@ class Chunks:
 class Term:
     """One divergence of a mix. teacher: a whole vocabulary, or some ids of it (then the divergence is fixed)."""
 
-    teacher: DenseTeacher | Sparse
+    teacher: DenseTeacher | RoutedTeacher | Sparse
     divergence: Divergence = forward_kl
     temperature: float = 1.0
     weight: float = 1.0
@@ -111,9 +111,9 @@ def _slope_in_place(
     for start in range(group.start, group.stop, chunks.block):
         block = slice(start, min(start + chunks.block, group.stop))
         teachers = [
-            term.teacher.logits(space, f"teacher {i}", block, raw.shape[1])
-            if isinstance(term.teacher, DenseTeacher)
-            else []
+            []
+            if isinstance(term.teacher, Sparse)
+            else term.teacher.logits(space, f"teacher {i}", block, raw.shape[1])
             for i, term in enumerate(terms)
         ]
         for first in range(block.start, block.stop, chunks.strip):

@@ -66,5 +66,38 @@ class DenseTeacher:
         return y, y.amax(-1) - p.amax(-1).log(), p
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoutedTeacher:
+    """One of several teachers for each token. which [N]: the member; place [N]: the token's row in its states."""
+
+    members: tuple[DenseTeacher, ...]
+    which: Tensor
+    place: Tensor
+
+    @property
+    def heads(self) -> tuple[Tensor, ...]:
+        """One a member."""
+        return tuple(member.heads[0] for member in self.members)
+
+    def logits(self, space: Workspace, name: str, part: slice, vocabulary: int) -> list[Tensor]:
+        """Raw logits [n, V], each row its own teacher's."""
+        head = self.heads[0]
+        which, place = self.which[part], self.place[part]
+        raw = space.take(name, (len(which), vocabulary), head.dtype, head.device)
+        for index, member in enumerate(self.members):
+            mine = (which == index).nonzero().squeeze(-1)
+            if len(mine):
+                rows = member.hidden[0][place[mine]].to(head.dtype)
+                raw[mine] = rows @ member.heads[0][:vocabulary].T.to(head.dtype)
+        return [raw]
+
+    def distribution(
+        self, space: Workspace, logits: Sequence[Tensor], temperature: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As one teacher's."""
+        y, p = (_like(space, name, logits[0]) for name in ("y", "p"))
+        return y, softmax(logits[0], y, p, temperature), p
+
+
 def _like(space: Workspace, name: str, raw: Tensor) -> Tensor:
     return space.take(name, raw.shape, wide(raw.dtype), raw.device)

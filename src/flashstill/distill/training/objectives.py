@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from flashstill.distill.losses import DenseTeacher, Divergence, Sparse, Term, forward_kl, one_hot
+from flashstill.distill.losses import DenseTeacher, Divergence, RoutedTeacher, Sparse, Term, forward_kl, one_hot
 from flashstill.distill.training.batches import Batch
 
-TeacherSource = Callable[[Batch], "DenseTeacher | Sparse"]
+TeacherSource = Callable[[Batch], "DenseTeacher | RoutedTeacher | Sparse"]
 Objective = Callable[[Batch], Sequence[Term]]
 
 

@@ -1,0 +1,80 @@
+"""Teacher sources: what one model, several together, or one for each text say of a batch (training/objectives.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from flashstill.distill.losses import DenseTeacher, RoutedTeacher, Sparse
+from flashstill.distill.models import Model, parts
+from flashstill.distill.training.batches import Batch
+from flashstill.distill.training.objectives import TeacherSource
+from flashstill.errors import BadInput
+
+
+class Online:
+    """A model at hand, in eval mode whatever it was in before; it also knows text that was made on the way."""
+
+    def __init__(self, model: Model) -> None:
+        self._parts = parts(model.eval())
+        self._model = model
+
+    def __call__(self, batch: Batch) -> DenseTeacher:
+        device = batch.tokens.device
+        if self._parts.head.device != device:
+            self._parts = parts(self._model.to(device))
+        with torch.no_grad():
+            hidden = self._parts.body(input_ids=batch.inputs, use_cache=False).last_hidden_state
+        return DenseTeacher(hidden=(hidden.flatten(0, 1),), heads=(self._parts.head.detach(),))
+
+
+class Ensemble:
+    """Several teachers of one vocabulary: the mean of their probabilities, or of their logits. shares: None for equal."""
+
+    def __init__(self, members: Sequence[TeacherSource], shares: Sequence[float] | None, mean: str) -> None:
+        total = sum(shares) if shares else 0.0
+        self.members, self.mean = tuple(members), mean
+        self.shares = tuple(share / total for share in shares) if shares else None
+
+    def __call__(self, batch: Batch) -> DenseTeacher:
+        said = [dense(member(batch)) for member in self.members]
+        return DenseTeacher(
+            hidden=tuple(each.hidden[0] for each in said),
+            heads=tuple(each.heads[0] for each in said),
+            shares=self.shares,
+            mean=self.mean,
+        )
+
+
+class Router:
+    """Specialists: each teaches the windows of its own text. groups [W]: which specialist a window belongs to."""
+
+    def __init__(self, members: Sequence[TeacherSource], groups: np.ndarray) -> None:
+        self.members, self.groups = tuple(members), groups
+
+    def __call__(self, batch: Batch) -> RoutedTeacher:
+        if batch.windows is None:
+            raise BadInput("text made on the way belongs to no specialist; use one teacher or an ensemble")
+        owner = self.groups[batch.windows]
+        length = batch.mask.shape[1]
+        which = torch.from_numpy(owner.astype(np.int64)).repeat_interleave(length)
+        place = torch.zeros_like(which)
+        said = []
+        for index, member in enumerate(self.members):
+            mine = np.flatnonzero(owner == index)
+            if len(mine):
+                rows = torch.from_numpy(mine)
+                own = Batch(tokens=batch.tokens[rows], mask=batch.mask[rows], windows=batch.windows[mine])
+                said.append(dense(member(own)))
+                place[which == index] = torch.arange(len(mine) * length)
+                which[which == index] = -len(said)  # renumbered below: only specialists that are asked take part
+        return RoutedTeacher(members=tuple(said), which=(-which - 1).to(batch.tokens.device), place=place)
+
+
+def dense(said: DenseTeacher | RoutedTeacher | Sparse) -> DenseTeacher:
+    """A teacher that knows its whole vocabulary; BadInput for one that does not."""
+    if not isinstance(said, DenseTeacher):
+        raise BadInput("several teachers need exact signals (kind hidden, or none to run them on the way)")
+    return said

@@ -1,0 +1,316 @@
+"""One student from one recipe: text, signals, the student's first weights, training, evaluation.
+
+distill.toml        the resolved recipe; another's directory is refused
+data/ signals/      packed text; what each teacher says of it
+initial/ student/   Hugging Face directories: before and after
+training/           checkpoints while training, metrics.jsonl and TensorBoard events
+records.jsonl summary.json
+
+Under torchrun every process builds its share of the signals and takes part in the training; the first does the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flashstill.errors import BadInput
+from flashstill.family.claim import claim, lock
+from flashstill.files import remove_leftovers, write_text
+from flashstill.progress import Progress, Silent
+from flashstill.recipes import DistillRecipe, to_toml
+
+if TYPE_CHECKING:
+    from flashstill.distill.packing import Packed
+    from flashstill.distill.signals import Kind, Signals
+    from flashstill.distill.training import Objective, TeacherSource, World
+
+RECIPE = "distill.toml"
+
+
+def run_distillation(recipe: DistillRecipe, out: Path, progress: Progress) -> dict[str, Any]:
+    """Every stage that is not done yet; returns the summary, which summary.json holds as well.
+
+    Raises BadInput for a directory that is another recipe's or being worked on.
+    """
+    from flashstill.distill.training import join_world
+
+    world = join_world()
+    shown = progress if world.leads else Silent()
+    if world.leads:
+        claim(to_toml(recipe), out, RECIPE)
+    world.wait()
+    with lock(out, f".lock-{world.rank}" if world.rank else ".lock"):
+        if world.leads:
+            remove_leftovers(out / "data")
+        work = _Work(recipe, out, shown, world)
+        work.text()
+        work.signals((world.rank, world.size))
+        world.wait()
+        if world.leads:
+            work.first_weights()
+        world.wait()
+        work.train()
+        if world.leads and not (out / "summary.json").exists():
+            work.evaluate()
+        world.wait()
+    return work.summary
+
+
+def build_signals(recipe: DistillRecipe, out: Path, progress: Progress, share: tuple[int, int]) -> dict[str, Any]:
+    """Text and signals only, or the share (i, n) of the signals; returns bytes and rates by teacher."""
+    from flashstill.distill.training import World
+
+    claim(to_toml(recipe), out, RECIPE)
+    if recipe.signals.kind == "none":
+        raise BadInput("the recipe keeps no signals (signals.kind is none); nothing to build")
+    work = _Work(recipe, out, progress, World())
+    with lock(out, ".lock-text", wait=True):
+        work.text()
+    with lock(out, f".lock-signals-{share[0]}-of-{share[1]}"):
+        return work.signals(share)
+
+
+class _Work:
+    """The directory of one distillation and what its stages share."""
+
+    def __init__(self, recipe: DistillRecipe, out: Path, progress: Progress, world: World) -> None:
+        from flashstill.distill.models import tokenizer_fingerprint
+        from flashstill.distill.teachers import resolve_teacher
+
+        self.recipe, self.out, self.progress, self.world = recipe, out, progress, world
+        self.directories = [resolve_teacher(teacher.model, progress) for teacher in recipe.teachers]
+        tokenizers = {tokenizer_fingerprint(path): path for path in self.directories}
+        if len(tokenizers) > 1:
+            raise BadInput(_different_vocabularies(self.directories))
+        (self.tokenizer,) = tokenizers
+        self._models: dict[int, Any] = {}
+
+    def model(self, index: int) -> Any:
+        """A teacher, loaded once."""
+        from flashstill.distill.models import load_model
+
+        if index not in self._models:
+            self._models[index] = load_model(self.directories[index])
+        return self._models[index]
+
+    def text(self) -> None:
+        """Pack training and held-out text, and that of another domain."""
+        from flashstill.distill.models import load_tokenizer
+        from flashstill.distill.packing import joined
+        from flashstill.distill.splits import packed_splits
+
+        folder, recipe = self.out / "data", self.recipe
+        names = ("train", "heldout", "out-of-domain")
+        if self.world.leads and not all((folder / f"{name}.safetensors").exists() for name in names):
+            tokenizer, sizes = load_tokenizer(self.directories[0]), recipe.text
+            share = len(recipe.sources)
+            other = recipe.out_of_domain or ("cpython-code" if "cpython-code" not in recipe.sources else "cpython-docs")
+            splits = [
+                packed_splits(
+                    source, other, tokenizer, sizes.window_tokens, sizes.train_tokens // share,
+                    sizes.heldout_tokens // share, sizes.out_of_domain_tokens // share, recipe.seed,
+                )
+                for source in recipe.sources
+            ]  # fmt: skip
+            for name in names:
+                packed = joined([split[name] for split in splits])
+                packed.save(folder / f"{name}.safetensors")
+                self.progress.say(f"{name}: {packed.token_count:,} tokens in {packed.windows} windows")
+        self.world.wait()
+
+    def packed(self, part: str) -> Packed:
+        """A packed text."""
+        from flashstill.distill.packing import Packed
+
+        return Packed.load(self.out / "data" / f"{part}.safetensors")
+
+    def _kind(self, part: str) -> Kind:
+        from flashstill.distill.signals import Hidden, kind
+
+        wanted = self.recipe.signals
+        return Hidden() if part != "train" else kind(wanted.kind, wanted.draws, wanted.k, self.recipe.seed)
+
+    def _signals_at(self, index: int, part: str) -> tuple[Path, dict[str, Any]]:
+        from flashstill.distill.models import fingerprint
+        from flashstill.distill.signals import signal_key
+
+        key = signal_key(self._kind(part), fingerprint(self.directories[index]), self.tokenizer, self.packed(part))
+        return self.out / "signals" / f"teacher-{index}" / part, key
+
+    def signals(self, share: tuple[int, int]) -> dict[str, Any]:
+        """What the teachers say of the training text, unless the recipe runs them on the way."""
+        from flashstill.distill.signals import build
+
+        if self.recipe.signals.kind == "none" or (self.out / "student").is_dir():
+            return {}
+        found = {}
+        for index, teacher in enumerate(self.recipe.teachers):
+            directory, key = self._signals_at(index, "train")
+            label = f"signals of {Path(teacher.model).name}" + (f", share {share[0]}/{share[1]}" if share[1] > 1 else "")
+            packed = self.packed("train")
+            built = build(self.model(index), self._kind("train"), key, packed, directory, self.progress, label, share)
+            found[teacher.model] = {
+                **asdict(built),
+                "kind": self.recipe.signals.kind,
+                "tokens_per_s": round(built.tokens / built.seconds, 1) if built.seconds else None,
+                "bytes_per_token": round(built.bytes / packed.token_count, 2),
+            }
+        return found
+
+    def _open(self, index: int, part: str) -> Signals:
+        from flashstill.distill.signals import Signals
+
+        return Signals(*self._signals_at(index, part))
+
+    def first_weights(self) -> None:
+        """The student as training finds it."""
+        from flashstill.distill.models import load_tokenizer, save_model
+
+        if (self.out / "initial").is_dir():
+            return
+        student = self._student()
+        save_model(student, load_tokenizer(self.directories[0]), self.out / "initial")
+
+    def _student(self) -> Any:
+        import torch
+
+        from flashstill.distill.models import keep_layers, parts
+        from flashstill.distill.students import (
+            Width,
+            from_config,
+            greedy_drops,
+            importance,
+            kept_blocks,
+            narrow,
+            order_by_influence,
+            read_fields,
+        )  # fmt: skip
+
+        wanted, teacher, packed = self.recipe.student, self.model(0), self.packed("train")
+        search = self.recipe.search
+        spread = np.linspace(0, packed.windows - 1, min(search.windows, packed.windows)).round().astype(np.int64)
+        tokens = torch.from_numpy(packed.tokens[spread, :-1].astype(np.int64))
+        if wanted.kind == "scratch":
+            return from_config(read_fields(Path(wanted.config)), parts(teacher).head.shape[0], self.recipe.seed)
+        if wanted.kind == "width":
+            width = Width(hidden=wanted.hidden, feed_forward=wanted.feed_forward, key_heads=wanted.key_heads)
+            return narrow(teacher, width, importance(teacher, tokens))
+        if wanted.kind == "copy":
+            return teacher
+        depth = teacher.config.num_hidden_layers
+        drops = depth - wanted.keep_layers
+        if drops < 0:
+            raise BadInput(f"the student keeps {wanted.keep_layers} layers, but the teacher has {depth}")
+        if search.method == "greedy":
+            dropped = greedy_drops(teacher, tokens, drops, search.candidates, self.progress)
+        else:
+            dropped = order_by_influence(teacher, tokens)[:drops]
+        return keep_layers(teacher, kept_blocks(depth, dropped, wanted.keep_layers))
+
+    def train(self) -> None:
+        """From the first weights to the student."""
+        from flashstill.distill import training
+        from flashstill.distill.models import load_model, load_tokenizer, parts, save_model
+
+        if (self.out / "student").is_dir():
+            return
+        student, packed, table = load_model(self.out / "initial"), self.packed("train"), self.recipe.train
+        recipe = training.TrainRecipe(**asdict(table), seed=self.recipe.seed)
+        teacher, sizes = self._teacher(packed)
+        vocabulary = min([*sizes, parts(student).head.shape[0]])
+        key = {"losses": [asdict(loss) for loss in self.recipe.losses], "hard_weight": self.recipe.hard_weight}
+        source = training.Offline(packed, recipe.windows_per_step, recipe.seed)
+        label = f"distil {self.recipe.name}"
+        folder = self.out / "training"
+        trained = training.train(
+            student, source, self._objective(teacher), recipe, folder, self.progress, label, key, vocabulary
+        )
+        if self.world.leads:
+            save_model(trained, load_tokenizer(self.directories[0]), self.out / "student")
+            training.checkpoints.clear(folder)
+        self.world.wait()
+
+    def _objective(self, teacher: TeacherSource) -> Objective:
+        from flashstill.distill.losses import divergence
+        from flashstill.distill.training import Soft, distillation
+
+        soft = [
+            Soft(divergence=divergence(loss.divergence), temperature=loss.temperature, weight=loss.weight)
+            for loss in self.recipe.losses
+        ]
+        return distillation(teacher, soft, self.recipe.hard_weight)
+
+    def _teacher(self, packed: Packed) -> tuple[TeacherSource, list[int]]:
+        """The teachers as one source, and the sizes of their vocabularies."""
+        from flashstill.distill.models import parts
+        from flashstill.distill.teachers import Ensemble, Online, Router
+
+        recipe, count = self.recipe, len(self.recipe.teachers)
+        if recipe.signals.kind == "none":
+            members: list[TeacherSource] = [Online(self.model(index)) for index in range(count)]
+            sizes = [parts(self.model(index)).head.shape[0] for index in range(count)]
+        else:
+            opened = [self._open(index, "train") for index in range(count)]
+            sizes = [signals.head.shape[0] for signals in opened if signals.head is not None]
+            members = list(opened)
+        if recipe.routed:
+            assert packed.window_group is not None
+            return Router(members, packed.window_group), sizes
+        if count == 1:
+            return members[0], sizes
+        return Ensemble(members, [teacher.weight for teacher in recipe.teachers], recipe.mean), sizes
+
+    def evaluate(self) -> None:
+        """Teacher, first weights and student on held-out text and on that of another domain."""
+        from flashstill.distill.models import load_model
+        from flashstill.distill.signals import Signals, build
+        from flashstill.evaluate import score_tokens, summarise
+        from flashstill.records import Record, write_records
+
+        models = {"teacher": self.model(0)}
+        models |= {name: load_model(self.out / name) for name in ("initial", "student")}
+        records: list[Record] = []
+        for domain in ("heldout", "out-of-domain"):
+            packed = self.packed(domain)
+            directory, key = self._signals_at(0, domain)
+            build(self.model(0), self._kind(domain), key, packed, directory, self.progress, f"teacher on {domain} text")
+            signals = Signals(directory, key)
+            with self.progress.task(f"evaluate, {domain}", len(models) * packed.token_count, "tokens") as advance:
+                for name, scores in score_tokens(models, packed, signals, advance).items():
+                    records += summarise(scores, name, domain, self.recipe.seed)
+        write_records(self.out / "records.jsonl", records)
+        metrics = (self.out / "training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in metrics]
+        quality: dict[str, Any] = {}
+        for record in records:
+            place = quality.setdefault(record.model, {}).setdefault(record.domain, {})  # type: ignore[union-attr]
+            place[record.metric] = [record.value, record.low, record.high]  # type: ignore[union-attr]
+        summary = {
+            "name": self.recipe.name,
+            "student": str(self.out / "student"),
+            "parameters": {name: sum(each.numel() for each in model.parameters()) for name, model in models.items()},
+            "training_s": round(sum(row["step_s"] for row in rows), 2),
+            "tokens_per_s": float(np.median([row["tokens_per_s"] for row in rows])),
+            "quality": quality,
+            "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        }
+        write_text(self.out / "summary.json", json.dumps(summary, indent=1))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What `evaluate` left."""
+        found: dict[str, Any] = json.loads((self.out / "summary.json").read_text(encoding="utf-8"))
+        return found
+
+
+def _different_vocabularies(directories: list[Path]) -> str:
+    from flashstill.distill.models import load_tokenizer
+
+    counts = ", ".join(f"{path.name} {len(load_tokenizer(path)):,}" for path in directories)
+    return f"the teachers have different vocabularies ({counts} tokens); they must share one tokenizer"
