@@ -82,10 +82,10 @@ def distill(recipe: Path, out: Path, build_signals: bool, shard: str, as_json: b
     wanted = read_distillation(recipe)
     if not build_signals:
         if shard:
-            raise BadInput("--shard goes with --build-signals; under torchrun the processes share the work by themselves")
+            raise BadInput("--shard goes with --build-signals; under torchrun processes share the work by themselves")
         found = distillation.run_distillation(wanted, out, Console())
     else:
-        found = distillation.build_signals(wanted, out, Console(), _share(shard))
+        found = distillation.build_signals(wanted, out, Console(), share_of(shard))
     if os.environ.get("RANK", "0") != "0":
         return
     if as_json:
@@ -95,7 +95,8 @@ def distill(recipe: Path, out: Path, build_signals: bool, shard: str, as_json: b
         click.echo(line)
 
 
-def _share(text: str) -> tuple[int, int]:
+def share_of(text: str) -> tuple[int, int]:
+    """The pair of "I/N", (0, 1) of nothing; BadInput for anything else."""
     if not text:
         return 0, 1
     parts = text.split("/")

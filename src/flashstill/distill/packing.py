@@ -100,7 +100,8 @@ def joined(parts: Sequence[Packed]) -> Packed:
     if len(parts) == 1:
         return parts[0]
     before = np.cumsum([0, *(int(part.target_document.max()) + 1 for part in parts)])
-    documents = [np.where(p.target_document < 0, -1, p.target_document + b) for p, b in zip(parts, before, strict=False)]
+    owners = [part.target_document for part in parts]
+    documents = [np.where(own < 0, -1, own + first) for own, first in zip(owners, before, strict=False)]
     return Packed(
         tokens=np.concatenate([part.tokens for part in parts]),
         target_bytes=np.concatenate([part.target_bytes for part in parts]),

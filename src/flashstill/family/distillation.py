@@ -152,7 +152,8 @@ class _Work:
         found = {}
         for index, teacher in enumerate(self.recipe.teachers):
             directory, key = self._signals_at(index, "train")
-            label = f"signals of {Path(teacher.model).name}" + (f", share {share[0]}/{share[1]}" if share[1] > 1 else "")
+            part = f", share {share[0]}/{share[1]}" if share[1] > 1 else ""
+            label = f"signals of {Path(teacher.model).name}{part}"
             packed = self.packed("train")
             built = build(self.model(index), self._kind("train"), key, packed, directory, self.progress, label, share)
             found[teacher.model] = {

@@ -45,7 +45,7 @@ class LossRecipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShapeRecipe:
-    """The student. depth: keep_layers of the first teacher's; width: hidden, feed_forward, key_heads, 0 for all of them;
+    """The student. depth: keep_layers of the first teacher's; width: hidden, feed_forward, key_heads, 0 for all;
     copy: the first teacher itself; scratch: the config.json at `config`."""
 
     kind: str = "depth"

@@ -111,9 +111,7 @@ def _slope_in_place(
     for start in range(group.start, group.stop, chunks.block):
         block = slice(start, min(start + chunks.block, group.stop))
         teachers = [
-            []
-            if isinstance(term.teacher, Sparse)
-            else term.teacher.logits(space, f"teacher {i}", block, raw.shape[1])
+            [] if isinstance(term.teacher, Sparse) else term.teacher.logits(space, f"teacher {i}", block, raw.shape[1])
             for i, term in enumerate(terms)
         ]
         for first in range(block.start, block.stop, chunks.strip):

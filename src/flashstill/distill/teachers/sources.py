@@ -31,7 +31,7 @@ class Online:
 
 
 class Ensemble:
-    """Several teachers of one vocabulary: the mean of their probabilities, or of their logits. shares: None for equal."""
+    """Several teachers of one vocabulary: the mean of their probabilities or their logits. shares: None for equal."""
 
     def __init__(self, members: Sequence[TeacherSource], shares: Sequence[float] | None, mean: str) -> None:
         total = sum(shares) if shares else 0.0

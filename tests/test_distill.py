@@ -1,0 +1,295 @@
+"""`flashstill distill`: results that open elsewhere, processes that agree, kills that lose nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from flashstill.arch.catalogue import read_config
+from flashstill.cli.learning import share_of
+from flashstill.errors import BadInput
+from flashstill.family.distillation import run_distillation
+from flashstill.progress import Silent
+from flashstill.recipes import read_distillation
+from tests.conftest import Cli
+
+RECIPE = """
+name = "half"
+seed = 1
+data = "{data}"
+out_of_domain = "{other}"
+
+[[teachers]]
+model = "{teacher}"
+
+[student]
+kind = "depth"
+keep_layers = 3
+
+[signals]
+kind = "{signals}"
+
+[text]
+window_tokens = 32
+train_tokens = {tokens}
+heldout_tokens = 256
+out_of_domain_tokens = 256
+
+[train]
+tokens = {tokens}
+windows_per_step = 4
+learning_rate = 1e-3
+checkpoint_every_steps = 3
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, tiny_teacher: Path, text_file: Path) -> Path:
+    return written(tmp_path / "distill.toml", tiny_teacher, text_file)
+
+
+def written(path: Path, teacher: Path, data: Path, signals: str = "hidden", tokens: int = 2048) -> Path:
+    other = path.with_name("strangers.txt")
+    other.write_text("\n\n".join(f"def step_{i}(x):\n    return x * {i} + {i * i}" for i in range(300)))
+    path.write_text(RECIPE.format(teacher=teacher, data=data, other=other, signals=signals, tokens=tokens))
+    return path
+
+
+def distil(recipe: Path, out: Path) -> dict[str, Any]:
+    """In this process, which has torch loaded already; the command line is tried once."""
+    return run_distillation(read_distillation(recipe), out, Silent())
+
+
+def weights(out: Path) -> dict[str, Any]:
+    return load_file(out / "student" / "model.safetensors")
+
+
+def metrics(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "training" / "metrics.jsonl").read_text().splitlines()]
+
+
+def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_one_student(cli: Cli, recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ran = cli("distill", recipe, "--out", out, "--json")
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    student, initial = (found["quality"][name]["heldout"]["kl_to_teacher"][0] for name in ("student", "initial"))
+    assert student < initial
+    assert found["quality"]["teacher"]["heldout"]["agreement"][0] == 1.0
+    assert read_config(out / "student" / "config.json", "student").depth == 3
+    assert [row["step"] for row in metrics(out)] == list(range(1, 17))
+    assert {"loss", "rate", "grad_norm", "tokens_per_s"} <= metrics(out)[0].keys()
+    assert cli("distill", recipe, "--out", out, "--json").stdout == ran.stdout, "a second run only reads"
+
+
+def test_the_student_generates_in_plain_transformers(recipe: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    out = tmp_path / "out"
+    distil(recipe, out)
+    model = AutoModelForCausalLM.from_pretrained(out / "student")
+    tokenizer = AutoTokenizer.from_pretrained(out / "student")
+    prompt = tokenizer("The cache", return_tensors="pt").input_ids
+    assert model.generate(prompt, max_new_tokens=4, do_sample=False).shape[1] > prompt.shape[1]
+
+
+@pytest.mark.parametrize("signals", ["sampled", "topk", "none"])
+def test_every_kind_of_signal_teaches(tmp_path: Path, tiny_teacher: Path, text_file: Path, signals: str) -> None:
+    recipe = written(tmp_path / "distill.toml", tiny_teacher, text_file, signals)
+    quality = distil(recipe, tmp_path / "out")["quality"]
+    kl = {name: quality[name]["heldout"]["kl_to_teacher"][0] for name in ("initial", "student")}
+    assert kl["student"] < kl["initial"]
+
+
+def test_online_and_cached_teachers_teach_the_same(tmp_path: Path, tiny_teacher: Path, text_file: Path) -> None:
+    for signals in ("hidden", "none"):
+        recipe = written(tmp_path / f"{signals}.toml", tiny_teacher, text_file, signals)
+        distil(recipe, tmp_path / signals)
+    assert same(weights(tmp_path / "hidden"), weights(tmp_path / "none"))
+
+
+class TestSeveralTeachers:
+    def test_an_ensemble_of_one_teacher_twice_is_that_teacher(
+        self, tmp_path: Path, tiny_teacher: Path, text_file: Path
+    ) -> None:
+        single = written(tmp_path / "one.toml", tiny_teacher, text_file)
+        both = tmp_path / "two.toml"
+        again = f'\n[[teachers]]\nmodel = "{tiny_teacher}"\nweight = 3.0\n\n[student]'
+        both.write_text(single.read_text().replace("\n[student]", again))
+        for recipe in (single, both):
+            distil(recipe, tmp_path / recipe.stem)
+        losses = [[row["loss"] for row in metrics(tmp_path / name)] for name in ("one", "two")]
+        assert losses[0] == pytest.approx(losses[1], rel=0.01)
+
+    def test_specialists_teach_their_own_text(
+        self, tmp_path: Path, tiny_teacher: Path, text_file: Path, other_text: str
+    ) -> None:
+        (tmp_path / "code.txt").write_text(other_text)
+        recipe = written(tmp_path / "routed.toml", tiny_teacher, text_file)
+        own = f'"\ndata = "{text_file}"\n\n[[teachers]]\nmodel = "{tiny_teacher}"\ndata = "code.txt"\n\n[student]'
+        recipe.write_text(recipe.read_text().replace('"\n\n[student]', own))
+        quality = distil(recipe, tmp_path / "out")["quality"]
+        assert quality["student"]["heldout"]["kl_to_teacher"][0] < quality["initial"]["heldout"]["kl_to_teacher"][0]
+
+
+class TestSignals:
+    @pytest.mark.slow
+    def test_several_processes_fill_one_directory(self, cli: Cli, recipe: Path, tmp_path: Path) -> None:
+        whole, shared = tmp_path / "whole", tmp_path / "shared"
+        ran = cli("distill", recipe, "--out", whole, "--build-signals", "--json")
+        assert ran.returncode == 0, ran.stderr
+        (built,) = json.loads(ran.stdout).values()
+        assert built["tokens_per_s"] > 0
+        assert built["bytes_per_token"] >= 64
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "flashstill", "distill", str(recipe), "--out", str(shared), "--build-signals"]
+        running = [
+            subprocess.Popen([*command, "--shard", f"{i}/2"], env=environment, stderr=subprocess.DEVNULL)
+            for i in range(2)
+        ]
+        assert [process.wait(timeout=120) for process in running] == [0, 0]
+        ours = sorted((shared / "signals").rglob("windows-*.safetensors"))
+        assert len(ours) == 1
+        for path in ours:
+            assert path.read_bytes() == (whole / path.relative_to(shared)).read_bytes()
+
+    @pytest.mark.parametrize("share", ["2/2", "a/b", "1", "-1/2"])
+    def test_a_share_that_is_none(self, share: str) -> None:
+        with pytest.raises(BadInput, match="give I/N"):
+            share_of(share)
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("old", "new", "said"),
+        [
+            ('kind = "depth"', 'kind = "dept"', "nearest known: depth"),
+            ('kind = "hidden"', 'kind = "hiden"', "nearest known: hidden"),
+            ("keep_layers = 3", "keep_layers = 7", "keeps 7 layers, but the teacher has 6"),
+            ("keep_layers = 3", "keep_layer = 3", "nearest known: keep_layers"),
+            ("windows_per_step = 4", "windows_per_step = 4\nmicro_windows = 3", "passes of 3 windows do not fill"),
+            ("windows_per_step = 4", 'windows_per_step = 4\nschedule = "cosin"', "nearest known: cosine"),
+            ("[train]", '[[losses]]\ndivergence = "revers-kl"\n[train]', "reverse-kl"),
+            ('kind = "hidden"', 'kind = "topk"\n[[losses]]\ntemperature = 2.0', "at temperature 1 only"),
+        ],
+    )
+    def test_one_sentence(self, recipe: Path, tmp_path: Path, old: str, new: str, said: str) -> None:
+        recipe.write_text(recipe.read_text().replace(old, new))
+        with pytest.raises(BadInput) as stopped:
+            distil(recipe, tmp_path / "out")
+        assert said in str(stopped.value)
+        assert "\n" not in str(stopped.value)
+
+    def test_teachers_of_different_vocabularies(self, recipe: Path, tmp_path: Path, tiny_teacher: Path) -> None:
+        import shutil
+
+        other = tmp_path / "other"
+        shutil.copytree(tiny_teacher, other)
+        tokenizer = json.loads((other / "tokenizer.json").read_text())
+        tokenizer["added_tokens"].append({**tokenizer["added_tokens"][0], "id": 384, "content": "<|more|>"})
+        (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+        again = f'\n[[teachers]]\nmodel = "{other}"\n\n[student]'
+        recipe.write_text(recipe.read_text().replace("\n[student]", again))
+        with pytest.raises(BadInput, match=r"different vocabularies \(tiny-teacher 384, other 385 tokens\)"):
+            distil(recipe, tmp_path / "out")
+
+    @pytest.mark.parametrize("text", ["", "one"])
+    def test_an_empty_or_one_word_document(self, recipe: Path, tmp_path: Path, text: str) -> None:
+        (tmp_path / "corpus.txt").write_text(text)
+        with pytest.raises(BadInput, match="holds no text" if not text else "at least two are needed"):
+            distil(recipe, tmp_path / "out")
+
+
+def torchrun(recipe: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "flashstill", "distill"]
+    return subprocess.run(
+        [*command, str(recipe), "--out", str(out)],
+        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(cli: Cli, recipe: Path, tmp_path: Path) -> None:
+    """Losses within 0.5 %, weights within two roundings of bfloat16: sums are taken in another order."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert cli("distill", recipe, "--out", one).returncode == 0
+    ran = torchrun(recipe, two)
+    assert ran.returncode == 0, ran.stderr
+    losses = [[row["loss"] for row in metrics(out)] for out in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], rel=5e-3)
+    ours, theirs = weights(one), weights(two)
+    for name in ours:
+        assert torch.allclose(ours[name].float(), theirs[name].float(), rtol=2**-7, atol=2**-8)
+
+
+def killed_until_done(command: list[str], kills: int, done: Path, whole_s: float, seed: int) -> int:
+    """Run a command again and again, killed at random moments, until it has been killed `kills` times; then let it end.
+
+    Returns how often it was alive when it was shot.
+    """
+    draw, shot = random.Random(seed), 0
+    for _ in range(10 * kills):
+        if shot == kills or done.exists():
+            break
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=draw.uniform(0.3, 1.0) * whole_s)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            shot += 1
+    subprocess.run(command, check=True, capture_output=True)
+    return shot
+
+
+@pytest.mark.slow
+def test_twenty_five_kills_of_a_training_run(cli: Cli, tmp_path: Path, tiny_teacher: Path, text_file: Path) -> None:
+    """A run of many steps, shot 25 times: the weights are those of a run that was never touched, bit for bit."""
+    recipe = written(tmp_path / "distill.toml", tiny_teacher, text_file, tokens=4096)
+    recipe.write_text(recipe.read_text().replace("tokens = 4096\nwindows", "tokens = 65536\nwindows"))
+    straight, shot_at = tmp_path / "straight", tmp_path / "shot"
+    started = time.perf_counter()
+    assert cli("distill", recipe, "--out", straight).returncode == 0
+    whole_s = time.perf_counter() - started
+    command = [sys.executable, "-m", "flashstill", "distill", str(recipe), "--out", str(shot_at)]
+    shot = killed_until_done(command, 25, shot_at / "summary.json", whole_s, seed=0)
+    assert shot >= 20, "it must be alive when it is shot"
+    assert same(weights(straight), weights(shot_at))
+    assert [row["loss"] for row in metrics(straight)] == [row["loss"] for row in metrics(shot_at)]
+    assert not [path for path in shot_at.rglob(".*.part") if "training" not in str(path)]
+
+
+@pytest.mark.slow
+def test_twenty_five_kills_of_a_signal_build(
+    cli: Cli, tmp_path: Path, tiny_teacher: Path, text_file: Path, sample_text: str
+) -> None:
+    text_file.write_text("\n\n".join(f"{part}\n{sample_text}" for part in range(40)))
+    recipe = written(tmp_path / "distill.toml", tiny_teacher, text_file, signals="topk", tokens=163_840)
+    straight, shot_at = tmp_path / "straight", tmp_path / "shot"
+    started = time.perf_counter()
+    ran = cli("distill", recipe, "--out", straight, "--build-signals")
+    assert ran.returncode == 0, ran.stderr
+    whole_s = time.perf_counter() - started
+    command = [sys.executable, "-m", "flashstill", "distill", str(recipe), "--out", str(shot_at), "--build-signals"]
+    done = shot_at / "never"
+    shot = killed_until_done(command, 25, done, whole_s, seed=1)
+    assert shot >= 10
+    ours = sorted(path.relative_to(straight) for path in (straight / "signals").rglob("windows-*"))
+    assert len(ours) > 20
+    for path in ours:
+        assert (straight / path).read_bytes() == (shot_at / path).read_bytes()
