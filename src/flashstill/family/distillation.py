@@ -21,6 +21,7 @@ import numpy as np
 
 from flashstill.errors import BadInput
 from flashstill.family.claim import claim, lock
+from flashstill.family.students import first_student, made_ready
 from flashstill.files import remove_leftovers, write_text
 from flashstill.progress import Progress, Silent
 from flashstill.recipes import DistillRecipe, to_toml
@@ -175,53 +176,19 @@ class _Work:
 
         if (self.out / "initial").is_dir():
             return
-        student = self._student()
+        student = first_student(self.recipe, self.model(0), self.packed("train"), self.progress)
         save_model(student, load_tokenizer(self.directories[0]), self.out / "initial")
-
-    def _student(self) -> Any:
-        import torch
-
-        from flashstill.distill.models import keep_layers, parts
-        from flashstill.distill.students import (
-            Width,
-            from_config,
-            greedy_drops,
-            importance,
-            kept_blocks,
-            narrow,
-            order_by_influence,
-            read_fields,
-        )  # fmt: skip
-
-        wanted, teacher, packed = self.recipe.student, self.model(0), self.packed("train")
-        search = self.recipe.search
-        spread = np.linspace(0, packed.windows - 1, min(search.windows, packed.windows)).round().astype(np.int64)
-        tokens = torch.from_numpy(packed.tokens[spread, :-1].astype(np.int64))
-        if wanted.kind == "scratch":
-            return from_config(read_fields(Path(wanted.config)), parts(teacher).head.shape[0], self.recipe.seed)
-        if wanted.kind == "width":
-            width = Width(hidden=wanted.hidden, feed_forward=wanted.feed_forward, key_heads=wanted.key_heads)
-            return narrow(teacher, width, importance(teacher, tokens))
-        if wanted.kind == "copy":
-            return teacher
-        depth = teacher.config.num_hidden_layers
-        drops = depth - wanted.keep_layers
-        if drops < 0:
-            raise BadInput(f"the student keeps {wanted.keep_layers} layers, but the teacher has {depth}")
-        if search.method == "greedy":
-            dropped = greedy_drops(teacher, tokens, drops, search.candidates, self.progress)
-        else:
-            dropped = order_by_influence(teacher, tokens)[:drops]
-        return keep_layers(teacher, kept_blocks(depth, dropped, wanted.keep_layers))
 
     def train(self) -> None:
         """From the first weights to the student."""
         from flashstill.distill import training
         from flashstill.distill.models import load_model, load_tokenizer, parts, save_model
+        from flashstill.distill.students import settle
 
         if (self.out / "student").is_dir():
             return
         student, packed, table = load_model(self.out / "initial"), self.packed("train"), self.recipe.train
+        after_step = made_ready(self.recipe, student)
         recipe = training.TrainRecipe(**asdict(table), seed=self.recipe.seed)
         teacher, sizes = self._teacher(packed)
         vocabulary = min([*sizes, parts(student).head.shape[0]])
@@ -230,10 +197,10 @@ class _Work:
         label = f"distil {self.recipe.name}"
         folder = self.out / "training"
         trained = training.train(
-            student, source, self._objective(teacher), recipe, folder, self.progress, label, key, vocabulary
+            student, source, self._objective(teacher), recipe, folder, self.progress, label, key, vocabulary, after_step
         )
         if self.world.leads:
-            save_model(trained, load_tokenizer(self.directories[0]), self.out / "student")
+            save_model(settle(trained), load_tokenizer(self.directories[0]), self.out / "student")
             training.checkpoints.clear(folder)
         self.world.wait()
 

@@ -12,7 +12,8 @@ from flashstill.errors import BadInput, unknown
 from flashstill.recipes.family import SearchRecipe, TextRecipe
 from flashstill.recipes.reader import read_toml
 
-STUDENTS = ("depth", "width", "copy", "scratch")
+STUDENTS = ("depth", "width", "copy", "scratch", "upcycle", "dense")
+QUANTISED = ("", "int4", "fp8", "ternary")
 SIGNALS = ("hidden", "sampled", "topk", "none")
 
 
@@ -46,7 +47,9 @@ class LossRecipe:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShapeRecipe:
     """The student. depth: keep_layers of the first teacher's; width: hidden, feed_forward, key_heads, 0 for all;
-    copy: the first teacher itself; scratch: the config.json at `config`."""
+    copy: the first teacher itself; scratch: the config.json at `config`; upcycle: experts of expert_neurons each, some
+    of them shared; dense: a sparse teacher without its experts.  quantise: the format its weights are rounded to while
+    it learns, with one scale a group; empty for none."""
 
     kind: str = "depth"
     keep_layers: int = 0
@@ -54,6 +57,13 @@ class ShapeRecipe:
     feed_forward: int = 0
     key_heads: int = 0
     config: str = ""
+    experts: int = 0
+    experts_per_token: int = 0
+    shared_experts: int = 0
+    expert_neurons: int = 0
+    balance_rate: float = 1e-3
+    quantise: str = ""
+    group: int = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +129,8 @@ def _problems(recipe: DistillRecipe) -> Iterator[str]:
         yield unknown("student.kind", recipe.student.kind, STUDENTS)
     if recipe.signals.kind not in SIGNALS:
         yield unknown("signals.kind", recipe.signals.kind, SIGNALS)
+    if recipe.student.quantise not in QUANTISED:
+        yield unknown("student.quantise", recipe.student.quantise, QUANTISED[1:])
     if recipe.student.kind == "depth" and recipe.student.keep_layers < 1:
         yield "student.keep_layers must say how many layers a student of kind depth keeps"
     if recipe.student.kind == "scratch" and not recipe.student.config:

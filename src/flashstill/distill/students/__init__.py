@@ -1,18 +1,29 @@
-"""Students: cut from the teacher by depth or width, made sparse or dense, or made anew."""
+"""Students: cut from the teacher by depth or width, made sparse or dense, rounded, or made anew."""
 
 from flashstill.distill.students.depth import block_influence, greedy_drops, kept_blocks, order_by_influence
+from flashstill.distill.students.quantise import FORMATS, Format, quantise_aware, round_model, settle
 from flashstill.distill.students.scratch import from_config, read_fields
+from flashstill.distill.students.sparse import Experts, LoadBalance, dense_of, upcycle
 from flashstill.distill.students.width import Importance, Width, importance, narrow
 
 __all__ = [
+    "FORMATS",
+    "Experts",
+    "Format",
     "Importance",
+    "LoadBalance",
     "Width",
     "block_influence",
+    "dense_of",
     "from_config",
     "greedy_drops",
     "importance",
     "kept_blocks",
     "narrow",
     "order_by_influence",
+    "quantise_aware",
     "read_fields",
+    "round_model",
+    "settle",
+    "upcycle",
 ]

@@ -31,8 +31,8 @@ def from_config(fields: Mapping[str, Any], vocabulary: int, seed: int, dtype: to
         config = AutoConfig.for_model(kind, **given)
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    except Exception as error:  # transformers raises many kinds for fields that do not fit together
+        first = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:200]
         raise BadInput(f"no student can be made from this configuration: {first}") from error
     return cast(model, dtype).eval()
 

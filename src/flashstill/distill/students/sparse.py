@@ -1,0 +1,226 @@
+"""Between dense and sparse: upcycling into shared and fine-grained experts, and back from all that is no expert.
+
+Dense to sparse (Komatsuzaki et al. 2023, "Sparse Upcycling"; Dai et al. 2024, "DeepSeekMoE", for shared and small
+experts): the most active neurons of a gated FFN become the shared experts; the others are clustered by the directions
+they listen to (rows of the gate projection) into groups of equal size, and every group becomes one expert or several.
+A router row is the mean direction of its group, scaled so that its scores on training text spread little; copies of a
+group differ by noise.  With weights that sum to k, an expert that is chosen says what its neurons said before.
+
+The result is `glm4_moe` of transformers: Llama's attention, sigmoid scores, and a correction bias per expert that only
+chooses.  Load is balanced by that bias, not by a loss (Wang et al. 2024, "Auxiliary-Loss-Free Load Balancing"):
+
+    b_e += rate sign(mean load - load_e)    after every step
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from flashstill.distill.models import Model, cast, decoder_layers
+from flashstill.distill.signals import hidden_states
+from flashstill.distill.students.width import check, importance
+from flashstill.errors import BadInput, UnsupportedArchitecture
+
+CLUSTER_ROUNDS = 4
+SPREAD = 0.25  # of router scores before the sigmoid: small, so that those chosen weigh nearly the same at first
+NOISE = 0.1  # of a router row's own size, between copies of a group
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Experts:
+    """Routed experts, how many a token gets, shared ones, and the neurons of each."""
+
+    routed: int
+    per_token: int
+    shared: int
+    neurons: int
+
+
+def upcycle(model: Model, experts: Experts, tokens: Tensor, seed: int) -> Model:
+    """A sparse model from a dense one of Llama's kind; token ids [B, L] of training text measure its neurons."""
+    from transformers import Glm4MoeConfig, Glm4MoeForCausalLM
+
+    check(model)
+    config = model.config
+    if config.model_type not in ("llama", "mistral"):
+        raise UnsupportedArchitecture(f"only models of Llama's kind are upcycled so far, not {config.model_type}")
+    left = config.intermediate_size - experts.shared * experts.neurons
+    if experts.neurons < 1 or left < experts.neurons or left % experts.neurons:
+        raise BadInput(
+            f"an FFN of {config.intermediate_size} neurons less {experts.shared} shared experts of {experts.neurons}"
+            f" leaves {left}, which experts of {experts.neurons} do not fill; change expert_neurons or shared_experts"
+        )
+    groups = left // experts.neurons
+    if experts.routed % groups or not 1 <= experts.per_token <= experts.routed:
+        raise BadInput(
+            f"{groups} groups of neurons make {groups}, {2 * groups}, {3 * groups}... experts, not {experts.routed};"
+            f" and a token gets 1 to {experts.routed} of them, not {experts.per_token}"
+        )
+    sparse = cast(Glm4MoeForCausalLM(Glm4MoeConfig(**_fields(config, experts))), next(model.parameters()).dtype)
+    _copy_common(model, sparse)
+    scores, inputs = importance(model, tokens).neurons, _feed_forward_inputs(model, tokens)
+    generator = torch.Generator().manual_seed(seed)
+    for index, (block, target) in enumerate(zip(decoder_layers(model), decoder_layers(sparse), strict=True)):
+        _split(block.mlp, target.mlp, experts, scores[index], inputs[index], generator)
+    return sparse.eval()
+
+
+_SAME = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
+    "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id",
+)  # fmt: skip
+
+
+def _fields(config: Any, experts: Experts) -> dict[str, Any]:
+    """The configuration of `glm4_moe` with a dense model's attention."""
+    return {name: getattr(config, name) for name in _SAME} | {
+        "head_dim": getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        "rope_parameters": {**config.rope_parameters, "partial_rotary_factor": 1.0},
+        "attention_bias": bool(getattr(config, "attention_bias", False)),
+        "use_qk_norm": False,
+        "first_k_dense_replace": 0,
+        "n_routed_experts": experts.routed,
+        "num_experts_per_tok": experts.per_token,
+        "n_shared_experts": experts.shared,
+        "moe_intermediate_size": experts.neurons,
+        "norm_topk_prob": True,
+        "routed_scaling_factor": float(experts.per_token),
+        "n_group": 1,
+        "topk_group": 1,
+    }
+
+
+def _copy_common(source: Model, target: Model) -> None:
+    """Everything but the feed-forward parts."""
+    given = source.state_dict()
+    target.load_state_dict({name: tensor for name, tensor in given.items() if ".mlp." not in name}, strict=False)
+
+
+def _feed_forward_inputs(model: Model, tokens: Tensor) -> list[Tensor]:
+    """What goes into each block's FFN [N, d]."""
+    found: list[Tensor] = []
+    handles = [
+        block.mlp.register_forward_pre_hook(lambda module, args: found.append(args[0].detach().flatten(0, -2).float()))  # type: ignore[union-attr]
+        for block in decoder_layers(model)
+    ]
+    try:
+        with torch.inference_mode():
+            hidden_states(model, tokens)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _split(
+    dense: Any, sparse: Any, experts: Experts, scores: Tensor, inputs: Tensor, generator: torch.Generator
+) -> None:
+    """Fill one block's experts and router from its dense FFN."""
+    order = scores.argsort(descending=True)
+    shared, rest = order[: experts.shared * experts.neurons], order[experts.shared * experts.neurons :]
+    groups = balanced_clusters(dense.gate_proj.weight.detach()[rest].float(), len(rest) // experts.neurons, generator)
+    with torch.no_grad():
+        for name, axis in (("gate_proj", 0), ("up_proj", 0), ("down_proj", 1)):
+            chosen = getattr(dense, name).weight.index_select(axis, shared)
+            if experts.shared:
+                getattr(sparse.shared_experts, name).weight.copy_(chosen)
+        for expert in range(experts.routed):
+            own = rest[groups == expert % int(groups.max() + 1)]
+            gate, up = dense.gate_proj.weight[own], dense.up_proj.weight[own]
+            sparse.experts.gate_up_proj[expert].copy_(torch.cat([gate, up]))
+            sparse.experts.down_proj[expert].copy_(dense.down_proj.weight[:, own])
+            row = gate.float().mean(0)
+            spread = (inputs @ row).std().clamp_min(1e-6)
+            noise = torch.randn(row.shape, generator=generator) * row.std()
+            sparse.gate.weight[expert].copy_((row + NOISE * noise) * SPREAD / spread)
+
+
+def balanced_clusters(rows: Tensor, groups: int, generator: torch.Generator) -> Tensor:
+    """Group [N] of each row [N, d], all groups of the same size: k-means by cosine with an exact assignment."""
+    unit = nn.functional.normalize(rows, dim=-1)
+    size = len(rows) // groups
+    centres = unit[torch.randperm(len(rows), generator=generator)[:groups]]
+    owner = torch.zeros(len(rows), dtype=torch.int64)
+    for _ in range(CLUSTER_ROUNDS):
+        near = (unit @ centres.T).numpy()
+        places, seats = linear_sum_assignment(-np.repeat(near, size, axis=1))
+        owner[torch.from_numpy(places)] = torch.from_numpy(seats // size)
+        centres = nn.functional.normalize(torch.stack([unit[owner == group].sum(0) for group in range(groups)]), dim=-1)
+    return owner
+
+
+class LoadBalance:
+    """Counts what every router chose and moves its biases after a step; what it returns goes into the metrics."""
+
+    def __init__(self, model: Model, rate: float) -> None:
+        self.rate = rate
+        self.routers = [module for module in model.modules() if hasattr(module, "e_score_correction_bias")]
+        if not self.routers:
+            raise BadInput("the model has no router with a correction bias to balance")
+        self.loads = [torch.zeros(router.weight.shape[0], dtype=torch.float64) for router in self.routers]
+        for index, router in enumerate(self.routers):
+            router.register_forward_hook(self._watch(index))
+
+    def _watch(self, index: int) -> Any:
+        def look(module: nn.Module, args: object, output: tuple[Tensor, Tensor, Tensor]) -> None:
+            if module.training:
+                chosen = output[2].detach().flatten().cpu()
+                self.loads[index] += torch.bincount(chosen, minlength=len(self.loads[index])).double()
+
+        return look
+
+    def __call__(self, model: Model, step: int) -> dict[str, float]:
+        """Balance; the fullest expert's load over the mean, worst router, and how many experts got nothing."""
+        if dist.is_initialized():
+            for load in self.loads:
+                dist.all_reduce(load)
+        fullest, idle = 0.0, 0
+        for router, load in zip(self.routers, self.loads, strict=True):
+            mean = load.mean()
+            router.e_score_correction_bias += self.rate * torch.sign(mean - load).float()
+            fullest = max(fullest, float(load.max() / mean.clamp_min(1.0)))
+            idle += int((load == 0).sum())
+            load.zero_()
+        return {"fullest_expert": round(fullest, 4), "idle_experts": float(idle)}
+
+
+_DENSE_KIND = {"mixtral": "mistral", "qwen3_moe": "qwen3", "glm4_moe": "llama"}
+_EXPERT_SIZE = {"mixtral": "intermediate_size"}  # of the others moe_intermediate_size
+
+
+def dense_of(model: Model, feed_forward: int, seed: int) -> Model:
+    """A dense model with all of a sparse one but its experts; the FFNs of `feed_forward` neurons begin at random.
+
+    feed_forward 0: as many neurons as a token meets in the sparse one.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = model.config
+    kind = _DENSE_KIND.get(config.model_type)
+    if kind is None or getattr(config, "use_qk_norm", False):
+        raise UnsupportedArchitecture(
+            f"no dense relative of {config.model_type} is known; known: {', '.join(_DENSE_KIND)}"
+        )
+    size = getattr(config, _EXPERT_SIZE.get(config.model_type, "moe_intermediate_size"))
+    active = size * (config.num_experts_per_tok + (getattr(config, "n_shared_experts", 0) or 0))
+    held = AutoConfig.for_model(kind).to_dict()
+    fields = {name: value for name, value in copy.deepcopy(config).to_dict().items() if name in held}
+    for name in ("model_type", "architectures", "transformers_version", "dtype"):
+        fields.pop(name, None)
+    torch.manual_seed(seed)
+    dense = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(kind, **{**fields, "intermediate_size": feed_forward or active})
+    )
+    dense = cast(dense, next(model.parameters()).dtype)
+    given, wanted = model.state_dict(), dense.state_dict()
+    shared = {name: tensor for name, tensor in given.items() if name in wanted and tensor.shape == wanted[name].shape}
+    dense.load_state_dict(shared, strict=False)
+    return dense.eval()

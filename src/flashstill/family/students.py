@@ -1,0 +1,74 @@
+"""From the student of a recipe to its first weights, and what must happen after each of its steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flashstill.errors import BadInput
+from flashstill.progress import Progress
+from flashstill.recipes import DistillRecipe
+
+if TYPE_CHECKING:
+    from flashstill.distill.packing import Packed
+    from flashstill.distill.training.loop import AfterStep
+
+
+def first_student(recipe: DistillRecipe, teacher: Any, packed: Packed, progress: Progress) -> Any:
+    """The student before training; `packed` is the training text on which importance is measured."""
+    import torch
+
+    from flashstill.distill.models import parts
+    from flashstill.distill.students import (
+        Experts,
+        Width,
+        dense_of,
+        from_config,
+        importance,
+        narrow,
+        read_fields,
+        upcycle,
+    )  # fmt: skip
+
+    wanted, search = recipe.student, recipe.search
+    spread = np.linspace(0, packed.windows - 1, min(search.windows, packed.windows)).round().astype(np.int64)
+    tokens = torch.from_numpy(packed.tokens[spread, :-1].astype(np.int64))
+    if wanted.kind == "scratch":
+        return from_config(read_fields(Path(wanted.config)), parts(teacher).head.shape[0], recipe.seed)
+    if wanted.kind == "width":
+        width = Width(hidden=wanted.hidden, feed_forward=wanted.feed_forward, key_heads=wanted.key_heads)
+        return narrow(teacher, width, importance(teacher, tokens))
+    if wanted.kind == "upcycle":
+        experts = Experts(
+            routed=wanted.experts, per_token=wanted.experts_per_token, shared=wanted.shared_experts,
+            neurons=wanted.expert_neurons,
+        )  # fmt: skip
+        return upcycle(teacher, experts, tokens, recipe.seed)
+    if wanted.kind == "dense":
+        return dense_of(teacher, wanted.feed_forward, recipe.seed)
+    return teacher if wanted.kind == "copy" else _shallow(recipe, teacher, tokens, progress)
+
+
+def _shallow(recipe: DistillRecipe, teacher: Any, tokens: Any, progress: Progress) -> Any:
+    from flashstill.distill.models import keep_layers
+    from flashstill.distill.students import greedy_drops, kept_blocks, order_by_influence
+
+    keep, depth = recipe.student.keep_layers, teacher.config.num_hidden_layers
+    if keep > depth:
+        raise BadInput(f"the student keeps {keep} layers, but the teacher has {depth}")
+    if recipe.search.method == "greedy":
+        dropped = greedy_drops(teacher, tokens, depth - keep, recipe.search.candidates, progress)
+    else:
+        dropped = order_by_influence(teacher, tokens)[: depth - keep]
+    return keep_layers(teacher, kept_blocks(depth, dropped, keep))
+
+
+def made_ready(recipe: DistillRecipe, student: Any) -> AfterStep | None:
+    """Give a loaded student its rounding; returns what balances its experts after each step, if it has any."""
+    from flashstill.distill.students import Format, LoadBalance, quantise_aware
+
+    if recipe.student.quantise:
+        quantise_aware(student, Format(name=recipe.student.quantise, group=recipe.student.group))
+    return LoadBalance(student, recipe.student.balance_rate) if recipe.student.kind == "upcycle" else None

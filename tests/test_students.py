@@ -1,0 +1,290 @@
+"""Students of every kind: what a cut keeps, what rounding does, and that transformers and the cost arm read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from flashstill.arch.catalogue import read_config
+from flashstill.distill.models import load_model, load_tokenizer, save_model
+from flashstill.distill.signals import hidden_states
+from flashstill.distill.students import (
+    FORMATS,
+    Experts,
+    Format,
+    LoadBalance,
+    Width,
+    dense_of,
+    from_config,
+    importance,
+    narrow,
+    quantise_aware,
+    round_model,
+    settle,
+    upcycle,
+)
+from flashstill.distill.students.quantise import round_weight, rounded, weights_to_round
+from flashstill.distill.students.sparse import balanced_clusters
+from flashstill.errors import BadInput, UnsupportedArchitecture
+from flashstill.family.distillation import run_distillation
+from flashstill.progress import Silent
+from flashstill.recipes import read_distillation
+from tests.test_distill import written
+
+TOKENS = torch.arange(96).reshape(3, 32) * 7 % 384
+
+
+@pytest.fixture
+def teacher(tiny_teacher: Path) -> Any:
+    return load_model(tiny_teacher)
+
+
+def logits(model: Any) -> Tensor:
+    with torch.inference_mode():
+        found: Tensor = model(input_ids=TOKENS).logits.float()
+    return found
+
+
+class TestWidth:
+    def test_keeping_everything_changes_nothing(self, teacher: Any) -> None:
+        assert torch.equal(logits(narrow(teacher, Width(), importance(teacher, TOKENS))), logits(teacher))
+
+    def test_idle_parts_go_first_and_leave_no_trace(self, teacher: Any) -> None:
+        """Neurons and heads that say nothing can go without a change but for the order of sums."""
+        with torch.no_grad():
+            for block in teacher.model.layers:
+                block.mlp.down_proj.weight[:, ::4] = 0.0
+                block.mlp.gate_proj.weight[::4] = 0.0
+                block.self_attn.v_proj.weight[8:] = 0.0
+        cut = narrow(teacher, Width(feed_forward=48, key_heads=1), importance(teacher, TOKENS))
+        assert cut.config.intermediate_size == 48
+        assert (cut.config.num_attention_heads, cut.config.num_key_value_heads, cut.config.head_dim) == (2, 1, 8)
+        assert torch.allclose(logits(cut), logits(teacher), atol=0.15)
+        assert float((logits(cut).argmax(-1) == logits(teacher).argmax(-1)).float().mean()) > 0.95
+
+    def test_hidden_dimensions_that_are_zero(self, teacher: Any) -> None:
+        """A dimension that no part writes to is the first to go; the norms' mean is over fewer, which is all."""
+        with torch.no_grad():
+            teacher.model.embed_tokens.weight[:, ::2] = 0.0
+            for block in teacher.model.layers:
+                block.self_attn.o_proj.weight[::2] = 0.0
+                block.mlp.down_proj.weight[::2] = 0.0
+        cut = narrow(teacher, Width(hidden=16), importance(teacher, TOKENS))
+        assert torch.equal(cut.model.embed_tokens.weight, teacher.model.embed_tokens.weight[:, 1::2])
+
+    def test_a_student_of_its_own_size(self, teacher: Any, tiny_teacher: Path, tmp_path: Path) -> None:
+        cut = narrow(teacher, Width(hidden=16, feed_forward=32, key_heads=1), importance(teacher, TOKENS))
+        save_model(cut, load_tokenizer(tiny_teacher), tmp_path / "s")
+        assert torch.equal(logits(load_model(tmp_path / "s")), logits(cut))
+        assert read_config(tmp_path / "s" / "config.json", "s").parameters == sum(p.numel() for p in cut.parameters())
+
+    def test_nonsense(self, teacher: Any) -> None:
+        scores = importance(teacher, TOKENS)
+        with pytest.raises(BadInput, match="keep 65 of the teacher's 64 FFN neurons"):
+            narrow(teacher, Width(feed_forward=65), scores)
+        with pytest.raises(BadInput, match="not a multiple of the number of attention heads"):
+            narrow(teacher, Width(hidden=18), scores)
+
+
+def test_rotary_frequencies_keep_their_format(teacher: Any, tiny_teacher: Path, tmp_path: Path) -> None:
+    """A model cast as a whole would round them, and turn long texts by other angles than the teacher's."""
+    cut = narrow(teacher, Width(), importance(teacher, TOKENS))
+    made = from_config({"model_type": "llama", "hidden_size": 32, "num_attention_heads": 4}, 384, 0)
+    save_model(teacher, load_tokenizer(tiny_teacher), tmp_path / "s")
+    for model in (teacher, cut, made):
+        assert model.model.rotary_emb.inv_freq.dtype == torch.float32
+        assert next(model.parameters()).dtype == torch.bfloat16
+
+
+class TestScratch:
+    def test_the_seed_decides(self) -> None:
+        fields = {"model_type": "qwen3", "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
+        first, second, third = (from_config(fields, 384, seed) for seed in (0, 0, 1))
+        assert torch.equal(logits(first), logits(second))
+        assert not torch.equal(logits(first), logits(third))
+
+    @pytest.mark.parametrize(
+        ("fields", "said"),
+        [
+            ({}, "names no model_type"),
+            ({"model_type": "llamma"}, "no student can be made"),
+            ({"model_type": "llama", "vocab_size": 99}, "vocabulary of 99, the teacher 384"),
+            ({"model_type": "llama", "hidden_size": 30, "num_attention_heads": 4}, "no student can be made"),
+        ],
+    )
+    def test_configurations_that_cannot_be(self, fields: dict[str, Any], said: str) -> None:
+        with pytest.raises(BadInput, match=said):
+            from_config(fields, 384, 0)
+
+
+class TestUpcycling:
+    def test_all_experts_together_are_nearly_the_dense_model(self, teacher: Any) -> None:
+        """Every neuron is in one place; only the router's weights, near one each, tell the two apart."""
+        sparse = upcycle(teacher, Experts(routed=6, per_token=6, shared=2, neurons=8), TOKENS, 0)
+        dense, other = logits(teacher), logits(load_scrambled(teacher))
+        error = float((logits(sparse) - dense).square().mean())
+        assert error < 0.1 * float((other - dense).square().mean())
+
+    def test_few_experts_run_and_are_read_elsewhere(self, teacher: Any, tiny_teacher: Path, tmp_path: Path) -> None:
+        sparse = upcycle(teacher, Experts(routed=12, per_token=2, shared=2, neurons=8), TOKENS, 0)
+        save_model(sparse, load_tokenizer(tiny_teacher), tmp_path / "s")
+        again = load_model(tmp_path / "s")
+        assert torch.equal(logits(again), logits(sparse))
+        assert again.generate(TOKENS[:1, :4], max_new_tokens=3, do_sample=False).shape == (1, 7)
+        shape = read_config(tmp_path / "s" / "config.json", "s")
+        assert shape.parameters == pytest.approx(sum(p.numel() for p in sparse.parameters()), rel=0.001)
+
+    def test_clusters_are_of_one_size_and_find_what_belongs_together(self) -> None:
+        directions = torch.eye(4).repeat_interleave(5, 0) + 0.05 * torch.randn(
+            20, 4, generator=torch.Generator().manual_seed(0)
+        )
+        owner = balanced_clusters(directions, 4, torch.Generator().manual_seed(2))
+        assert torch.bincount(owner).tolist() == [5, 5, 5, 5]
+        assert all(len(set(owner[5 * group : 5 * group + 5].tolist())) == 1 for group in range(4))
+
+    def test_balance_evens_the_load_without_a_loss(self, teacher: Any) -> None:
+        sparse = upcycle(teacher, Experts(routed=12, per_token=2, shared=2, neurons=8), TOKENS, 0).train()
+        for block in sparse.model.layers:
+            block.mlp.gate.e_score_correction_bias[0] = 0.4  # everyone's first choice
+        balance, found = LoadBalance(sparse, 0.01), []
+        for step in range(80):
+            with torch.no_grad():
+                hidden_states(sparse, TOKENS)
+            found.append(balance(sparse, step))
+        assert found[0]["fullest_expert"] == 6.0
+        assert found[-1]["fullest_expert"] < 2.5
+
+    @pytest.mark.parametrize(
+        ("experts", "said"),
+        [
+            (Experts(routed=6, per_token=2, shared=2, neurons=7), "do not fill"),
+            (Experts(routed=7, per_token=2, shared=2, neurons=8), "not 7"),
+            (Experts(routed=6, per_token=9, shared=2, neurons=8), "1 to 6 of them, not 9"),
+        ],
+    )
+    def test_experts_that_do_not_fit(self, teacher: Any, experts: Experts, said: str) -> None:
+        with pytest.raises(BadInput, match=said):
+            upcycle(teacher, experts, TOKENS, 0)
+
+
+def load_scrambled(teacher: Any) -> Any:
+    """The same model with its FFNs silenced: how much they matter."""
+    import copy
+
+    other = copy.deepcopy(teacher)
+    with torch.no_grad():
+        for block in other.model.layers:
+            block.mlp.down_proj.weight.zero_()
+    return other
+
+
+class TestDense:
+    @pytest.mark.parametrize("kind", ["qwen3_moe", "mixtral"])
+    def test_all_but_the_experts_is_kept(self, kind: str) -> None:
+        fields = {
+            "model_type": kind, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8,
+            "num_key_value_heads": 2, "intermediate_size": 48, "num_experts": 4, "num_local_experts": 4,
+            "num_experts_per_tok": 2, "moe_intermediate_size": 24, "tie_word_embeddings": True,
+        }  # fmt: skip
+        sparse = from_config(fields, 384, 0)
+        dense = dense_of(sparse, 0, 1)
+        assert dense.config.intermediate_size == (48 if kind == "qwen3_moe" else 96)
+        for name, tensor in dense.state_dict().items():
+            if ".mlp." not in name:
+                assert torch.equal(tensor, sparse.state_dict()[name]), name
+        logits(dense)
+
+    def test_a_dense_teacher_has_no_experts_to_leave(self, teacher: Any) -> None:
+        with pytest.raises(UnsupportedArchitecture, match="no dense relative of llama"):
+            dense_of(teacher, 0, 0)
+
+
+class TestRounding:
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_what_is_rounded_stays(self, name: str) -> None:
+        weight = torch.randn(6, 128, generator=torch.Generator().manual_seed(0))
+        format_ = Format(name=name)
+        once = round_weight(weight, format_)
+        values, scale = rounded(weight, format_)
+        assert torch.equal(values * scale, once.reshape(values.shape))
+        if name != "ternary":  # whose scale is the mean, which rounding moves
+            assert torch.allclose(round_weight(once, format_), once, rtol=1e-6)
+        allowed = {"int4": 15, "ternary": 3, "fp8": 256}[name]
+        assert all(len(row.unique()) <= allowed for row in values.flatten(0, -2))
+
+    def test_errors_are_as_large_as_the_formats_say(self) -> None:
+        """Of int4 at most half a step, of e4m3 a sixteenth of the value: three bits after the point."""
+        weight = torch.randn(64, 128, generator=torch.Generator().manual_seed(1))
+        step = weight.reshape(64, -1, 64).abs().amax(-1, keepdim=True) / 7
+        error = (round_weight(weight, Format(name="int4")) - weight).reshape(64, -1, 64).abs()
+        assert bool((error <= step / 2 + 1e-6).all())
+        close = (round_weight(weight, Format(name="fp8")) - weight).abs()
+        assert bool((close <= weight.abs() / 16 + weight.abs().amax(-1, keepdim=True) / 448 / 2**9).all())
+
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_the_gradient_passes_through(self, teacher: Any, name: str) -> None:
+        before = {path: weight.clone() for path, weight in teacher.state_dict().items()}
+        quantise_aware(teacher, Format(name=name, group=8)).train()
+        teacher(input_ids=TOKENS).logits.float().square().mean().backward()
+        grads = [weight.grad for path, weight in teacher.named_parameters() if "original" in path]
+        assert len(grads) == 6 * 7
+        assert all(grad is not None and bool(grad.abs().sum() > 0) for grad in grads)
+        aware = logits(teacher.eval())
+        settle(teacher)
+        assert torch.equal(logits(teacher), aware), "what was trained is what is kept"
+        assert teacher.state_dict().keys() == before.keys()
+
+    def test_settled_equals_plain_rounding_of_the_same_weights(self, teacher: Any, tiny_teacher: Path) -> None:
+        plain = round_model(load_model(tiny_teacher), Format(name="int4", group=16))
+        aware = settle(quantise_aware(teacher, Format(name="int4", group=16)))
+        assert torch.equal(logits(plain), logits(aware))
+
+    def test_experts_are_rounded_too(self, teacher: Any) -> None:
+        sparse = upcycle(teacher, Experts(routed=6, per_token=2, shared=2, neurons=8), TOKENS, 0)
+        names = {part for _, _, part in weights_to_round(sparse)}
+        assert names == {"weight", "gate_up_proj", "down_proj"}
+        logits(quantise_aware(sparse, Format(name="int4", group=8)))
+
+    def test_nonsense(self, teacher: Any) -> None:
+        with pytest.raises(BadInput, match="nearest known: int4"):
+            Format(name="int5")
+        with pytest.raises(BadInput, match="groups of 24 weights do not fill rows of 32"):
+            quantise_aware(teacher, Format(name="int4", group=24))
+
+
+SPARSE = 'kind = "upcycle"\nexperts = 12\nexperts_per_token = 2\nshared_experts = 2\nexpert_neurons = 8'
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        'kind = "width"\nfeed_forward = 32\nkey_heads = 1',
+        SPARSE,
+        'kind = "copy"\nquantise = "int4"\ngroup = 16',
+        'kind = "copy"\nquantise = "ternary"\ngroup = 32',
+        'kind = "scratch"\nconfig = "tiny.json"',
+    ],
+    ids=["width", "upcycle", "int4", "ternary", "scratch"],
+)
+def test_every_kind_learns_from_a_recipe_and_generates(
+    tmp_path: Path, tiny_teacher: Path, text_file: Path, student: str
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    (tmp_path / "tiny.json").write_text(
+        '{"model_type": "llama", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,'
+        ' "intermediate_size": 32, "tie_word_embeddings": true}'
+    )
+    recipe = written(tmp_path / "distill.toml", tiny_teacher, text_file)
+    recipe.write_text(recipe.read_text().replace('kind = "depth"\nkeep_layers = 3', student))
+    quality = run_distillation(read_distillation(recipe), tmp_path / "out", Silent())["quality"]
+    kl = {name: quality[name]["heldout"]["kl_to_teacher"][0] for name in ("initial", "student")}
+    if "quantise" not in student:  # their first weights are the teacher's own, not rounded yet
+        assert kl["student"] < kl["initial"]
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "student")
+    assert model.generate(TOKENS[:1, :4], max_new_tokens=3, do_sample=False).shape == (1, 7)
+    read_config(tmp_path / "out" / "student" / "config.json", "student")
