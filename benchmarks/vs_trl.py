@@ -24,7 +24,7 @@ from environments import Unavailable, environment
 
 HERE = Path(__file__).resolve().parent
 TRL = ["torch==2.13.0", "trl==1.16.0", "transformers==5.23.0"]
-TEACHER, BATCH, LENGTH, RATE, SEED = "smollm2-135m-instruct", 4, 256, 3e-4, 0
+TEACHER, BATCH, LENGTH, RATE, WARMUP, SEED = "smollm2-135m-instruct", 4, 256, 3e-4, 8, 0
 
 
 def prepare(folder: Path, steps: int) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def prepare(folder: Path, steps: int) -> dict[str, Any]:
     return {
         "teacher": str(teacher), "student": str(folder / "student"), "packed": str(folder / "packed.safetensors"),
         "windows": str(folder / "windows.safetensors"), "signals": str(folder / "signals"), "batch": BATCH,
-        "rate": RATE, "steps": steps, "threads": len(os.sched_getaffinity(0)),
+        "rate": RATE, "warmup": WARMUP, "steps": steps, "threads": len(os.sched_getaffinity(0)),
     }  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def table(found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=24)
     arguments = parser.parse_args()
     try:
         found = compare(arguments.rounds, arguments.steps)

@@ -35,7 +35,8 @@ def distil(asked: dict[str, Any]) -> dict[str, Any]:
     signals = Signals(Path(asked["signals"]), key_of(asked, packed))
     recipe = TrainRecipe(
         tokens=asked["steps"] * asked["batch"] * packed.length, windows_per_step=asked["batch"],
-        learning_rate=asked["rate"], warmup_fraction=0.0, schedule="constant", checkpoint_every_steps=10**6,
+        learning_rate=asked["rate"], warmup_fraction=asked["warmup"] / asked["steps"],
+        schedule="constant", checkpoint_every_steps=10**6,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         source = Offline(packed, recipe.windows_per_step, recipe.seed)

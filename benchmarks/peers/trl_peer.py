@@ -56,6 +56,13 @@ class InOrder(GKDTrainer):
     def _get_train_sampler(self, *_):
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
+    def create_scheduler(self, num_training_steps, optimizer=None):  # a warm-up that begins at its first step, as ours
+        warmup = asked["warmup"]
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer or self.optimizer, lambda step: min(1.0, (step + 1) / warmup)
+        )
+        return self.lr_scheduler
+
 
 clock = Clock()
 with tempfile.TemporaryDirectory() as folder:

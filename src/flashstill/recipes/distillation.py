@@ -31,7 +31,7 @@ class SignalRecipe:
     """What is kept of the teachers' outputs: hidden, sampled, topk, or none to run them on the way."""
 
     kind: str = "hidden"
-    draws: int = 32
+    draws: int = 26
     k: int = 64
 
 

@@ -54,7 +54,7 @@ class Hidden:
 class Sampled:
     """Unbiased. draws: how many a token; ids found and their counts are kept, one after another."""
 
-    draws: int = 32
+    draws: int = 26
     seed: int = 0
 
     def __post_init__(self) -> None:
