@@ -12,17 +12,15 @@ Under torchrun every process builds its share of the signals and takes part in t
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from flashstill.errors import BadInput
 from flashstill.family.claim import claim, lock
+from flashstill.family.outcome import leave_summary
 from flashstill.family.students import first_student, made_ready
-from flashstill.files import remove_leftovers, write_text
+from flashstill.files import remove_leftovers
 from flashstill.progress import Progress, Silent
 from flashstill.recipes import DistillRecipe, to_toml
 
@@ -238,37 +236,16 @@ class _Work:
         """Teacher, first weights and student on held-out text and on that of another domain."""
         from flashstill.distill.models import load_model
         from flashstill.distill.signals import Signals, build
-        from flashstill.evaluate import score_tokens, summarise
-        from flashstill.records import Record, write_records
 
         models = {"teacher": self.model(0)}
         models |= {name: load_model(self.out / name) for name in ("initial", "student")}
-        records: list[Record] = []
+        texts = {}
         for domain in ("heldout", "out-of-domain"):
             packed = self.packed(domain)
             directory, key = self._signals_at(0, domain)
             build(self.model(0), self._kind(domain), key, packed, directory, self.progress, f"teacher on {domain} text")
-            signals = Signals(directory, key)
-            with self.progress.task(f"evaluate, {domain}", len(models) * packed.token_count, "tokens") as advance:
-                for name, scores in score_tokens(models, packed, signals, advance).items():
-                    records += summarise(scores, name, domain, self.recipe.seed)
-        write_records(self.out / "records.jsonl", records)
-        metrics = (self.out / "training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in metrics]
-        quality: dict[str, Any] = {}
-        for record in records:
-            place = quality.setdefault(record.model, {}).setdefault(record.domain, {})  # type: ignore[union-attr]
-            place[record.metric] = [record.value, record.low, record.high]  # type: ignore[union-attr]
-        summary = {
-            "name": self.recipe.name,
-            "student": str(self.out / "student"),
-            "parameters": {name: sum(each.numel() for each in model.parameters()) for name, model in models.items()},
-            "training_s": round(sum(row["step_s"] for row in rows), 2),
-            "tokens_per_s": float(np.median([row["tokens_per_s"] for row in rows])),
-            "quality": quality,
-            "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-        }
-        write_text(self.out / "summary.json", json.dumps(summary, indent=1))
+            texts[domain] = (packed, Signals(directory, key))
+        leave_summary(self.recipe, self.out, models, texts, self.progress)
 
     @property
     def summary(self) -> dict[str, Any]:

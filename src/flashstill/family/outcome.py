@@ -1,0 +1,54 @@
+"""What one distillation came to: records.jsonl for other tools, summary.json for the reader."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flashstill.files import write_text
+from flashstill.progress import Progress
+from flashstill.recipes import DistillRecipe
+from flashstill.records import QualityRecord, write_records
+
+if TYPE_CHECKING:
+    from flashstill.distill.packing import Packed
+    from flashstill.distill.signals import Signals
+
+
+def leave_summary(
+    recipe: DistillRecipe,
+    out: Path,
+    models: Mapping[str, Any],
+    texts: Mapping[str, tuple[Packed, Signals]],
+    progress: Progress,
+) -> None:
+    """Score every model on every text and write both files; the summary is written last."""
+    from flashstill.evaluate import score_tokens, summarise
+
+    records: list[QualityRecord] = []
+    for domain, (packed, signals) in texts.items():
+        with progress.task(f"evaluate, {domain}", len(models) * packed.token_count, "tokens") as advance:
+            for name, scores in score_tokens(models, packed, signals, advance).items():
+                records += summarise(scores, name, domain, recipe.seed)
+    write_records(out / "records.jsonl", list(records))
+    metrics = (out / "training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in metrics]
+    quality: dict[str, Any] = {}
+    for record in records:
+        place = quality.setdefault(record.model, {}).setdefault(record.domain, {})
+        place[record.metric] = [record.value, record.low, record.high]
+    summary = {
+        "name": recipe.name,
+        "student": str(out / "student"),
+        "parameters": {name: sum(each.numel() for each in model.parameters()) for name, model in models.items()},
+        "training_s": round(sum(row["step_s"] for row in rows), 2),
+        "tokens_per_s": float(np.median([row["tokens_per_s"] for row in rows])),
+        "quality": quality,
+        "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+    }
+    write_text(out / "summary.json", json.dumps(summary, indent=1))
