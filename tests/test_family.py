@@ -145,7 +145,7 @@ def test_another_family_is_refused(finished: tuple[Path, subprocess.CompletedPro
     changed.write_text((folder / "family.toml").read_text().replace("seed = 3", "seed = 4"), encoding="utf-8")
     done = run(changed, folder / "out", tmp_path)
     assert done.returncode == 2
-    assert "belongs to another family (seed was 3)" in done.stderr
+    assert "belongs to another recipe (seed was 3)" in done.stderr
 
 
 def test_a_full_disk(finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
