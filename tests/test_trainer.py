@@ -30,7 +30,7 @@ from flashstill.distill.training import (
     take,
     train,
 )
-from flashstill.distill.training.metrics import diverged
+from flashstill.distill.training.metrics import Trend
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
 
@@ -238,11 +238,11 @@ class TestStops:
 
     def test_divergence(self) -> None:
         falling = [{"loss": 5.0 * 0.97**step} for step in range(60)]
-        assert not diverged(falling, 3.0)
+        assert not Trend(falling).diverged(3.0)
         risen = falling + [{"loss": 6.0 + step} for step in range(12)]
-        assert diverged(risen, 3.0)
-        assert not diverged(risen, 0.0)
-        assert not diverged([{"loss": value} for value in (1.0, 50.0, 90.0)], 3.0), "too early to say"
+        assert Trend(risen).diverged(3.0)
+        assert not Trend(risen).diverged(0.0)
+        assert not Trend([{"loss": value} for value in (1.0, 50.0, 90.0)]).diverged(3.0), "too early to say"
 
     def test_a_run_that_diverges_stops(
         self, teacher: Any, packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

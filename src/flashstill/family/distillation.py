@@ -89,6 +89,7 @@ class _Work:
             raise BadInput(_different_vocabularies(self.directories))
         (self.tokenizer,) = tokenizers
         self._models: dict[int, Any] = {}
+        self._fingerprints: dict[int, str] = {}
 
     def model(self, index: int) -> Any:
         """A teacher, loaded once."""
@@ -139,7 +140,9 @@ class _Work:
         from flashstill.distill.models import fingerprint
         from flashstill.distill.signals import signal_key
 
-        key = signal_key(self._kind(part), fingerprint(self.directories[index]), self.tokenizer, self.packed(part))
+        if index not in self._fingerprints:  # all weights are read for it
+            self._fingerprints[index] = fingerprint(self.directories[index])
+        key = signal_key(self._kind(part), self._fingerprints[index], self.tokenizer, self.packed(part))
         return self.out / "signals" / f"teacher-{index}" / part, key
 
     def signals(self, share: tuple[int, int]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from flashstill.distill.losses import soft_cross_entropy
 from flashstill.distill.models import Model, decoder_layers, parts
 from flashstill.distill.signals import hidden_states
+from flashstill.distill.students.watching import run_watched
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
 
@@ -41,12 +42,7 @@ def _watch(model: Model, tokens: Tensor) -> list[tuple[float, Tensor]]:
         seen.append((1.0 - float(cosine.mean()), args[0]))
 
     handles = [block.register_forward_hook(look) for block in decoder_layers(model)]
-    try:
-        with torch.inference_mode():
-            hidden_states(model, tokens)
-    finally:
-        for handle in handles:
-            handle.remove()
+    run_watched(model, tokens, handles)
     return seen
 
 

@@ -14,7 +14,6 @@ chooses.  Load is balanced by that bias, not by a loss (Wang et al. 2024, "Auxil
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +24,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from flashstill.distill.models import Model, cast, decoder_layers
-from flashstill.distill.signals import hidden_states
+from flashstill.distill.students.watching import run_watched
 from flashstill.distill.students.width import check, importance
 from flashstill.errors import BadInput, UnsupportedArchitecture
 
@@ -111,12 +110,7 @@ def _feed_forward_inputs(model: Model, tokens: Tensor) -> list[Tensor]:
         block.mlp.register_forward_pre_hook(lambda module, args: found.append(args[0].detach().flatten(0, -2).float()))  # type: ignore[union-attr]
         for block in decoder_layers(model)
     ]
-    try:
-        with torch.inference_mode():
-            hidden_states(model, tokens)
-    finally:
-        for handle in handles:
-            handle.remove()
+    run_watched(model, tokens, handles)
     return found
 
 
@@ -212,7 +206,7 @@ def dense_of(model: Model, feed_forward: int, seed: int) -> Model:
     size = getattr(config, _EXPERT_SIZE.get(config.model_type, "moe_intermediate_size"))
     active = size * (config.num_experts_per_tok + (getattr(config, "n_shared_experts", 0) or 0))
     held = AutoConfig.for_model(kind).to_dict()
-    fields = {name: value for name, value in copy.deepcopy(config).to_dict().items() if name in held}
+    fields = {name: value for name, value in config.to_dict().items() if name in held}
     for name in ("model_type", "architectures", "transformers_version", "dtype"):
         fields.pop(name, None)
     torch.manual_seed(seed)

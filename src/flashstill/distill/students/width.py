@@ -13,15 +13,14 @@ Neurons and groups are chosen in each block; hidden dimensions are the same ever
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from flashstill.distill.models import Model, cast, decoder_layers
-from flashstill.distill.signals import hidden_states
+from flashstill.distill.students.watching import run_watched
 from flashstill.errors import BadInput, UnsupportedArchitecture
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -69,12 +68,7 @@ def importance(model: Model, tokens: Tensor) -> Importance:
         handles.append(block.self_attn.o_proj.register_forward_pre_hook(into(heads, index)))  # type: ignore[union-attr]
         handles.append(block.input_layernorm.register_forward_hook(out))  # type: ignore[union-attr]
         handles.append(block.post_attention_layernorm.register_forward_hook(out))  # type: ignore[union-attr]
-    try:
-        with torch.inference_mode():
-            hidden_states(model, tokens)
-    finally:
-        for handle in handles:
-            handle.remove()
+    run_watched(model, tokens, handles)
     groups = model.config.num_key_value_heads
     return Importance(
         neurons=[neurons[index].mean(0) for index in range(len(blocks))],
@@ -115,14 +109,16 @@ def narrow(model: Model, width: Width, scores: Importance) -> Model:
         _cut(mlp.up_proj, fed, stream)  # type: ignore[union-attr, arg-type]
         _cut(mlp.down_proj, stream, fed)  # type: ignore[union-attr, arg-type]
         attention.num_key_value_groups = per_group  # type: ignore[union-attr]
-    with torch.no_grad(), _tied(student):
+    with torch.no_grad():
         for module in student.modules():
             weight = getattr(module, "weight", None)
             if weight is not None and weight.dim() == 1 and len(weight) == config.hidden_size:
                 module.weight = nn.Parameter(weight[stream].clone())
         body = student.get_decoder()
         _cut_table(body.embed_tokens, stream)
-        if not config.tie_word_embeddings:
+        if config.tie_word_embeddings:
+            student.get_output_embeddings().weight = body.embed_tokens.weight
+        else:
             _cut(student.get_output_embeddings(), None, stream)
     for name, value in {
         "hidden_size": hidden, "intermediate_size": neurons, "num_key_value_heads": groups,
@@ -170,11 +166,3 @@ def _cut(linear: nn.Linear, rows: Tensor | None, columns: Tensor) -> None:
 
 def _cut_table(table: nn.Embedding, columns: Tensor) -> None:
     table.weight = nn.Parameter(table.weight[:, columns].clone())
-
-
-@contextmanager
-def _tied(model: Model) -> Iterator[None]:
-    """A tied head follows its embedding."""
-    yield
-    if model.config.tie_word_embeddings:
-        model.get_output_embeddings().weight = model.get_decoder().embed_tokens.weight

@@ -22,7 +22,7 @@ from flashstill.distill.models import Model, decoder_layers, parts
 from flashstill.distill.training.batches import Batch, Source
 from flashstill.distill.training.checkpoints import Snapshot, latest, write
 from flashstill.distill.training.masters import Masters
-from flashstill.distill.training.metrics import Metrics, diverged
+from flashstill.distill.training.metrics import Metrics, Trend
 from flashstill.distill.training.objectives import Objective
 from flashstill.distill.training.recipe import TrainRecipe, learning_rate_at
 from flashstill.distill.training.sharded import Sharded, World, join_world
@@ -85,6 +85,7 @@ def train(
         source.restore(_under("source/", snapshot.tensors))
         _restore_buffers(model, _under("buffer/", snapshot.tensors))
     metrics = Metrics(directory, list(snapshot.metrics) if snapshot else [], world.leads)
+    trend = Trend(metrics.rows)
     space, tokens_per_step = Workspace(), per_step * source.window_length
     shown = progress if world.leads else Silent()
     model.train()
@@ -107,7 +108,8 @@ def train(
             speed = {"step_s": round(elapsed, 4), "tokens_per_s": round(tokens_per_step / elapsed, 1)}
             row = {"step": step, "loss": round(loss, 6), "rate": rate, "grad_norm": round(norm, 6), **speed, **more}
             metrics.add(row)
-            if diverged(metrics.rows, recipe.diverged_at):
+            trend.add(row["loss"])
+            if trend.diverged(recipe.diverged_at):
                 raise BadInput(_stopped(name, f"the loss has risen to {loss:.3g}", step, batch, recipe, directory))
             if step % recipe.checkpoint_every_steps == 0 or step == steps:
                 tensors = {**state.tensors(), **_over("source/", source.state()), **_over("buffer/", _buffers(model))}

@@ -41,15 +41,28 @@ class Metrics:
             self._events.close()
 
 
-def diverged(rows: list[dict[str, float]], factor: float) -> bool:
-    """Whether the smoothed loss is `factor` times its own minimum and above where it began."""
-    if factor <= 0 or len(rows) < 2 / (1 - SMOOTHING):
-        return False
-    smooth, lowest = rows[0]["loss"], float("inf")
-    for row in rows:
-        smooth = SMOOTHING * smooth + (1 - SMOOTHING) * row["loss"]
-        lowest = min(lowest, smooth)
-    return smooth > factor * lowest and smooth > rows[0]["loss"]
+class Trend:
+    """The smoothed loss, its minimum, and where it began."""
+
+    def __init__(self, rows: list[dict[str, float]]) -> None:
+        self._first = self._smooth = 0.0
+        self._lowest, self._count = float("inf"), 0
+        for row in rows:
+            self.add(row["loss"])
+
+    def add(self, loss: float) -> None:
+        """One more step."""
+        if self._count == 0:
+            self._first = self._smooth = loss
+        self._count += 1
+        self._smooth = SMOOTHING * self._smooth + (1 - SMOOTHING) * loss
+        self._lowest = min(self._lowest, self._smooth)
+
+    def diverged(self, factor: float) -> bool:
+        """Whether the smoothed loss is `factor` times its own minimum and above where it began."""
+        if factor <= 0 or self._count < 2 / (1 - SMOOTHING):
+            return False
+        return self._smooth > factor * self._lowest and self._smooth > self._first
 
 
 def _events(directory: Path, step: int) -> Any:

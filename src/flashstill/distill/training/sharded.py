@@ -6,6 +6,7 @@ bfloat16 when it is computed, and reduces gradients in float32.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -96,7 +97,7 @@ class Sharded:
         found = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        if torch.isfinite(torch.tensor(found)):
+        if math.isfinite(found):
             self.optimizer.step()
         self.optimizer.zero_grad()
         return found
