@@ -15,19 +15,56 @@ from flashstill.errors import BadInput
 
 if TYPE_CHECKING:
     from flashstill.recipes import FamilyRecipe
+    from flashstill.recipes.study import StudyRecipe
 
 
 @click.command()
-@click.argument("family", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("recipe")
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Directory of the results; resumed if begun."
 )
+@click.option("--seed", type=click.IntRange(min=0), default=None, help="This seed only [default: the recipe's].")
 @json_option
-def run(family: Path, out: Path, as_json: bool) -> None:
-    """Distil, measure and price the family of a family.toml; writes a report."""
-    from flashstill.recipes import read_recipe
+def run(recipe: str, out: Path, seed: int | None, as_json: bool) -> None:
+    """Distil, measure and price the family of a family.toml, or try a claim with several seeds.
 
-    _run(read_recipe(family), out, as_json)
+    RECIPE is a file, or the name of a built-in family or study.
+    """
+    import dataclasses
+
+    from flashstill.recipes import read_recipe
+    from flashstill.recipes.studies import kind_of, read_study, recipe_file
+
+    path = recipe_file(recipe)
+    if kind_of(path):
+        _study(read_study(path), out, seed, as_json)
+        return
+    family = read_recipe(path)
+    _run(family if seed is None else dataclasses.replace(family, seed=seed), out, as_json)
+
+
+def _study(recipe: StudyRecipe, out: Path, seed: int | None, as_json: bool) -> None:
+    from flashstill.console import Console
+    from flashstill.family.studies import run_study
+
+    found = run_study(recipe, range(recipe.seeds) if seed is None else [seed], out, Console())
+    if as_json:
+        print_json(found)
+        return
+    for line in study_lines(found):
+        click.echo(line)
+    click.echo(f"Summary: {out / 'summary.json'}", err=True)
+
+
+def study_lines(found: dict[str, Any]) -> list[str]:
+    """A summary of a study as a table for people."""
+    width = max(len(name) for name in found["figures"])
+    lines = [f"{'':<{width}}{'value':>9}   {'95 % over seeds':<18}bar"]
+    for name, figure in found["figures"].items():
+        reach = "" if figure["low"] is None else f"{figure['low']:.4f} to {figure['high']:.4f}"
+        bar = f"{figure['bar']:g} {'holds' if figure['holds'] else 'is missed'}" if "bar" in figure else ""
+        lines.append(f"{name:<{width}}{figure['value']:>9.4f}   {reach:<18}{bar}".rstrip())
+    return lines
 
 
 @click.command()

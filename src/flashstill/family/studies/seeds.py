@@ -1,0 +1,63 @@
+"""Many seeds to one figure: means and shares with 95 % intervals over the seeds.
+
+    mean     m = sum x_s / n                            se = s / sqrt(n)
+    share    r = sum a_s / sum b_s                      se by the jackknife over seeds (Efron 1982, chapter 3)
+
+and m -+ t(0.975, n - 1) se.  A share is the ratio of sums, not the mean of ratios: a seed with a small denominator
+would otherwise decide alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student_t
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What one seed came to.
+
+    measures: name -> value; shares: name -> (what was won, what there was to win); details: whatever else explains it.
+    """
+
+    measures: Mapping[str, float]
+    shares: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def interval(value: float, se: float, seeds: int) -> dict[str, Any]:
+    """Value, standard error and 95 % interval; None where one seed gives none."""
+    if seeds < 2:
+        return {"value": value, "se": None, "low": None, "high": None, "n": seeds}
+    reach = float(student_t.ppf(0.975, seeds - 1)) * se
+    return {"value": value, "se": se, "low": value - reach, "high": value + reach, "n": seeds}
+
+
+def mean(values: Sequence[float]) -> dict[str, Any]:
+    """The mean over seeds."""
+    found = np.asarray(values, dtype=float)
+    se = float(found.std(ddof=1)) / math.sqrt(len(found)) if len(found) > 1 else 0.0
+    return {**interval(float(found.mean()), se, len(found)), "values": [float(value) for value in found]}
+
+
+def share(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """The share of what there was to win, over seeds."""
+    won, there = np.asarray(pairs, dtype=float).T
+    count, value = len(won), float(won.sum() / there.sum())
+    se = 0.0
+    if count > 1:
+        without = (won.sum() - won) / (there.sum() - there)
+        se = math.sqrt((count - 1) / count * float(((without - without.mean()) ** 2).sum()))
+    return {**interval(value, se, count), "values": [float(a / b) for a, b in zip(won, there, strict=True)]}
+
+
+def together(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
+    """Every measure and share of the seeds."""
+    first = results[0]
+    found = {name: mean([result.measures[name] for result in results]) for name in first.measures}
+    return found | {name: share([result.shares[name] for result in results]) for name in first.shares}

@@ -1,0 +1,49 @@
+"""A study.toml: a claim about distillation, tried with several seeds. Its key `study` says which kind it is."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flashstill.errors import BadInput, unknown
+from flashstill.recipes.reader import read_toml
+from flashstill.recipes.study import StudyRecipe
+
+FOLDER = Path(__file__).parent
+
+
+KINDS: Mapping[str, type[StudyRecipe]] = {}
+"""the recipe of each kind of study"""
+
+
+def recipe_file(name: str) -> Path:
+    """The file of a built-in recipe, or `name` as a path; BadInput names the built-in ones."""
+    path = Path(name)
+    if path.suffix == ".toml" or path.exists():
+        return path
+    known = sorted(file.stem for file in FOLDER.glob("*.toml"))
+    if name not in known:
+        raise BadInput(f"there is no recipe at {name}, and {unknown('built-in recipe', name, known)}")
+    return FOLDER / f"{name}.toml"
+
+
+def kind_of(path: Path) -> str:
+    """The value of the key `study` of a recipe; empty for a family's, and for a file that its reader will refuse."""
+    try:
+        found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(found.get("study", ""))
+
+
+def read_study(path: Path) -> StudyRecipe:
+    """Read and check a study.toml. Raises BadInput naming the key that is wrong."""
+    kind = kind_of(path)
+    if kind not in KINDS:
+        raise BadInput(f"{path}: {unknown('study', kind, KINDS)}")
+    recipe = read_toml(path, KINDS[kind])
+    if recipe.seeds < 1:
+        raise BadInput(f"{path}: seeds must be at least 1")
+    return recipe

@@ -1,0 +1,63 @@
+"""Studies: figures over seeds with their intervals, recipes by name, seeds that are done and stay done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flashstill.cli.learning import study_lines
+from flashstill.errors import BadInput
+from flashstill.family import studies
+from flashstill.family.studies import Study, run_study
+from flashstill.family.studies.seeds import Result, mean, share
+from flashstill.progress import Progress, Silent
+from flashstill.recipes.studies import kind_of, read_study, recipe_file
+from flashstill.recipes.study import StudyRecipe
+from tests.conftest import Cli
+
+
+def test_a_mean_has_students_interval() -> None:
+    found = mean([1.0, 2.0, 3.0])
+    assert found["value"] == 2.0
+    assert found["low"] == pytest.approx(2.0 - 4.3027 / 3**0.5, abs=1e-3)
+    assert mean([1.0])["low"] is None
+
+
+def test_a_share_is_the_ratio_of_sums() -> None:
+    found = share([(1.0, 2.0), (8.0, 10.0), (0.0, 0.01)])
+    assert found["value"] == pytest.approx(9.0 / 12.01)
+    assert found["low"] < found["value"] < found["high"]
+    assert share([(1.0, 2.0), (2.0, 4.0)])["se"] == 0.0
+
+
+def test_a_seed_that_is_done_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def run(recipe: StudyRecipe, seed: int, place: Path, progress: Progress) -> Result:
+        asked.append(seed)
+        return Result(measures={"accuracy": 0.5 + 0.1 * seed}, shares={"kept": (1.0 + seed, 2.0 + seed)})
+
+    monkeypatch.setattr(studies, "STUDIES", {"try": Study(run=run, bars={"kept": 0.9})})
+    recipe = StudyRecipe(name="once", study="try")
+    first = run_study(recipe, range(2), tmp_path / "out", Silent())
+    found = run_study(recipe, range(3), tmp_path / "out", Silent())
+    assert asked == [0, 1, 2]
+    assert first["figures"]["accuracy"]["values"] == found["figures"]["accuracy"]["values"][:2]
+    assert found["figures"]["kept"]["holds"] is False
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == found
+    assert "0.9 is missed" in study_lines(found)[-1]
+    with pytest.raises(BadInput, match="another recipe"):
+        run_study(StudyRecipe(name="other", study="try"), [0], tmp_path / "out", Silent())
+
+
+def test_recipes_by_name(tmp_path: Path, cli: Cli) -> None:
+    assert kind_of(recipe_file("demo")) == ""
+    ran = cli("run", "demoo", "--out", tmp_path / "out")
+    assert ran.returncode == 2
+    assert "the nearest known: demo" in ran.stderr
+    path = tmp_path / "study.toml"
+    path.write_text('name = "x"\nstudy = "clasifiers"\n')
+    with pytest.raises(BadInput, match="unknown study 'clasifiers'"):
+        read_study(path)
