@@ -43,13 +43,13 @@ class _Columns:
 
 
 def score_tokens(
-    models: Mapping[str, Model], packed: Packed, teacher: Signals, advance: Advance
+    models: Mapping[str, Model | None], packed: Packed, teacher: Signals, advance: Advance
 ) -> dict[str, TokenScores]:
     """Score every target of `packed` for every model; the teacher's probabilities are formed once for all of them.
 
-    teacher: its exact signals on the same windows.
+    teacher: its exact signals on the same windows; a model that is None is the teacher itself, read from them.
     """
-    heads = {name: parts(model).head.detach().float() for name, model in models.items()}
+    heads = {name: parts(model).head.detach().float() for name, model in models.items() if model is not None}
     assert teacher.head is not None, "only exact signals give every probability"
     reference = teacher.head.float()
     found = {name: _Columns(nats=[], kl=[], agrees=[]) for name in models}
@@ -61,8 +61,10 @@ def score_tokens(
             wanted = torch.log_softmax(teacher.hidden(rows).flatten(0, 1).float() @ reference.T, -1)
             probability, top = wanted.exp(), wanted.argmax(-1)
             for name, model in models.items():
-                hidden = hidden_states(model, tokens[:, :-1]).flatten(0, 1).float()
-                given = torch.log_softmax(hidden @ heads[name].T, -1)
+                given = wanted
+                if model is not None:
+                    hidden = hidden_states(model, tokens[:, :-1]).flatten(0, 1).float()
+                    given = torch.log_softmax(hidden @ heads[name].T, -1)
                 columns = found[name]
                 columns.nats.append(-given.gather(-1, targets).squeeze(-1))
                 columns.kl.append(kl_of_log_probabilities(given, wanted, probability))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from flashstill.errors import BadInput
 from flashstill.family.claim import claim, lock
 from flashstill.family.outcome import leave_summary
+from flashstill.family.places import Places
 from flashstill.family.students import first_student, made_ready
 from flashstill.files import remove_leftovers
 from flashstill.progress import Progress, Silent
@@ -32,10 +33,13 @@ if TYPE_CHECKING:
 RECIPE = "distill.toml"
 
 
-def run_distillation(recipe: DistillRecipe, out: Path, progress: Progress) -> dict[str, Any]:
+def run_distillation(
+    recipe: DistillRecipe, out: Path, progress: Progress, places: Places | None = None, judged: bool = True
+) -> dict[str, Any]:
     """Every stage that is not done yet; returns the summary, which summary.json holds as well.
 
-    Raises BadInput for a directory that is another recipe's or being worked on.
+    places: what several distillations share, one after another; judged: False leaves evaluation and summary out, for
+    whoever compares several students at once.  Raises BadInput for a directory that is another recipe's or in use.
     """
     from flashstill.distill.training import join_world
 
@@ -45,9 +49,9 @@ def run_distillation(recipe: DistillRecipe, out: Path, progress: Progress) -> di
         claim(to_toml(recipe), out, RECIPE)
     world.wait()
     with lock(out, f".lock-{world.rank}" if world.rank else ".lock"):
+        work = Work(recipe, out, shown, world, places)
         if world.leads:
-            remove_leftovers(out / "data")
-        work = _Work(recipe, out, shown, world)
+            remove_leftovers(work.places.data)
         work.text()
         work.signals((world.rank, world.size))
         world.wait()
@@ -55,10 +59,10 @@ def run_distillation(recipe: DistillRecipe, out: Path, progress: Progress) -> di
             work.first_weights()
         world.wait()
         work.train()
-        if world.leads and not (out / "summary.json").exists():
+        if judged and world.leads and not (out / "summary.json").exists():
             work.evaluate()
         world.wait()
-    return work.summary
+    return work.summary if judged else {}
 
 
 def build_signals(recipe: DistillRecipe, out: Path, progress: Progress, share: tuple[int, int]) -> dict[str, Any]:
@@ -68,21 +72,24 @@ def build_signals(recipe: DistillRecipe, out: Path, progress: Progress, share: t
     claim(to_toml(recipe), out, RECIPE)
     if recipe.signals.kind == "none":
         raise BadInput("the recipe keeps no signals (signals.kind is none); nothing to build")
-    work = _Work(recipe, out, progress, World())
+    work = Work(recipe, out, progress, World())
     with lock(out, ".lock-text", wait=True):
         work.text()
     with lock(out, f".lock-signals-{share[0]}-of-{share[1]}"):
         return work.signals(share)
 
 
-class _Work:
+class Work:
     """The directory of one distillation and what its stages share."""
 
-    def __init__(self, recipe: DistillRecipe, out: Path, progress: Progress, world: World) -> None:
+    def __init__(
+        self, recipe: DistillRecipe, out: Path, progress: Progress, world: World, places: Places | None = None
+    ) -> None:
         from flashstill.distill.models import tokenizer_fingerprint
         from flashstill.distill.teachers import resolve_teacher
 
         self.recipe, self.out, self.progress, self.world = recipe, out, progress, world
+        self.places = places or Places.within(out)
         self.directories = [resolve_teacher(teacher.model, progress) for teacher in recipe.teachers]
         tokenizers = {tokenizer_fingerprint(path): path for path in self.directories}
         if len(tokenizers) > 1:
@@ -105,7 +112,7 @@ class _Work:
         from flashstill.distill.packing import joined
         from flashstill.distill.splits import packed_splits
 
-        folder, recipe = self.out / "data", self.recipe
+        folder, recipe = self.places.data, self.recipe
         names = ("train", "heldout", "out-of-domain")
         if self.world.leads and not all((folder / f"{name}.safetensors").exists() for name in names):
             tokenizer, sizes = load_tokenizer(self.directories[0]), recipe.text
@@ -128,7 +135,7 @@ class _Work:
         """A packed text."""
         from flashstill.distill.packing import Packed
 
-        return Packed.load(self.out / "data" / f"{part}.safetensors")
+        return Packed.load(self.places.data / f"{part}.safetensors")
 
     def _kind(self, part: str) -> Kind:
         from flashstill.distill.signals import Hidden, kind
@@ -143,13 +150,13 @@ class _Work:
         if index not in self._fingerprints:  # all weights are read for it
             self._fingerprints[index] = fingerprint(self.directories[index])
         key = signal_key(self._kind(part), self._fingerprints[index], self.tokenizer, self.packed(part))
-        return self.out / "signals" / f"teacher-{index}" / part, key
+        return self.places.signals / f"teacher-{index}" / part, key
 
     def signals(self, share: tuple[int, int]) -> dict[str, Any]:
         """What the teachers say of the training text, unless the recipe runs them on the way."""
         from flashstill.distill.signals import build
 
-        if self.recipe.signals.kind == "none" or (self.out / "student").is_dir():
+        if self.recipe.signals.kind == "none" or not self.recipe.losses or (self.out / "student").is_dir():
             return {}
         found = {}
         for index, teacher in enumerate(self.recipe.teachers):
@@ -175,10 +182,10 @@ class _Work:
         """The student as training finds it."""
         from flashstill.distill.models import load_tokenizer, save_model
 
-        if (self.out / "initial").is_dir():
+        if self.places.initial.is_dir():
             return
         student = first_student(self.recipe, self.model(0), self.packed("train"), self.progress)
-        save_model(student, load_tokenizer(self.directories[0]), self.out / "initial")
+        save_model(student, load_tokenizer(self.directories[0]), self.places.initial)
 
     def train(self) -> None:
         """From the first weights to the student."""
@@ -188,32 +195,36 @@ class _Work:
 
         if (self.out / "student").is_dir():
             return
-        student, packed, table = load_model(self.out / "initial"), self.packed("train"), self.recipe.train
+        student, packed, table = load_model(self.places.initial), self.packed("train"), self.recipe.train
         after_step = made_ready(self.recipe, student)
         recipe = training.TrainRecipe(**asdict(table), seed=self.recipe.seed)
-        teacher, sizes = self._teacher(packed)
+        objective, sizes = self._objective(packed)
         vocabulary = min([*sizes, parts(student).head.shape[0]])
         key = {"losses": [asdict(loss) for loss in self.recipe.losses], "hard_weight": self.recipe.hard_weight}
         source = training.Offline(packed, recipe.windows_per_step, recipe.seed)
         label = f"distil {self.recipe.name}"
         folder = self.out / "training"
         trained = training.train(
-            student, source, self._objective(teacher), recipe, folder, self.progress, label, key, vocabulary, after_step
+            student, source, objective, recipe, folder, self.progress, label, key, vocabulary, after_step
         )
         if self.world.leads:
             save_model(settle(trained), load_tokenizer(self.directories[0]), self.out / "student")
             training.checkpoints.clear(folder)
         self.world.wait()
 
-    def _objective(self, teacher: TeacherSource) -> Objective:
+    def _objective(self, packed: Packed) -> tuple[Objective, list[int]]:
+        """What is learned, and the sizes of the teachers' vocabularies; without losses the text alone."""
         from flashstill.distill.losses import divergence
-        from flashstill.distill.training import Soft, distillation
+        from flashstill.distill.training import Soft, distillation, hard
 
+        if not self.recipe.losses:
+            return hard, []
+        teacher, sizes = self._teacher(packed)
         soft = [
             Soft(divergence=divergence(loss.divergence), temperature=loss.temperature, weight=loss.weight)
             for loss in self.recipe.losses
         ]
-        return distillation(teacher, soft, self.recipe.hard_weight)
+        return distillation(teacher, soft, self.recipe.hard_weight), sizes
 
     def _teacher(self, packed: Packed) -> tuple[TeacherSource, list[int]]:
         """The teachers as one source, and the sizes of their vocabularies."""
@@ -238,17 +249,22 @@ class _Work:
     def evaluate(self) -> None:
         """Teacher, first weights and student on held-out text and on that of another domain."""
         from flashstill.distill.models import load_model
+
+        models = {"teacher": self.model(0), "initial": load_model(self.places.initial)}
+        models["student"] = load_model(self.out / "student")
+        leave_summary(self.recipe, self.out, models, self.held_texts(), self.progress)
+
+    def held_texts(self) -> dict[str, tuple[Packed, Signals]]:
+        """What is never trained on, by domain, with what the first teacher says of it."""
         from flashstill.distill.signals import Signals, build
 
-        models = {"teacher": self.model(0)}
-        models |= {name: load_model(self.out / name) for name in ("initial", "student")}
         texts = {}
         for domain in ("heldout", "out-of-domain"):
             packed = self.packed(domain)
             directory, key = self._signals_at(0, domain)
             build(self.model(0), self._kind(domain), key, packed, directory, self.progress, f"teacher on {domain} text")
             texts[domain] = (packed, Signals(directory, key))
-        leave_summary(self.recipe, self.out, models, texts, self.progress)
+        return texts
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -28,27 +28,41 @@ def leave_summary(
     progress: Progress,
 ) -> None:
     """Score every model on every text and write both files; the summary is written last."""
-    from flashstill.evaluate import score_tokens, summarise
-
-    records: list[QualityRecord] = []
-    for domain, (packed, signals) in texts.items():
-        with progress.task(f"evaluate, {domain}", len(models) * packed.token_count, "tokens") as advance:
-            for name, scores in score_tokens(models, packed, signals, advance).items():
-                records += summarise(scores, name, domain, recipe.seed)
+    records = judge(models, texts, recipe.seed, progress)
     write_records(out / "records.jsonl", list(records))
     metrics = (out / "training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in metrics]
-    quality: dict[str, Any] = {}
-    for record in records:
-        place = quality.setdefault(record.model, {}).setdefault(record.domain, {})
-        place[record.metric] = [record.value, record.low, record.high]
     summary = {
         "name": recipe.name,
         "student": str(out / "student"),
         "parameters": {name: sum(each.numel() for each in model.parameters()) for name, model in models.items()},
         "training_s": round(sum(row["step_s"] for row in rows), 2),
         "tokens_per_s": float(np.median([row["tokens_per_s"] for row in rows])),
-        "quality": quality,
+        "quality": as_table(records),
         "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     }
     write_text(out / "summary.json", json.dumps(summary, indent=1))
+
+
+def judge(
+    models: Mapping[str, Any], texts: Mapping[str, tuple[Packed, Signals]], seed: int, progress: Progress
+) -> list[QualityRecord]:
+    """Every metric of every model on every text. The teacher is judged by its signals and not run again."""
+    from flashstill.evaluate import score_tokens, summarise
+
+    records: list[QualityRecord] = []
+    for domain, (packed, signals) in texts.items():
+        with progress.task(f"evaluate, {domain}", len(models) * packed.token_count, "tokens") as advance:
+            run = {name: None if name == "teacher" else model for name, model in models.items()}
+            for name, scores in score_tokens(run, packed, signals, advance).items():
+                records += summarise(scores, name, domain, seed)
+    return records
+
+
+def as_table(records: list[QualityRecord]) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """[model][domain][metric] -> value, low and high."""
+    table: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for record in records:
+        place = table.setdefault(record.model, {}).setdefault(record.domain, {})
+        place[record.metric] = [record.value, record.low, record.high]
+    return table

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 def first_student(recipe: DistillRecipe, teacher: Any, packed: Packed, progress: Progress) -> Any:
     """The student before training; `packed` is the training text on which importance is measured."""
-    import torch
-
     from flashstill.distill.models import parts
     from flashstill.distill.students import (
         Experts,
+        Format,
         Width,
+        compensated,
         dense_of,
         from_config,
         importance,
@@ -32,9 +32,8 @@ def first_student(recipe: DistillRecipe, teacher: Any, packed: Packed, progress:
         upcycle,
     )  # fmt: skip
 
-    wanted, search = recipe.student, recipe.search
-    spread = np.linspace(0, packed.windows - 1, min(search.windows, packed.windows)).round().astype(np.int64)
-    tokens = torch.from_numpy(packed.tokens[spread, :-1].astype(np.int64))
+    wanted = recipe.student
+    tokens = _spread(packed, wanted.compensate_windows or recipe.search.windows)
     if wanted.kind == "scratch":
         return from_config(read_fields(Path(wanted.config)), parts(teacher).head.shape[0], recipe.seed)
     if wanted.kind == "width":
@@ -48,7 +47,17 @@ def first_student(recipe: DistillRecipe, teacher: Any, packed: Packed, progress:
         return upcycle(teacher, experts, tokens, recipe.seed)
     if wanted.kind == "dense":
         return dense_of(teacher, wanted.feed_forward, recipe.seed)
+    if wanted.compensate_windows:
+        return compensated(teacher, Format(name=wanted.quantise, group=wanted.group), tokens, progress)
     return teacher if wanted.kind == "copy" else _shallow(recipe, teacher, tokens, progress)
+
+
+def _spread(packed: Packed, count: int) -> Any:
+    """Token ids [B, L] of `count` windows, or all there are, evenly spread over the text."""
+    import torch
+
+    rows = np.linspace(0, packed.windows - 1, min(count, packed.windows)).round().astype(np.int64)
+    return torch.from_numpy(packed.tokens[rows, :-1].astype(np.int64))
 
 
 def _shallow(recipe: DistillRecipe, teacher: Any, tokens: Any, progress: Progress) -> Any:
@@ -67,8 +76,8 @@ def _shallow(recipe: DistillRecipe, teacher: Any, tokens: Any, progress: Progres
 
 def made_ready(recipe: DistillRecipe, student: Any) -> AfterStep | None:
     """Give a loaded student its rounding; returns what balances its experts after each step, if it has any."""
-    from flashstill.distill.students import Format, LoadBalance, quantise_aware
+    from flashstill.distill.students import Format, LoadBalance, balanced_routers, quantise_aware
 
     if recipe.student.quantise:
         quantise_aware(student, Format(name=recipe.student.quantise, group=recipe.student.group))
-    return LoadBalance(student, recipe.student.balance_rate) if recipe.student.kind == "upcycle" else None
+    return LoadBalance(student, recipe.student.balance_rate) if balanced_routers(student) else None

@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.errors import BadInput, unknown
+from flashstill.recipes.language import KdAgainstLabels, MoeToDense, Rounding
 from flashstill.recipes.reader import read_toml
 from flashstill.recipes.study import StudyRecipe
 
 FOLDER = Path(__file__).parent
 
 
-KINDS: Mapping[str, type[StudyRecipe]] = {}
+KINDS: Mapping[str, type[StudyRecipe]] = {
+    "kd-against-labels": KdAgainstLabels,
+    "moe-to-dense": MoeToDense,
+    "rounding": Rounding,
+}
 """the recipe of each kind of study"""
 
 
@@ -46,4 +51,6 @@ def read_study(path: Path) -> StudyRecipe:
     recipe = read_toml(path, KINDS[kind])
     if recipe.seeds < 1:
         raise BadInput(f"{path}: seeds must be at least 1")
-    return recipe
+    for problem in recipe.problems():
+        raise BadInput(f"{path}: {problem}")
+    return recipe.located(path.parent)
