@@ -145,11 +145,13 @@ class MoeToDense(LanguageStudy):
 
     def arms(self, seed: int, teacher: str = "sparse", dense: str = "dense.json") -> dict[str, DistillRecipe]:
         """The dense models: `baseline` is new and learns from the text, `student` has the teacher's weights and its
-        distribution, the other two have one of them.  dense: the config.json of a new one."""
+        distribution, two have one of them, and `baseline-twice` is the baseline after as many steps as teacher and
+        student have together.  dense: the config.json of a new one."""
         new, kept = ShapeRecipe(kind="scratch", config=dense), ShapeRecipe(kind="dense")
         both = {"losses": (LossRecipe(weight=1.0 - self.hard_weight),), "hard_weight": self.hard_weight}
+        twice = {**LABELS, "train": dataclasses.replace(self.train, tokens=2 * self.train.tokens)}
         wanted = {
             "baseline": (new, LABELS), "student": (kept, both),
-            "weights-only": (kept, LABELS), "distribution-only": (new, both),
+            "weights-only": (kept, LABELS), "distribution-only": (new, both), "baseline-twice": (new, twice),
         }  # fmt: skip
         return {name: self.arm(name, seed, teacher, student, **changes) for name, (student, changes) in wanted.items()}

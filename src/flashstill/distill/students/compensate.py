@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from flashstill.distill.models import Model, decoder_layers
 from flashstill.distill.students.depth import only_blocks
-from flashstill.distill.students.quantise import LARGEST_INT4, Format, largest, round_weight, weights_to_round
+from flashstill.distill.students.quantise import LARGEST_INT4, Format, largest, round_weight, rounded, weights_to_round
 from flashstill.distill.students.watching import run_watched
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
@@ -36,17 +36,20 @@ def compensated(model: Model, format_: Format, tokens: Tensor, progress: Progres
     """
     if format_.name != "int4":
         raise BadInput(f"only int4 weights make good each other's rounding so far, not {format_.name}")
-    if any(not isinstance(module, nn.Linear) for _, module, _ in weights_to_round(model)):
-        raise BadInput("experts cannot make good each other's rounding so far; leave compensate_windows out")
+    for _, module, name in weights_to_round(model):
+        if not isinstance(module, nn.Linear):
+            raise BadInput("experts cannot make good each other's rounding so far; leave compensate_windows out")
+        rounded(getattr(module, name).detach()[:1], format_)  # refuses a group that does not fit
     found = copy.deepcopy(model)
     blocks = decoder_layers(found)
-    hidden = _after(found, 0, None, tokens)
+    hidden = _first_input(found, tokens)
     with progress.task("make good the rounding", len(blocks), "blocks") as advance:
         for index in range(len(blocks)):
             for given, layers in _inputs(found, index, hidden, tokens):
                 rows = torch.cat([layer.weight.detach().float() for layer in layers])
                 fine = compensate(rows, given, format_, layers[0].weight.dtype)
-                for layer, part in zip(layers, fine.split([layer.out_features for layer in layers]), strict=True):
+                heights = [layer.out_features for layer in layers]
+                for layer, part in zip(layers, torch.split(fine, heights), strict=True):
                     layer.weight.data.copy_(part)
             hidden = _after(found, index, hidden, tokens, format_)
             advance(1)
@@ -93,17 +96,25 @@ def _inputs(model: Model, index: int, hidden: Tensor, tokens: Tensor) -> list[tu
     return grams
 
 
-def _after(model: Model, index: int, hidden: Tensor | None, tokens: Tensor, format_: Format | None = None) -> Tensor:
-    """What goes into the first block, or what comes out of block `index` with its weights rounded."""
+def _first_input(model: Model, tokens: Tensor) -> Tensor:
+    """What goes into the first block."""
+    seen: list[Tensor] = []
+
+    def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen.append(args[0])
+
+    with only_blocks(model, [0]):
+        run_watched(model, tokens, [decoder_layers(model)[0].register_forward_pre_hook(look)])
+    return seen[0]
+
+
+def _after(model: Model, index: int, hidden: Tensor, tokens: Tensor, format_: Format) -> Tensor:
+    """What comes out of a block with its weights rounded."""
     block, seen = decoder_layers(model)[index], []
 
-    def look(module: nn.Module, args: tuple[Tensor, ...], output: Any) -> None:
-        seen.append(args[0] if hidden is None else output[0] if isinstance(output, tuple) else output)
+    def look(module: nn.Module, args: object, output: Any) -> None:
+        seen.append(output[0] if isinstance(output, tuple) else output)
 
-    if hidden is None or format_ is None:
-        with only_blocks(model, [index]):
-            run_watched(model, tokens, [block.register_forward_hook(look)])
-        return seen[0].clone()
     layers = [module for module in block.modules() if isinstance(module, nn.Linear)]
     fine = [layer.weight.data for layer in layers]
     for layer in layers:
@@ -112,4 +123,5 @@ def _after(model: Model, index: int, hidden: Tensor | None, tokens: Tensor, form
         run_watched(model, tokens, [block.register_forward_hook(look)])
     for layer, weight in zip(layers, fine, strict=True):
         layer.weight.data = weight
-    return seen[0]
+    found: Tensor = seen[0]
+    return found
