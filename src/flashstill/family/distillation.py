@@ -3,6 +3,7 @@
 distill.toml        the resolved recipe; another's directory is refused
 data/ signals/      packed text; what each teacher says of it
 initial/ student/   Hugging Face directories: before and after
+packed/             the student in as many bits as its format has, where the recipe quantises it
 training/           checkpoints while training, metrics.jsonl and TensorBoard events
 records.jsonl summary.json
 
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from flashstill.errors import BadInput
 from flashstill.family.claim import claim, lock
 from flashstill.family.outcome import leave_summary
-from flashstill.family.students import first_student, made_ready
+from flashstill.family.students import first_student, leave_student, made_ready, rounded_plainly
 from flashstill.files import remove_leftovers
 from flashstill.progress import Progress, Silent
 from flashstill.recipes import DistillRecipe, to_toml
@@ -183,8 +184,7 @@ class _Work:
     def train(self) -> None:
         """From the first weights to the student."""
         from flashstill.distill import training
-        from flashstill.distill.models import load_model, load_tokenizer, parts, save_model
-        from flashstill.distill.students import settle
+        from flashstill.distill.models import load_model, load_tokenizer, parts
 
         if (self.out / "student").is_dir():
             return
@@ -201,7 +201,7 @@ class _Work:
             student, source, self._objective(teacher), recipe, folder, self.progress, label, key, vocabulary, after_step
         )
         if self.world.leads:
-            save_model(settle(trained), load_tokenizer(self.directories[0]), self.out / "student")
+            leave_student(self.recipe, trained, load_tokenizer(self.directories[0]), self.out)
             training.checkpoints.clear(folder)
         self.world.wait()
 
@@ -242,6 +242,7 @@ class _Work:
 
         models = {"teacher": self.model(0)}
         models |= {name: load_model(self.out / name) for name in ("initial", "student")}
+        rounded_plainly(self.recipe, models["initial"])
         texts = {}
         for domain in ("heldout", "out-of-domain"):
             packed = self.packed(domain)
