@@ -73,7 +73,7 @@ def _winner(answers: npt.NDArray[np.int64]) -> int:
     return int(first[votes == votes.max()].min())
 
 
-def accuracy(per_problem: Sequence[float] | Floats) -> Accuracy:
+def accuracy(per_problem: Sequence[float] | Floats | npt.NDArray[np.bool_]) -> Accuracy:
     """Mean and standard error over problems."""
     values = np.asarray(per_problem, dtype=np.float64)
     spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0

@@ -34,6 +34,7 @@ from flashstill.progress import Advance
 
 START_S = 120.0
 FAILED = ("raised", "late", "nonsense")
+OUTCOMES = ("right", "wrong", *FAILED)
 ENOUGH_TO_TELL, FAILURES_TOO_MANY = 50, 0.9
 
 
