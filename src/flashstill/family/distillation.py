@@ -3,6 +3,7 @@
 distill.toml        the resolved recipe; another's directory is refused
 data/ signals/      packed text; what each teacher says of it
 initial/ student/   Hugging Face directories: before and after
+packed/             the student in as many bits as its format has, where the recipe quantises it
 training/           checkpoints while training, metrics.jsonl and TensorBoard events
 records.jsonl summary.json
 
@@ -20,7 +21,7 @@ from flashstill.errors import BadInput
 from flashstill.family.claim import claim, lock
 from flashstill.family.outcome import leave_summary
 from flashstill.family.places import Places
-from flashstill.family.students import first_student, made_ready
+from flashstill.family.students import first_student, leave_student, made_ready, rounded_plainly
 from flashstill.files import remove_leftovers
 from flashstill.progress import Progress, Silent
 from flashstill.recipes import DistillRecipe, to_toml
@@ -190,8 +191,7 @@ class Work:
     def train(self) -> None:
         """From the first weights to the student."""
         from flashstill.distill import training
-        from flashstill.distill.models import load_model, load_tokenizer, parts, save_model
-        from flashstill.distill.students import settle
+        from flashstill.distill.models import load_model, load_tokenizer, parts
 
         if (self.out / "student").is_dir():
             return
@@ -202,13 +202,12 @@ class Work:
         vocabulary = min([*sizes, parts(student).head.shape[0]])
         key = {"losses": [asdict(loss) for loss in self.recipe.losses], "hard_weight": self.recipe.hard_weight}
         source = training.Offline(packed, recipe.windows_per_step, recipe.seed)
-        label = f"distil {self.recipe.name}"
-        folder = self.out / "training"
+        label, folder = f"distil {self.recipe.name}", self.out / "training"
         trained = training.train(
             student, source, objective, recipe, folder, self.progress, label, key, vocabulary, after_step
         )
         if self.world.leads:
-            save_model(settle(trained), load_tokenizer(self.directories[0]), self.out / "student")
+            leave_student(self.recipe, trained, load_tokenizer(self.directories[0]), self.out)
             training.checkpoints.clear(folder)
         self.world.wait()
 
@@ -252,6 +251,7 @@ class Work:
 
         models = {"teacher": self.model(0), "initial": load_model(self.places.initial)}
         models["student"] = load_model(self.out / "student")
+        rounded_plainly(self.recipe, models["initial"])
         leave_summary(self.recipe, self.out, models, self.held_texts(), self.progress)
 
     def held_texts(self) -> dict[str, tuple[Packed, Signals]]:

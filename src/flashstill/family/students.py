@@ -13,6 +13,7 @@ from flashstill.recipes import DistillRecipe
 
 if TYPE_CHECKING:
     from flashstill.distill.packing import Packed
+    from flashstill.distill.students import Format
     from flashstill.distill.training.loop import AfterStep
 
 
@@ -21,7 +22,6 @@ def first_student(recipe: DistillRecipe, teacher: Any, packed: Packed, progress:
     from flashstill.distill.models import parts
     from flashstill.distill.students import (
         Experts,
-        Format,
         Width,
         compensated,
         dense_of,
@@ -48,7 +48,7 @@ def first_student(recipe: DistillRecipe, teacher: Any, packed: Packed, progress:
     if wanted.kind == "dense":
         return dense_of(teacher, wanted.feed_forward, recipe.seed)
     if wanted.compensate_windows:
-        return compensated(teacher, Format(name=wanted.quantise, group=wanted.group), tokens, progress)
+        return compensated(teacher, _format(recipe), tokens, progress)
     return teacher if wanted.kind == "copy" else _shallow(recipe, teacher, tokens, progress)
 
 
@@ -76,8 +76,37 @@ def _shallow(recipe: DistillRecipe, teacher: Any, tokens: Any, progress: Progres
 
 def made_ready(recipe: DistillRecipe, student: Any) -> AfterStep | None:
     """Give a loaded student its rounding; returns what balances its experts after each step, if it has any."""
-    from flashstill.distill.students import Format, LoadBalance, balanced_routers, quantise_aware
+    from flashstill.distill.students import LoadBalance, balanced_routers, quantise_aware
 
     if recipe.student.quantise:
-        quantise_aware(student, Format(name=recipe.student.quantise, group=recipe.student.group))
+        quantise_aware(student, _format(recipe))
     return LoadBalance(student, recipe.student.balance_rate) if balanced_routers(student) else None
+
+
+def rounded_plainly(recipe: DistillRecipe, student: Any) -> None:
+    """Round a loaded student without training, in place, where the recipe quantises it: what training starts from."""
+    from flashstill.distill.students import round_model
+
+    if recipe.student.quantise:
+        round_model(student, _format(recipe))
+
+
+def leave_student(recipe: DistillRecipe, student: Any, tokenizer: Any, out: Path) -> None:
+    """Write `student/` in bfloat16 and, where it is quantised, `packed/`; `student/` comes last and means done."""
+    from flashstill.distill.models import save_model
+    from flashstill.distill.students import rounded_weights, settle, write_packed
+
+    if not recipe.student.quantise:
+        save_model(student, tokenizer, out / "student")
+        return
+    plain = out / "student.plain"
+    weights = rounded_weights(student, _format(recipe))
+    save_model(settle(student), tokenizer, plain)
+    write_packed(plain, out / "packed", weights, _format(recipe))
+    plain.replace(out / "student")
+
+
+def _format(recipe: DistillRecipe) -> Format:
+    from flashstill.distill.students import Format
+
+    return Format(name=recipe.student.quantise, group=recipe.student.group)

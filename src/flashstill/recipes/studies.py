@@ -11,11 +11,13 @@ from flashstill.errors import BadInput, unknown
 from flashstill.recipes.language import KdAgainstLabels, MoeToDense, Rounding
 from flashstill.recipes.reader import read_toml
 from flashstill.recipes.study import StudyRecipe
+from flashstill.recipes.thinking import ThinkingStudy, check_thinking
 
 FOLDER = Path(__file__).parent
 
 
 KINDS: Mapping[str, type[StudyRecipe]] = {
+    "deep-think": ThinkingStudy,
     "kd-against-labels": KdAgainstLabels,
     "moe-to-dense": MoeToDense,
     "rounding": Rounding,
@@ -51,6 +53,8 @@ def read_study(path: Path) -> StudyRecipe:
     recipe = read_toml(path, KINDS[kind])
     if recipe.seeds < 1:
         raise BadInput(f"{path}: seeds must be at least 1")
+    if isinstance(recipe, ThinkingStudy):
+        check_thinking(recipe)
     for problem in recipe.problems():
         raise BadInput(f"{path}: {problem}")
     return recipe.located(path.parent)

@@ -2,6 +2,7 @@
 
 from flashstill.distill.students.compensate import compensated
 from flashstill.distill.students.depth import block_influence, greedy_drops, kept_blocks, order_by_influence
+from flashstill.distill.students.packed import rounded_weights, write_packed
 from flashstill.distill.students.quantise import FORMATS, Format, quantise_aware, round_model, settle
 from flashstill.distill.students.scratch import from_config, read_fields
 from flashstill.distill.students.sparse import Experts, LoadBalance, balanced_routers, dense_of, upcycle
@@ -27,6 +28,8 @@ __all__ = [
     "quantise_aware",
     "read_fields",
     "round_model",
+    "rounded_weights",
     "settle",
     "upcycle",
+    "write_packed",
 ]

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.family.claim import claim, lock
-from flashstill.family.studies import kd_against_labels, moe_to_dense, rounding
+from flashstill.family.studies import deep_think, kd_against_labels, moe_to_dense, rounding
 from flashstill.family.studies.seeds import Result, together
 from flashstill.files import make_directory, write_text
 from flashstill.progress import Progress
 from flashstill.recipes import to_toml
 from flashstill.recipes.study import StudyRecipe
+from flashstill.report import write_study_report
 
 __all__ = ["STUDIES", "Study", "run_study"]
 
@@ -36,6 +37,7 @@ class Study:
 
 
 STUDIES: Mapping[str, Study] = {
+    "deep-think": Study(run=deep_think.run, bars=deep_think.BARS),
     "kd-against-labels": Study(run=kd_against_labels.run, bars={}),
     "moe-to-dense": Study(run=moe_to_dense.run, bars=moe_to_dense.BARS),
     "rounding": Study(run=rounding.run, bars=rounding.BARS),
@@ -54,6 +56,7 @@ def run_study(recipe: StudyRecipe, seeds: Sequence[int], out: Path, progress: Pr
         results = [_seed(study, recipe, seed, out / f"seed-{seed}", progress) for seed in seeds]
         summary = _summary(study, recipe, seeds, results)
         write_text(out / SUMMARY, json.dumps(summary, indent=1))
+        write_study_report(out)
     return summary
 
 
@@ -78,7 +81,9 @@ def _summary(
     for name, least in study.bars.items():
         if name in figures:
             figures[name] |= {"bar": least, "holds": figures[name]["value"] >= least}
+    alone = results[0]["details"] if len(results) == 1 else {}  # one seed's figures lie at the top
     return {
+        **alone,
         "study": recipe.study,
         "name": recipe.name,
         "seeds": list(seeds),

@@ -6,18 +6,16 @@ arms/NAME/                    what run_distillation leaves, without its own eval
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flashstill.family.distillation import Work, run_distillation
 from flashstill.family.outcome import as_table, judge
 from flashstill.family.places import Places
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
-
-if TYPE_CHECKING:
-    from flashstill.distill.training import World
 
 Quality = dict[str, dict[str, dict[str, list[float]]]]
 """[model][domain][metric] -> value, low and high"""
@@ -45,21 +43,20 @@ def judged(models: Mapping[str, Any], recipe: DistillRecipe, start: str, place: 
     """The teacher and `models` on held-out text and on that of another domain. recipe: one of the arms."""
     from flashstill.distill.training import World
 
-    world: World = World()
-    work = Work(recipe, place, progress, world, places(place, start))
+    work = Work(recipe, place, progress, World(), places(place, start))
     return as_table(judge({"teacher": None, **models}, work.held_texts(), recipe.seed, progress))
 
 
 def nats(quality: Quality, model: str, domain: str = "heldout") -> float:
     """Mean loss of a model, nats a token."""
-    import math
-
     return math.log(quality[model][domain]["perplexity"][0])
 
 
-def measured(quality: Quality, models: Mapping[str, str], metrics: Mapping[str, str]) -> Iterator[tuple[str, float]]:
+def measured(
+    quality: Quality, models: Mapping[str, str], metrics: Mapping[str, str], domains: Iterable[str] = tuple(DOMAINS)
+) -> Iterator[tuple[str, float]]:
     """(words, value) of every metric, domain and model; models and metrics: name -> words."""
     for metric, what in metrics.items():
-        for domain, where in DOMAINS.items():
+        for domain in domains:
             for model, who in models.items():
-                yield f"{what}, {where}: {who}", quality[model][domain][metric][0]
+                yield f"{what}, {DOMAINS[domain]}: {who}", quality[model][domain][metric][0]

@@ -17,11 +17,12 @@ baseline-twice     the baseline in twice the steps: what teacher and student too
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from flashstill.family.distillation import run_distillation
-from flashstill.family.studies.arms import DOMAINS, judged, measured, nats, places, train_arms, trained
+from flashstill.family.studies.arms import DOMAINS, Quality, judged, measured, nats, places, train_arms, trained
 from flashstill.family.studies.seeds import Result
 from flashstill.files import write_text
 from flashstill.progress import Progress
@@ -54,8 +55,15 @@ def run(recipe: MoeToDense, seed: int, place: Path, progress: Progress) -> Resul
     train_arms(arms, STARTS, place, progress)
     models = {name: load_model(trained(place, name)) for name in arms}
     quality = judged(models, arms["student"], STARTS["student"], place, progress)
-    words = {"teacher": "sparse"} | {name: name.replace("-", " ") for name in arms}
-    found = dict(measured(quality, words, {"perplexity": "perplexity", "bits_per_byte": "bits per byte"}))
+    sizes = {name: sum(weight.numel() for weight in each.parameters()) for name, each in models.items()}
+    sizes["sparse"] = sum(weight.numel() for weight in model.parameters())
+    return result(quality, {"parameters": sizes, "load": _last_load(teacher)})
+
+
+def result(quality: Quality, details: Mapping[str, Any]) -> Result:
+    """Perplexities, the gap, and what was kept of it."""
+    words = {"teacher": "sparse"} | {name: name.replace("-", " ") for name in STARTS}
+    found = dict(measured(quality, words, {"perplexity": "perplexity"}))
     shares = {}
     for domain, where in DOMAINS.items():
         gap = nats(quality, "baseline", domain) - nats(quality, "teacher", domain)
@@ -65,11 +73,7 @@ def run(recipe: MoeToDense, seed: int, place: Path, progress: Progress) -> Resul
         for name, arm in SHARES.items():
             suffix = "" if domain == "heldout" else f", {where}"
             shares[name + suffix] = (nats(quality, "baseline", domain) - nats(quality, arm, domain), gap)
-    sizes = {name: sum(weight.numel() for weight in each.parameters()) for name, each in models.items()}
-    sizes["sparse"] = sum(weight.numel() for weight in model.parameters())
-    return Result(
-        measures=found, shares=shares, details={"quality": quality, "parameters": sizes, "load": _last_load(teacher)}
-    )
+    return Result(measures=found, shares=shares, details={"quality": quality, **details})
 
 
 def _untrained(recipe: MoeToDense, seed: int, place: Path) -> None:

@@ -20,7 +20,6 @@ from flashstill.progress import Progress
 from flashstill.recipes.language import FormatRecipe, Rounding
 
 BARS = {"int4: loss won back": 0.90, "ternary: loss won back": 0.60}
-METRICS = {"perplexity": "perplexity", "kl_to_teacher": "KL to the teacher", "agreement": "agreement"}
 
 
 def run(recipe: Rounding, seed: int, place: Path, progress: Progress) -> Result:
@@ -37,11 +36,19 @@ def run(recipe: Rounding, seed: int, place: Path, progress: Progress) -> Result:
         if wanted.compensate_windows:
             models[f"{wanted.name}-start"] = _rounded(load_model(place / "starts" / wanted.name), wanted)
     quality = judged(models, next(iter(arms.values())), recipe.formats[0].name, place, progress)
+    return result(recipe, quality)
+
+
+def result(recipe: Rounding, quality: Quality) -> Result:
+    """Perplexities, divergences on held-out text, and the shares."""
     shares: dict[str, tuple[float, float]] = {}
     for wanted in recipe.formats:
         shares |= _shares(quality, wanted)
-    words = {"teacher": "teacher"} | {name: name.replace("-", ", ") for name in sorted(models)}
-    return Result(measures=dict(measured(quality, words, METRICS)), shares=shares, details={"quality": quality})
+    words = {name: name.replace("-", ", ") for name in sorted(quality)}
+    found = dict(measured(quality, words, {"perplexity": "perplexity"}))
+    words.pop("teacher")
+    found |= measured(quality, words, {"kl_to_teacher": "KL to the teacher"}, ("heldout",))
+    return Result(measures=found, shares=shares, details={"quality": quality})
 
 
 def _rounded(model: Any, wanted: FormatRecipe) -> Any:
@@ -51,7 +58,7 @@ def _rounded(model: Any, wanted: FormatRecipe) -> Any:
 
 
 def _shares(quality: Quality, wanted: FormatRecipe) -> dict[str, tuple[float, float]]:
-    """Of loss and KL, by domain, of student, control and start: what was won back of what plain rounding took."""
+    """Of loss by domain and of KL, of student, control and start: what was won back of what plain rounding took."""
     found, name = {}, wanted.name
     told = {"distilled": "won back", "labels": "won back with labels", "start": "won back before training"}
     for arm, words in told.items():
@@ -61,6 +68,6 @@ def _shares(quality: Quality, wanted: FormatRecipe) -> dict[str, tuple[float, fl
             suffix = "" if domain == "heldout" else f", {where}"
             before, after = (nats(quality, f"{name}-{which}", domain) for which in ("rounded", arm))
             found[f"{name}: loss {words}{suffix}"] = (before - after, before - nats(quality, "teacher", domain))
-            before, after = (quality[f"{name}-{which}"][domain]["kl_to_teacher"][0] for which in ("rounded", arm))
-            found[f"{name}: KL {words}{suffix}"] = (before - after, before)
+        before, after = (quality[f"{name}-{which}"]["heldout"]["kl_to_teacher"][0] for which in ("rounded", arm))
+        found[f"{name}: KL {words}"] = (before - after, before)
     return found
