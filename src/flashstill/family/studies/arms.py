@@ -52,6 +52,15 @@ def nats(quality: Quality, model: str, domain: str = "heldout") -> float:
     return math.log(quality[model][domain]["perplexity"][0])
 
 
+def losses(quality: Quality, models: Mapping[str, str]) -> dict[str, float]:
+    """Loss in nats by domain and model, in words; models: name -> words."""
+    return {
+        f"loss, {where}: {who}": nats(quality, model, domain)
+        for domain, where in DOMAINS.items()
+        for model, who in models.items()
+    }
+
+
 def measured(
     quality: Quality, models: Mapping[str, str], metrics: Mapping[str, str], domains: Iterable[str] = tuple(DOMAINS)
 ) -> Iterator[tuple[str, float]]:

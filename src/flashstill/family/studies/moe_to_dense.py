@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.family.distillation import run_distillation
-from flashstill.family.studies.arms import DOMAINS, Quality, judged, measured, nats, places, train_arms, trained
+from flashstill.family.studies.arms import DOMAINS, Quality, judged, losses, nats, places, train_arms, trained
 from flashstill.family.studies.seeds import Result
 from flashstill.files import write_text
 from flashstill.progress import Progress
@@ -61,9 +61,9 @@ def run(recipe: MoeToDense, seed: int, place: Path, progress: Progress) -> Resul
 
 
 def result(quality: Quality, details: Mapping[str, Any]) -> Result:
-    """Perplexities, the gap, and what was kept of it."""
+    """Losses, the gap, and what was kept of it."""
     words = {"teacher": "sparse"} | {name: name.replace("-", " ") for name in STARTS}
-    found = dict(measured(quality, words, {"perplexity": "perplexity"}))
+    found = losses(quality, words)
     shares = {}
     for domain, where in DOMAINS.items():
         gap = nats(quality, "baseline", domain) - nats(quality, "teacher", domain)

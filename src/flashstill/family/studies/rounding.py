@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flashstill.family.studies.arms import DOMAINS, Quality, judged, measured, nats, train_arms, trained
+from flashstill.family.studies.arms import DOMAINS, Quality, judged, losses, measured, nats, train_arms, trained
 from flashstill.family.studies.seeds import Result
 from flashstill.progress import Progress
 from flashstill.recipes.language import FormatRecipe, Rounding
@@ -40,12 +40,12 @@ def run(recipe: Rounding, seed: int, place: Path, progress: Progress) -> Result:
 
 
 def result(recipe: Rounding, quality: Quality) -> Result:
-    """Perplexities, divergences on held-out text, and the shares."""
+    """Losses, divergences on held-out text, and the shares."""
     shares: dict[str, tuple[float, float]] = {}
     for wanted in recipe.formats:
         shares |= _shares(quality, wanted)
     words = {name: name.replace("-", ", ") for name in sorted(quality)}
-    found = dict(measured(quality, words, {"perplexity": "perplexity"}))
+    found = losses(quality, words)
     words.pop("teacher")
     found |= measured(quality, words, {"kl_to_teacher": "KL to the teacher"}, ("heldout",))
     return Result(measures=found, shares=shares, details={"quality": quality})
