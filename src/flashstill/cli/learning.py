@@ -155,11 +155,14 @@ def _student_lines(found: dict[str, Any]) -> list[str]:
     lines = [f"{'':<10}{'domain':<16}{'bits/byte':>10}{'KL':>9}{'agreement':>11}"]
     for model, domains in found["quality"].items():
         for domain, metrics in domains.items():
-            bits, kl, agreement = (metrics[name][0] for name in ("bits_per_byte", "kl_to_teacher", "agreement"))
-            lines.append(f"{model:<10}{domain:<16}{bits:>10.4f}{kl:>9.4f}{agreement:>11.1%}")
+            bits, agreement = (metrics[name][0] for name in ("bits_per_byte", "agreement"))
+            at_least = metrics.get("kl_to_teacher_at_least")  # of a teacher whose likeliest ids are known
+            kl = f">={at_least[0]:.4f}" if at_least else f"{metrics['kl_to_teacher'][0]:.4f}"
+            lines.append(f"{model:<10}{domain:<16}{bits:>10.4f}{kl:>9}{agreement:>11.1%}")
     sizes = found["parameters"]
-    share = f"{sizes['student']:,} parameters ({sizes['student'] / sizes['teacher']:.0%} of the teacher's)"
-    return [*lines, f"{share}, trained in {found['training_s']:,.0f} s at {found['tokens_per_s']:,.0f} tokens/s"]
+    share = f" ({sizes['student'] / sizes['teacher']:.0%} of the teacher's)" if "teacher" in sizes else ""
+    trained = f"trained in {found['training_s']:,.0f} s at {found['tokens_per_s']:,.0f} tokens/s"
+    return [*lines, f"{sizes['student']:,} parameters{share}, {trained}"]
 
 
 @click.command()

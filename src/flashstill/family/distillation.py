@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from flashstill.errors import BadInput
 from flashstill.family.claim import claim, lock
 from flashstill.family.outcome import leave_summary
+from flashstill.family.served import build_from, check_student, origin_of, teacher_fingerprint
 from flashstill.family.students import first_student, made_ready
 from flashstill.files import remove_leftovers
 from flashstill.progress import Progress, Silent
@@ -27,6 +28,7 @@ from flashstill.recipes import DistillRecipe, to_toml
 if TYPE_CHECKING:
     from flashstill.distill.packing import Packed
     from flashstill.distill.signals import Kind, Signals
+    from flashstill.distill.signals.making import Built
     from flashstill.distill.training import Objective, TeacherSource, World
 
 RECIPE = "distill.toml"
@@ -80,14 +82,20 @@ class _Work:
 
     def __init__(self, recipe: DistillRecipe, out: Path, progress: Progress, world: World) -> None:
         from flashstill.distill.models import tokenizer_fingerprint
-        from flashstill.distill.teachers import resolve_teacher
+        from flashstill.distill.teachers import resolve_teacher, resolve_tokenizer
 
         self.recipe, self.out, self.progress, self.world = recipe, out, progress, world
-        self.directories = [resolve_teacher(teacher.model, progress) for teacher in recipe.teachers]
+        self.directories = [
+            resolve_tokenizer(teacher.tokenizer, progress)
+            if teacher.served
+            else resolve_teacher(teacher.model, progress)
+            for teacher in recipe.teachers
+        ]
         tokenizers = {tokenizer_fingerprint(path): path for path in self.directories}
         if len(tokenizers) > 1:
             raise BadInput(_different_vocabularies(self.directories))
         (self.tokenizer,) = tokenizers
+        check_student(recipe, self.directories[0], progress)
         self._models: dict[int, Any] = {}
         self._fingerprints: dict[int, str] = {}
 
@@ -134,37 +142,44 @@ class _Work:
         from flashstill.distill.signals import Hidden, kind
 
         wanted = self.recipe.signals
-        return Hidden() if part != "train" else kind(wanted.kind, wanted.draws, wanted.k, self.recipe.seed)
+        is_exact = part != "train" and not self.recipe.teachers[0].served
+        return Hidden() if is_exact else kind(wanted.kind, wanted.draws, wanted.k, self.recipe.seed)
 
     def _signals_at(self, index: int, part: str) -> tuple[Path, dict[str, Any]]:
-        from flashstill.distill.models import fingerprint
         from flashstill.distill.signals import signal_key
 
         if index not in self._fingerprints:  # all weights are read for it
-            self._fingerprints[index] = fingerprint(self.directories[index])
+            self._fingerprints[index] = teacher_fingerprint(self.recipe.teachers[index], self.directories[index])
         key = signal_key(self._kind(part), self._fingerprints[index], self.tokenizer, self.packed(part))
         return self.out / "signals" / f"teacher-{index}" / part, key
 
     def signals(self, share: tuple[int, int]) -> dict[str, Any]:
         """What the teachers say of the training text, unless the recipe runs them on the way."""
-        from flashstill.distill.signals import build
-
         if self.recipe.signals.kind == "none" or (self.out / "student").is_dir():
             return {}
         found = {}
         for index, teacher in enumerate(self.recipe.teachers):
-            directory, key = self._signals_at(index, "train")
             part = f", share {share[0]}/{share[1]}" if share[1] > 1 else ""
-            label = f"signals of {Path(teacher.model).name}{part}"
-            packed = self.packed("train")
-            built = build(self.model(index), self._kind("train"), key, packed, directory, self.progress, label, share)
+            built = self._build(index, "train", f"signals of {teacher.name or Path(teacher.model).name}{part}", share)
             found[teacher.model] = {
                 **asdict(built),
                 "kind": self.recipe.signals.kind,
                 "tokens_per_s": round(built.tokens / built.seconds, 1) if built.seconds else None,
-                "bytes_per_token": round(built.bytes / packed.token_count, 2),
+                "bytes_per_token": round(built.bytes / self.packed("train").token_count, 2),
             }
         return found
+
+    def _build(self, index: int, part: str, label: str, share: tuple[int, int] = (0, 1)) -> Built:
+        """What one teacher says of a packed text, by running it or by asking its server."""
+        from flashstill.distill.models import load_tokenizer
+        from flashstill.distill.signals import build
+
+        teacher, packed, kind = self.recipe.teachers[index], self.packed(part), self._kind(part)
+        directory, key = self._signals_at(index, part)
+        if teacher.served:
+            tokenizer = load_tokenizer(self.directories[index])
+            return build_from(teacher, kind, key, packed, tokenizer, directory, self.progress, label, share)
+        return build(self.model(index), kind, key, packed, directory, self.progress, label, share)
 
     def _open(self, index: int, part: str) -> Signals:
         from flashstill.distill.signals import Signals
@@ -177,7 +192,8 @@ class _Work:
 
         if (self.out / "initial").is_dir():
             return
-        student = first_student(self.recipe, self.model(0), self.packed("train"), self.progress)
+        origin, vocabulary = origin_of(self.recipe, self.directories[0], lambda: self.model(0), self.progress)
+        student = first_student(self.recipe, origin, vocabulary, self.packed("train"), self.progress)
         save_model(student, load_tokenizer(self.directories[0]), self.out / "initial")
 
     def train(self) -> None:
@@ -238,16 +254,13 @@ class _Work:
     def evaluate(self) -> None:
         """Teacher, first weights and student on held-out text and on that of another domain."""
         from flashstill.distill.models import load_model
-        from flashstill.distill.signals import Signals, build
 
-        models = {"teacher": self.model(0)}
+        models = {} if self.recipe.teachers[0].served else {"teacher": self.model(0)}
         models |= {name: load_model(self.out / name) for name in ("initial", "student")}
         texts = {}
         for domain in ("heldout", "out-of-domain"):
-            packed = self.packed(domain)
-            directory, key = self._signals_at(0, domain)
-            build(self.model(0), self._kind(domain), key, packed, directory, self.progress, f"teacher on {domain} text")
-            texts[domain] = (packed, Signals(directory, key))
+            self._build(0, domain, f"teacher on {domain} text")
+            texts[domain] = (self.packed(domain), self._open(0, domain))
         leave_summary(self.recipe, self.out, models, texts, self.progress)
 
     @property

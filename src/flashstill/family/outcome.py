@@ -27,14 +27,21 @@ def leave_summary(
     texts: Mapping[str, tuple[Packed, Signals]],
     progress: Progress,
 ) -> None:
-    """Score every model on every text and write both files; the summary is written last."""
-    from flashstill.evaluate import score_tokens, summarise
+    """Score every model on every text and write both files; the summary is written last.
+
+    texts: with the teacher's exact signals, or with those of its server, which then tell of the teacher itself too.
+    """
+    from flashstill.evaluate import score_served, score_tokens, summarise
 
     records: list[QualityRecord] = []
     for domain, (packed, signals) in texts.items():
         with progress.task(f"evaluate, {domain}", len(models) * packed.token_count, "tokens") as advance:
-            for name, scores in score_tokens(models, packed, signals, advance).items():
-                records += summarise(scores, name, domain, recipe.seed)
+            found = score_tokens(models, packed, signals, advance)
+        is_whole = signals.head is not None
+        if not is_whole:
+            found = {"teacher": score_served(packed, signals), **found}
+        for name, scores in found.items():
+            records += summarise(scores, name, domain, recipe.seed, is_whole)
     write_records(out / "records.jsonl", list(records))
     metrics = (out / "training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in metrics]

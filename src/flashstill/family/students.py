@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from flashstill.distill.training.loop import AfterStep
 
 
-def first_student(recipe: DistillRecipe, teacher: Any, packed: Packed, progress: Progress) -> Any:
-    """The student before training; `packed` is the training text on which importance is measured."""
+def first_student(recipe: DistillRecipe, teacher: Any, vocabulary: int, packed: Packed, progress: Progress) -> Any:
+    """The student before training; `packed` is the training text on which importance is measured.
+
+    teacher: what it is made of, None for a student from scratch; vocabulary: of such a one.
+    """
     import torch
 
-    from flashstill.distill.models import parts
     from flashstill.distill.students import (
         Experts,
         Width,
@@ -36,7 +38,7 @@ def first_student(recipe: DistillRecipe, teacher: Any, packed: Packed, progress:
     spread = np.linspace(0, packed.windows - 1, min(search.windows, packed.windows)).round().astype(np.int64)
     tokens = torch.from_numpy(packed.tokens[spread, :-1].astype(np.int64))
     if wanted.kind == "scratch":
-        return from_config(read_fields(Path(wanted.config)), parts(teacher).head.shape[0], recipe.seed)
+        return from_config(read_fields(Path(wanted.config)), vocabulary, recipe.seed)
     if wanted.kind == "width":
         width = Width(hidden=wanted.hidden, feed_forward=wanted.feed_forward, key_heads=wanted.key_heads)
         return narrow(teacher, width, importance(teacher, tokens))

@@ -9,21 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.errors import BadInput, unknown
+from flashstill.recipes import teachers
 from flashstill.recipes.family import SearchRecipe, TextRecipe
 from flashstill.recipes.reader import read_toml
+from flashstill.recipes.teachers import TeacherRecipe
 
 STUDENTS = ("depth", "width", "copy", "scratch", "upcycle", "dense")
 QUANTISED = ("", "int4", "fp8", "ternary")
 SIGNALS = ("hidden", "sampled", "topk", "none")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TeacherRecipe:
-    """A teacher. weight: its share of an ensemble; data: the text it is the specialist for, empty for all."""
-
-    model: str
-    weight: float = 1.0
-    data: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,10 +41,11 @@ class LossRecipe:
 class ShapeRecipe:
     """The student. depth: keep_layers of the first teacher's; width: hidden, feed_forward, key_heads, 0 for all;
     copy: the first teacher itself; scratch: the config.json at `config`; upcycle: experts of expert_neurons each, some
-    of them shared; dense: a sparse teacher without its experts.  quantise: the format its weights are rounded to while
-    it learns, with one scale a group; empty for none."""
+    of them shared; dense: a sparse teacher without its experts.  model: what it is made of, if not the first teacher.
+    quantise: the format its weights are rounded to while it learns, with one scale a group; empty for none."""
 
     kind: str = "depth"
+    model: str = ""
     keep_layers: int = 0
     hidden: int = 0
     feed_forward: int = 0
@@ -135,6 +129,9 @@ def _problems(recipe: DistillRecipe) -> Iterator[str]:
         yield "student.keep_layers must say how many layers a student of kind depth keeps"
     if recipe.student.kind == "scratch" and not recipe.student.config:
         yield "student.config must name a config.json for a student of kind scratch"
+    if recipe.student.kind == "scratch" and recipe.student.model:
+        yield "a student of kind scratch begins with nothing: leave student.model out, or choose kind copy"
+    yield from teachers.problems(recipe.teachers, recipe.signals.kind, recipe.student.kind, recipe.student.model)
     with_data = sum(bool(teacher.data) for teacher in recipe.teachers)
     if 0 < with_data < len(recipe.teachers):
         yield "either every teacher has data of its own (specialists) or none (an ensemble)"
@@ -169,10 +166,14 @@ def _with_paths(recipe: DistillRecipe, base: Path) -> DistillRecipe:
     def absolute(value: str) -> str:
         return str((base / value).resolve()) if value and (base / value).exists() else value
 
-    teachers = tuple(
-        dataclasses.replace(teacher, model=absolute(teacher.model), data=absolute(teacher.data))
-        for teacher in recipe.teachers
+    found = tuple(
+        dataclasses.replace(
+            each, model=absolute(each.model), data=absolute(each.data), tokenizer=absolute(each.tokenizer)
+        )
+        for each in recipe.teachers
     )
     changes: dict[str, Any] = {key: absolute(getattr(recipe, key)) for key in ("data", "out_of_domain")}
-    student = dataclasses.replace(recipe.student, config=absolute(recipe.student.config))
-    return dataclasses.replace(recipe, teachers=teachers, student=student, **changes)
+    student = dataclasses.replace(
+        recipe.student, config=absolute(recipe.student.config), model=absolute(recipe.student.model)
+    )
+    return dataclasses.replace(recipe, teachers=found, student=student, **changes)

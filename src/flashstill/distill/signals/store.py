@@ -83,9 +83,14 @@ class Store:
         digest = {"sha256": sha256(path), "bytes": path.stat().st_size}
         write_text(path.with_suffix(".json"), json.dumps(digest))
 
-    def missing(self) -> list[int]:
-        """Shards that are absent or damaged, by their first window."""
-        return [start for start in self.starts if not self.has(shard(start))]
+    def shared(self, share: tuple[int, int]) -> list[int]:
+        """Every n-th of `starts`, from the i-th; share = (i, n)."""
+        position, processes = share
+        return self.starts[position::processes]
+
+    def missing(self, share: tuple[int, int] = (0, 1)) -> list[int]:
+        """Shards of a share that are absent or damaged, by their first window."""
+        return [start for start in self.shared(share) if not self.has(shard(start))]
 
     def open(self, start: int) -> Any:
         """A shard, mapped into memory."""
