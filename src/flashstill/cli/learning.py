@@ -152,6 +152,8 @@ def _signal_lines(found: dict[str, Any]) -> list[str]:
 
 
 def _student_lines(found: dict[str, Any]) -> list[str]:
+    from flashstill.family.budget import outcome_lines
+
     lines = [f"{'':<10}{'domain':<16}{'bits/byte':>10}{'KL':>9}{'agreement':>11}"]
     for model, domains in found["quality"].items():
         for domain, metrics in domains.items():
@@ -162,7 +164,8 @@ def _student_lines(found: dict[str, Any]) -> list[str]:
     sizes = found["parameters"]
     share = f" ({sizes['student'] / sizes['teacher']:.0%} of the teacher's)" if "teacher" in sizes else ""
     trained = f"trained in {found['training_s']:,.0f} s at {found['tokens_per_s']:,.0f} tokens/s"
-    return [*lines, f"{sizes['student']:,} parameters{share}, {trained}"]
+    lines.append(f"{sizes['student']:,} parameters{share}, {trained}")
+    return [*lines, *outcome_lines(found["budget"])] if "budget" in found else lines
 
 
 @click.command()

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.errors import BadInput
+from flashstill.family import budget
 from flashstill.family.claim import claim, lock
 from flashstill.family.outcome import leave_summary
-from flashstill.family.served import build_from, check_student, origin_of, teacher_fingerprint
+from flashstill.family.served import build_from, directories_of, origin_of, teacher_fingerprint
 from flashstill.family.students import first_student, made_ready
-from flashstill.files import remove_leftovers
+from flashstill.files import remove_leftovers, write_text
 from flashstill.progress import Progress, Silent
 from flashstill.recipes import DistillRecipe, to_toml
 
@@ -49,9 +50,12 @@ def run_distillation(recipe: DistillRecipe, out: Path, progress: Progress) -> di
     with lock(out, f".lock-{world.rank}" if world.rank else ".lock"):
         if world.leads:
             remove_leftovers(out / "data")
-        work = _Work(recipe, out, shown, world)
+        work = Work(recipe, out, shown, world)
         work.text()
-        work.signals((world.rank, world.size))
+        work.recipe = budget.settled(work)
+        built = work.signals((world.rank, world.size))
+        if world.leads:
+            budget.note_signals(recipe, out, built, work.packed("train").token_count // world.size)
         world.wait()
         if world.leads:
             work.first_weights()
@@ -70,32 +74,19 @@ def build_signals(recipe: DistillRecipe, out: Path, progress: Progress, share: t
     claim(to_toml(recipe), out, RECIPE)
     if recipe.signals.kind == "none":
         raise BadInput("the recipe keeps no signals (signals.kind is none); nothing to build")
-    work = _Work(recipe, out, progress, World())
+    work = Work(recipe, out, progress, World())
     with lock(out, ".lock-text", wait=True):
         work.text()
     with lock(out, f".lock-signals-{share[0]}-of-{share[1]}"):
         return work.signals(share)
 
 
-class _Work:
+class Work:
     """The directory of one distillation and what its stages share."""
 
     def __init__(self, recipe: DistillRecipe, out: Path, progress: Progress, world: World) -> None:
-        from flashstill.distill.models import tokenizer_fingerprint
-        from flashstill.distill.teachers import resolve_teacher, resolve_tokenizer
-
         self.recipe, self.out, self.progress, self.world = recipe, out, progress, world
-        self.directories = [
-            resolve_tokenizer(teacher.tokenizer, progress)
-            if teacher.served
-            else resolve_teacher(teacher.model, progress)
-            for teacher in recipe.teachers
-        ]
-        tokenizers = {tokenizer_fingerprint(path): path for path in self.directories}
-        if len(tokenizers) > 1:
-            raise BadInput(_different_vocabularies(self.directories))
-        (self.tokenizer,) = tokenizers
-        check_student(recipe, self.directories[0], progress)
+        self.directories, self.tokenizer = directories_of(recipe, progress)
         self._models: dict[int, Any] = {}
         self._fingerprints: dict[int, str] = {}
 
@@ -138,7 +129,8 @@ class _Work:
 
         return Packed.load(self.out / "data" / f"{part}.safetensors")
 
-    def _kind(self, part: str) -> Kind:
+    def kind(self, part: str) -> Kind:
+        """What is kept of the teachers on a packed text."""
         from flashstill.distill.signals import Hidden, kind
 
         wanted = self.recipe.signals
@@ -150,7 +142,7 @@ class _Work:
 
         if index not in self._fingerprints:  # all weights are read for it
             self._fingerprints[index] = teacher_fingerprint(self.recipe.teachers[index], self.directories[index])
-        key = signal_key(self._kind(part), self._fingerprints[index], self.tokenizer, self.packed(part))
+        key = signal_key(self.kind(part), self._fingerprints[index], self.tokenizer, self.packed(part))
         return self.out / "signals" / f"teacher-{index}" / part, key
 
     def signals(self, share: tuple[int, int]) -> dict[str, Any]:
@@ -174,7 +166,7 @@ class _Work:
         from flashstill.distill.models import load_tokenizer
         from flashstill.distill.signals import build
 
-        teacher, packed, kind = self.recipe.teachers[index], self.packed(part), self._kind(part)
+        teacher, packed, kind = self.recipe.teachers[index], self.packed(part), self.kind(part)
         directory, key = self._signals_at(index, part)
         if teacher.served:
             tokenizer = load_tokenizer(self.directories[index])
@@ -201,6 +193,7 @@ class _Work:
         from flashstill.distill import training
         from flashstill.distill.models import load_model, load_tokenizer, parts, save_model
         from flashstill.distill.students import settle
+        from flashstill.measure.memory import Peak
 
         if (self.out / "student").is_dir():
             return
@@ -213,15 +206,19 @@ class _Work:
         source = training.Offline(packed, recipe.windows_per_step, recipe.seed)
         label = f"distil {self.recipe.name}"
         folder = self.out / "training"
-        trained = training.train(
-            student, source, self._objective(teacher), recipe, folder, self.progress, label, key, vocabulary, after_step
-        )
+        with Peak() as peak:
+            trained = training.train(
+                student, source, self.objective(teacher), recipe, folder, self.progress, label, key, vocabulary,
+                after_step,
+            )  # fmt: skip
         if self.world.leads:
+            write_text(folder / budget.MEMORY, json.dumps({"bytes": peak.bytes}))
             save_model(settle(trained), load_tokenizer(self.directories[0]), self.out / "student")
             training.checkpoints.clear(folder)
         self.world.wait()
 
-    def _objective(self, teacher: TeacherSource) -> Objective:
+    def objective(self, teacher: TeacherSource) -> Objective:
+        """What the student learns from a source of teachers."""
         from flashstill.distill.losses import divergence
         from flashstill.distill.training import Soft, distillation
 
@@ -234,7 +231,7 @@ class _Work:
     def _teacher(self, packed: Packed) -> tuple[TeacherSource, list[int]]:
         """The teachers as one source, and the sizes of their vocabularies."""
         from flashstill.distill.models import parts
-        from flashstill.distill.teachers import Ensemble, Online, Router
+        from flashstill.distill.teachers import Online, Router
 
         recipe, count = self.recipe, len(self.recipe.teachers)
         if recipe.signals.kind == "none":
@@ -247,9 +244,15 @@ class _Work:
         if recipe.routed:
             assert packed.window_group is not None
             return Router(members, packed.window_group), sizes
-        if count == 1:
-            return members[0], sizes
-        return Ensemble(members, [teacher.weight for teacher in recipe.teachers], recipe.mean), sizes
+        return self.together(members), sizes
+
+    def together(self, members: list[TeacherSource]) -> TeacherSource:
+        """An ensemble, or the one that speaks; of specialists the first, who is as fast as the others."""
+        from flashstill.distill.teachers import Ensemble
+
+        if len(members) == 1 or self.recipe.routed:
+            return members[0]
+        return Ensemble(members, [teacher.weight for teacher in self.recipe.teachers], self.recipe.mean)
 
     def evaluate(self) -> None:
         """Teacher, first weights and student on held-out text and on that of another domain."""
@@ -268,10 +271,3 @@ class _Work:
         """What `evaluate` left."""
         found: dict[str, Any] = json.loads((self.out / "summary.json").read_text(encoding="utf-8"))
         return found
-
-
-def _different_vocabularies(directories: list[Path]) -> str:
-    from flashstill.distill.models import load_tokenizer
-
-    counts = ", ".join(f"{path.name} {len(load_tokenizer(path)):,}" for path in directories)
-    return f"the teachers have different vocabularies ({counts} tokens); they must share one tokenizer"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flashstill.family import budget
 from flashstill.files import write_text
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
@@ -58,4 +59,6 @@ def leave_summary(
         "quality": quality,
         "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     }
+    if recipe.budget.is_set:
+        summary["budget"] = budget.outcome(recipe, out, models["student"], summary)
     write_text(out / "summary.json", json.dumps(summary, indent=1))

@@ -51,6 +51,26 @@ def teacher_fingerprint(teacher: TeacherRecipe, directory: Path) -> str:
     return known_model(teacher.name) if teacher.served else fingerprint(directory)
 
 
+def directories_of(recipe: DistillRecipe, progress: Progress) -> tuple[list[Path], str]:
+    """Every teacher's directory, or that of its tokenizer, and the fingerprint of the tokenizer that all share.
+
+    Raises BadInput where teachers or student have different vocabularies.
+    """
+    from flashstill.distill.models import load_tokenizer, tokenizer_fingerprint
+    from flashstill.distill.teachers import resolve_teacher, resolve_tokenizer
+
+    found = [
+        resolve_tokenizer(teacher.tokenizer, progress) if teacher.served else resolve_teacher(teacher.model, progress)
+        for teacher in recipe.teachers
+    ]
+    shared = {tokenizer_fingerprint(path) for path in found}
+    if len(shared) > 1:
+        counts = ", ".join(f"{path.name} {len(load_tokenizer(path)):,}" for path in found)
+        raise BadInput(f"the teachers have different vocabularies ({counts} tokens); they must share one tokenizer")
+    check_student(recipe, found[0], progress)
+    return found, shared.pop()
+
+
 def check_student(recipe: DistillRecipe, directory: Path, progress: Progress) -> None:
     """Refuse a student of another vocabulary before a server is asked. directory: with the teacher's tokenizer."""
     from flashstill.distill.models import load_tokenizer

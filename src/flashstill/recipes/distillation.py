@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.errors import BadInput, unknown
-from flashstill.recipes import teachers
+from flashstill.recipes import budget, teachers
+from flashstill.recipes.budget import BudgetRecipe
 from flashstill.recipes.family import SearchRecipe, TextRecipe
 from flashstill.recipes.reader import read_toml
 from flashstill.recipes.teachers import TeacherRecipe
@@ -94,6 +95,7 @@ class DistillRecipe:
     signals: SignalRecipe = field(default_factory=SignalRecipe)
     losses: tuple[LossRecipe, ...] = (LossRecipe(),)
     train: TrainTable = field(default_factory=TrainTable)
+    budget: BudgetRecipe = field(default_factory=BudgetRecipe)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -125,8 +127,10 @@ def _problems(recipe: DistillRecipe) -> Iterator[str]:
         yield unknown("signals.kind", recipe.signals.kind, SIGNALS)
     if recipe.student.quantise not in QUANTISED:
         yield unknown("student.quantise", recipe.student.quantise, QUANTISED[1:])
-    if recipe.student.kind == "depth" and recipe.student.keep_layers < 1:
-        yield "student.keep_layers must say how many layers a student of kind depth keeps"
+    is_served = any(teacher.served for teacher in recipe.teachers)
+    yield from budget.problems(recipe.budget, recipe.student.kind, is_served)
+    if recipe.student.kind == "depth" and recipe.student.keep_layers < (0 if recipe.budget.is_set else 1):
+        yield "student.keep_layers must say how many layers a student of kind depth keeps, or a [budget] must choose"
     if recipe.student.kind == "scratch" and not recipe.student.config:
         yield "student.config must name a config.json for a student of kind scratch"
     if recipe.student.kind == "scratch" and recipe.student.model:
