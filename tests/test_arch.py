@@ -536,7 +536,7 @@ def test_bytes_of_published_checkpoints() -> None:
         ({"quant_method": "gptq", "bits": 4, "dynamic": {"-:x": {}}}, "sets dynamic"),
         ({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}, "quant_algo 'MIXED_PRECISION'"),
         ({"quant_method": "compressed-tensors"}, "no config_groups"),
-        (_packed({"num_bits": 2, "type": "int"}), "weights of 2 bits"),
+        (_packed({"num_bits": 3, "type": "int"}), "weights of 3 bits"),
         ({"quant_method": "fp8", "weight_block_size": "big"}, "weight_block_size"),
         ({"quant_method": "fp8", "modules_to_not_convert": "lm_head"}, "modules_to_not_convert"),
     ],

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from flashstill.cli import main
 from flashstill.cli.learning import _student_lines
@@ -43,6 +44,7 @@ from flashstill.measure.training import Remembered, first_batch, time_steps
 from flashstill.measure.trial import to_try
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
+from tests.test_packed import both
 
 SILENT = Silent()
 SMOLLM = {
@@ -105,6 +107,16 @@ class TestCandidates:
         assert each.weight_bytes("int4", 64) == 720 + 320 + 20
         assert each.weight_bytes("fp8", 64) == 720 + 640
         assert each.weight_bytes("ternary", 64) == 720 + 160 + 20
+
+    @pytest.mark.parametrize("name", ["int4", "fp8", "ternary"])
+    def test_they_are_as_large_as_what_is_written(
+        self, teacher: Any, tiny_teacher: Path, tmp_path: Path, name: str
+    ) -> None:
+        (candidate,) = shallower(fields_of(teacher), 3)
+        _, packed, _ = both(cut(teacher, candidate), Format(name=name, group=16), tiny_teacher, tmp_path)
+        tensors = load_file(packed / "model.safetensors").values()
+        written = sum(tensor.nbytes for tensor in tensors if tensor.dtype != torch.int64)  # shapes of packed weights
+        assert candidate.weight_bytes(name, 16) == pytest.approx(written, rel=0.04 if name == "fp8" else 1e-6)
 
     def test_the_two_that_are_tried_can_be_trained(self) -> None:
         found = shallower(SMOLLM)

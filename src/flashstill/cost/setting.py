@@ -10,9 +10,9 @@ from flashstill.hardware import BYTES_PER_VALUE, Chip, Memory, Software
 from flashstill.hardware.calibration import NO_SOFTWARE, PERFECT, Calibration
 from flashstill.workload import Widths
 
-SCALE_BYTES = {"fp4": 0.03125, "int4": 0.03125, "fp8-block": 0.000244}
+SCALE_BYTES = {"fp4": 0.03125, "int4": 0.03125, "int2": 0.03125, "fp8-block": 0.000244}
 """scale factors beside the values: one byte a group of 32, 2 bytes a group of 64, 4 bytes a block of 128 x 128"""
-CACHE_OF = {"fp8": "fp8", "fp4": "fp8", "fp8-block": "bf16", "int8": "bf16", "int4": "bf16"}
+CACHE_OF = {"fp8": "fp8", "fp4": "fp8", "fp8-block": "bf16", "int8": "bf16", "int4": "bf16", "int2": "bf16"}
 """the cache beside weights in these formats: NVIDIA's fp8 and NVFP4 checkpoints (ModelOpt) carry scales for an fp8
 cache, which the engines then use; checkpoints in blocks (DeepSeek, Qwen) or in integers (AWQ, GPTQ) do not"""
 

@@ -111,6 +111,26 @@ def joined(parts: Sequence[Packed]) -> Packed:
     )
 
 
+def joined_rows(parts: Sequence[Packed], padding: int) -> Packed:
+    """Rows of several lengths as one packing, the shorter ones padded; nothing of the padding counts."""
+    length = max(part.length for part in parts)
+
+    def wider(array: Ints, filling: int) -> Ints:
+        return np.pad(array, ((0, 0), (0, length - array.shape[1])), constant_values=filling)
+
+    return joined(
+        [
+            Packed(
+                tokens=np.pad(part.tokens, ((0, 0), (0, length - part.length)), constant_values=padding),
+                target_bytes=wider(part.target_bytes, 0),
+                target_document=wider(part.target_document, -1),
+                target_mask=wider(part.mask.astype(np.int32), 0),
+            )
+            for part in parts
+        ]
+    )
+
+
 def pack(
     documents: Sequence[Document], tokenizer: Any, length: int, windows: int, most_per_document: int | None = None
 ) -> Packed:

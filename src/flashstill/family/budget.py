@@ -182,6 +182,7 @@ def outcome(recipe: DistillRecipe, out: Path, student: Any, summary: Mapping[str
         "signals_minutes": signals.get("minutes"),
         "training_minutes": round(summary["training_s"] / 60.0, 3),
         "decode_ms": round(decode_seconds(student, recipe.budget.context) * 1e3, 3),
+        "weight_bytes": _weights(out / ("packed" if recipe.student.quantise else "student")),
         "training_bytes": peak.get("bytes"),
     }
     expected = {name: predicted[name] for name in measured}
@@ -205,8 +206,13 @@ NAMES = {
     "signals_minutes": "all signals",
     "training_minutes": "all steps",
     "decode_ms": "a decoded token",
+    "weight_bytes": "weights",
     "training_bytes": "most memory while training",
 }
+
+
+def _weights(directory: Path) -> int:
+    return sum(file.stat().st_size for file in directory.glob("*.safetensors"))
 
 
 def _held(path: Path) -> dict[str, Any]:

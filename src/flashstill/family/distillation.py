@@ -3,6 +3,7 @@
 distill.toml        the resolved recipe; another's directory is refused
 data/ signals/      packed text; what each teacher says of it
 initial/ student/   Hugging Face directories: before and after
+packed/             the student in as many bits as its format has, where the recipe quantises it
 training/           checkpoints while training, metrics.jsonl and TensorBoard events
 records.jsonl summary.json
 
@@ -21,7 +22,7 @@ from flashstill.family import budget
 from flashstill.family.claim import claim, lock
 from flashstill.family.outcome import leave_summary
 from flashstill.family.served import build_from, directories_of, origin_of, teacher_fingerprint
-from flashstill.family.students import first_student, made_ready
+from flashstill.family.students import first_student, leave_student, made_ready, rounded_plainly
 from flashstill.files import remove_leftovers, write_text
 from flashstill.progress import Progress, Silent
 from flashstill.recipes import DistillRecipe, to_toml
@@ -191,8 +192,7 @@ class Work:
     def train(self) -> None:
         """From the first weights to the student."""
         from flashstill.distill import training
-        from flashstill.distill.models import load_model, load_tokenizer, parts, save_model
-        from flashstill.distill.students import settle
+        from flashstill.distill.models import load_model, load_tokenizer, parts
         from flashstill.measure.memory import Peak
 
         if (self.out / "student").is_dir():
@@ -213,7 +213,7 @@ class Work:
             )  # fmt: skip
         if self.world.leads:
             write_text(folder / budget.MEMORY, json.dumps({"bytes": peak.bytes}))
-            save_model(settle(trained), load_tokenizer(self.directories[0]), self.out / "student")
+            leave_student(self.recipe, trained, load_tokenizer(self.directories[0]), self.out)
             training.checkpoints.clear(folder)
         self.world.wait()
 
@@ -260,6 +260,7 @@ class Work:
 
         models = {} if self.recipe.teachers[0].served else {"teacher": self.model(0)}
         models |= {name: load_model(self.out / name) for name in ("initial", "student")}
+        rounded_plainly(self.recipe, models["initial"])
         texts = {}
         for domain in ("heldout", "out-of-domain"):
             self._build(0, domain, f"teacher on {domain} text")

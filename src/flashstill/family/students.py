@@ -13,6 +13,7 @@ from flashstill.recipes import DistillRecipe
 
 if TYPE_CHECKING:
     from flashstill.distill.packing import Packed
+    from flashstill.distill.students import Format
     from flashstill.distill.training.loop import AfterStep
 
 
@@ -69,8 +70,37 @@ def _shallow(recipe: DistillRecipe, teacher: Any, tokens: Any, progress: Progres
 
 def made_ready(recipe: DistillRecipe, student: Any) -> AfterStep | None:
     """Give a loaded student its rounding; returns what balances its experts after each step, if it has any."""
-    from flashstill.distill.students import Format, LoadBalance, quantise_aware
+    from flashstill.distill.students import LoadBalance, quantise_aware
 
     if recipe.student.quantise:
-        quantise_aware(student, Format(name=recipe.student.quantise, group=recipe.student.group))
+        quantise_aware(student, _format(recipe))
     return LoadBalance(student, recipe.student.balance_rate) if recipe.student.kind == "upcycle" else None
+
+
+def rounded_plainly(recipe: DistillRecipe, student: Any) -> None:
+    """Round a loaded student without training, in place, where the recipe quantises it: what training starts from."""
+    from flashstill.distill.students import round_model
+
+    if recipe.student.quantise:
+        round_model(student, _format(recipe))
+
+
+def leave_student(recipe: DistillRecipe, student: Any, tokenizer: Any, out: Path) -> None:
+    """Write `student/` in bfloat16 and, where it is quantised, `packed/`; `student/` comes last and means done."""
+    from flashstill.distill.models import save_model
+    from flashstill.distill.students import rounded_weights, settle, write_packed
+
+    if not recipe.student.quantise:
+        save_model(student, tokenizer, out / "student")
+        return
+    plain = out / "student.plain"
+    weights = rounded_weights(student, _format(recipe))
+    save_model(settle(student), tokenizer, plain)
+    write_packed(plain, out / "packed", weights, _format(recipe))
+    plain.replace(out / "student")
+
+
+def _format(recipe: DistillRecipe) -> Format:
+    from flashstill.distill.students import Format
+
+    return Format(name=recipe.student.quantise, group=recipe.student.group)

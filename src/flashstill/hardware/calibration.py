@@ -26,6 +26,7 @@ _NEAREST = {
     "fp8": ("fp8", "bf16"),
     "fp4": ("fp4", "fp8", "bf16"),
     "int4": ("int4", "bf16"),
+    "int2": ("int4", "bf16"),
 }
 
 
@@ -189,7 +190,7 @@ def calibration_of(facts: Facts, owners: Sequence[str]) -> Calibration:
         kernels={
             (kind, precision): kernel
             for kind in KINDS
-            for precision in ("bf16", "fp32", "fp8", "fp8-block", "fp4", "int8", "int4")
+            for precision in ("bf16", "fp32", "fp8", "fp8-block", "fp4", "int8", "int4", "int2")
             if (kernel := _coefficients(Kernel, facts, owners, kind, precision, base))
         },
         collectives={

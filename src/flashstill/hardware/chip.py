@@ -109,6 +109,7 @@ class Chip:
 _WIDER = {
     "fp4": ("bf16", "fp16", "fp8", "fp32", "int8"),
     "int4": ("bf16", "fp16", "int8", "fp8", "fp32"),
+    "int2": ("bf16", "fp16", "int8", "fp8", "fp32"),
     "fp8": ("bf16", "fp16", "fp32", "int8"),
     "fp8-block": ("fp8", "bf16", "fp16", "fp32", "int8"),
     "int8": ("bf16", "fp16", "fp32", "fp8"),
@@ -125,6 +126,7 @@ BYTES_PER_VALUE = {
     "int8": 1.0,
     "fp4": 0.5,
     "int4": 0.5,
+    "int2": 0.25,
 }
 
 

@@ -53,6 +53,10 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
             raise BadInput(f"{where}: {key!r} must be a list with at least one entry")
         item = typing.get_args(hint)[0]
         return tuple(_convert(item, entry, where, f"{key}[{index}]") for index, entry in enumerate(value))
+    if typing.get_origin(hint) is Mapping:  # a table with keys of its own: another package knows them
+        if not isinstance(value, Mapping):
+            raise BadInput(f"{where}: {key!r} must be a table")
+        return dict(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):

@@ -10,11 +10,12 @@ from typing import Any
 from flashstill.errors import BadInput, unknown
 from flashstill.recipes.reader import read_toml
 from flashstill.recipes.study import StudyRecipe
+from flashstill.recipes.thinking import ThinkingStudy, check_thinking
 
 FOLDER = Path(__file__).parent
 
 
-KINDS: Mapping[str, type[StudyRecipe]] = {}
+KINDS: Mapping[str, type[StudyRecipe]] = {"deep-think": ThinkingStudy}
 """the recipe of each kind of study"""
 
 
@@ -46,4 +47,6 @@ def read_study(path: Path) -> StudyRecipe:
     recipe = read_toml(path, KINDS[kind])
     if recipe.seeds < 1:
         raise BadInput(f"{path}: seeds must be at least 1")
+    if isinstance(recipe, ThinkingStudy):
+        check_thinking(recipe)
     return recipe

@@ -79,8 +79,8 @@ def _mxfp4(scheme: Fields, formats: Formats, depth: int) -> Formats:
 
 
 def _integer_name(scheme: Fields, bits: int) -> str:
-    if bits not in (4, 8):
-        raise scheme.fail(f": weights of {bits} bits are not supported; 4 and 8 are")
+    if bits not in (2, 4, 8):
+        raise scheme.fail(f": weights of {bits} bits are not supported; 2, 4 and 8 are")
     return f"int{bits}"
 
 

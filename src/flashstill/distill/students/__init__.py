@@ -1,6 +1,7 @@
 """Students: cut from the teacher by depth or width, made sparse or dense, rounded, or made anew."""
 
 from flashstill.distill.students.depth import block_influence, greedy_drops, kept_blocks, order_by_influence
+from flashstill.distill.students.packed import rounded_weights, write_packed
 from flashstill.distill.students.quantise import FORMATS, Format, quantise_aware, round_model, settle
 from flashstill.distill.students.scratch import from_config, read_fields
 from flashstill.distill.students.sparse import Experts, LoadBalance, dense_of, upcycle
@@ -24,6 +25,8 @@ __all__ = [
     "quantise_aware",
     "read_fields",
     "round_model",
+    "rounded_weights",
     "settle",
     "upcycle",
+    "write_packed",
 ]

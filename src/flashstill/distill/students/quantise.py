@@ -93,7 +93,7 @@ def weights_to_round(model: Model) -> Iterator[tuple[str, nn.Module, str]]:
             where = f"model.layers.{index}.{path}"
             if isinstance(module, nn.Linear):
                 yield where, module, "weight"
-            elif isinstance(getattr(module, "gate_up_proj", None), nn.Parameter):
+            elif isinstance(getattr(module, "gate_up_proj", None), Tensor):  # rounded already, it is no parameter
                 yield from ((where, module, name) for name in _EXPERTS)
 
 

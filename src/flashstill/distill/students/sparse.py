@@ -166,8 +166,9 @@ class LoadBalance:
     def _watch(self, index: int) -> Any:
         def look(module: nn.Module, args: object, output: tuple[Tensor, Tensor, Tensor]) -> None:
             if module.training:
-                chosen = output[2].detach().flatten().cpu()
-                self.loads[index] += torch.bincount(chosen, minlength=len(self.loads[index])).double()
+                chosen = output[2].detach().flatten()
+                counts = torch.bincount(chosen, minlength=len(self.loads[index])).double()
+                self.loads[index] = self.loads[index].to(counts.device) + counts  # where NCCL can add them up
 
         return look
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.family.claim import claim, lock
+from flashstill.family.studies import deep_think
 from flashstill.family.studies.seeds import Result, together
 from flashstill.files import make_directory, write_text
 from flashstill.progress import Progress
@@ -34,7 +35,7 @@ class Study:
     bars: Mapping[str, float]
 
 
-STUDIES: Mapping[str, Study] = {}
+STUDIES: Mapping[str, Study] = {"deep-think": Study(run=deep_think.run, bars=deep_think.BARS)}
 """by the recipe's key `study`"""
 
 
@@ -73,7 +74,9 @@ def _summary(
     for name, least in study.bars.items():
         if name in figures:
             figures[name] |= {"bar": least, "holds": figures[name]["value"] >= least}
+    alone = results[0]["details"] if len(results) == 1 else {}  # one seed's figures lie at the top
     return {
+        **alone,
         "study": recipe.study,
         "name": recipe.name,
         "seeds": list(seeds),

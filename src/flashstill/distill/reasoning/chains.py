@@ -1,0 +1,209 @@
+"""Chains of thought: so many attempts of a model at every problem, on the disk by shard, and the verdicts on them.
+
+    chains/    tokens [P, N, T], -1 behind the end; log_p [P, N], their sum; lengths [P, N]
+    verdicts/  score [P, N]; outcome [P, N]: a place in OUTCOMES; said [P, N]: the first attempt at the problem that
+               gave the same answer, -1 where none was given
+
+Attempt a at problem p is drawn from (seed, p, a) alone, so that the first N of 64 attempts are those of a run with N,
+and a run that was killed goes on with the shards that are missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from flashstill.distill.models import Model
+from flashstill.distill.reasoning.judging import OUTCOMES, Judges
+from flashstill.distill.reasoning.matching import answer_of
+from flashstill.distill.reasoning.problems import Problem
+from flashstill.distill.sampling import Sampling, sample
+from flashstill.distill.signals.store import Store, shard
+from flashstill.errors import BadInput
+from flashstill.progress import Progress
+
+ROWS_AT_A_TIME = 8192
+MOST_ATTEMPTS = 2**16  # problem p, attempt a is row p * MOST_ATTEMPTS + a of the sampler
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chains:
+    """tokens [P, N, T] in int32, -1 behind the end; log_p [P, N]; lengths [P, N] with the stop id counted."""
+
+    tokens: npt.NDArray[np.int32]
+    log_p: npt.NDArray[np.float32]
+    lengths: npt.NDArray[np.int32]
+
+    @property
+    def attempts(self) -> int:
+        """N"""
+        return int(self.tokens.shape[1])
+
+    def first(self, attempts: int) -> Chains:
+        """The first attempts at every problem."""
+        return Chains(
+            tokens=self.tokens[:, :attempts], log_p=self.log_p[:, :attempts], lengths=self.lengths[:, :attempts]
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdicts:
+    """All [P, N]. outcome: a place in OUTCOMES; said: equal where the answers to one problem are, -1 for none."""
+
+    score: npt.NDArray[np.float32]
+    outcome: npt.NDArray[np.uint8]
+    said: npt.NDArray[np.int64]
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """[P, N]"""
+        found: npt.NDArray[np.bool_] = self.score == 1.0
+        return found
+
+    def first(self, attempts: int) -> Verdicts:
+        """Those on the first attempts at every problem."""
+        return Verdicts(
+            score=self.score[:, :attempts], outcome=self.outcome[:, :attempts], said=self.said[:, :attempts]
+        )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Outcomes of what was judged: equal answers to a problem once."""
+        asked = self.outcome[self.said == np.arange(self.said.shape[1])]
+        return {name: int((asked == place).sum()) for place, name in enumerate(OUTCOMES)}
+
+
+def encoded_prompts(problems: Sequence[Problem], tokenizer: Any, chat: bool = False) -> list[list[int]]:
+    """Token ids of every prompt: through the model's chat template as a user's words, or behind the token that begins
+    a text where the tokenizer has one. Raises BadInput where it has no template."""
+    if chat:
+        return [_as_chat(problem.prompt, tokenizer) for problem in problems]
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    found: list[list[int]] = tokenizer([each.prompt for each in problems], add_special_tokens=False)["input_ids"]
+    return [begin + ids for ids in found]
+
+
+def _as_chat(prompt: str, tokenizer: Any) -> list[int]:
+    if not tokenizer.chat_template:
+        raise BadInput("task.chat is true, but the teacher's tokenizer has no chat template")
+    turns = [{"role": "user", "content": prompt}]
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return found
+
+
+def problems_hash(problems: Sequence[Problem]) -> str:
+    """SHA-256 of what chains and verdicts belong to."""
+    return hashlib.sha256(json.dumps([asdict(problem) for problem in problems]).encode()).hexdigest()
+
+
+def chain_key(model: str, tokenizer: str, problems: Sequence[Problem], attempts: int, how: Sampling) -> dict[str, Any]:
+    """What chains are known by. model, tokenizer: fingerprints; how many rows are at work at a time changes nothing."""
+    settings = {name: value for name, value in asdict(how).items() if name != "batch"}
+    known = {"kind": "chains", "model": model, "tokenizer": tokenizer, "problems": problems_hash(problems)}
+    return json.loads(json.dumps({**known, "attempts": attempts, **settings}))  # type: ignore[no-any-return]
+
+
+def think(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    attempts: int,
+    how: Sampling,
+    key: Mapping[str, Any],
+    directory: Path,
+    progress: Progress,
+    name: str,
+    share: tuple[int, int] = (0, 1),
+) -> Chains | None:
+    """So many attempts at every prompt; only shards that are missing are sampled.
+
+    share: (i, n) makes only every n-th shard, from the i-th; None while others are missing.  Raises BadInput where the
+    directory is another run's.
+    """
+    if not 1 <= attempts < MOST_ATTEMPTS:
+        raise BadInput(f"{attempts} attempts at a problem cannot be told apart; give 1 to {MOST_ATTEMPTS - 1}")
+    store = Store(directory, key, len(prompts))
+    store.claim()
+    position, processes = share
+    mine = store.starts[position::processes]
+    missing = [start for start in mine if not store.has(shard(start))]
+    done = sum(len(store.range(start)) for start in mine if start not in missing)
+    whole = done + sum(len(store.range(start)) for start in missing)
+    together = max(1, ROWS_AT_A_TIME // (attempts * len(store.range(0))))
+    with progress.task(name, whole * attempts, "chains", done * attempts) as advance:
+        for first in range(0, len(missing), together):
+            starts = missing[first : first + together]
+            places = [place for start in starts for place in store.range(start)]
+            rows = [place * MOST_ATTEMPTS + attempt for place in places for attempt in range(attempts)]
+            given = [prompts[place] for place in places for _ in range(attempts)]
+            found = sample(model, given, how, rows, advance)
+            tokens = torch.from_numpy(found.tokens).view(len(places), attempts, -1)
+            log_p = torch.from_numpy(found.log_p).sum(-1).view(len(places), attempts)
+            lengths = torch.from_numpy(found.lengths.astype(np.int32)).view(len(places), attempts)
+            for start in starts:
+                own = slice(places.index(start), places.index(start) + len(store.range(start)))
+                store.write(shard(start), {"tokens": tokens[own], "log_p": log_p[own], "lengths": lengths[own]})
+    if store.missing():
+        return None
+    arrays = _joined(store, ("tokens", "log_p", "lengths"))
+    return Chains(**{name: tensor.numpy() for name, tensor in arrays.items()})
+
+
+def judge(
+    chains: Chains,
+    texts: Sequence[Sequence[str]],
+    marker: str,
+    judges: Judges,
+    key: Mapping[str, Any],
+    directory: Path,
+    progress: Progress,
+    name: str,
+) -> Verdicts:
+    """A verdict on every attempt, kept by shard; texts [P][N]: the chains as text."""
+    store = Store(directory, key, len(texts))
+    store.claim()
+    missing = store.missing()
+    questions: dict[int, list[tuple[int, str | None]]] = {
+        start: [(place, answer_of(text, marker)) for place in store.range(start) for text in texts[place]]
+        for start in missing
+    }
+    total = sum(len({pair for pair in asked if pair[1] is not None}) for asked in questions.values())
+    with progress.task(name, max(1, total), "answers") as advance:
+        for start in missing:
+            found = judges(questions[start], advance)
+            shape = (len(store.range(start)), chains.attempts)
+            outcomes = [OUTCOMES.index(verdict.outcome) for verdict in found]
+            said = _same_answers([text for _, text in questions[start]], chains.attempts)
+            held = {
+                "score": torch.tensor([verdict.score for verdict in found], dtype=torch.float32).view(shape),
+                "outcome": torch.tensor(outcomes, dtype=torch.uint8).view(shape),
+                "said": torch.from_numpy(said),
+            }
+            store.write(shard(start), held)
+    arrays = _joined(store, ("score", "outcome", "said"))
+    return Verdicts(**{name: tensor.numpy() for name, tensor in arrays.items()})
+
+
+def _same_answers(answers: Sequence[str | None], attempts: int) -> npt.NDArray[np.int64]:
+    """[P, N]: the place of the first attempt at a problem that says the same; -1 for none."""
+    found = np.full(len(answers), -1, dtype=np.int64)
+    for first in range(0, len(answers), attempts):
+        seen: dict[str, int] = {}
+        for place, answer in enumerate(answers[first : first + attempts]):
+            if answer is not None:
+                found[first + place] = seen.setdefault(" ".join(answer.split()), place)
+    return found.reshape(-1, attempts)
+
+
+def _joined(store: Store, names: Sequence[str]) -> dict[str, Tensor]:
+    held = [store.file(shard(start)) for start in store.starts]
+    return {name: torch.cat([each.get_tensor(name) for each in held]) for name in names}

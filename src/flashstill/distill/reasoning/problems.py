@@ -1,0 +1,98 @@
+"""A problem, what makes two of them the same, and training and test sets that share none.
+
+Two problems count as one where their prompts hold the same numbers, three or more of them, in whatever order, or else
+the same words: generators shuffle numbers and vary the sentence around them.  A test set is taken first and the
+training set after it, less everything that is the same as a test problem or came before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flashstill.errors import BadInput
+from flashstill.files import write_text
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_WORD = re.compile(r"\w+")
+NUMBERS_THAT_TELL = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """A question and one right answer. entry: whatever else its verifier needs, plain JSON."""
+
+    prompt: str
+    answer: str
+    entry: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def same(self) -> str:
+        """Equal for problems that count as one."""
+        numbers = sorted(_NUMBER.findall(self.prompt))
+        telling = numbers if len(numbers) >= NUMBERS_THAT_TELL else sorted(_WORD.findall(self.prompt.lower()))
+        return hashlib.sha256(" ".join(telling or [self.prompt]).encode()).hexdigest()
+
+
+def without_repeats(problems: Iterable[Problem], taken: Iterable[Problem] = ()) -> list[Problem]:
+    """Those that are the same as none before them and none of `taken`, in their order."""
+    seen = {problem.same for problem in taken}
+    kept = []
+    for problem in problems:
+        if problem.same not in seen:
+            seen.add(problem.same)
+            kept.append(problem)
+    return kept
+
+
+def check_disjoint(training: Sequence[Problem], test: Sequence[Problem]) -> None:
+    """BadInput where a test problem is among those that are trained on."""
+    known = {problem.same for problem in training}
+    shared = [problem for problem in test if problem.same in known]
+    if shared:
+        raise BadInput(
+            f"{len(shared)} of {len(test)} test problems are in the training set too, the first of them"
+            f" {shared[0].prompt[:80]!r}; take other ones, a score on these would mean nothing"
+        )
+
+
+def save_problems(path: Path, problems: Sequence[Problem]) -> None:
+    """One JSON line a problem, whole or not at all."""
+    write_text(path, "".join(json.dumps(asdict(problem)) + "\n" for problem in problems))
+
+
+def load_problems(path: Path) -> list[Problem]:
+    """What `save_problems` wrote, or a user's own lines with "prompt" and "answer"."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"problems {path} cannot be read: {error}") from error
+    found = [_problem(line, f"problems {path}, line {n}") for n, line in enumerate(lines, start=1) if line.strip()]
+    if not found:
+        raise BadInput(f'problems {path} holds none; give JSON lines with "prompt" and "answer"')
+    return found
+
+
+def _problem(line: str, where: str) -> Problem:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise BadInput(f"{where} is not JSON") from error
+    if not isinstance(row, dict):
+        raise BadInput(f"{where} is not a JSON object")
+    prompt, answer = row.get("prompt"), row.get("answer")
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise BadInput(f'{where} has no "prompt" with text in it')
+    if isinstance(answer, (int, float)) and not isinstance(answer, bool):
+        answer = str(answer)
+    if not isinstance(answer, str) or not answer.strip():
+        raise BadInput(f'{where} has no "answer" with text or a number in it')
+    entry = row.get("entry", {})
+    if not isinstance(entry, dict):
+        raise BadInput(f'{where}: "entry" is not a JSON object')
+    return Problem(prompt=prompt, answer=answer, entry=entry)

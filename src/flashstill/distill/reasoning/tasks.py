@@ -1,0 +1,153 @@
+"""Where problems come from and who says whether an answer is right.
+
+    gym:NAME                  a family of reasoning-gym; its own score_answer is the verifier
+    FILE.jsonl                lines with "prompt" and "answer", matched exactly or by number
+    FILE.py:FUNCTION          the same lines (`data`), judged by FUNCTION(answer, problem) -> number from 0 to 1
+
+A `Spec` is plain JSON: a verifier's process builds the judge anew from it (judging.py), so that a judge that hangs or
+breaks takes nothing with it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flashstill.distill.reasoning.matching import MATCHERS, exact, numeric
+from flashstill.distill.reasoning.problems import Problem, check_disjoint, load_problems, without_repeats
+from flashstill.errors import BadInput, unknown
+
+GYM = "gym:"
+Judge = Callable[[str, Mapping[str, Any]], Any]
+"""(answer, problem as JSON) -> a number from 0 to 1"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spec:
+    """A task. options: of the gym's family; prompt: a format of the problem's fields, lists joined by spaces, where the
+    gym's own wording is not wanted; matcher: of a file's answers."""
+
+    source: str
+    data: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    prompt: str = ""
+    matcher: str = "exact"
+    seed: int = 0
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What saved problems and verdicts belong to."""
+        return asdict(self)
+
+
+def problem_sets(spec: Spec, training: int, test: int) -> tuple[list[Problem], list[Problem]]:
+    """So many problems to train and to test on that share none; BadInput where the task has not so many."""
+    needed, drawn = training + test, 0
+    pool: list[Problem] = []
+    while len(pool) < needed:
+        more = _drawn(spec, drawn, max(256, needed - len(pool)))
+        drawn += len(more)
+        before = len(pool)
+        pool += without_repeats(more, taken=pool)
+        if not more or len(pool) - before < len(more) * LEAST_NEW:
+            raise BadInput(
+                f"task {spec.source} has {len(pool)} different problems in {drawn} drawn; {needed} were asked for:"
+                " ask for fewer, or make its options wider"
+            )
+    test_set, training_set = pool[:test], pool[test:needed]
+    check_disjoint(training_set, test_set)
+    return training_set, test_set
+
+
+LEAST_NEW = 0.02  # of what was drawn: below it a generator only repeats itself
+
+
+def _drawn(spec: Spec, first: int, count: int) -> list[Problem]:
+    if spec.source.startswith(GYM):
+        return _from_gym(spec, first, count)
+    everything = load_problems(Path(spec.data or spec.source))
+    return everything[first : first + count]
+
+
+def _from_gym(spec: Spec, first: int, count: int) -> list[Problem]:
+    """Problems first .. first + count of one stream.
+
+    The gym draws problem i of seed s from s + i, so that neighbouring seeds share nearly all of their problems: seeds
+    are kept 2^32 apart, and training and test are cut from one stream.
+    """
+    family = _family(spec, first + count)
+    found = []
+    for index in range(first, first + count):
+        entry = dict(family[index])
+        prompt = _formatted(spec, entry) if spec.prompt else str(entry["question"])
+        found.append(Problem(prompt=prompt, answer=str(entry["answer"]), entry=_plain(entry)))
+    return found
+
+
+def _formatted(spec: Spec, entry: Mapping[str, Any]) -> str:
+    fields = {**entry.get("metadata", {}), "question": entry["question"]}
+    words = {
+        name: " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value for name, value in fields.items()
+    }
+    try:
+        return spec.prompt.format(**words)
+    except (KeyError, IndexError, ValueError) as error:
+        raise BadInput(f"task.prompt {spec.prompt!r} asks for {error}; {spec.source} has {', '.join(words)}") from error
+
+
+def _plain(value: Any) -> Any:
+    """As JSON keeps it: tuples become lists, what is neither text nor number its own text."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _family(spec: Spec, size: int) -> Any:
+    try:
+        import reasoning_gym
+        from reasoning_gym.factory import DATASETS
+    except ImportError as error:
+        raise BadInput(f"task {spec.source} comes with a package: pip install reasoning-gym") from error
+    name = spec.source.removeprefix(GYM)
+    if name not in DATASETS:
+        raise BadInput(unknown("family of reasoning-gym", name, DATASETS))
+    try:
+        return reasoning_gym.create_dataset(name, seed=spec.seed << 32, size=size, **spec.options)
+    except (TypeError, AssertionError, ValueError) as error:
+        raise BadInput(f"task.options of {spec.source}: {error}") from error
+
+
+def judge_of(spec: Spec) -> Judge:
+    """Who says whether an answer is right; made in the process that judges."""
+    if spec.source.startswith(GYM):
+        family = _family(spec, 1)
+        return lambda answer, problem: family.score_answer(answer, problem["entry"])
+    path, _, function = spec.source.rpartition(":")
+    if path.endswith(".py"):
+        return _function(Path(path), function)
+    if spec.matcher not in MATCHERS:
+        raise BadInput(unknown("task.matcher", spec.matcher, MATCHERS))
+    same = exact if spec.matcher == "exact" else numeric
+    return lambda answer, problem: float(same(answer, problem["answer"]))
+
+
+def _function(path: Path, name: str) -> Judge:
+    """The user's own function: the one place where a file of Python is run, because the user asks for it by name."""
+    if not path.is_file():
+        raise BadInput(f"there is no file {path} with a function {name}")
+    described = importlib.util.spec_from_file_location("flashstill_users_judge", path)
+    assert described is not None
+    assert described.loader is not None
+    module = importlib.util.module_from_spec(described)
+    described.loader.exec_module(module)
+    found = getattr(module, name, None)
+    if not callable(found):
+        known = [each for each in vars(module) if callable(getattr(module, each)) and not each.startswith("_")]
+        raise BadInput(f"{path}: {unknown('function', name, known)}")
+    judge: Judge = found
+    return judge

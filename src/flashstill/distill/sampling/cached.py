@@ -1,0 +1,61 @@
+"""Decoding any causal language model of transformers one token a step, with the library's own cache.
+
+Rows that start together have prompts of one length, so that no row is padded: right for recurrent layers, windows
+and whatever else an architecture does with positions.  Rows that are finished leave the cache; none joins it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flashstill.distill.models import Model, parts
+from flashstill.errors import BadInput
+
+
+class Decoder(Protocol):
+    """The state of the rows at work."""
+
+    joins: bool
+    """whether prompts may join rows that are at work, and be of different lengths"""
+
+    def regroup(self, kept: Tensor, prompts: Sequence[np.ndarray]) -> None:
+        """Keep the rows `kept` [K] and add one for each prompt, all but its last token read."""
+        ...
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """The next token of every row [B] -> logits [B, V] of the one after it."""
+        ...
+
+
+class CachedDecoder:
+    """The generic one."""
+
+    joins = False
+
+    def __init__(self, model: Model) -> None:
+        found = parts(model)
+        self._model, self._body, self._head = model, found.body, found.head.detach()
+        self._cache: Any = None
+
+    def regroup(self, kept: Tensor, prompts: Sequence[np.ndarray]) -> None:
+        if not prompts:
+            self._cache.batch_select_indices(kept)
+            return
+        if len(kept) or len({len(prompt) for prompt in prompts}) > 1:
+            raise BadInput("rows of this architecture start together, from prompts of one length")
+        from transformers import DynamicCache
+
+        self._cache = DynamicCache(config=self._model.config)
+        read = torch.from_numpy(np.stack(prompts).astype(np.int64))[:, :-1].to(self._head.device)
+        if read.shape[1]:
+            self._body(input_ids=read, past_key_values=self._cache, use_cache=True)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        said = self._body(input_ids=tokens[:, None], past_key_values=self._cache, use_cache=True)
+        hidden: Tensor = said.last_hidden_state[:, 0]
+        return hidden @ self._head.T

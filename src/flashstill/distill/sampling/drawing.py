@@ -1,0 +1,100 @@
+"""From logits to the next token of every row: temperature, top-k, top-p, one uniform a token.
+
+    p = softmax(z / T) over the k likeliest ids, of which the fewest are kept that hold the mass top_p (Holtzman et al.
+        2020, "The Curious Case of Neural Text Degeneration", 3.1)
+    id = the first i with p_1 + ... + p_i > u (p_1 + ... + p_V),    u uniform in [0, 1)
+
+u is a function of (seed, row, position) alone, so that a row's text depends neither on the rows beside it nor on how
+work was shared or resumed, up to the rounding of its logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flashstill.errors import BadInput
+
+LOGITS_AT_A_TIME = 2**22
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How text is drawn. temperature: 0 takes the likeliest id; top_k: 0 for all; stop: ids that end a row.
+
+    vocabulary: ids that may come, where the head is padded; 0 for all.  batch: rows at work at a time.
+    """
+
+    new_tokens: int = 64
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: tuple[int, ...] = ()
+    vocabulary: int = 0
+    batch: int = 256
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.new_tokens < 1 or self.batch < 1:
+            raise BadInput("new_tokens and batch must be at least 1 to sample")
+        if not 0 <= self.temperature < float("inf"):
+            raise BadInput(f"a sampling temperature of {self.temperature:g} is none; give 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise BadInput(f"top_p is {self.top_p:g}; give more than 0 and at most 1")
+        if self.top_k < 0 or self.vocabulary < 0 or self.seed < 0:
+            raise BadInput("top_k, vocabulary and seed must not be negative")
+
+
+def uniforms(settings: Sampling, rows: Sequence[int]) -> Tensor:
+    """[R, new_tokens] in float64: one draw for each position of these rows."""
+    drawn = [np.random.default_rng([settings.seed, row]).random(settings.new_tokens) for row in rows]
+    return torch.from_numpy(np.stack(drawn))
+
+
+def choose(logits: Tensor, draws: Tensor, settings: Sampling) -> tuple[Tensor, Tensor]:
+    """Ids [B] and their log-probabilities [B] under the model itself (T = 1, nothing cut).
+
+    logits [B, V], draws [B] in [0, 1).
+    """
+    if settings.vocabulary:
+        logits = logits[:, : settings.vocabulary]
+    rows = max(1, LOGITS_AT_A_TIME // logits.shape[1])
+    if len(logits) <= rows:
+        return _chosen(logits, draws, settings)
+    parts = zip(torch.split(logits, rows), torch.split(draws, rows), strict=True)
+    ids, log_p = zip(*(_chosen(part, u, settings) for part, u in parts), strict=True)
+    return torch.cat(ids), torch.cat(log_p)
+
+
+def _chosen(logits: Tensor, draws: Tensor, settings: Sampling) -> tuple[Tensor, Tensor]:
+    logits = logits.float() if logits.dtype != torch.float64 else logits
+    p = torch.softmax(logits, -1)
+    largest = logits.amax(-1)
+    log_z = largest - p.amax(-1).log()
+    if settings.temperature == 0:
+        ids = logits.argmax(-1, keepdim=True)
+    elif settings.top_k == 0 and settings.top_p == 1:
+        ids = _drawn(p if settings.temperature == 1 else torch.softmax(logits / settings.temperature, -1), draws)
+    else:
+        p, order = _cut(logits / settings.temperature, settings)
+        ids = order.gather(1, _drawn(p, draws))
+    return ids.squeeze(1), logits.gather(1, ids).squeeze(1) - log_z
+
+
+def _drawn(p: Tensor, draws: Tensor) -> Tensor:
+    """Places [B, 1] where the cumulated p [B, V], of any sum, passes the draws [B]."""
+    summed = p.cumsum(-1, dtype=torch.float64)
+    points = draws[:, None] * summed[:, -1:]
+    return torch.searchsorted(summed, points, right=True).clamp_(max=p.shape[1] - 1)
+
+
+def _cut(logits: Tensor, settings: Sampling) -> tuple[Tensor, Tensor]:
+    """Probabilities of the ids that may come, the likeliest first and 0 for the others, and the ids."""
+    count = min(settings.top_k or logits.shape[1], logits.shape[1])
+    held, order = logits.topk(count)
+    p = torch.softmax(held, -1)
+    return p * (p.cumsum(-1) - p < settings.top_p), order

@@ -1,0 +1,148 @@
+"""Decoding Llama and its kin with little beside the arithmetic.
+
+Every row is padded on the left, so that all rows write the same column of the caches next.  Attention is two batched
+products: for one query a row that is several times as fast on a CPU as scaled_dot_product_attention (docs/log.md).
+Residuals are added by the products themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the usual name
+from torch import Tensor
+
+from flashstill.distill.losses.workspace import wide
+from flashstill.distill.models import Model, decoder_layers, parts
+from flashstill.distill.sampling.caches import Caches
+from flashstill.distill.sampling.weights import Block, block_of, norm_of, turns
+
+CLASSES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")
+COLUMNS = 32  # that caches grow by
+TOKENS_A_PASS = 4096  # of prompts that are read together
+
+
+def is_plain(model: Model, longest: int) -> bool:
+    """Whether this is such a model, and no window or scaling by length matters up to `longest` positions."""
+    config = model.config
+    window = getattr(config, "sliding_window", None)
+    rotation = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    return type(model).__name__ in CLASSES and (not window or longest <= window) and rotation in FIXED_ROTATIONS
+
+
+class LlamaDecoder:
+    """Rows at work: start [B], the column of each row's first token; column, the next one of all."""
+
+    joins = True
+
+    def __init__(self, model: Model, longest: int) -> None:
+        config, found = model.config, parts(model)
+        body: Any = found.body
+        attention = body.layers[0].self_attn
+        self._heads, self._key_heads = int(config.num_attention_heads), int(config.num_key_value_heads)
+        self._width, self._scale = int(attention.head_dim), float(attention.scaling)
+        self._blocks = [block_of(layer, self._heads, self._key_heads, self._width) for layer in decoder_layers(model)]
+        self._embedding, self._head = body.embed_tokens.weight.detach(), found.head.detach()
+        self._norm = norm_of(body.norm)
+        self._turns = turns(body.rotary_emb, longest, self._width, self._head)
+        self._start = torch.zeros(0, dtype=torch.int64, device=self._head.device)
+        self._column = self._columns = 0
+        self._caches = Caches(2 * len(self._blocks), self._head)  # keys of every block, then values
+        self._padding = self._head.new_zeros(0)
+
+    def regroup(self, kept: Tensor, prompts: Sequence[np.ndarray]) -> None:
+        """Shift the rows that stay as far left as the longest of all allows; read the prompts behind them."""
+        held = self._start[kept]
+        filled = slice(int(held.min()) if len(held) else self._column, self._column)
+        self._column = max([filled.stop - filled.start, *(len(prompt) - 1 for prompt in prompts)])
+        shift = self._column - filled.stop
+        lengths = torch.tensor([len(prompt) - 1 for prompt in prompts], dtype=torch.int64, device=held.device)
+        self._start = torch.cat([held + shift, self._column - lengths])
+        self._lay_out(kept, filled, shift)
+        self._read(prompts, len(held))
+
+    def _lay_out(self, kept: Tensor | None, filled: slice, shift: int) -> None:
+        """Caches that reach beyond the next column, and what is added to scores [B or 1, 1, columns]."""
+        self._columns = (self._column // COLUMNS + 1) * COLUMNS
+        self._caches.lay_out((len(self._start), self._key_heads, self._columns, self._width), kept, filled, shift)
+        columns = torch.arange(self._columns, device=self._start.device)
+        start = self._start[:, None] if int(self._start.max()) else self._start[:1, None]
+        masked = (columns < start) | (columns >= self._column)
+        padding = torch.zeros(masked.shape, dtype=self._head.dtype, device=masked.device)
+        padding.masked_fill_(masked, -torch.inf)
+        self._padding = (padding.repeat_interleave(self._key_heads, 0) if len(start) > 1 else padding)[:, None]
+
+    def _read(self, prompts: Sequence[np.ndarray], behind: int) -> None:
+        """Keys and values of all but the prompts' last tokens, for the rows from `behind` on; the longest come first."""
+        first = 0
+        while first < len(prompts) and len(prompts[first]) > 1:
+            length = len(prompts[first]) - 1
+            some = prompts[first : first + max(1, TOKENS_A_PASS // length)]
+            tokens = np.zeros((len(some), length), dtype=np.int64)
+            for row, prompt in zip(tokens, some, strict=True):
+                row[length - (len(prompt) - 1) :] = prompt[:-1]
+            self._pass(torch.from_numpy(tokens).to(self._head.device), behind + first)
+            first += len(some)
+
+    def _pass(self, tokens: Tensor, behind: int) -> None:
+        """Fill the caches, for the rows from `behind` on, with tokens [R, L] that end before the next column."""
+        count, length = tokens.shape
+        rows = slice(behind, behind + count)
+        columns = torch.arange(self._column - length, self._column, device=tokens.device)
+        place = columns - self._start[rows, None]
+        itself = columns[:, None] == columns  # padding too sees something, or its values would not be finite
+        seen = (place[:, None] >= 0) & (columns[:, None] >= columns) | itself
+        turn = self._turns[place.clamp(min=0)][:, :, None]
+        x = self._embedding[tokens].flatten(0, 1)
+        filled = slice(self._column - length, self._column)
+        for index, block in enumerate(self._blocks):
+            q, k, v = self._projected(block, x, (count, length), turn)
+            self._caches.held[index][rows, :, filled] = k.transpose(1, 2)
+            self._caches.held[index + len(self._blocks)][rows, :, filled] = v.transpose(1, 2)
+            if index + 1 == len(self._blocks):
+                return  # nothing reads the last block's output
+            q, k, v = (each.transpose(1, 2) for each in (q, k, v))
+            mixed = F.scaled_dot_product_attention(q, k, v, seen[:, None], scale=self._scale, enable_gqa=True)
+            block.out.onto(x, mixed.transpose(1, 2).reshape(count * length, -1))
+            block.feed_forward(x)
+
+    def _projected(
+        self, block: Block, x: Tensor, shape: tuple[int, ...], turn: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys, turned, and values: [*shape, heads, width] of x [N, d]."""
+        heads = block.qkv(block.before(x)).view(*shape, -1, self._width)
+        q, k, v = torch.split(heads, [self._heads, self._key_heads, self._key_heads], -2)
+        q = q if block.q_norm is None else block.q_norm(q)
+        k = k if block.k_norm is None else block.k_norm(k)
+        return _turned(q, turn), _turned(k, turn), v
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """As the Protocol says."""
+        rows, column = len(tokens), self._column
+        if column == self._columns:
+            self._lay_out(None, slice(0, column), 0)
+        self._padding[..., column] = 0
+        # a row that has ended may still be carried along behind the table's end
+        turn = self._turns[(column - self._start).clamp_(max=len(self._turns) - 1)][:, None]
+        x = self._embedding[tokens]
+        for index, block in enumerate(self._blocks):
+            q, k, v = self._projected(block, x, (rows,), turn)
+            keys, values = self._caches.held[index], self._caches.held[index + len(self._blocks)]
+            keys[:, :, column], values[:, :, column] = k, v
+            q = q.reshape(rows * self._key_heads, -1, self._width)
+            scores = torch.baddbmm(self._padding, q, keys.flatten(0, 1).mT, alpha=self._scale)
+            mixed = torch.bmm(torch.softmax(scores, -1), values.flatten(0, 1))
+            block.out.onto(x, mixed.view(rows, -1))
+            block.feed_forward(x)
+        self._column += 1
+        return torch.mm(self._norm(x), self._head.T)
+
+
+def _turned(x: Tensor, turn: Tensor) -> Tensor:
+    """Pairs of the last dimension of x, multiplied as complex numbers."""
+    pairs = torch.view_as_complex(x.to(wide(x.dtype)).view(*x.shape[:-1], -1, 2))
+    return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)

@@ -1,0 +1,133 @@
+"""The arms of a study: what each student learns from, for how many steps, and how well it then does in one pass.
+
+labels            the right answers of the training problems, as the task gives them
+unverified        the teacher's greedy text
+verified-N        what the verifier let through of N attempts        (also verified-N-epochs: equal epochs, not steps)
+majority-N        what most attempts agree on, without a verifier
+shuffled-N        as many chains as verified-N, by verdicts dealt anew: the negative control
+round-R           the last of `verified`, trained on with what it solved itself, R times over
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flashstill.family.studies.deep_think.models import first_student, learn
+from flashstill.family.studies.deep_think.work import Attempted, Work
+
+if TYPE_CHECKING:
+    from flashstill.distill.packing import Packed
+    from flashstill.distill.reasoning.choosing import Kept
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arm:
+    """A name, the rows to learn from, and the steps to take."""
+
+    name: str
+    rows: Packed
+    steps: int
+
+
+def main_arm(work: Work) -> str:
+    """The student that the study is about."""
+    rounds = work.recipe.think.rounds
+    return f"round-{rounds}" if rounds else f"verified-{work.recipe.think.attempts}"
+
+
+def arms(work: Work, greedy: Attempted, sampled: Attempted) -> list[Arm]:
+    """All but the rounds; greedy and sampled: the teacher's attempts at the training problems."""
+    wanted, steps = work.recipe.think, work.recipe.learn.steps
+    counts = [count for count in (1, 4, 16, 64, 256) if count < wanted.attempts] + [wanted.attempts]
+    found = [
+        Arm(name="labels", rows=work.labelled("train"), steps=steps),
+        Arm(name="unverified", rows=rows(work, greedy, kept(work, greedy, "first", 1)), steps=steps),
+    ]
+    for count in counts:
+        packed = rows(work, sampled, kept(work, sampled, "verified", count))
+        found.append(Arm(name=f"verified-{count}", rows=packed, steps=steps))
+        found.append(Arm(name=f"verified-{count}-epochs", rows=packed, steps=steps_of_epochs(work, packed)))
+    for rule in ("majority", "shuffled"):
+        packed = rows(work, sampled, kept(work, sampled, rule, wanted.attempts))
+        found.append(Arm(name=f"{rule}-{wanted.attempts}", rows=packed, steps=steps))
+    return found
+
+
+def steps_of_epochs(work: Work, packed: Packed) -> int:
+    """Steps that pass over the rows `epochs` times."""
+    per_step = min(work.recipe.learn.rows_per_step, packed.windows)
+    return max(1, round(work.recipe.epochs * packed.windows / per_step))
+
+
+def kept(work: Work, tried: Attempted, rule: str, attempts: int) -> Kept:
+    """The attempts that a rule keeps."""
+    from flashstill.distill.reasoning.choosing import Choice, chosen
+
+    wanted = work.recipe.think
+    choice = Choice(rule=rule, attempts=attempts, most=wanted.most, budget=wanted.budget)
+    return chosen(tried.chains, tried.verdicts, choice, work.seed)
+
+
+def rows(work: Work, tried: Attempted, chosen: Kept) -> Packed:
+    """What a student reads of them."""
+    from flashstill.distill.reasoning.choosing import learned
+    from flashstill.distill.reasoning.matching import answer_of
+
+    marker = work.recipe.task.marker
+    answers = [answer_of(tried.texts[problem][place], marker) or "" for problem, place in chosen]
+    return learned(chosen, tried.chains, work.prompts("train"), answers, work.tokenizer, work.recipe.think.thinking)
+
+
+def trained(work: Work, arm: Arm, start: Path | None = None) -> Path:
+    """The directory of an arm's student, trained unless it is there. start: whose weights it goes on from."""
+    import torch
+
+    from flashstill.distill.models import load_model, save_model
+    from flashstill.distill.training import checkpoints
+
+    place, folder = work.out / "students" / arm.name, work.out / "training" / arm.name
+    if not place.is_dir():
+        if start is not None:
+            model = load_model(start)
+        else:
+            sample = torch.from_numpy(arm.rows.tokens[:64, :-1].astype(np.int64))
+            net = work.recipe.student
+            model = first_student(net, work.teacher, work.tokenizer, work.positions, work.seed + 1, sample)
+        learn(model, arm.rows, work.recipe.learn, arm.steps, work.seed, folder, work.progress, f"train {arm.name}")
+        save_model(model, work.tokenizer, place)
+    checkpoints.clear(folder)
+    return place
+
+
+def rounds(work: Work, sampled: Attempted, start: Path) -> dict[str, tuple[Path, int]]:
+    """The student as its own teacher: attempts, verdicts, and training on with all that was right so far."""
+    from flashstill.distill.models import fingerprint, load_model
+    from flashstill.distill.packing import joined_rows
+
+    wanted, found = work.recipe.think, {}
+    held = [rows(work, sampled, kept(work, sampled, "verified", wanted.attempts))]
+    for number in range(1, wanted.rounds + 1):
+        own = work.attempted(load_model(start), fingerprint(start), "train", wanted.attempts)
+        solved = kept(work, own, "verified", wanted.attempts)
+        if len(solved):
+            held.append(rows(work, own, solved))
+        packed = joined_rows(held, work.tokenizer.eos_token_id)
+        arm = Arm(name=f"round-{number}", rows=packed, steps=work.recipe.learn.steps)
+        start = trained(work, arm, start)
+        found[arm.name] = (start, packed.windows)
+    return found
+
+
+def examined(work: Work, place: Path, hard: Any, attempts: int = 0) -> tuple[dict[str, Any], Attempted | None]:
+    """One greedy pass of a student at the test problems, and so many attempts where they are asked for."""
+    from flashstill.distill.models import fingerprint, load_model
+    from flashstill.evaluate.problems import one_pass
+
+    model, known_as = load_model(place), fingerprint(place)
+    greedy = work.attempted(model, known_as, "test", 1, greedy=True)
+    figures = one_pass(greedy.chains, greedy.verdicts, hard)
+    return figures, work.attempted(model, known_as, "test", attempts) if attempts else None

@@ -1,0 +1,49 @@
+"""What the teacher's thinking cost: tokens, verdicts, FLOPs, and the dollars that a chip would have asked for.
+
+FLOPs    2 x parameters x (tokens read + tokens thought)           (Kaplan et al. 2020, section 2.1, without context)
+dollars  tokens thought x the price of a decoded token on `chip`, half-way through a chain, at the cheapest batch
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+BATCHES = (1, 8, 64, 256)
+
+
+def ledger(
+    config: Path, parameters: int, chip: str, read: int, thought: int, chains: int, judged: dict[str, int], kept: int
+) -> dict[str, Any]:
+    """The account of one teacher. config: its config.json; judged: outcome -> answers; kept: examples."""
+    half_way = max(1, round((read + thought / 2) / chains))
+    dollars = thought * usd_per_token(config, chip, half_way)
+    flops = 2.0 * parameters * (read + thought)
+    each = max(1, kept)
+    return {
+        "chip": chip,
+        "teacher_tokens_read": read,
+        "teacher_tokens_thought": thought,
+        "verifier_calls": sum(judged.values()),
+        "verdicts": judged,
+        "flops": flops,
+        "predicted_usd": dollars,
+        "examples_kept": kept,
+        "per_kept_example": {
+            "teacher_tokens": thought / each,
+            "verifier_calls": sum(judged.values()) / each,
+            "flops": flops / each,
+            "predicted_usd": dollars / each,
+        },
+    }
+
+
+def usd_per_token(config: Path, chip: str, context: int) -> float:
+    """What a decoded token behind `context` others costs, by the cost arm."""
+    from flashstill.arch.catalogue import read_config
+    from flashstill.facts import load
+    from flashstill.plan import price_grid
+
+    shape = read_config(config, "teacher")
+    rows = price_grid(load(), [shape], [chip], BATCHES, context)
+    return min(row.usd_per_million_tokens for row in rows if row.phase == "decode") / 1e6

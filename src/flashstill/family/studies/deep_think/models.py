@@ -1,0 +1,61 @@
+"""The models of a deep-think study: a teacher made from nothing or at hand, and students to be trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flashstill.errors import BadInput
+from flashstill.progress import Progress
+from flashstill.recipes.thinking import LearnTable, NetTable
+
+
+def fields(net: NetTable, longest: int, end: int) -> dict[str, Any]:
+    """The configuration of a small Llama. longest: positions; end: id of the token that ends a text."""
+    if net.hidden % net.heads:
+        raise BadInput(f"a width of {net.hidden} is not shared evenly by {net.heads} heads")
+    return {
+        "model_type": "llama", "hidden_size": net.hidden, "num_hidden_layers": net.layers,
+        "num_attention_heads": net.heads, "num_key_value_heads": net.heads, "intermediate_size": net.feed_forward,
+        "max_position_embeddings": longest, "tie_word_embeddings": True, "rope_theta": 10_000.0,
+        "bos_token_id": None, "eos_token_id": end, "pad_token_id": None,
+    }  # fmt: skip
+
+
+def new_model(net: NetTable, tokenizer: Any, longest: int, seed: int) -> Any:
+    """Random weights."""
+    from flashstill.distill.students import from_config
+
+    return from_config(fields(net, longest, tokenizer.eos_token_id), len(tokenizer), seed)
+
+
+def first_student(net: NetTable, teacher: Any, tokenizer: Any, longest: int, seed: int, sample: Any) -> Any:
+    """A student before training: from nothing, a directory, or the teacher's layers that turn their input most.
+
+    sample: token ids [B, L] on which layers are judged.
+    """
+    from flashstill.distill.models import keep_layers, load_model
+    from flashstill.distill.students import kept_blocks, order_by_influence
+
+    if net.model:
+        return load_model(Path(net.model))
+    if not net.keep_layers:
+        return new_model(net, tokenizer, longest, seed)
+    order = order_by_influence(teacher, sample)
+    return keep_layers(teacher, kept_blocks(len(order), order, net.keep_layers))
+
+
+def learn(
+    model: Any, packed: Any, table: LearnTable, steps: int, seed: int, folder: Path, progress: Progress, name: str
+) -> Any:
+    """Cross-entropy on the rows of a packing, so many steps; resumed where it was interrupted."""
+    from flashstill.distill import training
+
+    rows = min(table.rows_per_step, packed.windows)
+    recipe = training.TrainRecipe(
+        tokens=steps * rows * packed.length, windows_per_step=rows, learning_rate=table.learning_rate,
+        warmup_fraction=table.warmup_fraction, weight_decay=table.weight_decay, final_fraction=0.05, seed=seed,
+        checkpoint_every_steps=table.checkpoint_every_steps,
+    )  # fmt: skip
+    source = training.Offline(packed, rows, seed)
+    return training.train(model, source, training.hard, recipe, folder, progress, name, {"objective": "text"})

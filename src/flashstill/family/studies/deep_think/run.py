@@ -1,0 +1,104 @@
+"""One seed, stage by stage; its figures, its records, and the bars of the study."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from flashstill.family.studies.deep_think.arms import arms, examined, main_arm, rounds, trained
+from flashstill.family.studies.deep_think.ledger import ledger
+from flashstill.family.studies.deep_think.work import Attempted, Work
+from flashstill.family.studies.seeds import Result
+from flashstill.progress import Progress
+from flashstill.recipes.thinking import ThinkingStudy
+
+BARS = {"gain_over_teacher_greedy": 0.05, "standard_errors_over_unverified": 3.0}
+
+
+def run(recipe: ThinkingStudy, seed: int, out: Path, progress: Progress) -> Result:
+    """Problems, teacher, attempts, verdicts, arms, figures."""
+    with Work(recipe, seed, out, progress) as work:
+        return _run(work)
+
+
+def _run(work: Work) -> Result:
+    from flashstill.distill.models import fingerprint
+    from flashstill.evaluate.problems import harder_half, many_attempts, one_pass, quality_records
+    from flashstill.records import write_records
+
+    wanted, seed = work.recipe.think, work.seed
+    known_as = _known(work, fingerprint)
+    greedy, sampled = (work.attempted(work.teacher, known_as, "train", n, n == 1) for n in (1, wanted.attempts))
+    test_greedy, test = (work.attempted(work.teacher, known_as, "test", n, n == 1) for n in (1, wanted.attempts))
+    hard = harder_half(test.verdicts)
+    teacher = one_pass(test_greedy.chains, test_greedy.verdicts, hard)
+    attempts = many_attempts(test.chains, test.verdicts, seed, hard)
+
+    students: dict[str, dict[str, Any]] = {}
+    places: dict[str, tuple[Path, int]] = {}
+    for arm in arms(work, greedy, sampled):
+        places[arm.name] = (trained(work, arm), arm.rows.windows)
+    places |= rounds(work, sampled, places[f"verified-{wanted.attempts}"][0])
+    main, own = main_arm(work), None
+    for name, (place, rows) in places.items():
+        figures, tried = examined(work, place, hard, wanted.attempts if name == main else 0)
+        students[name] = {**figures, "rows": rows}
+        own = tried or own
+    assert own is not None
+    details = {
+        "teacher_params": work.teacher.num_parameters(),
+        "student_params": _parameters(places[main][0]),
+        "teacher_greedy": teacher,
+        "teacher_best_of": attempts["best_of"],
+        "teacher_majority_of": attempts["majority_of"],
+        "student_greedy": students,
+        "student": main,
+        "student_best_of": many_attempts(own.chains, own.verdicts, seed, hard)["best_of"],
+        "problems": {name: len(problems) for name, problems in work.problems.items()},
+        "ledger": _ledger(work, sampled, students[main]["rows"]),
+    }  # fmt: skip
+    records = quality_records("teacher", {"accuracy": teacher}, "test")
+    records += quality_records("teacher", {f"best_of_{n}": each for n, each in attempts["best_of"].items()}, "test")
+    for name, figures in students.items():
+        records += quality_records(name, {"accuracy": figures}, "test")
+    write_records(work.out / "records.jsonl", list(records))
+    return Result(measures=_measures(teacher, attempts, students, main), details=details)
+
+
+def _known(work: Work, fingerprint: Any) -> str:
+    assert work.teacher is not None  # made where it is not there yet
+    found: str = fingerprint(work.teacher_directory)
+    return found
+
+
+def _parameters(place: Path) -> int:
+    from flashstill.distill.models import load_model
+
+    return int(load_model(place).num_parameters())
+
+
+def _measures(
+    teacher: dict[str, Any], attempts: dict[str, Any], students: dict[str, dict[str, Any]], main: str
+) -> dict[str, float]:
+    ours, plain = students[main], students["unverified"]
+    apart = math.hypot(ours["se"], plain["se"])
+    found = {"teacher_greedy": teacher["value"]}
+    found |= {f"teacher_best_of_{n}": each["value"] for n, each in attempts["best_of"].items() if int(n) > 1}
+    found |= {f"student_{name}": figures["value"] for name, figures in students.items()}
+    return found | {
+        "hard_half_teacher_greedy": teacher["hard_half"]["value"],
+        "hard_half_student": ours["hard_half"]["value"],
+        "gain_over_teacher_greedy": ours["value"] - teacher["value"],
+        "gain_over_unverified": ours["value"] - plain["value"],
+        "standard_errors_over_unverified": (ours["value"] - plain["value"]) / apart if apart else 0.0,
+    }
+
+
+def _ledger(work: Work, sampled: Attempted, kept: int) -> dict[str, Any]:
+    chains = sampled.chains
+    read = sum(len(row) for row in work.prompts("train")) * chains.attempts
+    return ledger(
+        work.teacher_directory / "config.json", work.teacher.num_parameters(), work.recipe.chip, read,
+        int(chains.lengths.sum()), chains.lengths.size, sampled.verdicts.counts, kept,
+    )  # fmt: skip

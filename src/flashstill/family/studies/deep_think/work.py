@@ -1,0 +1,170 @@
+"""The directory of one seed: problems, teacher, attempts and verdicts, each made once and found again."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flashstill.family.studies.deep_think.models import learn, new_model
+from flashstill.files import remove_leftovers
+from flashstill.progress import Progress
+from flashstill.recipes.thinking import ThinkingStudy
+
+if TYPE_CHECKING:
+    from flashstill.distill.packing import Packed
+    from flashstill.distill.reasoning.chains import Chains, Verdicts
+    from flashstill.distill.reasoning.judging import Judges
+    from flashstill.distill.reasoning.problems import Problem
+    from flashstill.distill.reasoning.tasks import Spec
+
+LONGEST_SLACK = 8  # positions beyond the longest row: what a model of this study is made for
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempted:
+    """Chains, the verdicts on them, and the chains as text."""
+
+    chains: Chains
+    verdicts: Verdicts
+    texts: Sequence[Sequence[str]]
+
+
+class Work:
+    """One seed of a study, and what its stages share."""
+
+    def __init__(self, recipe: ThinkingStudy, seed: int, out: Path, progress: Progress) -> None:
+        remove_leftovers(out)
+        self.recipe, self.seed, self.out, self.progress = recipe, seed, out, progress
+        self._judges: dict[str, Judges] = {}
+
+    def __enter__(self) -> Work:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in self._judges.values():
+            each.close()
+
+    def judges(self, name: str) -> Judges:
+        """Those of "train" or "test" problems; their processes live as long as the work."""
+        from flashstill.distill.reasoning.judging import Judges
+
+        if name not in self._judges:
+            path = self.out / "problems" / f"{name}.jsonl"
+            self._judges[name] = Judges(self.task, path, seconds=self.recipe.task.judge_seconds)
+        return self._judges[name]
+
+    @functools.cached_property
+    def task(self) -> Spec:
+        """The task with this seed's problems."""
+        from flashstill.distill.reasoning.tasks import Spec
+
+        wanted = self.recipe.task
+        names = ("source", "data", "options", "prompt", "matcher")
+        return Spec(**{name: getattr(wanted, name) for name in names}, seed=self.seed)
+
+    @functools.cached_property
+    def problems(self) -> dict[str, list[Problem]]:
+        """ "label", "train" and "test"; what is on the disk is checked again for contamination."""
+        from flashstill.distill.reasoning.problems import check_disjoint, load_problems, save_problems
+        from flashstill.distill.reasoning.tasks import problem_sets
+
+        wanted, folder = self.recipe.task, self.out / "problems"
+        labels = 0 if self.recipe.teacher.model else wanted.label_problems
+        if not (folder / "test.jsonl").exists():
+            self.progress.say(f"drawing {labels + wanted.train_problems + wanted.test_problems:,} problems")
+            training, test = problem_sets(self.task, labels + wanted.train_problems, wanted.test_problems)
+            save_problems(folder / "train.jsonl", training[labels:])
+            if labels:
+                save_problems(folder / "label.jsonl", training[:labels])
+            save_problems(folder / "test.jsonl", test)
+        names = ("label", "train", "test") if labels else ("train", "test")
+        found = {name: load_problems(folder / f"{name}.jsonl") for name in names}
+        check_disjoint([each for name in names[:-1] for each in found[name]], found["test"])
+        return found
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The teacher's; of single characters where it is made from nothing."""
+        from flashstill.distill.models import load_tokenizer
+        from flashstill.distill.reasoning.letters import letter_tokenizer
+
+        if self.recipe.teacher.model:
+            return load_tokenizer(self.teacher_directory)
+        known = [each for problems in self.problems.values() for each in problems]
+        return letter_tokenizer(text for each in known for text in (each.prompt, each.answer))
+
+    @functools.cached_property
+    def teacher_directory(self) -> Path:
+        """Where the teacher is, or will be."""
+        from flashstill.distill.teachers import resolve_teacher
+
+        given = self.recipe.teacher.model
+        return resolve_teacher(given, self.progress) if given else self.out / "teacher"
+
+    @functools.cached_property
+    def teacher(self) -> Any:
+        """The teacher; one made from nothing learns the right answers of the label problems first."""
+        from flashstill.distill.models import load_model, save_model
+
+        if not self.teacher_directory.is_dir():
+            packed = self.labelled("label")
+            model = new_model(self.recipe.teacher, self.tokenizer, self.positions, self.seed)
+            table = self.recipe.teach
+            folder = self.out / "training" / "teacher"
+            learn(model, packed, table, table.steps, self.seed, folder, self.progress, "train the teacher")
+            save_model(model, self.tokenizer, self.teacher_directory)
+        return load_model(self.teacher_directory)
+
+    @functools.cached_property
+    def positions(self) -> int:
+        """What models made from nothing can hold."""
+        longest = max(len(row) for name in self.problems for row in self.prompts(name))
+        labels = max(
+            (len(self.tokenizer(each.answer)["input_ids"]) for each in self.problems.get("label", [])), default=0
+        )
+        return longest + max(self.recipe.think.new_tokens, labels + 1) + LONGEST_SLACK
+
+    @functools.cache  # noqa: B019 - one object a seed, gone with it
+    def prompts(self, name: str) -> list[list[int]]:
+        """Token ids of the prompts of "label", "train" or "test"."""
+        from flashstill.distill.reasoning.chains import encoded_prompts
+
+        return encoded_prompts(self.problems[name], self.tokenizer, self.recipe.task.chat)
+
+    def labelled(self, name: str) -> Packed:
+        """Prompts with their right answers as rows to learn from."""
+        from flashstill.distill.reasoning.choosing import packed_rows
+
+        end, answers = self.tokenizer.eos_token_id, [each.answer for each in self.problems[name]]
+        marker = self.recipe.task.marker
+        encoded = self.tokenizer([marker + answer for answer in answers], add_special_tokens=False)["input_ids"]
+        return packed_rows(self.prompts(name), [[*ids, end] for ids in encoded], end)
+
+    def attempted(self, model: Any, known_as: str, name: str, attempts: int, greedy: bool = False) -> Attempted:
+        """Attempts of a model at the problems of `name` and the verdicts on them. known_as: its fingerprint."""
+        from flashstill.distill.models import tokenizer_fingerprint
+        from flashstill.distill.reasoning.chains import chain_key, judge, think
+        from flashstill.distill.sampling import Sampling
+        from flashstill.evaluate.problems import answer_texts
+
+        wanted, problems = self.recipe.think, self.problems[name]
+        how = Sampling(
+            new_tokens=wanted.new_tokens, temperature=0.0 if greedy else wanted.temperature,
+            top_p=1.0 if greedy else wanted.top_p, stop=(self.tokenizer.eos_token_id,), seed=self.seed,
+            vocabulary=len(self.tokenizer),
+        )  # fmt: skip
+        key = chain_key(known_as, tokenizer_fingerprint(self.teacher_directory), problems, attempts, how)
+        place = self.out / "attempts" / f"{known_as[:16]}-{name}-{'greedy' if greedy else attempts}"
+        label = f"{'greedy pass' if greedy else f'{attempts} attempts'} at {name} problems"
+        chains = think(model, self.prompts(name), attempts, how, key, place / "chains", self.progress, label)
+        assert chains is not None
+        texts = answer_texts(chains, self.tokenizer)
+        marker = self.recipe.task.marker
+        judged_by = {"chains": key, "task": self.task.key, "marker": marker}
+        verdicts = judge(
+            chains, texts, marker, self.judges(name), judged_by, place / "verdicts", self.progress, "verify"
+        )
+        return Attempted(chains=chains, verdicts=verdicts, texts=texts)

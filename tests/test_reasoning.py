@@ -1,0 +1,214 @@
+"""Problems that training and test do not share, matchers, and judges that raise, hang, die or talk nonsense."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from flashstill.distill.reasoning.judging import judges, verdict_of
+from flashstill.distill.reasoning.matching import answer_of, exact, last_number, numeric
+from flashstill.distill.reasoning.problems import (
+    Problem,
+    check_disjoint,
+    load_problems,
+    save_problems,
+    without_repeats,
+)
+from flashstill.distill.reasoning.tasks import Spec, judge_of, problem_sets
+from flashstill.errors import BadInput
+
+
+def nothing(amount: float, note: str = "") -> None:
+    pass
+
+
+def problem(prompt: str, answer: str = "1") -> Problem:
+    return Problem(prompt=prompt, answer=answer)
+
+
+class TestProblems:
+    def test_the_same_numbers_in_another_sentence_are_the_same_problem(self) -> None:
+        first = problem("Using 3, 7 and 25, make 46.")
+        assert first.same == problem("Make 46 of these: 25, 3, 7").same
+        assert first.same != problem("Make 47 of these: 25, 3, 7").same
+        assert problem("Is a cat an animal?").same == problem("is an animal a cat?").same
+        assert problem("+++").same != problem("---").same
+
+    def test_contamination_is_refused(self) -> None:
+        with pytest.raises(BadInput, match=r"1 of 2 test problems are in the training set too.*'3 2 1'"):
+            check_disjoint([problem("1 2 3"), problem("4 5 6")], [problem("7 8 9"), problem("3 2 1")])
+        check_disjoint([problem("1 2 3")], [problem("1 2 4")])
+
+    def test_repeats_go(self) -> None:
+        pool = [problem("1 2 3"), problem("3 2 1"), problem("4 5 6"), problem("7 8 9")]
+        assert [each.prompt for each in without_repeats(pool, taken=[problem("9 8 7")])] == ["1 2 3", "4 5 6"]
+
+    def test_on_the_disk(self, tmp_path: Path) -> None:
+        problems = [Problem(prompt="1 2", answer="3", entry={"metadata": {"n": [1, 2]}}), problem("Ä\n?")]
+        save_problems(tmp_path / "p.jsonl", problems)
+        assert load_problems(tmp_path / "p.jsonl") == problems
+
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("{", "line 1 is not JSON"),
+            ("[1]", "line 1 is not a JSON object"),
+            ('{"prompt": " ", "answer": "x"}', 'no "prompt" with text'),
+            ('{"prompt": "x", "answer": true}', 'no "answer" with text or a number'),
+            ('{"prompt": "x", "answer": 1, "entry": 2}', '"entry" is not a JSON object'),
+            ("", "holds none"),
+        ],
+    )
+    def test_lines_that_are_none(self, tmp_path: Path, line: str, said: str) -> None:
+        (tmp_path / "p.jsonl").write_text(line + "\n")
+        with pytest.raises(BadInput, match=said):
+            load_problems(tmp_path / "p.jsonl")
+
+
+class TestMatching:
+    def test_answers(self) -> None:
+        assert answer_of("think #### 4 \n#### 5 ", "####") == "5"
+        assert answer_of("think", "####") is None
+        assert answer_of(" 5 ", "") == "5"
+
+    @pytest.mark.parametrize(
+        ("text", "value"),
+        [("the sum is 1,234.50", 1234.5), ("3/4", 0.75), ("5e3", 5000.0), ("-.5", -0.5), ("none", None), ("1/0", None)],
+    )
+    def test_numbers(self, text: str, value: float | None) -> None:
+        assert last_number(text) == value
+
+    def test_matches(self) -> None:
+        assert exact(" a  b", "a b")
+        assert not exact("a b", "A b")
+        assert numeric("so it is 0.5", "1/2")
+        assert not numeric("0.51", "1/2")
+        assert not numeric("nothing", "1/2")
+
+
+GYM = Spec(
+    source="gym:countdown",
+    options={"min_numbers": 3, "max_numbers": 3, "max_value": 20, "min_target": 10, "max_target": 99},
+    prompt="{numbers} > {target}",
+)
+
+
+class TestGym:
+    def test_sets_are_apart_and_the_same_every_time(self) -> None:
+        training, test = problem_sets(GYM, 60, 30)
+        assert (len(training), len(test)) == (60, 30)
+        assert not {each.same for each in training} & {each.same for each in test}
+        assert problem_sets(GYM, 60, 30) == (training, test)
+        assert test[0].prompt.endswith(f" > {test[0].entry['metadata']['target']}")
+        judge = judge_of(GYM)
+        assert judge(test[0].answer, {"entry": test[0].entry}) == 1.0
+        assert judge("1 + 1", {"entry": test[0].entry}) < 1.0
+
+    def test_neighbouring_seeds_share_next_to_nothing(self) -> None:
+        from dataclasses import replace
+
+        ours, theirs = (problem_sets(replace(GYM, seed=seed), 100, 1)[0] for seed in (0, 1))
+        assert len({each.same for each in ours} & {each.same for each in theirs}) < 10
+
+    @pytest.mark.parametrize(
+        ("spec", "said"),
+        [
+            (Spec(source="gym:countdwn"), "nearest known: countdown"),
+            (Spec(source="gym:countdown", options={"numbers": 3}), "task.options of gym:countdown"),
+            (Spec(source="gym:countdown", prompt="{numbrs}"), r"asks for 'numbrs'; gym:countdown has .*numbers"),
+            (
+                Spec(
+                    source="gym:countdown",
+                    options={"min_numbers": 2, "max_numbers": 2, "max_value": 3, "min_target": 1},
+                ),
+                "different problems in .* drawn",
+            ),
+        ],
+    )
+    def test_mistakes(self, spec: Spec, said: str) -> None:
+        with pytest.raises(BadInput, match=said):
+            problem_sets(spec, 200, 200)
+
+
+JUDGE = """
+import os, time
+def judge(answer, problem):
+    if answer == "raise":
+        raise KeyError("no")
+    if answer == "hang":
+        time.sleep(1000)
+    if answer == "die":
+        os._exit(1)
+    if answer == "talk":
+        print("1.0")
+        os.write(1, b"1.0\\n")
+        return 0.5
+    if answer == "memory":
+        return len(bytearray(1 << 40))
+    if answer == "quit":
+        raise SystemExit(0)
+    if answer == "odd":
+        return {"nan": float("nan")}[answer.replace("odd", "nan")]
+    if answer == "text":
+        return "right"
+    if answer == "large":
+        return 2
+    return answer == problem["answer"]
+"""
+
+
+class TestJudges:
+    @pytest.fixture
+    def task(self, tmp_path: Path) -> tuple[Spec, Path]:
+        (tmp_path / "judge.py").write_text(JUDGE)
+        save_problems(tmp_path / "p.jsonl", [problem("one", "1"), problem("two", "2")])
+        return Spec(source=f"{tmp_path / 'judge.py'}:judge", data=str(tmp_path / "p.jsonl")), tmp_path / "p.jsonl"
+
+    def test_a_judge_may_do_what_it_likes(self, task: tuple[Spec, Path]) -> None:
+        asked = ["1", "2", "raise", "hang", "die", "talk", "memory", "quit", "odd", "text", "large", None, "1"]
+        started = time.monotonic()
+        with judges(*task, processes=2, seconds=1.0) as judge:
+            found = judge([(0, text) for text in asked], nothing)
+            counts = dict(judge.counts)
+        outcomes = [verdict.outcome for verdict in found]
+        assert outcomes == [
+            "right", "wrong", "raised", "late", "raised", "wrong", "raised", "raised", "nonsense", "nonsense",
+            "nonsense", "wrong", "right",
+        ]  # fmt: skip
+        assert found[2].why == "KeyError: 'no'"
+        assert counts == {"right": 1, "wrong": 2, "raised": 4, "late": 1, "nonsense": 3}, (
+            "equal answers are judged once"
+        )
+        assert time.monotonic() - started < 60
+
+    def test_it_knows_which_problem(self, task: tuple[Spec, Path]) -> None:
+        with judges(*task, processes=1) as judge:
+            assert [verdict.score for verdict in judge([(0, "2"), (1, "2")], nothing)] == [0.0, 1.0]
+
+    def test_one_that_only_fails_stops_the_run(self, task: tuple[Spec, Path]) -> None:
+        with judges(*task) as judge, pytest.raises(BadInput, match=r"failed on 50 of 50 answers \(nonsense"):
+            odd = Path(task[0].source.rpartition(":")[0])
+            odd.write_text("def judge(answer, problem):\n    return None\n")
+            judge([(0, str(number)) for number in range(400)], nothing)
+
+    @pytest.mark.parametrize(
+        ("source", "said"),
+        [("judge.py:juge", "nearest known: judge"), ("other.py:judge", "there is no file")],
+    )
+    def test_functions_that_are_not_there(self, task: tuple[Spec, Path], source: str, said: str) -> None:
+        spec = Spec(source=str(task[1].parent / source), data=task[0].data)
+        with judges(spec, task[1]) as judge, pytest.raises(BadInput, match=said):
+            judge([(0, "1")], nothing)
+
+    def test_lines_of_a_file(self, task: tuple[Spec, Path]) -> None:
+        spec = Spec(source=str(task[1]), matcher="numeric")
+        with judges(spec, task[1]) as judge:
+            assert [v.outcome for v in judge([(0, "1.0"), (0, "it is 2")], nothing)] == ["right", "wrong"]
+
+    def test_what_a_line_means(self) -> None:
+        assert verdict_of(b"1.0").outcome == "nonsense"
+        assert verdict_of(json.dumps({"score": True}).encode()).outcome == "right"
+        assert verdict_of(b"{").outcome == "nonsense"

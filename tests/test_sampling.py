@@ -1,0 +1,216 @@
+"""Sampling: the model's own distribution, its own greedy text, and rows that do not see each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from scipy.stats import chisquare
+
+from flashstill.distill.models import Model
+from flashstill.distill.sampling import Sampling, choose, decoder_of, generate, sample
+from flashstill.distill.sampling.cached import CachedDecoder
+from flashstill.distill.sampling.llama import LlamaDecoder
+from flashstill.errors import BadInput
+
+SHAPE: dict[str, Any] = {
+    "vocab_size": 32, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 128, "initializer_range": 0.3,
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": None,
+}  # fmt: skip
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 32}  # fmt: skip
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaConfig", {}),
+    "biased": ("LlamaConfig", {"attention_bias": True, "mlp_bias": True}),
+    "stretched": ("LlamaConfig", {"rope_parameters": LLAMA3}),
+    "mistral": ("MistralConfig", {"sliding_window": None}),
+    "qwen2": ("Qwen2Config", {}),
+    "qwen3": ("Qwen3Config", {}),
+    "windowed": ("MistralConfig", {"sliding_window": 6}),
+    "olmo2": ("Olmo2Config", {}),
+}
+FAST = ("llama", "biased", "stretched", "mistral", "qwen2", "qwen3")
+
+
+def made(kind: str) -> Model:
+    """A small random model in float32, its biases and norms random as well."""
+    name, more = KINDS[kind]
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, name)(**{**SHAPE, **more}))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    return model.eval()
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def model(request: pytest.FixtureRequest) -> Model:
+    return made(request.param)
+
+
+@pytest.fixture(scope="module")
+def llama() -> Model:
+    return made("llama")
+
+
+def prompts(*lengths: int) -> list[np.ndarray]:
+    return [np.random.default_rng(length).integers(3, 32, length) for length in lengths]
+
+
+def test_who_is_decoded_how() -> None:
+    for kind in KINDS:
+        assert isinstance(decoder_of(made(kind), 40), LlamaDecoder if kind in FAST else CachedDecoder), kind
+
+
+def test_greedy_is_that_of_transformers(model: Model) -> None:
+    """Token for token in float32, for prompts of different lengths in one batch."""
+    given = prompts(1, 5, 9, 5, 17)
+    found = sample(model, given, Sampling(new_tokens=24, temperature=0))
+    for row, prompt in enumerate(given):
+        ids = torch.from_numpy(prompt)[None]
+        theirs = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)
+        assert found.tokens[row].tolist() == theirs[0, len(prompt) :].tolist()
+
+
+def test_log_probabilities_are_those_of_the_text(model: Model) -> None:
+    """Under the model itself, whatever the temperature and the cut it was drawn with."""
+    given = prompts(3, 11, 3)
+    settings = Sampling(new_tokens=40, temperature=1.7, top_p=0.9, batch=2, stop=(5,), seed=3)
+    found = sample(model, given, settings)
+    for row, prompt in enumerate(given):
+        length = int(found.lengths[row])
+        whole = torch.from_numpy(np.concatenate([prompt, found.tokens[row, :length]]))[None].long()
+        with torch.no_grad():
+            log_p = model(input_ids=whole).logits[0].log_softmax(-1)
+        theirs = log_p[len(prompt) - 1 : -1].gather(1, whole[0, len(prompt) :, None]).squeeze(1)
+        assert found.log_p[row, :length] == pytest.approx(theirs.numpy(), abs=2e-5)
+        assert not found.log_p[row, length:].any()
+
+
+@pytest.mark.parametrize("kind", ["llama", "olmo2"])
+@pytest.mark.parametrize("cut", [{}, {"temperature": 2.0}, {"top_k": 5}, {"top_p": 0.6, "temperature": 1.5}])
+def test_frequencies_are_the_models_probabilities(kind: str, cut: dict[str, Any]) -> None:
+    """Two tokens of 4,000 rows: each of them as often as the model says, given what came before."""
+    model, (prompt,) = made(kind), prompts(4)
+    settings = Sampling(new_tokens=2, seed=1, batch=4000, **cut)
+    found = sample(model, [prompt] * 4000, settings)
+    first, counts = np.unique(found.tokens[:, 0], return_counts=True)
+    for place, begun in ((0, []), (1, [int(first[counts.argmax()])])):
+        mine = found.tokens[:, 0] == begun[0] if begun else np.ones(4000, dtype=bool)
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([[*prompt, *begun]])).logits[0, -1]
+        p = allowed(logits, settings)
+        seen = np.bincount(found.tokens[mine, place], minlength=32)
+        assert not seen[p == 0].any(), "an id that was cut came"
+        common = p * mine.sum() >= 5
+        together = np.append(seen[common], seen[~common].sum()), np.append(p[common], p[~common].sum()) * mine.sum()
+        filled = together[1] > 0
+        assert chisquare(together[0][filled], together[1][filled]).pvalue > 1e-3
+
+
+def allowed(logits: torch.Tensor, settings: Sampling) -> np.ndarray:
+    """What transformers' own warpers leave, in the order of its generate."""
+    scores = logits[None] / settings.temperature
+    if settings.top_k:
+        scores = transformers.TopKLogitsWarper(settings.top_k)(None, scores)
+    if settings.top_p < 1:
+        scores = transformers.TopPLogitsWarper(settings.top_p)(None, scores)
+    found: np.ndarray = np.asarray(scores.softmax(-1)[0].double())
+    return np.asarray(found / found.sum())
+
+
+class TestRows:
+    def test_a_rows_text_is_its_own(self, model: Model) -> None:
+        """Alone, in small batches that others leave and join, in another order: the same tokens."""
+        given, settings = prompts(7, 2, 12, 7, 4, 9, 3), Sampling(new_tokens=30, stop=(4, 9, 11), seed=5)
+        whole = sample(model, given, settings)
+        assert len(set(whole.lengths.tolist())) > 2, "rows end at different places"
+        for batch in (1, 3):
+            few = sample(model, given, Sampling(new_tokens=30, stop=(4, 9, 11), seed=5, batch=batch))
+            assert np.array_equal(few.tokens, whole.tokens)
+            assert few.log_p == pytest.approx(whole.log_p, abs=2e-5)
+        some = [5, 0, 3]
+        apart = sample(model, [given[row] for row in some], settings, rows=some)
+        assert np.array_equal(apart.tokens, whole.tokens[some])
+
+    def test_more_tokens_only_go_on(self, llama: Model) -> None:
+        short, long = (sample(llama, prompts(5, 6), Sampling(new_tokens=new, seed=2)) for new in (8, 40))
+        assert np.array_equal(long.tokens[:, :8], short.tokens)
+
+    def test_seeds_and_rows_draw_differently(self, llama: Model) -> None:
+        (prompt,) = prompts(5)
+        first, again, other = (sample(llama, [prompt] * 2, Sampling(new_tokens=20, seed=seed)) for seed in (0, 0, 1))
+        assert np.array_equal(first.tokens, again.tokens)
+        assert not np.array_equal(first.tokens, other.tokens)
+        assert not np.array_equal(first.tokens[0], first.tokens[1])
+
+    def test_they_end_with_a_stop_id(self, model: Model) -> None:
+        found = sample(model, prompts(4, 4, 6, 8), Sampling(new_tokens=60, stop=(3, 7), seed=1))
+        assert (found.lengths < 60).any()
+        for tokens, length in zip(found.tokens, found.lengths, strict=True):
+            assert not np.isin(tokens[: length - 1], (3, 7)).any()
+            assert length == 60 or tokens[length - 1] in (3, 7)
+            assert (tokens[length:] == -1).all()
+
+    def test_finished_rows_are_told(self, llama: Model) -> None:
+        told: list[float] = []
+        sample(llama, prompts(*[4] * 9), Sampling(new_tokens=30, stop=(3, 7), batch=4),
+               advance=lambda amount, note="": told.append(amount))  # fmt: skip
+        assert sum(told) == 9
+
+    def test_a_row_that_is_carried_along_leaves_no_trace(self, llama: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Rows that have ended are drawn on until enough of them can leave together."""
+        given, settings = prompts(*range(1, 13)), Sampling(new_tokens=50, stop=(3, 4, 7), seed=2, batch=5)
+        found = []
+        for often in (1, 1000):
+            monkeypatch.setattr(generate, "REGROUP_AT", often)
+            found.append(sample(llama, given, settings))
+        assert np.array_equal(found[0].tokens, found[1].tokens)
+
+
+def test_long_vocabularies_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, draws = torch.randn(10, 50), torch.rand(10, dtype=torch.float64)
+    for settings in (Sampling(vocabulary=40), Sampling(top_k=3), Sampling(temperature=0)):
+        whole = choose(logits, draws, settings)
+        monkeypatch.setattr("flashstill.distill.sampling.drawing.LOGITS_AT_A_TIME", 120)
+        parts = choose(logits, draws, settings)
+        monkeypatch.undo()
+        assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
+    assert int(choose(logits, torch.full((10,), 1 - 2**-53).double(), Sampling(vocabulary=40))[0].max()) < 40
+
+
+def test_bfloat16_and_the_mode_it_was_in(llama: Model) -> None:
+    model = made("llama").to(torch.bfloat16).train()
+    found = sample(model, prompts(3, 8), Sampling(new_tokens=20))
+    assert model.training
+    assert (found.lengths == 20).all()
+    assert found.log_p.mean() == pytest.approx(
+        sample(llama, prompts(3, 8), Sampling(new_tokens=20)).log_p.mean(), abs=1
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "settings", "said"),
+    [
+        ([[]], {}, "a prompt is empty"),
+        ([[1, 32]], {}, "holds token 32, but the model knows only 32"),
+        ([[1] * 100], {"new_tokens": 29}, "exceed the model's 128 positions"),
+        ([[1]], {"stop": (32,)}, "stop ids and vocabulary must lie within"),
+        ([[1]], {"temperature": -1.0}, r"give 0 \(greedy\) or more"),
+        ([[1]], {"top_p": 0.0}, "more than 0 and at most 1"),
+        ([[1]], {"new_tokens": 0}, "at least 1"),
+        ([[1]], {"top_k": -1}, "must not be negative"),
+    ],
+)
+def test_one_sentence(llama: Model, given: list[list[int]], settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        sample(llama, given, Sampling(**settings))
+
+
+def test_nothing_to_continue(llama: Model) -> None:
+    assert sample(llama, [], Sampling(new_tokens=3)).tokens.shape == (0, 3)
