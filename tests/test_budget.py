@@ -44,6 +44,7 @@ from flashstill.measure.training import Remembered, first_batch, time_steps
 from flashstill.measure.trial import to_try
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
+from tests.test_distill import torchrun
 from tests.test_packed import both
 
 SILENT = Silent()
@@ -366,6 +367,13 @@ class TestRuns:
         assert config["num_hidden_layers"] == 6
         assert config["hidden_size"] < 32
         assert 2 * found["parameters"]["student"] <= 5e4
+
+    @pytest.mark.slow
+    def test_two_processes_agree_on_one(self, write: Any, tmp_path: Path) -> None:
+        ran = torchrun(write(f"memory_gb = {FOUR_LAYERS}"), tmp_path / "out")
+        assert ran.returncode == 0, ran.stderr
+        assert json.loads((tmp_path / "out" / "student" / "config.json").read_text())["num_hidden_layers"] == 4
+        assert ran.stderr.count("<- picked") == 1
 
     def test_nothing_fits_is_exit_code_3(self, write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as stop:

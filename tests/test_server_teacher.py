@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,9 @@ from flashstill.errors import BadInput
 from flashstill.family.distillation import build_signals, run_distillation
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
+from tests.conftest import Cli
 from tests.fake_server import Answer, FakeServer
+from tests.test_distill import shot_at_random
 
 SILENT = Silent()
 K = 12
@@ -423,6 +427,28 @@ class TestDistillation:
         (built,) = build_signals(recipe, tmp_path / "out", SILENT, (0, 1)).values()
         assert built["kind"] == "topk"
         assert 20 * 4 <= built["bytes_per_token"] < 20 * 4 + 20
+
+    @pytest.mark.slow
+    def test_a_build_that_is_shot_asks_at_most_for_what_was_on_the_way(
+        self, cli: Cli, write: Any, served: FakeServer, sample_text: str, text_file: Path, tmp_path: Path
+    ) -> None:
+        """Shot at random moments: the same bytes as of a build that was not, and no whole shard asked for twice."""
+        text_file.write_text("\n\n".join(f"{part}\n{sample_text}" for part in range(20)))
+        path = write('kind = "scratch"\nconfig = "small.json"')
+        path.write_text(path.read_text().replace("train_tokens = 2048", "train_tokens = 65536"))
+        ran = cli("distill", path, "--out", tmp_path / "straight", "--build-signals")
+        assert ran.returncode == 0, ran.stderr
+        windows = len(served.questions)
+        assert windows > 500
+        served.questions.clear()
+        command = [sys.executable, "-m", "flashstill", "distill", path, "--out", tmp_path / "shot", "--build-signals"]
+        kills = 4
+        assert shot_at_random(list(map(str, command)), kills, "signals of", 1.0, seed=0) >= 3
+        assert windows <= len(served.questions) <= windows + kills * (64 + 8)
+        ours = sorted((tmp_path / "straight" / "signals").rglob("windows-*"))
+        assert len(ours) == 2 * math.ceil(windows / 64)
+        for file in ours:
+            assert file.read_bytes() == (tmp_path / "shot" / file.relative_to(tmp_path / "straight")).read_bytes()
 
     @pytest.mark.parametrize(
         ("old", "new", "said"),

@@ -20,7 +20,6 @@ from flashstill.recipes import DistillRecipe
 from flashstill.units import show
 
 if TYPE_CHECKING:
-    from flashstill.distill.packing import Packed
     from flashstill.distill.training import World
     from flashstill.family.distillation import Work
     from flashstill.measure.budget import Forecast, Training
@@ -84,7 +83,7 @@ def _chosen(
     speed = measured(trial, candidates, progress)
     if not world.leads:
         return {}
-    budget, task = recipe.budget, _training(recipe, trial.packed, world.size)
+    budget, task = recipe.budget, _training(recipe, trial, world.size)
     bounds = Bounds(
         seconds=budget.seconds,
         weight_bytes=budget.memory_gb * 1e9 or UNBOUNDED,
@@ -120,14 +119,13 @@ def _candidates(recipe: DistillRecipe, origin: Any) -> list[Candidate]:
     return narrower(fields, given if given != Width() else None, group)
 
 
-def _training(recipe: DistillRecipe, packed: Packed, processes: int) -> Training:
+def _training(recipe: DistillRecipe, trial: Trial, processes: int) -> Training:
     from flashstill.measure.budget import Training
 
-    per_step = recipe.train.windows_per_step * packed.length
     return Training(
-        steps=max(1, recipe.train.tokens // per_step),
-        tokens_per_step=per_step,
-        signal_tokens=packed.token_count // processes,  # each makes its share
+        steps=trial.recipe.steps(trial.packed.length),
+        tokens_per_step=trial.recipe.windows_per_step * trial.packed.length,
+        signal_tokens=trial.packed.token_count // processes,  # each makes its share
         quantise=recipe.student.quantise,
         group=recipe.student.group,
     )

@@ -6,24 +6,31 @@ import contextlib
 import ctypes
 import gc
 import threading
+from functools import cache
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from flashstill.distill.models import Model, parts
 
-EVERY_S = 0.02
+EVERY_S = 0.05
 
 
 def resident_bytes() -> int:
     """Of this process, mapped files among them; on a GPU what torch has allocated there."""
     if torch.cuda.is_available():
         return torch.cuda.memory_allocated()
+    found: int = _process().memory_info().rss
+    return found
+
+
+@cache
+def _process() -> Any:
     import psutil
 
-    found: int = psutil.Process().memory_info().rss
-    return found
+    return psutil.Process()
 
 
 def machine_bytes() -> float:
@@ -43,7 +50,7 @@ def release() -> None:
 
 
 class Peak:
-    """The most that is resident while the block runs: looked at every 20 ms, on a GPU as torch counts it."""
+    """The most that is resident while the block runs: looked at every 50 ms, on a GPU as torch counts it."""
 
     def __init__(self) -> None:
         self.bytes = 0

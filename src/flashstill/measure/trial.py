@@ -6,6 +6,7 @@ which does not count.  The students are cut from the real model; which of its bl
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from flashstill.distill.models import Model, parts
 from flashstill.distill.packing import Packed
 from flashstill.distill.signals import Kind, Sampled, TopK
 from flashstill.distill.signals.making import WINDOWS_PER_PASS
-from flashstill.distill.training import Objective, TeacherSource, TrainRecipe
+from flashstill.distill.training import Objective, TeacherSource, TrainRecipe, join_world
 from flashstill.distill.training.masters import GROUP_ELEMENTS
 from flashstill.measure.budget import STATE_BYTES, Speed, fit_line
 from flashstill.measure.candidates import Candidate, cut
@@ -52,7 +53,7 @@ class Trial:
 def measured(trial: Trial, candidates: Sequence[Candidate], progress: Progress) -> Speed:
     """Lines through two candidates; takes some ten training steps of the larger one."""
     packed, recipe = trial.packed, trial.recipe
-    windows = recipe.micro_windows or recipe.windows_per_step
+    windows = windows_of_a_pass(recipe)
     tried = to_try(candidates, machine_bytes())
     xs, steps, decodes, kept = [], [], [], []
     with progress.task("measure this machine", 1 + 2 * len(tried), "tests") as advance:
@@ -89,17 +90,21 @@ def to_try(candidates: Sequence[Candidate], memory_bytes: float) -> list[Candida
 
 def step_seconds(model: Model, packed: Packed, objective: Objective, recipe: TrainRecipe) -> float:
     """Of a step of n passes: one of one pass, and n - 1 times what a second pass adds; the model is used up."""
-    micro = recipe.micro_windows or recipe.windows_per_step
-    passes = recipe.windows_per_step // micro
+    micro, size = windows_of_a_pass(recipe), join_world().size
+    passes = recipe.windows_per_step // (micro * size)
 
     def seconds(count: int) -> float:
-        shortened = replace(recipe, windows_per_step=count * micro, micro_windows=micro)
-        return statistics.median(
-            time_steps(model, first_batch(packed, count * micro), objective, shortened, TIMED_STEPS)
-        )
+        windows = count * micro * size
+        shortened = replace(recipe, windows_per_step=windows, micro_windows=micro)
+        return statistics.median(time_steps(model, first_batch(packed, windows), objective, shortened, TIMED_STEPS))
 
     one = seconds(1)
     return one if passes == 1 else one + (passes - 1) * max(0.0, seconds(2) - one)
+
+
+def windows_of_a_pass(recipe: TrainRecipe) -> int:
+    """Of each process, as the loop cuts a step."""
+    return recipe.micro_windows or math.ceil(recipe.windows_per_step / join_world().size)
 
 
 def decode_seconds(model: Model, context: int) -> float:
