@@ -27,6 +27,7 @@ from flashstill.distill.text import load_documents
 from flashstill.distill.training import TrainRecipe, hard
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.family.distillation import run_distillation
+from flashstill.measure import trial
 from flashstill.measure.budget import (
     STATE_BYTES,
     Bounds,
@@ -248,6 +249,22 @@ class TestMeasuring:
         assert len(seconds) == 3
         assert all(0 < each < 5 for each in seconds)
 
+    def test_a_step_of_many_passes_is_not_run_whole(
+        self, teacher: Any, packed: Packed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A second of optimiser and a quarter a pass, sixteen passes, of which two are run."""
+        seen: list[int] = []
+
+        def seconds(model: Any, batch: Any, objective: Any, recipe: TrainRecipe, steps: int) -> list[float]:
+            seen.append(recipe.windows_per_step)
+            assert len(batch.tokens) == recipe.windows_per_step
+            return [1.0 + 0.25 * recipe.windows_per_step / recipe.micro_windows] * steps
+
+        monkeypatch.setattr(trial, "time_steps", seconds)
+        recipe = TrainRecipe(tokens=1, windows_per_step=32, micro_windows=2, learning_rate=1e-3)
+        assert trial.step_seconds(teacher, packed, hard, recipe) == pytest.approx(1.0 + 0.25 * 16)
+        assert seen == [2, 4]
+
     @pytest.mark.parametrize(
         "kind", [Hidden(), Sampled(draws=20, seed=3), TopK(k=16)], ids=lambda each: each.key["kind"]
     )
@@ -341,7 +358,6 @@ class TestRuns:
         self, write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from flashstill.distill.signals import making
-        from flashstill.measure import trial
 
         class Killed(Exception):
             pass
