@@ -236,6 +236,10 @@ class TestRefusals:
         assert set(served.keys) == {"Bearer sk-secret"}
         assert not any(b"sk-secret" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
         assert "sk-secret" not in caplog.text
+        monkeypatch.setattr(
+            served, "answer", lambda path, question: (400, {"error": {"message": "the key sk-secret is too old"}})
+        )
+        assert "the key *** is too old" in self.refused(served, packed, tokenizer, tmp_path / "c")
         monkeypatch.setenv(KEY_VARIABLE, "sk-\nsecret")
         assert "secret" not in self.refused(served, packed, tokenizer, tmp_path / "b")
 
@@ -422,11 +426,13 @@ class TestDistillation:
             assert 0 <= same["kl_to_teacher_at_least"][0] < 0.01
             assert same["agreement"][0] > 0.9
 
-    def test_signals_alone(self, write: Any, tmp_path: Path) -> None:
+    def test_with_its_signals_built_the_server_may_go(self, write: Any, served: FakeServer, tmp_path: Path) -> None:
         recipe = read_distillation(write('kind = "scratch"\nconfig = "small.json"'))
         (built,) = build_signals(recipe, tmp_path / "out", SILENT, (0, 1)).values()
         assert built["kind"] == "topk"
         assert 20 * 4 <= built["bytes_per_token"] < 20 * 4 + 20
+        served.close()
+        assert "student" in run_distillation(recipe, tmp_path / "out", SILENT)["quality"]
 
     @pytest.mark.slow
     def test_a_build_that_is_shot_asks_at_most_for_what_was_on_the_way(

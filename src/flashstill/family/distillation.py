@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from flashstill.distill.training import Objective, TeacherSource, World
 
 RECIPE = "distill.toml"
+DOMAINS = ("heldout", "out-of-domain")
 
 
 def run_distillation(recipe: DistillRecipe, out: Path, progress: Progress) -> dict[str, Any]:
@@ -106,7 +107,7 @@ class Work:
         from flashstill.distill.splits import packed_splits
 
         folder, recipe = self.out / "data", self.recipe
-        names = ("train", "heldout", "out-of-domain")
+        names = ("train", *DOMAINS)
         if self.world.leads and not all((folder / f"{name}.safetensors").exists() for name in names):
             tokenizer, sizes = load_tokenizer(self.directories[0]), recipe.text
             share = len(recipe.sources)
@@ -147,13 +148,15 @@ class Work:
         return self.out / "signals" / f"teacher-{index}" / part, key
 
     def signals(self, share: tuple[int, int]) -> dict[str, Any]:
-        """What the teachers say of the training text, unless the recipe runs them on the way."""
+        """What the teachers say of the training text, if it is kept; of a server, which may go then, of all texts."""
         if self.recipe.signals.kind == "none" or (self.out / "student").is_dir():
             return {}
         found = {}
         for index, teacher in enumerate(self.recipe.teachers):
             part = f", share {share[0]}/{share[1]}" if share[1] > 1 else ""
             built = self._build(index, "train", f"signals of {teacher.name or Path(teacher.model).name}{part}", share)
+            for domain in DOMAINS if teacher.served else ():
+                self._build(index, domain, f"teacher on {domain} text", share)
             found[teacher.model] = {
                 **asdict(built),
                 "kind": self.recipe.signals.kind,
@@ -193,7 +196,7 @@ class Work:
         """From the first weights to the student."""
         from flashstill.distill import training
         from flashstill.distill.models import load_model, load_tokenizer, parts
-        from flashstill.measure.memory import Peak
+        from flashstill.measure.memory import Peak, release
 
         if (self.out / "student").is_dir():
             return
@@ -206,6 +209,7 @@ class Work:
         source = training.Offline(packed, recipe.windows_per_step, recipe.seed)
         label = f"distil {self.recipe.name}"
         folder = self.out / "training"
+        release()
         with Peak() as peak:
             trained = training.train(
                 student, source, self.objective(teacher), recipe, folder, self.progress, label, key, vocabulary,
@@ -262,7 +266,7 @@ class Work:
         models |= {name: load_model(self.out / name) for name in ("initial", "student")}
         rounded_plainly(self.recipe, models["initial"])
         texts = {}
-        for domain in ("heldout", "out-of-domain"):
+        for domain in DOMAINS:
             self._build(0, domain, f"teacher on {domain} text")
             texts[domain] = (self.packed(domain), self._open(0, domain))
         leave_summary(self.recipe, self.out, models, texts, self.progress)

@@ -7,6 +7,7 @@ import ctypes
 import gc
 import threading
 from functools import cache
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from flashstill.distill.models import Model, parts
 
 EVERY_S = 0.05
+CONTROL_GROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 def resident_bytes() -> int:
@@ -34,16 +36,20 @@ def _process() -> Any:
 
 
 def machine_bytes() -> float:
-    """Of the GPU, or of this machine."""
+    """Of the GPU, or of this machine, as far as this process may use it."""
     if torch.cuda.is_available():
         return float(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
     import psutil
 
-    return float(psutil.virtual_memory().total)
+    try:
+        allowed = float(CONTROL_GROUP.read_text())
+    except (OSError, ValueError):  # no control group, or one without a limit ("max")
+        allowed = float("inf")
+    return min(float(psutil.virtual_memory().total), allowed)
 
 
 def release() -> None:
-    """Give freed memory back to the system: glibc keeps it, and a trial would count in what is measured after it."""
+    """Give freed memory back to the system: glibc keeps it, and what comes next would have that much less."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # another libc
         ctypes.CDLL(None).malloc_trim(0)

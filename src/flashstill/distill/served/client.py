@@ -26,6 +26,7 @@ CONNECT_S = 10.0
 _BUSY = {408, 409, 425, 429}
 _NOBODY = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol, httpx2.InvalidURL)
 _LISTING_BYTES = 4 * 2**20
+_TOO_MANY = ("max allowed", "greater than", "exceed", "at most")
 
 Note = Callable[[str], None]
 
@@ -62,7 +63,7 @@ class Conversation:
         key = os.environ.get(KEY_VARIABLE, "").strip()
         if not (key.isascii() and key.isprintable()):
             raise BadInput(f"the key in {KEY_VARIABLE} holds signs that no header can carry")
-        self.server, self._note, self._has_key = server, note, bool(key)
+        self.server, self._note, self._key = server, note, key
         self._client = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx2.Timeout(None, connect=CONNECT_S),
@@ -115,7 +116,7 @@ class Conversation:
                 status, body, asked_to_wait_s = await self._once(method, url, question, most_bytes)
                 if status not in _BUSY and status < 500:
                     return status, body
-                why = f"{status} {_message(body)}".strip()
+                why = f"{status} {self._said(body)}".strip()
             except TimeoutError:
                 why = f"no answer in {self.server.time_limit_s:g} s"
             except (httpx2.HTTPError, httpx2.InvalidURL) as error:
@@ -149,19 +150,20 @@ class Conversation:
             wait_s = min(float(later), LONGEST_WAIT_S) if later.isascii() and later.isdecimal() else 0.0
             return response.status_code, bytes(body), wait_s
 
+    def _said(self, body: bytes) -> str:
+        """The message of an error, without the key, which some servers repeat."""
+        found = _message(body)
+        return found.replace(self._key, "***") if self._key else found
+
     def _refused(self, status: int, body: bytes, k: int) -> str:
         """One sentence for a status that will not change by asking again."""
-        base, said = self.server.base, _message(body)
+        base, said = self.server.base, self._said(body)
         if status in (401, 403):
-            which = "another" if self._has_key else "one"
+            which = "another" if self._key else "one"
             return f"the teacher at {base} asks for a key ({status}); put {which} into {KEY_VARIABLE}"
         if status == 404:
             return f"there is nothing to ask at {base} (404 {said}); give the address up to /v1"
-        if (
-            k
-            and "logprobs" in said
-            and any(sign in said for sign in ("max allowed", "greater than", "exceed", "at most"))
-        ):
+        if k and "logprobs" in said and any(sign in said for sign in _TOO_MANY):
             return (
                 f"the teacher at {base} gives fewer than {k} log-probabilities ({said}); start it with vllm serve ..."
                 f" --max-logprobs {k}, or lower signals.k"
