@@ -243,6 +243,20 @@ class TestMeasuring:
         largest = cut(teacher, shallower(fields)[0])
         assert kept_bytes(largest, torch.zeros(4, 16, dtype=torch.int64)) == pytest.approx(2 * found[0], rel=0.05)
 
+    def test_nothing_is_left_of_a_trial(self, teacher: Any, packed: Packed) -> None:
+        """A pass whose saved tensors are looked at must still let go of them."""
+        import gc
+
+        def live() -> int:
+            gc.collect()
+            return sum(type(each) is torch.Tensor for each in gc.get_objects())
+
+        kept_bytes(teacher, torch.zeros(1, 8, dtype=torch.int64))
+        before = live()
+        for _ in range(3):
+            kept_bytes(teacher, torch.zeros(1, 8, dtype=torch.int64))
+        assert live() == before
+
     def test_steps_are_those_that_were_asked_for(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         recipe = TrainRecipe(tokens=1, windows_per_step=4, learning_rate=1e-3, checkpoint_every_steps=1)
         seconds = time_steps(cut(teacher, shallower(fields_of(teacher))[0]), first_batch(packed, 4), hard, recipe, 3)

@@ -92,7 +92,7 @@ def kept_bytes(model: Model, tokens: Tensor) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # an output that holds its own node would never be freed
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.enable_grad():
         states = parts(model).body(input_ids=tokens, use_cache=False).last_hidden_state  # alive until all is counted
