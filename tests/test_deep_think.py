@@ -23,6 +23,7 @@ from flashstill.distill.reasoning.chains import Chains, Verdicts, chain_key, enc
 from flashstill.distill.reasoning.choosing import Choice, chosen, learned, packed_rows
 from flashstill.distill.reasoning.judging import OUTCOMES, judges
 from flashstill.distill.reasoning.letters import letter_tokenizer
+from flashstill.distill.reasoning.matching import Extract
 from flashstill.distill.reasoning.problems import Problem, save_problems
 from flashstill.distill.reasoning.tasks import Spec
 from flashstill.distill.sampling import Sampling, sample
@@ -180,7 +181,9 @@ class TestAttempts:
         spec = Spec(source=str(tmp_path / "p.jsonl"), matcher="numeric")
         for turn in range(2):
             with judges(spec, tmp_path / "p.jsonl") as jury:
-                found = judge(chains, texts, "is", jury, {"of": "these"}, tmp_path / "v", Silent(), "verify")
+                found = judge(
+                    chains, texts, Extract(marker="is"), jury, {"of": "these"}, tmp_path / "v", Silent(), "verify"
+                )
                 assert sum(jury.counts.values()) == (3 if turn == 0 else 0)
         assert found.right.tolist() == [[True, False, True, False], [False, True, False, False]]
         assert found.said.tolist() == [[0, 1, 0, -1], [-1, 1, -1, -1]]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flashstill.distill.reasoning.judging import judges, verdict_of
-from flashstill.distill.reasoning.matching import answer_of, exact, last_number, numeric
+from flashstill.distill.reasoning.matching import Extract, exact, last_number, numeric
 from flashstill.distill.reasoning.problems import (
     Problem,
     check_disjoint,
@@ -70,9 +70,14 @@ class TestProblems:
 
 class TestMatching:
     def test_answers(self) -> None:
-        assert answer_of("think #### 4 \n#### 5 ", "####") == "5"
-        assert answer_of("think", "####") is None
-        assert answer_of(" 5 ", "") == "5"
+        assert Extract(marker="####")("think #### 4 \n#### 5 ") == "5"
+        assert Extract(marker="####")("think") is None
+        assert Extract()(" 5 ") == "5"
+        assert Extract(part="line")(" 5\n\nAnother 6") == "5"
+        assert Extract(part="number", marker="=")("7 = so it is 1,500.") == "1500"
+        assert Extract(part="number")("none") is None
+        with pytest.raises(BadInput, match="nearest known: line"):
+            Extract(part="lin")
 
     @pytest.mark.parametrize(
         ("text", "value"),

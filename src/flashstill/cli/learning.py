@@ -53,7 +53,7 @@ def _study(recipe: StudyRecipe, out: Path, seed: int | None, as_json: bool) -> N
         return
     for line in study_lines(found):
         click.echo(line)
-    click.echo(f"Summary: {out / 'summary.json'}", err=True)
+    click.echo(f"Report: {out / 'report.html'}, numbers: {out / 'summary.json'}", err=True)
 
 
 def study_lines(found: dict[str, Any]) -> list[str]:
@@ -198,9 +198,12 @@ def measure(as_json: bool) -> None:
 @json_option
 def report(out: Path, as_json: bool) -> None:
     """Write report.html again from the records of a finished run."""
-    from flashstill.report import write_report
+    from flashstill.report import write_report, write_study_report
 
-    if not (out / "records.jsonl").is_file():
+    if (out / "study.toml").is_file() and (out / "summary.json").is_file():
+        path = write_study_report(out)
+    elif (out / "records.jsonl").is_file():
+        path = write_report(out)
+    else:
         raise BadInput(f"{out} holds no records.jsonl; give the --out directory of a finished run")
-    path = write_report(out)
     print_json({"report": str(path)}) if as_json else click.echo(str(path))

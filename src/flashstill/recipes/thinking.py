@@ -13,7 +13,8 @@ from flashstill.recipes.study import StudyRecipe
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskRecipe:
     """source: gym:NAME, FILE.jsonl or FILE.py:FUNCTION (with `data`); options: of the gym's family; prompt: a format of
-    its fields. marker: what comes before the answer in a chain. chat: whether prompts go through the model's template.
+    its fields. marker: what comes before the answer in a chain; part: of what follows all, the first line or the last
+    number. chat: whether prompts go through the model's template.
 
     label_problems: what a teacher made from nothing learns from; train_problems: what it is asked many times.
     """
@@ -24,6 +25,7 @@ class TaskRecipe:
     prompt: str = ""
     matcher: str = "exact"
     marker: str = ""
+    part: str = "all"
     chat: bool = False
     label_problems: int = 20_000
     train_problems: int = 8_000

@@ -2,5 +2,6 @@
 
 from flashstill.report.findings import findings
 from flashstill.report.page import write_report
+from flashstill.report.study import write_study_report
 
-__all__ = ["findings", "write_report"]
+__all__ = ["findings", "write_report", "write_study_report"]

@@ -34,11 +34,12 @@ _BATCH_COLOURS = ("#2a78d6", "#eb6834", "#1baf7a")
 Figure = dict[str, Any]
 
 
-def _figure(traces: list[Any], **layout: Any) -> Figure:
+def drawn(traces: list[Any], **layout: Any) -> Figure:
+    """Plotly JSON of traces, with the margins that all figures share."""
     import plotly.graph_objects as go
 
-    drawn = go.Figure(traces, layout={"template": "none", "margin": {"l": 60, "r": 16, "t": 16, "b": 56}, **layout})
-    result: Figure = json.loads(drawn.to_json())
+    plotted = go.Figure(traces, layout={"template": "none", "margin": {"l": 60, "r": 16, "t": 16, "b": 56}, **layout})
+    result: Figure = json.loads(plotted.to_json())
     return result
 
 
@@ -69,7 +70,7 @@ def pareto(records: Sequence[Record], view: View, chip: str, metric: str, cost: 
         )
         traces.append(_models(found, batch, colour, go))
     direction = "normal" if metric == "agreement" else "reversed"
-    return _figure(
+    return drawn(
         traces,
         xaxis={"type": "log", "title": {"text": f"{COST_LABELS[cost]}, {chip}"}, "exponentformat": "power"},
         yaxis={"title": {"text": METRIC_LABELS[metric]}, "autorange": True if direction == "normal" else "reversed"},
@@ -125,7 +126,7 @@ def energy(view: View, chip: str) -> Figure:
                 + ": %{y:.1f} %, %{customdata:.3g} J a token<extra></extra>",
             )
         )
-    return _figure(
+    return drawn(
         traces,
         barmode="stack",
         yaxis={"title": {"text": f"share of a token's joules, {chip} (%)"}, "range": [0, 100]},
@@ -166,7 +167,7 @@ def predicted_against_measured(view: View) -> Figure:
         )
     ends = [min(seen), max(seen)]
     traces.append(go.Scatter(x=ends, y=ends, mode="lines", name="exact", line={"color": "#8a8a86", "dash": "dot"}))
-    return _figure(
+    return drawn(
         traces,
         xaxis={"type": "log", "title": {"text": "measured seconds a step"}, "exponentformat": "power"},
         yaxis={"type": "log", "title": {"text": "predicted seconds a step"}, "exponentformat": "power"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,6 @@ def write_report(out: Path) -> Path:
 
 def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -> str:
     """The whole page as HTML."""
-    import jinja2
-    from plotly.offline import get_plotlyjs
-
     view = View.of(records)
     family = tomllib.loads(recipe)
     figures: dict[str, Any] = {"fit": predicted_against_measured(view)}
@@ -48,14 +45,9 @@ def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -
         for metric in METRIC_LABELS:
             for cost in COST_LABELS:
                 figures[f"{cost}|{chip}|{metric}"] = pareto(records, view, chip, metric, cost)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(_TEMPLATE).render(
+    return render_page(
+        _TEMPLATE,
+        figures,
         name=family["name"],
         seed=family["seed"],
         findings=findings(records),
@@ -68,10 +60,24 @@ def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -
         provenance=provenance,
         recipe=recipe,
         price_bases=dict.fromkeys((record.chip, record.price_basis) for record in view.cost.values()),
-        # "</" could end the script element that holds the data
-        figures=json.dumps(figures).replace("</", "<\\/"),
-        plotly=get_plotlyjs(),
     )
+
+
+def render_page(template: str, figures: Mapping[str, Any], **values: Any) -> str:
+    """A template of this folder with its values, everything escaped, and its figures as Plotly JSON."""
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # "</" could end the script element that holds the data
+    held = json.dumps(figures).replace("</", "<\\/")
+    return environment.get_template(template).render(figures=held, plotly=get_plotlyjs(), **values)
 
 
 def _interval(record: QualityRecord, form: str) -> dict[str, str]:

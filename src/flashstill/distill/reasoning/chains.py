@@ -24,7 +24,7 @@ from torch import Tensor
 
 from flashstill.distill.models import Model
 from flashstill.distill.reasoning.judging import OUTCOMES, Judges
-from flashstill.distill.reasoning.matching import answer_of
+from flashstill.distill.reasoning.matching import Extract
 from flashstill.distill.reasoning.problems import Problem
 from flashstill.distill.sampling import Sampling, sample
 from flashstill.distill.signals.store import Store, shard
@@ -161,7 +161,7 @@ def think(
 def judge(
     chains: Chains,
     texts: Sequence[Sequence[str]],
-    marker: str,
+    extract: Extract,
     judges: Judges,
     key: Mapping[str, Any],
     directory: Path,
@@ -173,8 +173,7 @@ def judge(
     store.claim()
     missing = store.missing()
     questions: dict[int, list[tuple[int, str | None]]] = {
-        start: [(place, answer_of(text, marker)) for place in store.range(start) for text in texts[place]]
-        for start in missing
+        start: [(place, extract(text)) for place in store.range(start) for text in texts[place]] for start in missing
     }
     total = sum(len({pair for pair in asked if pair[1] is not None}) for asked in questions.values())
     with progress.task(name, max(1, total), "answers") as advance:

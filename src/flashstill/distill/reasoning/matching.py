@@ -1,6 +1,7 @@
 """From a chain of thought to its answer, and whether that is the right one.
 
-answer    what stands after the last marker, such as "####"; the whole text where there is no marker to look for
+answer    what stands after the last marker, such as "####"; the whole text where there is no marker to look for;
+          of that all of it, its first line, or its last number
 exact     the same text, white space aside
 numeric   the last number in it equals the right one within 1e-6 of its size; 1,234 and 3/4 and 5e3 are numbers
 """
@@ -9,18 +10,38 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
+
+from flashstill.errors import BadInput, unknown
 
 MATCHERS = ("exact", "numeric")
+PARTS = ("all", "line", "number")
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?(?:\s*/\s*\d+(?:\.\d+)?)?|[-+]?\.\d+")
 TOLERANCE = 1e-6
 
 
-def answer_of(text: str, marker: str) -> str | None:
-    """The answer of a chain; None where it never comes to its marker."""
-    if not marker:
-        return text.strip()
-    _, found, after = text.rpartition(marker)
-    return after.strip() if found else None
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extract:
+    """Where in a chain its answer is. part: one of PARTS."""
+
+    marker: str = ""
+    part: str = "all"
+
+    def __post_init__(self) -> None:
+        if self.part not in PARTS:
+            raise BadInput(unknown("part of a chain", self.part, PARTS))
+
+    def __call__(self, text: str) -> str | None:
+        """The answer; None where the chain never comes to its marker, or holds no number where one is wanted."""
+        if self.marker:
+            _, found, text = text.rpartition(self.marker)
+            if not found:
+                return None
+        text = text.strip()
+        if self.part == "number":
+            numbers = _NUMBER.findall(text)
+            return numbers[-1].replace(",", "") if numbers else None
+        return text.split("\n")[0].strip() if self.part == "line" else text
 
 
 def exact(answer: str, right: str) -> bool:

@@ -21,6 +21,7 @@ from flashstill.files import make_directory, write_text
 from flashstill.progress import Progress
 from flashstill.recipes import to_toml
 from flashstill.recipes.study import StudyRecipe
+from flashstill.report import write_study_report
 
 __all__ = ["STUDIES", "Study", "run_study"]
 
@@ -50,6 +51,7 @@ def run_study(recipe: StudyRecipe, seeds: Sequence[int], out: Path, progress: Pr
         results = [_seed(study, recipe, seed, out / f"seed-{seed}", progress) for seed in seeds]
         summary = _summary(study, recipe, seeds, results)
         write_text(out / SUMMARY, json.dumps(summary, indent=1))
+        write_study_report(out)
     return summary
 
 

@@ -75,10 +75,8 @@ def kept(work: Work, tried: Attempted, rule: str, attempts: int) -> Kept:
 def rows(work: Work, tried: Attempted, chosen: Kept) -> Packed:
     """What a student reads of them."""
     from flashstill.distill.reasoning.choosing import learned
-    from flashstill.distill.reasoning.matching import answer_of
 
-    marker = work.recipe.task.marker
-    answers = [answer_of(tried.texts[problem][place], marker) or "" for problem, place in chosen]
+    answers = [work.extract(tried.texts[problem][place]) or "" for problem, place in chosen]
     return learned(chosen, tried.chains, work.prompts("train"), answers, work.tokenizer, work.recipe.think.thinking)
 
 
@@ -96,7 +94,9 @@ def trained(work: Work, arm: Arm, start: Path | None = None) -> Path:
         else:
             sample = torch.from_numpy(arm.rows.tokens[:64, :-1].astype(np.int64))
             net = work.recipe.student
-            model = first_student(net, work.teacher, work.tokenizer, work.positions, work.seed + 1, sample)
+            model = first_student(
+                net, work.teacher, work.tokenizer, work.positions, work.seed + 1, sample, work.progress
+            )
         learn(model, arm.rows, work.recipe.learn, arm.steps, work.seed, folder, work.progress, f"train {arm.name}")
         save_model(model, work.tokenizer, place)
     checkpoints.clear(folder)

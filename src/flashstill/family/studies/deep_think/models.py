@@ -29,16 +29,24 @@ def new_model(net: NetTable, tokenizer: Any, longest: int, seed: int) -> Any:
     return from_config(fields(net, longest, tokenizer.eos_token_id), len(tokenizer), seed)
 
 
-def first_student(net: NetTable, teacher: Any, tokenizer: Any, longest: int, seed: int, sample: Any) -> Any:
+def first_student(
+    net: NetTable, teacher: Any, tokenizer: Any, longest: int, seed: int, sample: Any, progress: Progress
+) -> Any:
     """A student before training: from nothing, a directory, or the teacher's layers that turn their input most.
 
-    sample: token ids [B, L] on which layers are judged.
+    sample: token ids [B, L] on which layers are judged.  Raises BadInput where a directory has another vocabulary.
     """
-    from flashstill.distill.models import keep_layers, load_model
+    from flashstill.distill.models import keep_layers, load_model, load_tokenizer
     from flashstill.distill.students import kept_blocks, order_by_influence
+    from flashstill.distill.teachers import resolve_teacher
 
     if net.model:
-        return load_model(Path(net.model))
+        place = resolve_teacher(net.model, progress)
+        own = load_tokenizer(place)
+        if own.get_vocab() != tokenizer.get_vocab():
+            sizes = f"{len(own):,} and {len(tokenizer):,}"
+            raise BadInput(f"student {net.model} and its teacher have different vocabularies ({sizes} tokens)")
+        return load_model(place)
     if not net.keep_layers:
         return new_model(net, tokenizer, longest, seed)
     order = order_by_influence(teacher, sample)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.family.studies.deep_think.arms import arms, examined, main_arm, rounds, trained
-from flashstill.family.studies.deep_think.ledger import ledger
+from flashstill.family.studies.deep_think.ledger import ledger, usd_per_token
 from flashstill.family.studies.deep_think.work import Attempted, Work
 from flashstill.family.studies.seeds import Result
 from flashstill.progress import Progress
@@ -56,6 +56,7 @@ def _run(work: Work) -> Result:
         "student": main,
         "student_best_of": many_attempts(own.chains, own.verdicts, seed, hard)["best_of"],
         "problems": {name: len(problems) for name, problems in work.problems.items()},
+        "usd_per_token": _prices(work, places[main][0]),
         "ledger": _ledger(work, sampled, students[main]["rows"]),
     }  # fmt: skip
     records = quality_records("teacher", {"accuracy": teacher}, "test")
@@ -92,6 +93,14 @@ def _measures(
         "gain_over_teacher_greedy": ours["value"] - teacher["value"],
         "gain_over_unverified": ours["value"] - plain["value"],
         "standard_errors_over_unverified": (ours["value"] - plain["value"]) / apart if apart else 0.0,
+    }
+
+
+def _prices(work: Work, student: Path) -> dict[str, float]:
+    """Dollars of a decoded token of both models, at the last position that they were made for."""
+    places = {"teacher": work.teacher_directory, "student": student}
+    return {
+        name: usd_per_token(place / "config.json", work.recipe.chip, work.positions) for name, place in places.items()
     }
 
 

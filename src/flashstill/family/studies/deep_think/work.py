@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flashstill.distill.packing import Packed
     from flashstill.distill.reasoning.chains import Chains, Verdicts
     from flashstill.distill.reasoning.judging import Judges
+    from flashstill.distill.reasoning.matching import Extract
     from flashstill.distill.reasoning.problems import Problem
     from flashstill.distill.reasoning.tasks import Spec
 
@@ -64,6 +65,13 @@ class Work:
         wanted = self.recipe.task
         names = ("source", "data", "options", "prompt", "matcher")
         return Spec(**{name: getattr(wanted, name) for name in names}, seed=self.seed)
+
+    @property
+    def extract(self) -> Extract:
+        """Where in a chain its answer is."""
+        from flashstill.distill.reasoning.matching import Extract
+
+        return Extract(marker=self.recipe.task.marker, part=self.recipe.task.part)
 
     @functools.cached_property
     def problems(self) -> dict[str, list[Problem]]:
@@ -162,9 +170,8 @@ class Work:
         chains = think(model, self.prompts(name), attempts, how, key, place / "chains", self.progress, label)
         assert chains is not None
         texts = answer_texts(chains, self.tokenizer)
-        marker = self.recipe.task.marker
-        judged_by = {"chains": key, "task": self.task.key, "marker": marker}
+        judged_by = {"chains": key, "task": self.task.key, "extract": asdict(self.extract)}
         verdicts = judge(
-            chains, texts, marker, self.judges(name), judged_by, place / "verdicts", self.progress, "verify"
+            chains, texts, self.extract, self.judges(name), judged_by, place / "verdicts", self.progress, "verify"
         )
         return Attempted(chains=chains, verdicts=verdicts, texts=texts)

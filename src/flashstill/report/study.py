@@ -1,0 +1,174 @@
+"""The page of a study: its figures with their intervals and bars; of deep think, quality against tokens thought."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flashstill.files import write_text
+from flashstill.report.figures import Figure, drawn
+from flashstill.report.page import render_page
+from flashstill.units import show
+
+_COLOURS = ("#2a78d6", "#8a8a86", "#1baf7a", "#eb6834", "#eda100")
+
+
+def write_study_report(out: Path) -> Path:
+    """Read summary.json and study.toml of a study and write its report.html."""
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    recipe = (out / "study.toml").read_text(encoding="utf-8")
+    path = out / "report.html"
+    write_text(path, render_study(summary, recipe))
+    return path
+
+
+def render_study(summary: Mapping[str, Any], recipe: str) -> str:
+    """The whole page as HTML."""
+    figures: dict[str, Figure] = {"figures": _intervals(summary["figures"])}
+    points = _points(list(summary["details"].values()))
+    if points:
+        figures["tokens"] = _quality(points, "tokens", "tokens thought for an answer")
+        figures["dollars"] = _quality(points, "dollars", "predicted dollars per million answers")
+    return render_page(
+        "study.html.j2",
+        figures,
+        name=tomllib.loads(recipe)["name"],
+        seeds=", ".join(map(str, summary["seeds"])),
+        minutes=f"{summary['seconds'] / 60:,.1f}",
+        bars=[_sentence(name, found) for name, found in summary["figures"].items() if "bar" in found],
+        rows=[_row(name, found) for name, found in summary["figures"].items()],
+        thought=[_thought_row(point) for point in points],
+        height=max(16, 1.6 * len(summary["figures"])),
+        recipe=recipe,
+    )
+
+
+def _sentence(name: str, found: Mapping[str, Any]) -> str:
+    verdict = "holds" if found["holds"] else "is missed"
+    return f"{_words(name)}: {found['value']:.3f}; at least {found['bar']:g} was wanted, which {verdict}."
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _row(name: str, found: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "name": _words(name),
+        "value": f"{found['value']:.4f}",
+        "reach": "" if found["low"] is None else f"{found['low']:.4f} to {found['high']:.4f}",
+        "bar": f"{found['bar']:g}, {'holds' if found['holds'] else 'missed'}" if "bar" in found else "",
+        "seeds": ", ".join(f"{value:.4f}" for value in found["values"]),
+    }
+
+
+def _intervals(figures: Mapping[str, Any]) -> Figure:
+    """A dot and its interval a figure, a line where its bar is."""
+    import plotly.graph_objects as go
+
+    names = list(figures)[::-1]
+    held = [figures[name] for name in names]
+    reach = [0.0 if found["low"] is None else found["high"] - found["value"] for found in held]
+    barred = [name for name in names if "bar" in figures[name]]
+    traces = [
+        go.Scatter(
+            x=[found["value"] for found in held], y=[_words(name) for name in names], mode="markers", name="value",
+            error_x={"type": "data", "array": reach, "thickness": 1, "width": 3},
+            marker={"size": 8, "color": _COLOURS[0]},
+        ),
+        go.Scatter(
+            x=[figures[name]["bar"] for name in barred], y=[_words(name) for name in barred], mode="markers",
+            name="bar", marker={"symbol": "line-ns-open", "size": 16, "color": _COLOURS[3], "line": {"width": 2}},
+        ),
+    ]  # fmt: skip
+    return drawn(
+        traces, yaxis={"automargin": True, "categoryorder": "array", "categoryarray": [_words(n) for n in names]}
+    )
+
+
+Point = dict[str, Any]
+"""who, how, and the means over seeds of accuracy, se, hard, tokens and dollars an answer"""
+
+
+def _points(details: Sequence[Mapping[str, Any]]) -> list[Point]:
+    """Everything with an accuracy and tokens, of a study of deep think; nothing of any other."""
+    if not details or not all("teacher_best_of" in each for each in details):
+        return []
+    found = [_point("teacher", "one greedy pass", [each["teacher_greedy"] for each in details], details)]
+    for key, how in (("teacher_best_of", "best of {}"), ("teacher_majority_of", "majority of {}")):
+        counts = [count for count in details[0][key] if count != "1"]
+        found += [_point("teacher", how.format(n), [each[key][n] for each in details], details) for n in counts]
+    for name in details[0]["student_greedy"]:
+        role = "student" if name == details[0]["student"] else "arm"
+        found.append(_point(role, name, [each["student_greedy"][name] for each in details], details))
+    counts = [count for count in details[0]["student_best_of"] if count != "1"]
+    return found + [
+        _point("student", f"best of {n}", [each["student_best_of"][n] for each in details], details) for n in counts
+    ]
+
+
+def _point(who: str, how: str, seeds: Sequence[Mapping[str, Any]], details: Sequence[Mapping[str, Any]]) -> Point:
+    model = "teacher" if who == "teacher" else "student"
+    price = float(np.mean([each["usd_per_token"][model] for each in details]))
+    tokens = float(np.mean([seed["tokens"] for seed in seeds]))
+    return {
+        "who": who,
+        "how": how,
+        "accuracy": float(np.mean([seed["value"] for seed in seeds])),
+        "se": float(np.mean([seed["se"] for seed in seeds])),
+        "hard": float(np.mean([seed["hard_half"]["value"] for seed in seeds])),
+        "tokens": tokens,
+        "dollars": tokens * price * 1e6,
+    }
+
+
+def _thought_row(point: Point) -> dict[str, str]:
+    return {
+        "who": point["who"],
+        "how": point["how"],
+        "accuracy": f"{point['accuracy']:.3f}",
+        "se": f"{point['se']:.3f}",
+        "hard": f"{point['hard']:.3f}",
+        "tokens": f"{point['tokens']:,.1f}",
+        "dollars": show(point["dollars"], "USD"),
+    }
+
+
+def _quality(points: Sequence[Point], cost: str, title: str) -> Figure:
+    import plotly.graph_objects as go
+
+    groups: dict[str, Callable[[Point], bool]] = {
+        "teacher, greedy": lambda p: p["who"] == "teacher" and "greedy" in p["how"],
+        "teacher, best of N": lambda p: p["who"] == "teacher" and p["how"].startswith("best"),
+        "teacher, majority of N": lambda p: p["who"] == "teacher" and p["how"].startswith("majority"),
+        "the student, one pass and best of N": lambda p: p["who"] == "student",
+        "other arms, one pass": lambda p: p["who"] == "arm",
+    }
+    traces = []
+    for (name, belongs), colour in zip(groups.items(), _COLOURS, strict=True):
+        own = [point for point in points if belongs(point)]
+        traces.append(
+            go.Scatter(
+                x=[point[cost] for point in own],
+                y=[point["accuracy"] for point in own],
+                error_y={"type": "data", "array": [point["se"] for point in own], "thickness": 1, "width": 3},
+                mode="lines+markers" if " of N" in name else "markers",
+                line={"width": 1.5, "dash": "dot", "color": colour},
+                marker={"size": 9, "color": colour, "symbol": "star" if "greedy" in name else "circle"},
+                name=name,
+                text=[f"{point['who']}, {point['how']}" for point in own],
+                hovertemplate="%{text}<br>%{x:.3g}<br>accuracy %{y:.3f}<extra></extra>",
+            )
+        )
+    return drawn(
+        traces,
+        xaxis={"type": "log", "title": {"text": title}, "exponentformat": "power"},
+        yaxis={"title": {"text": "accuracy on test problems"}, "rangemode": "tozero"},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        margin={"l": 60, "r": 16, "t": 80, "b": 56},
+    )
