@@ -468,7 +468,7 @@ class TestDistillation:
             ('kind = "scratch"', 'kind = "depth"\nkeep_layers = 2', "name a model with student.model"),
             ('kind = "scratch"', 'kind = "scratch"\nmodel = "tokenizer"', "choose kind copy"),
             ("[text]", '[[losses]]\ndivergence = "reverse-kl"\n[text]', "the forward KL at temperature 1"),
-            ("small.json", "large.json", "a vocabulary of 100, the teacher 384"),
+            ("small.json", "large.json", "has a vocabulary of 100, the teacher 384 tokens"),
         ],
     )
     def test_recipes_that_cannot_be(

@@ -23,6 +23,7 @@ from flashstill.family.claim import claim, lock
 from flashstill.family.outcome import leave_summary
 from flashstill.family.served import build_from, directories_of, origin_of, teacher_fingerprint
 from flashstill.family.students import first_student, leave_student, made_ready, rounded_plainly
+from flashstill.family.workspace import DOMAINS
 from flashstill.files import remove_leftovers, write_text
 from flashstill.progress import Progress, Silent
 from flashstill.recipes import DistillRecipe, to_toml
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from flashstill.distill.training import Objective, TeacherSource, World
 
 RECIPE = "distill.toml"
-DOMAINS = ("heldout", "out-of-domain")
 
 
 def run_distillation(recipe: DistillRecipe, out: Path, progress: Progress) -> dict[str, Any]:

@@ -78,18 +78,19 @@ def check_student(recipe: DistillRecipe, directory: Path, progress: Progress) ->
     from flashstill.distill.teachers import resolve_teacher
 
     wanted, theirs = recipe.student, load_tokenizer(directory)
+    config = Path(wanted.config)
     if wanted.model:
         place = resolve_teacher(wanted.model, progress)
-        ours = load_tokenizer(place)
+        ours, config = load_tokenizer(place), place / "config.json"
         if ours.get_vocab() != theirs.get_vocab():
             raise BadInput(
                 f"the student's model {place.name} has another vocabulary than the teacher ({len(ours):,} tokens, and"
                 f" {len(theirs):,} in {directory.name}); they must share one"
             )
-    elif recipe.teachers[0].served:
-        rows = read_fields(Path(wanted.config)).get("vocab_size", len(theirs))
+    if recipe.teachers[0].served:
+        rows = read_fields(config).get("vocab_size", len(theirs))
         if not isinstance(rows, int) or rows < len(theirs):
-            raise BadInput(f"the student has a vocabulary of {rows}, the teacher {len(theirs):,}; leave it out")
+            raise BadInput(f"{config} has a vocabulary of {rows}, the teacher {len(theirs):,} tokens")
 
 
 def origin_of(

@@ -20,10 +20,10 @@ import torch
 
 from flashstill.arch.adapter import from_hf
 from flashstill.distill.models import Model, decoder_layers, keep_layers
-from flashstill.distill.students import Importance, Width, narrow
+from flashstill.distill.students import Importance, Width, narrow, packed
 from flashstill.errors import BadInput
 
-BITS = {"int4": 4, "fp8": 8, "ternary": 2}
+BITS = {**packed.BITS, "fp8": 8}
 EIGHTHS = range(7, 0, -1)
 NEURONS = 8  # widths of FFNs are multiples of it
 
