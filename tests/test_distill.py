@@ -20,6 +20,7 @@ from flashstill.arch.catalogue import read_config
 from flashstill.cli.learning import share_of
 from flashstill.errors import BadInput
 from flashstill.family.distillation import run_distillation
+from flashstill.family.places import Places
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
 from tests.conftest import Cli
@@ -123,6 +124,27 @@ def test_online_and_cached_teachers_teach_the_same(tmp_path: Path, tiny_teacher:
     assert same(weights(tmp_path / "hidden"), weights(tmp_path / "none"))
 
 
+def test_without_losses_the_text_alone_teaches(recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text("losses = []\nhard_weight = 1.0\n" + recipe.read_text())
+    quality = distil(recipe, tmp_path / "out")["quality"]
+    perplexity = {name: quality[name]["heldout"]["perplexity"][0] for name in ("initial", "student")}
+    assert perplexity["student"] < 0.7 * perplexity["initial"]
+    assert not (tmp_path / "out" / "signals" / "teacher-0" / "train").exists(), "what teaches nothing is not asked"
+
+
+def test_distillations_share_text_signals_and_starts(recipe: Path, tmp_path: Path) -> None:
+    shared = Places.within(tmp_path / "shared")
+    alone = distil(recipe, tmp_path / "alone")
+    for name in ("one", "two"):
+        found = run_distillation(read_distillation(recipe), tmp_path / name, Silent(), shared, judged=False)
+        assert found == {}
+        assert {path.name for path in (tmp_path / name).iterdir() if path.name[0] != "."} == {
+            "distill.toml", "student", "training",
+        }  # fmt: skip
+        assert same(weights(tmp_path / name), weights(tmp_path / "alone"))
+    assert alone["quality"]
+
+
 class TestSeveralTeachers:
     def test_an_ensemble_of_one_teacher_twice_is_that_teacher(
         self, tmp_path: Path, tiny_teacher: Path, text_file: Path
@@ -184,6 +206,8 @@ class TestMistakes:
             ("keep_layers = 3", "keep_layer = 3", "nearest known: keep_layers"),
             ("windows_per_step = 4", "windows_per_step = 4\nmicro_windows = 3", "passes of 3 windows do not fill"),
             ("windows_per_step = 4", 'windows_per_step = 4\nschedule = "cosin"', "nearest known: cosine"),
+            ("[student]", "[student]\ncompensate_windows = 2", "quantise to int4"),
+            ("seed = 1", "seed = 1\nlosses = []", "nothing to learn"),
             ("[train]", '[[losses]]\ndivergence = "revers-kl"\n[train]', "reverse-kl"),
             ('kind = "hidden"', 'kind = "topk"\n[[losses]]\ntemperature = 2.0', "at temperature 1 only"),
         ],

@@ -18,6 +18,7 @@ from flashstill.distill.students import (
     Format,
     LoadBalance,
     Width,
+    compensated,
     dense_of,
     from_config,
     importance,
@@ -27,6 +28,7 @@ from flashstill.distill.students import (
     settle,
     upcycle,
 )
+from flashstill.distill.students.compensate import compensate
 from flashstill.distill.students.quantise import round_weight, rounded, weights_to_round
 from flashstill.distill.students.sparse import balanced_clusters
 from flashstill.errors import BadInput, UnsupportedArchitecture
@@ -256,6 +258,46 @@ class TestRounding:
             quantise_aware(teacher, Format(name="int4", group=24))
 
 
+class TestCompensation:
+    """Frantar et al. 2023: weights that are rounded later make good what was rounded before."""
+
+    FORMAT = Format(name="int4", group=16)
+
+    def test_a_layer_errs_less_on_inputs_that_belong_together(self) -> None:
+        draw = torch.Generator().manual_seed(0)
+        mixed = torch.randn(512, 8, generator=draw) @ torch.randn(8, 64, generator=draw)
+        inputs = mixed + 0.3 * torch.randn(512, 64, generator=draw)
+        weight = torch.randn(24, 64, generator=draw)
+        fine = compensate(weight, inputs.T @ inputs / 512, self.FORMAT, torch.float32)
+        plain, better = (
+            float((inputs @ (round_weight(each, self.FORMAT) - weight).T).square().mean()) for each in (weight, fine)
+        )
+        assert better < 0.6 * plain
+        again = round_weight(round_weight(fine, self.FORMAT), self.FORMAT)
+        assert torch.allclose(again, round_weight(fine, self.FORMAT), rtol=1e-6)
+
+    def test_uncorrelated_inputs_leave_nothing_to_make_good(self) -> None:
+        weight = torch.randn(24, 64, generator=torch.Generator().manual_seed(0))
+        fine = compensate(weight, torch.eye(64), self.FORMAT, torch.float32)
+        assert torch.allclose(round_weight(fine, self.FORMAT), round_weight(weight, self.FORMAT), atol=1e-5)
+
+    def test_a_model_loses_less(self, teacher: Any, tiny_teacher: Path) -> None:
+        whole = logits(teacher)
+        better = logits(round_model(compensated(teacher, self.FORMAT, TOKENS, Silent()), self.FORMAT))
+        plain = logits(round_model(load_model(tiny_teacher), self.FORMAT))
+        assert float((better - whole).square().mean()) < 0.8 * float((plain - whole).square().mean())
+        assert torch.equal(logits(teacher), whole), "the teacher itself stays as it is"
+
+    def test_what_cannot_be_compensated(self, teacher: Any) -> None:
+        with pytest.raises(BadInput, match="only int4"):
+            compensated(teacher, Format(name="ternary", group=16), TOKENS, Silent())
+        with pytest.raises(BadInput, match="groups of 24 weights do not fill"):
+            compensated(teacher, Format(name="int4", group=24), TOKENS, Silent())
+        sparse = upcycle(teacher, Experts(routed=6, per_token=2, shared=2, neurons=8), TOKENS, 0)
+        with pytest.raises(BadInput, match="experts cannot"):
+            compensated(sparse, Format(name="int4", group=8), TOKENS, Silent())
+
+
 SPARSE = 'kind = "upcycle"\nexperts = 12\nexperts_per_token = 2\nshared_experts = 2\nexpert_neurons = 8'
 
 
@@ -264,7 +306,7 @@ SPARSE = 'kind = "upcycle"\nexperts = 12\nexperts_per_token = 2\nshared_experts 
     [
         'kind = "width"\nfeed_forward = 32\nkey_heads = 1',
         SPARSE,
-        'kind = "copy"\nquantise = "int4"\ngroup = 16',
+        'kind = "copy"\nquantise = "int4"\ngroup = 16\ncompensate_windows = 4',
         'kind = "copy"\nquantise = "ternary"\ngroup = 32',
         'kind = "scratch"\nconfig = "tiny.json"',
     ],

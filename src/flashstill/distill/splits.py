@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from flashstill.distill.packing import Packed, pack
-from flashstill.distill.text import load_documents, shuffled, without_leaks
+from flashstill.distill.text import Document, load_documents, shuffled, without_leaks
 from flashstill.errors import BadInput
 
 CHARACTERS_PER_TOKEN = 4.0
@@ -30,14 +30,10 @@ def packed_splits(
 
     Raises BadInput where a source cannot be used or cannot fill one window.
     """
-    documents = shuffled(load_documents(data), seed)
-    if len(documents) < 2:
-        raise BadInput(f"data {data!r} is one document; at least two are needed, to hold one out")
+    held, training = divided(data, heldout_tokens, window_tokens, seed)
+    unseen = without_leaks(held, training)
+    strangers = without_leaks(shuffled(load_documents(out_of_domain), seed), [*held, *training])
     most = WINDOWS_PER_DOCUMENT * window_tokens
-    held = documents_to_hold_out([len(document.text) for document in documents], heldout_tokens, most)
-    training = documents[held:]
-    unseen = without_leaks(documents[:held], training)
-    strangers = without_leaks(shuffled(load_documents(out_of_domain), seed), documents)
 
     def windows(tokens: int) -> int:
         return max(1, tokens // window_tokens)
@@ -47,6 +43,16 @@ def packed_splits(
         "heldout": pack(unseen, tokenizer, window_tokens, windows(heldout_tokens), most),
         "out-of-domain": pack(strangers, tokenizer, window_tokens, windows(out_of_domain_tokens), most),
     }
+
+
+def divided(data: str, heldout_tokens: int, window_tokens: int, seed: int) -> tuple[list[Document], list[Document]]:
+    """Documents to hold out, and those to train on; BadInput where there is but one."""
+    documents = shuffled(load_documents(data), seed)
+    if len(documents) < 2:
+        raise BadInput(f"data {data!r} is one document; at least two are needed, to hold one out")
+    sizes = [len(document.text) for document in documents]
+    held = documents_to_hold_out(sizes, heldout_tokens, WINDOWS_PER_DOCUMENT * window_tokens)
+    return documents[:held], documents[held:]
 
 
 def documents_to_hold_out(characters: list[int], tokens: int, most_tokens: int) -> int:

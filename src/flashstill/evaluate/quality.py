@@ -19,11 +19,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from flashstill.distill.losses import DenseTeacher, Sparse, kl_of_log_probabilities, sparse_loss
+from flashstill.distill.losses import Sparse, kl_of_log_probabilities, sparse_loss
 from flashstill.distill.models import Model, parts
 from flashstill.distill.packing import Packed
 from flashstill.distill.signals import Signals, hidden_states
-from flashstill.distill.training import take
+from flashstill.distill.training import Batch, take
 from flashstill.progress import Advance
 
 METRICS = ("bits_per_byte", "perplexity", "kl_to_teacher", "agreement")
@@ -48,51 +48,62 @@ class _Columns:
     agrees: list[torch.Tensor]
 
 
-Compare = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""log-probabilities of a model [N, V] -> KL(teacher || model) [N], as far as it is known, and same top token [N]"""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Teacher:
+    """What is known of the teacher on some tokens: its own surprise [N], and how a model compares with it.
+
+    compare: log-probabilities [N, V] -> KL(teacher || model) [N], as far as it is known, and same top token [N].
+    """
+
+    nats: Tensor
+    compare: Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def score_tokens(
-    models: Mapping[str, Model], packed: Packed, teacher: Signals, advance: Advance
+    models: Mapping[str, Model | None], packed: Packed, teacher: Signals, advance: Advance
 ) -> dict[str, TokenScores]:
     """Score every target of `packed` for every model; the teacher's probabilities are formed once for all of them.
 
-    teacher: its signals on the same windows, exact ones or those of a server, which also tell its own surprise.
+    teacher: its signals on the same windows, exact ones or those of a server; a model that is None is the teacher
+    itself, read from them.
     """
-    heads = {name: parts(model).head.detach().float() for name, model in models.items()}
+    heads = {name: parts(model).head.detach().float() for name, model in models.items() if model is not None}
     reference = None if teacher.head is None else teacher.head.float()
     found = {name: _Columns(nats=[], kl=[], agrees=[]) for name in models}
     with torch.inference_mode(), _exact_products_of_bf16():
         for start in range(0, packed.windows, WINDOWS_PER_PASS):
             rows = np.arange(start, min(start + WINDOWS_PER_PASS, packed.windows))
             batch = take(packed, rows)
-            targets, compare = batch.targets[:, None], _compare(teacher(batch), reference)
+            targets, known = batch.targets[:, None], _known(teacher, batch, reference)
             for name, model in models.items():
-                hidden = hidden_states(model, batch.inputs).flatten(0, 1).float()
-                given = torch.log_softmax(hidden @ heads[name].T, -1)
                 columns = found[name]
-                columns.nats.append(-given.gather(-1, targets).squeeze(-1))
-                kl, agrees = compare(given)
+                if model is None:
+                    nats, kl, agrees = known.nats, torch.zeros_like(known.nats), torch.ones_like(known.nats)
+                else:
+                    hidden = hidden_states(model, batch.inputs).flatten(0, 1).float()
+                    given = torch.log_softmax(hidden @ heads[name].T, -1)
+                    nats, (kl, agrees) = -given.gather(-1, targets).squeeze(-1), known.compare(given)
+                columns.nats.append(nats)
                 columns.kl.append(kl)
                 columns.agrees.append(agrees.float())
                 advance(targets.shape[0], name)
     return {name: _scores(columns, packed) for name, columns in found.items()}
 
 
-def score_served(packed: Packed, teacher: Signals) -> TokenScores:
-    """The teacher itself, from what its server said of every target."""
-    nats = -teacher.target_log_p(np.arange(packed.windows)).flatten()
-    return _scores(_Columns(nats=[nats], kl=[torch.zeros_like(nats)], agrees=[torch.ones_like(nats)]), packed)
-
-
-def _compare(said: DenseTeacher | Sparse, head: Tensor | None) -> Compare:
+def _known(teacher: Signals, batch: Batch, head: Tensor | None) -> _Teacher:
+    said = teacher(batch)
     if isinstance(said, Sparse):
         assert said.tail, "ids that were drawn are no distribution"
-        return lambda given: (sparse_loss(given, said), given.argmax(-1) == said.ids[:, 0])
+        assert batch.windows is not None
+        nats = -teacher.target_log_p(batch.windows).flatten()
+        return _Teacher(nats=nats, compare=lambda given: (sparse_loss(given, said), given.argmax(-1) == said.ids[:, 0]))
     assert head is not None
     wanted = torch.log_softmax(said.hidden[0].float() @ head.T, -1)
     probability, top = wanted.exp(), wanted.argmax(-1)
-    return lambda given: (kl_of_log_probabilities(given, wanted, probability), given.argmax(-1) == top)
+    return _Teacher(
+        nats=-wanted.gather(-1, batch.targets[:, None]).squeeze(-1),
+        compare=lambda given: (kl_of_log_probabilities(given, wanted, probability), given.argmax(-1) == top),
+    )
 
 
 def _scores(columns: _Columns, packed: Packed) -> TokenScores:

@@ -21,8 +21,10 @@ from flashstill.errors import BadInput
 from flashstill.family import budget
 from flashstill.family.claim import claim, lock
 from flashstill.family.outcome import leave_summary
+from flashstill.family.places import Places
 from flashstill.family.served import build_from, directories_of, origin_of, teacher_fingerprint
 from flashstill.family.students import first_student, leave_student, made_ready, rounded_plainly
+from flashstill.family.text import pack_text
 from flashstill.family.workspace import DOMAINS
 from flashstill.files import remove_leftovers, write_text
 from flashstill.progress import Progress, Silent
@@ -37,10 +39,13 @@ if TYPE_CHECKING:
 RECIPE = "distill.toml"
 
 
-def run_distillation(recipe: DistillRecipe, out: Path, progress: Progress) -> dict[str, Any]:
+def run_distillation(
+    recipe: DistillRecipe, out: Path, progress: Progress, places: Places | None = None, judged: bool = True
+) -> dict[str, Any]:
     """Every stage that is not done yet; returns the summary, which summary.json holds as well.
 
-    Raises BadInput for a directory that is another recipe's or being worked on.
+    places: what several distillations share, one after another; judged: False leaves evaluation and summary out, for
+    whoever compares several students at once.  Raises BadInput for a directory that is another recipe's or in use.
     """
     from flashstill.distill.training import join_world
 
@@ -50,9 +55,9 @@ def run_distillation(recipe: DistillRecipe, out: Path, progress: Progress) -> di
         claim(to_toml(recipe), out, RECIPE)
     world.wait()
     with lock(out, f".lock-{world.rank}" if world.rank else ".lock"):
+        work = Work(recipe, out, shown, world, places)
         if world.leads:
-            remove_leftovers(out / "data")
-        work = Work(recipe, out, shown, world)
+            remove_leftovers(work.places.data)
         work.text()
         work.recipe = budget.settled(work)
         built = work.signals((world.rank, world.size))
@@ -63,10 +68,10 @@ def run_distillation(recipe: DistillRecipe, out: Path, progress: Progress) -> di
             work.first_weights()
         world.wait()
         work.train()
-        if world.leads and not (out / "summary.json").exists():
+        if judged and world.leads and not (out / "summary.json").exists():
             work.evaluate()
         world.wait()
-    return work.summary
+    return work.summary if judged else {}
 
 
 def build_signals(recipe: DistillRecipe, out: Path, progress: Progress, share: tuple[int, int]) -> dict[str, Any]:
@@ -86,8 +91,11 @@ def build_signals(recipe: DistillRecipe, out: Path, progress: Progress, share: t
 class Work:
     """The directory of one distillation and what its stages share."""
 
-    def __init__(self, recipe: DistillRecipe, out: Path, progress: Progress, world: World) -> None:
+    def __init__(
+        self, recipe: DistillRecipe, out: Path, progress: Progress, world: World, places: Places | None = None
+    ) -> None:
         self.recipe, self.out, self.progress, self.world = recipe, out, progress, world
+        self.places = places or Places.within(out)
         self.directories, self.tokenizer = directories_of(recipe, progress)
         self._models: dict[int, Any] = {}
         self._fingerprints: dict[int, str] = {}
@@ -102,34 +110,15 @@ class Work:
 
     def text(self) -> None:
         """Pack training and held-out text, and that of another domain."""
-        from flashstill.distill.models import load_tokenizer
-        from flashstill.distill.packing import joined
-        from flashstill.distill.splits import packed_splits
-
-        folder, recipe = self.out / "data", self.recipe
-        names = ("train", *DOMAINS)
-        if self.world.leads and not all((folder / f"{name}.safetensors").exists() for name in names):
-            tokenizer, sizes = load_tokenizer(self.directories[0]), recipe.text
-            share = len(recipe.sources)
-            other = recipe.out_of_domain or ("cpython-code" if "cpython-code" not in recipe.sources else "cpython-docs")
-            splits = [
-                packed_splits(
-                    source, other, tokenizer, sizes.window_tokens, sizes.train_tokens // share,
-                    sizes.heldout_tokens // share, sizes.out_of_domain_tokens // share, recipe.seed,
-                )
-                for source in recipe.sources
-            ]  # fmt: skip
-            for name in names:
-                packed = joined([split[name] for split in splits])
-                packed.save(folder / f"{name}.safetensors")
-                self.progress.say(f"{name}: {packed.token_count:,} tokens in {packed.windows} windows")
+        if self.world.leads:
+            pack_text(self.recipe, self.places.data, self.directories[0], self.progress)
         self.world.wait()
 
     def packed(self, part: str) -> Packed:
         """A packed text."""
         from flashstill.distill.packing import Packed
 
-        return Packed.load(self.out / "data" / f"{part}.safetensors")
+        return Packed.load(self.places.data / f"{part}.safetensors")
 
     def kind(self, part: str) -> Kind:
         """What is kept of the teachers on a packed text."""
@@ -145,11 +134,11 @@ class Work:
         if index not in self._fingerprints:  # all weights are read for it
             self._fingerprints[index] = teacher_fingerprint(self.recipe.teachers[index], self.directories[index])
         key = signal_key(self.kind(part), self._fingerprints[index], self.tokenizer, self.packed(part))
-        return self.out / "signals" / f"teacher-{index}" / part, key
+        return self.places.signals / f"teacher-{index}" / part, key
 
     def signals(self, share: tuple[int, int]) -> dict[str, Any]:
         """What the teachers say of the training text, if it is kept; of a server, which may go then, of all texts."""
-        if self.recipe.signals.kind == "none" or (self.out / "student").is_dir():
+        if self.recipe.signals.kind == "none" or not self.recipe.losses or (self.out / "student").is_dir():
             return {}
         found = {}
         for index, teacher in enumerate(self.recipe.teachers):
@@ -186,11 +175,11 @@ class Work:
         """The student as training finds it."""
         from flashstill.distill.models import load_tokenizer, save_model
 
-        if (self.out / "initial").is_dir():
+        if self.places.initial.is_dir():
             return
         origin, vocabulary = origin_of(self.recipe, self.directories[0], lambda: self.model(0), self.progress)
         student = first_student(self.recipe, origin, vocabulary, self.packed("train"), self.progress)
-        save_model(student, load_tokenizer(self.directories[0]), self.out / "initial")
+        save_model(student, load_tokenizer(self.directories[0]), self.places.initial)
 
     def train(self) -> None:
         """From the first weights to the student."""
@@ -200,21 +189,20 @@ class Work:
 
         if (self.out / "student").is_dir():
             return
-        student, packed, table = load_model(self.out / "initial"), self.packed("train"), self.recipe.train
+        student, packed, table = load_model(self.places.initial), self.packed("train"), self.recipe.train
         after_step = made_ready(self.recipe, student)
         recipe = training.TrainRecipe(**asdict(table), seed=self.recipe.seed)
-        teacher, sizes = self._teacher(packed)
+        teacher, sizes = self._teacher(packed) if self.recipe.losses else (None, [])
+        objective = self.objective(teacher) if teacher else training.hard
         vocabulary = min([*sizes, parts(student).head.shape[0]])
         key = {"losses": [asdict(loss) for loss in self.recipe.losses], "hard_weight": self.recipe.hard_weight}
         source = training.Offline(packed, recipe.windows_per_step, recipe.seed)
-        label = f"distil {self.recipe.name}"
-        folder = self.out / "training"
+        label, folder = f"distil {self.recipe.name}", self.out / "training"
         release()
         with Peak() as peak:
             trained = training.train(
-                student, source, self.objective(teacher), recipe, folder, self.progress, label, key, vocabulary,
-                after_step,
-            )  # fmt: skip
+                student, source, objective, recipe, folder, self.progress, label, key, vocabulary, after_step
+            )
         if self.world.leads:
             write_text(folder / budget.MEMORY, json.dumps({"bytes": peak.bytes}))
             leave_student(self.recipe, trained, load_tokenizer(self.directories[0]), self.out)
@@ -222,10 +210,12 @@ class Work:
         self.world.wait()
 
     def objective(self, teacher: TeacherSource) -> Objective:
-        """What the student learns from a source of teachers."""
+        """What the student learns from a source of teachers; without losses the text alone."""
         from flashstill.distill.losses import divergence
-        from flashstill.distill.training import Soft, distillation
+        from flashstill.distill.training import Soft, distillation, hard
 
+        if not self.recipe.losses:
+            return hard
         soft = [
             Soft(divergence=divergence(loss.divergence), temperature=loss.temperature, weight=loss.weight)
             for loss in self.recipe.losses
@@ -263,13 +253,15 @@ class Work:
         from flashstill.distill.models import load_model
 
         models = {} if self.recipe.teachers[0].served else {"teacher": self.model(0)}
-        models |= {name: load_model(self.out / name) for name in ("initial", "student")}
+        models |= {"initial": load_model(self.places.initial), "student": load_model(self.out / "student")}
         rounded_plainly(self.recipe, models["initial"])
-        texts = {}
+        leave_summary(self.recipe, self.out, models, self.held_texts(), self.progress)
+
+    def held_texts(self) -> dict[str, tuple[Packed, Signals]]:
+        """What is never trained on, by domain, with what the first teacher says of it."""
         for domain in DOMAINS:
             self._build(0, domain, f"teacher on {domain} text")
-            texts[domain] = (self.packed(domain), self._open(0, domain))
-        leave_summary(self.recipe, self.out, models, texts, self.progress)
+        return {domain: (self.packed(domain), self._open(0, domain)) for domain in DOMAINS}
 
     @property
     def summary(self) -> dict[str, Any]:

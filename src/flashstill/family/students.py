@@ -22,11 +22,10 @@ def first_student(recipe: DistillRecipe, teacher: Any, vocabulary: int, packed: 
 
     teacher: what it is made of, None for a student from scratch; vocabulary: of such a one.
     """
-    import torch
-
     from flashstill.distill.students import (
         Experts,
         Width,
+        compensated,
         dense_of,
         from_config,
         importance,
@@ -35,9 +34,8 @@ def first_student(recipe: DistillRecipe, teacher: Any, vocabulary: int, packed: 
         upcycle,
     )  # fmt: skip
 
-    wanted, search = recipe.student, recipe.search
-    spread = np.linspace(0, packed.windows - 1, min(search.windows, packed.windows)).round().astype(np.int64)
-    tokens = torch.from_numpy(packed.tokens[spread, :-1].astype(np.int64))
+    wanted = recipe.student
+    tokens = _spread(packed, wanted.compensate_windows or recipe.search.windows)
     if wanted.kind == "scratch":
         return from_config(read_fields(Path(wanted.config)), vocabulary, recipe.seed)
     if wanted.kind == "width":
@@ -51,7 +49,17 @@ def first_student(recipe: DistillRecipe, teacher: Any, vocabulary: int, packed: 
         return upcycle(teacher, experts, tokens, recipe.seed)
     if wanted.kind == "dense":
         return dense_of(teacher, wanted.feed_forward, recipe.seed)
+    if wanted.compensate_windows:
+        return compensated(teacher, _format(recipe), tokens, progress)
     return teacher if wanted.kind == "copy" else _shallow(recipe, teacher, tokens, progress)
+
+
+def _spread(packed: Packed, count: int) -> Any:
+    """Token ids [B, L] of `count` windows, or all there are, evenly spread over the text."""
+    import torch
+
+    rows = np.linspace(0, packed.windows - 1, min(count, packed.windows)).round().astype(np.int64)
+    return torch.from_numpy(packed.tokens[rows, :-1].astype(np.int64))
 
 
 def _shallow(recipe: DistillRecipe, teacher: Any, tokens: Any, progress: Progress) -> Any:
@@ -70,11 +78,11 @@ def _shallow(recipe: DistillRecipe, teacher: Any, tokens: Any, progress: Progres
 
 def made_ready(recipe: DistillRecipe, student: Any) -> AfterStep | None:
     """Give a loaded student its rounding; returns what balances its experts after each step, if it has any."""
-    from flashstill.distill.students import LoadBalance, quantise_aware
+    from flashstill.distill.students import LoadBalance, balanced_routers, quantise_aware
 
     if recipe.student.quantise:
         quantise_aware(student, _format(recipe))
-    return LoadBalance(student, recipe.student.balance_rate) if recipe.student.kind == "upcycle" else None
+    return LoadBalance(student, recipe.student.balance_rate) if balanced_routers(student) else None
 
 
 def rounded_plainly(recipe: DistillRecipe, student: Any) -> None:

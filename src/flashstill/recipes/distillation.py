@@ -12,7 +12,7 @@ from flashstill.errors import BadInput, unknown
 from flashstill.recipes import budget, teachers
 from flashstill.recipes.budget import BudgetRecipe
 from flashstill.recipes.family import SearchRecipe, TextRecipe
-from flashstill.recipes.reader import read_toml
+from flashstill.recipes.reader import MAY_BE_EMPTY, read_toml
 from flashstill.recipes.teachers import TeacherRecipe
 
 STUDENTS = ("depth", "width", "copy", "scratch", "upcycle", "dense")
@@ -43,7 +43,9 @@ class ShapeRecipe:
     """The student. depth: keep_layers of the first teacher's; width: hidden, feed_forward, key_heads, 0 for all;
     copy: the first teacher itself; scratch: the config.json at `config`; upcycle: experts of expert_neurons each, some
     of them shared; dense: a sparse teacher without its experts.  model: what it is made of, if not the first teacher.
-    quantise: the format its weights are rounded to while it learns, with one scale a group; empty for none."""
+    quantise: the format its weights are rounded to while it learns, with one scale a group; empty for none.
+    compensate_windows: windows of training text by which a copy in int4 begins with weights that make good each other's
+    rounding; 0 for the teacher's own."""
 
     kind: str = "depth"
     model: str = ""
@@ -59,6 +61,7 @@ class ShapeRecipe:
     balance_rate: float = 1e-3
     quantise: str = ""
     group: int = 64
+    compensate_windows: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +83,9 @@ class TrainTable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DistillRecipe:
-    """One student. mean: of several teachers; hard_weight: of the cross-entropy to the text, beside the losses."""
+    """One student. mean: of several teachers; hard_weight: of the cross-entropy to the text, beside the losses.
+
+    losses: none, with a hard_weight, for a student that learns from the text alone."""
 
     name: str
     teachers: tuple[TeacherRecipe, ...]
@@ -93,7 +98,7 @@ class DistillRecipe:
     text: TextRecipe = field(default_factory=TextRecipe)
     search: SearchRecipe = field(default_factory=SearchRecipe)
     signals: SignalRecipe = field(default_factory=SignalRecipe)
-    losses: tuple[LossRecipe, ...] = (LossRecipe(),)
+    losses: tuple[LossRecipe, ...] = field(default=(LossRecipe(),), metadata=MAY_BE_EMPTY)
     train: TrainTable = field(default_factory=TrainTable)
     budget: BudgetRecipe = field(default_factory=BudgetRecipe)
 
@@ -115,18 +120,21 @@ def read_distillation(path: Path) -> DistillRecipe:
     Raises BadInput naming the key that is wrong.
     """
     recipe = read_toml(path, DistillRecipe)
-    for problem in _problems(recipe):
+    for problem in problems(recipe):
         raise BadInput(f"{path}: {problem}")
     return _with_paths(recipe, path.parent)
 
 
-def _problems(recipe: DistillRecipe) -> Iterator[str]:
+def problems(recipe: DistillRecipe) -> Iterator[str]:
+    """What is wrong with it, in sentences."""
     if recipe.student.kind not in STUDENTS:
         yield unknown("student.kind", recipe.student.kind, STUDENTS)
     if recipe.signals.kind not in SIGNALS:
         yield unknown("signals.kind", recipe.signals.kind, SIGNALS)
     if recipe.student.quantise not in QUANTISED:
         yield unknown("student.quantise", recipe.student.quantise, QUANTISED[1:])
+    if recipe.student.compensate_windows and (recipe.student.kind, recipe.student.quantise) != ("copy", "int4"):
+        yield "student.compensate_windows is for students of kind copy that quantise to int4"
     is_served = any(teacher.served for teacher in recipe.teachers)
     yield from budget.problems(recipe.budget, recipe.student.kind, is_served)
     if recipe.student.kind == "depth" and recipe.student.keep_layers < (0 if recipe.budget.is_set else 1):
@@ -150,6 +158,8 @@ def _problems(recipe: DistillRecipe) -> Iterator[str]:
         yield "losses.temperature must be positive"
     if recipe.hard_weight < 0 or any(loss.weight <= 0 for loss in recipe.losses):
         yield "hard_weight must not be negative, and losses.weight must be positive"
+    if not recipe.losses and not recipe.hard_weight:
+        yield "losses is empty and hard_weight is 0: there is nothing to learn; give one of them"
     train = recipe.train
     if not 0 < train.learning_rate < 1:
         yield "train.learning_rate must lie between 0 and 1"

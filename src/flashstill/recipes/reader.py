@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from flashstill.errors import BadInput, nearest
 
 T = TypeVar("T")
+MAY_BE_EMPTY = {"may_be_empty": True}
+"""metadata of a field whose list may have no entry"""
 
 
 def read_toml(path: Path, kind: type[T]) -> T:
@@ -36,7 +38,9 @@ def _build(kind: type[T], raw: Mapping[str, Any], where: str, prefix: str) -> T:
             raise BadInput(f"{where}: unknown key {prefix + key!r}; the nearest known: {close}")
     values = {}
     for key, entry in known.items():
-        if key in raw:
+        if key in raw and raw[key] == [] and entry.metadata.get("may_be_empty"):
+            values[key] = ()
+        elif key in raw:
             values[key] = _convert(hints[key], raw[key], where, prefix + key)
         elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
             raise BadInput(f"{where}: the key {prefix + key!r} is missing")

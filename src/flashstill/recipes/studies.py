@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.errors import BadInput, unknown
+from flashstill.recipes.language import KdAgainstLabels, MoeToDense, Rounding
 from flashstill.recipes.reader import read_toml
 from flashstill.recipes.study import StudyRecipe
 from flashstill.recipes.thinking import ThinkingStudy, check_thinking
@@ -15,7 +16,12 @@ from flashstill.recipes.thinking import ThinkingStudy, check_thinking
 FOLDER = Path(__file__).parent
 
 
-KINDS: Mapping[str, type[StudyRecipe]] = {"deep-think": ThinkingStudy}
+KINDS: Mapping[str, type[StudyRecipe]] = {
+    "deep-think": ThinkingStudy,
+    "kd-against-labels": KdAgainstLabels,
+    "moe-to-dense": MoeToDense,
+    "rounding": Rounding,
+}
 """the recipe of each kind of study"""
 
 
@@ -49,4 +55,6 @@ def read_study(path: Path) -> StudyRecipe:
         raise BadInput(f"{path}: seeds must be at least 1")
     if isinstance(recipe, ThinkingStudy):
         check_thinking(recipe)
-    return recipe
+    for problem in recipe.problems():
+        raise BadInput(f"{path}: {problem}")
+    return recipe.located(path.parent)

@@ -68,12 +68,12 @@ def greedy_drops(model: Model, tokens: Tensor, drops: int, candidates: int, prog
         entropy = _mean_soft_cross_entropy(logits, teacher)
         for _ in range(drops):
             kept = [index for index in range(depth) if index not in dropped]
-            with _only(model, kept):
+            with only_blocks(model, kept):
                 seen = _watch(model, tokens)
             shortlist = sorted(range(len(kept)), key=lambda position: seen[position][0])[:candidates]
             trials: dict[int, float] = {}
             for position in shortlist:
-                with _only(model, kept[position:], start=seen[position][1]):
+                with only_blocks(model, kept[position:], start=seen[position][1]):
                     logits = hidden_states(model, tokens).flatten(0, 1) @ head.T
                 trials[kept[position]] = _mean_soft_cross_entropy(logits, teacher)
             best = min(trials, key=lambda index: trials[index])
@@ -101,7 +101,7 @@ class _Start(nn.Module):
         return self.hidden
 
 
-class _only(AbstractContextManager[None]):
+class only_blocks(AbstractContextManager[None]):
     """Run the model for a while with some of its blocks, sharing their weights.
 
     start: a hidden state [B, L, d] that takes the place of the first of them.

@@ -45,25 +45,31 @@ class Format:
 
 def rounded(weight: Tensor, format_: Format) -> tuple[Tensor, Tensor]:
     """Values [..., groups, group] and scales [..., groups, 1] of a weight [..., out, in], in float32."""
-    wide = weight.float()
+    wide = weight.to(torch.float32, copy=True)  # a copy of our own: all that follows works in it, in few passes
     group = wide.shape[-1] if format_.name == "fp8" else format_.group
     if wide.shape[-1] % group:
         raise BadInput(f"groups of {group} weights do not fill rows of {wide.shape[-1]}; choose another group")
     grouped = wide.reshape(*wide.shape[:-1], -1, group)
     if format_.name == "ternary":
-        scale = grouped.abs().mean(-1, keepdim=True).clamp_min(1e-8)
-        return (grouped / scale).round().clamp_(-1, 1), scale
+        scale = torch.linalg.vector_norm(grouped, 1, -1, keepdim=True).div_(group).clamp_min_(1e-8)
+        return grouped.div_(scale).round_().clamp_(-1, 1), scale
     if format_.name == "int4":
-        scale = (grouped.abs().amax(-1, keepdim=True) / LARGEST_INT4).clamp_min(1e-8)
-        return (grouped / scale).round().clamp_(-LARGEST_INT4, LARGEST_INT4), scale
-    scale = (grouped.abs().amax(-1, keepdim=True) / LARGEST_E4M3).clamp_min(1e-12)
-    return (grouped / scale).to(torch.float8_e4m3fn).float(), scale
+        scale = largest(grouped).div_(LARGEST_INT4).clamp_min_(1e-8)
+        return grouped.div_(scale).round_().clamp_(-LARGEST_INT4, LARGEST_INT4), scale
+    scale = largest(grouped).div_(LARGEST_E4M3).clamp_min_(1e-12)
+    return grouped.div_(scale).to(torch.float8_e4m3fn).float(), scale
+
+
+def largest(grouped: Tensor) -> Tensor:
+    """max|w| of each group, without a tensor of absolute values."""
+    low, high = torch.aminmax(grouped, dim=-1, keepdim=True)
+    return torch.maximum(high, low.neg_())
 
 
 def round_weight(weight: Tensor, format_: Format) -> Tensor:
     """The weight as the format holds it, in its own shape and format."""
     values, scale = rounded(weight, format_)
-    return (values * scale.to(weight.dtype).float()).reshape(weight.shape).to(weight.dtype)
+    return values.mul_(scale.to(weight.dtype).float()).reshape(weight.shape).to(weight.dtype)
 
 
 class _Rounding(torch.autograd.Function):

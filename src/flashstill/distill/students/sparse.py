@@ -151,12 +151,17 @@ def balanced_clusters(rows: Tensor, groups: int, generator: torch.Generator) -> 
     return owner
 
 
+def balanced_routers(model: Model) -> list[Any]:
+    """The routers that choose with a correction bias, in the order of the blocks."""
+    return [module for module in model.modules() if hasattr(module, "e_score_correction_bias")]
+
+
 class LoadBalance:
     """Counts what every router chose and moves its biases after a step; what it returns goes into the metrics."""
 
     def __init__(self, model: Model, rate: float) -> None:
         self.rate = rate
-        self.routers = [module for module in model.modules() if hasattr(module, "e_score_correction_bias")]
+        self.routers = balanced_routers(model)
         if not self.routers:
             raise BadInput("the model has no router with a correction bias to balance")
         self.loads = [torch.zeros(router.weight.shape[0], dtype=torch.float64) for router in self.routers]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.family.claim import claim, lock
-from flashstill.family.studies import deep_think
+from flashstill.family.studies import deep_think, kd_against_labels, moe_to_dense, rounding
 from flashstill.family.studies.seeds import Result, together
 from flashstill.files import make_directory, write_text
 from flashstill.progress import Progress
@@ -36,7 +36,12 @@ class Study:
     bars: Mapping[str, float]
 
 
-STUDIES: Mapping[str, Study] = {"deep-think": Study(run=deep_think.run, bars=deep_think.BARS)}
+STUDIES: Mapping[str, Study] = {
+    "deep-think": Study(run=deep_think.run, bars=deep_think.BARS),
+    "kd-against-labels": Study(run=kd_against_labels.run, bars={}),
+    "moe-to-dense": Study(run=moe_to_dense.run, bars=moe_to_dense.BARS),
+    "rounding": Study(run=rounding.run, bars=rounding.BARS),
+}
 """by the recipe's key `study`"""
 
 

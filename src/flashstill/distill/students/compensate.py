@@ -1,0 +1,127 @@
+"""First weights of an int4 student: what rounding one weight does is made good by those that are rounded after it.
+
+Frantar et al. 2023, "GPTQ", algorithm 1.  For a layer y = W x whose inputs on training text have the Gram
+matrix H = mean x x^T, damped, columns are rounded one after another, and with U the upper Cholesky factor of H^-1
+
+    w_j -= (w_i - q_i) U_ij / U_ii        for every later column j,  q_i = s round(w_i / s)
+
+Blocks follow one another: each sees its inputs as the rounded blocks before it leave them.  What is kept is w_i as it
+was just before its rounding, so that rounding the result plainly gives q, and training through the rounding goes on
+from weights that are near their next value.  The largest weight of a group is rounded to its own end of the scale: s
+stays the same.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flashstill.distill.models import Model, decoder_layers
+from flashstill.distill.students.depth import only_blocks
+from flashstill.distill.students.quantise import LARGEST_INT4, Format, largest, round_weight, rounded, weights_to_round
+from flashstill.distill.students.watching import run_watched
+from flashstill.errors import BadInput
+from flashstill.progress import Progress
+
+DAMPING = 0.01  # of H's mean diagonal, as in the paper
+
+
+def compensated(model: Model, format_: Format, tokens: Tensor, progress: Progress) -> Model:
+    """A copy whose int4 weights answer for each other; token ids [B, L] of training text say what they are used for.
+
+    Raises BadInput for other formats than int4, and for layers that are no plain matrices.
+    """
+    if format_.name != "int4":
+        raise BadInput(f"only int4 weights make good each other's rounding so far, not {format_.name}")
+    for _, module, name in weights_to_round(model):
+        if not isinstance(module, nn.Linear):
+            raise BadInput("experts cannot make good each other's rounding so far; leave compensate_windows out")
+        rounded(getattr(module, name).detach()[:1], format_)  # refuses a group that does not fit
+    found = copy.deepcopy(model)
+    blocks = decoder_layers(found)
+    hidden = _first_input(found, tokens)
+    with progress.task("make good the rounding", len(blocks), "blocks") as advance:
+        for index in range(len(blocks)):
+            for given, layers in _inputs(found, index, hidden, tokens):
+                rows = torch.cat([layer.weight.detach().float() for layer in layers])
+                fine = compensate(rows, given, format_, layers[0].weight.dtype)
+                heights = [layer.out_features for layer in layers]
+                for layer, part in zip(layers, torch.split(fine, heights), strict=True):
+                    layer.weight.data.copy_(part)
+            hidden = _after(found, index, hidden, tokens, format_)
+            advance(1)
+    return found
+
+
+def compensate(weight: Tensor, gram: Tensor, format_: Format, dtype: torch.dtype) -> Tensor:
+    """A weight [out, in] in float32 whose rounding in `dtype` errs little on inputs of this Gram matrix [in, in]."""
+    left, size = weight.clone(), weight.shape[1]
+    damped = gram + DAMPING * gram.diagonal().mean() * torch.eye(size)
+    factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+    for first in range(0, size, format_.group):
+        part, rest = slice(first, first + format_.group), slice(first + format_.group, size)
+        group, errors = left[:, part], torch.empty(len(weight), format_.group)
+        top = largest(group).to(dtype).float()
+        end = group.abs().argmax(1)
+        corner = factor[part, part]
+        for i in range(format_.group):
+            column = group[:, i : i + 1]
+            fine = torch.where(end[:, None] == i, top * column.sign(), column.clamp(-top, top)).to(dtype).float()
+            scale = (top / LARGEST_INT4).clamp_min(1e-8)
+            coarse = ((fine / scale).round() * scale.to(dtype).float()).to(dtype).float()
+            errors[:, i : i + 1] = (column - coarse) / corner[i, i]
+            group[:, i + 1 :].addmm_(errors[:, i : i + 1], corner[i : i + 1, i + 1 :], alpha=-1)
+            column.copy_(fine)
+        left[:, rest].addmm_(errors, factor[part, rest], alpha=-1)
+    return left
+
+
+def _inputs(model: Model, index: int, hidden: Tensor, tokens: Tensor) -> list[tuple[Tensor, list[Any]]]:
+    """Gram matrices of the inputs of a block's layers, each with the layers that share it."""
+    seen: dict[int, tuple[Tensor, list[Any]]] = {}
+
+    def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen.setdefault(id(args[0]), (args[0], []))[1].append(module)
+
+    layers = [module for module in decoder_layers(model)[index].modules() if isinstance(module, nn.Linear)]
+    with only_blocks(model, [index, index], start=hidden):
+        run_watched(model, tokens, [layer.register_forward_pre_hook(look) for layer in layers])
+    grams = []
+    for given, users in seen.values():
+        rows = given.flatten(0, -2).float()
+        grams.append((rows.T @ rows / len(rows), users))
+    return grams
+
+
+def _first_input(model: Model, tokens: Tensor) -> Tensor:
+    """What goes into the first block."""
+    seen: list[Tensor] = []
+
+    def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen.append(args[0])
+
+    with only_blocks(model, [0]):
+        run_watched(model, tokens, [decoder_layers(model)[0].register_forward_pre_hook(look)])
+    return seen[0]
+
+
+def _after(model: Model, index: int, hidden: Tensor, tokens: Tensor, format_: Format) -> Tensor:
+    """What comes out of a block with its weights rounded."""
+    block, seen = decoder_layers(model)[index], []
+
+    def look(module: nn.Module, args: object, output: Any) -> None:
+        seen.append(output[0] if isinstance(output, tuple) else output)
+
+    layers = [module for module in block.modules() if isinstance(module, nn.Linear)]
+    fine = [layer.weight.data for layer in layers]
+    for layer in layers:
+        layer.weight.data = round_weight(layer.weight.data, format_)
+    with only_blocks(model, [index, index], start=hidden):
+        run_watched(model, tokens, [block.register_forward_hook(look)])
+    for layer, weight in zip(layers, fine, strict=True):
+        layer.weight.data = weight
+    found: Tensor = seen[0]
+    return found

@@ -1,0 +1,158 @@
+"""Recipes of the studies of language models: each is a handful of distillations of one teacher, its arms.
+
+kd-against-labels   one student, the same start, windows and steps: the teacher's distribution or the text
+moe-to-dense        a sparse teacher, and dense models of as much arithmetic a token: with its help and without
+rounding            a model in few bits, trained through the rounding: its own former distribution or the text
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flashstill.recipes.distillation import DistillRecipe, LossRecipe, ShapeRecipe, TrainTable, problems
+from flashstill.recipes.family import SearchRecipe, TextRecipe
+from flashstill.recipes.study import StudyRecipe
+from flashstill.recipes.teachers import TeacherRecipe
+
+LABELS: Mapping[str, Any] = {"losses": (), "hard_weight": 1.0}
+"""what an arm changes that learns from the text alone"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LanguageStudy(StudyRecipe):
+    """Text and training, the same for all arms. out_of_domain: empty takes the built-in corpus that `data` is not."""
+
+    data: str = "cpython-docs"
+    out_of_domain: str = ""
+    text: TextRecipe = field(default_factory=TextRecipe)
+    train: TrainTable = field(default_factory=TrainTable)
+
+    def arm(self, name: str, seed: int, teacher: str, student: ShapeRecipe, **changes: Any) -> DistillRecipe:
+        """One distillation; what `changes` does not name is the forward KL to the teacher."""
+        given = {"train": self.train, **changes}
+        return DistillRecipe(
+            name=name, teachers=(TeacherRecipe(model=teacher),), data=self.data, out_of_domain=self.out_of_domain,
+            seed=seed, student=student, text=self.text, **given,
+        )  # fmt: skip
+
+    def arms(self, seed: int) -> dict[str, DistillRecipe]:
+        """The distillations of one seed, by name."""
+        raise NotImplementedError
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with it."""
+        for arm in self.arms(0).values():
+            yield from problems(arm)
+
+    def located(self, base: Path) -> StudyRecipe:
+        """Paths that exist beside the file become absolute, so that the study can be resumed from anywhere."""
+        held = {key: getattr(self, key, "") for key in ("teacher", "data", "out_of_domain")}
+        found: dict[str, Any] = {
+            key: str((base / value).resolve()) for key, value in held.items() if value and (base / value).exists()
+        }
+        return dataclasses.replace(self, **found)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KdAgainstLabels(LanguageStudy):
+    """The teacher with `keep_layers` of its blocks, trained twice."""
+
+    teacher: str = "smollm2-135m-instruct"
+    keep_layers: int = 20
+    search: SearchRecipe = field(default_factory=SearchRecipe)
+
+    def arms(self, seed: int) -> dict[str, DistillRecipe]:
+        """`distilled` and `labels`."""
+        student = ShapeRecipe(kind="depth", keep_layers=self.keep_layers)
+        return {
+            name: self.arm(name, seed, self.teacher, student, search=self.search, **changes)
+            for name, changes in (("distilled", {}), ("labels", LABELS))
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FormatRecipe:
+    """A number format of weights, one scale a group, and how a model is trained to bear it (the keys of a student)."""
+
+    name: str
+    group: int = 64
+    compensate_windows: int = 0
+    train: TrainTable = field(default_factory=TrainTable)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rounding(LanguageStudy):
+    """The teacher in every format; each trained twice. Its own `train` is not used: every format has one."""
+
+    formats: tuple[FormatRecipe, ...]
+    teacher: str = "smollm2-135m-instruct"
+
+    def arms(self, seed: int) -> dict[str, DistillRecipe]:
+        """`FORMAT-distilled` and `FORMAT-labels`."""
+        found = {}
+        for wanted in self.formats:
+            student = ShapeRecipe(
+                kind="copy", quantise=wanted.name, group=wanted.group, compensate_windows=wanted.compensate_windows
+            )
+            for kind, changes in (("distilled", {}), ("labels", LABELS)):
+                name = f"{wanted.name}-{kind}"
+                found[name] = self.arm(name, seed, self.teacher, student, train=wanted.train, **changes)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SparseRecipe:
+    """A sparse teacher of glm4_moe: blocks of width `hidden`, its heads, and experts of `expert_neurons` each, of which
+    a token meets the shared ones and `experts_per_token` others."""
+
+    layers: int = 3
+    hidden: int = 128
+    heads: int = 4
+    experts: int = 16
+    experts_per_token: int = 2
+    shared_experts: int = 1
+    expert_neurons: int = 64
+    balance_rate: float = 1e-2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MoeToDense(LanguageStudy):
+    """vocabulary: size of the tokenizer that is learned from the text; hard_weight: of the text in the students that
+    learn from both, whose divergence weighs the rest."""
+
+    vocabulary: int = 2048
+    hard_weight: float = 0.5
+    sparse: SparseRecipe = field(default_factory=SparseRecipe)
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with it."""
+        yield from LanguageStudy.problems(self)
+        shape = self.sparse
+        counts = dataclasses.asdict(shape) | {"vocabulary": self.vocabulary}
+        yield from (f"{name} must be positive" for name, count in counts.items() if count <= 0)
+        if shape.heads > 0 and shape.hidden % (2 * shape.heads):
+            yield f"sparse.hidden is {shape.hidden}, which {shape.heads} heads of an even size do not fill"
+        if shape.experts_per_token > shape.experts:
+            yield f"a token gets {shape.experts_per_token} of the {shape.experts} experts; give it fewer"
+
+    def teacher_arm(self, seed: int, untrained: str) -> DistillRecipe:
+        """The sparse model itself, from the text alone; `untrained` is its directory before training."""
+        student = ShapeRecipe(kind="copy", balance_rate=self.sparse.balance_rate)
+        return self.arm("sparse", seed, untrained, student, **LABELS)
+
+    def arms(self, seed: int, teacher: str = "sparse", dense: str = "dense.json") -> dict[str, DistillRecipe]:
+        """The dense models: `baseline` is new and learns from the text, `student` has the teacher's weights and its
+        distribution, two have one of them, and `baseline-twice` is the baseline after as many steps as teacher and
+        student have together.  dense: the config.json of a new one."""
+        new, kept = ShapeRecipe(kind="scratch", config=dense), ShapeRecipe(kind="dense")
+        both = {"losses": (LossRecipe(weight=1.0 - self.hard_weight),), "hard_weight": self.hard_weight}
+        twice = {**LABELS, "train": dataclasses.replace(self.train, tokens=2 * self.train.tokens)}
+        wanted = {
+            "baseline": (new, LABELS), "student": (kept, both),
+            "weights-only": (kept, LABELS), "distribution-only": (new, both), "baseline-twice": (new, twice),
+        }  # fmt: skip
+        return {name: self.arm(name, seed, teacher, student, **changes) for name, (student, changes) in wanted.items()}
