@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 from flashstill.errors import BadInput
 from flashstill.family.claim import claim, lock
 from flashstill.family.outcome import leave_summary
+from flashstill.family.regimes import TeacherText, asks_teachers, objective_of, source_of, taught_part
 from flashstill.family.students import first_student, made_ready
+from flashstill.family.texts import pack_texts
 from flashstill.files import remove_leftovers
 from flashstill.progress import Progress, Silent
 from flashstill.recipes import DistillRecipe, to_toml
@@ -27,7 +29,7 @@ from flashstill.recipes import DistillRecipe, to_toml
 if TYPE_CHECKING:
     from flashstill.distill.packing import Packed
     from flashstill.distill.signals import Kind, Signals
-    from flashstill.distill.training import Objective, TeacherSource, World
+    from flashstill.distill.training import TeacherSource, World
 
 RECIPE = "distill.toml"
 
@@ -49,6 +51,7 @@ def run_distillation(recipe: DistillRecipe, out: Path, progress: Progress) -> di
             remove_leftovers(out / "data")
         work = _Work(recipe, out, shown, world)
         work.text()
+        work.teacher_text((world.rank, world.size))
         work.signals((world.rank, world.size))
         world.wait()
         if world.leads:
@@ -66,13 +69,14 @@ def build_signals(recipe: DistillRecipe, out: Path, progress: Progress, share: t
     from flashstill.distill.training import World
 
     claim(to_toml(recipe), out, RECIPE)
-    if recipe.signals.kind == "none":
+    if recipe.signals.kind == "none" and recipe.regime.kind != "sequence":
         raise BadInput("the recipe keeps no signals (signals.kind is none); nothing to build")
     work = _Work(recipe, out, progress, World())
     with lock(out, ".lock-text", wait=True):
         work.text()
     with lock(out, f".lock-signals-{share[0]}-of-{share[1]}"):
-        return work.signals(share)
+        text = work.teacher_text(share)
+        return {**text, **work.signals(share)} if (out / "data" / f"{work.taught}.safetensors").exists() else text
 
 
 class _Work:
@@ -83,6 +87,7 @@ class _Work:
         from flashstill.distill.teachers import resolve_teacher
 
         self.recipe, self.out, self.progress, self.world = recipe, out, progress, world
+        self.taught = taught_part(recipe)
         self.directories = [resolve_teacher(teacher.model, progress) for teacher in recipe.teachers]
         tokenizers = {tokenizer_fingerprint(path): path for path in self.directories}
         if len(tokenizers) > 1:
@@ -101,27 +106,8 @@ class _Work:
 
     def text(self) -> None:
         """Pack training and held-out text, and that of another domain."""
-        from flashstill.distill.models import load_tokenizer
-        from flashstill.distill.packing import joined
-        from flashstill.distill.splits import packed_splits
-
-        folder, recipe = self.out / "data", self.recipe
-        names = ("train", "heldout", "out-of-domain")
-        if self.world.leads and not all((folder / f"{name}.safetensors").exists() for name in names):
-            tokenizer, sizes = load_tokenizer(self.directories[0]), recipe.text
-            share = len(recipe.sources)
-            other = recipe.out_of_domain or ("cpython-code" if "cpython-code" not in recipe.sources else "cpython-docs")
-            splits = [
-                packed_splits(
-                    source, other, tokenizer, sizes.window_tokens, sizes.train_tokens // share,
-                    sizes.heldout_tokens // share, sizes.out_of_domain_tokens // share, recipe.seed,
-                )
-                for source in recipe.sources
-            ]  # fmt: skip
-            for name in names:
-                packed = joined([split[name] for split in splits])
-                packed.save(folder / f"{name}.safetensors")
-                self.progress.say(f"{name}: {packed.token_count:,} tokens in {packed.windows} windows")
+        if self.world.leads:
+            pack_texts(self.recipe, self.directories[0], self.out / "data", self.progress)
         self.world.wait()
 
     def packed(self, part: str) -> Packed:
@@ -134,30 +120,51 @@ class _Work:
         from flashstill.distill.signals import Hidden, kind
 
         wanted = self.recipe.signals
-        return Hidden() if part != "train" else kind(wanted.kind, wanted.draws, wanted.k, self.recipe.seed)
+        return (
+            Hidden()
+            if part != taught_part(self.recipe)
+            else kind(wanted.kind, wanted.draws, wanted.k, self.recipe.seed)
+        )
 
-    def _signals_at(self, index: int, part: str) -> tuple[Path, dict[str, Any]]:
+    def _fingerprint(self, index: int) -> str:
         from flashstill.distill.models import fingerprint
-        from flashstill.distill.signals import signal_key
 
         if index not in self._fingerprints:  # all weights are read for it
             self._fingerprints[index] = fingerprint(self.directories[index])
-        key = signal_key(self._kind(part), self._fingerprints[index], self.tokenizer, self.packed(part))
+        return self._fingerprints[index]
+
+    def teacher_text(self, share: tuple[int, int]) -> dict[str, Any]:
+        """What the teacher writes for the student, in a regime where it does."""
+        if self.recipe.regime.kind != "sequence":
+            return {}
+        prints = (self._fingerprint(0), self.tokenizer)
+        text = TeacherText(self.recipe, self.out, self.packed("train"), self.directories[0], prints)
+        found = text.write(lambda: self.model(0), self.progress, share)
+        self.world.wait()
+        if self.world.leads:
+            text.join(self.progress)
+        self.world.wait()
+        return found
+
+    def _signals_at(self, index: int, part: str) -> tuple[Path, dict[str, Any]]:
+        from flashstill.distill.signals import signal_key
+
+        key = signal_key(self._kind(part), self._fingerprint(index), self.tokenizer, self.packed(part))
         return self.out / "signals" / f"teacher-{index}" / part, key
 
     def signals(self, share: tuple[int, int]) -> dict[str, Any]:
         """What the teachers say of the training text, unless the recipe runs them on the way."""
         from flashstill.distill.signals import build
 
-        if self.recipe.signals.kind == "none" or (self.out / "student").is_dir():
+        if self.recipe.signals.kind == "none" or not asks_teachers(self.recipe) or (self.out / "student").is_dir():
             return {}
         found = {}
         for index, teacher in enumerate(self.recipe.teachers):
-            directory, key = self._signals_at(index, "train")
+            directory, key = self._signals_at(index, self.taught)
             part = f", share {share[0]}/{share[1]}" if share[1] > 1 else ""
             label = f"signals of {Path(teacher.model).name}{part}"
-            packed = self.packed("train")
-            built = build(self.model(index), self._kind("train"), key, packed, directory, self.progress, label, share)
+            packed, kept = self.packed(self.taught), self._kind(self.taught)
+            built = build(self.model(index), kept, key, packed, directory, self.progress, label, share)
             found[teacher.model] = {
                 **asdict(built),
                 "kind": self.recipe.signals.kind,
@@ -188,32 +195,27 @@ class _Work:
 
         if (self.out / "student").is_dir():
             return
-        student, packed, table = load_model(self.out / "initial"), self.packed("train"), self.recipe.train
+        student, table = load_model(self.out / "initial"), self.recipe.train
+        packed, tokenizer = self.packed(self.taught), load_tokenizer(self.directories[0])
         after_step = made_ready(self.recipe, student)
         recipe = training.TrainRecipe(**asdict(table), seed=self.recipe.seed)
-        teacher, sizes = self._teacher(packed)
+        objective: training.Objective = training.hard
+        sizes: list[int] = []
+        if asks_teachers(self.recipe):
+            teacher, sizes = self._teacher(packed)
+            objective = objective_of(self.recipe, teacher)
         vocabulary = min([*sizes, parts(student).head.shape[0]])
         key = {"losses": [asdict(loss) for loss in self.recipe.losses], "hard_weight": self.recipe.hard_weight}
-        source = training.Offline(packed, recipe.windows_per_step, recipe.seed)
+        source = source_of(self.recipe, packed, tokenizer, vocabulary, self.world)
         label = f"distil {self.recipe.name}"
         folder = self.out / "training"
         trained = training.train(
-            student, source, self._objective(teacher), recipe, folder, self.progress, label, key, vocabulary, after_step
+            student, source, objective, recipe, folder, self.progress, label, key, vocabulary, after_step
         )
         if self.world.leads:
-            save_model(settle(trained), load_tokenizer(self.directories[0]), self.out / "student")
+            save_model(settle(trained), tokenizer, self.out / "student")
             training.checkpoints.clear(folder)
         self.world.wait()
-
-    def _objective(self, teacher: TeacherSource) -> Objective:
-        from flashstill.distill.losses import divergence
-        from flashstill.distill.training import Soft, distillation
-
-        soft = [
-            Soft(divergence=divergence(loss.divergence), temperature=loss.temperature, weight=loss.weight)
-            for loss in self.recipe.losses
-        ]
-        return distillation(teacher, soft, self.recipe.hard_weight)
 
     def _teacher(self, packed: Packed) -> tuple[TeacherSource, list[int]]:
         """The teachers as one source, and the sizes of their vocabularies."""
@@ -225,7 +227,7 @@ class _Work:
             members: list[TeacherSource] = [Online(self.model(index)) for index in range(count)]
             sizes = [parts(self.model(index)).head.shape[0] for index in range(count)]
         else:
-            opened = [self._open(index, "train") for index in range(count)]
+            opened = [self._open(index, self.taught) for index in range(count)]
             sizes = [signals.head.shape[0] for signals in opened if signals.head is not None]
             members = list(opened)
         if recipe.routed:

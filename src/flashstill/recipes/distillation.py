@@ -11,6 +11,7 @@ from typing import Any
 from flashstill.errors import BadInput, unknown
 from flashstill.recipes.family import SearchRecipe, TextRecipe
 from flashstill.recipes.reader import read_toml
+from flashstill.recipes.regime import RegimeRecipe, regime_problems
 
 STUDENTS = ("depth", "width", "copy", "scratch", "upcycle", "dense")
 QUANTISED = ("", "int4", "fp8", "ternary")
@@ -99,6 +100,7 @@ class DistillRecipe:
     search: SearchRecipe = field(default_factory=SearchRecipe)
     signals: SignalRecipe = field(default_factory=SignalRecipe)
     losses: tuple[LossRecipe, ...] = (LossRecipe(),)
+    regime: RegimeRecipe = field(default_factory=RegimeRecipe)
     train: TrainTable = field(default_factory=TrainTable)
 
     @property
@@ -163,6 +165,7 @@ def _problems(recipe: DistillRecipe) -> Iterator[str]:
         yield "text.window_tokens must be at least 2"
     if train.clip_norm <= 0 or train.weight_decay < 0:
         yield "train.clip_norm must be positive and train.weight_decay not negative"
+    yield from regime_problems(recipe)
 
 
 def _with_paths(recipe: DistillRecipe, base: Path) -> DistillRecipe:

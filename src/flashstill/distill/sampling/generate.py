@@ -47,7 +47,7 @@ def sample(
     longest = _checked(model, held, settings)
     if not held:
         return _Rows([], [], settings, torch.device("cpu")).samples
-    with _at_rest(model), torch.inference_mode():
+    with _at_rest(model), torch.no_grad():
         decoder = decoder_of(model, longest)
         table = _Rows(held, list(range(len(held))) if rows is None else rows, settings, parts(model).head.device)
         while (kept := table.to_regroup()) is not None:

@@ -77,7 +77,7 @@ class LlamaDecoder:
         self._padding = (padding.repeat_interleave(self._key_heads, 0) if len(start) > 1 else padding)[:, None]
 
     def _read(self, prompts: Sequence[np.ndarray], behind: int) -> None:
-        """Keys and values of all but the prompts' last tokens, for the rows from `behind` on; the longest come first."""
+        """Keys and values of prompts but for their last tokens, for the rows from `behind` on; the longest first."""
         first = 0
         while first < len(prompts) and len(prompts[first]) > 1:
             length = len(prompts[first]) - 1
