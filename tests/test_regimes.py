@@ -5,12 +5,16 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from flashstill.distill.losses import forward_kl
@@ -38,7 +42,7 @@ from flashstill.errors import BadInput
 from flashstill.family.distillation import build_signals, run_distillation
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
-from tests.test_distill import metrics, same, torchrun, weights, written
+from tests.test_distill import metrics, same, torchrun, written
 
 SILENT = Silent()
 RECIPE = TrainRecipe(tokens=20 * 256, windows_per_step=8, learning_rate=1e-3, checkpoint_every_steps=100)
@@ -338,19 +342,61 @@ class TestRecipes:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("regime", [ON_POLICY, SEQUENCE])
-def test_two_processes_make_the_text_of_one(tmp_path: Path, tiny_teacher: Path, text_file: Path, regime: str) -> None:
-    """The same text first, from the same student; the same losses within 2 % while rounding has not yet led apart."""
+def test_two_processes_draw_the_same_batches(packed: Packed, tiny_teacher: Path, tmp_path: Path) -> None:
+    """Each samples its share; both hold all of it, and in float32 it is what one process draws."""
+    packed.save(tmp_path / "packed.safetensors")
+    (tmp_path / "side.py").write_text(SIDE)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(tmp_path / "side.py")]
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    ran = subprocess.run(
+        [*command, str(tmp_path), str(tiny_teacher)],
+        capture_output=True, text=True, timeout=300, env=environment, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    batches, student = source(packed), load_model(tiny_teacher).float()
+    whole = torch.cat([batches.batch(step, lambda: student).tokens for step in range(3)])
+    for rank in range(2):
+        assert torch.equal(load_file(tmp_path / f"rank-{rank}.safetensors")["tokens"], whole)
+
+
+SIDE = """
+import sys
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from flashstill.distill.models import load_model
+from flashstill.distill.packing import Packed
+from flashstill.distill.training import OnPolicy, join_world
+from tests.test_regimes import MIXING, SAMPLING
+
+folder, world = Path(sys.argv[1]), join_world()
+student = load_model(Path(sys.argv[2])).float()
+batches = OnPolicy(Packed.load(folder / "packed.safetensors"), 8, 0, MIXING, SAMPLING, world)
+tokens = torch.cat([batches.batch(step, lambda: student).tokens for step in range(3)])
+save_file({"tokens": tokens}, folder / f"rank-{world.rank}.safetensors")
+world.wait()
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("regime", [ON_POLICY, SEQUENCE], ids=["on-policy", "sequence"])
+def test_two_processes_learn_as_one(tmp_path: Path, tiny_teacher: Path, text_file: Path, regime: str) -> None:
+    """A teacher's text is the same, bit for bit, and its losses within 0.5 %. A student that is rounded otherwise soon
+    writes other text: the first loss within 0.5 %, their mean within 10 %."""
     recipe = recipe_of(tmp_path / "r.toml", tiny_teacher, text_file, regime)
     one, two = tmp_path / "one", tmp_path / "two"
     run_distillation(read_distillation(recipe), one, SILENT)
     ran = torchrun(recipe, two)
     assert ran.returncode == 0, ran.stderr
-    ours, theirs = metrics(one), metrics(two)
-    assert [row["loss"] for row in theirs[:3]] == pytest.approx([row["loss"] for row in ours[:3]], rel=0.02)
-    for name in ("sampled_share", "replayed_windows"):
-        assert [row.get(name) for row in theirs[:3]] == pytest.approx([row.get(name) for row in ours[:3]], abs=0.02)
+    ours, theirs = ([row["loss"] for row in metrics(out)] for out in (one, two))
     if "sequence" in regime:
+        assert theirs == pytest.approx(ours, rel=5e-3)
         whole = [Packed.load(out / "data" / "sequence.safetensors").hash for out in (one, two)]
         assert whole[0] == whole[1]
-    assert weights(one).keys() == weights(two).keys()
+        return
+    assert theirs[0] == pytest.approx(ours[0], rel=5e-3)
+    assert np.mean(theirs) == pytest.approx(np.mean(ours), rel=0.1)
+    replayed = [[row["replayed_windows"] for row in metrics(out)] for out in (one, two)]
+    assert replayed[0] == replayed[1]
