@@ -2,10 +2,10 @@
 """Sampling beside transformers.generate: the same small model, prompts, batch, temperature and distribution.
 
 Three loads, in turns, each run in a process of its own: rows of one length (64 new tokens each, the plain reading of
-"tokens a second at batch 256"); rows that end with a stop id somewhere before; and the latter from four times as many
-prompts as the batch holds, where generate takes batch after batch and ours fills the places of rows that have ended.
-Tokens of ended rows (padding) are counted for neither side. Both give the log-probability of every token. Prints a table
-on stderr and one JSON line on stdout.
+"tokens a second at batch 256"); rows that end with a stop id, about halfway on average; and the latter from four
+times as many prompts as the batch holds, where generate takes batch after batch and ours fills the places of rows that
+have ended. Tokens behind the end of a row are counted for neither side. Both give the log-probability of every token.
+Prints a table on stderr and one JSON line on stdout.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SIDES = ("transformers", "flashstill")
 def ran(side: str, asked: dict[str, Any]) -> dict[str, Any]:
     """What a side prints as its last line."""
     quiet = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    command = [sys.executable, HERE / "peers" / "sampling_side.py", side, json.dumps(asked)]
+    command = [sys.executable, str(HERE / "peers" / "sampling_side.py"), side, json.dumps(asked)]
     done = subprocess.run(command, capture_output=True, text=True, env=quiet)
     if done.returncode:
         raise Unavailable((done.stderr.strip().splitlines() or [f"{side} ended with {done.returncode}"])[-1])

@@ -10,6 +10,7 @@ import torch
 import transformers
 from scipy.stats import chisquare
 
+from flashstill.distill.losses import Workspace
 from flashstill.distill.models import Model
 from flashstill.distill.sampling import Sampling, choose, decoder_of, generate, sample
 from flashstill.distill.sampling.cached import CachedDecoder
@@ -64,7 +65,9 @@ def prompts(*lengths: int) -> list[np.ndarray]:
 
 def test_who_is_decoded_how() -> None:
     for kind in KINDS:
-        assert isinstance(decoder_of(made(kind), 40), LlamaDecoder if kind in FAST else CachedDecoder), kind
+        assert isinstance(decoder_of(made(kind), 40, Workspace()), LlamaDecoder if kind in FAST else CachedDecoder), (
+            kind
+        )
 
 
 def test_greedy_is_that_of_transformers(model: Model) -> None:

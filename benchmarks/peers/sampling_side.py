@@ -11,14 +11,17 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-STOP = 2
+from flashstill.distill.losses import Workspace
+from flashstill.distill.sampling import Sampling, sample
+
+STOP, VOCABULARY, SPACE = 2, 32, Workspace()
 
 
 def model_of(dtype: str) -> Any:
     """A Llama of 0.36 million parameters whose distributions are far from flat, the same in every process."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=128, hidden_size=96, intermediate_size=288, num_hidden_layers=3, num_attention_heads=4,
+        vocab_size=VOCABULARY, hidden_size=96, intermediate_size=288, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=4, head_dim=24, max_position_embeddings=256, tie_word_embeddings=True,
         initializer_range=0.1, pad_token_id=0, bos_token_id=1, eos_token_id=STOP,
     )  # fmt: skip
@@ -46,10 +49,8 @@ def generated(model: Any, prompts: np.ndarray, asked: dict[str, Any], stops: boo
 
 def sampled(model: Any, prompts: np.ndarray, asked: dict[str, Any], stops: bool) -> tuple[int, float]:
     """The same by ours."""
-    from flashstill.distill.sampling import Sampling, sample
-
-    stop = (STOP,) if stops else ()
-    found = sample(model, list(prompts), Sampling(new_tokens=asked["new"], stop=stop, batch=asked["batch"]))
+    settings = Sampling(new_tokens=asked["new"], stop=(STOP,) if stops else (), batch=asked["batch"])
+    found = sample(model, list(prompts), settings, space=SPACE)
     return int(found.lengths.sum()), float(found.log_p.sum())
 
 
@@ -58,7 +59,7 @@ torch.set_num_threads(asked["threads"])
 model, work = model_of(asked["dtype"]), {"transformers": generated, "flashstill": sampled}[side]
 line: dict[str, Any] = {"parameters": sum(each.numel() for each in model.parameters())}
 for name, (rows, stops) in asked["loads"].items():
-    prompts = np.random.default_rng(0).integers(3, 128, (rows, asked["prompt"]))
+    prompts = np.random.default_rng(0).integers(3, VOCABULARY, (rows, asked["prompt"]))
     torch.manual_seed(0)
     work(model, prompts[: asked["batch"]], asked, stops)  # warms up
     begun = time.perf_counter()

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from flashstill.distill.losses import Workspace
 from flashstill.distill.models import Model
 from flashstill.distill.packing import Packed
 from flashstill.distill.sampling import Sampling, continued, sample
@@ -67,12 +68,12 @@ def write_text(
     mine = store.starts[share[0] :: share[1]]
     missing = [start for start in mine if not store.has(shard(start))]
     whole, left = (sum(len(store.range(start)) for start in each) for each in (mine, missing))
-    started, counted = time.perf_counter(), 0
+    started, counted, space = time.perf_counter(), 0, Workspace()
     with progress.task(name, whole, "rows", whole - left) as advance:
         for start in missing:
             rows = np.asarray(store.range(start))
             prompts = packed.tokens[rows // wanted.samples, : wanted.prompt_tokens]
-            found = sample(model, list(prompts), wanted.sampling, rows.tolist(), advance)
+            found = sample(model, list(prompts), wanted.sampling, rows.tolist(), advance, space)
             store.write(
                 shard(start), {"tokens": torch.from_numpy(found.tokens), "log_p": torch.from_numpy(found.log_p)}
             )

@@ -27,6 +27,10 @@ class Decoder(Protocol):
         """Keep the rows `kept` [K] and add one for each prompt, all but its last token read."""
         ...
 
+    def replace(self, slots: Tensor, prompts: Sequence[np.ndarray]) -> bool:
+        """Put prompts into the places of rows that have ended; False where they must be regrouped instead."""
+        ...
+
     def step(self, tokens: Tensor) -> Tensor:
         """The next token of every row [B] -> logits [B, V] of the one after it."""
         ...
@@ -54,6 +58,9 @@ class CachedDecoder:
         read = torch.from_numpy(np.stack(prompts).astype(np.int64))[:, :-1].to(self._head.device)
         if read.shape[1]:
             self._body(input_ids=read, past_key_values=self._cache, use_cache=True)
+
+    def replace(self, slots: Tensor, prompts: Sequence[np.ndarray]) -> bool:
+        return False
 
     def step(self, tokens: Tensor) -> Tensor:
         said = self._body(input_ids=tokens[:, None], past_key_values=self._cache, use_cache=True)

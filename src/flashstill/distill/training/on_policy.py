@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flashstill.distill.losses import Workspace
 from flashstill.distill.packing import Packed
 from flashstill.distill.sampling import Sampling, continued, sample
 from flashstill.distill.training.batches import Batch, Student, take, window_order
@@ -52,6 +53,7 @@ class OnPolicy:
         self.packed, self.per_step, self.seed = packed, per_step, seed
         self.mixing, self.sampling, self.world = mixing, sampling, world
         self._old, self._new = _nothing(packed.length), _nothing(packed.length)
+        self._space = Workspace()
 
     @property
     def window_length(self) -> int:
@@ -110,9 +112,10 @@ class OnPolicy:
     def _shared(self, student: Student, prompts: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Every process continues its share with the whole student, and all get all of it."""
         rank, size = self.world.rank, self.world.size
-        mine = sample(student(), list(prompts[rank::size]), self.sampling, rows[rank::size].tolist()).tokens
+        share = slice(rank, None, size)
+        found = sample(student(), list(prompts[share]), self.sampling, rows[share].tolist(), space=self._space)
         drawn = np.empty((len(prompts), self.sampling.new_tokens), dtype=np.int32)
-        for other, theirs in enumerate(self.world.gathered(mine)):
+        for other, theirs in enumerate(self.world.gathered(found.tokens)):
             drawn[other::size] = theirs
         return drawn
 
