@@ -341,6 +341,13 @@ class TestRecipes:
             read_distillation(recipe)
 
 
+def test_the_example_of_the_docs(teacher: Model) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "distill.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {"model": teacher, "prompts": [[5, 6, 7], [8, 9]]}
+    exec(page.split("```python\n")[1].split("```")[0], names)
+    assert names["found"].tokens.shape == (2, 64)
+
+
 @pytest.mark.slow
 def test_two_processes_draw_the_same_batches(packed: Packed, tiny_teacher: Path, tmp_path: Path) -> None:
     """Each samples its share; both hold all of it, and in float32 it is what one process draws."""

@@ -2,6 +2,7 @@
 
 distill.toml        the resolved recipe; another's directory is refused
 data/ signals/      packed text; what each teacher says of it
+text/               what the teacher wrote, in a regime of kind sequence
 initial/ student/   Hugging Face directories: before and after
 training/           checkpoints while training, metrics.jsonl and TensorBoard events
 records.jsonl summary.json
