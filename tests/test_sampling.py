@@ -16,7 +16,7 @@ from flashstill.distill.sampling import Sampling, choose, decoder_of, generate, 
 from flashstill.distill.sampling.cached import CachedDecoder
 from flashstill.distill.sampling.llama import LlamaDecoder
 from flashstill.distill.students import Experts, Format, quantise_aware, upcycle
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, UnsupportedArchitecture
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 32, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -34,6 +34,8 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3Config", {}),
     "windowed": ("MistralConfig", {"sliding_window": 6}),
     "olmo2": ("Olmo2Config", {}),
+    "recurrent": ("Mamba2Config", {"num_heads": 8, "state_size": 8, "n_groups": 1}),
+    "mixed": ("Lfm2Config", {"layer_types": ["conv", "full_attention"]}),
 }
 FAST = ("llama", "biased", "stretched", "mistral", "qwen2", "qwen3")
 
@@ -69,6 +71,14 @@ def test_who_is_decoded_how() -> None:
         assert isinstance(decoder_of(made(kind), 40, Workspace()), LlamaDecoder if kind in FAST else CachedDecoder), (
             kind
         )
+
+
+def test_a_model_without_a_cache_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would swallow ours, and draw every token as if nothing came before it."""
+    model = made("olmo2")
+    monkeypatch.setattr(model.model, "forward", lambda input_ids, **rest: None)
+    with pytest.raises(UnsupportedArchitecture, match="takes no cache"):
+        sample(model, prompts(3), Sampling())
 
 
 def test_greedy_is_that_of_transformers(model: Model) -> None:
