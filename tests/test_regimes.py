@@ -45,7 +45,7 @@ from flashstill.recipes import read_distillation
 from tests.test_distill import metrics, same, torchrun, written
 
 SILENT = Silent()
-RECIPE = TrainRecipe(tokens=20 * 256, windows_per_step=8, learning_rate=1e-3, checkpoint_every_steps=100)
+RECIPE = TrainRecipe(tokens=12 * 256, windows_per_step=8, learning_rate=1e-3, checkpoint_every_steps=100)
 SAMPLING = Sampling(new_tokens=27, stop=(0,), seed=4)
 MIXING = Mixing(mix=0.6, replay=0.4, buffer=12, prompt_tokens=6)
 
@@ -148,12 +148,12 @@ class TestOnPolicy:
 
         before = kl()
         own = source(training, dataclasses.replace(MIXING, mix=1.0))
-        recipe = dataclasses.replace(RECIPE, tokens=40 * 256, learning_rate=3e-3)
+        recipe = dataclasses.replace(RECIPE, tokens=24 * 256, learning_rate=4e-3)
         from flashstill.distill.losses import generalised_jsd
 
         objective = distillation(Online(teacher), [Soft(divergence=generalised_jsd(0.5))])
         train(student, own, objective, recipe, tmp_path, SILENT, "t")
-        assert kl() < 0.8 * before
+        assert kl() < 0.9 * before
         rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
         assert {row["sampled_share"] for row in rows} == {1.0}
         assert all(row["sampling_s"] >= 0 for row in rows)
@@ -167,7 +167,7 @@ class TestOnPolicy:
         recipe = dataclasses.replace(RECIPE, checkpoint_every_steps=4)
         student = keep_layers(teacher, [0, 5])
         straight = run(copy.deepcopy(student), source(packed, mixing), teacher, tmp_path / "straight", recipe)
-        for stop in (6, 15):
+        for stop in (5, 10):
             batches: Any = Killed(packed, 8, 0, mixing, SAMPLING, World())
             batches.stop = stop
             with pytest.raises(KeyboardInterrupt):
