@@ -33,11 +33,11 @@ class Store:
         directory: Path,
         key: Mapping[str, Any],
         windows: int,
-        per_shard: int = WINDOWS_PER_SHARD,
+        per_shard: int | None = None,
         what: str = "signals",
     ) -> None:
         self.directory, self.key, self.windows, self.what = directory, dict(key), windows, what
-        self.per_shard = per_shard
+        self.per_shard = per_shard or WINDOWS_PER_SHARD
         self._open: dict[int, Any] = {}
 
     @property
