@@ -107,7 +107,9 @@ def _run(recipe: FamilyRecipe, out: Path, as_json: bool) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Directory of the results; resumed if begun."
 )
-@click.option("--build-signals", is_flag=True, help="Only run the teachers over the text and keep what they say.")
+@click.option(
+    "--build-signals", is_flag=True, help="Only run the teachers and keep what they say of the text, or write."
+)
 @click.option("--shard", default="", metavar="I/N", help="With --build-signals: the I-th of N processes, from 0.")
 @json_option
 def distill(recipe: Path, out: Path, build_signals: bool, shard: str, as_json: bool) -> None:
@@ -147,7 +149,8 @@ def _signal_lines(found: dict[str, Any]) -> list[str]:
     for teacher, built in found.items():
         rate = f"{built['tokens_per_s']:,.0f} tokens/s" if built["tokens_per_s"] else "all there already"
         size = f"{built['bytes'] / 1e6:,.1f} MB, {built['bytes_per_token']:,.0f} bytes a token"
-        lines.append(f"{teacher}: {built['kind']} signals, {size}, {rate}")
+        what = "" if built["kind"] == "text" else f"{built['kind']} signals, "
+        lines.append(f"{teacher}: {what}{size}, {rate}")
     return lines
 
 

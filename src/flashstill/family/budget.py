@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.errors import BadInput, InfeasiblePlan
+from flashstill.family.regimes import asks_teachers, objective_of
 from flashstill.family.served import origin_of
 from flashstill.family.students import made_ready
 from flashstill.files import write_text
@@ -64,8 +65,8 @@ def _trial(work: Work) -> Trial:
         origin=origin_of(recipe, work.directories[0], lambda: teachers[0], work.progress)[0],
         teachers=teachers,
         source=work.together([Online(model) for model in teachers]),
-        objective=work.objective,
-        kind=None if recipe.signals.kind == "none" else work.kind("train"),
+        objective=lambda source: objective_of(recipe, source),
+        kind=None if recipe.signals.kind == "none" or not asks_teachers(recipe) else work.kind("train"),
         packed=work.packed("train"),
         recipe=TrainRecipe(**dataclasses.asdict(recipe.train), seed=recipe.seed),
         prepare=lambda student: made_ready(recipe, student),

@@ -2,6 +2,7 @@
 
 distill.toml        the resolved recipe; another's directory is refused
 data/ signals/      packed text; what each teacher says of it
+text/               what the teacher wrote, in a regime of kind sequence
 initial/ student/   Hugging Face directories: before and after
 packed/             the student in as many bits as its format has, where the recipe quantises it
 training/           checkpoints while training, metrics.jsonl and TensorBoard events
@@ -22,9 +23,10 @@ from flashstill.family import budget
 from flashstill.family.claim import claim, lock
 from flashstill.family.outcome import leave_summary
 from flashstill.family.places import Places
+from flashstill.family.regimes import TeacherText, asks_teachers, objective_of, source_of, taught_part
 from flashstill.family.served import build_from, directories_of, origin_of, teacher_fingerprint
 from flashstill.family.students import first_student, leave_student, made_ready, rounded_plainly
-from flashstill.family.text import pack_text
+from flashstill.family.texts import pack_texts
 from flashstill.family.workspace import DOMAINS
 from flashstill.files import remove_leftovers, write_text
 from flashstill.progress import Progress, Silent
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from flashstill.distill.packing import Packed
     from flashstill.distill.signals import Kind, Signals
     from flashstill.distill.signals.making import Built
-    from flashstill.distill.training import Objective, TeacherSource, World
+    from flashstill.distill.training import TeacherSource, World
 
 RECIPE = "distill.toml"
 
@@ -60,6 +62,7 @@ def run_distillation(
             remove_leftovers(work.places.data)
         work.text()
         work.recipe = budget.settled(work)
+        work.teacher_text((world.rank, world.size))
         built = work.signals((world.rank, world.size))
         if world.leads:
             budget.note_signals(recipe, out, built, work.packed("train").token_count // world.size)
@@ -79,13 +82,14 @@ def build_signals(recipe: DistillRecipe, out: Path, progress: Progress, share: t
     from flashstill.distill.training import World
 
     claim(to_toml(recipe), out, RECIPE)
-    if recipe.signals.kind == "none":
+    if recipe.signals.kind == "none" and recipe.regime.kind != "sequence":
         raise BadInput("the recipe keeps no signals (signals.kind is none); nothing to build")
     work = Work(recipe, out, progress, World())
     with lock(out, ".lock-text", wait=True):
         work.text()
     with lock(out, f".lock-signals-{share[0]}-of-{share[1]}"):
-        return work.signals(share)
+        text = work.teacher_text(share)
+        return {**text, **work.signals(share)} if (work.places.data / f"{work.taught}.safetensors").exists() else text
 
 
 class Work:
@@ -95,7 +99,7 @@ class Work:
         self, recipe: DistillRecipe, out: Path, progress: Progress, world: World, places: Places | None = None
     ) -> None:
         self.recipe, self.out, self.progress, self.world = recipe, out, progress, world
-        self.places = places or Places.within(out)
+        self.places, self.taught = places or Places.within(out), taught_part(recipe)
         self.directories, self.tokenizer = directories_of(recipe, progress)
         self._models: dict[int, Any] = {}
         self._fingerprints: dict[int, str] = {}
@@ -111,7 +115,7 @@ class Work:
     def text(self) -> None:
         """Pack training and held-out text, and that of another domain."""
         if self.world.leads:
-            pack_text(self.recipe, self.places.data, self.directories[0], self.progress)
+            pack_texts(self.recipe, self.directories[0], self.places.data, self.progress)
         self.world.wait()
 
     def packed(self, part: str) -> Packed:
@@ -125,25 +129,42 @@ class Work:
         from flashstill.distill.signals import Hidden, kind
 
         wanted = self.recipe.signals
-        is_exact = part != "train" and not self.recipe.teachers[0].served
+        is_exact = part != self.taught and not self.recipe.teachers[0].served
         return Hidden() if is_exact else kind(wanted.kind, wanted.draws, wanted.k, self.recipe.seed)
+
+    def _fingerprint(self, index: int) -> str:
+        if index not in self._fingerprints:  # all weights are read for it
+            self._fingerprints[index] = teacher_fingerprint(self.recipe.teachers[index], self.directories[index])
+        return self._fingerprints[index]
+
+    def teacher_text(self, share: tuple[int, int]) -> dict[str, Any]:
+        """What the teacher writes for the student, in a regime where it does."""
+        if self.recipe.regime.kind != "sequence":
+            return {}
+        prints, places = (self._fingerprint(0), self.tokenizer), (self.out / "text", self.places.data)
+        text = TeacherText(self.recipe, places, self.packed("train"), self.directories[0], prints)
+        found = text.write(lambda: self.model(0), self.progress, share)
+        self.world.wait()
+        if self.world.leads:
+            text.join(self.progress)
+        self.world.wait()
+        return found
 
     def _signals_at(self, index: int, part: str) -> tuple[Path, dict[str, Any]]:
         from flashstill.distill.signals import signal_key
 
-        if index not in self._fingerprints:  # all weights are read for it
-            self._fingerprints[index] = teacher_fingerprint(self.recipe.teachers[index], self.directories[index])
-        key = signal_key(self.kind(part), self._fingerprints[index], self.tokenizer, self.packed(part))
+        key = signal_key(self.kind(part), self._fingerprint(index), self.tokenizer, self.packed(part))
         return self.places.signals / f"teacher-{index}" / part, key
 
     def signals(self, share: tuple[int, int]) -> dict[str, Any]:
         """What the teachers say of the training text, if it is kept; of a server, which may go then, of all texts."""
-        if self.recipe.signals.kind == "none" or not self.recipe.losses or (self.out / "student").is_dir():
+        if self.recipe.signals.kind == "none" or not asks_teachers(self.recipe) or (self.out / "student").is_dir():
             return {}
         found = {}
         for index, teacher in enumerate(self.recipe.teachers):
             part = f", share {share[0]}/{share[1]}" if share[1] > 1 else ""
-            built = self._build(index, "train", f"signals of {teacher.name or Path(teacher.model).name}{part}", share)
+            label = f"signals of {teacher.name or Path(teacher.model).name}{part}"
+            built = self._build(index, self.taught, label, share)
             for domain in DOMAINS if teacher.served else ():
                 self._build(index, domain, f"teacher on {domain} text", share)
             found[teacher.model] = {
@@ -189,14 +210,15 @@ class Work:
 
         if (self.out / "student").is_dir():
             return
-        student, packed, table = load_model(self.places.initial), self.packed("train"), self.recipe.train
+        student, table = load_model(self.places.initial), self.recipe.train
+        packed, tokenizer = self.packed(self.taught), load_tokenizer(self.directories[0])
         after_step = made_ready(self.recipe, student)
         recipe = training.TrainRecipe(**asdict(table), seed=self.recipe.seed)
-        teacher, sizes = self._teacher(packed) if self.recipe.losses else (None, [])
-        objective = self.objective(teacher) if teacher else training.hard
+        teacher, sizes = self._teacher(packed) if asks_teachers(self.recipe) else (None, [])
+        objective = objective_of(self.recipe, teacher) if teacher else training.hard
         vocabulary = min([*sizes, parts(student).head.shape[0]])
         key = {"losses": [asdict(loss) for loss in self.recipe.losses], "hard_weight": self.recipe.hard_weight}
-        source = training.Offline(packed, recipe.windows_per_step, recipe.seed)
+        source = source_of(self.recipe, packed, tokenizer, vocabulary, self.world)
         label, folder = f"distil {self.recipe.name}", self.out / "training"
         release()
         with Peak() as peak:
@@ -205,22 +227,9 @@ class Work:
             )
         if self.world.leads:
             write_text(folder / budget.MEMORY, json.dumps({"bytes": peak.bytes}))
-            leave_student(self.recipe, trained, load_tokenizer(self.directories[0]), self.out)
+            leave_student(self.recipe, trained, tokenizer, self.out)
             training.checkpoints.clear(folder)
         self.world.wait()
-
-    def objective(self, teacher: TeacherSource) -> Objective:
-        """What the student learns from a source of teachers; without losses the text alone."""
-        from flashstill.distill.losses import divergence
-        from flashstill.distill.training import Soft, distillation, hard
-
-        if not self.recipe.losses:
-            return hard
-        soft = [
-            Soft(divergence=divergence(loss.divergence), temperature=loss.temperature, weight=loss.weight)
-            for loss in self.recipe.losses
-        ]
-        return distillation(teacher, soft, self.recipe.hard_weight)
 
     def _teacher(self, packed: Packed) -> tuple[TeacherSource, list[int]]:
         """The teachers as one source, and the sizes of their vocabularies."""
@@ -232,7 +241,7 @@ class Work:
             members: list[TeacherSource] = [Online(self.model(index)) for index in range(count)]
             sizes = [parts(self.model(index)).head.shape[0] for index in range(count)]
         else:
-            opened = [self._open(index, "train") for index in range(count)]
+            opened = [self._open(index, self.taught) for index in range(count)]
             sizes = [signals.head.shape[0] for signals in opened if signals.head is not None]
             members = list(opened)
         if recipe.routed:

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class _Same:
     def window_length(self) -> int:
         return self._batch.tokens.shape[1] - 1
 
-    def batch(self, step: int, model: Model) -> Batch:
+    def batch(self, step: int, whole: Callable[[], Model]) -> Batch:
         self.started_s.append(time.perf_counter())
         if step == self._steps:
             raise _Enough

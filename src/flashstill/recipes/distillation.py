@@ -13,6 +13,7 @@ from flashstill.recipes import budget, teachers
 from flashstill.recipes.budget import BudgetRecipe
 from flashstill.recipes.family import SearchRecipe, TextRecipe
 from flashstill.recipes.reader import MAY_BE_EMPTY, read_toml
+from flashstill.recipes.regime import RegimeRecipe, regime_problems
 from flashstill.recipes.teachers import TeacherRecipe
 
 STUDENTS = ("depth", "width", "copy", "scratch", "upcycle", "dense")
@@ -99,6 +100,7 @@ class DistillRecipe:
     search: SearchRecipe = field(default_factory=SearchRecipe)
     signals: SignalRecipe = field(default_factory=SignalRecipe)
     losses: tuple[LossRecipe, ...] = field(default=(LossRecipe(),), metadata=MAY_BE_EMPTY)
+    regime: RegimeRecipe = field(default_factory=RegimeRecipe)
     train: TrainTable = field(default_factory=TrainTable)
     budget: BudgetRecipe = field(default_factory=BudgetRecipe)
 
@@ -137,6 +139,9 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
         yield "student.compensate_windows is for students of kind copy that quantise to int4"
     is_served = any(teacher.served for teacher in recipe.teachers)
     yield from budget.problems(recipe.budget, recipe.student.kind, is_served)
+    if recipe.regime.kind != "offline" and (is_served or recipe.budget.is_set):
+        what = "a teacher behind a server" if is_served else "a budget"
+        yield f"{what} knows the text as it is only: regime.kind must be offline, not {recipe.regime.kind}"
     if recipe.student.kind == "depth" and recipe.student.keep_layers < (0 if recipe.budget.is_set else 1):
         yield "student.keep_layers must say how many layers a student of kind depth keeps, or a [budget] must choose"
     if recipe.student.kind == "scratch" and not recipe.student.config:
@@ -174,6 +179,7 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
         yield "text.window_tokens must be at least 2"
     if train.clip_norm <= 0 or train.weight_decay < 0:
         yield "train.clip_norm must be positive and train.weight_decay not negative"
+    yield from regime_problems(recipe)
 
 
 def _with_paths(recipe: DistillRecipe, base: Path) -> DistillRecipe:
