@@ -427,6 +427,12 @@ class TestRuns:
         with pytest.raises(BadInput, match=said):
             read_distillation(write(budget, kind))
 
+    def test_only_the_text_as_it_is_can_be_predicted(self, write: Any) -> None:
+        path = write("minutes = 1.0")
+        path.write_text(path.read_text() + '\n[regime]\nkind = "sequence"\n')
+        with pytest.raises(BadInput, match="a budget knows the text as it is only: regime.kind must be offline"):
+            read_distillation(path)
+
     def test_dollars_are_minutes(self, write: Any) -> None:
         budget = read_distillation(write("usd = 1.5\nusd_per_hour = 3.0\nminutes = 45")).budget
         assert budget.seconds == 1800.0

@@ -467,6 +467,7 @@ class TestDistillation:
             ("http://", "http://me:secret@", "must not hold a password"),
             ('kind = "scratch"', 'kind = "depth"\nkeep_layers = 2', "name a model with student.model"),
             ('kind = "scratch"', 'kind = "scratch"\nmodel = "tokenizer"', "choose kind copy"),
+            ("[text]", '[regime]\nkind = "sequence"\n[text]', "regime.kind must be offline, not sequence"),
             ("[text]", '[[losses]]\ndivergence = "reverse-kl"\n[text]', "the forward KL at temperature 1"),
             ("small.json", "large.json", "has a vocabulary of 100, the teacher 384 tokens"),
         ],
