@@ -430,7 +430,7 @@ class TestRuns:
     def test_only_the_text_as_it_is_can_be_predicted(self, write: Any) -> None:
         path = write("minutes = 1.0")
         path.write_text(path.read_text() + '\n[regime]\nkind = "sequence"\n')
-        with pytest.raises(BadInput, match="a budget knows the text as it is only: regime.kind must be offline"):
+        with pytest.raises(BadInput, match=r"a budget knows the text as it is only: regime\.kind must be offline"):
             read_distillation(path)
 
     def test_dollars_are_minutes(self, write: Any) -> None:
