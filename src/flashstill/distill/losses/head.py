@@ -26,7 +26,6 @@ from flashstill.distill.losses.sparse import Sparse, one_hot, sparse_value_and_s
 from flashstill.distill.losses.teacher import DenseTeacher, RoutedTeacher
 from flashstill.distill.losses.workspace import Workspace, softmax, wide
 
-
 MEASURED_VOCABULARY = 49_152
 
 

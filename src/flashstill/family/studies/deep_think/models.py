@@ -23,7 +23,7 @@ def fields(net: NetTable, longest: int, end: int) -> dict[str, Any]:
 
 
 def new_model(net: NetTable, tokenizer: Any, longest: int, seed: int) -> Any:
-    """Random weights, in float32: small matrices are no faster in bfloat16, and rows then do not depend on their batch."""
+    """Random weights, in float32: small matrices are no faster in bfloat16, and rows then depend on no other."""
     import torch
 
     from flashstill.distill.students import from_config
