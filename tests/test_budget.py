@@ -368,6 +368,7 @@ class TestRuns:
         weights = [(tmp_path / name / "student" / "model.safetensors").read_bytes() for name in ("out", "plain")]
         assert weights[0] == weights[1]
 
+    @pytest.mark.slow
     def test_a_run_that_goes_on_does_not_pick_anew(
         self, write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -391,6 +392,7 @@ class TestRuns:
         run_distillation(recipe, out, SILENT)
         assert json.loads((out / "student" / "config.json").read_text())["num_hidden_layers"] == 2
 
+    @pytest.mark.slow
     def test_a_narrow_one(self, write: Any, tmp_path: Path) -> None:
         found = run_distillation(read_distillation(write("memory_gb = 5e-5", "width")), tmp_path / "out", SILENT)
         config = json.loads((tmp_path / "out" / "student" / "config.json").read_text())

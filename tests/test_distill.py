@@ -132,6 +132,7 @@ def test_without_losses_the_text_alone_teaches(recipe: Path, tmp_path: Path) -> 
     assert not (tmp_path / "out" / "signals" / "teacher-0" / "train").exists(), "what teaches nothing is not asked"
 
 
+@pytest.mark.slow
 def test_distillations_share_text_signals_and_starts(recipe: Path, tmp_path: Path) -> None:
     shared = Places.within(tmp_path / "shared")
     alone = distil(recipe, tmp_path / "alone")
@@ -146,6 +147,7 @@ def test_distillations_share_text_signals_and_starts(recipe: Path, tmp_path: Pat
 
 
 class TestSeveralTeachers:
+    @pytest.mark.slow
     def test_an_ensemble_of_one_teacher_twice_is_that_teacher(
         self, tmp_path: Path, tiny_teacher: Path, text_file: Path
     ) -> None:
@@ -158,6 +160,7 @@ class TestSeveralTeachers:
         losses = [[row["loss"] for row in metrics(tmp_path / name)] for name in ("one", "two")]
         assert losses[0] == pytest.approx(losses[1], rel=0.01)
 
+    @pytest.mark.slow
     def test_specialists_teach_their_own_text(
         self, tmp_path: Path, tiny_teacher: Path, text_file: Path, other_text: str
     ) -> None:

@@ -412,6 +412,7 @@ class TestDistillation:
         assert run_distillation(recipe, out, SILENT) == found, "a second run asks nobody"
         assert len(served.questions) == asked_before
 
+    @pytest.mark.slow
     def test_what_is_known_of_the_teacher_is_right(
         self, write: Any, served: FakeServer, tiny_teacher: Path, tmp_path: Path
     ) -> None:
@@ -426,6 +427,7 @@ class TestDistillation:
             assert 0 <= same["kl_to_teacher_at_least"][0] < 0.01
             assert same["agreement"][0] > 0.9
 
+    @pytest.mark.slow
     def test_with_its_signals_built_the_server_may_go(self, write: Any, served: FakeServer, tmp_path: Path) -> None:
         recipe = read_distillation(write('kind = "scratch"\nconfig = "small.json"'))
         (built,) = build_signals(recipe, tmp_path / "out", SILENT, (0, 1)).values()
