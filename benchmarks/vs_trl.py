@@ -44,7 +44,7 @@ def prepare(folder: Path, steps: int) -> dict[str, Any]:
     packed = packed_splits("cpython-docs", "cpython-code", tokenizer, LENGTH, tokens, 512, 512, SEED)["train"]
     packed.save(folder / "packed.safetensors")
     order = Offline(packed, BATCH, SEED)
-    windows = torch.cat([order.batch(step, model).tokens for step in range(steps)])
+    windows = torch.cat([order.batch(step, lambda: model).tokens for step in range(steps)])
     save_file({"tokens": windows}, folder / "windows.safetensors")
     save_model(keep_layers(model, list(range(0, model.config.num_hidden_layers, 2))), tokenizer, folder / "student")
     return {

@@ -30,8 +30,10 @@ from flashstill.distill.sampling import Sampling, sample
 from flashstill.errors import BadInput
 from flashstill.evaluate.problems import harder_half, many_attempts, one_pass, powers_of_two, quality_records
 from flashstill.family.studies import run_study
+from flashstill.family.studies.deep_think.work import Work
 from flashstill.progress import Silent
 from flashstill.recipes.studies import read_study, recipe_file
+from flashstill.recipes.thinking import ThinkingStudy
 
 
 def tried(texts: list[list[str]], right: Sequence[Sequence[float]]) -> tuple[Chains, Verdicts]:
@@ -211,6 +213,7 @@ LABELS, LETTERS = "0123456789", "abcdefghijklm"
 STUDY = """
 name = "toy"
 study = "deep-think"
+chip = "h100-sxm"
 seeds = 1
 epochs = 2.0
 {teacher}
@@ -304,6 +307,7 @@ def test_shot_at_any_stage_it_ends_the_same(tmp_path: Path) -> None:
         assert first[name] == second[name]
 
 
+@pytest.mark.slow
 def test_a_model_at_hand_is_a_teacher_too(tmp_path: Path, tiny_teacher: Path) -> None:
     teacher = f'[teacher]\nmodel = "{tiny_teacher}"\n'
     path = study(tmp_path / "toy.toml", teacher=teacher, student="keep_layers = 3")
@@ -336,13 +340,13 @@ def test_mistakes(tmp_path: Path, old: str, new: str, said: str) -> None:
 
 def test_contaminated_problems_are_refused(tmp_path: Path) -> None:
     recipe = read_study(study(tmp_path / "toy.toml"))
-    out = tmp_path / "out"
-    run_study(recipe, [0], out, Silent())
-    folder = out / "seed-0" / "problems"
+    assert isinstance(recipe, ThinkingStudy)
+    drawn = Work(recipe, 0, tmp_path / "out", Silent()).problems
+    assert {name: len(problems) for name, problems in drawn.items()} == {"label": 150, "train": 70, "test": 30}
+    folder = tmp_path / "out" / "problems"
     (folder / "train.jsonl").write_bytes((folder / "test.jsonl").read_bytes())
-    (out / "seed-0" / "result.json").unlink()
     with pytest.raises(BadInput, match="30 of 30 test problems are in the training set too"):
-        run_study(recipe, [0], out, Silent())
+        _ = Work(recipe, 0, tmp_path / "out", Silent()).problems
 
 
 def test_built_in_recipes_are_recipes() -> None:

@@ -132,6 +132,7 @@ def test_without_losses_the_text_alone_teaches(recipe: Path, tmp_path: Path) -> 
     assert not (tmp_path / "out" / "signals" / "teacher-0" / "train").exists(), "what teaches nothing is not asked"
 
 
+@pytest.mark.slow
 def test_distillations_share_text_signals_and_starts(recipe: Path, tmp_path: Path) -> None:
     shared = Places.within(tmp_path / "shared")
     alone = distil(recipe, tmp_path / "alone")
@@ -146,6 +147,7 @@ def test_distillations_share_text_signals_and_starts(recipe: Path, tmp_path: Pat
 
 
 class TestSeveralTeachers:
+    @pytest.mark.slow
     def test_an_ensemble_of_one_teacher_twice_is_that_teacher(
         self, tmp_path: Path, tiny_teacher: Path, text_file: Path
     ) -> None:
@@ -158,6 +160,7 @@ class TestSeveralTeachers:
         losses = [[row["loss"] for row in metrics(tmp_path / name)] for name in ("one", "two")]
         assert losses[0] == pytest.approx(losses[1], rel=0.01)
 
+    @pytest.mark.slow
     def test_specialists_teach_their_own_text(
         self, tmp_path: Path, tiny_teacher: Path, text_file: Path, other_text: str
     ) -> None:
@@ -318,9 +321,11 @@ def test_twenty_five_kills_of_a_signal_build(
 def test_the_recipes_of_the_docs_are_recipes(tmp_path: Path) -> None:
     page = (Path(__file__).parents[1] / "docs" / "distill.md").read_text(encoding="utf-8")
     examples = [part.split("```")[0] for part in page.split("```toml\n")[1:]]
-    assert len(examples) == 3
+    assert len(examples) == 7
     for number, example in enumerate(examples):
         path = tmp_path / f"{number}.toml"
         path.write_text(example)
         recipe = read_distillation(path)
         assert recipe.routed == (number == 2)
+        assert recipe.teachers[0].served == (number == 3)
+        assert recipe.budget.is_set == (number == 4)

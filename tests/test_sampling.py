@@ -10,11 +10,13 @@ import torch
 import transformers
 from scipy.stats import chisquare
 
-from flashstill.distill.models import Model
+from flashstill.distill.losses import Workspace
+from flashstill.distill.models import Model, keep_layers
 from flashstill.distill.sampling import Sampling, choose, decoder_of, generate, sample
 from flashstill.distill.sampling.cached import CachedDecoder
 from flashstill.distill.sampling.llama import LlamaDecoder
-from flashstill.errors import BadInput
+from flashstill.distill.students import Experts, Format, quantise_aware, upcycle
+from flashstill.errors import BadInput, UnsupportedArchitecture
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 32, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -32,6 +34,8 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3Config", {}),
     "windowed": ("MistralConfig", {"sliding_window": 6}),
     "olmo2": ("Olmo2Config", {}),
+    "recurrent": ("Mamba2Config", {"num_heads": 8, "state_size": 8, "n_groups": 1}),
+    "mixed": ("Lfm2Config", {"layer_types": ["conv", "full_attention"]}),
 }
 FAST = ("llama", "biased", "stretched", "mistral", "qwen2", "qwen3")
 
@@ -64,7 +68,17 @@ def prompts(*lengths: int) -> list[np.ndarray]:
 
 def test_who_is_decoded_how() -> None:
     for kind in KINDS:
-        assert isinstance(decoder_of(made(kind), 40), LlamaDecoder if kind in FAST else CachedDecoder), kind
+        assert isinstance(decoder_of(made(kind), 40, Workspace()), LlamaDecoder if kind in FAST else CachedDecoder), (
+            kind
+        )
+
+
+def test_a_model_without_a_cache_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would swallow ours, and draw every token as if nothing came before it."""
+    model = made("olmo2")
+    monkeypatch.setattr(model.model, "forward", lambda input_ids, **rest: None)
+    with pytest.raises(UnsupportedArchitecture, match="takes no cache"):
+        sample(model, prompts(3), Sampling())
 
 
 def test_greedy_is_that_of_transformers(model: Model) -> None:
@@ -84,12 +98,33 @@ def test_log_probabilities_are_those_of_the_text(model: Model) -> None:
     found = sample(model, given, settings)
     for row, prompt in enumerate(given):
         length = int(found.lengths[row])
-        whole = torch.from_numpy(np.concatenate([prompt, found.tokens[row, :length]]))[None].long()
-        with torch.no_grad():
-            log_p = model(input_ids=whole).logits[0].log_softmax(-1)
-        theirs = log_p[len(prompt) - 1 : -1].gather(1, whole[0, len(prompt) :, None]).squeeze(1)
-        assert found.log_p[row, :length] == pytest.approx(theirs.numpy(), abs=2e-5)
+        theirs = forced(model, prompt, found.tokens[row, :length])
+        assert found.log_p[row, :length] == pytest.approx(theirs, abs=2e-5)
         assert not found.log_p[row, length:].any()
+
+
+def forced(model: Model, prompt: np.ndarray, drawn: np.ndarray) -> Any:
+    """Log-probabilities [N] of what was drawn after a prompt, in one pass."""
+    whole = torch.from_numpy(np.concatenate([prompt, drawn]))[None].long()
+    with torch.no_grad():
+        log_p = model(input_ids=whole).logits[0].float().log_softmax(-1)
+    return log_p[len(prompt) - 1 : -1].gather(1, whole[0, len(prompt) :, None]).squeeze(1).numpy()
+
+
+@pytest.mark.parametrize("student", ["rounded", "upcycled", "pruned"])
+def test_students_of_every_kind_write(student: str) -> None:
+    """Weights that are rounded on the way, experts, and blocks of which some are gone."""
+    model, given = made("llama"), prompts(3, 8)
+    if student == "rounded":
+        quantise_aware(model, Format(name="int4", group=16))
+    elif student == "pruned":
+        model = keep_layers(model, [1])
+    else:
+        experts = Experts(routed=5, per_token=2, shared=1, neurons=8)
+        model = upcycle(model, experts, torch.arange(64).reshape(2, 32) % 32, 0).float().eval()
+    found = sample(model, given, Sampling(new_tokens=12))
+    for row, prompt in enumerate(given):
+        assert found.log_p[row] == pytest.approx(forced(model, prompt, found.tokens[row]), abs=2e-5)
 
 
 @pytest.mark.parametrize("kind", ["llama", "olmo2"])

@@ -243,7 +243,7 @@ class TestDamage:
     def test_a_damaged_manifest(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         made(teacher, packed, tmp_path, Hidden())
         (tmp_path / "signals.json").write_text("[]")
-        with pytest.raises(BadInput, match="not a signal manifest"):
+        with pytest.raises(BadInput, match="not a manifest of signals"):
             made(teacher, packed, tmp_path, Hidden())
 
     def test_nothing_built(self, packed: Packed, tmp_path: Path) -> None:

@@ -52,8 +52,11 @@ def test_a_seed_that_is_done_is_not_run_again(tmp_path: Path, monkeypatch: pytes
         run_study(StudyRecipe(name="other", study="try"), [0], tmp_path / "out", Silent())
 
 
-def test_recipes_by_name(tmp_path: Path, cli: Cli) -> None:
+def test_recipes_by_name(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert kind_of(recipe_file("demo")) == ""
+    (tmp_path / "deep-think").mkdir()  # where a run of that name was written
+    monkeypatch.chdir(tmp_path)
+    assert read_study(recipe_file("deep-think")).name == "deep-think"
     ran = cli("run", "demoo", "--out", tmp_path / "out")
     assert ran.returncode == 2
     assert "the nearest known: demo" in ran.stderr

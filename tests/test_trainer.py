@@ -94,7 +94,7 @@ class TestMasks:
         masked = dataclasses.replace(packed, target_mask=mask)
         recipe = dataclasses.replace(RECIPE, tokens=256)
         before = load_rows(run_losses(teacher, masked, tmp_path, recipe))[0]
-        batch = Offline(masked, 8, 0).batch(0, None)
+        batch = Offline(masked, 8, 0).batch(0, lambda: None)
         with torch.inference_mode():
             logits = teacher(input_ids=batch.tokens[:, :-1]).logits.float()
         nats = [
@@ -146,7 +146,7 @@ class TestTeachers:
 
     def test_the_temperature_is_used(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         student, losses = keep_layers(teacher, [0, 5]), []
-        batch = Offline(packed, 8, 0).batch(0, None)
+        batch = Offline(packed, 8, 0).batch(0, lambda: None)
         with torch.inference_mode():
             z, y = (m(input_ids=batch.tokens[:, :-1]).logits.flatten(0, 1).float() for m in (student, teacher))
         for temperature in (1.0, 4.0):

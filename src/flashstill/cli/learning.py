@@ -107,7 +107,9 @@ def _run(recipe: FamilyRecipe, out: Path, as_json: bool) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Directory of the results; resumed if begun."
 )
-@click.option("--build-signals", is_flag=True, help="Only run the teachers over the text and keep what they say.")
+@click.option(
+    "--build-signals", is_flag=True, help="Only run the teachers and keep what they say of the text, or write."
+)
 @click.option("--shard", default="", metavar="I/N", help="With --build-signals: the I-th of N processes, from 0.")
 @json_option
 def distill(recipe: Path, out: Path, build_signals: bool, shard: str, as_json: bool) -> None:
@@ -147,19 +149,26 @@ def _signal_lines(found: dict[str, Any]) -> list[str]:
     for teacher, built in found.items():
         rate = f"{built['tokens_per_s']:,.0f} tokens/s" if built["tokens_per_s"] else "all there already"
         size = f"{built['bytes'] / 1e6:,.1f} MB, {built['bytes_per_token']:,.0f} bytes a token"
-        lines.append(f"{teacher}: {built['kind']} signals, {size}, {rate}")
+        what = "" if built["kind"] == "text" else f"{built['kind']} signals, "
+        lines.append(f"{teacher}: {what}{size}, {rate}")
     return lines
 
 
 def _student_lines(found: dict[str, Any]) -> list[str]:
+    from flashstill.family.budget import outcome_lines
+
     lines = [f"{'':<10}{'domain':<16}{'bits/byte':>10}{'KL':>9}{'agreement':>11}"]
     for model, domains in found["quality"].items():
         for domain, metrics in domains.items():
-            bits, kl, agreement = (metrics[name][0] for name in ("bits_per_byte", "kl_to_teacher", "agreement"))
-            lines.append(f"{model:<10}{domain:<16}{bits:>10.4f}{kl:>9.4f}{agreement:>11.1%}")
+            bits, agreement = (metrics[name][0] for name in ("bits_per_byte", "agreement"))
+            at_least = metrics.get("kl_to_teacher_at_least")  # of a teacher whose likeliest ids are known
+            kl = f">={at_least[0]:.4f}" if at_least else f"{metrics['kl_to_teacher'][0]:.4f}"
+            lines.append(f"{model:<10}{domain:<16}{bits:>10.4f}{kl:>9}{agreement:>11.1%}")
     sizes = found["parameters"]
-    share = f"{sizes['student']:,} parameters ({sizes['student'] / sizes['teacher']:.0%} of the teacher's)"
-    return [*lines, f"{share}, trained in {found['training_s']:,.0f} s at {found['tokens_per_s']:,.0f} tokens/s"]
+    share = f" ({sizes['student'] / sizes['teacher']:.0%} of the teacher's)" if "teacher" in sizes else ""
+    trained = f"trained in {found['training_s']:,.0f} s at {found['tokens_per_s']:,.0f} tokens/s"
+    lines.append(f"{sizes['student']:,} parameters{share}, {trained}")
+    return [*lines, *outcome_lines(found["budget"])] if "budget" in found else lines
 
 
 @click.command()

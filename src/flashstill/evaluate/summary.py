@@ -19,6 +19,7 @@ from flashstill.records import QualityRecord
 from flashstill.units import LN_2
 
 DRAWS = 1000
+AT_LEAST = "kl_to_teacher_at_least"
 Sums = npt.NDArray[np.float64]
 """[..., 5]: nats, KL, agreements, bytes, tokens"""
 
@@ -37,8 +38,11 @@ def document_sums(scores: TokenScores) -> Sums:
     return np.stack([np.bincount(owner, weights=column) for column in columns], axis=-1)
 
 
-def summarise(scores: TokenScores, model: str, domain: str, seed: int) -> list[QualityRecord]:
-    """One record a metric. The draws depend on the seed alone, so that models meet the same documents."""
+def summarise(scores: TokenScores, model: str, domain: str, seed: int, is_whole: bool = True) -> list[QualityRecord]:
+    """One record a metric. The draws depend on the seed alone, so that models meet the same documents.
+
+    is_whole: whether the teacher's whole distribution is known; else the KL is the least that it can be, and says so.
+    """
     sums = document_sums(scores)
     drawn = np.random.default_rng(seed).integers(0, len(sums), size=(DRAWS, len(sums)))
     resampled = sums[drawn].sum(axis=1)
@@ -49,7 +53,7 @@ def summarise(scores: TokenScores, model: str, domain: str, seed: int) -> list[Q
             QualityRecord(
                 model=model,
                 domain=domain,
-                metric=metric,
+                metric=metric if is_whole or metric != "kl_to_teacher" else AT_LEAST,
                 value=float(_FORMULAS[metric](sums.sum(axis=0))),
                 low=float(np.quantile(spread, 0.025)),
                 high=float(np.quantile(spread, 0.975)),

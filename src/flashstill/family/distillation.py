@@ -2,6 +2,7 @@
 
 distill.toml        the resolved recipe; another's directory is refused
 data/ signals/      packed text; what each teacher says of it
+text/               what the teacher wrote, in a regime of kind sequence
 initial/ student/   Hugging Face directories: before and after
 packed/             the student in as many bits as its format has, where the recipe quantises it
 training/           checkpoints while training, metrics.jsonl and TensorBoard events
@@ -18,18 +19,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.errors import BadInput
+from flashstill.family import budget
 from flashstill.family.claim import claim, lock
 from flashstill.family.outcome import leave_summary
 from flashstill.family.places import Places
+from flashstill.family.regimes import TeacherText, asks_teachers, objective_of, source_of, taught_part
+from flashstill.family.served import build_from, directories_of, origin_of, teacher_fingerprint
 from flashstill.family.students import first_student, leave_student, made_ready, rounded_plainly
-from flashstill.files import remove_leftovers
+from flashstill.family.texts import pack_texts
+from flashstill.family.workspace import DOMAINS
+from flashstill.files import remove_leftovers, write_text
 from flashstill.progress import Progress, Silent
 from flashstill.recipes import DistillRecipe, to_toml
 
 if TYPE_CHECKING:
     from flashstill.distill.packing import Packed
     from flashstill.distill.signals import Kind, Signals
-    from flashstill.distill.training import Objective, TeacherSource, World
+    from flashstill.distill.signals.making import Built
+    from flashstill.distill.training import TeacherSource, World
 
 RECIPE = "distill.toml"
 
@@ -54,7 +61,11 @@ def run_distillation(
         if world.leads:
             remove_leftovers(work.places.data)
         work.text()
-        work.signals((world.rank, world.size))
+        work.recipe = budget.settled(work)
+        work.teacher_text((world.rank, world.size))
+        built = work.signals((world.rank, world.size))
+        if world.leads:
+            budget.note_signals(recipe, out, built, work.packed("train").token_count // world.size)
         world.wait()
         if world.leads:
             work.first_weights()
@@ -71,13 +82,14 @@ def build_signals(recipe: DistillRecipe, out: Path, progress: Progress, share: t
     from flashstill.distill.training import World
 
     claim(to_toml(recipe), out, RECIPE)
-    if recipe.signals.kind == "none":
+    if recipe.signals.kind == "none" and recipe.regime.kind != "sequence":
         raise BadInput("the recipe keeps no signals (signals.kind is none); nothing to build")
     work = Work(recipe, out, progress, World())
     with lock(out, ".lock-text", wait=True):
         work.text()
     with lock(out, f".lock-signals-{share[0]}-of-{share[1]}"):
-        return work.signals(share)
+        text = work.teacher_text(share)
+        return {**text, **work.signals(share)} if (work.places.data / f"{work.taught}.safetensors").exists() else text
 
 
 class Work:
@@ -86,16 +98,9 @@ class Work:
     def __init__(
         self, recipe: DistillRecipe, out: Path, progress: Progress, world: World, places: Places | None = None
     ) -> None:
-        from flashstill.distill.models import tokenizer_fingerprint
-        from flashstill.distill.teachers import resolve_teacher
-
         self.recipe, self.out, self.progress, self.world = recipe, out, progress, world
-        self.places = places or Places.within(out)
-        self.directories = [resolve_teacher(teacher.model, progress) for teacher in recipe.teachers]
-        tokenizers = {tokenizer_fingerprint(path): path for path in self.directories}
-        if len(tokenizers) > 1:
-            raise BadInput(_different_vocabularies(self.directories))
-        (self.tokenizer,) = tokenizers
+        self.places, self.taught = places or Places.within(out), taught_part(recipe)
+        self.directories, self.tokenizer = directories_of(recipe, progress)
         self._models: dict[int, Any] = {}
         self._fingerprints: dict[int, str] = {}
 
@@ -109,27 +114,8 @@ class Work:
 
     def text(self) -> None:
         """Pack training and held-out text, and that of another domain."""
-        from flashstill.distill.models import load_tokenizer
-        from flashstill.distill.packing import joined
-        from flashstill.distill.splits import packed_splits
-
-        folder, recipe = self.places.data, self.recipe
-        names = ("train", "heldout", "out-of-domain")
-        if self.world.leads and not all((folder / f"{name}.safetensors").exists() for name in names):
-            tokenizer, sizes = load_tokenizer(self.directories[0]), recipe.text
-            share = len(recipe.sources)
-            other = recipe.out_of_domain or ("cpython-code" if "cpython-code" not in recipe.sources else "cpython-docs")
-            splits = [
-                packed_splits(
-                    source, other, tokenizer, sizes.window_tokens, sizes.train_tokens // share,
-                    sizes.heldout_tokens // share, sizes.out_of_domain_tokens // share, recipe.seed,
-                )
-                for source in recipe.sources
-            ]  # fmt: skip
-            for name in names:
-                packed = joined([split[name] for split in splits])
-                packed.save(folder / f"{name}.safetensors")
-                self.progress.say(f"{name}: {packed.token_count:,} tokens in {packed.windows} windows")
+        if self.world.leads:
+            pack_texts(self.recipe, self.directories[0], self.places.data, self.progress)
         self.world.wait()
 
     def packed(self, part: str) -> Packed:
@@ -138,41 +124,68 @@ class Work:
 
         return Packed.load(self.places.data / f"{part}.safetensors")
 
-    def _kind(self, part: str) -> Kind:
+    def kind(self, part: str) -> Kind:
+        """What is kept of the teachers on a packed text."""
         from flashstill.distill.signals import Hidden, kind
 
         wanted = self.recipe.signals
-        return Hidden() if part != "train" else kind(wanted.kind, wanted.draws, wanted.k, self.recipe.seed)
+        is_exact = part != self.taught and not self.recipe.teachers[0].served
+        return Hidden() if is_exact else kind(wanted.kind, wanted.draws, wanted.k, self.recipe.seed)
+
+    def _fingerprint(self, index: int) -> str:
+        if index not in self._fingerprints:  # all weights are read for it
+            self._fingerprints[index] = teacher_fingerprint(self.recipe.teachers[index], self.directories[index])
+        return self._fingerprints[index]
+
+    def teacher_text(self, share: tuple[int, int]) -> dict[str, Any]:
+        """What the teacher writes for the student, in a regime where it does."""
+        if self.recipe.regime.kind != "sequence":
+            return {}
+        prints, places = (self._fingerprint(0), self.tokenizer), (self.out / "text", self.places.data)
+        text = TeacherText(self.recipe, places, self.packed("train"), self.directories[0], prints)
+        found = text.write(lambda: self.model(0), self.progress, share)
+        self.world.wait()
+        if self.world.leads:
+            text.join(self.progress)
+        self.world.wait()
+        return found
 
     def _signals_at(self, index: int, part: str) -> tuple[Path, dict[str, Any]]:
-        from flashstill.distill.models import fingerprint
         from flashstill.distill.signals import signal_key
 
-        if index not in self._fingerprints:  # all weights are read for it
-            self._fingerprints[index] = fingerprint(self.directories[index])
-        key = signal_key(self._kind(part), self._fingerprints[index], self.tokenizer, self.packed(part))
+        key = signal_key(self.kind(part), self._fingerprint(index), self.tokenizer, self.packed(part))
         return self.places.signals / f"teacher-{index}" / part, key
 
     def signals(self, share: tuple[int, int]) -> dict[str, Any]:
-        """What the teachers say of the training text, unless the recipe runs them on the way."""
-        from flashstill.distill.signals import build
-
-        if self.recipe.signals.kind == "none" or not self.recipe.losses or (self.out / "student").is_dir():
+        """What the teachers say of the training text, if it is kept; of a server, which may go then, of all texts."""
+        if self.recipe.signals.kind == "none" or not asks_teachers(self.recipe) or (self.out / "student").is_dir():
             return {}
         found = {}
         for index, teacher in enumerate(self.recipe.teachers):
-            directory, key = self._signals_at(index, "train")
             part = f", share {share[0]}/{share[1]}" if share[1] > 1 else ""
-            label = f"signals of {Path(teacher.model).name}{part}"
-            packed = self.packed("train")
-            built = build(self.model(index), self._kind("train"), key, packed, directory, self.progress, label, share)
+            label = f"signals of {teacher.name or Path(teacher.model).name}{part}"
+            built = self._build(index, self.taught, label, share)
+            for domain in DOMAINS if teacher.served else ():
+                self._build(index, domain, f"teacher on {domain} text", share)
             found[teacher.model] = {
                 **asdict(built),
                 "kind": self.recipe.signals.kind,
                 "tokens_per_s": round(built.tokens / built.seconds, 1) if built.seconds else None,
-                "bytes_per_token": round(built.bytes / packed.token_count, 2),
+                "bytes_per_token": round(built.bytes / self.packed("train").token_count, 2),
             }
         return found
+
+    def _build(self, index: int, part: str, label: str, share: tuple[int, int] = (0, 1)) -> Built:
+        """What one teacher says of a packed text, by running it or by asking its server."""
+        from flashstill.distill.models import load_tokenizer
+        from flashstill.distill.signals import build
+
+        teacher, packed, kind = self.recipe.teachers[index], self.packed(part), self.kind(part)
+        directory, key = self._signals_at(index, part)
+        if teacher.served:
+            tokenizer = load_tokenizer(self.directories[index])
+            return build_from(teacher, kind, key, packed, tokenizer, directory, self.progress, label, share)
+        return build(self.model(index), kind, key, packed, directory, self.progress, label, share)
 
     def _open(self, index: int, part: str) -> Signals:
         from flashstill.distill.signals import Signals
@@ -185,96 +198,82 @@ class Work:
 
         if self.places.initial.is_dir():
             return
-        student = first_student(self.recipe, self.model(0), self.packed("train"), self.progress)
+        origin, vocabulary = origin_of(self.recipe, self.directories[0], lambda: self.model(0), self.progress)
+        student = first_student(self.recipe, origin, vocabulary, self.packed("train"), self.progress)
         save_model(student, load_tokenizer(self.directories[0]), self.places.initial)
 
     def train(self) -> None:
         """From the first weights to the student."""
         from flashstill.distill import training
         from flashstill.distill.models import load_model, load_tokenizer, parts
+        from flashstill.measure.memory import Peak, release
 
         if (self.out / "student").is_dir():
             return
-        student, packed, table = load_model(self.places.initial), self.packed("train"), self.recipe.train
+        student, table = load_model(self.places.initial), self.recipe.train
+        packed, tokenizer = self.packed(self.taught), load_tokenizer(self.directories[0])
         after_step = made_ready(self.recipe, student)
         recipe = training.TrainRecipe(**asdict(table), seed=self.recipe.seed)
-        objective, sizes = self._objective(packed)
+        teacher, sizes = self._teacher(packed) if asks_teachers(self.recipe) else (None, [])
+        objective = objective_of(self.recipe, teacher) if teacher else training.hard
         vocabulary = min([*sizes, parts(student).head.shape[0]])
         key = {"losses": [asdict(loss) for loss in self.recipe.losses], "hard_weight": self.recipe.hard_weight}
-        source = training.Offline(packed, recipe.windows_per_step, recipe.seed)
+        source = source_of(self.recipe, packed, tokenizer, vocabulary, self.world)
         label, folder = f"distil {self.recipe.name}", self.out / "training"
-        trained = training.train(
-            student, source, objective, recipe, folder, self.progress, label, key, vocabulary, after_step
-        )
+        release()
+        with Peak() as peak:
+            trained = training.train(
+                student, source, objective, recipe, folder, self.progress, label, key, vocabulary, after_step
+            )
         if self.world.leads:
-            leave_student(self.recipe, trained, load_tokenizer(self.directories[0]), self.out)
+            write_text(folder / budget.MEMORY, json.dumps({"bytes": peak.bytes}))
+            leave_student(self.recipe, trained, tokenizer, self.out)
             training.checkpoints.clear(folder)
         self.world.wait()
-
-    def _objective(self, packed: Packed) -> tuple[Objective, list[int]]:
-        """What is learned, and the sizes of the teachers' vocabularies; without losses the text alone."""
-        from flashstill.distill.losses import divergence
-        from flashstill.distill.training import Soft, distillation, hard
-
-        if not self.recipe.losses:
-            return hard, []
-        teacher, sizes = self._teacher(packed)
-        soft = [
-            Soft(divergence=divergence(loss.divergence), temperature=loss.temperature, weight=loss.weight)
-            for loss in self.recipe.losses
-        ]
-        return distillation(teacher, soft, self.recipe.hard_weight), sizes
 
     def _teacher(self, packed: Packed) -> tuple[TeacherSource, list[int]]:
         """The teachers as one source, and the sizes of their vocabularies."""
         from flashstill.distill.models import parts
-        from flashstill.distill.teachers import Ensemble, Online, Router
+        from flashstill.distill.teachers import Online, Router
 
         recipe, count = self.recipe, len(self.recipe.teachers)
         if recipe.signals.kind == "none":
             members: list[TeacherSource] = [Online(self.model(index)) for index in range(count)]
             sizes = [parts(self.model(index)).head.shape[0] for index in range(count)]
         else:
-            opened = [self._open(index, "train") for index in range(count)]
+            opened = [self._open(index, self.taught) for index in range(count)]
             sizes = [signals.head.shape[0] for signals in opened if signals.head is not None]
             members = list(opened)
         if recipe.routed:
             assert packed.window_group is not None
             return Router(members, packed.window_group), sizes
-        if count == 1:
-            return members[0], sizes
-        return Ensemble(members, [teacher.weight for teacher in recipe.teachers], recipe.mean), sizes
+        return self.together(members), sizes
+
+    def together(self, members: list[TeacherSource]) -> TeacherSource:
+        """An ensemble, or the one that speaks; of specialists the first, who is as fast as the others."""
+        from flashstill.distill.teachers import Ensemble
+
+        if len(members) == 1 or self.recipe.routed:
+            return members[0]
+        return Ensemble(members, [teacher.weight for teacher in self.recipe.teachers], self.recipe.mean)
 
     def evaluate(self) -> None:
         """Teacher, first weights and student on held-out text and on that of another domain."""
         from flashstill.distill.models import load_model
 
-        models = {"teacher": self.model(0), "initial": load_model(self.places.initial)}
-        models["student"] = load_model(self.out / "student")
+        models = {} if self.recipe.teachers[0].served else {"teacher": self.model(0)}
+        models |= {"initial": load_model(self.places.initial), "student": load_model(self.out / "student")}
         rounded_plainly(self.recipe, models["initial"])
         leave_summary(self.recipe, self.out, models, self.held_texts(), self.progress)
 
     def held_texts(self) -> dict[str, tuple[Packed, Signals]]:
         """What is never trained on, by domain, with what the first teacher says of it."""
-        from flashstill.distill.signals import Signals, build
-
-        texts = {}
-        for domain in ("heldout", "out-of-domain"):
-            packed = self.packed(domain)
-            directory, key = self._signals_at(0, domain)
-            build(self.model(0), self._kind(domain), key, packed, directory, self.progress, f"teacher on {domain} text")
-            texts[domain] = (packed, Signals(directory, key))
-        return texts
+        for domain in DOMAINS:
+            self._build(0, domain, f"teacher on {domain} text")
+        return {domain: (self.packed(domain), self._open(0, domain)) for domain in DOMAINS}
 
     @property
     def summary(self) -> dict[str, Any]:
         """What `evaluate` left."""
         found: dict[str, Any] = json.loads((self.out / "summary.json").read_text(encoding="utf-8"))
         return found
-
-
-def _different_vocabularies(directories: list[Path]) -> str:
-    from flashstill.distill.models import load_tokenizer
-
-    counts = ", ".join(f"{path.name} {len(load_tokenizer(path)):,}" for path in directories)
-    return f"the teachers have different vocabularies ({counts} tokens); they must share one tokenizer"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flashstill.family import budget
 from flashstill.files import write_text
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
@@ -41,21 +42,26 @@ def leave_summary(
         "quality": as_table(records),
         "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     }
+    if recipe.budget.is_set:
+        summary["budget"] = budget.outcome(recipe, out, models["student"], summary)
     write_text(out / "summary.json", json.dumps(summary, indent=1))
 
 
 def judge(
     models: Mapping[str, Any], texts: Mapping[str, tuple[Packed, Signals]], seed: int, progress: Progress
 ) -> list[QualityRecord]:
-    """Every metric of every model on every text. The teacher is judged by its signals and not run again."""
+    """Every metric of every model on every text. The teacher is judged by its signals and not run again.
+
+    texts: with the teacher's exact signals, or with those of its server, which know the KL from below only.
+    """
     from flashstill.evaluate import score_tokens, summarise
 
     records: list[QualityRecord] = []
     for domain, (packed, signals) in texts.items():
-        with progress.task(f"evaluate, {domain}", len(models) * packed.token_count, "tokens") as advance:
-            run = {name: None if name == "teacher" else model for name, model in models.items()}
+        run = {**models, "teacher": None} if "teacher" in models else {"teacher": None, **models}
+        with progress.task(f"evaluate, {domain}", len(run) * packed.token_count, "tokens") as advance:
             for name, scores in score_tokens(run, packed, signals, advance).items():
-                records += summarise(scores, name, domain, seed)
+                records += summarise(scores, name, domain, seed, signals.head is not None)
     return records
 
 

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from flashstill.distill.training.loop import AfterStep
 
 
-def first_student(recipe: DistillRecipe, teacher: Any, packed: Packed, progress: Progress) -> Any:
-    """The student before training; `packed` is the training text on which importance is measured."""
-    from flashstill.distill.models import parts
+def first_student(recipe: DistillRecipe, teacher: Any, vocabulary: int, packed: Packed, progress: Progress) -> Any:
+    """The student before training; `packed` is the training text on which importance is measured.
+
+    teacher: what it is made of, None for a student from scratch; vocabulary: of such a one.
+    """
     from flashstill.distill.students import (
         Experts,
         Width,
@@ -35,7 +37,7 @@ def first_student(recipe: DistillRecipe, teacher: Any, packed: Packed, progress:
     wanted = recipe.student
     tokens = _spread(packed, wanted.compensate_windows or recipe.search.windows)
     if wanted.kind == "scratch":
-        return from_config(read_fields(Path(wanted.config)), parts(teacher).head.shape[0], recipe.seed)
+        return from_config(read_fields(Path(wanted.config)), vocabulary, recipe.seed)
     if wanted.kind == "width":
         width = Width(hidden=wanted.hidden, feed_forward=wanted.feed_forward, key_heads=wanted.key_heads)
         return narrow(teacher, width, importance(teacher, tokens))

@@ -57,7 +57,7 @@ def measure_models(
 def time_model(model: Model, batch: int, context: int) -> tuple[float, list[float]]:
     """Seconds of one prefill, and of each decode step that follows it; the cache is cut back after every step."""
     generator = torch.Generator().manual_seed(batch)
-    tokens = torch.randint(0, model.config.vocab_size, (batch, context), generator=generator)
+    tokens = torch.randint(0, model.config.vocab_size, (batch, context), generator=generator).to(model.device)
     with torch.inference_mode():
         started = time.perf_counter()
         output = model(input_ids=tokens, use_cache=True, logits_to_keep=1)
@@ -67,7 +67,7 @@ def time_model(model: Model, batch: int, context: int) -> tuple[float, list[floa
         decode_s = []
         for _ in range(DECODE_STEPS_PER_REPEAT):
             started = time.perf_counter()
-            model(input_ids=token, past_key_values=cache, use_cache=True).logits[:, -1:].argmax(-1)
+            model(input_ids=token, past_key_values=cache, use_cache=True).logits[:, -1:].argmax(-1).cpu()
             decode_s.append(time.perf_counter() - started)
             cache.crop(-1)
     return prefill_s, decode_s

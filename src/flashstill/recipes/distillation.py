@@ -9,21 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.errors import BadInput, unknown
+from flashstill.recipes import budget, teachers
+from flashstill.recipes.budget import BudgetRecipe
 from flashstill.recipes.family import SearchRecipe, TextRecipe
 from flashstill.recipes.reader import MAY_BE_EMPTY, read_toml
+from flashstill.recipes.regime import RegimeRecipe, regime_problems
+from flashstill.recipes.teachers import TeacherRecipe
 
 STUDENTS = ("depth", "width", "copy", "scratch", "upcycle", "dense")
 QUANTISED = ("", "int4", "fp8", "ternary")
 SIGNALS = ("hidden", "sampled", "topk", "none")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TeacherRecipe:
-    """A teacher. weight: its share of an ensemble; data: the text it is the specialist for, empty for all."""
-
-    model: str
-    weight: float = 1.0
-    data: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,11 +43,13 @@ class LossRecipe:
 class ShapeRecipe:
     """The student. depth: keep_layers of the first teacher's; width: hidden, feed_forward, key_heads, 0 for all;
     copy: the first teacher itself; scratch: the config.json at `config`; upcycle: experts of expert_neurons each, some
-    of them shared; dense: a sparse teacher without its experts.  quantise: the format its weights are rounded to while
-    it learns, with one scale a group; empty for none.  compensate_windows: windows of training text by which a copy in
-    int4 begins with weights that make good each other's rounding; 0 for the teacher's own."""
+    of them shared; dense: a sparse teacher without its experts.  model: what it is made of, if not the first teacher.
+    quantise: the format its weights are rounded to while it learns, with one scale a group; empty for none.
+    compensate_windows: windows of training text by which a copy in int4 begins with weights that make good each other's
+    rounding; 0 for the teacher's own."""
 
     kind: str = "depth"
+    model: str = ""
     keep_layers: int = 0
     hidden: int = 0
     feed_forward: int = 0
@@ -103,7 +100,9 @@ class DistillRecipe:
     search: SearchRecipe = field(default_factory=SearchRecipe)
     signals: SignalRecipe = field(default_factory=SignalRecipe)
     losses: tuple[LossRecipe, ...] = field(default=(LossRecipe(),), metadata=MAY_BE_EMPTY)
+    regime: RegimeRecipe = field(default_factory=RegimeRecipe)
     train: TrainTable = field(default_factory=TrainTable)
+    budget: BudgetRecipe = field(default_factory=BudgetRecipe)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -138,10 +137,18 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
         yield unknown("student.quantise", recipe.student.quantise, QUANTISED[1:])
     if recipe.student.compensate_windows and (recipe.student.kind, recipe.student.quantise) != ("copy", "int4"):
         yield "student.compensate_windows is for students of kind copy that quantise to int4"
-    if recipe.student.kind == "depth" and recipe.student.keep_layers < 1:
-        yield "student.keep_layers must say how many layers a student of kind depth keeps"
+    is_served = any(teacher.served for teacher in recipe.teachers)
+    yield from budget.problems(recipe.budget, recipe.student.kind, is_served)
+    if recipe.regime.kind != "offline" and (is_served or recipe.budget.is_set):
+        what = "a teacher behind a server" if is_served else "a budget"
+        yield f"{what} knows the text as it is only: regime.kind must be offline, not {recipe.regime.kind}"
+    if recipe.student.kind == "depth" and recipe.student.keep_layers < (0 if recipe.budget.is_set else 1):
+        yield "student.keep_layers must say how many layers a student of kind depth keeps, or a [budget] must choose"
     if recipe.student.kind == "scratch" and not recipe.student.config:
         yield "student.config must name a config.json for a student of kind scratch"
+    if recipe.student.kind == "scratch" and recipe.student.model:
+        yield "a student of kind scratch begins with nothing: leave student.model out, or choose kind copy"
+    yield from teachers.problems(recipe.teachers, recipe.signals.kind, recipe.student.kind, recipe.student.model)
     with_data = sum(bool(teacher.data) for teacher in recipe.teachers)
     if 0 < with_data < len(recipe.teachers):
         yield "either every teacher has data of its own (specialists) or none (an ensemble)"
@@ -172,16 +179,21 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
         yield "text.window_tokens must be at least 2"
     if train.clip_norm <= 0 or train.weight_decay < 0:
         yield "train.clip_norm must be positive and train.weight_decay not negative"
+    yield from regime_problems(recipe)
 
 
 def _with_paths(recipe: DistillRecipe, base: Path) -> DistillRecipe:
     def absolute(value: str) -> str:
         return str((base / value).resolve()) if value and (base / value).exists() else value
 
-    teachers = tuple(
-        dataclasses.replace(teacher, model=absolute(teacher.model), data=absolute(teacher.data))
-        for teacher in recipe.teachers
+    found = tuple(
+        dataclasses.replace(
+            each, model=absolute(each.model), data=absolute(each.data), tokenizer=absolute(each.tokenizer)
+        )
+        for each in recipe.teachers
     )
     changes: dict[str, Any] = {key: absolute(getattr(recipe, key)) for key in ("data", "out_of_domain")}
-    student = dataclasses.replace(recipe.student, config=absolute(recipe.student.config))
-    return dataclasses.replace(recipe, teachers=teachers, student=student, **changes)
+    student = dataclasses.replace(
+        recipe.student, config=absolute(recipe.student.config), model=absolute(recipe.student.model)
+    )
+    return dataclasses.replace(recipe, teachers=found, student=student, **changes)

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flashstill.recipes.distillation import DistillRecipe, LossRecipe, ShapeRecipe, TeacherRecipe, TrainTable, problems
+from flashstill.recipes.distillation import DistillRecipe, LossRecipe, ShapeRecipe, TrainTable, problems
 from flashstill.recipes.family import SearchRecipe, TextRecipe
 from flashstill.recipes.study import StudyRecipe
+from flashstill.recipes.teachers import TeacherRecipe
 
 LABELS: Mapping[str, Any] = {"losses": (), "hard_weight": 1.0}
 """what an arm changes that learns from the text alone"""

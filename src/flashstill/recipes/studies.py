@@ -28,7 +28,7 @@ KINDS: Mapping[str, type[StudyRecipe]] = {
 def recipe_file(name: str) -> Path:
     """The file of a built-in recipe, or `name` as a path; BadInput names the built-in ones."""
     path = Path(name)
-    if path.suffix == ".toml" or path.is_file():  # a directory of that name is where such a study once ran
+    if path.suffix == ".toml" or path.is_file():  # a directory may be called like a recipe: the results of a run
         return path
     known = sorted(file.stem for file in FOLDER.glob("*.toml"))
     if name not in known:

@@ -78,13 +78,13 @@ class ThinkingStudy(StudyRecipe):
     """Arms learn from chains of 1, 4, 16, ... attempts, at equal steps and at equal epochs. chip: prices the ledger."""
 
     task: TaskRecipe
+    chip: str
     teacher: NetTable = field(default_factory=NetTable)
     student: NetTable = field(default_factory=lambda: NetTable(hidden=64, layers=2, heads=4, feed_forward=160))
     teach: LearnTable = field(default_factory=LearnTable)
     learn: LearnTable = field(default_factory=LearnTable)
     think: ThinkTable = field(default_factory=ThinkTable)
     epochs: float = 40.0
-    chip: str = "h100-sxm"
 
 
 def check_thinking(recipe: ThinkingStudy) -> None:

@@ -26,6 +26,8 @@ from flashstill.distill.losses.sparse import Sparse, one_hot, sparse_value_and_s
 from flashstill.distill.losses.teacher import DenseTeacher, RoutedTeacher
 from flashstill.distill.losses.workspace import Workspace, softmax, wide
 
+MEASURED_VOCABULARY = 49_152
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chunks:
@@ -40,6 +42,12 @@ class Chunks:
         group = max(self.strip, min(self.group, 2**27 // vocabulary))
         block = min(self.block, group)
         return Chunks(group=group, block=block, strip=min(self.strip, block) if on_cpu else block)
+
+
+def usual_chunks(vocabulary: int) -> Chunks:
+    """As many logits at a time as were best when measured: of a small vocabulary those of more tokens."""
+    usual, more = Chunks(), max(1, MEASURED_VOCABULARY // vocabulary)
+    return Chunks(group=usual.group * more, block=usual.block * more, strip=usual.strip * more)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,7 +193,7 @@ def head_loss(
         raise ValueError(f"a vocabulary of {vocabulary} is more than the {min(sizes)} rows of a head")
     shared = head if vocabulary in (None, head.shape[0]) else head[:vocabulary]
     result: tuple[Tensor, Tensor] = _FusedHead.apply(  # type: ignore[no-untyped-call]
-        hidden, shared, weights, tuple(terms), chunks or Chunks(), space or Workspace()
+        hidden, shared, weights, tuple(terms), chunks or usual_chunks(shared.shape[0]), space or Workspace()
     )
     return result
 

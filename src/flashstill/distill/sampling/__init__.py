@@ -2,5 +2,6 @@
 
 from flashstill.distill.sampling.drawing import Sampling, choose
 from flashstill.distill.sampling.generate import Samples, decoder_of, sample
+from flashstill.distill.sampling.windows import continued
 
-__all__ = ["Samples", "Sampling", "choose", "decoder_of", "sample"]
+__all__ = ["Samples", "Sampling", "choose", "continued", "decoder_of", "sample"]

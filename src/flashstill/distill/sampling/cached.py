@@ -6,6 +6,7 @@ and whatever else an architecture does with positions.  Rows that are finished l
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -14,7 +15,9 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.models import Model, parts
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, UnsupportedArchitecture
+
+CACHE_NAMES = ("past_key_values", "cache_params")  # what architectures call it
 
 
 class Decoder(Protocol):
@@ -25,6 +28,10 @@ class Decoder(Protocol):
 
     def regroup(self, kept: Tensor, prompts: Sequence[np.ndarray]) -> None:
         """Keep the rows `kept` [K] and add one for each prompt, all but its last token read."""
+        ...
+
+    def replace(self, slots: Tensor, prompts: Sequence[np.ndarray]) -> bool:
+        """Put prompts into the places of rows that have ended; False where they must be regrouped instead."""
         ...
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -41,10 +48,15 @@ class CachedDecoder:
         found = parts(model)
         self._model, self._body, self._head = model, found.body, found.head.detach()
         self._cache: Any = None
+        asked = inspect.signature(self._body.forward).parameters
+        names = [name for name in CACHE_NAMES if name in asked]
+        if not names:  # it would be swallowed, and every token drawn as if nothing came before it
+            raise UnsupportedArchitecture(f"{type(model).__name__} takes no cache and cannot be sampled")
+        self._name = names[0]
 
     def regroup(self, kept: Tensor, prompts: Sequence[np.ndarray]) -> None:
         if not prompts:
-            self._cache.batch_select_indices(kept)
+            self._cache.reorder_cache(kept)  # it may leave rows out, and recurrent layers know it as well
             return
         if len(kept) or len({len(prompt) for prompt in prompts}) > 1:
             raise BadInput("rows of this architecture start together, from prompts of one length")
@@ -53,9 +65,14 @@ class CachedDecoder:
         self._cache = DynamicCache(config=self._model.config)
         read = torch.from_numpy(np.stack(prompts).astype(np.int64))[:, :-1].to(self._head.device)
         if read.shape[1]:
-            self._body(input_ids=read, past_key_values=self._cache, use_cache=True)
+            self._run(read)
+
+    def replace(self, slots: Tensor, prompts: Sequence[np.ndarray]) -> bool:
+        return False
 
     def step(self, tokens: Tensor) -> Tensor:
-        said = self._body(input_ids=tokens[:, None], past_key_values=self._cache, use_cache=True)
-        hidden: Tensor = said.last_hidden_state[:, 0]
-        return hidden @ self._head.T
+        return self._run(tokens[:, None])[:, 0] @ self._head.T
+
+    def _run(self, tokens: Tensor) -> Tensor:
+        found: Tensor = self._body(input_ids=tokens, use_cache=True, **{self._name: self._cache}).last_hidden_state
+        return found

@@ -7,16 +7,17 @@ when they are full; the memory stays.
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
+
+from flashstill.distill.losses.workspace import Workspace
 
 
 class Caches:
-    """held: each [B, key heads, columns, width]."""
+    """held: each [B, key heads, columns, width]; their memory is the workspace's, so that it may outlive them."""
 
-    def __init__(self, count: int, like: Tensor) -> None:
-        self._memory = [like.new_empty(0) for _ in range(count + 1)]  # one to spare: a cache moves into it
+    def __init__(self, count: int, like: Tensor, space: Workspace) -> None:
+        self._like, self._space = like, space
+        self._places = list(range(count + 1))  # one to spare: a cache moves into it
         self.held = [like.new_empty((0, 0, 0, 0)) for _ in range(count)]
 
     def lay_out(self, shape: tuple[int, int, int, int], kept: Tensor | None, filled: slice, shift: int) -> None:
@@ -24,12 +25,10 @@ class Caches:
 
         Everything else is zero: what is masked takes part with a weight of zero, and must be finite.
         """
-        size = math.prod(shape)
         to = slice(filled.start + shift, filled.stop + shift)
         for index, old in enumerate(self.held):
-            if self._memory[-1].numel() < size:
-                self._memory[-1] = old.new_empty(size)
-            new = self._memory[-1][:size].view(shape)
+            place = self._places[-1]
+            new = self._space.take(f"cache {place}", shape, self._like.dtype, self._like.device)
             rows = len(old) if kept is None else len(kept)
             new[:rows, :, : to.start] = 0
             new[:rows, :, to.stop :] = 0
@@ -37,4 +36,4 @@ class Caches:
             if rows:
                 new[:rows, :, to] = old[:, :, filled] if kept is None else old[kept, :, filled]
             self.held[index] = new
-            self._memory[index], self._memory[-1] = self._memory[-1], self._memory[index]
+            self._places[index], self._places[-1] = place, self._places[index]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from flashstill.distill.losses import Workspace
 from flashstill.distill.models import Model, parts
 from flashstill.distill.sampling.cached import CachedDecoder, Decoder
 from flashstill.distill.sampling.drawing import Sampling, choose, uniforms
@@ -37,29 +38,31 @@ def sample(
     settings: Sampling,
     rows: Sequence[int] | None = None,
     advance: Advance | None = None,
+    space: Workspace | None = None,
 ) -> Samples:
     """Continue every prompt; they may be of different lengths.
 
     rows: an id for each, of which its draws are a function; its place by default.  advance: told of finished rows.
+    space: memory of the caches, for a caller that samples again and again.
     Raises BadInput for an empty prompt, an unknown token, or more positions than the model has.
     """
     held = [np.asarray(prompt, dtype=np.int64) for prompt in prompts]
     longest = _checked(model, held, settings)
     if not held:
         return _Rows([], [], settings, torch.device("cpu")).samples
-    with _at_rest(model), torch.inference_mode():
-        decoder = decoder_of(model, longest)
+    with _at_rest(model), torch.no_grad():
+        decoder = decoder_of(model, longest, space or Workspace())
         table = _Rows(held, list(range(len(held))) if rows is None else rows, settings, parts(model).head.device)
-        while (kept := table.to_regroup()) is not None:
-            decoder.regroup(kept, table.admit(kept, decoder.joins))
+        while table.goes_on:
+            table.regroup(decoder)
             while not table.wants_regrouping:
                 table.add(*choose(decoder.step(table.inputs), table.draws, settings), advance)
     return table.samples
 
 
-def decoder_of(model: Model, longest: int) -> Decoder:
+def decoder_of(model: Model, longest: int, space: Workspace) -> Decoder:
     """The fastest way to decode `model` up to `longest` positions."""
-    return LlamaDecoder(model, longest) if is_plain(model, longest) else CachedDecoder(model)
+    return LlamaDecoder(model, longest, space) if is_plain(model, longest) else CachedDecoder(model)
 
 
 class _Rows:
@@ -85,29 +88,35 @@ class _Rows:
         """Whether enough rows are finished."""
         return self._finished * REGROUP_AT >= len(self._row) and self._finished > 0
 
-    def to_regroup(self) -> Tensor | None:
-        """The slots whose rows go on; None where all is done."""
-        kept = (~self._done).nonzero().squeeze(1)
-        return kept if len(kept) or self.waiting else None
+    @property
+    def goes_on(self) -> bool:
+        """Whether anything is left to do."""
+        return bool(self.waiting) or self._finished < len(self._row)
 
-    def admit(self, kept: Tensor, joins: bool) -> list[np.ndarray]:
-        """Fill the slots behind `kept`; returns their prompts."""
-        new = self._next(self.settings.batch - len(kept) if joins or not len(kept) else 0, joins)
-        prompts, limit = [self.prompts[row] for row in new], self.settings.new_tokens
-        fresh = torch.tensor(new, dtype=torch.int64, device=self.device)
-        last = torch.tensor([prompt[-1] for prompt in prompts], dtype=torch.int64, device=self.device)
-        self._row = torch.cat([self._row[kept], fresh])
-        self._count = torch.cat([self._count[kept], torch.zeros_like(fresh)])
-        self.inputs = torch.cat([self.inputs[kept], last])
-        self._done = torch.zeros_like(self._row, dtype=torch.bool)
-        self._finished = 0
+    def regroup(self, decoder: Decoder) -> None:
+        """Let rows that have ended go, and those that wait take their places."""
+        ended, kept = self._done.nonzero().squeeze(1), (~self._done).nonzero().squeeze(1)
+        new = self._next(self.settings.batch - len(kept) if decoder.joins or not len(kept) else 0, decoder.joins)
+        prompts = [self.prompts[row] for row in new]
+        if len(new) == len(ended) > 0 and decoder.replace(ended, prompts):
+            self._put(ended, new)
+            return
+        decoder.regroup(kept, prompts)
+        behind = torch.arange(len(kept), len(kept) + len(new), device=self.device)
+        for name in ("_row", "_count", "_done", "inputs", "_uniforms"):
+            held = getattr(self, name)
+            setattr(self, name, torch.cat([held[kept], held.new_zeros((len(new), *held.shape[1:]))]))
+        self._put(behind, new)
+
+    def _put(self, slots: Tensor, new: list[int]) -> None:
+        """Rows begin in these slots."""
+        self._row[slots] = torch.tensor(new, dtype=torch.int64, device=self.device)
+        last = [self.prompts[row][-1] for row in new]
+        self.inputs[slots] = torch.tensor(last, dtype=torch.int64, device=self.device)
+        self._count[slots], self._done[slots], self._finished = 0, False, 0
         if self.settings.temperature and new:
             drawn = uniforms(self.settings, [self.ids[row] for row in new])
-            drawn = torch.cat([drawn, drawn[:, -1:]], 1).to(self.device)
-        else:
-            drawn = self._uniforms.new_zeros((len(new), limit + 1))
-        self._uniforms = torch.cat([self._uniforms[kept], drawn])
-        return prompts
+            self._uniforms[slots, :-1] = drawn.to(self.device)
 
     def _next(self, places: int, joins: bool) -> list[int]:
         """The rows that start now: of one length where they may not be padded."""

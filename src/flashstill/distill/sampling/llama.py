@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the usual name
 from torch import Tensor
 
-from flashstill.distill.losses.workspace import wide
+from flashstill.distill.losses.workspace import Workspace, wide
 from flashstill.distill.models import Model, decoder_layers, parts
 from flashstill.distill.sampling.caches import Caches
 from flashstill.distill.sampling.weights import Block, block_of, norm_of, turns
@@ -39,7 +39,7 @@ class LlamaDecoder:
 
     joins = True
 
-    def __init__(self, model: Model, longest: int) -> None:
+    def __init__(self, model: Model, longest: int, space: Workspace) -> None:
         config, found = model.config, parts(model)
         body: Any = found.body
         attention = body.layers[0].self_attn
@@ -51,7 +51,7 @@ class LlamaDecoder:
         self._turns = turns(body.rotary_emb, longest, self._width, self._head)
         self._start = torch.zeros(0, dtype=torch.int64, device=self._head.device)
         self._column = self._columns = 0
-        self._caches = Caches(2 * len(self._blocks), self._head)  # keys of every block, then values
+        self._caches = Caches(2 * len(self._blocks), self._head, space)  # keys of every block, then values
         self._padding = self._head.new_zeros(0)
 
     def regroup(self, kept: Tensor, prompts: Sequence[np.ndarray]) -> None:
@@ -63,12 +63,26 @@ class LlamaDecoder:
         lengths = torch.tensor([len(prompt) - 1 for prompt in prompts], dtype=torch.int64, device=held.device)
         self._start = torch.cat([held + shift, self._column - lengths])
         self._lay_out(kept, filled, shift)
-        self._read(prompts, len(held))
+        self._read(prompts, torch.arange(len(held), len(self._start), device=held.device))
+
+    def replace(self, slots: Tensor, prompts: Sequence[np.ndarray]) -> bool:
+        """Where the next column is far enough for all of them: what the slots held before stays, masked."""
+        if max(len(prompt) for prompt in prompts) - 1 > self._column:
+            return False
+        lengths = torch.tensor([len(prompt) - 1 for prompt in prompts], dtype=torch.int64, device=slots.device)
+        self._start[slots] = self._column - lengths
+        self._mask()
+        self._read(prompts, slots)
+        return True
 
     def _lay_out(self, kept: Tensor | None, filled: slice, shift: int) -> None:
-        """Caches that reach beyond the next column, and what is added to scores [B or 1, 1, columns]."""
+        """Caches that reach beyond the next column."""
         self._columns = (self._column // COLUMNS + 1) * COLUMNS
         self._caches.lay_out((len(self._start), self._key_heads, self._columns, self._width), kept, filled, shift)
+        self._mask()
+
+    def _mask(self) -> None:
+        """What is added to scores: [B key_heads, 1, columns], or of one row where none is padded."""
         columns = torch.arange(self._columns, device=self._start.device)
         start = self._start[:, None] if int(self._start.max()) else self._start[:1, None]
         masked = (columns < start) | (columns >= self._column)
@@ -76,8 +90,8 @@ class LlamaDecoder:
         padding.masked_fill_(masked, -torch.inf)
         self._padding = (padding.repeat_interleave(self._key_heads, 0) if len(start) > 1 else padding)[:, None]
 
-    def _read(self, prompts: Sequence[np.ndarray], behind: int) -> None:
-        """Keys and values of all but the prompts' last tokens, for the rows from `behind` on; the longest come first."""
+    def _read(self, prompts: Sequence[np.ndarray], rows: Tensor) -> None:
+        """Keys and values of prompts but for their last tokens, which end before the next column; the longest first."""
         first = 0
         while first < len(prompts) and len(prompts[first]) > 1:
             length = len(prompts[first]) - 1
@@ -85,13 +99,12 @@ class LlamaDecoder:
             tokens = np.zeros((len(some), length), dtype=np.int64)
             for row, prompt in zip(tokens, some, strict=True):
                 row[length - (len(prompt) - 1) :] = prompt[:-1]
-            self._pass(torch.from_numpy(tokens).to(self._head.device), behind + first)
+            self._pass(torch.from_numpy(tokens).to(self._head.device), rows[first : first + len(some)])
             first += len(some)
 
-    def _pass(self, tokens: Tensor, behind: int) -> None:
-        """Fill the caches, for the rows from `behind` on, with tokens [R, L] that end before the next column."""
+    def _pass(self, tokens: Tensor, rows: Tensor) -> None:
+        """Fill the caches of some rows [R] with tokens [R, L] that end before the next column."""
         count, length = tokens.shape
-        rows = slice(behind, behind + count)
         columns = torch.arange(self._column - length, self._column, device=tokens.device)
         place = columns - self._start[rows, None]
         itself = columns[:, None] == columns  # padding too sees something, or its values would not be finite
@@ -123,8 +136,11 @@ class LlamaDecoder:
     def step(self, tokens: Tensor) -> Tensor:
         """As the Protocol says."""
         rows, column = len(tokens), self._column
-        if column == self._columns:
-            self._lay_out(None, slice(0, column), 0)
+        if column == self._columns:  # what lies before the first of all rows is left behind
+            first = int(self._start.min())
+            self._start, self._column = self._start - first, column - first
+            self._lay_out(None, slice(first, column), -first)
+            column = self._column
         self._padding[..., column] = 0
         # a row that has ended may still be carried along behind the table's end
         turn = self._turns[(column - self._start).clamp_(max=len(self._turns) - 1)][:, None]

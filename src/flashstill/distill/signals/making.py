@@ -61,9 +61,7 @@ def build(
     """
     store = Store(directory, key, packed.windows)
     store.claim()
-    position, processes = share
-    mine = store.starts[position::processes]
-    missing = [start for start in mine if not store.has(shard(start))]
+    mine, missing = store.shared(share), store.missing(share)
     if not missing and store.has(HEAD):
         return Built(tokens=0, seconds=0.0, bytes=store.bytes)
     check_head(model, packed)

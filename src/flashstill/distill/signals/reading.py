@@ -48,6 +48,10 @@ class Signals:
         """Final hidden states [len(windows), L, d]; of exact signals only."""
         return torch.cat([self._rows(int(window), "hidden") for window in windows])
 
+    def target_log_p(self, windows: np.ndarray) -> Tensor:
+        """The teacher's log-probability of every target [len(windows), L]; of a teacher behind a server only."""
+        return torch.cat([self._rows(int(window), "target_log_p") for window in windows])
+
     def __call__(self, batch: Batch) -> DenseTeacher | Sparse:
         """What the teacher said of a batch, token by token."""
         if batch.windows is None:

@@ -26,20 +26,28 @@ MANIFEST = "signals.json"
 
 
 class Store:
-    """The shards of one kind of signal on one packing. key: plain values that must all agree."""
+    """The shards of one kind of signal on one packing. key: plain values that must all agree; what: it holds."""
 
-    def __init__(self, directory: Path, key: Mapping[str, Any], windows: int) -> None:
-        self.directory, self.key, self.windows = directory, dict(key), windows
+    def __init__(
+        self,
+        directory: Path,
+        key: Mapping[str, Any],
+        windows: int,
+        per_shard: int | None = None,
+        what: str = "signals",
+    ) -> None:
+        self.directory, self.key, self.windows, self.what = directory, dict(key), windows, what
+        self.per_shard = per_shard or WINDOWS_PER_SHARD
         self._open: dict[int, Any] = {}
 
     @property
     def starts(self) -> list[int]:
         """The first window of every shard."""
-        return list(range(0, self.windows, WINDOWS_PER_SHARD))
+        return list(range(0, self.windows, self.per_shard))
 
     def range(self, start: int) -> range:
         """The windows of the shard that begins with `start`."""
-        return range(start, min(start + WINDOWS_PER_SHARD, self.windows))
+        return range(start, min(start + self.per_shard, self.windows))
 
     def claim(self) -> None:
         """Write the manifest where there is none; BadInput where another's stands."""
@@ -57,12 +65,14 @@ class Store:
             if not isinstance(found, dict):
                 raise ValueError("not an object")
         except (ValueError, OSError) as error:
-            raise BadInput(f"{path} is not a signal manifest; delete {self.directory} and build again") from error
+            raise BadInput(
+                f"{path} is not a manifest of {self.what}; delete {self.directory} and build again"
+            ) from error
         differs = sorted(name for name in {**self.key, **found} if found.get(name) != self.key.get(name))
         if differs:
             raise BadInput(
-                f"signals in {self.directory} were made with another {' and '.join(differs)}; delete them or use a new"
-                " place"
+                f"{self.what} in {self.directory} were made with another {' and '.join(differs)}; delete them or use a"
+                " new place"
             )
         return True
 
@@ -83,9 +93,14 @@ class Store:
         digest = {"sha256": sha256(path), "bytes": path.stat().st_size}
         write_text(path.with_suffix(".json"), json.dumps(digest))
 
-    def missing(self) -> list[int]:
-        """Shards that are absent or damaged, by their first window."""
-        return [start for start in self.starts if not self.has(shard(start))]
+    def shared(self, share: tuple[int, int]) -> list[int]:
+        """Every n-th of `starts`, from the i-th; share = (i, n)."""
+        position, processes = share
+        return self.starts[position::processes]
+
+    def missing(self, share: tuple[int, int] = (0, 1)) -> list[int]:
+        """Shards of a share that are absent or damaged, by their first window."""
+        return [start for start in self.shared(share) if not self.has(shard(start))]
 
     def open(self, start: int) -> Any:
         """A shard, mapped into memory."""
@@ -99,7 +114,7 @@ class Store:
         try:
             return safe_open(path, framework="pt")
         except (SafetensorError, OSError) as error:
-            raise BadInput(f"{path} is damaged; build the signals again, the others are kept") from error
+            raise BadInput(f"{path} is damaged; build the {self.what} again, the others are kept") from error
 
     @property
     def bytes(self) -> int:

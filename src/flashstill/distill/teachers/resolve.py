@@ -37,6 +37,12 @@ def resolve_teacher(name: str, progress: Progress) -> Path:
     raise BadInput(f"there is no teacher at {name!r}, and {unknown('model', name, PACKAGED)}")
 
 
+def resolve_tokenizer(name: str, progress: Progress) -> Path:
+    """A directory with a tokenizer.json, which needs no weights; else what `resolve_teacher` finds."""
+    path = Path(name).expanduser()
+    return path if (path / "tokenizer.json").is_file() else resolve_teacher(name, progress)
+
+
 def _packaged_file(name: str) -> Path:
     module, requirement, pattern = PACKAGED[name]
     spec = importlib.util.find_spec(module)

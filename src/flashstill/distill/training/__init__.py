@@ -4,13 +4,16 @@ from flashstill.distill.training import checkpoints, loop
 from flashstill.distill.training.batches import Batch, Offline, Source, take, window_order
 from flashstill.distill.training.loop import train
 from flashstill.distill.training.objectives import Objective, Soft, TeacherSource, distillation, hard
+from flashstill.distill.training.on_policy import Mixing, OnPolicy
 from flashstill.distill.training.recipe import TrainRecipe, learning_rate_at
 from flashstill.distill.training.sharded import World, join_world
 
 __all__ = [
     "Batch",
+    "Mixing",
     "Objective",
     "Offline",
+    "OnPolicy",
     "Soft",
     "Source",
     "TeacherSource",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -17,12 +18,14 @@ from flashstill.distill.packing import Packed
 class Batch:
     """tokens [B, L+1]; mask [B, L]: which targets count; windows [B]: where they stand in the packing.
 
-    windows is None for text that was made on the way, of which no cached signal can know.
+    windows is None for text that was made on the way, of which no cached signal can know.  made: what the metrics of
+    the step say of how it was made.
     """
 
     tokens: Tensor
     mask: Tensor
     windows: np.ndarray | None
+    made: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def inputs(self) -> Tensor:
@@ -47,6 +50,10 @@ class Batch:
         return Batch(tokens=self.tokens.to(device), mask=self.mask.to(device), windows=self.windows)
 
 
+Student = Callable[[], Model]
+"""the student as it is now, whole; where several processes share it, they must ask for it together"""
+
+
 class Source(Protocol):
     """Where the batches of a run come from; all processes of a run draw the same ones."""
 
@@ -60,7 +67,7 @@ class Source(Protocol):
         """What a checkpoint must agree with."""
         ...
 
-    def batch(self, step: int, model: Model) -> Batch:
+    def batch(self, step: int, student: Student) -> Batch:
         """All windows of step `step`."""
         ...
 
@@ -87,7 +94,7 @@ class Offline:
     def key(self) -> dict[str, object]:
         return {"packing": self.packed.hash}
 
-    def batch(self, step: int, model: Model) -> Batch:
+    def batch(self, step: int, student: Student) -> Batch:
         windows = window_order(self.seed, self.packed.windows, step, self.per_step)
         return take(self.packed, windows)
 

@@ -76,6 +76,12 @@ def train(
     else:
         plain = copy.deepcopy(model)  # what the shares are gathered into at the end
         state = Sharded(student, decoder_layers(model), recipe, world)
+
+    def whole() -> Model:
+        if isinstance(state, Sharded):
+            plain.load_state_dict(_under("model.", state.whole()))
+        return plain
+
     full_key = {"recipe": asdict(recipe), "threads": torch.get_num_threads(), **source.key, **(key or {})}
     snapshot = latest(directory, full_key, world)
     step = 0
@@ -92,7 +98,7 @@ def train(
     with shown.task(name, steps * tokens_per_step, "tokens", step * tokens_per_step) as advance:
         while step < steps:
             started = time.perf_counter()
-            batch = source.batch(step, model)
+            batch = source.batch(step, whole)
             rate = learning_rate_at(recipe, step, steps)
             try:
                 loss = _passes_of(batch, student, state, objective, passes, world, space, vocabulary)
@@ -103,7 +109,7 @@ def train(
             if not math.isfinite(norm):
                 what = "loss" if not math.isfinite(loss) else "gradient"
                 raise BadInput(_stopped(name, f"the {what} is not finite", step, batch, recipe, directory))
-            more = after_step(model, step) if after_step is not None else {}
+            more = {**batch.made, **(after_step(model, step) if after_step is not None else {})}
             elapsed = time.perf_counter() - started
             speed = {"step_s": round(elapsed, 4), "tokens_per_s": round(tokens_per_step / elapsed, 1)}
             row = {"step": step, "loss": round(loss, 6), "rate": rate, "grad_norm": round(norm, 6), **speed, **more}
@@ -117,9 +123,7 @@ def train(
                 metrics.flush()
             advance(tokens_per_step, f"loss {loss:.3f}")
     metrics.close()
-    if isinstance(state, Sharded):
-        plain.load_state_dict(_under("model.", state.whole()))
-    return plain.eval()
+    return whole().eval()
 
 
 def _passes(recipe: TrainRecipe, world: World) -> int:

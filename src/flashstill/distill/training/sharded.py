@@ -46,6 +46,13 @@ class World:
         dist.broadcast_object_list(held, src=0)
         return held[0]
 
+    def gathered(self, value: Any) -> list[Any]:
+        """Every process's value, by rank."""
+        held = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(held, value)
+        return held
+
     def total(self, value: float) -> float:
         """The sum over all processes."""
         if self.size == 1:
@@ -131,7 +138,12 @@ class Sharded:
 
     def whole(self) -> dict[str, Tensor]:
         """All weights, gathered to every process; they take part together."""
-        return {name: weight.full_tensor() for name, weight in self.module.state_dict().items()}
+        return {name: _whole(each) for name, each in self.module.state_dict().items()}
+
+
+def _whole(tensor: Any) -> Tensor:
+    found: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return found
 
 
 def _share(tensor: Any) -> Tensor:

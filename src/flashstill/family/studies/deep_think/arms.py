@@ -84,13 +84,13 @@ def trained(work: Work, arm: Arm, start: Path | None = None) -> Path:
     """The directory of an arm's student, trained unless it is there. start: whose weights it goes on from."""
     import torch
 
-    from flashstill.distill.models import load_model, save_model
+    from flashstill.distill.models import save_model
     from flashstill.distill.training import checkpoints
 
     place, folder = work.out / "students" / arm.name, work.out / "training" / arm.name
     if not place.is_dir():
         if start is not None:
-            model = load_model(start)
+            model = work.loaded(start)
         else:
             sample = torch.from_numpy(arm.rows.tokens[:64, :-1].astype(np.int64))
             net = work.recipe.student
@@ -105,13 +105,13 @@ def trained(work: Work, arm: Arm, start: Path | None = None) -> Path:
 
 def rounds(work: Work, sampled: Attempted, start: Path) -> dict[str, tuple[Path, int]]:
     """The student as its own teacher: attempts, verdicts, and training on with all that was right so far."""
-    from flashstill.distill.models import fingerprint, load_model
+    from flashstill.distill.models import fingerprint
     from flashstill.distill.packing import joined_rows
 
     wanted, found = work.recipe.think, {}
     held = [rows(work, sampled, kept(work, sampled, "verified", wanted.attempts))]
     for number in range(1, wanted.rounds + 1):
-        own = work.attempted(load_model(start), fingerprint(start), "train", wanted.attempts)
+        own = work.attempted(work.loaded(start), fingerprint(start), "train", wanted.attempts)
         solved = kept(work, own, "verified", wanted.attempts)
         if len(solved):
             held.append(rows(work, own, solved))
@@ -124,10 +124,10 @@ def rounds(work: Work, sampled: Attempted, start: Path) -> dict[str, tuple[Path,
 
 def examined(work: Work, place: Path, hard: Any, attempts: int = 0) -> tuple[dict[str, Any], Attempted | None]:
     """One greedy pass of a student at the test problems, and so many attempts where they are asked for."""
-    from flashstill.distill.models import fingerprint, load_model
+    from flashstill.distill.models import fingerprint
     from flashstill.evaluate.problems import one_pass
 
-    model, known_as = load_model(place), fingerprint(place)
+    model, known_as = work.loaded(place), fingerprint(place)
     greedy = work.attempted(model, known_as, "test", 1, greedy=True)
     figures = one_pass(greedy.chains, greedy.verdicts, hard)
     return figures, work.attempted(model, known_as, "test", attempts) if attempts else None

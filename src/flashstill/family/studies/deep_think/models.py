@@ -23,10 +23,12 @@ def fields(net: NetTable, longest: int, end: int) -> dict[str, Any]:
 
 
 def new_model(net: NetTable, tokenizer: Any, longest: int, seed: int) -> Any:
-    """Random weights."""
+    """Random weights, in float32: small matrices are no faster in bfloat16, and rows then depend on no other."""
+    import torch
+
     from flashstill.distill.students import from_config
 
-    return from_config(fields(net, longest, tokenizer.eos_token_id), len(tokenizer), seed)
+    return from_config(fields(net, longest, tokenizer.eos_token_id), len(tokenizer), seed, torch.float32)
 
 
 def first_student(

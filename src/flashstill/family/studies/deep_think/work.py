@@ -115,7 +115,7 @@ class Work:
     @functools.cached_property
     def teacher(self) -> Any:
         """The teacher; one made from nothing learns the right answers of the label problems first."""
-        from flashstill.distill.models import load_model, save_model
+        from flashstill.distill.models import save_model
 
         if not self.teacher_directory.is_dir():
             packed = self.labelled("label")
@@ -124,7 +124,15 @@ class Work:
             folder = self.out / "training" / "teacher"
             learn(model, packed, table, table.steps, self.seed, folder, self.progress, "train the teacher")
             save_model(model, self.tokenizer, self.teacher_directory)
-        return load_model(self.teacher_directory)
+        return self.loaded(self.teacher_directory)
+
+    def loaded(self, place: Path) -> Any:
+        """A model from a directory: in float32 where the models of the study are made from nothing, and small."""
+        import torch
+
+        from flashstill.distill.models import load_model
+
+        return load_model(place, torch.bfloat16 if self.recipe.teacher.model else torch.float32)
 
     @functools.cached_property
     def positions(self) -> int:

@@ -1,0 +1,102 @@
+"""An answer of a server, checked field by field: nothing of it is used before it is known to be a distribution."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flashstill.distill.served.questions import Api, Position
+from flashstill.errors import BadInput
+
+ROUNDING = 1e-3
+"""by how much a log-probability may be above 0 and a mass above 1: servers round, and compute in 16 bits"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Said:
+    """Of a window of L targets: ids [L, k] and log_p [L, k], the likeliest first; target_log_p [L]; how it reads it."""
+
+    ids: Tensor
+    log_p: Tensor
+    target_log_p: Tensor
+    text: str | None
+
+
+def checked(answer: Any, api: Api, tokens: Sequence[int], k: int, vocabulary: int) -> Said:
+    """What the answer to `tokens` (L + 1) says; BadInput, naming what is wrong, where it cannot be used."""
+    try:
+        positions = api.positions(answer, tokens)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise BadInput(f"its answer has no log-probabilities where they should be ({_what(error)})") from error
+    except ValueError as error:
+        raise BadInput(f"its answer cannot be read: {_what(error)}") from error
+    rows, targets = [], []
+    for place, position in enumerate(positions[1:], 1):
+        if position is None:
+            raise BadInput(f"it says nothing of token {place}; start vLLM with --no-enable-prefix-caching")
+        rows.append(_likeliest(position, k, vocabulary, place))
+        targets.append(_log_probability(position.target, place))
+    pairs = torch.tensor(rows, dtype=torch.float64)  # [L, k, 2]; ids are far below 2^53
+    texts = [position.text for position in positions[1:] if position is not None]
+    return Said(
+        ids=pairs[..., 0].long(),
+        log_p=pairs[..., 1].float(),
+        target_log_p=torch.tensor(targets, dtype=torch.float32),
+        text="".join(map(str, texts)) if all(isinstance(text, str) for text in texts) else None,
+    )
+
+
+def _likeliest(position: Position, k: int, vocabulary: int, place: int) -> list[tuple[int, float]]:
+    """The k likeliest of a position: the token of the text comes along where it is not one of them, and is left out."""
+    found: dict[int, float] = {}
+    for name, value in position.top:
+        if not isinstance(name, int) or isinstance(name, bool) or not 0 <= name < vocabulary:
+            raise BadInput(
+                f"it names token {str(name)[:20]}, but the tokenizer knows {vocabulary}: another tokenizer's"
+            )
+        if name in found:
+            raise BadInput(f"it names token {name} twice at token {place}")
+        found[name] = _log_probability(value, place)
+    if len(found) < k:
+        raise BadInput(
+            f"it gives {len(found)} log-probabilities where {k} were asked for; lower signals.k, or start it with room"
+            f" for more (vllm serve ... --max-logprobs {k})"
+        )
+    best = sorted(found.items(), key=lambda pair: -pair[1])[:k]
+    mass = math.fsum(math.exp(value) for _, value in best)
+    if mass > 1.0 + ROUNDING:
+        raise BadInput(f"its probabilities at token {place} sum to {mass:.4g}: it gives no log-probabilities")
+    return best
+
+
+def _log_probability(value: object, place: int) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            found = float(value)
+        except OverflowError:  # JSON knows whole numbers of any length
+            found = math.inf
+        if math.isfinite(found) and found <= ROUNDING:
+            return min(0.0, found)
+    raise BadInput(f"it gives {str(value)[:20]!r} as a log-probability at token {place}")
+
+
+def reads_alike(text: str, tokens: Sequence[int], tokenizer: Any) -> bool:
+    """Whether a server that reads token ids as `text` uses this tokenizer; signs that are no letters do not count."""
+    return _letters(text, tokenizer) == _letters("".join(tokenizer.decode([token]) for token in tokens), tokenizer)
+
+
+def _letters(text: str, tokenizer: Any) -> str:
+    for special in tokenizer.all_special_tokens:
+        text = text.replace(special, "")
+    return re.sub(r"[^A-Za-z0-9]", "", text)
+
+
+def _what(error: BaseException) -> str:
+    text = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
+    return "".join(each for each in text if each.isprintable())[:160]

@@ -1,0 +1,188 @@
+"""Requests to a server: several in flight, each with a time limit, tried again where that helps, else one sentence.
+
+The key stands in an environment variable and goes into a header; it is in no recipe, no file and no message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+from flashstill.distill.served.questions import APIS, Api
+from flashstill.errors import BadInput, unknown
+
+KEY_VARIABLE = "FLASHSTILL_API_KEY"
+WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""before each further try"""
+LONGEST_WAIT_S = 120.0
+CONNECT_S = 10.0
+_BUSY = {408, 409, 425, 429}
+_NOBODY = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol, httpx2.InvalidURL)
+_LISTING_BYTES = 4 * 2**20
+_TOO_MANY = ("max allowed", "greater than", "exceed", "at most")
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Server:
+    """Where a teacher is asked. base: up to /v1; name: of the model; api: one of `questions.APIS`."""
+
+    base: str
+    name: str
+    api: str = "vllm"
+    in_flight: int = 8
+    time_limit_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.api not in APIS:
+            raise BadInput(unknown("api of a server", self.api, APIS))
+
+    @property
+    def asking(self) -> Api:
+        """How it is asked."""
+        return APIS[self.api]
+
+    @property
+    def address(self) -> str:
+        """`base` without a slash at its end."""
+        return self.base.rstrip("/")
+
+
+class Conversation:
+    """An open connection to a server; used with `async with`."""
+
+    def __init__(self, server: Server, note: Note) -> None:
+        key = os.environ.get(KEY_VARIABLE, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise BadInput(f"the key in {KEY_VARIABLE} holds signs that no header can carry")
+        self.server, self._note, self._key = server, note, key
+        self._client = httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx2.Timeout(None, connect=CONNECT_S),
+            limits=httpx2.Limits(max_connections=server.in_flight, max_keepalive_connections=server.in_flight),
+        )
+
+    async def __aenter__(self) -> Conversation:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *raised: Any) -> None:
+        await self._client.__aexit__(*raised)
+
+    async def longest(self) -> int | None:
+        """Tokens that the model takes, where the server says so; BadInput where it does not answer or serve it."""
+        base, name = self.server.base, self.server.name
+        url = f"{self.server.address}/models"
+        status, body = await self._patiently("GET", url, None, _LISTING_BYTES, is_first=True)
+        if status != 200:
+            raise BadInput(self._refused(status, body, 0))
+        try:
+            cards = {card["id"]: card.get("max_model_len") for card in json.loads(body)["data"]}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise BadInput(f"{base} lists no models at /models; give the address up to /v1") from error
+        if name not in cards:
+            held = ", ".join(_clean(each) for each in list(cards)[:8]) or "none"
+            raise BadInput(f"{base} serves no model {name!r}; it serves {held}")
+        found = cards[name]
+        return found if isinstance(found, int) else None
+
+    async def ask(self, question: dict[str, Any], k: int, most_bytes: int) -> Any:
+        """The answer to a question, as JSON; BadInput where the server refuses or keeps failing."""
+        url = self.server.asking.path(self.server.address)
+        status, body = await self._patiently("POST", url, question, most_bytes)
+        if status != 200:
+            raise BadInput(self._refused(status, body, k))
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"the teacher at {self.server.base} answers with something else than JSON") from error
+
+    async def _patiently(
+        self, method: str, url: str, question: dict[str, Any] | None, most_bytes: int, is_first: bool = False
+    ) -> tuple[int, bytes]:
+        """Status and body, once the server is neither busy nor broken. is_first: where nobody answers, nobody will."""
+        why = ""
+        for wait_s in (*WAITS_S, None):
+            asked_to_wait_s = 0.0
+            try:
+                status, body, asked_to_wait_s = await self._once(method, url, question, most_bytes)
+                if status not in _BUSY and status < 500:
+                    return status, body
+                why = f"{status} {self._said(body)}".strip()
+            except TimeoutError:
+                why = f"no answer in {self.server.time_limit_s:g} s"
+            except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+                why = _clean(error) or type(error).__name__
+                if is_first and isinstance(error, _NOBODY):
+                    base = self.server.base
+                    raise BadInput(f"no server answers at {base} ({why}); start it, or mend teachers.model") from error
+            if wait_s is not None:
+                pause_s = max(asked_to_wait_s, wait_s * random.uniform(0.5, 1.0))
+                self._note(f"{why}; again in {pause_s:.0f} s")
+                await asyncio.sleep(pause_s)
+        raise BadInput(
+            f"the teacher at {self.server.base} failed {len(WAITS_S) + 1} times ({why}); what it said so far is kept,"
+            " run the same command again to go on"
+        )
+
+    async def _once(
+        self, method: str, url: str, question: dict[str, Any] | None, most_bytes: int
+    ) -> tuple[int, bytes, float]:
+        """Status, body, and the seconds that the server asks us to wait."""
+        async with (
+            asyncio.timeout(self.server.time_limit_s),
+            self._client.stream(method, url, json=question) as response,
+        ):
+            body = bytearray()
+            async for piece in response.aiter_bytes():
+                body += piece
+                if len(body) > most_bytes:
+                    raise BadInput(f"the teacher at {self.server.base} answers with more than {most_bytes:,} bytes")
+            later = response.headers.get("retry-after", "")
+            wait_s = min(float(later), LONGEST_WAIT_S) if later.isascii() and later.isdecimal() else 0.0
+            return response.status_code, bytes(body), wait_s
+
+    def _said(self, body: bytes) -> str:
+        """The message of an error, without the key, which some servers repeat."""
+        found = _message(body)
+        return found.replace(self._key, "***") if self._key else found
+
+    def _refused(self, status: int, body: bytes, k: int) -> str:
+        """One sentence for a status that will not change by asking again."""
+        base, said = self.server.base, self._said(body)
+        if status in (401, 403):
+            which = "another" if self._key else "one"
+            return f"the teacher at {base} asks for a key ({status}); put {which} into {KEY_VARIABLE}"
+        if status == 404:
+            return f"there is nothing to ask at {base} (404 {said}); give the address up to /v1"
+        if k and "logprobs" in said and any(sign in said for sign in _TOO_MANY):
+            return (
+                f"the teacher at {base} gives fewer than {k} log-probabilities ({said}); start it with vllm serve ..."
+                f" --max-logprobs {k}, or lower signals.k"
+            )
+        if 300 <= status < 400:
+            return f"{base} sends on to another address ({status}); give that one as teachers.model"
+        return f"the teacher at {base} refuses to answer ({status} {said})"
+
+
+def _message(body: bytes) -> str:
+    """What an error says of itself, wherever the server writes it."""
+    try:
+        found = json.loads(body)
+        held = found.get("error", found)
+        return _clean(held.get("message", held) if isinstance(held, dict) else held)
+    except (ValueError, AttributeError, RecursionError):
+        return _clean(body.decode("utf-8", "replace"))
+
+
+def _clean(text: object) -> str:
+    """One printable line of what a server sent."""
+    return "".join(each if each.isprintable() else " " for each in str(text)).strip()[:200]

@@ -1,0 +1,149 @@
+"""Ask a server about a packing and keep what it says, shard by shard, as signals of kind top-k.
+
+A shard is written when its last window is answered, so that a build that is killed asks again only for what was on the
+way.  Beside ids and log-probabilities stands the log-probability of the target: the teacher's own surprise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flashstill.distill.packing import Packed
+from flashstill.distill.served.answers import Said, checked, reads_alike
+from flashstill.distill.served.client import Conversation, Server
+from flashstill.distill.signals.kinds import TopK, narrowest
+from flashstill.distill.signals.making import Built
+from flashstill.distill.signals.store import Store, shard, shard_of
+from flashstill.errors import BadInput
+from flashstill.progress import Advance, Progress
+
+BYTES_PER_ENTRY = 1024
+"""the most that an id, its log-probability, rank and text may take in an answer"""
+
+
+def known_model(name: str) -> str:
+    """What stands for the fingerprint of weights that cannot be read."""
+    return f"served: {name}"
+
+
+def build_from_server(
+    server: Server,
+    kind: TopK,
+    key: Mapping[str, Any],
+    packed: Packed,
+    tokenizer: Any,
+    directory: Path,
+    progress: Progress,
+    name: str,
+    share: tuple[int, int] = (0, 1),
+) -> Built:
+    """Fill `directory` with the shards that are not there; share = (i, n) makes only every n-th, from the i-th.
+
+    tokenizer: whose ids the packing holds.  Raises BadInput where the server refuses, keeps failing, or answers with
+    something that is no distribution over this vocabulary, and where the directory is another's.
+    """
+    store = Store(directory, key, packed.windows)
+    store.claim()
+    missing = store.missing(share)
+    if not missing:
+        return Built(tokens=0, seconds=0.0, bytes=store.bytes)
+    whole, left = (
+        sum(len(store.range(start)) for start in each) * packed.length for each in (store.shared(share), missing)
+    )
+    started = time.perf_counter()
+    with progress.task(name, whole, "tokens", whole - left) as advance:
+        work = _Asking(server, kind, packed, tokenizer, store, advance, progress)
+        try:
+            asyncio.run(work.all(missing))
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from group
+    return Built(tokens=left, seconds=time.perf_counter() - started, bytes=store.bytes)
+
+
+class _Asking:
+    """One build: windows in flight, answers that wait for the rest of their shard."""
+
+    def __init__(
+        self,
+        server: Server,
+        kind: TopK,
+        packed: Packed,
+        tokenizer: Any,
+        store: Store,
+        advance: Advance,
+        progress: Progress,
+    ) -> None:
+        self.server, self.kind, self.packed, self.tokenizer, self.store = server, kind, packed, tokenizer, store
+        self.advance, self.progress = advance, progress
+        self.vocabulary = len(tokenizer)
+        self._held: dict[int, Said] = {}
+
+    async def all(self, starts: Sequence[int]) -> None:
+        """Every window of these shards; the first is asked alone, so that what is wrong is found with one request."""
+        async with Conversation(self.server, lambda text: self.advance(0, text)) as talk:
+            self._check_room(await talk.longest())
+            windows = iter([window for start in starts for window in self.store.range(start)])
+            first = next(windows)
+            said = await self._ask(talk, first)
+            self._check_reading(said, first)
+            self._done(first, said)
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.server.in_flight):
+                    group.create_task(self._some(talk, windows))
+
+    async def _some(self, talk: Conversation, windows: Iterator[int]) -> None:
+        for window in windows:
+            self._done(window, await self._ask(talk, window))
+
+    async def _ask(self, talk: Conversation, window: int) -> Said:
+        tokens = self.packed.tokens[window].tolist()
+        asking, k = self.server.asking, self.kind.k
+        question = asking.question(self.server.name, tokens, k)
+        answer = await talk.ask(question, k, BYTES_PER_ENTRY * (k + 2) * (len(tokens) + 2))
+        try:
+            return checked(answer, asking, tokens, k, self.vocabulary)
+        except BadInput as error:
+            raise BadInput(f"the teacher at {self.server.base} cannot be used for window {window}: {error}") from error
+
+    def _done(self, window: int, said: Said) -> None:
+        """Keep an answer; write its shard when it was the last."""
+        self._held[window] = said
+        self.advance(self.packed.length)
+        start, _ = shard_of(window)
+        windows = self.store.range(start)
+        if any(each not in self._held for each in windows):
+            return
+        answers = [self._held.pop(each) for each in windows]
+        tensors = {
+            "ids": torch.stack([each.ids for each in answers]).to(narrowest(self.vocabulary)),
+            "log_p": torch.stack([each.log_p for each in answers]).half(),
+            "target_log_p": torch.stack([each.target_log_p for each in answers]),
+        }
+        self.store.write(shard(start), tensors)
+
+    def _check_room(self, longest: int | None) -> None:
+        tokens = self.packed.length + 1 + self.server.asking.answer_tokens
+        if longest is not None and tokens > longest:
+            fits = longest - tokens + self.packed.length
+            raise BadInput(
+                f"a window needs {tokens} tokens, but {self.server.name} at {self.server.base} takes {longest}; lower"
+                f" text.window_tokens to {fits}, or start it with more (--max-model-len)"
+            )
+
+    def _check_reading(self, said: Said, window: int) -> None:
+        """Whether the server's token ids mean what ours mean."""
+        if said.text is None:
+            self.progress.say(
+                f"{self.server.base} does not say how it reads token ids; see to it that it reads them alike"
+            )
+        elif not reads_alike(said.text, self.packed.tokens[window, 1:].tolist(), self.tokenizer):
+            raise BadInput(
+                f"{self.server.name} at {self.server.base} reads the token ids of the text as {said.text[:40]!r}: it"
+                " has another tokenizer than teachers.tokenizer"
+            )

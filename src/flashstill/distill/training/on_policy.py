@@ -1,0 +1,138 @@
+"""Batches that the student wrote itself: generalised knowledge distillation.
+
+Agarwal et al. 2024, "On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes", algorithm 1:
+
+    a window is, with probability mix, what the student of that step makes of the window's first tokens; else the text
+    itself.  Of the former a share `replay` is taken from the last `buffer` windows that were sampled.
+
+Coins are tossed for every window (the paper tosses one for a step), so that every step has some of both.  New windows
+of `every` steps are sampled together, by the student of the first of them: a small batch decodes slowly.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flashstill.distill.losses import Workspace
+from flashstill.distill.packing import Packed
+from flashstill.distill.sampling import Sampling, continued, sample
+from flashstill.distill.training.batches import Batch, Student, take, window_order
+from flashstill.distill.training.sharded import World
+from flashstill.errors import BadInput
+
+_STREAM = 0x0E  # apart from what else is drawn with a seed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mixing:
+    """mix, replay: shares in [0, 1]; buffer: windows; every: steps; prompt_tokens: of a window, that are continued."""
+
+    mix: float = 0.5
+    replay: float = 0.0
+    buffer: int = 1024
+    every: int = 1
+    prompt_tokens: int = 32
+
+
+class OnPolicy:
+    """A source whose state is what was sampled: windows to replay, and new ones of steps to come."""
+
+    def __init__(
+        self, packed: Packed, per_step: int, seed: int, mixing: Mixing, sampling: Sampling, world: World
+    ) -> None:
+        if mixing.prompt_tokens + sampling.new_tokens > packed.length + 1:
+            raise BadInput(
+                f"{mixing.prompt_tokens} prompt tokens and {sampling.new_tokens} new ones do not fit a window of"
+                f" {packed.length + 1}"
+            )
+        self.packed, self.per_step, self.seed = packed, per_step, seed
+        self.mixing, self.sampling, self.world = mixing, sampling, world
+        self._old, self._new = _nothing(packed.length), _nothing(packed.length)
+        self._space = Workspace()
+
+    @property
+    def window_length(self) -> int:
+        return self.packed.length
+
+    @property
+    def key(self) -> dict[str, object]:
+        return {"packing": self.packed.hash, "mixing": asdict(self.mixing), "sampling": asdict(self.sampling)}
+
+    def batch(self, step: int, student: Student) -> Batch:
+        begun = time.perf_counter()
+        first = step - step % self.mixing.every
+        if step == first:
+            self._sample(first, student)
+        seconds = time.perf_counter() - begun
+        text = take(self.packed, window_order(self.seed, self.packed.windows, step, self.per_step))
+        fresh, again, pick = self._coins(step)
+        before = sum(int(self._coins(earlier)[0].sum()) for earlier in range(first, step))
+        tokens, mask = text.tokens.clone(), text.mask.clone()
+        for (held_tokens, held_mask), places, rows in (
+            (self._new, fresh, before + np.arange(fresh.sum())),
+            (self._old, again, pick[again]),
+        ):
+            tokens[places], mask[places] = held_tokens[rows].long(), held_mask[rows]
+        own = fresh | again
+        made = {
+            "sampled_share": round(float(mask[own].sum() / mask.sum()), 4),
+            "replayed_windows": float(again.sum()),
+            "sampling_s": round(seconds, 4),
+        }
+        return Batch(tokens=tokens, mask=mask, windows=None if own.any() else text.windows, made=made)
+
+    def _coins(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Which windows of a step are sampled anew and which are replayed [B], and which old one each would take."""
+        own, again, which = np.random.default_rng([_STREAM, self.seed, step]).random((3, self.per_step))
+        held = len(self._old[0])
+        replayed = (own < self.mixing.mix) & (again < self.mixing.replay) & (held > 0)
+        return (own < self.mixing.mix) & ~replayed, replayed, (which * held).astype(np.int64)
+
+    def _sample(self, first: int, student: Student) -> None:
+        """New windows for the steps from `first` on; those of the steps before may be replayed now."""
+        self._old = _last(self._old, self._new, self.mixing.buffer)
+        windows, rows = [], []
+        for step in range(first, first + self.mixing.every):
+            places = np.flatnonzero(self._coins(step)[0])
+            windows.append(window_order(self.seed, self.packed.windows, step, self.per_step)[places])
+            rows.append(step * self.per_step + places)
+        prompts = self.packed.tokens[np.concatenate(windows), : self.mixing.prompt_tokens]
+        if not len(prompts):
+            self._new = _nothing(self.packed.length)
+            return
+        drawn = self._shared(student, prompts, np.concatenate(rows))
+        tokens, mask = continued(prompts, drawn, self.packed.length)
+        self._new = torch.from_numpy(tokens), torch.from_numpy(mask)
+
+    def _shared(self, student: Student, prompts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Every process continues its share with the whole student, and all get all of it."""
+        rank, size = self.world.rank, self.world.size
+        share = slice(rank, None, size)
+        found = sample(student(), list(prompts[share]), self.sampling, rows[share].tolist(), space=self._space)
+        drawn = np.empty((len(prompts), self.sampling.new_tokens), dtype=np.int32)
+        for other, theirs in enumerate(self.world.gathered(found.tokens)):
+            drawn[other::size] = theirs
+        return drawn
+
+    def state(self) -> dict[str, Tensor]:
+        (old, old_mask), (new, new_mask) = self._old, self._new
+        return {"old": old, "old_mask": old_mask, "new": new, "new_mask": new_mask}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self._old, self._new = (state["old"], state["old_mask"]), (state["new"], state["new_mask"])
+
+
+_Windows = tuple[Tensor, Tensor]  # tokens [N, L+1] in int32, mask [N, L]
+
+
+def _nothing(length: int) -> _Windows:
+    return torch.zeros((0, length + 1), dtype=torch.int32), torch.zeros((0, length), dtype=torch.bool)
+
+
+def _last(old: _Windows, new: _Windows, most: int) -> _Windows:
+    return torch.cat([old[0], new[0]])[-most:], torch.cat([old[1], new[1]])[-most:]

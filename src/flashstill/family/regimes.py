@@ -1,0 +1,126 @@
+"""Whose text a student learns from: the packed text, its own (on-policy), or its teacher's (sequence-level)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flashstill.progress import Progress
+from flashstill.recipes import DistillRecipe
+
+if TYPE_CHECKING:
+    from flashstill.distill.packing import Packed
+    from flashstill.distill.sampling import Sampling
+    from flashstill.distill.sequence import Continuations
+    from flashstill.distill.training import Objective, Source, TeacherSource, World
+
+
+def taught_part(recipe: DistillRecipe) -> str:
+    """The packing that training reads."""
+    return "sequence" if recipe.regime.kind == "sequence" else "train"
+
+
+def asks_teachers(recipe: DistillRecipe) -> bool:
+    """Whether training asks what teachers say of the text; if not, the text is all it learns."""
+    return bool(recipe.losses) and (recipe.regime.kind != "sequence" or recipe.regime.soft)
+
+
+def objective_of(recipe: DistillRecipe, teacher: TeacherSource) -> Objective:
+    """The recipe's losses to the teacher; without losses the text alone."""
+    from flashstill.distill.losses import divergence
+    from flashstill.distill.training import Soft, distillation, hard
+
+    if not recipe.losses:
+        return hard
+    soft = [
+        Soft(divergence=divergence(loss.divergence), temperature=loss.temperature, weight=loss.weight)
+        for loss in recipe.losses
+    ]
+    return distillation(teacher, soft, recipe.hard_weight)
+
+
+def source_of(recipe: DistillRecipe, packed: Packed, tokenizer: Any, vocabulary: int, world: World) -> Source:
+    """Where the batches come from; vocabulary: ids that student and teacher both know."""
+    from flashstill.distill.training import Mixing, Offline, OnPolicy
+
+    regime, per_step = recipe.regime, recipe.train.windows_per_step
+    if regime.kind != "on-policy":
+        return Offline(packed, per_step, recipe.seed)
+    mixing = Mixing(
+        mix=regime.mix, replay=regime.replay, buffer=regime.buffer, every=regime.every,
+        prompt_tokens=regime.prompt_tokens,
+    )  # fmt: skip
+    return OnPolicy(packed, per_step, recipe.seed, mixing, _sampling(recipe, tokenizer, vocabulary), world)
+
+
+def _sampling(recipe: DistillRecipe, tokenizer: Any, vocabulary: int) -> Sampling:
+    """Rows end with the text they are in, and hold no id that the tokenizer lacks where heads are padded."""
+    from flashstill.distill.sampling import Sampling
+
+    regime = recipe.regime
+    return Sampling(
+        new_tokens=regime.new_tokens_in(recipe.text.window_tokens), temperature=regime.temperature, top_p=regime.top_p,
+        top_k=regime.top_k, stop=(int(tokenizer.eos_token_id),), vocabulary=min(vocabulary, len(tokenizer)),
+        batch=regime.batch, seed=recipe.seed,
+    )  # fmt: skip
+
+
+class TeacherText:
+    """The text that the first teacher writes of the prompts in `packed`; shards in text/, whole in data/."""
+
+    def __init__(
+        self,
+        recipe: DistillRecipe,
+        places: tuple[Path, Path],
+        packed: Packed,
+        directory: Path,
+        fingerprints: tuple[str, str],
+    ) -> None:
+        """places: of its shards, of packed texts; fingerprints: of the teacher, of its tokenizer."""
+        self.recipe, self.packed = recipe, packed
+        self.shards, self.data = places
+        self.directory, self.fingerprints = directory, fingerprints
+
+    @property
+    def _whole(self) -> Path:
+        return self.data / "sequence.safetensors"
+
+    def _asked(self) -> tuple[Continuations, dict[str, Any]]:
+        from flashstill.distill.models import check_directory, load_tokenizer
+        from flashstill.distill.sequence import Continuations, text_key
+
+        tokenizer, known = load_tokenizer(self.directory), int(check_directory(self.directory)["vocab_size"])
+        regime, sampling = self.recipe.regime, _sampling(self.recipe, tokenizer, known)
+        wanted = Continuations(prompt_tokens=regime.prompt_tokens, samples=regime.samples, sampling=sampling)
+        return wanted, text_key(*self.fingerprints, self.packed, wanted)
+
+    def write(self, model: Callable[[], Any], progress: Progress, share: tuple[int, int]) -> dict[str, Any]:
+        """Make a share of it, unless it is whole; returns bytes and rates."""
+        from flashstill.distill.sequence import write_text
+
+        if self._whole.exists():
+            return {}
+        wanted, key = self._asked()
+        name = Path(self.recipe.teachers[0].model).name
+        label = f"text of {name}" + (f", share {share[0]}/{share[1]}" if share[1] > 1 else "")
+        built = write_text(model(), self.packed, wanted, key, self.shards, progress, label, share)
+        speed = round(built.tokens / built.seconds, 1) if built.tokens else None
+        per_token = round(built.bytes / (self.packed.windows * wanted.samples * wanted.sampling.new_tokens), 2)
+        return {
+            f"text of {name}": {**asdict(built), "kind": "text", "tokens_per_s": speed, "bytes_per_token": per_token}
+        }
+
+    def join(self, progress: Progress) -> None:
+        """Make one packing of all shares, or say that some are not there."""
+        from flashstill.distill.sequence import missing_shards, text_of
+
+        if self._whole.exists():
+            return
+        wanted, key = self._asked()
+        lacking = missing_shards(self.packed, wanted, key, self.shards)
+        if lacking:
+            progress.say(f"{lacking} shards of the text are still to be made; signals follow when it is whole")
+            return
+        text_of(self.packed, wanted, key, self.shards).save(self._whole)

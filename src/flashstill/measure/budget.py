@@ -1,0 +1,136 @@
+"""Which student a budget affords: predictions from a few measurements, bounds, and the largest that keeps them all.
+
+Seconds of a training step and of a decoded token, and bytes kept for the backward pass, are lines over the weights that
+a token is multiplied by (`Candidate.multiplied`): blocks add, the head and what every step costs stay.
+
+    t(x) = a + b x        least squares over the sizes that were measured, with a, b >= 0
+
+    training bytes = held + (2 + 2 + 4 + 8) P + activations(x)
+                     weights and gradients in 16 bits, masters and two moments in 32 (distill/training/masters.py)
+                     held: the process with its teacher, buffers of the head, signals that are mapped
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flashstill.errors import InfeasiblePlan
+from flashstill.measure.candidates import Candidate
+
+STATE_BYTES = 2 + 2 + 4 + 8
+"""of a parameter while it is trained"""
+UNBOUNDED = float("inf")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """at_zero + per_unit x"""
+
+    at_zero: float
+    per_unit: float
+
+    def __call__(self, x: float) -> float:
+        return self.at_zero + self.per_unit * x
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speed:
+    """What was measured: lines over `multiplied`; seconds of a token's signals; bytes held whatever is trained."""
+
+    step_s: Line
+    decode_s: Line
+    kept_bytes: Line
+    signal_s: float
+    held_bytes: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """What is to be done, and in which format the student is served."""
+
+    steps: int
+    tokens_per_step: int
+    signal_tokens: int
+    quantise: str = ""
+    group: int = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """What a student may take: seconds of signals and training, bytes served, seconds a token, bytes to train."""
+
+    seconds: float = UNBOUNDED
+    weight_bytes: float = UNBOUNDED
+    decode_s: float = UNBOUNDED
+    training_bytes: float = UNBOUNDED
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forecast:
+    """What is predicted of a candidate, and why it does not fit, if it does not."""
+
+    candidate: Candidate
+    tokens_per_s: float
+    signals_s: float
+    training_s: float
+    decode_s: float
+    weight_bytes: float
+    training_bytes: float
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        """Whether it keeps every bound."""
+        return not self.reasons
+
+
+def fit_line(xs: Sequence[float], ys: Sequence[float]) -> Line:
+    """Least squares with neither a negative slope nor a negative start; through the origin for one size only."""
+    pairs, mean_x, mean_y = list(zip(xs, ys, strict=True)), sum(xs) / len(xs), sum(ys) / len(ys)
+    spread = sum((x - mean_x) ** 2 for x in xs)
+    if not spread:
+        return Line(at_zero=0.0, per_unit=mean_y / mean_x)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in pairs) / spread
+    if slope <= 0.0:
+        return Line(at_zero=mean_y, per_unit=0.0)
+    start = mean_y - slope * mean_x
+    if start < 0.0:
+        return Line(at_zero=0.0, per_unit=sum(x * y for x, y in pairs) / sum(x * x for x in xs))
+    return Line(at_zero=start, per_unit=slope)
+
+
+def forecast(candidate: Candidate, speed: Speed, work: Training, bounds: Bounds) -> Forecast:
+    """What training and serving a candidate takes."""
+    x = candidate.multiplied
+    step_s, decode_s = speed.step_s(x), speed.decode_s(x)
+    signals_s, training_s = work.signal_tokens * speed.signal_s, work.steps * step_s
+    weight_bytes = candidate.weight_bytes(work.quantise, work.group)
+    training_bytes = speed.held_bytes + STATE_BYTES * candidate.parameters + speed.kept_bytes(x)
+    over = {
+        "signals and training take longer": signals_s + training_s > bounds.seconds,
+        "the weights take more memory": weight_bytes > bounds.weight_bytes,
+        "a token takes longer": decode_s > bounds.decode_s,
+        "training needs more memory than this machine has": training_bytes > bounds.training_bytes,
+    }
+    return Forecast(
+        candidate=candidate,
+        tokens_per_s=work.tokens_per_step / step_s,
+        signals_s=signals_s,
+        training_s=training_s,
+        decode_s=decode_s,
+        weight_bytes=weight_bytes,
+        training_bytes=training_bytes,
+        reasons=tuple(reason for reason, is_over in over.items() if is_over),
+    )
+
+
+def pick(forecasts: Sequence[Forecast]) -> Forecast:
+    """The largest student that fits; InfeasiblePlan with the reasons counted where none does."""
+    fitting = [each for each in forecasts if each.fits]
+    if not fitting:
+        reasons = Counter(reason for each in forecasts for reason in each.reasons)
+        count = f"none of {len(forecasts)} students fits" if len(forecasts) > 1 else "the student does not fit"
+        raise InfeasiblePlan(f"{count} the budget", dict(reasons))
+    return max(fitting, key=lambda each: each.candidate.parameters)

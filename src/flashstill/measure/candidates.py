@@ -1,0 +1,144 @@
+"""The students that a budget can choose from: their sizes, by the arithmetic of their configurations alone.
+
+    depth    1, 2, .. layers, all but the teacher's own number
+    width    7/8, 6/8, .. 1/8 of hidden dimensions, FFN neurons and key heads together, in whole groups
+
+What a student is served in: 16 bits, or b bits for the weights of its blocks and a scale of 16 bits for a group of g:
+
+    bytes = 2 (P - R) + R (b/8 + 2/g)        P parameters, R of them rounded
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from flashstill.arch.adapter import from_hf
+from flashstill.distill.models import Model, decoder_layers, keep_layers
+from flashstill.distill.students import Importance, Width, narrow, packed
+from flashstill.errors import BadInput
+
+BITS = {**packed.BITS, "fp8": 8}
+EIGHTHS = range(7, 0, -1)
+NEURONS = 8  # widths of FFNs are multiples of it
+
+Config = Mapping[str, Any]
+"""the fields of a config.json"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A student that could be made; sizes of 0 are the teacher's. multiplied: weights that a token is multiplied by."""
+
+    keep_layers: int = 0
+    hidden: int = 0
+    feed_forward: int = 0
+    key_heads: int = 0
+    parameters: int
+    rounded: int
+    multiplied: int
+
+    @property
+    def name(self) -> str:
+        """What sets it apart."""
+        if self.keep_layers:
+            return f"{self.keep_layers} layers"
+        return f"{self.hidden} wide, FFN {self.feed_forward}, key heads {self.key_heads}"
+
+    def weight_bytes(self, quantise: str, group: int) -> float:
+        """As it is served. quantise: a format of `BITS`, or empty for 16 bits."""
+        if not quantise:
+            return 2.0 * self.parameters
+        scales = 0.0 if quantise == "fp8" else 2.0 / group  # one a row: nothing
+        return 2.0 * (self.parameters - self.rounded) + self.rounded * (BITS[quantise] / 8.0 + scales)
+
+
+def fields_of(model: Model) -> dict[str, Any]:
+    """The configuration of a model as plain values."""
+    found: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
+    return found
+
+
+def shallower(config: Config, layers: int = 0) -> list[Candidate]:
+    """Students of kind depth, the largest first; `layers`: of this depth only."""
+    depth = int(config["num_hidden_layers"])
+    if layers > depth:
+        raise BadInput(f"the student keeps {layers} layers, but the teacher has {depth}")
+    wanted = [layers] if layers else range(depth - 1, 0, -1)
+    return [_counted(_with_depth(config, keep), keep_layers=keep) for keep in wanted]
+
+
+def spread(depth: int, keep: int) -> list[int]:
+    """Ascending indices of `keep` of `depth` blocks, evenly spaced: which ones go is not known before the search."""
+    return [index * depth // keep for index in range(keep)]
+
+
+def _with_depth(config: Config, keep: int) -> Config:
+    kinds = config.get("layer_types")
+    kept = spread(int(config["num_hidden_layers"]), keep)
+    return {**config, "num_hidden_layers": keep, "layer_types": [kinds[index] for index in kept] if kinds else None}
+
+
+def narrower(config: Config, width: Width | None = None, group: int = 1) -> list[Candidate]:
+    """Students of kind width, the largest first; `width`: this one only. group: weights that share a scale."""
+    heads, groups = int(config["num_attention_heads"]), int(config["num_key_value_heads"])
+    hidden, neurons = int(config["hidden_size"]), int(config["intermediate_size"])
+    if width is not None:
+        wanted = (width.hidden or hidden, width.feed_forward or neurons, width.key_heads or groups)
+        return [_of_width(config, *wanted)]
+    found: dict[tuple[int, int, int], None] = {}
+    for eighths in EIGHTHS:
+        key_heads = max(1, round(groups * eighths / 8))
+        unit = math.lcm(heads // groups * key_heads, group)
+        steps = math.lcm(NEURONS, group)
+        wide, fed = hidden * eighths // 8 // unit * unit, neurons * eighths // 8 // steps * steps
+        projected = key_heads * (heads // groups) * _head(config)
+        if wide and fed and projected % group == 0:
+            found[(wide, fed, key_heads)] = None
+    if not found:
+        raise BadInput(f"no narrower student fills groups of {group} weights; choose another student.group")
+    return [_of_width(config, *sizes) for sizes in found]
+
+
+def _of_width(config: Config, hidden: int, neurons: int, key_heads: int) -> Candidate:
+    heads = int(config["num_attention_heads"]) // int(config["num_key_value_heads"]) * key_heads
+    changed = {
+        **config, "hidden_size": hidden, "intermediate_size": neurons, "num_key_value_heads": key_heads,
+        "num_attention_heads": heads, "head_dim": _head(config),
+    }  # fmt: skip
+    return _counted(changed, hidden=hidden, feed_forward=neurons, key_heads=key_heads)
+
+
+def _head(config: Config) -> int:
+    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
+
+
+def _counted(config: Config, **sizes: int) -> Candidate:
+    shape = from_hf({key: value for key, value in config.items() if value is not None}, "the student")
+    blocks = sum(layer.count * layer.parameters(shape.width) for layer in shape.layers)
+    active = sum(layer.count * layer.parameters(shape.width, active=True) for layer in shape.layers)
+    return Candidate(
+        **sizes,
+        parameters=shape.parameters,
+        rounded=blocks - sum(layer.count * layer.norm_parameters for layer in shape.layers),
+        multiplied=active + shape.width * shape.vocabulary,
+    )
+
+
+def cut(model: Model, candidate: Candidate) -> Model:
+    """A model of the candidate's sizes with some of the teacher's weights: as fast as the student, not as good."""
+    if candidate.keep_layers:
+        return keep_layers(model, spread(len(decoder_layers(model)), candidate.keep_layers))
+    config, depth = model.config, len(decoder_layers(model))
+    same = Importance(
+        neurons=[torch.ones(config.intermediate_size)] * depth,
+        groups=[torch.ones(config.num_key_value_heads)] * depth,
+        hidden=torch.ones(config.hidden_size),
+    )
+    width = Width(hidden=candidate.hidden, feed_forward=candidate.feed_forward, key_heads=candidate.key_heads)
+    return narrow(model, width, same)

@@ -1,0 +1,100 @@
+"""Memory: what this process holds, the most it held for a while, what a forward pass keeps for the backward one."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import threading
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flashstill.distill.models import Model, parts
+
+EVERY_S = 0.05
+CONTROL_GROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+def resident_bytes() -> int:
+    """Of this process, mapped files among them; on a GPU what torch has allocated there."""
+    if torch.cuda.is_available():
+        return torch.cuda.memory_allocated()
+    found: int = _process().memory_info().rss
+    return found
+
+
+@cache
+def _process() -> Any:
+    import psutil
+
+    return psutil.Process()
+
+
+def machine_bytes() -> float:
+    """Of the GPU, or of this machine, as far as this process may use it."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
+    import psutil
+
+    try:
+        allowed = float(CONTROL_GROUP.read_text())
+    except (OSError, ValueError):  # no control group, or one without a limit ("max")
+        allowed = float("inf")
+    return min(float(psutil.virtual_memory().total), allowed)
+
+
+def release() -> None:
+    """Give freed memory back to the system: glibc keeps it, and what comes next would have that much less."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # another libc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+class Peak:
+    """The most that is resident while the block runs: looked at every 50 ms, on a GPU as torch counts it."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while not self._over.wait(EVERY_S):
+            self.bytes = max(self.bytes, resident_bytes())
+
+    def __enter__(self) -> Peak:
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        self.bytes = resident_bytes()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        last = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident_bytes()
+        self.bytes = max(self.bytes, last)
+
+
+def kept_bytes(model: Model, tokens: Tensor) -> int:
+    """Bytes that a forward pass over token ids [B, L] keeps for the backward pass, the weights not among them."""
+    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor.detach()  # an output that holds its own node would never be freed
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.enable_grad():
+        states = parts(model).body(input_ids=tokens, use_cache=False).last_hidden_state  # alive until all is counted
+    del states
+    return sum(kept.values())

@@ -1,0 +1,110 @@
+"""Seconds of a training step on this machine: a few steps of the real loop, stopped before it writes anything."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flashstill.distill.losses import DenseTeacher, Sparse
+from flashstill.distill.models import Model, parts
+from flashstill.distill.packing import Packed
+from flashstill.distill.signals import Kind, Sampled, TopK, hidden_states
+from flashstill.distill.signals.kinds import sampled_teacher, topk_teacher
+from flashstill.distill.training import Batch, Objective, TeacherSource, TrainRecipe, take, train
+from flashstill.progress import Silent
+
+NEVER = 2**62
+
+
+class _Enough(Exception):
+    """As many steps as were asked for."""
+
+
+class _Same:
+    """The same windows for every step, and the time at which each was asked for."""
+
+    key: dict[str, object] = {}  # noqa: RUF012 - nothing that a checkpoint would have to agree with
+
+    def __init__(self, batch: Batch, steps: int) -> None:
+        self._batch, self._steps = batch, steps
+        self.started_s: list[float] = []
+
+    @property
+    def window_length(self) -> int:
+        return self._batch.tokens.shape[1] - 1
+
+    def batch(self, step: int, whole: Callable[[], Model]) -> Batch:
+        self.started_s.append(time.perf_counter())
+        if step == self._steps:
+            raise _Enough
+        return self._batch
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        pass
+
+
+def time_steps(model: Model, batch: Batch, objective: Objective, recipe: TrainRecipe, steps: int) -> list[float]:
+    """Seconds of `steps` steps after one that is not counted; the model is used up."""
+    source = _Same(batch, steps + 1)
+    endless = replace(recipe, tokens=NEVER, checkpoint_every_steps=NEVER, diverged_at=0.0)
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_Enough):
+        train(model, source, objective, endless, Path(folder), Silent(), "measure")
+    return [end - start for start, end in itertools.pairwise(source.started_s)][1:]
+
+
+def first_batch(packed: Packed, windows: int) -> Batch:
+    """Windows of a packing, from its first."""
+    return take(packed, np.arange(windows) % packed.windows)
+
+
+class Remembered:
+    """A teacher that answers what it said before: as fast as signals on the disk, without their being there yet."""
+
+    def __init__(self, source: TeacherSource, kind: Kind) -> None:
+        self._source, self._kind = source, kind
+        self._said: dict[bytes, DenseTeacher | Sparse] = {}
+
+    def __call__(self, batch: Batch) -> DenseTeacher | Sparse:
+        place = batch.tokens.cpu().numpy().tobytes()
+        if place not in self._said:
+            self._said[place] = self._as_kept(batch)
+        return self._said[place]
+
+    def _as_kept(self, batch: Batch) -> DenseTeacher | Sparse:
+        said = self._source(batch)
+        assert isinstance(said, DenseTeacher)
+        if not isinstance(self._kind, Sampled | TopK):
+            return said
+        assert batch.windows is not None
+        shape = (*batch.inputs.shape, -1)
+        kept = self._kind.encode(said.hidden[0].view(shape), said.heads[0], batch.windows.tolist())
+        if isinstance(self._kind, TopK):
+            return topk_teacher(kept["ids"].flatten(0, 1), kept["log_p"].flatten(0, 1))
+        return sampled_teacher(kept["ids"], kept["counts"], kept["unique"].flatten(), self._kind.draws)
+
+
+def signal_seconds(models: Sequence[Model], kind: Kind, packed: Packed, windows: int) -> float:
+    """Seconds of a token when each of the teachers is run over the text and what it says is encoded."""
+    total = 0.0
+    batch = first_batch(packed, windows)
+    with torch.inference_mode():
+        for model in models:
+            head = parts(model).head.detach()
+            for _ in range(2):  # the first warms up
+                started = time.perf_counter()
+                kind.encode(hidden_states(model, batch.inputs.to(head.device)), head, range(windows))
+                seconds = time.perf_counter() - started
+            total += seconds
+    return total / batch.targets.numel()

@@ -1,0 +1,135 @@
+"""Two students of a ladder tried on this machine, a small and a large one: what `budget.Speed` is fitted to.
+
+Each decodes, shows what a pass keeps for the backward pass, and takes a few steps of the real training, the first of
+which does not count.  The students are cut from the real model; which of its blocks they keep makes no difference here.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flashstill.distill.losses import Chunks
+from flashstill.distill.models import Model, parts
+from flashstill.distill.packing import Packed
+from flashstill.distill.signals import Kind, Sampled, TopK
+from flashstill.distill.signals.making import WINDOWS_PER_PASS
+from flashstill.distill.training import Objective, TeacherSource, TrainRecipe, join_world
+from flashstill.distill.training.masters import GROUP_ELEMENTS
+from flashstill.measure.budget import STATE_BYTES, Speed, fit_line
+from flashstill.measure.candidates import Candidate, cut
+from flashstill.measure.memory import kept_bytes, machine_bytes, release, resident_bytes
+from flashstill.measure.sweep import time_model
+from flashstill.measure.training import Remembered, first_batch, signal_seconds, time_steps
+from flashstill.progress import Progress
+
+TIMED_STEPS, DECODE_REPEATS = 2, 2
+ROOM = 0.5
+"""of this machine's memory: no candidate whose weights and moments take more is trained to measure it"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """What a student would be trained with.
+
+    origin: what it is cut from; source: the teachers as training asks them; objective: from a source; kind: of signals,
+    None where none are kept; prepare: called with a student before it is trained; context: tokens before a decoded one.
+    """
+
+    origin: Model
+    teachers: Sequence[Model]
+    source: TeacherSource
+    objective: Callable[[TeacherSource], Objective]
+    kind: Kind | None
+    packed: Packed
+    recipe: TrainRecipe
+    prepare: Callable[[Model], Any]
+    context: int
+
+
+def measured(trial: Trial, candidates: Sequence[Candidate], progress: Progress) -> Speed:
+    """Lines through two candidates; takes some ten training steps of the larger one."""
+    packed, recipe = trial.packed, trial.recipe
+    windows = windows_of_a_pass(recipe)
+    tried = to_try(candidates, machine_bytes())
+    xs, steps, decodes, kept = [], [], [], []
+    with progress.task("measure this machine", 1 + 2 * len(tried), "tests") as advance:
+        signal_s = signal_seconds(trial.teachers, trial.kind, packed, WINDOWS_PER_PASS) if trial.kind else 0.0
+        resident = resident_bytes()
+        advance(1, "signals")
+        for candidate in tried:
+            xs.append(float(candidate.multiplied))
+            model = cut(trial.origin, candidate)
+            decodes.append(decode_seconds(model, trial.context))
+            advance(1, f"decoding, {candidate.name}")
+            trial.prepare(model)
+            kept.append(float(kept_bytes(model, first_batch(packed, windows).inputs)))
+            source = Remembered(trial.source, trial.kind) if trial.kind else trial.source
+            steps.append(step_seconds(model, packed, trial.objective(source), recipe))
+            advance(1, f"training, {candidate.name}")
+            del model, source
+            release()
+    buffers = head_bytes(trial.origin, windows * packed.length, len(trial.teachers))
+    return Speed(
+        step_s=fit_line(xs, steps),
+        decode_s=fit_line(xs, decodes),
+        kept_bytes=fit_line(xs, kept),
+        signal_s=signal_s,
+        held_bytes=resident + buffers + signal_bytes(trial.kind, packed, trial.teachers),
+    )
+
+
+def to_try(candidates: Sequence[Candidate], memory_bytes: float) -> list[Candidate]:
+    """A small one and one of middle size of those that can be trained here, the smaller first."""
+    room = [each for each in candidates if STATE_BYTES * each.parameters <= ROOM * memory_bytes] or candidates[-1:]
+    return [room[place] for place in sorted({len(room) // 2, len(room) * 7 // 8}, reverse=True)]
+
+
+def step_seconds(model: Model, packed: Packed, objective: Objective, recipe: TrainRecipe) -> float:
+    """Of a step of n passes: one of one pass, and n - 1 times what a second pass adds; the model is used up."""
+    micro, size = windows_of_a_pass(recipe), join_world().size
+    passes = recipe.windows_per_step // (micro * size)
+
+    def seconds(count: int) -> float:
+        windows = count * micro * size
+        shortened = replace(recipe, windows_per_step=windows, micro_windows=micro)
+        return statistics.median(time_steps(model, first_batch(packed, windows), objective, shortened, TIMED_STEPS))
+
+    one = seconds(1)
+    return one if passes == 1 else one + (passes - 1) * max(0.0, seconds(2) - one)
+
+
+def windows_of_a_pass(recipe: TrainRecipe) -> int:
+    """Of each process, as the loop cuts a step."""
+    return recipe.micro_windows or math.ceil(recipe.windows_per_step / join_world().size)
+
+
+def decode_seconds(model: Model, context: int) -> float:
+    """Median seconds of a token at batch 1 after `context` others; the first repeat warms up."""
+    repeats = [time_model(model, 1, context)[1] for _ in range(1 + DECODE_REPEATS)]
+    return statistics.median(seconds for repeat in repeats[1:] for seconds in repeat)
+
+
+def head_bytes(model: Model, tokens: int, teachers: int) -> float:
+    """Buffers of the loss (distill/losses/head.py) and of the optimiser: logits of a group of `tokens` and of a block
+    for each teacher, the head's gradient beside the embedding's, the largest group of gradients in 32 bits."""
+    vocabulary, width = parts(model).head.shape
+    rows = Chunks()
+    logits = 2.0 * vocabulary * (min(rows.group, tokens) + teachers * min(rows.block, tokens))
+    return logits + 2.0 * vocabulary * width + 4.0 * max(GROUP_ELEMENTS, vocabulary * width)
+
+
+def signal_bytes(kind: Kind | None, packed: Packed, teachers: Sequence[Model]) -> float:
+    """Signals on the disk, which are mapped into memory as they are read: about what kinds.py keeps of a token."""
+    if kind is None:
+        return 0.0
+    if isinstance(kind, TopK):
+        a_token = 4.0 * kind.k
+    elif isinstance(kind, Sampled):
+        a_token = 1.5 * kind.draws
+    else:
+        a_token = sum(2.0 * parts(each).head.shape[1] for each in teachers)
+    return a_token * packed.token_count

@@ -1,0 +1,52 @@
+"""The budget of a distill.toml: what may be spent on a student, and what it may need when it serves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+KINDS = ("depth", "width")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BudgetRecipe:
+    """0 sets no bound.
+
+    minutes: for signals and training, or usd at usd_per_hour; memory_gb: of the student's weights as they are served;
+    latency_ms: of a token that this machine decodes at batch 1 after `context` others.
+    """
+
+    minutes: float = 0.0
+    usd: float = 0.0
+    usd_per_hour: float = 0.0
+    memory_gb: float = 0.0
+    latency_ms: float = 0.0
+    context: int = 256
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything is bounded."""
+        return any((self.minutes, self.usd, self.memory_gb, self.latency_ms))
+
+    @property
+    def seconds(self) -> float:
+        """The least that minutes and dollars allow; infinite where neither is given."""
+        allowed = [self.minutes * 60.0] if self.minutes else []
+        return min([*allowed, self.usd / self.usd_per_hour * 3600.0] if self.usd else allowed, default=float("inf"))
+
+
+def problems(budget: BudgetRecipe, student: str, is_served: bool) -> Iterator[str]:
+    """What cannot be. student: its kind; is_served: whether a teacher is behind a server."""
+    if any(getattr(budget, entry.name) < 0 for entry in dataclasses.fields(budget)) or budget.context < 1:
+        yield "budget: no bound may be negative, and context must be at least 1"
+    if budget.usd and not budget.usd_per_hour:
+        yield "budget.usd needs budget.usd_per_hour, the price of this machine"
+    if not budget.is_set:
+        if budget != BudgetRecipe():
+            yield "budget sets no bound; give minutes, usd, memory_gb or latency_ms"
+        return
+    if student not in KINDS:
+        yield f"a budget chooses among students of kind {' or '.join(KINDS)}, not {student}"
+    if is_served:
+        yield "a budget measures how fast the teacher is on this machine, and it is behind a server; leave it out"
