@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.errors import BadInput, unknown
+from flashstill.recipes.classifiers import ClassifierStudy
 from flashstill.recipes.reader import read_toml
 from flashstill.recipes.study import StudyRecipe
 
 FOLDER = Path(__file__).parent
 
 
-KINDS: Mapping[str, type[StudyRecipe]] = {}
+KINDS: Mapping[str, type[StudyRecipe]] = {"classifiers": ClassifierStudy}
 """the recipe of each kind of study"""
 
 

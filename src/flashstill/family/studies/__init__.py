@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.family.claim import claim, lock
+from flashstill.family.studies import classifiers
 from flashstill.family.studies.seeds import Result, together
 from flashstill.files import make_directory, write_text
 from flashstill.progress import Progress
@@ -34,7 +35,9 @@ class Study:
     bars: Mapping[str, float]
 
 
-STUDIES: Mapping[str, Study] = {}
+STUDIES: Mapping[str, Study] = {
+    "classifiers": Study(run=classifiers.run, bars=classifiers.BARS),
+}
 """by the recipe's key `study`"""
 
 
@@ -72,7 +75,8 @@ def _summary(
     figures = together([Result(**{name: found[name] for name in names}) for found in results])
     for name, least in study.bars.items():
         if name in figures:
-            figures[name] |= {"bar": least, "holds": figures[name]["value"] >= least}
+            value = figures[name]["value"]
+            figures[name] |= {"bar": least, "holds": value is not None and value >= least}
     return {
         "study": recipe.study,
         "name": recipe.name,
