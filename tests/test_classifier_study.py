@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from flashstill.distill.classifiers.data import load
+from flashstill.distill.classifiers.targets import hard
 from flashstill.errors import BadInput
 from flashstill.family.studies import run_study
 from flashstill.family.studies.classifiers import BARS
+from flashstill.family.studies.classifiers.desk import desk
 from flashstill.progress import Silent
 from flashstill.recipes.classifiers import ClassifierStudy
 from flashstill.recipes.studies import read_study, recipe_file
@@ -42,6 +46,12 @@ epochs = 4
 batch = 30
 learning_rate = 1e-2
 temperature = 20.0
+
+[small_labels]
+hidden = [6]
+epochs = 4
+batch = 30
+learning_rate = 1e-2
 
 [small]
 hidden = [6]
@@ -74,7 +84,7 @@ temperature = 2.0
 jitter = {jitter}
 
 [scarce]
-hidden = [8]
+hidden = [6]
 share = 0.1
 copies = 20
 reach = {jitter}
@@ -119,6 +129,17 @@ def test_every_part_is_told_with_its_arms(recipe: Path, tmp_path: Path) -> None:
     assert details["scarce"]["examples"] == 30
     assert details["small"]["parameters"] == 64 * 6 + 6 + 6 * 4 + 4
     assert figures["with_specialists_accuracy"]["value"] > 0.9
+
+
+def test_going_on_from_a_net_leaves_it_as_it_is(recipe: Path, tmp_path: Path) -> None:
+    found = read_study(recipe)
+    assert isinstance(found, ClassifierStudy)
+    at = desk(load(found.data, 0), found.margin, 0, tmp_path, Silent())
+    begun = at.trained("begun", found.small_labels, hard(at.labels), 2)
+    before = [weight.detach().clone() for weight in begun.parameters()]
+    on = at.trained("on", found.small, hard(at.labels), 2, first=begun)
+    assert all(torch.equal(old, new) for old, new in zip(before, begun.parameters(), strict=True))
+    assert not torch.equal(before[0], next(on.parameters()))
 
 
 def test_an_interrupted_seed_ends_with_the_same_weights(recipe: Path, tmp_path: Path) -> None:
@@ -169,8 +190,12 @@ def test_a_table_instead_of_images(tmp_path: Path) -> None:
         ("temperature = 20.0", "temperature = -1.0", "temperature is -1; it must be positive"),
         ("size = 3", "size = 1", "an ensemble has at least 2 members"),
         ("share = 0.1", "share = 1.5", "share is 1.5; it must lie between 0 and 1"),
-        ("hidden = [6]", "hidden = [0]", "hidden is 0; it must be at least 1"),
-        ("[members]\nhidden = [8]", "[members]\nhidden = [9]", "one.hidden is \\[8\\]; it must be that of members"),
+        ("[small]\nhidden = [6]", "[small]\nhidden = [0]", "hidden is 0; it must be at least 1"),
+        (
+            "[members]\nhidden = [8]",
+            "[members]\nhidden = [9]",
+            "one.hidden is \\[8\\]; it must be that of members, \\[9\\]",
+        ),
         ("[scarce]", "[scarce]\njitter = 1", "scarce.jitter is 1; its images are moved by reach"),
     ],
 )

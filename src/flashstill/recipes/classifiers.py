@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from flashstill.errors import BadInput
 from flashstill.recipes.study import StudyRecipe
@@ -94,12 +94,17 @@ class ScarceTable(StudentTable):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassifierStudy(StudyRecipe):
-    """data: a named set, a directory of IDX files, or a CSV file. unseen_class: the one that is told of first."""
+    """data: a named set, a directory of IDX files, or a CSV file. unseen_class: the one that is told of first.
+
+    teacher, large: the paper's two nets. small_labels: a clearly smaller net, on labels; small goes on from there with
+    soft targets. members: of an ensemble; one goes on from a member with what all of them say.
+    """
 
     data: str = "fashion-mnist"
     unseen_class: int = 3
     teacher: NetTable
     large: StudentTable
+    small_labels: NetTable
     small: StudentTable
     members: EnsembleTable
     one: StudentTable
@@ -111,18 +116,17 @@ class ClassifierStudy(StudyRecipe):
         _demand(self.unseen_class >= 0, f"unseen_class is {self.unseen_class}; classes are counted from 0")
         jitter = self.scarce.jitter
         _demand(not jitter, f"scarce.jitter is {jitter}; its images are moved by reach, once and for all")
-        for name in ("one", "scarce"):
-            hidden = getattr(self, name).hidden
-            same = hidden == self.members.hidden
-            _demand(same, f"{name}.hidden is {list(hidden)}; it must be that of members, with which it is compared")
+        for name, other in (("one", "members"), ("small", "small_labels"), ("scarce", "small_labels")):
+            hidden, wanted = list(getattr(self, name).hidden), list(getattr(self, other).hidden)
+            _demand(hidden == wanted, f"{name}.hidden is {hidden}; it must be that of {other}, {wanted}")
+        most = self.members.size
+        _demand(self.one.count <= most, f"one.count is {self.one.count}; each starts from one of the {most} members")
 
     @property
     def margin(self) -> int:
         """Pixels that any net's images are moved by, at most."""
-        tables: tuple[NetTable, ...] = (
-            self.teacher, self.large, self.small, self.members, self.one, self.unseen, self.scarce,
-        )  # fmt: skip
-        return max(self.scarce.reach, *(table.jitter for table in tables))
+        tables = (getattr(self, each.name) for each in fields(self))
+        return max(self.scarce.reach, *(table.jitter for table in tables if isinstance(table, NetTable)))
 
 
 def _demand(good: bool, sentence: str) -> None:

@@ -42,6 +42,14 @@ class Nets(nn.Module):
         """Of one of them."""
         return sum(parameter.numel() for parameter in self.parameters()) // len(self)
 
+    def first(self, count: int) -> Nets:
+        """A copy of the first so many of them."""
+        made = Nets(self.features, self.hidden, self.classes, range(count))
+        with torch.no_grad():
+            for mine, its in zip(made.parameters(), self.parameters(), strict=True):
+                mine.copy_(its[:count])
+        return made
+
     def forward(self, images: Tensor, dropout: Dropout | None = None) -> Tensor:
         """Logits in float32; hidden units are dropped where `dropout` says so."""
         found = images

@@ -13,7 +13,7 @@ from flashstill.errors import BadInput
 from flashstill.family.studies.classifiers.desk import desk
 from flashstill.family.studies.classifiers.scarce import scarce
 from flashstill.family.studies.classifiers.special import specialists
-from flashstill.family.studies.classifiers.students import ensemble, one_teacher
+from flashstill.family.studies.classifiers.students import ensemble, paper_student, small_student
 from flashstill.family.studies.classifiers.unseen import unseen
 from flashstill.family.studies.seeds import Result
 from flashstill.progress import Progress
@@ -34,9 +34,12 @@ def run(recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> 
         raise BadInput(f"unseen_class is {recipe.unseen_class}, but the data has the classes 0 to {at.classes - 1}")
     teacher = at.trained("teacher", recipe.teacher, hard(at.labels))
     members = at.trained("members", recipe.members, hard(at.labels), recipe.members.size)
-    parts = [one_teacher(at, teacher, recipe.large, recipe.small), ensemble(at, members, recipe.one)]
-    full = parts[-1].measures["members_accuracy"]
-    parts += [
+    small = small_student(at, teacher, recipe.small_labels, recipe.small)
+    full = max(small.measures[f"small_{name}_accuracy"] for name in ("labels", "longer_on_labels"))
+    parts = [
+        paper_student(at, teacher, recipe.large),
+        small,
+        ensemble(at, members, recipe.one),
         unseen(at, teacher, recipe.unseen, recipe.unseen_class),
         scarce(at, teacher, full, recipe.scarce),
         specialists(at, teacher, recipe.specialists, recipe.teacher),

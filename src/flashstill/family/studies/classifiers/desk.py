@@ -5,6 +5,7 @@ DIR/nets/NAME.safetensors    a net, or several of one shape trained side by side
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,11 +60,11 @@ class Desk:
     ) -> Nets:
         """So many nets, or one for each of several lists of examples; `on` other inputs than the training set.
 
-        They start from `first` where it is given, and are read back where they are there.
+        They start from a copy of `first` where it is given, and are read back where they are there.
         """
         data = self.train if on is None else on
         examples = [torch.arange(len(data))] * count if isinstance(count, int) else count
-        nets = first
+        nets = copy.deepcopy(first)
         if nets is None:
             seeds = [self.number(f"{name}/{place}") for place in range(len(examples))]
             nets = Nets(data.features, table.hidden, self.classes, seeds)

@@ -2,7 +2,7 @@
 
     recovered = (soft - labels) / (full - labels)
 
-full: labels of the whole training set, the mean of the ensemble's members, which have the same shape.  A teacher is a
+full: labels of the whole training set, the small student's.  A teacher is a
 function: it is asked about a transfer set of moved and mixed images.  Labels are tried on the same set, shared out as
 the images were mixed, and on the examples as they are; soft targets are measured against the better of the two.
 """
