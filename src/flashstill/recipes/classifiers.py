@@ -60,14 +60,17 @@ class EnsembleTable(NetTable):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpecialistTable:
-    """Specialists start from the teacher. clusters: groups of classes that are looked for."""
+    """Specialists start from the teacher. clusters: groups of classes that are looked for, in its predictions at this
+    temperature."""
 
-    clusters: int = 4
-    epochs: float = 2.0
+    clusters: int = 3
+    temperature: float = 10.0
+    epochs: float = 1.0
     batch: int = 256
     learning_rate: float = 1e-4
 
     def __post_init__(self) -> None:
+        _demand(self.temperature > 0, f"temperature is {self.temperature:g}; it must be positive")
         _demand(self.clusters >= 2 and self.batch >= 1, "clusters must be at least 2 and batch at least 1")
         _demand(self.epochs > 0 and 0 < self.learning_rate < 1, "epochs and learning_rate must be positive, below 1")
 

@@ -4,6 +4,7 @@ Hinton, Vinyals, Dean 2015, section 5.  Symbols: p_g the generalist's distributi
 p_m its distribution over S_m and the dustbin [|S_m| + 1]; q the full distribution that is looked for.
 
     clusters     K-means over the columns of the covariance of the generalist's predictions            section 5.1
+                 (softened by a temperature: outputs on training examples are almost one-hot)
     training     half of the examples from S_m, half from all others; starts from the generalist
     correction   dustbin logit + log((1 - pi) / pi), pi the share of S_m: undoes the sampling of 1/2    section 5.2
     active       A = specialists with the generalist's likeliest class of this image in S_m             section 5.3
@@ -23,6 +24,7 @@ from torch import Tensor
 from flashstill.distill.classifiers.nets import Nets
 
 Classes = tuple[int, ...]
+ATTEMPTS, ROUNDS = 20, 30
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,31 +35,37 @@ class Opinion:
     log_probabilities: Tensor
 
 
-def covariance(probabilities: Tensor) -> Tensor:
-    """[C, C] of predictions [N, C]."""
-    return torch.cov(probabilities.double().T)
+def confusion(probabilities: Tensor) -> Tensor:
+    """Covariance [C, C] of predictions [N, C], without the variances: they do not say which classes are confused, and
+    with few classes they are so much larger than the rest that every cluster would be a matter of chance."""
+    found = torch.cov(probabilities.double().T)
+    return found - torch.diag(found.diagonal())
 
 
-def clusters(columns: Tensor, count: int, seed: int, rounds: int = 100) -> list[Classes]:
-    """Lloyd's K-means over the columns [C, C], from centres far apart (Arthur, Vassilvitskii 2007); largest first.
+def clusters(columns: Tensor, count: int, seed: int) -> list[Classes]:
+    """K-means over the columns [C, C], the tightest of several attempts; largest group first.
 
     Groups of one class are left out: there is nothing to tell apart in them.
     """
-    points, generator = columns.T, torch.Generator().manual_seed(seed)
-    centres = points[torch.randint(len(points), (1,), generator=generator)]
-    while len(centres) < min(count, len(points)):
-        nearest = torch.cdist(points, centres).amin(-1).square()
-        centres = torch.cat([centres, points[torch.multinomial(nearest + 1e-30, 1, generator=generator)]])
-    for _ in range(rounds):
-        owner = torch.cdist(points, centres).argmin(-1)
-        moved = torch.stack(
-            [points[owner == k].mean(0) if bool((owner == k).any()) else centres[k] for k in range(len(centres))]
-        )
-        if torch.equal(moved, centres):
-            break
-        centres = moved
-    found = [tuple((owner == k).nonzero().flatten().tolist()) for k in range(len(centres))]
+    generator = torch.Generator().manual_seed(seed)
+    attempts = [_lloyd(columns.T, min(count, len(columns)), generator) for _ in range(ATTEMPTS)]
+    owner = min(attempts, key=lambda each: each[0])[1]
+    found = [tuple((owner == k).nonzero().flatten().tolist()) for k in range(count)]
     return sorted((each for each in found if len(each) > 1), key=lambda each: (-len(each), each))
+
+
+def _lloyd(points: Tensor, count: int, generator: torch.Generator) -> tuple[float, Tensor]:
+    """Sum of squares and the owner of each point, from centres far apart (Arthur, Vassilvitskii 2007)."""
+    centres = points[torch.randint(len(points), (1,), generator=generator)]
+    while len(centres) < count:
+        away = torch.cdist(points, centres).amin(-1).square()
+        centres = torch.cat([centres, points[torch.multinomial(away + 1e-30, 1, generator=generator)]])
+    for _ in range(ROUNDS):
+        distance, owner = torch.cdist(points, centres).min(-1)
+        centres = torch.stack(
+            [points[owner == k].mean(0) if bool((owner == k).any()) else centres[k] for k in range(count)]
+        )
+    return float(distance.square().sum()), owner
 
 
 def own_labels(labels: Tensor, classes: Classes) -> Tensor:

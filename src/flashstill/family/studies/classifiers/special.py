@@ -10,8 +10,8 @@ from flashstill.distill.classifiers.specialists import (
     Opinion,
     clusters,
     combined,
+    confusion,
     corrected,
-    covariance,
     half_and_half,
     own_labels,
     specialist_from,
@@ -24,8 +24,8 @@ from flashstill.recipes.classifiers import NetTable, SpecialistTable
 
 def specialists(desk: Desk, generalist: Nets, table: SpecialistTable, teacher: NetTable) -> Result:
     """Accuracy with and without them: of all, and of the test images whose likeliest class a specialist covers."""
-    predictions = logits_of(generalist, desk.train)[0].softmax(-1)
-    groups = clusters(covariance(predictions), table.clusters, desk.number("clusters"))
+    predictions = (logits_of(generalist, desk.train)[0] / table.temperature).softmax(-1)
+    groups = clusters(confusion(predictions), table.clusters, desk.number("clusters"))
     own = desk.tested(generalist)[0]
     opinions = [_opinion(desk, generalist, group, table, teacher) for group in groups]
     together = combined(own, opinions)
