@@ -186,17 +186,17 @@ def test_a_table_instead_of_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("epochs = 6", "epochs = 0", "epochs is 0; it must be positive"),
-        ("temperature = 20.0", "temperature = -1.0", "temperature is -1; it must be positive"),
-        ("size = 3", "size = 1", "an ensemble has at least 2 members"),
-        ("share = 0.1", "share = 1.5", "share is 1.5; it must lie between 0 and 1"),
-        ("[small]\nhidden = [6]", "[small]\nhidden = [0]", "hidden is 0; it must be at least 1"),
+        ("epochs = 6", "epochs = 0", "study.toml: teacher.epochs is 0; it must be positive"),
+        ("temperature = 20.0", "temperature = -1.0", "large.temperature is -1; it must be positive"),
+        ("size = 3", "size = 1", "members.size is 1; it must be at least 2"),
+        ("share = 0.1", "share = 1.5", "scarce.share is 1.5; it must lie between 0 and 1"),
+        ("[small]\nhidden = [6]", "[small]\nhidden = [0]", "small.hidden is 0; it must be at least 1"),
         (
             "[members]\nhidden = [8]",
             "[members]\nhidden = [9]",
             "one.hidden is \\[8\\]; it must be that of members, \\[9\\]",
         ),
-        ("[scarce]", "[scarce]\njitter = 1", "scarce.jitter is 1; its images are moved by reach"),
+        ("[scarce]", "[scarce]\njitter = 1", "scarce.jitter is 1; these images are moved by reach"),
     ],
 )
 def test_recipes_that_are_not_right(recipe: Path, old: str, new: str, said: str) -> None:

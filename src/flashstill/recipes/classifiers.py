@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
-from flashstill.errors import BadInput
 from flashstill.recipes.study import StudyRecipe
 
 
@@ -19,32 +21,29 @@ class NetTable:
     dropout: float = 0.0
     jitter: int = 0
 
-    def __post_init__(self) -> None:
-        least_one = {"hidden": min(self.hidden), "batch": self.batch}
-        not_negative = {"jitter": self.jitter, "dropout": self.dropout}
-        for key, value in least_one.items():
-            _demand(value >= 1, f"{key} is {value}; it must be at least 1")
-        for key, number in not_negative.items():
-            _demand(number >= 0, f"{key} is {number:g}; it must not be negative")
-        _demand(self.epochs > 0, f"epochs is {self.epochs:g}; it must be positive")
-        _demand(0 < self.learning_rate < 1, f"learning_rate is {self.learning_rate:g}; it must lie between 0 and 1")
-        _demand(self.dropout < 1, f"dropout is {self.dropout:g}; it must be below 1")
+    def problems(self) -> Iterator[str]:
+        """What is wrong with it, each beginning with the key."""
+        yield from _least("hidden", min(self.hidden), 1)
+        yield from _least("batch", self.batch, 1)
+        yield from _least("jitter", self.jitter, 0)
+        yield from _positive("epochs", self.epochs)
+        yield from _between("learning_rate", self.learning_rate, 0, 1)
+        if not 0 <= self.dropout < 1:
+            yield f"dropout is {self.dropout:g}; it must be at least 0 and below 1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudentTable(NetTable):
-    """Students of one shape and kind, side by side, each with a first weight and an order of its own.
-
-    count: of which the accuracy is the mean.
-    """
+    """Students of one shape, side by side, each with an order of its own; count: of which the accuracy is the mean."""
 
     temperature: float
     count: int = 1
 
-    def __post_init__(self) -> None:
-        NetTable.__post_init__(self)
-        _demand(self.temperature > 0, f"temperature is {self.temperature:g}; it must be positive")
-        _demand(self.count >= 1, f"count is {self.count}; it must be at least 1")
+    def problems(self) -> Iterator[str]:
+        """What is wrong with it."""
+        yield from NetTable.problems(self)
+        yield from _positive("temperature", self.temperature)
+        yield from _least("count", self.count, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,26 +52,10 @@ class EnsembleTable(NetTable):
 
     size: int = 10
 
-    def __post_init__(self) -> None:
-        NetTable.__post_init__(self)
-        _demand(self.size >= 2, f"size is {self.size}; an ensemble has at least 2 members")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SpecialistTable:
-    """Specialists start from the teacher. clusters: groups of classes that are looked for, in its predictions at this
-    temperature."""
-
-    clusters: int = 3
-    temperature: float = 10.0
-    epochs: float = 1.0
-    batch: int = 256
-    learning_rate: float = 1e-4
-
-    def __post_init__(self) -> None:
-        _demand(self.temperature > 0, f"temperature is {self.temperature:g}; it must be positive")
-        _demand(self.clusters >= 2 and self.batch >= 1, "clusters must be at least 2 and batch at least 1")
-        _demand(self.epochs > 0 and 0 < self.learning_rate < 1, "epochs and learning_rate must be positive, below 1")
+    def problems(self) -> Iterator[str]:
+        """What is wrong with it."""
+        yield from NetTable.problems(self)
+        yield from _least("size", self.size, 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,13 +69,37 @@ class ScarceTable(StudentTable):
     mix: float = 1.0
     label_epochs: float = 40.0
 
-    def __post_init__(self) -> None:
-        StudentTable.__post_init__(self)
-        _demand(0 < self.share < 1, f"share is {self.share:g}; it must lie between 0 and 1")
-        _demand(self.copies >= 1, f"copies is {self.copies}; it must be at least 1")
-        _demand(self.reach >= 0, f"reach is {self.reach}; it must not be negative")
-        _demand(0 <= self.mix <= 1, f"mix is {self.mix:g}; it must lie between 0 and 1")
-        _demand(self.label_epochs > 0, f"label_epochs is {self.label_epochs:g}; it must be positive")
+    def problems(self) -> Iterator[str]:
+        """What is wrong with it."""
+        yield from StudentTable.problems(self)
+        yield from _between("share", self.share, 0, 1)
+        yield from _least("copies", self.copies, 1)
+        yield from _least("reach", self.reach, 0)
+        yield from _positive("label_epochs", self.label_epochs)
+        if not 0 <= self.mix <= 1:
+            yield f"mix is {self.mix:g}; it must lie between 0 and 1"
+        if self.jitter:
+            yield f"jitter is {self.jitter}; these images are moved by reach, once and for all"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpecialistTable:
+    """Specialists go on from the teacher. clusters: groups of classes that are looked for, in its predictions at this
+    temperature."""
+
+    clusters: int = 3
+    temperature: float = 10.0
+    epochs: float = 1.0
+    batch: int = 256
+    learning_rate: float = 1e-4
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with it."""
+        yield from _least("clusters", self.clusters, 2)
+        yield from _positive("temperature", self.temperature)
+        yield from _positive("epochs", self.epochs)
+        yield from _least("batch", self.batch, 1)
+        yield from _between("learning_rate", self.learning_rate, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,23 +122,42 @@ class ClassifierStudy(StudyRecipe):
     scarce: ScarceTable
     specialists: SpecialistTable
 
-    def __post_init__(self) -> None:
-        _demand(self.unseen_class >= 0, f"unseen_class is {self.unseen_class}; classes are counted from 0")
-        jitter = self.scarce.jitter
-        _demand(not jitter, f"scarce.jitter is {jitter}; its images are moved by reach, once and for all")
-        for name, other in (("one", "members"), ("small", "small_labels"), ("scarce", "small_labels")):
-            hidden, wanted = list(getattr(self, name).hidden), list(getattr(self, other).hidden)
-            _demand(hidden == wanted, f"{name}.hidden is {hidden}; it must be that of {other}, {wanted}")
-        most = self.members.size
-        _demand(self.one.count <= most, f"one.count is {self.one.count}; each starts from one of the {most} members")
-
     @property
     def margin(self) -> int:
         """Pixels that any net's images are moved by, at most."""
-        tables = (getattr(self, each.name) for each in fields(self))
+        tables = [getattr(self, each.name) for each in dataclasses.fields(self)]
         return max(self.scarce.reach, *(table.jitter for table in tables if isinstance(table, NetTable)))
 
+    def problems(self) -> Iterator[str]:
+        """What is wrong with it."""
+        for each in dataclasses.fields(self):
+            table = getattr(self, each.name)
+            if isinstance(table, (NetTable, SpecialistTable)):
+                yield from (f"{each.name}.{problem}" for problem in table.problems())
+        yield from _least("unseen_class", self.unseen_class, 0)
+        for name, other in (("one", "members"), ("small", "small_labels"), ("scarce", "small_labels")):
+            hidden, wanted = list(getattr(self, name).hidden), list(getattr(self, other).hidden)
+            if hidden != wanted:
+                yield f"{name}.hidden is {hidden}; it must be that of {other}, {wanted}"
+        if self.one.count > self.members.size:
+            yield f"one.count is {self.one.count}; each starts from one of the {self.members.size} members"
 
-def _demand(good: bool, sentence: str) -> None:
-    if not good:
-        raise BadInput(sentence)
+    def located(self, base: Path) -> ClassifierStudy:
+        """The same with `data` taken from `base`, the directory of its file, where it is found there."""
+        beside = base / self.data
+        return dataclasses.replace(self, data=str(beside.resolve())) if beside.exists() else self
+
+
+def _least(key: str, value: int, least: int) -> Iterator[str]:
+    if value < least:
+        yield f"{key} is {value}; it must be at least {least}"
+
+
+def _positive(key: str, value: float) -> Iterator[str]:
+    if value <= 0:
+        yield f"{key} is {value:g}; it must be positive"
+
+
+def _between(key: str, value: float, low: float, high: float) -> Iterator[str]:
+    if not low < value < high:
+        yield f"{key} is {value:g}; it must lie between {low:g} and {high:g}"

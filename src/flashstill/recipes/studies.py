@@ -47,4 +47,6 @@ def read_study(path: Path) -> StudyRecipe:
     recipe = read_toml(path, KINDS[kind])
     if recipe.seeds < 1:
         raise BadInput(f"{path}: seeds must be at least 1")
-    return recipe
+    for problem in recipe.problems():
+        raise BadInput(f"{path}: {problem}")
+    return recipe.located(path.parent)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -12,3 +14,11 @@ class StudyRecipe:
     name: str
     study: str
     seeds: int = 3
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with it, in sentences."""
+        yield from ()
+
+    def located(self, base: Path) -> StudyRecipe:
+        """The same with its paths taken from `base`, the directory of its file."""
+        return self
