@@ -15,11 +15,14 @@ import pytest
 import torch
 
 from flashstill.distill.classifiers.data import load
+from flashstill.distill.classifiers.fitting import fit
+from flashstill.distill.classifiers.nets import Nets
 from flashstill.distill.classifiers.targets import hard
 from flashstill.errors import BadInput
 from flashstill.family.studies import run_study
 from flashstill.family.studies.classifiers import BARS
-from flashstill.family.studies.classifiers.desk import desk
+from flashstill.family.studies.classifiers import desk as desk_module
+from flashstill.family.studies.classifiers.desk import desk_for
 from flashstill.progress import Silent
 from flashstill.recipes.classifiers import ClassifierStudy
 from flashstill.recipes.studies import read_study, recipe_file
@@ -134,7 +137,7 @@ def test_every_part_is_told_with_its_arms(recipe: Path, tmp_path: Path) -> None:
 def test_going_on_from_a_net_leaves_it_as_it_is(recipe: Path, tmp_path: Path) -> None:
     found = read_study(recipe)
     assert isinstance(found, ClassifierStudy)
-    at = desk(load(found.data, 0), found.margin, 0, tmp_path, Silent())
+    at = desk_for(load(found.data, 0), found.margin, 0, tmp_path, Silent())
     begun = at.trained("begun", found.small_labels, hard(at.labels), 2)
     before = [weight.detach().clone() for weight in begun.parameters()]
     on = at.trained("on", found.small, hard(at.labels), 2, first=begun)
@@ -142,7 +145,29 @@ def test_going_on_from_a_net_leaves_it_as_it_is(recipe: Path, tmp_path: Path) ->
     assert not torch.equal(before[0], next(on.parameters()))
 
 
-def test_an_interrupted_seed_ends_with_the_same_weights(recipe: Path, tmp_path: Path) -> None:
+def test_a_seed_that_stops_half_way_goes_on(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fifth fit fails; what was trained before is read back, and the end is that of an uninterrupted seed."""
+    whole = ran(recipe, tmp_path / "whole", [0])
+    fits = []
+
+    def failing(*given: Any) -> Nets:
+        fits.append(given[-1])
+        if len(fits) == 5:
+            raise KeyboardInterrupt
+        return fit(*given)
+
+    monkeypatch.setattr(desk_module, "fit", failing)
+    with pytest.raises(KeyboardInterrupt):
+        ran(recipe, tmp_path / "out", [0])
+    assert len(weights(tmp_path / "out")) == 4
+    resumed = ran(recipe, tmp_path / "out", [0])
+    assert resumed["details"] == whole["details"]
+    assert weights(tmp_path / "out") == weights(tmp_path / "whole")
+    assert sorted(fits) == sorted([*{*fits}, fits[4]]), "only the one at work was trained twice"
+
+
+@pytest.mark.slow
+def test_a_killed_seed_ends_with_the_same_weights(recipe: Path, tmp_path: Path) -> None:
     """SIGKILL as soon as the second group of nets is there; then as if nothing had been."""
     whole = ran(recipe, tmp_path / "whole", [0])
     out = tmp_path / "out"

@@ -10,7 +10,7 @@ from pathlib import Path
 from flashstill.distill.classifiers.data import load
 from flashstill.distill.classifiers.targets import hard
 from flashstill.errors import BadInput
-from flashstill.family.studies.classifiers.desk import desk
+from flashstill.family.studies.classifiers.desk import desk_for
 from flashstill.family.studies.classifiers.scarce import scarce
 from flashstill.family.studies.classifiers.special import specialists
 from flashstill.family.studies.classifiers.students import ensemble, paper_student, small_student
@@ -29,7 +29,7 @@ BARS = {
 
 def run(recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> Result:
     """One seed: a teacher, an ensemble, and all who learn from them."""
-    at = desk(load(recipe.data, seed), recipe.margin, seed, place, progress)
+    at = desk_for(load(recipe.data, seed), recipe.margin, seed, place, progress)
     if recipe.unseen_class >= at.classes:
         raise BadInput(f"unseen_class is {recipe.unseen_class}, but the data has the classes 0 to {at.classes - 1}")
     teacher = at.trained("teacher", recipe.teacher, hard(at.labels))

@@ -93,7 +93,7 @@ class Desk:
         return [self.accuracy(logits) for logits in self.tested(nets)]
 
 
-def desk(data: Labelled, margin: int, seed: int, place: Path, progress: Progress) -> Desk:
+def desk_for(data: Labelled, margin: int, seed: int, place: Path, progress: Progress) -> Desk:
     """Labelled examples on the scale of the training set, with room for `margin` pixels of jitter."""
     scale = scale_of(data.train)
     return Desk(
