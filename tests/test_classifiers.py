@@ -271,7 +271,7 @@ def test_the_dustbin_is_corrected_for_how_specialists_are_sampled() -> None:
     """Half and half in training; one in five in use: the corrected posterior is that of the true mixture."""
     true, sampled = [0.2, 0.8], [0.5, 0.5]
     x, _ = mixture(true, 100, 2)
-    found = corrected(posterior(x, sampled), own_share=0.2)
+    found = corrected(posterior(x, sampled), own_share=0.2, sampled_share=0.5)
     assert torch.allclose(found.softmax(-1), posterior(x, true).softmax(-1), atol=1e-5)
 
 
@@ -294,6 +294,7 @@ def test_what_specialists_learn_on() -> None:
     assert len(chosen) == 40
     assert int(torch.isin(labels[chosen], torch.tensor([2, 5])).sum()) == 20
     assert len(set(chosen.tolist())) == 40
+    assert len(half_and_half(labels, tuple(range(8)), 0)) == 100
     assert own_labels(torch.tensor([5, 2, 0, 9]), (2, 5)).tolist() == [1, 0, 2, 2]
     generalist = Nets(4, (3,), 10, [0])
     special = specialist_from(generalist, (2, 5))

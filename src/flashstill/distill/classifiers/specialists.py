@@ -7,6 +7,7 @@ p_m its distribution over S_m and the dustbin [|S_m| + 1]; q the full distributi
                  (softened by a temperature: outputs on training examples are almost one-hot)
     training     half of the examples from S_m, half from all others; starts from the generalist
     correction   dustbin logit + log((1 - pi) / pi), pi the share of S_m: undoes the sampling of 1/2    section 5.2
+                 (where there are fewer others than examples of S_m, by the share that they then have)
     active       A = specialists with the generalist's likeliest class of this image in S_m             section 5.3
     together     argmin over q of  KL(p_g, q) + sum over m in A of KL(p_m, q summed outside S_m)        eq. 5
 
@@ -45,13 +46,13 @@ def confusion(probabilities: Tensor) -> Tensor:
 def clusters(columns: Tensor, count: int, seed: int) -> list[Classes]:
     """K-means over the columns [C, C], the tightest of several attempts; largest group first.
 
-    Groups of one class are left out: there is nothing to tell apart in them.
+    Groups of one class are left out, there is nothing to tell apart in them; and one of all, there is nobody else.
     """
     generator = torch.Generator().manual_seed(seed)
     attempts = [_lloyd(columns.T, min(count, len(columns)), generator) for _ in range(ATTEMPTS)]
     owner = min(attempts, key=lambda each: each[0])[1]
     found = [tuple((owner == k).nonzero().flatten().tolist()) for k in range(count)]
-    return sorted((each for each in found if len(each) > 1), key=lambda each: (-len(each), each))
+    return sorted((each for each in found if 1 < len(each) < len(columns)), key=lambda each: (-len(each), each))
 
 
 def _lloyd(points: Tensor, count: int, generator: torch.Generator) -> tuple[float, Tensor]:
@@ -77,7 +78,7 @@ def own_labels(labels: Tensor, classes: Classes) -> Tensor:
 
 
 def half_and_half(labels: Tensor, classes: Classes, seed: int) -> Tensor:
-    """Indices of all examples of the classes and as many of all others."""
+    """Indices of all examples of the classes and as many of all others, or all of them where there are fewer."""
     own = torch.isin(labels, torch.tensor(classes))
     mine, others = own.nonzero().flatten(), (~own).nonzero().flatten()
     order = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))
@@ -98,7 +99,7 @@ def specialist_from(generalist: Nets, classes: Classes) -> Nets:
     return made
 
 
-def corrected(logits: Tensor, own_share: float, sampled_share: float = 0.5) -> Tensor:
+def corrected(logits: Tensor, own_share: float, sampled_share: float) -> Tensor:
     """Logits [N, |S| + 1] of a specialist whose classes are own_share of all, and were sampled_share in training."""
     found = logits.clone()
     odds = (1.0 - own_share) / own_share * sampled_share / (1.0 - sampled_share)

@@ -49,7 +49,8 @@ def _opinion(desk: Desk, generalist: Nets, group: Classes, table: SpecialistTabl
     first = specialist_from(generalist, group)
     net = desk.trained(name, how, hard(own_labels(desk.labels, group)), [examples], first=first)
     share = float(desk.prior[list(group)].sum())
-    logits = corrected(desk.tested(net)[0], share)
+    sampled = float(torch.isin(desk.labels[examples], torch.tensor(group)).float().mean())
+    logits = corrected(desk.tested(net)[0], share, sampled)
     return Opinion(classes=group, log_probabilities=logits.log_softmax(-1))
 
 
