@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from flashstill.distill.classifiers.data import Labelled, load, read_idx
+from flashstill.distill.classifiers.data import NAMED, Labelled, load, read_idx
 from flashstill.distill.classifiers.fitting import Batch, Fit, Loss, fit
 from flashstill.distill.classifiers.inputs import Inputs, inputs, scale_of, shifts_within
 from flashstill.distill.classifiers.nets import Dropout, Nets, logits_of
@@ -71,6 +71,12 @@ def test_files_that_are_not_right(folder: Path, harm: Callable[[bytes], bytes], 
     path.write_bytes(harm(path.read_bytes()))
     with pytest.raises(BadInput, match=said):
         load(str(folder), 0)
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(NAMED, "fashion-mnist", (tmp_path / "nowhere", "dataset-fashion-mnist"))
+    with pytest.raises(BadInput, match="apt-get install dataset-fashion-mnist"):
+        load("fashion-mnist", 0)
 
 
 def test_missing_files_and_names(folder: Path) -> None:
