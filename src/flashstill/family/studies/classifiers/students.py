@@ -3,8 +3,8 @@
     gap closed = (soft - labels) / (teacher - labels)       gain kept = (one - member) / (ensemble - member)
 
 The small student and the one model start from weights that labels have trained, their own and a member's: soft targets
-then need half the steps.  As a control the small one also goes on from there on labels, for as many steps; the gap is
-counted from the better of its two results on labels.
+then need half the steps.  As a control both also go on from there on labels, for as many steps; the gap is counted from
+the better of the small student's two results on labels, the gain from the mean member.
 """
 
 from __future__ import annotations
@@ -54,9 +54,13 @@ def ensemble(desk: Desk, members: Nets, table: StudentTable) -> Result:
     alone = [desk.accuracy(each) for each in logits]
     together, single = desk.accuracy(logits.softmax(-1).mean(0)), fmean(alone)
     on_soft = desk.accuracies(taught(desk, "one", table, members, members.first(table.count)))
-    measures = {"members_accuracy": single, "ensemble_accuracy": together, "one_soft_accuracy": fmean(on_soft)}
+    longer = desk.accuracies(desk.trained("one-longer", table, hard(desk.labels), first=members.first(1)))
+    measures = {
+        "members_accuracy": single, "ensemble_accuracy": together, "one_soft_accuracy": fmean(on_soft),
+        "one_longer_on_labels_accuracy": fmean(longer),
+    }  # fmt: skip
     shares = {"ensemble_gain_kept": (fmean(on_soft) - single, together - single)}
-    details = {"members": alone, "soft": on_soft, "temperature": table.temperature}
+    details = {"members": alone, "longer": longer, "soft": on_soft, "temperature": table.temperature}
     return Result(measures=measures, shares=shares, details={"ensemble": details})
 
 
