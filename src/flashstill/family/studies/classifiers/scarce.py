@@ -40,6 +40,10 @@ def scarce(desk: Desk, teachers: Nets, full: float, table: ScarceTable) -> Resul
     }
     found = {name: desk.accuracies(nets) for name, nets in arms.items()}
     measures = {f"scarce_{name}_accuracy": fmean(each) for name, each in found.items()}
-    base = max(measures["scarce_labels_accuracy"], measures["scarce_labels_moved_accuracy"])
-    shares = {"scarce_loss_recovered": (measures["scarce_soft_accuracy"] - base, full - base)}
+    soft_targets, bare_labels = (measures[f"scarce_{name}_accuracy"] for name in ("soft", "labels"))
+    base = max(bare_labels, measures["scarce_labels_moved_accuracy"])
+    shares = {
+        "scarce_loss_recovered": (soft_targets - base, full - base),
+        "scarce_loss_recovered_from_bare_labels": (soft_targets - bare_labels, full - bare_labels),
+    }
     return Result(measures=measures, shares=shares, details={"scarce": {"examples": kept, **found}})

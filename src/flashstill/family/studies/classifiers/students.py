@@ -44,7 +44,10 @@ def small_student(desk: Desk, teacher: Nets, on_labels: NetTable, table: Student
         **found, "temperature": table.temperature, "parameters": on_soft.parameters_each,
         "teacher_parameters": teacher.parameters_each,
     }  # fmt: skip
-    shares = {"small_gap_closed": (mean["soft"] - base, best - base)}
+    shares = {
+        "small_gap_closed": (mean["soft"] - base, best - base),
+        "small_gap_closed_from_the_start": (mean["soft"] - mean["labels"], best - mean["labels"]),
+    }
     return Result(measures=measures, shares=shares, details={"small": details})
 
 
