@@ -1,40 +1,54 @@
-"""Classifiers: the reader of IDX files refuses what is not whole, and soft targets teach a small net."""
+"""Classifiers: readers refuse what is not whole, soft targets teach, and every correction is exact where it can be."""
 
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from flashstill.distill.classifiers.data import Bytes, load_images, read_idx
-from flashstill.distill.classifiers.nets import Net, NetRecipe, fit, logits_of, moved, scaled
-from flashstill.distill.losses import cross_entropy, forward_kl
+from flashstill.distill.classifiers.data import NAMED, Labelled, load, read_idx
+from flashstill.distill.classifiers.fitting import Batch, Fit, Loss, fit
+from flashstill.distill.classifiers.inputs import Inputs, inputs, scale_of, shifts_within
+from flashstill.distill.classifiers.nets import Dropout, Nets, logits_of
+from flashstill.distill.classifiers.priors import biased, matching_bias, recall, shifted
+from flashstill.distill.classifiers.specialists import (
+    Opinion,
+    clusters,
+    combined,
+    confusion,
+    corrected,
+    divergences,
+    grouped,
+    half_and_half,
+    own_labels,
+    specialist_from,
+)
+from flashstill.distill.classifiers.targets import hard, said, soft
+from flashstill.distill.classifiers.transfer import transfer_set
+from flashstill.distill.losses import forward_kl
 from flashstill.errors import BadInput
-
-
-def idx(array: Bytes) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + np.asarray(array.shape, dtype=">u4").tobytes() + array.tobytes()
+from flashstill.progress import Silent
+from tests.images import idx, write_images
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two kinds of 4 x 4 images: bright above, or bright below."""
-    generator = np.random.default_rng(0)
-    for name, count in (("train", 200), ("t10k", 50)):
-        labels = np.arange(count, dtype=np.uint8) % 2
-        images = generator.integers(0, 120, (count, 4, 4)).astype(np.uint8)
-        images[labels == 0, :2] += 100
-        images[labels == 1, 2:] += 100
-        (tmp_path / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
-        (tmp_path / f"{name}-labels-idx1-ubyte").write_bytes(idx(labels))
-    return tmp_path
+    return write_images(tmp_path, classes=2, side=4, train=200, test=50)
+
+
+def trained(data: Inputs, loss: Loss, how: Fit, hidden: int, classes: int, seeds: list[int]) -> Nets:
+    nets = Nets(data.features, (hidden,), classes, seeds)
+    return fit(nets, data, loss, how, 0, [torch.arange(len(data))] * len(seeds), Silent(), "net")
 
 
 def test_a_directory_of_four(folder: Path) -> None:
-    images = load_images(str(folder))
+    images = load(str(folder), 0)
     assert images.train.shape == (200, 4, 4)
     assert images.test_labels.tolist()[:3] == [0, 1, 0]
     assert images.classes == 2
@@ -45,51 +59,273 @@ def test_a_directory_of_four(folder: Path) -> None:
     [
         (lambda raw: raw[:-3], "not whole: its header promises 200 values, it holds 197"),
         (lambda raw: b"PNG" + raw, "not an IDX file"),
+        (lambda raw: b"", "not an IDX file"),
         (lambda raw: raw[:2] + b"\x0d" + raw[3:], "type 0x0d"),
         (lambda raw: idx(np.zeros(199, dtype=np.uint8)), "200 train images, but 199 labels"),
         (lambda raw: raw[:-1] + b"\x05", "reach 5, but 2 is never among them"),
+        (lambda raw: idx(np.zeros(200, dtype=np.uint8)), "out of range: training labels go from 0 to 0"),
     ],
 )
-def test_files_that_are_not_right(folder: Path, harm: object, said: str) -> None:
+def test_files_that_are_not_right(folder: Path, harm: Callable[[bytes], bytes], said: str) -> None:
     path = folder / "train-labels-idx1-ubyte"
-    assert callable(harm)
     path.write_bytes(harm(path.read_bytes()))
     with pytest.raises(BadInput, match=said):
-        load_images(str(folder))
+        load(str(folder), 0)
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(NAMED, "fashion-mnist", (tmp_path / "nowhere", "dataset-fashion-mnist"))
+    with pytest.raises(BadInput, match="apt-get install dataset-fashion-mnist"):
+        load("fashion-mnist", 0)
 
 
 def test_missing_files_and_names(folder: Path) -> None:
     with pytest.raises(BadInput, match="nearest known: fashion-mnist"):
-        load_images("fashion-mist")
+        load("fashion-mist", 0)
     (folder / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(BadInput, match="no labels of the t10k set"):
-        load_images(str(folder))
+        load(str(folder), 0)
     damaged = folder / "train-images-idx3-ubyte.gz"
     damaged.write_bytes(damaged.read_bytes()[:100])
     with pytest.raises(BadInput, match="cannot be read"):
         read_idx(damaged)
 
 
+def test_sets_that_do_not_fit_together(folder: Path) -> None:
+    path = folder / "t10k-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(idx(np.zeros((50, 5, 4), dtype=np.uint8))))
+    with pytest.raises(BadInput, match=r"training images are \(4, 4\), test images \(5, 4\)"):
+        load(str(folder), 0)
+    path.write_bytes(gzip.compress(idx(np.zeros((0, 4, 4), dtype=np.uint8))))
+    (folder / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(0, dtype=np.uint8)))
+    with pytest.raises(BadInput, match="200 examples to train on and 0 to test on"):
+        load(str(folder), 0)
+
+
+def table(rows: int) -> str:
+    numbers = np.random.default_rng(1).normal(size=(rows, 2)).round(3)
+    return "a,label,b\n" + "".join(f"{x},{'over' if x + y > 0 else 'under'},{y}\n" for x, y in numbers)
+
+
+def test_a_table_is_read_and_split_by_its_seed(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(table(60))
+    first, again, other = load(str(path), 0), load(str(path), 0), load(str(path), 1)
+    assert first.train.shape == (50, 2)
+    assert first.classes == 2
+    assert np.array_equal(first.test, again.test)
+    assert not np.array_equal(first.test, other.test)
+    assert np.array_equal(first.train_labels, (first.train.sum(-1) <= 0).astype(int))
+    with pytest.raises(BadInput, match="rows of a table have none"):
+        inputs(first.train, scale_of(first.train), margin=1)
+    seen = inputs(first.train, scale_of(first.train)).values.float()
+    assert seen.mean((0, 1)).abs().max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "must hold a header"),
+        ("a,label\n", "must hold a header"),
+        ("a,label\n1,0,3\n", "row 1 has 3 columns, the header 2"),
+        ("a,label\n1,0\nx,1\n", "row 2 holds something that is not a number"),
+        ("a,label\n1,0\nnan,1\n", "row 2 holds a number that is not finite"),
+        ("a,label\n1,0\n2,-1\n", "the label '-1' is neither a whole number from 0 nor a name"),
+        ("a,label\n" + "1,0\n" * 12, "all labels are 0"),
+        ("a,label\n" + "1,0\n2,3\n" * 12, "reach 3, but 1 is never among them"),
+    ],
+)
+def test_tables_that_are_not_right(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=said):
+        load(str(path), 0)
+
+
 def test_images_move_and_leave_black_behind() -> None:
-    image = torch.arange(1, 10, dtype=torch.uint8).reshape(1, 3, 3)
-    assert moved(image, torch.tensor([[1, 0]])).tolist() == [[[0, 0, 0], [1, 2, 3], [4, 5, 6]]]
-    assert moved(image, torch.tensor([[0, -1]])).tolist() == [[[2, 3, 0], [5, 6, 0], [8, 9, 0]]]
-    assert torch.equal(moved(image, torch.tensor([[0, 0]])), image)
+    image = np.arange(1, 10, dtype=np.uint8).reshape(1, 3, 3)
+    scale = scale_of(image)
+    seen = inputs(image, scale, margin=2)
+    index = torch.zeros(1, 1, dtype=torch.int64)
+
+    def moved(shift: int, reach: int) -> Tensor:
+        row = seen.rows(index, torch.tensor([shift]), reach).float()
+        return (row * float(scale.deviation[0]) + float(scale.mean[0])).round().int().view(3, 3)
+
+    assert moved(0, 0).tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    assert moved(4, 1).tolist() == moved(0, 0).tolist()
+    assert moved(1, 1).tolist() == [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
+    assert moved(5, 1).tolist() == [[2, 3, 0], [5, 6, 0], [8, 9, 0]]
+    assert moved(24, 2).tolist() == [[9, 0, 0], [0, 0, 0], [0, 0, 0]]
+    both = seen.rows(index.expand(2, 3), torch.tensor([1, 4, 4]), 1)
+    assert torch.equal(both[:, 0], seen.rows(index, torch.tensor([1]), 1)[0].expand(2, -1))
+    assert torch.equal(both[:, 2], seen.rows(index, torch.tensor([4]), 1)[0].expand(2, -1))
 
 
-def test_a_small_net_learns_from_a_larger_one(folder: Path) -> None:
-    images = load_images(str(folder))
-    data = scaled(torch.from_numpy(images.train.copy()))
-    labels = torch.from_numpy(images.train_labels)
-    test = data.of(torch.from_numpy(images.test.copy()))
-    recipe = NetRecipe(hidden=(32,), epochs=10, batch=20, learning_rate=1e-2, jitter=0, dropout=0.1)
-    teacher = fit(Net(16, 2, recipe, 0), data, lambda z, index, x: cross_entropy(z, labels[index]), recipe, 0)
-    soft = logits_of([teacher], data)[0].clone()
-    small = NetRecipe(hidden=(4,), epochs=10, batch=20, learning_rate=1e-2)
-    students = [
-        fit(Net(16, 2, small, 1), data, lambda z, index, x: forward_kl(z, soft[index], 4.0), small, 1) for _ in range(2)
-    ]
-    truth = torch.from_numpy(images.test_labels)
-    for net in (teacher, students[0]):
-        assert float((logits_of([net], test)[0].argmax(-1) == truth).float().mean()) > 0.9
-    assert torch.equal(*logits_of(students, test)), "a seed decides"
+def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
+    units = torch.ones(40_000)
+    found = Dropout(0.25, torch.Generator().manual_seed(0))(units)
+    assert float((found == 0).float().mean()) == pytest.approx(0.25, abs=0.01)
+    assert float(found.mean()) == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_small_net_learns_from_a_larger_one_and_a_seed_decides(folder: Path) -> None:
+    images = load(str(folder), 0)
+    data, test = seen(images)
+    labels, truth = torch.from_numpy(images.train_labels), torch.from_numpy(images.test_labels)
+    teacher = trained(data, hard(labels), Fit(epochs=10, batch=20, learning_rate=1e-2, dropout=0.1), 32, 2, [0])
+    targets = said(teacher, data, 4.0, 0, Silent(), "targets")
+    students = trained(data, soft(targets, 4.0), Fit(epochs=10, batch=20, learning_rate=1e-2), 4, 2, [1, 2])
+    for nets in (teacher, students):
+        assert ((logits_of(nets, test).argmax(-1) == truth).float().mean(-1) > 0.9).all()
+    again = trained(data, soft(targets, 4.0), Fit(epochs=10, batch=20, learning_rate=1e-2), 4, 2, [1, 2])
+    assert torch.equal(logits_of(students, test), logits_of(again, test))
+    assert not torch.equal(*logits_of(students, test))
+
+
+def seen(images: Labelled, margin: int = 0) -> tuple[Inputs, Inputs]:
+    scale = scale_of(images.train)
+    return inputs(images.train, scale, margin), inputs(images.test, scale, margin)
+
+
+def test_nets_side_by_side_are_those_one_by_one(folder: Path) -> None:
+    data, _ = seen(load(str(folder), 0))
+    stack = logits_of(Nets(data.features, (8,), 3, [5, 6]), data)
+    for place, seed in enumerate((5, 6)):
+        alone = logits_of(Nets(data.features, (8,), 3, [seed]), data)[0]
+        assert torch.allclose(stack[place], alone, atol=0.02)
+
+
+def test_kept_targets_are_what_the_teachers_say_on_the_way(folder: Path) -> None:
+    """Cached = online, for an ensemble, at every shift; and the loss is the forward KL plus the entropy."""
+    data, _ = seen(load(str(folder), 0), margin=1)
+    teachers = Nets(data.features, (8,), 2, [0, 1, 2])
+    kept = said(teachers, data, 2.0, 1, Silent(), "targets")
+    assert kept.shape == (shifts_within(1), 200, 2)
+    index, shifts = torch.randint(200, (2, 30), generator=torch.Generator().manual_seed(0)), torch.arange(30) % 9
+    shifts = shifts.sort().values
+    batch = Batch(images=data.rows(index, shifts, 1), index=index, shifts=shifts)
+    logits = torch.randn(2, 30, 2, generator=torch.Generator().manual_seed(1))
+    p = kept[shifts, index]
+    for place in range(2):
+        online = (teachers(batch.images[place].expand(3, -1, -1)) / 2.0).softmax(-1).mean(0)
+        assert torch.allclose(p[place], online, atol=0.01)
+    cached = soft(kept, 2.0)(logits, batch)
+    entropy = -(p * p.log()).sum(-1)
+    assert torch.allclose(cached - 4.0 * entropy, forward_kl(logits, 2.0 * p.log(), 2.0), atol=1e-4)
+
+
+def test_a_transfer_set_shares_labels_out_as_images_are_mixed() -> None:
+    """Images of one value each: the value of a mixture says how much of which label it must have."""
+    images = np.repeat(np.asarray([0, 200], dtype=np.uint8), 9).reshape(2, 3, 3)
+    scale = scale_of(images)
+    made = transfer_set(inputs(images, scale), torch.tensor([0, 1]), torch.tensor([0, 1]), 50, 0, 0.8, 3)
+    assert len(made.inputs) == 100
+    value = made.inputs.values[:, 0, 0].float() * float(scale.deviation[0]) + float(scale.mean[0])
+    assert torch.allclose(made.labels.sum(-1), torch.ones(100))
+    assert torch.allclose(made.labels[:, 1], value / 200, atol=0.01)
+    assert 0.2 <= float(made.labels[:50:2, 0].min()) < 0.6
+    bare = transfer_set(inputs(images, scale, 1), torch.tensor([0, 1]), torch.tensor([1]), 9, 1, 0.0, 3)
+    assert bare.inputs.features == 9
+    assert {float(row.max()) for row in bare.labels} == {1.0}
+    assert len({tuple(row.flatten().tolist()) for row in bare.inputs.values.float()}) > 3
+
+
+def test_a_loss_that_is_not_finite_says_so(folder: Path) -> None:
+    images = load(str(folder), 0)
+    data, _ = seen(images)
+    broken: Loss = lambda logits, batch: logits.sum(-1) * float("nan")
+    with pytest.raises(BadInput, match="net: the loss is not finite at step 0; lower its learning rate"):
+        trained(data, broken, Fit(epochs=1, batch=20), 4, 2, [0])
+
+
+def mixture(shares: list[float], count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """x [N] from Gaussians at 0, 2, 4, ... in the shares of the classes; labels [N]."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.multinomial(torch.tensor(shares), count, replacement=True, generator=generator)
+    return torch.randn(count, generator=generator) + 2.0 * labels, labels
+
+
+def posterior(x: Tensor, shares: list[float]) -> Tensor:
+    centres = 2.0 * torch.arange(len(shares))
+    return -((x[:, None] - centres) ** 2) / 2 + torch.tensor(shares).log()
+
+
+def test_a_shift_of_priors_is_exact_where_classes_look_the_same() -> None:
+    """Saerens, Latinne, Decaestecker 2002, eq. 4: the posterior of one mixture becomes that of the other."""
+    here, there = [0.2, 0.3, 0.5], [0.49, 0.02, 0.49]
+    x, _ = mixture(here, 200, 0)
+    moved = shifted(posterior(x, there), torch.tensor(there), torch.tensor(here))
+    assert torch.allclose(moved.softmax(-1), posterior(x, here).softmax(-1), atol=1e-5)
+
+
+def test_a_matched_bias_finds_the_prior_again() -> None:
+    """The same from unlabelled examples: the bias that was taken away is found, within the noise of the sample."""
+    here = [0.2, 0.3, 0.5]
+    x, labels = mixture(here, 40_000, 1)
+    lowered = biased(posterior(x, here), 1, -3.5)
+    bias = matching_bias(lowered, 1, 0.3)
+    assert bias == pytest.approx(3.5, abs=0.05)
+    raised = biased(lowered, 1, bias)
+    assert float(raised.softmax(-1)[:, 1].mean()) == pytest.approx(0.3, abs=1e-6)
+    assert recall(lowered, labels, 1) < 0.1 < 0.6 < recall(raised, labels, 1)
+    with pytest.raises(BadInput, match="the prior of class 1 is 0"):
+        matching_bias(lowered, 1, 0.0)
+
+
+def test_the_dustbin_is_corrected_for_how_specialists_are_sampled() -> None:
+    """Half and half in training; one in five in use: the corrected posterior is that of the true mixture."""
+    true, sampled = [0.2, 0.8], [0.5, 0.5]
+    x, _ = mixture(true, 100, 2)
+    found = corrected(posterior(x, sampled), own_share=0.2, sampled_share=0.5)
+    assert torch.allclose(found.softmax(-1), posterior(x, true).softmax(-1), atol=1e-5)
+
+
+def test_clusters_are_the_confused_classes_and_a_seed_decides() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(600) % 6
+    logits = 6.0 * torch.nn.functional.one_hot(labels, 6) + torch.randn(600, 6, generator=generator)
+    for pair in ((0, 4), (1, 2)):
+        rows = torch.isin(labels, torch.tensor(pair)).nonzero().flatten()
+        logits[rows[:, None], torch.tensor(pair)] = 6.0 + 3.0 * torch.randn(len(rows), 2, generator=generator)
+    columns = confusion(logits.softmax(-1))
+    assert clusters(columns, 4, 3) == clusters(columns, 4, 3)
+    assert all(clusters(columns, 4, seed)[:2] == [(0, 4), (1, 2)] for seed in range(5))
+    assert clusters(columns, 99, 0) == [], "groups of one are left out"
+
+
+def test_what_specialists_learn_on() -> None:
+    labels = torch.arange(100) % 10
+    chosen = half_and_half(labels, (2, 5), 0)
+    assert len(chosen) == 40
+    assert int(torch.isin(labels[chosen], torch.tensor([2, 5])).sum()) == 20
+    assert len(set(chosen.tolist())) == 40
+    assert len(half_and_half(labels, tuple(range(8)), 0)) == 100
+    assert own_labels(torch.tensor([5, 2, 0, 9]), (2, 5)).tolist() == [1, 0, 2, 2]
+    generalist = Nets(4, (3,), 10, [0])
+    special = specialist_from(generalist, (2, 5))
+    images = torch.randn(1, 7, 4).to(torch.bfloat16)
+    assert torch.allclose(special(images)[..., :2], generalist(images)[..., [2, 5]], atol=0.02)
+
+
+def test_no_specialists_leave_the_generalist_as_it_is() -> None:
+    generalist = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(combined(generalist, []).float(), generalist)
+
+
+def test_specialists_are_combined_at_the_minimum() -> None:
+    """Eq. 5: no direction makes the sum smaller; an opinion that agrees changes nothing."""
+    generator = torch.Generator().manual_seed(1)
+    generalist = torch.randn(40, 5, generator=generator)
+    agreed = Opinion(classes=(1, 3), log_probabilities=grouped(generalist.log_softmax(-1), (1, 3)))
+    assert torch.allclose(combined(generalist, [agreed]).softmax(-1).float(), generalist.softmax(-1), atol=1e-6)
+    other = Opinion(classes=(0, 1), log_probabilities=torch.randn(40, 3, generator=generator).log_softmax(-1))
+    opinions = [agreed, other]
+    z = combined(generalist, opinions)
+    least = divergences(generalist, opinions, z)
+    assert (least < divergences(generalist, opinions, generalist) + 1e-9).all()
+    for _ in range(20):
+        step = 0.05 * torch.randn(z.shape, generator=generator)
+        assert (divergences(generalist, opinions, z + step) >= least - 1e-6).all()
+    untouched = ~torch.isin(generalist.argmax(-1), torch.tensor([0, 1, 3]))
+    assert torch.allclose(z[untouched].softmax(-1).float(), generalist[untouched].softmax(-1), atol=1e-6)

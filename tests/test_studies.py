@@ -30,6 +30,10 @@ def test_a_share_is_the_ratio_of_sums() -> None:
     assert found["value"] == pytest.approx(9.0 / 12.01)
     assert found["low"] < found["value"] < found["high"]
     assert share([(1.0, 2.0), (2.0, 4.0)])["se"] == 0.0
+    nothing = share([(0.1, 0.0)])
+    assert (nothing["value"], nothing["values"]) == (None, [None])
+    figures = {"kept": {**nothing, "bar": 0.8, "holds": False}}
+    assert study_lines({"figures": figures})[-1].split() == ["kept", "nothing", "0.8", "is", "missed"]
 
 
 def test_a_seed_that_is_done_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

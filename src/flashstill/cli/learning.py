@@ -57,13 +57,14 @@ def _study(recipe: StudyRecipe, out: Path, seed: int | None, as_json: bool) -> N
 
 
 def study_lines(found: dict[str, Any]) -> list[str]:
-    """A summary of a study as a table for people."""
+    """A summary of a study as a table for people; "nothing": there was nothing to win a share of."""
     width = max(len(name) for name in found["figures"])
     lines = [f"{'':<{width}}{'value':>9}   {'95 % over seeds':<18}bar"]
     for name, figure in found["figures"].items():
         reach = "" if figure["low"] is None else f"{figure['low']:.4f} to {figure['high']:.4f}"
         bar = f"{figure['bar']:g} {'holds' if figure['holds'] else 'is missed'}" if "bar" in figure else ""
-        lines.append(f"{name:<{width}}{figure['value']:>9.4f}   {reach:<18}{bar}".rstrip())
+        value = "nothing" if figure["value"] is None else f"{figure['value']:.4f}"
+        lines.append(f"{name:<{width}}{value:>9}   {reach:<18}{bar}".rstrip())
     return lines
 
 

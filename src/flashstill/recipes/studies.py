@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.errors import BadInput, unknown
+from flashstill.recipes.classifiers import ClassifierStudy
 from flashstill.recipes.language import KdAgainstLabels, MoeToDense, Rounding
 from flashstill.recipes.reader import read_toml
 from flashstill.recipes.study import StudyRecipe
-from flashstill.recipes.thinking import ThinkingStudy, check_thinking
+from flashstill.recipes.thinking import ThinkingStudy
 
 FOLDER = Path(__file__).parent
 
 
 KINDS: Mapping[str, type[StudyRecipe]] = {
+    "classifiers": ClassifierStudy,
     "deep-think": ThinkingStudy,
     "kd-against-labels": KdAgainstLabels,
     "moe-to-dense": MoeToDense,
@@ -53,8 +55,6 @@ def read_study(path: Path) -> StudyRecipe:
     recipe = read_toml(path, KINDS[kind])
     if recipe.seeds < 1:
         raise BadInput(f"{path}: seeds must be at least 1")
-    if isinstance(recipe, ThinkingStudy):
-        check_thinking(recipe)
     for problem in recipe.problems():
         raise BadInput(f"{path}: {problem}")
     return recipe.located(path.parent)

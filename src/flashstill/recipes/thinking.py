@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from flashstill.errors import BadInput
 from flashstill.recipes.study import StudyRecipe
 
 
@@ -86,25 +86,34 @@ class ThinkingStudy(StudyRecipe):
     think: ThinkTable = field(default_factory=ThinkTable)
     epochs: float = 40.0
 
+    def problems(self) -> Iterator[str]:
+        """What cannot be meant."""
+        counts = {
+            "task.train_problems": self.task.train_problems, "task.test_problems": self.task.test_problems,
+            "think.attempts": self.think.attempts, "think.new_tokens": self.think.new_tokens,
+            "teach.steps": self.teach.steps, "learn.steps": self.learn.steps,
+            "learn.rows_per_step": self.learn.rows_per_step, "teach.rows_per_step": self.teach.rows_per_step,
+        }  # fmt: skip
+        yield from (f"{name} must be at least 1" for name, value in counts.items() if value < 1)
+        if self.teacher.keep_layers:
+            yield "teacher.keep_layers means nothing: a teacher is made from nothing or is a whole model"
+        if self.student.keep_layers and not self.teacher.model:
+            yield "student.keep_layers needs a teacher.model to keep layers of"
+        if not self.teacher.model and self.task.label_problems < 1:
+            yield "a teacher made from nothing needs task.label_problems"
+        if self.think.temperature <= 0:
+            yield "think.temperature must be positive: at 0 all attempts are the same"
+        if self.epochs <= 0:
+            yield "epochs must be positive"
 
-def check_thinking(recipe: ThinkingStudy) -> None:
-    """BadInput for what cannot be meant."""
-    counts = {
-        "task.train_problems": recipe.task.train_problems, "task.test_problems": recipe.task.test_problems,
-        "think.attempts": recipe.think.attempts, "think.new_tokens": recipe.think.new_tokens,
-        "teach.steps": recipe.teach.steps, "learn.steps": recipe.learn.steps,
-        "learn.rows_per_step": recipe.learn.rows_per_step, "teach.rows_per_step": recipe.teach.rows_per_step,
-    }  # fmt: skip
-    for name, value in counts.items():
-        if value < 1:
-            raise BadInput(f"{name} must be at least 1")
-    if recipe.teacher.keep_layers:
-        raise BadInput("teacher.keep_layers means nothing: a teacher is made from nothing or is a whole model")
-    if recipe.student.keep_layers and not recipe.teacher.model:
-        raise BadInput("student.keep_layers needs a teacher.model to keep layers of")
-    if not recipe.teacher.model and recipe.task.label_problems < 1:
-        raise BadInput("a teacher made from nothing needs task.label_problems")
-    if recipe.think.temperature <= 0:
-        raise BadInput("think.temperature must be positive: at 0 all attempts are the same")
-    if recipe.epochs <= 0:
-        raise BadInput("epochs must be positive")
+    def located(self, base: Path) -> ThinkingStudy:
+        """With the task's files and the models taken from `base` where they are there."""
+
+        def absolute(value: str) -> str:
+            path, colon, function = value.rpartition(":") if ".py:" in value else (value, "", "")
+            return f"{(base / path).resolve()}{colon}{function}" if path and (base / path).exists() else value
+
+        task = replace(self.task, source=absolute(self.task.source), data=absolute(self.task.data))
+        teacher = replace(self.teacher, model=absolute(self.teacher.model))
+        student = replace(self.student, model=absolute(self.student.model))
+        return replace(self, task=task, teacher=teacher, student=student)

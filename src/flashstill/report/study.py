@@ -50,20 +50,25 @@ def render_study(summary: Mapping[str, Any], recipe: str) -> str:
 
 def _sentence(name: str, found: Mapping[str, Any]) -> str:
     verdict = "holds" if found["holds"] else "is missed"
-    return f"{_words(name)}: {found['value']:.3f}; at least {found['bar']:g} was wanted, which {verdict}."
+    return f"{_words(name)}: {_shown(found['value'], 3)}; at least {found['bar']:g} was wanted, which {verdict}."
 
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def _shown(value: float | None, digits: int) -> str:
+    """A figure; of a share with nothing to win there is none."""
+    return "none" if value is None else f"{value:.{digits}f}"
+
+
 def _row(name: str, found: Mapping[str, Any]) -> dict[str, str]:
     return {
         "name": _words(name),
-        "value": f"{found['value']:.4f}",
+        "value": _shown(found["value"], 4),
         "reach": "" if found["low"] is None else f"{found['low']:.4f} to {found['high']:.4f}",
         "bar": f"{found['bar']:g}, {'holds' if found['holds'] else 'missed'}" if "bar" in found else "",
-        "seeds": ", ".join(f"{value:.4f}" for value in found["values"]),
+        "seeds": ", ".join(_shown(value, 4) for value in found["values"]),
     }
 
 

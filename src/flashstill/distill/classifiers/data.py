@@ -1,8 +1,8 @@
-"""Labelled images from IDX files, the format of MNIST and its successors; a directory of four, gzipped or not.
+"""Labelled examples: images from IDX files, a directory of four, gzipped or not; or the rows of a CSV file.
 
     0 0 type rank, then rank big-endian 32-bit sizes, then the values   (LeCun, Cortes, Burges, "The MNIST database")
 
-Only unsigned bytes are read, which is what images and labels are.
+Only unsigned bytes are read from IDX files, which is what images and labels are.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from flashstill.distill.classifiers.tables import Labels, Rows, read_table, split
 from flashstill.errors import BadInput, unknown
 
 Bytes = npt.NDArray[np.uint8]
@@ -25,13 +26,13 @@ _UNSIGNED_BYTE = 0x08
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Images:
-    """Images [N, H, W] and labels [N] of a training and a test set; classes: labels are below it."""
+class Labelled:
+    """Images [N, H, W] or rows [N, D] with labels [N], to train and to test; classes: labels are below it."""
 
-    train: Bytes
-    train_labels: npt.NDArray[np.int64]
-    test: Bytes
-    test_labels: npt.NDArray[np.int64]
+    train: Bytes | Rows
+    train_labels: Labels
+    test: Bytes | Rows
+    test_labels: Labels
     classes: int
 
 
@@ -53,26 +54,50 @@ def read_idx(path: Path) -> Bytes:
     return values.reshape(tuple(sizes))
 
 
-def load_images(source: str) -> Images:
-    """A named set, or a directory with `*train*images*idx3*`, `*train*labels*idx1*` and the same of the test set."""
+def load(source: str, seed: int) -> Labelled:
+    """A named set; a directory with `*train*images*`, `*train*labels*` and the same of the test set; or a CSV file.
+
+    The seed splits a CSV file, which has no test set of its own.
+    """
+    path = Path(source).expanduser()
     if source in NAMED:
-        directory, package = NAMED[source]
-        if not directory.is_dir():
+        path, package = NAMED[source]
+        if not path.is_dir():
             raise BadInput(f"data {source!r} comes with a Debian package: apt-get install {package}")
-    else:
-        directory = Path(source).expanduser()
-        if not directory.is_dir():
-            raise BadInput(f"there is no directory {source!r}, and {unknown('data', source, NAMED)}")
-    train, train_labels = _pair(directory, ("train",))
-    test, test_labels = _pair(directory, ("t10k", "test"))
-    classes = int(max(train_labels.max(), test_labels.max())) + 1
+    if path.is_dir():
+        return _checked(path, *_pair(path, ("train",)), *_pair(path, ("t10k", "test")))
+    if not path.is_file():
+        raise BadInput(f"there is no directory and no file {source!r}, and {unknown('data', source, NAMED)}")
+    rows, labels = read_table(path)
+    train, test = split(len(rows), seed)
+    return _checked(path, rows[train], labels[train], rows[test], labels[test])
+
+
+def _checked(
+    path: Path, train: Bytes | Rows, train_labels: Labels, test: Bytes | Rows, test_labels: Labels
+) -> Labelled:
+    if not len(train) or not len(test):
+        raise BadInput(
+            f"{path}: {len(train)} examples to train on and {len(test)} to test on; there must be some of both"
+        )
+    if train.shape[1:] != test.shape[1:]:
+        raise BadInput(f"{path}: training images are {train.shape[1:]}, test images {test.shape[1:]}")
+    classes = int(train_labels.max()) + 1
     missing = sorted(set(range(classes)) - set(train_labels.tolist()))
     if missing:
-        raise BadInput(f"the training labels in {directory} reach {classes - 1}, but {missing[0]} is never among them")
-    return Images(train=train, train_labels=train_labels, test=test, test_labels=test_labels, classes=classes)
+        raise BadInput(f"the training labels in {path} reach {classes - 1}, but {missing[0]} is never among them")
+    if int(test_labels.max()) >= classes:
+        raise BadInput(
+            f"{path}: a test label is {test_labels.max()}, out of range: training labels go from 0 to {classes - 1}"
+        )
+    if classes < 2:
+        raise BadInput(f"{path}: all labels are {classes - 1}; there must be at least two classes")
+    return Labelled(
+        train=train, train_labels=train_labels, test=test, test_labels=test_labels, classes=classes
+    )  # fmt: skip
 
 
-def _pair(directory: Path, words: tuple[str, ...]) -> tuple[Bytes, npt.NDArray[np.int64]]:
+def _pair(directory: Path, words: tuple[str, ...]) -> tuple[Bytes, Labels]:
     images, labels = read_idx(_file(directory, words, "images")), read_idx(_file(directory, words, "labels"))
     if images.ndim != 3 or labels.ndim != 1:
         raise BadInput(f"{directory}: images must have three axes and labels one, not {images.ndim} and {labels.ndim}")

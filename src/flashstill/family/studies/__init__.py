@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.family.claim import claim, lock
-from flashstill.family.studies import deep_think, kd_against_labels, moe_to_dense, rounding
+from flashstill.family.studies import classifiers, deep_think, kd_against_labels, moe_to_dense, rounding
 from flashstill.family.studies.seeds import Result, together
 from flashstill.files import make_directory, write_text
 from flashstill.progress import Progress
@@ -37,6 +37,7 @@ class Study:
 
 
 STUDIES: Mapping[str, Study] = {
+    "classifiers": Study(run=classifiers.run, bars=classifiers.BARS),
     "deep-think": Study(run=deep_think.run, bars=deep_think.BARS),
     "kd-against-labels": Study(run=kd_against_labels.run, bars={}),
     "moe-to-dense": Study(run=moe_to_dense.run, bars=moe_to_dense.BARS),
@@ -80,7 +81,8 @@ def _summary(
     figures = together([Result(**{name: found[name] for name in names}) for found in results])
     for name, least in study.bars.items():
         if name in figures:
-            figures[name] |= {"bar": least, "holds": figures[name]["value"] >= least}
+            value = figures[name]["value"]
+            figures[name] |= {"bar": least, "holds": value is not None and value >= least}
     alone = results[0]["details"] if len(results) == 1 else {}  # one seed's figures lie at the top
     return {
         **alone,

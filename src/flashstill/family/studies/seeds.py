@@ -46,14 +46,18 @@ def mean(values: Sequence[float]) -> dict[str, Any]:
 
 
 def share(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """The share of what there was to win, over seeds."""
+    """The share of what there was to win, over seeds; None where there was nothing, with an interval of None."""
     won, there = np.asarray(pairs, dtype=float).T
-    count, value = len(won), float(won.sum() / there.sum())
+    count = len(won)
+    values = [float(a / b) if b else None for a, b in zip(won, there, strict=True)]
+    rest = there.sum() - there
+    if not there.sum() or (count > 1 and not rest.all()):
+        return {"value": None, "se": None, "low": None, "high": None, "n": count, "values": values}
     se = 0.0
     if count > 1:
-        without = (won.sum() - won) / (there.sum() - there)
+        without = (won.sum() - won) / rest
         se = math.sqrt((count - 1) / count * float(((without - without.mean()) ** 2).sum()))
-    return {**interval(value, se, count), "values": [float(a / b) for a, b in zip(won, there, strict=True)]}
+    return {**interval(float(won.sum() / there.sum()), se, count), "values": values}
 
 
 def together(results: Sequence[Result]) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,51 @@
+"""The results of Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network", on any labelled images.
+
+DIR/seed-S/nets/    every net that was trained; read back where it is there, so that a kill loses the one at work
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flashstill.distill.classifiers.data import load
+from flashstill.distill.classifiers.targets import hard
+from flashstill.errors import BadInput
+from flashstill.family.studies.classifiers.desk import desk_for
+from flashstill.family.studies.classifiers.scarce import scarce
+from flashstill.family.studies.classifiers.special import specialists
+from flashstill.family.studies.classifiers.students import ensemble, paper_student, small_student
+from flashstill.family.studies.classifiers.unseen import unseen
+from flashstill.family.studies.seeds import Result
+from flashstill.progress import Progress
+from flashstill.recipes.classifiers import ClassifierStudy
+
+BARS = {
+    "small_gap_closed": 0.6,
+    "ensemble_gain_kept": 0.8,
+    "unseen_recall": 0.9,
+    "scarce_loss_recovered": 0.8,
+}
+
+
+def run(recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> Result:
+    """One seed: a teacher, an ensemble, and all who learn from them."""
+    at = desk_for(load(recipe.data, seed), recipe.margin, seed, place, progress)
+    if recipe.unseen_class >= at.classes:
+        raise BadInput(f"unseen_class is {recipe.unseen_class}, but the data has the classes 0 to {at.classes - 1}")
+    teacher = at.trained("teacher", recipe.teacher, hard(at.labels))
+    members = at.trained("members", recipe.members, hard(at.labels), recipe.members.size)
+    small = small_student(at, teacher, recipe.small_labels, recipe.small)
+    full = max(small.measures[f"small_{name}_accuracy"] for name in ("labels", "longer_on_labels"))
+    parts = [
+        paper_student(at, teacher, recipe.large),
+        small,
+        ensemble(at, members, recipe.one),
+        unseen(at, teacher, recipe.unseen, recipe.unseen_class),
+        scarce(at, teacher, full, recipe.scarce),
+        specialists(at, teacher, recipe.specialists, recipe.teacher),
+    ]
+    return Result(
+        measures={name: value for part in parts for name, value in part.measures.items()},
+        shares={name: value for part in parts for name, value in part.shares.items()},
+        details={name: value for part in parts for name, value in part.details.items()},
+    )

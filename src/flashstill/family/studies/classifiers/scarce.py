@@ -1,0 +1,49 @@
+"""Few examples (Hinton, Vinyals, Dean 2015, section 6: soft targets as regularisers, with 3 % of the data).
+
+    recovered = (soft - labels) / (full - labels)
+
+full: labels of the whole training set, the small student's.  A teacher is a
+function: it is asked about a transfer set of moved and mixed images.  Labels are tried on the same set, shared out as
+the images were mixed, and on the examples as they are; soft targets are measured against the better of the two.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from statistics import fmean
+
+import torch
+
+from flashstill.distill.classifiers.nets import Nets
+from flashstill.distill.classifiers.targets import hard, said, soft
+from flashstill.distill.classifiers.transfer import transfer_set
+from flashstill.family.studies.classifiers.desk import Desk
+from flashstill.family.studies.seeds import Result
+from flashstill.recipes.classifiers import ScarceTable
+
+
+def scarce(desk: Desk, teachers: Nets, full: float, table: ScarceTable) -> Result:
+    """full: the accuracy of this shape on all labels."""
+    kept = max(1, round(table.share * len(desk.train)))
+    order = torch.randperm(len(desk.train), generator=torch.Generator().manual_seed(desk.number("sample")))
+    sample = order[:kept]
+    transfer = transfer_set(
+        desk.train, desk.labels, sample, table.copies, table.reach, table.mix, desk.number("transfer")
+    )
+    targets = said(teachers, transfer.inputs, table.temperature, 0, desk.progress, "targets of scarce")
+    bare = dataclasses.replace(table, epochs=table.label_epochs)
+    on = transfer.inputs
+    arms = {
+        "labels": desk.trained("scarce-labels", bare, hard(desk.labels), [sample] * table.count),
+        "labels_moved": desk.trained("scarce-moved", table, soft(transfer.labels[None], 1.0), table.count, on=on),
+        "soft": desk.trained("scarce-soft", table, soft(targets, table.temperature), table.count, on=on),
+    }
+    found = {name: desk.accuracies(nets) for name, nets in arms.items()}
+    measures = {f"scarce_{name}_accuracy": fmean(each) for name, each in found.items()}
+    soft_targets, bare_labels = (measures[f"scarce_{name}_accuracy"] for name in ("soft", "labels"))
+    base = max(bare_labels, measures["scarce_labels_moved_accuracy"])
+    shares = {
+        "scarce_loss_recovered": (soft_targets - base, full - base),
+        "scarce_loss_recovered_from_bare_labels": (soft_targets - bare_labels, full - bare_labels),
+    }
+    return Result(measures=measures, shares=shares, details={"scarce": {"examples": kept, **found}})

@@ -1,0 +1,66 @@
+"""A class that the student never sees (Hinton, Vinyals, Dean 2015, section 3), every class in its turn.
+
+Students of one teacher, each without the images of one class.  The bias of that class follows from its prior in two
+ways (`priors`): "shifted", from the transfer set alone, which is the one that is told of; and "matched", so that the
+mean probability of the class over all training images, whose labels are not looked at, is its prior.  Nothing is chosen
+on the test set.
+"""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import Any
+
+from torch import Tensor
+
+from flashstill.distill.classifiers.nets import Nets, logits_of
+from flashstill.distill.classifiers.priors import biased, matching_bias, recall, shifted
+from flashstill.distill.classifiers.targets import said, soft
+from flashstill.family.studies.classifiers.desk import Desk
+from flashstill.family.studies.seeds import Result
+from flashstill.recipes.classifiers import StudentTable
+
+
+def unseen(desk: Desk, teacher: Nets, table: StudentTable, headline: int) -> Result:
+    """measures: recall of the headline class and its mean over all classes; details: class by class."""
+    without = [(desk.labels != each).nonzero().flatten() for each in range(desk.classes)]
+    targets = said(teacher, desk.train, table.temperature, table.jitter, desk.progress, "targets of unseen")
+    students = desk.trained("unseen", table, soft(targets, table.temperature), without)
+    everywhere, tested = logits_of(students, desk.train), desk.tested(students)
+    plain = logits_of(teacher, desk.train)[0].softmax(-1)
+    own = desk.tested(teacher)[0]
+    rows = []
+    for each in range(desk.classes):
+        transfer = plain[without[each]].mean(0)
+        bias = matching_bias(everywhere[each], each, float(desk.prior[each]))
+        row = _row(desk, each, {
+            "before": tested[each],
+            "shifted": shifted(tested[each], transfer, desk.prior),
+            "matched": biased(tested[each], each, bias),
+        })  # fmt: skip
+        rows.append({**row, "bias": bias, "transfer_share": float(transfer[each]),
+                     "teacher_recall": recall(own, desk.test_labels, each)})  # fmt: skip
+    return Result(measures=_measures(rows, headline), details={"unseen": rows, "unseen_class": headline})
+
+
+def _row(desk: Desk, each: int, ways: dict[str, Tensor]) -> dict[str, Any]:
+    found: dict[str, Any] = {"class": each}
+    for name, logits in ways.items():
+        found[f"recall_{name}"] = recall(logits, desk.test_labels, each)
+        found[f"accuracy_{name}"] = desk.accuracy(logits)
+    return found
+
+
+def _measures(rows: list[dict[str, Any]], headline: int) -> dict[str, float]:
+    first = rows[headline]
+    return {
+        "unseen_recall_before": first["recall_before"],
+        "unseen_recall": first["recall_shifted"],
+        "unseen_recall_matched": first["recall_matched"],
+        "unseen_recall_of_teacher": first["teacher_recall"],
+        "unseen_accuracy_before": first["accuracy_before"],
+        "unseen_accuracy": first["accuracy_shifted"],
+        "every_class_unseen_recall_before": fmean(row["recall_before"] for row in rows),
+        "every_class_unseen_recall": fmean(row["recall_shifted"] for row in rows),
+        "every_class_recall_of_teacher": fmean(row["teacher_recall"] for row in rows),
+    }

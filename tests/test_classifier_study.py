@@ -1,0 +1,247 @@
+"""The study of classifiers on tiny images: whole, resumed, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flashstill.distill.classifiers.data import load
+from flashstill.distill.classifiers.fitting import fit
+from flashstill.distill.classifiers.nets import Nets
+from flashstill.distill.classifiers.targets import hard
+from flashstill.errors import BadInput
+from flashstill.family.studies import run_study
+from flashstill.family.studies.classifiers import BARS
+from flashstill.family.studies.classifiers import desk as desk_module
+from flashstill.family.studies.classifiers.desk import desk_for
+from flashstill.progress import Silent
+from flashstill.recipes.classifiers import ClassifierStudy
+from flashstill.recipes.studies import read_study, recipe_file
+from tests.images import write_images
+
+RECIPE = """
+name = "tiny"
+study = "classifiers"
+seeds = 1
+data = "{data}"
+unseen_class = 1
+
+[teacher]
+hidden = [24, 24]
+epochs = 6
+batch = 30
+learning_rate = 1e-2
+dropout = 0.1
+jitter = {jitter}
+
+[large]
+hidden = [16, 16]
+epochs = 4
+batch = 30
+learning_rate = 1e-2
+temperature = 20.0
+
+[small_labels]
+hidden = [6]
+epochs = 4
+batch = 30
+learning_rate = 1e-2
+
+[small]
+hidden = [6]
+epochs = 4
+batch = 30
+learning_rate = 1e-2
+temperature = 2.0
+count = 2
+
+[members]
+hidden = [8]
+epochs = 3
+batch = 30
+learning_rate = 1e-2
+size = 3
+
+[one]
+hidden = [8]
+epochs = 4
+batch = 30
+learning_rate = 1e-2
+temperature = 2.0
+
+[unseen]
+hidden = [8]
+epochs = 6
+batch = 30
+learning_rate = 1e-2
+temperature = 2.0
+jitter = {jitter}
+
+[scarce]
+hidden = [6]
+share = 0.1
+copies = 20
+reach = {jitter}
+epochs = 2
+batch = 30
+learning_rate = 1e-2
+label_epochs = 10
+temperature = 2.0
+
+[specialists]
+clusters = 2
+epochs = 1
+batch = 30
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    data = write_images(tmp_path / "images", classes=4, side=8, train=300, test=100, noise=100)
+    path = tmp_path / "study.toml"
+    path.write_text(RECIPE.format(data=data, jitter=1))
+    return path
+
+
+def ran(recipe: Path, out: Path, seeds: list[int]) -> dict[str, Any]:
+    return run_study(read_study(recipe), seeds, out, Silent())
+
+
+def weights(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (out / "seed-0" / "nets").glob("*.safetensors")}
+
+
+def test_every_part_is_told_with_its_arms(recipe: Path, tmp_path: Path) -> None:
+    found = ran(recipe, tmp_path / "out", [0])
+    figures, details = found["figures"], found["details"]["0"]
+    assert {name for name, figure in figures.items() if "bar" in figure} == set(BARS)
+    assert figures["teacher_accuracy"]["value"] > 0.9
+    assert figures["unseen_recall"]["value"] > figures["unseen_recall_before"]["value"]
+    assert len(details["ensemble"]["members"]) == 3
+    assert len(details["small"]["soft"]) == 2
+    assert [row["class"] for row in details["unseen"]] == [0, 1, 2, 3]
+    assert details["scarce"]["examples"] == 30
+    assert details["small"]["parameters"] == 64 * 6 + 6 + 6 * 4 + 4
+    assert figures["with_specialists_accuracy"]["value"] > 0.9
+
+
+def test_going_on_from_a_net_leaves_it_as_it_is(recipe: Path, tmp_path: Path) -> None:
+    found = read_study(recipe)
+    assert isinstance(found, ClassifierStudy)
+    at = desk_for(load(found.data, 0), found.margin, 0, tmp_path, Silent())
+    begun = at.trained("begun", found.small_labels, hard(at.labels), 2)
+    before = [weight.detach().clone() for weight in begun.parameters()]
+    on = at.trained("on", found.small, hard(at.labels), 2, first=begun)
+    assert all(torch.equal(old, new) for old, new in zip(before, begun.parameters(), strict=True))
+    assert not torch.equal(before[0], next(on.parameters()))
+
+
+def test_a_seed_that_stops_half_way_goes_on(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fifth fit fails; what was trained before is read back, and the end is that of an uninterrupted seed."""
+    whole = ran(recipe, tmp_path / "whole", [0])
+    fits = []
+
+    def failing(*given: Any) -> Nets:
+        fits.append(given[-1])
+        if len(fits) == 5:
+            raise KeyboardInterrupt
+        return fit(*given)
+
+    monkeypatch.setattr(desk_module, "fit", failing)
+    with pytest.raises(KeyboardInterrupt):
+        ran(recipe, tmp_path / "out", [0])
+    assert len(weights(tmp_path / "out")) == 4
+    resumed = ran(recipe, tmp_path / "out", [0])
+    assert resumed["details"] == whole["details"]
+    assert weights(tmp_path / "out") == weights(tmp_path / "whole")
+    assert sorted(fits) == sorted([*{*fits}, fits[4]]), "only the one at work was trained twice"
+
+
+@pytest.mark.slow
+def test_a_killed_seed_ends_with_the_same_weights(recipe: Path, tmp_path: Path) -> None:
+    """SIGKILL as soon as the second group of nets is there; then as if nothing had been."""
+    whole = ran(recipe, tmp_path / "whole", [0])
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "flashstill", "run", str(recipe), "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=dict(os.environ))
+    deadline = time.monotonic() + 120
+    while not (out / "seed-0" / "nets" / "members.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    begun = {path: path.stat().st_mtime_ns for path in (out / "seed-0" / "nets").glob("*.safetensors")}
+    assert begun
+    resumed = ran(recipe, out, [0])
+    assert weights(out) == weights(tmp_path / "whole")
+    assert all(path.stat().st_mtime_ns == written for path, written in begun.items()), "a net that is there stays"
+    assert resumed["details"] == whole["details"]
+
+
+def test_a_damaged_net_is_told_of(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ran(recipe, out, [0])
+    (out / "seed-0" / "result.json").unlink()
+    path = out / "seed-0" / "nets" / "members.safetensors"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(BadInput, match=r"members.safetensors is damaged; remove it"):
+        ran(recipe, out, [0])
+
+
+def test_a_table_instead_of_images(tmp_path: Path) -> None:
+    rows = "".join(f"{x},{y},{int(x > 5) + int(y > 5)}\n" for x in range(12) for y in range(12))
+    (tmp_path / "rows.csv").write_text("x,y,label\n" + rows)
+    path = tmp_path / "study.toml"
+    path.write_text(RECIPE.format(data=tmp_path / "rows.csv", jitter=0))
+    found = ran(path, tmp_path / "out", [0])
+    assert found["figures"]["teacher_accuracy"]["value"] > 0.8
+    path.write_text(RECIPE.format(data=tmp_path / "rows.csv", jitter=1))
+    with pytest.raises(BadInput, match="rows of a table have none: set jitter and reach to 0"):
+        ran(path, tmp_path / "moved", [0])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("epochs = 6", "epochs = 0", "study.toml: teacher.epochs is 0; it must be positive"),
+        ("temperature = 20.0", "temperature = -1.0", "large.temperature is -1; it must be positive"),
+        ("size = 3", "size = 1", "members.size is 1; it must be at least 2"),
+        ("share = 0.1", "share = 1.5", "scarce.share is 1.5; it must lie between 0 and 1"),
+        ("[small]\nhidden = [6]", "[small]\nhidden = [0]", "small.hidden is 0; it must be at least 1"),
+        (
+            "[members]\nhidden = [8]",
+            "[members]\nhidden = [9]",
+            "one.hidden is \\[8\\]; it must be that of members, \\[9\\]",
+        ),
+        ("[scarce]", "[scarce]\njitter = 1", "scarce.jitter is 1; these images are moved by reach"),
+    ],
+)
+def test_recipes_that_are_not_right(recipe: Path, old: str, new: str, said: str) -> None:
+    recipe.write_text(recipe.read_text().replace(old, new))
+    with pytest.raises(BadInput, match=said):
+        read_study(recipe)
+
+
+def test_a_class_that_is_not_there(recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text(recipe.read_text().replace("unseen_class = 1", "unseen_class = 9"))
+    with pytest.raises(BadInput, match="unseen_class is 9, but the data has the classes 0 to 3"):
+        ran(recipe, tmp_path / "out", [0])
+    nets = tmp_path / "out" / "seed-0"
+    assert not list(nets.rglob("*.safetensors")), "told before anything is trained"
+
+
+def test_the_built_in_study_is_read() -> None:
+    found = read_study(recipe_file("hinton-2015"))
+    assert isinstance(found, ClassifierStudy)
+    assert found.seeds == 5
+    assert found.teacher.hidden == (1200, 1200)
+    assert found.members.size == 10
+    assert json.dumps(found.margin) == "1"
