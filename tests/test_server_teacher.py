@@ -453,8 +453,11 @@ class TestDistillation:
         kills = 4
         assert shot_at_random(list(map(str, command)), kills, "signals of", 1.0, seed=0) >= 3
         assert windows <= len(served.questions) <= windows + kills * (64 + 8)
+        manifests = (tmp_path / "straight" / "signals").rglob("signals.json")
+        held = [json.loads(manifest.read_text())["windows"] for manifest in manifests]  # of the three texts
+        assert (len(held), sum(held)) == (3, windows)
         ours = sorted((tmp_path / "straight" / "signals").rglob("windows-*"))
-        assert len(ours) == 2 * math.ceil(windows / 64)
+        assert len(ours) == 2 * sum(math.ceil(count / 64) for count in held)
         for file in ours:
             assert file.read_bytes() == (tmp_path / "shot" / file.relative_to(tmp_path / "straight")).read_bytes()
 
