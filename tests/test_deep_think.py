@@ -21,7 +21,7 @@ from flashstill.distill.packing import joined_rows
 from flashstill.distill.reasoning import chains as chains_module
 from flashstill.distill.reasoning.chains import Chains, Verdicts, chain_key, encoded_prompts, judge, think
 from flashstill.distill.reasoning.choosing import Choice, chosen, learned, packed_rows
-from flashstill.distill.reasoning.judging import OUTCOMES, judges
+from flashstill.distill.reasoning.judging import OUTCOMES, Judges
 from flashstill.distill.reasoning.letters import letter_tokenizer
 from flashstill.distill.reasoning.matching import Extract
 from flashstill.distill.reasoning.problems import Problem, save_problems
@@ -182,7 +182,7 @@ class TestAttempts:
         chains, _ = tried([["a"] * 4] * 2, [[0] * 4] * 2)
         spec = Spec(source=str(tmp_path / "p.jsonl"), matcher="numeric")
         for turn in range(2):
-            with judges(spec, tmp_path / "p.jsonl") as jury:
+            with Judges(spec, tmp_path / "p.jsonl") as jury:
                 found = judge(
                     chains, texts, Extract(marker="is"), jury, {"of": "these"}, tmp_path / "v", Silent(), "verify"
                 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flashstill.distill.reasoning.judging import judges, verdict_of
+from flashstill.distill.reasoning.judging import Judges, verdict_of
 from flashstill.distill.reasoning.matching import Extract, exact, last_number, numeric
 from flashstill.distill.reasoning.problems import (
     Problem,
@@ -175,7 +175,7 @@ class TestJudges:
     def test_a_judge_may_do_what_it_likes(self, task: tuple[Spec, Path]) -> None:
         asked = ["1", "2", "raise", "hang", "die", "talk", "memory", "quit", "odd", "text", "large", None, "1"]
         started = time.monotonic()
-        with judges(*task, processes=2, seconds=1.0) as judge:
+        with Judges(*task, processes=2, seconds=1.0) as judge:
             found = judge([(0, text) for text in asked], nothing)
             counts = dict(judge.counts)
         outcomes = [verdict.outcome for verdict in found]
@@ -190,11 +190,11 @@ class TestJudges:
         assert time.monotonic() - started < 60
 
     def test_it_knows_which_problem(self, task: tuple[Spec, Path]) -> None:
-        with judges(*task, processes=1) as judge:
+        with Judges(*task, processes=1) as judge:
             assert [verdict.score for verdict in judge([(0, "2"), (1, "2")], nothing)] == [0.0, 1.0]
 
     def test_one_that_only_fails_stops_the_run(self, task: tuple[Spec, Path]) -> None:
-        with judges(*task) as judge, pytest.raises(BadInput, match=r"failed on 50 of 50 answers \(nonsense"):
+        with Judges(*task) as judge, pytest.raises(BadInput, match=r"failed on 50 of 50 answers \(nonsense"):
             odd = Path(task[0].source.rpartition(":")[0])
             odd.write_text("def judge(answer, problem):\n    return None\n")
             judge([(0, str(number)) for number in range(400)], nothing)
@@ -205,12 +205,12 @@ class TestJudges:
     )
     def test_functions_that_are_not_there(self, task: tuple[Spec, Path], source: str, said: str) -> None:
         spec = Spec(source=str(task[1].parent / source), data=task[0].data)
-        with judges(spec, task[1]) as judge, pytest.raises(BadInput, match=said):
+        with Judges(spec, task[1]) as judge, pytest.raises(BadInput, match=said):
             judge([(0, "1")], nothing)
 
     def test_lines_of_a_file(self, task: tuple[Spec, Path]) -> None:
         spec = Spec(source=str(task[1]), matcher="numeric")
-        with judges(spec, task[1]) as judge:
+        with Judges(spec, task[1]) as judge:
             assert [v.outcome for v in judge([(0, "1.0"), (0, "it is 2")], nothing)] == ["right", "wrong"]
 
     def test_what_a_line_means(self) -> None:

@@ -65,9 +65,8 @@ def write_text(
         raise BadInput(f"prompts of {wanted.prompt_tokens} tokens do not fit windows of {packed.length + 1}")
     store = _store(directory, key, packed, wanted)
     store.claim()
-    mine = store.starts[share[0] :: share[1]]
-    missing = [start for start in mine if not store.has(shard(start))]
-    whole, left = (sum(len(store.range(start)) for start in each) for each in (mine, missing))
+    missing = store.missing(share)
+    whole, left = (sum(len(store.range(start)) for start in each) for each in (store.shared(share), missing))
     started, counted, space = time.perf_counter(), 0, Workspace()
     with progress.task(name, whole, "rows", whole - left) as advance:
         for start in missing:

@@ -133,13 +133,10 @@ def think(
         raise BadInput(f"{attempts} attempts at a problem cannot be told apart; give 1 to {MOST_ATTEMPTS - 1}")
     store = Store(directory, key, len(prompts))
     store.claim()
-    position, processes = share
-    mine = store.starts[position::processes]
-    missing = [start for start in mine if not store.has(shard(start))]
-    done = sum(len(store.range(start)) for start in mine if start not in missing)
-    whole = done + sum(len(store.range(start)) for start in missing)
+    missing = store.missing(share)
+    whole, left = (sum(len(store.range(start)) for start in each) for each in (store.shared(share), missing))
     together = max(1, ROWS_AT_A_TIME // (attempts * len(store.range(0))))
-    with progress.task(name, whole * attempts, "chains", done * attempts) as advance:
+    with progress.task(name, whole * attempts, "chains", (whole - left) * attempts) as advance:
         for first in range(0, len(missing), together):
             starts = missing[first : first + together]
             places = [place for start in starts for place in store.range(start)]

@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,7 +147,7 @@ def verdict_of(line: bytes) -> Verdict:
 
 @dataclass(slots=True)
 class Judges:
-    """Several judges at work side by side. counts: of outcomes, over all distinct answers."""
+    """Several judges side by side, ended with their `with` block. counts: of outcomes, over all distinct answers."""
 
     task: Spec
     problems: Path
@@ -157,6 +157,12 @@ class Judges:
     _known: dict[tuple[int, str], Verdict] = field(default_factory=dict)
     _idle: list[_Judge] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __enter__(self) -> Judges:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __call__(self, questions: Sequence[tuple[int, str | None]], advance: Advance) -> list[Verdict]:
         """A verdict for each (problem, answer), in their order; an answer that never came (None) is wrong.
@@ -197,13 +203,3 @@ class Judges:
         """End all processes."""
         while self._idle:
             self._idle.pop().close()
-
-
-@contextlib.contextmanager
-def judges(task: Spec, problems: Path, processes: int = 2, seconds: float = 5.0) -> Iterator[Judges]:
-    """Judges of the problems in a file, ended with the block."""
-    found = Judges(task, problems, processes, seconds)
-    try:
-        yield found
-    finally:
-        found.close()

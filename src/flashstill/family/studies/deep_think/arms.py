@@ -103,13 +103,16 @@ def trained(work: Work, arm: Arm, start: Path | None = None) -> Path:
     return place
 
 
-def rounds(work: Work, sampled: Attempted, start: Path) -> dict[str, tuple[Path, int]]:
-    """The student as its own teacher: attempts, verdicts, and training on with all that was right so far."""
+def rounds(work: Work, verified: Packed, start: Path) -> dict[str, tuple[Path, int]]:
+    """The student as its own teacher: attempts, verdicts, and training on with all that was right so far.
+
+    verified, start: what the student has learned from, and where it is.
+    """
     from flashstill.distill.models import fingerprint
     from flashstill.distill.packing import joined_rows
 
     wanted, found = work.recipe.think, {}
-    held = [rows(work, sampled, kept(work, sampled, "verified", wanted.attempts))]
+    held = [verified]
     for number in range(1, wanted.rounds + 1):
         own = work.attempted(work.loaded(start), fingerprint(start), "train", wanted.attempts)
         solved = kept(work, own, "verified", wanted.attempts)

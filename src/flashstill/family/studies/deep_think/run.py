@@ -28,18 +28,19 @@ def _run(work: Work) -> Result:
     from flashstill.records import write_records
 
     wanted, seed = work.recipe.think, work.seed
-    known_as = _known(work, fingerprint)
-    greedy, sampled = (work.attempted(work.teacher, known_as, "train", n, n == 1) for n in (1, wanted.attempts))
-    test_greedy, test = (work.attempted(work.teacher, known_as, "test", n, n == 1) for n in (1, wanted.attempts))
+    model = work.teacher  # made where it is not there yet; only then has it a fingerprint
+    known_as = fingerprint(work.teacher_directory)
+    greedy, sampled = (work.attempted(model, known_as, "train", n, n == 1) for n in (1, wanted.attempts))
+    test_greedy, test = (work.attempted(model, known_as, "test", n, n == 1) for n in (1, wanted.attempts))
     hard = harder_half(test.verdicts)
     teacher = one_pass(test_greedy.chains, test_greedy.verdicts, hard)
     attempts = many_attempts(test.chains, test.verdicts, seed, hard)
 
     students: dict[str, dict[str, Any]] = {}
-    places: dict[str, tuple[Path, int]] = {}
-    for arm in arms(work, greedy, sampled):
-        places[arm.name] = (trained(work, arm), arm.rows.windows)
-    places |= rounds(work, sampled, places[f"verified-{wanted.attempts}"][0])
+    learners = {arm.name: arm for arm in arms(work, greedy, sampled)}
+    places = {name: (trained(work, arm), arm.rows.windows) for name, arm in learners.items()}
+    last = f"verified-{wanted.attempts}"
+    places |= rounds(work, learners[last].rows, places[last][0])
     main, own = main_arm(work), None
     for name, (place, rows) in places.items():
         figures, tried = examined(work, place, hard, wanted.attempts if name == main else 0)
@@ -65,12 +66,6 @@ def _run(work: Work) -> Result:
         records += quality_records(name, {"accuracy": figures}, "test")
     write_records(work.out / "records.jsonl", list(records))
     return Result(measures=_measures(teacher, attempts, students, main), details=details)
-
-
-def _known(work: Work, fingerprint: Any) -> str:
-    assert work.teacher is not None  # made where it is not there yet
-    found: str = fingerprint(work.teacher_directory)
-    return found
 
 
 def _parameters(place: Path) -> int:
