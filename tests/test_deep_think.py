@@ -56,11 +56,20 @@ RIGHT = [[1, 1, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1]]
 
 
 class TestChoice:
-    def test_right_ones_once_each_and_the_shortest_first(self) -> None:
+    def test_right_ones_once_each(self) -> None:
         assert chosen(*tried(TEXTS, RIGHT), Choice(most=0)).tolist() == [[0, 0], [0, 1], [2, 0]]
-        assert chosen(*tried(TEXTS, RIGHT), Choice(most=1)).tolist() == [[0, 1], [2, 0]]
         assert chosen(*tried(TEXTS, RIGHT), Choice(budget=2)).tolist() == [[0, 1], [2, 0]]
         assert chosen(*tried(TEXTS, RIGHT), Choice(attempts=1)).tolist() == [[0, 0], [2, 0]]
+
+    def test_which_come_first(self) -> None:
+        chains, verdicts = tried(TEXTS, RIGHT)
+        assert chosen(chains, verdicts, Choice(most=1, prefer="shortest")).tolist() == [[0, 1], [2, 0]]
+        chains.log_p[0] = [-3, -4, -2, -1]
+        assert chosen(chains, verdicts, Choice(most=1)).tolist() == [[0, 2], [2, 0]], "3 is likelier, and wrong"
+        chains.log_p[0, 1] = -1
+        assert chosen(chains, verdicts, Choice(most=1)).tolist() == [[0, 1], [2, 0]]
+        with pytest.raises(BadInput, match="did you mean 'likeliest'"):
+            Choice(prefer="likliest")
 
     def test_other_rules(self) -> None:
         assert chosen(*tried(TEXTS, RIGHT), Choice(rule="first")).tolist() == [[0, 0], [1, 0], [2, 0]]

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from scipy.stats import chisquare
+from scipy.stats import chisquare, kstest
 
 from flashstill.distill.losses import Workspace
 from flashstill.distill.models import Model, keep_layers
-from flashstill.distill.sampling import Sampling, choose, decoder_of, generate, sample
+from flashstill.distill.sampling import Sampling, choose, decoder_of, rows, sample
 from flashstill.distill.sampling.cached import CachedDecoder
 from flashstill.distill.sampling.llama import LlamaDecoder
+from flashstill.distill.sampling.philox import philox, uniform
 from flashstill.distill.students import Experts, Format, quantise_aware, upcycle
 from flashstill.errors import BadInput, UnsupportedArchitecture
 
@@ -64,6 +65,33 @@ def llama() -> Model:
 
 def prompts(*lengths: int) -> list[np.ndarray]:
     return [np.random.default_rng(length).integers(3, 32, length) for length in lengths]
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "said"),
+    [
+        ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((2**32 - 1,) * 4, (2**32 - 1,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0),
+         (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1)),
+    ],
+)  # fmt: skip
+def test_philox_gives_the_published_answers(
+    counter: tuple[int, ...], key: tuple[int, int], said: tuple[int, ...]
+) -> None:
+    """Known answers that come with Random123, of Salmon et al."""
+    a, b, c, d = (np.array([word], dtype=np.uint64) for word in counter)
+    assert tuple(int(word[0]) for word in philox((a, b, c, d), key)) == said
+
+
+def test_draws_are_uniform_and_each_rows_own() -> None:
+    rows = np.array([0, 1, 2**40, 7])
+    whole = uniform(3, 1, rows, 5001)
+    assert np.array_equal(uniform(3, 1, rows[::-1], 10), whole[::-1, :10])
+    assert kstest(whole.ravel(), "uniform").pvalue > 1e-3
+    assert abs(np.corrcoef(whole)[np.triu_indices(4, 1)]).max() < 0.06
+    for seed, stream in ((4, 1), (3 + 2**33, 1), (3, 2)):
+        assert not np.isin(uniform(seed, stream, rows, 100), whole).any()
 
 
 def test_who_is_decoded_how() -> None:
@@ -203,20 +231,63 @@ class TestRows:
         given, settings = prompts(*range(1, 13)), Sampling(new_tokens=50, stop=(3, 4, 7), seed=2, batch=5)
         found = []
         for often in (1, 1000):
-            monkeypatch.setattr(generate, "REGROUP_AT", often)
+            monkeypatch.setattr(rows, "REGROUP_AT", often)
             found.append(sample(llama, given, settings))
         assert np.array_equal(found[0].tokens, found[1].tokens)
 
 
+ATTEMPTS: dict[str, Any] = {"new_tokens": 12, "stop": (4, 9, 11), "seed": 5, "temperature": 0.5}
+
+
+class TestAttempts:
+    """Rows that begin alike."""
+
+    @pytest.fixture
+    def given(self) -> list[np.ndarray]:
+        return [prompt for prompt in prompts(7, 3, 7, 5) for _ in range(30)]
+
+    def test_sharing_changes_no_text(self, model: Model, given: list[np.ndarray]) -> None:
+        """Alone, all at once, and in so few slots that texts are laid aside and read again."""
+        whole = sample(model, given, Sampling(**ATTEMPTS, batch=200))
+        for batch in (1, 7):
+            few = sample(model, given, Sampling(**ATTEMPTS, batch=batch))
+            assert np.array_equal(few.tokens, whole.tokens)
+            assert few.log_p == pytest.approx(whole.log_p, abs=2e-5)
+        for row in (0, 29, 30, 118):
+            alone = sample(model, [given[row]], Sampling(**ATTEMPTS), rows=[row])
+            assert np.array_equal(alone.tokens[0], whole.tokens[row])
+
+    def test_the_model_is_asked_once_for_each_text(
+        self, llama: Model, given: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked, step = [], LlamaDecoder.step
+        monkeypatch.setattr(LlamaDecoder, "step", lambda self, ids: (asked.append(len(ids)), step(self, ids))[1])
+        found = sample(llama, given, Sampling(**ATTEMPTS, batch=200))
+        texts = {
+            (prompt.tobytes(), *found.tokens[row, :place].tolist())
+            for row, prompt in enumerate(given) for place in range(found.lengths[row])
+        }  # fmt: skip
+        assert asked[0] == 3, "two of the four prompts are equal"
+        assert len(texts) <= sum(asked) < 1.5 * len(texts) < found.lengths.sum()
+
+    def test_no_more_texts_at_work_than_the_batch(
+        self, llama: Model, given: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked, step = [], LlamaDecoder.step
+        monkeypatch.setattr(LlamaDecoder, "step", lambda self, ids: (asked.append(len(ids)), step(self, ids))[1])
+        sample(llama, given, Sampling(**ATTEMPTS | {"temperature": 2.0}, batch=16))
+        assert 16 <= max(asked) <= 16 + 16 // rows.REGROUP_AT, "spare slots are an eighth of them at most"
+
+
 def test_long_vocabularies_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    logits, draws = torch.randn(10, 50), torch.rand(10, dtype=torch.float64)
+    logits, draws = torch.randn(10, 50), torch.rand(10, 3, dtype=torch.float64)
     for settings in (Sampling(vocabulary=40), Sampling(top_k=3), Sampling(temperature=0)):
         whole = choose(logits, draws, settings)
         monkeypatch.setattr("flashstill.distill.sampling.drawing.LOGITS_AT_A_TIME", 120)
         parts = choose(logits, draws, settings)
         monkeypatch.undo()
         assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
-    assert int(choose(logits, torch.full((10,), 1 - 2**-53).double(), Sampling(vocabulary=40))[0].max()) < 40
+    assert int(choose(logits, torch.full((10, 1), 1 - 2**-53).double(), Sampling(vocabulary=40))[0].max()) < 40
 
 
 def test_bfloat16_and_the_mode_it_was_in(llama: Model) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from flashstill.distill.losses import Workspace
+from flashstill.distill.models import load_model, load_tokenizer
+from flashstill.distill.reasoning.chains import encoded_prompts
+from flashstill.distill.reasoning.problems import load_problems
 from flashstill.distill.sampling import Sampling, sample
 
-STOP, VOCABULARY, SPACE = 2, 32, Workspace()
+STOP, VOCABULARY, ATTEMPTS, SPACE = 2, 32, 64, Workspace()
 
 
 def model_of(dtype: str) -> Any:
@@ -28,42 +32,63 @@ def model_of(dtype: str) -> Any:
     return LlamaForCausalLM(config).eval().to(getattr(torch, dtype))
 
 
-def generated(model: Any, prompts: np.ndarray, asked: dict[str, Any], stops: bool) -> tuple[int, float]:
+def attempts(asked: dict[str, Any], rows: int) -> tuple[Any, np.ndarray, int]:
+    """The teacher of a study, prompts of one length, each 64 times, and the id that ends a text."""
+    place = Path(asked["seed_directory"])
+    tokenizer = load_tokenizer(place / "teacher")
+    every = encoded_prompts(load_problems(place / "problems" / "test.jsonl"), tokenizer)
+    lengths = np.array([len(prompt) for prompt in every])
+    usual = np.bincount(lengths).argmax()
+    some = np.array([prompt for prompt in every if len(prompt) == usual])[: rows // ATTEMPTS]
+    model = load_model(place / "teacher", getattr(torch, asked["dtype"])).eval()
+    return model, some.repeat(ATTEMPTS, 0), int(tokenizer.eos_token_id)
+
+
+def generated(model: Any, prompts: np.ndarray, batch: int, new: int, stop: int | None) -> tuple[int, float]:
     """Tokens that count and the sum of their log-probabilities, by transformers."""
     counted, summed = 0, 0.0
-    for first in range(0, len(prompts), asked["batch"]):
-        rows = torch.from_numpy(prompts[first : first + asked["batch"]])
+    for first in range(0, len(prompts), batch):
+        rows = torch.from_numpy(prompts[first : first + batch])
         with torch.inference_mode():
             found = model.generate(
-                rows, attention_mask=torch.ones_like(rows), do_sample=True, top_k=0, max_new_tokens=asked["new"],
-                eos_token_id=STOP if stops else None, output_logits=True, return_dict_in_generate=True,
+                rows, attention_mask=torch.ones_like(rows), do_sample=True, top_k=0, max_new_tokens=new,
+                eos_token_id=stop, pad_token_id=0, output_logits=True, return_dict_in_generate=True,
             )  # fmt: skip
             drawn = found.sequences[:, rows.shape[1] :]
             logits = torch.stack(found.logits, 1).float()
             log_p = logits.log_softmax(-1).gather(-1, drawn[..., None]).squeeze(-1)
-        ended = (drawn == STOP).cumsum(1) - (drawn == STOP).long() > 0 if stops else torch.zeros_like(drawn).bool()
+        ended = torch.zeros_like(drawn).bool()
+        if stop is not None:
+            ended = (drawn == stop).cumsum(1) - (drawn == stop).long() > 0
         counted += int((~ended).sum())
         summed += float(log_p[~ended].sum())
     return counted, summed
 
 
-def sampled(model: Any, prompts: np.ndarray, asked: dict[str, Any], stops: bool) -> tuple[int, float]:
+def sampled(model: Any, prompts: np.ndarray, batch: int, new: int, stop: int | None) -> tuple[int, float]:
     """The same by ours."""
-    settings = Sampling(new_tokens=asked["new"], stop=(STOP,) if stops else (), batch=asked["batch"])
-    found = sample(model, list(prompts), settings, space=SPACE)
+    stops = () if stop is None else (stop,)
+    found = sample(model, list(prompts), Sampling(new_tokens=new, stop=stops, batch=batch), space=SPACE)
     return int(found.lengths.sum()), float(found.log_p.sum())
 
 
 side, asked = sys.argv[1], json.loads(sys.argv[2])
 torch.set_num_threads(asked["threads"])
-model, work = model_of(asked["dtype"]), {"transformers": generated, "flashstill": sampled}[side]
-line: dict[str, Any] = {"parameters": sum(each.numel() for each in model.parameters())}
-for name, (rows, stops) in asked["loads"].items():
-    prompts = np.random.default_rng(0).integers(3, VOCABULARY, (rows, asked["prompt"]))
+work = {"transformers": generated, "flashstill": sampled}[side]
+plain, line, batch = model_of(asked["dtype"]), {}, asked["batch"]
+for name, (rows, new, stops) in asked["loads"].items():
+    if name == "attempts":
+        model, prompts, stop = attempts(asked, rows)
+    else:
+        drawn = np.random.default_rng(0).integers(3, VOCABULARY, (rows, asked["prompt"]))
+        model, prompts, stop = plain, drawn, STOP if stops else None
     torch.manual_seed(0)
-    work(model, prompts[: asked["batch"]], asked, stops)  # warms up
+    work(model, prompts[:batch], batch, new, stop)  # warms up
     begun = time.perf_counter()
-    counted, summed = work(model, prompts, asked, stops)
+    counted, summed = work(model, prompts, batch, new, stop)
     seconds = time.perf_counter() - begun
-    line[name] = {"tokens_per_s": counted / seconds, "mean_log_p": summed / counted, "mean_length": counted / rows}
+    line[name] = {
+        "tokens_per_s": counted / seconds, "mean_log_p": summed / counted, "mean_length": counted / rows,
+        "parameters": sum(each.numel() for each in model.parameters()),
+    }  # fmt: skip
 print(json.dumps(line), flush=True)

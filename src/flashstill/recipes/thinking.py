@@ -60,14 +60,16 @@ class LearnTable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThinkTable:
-    """How a model attempts a problem. most: chains kept a problem; budget: longest chain kept, 0 for any; thinking:
-    "keep" or "drop"; rounds: how often the student then samples for itself and learns from what it got right."""
+    """How a model attempts a problem. most: chains kept a problem; prefer: the "likeliest" or the "shortest"; budget:
+    longest chain kept, 0 for any; thinking: "keep" or "drop"; rounds: how often the student then samples for itself and
+    learns from what it got right."""
 
     attempts: int = 64
     new_tokens: int = 32
     temperature: float = 1.0
     top_p: float = 1.0
-    most: int = 4
+    most: int = 1
+    prefer: str = "likeliest"
     budget: int = 0
     thinking: str = "keep"
     rounds: int = 0

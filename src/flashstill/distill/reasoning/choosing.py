@@ -6,8 +6,9 @@
     first      the first attempt, whatever it is worth: what a teacher's plain text teaches
     shuffled   as many as `verified` has, by verdicts dealt anew among all attempts: the control, which must not help
 
-Equal chains of a problem are kept once.  At most `most` a problem are kept, the shortest first: problems that are
-solved at nearly every attempt would otherwise fill the set (balance by difficulty).
+Equal chains of a problem are kept once.  At most `most` a problem are kept: problems that are solved at nearly every
+attempt would otherwise fill the set (balance by difficulty).  The likeliest come first, so that a student learns one
+way of putting things rather than all of them; or the shortest.
 """
 
 from __future__ import annotations
@@ -25,22 +26,26 @@ from flashstill.errors import BadInput, unknown
 
 RULES = ("verified", "majority", "score", "first", "shuffled")
 THINKING = ("keep", "drop")
+PREFERENCES = ("likeliest", "shortest")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """A rule, among so many first attempts (0: all). most: kept a problem, 0 for all; budget: longest chain in tokens,
-    0 for any; least: score that the rule `score` asks for."""
+    """A rule, among so many first attempts (0: all). most: kept a problem, 0 for all; prefer: which of them first;
+    budget: longest chain in tokens, 0 for any; least: score that the rule `score` asks for."""
 
     rule: str = "verified"
     attempts: int = 0
     most: int = 4
+    prefer: str = "likeliest"
     budget: int = 0
     least: float = 1.0
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise BadInput(unknown("rule of choice", self.rule, RULES))
+        if self.prefer not in PREFERENCES:
+            raise BadInput(unknown("preference among chains", self.prefer, PREFERENCES))
         if min(self.attempts, self.most, self.budget) < 0:
             raise BadInput("attempts, most and budget of a choice must not be negative")
 
@@ -58,10 +63,11 @@ def chosen(chains: Chains, verdicts: Verdicts, choice: Choice, seed: int = 0) ->
     allowed = _allowed(verdicts, choice, seed)
     if choice.budget:
         allowed &= chains.lengths <= choice.budget
+    cost = chains.lengths if choice.prefer == "shortest" else -chains.log_p
     kept: list[tuple[int, int]] = []
     for problem in np.flatnonzero(allowed.any(-1)):
         places = np.flatnonzero(allowed[problem])
-        places = places[np.argsort(chains.lengths[problem, places], kind="stable")]
+        places = places[np.argsort(cost[problem, places], kind="stable")]
         distinct: dict[bytes, int] = {}
         for place in places:
             distinct.setdefault(chains.tokens[problem, place].tobytes(), int(place))

@@ -27,7 +27,12 @@ class Decoder(Protocol):
     """whether prompts may join rows that are at work, and be of different lengths"""
 
     def regroup(self, kept: Tensor, prompts: Sequence[np.ndarray]) -> None:
-        """Keep the rows `kept` [K] and add one for each prompt, all but its last token read."""
+        """Keep the rows `kept` [K], some perhaps more than once, and add one for each prompt, all but its last token
+        read."""
+        ...
+
+    def copy(self, sources: Tensor, slots: Tensor) -> bool:
+        """Put copies of the rows `sources` into the places of others; False where they must be regrouped instead."""
         ...
 
     def replace(self, slots: Tensor, prompts: Sequence[np.ndarray]) -> bool:
@@ -56,7 +61,7 @@ class CachedDecoder:
 
     def regroup(self, kept: Tensor, prompts: Sequence[np.ndarray]) -> None:
         if not prompts:
-            self._cache.reorder_cache(kept)  # it may leave rows out, and recurrent layers know it as well
+            self._cache.reorder_cache(kept)  # it may leave rows out or repeat them, and recurrent layers know it
             return
         if len(kept) or len({len(prompt) for prompt in prompts}) > 1:
             raise BadInput("rows of this architecture start together, from prompts of one length")
@@ -66,6 +71,9 @@ class CachedDecoder:
         read = torch.from_numpy(np.stack(prompts).astype(np.int64))[:, :-1].to(self._head.device)
         if read.shape[1]:
             self._run(read)
+
+    def copy(self, sources: Tensor, slots: Tensor) -> bool:
+        return False
 
     def replace(self, slots: Tensor, prompts: Sequence[np.ndarray]) -> bool:
         return False

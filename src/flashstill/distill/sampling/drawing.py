@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flashstill.distill.sampling.philox import uniform
 from flashstill.errors import BadInput
 
 LOGITS_AT_A_TIME = 2**22
@@ -27,7 +28,8 @@ _STREAM = 0x5A4D  # apart from what else is drawn with a seed: the order of wind
 class Sampling:
     """How text is drawn. temperature: 0 takes the likeliest id; top_k: 0 for all; stop: ids that end a row.
 
-    vocabulary: ids that may come, where the head is padded; 0 for all.  batch: rows at work at a time.
+    vocabulary: ids that may come, where the head is padded; 0 for all.  batch: texts at work at a
+    time; rows that have the same text so far count once.
     """
 
     new_tokens: int = 64
@@ -46,20 +48,19 @@ class Sampling:
             raise BadInput(f"a sampling temperature of {self.temperature:g} is none; give 0 (greedy) or more")
         if not 0 < self.top_p <= 1:
             raise BadInput(f"top_p is {self.top_p:g}; give more than 0 and at most 1")
-        if self.top_k < 0 or self.vocabulary < 0 or self.seed < 0:
-            raise BadInput("top_k, vocabulary and seed must not be negative")
+        if self.top_k < 0 or self.vocabulary < 0 or not 0 <= self.seed < 2**64:
+            raise BadInput("top_k, vocabulary and seed must not be negative, nor the seed beyond 64 bits")
 
 
 def uniforms(settings: Sampling, rows: Sequence[int]) -> Tensor:
     """[R, new_tokens] in float64: one draw for each position of these rows."""
-    drawn = [np.random.default_rng([_STREAM, settings.seed, row]).random(settings.new_tokens) for row in rows]
-    return torch.from_numpy(np.stack(drawn))
+    return torch.from_numpy(uniform(settings.seed, _STREAM, np.asarray(rows, dtype=np.int64), settings.new_tokens))
 
 
 def choose(logits: Tensor, draws: Tensor, settings: Sampling) -> tuple[Tensor, Tensor]:
-    """Ids [B] and their log-probabilities [B] under the model itself (T = 1, nothing cut).
+    """Ids [B, K] and their log-probabilities [B, K] under the model itself (T = 1, nothing cut).
 
-    logits [B, V], draws [B] in [0, 1).
+    logits [B, V]; draws [B, K] in [0, 1), K of them from each distribution.
     """
     if settings.vocabulary:
         logits = logits[:, : settings.vocabulary]
@@ -77,19 +78,19 @@ def _chosen(logits: Tensor, draws: Tensor, settings: Sampling) -> tuple[Tensor, 
     largest = logits.amax(-1)
     log_z = largest - p.amax(-1).log()
     if settings.temperature == 0:
-        ids = logits.argmax(-1, keepdim=True)
+        ids = logits.argmax(-1, keepdim=True).expand_as(draws)
     elif settings.top_k == 0 and settings.top_p == 1:
         ids = _drawn(p if settings.temperature == 1 else torch.softmax(logits / settings.temperature, -1), draws)
     else:
         p, order = _cut(logits / settings.temperature, settings)
         ids = order.gather(1, _drawn(p, draws))
-    return ids.squeeze(1), logits.gather(1, ids).squeeze(1) - log_z
+    return ids, logits.gather(1, ids) - log_z[:, None]
 
 
 def _drawn(p: Tensor, draws: Tensor) -> Tensor:
-    """Places [B, 1] where the cumulated p [B, V], of any sum, passes the draws [B]."""
+    """Places [B, K] where the cumulated p [B, V], of any sum, passes the draws [B, K]."""
     summed = p.cumsum(-1, dtype=torch.float64)
-    points = draws[:, None] * summed[:, -1:]
+    points = draws * summed[:, -1:]
     return torch.searchsorted(summed, points, right=True).clamp_(max=p.shape[1] - 1)
 
 

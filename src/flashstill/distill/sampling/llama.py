@@ -75,6 +75,15 @@ class LlamaDecoder:
         self._read(prompts, slots)
         return True
 
+    def copy(self, sources: Tensor, slots: Tensor) -> bool:
+        """What lies before the next column."""
+        self._start[slots] = self._start[sources]
+        filled = slice(int(self._start[sources].min()), self._column)
+        for held in self._caches.held:
+            held[slots, :, filled] = held[sources, :, filled]
+        self._mask()
+        return True
+
     def _lay_out(self, kept: Tensor | None, filled: slice, shift: int) -> None:
         """Caches that reach beyond the next column."""
         self._columns = (self._column // COLUMNS + 1) * COLUMNS

@@ -68,7 +68,7 @@ def kept(work: Work, tried: Attempted, rule: str, attempts: int) -> Kept:
     from flashstill.distill.reasoning.choosing import Choice, chosen
 
     wanted = work.recipe.think
-    choice = Choice(rule=rule, attempts=attempts, most=wanted.most, budget=wanted.budget)
+    choice = Choice(rule=rule, attempts=attempts, most=wanted.most, prefer=wanted.prefer, budget=wanted.budget)
     return chosen(tried.chains, tried.verdicts, choice, work.seed)
 
 
