@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from flashstill.distill.sampling import Sampling, sample
+
 Answer = dict[str, Any]
 
 
@@ -53,6 +55,8 @@ class FakeServer:
     def answer(self, path: str, question: Answer) -> tuple[int, Answer]:
         """Status and body."""
         tokens: list[int] = question["prompt"] if "prompt" in question else question["input_ids"]
+        if "n" in question:
+            return 200, {"choices": self._written(tokens, question)}
         wanted = ("prompt_logprobs", "logprobs", "top_logprobs_num")
         k = next(question[name] for name in wanted if question.get(name))
         if path == "/v1/completions" and question["model"] != self.name:
@@ -73,6 +77,28 @@ class FakeServer:
         own = [None, *(entry[token][0] for entry, token in zip(entries, tokens[1:], strict=True))]
         made_up = {"token_id:5": -0.5}
         return 200, {"choices": [{"logprobs": {"top_logprobs": [*named, made_up], "token_logprobs": [*own, -0.5]}}]}
+
+    def _written(self, tokens: list[int], question: Answer) -> list[Answer]:
+        """n texts, as vLLM returns them: the id that ends a text has a log-probability and is not in the text."""
+        stop, count = int(self.model.config.eos_token_id), int(question["n"])
+        settings = Sampling(
+            new_tokens=question["max_tokens"], temperature=question["temperature"], stop=(stop,), seed=question["seed"]
+        )
+        with self._lock:
+            found = sample(self.model, [tokens] * count, settings)
+        rows = [row[row >= 0].tolist() for row in found.tokens]
+        return [
+            {
+                "index": index,
+                "text": self.tokenizer.decode(row, skip_special_tokens=True),
+                "finish_reason": "stop" if row[-1] == stop else "length",
+                "logprobs": {
+                    "tokens": [f"token_id:{each}" for each in row],
+                    "token_logprobs": found.log_p[index, : len(row)].tolist(),
+                },
+            }
+            for index, row in enumerate(rows)
+        ][::-1]  # in no order
 
     def _entry(self, row: torch.Tensor, token: int, k: int) -> dict[int, tuple[float, int]]:
         """The token of the text first, as vLLM writes it, then the k likeliest: id -> log-probability, rank."""

@@ -224,7 +224,6 @@ name = "toy"
 study = "deep-think"
 chip = "h100-sxm"
 seeds = 1
-epochs = 2.0
 {teacher}
 [task]
 source = "{judge}:even"
@@ -269,7 +268,7 @@ def study(path: Path, **parts: str) -> Path:
 def test_a_study_from_nothing(tmp_path: Path) -> None:
     recipe = read_study(study(tmp_path / "toy.toml"))
     found = run_study(recipe, [0], tmp_path / "out", Silent())
-    arms = ["labels", "unverified", "verified-1", "verified-1-epochs", "verified-4", "verified-4-epochs"]
+    arms = ["labels", "unverified", "verified-1", "verified-1-epochs", "verified-4"]
     assert list(found["student_greedy"]) == [*arms, "majority-4", "shuffled-4", "round-1"]
     assert found["student"] == "round-1"
     assert set(found["teacher_best_of"]) == {"1", "2", "4"}
@@ -333,7 +332,6 @@ def test_a_model_at_hand_is_a_teacher_too(tmp_path: Path, tiny_teacher: Path) ->
         ("attempts = 4", "attempts = 0", "think.attempts must be at least 1"),
         ("attempts = 4", "attemps = 4", "unknown key 'think.attemps'; the nearest known: attempts"),
         ("[student]\n", "[student]\nkeep_layers = 2\n", "student.keep_layers needs a teacher.model"),
-        ("epochs = 2.0", "epochs = 0", "epochs must be positive"),
         ("[think]", "[think]\ntemperature = 0", "think.temperature must be positive"),
         ("label_problems = 150", "label_problems = 0", "needs task.label_problems"),
         ('study = "deep-think"', 'study = "deep-thin"', "nearest known: deep-think"),

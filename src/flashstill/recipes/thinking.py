@@ -47,6 +47,38 @@ class NetTable:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TeacherTable(NetTable):
+    """Who attempts the problems. Behind an OpenAI-compatible server `model` is its address, up to /v1, and then: name,
+    of the model there; tokenizer: a directory with its tokenizer and its config.json; in_flight: requests at a time;
+    time_limit_s: of one."""
+
+    name: str = ""
+    tokenizer: str = ""
+    in_flight: int = 8
+    time_limit_s: float = 300.0
+
+    @property
+    def served(self) -> bool:
+        """Whether it is behind a server."""
+        return self.model.startswith(("http://", "https://"))
+
+    def problems(self) -> Iterator[str]:
+        """What cannot be meant."""
+        if self.keep_layers:
+            yield "teacher.keep_layers means nothing: a teacher is made from nothing or is a whole model"
+        if not self.served:
+            if self.name or self.tokenizer:
+                yield f"teacher.name and teacher.tokenizer go with an address (http://...), not {self.model!r}"
+            return
+        if "@" in self.model:
+            yield "teacher.model must not hold a password; put the key into the variable FLASHSTILL_API_KEY"
+        if not self.name or not self.tokenizer:
+            yield f"the teacher at {self.model} needs a name (of the model there) and a tokenizer (a directory)"
+        if self.in_flight < 1 or self.time_limit_s <= 0:
+            yield "teacher.in_flight must be at least 1 and teacher.time_limit_s positive"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LearnTable:
     """How a model learns rows of text. steps: for all arms of a study the same, but where epochs are compared."""
 
@@ -77,16 +109,16 @@ class ThinkTable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThinkingStudy(StudyRecipe):
-    """Arms learn from chains of 1, 4, 16, ... attempts, at equal steps and at equal epochs. chip: prices the ledger."""
+    """Arms learn from chains of 1, 4, 16, ... attempts, at equal steps (learn.steps) and at as many passes over their
+    chains as those of all attempts have in these steps. chip: prices the ledger."""
 
     task: TaskRecipe
     chip: str
-    teacher: NetTable = field(default_factory=NetTable)
+    teacher: TeacherTable = field(default_factory=TeacherTable)
     student: NetTable = field(default_factory=lambda: NetTable(hidden=64, layers=2, heads=4, feed_forward=160))
     teach: LearnTable = field(default_factory=LearnTable)
     learn: LearnTable = field(default_factory=LearnTable)
     think: ThinkTable = field(default_factory=ThinkTable)
-    epochs: float = 40.0
 
     def problems(self) -> Iterator[str]:
         """What cannot be meant."""
@@ -97,16 +129,13 @@ class ThinkingStudy(StudyRecipe):
             "learn.rows_per_step": self.learn.rows_per_step, "teach.rows_per_step": self.teach.rows_per_step,
         }  # fmt: skip
         yield from (f"{name} must be at least 1" for name, value in counts.items() if value < 1)
-        if self.teacher.keep_layers:
-            yield "teacher.keep_layers means nothing: a teacher is made from nothing or is a whole model"
-        if self.student.keep_layers and not self.teacher.model:
-            yield "student.keep_layers needs a teacher.model to keep layers of"
+        yield from self.teacher.problems()
+        if self.student.keep_layers and (not self.teacher.model or self.teacher.served):
+            yield "student.keep_layers needs a teacher.model at hand to keep layers of"
         if not self.teacher.model and self.task.label_problems < 1:
             yield "a teacher made from nothing needs task.label_problems"
         if self.think.temperature <= 0:
             yield "think.temperature must be positive: at 0 all attempts are the same"
-        if self.epochs <= 0:
-            yield "epochs must be positive"
 
     def located(self, base: Path) -> ThinkingStudy:
         """With the task's files and the models taken from `base` where they are there."""
@@ -116,6 +145,6 @@ class ThinkingStudy(StudyRecipe):
             return f"{(base / path).resolve()}{colon}{function}" if path and (base / path).exists() else value
 
         task = replace(self.task, source=absolute(self.task.source), data=absolute(self.task.data))
-        teacher = replace(self.teacher, model=absolute(self.teacher.model))
+        teacher = replace(self.teacher, model=absolute(self.teacher.model), tokenizer=absolute(self.teacher.tokenizer))
         student = replace(self.student, model=absolute(self.student.model))
         return replace(self, task=task, teacher=teacher, student=student)

@@ -131,7 +131,7 @@ def think(
     """
     if not 1 <= attempts < MOST_ATTEMPTS:
         raise BadInput(f"{attempts} attempts at a problem cannot be told apart; give 1 to {MOST_ATTEMPTS - 1}")
-    store = Store(directory, key, len(prompts))
+    store = Store(directory, key, len(prompts), what="chains")
     store.claim()
     missing = store.missing(share)
     whole, left = (sum(len(store.range(start)) for start in each) for each in (store.shared(share), missing))
@@ -149,10 +149,7 @@ def think(
             for start in starts:
                 own = slice(places.index(start), places.index(start) + len(store.range(start)))
                 store.write(shard(start), {"tokens": tokens[own], "log_p": log_p[own], "lengths": lengths[own]})
-    if store.missing():
-        return None
-    arrays = _joined(store, ("tokens", "log_p", "lengths"))
-    return Chains(**{name: tensor.numpy() for name, tensor in arrays.items()})
+    return None if store.missing() else joined_chains(store)
 
 
 def judge(
@@ -166,7 +163,7 @@ def judge(
     name: str,
 ) -> Verdicts:
     """A verdict on every attempt, kept by shard; texts [P][N]: the chains as text."""
-    store = Store(directory, key, len(texts))
+    store = Store(directory, key, len(texts), what="verdicts")
     store.claim()
     missing = store.missing()
     questions: dict[int, list[tuple[int, str | None]]] = {
@@ -198,6 +195,12 @@ def _same_answers(answers: Sequence[str | None], attempts: int) -> npt.NDArray[n
             if answer is not None:
                 found[first + place] = seen.setdefault(" ".join(answer.split()), place)
     return found.reshape(-1, attempts)
+
+
+def joined_chains(store: Store) -> Chains:
+    """What a whole store holds."""
+    arrays = _joined(store, ("tokens", "log_p", "lengths"))
+    return Chains(**{name: tensor.numpy() for name, tensor in arrays.items()})
 
 
 def _joined(store: Store, names: Sequence[str]) -> dict[str, Tensor]:

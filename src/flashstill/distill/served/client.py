@@ -96,7 +96,13 @@ class Conversation:
 
     async def ask(self, question: dict[str, Any], k: int, most_bytes: int) -> Any:
         """The answer to a question, as JSON; BadInput where the server refuses or keeps failing."""
-        url = self.server.asking.path(self.server.address)
+        return await self._asked(self.server.asking.path(self.server.address), question, k, most_bytes)
+
+    async def completions(self, question: dict[str, Any], most_bytes: int) -> Any:
+        """The same for text that it writes itself."""
+        return await self._asked(f"{self.server.address}/completions", question, 0, most_bytes)
+
+    async def _asked(self, url: str, question: dict[str, Any], k: int, most_bytes: int) -> Any:
         status, body = await self._patiently("POST", url, question, most_bytes)
         if status != 200:
             raise BadInput(self._refused(status, body, k))

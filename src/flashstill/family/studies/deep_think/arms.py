@@ -2,7 +2,8 @@
 
 labels            the right answers of the training problems, as the task gives them
 unverified        the teacher's greedy text
-verified-N        what the verifier let through of N attempts        (also verified-N-epochs: equal epochs, not steps)
+verified-N        what the verifier let through of N attempts, at equal steps
+verified-N-epochs the same, passed over as often as those of the most attempts are in these steps
 majority-N        what most attempts agree on, without a verifier
 shuffled-N        as many chains as verified-N, by verdicts dealt anew: the negative control
 round-R           the last of `verified`, trained on with what it solved itself, R times over
@@ -47,20 +48,16 @@ def arms(work: Work, greedy: Attempted, sampled: Attempted) -> list[Arm]:
         Arm(name="labels", rows=work.labelled("train"), steps=steps),
         Arm(name="unverified", rows=rows(work, greedy, kept(work, greedy, "first", 1)), steps=steps),
     ]
-    for count in counts:
-        packed = rows(work, sampled, kept(work, sampled, "verified", count))
+    verified = {count: rows(work, sampled, kept(work, sampled, "verified", count)) for count in counts}
+    for count, packed in verified.items():
         found.append(Arm(name=f"verified-{count}", rows=packed, steps=steps))
-        found.append(Arm(name=f"verified-{count}-epochs", rows=packed, steps=steps_of_epochs(work, packed)))
+        if count < wanted.attempts:
+            fewer = max(1, round(steps * packed.windows / verified[wanted.attempts].windows))
+            found.append(Arm(name=f"verified-{count}-epochs", rows=packed, steps=fewer))
     for rule in ("majority", "shuffled"):
         packed = rows(work, sampled, kept(work, sampled, rule, wanted.attempts))
         found.append(Arm(name=f"{rule}-{wanted.attempts}", rows=packed, steps=steps))
     return found
-
-
-def steps_of_epochs(work: Work, packed: Packed) -> int:
-    """Steps that pass over the rows `epochs` times."""
-    per_step = min(work.recipe.learn.rows_per_step, packed.windows)
-    return max(1, round(work.recipe.epochs * packed.windows / per_step))
 
 
 def kept(work: Work, tried: Attempted, rule: str, attempts: int) -> Kept:

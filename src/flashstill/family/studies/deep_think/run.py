@@ -23,13 +23,12 @@ def run(recipe: ThinkingStudy, seed: int, out: Path, progress: Progress) -> Resu
 
 
 def _run(work: Work) -> Result:
-    from flashstill.distill.models import fingerprint
     from flashstill.evaluate.problems import harder_half, many_attempts, one_pass, quality_records
     from flashstill.records import write_records
 
     wanted, seed = work.recipe.think, work.seed
     model = work.teacher  # made where it is not there yet; only then has it a fingerprint
-    known_as = fingerprint(work.teacher_directory)
+    known_as = work.teacher_known_as
     greedy, sampled = (work.attempted(model, known_as, "train", n, n == 1) for n in (1, wanted.attempts))
     test_greedy, test = (work.attempted(model, known_as, "test", n, n == 1) for n in (1, wanted.attempts))
     hard = harder_half(test.verdicts)
@@ -48,7 +47,7 @@ def _run(work: Work) -> Result:
         own = tried or own
     assert own is not None
     details = {
-        "teacher_params": work.teacher.num_parameters(),
+        "teacher_params": _teacher_parameters(work),
         "student_params": _parameters(places[main][0]),
         "teacher_greedy": teacher,
         "teacher_best_of": attempts["best_of"],
@@ -66,6 +65,15 @@ def _run(work: Work) -> Result:
         records += quality_records(name, {"accuracy": figures}, "test")
     write_records(work.out / "records.jsonl", list(records))
     return Result(measures=_measures(teacher, attempts, students, main), details=details)
+
+
+def _teacher_parameters(work: Work) -> int:
+    """Counted, or of one behind a server as its config.json has it."""
+    from flashstill.arch.catalogue import read_config
+
+    if not work.recipe.teacher.served:
+        return int(work.teacher.num_parameters())
+    return round(read_config(work.teacher_directory / "config.json", "teacher").parameters)
 
 
 def _parameters(place: Path) -> int:
@@ -103,6 +111,6 @@ def _ledger(work: Work, sampled: Attempted, kept: int) -> dict[str, Any]:
     chains = sampled.chains
     read = sum(len(row) for row in work.prompts("train")) * chains.attempts
     return ledger(
-        work.teacher_directory / "config.json", work.teacher.num_parameters(), work.recipe.chip, read,
+        work.teacher_directory / "config.json", _teacher_parameters(work), work.recipe.chip, read,
         int(chains.lengths.sum()), chains.lengths.size, sampled.verdicts.counts, kept,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -106,17 +107,23 @@ class Work:
 
     @functools.cached_property
     def teacher_directory(self) -> Path:
-        """Where the teacher is, or will be."""
-        from flashstill.distill.teachers import resolve_teacher
+        """Where the teacher is, or will be; of one behind a server, where its tokenizer and its config.json are."""
+        from flashstill.distill.teachers import resolve_teacher, resolve_tokenizer
 
-        given = self.recipe.teacher.model
-        return resolve_teacher(given, self.progress) if given else self.out / "teacher"
+        given = self.recipe.teacher
+        if given.served:
+            return resolve_tokenizer(given.tokenizer, self.progress)
+        return resolve_teacher(given.model, self.progress) if given.model else self.out / "teacher"
 
     @functools.cached_property
     def teacher(self) -> Any:
-        """The teacher; one made from nothing learns the right answers of the label problems first."""
+        """The teacher, or its server; one made from nothing learns the right answers of the label problems first."""
         from flashstill.distill.models import save_model
+        from flashstill.distill.served import Server
 
+        given = self.recipe.teacher
+        if given.served:
+            return Server(base=given.model, name=given.name, in_flight=given.in_flight, time_limit_s=given.time_limit_s)
         if not self.teacher_directory.is_dir():
             packed = self.labelled("label")
             model = new_model(self.recipe.teacher, self.tokenizer, self.positions, self.seed)
@@ -125,6 +132,16 @@ class Work:
             learn(model, packed, table, table.steps, self.seed, folder, self.progress, "train the teacher")
             save_model(model, self.tokenizer, self.teacher_directory)
         return self.loaded(self.teacher_directory)
+
+    @property
+    def teacher_known_as(self) -> str:
+        """The fingerprint of its weights, once they are there; its name where they are behind a server."""
+        from flashstill.distill.models import fingerprint
+        from flashstill.distill.served import known_model
+
+        _ = self.teacher
+        given = self.recipe.teacher
+        return known_model(given.name) if given.served else fingerprint(self.teacher_directory)
 
     def loaded(self, place: Path) -> Any:
         """A model from a directory: in float32 where the models of the study are made from nothing, and small."""
@@ -160,10 +177,12 @@ class Work:
         return packed_rows(self.prompts(name), [[*ids, end] for ids in encoded], end)
 
     def attempted(self, model: Any, known_as: str, name: str, attempts: int, greedy: bool = False) -> Attempted:
-        """Attempts of a model at the problems of `name` and the verdicts on them. known_as: its fingerprint."""
+        """Attempts of a model or a server at the problems of `name` and the verdicts on them. known_as: what it is."""
         from flashstill.distill.models import tokenizer_fingerprint
         from flashstill.distill.reasoning.chains import chain_key, judge, think
+        from flashstill.distill.reasoning.served import think_served
         from flashstill.distill.sampling import Sampling
+        from flashstill.distill.served import Server
         from flashstill.evaluate.problems import answer_texts
 
         wanted, problems = self.recipe.think, self.problems[name]
@@ -173,10 +192,16 @@ class Work:
             vocabulary=len(self.tokenizer),
         )  # fmt: skip
         key = chain_key(known_as, tokenizer_fingerprint(self.teacher_directory), problems, attempts, how)
-        place = self.out / "attempts" / f"{known_as[:16]}-{name}-{'greedy' if greedy else attempts}"
+        short = re.sub(r"[^A-Za-z0-9.-]+", "-", known_as.removeprefix("served: "))[-16:]
+        place = self.out / "attempts" / f"{short}-{name}-{'greedy' if greedy else attempts}"
         label = f"{'greedy pass' if greedy else f'{attempts} attempts'} at {name} problems"
-        chains = think(model, self.prompts(name), attempts, how, key, place / "chains", self.progress, label)
-        assert chains is not None
+        prompts, folder = self.prompts(name), place / "chains"
+        if isinstance(model, Server):
+            chains = think_served(model, prompts, attempts, how, self.tokenizer, key, folder, self.progress, label)
+        else:
+            whole = think(model, prompts, attempts, how, key, folder, self.progress, label)
+            assert whole is not None, "no other process has a share of it"
+            chains = whole
         texts = answer_texts(chains, self.tokenizer)
         judged_by = {"chains": key, "task": self.task.key, "extract": asdict(self.extract)}
         verdicts = judge(

@@ -1,0 +1,156 @@
+"""Attempts of a model behind an OpenAI-compatible server, kept by shard as those of a model at hand are.
+
+    POST /v1/completions    prompt: token ids, n: attempts, max_tokens, temperature, top_p, seed, logprobs
+                            return_tokens_as_token_ids: vLLM then names tokens as token_id:17; others give text, which
+                            is read by the tokenizer
+
+One request a problem; a shard is written when its last problem is answered.  An attempt that ended by itself has the
+stop id behind it.  Seeds are those of (seed, problem), so that a server that heeds them repeats itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flashstill.distill.reasoning.chains import Chains, joined_chains
+from flashstill.distill.sampling import Sampling
+from flashstill.distill.served import Server
+from flashstill.distill.served.client import Conversation
+from flashstill.distill.signals.store import Store, shard
+from flashstill.errors import BadInput
+from flashstill.progress import Advance, Progress
+
+BYTES_PER_TOKEN = 512  # the most that a token, its name and its log-probability may take in an answer
+TOKEN = "token_id:"
+Attempt = tuple[list[int], float]
+"""token ids, with the stop id where it ended by itself; the sum of their log-probabilities, NaN where it is unsaid"""
+
+
+def think_served(
+    server: Server,
+    prompts: Sequence[Sequence[int]],
+    attempts: int,
+    how: Sampling,
+    tokenizer: Any,
+    key: Mapping[str, Any],
+    directory: Path,
+    progress: Progress,
+    name: str,
+) -> Chains:
+    """So many attempts at every prompt; only shards that are missing are asked for.
+
+    tokenizer: the model's.  Raises BadInput where the server refuses, keeps failing, or answers with something that is
+    no text of this vocabulary, and where the directory is another run's.
+    """
+    store = Store(directory, key, len(prompts), what="chains")
+    store.claim()
+    missing = store.missing()
+    whole, left = (sum(len(store.range(start)) for start in each) for each in (store.starts, missing))
+    if missing:
+        with progress.task(name, whole * attempts, "chains", (whole - left) * attempts) as advance:
+            work = _Asking(server, prompts, attempts, how, tokenizer, store, advance)
+            try:
+                asyncio.run(work.all(missing))
+            except BaseExceptionGroup as group:
+                raise group.exceptions[0] from group
+    return joined_chains(store)
+
+
+class _Asking:
+    """Problems in flight, answers that wait for the rest of their shard."""
+
+    def __init__(
+        self,
+        server: Server,
+        prompts: Sequence[Sequence[int]],
+        attempts: int,
+        how: Sampling,
+        tokenizer: Any,
+        store: Store,
+        advance: Advance,
+    ) -> None:
+        self.server, self.prompts, self.attempts, self.how = server, prompts, attempts, how
+        self.tokenizer, self.store, self.advance = tokenizer, store, advance
+        self._held: dict[int, list[Attempt]] = {}
+
+    async def all(self, starts: Sequence[int]) -> None:
+        """Every problem of these shards; the first alone, so that what is wrong is found with one request."""
+        async with Conversation(self.server, lambda text: self.advance(0, text)) as talk:
+            self._check_room(await talk.longest())
+            places = iter([place for start in starts for place in self.store.range(start)])
+            first = next(places)
+            self._done(first, await self._ask(talk, first))
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.server.in_flight):
+                    group.create_task(self._some(talk, places))
+
+    async def _some(self, talk: Conversation, places: Iterator[int]) -> None:
+        for place in places:
+            self._done(place, await self._ask(talk, place))
+
+    async def _ask(self, talk: Conversation, place: int) -> list[Attempt]:
+        how = self.how
+        question = {
+            "model": self.server.name, "prompt": list(self.prompts[place]), "n": self.attempts,
+            "max_tokens": how.new_tokens, "temperature": how.temperature, "top_p": how.top_p, "logprobs": 1,
+            "seed": (how.seed * 1_000_003 + place) % 2**31, "return_tokens_as_token_ids": True,
+        }  # fmt: skip
+        most = self.attempts * (how.new_tokens + 16) * BYTES_PER_TOKEN
+        answer = await talk.completions(question, most)
+        try:
+            choices = answer["choices"]
+            if len(choices) != self.attempts:
+                raise BadInput(f"it gives {len(choices)} attempts where {self.attempts} were asked for")
+            return [self._attempt(choice) for choice in sorted(choices, key=lambda choice: int(choice["index"]))]
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+            raise BadInput(f"{self.server.base} answers problem {place} with no attempts: {error}") from error
+        except BadInput as error:
+            raise BadInput(f"{self.server.base}, problem {place}: {error}") from error
+
+    def _attempt(self, choice: Mapping[str, Any]) -> Attempt:
+        said = choice.get("logprobs") or {}
+        names, values = said.get("tokens") or [], said.get("token_logprobs") or []
+        if names and all(str(name).startswith(TOKEN) for name in names):
+            ids = [int(str(name).removeprefix(TOKEN)) for name in names]
+        else:
+            ids = self.tokenizer(str(choice["text"]), add_special_tokens=False)["input_ids"]
+        if any(not 0 <= each < len(self.tokenizer) for each in ids):
+            raise BadInput(f"it writes token {max(ids)}, but the tokenizer knows {len(self.tokenizer)}: another one's")
+        stop, ended = self.how.stop[0], choice.get("finish_reason") == "stop"
+        found = next((ids[:place] for place, each in enumerate(ids) if each in self.how.stop), ids)
+        found = [*found[: self.how.new_tokens - ended], *[stop] * ended]
+        log_p = math.fsum(map(float, values)) if values else math.nan
+        if log_p > 0 or math.isinf(log_p):
+            raise BadInput(f"it gives {log_p} as the log-probability of a text")
+        return found or [stop], log_p
+
+    def _done(self, place: int, attempts: list[Attempt]) -> None:
+        """Keep an answer; write its shard when it was the last."""
+        self._held[place] = attempts
+        self.advance(self.attempts)
+        start = place - place % self.store.per_shard
+        places = self.store.range(start)
+        if any(each not in self._held for each in places):
+            return
+        answers = [self._held.pop(each) for each in places]
+        tokens = torch.full((len(answers), self.attempts, self.how.new_tokens), -1, dtype=torch.int32)
+        for problem, each in enumerate(answers):
+            for attempt, (ids, _) in enumerate(each):
+                tokens[problem, attempt, : len(ids)] = torch.tensor(ids, dtype=torch.int32)
+        log_p = torch.tensor([[value for _, value in each] for each in answers], dtype=torch.float32)
+        lengths = (tokens >= 0).sum(-1).int()
+        self.store.write(shard(start), {"tokens": tokens, "log_p": log_p, "lengths": lengths})
+
+    def _check_room(self, longest: int | None) -> None:
+        tokens = max(map(len, self.prompts)) + self.how.new_tokens
+        if longest is not None and tokens > longest:
+            raise BadInput(
+                f"a problem needs {tokens} tokens, but {self.server.name} at {self.server.base} takes {longest}; lower"
+                " think.new_tokens, or start it with more (--max-model-len)"
+            )
