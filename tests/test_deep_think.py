@@ -68,7 +68,7 @@ class TestChoice:
         assert chosen(chains, verdicts, Choice(most=1)).tolist() == [[0, 2], [2, 0]], "3 is likelier, and wrong"
         chains.log_p[0, 1] = -1
         assert chosen(chains, verdicts, Choice(most=1)).tolist() == [[0, 1], [2, 0]]
-        with pytest.raises(BadInput, match="did you mean 'likeliest'"):
+        with pytest.raises(BadInput, match="the nearest known: likeliest"):
             Choice(prefer="likliest")
 
     def test_other_rules(self) -> None:
@@ -284,7 +284,7 @@ def test_a_study_from_nothing(tmp_path: Path) -> None:
     figures = found["student_greedy"]
     assert figures["verified-4"]["value"] == 1.0
     assert figures["verified-4"]["value"] > found["teacher_best_of"]["1"]["value"] + 0.2, "one pass, and better"
-    assert len((tmp_path / "out" / "seed-0" / "records.jsonl").read_text().splitlines()) == 1 + 3 + 9
+    assert len((tmp_path / "out" / "seed-0" / "records.jsonl").read_text().splitlines()) == 1 + 3 + 8
     sizes = {name: found["problems"][name] for name in ("label", "train", "test")}
     assert sizes == {"label": 150, "train": 70, "test": 30}
 
