@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flashstill.distill.reasoning import gym
 from flashstill.distill.reasoning.judging import Judges, verdict_of
 from flashstill.distill.reasoning.matching import Extract, exact, last_number, numeric
 from flashstill.distill.reasoning.problems import (
@@ -27,6 +28,18 @@ def nothing(amount: float, note: str = "") -> None:
 
 def problem(prompt: str, answer: str = "1") -> Problem:
     return Problem(prompt=prompt, answer=answer)
+
+
+def test_all_cores_draw_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("reasoning_gym")
+    task = Spec(source="gym:chain_sum", prompt="{question}", options={"max_terms": 3}, seed=7)
+    alone = gym.drawn(task, 5, 40)
+    assert alone == gym.drawn_here(task, 5, 40)
+    monkeypatch.setattr(gym, "WORTH_A_PROCESS", 10)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(3))
+    assert gym.drawn(task, 5, 40) == alone
+    with pytest.raises(BadInput, match=r"asks for 'answr'"):
+        gym.drawn(Spec(source="gym:chain_sum", prompt="{answr}"), 0, 40)
 
 
 class TestProblems:

@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flashstill.distill.reasoning import gym
 from flashstill.distill.reasoning.matching import MATCHERS, exact, numeric
 from flashstill.distill.reasoning.problems import Problem, check_disjoint, load_problems, without_repeats
 from flashstill.errors import BadInput, unknown
 
-GYM = "gym:"
 Judge = Callable[[str, Mapping[str, Any]], Any]
 """(answer, problem as JSON) -> a number from 0 to 1"""
 
@@ -66,66 +66,16 @@ LEAST_NEW = 0.02  # of what was drawn: below it a generator only repeats itself
 
 
 def _drawn(spec: Spec, first: int, count: int) -> list[Problem]:
-    if spec.source.startswith(GYM):
-        return _from_gym(spec, first, count)
+    if spec.source.startswith(gym.PREFIX):
+        return gym.drawn(spec, first, count)
     everything = load_problems(Path(spec.data or spec.source))
     return everything[first : first + count]
 
 
-def _from_gym(spec: Spec, first: int, count: int) -> list[Problem]:
-    """Problems first .. first + count of one stream.
-
-    The gym draws problem i of seed s from s + i, so that neighbouring seeds share nearly all of their problems: seeds
-    are kept 2^32 apart, and training and test are cut from one stream.
-    """
-    family = _family(spec, first + count)
-    found = []
-    for index in range(first, first + count):
-        entry = dict(family[index])
-        prompt = _formatted(spec, entry) if spec.prompt else str(entry["question"])
-        found.append(Problem(prompt=prompt, answer=str(entry["answer"]), entry=_plain(entry)))
-    return found
-
-
-def _formatted(spec: Spec, entry: Mapping[str, Any]) -> str:
-    fields = {**entry.get("metadata", {}), "question": entry["question"]}
-    words = {
-        name: " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value for name, value in fields.items()
-    }
-    try:
-        return spec.prompt.format(**words)
-    except (KeyError, IndexError, ValueError) as error:
-        raise BadInput(f"task.prompt {spec.prompt!r} asks for {error}; {spec.source} has {', '.join(words)}") from error
-
-
-def _plain(value: Any) -> Any:
-    """As JSON keeps it: tuples become lists, what is neither text nor number its own text."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
-
-
-def _family(spec: Spec, size: int) -> Any:
-    try:
-        import reasoning_gym
-        from reasoning_gym.factory import DATASETS
-    except ImportError as error:
-        raise BadInput(f"task {spec.source} comes with a package: pip install reasoning-gym") from error
-    name = spec.source.removeprefix(GYM)
-    if name not in DATASETS:
-        raise BadInput(unknown("family of reasoning-gym", name, DATASETS))
-    try:
-        return reasoning_gym.create_dataset(name, seed=spec.seed << 32, size=size, **spec.options)
-    except (TypeError, AssertionError, ValueError) as error:
-        raise BadInput(f"task.options of {spec.source}: {error}") from error
-
-
 def judge_of(spec: Spec) -> Judge:
     """Who says whether an answer is right; made in the process that judges."""
-    if spec.source.startswith(GYM):
-        family = _family(spec, 1)
+    if spec.source.startswith(gym.PREFIX):
+        family = gym.family(spec, 1)
         return lambda answer, problem: family.score_answer(answer, problem["entry"])
     path, _, function = spec.source.rpartition(":")
     if path.endswith(".py"):

@@ -1,0 +1,117 @@
+"""Problems of reasoning-gym, drawn by all cores: a family that solves them symbolically takes milliseconds for each.
+
+Problem i of a task's stream is a function of (seed, i), so that it does not matter which process draws it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from flashstill.distill.reasoning.problems import Problem
+from flashstill.errors import BadInput, unknown
+
+if TYPE_CHECKING:
+    from flashstill.distill.reasoning.tasks import Spec
+
+PREFIX = "gym:"
+WORTH_A_PROCESS = 2_000  # problems: importing the gym takes as long as drawing a thousand
+
+
+def drawn(spec: Spec, first: int, count: int) -> list[Problem]:
+    """Problems first .. first + count of the stream; BadInput where the family or its options are unknown."""
+    processes = min(len(os.sched_getaffinity(0)), count // WORTH_A_PROCESS)
+    if processes < 2:
+        return drawn_here(spec, first, count)
+    drawn_here(spec, first, 1)  # what is wrong is said here, not by a process
+    cuts = [first + count * place // processes for place in range(processes + 1)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", __name__, json.dumps(spec.key), str(begin), str(end - begin)],
+            stdout=subprocess.PIPE, env=environment,
+        )
+        for begin, end in itertools.pairwise(cuts)
+    ]  # fmt: skip
+    try:
+        with ThreadPoolExecutor(processes) as pool:  # all are read at once, or a full pipe would hold a process up
+            said = list(pool.map(lambda process: process.communicate()[0], running))
+    finally:
+        for process in running:
+            process.kill()
+    if any(process.returncode for process in running):
+        raise BadInput(f"a process that draws problems of {spec.source} died; ask for fewer, or look at its memory")
+    return [Problem(**json.loads(line)) for part in said for line in part.splitlines()]
+
+
+def drawn_here(spec: Spec, first: int, count: int) -> list[Problem]:
+    """Problems first .. first + count of one stream.
+
+    The gym draws problem i of seed s from s + i, so that neighbouring seeds share nearly all of their problems: seeds
+    are kept 2^32 apart, and training and test are cut from one stream.
+    """
+    source = family(spec, first + count)
+    found = []
+    for index in range(first, first + count):
+        entry = dict(source[index])
+        prompt = _formatted(spec, entry) if spec.prompt else str(entry["question"])
+        found.append(Problem(prompt=prompt, answer=str(entry["answer"]), entry=_plain(entry)))
+    return found
+
+
+def _formatted(spec: Spec, entry: Mapping[str, Any]) -> str:
+    fields = {**entry.get("metadata", {}), "question": entry["question"]}
+    words = {
+        name: " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value for name, value in fields.items()
+    }
+    try:
+        return spec.prompt.format(**words)
+    except (KeyError, IndexError, ValueError) as error:
+        raise BadInput(f"task.prompt {spec.prompt!r} asks for {error}; {spec.source} has {', '.join(words)}") from error
+
+
+def _plain(value: Any) -> Any:
+    """As JSON keeps it: tuples become lists, what is neither text nor number its own text."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def family(spec: Spec, size: int) -> Any:
+    """So many problems of the family; BadInput where it or its options are unknown, or the package is not there."""
+    try:
+        import reasoning_gym
+        from reasoning_gym.factory import DATASETS
+    except ImportError as error:
+        raise BadInput(f"task {spec.source} comes with a package: pip install reasoning-gym") from error
+    name = spec.source.removeprefix(PREFIX)
+    if name not in DATASETS:
+        raise BadInput(unknown("family of reasoning-gym", name, DATASETS))
+    try:
+        return reasoning_gym.create_dataset(name, seed=spec.seed << 32, size=size, **spec.options)
+    except (TypeError, AssertionError, ValueError) as error:
+        raise BadInput(f"task.options of {spec.source}: {error}") from error
+
+
+def main(task: str, first: str, count: str) -> None:
+    """Print problems as JSON lines; what the gym itself prints goes to stderr."""
+    from flashstill.distill.reasoning.tasks import Spec
+
+    lines = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for problem in drawn_here(Spec(**json.loads(task)), int(first), int(count)):
+        print(json.dumps(asdict(problem)), file=lines)
+    lines.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
