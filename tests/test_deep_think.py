@@ -321,8 +321,12 @@ def test_a_model_at_hand_is_a_teacher_too(tmp_path: Path, tiny_teacher: Path) ->
     path = study(tmp_path / "toy.toml", teacher=teacher, student="keep_layers = 3")
     judge = path.with_name("judge.py")
     judge.write_text("def even(answer, problem):\n    return len(answer) % 2\n")
+    path.write_text(path.read_text().replace("rounds = 1", "rounds = 1\nteacher_share = 0.5"))
     found = run_study(read_study(path), [0], tmp_path / "out", Silent())
     assert found["problems"] == {"train": 70, "test": 30}
+    kept = [list(place.glob("windows-*.safetensors")) for place in (tmp_path / "out/seed-0/signals").iterdir()]
+    assert len(kept) >= 3, "what the teacher says of the rows that were kept"
+    assert all(kept)
     assert load_model(tmp_path / "out" / "seed-0" / "students" / "verified-4").config.num_hidden_layers == 3
 
 
@@ -333,6 +337,7 @@ def test_a_model_at_hand_is_a_teacher_too(tmp_path: Path, tiny_teacher: Path) ->
         ("attempts = 4", "attemps = 4", "unknown key 'think.attemps'; the nearest known: attempts"),
         ("[student]\n", "[student]\nkeep_layers = 2\n", "student.keep_layers needs a teacher.model"),
         ("[think]", "[think]\ntemperature = 0", "think.temperature must be positive"),
+        ("[think]", "[think]\nteacher_share = 1.5", "teacher_share is 1.5; it must lie between 0 and 1"),
         ("label_problems = 150", "label_problems = 0", "needs task.label_problems"),
         ('study = "deep-think"', 'study = "deep-thin"', "nearest known: deep-think"),
     ],

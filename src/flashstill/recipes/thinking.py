@@ -93,8 +93,9 @@ class LearnTable:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThinkTable:
     """How a model attempts a problem. most: chains kept a problem; prefer: the "likeliest" or the "shortest"; budget:
-    longest chain kept, 0 for any; thinking: "keep" or "drop"; rounds: how often the student then samples for itself and
-    learns from what it got right."""
+    longest chain kept, 0 for any; thinking: "keep" or "drop"; teacher_share: what the forward KL to the teacher's
+    distribution on the tokens kept is of the loss, the rest is their cross-entropy; rounds: how often the student then
+    samples for itself and learns from what it got right."""
 
     attempts: int = 64
     new_tokens: int = 32
@@ -104,6 +105,7 @@ class ThinkTable:
     prefer: str = "likeliest"
     budget: int = 0
     thinking: str = "keep"
+    teacher_share: float = 0.0
     rounds: int = 0
 
 
@@ -134,6 +136,10 @@ class ThinkingStudy(StudyRecipe):
             yield "student.keep_layers needs a teacher.model at hand to keep layers of"
         if not self.teacher.model and self.task.label_problems < 1:
             yield "a teacher made from nothing needs task.label_problems"
+        if not 0 <= self.think.teacher_share <= 1:
+            yield f"think.teacher_share is {self.think.teacher_share:g}; it must lie between 0 and 1"
+        if self.think.teacher_share and self.teacher.served:
+            yield "think.teacher_share needs a teacher at hand; one behind a server gives text only"
         if self.think.temperature <= 0:
             yield "think.temperature must be positive: at 0 all attempts are the same"
 

@@ -94,7 +94,10 @@ def trained(work: Work, arm: Arm, start: Path | None = None) -> Path:
             model = first_student(
                 net, work.teacher, work.tokenizer, work.positions, work.seed + 1, sample, work.progress
             )
-        learn(model, arm.rows, work.recipe.learn, arm.steps, work.seed, folder, work.progress, f"train {arm.name}")
+        signals = None if arm.name == "labels" else work.signals(arm.rows)
+        share = 0.0 if signals is None else work.recipe.think.teacher_share
+        label = f"train {arm.name}"
+        learn(model, arm.rows, work.recipe.learn, arm.steps, work.seed, folder, work.progress, label, signals, share)
         save_model(model, work.tokenizer, place)
     checkpoints.clear(folder)
     return place

@@ -56,10 +56,26 @@ def first_student(
 
 
 def learn(
-    model: Any, packed: Any, table: LearnTable, steps: int, seed: int, folder: Path, progress: Progress, name: str
+    model: Any,
+    packed: Any,
+    table: LearnTable,
+    steps: int,
+    seed: int,
+    folder: Path,
+    progress: Progress,
+    name: str,
+    signals: Any = None,
+    share: float = 0.0,
 ) -> Any:
-    """Cross-entropy on the rows of a packing, so many steps; resumed where it was interrupted."""
+    """Cross-entropy on the rows of a packing, so many steps; resumed where it was interrupted.
+
+    signals: what a teacher says of them, and its share of the loss.
+    """
     from flashstill.distill import training
+
+    objective: training.Objective = training.hard
+    if signals is not None:
+        objective = training.distillation(signals, [training.Soft(weight=share)], hard_weight=1.0 - share)
 
     rows = min(table.rows_per_step, packed.windows)
     recipe = training.TrainRecipe(
@@ -68,4 +84,4 @@ def learn(
         checkpoint_every_steps=table.checkpoint_every_steps,
     )  # fmt: skip
     source = training.Offline(packed, rows, seed)
-    return training.train(model, source, training.hard, recipe, folder, progress, name, {"objective": "text"})
+    return training.train(model, source, objective, recipe, folder, progress, name, {"teacher_share": share})

@@ -176,6 +176,18 @@ class Work:
         encoded = self.tokenizer([marker + answer for answer in answers], add_special_tokens=False)["input_ids"]
         return packed_rows(self.prompts(name), [[*ids, end] for ids in encoded], end)
 
+    def signals(self, packed: Packed) -> Any:
+        """What the teacher says of rows, exactly; None where the recipe asks for none of it."""
+        from flashstill.distill.models import tokenizer_fingerprint
+        from flashstill.distill.signals import Hidden, Signals, build, signal_key
+
+        if not self.recipe.think.teacher_share:
+            return None
+        key = signal_key(Hidden(), self.teacher_known_as, tokenizer_fingerprint(self.teacher_directory), packed)
+        place = self.out / "signals" / packed.hash[:16]
+        build(self.teacher, Hidden(), key, packed, place, self.progress, "what the teacher says of them")
+        return Signals(place, key)
+
     def attempted(self, model: Any, known_as: str, name: str, attempts: int, greedy: bool = False) -> Attempted:
         """Attempts of a model or a server at the problems of `name` and the verdicts on them. known_as: what it is."""
         from flashstill.distill.models import tokenizer_fingerprint
