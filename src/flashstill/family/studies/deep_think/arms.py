@@ -5,7 +5,7 @@ unverified        the teacher's greedy text
 verified-N        what the verifier let through of N attempts, at equal steps
 verified-N-epochs the same, passed over as often as those of the most attempts are in these steps
 majority-N        what most attempts agree on, without a verifier
-shuffled-N        as many chains as verified-N, by verdicts dealt anew: the negative control
+shuffled-N        by verdicts dealt anew among all attempts: the negative control
 round-R           the last of `verified`, trained on with what it solved itself, R times over
 """
 
