@@ -259,14 +259,14 @@ class TestAttempts:
     def given(self) -> list[np.ndarray]:
         return [prompt for prompt in prompts(7, 3, 7, 5) for _ in range(30)]
 
-    def test_sharing_changes_no_text(self, model: Model, given: list[np.ndarray]) -> None:
+    def test_sharing_changes_no_text(self, model: Model) -> None:
         """Alone, all at once, and in so few slots that texts are laid aside and read again."""
-        whole = sample(model, given, Sampling(**ATTEMPTS, batch=200))
-        for batch in (1, 7):
-            few = sample(model, given, Sampling(**ATTEMPTS, batch=batch))
-            assert np.array_equal(few.tokens, whole.tokens)
-            assert few.log_p == pytest.approx(whole.log_p, abs=2e-5)
-        for row in (0, 29, 30, 118):
+        given = [prompt for prompt in prompts(7, 3, 7) for _ in range(6)]
+        whole = sample(model, given, Sampling(**ATTEMPTS))
+        few = sample(model, given, Sampling(**ATTEMPTS, batch=4))
+        assert np.array_equal(few.tokens, whole.tokens)
+        assert few.log_p == pytest.approx(whole.log_p, abs=2e-5)
+        for row in (0, 11, 17):
             alone = sample(model, [given[row]], Sampling(**ATTEMPTS), rows=[row])
             assert np.array_equal(alone.tokens[0], whole.tokens[row])
 
