@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from flashstill.errors import unknown
 
@@ -30,24 +31,49 @@ class TeacherRecipe:
     @property
     def served(self) -> bool:
         """Whether it is behind a server."""
-        return self.model.startswith(("http://", "https://"))
+        return is_address(self.model)
+
+
+class Asked(Protocol):
+    """A teacher that may be behind a server."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def tokenizer(self) -> str: ...
+    @property
+    def in_flight(self) -> int: ...
+    @property
+    def time_limit_s(self) -> float: ...
+
+
+def is_address(model: str) -> bool:
+    """Whether a model's name is the address of a server."""
+    return model.startswith(("http://", "https://"))
+
+
+def misaddressed(teacher: Asked, table: str) -> Iterator[str]:
+    """What cannot be of one teacher's address; table: what its keys are called by."""
+    if not is_address(teacher.model):
+        if teacher.name or teacher.tokenizer:
+            yield f"{table}.name and {table}.tokenizer go with an address (http://...), not {teacher.model!r}"
+        return
+    if "@" in teacher.model:
+        yield f"{table}.model must not hold a password; put the key into the variable FLASHSTILL_API_KEY"
+    if not teacher.name or not teacher.tokenizer:
+        yield f"the teacher at {teacher.model} needs a name (of the model there) and a tokenizer (a directory)"
+    if teacher.in_flight < 1 or teacher.time_limit_s <= 0:
+        yield f"{table}.in_flight must be at least 1 and {table}.time_limit_s positive"
 
 
 def problems(teachers: Sequence[TeacherRecipe], signals: str, student: str, origin: str) -> Iterator[str]:
     """What cannot be. signals, student: their kinds; origin: the model that the student is cut from, if it is named."""
     for teacher in teachers:
-        if not teacher.served:
-            if teacher.name or teacher.tokenizer:
-                yield f"teachers.name and teachers.tokenizer go with an address (http://...), not {teacher.model!r}"
-            continue
-        if "@" in teacher.model:
-            yield "teachers.model must not hold a password; put the key into the variable FLASHSTILL_API_KEY"
-        if not teacher.name or not teacher.tokenizer:
-            yield f"the teacher at {teacher.model} needs a name (of the model there) and a tokenizer (a directory)"
-        if teacher.api not in APIS:
+        yield from misaddressed(teacher, "teachers")
+        if teacher.served and teacher.api not in APIS:
             yield unknown("teachers.api", teacher.api, APIS)
-        if teacher.in_flight < 1 or teacher.time_limit_s <= 0:
-            yield "teachers.in_flight must be at least 1 and teachers.time_limit_s positive"
     if any(teacher.served for teacher in teachers):
         if signals != "topk":
             yield f'a teacher behind a server gives its likeliest ids: signals.kind must be "topk", not {signals!r}'

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.recipes.study import StudyRecipe
+from flashstill.recipes.teachers import is_address, misaddressed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,22 +61,13 @@ class TeacherTable(NetTable):
     @property
     def served(self) -> bool:
         """Whether it is behind a server."""
-        return self.model.startswith(("http://", "https://"))
+        return is_address(self.model)
 
     def problems(self) -> Iterator[str]:
         """What cannot be meant."""
         if self.keep_layers:
             yield "teacher.keep_layers means nothing: a teacher is made from nothing or is a whole model"
-        if not self.served:
-            if self.name or self.tokenizer:
-                yield f"teacher.name and teacher.tokenizer go with an address (http://...), not {self.model!r}"
-            return
-        if "@" in self.model:
-            yield "teacher.model must not hold a password; put the key into the variable FLASHSTILL_API_KEY"
-        if not self.name or not self.tokenizer:
-            yield f"the teacher at {self.model} needs a name (of the model there) and a tokenizer (a directory)"
-        if self.in_flight < 1 or self.time_limit_s <= 0:
-            yield "teacher.in_flight must be at least 1 and teacher.time_limit_s positive"
+        yield from misaddressed(self, "teacher")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,9 +10,8 @@ stop id behind it.  Seeds are those of (seed, problem), so that a server that he
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import torch
 from flashstill.distill.reasoning.chains import Chains, joined_chains
 from flashstill.distill.sampling import Sampling
 from flashstill.distill.served import Server
-from flashstill.distill.served.client import Conversation
+from flashstill.distill.served.client import Conversation, completed, together
 from flashstill.distill.signals.store import Store, shard
 from flashstill.errors import BadInput
 from flashstill.progress import Advance, Progress
@@ -55,10 +54,7 @@ def think_served(
     if missing:
         with progress.task(name, whole * attempts, "chains", (whole - left) * attempts) as advance:
             work = _Asking(server, prompts, attempts, how, tokenizer, store, advance)
-            try:
-                asyncio.run(work.all(missing))
-            except BaseExceptionGroup as group:
-                raise group.exceptions[0] from group
+            completed(work.all(missing))
     return joined_chains(store)
 
 
@@ -86,13 +82,11 @@ class _Asking:
             places = iter([place for start in starts for place in self.store.range(start)])
             first = next(places)
             self._done(first, await self._ask(talk, first))
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self.server.in_flight):
-                    group.create_task(self._some(talk, places))
 
-    async def _some(self, talk: Conversation, places: Iterator[int]) -> None:
-        for place in places:
-            self._done(place, await self._ask(talk, place))
+            async def one(place: int) -> None:
+                self._done(place, await self._ask(talk, place))
+
+            await together(places, self.server.in_flight, one)
 
     async def _ask(self, talk: Conversation, place: int) -> list[Attempt]:
         how = self.how

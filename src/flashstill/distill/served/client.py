@@ -9,7 +9,7 @@ import asyncio
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,26 @@ _LISTING_BYTES = 4 * 2**20
 _TOO_MANY = ("max allowed", "greater than", "exceed", "at most")
 
 Note = Callable[[str], None]
+
+
+def completed(work: Coroutine[Any, Any, None]) -> None:
+    """Run it to its end; of several errors in flight the first is raised."""
+    try:
+        asyncio.run(work)
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from group
+
+
+async def together(places: Iterator[int], in_flight: int, one: Callable[[int], Awaitable[None]]) -> None:
+    """`one` for every place, so many at a time."""
+
+    async def some() -> None:
+        for place in places:
+            await one(place)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(in_flight):
+            group.create_task(some())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

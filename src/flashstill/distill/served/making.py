@@ -6,9 +6,8 @@ way.  Beside ids and log-probabilities stands the log-probability of the target:
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 
 from flashstill.distill.packing import Packed
 from flashstill.distill.served.answers import Said, checked, reads_alike
-from flashstill.distill.served.client import Conversation, Server
+from flashstill.distill.served.client import Conversation, Server, completed, together
 from flashstill.distill.signals.kinds import TopK, narrowest
 from flashstill.distill.signals.making import Built
 from flashstill.distill.signals.store import Store, shard, shard_of
@@ -59,10 +58,7 @@ def build_from_server(
     started = time.perf_counter()
     with progress.task(name, whole, "tokens", whole - left) as advance:
         work = _Asking(server, kind, packed, tokenizer, store, advance, progress)
-        try:
-            asyncio.run(work.all(missing))
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from group
+        completed(work.all(missing))
     return Built(tokens=left, seconds=time.perf_counter() - started, bytes=store.bytes)
 
 
@@ -93,13 +89,11 @@ class _Asking:
             said = await self._ask(talk, first)
             self._check_reading(said, first)
             self._done(first, said)
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self.server.in_flight):
-                    group.create_task(self._some(talk, windows))
 
-    async def _some(self, talk: Conversation, windows: Iterator[int]) -> None:
-        for window in windows:
-            self._done(window, await self._ask(talk, window))
+            async def one(window: int) -> None:
+                self._done(window, await self._ask(talk, window))
+
+            await together(windows, self.server.in_flight, one)
 
     async def _ask(self, talk: Conversation, window: int) -> Said:
         tokens = self.packed.tokens[window].tolist()
