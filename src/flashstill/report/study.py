@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from flashstill.files import write_text
+from flashstill.frontier import non_dominated
 from flashstill.report.figures import Figure, drawn
 from flashstill.report.page import render_page
 from flashstill.units import show
 
 _COLOURS = ("#2a78d6", "#8a8a86", "#1baf7a", "#eb6834", "#eda100")
+_LARGEST_SHARE = 2.0
+"""Of what is won, a share can be more than all of it."""
 
 
 def write_study_report(out: Path) -> Path:
@@ -29,7 +32,9 @@ def write_study_report(out: Path) -> Path:
 
 def render_study(summary: Mapping[str, Any], recipe: str) -> str:
     """The whole page as HTML."""
-    figures: dict[str, Figure] = {"figures": _intervals(summary["figures"])}
+    shares, others = _by_size(summary["figures"])
+    parts = {"figures": shares, "others": others}
+    figures: dict[str, Figure] = {name: _intervals(part) for name, part in parts.items() if part}
     points = _points(list(summary["details"].values()))
     if points:
         figures["tokens"] = _quality(points, "tokens", "tokens thought for an answer")
@@ -43,7 +48,7 @@ def render_study(summary: Mapping[str, Any], recipe: str) -> str:
         bars=[_sentence(name, found) for name, found in summary["figures"].items() if "bar" in found],
         rows=[_row(name, found) for name, found in summary["figures"].items()],
         thought=[_thought_row(point) for point in points],
-        height=max(16, 1.6 * len(summary["figures"])),
+        heights={name: _height(part) for name, part in parts.items() if part},
         recipe=recipe,
     )
 
@@ -72,6 +77,21 @@ def _row(name: str, found: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _by_size(figures: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Accuracies and shares; and what would squeeze them on one axis, such as a number of standard errors."""
+    small: dict[str, Any] = {}
+    large: dict[str, Any] = {}
+    for name, found in figures.items():
+        ends = [found[key] for key in ("value", "bar") if found.get(key) is not None]
+        (small if all(abs(end) <= _LARGEST_SHARE for end in ends) else large)[name] = found
+    return small, large
+
+
+def _height(figures: Mapping[str, Any]) -> float:
+    """Of a chart, in rem."""
+    return max(9.0, 4.0 + 1.6 * len(figures))
+
+
 def _intervals(figures: Mapping[str, Any]) -> Figure:
     """A dot and its interval a figure, a line where its bar is."""
     import plotly.graph_objects as go
@@ -92,12 +112,15 @@ def _intervals(figures: Mapping[str, Any]) -> Figure:
         ),
     ]  # fmt: skip
     return drawn(
-        traces, yaxis={"automargin": True, "categoryorder": "array", "categoryarray": [_words(n) for n in names]}
+        traces,
+        xaxis={"rangemode": "tozero"},
+        yaxis={"automargin": True, "categoryorder": "array", "categoryarray": [_words(n) for n in names]},
     )
 
 
 Point = dict[str, Any]
-"""who, how, and the means over seeds of accuracy, se, hard, tokens and dollars an answer"""
+"""who, how, and the means over seeds of accuracy, se, hard, tokens and dollars an answer; tokens_front, dollars_front:
+no other answers as well for less"""
 
 
 def _points(details: Sequence[Mapping[str, Any]]) -> list[Point]:
@@ -112,9 +135,14 @@ def _points(details: Sequence[Mapping[str, Any]]) -> list[Point]:
         role = "student" if name == details[0]["student"] else "arm"
         found.append(_point(role, name, [each["student_greedy"][name] for each in details], details))
     counts = [count for count in details[0]["student_best_of"] if count != "1"]
-    return found + [
+    found += [
         _point("student", f"best of {n}", [each["student_best_of"][n] for each in details], details) for n in counts
     ]
+    errors = [1.0 - point["accuracy"] for point in found]
+    for cost in ("tokens", "dollars"):
+        for point, unbeaten in zip(found, non_dominated([point[cost] for point in found], errors), strict=True):
+            point[f"{cost}_front"] = unbeaten
+    return found
 
 
 def _point(who: str, how: str, seeds: Sequence[Mapping[str, Any]], details: Sequence[Mapping[str, Any]]) -> Point:
@@ -141,6 +169,7 @@ def _thought_row(point: Point) -> dict[str, str]:
         "hard": f"{point['hard']:.3f}",
         "tokens": f"{point['tokens']:,.1f}",
         "dollars": show(point["dollars"], "USD"),
+        "front": " and ".join(cost for cost in ("tokens", "dollars") if point[f"{cost}_front"]),
     }
 
 
@@ -154,7 +183,13 @@ def _quality(points: Sequence[Point], cost: str, title: str) -> Figure:
         "the student, one pass and best of N": lambda p: p["who"] == "student",
         "other arms, one pass": lambda p: p["who"] == "arm",
     }
-    traces = []
+    front = sorted((point for point in points if point[f"{cost}_front"]), key=lambda point: point[cost])
+    traces = [
+        go.Scatter(
+            x=[point[cost] for point in front], y=[point["accuracy"] for point in front], mode="lines", name="frontier",
+            line={"width": 7, "color": "rgba(42, 120, 214, 0.18)"}, hoverinfo="skip",
+        )
+    ]  # fmt: skip
     for (name, belongs), colour in zip(groups.items(), _COLOURS, strict=True):
         own = [point for point in points if belongs(point)]
         traces.append(
