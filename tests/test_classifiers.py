@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flashstill.distill.classifiers.data import NAMED, Labelled, load, read_idx
 from flashstill.distill.classifiers.fitting import Batch, Fit, Loss, fit
-from flashstill.distill.classifiers.inputs import Inputs, inputs, scale_of, shifts_within
+from flashstill.distill.classifiers.inputs import Inputs, Scale, inputs, scale_of, shifts_within
 from flashstill.distill.classifiers.nets import Dropout, Nets, logits_of
 from flashstill.distill.classifiers.priors import biased, matching_bias, recall, shifted
 from flashstill.distill.classifiers.specialists import (
@@ -29,7 +29,7 @@ from flashstill.distill.classifiers.specialists import (
     specialist_from,
 )
 from flashstill.distill.classifiers.targets import hard, said, soft
-from flashstill.distill.classifiers.transfer import transfer_set
+from flashstill.distill.classifiers.transfer import Variants, transfer_set
 from flashstill.distill.losses import forward_kl
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
@@ -219,16 +219,62 @@ def test_a_transfer_set_shares_labels_out_as_images_are_mixed() -> None:
     """Images of one value each: the value of a mixture says how much of which label it must have."""
     images = np.repeat(np.asarray([0, 200], dtype=np.uint8), 9).reshape(2, 3, 3)
     scale = scale_of(images)
-    made = transfer_set(inputs(images, scale), torch.tensor([0, 1]), torch.tensor([0, 1]), 50, 0, 0.8, 3)
+    made = transfer_set(
+        inputs(images, scale), torch.tensor([0, 1]), torch.tensor([0, 1]), Variants(copies=50, mix=0.8), 3
+    )
     assert len(made.inputs) == 100
     value = made.inputs.values[:, 0, 0].float() * float(scale.deviation[0]) + float(scale.mean[0])
     assert torch.allclose(made.labels.sum(-1), torch.ones(100))
     assert torch.allclose(made.labels[:, 1], value / 200, atol=0.01)
     assert 0.2 <= float(made.labels[:50:2, 0].min()) < 0.6
-    bare = transfer_set(inputs(images, scale, 1), torch.tensor([0, 1]), torch.tensor([1]), 9, 1, 0.0, 3)
+    bare = transfer_set(
+        inputs(images, scale, 1), torch.tensor([0, 1]), torch.tensor([1]), Variants(copies=9, reach=1), 3
+    )
     assert bare.inputs.features == 9
     assert {float(row.max()) for row in bare.labels} == {1.0}
     assert len({tuple(row.flatten().tolist()) for row in bare.inputs.values.float()}) > 3
+
+
+def test_warped_images_are_near_what_they_were_and_bare_ones_are_the_same() -> None:
+    """A square in the middle of a picture that is wider than high: its mass stays, and its place within two pixels."""
+    images = np.zeros((1, 20, 28), dtype=np.uint8)
+    images[0, 7:13, 10:18] = 200
+    scale = Scale(mean=np.zeros(1), deviation=np.ones(1))
+    how = Variants(copies=60, bare=20, warp=1.0)
+    made = transfer_set(inputs(images, scale), torch.tensor([0]), torch.tensor([0]), how, 3).inputs.values.float()
+    whole = torch.from_numpy(images).float()
+    assert bool((made[:20] == whole).all())
+    assert not bool((made[20:] == whole).flatten(1).all(1).any())
+    assert torch.allclose(made.sum((1, 2)), whole.sum(), rtol=0.12)
+    down, across = torch.arange(20.0), torch.arange(28.0)
+    assert torch.allclose((made.sum(2) * down).sum(1) / made.sum((1, 2)), torch.tensor(9.5), atol=0.6)
+    assert torch.allclose((made.sum(1) * across).sum(1) / made.sum((1, 2)), torch.tensor(13.5), atol=0.6)
+    far = made.clone()
+    far[:, 5:15, 8:20] = 0
+    assert float(far.abs().max()) == 0
+
+
+def test_a_warp_turns_by_the_angle_that_it_says_on_any_shape_of_image() -> None:
+    """A long bar: its principal axis turns by up to 40 degrees at ten times the warp, on wide pictures too."""
+    images = np.zeros((1, 31, 61), dtype=np.uint8)
+    images[0, 14:17, 20:41] = 200
+    scale = Scale(mean=np.zeros(1), deviation=np.ones(1))
+    how = Variants(copies=400, warp=10.0)
+    made = transfer_set(inputs(images, scale), torch.tensor([0]), torch.tensor([0]), how, 3).inputs.values.float()
+    made = made / made.sum((1, 2), keepdim=True)
+    down, across = torch.arange(31.0)[:, None], torch.arange(61.0)
+    y, x = ((made * each).sum((1, 2)) for each in (down, across))
+    covariance = (made * (down - y[:, None, None]) * (across - x[:, None, None])).sum((1, 2))
+    spread = (made * ((across - x[:, None, None]) ** 2 - (down - y[:, None, None]) ** 2)).sum((1, 2))
+    degrees = torch.rad2deg(0.5 * torch.atan2(2 * covariance, spread))
+    assert 34 < float(degrees.abs().max()) < 48  # 40, and what shear adds
+    assert abs(float(degrees.mean())) < 4
+
+
+def test_rows_are_not_warped() -> None:
+    rows = np.eye(4)
+    with pytest.raises(BadInput, match="rows of a table"):
+        transfer_set(inputs(rows, scale_of(rows)), torch.arange(4), torch.arange(4), Variants(copies=2, warp=1.0), 0)
 
 
 def test_a_loss_that_is_not_finite_says_so(folder: Path) -> None:

@@ -47,6 +47,43 @@ class StudentTable(NetTable):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TransferTable(StudentTable):
+    """Students that learn on a transfer set.
+
+    copies: of each example in the transfer set, `bare` of them as they are, the others moved by at most `reach` pixels,
+    warped by `warp` and mixed with another by at most `mix`; 0 for the training set itself.  An epoch passes over all.
+    """
+
+    copies: int = 0
+    bare: int = 0
+    reach: int = 0
+    warp: float = 0.0
+    mix: float = 0.0
+
+    @property
+    def passes(self) -> float:
+        """Epochs of as many steps over the bare examples."""
+        return self.epochs * max(1, self.copies)
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with it."""
+        yield from StudentTable.problems(self)
+        yield from _least("copies", self.copies, 0)
+        yield from _least("bare", self.bare, 0)
+        yield from _least("reach", self.reach, 0)
+        if self.bare > self.copies:
+            yield f"bare is {self.bare}; of {self.copies} copies there cannot be more that are left as they are"
+        if not 0 <= self.warp <= 10:
+            yield f"warp is {self.warp:g}; it must lie between 0 and 10"
+        if not 0 <= self.mix <= 1:
+            yield f"mix is {self.mix:g}; it must lie between 0 and 1"
+        if self.copies and self.jitter:
+            yield f"jitter is {self.jitter}; these images are moved by reach, once and for all"
+        if not self.copies and (self.reach or self.warp or self.mix):
+            yield "copies is 0; reach, warp and mix are about copies"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EnsembleTable(NetTable):
     """Members of one shape; size: how many."""
 
@@ -59,9 +96,8 @@ class EnsembleTable(NetTable):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ScarceTable(StudentTable):
-    """Students that have a share of the training set. copies: of each example in the transfer set, moved by at most
-    `reach` pixels and mixed with another by at most `mix`; label_epochs: over the bare examples, for labels."""
+class ScarceTable(TransferTable):
+    """Students that have a share of the training set. label_epochs: over the bare examples, for labels."""
 
     share: float = 0.03
     copies: int = 100
@@ -71,15 +107,10 @@ class ScarceTable(StudentTable):
 
     def problems(self) -> Iterator[str]:
         """What is wrong with it."""
-        yield from StudentTable.problems(self)
+        yield from TransferTable.problems(self)
         yield from _between("share", self.share, 0, 1)
         yield from _least("copies", self.copies, 1)
-        yield from _least("reach", self.reach, 0)
         yield from _positive("label_epochs", self.label_epochs)
-        if not 0 <= self.mix <= 1:
-            yield f"mix is {self.mix:g}; it must lie between 0 and 1"
-        if self.jitter:
-            yield f"jitter is {self.jitter}; these images are moved by reach, once and for all"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,11 +144,11 @@ class ClassifierStudy(StudyRecipe):
     data: str = "fashion-mnist"
     unseen_class: int = 3
     teacher: NetTable
-    large: StudentTable
+    large: TransferTable
     small_labels: NetTable
-    small: StudentTable
+    small: TransferTable
     members: EnsembleTable
-    one: StudentTable
+    one: TransferTable
     unseen: StudentTable
     scarce: ScarceTable
     specialists: SpecialistTable
@@ -126,7 +157,8 @@ class ClassifierStudy(StudyRecipe):
     def margin(self) -> int:
         """Pixels that any net's images are moved by, at most."""
         tables = [getattr(self, each.name) for each in dataclasses.fields(self)]
-        return max(self.scarce.reach, *(table.jitter for table in tables if isinstance(table, NetTable)))
+        reaches = [table.reach for table in tables if isinstance(table, TransferTable)]
+        return max(*reaches, *(table.jitter for table in tables if isinstance(table, NetTable)))
 
     def problems(self) -> Iterator[str]:
         """What is wrong with it."""

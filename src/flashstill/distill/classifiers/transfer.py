@@ -1,8 +1,11 @@
-"""Transfer sets: more examples from few, moved by some pixels and mixed in pairs, for a teacher to be asked about.
+"""Transfer sets: more examples from the ones there are, for a teacher to be asked about.
 
     x = l x_1 + (1 - l) x_2,  l uniform between 1 - m and 1       (Zhang et al. 2018, "mixup", take l from a beta)
 
-A teacher says what it thinks of x; a label has to be shared out as the image was.
+Images are first moved by whole pixels, and warped: turned, stretched, sheared and moved by less than a pixel, which
+takes them not as far from what images are as a mixture does.  A teacher says what it thinks of x, wherever it lies; a
+label has to be shared out as the image was.  (Beyer et al. 2022, "A good teacher is patient and consistent", ask a
+teacher about such images for as long as they train.)
 """
 
 from __future__ import annotations
@@ -11,8 +14,26 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from flashstill.distill.classifiers.inputs import Inputs, shifts_within
+from flashstill.errors import BadInput
+
+DEGREES, STRETCH, SHEAR, PIXELS = 4.0, 0.04, 0.02, 0.5
+"""What a warp of 1 does at most, each drawn uniformly between this and its negative."""
+_CHUNK = 8192
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variants:
+    """copies of each example, `bare` of them left as they are; the others moved by at most `reach` pixels, warped by
+    at most `warp` times the constants above, and mixed with another by at most `mix`."""
+
+    copies: int
+    bare: int = 0
+    reach: int = 0
+    warp: float = 0.0
+    mix: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,27 +44,54 @@ class Transfer:
     labels: Tensor
 
 
-def transfer_set(
-    data: Inputs, labels: Tensor, chosen: Tensor, copies: int, reach: int, mix: float, seed: int
-) -> Transfer:
-    """`copies` of each chosen example, moved by at most `reach` pixels and mixed with another by at most `mix`."""
+def transfer_set(data: Inputs, labels: Tensor, chosen: Tensor, how: Variants, seed: int) -> Transfer:
+    """Variants of the chosen examples [n], copy by copy; BadInput where rows of a table were to be warped."""
+    height, width = (size - 2 * data.margin for size in data.values.shape[1:])
+    if how.warp and height == 1:
+        raise BadInput("warp turns images; rows of a table have none: set it to 0")
     generator = torch.Generator().manual_seed(seed)
-    first = chosen.repeat(copies)
+    first = chosen.repeat(how.copies)
     second = chosen[torch.randint(len(chosen), first.shape, generator=generator)]
-    share = 1.0 - mix * torch.rand(len(first), generator=generator)
-    one, two = (_moved(data, index, reach, generator) for index in (first, second))
-    shape = [size - 2 * data.margin for size in data.values.shape[1:]]
-    values = torch.lerp(two, one, share[:, None].to(one.dtype)).view(-1, *shape)
+    share = 1.0 - how.mix * torch.rand(len(first), generator=generator)
+    share[: how.bare * len(chosen)] = 1.0
+    values = torch.empty(len(first), height, width, dtype=data.values.dtype)
+    for begin in range(0, len(first), _CHUNK):
+        part = slice(begin, begin + _CHUNK)
+        varied = torch.arange(begin, min(begin + _CHUNK, len(first))) >= how.bare * len(chosen)
+        one = _varied(data, first[part], varied, how, generator)
+        two = _varied(data, second[part], varied, how, generator) if how.mix else one
+        values[part] = torch.lerp(two, one, share[part, None, None].to(one.dtype))
     shares = torch.zeros(len(first), int(labels.max()) + 1)
     shares.scatter_add_(1, labels[first][:, None], share[:, None])
     shares.scatter_add_(1, labels[second][:, None], 1.0 - share[:, None])
     return Transfer(inputs=Inputs(values=values), labels=shares)
 
 
-def _moved(data: Inputs, index: Tensor, reach: int, generator: torch.Generator) -> Tensor:
-    """[N, D], each by a shift of its own."""
-    shifts = torch.randint(shifts_within(reach), index.shape, generator=generator)
+def _varied(data: Inputs, index: Tensor, varied: Tensor, how: Variants, generator: torch.Generator) -> Tensor:
+    """[n, H, W] of examples [n], moved and warped where `varied` [n] says so."""
+    shifts = torch.randint(shifts_within(how.reach), index.shape, generator=generator)
+    shifts[~varied] = shifts_within(how.reach) // 2  # in place
     order = shifts.argsort()
-    found = torch.empty(len(index), data.features, dtype=data.values.dtype)
-    found[order] = data.rows(index[order][None], shifts[order], reach)[0]
+    height, width = (size - 2 * data.margin for size in data.values.shape[1:])
+    found = torch.empty(len(index), height, width, dtype=data.values.dtype)
+    found[order] = data.rows(index[order][None], shifts[order], how.reach)[0].view(-1, height, width)
+    if how.warp and bool(varied.any()):
+        found[varied] = _warped(found[varied], how.warp, generator)
     return found
+
+
+def _warped(images: Tensor, warp: float, generator: torch.Generator) -> Tensor:
+    """Images [n, H, W], each by a warp of its own; what comes in from outside is what the edge has."""
+    count, height, width = images.shape
+
+    def drawn(most: float) -> Tensor:
+        return warp * most * (2.0 * torch.rand(count, generator=generator) - 1.0)
+
+    angle, size, shear = torch.deg2rad(drawn(DEGREES)), 1.0 + drawn(STRETCH), drawn(SHEAR)
+    sine, cosine = size * angle.sin(), size * angle.cos()
+    # the grid's axes run from -1 to 1 over width and height, whatever their lengths
+    across = torch.stack([cosine, (shear - sine) * height / width, drawn(PIXELS) * 2.0 / width], -1)
+    down = torch.stack([sine * width / height, cosine, drawn(PIXELS) * 2.0 / height], -1)
+    grid = functional.affine_grid(torch.stack([across, down], 1), [count, 1, height, width], align_corners=False)
+    seen = functional.grid_sample(images[:, None].float(), grid, padding_mode="border", align_corners=False)
+    return seen[:, 0].to(images.dtype)

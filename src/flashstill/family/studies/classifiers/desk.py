@@ -21,10 +21,11 @@ from flashstill.distill.classifiers.data import Labelled
 from flashstill.distill.classifiers.fitting import Fit, Loss, fit
 from flashstill.distill.classifiers.inputs import Inputs, inputs, scale_of
 from flashstill.distill.classifiers.nets import Nets, logits_of
+from flashstill.distill.classifiers.transfer import Transfer, Variants, transfer_set
 from flashstill.errors import BadInput
 from flashstill.files import replacing
 from flashstill.progress import Progress
-from flashstill.recipes.classifiers import NetTable
+from flashstill.recipes.classifiers import NetTable, TransferTable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +80,11 @@ class Desk:
         with replacing(path) as temporary:
             save_file({key: value.detach().contiguous() for key, value in nets.state_dict().items()}, temporary)
         return nets
+
+    def transfer(self, name: str, table: TransferTable, chosen: Tensor) -> Transfer:
+        """Variants of the chosen training examples, as the table says; the same ones for whoever asks by this name."""
+        how = Variants(copies=table.copies, bare=table.bare, reach=table.reach, warp=table.warp, mix=table.mix)
+        return transfer_set(self.train, self.labels, chosen, how, self.number(name))
 
     def tested(self, nets: Nets) -> Tensor:
         """Logits [M, N', C] on the test set."""

@@ -16,7 +16,6 @@ import torch
 
 from flashstill.distill.classifiers.nets import Nets
 from flashstill.distill.classifiers.targets import hard, said, soft
-from flashstill.distill.classifiers.transfer import transfer_set
 from flashstill.family.studies.classifiers.desk import Desk
 from flashstill.family.studies.seeds import Result
 from flashstill.recipes.classifiers import ScarceTable
@@ -27,9 +26,7 @@ def scarce(desk: Desk, teachers: Nets, full: float, table: ScarceTable) -> Resul
     kept = max(1, round(table.share * len(desk.train)))
     order = torch.randperm(len(desk.train), generator=torch.Generator().manual_seed(desk.number("sample")))
     sample = order[:kept]
-    transfer = transfer_set(
-        desk.train, desk.labels, sample, table.copies, table.reach, table.mix, desk.number("transfer")
-    )
+    transfer = desk.transfer("transfer", table, sample)
     targets = said(teachers, transfer.inputs, table.temperature, 0, desk.progress, "targets of scarce")
     bare = dataclasses.replace(table, epochs=table.label_epochs)
     on = transfer.inputs
