@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,7 +16,6 @@ import torch
 from flashstill.distill.classifiers.data import load
 from flashstill.distill.classifiers.fitting import fit
 from flashstill.distill.classifiers.nets import Nets
-from flashstill.distill.classifiers.targets import hard
 from flashstill.errors import BadInput
 from flashstill.family.studies import run_study
 from flashstill.family.studies.classifiers import BARS
@@ -33,7 +31,11 @@ name = "tiny"
 study = "classifiers"
 seeds = 1
 data = "{data}"
-unseen_class = 1
+unseen_class = 2
+
+[variants]
+copies = 3
+warp = {warp}
 
 [teacher]
 hidden = [24, 24]
@@ -41,7 +43,6 @@ epochs = 6
 batch = 30
 learning_rate = 1e-2
 dropout = 0.1
-jitter = {jitter}
 
 [large]
 hidden = [16, 16]
@@ -84,13 +85,11 @@ epochs = 6
 batch = 30
 learning_rate = 1e-2
 temperature = 2.0
-jitter = {jitter}
 
 [scarce]
 hidden = [6]
 share = 0.1
-copies = 20
-reach = {jitter}
+variants = {{ copies = 20, bare = 0, warp = {warp}, mix = 1.0 }}
 epochs = 2
 batch = 30
 learning_rate = 1e-2
@@ -108,7 +107,7 @@ batch = 30
 def recipe(tmp_path: Path) -> Path:
     data = write_images(tmp_path / "images", classes=4, side=8, train=300, test=100, noise=100)
     path = tmp_path / "study.toml"
-    path.write_text(RECIPE.format(data=data, jitter=1))
+    path.write_text(RECIPE.format(data=data, warp=0.5))
     return path
 
 
@@ -137,10 +136,10 @@ def test_every_part_is_told_with_its_arms(recipe: Path, tmp_path: Path) -> None:
 def test_going_on_from_a_net_leaves_it_as_it_is(recipe: Path, tmp_path: Path) -> None:
     found = read_study(recipe)
     assert isinstance(found, ClassifierStudy)
-    at = desk_for(load(found.data, 0), found.margin, 0, tmp_path, Silent())
-    begun = at.trained("begun", found.small_labels, hard(at.labels), 2)
+    at = desk_for(load(found.data, 0), found.variants, 0, tmp_path, Silent())
+    begun = at.trained("begun", found.small_labels, at.labelled, 2)
     before = [weight.detach().clone() for weight in begun.parameters()]
-    on = at.trained("on", found.small, hard(at.labels), 2, first=begun)
+    on = at.trained("on", found.small, at.labelled, 2, first=begun)
     assert all(torch.equal(old, new) for old, new in zip(before, begun.parameters(), strict=True))
     assert not torch.equal(before[0], next(on.parameters()))
 
@@ -200,11 +199,11 @@ def test_a_table_instead_of_images(tmp_path: Path) -> None:
     rows = "".join(f"{x},{y},{int(x > 5) + int(y > 5)}\n" for x in range(12) for y in range(12))
     (tmp_path / "rows.csv").write_text("x,y,label\n" + rows)
     path = tmp_path / "study.toml"
-    path.write_text(RECIPE.format(data=tmp_path / "rows.csv", jitter=0))
+    path.write_text(RECIPE.format(data=tmp_path / "rows.csv", warp=0.0))
     found = ran(path, tmp_path / "out", [0])
     assert found["figures"]["teacher_accuracy"]["value"] > 0.8
-    path.write_text(RECIPE.format(data=tmp_path / "rows.csv", jitter=1))
-    with pytest.raises(BadInput, match="rows of a table have none: set jitter and reach to 0"):
+    path.write_text(RECIPE.format(data=tmp_path / "rows.csv", warp=0.5))
+    with pytest.raises(BadInput, match="warp turns images; the rows of a table are none: set it to 0"):
         ran(path, tmp_path / "moved", [0])
 
 
@@ -221,7 +220,9 @@ def test_a_table_instead_of_images(tmp_path: Path) -> None:
             "[members]\nhidden = [9]",
             "one.hidden is \\[8\\]; it must be that of members, \\[9\\]",
         ),
-        ("[scarce]", "[scarce]\njitter = 1", "scarce.jitter is 1; these images are moved by reach"),
+        ("copies = 3", "copies = 3\nbare = 4", "variants.bare is 4; of 3 copies no more can be left as they are"),
+        ("copies = 20", "copies = 0", "scarce.variants.copies is 0; it must be at least 1"),
+        ("warp = 0.5", "warp = -1.0", "variants.warp is -1; it must lie between 0 and 10"),
     ],
 )
 def test_recipes_that_are_not_right(recipe: Path, old: str, new: str, said: str) -> None:
@@ -231,7 +232,7 @@ def test_recipes_that_are_not_right(recipe: Path, old: str, new: str, said: str)
 
 
 def test_a_class_that_is_not_there(recipe: Path, tmp_path: Path) -> None:
-    recipe.write_text(recipe.read_text().replace("unseen_class = 1", "unseen_class = 9"))
+    recipe.write_text(recipe.read_text().replace("unseen_class = 2", "unseen_class = 9"))
     with pytest.raises(BadInput, match="unseen_class is 9, but the data has the classes 0 to 3"):
         ran(recipe, tmp_path / "out", [0])
     nets = tmp_path / "out" / "seed-0"
@@ -244,4 +245,4 @@ def test_the_built_in_study_is_read() -> None:
     assert found.seeds == 5
     assert found.teacher.hidden == (1200, 1200)
     assert found.members.size == 10
-    assert json.dumps(found.margin) == "1"
+    assert found.variants.warp > 0

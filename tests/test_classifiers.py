@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flashstill.distill.classifiers.data import NAMED, Labelled, load, read_idx
 from flashstill.distill.classifiers.fitting import Batch, Fit, Loss, fit
-from flashstill.distill.classifiers.inputs import Inputs, Scale, inputs, scale_of, shifts_within
+from flashstill.distill.classifiers.inputs import Inputs, Scale, inputs, scale_of
 from flashstill.distill.classifiers.nets import Dropout, Nets, logits_of
 from flashstill.distill.classifiers.priors import biased, matching_bias, recall, shifted
 from flashstill.distill.classifiers.specialists import (
@@ -116,8 +116,6 @@ def test_a_table_is_read_and_split_by_its_seed(tmp_path: Path) -> None:
     assert np.array_equal(first.test, again.test)
     assert not np.array_equal(first.test, other.test)
     assert np.array_equal(first.train_labels, (first.train.sum(-1) <= 0).astype(int))
-    with pytest.raises(BadInput, match="rows of a table have none"):
-        inputs(first.train, scale_of(first.train), margin=1)
     seen = inputs(first.train, scale_of(first.train)).values.float()
     assert seen.mean((0, 1)).abs().max() < 0.01
 
@@ -142,26 +140,6 @@ def test_tables_that_are_not_right(tmp_path: Path, text: str, said: str) -> None
         load(str(path), 0)
 
 
-def test_images_move_and_leave_black_behind() -> None:
-    image = np.arange(1, 10, dtype=np.uint8).reshape(1, 3, 3)
-    scale = scale_of(image)
-    seen = inputs(image, scale, margin=2)
-    index = torch.zeros(1, 1, dtype=torch.int64)
-
-    def moved(shift: int, reach: int) -> Tensor:
-        row = seen.rows(index, torch.tensor([shift]), reach).float()
-        return (row * float(scale.deviation[0]) + float(scale.mean[0])).round().int().view(3, 3)
-
-    assert moved(0, 0).tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
-    assert moved(4, 1).tolist() == moved(0, 0).tolist()
-    assert moved(1, 1).tolist() == [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
-    assert moved(5, 1).tolist() == [[2, 3, 0], [5, 6, 0], [8, 9, 0]]
-    assert moved(24, 2).tolist() == [[9, 0, 0], [0, 0, 0], [0, 0, 0]]
-    both = seen.rows(index.expand(2, 3), torch.tensor([1, 4, 4]), 1)
-    assert torch.equal(both[:, 0], seen.rows(index, torch.tensor([1]), 1)[0].expand(2, -1))
-    assert torch.equal(both[:, 2], seen.rows(index, torch.tensor([4]), 1)[0].expand(2, -1))
-
-
 def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
     units = torch.ones(40_000)
     found = Dropout(0.25, torch.Generator().manual_seed(0))(units)
@@ -174,7 +152,7 @@ def test_a_small_net_learns_from_a_larger_one_and_a_seed_decides(folder: Path) -
     data, test = seen(images)
     labels, truth = torch.from_numpy(images.train_labels), torch.from_numpy(images.test_labels)
     teacher = trained(data, hard(labels), Fit(epochs=10, batch=20, learning_rate=1e-2, dropout=0.1), 32, 2, [0])
-    targets = said(teacher, data, 4.0, 0, Silent(), "targets")
+    targets = said(teacher, data, 4.0, Silent(), "targets")
     students = trained(data, soft(targets, 4.0), Fit(epochs=10, batch=20, learning_rate=1e-2), 4, 2, [1, 2])
     for nets in (teacher, students):
         assert ((logits_of(nets, test).argmax(-1) == truth).float().mean(-1) > 0.9).all()
@@ -183,9 +161,9 @@ def test_a_small_net_learns_from_a_larger_one_and_a_seed_decides(folder: Path) -
     assert not torch.equal(*logits_of(students, test))
 
 
-def seen(images: Labelled, margin: int = 0) -> tuple[Inputs, Inputs]:
+def seen(images: Labelled) -> tuple[Inputs, Inputs]:
     scale = scale_of(images.train)
-    return inputs(images.train, scale, margin), inputs(images.test, scale, margin)
+    return inputs(images.train, scale), inputs(images.test, scale)
 
 
 def test_nets_side_by_side_are_those_one_by_one(folder: Path) -> None:
@@ -197,16 +175,15 @@ def test_nets_side_by_side_are_those_one_by_one(folder: Path) -> None:
 
 
 def test_kept_targets_are_what_the_teachers_say_on_the_way(folder: Path) -> None:
-    """Cached = online, for an ensemble, at every shift; and the loss is the forward KL plus the entropy."""
-    data, _ = seen(load(str(folder), 0), margin=1)
+    """Cached = online, for an ensemble; and the loss is the forward KL plus the entropy."""
+    data, _ = seen(load(str(folder), 0))
     teachers = Nets(data.features, (8,), 2, [0, 1, 2])
-    kept = said(teachers, data, 2.0, 1, Silent(), "targets")
-    assert kept.shape == (shifts_within(1), 200, 2)
-    index, shifts = torch.randint(200, (2, 30), generator=torch.Generator().manual_seed(0)), torch.arange(30) % 9
-    shifts = shifts.sort().values
-    batch = Batch(images=data.rows(index, shifts, 1), index=index, shifts=shifts)
+    kept = said(teachers, data, 2.0, Silent(), "targets")
+    assert kept.shape == (200, 2)
+    index = torch.randint(200, (2, 30), generator=torch.Generator().manual_seed(0))
+    batch = Batch(images=data.rows(index), index=index)
     logits = torch.randn(2, 30, 2, generator=torch.Generator().manual_seed(1))
-    p = kept[shifts, index]
+    p = kept[index]
     for place in range(2):
         online = (teachers(batch.images[place].expand(3, -1, -1)) / 2.0).softmax(-1).mean(0)
         assert torch.allclose(p[place], online, atol=0.01)
@@ -227,12 +204,10 @@ def test_a_transfer_set_shares_labels_out_as_images_are_mixed() -> None:
     assert torch.allclose(made.labels.sum(-1), torch.ones(100))
     assert torch.allclose(made.labels[:, 1], value / 200, atol=0.01)
     assert 0.2 <= float(made.labels[:50:2, 0].min()) < 0.6
-    bare = transfer_set(
-        inputs(images, scale, 1), torch.tensor([0, 1]), torch.tensor([1]), Variants(copies=9, reach=1), 3
-    )
+    bare = transfer_set(inputs(images, scale), torch.tensor([0, 1]), torch.tensor([1]), Variants(copies=9), 3)
     assert bare.inputs.features == 9
     assert {float(row.max()) for row in bare.labels} == {1.0}
-    assert len({tuple(row.flatten().tolist()) for row in bare.inputs.values.float()}) > 3
+    assert bool((bare.inputs.values == inputs(images, scale).values[1]).all())
 
 
 def test_warped_images_are_near_what_they_were_and_bare_ones_are_the_same() -> None:

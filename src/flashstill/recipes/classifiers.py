@@ -11,21 +11,42 @@ from flashstill.recipes.study import StudyRecipe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class VariantsTable:
+    """copies: of each example, `bare` of them as they are; the others warped by `warp` (1: turned by up to 4 degrees,
+    moved by half a pixel), and mixed with another by at most `mix`."""
+
+    copies: int = 1
+    bare: int = 1
+    warp: float = 0.0
+    mix: float = 0.0
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with it, each beginning with the key."""
+        yield from _least("copies", self.copies, 1)
+        yield from _least("bare", self.bare, 0)
+        if self.bare > self.copies:
+            yield f"bare is {self.bare}; of {self.copies} copies no more can be left as they are"
+        if not 0 <= self.warp <= 10:
+            yield f"warp is {self.warp:g}; it must lie between 0 and 10"
+        if not 0 <= self.mix <= 1:
+            yield f"mix is {self.mix:g}; it must lie between 0 and 1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NetTable:
-    """Widths of the hidden layers, and training. jitter: pixels that images are moved by, at most."""
+    """Widths of the hidden layers, and training. epochs: passes over as many examples as there are bare ones, whatever
+    the number of their variants."""
 
     hidden: tuple[int, ...]
     epochs: float
     batch: int = 256
     learning_rate: float = 1e-3
     dropout: float = 0.0
-    jitter: int = 0
 
     def problems(self) -> Iterator[str]:
         """What is wrong with it, each beginning with the key."""
         yield from _least("hidden", min(self.hidden), 1)
         yield from _least("batch", self.batch, 1)
-        yield from _least("jitter", self.jitter, 0)
         yield from _positive("epochs", self.epochs)
         yield from _between("learning_rate", self.learning_rate, 0, 1)
         if not 0 <= self.dropout < 1:
@@ -47,43 +68,6 @@ class StudentTable(NetTable):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TransferTable(StudentTable):
-    """Students that learn on a transfer set.
-
-    copies: of each example in the transfer set, `bare` of them as they are, the others moved by at most `reach` pixels,
-    warped by `warp` and mixed with another by at most `mix`; 0 for the training set itself.  An epoch passes over all.
-    """
-
-    copies: int = 0
-    bare: int = 0
-    reach: int = 0
-    warp: float = 0.0
-    mix: float = 0.0
-
-    @property
-    def passes(self) -> float:
-        """Epochs of as many steps over the bare examples."""
-        return self.epochs * max(1, self.copies)
-
-    def problems(self) -> Iterator[str]:
-        """What is wrong with it."""
-        yield from StudentTable.problems(self)
-        yield from _least("copies", self.copies, 0)
-        yield from _least("bare", self.bare, 0)
-        yield from _least("reach", self.reach, 0)
-        if self.bare > self.copies:
-            yield f"bare is {self.bare}; of {self.copies} copies there cannot be more that are left as they are"
-        if not 0 <= self.warp <= 10:
-            yield f"warp is {self.warp:g}; it must lie between 0 and 10"
-        if not 0 <= self.mix <= 1:
-            yield f"mix is {self.mix:g}; it must lie between 0 and 1"
-        if self.copies and self.jitter:
-            yield f"jitter is {self.jitter}; these images are moved by reach, once and for all"
-        if not self.copies and (self.reach or self.warp or self.mix):
-            yield "copies is 0; reach, warp and mix are about copies"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class EnsembleTable(NetTable):
     """Members of one shape; size: how many."""
 
@@ -96,20 +80,19 @@ class EnsembleTable(NetTable):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ScarceTable(TransferTable):
-    """Students that have a share of the training set. label_epochs: over the bare examples, for labels."""
+class ScarceTable(StudentTable):
+    """Students that have a share of the training set. variants: of these examples; epochs: passes over all of them;
+    label_epochs: over the bare examples, for labels."""
 
     share: float = 0.03
-    copies: int = 100
-    reach: int = 1
-    mix: float = 1.0
+    variants: VariantsTable = VariantsTable(copies=100, bare=0, mix=1.0)
     label_epochs: float = 40.0
 
     def problems(self) -> Iterator[str]:
         """What is wrong with it."""
-        yield from TransferTable.problems(self)
+        yield from StudentTable.problems(self)
+        yield from (f"variants.{problem}" for problem in self.variants.problems())
         yield from _between("share", self.share, 0, 1)
-        yield from _least("copies", self.copies, 1)
         yield from _positive("label_epochs", self.label_epochs)
 
 
@@ -137,42 +120,35 @@ class SpecialistTable:
 class ClassifierStudy(StudyRecipe):
     """data: a named set, a directory of IDX files, or a CSV file. unseen_class: the one that is told of first.
 
-    teacher, large: the paper's two nets. small_labels: a clearly smaller net, on labels; small goes on from there with
-    soft targets. members: of an ensemble; one goes on from a member with what all of them say.
+    variants: of every training example, which all nets but the specialists and the scarce learn from.
+    teacher, large: the paper's two nets. small_labels: a clearly smaller net, on labels; small: on soft targets.
+    members: of an ensemble; one: of their shape, on what all of them say.
     """
 
     data: str = "fashion-mnist"
     unseen_class: int = 3
+    variants: VariantsTable = VariantsTable()
     teacher: NetTable
-    large: TransferTable
+    large: StudentTable
     small_labels: NetTable
-    small: TransferTable
+    small: StudentTable
     members: EnsembleTable
-    one: TransferTable
+    one: StudentTable
     unseen: StudentTable
     scarce: ScarceTable
     specialists: SpecialistTable
-
-    @property
-    def margin(self) -> int:
-        """Pixels that any net's images are moved by, at most."""
-        tables = [getattr(self, each.name) for each in dataclasses.fields(self)]
-        reaches = [table.reach for table in tables if isinstance(table, TransferTable)]
-        return max(*reaches, *(table.jitter for table in tables if isinstance(table, NetTable)))
 
     def problems(self) -> Iterator[str]:
         """What is wrong with it."""
         for each in dataclasses.fields(self):
             table = getattr(self, each.name)
-            if isinstance(table, (NetTable, SpecialistTable)):
+            if isinstance(table, (NetTable, SpecialistTable, VariantsTable)):
                 yield from (f"{each.name}.{problem}" for problem in table.problems())
         yield from _least("unseen_class", self.unseen_class, 0)
         for name, other in (("one", "members"), ("small", "small_labels"), ("scarce", "small_labels")):
             hidden, wanted = list(getattr(self, name).hidden), list(getattr(self, other).hidden)
             if hidden != wanted:
                 yield f"{name}.hidden is {hidden}; it must be that of {other}, {wanted}"
-        if self.one.count > self.members.size:
-            yield f"one.count is {self.one.count}; each starts from one of the {self.members.size} members"
 
     def located(self, base: Path) -> ClassifierStudy:
         """The same with `data` taken from `base`, the directory of its file, where it is found there."""

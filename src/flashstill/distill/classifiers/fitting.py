@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flashstill.distill.classifiers.inputs import Inputs, shifts_within
+from flashstill.distill.classifiers.inputs import Inputs
 from flashstill.distill.classifiers.nets import Dropout, Nets
 from flashstill.distill.training.masters import Masters
 from flashstill.distill.training.recipe import TrainRecipe, learning_rate_at
@@ -18,23 +18,20 @@ from flashstill.progress import Progress
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fit:
-    """jitter: pixels that training images are moved by, at most, anew in every batch."""
+    """An epoch is one of the net with the most examples."""
 
     epochs: float
     batch: int = 256
     learning_rate: float = 1e-3
     dropout: float = 0.0
-    jitter: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """images [M, B, D] as the nets see them; index [M, B] of the examples; shifts [B], their numbers,
-    the same for all nets."""
+    """images [M, B, D] as the nets see them; index [M, B] of the examples."""
 
     images: Tensor
     index: Tensor
-    shifts: Tensor
 
 
 Loss = Callable[[Tensor, Batch], Tensor]
@@ -59,10 +56,7 @@ class Order:
 def fit(
     nets: Nets, data: Inputs, loss: Loss, how: Fit, seed: int, examples: Sequence[Tensor], progress: Progress, name: str
 ) -> Nets:
-    """Train in place, each net on its own examples [n_m] in its own order; returns them.
-
-    An epoch is one of the net with the most examples.
-    """
+    """Train in place, each net on its own examples [n_m] in its own order; returns them."""
     steps = max(1, round(how.epochs * max(len(each) for each in examples) / how.batch))
     schedule = TrainRecipe(
         tokens=steps, windows_per_step=1, learning_rate=how.learning_rate, clip_norm=1e9,
@@ -72,7 +66,8 @@ def fit(
     orders, dropout = [Order(each, generator) for each in examples], Dropout(how.dropout, generator)
     with progress.task(name, steps, "batches") as advance:
         for step in range(steps):
-            batch = _drawn(data, orders, how, generator)
+            index = torch.stack([order.take(how.batch) for order in orders])
+            batch = Batch(images=data.rows(index), index=index)
             value = loss(nets(batch.images, dropout), batch).mean(-1).sum()
             if not bool(torch.isfinite(value)):
                 raise BadInput(f"{name}: the loss is not finite at step {step}; lower its learning rate")
@@ -80,10 +75,3 @@ def fit(
             masters.apply(learning_rate_at(schedule, step, steps))
             advance(1)
     return nets
-
-
-def _drawn(data: Inputs, orders: Sequence[Order], how: Fit, generator: torch.Generator) -> Batch:
-    """The next examples of each net; their shifts are sorted, which is no loss: the examples come in no order."""
-    index = torch.stack([order.take(how.batch) for order in orders])
-    shifts = torch.randint(shifts_within(how.jitter), (how.batch,), generator=generator).sort().values
-    return Batch(images=data.rows(index, shifts, how.jitter), index=index, shifts=shifts)

@@ -1,7 +1,7 @@
 """Classifiers as the paper has them: layers of rectified linear units with dropout; several of one shape side by side.
 
 Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network", section 3: two hidden layers of 1200 with
-dropout and jitter teach two of 800 without.  Weights are in bfloat16.
+dropout teach two of 800 without.  Weights are in bfloat16.
 
 M nets of a shape are one stack of matrices [M, in, out]: ten small nets trained one by one spend two thirds of their
 time outside the products.
@@ -42,14 +42,6 @@ class Nets(nn.Module):
         """Of one of them."""
         return sum(parameter.numel() for parameter in self.parameters()) // len(self)
 
-    def first(self, count: int) -> Nets:
-        """A copy of the first so many of them."""
-        made = Nets(self.features, self.hidden, self.classes, range(count))
-        with torch.no_grad():
-            for mine, its in zip(made.parameters(), self.parameters(), strict=True):
-                mine.copy_(its[:count])
-        return made
-
     def forward(self, images: Tensor, dropout: Dropout | None = None) -> Tensor:
         """Logits in float32; hidden units are dropped where `dropout` says so."""
         found = images
@@ -80,12 +72,11 @@ class Dropout:
         return units * (kept * (_BYTE / (_BYTE - self.dropped))).to(units.dtype)
 
 
-def logits_of(nets: Nets, data: Inputs, shift: int = 0, reach: int = 0, batch: int = 2048) -> Tensor:
-    """[M, N, C], on all images moved by one shift of those within `reach`."""
+def logits_of(nets: Nets, data: Inputs, batch: int = 2048) -> Tensor:
+    """[M, N, C]"""
     found = []
     with torch.inference_mode():
         for begin in range(0, len(data), batch):
-            part = torch.arange(begin, min(begin + batch, len(data)))
-            images = data.rows(part[None], torch.full_like(part, shift), reach)
-            found.append(nets(images.expand(len(nets), -1, -1)))
+            part = data.values[begin : begin + batch].flatten(1)
+            found.append(nets(part.expand(len(nets), -1, -1)))
     return torch.cat(found, 1)

@@ -1,11 +1,11 @@
-"""Transfer sets: more examples from the ones there are, for a teacher to be asked about.
+"""Variants of examples: for nets to learn from, and for a teacher to be asked about.
 
     x = l x_1 + (1 - l) x_2,  l uniform between 1 - m and 1       (Zhang et al. 2018, "mixup", take l from a beta)
 
-Images are first moved by whole pixels, and warped: turned, stretched, sheared and moved by less than a pixel, which
-takes them not as far from what images are as a mixture does.  A teacher says what it thinks of x, wherever it lies; a
-label has to be shared out as the image was.  (Beyer et al. 2022, "A good teacher is patient and consistent", ask a
-teacher about such images for as long as they train.)
+Images are first warped: turned, stretched, sheared and moved by a little, which takes them not as far from what images
+are as a mixture does.  A teacher says what it thinks of x, wherever it lies; a label has to be shared out as the image
+was.  (Beyer et al. 2022, "A good teacher is patient and consistent", ask a teacher about such images for as long as
+they train.)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from flashstill.distill.classifiers.inputs import Inputs, shifts_within
+from flashstill.distill.classifiers.inputs import Inputs
 from flashstill.errors import BadInput
 
 DEGREES, STRETCH, SHEAR, PIXELS = 4.0, 0.04, 0.02, 0.5
@@ -26,12 +26,11 @@ _CHUNK = 8192
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variants:
-    """copies of each example, `bare` of them left as they are; the others moved by at most `reach` pixels, warped by
-    at most `warp` times the constants above, and mixed with another by at most `mix`."""
+    """copies of each example, `bare` of them left as they are; the others warped by at most `warp` times the constants
+    above, and mixed with another by at most `mix`."""
 
-    copies: int
+    copies: int = 1
     bare: int = 0
-    reach: int = 0
     warp: float = 0.0
     mix: float = 0.0
 
@@ -46,38 +45,34 @@ class Transfer:
 
 def transfer_set(data: Inputs, labels: Tensor, chosen: Tensor, how: Variants, seed: int) -> Transfer:
     """Variants of the chosen examples [n], copy by copy; BadInput where rows of a table were to be warped."""
-    height, width = (size - 2 * data.margin for size in data.values.shape[1:])
-    if how.warp and height == 1:
-        raise BadInput("warp turns images; rows of a table have none: set it to 0")
+    shape = data.values.shape[1:]
+    if how.warp and shape[0] == 1:
+        raise BadInput("warp turns images; the rows of a table are none: set it to 0")
     generator = torch.Generator().manual_seed(seed)
     first = chosen.repeat(how.copies)
     second = chosen[torch.randint(len(chosen), first.shape, generator=generator)]
     share = 1.0 - how.mix * torch.rand(len(first), generator=generator)
-    share[: how.bare * len(chosen)] = 1.0
-    values = torch.empty(len(first), height, width, dtype=data.values.dtype)
-    for begin in range(0, len(first), _CHUNK):
+    varied = torch.arange(len(first)) >= how.bare * len(chosen)
+    share[~varied] = 1.0
+    values = torch.empty(len(first), *shape, dtype=data.values.dtype)
+    for begin in range(0, len(first), _CHUNK):  # warps in float32 of all at once would be several times what is kept
         part = slice(begin, begin + _CHUNK)
-        varied = torch.arange(begin, min(begin + _CHUNK, len(first))) >= how.bare * len(chosen)
-        one = _varied(data, first[part], varied, how, generator)
-        two = _varied(data, second[part], varied, how, generator) if how.mix else one
-        values[part] = torch.lerp(two, one, share[part, None, None].to(one.dtype))
+        one = _varied(data.values[first[part]], varied[part], how.warp, generator)
+        if how.mix:
+            two = _varied(data.values[second[part]], varied[part], how.warp, generator)
+            one = torch.lerp(two, one, share[part, None, None].to(one.dtype))
+        values[part] = one
     shares = torch.zeros(len(first), int(labels.max()) + 1)
     shares.scatter_add_(1, labels[first][:, None], share[:, None])
     shares.scatter_add_(1, labels[second][:, None], 1.0 - share[:, None])
     return Transfer(inputs=Inputs(values=values), labels=shares)
 
 
-def _varied(data: Inputs, index: Tensor, varied: Tensor, how: Variants, generator: torch.Generator) -> Tensor:
-    """[n, H, W] of examples [n], moved and warped where `varied` [n] says so."""
-    shifts = torch.randint(shifts_within(how.reach), index.shape, generator=generator)
-    shifts[~varied] = shifts_within(how.reach) // 2  # in place
-    order = shifts.argsort()
-    height, width = (size - 2 * data.margin for size in data.values.shape[1:])
-    found = torch.empty(len(index), height, width, dtype=data.values.dtype)
-    found[order] = data.rows(index[order][None], shifts[order], how.reach)[0].view(-1, height, width)
-    if how.warp and bool(varied.any()):
-        found[varied] = _warped(found[varied], how.warp, generator)
-    return found
+def _varied(images: Tensor, varied: Tensor, warp: float, generator: torch.Generator) -> Tensor:
+    """Images [n, H, W], warped where `varied` [n] says so."""
+    if warp and bool(varied.any()):
+        images[varied] = _warped(images[varied], warp, generator)
+    return images
 
 
 def _warped(images: Tensor, warp: float, generator: torch.Generator) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from flashstill.distill.classifiers.data import load
-from flashstill.distill.classifiers.targets import hard
 from flashstill.errors import BadInput
 from flashstill.family.studies.classifiers.desk import desk_for
 from flashstill.family.studies.classifiers.scarce import scarce
@@ -29,11 +28,11 @@ BARS = {
 
 def run(recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> Result:
     """One seed: a teacher, an ensemble, and all who learn from them."""
-    at = desk_for(load(recipe.data, seed), recipe.margin, seed, place, progress)
+    at = desk_for(load(recipe.data, seed), recipe.variants, seed, place, progress)
     if recipe.unseen_class >= at.classes:
         raise BadInput(f"unseen_class is {recipe.unseen_class}, but the data has the classes 0 to {at.classes - 1}")
-    teacher = at.trained("teacher", recipe.teacher, hard(at.labels))
-    members = at.trained("members", recipe.members, hard(at.labels), recipe.members.size)
+    teacher = at.trained("teacher", recipe.teacher, at.labelled)
+    members = at.trained("members", recipe.members, at.labelled, recipe.members.size)
     small = small_student(at, teacher, recipe.small_labels, recipe.small)
     full = max(value for name, value in small.measures.items() if "labels" in name)
     parts = [

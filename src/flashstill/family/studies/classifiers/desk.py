@@ -21,17 +21,20 @@ from flashstill.distill.classifiers.data import Labelled
 from flashstill.distill.classifiers.fitting import Fit, Loss, fit
 from flashstill.distill.classifiers.inputs import Inputs, inputs, scale_of
 from flashstill.distill.classifiers.nets import Nets, logits_of
+from flashstill.distill.classifiers.targets import soft
 from flashstill.distill.classifiers.transfer import Transfer, Variants, transfer_set
 from flashstill.errors import BadInput
 from flashstill.files import replacing
 from flashstill.progress import Progress
-from flashstill.recipes.classifiers import NetTable, TransferTable
+from flashstill.recipes.classifiers import NetTable, VariantsTable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Desk:
-    """train and test: what nets see; labels [N] and test_labels [N']; classes: C."""
+    """train and test: what nets see; labels [N] and test_labels [N']; varied: variants of all that is in train;
+    classes: C."""
 
+    varied: Transfer
     train: Inputs
     labels: Tensor
     test: Inputs
@@ -40,6 +43,11 @@ class Desk:
     seed: int
     place: Path
     progress: Progress
+
+    @property
+    def labelled(self) -> Loss:
+        """Of the varied examples' labels."""
+        return soft(self.varied.labels, 1.0)
 
     @property
     def prior(self) -> Tensor:
@@ -59,11 +67,12 @@ class Desk:
         on: Inputs | None = None,
         first: Nets | None = None,
     ) -> Nets:
-        """So many nets, or one for each of several lists of examples; `on` other inputs than the training set.
+        """So many nets, or one for each of several lists of examples; `on` other inputs than the varied ones.
 
-        They start from a copy of `first` where it is given, and are read back where they are there.
+        An epoch is one over as many examples as the training set has, or over all of `on`.  They start from a copy of
+        `first` where it is given, and are read back where they are there.
         """
-        data = self.train if on is None else on
+        data = self.varied.inputs if on is None else on
         examples = [torch.arange(len(data))] * count if isinstance(count, int) else count
         nets = copy.deepcopy(first)
         if nets is None:
@@ -73,18 +82,13 @@ class Desk:
         if path.exists():
             return read_back(nets, path)
         how = Fit(
-            epochs=table.epochs, batch=table.batch, learning_rate=table.learning_rate, dropout=table.dropout,
-            jitter=table.jitter,
+            epochs=table.epochs * len(self.train) / len(self.varied.inputs) if on is None else table.epochs,
+            batch=table.batch, learning_rate=table.learning_rate, dropout=table.dropout,
         )  # fmt: skip
         fit(nets, data, loss, how, self.number(name), examples, self.progress, name)
         with replacing(path) as temporary:
             save_file({key: value.detach().contiguous() for key, value in nets.state_dict().items()}, temporary)
         return nets
-
-    def transfer(self, name: str, table: TransferTable, chosen: Tensor) -> Transfer:
-        """Variants of the chosen training examples, as the table says; the same ones for whoever asks by this name."""
-        how = Variants(copies=table.copies, bare=table.bare, reach=table.reach, warp=table.warp, mix=table.mix)
-        return transfer_set(self.train, self.labels, chosen, how, self.number(name))
 
     def tested(self, nets: Nets) -> Tensor:
         """Logits [M, N', C] on the test set."""
@@ -99,14 +103,21 @@ class Desk:
         return [self.accuracy(logits) for logits in self.tested(nets)]
 
 
-def desk_for(data: Labelled, margin: int, seed: int, place: Path, progress: Progress) -> Desk:
-    """Labelled examples on the scale of the training set, with room for `margin` pixels of jitter."""
+def desk_for(data: Labelled, wanted: VariantsTable, seed: int, place: Path, progress: Progress) -> Desk:
+    """Labelled examples on the scale of the training set, and their variants."""
     scale = scale_of(data.train)
+    train, labels = inputs(data.train, scale), torch.from_numpy(data.train_labels)
     return Desk(
-        train=inputs(data.train, scale, margin), labels=torch.from_numpy(data.train_labels),
-        test=inputs(data.test, scale, margin), test_labels=torch.from_numpy(data.test_labels),
+        varied=variants(train, labels, torch.arange(len(train)), wanted, seed), train=train, labels=labels,
+        test=inputs(data.test, scale), test_labels=torch.from_numpy(data.test_labels),
         classes=data.classes, seed=seed, place=place, progress=progress,
     )  # fmt: skip
+
+
+def variants(train: Inputs, labels: Tensor, chosen: Tensor, wanted: VariantsTable, seed: int) -> Transfer:
+    """Of the chosen training examples, as the table says."""
+    how = Variants(copies=wanted.copies, bare=wanted.bare, warp=wanted.warp, mix=wanted.mix)
+    return transfer_set(train, labels, chosen, how, seed)
 
 
 def read_back(nets: Nets, path: Path) -> Nets:

@@ -3,7 +3,7 @@
     recovered = (soft - labels) / (full - labels)
 
 full: labels of the whole training set, the small student's.  A teacher is a
-function: it is asked about a transfer set of moved and mixed images.  Labels are tried on the same set, shared out as
+function: it is asked about a transfer set of warped and mixed images.  Labels are tried on the same set, shared out as
 the images were mixed, and on the examples as they are; soft targets are measured against the better of the two.
 """
 
@@ -16,7 +16,7 @@ import torch
 
 from flashstill.distill.classifiers.nets import Nets
 from flashstill.distill.classifiers.targets import hard, said, soft
-from flashstill.family.studies.classifiers.desk import Desk
+from flashstill.family.studies.classifiers.desk import Desk, variants
 from flashstill.family.studies.seeds import Result
 from flashstill.recipes.classifiers import ScarceTable
 
@@ -26,13 +26,13 @@ def scarce(desk: Desk, teachers: Nets, full: float, table: ScarceTable) -> Resul
     kept = max(1, round(table.share * len(desk.train)))
     order = torch.randperm(len(desk.train), generator=torch.Generator().manual_seed(desk.number("sample")))
     sample = order[:kept]
-    transfer = desk.transfer("transfer", table, sample)
-    targets = said(teachers, transfer.inputs, table.temperature, 0, desk.progress, "targets of scarce")
+    transfer = variants(desk.train, desk.labels, sample, table.variants, desk.number("transfer"))
+    targets = said(teachers, transfer.inputs, table.temperature, desk.progress, "targets of scarce")
     bare = dataclasses.replace(table, epochs=table.label_epochs)
     on = transfer.inputs
     arms = {
-        "labels": desk.trained("scarce-labels", bare, hard(desk.labels), [sample] * table.count),
-        "labels_moved": desk.trained("scarce-moved", table, soft(transfer.labels[None], 1.0), table.count, on=on),
+        "labels": desk.trained("scarce-labels", bare, hard(desk.labels), [sample] * table.count, on=desk.train),
+        "labels_moved": desk.trained("scarce-moved", table, soft(transfer.labels, 1.0), table.count, on=on),
         "soft": desk.trained("scarce-soft", table, soft(targets, table.temperature), table.count, on=on),
     }
     found = {name: desk.accuracies(nets) for name, nets in arms.items()}

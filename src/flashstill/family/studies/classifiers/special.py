@@ -44,10 +44,10 @@ def specialists(desk: Desk, generalist: Nets, table: SpecialistTable, teacher: N
 def _opinion(desk: Desk, generalist: Nets, group: Classes, table: SpecialistTable, teacher: NetTable) -> Opinion:
     name = "specialist-" + "-".join(map(str, group))
     how = NetTable(hidden=teacher.hidden, epochs=table.epochs, batch=table.batch, learning_rate=table.learning_rate,
-                   dropout=teacher.dropout, jitter=teacher.jitter)  # fmt: skip
+                   dropout=teacher.dropout)  # fmt: skip
     examples = half_and_half(desk.labels, group, desk.number(name))
     first = specialist_from(generalist, group)
-    net = desk.trained(name, how, hard(own_labels(desk.labels, group)), [examples], first=first)
+    net = desk.trained(name, how, hard(own_labels(desk.labels, group)), [examples], on=desk.train, first=first)
     share = float(desk.prior[list(group)].sum())
     sampled = float(torch.isin(desk.labels[examples], torch.tensor(group)).float().mean())
     logits = corrected(desk.tested(net)[0], share, sampled)
