@@ -37,6 +37,11 @@ unseen_class = 2
 copies = 3
 warp = {warp}
 
+[transfer]
+copies = 4
+warp = {warp}
+mix = 0.3
+
 [teacher]
 hidden = [24, 24]
 epochs = 6
@@ -58,6 +63,7 @@ batch = 30
 learning_rate = 1e-2
 
 [small]
+taught_by = "members"
 hidden = [6]
 epochs = 4
 batch = 30
@@ -136,7 +142,7 @@ def test_every_part_is_told_with_its_arms(recipe: Path, tmp_path: Path) -> None:
 def test_going_on_from_a_net_leaves_it_as_it_is(recipe: Path, tmp_path: Path) -> None:
     found = read_study(recipe)
     assert isinstance(found, ClassifierStudy)
-    at = desk_for(load(found.data, 0), found.variants, 0, tmp_path, Silent())
+    at = desk_for(load(found.data, 0), found, 0, tmp_path, Silent())
     begun = at.trained("begun", found.small_labels, at.labelled, 2)
     before = [weight.detach().clone() for weight in begun.parameters()]
     on = at.trained("on", found.small, at.labelled, 2, first=begun)
@@ -214,7 +220,7 @@ def test_a_table_instead_of_images(tmp_path: Path) -> None:
         ("temperature = 20.0", "temperature = -1.0", "large.temperature is -1; it must be positive"),
         ("size = 3", "size = 1", "members.size is 1; it must be at least 2"),
         ("share = 0.1", "share = 1.5", "scarce.share is 1.5; it must lie between 0 and 1"),
-        ("[small]\nhidden = [6]", "[small]\nhidden = [0]", "small.hidden is 0; it must be at least 1"),
+        ('members"\nhidden = [6]', 'members"\nhidden = [0]', "small.hidden is 0; it must be at least 1"),
         (
             "[members]\nhidden = [8]",
             "[members]\nhidden = [9]",
@@ -222,6 +228,7 @@ def test_a_table_instead_of_images(tmp_path: Path) -> None:
         ),
         ("copies = 3", "copies = 3\nbare = 4", "variants.bare is 4; of 3 copies no more can be left as they are"),
         ("copies = 20", "copies = 0", "scarce.variants.copies is 0; it must be at least 1"),
+        ('taught_by = "members"', 'taught_by = "me"', 'small.taught_by is \'me\'; it must be "teacher" or "members"'),
         ("warp = 0.5", "warp = -1.0", "variants.warp is -1; it must lie between 0 and 10"),
     ],
 )

@@ -68,6 +68,19 @@ class StudentTable(NetTable):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SmallTable(StudentTable):
+    """A small student. taught_by: the "teacher", or the "members" of the ensemble together."""
+
+    taught_by: str = "teacher"
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with it."""
+        yield from StudentTable.problems(self)
+        if self.taught_by not in ("teacher", "members"):
+            yield f'taught_by is {self.taught_by!r}; it must be "teacher" or "members"'
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EnsembleTable(NetTable):
     """Members of one shape; size: how many."""
 
@@ -120,7 +133,8 @@ class SpecialistTable:
 class ClassifierStudy(StudyRecipe):
     """data: a named set, a directory of IDX files, or a CSV file. unseen_class: the one that is told of first.
 
-    variants: of every training example, which all nets but the specialists and the scarce learn from.
+    variants: of every training example, which all nets but the specialists and the scarce learn from; transfer: those
+    that the teachers of small and one are asked about.
     teacher, large: the paper's two nets. small_labels: a clearly smaller net, on labels; small: on soft targets.
     members: of an ensemble; one: of their shape, on what all of them say.
     """
@@ -128,10 +142,11 @@ class ClassifierStudy(StudyRecipe):
     data: str = "fashion-mnist"
     unseen_class: int = 3
     variants: VariantsTable = VariantsTable()
+    transfer: VariantsTable = VariantsTable()
     teacher: NetTable
     large: StudentTable
     small_labels: NetTable
-    small: StudentTable
+    small: SmallTable
     members: EnsembleTable
     one: StudentTable
     unseen: StudentTable

@@ -28,12 +28,13 @@ BARS = {
 
 def run(recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> Result:
     """One seed: a teacher, an ensemble, and all who learn from them."""
-    at = desk_for(load(recipe.data, seed), recipe.variants, seed, place, progress)
+    at = desk_for(load(recipe.data, seed), recipe, seed, place, progress)
     if recipe.unseen_class >= at.classes:
         raise BadInput(f"unseen_class is {recipe.unseen_class}, but the data has the classes 0 to {at.classes - 1}")
     teacher = at.trained("teacher", recipe.teacher, at.labelled)
     members = at.trained("members", recipe.members, at.labelled, recipe.members.size)
-    small = small_student(at, teacher, recipe.small_labels, recipe.small)
+    taught_by = members if recipe.small.taught_by == "members" else teacher
+    small = small_student(at, taught_by, recipe.small_labels, recipe.small)
     full = max(value for name, value in small.measures.items() if "labels" in name)
     parts = [
         paper_student(at, teacher, recipe.large),

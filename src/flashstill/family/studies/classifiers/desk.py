@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +21,23 @@ from flashstill.distill.classifiers.data import Labelled
 from flashstill.distill.classifiers.fitting import Fit, Loss, fit
 from flashstill.distill.classifiers.inputs import Inputs, inputs, scale_of
 from flashstill.distill.classifiers.nets import Nets, logits_of
-from flashstill.distill.classifiers.targets import soft
+from flashstill.distill.classifiers.targets import said, soft
 from flashstill.distill.classifiers.transfer import Transfer, Variants, transfer_set
 from flashstill.errors import BadInput
 from flashstill.files import replacing
 from flashstill.progress import Progress
-from flashstill.recipes.classifiers import NetTable, VariantsTable
+from flashstill.recipes.classifiers import ClassifierStudy, NetTable, VariantsTable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Desk:
-    """train and test: what nets see; labels [N] and test_labels [N']; varied: variants of all that is in train;
-    classes: C."""
+    """train and test: what nets see; labels [N] and test_labels [N']; classes: C.
+
+    varied: variants of all that is in train, for labels; asked: those that teachers are asked about.
+    """
 
     varied: Transfer
+    asked: Transfer
     train: Inputs
     labels: Tensor
     test: Inputs
@@ -43,6 +46,7 @@ class Desk:
     seed: int
     place: Path
     progress: Progress
+    told: dict[tuple[int, int, float], Tensor] = field(default_factory=dict)
 
     @property
     def labelled(self) -> Loss:
@@ -69,8 +73,8 @@ class Desk:
     ) -> Nets:
         """So many nets, or one for each of several lists of examples; `on` other inputs than the varied ones.
 
-        An epoch is one over as many examples as the training set has, or over all of `on`.  They start from a copy of
-        `first` where it is given, and are read back where they are there.
+        An epoch is one over as many examples as the training set has, or over all of `on` where these are not its
+        variants.  They start from a copy of `first` where it is given, and are read back where they are there.
         """
         data = self.varied.inputs if on is None else on
         examples = [torch.arange(len(data))] * count if isinstance(count, int) else count
@@ -81,14 +85,22 @@ class Desk:
         path = self.place / "nets" / f"{name}.safetensors"
         if path.exists():
             return read_back(nets, path)
+        is_variants = any(data is each.inputs for each in (self.varied, self.asked))
         how = Fit(
-            epochs=table.epochs * len(self.train) / len(self.varied.inputs) if on is None else table.epochs,
+            epochs=table.epochs * len(self.train) / len(data) if is_variants else table.epochs,
             batch=table.batch, learning_rate=table.learning_rate, dropout=table.dropout,
         )  # fmt: skip
         fit(nets, data, loss, how, self.number(name), examples, self.progress, name)
         with replacing(path) as temporary:
             save_file({key: value.detach().contiguous() for key, value in nets.state_dict().items()}, temporary)
         return nets
+
+    def said(self, teachers: Nets, about: Inputs, temperature: float, name: str) -> Tensor:
+        """As `said`; what they have said before is not asked again."""
+        key = (id(teachers), id(about), temperature)
+        if key not in self.told:
+            self.told[key] = said(teachers, about, temperature, self.progress, name)
+        return self.told[key]
 
     def tested(self, nets: Nets) -> Tensor:
         """Logits [M, N', C] on the test set."""
@@ -103,12 +115,15 @@ class Desk:
         return [self.accuracy(logits) for logits in self.tested(nets)]
 
 
-def desk_for(data: Labelled, wanted: VariantsTable, seed: int, place: Path, progress: Progress) -> Desk:
+def desk_for(data: Labelled, recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> Desk:
     """Labelled examples on the scale of the training set, and their variants."""
     scale = scale_of(data.train)
     train, labels = inputs(data.train, scale), torch.from_numpy(data.train_labels)
+    varied, asked = (
+        variants(train, labels, torch.arange(len(train)), wanted, seed) for wanted in (recipe.variants, recipe.transfer)
+    )
     return Desk(
-        varied=variants(train, labels, torch.arange(len(train)), wanted, seed), train=train, labels=labels,
+        varied=varied, asked=asked, train=train, labels=labels,
         test=inputs(data.test, scale), test_labels=torch.from_numpy(data.test_labels),
         classes=data.classes, seed=seed, place=place, progress=progress,
     )  # fmt: skip

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from statistics import fmean
 
+from flashstill.distill.classifiers.inputs import Inputs
 from flashstill.distill.classifiers.nets import Nets
-from flashstill.distill.classifiers.targets import said, soft
+from flashstill.distill.classifiers.targets import soft
 from flashstill.family.studies.classifiers.desk import Desk
 from flashstill.family.studies.seeds import Result
 from flashstill.recipes.classifiers import NetTable, StudentTable
@@ -22,23 +23,28 @@ _KNOWN_AS = {"labels": "labels", "longer": "longer_on_labels", "soft": "soft"}
 
 def paper_student(desk: Desk, teacher: Nets, table: StudentTable) -> Result:
     """The paper's student, on labels and on soft targets, from scratch."""
-    found = students(desk, "large", teacher, table)
-    measures = {"large_labels_accuracy": fmean(found["longer"]), "large_soft_accuracy": fmean(found["soft"])}
+    found = students(desk, "large", teacher, table, desk.varied.inputs)
+    [best] = desk.accuracies(teacher)
+    measures = {
+        "teacher_accuracy": best,
+        "large_labels_accuracy": fmean(found["longer"]),
+        "large_soft_accuracy": fmean(found["soft"]),
+    }
     details = {"labels": found["longer"], "soft": found["soft"], "temperature": table.temperature}
     return Result(measures=measures, details={"large": details})
 
 
-def small_student(desk: Desk, teacher: Nets, on_labels: NetTable, table: StudentTable) -> Result:
-    """A clearly smaller student than the teacher."""
-    [best] = desk.accuracies(teacher)
+def small_student(desk: Desk, teachers: Nets, on_labels: NetTable, table: StudentTable) -> Result:
+    """A student that is clearly smaller than its teacher, which is one net or many."""
+    best = desk.accuracy(desk.tested(teachers).softmax(-1).mean(0))
     begun = desk.trained("small-labels", on_labels, desk.labelled, table.count)
-    found = {"labels": desk.accuracies(begun), **students(desk, "small", teacher, table)}
+    found = {"labels": desk.accuracies(begun), **students(desk, "small", teachers, table, desk.asked.inputs)}
     mean = {name: fmean(each) for name, each in found.items()}
     base = max(value for name, value in mean.items() if name != "soft")
-    measures = {"teacher_accuracy": best, **{f"small_{_KNOWN_AS[arm]}_accuracy": mean[arm] for arm in mean}}
+    measures = {"small_teacher_accuracy": best, **{f"small_{_KNOWN_AS[arm]}_accuracy": mean[arm] for arm in mean}}
     details = {
         **found, "temperature": table.temperature, "parameters": begun.parameters_each,
-        "teacher_parameters": teacher.parameters_each,
+        "teacher_parameters": teachers.parameters_each * len(teachers),
     }  # fmt: skip
     shares = {
         "small_gap_closed": (mean["soft"] - base, best - base),
@@ -52,7 +58,7 @@ def ensemble(desk: Desk, members: Nets, table: StudentTable) -> Result:
     logits = desk.tested(members)
     alone = [desk.accuracy(each) for each in logits]
     together, single = desk.accuracy(logits.softmax(-1).mean(0)), fmean(alone)
-    found = students(desk, "one", members, table)
+    found = students(desk, "one", members, table, desk.asked.inputs)
     measures = {"members_accuracy": single, "ensemble_accuracy": together}
     measures |= {f"one_{_KNOWN_AS[arm]}_accuracy": fmean(each) for arm, each in found.items()}
     shares = {"ensemble_gain_kept": (fmean(found["soft"]) - single, together - single)}
@@ -60,9 +66,10 @@ def ensemble(desk: Desk, members: Nets, table: StudentTable) -> Result:
     return Result(measures=measures, shares=shares, details={"ensemble": details})
 
 
-def students(desk: Desk, name: str, teachers: Nets, table: StudentTable) -> dict[str, list[float]]:
-    """Accuracies of those who learn what the teachers say, `soft`, and of those who have labels of the same examples
-    for as many steps, `longer`."""
-    targets = said(teachers, desk.varied.inputs, table.temperature, desk.progress, f"targets of {name}")
-    arms = {"longer": desk.labelled, "soft": soft(targets, table.temperature)}
-    return {arm: desk.accuracies(desk.trained(f"{name}-{arm}", table, loss, table.count)) for arm, loss in arms.items()}
+def students(desk: Desk, name: str, teachers: Nets, table: StudentTable, asked: Inputs) -> dict[str, list[float]]:
+    """Accuracies of those who learn what the teachers say of `asked`, `soft`, and of those who have labels for as many
+    steps, `longer`."""
+    targets = desk.said(teachers, asked, table.temperature, f"targets of {name}")
+    longer = desk.trained(f"{name}-longer", table, desk.labelled, table.count)
+    learnt = desk.trained(f"{name}-soft", table, soft(targets, table.temperature), table.count, on=asked)
+    return {"longer": desk.accuracies(longer), "soft": desk.accuracies(learnt)}
