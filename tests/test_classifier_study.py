@@ -63,7 +63,6 @@ batch = 30
 learning_rate = 1e-2
 
 [small]
-taught_by = "members"
 hidden = [6]
 epochs = 4
 batch = 30
@@ -143,9 +142,9 @@ def test_going_on_from_a_net_leaves_it_as_it_is(recipe: Path, tmp_path: Path) ->
     found = read_study(recipe)
     assert isinstance(found, ClassifierStudy)
     at = desk_for(load(found.data, 0), found, 0, tmp_path, Silent())
-    begun = at.trained("begun", found.small_labels, at.labelled, 2)
+    begun = at.trained("begun", found.small_labels, at.labelled, 2, on=at.varied.inputs)
     before = [weight.detach().clone() for weight in begun.parameters()]
-    on = at.trained("on", found.small, at.labelled, 2, first=begun)
+    on = at.trained("on", found.small, at.labelled, 2, on=at.varied.inputs, first=begun)
     assert all(torch.equal(old, new) for old, new in zip(before, begun.parameters(), strict=True))
     assert not torch.equal(before[0], next(on.parameters()))
 
@@ -228,7 +227,6 @@ def test_a_table_instead_of_images(tmp_path: Path) -> None:
         ),
         ("copies = 3", "copies = 3\nbare = 4", "variants.bare is 4; of 3 copies no more can be left as they are"),
         ("copies = 20", "copies = 0", "scarce.variants.copies is 0; it must be at least 1"),
-        ('taught_by = "members"', 'taught_by = "me"', 'small.taught_by is \'me\'; it must be "teacher" or "members"'),
         ("warp = 0.5", "warp = -1.0", "variants.warp is -1; it must lie between 0 and 10"),
     ],
 )

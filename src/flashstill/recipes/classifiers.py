@@ -68,19 +68,6 @@ class StudentTable(NetTable):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SmallTable(StudentTable):
-    """A small student. taught_by: the "teacher", or the "members" of the ensemble together."""
-
-    taught_by: str = "teacher"
-
-    def problems(self) -> Iterator[str]:
-        """What is wrong with it."""
-        yield from StudentTable.problems(self)
-        if self.taught_by not in ("teacher", "members"):
-            yield f'taught_by is {self.taught_by!r}; it must be "teacher" or "members"'
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class EnsembleTable(NetTable):
     """Members of one shape; size: how many."""
 
@@ -133,10 +120,10 @@ class SpecialistTable:
 class ClassifierStudy(StudyRecipe):
     """data: a named set, a directory of IDX files, or a CSV file. unseen_class: the one that is told of first.
 
-    variants: of every training example, which all nets but the specialists and the scarce learn from; transfer: those
-    that the teachers of small and one are asked about.
-    teacher, large: the paper's two nets. small_labels: a clearly smaller net, on labels; small: on soft targets.
-    members: of an ensemble; one: of their shape, on what all of them say.
+    teacher, large, unseen, specialists: the paper's two nets and others from its teacher, on the examples as they are.
+    variants: of every example, for the labels of members, an ensemble, and small_labels, a clearly smaller net.
+    transfer: variants that the members are asked about; small and one, of their own shape, learn what they say.
+    scarce: small nets that have few examples, on labels and on what the members say of variants of these.
     """
 
     data: str = "fashion-mnist"
@@ -146,7 +133,7 @@ class ClassifierStudy(StudyRecipe):
     teacher: NetTable
     large: StudentTable
     small_labels: NetTable
-    small: SmallTable
+    small: StudentTable
     members: EnsembleTable
     one: StudentTable
     unseen: StudentTable

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flashstill.distill.classifiers.data import load
+from flashstill.distill.classifiers.targets import hard
 from flashstill.errors import BadInput
 from flashstill.family.studies.classifiers.desk import desk_for
 from flashstill.family.studies.classifiers.scarce import scarce
@@ -31,17 +32,16 @@ def run(recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> 
     at = desk_for(load(recipe.data, seed), recipe, seed, place, progress)
     if recipe.unseen_class >= at.classes:
         raise BadInput(f"unseen_class is {recipe.unseen_class}, but the data has the classes 0 to {at.classes - 1}")
-    teacher = at.trained("teacher", recipe.teacher, at.labelled)
-    members = at.trained("members", recipe.members, at.labelled, recipe.members.size)
-    taught_by = members if recipe.small.taught_by == "members" else teacher
-    small = small_student(at, taught_by, recipe.small_labels, recipe.small)
+    teacher = at.trained("teacher", recipe.teacher, hard(at.labels))
+    members = at.trained("members", recipe.members, at.labelled, recipe.members.size, on=at.varied.inputs)
+    small = small_student(at, members, recipe.small_labels, recipe.small)
     full = max(value for name, value in small.measures.items() if "labels" in name)
     parts = [
         paper_student(at, teacher, recipe.large),
         small,
         ensemble(at, members, recipe.one),
         unseen(at, teacher, recipe.unseen, recipe.unseen_class),
-        scarce(at, teacher, full, recipe.scarce),
+        scarce(at, members, full, recipe.scarce),
         specialists(at, teacher, recipe.specialists, recipe.teacher),
     ]
     return Result(

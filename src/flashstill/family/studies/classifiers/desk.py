@@ -71,12 +71,12 @@ class Desk:
         on: Inputs | None = None,
         first: Nets | None = None,
     ) -> Nets:
-        """So many nets, or one for each of several lists of examples; `on` other inputs than the varied ones.
+        """So many nets, or one for each of several lists of examples; `on` other inputs than the training set.
 
         An epoch is one over as many examples as the training set has, or over all of `on` where these are not its
         variants.  They start from a copy of `first` where it is given, and are read back where they are there.
         """
-        data = self.varied.inputs if on is None else on
+        data = self.train if on is None else on
         examples = [torch.arange(len(data))] * count if isinstance(count, int) else count
         nets = copy.deepcopy(first)
         if nets is None:

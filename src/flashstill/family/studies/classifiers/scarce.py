@@ -31,7 +31,7 @@ def scarce(desk: Desk, teachers: Nets, full: float, table: ScarceTable) -> Resul
     bare = dataclasses.replace(table, epochs=table.label_epochs)
     on = transfer.inputs
     arms = {
-        "labels": desk.trained("scarce-labels", bare, hard(desk.labels), [sample] * table.count, on=desk.train),
+        "labels": desk.trained("scarce-labels", bare, hard(desk.labels), [sample] * table.count),
         "labels_moved": desk.trained("scarce-moved", table, soft(transfer.labels, 1.0), table.count, on=on),
         "soft": desk.trained("scarce-soft", table, soft(targets, table.temperature), table.count, on=on),
     }

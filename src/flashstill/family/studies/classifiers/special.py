@@ -47,7 +47,7 @@ def _opinion(desk: Desk, generalist: Nets, group: Classes, table: SpecialistTabl
                    dropout=teacher.dropout)  # fmt: skip
     examples = half_and_half(desk.labels, group, desk.number(name))
     first = specialist_from(generalist, group)
-    net = desk.trained(name, how, hard(own_labels(desk.labels, group)), [examples], on=desk.train, first=first)
+    net = desk.trained(name, how, hard(own_labels(desk.labels, group)), [examples], first=first)
     share = float(desk.prior[list(group)].sum())
     sampled = float(torch.isin(desk.labels[examples], torch.tensor(group)).float().mean())
     logits = corrected(desk.tested(net)[0], share, sampled)

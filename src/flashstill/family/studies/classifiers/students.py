@@ -2,18 +2,17 @@
 
     gap closed = (soft - labels) / (teacher - labels)       gain kept = (one - member) / (ensemble - member)
 
-All see the same variants of the training images.  As controls, nets of the same shape have labels for as many steps as
-the students have soft targets; the gap is counted from the better of the small student's two results on labels, the
-gain from the mean member.
+An ensemble teaches a small student and one of its members' shape.  All have variants of the training images; as
+controls, nets of the same shape have labels for as many steps as the students have soft targets.  The gap is counted from the
+better of the small student's two results on labels, the gain from the mean member.
 """
 
 from __future__ import annotations
 
 from statistics import fmean
 
-from flashstill.distill.classifiers.inputs import Inputs
 from flashstill.distill.classifiers.nets import Nets
-from flashstill.distill.classifiers.targets import soft
+from flashstill.distill.classifiers.targets import hard, soft
 from flashstill.family.studies.classifiers.desk import Desk
 from flashstill.family.studies.seeds import Result
 from flashstill.recipes.classifiers import NetTable, StudentTable
@@ -23,22 +22,21 @@ _KNOWN_AS = {"labels": "labels", "longer": "longer_on_labels", "soft": "soft"}
 
 def paper_student(desk: Desk, teacher: Nets, table: StudentTable) -> Result:
     """The paper's student, on labels and on soft targets, from scratch."""
-    found = students(desk, "large", teacher, table, desk.varied.inputs)
-    [best] = desk.accuracies(teacher)
-    measures = {
-        "teacher_accuracy": best,
-        "large_labels_accuracy": fmean(found["longer"]),
-        "large_soft_accuracy": fmean(found["soft"]),
+    targets = desk.said(teacher, desk.train, table.temperature, "targets of large")
+    arms = {"labels": hard(desk.labels), "soft": soft(targets, table.temperature)}
+    found = {
+        name: desk.accuracies(desk.trained(f"large-{name}", table, loss, table.count)) for name, loss in arms.items()
     }
-    details = {"labels": found["longer"], "soft": found["soft"], "temperature": table.temperature}
-    return Result(measures=measures, details={"large": details})
+    [best] = desk.accuracies(teacher)
+    measures = {"teacher_accuracy": best, **{f"large_{name}_accuracy": fmean(each) for name, each in found.items()}}
+    return Result(measures=measures, details={"large": {**found, "temperature": table.temperature}})
 
 
 def small_student(desk: Desk, teachers: Nets, on_labels: NetTable, table: StudentTable) -> Result:
     """A student that is clearly smaller than its teacher, which is one net or many."""
     best = desk.accuracy(desk.tested(teachers).softmax(-1).mean(0))
-    begun = desk.trained("small-labels", on_labels, desk.labelled, table.count)
-    found = {"labels": desk.accuracies(begun), **students(desk, "small", teachers, table, desk.asked.inputs)}
+    begun = desk.trained("small-labels", on_labels, desk.labelled, table.count, on=desk.varied.inputs)
+    found = {"labels": desk.accuracies(begun), **students(desk, "small", teachers, table)}
     mean = {name: fmean(each) for name, each in found.items()}
     base = max(value for name, value in mean.items() if name != "soft")
     measures = {"small_teacher_accuracy": best, **{f"small_{_KNOWN_AS[arm]}_accuracy": mean[arm] for arm in mean}}
@@ -58,7 +56,7 @@ def ensemble(desk: Desk, members: Nets, table: StudentTable) -> Result:
     logits = desk.tested(members)
     alone = [desk.accuracy(each) for each in logits]
     together, single = desk.accuracy(logits.softmax(-1).mean(0)), fmean(alone)
-    found = students(desk, "one", members, table, desk.asked.inputs)
+    found = students(desk, "one", members, table)
     measures = {"members_accuracy": single, "ensemble_accuracy": together}
     measures |= {f"one_{_KNOWN_AS[arm]}_accuracy": fmean(each) for arm, each in found.items()}
     shares = {"ensemble_gain_kept": (fmean(found["soft"]) - single, together - single)}
@@ -66,10 +64,11 @@ def ensemble(desk: Desk, members: Nets, table: StudentTable) -> Result:
     return Result(measures=measures, shares=shares, details={"ensemble": details})
 
 
-def students(desk: Desk, name: str, teachers: Nets, table: StudentTable, asked: Inputs) -> dict[str, list[float]]:
-    """Accuracies of those who learn what the teachers say of `asked`, `soft`, and of those who have labels for as many
-    steps, `longer`."""
+def students(desk: Desk, name: str, teachers: Nets, table: StudentTable) -> dict[str, list[float]]:
+    """Accuracies of those who learn what the teachers say, `soft`, and of those who have labels for as many steps,
+    `longer`."""
+    asked, varied = desk.asked.inputs, desk.varied.inputs
     targets = desk.said(teachers, asked, table.temperature, f"targets of {name}")
-    longer = desk.trained(f"{name}-longer", table, desk.labelled, table.count)
+    longer = desk.trained(f"{name}-longer", table, desk.labelled, table.count, on=varied)
     learnt = desk.trained(f"{name}-soft", table, soft(targets, table.temperature), table.count, on=asked)
     return {"longer": desk.accuracies(longer), "soft": desk.accuracies(learnt)}

@@ -23,11 +23,11 @@ from flashstill.recipes.classifiers import StudentTable
 
 def unseen(desk: Desk, teacher: Nets, table: StudentTable, headline: int) -> Result:
     """measures: recall of the headline class and its mean over all classes; details: class by class."""
-    without = [(desk.varied.labels[:, each] == 0).nonzero().flatten() for each in range(desk.classes)]
-    targets = said(teacher, desk.varied.inputs, table.temperature, desk.progress, "targets of unseen")
+    without = [(desk.labels != each).nonzero().flatten() for each in range(desk.classes)]
+    targets = said(teacher, desk.train, table.temperature, desk.progress, "targets of unseen")
     students = desk.trained("unseen", table, soft(targets, table.temperature), without)
     everywhere, tested = logits_of(students, desk.train), desk.tested(students)
-    plain = said(teacher, desk.varied.inputs, 1.0, desk.progress, "transfer shares of unseen")
+    plain = logits_of(teacher, desk.train)[0].softmax(-1)
     own = desk.tested(teacher)[0]
     rows = []
     for each in range(desk.classes):
