@@ -3,8 +3,8 @@
     gap closed = (soft - labels) / (teacher - labels)       gain kept = (one - member) / (ensemble - member)
 
 An ensemble teaches a small student and one of its members' shape.  All have variants of the training images; as
-controls, nets of the same shape have labels for as many steps as the students have soft targets.  The gap is counted from the
-better of the small student's two results on labels, the gain from the mean member.
+controls, nets of the same shape have labels for as many steps as the students have soft targets.  The gap is counted
+from the better of the small student's two results on labels, the gain from the mean member.
 """
 
 from __future__ import annotations
