@@ -29,9 +29,10 @@ BARS = {
 
 def run(recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> Result:
     """One seed: a teacher, an ensemble, and all who learn from them."""
-    at = desk_for(load(recipe.data, seed), recipe, seed, place, progress)
-    if recipe.unseen_class >= at.classes:
-        raise BadInput(f"unseen_class is {recipe.unseen_class}, but the data has the classes 0 to {at.classes - 1}")
+    data = load(recipe.data, seed)
+    if recipe.unseen_class >= data.classes:
+        raise BadInput(f"unseen_class is {recipe.unseen_class}, but the data has the classes 0 to {data.classes - 1}")
+    at = desk_for(data, recipe, seed, place, progress)
     teacher = at.trained("teacher", recipe.teacher, hard(at.labels))
     members = at.trained("members", recipe.members, at.labelled, recipe.members.size, on=at.varied.inputs)
     small = small_student(at, members, recipe.small_labels, recipe.small)

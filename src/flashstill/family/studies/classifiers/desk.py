@@ -33,7 +33,8 @@ from flashstill.recipes.classifiers import ClassifierStudy, NetTable, VariantsTa
 class Desk:
     """train and test: what nets see; labels [N] and test_labels [N']; classes: C.
 
-    varied: variants of all that is in train, for labels; asked: those that teachers are asked about.
+    varied: variants of all that is in train, for labels; asked: those that teachers are asked about; told: what they
+    have said, by teachers, examples and temperature.
     """
 
     varied: Transfer
