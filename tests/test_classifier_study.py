@@ -142,9 +142,9 @@ def test_going_on_from_a_net_leaves_it_as_it_is(recipe: Path, tmp_path: Path) ->
     found = read_study(recipe)
     assert isinstance(found, ClassifierStudy)
     at = desk_for(load(found.data, 0), found, 0, tmp_path, Silent())
-    begun = at.trained("begun", found.small_labels, at.labelled, 2, on=at.varied.inputs)
+    begun = at.trained("begun", found.small_labels, at.varied_labels, 2)
     before = [weight.detach().clone() for weight in begun.parameters()]
-    on = at.trained("on", found.small, at.labelled, 2, on=at.varied.inputs, first=begun)
+    on = at.trained("on", found.small, at.varied_labels, 2, first=begun)
     assert all(torch.equal(old, new) for old, new in zip(before, begun.parameters(), strict=True))
     assert not torch.equal(before[0], next(on.parameters()))
 
@@ -168,6 +168,21 @@ def test_a_seed_that_stops_half_way_goes_on(recipe: Path, tmp_path: Path, monkey
     assert resumed["details"] == whole["details"]
     assert weights(tmp_path / "out") == weights(tmp_path / "whole")
     assert sorted(fits) == sorted([*{*fits}, fits[4]]), "only the one at work was trained twice"
+
+
+def test_a_seed_whose_nets_are_all_there_asks_nobody(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Variants and what teachers say of them take minutes; nets that are read back need neither."""
+    whole = ran(recipe, tmp_path / "out", [0])
+    (tmp_path / "out" / "seed-0" / "result.json").unlink()
+
+    def never(*given: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(desk_module, "transfer_set", never)
+    monkeypatch.setattr(desk_module, "said", never)
+    assert ran(recipe, tmp_path / "out", [0])["details"] == whole["details"]
 
 
 @pytest.mark.slow

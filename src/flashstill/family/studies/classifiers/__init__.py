@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from flashstill.distill.classifiers.data import load
-from flashstill.distill.classifiers.targets import hard
 from flashstill.errors import BadInput
 from flashstill.family.studies.classifiers.desk import desk_for
 from flashstill.family.studies.classifiers.scarce import scarce
@@ -33,8 +32,8 @@ def run(recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> 
     if recipe.unseen_class >= data.classes:
         raise BadInput(f"unseen_class is {recipe.unseen_class}, but the data has the classes 0 to {data.classes - 1}")
     at = desk_for(data, recipe, seed, place, progress)
-    teacher = at.trained("teacher", recipe.teacher, hard(at.labels))
-    members = at.trained("members", recipe.members, at.labelled, recipe.members.size, on=at.varied.inputs)
+    teacher = at.trained("teacher", recipe.teacher, at.bare_labels)
+    members = at.trained("members", recipe.members, at.varied_labels, recipe.members.size)
     small = small_student(at, members, recipe.small_labels, recipe.small)
     full = max(value for name, value in small.measures.items() if "labels" in name)
     parts = [

@@ -6,8 +6,9 @@ DIR/nets/NAME.safetensors    a net, or several of one shape trained side by side
 from __future__ import annotations
 
 import copy
+import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from flashstill.distill.classifiers.data import Labelled
 from flashstill.distill.classifiers.fitting import Fit, Loss, fit
 from flashstill.distill.classifiers.inputs import Inputs, inputs, scale_of
 from flashstill.distill.classifiers.nets import Nets, logits_of
-from flashstill.distill.classifiers.targets import said, soft
+from flashstill.distill.classifiers.targets import hard, said, soft
 from flashstill.distill.classifiers.transfer import Transfer, Variants, transfer_set
 from flashstill.errors import BadInput
 from flashstill.files import replacing
@@ -30,15 +31,22 @@ from flashstill.recipes.classifiers import ClassifierStudy, NetTable, VariantsTa
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Lesson:
+    """What nets learn. per_pass: examples of an epoch, all of `inputs` where it is None."""
+
+    inputs: Inputs
+    loss: Loss
+    per_pass: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Desk:
     """train and test: what nets see; labels [N] and test_labels [N']; classes: C.
 
-    varied: variants of all that is in train, for labels; asked: those that teachers are asked about; told: what they
-    have said, by teachers, examples and temperature.
+    Variants, and what teachers say of them, are made when the first net is to learn from them.
     """
 
-    varied: Transfer
-    asked: Transfer
+    recipe: ClassifierStudy
     train: Inputs
     labels: Tensor
     test: Inputs
@@ -47,12 +55,35 @@ class Desk:
     seed: int
     place: Path
     progress: Progress
-    told: dict[tuple[int, int, float], Tensor] = field(default_factory=dict)
+    told: dict[tuple[int, float], Tensor] = field(default_factory=dict)
 
-    @property
-    def labelled(self) -> Loss:
-        """Of the varied examples' labels."""
-        return soft(self.varied.labels, 1.0)
+    @functools.cached_property
+    def varied(self) -> Transfer:
+        """Variants of all that is in train, for labels."""
+        return self._variants_of_all(self.recipe.variants)
+
+    @functools.cached_property
+    def asked(self) -> Transfer:
+        """Those that teachers are asked about."""
+        return self._variants_of_all(self.recipe.transfer)
+
+    def bare_labels(self) -> Lesson:
+        """Of the examples as they are."""
+        return Lesson(inputs=self.train, loss=hard(self.labels))
+
+    def varied_labels(self) -> Lesson:
+        """Of the variants; a pass is over as many as there are bare examples."""
+        return Lesson(inputs=self.varied.inputs, loss=soft(self.varied.labels, 1.0), per_pass=len(self.train))
+
+    def answers(self, teachers: Nets, temperature: float, name: str, about: Inputs | None = None) -> Lesson:
+        """What teachers say, of the variants that they are asked about where `about` is None; this is kept."""
+        if about is not None:
+            found = said(teachers, about, temperature, self.progress, name)
+            return Lesson(inputs=about, loss=soft(found, temperature))
+        key = (id(teachers), temperature)
+        if key not in self.told:
+            self.told[key] = said(teachers, self.asked.inputs, temperature, self.progress, name)
+        return Lesson(inputs=self.asked.inputs, loss=soft(self.told[key], temperature), per_pass=len(self.train))
 
     @property
     def prior(self) -> Tensor:
@@ -67,41 +98,39 @@ class Desk:
         self,
         name: str,
         table: NetTable,
-        loss: Loss,
+        lesson: Callable[[], Lesson],
         count: int | Sequence[Tensor] = 1,
-        on: Inputs | None = None,
         first: Nets | None = None,
     ) -> Nets:
-        """So many nets, or one for each of several lists of examples; `on` other inputs than the training set.
-
-        An epoch is one over as many examples as the training set has, or over all of `on` where these are not its
-        variants.  They start from a copy of `first` where it is given, and are read back where they are there.
-        """
-        data = self.train if on is None else on
-        examples = [torch.arange(len(data))] * count if isinstance(count, int) else count
+        """So many nets, or one for each of several lists of examples; they start from a copy of `first` where it is
+        given.  Nets that are there are read back, and the lesson is not asked for."""
+        several = range(count if isinstance(count, int) else len(count))
         nets = copy.deepcopy(first)
         if nets is None:
-            seeds = [self.number(f"{name}/{place}") for place in range(len(examples))]
-            nets = Nets(data.features, table.hidden, self.classes, seeds)
+            seeds = [self.number(f"{name}/{place}") for place in several]
+            nets = Nets(self.train.features, table.hidden, self.classes, seeds)
         path = self.place / "nets" / f"{name}.safetensors"
         if path.exists():
             return read_back(nets, path)
-        is_variants = any(data is each.inputs for each in (self.varied, self.asked))
+        learnt = lesson()
+        inputs = learnt.inputs
+        examples = [torch.arange(len(inputs))] * count if isinstance(count, int) else count
         how = Fit(
-            epochs=table.epochs * len(self.train) / len(data) if is_variants else table.epochs,
+            epochs=table.epochs * (learnt.per_pass or len(inputs)) / len(inputs),
             batch=table.batch, learning_rate=table.learning_rate, dropout=table.dropout,
         )  # fmt: skip
-        fit(nets, data, loss, how, self.number(name), examples, self.progress, name)
+        fit(nets, inputs, learnt.loss, how, self.number(name), examples, self.progress, name)
         with replacing(path) as temporary:
             save_file({key: value.detach().contiguous() for key, value in nets.state_dict().items()}, temporary)
         return nets
 
-    def said(self, teachers: Nets, about: Inputs, temperature: float, name: str) -> Tensor:
-        """As `said`; what they have said before is not asked again."""
-        key = (id(teachers), id(about), temperature)
-        if key not in self.told:
-            self.told[key] = said(teachers, about, temperature, self.progress, name)
-        return self.told[key]
+    def variants(self, chosen: Tensor, wanted: VariantsTable, seed: int) -> Transfer:
+        """Of the chosen training examples, as the table says."""
+        how = Variants(copies=wanted.copies, bare=wanted.bare, warp=wanted.warp, mix=wanted.mix)
+        return transfer_set(self.train, self.labels, chosen, how, seed)
+
+    def _variants_of_all(self, wanted: VariantsTable) -> Transfer:
+        return self.variants(torch.arange(len(self.train)), wanted, self.seed)
 
     def tested(self, nets: Nets) -> Tensor:
         """Logits [M, N', C] on the test set."""
@@ -117,23 +146,13 @@ class Desk:
 
 
 def desk_for(data: Labelled, recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> Desk:
-    """Labelled examples on the scale of the training set, and their variants."""
+    """Labelled examples on the scale of the training set."""
     scale = scale_of(data.train)
-    train, labels = inputs(data.train, scale), torch.from_numpy(data.train_labels)
-    varied, asked = (
-        variants(train, labels, torch.arange(len(train)), wanted, seed) for wanted in (recipe.variants, recipe.transfer)
-    )
     return Desk(
-        varied=varied, asked=asked, train=train, labels=labels,
+        recipe=recipe, train=inputs(data.train, scale), labels=torch.from_numpy(data.train_labels),
         test=inputs(data.test, scale), test_labels=torch.from_numpy(data.test_labels),
         classes=data.classes, seed=seed, place=place, progress=progress,
     )  # fmt: skip
-
-
-def variants(train: Inputs, labels: Tensor, chosen: Tensor, wanted: VariantsTable, seed: int) -> Transfer:
-    """Of the chosen training examples, as the table says."""
-    how = Variants(copies=wanted.copies, bare=wanted.bare, warp=wanted.warp, mix=wanted.mix)
-    return transfer_set(train, labels, chosen, how, seed)
 
 
 def read_back(nets: Nets, path: Path) -> Nets:

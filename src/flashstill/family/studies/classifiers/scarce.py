@@ -10,13 +10,15 @@ the images were mixed, and on the examples as they are; soft targets are measure
 from __future__ import annotations
 
 import dataclasses
+import functools
 from statistics import fmean
 
 import torch
 
 from flashstill.distill.classifiers.nets import Nets
-from flashstill.distill.classifiers.targets import hard, said, soft
-from flashstill.family.studies.classifiers.desk import Desk, variants
+from flashstill.distill.classifiers.targets import soft
+from flashstill.distill.classifiers.transfer import Transfer
+from flashstill.family.studies.classifiers.desk import Desk, Lesson
 from flashstill.family.studies.seeds import Result
 from flashstill.recipes.classifiers import ScarceTable
 
@@ -26,14 +28,22 @@ def scarce(desk: Desk, teachers: Nets, full: float, table: ScarceTable) -> Resul
     kept = max(1, round(table.share * len(desk.train)))
     order = torch.randperm(len(desk.train), generator=torch.Generator().manual_seed(desk.number("sample")))
     sample = order[:kept]
-    transfer = variants(desk.train, desk.labels, sample, table.variants, desk.number("transfer"))
-    targets = said(teachers, transfer.inputs, table.temperature, desk.progress, "targets of scarce")
     bare = dataclasses.replace(table, epochs=table.label_epochs)
-    on = transfer.inputs
+
+    @functools.cache
+    def transfer() -> Transfer:
+        return desk.variants(sample, table.variants, desk.number("transfer"))
+
+    def varied_labels() -> Lesson:
+        return Lesson(inputs=transfer().inputs, loss=soft(transfer().labels, 1.0))
+
+    def answers() -> Lesson:
+        return desk.answers(teachers, table.temperature, "targets of scarce", transfer().inputs)
+
     arms = {
-        "labels": desk.trained("scarce-labels", bare, hard(desk.labels), [sample] * table.count),
-        "labels_moved": desk.trained("scarce-moved", table, soft(transfer.labels, 1.0), table.count, on=on),
-        "soft": desk.trained("scarce-soft", table, soft(targets, table.temperature), table.count, on=on),
+        "labels": desk.trained("scarce-labels", bare, desk.bare_labels, [sample] * table.count),
+        "labels_moved": desk.trained("scarce-moved", table, varied_labels, table.count),
+        "soft": desk.trained("scarce-soft", table, answers, table.count),
     }
     found = {name: desk.accuracies(nets) for name, nets in arms.items()}
     measures = {f"scarce_{name}_accuracy": fmean(each) for name, each in found.items()}

@@ -17,7 +17,7 @@ from flashstill.distill.classifiers.specialists import (
     specialist_from,
 )
 from flashstill.distill.classifiers.targets import hard
-from flashstill.family.studies.classifiers.desk import Desk
+from flashstill.family.studies.classifiers.desk import Desk, Lesson
 from flashstill.family.studies.seeds import Result
 from flashstill.recipes.classifiers import NetTable, SpecialistTable
 
@@ -47,7 +47,8 @@ def _opinion(desk: Desk, generalist: Nets, group: Classes, table: SpecialistTabl
                    dropout=teacher.dropout)  # fmt: skip
     examples = half_and_half(desk.labels, group, desk.number(name))
     first = specialist_from(generalist, group)
-    net = desk.trained(name, how, hard(own_labels(desk.labels, group)), [examples], first=first)
+    lesson = Lesson(inputs=desk.train, loss=hard(own_labels(desk.labels, group)))
+    net = desk.trained(name, how, lambda: lesson, [examples], first=first)
     share = float(desk.prior[list(group)].sum())
     sampled = float(torch.isin(desk.labels[examples], torch.tensor(group)).float().mean())
     logits = corrected(desk.tested(net)[0], share, sampled)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from statistics import fmean
 
 from flashstill.distill.classifiers.nets import Nets
-from flashstill.distill.classifiers.targets import hard, soft
 from flashstill.family.studies.classifiers.desk import Desk
 from flashstill.family.studies.seeds import Result
 from flashstill.recipes.classifiers import NetTable, StudentTable
@@ -22,10 +21,12 @@ _KNOWN_AS = {"labels": "labels", "longer": "longer_on_labels", "soft": "soft"}
 
 def paper_student(desk: Desk, teacher: Nets, table: StudentTable) -> Result:
     """The paper's student, on labels and on soft targets, from scratch."""
-    targets = desk.said(teacher, desk.train, table.temperature, "targets of large")
-    arms = {"labels": hard(desk.labels), "soft": soft(targets, table.temperature)}
+    arms = {
+        "labels": desk.bare_labels,
+        "soft": lambda: desk.answers(teacher, table.temperature, "targets of large", desk.train),
+    }
     found = {
-        name: desk.accuracies(desk.trained(f"large-{name}", table, loss, table.count)) for name, loss in arms.items()
+        name: desk.accuracies(desk.trained(f"large-{name}", table, each, table.count)) for name, each in arms.items()
     }
     [best] = desk.accuracies(teacher)
     measures = {"teacher_accuracy": best, **{f"large_{name}_accuracy": fmean(each) for name, each in found.items()}}
@@ -35,7 +36,7 @@ def paper_student(desk: Desk, teacher: Nets, table: StudentTable) -> Result:
 def small_student(desk: Desk, teachers: Nets, on_labels: NetTable, table: StudentTable) -> Result:
     """A student that is clearly smaller than its teacher, which is one net or many."""
     best = desk.accuracy(desk.tested(teachers).softmax(-1).mean(0))
-    begun = desk.trained("small-labels", on_labels, desk.labelled, table.count, on=desk.varied.inputs)
+    begun = desk.trained("small-labels", on_labels, desk.varied_labels, table.count)
     found = {"labels": desk.accuracies(begun), **students(desk, "small", teachers, table)}
     mean = {name: fmean(each) for name, each in found.items()}
     base = max(value for name, value in mean.items() if name != "soft")
@@ -44,10 +45,7 @@ def small_student(desk: Desk, teachers: Nets, on_labels: NetTable, table: Studen
         **found, "temperature": table.temperature, "parameters": begun.parameters_each,
         "teacher_parameters": teachers.parameters_each * len(teachers),
     }  # fmt: skip
-    shares = {
-        "small_gap_closed": (mean["soft"] - base, best - base),
-        "small_gap_closed_from_the_start": (mean["soft"] - mean["labels"], best - mean["labels"]),
-    }
+    shares = {"small_gap_closed": (mean["soft"] - base, best - base)}
     return Result(measures=measures, shares=shares, details={"small": details})
 
 
@@ -67,8 +65,8 @@ def ensemble(desk: Desk, members: Nets, table: StudentTable) -> Result:
 def students(desk: Desk, name: str, teachers: Nets, table: StudentTable) -> dict[str, list[float]]:
     """Accuracies of those who learn what the teachers say, `soft`, and of those who have labels for as many steps,
     `longer`."""
-    asked, varied = desk.asked.inputs, desk.varied.inputs
-    targets = desk.said(teachers, asked, table.temperature, f"targets of {name}")
-    longer = desk.trained(f"{name}-longer", table, desk.labelled, table.count, on=varied)
-    learnt = desk.trained(f"{name}-soft", table, soft(targets, table.temperature), table.count, on=asked)
+    longer = desk.trained(f"{name}-longer", table, desk.varied_labels, table.count)
+    learnt = desk.trained(
+        f"{name}-soft", table, lambda: desk.answers(teachers, table.temperature, f"targets of {name}"), table.count
+    )
     return {"longer": desk.accuracies(longer), "soft": desk.accuracies(learnt)}

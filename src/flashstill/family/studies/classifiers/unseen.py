@@ -15,7 +15,6 @@ from torch import Tensor
 
 from flashstill.distill.classifiers.nets import Nets, logits_of
 from flashstill.distill.classifiers.priors import biased, matching_bias, recall, shifted
-from flashstill.distill.classifiers.targets import said, soft
 from flashstill.family.studies.classifiers.desk import Desk
 from flashstill.family.studies.seeds import Result
 from flashstill.recipes.classifiers import StudentTable
@@ -24,8 +23,9 @@ from flashstill.recipes.classifiers import StudentTable
 def unseen(desk: Desk, teacher: Nets, table: StudentTable, headline: int) -> Result:
     """measures: recall of the headline class and its mean over all classes; details: class by class."""
     without = [(desk.labels != each).nonzero().flatten() for each in range(desk.classes)]
-    targets = said(teacher, desk.train, table.temperature, desk.progress, "targets of unseen")
-    students = desk.trained("unseen", table, soft(targets, table.temperature), without)
+    students = desk.trained(
+        "unseen", table, lambda: desk.answers(teacher, table.temperature, "targets of unseen", desk.train), without
+    )
     everywhere, tested = logits_of(students, desk.train), desk.tested(students)
     plain = logits_of(teacher, desk.train)[0].softmax(-1)
     own = desk.tested(teacher)[0]
