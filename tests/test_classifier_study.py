@@ -41,7 +41,6 @@ warp = {warp}
 copies = 4
 warp = {warp}
 mix = 0.3
-difference = 0.3
 
 [teacher]
 hidden = [24, 24]
@@ -244,7 +243,6 @@ def test_a_table_instead_of_images(tmp_path: Path) -> None:
         ("copies = 3", "copies = 3\nbare = 4", "variants.bare is 4; of 3 copies no more can be left as they are"),
         ("copies = 20", "copies = 0", "scarce.variants.copies is 0; it must be at least 1"),
         ("warp = 0.5", "warp = -1.0", "variants.warp is -1; it must lie between 0 and 10"),
-        ("difference = 0.3", "difference = -1.0", "transfer.difference is -1; it must lie between 0 and 10"),
     ],
 )
 def test_recipes_that_are_not_right(recipe: Path, old: str, new: str, said: str) -> None:

@@ -210,27 +210,6 @@ def test_a_transfer_set_shares_labels_out_as_images_are_mixed() -> None:
     assert bool((bare.inputs.values == inputs(images, scale).values[1]).all())
 
 
-def test_a_difference_moves_examples_as_they_differ_from_one_another() -> None:
-    """All lie on one line: so does what is made of them, no further out than they are. The moves have the variance
-    d^2/3 2 var."""
-    generator = torch.Generator().manual_seed(0)
-    along = torch.randn(400, generator=generator)
-    direction = torch.tensor([1.0, -2.0, 0.0, 0.5])
-    data, labels = Inputs(values=(along[:, None] * direction)[:, None].to(torch.bfloat16)), torch.arange(400) % 3
-    how = Variants(copies=21, bare=1, difference=0.1)
-    made = transfer_set(data, labels, torch.arange(400), how, 3)
-    values = made.inputs.values[:, 0].float()
-    assert bool((values[:400] == data.values[:, 0]).all())
-    assert bool((made.labels.argmax(-1) == labels.repeat(21)).all())
-    assert float(made.labels.max(-1).values.min()) == 1.0
-    assert bool((values <= data.values[:, 0].amax(0)).all() and (values >= data.values[:, 0].amin(0)).all())
-    place = values @ direction / (direction @ direction)
-    assert float((values - place[:, None] * direction).abs().max()) < 0.02
-    moved = (place.view(21, 400)[1:] - along).flatten()
-    assert abs(float(moved.mean())) < 0.01
-    assert float(moved.var() / along.var()) == pytest.approx(2 * 0.1**2 / 3, rel=0.1)
-
-
 def test_warped_images_are_near_what_they_were_and_bare_ones_are_the_same() -> None:
     """A square in the middle of a picture that is wider than high: its mass stays, and its place within two pixels."""
     images = np.zeros((1, 20, 28), dtype=np.uint8)

@@ -13,14 +13,12 @@ from flashstill.recipes.study import StudyRecipe
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VariantsTable:
     """copies: of each example, `bare` of them as they are; the others warped by `warp` (1: turned by up to 4 degrees,
-    moved by half a pixel), mixed with another by at most `mix`, and moved by at most `difference` of what two others
-    differ by, which is for teachers to be asked about: labels stay."""
+    moved by half a pixel), and mixed with another by at most `mix`."""
 
     copies: int = 1
     bare: int = 1
     warp: float = 0.0
     mix: float = 0.0
-    difference: float = 0.0
 
     def problems(self) -> Iterator[str]:
         """What is wrong with it, each beginning with the key."""
@@ -32,8 +30,6 @@ class VariantsTable:
             yield f"warp is {self.warp:g}; it must lie between 0 and 10"
         if not 0 <= self.mix <= 1:
             yield f"mix is {self.mix:g}; it must lie between 0 and 1"
-        if not 0 <= self.difference <= 10:
-            yield f"difference is {self.difference:g}; it must lie between 0 and 10"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,14 +1,11 @@
 """Variants of examples: for nets to learn from, and for a teacher to be asked about.
 
     x = l x_1 + (1 - l) x_2,  l uniform between 1 - m and 1       (Zhang et al. 2018, "mixup", take l from a beta)
-    x = x_1 + a (x_3 - x_4),  a uniform between 0 and d, and no value beyond those that its place has in the data
 
-Images are warped as well: turned, stretched, sheared and moved by a little, which takes them not as far from what
-images are as a mixture does.  A teacher says what it thinks of x, wherever it lies; a label has to be shared out as the
-image was.  The difference of two others moves x_1 in the directions in which examples differ: nets that agree about an
-example that they learned from disagree there as much as they do about a new one.  It is for teachers to be asked about;
-labels stay those of x_1.  (Beyer et al. 2022, "A good teacher is patient and consistent", ask a teacher about images
-that are varied for as long as they train.)
+Images are first warped: turned, stretched, sheared and moved by a little, which takes them not as far from what images
+are as a mixture does.  A teacher says what it thinks of x, wherever it lies; a label has to be shared out as the image
+was.  (Beyer et al. 2022, "A good teacher is patient and consistent", ask a teacher about such images for as long as
+they train.)
 """
 
 from __future__ import annotations
@@ -36,7 +33,6 @@ class Variants:
     bare: int = 0
     warp: float = 0.0
     mix: float = 0.0
-    difference: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,14 +55,9 @@ def transfer_set(data: Inputs, labels: Tensor, chosen: Tensor, how: Variants, se
     varied = torch.arange(len(first)) >= how.bare * len(chosen)
     share[~varied] = 1.0
     values = torch.empty(len(first), *shape, dtype=data.values.dtype)
-    seen = data.values[chosen]
-    low, high = seen.amin(0), seen.amax(0)
     for begin in range(0, len(first), _CHUNK):  # warps in float32 of all at once would be several times what is kept
         part = slice(begin, begin + _CHUNK)
-        one = data.values[first[part]]
-        if how.difference:
-            one = _moved(one, seen, how.difference * varied[part], generator).clamp(low, high)
-        one = _varied(one, varied[part], how.warp, generator)
+        one = _varied(data.values[first[part]], varied[part], how.warp, generator)
         if how.mix:
             two = _varied(data.values[second[part]], varied[part], how.warp, generator)
             one = torch.lerp(two, one, share[part, None, None].to(one.dtype))
@@ -75,14 +66,6 @@ def transfer_set(data: Inputs, labels: Tensor, chosen: Tensor, how: Variants, se
     shares.scatter_add_(1, labels[first][:, None], share[:, None])
     shares.scatter_add_(1, labels[second][:, None], 1.0 - share[:, None])
     return Transfer(inputs=Inputs(values=values), labels=shares)
-
-
-def _moved(images: Tensor, others: Tensor, most: Tensor, generator: torch.Generator) -> Tensor:
-    """Images [n, H, W], each moved by a share, at most `most` [n], of the difference of two others."""
-    pairs = torch.randint(len(others), (2, len(images)), generator=generator)
-    share = most * torch.rand(len(images), generator=generator)
-    moved = images.float() + share[:, None, None] * (others[pairs[0]].float() - others[pairs[1]].float())
-    return moved.to(images.dtype)
 
 
 def _varied(images: Tensor, varied: Tensor, warp: float, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,6 @@ DIR/nets/NAME.safetensors    a net, or several of one shape trained side by side
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
 import zlib
 from collections.abc import Callable, Sequence
@@ -127,7 +126,7 @@ class Desk:
 
     def variants(self, chosen: Tensor, wanted: VariantsTable, seed: int) -> Transfer:
         """Of the chosen training examples, as the table says."""
-        how = Variants(**dataclasses.asdict(wanted))
+        how = Variants(copies=wanted.copies, bare=wanted.bare, warp=wanted.warp, mix=wanted.mix)
         return transfer_set(self.train, self.labels, chosen, how, seed)
 
     def _variants_of_all(self, wanted: VariantsTable) -> Transfer:
