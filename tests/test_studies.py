@@ -15,6 +15,7 @@ from flashstill.family.studies.seeds import Result, mean, share
 from flashstill.progress import Progress, Silent
 from flashstill.recipes.studies import kind_of, read_study, recipe_file
 from flashstill.recipes.study import StudyRecipe
+from flashstill.report.study import ran
 from tests.conftest import Cli
 
 
@@ -54,6 +55,29 @@ def test_a_seed_that_is_done_is_not_run_again(tmp_path: Path, monkeypatch: pytes
     assert "0.9 is missed" in study_lines(found)[-1]
     with pytest.raises(BadInput, match="another recipe"):
         run_study(StudyRecipe(name="other", study="try"), [0], tmp_path / "out", Silent())
+
+
+def test_an_interrupted_seed_says_that_it_took_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that ends a seed does not know how long the one before it had worked."""
+    stops = [1]
+
+    def run(recipe: StudyRecipe, seed: int, place: Path, progress: Progress) -> Result:
+        (place / "begun").touch()
+        if seed in stops:
+            stops.remove(seed)
+            raise KeyboardInterrupt
+        return Result(measures={"accuracy": 0.5})
+
+    monkeypatch.setattr(studies, "STUDIES", {"try": Study(run=run, bars={})})
+    recipe = StudyRecipe(name="once", study="try")
+    with pytest.raises(KeyboardInterrupt):
+        run_study(recipe, range(3), tmp_path / "out", Silent())
+    found = run_study(recipe, range(3), tmp_path / "out", Silent())
+    assert found["resumed"] == [1]
+    assert "at least 0 minutes" in ran(found)
+    assert "(seed 1)" in ran(found)
+    assert ran({**found, "resumed": [], "seconds": 3630.0}) == "Seeds 0, 1, 2; 60 minutes in all."
+    assert ran({"seeds": [4], "seconds": 61}) == "Seed 4; 1 minute in all."
 
 
 def test_recipes_by_name(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

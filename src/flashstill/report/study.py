@@ -43,14 +43,25 @@ def render_study(summary: Mapping[str, Any], recipe: str) -> str:
         "study.html.j2",
         figures,
         name=tomllib.loads(recipe)["name"],
-        seeds=", ".join(map(str, summary["seeds"])),
-        minutes=f"{summary['seconds'] / 60:,.1f}",
+        ran=ran(summary),
         bars=[_sentence(name, found) for name, found in summary["figures"].items() if "bar" in found],
         rows=[_row(name, found) for name, found in summary["figures"].items()],
         thought=[_thought_row(point) for point in points],
         heights={name: _height(part) for name, part in parts.items() if part},
         recipe=recipe,
     )
+
+
+def ran(summary: Mapping[str, Any]) -> str:
+    """Which seeds, and how long they took: at least, where some of the work was done before an interruption."""
+    seeds, resumed = (summary.get(name, ()) for name in ("seeds", "resumed"))
+    which = f"{'Seed' if len(seeds) == 1 else 'Seeds'} {', '.join(map(str, seeds))}"
+    count = round(summary["seconds"] / 60)
+    minutes = f"{count:,} minute{'' if count == 1 else 's'}"
+    if not resumed:
+        return f"{which}; {minutes} in all."
+    interrupted = ", ".join(map(str, resumed))
+    return f"{which}; at least {minutes}: what was done before an interruption (seed {interrupted}) is not counted."
 
 
 def _sentence(name: str, found: Mapping[str, Any]) -> str:

@@ -64,12 +64,14 @@ def run_study(recipe: StudyRecipe, seeds: Sequence[int], out: Path, progress: Pr
 def _seed(study: Study, recipe: StudyRecipe, seed: int, place: Path, progress: Progress) -> dict[str, Any]:
     path = place / RESULT
     if not path.exists():
+        begun = place.is_dir() and any(place.iterdir())
         make_directory(place)
         progress.say(f"{recipe.name}, seed {seed}")
         started = time.monotonic()
         found = asdict(study.run(recipe, seed, place, progress))
-        # of this process alone: what an interrupted one did before is not known here
-        write_text(path, json.dumps({**found, "seconds": round(time.monotonic() - started, 1)}, indent=1))
+        # of this process alone: how long an interrupted one had worked is not known here
+        took = {"seconds": round(time.monotonic() - started, 1), "resumed": begun}
+        write_text(path, json.dumps({**found, **took}, indent=1))
     read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return read
 
@@ -92,4 +94,5 @@ def _summary(
         "figures": figures,
         "details": {str(seed): found["details"] for seed, found in zip(seeds, results, strict=True)},
         "seconds": round(sum(found["seconds"] for found in results), 1),
+        "resumed": [seed for seed, found in zip(seeds, results, strict=True) if found.get("resumed")],
     }
