@@ -7,7 +7,8 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -22,7 +23,8 @@ class FakeServer:
     """Runs on a free port of 127.0.0.1 until it is closed.
 
     faults: what happens to the next questions before any is answered: a status, "reset", or seconds to sleep.
-    bend: changes an answer before it is sent.
+    bend: changes an answer before it is sent. together: after the first question, which is asked
+    alone, none is answered before so many have come at a time, for half a minute.
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
@@ -33,7 +35,9 @@ class FakeServer:
         self.bend: Callable[[Answer], Answer | bytes] = lambda answer: answer
         self.questions: list[Answer] = []
         self.keys: list[str] = []
+        self.together = 1
         self.at_work = self.most_at_work = 0
+        self._counting, self._met = threading.Lock(), threading.Event()
         self._lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._http.daemon_threads = True
@@ -48,6 +52,24 @@ class FakeServer:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
+
+    @contextmanager
+    def working(self, question: Answer) -> Iterator[None]:
+        """Counts the questions that are being answered."""
+        with self._counting:
+            is_first = not self.questions
+            self.questions.append(question)
+            self.at_work += 1
+            self.most_at_work = max(self.most_at_work, self.at_work)
+            if self.at_work >= self.together:
+                self._met.set()
+        if not is_first:
+            self._met.wait(30.0)
+        try:
+            yield
+        finally:
+            with self._counting:
+                self.at_work -= 1
 
     def models(self) -> Answer:
         return {"object": "list", "data": [{"id": self.name, "object": "model", "max_model_len": self.longest}]}
@@ -150,12 +172,8 @@ def _handler(server: FakeServer) -> type[BaseHTTPRequestHandler]:
             if isinstance(fault, int):
                 self._send(fault, {"error": {"message": "not now"}})
                 return
-            server.questions.append(question)
-            server.at_work += 1
-            server.most_at_work = max(server.most_at_work, server.at_work)
-            time.sleep(0.005)
-            status, answer = server.answer(self.path, question)
-            server.at_work -= 1
+            with server.working(question):
+                status, answer = server.answer(self.path, question)
             self._send(status, server.bend(answer) if status == 200 else answer)
 
         def _send(self, status: int, answer: Answer | bytes) -> None:

@@ -119,6 +119,7 @@ class TestSignals:
     def test_several_requests_at_a_time(
         self, served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path
     ) -> None:
+        served.together = 3
         asked(served, packed, tokenizer, tmp_path, in_flight=3)
         assert served.most_at_work == 3
         assert sorted(each["prompt"] for each in served.questions) == sorted(packed.tokens.tolist())
