@@ -37,6 +37,17 @@ def test_a_count_does_not_squeeze_the_shares() -> None:
     assert "others" not in _figures(render_study(_summary("hinton-2015"), RECIPE))
 
 
+def test_accuracies_have_an_axis_of_their_own() -> None:
+    """A point between two students is a tenth of an inch on an axis from 0 to 1."""
+    drawn = _figures(render_study(_summary("hinton-2015"), RECIPE))
+    assert drawn["figures"]["layout"]["xaxis"]["rangemode"] == "tozero"
+    assert drawn["accuracies"]["layout"]["xaxis"]["rangemode"] == "normal"
+    names = {part: drawn[part]["data"][0]["y"] for part in ("figures", "accuracies")}
+    assert all("accuracy" in name for name in names["accuracies"])
+    assert "small gap closed" in names["figures"]
+    assert not any("accuracy" in name for name in names["figures"])
+
+
 def test_a_name_is_escaped() -> None:
     page = render_study(_summary("hinton-2015"), RECIPE)
     assert "<b>mine" not in page

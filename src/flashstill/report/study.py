@@ -32,9 +32,8 @@ def write_study_report(out: Path) -> Path:
 
 def render_study(summary: Mapping[str, Any], recipe: str) -> str:
     """The whole page as HTML."""
-    shares, others = _by_size(summary["figures"])
-    parts = {"figures": shares, "others": others}
-    figures: dict[str, Figure] = {name: _intervals(part) for name, part in parts.items() if part}
+    parts = _parts(summary["figures"])
+    figures: dict[str, Figure] = {name: _intervals(part, name != "accuracies") for name, part in parts.items()}
     points = _points(list(summary["details"].values()))
     if points:
         figures["tokens"] = _quality(points, "tokens", "tokens thought for an answer")
@@ -47,7 +46,7 @@ def render_study(summary: Mapping[str, Any], recipe: str) -> str:
         bars=[_sentence(name, found) for name, found in summary["figures"].items() if "bar" in found],
         rows=[_row(name, found) for name, found in summary["figures"].items()],
         thought=[_thought_row(point) for point in points],
-        heights={name: _height(part) for name, part in parts.items() if part},
+        heights={name: _height(part) for name, part in parts.items()},
         recipe=recipe,
     )
 
@@ -88,14 +87,15 @@ def _row(name: str, found: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _by_size(figures: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Accuracies and shares; and what would squeeze them on one axis, such as a number of standard errors."""
-    small: dict[str, Any] = {}
-    large: dict[str, Any] = {}
-    for name, found in figures.items():
-        ends = [found[key] for key in ("value", "bar") if found.get(key) is not None]
-        (small if all(abs(end) <= _LARGEST_SHARE for end in ends) else large)[name] = found
-    return small, large
+def _parts(figures: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Charts: shares and the like; accuracies, which differ by little; what is of another size than either, such as a
+    number of standard errors, and would squeeze them on one axis."""
+    found: dict[str, dict[str, Any]] = {"figures": {}, "accuracies": {}, "others": {}}
+    for name, each in figures.items():
+        ends = [abs(each[key]) for key in ("value", "bar") if each.get(key) is not None]
+        part = "others" if max(ends, default=0.0) > _LARGEST_SHARE else "figures"
+        found["accuracies" if "accuracy" in name else part][name] = each
+    return {name: part for name, part in found.items() if part}
 
 
 def _height(figures: Mapping[str, Any]) -> float:
@@ -103,7 +103,7 @@ def _height(figures: Mapping[str, Any]) -> float:
     return max(9.0, 4.0 + 1.6 * len(figures))
 
 
-def _intervals(figures: Mapping[str, Any]) -> Figure:
+def _intervals(figures: Mapping[str, Any], from_zero: bool) -> Figure:
     """A dot and its interval a figure, a line where its bar is."""
     import plotly.graph_objects as go
 
@@ -124,7 +124,7 @@ def _intervals(figures: Mapping[str, Any]) -> Figure:
     ]  # fmt: skip
     return drawn(
         traces,
-        xaxis={"rangemode": "tozero"},
+        xaxis={"rangemode": "tozero" if from_zero else "normal"},
         yaxis={"automargin": True, "categoryorder": "array", "categoryarray": [_words(n) for n in names]},
     )
 
