@@ -53,7 +53,7 @@ def render_study(summary: Mapping[str, Any], recipe: str) -> str:
 
 def ran(summary: Mapping[str, Any]) -> str:
     """Which seeds, and how long they took: at least, where some of the work was done before an interruption."""
-    seeds, resumed = (summary.get(name, ()) for name in ("seeds", "resumed"))
+    seeds, resumed = summary["seeds"], summary.get("resumed")
     which = f"{'Seed' if len(seeds) == 1 else 'Seeds'} {', '.join(map(str, seeds))}"
     count = round(summary["seconds"] / 60)
     minutes = f"{count:,} minute{'' if count == 1 else 's'}"

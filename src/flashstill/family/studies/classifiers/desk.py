@@ -113,13 +113,13 @@ class Desk:
         if path.exists():
             return read_back(nets, path)
         learnt = lesson()
-        inputs = learnt.inputs
-        examples = [torch.arange(len(inputs))] * count if isinstance(count, int) else count
+        size = len(learnt.inputs)
+        examples = [torch.arange(size)] * count if isinstance(count, int) else count
         how = Fit(
-            epochs=table.epochs * (learnt.per_pass or len(inputs)) / len(inputs),
+            epochs=table.epochs * (learnt.per_pass or size) / size,
             batch=table.batch, learning_rate=table.learning_rate, dropout=table.dropout,
         )  # fmt: skip
-        fit(nets, inputs, learnt.loss, how, self.number(name), examples, self.progress, name)
+        fit(nets, learnt.inputs, learnt.loss, how, self.number(name), examples, self.progress, name)
         with replacing(path) as temporary:
             save_file({key: value.detach().contiguous() for key, value in nets.state_dict().items()}, temporary)
         return nets
