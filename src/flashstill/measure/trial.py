@@ -18,7 +18,7 @@ from flashstill.distill.packing import Packed
 from flashstill.distill.signals import Kind, Sampled, TopK
 from flashstill.distill.signals.making import WINDOWS_PER_PASS
 from flashstill.distill.training import Objective, TeacherSource, TrainRecipe, join_world
-from flashstill.distill.training.masters import GROUP_ELEMENTS
+from flashstill.distill.training.masters import PIECE_ELEMENTS
 from flashstill.measure.budget import STATE_BYTES, Speed, fit_line
 from flashstill.measure.candidates import Candidate, cut
 from flashstill.measure.memory import kept_bytes, machine_bytes, release, resident_bytes
@@ -115,11 +115,11 @@ def decode_seconds(model: Model, context: int) -> float:
 
 def head_bytes(model: Model, tokens: int, teachers: int) -> float:
     """Buffers of the loss (distill/losses/head.py) and of the optimiser: logits of a group of `tokens` and of a block
-    for each teacher, the head's gradient beside the embedding's, the largest group of gradients in 32 bits."""
+    for each teacher, the head's gradient beside the embedding's, a piece of the gradients in 32 bits."""
     vocabulary, width = parts(model).head.shape
     rows = Chunks()
     logits = 2.0 * vocabulary * (min(rows.group, tokens) + teachers * min(rows.block, tokens))
-    return logits + 2.0 * vocabulary * width + 4.0 * max(GROUP_ELEMENTS, vocabulary * width)
+    return logits + 2.0 * vocabulary * width + 4.0 * PIECE_ELEMENTS[join_world().device.type]
 
 
 def signal_bytes(kind: Kind | None, packed: Packed, teachers: Sequence[Model]) -> float:

@@ -21,6 +21,7 @@ from flashstill.distill.losses import Term, Workspace, head_loss
 from flashstill.distill.models import Model, decoder_layers, parts
 from flashstill.distill.training.batches import Batch, Source
 from flashstill.distill.training.checkpoints import Snapshot, latest, write
+from flashstill.distill.training.lean import lean
 from flashstill.distill.training.masters import Masters
 from flashstill.distill.training.metrics import Metrics, Trend
 from flashstill.distill.training.objectives import Objective
@@ -95,7 +96,8 @@ def train(
     space, tokens_per_step = Workspace(), per_step * source.window_length
     shown = progress if world.leads else Silent()
     model.train()
-    with shown.task(name, steps * tokens_per_step, "tokens", step * tokens_per_step) as advance:
+    task = shown.task(name, steps * tokens_per_step, "tokens", step * tokens_per_step)
+    with lean(model, world.size == 1), task as advance:
         while step < steps:
             started = time.perf_counter()
             batch = source.batch(step, whole)

@@ -1,22 +1,63 @@
 """Weights in bfloat16, masters and AdamW in float32 (Micikevicius et al. 2018, section 3.1), on one device.
 
-Gradients stay in the weights' own format until they are used: they are widened for a group of parameters at a time, so
-that no third copy of the model in float32 is ever held.  Several passes a step add up in float32.
+Gradients stay in the weights' own format until they are used.  A step walks over all parameters in pieces that fit the
+cache (widen, scale, step, round back), so that memory is read and written once and no third copy in float32 is held.
+Several passes a step add up in float32.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw as adamw_step
 
 from flashstill.distill.training.recipe import TrainRecipe
 
-GROUP_ELEMENTS = 2**24
+PIECE_ELEMENTS = {"cpu": 2**20, "cuda": 2**24}
+"""that are stepped at a time; measured on two cores (docs/log.md), on a GPU as many as keep it busy"""
 ADAM_BETAS = (0.9, 0.95)
+ADAM_EPSILON = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Part:
+    """Elements `first` to `last` of a flattened parameter."""
+
+    name: str
+    first: int
+    last: int
+
+    def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """A view of them, where the tensor is contiguous."""
+        return tensors[self.name].detach().reshape(-1)[self.first : self.last]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Piece:
+    """Parts that are stepped together."""
+
+    parts: tuple[_Part, ...]
+    weight_decay: float
+
+    def of(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
+        """The parts of each tensor."""
+        return [part.of(tensors) for part in self.parts]
+
+    def widened(self, grads: Mapping[str, Tensor], space: Tensor) -> list[Tensor]:
+        """The parts of the gradients in float32, in `space`; zeros where a parameter has none."""
+        sizes = [part.last - part.first for part in self.parts]
+        found = list(torch.split(space[: sum(sizes)], sizes))
+        for part, wide in zip(self.parts, found, strict=True):
+            if part.name in grads:
+                wide.copy_(part.of(grads))
+            else:
+                wide.zero_()
+        return found
 
 
 class Masters:
@@ -26,14 +67,20 @@ class Masters:
         self.clip_norm = recipe.clip_norm
         # a tied head appears once
         self.weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+        for weight in self.weights.values():
+            weight.data = weight.data.contiguous()  # so that its parts are views
         self.masters = {
-            name: weight if weight.dtype == torch.float32 else weight.detach().float().clone()
+            name: weight.detach() if weight.dtype == torch.float32 else weight.detach().float()
             for name, weight in self.weights.items()
         }
+        self.exp_avg = {name: torch.zeros_like(master) for name, master in self.masters.items()}
+        self.exp_avg_sq = {name: torch.zeros_like(master) for name, master in self.masters.items()}
+        self._step = 0
         self._sums: dict[str, Tensor] = {}
-        self._groups = [
-            (names, adamw([self.masters[name] for name in names], recipe)) for names in _groups(self.weights)
-        ]
+        device = next(iter(self.weights.values())).device
+        self._pieces = _pieces(self.weights, PIECE_ELEMENTS[device.type], recipe.weight_decay)
+        largest = max(sum(part.last - part.first for part in piece.parts) for piece in self._pieces)
+        self._space = torch.empty(largest, dtype=torch.float32, device=device)
 
     def collect(self) -> None:
         """Add the gradients of one of several passes to their sums."""
@@ -49,77 +96,77 @@ class Masters:
     def apply(self, rate: float) -> float:
         """One optimiser step; returns the gradient's norm before clipping. Nothing moves where it is not finite."""
         found = self._sums or {name: each.grad for name, each in self.weights.items() if each.grad is not None}
-        squares = [torch.linalg.vector_norm(grad, dtype=torch.float32) ** 2 for grad in found.values()]
-        norm = math.sqrt(float(torch.stack(squares).sum())) if squares else 0.0
+        squares = [torch.dot(wide, wide) for piece in self._pieces for wide in piece.widened(found, self._space)]
+        norm = math.sqrt(float(torch.stack(squares).sum()))
         if math.isfinite(norm):
+            self._step += 1
             scale = min(1.0, self.clip_norm / (norm + 1e-6))
-            for names, optimizer in self._groups:
-                self._step(names, optimizer, found, scale, rate)
+            for piece in self._pieces:
+                self._apply(piece, found, scale, rate)
         self._sums.clear()
         for weight in self.weights.values():
             weight.grad = None
         return norm
 
-    def _step(
-        self, names: list[str], optimizer: torch.optim.Optimizer, grads: dict[str, Tensor], scale: float, rate: float
-    ) -> None:
-        for name in names:
-            master = self.masters[name]
-            master.grad = grads[name].float().mul_(scale) if name in grads else torch.zeros_like(master)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        with torch.no_grad():
-            for name in names:
-                self.masters[name].grad = None
-                if self.masters[name] is not self.weights[name]:
-                    self.weights[name].copy_(self.masters[name])
+    @torch.no_grad()
+    def _apply(self, piece: _Piece, grads: Mapping[str, Tensor], scale: float, rate: float) -> None:
+        masters = piece.of(self.masters)
+        scaled = piece.widened(grads, self._space)
+        for each in scaled:
+            each.mul_(scale)
+        before = [torch.tensor(self._step - 1.0, device=each.device) for each in masters]
+        adamw_step(
+            masters, scaled, piece.of(self.exp_avg), piece.of(self.exp_avg_sq), [], before, fused=True, amsgrad=False,
+            beta1=ADAM_BETAS[0], beta2=ADAM_BETAS[1], lr=rate, weight_decay=piece.weight_decay, eps=ADAM_EPSILON,
+            maximize=False,
+        )  # fmt: skip
+        for weight, master in zip(piece.of(self.weights), masters, strict=True):
+            if weight.dtype != master.dtype:
+                weight.copy_(master)
 
     def tensors(self) -> dict[str, Tensor]:
         """Masters and moments, by the names of the parameters."""
-        found: dict[str, Tensor] = {}
-        for names, optimizer in self._groups:
-            for name in names:
-                master = self.masters[name]
-                found[f"master/{name}"] = master.detach()
-                found[f"exp_avg/{name}"] = optimizer.state[master]["exp_avg"]
-                found[f"exp_avg_sq/{name}"] = optimizer.state[master]["exp_avg_sq"]
-        return found
+        held = {"master": self.masters, "exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
+        return {f"{kind}/{name}": tensor for kind, of in held.items() for name, tensor in of.items()}
 
+    @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor], step: int) -> None:
         """Go on from what `tensors` gave after `step` steps."""
-        with torch.no_grad():
-            for names, optimizer in self._groups:
-                for name in names:
-                    master = self.masters[name]
-                    master.copy_(tensors[f"master/{name}"])
-                    if master is not self.weights[name]:
-                        self.weights[name].copy_(master)
-                    optimizer.state[master] = {
-                        "step": torch.tensor(float(step)),
-                        "exp_avg": tensors[f"exp_avg/{name}"].to(master.device).clone(),
-                        "exp_avg_sq": tensors[f"exp_avg_sq/{name}"].to(master.device).clone(),
-                    }
+        for name, held in self.tensors().items():
+            held.copy_(tensors[name])
+        for name, weight in self.weights.items():
+            weight.copy_(self.masters[name])
+        self._step = step
 
 
 def adamw(weights: Sequence[Tensor], recipe: TrainRecipe) -> torch.optim.AdamW:
-    """AdamW over float32 weights; norms and biases do not decay."""
+    """The same optimiser as torch has it, over float32 weights; norms and biases do not decay."""
     groups: list[dict[str, Any]] = [
         {"params": [weight for weight in weights if weight.dim() > 1], "weight_decay": recipe.weight_decay},
         {"params": [weight for weight in weights if weight.dim() <= 1], "weight_decay": 0.0},
     ]
     held = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(held, lr=recipe.learning_rate, betas=ADAM_BETAS, fused=True)
+    return torch.optim.AdamW(held, lr=recipe.learning_rate, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
 
 
-def _groups(weights: dict[str, nn.Parameter]) -> list[list[str]]:
-    """Names in their order, cut where a group would grow beyond GROUP_ELEMENTS."""
-    groups: list[list[str]] = []
-    held = GROUP_ELEMENTS + 1
-    for name, weight in weights.items():
-        if held + weight.numel() > GROUP_ELEMENTS:
-            groups.append([])
-            held = 0
-        groups[-1].append(name)
-        held += weight.numel()
-    return groups
+def _pieces(weights: Mapping[str, Tensor], elements: int, weight_decay: float) -> list[_Piece]:
+    """All parameters in pieces of at most `elements`; norms and biases, which do not decay, apart."""
+    found: list[_Piece] = []
+    for decay, chosen in (
+        (weight_decay, [name for name, weight in weights.items() if weight.dim() > 1]),
+        (0.0, [name for name, weight in weights.items() if weight.dim() <= 1]),
+    ):
+        held: list[_Part] = []
+        room = elements
+        for name in chosen:
+            first, size = 0, weights[name].numel()
+            while first < size:
+                last = min(size, first + room)
+                held.append(_Part(name=name, first=first, last=last))
+                room, first = room - (last - first), last
+                if room == 0:
+                    found.append(_Piece(parts=tuple(held), weight_decay=decay))
+                    held, room = [], elements
+        if held:
+            found.append(_Piece(parts=tuple(held), weight_decay=decay))
+    return found

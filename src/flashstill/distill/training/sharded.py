@@ -131,7 +131,7 @@ class Sharded:
             for name, weight in self.weights.items():
                 weight.copy_(cut(f"master/{name}", weight))
                 self.optimizer.state[weight] = {
-                    "step": torch.tensor(float(step)),
+                    "step": torch.tensor(float(step), device=weight.device),
                     "exp_avg": cut(f"exp_avg/{name}", weight),
                     "exp_avg_sq": cut(f"exp_avg_sq/{name}", weight),
                 }
