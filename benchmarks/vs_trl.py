@@ -2,10 +2,10 @@
 """Distillation beside TRL's GKD trainer: the same teacher, student, windows, order, batch and precision.
 
 SmolLM2-135M teaches a copy of itself with every second block; forward KL at temperature 1 on every token, exact
-targets. Runs alternate, each in a process of its own. TRL keeps the student's weights in float32 and multiplies in
-bfloat16, as ours does; a second TRL run with nothing but bfloat16 is shown beside it. Ours trains on cached hidden
-states; what it costs to make them is measured and counted in a ratio of its own. Prints a table on stderr and one JSON
-line on stdout.
+targets. Each side is a process of its own, and they take turns of a few steps, so that what else the machine does slows
+all of them alike. TRL keeps the student's weights in float32 and multiplies in bfloat16, as ours does; a second TRL
+with nothing but bfloat16 runs beside it. Ours trains on cached hidden states; what it costs to make them is measured
+and counted in a ratio of its own. Prints a table on stderr and one JSON line on stdout.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from environments import Unavailable, environment
 HERE = Path(__file__).resolve().parent
 TRL = ["torch==2.13.0", "trl==1.16.0", "transformers==5.23.0"]
 TEACHER, BATCH, LENGTH, RATE, WARMUP, SEED = "smollm2-135m-instruct", 4, 256, 3e-4, 8, 0
+TURN, WARM_UP = 6, 2
+"""steps of a turn, and how many of them are not counted: memory that was freed before a pause is slow to come back"""
 
 
 def prepare(folder: Path, steps: int) -> dict[str, Any]:
@@ -54,28 +56,82 @@ def prepare(folder: Path, steps: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def ran(python: Path | str, script: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """What a side prints as its last line."""
-    quiet = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    command = [python, HERE / "peers" / script, json.dumps(asked)]
-    done = subprocess.run(command, capture_output=True, text=True, env=quiet)
-    if done.returncode:
-        raise Unavailable((done.stderr.strip().splitlines() or [f"{script} ended with {done.returncode}"])[-1])
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+class Side:
+    """A script that trains, one step a turn."""
+
+    def __init__(self, python: Path | str, script: str, asked: dict[str, Any]) -> None:
+        quiet = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+        command = [str(python), str(HERE / "peers" / script), json.dumps(asked)]
+        self.script, self.errors = script, tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the side
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=quiet
+        )
+
+    def next_line(self) -> str:
+        """What it says when it waits for its turn, or last of all."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(("ready", '{"')):  # TRL's own lines begin otherwise
+                return line
+        self.errors.seek(0)
+        said = self.errors.read().strip().splitlines()
+        raise Unavailable(said[-1] if said else f"{self.script} ended with {self.process.wait()}")
+
+    def step(self) -> None:
+        """Its turn has come."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def end(self) -> None:
+        """Whatever it was doing."""
+        self.process.kill()
+        self.process.wait()
 
 
-def speed(run: dict[str, Any]) -> float:
-    """Tokens a second of the median step; the first two warm up."""
-    return BATCH * LENGTH / float(statistics.median(run["step_s"][2:]))
+def build_signals(asked: dict[str, Any]) -> dict[str, Any]:
+    """Made by a process of its own, for its memory is not a training run's."""
+    side = Side(sys.executable, "flashstill_side.py", {**asked, "job": "build"})
+    try:
+        found: dict[str, Any] = json.loads(side.next_line())
+        return found
+    finally:
+        side.end()
+
+
+def side_by_side(sides: dict[str, Side], steps: int) -> dict[str, dict[str, Any]]:
+    """What each found, after `steps` steps in turns; who begins changes from turn to turn."""
+    try:
+        said = {name: side.next_line() for name, side in sides.items()}
+        order = list(sides)
+        for turn in range(steps // TURN):
+            for name in order[turn % len(order) :] + order[: turn % len(order)]:
+                for _ in range(TURN):
+                    sides[name].step()
+                    said[name] = sides[name].next_line()
+        return {name: json.loads(line) for name, line in said.items()}
+    finally:
+        for side in sides.values():
+            side.end()
+
+
+def step_seconds(runs: list[dict[str, Any]]) -> list[float]:
+    """Of the steps that count."""
+    return [seconds for run in runs for step, seconds in enumerate(run["step_s"]) if step % TURN >= WARM_UP]
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, float]:
-    """Medians over the runs of one side."""
+    """Medians of one side."""
     return {
-        "tokens_per_s": round(statistics.median(speed(run) for run in runs), 1),
+        "tokens_per_s": round(BATCH * LENGTH / statistics.median(step_seconds(runs)), 1),
         "peak_bytes": int(statistics.median(run["peak_bytes"] for run in runs)),
     }
+
+
+def times_as_fast(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> float:
+    """The median over the steps of how much longer the other side took for the same one."""
+    pairs = zip(step_seconds(ours), step_seconds(theirs), strict=True)
+    return round(statistics.median(their_s / our_s for our_s, their_s in pairs), 3)
 
 
 def gaps(curve: list[float], other: list[float]) -> list[float]:
@@ -84,34 +140,41 @@ def gaps(curve: list[float], other: list[float]) -> list[float]:
 
 
 def compare(rounds: int, steps: int) -> dict[str, Any]:
-    """All runs, side by side."""
+    """All rounds."""
     python = environment("trl", TRL)
-    sides: dict[str, list[dict[str, Any]]] = {"trl": [], "trl_bf16": [], "flashstill": []}
+    runs: dict[str, list[dict[str, Any]]] = {"trl": [], "trl_bf16": [], "flashstill": []}
     with tempfile.TemporaryDirectory() as name:
         asked = prepare(Path(name), steps)
-        build = ran(sys.executable, "flashstill_side.py", {**asked, "job": "build"})
+        build = build_signals(asked)
         for turn in range(rounds):
             print(f"round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
-            sides["trl"].append(ran(python, "trl_peer.py", {**asked, "weights": "mixed"}))
-            sides["flashstill"].append(ran(sys.executable, "flashstill_side.py", {**asked, "job": "train"}))
-            sides["trl_bf16"].append(ran(python, "trl_peer.py", {**asked, "weights": "bf16"}))
-    found = {side: summary(runs) for side, runs in sides.items()}
-    pairs = list(zip(sides["flashstill"], sides["trl"], strict=True))
-    ours, theirs = found["flashstill"], found["trl"]
+            found = side_by_side(
+                {
+                    "trl": Side(python, "trl_peer.py", {**asked, "weights": "mixed"}),
+                    "flashstill": Side(sys.executable, "flashstill_side.py", {**asked, "job": "train"}),
+                    "trl_bf16": Side(python, "trl_peer.py", {**asked, "weights": "bf16"}),
+                },
+                steps,
+            )
+            for side, run in found.items():
+                runs[side].append(run)
+    sums = {side: summary(each) for side, each in runs.items()}
+    ours, theirs = sums["flashstill"], sums["trl"]
     once = 1 / (1 / ours["tokens_per_s"] + 1 / build["tokens_per_s"])  # signals made for this one pass only
-    curves = {side: runs[0]["loss"] for side, runs in sides.items()}
+    curves = {side: each[0]["loss"] for side, each in runs.items()}
     gap = gaps(curves["flashstill"], curves["trl"])
     return {
-        "tokens_per_s_ratio": round(statistics.median(speed(a) / speed(b) for a, b in pairs), 3),
+        "tokens_per_s_ratio": times_as_fast(runs["flashstill"], runs["trl"]),
         "peak_memory_ratio": round(ours["peak_bytes"] / theirs["peak_bytes"], 3),
         "tokens_per_s_ratio_signals_included": round(once / theirs["tokens_per_s"], 3),
-        "tokens_per_s_ratio_to_pure_bf16": round(ours["tokens_per_s"] / found["trl_bf16"]["tokens_per_s"], 3),
-        "peak_memory_ratio_to_pure_bf16": round(ours["peak_bytes"] / found["trl_bf16"]["peak_bytes"], 3),
+        "tokens_per_s_ratio_to_pure_bf16": times_as_fast(runs["flashstill"], runs["trl_bf16"]),
+        "peak_memory_ratio_to_pure_bf16": round(ours["peak_bytes"] / sums["trl_bf16"]["peak_bytes"], 3),
         "loss_gap_mean": round(statistics.mean(gap), 4),
         "loss_gap_of_trl_in_two_precisions": round(statistics.mean(gaps(curves["trl_bf16"], curves["trl"])), 4),
         "loss": curves,
         "signals_tokens_per_s": round(build["tokens_per_s"], 1), "signal_bytes": build["bytes"],
-        "rounds": rounds, "steps": steps, **found,
+        "rounds": rounds, "steps": steps, **sums,
+        "step_s": {side: [run["step_s"] for run in each] for side, each in runs.items()},
     }  # fmt: skip
 
 
@@ -129,9 +192,11 @@ def table(found: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=24)
     arguments = parser.parse_args()
+    if arguments.rounds < 1 or arguments.steps < TURN or arguments.steps % TURN:
+        parser.error(f"a round has whole turns of {TURN} steps: {arguments.steps} steps in {arguments.rounds} rounds")
     try:
         found = compare(arguments.rounds, arguments.steps)
     except Unavailable as error:

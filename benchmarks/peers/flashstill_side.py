@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from turns import report, wait
 
 from flashstill.distill.models import fingerprint, load_model, tokenizer_fingerprint
 from flashstill.distill.packing import Packed
 from flashstill.distill.signals import Hidden, Signals, build, signal_key
-from flashstill.distill.training import Offline, TrainRecipe, distillation, train
+from flashstill.distill.training import Batch, Offline, TrainRecipe, distillation, train
 from flashstill.progress import Silent
 
 
@@ -30,6 +31,24 @@ def make_signals(asked: dict[str, Any]) -> dict[str, Any]:
     return {"tokens_per_s": built.tokens / built.seconds, "bytes": built.bytes}
 
 
+class Turns(Offline):
+    """The windows in their order, each batch when this side's turn has come; keeps when steps began and ended."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.began: list[float] = []
+        self.ended: list[float] = []
+
+    def batch(self, *given: Any) -> Batch:
+        wait()
+        self.began.append(time.perf_counter())
+        return super().batch(*given)
+
+    def after_step(self, *_: Any) -> dict[str, float]:
+        self.ended.append(time.perf_counter())
+        return {}
+
+
 def distil(asked: dict[str, Any]) -> dict[str, Any]:
     packed = Packed.load(Path(asked["packed"]))
     signals = Signals(Path(asked["signals"]), key_of(asked, packed))
@@ -39,15 +58,17 @@ def distil(asked: dict[str, Any]) -> dict[str, Any]:
         schedule="constant", checkpoint_every_steps=10**6,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        source = Offline(packed, recipe.windows_per_step, recipe.seed)
+        source = Turns(packed, recipe.windows_per_step, recipe.seed)
         student = load_model(Path(asked["student"]))
-        train(student, source, distillation(signals), recipe, Path(folder), Silent(), "train")
+        train(
+            student, source, distillation(signals), recipe, Path(folder), Silent(), "train",
+            after_step=source.after_step,
+        )  # fmt: skip
         rows = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
-    return {"step_s": [row["step_s"] for row in rows], "loss": [row["loss"] for row in rows]}
+    seconds = [end - start for start, end in zip(source.began, source.ended, strict=True)]
+    return {"step_s": seconds, "loss": [row["loss"] for row in rows]}
 
 
 asked = json.loads(sys.argv[1])
 torch.set_num_threads(asked["threads"])
-found = (make_signals if asked["job"] == "build" else distil)(asked)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps(found | {"peak_bytes": peak}), flush=True)
+report(**(make_signals if asked["job"] == "build" else distil)(asked))

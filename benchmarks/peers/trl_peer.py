@@ -4,7 +4,6 @@ TRL's own settings wherever they do not change the task: given windows in a give
 """
 
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -14,6 +13,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl.experimental.gkd import GKDConfig, GKDTrainer
+from turns import report, wait
 
 asked = json.loads(sys.argv[1])
 torch.set_num_threads(asked["threads"])
@@ -42,6 +42,7 @@ class Clock(TrainerCallback):
         self.seconds, self.losses = [], []
 
     def on_step_begin(self, *_, **__):
+        wait()
         self.started = time.perf_counter()
 
     def on_step_end(self, *_, **__):
@@ -78,5 +79,4 @@ with tempfile.TemporaryDirectory() as folder:
         data_collator=collate, train_dataset=Dataset.from_dict({"input_ids": rows}),
     )  # fmt: skip
     trainer.train()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"step_s": clock.seconds, "loss": clock.losses, "peak_bytes": peak}), flush=True)
+report(step_s=clock.seconds, loss=clock.losses)
