@@ -11,6 +11,8 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("FLASHSTILL_BENCHMARKS", Path.home() / ".cache" / "flashstill" / "benchmarks"))
 
+QUIET = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+
 
 class Unavailable(Exception):
     """A peer cannot be installed or does not run here; the message is what a reader is told."""
@@ -32,7 +34,7 @@ def environment(name: str, requirements: Sequence[str]) -> Path:
             check=True, capture_output=True, text=True, timeout=1800,
         )  # fmt: skip
     except subprocess.CalledProcessError as error:
-        raise Unavailable(_last(error.stderr) or f"pip ended with {error.returncode}") from None
+        raise Unavailable(last(error.stderr) or f"pip ended with {error.returncode}") from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(str(error)) from None
     done.write_text(wanted)
@@ -41,17 +43,17 @@ def environment(name: str, requirements: Sequence[str]) -> Path:
 
 def last_line(python: Path, script: Path, *arguments: str, timeout_s: float = 600) -> str:
     """The last line that a script prints under another interpreter; it inherits the pinning of this process."""
-    quiet = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "PYTHONPATH": ""}
+    quiet = os.environ | QUIET | {"PYTHONPATH": ""}
     try:
         ran = subprocess.run(
             [python, script, *arguments], check=True, capture_output=True, text=True, timeout=timeout_s, env=quiet
         )
     except subprocess.CalledProcessError as error:
-        raise Unavailable(_last(error.stderr) or f"ended with {error.returncode}") from None
+        raise Unavailable(last(error.stderr) or f"ended with {error.returncode}") from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(str(error)) from None
-    return _last(ran.stdout)
+    return last(ran.stdout)
 
 
-def _last(text: str | None) -> str:
+def last(text: str | None) -> str:
     return ((text or "").strip().splitlines() or [""])[-1]

@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from environments import Unavailable, environment
+from environments import QUIET, Unavailable, environment, last
 
 HERE = Path(__file__).resolve().parent
 TRL = ["torch==2.13.0", "trl==1.16.0", "transformers==5.23.0"]
@@ -61,11 +61,15 @@ class Side:
     """A script that trains, one step a turn."""
 
     def __init__(self, python: Path | str, script: str, asked: dict[str, Any]) -> None:
-        quiet = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
         command = [str(python), str(HERE / "peers" / script), json.dumps(asked)]
         self.script, self.errors = script, tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the side
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=quiet
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            env=os.environ | QUIET,
         )
 
     def next_line(self) -> str:
@@ -75,8 +79,7 @@ class Side:
             if line.startswith(("ready", '{"')):  # TRL's own lines begin otherwise
                 return line
         self.errors.seek(0)
-        said = self.errors.read().strip().splitlines()
-        raise Unavailable(said[-1] if said else f"{self.script} ended with {self.process.wait()}")
+        raise Unavailable(last(self.errors.read()) or f"{self.script} ended with {self.process.wait()}")
 
     def step(self) -> None:
         """Its turn has come."""
@@ -91,16 +94,6 @@ class Side:
         for file in (self.process.stdin, self.process.stdout, self.errors):
             if file is not None:
                 file.close()
-
-
-def build_signals(asked: dict[str, Any]) -> dict[str, Any]:
-    """Made by a process of its own, for its memory is not a training run's."""
-    side = Side(sys.executable, "flashstill_side.py", {**asked, "job": "build"})
-    try:
-        found: dict[str, Any] = json.loads(side.next_line())
-        return found
-    finally:
-        side.end()
 
 
 def side_by_side(sides: dict[str, Side], steps: int) -> dict[str, dict[str, Any]]:
@@ -149,7 +142,8 @@ def compare(rounds: int, steps: int) -> dict[str, Any]:
     runs: dict[str, list[dict[str, Any]]] = {"trl": [], "trl_bf16": [], "flashstill": []}
     with tempfile.TemporaryDirectory() as name:
         asked = prepare(Path(name), steps)
-        build = build_signals(asked)
+        signals = Side(sys.executable, "flashstill_side.py", {**asked, "job": "build"})  # which takes no steps
+        build = side_by_side({"signals": signals}, 0)["signals"]
         for turn in range(rounds):
             print(f"round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
             pair = {

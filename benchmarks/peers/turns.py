@@ -1,4 +1,4 @@
-"""Turns of a script that trains beside others: it takes a step when it is told to, and says how long the step took."""
+"""Turns of a script that trains beside others: it takes a step when it is told to, and says last what it found."""
 
 import json
 import resource

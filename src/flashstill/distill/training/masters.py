@@ -140,21 +140,26 @@ class Masters:
 
 
 def adamw(weights: Sequence[Tensor], recipe: TrainRecipe) -> torch.optim.AdamW:
-    """The same optimiser as torch has it, over float32 weights; norms and biases do not decay."""
+    """The same optimiser as torch has it, over float32 weights."""
     groups: list[dict[str, Any]] = [
-        {"params": [weight for weight in weights if weight.dim() > 1], "weight_decay": recipe.weight_decay},
-        {"params": [weight for weight in weights if weight.dim() <= 1], "weight_decay": 0.0},
+        {"params": [weight for weight in weights if _decays(weight)], "weight_decay": recipe.weight_decay},
+        {"params": [weight for weight in weights if not _decays(weight)], "weight_decay": 0.0},
     ]
     held = [group for group in groups if group["params"]]
     return torch.optim.AdamW(held, lr=recipe.learning_rate, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
 
 
+def _decays(weight: Tensor) -> bool:
+    """Norms and biases do not."""
+    return weight.dim() > 1
+
+
 def _pieces(weights: Mapping[str, Tensor], elements: int, weight_decay: float) -> list[_Piece]:
-    """All parameters in pieces of at most `elements`; norms and biases, which do not decay, apart."""
+    """All parameters in pieces of at most `elements`; those that do not decay apart."""
     found: list[_Piece] = []
     for decay, chosen in (
-        (weight_decay, [name for name, weight in weights.items() if weight.dim() > 1]),
-        (0.0, [name for name, weight in weights.items() if weight.dim() <= 1]),
+        (weight_decay, [name for name, weight in weights.items() if _decays(weight)]),
+        (0.0, [name for name, weight in weights.items() if not _decays(weight)]),
     ):
         held: list[_Part] = []
         room = elements
