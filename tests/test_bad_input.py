@@ -14,7 +14,7 @@ from flashstill import files
 from flashstill.cli import main
 from flashstill.errors import BadInput, DiskTrouble, nearest
 from flashstill.recipes import built_in, read_recipe, to_toml
-from tests.conftest import family_text
+from tests.tiny import family_text
 
 
 def refuse(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

@@ -16,7 +16,8 @@ import pytest
 
 from flashstill.recipes import read_recipe
 from flashstill.records import CostRecord, MeasuredRecord, ModelRecord, QualityRecord, read_records
-from tests.conftest import Cli, family_text
+from tests.conftest import Cli
+from tests.tiny import family_text
 
 pytestmark = pytest.mark.slow
 STUDENTS = ("half", "half-control", "most", "most-control")
