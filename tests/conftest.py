@@ -79,3 +79,12 @@ def shared_models() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder shared/models is not beside this checkout")
     return folder
+
+
+@pytest.fixture
+def shared_cases() -> Path:
+    """The folder of inputs that once failed, which stands beside the project in its workplace only."""
+    folder = SHARED / "cases"
+    if not folder.is_dir():
+        pytest.skip("the folder shared/cases is not beside this checkout")
+    return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,7 @@ def test_only_the_model_asked_for_is_built(monkeypatch: pytest.MonkeyPatch) -> N
         return from_hf(config, name)
 
     monkeypatch.setattr(catalogue_module, "from_hf", counting)
+    catalogue_module._build.cache_clear()
     load_architecture("gpt-oss-20b")
     assert built == ["gpt-oss-20b"]
 
@@ -460,10 +462,77 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
         load_architecture("llama-3.1-71b")
     with pytest.raises(BadInput, match=r"no config\.json"):
         load_architecture(str(tmp_path))
-    for text in ("{", "[1]", "\x00"):
+    for text in ("{", "[1]", "\x00", '{"a": 1, "a": 2}', "[" * 100_000, '{"a": ' * 100 + "1" + "}" * 100, "1" * 5000):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(BadInput, match="broken"):
             load_architecture(str(tmp_path))
+    (tmp_path / "config.json").write_bytes(b'{"model_type": "\xff"}')
+    with pytest.raises(BadInput, match="not UTF-8"):
+        load_architecture(str(tmp_path))
+    (tmp_path / "config.json").write_bytes(b" " * (8 * 2**20 + 1))
+    with pytest.raises(BadInput, match="larger than 8 MiB"):
+        load_architecture(str(tmp_path))
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(BadInput, match="not a regular file"):
+        load_architecture(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x" * 300, "/" + "x/" * 3000, "~nobody-at-all/model", "a\0b", "", "/dev/zero", "\udcff", "\ud800.json", "é" * 200],
+)
+def test_names_that_no_path_can_have(name: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        load_architecture(name)
+    assert len(str(refused.value)) < 400
+
+
+def test_a_file_that_changes_gives_the_new_answer(tmp_path: Path) -> None:
+    from flashstill.plan.resolve import architecture
+
+    file = tmp_path / "config.json"
+    for layers in (2, 3, 2):
+        file.write_text(json.dumps({**LLAMA, "num_hidden_layers": layers}))
+        os.utime(file, ns=(0, 0))
+        assert architecture(str(tmp_path)).depth == layers
+    # What no path was becomes one.
+    with pytest.raises(BadInput):
+        architecture(str(tmp_path / "later.json"))
+    (tmp_path / "later.json").write_text(json.dumps(LLAMA))
+    assert architecture(str(tmp_path / "later.json")).depth == 2
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(LLAMA).encode())
+    assert load_architecture(str(tmp_path)) == from_hf(LLAMA, tmp_path.name)
+
+
+LARGE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+
+
+@pytest.mark.parametrize("name", [*LARGE, "intermediate_size", "num_local_experts", "num_experts_per_tok", "head_dim"])
+@pytest.mark.parametrize("value", [10**12, 10**400, -1, 0, True, 1e400, float("nan"), "8", [8], {}, 2.0, [0] * 10**6])
+def test_no_number_is_taken_on_trust(name: str, value: Any) -> None:
+    with pytest.raises(UnsupportedArchitecture) as refused:
+        from_hf({**MIXTRAL, name: value}, "broken")
+    assert name in str(refused.value)
+    assert len(str(refused.value)) < 300
+
+
+def test_more_parameters_than_any_model_has() -> None:
+    large = {"hidden_size": 10**6, "intermediate_size": 10**7, "num_hidden_layers": 10**4, "head_dim": 128}
+    with pytest.raises(UnsupportedArchitecture, match="more than any model has"):
+        from_hf({**LLAMA, **large}, "broken")
+
+
+def test_inputs_that_failed(shared_cases: Path) -> None:
+    for file, complaint in (
+        ("deep-config.json", "deeper than"),
+        ("experts-1e9-config.json", "num_experts is 1000000000"),
+    ):
+        with pytest.raises(BadInput, match=complaint):
+            load_architecture(str(shared_cases / file))
 
 
 # Formats ---------------------------------------------------------------------------------------------------------
@@ -537,6 +606,12 @@ def test_bytes_of_published_checkpoints() -> None:
         ({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}, "quant_algo 'MIXED_PRECISION'"),
         ({"quant_method": "compressed-tensors"}, "no config_groups"),
         (_packed({"num_bits": 3, "type": "int"}), "weights of 3 bits"),
+        (_packed(INT4, ignore=["re:("]), "no regular expression"),
+        (_packed(INT4, ignore=["re:(.+)+x"]), "bounded time"),
+        (_packed(INT4, ignore=["re:" + ".*" * 20]), "bounded time"),
+        (_packed(INT4, config_groups={"g": {"weights": INT4, "targets": 5}}), "not a list of names"),
+        ({"quant_method": "fp8", "weight_block_size": [1] * 10**5}, "a list of 100000 entries"),
+        ({"quant_method": "fp8", "weight_block_size": [0, 128]}, "weight_block_size"),
         ({"quant_method": "fp8", "weight_block_size": "big"}, "weight_block_size"),
         ({"quant_method": "fp8", "modules_to_not_convert": "lm_head"}, "modules_to_not_convert"),
     ],

@@ -61,6 +61,7 @@ class TestRefusals:
             ({"weights_in": "sram"}, "no memory called 'sram'"),
             ({"draft": "qwen3-0.6b"}, "cannot draft for"),
             ({"draft": "heads", "acceptance": 1.0}, "between 0 and 1"),
+            ({"draft": "heads"}, "has no heads that predict further tokens, as deepseek-v3"),
             ({"engine": "vlm"}, "the nearest known: vllm"),
             ({"chip": "taalas-hc1", "model": "qwen3-8b"}, "runs nothing else"),
             ({"chip": "taalas-hc1", "tp": 2}, "tp cannot be 2"),
@@ -205,3 +206,14 @@ def test_every_flag_is_a_column() -> None:
     assert {field.name for field in dataclasses.fields(Case)} <= flags
     with pytest.raises(BadInput):
         completed(FACTS, Case(model="llama-3.1-8b", chip="h100-sxm", draft="heads", draft_tokens=0))
+
+
+def test_heads_draft_only_where_a_model_has_them() -> None:
+    own = ask("deepseek-v3", "h200-sxm", tp=8, isl=128, osl=128, draft="heads")
+    assert own.tpot_s < ask("deepseek-v3", "h200-sxm", tp=8, isl=128, osl=128).tpot_s
+    assert "trained" not in own.note
+    for name in ("qwen3-32b", "kimi-k2", "llama-3.1-70b"):
+        with pytest.raises(BadInput, match="has no heads"):
+            completed(FACTS, Case(model=name, chip="h200-sxm", tp=8, draft="heads"))
+    new = ask("llama-3.1-70b", "h200-sxm", tp=8, isl=128, osl=128, draft="new-heads")
+    assert "the heads that draft would still have to be trained for llama-3.1-70b" in new.note

@@ -48,10 +48,16 @@ class InfeasiblePlan(FlashstillError):
         self.reasons = dict(reasons or {})
 
 
+def shortened(text: str, most: int = 80) -> str:
+    """`text` with its middle left out where it is longer than `most` characters, so that a sentence stays one."""
+    kept = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:kept]}…{text[-kept:]}"
+
+
 def nearest(name: str, known: Iterable[str], count: int = 4) -> list[str]:
     """The known names closest to `name`, best first; never empty while any name is known."""
     by_lower = {choice.lower(): choice for choice in sorted(known)}
-    wanted = name.lower()
+    wanted = shortened(name).lower()
     close = difflib.get_close_matches(wanted, by_lower, n=count, cutoff=0.4)
     inside = [low for low in by_lower if wanted and (wanted in low or low in wanted) and low not in close]
     found = (close + inside)[:count] or difflib.get_close_matches(wanted, by_lower, n=count, cutoff=0.0)
@@ -62,4 +68,4 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """One sentence for an unknown name, with the nearest known ones."""
     choices = nearest(name, known)
     hint = f"the nearest known: {', '.join(choices)}" if choices else "none is known"
-    return f"unknown {kind} {name!r}; {hint}"
+    return f"unknown {kind} {shortened(name)!r}; {hint}"

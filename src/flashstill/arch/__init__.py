@@ -2,7 +2,7 @@
 
 from flashstill.arch.adapter import from_hf
 from flashstill.arch.attention import Attention, Indexer, LatentAttention, Mixer
-from flashstill.arch.catalogue import hub_id, known_models, load_architecture
+from flashstill.arch.catalogue import hub_id, known_models, load_architecture, with_heads
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.formats import Formats, Stored
 from flashstill.arch.model import Architecture, Layer
@@ -23,4 +23,5 @@ __all__ = [
     "hub_id",
     "known_models",
     "load_architecture",
+    "with_heads",
 ]

@@ -1,22 +1,25 @@
 """Models by name: the catalogue of well-known ones, or any config.json on the disk.
 
 The catalogue (facts/models.toml) holds the shape of each model in the terms of its published configuration, with the
-published parameter count beside it as a check; it goes through the same adapter as a file would.  The file is read once
-a process, and only the model that is asked for is built.
+published parameter count beside it as a check; it goes through the same adapter as a file would.  The catalogue is read
+once a process, and only the model that is asked for is built; a file of the user's is looked at on every call.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from flashstill.arch.adapter import from_hf
+from flashstill.arch.config_file import existing, read_config
 from flashstill.arch.model import Architecture
-from flashstill.errors import BadInput, MissingFact, unknown
+from flashstill.errors import BadInput, MissingFact, shortened, unknown
+
+__all__ = ["catalogue", "hub_id", "known_models", "load_architecture", "read_config", "with_heads"]
 
 _FILE = Path(__file__).parent.parent / "facts" / "models.toml"
 
@@ -45,14 +48,14 @@ def load_architecture(model: str) -> Architecture:
     Names are taken in any case, ids with or without the organisation: qwen3-32b, Qwen/Qwen3-32B-FP8, Qwen3-32B-FP8.
     Raises MissingFact for a name that is none of these, BadInput for a broken file, UnsupportedArchitecture.
     """
-    path = Path(model).expanduser()
-    if path.is_dir():
+    path = existing(model)
+    if path is not None and path.is_dir():
         return read_config(path / "config.json", path.name)
-    if path.is_file():
+    if path is not None:
         return read_config(path, path.parent.name if path.name == "config.json" else path.stem)
     found = _names().get(model.lower()) or _release(model)
-    if found is None and (path.is_absolute() or path.suffix == ".json"):
-        raise BadInput(f"there is no file or directory {model}")
+    if found is None and (model.startswith(("/", "~", ".")) or model.endswith(".json")):
+        raise BadInput(f"there is no file or directory {shortened(model)!r}")
     if found is None:
         raise MissingFact(
             unknown("model", model, _spellings()) + ", or give the path of a config.json or model directory"
@@ -63,7 +66,7 @@ def load_architecture(model: str) -> Architecture:
 
 def hub_id(model: str) -> str:
     """The Hugging Face id behind a known name; a path or an id stays as it is."""
-    found = None if "/" in model or Path(model).expanduser().exists() else _names().get(model.lower())
+    found = None if "/" in model or existing(model) is not None else _names().get(model.lower())
     if found is None:
         return model
     short, variant = found
@@ -99,6 +102,7 @@ _FORMATS = {
 }
 
 
+@cache
 def _build(short: str, variant: str | None) -> Architecture:
     """The architecture of a row; `variant` is the repository with other number formats, which then gives the name.
 
@@ -138,14 +142,7 @@ def _names() -> dict[str, tuple[str, str | None]]:
     return {**tails, **{name.lower(): meaning for name, meaning in written.items()}}
 
 
-def read_config(path: Path, name: str) -> Architecture:
-    """The architecture in a config.json."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BadInput(f"there is no config.json at {path}") from error
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} is not JSON; the model's configuration is broken") from error
-    if not isinstance(config, dict):
-        raise BadInput(f"{path} is not a JSON object; the model's configuration is broken")
-    return from_hf(config, name)
+def with_heads(count: int = 4) -> list[str]:
+    """Short names of models whose configuration has modules that predict further tokens, the first `count`."""
+    found = (short for short in catalogue() if _build(short, None).mtp_layers)
+    return list(islice(found, count))

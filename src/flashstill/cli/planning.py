@@ -25,7 +25,9 @@ from flashstill.errors import BadInput
 @click.option("--kv-precision", default=None, help="Formats of the cache [default: what goes with the weights].")
 @click.option("--tiers", default="memory,sram", show_default=True, help="Where weights and cache may lie.")
 @click.option("--batch", default=None, help="Requests in flight, with commas [default: powers of two to 4096].")
-@click.option("--draft", default=None, help="Also try speculation with this model, or with the model's own 'heads'.")
+@click.option(
+    "--draft", default=None, help="Also try drafting by this model, its own 'heads', or 'new-heads' yet to be trained."
+)
 @click.option("--draft-tokens", default="1,3,5", show_default=True, help="How many tokens are drafted ahead.")
 @click.option("--acceptance", type=float, default=0.7, show_default=True, help="Rate at which a draft is accepted.")
 @click.option("--engine", default=None, help="vllm, sglang, trtllm, none: kernels alone [default: vllm; none on SRAM].")
@@ -47,12 +49,15 @@ def plan(
     from flashstill.facts import load
     from flashstill.plan.launch import ENGINES, launch
     from flashstill.plan.launch import pick as pick_point
+    from flashstill.plan.resolve import NEW_HEADS
     from flashstill.plan.search import search
     from flashstill.printing import print_plan
 
     facts = load(facts_directories, edits)
     if emit is not None:
         named(emit, ENGINES, "engine")
+        if asked["draft"] == NEW_HEADS:
+            raise BadInput(f"no engine can start {NEW_HEADS}, which would have to be trained first; leave out --emit")
         asked["engine"], asked["tiers"] = emit, "memory"
     found = search(facts, _question(facts, model, asked))
     document = found.as_json()

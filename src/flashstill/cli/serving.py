@@ -30,7 +30,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--osl", type=int, default=1024, show_default=True, help="Output tokens.")
 @click.option("--concurrency", type=int, default=16, show_default=True, help="Requests in flight.")
 @click.option("--chunk", type=int, default=None, help="Most prompt tokens of one pass [default: a prompt at once].")
-@click.option("--draft", default=None, help="Speculate with this model, or with the model's own 'heads'.")
+@click.option(
+    "--draft", default=None, help="Draft with this model, the model's own 'heads', or 'new-heads' yet to be trained."
+)
 @click.option("--draft-tokens", type=int, default=3, show_default=True, help="How many tokens are drafted ahead.")
 @click.option("--acceptance", type=float, default=0.7, show_default=True, help="Rate at which a draft is accepted.")
 @click.option("--engine", default=None, help="vllm, sglang, trtllm, none: kernels alone [default: vllm; none on SRAM].")

@@ -22,7 +22,7 @@ class Case:
     chips: all of them.  tp: all chips not used otherwise.  topology: edges of a torus, as "4x4x8".
     precision: as the checkpoint stores it.  weights_in, kv_in: names of memory tiers; the chip's main one.
     chunk: most prompt tokens of one pass; a prompt at once.  draft: a model that drafts `draft_tokens` ahead, or
-    "heads" of the model's own, each token accepted with rate `acceptance`.
+    "heads" of the model's own ("new-heads": still to be trained), each token accepted with rate `acceptance`.
     engine: vllm, or none where no engine serves the class of chip.
     sampling: the likeliest token each time, or drawn by top-k and top-p.
     """

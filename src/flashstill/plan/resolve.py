@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import NamedTuple
 
-from flashstill.arch import Architecture, Attention, load_architecture
+from flashstill.arch import Architecture, Attention, load_architecture, with_heads
 from flashstill.cost import Setting, Speculation, precisions_of, setting
 from flashstill.errors import BadInput, unknown
 from flashstill.facts import Facts
@@ -15,6 +14,8 @@ from flashstill.hardware import Chip, chip_from_facts, software_of
 from flashstill.parallel import layout_reason
 from flashstill.plan.case import GREEDY, SAMPLINGS, Case, known_engine, known_precision
 
+OWN_HEADS, NEW_HEADS = "heads", "new-heads"
+"""drafting by modules that the model comes with, and by ones that would still have to be trained"""
 OWN_SOFTWARE = ("sram", "cpu")
 """classes of chips that no general serving engine runs on"""
 
@@ -86,7 +87,10 @@ def resolve(facts: Facts, case: Case) -> Resolved:
     if group.draft is not None:
         speculation(model, *group.draft)
     conditions = setting_of(facts, group)
-    return Resolved(case=case, degrees=degrees, group=group, note="; ".join(_notes(model, conditions, degrees)))
+    notes = _notes(model, conditions, degrees)
+    if case.draft == NEW_HEADS:
+        notes.append(f"the heads that draft would still have to be trained for {model.name}")
+    return Resolved(case=case, degrees=degrees, group=group, note="; ".join(notes))
 
 
 def default_engine(chip: Chip) -> str:
@@ -94,9 +98,8 @@ def default_engine(chip: Chip) -> str:
     return "none" if chip.chip_class in OWN_SOFTWARE else "vllm"
 
 
-@lru_cache(maxsize=256)
 def architecture(name: str) -> Architecture:
-    """A model by name or path, read once."""
+    """A model by name or path; a file is looked at on every call, as it may have changed."""
     return load_architecture(name)
 
 
@@ -115,13 +118,21 @@ def setting_of(facts: Facts, group: Group) -> Setting:
 
 
 def speculation(model: Architecture, draft: str, tokens: int, acceptance: float) -> Speculation:
-    """Drafting by a model of that name, or by the model's own heads; BadInput where the two do not go together."""
+    """Drafting by a model of that name, by the model's own heads, or by heads that would have to be trained for it.
+
+    BadInput where the draft and the model do not go together.
+    """
     if tokens < 1:
         raise BadInput(f"draft tokens must be at least 1, not {tokens}")
     if not 0.0 < acceptance < 1.0:
         raise BadInput(f"acceptance must lie between 0 and 1, not {acceptance}")
-    if draft == "heads":
+    if draft == NEW_HEADS or (draft == OWN_HEADS and model.mtp_layers):
         return Speculation(tokens=tokens, acceptance=acceptance)
+    if draft == OWN_HEADS:
+        raise BadInput(
+            f"{model.name} has no heads that predict further tokens, as {', '.join(with_heads())} have; name a small "
+            f"model that drafts, or {NEW_HEADS} for heads that would have to be trained"
+        )
     small = architecture(draft)
     if small.vocabulary != model.vocabulary:
         raise BadInput(

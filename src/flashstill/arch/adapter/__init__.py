@@ -107,6 +107,7 @@ _TEXT_TYPES = {
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",
 }
+_MOST_PARAMETERS = 10**15
 _INHERITED = ("quantization_config", "compression_config", "dtype", "torch_dtype", "tie_word_embeddings")
 
 
@@ -126,6 +127,8 @@ def from_hf(config: Config, name: str) -> Architecture:
         raise UnsupportedArchitecture(f"the config of {name} names an {unknown('model_type', kind, FAMILIES)}")
     fields = Fields(text, name)
     shape = reader(fields)
+    if shape.parameters > _MOST_PARAMETERS:
+        raise fields.fail(f" describes {shape.parameters:.1e} parameters, more than any model has")
     return replace(shape, formats=read_formats(fields, shape.depth))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flashstill.arch.adapter.build import Kinds, always, dense, every_so_often, grouped, uniform
-from flashstill.arch.adapter.fields import Fields
+from flashstill.arch.adapter.fields import Fields, shown
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.model import Architecture
 
@@ -89,7 +89,7 @@ def _lettered(fields: Fields) -> Kinds:
     if not isinstance(pattern, str):
         return every_so_often(fields.count("sliding_window_pattern", default=4))
     if not pattern or set(pattern) - set("LG"):
-        raise fields.fail(f": sliding_window_pattern is {pattern!r}, not letters L (local) and G (global)")
+        raise fields.fail(f": sliding_window_pattern is {shown(pattern)}, not letters L (local) and G (global)")
     return lambda i: "sliding" if pattern[i % len(pattern)] == "L" else "full"
 
 

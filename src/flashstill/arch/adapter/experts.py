@@ -75,9 +75,7 @@ def gpt_oss(fields: Fields) -> Architecture:
 def minimax_m2(fields: Fields) -> Architecture:
     """MiniMax-M2: norms over all query and all key heads."""
     fields.refuse("shared_intermediate_size")
-    listed = fields.value("attn_type_list")
-    if listed and any(kind != 1 for kind in listed):
-        raise fields.fail(": attn_type_list names other than full attention (1), which minimax_m2 does not have")
+    fields.words("attn_type_list", (1,))  # full attention in every block
     modules = 0
     if fields.flag("use_mtp", True):
         fields.require("mtp_transformer_layers", 1)
@@ -183,14 +181,14 @@ def hunyuan_moe(fields: Fields) -> Architecture:
 
 
 def _same_everywhere(fields: Fields, *names: str) -> Fields:
-    found = dict(fields.config)
+    found = {}
     for name in names:
-        value = found.get(name)
+        value = fields.value(name)
         if isinstance(value, list):
             if not value or any(item != value[0] for item in value):
                 raise fields.fail(f": {name} differs from block to block, which is not supported yet")
             found[name] = value[0]
-    return Fields(found, fields.name)
+    return fields.changed(found)
 
 
 def ernie_moe(fields: Fields) -> Architecture:

@@ -5,14 +5,25 @@ Several spellings of one quantity are given together: older and newer versions o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from flashstill.errors import UnsupportedArchitecture
+from flashstill.errors import UnsupportedArchitecture, shortened
 
 Config = Mapping[str, Any]
-_MOST = 10**9
+_MOST = 10**8
 _DEEPEST = 10_000  # blocks are listed one by one, so that a nonsense depth must not fill the memory
+# What a count may be at most, by words of its name: several times what any published model has, and small enough that
+# nothing that is listed or drawn for each layer, head or expert fills the memory.
+_MOST_OF = (
+    (re.compile(r"expert|top_?k"), 100_000),
+    (re.compile(r"_period|_offset|_interval|_freq|_step"), _DEEPEST),
+    (re.compile(r"layer"), _DEEPEST),
+    (re.compile(r"heads?$|n_head"), 100_000),
+    (re.compile(r"position|model_max_length|max_sequence|seq_length|window|chunk"), 10**10),
+    (re.compile(r"hidden_size|n_embd|n_embed|d_model|_dim$|_rank$|kernel|conv|groups"), 10**7),
+)
 
 WIDTH = ("hidden_size", "n_embd", "n_embed", "d_model")
 DEPTH = ("num_hidden_layers", "n_layer", "n_layers")
@@ -35,6 +46,20 @@ _LAYER_KINDS = {
 }
 
 
+def most_of(name: str) -> int:
+    """The largest number that a field of this name may hold."""
+    return next((most for words, most in _MOST_OF if words.search(name)), _MOST)
+
+
+def shown(value: Any) -> str:
+    """A value as a sentence shows it: never long, whatever a config holds."""
+    if isinstance(value, int) and abs(value) > 10**30:
+        return f"a number of about {int(abs(value).bit_length() * 0.30103) + 1} digits"
+    if isinstance(value, list | dict) and len(value) > 12:
+        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)} entries"
+    return shortened(repr(value))
+
+
 class Fields:
     """A config with the name of its model; a field that is absent and one that is null are the same."""
 
@@ -45,6 +70,17 @@ class Fields:
         """The error to raise, with the model's name before `message`."""
         return UnsupportedArchitecture(f"the config of {self.name}{message}")
 
+    def changed(self, changes: Config) -> Fields:
+        """The same config with some fields set otherwise."""
+        return Fields({**self.config, **changes}, self.name)
+
+    def part(self, name: str) -> Fields:
+        """The object that a field holds; empty if it is not set."""
+        value = self.value(name)
+        if value is not None and not isinstance(value, dict):
+            raise self.fail(f": {name} is {shown(value)}, not an object")
+        return Fields(value or {}, f"{self.name} ({name})")
+
     def spelled(self, *names: str) -> str:
         """The first of several spellings that the config sets, or the first of all."""
         return next((name for name in names if self.config.get(name) is not None), names[0])
@@ -53,9 +89,10 @@ class Fields:
         """What the first set spelling holds; None if none is set."""
         return self.config.get(self.spelled(*names))
 
-    def count(self, *names: str, default: int | None = None, least: int = 1, most: int = _MOST) -> int:
-        """A whole number from `least` on."""
+    def count(self, *names: str, default: int | None = None, least: int = 1, most: int | None = None) -> int:
+        """A whole number from `least` on, and at most what a field of that name may hold."""
         name = self.spelled(*names)
+        most = most_of(name) if most is None else most
         value = self.config.get(name)
         if value is None:
             if default is None:
@@ -63,7 +100,7 @@ class Fields:
             return default
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             kind = "a positive whole number" if least == 1 else f"a whole number from {least} on"
-            raise self.fail(f": {name} is {value!r}, not {kind}" + (f" of at most {most}" if most != _MOST else ""))
+            raise self.fail(f": {name} is {shown(value)}, not {kind} of at most {most}")
         return value
 
     def flag(self, name: str, default: bool) -> bool:
@@ -72,7 +109,7 @@ class Fields:
         if value is None:
             return default
         if not isinstance(value, bool):
-            raise self.fail(f": {name} is {value!r}, not true or false")
+            raise self.fail(f": {name} is {shown(value)}, not true or false")
         return value
 
     def refuse(self, *names: str) -> None:
@@ -100,8 +137,8 @@ class Fields:
     def whole_numbers(self, name: str) -> frozenset[int]:
         """A list of block numbers, or nothing."""
         value = self.config.get(name) or []
-        if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
-            raise self.fail(f": {name} is {value!r}, not a list of whole numbers")
+        if not isinstance(value, list) or not all(type(item) is int for item in value):
+            raise self.fail(f": {name} is {shown(value)}, not a list of whole numbers")
         return frozenset(value)
 
     def words(self, name: str, known: Collection[Any]) -> list[Any] | None:
@@ -112,8 +149,8 @@ class Fields:
         if not isinstance(listed, list) or len(listed) != self.depth:
             raise self.fail(f": {name} does not list one kind for each of the {self.depth} layers")
         for word in listed:
-            if word not in known:
-                raise self.fail(f": {name} has {word!r}, which is not supported for this model_type")
+            if not any(word == one and type(word) is type(one) for one in known):
+                raise self.fail(f": {name} has {shown(word)}, which is not supported for this model_type")
         return listed
 
     def layer_kinds(self, *names: str, known: Collection[str]) -> list[str] | None:

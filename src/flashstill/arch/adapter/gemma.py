@@ -38,7 +38,7 @@ def gemma2(fields: Fields) -> Architecture:
 
 def gemma3(fields: Fields) -> Architecture:
     """Gemma 3: five blocks of six have a window; norms on queries and keys."""
-    full = Fields({**_GEMMA3_DEFAULTS, **{k: v for k, v in fields.config.items() if v is not None}}, fields.name)
+    full = fields.changed({key: value for key, value in _GEMMA3_DEFAULTS.items() if fields.value(key) is None})
     period = full.count("sliding_window_pattern", "_sliding_window_pattern", default=6)
     return _gemma(full, norms=4, kinds=every_so_often(period), qk_norm="head")
 
@@ -95,13 +95,14 @@ def _global_heads(fields: Fields, shared: bool) -> tuple[int, int]:
     usual = fields.count("num_key_value_heads")
     overrides = fields.value("per_layer_config")
     if isinstance(overrides, dict) and overrides:
-        found = {
-            (one.get("head_dim"), one.get("num_key_value_heads", usual)) if isinstance(one, dict) else (None, None)
-            for one in overrides.values()
-        }
-        wide, kv_heads = found.pop()
-        if found or not isinstance(wide, int) or not isinstance(kv_heads, int):
+        blocks = fields.part("per_layer_config")
+        found = {_heads_of(blocks.part(number), usual) for number in overrides}
+        if len(found) > 1:
             raise fields.fail(": per_layer_config holds more than one shape of global blocks, which is not supported")
-        return wide, kv_heads
+        return found.pop()
     kv_heads = fields.count("num_global_key_value_heads", default=usual) if shared else usual
     return fields.count("global_head_dim", default=512), kv_heads
+
+
+def _heads_of(block: Fields, usual: int) -> tuple[int, int]:
+    return block.count("head_dim"), block.count("num_key_value_heads", default=usual)

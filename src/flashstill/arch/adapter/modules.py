@@ -10,6 +10,8 @@ import fnmatch
 import re
 from collections.abc import Iterable
 
+from flashstill.errors import shortened
+
 # One name for each way in which published checkpoints call the module; {0} is the number of a block.
 _SAMPLES = {
     "attention": ("layers.{0}.self_attn.o_proj",),
@@ -30,9 +32,18 @@ _SAMPLES = {
 _PREFIXES = ("", "model.", "language_model.", "model.language_model.", "language_model.model.")
 KINDS = tuple(_SAMPLES)
 
+# Regular expressions come from a file that nobody has vouched for: without a repeated group, a match takes at most
+# (length of a name) ^ repeats steps, where (a+)+ would take 2 ^ length.
+_LONGEST, _MOST_REPEATS = 1000, 6
+_REPEATED_GROUP = re.compile(r"\)\s*[*+{]")
+_REPEAT = re.compile(r"(?<!\()[*+?{]")
+
 
 def matches(kind: str, patterns: Iterable[str], depth: int) -> bool:
-    """Whether `patterns` name the modules of this kind of weight in most blocks."""
+    """Whether `patterns` name the modules of this kind of weight in most blocks.
+
+    Raises ValueError for a regular expression that is broken or could take too long.
+    """
     named = [_readable(pattern) for pattern in patterns]
     blocks = {depth // 4, depth // 2, 3 * depth // 4}
     hits = [any(_hit(pattern, sample.format(i)) for pattern in named for sample in _SAMPLES[kind]) for i in blocks]
@@ -41,10 +52,19 @@ def matches(kind: str, patterns: Iterable[str], depth: int) -> bool:
 
 def _readable(pattern: str) -> re.Pattern[str] | str:
     if pattern.startswith("re:"):
-        return re.compile(pattern[3:])
+        return _compiled(pattern[3:])
     # What stands before the blocks differs from one file to the next.
     start = pattern.find("layers.")
     return pattern[start:] if start >= 0 else pattern
+
+
+def _compiled(text: str) -> re.Pattern[str]:
+    if len(text) > _LONGEST or _REPEATED_GROUP.search(text) or len(_REPEAT.findall(text)) > _MOST_REPEATS:
+        raise ValueError(f"the pattern {shortened(text)!r} repeats too much to be matched in bounded time")
+    try:
+        return re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"the pattern {shortened(text)!r} is no regular expression") from error
 
 
 def _hit(pattern: re.Pattern[str] | str, name: str) -> bool:

@@ -6,7 +6,7 @@ Here a mixer and the FFN after it make one block, so that `depth` is smaller tha
 from __future__ import annotations
 
 from flashstill.arch.adapter.build import NO_FFN, assemble, grouped, routed
-from flashstill.arch.adapter.fields import DEPTH, Fields
+from flashstill.arch.adapter.fields import DEPTH, Fields, shown
 from flashstill.arch.attention import Mixer
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.model import Architecture, Layer
@@ -20,7 +20,7 @@ def nemotron_h(fields: Fields) -> Architecture:
     fields.refuse("moe_latent_size", "sliding_window", "num_nextn_predict_layers", "attention_bias")
     listed = fields.value("layers_block_type", "layer_types")
     if fields.value(*DEPTH) is None and isinstance(listed, list):
-        fields = Fields({**fields.config, DEPTH[0]: len(listed)}, fields.name)
+        fields = fields.changed({DEPTH[0]: len(listed)})
     kinds = _kinds(fields)
     mixers: dict[str, Mixer] = {
         "linear": _mamba(fields),
@@ -54,7 +54,7 @@ def _kinds(fields: Fields) -> list[str]:
         return listed
     pattern = fields.value("hybrid_override_pattern")
     if not isinstance(pattern, str) or set(pattern) - set(_LETTERS) or len(pattern) != fields.depth:
-        raise fields.fail(f": hybrid_override_pattern is {pattern!r}, not one of M E * - for each layer")
+        raise fields.fail(f": hybrid_override_pattern is {shown(pattern)}, not one of M E * - for each layer")
     return [_LETTERS[letter] for letter in pattern]
 
 

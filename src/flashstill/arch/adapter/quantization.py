@@ -5,16 +5,18 @@ Schemes: fp8, fbgemm_fp8, mxfp4, gptq, awq, compressed-tensors, modelopt, bitsan
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from flashstill.arch.adapter.fields import Fields
+from flashstill.arch.adapter.fields import Fields, shown
 from flashstill.arch.adapter.modules import KINDS, matches
 from flashstill.arch.formats import BITS, Formats, Stored, plain
 from flashstill.errors import unknown
 
 _DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float": "fp32"}
 _SCALE_BITS = 16  # of integer schemes, which keep scales in the base format
+_LARGEST_BLOCK = 10**6
 _BLOCKS = ("linear", "experts", "attention")
 
 
@@ -46,8 +48,15 @@ def _apply(scheme: Fields, formats: Formats, depth: int, name: str, stored: Stor
         if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
             raise scheme.fail(f": {field} is not a list of names")
         alone += listed
-    changed = {kind: stored for kind in kinds if not matches(kind, alone, depth)}
+    changed = {kind: stored for kind in kinds if not _matches(scheme, kind, alone, depth)}
     return replace(formats, scheme=name, **changed)
+
+
+def _matches(scheme: Fields, kind: str, patterns: list[str], depth: int) -> bool:
+    try:
+        return matches(kind, patterns, depth)
+    except ValueError as error:
+        raise scheme.fail(f": {error}") from error
 
 
 def _scaled(name: str, block: int, scale_bits: float) -> Stored:
@@ -60,12 +69,11 @@ def _block_size(scheme: Fields, field: str) -> int:
     sizes = scheme.value(field)
     if sizes is None:
         return 0
-    if not isinstance(sizes, list) or not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
-        raise scheme.fail(f": {field} is {sizes!r}, not a list of positive whole numbers")
-    block = 1
-    for size in sizes:
-        block *= size
-    return block
+    if not isinstance(sizes, list) or not 1 <= len(sizes) <= 3 or not all(type(size) is int for size in sizes):
+        raise scheme.fail(f": {field} is {shown(sizes)}, not a list of one to three positive whole numbers")
+    if not all(0 < size <= _LARGEST_BLOCK for size in sizes):
+        raise scheme.fail(f": {field} is {shown(sizes)}, not sizes from 1 to {_LARGEST_BLOCK}")
+    return math.prod(sizes)
 
 
 def _fp8(scheme: Fields, formats: Formats, depth: int) -> Formats:
@@ -138,10 +146,14 @@ def _compressed_tensors(scheme: Fields, formats: Formats, depth: int) -> Formats
         if not isinstance(weights, dict):
             continue  # only activations are quantised
         name, stored = _weights_format(Fields(weights, f"{scheme.name} {key}"))
-        targets = [str(target) for target in group.get("targets") or ["Linear"]]
-        kinds = tuple(kind for kind in KINDS if "Linear" in targets or matches(kind, targets, depth))
+        targets = group.get("targets") or ["Linear"]
+        if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
+            raise scheme.fail(f": the targets of {shown(key)} are not a list of names")
+        kinds = tuple(kind for kind in KINDS if "Linear" in targets or _matches(scheme, kind, targets, depth))
         if not kinds:
-            raise scheme.fail(f": the targets {', '.join(targets)} of {key} name no weights that are known here")
+            raise scheme.fail(
+                f": the targets {shown(', '.join(targets))} of {shown(key)} name no weights that are known here"
+            )
         found = _apply(scheme, found, depth, name, stored, kinds)
         names.append(name)
     return replace(found, scheme="+".join(dict.fromkeys(names)) or None)
@@ -157,7 +169,7 @@ def _weights_format(weights: Fields) -> tuple[str, Stored]:
         block = _block_size(weights, "block_structure") if strategy == "block" else 0
         return ("fp8-block" if block else "fp8", _scaled("fp8", block, 32))
     if kind != "int":
-        raise weights.fail(f": weights of type {kind!r} with {bits} bits are not supported")
+        raise weights.fail(f": weights of type {shown(kind)} with {bits} bits are not supported")
     name = _integer_name(weights, bits)
     zero_point = 0 if weights.flag("symmetric", True) else bits
     return name, _scaled(name, group if strategy == "group" else 0, _SCALE_BITS + zero_point)
