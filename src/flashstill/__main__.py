@@ -1,4 +1,16 @@
-"""`python -m flashstill`."""
+"""`python -m flashstill`.
+
+Python puts the working directory first where it looks for modules, so that a stranger's `difflib.py` there would run
+in place of the library's.  It is taken off before anything else is imported; this package is found already.  (What
+Python itself imports before that it is not ours to guard: the `flashstill` command and `python -P -m flashstill` have
+no such moment.)
+"""
+
+import os
+import sys
+
+if not sys.flags.safe_path and sys.path[0] == os.getcwd():  # noqa: PTH109 - pathlib may be a stranger's yet
+    del sys.path[0]
 
 from flashstill.cli import main
 

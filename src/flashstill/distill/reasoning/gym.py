@@ -8,19 +8,20 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from flashstill.distill.isolated import Flooded, Isolated, start
 from flashstill.distill.reasoning.problems import Problem
 from flashstill.errors import BadInput, unknown
 
 if TYPE_CHECKING:
     from flashstill.distill.reasoning.tasks import Spec
 
+LARGEST_SHARE_BYTES, LONGEST_SHARE_S = 2**30, 3600.0
 PREFIX = "gym:"
 WORTH_A_PROCESS = 2_000  # problems: importing the gym takes as long as drawing a thousand
 
@@ -32,22 +33,19 @@ def drawn(spec: Spec, first: int, count: int) -> list[Problem]:
         return drawn_here(spec, first, count)
     drawn_here(spec, first, 1)  # what is wrong is said here, not by a process
     cuts = [first + count * place // processes for place in range(processes + 1)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-m", __name__, json.dumps(spec.key), str(begin), str(end - begin)],
-            stdout=subprocess.PIPE, env=environment,
-        )
-        for begin, end in itertools.pairwise(cuts)
-    ]  # fmt: skip
+    running: list[Isolated] = []
     try:
+        for begin, end in itertools.pairwise(cuts):
+            running.append(start(__name__, json.dumps(spec.key), str(begin), str(end - begin)))
         with ThreadPoolExecutor(processes) as pool:  # all are read at once, or a full pipe would hold a process up
-            said = list(pool.map(lambda process: process.communicate()[0], running))
+            said = list(pool.map(lambda process: process.everything(LARGEST_SHARE_BYTES, LONGEST_SHARE_S), running))
+    except (EOFError, Flooded, TimeoutError) as error:
+        raise BadInput(
+            f"a process that draws problems of {spec.source} died; ask for fewer, or look at its memory"
+        ) from error
     finally:
         for process in running:
-            process.kill()
-    if any(process.returncode for process in running):
-        raise BadInput(f"a process that draws problems of {spec.source} died; ask for fewer, or look at its memory")
+            process.end()
     return [Problem(**json.loads(line)) for part in said for line in part.splitlines()]
 
 

@@ -4,30 +4,24 @@
     wrong      any other number from 0 to 1
     raised     the judge raised, or its process died
     late       it took longer than `seconds`; its process is shot and another one started
-    nonsense   what it said is no number from 0 to 1
+    nonsense   what it said is no number from 0 to 1, or more than that
 
-Equal answers to one problem are judged once.  A judge that fails on nearly everything it is asked stops the run: a
-training set of its choosing would be worth nothing.
+They run isolated (isolated/): without the user's environment, in an empty directory, with limits, and they leave
+nothing behind.  Equal answers to one problem are judged once.  A judge that fails on nearly everything it is asked
+stops the run: a training set of its choosing would be worth nothing.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import math
-import os
-import selectors
-import signal
-import subprocess
-import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flashstill.distill.isolated import Flooded, Isolated, start
 from flashstill.distill.reasoning.tasks import Spec
 from flashstill.errors import BadInput
 from flashstill.progress import Advance
@@ -51,79 +45,49 @@ class _Judge:
     """One process, started when it is first asked."""
 
     def __init__(self, task: Spec, problems: Path, seconds: float) -> None:
-        self._command = [
-            sys.executable,
-            "-m",
-            "flashstill.distill.reasoning.worker",
-            json.dumps(task.key),
-            str(problems),
-        ]
+        self._arguments = (json.dumps(task.anywhere.key), str(problems.absolute()), str(seconds))
         self._seconds = seconds
-        self._process: subprocess.Popen[bytes] | None = None
-        self._pending = b""
+        self._process: Isolated | None = None
+        self._asked = 0
 
     def ask(self, problem: int, answer: str) -> Verdict:
         """Its verdict on one answer."""
         if self._process is None:
-            self._start()
+            self._process = self._started()
+        self._asked += 1
         try:
-            assert self._process is not None
-            assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps([problem, answer]).encode() + b"\n")
-            self._process.stdin.flush()
-            line = self._line(self._seconds)
-        except (BrokenPipeError, EOFError):
+            line = self._process.ask(json.dumps([self._asked, problem, answer]).encode(), self._seconds)
+            number, _, said = line.partition(b" ")
+            if number != str(self._asked).encode():
+                raise Flooded
+        except EOFError:
             self.close()
             return Verdict(score=0.0, outcome="raised", why="the judge's process died")
         except TimeoutError:
             self.close()
             return Verdict(score=0.0, outcome="late", why=f"no verdict within {self._seconds:g} s")
-        return verdict_of(line)
+        except Flooded:
+            self.close()
+            return Verdict(score=0.0, outcome="nonsense", why="it said more than a verdict")
+        return verdict_of(said)
 
-    def _start(self) -> None:
-        quiet = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        self._pending = b""
-        self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=quiet,
-            start_new_session=True,
-        )  # fmt: skip
+    def _started(self) -> Isolated:
+        process = start("flashstill.distill.reasoning.worker", *self._arguments)
         try:
-            said = json.loads(self._line(START_S))
-        except (EOFError, TimeoutError, ValueError) as error:
-            self.close()
-            raise BadInput("the verifier's process cannot be started; look at its file and its packages") from error
-        if "refused" in said:
-            self.close()
-            raise BadInput(said["refused"])
-
-    def _line(self, seconds: float) -> bytes:
-        """The next line; TimeoutError or EOFError where there is none."""
-        assert self._process is not None
-        assert self._process.stdout is not None
-        until = time.monotonic() + seconds
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            while b"\n" not in self._pending:
-                if not selector.select(max(0.0, until - time.monotonic())):
-                    raise TimeoutError
-                more = os.read(self._process.stdout.fileno(), 65536)
-                if not more:
-                    raise EOFError
-                self._pending += more
-        line, _, self._pending = self._pending.partition(b"\n")
-        return line
+            said = json.loads(process.line(START_S))
+            ready = isinstance(said, dict) and "ready" in said
+            refused = said.get("refused") if isinstance(said, dict) else None
+        except (EOFError, TimeoutError, Flooded, ValueError, RecursionError):
+            ready, refused = False, None
+        if not ready:
+            process.end()
+            raise BadInput(refused or "the verifier's process cannot be started; look at its file and its packages")
+        return process
 
     def close(self) -> None:
         """End the process and whatever it started."""
-        if self._process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            assert stream is not None
-            with contextlib.suppress(OSError):  # what was not read on the other end
-                stream.close()
+        if self._process is not None:
+            self._process.end()
         self._process = None
 
 
@@ -131,16 +95,17 @@ def verdict_of(line: bytes) -> Verdict:
     """What a line of a judge's process means."""
     try:
         said = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict) or not {"score", "raised"} & set(said):
         return Verdict(score=0.0, outcome="nonsense", why=repr(line[:80]))
     if "raised" in said:
-        return Verdict(score=0.0, outcome="raised", why=str(said["raised"]))
+        why = str(said["raised"]).encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot be printed
+        return Verdict(score=0.0, outcome="raised", why=why)
     score = said["score"]
     if isinstance(score, bool):
         score = float(score)
-    if not isinstance(score, (int, float)) or not math.isfinite(score) or not 0.0 <= score <= 1.0:
+    if not isinstance(score, (int, float)) or not 0.0 <= score <= 1.0:  # NaN is not, either
         return Verdict(score=0.0, outcome="nonsense", why=f"a score of {score!r}"[:80])
     return Verdict(score=float(score), outcome="right" if score == 1.0 else "wrong")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,14 @@ class Spec:
     def key(self) -> dict[str, Any]:
         """What saved problems and verdicts belong to."""
         return asdict(self)
+
+    @property
+    def anywhere(self) -> Spec:
+        """The same task for a process that works in another directory."""
+        if self.source.startswith(gym.PREFIX):
+            return self
+        data = str(Path(self.data).absolute()) if self.data else ""
+        return replace(self, source=str(Path(self.source).absolute()), data=data)
 
 
 def problem_sets(spec: Spec, training: int, test: int) -> tuple[list[Problem], list[Problem]]:

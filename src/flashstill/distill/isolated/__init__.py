@@ -1,0 +1,171 @@
+"""Processes for work that is not trusted: no environment, no working directory, bounded, and gone with their parent.
+
+A module of this package runs in a Python of its own that
+
+* is isolated (`python -I`): neither the working directory nor PYTHONPATH is on its path; what this process can import
+  from elsewhere comes after the standard library and the installed packages, so that nothing takes their place;
+* finds an empty directory as its working directory, and hardly any environment;
+* may use so much memory, write so large files and open so many, and dumps no core;
+* dies with its parent, and takes whatever it started with it (child.py watches over both).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MEMORY_BYTES = 3 * 2**30
+"""of address space; more than any honest judge needs, less than a small machine has"""
+LONGEST_ANSWER_BYTES = 2**20
+KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
+END_S = 5.0
+_CHILD = Path(__file__).with_name("child.py")
+
+
+class Flooded(Exception):
+    """More was said than one answer can be."""
+
+
+@dataclass(slots=True)
+class Isolated:
+    """A process that answers lines by lines; TimeoutError, EOFError and Flooded say what went wrong with one."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    def ask(self, question: bytes, seconds: float) -> bytes:
+        """The line that answers a line, within so many seconds; Flooded where it says more than one."""
+        until = time.monotonic() + seconds
+        if self._speaks():
+            raise Flooded
+        self._write(question + b"\n", until)
+        return self._line(until)
+
+    def line(self, seconds: float) -> bytes:
+        """The next line, unasked."""
+        return self._line(time.monotonic() + seconds)
+
+    def everything(self, most_bytes: int, seconds: float) -> bytes:
+        """All that it says until it ends well."""
+        until, parts, size = time.monotonic() + seconds, [], 0
+        while part := self._read(until):
+            parts.append(part)
+            size += len(part)
+            if size > most_bytes:
+                raise Flooded
+        if self.process.wait(max(0.1, until - time.monotonic())):
+            raise EOFError
+        return b"".join(parts)
+
+    def _write(self, data: bytes, until: float) -> None:
+        assert self.process.stdin is not None
+        descriptor = self.process.stdin.fileno()
+        rest = memoryview(data)
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, selectors.EVENT_WRITE)
+            while rest:
+                left = until - time.monotonic()
+                if left <= 0 or not selector.select(left):
+                    raise TimeoutError
+                try:
+                    rest = rest[os.write(descriptor, rest) :]
+                except BrokenPipeError as error:
+                    raise EOFError from error
+
+    def _read(self, until: float) -> bytes:
+        """Some bytes, none at the end; it is the clock that ends a stream without one."""
+        assert self.process.stdout is not None
+        descriptor = self.process.stdout.fileno()
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, selectors.EVENT_READ)
+            left = until - time.monotonic()
+            if left <= 0 or not selector.select(left):
+                raise TimeoutError
+            return os.read(descriptor, 65536)
+
+    def _speaks(self) -> bool:
+        assert self.process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            return bool(selector.select(0)) and self.process.poll() is None
+
+    def _line(self, until: float) -> bytes:
+        parts, size = [b""], 0
+        while b"\n" not in parts[-1]:
+            part = self._read(until)
+            if not part:
+                raise EOFError
+            parts.append(part)
+            size += len(part)
+            if size > LONGEST_ANSWER_BYTES:
+                raise Flooded
+        line, _, more = b"".join(parts).partition(b"\n")
+        if more:
+            raise Flooded
+        return line
+
+    def end(self) -> None:
+        """End it and whatever it started, and remove its directory."""
+        self.process.terminate()  # child.py ends all that descends from it
+        try:
+            self.process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):  # what was not read on the other end
+                    stream.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def start(module: str, *arguments: str, memory_bytes: int = MEMORY_BYTES) -> Isolated:
+    """`module` of this package as a main program with these arguments, spoken to through its standard streams."""
+    folder = Path(tempfile.mkdtemp(prefix="flashstill-"))
+    told = json.dumps({"module": module, "path": _elsewhere(), "memory_bytes": memory_bytes})
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-I", *(["-B"] if sys.flags.dont_write_bytecode else []), str(_CHILD), told, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
+            env=environment(folder),
+            start_new_session=True,
+            bufsize=0,
+        )
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    assert process.stdin is not None
+    os.set_blocking(process.stdin.fileno(), False)
+    return Isolated(process, folder)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What a program needs to run at all; its home and its temporary files lie in its own directory."""
+    kept = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
+    return {**kept, "HOME": str(folder), "TMPDIR": str(folder), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def _elsewhere(path: Sequence[str] | None = None) -> list[str]:
+    """Where else this process finds packages: absolute, and not the working directory."""
+    here = Path.cwd()
+    found = []
+    for entry in sys.path if path is None else path:
+        place = Path(entry)
+        if entry and place.is_absolute() and place.exists() and place.resolve() != here:
+            found.append(entry)
+    return found
