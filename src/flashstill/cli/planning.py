@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,6 @@ def named(name: str, known: tuple[str, ...], what: str) -> str:
 
 
 def _whole(text: str, name: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not re.fullmatch(r"[1-9][0-9]{0,14}", text):
         raise BadInput(f"{name} is {text!r}, not a whole number of at least 1")
     return int(text)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flashstill.cli.options import DIRECTORY, facts_options, json_option, print_json
 from flashstill.errors import BadInput, InfeasiblePlan
+
+if TYPE_CHECKING:
+    from flashstill.facts import Facts
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -37,8 +40,13 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--acceptance", type=float, default=0.7, show_default=True, help="Rate at which a draft is accepted.")
 @click.option("--engine", default=None, help="vllm, sglang, trtllm, none: kernels alone [default: vllm; none on SRAM].")
 @click.option("--sampling", default="greedy", show_default=True, help="greedy, or top-p (with top-k): tokens drawn.")
-@click.option("--cases", type=_FILE, default=None, help="A CSV file of cases; columns named as the options.")
-@click.option("--out", type=_FILE, default=None, help="Where the answered cases go, as CSV.")
+@click.option(
+    "--cases",
+    type=_FILE,
+    default=None,
+    help="A CSV file of cases, columns named as the options; - reads standard input.",
+)
+@click.option("--out", type=_FILE, default=None, help="Where the answered cases go, as CSV; - is standard output.")
 @facts_options
 @json_option
 def predict(
@@ -52,7 +60,6 @@ def predict(
     """Time, energy and price of serving: one case by flags, or many by --cases IN.csv --out OUT.csv."""
     from flashstill.facts import load
     from flashstill.plan.case import Case
-    from flashstill.plan.cases import answer_file
     from flashstill.plan.predict import completed
     from flashstill.plan.predict import predict as predict_cases
     from flashstill.printing import print_prediction
@@ -60,14 +67,8 @@ def predict(
     facts = load(facts_directories, edits)
     if cases is not None:
         if out is None:
-            raise BadInput("--cases needs --out, the CSV file that the answers go to")
-        summary = answer_file(facts, cases, out)
-        if as_json:
-            print_json(summary)
-        else:
-            click.echo(
-                f"{summary['answered']} of {summary['cases']} cases answered, {summary['fitting']} of them fit: {out}"
-            )
+            raise BadInput("--cases needs --out, the CSV file that the answers go to; - is standard output")
+        _answer_cases(facts, cases, out, as_json)
         return
     if flags["model"] is None or flags["chip"] is None:
         raise BadInput("predict needs --model and --chip, or --cases and --out")
@@ -79,6 +80,25 @@ def predict(
         print_prediction(case, answer)
     if not answer.fits:
         raise InfeasiblePlan(f"{case.model} on {case.chip}: {answer.reason}", {answer.reason: 1})
+
+
+def _answer_cases(facts: Facts, cases: Path, out: Path, as_json: bool) -> None:
+    import dataclasses
+
+    from flashstill.console import Console
+    from flashstill.files import STANDARD
+    from flashstill.plan.cases import answer_file
+
+    if out == STANDARD and as_json:
+        raise BadInput("--json and --out - both write to standard output; name a file for the answers")
+    found = answer_file(facts, cases, out, Console())
+    for name, heading in found.renamed.items():
+        click.echo(f"{cases} has a column {name!r} of its own; ours is called {heading!r}", err=True)
+    if as_json:
+        print_json(dataclasses.asdict(found))
+    else:
+        summary = f"{found.answered} of {found.cases} cases answered, {found.fitting} of them fit: {out}"
+        click.echo(summary, err=out == STANDARD)
 
 
 @click.command()
@@ -97,13 +117,14 @@ def validate(
     import dataclasses
 
     from flashstill.facts import load
-    from flashstill.files import write_text
+    from flashstill.files import written_out
     from flashstill.printing import print_table
     from flashstill.validation.report import error_table, markdown, table_cells
 
     rows = error_table(load(facts_directories, edits), anchors)
     if out is not None:
-        write_text(out, markdown(rows))
+        with written_out(out) as text:
+            text.write(markdown(rows))
     if as_json:
         print_json([dataclasses.asdict(row) for row in rows])
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -78,6 +79,15 @@ class Prediction:
     def valid(self) -> bool:
         """Whether the question made sense: it fits, or it is known why it does not."""
         return self.fits or self.reason == NOT_FITTING
+
+
+def sound(answer: Prediction) -> Prediction:
+    """The answer, or a reason in its place where a number of it cannot be: NaN, infinite, below 0."""
+    for name in PREDICTION_FIELDS:
+        value = getattr(answer, name)
+        if isinstance(value, float) and not 0.0 <= value < math.inf:
+            return Prediction(fits=False, reason=f"the facts and the case lead to no {name} that can be ({value})")
+    return answer
 
 
 CASE_FIELDS = tuple(field.name for field in fields(Case))

@@ -1,93 +1,205 @@
-"""Many cases in a CSV file: read, answered, and written beside their own columns. Empty cells take the default."""
+"""Many cases in a CSV file: each row is answered or has its reason, beside the columns that the user brought along.
+
+Rows are read, answered and written some thousand at a time, so that a file of any length needs little memory.  An
+error of one row, whatever kind it is, becomes the reason of that row and of no other.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import difflib
 import io
-from collections.abc import Sequence
+import itertools
+import os
+import stat
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from flashstill.errors import BadInput
+import numpy as np
+
+from flashstill.errors import BadInput, FlashstillError
 from flashstill.facts import Facts
-from flashstill.files import write_text
-from flashstill.plan.case import CASE_FIELDS, PREDICTION_FIELDS, Case, Prediction
+from flashstill.files import STANDARD, written_out
+from flashstill.plan.case import PREDICTION_FIELDS, Case, Prediction, sound
+from flashstill.plan.casefile import REQUIRED, TEXT, Row, Table, read_table
+from flashstill.plan.cells import case_of, shown, unformulated
 from flashstill.plan.predict import predict
+from flashstill.progress import Progress, Silent
 
-WHOLE = ("chips", "tp", "pp", "ep", "dp", "isl", "osl", "concurrency", "chunk", "draft_tokens")
-REQUIRED = ("model", "chip")
-
-
-def answer_file(facts: Facts, source: Path, out: Path) -> dict[str, Any]:
-    """Answer every row of `source` into `out`; a row that cannot be read gets a reason. Returns the counts."""
-    columns, rows = _read(source)
-    cases: list[Case | str] = [_case(row) for row in rows]
-    readable = [case for case in cases if isinstance(case, Case)]
-    answers = iter(predict(facts, readable))
-    found = [next(answers) if isinstance(case, Case) else Prediction(fits=False, reason=case) for case in cases]
-    write_text(out, _csv([name for name in columns if name not in PREDICTION_FIELDS], rows, found))
-    return {
-        "cases": len(rows),
-        "answered": sum(1 for answer in found if answer.fits or answer.valid),
-        "fitting": sum(1 for answer in found if answer.fits),
-        "out": str(out),
-    }
+ROWS_AT_A_TIME = 5_000
+OURS = "predicted_"
+LONGEST_REASON = 1_000
+LONG_BYTES = 1_000_000
+SPEAK_EVERY_S = 15.0
 
 
-def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise BadInput(f"there is no file {path}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read as CSV in UTF-8: {error}") from error
-    reader = csv.DictReader(io.StringIO(text))
-    try:
-        columns = list(reader.fieldnames or [])
-        rows = [{name: (value or "").strip() for name, value in row.items() if name} for row in reader]
-    except csv.Error as error:
-        raise BadInput(f"{path} cannot be read as CSV: {error}") from error
-    missing = [name for name in REQUIRED if name not in columns]
-    if missing:
-        raise BadInput(f"{path} has no column {missing[0]}; the columns are named as the options of predict")
-    for name in columns:
-        close = difflib.get_close_matches(name, CASE_FIELDS, n=1, cutoff=0.8)
-        if name not in CASE_FIELDS and close and close[0] not in columns:
-            raise BadInput(f"{path} has a column {name!r}; did you mean {close[0]!r}?")
-    return columns, rows
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """What became of a file of cases. renamed: our columns whose names the user's had, and what they are called."""
+
+    cases: int
+    answered: int
+    fitting: int
+    out: str
+    renamed: dict[str, str]
 
 
-def _case(row: dict[str, str]) -> Case | str:
-    """The case of a row, or why it cannot be read."""
-    given: dict[str, Any] = {name: row[name] for name in CASE_FIELDS if row.get(name)}
-    for name in REQUIRED:
-        if name not in given:
-            return f"the row has no {name}"
-    for name in WHOLE:
-        if name in given:
-            try:
-                number = float(given[name])
-            except ValueError:
-                return f"{name} is {given[name]!r}, not a whole number"
-            if not number.is_integer():
-                return f"{name} is {given[name]!r}, not a whole number"
-            given[name] = int(number)
-    if "acceptance" in given:
+def answer_file(facts: Facts, source: Path, out: Path, progress: Progress | None = None) -> Answers:
+    """Answer every row of `source` into `out`; "-" stands for standard input and output. BadInput for no table."""
+    with _opened(source) as (stream, size):
+        table = read_table(stream, "standard input" if source == STANDARD else str(source))
+        headings = dict(zip(PREDICTION_FIELDS, _headings(table.columns), strict=True))
+        counts: Counter[str] = Counter()
+        with written_out(out) as text, _following(progress or Silent(), stream, size) as advance:
+            writer = csv.writer(_Lines(text), lineterminator="\r\n")
+            writer.writerow([*map(unformulated, table.columns), *headings.values()])
+            while rows := list(itertools.islice(table.rows, ROWS_AT_A_TIME)):
+                answers = _answers(facts, table, rows)
+                writer.writerows(_line(row, answer) for row, answer in zip(rows, answers, strict=True))
+                counts["cases"] += len(rows)
+                counts["answered"] += sum(answer.valid for answer in answers)
+                counts["fitting"] += sum(answer.fits for answer in answers)
+                advance(len(rows))
+    return Answers(
+        cases=counts["cases"],
+        answered=counts["answered"],
+        fitting=counts["fitting"],
+        out=str(out),
+        renamed={name: heading for name, heading in headings.items() if name != heading},
+    )
+
+
+class _Lines:
+    """Ends rows with a line feed alone. csv itself quotes no carriage return of a cell unless rows end with one."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+
+    def write(self, row: str) -> None:
+        self._text.write(row.removesuffix("\r\n") + "\n")
+
+
+def _headings(columns: Sequence[str]) -> list[str]:
+    """What our columns are called: a name that the user's columns have gets a prefix, once or more."""
+    taken, headings = set(columns), []
+    for name in PREDICTION_FIELDS:
+        heading = name
+        while heading in taken:
+            heading = OURS + heading
+        taken.add(heading)
+        headings.append(heading)
+    return headings
+
+
+def _answers(facts: Facts, table: Table, rows: Sequence[Row]) -> list[Prediction]:
+    """One answer a row, in order."""
+    answers: dict[int, Prediction] = {}
+    together: dict[tuple[str, str], list[tuple[int, Case]]] = {}
+    for index, row in enumerate(rows):
         try:
-            given["acceptance"] = float(given["acceptance"])
-        except ValueError:
-            return f"acceptance is {given['acceptance']!r}, not a number"
-    return Case(**given)
+            case = _case(table, row)
+        except FlashstillError as error:
+            answers[index] = _refused(error)
+        else:
+            together.setdefault((case.model, case.chip), []).append((index, case))
+    for members in together.values():
+        found = _each(facts, [case for _, case in members])
+        answers.update((index, answer) for (index, _), answer in zip(members, found, strict=True))
+    return [answers[index] for index in range(len(rows))]
 
 
-def _csv(columns: Sequence[str], rows: Sequence[dict[str, str]], answers: Sequence[Prediction]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*columns, *PREDICTION_FIELDS])
-    for row, answer in zip(rows, answers, strict=True):
-        values = answer.as_json()
-        written = ["" if values[name] is None else values[name] for name in PREDICTION_FIELDS]
-        written[0] = "true" if answer.fits else "false"
-        writer.writerow([*(row.get(name, "") for name in columns), *written])
-    return stream.getvalue()
+def _case(table: Table, row: Row) -> Case:
+    if row.reason:
+        raise BadInput(row.reason)
+    cells = {field: row.cells[index].strip() for field, index in table.asked.items()}
+    for field in REQUIRED:
+        if not cells[field]:
+            raise BadInput(f"the row has no {field}")
+    return case_of({field: cell for field, cell in cells.items() if cell})
+
+
+def _each(facts: Facts, cases: Sequence[Case]) -> list[Prediction]:
+    """Answers to `cases` together; where that fails, to either half, down to the one that is the reason."""
+    try:
+        with np.errstate(all="ignore"):
+            return [sound(answer) for answer in predict(facts, cases)]
+    except Exception as error:  # whatever it is, it must not cost the other rows their answers
+        if len(cases) == 1:
+            return [_refused(error, f"{shown(cases[0].model)} on {shown(cases[0].chip)}")]
+    half = len(cases) // 2
+    return [*_each(facts, cases[:half]), *_each(facts, cases[half:])]
+
+
+def _refused(error: Exception, what: str = "the row") -> Prediction:
+    reason = str(error)
+    if not isinstance(error, FlashstillError):
+        reason = f"flashstill failed at {what}, which is a fault of its own ({type(error).__name__}: {error})"
+    return Prediction(fits=False, reason=" ".join(reason.split())[:LONGEST_REASON])
+
+
+def _line(row: Row, answer: Prediction) -> list[str | float]:
+    """The row's own cells, then ours; what a spreadsheet would run as a formula stands behind an apostrophe."""
+    line: list[str | float] = [*map(unformulated, row.cells)]
+    for name in PREDICTION_FIELDS:
+        value = getattr(answer, name)
+        line.append(_written(value))
+    return line
+
+
+def _written(value: Any) -> str | float:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return unformulated(value) if isinstance(value, str) else value
+
+
+@contextlib.contextmanager
+def _opened(source: Path) -> Iterator[tuple[io.TextIOWrapper, int]]:
+    """The text of a file, fifo or standard input, and how many bytes it has; 0 where nobody knows."""
+    if source == STANDARD:
+        stream = io.TextIOWrapper(sys.stdin.buffer, **TEXT)
+        try:
+            yield stream, 0
+        finally:
+            stream.detach()
+        return
+    try:
+        stream = io.TextIOWrapper(source.open("rb"), **TEXT)
+    except FileNotFoundError as error:
+        raise BadInput(f"there is no file {shown(str(source))}") from error
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{shown(str(source))} cannot be read: {error}") from error
+    with stream:
+        kind = os.fstat(stream.fileno())
+        yield stream, kind.st_size if stat.S_ISREG(kind.st_mode) else 0
+
+
+@contextlib.contextmanager
+def _following(progress: Progress, stream: io.TextIOWrapper, size: int) -> Iterator[Callable[[int], None]]:
+    """To be called with the number of rows just answered; tells of long files, with the time left where it is known."""
+    answered, read, spoke = 0, 0, time.monotonic()
+    if size < LONG_BYTES:
+
+        def count(rows: int) -> None:
+            nonlocal answered, spoke
+            answered += rows
+            if time.monotonic() - spoke > SPEAK_EVERY_S:
+                spoke = time.monotonic()
+                progress.say(f"{answered:,} rows are answered")
+
+        yield count
+        return
+    with progress.task("answering cases", size / 1e6, "MB") as advance:
+
+        def follow(rows: int) -> None:
+            nonlocal answered, read
+            answered, before, read = answered + rows, read, stream.buffer.tell()
+            advance((read - before) / 1e6, f"{answered:,} rows")
+
+        yield follow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -157,7 +158,7 @@ def _torus_shape(chip: Chip, topology: str | None) -> tuple[int, ...]:
     if topology is None:
         return ()
     parts = topology.lower().split("x")
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
+    if not all(re.fullmatch(r"[1-9][0-9]{0,8}", part) for part in parts):
         raise BadInput(f"topology is {topology!r}, not edges such as 4x4x8")
     if not chip.torus_axes:
         raise BadInput(f"{chip.name} hangs on a switch and has no topology to choose")

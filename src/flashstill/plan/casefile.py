@@ -1,0 +1,152 @@
+"""A CSV file of cases, read row by row: what cannot be read of one row never costs another row its answer.
+
+Bytes that are no UTF-8 are kept as they are (surrogateescape), so that they can be written again.  A quote that is
+never closed would swallow all rows behind it: such a row ends with its line, and says so.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from flashstill.errors import BadInput
+from flashstill.plan.case import CASE_FIELDS
+
+REQUIRED = ("model", "chip")
+TEXT: dict[str, Any] = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+MOST_CHARACTERS = 4_000_000
+"""of one row"""
+MOST_LINE = 100 * MOST_CHARACTERS
+"""what has a longer line, as /dev/zero, is no CSV"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One row: its cells as they stand in the file, and what is wrong with it as a row, if anything."""
+
+    cells: tuple[str, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """The header and the rows, which are read as they are asked for. asked: column of each field of a case."""
+
+    columns: tuple[str, ...]
+    asked: dict[str, int]
+    rows: Iterator[Row]
+
+
+def read_table(text: TextIO, name: str) -> Table:
+    """The cases in a text opened with `TEXT` and called `name`; BadInput where its header makes no table of cases."""
+    records = _Records(text, name)
+    header, reason = next(((cells, reason) for cells, reason in records if cells), ([], ""))
+    if reason:
+        raise BadInput(f"the first line of {name} cannot be read: {reason}")
+    columns = tuple(cell.strip() for cell in header)
+    if not any(columns):
+        raise BadInput(f"{name} is empty; its first line names the columns, as model,chip,tp")
+    if any("\0" in column for column in columns):
+        raise BadInput(f"{name} is not CSV in UTF-8 (UTF-16, perhaps); save it as CSV in UTF-8")
+    asked = _asked(columns, name)
+    return Table(columns=columns, asked=asked, rows=_rows(records, len(columns)))
+
+
+def _rows(records: Iterator[tuple[list[str], str]], width: int) -> Iterator[Row]:
+    for cells, reason in records:
+        if not cells:
+            continue  # a blank line
+        if not reason and len(cells) < width:
+            reason = f"the row has {len(cells)} cells for {width} columns"
+        elif not reason and any(cell.strip() for cell in cells[width:]):
+            reason = f"the row has {len(cells)} cells for {width} columns; the last {len(cells) - width} are left out"
+        yield Row(cells=(*cells[:width], *[""] * (width - len(cells))), reason=reason)
+
+
+def _asked(columns: Sequence[str], name: str) -> dict[str, int]:
+    """Which column holds each field; spelled as the options are: any case, dashes or underscores."""
+    seen: set[str] = set()
+    asked: dict[str, int] = {}
+    for index, column in enumerate(columns):
+        field = column.lower().replace("-", "_")
+        if (column and column in seen) or field in asked:
+            raise BadInput(f"{name} has two columns {column!r}; give every column a name of its own")
+        seen.add(column)
+        if field in CASE_FIELDS:
+            asked[field] = index
+    missing = [field for field in REQUIRED if field not in asked]
+    if missing:
+        for mark, what in ((";", "semicolons"), ("\t", "tabs")):
+            if len(columns) == 1 and mark in columns[0]:
+                raise BadInput(f"{name} is separated by {what}; save it with commas between the cells")
+        raise BadInput(f"{name} has no column {missing[0]}; the columns are named as the options of predict")
+    for column in columns:
+        close = difflib.get_close_matches(column[:40], CASE_FIELDS, n=1, cutoff=0.8)
+        if column.lower().replace("-", "_") not in CASE_FIELDS and close and close[0] not in asked:
+            raise BadInput(f"{name} has a column {column!r}; did you mean {close[0]!r}?")
+    return asked
+
+
+class _Records(Iterator[tuple[list[str], str]]):
+    """The records of a CSV text, each with what is wrong with it."""
+
+    def __init__(self, text: TextIO, name: str) -> None:
+        csv.field_size_limit(2 * MOST_CHARACTERS)
+        self._text, self._name = text, name
+        self._again: deque[str] = deque()  # lines behind one that had to be given up
+        self._lines: list[str] = []  # of the record that is being read
+        self._ended = False
+        self._reader = csv.reader(self._feed())
+
+    def __next__(self) -> tuple[list[str], str]:
+        self._lines, self._ended = [], False
+        try:
+            cells = next(self._reader)
+        except _TooLong:
+            return self._give_up(f"the row is longer than {MOST_CHARACTERS:,} characters, or a quote is not closed")
+        except csv.Error as error:
+            return self._give_up(f"the row is no CSV: {error}")
+        if self._ended:  # the text ended within a record
+            return self._give_up("a quote is never closed")
+        return cells, ""
+
+    def _give_up(self, reason: str) -> tuple[list[str], str]:
+        """The first line of the record as it is, and its reason; what follows is read afresh."""
+        first, *behind = self._lines
+        self._again.extendleft(reversed(behind))
+        self._reader = csv.reader(self._feed())
+        if not behind and len(first) >= MOST_CHARACTERS and not first.endswith("\n"):
+            self._skip_line()
+        plain = (first if len(first) < MOST_CHARACTERS else first[:1000]).replace('"', "").rstrip("\r\n")
+        return next(csv.reader([plain]), []) or [""], reason
+
+    def _skip_line(self) -> None:
+        for _ in range(MOST_LINE // MOST_CHARACTERS):
+            part = self._read_line()
+            if not part or part.endswith("\n"):
+                return
+        raise BadInput(f"{self._name} has a line of more than {MOST_LINE:,} characters; it is no CSV of cases")
+
+    def _read_line(self) -> str:
+        try:
+            return self._text.readline(MOST_CHARACTERS)
+        except OSError as error:
+            raise BadInput(f"{self._name} cannot be read: {error}") from error
+
+    def _feed(self) -> Iterator[str]:
+        characters = 0
+        while line := self._again.popleft() if self._again else self._read_line():
+            characters = len(line) + (characters if self._lines else 0)
+            self._lines.append(line)
+            if characters >= MOST_CHARACTERS:
+                raise _TooLong
+            yield line
+        self._ended = True
+
+
+class _TooLong(Exception):
+    """A record goes on and on."""

@@ -1,0 +1,66 @@
+"""Cells of a CSV file: text into the fields of a case, and text that no spreadsheet takes for a formula."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from flashstill.errors import BadInput
+from flashstill.plan.case import Case
+
+WHOLE = frozenset(field.name for field in fields(Case) if str(field.type).startswith("int"))
+REAL = frozenset(field.name for field in fields(Case) if str(field.type).startswith("float"))
+LARGEST = 2**53
+LONGEST_NAME = 4096
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
+_FORMULA = re.compile(r"[=@\t\r\n\uff0b\uff0d\uff1d\uff20]|[+-](?![-+]*\Z)")
+
+
+def case_of(given: Mapping[str, str]) -> Case:
+    """The case of a row's cells by field, empty ones left out; BadInput names the first cell that cannot be read."""
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise BadInput(f"{name} is {shown(text)}, which is no text in UTF-8")
+        if name in WHOLE:
+            values[name] = whole(name, text)
+        elif name in REAL:
+            values[name] = real(name, text)
+        elif len(text) > LONGEST_NAME:
+            raise BadInput(f"{name} is {shown(text)}, longer than any name or path")
+        else:
+            values[name] = text
+    return Case(**values)
+
+
+def whole(name: str, text: str) -> int:
+    """A whole number, as 16 or 1e3; BadInput for anything else."""
+    number = float(text) if _NUMBER.fullmatch(text) else 0.5
+    if not number.is_integer():
+        raise BadInput(f"{name} is {shown(text)}, not a whole number")
+    if abs(number) > LARGEST:
+        raise BadInput(f"{name} is {shown(text)}, beyond what can be counted here ({LARGEST:,})")
+    return int(number)
+
+
+def real(name: str, text: str) -> float:
+    """A finite number; BadInput for anything else."""
+    number = float(text) if _NUMBER.fullmatch(text) else float("nan")
+    if not abs(number) <= LARGEST:
+        raise BadInput(f"{name} is {shown(text)}, not a number")
+    return number
+
+
+def shown(text: str, most: int = 60) -> str:
+    """Text of a user in a sentence: quoted, in ASCII where it is no Unicode, and cut where it is long."""
+    cut = text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+    return repr(cut.encode("utf-8", "backslashreplace").decode())
+
+
+def unformulated(cell: str) -> str:
+    """`cell` behind an apostrophe where a spreadsheet would run it as a formula; numbers stay as they are."""
+    if not cell or cell[0].isalnum() or not _FORMULA.match(cell):
+        return cell
+    return cell if _NUMBER.fullmatch(cell.removesuffix("%")) else f"'{cell}"
