@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -147,7 +148,7 @@ def test_an_error_of_our_own_is_said_and_costs_only_its_rows(tmp_path: Path, mon
 def test_no_answer_has_a_number_that_cannot_be() -> None:
     for name in ("tpot_s", "joules_per_output_token", "usd_per_million_output_tokens"):
         for value in (float("nan"), float("inf"), -1.0):
-            answer = sound(Prediction(fits=True, **{name: value}))
+            answer = sound(replace(ALONE, **{name: value}))
             assert not answer.fits
             assert name in answer.reason
     assert sound(ALONE) == ALONE

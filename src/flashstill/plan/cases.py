@@ -199,7 +199,7 @@ def _following(progress: Progress, stream: io.TextIOWrapper, size: int) -> Itera
 
         def follow(rows: int) -> None:
             nonlocal answered, read
-            answered, before, read = answered + rows, read, stream.buffer.tell()
+            answered, before, read = answered + rows, read, os.lseek(stream.fileno(), 0, os.SEEK_CUR)
             advance((read - before) / 1e6, f"{answered:,} rows")
 
         yield follow
