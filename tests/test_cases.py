@@ -8,6 +8,7 @@ import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -148,7 +149,8 @@ def test_an_error_of_our_own_is_said_and_costs_only_its_rows(tmp_path: Path, mon
 def test_no_answer_has_a_number_that_cannot_be() -> None:
     for name in ("tpot_s", "joules_per_output_token", "usd_per_million_output_tokens"):
         for value in (float("nan"), float("inf"), -1.0):
-            answer = sound(replace(ALONE, **{name: value}))
+            changes: dict[str, Any] = {name: value}
+            answer = sound(replace(ALONE, **changes))
             assert not answer.fits
             assert name in answer.reason
     assert sound(ALONE) == ALONE
