@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -251,3 +252,13 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_missing_directory() -> None:
     with pytest.raises(BadInput, match="does not exist"):
         load([Path("/nowhere/at/all")])
+
+
+def test_a_chip_is_made_once_and_anew_for_edited_facts() -> None:
+    facts = load()
+    chip = chip_from_facts(facts, "H100_SXM")
+    assert chip_from_facts(facts, "h100-sxm") is chip
+    edited = facts.edited(["h100-sxm.memory_bytes_per_s=5e12"])
+    assert chip_from_facts(edited, "h100-sxm").memory.bytes_per_s == 5e12
+    assert chip_from_facts(facts, "h100-sxm").memory.bytes_per_s == chip.memory.bytes_per_s
+    assert chip_from_facts(dataclasses.replace(edited, rows=facts.rows), "h100-sxm") == chip

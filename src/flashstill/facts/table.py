@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import TypeVar
 
 from flashstill.errors import BadInput, MissingFact, nearest, unknown
 from flashstill.files import home_directory
@@ -18,6 +19,7 @@ UNITS = {
 }  # fmt: skip
 _PACKAGE = Path(__file__).parent
 _MACHINES = "machines.csv"
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,10 +53,20 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """All rows, by (name, quantity), and the machines they describe."""
+    """All rows, by (name, quantity), and the machines they describe.
+
+    A value: rows are edited by making new Facts, which forget whatever was derived from the old ones.
+    """
 
     rows: dict[tuple[str, str], tuple[Fact, ...]]
     machines: dict[str, Machine]
+    _derived: dict[Hashable, object] = field(init=False, default_factory=dict, compare=False, repr=False)
+
+    def derived(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
+        """What `make` makes of these rows, made once: a chip, an engine. Errors are raised anew each time."""
+        if key not in self._derived:
+            self._derived[key] = make()
+        return self._derived[key]  # type: ignore[return-value]
 
     def chip_name(self, name: str) -> str | None:
         """The machine that `name` spells: any case, underscores for dashes, with or without the form factor."""

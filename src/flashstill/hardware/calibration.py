@@ -224,6 +224,10 @@ def _coefficients(
 
 def software_of(facts: Facts, engine: str) -> Software:
     """The overheads of an engine: rows named engine-vllm and so on; "none" is the kernels alone."""
+    return facts.derived(("engine", engine), lambda: _software(facts, engine))
+
+
+def _software(facts: Facts, engine: str) -> Software:
     found = {}
     for field in fields(Software):
         row = facts.find(f"engine-{engine}", field.name)

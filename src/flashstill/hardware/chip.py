@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import Facts
+from flashstill.facts.table import Machine
 from flashstill.hardware.calibration import Calibration, calibration_of
 from flashstill.units import BITS_PER_BYTE, PICO
 
@@ -138,6 +139,10 @@ def known_chips(facts: Facts) -> list[str]:
 def chip_from_facts(facts: Facts, name: str) -> Chip:
     """The chip called `name` in any case; MissingFact where it is unknown or a number is missing."""
     machine = facts.machine(name)
+    return facts.derived(("chip", machine.name), lambda: _chip(facts, machine))
+
+
+def _chip(facts: Facts, machine: Machine) -> Chip:
     name, kind = machine.name, machine.chip_class
 
     def number(quantity: str) -> float:

@@ -31,7 +31,7 @@ from flashstill.plan.cells import case_of, shown, unformulated
 from flashstill.plan.predict import predict
 from flashstill.progress import Progress, Silent
 
-ROWS_AT_A_TIME = 5_000
+ROWS_AT_A_TIME = 25_000
 OURS = "predicted_"
 LONGEST_REASON = 1_000
 LONG_BYTES = 1_000_000
