@@ -45,6 +45,8 @@ def print_explanation(found: Explanation) -> None:
         f"{made.model.name}, {made.model.parameters / 1e9:.3g}B parameters, on {made.chips} x {made.chip.name},"
         f" batch {found.batch}, context {found.context}, {made.precision}{note}, from {made.tier.name}"
     )
+    if made.model.note:
+        click.echo(f"note: {made.model.note}")
     click.echo(
         f"\none decode step: {show(facts['seconds'], 's')} (perfect machine {show(facts['seconds_perfect'], 's')}),"
         f" {facts['tokens_per_s']:,.0f} tokens/s, bound by {cost.bound}"

@@ -51,6 +51,8 @@ class Architecture:
     """of these modules together, embedding and head shared with the model; not part of `parameters`"""
     formats: Formats = field(default_factory=Formats)
     """how a published checkpoint stores the weights"""
+    note: str = field(default="", compare=False)
+    """what of its configuration is left out of this description, in words"""
 
     @property
     def depth(self) -> int:

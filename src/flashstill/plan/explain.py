@@ -61,6 +61,7 @@ class Explanation:
             "usd_per_chip_hour": self.price.usd_per_hour,
             "price_basis": self.price.basis,
             "bound": cost.bound,
+            "note": made.model.note,
         }
 
 

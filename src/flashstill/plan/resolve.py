@@ -198,7 +198,8 @@ def _degrees(model: Architecture, case: Case, slice_chips: int | None) -> Degree
 
 def _notes(model: Architecture, conditions: Setting, degrees: Degrees) -> list[str]:
     """What a reader should know about how the case was understood."""
-    chip, formats, notes = conditions.chip, conditions.precisions, []
+    chip, formats = conditions.chip, conditions.precisions
+    notes = [model.note] if model.note else []
     for stored in dict.fromkeys((formats.linear, formats.attention, formats.experts)):
         runs_in = chip.precision(stored)
         if runs_in != stored and runs_in not in stored:

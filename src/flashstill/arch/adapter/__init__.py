@@ -10,9 +10,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from flashstill.arch.adapter import classic, dense, experts, gemma, hybrid, latent
+from flashstill.arch.adapter.accounting import note_of
+from flashstill.arch.adapter.defaults import DEFAULTS
 from flashstill.arch.adapter.fields import Config, Fields
 from flashstill.arch.adapter.nemotron_h import nemotron_h
 from flashstill.arch.adapter.quantization import read_formats
+from flashstill.arch.adapter.text import text_part
 from flashstill.arch.model import Architecture
 from flashstill.errors import UnsupportedArchitecture, unknown
 
@@ -98,25 +101,15 @@ _REFUSED = {
     "zamba2": "its blocks share weights",
 }
 
-# What a config of several modalities calls the type of its text part, where the text part does not say.
-_TEXT_TYPES = {
-    "gemma3": "gemma3_text",
-    "gemma4": "gemma4_text",
-    "llama4": "llama4_text",
-    "mistral3": "mistral",
-    "qwen3_5": "qwen3_5_text",
-    "qwen3_5_moe": "qwen3_5_moe_text",
-}
 _MOST_PARAMETERS = 10**15
-_INHERITED = ("quantization_config", "compression_config", "dtype", "torch_dtype", "tie_word_embeddings")
 
 
 def from_hf(config: Config, name: str) -> Architecture:
     """The architecture of a parsed config.json.
 
-    Raises UnsupportedArchitecture naming the field that is missing, wrong or not supported.
+    Raises UnsupportedArchitecture naming the field that is missing, wrong, not supported or not understood.
     """
-    text = _text_part(config)
+    text, others = text_part(config)
     kind = text.get("model_type")
     if not isinstance(kind, str):
         raise UnsupportedArchitecture(f"the config of {name} has no model_type")
@@ -126,16 +119,10 @@ def from_hf(config: Config, name: str) -> Architecture:
     if reader is None:
         raise UnsupportedArchitecture(f"the config of {name} names an {unknown('model_type', kind, FAMILIES)}")
     fields = Fields(text, name)
-    shape = reader(fields)
+    fields.ignore("model_type")
+    shape = reader(fields.with_defaults(DEFAULTS.get(kind, {})))
     if shape.parameters > _MOST_PARAMETERS:
         raise fields.fail(f" describes {shape.parameters:.1e} parameters, more than any model has")
-    return replace(shape, formats=read_formats(fields, shape.depth))
-
-
-def _text_part(config: Config) -> Config:
-    text = config.get("text_config")
-    if not isinstance(text, dict):
-        return config
-    inherited = {key: config[key] for key in _INHERITED if config.get(key) is not None}
-    kind = _TEXT_TYPES.get(str(config.get("model_type")))
-    return {**inherited, **({"model_type": kind} if kind else {}), **{k: v for k, v in text.items() if v is not None}}
+    formats = read_formats(fields, shape.depth)
+    notes = [shape.note, others, note_of(fields)]
+    return replace(shape, formats=formats, note="; ".join(filter(None, notes)))

@@ -39,6 +39,7 @@ def grouped(
     qk_norm: "" none, "head" one scale for a head, "all" scales over all heads, "biased" scale and bias for a head.
     """
     fields.refuse("kv_lora_rank")
+    fields.ignore("head_dim", "num_key_value_heads")
     heads = fields.count(*HEADS)
     width = fields.width
     kv_heads = kv_heads or fields.count("num_key_value_heads", default=heads)
@@ -71,7 +72,7 @@ def windows(fields: Fields, default: Kinds | None = None) -> list[int | None]:
         kinds = [default(i) if default else "full" for i in range(fields.depth)]
     lengths: dict[str, int | None] = {"full": None}
     for kind, field in (("sliding", "sliding_window"), ("chunked", "attention_chunk_size")):
-        lengths[kind] = fields.count(field) if kind in kinds and fields.value(field) is not None else None
+        lengths[kind] = fields.count(field) if fields.value(field) is not None and kind in kinds else None
     return [lengths[kind] for kind in kinds]
 
 

@@ -102,6 +102,7 @@ def falcon(fields: Fields) -> Architecture:
     """Falcon 1: multi-query, or grouped in the larger ones."""
     width, newer = fields.width, fields.flag("new_decoder_architecture", False)
     parallel = fields.flag("parallel_attn", True)
+    fields.ignore("num_kv_heads", "n_head_kv", "num_ln_in_parallel_attn", "multi_query", "parallel_attn")
     single = not newer and fields.flag("multi_query", True)
     bias = fields.flag("bias", False)
     kv_heads = 1 if single else fields.count("num_kv_heads", "n_head_kv", default=fields.count(*HEADS))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from flashstill.arch.adapter.bounds import shown
 from flashstill.arch.adapter.build import Kinds, always, dense, every_so_often, grouped, uniform
-from flashstill.arch.adapter.fields import Fields, shown
+from flashstill.arch.adapter.fields import Fields
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.model import Architecture
 
@@ -40,6 +41,7 @@ def qwen3(fields: Fields) -> Architecture:
 
 
 def _late_windows(fields: Fields) -> Kinds:
+    fields.ignore("max_window_layers")
     if not fields.flag("use_sliding_window", False):
         return always("full")
     first = fields.count("max_window_layers", least=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flashstill.arch.adapter.build import ForLayer, Kinds, always, every_so_often, grouped, routed, uniform
-from flashstill.arch.adapter.fields import EXPERTS, Fields
+from flashstill.arch.adapter.fields import CHOSEN, EXPERTS, Fields
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.model import Architecture
 
@@ -35,6 +35,7 @@ def qwen2_moe(fields: Fields) -> Architecture:
 
 
 def _alternate(fields: Fields) -> Kinds:
+    fields.ignore("max_window_layers")
     if not fields.flag("use_sliding_window", False):
         return always("full")
     last = fields.count("max_window_layers", least=0)
@@ -43,6 +44,7 @@ def _alternate(fields: Fields) -> Kinds:
 
 def qwen3_moe(fields: Fields) -> Architecture:
     """Qwen3 MoE: no shared expert; a window, where used, in every block."""
+    fields.ignore("max_window_layers")
     fields.refuse("shared_expert_intermediate_size")
     bias = fields.flag("attention_bias", False)
     kinds = always("sliding" if fields.flag("use_sliding_window", False) else "full")
@@ -52,6 +54,7 @@ def qwen3_moe(fields: Fields) -> Architecture:
 
 def qwen_experts(fields: Fields) -> ForLayer:
     """Experts in every `decoder_sparse_step`-th block that is not among `mlp_only_layers`."""
+    fields.ignore("intermediate_size")
     shared = fields.count("shared_expert_intermediate_size", default=0, least=0)
     sparse = routed(fields, width=("moe_intermediate_size",), shared_width=shared, shared_gate=shared > 0)
     step, dense_blocks = fields.count("decoder_sparse_step", default=1), fields.whole_numbers("mlp_only_layers")
@@ -92,6 +95,7 @@ def llama4(fields: Fields) -> Architecture:
     listed = fields.value("moe_layers")
     moe = fields.whole_numbers("moe_layers") if listed is not None else frozenset(range(step - 1, fields.depth, step))
     dense = None
+    fields.ignore("intermediate_size_mlp", "interleave_moe_layer_step", "no_rope_layers", "use_qk_norm")
     if len(moe) < fields.depth:
         dense = FeedForward(width=fields.count("intermediate_size_mlp"))
     attention = grouped(fields, qkv_bias=bias, output_bias=bias, head_width=fields.count("head_dim", default=128))
@@ -129,6 +133,10 @@ def dots1(fields: Fields) -> Architecture:
 
 def deepseek_experts(fields: Fields, dense_default: int) -> ForLayer:
     """Dense in the first blocks, then routed experts with shared ones beside them."""
+    fields.ignore(
+        "intermediate_size", "moe_intermediate_size", "first_k_dense_replace", "n_shared_experts",
+        "num_shared_experts", *CHOSEN,
+    )  # fmt: skip
     fields.require("moe_layer_freq", 1)
     if fields.value(*EXPERTS) is None:
         dense = FeedForward(width=fields.count("intermediate_size"))

@@ -1,36 +1,24 @@
 """Typed access to a parsed config.json, with errors that name the field.
 
 Several spellings of one quantity are given together: older and newer versions of transformers name it differently.
+Reading a field accounts for it; `unread` tells which ones no reader has looked at.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from flashstill.errors import UnsupportedArchitecture, shortened
+from flashstill.arch.adapter.bounds import most_of, shown
+from flashstill.errors import UnsupportedArchitecture
 
 Config = Mapping[str, Any]
-_MOST = 10**8
-_DEEPEST = 10_000  # blocks are listed one by one, so that a nonsense depth must not fill the memory
-# What a count may be at most, by words of its name: several times what any published model has, and small enough that
-# nothing that is listed or drawn for each layer, head or expert fills the memory.
-_MOST_OF = (
-    (re.compile(r"expert|top_?k"), 100_000),
-    (re.compile(r"_period|_offset|_interval|_freq|_step"), _DEEPEST),
-    (re.compile(r"layer"), _DEEPEST),
-    (re.compile(r"heads?$|n_head"), 100_000),
-    (re.compile(r"position|model_max_length|max_sequence|seq_length|window|chunk"), 10**10),
-    (re.compile(r"hidden_size|n_embd|n_embed|d_model|_dim$|_rank$|kernel|conv|groups"), 10**7),
-)
-
 WIDTH = ("hidden_size", "n_embd", "n_embed", "d_model")
 DEPTH = ("num_hidden_layers", "n_layer", "n_layers")
 HEADS = ("num_attention_heads", "n_head", "n_heads")
 CONTEXT = ("max_position_embeddings", "n_positions", "model_max_length", "max_sequence_length", "seq_length")
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
-CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_k")
+CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "experts_per_token", "top_k_experts", "moe_topk", "moe_k")
 
 _LAYER_KINDS = {
     "full_attention": "full",
@@ -46,18 +34,7 @@ _LAYER_KINDS = {
 }
 
 
-def most_of(name: str) -> int:
-    """The largest number that a field of this name may hold."""
-    return next((most for words, most in _MOST_OF if words.search(name)), _MOST)
-
-
-def shown(value: Any) -> str:
-    """A value as a sentence shows it: never long, whatever a config holds."""
-    if isinstance(value, int) and abs(value) > 10**30:
-        return f"a number of about {int(abs(value).bit_length() * 0.30103) + 1} digits"
-    if isinstance(value, list | dict) and len(value) > 12:
-        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)} entries"
-    return shortened(repr(value))
+_ONE_MEANING = (WIDTH, DEPTH, HEADS, EXPERTS, CHOSEN)
 
 
 class Fields:
@@ -65,24 +42,50 @@ class Fields:
 
     def __init__(self, config: Config, name: str) -> None:
         self.config, self.name = config, name
+        self._read: set[str] = set()
+        self._parts: dict[str, Fields] = {}
 
     def fail(self, message: str) -> UnsupportedArchitecture:
         """The error to raise, with the model's name before `message`."""
         return UnsupportedArchitecture(f"the config of {self.name}{message}")
 
     def changed(self, changes: Config) -> Fields:
-        """The same config with some fields set otherwise."""
-        return Fields({**self.config, **changes}, self.name)
+        """The same config with some fields set otherwise; what is read there counts as read here."""
+        other = Fields({**self.config, **changes}, self.name)
+        other._read, other._parts = self._read, self._parts
+        return other
+
+    def with_defaults(self, defaults: Config) -> Fields:
+        """The same config with `defaults` where it sets nothing."""
+        return self.changed({key: value for key, value in defaults.items() if self.config.get(key) is None})
 
     def part(self, name: str) -> Fields:
         """The object that a field holds; empty if it is not set."""
         value = self.value(name)
         if value is not None and not isinstance(value, dict):
             raise self.fail(f": {name} is {shown(value)}, not an object")
-        return Fields(value or {}, f"{self.name} ({name})")
+        return self._parts.setdefault(name, Fields(value or {}, f"{self.name} ({name})"))
+
+    def ignore(self, *names: str) -> None:
+        """Account for fields that this model_type has and that change nothing here."""
+        self._read.update(names)
+
+    def unread(self) -> Iterator[tuple[str, Any]]:
+        """Names and values of the fields that nobody has looked at, those of objects as `object.field`."""
+        for name, value in self.config.items():
+            if name in self._parts:
+                yield from ((f"{name}.{inner}", found) for inner, found in self._parts[name].unread())
+            elif name not in self._read and value is not None:
+                yield name, value
+
+    @property
+    def read(self) -> frozenset[str]:
+        """Names that a reader has looked for."""
+        return frozenset(self._read)
 
     def spelled(self, *names: str) -> str:
         """The first of several spellings that the config sets, or the first of all."""
+        self._read.update(names)
         return next((name for name in names if self.config.get(name) is not None), names[0])
 
     def value(self, *names: str) -> Any:
@@ -98,6 +101,9 @@ class Fields:
             if default is None:
                 raise self.fail(f" has no {name}")
             return default
+        if names in _ONE_MEANING and any(self.config.get(other) not in (None, value) for other in names):
+            other = next(other for other in names if self.config.get(other) not in (None, value))
+            raise self.fail(f": {name} is {shown(value)}, but {other}, which means the same, is another")
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             kind = "a positive whole number" if least == 1 else f"a whole number from {least} on"
             raise self.fail(f": {name} is {shown(value)}, not {kind} of at most {most}")
@@ -105,7 +111,7 @@ class Fields:
 
     def flag(self, name: str, default: bool) -> bool:
         """True or False."""
-        value = self.config.get(name)
+        value = self.value(name)
         if value is None:
             return default
         if not isinstance(value, bool):
@@ -115,12 +121,12 @@ class Fields:
     def refuse(self, *names: str) -> None:
         """Refuse a config that sets a field whose meaning is not modelled."""
         for name in names:
-            if self.config.get(name):
+            if self.value(name):
                 raise self.fail(f" sets {name}, which is not supported yet")
 
     def require(self, name: str, wanted: Any) -> None:
         """Refuse a config whose field, if set, is not `wanted`."""
-        value = self.config.get(name)
+        value = self.value(name)
         if value is not None and value != wanted:
             raise self.fail(f": {name} other than {wanted} is not supported yet")
 
@@ -132,18 +138,18 @@ class Fields:
     @property
     def depth(self) -> int:
         """Number of blocks."""
-        return self.count(*DEPTH, most=_DEEPEST)
+        return self.count(*DEPTH)
 
     def whole_numbers(self, name: str) -> frozenset[int]:
         """A list of block numbers, or nothing."""
-        value = self.config.get(name) or []
+        value = self.value(name) or []
         if not isinstance(value, list) or not all(type(item) is int for item in value):
             raise self.fail(f": {name} is {shown(value)}, not a list of whole numbers")
         return frozenset(value)
 
     def words(self, name: str, known: Collection[Any]) -> list[Any] | None:
         """One of the `known` words for every block, or None if the config does not list them."""
-        listed = self.config.get(name)
+        listed = self.value(name)
         if listed is None:
             return None
         if not isinstance(listed, list) or len(listed) != self.depth:

@@ -9,15 +9,6 @@ from flashstill.arch.adapter.fields import Fields
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.model import Architecture, Layer
 
-# Published Gemma 3 configurations leave out what equals the defaults of transformers.
-_GEMMA3_DEFAULTS = {
-    "vocab_size": 262208,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "sliding_window": 4096,
-    "max_position_embeddings": 131072,
-}
-
 
 def _gemma(fields: Fields, norms: int, kinds: Kinds | None, qk_norm: str = "") -> Architecture:
     bias = fields.flag("attention_bias", False)
@@ -38,9 +29,8 @@ def gemma2(fields: Fields) -> Architecture:
 
 def gemma3(fields: Fields) -> Architecture:
     """Gemma 3: five blocks of six have a window; norms on queries and keys."""
-    full = fields.changed({key: value for key, value in _GEMMA3_DEFAULTS.items() if fields.value(key) is None})
-    period = full.count("sliding_window_pattern", "_sliding_window_pattern", default=6)
-    return _gemma(full, norms=4, kinds=every_so_often(period), qk_norm="head")
+    period = fields.count("sliding_window_pattern", "_sliding_window_pattern", default=6)
+    return _gemma(fields, norms=4, kinds=every_so_often(period), qk_norm="head")
 
 
 def gemma4(fields: Fields) -> Architecture:
@@ -48,6 +38,7 @@ def gemma4(fields: Fields) -> Architecture:
     if fields.count("hidden_size_per_layer_input", default=256, least=0):
         raise fields.fail(": hidden_size_per_layer_input other than 0 is not supported yet")
     fields.refuse("use_double_wide_mlp", "num_kv_shared_layers")
+    fields.ignore("vocab_size_per_layer_input")
     bias = fields.flag("attention_bias", False)
     shared = fields.flag("attention_k_eq_v", False)
     local = grouped(

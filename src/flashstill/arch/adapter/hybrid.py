@@ -6,7 +6,7 @@ import math
 
 from flashstill.arch.adapter.build import ForLayer, grouped, routed
 from flashstill.arch.adapter.experts import deepseek_experts, predictors, qwen_experts
-from flashstill.arch.adapter.fields import EXPERTS, Fields
+from flashstill.arch.adapter.fields import CHOSEN, EXPERTS, Fields
 from flashstill.arch.adapter.latent import latent, stacked
 from flashstill.arch.attention import Attention, LatentAttention, Mixer
 from flashstill.arch.feedforward import FeedForward
@@ -56,6 +56,7 @@ def _mixers(kinds: list[str], full: Attention | LatentAttention, recurrent: Line
 def minimax(fields: Fields) -> Architecture:
     """MiniMax-Text-01 and M1: lightning attention in most blocks; attn_type_list holds 0 for it and 1 for softmax."""
     fields.refuse("shared_intermediate_size", "sliding_window")
+    fields.ignore("block_size")  # of the kernel
     full = grouped(fields)
     recurrent = lightning(width=fields.width, heads=full.heads, head_width=full.head_width)
     kinds = fields.layer_kinds("layer_types", known=_HYBRID)
@@ -70,8 +71,7 @@ def minimax(fields: Fields) -> Architecture:
 
 def kimi_linear(fields: Fields) -> Architecture:
     """Kimi Linear: Kimi delta attention, with MLA in every fourth block, DeepSeek's experts."""
-    nested = fields.value("linear_attn_config")
-    inner = Fields(nested if isinstance(nested, dict) else {}, fields.name)
+    inner = fields.part("linear_attn_config")
     recurrent = kimi_delta(
         width=fields.width,
         heads=inner.count("num_heads", default=fields.count("linear_num_heads", default=32)),
@@ -151,6 +151,7 @@ def granite_hybrid(fields: Fields) -> Architecture:
     kinds = fields.layer_kinds("layer_types", "layers_block_type", known=_HYBRID)
     kinds = kinds or ["linear"] * fields.depth
     shared = fields.count("shared_intermediate_size", default=1024)
+    fields.ignore("intermediate_size", *CHOSEN)
     if fields.count(*EXPERTS, default=0, least=0):
         ffn = routed(fields, width=("intermediate_size",), shared_width=shared)
     else:

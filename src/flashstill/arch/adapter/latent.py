@@ -13,6 +13,7 @@ from flashstill.arch.model import Architecture, Layer
 
 def latent(fields: Fields, indexer: Indexer | None = None) -> LatentAttention:
     """MLA from DeepSeek's fields; without q_lora_rank queries are projected directly."""
+    fields.ignore("head_dim", "qk_head_dim", "num_key_value_heads")  # all heads read one latent vector
     return LatentAttention(
         heads=fields.count(*HEADS),
         query_rank=fields.count("q_lora_rank") if fields.value("q_lora_rank") is not None else None,

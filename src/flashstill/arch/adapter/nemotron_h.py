@@ -5,8 +5,9 @@ Here a mixer and the FFN after it make one block, so that `depth` is smaller tha
 
 from __future__ import annotations
 
+from flashstill.arch.adapter.bounds import shown
 from flashstill.arch.adapter.build import NO_FFN, assemble, grouped, routed
-from flashstill.arch.adapter.fields import DEPTH, Fields, shown
+from flashstill.arch.adapter.fields import DEPTH, Fields
 from flashstill.arch.attention import Mixer
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.model import Architecture, Layer
@@ -22,6 +23,7 @@ def nemotron_h(fields: Fields) -> Architecture:
     if fields.value(*DEPTH) is None and isinstance(listed, list):
         fields = fields.changed({DEPTH[0]: len(listed)})
     kinds = _kinds(fields)
+    fields.ignore("mtp_layers_block_type", "expand", "mamba_expand", "intermediate_size", "hybrid_override_pattern")
     mixers: dict[str, Mixer] = {
         "linear": _mamba(fields),
         "full": grouped(fields, head_width=fields.count("head_dim", "attention_head_dim", default=128)),

@@ -9,7 +9,8 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from flashstill.arch.adapter.fields import Fields, shown
+from flashstill.arch.adapter.bounds import shown
+from flashstill.arch.adapter.fields import Fields
 from flashstill.arch.adapter.modules import KINDS, matches
 from flashstill.arch.formats import BITS, Formats, Stored, plain
 from flashstill.errors import unknown

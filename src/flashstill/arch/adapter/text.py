@@ -1,0 +1,41 @@
+"""The text part of a config of several modalities, and what of the rest it needs."""
+
+from __future__ import annotations
+
+from flashstill.arch.adapter.fields import Config
+
+_HOLDERS = ("text_config", "llm_config", "language_config", "thinker_config")
+_OTHERS = ("vision_config", "audio_config", "vq_config", "speech_config", "video_config", "visual", "vision_tower")
+# What a config of several modalities calls the type of its text part, where the text part does not say or says another.
+_TEXT_TYPES = {
+    "gemma3": "gemma3_text",
+    "gemma3n": "gemma3n_text",
+    "gemma4": "gemma4_text",
+    "llama4": "llama4_text",
+    "mistral3": "mistral",
+    "qwen3_5": "qwen3_5_text",
+    "qwen3_5_moe": "qwen3_5_moe_text",
+}
+_INHERITED = ("quantization_config", "compression_config", "dtype", "torch_dtype", "tie_word_embeddings")
+
+
+def text_part(config: Config) -> tuple[Config, str]:
+    """The config of the language model inside, and a note if there is more than that."""
+    holder = next((name for name in _HOLDERS if isinstance(config.get(name), dict)), None)
+    if holder is None:
+        others = [name for name in _OTHERS if config.get(name)]
+        return config, _note(others)
+    inner = config[holder]
+    if any(isinstance(inner.get(name), dict) for name in _HOLDERS):
+        return text_part(inner)
+    inherited = {key: config[key] for key in _INHERITED if config.get(key) is not None}
+    kind = _TEXT_TYPES.get(str(config.get("model_type")))
+    named = {"model_type": kind} if kind else {}
+    text = {**inherited, **named, **{key: value for key, value in inner.items() if value is not None}}
+    return text, _note(
+        [name for name in config if name != holder and name.endswith("_config") and name not in _INHERITED]
+    )
+
+
+def _note(others: list[str]) -> str:
+    return f"text part only: {', '.join(others)} not counted" if others else ""
