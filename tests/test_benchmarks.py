@@ -80,3 +80,13 @@ class TestTurns:
         ran = subprocess.run(command, check=False, capture_output=True, text=True)
         assert ran.returncode == 2
         assert "whole turns of 6 steps" in ran.stderr
+
+
+def test_cases_speed_prints_its_figures_as_the_last_line() -> None:
+    command = [sys.executable, str(BENCHMARKS / "cases_speed.py"), "--rows", "50"]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+    said = json.loads(ran.stdout.splitlines()[-1])
+    assert said["rows"] == said["rows_answered"] == 50
+    assert said["rows"] >= said["rows_fitting"] > 0
+    assert said["seconds"] > 0
+    assert said["peak_memory_bytes"] > 0

@@ -282,3 +282,26 @@ def test_whatever_cells_hold_the_good_rows_are_answered(fields: list[str], rows:
         for name in ("ttft_s", "tpot_s", "output_tokens_per_s", "joules_per_output_token", "watts_per_chip"):
             assert row[name] == "" or 0 <= float(row[name]) < float("inf")
         assert "fault of its own" not in row["reason"]
+
+
+def test_rows_together_are_what_they_are_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are priced in groups and batches; none of them knows of the others."""
+    rows = [
+        {"model": model, "chip": chip, "tp": tp, "isl": isl, "concurrency": load, "engine": engine}
+        for model, engine in (("qwen3-30b-a3b", ""), ("llama-3.1-8b", "none"))
+        for chip in ("h100-sxm", "tpu-v5e")
+        for tp in (1, 4)
+        for isl in (17, 4000, 400_000)
+        for load in (1, 300)
+    ]
+    monkeypatch.setattr(cases_module, "ROWS_AT_A_TIME", 7)
+    found = answered(tmp_path, table([*rows[0]], *([str(cell) for cell in row.values()] for row in rows)))
+    assert {row["fits"] for row in found} == {"true", "false"}
+    for row, answer in zip(rows, found, strict=True):
+        (alone,) = predict(FACTS, [Case(**{**row, "engine": row["engine"] or None})])  # type: ignore[arg-type]
+        assert answer["reason"] == alone.reason
+        assert answer["note"] == alone.note
+        assert answer["bound"] == (alone.bound or "")
+        for name in ("ttft_s", "tpot_s", "joules_per_output_token", "usd_per_million_output_tokens"):
+            value = getattr(alone, name)
+            assert answer[name] == "" if value is None else float(answer[name]) == pytest.approx(value, rel=1e-12)

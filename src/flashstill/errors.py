@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from functools import lru_cache
 
 
 class FlashstillError(Exception):
@@ -56,7 +57,12 @@ def shortened(text: str, most: int = 80) -> str:
 
 def nearest(name: str, known: Iterable[str], count: int = 4) -> list[str]:
     """The known names closest to `name`, best first; never empty while any name is known."""
-    by_lower = {choice.lower(): choice for choice in sorted(known)}
+    return list(_nearest(name, tuple(sorted(known)), count))
+
+
+@lru_cache(maxsize=256)  # files of cases repeat a mistake in row after row
+def _nearest(name: str, known: tuple[str, ...], count: int) -> list[str]:
+    by_lower = {choice.lower(): choice for choice in known}
     wanted = shortened(name).lower()
     close = difflib.get_close_matches(wanted, by_lower, n=count, cutoff=0.4)
     inside = [low for low in by_lower if wanted and (wanted in low or low in wanted) and low not in close]

@@ -91,6 +91,8 @@ def sound(answer: Prediction) -> Prediction:
 
 
 CASE_FIELDS = tuple(field.name for field in fields(Case))
+LOAD_FIELDS = ("isl", "osl", "concurrency")
+"""what may differ between cases of one model on one machine"""
 PREDICTION_FIELDS = tuple(field.name for field in fields(Prediction))
 
 

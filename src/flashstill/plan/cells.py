@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, shortened
 from flashstill.plan.case import Case
 
 WHOLE = frozenset(field.name for field in fields(Case) if str(field.type).startswith("int"))
@@ -53,10 +53,9 @@ def real(name: str, text: str) -> float:
     return number
 
 
-def shown(text: str, most: int = 60) -> str:
-    """Text of a user in a sentence: quoted, in ASCII where it is no Unicode, and cut where it is long."""
-    cut = text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
-    return repr(cut.encode("utf-8", "backslashreplace").decode())
+def shown(text: str) -> str:
+    """Text of a user in a sentence: quoted, without control characters, shortened."""
+    return repr(shortened(text))
 
 
 def unformulated(cell: str) -> str:

@@ -6,17 +6,18 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from flashstill.cost import Load, Serving, serve
+from flashstill.cost import Load, serve
 from flashstill.economics import hourly_price
 from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, Software
 from flashstill.parallel import Layout
-from flashstill.plan.case import CASE_FIELDS, GREEDY, NOT_FITTING, PREDICTION_FIELDS, Case, Prediction
+from flashstill.plan.case import CASE_FIELDS, GREEDY, LOAD_FIELDS, NOT_FITTING, PREDICTION_FIELDS, Case, Prediction
 from flashstill.plan.hardwired import answer_hardwired, is_hardwired
 from flashstill.plan.resolve import Group, Resolved, architecture, resolve, setting_of, speculation
 from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
@@ -27,13 +28,15 @@ __all__ = ["CASE_FIELDS", "GREEDY", "PREDICTION_FIELDS", "Case", "Prediction", "
 def predict(facts: Facts, cases: Sequence[Case]) -> list[Prediction]:
     """One prediction a case, in order; a case that makes no sense is answered with its reason."""
     answers: list[Prediction | None] = [None] * len(cases)
+    alike: dict[tuple[Any, ...], Resolved] = {}
     groups: dict[Group, list[tuple[int, Resolved]]] = defaultdict(list)
     for index, case in enumerate(cases):
         try:
             if is_hardwired(facts, case.chip):
                 answers[index] = answer_hardwired(facts, case)
                 continue
-            resolved = resolve(facts, case)
+            key = _without_load(case)
+            resolved = alike[key] = resolve(facts, case, alike.get(key))
         except FlashstillError as error:
             answers[index] = Prediction(fits=False, reason=str(error))
             continue
@@ -42,6 +45,9 @@ def predict(facts: Facts, cases: Sequence[Case]) -> list[Prediction]:
         for (index, _), answer in zip(members, _answer(facts, group, [each for _, each in members]), strict=True):
             answers[index] = answer
     return [answer for answer in answers if answer is not None]
+
+
+_without_load = attrgetter(*(name for name in CASE_FIELDS if name not in LOAD_FIELDS))
 
 
 def completed(facts: Facts, case: Case) -> Case:
@@ -66,15 +72,18 @@ def _answer(facts: Facts, group: Group, members: list[Resolved]) -> list[Predict
     found = serve(model, conditions, layout, load, drafting)
     span = band(facts, conditions.chip, conditions.software)
     dollars = hourly_price(facts, group.chip).usd_per_hour / SECONDS_PER_HOUR * np.asarray(layout.chips)
-    answers = []
-    for index, each in enumerate(members):
-        answer = _one(found, index, span, float(dollars[index]), int(np.asarray(layout.chips)[index]))
-        running = float(np.broadcast_to(found.batch, np.shape(isl))[index])
-        notes = [each.note] if each.note else []
-        if answer.fits and running < each.case.concurrency:
-            notes.append(f"memory holds {running:,.1f} of {each.case.concurrency} requests at a time; the others wait")
-        answers.append(replace(answer, note="; ".join(notes)))
-    return answers
+    columns = [np.broadcast_to(getattr(found, name), isl.shape).tolist() for name in _FOUND]
+    bounds = [found.decode.bound] * len(members) if isinstance(found.decode.bound, str) else found.decode.bound
+    chips = np.asarray(layout.chips).tolist()
+    return [
+        _one(each, dict(zip(_FOUND, values, strict=True)), span, usd_per_s, int(count), bound)
+        for each, values, usd_per_s, count, bound in zip(
+            members, zip(*columns, strict=True), dollars.tolist(), chips, bounds, strict=True
+        )
+    ]
+
+
+_FOUND = ("batch", "ttft_s", "tpot_s", "output_tokens_per_s", "joules_per_output_token", "watts_per_chip")
 
 
 def band(facts: Facts, chip: Chip, software: Software) -> tuple[float, float]:
@@ -88,25 +97,27 @@ def band(facts: Facts, chip: Chip, software: Software) -> tuple[float, float]:
     return low**wider, high**wider
 
 
-def _one(found: Serving, index: int, span: tuple[float, float], usd_per_s: float, chips: int) -> Prediction:
-    def at(quantity: Any) -> float:
-        return float(np.broadcast_to(quantity, np.shape(found.tpot_s))[index])
-
-    if at(found.batch) < 1.0:
-        return Prediction(fits=False, reason=NOT_FITTING)
-    if not math.isfinite(at(found.tpot_s)):
-        return Prediction(fits=False, reason=f"the chip has no links for {chips} chips")
-    tpot, rate = at(found.tpot_s), at(found.output_tokens_per_s)
-    bounds = found.decode.bound
+def _one(
+    each: Resolved, found: dict[str, float], span: tuple[float, float], usd_per_s: float, chips: int, bound: str
+) -> Prediction:
+    tpot, rate, running = found["tpot_s"], found["output_tokens_per_s"], found["batch"]
+    notes = [each.note] if each.note else []
+    if running < 1.0:
+        return Prediction(fits=False, reason=NOT_FITTING, note="; ".join(notes))
+    if not math.isfinite(tpot):
+        return Prediction(fits=False, reason=f"the chip has no links for {chips} chips", note="; ".join(notes))
+    if running < each.case.concurrency:
+        notes.append(f"memory holds {running:,.1f} of {each.case.concurrency} requests at a time; the others wait")
     return Prediction(
         fits=True,
-        ttft_s=at(found.ttft_s),
+        ttft_s=found["ttft_s"],
         tpot_s=tpot,
         tpot_low_s=tpot * span[0],
         tpot_high_s=tpot * span[1],
         output_tokens_per_s=rate,
-        joules_per_output_token=at(found.joules_per_output_token),
-        watts_per_chip=at(found.watts_per_chip),
+        joules_per_output_token=found["joules_per_output_token"],
+        watts_per_chip=found["watts_per_chip"],
         usd_per_million_output_tokens=usd_per_s / rate * TOKENS_PER_MILLION,
-        bound=bounds if isinstance(bounds, str) else bounds[index],
+        bound=bound,
+        note="; ".join(notes),
     )

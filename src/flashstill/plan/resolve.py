@@ -51,13 +51,20 @@ class Resolved:
     """A case that makes sense. note: what was assumed."""
 
     case: Case
+    model: Architecture
     degrees: Degrees
     group: Group
     note: str
 
 
-def resolve(facts: Facts, case: Case) -> Resolved:
-    """Check a case and work out its layout; a FlashstillError says what is wrong."""
+def resolve(facts: Facts, case: Case, alike: Resolved | None = None) -> Resolved:
+    """Check a case and work out its layout; a FlashstillError says what is wrong.
+
+    alike: another case that was resolved and differs by its load alone, so that only that is to be checked.
+    """
+    if alike is not None:
+        _check_numbers(alike.model, case)
+        return replace(alike, case=case)
     model = architecture(case.model)
     chip = chip_from_facts(facts, case.chip)
     _check_numbers(model, case)
@@ -91,7 +98,7 @@ def resolve(facts: Facts, case: Case) -> Resolved:
     notes = _notes(model, conditions, degrees)
     if case.draft == NEW_HEADS:
         notes.append(f"the heads that draft would still have to be trained for {model.name}")
-    return Resolved(case=case, degrees=degrees, group=group, note="; ".join(notes))
+    return Resolved(case=case, model=model, degrees=degrees, group=group, note="; ".join(notes))
 
 
 def default_engine(chip: Chip) -> str:
