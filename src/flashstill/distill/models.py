@@ -7,7 +7,6 @@ A model of a family is one of the classes that transformers itself ships.
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import os
 import warnings
@@ -15,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["USE_HUB_KERNELS"] = "0"  # a kernel of a hub is code that a model's configuration may ask for
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -24,6 +24,16 @@ os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' own bars; ours tell 
 import torch
 from torch import Tensor, nn
 
+from flashstill.distill.directories import (
+    check_directory,
+    check_loaded,
+    check_size,
+    check_small_files,
+    plain_config,
+    shapes,
+)
+from flashstill.distill.gguf_header import check_gguf
+from flashstill.distill.tokenizing import check_tokenizer
 from flashstill.errors import BadInput, UnsupportedArchitecture
 from flashstill.files import replacing_directory, sha256
 
@@ -40,38 +50,23 @@ class Parts:
     """[V, d]; logits = hidden @ head.T"""
 
 
-def check_directory(path: Path) -> dict[str, Any]:
-    """The parsed config.json of a model directory that is safe to load, else BadInput."""
-    if not path.is_dir():
-        raise BadInput(f"model {path} is not a directory; give a Hugging Face directory or a .gguf file")
-    config_path = path / "config.json"
-    if not config_path.is_file():
-        raise BadInput(f"model directory {path} has no config.json")
-    try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError("not an object")
-    except (ValueError, OSError) as error:
-        raise BadInput(f"{config_path} is not a JSON object; the model directory is broken") from error
-    if not list(path.glob("*.safetensors")):
-        pickles = [file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in path.glob(pattern)]
-        held = f", only {pickles[0]}, and pickles can run code" if pickles else ""
-        raise BadInput(f"model directory {path} has no safetensors weights{held}; convert it to safetensors first")
-    return config
-
-
 def load_model(path: Path, dtype: torch.dtype = torch.bfloat16) -> Model:
     """A causal language model from a directory, in eval mode, no gradients recorded by default."""
     from transformers import AutoModelForCausalLM
 
     check_directory(path)
+    check_small_files(path)
     quiet()
+    held, config = shapes(path), plain_config(path)
+    check_size(path, config, held)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True
-        )
+        model, info = AutoModelForCausalLM.from_pretrained(
+            path, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True,
+            output_loading_info=True,
+        )  # fmt: skip
     except Exception as error:  # transformers raises many kinds for a broken directory
         raise BadInput(f"model directory {path} cannot be loaded: {_first_line(error)}") from error
+    check_loaded(path, model, info)
     return model.eval()
 
 
@@ -79,6 +74,9 @@ def load_tokenizer(path: Path) -> Any:
     """The fast tokenizer of a model directory."""
     from transformers import AutoTokenizer
 
+    if path.is_dir():
+        check_small_files(path)
+        check_tokenizer(path / "tokenizer.json")
     quiet()
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, use_fast=True)
@@ -110,18 +108,21 @@ def convert_gguf(file: Path, target: Path) -> None:
     """A GGUF file, dequantised once, as a Hugging Face directory of bfloat16 safetensors at `target`."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    check_gguf(file)
     quiet()
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(
+        loaded, info = AutoModelForCausalLM.from_pretrained(
             file.parent,
             gguf_file=file.name,
             dtype=torch.float32,
             local_files_only=True,
             quantization_config=GgufConfig(gguf_file=file.name, dequantize=True),
+            output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
     except Exception as error:
         raise BadInput(f"{file} cannot be read as a GGUF model: {_first_line(error)}") from error
+    check_loaded(file, loaded, info)
     # A dequantised model still refuses to be saved, because it remembers where it came from: build it anew.
     fields = {key: value for key, value in loaded.config.to_dict().items() if key not in _PROVENANCE}
     plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields))

@@ -145,7 +145,7 @@ def pack(
     ids, sizes, owners = [separator], [0], [-1]
     needed = windows * length + 1
     for index, document in enumerate(documents):
-        encoded = tokenizer(document.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        encoded = _encoded(document, tokenizer)
         found, widths = encoded["input_ids"], _target_bytes(document.text, encoded["offset_mapping"])
         span = _middle(len(found), most_per_document)
         ids += [*found[span], separator]
@@ -161,6 +161,15 @@ def pack(
     return Packed(
         tokens=flat(ids)[rows], target_bytes=flat(sizes)[rows[:, 1:]], target_document=flat(owners)[rows[:, 1:]]
     )
+
+
+def _encoded(document: Document, tokenizer: Any) -> Any:
+    try:
+        return tokenizer(document.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # how the tokenizer's own library gives up; no Exception
+            raise
+        raise BadInput(f"the tokenizer cannot read {document.name}: its rules backtrack without end") from error
 
 
 def _middle(count: int, most: int | None) -> slice:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from flashstill.distill.models import check_directory, convert_gguf
+from flashstill.distill.directories import check_directory
+from flashstill.distill.models import convert_gguf
 from flashstill.errors import BadInput, unknown
 from flashstill.files import home_directory, make_directory, remove_leftovers, sha256
 from flashstill.progress import Progress

@@ -1,0 +1,121 @@
+"""A tokenizer file, tried out before it is trusted.
+
+A tokenizer.json can hold regular expressions and replacements.  Some backtrack for ever, and a few replacements one
+after another ("a" to "aaaaaaaaaa") make terabytes of a word.  One that holds such rules is first tried in a process of
+its own, with limits of time and memory, on text that makes bad rules show: runs of one character, and words that
+nearly match.  The tries end where a rule that is sound has long answered.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from flashstill.distill.isolated import Flooded, start
+from flashstill.errors import BadInput
+from flashstill.files import read_bounded, sha256
+
+MOST_BYTES = 256 * 2**20
+RULES = (b'"Regex"', b'"Replace"', b'"Prepend"', b'"Precompiled"', b"\\u00", b'"Fixed"')
+"""what makes a trial worth its second; an escaped letter could hide each of the others"""
+LONGEST_S = 25.0
+TOKENS_PER_CHARACTER = 24.0
+"""a byte-level one has up to four for a character, and normal forms of a character have up to eighteen"""
+PROBE_CHARACTERS, MOST_GROWTH = 4000, 10_000.0
+
+
+def check_tokenizer(file: Path) -> None:
+    """BadInput for a tokenizer.json that takes too long or too much memory for ordinary amounts of text."""
+    if not file.exists():
+        return
+    content = read_bounded(file, MOST_BYTES)
+    if any(rule in content for rule in RULES):
+        del content
+        _tried(str(file.absolute()), sha256(file))
+
+
+@functools.lru_cache(maxsize=64)
+def _tried(file: str, _digest: str) -> None:
+    process = start(__name__, file)
+    try:
+        said = json.loads(process.line(LONGEST_S))
+    except (TimeoutError, Flooded) as error:
+        raise BadInput(
+            f"{file} takes more than {LONGEST_S:g} s for a few pages of text; its rules backtrack or grow"
+        ) from error
+    except (EOFError, ValueError) as error:
+        raise BadInput(
+            f"{file} cannot be read as a tokenizer, or takes more memory than a few pages of text are worth"
+        ) from error
+    finally:
+        process.end()
+    if "refused" in said:
+        raise BadInput(f"{file} cannot be read as a tokenizer: {said['refused']}")
+    if said["most"] > TOKENS_PER_CHARACTER:
+        raise BadInput(f"{file} makes {said['most']:g} tokens of a character; its rules make text grow without bound")
+
+
+def probes() -> list[str]:
+    """Some pages that sound rules read at once."""
+    runs = [letter * PROBE_CHARACTERS for letter in "a0 .!\n\té'A_<"]
+    near = [f"{run[:-1]}{end}" for run in runs for end in ("!", "\u0001")]
+    mixed = [
+        "ab" * 2000,
+        "a " * 2000,
+        "a1" * 2000,
+        "a\n" * 2000,
+        "  \n" * 1300,
+        "'s " * 1300,
+        "".join(map(chr, range(32, 3000))),
+    ]
+    return runs + near + mixed
+
+
+def growth(rules: Any) -> float:
+    """At most so many characters come of one by all replacements of a tokenizer, one after another."""
+    if isinstance(rules, list):
+        return math.prod(map(growth, rules))
+    if not isinstance(rules, dict):
+        return 1.0
+    inside = math.prod(growth(value) for name, value in rules.items() if name not in ("model", "added_tokens"))
+    if rules.get("type") != "Replace" or not isinstance(rules.get("content"), str):
+        return inside
+    pattern = rules.get("pattern")
+    shortest = len(pattern["String"]) if isinstance(pattern, dict) and isinstance(pattern.get("String"), str) else 1
+    return inside * max(1.0, len(rules["content"]) / max(1, shortest))
+
+
+def main(file: str) -> None:
+    """Print the most tokens of a character over all probes."""
+    from tokenizers import Tokenizer
+
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    try:
+        grown = growth(json.loads(Path(file).read_text(encoding="utf-8")))
+        if grown > MOST_GROWTH:
+            print(json.dumps({"most": grown}), file=answers, flush=True)
+            return
+        tokenizer = Tokenizer.from_file(file)
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+    except Exception as error:
+        print(json.dumps({"refused": str(error)[:200]}), file=answers, flush=True)
+        return
+    short = "".join(map(chr, range(32, 127)))
+    most = 0.0
+    for text in [*short, *probes()]:  # single characters first: growth shows there before it takes all memory
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        most = max(most, len(ids) / len(text))
+        if most > TOKENS_PER_CHARACTER:
+            break
+    print(json.dumps({"most": round(most, 1)}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
