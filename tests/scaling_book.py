@@ -33,8 +33,8 @@ from flashstill.workload import (
     cache_bytes,
     decode,
     memory_bytes,
-    model_flops,
 )
+from flashstill.workload.training import model_flops
 
 FACTS = load()
 MODEL = load_architecture("llama-3-70b")

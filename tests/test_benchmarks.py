@@ -90,3 +90,14 @@ def test_cases_speed_prints_its_figures_as_the_last_line() -> None:
     assert said["rows"] >= said["rows_fitting"] > 0
     assert said["seconds"] > 0
     assert said["peak_memory_bytes"] > 0
+
+
+@pytest.mark.slow
+def test_start_prints_its_figures_as_the_last_line() -> None:
+    ran = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "start.py"), "--runs", "1"], check=True, capture_output=True, text=True
+    )
+    said = json.loads(ran.stdout.splitlines()[-1])
+    for command in ("predict", "explain"):
+        assert said[command]["seconds"] > 0
+        assert said[command]["modules"] > said["import numpy"]["modules"] > said["python"]["modules"]

@@ -20,7 +20,8 @@ from flashstill.errors import InfeasiblePlan
 from flashstill.facts import load
 from flashstill.hardware import Chip, chip_from_facts, known_chips, software_of
 from flashstill.parallel import Layout, shard
-from flashstill.plan import configure, explain, price_grid
+from flashstill.plan import configure, explain
+from flashstill.plan.grid import price_grid
 from flashstill.workload import Matmul, Operation, Quantity, Widths, decode, memory_bytes, prefill
 
 FACTS = load()

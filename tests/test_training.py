@@ -18,10 +18,10 @@ from flashstill.cost.training_memory import activation_bytes, end_parameters, st
 from flashstill.errors import BadInput
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts
-from flashstill.parallel import TrainingPlan, plan_reason
+from flashstill.parallel.training import TrainingPlan, plan_reason
 from flashstill.validation.tpu import row_cost, scaled_decoder
 from flashstill.validation.training import MODES, compare_training, nemo_plan
-from flashstill.workload import forward, model_flops
+from flashstill.workload.training import forward, model_flops
 
 FACTS = load()
 GIB = 2.0**30

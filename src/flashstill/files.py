@@ -1,21 +1,18 @@
 """Writing so that a kill or a full disk never leaves half a file behind.
 
 Everything is written beside its final name, flushed to the disk and renamed over it; a reader sees the old
-content or the new, never a mixture.
+content or the new, never a mixture.  What only writing needs is imported there: every command starts with this module.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import io
 import os
 import re
-import shutil
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,12 +83,19 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _short(name: str) -> str:
     """A name that still is one with a few characters more; most file systems allow 255 bytes."""
-    return name if len(os.fsencode(name)) <= 200 else hashlib.sha256(os.fsencode(name)).hexdigest()
+    if len(os.fsencode(name)) <= 200:
+        return name
+    import hashlib
+
+    return hashlib.sha256(os.fsencode(name)).hexdigest()
 
 
 @contextlib.contextmanager
 def replacing_directory(path: Path) -> Iterator[Path]:
     """Like `replacing`, for a directory: it appears under its name only when it is whole."""
+    import shutil
+    import tempfile
+
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{_short(path.name)}.", suffix=".part", dir=path.parent))
@@ -111,6 +115,8 @@ def replacing_directory(path: Path) -> Iterator[Path]:
 
 def remove_leftovers(directory: Path, older_than_s: float = 0.0) -> None:
     """Remove what a killed writer left beside its target; only where no other writer can be at work."""
+    import shutil
+
     before = time.time() - older_than_s
     for part in directory.rglob(".*.part"):
         with contextlib.suppress(OSError):
@@ -177,6 +183,9 @@ def _regular(target: Path) -> Iterator[TextIO]:
             if held is not None:
                 temporary.chmod(stat.S_IMODE(held.st_mode))
         return
+    import shutil
+    import tempfile
+
     with tempfile.TemporaryFile("w+", **_TEXT) as spool:
         yield spool
         spool.seek(0)
@@ -236,5 +245,7 @@ def read_bounded(path: Path, most_bytes: int) -> bytes:
 
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
+    import hashlib
+
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -6,7 +6,6 @@ An architecture is remembered by the content of its file, never by the path alon
 
 from __future__ import annotations
 
-import hashlib
 import json
 import stat
 from collections import Counter
@@ -36,6 +35,8 @@ def existing(name: str) -> Path | None:
 
 def read_config(path: Path, name: str) -> Architecture:
     """The architecture in a config.json. Raises BadInput for a broken file, UnsupportedArchitecture."""
+    import hashlib  # here, as it costs every start some milliseconds
+
     content = _content(path)
     key = (hashlib.sha256(content).digest(), name)
     known = _built.get(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ KINDS = ("datasheet", "measured", "secondary", "estimate", "what-if")
 UNITS = {
     "FLOP/s", "B", "B/s", "1", "W", "nm", "mm2", "USD", "USD/h", "USD/kWh", "pJ", "s", "year", "J",
 }  # fmt: skip
+_WORDS = tuple(column for column in COLUMNS if column not in ("value", "low", "high"))
 _PACKAGE = Path(__file__).parent
 _MACHINES = "machines.csv"
 _Made = TypeVar("_Made")
@@ -203,14 +204,13 @@ def _fact(path: Path, number: int, row: dict[str, str]) -> Fact:
         raise BadInput(f"{place}: value, low and high must be numbers") from error
     if not (math.isfinite(low) and math.isfinite(high) and low <= value <= high):
         raise BadInput(f"{place}: expected low <= value <= high, all finite")
-    for column, choices in (("unit", sorted(UNITS)), ("kind", KINDS)):
+    for column, choices in (("unit", UNITS), ("kind", KINDS)):
         if row[column] not in choices:
             close = ", ".join(nearest(row[column], choices))
             raise BadInput(f"{place}: unknown {column} {row[column]!r}; the nearest known: {close}")
     if not (row["name"] and row["quantity"] and row["source"] and row["as_of"]):
         raise BadInput(f"{place}: name, quantity, source and as_of must not be empty")
-    text = {field.name: row[field.name] for field in fields(Fact) if field.name not in ("value", "low", "high")}
-    return Fact(value=value, low=low, high=high, **text)
+    return Fact(value=value, low=low, high=high, **{column: row[column] for column in _WORDS})
 
 
 def to_csv(facts: Iterable[Fact]) -> str:

@@ -206,7 +206,7 @@ def measure(work: Workspace) -> None:
 def cost(work: Workspace) -> None:
     """What a token costs on every chip of the recipe, and what this machine should have needed."""
     from flashstill.measure.sweep import MACHINE
-    from flashstill.plan import price_grid
+    from flashstill.plan.grid import price_grid
 
     path = work.stage_file("cost")
     if path.exists():

@@ -1,7 +1,6 @@
-"""Configurations priced: one explained in full, or a grid of them as CostRecords."""
+"""Configurations priced: one explained in full here; predictions, searches and grids in modules of their own."""
 
 from flashstill.plan.configuration import Configuration, configure
 from flashstill.plan.explain import Explanation, explain
-from flashstill.plan.grid import price_grid
 
-__all__ = ["Configuration", "Explanation", "configure", "explain", "price_grid"]
+__all__ = ["Configuration", "Explanation", "configure", "explain"]

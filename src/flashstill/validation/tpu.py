@@ -23,7 +23,7 @@ from flashstill.cost.training import TrainingCost, train_step
 from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts, software_of
-from flashstill.parallel import TrainingPlan
+from flashstill.parallel.training import TrainingPlan
 from flashstill.validation.errors import Comparison
 from flashstill.validation.tables import read_rows
 

@@ -22,7 +22,7 @@ from flashstill.cost.training_memory import activation_bytes, end_parameters, st
 from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts, software_of
-from flashstill.parallel import TrainingPlan
+from flashstill.parallel.training import TrainingPlan
 from flashstill.validation.errors import Comparison
 from flashstill.validation.tables import Rows, read_rows
 from flashstill.validation.tpu import compare_tpu

@@ -3,7 +3,6 @@
 from flashstill.workload.holdings import cache_bytes, memory_bytes, routed_parameters, weight_bytes
 from flashstill.workload.operations import EVEN, Attention, Experts, Matmul, Operation, Quantity, State, Widths
 from flashstill.workload.phases import decode, prefill
-from flashstill.workload.training import backward, forward, model_flops
 
 __all__ = [
     "EVEN",
@@ -14,12 +13,9 @@ __all__ = [
     "Quantity",
     "State",
     "Widths",
-    "backward",
     "cache_bytes",
     "decode",
-    "forward",
     "memory_bytes",
-    "model_flops",
     "prefill",
     "routed_parameters",
     "weight_bytes",

@@ -42,7 +42,7 @@ def usd_per_token(config: Path, chip: str, context: int) -> float:
     """What a decoded token behind `context` others costs, by the cost arm."""
     from flashstill.arch.catalogue import read_config
     from flashstill.facts import load
-    from flashstill.plan import price_grid
+    from flashstill.plan.grid import price_grid
 
     shape = read_config(config, "teacher")
     rows = price_grid(load(), [shape], [chip], BATCHES, context)
