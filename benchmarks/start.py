@@ -3,7 +3,7 @@
 
 Each command runs several times, with modules that are compiled already; the median of user and system time counts,
 which other work on the machine disturbs less than the clock on the wall. The target for predict and explain is 0.35 s.
-Prints a table on stderr and one JSON line on stdout: for each command `seconds` and `modules` (how many it imports), and
+Prints a table on stderr, one JSON line on stdout: for each command `seconds` and `modules` (how many it imports), and
 for comparison those of an empty program and of importing NumPy alone.
 """
 
