@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flashstill.distill import text_files
 from flashstill.distill.models import load_tokenizer
 from flashstill.distill.packing import Packed, pack
-from flashstill.distill.text import Document, cpython_code, cpython_docs, load_documents, shuffled, without_leaks
+from flashstill.distill.text import cpython_code, cpython_docs, load_documents, shuffled, without_leaks
+from flashstill.distill.text_files import Document
 from flashstill.errors import BadInput
 
 
@@ -52,6 +56,86 @@ def test_unusable_files_are_named(tmp_path: Path, name: str, content: bytes, com
     path.write_bytes(content)
     with pytest.raises(BadInput, match=complaint):
         load_documents(str(path))
+
+
+class TestAttacks:
+    """Files of text that ask for more than they are worth: one sentence, in little time and memory."""
+
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            (r'{"text":"\ud800"}', "line 3 holds text that is no valid Unicode"),
+            ('{"text":' + "[" * 100_000, "line 3 nests too deeply"),
+            ('{"text":"' + "x" * 5000 + '"}', "line 3 is longer than 1,000 characters"),
+            ('{"text":' + "9" * 900 + "}", 'line 3 has no "text" string'),
+        ],
+    )
+    def test_lines(self, tmp_path: Path, line: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        if "longer" in said:
+            monkeypatch.setattr(text_files, "MOST_LINE_CHARACTERS", 1000)
+        (tmp_path / "a.jsonl").write_text(f'{{"text":"fine"}}\n\n{line}\n')
+        with pytest.raises(BadInput, match=said):
+            load_documents(str(tmp_path / "a.jsonl"))
+
+    @pytest.mark.parametrize("source", ["/dev/zero", "/dev/stdin", "pipe.txt", "pipe.jsonl", "pipe.parquet"])
+    def test_what_has_no_end(self, tmp_path: Path, source: str) -> None:
+        if source.startswith("pipe"):
+            os.mkfifo(tmp_path / source)
+        with pytest.raises(BadInput, match="is not a regular file"):
+            load_documents(str(tmp_path / source))
+
+    @pytest.mark.parametrize("source", ["~nobody-of-that-name/x", "a\0b", "x" * 5000, ""])
+    def test_names_that_are_none(self, source: str) -> None:
+        with pytest.raises(BadInput, match="neither a file nor a directory"):
+            load_documents(source)
+
+    @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.parquet"])
+    def test_larger_than_the_memory(self, tmp_path: Path, name: str) -> None:
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(2**40)  # takes no room on the disk
+        with pytest.raises(BadInput, match=r"larger than|holds more than"):
+            load_documents(str(tmp_path / name))
+        with pytest.raises(BadInput, match=r"larger than|holds more than"):
+            load_documents(str(tmp_path))
+
+    def test_pages_that_unfold(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Ten million times the same text of a megabyte, which the file holds once."""
+        import pyarrow
+        import pyarrow.parquet
+
+        rows = pyarrow.DictionaryArray.from_arrays(np.zeros(10_000_000, dtype=np.int32), ["x" * 2**20])
+        pyarrow.parquet.write_table(pyarrow.table({"text": rows}), tmp_path / "a.parquet")
+        assert (tmp_path / "a.parquet").stat().st_size < 2**20
+        monkeypatch.setattr(text_files, "MOST_BYTES", 2**23)
+        with pytest.raises(BadInput, match="unfolds to more than 8 MiB of text"):
+            load_documents(str(tmp_path / "a.parquet"))
+
+    def test_a_damaged_table(self, tmp_path: Path) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        table = pyarrow.table({"text": [f"row {number} of the table" for number in range(200)]})
+        pyarrow.parquet.write_table(table, tmp_path / "good.parquet")
+        whole = (tmp_path / "good.parquet").read_bytes()
+        for place in (3, len(whole) // 3, len(whole) - 200, len(whole) - 6):
+            (tmp_path / "bad.parquet").write_bytes(whole[:place] + b"\xff\x7f\xff" + whole[place + 3 :])
+            with contextlib.suppress(BadInput):  # some damage is not visible
+                load_documents(str(tmp_path / "bad.parquet"))
+        for place in (0, 4, len(whole) // 2, len(whole) - 1):
+            (tmp_path / "bad.parquet").write_bytes(whole[:place])
+            with pytest.raises(BadInput, match=r"Parquet|damaged"):
+                load_documents(str(tmp_path / "bad.parquet"))
+
+    def test_tables_without_text(self, tmp_path: Path) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.table({"texts": ["a"]}), tmp_path / "a.parquet")
+        with pytest.raises(BadInput, match='has no "text" column'):
+            load_documents(str(tmp_path / "a.parquet"))
+        pyarrow.parquet.write_table(pyarrow.table({"text": ["a", None]}), tmp_path / "a.parquet")
+        with pytest.raises(BadInput, match="has no string in row 1"):
+            load_documents(str(tmp_path / "a.parquet"))
 
 
 def test_missing_sources_are_named(tmp_path: Path) -> None:

@@ -10,30 +10,20 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import json
 import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from flashstill.errors import BadInput, unknown
+from flashstill.arch.config_file import existing
+from flashstill.distill.text_files import PLAIN_TEXT_DOCUMENT_CHARACTERS, Document, from_path
+from flashstill.errors import BadInput, shortened, unknown
 
 BUILT_IN = ("cpython-docs", "cpython-code")
-SUFFIXES = (".txt", ".md", ".rst", ".jsonl", ".parquet")
 SHORTEST_DOCSTRING_CHARACTERS = 200
 SHORTEST_PARAGRAPH_CHARACTERS = 80
-PLAIN_TEXT_DOCUMENT_CHARACTERS = 2000
 _SKIPPED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Document:
-    """One piece of text that is never cut between training and held-out."""
-
-    name: str
-    text: str
 
 
 def load_documents(source: str) -> list[Document]:
@@ -46,12 +36,11 @@ def load_documents(source: str) -> list[Document]:
     elif source == "cpython-code":
         found = cpython_code()
     else:
-        path = Path(source).expanduser()
-        if not path.exists():
-            raise BadInput(
-                f"data {source!r} is neither a file nor a directory, and {unknown('source', source, BUILT_IN)}"
-            )
-        found = list(_from_path(path))
+        path = existing(source)
+        if path is None:
+            unlike = unknown("source", source, BUILT_IN)
+            raise BadInput(f"data {shortened(source)!r} is neither a file nor a directory, and {unlike}")
+        found = list(from_path(path))
     documents = _without_duplicates(document for document in found if document.text.strip())
     if not documents:
         raise BadInput(f"data {source!r} holds no text; give a UTF-8 text, JSONL or Parquet file with some")
@@ -92,72 +81,6 @@ def _paragraphs(text: str, everything: bool = False) -> Iterator[tuple[str, str]
             yield _digest(plain), part
         elif everything:
             yield "", part
-
-
-def _from_path(path: Path) -> Iterator[Document]:
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        if not files:
-            raise BadInput(f"data directory {path} holds no {', '.join(SUFFIXES)} file")
-        for file in files:
-            yield from _from_path(file)
-    elif path.suffix.lower() == ".jsonl":
-        yield from _from_jsonl(path)
-    elif path.suffix.lower() == ".parquet":
-        yield from _from_parquet(path)
-    else:
-        yield from _from_plain(path)
-
-
-def _read_utf8(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"data file {path} is not UTF-8 (byte {error.start}); convert it first") from error
-    except OSError as error:
-        raise BadInput(f"data file {path} cannot be read: {error.strerror or error}") from error
-
-
-def _from_plain(path: Path) -> Iterator[Document]:
-    """A plain file is cut at blank lines into documents of about 2,000 characters."""
-    pending, size, count = [], 0, 0
-    for part in re.split(r"\n\s*\n", _read_utf8(path)):
-        pending.append(part)
-        size += len(part)
-        if size >= PLAIN_TEXT_DOCUMENT_CHARACTERS:
-            yield Document(name=f"{path.name}#{count}", text="\n\n".join(pending))
-            pending, size, count = [], 0, count + 1
-    if pending:
-        yield Document(name=f"{path.name}#{count}", text="\n\n".join(pending))
-
-
-def _from_jsonl(path: Path) -> Iterator[Document]:
-    for number, line in enumerate(_read_utf8(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise BadInput(f"data file {path}, line {number} is not JSON") from error
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise BadInput(f'data file {path}, line {number} has no "text" string')
-        yield Document(name=f"{path.name}:{number}", text=row["text"])
-
-
-def _from_parquet(path: Path) -> Iterator[Document]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(path, columns=["text"])
-    except (pyarrow.ArrowException, OSError, KeyError) as error:
-        raise BadInput(f'data file {path} is not a Parquet file with a "text" column') from error
-    if "text" not in table.column_names:
-        raise BadInput(f'data file {path} has no "text" column')
-    for number, text in enumerate(table.column("text").to_pylist()):
-        if not isinstance(text, str):
-            raise BadInput(f'data file {path}, row {number}: the "text" column holds no string')
-        yield Document(name=f"{path.name}:{number}", text=text)
 
 
 def _library_modules() -> Iterator[tuple[str, ast.Module]]:

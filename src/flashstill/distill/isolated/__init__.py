@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +55,21 @@ class Isolated:
     def line(self, seconds: float) -> bytes:
         """The next line, unasked."""
         return self._line(time.monotonic() + seconds)
+
+    def lines(self, pause_s: float, most_bytes: int) -> Iterator[bytes]:
+        """All lines until its end, each part at most so many seconds after the one before; Flooded above the bytes."""
+        rest, size = bytearray(), 0
+        while part := self._read(time.monotonic() + pause_s):
+            size += len(part)
+            if size > most_bytes:
+                raise Flooded
+            rest += part
+            if b"\n" in part:
+                *whole, left = bytes(rest).split(b"\n")
+                rest = bytearray(left)
+                yield from whole
+        if self.process.wait(END_S):
+            raise EOFError
 
     def everything(self, most_bytes: int, seconds: float) -> bytes:
         """All that it says until it ends well."""

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flashstill.distill.text_files import json_line, lines_of, valid
 from flashstill.errors import BadInput
 from flashstill.files import write_text
 
@@ -68,21 +69,14 @@ def save_problems(path: Path, problems: Sequence[Problem]) -> None:
 
 def load_problems(path: Path) -> list[Problem]:
     """What `save_problems` wrote, or a user's own lines with "prompt" and "answer"."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"problems {path} cannot be read: {error}") from error
-    found = [_problem(line, f"problems {path}, line {n}") for n, line in enumerate(lines, start=1) if line.strip()]
+    found = [_problem(line, f"problems {path}, line {number}") for number, line in lines_of(path, f"problems {path}")]
     if not found:
         raise BadInput(f'problems {path} holds none; give JSON lines with "prompt" and "answer"')
     return found
 
 
 def _problem(line: str, where: str) -> Problem:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise BadInput(f"{where} is not JSON") from error
+    row = json_line(line, where)
     if not isinstance(row, dict):
         raise BadInput(f"{where} is not a JSON object")
     prompt, answer = row.get("prompt"), row.get("answer")
@@ -95,4 +89,4 @@ def _problem(line: str, where: str) -> Problem:
     entry = row.get("entry", {})
     if not isinstance(entry, dict):
         raise BadInput(f'{where}: "entry" is not a JSON object')
-    return Problem(prompt=prompt, answer=answer, entry=entry)
+    return Problem(prompt=valid(prompt, where), answer=valid(answer, where), entry=entry)

@@ -1,0 +1,88 @@
+"""The text of a Parquet file, unfolded by a process of its own.
+
+A page of some bytes can unfold to gigabytes, and a damaged one can break the library that reads it: the process
+(isolated/) has limits of memory and time, and what it says is counted.
+
+    out   {"text": "..."} a line for each row, then {"rows": n};   or {"refused": "..."}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from flashstill.distill.isolated import Flooded, start
+from flashstill.errors import BadInput
+
+ROWS_AT_A_TIME = 64
+LONGEST_PAUSE_S = 25.0
+"""between two pieces of what it says"""
+
+
+def texts_of(path: Path, most_bytes: int) -> Iterator[str]:
+    """The column "text", row by row; BadInput where there is none, or more than `most_bytes` of it."""
+    process, size, rows = start(__name__, str(path.absolute())), 0, 0
+    try:
+        for line in process.lines(LONGEST_PAUSE_S, most_bytes):
+            said = json.loads(line)
+            if "refused" in said:
+                raise BadInput(f"data file {path} {said['refused']}")
+            if "rows" in said:
+                return
+            size, rows = size + len(line), rows + 1
+            yield said["text"]
+    except Flooded as error:
+        raise BadInput(f"data file {path} unfolds to more than {most_bytes // 2**20} MiB of text") from error
+    except (EOFError, TimeoutError) as error:
+        raise BadInput(
+            f"data file {path} cannot be read after row {rows}: it is damaged, or unfolds to more than the memory"
+        ) from error
+    finally:
+        process.end()
+
+
+def main(path: str) -> None:
+    """Print the rows."""
+    answers = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)
+    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the others reserve more than they use
+    try:
+        _print(path, answers)
+    except MemoryError:
+        os._exit(1)
+    answers.flush()
+
+
+def _print(path: str, answers: TextIO) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            if "text" not in file.schema_arrow.names:
+                print(json.dumps({"refused": 'has no "text" column'}), file=answers)
+                return
+            for batch in file.iter_batches(ROWS_AT_A_TIME, columns=["text"], use_threads=False):
+                for text in batch.column(0).to_pylist():
+                    if not isinstance(text, str):
+                        said = {"refused": f'has no string in row {rows} of its "text" column'}
+                        print(json.dumps(said), file=answers)
+                        return
+                    print(json.dumps({"text": text}), file=answers)
+                    rows += 1
+    except MemoryError:
+        raise
+    except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        print(json.dumps({"refused": f'is not a Parquet file with a "text" column ({first})'}), file=answers)
+        return
+    print(json.dumps({"rows": rows}), file=answers)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
