@@ -37,6 +37,19 @@ class Attention:
     """one projection serves as key and value; the cache holds both, because only the key is rotated"""
     output_gate: bool = False
     """a projection as wide as the queries gates the output"""
+    extra_width: int = 0
+    """further columns of the input projection: one gate a head, relative positions"""
+    extra_parameters: int = 0
+    """small vectors besides: norms inside, mixing weights"""
+    cached: bool = True
+    """False: makes no keys and values, and reads those of an earlier block"""
+    indexer: Indexer | None = None
+    """sparse attention: only the `indexer.top` best tokens are read"""
+
+    @property
+    def limit(self) -> int | None:
+        """The most cached tokens that a query reads; None for all."""
+        return self.indexer.top if self.indexer else self.window
 
     @property
     def value_head_width(self) -> int:
@@ -60,12 +73,14 @@ class Attention:
 
     @property
     def gate_width(self) -> int:
-        """Width of the output gate; 0 without one."""
-        return self.output_width if self.output_gate else 0
+        """Width of all gates and further columns of the input projection."""
+        return (self.output_width if self.output_gate else 0) + self.extra_width
 
     @property
     def kv_width(self) -> int:
         """Values that the key and value projections make of one token."""
+        if not self.cached:
+            return 0
         return self.kv_heads * (self.head_width if self.shared_key_value else self.head_width + self.value_head_width)
 
     @property
@@ -74,9 +89,15 @@ class Attention:
         return self.heads * self.value_head_width
 
     @property
-    def kv_values_per_token(self) -> int:
-        """Numbers that one token adds to the cache of one layer."""
+    def kv_values_read(self) -> int:
+        """Numbers of the cache that attending to one token reads, also where another block made them."""
         return self.kv_heads * (self.head_width + self.value_head_width)
+
+    @property
+    def kv_values_per_token(self) -> int:
+        """Numbers that one token adds to the cache of one layer, the indexer's key included."""
+        scorer = self.indexer.head_width if self.indexer else 0
+        return (self.kv_values_read if self.cached else 0) + scorer
 
     @property
     def state_values(self) -> int:
@@ -85,12 +106,15 @@ class Attention:
 
     def matrix_parameters(self, width: int) -> int:
         """The projections without biases and norms."""
-        return width * (self.query_width + self.gate_width + self.kv_width) + self.output_width * width
+        scorer = self.indexer.matrix_parameters(width, width) if self.indexer else 0
+        return width * (self.query_width + self.gate_width + self.kv_width) + self.output_width * width + scorer
 
     def parameters(self, width: int) -> int:
         """Weights and biases, norms of queries and keys and sinks included."""
         biases = self.qkv_bias * (self.query_width + self.gate_width + self.kv_width) + self.output_bias * width
-        return self.matrix_parameters(width) + biases + self.qk_norm_parameters + self.sinks * self.heads
+        scorer = self.indexer.norm_parameters if self.indexer else 0
+        norms = self.qk_norm_parameters + scorer
+        return self.matrix_parameters(width) + biases + norms + self.sinks * self.heads + self.extra_parameters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,10 +124,18 @@ class Indexer:
     heads: int
     head_width: int
     top: int
+    weighted: bool = True
+    """a projection weighs the heads"""
+
+    @property
+    def norm_parameters(self) -> int:
+        """Two vectors of one head's width: scale and bias of the key's norm, or scales of query and key."""
+        return 2 * self.head_width
 
     def matrix_parameters(self, width: int, query_rank: int) -> int:
         """Queries from the compressed queries, one key, and a weight for each head."""
-        return query_rank * self.heads * self.head_width + width * (self.head_width + self.heads)
+        weights = self.heads if self.weighted else 0
+        return query_rank * self.heads * self.head_width + width * (self.head_width + weights)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,6 +153,19 @@ class LatentAttention:
     """on the two down-projections and on the output"""
     indexer: Indexer | None = None
     """sparse attention: only the `indexer.top` best tokens are read"""
+    top: int | None = None
+    """the same, with the choice that the indexer of an earlier block made"""
+    window: int | None = None
+    """tokens a query sees, its own included; None for all"""
+    extra_width: int = 0
+    """further columns of the input projection: gates of the output"""
+    extra_parameters: int = 0
+    """small vectors besides: sinks, norms"""
+
+    @property
+    def limit(self) -> int | None:
+        """The most cached tokens that a query reads; None for all."""
+        return self.indexer.top if self.indexer else self.top or self.window
 
     @property
     def norms(self) -> int:
@@ -143,11 +188,6 @@ class LatentAttention:
         return self.heads * self.value_width
 
     @property
-    def window(self) -> None:
-        """Every query may see every token."""
-        return None
-
-    @property
     def kv_values_per_token(self) -> int:
         """Numbers that one token adds to the cache of one layer, the indexer's key included."""
         return self.kv_rank + self.rope_width + (self.indexer.head_width if self.indexer else 0)
@@ -163,7 +203,7 @@ class LatentAttention:
             queries = width * self.query_width
         else:
             queries = width * self.query_rank + self.query_rank * self.query_width
-        latent = width * (self.kv_rank + self.rope_width)
+        latent = width * (self.kv_rank + self.rope_width + self.extra_width)
         expansion = self.kv_rank * self.heads * (self.nope_width + self.value_width)
         scorer = self.indexer.matrix_parameters(width, self.query_rank or width) if self.indexer else 0
         return queries + latent + expansion + self.output_width * width + scorer
@@ -172,8 +212,8 @@ class LatentAttention:
         """Weights, biases and the norms of the compressed queries and of the latent."""
         rank = self.query_rank or 0
         biases = self.bias * (rank + self.kv_rank + self.rope_width + width)
-        key_norm = 2 * self.indexer.head_width if self.indexer else 0
-        return self.matrix_parameters(width) + rank + self.kv_rank + biases + key_norm
+        key_norm = self.indexer.norm_parameters if self.indexer else 0
+        return self.matrix_parameters(width) + rank + self.kv_rank + biases + key_norm + self.extra_parameters
 
 
 Mixer = Attention | LatentAttention | LinearAttention

@@ -69,14 +69,14 @@ def gated_delta_net(
     )
 
 
-def kimi_delta(*, width: int, heads: int, head_width: int, taps: int) -> LinearAttention:
-    """Delta rule with a decay for every channel; decay and output gate are of low rank (arXiv 2510.26692)."""
+def kimi_delta(*, width: int, heads: int, head_width: int, taps: int, low_rank: bool = True) -> LinearAttention:
+    """Delta rule with a decay for every channel; decay and output gate are of low rank (arXiv 2510.26692), or full."""
     inner = heads * head_width
-    low_rank = 2 * (width * head_width + head_width * inner)
+    gates = 2 * (width * head_width + head_width * inner) if low_rank else 2 * width * inner
     return LinearAttention(
         kind="kimi delta attention",
         heads=heads,
-        weights=3 * width * inner + 3 * taps * inner + low_rank + width * heads + inner * width,
+        weights=3 * width * inner + 3 * taps * inner + gates + width * heads + inner * width,
         other_parameters=inner + heads + head_width,
         state_values=heads * head_width**2 + (taps - 1) * 3 * inner,
     )
@@ -104,29 +104,89 @@ def mamba2(
     taps: int,
     conv_bias: bool,
     bias: bool,
+    output_bias: bool | None = None,
+    norm: bool = True,
 ) -> LinearAttention:
     """State-space duality: scalar decay a head, one input and output map for each group (arXiv 2405.21060)."""
     inner = heads * head_width
     channels = inner + 2 * groups * state_width
     projected = inner + channels + heads
+    biases = bias * projected + (bias if output_bias is None else output_bias) * width
     return LinearAttention(
         kind="mamba2",
         heads=heads,
         weights=width * projected + taps * channels + inner * width,
-        other_parameters=conv_bias * channels + 3 * heads + inner + bias * (projected + width),
+        other_parameters=conv_bias * channels + 3 * heads + norm * inner + biases,
         state_values=inner * state_width + (taps - 1) * channels,
     )
 
 
 def mamba1(
-    *, width: int, inner: int, state_width: int, step_rank: int, taps: int, conv_bias: bool, bias: bool
+    *,
+    width: int,
+    inner: int,
+    state_width: int,
+    step_rank: int,
+    taps: int,
+    conv_bias: bool,
+    bias: bool,
+    norms: bool = True,
 ) -> LinearAttention:
-    """Selective state space with norms on step, input and output maps, as Jamba has them (arXiv 2403.19887)."""
+    """Selective state space (arXiv 2312.00752), with `norms` on step, input and output maps as Jamba (2403.19887)."""
     maps = step_rank + 2 * state_width
     return LinearAttention(
         kind="mamba",
         heads=1,
         weights=2 * width * inner + taps * inner + inner * maps + step_rank * inner + inner * width,
-        other_parameters=inner * state_width + 2 * inner + conv_bias * inner + maps + bias * (2 * inner + width),
+        other_parameters=inner * state_width
+        + 2 * inner
+        + conv_bias * inner
+        + norms * maps
+        + bias * (2 * inner + width),
         state_values=inner * state_width + (taps - 1) * inner,
+    )
+
+
+def short_convolution(*, width: int, taps: int, bias: bool) -> LinearAttention:
+    """A gated convolution over the last few tokens, with two gates and one output projection (LFM2)."""
+    return LinearAttention(
+        kind="short convolution",
+        heads=1,
+        weights=4 * width * width + taps * width,
+        other_parameters=bias * 5 * width,
+        state_values=(taps - 1) * width,
+    )
+
+
+def gated_linear_recurrence(*, width: int, inner: int, heads: int, taps: int) -> LinearAttention:
+    """RG-LRU behind a convolution, gates block-diagonal over the heads (Griffin, arXiv 2402.19427)."""
+    return LinearAttention(
+        kind="gated linear recurrence",
+        heads=heads,
+        weights=3 * width * inner + taps * inner + 2 * inner * (inner // heads),
+        other_parameters=6 * inner + width,  # biases of projections, convolution and gates; the decay
+        state_values=taps * inner,
+    )
+
+
+def rwkv4(*, width: int, inner: int) -> LinearAttention:
+    """RWKV 4 (arXiv 2305.13048): time mixing, and the receptance that gates the FFN behind it."""
+    return LinearAttention(
+        kind="rwkv",
+        heads=1,
+        weights=4 * width * inner + width * width,
+        other_parameters=2 * inner + 5 * width,
+        state_values=3 * inner + 2 * width,
+    )
+
+
+def matrix_lstm(*, width: int, heads: int, key_width: int, value_width: int) -> LinearAttention:
+    """mLSTM of xLSTM 7B (arXiv 2503.13427): a matrix memory a head, with an output gate."""
+    keys, values = heads * key_width, heads * value_width
+    return LinearAttention(
+        kind="mlstm",
+        heads=heads,
+        weights=width * (2 * keys + 2 * values + 2 * heads) + values * width,
+        other_parameters=2 * heads + values,
+        state_values=heads * (key_width * value_width + key_width + 1),
     )

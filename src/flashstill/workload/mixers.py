@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from flashstill.arch import Attention as GroupedAttention
-from flashstill.arch import LatentAttention, LinearAttention
+from flashstill.arch import Indexer, LatentAttention, LinearAttention
 from flashstill.arch.attention import Mixer
 from flashstill.workload.operations import Attention, Operation, Quantity, State, Widths, matmul
 
@@ -58,10 +58,12 @@ def _grouped(
     prompt: bool,
 ) -> list[Operation]:
     tokens = batch * queries
-    seen, pairs = attended(queries, past, mixer.window, prompt)
+    seen, pairs = attended(queries, past, mixer.limit, prompt)
     projected = mixer.query_width + mixer.gate_width + mixer.kv_width
     read = mixer.query_width + mixer.output_width
+    scoring = _indexer(width, mixer.indexer, width, batch, queries, past, widths, prompt) if mixer.indexer else []
     return [
+        *scoring,
         matmul("query, key, value", tokens, projected, width, widths, "attention"),
         Attention(
             name="attention",
@@ -73,7 +75,7 @@ def _grouped(
             kv_heads=mixer.kv_heads,
             key_width=mixer.head_width,
             value_width=mixer.value_head_width,
-            kv_values=mixer.kv_values_per_token,
+            kv_values=mixer.kv_values_read,
             kv_value_bytes=widths.kv,
             activation_bytes=read * widths.activation * tokens,
             prompt=prompt,
@@ -93,11 +95,13 @@ def _latent(
 ) -> list[Operation]:
     tokens, heads, rank = batch * queries, mixer.heads, mixer.kv_rank
     key = mixer.nope_width + mixer.rope_width
-    seen, pairs = attended(queries, past, mixer.indexer.top if mixer.indexer else None, prompt)
+    seen, pairs = attended(queries, past, mixer.limit, prompt)
     down = (mixer.query_rank or heads * key) + rank + mixer.rope_width
     operations: list[Operation] = [
         matmul("latent down", tokens, down, width, widths, "attention", "none" if mixer.query_rank else "columns")
     ]
+    if mixer.extra_width:
+        operations.append(matmul("output gate", tokens, mixer.extra_width, width, widths, "attention"))
     if mixer.query_rank:
         operations.append(matmul("query up", tokens, heads * key, mixer.query_rank, widths, "attention"))
     if prompt:
@@ -131,13 +135,15 @@ def _latent(
     operations.append(
         matmul("attention output", tokens, width, heads * mixer.value_width, widths, "attention", "rows"),
     )
-    scoring = _indexer(width, mixer, batch, queries, past, widths, prompt) if mixer.indexer else []
+    reads = mixer.query_rank or width
+    scoring = _indexer(width, mixer.indexer, reads, batch, queries, past, widths, prompt) if mixer.indexer else []
     return [*scoring, *operations]
 
 
 def _indexer(
     width: int,
-    mixer: LatentAttention,
+    scorer: Indexer,
+    query_rank: int,
     batch: Quantity,
     queries: Quantity,
     past: Quantity,
@@ -145,12 +151,12 @@ def _indexer(
     prompt: bool,
 ) -> list[Operation]:
     """The scorer of sparse attention: it reads its own short key of every cached token."""
-    scorer, tokens = mixer.indexer, batch * queries
-    assert scorer is not None
+    tokens = batch * queries
     seen, pairs = attended(queries, past, None, prompt)
+    weights = scorer.heads if scorer.weighted else 0
     return [
-        matmul("index query", tokens, scorer.heads * scorer.head_width, mixer.query_rank or width, widths, "attention"),
-        matmul("index key", tokens, scorer.head_width + scorer.heads, width, widths, "attention", "none"),
+        matmul("index query", tokens, scorer.heads * scorer.head_width, query_rank, widths, "attention"),
+        matmul("index key", tokens, scorer.head_width + weights, width, widths, "attention", "none"),
         Attention(
             name="index scores",
             sequences=batch,

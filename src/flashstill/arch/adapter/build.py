@@ -33,6 +33,9 @@ def grouped(
     head_width: int | None = None,
     sinks: bool = False,
     output_gate: bool = False,
+    value_width: int | None = None,
+    extra_width: int = 0,
+    extra_parameters: int = 0,
 ) -> Attention:
     """Grouped-query attention from the usual fields.
 
@@ -62,6 +65,9 @@ def grouped(
         qk_norm_parameters=norms[qk_norm],
         sinks=sinks,
         output_gate=output_gate,
+        value_width=value_width,
+        extra_width=extra_width,
+        extra_parameters=extra_parameters,
     )
 
 
@@ -124,6 +130,7 @@ def assemble(
     extra: int = 0,
     mtp_layers: int = 0,
     context: int | None = None,
+    note: str = "",
 ) -> Architecture:
     """The architecture of single `blocks`, equal ones merged.
 
@@ -148,6 +155,7 @@ def assemble(
         extra_parameters=extra,
         mtp_layers=mtp_layers,
         mtp_parameters=mtp_layers * module,
+        note=note,
     )
 
 
@@ -165,6 +173,7 @@ def uniform(
     kinds: Kinds | None = None,
     norms: int = 2,
     norm_bias: bool = False,
+    small: int = 0,
     parallel: bool = False,
     tied: bool = False,
     final_norm: bool = True,
@@ -172,15 +181,19 @@ def uniform(
     extra: int = 0,
     mtp_layers: int = 0,
     context: int | None = None,
+    note: str = "",
 ) -> Architecture:
-    """A model whose blocks differ at most in their window and FFN. norms: learned vectors a block."""
+    """A model whose blocks differ at most in their window and FFN.
+
+    norms: learned vectors a block; small: further small parameters of a block.
+    """
     vector = fields.width * (2 if norm_bias else 1)
     blocks = [
         Layer(
             count=1,
             attention=replace(attention, window=window),
             ffn=ffn if isinstance(ffn, FeedForward) else ffn(i),
-            norm_parameters=norms * vector,
+            norm_parameters=norms * vector + small,
             parallel=parallel,
             norms=norms or 2,
         )
@@ -195,4 +208,5 @@ def uniform(
         extra=extra,
         mtp_layers=mtp_layers,
         context=context,
+        note=note,
     )

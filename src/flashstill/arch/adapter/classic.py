@@ -13,12 +13,12 @@ from flashstill.arch.model import Architecture
 
 def gpt2(fields: Fields) -> Architecture:
     """GPT-2, and GPT-3 without its sparse patterns: learned positions, biases everywhere."""
-    return _gpt2(fields, kv_heads=_every_head(fields))
+    return _gpt2(fields, kv_heads=every_head(fields))
 
 
 def gpt_bigcode(fields: Fields) -> Architecture:
     """StarCoder 1: GPT-2 with one key/value head."""
-    return _gpt2(fields, kv_heads=1 if fields.flag("multi_query", True) else _every_head(fields))
+    return _gpt2(fields, kv_heads=1 if fields.flag("multi_query", True) else every_head(fields))
 
 
 def _gpt2(fields: Fields, kv_heads: int) -> Architecture:
@@ -33,7 +33,7 @@ def _gpt2(fields: Fields, kv_heads: int) -> Architecture:
     )
 
 
-def _every_head(fields: Fields) -> int:
+def every_head(fields: Fields) -> int:
     """As many key/value heads as heads, in families that know nothing else."""
     heads = fields.count(*HEADS)
     fields.require("num_key_value_heads", heads)
@@ -45,7 +45,7 @@ def gpt_neox(fields: Fields) -> Architecture:
     bias = fields.flag("attention_bias", True)
     return uniform(
         fields,
-        grouped(fields, qkv_bias=bias, output_bias=bias, kv_heads=_every_head(fields)),
+        grouped(fields, qkv_bias=bias, output_bias=bias, kv_heads=every_head(fields)),
         dense(fields, gated=False, bias=True),
         norm_bias=True,
         parallel=fields.flag("use_parallel_residual", True),
@@ -57,7 +57,7 @@ def gptj(fields: Fields) -> Architecture:
     ffn = FeedForward(width=fields.count("n_inner", default=4 * fields.width), gated=False, bias=True)
     return uniform(
         fields,
-        grouped(fields, kv_heads=_every_head(fields)),
+        grouped(fields, kv_heads=every_head(fields)),
         ffn,
         norms=1,
         norm_bias=True,
@@ -76,7 +76,7 @@ def opt(fields: Fields) -> Architecture:
     fields.refuse("_remove_final_layer_norm")
     return uniform(
         fields,
-        grouped(fields, qkv_bias=True, output_bias=True, kv_heads=_every_head(fields)),
+        grouped(fields, qkv_bias=True, output_bias=True, kv_heads=every_head(fields)),
         FeedForward(width=fields.count("ffn_dim"), gated=False, bias=True),
         norm_bias=True,
         tied=True,
@@ -89,7 +89,7 @@ def bloom(fields: Fields) -> Architecture:
     width = fields.width
     return uniform(
         fields,
-        grouped(fields, qkv_bias=True, output_bias=True, kv_heads=_every_head(fields)),
+        grouped(fields, qkv_bias=True, output_bias=True, kv_heads=every_head(fields)),
         FeedForward(width=4 * width, gated=False, bias=True),
         norm_bias=True,
         tied=True,

@@ -28,6 +28,8 @@ _LAYER_KINDS = {
     "linear_attention": "linear",
     "mamba": "linear",
     "indexed_attention": "indexed",
+    "minimax_m3_sparse": "blocks",
+    "conv": "convolution",
     "deepseek_sparse_attention": "indexed",
     "moe": "moe",
     "mlp": "mlp",

@@ -11,7 +11,15 @@ from flashstill.arch.attention import Indexer, LatentAttention, Mixer
 from flashstill.arch.model import Architecture, Layer
 
 
-def latent(fields: Fields, indexer: Indexer | None = None) -> LatentAttention:
+def latent(
+    fields: Fields,
+    indexer: Indexer | None = None,
+    *,
+    top: int | None = None,
+    window: int | None = None,
+    extra_width: int = 0,
+    extra_parameters: int = 0,
+) -> LatentAttention:
     """MLA from DeepSeek's fields; without q_lora_rank queries are projected directly."""
     fields.ignore("head_dim", "qk_head_dim", "num_key_value_heads")  # all heads read one latent vector
     return LatentAttention(
@@ -23,15 +31,22 @@ def latent(fields: Fields, indexer: Indexer | None = None) -> LatentAttention:
         value_width=fields.count("v_head_dim"),
         bias=fields.flag("attention_bias", False),
         indexer=indexer,
+        top=top,
+        window=window,
+        extra_width=extra_width,
+        extra_parameters=extra_parameters,
     )
 
 
-def stacked(fields: Fields, mixers: Sequence[Mixer], ffn: ForLayer, mtp_layers: int = 0) -> Architecture:
-    """Blocks with two norms, one mixer for each."""
+def stacked(
+    fields: Fields, mixers: Sequence[Mixer], ffn: ForLayer, mtp_layers: int = 0, *, tied: bool = False, norms: int = 2
+) -> Architecture:
+    """Blocks with one mixer each. norms: learned vectors a block."""
     blocks = [
-        Layer(count=1, attention=mixer, ffn=ffn(i), norm_parameters=2 * fields.width) for i, mixer in enumerate(mixers)
+        Layer(count=1, attention=mixer, ffn=ffn(i), norm_parameters=norms * fields.width, norms=norms)
+        for i, mixer in enumerate(mixers)
     ]
-    return assemble(fields, blocks, mtp_layers=mtp_layers)
+    return assemble(fields, blocks, tied=tied, mtp_layers=mtp_layers)
 
 
 def deepseek_v2(fields: Fields) -> Architecture:

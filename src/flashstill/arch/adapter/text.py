@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flashstill.arch.adapter.fields import Config
 
 _HOLDERS = ("text_config", "llm_config", "language_config", "thinker_config")
@@ -16,7 +18,8 @@ _TEXT_TYPES = {
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",
 }
-_INHERITED = ("quantization_config", "compression_config", "dtype", "torch_dtype", "tie_word_embeddings")
+_TIED = "tie_word_embeddings"
+_INHERITED = ("quantization_config", "compression_config", "dtype", "torch_dtype")
 
 
 def text_part(config: Config) -> tuple[Config, str]:
@@ -31,10 +34,15 @@ def text_part(config: Config) -> tuple[Config, str]:
     inherited = {key: config[key] for key in _INHERITED if config.get(key) is not None}
     kind = _TEXT_TYPES.get(str(config.get("model_type")))
     named = {"model_type": kind} if kind else {}
-    text = {**inherited, **named, **{key: value for key, value in inner.items() if value is not None}}
-    return text, _note(
-        [name for name in config if name != holder and name.endswith("_config") and name not in _INHERITED]
-    )
+    text: dict[str, Any] = {**inherited, **named, **{key: value for key, value in inner.items() if value is not None}}
+    others = [name for name in config if name != holder and name.endswith("_config") and name not in _INHERITED]
+    notes = [_note(others)]
+    # The whole model ties its head, or not; what the text part says about itself alone then counts for nothing.
+    if config.get(_TIED) is not None:
+        text[_TIED] = config[_TIED]
+        if inner.get(_TIED) not in (None, config[_TIED]):
+            notes.append(f"{_TIED} is that of the whole model, its text part says otherwise")
+    return text, "; ".join(filter(None, notes))
 
 
 def _note(others: list[str]) -> str:
