@@ -6,6 +6,8 @@ Inside the program everything is in seconds, bytes, FLOPs, joules, watts and dol
 from __future__ import annotations
 
 import math
+import re
+from functools import lru_cache
 
 PICO = 1e-12
 BITS_PER_BYTE = 8
@@ -43,3 +45,61 @@ def _decimals(value: float, digits: int) -> int:
     if value == 0:
         return 0
     return max(0, digits - 1 - math.floor(math.log10(abs(value))))
+
+
+_DECIMAL = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+_BELOW_ONE = {"m": 1e-3, "u": 1e-6, "µ": 1e-6, "n": 1e-9, "p": 1e-12}
+_BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50}
+_BYTES = _DECIMAL | _BINARY
+_PREFIXES_OF = {
+    "B": _BYTES, "B/s": _BYTES, "FLOP/s": _DECIMAL, "FLOP": _DECIMAL, "1": _DECIMAL, "USD": _DECIMAL,
+    "s": _BELOW_ONE, "W": {**_DECIMAL, "m": 1e-3}, "J": {**_DECIMAL, **_BELOW_ONE},
+}  # fmt: skip
+"""what may stand before a unit; a count has no m, which would be read as a million or a thousandth"""
+_SPELLINGS = {
+    "FLOP/s": ("FLOP/s", "FLOPS", "FLOPs/s", "OP/s", "OPS"),
+    "1": ("", "x"),
+    "s": ("s", "sec"),
+    "B/s": ("B/s", "Bps"),
+    "USD": ("USD", ""),
+    "USD/h": ("USD/h", "/h", "/hour", "USD/hour"),
+    "USD/kWh": ("USD/kWh", "/kWh"),
+    "year": ("year", "years", "y"),
+}
+_LONGER_TIMES = {"min": 60.0, "h": 3600.0}
+_AMOUNT = re.compile(r"([+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?) *(.*)", re.ASCII)
+_LONGEST_AMOUNT = 60
+
+
+def parse_amount(text: str, unit: str) -> float | None:
+    """What a person wrote, in `unit`: parse_amount("6.7TB/s", "B/s") is 6.7e12; None where it is no such amount.
+
+    A number alone is in `unit` itself.  SI prefixes (k, M, G, T, P; for seconds, watts and joules also m, u, n), binary
+    ones for bytes (KiB, MiB, GiB), a leading $ for dollars, a % for shares.  The unit's last part may be left out
+    after a prefix (`4k`).  None as well for what is not finite, and for digits that are not 0 to 9.
+    """
+    plain = text.strip()
+    if len(plain) > _LONGEST_AMOUNT:
+        return None
+    if unit.startswith("USD"):
+        plain = plain.removeprefix("$")
+    match = _AMOUNT.fullmatch(plain)
+    if match is None:
+        return None
+    scale = _scales(unit).get(match[2].strip())
+    value = math.nan if scale is None else float(match[1]) * scale
+    return value if math.isfinite(value) else None
+
+
+@lru_cache(maxsize=64)
+def _scales(unit: str) -> dict[str, float]:
+    """Every suffix that `unit` may be written with, and its factor."""
+    prefixes = {"": 1.0, **_PREFIXES_OF.get(unit, {})}
+    found = dict(prefixes)
+    for spelling in _SPELLINGS.get(unit, (unit,)):
+        found.update((prefix + spelling, factor) for prefix, factor in prefixes.items())
+    if unit == "s":
+        found.update(_LONGER_TIMES)
+    if unit == "1":
+        found["%"] = 0.01
+    return found

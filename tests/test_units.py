@@ -1,0 +1,56 @@
+"""Amounts as people write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from flashstill.units import parse_amount
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "value"),
+    [
+        ("6.7TB/s", "B/s", 6.7e12),
+        ("6.7 TB/s", "B/s", 6.7e12),
+        ("3350 GB/s", "B/s", 3.35e12),
+        ("80GB", "B", 8e10),
+        ("80GiB", "B", 80 * 2**30),
+        ("143771MiB", "B", 143771 * 2**20),
+        ("20ms", "s", 0.02),
+        ("20 us", "s", 2e-5),
+        ("20µs", "s", 2e-5),
+        ("2m", "s", 2e-3),
+        ("1.5min", "s", 90.0),
+        ("4k", "1", 4e3),
+        ("4K", "1", 4e3),
+        ("1.25M", "1", 1.25e6),
+        ("40%", "1", 0.4),
+        ("989 TFLOP/s", "FLOP/s", 9.89e14),
+        ("2PFLOPS", "FLOP/s", 2e15),
+        ("1e15", "FLOP/s", 1e15),
+        ("700W", "W", 700.0),
+        ("1.2kW", "W", 1200.0),
+        ("900mW", "W", 0.9),
+        ("$2.5", "USD/h", 2.5),
+        ("$2.5/h", "USD/h", 2.5),
+        ("$30k", "USD", 30e3),
+        ("814mm2", "mm2", 814.0),
+        ("4nm", "nm", 4.0),
+        ("-3", "1", -3.0),
+        (".5", "1", 0.5),
+    ],
+)
+def test_amounts_with_units(text: str, unit: str, value: float) -> None:
+    assert parse_amount(text, unit) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("", "B"), ("TB/s", "B/s"), ("nan", "1"), ("inf", "s"), ("1e999", "1"), ("9" * 400, "1"), ("9" * 41, "1"),
+        ("4²", "1"), ("٤", "1"), ("4k4", "1"), ("4kk", "1"), ("3TB", "B/s"), ("3 W", "s"), ("1_000", "1"),
+        ("0x10", "1"), ("1,000", "1"), ("5 GHz", "B"), ("3m", "1"), ("3e308k", "1"), ("--3", "1"), ("$3", "s"),
+    ],
+)  # fmt: skip
+def test_what_is_no_amount(text: str, unit: str) -> None:
+    assert parse_amount(text, unit) is None
