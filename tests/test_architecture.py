@@ -37,7 +37,19 @@ MAY_IMPORT = {
     "report": {"frontier", "records"},
     "console": set(),
     "printing": {"facts", "hardware", "plan"},
-    "family": {"report", "plan", "distill", "evaluate", "measure", "recipes", "records", "facts", "arch", "hardware"},
+    "family": {
+        "report",
+        "plan",
+        "distill",
+        "evaluate",
+        "measure",
+        "recipes",
+        "records",
+        "facts",
+        "arch",
+        "hardware",
+        "economics",
+    },
 }
 EVERYWHERE = {"errors", "units", "files", "progress"}
 THIRD_PARTY_IN_COST_ARM = {"numpy", "scipy"}

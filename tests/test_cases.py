@@ -134,10 +134,10 @@ def test_files_that_failed_once(tmp_path: Path, name: str) -> None:
 
 
 def test_an_error_of_our_own_is_said_and_costs_only_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(facts: Facts, cases: list[Case]) -> list[Prediction]:
+    def fails(facts: Facts, cases: list[Case], price: str) -> list[Prediction]:
         if any(case.isl == 77 for case in cases):
             raise ZeroDivisionError("division by zero")
-        return predict(facts, cases)
+        return predict(facts, cases, price)
 
     monkeypatch.setattr(cases_module, "predict", fails)
     text = "model,chip,tp,isl\n" + "".join(f"{GOOD},{isl}\n" for isl in (1024, 77, 1024, 1024, 77))

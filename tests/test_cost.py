@@ -20,7 +20,8 @@ from flashstill.errors import InfeasiblePlan
 from flashstill.facts import load
 from flashstill.hardware import Chip, chip_from_facts, known_chips, software_of
 from flashstill.parallel import Layout, shard
-from flashstill.plan import configure, explain
+from flashstill.plan import deploy, explain
+from flashstill.plan.case import Choices
 from flashstill.plan.grid import price_grid
 from flashstill.workload import Matmul, Operation, Quantity, Widths, decode, memory_bytes, prefill
 
@@ -90,10 +91,10 @@ class TestWhereJoulesGo:
     @pytest.mark.parametrize("name", ["h100-sxm", "tpu-v4", "tpu-v5e", "tpu-v5p", "tpu-v6e", "tpu-v7"])
     def test_batch_one_is_ruinous_and_batching_divides_it(self, name: str) -> None:
         model = load_architecture("llama-3.1-70b")
-        count = configure(FACTS, model, name, 256, 1024).chips
+        count = deploy(FACTS, model, name, 256, 1024).chips
         weights = {}
         for batch in (1, 2, 16, 256):
-            made = configure(FACTS, model, name, batch, 1024, chips=count)
+            made = deploy(FACTS, model, name, batch, 1024, Choices(chips=count))
             found = explain(FACTS, made, batch, 1024)
             weights[batch] = found.joules_per_token["weights"]
             if batch == 1:
@@ -108,7 +109,7 @@ class TestWhereJoulesGo:
         One of 88 rows behind the energy fit, whose mean error is 20 %: a check of the sum, not of generality.
         """
         model = load_architecture("llama-3.1-70b")
-        found = explain(FACTS, configure(FACTS, model, "h100-sxm", 8, 1024, chips=4), 8, 1024)
+        found = explain(FACTS, deploy(FACTS, model, "h100-sxm", 8, 1024, Choices(chips=4)), 8, 1024)
         assert found.joules_per_token["total"] == pytest.approx(3.76, rel=0.25)
 
 
@@ -116,7 +117,7 @@ class TestWhereJoulesGo:
 @given(name=chips, model=models, batch=st.integers(1, 512), context=st.integers(1, 4096))
 def test_what_holds_for_every_step(name: str, model: str, batch: int, context: int) -> None:
     try:
-        made = configure(FACTS, load_architecture(model), name, batch, context)
+        made = deploy(FACTS, load_architecture(model), name, batch, context)
     except InfeasiblePlan:  # more chips than its heads and layers can be split over
         reject()
     found = explain(FACTS, made, batch, context)
@@ -153,7 +154,7 @@ def test_more_bandwidth_never_slows(name: str, model: str, batch: int, factor: f
 @given(name=chips, model=models, context=st.integers(1, 2048))
 def test_energy_per_token_falls_while_weights_dominate(name: str, model: str, context: int) -> None:
     shape = load_architecture(model)
-    made = configure(FACTS, shape, name, 256, context)
+    made = deploy(FACTS, shape, name, 256, context)
     batches = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0])
     step = decode_step(shape, made.setting, made.layout, batches, float(context))
     weights_share = np.asarray(step.joules["weights"] / step.total_joules)
@@ -188,7 +189,7 @@ def test_a_grid_equals_its_cells() -> None:
     for record in records:
         if record.phase != "decode":
             continue
-        made = configure(FACTS, model, record.chip, record.batch, 512, chips=record.chips)
+        made = deploy(FACTS, model, record.chip, record.batch, 512, Choices(chips=record.chips))
         alone = explain(FACTS, made, record.batch, 512)
         assert record.seconds == pytest.approx(float(alone.cost.seconds))
         assert record.joules_per_token == pytest.approx(alone.joules_per_token)
@@ -207,8 +208,8 @@ def test_chips_needed() -> None:
 
 def test_sram_holds_a_small_model_spread_over_chips() -> None:
     model = load_architecture("smollm2-135m")
-    near = configure(FACTS, model, "tpu-v5e", 1, 128, memory="sram")
-    far = configure(FACTS, model, "tpu-v5e", 1, 128)
+    near = deploy(FACTS, model, "tpu-v5e", 1, 128, Choices(weights_in="sram", kv_in="sram"))
+    far = deploy(FACTS, model, "tpu-v5e", 1, 128)
     assert (near.chips, far.chips) == (4, 1)
     fast, slow = explain(FACTS, near, 1, 128), explain(FACTS, far, 1, 128)
     assert fast.joules_per_token["weights"] < slow.joules_per_token["weights"] / 5
@@ -217,6 +218,7 @@ def test_sram_holds_a_small_model_spread_over_chips() -> None:
 @pytest.mark.parametrize("name", CHIPS)
 def test_every_chip_has_a_price(name: str) -> None:
     price = hourly_price(FACTS, name)
+    assert price.usd_per_hour is not None
     assert 0.05 < price.usd_per_hour < 100
     assert price.basis.startswith(("rented", "owned"))
 

@@ -70,7 +70,7 @@ def test_a_point_is_what_predict_says() -> None:
 
 def test_bounds_hold_and_the_impossible_is_told_with_its_reasons() -> None:
     found = search(FACTS, question(max_tpot_s=0.02))
-    assert all(point.tpot_s <= 0.02 for point in found.front)
+    assert all(point.tpot_s is not None and point.tpot_s <= 0.02 for point in found.front)
     with pytest.raises(InfeasiblePlan) as stop:
         search(FACTS, question(max_tpot_s=1e-6))
     assert stop.value.reasons["tpot above the bound"] > 0

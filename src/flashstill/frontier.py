@@ -43,14 +43,16 @@ def points(
 ) -> list[Point]:
     """Every model that has both a quality and a cost, priced as itself or as the student whose shape it shares.
 
-    cost: "usd_per_million_tokens" or "joules_per_token".
+    A chip without a price has no point in dollars.  cost: "usd_per_million_tokens" or "joules_per_token".
     """
     records = list(records)
     models = {record.model: record for record in records if isinstance(record, ModelRecord)}
     costs = {
         record.model: record
         for record in records
-        if isinstance(record, CostRecord) and (record.chip, record.batch, record.phase) == (chip, batch, phase)
+        if isinstance(record, CostRecord)
+        and (record.chip, record.batch, record.phase) == (chip, batch, phase)
+        and _price(record, cost) is not None
     }
     found = [
         (models[record.model], costs[models[record.model].of], record)
@@ -60,7 +62,7 @@ def points(
         and record.model in models
         and models[record.model].of in costs
     ]
-    prices = [_price(priced, cost) for _, priced, _ in found]
+    prices = [_price(priced, cost) or 0.0 for _, priced, _ in found]
     sign = 1.0 if LOWER_IS_BETTER[metric] else -1.0
     front = non_dominated(prices, [sign * quality.value for _, _, quality in found])
     return [
@@ -78,5 +80,5 @@ def points(
     ]
 
 
-def _price(record: CostRecord, cost: str) -> float:
+def _price(record: CostRecord, cost: str) -> float | None:
     return record.joules_per_token["total"] if cost == "joules_per_token" else record.usd_per_million_tokens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from flashstill.facts import Facts
     from flashstill.facts.table import Machine
     from flashstill.hardware import Chip
-    from flashstill.plan import Explanation
+    from flashstill.plan import Deployment, Explanation
     from flashstill.plan.case import Case, Prediction
     from flashstill.plan.question import Found
 
@@ -38,15 +38,15 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 
 def print_explanation(found: Explanation) -> None:
     """A decode step: its time, its joules, the way of a byte, its price."""
-    made, cost, facts = found.configuration, found.cost, found.as_json()
-    runs_in = facts["runs_in"]
-    note = "" if runs_in == made.precision else f" (multiplied in {runs_in}, as the chip has no {made.precision})"
+    made, cost, facts = found.deployment, found.cost, found.as_json()
+    layout = _layout(facts["layout"])
+    tiers = " and ".join(dict.fromkeys((made.tier.name, made.setting.cache.name)))
     click.echo(
-        f"{made.model.name}, {made.model.parameters / 1e9:.3g}B parameters, on {made.chips} x {made.chip.name},"
-        f" batch {found.batch}, context {found.context}, {made.precision}{note}, from {made.tier.name}"
+        f"{made.model.name}, {made.model.parameters / 1e9:.3g}B parameters, on {made.chips} x {made.chip.name}{layout},"
+        f" batch {found.batch}, context {found.context}, {_formats(made)}, from {tiers}, {_engine(facts['engine'])}"
     )
-    if made.model.note:
-        click.echo(f"note: {made.model.note}")
+    for note in made.notes:
+        click.echo(f"note: {note}")
     click.echo(
         f"\none decode step: {show(facts['seconds'], 's')} (perfect machine {show(facts['seconds_perfect'], 's')}),"
         f" {facts['tokens_per_s']:,.0f} tokens/s, bound by {cost.bound}"
@@ -79,9 +79,38 @@ def print_explanation(found: Explanation) -> None:
     click.echo(
         f"\n{show(facts['watts_per_chip'], 'W')} a chip;"
         f" {show(facts['wall_joules_per_token'], 'J')} a token at the wall"
-        f" (host and building); {show(facts['usd_per_million_tokens'], 'USD')} per million tokens"
-        f" at {show(facts['usd_per_chip_hour'], 'USD')} a chip-hour ({facts['price_basis']})"
+        f" (host and building); {_dollars(facts['usd_per_million_tokens'])} per million tokens"
+        f"{_hour(facts['usd_per_chip_hour'], facts['price_basis'])}"
     )
+
+
+def _layout(degrees: Mapping[str, int | None]) -> str:
+    """(tp4 pp2), or nothing where nothing is split."""
+    words = " ".join(f"{name}{degree}" for name, degree in degrees.items() if degree and degree > 1)
+    return f" ({words})" if words else ""
+
+
+def _formats(made: Deployment) -> str:
+    """The formats of weights, experts and cache, each named once."""
+    formats = made.setting.precisions
+    weights = formats.linear if formats.experts == formats.linear else f"{formats.linear}, experts {formats.experts}"
+    if not made.model.routed:
+        weights = formats.linear
+    words = weights if formats.kv == formats.linear else f"{weights}, cache {formats.kv}"
+    return f"as published ({words})" if made.precision == "published" else words
+
+
+def _engine(name: str) -> str:
+    return "kernels alone" if name == "none" else name
+
+
+def _dollars(value: float | None) -> str:
+    return "no dollars" if value is None else show(value, "USD")
+
+
+def _hour(usd_per_hour: float | None, basis: str) -> str:
+    """at $2.00 a chip-hour (what it is)."""
+    return f" ({basis})" if usd_per_hour is None else f" at {show(usd_per_hour, 'USD')} a chip-hour ({basis})"
 
 
 def print_chip(facts: Facts, machine: Machine) -> None:
@@ -138,21 +167,29 @@ def print_prediction(case: Case, found: Prediction) -> None:
         return "unknown" if values[name] is None else show(values[name], unit)
 
     rows = [("predicted", "", "80 % band"), ("time to first token", known("ttft_s", "s"), "")]
-    span = f"{show(values['tpot_low_s'], 's')} to {show(values['tpot_high_s'], 's')}"
-    rows.append(("time per output token", show(values["tpot_s"], "s"), span))
+    span = "" if found.tpot_s is None else f"{known('tpot_low_s', 's')} to {known('tpot_high_s', 's')}"
+    none = "none" if case.osl == 1 else "unknown"
+    rows.append(("time per output token", none if found.tpot_s is None else known("tpot_s", "s"), span))
     rows.append(("output", f"{values['output_tokens_per_s']:,.0f} tokens/s", ""))
     rows.append(("energy per output token", show(values["joules_per_output_token"], "J"), "chips only"))
     rows.append(("power per chip", show(values["watts_per_chip"], "W"), ""))
     rows.append(("price per million output tokens", known("usd_per_million_output_tokens", "USD"), ""))
     rows.append(("bound by", values["bound"], ""))
-    degrees = {"tp": case.tp, "pp": case.pp, "ep": case.ep, "dp": case.dp}
-    layout = " ".join(f"{name}{degree}" for name, degree in degrees.items() if degree and degree > 1)
-    engine = f", {'kernels alone' if case.engine == 'none' else case.engine}" if case.engine else ""
+    layout = _layout({"tp": case.tp, "pp": case.pp, "ep": case.ep, "dp": case.dp})
+    engine = f", {_engine(case.engine)}" if case.engine else ""
     click.echo(
-        f"{case.model} on {case.chips} x {case.chip}{f' ({layout})' if layout else ''}, {case.isl} tokens in,"
+        f"{case.model} on {case.chips} x {case.chip}{layout}, {case.isl} tokens in,"
         f" {case.osl} out, {case.concurrency} in flight{engine}"
     )
     print_table(rows)
+    if found.usd_per_chip_hour is not None:
+        click.echo(f"\nat {show(found.usd_per_chip_hour, 'USD')} a chip-hour ({found.price_basis})")
+    if found.decode_step_s is not None:
+        usd = found.decode_usd_per_million_tokens
+        click.echo(
+            f"of which decode steps alone: {show(found.decode_step_s, 's')} a step,"
+            f" {known('decode_joules_per_token', 'J')} a token, {_dollars(usd)} per million tokens"
+        )
     for note in filter(None, found.note.split("; ")):
         click.echo(f"note: {note}")
 
@@ -164,7 +201,7 @@ def print_plan(found: Found) -> None:
     what = ("chips", "layout", "batch", "format, cache", "weights, cache in", "drafts")
     rows: list[tuple[str, ...]] = [(*what, "TPOT", "TTFT", "tokens/s a chip", "J/token", "$/M")]
     for point in found.front:
-        layout = f"tp{point.tp} pp{point.pp} ep{point.ep} dp{point.dp}"
+        layout, usd = f"tp{point.tp} pp{point.pp} ep{point.ep} dp{point.dp}", point.usd_per_million_output_tokens
         rows.append(
             (
                 f"{point.chips} x {point.chip}",
@@ -173,14 +210,19 @@ def print_plan(found: Found) -> None:
                 f"{point.precision}, {point.kv_precision}",
                 f"{point.weights_in}, {point.kv_in}",
                 str(point.speculated_tokens or ""),
-                show(point.tpot_s, "s"),
+                "none" if point.tpot_s is None else show(point.tpot_s, "s"),
                 show(point.ttft_s, "s"),
                 f"{point.tokens_per_s_per_chip:,.0f}",
                 f"{point.joules_per_output_token:.3g}",
-                f"{point.usd_per_million_output_tokens:.3g}",
+                "none" if usd is None else f"{usd:.3g}",
             )
         )
     print_table(rows)
+    for chip, price in found.prices.items():
+        if price.usd_per_hour is None:
+            click.echo(f"{chip}: {price.basis}, so that it cannot win on dollars")
+        else:
+            click.echo(f"{chip}: {show(price.usd_per_hour, 'USD')} a chip-hour ({price.basis})")
     for chip, batch in found.weights_dominate_below.items():
         if batch is not None:
             click.echo(f"{chip}: below batch {batch} most of the energy of the work goes into moving weights")

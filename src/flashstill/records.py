@@ -68,7 +68,10 @@ class MeasuredRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CostRecord:
-    """The predicted cost of one step on a chip. joules_per_token: by where they go, `total` included."""
+    """The predicted cost of one step on a chip. joules_per_token: by where they go, `total` included.
+
+    usd_per_million_tokens: None where no price of the chip is known.
+    """
 
     model: str
     chip: str
@@ -81,7 +84,7 @@ class CostRecord:
     tokens_per_s: float
     joules_per_token: dict[str, float]
     wall_joules_per_token: float
-    usd_per_million_tokens: float
+    usd_per_million_tokens: float | None
     watts_per_chip: float
     bound: str
     price_basis: str = field(default="")

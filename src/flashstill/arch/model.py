@@ -60,6 +60,11 @@ class Architecture:
         return sum(layer.count for layer in self.layers)
 
     @property
+    def routed(self) -> bool:
+        """Whether any block routes tokens to experts."""
+        return any(layer.ffn.experts for layer in self.layers)
+
+    @property
     def norm_pairs(self) -> float:
         """Pairs of norms in all blocks beyond the one that every block has: of queries and keys, or behind the FFN."""
         return sum(layer.count * (layer.norms + layer.attention.norms - 2) for layer in self.layers) / 2.0

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from flashstill.cli.options import facts_options, json_option, print_json
+from flashstill.cli.options import facts_options, json_option, price_option, print_json
 from flashstill.errors import BadInput
 
 
@@ -34,6 +34,7 @@ from flashstill.errors import BadInput
 @click.option("--engine", default=None, help="vllm, sglang, trtllm, none: kernels alone [default: vllm; none on SRAM].")
 @click.option("--emit", default=None, help="Print the command that starts this engine (vllm, sglang, trtllm).")
 @click.option("--pick", default="dollars", show_default=True, help="Point to emit: tpot, throughput, joules, dollars.")
+@price_option
 @facts_options
 @json_option
 def plan(
@@ -99,6 +100,7 @@ def _question(facts: Any, model: str, asked: dict[str, Any]) -> Any:
         max_ttft_s=asked["max_ttft"],
         max_tpot_s=asked["max_tpot"],
         min_tokens_per_s=asked["min_throughput"],
+        price=asked["price"],
         **more,
     )
 

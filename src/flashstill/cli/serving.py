@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flashstill.cli.options import DIRECTORY, facts_options, json_option, print_json
+from flashstill.cli.options import DIRECTORY, deployment_options, facts_options, json_option, price_option, print_json
 from flashstill.errors import BadInput, InfeasiblePlan
 
 if TYPE_CHECKING:
@@ -19,16 +19,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.command()
 @click.option("--model", default=None, help="A known name, or the path of a config.json or model directory.")
 @click.option("--chip", default=None, help="A chip of `flashstill chips`.")
-@click.option("--chips", type=int, default=None, help="All chips [default: tp x pp x dp].")
-@click.option("--tp", type=int, default=None, help="Tensor parallelism [default: all chips not used otherwise].")
-@click.option("--pp", type=int, default=None, help="Pipeline stages [default: 1].")
-@click.option("--ep", type=int, default=None, help="Expert parallelism [default: tp x dp if dp > 1, else 1].")
-@click.option("--dp", type=int, default=None, help="Data parallelism of attention, or replicas of a dense model.")
-@click.option("--topology", default=None, help="Edges of a torus, as 4x4x8 [default: as cubic as the number allows].")
-@click.option("--precision", default=None, help="Of weights and arithmetic [default: as the checkpoint stores them].")
-@click.option("--kv-precision", default=None, help="Of the cache [default: bf16; fp8 beside fp8 or NVFP4].")
-@click.option("--weights-in", default=None, help="memory, sram or host [default: the chip's main memory].")
-@click.option("--kv-in", default=None, help="The same for the cache.")
+@deployment_options
 @click.option("--isl", type=int, default=1024, show_default=True, help="Prompt tokens.")
 @click.option("--osl", type=int, default=1024, show_default=True, help="Output tokens.")
 @click.option("--concurrency", type=int, default=16, show_default=True, help="Requests in flight.")
@@ -38,8 +29,6 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--draft-tokens", type=int, default=3, show_default=True, help="How many tokens are drafted ahead.")
 @click.option("--acceptance", type=float, default=0.7, show_default=True, help="Rate at which a draft is accepted.")
-@click.option("--engine", default=None, help="vllm, sglang, trtllm, none: kernels alone [default: vllm; none on SRAM].")
-@click.option("--sampling", default="greedy", show_default=True, help="greedy, or top-p (with top-k): tokens drawn.")
 @click.option(
     "--cases",
     type=_FILE,
@@ -47,11 +36,13 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="A CSV file of cases, columns named as the options; - reads standard input.",
 )
 @click.option("--out", type=_FILE, default=None, help="Where the answered cases go, as CSV; - is standard output.")
+@price_option
 @facts_options
 @json_option
 def predict(
     cases: Path | None,
     out: Path | None,
+    price: str,
     facts_directories: tuple[Path, ...],
     edits: tuple[str, ...],
     as_json: bool,
@@ -68,12 +59,12 @@ def predict(
     if cases is not None:
         if out is None:
             raise BadInput("--cases needs --out, the CSV file that the answers go to; - is standard output")
-        _answer_cases(facts, cases, out, as_json)
+        _answer_cases(facts, cases, out, price, as_json)
         return
     if flags["model"] is None or flags["chip"] is None:
         raise BadInput("predict needs --model and --chip, or --cases and --out")
     case = completed(facts, Case(**flags))
-    (answer,) = predict_cases(facts, [case])
+    (answer,) = predict_cases(facts, [case], price)
     if as_json:
         print_json(answer.as_json())
     elif answer.fits:
@@ -82,7 +73,7 @@ def predict(
         raise InfeasiblePlan(f"{case.model} on {case.chip}: {answer.reason}", {answer.reason: 1})
 
 
-def _answer_cases(facts: Facts, cases: Path, out: Path, as_json: bool) -> None:
+def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, as_json: bool) -> None:
     import dataclasses
 
     from flashstill.console import Console
@@ -91,7 +82,7 @@ def _answer_cases(facts: Facts, cases: Path, out: Path, as_json: bool) -> None:
 
     if out == STANDARD and as_json:
         raise BadInput("--json and --out - both write to standard output; name a file for the answers")
-    found = answer_file(facts, cases, out, Console())
+    found = answer_file(facts, cases, out, Console(), price)
     for name, heading in found.renamed.items():
         click.echo(f"{cases} has a column {name!r} of its own; ours is called {heading!r}", err=True)
     if as_json:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from flashstill.cli.options import facts_options, json_option, print_json
+from flashstill.cli.options import deployment_options, facts_options, json_option, price_option, print_json
+from flashstill.errors import BadInput
 
 
 @click.command()
@@ -14,9 +16,9 @@ from flashstill.cli.options import facts_options, json_option, print_json
 @click.option("--chip", required=True, help="A chip of `flashstill chips`.")
 @click.option("--batch", type=int, required=True, help="Sequences decoded together.")
 @click.option("--context", type=int, default=1024, show_default=True, help="Tokens cached for each sequence.")
-@click.option("--chips", "count", type=int, default=None, help="Number of chips [default: the fewest that hold it].")
-@click.option("--precision", default="bf16", show_default=True, help="Of weights and arithmetic.")
-@click.option("--memory", default=None, help="Where weights and cache live: memory or sram [default: the largest].")
+@deployment_options
+@click.option("--memory", default=None, help="Where weights and cache live, both: memory, sram or host.")
+@price_option
 @facts_options
 @json_option
 def explain(
@@ -24,23 +26,28 @@ def explain(
     chip: str,
     batch: int,
     context: int,
-    count: int | None,
-    precision: str,
     memory: str | None,
+    price: str,
     facts_directories: tuple[Path, ...],
     edits: tuple[str, ...],
     as_json: bool,
+    **choices: Any,
 ) -> None:
     """Where one decode step's time and energy go."""
     from flashstill.arch import load_architecture
     from flashstill.facts import load
-    from flashstill.plan import configure
+    from flashstill.plan import deploy
     from flashstill.plan import explain as explain_step
+    from flashstill.plan.case import Choices
     from flashstill.printing import print_explanation
 
+    for part in ("weights_in", "kv_in"):
+        if memory is not None and choices[part] not in (None, memory):
+            raise BadInput(f"--memory {memory} places weights and cache, but --{part.replace('_', '-')} says otherwise")
+        choices[part] = choices[part] or memory
     facts = load(facts_directories, edits)
-    made = configure(facts, load_architecture(model), chip, batch, context, count, precision, memory)
-    found = explain_step(facts, made, batch, context)
+    made = deploy(facts, load_architecture(model), chip, batch, context, Choices(**choices))
+    found = explain_step(facts, made, batch, context, price)
     if as_json:
         print_json(found.as_json())
     else:

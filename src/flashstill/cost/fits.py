@@ -8,8 +8,10 @@ cache a sequence  over the layers of a stage, split over the chips that hold dif
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from flashstill.arch import Architecture, Attention
+from flashstill.cost.passes import Speculation
 from flashstill.cost.setting import Setting
 from flashstill.errors import InfeasiblePlan
 from flashstill.hardware import Chip, Memory
@@ -82,6 +84,26 @@ def most_sequences(
     if draft is not None:
         each = each + sequence_bytes(draft, tokens, widths, layout)
     return np.maximum(room_bytes(model, setting, layout, draft), 0.0) / np.maximum(each, 1e-9) * layout.dp
+
+
+def holds(
+    model: Architecture,
+    setting: Setting,
+    layout: Layout,
+    sequences: Quantity,
+    tokens: Quantity,
+    longest: Quantity,
+    speculation: Speculation | None = None,
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Whether a layout holds `sequences` of a mean length of `tokens` at a time, and whether it holds one; arrays.
+
+    longest: tokens of a sequence at its end, of which one must fit in either case.
+    """
+    draft = speculation.draft if speculation else None
+    at_end = np.asarray(most_sequences(model, setting, layout, np.maximum(longest, 1.0), draft))
+    one = at_end >= 1.0
+    mean = np.asarray(most_sequences(model, setting, layout, np.maximum(tokens, 1.0), draft))
+    return one & (mean >= sequences), one
 
 
 def total_bytes(model: Architecture, batch: Quantity, tokens: Quantity, widths: Widths) -> Quantity:

@@ -42,14 +42,25 @@ class Timing:
     floor_s: Quantity
 
 
-def scaled(timing: Timing, ratio: float, more_s: Quantity = 0.0) -> Timing:
-    """A kernel that an engine runs `ratio` times as long, and `more_s` of overhead beside it."""
+def scaled(timing: Timing, ratio: float, least_s: Quantity, more_s: Quantity = 0.0) -> Timing:
+    """A kernel that an engine runs `ratio` times as long, and `more_s` of overhead beside it.
+
+    least_s: what the chip's peaks allow, which no engine's kernel beats.
+    """
+    seconds = timing.seconds * ratio
+    if ratio < 1.0:
+        seconds = np.maximum(seconds, least_s)
     return Timing(
-        seconds=timing.seconds * ratio + more_s,
+        seconds=seconds + more_s,
         compute_s=timing.compute_s,
         memory_s=timing.memory_s,
         floor_s=timing.floor_s * ratio + more_s,
     )
+
+
+def peak_seconds(timing: Timing, kernel: Kernel) -> Quantity:
+    """What a matrix product takes at the peaks of the chip."""
+    return np.maximum(timing.compute_s * kernel.compute_efficiency, timing.memory_s * kernel.memory_efficiency)
 
 
 def blend(exponent: float, *parts: Quantity) -> Quantity:

@@ -12,7 +12,7 @@ import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.cost.setting import Setting
-from flashstill.cost.step import StepCost, step_cost
+from flashstill.cost.step import TIMED_LEVELS, StepCost, step_cost
 from flashstill.parallel import Exchange, Layout, Sharded, shard
 from flashstill.workload import Quantity, decode, prefill
 
@@ -36,6 +36,40 @@ class Speculation:
         if rate >= 1.0:
             return self.tokens + 1.0
         return (1.0 - rate ** (self.tokens + 1)) / (1.0 - rate)
+
+
+def batch_step(
+    model: Architecture,
+    setting: Setting,
+    layout: Layout,
+    batch: Quantity,
+    context: Quantity,
+    speculation: Speculation | None = None,
+    pue: float = 1.0,
+) -> StepCost:
+    """A decode step in which each of `batch` sequences of the whole layout gets its token: what every command prices.
+
+    Its seconds are the way of a token through all stages.  Fewer sequences than stages and replicas leave some of them
+    without work (`working_share`): these wait, and cost what waiting costs.
+    """
+    step = decode_step(model, setting, layout, layout.local_batch(batch), context, speculation, pue)
+    return partly_empty(step, working_share(model, layout, batch))
+
+
+def working_share(model: Architecture, layout: Layout, batch: Quantity) -> Quantity:
+    """The share of a layout's stages and replicas that `batch` sequences, or prompts, give work to.
+
+    Sequences are dealt to replicas first, then to the stages of their pipelines.  Replicas of the attention that share
+    experts step together: one without a sequence computes a dummy token, as engines have it do, and works as well.
+    """
+    stages = np.clip(batch / layout.dp, 1.0, layout.pp) / layout.pp
+    return stages if model.routed else stages * np.minimum(batch / layout.dp, 1.0)
+
+
+def partly_empty(step: StepCost, share: Quantity) -> StepCost:
+    """The cost of a step in which only `share` of the chips work, while all of them wait for its end."""
+    joules = {level: value if level in TIMED_LEVELS else value * share for level, value in step.joules.items()}
+    return replace(step, joules=joules, macs=step.macs * share)
 
 
 def decode_step(

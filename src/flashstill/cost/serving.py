@@ -7,6 +7,7 @@
 
 A request decodes osl - 1 steps, during which each of the b-1 others is prefilled once on average: `interference` is the
 share of that work that its decoding waits for, a property of the engine's scheduler, as are `first` and `queue`.
+With osl = 1 nothing is decoded: there is no tpot, and ttft is the whole stay.
 Requests hold isl + osl/2 tokens of cache on average, which is how many of them run at a time.
 """
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.cost.fits import most_sequences
-from flashstill.cost.passes import Speculation, decode_step, prefill_step
+from flashstill.cost.passes import Speculation, batch_step, prefill_step
 from flashstill.cost.setting import Setting
 from flashstill.cost.step import StepCost
 from flashstill.parallel import Layout
@@ -42,21 +43,21 @@ class Load:
 class Paces:
     """What the closed form needs of the two kinds of steps. joules: of all chips, at the chips.
 
-    step_s: a decode step, drafting included; idle_joules: those of step_joules that time alone costs.  pass_s: a
-    prefill pass of `prompts` prompts on every group.
+    step_s: a decode step of all sequences, drafting included.  pass_s: a prefill pass of `prompts` prompts on every
+    stage of every replica; pass_timed_joules: those of pass_joules that time alone costs.
     """
 
     step_s: Quantity
     step_joules: Quantity
-    idle_joules: Quantity
     pass_s: Quantity
     pass_joules: Quantity
+    pass_timed_joules: Quantity
     prompts: Quantity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """The closed form's answer. batch: sequences that run at the same time on the whole layout."""
+    """The closed form's answer. tpot_s: 0 where osl is 1, as there is no token after the first."""
 
     tpot_s: Quantity
     ttft_s: Quantity
@@ -86,15 +87,15 @@ def serve(
     alone, fitting = capacity(model, setting, layout, load, speculation)
     batch = np.minimum(load.concurrency, np.maximum(fitting, 1.0))
     local = layout.local_batch(batch)
-    step = decode_step(model, setting, layout, local, load.isl + load.osl / 2.0, speculation, pue)
+    step = batch_step(model, setting, layout, batch, load.isl + load.osl / 2.0, speculation, pue)
     prompts = prompts_together(load, local)
     passed = prefill_step(model, setting, layout, prompts, load.isl, pue, load.chunk)
     paces = Paces(
         step_s=step.seconds,
         step_joules=step.total_joules,
-        idle_joules=step.joules["idle"],
         pass_s=passed.seconds,
         pass_joules=passed.total_joules,
+        pass_timed_joules=passed.timed_joules,
         prompts=prompts,
     )
     pace = closed_form(setting, layout, load, batch, paces, speculation)
@@ -137,20 +138,22 @@ def closed_form(
     software = setting.software
     local = layout.local_batch(batch)
     prompt_s = paces.pass_s / paces.prompts
-    steps = np.maximum(load.osl - 1.0, 1.0)
+    steps = load.osl - 1.0
     drafted = speculation.tokens_per_step if speculation else 1.0
-    waits = software.interference_ratio * np.maximum(np.minimum(local * layout.pp, batch) - 1.0, 0.0) / steps
-    tpot = paces.step_s / drafted + waits * prompt_s
+    waits = software.interference_ratio * np.maximum(np.minimum(local * layout.pp, batch) - 1.0, 0.0)
+    tpot = paces.step_s / drafted + waits / np.maximum(steps, 1.0) * prompt_s
     started = software.first_ratio * paces.pass_s + software.queue_ratio * (local - 1.0) * prompt_s
+    # Requests for one token only wait for prefills: each of them for those of all that are before it.
+    started = np.where(steps > 0, started, np.maximum(started, local * prompt_s))
     stay = started + steps * tpot
     rate = batch * load.osl / stay
-    # Stages without a sequence only wait.
-    groups = layout.pp * layout.dp
-    waiting = paces.idle_joules * (groups / np.minimum(batch, groups) - 1.0)
-    decoding = (paces.step_joules + waiting) / (local * groups) * (steps / drafted)
-    joules = (decoding + paces.pass_joules / (paces.prompts * layout.dp)) / load.osl
+    decoding = paces.step_joules / batch * (steps / drafted)
+    # A pass works for the prompts of every stage, but holds up the stages of its own replica while it lasts.
+    prompts = paces.prompts * np.minimum(batch, layout.dp)
+    working = (paces.pass_joules - paces.pass_timed_joules) / (paces.prompts * layout.pp * layout.dp)
+    joules = (decoding + working + paces.pass_timed_joules / prompts) / load.osl
     return Pace(
-        tpot_s=tpot,
+        tpot_s=np.where(steps > 0, tpot, 0.0),
         ttft_s=started + np.maximum(load.concurrency / batch - 1.0, 0.0) * stay,
         output_tokens_per_s=rate,
         joules_per_output_token=joules,

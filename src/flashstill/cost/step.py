@@ -25,6 +25,8 @@ from flashstill.parallel import Sharded
 from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity
 
 LEVELS = ("arithmetic", "near_sram", "far_sram", "weights", "kv", "activations", "links", "idle")
+TIMED_LEVELS = ("idle",)
+"""joules that every chip spends for the time that a step takes, whether it works or waits"""
 _NO_TIME: Quantity = 0.0
 BOUNDS = ("compute", "memory", "links", "overhead", "power")
 ON_CHIP_SHARE = 0.5
@@ -50,6 +52,16 @@ class StepCost:
     def total_joules(self) -> Quantity:
         """All levels, chips only."""
         return sum(self.joules.values(), start=0.0)
+
+    @property
+    def timed_joules(self) -> Quantity:
+        """Those that time alone costs."""
+        return sum((self.joules[level] for level in TIMED_LEVELS), start=0.0)
+
+    @property
+    def work_joules(self) -> Quantity:
+        """Those that the work costs, whatever time it takes."""
+        return self.total_joules - self.timed_joules
 
     @property
     def wall_joules(self) -> Quantity:
@@ -104,7 +116,12 @@ class Ledger:
         chip, software = self.setting.chip, self.setting.software
         for exchange in sharded.exchanges:
             cost = link_cost(chip, self.setting.calibration, exchange, software.name)
-            seconds = exchange.count * cost.seconds * software.collective_ratio
+            each_s = cost.seconds * software.collective_ratio
+            for engine in software.fastest_of:
+                if (exchange.kind, engine.name) in self.setting.calibration.collectives:
+                    own = link_cost(chip, self.setting.calibration, exchange, engine.name)
+                    each_s = np.minimum(each_s, own.seconds * engine.collective_ratio)
+            seconds = exchange.count * each_s
             self.shares_s["links"] = self.shares_s["links"] + seconds
             sent = cost.inside_bytes * chip.link_joules_per_byte + cost.beyond_bytes * chip.scale_out_joules_per_byte
             self.joules["links"] = self.joules["links"] + exchange.count * sent
@@ -149,12 +166,16 @@ def operation_seconds(setting: Setting, operation: Operation) -> kernels.Timing:
         ratio, quantise_s = setting.software.matmul_ratio, _NO_TIME
         if kernel.quantise_floor_s and setting.software.quantise_ratio:
             quantise_s = setting.software.quantise_ratio * kernels.quantise_seconds(operation, kernel, main)
-        return kernels.scaled(timing, ratio, quantise_s)
+        peaks_s = kernels.peak_seconds(timing, kernel)
+        return kernels.scaled(timing, ratio, peaks_s, quantise_s)
     if isinstance(operation, Experts):
         runs_in = chip.precision(setting.precisions.experts)
         kernel = calibration.kernel("experts", kernel_precision(setting, "experts"))
         timing = kernels.experts(chip, operation, kernel, chip.flops_per_s[runs_in], main, setting.weights)
-        return kernels.scaled(timing, setting.software.experts_ratio)
+        moved_s = operation.activation_bytes / main.bytes_per_s
+        read_s = operation.weight_bytes / setting.weights.bytes_per_s
+        peaks_s = np.maximum(timing.compute_s * kernel.compute_efficiency, read_s) + moved_s
+        return kernels.scaled(timing, setting.software.experts_ratio, peaks_s)
     if isinstance(operation, Attention):
         kind = (
             "prompt-attention" if operation.prompt else ("latent-attention" if operation.latent else "decode-attention")

@@ -1,5 +1,5 @@
 """Seconds and joules -> dollars."""
 
-from flashstill.economics.prices import HourlyPrice, hourly_price, usd_per_million_tokens
+from flashstill.economics.prices import BASES, RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 
-__all__ = ["HourlyPrice", "hourly_price", "usd_per_million_tokens"]
+__all__ = ["BASES", "RENTED", "HourlyPrice", "hourly_price", "usd_per_million_tokens"]

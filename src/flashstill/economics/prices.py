@@ -1,49 +1,93 @@
 """What an hour of a chip costs, and a million tokens with it.
 
-    rented:  the price row of the chip
-    owned:   purchase x server ratio / (lifetime x utilisation) + power limit x server ratio x PUE x electricity
+    rented   what the market asks for an hour on demand; the list price where nothing else is known
+    list     what the price list of a large cloud asks
+    owned    purchase x server ratio / (lifetime x utilisation) + power limit x server ratio x PUE x electricity
 
-A chip without a rental row is priced as owned; the basis is always said.
+All chips of a question are priced on one basis.  A chip without a row of that basis gets its best estimate, and its
+label says so; a chip without any price is answered without dollars.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import overload
 
-from flashstill.errors import MissingFact
-from flashstill.facts import Facts
+from flashstill.errors import BadInput, unknown
+from flashstill.facts import Fact, Facts
 from flashstill.units import HOURS_PER_YEAR, JOULES_PER_KWH, SECONDS_PER_HOUR, TOKENS_PER_MILLION
 from flashstill.workload import Quantity
+
+BASES = ("rented", "owned", "list")
+RENTED = BASES[0]
+NO_PRICE = "no price is known"
+_LIST, _ACCOUNTING = "list", "accounting"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HourlyPrice:
-    """Dollars an hour of one chip, and where the figure comes from."""
+    """Dollars an hour of one chip, None where no price is known, and in words what the figure is and where from."""
 
-    usd_per_hour: float
+    usd_per_hour: float | None
     basis: str
 
 
-def hourly_price(facts: Facts, name: str) -> HourlyPrice:
-    """The rental row of chip `name`, or what owning it costs; MissingFact where neither can be told."""
-    machine = facts.machine(name)
-    rented = facts.find(machine.name, "usd_per_hour")
-    if rented is not None:
-        return HourlyPrice(usd_per_hour=rented.value, basis=f"rented: {rented.source}, {rented.as_of}")
-    bought = facts.find(machine.name, "usd_purchase")
-    if bought is None:
-        raise MissingFact(f"no fact row gives usd_per_hour or usd_purchase of {machine.name}; add one with --facts DIR")
+def hourly_price(facts: Facts, name: str, basis: str = RENTED) -> HourlyPrice:
+    """What an hour of chip `name` costs on a basis, or the best estimate of it, labelled; BadInput for another word."""
+    if basis not in BASES:
+        raise BadInput(unknown("price basis", basis, BASES))
+    machine = facts.machine(name).name
+    return facts.derived(("price", machine, basis), lambda: _hourly_price(facts, machine, basis))
+
+
+def _hourly_price(facts: Facts, name: str, basis: str) -> HourlyPrice:
+    rows = [row for row in facts.rows.get((name, "usd_per_hour"), ()) if _ACCOUNTING not in row.condition]
+    listed = next((row for row in rows if _LIST in row.condition), None)
+    market = next((row for row in rows if _LIST not in row.condition), None)
+    bought = facts.find(name, "usd_purchase")
+    owned = None if bought is None else _owned(facts, name, bought)
+    rented = None if market is None else HourlyPrice(usd_per_hour=market.value, basis=_label("rented", market))
+    at_list = None if listed is None else HourlyPrice(usd_per_hour=listed.value, basis=_label("list price", listed))
+    if basis == "rented" and rented is None and listed is not None:
+        return HourlyPrice(usd_per_hour=listed.value, basis=_label("rented at the list price", listed))
+    order = {"rented": (rented, owned), "list": (at_list, rented, owned), "owned": (owned, rented, at_list)}[basis]
+    found = next((price for price in order if price is not None), None)
+    if found is None:
+        return HourlyPrice(usd_per_hour=None, basis=NO_PRICE)
+    if found is order[0]:
+        return found
+    lacking = {"rented": "no rent is known", "list": "no list price is known", "owned": "no purchase price is known"}
+    kind, told = found.basis.split(":", 1)
+    return HourlyPrice(usd_per_hour=found.usd_per_hour, basis=f"{kind}, as {lacking[basis]}:{told}")
+
+
+def _owned(facts: Facts, name: str, bought: Fact) -> HourlyPrice:
     hours = facts.value("server", "lifetime_years") * HOURS_PER_YEAR * facts.value("server", "utilisation_ratio")
     whole = bought.condition.endswith("system")  # the price already holds the server
     capital = bought.value * (1.0 if whole else facts.value("server", "capital_ratio")) / hours
-    watts = facts.value(machine.name, "power_limit_w") * facts.value(machine.chip_class, "server_power_ratio")
+    watts = facts.value(name, "power_limit_w") * facts.value(facts.machine(name).chip_class, "server_power_ratio")
     energy = watts * SECONDS_PER_HOUR / JOULES_PER_KWH * facts.value("facility", "pue_ratio")
+    years = facts.value("server", "lifetime_years")
     return HourlyPrice(
         usd_per_hour=capital + energy * facts.value("facility", "usd_per_kwh"),
-        basis=f"owned: {bought.source}, {bought.as_of}, over {facts.value('server', 'lifetime_years'):g} years",
+        basis=f"{_label('owned', bought)}, over {years:g} years",
     )
 
 
-def usd_per_million_tokens(price: HourlyPrice, seconds: Quantity, chips: Quantity, tokens: Quantity) -> Quantity:
-    """Dollars per million tokens of a step of `seconds` on `chips` that yields `tokens`."""
+def _label(kind: str, row: Fact) -> str:
+    """What the figure is, its source and its date."""
+    guess = ", an estimate" if row.kind == "estimate" and "estimate" not in row.source else ""
+    return f"{kind}: {row.source}, {row.as_of}{guess}"
+
+
+@overload
+def usd_per_million_tokens(price: HourlyPrice, seconds: float, chips: float, tokens: float) -> float | None: ...
+@overload
+def usd_per_million_tokens(
+    price: HourlyPrice, seconds: Quantity, chips: Quantity, tokens: Quantity
+) -> Quantity | None: ...
+def usd_per_million_tokens(price: HourlyPrice, seconds: Quantity, chips: Quantity, tokens: Quantity) -> Quantity | None:
+    """Dollars per million tokens of `seconds` on `chips` that yield `tokens`; None where no price is known."""
+    if price.usd_per_hour is None:
+        return None
     return price.usd_per_hour * chips * seconds / SECONDS_PER_HOUR / tokens * TOKENS_PER_MILLION

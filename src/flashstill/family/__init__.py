@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flashstill.economics import hourly_price
 from flashstill.facts import load
 from flashstill.family.claim import claim, lock
 from flashstill.family.stages import STAGES
@@ -37,4 +38,7 @@ def _check_cost(recipe: FamilyRecipe) -> None:
     """Chips and precision are read before the first minute of work, not after the last."""
     facts = load()
     for name in recipe.cost.chips:
-        chip_from_facts(facts, name).precision(recipe.cost.precision)
+        chip = chip_from_facts(facts, name)
+        if recipe.cost.precision != "published":
+            chip.precision(recipe.cost.precision)
+        hourly_price(facts, name, recipe.cost.price)

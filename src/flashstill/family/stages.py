@@ -215,7 +215,7 @@ def cost(work: Workspace) -> None:
     wanted, timed = work.recipe.cost, work.recipe.measure
     shapes = [work.architecture(name) for name in ("teacher", *(student.name for student in work.recipe.students))]
     records: list[Record] = []
-    records += price_grid(facts, shapes, wanted.chips, wanted.batches, wanted.context, wanted.precision)
+    records += price_grid(facts, shapes, wanted.chips, wanted.batches, wanted.context, wanted.precision, wanted.price)
     precision = next(record.precision for record in work.records() if isinstance(record, MeasuredRecord))
     records += price_grid(facts, shapes, [MACHINE], timed.batches, timed.context, precision)
     write_records(path, records)

@@ -11,7 +11,7 @@ memory_efficiency, operation_floor_s, link_efficiency, hop_s), so that every chi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from flashstill.facts import Facts
@@ -110,11 +110,14 @@ class Software:
     exposed_ratio: float = 0.0
     tpot_low: float = 0.7
     tpot_high: float = 1.4
+    fastest_of: tuple[Software, ...] = ()
+    """engines whose collectives may be used where they are faster"""
 
 
 KINDS = ("matmul", "decode-attention", "latent-attention", "prompt-attention", "experts")
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all")
-ENGINES = ("vllm", "sglang", "trtllm", "none")
+ALONE = "none"
+ENGINES = ("vllm", "sglang", "trtllm", ALONE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -227,8 +230,41 @@ def software_of(facts: Facts, engine: str) -> Software:
     return facts.derived(("engine", engine), lambda: _software(facts, engine))
 
 
+GAINS = ("matmul_ratio", "experts_ratio", "collective_ratio", "interference_ratio")
+"""ratios to what was measured alone: below 1 an engine's kernels are faster, or it fills decode steps with prefills"""
+_NEVER_SLOWER = (*GAINS, "quantise_ratio", "first_ratio", "queue_ratio")
+
+
+def software_on(facts: Facts, engine: str, chip_class: str) -> Software:
+    """What an engine adds on chips of a class.
+
+    A gain, a ratio below 1, is known of the classes of chips on which engines were measured, and not assumed of others.
+    "none", the kernels alone, takes the best known of each kind: the kernels as measured alone or as an engine makes
+    them, and no overhead.  So it is never slower than with an engine.
+    """
+    return facts.derived(("engine on", engine, chip_class), lambda: _software_on(facts, engine, chip_class))
+
+
+def _software_on(facts: Facts, engine: str, chip_class: str) -> Software:
+    if engine == ALONE:
+        engines = tuple(software_on(facts, name, chip_class) for name in ENGINES if name != ALONE)
+        alone = software_of(facts, engine)
+        least: dict[str, Any] = {
+            name: min(float(getattr(each, name)) for each in (alone, *engines)) for name in _NEVER_SLOWER
+        }
+        return replace(alone, fastest_of=engines, **least)
+    found = software_of(facts, engine)
+    measured = {
+        machine.chip_class for name, machine in facts.machines.items() if facts.find(name, "serving_measurements")
+    }
+    if chip_class in measured:
+        return found
+    slower: dict[str, Any] = {name: max(float(getattr(found, name)), 1.0) for name in GAINS}
+    return replace(found, **slower)
+
+
 def _software(facts: Facts, engine: str) -> Software:
-    found = {}
+    found: dict[str, Any] = {}
     for field in fields(Software):
         row = facts.find(f"engine-{engine}", field.name)
         if row is not None:

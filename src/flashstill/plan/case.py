@@ -11,25 +11,24 @@ from flashstill.hardware import BYTES_PER_VALUE
 from flashstill.hardware.calibration import ENGINES
 
 GREEDY = "greedy"
+AS_PUBLISHED = "published"
 SAMPLINGS = (GREEDY, "top-p")
 PRECISION_NAMES = {"mxfp4": "fp4", "nvfp4": "fp4", "fp8_block": "fp8-block", "fp16": "bf16", "bfloat16": "bf16"}
 NOT_FITTING = "does not fit in memory"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Case:
-    """What is asked: a model on chips in a layout, under a load. None takes the default.
+class Choices:
+    """What may be said of a deployment beside model and chip. None takes the default, the same for every command.
 
-    chips: all of them.  tp: all chips not used otherwise.  topology: edges of a torus, as "4x4x8".
-    precision: as the checkpoint stores it.  weights_in, kv_in: names of memory tiers; the chip's main one.
-    chunk: most prompt tokens of one pass; a prompt at once.  draft: a model that drafts `draft_tokens` ahead, or
-    "heads" of the model's own ("new-heads": still to be trained), each token accepted with rate `acceptance`.
+    chips: all of them; the fewest that hold what is asked for.  tp: as far as the heads divide.  pp: what tp leaves.
+    ep: all chips of a stage where dp is above 1.  topology: edges of a torus, as "4x4x8".
+    precision: as the checkpoint stores it.  kv_precision: as goes with it.
+    weights_in, kv_in: names of memory tiers; the chip's main one.
     engine: vllm, or none where no engine serves the class of chip.
     sampling: the likeliest token each time, or drawn by top-k and top-p.
     """
 
-    model: str
-    chip: str
     chips: int | None = None
     tp: int | None = None
     pp: int | None = None
@@ -40,6 +39,20 @@ class Case:
     kv_precision: str | None = None
     weights_in: str | None = None
     kv_in: str | None = None
+    engine: str | None = None
+    sampling: str = GREEDY
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case(Choices):
+    """What is asked: a model on chips in a layout, under a load.
+
+    chunk: most prompt tokens of one pass; a prompt at once.  draft: a model that drafts `draft_tokens` ahead, or
+    "heads" of the model's own ("new-heads": still to be trained), each token accepted with rate `acceptance`.
+    """
+
+    model: str
+    chip: str
     isl: int = 1024
     osl: int = 1024
     concurrency: int = 16
@@ -47,15 +60,15 @@ class Case:
     draft: str | None = None
     draft_tokens: int = 3
     acceptance: float = 0.7
-    engine: str | None = None
-    sampling: str = GREEDY
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
     """The answer to a case. Seconds, joules at the chips, dollars; None where it does not fit or cannot be read.
 
-    note: what was assumed or done otherwise than asked, in words.
+    tpot_s: None also where osl is 1: there is no token after the first.  usd_...: None where no price is known.
+    note: what was assumed or done otherwise than asked, in words.  price_basis: where the dollars an hour are from.
+    decode_...: a decode step by itself, at isl + osl/2 cached tokens and `running` sequences, as `explain` has it.
     """
 
     fits: bool
@@ -70,6 +83,12 @@ class Prediction:
     usd_per_million_output_tokens: float | None = None
     bound: str | None = None
     note: str = ""
+    usd_per_chip_hour: float | None = None
+    price_basis: str = ""
+    running: float | None = None
+    decode_step_s: float | None = None
+    decode_joules_per_token: float | None = None
+    decode_usd_per_million_tokens: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Keys as in the case files' columns."""

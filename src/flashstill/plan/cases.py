@@ -22,7 +22,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from flashstill.errors import BadInput, FlashstillError
+from flashstill.economics import BASES, RENTED
+from flashstill.errors import BadInput, FlashstillError, unknown
 from flashstill.facts import Facts
 from flashstill.files import STANDARD, written_out
 from flashstill.plan.case import PREDICTION_FIELDS, Case, Prediction, sound
@@ -49,8 +50,15 @@ class Answers:
     renamed: dict[str, str]
 
 
-def answer_file(facts: Facts, source: Path, out: Path, progress: Progress | None = None) -> Answers:
-    """Answer every row of `source` into `out`; "-" stands for standard input and output. BadInput for no table."""
+def answer_file(
+    facts: Facts, source: Path, out: Path, progress: Progress | None = None, price: str = RENTED
+) -> Answers:
+    """Answer every row of `source` into `out`; "-" stands for standard input and output. BadInput for no table.
+
+    price: the basis on which all rows are priced.
+    """
+    if price not in BASES:
+        raise BadInput(unknown("price basis", price, BASES))
     with _opened(source) as (stream, size):
         table = read_table(stream, "standard input" if source == STANDARD else str(source))
         headings = dict(zip(PREDICTION_FIELDS, _headings(table.columns), strict=True))
@@ -59,7 +67,7 @@ def answer_file(facts: Facts, source: Path, out: Path, progress: Progress | None
             writer = csv.writer(_Lines(text), lineterminator="\r\n")
             writer.writerow([*map(unformulated, table.columns), *headings.values()])
             while rows := list(itertools.islice(table.rows, ROWS_AT_A_TIME)):
-                answers = _answers(facts, table, rows)
+                answers = _answers(facts, table, rows, price)
                 writer.writerows(_line(row, answer) for row, answer in zip(rows, answers, strict=True))
                 counts["cases"] += len(rows)
                 counts["answered"] += sum(answer.valid for answer in answers)
@@ -96,7 +104,7 @@ def _headings(columns: Sequence[str]) -> list[str]:
     return headings
 
 
-def _answers(facts: Facts, table: Table, rows: Sequence[Row]) -> list[Prediction]:
+def _answers(facts: Facts, table: Table, rows: Sequence[Row], price: str) -> list[Prediction]:
     """One answer a row, in order."""
     answers: dict[int, Prediction] = {}
     together: dict[tuple[str, str], list[tuple[int, Case]]] = {}
@@ -108,7 +116,7 @@ def _answers(facts: Facts, table: Table, rows: Sequence[Row]) -> list[Prediction
         else:
             together.setdefault((case.model, case.chip), []).append((index, case))
     for members in together.values():
-        found = _each(facts, [case for _, case in members])
+        found = _each(facts, [case for _, case in members], price)
         answers.update((index, answer) for (index, _), answer in zip(members, found, strict=True))
     return [answers[index] for index in range(len(rows))]
 
@@ -123,16 +131,16 @@ def _case(table: Table, row: Row) -> Case:
     return case_of({field: cell for field, cell in cells.items() if cell})
 
 
-def _each(facts: Facts, cases: Sequence[Case]) -> list[Prediction]:
+def _each(facts: Facts, cases: Sequence[Case], price: str) -> list[Prediction]:
     """Answers to `cases` together; where that fails, to either half, down to the one that is the reason."""
     try:
         with np.errstate(all="ignore"):
-            return [sound(answer) for answer in predict(facts, cases)]
+            return [sound(answer) for answer in predict(facts, cases, price)]
     except Exception as error:  # whatever it is, it must not cost the other rows their answers
         if len(cases) == 1:
             return [_refused(error, f"{shown(cases[0].model)} on {shown(cases[0].chip)}")]
     half = len(cases) // 2
-    return [*_each(facts, cases[:half]), *_each(facts, cases[half:])]
+    return [*_each(facts, cases[:half], price), *_each(facts, cases[half:], price)]
 
 
 def _refused(error: Exception, what: str = "the row") -> Prediction:

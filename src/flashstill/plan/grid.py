@@ -8,10 +8,11 @@ import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.cost import LEVELS, StepCost
-from flashstill.cost.passes import decode_step, prefill_step
-from flashstill.economics import HourlyPrice, hourly_price, usd_per_million_tokens
+from flashstill.cost.passes import batch_step, partly_empty, prefill_step, working_share
+from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.facts import Facts
-from flashstill.plan.configuration import Configuration, configure
+from flashstill.plan.case import AS_PUBLISHED, Choices
+from flashstill.plan.deployment import Deployment, deploy
 from flashstill.records import CostRecord
 from flashstill.workload import Quantity
 
@@ -22,29 +23,30 @@ def price_grid(
     chips: Sequence[str],
     batches: Sequence[int],
     context: int,
-    precision: str = "bf16",
+    precision: str = AS_PUBLISHED,
+    price: str = RENTED,
 ) -> list[CostRecord]:
-    """Decode and prefill of every model on every chip at every batch.
+    """Decode and prefill of every model on every chip at every batch, deployed as `explain` and `predict` deploy it.
 
-    The number of chips is the smallest that holds the largest batch, so that a model's batches compare on one machine.
+    The number of chips is the fewest that hold the largest batch, so that a model's batches compare on one machine.
     """
     records: list[CostRecord] = []
+    pue = facts.value("facility", "pue_ratio")
+    sizes = np.asarray(batches, dtype=np.float64)
     for model in models:
         for name in chips:
-            made = configure(facts, model, name, max(batches), context, precision=precision)
-            price = hourly_price(facts, made.chip.name)
-            sizes = np.asarray(batches, dtype=np.float64)
-            local, pue = made.layout.local_batch(sizes), facts.value("facility", "pue_ratio")
-            running = np.asarray(local * made.layout.pp * made.layout.dp)
-            step = decode_step(model, made.setting, made.layout, local, float(context), pue=pue)
-            records += _records(made, price, "decode", step, batches, context, running)
+            made = deploy(facts, model, name, max(batches), context, Choices(precision=precision))
+            paid = hourly_price(facts, made.chip.name, price)
+            step = batch_step(model, made.setting, made.layout, sizes, float(context), pue=pue)
+            records += _records(made, paid, "decode", step, batches, context, sizes)
+            local, share = made.layout.local_batch(sizes), working_share(model, made.layout, sizes)
             prompt = prefill_step(model, made.setting, made.layout, local, float(context), pue=pue)
-            records += _records(made, price, "prefill", prompt, batches, context, running * context)
+            records += _records(made, paid, "prefill", partly_empty(prompt, share), batches, context, sizes * context)
     return records
 
 
 def _records(
-    made: Configuration,
+    made: Deployment,
     price: HourlyPrice,
     phase: str,
     cost: StepCost,
@@ -59,7 +61,7 @@ def _records(
     seconds, watts = spread(cost.seconds), spread(cost.watts_per_chip)
     levels = {level: spread(cost.joules[level]) / tokens for level in LEVELS}
     wall, bounds = spread(cost.wall_joules) / tokens, np.atleast_1d(np.asarray(cost.bound))
-    dollars = spread(usd_per_million_tokens(price, cost.seconds, made.chips, tokens))
+    dollars = usd_per_million_tokens(price, cost.seconds, float(made.chips), tokens)
     records = []
     for index, batch in enumerate(batches):
         by_level = {level: float(values[index]) for level, values in levels.items()}
@@ -76,7 +78,7 @@ def _records(
                 tokens_per_s=float(tokens[index] / seconds[index]),
                 joules_per_token={**by_level, "total": sum(by_level.values())},
                 wall_joules_per_token=float(wall[index]),
-                usd_per_million_tokens=float(dollars[index]),
+                usd_per_million_tokens=None if dollars is None else float(spread(dollars)[index]),
                 watts_per_chip=float(watts[index]),
                 bound=str(np.broadcast_to(bounds, tokens.shape)[index]),
                 price_basis=price.basis,

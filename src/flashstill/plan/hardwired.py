@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from flashstill.economics import hourly_price
-from flashstill.errors import BadInput, MissingFact
+from flashstill.economics import RENTED, hourly_price, usd_per_million_tokens
+from flashstill.errors import BadInput
 from flashstill.facts import Facts
 from flashstill.plan.case import Case, Prediction
 from flashstill.plan.resolve import architecture
-from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
 
 RATE = "hardwired_tokens_per_s"
 
@@ -17,7 +16,7 @@ def is_hardwired(facts: Facts, chip: str) -> bool:
     return facts.find(facts.machine(chip).name, RATE) is not None
 
 
-def answer_hardwired(facts: Facts, case: Case) -> Prediction:
+def answer_hardwired(facts: Facts, case: Case, price: str = RENTED) -> Prediction:
     """The published rate of the model in the wiring; BadInput for another model or more than one chip.
 
     The row's condition begins with the model's name.  No time to first token is published.
@@ -36,19 +35,19 @@ def answer_hardwired(facts: Facts, case: Case) -> Prediction:
     # One user at a time gets all of the rate; more of them share it.
     shared = case.concurrency / rate.value
     watts = facts.value(machine.name, "power_limit_w")
-    try:
-        usd_per_s: float | None = hourly_price(facts, machine.name).usd_per_hour / SECONDS_PER_HOUR
-    except MissingFact:
-        usd_per_s = None
+    paid = hourly_price(facts, machine.name, price)
+    several = case.osl > 1
     return Prediction(
         fits=True,
-        tpot_s=shared,
-        tpot_low_s=case.concurrency / rate.high,
-        tpot_high_s=case.concurrency / rate.low,
+        tpot_s=shared if several else None,
+        tpot_low_s=case.concurrency / rate.high if several else None,
+        tpot_high_s=case.concurrency / rate.low if several else None,
         output_tokens_per_s=rate.value,
         joules_per_output_token=watts / rate.value,
         watts_per_chip=watts,
-        usd_per_million_output_tokens=None if usd_per_s is None else usd_per_s / rate.value * TOKENS_PER_MILLION,
+        usd_per_million_output_tokens=usd_per_million_tokens(paid, 1.0, 1.0, rate.value),
         bound="wiring",
         note=f"the maker's figure, not modelled: {rate.condition} ({rate.source})",
+        usd_per_chip_hour=paid.usd_per_hour,
+        price_basis=paid.basis,
     )

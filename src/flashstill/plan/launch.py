@@ -30,8 +30,11 @@ def pick(front: tuple[Point, ...], by: str) -> Point:
     """The best point of a front in one objective."""
     if by not in PICKS:
         raise BadInput(unknown("objective", by, PICKS))
+    known = [point for point in front if getattr(point, PICKS[by]) is not None]
+    if not known:
+        raise BadInput(f"no point has a figure for {by} to be picked by; take another of {', '.join(PICKS)}")
     sign = -1.0 if by == "throughput" else 1.0
-    return min(front, key=lambda point: sign * float(getattr(point, PICKS[by])))
+    return min(known, key=lambda point: sign * float(getattr(point, PICKS[by])))
 
 
 def launch(engine: str, model: str, point: Point, tokens: int) -> str:
@@ -44,10 +47,10 @@ def launch(engine: str, model: str, point: Point, tokens: int) -> str:
                 f"{engine} keeps weights and cache in the main memory, but this point has {what} in {where};"
                 " ask for --tiers memory"
             )
-    comments = [
-        f"# {point.chips} x {point.chip}, {point.batch} requests in flight, expected {point.tpot_s * 1e3:.3g} ms"
-    ]
-    comments[0] += " a token"
+    expected = f"{point.ttft_s * 1e3:.3g} ms to the one token"
+    if point.tpot_s is not None:
+        expected = f"{point.tpot_s * 1e3:.3g} ms a token"
+    comments = [f"# {point.chips} x {point.chip}, {point.batch} requests in flight, expected {expected}"]
     arguments = {"vllm": _vllm, "sglang": _sglang, "trtllm": _trtllm}[engine](model, point, tokens)
     if point.precision != "published" and point.precision not in (*ON_THE_FLY[engine], "bf16"):
         comments.append(

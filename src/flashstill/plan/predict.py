@@ -11,29 +11,32 @@ from typing import Any
 
 import numpy as np
 
-from flashstill.cost import Load, serve
-from flashstill.economics import hourly_price
+from flashstill.cost import Load, StepCost, serve
+from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, Software
 from flashstill.parallel import Layout
 from flashstill.plan.case import CASE_FIELDS, GREEDY, LOAD_FIELDS, NOT_FITTING, PREDICTION_FIELDS, Case, Prediction
+from flashstill.plan.deployment import empty_notes
 from flashstill.plan.hardwired import answer_hardwired, is_hardwired
-from flashstill.plan.resolve import Group, Resolved, architecture, resolve, setting_of, speculation
-from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
+from flashstill.plan.resolve import Group, Resolved, resolve, setting_of, speculation
 
 __all__ = ["CASE_FIELDS", "GREEDY", "PREDICTION_FIELDS", "Case", "Prediction", "band", "completed", "predict"]
 
 
-def predict(facts: Facts, cases: Sequence[Case]) -> list[Prediction]:
-    """One prediction a case, in order; a case that makes no sense is answered with its reason."""
+def predict(facts: Facts, cases: Sequence[Case], price: str = RENTED) -> list[Prediction]:
+    """One prediction a case, in order; a case that makes no sense is answered with its reason.
+
+    price: the basis on which all chips are priced (economics/prices.py).
+    """
     answers: list[Prediction | None] = [None] * len(cases)
     alike: dict[tuple[Any, ...], Resolved] = {}
     groups: dict[Group, list[tuple[int, Resolved]]] = defaultdict(list)
     for index, case in enumerate(cases):
         try:
             if is_hardwired(facts, case.chip):
-                answers[index] = answer_hardwired(facts, case)
+                answers[index] = answer_hardwired(facts, case, price)
                 continue
             key = _without_load(case)
             resolved = alike[key] = resolve(facts, case, alike.get(key))
@@ -42,7 +45,9 @@ def predict(facts: Facts, cases: Sequence[Case]) -> list[Prediction]:
             continue
         groups[resolved.group].append((index, resolved))
     for group, members in groups.items():
-        for (index, _), answer in zip(members, _answer(facts, group, [each for _, each in members]), strict=True):
+        for (index, _), answer in zip(
+            members, _answer(facts, group, [each for _, each in members], price), strict=True
+        ):
             answers[index] = answer
     return [answer for answer in answers if answer is not None]
 
@@ -56,13 +61,12 @@ def completed(facts: Facts, case: Case) -> Case:
         answer_hardwired(facts, case)
         return replace(case, chips=1, tp=1, pp=1, ep=1, dp=1)
     found = resolve(facts, case)
-    degrees = found.degrees
-    chips = degrees.tp * degrees.pp * degrees.dp
-    return replace(case, chips=chips, engine=found.group.engine, **degrees._asdict())
+    return replace(case, chips=found.degrees.chips, engine=found.group.engine, **found.degrees._asdict())
 
 
-def _answer(facts: Facts, group: Group, members: list[Resolved]) -> list[Prediction]:
-    model, conditions = architecture(group.model), setting_of(facts, group)
+def _answer(facts: Facts, group: Group, members: list[Resolved], price: str) -> list[Prediction]:
+    model = members[0].model
+    conditions = setting_of(facts, group, model)
     degrees = np.array([each.degrees for each in members], dtype=np.float64).T
     layout = Layout(tp=degrees[0], pp=degrees[1], ep=degrees[2], dp=degrees[3])
     asked = [(each.case.isl, each.case.osl, each.case.concurrency) for each in members]
@@ -71,19 +75,26 @@ def _answer(facts: Facts, group: Group, members: list[Resolved]) -> list[Predict
     drafting = speculation(model, *group.draft) if group.draft else None
     found = serve(model, conditions, layout, load, drafting)
     span = band(facts, conditions.chip, conditions.software)
-    dollars = hourly_price(facts, group.chip).usd_per_hour / SECONDS_PER_HOUR * np.asarray(layout.chips)
-    columns = [np.broadcast_to(getattr(found, name), isl.shape).tolist() for name in _FOUND]
-    bounds = [found.decode.bound] * len(members) if isinstance(found.decode.bound, str) else found.decode.bound
-    chips = np.asarray(layout.chips).tolist()
+    paid = hourly_price(facts, group.chip, price)
+    drafted = drafting.tokens_per_step if drafting else 1.0
+    figures = [getattr(found, name) for name in _FOUND]
+    figures += [found.decode.seconds, found.decode.total_joules / (np.maximum(found.batch, 1e-9) * drafted)]
+    columns = [np.broadcast_to(figure, isl.shape).tolist() for figure in figures]
+    bounds = [_bounds(step, len(members)) for step in (found.decode, found.prefill)]
+    names = (*_FOUND, "decode_s", "decode_joules")
     return [
-        _one(each, dict(zip(_FOUND, values, strict=True)), span, usd_per_s, int(count), bound)
-        for each, values, usd_per_s, count, bound in zip(
-            members, zip(*columns, strict=True), dollars.tolist(), chips, bounds, strict=True
+        _one(
+            each, dict(zip(names, values, strict=True)), span, paid, drafted, decoding if each.case.osl > 1 else filling
         )
+        for each, values, decoding, filling in zip(members, zip(*columns, strict=True), *bounds, strict=True)
     ]
 
 
 _FOUND = ("batch", "ttft_s", "tpot_s", "output_tokens_per_s", "joules_per_output_token", "watts_per_chip")
+
+
+def _bounds(step: StepCost, count: int) -> list[str]:
+    return [step.bound] * count if isinstance(step.bound, str) else step.bound
 
 
 def band(facts: Facts, chip: Chip, software: Software) -> tuple[float, float]:
@@ -98,26 +109,40 @@ def band(facts: Facts, chip: Chip, software: Software) -> tuple[float, float]:
 
 
 def _one(
-    each: Resolved, found: dict[str, float], span: tuple[float, float], usd_per_s: float, chips: int, bound: str
+    each: Resolved, found: dict[str, float], span: tuple[float, float], paid: HourlyPrice, drafted: float, bound: str
 ) -> Prediction:
-    tpot, rate, running = found["tpot_s"], found["output_tokens_per_s"], found["batch"]
+    rate, running, chips = found["output_tokens_per_s"], found["batch"], each.degrees.chips
     notes = [each.note] if each.note else []
     if running < 1.0:
         return Prediction(fits=False, reason=NOT_FITTING, note="; ".join(notes))
-    if not math.isfinite(tpot):
+    if not math.isfinite(found["ttft_s"]):
         return Prediction(fits=False, reason=f"the chip has no links for {chips} chips", note="; ".join(notes))
     if running < each.case.concurrency:
         notes.append(f"memory holds {running:,.1f} of {each.case.concurrency} requests at a time; the others wait")
+    notes += empty_notes(each.model, each.degrees, running)
+    tpot: float | None = found["tpot_s"]
+    decode_s: float | None = found["decode_s"]
+    if each.case.osl == 1:
+        tpot = decode_s = None
+        notes.append("with one output token there is none after the first, and so no time per output token")
     return Prediction(
         fits=True,
         ttft_s=found["ttft_s"],
         tpot_s=tpot,
-        tpot_low_s=tpot * span[0],
-        tpot_high_s=tpot * span[1],
+        tpot_low_s=None if tpot is None else tpot * span[0],
+        tpot_high_s=None if tpot is None else tpot * span[1],
         output_tokens_per_s=rate,
         joules_per_output_token=found["joules_per_output_token"],
         watts_per_chip=found["watts_per_chip"],
-        usd_per_million_output_tokens=usd_per_s / rate * TOKENS_PER_MILLION,
+        usd_per_million_output_tokens=usd_per_million_tokens(paid, 1.0, float(chips), rate),
         bound=bound,
         note="; ".join(notes),
+        usd_per_chip_hour=paid.usd_per_hour,
+        price_basis=paid.basis,
+        running=running,
+        decode_step_s=decode_s,
+        decode_joules_per_token=None if decode_s is None else found["decode_joules"],
+        decode_usd_per_million_tokens=None
+        if decode_s is None
+        else usd_per_million_tokens(paid, decode_s, float(chips), running * drafted),
     )

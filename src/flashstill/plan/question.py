@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flashstill.arch import Architecture
 from flashstill.cost import Speculation
+from flashstill.economics import RENTED, HourlyPrice
 from flashstill.errors import BadInput
 
 NOT_FITTING = "does not fit in memory"
@@ -19,7 +20,7 @@ class Question:
     """What is searched for. Bounds are None where they do not matter; precisions: "published" or formats.
 
     kv_precisions: None for what goes with the weights.  tiers: where weights and cache may lie, each by itself.
-    engine: None for the default of each chip.
+    engine: None for the default of each chip.  price: the basis on which all chips are priced.
     """
 
     model: Architecture
@@ -36,11 +37,15 @@ class Question:
     max_tpot_s: float | None = None
     min_tokens_per_s: float | None = None
     batches: tuple[int, ...] = tuple(2**power for power in range(13))
+    price: str = RENTED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
-    """One configuration with its figures."""
+    """One configuration with its figures.
+
+    tpot_s: None where one token is asked for.  usd_...: None where no price of the chip is known.
+    """
 
     chip: str
     chips: int
@@ -56,13 +61,15 @@ class Point:
     speculated_tokens: int
     draft: str
     engine: str
-    tpot_s: float
+    tpot_s: float | None
     ttft_s: float
     output_tokens_per_s: float
     tokens_per_s_per_chip: float
     joules_per_output_token: float
-    usd_per_million_output_tokens: float
+    usd_per_million_output_tokens: float | None
     watts_per_chip: float
+    usd_per_chip_hour: float | None = None
+    price_basis: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +77,8 @@ class Found:
     """The front, sorted by time per token, and how it was reached.
 
     priced: got time, energy, dollars and fit.  weights_dominate_below: for each chip, the batch below which it
-    spends most of the energy of its work on moving weights from its main memory.
+    spends most of the energy of its work on moving weights from its main memory.  prices: of each chip, dollars an
+    hour (None where no price is known: such a chip cannot win on dollars) and on what basis.
     """
 
     evaluated: int
@@ -80,6 +88,7 @@ class Found:
     infeasible: dict[str, int]
     weights_dominate_below: dict[str, int | None]
     front: tuple[Point, ...]
+    prices: dict[str, HourlyPrice] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The document that `plan --json` prints."""
@@ -94,6 +103,10 @@ def check(question: Question) -> None:
         bound = getattr(question, name)
         if bound is not None and not bound > 0:
             raise BadInput(f"the bound {name} must be above 0, not {bound}")
+    if question.max_tpot_s is not None and question.osl == 1:
+        raise BadInput(
+            "one output token has no time per token after the first; leave the bound on it out, or raise osl"
+        )
     if question.isl + question.osl > question.model.context:
         raise BadInput(
             f"isl + osl = {question.isl + question.osl} is beyond the {question.model.context} tokens that"

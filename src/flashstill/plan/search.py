@@ -16,17 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from flashstill.cost import precisions_of, setting
-from flashstill.economics import hourly_price
+from flashstill.cost import setting
+from flashstill.economics import HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.errors import InfeasiblePlan, MissingFact
 from flashstill.facts import Facts
-from flashstill.hardware import Chip, chip_from_facts, software_of
+from flashstill.hardware import Chip, chip_from_facts
 from flashstill.plan.crossover import weights_dominate_below
+from flashstill.plan.deployment import engine_of, formats_of
 from flashstill.plan.front import Values, non_dominated
 from flashstill.plan.question import NOT_FITTING, OBJECTIVES, Found, Point, Question, check
-from flashstill.plan.resolve import default_engine
 from flashstill.plan.tables import Candidates, Priced, candidates, priced
-from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +42,21 @@ def search(facts: Facts, question: Question) -> Found:
     started = time.perf_counter()
     reasons: Counter[str] = Counter()
     tables: list[_Table] = []
+    prices: dict[str, HourlyPrice] = {}
     chosen = candidates(question.model, question.max_chips, question.batches)
     layouts, batches = chosen.shape
     refused = {reason: times * batches for reason, times in chosen.refused.items()}
     evaluated = priced_ones = feasible = 0
     for name in question.chips:
         chip = chip_from_facts(facts, name)
-        usd_per_s = hourly_price(facts, name).usd_per_hour / SECONDS_PER_HOUR
-        software = software_of(facts, question.engine or default_engine(chip))
+        prices[chip.name] = paid = hourly_price(facts, name, question.price)
+        software = engine_of(facts, chip, question.engine)
         for precision, kv, (weights, cache), speculation in itertools.product(
             question.precisions, question.kv_precisions, _placements(question, chip), question.speculations
         ):
             evaluated += layouts * batches + sum(refused.values())
             reasons.update(refused)
-            precisions = precisions_of(question.model, None if precision == "published" else precision, kv)
+            precisions = formats_of(question.model, precision, kv)
             try:
                 chip.precision(precisions.linear)
             except MissingFact:
@@ -74,8 +74,10 @@ def search(facts: Facts, question: Question) -> Found:
                 "kv_in": cache,
                 "speculation": speculation,
                 "engine": software.name,
+                "usd_per_chip_hour": paid.usd_per_hour,
+                "price_basis": paid.basis,
             }
-            columns = _figures(chosen, found, usd_per_s)
+            columns = _figures(chosen, found, paid)
             feasible += _keep(question, chip, chosen, label, columns, found, reasons, tables)
     if not feasible:
         raise InfeasiblePlan(f"nothing serves {question.model.name} within these bounds", dict(reasons))
@@ -86,14 +88,14 @@ def search(facts: Facts, question: Question) -> Found:
         seconds=time.perf_counter() - started,
         infeasible=dict(reasons),
         weights_dominate_below={name: _crossover(facts, question, name) for name in question.chips},
-        front=_front(tables),
+        front=_front(tables, question.osl > 1),
+        prices=prices,
     )
 
 
 def _crossover(facts: Facts, question: Question, name: str) -> int | None:
     """With the first of the precisions that are asked for."""
-    wanted = question.precisions[0]
-    precisions = precisions_of(question.model, None if wanted == "published" else wanted, question.kv_precisions[0])
+    precisions = formats_of(question.model, question.precisions[0], question.kv_precisions[0])
     try:
         conditions = setting(chip_from_facts(facts, name), precisions)
         return weights_dominate_below(question.model, conditions, question.isl + question.osl / 2.0)
@@ -107,16 +109,17 @@ def _placements(question: Question, chip: Chip) -> list[tuple[str, str]]:
     return list(itertools.product(names, names))
 
 
-def _figures(chosen: Candidates, found: Priced, usd_per_s: float) -> dict[str, Values]:
+def _figures(chosen: Candidates, found: Priced, paid: HourlyPrice) -> dict[str, Values]:
     pace, chips = found.pace, np.asarray(chosen.layout.chips)
     rate = np.asarray(pace.output_tokens_per_s)
+    dollars = usd_per_million_tokens(paid, 1.0, chips, rate)
     columns: dict[str, Any] = {
         "tpot_s": pace.tpot_s,
         "ttft_s": pace.ttft_s,
         "output_tokens_per_s": rate,
         "tokens_per_s_per_chip": rate / chips,
         "joules_per_output_token": pace.joules_per_output_token,
-        "usd_per_million_output_tokens": usd_per_s * TOKENS_PER_MILLION * chips / rate,
+        "usd_per_million_output_tokens": np.inf if dollars is None else dollars,  # no price never wins
         "watts_per_chip": pace.watts_per_chip,
         "chips": chips,
         "batch": chosen.batches,
@@ -163,21 +166,25 @@ def _costs(columns: Sequence[Values]) -> Values:
     return np.stack([sign * column for sign, column in zip(signs, columns, strict=True)], axis=1)
 
 
-def _front(tables: Sequence[_Table]) -> tuple[Point, ...]:
-    """The non-dominated points of all tables, fastest first."""
+def _front(tables: Sequence[_Table], several: bool) -> tuple[Point, ...]:
+    """The non-dominated points of all tables, fastest first. several: whether tokens follow the first."""
     sizes = [len(table.columns["tpot_s"]) for table in tables]
     owner = np.repeat(np.arange(len(tables)), sizes)
     place = np.concatenate([np.arange(size) for size in sizes])
     costs = _costs([np.concatenate([table.columns[name] for table in tables]) for name in OBJECTIVES])
     chosen = sorted(non_dominated(costs), key=lambda index: float(costs[index, 0]))
-    return tuple(_point(tables[int(owner[index])], int(place[index])) for index in chosen)
+    return tuple(_point(tables[int(owner[index])], int(place[index]), several) for index in chosen)
 
 
-def _point(table: _Table, index: int) -> Point:
+def _point(table: _Table, index: int, several: bool) -> Point:
     values: dict[str, Any] = {name: float(column[index]) for name, column in table.columns.items()}
     for name in ("chips", "batch", "tp", "pp", "ep", "dp"):
         values[name] = round(values[name])
+    if not several:
+        values["tpot_s"] = None
     label = dict(table.label)
+    if label["usd_per_chip_hour"] is None:
+        values["usd_per_million_output_tokens"] = None
     speculation = label.pop("speculation")
     drafted = speculation.tokens if speculation else 0
     drafts = speculation.draft.name if speculation and speculation.draft else ""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from flashstill.arch import Architecture
 from flashstill.cost import Load, Setting, Speculation
-from flashstill.cost.passes import decode_step, prefill_step, sends
+from flashstill.cost.passes import decode_step, prefill_step, sends, working_share
 from flashstill.cost.serving import Pace, Paces, capacity, closed_form, prompts_together
 from flashstill.parallel import Layout, layout_reason
 from flashstill.workload import Quantity
@@ -61,7 +61,7 @@ class Priced:
 def candidates(model: Architecture, most: int, batches: tuple[int, ...]) -> Candidates:
     """Layouts of powers of two on up to `most` chips, each with every batch."""
     powers = [2**power for power in range(most.bit_length()) if 2**power <= most]
-    routed = any(layer.ffn.experts for layer in model.layers)
+    routed = model.routed
     found, refused = [], Counter[str]()
     for tp, pp, dp in itertools.product(powers, powers, powers):
         if tp * pp * dp > most or (dp > 1 and not routed):
@@ -112,12 +112,14 @@ def priced(
     after_step = sends(model, setting, layout, local * queries)
     after_pass = sends(model, setting, layout, together * isl)
     heads = 1.0 + speculation.tokens * speculation.head_share if speculation and speculation.draft is None else 1.0
+    work = decoding(per_chip(step.work_joules)) * layout.chips + heads * after_step.work_joules
+    timed = decoding(per_chip(step.timed_joules)) * layout.chips + heads * after_step.timed_joules
     paces = Paces(
         step_s=decoding(step.seconds) + heads * after_step.seconds,
-        step_joules=decoding(per_chip(step.total_joules)) * layout.chips + heads * after_step.total_joules,
-        idle_joules=decoding(per_chip(step.joules["idle"])) * layout.chips + heads * after_step.joules["idle"],
+        step_joules=work * working_share(model, layout, chosen.batches) + timed,
         pass_s=filling(passed.seconds) + after_pass.seconds,
         pass_joules=filling(per_chip(passed.total_joules)) * layout.chips + after_pass.total_joules,
+        pass_timed_joules=filling(per_chip(passed.timed_joules)) * layout.chips + after_pass.timed_joules,
         prompts=together,
     )
     alone, fitting = capacity(model, setting, layout, load, speculation)

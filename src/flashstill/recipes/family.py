@@ -70,12 +70,13 @@ class MeasureRecipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CostRecipe:
-    """What is predicted on which chips."""
+    """What is predicted on which chips. precision: a format, or "published"; price: rented, owned or list."""
 
     chips: tuple[str, ...] = ("h100-sxm", "tpu-v5e", "tpu-v6e", "tpu-v7", "b200", "mi300x", "groq-lpu")
     batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
     context: int = 1024
-    precision: str = "bf16"
+    precision: str = "published"
+    price: str = "rented"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

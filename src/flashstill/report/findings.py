@@ -111,13 +111,18 @@ def _cost(view: View, best: str) -> str:
         batch = max(key[3] for key in view.cost if key[:3] == (model, chip, "decode"))
         return view.cost[model, chip, "decode", batch]
 
-    chip = min(view.chips, key=lambda name: at(best, name).usd_per_million_tokens)
+    dollars = {name: at(best, name).usd_per_million_tokens for name in view.chips}
+    priced = {name: usd for name, usd in dollars.items() if usd is not None}
+    if not priced:
+        return f"No price is known of any chip of the recipe, so that no dollars can be told for {best}."
+    chip = min(priced, key=lambda name: priced[name])
     ours, theirs = at(best, chip), at("teacher", chip)
+    usual = theirs.usd_per_million_tokens or priced[chip]
     return (
         f"Cheapest chip of the recipe for {best}: {chip} at batch {ours.batch},"
-        f" {show(ours.usd_per_million_tokens, 'USD')}"
+        f" {show(priced[chip], 'USD')}"
         f" and {ours.joules_per_token['total'] * 1e6:,.0f} J per million tokens (predicted),"
-        f" {1 - ours.usd_per_million_tokens / theirs.usd_per_million_tokens:.0%} less than the teacher."
+        f" {1 - priced[chip] / usual:.0%} less than the teacher."
     )
 
 

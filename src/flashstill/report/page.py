@@ -121,7 +121,9 @@ def _cost_rows(view: View, chip: str) -> list[dict[str, Any]]:
                     "cell": cell,
                     "step": show(cell.seconds, "s"),
                     "rate": f"{cell.tokens_per_s:,.0f}",
-                    "usd": show(cell.usd_per_million_tokens, "USD"),
+                    "usd": "no price"
+                    if cell.usd_per_million_tokens is None
+                    else show(cell.usd_per_million_tokens, "USD"),
                     "joules": show(cell.joules_per_token["total"], "J"),
                     "split": split,
                     "watts": show(cell.watts_per_chip, "W"),

@@ -17,7 +17,8 @@ def ledger(
 ) -> dict[str, Any]:
     """The account of one teacher. config: its config.json; judged: outcome -> answers; kept: examples."""
     half_way = max(1, round((read + thought / 2) / chains))
-    dollars = thought * usd_per_token(config, chip, half_way)
+    each_usd = usd_per_token(config, chip, half_way)
+    dollars = None if each_usd is None else thought * each_usd
     flops = 2.0 * parameters * (read + thought)
     each = max(1, kept)
     return {
@@ -33,17 +34,19 @@ def ledger(
             "teacher_tokens": thought / each,
             "verifier_calls": sum(judged.values()) / each,
             "flops": flops / each,
-            "predicted_usd": dollars / each,
+            "predicted_usd": None if dollars is None else dollars / each,
         },
     }
 
 
-def usd_per_token(config: Path, chip: str, context: int) -> float:
-    """What a decoded token behind `context` others costs, by the cost arm."""
+def usd_per_token(config: Path, chip: str, context: int) -> float | None:
+    """What a decoded token behind `context` others costs, by the cost arm; None where the chip has no price."""
     from flashstill.arch.catalogue import read_config
     from flashstill.facts import load
     from flashstill.plan.grid import price_grid
 
     shape = read_config(config, "teacher")
     rows = price_grid(load(), [shape], [chip], BATCHES, context)
-    return min(row.usd_per_million_tokens for row in rows if row.phase == "decode") / 1e6
+    dollars = [row.usd_per_million_tokens for row in rows if row.phase == "decode"]
+    known = [usd for usd in dollars if usd is not None]
+    return min(known) / 1e6 if known else None

@@ -99,7 +99,7 @@ def _measures(
     }
 
 
-def _prices(work: Work, student: Path) -> dict[str, float]:
+def _prices(work: Work, student: Path) -> dict[str, float | None]:
     """Dollars of a decoded token of both models, at the last position that they were made for."""
     places = {"teacher": work.teacher_directory, "student": student}
     return {

@@ -1,0 +1,175 @@
+"""How a model is split where nothing is said: tensor parallelism as far as the heads divide, a pipeline over the rest.
+
+Where even the number of chips is left open it is the smallest that holds what is asked for: powers of two, or the next
+number over which heads and layers can be split.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from flashstill.arch import Architecture
+from flashstill.cost import Setting, Speculation
+from flashstill.cost.fits import holds
+from flashstill.errors import BadInput
+from flashstill.hardware import Chip
+from flashstill.parallel import Layout, layout_reason
+from flashstill.plan.case import Choices
+
+MOST_CHIPS = 131072
+"""of one deployment: no network that is known joins more accelerators"""
+MOST_BY_ITSELF = 16384
+"""chips that a deployment gets without being asked for a number"""
+MOST_HEADS = 256
+
+
+class Degrees(NamedTuple):
+    """A layout in whole numbers."""
+
+    tp: int
+    pp: int
+    ep: int
+    dp: int
+
+    @property
+    def chips(self) -> int:
+        """All of them."""
+        return self.tp * self.pp * self.dp
+
+    @property
+    def layout(self) -> Layout:
+        """The same for the cost model."""
+        return Layout(tp=float(self.tp), pp=float(self.pp), ep=float(self.ep), dp=float(self.dp))
+
+
+class Held(NamedTuple):
+    """What a deployment must hold: sequences of a mean length, of which the longest must fit as well."""
+
+    sequences: float
+    tokens: float
+    longest: float
+    draft: Speculation | None = None
+
+
+def degrees_of(model: Architecture, setting: Setting, choices: Choices, held: Held) -> Degrees:
+    """The layout that the choices lead to; BadInput where they contradict each other or cannot be built.
+
+    Where no number of chips holds all sequences at a time, the smallest that holds one; a single group of chips where
+    none does, as the memory check of whoever asked will find.
+    """
+    chip = setting.chip
+    slice_chips = math.prod(chip.torus_shape) if chip.torus_shape else None
+    given = _given(model, choices, slice_chips)
+    found = given or fewest(model, setting, choices, held) or _with_experts(model, choices, 1, choices.pp or 1)
+    reason = layout_reason(model, *found)
+    if reason:
+        raise BadInput(reason)
+    if found.chips > MOST_CHIPS:
+        raise BadInput(f"{found.chips:,} chips are more than any network joins; ask for at most {MOST_CHIPS:,}")
+    return found
+
+
+def open_choice(choices: Choices) -> bool:
+    """Whether the number of chips is left open, so that it depends on the load."""
+    return choices.chips is None and choices.tp is None and choices.topology is None
+
+
+def fewest(model: Architecture, setting: Setting, choices: Choices, held: Held) -> Degrees | None:
+    """The smallest layout that holds all sequences, else the smallest that holds one, else None."""
+    chip = setting.chip
+    joined = MOST_BY_ITSELF if chip.scale_out_bytes_per_s else max(chip.domain, 1)
+    most = joined if chip.link_bytes_per_s else 1
+    found = [
+        degrees
+        for tp, pp in _splits(model, choices.pp)
+        if (degrees := _with_experts(model, choices, tp, pp)).chips <= most and layout_reason(model, *degrees) is None
+    ]
+    if not found:
+        return None
+    tp, pp, ep, dp = np.array(found, dtype=np.float64).T
+    fitting = holds(
+        model, setting, Layout(tp=tp, pp=pp, ep=ep, dp=dp), held.sequences, held.tokens, held.longest, held.draft
+    )
+    for enough in fitting:
+        if enough.any():
+            return found[int(np.argmax(enough))]
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _splits(model: Architecture, stages: int | None) -> tuple[tuple[int, int], ...]:
+    """(tp, pp) of growing numbers of chips: each power of two, or the next number that can be split."""
+    depths = range(1, model.depth + 1) if stages is None else (stages,)
+    heads = [tp for tp in range(1, MOST_HEADS + 1) if layout_reason(model, tp, 1, 1, 1) is None]
+    largest = max(heads, default=0)
+    found: dict[tuple[int, int], None] = {}
+    for power in range(MOST_BY_ITSELF.bit_length()):
+        exact = split(model, 2**power, stages)
+        if exact is None and 2**power > largest * max(depths):
+            break
+        if exact is None:
+            beyond = [(tp * pp, pp) for tp in heads for pp in depths if tp * pp > 2**power]
+            count, pp = min(beyond)
+            exact = (count // pp, pp)
+        found[exact] = None
+    return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def split(model: Architecture, chips: int, stages: int | None = None) -> tuple[int, int] | None:
+    """(tp, pp) of exactly `chips`: as few stages as the heads allow, or as many as are asked for."""
+    for pp in range(1, model.depth + 1) if stages is None else (stages,):
+        if chips % pp == 0 and layout_reason(model, chips // pp, pp, 1, 1) is None:
+            return chips // pp, pp
+    return None
+
+
+def _with_experts(model: Architecture, choices: Choices, tp: int, pp: int, dp: int | None = None) -> Degrees:
+    """Experts whole on their chips where the attention is data-parallel, cut like everything else where it is not."""
+    dp = choices.dp or dp or 1
+    spread = tp * dp if model.routed and dp > 1 else 1
+    return Degrees(tp=tp, pp=pp, ep=choices.ep or spread, dp=dp)
+
+
+def _given(model: Architecture, choices: Choices, slice_chips: int | None) -> Degrees | None:
+    """The layout where a number of chips or the tensor parallelism is told; None where neither is."""
+    pp, dp = choices.pp or 1, choices.dp or 1
+    chips = slice_chips if choices.chips is None else choices.chips
+    if slice_chips is not None and chips != slice_chips:
+        raise BadInput(f"a topology of {choices.topology} has {slice_chips} chips, but {chips} are asked for")
+    if choices.tp is not None:
+        tp = choices.tp
+        if chips is not None and choices.dp is None and chips % (tp * pp) == 0:
+            dp = chips // (tp * pp)
+        if chips is not None and tp * pp * dp != chips:
+            raise BadInput(f"tp x pp x dp = {tp * pp * dp} chips, but chips is {chips}")
+        return _with_experts(model, choices, tp, pp, dp)
+    if chips is None:
+        return None
+    if chips % (dp * pp):
+        raise BadInput(f"pp x dp = {pp * dp} does not divide {chips} chips")
+    found = split(model, chips // dp, choices.pp) or (chips // (dp * pp), pp)
+    return _with_experts(model, choices, *found)
+
+
+def torus_shape(chip: Chip, topology: str | None) -> tuple[int, ...]:
+    """Edges, longest first, as many as the torus has axes; empty where none were given."""
+    if topology is None:
+        return ()
+    parts = topology.lower().split("x")
+    if not all(re.fullmatch(r"[1-9][0-9]{0,8}", part) for part in parts):
+        raise BadInput(f"topology is {topology!r}, not edges such as 4x4x8")
+    if not chip.torus_axes:
+        raise BadInput(f"{chip.name} hangs on a switch and has no topology to choose")
+    if len(parts) > chip.torus_axes:
+        raise BadInput(f"{topology} has {len(parts)} axes, but {chip.name} is joined along {chip.torus_axes}")
+    edges = [int(part) for part in parts] + [1] * (chip.torus_axes - len(parts))
+    whole = math.prod(edges)
+    if whole > chip.domain:
+        raise BadInput(f"a topology of {topology} has {whole} chips, but {chip.name} joins at most {chip.domain}")
+    return tuple(sorted(edges, reverse=True))

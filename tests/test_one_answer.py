@@ -1,0 +1,342 @@
+"""A question has one answer: explain, predict, plan and a family's report, over random deployments."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flashstill.arch import load_architecture
+from flashstill.cli import main
+from flashstill.cost.passes import decode_step
+from flashstill.economics import BASES, hourly_price, usd_per_million_tokens
+from flashstill.errors import BadInput, FlashstillError
+from flashstill.plan import Explanation, deploy, explain
+from flashstill.plan.case import AS_PUBLISHED, Case, Choices, Prediction
+from flashstill.plan.grid import price_grid
+from flashstill.plan.predict import completed, predict
+from flashstill.plan.question import Question
+from flashstill.plan.resolve import resolve, setting_of
+from flashstill.plan.search import search
+from flashstill.plan.tables import candidates, priced
+from tests.deployments import CHIPS, FACTS, random_case
+
+CHOICES = [field.name for field in dataclasses.fields(Choices)]
+FEW, MANY = 100, 2000
+
+
+def near(value: float) -> Any:
+    return pytest.approx(value, rel=1e-9)
+
+
+def choices_of(case: Case) -> Choices:
+    return Choices(**{name: getattr(case, name) for name in CHOICES})
+
+
+def ask(model: str, chip: str, **more: Any) -> Prediction:
+    (answer,) = predict(FACTS, [Case(model=model, chip=chip, **more)])
+    return answer
+
+
+def step_of(case: Case, batch: int | None = None) -> Explanation:
+    """`explain` for the deployment of a case, at the context at which serving decodes on average."""
+    model, context = load_architecture(case.model), case.isl + case.osl // 2
+    batch = batch or case.concurrency
+    made = deploy(FACTS, model, case.chip, batch, context, choices_of(case))
+    return explain(FACTS, made, batch, context)
+
+
+def check(case: Case) -> bool:
+    """Everything that must hold of a case; whether it was answered with all its requests running."""
+    (answer,) = predict(FACTS, [case])
+    if not answer.fits:
+        assert answer.reason
+        return False
+    whole = completed(FACTS, case)
+    requests_times_tokens(case, answer)
+    never_slower_without_an_engine(whole, answer)
+    if answer.running is None or answer.running < case.concurrency:
+        return False
+    explained_as_predicted(case, whole, answer)
+    planned_as_predicted(whole, answer)
+    return True
+
+
+def requests_times_tokens(case: Case, answer: Prediction) -> None:
+    """Little's law: tokens/s x the seconds that a request stays = requests x their tokens."""
+    assert answer.output_tokens_per_s is not None
+    assert answer.ttft_s is not None
+    assert (answer.tpot_s is None) == (case.osl == 1)
+    stay = answer.ttft_s + (case.osl - 1) * (answer.tpot_s or 0.0)
+    assert answer.output_tokens_per_s * stay == near(case.concurrency * case.osl)
+
+
+def never_slower_without_an_engine(case: Case, answer: Prediction) -> None:
+    alone, *others = predict(
+        FACTS, [dataclasses.replace(case, engine=name) for name in ("none", "vllm", "sglang", "trtllm")]
+    )
+    for other in others:
+        if alone.running != other.running:
+            continue  # more room, more requests at a time: another question
+        for name in ("ttft_s", "tpot_s", "decode_step_s"):
+            ours, theirs = getattr(alone, name), getattr(other, name)
+            assert ours is None or ours <= theirs * (1 + 1e-9), name
+        assert (alone.output_tokens_per_s or 0.0) >= (other.output_tokens_per_s or 0.0) * (1 - 1e-9)
+
+
+def explained_as_predicted(case: Case, whole: Case, answer: Prediction) -> None:
+    if case.osl == 1:
+        return
+    found, told = step_of(case), step_of(whole).as_json()
+    assert found.deployment.degrees == resolve(FACTS, case).degrees
+    assert found.as_json() == told
+    assert told["seconds"] == near(answer.decode_step_s or 0.0)
+    assert told["joules_per_token"]["total"] == near(answer.decode_joules_per_token or 0.0)
+    assert (told["usd_per_million_tokens"] is None) == (answer.decode_usd_per_million_tokens is None)
+    if answer.decode_usd_per_million_tokens is not None:
+        assert told["usd_per_million_tokens"] == near(answer.decode_usd_per_million_tokens)
+    assert (told["price_basis"], told["usd_per_chip_hour"]) == (answer.price_basis, answer.usd_per_chip_hour)
+    assert told["tokens_per_s"] * told["seconds"] == near(case.concurrency)
+    assert found.perfect_seconds <= told["seconds"] * (1 + 1e-9)
+    assert float(found.cost.timed_joules) >= 0.999 * told["chips"] * found.deployment.chip.idle_w * told["seconds"]
+    falls_with_the_batch(whole, found)
+
+
+def falls_with_the_batch(case: Case, found: Explanation) -> None:
+    """Joules per token never rise with the batch while weights dominate."""
+    try:
+        twice = step_of(case, 2 * case.concurrency)
+    except FlashstillError:
+        return
+    joules = twice.joules_per_token
+    if joules["weights"] > joules["total"] / 2.0:
+        assert joules["total"] <= found.joules_per_token["total"] * (1 + 1e-9)
+
+
+def planned_as_predicted(case: Case, answer: Prediction) -> None:
+    """The same layout among the candidates of a search, whose points are priced on another path."""
+    degrees = [case.tp, case.pp, case.ep, case.dp]
+    if not all(degree and degree & (degree - 1) == 0 for degree in degrees):
+        return
+    found = resolve(FACTS, case)
+    chips = found.degrees.chips
+    if chips > 64 or (found.degrees.dp > 1 and not found.model.routed):
+        return
+    chosen = candidates(found.model, chips, (case.concurrency,))
+    (at,) = np.flatnonzero(np.all(chosen.degrees[:, :, 0].T == np.array(degrees, dtype=np.float64), axis=1))
+    pace = priced(found.model, setting_of(FACTS, found.group), chosen, float(case.isl), float(case.osl), None).pace
+    assert float(np.asarray(pace.output_tokens_per_s)[at, 0]) == near(answer.output_tokens_per_s or 0.0)
+    assert float(np.asarray(pace.ttft_s)[at, 0]) == near(answer.ttft_s or 0.0)
+    assert float(np.asarray(pace.joules_per_output_token)[at, 0]) == near(answer.joules_per_output_token or 0.0)
+
+
+def check_many(count: int, seed: int, folder: Path) -> None:
+    draw = random.Random(seed)
+    answered = 0
+    for number in range(count):
+        case = random_case(draw, folder)
+        try:
+            answered += check(case)
+        except AssertionError as error:
+            raise AssertionError(f"case {number} of seed {seed}: {case}") from error
+    assert answered > count / 4
+
+
+def test_random_deployments(tmp_path: Path) -> None:
+    check_many(FEW, 17, tmp_path)
+
+
+@pytest.mark.slow
+def test_two_thousand_random_deployments(tmp_path: Path) -> None:
+    check_many(MANY, 2026, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model", "chip", "chips"),
+    [("gpt-oss-120b", "h200-sxm", 8), ("deepseek-v3", "h200-sxm", 8), ("qwen3-32b", "b200", 2)],
+)
+def test_commands_agree(capsys: pytest.CaptureFixture[str], model: str, chip: str, chips: int) -> None:
+    """The flags alone: no layout, format or engine is said, and all four commands mean the same deployment."""
+
+    def told(command: str, *more: str) -> Any:
+        main([command, "--model", model, "--chip", chip, "--chips", str(chips), *more, "--json"])
+        return json.loads(capsys.readouterr().out)
+
+    step = told("explain", "--batch", "16", "--context", "1536")
+    served = told("predict", "--concurrency", "16", "--isl", "1024", "--osl", "1024")
+    assert (step["precision"], step["engine"]) == (AS_PUBLISHED, "vllm")
+    assert step["seconds"] == near(served["decode_step_s"])
+    assert step["joules_per_token"]["total"] == near(served["decode_joules_per_token"])
+    assert step["usd_per_million_tokens"] == near(served["decode_usd_per_million_tokens"])
+    assert step["usd_per_million_tokens"] < served["usd_per_million_output_tokens"]
+    shape = load_architecture(model)
+    row = next(row for row in price_grid(FACTS, [shape], [chip], [16], 1536) if row.phase == "decode")
+    if row.chips == chips:
+        assert (row.seconds, row.usd_per_million_tokens) == (
+            near(step["seconds"]),
+            near(step["usd_per_million_tokens"]),
+        )
+        assert row.joules_per_token["total"] == near(step["joules_per_token"]["total"])
+    asked = Question(model=shape, chips=(chip,), max_chips=chips, isl=1024, osl=1024, batches=(16,), tiers=("memory",))
+    degrees = (step["layout"]["tp"], step["layout"]["pp"], step["layout"]["ep"], step["layout"]["dp"])
+    for point in search(FACTS, asked).front:
+        if (point.tp, point.pp, point.ep, point.dp) == degrees:
+            assert point.usd_per_million_output_tokens == near(served["usd_per_million_output_tokens"])
+            assert point.tpot_s == near(served["tpot_s"])
+            assert point.joules_per_output_token == near(served["joules_per_output_token"])
+
+
+class TestABatchSmallerThanThePipeline:
+    CASE = Case(
+        model="llama-3.1-8b", chip="tpu-v5p", weights_in="sram", kv_in="sram", concurrency=1, isl=64, osl=128, chips=256
+    )
+
+    def test_one_sequence_is_one_sequence(self) -> None:
+        found = step_of(self.CASE)
+        told = found.as_json()
+        made, cost = found.deployment, found.cost
+        assert (made.degrees.tp, made.degrees.pp) == (32, 8)
+        assert told["tokens_per_s"] * told["seconds"] == near(1.0)
+        # All chips wait for the time of the step; the work is that of one sequence, however many stages there are.
+        assert float(cost.timed_joules) >= 256 * made.chip.idle_w * told["seconds"] * (1 - 1e-9)
+        full = decode_step(made.model, made.setting, made.layout, 1.0, 128.0)
+        assert float(cost.seconds) == near(float(full.seconds))
+        assert float(cost.work_joules) == near(float(full.work_joules) / 8.0)
+        assert float(cost.macs) == near(float(full.macs) / 8.0)
+        assert "1 of 8 pipeline stages work at a time" in told["note"]
+
+    def test_it_takes_as_long_as_a_full_pipeline_and_each_token_costs_more(self) -> None:
+        one, full = (step_of(self.CASE, batch) for batch in (1, 8))
+        assert float(one.cost.seconds) == near(float(full.cost.seconds))
+        assert float(one.cost.timed_joules) == near(float(full.cost.timed_joules))
+        assert float(one.cost.work_joules) == near(float(full.cost.work_joules) / 8.0)
+        assert one.as_json()["usd_per_million_tokens"] == near(8.0 * full.as_json()["usd_per_million_tokens"])
+
+    @pytest.mark.parametrize("model", ["llama-3.1-8b", "qwen3-30b-a3b"])
+    def test_empty_groups_cost_and_are_told(self, model: str) -> None:
+        few, many = (ask(model, "h100-sxm", tp=1, dp=dp, concurrency=4, isl=128, osl=256) for dp in (4, 64))
+        assert few.usd_per_million_output_tokens is not None
+        assert many.usd_per_million_output_tokens is not None
+        assert many.usd_per_million_output_tokens > 8 * few.usd_per_million_output_tokens
+        assert (many.joules_per_output_token or 0.0) > 4 * (few.joules_per_output_token or 0.0)
+        assert "60 of 64 data-parallel groups have no sequence" in many.note
+        assert "data-parallel" not in few.note
+
+    def test_a_fleet_that_no_network_joins(self) -> None:
+        answer = ask("llama-3.1-8b", "h100-sxm", dp=1_000_000)
+        assert not answer.fits
+        assert "1,000,000 chips are more than any network joins" in answer.reason
+
+
+class TestOneOutputToken:
+    def test_it_has_no_time_per_token_after_the_first(self, capsys: pytest.CaptureFixture[str]) -> None:
+        main(["predict", "--model", "qwen3-32b", "--chip", "h100-sxm", "--tp", "2", "--osl", "1", "--json"])
+        told = json.loads(capsys.readouterr().out)
+        assert told["fits"] is True
+        assert [told[name] for name in ("tpot_s", "tpot_low_s", "tpot_high_s", "decode_step_s")] == [None] * 4
+        assert told["output_tokens_per_s"] * told["ttft_s"] == near(16.0)
+
+    def test_it_is_a_prefill_and_nothing_else(self) -> None:
+        one, two = (ask("qwen3-32b", "h100-sxm", tp=2, osl=osl) for osl in (1, 2))
+        assert one.joules_per_output_token is not None
+        assert two.joules_per_output_token is not None
+        assert one.joules_per_output_token < 2 * two.joules_per_output_token
+        assert two.tpot_s is not None
+        assert "no time per output token" in one.note
+
+    def test_in_a_plan(self) -> None:
+        asked = Question(model=load_architecture("qwen3-8b"), chips=("h100-sxm",), max_chips=2, isl=512, osl=1)
+        assert all(point.tpot_s is None for point in search(FACTS, asked).front)
+        with pytest.raises(BadInput, match="no time per token after the first"):
+            search(FACTS, dataclasses.replace(asked, max_tpot_s=0.1))
+
+
+@pytest.mark.parametrize("chip", ["h100-sxm", "h800-sxm", "b200", "mi300x", "tpu-v5p", "groq-lp30"])
+@pytest.mark.parametrize(
+    ("model", "tp", "dp"),
+    [("deepseek-v3", 4, 32), ("llama-3.1-70b", 8, 1), ("qwen3-30b-a3b", 1, 8), ("gpt-oss-120b", 8, 1)],
+)
+@pytest.mark.parametrize("concurrency", [8, 512])
+def test_no_engine_is_never_slower(model: str, chip: str, tp: int, dp: int, concurrency: int) -> None:
+    case = Case(model=model, chip=chip, tp=tp, dp=dp, concurrency=concurrency)
+    (answer,) = predict(FACTS, [case])
+    if answer.fits:
+        never_slower_without_an_engine(case, answer)
+
+
+class TestPrices:
+    @pytest.mark.parametrize("chip", CHIPS)
+    @pytest.mark.parametrize("basis", BASES)
+    def test_every_chip_is_priced_on_every_basis_or_says_what_else_it_is(self, chip: str, basis: str) -> None:
+        price = hourly_price(FACTS, chip, basis)
+        words = {"rented": "rented", "owned": "owned", "list": "list price"}[basis]
+        assert price.usd_per_hour is None or price.usd_per_hour > 0
+        assert price.basis.startswith(words) or ", as no " in price.basis
+        if price.usd_per_hour is not None:
+            assert "20" in price.basis  # the date
+
+    def test_one_basis_for_all_chips_of_a_question(self) -> None:
+        asked = Question(
+            model=load_architecture("qwen3-8b"), chips=("h100-sxm", "h200-sxm", "mi300x"), max_chips=1, isl=512, osl=512
+        )
+        rented = search(FACTS, asked).prices
+        assert [rented[name].basis.split(":")[0] for name in ("h100-sxm", "h200-sxm")] == ["rented", "rented"]
+        assert rented["mi300x"].basis.startswith("owned, as no rent is known")
+        owned = search(FACTS, dataclasses.replace(asked, price="owned")).prices
+        assert all(price.basis.startswith("owned:") for price in owned.values())
+
+    @pytest.mark.parametrize("basis", BASES)
+    def test_commands_take_it(self, capsys: pytest.CaptureFixture[str], basis: str) -> None:
+        told = []
+        for command in (("explain", "--batch", "1"), ("predict", "--concurrency", "1")):
+            main([*command, "--model", "qwen3-8b", "--chip", "h200-sxm", "--price", basis, "--json"])
+            told.append(json.loads(capsys.readouterr().out))
+        main(
+            ["plan", "--model", "qwen3-8b", "--chips-from", "h200-sxm", "--max-chips", "1", "--price", basis, "--json"]
+        )
+        told += json.loads(capsys.readouterr().out)["front"]
+        price = hourly_price(FACTS, "h200-sxm", basis)
+        assert {(row["usd_per_chip_hour"], row["price_basis"]) for row in told} == {(price.usd_per_hour, price.basis)}
+
+    def test_another_word(self, capsys: pytest.CaptureFixture[str]) -> None:
+        for command in (
+            ("explain", "--batch", "1", "--chip"),
+            ("predict", "--chip"),
+            ("plan", "--max-chips", "1", "--chips-from"),
+        ):
+            with pytest.raises(SystemExit) as stop:
+                main([*command, "h200-sxm", "--model", "qwen3-8b", "--price", "leased"])
+            assert stop.value.code == 2
+            assert "unknown price basis 'leased'" in capsys.readouterr().err
+
+    def test_a_chip_without_a_price_is_answered_without_dollars(self) -> None:
+        rows = {
+            key: value for key, value in FACTS.rows.items() if not (key[0] == "h200-sxm" and key[1].startswith("usd_"))
+        }
+        facts = dataclasses.replace(FACTS, rows=rows)
+        (answer,) = predict(facts, [Case(model="qwen3-8b", chip="h200-sxm")])
+        assert answer.fits
+        assert (answer.usd_per_million_output_tokens, answer.usd_per_chip_hour) == (None, None)
+        assert answer.price_basis == "no price is known"
+        model = load_architecture("qwen3-8b")
+        told = explain(facts, deploy(facts, model, "h200-sxm", 1, 512), 1, 512).as_json()
+        assert told["usd_per_million_tokens"] is None
+        assert all(row.usd_per_million_tokens is None for row in price_grid(facts, [model], ["h200-sxm"], [1], 512))
+        asked = Question(model=model, chips=("h200-sxm", "h100-sxm"), max_chips=1, isl=512, osl=512)
+        found = search(facts, asked)
+        dollars = {point.chip: point.usd_per_million_output_tokens for point in found.front}
+        assert dollars["h200-sxm"] is None
+        assert dollars["h100-sxm"] is not None  # cheapest in dollars, as the other has none
+        assert found.prices["h200-sxm"].usd_per_hour is None
+
+    def test_dollars_have_one_home(self) -> None:
+        price = hourly_price(FACTS, "h100-sxm")
+        answer = ask("qwen3-8b", "h100-sxm", concurrency=8)
+        assert answer.output_tokens_per_s is not None
+        same = usd_per_million_tokens(price, 1.0, 1.0, answer.output_tokens_per_s)
+        assert answer.usd_per_million_output_tokens == near(same or 0.0)
