@@ -128,7 +128,8 @@ def planned_as_predicted(case: Case, answer: Prediction) -> None:
     if chips > 64 or (found.degrees.dp > 1 and not found.model.routed):
         return
     chosen = candidates(found.model, chips, (case.concurrency,))
-    (at,) = np.flatnonzero(np.all(chosen.degrees[:, :, 0].T == np.array(degrees, dtype=np.float64), axis=1))
+    same = np.equal(chosen.degrees[:, :, 0].T, np.array(degrees, dtype=np.float64)).all(axis=1)
+    (at,) = np.flatnonzero(same)
     pace = priced(found.model, setting_of(FACTS, found.group), chosen, float(case.isl), float(case.osl), None).pace
     assert float(np.asarray(pace.output_tokens_per_s)[at, 0]) == near(answer.output_tokens_per_s or 0.0)
     assert float(np.asarray(pace.ttft_s)[at, 0]) == near(answer.ttft_s or 0.0)
