@@ -11,7 +11,44 @@ import pytest
 from flashstill.arch import from_hf
 from flashstill.errors import UnsupportedArchitecture
 
-AT_LEAST_EXACT = 130
+AT_LEAST_EXACT = 146
+REFUSED = frozenset(
+    [
+        "axk2",
+        "bart",
+        "big_bird",
+        "bigbird_pegasus",
+        "blenderbot",
+        "blenderbot-small",
+        "blt",
+        "electra",
+        "git",
+        "hrm_text",
+        "inkling2_text",
+        "inkling_text",
+        "longcat_flash",
+        "marian",
+        "mbart",
+        "mllama",
+        "moshi",
+        "mvp",
+        "pegasus",
+        "plbart",
+        "prophetnet",
+        "rembert",
+        "roc_bert",
+        "roformer",
+        "trocr",
+        "whisper",
+        "xlm",
+        "xlnet",
+        "xmod",
+        "zamba",
+        "zamba2",
+        "zaya",
+    ]
+)
+"""what may be refused today; a newer transformers may add names, which then belong here or to the readers"""
 # Fields without which transformers itself cannot build the default configuration, or cannot be right about it.
 COMPLETED: dict[str, dict[str, Any]] = {
     "deepseek_v2": {"num_experts_per_tok": 6},
@@ -69,3 +106,4 @@ def test_every_causal_architecture_is_exact_or_refused() -> None:
     assert wrong == {}
     assert all(name in sentence and "\n" not in sentence for name, sentence in refused.items())
     assert len(exact) >= AT_LEAST_EXACT, sorted(refused)
+    assert set(refused) <= REFUSED, sorted(set(refused) - REFUSED)

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flashstill.arch.recurrent import LinearAttention
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attention:
@@ -214,7 +212,3 @@ class LatentAttention:
         biases = self.bias * (rank + self.kv_rank + self.rope_width + width)
         key_norm = self.indexer.norm_parameters if self.indexer else 0
         return self.matrix_parameters(width) + rank + self.kv_rank + biases + key_norm + self.extra_parameters
-
-
-Mixer = Attention | LatentAttention | LinearAttention
-"""What mixes tokens in a block; all three have norms, kv_values_per_token, state_values, window, parameters(width)."""

@@ -3,6 +3,7 @@
 Symbols: d model width, f FFN width, E experts, k experts per token, s total width of shared experts.
 
     dense     m d f with m = 3 if gated, else 2
+    latent    experts that work in a width l < d: E m l f, and 2 d l of the projections into it and back
     routed    E m d f  +  d E of the router  +  m d s of shared experts  (+ d for the gate on them)
 """
 
@@ -31,6 +32,8 @@ class FeedForward:
     """further parameters of the router"""
     dense_width: int = 0
     """a dense FFN beside the experts; 0 for none"""
+    latent_width: int = 0
+    """width in which the routed experts work; 0 for the model's"""
 
     @property
     def matrices(self) -> int:
@@ -39,11 +42,11 @@ class FeedForward:
 
     def expert_matrices(self, model_width: int) -> int:
         """Weights of one expert, or of the dense FFN, without biases."""
-        return self.matrices * model_width * self.width
+        return self.matrices * (self.latent_width or model_width) * self.width
 
     def expert_parameters(self, model_width: int) -> int:
         """Weights and biases of one expert, or of the dense FFN."""
-        return self._one(self.width, model_width)
+        return self._one(self.width, self.latent_width or model_width)
 
     def _one(self, ffn_width: int, model_width: int) -> int:
         if not ffn_width:
@@ -63,7 +66,7 @@ class FeedForward:
         if not self.experts:
             return self.expert_parameters(model_width)
         beside = self._one(self.shared_width, model_width) + self._one(self.dense_width, model_width)
-        return self.router_parameters(model_width) + beside
+        return self.router_parameters(model_width) + beside + 2 * model_width * self.latent_width
 
     def parameters(self, model_width: int, active: bool = False) -> int:
         """All weights, or with `active` those that one token meets; the router counts in both."""

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from flashstill.arch.attention import Mixer
+from flashstill.arch.attention import Attention, LatentAttention
+from flashstill.arch.compressed import CompressedAttention
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.formats import Formats
+from flashstill.arch.recurrent import LinearAttention
+
+Mixer = Attention | LatentAttention | CompressedAttention | LinearAttention
+"""What mixes tokens in a block; all have norms, kv_values_per_token, state_values, window, parameters(width)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,10 +26,15 @@ class Layer:
     """mixer and FFN read the same input, so that one all-reduce serves both"""
     norms: int = 2
     """of the stream, before and after mixer and FFN"""
+    side_weights: int = 0
+    """of narrow matrices beside mixer and FFN that every token meets, such as an embedding for each block"""
+    streams: int = 1
+    """residual streams of the model's width that pass the block"""
 
     def parameters(self, width: int, active: bool = False) -> int:
         """Of one of the blocks; with `active` what one token meets."""
-        return self.attention.parameters(width) + self.ffn.parameters(width, active) + self.norm_parameters
+        inside = self.attention.parameters(width) + self.ffn.parameters(width, active)
+        return inside + self.side_weights + self.norm_parameters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +99,7 @@ class Architecture:
         return self._outside + sum(layer.count * layer.parameters(self.width, active=True) for layer in self.layers)
 
     @property
-    def kv_values_per_token(self) -> int:
+    def kv_values_per_token(self) -> float:
         """Numbers that one token adds to the whole KV cache (windows not considered)."""
         return sum(layer.count * layer.attention.kv_values_per_token for layer in self.layers)
 

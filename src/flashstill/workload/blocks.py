@@ -29,10 +29,14 @@ def block(
         mixing[-1] = _reducing(mixing[-1], stream)
     if feeding:
         feeding[-1] = _reducing(feeding[-1], stream)
-    norms = Operation(
-        name="norms and residuals", activation_bytes=(3.0 if layer.parallel or not feeding else 6.0) * stream
-    )
-    return [_times(operation, layer.count) for operation in (*mixing, *feeding, norms)]
+    moved = (3.0 if layer.parallel or not feeding else 6.0) * layer.streams
+    norms = Operation(name="norms and residuals", activation_bytes=moved * stream)
+    beside = []
+    if layer.side_weights:
+        beside = [
+            matmul("side branches", tokens, layer.side_weights / model.width, model.width, widths, "exact", "none")
+        ]
+    return [_times(operation, layer.count) for operation in (*mixing, *feeding, *beside, norms)]
 
 
 def _reducing(operation: Operation, size: Quantity) -> Operation:
@@ -49,6 +53,9 @@ def _feed_forward(width: int, layer: Layer, tokens: Quantity, widths: Widths, sk
     matrices = 3 if ffn.gated else 2
     if ffn.experts:
         operations.append(matmul("router", tokens, ffn.experts, width, widths, "exact", "none"))
+        inner = ffn.latent_width or width
+        if ffn.latent_width:
+            operations.append(matmul("latent in", tokens, inner, width, widths, split="none"))
         operations.append(
             Experts(
                 name="experts",
@@ -56,17 +63,19 @@ def _feed_forward(width: int, layer: Layer, tokens: Quantity, widths: Widths, sk
                 experts=ffn.experts,
                 chosen=ffn.experts_per_token,
                 held=float(ffn.experts),
-                width=width,
+                width=inner,
                 ffn_width=ffn.width,
                 matrices=matrices,
                 value_bytes=widths.of("experts"),
                 skew=skew,
                 activation_bytes=2.0
-                * (width + (matrices - 1.0) * ffn.width * ffn.experts_per_token)
+                * (inner + (matrices - 1.0) * ffn.width * ffn.experts_per_token)
                 * widths.activation
                 * tokens,
             )
         )
+        if ffn.latent_width:
+            operations.append(matmul("latent out", tokens, width, inner, widths, split="none"))
     for name, wide in (("shared expert", ffn.shared_width), ("feed-forward", ffn.dense_width)):
         if wide:
             operations += _dense(name, width, wide, matrices, tokens, widths)

@@ -12,6 +12,7 @@ _DEEPEST = 10_000  # blocks are listed one by one, so that a nonsense depth must
 # What a count may be at most, by words of its name: several times what any published model has, and small enough that
 # nothing that is listed or drawn for each layer, head or expert fills the memory.
 _MOST_OF = (
+    (re.compile(r"vocab"), 10**8),
     (re.compile(r"expert|top_?k"), 100_000),
     (re.compile(r"_period|_offset|_interval|_freq|_step"), _DEEPEST),
     (re.compile(r"layer"), _DEEPEST),

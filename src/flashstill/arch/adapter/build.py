@@ -18,7 +18,7 @@ NO_FFN = FeedForward(width=0)
 # Changes of structure that no family here has a model for.
 _NEVER = (
     "add_cross_attention", "cross_attention_layers", "cross_layer_attention", "use_cla", "is_encoder_decoder",
-    "num_kv_shared_layers", "layer_config", "block_configs", "per_layer_config_overrides",
+    "layer_config", "block_configs", "per_layer_config_overrides",
 )  # fmt: skip
 
 
@@ -129,20 +129,22 @@ def assemble(
     position: int = 0,
     extra: int = 0,
     mtp_layers: int = 0,
+    mtp_blocks: Sequence[Layer] | None = None,
     context: int | None = None,
     note: str = "",
 ) -> Architecture:
     """The architecture of single `blocks`, equal ones merged.
 
-    mtp_layers: modules that predict further tokens; each is a block like the last one with a projection from two
-    streams to one and three norms (DeepSeek-V3, arXiv 2412.19437, section 2.2).
+    mtp_layers: modules that predict further tokens; each is `mtp_blocks`, or a block like the last one, with a
+    projection from two streams to one and three norms (DeepSeek-V3, arXiv 2412.19437, section 2.2).
     """
     fields.refuse(*_NEVER)
     width = fields.width
     merged: dict[Layer, int] = {}
     for block in blocks:
         merged[block] = merged.get(block, 0) + block.count
-    module = blocks[-1].parameters(width) + 2 * width * width + 3 * width if mtp_layers else 0
+    inside = sum(block.parameters(width) for block in mtp_blocks or blocks[-1:])
+    module = inside + 2 * width * width + 3 * width if mtp_layers else 0
     return Architecture(
         name=fields.name,
         width=width,

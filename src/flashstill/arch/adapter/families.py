@@ -15,6 +15,7 @@ from flashstill.arch.adapter import (
     relatives,
     routed,
     state_space,
+    streams,
 )
 from flashstill.arch.adapter.fields import Fields
 from flashstill.arch.adapter.nemotron_h import nemotron_h
@@ -90,10 +91,18 @@ FAMILIES: dict[str, Callable[[Fields], Architecture]] = {
     "stablelm": classic.stablelm,
     "starcoder2": classic.starcoder2,
     "afmoe": routed.afmoe,
+    "axk1": latent.axk1,
+    "deepseek_v4": streams.deepseek_v4,
+    "dots3_note_text": latent.dots3,
+    "gemma3n_text": gemma.gemma3n,
+    "gemma4_unified_text": gemma.gemma4_unified,
+    "hy_v4": streams.hunyuan4,
     "apertus": relatives.apertus,
     "arcee": relatives.arcee,
     "aria_text": routed.aria,
     "bailing_hybrid": state_space.bailing_hybrid,
+    "beam": routed.beam,
+    "step3p5": routed.step3p5,
     "bert": older.bert_like(),
     "bert-generation": older.bert_like(type_rows=False, transform=False),
     "biogpt": older.biogpt,
@@ -167,9 +176,31 @@ FAMILIES: dict[str, Callable[[Fields], Architecture]] = {
 }
 
 # Families that are known and that our blocks cannot describe.
+_PAIR = "it is the decoder of a pair, which also reads what an encoder made"
+_ENCODER = "it is an encoder with parts of its own that no decoder here has"
 REFUSED = {
-    "gemma3n": "its blocks share caches and have an embedding each",
+    "axk2": "its norms have matrices of their own",
+    "blt": "it is several models over bytes and patches of them",
+    "git": "its text part reads images through an encoder of its own",
+    "hrm_text": "its blocks run several times over",
+    "inkling2_text": "its attention adds learned relative positions, and its blocks short convolutions",
+    "inkling_text": "its attention adds learned relative positions, and its blocks short convolutions",
     "longcat_flash": "its blocks hold two attentions and experts that do nothing",
-    "deepseek_v4": "its residual streams and its compressed attention are of a kind of their own",
+    "mllama_text_model": "some of its blocks read images only",
+    "moshi": "it is two models that take turns within a step",
+    "qwen4_exp_text": "its tables of n-grams and residual streams are of a kind of their own",
+    "reformer": "its attention goes by hashes",
+    "xlm": "its embeddings of languages are not described",
+    "xlnet": "its attention has two streams",
+    "zamba": "its blocks share weights",
     "zamba2": "its blocks share weights",
-}
+    "zaya": "its attention works on convolutions of keys and queries, and its router is a network",
+    **dict.fromkeys(
+        (
+            "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "marian", "mbart", "musicgen", "musicgen_melody",
+            "mvp", "pegasus", "plbart", "prophetnet", "t5", "trocr", "umt5", "whisper",
+        ),
+        _PAIR,
+    ),
+    **dict.fromkeys(("big_bird", "electra", "rembert", "roc_bert", "roformer", "xmod"), _ENCODER),
+}  # fmt: skip

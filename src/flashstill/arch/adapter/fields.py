@@ -46,6 +46,7 @@ class Fields:
         self.config, self.name = config, name
         self._read: set[str] = set()
         self._parts: dict[str, Fields] = {}
+        self._blocks: dict[str, str] = {}
 
     def fail(self, message: str) -> UnsupportedArchitecture:
         """The error to raise, with the model's name before `message`."""
@@ -67,6 +68,22 @@ class Fields:
         if value is not None and not isinstance(value, dict):
             raise self.fail(f": {name} is {shown(value)}, not an object")
         return self._parts.setdefault(name, Fields(value or {}, f"{self.name} ({name})"))
+
+    def block(self, number: int) -> Fields:
+        """The config as it holds for one block: `per_layer_config` lists what is otherwise there."""
+        overrides = self.part("per_layer_config")
+        if not self._blocks:
+            for name in overrides.config:
+                if not name.isdigit() or name.lstrip("0") in self._blocks:
+                    raise self.fail(f": per_layer_config has {shown(name)}, which is no number of a block of its own")
+                self._blocks[name.lstrip("0")] = name
+        own = self._blocks.get(str(number).lstrip("0"))
+        return self if own is None else self.changed(overrides.part(own).taken())
+
+    def taken(self) -> Config:
+        """All fields, which are thereby read."""
+        self._read.update(self.config)
+        return {key: value for key, value in self.config.items() if value is not None}
 
     def ignore(self, *names: str) -> None:
         """Account for fields that this model_type has and that change nothing here."""

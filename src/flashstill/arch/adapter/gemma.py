@@ -1,4 +1,8 @@
-"""Gemma 1 to 4: wide heads, a tied head, from the second on norms on both sides and windows in most blocks."""
+"""Gemma 1 to 4: wide heads, a tied head, from the second on norms on both sides and windows in most blocks.
+
+Gemma 3n and the small ones of Gemma 4 have an embedding for each block: a table of E values a token and block, which a
+narrow gate and projection bring into the stream; and their last blocks read the cache of earlier ones.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from dataclasses import replace
 
 from flashstill.arch.adapter.build import Kinds, assemble, dense, every_so_often, grouped, routed, uniform
 from flashstill.arch.adapter.fields import Fields
+from flashstill.arch.attention import Attention
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.model import Architecture, Layer
 
@@ -33,13 +38,76 @@ def gemma3(fields: Fields) -> Architecture:
     return _gemma(fields, norms=4, kinds=every_so_often(period), qk_norm="head")
 
 
-def gemma4(fields: Fields) -> Architecture:
-    """Gemma 4: global blocks have heads of their own width and take the key as value; experts beside the dense FFN."""
-    if fields.count("hidden_size_per_layer_input", default=256, least=0):
-        raise fields.fail(": hidden_size_per_layer_input other than 0 is not supported yet")
-    fields.refuse("use_double_wide_mlp", "num_kv_shared_layers")
+def _kinds(fields: Fields, period: int) -> list[str]:
+    listed = fields.layer_kinds("layer_types", known=frozenset({"full", "sliding"}))
+    pattern = every_so_often(period)
+    return listed or [pattern(i) for i in range(fields.depth)]
+
+
+def _reads_earlier(fields: Fields) -> int:
+    """The first block that reads the cache of an earlier one; the depth where none does."""
+    shared = fields.count("num_kv_shared_layers", default=0, least=0)
+    if shared >= fields.depth:
+        raise fields.fail(f": num_kv_shared_layers is {shared} of {fields.depth} layers")
+    return fields.depth - shared
+
+
+def _without_cache(attention: Attention) -> Attention:
+    """The same attention where keys, values and the norm of the keys belong to an earlier block."""
+    return replace(attention, cached=False, qk_norm_parameters=attention.qk_norm_parameters // 2)
+
+
+def _tables(fields: Fields, default: int) -> tuple[int, int]:
+    """Width of the embedding of each block, and the values of all these tables together."""
+    wide = fields.count("hidden_size_per_layer_input", default=default, least=0)
     fields.ignore("vocab_size_per_layer_input")
+    rows = fields.count("vocab_size_per_layer_input", default=262144) if wide else 0
+    return wide, rows * wide * fields.depth
+
+
+def gemma3n(fields: Fields) -> Architecture:
+    """Gemma 3n: four streams of which one is computed (AltUp), a low-rank branch (LAuReL), embeddings of each block."""
+    width, depth = fields.width, fields.depth
+    fields.ignore("altup_active_idx", "altup_correct_scale", "altup_coef_clip", "activation_sparsity_pattern")
+    fields.ignore("altup_lr_multiplier", "query_pre_attn_scalar")
+    bias, streams = fields.flag("attention_bias", False), fields.count("altup_num_inputs", default=4)
+    rank = fields.count("laurel_rank", default=64)
+    wide, table = _tables(fields, 256)
+    window, kinds = fields.count("sliding_window", default=512), _kinds(fields, 5)
+    plain = grouped(
+        fields, qkv_bias=bias, output_bias=bias, qk_norm="head", head_width=fields.count("head_dim", default=256)
+    )
+    sizes = fields.value("intermediate_size")
+    sizes = sizes if isinstance(sizes, list) else [sizes] * depth
+    if len(sizes) != depth:
+        raise fields.fail(f": intermediate_size does not list one number for each of the {depth} layers")
+    # Router, prediction and correction of the streams; low-rank branch; gate, projection and share of the table's.
+    side = streams * (width + streams + streams * streams) + 2 * rank * width + 3 * wide * width
+    first = _reads_earlier(fields)
+    blocks = []
+    for i, kind in enumerate(kinds):
+        attention = replace(plain, window=window if kind == "sliding" else None)
+        # The last block also takes the streams together, and the first of them apart.
+        ends = 2 * (streams - 1) * width * width if i == depth - 1 else 0
+        blocks.append(
+            Layer(
+                count=1,
+                attention=attention if i < first else _without_cache(attention),
+                ffn=FeedForward(width=fields.changed({"intermediate_size": sizes[i]}).count("intermediate_size")),
+                norm_parameters=8 * width,
+                norms=4,
+                side_weights=side + ends,
+                streams=streams,
+            )
+        )
+    return assemble(fields, blocks, tied=True, position=table, extra=wide)
+
+
+def gemma4(fields: Fields) -> Architecture:
+    """Gemma 4: global blocks have heads of their own width; experts beside the dense FFN; embeddings of each block."""
+    wide, table = _tables(fields, 256)
     bias = fields.flag("attention_bias", False)
+    fields.ignore("use_double_wide_mlp", "global_head_dim", "num_global_key_value_heads")
     shared = fields.flag("attention_k_eq_v", False)
     local = grouped(
         fields,
@@ -49,26 +117,37 @@ def gemma4(fields: Fields) -> Architecture:
         head_width=fields.count("head_dim", default=256),
         window=fields.count("sliding_window", default=512),
     )
-    wide, kv_heads = _global_heads(fields, shared)
+    head_width, kv_heads = _global_heads(fields, shared)
     distant = grouped(
-        fields, qkv_bias=bias, output_bias=bias, qk_norm="head", head_width=wide, kv_heads=kv_heads
+        fields, qkv_bias=bias, output_bias=bias, qk_norm="head", head_width=head_width, kv_heads=kv_heads
     )  # fmt: skip
     distant = replace(distant, shared_key_value=shared)
-    kinds = fields.layer_kinds("layer_types", known=frozenset({"full", "sliding"}))
-    pattern = every_so_often(6)
-    kinds = kinds or [*map(pattern, range(fields.depth - 1)), "full"]
+    kinds = _kinds(fields, 6)
+    kinds[-1] = "full"
     ffn, norms = _gemma4_ffn(fields)
-    blocks = [
-        Layer(
-            count=1,
-            attention=distant if kind == "full" else local,
-            ffn=ffn,
-            norm_parameters=norms * fields.width,
-            norms=norms,
+    first = _reads_earlier(fields)
+    wider = replace(ffn, width=2 * ffn.width) if fields.flag("use_double_wide_mlp", False) else ffn
+    if wider is not ffn and ffn.experts:
+        raise fields.fail(": use_double_wide_mlp beside experts is not supported")
+    blocks = []
+    for i, kind in enumerate(kinds):
+        attention = distant if kind == "full" else local
+        blocks.append(
+            Layer(
+                count=1,
+                attention=attention if i < first else _without_cache(attention),
+                ffn=ffn if i < first else wider,
+                norm_parameters=(norms + (1 if wide else 0)) * fields.width,
+                norms=norms,
+                side_weights=3 * wide * fields.width,
+            )
         )
-        for kind in kinds
-    ]
-    return assemble(fields, blocks, tied=True)
+    return assemble(fields, blocks, tied=True, position=table, extra=wide)
+
+
+def gemma4_unified(fields: Fields) -> Architecture:
+    """Gemma 4 without embeddings of each block."""
+    return gemma4(fields.with_defaults({"hidden_size_per_layer_input": 0}))
 
 
 def _gemma4_ffn(fields: Fields) -> tuple[FeedForward, int]:

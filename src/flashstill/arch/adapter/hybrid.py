@@ -8,9 +8,9 @@ from flashstill.arch.adapter.build import ForLayer, grouped, routed
 from flashstill.arch.adapter.experts import deepseek_experts, predictors, qwen_experts
 from flashstill.arch.adapter.fields import CHOSEN, EXPERTS, Fields
 from flashstill.arch.adapter.latent import latent, stacked
-from flashstill.arch.attention import Attention, LatentAttention, Mixer
+from flashstill.arch.attention import Attention, LatentAttention
 from flashstill.arch.feedforward import FeedForward
-from flashstill.arch.model import Architecture
+from flashstill.arch.model import Architecture, Mixer
 from flashstill.arch.recurrent import LinearAttention, gated_delta_net, kimi_delta, lightning, mamba1, mamba2
 
 _HYBRID = ("full", "linear")

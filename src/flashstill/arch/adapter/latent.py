@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from flashstill.arch.adapter.build import ForLayer, assemble
 from flashstill.arch.adapter.experts import deepseek_experts, predictors
 from flashstill.arch.adapter.fields import HEADS, Fields
-from flashstill.arch.attention import Indexer, LatentAttention, Mixer
-from flashstill.arch.model import Architecture, Layer
+from flashstill.arch.attention import Indexer, LatentAttention
+from flashstill.arch.feedforward import FeedForward
+from flashstill.arch.model import Architecture, Layer, Mixer
 
 
 def latent(
@@ -65,16 +67,74 @@ def glm4_moe_lite(fields: Fields) -> Architecture:
     return deepseek_v3(fields, dense_default=1)
 
 
+def indexed(fields: Fields, *, extra_width: int = 0, extra_parameters: int = 0) -> list[Mixer]:
+    """Sparse latent attention for every block: with an indexer of its own, or with the choice of an earlier block."""
+    fields.layer_kinds("layer_types", known=("indexed",))
+    top = fields.count("index_topk")
+    scorer = Indexer(heads=fields.count("index_n_heads"), head_width=fields.count("index_head_dim"), top=top)
+    own = latent(fields, scorer, extra_width=extra_width, extra_parameters=extra_parameters)
+    shared = latent(fields, top=top, extra_width=extra_width, extra_parameters=extra_parameters)
+    return [own if kind == "full" else shared for kind in _indexer_kinds(fields)]
+
+
+def _indexer_kinds(fields: Fields) -> list[str]:
+    """ "full" or "shared" for every block: listed, as letters F and S, or by a period behind the first blocks."""
+    fields.ignore("index_topk_pattern", "index_topk_freq", "index_skip_topk_offset")
+    listed = fields.words("indexer_types", ("full", "shared"))
+    pattern = fields.value("index_topk_pattern")
+    if listed is not None:
+        return listed
+    if isinstance(pattern, str):
+        if len(pattern) != fields.depth or set(pattern) - set("FS"):
+            raise fields.fail(": index_topk_pattern is not one of F and S for each layer")
+        return ["full" if letter == "F" else "shared" for letter in pattern]
+    if pattern is not None:
+        return fields.words("index_topk_pattern", ("full", "shared")) or []
+    period = fields.count("index_topk_freq", default=1)
+    offset = fields.count("index_skip_topk_offset", default=2, least=0)
+    return ["full" if max(i - offset + 1, 0) % period == 0 else "shared" for i in range(fields.depth)]
+
+
 def deepseek_v32(fields: Fields) -> Architecture:
     """DeepSeek-V3.2, GLM-5: an indexer chooses which tokens the attention reads."""
-    shared = fields.words("indexer_types", ("full", "shared")) or []
-    if "shared" in shared or fields.value("index_topk_pattern") or fields.count("index_topk_freq", default=1) != 1:
-        raise fields.fail(": indexer_types names blocks that share an indexer, which is not supported yet")
-    fields.layer_kinds("layer_types", known=("indexed",))
-    scorer = Indexer(
-        heads=fields.count("index_n_heads"),
-        head_width=fields.count("index_head_dim"),
-        top=fields.count("index_topk"),
-    )
-    mixers = [latent(fields, scorer)] * fields.depth
-    return stacked(fields, mixers, deepseek_experts(fields, 3), predictors(fields))
+    return stacked(fields, indexed(fields), deepseek_experts(fields, 3), predictors(fields))
+
+
+def axk1(fields: Fields) -> Architecture:
+    """A.X K1: DeepSeek-V3 with one dense block, and a norm behind the experts."""
+    ffn = deepseek_experts(fields, 1)
+    mixer, width = latent(fields), fields.width
+    blocks = [
+        Layer(count=1, attention=mixer, ffn=ffn(i), norm_parameters=(3 if ffn(i).experts else 2) * width)
+        for i in range(fields.depth)
+    ]
+    return assemble(fields, blocks, mtp_layers=predictors(fields))
+
+
+def dots3(fields: Fields) -> Architecture:
+    """dots3: latent attention, in some blocks behind an indexer and in the others over a window, of another shape."""
+    fields.refuse("mlp_bias")
+    kinds = fields.layer_kinds("layer_types", known=("indexed", "sliding"))
+    if kinds is None:
+        raise fields.fail(" has no layer_types")
+    mixers: list[Mixer] = []
+    for i, kind in enumerate(kinds):
+        own = fields.block(i)
+        heads, rope = own.count(*HEADS), own.count("qk_rope_head_dim")
+        scorer = Indexer(
+            heads=own.count("index_n_heads"), head_width=own.count("index_head_dim"), top=own.count("index_topk")
+        )
+        near = own.count("sliding_window")
+        mixers.append(
+            latent(own, scorer, extra_width=heads, extra_parameters=rope)
+            if kind == "indexed"
+            else latent(own, window=near, extra_width=heads, extra_parameters=rope)
+        )
+    width = fields.count("shared_experts_intermediate_size", "moe_intermediate_size")
+    fields.require("n_shared_experts", 1)
+    ffn = deepseek_experts(fields, 1)
+    return stacked(fields, mixers, lambda i: _with_shared(ffn(i), width), predictors(fields))
+
+
+def _with_shared(ffn: FeedForward, width: int) -> FeedForward:
+    return replace(ffn, shared_width=width) if ffn.experts else ffn

@@ -5,12 +5,14 @@ Here a mixer and the FFN after it make one block, so that `depth` is smaller tha
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from flashstill.arch.adapter.bounds import shown
 from flashstill.arch.adapter.build import NO_FFN, assemble, grouped, routed
 from flashstill.arch.adapter.fields import DEPTH, Fields
-from flashstill.arch.attention import Mixer
 from flashstill.arch.feedforward import FeedForward
-from flashstill.arch.model import Architecture, Layer
+from flashstill.arch.model import Architecture, Layer, Mixer
 from flashstill.arch.recurrent import LinearAttention, mamba2
 
 _LETTERS = {"M": "linear", "E": "moe", "*": "full", "-": "mlp"}
@@ -18,17 +20,29 @@ _LETTERS = {"M": "linear", "E": "moe", "*": "full", "-": "mlp"}
 
 def nemotron_h(fields: Fields) -> Architecture:
     """Blocks of a Mamba 2 or attention mixer, with or without an FFN."""
-    fields.refuse("moe_latent_size", "sliding_window", "num_nextn_predict_layers", "attention_bias")
+    fields.refuse("sliding_window", "attention_bias")
     listed = fields.value("layers_block_type", "layer_types")
     if fields.value(*DEPTH) is None and isinstance(listed, list):
         fields = fields.changed({DEPTH[0]: len(listed)})
-    kinds = _kinds(fields)
-    fields.ignore("mtp_layers_block_type", "expand", "mamba_expand", "intermediate_size", "hybrid_override_pattern")
+    kinds = _kinds(fields, "layer_types", "layers_block_type", pattern="hybrid_override_pattern")
+    if len(kinds) != fields.depth:
+        raise fields.fail(f": the pattern of blocks names {len(kinds)} of {fields.depth} layers")
+    fields.ignore("expand", "mamba_expand", "intermediate_size", "hybrid_override_pattern")
     mixers: dict[str, Mixer] = {
         "linear": _mamba(fields),
         "full": grouped(fields, head_width=fields.count("head_dim", "attention_head_dim", default=128)),
     }
     ffns = {"mlp": lambda: _mlp(fields), "moe": lambda: _experts(fields)}
+    predicted = fields.count("num_nextn_predict_layers", default=0, least=0)
+    fields.ignore("mtp_layers_block_type", "mtp_hybrid_override_pattern")
+    module = _blocks(fields, _predicting(fields), mixers, ffns) if predicted else []
+    return assemble(fields, _blocks(fields, kinds, mixers, ffns), mtp_layers=predicted, mtp_blocks=module)
+
+
+def _blocks(
+    fields: Fields, kinds: list[str], mixers: dict[str, Mixer], ffns: dict[str, Callable[[], FeedForward]]
+) -> list[Layer]:
+    """Blocks of a mixer, and of the FFN where one follows it."""
     blocks: list[Layer] = []
     waiting: Mixer | None = None
     for kind in kinds:
@@ -43,21 +57,30 @@ def nemotron_h(fields: Fields) -> Architecture:
             waiting = None
     if waiting is not None:
         blocks.append(_block(waiting, NO_FFN, fields.width))
-    return assemble(fields, blocks)
+    return blocks
 
 
 def _block(mixer: Mixer, ffn: FeedForward, norms: int) -> Layer:
     return Layer(count=1, attention=mixer, ffn=ffn, norm_parameters=norms)
 
 
-def _kinds(fields: Fields) -> list[str]:
-    listed = fields.layer_kinds("layer_types", "layers_block_type", known=tuple(_LETTERS.values()))
+def _predicting(fields: Fields) -> list[str]:
+    """The kinds of blocks in a module that predicts a further token."""
+    kinds = _kinds(fields, "mtp_layers_block_type", pattern="mtp_hybrid_override_pattern", default="*E")
+    return kinds if kinds[0] in ("full", "linear") else ["full", *kinds]
+
+
+def _kinds(fields: Fields, *names: str, pattern: str, default: str | None = None) -> list[str]:
+    known = tuple(_LETTERS.values())
+    listed = fields.value(*names)
     if listed is not None:
-        return listed
-    pattern = fields.value("hybrid_override_pattern")
-    if not isinstance(pattern, str) or set(pattern) - set(_LETTERS) or len(pattern) != fields.depth:
-        raise fields.fail(f": hybrid_override_pattern is {shown(pattern)}, not one of M E * - for each layer")
-    return [_LETTERS[letter] for letter in pattern]
+        if not isinstance(listed, list):
+            raise fields.fail(f": {fields.spelled(*names)} is no list")
+        return fields.changed({DEPTH[0]: len(listed)}).layer_kinds(*names, known=known) or []
+    letters = fields.value(pattern) or default
+    if not isinstance(letters, str) or not letters or set(letters) - set(_LETTERS):
+        raise fields.fail(f": {pattern} is {shown(letters)}, not one of M E * - for each layer")
+    return [_LETTERS[letter] for letter in letters]
 
 
 def _mamba(fields: Fields) -> LinearAttention:
@@ -81,4 +104,7 @@ def _experts(fields: Fields) -> FeedForward:
     fields.refuse("mlp_bias")
     fields.require("n_shared_experts", 1)
     shared = fields.count("moe_shared_expert_intermediate_size")
-    return routed(fields, width=("moe_intermediate_size",), shared_width=shared, gated=False)
+    latent = fields.count("moe_latent_size", default=0, least=0)
+    return replace(
+        routed(fields, width=("moe_intermediate_size",), shared_width=shared, gated=False), latent_width=latent
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from flashstill.arch.adapter.bounds import shown
 from flashstill.arch.adapter.build import ForLayer, Kinds, always, assemble, every_so_often, grouped, routed, uniform
 from flashstill.arch.adapter.experts import deepseek_experts, predictors, qwen_experts
 from flashstill.arch.adapter.fields import CHOSEN, EXPERTS, HEADS, Fields
@@ -266,3 +267,75 @@ def jetmoe(fields: Fields) -> Architecture:
         tied=True,
         note="the experts of attention are priced as plain attention",
     )
+
+
+def beam(fields: Fields) -> Architecture:
+    """Beam: gates with a bias a head on the output of attention, norms on both sides, the first blocks dense."""
+    fields.refuse("attention_bias", "n_shared_experts", "num_shared_experts")
+    if fields.value("layer_types") is None:
+        raise fields.fail(" has no layer_types")
+    attention = grouped(fields, qk_norm="head", output_gate=True, extra_parameters=fields.count(*HEADS))
+    sparse = routed(fields, width=("moe_intermediate_size",))
+    ffn = sparse_or_dense(fields, sparse, mlp_kinds(fields, first_dense(fields, 3)), "intermediate_size")
+    return uniform(fields, attention, ffn, norms=4)
+
+
+def step3p5(fields: Fields) -> Architecture:
+    """Step 3.5 and 3.7: more heads in the blocks with a window, a gate a head, one shared expert."""
+    fields.refuse("attention_bias", "mlp_bias")
+    fields.ignore("mtp_layer_types", "mtp_mlp_layer_types", "swiglu_limits", "swiglu_limits_shared", "gating")
+    fields.ignore(
+        "use_head_wise_attn_gate", "yarn_only_types", "partial_rotary_factors", "use_moe", "attention_other_setting"
+    )
+    predicted, depth = predictors(fields), fields.depth
+    windows = _trimmed(fields, "layer_types", predicted).layer_kinds("layer_types", known=("full", "sliding"))
+    other = fields.part("attention_other_setting")
+    heads = fields.count(*HEADS)
+    local_heads = fields.count("num_sliding_attention_heads", default=other.count("num_attention_heads", default=heads))
+    groups = fields.count("num_key_value_heads", "num_attention_groups", default=heads)
+    other.require("num_attention_groups", groups)
+    other.require("head_dim", fields.value("head_dim"))
+    other.ignore("attention_type", "true_head_dim")
+    fields.ignore("per_layer_config")
+    shared = fields.count("share_expert_dim", "share_expert_dims", default=1280)
+    chosen = fields.with_defaults(
+        {
+            "num_experts_per_tok": fields.value("moe_top_k"),
+            "num_experts": fields.value("n_routed_experts", "moe_num_experts"),
+        }
+    )
+    chosen = chosen.changed({"num_local_experts": None, "moe_num_experts": None, "n_routed_experts": None})
+    sparse = routed(chosen, width=("moe_intermediate_size",), shared_width=shared)
+    kinds = _trimmed(fields, "mlp_layer_types", predicted).words("mlp_layer_types", ("dense", "sparse"))
+    ffn = sparse_or_dense(fields, sparse, kinds or _enumerated(fields), "intermediate_size")
+    blocks = []
+    for i, kind in enumerate(windows or ["full"] * depth):
+        own = fields.changed({HEADS[0]: local_heads if kind == "sliding" else heads})
+        attention = grouped(
+            own, kv_heads=groups, qk_norm="head", extra_width=own.count(*HEADS),
+            window=fields.count("sliding_window") if kind == "sliding" else None,
+        )  # fmt: skip
+        blocks.append(Layer(count=1, attention=attention, ffn=ffn(i), norm_parameters=2 * fields.width))
+    fields.ignore("sliding_window")
+    return assemble(fields, blocks, mtp_layers=predicted)
+
+
+def _trimmed(fields: Fields, name: str, predicted: int) -> Fields:
+    """The config without what a list says about modules that predict further tokens, behind the blocks."""
+    listed = fields.value(name)
+    padded = isinstance(listed, list) and predicted and len(listed) == fields.depth + predicted
+    return fields.changed({name: listed[: fields.depth]}) if padded and isinstance(listed, list) else fields
+
+
+def _enumerated(fields: Fields) -> list[str]:
+    """Sparse in the blocks of moe_layers_enum, "3,4,5", else from the fourth on."""
+    text = fields.value("moe_layers_enum")
+    if text is None:
+        return first_dense(fields, 3)
+    words = text.split(",") if isinstance(text, str) else text
+    if not isinstance(words, list) or not all(
+        str(word).strip().isascii() and str(word).strip().isdigit() for word in words
+    ):
+        raise fields.fail(f": moe_layers_enum is {shown(text)}, not numbers of layers with commas")
+    sparse = {int(str(word)) for word in words}
+    return ["sparse" if i in sparse else "dense" for i in range(fields.depth)]

@@ -9,9 +9,8 @@ from flashstill.arch.adapter.experts import deepseek_experts, predictors
 from flashstill.arch.adapter.fields import HEADS, Fields
 from flashstill.arch.adapter.latent import latent, stacked
 from flashstill.arch.adapter.routed import first_dense, sparse_or_dense
-from flashstill.arch.attention import Mixer
 from flashstill.arch.feedforward import FeedForward
-from flashstill.arch.model import Architecture, Layer
+from flashstill.arch.model import Architecture, Layer, Mixer
 from flashstill.arch.recurrent import (
     LinearAttention,
     gated_delta_net,
