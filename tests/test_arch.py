@@ -658,10 +658,12 @@ MORE_TWINS: list[tuple[str, Changes]] = [
             "moe_latent_size": 12,
         },
     ),
+    ("beam", {**EIGHT, **MOE, "num_experts": 4, "num_hidden_layers": 6}),
 ]
 FAMILY_TWINS += MORE_TWINS
 # Read by the reader of another family, or without a class in transformers.
 NO_TWIN = {
+    "step3p5",
     "emu3_text_model",
     "phi4_multimodal",
     "qwen2_5_vl",
@@ -747,6 +749,29 @@ def test_parameters_equal_a_torch_twin(family: str, changes: Changes) -> None:
         recurrent = sum(layer.count for layer in ours.layers if isinstance(layer.attention, LinearAttention))
         assert windowed == kinds.count("sliding_attention") + kinds.count("chunked_attention")
         assert recurrent == sum(kinds.count(kind) for kind in ("linear_attention", "conv", "hybrid"))
+
+
+def test_step_has_more_heads_in_its_windows() -> None:
+    import torch
+    from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
+
+    kinds = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
+    small: Changes = {**SMALL, **EIGHT, **MOE, "vocab_size": 128815, "num_hidden_layers": 4, "layer_types": kinds}
+    text: Changes = {
+        "num_sliding_attention_heads": 6,
+        "sliding_window": 16,
+        "n_routed_experts": 4,
+        "share_expert_dim": 24,
+    }
+    config = CONFIG_MAPPING["step3p7"](text_config={**small, **text})
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+    ours = from_hf(json.loads(config.to_json_string(use_diff=False)), "step")
+    parts = [(name, weight.numel()) for name, weight in model.named_parameters()]
+    assert ours.parameters == sum(count for name, count in parts if "language_model" in name or "lm_head" in name)
+    heads = [(layer.count, layer.attention.window) for layer in ours.layers]
+    assert heads == [(1, None), (2, 16), (1, None)]
+    assert ours.note == "text part only: vision_config not counted"
 
 
 def test_every_family_has_a_twin() -> None:

@@ -1,0 +1,126 @@
+"""Families whose blocks differ in the heads of attention: Laguna, MiMo-V2, Step 3.5."""
+
+from __future__ import annotations
+
+from flashstill.arch.adapter.bounds import shown
+from flashstill.arch.adapter.build import assemble, grouped, routed
+from flashstill.arch.adapter.experts import predictors
+from flashstill.arch.adapter.fields import HEADS, Fields
+from flashstill.arch.adapter.routed import first_dense, mlp_kinds, sparse_or_dense
+from flashstill.arch.model import Architecture, Layer
+
+
+def laguna(fields: Fields) -> Architecture:
+    """Laguna: gates on the output of attention, which may have as many heads as it likes in each block."""
+    bias = fields.flag("attention_bias", False)
+    usual = fields.count(*HEADS)
+    listed = fields.value("num_attention_heads_per_layer") or [usual] * fields.depth
+    if not isinstance(listed, list) or len(listed) != fields.depth:
+        raise fields.fail(": num_attention_heads_per_layer does not list one number for each layer")
+    gating = fields.value("gating")
+    per_head = gating in (None, True, "per-head")
+    windows = fields.layer_kinds("layer_types", known=("full", "sliding")) or ["full"] * fields.depth
+    length = fields.count("sliding_window") if "sliding" in windows else fields.value("sliding_window") and None
+    sparse = routed(
+        fields, width=("moe_intermediate_size",), shared_width=fields.count("shared_expert_intermediate_size"),
+        router_bias=True,
+    )  # fmt: skip
+    ffn = sparse_or_dense(fields, sparse, mlp_kinds(fields, first_dense(fields, 1)), "intermediate_size")
+    blocks = []
+    for i, kind in enumerate(windows):
+        heads = fields.changed({HEADS[0]: listed[i]})
+        count = heads.count(HEADS[0])
+        attention = grouped(
+            heads, qkv_bias=bias, output_bias=bias, qk_norm="head", extra_width=count if per_head else 0,
+            output_gate=not per_head and bool(gating), window=length if kind == "sliding" else None,
+        )  # fmt: skip
+        blocks.append(Layer(count=1, attention=attention, ffn=ffn(i), norm_parameters=2 * fields.width))
+    return assemble(fields, blocks)
+
+
+def mimo_v2(fields: Fields) -> Architecture:
+    """MiMo-V2-Flash: windows with sinks and twice the key/value heads in five blocks of six, narrow values."""
+    fields.ignore("sliding_window_size", "attention_value_scale")
+    bias, heads = fields.flag("attention_bias", False), fields.count("num_key_value_heads")
+    values = fields.count("v_head_dim")
+    # Published files count the tokens before the query's own.
+    given = fields.value("sliding_window_size")
+    length = fields.count("sliding_window_size") + 1 if given is not None else fields.count("sliding_window")
+    distant = grouped(fields, qkv_bias=bias, value_width=values)
+    local = grouped(fields, qkv_bias=bias, value_width=values, sinks=True, kv_heads=2 * heads, window=length)
+    windows = fields.layer_kinds("layer_types", known=("full", "sliding"))
+    if windows is None:
+        windows = ["full" if i == 0 or (i + 1) % 6 == 0 else "sliding" for i in range(fields.depth)]
+    sparse = routed(fields, width=("moe_intermediate_size",))
+    ffn = sparse_or_dense(fields, sparse, mlp_kinds(fields, first_dense(fields, 1)), "intermediate_size")
+    blocks = [
+        Layer(
+            count=1,
+            attention=local if kind == "sliding" else distant,
+            ffn=ffn(i),
+            norm_parameters=2 * fields.width,
+        )
+        for i, kind in enumerate(windows)
+    ]
+    return assemble(fields, blocks)
+
+
+def step3p5(fields: Fields) -> Architecture:
+    """Step 3.5 and 3.7: more heads in the blocks with a window, a gate a head, one shared expert."""
+    fields.refuse("attention_bias", "mlp_bias")
+    fields.ignore("mtp_layer_types", "mtp_mlp_layer_types", "swiglu_limits", "swiglu_limits_shared", "gating")
+    fields.ignore(
+        "use_head_wise_attn_gate", "yarn_only_types", "partial_rotary_factors", "use_moe", "attention_other_setting"
+    )
+    predicted, depth = predictors(fields), fields.depth
+    windows = _trimmed(fields, "layer_types", predicted).layer_kinds("layer_types", known=("full", "sliding"))
+    other = fields.part("attention_other_setting")
+    heads = fields.count(*HEADS)
+    local_heads = fields.count("num_sliding_attention_heads", default=other.count("num_attention_heads", default=heads))
+    groups = fields.count("num_key_value_heads", "num_attention_groups", default=heads)
+    other.require("num_attention_groups", groups)
+    other.require("head_dim", fields.value("head_dim"))
+    other.ignore("attention_type", "true_head_dim")
+    fields.ignore("per_layer_config")
+    shared = fields.count("share_expert_dim", "share_expert_dims", default=1280)
+    chosen = fields.with_defaults(
+        {
+            "num_experts_per_tok": fields.value("moe_top_k"),
+            "num_experts": fields.value("n_routed_experts", "moe_num_experts"),
+        }
+    )
+    chosen = chosen.changed({"num_local_experts": None, "moe_num_experts": None, "n_routed_experts": None})
+    sparse = routed(chosen, width=("moe_intermediate_size",), shared_width=shared)
+    kinds = _trimmed(fields, "mlp_layer_types", predicted).words("mlp_layer_types", ("dense", "sparse"))
+    ffn = sparse_or_dense(fields, sparse, kinds or _enumerated(fields), "intermediate_size")
+    blocks = []
+    for i, kind in enumerate(windows or ["full"] * depth):
+        own = fields.changed({HEADS[0]: local_heads if kind == "sliding" else heads})
+        attention = grouped(
+            own, kv_heads=groups, qk_norm="head", extra_width=own.count(*HEADS),
+            window=fields.count("sliding_window") if kind == "sliding" else None,
+        )  # fmt: skip
+        blocks.append(Layer(count=1, attention=attention, ffn=ffn(i), norm_parameters=2 * fields.width))
+    fields.ignore("sliding_window")
+    return assemble(fields, blocks, mtp_layers=predicted)
+
+
+def _trimmed(fields: Fields, name: str, predicted: int) -> Fields:
+    """The config without what a list says about modules that predict further tokens, behind the blocks."""
+    listed = fields.value(name)
+    padded = isinstance(listed, list) and predicted and len(listed) == fields.depth + predicted
+    return fields.changed({name: listed[: fields.depth]}) if padded and isinstance(listed, list) else fields
+
+
+def _enumerated(fields: Fields) -> list[str]:
+    """Sparse in the blocks of moe_layers_enum, "3,4,5", else from the fourth on."""
+    text = fields.value("moe_layers_enum")
+    if text is None:
+        return first_dense(fields, 3)
+    words = text.split(",") if isinstance(text, str) else text
+    if not isinstance(words, list) or not all(
+        str(word).strip().isascii() and str(word).strip().isdigit() for word in words
+    ):
+        raise fields.fail(f": moe_layers_enum is {shown(text)}, not numbers of layers with commas")
+    sparse = {int(str(word)) for word in words}
+    return ["sparse" if i in sparse else "dense" for i in range(fields.depth)]
