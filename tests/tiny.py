@@ -79,6 +79,7 @@ tokens = 2048
 windows_per_step = 2
 learning_rate = 1e-3
 checkpoint_every_steps = 3
+arithmetic = "fp32"
 
 [measure]
 batches = [1, 2]

@@ -6,16 +6,31 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from flashstill.cli.options import DIRECTORY, json_option, print_json
 from flashstill.errors import BadInput
 
+R = TypeVar("R")
+ARITHMETIC = ("auto", "bf16", "fp32")  # recipes/arithmetic.py
+ARITHMETIC_HELP = "In which arithmetic models run; auto measures which is faster here."
+
 if TYPE_CHECKING:
     from flashstill.recipes import FamilyRecipe
     from flashstill.recipes.study import StudyRecipe
+
+
+arithmetic_option = click.option(
+    "--arithmetic", type=click.Choice(ARITHMETIC), default=None, help=f"{ARITHMETIC_HELP} [default: the recipe's]"
+)
+
+
+def _with(recipe: R, arithmetic: str | None) -> R:
+    from flashstill.recipes.arithmetic import with_arithmetic
+
+    return recipe if arithmetic is None else with_arithmetic(recipe, arithmetic)
 
 
 @click.command()
@@ -24,8 +39,9 @@ if TYPE_CHECKING:
     "--out", type=click.Path(path_type=Path), required=True, help="Directory of the results; resumed if begun."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=None, help="This seed only [default: the recipe's].")
+@arithmetic_option
 @json_option
-def run(recipe: str, out: Path, seed: int | None, as_json: bool) -> None:
+def run(recipe: str, out: Path, seed: int | None, arithmetic: str | None, as_json: bool) -> None:
     """Distil, measure and price the family of a family.toml, or try a claim with several seeds.
 
     RECIPE is a file, or the name of a built-in family or study.
@@ -37,9 +53,9 @@ def run(recipe: str, out: Path, seed: int | None, as_json: bool) -> None:
 
     path = recipe_file(recipe)
     if kind_of(path):
-        _study(read_study(path), out, seed, as_json)
+        _study(_with(read_study(path), arithmetic), out, seed, as_json)
         return
-    family = read_recipe(path)
+    family = _with(read_recipe(path), arithmetic)
     _run(family if seed is None else dataclasses.replace(family, seed=seed), out, as_json)
 
 
@@ -112,14 +128,15 @@ def _run(recipe: FamilyRecipe, out: Path, as_json: bool) -> None:
     "--build-signals", is_flag=True, help="Only run the teachers and keep what they say of the text, or write."
 )
 @click.option("--shard", default="", metavar="I/N", help="With --build-signals: the I-th of N processes, from 0.")
+@arithmetic_option
 @json_option
-def distill(recipe: Path, out: Path, build_signals: bool, shard: str, as_json: bool) -> None:
+def distill(recipe: Path, out: Path, build_signals: bool, shard: str, arithmetic: str | None, as_json: bool) -> None:
     """Train one student on its teachers, as a distill.toml says; under torchrun on many devices."""
     from flashstill.console import Console
     from flashstill.family import distillation
     from flashstill.recipes import read_distillation
 
-    wanted = read_distillation(recipe)
+    wanted = _with(read_distillation(recipe), arithmetic)
     if not build_signals:
         if shard:
             raise BadInput("--shard goes with --build-signals; under torchrun processes share the work by themselves")
@@ -167,18 +184,21 @@ def _student_lines(found: dict[str, Any]) -> list[str]:
             lines.append(f"{model:<10}{domain:<16}{bits:>10.4f}{kl:>9}{agreement:>11.1%}")
     sizes = found["parameters"]
     share = f" ({sizes['student'] / sizes['teacher']:.0%} of the teacher's)" if "teacher" in sizes else ""
-    trained = f"trained in {found['training_s']:,.0f} s at {found['tokens_per_s']:,.0f} tokens/s"
+    how = f"{found['arithmetic']['precision']} arithmetic, {found['arithmetic']['threads']} threads"
+    trained = f"trained in {found['training_s']:,.0f} s at {found['tokens_per_s']:,.0f} tokens/s ({how})"
     lines.append(f"{sizes['student']:,} parameters{share}, {trained}")
     return [*lines, *outcome_lines(found["budget"])] if "budget" in found else lines
 
 
 @click.command()
+@click.option("--arithmetic", type=click.Choice(ARITHMETIC), default="auto", show_default=True, help=ARITHMETIC_HELP)
 @json_option
-def measure(as_json: bool) -> None:
+def measure(arithmetic: str, as_json: bool) -> None:
     """Measure this machine's matmul peak, bandwidth and overhead; it becomes the chip `this-machine`."""
     import dataclasses
 
     from flashstill.console import Console
+    from flashstill.distill.arithmetic import decided, in_use
     from flashstill.facts import load, user_directory
     from flashstill.facts.table import to_csv
     from flashstill.files import write_text
@@ -186,10 +206,19 @@ def measure(as_json: bool) -> None:
     from flashstill.units import show
 
     path = user_directory() / "this-machine.csv"
-    rows = measure_machine(load(), Console())
+    console = Console()
+    chosen = in_use(decided(arithmetic))
+    console.say(f"models run in {chosen} here")
+    rows = measure_machine(load(), console, chosen)
     write_text(path, to_csv(rows))
     if as_json:
-        print_json({"path": str(path), "facts": [dataclasses.asdict(row) for row in rows]})
+        print_json(
+            {
+                "path": str(path),
+                "arithmetic": dataclasses.asdict(chosen),
+                "facts": [dataclasses.asdict(row) for row in rows],
+            }
+        )
         return
     for row in rows:
         condition = f", {row.condition}" if row.condition else ""

@@ -37,6 +37,8 @@ from flashstill.distill.tokenizing import check_tokenizer
 from flashstill.errors import BadInput, UnsupportedArchitecture
 from flashstill.files import replacing_directory, sha256
 
+STORED = torch.bfloat16
+"""the format of weights on the disk, whatever they are multiplied in (distill/arithmetic.py)"""
 Model = Any  # a transformers PreTrainedModel; the library's own types are too loose to help
 
 
@@ -50,8 +52,11 @@ class Parts:
     """[V, d]; logits = hidden @ head.T"""
 
 
-def load_model(path: Path, dtype: torch.dtype = torch.bfloat16) -> Model:
-    """A causal language model from a directory, in eval mode, no gradients recorded by default."""
+def load_model(path: Path, dtype: torch.dtype = STORED) -> Model:
+    """A causal language model from a directory, in eval mode, no gradients recorded by default.
+
+    dtype: what it is multiplied in; who runs models takes it from the one decision in distill/arithmetic.py.
+    """
     from transformers import AutoModelForCausalLM
 
     check_directory(path)
@@ -88,10 +93,16 @@ def load_tokenizer(path: Path) -> Any:
 
 
 def save_model(model: Model, tokenizer: Any, path: Path) -> None:
-    """Write a Hugging Face directory, whole or not at all, in bfloat16."""
+    """Write a Hugging Face directory, whole or not at all, in bfloat16.
+
+    The model keeps its formats; its weights are what was written, so that going on with it and reading it back agree.
+    """
+    formats = {name: parameter.dtype for name, parameter in model.named_parameters()}
     with replacing_directory(path) as temporary:
-        cast(model, torch.bfloat16).save_pretrained(temporary, safe_serialization=True)
+        cast(model, STORED).save_pretrained(temporary, safe_serialization=True)
         tokenizer.save_pretrained(temporary)
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to(formats[name])
 
 
 def cast(model: Model, dtype: torch.dtype) -> Model:

@@ -70,7 +70,8 @@ def score_tokens(
     heads = {name: parts(model).head.detach().float() for name, model in models.items() if model is not None}
     reference = None if teacher.head is None else teacher.head.float()
     found = {name: _Columns(nats=[], kl=[], agrees=[]) for name in models}
-    with torch.inference_mode(), _exact_products_of_bf16():
+    in_bf16 = all(model is None or model.dtype == torch.bfloat16 for model in models.values())
+    with torch.inference_mode(), _exact_products_of_bf16() if in_bf16 else contextlib.nullcontext():
         for start in range(0, packed.windows, WINDOWS_PER_PASS):
             rows = np.arange(start, min(start + WINDOWS_PER_PASS, packed.windows))
             batch = take(packed, rows)

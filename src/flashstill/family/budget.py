@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.errors import BadInput, InfeasiblePlan
-from flashstill.family.regimes import asks_teachers, objective_of
+from flashstill.family.regimes import asks_teachers, objective_of, train_recipe_of
 from flashstill.family.served import origin_of
+from flashstill.family.sources import together
 from flashstill.family.students import made_ready
 from flashstill.files import write_text
 from flashstill.progress import Progress
@@ -57,18 +58,17 @@ def settled(work: Work) -> DistillRecipe:
 
 def _trial(work: Work) -> Trial:
     from flashstill.distill.teachers import Online
-    from flashstill.distill.training import TrainRecipe
     from flashstill.measure.trial import Trial
 
     recipe, teachers = work.recipe, [work.model(index) for index in range(len(work.recipe.teachers))]
     return Trial(
-        origin=origin_of(recipe, work.directories[0], lambda: teachers[0], work.progress)[0],
+        origin=origin_of(recipe, work.directories[0], lambda: teachers[0], work.progress, work.arithmetic.dtype)[0],
         teachers=teachers,
-        source=work.together([Online(model) for model in teachers]),
+        source=together(recipe, [Online(model) for model in teachers]),
         objective=lambda source: objective_of(recipe, source),
         kind=None if recipe.signals.kind == "none" or not asks_teachers(recipe) else work.kind("train"),
         packed=work.packed("train"),
-        recipe=TrainRecipe(**dataclasses.asdict(recipe.train), seed=recipe.seed),
+        recipe=train_recipe_of(recipe),
         prepare=lambda student: made_ready(recipe, student),
         context=recipe.budget.context,
     )

@@ -5,6 +5,7 @@ data/ signals/      packed text; what each teacher says of it
 text/               what the teacher wrote, in a regime of kind sequence
 initial/ student/   Hugging Face directories: before and after
 packed/             the student in as many bits as its format has, where the recipe quantises it
+arithmetic.json     in which arithmetic and with how many threads it was begun, and so goes on
 training/           checkpoints while training, metrics.jsonl and TensorBoard events
 records.jsonl summary.json
 
@@ -13,6 +14,7 @@ Under torchrun every process builds its share of the signals and takes part in t
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -23,8 +25,9 @@ from flashstill.family import budget
 from flashstill.family.claim import claim, lock
 from flashstill.family.outcome import leave_summary
 from flashstill.family.places import Places
-from flashstill.family.regimes import TeacherText, asks_teachers, objective_of, source_of, taught_part
+from flashstill.family.regimes import TeacherText, asks_teachers, objective_of, source_of, taught_part, train_recipe_of
 from flashstill.family.served import build_from, directories_of, origin_of, teacher_fingerprint
+from flashstill.family.sources import teacher_of
 from flashstill.family.students import first_student, leave_student, made_ready, rounded_plainly
 from flashstill.family.texts import pack_texts
 from flashstill.family.workspace import DOMAINS
@@ -33,10 +36,11 @@ from flashstill.progress import Progress, Silent
 from flashstill.recipes import DistillRecipe, to_toml
 
 if TYPE_CHECKING:
+    from flashstill.distill.arithmetic import Arithmetic
     from flashstill.distill.packing import Packed
     from flashstill.distill.signals import Kind, Signals
     from flashstill.distill.signals.making import Built
-    from flashstill.distill.training import TeacherSource, World
+    from flashstill.distill.training import World
 
 RECIPE = "distill.toml"
 
@@ -60,6 +64,8 @@ def run_distillation(
         work = Work(recipe, out, shown, world, places)
         if world.leads:
             remove_leftovers(work.places.data)
+            shown.say(f"models run in {work.arithmetic}")
+        world.wait()
         work.text()
         work.recipe = budget.settled(work)
         work.teacher_text((world.rank, world.size))
@@ -86,6 +92,7 @@ def build_signals(recipe: DistillRecipe, out: Path, progress: Progress, share: t
         raise BadInput("the recipe keeps no signals (signals.kind is none); nothing to build")
     work = Work(recipe, out, progress, World())
     with lock(out, ".lock-text", wait=True):
+        progress.say(f"models run in {work.arithmetic}")
         work.text()
     with lock(out, f".lock-signals-{share[0]}-of-{share[1]}"):
         text = work.teacher_text(share)
@@ -104,12 +111,20 @@ class Work:
         self._models: dict[int, Any] = {}
         self._fingerprints: dict[int, str] = {}
 
+    @functools.cached_property
+    def arithmetic(self) -> Arithmetic:
+        """In which all models of this run are multiplied; of several processes the first decides, before the others."""
+        from flashstill.distill.arithmetic import settled, shape_of
+
+        wanted = self.recipe.train.arithmetic
+        return settled(wanted, lambda: shape_of(self.directories[0]), self.places.arithmetic)
+
     def model(self, index: int) -> Any:
         """A teacher, loaded once."""
         from flashstill.distill.models import load_model
 
         if index not in self._models:
-            self._models[index] = load_model(self.directories[index])
+            self._models[index] = load_model(self.directories[index], self.arithmetic.dtype)
         return self._models[index]
 
     def text(self) -> None:
@@ -187,10 +202,11 @@ class Work:
             return build_from(teacher, kind, key, packed, tokenizer, directory, self.progress, label, share)
         return build(self.model(index), kind, key, packed, directory, self.progress, label, share)
 
-    def _open(self, index: int, part: str) -> Signals:
+    def open(self, index: int, part: str) -> Signals:
+        """What a teacher said of a packed text."""
         from flashstill.distill.signals import Signals
 
-        return Signals(*self._signals_at(index, part))
+        return Signals(*self._signals_at(index, part), self.arithmetic.dtype)
 
     def first_weights(self) -> None:
         """The student as training finds it."""
@@ -198,7 +214,9 @@ class Work:
 
         if self.places.initial.is_dir():
             return
-        origin, vocabulary = origin_of(self.recipe, self.directories[0], lambda: self.model(0), self.progress)
+        origin, vocabulary = origin_of(
+            self.recipe, self.directories[0], lambda: self.model(0), self.progress, self.arithmetic.dtype
+        )
         student = first_student(self.recipe, origin, vocabulary, self.packed("train"), self.progress)
         save_model(student, load_tokenizer(self.directories[0]), self.places.initial)
 
@@ -210,11 +228,11 @@ class Work:
 
         if (self.out / "student").is_dir():
             return
-        student, table = load_model(self.places.initial), self.recipe.train
+        student = load_model(self.places.initial, self.arithmetic.dtype)
         packed, tokenizer = self.packed(self.taught), load_tokenizer(self.directories[0])
         after_step = made_ready(self.recipe, student)
-        recipe = training.TrainRecipe(**asdict(table), seed=self.recipe.seed)
-        teacher, sizes = self._teacher(packed) if asks_teachers(self.recipe) else (None, [])
+        recipe = train_recipe_of(self.recipe)
+        teacher, sizes = teacher_of(self, packed) if asks_teachers(self.recipe) else (None, [])
         objective = objective_of(self.recipe, teacher) if teacher else training.hard
         vocabulary = min([*sizes, parts(student).head.shape[0]])
         key = {"losses": [asdict(loss) for loss in self.recipe.losses], "hard_weight": self.recipe.hard_weight}
@@ -231,46 +249,24 @@ class Work:
             training.checkpoints.clear(folder)
         self.world.wait()
 
-    def _teacher(self, packed: Packed) -> tuple[TeacherSource, list[int]]:
-        """The teachers as one source, and the sizes of their vocabularies."""
-        from flashstill.distill.models import parts
-        from flashstill.distill.teachers import Online, Router
-
-        recipe, count = self.recipe, len(self.recipe.teachers)
-        if recipe.signals.kind == "none":
-            members: list[TeacherSource] = [Online(self.model(index)) for index in range(count)]
-            sizes = [parts(self.model(index)).head.shape[0] for index in range(count)]
-        else:
-            opened = [self._open(index, self.taught) for index in range(count)]
-            sizes = [signals.head.shape[0] for signals in opened if signals.head is not None]
-            members = list(opened)
-        if recipe.routed:
-            assert packed.window_group is not None
-            return Router(members, packed.window_group), sizes
-        return self.together(members), sizes
-
-    def together(self, members: list[TeacherSource]) -> TeacherSource:
-        """An ensemble, or the one that speaks; of specialists the first, who is as fast as the others."""
-        from flashstill.distill.teachers import Ensemble
-
-        if len(members) == 1 or self.recipe.routed:
-            return members[0]
-        return Ensemble(members, [teacher.weight for teacher in self.recipe.teachers], self.recipe.mean)
-
     def evaluate(self) -> None:
         """Teacher, first weights and student on held-out text and on that of another domain."""
         from flashstill.distill.models import load_model
 
         models = {} if self.recipe.teachers[0].served else {"teacher": self.model(0)}
-        models |= {"initial": load_model(self.places.initial), "student": load_model(self.out / "student")}
+        dtype = self.arithmetic.dtype
+        models |= {
+            "initial": load_model(self.places.initial, dtype),
+            "student": load_model(self.out / "student", dtype),
+        }
         rounded_plainly(self.recipe, models["initial"])
-        leave_summary(self.recipe, self.out, models, self.held_texts(), self.progress)
+        leave_summary(self.recipe, self.out, models, self.held_texts(), self.progress, self.arithmetic)
 
     def held_texts(self) -> dict[str, tuple[Packed, Signals]]:
         """What is never trained on, by domain, with what the first teacher says of it."""
         for domain in DOMAINS:
             self._build(0, domain, f"teacher on {domain} text")
-        return {domain: (self.packed(domain), self._open(0, domain)) for domain in DOMAINS}
+        return {domain: (self.packed(domain), self.open(0, domain)) for domain in DOMAINS}
 
     @property
     def summary(self) -> dict[str, Any]:

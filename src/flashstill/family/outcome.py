@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from flashstill.recipes import DistillRecipe
 from flashstill.records import QualityRecord, write_records
 
 if TYPE_CHECKING:
+    from flashstill.distill.arithmetic import Arithmetic
     from flashstill.distill.packing import Packed
     from flashstill.distill.signals import Signals
 
@@ -27,6 +29,7 @@ def leave_summary(
     models: Mapping[str, Any],
     texts: Mapping[str, tuple[Packed, Signals]],
     progress: Progress,
+    arithmetic: Arithmetic,
 ) -> None:
     """Score every model on every text and write both files; the summary is written last."""
     records = judge(models, texts, recipe.seed, progress)
@@ -37,6 +40,8 @@ def leave_summary(
         "name": recipe.name,
         "student": str(out / "student"),
         "parameters": {name: sum(each.numel() for each in model.parameters()) for name, model in models.items()},
+        "arithmetic": asdict(arithmetic),
+        "steps": len(rows),
         "training_s": round(sum(row["step_s"] for row in rows), 2),
         "tokens_per_s": float(np.median([row["tokens_per_s"] for row in rows])),
         "quality": as_table(records),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+FILE = "arithmetic.json"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Places:
@@ -17,8 +19,10 @@ class Places:
     data: Path
     signals: Path
     initial: Path
+    arithmetic: Path
+    """a file: in which arithmetic all of them run"""
 
     @staticmethod
     def within(out: Path) -> Places:
         """All in one directory, which is shared with nobody."""
-        return Places(data=out / "data", signals=out / "signals", initial=out / "initial")
+        return Places(data=out / "data", signals=out / "signals", initial=out / "initial", arithmetic=out / FILE)

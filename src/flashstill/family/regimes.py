@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flashstill.distill.packing import Packed
     from flashstill.distill.sampling import Sampling
     from flashstill.distill.sequence import Continuations
-    from flashstill.distill.training import Objective, Source, TeacherSource, World
+    from flashstill.distill.training import Objective, Source, TeacherSource, TrainRecipe, World
 
 
 def taught_part(recipe: DistillRecipe) -> str:
@@ -39,6 +39,15 @@ def objective_of(recipe: DistillRecipe, teacher: TeacherSource) -> Objective:
         for loss in recipe.losses
     ]
     return distillation(teacher, soft, recipe.hard_weight)
+
+
+def train_recipe_of(recipe: DistillRecipe) -> TrainRecipe:
+    """How the student is trained, as the loop takes it; the arithmetic is that of the model it is given."""
+    from flashstill.distill.training import TrainRecipe
+
+    given = asdict(recipe.train)
+    given.pop("arithmetic")
+    return TrainRecipe(**given, seed=recipe.seed)
 
 
 def source_of(recipe: DistillRecipe, packed: Packed, tokenizer: Any, vocabulary: int, world: World) -> Source:

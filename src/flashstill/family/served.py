@@ -12,6 +12,8 @@ from flashstill.recipes import DistillRecipe
 from flashstill.recipes.teachers import TeacherRecipe
 
 if TYPE_CHECKING:
+    import torch
+
     from flashstill.distill.packing import Packed
     from flashstill.distill.signals import Kind
     from flashstill.distill.signals.making import Built
@@ -94,11 +96,11 @@ def check_student(recipe: DistillRecipe, directory: Path, progress: Progress) ->
 
 
 def origin_of(
-    recipe: DistillRecipe, directory: Path, teacher: Callable[[], Any], progress: Progress
+    recipe: DistillRecipe, directory: Path, teacher: Callable[[], Any], progress: Progress, dtype: torch.dtype
 ) -> tuple[Any, int]:
     """What the student is made of, None for one from scratch, and the size of its vocabulary.
 
-    directory: with the teacher's tokenizer; teacher: gives the first one, where it is here.
+    directory: with the teacher's tokenizer; teacher: gives the first one, where it is here; dtype: of another model.
     """
     from flashstill.distill.models import load_model, load_tokenizer, parts
     from flashstill.distill.students import read_fields
@@ -106,7 +108,7 @@ def origin_of(
 
     if recipe.student.model or not recipe.teachers[0].served:
         named = recipe.student.model
-        model = load_model(resolve_teacher(named, progress)) if named else teacher()
+        model = load_model(resolve_teacher(named, progress), dtype) if named else teacher()
         return model, parts(model).head.shape[0]
     # a head may have more rows than there are tokens
     return None, int(read_fields(Path(recipe.student.config)).get("vocab_size", len(load_tokenizer(directory))))

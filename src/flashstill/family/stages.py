@@ -174,7 +174,7 @@ def evaluate(work: Workspace) -> None:
         elif entry.role == "untrained":
             loaded[entry.model] = keep_layers(work.model, kept[entry.of])
         else:
-            loaded[entry.model] = load_model(work.out / entry.path)
+            loaded[entry.model] = load_model(work.out / entry.path, work.arithmetic.dtype)
     records: list[Record] = []
     total = len(models) * sum(packed.token_count for packed, _ in texts.values())
     with work.progress.task("evaluate", total, "tokens") as advance:
@@ -193,13 +193,13 @@ def measure(work: Workspace) -> None:
     path = work.stage_file("measure")
     rows = work.out / "facts" / "this-machine.csv"
     if not rows.exists():
-        write_text(rows, to_csv(measure_machine(load(), work.progress)))
+        write_text(rows, to_csv(measure_machine(load(), work.progress, work.arithmetic)))
     if path.exists():
         return
     wanted = work.recipe.measure
     models = {"teacher": work.model}
     for student in work.recipe.students:
-        models[student.name] = load_model(work.student_directory(student.name))
+        models[student.name] = load_model(work.student_directory(student.name), work.arithmetic.dtype)
     write_records(path, measure_models(models, wanted.batches, wanted.context, wanted.repeats, work.progress))
 
 

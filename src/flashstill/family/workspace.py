@@ -2,6 +2,7 @@
 
 family.toml           the resolved recipe; another family's directory is refused
 provenance.json       versions, machine, fingerprints, the built-in corpus
+arithmetic.json       in which arithmetic and with how many threads it was begun, and so goes on
 data/ signals/        packed text, and the teacher's hidden states on it
 search.json           the order in which blocks were dropped
 students/NAME/        Hugging Face directories, one a student and one a control
@@ -16,13 +17,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flashstill.arch import Architecture
 from flashstill.arch.catalogue import read_config
 from flashstill.progress import Progress
 from flashstill.recipes import FamilyRecipe, StudentRecipe
 from flashstill.records import Record, read_records
+
+if TYPE_CHECKING:
+    from flashstill.distill.arithmetic import Arithmetic
 
 STAGE_NAMES = ("teacher", "text", "signals", "search", "distil", "evaluate", "measure", "cost", "report")
 DOMAINS = ("heldout", "out-of-domain")
@@ -38,6 +42,7 @@ class Workspace:
     command: str
     _teacher_directory: Path | None = None
     _model: Any = None
+    _arithmetic: Arithmetic | None = None
 
     @property
     def directory(self) -> Path:
@@ -54,8 +59,18 @@ class Workspace:
         from flashstill.distill.models import load_model
 
         if self._model is None:
-            self._model = load_model(self.directory)
+            self._model = load_model(self.directory, self.arithmetic.dtype)
         return self._model
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """In which all models of this run are multiplied."""
+        from flashstill.distill.arithmetic import FILE, settled, shape_of
+
+        if self._arithmetic is None:
+            wanted = self.recipe.distil.arithmetic
+            self._arithmetic = settled(wanted, lambda: shape_of(self.directory), self.out / FILE)
+        return self._arithmetic
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -73,7 +88,7 @@ class Workspace:
         """The teacher's hidden states on a packed text."""
         from flashstill.distill.signals import Signals
 
-        return Signals(self.out / "signals" / part, self.signal_key(part))
+        return Signals(self.out / "signals" / part, self.signal_key(part), self.arithmetic.dtype)
 
     def signal_key(self, part: str) -> dict[str, Any]:
         """What the signals on a packed text are known by."""

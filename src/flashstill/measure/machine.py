@@ -1,11 +1,13 @@
 """This machine as fact rows: matmul peak, memory bandwidth, and the least time of an operation.
 
-    matmul peak       median of repeated products of two square matrices
+    matmul peak       median of repeated products of two square matrices, in bf16 and in fp32
     bandwidth         median of repeated matrix-vector products over a matrix far larger than the caches
     operation floor   (step of a 12-block toy model - step of a 4-block one) / 8 / operations a block
 
 The toy model is 64 wide: its arithmetic is nothing, what remains is what every operation costs in the runtime.
-Nothing is fitted to the models that are predicted later.
+Bandwidth and floor are those of the arithmetic in which models run here (distill/arithmetic.py).  Nothing is fitted to
+the models that are predicted later.  Every test is bound by time: a slow or busy machine multiplies smaller matrices,
+and repeats less.
 """
 
 from __future__ import annotations
@@ -19,34 +21,43 @@ from collections.abc import Callable
 
 import torch
 
+from flashstill.distill.arithmetic import Arithmetic
 from flashstill.facts import Fact, Facts
-from flashstill.measure.sweep import MACHINE, time_model
+from flashstill.measure.sweep import DECODE_STEPS_PER_REPEAT, MACHINE, time_model
 from flashstill.progress import Progress
 
-MATMUL_EDGE = 3072
-BANDWIDTH_ROWS, BANDWIDTH_COLUMNS = 65536, 2048
+MATMUL_EDGES = (512, 1024, 2048, 3072)
+LONG_S = 0.12
+"""a product that takes so long is large enough"""
+BANDWIDTH_BYTES, BANDWIDTH_COLUMNS = 2**28, 2048
 OPERATIONS_PER_BLOCK = 4  # as workload counts them: query-key-value, attention, output, feed-forward
-REPEATS = 7
+REPEATS, LEAST_REPEATS, TEST_S = 7, 3, 1.0
+"""of a test; fewer where it takes longer than so many seconds"""
 
 
-def measure_machine(facts: Facts, progress: Progress) -> list[Fact]:
-    """The rows of this machine; takes about ten seconds. `facts` gives the per-core rows of its class."""
+def measure_machine(facts: Facts, progress: Progress, arithmetic: Arithmetic) -> list[Fact]:
+    """The rows of this machine; takes some seconds. `facts` gives the per-core rows of its class.
+
+    arithmetic: in which models run here; its threads are in use already.
+    """
     with progress.task("measure this machine", 4, "tests") as advance:
-        bf16 = matmul_flops_per_s(torch.bfloat16)
+        bf16, bf16_edge = matmul_flops_per_s(torch.bfloat16)
         advance(1)
-        fp32 = matmul_flops_per_s(torch.float32)
+        fp32, fp32_edge = matmul_flops_per_s(torch.float32)
         advance(1)
-        bandwidth = read_bytes_per_s()
+        bandwidth = read_bytes_per_s(arithmetic.dtype)
         advance(1)
-        floor = operation_floor_s()
+        floor = operation_floor_s(arithmetic.dtype)
         advance(1)
     cores = torch.get_num_threads()
     ours = [
-        _row("flops_per_s", bf16, "FLOP/s", "bf16 dense", f"product of two {MATMUL_EDGE}-wide matrices"),
-        _row("flops_per_s", fp32, "FLOP/s", "fp32 dense", f"product of two {MATMUL_EDGE}-wide matrices"),
+        _row("flops_per_s", bf16, "FLOP/s", "bf16 dense", f"product of two {bf16_edge}-wide matrices"),
+        _row("flops_per_s", fp32, "FLOP/s", "fp32 dense", f"product of two {fp32_edge}-wide matrices"),
         _row("memory_bytes", _memory_bytes(), "B", "DDR5", "operating system"),
-        _row("memory_bytes_per_s", bandwidth, "B/s", "DDR5", "bf16 matrix-vector product over 256 MiB"),
-        _row("operation_floor_s", floor, "s", "", "difference of two toy models"),
+        _row(
+            "memory_bytes_per_s", bandwidth, "B/s", "DDR5", f"{arithmetic.precision} matrix-vector product over 256 MiB"
+        ),
+        _row("operation_floor_s", floor, "s", "", f"difference of two toy models in {arithmetic.precision}"),
         _row("matmul_efficiency", 1.0, "1", "", "the peak above is already what was reached"),
         _row("memory_efficiency", 1.0, "1", "", "the bandwidth above is already what was reached"),
     ]
@@ -96,32 +107,37 @@ def _today() -> str:
 def _median_s(work: Callable[[], object]) -> float:
     """The median of repeats, as for the models: the best would promise what a busy machine does not keep."""
     work()
-    seconds = []
-    for _ in range(REPEATS):
+    seconds: list[float] = []
+    while len(seconds) < (REPEATS if sum(seconds) < TEST_S else LEAST_REPEATS):
         started = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
 
 
-def matmul_flops_per_s(dtype: torch.dtype) -> float:
-    """Median FLOP/s of a large matrix product in `dtype`."""
-    left = torch.ones(MATMUL_EDGE, MATMUL_EDGE, dtype=dtype)
-    right = torch.ones(MATMUL_EDGE, MATMUL_EDGE, dtype=dtype)
+def matmul_flops_per_s(dtype: torch.dtype) -> tuple[float, int]:
+    """Median FLOP/s of a large matrix product in `dtype`, and the matrices' edge: the first that takes long."""
     with torch.inference_mode():
-        return 2.0 * MATMUL_EDGE**3 / _median_s(lambda: torch.nn.functional.linear(left, right))
+        for edge in MATMUL_EDGES:
+            left, right = (torch.ones(edge, edge, dtype=dtype) for _ in range(2))
+            started = time.perf_counter()
+            torch.nn.functional.linear(left, right)
+            if time.perf_counter() - started >= LONG_S or edge == MATMUL_EDGES[-1]:
+                break
+        return 2.0 * edge**3 / _median_s(lambda: torch.nn.functional.linear(left, right)), edge
 
 
-def read_bytes_per_s() -> float:
-    """Median bytes/s of reading bf16 weights once for one vector, which is what decode at batch 1 does."""
-    weights = torch.ones(BANDWIDTH_ROWS, BANDWIDTH_COLUMNS, dtype=torch.bfloat16)
-    vector = torch.ones(1, BANDWIDTH_COLUMNS, dtype=torch.bfloat16)
+def read_bytes_per_s(dtype: torch.dtype) -> float:
+    """Median bytes/s of reading weights once for one vector, which is what decode at batch 1 does."""
+    rows = BANDWIDTH_BYTES // dtype.itemsize // BANDWIDTH_COLUMNS
+    weights = torch.ones(rows, BANDWIDTH_COLUMNS, dtype=dtype)
+    vector = torch.ones(1, BANDWIDTH_COLUMNS, dtype=dtype)
     with torch.inference_mode():
         seconds = _median_s(lambda: torch.nn.functional.linear(vector, weights))
     return weights.numel() * weights.element_size() / seconds
 
 
-def operation_floor_s() -> float:
+def operation_floor_s(dtype: torch.dtype) -> float:
     """Seconds that one operation costs beyond its arithmetic and bytes in this runtime."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -134,8 +150,11 @@ def operation_floor_s() -> float:
             num_attention_heads=2,
             num_key_value_heads=1,
         )
-        model = LlamaForCausalLM(config).to(torch.bfloat16).eval()
-        return statistics.median(step for _ in range(REPEATS) for step in time_model(model, 1, 16)[1])
+        model = LlamaForCausalLM(config).to(dtype).eval()
+        steps: list[float] = []
+        while len(steps) < (REPEATS if sum(steps) < TEST_S else LEAST_REPEATS) * DECODE_STEPS_PER_REPEAT:
+            steps += time_model(model, 1, 16)[1]
+        return statistics.median(steps)
 
     shallow, deep = 4, 12
     return max(0.0, (step_s(deep) - step_s(shallow)) / (deep - shallow) / OPERATIONS_PER_BLOCK)

@@ -1,11 +1,12 @@
 """Prefill and decode time of several models against batch, on this machine.
 
 The models take turns within every repeat, so that a machine whose speed drifts slows them all alike; the median of the
-repeats is kept, with the smallest and the largest.
+repeats is kept, with the smallest and the largest.  Where time is bounded a slow machine repeats less: once at least.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 
+from flashstill.distill.arithmetic import precision_of
 from flashstill.distill.models import Model
 from flashstill.progress import Progress
 from flashstill.records import MeasuredRecord
@@ -22,21 +24,36 @@ DECODE_STEPS_PER_REPEAT = 6
 
 
 def measure_models(
-    models: Mapping[str, Model], batches: Sequence[int], context: int, repeats: int, progress: Progress
+    models: Mapping[str, Model],
+    batches: Sequence[int],
+    context: int,
+    repeats: int,
+    progress: Progress,
+    seconds: float = math.inf,
 ) -> list[MeasuredRecord]:
-    """Seconds of a prefill of `context` tokens and of a decode step after it, for every model and batch."""
-    records = []
+    """Seconds of a prefill of `context` tokens and of a decode step after it, for every model and batch.
+
+    seconds: about how long all of it may take; every batch is timed at least once.
+    """
+    records, began = [], time.perf_counter()
     with progress.task("measure", len(batches) * (repeats + 1) * len(models), "runs") as advance:
-        for batch in batches:
+        for number, batch in enumerate(batches):
+            until = began + seconds * sum(batches[: number + 1]) / sum(batches)
             times: dict[tuple[str, str], list[float]] = {}
             for repeat in range(repeats + 1):  # the first is a warm-up
+                started = time.perf_counter()
                 for name, model in models.items():
                     prefill_s, decode_s = time_model(model, batch, context)
-                    if repeat:
-                        times.setdefault((name, "prefill"), []).append(prefill_s)
-                        times.setdefault((name, "decode"), []).extend(decode_s)
+                    times.setdefault((name, "prefill"), []).append(prefill_s)
+                    times.setdefault((name, "decode"), []).extend(decode_s)
                     advance(1, f"batch {batch}")
-            for (name, phase), seconds in times.items():
+                left = until - time.perf_counter()
+                if left < time.perf_counter() - started:  # no time for another: the warm-up may be all there is
+                    advance((repeats - repeat) * len(models))
+                    break
+                if not repeat:
+                    times.clear()
+            for (name, phase), each in times.items():
                 records.append(
                     MeasuredRecord(
                         model=name,
@@ -44,11 +61,11 @@ def measure_models(
                         phase=phase,
                         batch=batch,
                         context=context,
-                        seconds=statistics.median(seconds),
-                        low=min(seconds),
-                        high=max(seconds),
-                        repeats=len(seconds),
-                        precision=_precision(models[name]),
+                        seconds=statistics.median(each),
+                        low=min(each),
+                        high=max(each),
+                        repeats=len(each),
+                        precision=precision_of(models[name].dtype),
                     )
                 )
     return records
@@ -71,7 +88,3 @@ def time_model(model: Model, batch: int, context: int) -> tuple[float, list[floa
             decode_s.append(time.perf_counter() - started)
             cache.crop(-1)
     return prefill_s, decode_s
-
-
-def _precision(model: Model) -> str:
-    return {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}[model.dtype]

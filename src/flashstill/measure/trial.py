@@ -118,8 +118,9 @@ def head_bytes(model: Model, tokens: int, teachers: int) -> float:
     for each teacher, the head's gradient beside the embedding's, a piece of the gradients in 32 bits."""
     vocabulary, width = parts(model).head.shape
     rows = Chunks()
-    logits = 2.0 * vocabulary * (min(rows.group, tokens) + teachers * min(rows.block, tokens))
-    return logits + 2.0 * vocabulary * width + 4.0 * PIECE_ELEMENTS[join_world().device.type]
+    size = parts(model).head.element_size()
+    logits = size * vocabulary * (min(rows.group, tokens) + teachers * min(rows.block, tokens))
+    return logits + float(size) * vocabulary * width + 4.0 * PIECE_ELEMENTS[join_world().device.type]
 
 
 def signal_bytes(kind: Kind | None, packed: Packed, teachers: Sequence[Model]) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 from flashstill.errors import BadInput, unknown
 from flashstill.recipes import budget, teachers
+from flashstill.recipes.arithmetic import arithmetic_problems
 from flashstill.recipes.budget import BudgetRecipe
 from flashstill.recipes.family import SearchRecipe, TextRecipe
 from flashstill.recipes.reader import MAY_BE_EMPTY, read_toml
@@ -67,7 +68,8 @@ class ShapeRecipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainTable:
-    """How the student learns; micro_windows: windows of one pass, 0 for all of a step."""
+    """How the student learns; micro_windows: windows of one pass, 0 for all of a step. arithmetic: in which all models
+    of the run are multiplied: auto (the faster on this machine), bf16 or fp32."""
 
     tokens: int = 102_400
     windows_per_step: int = 4
@@ -80,6 +82,7 @@ class TrainTable:
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     checkpoint_every_steps: int = 40
+    arithmetic: str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,6 +169,7 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
     if not recipe.losses and not recipe.hard_weight:
         yield "losses is empty and hard_weight is 0: there is nothing to learn; give one of them"
     train = recipe.train
+    yield from arithmetic_problems(train.arithmetic, "train.arithmetic")
     if not 0 < train.learning_rate < 1:
         yield "train.learning_rate must lie between 0 and 1"
     counts = {"tokens": train.tokens, "windows_per_step": train.windows_per_step}

@@ -34,6 +34,8 @@ class LanguageStudy(StudyRecipe):
     def arm(self, name: str, seed: int, teacher: str, student: ShapeRecipe, **changes: Any) -> DistillRecipe:
         """One distillation; what `changes` does not name is the forward KL to the teacher."""
         given = {"train": self.train, **changes}
+        if given["train"].arithmetic == "auto":
+            given["train"] = dataclasses.replace(given["train"], arithmetic=self.arithmetic)
         return DistillRecipe(
             name=name, teachers=(TeacherRecipe(model=teacher),), data=self.data, out_of_domain=self.out_of_domain,
             seed=seed, student=student, text=self.text, **given,

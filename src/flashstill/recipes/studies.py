@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.errors import BadInput, unknown
+from flashstill.recipes.arithmetic import arithmetic_problems
 from flashstill.recipes.classifiers import ClassifierStudy
 from flashstill.recipes.language import KdAgainstLabels, MoeToDense, Rounding
 from flashstill.recipes.reader import read_toml
@@ -55,6 +56,6 @@ def read_study(path: Path) -> StudyRecipe:
     recipe = read_toml(path, KINDS[kind])
     if recipe.seeds < 1:
         raise BadInput(f"{path}: seeds must be at least 1")
-    for problem in recipe.problems():
+    for problem in (*arithmetic_problems(recipe.arithmetic, "arithmetic"), *recipe.problems()):
         raise BadInput(f"{path}: {problem}")
     return recipe.located(path.parent)

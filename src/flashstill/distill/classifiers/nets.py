@@ -1,7 +1,7 @@
 """Classifiers as the paper has them: layers of rectified linear units with dropout; several of one shape side by side.
 
 Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network", section 3: two hidden layers of 1200 with
-dropout teach two of 800 without.  Weights are in bfloat16.
+dropout teach two of 800 without.  Weights are in bfloat16 on the disk, and multiplied in the format that is fast here.
 
 M nets of a shape are one stack of matrices [M, in, out]: ten small nets trained one by one spend two thirds of their
 time outside the products.
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from flashstill.distill.classifiers.inputs import Inputs
+from flashstill.distill.models import STORED
 
 _BYTE = 256
 
@@ -23,7 +24,14 @@ _BYTE = 256
 class Nets(nn.Module):
     """M nets: images [M, B, D] to logits [M, B, C]. seeds [M]: what each is initialised from."""
 
-    def __init__(self, features: int, hidden: Sequence[int], classes: int, seeds: Sequence[int]) -> None:
+    def __init__(
+        self,
+        features: int,
+        hidden: Sequence[int],
+        classes: int,
+        seeds: Sequence[int],
+        dtype: torch.dtype = STORED,
+    ) -> None:
         super().__init__()
         self.features, self.hidden, self.classes = features, tuple(hidden), classes
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
@@ -31,11 +39,24 @@ class Nets(nn.Module):
         for fan_in, fan_out in itertools.pairwise([features, *hidden, classes]):
             drawn = [torch.randn(fan_in, fan_out, generator=generator) for generator in generators]
             weight = torch.stack(drawn) * (2.0 / fan_in) ** 0.5
-            self.weights.append(nn.Parameter(weight.to(torch.bfloat16)))
-            self.biases.append(nn.Parameter(torch.zeros(len(seeds), 1, fan_out, dtype=torch.bfloat16)))
+            self.weights.append(nn.Parameter(weight.to(STORED).to(dtype)))
+            self.biases.append(nn.Parameter(torch.zeros(len(seeds), 1, fan_out, dtype=dtype)))
 
     def __len__(self) -> int:
         return len(self.weights[0])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it is multiplied in."""
+        found: torch.dtype = self.weights[0].dtype
+        return found
+
+    @torch.no_grad()
+    def as_stored(self) -> Nets:
+        """The same with its weights as the disk will hold them, in place: read back, it is the net that was written."""
+        for parameter in self.parameters():
+            parameter.copy_(parameter.to(STORED))
+        return self
 
     @property
     def parameters_each(self) -> int:
@@ -44,7 +65,7 @@ class Nets(nn.Module):
 
     def forward(self, images: Tensor, dropout: Dropout | None = None) -> Tensor:
         """Logits in float32; hidden units are dropped where `dropout` says so."""
-        found = images
+        found = images.to(self.dtype)
         last = len(self.weights) - 1
         for place, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             found = torch.baddbmm(bias, found, weight)

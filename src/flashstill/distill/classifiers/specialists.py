@@ -87,7 +87,7 @@ def half_and_half(labels: Tensor, classes: Classes, seed: int) -> Tensor:
 
 def specialist_from(generalist: Nets, classes: Classes) -> Nets:
     """A net with the generalist's weights; the dustbin's are the mean of those of the classes that it stands for."""
-    made = Nets(generalist.features, generalist.hidden, len(classes) + 1, [0])
+    made = Nets(generalist.features, generalist.hidden, len(classes) + 1, [0], generalist.dtype)
     own = torch.tensor(classes)
     other = torch.tensor([each for each in range(generalist.classes) if each not in classes])
     with torch.no_grad():

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.losses import Sparse
+from flashstill.distill.models import STORED
 from flashstill.errors import BadInput, unknown
 
 STRIP = 16  # tokens whose probabilities exist at a time
@@ -47,7 +48,7 @@ class Hidden:
         return {"kind": "hidden"}
 
     def encode(self, hidden: Tensor, head: Tensor, windows: Sequence[int]) -> dict[str, Tensor]:
-        return {"hidden": hidden.to(torch.bfloat16)}
+        return {"hidden": hidden.to(STORED)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

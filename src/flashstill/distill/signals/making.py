@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flashstill.distill.models import Model, parts
+from flashstill.distill.models import STORED, Model, parts
 from flashstill.distill.packing import Packed
 from flashstill.distill.signals.kinds import Hidden, Kind
 from flashstill.distill.signals.store import Store, shard
@@ -68,7 +68,7 @@ def build(
     head = parts(model).head.detach()
     _check_vocabulary(packed, head.shape[0])
     if isinstance(kind, Hidden) and not store.has(HEAD):
-        store.write(HEAD, {"head": head.to(torch.bfloat16)})
+        store.write(HEAD, {"head": head.to(STORED)})
     whole, left = (sum(len(store.range(start)) for start in each) * packed.length for each in (mine, missing))
     started, counted = time.perf_counter(), 0
     with progress.task(name, whole, "tokens", whole - left) as advance:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.losses import DenseTeacher, Sparse
+from flashstill.distill.models import STORED
 from flashstill.distill.signals.kinds import sampled_teacher, topk_teacher
 from flashstill.distill.signals.making import HEAD
 from flashstill.distill.signals.store import Store, shard, shard_of
@@ -21,8 +22,9 @@ from flashstill.errors import BadInput
 class Signals:
     """A whole directory of signals, its checksums verified on opening."""
 
-    def __init__(self, directory: Path, key: Mapping[str, Any]) -> None:
-        """Raises BadInput where it is another's, not finished, or damaged."""
+    def __init__(self, directory: Path, key: Mapping[str, Any], dtype: torch.dtype = STORED) -> None:
+        """dtype: what the teacher's head is multiplied in.  Raises BadInput where the directory is another's, not
+        finished, or damaged."""
         self._store = Store(directory, key, int(key["windows"]))
         if not self._store.check():
             raise BadInput(f"there are no signals in {directory}; build them first")
@@ -37,7 +39,7 @@ class Signals:
         if self.kind == "hidden":
             if not self._store.has(HEAD):
                 raise BadInput(f"signals in {directory} lack the teacher's head; build them first")
-            self.head = self._store.file(HEAD).get_tensor("head")
+            self.head = self._store.file(HEAD).get_tensor("head").to(dtype)
 
     @property
     def bytes(self) -> int:

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flashstill.distill.models import Model, decoder_layers
+from flashstill.distill.models import STORED, Model, decoder_layers
 from flashstill.distill.students.depth import only_blocks
-from flashstill.distill.students.quantise import LARGEST_INT4, Format, largest, round_weight, rounded, weights_to_round
+from flashstill.distill.students.quantise import LARGEST_INT4, Format, largest, round_stored, rounded, weights_to_round
 from flashstill.distill.students.watching import run_watched
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
@@ -47,7 +47,7 @@ def compensated(model: Model, format_: Format, tokens: Tensor, progress: Progres
         for index in range(len(blocks)):
             for given, layers in _inputs(found, index, hidden, tokens):
                 rows = torch.cat([layer.weight.detach().float() for layer in layers])
-                fine = compensate(rows, given, format_, layers[0].weight.dtype)
+                fine = compensate(rows, given, format_, STORED)
                 heights = [layer.out_features for layer in layers]
                 for layer, part in zip(layers, torch.split(fine, heights), strict=True):
                     layer.weight.data.copy_(part)
@@ -118,7 +118,7 @@ def _after(model: Model, index: int, hidden: Tensor, tokens: Tensor, format_: Fo
     layers = [module for module in block.modules() if isinstance(module, nn.Linear)]
     fine = [layer.weight.data for layer in layers]
     for layer in layers:
-        layer.weight.data = round_weight(layer.weight.data, format_)
+        layer.weight.data = round_stored(layer.weight.data, format_)
     with only_blocks(model, [index, index], start=hidden):
         run_watched(model, tokens, [block.register_forward_hook(look)])
     for layer, weight in zip(layers, fine, strict=True):

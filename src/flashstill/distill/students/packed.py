@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from flashstill.distill.models import Model
+from flashstill.distill.models import STORED, Model
 from flashstill.distill.students.quantise import Format, rounded, weights_to_round
 from flashstill.errors import UnsupportedArchitecture
 from flashstill.files import replacing_directory
@@ -36,8 +36,8 @@ def rounded_weights(model: Model, format_: Format) -> Rounded:
     for path, module, name in weights_to_round(model):
         held = getattr(module, "parametrizations", None)
         fine = held[name].original if held is not None and name in held else getattr(module, name)
-        values, scale = rounded(fine.detach(), format_)
-        scale = scale.squeeze(-1).to(torch.bfloat16)
+        values, scale = rounded(fine.detach().to(STORED), format_)
+        scale = scale.squeeze(-1).to(STORED)
         values = values.flatten(-2)
         if name == "weight":
             found[f"{path}.weight"] = (values, scale)

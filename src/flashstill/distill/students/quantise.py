@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from flashstill.distill.models import Model, decoder_layers
+from flashstill.distill.models import STORED, Model, decoder_layers
 from flashstill.errors import BadInput, unknown
 
 FORMATS = ("int4", "fp8", "ternary")
@@ -72,10 +72,15 @@ def round_weight(weight: Tensor, format_: Format) -> Tensor:
     return values.mul_(scale.to(weight.dtype).float()).reshape(weight.shape).to(weight.dtype)
 
 
+def round_stored(weight: Tensor, format_: Format) -> Tensor:
+    """The same of the weight as the disk will hold it: scales are in bfloat16 whatever it is multiplied in."""
+    return round_weight(weight.to(STORED), format_).to(weight.dtype)
+
+
 class _Rounding(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, format_: Format) -> Tensor:
-        return round_weight(weight, format_)
+        return round_stored(weight, format_)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
@@ -125,5 +130,5 @@ def round_model(model: Model, format_: Format) -> Model:
     with torch.no_grad():
         for _, module, name in list(weights_to_round(model)):
             weight = getattr(module, name)
-            weight.copy_(round_weight(weight, format_))
+            weight.copy_(round_stored(weight, format_))
     return model

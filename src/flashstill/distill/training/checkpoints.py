@@ -3,7 +3,7 @@
     step-00000040/checkpoint.json          step, key, history, processes
                   share-0-of-2.safetensors each process writes its own
 
-A checkpoint remembers the key of its run (recipe, data, objective, threads); another run's checkpoint is refused, since
+A checkpoint remembers the key of its run (recipe, data, objective, arithmetic, threads); another run's is refused:
 continuing from it would give weights that belong to neither.  A run may go on with another number of processes: shares
 are joined along their first axis, as FSDP2 cut them.
 """

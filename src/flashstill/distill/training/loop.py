@@ -1,7 +1,7 @@
 """The training loop: a student, an objective, a fixed order of batches; resumed, it reaches the same weights.
 
 Everything a step depends on is either in the checkpoint or a function of (seed, step), so that a resumed run and an
-uninterrupted one take the same steps bit for bit (same machine, number of threads and of processes).
+uninterrupted one take the same steps bit for bit (same machine, arithmetic, number of threads and of processes).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flashstill.distill.arithmetic import precision_of
 from flashstill.distill.losses import Term, Workspace, head_loss
 from flashstill.distill.models import Model, decoder_layers, parts
 from flashstill.distill.training.batches import Batch, Source
@@ -83,7 +84,10 @@ def train(
             plain.load_state_dict(_under("model.", state.whole()))
         return plain
 
-    full_key = {"recipe": asdict(recipe), "threads": torch.get_num_threads(), **source.key, **(key or {})}
+    full_key = {
+        "recipe": asdict(recipe), "arithmetic": precision_of(model.dtype), "threads": torch.get_num_threads(),
+        **source.key, **(key or {}),
+    }  # fmt: skip
     snapshot = latest(directory, full_key, world)
     step = 0
     if snapshot is not None:

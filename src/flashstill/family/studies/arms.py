@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flashstill.family.distillation import Work, run_distillation
 from flashstill.family.outcome import as_table, judge
-from flashstill.family.places import Places
+from flashstill.family.places import FILE, Places
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
+
+if TYPE_CHECKING:
+    from flashstill.distill.arithmetic import Arithmetic
 
 Quality = dict[str, dict[str, dict[str, list[float]]]]
 """[model][domain][metric] -> value, low and high"""
@@ -25,13 +28,22 @@ DOMAINS = {"heldout": "held out", "out-of-domain": "other domain"}
 
 def places(place: Path, start: str, signals: str = "signals") -> Places:
     """Where the arms of a seed keep what they share."""
-    return Places(data=place / "data", signals=place / signals, initial=place / "starts" / start)
+    return Places(
+        data=place / "data", signals=place / signals, initial=place / "starts" / start, arithmetic=place / FILE
+    )
 
 
 def train_arms(arms: Mapping[str, DistillRecipe], starts: Mapping[str, str], place: Path, progress: Progress) -> None:
     """Every arm that is not trained yet. starts: arm -> the start it shares."""
     for name, recipe in arms.items():
         run_distillation(recipe, trained(place, name).parent, progress, places(place, starts[name]), judged=False)
+
+
+def arithmetic_of(place: Path) -> Arithmetic:
+    """In which the arms of a seed were begun, and so everything else of it runs."""
+    from flashstill.distill.arithmetic import begun, in_use
+
+    return in_use(begun(place / FILE))
 
 
 def trained(place: Path, arm: str) -> Path:

@@ -6,9 +6,10 @@ The student is the teacher with fewer blocks.  One arm learns from the teacher's
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
-from flashstill.family.studies.arms import DOMAINS, judged, measured, train_arms, trained
+from flashstill.family.studies.arms import DOMAINS, arithmetic_of, judged, measured, train_arms, trained
 from flashstill.family.studies.seeds import Result
 from flashstill.progress import Progress
 from flashstill.recipes.language import KdAgainstLabels
@@ -24,8 +25,9 @@ def run(recipe: KdAgainstLabels, seed: int, place: Path, progress: Progress) -> 
 
     arms = recipe.arms(seed)
     train_arms(arms, dict.fromkeys(arms, START), place, progress)
-    models = {name: load_model(trained(place, name)) for name in arms}
-    models["untrained"] = load_model(place / "starts" / START)
+    arithmetic = arithmetic_of(place)
+    models = {name: load_model(trained(place, name), arithmetic.dtype) for name in arms}
+    models["untrained"] = load_model(place / "starts" / START, arithmetic.dtype)
     quality = judged(models, arms["distilled"], START, place, progress)
     words = {name: name for name in arms}
     found = dict(measured(quality, words, TO_TEACHER))
@@ -34,4 +36,4 @@ def run(recipe: KdAgainstLabels, seed: int, place: Path, progress: Progress) -> 
         for domain, where in DOMAINS.items():
             apart = quality["distilled"][domain][metric][0] - quality["labels"][domain][metric][0]
             found[f"{what}, {where}: distilled less labels"] = apart
-    return Result(measures=found, details={"quality": quality})
+    return Result(measures=found, details={"quality": quality, "arithmetic": asdict(arithmetic)})

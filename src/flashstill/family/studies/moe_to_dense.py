@@ -22,7 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.family.distillation import run_distillation
-from flashstill.family.studies.arms import DOMAINS, Quality, judged, losses, nats, places, train_arms, trained
+from flashstill.family.studies.arms import (
+    DOMAINS,
+    Quality,
+    arithmetic_of,
+    judged,
+    losses,
+    nats,
+    places,
+    train_arms,
+    trained,
+)
 from flashstill.family.studies.seeds import Result
 from flashstill.files import write_text
 from flashstill.progress import Progress
@@ -48,12 +58,13 @@ def run(recipe: MoeToDense, seed: int, place: Path, progress: Progress) -> Resul
     _untrained(recipe, seed, untrained)
     sparse = recipe.teacher_arm(seed, str(untrained))
     run_distillation(sparse, teacher.parent, progress, places(place, "sparse", "signals-untrained"), judged=False)
-    model = load_model(teacher)
+    dtype = arithmetic_of(place).dtype
+    model = load_model(teacher, dtype)
     dense = place / "dense.json"
     write_text(dense, json.dumps(_dense_fields(model), indent=1))
     arms = recipe.arms(seed, str(teacher), str(dense))
     train_arms(arms, STARTS, place, progress)
-    models = {name: load_model(trained(place, name)) for name in arms}
+    models = {name: load_model(trained(place, name), dtype) for name in arms}
     quality = judged(models, arms["student"], STARTS["student"], place, progress)
     sizes = {name: sum(weight.numel() for weight in each.parameters()) for name, each in models.items()}
     sizes["sparse"] = sum(weight.numel() for weight in model.parameters())

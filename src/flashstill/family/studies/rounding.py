@@ -14,7 +14,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flashstill.family.studies.arms import DOMAINS, Quality, judged, losses, measured, nats, train_arms, trained
+from flashstill.family.studies.arms import (
+    DOMAINS,
+    Quality,
+    arithmetic_of,
+    judged,
+    losses,
+    measured,
+    nats,
+    train_arms,
+    trained,
+)
 from flashstill.family.studies.seeds import Result
 from flashstill.progress import Progress
 from flashstill.recipes.language import FormatRecipe, Rounding
@@ -29,12 +39,13 @@ def run(recipe: Rounding, seed: int, place: Path, progress: Progress) -> Result:
 
     arms = recipe.arms(seed)
     train_arms(arms, {name: name.split("-")[0] for name in arms}, place, progress)
-    models = {name: load_model(trained(place, name)) for name in arms}
+    dtype = arithmetic_of(place).dtype
+    models = {name: load_model(trained(place, name), dtype) for name in arms}
     teacher = resolve_teacher(recipe.teacher, progress)
     for wanted in recipe.formats:
-        models[f"{wanted.name}-rounded"] = _rounded(load_model(teacher), wanted)
+        models[f"{wanted.name}-rounded"] = _rounded(load_model(teacher, dtype), wanted)
         if wanted.compensate_windows:
-            models[f"{wanted.name}-start"] = _rounded(load_model(place / "starts" / wanted.name), wanted)
+            models[f"{wanted.name}-start"] = _rounded(load_model(place / "starts" / wanted.name, dtype), wanted)
     quality = judged(models, next(iter(arms.values())), recipe.formats[0].name, place, progress)
     return result(recipe, quality)
 

@@ -5,8 +5,10 @@ DIR/seed-S/nets/    every net that was trained; read back where it is there, so 
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
+from flashstill.distill.arithmetic import FILE, Shape, settled
 from flashstill.distill.classifiers.data import load
 from flashstill.errors import BadInput
 from flashstill.family.studies.classifiers.desk import desk_for
@@ -31,7 +33,9 @@ def run(recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> 
     data = load(recipe.data, seed)
     if recipe.unseen_class >= data.classes:
         raise BadInput(f"unseen_class is {recipe.unseen_class}, but the data has the classes 0 to {data.classes - 1}")
-    at = desk_for(data, recipe, seed, place, progress)
+    nets = Shape(width=max(recipe.teacher.hidden), feed_forward=max(recipe.teacher.hidden))
+    arithmetic = settled(recipe.arithmetic, lambda: nets, place / FILE)
+    at = desk_for(data, recipe, seed, place, progress, arithmetic.dtype)
     teacher = at.trained("teacher", recipe.teacher, at.bare_labels)
     members = at.trained("members", recipe.members, at.varied_labels, recipe.members.size)
     small = small_student(at, members, recipe.small_labels, recipe.small)
@@ -47,5 +51,8 @@ def run(recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> 
     return Result(
         measures={name: value for part in parts for name, value in part.measures.items()},
         shares={name: value for part in parts for name, value in part.shares.items()},
-        details={name: value for part in parts for name, value in part.details.items()},
+        details={
+            "arithmetic": asdict(arithmetic),
+            **{name: value for part in parts for name, value in part.details.items()},
+        },
     )

@@ -24,6 +24,7 @@ from flashstill.distill.classifiers.inputs import Inputs, inputs, scale_of
 from flashstill.distill.classifiers.nets import Nets, logits_of
 from flashstill.distill.classifiers.targets import hard, said, soft
 from flashstill.distill.classifiers.transfer import Transfer, Variants, transfer_set
+from flashstill.distill.models import STORED
 from flashstill.errors import BadInput
 from flashstill.files import replacing
 from flashstill.progress import Progress
@@ -41,7 +42,7 @@ class Lesson:
 
 @dataclass(frozen=True, kw_only=True)
 class Desk:
-    """train and test: what nets see; labels [N] and test_labels [N']; classes: C.
+    """train and test: what nets see; labels [N] and test_labels [N']; classes: C; dtype: what nets are multiplied in.
 
     Variants, and what teachers say of them, are made when the first net is to learn from them.
     """
@@ -55,6 +56,7 @@ class Desk:
     seed: int
     place: Path
     progress: Progress
+    dtype: torch.dtype = STORED
     told: dict[tuple[int, float], Tensor] = field(default_factory=dict)
 
     @functools.cached_property
@@ -108,7 +110,7 @@ class Desk:
         nets = copy.deepcopy(first)
         if nets is None:
             seeds = [self.number(f"{name}/{place}") for place in several]
-            nets = Nets(self.train.features, table.hidden, self.classes, seeds)
+            nets = Nets(self.train.features, table.hidden, self.classes, seeds, self.dtype)
         path = self.place / "nets" / f"{name}.safetensors"
         if path.exists():
             return read_back(nets, path)
@@ -121,8 +123,10 @@ class Desk:
         )  # fmt: skip
         fit(nets, learnt.inputs, learnt.loss, how, self.number(name), examples, self.progress, name)
         with replacing(path) as temporary:
-            save_file({key: value.detach().contiguous() for key, value in nets.state_dict().items()}, temporary)
-        return nets
+            save_file(
+                {key: value.detach().to(STORED).contiguous() for key, value in nets.state_dict().items()}, temporary
+            )
+        return nets.as_stored()
 
     def variants(self, chosen: Tensor, wanted: VariantsTable, seed: int) -> Transfer:
         """Of the chosen training examples, as the table says."""
@@ -145,13 +149,20 @@ class Desk:
         return [self.accuracy(logits) for logits in self.tested(nets)]
 
 
-def desk_for(data: Labelled, recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> Desk:
+def desk_for(
+    data: Labelled,
+    recipe: ClassifierStudy,
+    seed: int,
+    place: Path,
+    progress: Progress,
+    dtype: torch.dtype = STORED,
+) -> Desk:
     """Labelled examples on the scale of the training set."""
     scale = scale_of(data.train)
     return Desk(
         recipe=recipe, train=inputs(data.train, scale), labels=torch.from_numpy(data.train_labels),
         test=inputs(data.test, scale), test_labels=torch.from_numpy(data.test_labels),
-        classes=data.classes, seed=seed, place=place, progress=progress,
+        classes=data.classes, seed=seed, place=place, progress=progress, dtype=dtype,
     )  # fmt: skip
 
 

@@ -92,7 +92,14 @@ def trained(work: Work, arm: Arm, start: Path | None = None) -> Path:
             sample = torch.from_numpy(arm.rows.tokens[:64, :-1].astype(np.int64))
             net = work.recipe.student
             model = first_student(
-                net, work.teacher, work.tokenizer, work.positions, work.seed + 1, sample, work.progress
+                net,
+                work.teacher,
+                work.tokenizer,
+                work.positions,
+                work.seed + 1,
+                sample,
+                work.progress,
+                work.arithmetic.dtype,
             )
         signals = None if arm.name == "labels" else work.signals(arm.rows)
         share = 0.0 if signals is None else work.recipe.think.teacher_share

@@ -32,11 +32,19 @@ def new_model(net: NetTable, tokenizer: Any, longest: int, seed: int) -> Any:
 
 
 def first_student(
-    net: NetTable, teacher: Any, tokenizer: Any, longest: int, seed: int, sample: Any, progress: Progress
+    net: NetTable,
+    teacher: Any,
+    tokenizer: Any,
+    longest: int,
+    seed: int,
+    sample: Any,
+    progress: Progress,
+    dtype: Any,
 ) -> Any:
     """A student before training: from nothing, a directory, or the teacher's layers that turn their input most.
 
-    sample: token ids [B, L] on which layers are judged.  Raises BadInput where a directory has another vocabulary.
+    sample: token ids [B, L] on which layers are judged; dtype: of a model from a directory.
+    Raises BadInput where a directory has another vocabulary.
     """
     from flashstill.distill.models import keep_layers, load_model, load_tokenizer
     from flashstill.distill.students import kept_blocks, order_by_influence
@@ -48,7 +56,7 @@ def first_student(
         if own.get_vocab() != tokenizer.get_vocab():
             sizes = f"{len(own):,} and {len(tokenizer):,}"
             raise BadInput(f"student {net.model} and its teacher have different vocabularies ({sizes} tokens)")
-        return load_model(place)
+        return load_model(place, dtype)
     if not net.keep_layers:
         return new_model(net, tokenizer, longest, seed)
     order = order_by_influence(teacher, sample)

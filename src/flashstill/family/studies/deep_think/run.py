@@ -77,9 +77,9 @@ def _teacher_parameters(work: Work) -> int:
 
 
 def _parameters(place: Path) -> int:
-    from flashstill.distill.models import load_model
+    from flashstill.distill.models import STORED, load_model
 
-    return int(load_model(place).num_parameters())
+    return int(load_model(place, STORED).num_parameters())
 
 
 def _measures(

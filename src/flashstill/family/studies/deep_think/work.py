@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flashstill.errors import BadInput
 from flashstill.family.studies.deep_think.models import learn, new_model
 from flashstill.files import remove_leftovers
 from flashstill.progress import Progress
 from flashstill.recipes.thinking import ThinkingStudy
 
 if TYPE_CHECKING:
+    from flashstill.distill.arithmetic import Arithmetic
     from flashstill.distill.packing import Packed
     from flashstill.distill.reasoning.chains import Chains, Verdicts
     from flashstill.distill.reasoning.judging import Judges
@@ -43,6 +45,7 @@ class Work:
         self._judges: dict[str, Judges] = {}
 
     def __enter__(self) -> Work:
+        self.progress.say(f"models run in {self.arithmetic}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -144,12 +147,22 @@ class Work:
         return known_model(given.name) if given.served else fingerprint(self.teacher_directory)
 
     def loaded(self, place: Path) -> Any:
-        """A model from a directory: in float32 where the models of the study are made from nothing, and small."""
-        import torch
-
+        """A model from a directory, in the arithmetic of the study."""
         from flashstill.distill.models import load_model
 
-        return load_model(place, torch.bfloat16 if self.recipe.teacher.model else torch.float32)
+        return load_model(place, self.arithmetic.dtype)
+
+    @functools.cached_property
+    def arithmetic(self) -> Arithmetic:
+        """fp32 where the models of the study are made from nothing, and small; else the recipe's, or the faster."""
+        from flashstill.distill.arithmetic import FILE, Shape, settled, shape_of
+
+        given = self.recipe.teacher
+        if not given.model and self.recipe.arithmetic == "bf16":
+            raise BadInput("models made from nothing are small and run in fp32 arithmetic; leave bf16 out")
+        wanted = self.recipe.arithmetic if given.model else "fp32"
+        net = Shape(width=self.recipe.teacher.hidden, feed_forward=self.recipe.teacher.feed_forward)
+        return settled(wanted, lambda: shape_of(self.teacher_directory) if given.model else net, self.out / FILE)
 
     @functools.cached_property
     def positions(self) -> int:
@@ -186,7 +199,7 @@ class Work:
         key = signal_key(Hidden(), self.teacher_known_as, tokenizer_fingerprint(self.teacher_directory), packed)
         place = self.out / "signals" / packed.hash[:16]
         build(self.teacher, Hidden(), key, packed, place, self.progress, "what the teacher says of them")
-        return Signals(place, key)
+        return Signals(place, key, self.arithmetic.dtype)
 
     def attempted(self, model: Any, known_as: str, name: str, attempts: int, greedy: bool = False) -> Attempted:
         """Attempts of a model or a server at the problems of `name` and the verdicts on them. known_as: what it is."""

@@ -1,0 +1,264 @@
+"""In which arithmetic, and with how many threads, models run here: one decision for all that runs them.
+
+A processor without bf16 instructions multiplies bf16 matrices many times slower than fp32 ones, and two threads on a
+busy machine can be slower than one.  Both are measured on products of the model's own shapes, of a few hundred tokens
+(reading a text, training) and of a few (decoding):
+
+    arithmetic   once a machine; kept in the user's home with a date             at most about a second
+    threads      once a process, for the load there is now                       about 0.2 s
+
+A run writes its decision down before it uses it, and goes on with it wherever it is resumed: another arithmetic would
+reach other weights.  Weights are bf16 on the disk in either case; fp32 arithmetic holds them as fp32 copies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import hashlib
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flashstill.errors import BadInput, DiskTrouble, unknown
+from flashstill.files import home_directory, write_text
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+AUTO = "auto"
+WANTED = (AUTO, *DTYPES)
+FILE = "arithmetic.json"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+SETTINGS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
+MANY_TOKENS, FEW_TOKENS = 256, 4
+ROUNDS, ARITHMETIC_S, THREADS_S = 5, 0.6, 0.25
+WORTH = 1.1
+"""fp32, which takes twice the memory, and a second thread, which another process could use, must be so much faster"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shape:
+    """The widths of a model's products: hidden states, FFN, vocabulary."""
+
+    width: int = 576
+    feed_forward: int = 1536
+    vocabulary: int = 4096
+
+    @property
+    def measured(self) -> Shape:
+        """Within what can be timed: of small products the overheads would decide, by chance; large ones take long."""
+        return Shape(
+            width=min(max(self.width, 256), 1024),
+            feed_forward=min(max(self.feed_forward, 512), 2048),
+            vocabulary=min(max(self.vocabulary, 1024), 4096),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arithmetic:
+    """precision: "bf16" or "fp32"; threads: of this process's products."""
+
+    precision: str
+    threads: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The format in which weights are held and multiplied."""
+        return DTYPES[self.precision]
+
+    def __str__(self) -> str:
+        return f"{self.precision} arithmetic, {self.threads} thread{'s' if self.threads != 1 else ''}"
+
+
+def shape_of(directory: Path) -> Shape:
+    """The products of a model directory's blocks and head; usual ones where the cost arm does not know the model."""
+    from flashstill.arch.catalogue import read_config
+
+    try:
+        found = read_config(directory / "config.json", directory.name)
+    except BadInput:
+        return Shape()
+    widths = [layer.ffn.width or layer.ffn.dense_width for layer in found.layers]
+    return Shape(width=found.width, feed_forward=max(widths) or found.width, vocabulary=found.vocabulary)
+
+
+def decided(wanted: str = AUTO, shape: Shape | None = None) -> Arithmetic:
+    """The arithmetic that is wanted, for "auto" the fastest here, and the threads that are fastest now."""
+    if wanted not in WANTED:
+        raise BadInput(unknown("arithmetic", wanted, WANTED))
+    if torch.cuda.is_available():
+        return Arithmetic(precision="bf16" if wanted == AUTO else wanted, threads=torch.get_num_threads())
+    measured = (shape or Shape()).measured
+    precision = fastest_precision(measured) if wanted == AUTO else wanted
+    return Arithmetic(precision=precision, threads=fastest_threads(measured, precision))
+
+
+def settled(wanted: str, shape: Callable[[], Shape], record: Path) -> Arithmetic:
+    """What a run computes in, which from now on all of this process does: as the run was begun, else decided now.
+
+    record: a file of the run's directory; of several processes the first calls this before the others.  Raises
+    BadInput where the file is damaged, or the run was begun in another arithmetic than the one that is wanted.
+    """
+    if not record.is_file():
+        found = decided(wanted, shape())
+        write_text(record, json.dumps({"wanted": wanted, **asdict(found)}, indent=1))
+    found = begun(record)
+    if wanted not in (AUTO, found.precision):
+        raise BadInput(
+            f"{record.parent} was begun in {found.precision} arithmetic, not {wanted}: its weights would belong to"
+            " neither; leave the arithmetic as it was, or give another --out"
+        )
+    return in_use(found)
+
+
+def begun(record: Path) -> Arithmetic:
+    """The decision that a run has written down; BadInput where the file is damaged."""
+    try:
+        held = json.loads(record.read_text(encoding="utf-8"))
+        found = Arithmetic(precision=held["precision"], threads=int(held["threads"]))
+        if found.precision not in DTYPES or found.threads < 1:
+            raise ValueError("no arithmetic of ours")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            f"{record} does not say in which arithmetic the run was begun; restore it or begin anew"
+        ) from error
+    return found
+
+
+def in_use(found: Arithmetic) -> Arithmetic:
+    """The same, with this process's threads set to it."""
+    if torch.get_num_threads() != found.threads:
+        torch.set_num_threads(found.threads)
+    return found
+
+
+def precision_of(dtype: torch.dtype) -> str:
+    """The name of a format of weights."""
+    return {**{value: name for name, value in DTYPES.items()}, torch.float16: "fp16", torch.float64: "fp64"}[dtype]
+
+
+# ---- what is measured ----
+
+
+def fastest_precision(shape: Shape) -> str:
+    """ "bf16" or "fp32", whichever multiplies these shapes faster; measured once a machine and kept in its home."""
+    cache, key = home_directory() / FILE, machine_key(shape)
+    held = _cached(cache)
+    try:
+        known = held[key]["precision"]
+    except (KeyError, TypeError):
+        known = None
+    if known in DTYPES:
+        return str(known)
+    seconds = _precision_seconds(key, shape)
+    found = "fp32" if seconds["fp32"] * WORTH < seconds["bf16"] else "bf16"
+    entry = {"precision": found, "seconds": seconds, "measured": datetime.date.today().isoformat()}
+    with contextlib.suppress(DiskTrouble):  # a home that cannot be written: measured again by the next process
+        write_text(cache, json.dumps({**held, key: entry}, indent=1))
+    return found
+
+
+@functools.cache
+def _precision_seconds(key: str, shape: Shape) -> dict[str, float]:
+    """Of each arithmetic; once a process even where nothing can be kept. key: of the settings that it is true for."""
+    del key
+    found = _interleaved([functools.partial(product_seconds, shape, name) for name in DTYPES], ARITHMETIC_S)
+    return dict(zip(DTYPES, found, strict=True))
+
+
+def fastest_threads(shape: Shape, precision: str) -> int:
+    """1, 2, 4, ... up to the cores: the fewest that are about as fast as any, or what the user's environment says."""
+    cores = available_cores()
+    if cores == 1 or any(os.environ.get(name) for name in THREAD_VARIABLES):
+        return int(torch.get_num_threads())
+    counts: list[int] = sorted({*(2**power for power in range(cores.bit_length()) if 2**power <= cores), cores})
+    before = torch.get_num_threads()
+    try:
+        seconds = thread_seconds(shape, precision, counts)
+    finally:
+        torch.set_num_threads(before)
+    least = min(seconds)
+    return next(count for count, each in zip(counts, seconds, strict=True) if each <= least * WORTH)
+
+
+def thread_seconds(shape: Shape, precision: str, counts: Sequence[int]) -> list[float]:
+    """Of the products with so many threads each, which take turns."""
+
+    def timed(count: int) -> float:
+        torch.set_num_threads(count)
+        return product_seconds(shape, precision)
+
+    return _interleaved([functools.partial(timed, count) for count in counts], THREADS_S)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def product_seconds(shape: Shape, precision: str) -> float:
+    """Of one run of the products of a block and of the head, for many tokens and for a few."""
+    dtype, total = DTYPES[precision], 0.0
+    sizes = ((shape.width, shape.feed_forward), (shape.feed_forward, shape.width), (shape.width, shape.vocabulary))
+    for tokens in (MANY_TOKENS, FEW_TOKENS):
+        for inner, outer in sizes:
+            rows, weight = torch.ones(tokens, inner, dtype=dtype), torch.ones(outer, inner, dtype=dtype)
+            with torch.inference_mode():
+                started = time.perf_counter()
+                torch.nn.functional.linear(rows, weight)
+                total += time.perf_counter() - started
+    return total
+
+
+def _interleaved(works: Sequence[Callable[[], float]], limit_s: float) -> list[float]:
+    """The median of each, which take turns so that a busy machine slows all alike; the first turn warms up."""
+    turns: list[list[float]] = []
+    started = time.perf_counter()
+    warm = [work() for work in works]
+    while len(turns) < ROUNDS and (not turns or time.perf_counter() - started < limit_s):
+        turns.append([work() for work in works])
+        if max(warm) > limit_s:  # far too slow to be timed twice
+            break
+    return [statistics.median(each) for each in zip(*turns, strict=True)]
+
+
+def machine_key(shape: Shape) -> str:
+    """What a measurement is true for: processor, cores, torch, its settings, and the shapes of the products."""
+    parts = [
+        platform.machine(), _processor(), f"{available_cores()} cores", f"torch {torch.__version__}",
+        f"mkldnn {torch.backends.mkldnn.enabled}",
+        *(f"{name}={os.environ[name]}" for name in SETTINGS if name in os.environ),
+        f"{shape.width}x{shape.feed_forward}x{shape.vocabulary}",
+    ]  # fmt: skip
+    return ", ".join(part for part in parts if part)
+
+
+@functools.cache
+def _processor() -> str:
+    """Name, family, model and a digest of the instructions of the first core, as Linux tells them."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
+    except OSError:
+        return platform.processor()
+    rows = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    known = {name.strip(): value.strip() for name, value in rows.items()}
+    words = [known.get(name, "") for name in ("model name", "cpu family", "model")]
+    digest = hashlib.sha256(known.get("flags", known.get("Features", "")).encode()).hexdigest()[:8]
+    return " ".join([*(word for word in words if word), digest])
+
+
+def _cached(path: Path) -> dict[str, Any]:
+    """What is kept of this and other machines; nothing where the file is damaged: it is measured again."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

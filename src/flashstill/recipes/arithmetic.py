@@ -1,0 +1,33 @@
+"""In which arithmetic models run: a key of every recipe, and what the command line makes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from flashstill.errors import unknown
+
+ARITHMETIC = ("auto", "bf16", "fp32")
+"""auto: whichever is faster where the run is begun"""
+R = TypeVar("R")
+
+
+def arithmetic_problems(value: str, key: str) -> Iterator[str]:
+    """What is wrong with the value of a key, in sentences."""
+    if value not in ARITHMETIC:
+        yield unknown(key, value, ARITHMETIC)
+
+
+def with_arithmetic(recipe: R, value: str) -> R:
+    """The recipe of a student, a family or a study, run in this arithmetic."""
+    changes: dict[str, Any] = {
+        name: dataclasses.replace(getattr(recipe, name), arithmetic=value)
+        for name in ("train", "distil")
+        if hasattr(getattr(recipe, name, None), "arithmetic")
+    }
+    if hasattr(recipe, "formats"):  # each is trained in its own way
+        changes["formats"] = tuple(with_arithmetic(each, value) for each in recipe.formats)
+    if hasattr(recipe, "arithmetic"):
+        changes["arithmetic"] = value
+    return dataclasses.replace(recipe, **changes)  # type: ignore[type-var]
