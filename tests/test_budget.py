@@ -326,6 +326,7 @@ out_of_domain_tokens = 256
 tokens = 1024
 windows_per_step = 4
 learning_rate = 1e-3
+arithmetic = "bf16"
 """
 FOUR_LAYERS = 2 * (384 * 32 + 32 + 4 * (32 * (32 + 16 + 16 + 32) + 3 * 32 * 64 + 2 * 32)) / 1e9
 """weights of the tiny teacher with four blocks, in gigabytes"""

@@ -52,6 +52,7 @@ tokens = {tokens}
 windows_per_step = 4
 learning_rate = 1e-3
 checkpoint_every_steps = 3
+arithmetic = "bf16"
 """
 
 

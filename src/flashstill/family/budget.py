@@ -64,7 +64,7 @@ def _trial(work: Work) -> Trial:
     return Trial(
         origin=origin_of(recipe, work.directories[0], lambda: teachers[0], work.progress, work.arithmetic.dtype)[0],
         teachers=teachers,
-        source=together(recipe, [Online(model) for model in teachers]),
+        source=together(recipe, [Online(model, as_kept=True) for model in teachers]),
         objective=lambda source: objective_of(recipe, source),
         kind=None if recipe.signals.kind == "none" or not asks_teachers(recipe) else work.kind("train"),
         packed=work.packed("train"),

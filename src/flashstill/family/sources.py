@@ -20,7 +20,7 @@ def teacher_of(work: Work, packed: Packed) -> tuple[TeacherSource, list[int]]:
 
     recipe, count = work.recipe, len(work.recipe.teachers)
     if recipe.signals.kind == "none":
-        members: list[TeacherSource] = [Online(work.model(index)) for index in range(count)]
+        members: list[TeacherSource] = [Online(work.model(index), as_kept=True) for index in range(count)]
         sizes = [parts(work.model(index)).head.shape[0] for index in range(count)]
     else:
         opened = [work.open(index, work.taught) for index in range(count)]

@@ -8,16 +8,20 @@ import numpy as np
 import torch
 
 from flashstill.distill.losses import DenseTeacher, RoutedTeacher, Sparse
-from flashstill.distill.models import Model, parts
+from flashstill.distill.models import STORED, Model, parts
 from flashstill.distill.training.batches import Batch
 from flashstill.distill.training.objectives import TeacherSource
 from flashstill.errors import BadInput
 
 
 class Online:
-    """A model at hand, in eval mode whatever it was in before; it also knows text that was made on the way."""
+    """A model at hand, in eval mode whatever it was in before; it also knows text that was made on the way.
 
-    def __init__(self, model: Model) -> None:
+    as_kept: say it as exact signals on the disk would, in bfloat16 whatever the model is multiplied in.
+    """
+
+    def __init__(self, model: Model, as_kept: bool = False) -> None:
+        self._as_kept = as_kept
         self._parts = parts(model.eval())
         self._model = model
 
@@ -27,6 +31,7 @@ class Online:
             self._parts = parts(self._model.to(device))
         with torch.no_grad():
             hidden = self._parts.body(input_ids=batch.inputs, use_cache=False).last_hidden_state
+        hidden = hidden.to(STORED) if self._as_kept else hidden
         return DenseTeacher(hidden=(hidden.flatten(0, 1),), heads=(self._parts.head.detach(),))
 
 
