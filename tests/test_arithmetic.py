@@ -353,7 +353,7 @@ class TestRecipes:
 
     def test_a_wrong_word(self, tmp_path: Path, tiny_teacher: Path) -> None:
         path = tmp_path / "family.toml"
-        text = family_text(tiny_teacher, "x.txt").replace("[distil]", '[distil]\narithmetic = "bf61"')
+        text = family_text(tiny_teacher, "x.txt").replace('"fp32"', '"bf61"')
         path.write_text(text)
         with pytest.raises(BadInput, match="bf61"):
             read_recipe(path)
