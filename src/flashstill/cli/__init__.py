@@ -60,8 +60,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:  # of a path that the user gave: too long, a loop of links, not permitted
+        if error.filename is None:
+            raise
+        _fail(f"cannot use {error.filename}: {(error.strerror or str(error)).lower()}", 2)
+
+
+LONGEST_SENTENCE = 1000
 
 
 def _fail(sentence: str, code: int) -> None:
-    print(f"flashstill: {sentence}", file=sys.stderr)
+    """What the user gave may be long, and may hold anything: its middle goes, and what a terminal would act on."""
+    plain = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in sentence)
+    if len(plain) > LONGEST_SENTENCE:
+        plain = f"{plain[: LONGEST_SENTENCE * 2 // 3]} ... {plain[-LONGEST_SENTENCE // 3 :]}"
+    print(f"flashstill: {plain}", file=sys.stderr)
     sys.exit(code)

@@ -1,0 +1,170 @@
+"""Bad questions to the cost arm: configurations, case files, fact tables, what-if edits and options."""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flashstill.facts.table import COLUMNS
+from tests.fuzzing import mangle
+from tests.fuzzing.corpus import Corpus
+from tests.fuzzing.sandbox import Trial
+
+CHIPS = ("h100-sxm", "h200-sxm", "b200", "mi300x", "tpu-v5e", "tpu-v5p", "groq-lpu", "a100-80g", "b100", "wse-3")
+MODELS = ("llama-3.1-8b", "qwen3-30b-a3b", "deepseek-v3", "gpt-oss-120b", "qwen3-0.6b", "llama-3.1-70b")
+GOOD = {
+    "model": MODELS, "chip": CHIPS, "chips_from": ("h100-sxm", "h100-sxm,tpu-v5e"), "max_chips": ("1", "8"),
+    "batch": ("1", "16"), "context": ("128", "4096"), "isl": ("128", "2048"), "osl": ("1", "128"), "tp": ("1", "8"),
+    "pp": ("1", "2"), "dp": ("1", "4"), "ep": ("1", "8"), "concurrency": ("1", "64"), "precision": ("bf16", "fp8"),
+    "kv_precision": ("fp8",), "engine": ("vllm", "none"), "memory": ("memory", "sram"), "chips": ("1", "8"),
+    "draft": ("heads", "qwen3-0.6b"), "count": ("1", "8"),
+}  # fmt: skip
+CASE_COLUMNS = (
+    "model", "chip", "chips", "tp", "pp", "ep", "dp", "topology", "precision", "kv_precision", "weights_in", "kv_in",
+    "isl", "osl", "concurrency", "chunk", "draft", "draft_tokens", "acceptance", "engine", "sampling",
+)  # fmt: skip
+
+
+def _question(chance: random.Random, model: str, chip: str) -> tuple[str, ...]:
+    if chance.random() < 0.5:
+        return ("explain", "--model", model, "--chip", chip, "--batch", chance.choice(("1", "7", "64")))
+    return ("predict", "--model", model, "--chip", chip, "--tp", chance.choice(("1", "2", "8")))
+
+
+def _json(chance: random.Random) -> tuple[str, ...]:
+    return ("--json",) if chance.random() < 0.6 else ()
+
+
+def configs(chance: random.Random, corpus: Corpus, folder: Path) -> Trial:
+    """A model's configuration with a few wrong places, or damaged as a file."""
+    good = corpus.configs[chance.choice(sorted(corpus.configs))]
+    written = mangle.as_json(chance, mangle.document(chance, good))
+    if chance.random() < 0.1:
+        written = mangle.damaged(chance, written)
+    path = folder / "config.json"
+    path.write_bytes(written)
+    return Trial(kind="configs", arguments=(*_question(chance, str(path), chance.choice(CHIPS)), *_json(chance)))
+
+
+def cases(chance: random.Random, corpus: Corpus, folder: Path) -> Trial:
+    """A CSV of cases with strange cells and headings."""
+    columns = ["model", "chip", *chance.sample(CASE_COLUMNS[2:], chance.randint(0, 6))]
+    for name in ("mine", "fits", "note", "=heading", "ttft_s", "", columns[-1]):
+        if chance.random() < 0.06:
+            columns.append(name)
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(columns)
+    for _ in range(chance.randint(0, 6)):
+        cells = [
+            mangle.text(chance) if chance.random() < 0.2 else chance.choice(GOOD.get(name, ("",))) for name in columns
+        ]
+        if chance.random() < 0.05:
+            cells = cells[:-1] if chance.random() < 0.5 else [*cells, "more"]
+        writer.writerow(cells)
+    written = stream.getvalue().encode("utf-8", "surrogatepass")
+    source, out = folder / "cases.csv", folder / "answers.csv"
+    source.write_bytes(mangle.damaged(chance, written) if chance.random() < 0.15 else written)
+    arguments = ("predict", "--cases", str(source), "--out", str(out), *_json(chance))
+    return Trial(kind="cases", arguments=arguments, answers=out)
+
+
+def facts(chance: random.Random, corpus: Corpus, folder: Path) -> Trial:
+    """A user's chip, copied from a known one, with rows lost or wrong; sometimes a known chip's own rows replaced."""
+    from flashstill.facts import load
+
+    table = load()
+    name = chance.choice(CHIPS)
+    rows = [{column: getattr(fact, column) for column in COLUMNS} for fact in table.of(name)]
+    renamed = chance.random() < 0.7
+    for row in rows:
+        row["name"] = "mychip" if renamed else name
+    for _ in range(chance.randint(0, 4)):
+        rows.pop(chance.randrange(len(rows)))
+        if len(rows) < 2:
+            break
+    for _ in range(chance.randint(0, 2)):
+        row, column = chance.choice(rows), chance.choice(COLUMNS)
+        row[column] = mangle.text(chance)
+        if column == "value" and chance.random() < 0.7:
+            wrong = chance.choice(("0", "-1", "1e-300", "1e300", "1"))
+            row.update(value=wrong, low=wrong, high=wrong)
+    place = folder / "facts"
+    place.mkdir()
+    machine = table.machines[name]
+    about: list[Any] = ["mychip", "My chip", "me", machine.chip_class, machine.year]
+    if chance.random() < 0.2:
+        about[chance.randrange(5)] = mangle.text(chance)
+    _table(place / "chips.csv", COLUMNS, [[row[column] for column in COLUMNS] for row in rows], chance)
+    _table(place / "machines.csv", ("name", "title", "maker", "class", "year"), [about], chance)
+    asked = _question(chance, chance.choice(MODELS), "mychip" if renamed else name)
+    return Trial(kind="facts", arguments=(*asked, "--facts", str(place), *_json(chance)))
+
+
+def _table(path: Path, columns: tuple[str, ...], rows: list[list[Any]], chance: random.Random) -> None:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([columns, *rows])
+    written = stream.getvalue().encode("utf-8", "surrogatepass")
+    path.write_bytes(mangle.damaged(chance, written) if chance.random() < 0.05 else written)
+
+
+def edits(chance: random.Random, corpus: Corpus, folder: Path) -> Trial:
+    """What-if edits of any number of a chip, its class, or of things that do not exist."""
+    from flashstill.facts import load
+
+    table = load()
+    chip = chance.choice(CHIPS)
+    owners = (chip, table.machines[chip].chip_class, "server", "facility", "engine-vllm", "routing", "wire", "mac")
+    arguments: tuple[str, ...] = ()
+    for _ in range(chance.randint(1, 2)):
+        owner = chance.choice(owners) if chance.random() < 0.9 else mangle.text(chance)
+        known = sorted({fact.quantity for fact in table.of(owner)}) or ["usd_per_hour"]
+        quantity = chance.choice(known) if chance.random() < 0.9 else mangle.text(chance)
+        condition = (
+            f"[{chance.choice(('fp8', 'bf16', 'fp8 dense', mangle.text(chance)))}]" if chance.random() < 0.2 else ""
+        )
+        amount = chance.choice(
+            ("0", "-1", "1e-300", "1e300", "1", "5", "1e12", "5TB/s", "80GB", "300W", mangle.text(chance))
+        )
+        arguments += ("--set", f"{owner}.{quantity}{condition}={amount}")
+    asked = _question(chance, chance.choice(MODELS), chip)
+    return Trial(kind="edits", arguments=tuple(_no_nul(each) for each in (*asked, *arguments, *_json(chance))))
+
+
+def flags(chance: random.Random, corpus: Corpus, folder: Path) -> Trial:
+    """A command of the cost arm with some of its options, each good or strange."""
+    from flashstill.cli import cli
+
+    name = chance.choice(("explain", "predict", "plan", "chips", "models", "validate", "report"))
+    if chance.random() < 0.02:
+        return Trial(kind="flags", arguments=(_no_nul(mangle.text(chance)),))
+    arguments: list[str] = [name]
+    for option in cli.commands[name].params:
+        if isinstance(option, click.Argument):
+            arguments += [mangle.text(chance)] if chance.random() < 0.7 else []
+            continue
+        if chance.random() > (0.97 if option.required or option.name in ("model", "chip") else 0.12):
+            continue
+        arguments.append(option.opts[0])
+        if isinstance(option, click.Option) and not option.is_flag:
+            good = GOOD.get(option.name or "")
+            arguments.append(chance.choice(good) if good and chance.random() < 0.75 else _named(chance, option, folder))
+    return Trial(kind="flags", arguments=tuple(_no_nul(each) for each in arguments))
+
+
+def _named(chance: random.Random, option: click.Option, folder: Path) -> str:
+    """A strange value; of a file that is written, one inside the folder."""
+    strange = mangle.text(chance)
+    if option.name == "out":
+        return chance.choice((str(folder / "out.csv"), str(folder), "/dev/null", str(folder / "no" / "such"), ""))
+    return strange
+
+
+def _no_nul(argument: str) -> str:
+    """No operating system passes these on."""
+    return argument.replace("\x00", "")
