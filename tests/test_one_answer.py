@@ -15,7 +15,7 @@ from flashstill.arch import load_architecture
 from flashstill.cli import main
 from flashstill.cost.passes import decode_step
 from flashstill.economics import BASES, hourly_price, usd_per_million_tokens
-from flashstill.errors import BadInput, FlashstillError
+from flashstill.errors import BadInput, FlashstillError, InfeasiblePlan
 from flashstill.plan import Explanation, deploy, explain
 from flashstill.plan.case import AS_PUBLISHED, Case, Choices, Prediction
 from flashstill.plan.grid import price_grid
@@ -227,6 +227,20 @@ class TestABatchSmallerThanThePipeline:
         assert (many.joules_per_output_token or 0.0) > 4 * (few.joules_per_output_token or 0.0)
         assert "60 of 64 data-parallel groups have no sequence" in many.note
         assert "data-parallel" not in few.note
+
+    def test_chips_without_links_stand_alone(self) -> None:
+        lone = {key: rows for key, rows in FACTS.rows.items() if key != ("h100-sxm", "link_bytes_per_s")}
+        facts = dataclasses.replace(FACTS, rows=lone)
+        model = load_architecture("llama-3.1-8b")
+        for choices in (Choices(tp=2), Choices(pp=2), Choices(chips=4)):
+            (answer,) = predict(
+                facts, [Case(model=model.name, chip="h100-sxm", tp=choices.tp, pp=choices.pp, chips=choices.chips)]
+            )
+            assert "no links between them" in answer.reason
+            with pytest.raises(InfeasiblePlan, match="no links between them"):
+                deploy(facts, model, "h100-sxm", 1, 512, choices)
+        replicas = deploy(facts, model, "h100-sxm", 4, 512, Choices(dp=4))
+        assert replicas.chips == 4
 
     def test_a_fleet_that_no_network_joins(self) -> None:
         answer = ask("llama-3.1-8b", "h100-sxm", dp=1_000_000)

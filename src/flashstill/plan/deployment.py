@@ -84,11 +84,6 @@ def deploy(
     conditions = conditions_of(facts, model, chip_from_facts(facts, chip_name), choices)
     held = Held(float(batch), float(context), float(context))
     degrees = degrees_of(model, conditions, choices, held)
-    if degrees.chips > 1 and not conditions.chip.link_bytes_per_s:
-        name = conditions.chip.name
-        raise InfeasiblePlan(
-            f"{model.name} needs {degrees.chips} x {name}, which have no links between them", {"no links": 1}
-        )
     enough, _ = holds(model, conditions, degrees.layout, *held[:3])
     if not enough:
         raise InfeasiblePlan(_too_small(model, conditions, choices, degrees, held), {NOT_FITTING: 1})

@@ -16,7 +16,7 @@ import numpy as np
 from flashstill.arch import Architecture
 from flashstill.cost import Setting, Speculation
 from flashstill.cost.fits import holds
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.hardware import Chip
 from flashstill.parallel import Layout, layout_reason
 from flashstill.plan.case import Choices
@@ -59,6 +59,7 @@ class Held(NamedTuple):
 def degrees_of(model: Architecture, setting: Setting, choices: Choices, held: Held) -> Degrees:
     """The layout that the choices lead to; BadInput where they contradict each other or cannot be built.
 
+    InfeasiblePlan where the chip has no links for it.
     Where no number of chips holds all sequences at a time, the smallest that holds one; a single group of chips where
     none does, as the memory check of whoever asked will find.
     """
@@ -71,7 +72,22 @@ def degrees_of(model: Architecture, setting: Setting, choices: Choices, held: He
         raise BadInput(reason)
     if found.chips > MOST_CHIPS:
         raise BadInput(f"{found.chips:,} chips are more than any network joins; ask for at most {MOST_CHIPS:,}")
+    _check_links(model, chip, found)
     return found
+
+
+def _check_links(model: Architecture, chip: Chip, degrees: Degrees) -> None:
+    """Refuse what would have to speak over links that the chip does not have; replicas of a dense model need none."""
+    together = degrees.tp * degrees.pp * (degrees.dp if model.routed else 1)
+    if together > 1 and not chip.link_bytes_per_s:
+        raise InfeasiblePlan(
+            f"{model.name} needs {together} x {chip.name}, which have no links between them", {"no links": 1}
+        )
+    if together > chip.domain and not chip.scale_out_bytes_per_s:
+        raise InfeasiblePlan(
+            f"{model.name} needs {together} x {chip.name}, of which at most {chip.domain} have links between them",
+            {"no links": 1},
+        )
 
 
 def open_choice(choices: Choices) -> bool:

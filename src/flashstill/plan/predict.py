@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -115,8 +114,6 @@ def _one(
     notes = [each.note] if each.note else []
     if running < 1.0:
         return Prediction(fits=False, reason=NOT_FITTING, note="; ".join(notes))
-    if not math.isfinite(found["ttft_s"]):
-        return Prediction(fits=False, reason=f"the chip has no links for {chips} chips", note="; ".join(notes))
     if running < each.case.concurrency:
         notes.append(f"memory holds {running:,.1f} of {each.case.concurrency} requests at a time; the others wait")
     notes += empty_notes(each.model, each.degrees, running)
