@@ -209,7 +209,7 @@ class TestABatchSmallerThanThePipeline:
         assert float(cost.seconds) == near(float(full.seconds))
         assert float(cost.work_joules) == near(float(full.work_joules) / 8.0)
         assert float(cost.macs) == near(float(full.macs) / 8.0)
-        assert "1 of 8 pipeline stages work at a time" in told["note"]
+        assert "1 of 8 pipeline stages works at a time" in told["note"]
 
     def test_it_takes_as_long_as_a_full_pipeline_and_each_token_costs_more(self) -> None:
         one, full = (step_of(self.CASE, batch) for batch in (1, 8))

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from flashstill.arch import Architecture, Attention
@@ -160,17 +161,14 @@ def empty_notes(model: Architecture, degrees: Degrees, batch: float) -> list[str
     """What so small a batch leaves without work, and what that costs."""
     notes = []
     if batch < degrees.dp:
-        idle = "compute dummy tokens" if model.routed else "wait"
-        empty = degrees.dp - batch
-        notes.append(
-            f"{empty:,.3g} of {degrees.dp:,} data-parallel groups have no sequence: they {idle}, which costs joules,"
-            " and their price"
-        )
+        idle = "compute dummy tokens, and cost their joules" if model.routed else "wait, and cost their idle joules"
+        empty = math.ceil(degrees.dp - batch)
+        notes.append(f"{empty:,} of {degrees.dp:,} data-parallel groups have no sequence: they {idle} and their price")
     stages = max(batch / degrees.dp, 1.0)
     if stages < degrees.pp:
         notes.append(
-            f"{stages:.3g} of {degrees.pp} pipeline stages work at a time; the others wait, which costs joules,"
-            " and their price"
+            f"{stages:.3g} of {degrees.pp} pipeline stages {'works' if stages == 1 else 'work'} at a time: the others"
+            " wait, and cost their idle joules and their price"
         )
     return notes
 
