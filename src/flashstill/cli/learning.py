@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from flashstill.cli.options import DIRECTORY, json_option, print_json
+from flashstill.cli.documents import json_option, print_json
+from flashstill.cli.options import DIRECTORY
 from flashstill.errors import BadInput
 
 R = TypeVar("R")

@@ -1,8 +1,7 @@
-"""What several commands share: options, and the printing of a JSON document."""
+"""What several commands share: their options."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,9 +57,3 @@ price_option = click.option(
     show_default=True,
     help="Basis of all dollars: rented, owned or list; a chip without it gets its best estimate, labelled.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
-
-
-def print_json(document: object) -> None:
-    """One document on standard output."""
-    click.echo(json.dumps(document, indent=1))

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from flashstill.cli.options import facts_options, json_option, price_option, print_json
-from flashstill.errors import BadInput
+from flashstill.cli.documents import json_option, print_infeasible, print_json, understood
+from flashstill.cli.options import facts_options, price_option
+from flashstill.errors import BadInput, InfeasiblePlan
 
 
 @click.command()
@@ -61,7 +62,15 @@ def plan(
         if asked["draft"] == NEW_HEADS:
             raise BadInput(f"no engine can start {NEW_HEADS}, which would have to be trained first; leave out --emit")
         asked["engine"], asked["tiers"] = emit, "memory"
-    found = search(facts, _question(facts, model, asked))
+    question = _question(facts, model, asked)
+    understood(_told(question))
+    try:
+        found = search(facts, question)
+    except InfeasiblePlan as error:
+        if as_json:
+            counts = {"evaluated": sum(error.reasons.values()), "feasible": 0, "infeasible": error.reasons}
+            print_infeasible(error, **counts, front=[])
+        raise
     document = found.as_json()
     command = None
     if emit is not None:
@@ -103,6 +112,19 @@ def _question(facts: Any, model: str, asked: dict[str, Any]) -> Any:
         price=asked["price"],
         **more,
     )
+
+
+def _told(question: Any) -> dict[str, Any]:
+    """The options as they were understood; several choices as lists."""
+    return {
+        "chips_from": question.chips,
+        "precision": question.precisions,
+        "kv_precision": [kv or "as goes with the weights" for kv in question.kv_precisions],
+        "tiers": question.tiers,
+        "batch": question.batches,
+        "engine": question.engine or "vllm; none on chips that it does not serve",
+        "draft_tokens": [each.tokens for each in question.speculations if each is not None],
+    }
 
 
 def _speculations(shape: Any, asked: dict[str, Any]) -> tuple[Any, ...]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flashstill.cli.options import DIRECTORY, deployment_options, facts_options, json_option, price_option, print_json
+from flashstill.cli.documents import json_option, print_json, understood
+from flashstill.cli.options import DIRECTORY, deployment_options, facts_options, price_option
 from flashstill.errors import BadInput, InfeasiblePlan
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def predict(
     **flags: Any,
 ) -> None:
     """Time, energy and price of serving: one case by flags, or many by --cases IN.csv --out OUT.csv."""
+    import dataclasses
+
     from flashstill.facts import load
     from flashstill.plan.case import Case
     from flashstill.plan.predict import completed
@@ -64,9 +67,10 @@ def predict(
     if flags["model"] is None or flags["chip"] is None:
         raise BadInput("predict needs --model and --chip, or --cases and --out")
     case = completed(facts, Case(**flags))
+    understood(dataclasses.asdict(case))
     (answer,) = predict_cases(facts, [case], price)
     if as_json:
-        print_json(answer.as_json())
+        print_json({**answer.as_json(), **({} if answer.fits else {"reasons": {answer.reason: 1}})})
     elif answer.fits:
         print_prediction(case, answer)
     if not answer.fits:

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from flashstill.cli.options import deployment_options, facts_options, json_option, price_option, print_json
+from flashstill.cli.documents import json_option, print_json, understood
+from flashstill.cli.options import deployment_options, facts_options, price_option
 from flashstill.errors import BadInput
 
 
@@ -39,6 +40,7 @@ def explain(
     from flashstill.plan import deploy
     from flashstill.plan import explain as explain_step
     from flashstill.plan.case import Choices
+    from flashstill.plan.deployment import settled
     from flashstill.printing import print_explanation
 
     for part in ("weights_in", "kv_in"):
@@ -47,6 +49,7 @@ def explain(
         choices[part] = choices[part] or memory
     facts = load(facts_directories, edits)
     made = deploy(facts, load_architecture(model), chip, batch, context, Choices(**choices))
+    understood({"chip": made.chip.name, **settled(made.setting, made.degrees), "precision": made.precision})
     found = explain_step(facts, made, batch, context, price)
     if as_json:
         print_json(found.as_json())

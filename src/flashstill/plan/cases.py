@@ -26,7 +26,7 @@ from flashstill.economics import BASES, RENTED
 from flashstill.errors import BadInput, FlashstillError, unknown
 from flashstill.facts import Facts
 from flashstill.files import STANDARD, written_out
-from flashstill.plan.case import PREDICTION_FIELDS, Case, Prediction, sound
+from flashstill.plan.case import PREDICTION_FIELDS, Case, Prediction
 from flashstill.plan.casefile import REQUIRED, TEXT, Row, Table, read_table
 from flashstill.plan.cells import case_of, shown, unformulated
 from flashstill.plan.predict import predict
@@ -135,7 +135,7 @@ def _each(facts: Facts, cases: Sequence[Case], price: str) -> list[Prediction]:
     """Answers to `cases` together; where that fails, to either half, down to the one that is the reason."""
     try:
         with np.errstate(all="ignore"):
-            return [sound(answer) for answer in predict(facts, cases, price)]
+            return predict(facts, cases, price)
     except Exception as error:  # whatever it is, it must not cost the other rows their answers
         if len(cases) == 1:
             return [_refused(error, f"{shown(cases[0].model)} on {shown(cases[0].chip)}")]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from flashstill.arch import Architecture, Attention
 from flashstill.cost import Precisions, Setting, precisions_of, setting
@@ -96,6 +97,18 @@ def deploy(
         precision=choices.precision or AS_PUBLISHED,
         notes=tuple(notes),
     )
+
+
+def settled(conditions: Setting, degrees: Degrees) -> dict[str, Any]:
+    """The fields of `Choices` with what was decided where nothing was said; the precision apart."""
+    return {
+        "chips": degrees.chips,
+        **degrees._asdict(),
+        "kv_precision": conditions.precisions.kv,
+        "weights_in": conditions.weights.name,
+        "kv_in": conditions.cache.name,
+        "engine": conditions.software.name,
+    }
 
 
 def check_choices(choices: Choices) -> None:

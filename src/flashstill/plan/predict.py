@@ -16,8 +16,18 @@ from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, Software
 from flashstill.parallel import Layout
-from flashstill.plan.case import CASE_FIELDS, GREEDY, LOAD_FIELDS, NOT_FITTING, PREDICTION_FIELDS, Case, Prediction
-from flashstill.plan.deployment import empty_notes
+from flashstill.plan.case import (
+    AS_PUBLISHED,
+    CASE_FIELDS,
+    GREEDY,
+    LOAD_FIELDS,
+    NOT_FITTING,
+    PREDICTION_FIELDS,
+    Case,
+    Prediction,
+    sound,
+)
+from flashstill.plan.deployment import empty_notes, settled
 from flashstill.plan.hardwired import answer_hardwired, is_hardwired
 from flashstill.plan.resolve import Group, Resolved, resolve, setting_of, speculation
 
@@ -48,19 +58,20 @@ def predict(facts: Facts, cases: Sequence[Case], price: str = RENTED) -> list[Pr
             members, _answer(facts, group, [each for _, each in members], price), strict=True
         ):
             answers[index] = answer
-    return [answer for answer in answers if answer is not None]
+    return [sound(answer) for answer in answers if answer is not None]
 
 
 _without_load = attrgetter(*(name for name in CASE_FIELDS if name not in LOAD_FIELDS))
 
 
 def completed(facts: Facts, case: Case) -> Case:
-    """The case with its layout and engine filled in; a FlashstillError for one that makes no sense."""
+    """The case with all defaults filled in; a FlashstillError for one that makes no sense."""
     if is_hardwired(facts, case.chip):
         answer_hardwired(facts, case)
         return replace(case, chips=1, tp=1, pp=1, ep=1, dp=1)
     found = resolve(facts, case)
-    return replace(case, chips=found.degrees.chips, engine=found.group.engine, **found.degrees._asdict())
+    decided = settled(setting_of(facts, found.group, found.model), found.degrees)
+    return replace(case, chip=found.group.chip, precision=found.group.precision or AS_PUBLISHED, **decided)
 
 
 def _answer(facts: Facts, group: Group, members: list[Resolved], price: str) -> list[Prediction]:

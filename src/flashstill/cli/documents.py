@@ -1,0 +1,96 @@
+"""--json: the one document that a command prints.
+
+Every document that is an object carries, beside its own keys, `schema` (flashstill.COMMAND/1; the number rises when a
+key changes its meaning), `version` and `question`: what was asked as it was understood, defaults filled in.  Lists
+(chips, models, validate) stay lists.  Where nothing is feasible there is a document as well: fits, reason, reasons.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import click
+
+from flashstill import __version__
+from flashstill.errors import BadInput, InfeasiblePlan
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_PRINTED = "flashstill.printed"
+_ASKED = "flashstill.asked"
+_NAMES = {"facts_directories": "facts", "edits": "set"}
+"""how a question calls parameters whose options have other names"""
+
+
+def json_option(command: _F) -> _F:
+    """Add --json; a command that finds nothing feasible then prints a document that says why. Goes on top of `def`."""
+
+    @functools.wraps(command)
+    def documented(*values: Any, as_json: bool, **named: Any) -> Any:
+        try:
+            return command(*values, as_json=as_json, **named)
+        except InfeasiblePlan as error:
+            if as_json:
+                print_infeasible(error)
+            raise
+
+    help_text = "Print one JSON document on standard output."
+    return click.option("--json", "as_json", is_flag=True, help=help_text)(cast("_F", documented))
+
+
+def print_infeasible(error: InfeasiblePlan, **more: Any) -> None:
+    """The document of a question that nothing satisfies, unless one was printed already."""
+    if not click.get_current_context().meta.get(_PRINTED):
+        print_json({"fits": False, "reason": str(error), "reasons": error.reasons, **more})
+
+
+def understood(question: Mapping[str, Any]) -> None:
+    """What a command made of its options: stands under `question` in place of the options of the same names."""
+    click.get_current_context().meta[_ASKED] = dict(question)
+
+
+def print_json(document: Any) -> None:
+    """One document on standard output, objects with their envelope; BadInput for a number that no JSON can hold."""
+    context = click.get_current_context(silent=True)
+    if isinstance(document, dict) and context is not None:
+        document = {
+            "schema": f"flashstill.{context.info_name}/1",
+            "version": __version__,
+            "question": _question(context),
+            **document,
+        }
+    place = _not_finite(document)
+    if place:
+        raise BadInput(f"the answer has no finite number at {place}; the facts or the question lead nowhere")
+    click.echo(json.dumps(document, indent=1, allow_nan=False, default=_plain))
+    if context is not None:
+        context.meta[_PRINTED] = True
+
+
+def _question(context: click.Context) -> dict[str, Any]:
+    asked = {_NAMES.get(name, name): value for name, value in context.params.items() if name != "as_json"}
+    return {**asked, **context.meta.get(_ASKED, {})}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is nothing for JSON")
+
+
+def _not_finite(value: Any, place: str = "") -> str:
+    """Where in a document a number is NaN or infinite; empty where none is."""
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else place or "the top"
+    if isinstance(value, Mapping):
+        items = [(str(key), item) for key, item in value.items()]
+    elif isinstance(value, list | tuple):
+        items = [(str(number), item) for number, item in enumerate(value)]
+    else:
+        return ""
+    found = (_not_finite(item, f"{place}.{key}" if place else key) for key, item in items)
+    return next(filter(None, found), "")
