@@ -84,7 +84,7 @@ def as_json(chance: random.Random, found: dict[str, Any]) -> bytes:
     roll = chance.random()
     if roll < 0.03 and found:
         key = chance.choice(list(found))
-        made = made[:-1] + f", {json.dumps(key)}: {json.dumps(value(chance), default=str)[:10_000]}}}"
+        made = made[:-1] + f", {json.dumps(key)}: {json.dumps(chance.choice(VALUES))}}}"
     if roll > 0.98:
         return made.encode("utf-16")
     if roll > 0.96:
