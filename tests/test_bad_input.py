@@ -253,3 +253,11 @@ def test_nearest_names() -> None:
     assert nearest("h100", ["h100-sxm", "tpu-v4", "h200-sxm"])[0] == "h100-sxm"
     assert nearest("zzz", ["a"]) == ["a"]
     assert nearest("x", []) == []
+
+
+def test_a_sentence_is_short_and_harmless_on_a_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    sentence = refuse(capsys, "explain", "--model", "x\x1b[31m" * 2000, "--chip", "b200", "--batch", "1")
+    assert len(sentence) < 1100
+    assert "\x1b" not in sentence
+    assert "\\x1b[31m" in sentence
+    assert "File name too long" in refuse(capsys, "chips", "--facts", tmp_path / ("y" * 300)).replace("file", "File")

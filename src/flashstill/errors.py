@@ -55,6 +55,11 @@ def shortened(text: str, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[:kept]}…{text[-kept:]}"
 
 
+def printable(text: str) -> str:
+    """`text` with what a terminal would act on written out: what the user gave may hold anything."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def nearest(name: str, known: Iterable[str], count: int = 4) -> list[str]:
     """The known names closest to `name`, best first; never empty while any name is known."""
     return list(_nearest(name, tuple(sorted(known)), count))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flashstill.errors import printable
 from flashstill.units import show
 
 if TYPE_CHECKING:
@@ -42,11 +43,12 @@ def print_explanation(found: Explanation) -> None:
     layout = _layout(facts["layout"])
     tiers = " and ".join(dict.fromkeys((made.tier.name, made.setting.cache.name)))
     click.echo(
-        f"{made.model.name}, {made.model.parameters / 1e9:.3g}B parameters, on {made.chips} x {made.chip.name}{layout},"
+        f"{printable(made.model.name)}, {made.model.parameters / 1e9:.3g}B parameters,"
+        f" on {made.chips} x {made.chip.name}{layout},"
         f" batch {found.batch}, context {found.context}, {_formats(made)}, from {tiers}, {_engine(facts['engine'])}"
     )
     for note in made.notes:
-        click.echo(f"note: {note}")
+        click.echo(f"note: {printable(note)}")
     click.echo(
         f"\none decode step: {show(facts['seconds'], 's')} (perfect machine {show(facts['seconds_perfect'], 's')}),"
         f" {facts['tokens_per_s']:,.0f} tokens/s, bound by {cost.bound}"
@@ -178,7 +180,7 @@ def print_prediction(case: Case, found: Prediction) -> None:
     layout = _layout({"tp": case.tp, "pp": case.pp, "ep": case.ep, "dp": case.dp})
     engine = f", {_engine(case.engine)}" if case.engine else ""
     click.echo(
-        f"{case.model} on {case.chips} x {case.chip}{layout}, {case.isl} tokens in,"
+        f"{printable(case.model)} on {case.chips} x {case.chip}{layout}, {case.isl} tokens in,"
         f" {case.osl} out, {case.concurrency} in flight{engine}"
     )
     print_table(rows)
@@ -191,7 +193,7 @@ def print_prediction(case: Case, found: Prediction) -> None:
             f" {known('decode_joules_per_token', 'J')} a token, {_dollars(usd)} per million tokens"
         )
     for note in filter(None, found.note.split("; ")):
-        click.echo(f"note: {note}")
+        click.echo(f"note: {printable(note)}")
 
 
 def print_plan(found: Found) -> None:

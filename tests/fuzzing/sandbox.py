@@ -158,10 +158,15 @@ def faults(trial: Trial, outcome: Outcome, bounds: Bounds) -> Iterator[str]:
         yield "a sentence of more than 2,000 characters"
     if outcome.code in (0, 3) and "--json" in trial.arguments and outcome.stdout:
         yield from _document_faults(outcome.stdout)
-    elif outcome.code == 0 and trial.kind != "results" and _NO_NUMBER.search(outcome.stdout):
+    elif outcome.code == 0 and trial.kind != "results" and _NO_NUMBER.search(_told(outcome.stdout)):
         yield "an answer with NaN or infinity"
     if trial.answers is not None and trial.answers.is_file() and outcome.code == 0:
         yield from _answer_faults(trial.answers)
+
+
+def _told(text: str) -> str:
+    """Without the notes, which repeat what was given."""
+    return "\n".join(line for line in text.splitlines() if not line.startswith("note: "))
 
 
 def _document_faults(text: str) -> Iterator[str]:

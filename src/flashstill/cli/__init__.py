@@ -15,7 +15,7 @@ from flashstill.cli.learning import demo, distill, measure, report, run
 from flashstill.cli.planning import plan
 from flashstill.cli.serving import predict, validate
 from flashstill.cli.shapes import chips, explain, models
-from flashstill.errors import FlashstillError, InfeasiblePlan, nearest
+from flashstill.errors import FlashstillError, InfeasiblePlan, nearest, printable
 
 
 class _Commands(click.Group):
@@ -70,8 +70,8 @@ LONGEST_SENTENCE = 1000
 
 
 def _fail(sentence: str, code: int) -> None:
-    """What the user gave may be long, and may hold anything: its middle goes, and what a terminal would act on."""
-    plain = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in sentence)
+    """One sentence on standard error; what the user gave may be long, and then its middle goes."""
+    plain = printable(sentence)
     if len(plain) > LONGEST_SENTENCE:
         plain = f"{plain[: LONGEST_SENTENCE * 2 // 3]} ... {plain[-LONGEST_SENTENCE // 3 :]}"
     print(f"flashstill: {plain}", file=sys.stderr)

@@ -85,6 +85,7 @@ def load_tokenizer(path: Path) -> Any:
     quiet()
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, use_fast=True)
+        tokenizer("a word", add_special_tokens=False)  # some settings of a wrong type show only then
     except Exception as error:
         raise BadInput(f"the tokenizer in {path} cannot be loaded: {_first_line(error)}") from error
     if not tokenizer.is_fast:
