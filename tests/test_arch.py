@@ -145,9 +145,9 @@ def test_no_name_means_two_models() -> None:
 def test_only_the_model_asked_for_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
 
-    def counting(config: Any, name: str) -> Architecture:
+    def counting(config: Any, name: str, *, whole: bool) -> Architecture:
         built.append(name)
-        return from_hf(config, name)
+        return from_hf(config, name, whole=whole)
 
     monkeypatch.setattr(catalogue_module, "from_hf", counting)
     catalogue_module._build.cache_clear()
@@ -805,6 +805,26 @@ def test_defaults_that_published_gemma3_files_leave_out() -> None:
     text = {"model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34}
     given = from_hf({"model_type": "gemma3", "text_config": {**text, "sliding_window": 1024}}, "gemma-3-4b")
     assert given == load_architecture("gemma-3-4b")
+
+
+def test_what_is_absent_has_its_default_and_what_is_null_is_not_there() -> None:
+    mistral = {**SMALL, "model_type": "mistral"}
+    windows = {
+        from_hf(config, "m").layers[0].attention.window
+        for config in ({**mistral, "sliding_window": None}, {**mistral}, {**mistral, "sliding_window": 16})
+    }
+    assert windows == {None, 4096, 16}
+    latent = {**SMALL, **MLA, "model_type": "deepseek_v3"}
+    ranks = [
+        from_hf(config, "m").layers[0].attention.query_rank  # type: ignore[union-attr]
+        for config in (latent, {**latent, "q_lora_rank": None}, {k: v for k, v in latent.items() if k != "q_lora_rank"})
+    ]
+    assert ranks == [12, None, 1536]
+    # A config of its own names its widths; a part of another leaves out what equals the defaults.
+    with pytest.raises(UnsupportedArchitecture, match="has no num_attention_heads"):
+        from_hf({"model_type": "llama", "intermediate_size": 64}, "m")
+    llava = {"model_type": "llava", "text_config": {"model_type": "llama", "vocab_size": 32064}, "vision_config": {}}
+    assert from_hf(llava, "llava-1.5-7b").parameters == 6_738_415_616 + 2 * 64 * 4096
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flashstill.arch import from_hf
 from flashstill.errors import UnsupportedArchitecture
+from tests.test_arch import FAMILY_TWINS, SMALL, Changes
 
 AT_LEAST_EXACT = 147
 REFUSED = {
@@ -77,3 +80,39 @@ def test_every_causal_architecture_is_exact_or_refused() -> None:
     assert all(name in sentence and "\n" not in sentence for name, sentence in refused.items())
     assert len(exact) >= AT_LEAST_EXACT, sorted(refused)
     assert set(refused) <= REFUSED, sorted(set(refused) - REFUSED)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_field_that_is_left_out_is_what_transformers_fills_in() -> None:
+    from transformers import CONFIG_MAPPING
+
+    wrong: dict[tuple[str, str], Any] = {}
+    for family, changes in FAMILY_TWINS:
+        kind = CONFIG_MAPPING[family]
+        own = {*kind().to_dict(), *changes}
+        whole = _written(kind, {**SMALL, **changes}, own)
+        for name in [name for name, value in whole.items() if value is not None and name != "model_type"]:
+            less = {key: value for key, value in whole.items() if key != name}
+            try:
+                filled = _written(kind, less, own)
+                ours, theirs = from_hf(less, "m"), from_hf(filled, "m")
+            except Exception:  # either refuses
+                continue
+            if (ours, ours.note) != (theirs, theirs.note):
+                wrong[family, name] = filled.get(name)
+    assert wrong == {}
+
+
+def _written(kind: Any, values: Changes, own: set[str]) -> Changes:
+    """The configuration as its class writes it, without fields of other classes and bookkeeping."""
+    text = json.loads(kind(**values).to_json_string(use_diff=False))
+    kept = {key: value for key, value in text.items() if key in own and key not in ("dtype", "_name_or_path")}
+    return {key: value for key, value in kept.items() if key not in ("transformers_version", "architectures")}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_defaults_are_those_of_the_installed_transformers() -> None:
+    script = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "config-defaults"))
+    assert script["FILE"].read_text(encoding="utf-8") == script["written"](script["defaults"]())

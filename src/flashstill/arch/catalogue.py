@@ -112,10 +112,10 @@ def _build(short: str, variant: str | None) -> Architecture:
     if variant and "=" in variant:
         name, _, named = variant.partition("=")
         scheme = row["stored"] if str(row.get("stored", "")).startswith(named) else named
-        return from_hf({**row["config"], "quantization_config": schemes[scheme]}, name.lower())
+        return from_hf({**row["config"], "quantization_config": schemes[scheme]}, name.lower(), whole=True)
     scheme = row["variants"][variant] if variant else row.get("stored")
     config = {**row["config"], "quantization_config": schemes[scheme]} if scheme else row["config"]
-    return from_hf(config, _tail(variant).lower() if variant else short)
+    return from_hf(config, _tail(variant).lower() if variant else short, whole=True)
 
 
 def _tail(repository: str) -> str:

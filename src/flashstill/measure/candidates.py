@@ -119,7 +119,7 @@ def _head(config: Config) -> int:
 
 
 def _counted(config: Config, **sizes: int) -> Candidate:
-    shape = from_hf({key: value for key, value in config.items() if value is not None}, "the student")
+    shape = from_hf(config, "the student")
     blocks = sum(layer.count * layer.parameters(shape.width) for layer in shape.layers)
     active = sum(layer.count * layer.parameters(shape.width, active=True) for layer in shape.layers)
     return Candidate(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flashstill.arch.adapter.accounting import note_of
-from flashstill.arch.adapter.defaults import DEFAULTS
+from flashstill.arch.adapter.defaults import defaults_of
 from flashstill.arch.adapter.families import FAMILIES, REFUSED
 from flashstill.arch.adapter.fields import Config, Fields
 from flashstill.arch.adapter.quantization import read_formats
@@ -22,12 +22,12 @@ __all__ = ["FAMILIES", "from_hf"]
 _MOST_PARAMETERS = 10**15
 
 
-def from_hf(config: Config, name: str) -> Architecture:
-    """The architecture of a parsed config.json.
+def from_hf(config: Config, name: str, *, whole: bool = False) -> Architecture:
+    """The architecture of a parsed config.json. whole: what it leaves out is not there, whatever transformers fills in.
 
     Raises UnsupportedArchitecture naming the field that is missing, wrong, not supported or not understood.
     """
-    text, others = text_part(config)
+    text, others, nested = text_part(config)
     kind = text.get("model_type")
     if not isinstance(kind, str):
         raise UnsupportedArchitecture(f"the config of {name} has no model_type")
@@ -36,9 +36,9 @@ def from_hf(config: Config, name: str) -> Architecture:
     reader = FAMILIES.get(kind)
     if reader is None:
         raise UnsupportedArchitecture(f"the config of {name} names an {unknown('model_type', kind, FAMILIES)}")
-    fields = Fields(text, name)
+    fields = Fields(text, name, {} if whole else defaults_of(kind, nested=nested))
     fields.ignore("model_type")
-    shape = reader(fields.with_defaults(DEFAULTS.get(kind, {})))
+    shape = reader(fields)
     if shape.parameters > _MOST_PARAMETERS:
         raise fields.fail(f" describes {shape.parameters:.1e} parameters, more than any model has")
     formats = read_formats(fields, shape.depth)

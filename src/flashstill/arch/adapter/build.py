@@ -82,6 +82,13 @@ def windows(fields: Fields, default: Kinds | None = None) -> list[int | None]:
     return [lengths[kind] for kind in kinds]
 
 
+def switched(fields: Fields) -> Fields:
+    """The config without its window unless use_sliding_window is on, whatever `layer_types` calls the blocks."""
+    on = fields.flag("use_sliding_window", False)
+    fields.ignore("sliding_window")
+    return fields if on else fields.changed({"sliding_window": None})
+
+
 def every_so_often(period: int, kind: str = "sliding") -> Kinds:
     """`kind` in all blocks but every `period`-th, which attends in full."""
     return lambda i: "full" if period and (i + 1) % period == 0 else kind

@@ -1,18 +1,38 @@
-"""What transformers fills in where a config leaves a field out and its readers here would not.
+"""What transformers fills in where a config leaves a field out: facts/config_defaults.json.
 
-Nested text parts leave out whatever equals these values; other files do where older versions wrote them.
+The file is written by scripts/config-defaults.  Text parts inside other configs leave out whatever equals these values,
+width and depth included.  A config of its own names its widths and counts: one that does not is refused rather than
+given those of some other model.
 """
 
 from __future__ import annotations
 
+import json
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "gemma3_text": {
-        "vocab_size": 262208,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "sliding_window": 4096,
-        "max_position_embeddings": 131072,
-    },
+from flashstill.arch.adapter.fields import CHOSEN, DEPTH, EXPERTS, HEADS, WIDTH
+
+_FILE = Path(__file__).parents[2] / "facts" / "config_defaults.json"
+_OWN = {*WIDTH, *DEPTH, *HEADS, *EXPERTS, *CHOSEN, "vocab_size", "intermediate_size", "moe_intermediate_size"}
+_LIKE = {
+    "code_llama": "llama",
+    "kimi_k2": "deepseek_v3",
+    "qwen2_5_vl": "qwen2_5_vl_text",
+    "qwen2_vl": "qwen2_vl_text",
+    "minimax_m1": "minimax",
+    "minimax_text_01": "minimax",
 }
+
+
+@cache
+def _rows() -> dict[str, dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = json.loads(_FILE.read_text(encoding="utf-8"))
+    return rows
+
+
+def defaults_of(kind: str, *, nested: bool) -> dict[str, Any]:
+    """The defaults of a model_type; those that a config of its own must name only for a part of another config."""
+    row = _rows().get(_LIKE.get(kind, kind), {})
+    return row if nested else {name: value for name, value in row.items() if name not in _OWN}

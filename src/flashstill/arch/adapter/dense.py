@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flashstill.arch.adapter.bounds import shown
-from flashstill.arch.adapter.build import Kinds, always, dense, every_so_often, grouped, uniform
+from flashstill.arch.adapter.build import Kinds, always, dense, every_so_often, grouped, switched, uniform
 from flashstill.arch.adapter.fields import Fields
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.model import Architecture
@@ -29,7 +29,8 @@ def mistral(fields: Fields) -> Architecture:
 
 def qwen2(fields: Fields) -> Architecture:
     """Biases on query, key and value only."""
-    return uniform(fields, grouped(fields, qkv_bias=True), dense(fields), kinds=_late_windows(fields))
+    attention = grouped(fields, qkv_bias=True)
+    return uniform(switched(fields), attention, dense(fields), kinds=_late_windows(fields))
 
 
 def qwen3(fields: Fields) -> Architecture:
@@ -37,7 +38,7 @@ def qwen3(fields: Fields) -> Architecture:
     bias = fields.flag("attention_bias", False)
     head_width = fields.count("head_dim", default=128)
     attention = grouped(fields, qkv_bias=bias, output_bias=bias, qk_norm="head", head_width=head_width)
-    return uniform(fields, attention, dense(fields), kinds=_late_windows(fields))
+    return uniform(switched(fields), attention, dense(fields), kinds=_late_windows(fields))
 
 
 def _late_windows(fields: Fields) -> Kinds:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flashstill.arch.adapter.build import ForLayer, Kinds, always, every_so_often, grouped, routed, uniform
+from flashstill.arch.adapter.build import ForLayer, Kinds, always, every_so_often, grouped, routed, switched, uniform
 from flashstill.arch.adapter.fields import CHOSEN, EXPERTS, Fields
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.model import Architecture
@@ -31,7 +31,7 @@ def phimoe(fields: Fields) -> Architecture:
 def qwen2_moe(fields: Fields) -> Architecture:
     """Qwen 1.5 and 2 MoE: a gated shared expert."""
     attention = grouped(fields, qkv_bias=fields.flag("qkv_bias", True))
-    return uniform(fields, attention, qwen_experts(fields), kinds=_alternate(fields))
+    return uniform(switched(fields), attention, qwen_experts(fields), kinds=_alternate(fields))
 
 
 def _alternate(fields: Fields) -> Kinds:
@@ -49,7 +49,7 @@ def qwen3_moe(fields: Fields) -> Architecture:
     bias = fields.flag("attention_bias", False)
     kinds = always("sliding" if fields.flag("use_sliding_window", False) else "full")
     attention = grouped(fields, qkv_bias=bias, output_bias=bias, qk_norm="head")
-    return uniform(fields, attention, qwen_experts(fields), kinds=kinds)
+    return uniform(switched(fields), attention, qwen_experts(fields), kinds=kinds)
 
 
 def qwen_experts(fields: Fields) -> ForLayer:
@@ -138,7 +138,7 @@ def deepseek_experts(fields: Fields, dense_default: int) -> ForLayer:
         "num_shared_experts", *CHOSEN,
     )  # fmt: skip
     fields.require("moe_layer_freq", 1)
-    if fields.value(*EXPERTS) is None:
+    if fields.value(*EXPERTS) is None and fields.says(*EXPERTS):  # null: no experts
         dense = FeedForward(width=fields.count("intermediate_size"))
         return lambda i: dense
     shared = fields.count("n_shared_experts", "num_shared_experts", default=0, least=0)

@@ -1,5 +1,7 @@
 """Typed access to a parsed config.json, with errors that name the field.
 
+A field that is absent may have a default of its model_type; one that is null is not there.
+
 Several spellings of one quantity are given together: older and newer versions of transformers name it differently.
 Reading a field accounts for it; `unread` tells which ones no reader has looked at.
 """
@@ -40,10 +42,10 @@ _ONE_MEANING = (WIDTH, DEPTH, HEADS, EXPERTS, CHOSEN)
 
 
 class Fields:
-    """A config with the name of its model; a field that is absent and one that is null are the same."""
+    """A config with the name of its model, and what fields hold that it leaves out."""
 
-    def __init__(self, config: Config, name: str) -> None:
-        self.config, self.name = config, name
+    def __init__(self, config: Config, name: str, defaults: Config | None = None) -> None:
+        self.config, self.name, self.defaults = config, name, defaults or {}
         self._read: set[str] = set()
         self._parts: dict[str, Fields] = {}
         self._blocks: dict[str, str] = {}
@@ -54,13 +56,14 @@ class Fields:
 
     def changed(self, changes: Config) -> Fields:
         """The same config with some fields set otherwise; what is read there counts as read here."""
-        other = Fields({**self.config, **changes}, self.name)
+        other = Fields({**self.config, **changes}, self.name, self.defaults)
         other._read, other._parts = self._read, self._parts
         return other
 
     def with_defaults(self, defaults: Config) -> Fields:
         """The same config with `defaults` where it sets nothing."""
-        return self.changed({key: value for key, value in defaults.items() if self.config.get(key) is None})
+        held = {key: value for key, value in defaults.items() if value is not None and self.config.get(key) is None}
+        return self.changed(held)
 
     def part(self, name: str) -> Fields:
         """The object that a field holds; empty if it is not set."""
@@ -103,19 +106,27 @@ class Fields:
         return frozenset(self._read)
 
     def spelled(self, *names: str) -> str:
-        """The first of several spellings that the config sets, or the first of all."""
+        """The first of several spellings that the config sets, else the first that has a default, else the first."""
         self._read.update(names)
-        return next((name for name in names if self.config.get(name) is not None), names[0])
+        written = next((name for name in names if self.config.get(name) is not None), None)
+        # null says that there is nothing, and no default takes its place.
+        absent = written is None and not self.says(*names)
+        default = next((name for name in names if name in self.defaults), None) if absent else None
+        return written or default or names[0]
+
+    def says(self, *names: str) -> bool:
+        """Whether the config has one of these fields, be it null."""
+        return any(name in self.config for name in names)
 
     def value(self, *names: str) -> Any:
-        """What the first set spelling holds; None if none is set."""
-        return self.config.get(self.spelled(*names))
+        """What the first set spelling holds, or its default; None if there is neither."""
+        name = self.spelled(*names)
+        return self.config.get(name) if self.says(*names) else self.defaults.get(name)
 
     def count(self, *names: str, default: int | None = None, least: int = 1, most: int | None = None) -> int:
         """A whole number from `least` on, and at most what a field of that name may hold."""
-        name = self.spelled(*names)
+        name, value = self.spelled(*names), self.value(*names)
         most = most_of(name) if most is None else most
-        value = self.config.get(name)
         if value is None:
             if default is None:
                 raise self.fail(f" has no {name}")

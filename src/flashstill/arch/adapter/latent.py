@@ -115,8 +115,8 @@ def dots3(fields: Fields) -> Architecture:
     """dots3: latent attention, in some blocks behind an indexer and in the others over a window, of another shape."""
     fields.refuse("mlp_bias")
     kinds = fields.layer_kinds("layer_types", known=("indexed", "sliding"))
-    if kinds is None:
-        raise fields.fail(" has no layer_types")
+    if kinds is None or fields.value("per_layer_config") is None:
+        raise fields.fail(" has no layer_types or no per_layer_config")
     mixers: list[Mixer] = []
     for i, kind in enumerate(kinds):
         own = fields.block(i)
@@ -130,7 +130,7 @@ def dots3(fields: Fields) -> Architecture:
             if kind == "indexed"
             else latent(own, window=near, extra_width=heads, extra_parameters=rope)
         )
-    width = fields.count("shared_experts_intermediate_size", "moe_intermediate_size")
+    width = fields.count("shared_experts_intermediate_size", default=fields.count("moe_intermediate_size"))
     fields.require("n_shared_experts", 1)
     ffn = deepseek_experts(fields, 1)
     return stacked(fields, mixers, lambda i: _with_shared(ffn(i), width), predictors(fields))

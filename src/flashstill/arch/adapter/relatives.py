@@ -129,7 +129,8 @@ def persimmon(fields: Fields) -> Architecture:
 def modernbert(fields: Fields) -> Architecture:
     """ModernBERT's decoder: no norm before the first attention, a dense layer before the head."""
     width = fields.width
-    fields.ignore("local_attention")
+    near = fields.count("local_attention", default=128) // 2
+    fields = fields.with_defaults({"sliding_window": near})
     if fields.flag("norm_bias", False) or fields.flag("mlp_bias", False) or fields.flag("attention_bias", False):
         raise fields.fail(": norm_bias, mlp_bias and attention_bias are not supported for this model_type")
     period = fields.count("global_attn_every_n_layers", default=3)

@@ -174,7 +174,7 @@ def minimax_m3(fields: Fields) -> Architecture:
     default = first_dense(fields, 0)
     if fields.value("mlp_layer_types") is None and fields.value("moe_layer_freq") is not None:
         default = [("dense", "sparse")[flag] for flag in fields.words("moe_layer_freq", (0, 1)) or []]
-    shared = fields.count("shared_intermediate_size", "intermediate_size")
+    shared = fields.count("shared_intermediate_size", default=fields.count("intermediate_size"))
     sparse = routed(fields, width=("intermediate_size",), shared_width=shared)
     ffn = sparse_or_dense(fields, sparse, mlp_kinds(fields, default), "dense_intermediate_size")
     mixers = {"full": full, "blocks": replace(full, indexer=scorer)}

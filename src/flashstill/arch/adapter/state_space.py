@@ -103,14 +103,16 @@ def falcon_h1(fields: Fields) -> Architecture:
     return assemble(fields, block * fields.depth, note=note)
 
 
-def _lfm(fields: Fields, ffn: ForLayer, *, gated: bool = False, norms: int = 2) -> Architecture:
+def _lfm(
+    fields: Fields, ffn: ForLayer, *, gated: bool = False, norms: int = 2, default: list[str] | None = None
+) -> Architecture:
     bias = fields.flag("conv_bias", False)
     attention_bias = fields.flag("attention_bias", False)
     convolution = short_convolution(width=fields.width, taps=fields.count("conv_L_cache", default=3), bias=bias)
     kinds = fields.layer_kinds("layer_types", known=("full", "sliding", "convolution"))
-    listed = fields.whole_numbers("full_attn_idxs")
+    listed = fields.whole_numbers("full_attn_idxs") if fields.value("full_attn_idxs") is not None else None
     if kinds is None:
-        kinds = ["full" if i in listed else "convolution" for i in range(fields.depth)]
+        kinds = default or ["full" if listed is None or i in listed else "convolution" for i in range(fields.depth)]
     mixers: list[Mixer] = []
     for kind in kinds:
         window = fields.count("sliding_window") if kind == "sliding" else None
@@ -123,12 +125,15 @@ def _lfm(fields: Fields, ffn: ForLayer, *, gated: bool = False, norms: int = 2) 
     return stacked(fields, mixers, ffn, tied=True, norms=norms)
 
 
+def _older(fields: Fields, **names: str) -> Fields:
+    """The config with older names, which win where they are set, brought under their present ones."""
+    return fields.changed({new: fields.value(old) for old, new in names.items() if fields.value(old) is not None})
+
+
 def lfm2(fields: Fields) -> Architecture:
     """LFM2: short convolutions, attention in some blocks; the FFN's width is two thirds, rounded up."""
     fields.ignore("conv_dim", "conv_dim_out", "conv_use_xavier_init", "block_dim", "block_norm_eps", "num_heads")
-    fields = fields.with_defaults(
-        {"intermediate_size": fields.value("block_ff_dim"), "tie_word_embeddings": fields.value("tie_embedding")}
-    )
+    fields = _older(fields, block_ff_dim="intermediate_size", tie_embedding="tie_word_embeddings")
     width = fields.count("intermediate_size")
     multiple, factor = fields.count("block_multiple_of", default=256), fields.value("block_ffn_dim_multiplier")
     if fields.flag("block_auto_adjust_ff_dim", True):
@@ -144,7 +149,7 @@ def lfm2(fields: Fields) -> Architecture:
 def lfm2_moe(fields: Fields) -> Architecture:
     """LFM2 with experts behind the first blocks."""
     fields.ignore("num_heads")
-    fields = fields.with_defaults({"tie_word_embeddings": fields.value("tie_embedding")})
+    fields = _older(fields, tie_embedding="tie_word_embeddings")
     sparse = routed(fields, width=("moe_intermediate_size",))
     kinds = first_dense(fields, fields.count("num_dense_layers", default=2, least=0))
     fields.flag("use_expert_bias", True)  # a buffer
@@ -155,7 +160,9 @@ def lfm3(fields: Fields) -> Architecture:
     """LFM3: gates on the heads of attention, norms on both sides, windows in some blocks."""
     ffn = FeedForward(width=fields.count("intermediate_size"))
     norms = 4 if fields.flag("use_sandwich_norm", True) else 2
-    return _lfm(fields, lambda i: ffn, gated=fields.flag("use_attention_gate", True), norms=norms)
+    kinds = ["full" if i % 4 == 2 else "sliding" if i % 4 == 0 and i else "convolution" for i in range(fields.depth)]
+    gated = fields.flag("use_attention_gate", True)
+    return _lfm(fields, lambda i: ffn, gated=gated, norms=norms, default=kinds)
 
 
 def olmo_hybrid(fields: Fields) -> Architecture:
@@ -187,7 +194,7 @@ def bailing_hybrid(fields: Fields) -> Architecture:
     recurrent = kimi_delta(
         width=fields.width,
         heads=fields.count("linear_num_heads", default=fields.count(*HEADS)),
-        head_width=fields.count("linear_head_dim", default=128),
+        head_width=fields.count("linear_head_dim"),
         taps=fields.count("linear_conv_kernel_dim", "short_conv_kernel_size", default=4),
         low_rank=False,
     )

@@ -102,6 +102,8 @@ def hunyuan4(fields: Fields) -> Architecture:
     """Hunyuan 4: latent attention with shared indexers, gates and sinks."""
     fields.refuse("attention_bias")
     fields.ignore("learnable_sink_init", "hc_magnitude")
+    if fields.value("indexer_types", "index_topk_pattern", "index_topk_freq") is None:
+        raise fields.fail(" has no indexer_types")
     heads, values = fields.count(*HEADS), fields.count("v_head_dim")
     mixers = indexed(fields, extra_width=heads * values, extra_parameters=heads)
     streams = fields.count("hc_mult", default=4)

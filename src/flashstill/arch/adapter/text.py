@@ -22,19 +22,20 @@ _TIED = "tie_word_embeddings"
 _INHERITED = ("quantization_config", "compression_config", "dtype", "torch_dtype")
 
 
-def text_part(config: Config) -> tuple[Config, str]:
-    """The config of the language model inside, and a note if there is more than that."""
+def text_part(config: Config) -> tuple[Config, str, bool]:
+    """The config of the language model inside, a note if there is more than that, and whether it is a part."""
     holder = next((name for name in _HOLDERS if isinstance(config.get(name), dict)), None)
     if holder is None:
         others = [name for name in _OTHERS if config.get(name)]
-        return config, _note(others)
+        return config, _note(others), False
     inner = config[holder]
     if any(isinstance(inner.get(name), dict) for name in _HOLDERS):
         return text_part(inner)
     inherited = {key: config[key] for key in _INHERITED if config.get(key) is not None}
     kind = _TEXT_TYPES.get(str(config.get("model_type")))
     named = {"model_type": kind} if kind else {}
-    text: dict[str, Any] = {**inherited, **named, **{key: value for key, value in inner.items() if value is not None}}
+    own = {key: value for key, value in inner.items() if value is not None or key not in (*inherited, *named)}
+    text: dict[str, Any] = {**inherited, **named, **own}
     others = [name for name in config if name != holder and name.endswith("_config") and name not in _INHERITED]
     notes = [_note(others)]
     # The whole model ties its head, or not; what the text part says about itself alone then counts for nothing.
@@ -42,7 +43,7 @@ def text_part(config: Config) -> tuple[Config, str]:
         text[_TIED] = config[_TIED]
         if inner.get(_TIED) not in (None, config[_TIED]):
             notes.append(f"{_TIED} is that of the whole model, its text part says otherwise")
-    return text, "; ".join(filter(None, notes))
+    return text, "; ".join(filter(None, notes)), True
 
 
 def _note(others: list[str]) -> str:
