@@ -13,9 +13,12 @@ import pytest
 
 from flashstill.arch import load_architecture
 from flashstill.cli import main
+from flashstill.cost import Load, serve
 from flashstill.cost.passes import decode_step
+from flashstill.cost.serving import prompts_together
 from flashstill.economics import BASES, hourly_price, usd_per_million_tokens
 from flashstill.errors import BadInput, FlashstillError, InfeasiblePlan
+from flashstill.parallel import Layout
 from flashstill.plan import Explanation, deploy, explain
 from flashstill.plan.case import AS_PUBLISHED, Case, Choices, Prediction
 from flashstill.plan.grid import price_grid
@@ -264,6 +267,18 @@ class TestOneOutputToken:
         assert two.tpot_s is not None
         assert "no time per output token" in one.note
 
+    @pytest.mark.parametrize("stages", [1, 4])
+    def test_a_prompt_is_worked_on_once_and_no_faster_than_it_can_be(self, stages: int) -> None:
+        found = resolve(FACTS, Case(model="llama-3.1-8b", chip="h100-sxm", pp=stages, osl=1, concurrency=64))
+        conditions, load = setting_of(FACTS, found.group), Load(isl=1024.0, osl=1.0, concurrency=64.0)
+        served = serve(found.model, conditions, found.degrees.layout, load)
+        prompts = prompts_together(load, found.degrees.layout.local_batch(64.0))
+        # As many prompts as stages are under way in the time of a pass, and each of them is worked on once.
+        assert float(served.output_tokens_per_s) * float(served.prefill.seconds) <= stages * float(prompts) * (1 + 1e-9)
+        alone = serve(found.model, conditions, Layout(), load).prefill
+        work = float(served.joules_per_output_token) - float(served.prefill.timed_joules) / float(prompts)
+        assert work == pytest.approx(float(alone.work_joules) / float(prompts_together(load, 64.0)), rel=0.02)
+
     def test_in_a_plan(self) -> None:
         asked = Question(model=load_architecture("qwen3-8b"), chips=("h100-sxm",), max_chips=2, isl=512, osl=1)
         assert all(point.tpot_s is None for point in search(FACTS, asked).front)
@@ -317,6 +332,10 @@ class TestPrices:
         told += json.loads(capsys.readouterr().out)["front"]
         price = hourly_price(FACTS, "h200-sxm", basis)
         assert {(row["usd_per_chip_hour"], row["price_basis"]) for row in told} == {(price.usd_per_hour, price.basis)}
+
+    def test_what_an_owner_accounts_is_no_rent(self) -> None:
+        assert hourly_price(FACTS, "h800-sxm").usd_per_hour == 3.42
+        assert hourly_price(FACTS, "h100-sxm").usd_per_hour != hourly_price(FACTS, "h100-sxm", "list").usd_per_hour
 
     def test_another_word(self, capsys: pytest.CaptureFixture[str]) -> None:
         for command in (
