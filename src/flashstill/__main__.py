@@ -12,6 +12,9 @@ import sys
 if not sys.flags.safe_path and sys.path[0] == os.getcwd():  # noqa: PTH109 - pathlib may be a stranger's yet
     del sys.path[0]
 
-from flashstill.cli import main
+try:
+    from flashstill.cli import main
 
-main()
+    main()
+except KeyboardInterrupt:  # so early that nothing has begun
+    sys.exit(130)

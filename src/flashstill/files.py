@@ -147,6 +147,7 @@ def written_out(path: Path) -> Iterator[TextIO]:
         with _standard_output() as stream:
             yield stream
         return
+    descriptor = None
     try:
         with contextlib.suppress(FileNotFoundError):
             path.stat()  # refuses links in a circle, which look like a file that is not there yet
@@ -163,8 +164,10 @@ def written_out(path: Path) -> Iterator[TextIO]:
             place = target.open("w", **_TEXT)
         with place as stream:
             yield stream
-    except BrokenPipeError:
-        raise  # a reader that has seen enough
+    except BrokenPipeError as error:
+        if descriptor is not None:
+            raise  # whoever reads standard output has seen enough
+        raise DiskTrouble(f"cannot write {path}: whoever read it has left") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DiskTrouble(f"cannot write {path}: {reason[:1].lower()}{reason[1:]}") from error

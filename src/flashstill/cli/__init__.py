@@ -1,16 +1,19 @@
 """The command line: parse, call one function, print. Heavy imports stay inside the commands.
 
-Exit codes: 0 done, 2 a mistake in the input (one sentence), 3 nothing feasible (reasons counted), 130 interrupted.
+Exit codes: 0 done, 2 a mistake in the input (one sentence), 3 nothing feasible (reasons counted), 130 interrupted,
+143 stopped by SIGTERM.  Whoever closes the other end of a pipe has seen enough: 0.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from flashstill import __version__
+from flashstill.cli.interrupts import exit_code, leave_quietly, reader_left, sentence, watch
 from flashstill.cli.learning import demo, distill, measure, report, run
 from flashstill.cli.planning import plan
 from flashstill.cli.serving import predict, validate
@@ -18,8 +21,26 @@ from flashstill.cli.shapes import chips, explain, models
 from flashstill.errors import FlashstillError, InfeasiblePlan, nearest, printable
 
 
+class _Broken(Exception):
+    """A broken pipe on its way past click, which would end the process with 1."""
+
+
 class _Commands(click.Group):
     """A group that names the nearest commands when one is mistyped."""
+
+    def make_context(self, *values: Any, **named: Any) -> click.Context:
+        """As usual; help is printed here."""
+        try:
+            return super().make_context(*values, **named)
+        except BrokenPipeError as error:
+            raise _Broken from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As usual."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _Broken from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -42,14 +63,18 @@ for _command in (run, demo, distill, report, measure, explain, predict, plan, va
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: every mistake of the user is one sentence on standard error."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    command = next((word for word in words if word in cli.commands), "")
+    if arguments is None:
+        watch()
     try:
-        cli.main(args=list(arguments) if arguments is not None else None, prog_name="flashstill", standalone_mode=False)
+        cli.main(args=words, prog_name="flashstill", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except click.exceptions.Abort:
-        _fail("interrupted; what was finished is kept, run the same command again to go on", 130)
-    except KeyboardInterrupt:
-        _fail("interrupted; what was finished is kept, run the same command again to go on", 130)
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        signal = error.__cause__ or error
+        _fail(sentence(command, signal), exit_code(signal))
     except click.ClickException as error:
         _fail(" ".join(error.format_message().split()), 2)
     except InfeasiblePlan as error:
@@ -57,9 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"{error}{f' ({counted})' if counted else ''}", error.exit_code)
     except FlashstillError as error:
         _fail(str(error), error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+    except (BrokenPipeError, _Broken):
+        if reader_left():
+            leave_quietly()
+        _fail("a pipe or a connection was closed from the other side", 2)
     except OSError as error:  # of a path that the user gave: too long, a loop of links, not permitted
         if error.filename is None:
             raise

@@ -1,0 +1,79 @@
+"""How a command ends early: Ctrl-C, SIGTERM, or a reader of its output that has seen enough.
+
+The first signal raises, so that what is half done is cleared away; a second one ends the process at once, whatever it
+was doing.  Neither leaves a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import NoReturn
+
+RESUMED = ("run", "demo", "distill")
+"""commands that keep what was finished and go on where they were"""
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM."""
+
+
+def watch() -> None:
+    """Take over SIGINT and SIGTERM of this process, unless something else has them or they are to be ignored.
+
+    Workers under torchrun keep the plain SIGTERM: they may be waiting for each other outside of Python.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    owner = os.getpid()
+
+    def first(number: int, frame: FrameType | None) -> NoReturn:
+        if os.getpid() != owner:  # a forked worker, which dies of it as others do
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, again)
+        raise Stopped if number == signal.SIGTERM else KeyboardInterrupt
+
+    def again(number: int, frame: FrameType | None) -> NoReturn:
+        os._exit(128 + number)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, first)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and "RANK" not in os.environ:
+        signal.signal(signal.SIGTERM, first)
+
+
+def sentence(command: str, error: BaseException | None) -> str:
+    """What a person is told; only commands that resume promise that anything was kept."""
+    how = "stopped by SIGTERM" if isinstance(error, Stopped) else "interrupted"
+    if command in RESUMED:
+        return f"{how}; what was finished is kept, run the same command again to go on"
+    return f"{how} before it was done"
+
+
+def exit_code(error: BaseException | None) -> int:
+    """As a shell counts them: 128 and the signal's number."""
+    return 128 + (signal.SIGTERM if isinstance(error, Stopped) else signal.SIGINT)
+
+
+def reader_left() -> bool:
+    """Whether nobody reads standard output or standard error any more."""
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    for descriptor in (1, 2):
+        poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def leave_quietly() -> NoReturn:
+    """End well after a reader left; what is still to be flushed goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    sys.exit(0)

@@ -1,0 +1,110 @@
+"""Commands that end early: one sentence, no traceback, and no promise that is not kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flashstill.cli import main
+from flashstill.cli.interrupts import RESUMED, Stopped, exit_code, sentence
+from flashstill.errors import DiskTrouble
+from flashstill.files import written_out
+
+WAITS = """
+import time
+from flashstill.cli.interrupts import watch
+watch()
+try:
+    print("begun", flush=True)
+    time.sleep(60)
+finally:
+    print("clearing away", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_prediction_promises_nothing(tmp_path: Path, number: int, code: int) -> None:
+    source = tmp_path / "cases"
+    os.mkfifo(source)
+    command = [sys.executable, "-m", "flashstill", "predict", "--cases", str(source), "--out", str(tmp_path / "o.csv")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    with source.open("w"):  # which waits until the command reads
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in said
+    assert "before it was done" in said
+    assert "kept" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["cases"]
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT)])
+def test_a_second_signal_ends_at_once_without_a_traceback(numbers: tuple[int, int]) -> None:
+    process = subprocess.Popen([sys.executable, "-c", WAITS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for expected, number in zip(("begun\n", "clearing away\n"), numbers, strict=True):
+        assert process.stdout.readline() == expected
+        process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + numbers[1]
+    assert said == ""
+
+
+def test_only_what_resumes_says_that_anything_is_kept() -> None:
+    for command in ("predict", "plan", "explain", "measure", ""):
+        assert "kept" not in sentence(command, KeyboardInterrupt())
+    for command in RESUMED:
+        assert "run the same command again" in sentence(command, KeyboardInterrupt())
+    assert "SIGTERM" in sentence("run", Stopped())
+    assert (exit_code(KeyboardInterrupt()), exit_code(Stopped())) == (130, 143)
+
+
+@pytest.mark.parametrize(
+    ("interrupt", "arguments", "code", "told"),
+    [
+        (KeyboardInterrupt, ("models",), 130, "interrupted before it was done"),
+        (Stopped, ("models", "--json"), 143, "stopped by SIGTERM before it was done"),
+    ],
+)
+def test_the_sentence_of_an_interrupted_command(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    interrupt: type[BaseException],
+    arguments: tuple[str, ...],
+    code: int,
+    told: str,
+) -> None:
+    def interrupted() -> None:
+        raise interrupt
+
+    monkeypatch.setattr("flashstill.arch.known_models", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    captured = capsys.readouterr()
+    assert (stop.value.code, captured.out) == (code, "")
+    assert captured.err.strip() == f"flashstill: {told}"
+
+
+@pytest.mark.parametrize("arguments", ["models", "--help", "chips --json"])
+def test_a_reader_that_has_seen_enough(arguments: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "flashstill", *arguments.split()]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_reader_of_a_fifo_that_leaves_is_said(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(DiskTrouble, match="whoever read it has left"), written_out(fifo) as stream:
+        os.close(reading)
+        stream.write("x")
