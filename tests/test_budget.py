@@ -421,7 +421,7 @@ class TestRuns:
         [
             ("", "depth", "budget sets no bound"),
             ("usd = 3.0", "depth", "needs budget.usd_per_hour"),
-            ("minutes = -1.0", "depth", "no bound may be negative"),
+            ("minutes = -1.0", "depth", "budget.minutes is -1; it must be at least 0"),
             ("minuts = 1.0", "depth", "the nearest known: minutes"),
             ("minutes = 1.0", "copy", "students of kind depth or width, not copy"),
         ],

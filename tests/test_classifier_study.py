@@ -234,7 +234,7 @@ def test_a_table_instead_of_images(tmp_path: Path) -> None:
         ("temperature = 20.0", "temperature = -1.0", "large.temperature is -1; it must be positive"),
         ("size = 3", "size = 1", "members.size is 1; it must be at least 2"),
         ("share = 0.1", "share = 1.5", "scarce.share is 1.5; it must lie between 0 and 1"),
-        ("[small]\nhidden = [6]", "[small]\nhidden = [0]", "small.hidden is 0; it must be at least 1"),
+        ("[small]\nhidden = [6]", "[small]\nhidden = [0]", r"small.hidden\[0\] is 0; it must be at least 1"),
         (
             "[members]\nhidden = [8]",
             "[members]\nhidden = [9]",

@@ -333,10 +333,10 @@ def test_a_model_at_hand_is_a_teacher_too(tmp_path: Path, tiny_teacher: Path) ->
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("attempts = 4", "attempts = 0", "think.attempts must be at least 1"),
+        ("attempts = 4", "attempts = 0", "think.attempts is 0; it must be at least 1"),
         ("attempts = 4", "attemps = 4", "unknown key 'think.attemps'; the nearest known: attempts"),
         ("[student]\n", "[student]\nkeep_layers = 2\n", "student.keep_layers needs a teacher.model"),
-        ("[think]", "[think]\ntemperature = 0", "think.temperature must be positive"),
+        ("[think]", "[think]\ntemperature = 0", "think.temperature is 0; it must be positive"),
         ("[think]", "[think]\nteacher_share = 1.5", "teacher_share is 1.5; it must lie between 0 and 1"),
         ("label_problems = 150", "label_problems = 0", "needs task.label_problems"),
         ('study = "deep-think"', 'study = "deep-thin"', "nearest known: deep-think"),

@@ -58,8 +58,8 @@ def test_the_built_in_studies_are_read(tmp_path: Path, monkeypatch: pytest.Monke
     ("study", "own", "tables", "said"),
     [
         ("kd-against-labels", 'keep_layer = 3', "", "nearest known: keep_layers"),
-        ("kd-against-labels", "keep_layers = 0", "", "student.keep_layers must say"),
-        ("moe-to-dense", "hard_weight = 1.5", "", "hard_weight must"),
+        ("kd-against-labels", "keep_layers = 0", "", "keep_layers is 0; it must be at least 1"),
+        ("moe-to-dense", "hard_weight = 1.5", "", "hard_weight is 1.5; it must"),
         ("moe-to-dense", "", "[sparse]\nhidden = 30", "heads of an even size do not fill"),
         ("moe-to-dense", "", "[sparse]\nexperts = 1", "2 of the 1 experts"),
         ("rounding", "", '[[formats]]\nname = "int5"', "nearest known: int4"),

@@ -303,16 +303,16 @@ class TestRecipes:
         [
             ('"on-policy"', '"onpolicy"', "the nearest known: on-policy"),
             ('kind = "none"', 'kind = "hidden"', "signals.kind must be none in an on-policy regime"),
-            ("mix = 0.5", "mix = 1.5", "regime.mix must lie between 0 and 1"),
+            ("mix = 0.5", "mix = 1.5", "regime.mix is 1.5; it must lie between 0 and 1"),
             ("prompt_tokens = 8", "prompt_tokens = 33", "leaves nothing of text.window_tokens 32"),
             (
                 "prompt_tokens = 8",
                 "prompt_tokens = 8\nnew_tokens = 26",
                 r"must fit a window, text.window_tokens \+ 1 = 33",
             ),
-            ("batch = 8", "batch = 0", "regime.batch must be at least 1"),
+            ("batch = 8", "batch = 0", "regime.batch is 0; it must be at least 1"),
             ("batch = 8", "samples = 2", "regime.samples means nothing where regime.kind is 'on-policy'"),
-            ("batch = 8", "top_p = 0.0", "top_p must lie above 0"),
+            ("batch = 8", "top_p = 0.0", "regime.top_p is 0; it must lie above 0"),
             ('model = "', 'data = "d"\nmodel = "', "belongs to no specialist"),
         ],
     )

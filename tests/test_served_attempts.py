@@ -144,7 +144,10 @@ def test_a_study_of_a_teacher_elsewhere(served: FakeServer, tiny_teacher: Path, 
         ('model = "http://here/v1"', "needs a name"),
         ('model = "http://me:secret@here/v1"\nname = "a"\ntokenizer = "b"', "must not hold a password"),
         ('model = "here"\nname = "a"', "go with an address"),
-        ('model = "http://here/v1"\nname = "a"\ntokenizer = "b"\nin_flight = 0', "in_flight must be at least 1"),
+        (
+            'model = "http://here/v1"\nname = "a"\ntokenizer = "b"\nin_flight = 0',
+            "teacher.in_flight is 0; it must be at least 1",
+        ),
     ],
 )
 def test_mistakes(tmp_path: Path, teacher: str, said: str) -> None:

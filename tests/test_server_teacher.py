@@ -469,7 +469,11 @@ class TestDistillation:
             ('name = "frontier"', "", "needs a name"),
             ('tokenizer = "tokenizer"', "", "and a tokenizer"),
             ('name = "frontier"', 'name = "frontier"\napi = "sglan"', "nearest known: sglang"),
-            ('name = "frontier"', 'name = "frontier"\nin_flight = 0', "in_flight must be at least 1"),
+            (
+                'name = "frontier"',
+                'name = "frontier"\nin_flight = 0',
+                "teachers[0].in_flight is 0; it must be at least 1",
+            ),
             ("http://", "http://me:secret@", "must not hold a password"),
             ('kind = "scratch"', 'kind = "depth"\nkeep_layers = 2', "name a model with student.model"),
             ('kind = "scratch"', 'kind = "scratch"\nmodel = "tokenizer"', "choose kind copy"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.errors import BadInput
+from flashstill.family.limits import check_limits
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
 from flashstill.recipes.teachers import TeacherRecipe
@@ -70,6 +71,7 @@ def directories_of(recipe: DistillRecipe, progress: Progress) -> tuple[list[Path
         counts = ", ".join(f"{path.name} {len(load_tokenizer(path)):,}" for path in found)
         raise BadInput(f"the teachers have different vocabularies ({counts} tokens); they must share one tokenizer")
     check_student(recipe, found[0], progress)
+    check_limits(recipe, found, progress)
     return found, shared.pop()
 
 

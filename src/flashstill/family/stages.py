@@ -17,6 +17,7 @@ from flashstill import __version__
 from flashstill.arch import Architecture
 from flashstill.errors import BadInput
 from flashstill.facts import load
+from flashstill.family.limits import check_candidates
 from flashstill.family.training import model_record, train_student
 from flashstill.family.workspace import DOMAINS, Workspace
 from flashstill.files import write_text
@@ -58,6 +59,7 @@ def _check_against(teacher: Architecture, recipe: FamilyRecipe) -> None:
             raise BadInput(
                 f"student {student.name} keeps {student.keep_layers} layers, but the teacher has {teacher.depth}"
             )
+    check_candidates(recipe.search, teacher.depth)
     asked = {
         "text.window_tokens": recipe.text.window_tokens,
         "measure.context": recipe.measure.context,

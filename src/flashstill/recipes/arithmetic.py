@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any, TypeVar
-
-from flashstill.errors import unknown
 
 ARITHMETIC = ("auto", "bf16", "fp32")
 """auto: whichever is faster where the run is begun"""
 R = TypeVar("R")
-
-
-def arithmetic_problems(value: str, key: str) -> Iterator[str]:
-    """What is wrong with the value of a key, in sentences."""
-    if value not in ARITHMETIC:
-        yield unknown(key, value, ARITHMETIC)
 
 
 def with_arithmetic(recipe: R, value: str) -> R:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from flashstill.recipes.ranges import Bound, Context
 
 KINDS = ("depth", "width")
 
@@ -17,12 +18,12 @@ class BudgetRecipe:
     latency_ms: of a token that this machine decodes at batch 1 after `context` others.
     """
 
-    minutes: float = 0.0
-    usd: float = 0.0
-    usd_per_hour: float = 0.0
-    memory_gb: float = 0.0
-    latency_ms: float = 0.0
-    context: int = 256
+    minutes: Bound = 0.0
+    usd: Bound = 0.0
+    usd_per_hour: Bound = 0.0
+    memory_gb: Bound = 0.0
+    latency_ms: Bound = 0.0
+    context: Context = 256
 
     @property
     def is_set(self) -> bool:
@@ -38,8 +39,6 @@ class BudgetRecipe:
 
 def problems(budget: BudgetRecipe, student: str, is_served: bool) -> Iterator[str]:
     """What cannot be. student: its kind; is_served: whether a teacher is behind a server."""
-    if any(getattr(budget, entry.name) < 0 for entry in dataclasses.fields(budget)) or budget.context < 1:
-        yield "budget: no bound may be negative, and context must be at least 1"
     if budget.usd and not budget.usd_per_hour:
         yield "budget.usd needs budget.usd_per_hour, the price of this machine"
     if not budget.is_set:

@@ -6,38 +6,77 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from flashstill.errors import BadInput, unknown
+from flashstill.checked import between, one_of, shaped, sized
+from flashstill.errors import BadInput
 from flashstill.recipes import budget, teachers
-from flashstill.recipes.arithmetic import arithmetic_problems
+from flashstill.recipes.arithmetic import ARITHMETIC
 from flashstill.recipes.budget import BudgetRecipe
 from flashstill.recipes.family import SearchRecipe, TextRecipe
-from flashstill.recipes.reader import MAY_BE_EMPTY, read_toml
+from flashstill.recipes.ranges import (
+    Count,
+    Decay,
+    Given,
+    LayersOrNone,
+    Name,
+    NotNegative,
+    Positive,
+    Rate,
+    Rows,
+    RowsOrNone,
+    Seed,
+    Share,
+    Source,
+    Temperature,
+    Tokens,
+    Width,
+    WidthOrNone,
+)
+from flashstill.recipes.reader import located, read_toml
 from flashstill.recipes.regime import RegimeRecipe, regime_problems
 from flashstill.recipes.teachers import TeacherRecipe
 
 STUDENTS = ("depth", "width", "copy", "scratch", "upcycle", "dense")
 QUANTISED = ("", "int4", "fp8", "ternary")
 SIGNALS = ("hidden", "sampled", "topk", "none")
+MEANS = ("arithmetic", "geometric")
+SCHEDULES = ("cosine", "wsd", "constant")
+DIVERGENCES = ("forward-kl", "reverse-kl", "total-variation")
+DIVERGENCES_WITH_SHARE = ("jsd", "skew-kl", "skew-reverse-kl")
+
+
+def _unlike_a_divergence(name: str) -> str:
+    kind, _, share = name.partition(":")
+    if name in DIVERGENCES or (kind in DIVERGENCES_WITH_SHARE and _is_inner_share(share)):
+        return ""
+    shared = ", ".join(f"{each}:0.1" for each in DIVERGENCES_WITH_SHARE)
+    return f"be one of {', '.join(DIVERGENCES)}, {shared}, with a share between 0 and 1 after the colon"
+
+
+def _is_inner_share(text: str) -> bool:
+    try:
+        return 0.0 < float(text) < 1.0
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignalRecipe:
     """What is kept of the teachers' outputs: hidden, sampled, topk, or none to run them on the way."""
 
-    kind: str = "hidden"
-    draws: int = 26
-    k: int = 64
+    kind: Annotated[str, one_of(SIGNALS)] = "hidden"
+    draws: Annotated[int, between(1, 255)] = 26
+    k: Width = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossRecipe:
     """One divergence of a mix, by name ("forward-kl", "jsd:0.5")."""
 
-    divergence: str = "forward-kl"
-    temperature: float = 1.0
-    weight: float = 1.0
+    divergence: Annotated[str, shaped(_unlike_a_divergence)] = "forward-kl"
+    temperature: Temperature = 1.0
+    weight: Positive = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,21 +88,21 @@ class ShapeRecipe:
     compensate_windows: windows of training text by which a copy in int4 begins with weights that make good each other's
     rounding; 0 for the teacher's own."""
 
-    kind: str = "depth"
-    model: str = ""
-    keep_layers: int = 0
-    hidden: int = 0
-    feed_forward: int = 0
-    key_heads: int = 0
-    config: str = ""
-    experts: int = 0
-    experts_per_token: int = 0
-    shared_experts: int = 0
-    expert_neurons: int = 0
-    balance_rate: float = 1e-3
-    quantise: str = ""
-    group: int = 64
-    compensate_windows: int = 0
+    kind: Annotated[str, one_of(STUDENTS)] = "depth"
+    model: Source = ""
+    keep_layers: LayersOrNone = 0
+    hidden: WidthOrNone = 0
+    feed_forward: WidthOrNone = 0
+    key_heads: WidthOrNone = 0
+    config: Source = ""
+    experts: WidthOrNone = 0
+    experts_per_token: WidthOrNone = 0
+    shared_experts: WidthOrNone = 0
+    expert_neurons: WidthOrNone = 0
+    balance_rate: Share = 1e-3
+    quantise: Annotated[str, one_of(QUANTISED)] = ""
+    group: Width = 64
+    compensate_windows: RowsOrNone = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,18 +110,18 @@ class TrainTable:
     """How the student learns; micro_windows: windows of one pass, 0 for all of a step. arithmetic: in which all models
     of the run are multiplied: auto (the faster on this machine), bf16 or fp32."""
 
-    tokens: int = 102_400
-    windows_per_step: int = 4
-    micro_windows: int = 0
-    learning_rate: float = 3e-4
-    schedule: str = "cosine"
-    warmup_fraction: float = 0.1
-    decay_fraction: float = 0.2
-    final_fraction: float = 0.1
-    weight_decay: float = 0.0
-    clip_norm: float = 1.0
-    checkpoint_every_steps: int = 40
-    arithmetic: str = "auto"
+    tokens: Tokens = 102_400
+    windows_per_step: Rows = 4
+    micro_windows: RowsOrNone = 0
+    learning_rate: Rate = 3e-4
+    schedule: Annotated[str, one_of(SCHEDULES)] = "cosine"
+    warmup_fraction: Share = 0.1
+    decay_fraction: Share = 0.2
+    final_fraction: Share = 0.1
+    weight_decay: Decay = 0.0
+    clip_norm: Positive = 1.0
+    checkpoint_every_steps: Count = 40
+    arithmetic: Annotated[str, one_of(ARITHMETIC)] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,18 +130,18 @@ class DistillRecipe:
 
     losses: none, with a hard_weight, for a student that learns from the text alone."""
 
-    name: str
-    teachers: tuple[TeacherRecipe, ...]
-    data: str = "cpython-docs"
-    out_of_domain: str = ""
-    seed: int = 0
-    mean: str = "arithmetic"
-    hard_weight: float = 0.0
+    name: Name
+    teachers: Annotated[tuple[TeacherRecipe, ...], sized(1, 64)]
+    data: Given = "cpython-docs"
+    out_of_domain: Source = ""
+    seed: Seed = 0
+    mean: Annotated[str, one_of(MEANS)] = "arithmetic"
+    hard_weight: NotNegative = 0.0
     student: ShapeRecipe = field(default_factory=ShapeRecipe)
     text: TextRecipe = field(default_factory=TextRecipe)
     search: SearchRecipe = field(default_factory=SearchRecipe)
     signals: SignalRecipe = field(default_factory=SignalRecipe)
-    losses: tuple[LossRecipe, ...] = field(default=(LossRecipe(),), metadata=MAY_BE_EMPTY)
+    losses: Annotated[tuple[LossRecipe, ...], sized(0, 16)] = (LossRecipe(),)
     regime: RegimeRecipe = field(default_factory=RegimeRecipe)
     train: TrainTable = field(default_factory=TrainTable)
     budget: BudgetRecipe = field(default_factory=BudgetRecipe)
@@ -127,17 +166,11 @@ def read_distillation(path: Path) -> DistillRecipe:
     recipe = read_toml(path, DistillRecipe)
     for problem in problems(recipe):
         raise BadInput(f"{path}: {problem}")
-    return _with_paths(recipe, path.parent)
+    return _with_paths(recipe, path)
 
 
 def problems(recipe: DistillRecipe) -> Iterator[str]:
     """What is wrong with it, in sentences."""
-    if recipe.student.kind not in STUDENTS:
-        yield unknown("student.kind", recipe.student.kind, STUDENTS)
-    if recipe.signals.kind not in SIGNALS:
-        yield unknown("signals.kind", recipe.signals.kind, SIGNALS)
-    if recipe.student.quantise not in QUANTISED:
-        yield unknown("student.quantise", recipe.student.quantise, QUANTISED[1:])
     if recipe.student.compensate_windows and (recipe.student.kind, recipe.student.quantise) != ("copy", "int4"):
         yield "student.compensate_windows is for students of kind copy that quantise to int4"
     is_served = any(teacher.served for teacher in recipe.teachers)
@@ -155,49 +188,37 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
     with_data = sum(bool(teacher.data) for teacher in recipe.teachers)
     if 0 < with_data < len(recipe.teachers):
         yield "either every teacher has data of its own (specialists) or none (an ensemble)"
-    if any(teacher.weight <= 0 for teacher in recipe.teachers):
-        yield "teachers.weight must be positive"
     if recipe.signals.kind in ("sampled", "topk"):
         if len(recipe.teachers) > 1:
             yield f"signals of kind {recipe.signals.kind} know one teacher; several need kind hidden or none"
         if any(loss.temperature != 1.0 or loss.divergence != "forward-kl" for loss in recipe.losses):
             yield f"signals of kind {recipe.signals.kind} know the forward KL at temperature 1 only; use kind hidden"
-    if any(loss.temperature <= 0 for loss in recipe.losses):
-        yield "losses.temperature must be positive"
-    if recipe.hard_weight < 0 or any(loss.weight <= 0 for loss in recipe.losses):
-        yield "hard_weight must not be negative, and losses.weight must be positive"
     if not recipe.losses and not recipe.hard_weight:
         yield "losses is empty and hard_weight is 0: there is nothing to learn; give one of them"
-    train = recipe.train
-    yield from arithmetic_problems(train.arithmetic, "train.arithmetic")
-    if not 0 < train.learning_rate < 1:
-        yield "train.learning_rate must lie between 0 and 1"
-    counts = {"tokens": train.tokens, "windows_per_step": train.windows_per_step}
-    counts["checkpoint_every_steps"] = train.checkpoint_every_steps
-    for key, value in counts.items():
-        if value < 1:
-            yield f"train.{key} must be at least 1"
-    if recipe.seed < 0 or train.micro_windows < 0:
-        yield "seed and train.micro_windows must not be negative"
-    if recipe.text.window_tokens < 2:
-        yield "text.window_tokens must be at least 2"
-    if train.clip_norm <= 0 or train.weight_decay < 0:
-        yield "train.clip_norm must be positive and train.weight_decay not negative"
+    yield from training_problems(recipe.train)
     yield from regime_problems(recipe)
 
 
-def _with_paths(recipe: DistillRecipe, base: Path) -> DistillRecipe:
-    def absolute(value: str) -> str:
-        return str((base / value).resolve()) if value and (base / value).exists() else value
-
-    found = tuple(
-        dataclasses.replace(
-            each, model=absolute(each.model), data=absolute(each.data), tokenizer=absolute(each.tokenizer)
+def training_problems(train: TrainTable) -> Iterator[str]:
+    """What cannot be between values of [train] that are in their ranges each."""
+    if train.micro_windows and train.windows_per_step % train.micro_windows:
+        yield (
+            f"train.micro_windows is {train.micro_windows}, which does not divide the {train.windows_per_step} windows "
+            "of a step (train.windows_per_step)"
         )
-        for each in recipe.teachers
+    if train.schedule == "wsd" and train.warmup_fraction + train.decay_fraction > 1:
+        yield "train.warmup_fraction and train.decay_fraction are more than 1 together; the steps do not suffice"
+
+
+def _with_paths(recipe: DistillRecipe, where: Path) -> DistillRecipe:
+    def absolute(table: Any, prefix: str, *keys: str) -> Any:
+        found = {key: located(getattr(table, key), where.parent, where, prefix + key) for key in keys}
+        return dataclasses.replace(table, **found)
+
+    teachers = (
+        absolute(teacher, f"teachers[{place}].", "model", "data", "tokenizer")
+        for place, teacher in enumerate(recipe.teachers)
     )
-    changes: dict[str, Any] = {key: absolute(getattr(recipe, key)) for key in ("data", "out_of_domain")}
-    student = dataclasses.replace(
-        recipe.student, config=absolute(recipe.student.config), model=absolute(recipe.student.model)
-    )
-    return dataclasses.replace(recipe, teachers=found, student=student, **changes)
+    student = absolute(recipe.student, "student.", "config", "model")
+    found: DistillRecipe = absolute(recipe, "", "data", "out_of_domain")
+    return dataclasses.replace(found, teachers=tuple(teachers), student=student)

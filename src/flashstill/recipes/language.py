@@ -11,10 +11,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from flashstill.recipes.distillation import DistillRecipe, LossRecipe, ShapeRecipe, TrainTable, problems
+from flashstill.checked import one_of, sized
+from flashstill.recipes.distillation import QUANTISED, DistillRecipe, LossRecipe, ShapeRecipe, TrainTable, problems
 from flashstill.recipes.family import SearchRecipe, TextRecipe
+from flashstill.recipes.ranges import Given, InnerShare, Layers, Rate, RowsOrNone, Source, Width
+from flashstill.recipes.reader import located
 from flashstill.recipes.study import StudyRecipe
 from flashstill.recipes.teachers import TeacherRecipe
 
@@ -26,8 +29,8 @@ LABELS: Mapping[str, Any] = {"losses": (), "hard_weight": 1.0}
 class LanguageStudy(StudyRecipe):
     """Text and training, the same for all arms. out_of_domain: empty takes the built-in corpus that `data` is not."""
 
-    data: str = "cpython-docs"
-    out_of_domain: str = ""
+    data: Given = "cpython-docs"
+    out_of_domain: Source = ""
     text: TextRecipe = field(default_factory=TextRecipe)
     train: TrainTable = field(default_factory=TrainTable)
 
@@ -50,12 +53,10 @@ class LanguageStudy(StudyRecipe):
         for arm in self.arms(0).values():
             yield from problems(arm)
 
-    def located(self, base: Path) -> StudyRecipe:
+    def located(self, where: Path) -> StudyRecipe:
         """Paths that exist beside the file become absolute, so that the study can be resumed from anywhere."""
         held = {key: getattr(self, key, "") for key in ("teacher", "data", "out_of_domain")}
-        found: dict[str, Any] = {
-            key: str((base / value).resolve()) for key, value in held.items() if value and (base / value).exists()
-        }
+        found: dict[str, Any] = {key: located(value, where.parent, where, key) for key, value in held.items() if value}
         return dataclasses.replace(self, **found)
 
 
@@ -63,8 +64,8 @@ class LanguageStudy(StudyRecipe):
 class KdAgainstLabels(LanguageStudy):
     """The teacher with `keep_layers` of its blocks, trained twice."""
 
-    teacher: str = "smollm2-135m-instruct"
-    keep_layers: int = 20
+    teacher: Given = "smollm2-135m-instruct"
+    keep_layers: Layers = 20
     search: SearchRecipe = field(default_factory=SearchRecipe)
 
     def arms(self, seed: int) -> dict[str, DistillRecipe]:
@@ -80,9 +81,9 @@ class KdAgainstLabels(LanguageStudy):
 class FormatRecipe:
     """A number format of weights, one scale a group, and how a model is trained to bear it (the keys of a student)."""
 
-    name: str
-    group: int = 64
-    compensate_windows: int = 0
+    name: Annotated[str, one_of(QUANTISED[1:])]
+    group: Width = 64
+    compensate_windows: RowsOrNone = 0
     train: TrainTable = field(default_factory=TrainTable)
 
 
@@ -90,8 +91,8 @@ class FormatRecipe:
 class Rounding(LanguageStudy):
     """The teacher in every format; each trained twice. Its own `train` is not used: every format has one."""
 
-    formats: tuple[FormatRecipe, ...]
-    teacher: str = "smollm2-135m-instruct"
+    formats: Annotated[tuple[FormatRecipe, ...], sized(1, 8)]
+    teacher: Given = "smollm2-135m-instruct"
 
     def arms(self, seed: int) -> dict[str, DistillRecipe]:
         """`FORMAT-distilled` and `FORMAT-labels`."""
@@ -111,14 +112,14 @@ class SparseRecipe:
     """A sparse teacher of glm4_moe: blocks of width `hidden`, its heads, and experts of `expert_neurons` each, of which
     a token meets the shared ones and `experts_per_token` others."""
 
-    layers: int = 3
-    hidden: int = 128
-    heads: int = 4
-    experts: int = 16
-    experts_per_token: int = 2
-    shared_experts: int = 1
-    expert_neurons: int = 64
-    balance_rate: float = 1e-2
+    layers: Layers = 3
+    hidden: Width = 128
+    heads: Width = 4
+    experts: Width = 16
+    experts_per_token: Width = 2
+    shared_experts: Width = 1
+    expert_neurons: Width = 64
+    balance_rate: Rate = 1e-2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,17 +127,15 @@ class MoeToDense(LanguageStudy):
     """vocabulary: size of the tokenizer that is learned from the text; hard_weight: of the text in the students that
     learn from both, whose divergence weighs the rest."""
 
-    vocabulary: int = 2048
-    hard_weight: float = 0.5
+    vocabulary: Width = 2048
+    hard_weight: InnerShare = 0.5
     sparse: SparseRecipe = field(default_factory=SparseRecipe)
 
     def problems(self) -> Iterator[str]:
         """What is wrong with it."""
         yield from LanguageStudy.problems(self)
         shape = self.sparse
-        counts = dataclasses.asdict(shape) | {"vocabulary": self.vocabulary}
-        yield from (f"{name} must be positive" for name, count in counts.items() if count <= 0)
-        if shape.heads > 0 and shape.hidden % (2 * shape.heads):
+        if shape.hidden % (2 * shape.heads):
             yield f"sparse.hidden is {shape.hidden}, which {shape.heads} heads of an even size do not fill"
         if shape.experts_per_token > shape.experts:
             yield f"a token gets {shape.experts_per_token} of the {shape.experts} experts; give it fewer"

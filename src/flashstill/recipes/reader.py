@@ -1,72 +1,60 @@
-"""TOML to frozen dataclasses and back: every key typed, every unknown key named with the nearest known one."""
+"""TOML to recipes and back: the file is bounded, every key typed and in its range, every unknown key named."""
 
 from __future__ import annotations
 
 import dataclasses
+import stat
 import tomllib
-import typing
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flashstill.errors import BadInput, nearest
+from flashstill.checked import built
+from flashstill.errors import BadInput, shortened
+from flashstill.files import read_bounded
 
 T = TypeVar("T")
-MAY_BE_EMPTY = {"may_be_empty": True}
-"""metadata of a field whose list may have no entry"""
+MOST_BYTES = 2**20
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """The tables of a recipe file; BadInput where it is missing, no regular file, too large, or no TOML."""
+    shown = shortened(str(path), 200)
+    try:
+        exists = path.exists()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"recipe {shown} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not exists:
+        raise BadInput(f"there is no recipe at {shown}")
+    try:
+        return tomllib.loads(read_bounded(path, MOST_BYTES).decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise BadInput(f"recipe {shown} is not TOML: it is no UTF-8 text at byte {error.start}") from error
+    except RecursionError as error:
+        raise BadInput(f"recipe {shown} is not a recipe: its lists or tables nest too deep") from error
+    except ValueError as error:  # also a number of more digits than are read
+        raise BadInput(f"recipe {shown} is not TOML: {shortened(str(error), 200)}") from error
 
 
 def read_toml(path: Path, kind: type[T]) -> T:
     """The file as a `kind`; BadInput where it is missing, is not TOML, or a key is wrong."""
+    return built(kind, read_tree(path), shortened(str(path), 200))
+
+
+def located(value: str, base: Path, where: Path, key: str) -> str:
+    """A path that exists from `base`, the directory of the recipe, made absolute; any other text as it is.
+
+    Raises BadInput for what is neither a regular file nor a directory: a device or a pipe may have no end.
+    """
+    if not value:
+        return value
+    path = base / value
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BadInput(f"there is no recipe at {path}") from error
-    except OSError as error:
-        raise BadInput(f"recipe {path} cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"recipe {path} is not TOML: {error}") from error
-    return _build(kind, raw, str(path), "")
-
-
-def _build(kind: type[T], raw: Mapping[str, Any], where: str, prefix: str) -> T:
-    hints = typing.get_type_hints(kind)
-    known = {entry.name: entry for entry in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for key in raw:
-        if key not in known:
-            close = ", ".join(nearest(key, known))
-            raise BadInput(f"{where}: unknown key {prefix + key!r}; the nearest known: {close}")
-    values = {}
-    for key, entry in known.items():
-        if key in raw and raw[key] == [] and entry.metadata.get("may_be_empty"):
-            values[key] = ()
-        elif key in raw:
-            values[key] = _convert(hints[key], raw[key], where, prefix + key)
-        elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
-            raise BadInput(f"{where}: the key {prefix + key!r} is missing")
-    return kind(**values)
-
-
-def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        if not isinstance(value, Mapping):
-            raise BadInput(f"{where}: {key!r} must be a table")
-        return _build(hint, value, where, key + ".")
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list) or not value:
-            raise BadInput(f"{where}: {key!r} must be a list with at least one entry")
-        item = typing.get_args(hint)[0]
-        return tuple(_convert(item, entry, where, f"{key}[{index}]") for index, entry in enumerate(value))
-    if typing.get_origin(hint) is Mapping:  # a table with keys of its own: another package knows them
-        if not isinstance(value, Mapping):
-            raise BadInput(f"{where}: {key!r} must be a table")
-        return dict(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        wanted = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[hint]
-        raise BadInput(f"{where}: {key!r} is {value!r}, not {wanted}")
-    return value
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return value
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise BadInput(f"{where}: {key} is {value!r}, which is neither a regular file nor a directory; give one")
+    return str(path.resolve())
 
 
 def to_toml(recipe: Any) -> str:

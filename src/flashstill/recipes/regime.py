@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from flashstill.errors import unknown
+from flashstill.checked import one_of
+from flashstill.recipes.ranges import Context, ContextOrNone, Count, Rows, Share, TopP, Warmth, WidthOrNone
 
 if TYPE_CHECKING:
     from flashstill.recipes.distillation import DistillRecipe
@@ -31,18 +32,18 @@ class RegimeRecipe:
     the cross-entropy to it alone.
     """
 
-    kind: str = "offline"
-    prompt_tokens: int = 32
-    new_tokens: int = 0
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    batch: int = 64
-    mix: float = 0.5
-    replay: float = 0.0
-    buffer: int = 1024
-    every: int = 1
-    samples: int = 1
+    kind: Annotated[str, one_of(REGIMES)] = "offline"
+    prompt_tokens: Context = 32
+    new_tokens: ContextOrNone = 0
+    temperature: Warmth = 1.0
+    top_p: TopP = 1.0
+    top_k: WidthOrNone = 0
+    batch: Rows = 64
+    mix: Share = 0.5
+    replay: Share = 0.0
+    buffer: Rows = 1024
+    every: Count = 1
+    samples: Rows = 1
     soft: bool = False
 
     def new_tokens_in(self, window_tokens: int) -> int:
@@ -53,21 +54,10 @@ class RegimeRecipe:
 def regime_problems(recipe: DistillRecipe) -> Iterator[str]:
     """What is wrong with the regime, and between it and the rest of the recipe."""
     regime = recipe.regime
-    if regime.kind not in REGIMES:
-        yield unknown("regime.kind", regime.kind, REGIMES)
-        return
     for entry in dataclasses.fields(regime):
         given = getattr(regime, entry.name) != entry.default
         if given and entry.name not in ("kind", *REGIMES[regime.kind]):
             yield f"regime.{entry.name} means nothing where regime.kind is {regime.kind!r}; leave it out"
-    for name in ("prompt_tokens", "batch", "buffer", "every", "samples"):
-        if getattr(regime, name) < 1:
-            yield f"regime.{name} must be at least 1"
-    for name in ("mix", "replay"):
-        if not 0 <= getattr(regime, name) <= 1:
-            yield f"regime.{name} must lie between 0 and 1"
-    if regime.new_tokens < 0 or regime.top_k < 0 or regime.temperature < 0 or not 0 < regime.top_p <= 1:
-        yield "regime.new_tokens, top_k and temperature must not be negative, and top_p must lie above 0 and up to 1"
     if regime.kind != "offline":
         yield from _beside(recipe)
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from flashstill.errors import BadInput, unknown
-from flashstill.recipes.arithmetic import arithmetic_problems
+from flashstill.checked import built
+from flashstill.errors import BadInput, shortened, unknown
 from flashstill.recipes.classifiers import ClassifierStudy
 from flashstill.recipes.language import KdAgainstLabels, MoeToDense, Rounding
-from flashstill.recipes.reader import read_toml
+from flashstill.recipes.reader import read_tree
 from flashstill.recipes.study import StudyRecipe
 from flashstill.recipes.thinking import ThinkingStudy
 
@@ -42,20 +40,18 @@ def recipe_file(name: str) -> Path:
 def kind_of(path: Path) -> str:
     """The value of the key `study` of a recipe; empty for a family's, and for a file that its reader will refuse."""
     try:
-        found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return str(read_tree(path).get("study", ""))
+    except BadInput:
         return ""
-    return str(found.get("study", ""))
 
 
 def read_study(path: Path) -> StudyRecipe:
     """Read and check a study.toml. Raises BadInput naming the key that is wrong."""
-    kind = kind_of(path)
+    tree = read_tree(path)
+    kind = str(tree.get("study", ""))
     if kind not in KINDS:
         raise BadInput(f"{path}: {unknown('study', kind, KINDS)}")
-    recipe = read_toml(path, KINDS[kind])
-    if recipe.seeds < 1:
-        raise BadInput(f"{path}: seeds must be at least 1")
-    for problem in (*arithmetic_problems(recipe.arithmetic, "arithmetic"), *recipe.problems()):
+    recipe = built(KINDS[kind], tree, shortened(str(path), 200))
+    for problem in recipe.problems():
         raise BadInput(f"{path}: {problem}")
-    return recipe.located(path.parent)
+    return recipe.located(path)

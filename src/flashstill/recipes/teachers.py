@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from flashstill.errors import unknown
+from flashstill.checked import one_of
+from flashstill.recipes.ranges import Given, Positive, Rows, Seconds, Source
 
 APIS = ("vllm", "echo", "sglang")
 
@@ -19,14 +20,14 @@ class TeacherRecipe:
     ids it uses; api: how it gives log-probabilities of a prompt; in_flight: requests at a time; time_limit_s: of one.
     """
 
-    model: str
-    weight: float = 1.0
-    data: str = ""
-    name: str = ""
-    tokenizer: str = ""
-    api: str = "vllm"
-    in_flight: int = 8
-    time_limit_s: float = 300.0
+    model: Given
+    weight: Positive = 1.0
+    data: Source = ""
+    name: Source = ""
+    tokenizer: Source = ""
+    api: Annotated[str, one_of(APIS)] = "vllm"
+    in_flight: Rows = 8
+    time_limit_s: Seconds = 300.0
 
     @property
     def served(self) -> bool:
@@ -43,10 +44,6 @@ class Asked(Protocol):
     def name(self) -> str: ...
     @property
     def tokenizer(self) -> str: ...
-    @property
-    def in_flight(self) -> int: ...
-    @property
-    def time_limit_s(self) -> float: ...
 
 
 def is_address(model: str) -> bool:
@@ -64,16 +61,12 @@ def misaddressed(teacher: Asked, table: str) -> Iterator[str]:
         yield f"{table}.model must not hold a password; put the key into the variable FLASHSTILL_API_KEY"
     if not teacher.name or not teacher.tokenizer:
         yield f"the teacher at {teacher.model} needs a name (of the model there) and a tokenizer (a directory)"
-    if teacher.in_flight < 1 or teacher.time_limit_s <= 0:
-        yield f"{table}.in_flight must be at least 1 and {table}.time_limit_s positive"
 
 
 def problems(teachers: Sequence[TeacherRecipe], signals: str, student: str, origin: str) -> Iterator[str]:
     """What cannot be. signals, student: their kinds; origin: the model that the student is cut from, if it is named."""
     for teacher in teachers:
         yield from misaddressed(teacher, "teachers")
-        if teacher.served and teacher.api not in APIS:
-            yield unknown("teachers.api", teacher.api, APIS)
     if any(teacher.served for teacher in teachers):
         if signals != "topk":
             yield f'a teacher behind a server gives its likeliest ids: signals.kind must be "topk", not {signals!r}'

@@ -5,10 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from flashstill.checked import between, one_of, sized
+from flashstill.recipes.ranges import (
+    Context,
+    ContextOrNone,
+    Count,
+    Decay,
+    Given,
+    Layers,
+    LayersOrNone,
+    Prose,
+    Rate,
+    Rows,
+    RowsOrNone,
+    Seconds,
+    Share,
+    Source,
+    Temperature,
+    TopP,
+    Whole,
+    Width,
+)
+from flashstill.recipes.reader import located
 from flashstill.recipes.study import StudyRecipe
 from flashstill.recipes.teachers import is_address, misaddressed
+
+MATCHERS = ("exact", "numeric")
+PARTS = ("all", "line", "number")
+PREFERENCES = ("likeliest", "shortest")
+THINKING = ("keep", "drop")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,18 +47,18 @@ class TaskRecipe:
     label_problems: what a teacher made from nothing learns from; train_problems: what it is asked many times.
     """
 
-    source: str
-    data: str = ""
+    source: Given
+    data: Source = ""
     options: Mapping[str, Any] = field(default_factory=dict)
-    prompt: str = ""
-    matcher: str = "exact"
-    marker: str = ""
-    part: str = "all"
+    prompt: Prose = ""
+    matcher: Annotated[str, one_of(MATCHERS)] = "exact"
+    marker: Annotated[str, sized(0, 256)] = ""
+    part: Annotated[str, one_of(PARTS)] = "all"
     chat: bool = False
-    label_problems: int = 20_000
-    train_problems: int = 8_000
-    test_problems: int = 2_000
-    judge_seconds: float = 5.0
+    label_problems: Whole = 20_000
+    train_problems: Count = 8_000
+    test_problems: Count = 2_000
+    judge_seconds: Seconds = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,12 +66,12 @@ class NetTable:
     """A model made from nothing, of Llama's kind; or `model`, a directory or a known name; or, for a student,
     keep_layers of the teacher's."""
 
-    model: str = ""
-    keep_layers: int = 0
-    hidden: int = 128
-    layers: int = 4
-    heads: int = 4
-    feed_forward: int = 384
+    model: Source = ""
+    keep_layers: LayersOrNone = 0
+    hidden: Width = 128
+    layers: Layers = 4
+    heads: Width = 4
+    feed_forward: Width = 384
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,10 +80,10 @@ class TeacherTable(NetTable):
     of the model there; tokenizer: a directory with its tokenizer and its config.json; in_flight: requests at a time;
     time_limit_s: of one."""
 
-    name: str = ""
-    tokenizer: str = ""
-    in_flight: int = 8
-    time_limit_s: float = 300.0
+    name: Source = ""
+    tokenizer: Source = ""
+    in_flight: Rows = 8
+    time_limit_s: Seconds = 300.0
 
     @property
     def served(self) -> bool:
@@ -74,12 +101,12 @@ class TeacherTable(NetTable):
 class LearnTable:
     """How a model learns rows of text. steps: for all arms of a study the same, but where epochs are compared."""
 
-    steps: int = 2_000
-    rows_per_step: int = 256
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    warmup_fraction: float = 0.05
-    checkpoint_every_steps: int = 500
+    steps: Count = 2_000
+    rows_per_step: Rows = 256
+    learning_rate: Rate = 2e-3
+    weight_decay: Decay = 0.01
+    warmup_fraction: Share = 0.05
+    checkpoint_every_steps: Count = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,16 +116,16 @@ class ThinkTable:
     distribution on the tokens kept is of the loss, the rest is their cross-entropy; rounds: how often the student then
     samples for itself and learns from what it got right."""
 
-    attempts: int = 64
-    new_tokens: int = 32
-    temperature: float = 1.0
-    top_p: float = 1.0
-    most: int = 1
-    prefer: str = "likeliest"
-    budget: int = 0
-    thinking: str = "keep"
-    teacher_share: float = 0.0
-    rounds: int = 0
+    attempts: Rows = 64
+    new_tokens: Context = 32
+    temperature: Temperature = 1.0
+    top_p: TopP = 1.0
+    most: RowsOrNone = 1
+    prefer: Annotated[str, one_of(PREFERENCES)] = "likeliest"
+    budget: ContextOrNone = 0
+    thinking: Annotated[str, one_of(THINKING)] = "keep"
+    teacher_share: Share = 0.0
+    rounds: Annotated[int, between(0, 100)] = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +134,7 @@ class ThinkingStudy(StudyRecipe):
     chains as those of all attempts have in these steps. chip: prices the ledger."""
 
     task: TaskRecipe
-    chip: str
+    chip: Given
     teacher: TeacherTable = field(default_factory=TeacherTable)
     student: NetTable = field(default_factory=lambda: NetTable(hidden=64, layers=2, heads=4, feed_forward=160))
     teach: LearnTable = field(default_factory=LearnTable)
@@ -116,33 +143,32 @@ class ThinkingStudy(StudyRecipe):
 
     def problems(self) -> Iterator[str]:
         """What cannot be meant."""
-        counts = {
-            "task.train_problems": self.task.train_problems, "task.test_problems": self.task.test_problems,
-            "think.attempts": self.think.attempts, "think.new_tokens": self.think.new_tokens,
-            "teach.steps": self.teach.steps, "learn.steps": self.learn.steps,
-            "learn.rows_per_step": self.learn.rows_per_step, "teach.rows_per_step": self.teach.rows_per_step,
-        }  # fmt: skip
-        yield from (f"{name} must be at least 1" for name, value in counts.items() if value < 1)
         yield from self.teacher.problems()
         if self.student.keep_layers and (not self.teacher.model or self.teacher.served):
             yield "student.keep_layers needs a teacher.model at hand to keep layers of"
         if not self.teacher.model and self.task.label_problems < 1:
             yield "a teacher made from nothing needs task.label_problems"
-        if not 0 <= self.think.teacher_share <= 1:
-            yield f"think.teacher_share is {self.think.teacher_share:g}; it must lie between 0 and 1"
         if self.think.teacher_share and self.teacher.served:
             yield "think.teacher_share needs a teacher at hand; one behind a server gives text only"
-        if self.think.temperature <= 0:
-            yield "think.temperature must be positive: at 0 all attempts are the same"
+        for name, net in (("teacher", self.teacher), ("student", self.student)):
+            if not (net.model or net.keep_layers) and net.hidden % (2 * net.heads):
+                yield f"{name}.hidden is {net.hidden}, which {net.heads} heads of an even size do not fill"
 
-    def located(self, base: Path) -> ThinkingStudy:
-        """With the task's files and the models taken from `base` where they are there."""
+    def located(self, where: Path) -> ThinkingStudy:
+        """With the task's files and the models taken from the directory of its file where they are there."""
 
-        def absolute(value: str) -> str:
-            path, colon, function = value.rpartition(":") if ".py:" in value else (value, "", "")
-            return f"{(base / path).resolve()}{colon}{function}" if path and (base / path).exists() else value
+        def absolute(table: Any, prefix: str, *keys: str) -> Any:
+            return replace(table, **{key: _located(getattr(table, key), where, prefix + key) for key in keys})
 
-        task = replace(self.task, source=absolute(self.task.source), data=absolute(self.task.data))
-        teacher = replace(self.teacher, model=absolute(self.teacher.model), tokenizer=absolute(self.teacher.tokenizer))
-        student = replace(self.student, model=absolute(self.student.model))
-        return replace(self, task=task, teacher=teacher, student=student)
+        return replace(
+            self,
+            task=absolute(self.task, "task.", "source", "data"),
+            teacher=absolute(self.teacher, "teacher.", "model", "tokenizer"),
+            student=absolute(self.student, "student.", "model"),
+        )
+
+
+def _located(value: str, where: Path, key: str) -> str:
+    """A path, or a path and a function after a colon, from the directory of the file `where`."""
+    path, colon, function = value.rpartition(":") if ".py:" in value else (value, "", "")
+    return f"{located(path, where.parent, where, key)}{colon}{function}"

@@ -1,0 +1,185 @@
+"""What comes from outside, as frozen dataclasses: pydantic checks every value, we say in one sentence what is wrong.
+
+The bounds stand beside the fields, in their types (`Annotated[int, between(1, 64)]`).  A tree is handed over as JSON,
+in which the library is strict: no text becomes a number, no number a truth, and a list may be a tuple.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import typing
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
+
+from flashstill.errors import BadInput, nearest, shortened, unknown
+
+T = TypeVar("T")
+DEEPEST = 16
+"""levels of tables and lists in each other"""
+_WANTED = {
+    "int_type": "a whole number", "float_type": "a number", "string_type": "a text", "bool_type": "true or false",
+    "tuple_type": "a list", "dataclass_type": "a table", "mapping_type": "a table", "dict_type": "a table",
+}  # fmt: skip
+
+
+def between(low: float, high: float, open_low: bool = False, open_high: bool = False) -> AfterValidator:
+    """A number from `low` to `high`; open: without the end itself."""
+
+    def check(value: float) -> float:
+        if (low < value if open_low else low <= value) and (value < high if open_high else value <= high):
+            return value
+        raise PydanticCustomError("range", "{said}", {"said": _range(value, low, high, open_low, open_high)})
+
+    return AfterValidator(check)
+
+
+def _range(value: float, low: float, high: float, open_low: bool, open_high: bool) -> str:
+    if high <= 10:
+        ends = (open_low, open_high)
+        how = {
+            (True, False): f"above {low:g} and up to {high:g}",
+            (False, True): f"at least {low:g} and below {high:g}",
+        }
+        return f"lie {how[ends]}" if ends in how else f"lie between {low:g} and {high:g}"
+    if value <= low:
+        return "be positive" if open_low and not low else f"be above {low:g}" if open_low else f"be at least {low:g}"
+    return f"be below {high:,g}" if open_high else f"be at most {int(high):,}"
+
+
+def one_of(choices: Collection[str]) -> AfterValidator:
+    """A text that is one of `choices`."""
+
+    def check(value: str) -> str:
+        if value in choices:
+            return value
+        raise PydanticCustomError(
+            "choice", "{said}", {"said": unknown("KEY", value, [each for each in choices if each])}
+        )
+
+    return AfterValidator(check)
+
+
+def sized(least: int, most: int) -> AfterValidator:
+    """A list or a text with so many entries or characters."""
+
+    def check(value: Any) -> Any:
+        if least <= len(value) <= most:
+            return value
+        what = "characters" if isinstance(value, str) else "entries"
+        said = f"have at least {least} {what}" if len(value) < least else f"have at most {most:,} {what}"
+        raise PydanticCustomError("range", "{said}", {"said": said.replace("1 entries", "one entry")})
+
+    return AfterValidator(check)
+
+
+def shaped(says: Callable[[str], str]) -> AfterValidator:
+    """A text of which `says` has nothing to say; else what it must be."""
+
+    def check(value: str) -> str:
+        said = says(value)
+        if said:
+            raise PydanticCustomError("range", "{said}", {"said": said})
+        return value
+
+    return AfterValidator(check)
+
+
+def built(kind: type[T], raw: Mapping[str, Any], where: str) -> T:
+    """A tree of tables, lists and plain values as a `kind`; BadInput names `where` and the key that is wrong."""
+    for key, said in _foreign(raw, "", 0):
+        raise BadInput(f"{where}: {f'{shortened(key)!r} ' if key else ''}{said}")
+    for key, known in _unknown_keys(kind, raw, ""):
+        close = ", ".join(nearest(key.rpartition(".")[2], known))
+        raise BadInput(f"{where}: unknown key {shortened(key)!r}; the nearest known: {close}")
+    return parsed(kind, json.dumps(raw), where)
+
+
+def parsed(kind: type[T], text: str | bytes, where: str) -> T:
+    """JSON as a `kind`; keys that it does not know are passed over."""
+    try:
+        found: T = _adapter(typing.cast("Any", kind)).validate_json(text, strict=True)
+    except ValidationError as error:
+        raise BadInput(f"{where}: {_sentence(error)}") from None
+    return found
+
+
+@lru_cache(maxsize=64)
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    key, came = _path(first["loc"]), shortened(repr(first["input"]))
+    if first["type"] == "missing":
+        return f"the key {key!r} is missing"
+    if first["type"] == "choice":
+        return f"{first['msg'].replace('KEY', key, 1)}"
+    if first["type"] == "range":
+        return f"{key} is {_shown(first['input'])}; it must {first['msg']}"
+    if first["type"] in _WANTED:
+        return f"{key!r} is {came}, not {_WANTED[first['type']]}" if key else f"it is {came}, not a table"
+    return f"{key!r} is {came}: {first['msg']}" if key else first["msg"]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return shortened(repr(value))
+
+
+def _path(places: tuple[int | str, ...]) -> str:
+    return "".join(f"[{place}]" if isinstance(place, int) else f".{place}" for place in places).removeprefix(".")
+
+
+def _foreign(value: Any, key: str, level: int) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong) of what no value may be: a date, not finite, beyond 64 bits, too deep, with a NUL."""
+    if level > DEEPEST:
+        yield key, f"nests deeper than {DEEPEST} levels"
+    elif isinstance(value, Mapping):
+        for name, entry in value.items():
+            if "\0" in name:
+                yield key, "holds a NUL character in a key"
+            yield from _foreign(entry, f"{key}.{name}" if key else name, level + 1)
+    elif isinstance(value, list):
+        for place, entry in enumerate(value):
+            yield from _foreign(entry, f"{key}[{place}]", level + 1)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            yield key, f"is {value}, not a finite number"
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            yield key, "is a number beyond 64 bits"
+    elif isinstance(value, str):
+        if "\0" in value:
+            yield key, "holds a NUL character"
+    else:
+        yield key, f"is {value}, a date or time, which no key takes"
+
+
+def _unknown_keys(kind: Any, raw: Any, prefix: str) -> Iterator[tuple[str, list[str]]]:
+    """(path of a key, the known ones) where a table has a key that its dataclass has not."""
+    if typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
+    if typing.get_origin(kind) is tuple and isinstance(raw, list):
+        for place, entry in enumerate(raw):
+            yield from _unknown_keys(typing.get_args(kind)[0], entry, f"{prefix[:-1]}[{place}].")
+    elif dataclasses.is_dataclass(kind) and isinstance(raw, Mapping):
+        hints, known = fields_of(typing.cast("Any", kind)), [entry.name for entry in dataclasses.fields(kind)]
+        for key, entry in raw.items():
+            if key not in known:
+                yield prefix + key, known
+            else:
+                yield from _unknown_keys(hints[key], entry, f"{prefix}{key}.")
+
+
+@lru_cache(maxsize=64)
+def fields_of(kind: Any) -> dict[str, Any]:
+    """Name -> type of a dataclass's fields, with their bounds."""
+    return typing.get_type_hints(kind, include_extras=True)

@@ -1,0 +1,55 @@
+"""What a recipe may ask of its models: no more layers and no longer texts than they have, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flashstill.errors import BadInput
+from flashstill.progress import Progress
+from flashstill.recipes import DistillRecipe, SearchRecipe
+
+
+def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: Progress) -> None:
+    """BadInput where the text's windows or the student are more than a model has.
+
+    directories: of the teachers; of one behind a server that of its tokenizer, which says nothing of the model.
+    """
+    from flashstill.distill.directories import check_directory
+    from flashstill.distill.students import read_fields
+    from flashstill.distill.teachers import resolve_teacher
+
+    read, student = [], recipe.student
+    for teacher, directory in zip(recipe.teachers, directories, strict=True):
+        if not teacher.served:
+            read.append((f"the teacher {Path(teacher.model).name}", check_directory(directory)))
+    origin = read[0] if read else None
+    if student.model:
+        origin = (
+            f"student.model, {Path(student.model).name},",
+            check_directory(resolve_teacher(student.model, progress)),
+        )
+        read.append(origin)
+    if student.kind == "scratch":
+        read.append(("the student", read_fields(Path(student.config))))
+    for name, fields in read:
+        most = _number(fields, "max_position_embeddings")
+        if most is not None and recipe.text.window_tokens > most:
+            raise BadInput(f"text.window_tokens is {recipe.text.window_tokens}, but {name} was made for {most} tokens")
+    depth = _number(origin[1], "num_hidden_layers") if origin and student.kind == "depth" else None
+    if origin and depth is not None:
+        if student.keep_layers > depth:
+            raise BadInput(f"student.keep_layers is {student.keep_layers}, but {origin[0]} has {depth} layers")
+        check_candidates(recipe.search, depth)
+
+
+def check_candidates(search: SearchRecipe, depth: int) -> None:
+    """BadInput where more blocks than there are shall be tried; the default serves a model of any depth."""
+    if search.candidates > max(depth, SearchRecipe().candidates):
+        raise BadInput(f"search.candidates is {search.candidates}, but the teacher has {depth} layers to choose from")
+
+
+def _number(fields: Mapping[str, Any], name: str) -> int | None:
+    found = fields.get(name)
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
