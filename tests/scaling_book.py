@@ -19,8 +19,8 @@ from flashstill.cost.step import operation_seconds
 from flashstill.cost.training import train_step
 from flashstill.cost.training_memory import activation_bytes, state_bytes
 from flashstill.facts import load
-from flashstill.hardware import Memory, Software, chip_from_facts
-from flashstill.hardware.calibration import PERFECT
+from flashstill.hardware import Memory, chip_from_facts
+from flashstill.hardware.calibration import NO_SOFTWARE, PERFECT
 from flashstill.parallel import Layout, shard
 from flashstill.parallel.training import TrainingPlan
 from flashstill.workload import (
@@ -127,7 +127,7 @@ def pod_tebibytes() -> float:
 
 def over_pcie() -> float:
     """Weights in the host's memory behind a link of 15 GB/s."""
-    host = Memory(name="host", bytes=1e12, bytes_per_s=1.5e10, joules_per_byte={})
+    host = Memory(name="host", bytes=1e12, visible_bytes=1e12, bytes_per_s=1.5e10, joules_per_byte={})
     return balance(replace(perfect("tpu-v6e"), weights=host), product)
 
 
@@ -237,5 +237,7 @@ def caches(precision: str, chips: float) -> float:
     """Caches of 8192 tokens beside the weights in chips of 16 GB, nothing kept free."""
     machine = chip_from_facts(FACTS.edited(["tpu-v5e.memory_bytes=1.6e10"]), "tpu-v5e")
     everything = Precisions(linear=precision, attention=precision, exact=precision, kv=precision)
-    conditions = setting(machine, everything, software=Software(name="book", usable_ratio=1.0))
+    conditions = setting(
+        machine, everything, software=replace(NO_SOFTWARE, name="book", quantise_ratio=1.0, usable_ratio=1.0)
+    )
     return float(most_sequences(MODEL, conditions, Layout(tp=chips, shard_batch=True), LENGTH))

@@ -11,8 +11,7 @@ from flashstill.errors import printable
 from flashstill.units import show
 
 if TYPE_CHECKING:
-    from flashstill.facts import Facts
-    from flashstill.facts.table import Machine
+    from flashstill.facts import Facts, Machine
     from flashstill.hardware import Chip
     from flashstill.plan import Deployment, Explanation
     from flashstill.plan.case import Case, Prediction

@@ -125,12 +125,18 @@ def decode_attention(
         filled = np.ceil(filled / ATTENTION_ROWS) * ATTENTION_ROWS
     work = 2.0 * operation.sequences * operation.kv_heads * filled * (operation.key_width + operation.value_width)
     compute_s = work * (operation.seen + operation.queries) / peak
-    units = max(chip.compute_units, 1)
     ratio = operation.heads / 64.0 if operation.latent else group / 8.0
-    blocks_s = operation.sequences * operation.kv_heads * (1.0 + kernel.group_ratio * ratio) * (kernel.block_s / units)
+    blocks_s = (
+        operation.sequences * operation.kv_heads * (1.0 + kernel.group_ratio * ratio) * _block_seconds(chip, kernel)
+    )
     floor_s = kernel.floor_s + kernel.doubling_s * np.log2(1.0 + operation.seen / 64.0)
     seconds = floor_s + blend(kernel.blend, compute_s, memory_s, blocks_s)
     return Timing(seconds=seconds, compute_s=compute_s, memory_s=np.maximum(memory_s, blocks_s), floor_s=floor_s)
+
+
+def _block_seconds(chip: Chip, kernel: Kernel) -> float:
+    """Time of a block when all units work; 0 for chips whose kernels have none to deal."""
+    return kernel.block_s / chip.compute_units if kernel.block_s else 0.0
 
 
 def prompt_attention(
@@ -141,7 +147,7 @@ def prompt_attention(
     whole = np.ceil(operation.queries / ATTENTION_TILE) * ATTENTION_TILE
     rounding = whole * (whole + ATTENTION_TILE) / (operation.queries * (operation.queries + 1.0))
     compute_s = operation.flops * np.maximum(rounding, 1.0) * _array_rounding(chip, operation) / peak
-    blocks_s = operation.sequences * operation.heads * (kernel.block_s / max(chip.compute_units, 1))
+    blocks_s = operation.sequences * operation.heads * _block_seconds(chip, kernel)
     seconds = kernel.floor_s + compute_s + memory_s + blocks_s
     return Timing(seconds=seconds, compute_s=compute_s, memory_s=memory_s + blocks_s, floor_s=kernel.floor_s)
 

@@ -51,7 +51,7 @@ def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: 
     stride = np.asarray(exchange.stride, dtype=np.float64)
     # A slice may be smaller than what the fast links could join.
     joined = np.where(np.asarray(exchange.slice_chips) > 0, exchange.slice_chips, np.inf)
-    joined = np.minimum(joined, float(max(chip.domain, 1)))
+    joined = np.minimum(joined, float(chip.domain))
     near = np.clip(joined / stride, 1.0, group)
     far = group / near
     inside = sent_bytes(kind, size, near)
@@ -80,7 +80,9 @@ def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: 
 
 
 def _switch(chip: Chip, collective: Collective, kind: str, size: Quantity, sent: Quantity, group: Quantity) -> Quantity:
-    rate = chip.link_bytes_per_s or 1e-30
+    if not chip.link_bytes_per_s:  # a chip that stands alone: its domain is one chip, which sends nothing inside
+        return np.zeros_like(sent)
+    rate = chip.link_bytes_per_s
     floor_s = collective.floor_s + collective.rank_s * (group - 1.0)
     whole = blend(collective.blend, floor_s * np.ones_like(sent), sent / (rate * collective.efficiency))
     if kind != "all-reduce" or not collective.one_shot_efficiency:

@@ -136,7 +136,7 @@ class Ledger:
         shares = dict(self.shares_s)
         seconds = sum(shares.values(), start=0.0)
         dynamic = sum(self.joules.values(), start=0.0)
-        least_s = dynamic / max(chip.power_limit_w - chip.static_w, 1e-9)
+        least_s = dynamic / (chip.power_limit_w - chip.static_w)  # above 0, as chips are checked
         shares["power"] = np.maximum(least_s - seconds, 0.0)
         seconds = seconds + shares["power"]
         joules = {level: chips * value for level, value in self.joules.items()}

@@ -4,6 +4,8 @@ Rows come from the CSV files of this folder, from directories the user names (sa
 wrote about this machine.  Later rows replace earlier ones of the same name, quantity and condition.
 """
 
-from flashstill.facts.table import Fact, Facts, load, user_directory
+from flashstill.facts.edits import Edit
+from flashstill.facts.row import Fact, Machine
+from flashstill.facts.table import Facts, load, user_directory
 
-__all__ = ["Fact", "Facts", "load", "user_directory"]
+__all__ = ["Edit", "Fact", "Facts", "Machine", "load", "user_directory"]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from flashstill.errors import BadInput, MissingFact, nearest, unknown
+from flashstill.facts.edits import Edit, edited, plain
+from flashstill.facts.lawful import complaint
+from flashstill.facts.row import Fact, Machine
 from flashstill.files import home_directory
 
 COLUMNS = ("name", "quantity", "value", "low", "high", "unit", "per", "condition", "kind", "source", "as_of", "note")
@@ -20,36 +23,9 @@ UNITS = {
 _WORDS = tuple(column for column in COLUMNS if column not in ("value", "low", "high"))
 _PACKAGE = Path(__file__).parent
 _MACHINES = "machines.csv"
+CLASS_ROW = "crossing_ratio"
+"""a quantity that every class of chips has a row of, and nothing else has"""
 _Made = TypeVar("_Made")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fact:
-    """One number. `low` and `high` bound it; for a datasheet figure they may equal `value`."""
-
-    name: str
-    quantity: str
-    value: float
-    low: float
-    high: float
-    unit: str
-    per: str
-    condition: str
-    kind: str
-    source: str
-    as_of: str
-    note: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Machine:
-    """What a chip is, beside its numbers. `chip_class` is what it inherits calibration from."""
-
-    name: str
-    title: str
-    maker: str
-    chip_class: str
-    year: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,10 +33,12 @@ class Facts:
     """All rows, by (name, quantity), and the machines they describe.
 
     A value: rows are edited by making new Facts, which forget whatever was derived from the old ones.
+    edits: the rows that differ from what was read, in the order of the edits.
     """
 
     rows: dict[tuple[str, str], tuple[Fact, ...]]
     machines: dict[str, Machine]
+    edits: tuple[Edit, ...] = ()
     _derived: dict[Hashable, object] = field(init=False, default_factory=dict, compare=False, repr=False)
 
     def derived(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
@@ -71,17 +49,18 @@ class Facts:
 
     def chip_name(self, name: str) -> str | None:
         """The machine that `name` spells: any case, underscores for dashes, with or without the form factor."""
-        plain = name.strip().lower().replace("_", "-").replace(" ", "-")
-        bare = plain.removesuffix("-sxm").removesuffix("-80gb").removesuffix("-nvl72")
+        written = plain(name)
+        bare = written.removesuffix("-sxm").removesuffix("-80gb").removesuffix("-nvl72")
         spellings = (
-            plain,
+            written,
             bare,
             f"{bare}-sxm",
             f"{bare}-80g",
-            plain.replace("gb", "g"),
-            plain.replace("tpuv", "tpu-v"),
+            written.replace("gb", "g"),
+            written.replace("tpuv", "tpu-v"),
         )
-        return next((spelling for spelling in spellings if spelling in self.machines), None)
+        known = self.derived("spellings", lambda: {plain(machine): machine for machine in self.machines})
+        return next((known[spelling] for spelling in spellings if spelling in known), None)
 
     def machine(self, name: str) -> Machine:
         """The machine called `name`; MissingFact names the nearest ones."""
@@ -113,31 +92,27 @@ class Facts:
         """The number alone, in the row's unit."""
         return self.get(name, quantity, starting).value
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of chips that rows describe: what a chip inherits calibration and energies from."""
+        return tuple(name for name, quantity in self.rows if quantity == CLASS_ROW)
+
     def edited(self, edits: Iterable[str]) -> Facts:
-        """A copy with what-if edits `name.quantity=value`, for example h100-sxm.memory_bytes_per_s=5e12."""
-        rows = dict(self.rows)
-        for edit in edits:
-            name, quantity, value = _parse_edit(edit)
-            known = rows.get((name, quantity))
-            if known is None:
-                choices = [f"{owner}.{what}" for owner, what in rows]
-                raise MissingFact(unknown("quantity", f"{name}.{quantity}", choices))
-            rows[name, quantity] = tuple(
-                replace(fact, value=value, low=value, high=value, kind="what-if", source="--set") for fact in known
-            )
-        return Facts(rows=rows, machines=self.machines)
-
-
-def _parse_edit(edit: str) -> tuple[str, str, float]:
-    target, equals, number = edit.partition("=")
-    name, dot, quantity = target.strip().rpartition(".")
-    try:
-        value = float(number)
-    except ValueError:
-        value = math.nan
-    if not (equals and dot and math.isfinite(value) and value > 0):
-        raise BadInput(f"cannot read --set {edit!r}; write NAME.QUANTITY=NUMBER, the number positive")
-    return name.lower(), quantity, value
+        """A copy with what-if edits, for example h100-sxm.memory_bytes_per_s=5e12 (see facts/edits.py)."""
+        texts = list(edits)
+        if not texts:
+            return self
+        rows, made = dict(self.rows), list(self.edits)
+        chips = {*self.machines, *self.classes}
+        owner_of = {plain(name): name for name in ({name for name, _ in rows} | chips)}
+        for text in texts:
+            start = text.partition("=")[0].partition(".")[0]
+            spelled = self.chip_name(start)
+            names = owner_of if spelled is None else {**owner_of, plain(start): spelled}
+            changed, news = edited(rows, names, chips, text)
+            rows[news[0].name, news[0].quantity] = tuple(changed.values())
+            made += news
+        return Facts(rows=rows, machines=self.machines, edits=tuple(made))
 
 
 def user_directory() -> Path:
@@ -210,6 +185,9 @@ def _fact(path: Path, number: int, row: dict[str, str]) -> Fact:
             raise BadInput(f"{place}: unknown {column} {row[column]!r}; the nearest known: {close}")
     if not (row["name"] and row["quantity"] and row["source"] and row["as_of"]):
         raise BadInput(f"{place}: name, quantity, source and as_of must not be empty")
+    wrong = complaint(row["quantity"], row["unit"], value)
+    if wrong:
+        raise BadInput(f"{place}: {wrong}")
     return Fact(value=value, low=low, high=high, **{column: row[column] for column in _WORDS})
 
 

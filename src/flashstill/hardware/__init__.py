@@ -1,7 +1,8 @@
 """What a machine is: chips made from fact rows, how close they come to their peaks, and what software adds."""
 
 from flashstill.hardware.calibration import Calibration, Collective, Kernel, Software, software_of
-from flashstill.hardware.chip import BYTES_PER_VALUE, Chip, Memory, chip_from_facts, known_chips
+from flashstill.hardware.chip import BYTES_PER_VALUE, Chip, chip_from_facts, known_chips
+from flashstill.hardware.memories import Memory
 
 __all__ = [
     "BYTES_PER_VALUE",

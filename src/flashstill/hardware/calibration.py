@@ -11,10 +11,12 @@ memory_efficiency, operation_floor_s, link_efficiency, hop_s), so that every chi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, TypeVar
 
+from flashstill.errors import MissingFact, unknown
 from flashstill.facts import Facts
+from flashstill.hardware.needs import Needs
 
 SHARPEST = 64.0
 """a blend exponent at which max and blend differ by less than 1.1 %"""
@@ -93,23 +95,23 @@ class Software:
     """
 
     name: str
-    step_s: float = 0.0
-    layer_s: float = 0.0
-    sequence_s: float = 0.0
-    norm_ratio: float = 0.0
-    logit_s: float = 0.0
-    matmul_ratio: float = 1.0
-    experts_ratio: float = 1.0
-    collective_ratio: float = 1.0
-    quantise_ratio: float = 1.0
-    interference_ratio: float = 1.0
-    first_ratio: float = 1.0
-    queue_ratio: float = 0.1
-    usable_ratio: float = 0.9
-    sync_ratio: float = 0.0
-    exposed_ratio: float = 0.0
-    tpot_low: float = 0.7
-    tpot_high: float = 1.4
+    step_s: float
+    layer_s: float
+    sequence_s: float
+    norm_ratio: float
+    logit_s: float
+    matmul_ratio: float
+    experts_ratio: float
+    collective_ratio: float
+    quantise_ratio: float
+    interference_ratio: float
+    first_ratio: float
+    queue_ratio: float
+    usable_ratio: float
+    sync_ratio: float
+    exposed_ratio: float
+    tpot_low: float
+    tpot_high: float
     fastest_of: tuple[Software, ...] = ()
     """engines whose collectives may be used where they are faster"""
 
@@ -118,6 +120,7 @@ KINDS = ("matmul", "decode-attention", "latent-attention", "prompt-attention", "
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all")
 ALONE = "none"
 ENGINES = ("vllm", "sglang", "trtllm", ALONE)
+_ENGINE = "engine"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,6 +134,11 @@ class Calibration:
     hop_s: float
     kernels: dict[tuple[str, str], Kernel]
     collectives: dict[tuple[str, str], Collective]
+
+    @property
+    def deals_blocks(self) -> bool:
+        """Whether a kernel's time depends on the number of compute units."""
+        return any(kernel.block_s for kernel in self.kernels.values())
 
     def kernel(self, kind: str, precision: str) -> Kernel:
         """The coefficients of a kind in a precision, or in the nearest one that has rows, or the general ones."""
@@ -165,25 +173,40 @@ PERFECT = Calibration(
     },
     collectives={(kind, ""): Collective(efficiency=1.0, floor_s=0.0) for kind in COLLECTIVES},
 )
-NO_SOFTWARE = Software(name="perfect", quantise_ratio=0.0)
+NO_SOFTWARE = Software(
+    name="perfect",
+    step_s=0.0,
+    layer_s=0.0,
+    sequence_s=0.0,
+    norm_ratio=0.0,
+    logit_s=0.0,
+    matmul_ratio=1.0,
+    experts_ratio=1.0,
+    collective_ratio=1.0,
+    quantise_ratio=0.0,
+    interference_ratio=1.0,
+    first_ratio=1.0,
+    queue_ratio=0.1,
+    usable_ratio=0.9,
+    sync_ratio=0.0,
+    exposed_ratio=0.0,
+    tpot_low=0.7,
+    tpot_high=1.4,
+)
+"""kernels without any software around them"""
 
 _Coefficients = TypeVar("_Coefficients", Kernel, Collective)
 
 
-def calibration_of(facts: Facts, owners: Sequence[str]) -> Calibration:
-    """The coefficients of a chip; owners: its name, then its class."""
-
-    def general(quantity: str) -> float:
-        found = next((row for owner in owners if (row := facts.find(owner, quantity))), None)
-        return found.value if found else facts.value(owners[-1], quantity)
-
-    floor_s, hop_s = general("operation_floor_s"), general("hop_s")
+def calibration_of(facts: Facts, owners: Sequence[str], needs: Needs) -> Calibration:
+    """The coefficients of a chip; owners: its name, then its class. Missing general rows are noted in `needs`."""
+    floor_s, hop_s = needs.number("operation_floor_s"), needs.number("hop_s")
     base = {
-        "compute_efficiency": general("matmul_efficiency"),
-        "memory_efficiency": general("memory_efficiency"),
+        "compute_efficiency": needs.number("matmul_efficiency"),
+        "memory_efficiency": needs.number("memory_efficiency"),
         "floor_s": floor_s,
     }
-    link = {"efficiency": general("link_efficiency"), "floor_s": 2.0 * hop_s}
+    link = {"efficiency": needs.number("link_efficiency"), "floor_s": 2.0 * hop_s}
     return Calibration(
         matmul_efficiency=base["compute_efficiency"],
         memory_efficiency=base["memory_efficiency"],
@@ -226,7 +249,8 @@ def _coefficients(
 
 
 def software_of(facts: Facts, engine: str) -> Software:
-    """The overheads of an engine: rows named engine-vllm and so on; "none" is the kernels alone."""
+    """The overheads of an engine: its rows (engine-vllm and so on) over those of class `engine`; "none" is the kernels
+    alone.  MissingFact for an engine that no row knows, and for rows that neither has."""
     return facts.derived(("engine", engine), lambda: _software(facts, engine))
 
 
@@ -264,9 +288,16 @@ def _software_on(facts: Facts, engine: str, chip_class: str) -> Software:
 
 
 def _software(facts: Facts, engine: str) -> Software:
-    found: dict[str, Any] = {}
-    for field in fields(Software):
-        row = facts.find(f"engine-{engine}", field.name)
-        if row is not None:
-            found[field.name] = row.value
+    owner = f"{_ENGINE}-{engine}"
+    known = {name for name, _ in facts.rows if name.startswith(f"{_ENGINE}-")}
+    if owner not in known:
+        names = (name.removeprefix(f"{_ENGINE}-") for name in known)
+        raise MissingFact(unknown("engine", engine, names))
+    needs = Needs(facts, owner, _ENGINE)
+    found: dict[str, Any] = {
+        field.name: needs.number(field.name)
+        for field in fields(Software)
+        if field.default is MISSING and field.name != "name"
+    }
+    needs.refuse()
     return Software(name=engine, **found)

@@ -1,12 +1,8 @@
 """A chip, built from fact rows.  No number about a chip stands in this file.
 
-Energy of a byte on its way to the multiplier, in pJ per bit:
-
-    from memory:  device + PHY, controller and caches + wire x crossing x die edge
-    from SRAM:    large array x logic ratio of the node / 8 + wire x crossing x die edge
-    from host:    device + link to the host + PHY, controller and caches + wire x crossing x die edge
-
-Wires do not scale with the node, only the arrays do (Keckler et al. 2011; Jouppi et al. 2021, table 2).
+Every row that a kernel, a collective or an energy needs must be there, of the chip itself or of its class; those that
+are missing are named together.  Three things may be absent, and then are: links (the chip stands alone), a systolic
+array (tiles are no matter), a host whose memory the chip can reach.
 """
 
 from __future__ import annotations
@@ -14,26 +10,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from flashstill.errors import BadInput, MissingFact
+from flashstill.errors import BadInput, MissingFact, unknown
 from flashstill.facts import Facts
-from flashstill.facts.table import Machine
+from flashstill.facts.row import Machine
 from flashstill.hardware.calibration import Calibration, calibration_of
+from flashstill.hardware.memories import Memory, memory_tiers
+from flashstill.hardware.needs import Needs
 from flashstill.units import BITS_PER_BYTE, PICO
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Memory:
-    """A memory tier of one chip. joules_per_byte: from its cells to the multiplier, by part of the way."""
-
-    name: str
-    bytes: float
-    bytes_per_s: float
-    joules_per_byte: dict[str, float]
-
-    @property
-    def joules_per_byte_total(self) -> float:
-        """The whole way."""
-        return sum(self.joules_per_byte.values())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,108 +127,64 @@ def chip_from_facts(facts: Facts, name: str) -> Chip:
 
 def _chip(facts: Facts, machine: Machine) -> Chip:
     name, kind = machine.name, machine.chip_class
-
-    def number(quantity: str) -> float:
-        """The chip's own row where it has one, else that of its class."""
-        own = facts.find(name, quantity)
-        return own.value if own else facts.value(kind, quantity)
-
-    def optional(quantity: str, default: float = 0.0) -> float:
-        found = facts.find(name, quantity) or facts.find(kind, quantity)
-        return found.value if found else default
-
-    node = int(number("process_nm"))
-    ratio = facts.value(f"node-{node}", "logic_energy_ratio")
+    if kind not in facts.classes:
+        raise MissingFact(f"{name}: {unknown('class of chip', kind, facts.classes)}")
     flops = {fact.condition.split()[0]: fact.value for fact in facts.rows.get((name, "flops_per_s"), ())}
     if not flops and facts.find(name, "hardwired_tokens_per_s"):
         raise BadInput(f"{name} has one model in its wiring: `flashstill predict` answers for it, nothing else can")
+    needs = Needs(facts, name, kind)
     if not flops:
-        raise MissingFact(
-            f"no fact row gives flops_per_s of {name}; run `flashstill measure` or add one with --facts DIR"
-        )
-    per_mac = ratio * optional("mac_energy_ratio", 1.0) * PICO
-    macs = {precision: facts.value("mac", "pj_per_mac", precision) * per_mac for precision in flops}
-    operand = optional("operand_energy_ratio")
-    crossing_mm = facts.value(kind, "crossing_ratio") * math.sqrt(number("die_mm2"))
-    wire = facts.value("wire", "pj_per_bit_mm") * crossing_mm * BITS_PER_BYTE * PICO
-    axes = int(optional("torus_axes"))
+        needs.missing.append("flops_per_s")
+    limit, active = needs.number("power_limit_w"), needs.number("active_power_ratio")
+    ratio = needs.of(f"node-{needs.number('process_nm'):g}", "logic_energy_ratio")
+    macs = {precision: needs.of("mac", "pj_per_mac", precision) for precision in flops}
+    per_mac = ratio * needs.number("mac_energy_ratio") * PICO
+    operand = needs.number("operand_energy_ratio")
+    crossing_mm = needs.number("crossing_ratio") * math.sqrt(needs.number("die_mm2"))
+    wire = needs.of("wire", "pj_per_bit_mm") * crossing_mm * BITS_PER_BYTE * PICO
+    # A chip without links stands alone; one with links must say how they join which chips, and what lies beyond.
+    linked = facts.find(name, "link_bytes_per_s") is not None
+    axes = int(needs.number("torus_axes", absent=0.0)) if linked else 0
     wiring = "host-network" if kind in ("sram", "cpu") else ("ici" if axes else "nvlink")
-    return Chip(
+    tiers = memory_tiers(needs, ratio, wire)
+    calibration = calibration_of(facts, (name, kind), needs)
+    units = int(needs.number("compute_units")) if kind == "gpu" or calibration.deals_blocks else 0
+    chip = Chip(
         name=name,
         title=machine.title,
         chip_class=kind,
         flops_per_s=flops,
-        joules_per_mac=macs,
-        operand_joules_per_mac={precision: joules * operand for precision, joules in macs.items()},
-        tiers=_tiers(facts, name, kind, ratio, wire),
-        on_chip_bytes=optional("cache_bytes") or optional("sram_bytes"),
-        on_chip_joules_per_byte=facts.value("sram-far", "pj_per_byte") * ratio * PICO + wire,
-        compute_units=int(optional("compute_units")) if kind == "gpu" else 0,
-        matrix_edge=int(optional("matrix_edge")),
-        link_bytes_per_s=optional("link_bytes_per_s"),
-        link_joules_per_byte=facts.value(wiring, "pj_per_bit") * BITS_PER_BYTE * PICO,
+        joules_per_mac={precision: picojoules * per_mac for precision, picojoules in macs.items()},
+        operand_joules_per_mac={precision: picojoules * per_mac * operand for precision, picojoules in macs.items()},
+        tiers=tiers,
+        on_chip_bytes=needs.either("cache_bytes", "sram_bytes"),
+        on_chip_joules_per_byte=needs.of("sram-far", "pj_per_byte") * ratio * PICO + wire,
+        compute_units=units,
+        matrix_edge=int(needs.number("matrix_edge") if kind == "tpu" else needs.optional("matrix_edge")),
+        link_bytes_per_s=needs.optional("link_bytes_per_s"),
+        link_joules_per_byte=needs.of(wiring, "pj_per_bit") * BITS_PER_BYTE * PICO,
         torus_axes=axes,
-        wrap_edge=int(optional("wrap_edge", 1.0)),
-        domain=int(optional("link_domain_chips", 1.0)),
-        scale_out_bytes_per_s=optional("scale_out_bytes_per_s"),
-        scale_out_joules_per_byte=facts.value("host-network", "pj_per_bit") * BITS_PER_BYTE * PICO,
-        power_limit_w=number("power_limit_w"),
-        active_w=optional("active_power_ratio") * number("power_limit_w"),
-        idle_w=optional("idle_w") if facts.find(name, "idle_w") else 0.0,
-        server_power_ratio=facts.value(kind, "server_power_ratio"),
-        calibration=calibration_of(facts, (name, kind)),
+        wrap_edge=int(needs.number("wrap_edge")) if axes else 1,
+        domain=int(needs.number("link_domain_chips")) if linked else 1,
+        scale_out_bytes_per_s=needs.number("scale_out_bytes_per_s") if linked else 0.0,
+        scale_out_joules_per_byte=needs.of("host-network", "pj_per_bit") * BITS_PER_BYTE * PICO,
+        power_limit_w=limit,
+        active_w=active * limit,
+        idle_w=needs.number("idle_w"),
+        server_power_ratio=needs.number("server_power_ratio"),
+        calibration=calibration,
     )
+    needs.refuse()
+    _check_power(chip)
+    return chip
 
 
-def _tiers(facts: Facts, name: str, kind: str, node_ratio: float, wire: float) -> tuple[Memory, ...]:
-    """DRAM, SRAM and the host's memory, as far as the rows know them."""
-    across, path = {"wires across the die": wire}, facts.value(kind, "memory_path_pj_per_bit")
-    found = [
-        _dram(facts, name, path, across),
-        _sram(facts, name, node_ratio, across),
-        _host(facts, name, kind, path, across),
-    ]
-    tiers = tuple(tier for tier in found if tier is not None)
-    if not tiers or tiers[0].name == "host":
-        raise MissingFact(f"no fact row gives the memory of {name}; add memory_bytes or sram_bytes with --facts DIR")
-    return tiers
-
-
-def _dram(facts: Facts, name: str, path_pj_per_bit: float, across: dict[str, float]) -> Memory | None:
-    memory = facts.find(name, "memory_bytes")
-    if memory is None:
-        return None
-    way = {
-        f"{memory.condition} cells": _per_byte(facts.value(memory.condition.lower(), "pj_per_bit")),
-        "PHY, controller, caches": _per_byte(path_pj_per_bit),
-    }
-    rate = facts.value(name, "memory_bytes_per_s")
-    return Memory(name="memory", bytes=memory.value, bytes_per_s=rate, joules_per_byte=way | across)
-
-
-def _sram(facts: Facts, name: str, node_ratio: float, across: dict[str, float]) -> Memory | None:
-    near, rate = facts.find(name, "sram_bytes"), facts.find(name, "sram_bytes_per_s")
-    if near is None or rate is None:
-        return None
-    way = {"SRAM array": facts.value("sram-far", "pj_per_byte") * node_ratio * PICO}
-    return Memory(name="sram", bytes=near.value, bytes_per_s=rate.value, joules_per_byte=way | across)
-
-
-def _host(facts: Facts, name: str, kind: str, path_pj_per_bit: float, across: dict[str, float]) -> Memory | None:
-    """DRAM behind the host's link, or a third tier of the chip's own, which has host_bytes_per_s."""
-    own = facts.find(name, "host_bytes_per_s")
-    held = facts.find(name, "host_bytes") or facts.find(kind, "host_bytes")
-    rate = own or facts.find(name, "host_link_bytes_per_s")
-    link = facts.find(name, "host_link_pj_per_bit") or facts.find(kind, "host_link_pj_per_bit")
-    if held is None or rate is None or (own is None and link is None):
-        return None
-    way = {
-        f"{held.condition} cells": _per_byte(facts.value(held.condition.lower(), "pj_per_bit")),
-        "link to the host": 0.0 if own or link is None else _per_byte(link.value),
-        "PHY, controller, caches": _per_byte(path_pj_per_bit),
-    }
-    return Memory(name="host", bytes=held.value, bytes_per_s=rate.value, joules_per_byte=way | across)
-
-
-def _per_byte(pj_per_bit: float) -> float:
-    return pj_per_bit * BITS_PER_BYTE * PICO
+def _check_power(chip: Chip) -> None:
+    """BadInput for a power limit that leaves nothing to compute with."""
+    if chip.static_w < chip.power_limit_w:
+        return
+    beside = f" and {chip.active_w:.4g} W for clocks and leakage while it works" if chip.active_w else ""
+    raise BadInput(
+        f"{chip.name} draws {chip.idle_w:.4g} W idle{beside}, which leaves nothing of its power limit of"
+        f" {chip.power_limit_w:.4g} W to compute with; raise power_limit_w or lower idle_w"
+    )

@@ -1,0 +1,145 @@
+"""What-if edits of fact rows: NAME.QUANTITY=AMOUNT, or NAME.QUANTITY[CONDITION]=AMOUNT for one row of several.
+
+A row that a chip lacks is added where the quantity is known of another chip, whose unit it then has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from flashstill.errors import BadInput, MissingFact, shortened, unknown
+from flashstill.facts.lawful import complaint
+from flashstill.facts.row import Fact
+from flashstill.units import parse_amount, show
+
+Rows = Mapping[tuple[str, str], tuple[Fact, ...]]
+NAMED_BY_CONDITION = ("flops_per_s", "memory_bytes", "memory_bytes_per_s", "host_bytes")
+"""quantities whose condition says which: of what precision, of what memory"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Edit:
+    """One row that was changed, or added (before: None)."""
+
+    name: str
+    quantity: str
+    condition: str
+    unit: str
+    before: float | None
+    after: float
+
+    def __str__(self) -> str:
+        """As commands echo it."""
+        which = f"[{self.condition}]" if self.condition else ""
+        target = f"{self.name}.{self.quantity}{which}"
+        if self.before is None:
+            return f"added: {target} {show(self.after, self.unit)}"
+        return f"edited: {target} {show(self.before, self.unit)} -> {show(self.after, self.unit)}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Values in the row's unit; before is null for a row that was added."""
+        return asdict(self)
+
+
+def edited(rows: Rows, owner_of: Mapping[str, str], classes: set[str], text: str) -> tuple[dict[str, Fact], list[Edit]]:
+    """The rows, by condition, that `text` leaves of one (name, quantity), and what it changed.
+
+    owner_of: every spelling of an owner of rows, plain.  classes: owners that are chips or classes of chips, which
+    may get rows that they lack.
+    """
+    target, equals, amount = text.partition("=")
+    path, bracket, condition = target.strip().partition("[")
+    if not equals or (bracket and not condition.endswith("]")) or "." not in path:
+        raise BadInput(_unreadable(text))
+    owner, quantity = _split(path.strip(), owner_of, rows)
+    condition = condition.removesuffix("]").strip()
+    own = rows.get((owner, quantity), ())
+    if own and not bracket:
+        changed = list(own)
+    elif own and (changed := [fact for fact in own if _names(fact.condition, condition)]):
+        pass
+    else:
+        changed = [_new(rows, owner, quantity, condition, classes, own)]
+    unit = changed[0].unit
+    value = parse_amount(amount, unit)
+    if value is None:
+        raise BadInput(_unreadable(text, unit))
+    wrong = complaint(quantity, unit, value)
+    if wrong:
+        raise BadInput(f"--set {shortened(text)}: {wrong}")
+    found = {fact.condition: fact for fact in own}
+    held = set(found)
+    edits = []
+    for fact in changed:
+        before = fact.value if fact.condition in held else None
+        made = replace(fact, value=value, low=value, high=value, kind="what-if", source="--set")
+        found[fact.condition] = made
+        edits.append(
+            Edit(name=owner, quantity=quantity, condition=fact.condition, unit=unit, before=before, after=value)
+        )
+    return found, edits
+
+
+def plain(name: str) -> str:
+    """A name without what people write differently: case, dashes, blanks."""
+    return name.strip().lower().replace("_", "-").replace(" ", "-")
+
+
+def _unreadable(text: str, unit: str = "") -> str:
+    of = f"in {unit}, " if unit not in ("", "1") else ""
+    return (
+        f"cannot read --set {shortened(text)!r}; write NAME.QUANTITY=NUMBER or NAME.QUANTITY[CONDITION]=NUMBER,"
+        f" the number {of}positive"
+    )
+
+
+def _split(path: str, owner_of: Mapping[str, str], rows: Rows) -> tuple[str, str]:
+    """(owner, quantity) of a dotted path, both of which may hold dots themselves."""
+    parts = path.split(".")
+    for count in range(len(parts) - 1, 0, -1):
+        owner = owner_of.get(plain(".".join(parts[:count])))
+        if owner is not None:
+            wanted = plain(".".join(parts[count:]))
+            known = {what for _, what in rows}
+            quantity = next((what for what in sorted(known) if plain(what) == wanted), None)
+            if quantity is not None:
+                return owner, quantity
+            own = sorted({what for name, what in rows if name == owner}) or sorted(known)
+            raise MissingFact(
+                unknown("quantity", f"{owner}.{'.'.join(parts[count:])}", (f"{owner}.{what}" for what in own))
+            )
+    raise MissingFact(unknown("name in --set", parts[0], sorted(set(owner_of.values()))))
+
+
+def _names(condition: str, wanted: str) -> bool:
+    """Whether `wanted` names a condition: all of it, its first word, or its beginning up to a comma."""
+    low, asked = condition.lower(), wanted.lower()
+    return asked in (low, low.partition(" ")[0], low.partition(",")[0])
+
+
+def _new(rows: Rows, owner: str, quantity: str, condition: str, classes: set[str], own: Iterable[Fact]) -> Fact:
+    """A row that `owner` lacks, after one of another chip."""
+    models = [fact for (name, what), facts in rows.items() if what == quantity and name in classes for fact in facts]
+    models.sort(key=lambda fact: fact.per != "chip")  # rows of chips before those of classes
+    if owner not in classes or not models:
+        held = sorted(fact.condition for fact in own)
+        if held:
+            raise MissingFact(unknown(f"condition of {owner}.{quantity}", condition, held))
+        have = sorted({what for name, what in rows if name == owner})
+        raise MissingFact(unknown("quantity", f"{owner}.{quantity}", (f"{owner}.{what}" for what in have)))
+    if quantity in NAMED_BY_CONDITION:
+        model = next((fact for fact in models if condition and _names(fact.condition, condition)), None)
+        held = sorted({fact.condition for fact in own or models})
+        if not condition:
+            some = ", ".join(held[:5])
+            raise BadInput(f"--set {owner}.{quantity} must say in brackets of what, as in [{held[0]}]; known: {some}")
+        if model is None:
+            raise MissingFact(unknown(f"condition of {owner}.{quantity}", condition, held))
+    elif condition:
+        held = sorted({fact.condition for fact in own or models if fact.condition})
+        raise MissingFact(unknown(f"condition of {owner}.{quantity}", condition, held))
+    else:
+        model = models[0]
+    return replace(model, name=owner, note="", condition=model.condition if condition else "")

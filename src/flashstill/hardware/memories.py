@@ -1,0 +1,112 @@
+"""The memory tiers of a chip, and what a byte costs on its way from each.
+
+Energy of a byte on its way to the multiplier, in pJ per bit:
+
+    from memory:  device + PHY, controller and caches + wire x crossing x die edge
+    from SRAM:    large array x logic ratio of the node / 8 + wire x crossing x die edge
+    from host:    device + link to the host + PHY, controller and caches + wire x crossing x die edge
+
+Wires do not scale with the node, only the arrays do (Keckler et al. 2011; Jouppi et al. 2021, table 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flashstill.errors import MissingFact
+from flashstill.hardware.needs import Needs
+from flashstill.units import BITS_PER_BYTE, PICO
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """A memory tier of one chip. joules_per_byte: from its cells to the multiplier, by part of the way.
+
+    bytes: as sold.  visible_bytes: as the driver shows them, which is what programs share; as sold where no row says.
+    """
+
+    name: str
+    bytes: float
+    visible_bytes: float
+    bytes_per_s: float
+    joules_per_byte: dict[str, float]
+
+    @property
+    def joules_per_byte_total(self) -> float:
+        """The whole way."""
+        return sum(self.joules_per_byte.values())
+
+
+def memory_tiers(needs: Needs, node_ratio: float, wire: float) -> tuple[Memory, ...]:
+    """DRAM, SRAM and the host's memory, as far as the rows know them; the first is the chip's main one."""
+    across, path = {"wires across the die": wire}, needs.number("memory_path_pj_per_bit")
+    found = [_dram(needs, path, across), _sram(needs, node_ratio, across), _host(needs, path, across)]
+    tiers = tuple(tier for tier in found if tier is not None)
+    if not tiers or tiers[0].name == "host":
+        needs.missing.append("memory_bytes and memory_bytes_per_s, or sram_bytes and sram_bytes_per_s")
+    return tiers
+
+
+def _dram(needs: Needs, path_pj_per_bit: float, across: dict[str, float]) -> Memory | None:
+    facts, name = needs.facts, needs.name
+    size, rate = facts.find(name, "memory_bytes"), facts.find(name, "memory_bytes_per_s")
+    if size is None:
+        if rate is not None:
+            needs.missing.append("memory_bytes")
+        return None
+    if not size.condition:
+        raise MissingFact(f"the condition of memory_bytes of {name} must name the memory, as in HBM3e")
+    visible = facts.find(name, "memory_visible_bytes")
+    way = {
+        f"{size.condition} cells": _per_byte(needs.of(size.condition.lower(), "pj_per_bit")),
+        "PHY, controller, caches": _per_byte(path_pj_per_bit),
+    }
+    return Memory(
+        name="memory",
+        bytes=size.value,
+        # An edited size stands for both.
+        visible_bytes=visible.value if visible is not None and size.kind != "what-if" else size.value,
+        bytes_per_s=needs.number("memory_bytes_per_s"),
+        joules_per_byte=way | across,
+    )
+
+
+def _sram(needs: Needs, node_ratio: float, across: dict[str, float]) -> Memory | None:
+    near, rate = needs.facts.find(needs.name, "sram_bytes"), needs.facts.find(needs.name, "sram_bytes_per_s")
+    if near is None or rate is None:
+        return None
+    way = {"SRAM array": needs.of("sram-far", "pj_per_byte") * node_ratio * PICO}
+    return Memory(
+        name="sram",
+        bytes=near.value,
+        visible_bytes=near.value,
+        bytes_per_s=rate.value,
+        joules_per_byte=way | across,
+    )
+
+
+def _host(needs: Needs, path_pj_per_bit: float, across: dict[str, float]) -> Memory | None:
+    """DRAM behind the host's link, or a third tier of the chip's own, which has host_bytes_per_s."""
+    facts, name, kind = needs.facts, needs.name, needs.kind
+    own = facts.find(name, "host_bytes_per_s")
+    size = facts.find(name, "host_bytes") or facts.find(kind, "host_bytes")
+    rate = own or facts.find(name, "host_link_bytes_per_s")
+    link = facts.find(name, "host_link_pj_per_bit") or facts.find(kind, "host_link_pj_per_bit")
+    if size is None or rate is None or (own is None and link is None):
+        return None
+    way = {
+        f"{size.condition} cells": _per_byte(needs.of(size.condition.lower(), "pj_per_bit")),
+        "link to the host": 0.0 if own or link is None else _per_byte(link.value),
+        "PHY, controller, caches": _per_byte(path_pj_per_bit),
+    }
+    return Memory(
+        name="host",
+        bytes=size.value,
+        visible_bytes=size.value,
+        bytes_per_s=rate.value,
+        joules_per_byte=way | across,
+    )
+
+
+def _per_byte(pj_per_bit: float) -> float:
+    return pj_per_bit * BITS_PER_BYTE * PICO

@@ -1,0 +1,61 @@
+"""Looking up the rows that a chip needs, and naming all that are missing in one sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flashstill.errors import MissingFact
+from flashstill.facts import Fact, Facts
+
+_ABSENT = 1.0
+"""stands for a missing number until `refuse` is called; nothing is ever made of it"""
+
+
+@dataclass(frozen=True, kw_only=False, slots=True)
+class Needs:
+    """Rows of one chip and its class. missing: what was asked for in vain."""
+
+    facts: Facts
+    name: str
+    kind: str
+    missing: list[str] = field(default_factory=list)
+
+    def find(self, quantity: str) -> Fact | None:
+        """The chip's own row where it has one, else that of its class."""
+        return self.facts.find(self.name, quantity) or self.facts.find(self.kind, quantity)
+
+    def number(self, quantity: str, absent: float = _ABSENT) -> float:
+        """A number that must be there. absent: what stands for it until `refuse` is called."""
+        found = self.find(quantity)
+        if found is None:
+            self.missing.append(quantity)
+        return found.value if found else absent
+
+    def optional(self, quantity: str) -> float:
+        """A number whose absence means that the chip has no such thing: 0."""
+        found = self.facts.find(self.name, quantity)
+        return found.value if found else 0.0
+
+    def either(self, quantity: str, other: str) -> float:
+        """The first of two numbers that is there."""
+        found = self.find(quantity) or self.find(other)
+        if found is None:
+            self.missing.append(f"{quantity} (or {other})")
+        return found.value if found else _ABSENT
+
+    def of(self, owner: str, quantity: str, starting: str = "") -> float:
+        """A number that does not belong to the chip: of a process, a memory, a format."""
+        found = self.facts.find(owner, quantity, starting)
+        if found is None:
+            self.missing.append(f"{quantity} of {owner}{f' for {starting}' if starting else ''}")
+        return found.value if found else _ABSENT
+
+    def refuse(self) -> None:
+        """MissingFact with everything that is missing, if anything is."""
+        if self.missing:
+            rows = ", ".join(dict.fromkeys(self.missing))
+            first = self.missing[0].split()[0]
+            raise MissingFact(
+                f"no fact row gives {rows} of {self.name}; add them with --facts DIR (docs/facts.md says what each is)"
+                f" or --set {self.name}.{first}=NUMBER"
+            )
