@@ -20,7 +20,8 @@ from flashstill.cost.training import train_step
 from flashstill.cost.training_memory import activation_bytes, state_bytes
 from flashstill.facts import load
 from flashstill.hardware import Memory, chip_from_facts
-from flashstill.hardware.calibration import NO_SOFTWARE, PERFECT
+from flashstill.hardware.calibration import PERFECT
+from flashstill.hardware.software import NO_SOFTWARE
 from flashstill.parallel import Layout, shard
 from flashstill.parallel.training import TrainingPlan
 from flashstill.workload import (

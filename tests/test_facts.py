@@ -11,7 +11,7 @@ from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import Fact, Facts, load
 from flashstill.facts.table import COLUMNS, read_rows, to_csv
 from flashstill.hardware import chip_from_facts, known_chips, software_of
-from flashstill.hardware.calibration import ENGINES
+from flashstill.hardware.software import ENGINES
 
 ROWS = [fact for facts in load().rows.values() for fact in facts]
 QUANTITY_UNITS = {
@@ -248,15 +248,15 @@ def test_an_edit_names_one_condition_or_changes_all() -> None:
 
 
 def test_an_edit_adds_what_a_chip_lacks() -> None:
-    facts = load(edits=["b200.usd_per_hour=$5", "h100-sxm.flops_per_s[fp4]=4e15", "groq-lpu.memory_bytes[HBM3e]=8GB"])
+    facts = load(edits=["gb10.usd_per_hour=$5", "h100-sxm.flops_per_s[fp4]=4e15", "groq-lpu.memory_bytes[HBM3e]=8GB"])
     assert [(edit.before, edit.after, edit.unit) for edit in facts.edits] == [
         (None, 5.0, "USD/h"),
         (None, 4e15, "FLOP/s"),
         (None, 8e9, "B"),
     ]
-    assert str(facts.edits[0]) == "added: b200.usd_per_hour $5.00/h"
+    assert str(facts.edits[0]) == "added: gb10.usd_per_hour $5.00/h"
     assert facts.edits[0].as_json()["before"] is None
-    assert facts.get("b200", "usd_per_hour").per == "chip"
+    assert facts.get("gb10", "usd_per_hour").per == "chip"
     assert chip_from_facts(facts, "h100-sxm").flops_per_s["fp4"] == 4e15
     with pytest.raises(MissingFact, match="memory_bytes_per_s of groq-lpu"):
         chip_from_facts(facts, "groq-lpu")

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from flashstill.arch import Architecture, Stored
 from flashstill.errors import BadInput, unknown
 from flashstill.hardware import BYTES_PER_VALUE, Chip, Memory, Software
-from flashstill.hardware.calibration import NO_SOFTWARE, PERFECT, Calibration
+from flashstill.hardware.calibration import PERFECT, Calibration
+from flashstill.hardware.software import NO_SOFTWARE
 from flashstill.workload import Widths
 
 SCALE_BYTES = {"fp4": 0.03125, "int4": 0.03125, "int2": 0.03125, "fp8-block": 0.000244}

@@ -1,8 +1,9 @@
 """What a machine is: chips made from fact rows, how close they come to their peaks, and what software adds."""
 
-from flashstill.hardware.calibration import Calibration, Collective, Kernel, Software, software_of
+from flashstill.hardware.calibration import Calibration, Collective, Kernel
 from flashstill.hardware.chip import BYTES_PER_VALUE, Chip, chip_from_facts, known_chips
 from flashstill.hardware.memories import Memory
+from flashstill.hardware.software import Software, software_of
 
 __all__ = [
     "BYTES_PER_VALUE",

@@ -8,7 +8,7 @@ from typing import Any
 
 from flashstill.errors import BadInput, unknown
 from flashstill.hardware import BYTES_PER_VALUE
-from flashstill.hardware.calibration import ENGINES
+from flashstill.hardware.software import ENGINES
 
 GREEDY = "greedy"
 AS_PUBLISHED = "published"

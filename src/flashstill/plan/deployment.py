@@ -21,7 +21,7 @@ from flashstill.cost.fits import holds, most_sequences, room_bytes, total_bytes
 from flashstill.errors import BadInput, InfeasiblePlan, unknown
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, Memory, chip_from_facts
-from flashstill.hardware.calibration import Software, software_on
+from flashstill.hardware.software import Software, software_on
 from flashstill.parallel import Layout
 from flashstill.plan.case import AS_PUBLISHED, GREEDY, NOT_FITTING, SAMPLINGS, Choices, known_engine, known_precision
 from flashstill.plan.layouts import Degrees, Held, degrees_of, fewest, torus_shape

@@ -17,7 +17,7 @@ from flashstill.cost.links import link_cost
 from flashstill.cost.setting import Precisions, Setting, uniform
 from flashstill.cost.step import operation_seconds
 from flashstill.hardware import Calibration, Chip, Collective, Kernel
-from flashstill.hardware.calibration import NO_SOFTWARE
+from flashstill.hardware.software import NO_SOFTWARE
 from flashstill.parallel import Exchange
 from flashstill.validation.errors import Values
 from flashstill.validation.tables import KernelSet
