@@ -663,6 +663,11 @@ MORE_TWINS: list[tuple[str, Changes]] = [
 FAMILY_TWINS += MORE_TWINS
 # Read by the reader of another family, or without a class in transformers.
 NO_TWIN = {
+    "glm4v_moe_text",
+    "glm4v_text",
+    "granite_docling_text",
+    "paddleocr_vl_text",
+    "qwen2_5_omni_text",
     "step3p5",
     "emu3_text_model",
     "phi4_multimodal",
@@ -749,6 +754,45 @@ def test_parameters_equal_a_torch_twin(family: str, changes: Changes) -> None:
         recurrent = sum(layer.count for layer in ours.layers if isinstance(layer.attention, LinearAttention))
         assert windowed == kinds.count("sliding_attention") + kinds.count("chunked_attention")
         assert recurrent == sum(kinds.count(kind) for kind in ("linear_attention", "conv", "hybrid"))
+
+
+@pytest.mark.parametrize(
+    ("whole", "changes"),
+    [
+        ("qwen3_vl", EIGHT),
+        ("qwen3_vl", {**EIGHT, "tie_word_embeddings": True}),
+        ("qwen3_vl_moe", {**EIGHT, **MOE, "num_experts": 4}),
+        ("qwen2_5_vl", {}),
+        ("glm4v", EIGHT),
+        ("glm4v_moe", {**EIGHT, **MOE, "n_routed_experts": 4, "n_shared_experts": 1, "first_k_dense_replace": 1}),
+        ("gemma3", EIGHT),
+        ("mistral3", EIGHT),
+        ("paddleocr_vl", EIGHT),
+    ],
+)
+def test_text_parts_equal_those_in_torch(whole: str, changes: Changes) -> None:
+    import torch
+    from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
+
+    tied = changes.get("tie_word_embeddings")
+    outer = {} if tied is None else {"tie_word_embeddings": tied}
+    kind = CONFIG_MAPPING[whole]
+    config = kind(text_config={**SMALL, **changes, "model_type": kind().text_config.model_type}, **outer)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+    parts = [(name, weight.numel()) for name, weight in model.named_parameters()]
+    written = json.loads(config.to_json_string(use_diff=False))
+    own = {*type(config.text_config)().to_dict(), *changes, "model_type"}
+    written["text_config"] = {key: value for key, value in written["text_config"].items() if key in own}
+    ours = from_hf(written, whole)
+    assert ours.parameters == sum(count for name, count in parts if "language_model" in name or "lm_head" in name)
+    assert ours.note.startswith("text part only: vision_config not counted")
+
+
+def test_the_text_part_of_qwen3_vl_is_qwen3(shared_cases: Path) -> None:
+    found = load_architecture(str(shared_cases / "qwen3_vl_text.json"))
+    config = json.loads((shared_cases / "qwen3_vl_text.json").read_text())["text_config"]
+    assert found == from_hf({**config, "model_type": "qwen3"}, found.name)
 
 
 def test_step_has_more_heads_in_its_windows() -> None:

@@ -33,7 +33,8 @@ _NO_SHAPE = _listed("""
     use_cache is_decoder use_bidirectional_attention attn_implementation moe_norm_min query_pre_attn_scalar
     num_experts_per_group no_rope_layer_interval no_rope_layers no_rope_layer_indices tensor_parallel_size
     scale_embedding cache_implementation unpadded_vocab_size transformers_version
-    quantization_config compression_config moe_renormalize moe_shared_expert_overlap use_routing_bias
+    num_image_tokens projection_dim quantization_config compression_config moe_renormalize
+    moe_shared_expert_overlap use_routing_bias
     scale_attn_weights use_associative_scan initial_context_length attn_temperature_tuning
     """)
 _NEVER_SHAPE = re.compile(

@@ -167,6 +167,11 @@ FAMILIES: dict[str, Callable[[Fields], Architecture]] = {
     "xlstm": state_space.xlstm,
     "youtu": relatives.latent_dense,
     # Text parts under names of their own.
+    "glm4v_moe_text": experts.glm4_moe,
+    "glm4v_text": dense.glm4,
+    "granite_docling_text": dense.llama,
+    "paddleocr_vl_text": dense.ernie,
+    "qwen2_5_omni_text": dense.qwen2,
     "qwen2_vl": dense.qwen2,
     "qwen2_vl_text": dense.qwen2,
     "qwen2_5_vl": dense.qwen2,
