@@ -52,7 +52,7 @@ _BELOW_ONE = {"m": 1e-3, "u": 1e-6, "µ": 1e-6, "n": 1e-9, "p": 1e-12}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50}
 _BYTES = _DECIMAL | _BINARY
 _PREFIXES_OF = {
-    "B": _BYTES, "B/s": _BYTES, "FLOP/s": _DECIMAL, "FLOP": _DECIMAL, "1": _DECIMAL, "USD": _DECIMAL,
+    "B": _BYTES, "B/s": _BYTES, "FLOP/s": _DECIMAL, "FLOP": _DECIMAL, "1": _BYTES, "USD": _DECIMAL,
     "s": _BELOW_ONE, "W": {**_DECIMAL, "m": 1e-3}, "J": {**_DECIMAL, **_BELOW_ONE},
 }  # fmt: skip
 """what may stand before a unit; a count has no m, which would be read as a million or a thousandth"""
@@ -75,8 +75,8 @@ def parse_amount(text: str, unit: str) -> float | None:
     """What a person wrote, in `unit`: parse_amount("6.7TB/s", "B/s") is 6.7e12; None where it is no such amount.
 
     A number alone is in `unit` itself.  SI prefixes (k, M, G, T, P; for seconds, watts and joules also m, u, n), binary
-    ones for bytes (KiB, MiB, GiB), a leading $ for dollars, a % for shares.  The unit's last part may be left out
-    after a prefix (`4k`).  None as well for what is not finite, and for digits that are not 0 to 9.
+    ones for bytes and counts (KiB, MiB, GiB; 4Ki), a leading $ for dollars, a % for shares.  The unit's last part may
+    be left out after a prefix (`4k`).  None as well for what is not finite, and for digits that are not 0 to 9.
     """
     plain = text.strip()
     if len(plain) > _LONGEST_AMOUNT:
@@ -89,6 +89,18 @@ def parse_amount(text: str, unit: str) -> float | None:
     scale = _scales(unit).get(match[2].strip())
     value = math.nan if scale is None else float(match[1]) * scale
     return value if math.isfinite(value) else None
+
+
+LARGEST_COUNT = 2**53
+"""the largest whole number that a float still counts by ones"""
+
+
+def parse_count(text: str) -> int | None:
+    """A whole number as a person writes it: 16, 1e3, 4k (4,000) or 4Ki (4,096); None where it is none, or too large."""
+    value = parse_amount(text, "1")
+    if value is None or not value.is_integer() or abs(value) > LARGEST_COUNT or text.strip().endswith(("%", "x")):
+        return None
+    return int(value)
 
 
 @lru_cache(maxsize=64)

@@ -8,8 +8,52 @@ from typing import Any, TypeVar
 
 import click
 
+from flashstill.errors import shortened
+from flashstill.units import parse_amount, parse_count
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
+
+
+class _Count(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
+    """A whole number, as 16, 4k (4,000) or 4Ki (4,096)."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; a default is one already."""
+        count = parse_count(value) if isinstance(value, str) else int(value)
+        if count is None:
+            self.fail(f"{shortened(value)!r} is not a valid integer; write it as 16, 4k or 4Ki.", param, ctx)
+        return count
+
+
+class Amount(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
+    """A number in `unit`, or with a prefix or a unit of its own, as 20ms."""
+
+    def __init__(self, unit: str, example: str, name: str = "amount") -> None:
+        self.unit, self.example, self.name = unit, example, name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The amount in the unit; a default is one already."""
+        amount = parse_amount(value, self.unit) if isinstance(value, str) else float(value)
+        if amount is None:
+            self.fail(f"{shortened(value)!r} is not a valid amount; write it as {self.example}.", param, ctx)
+        return amount
+
+
+class _Word(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
+    """A choice in any case; which ones there are is said where it is looked up."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """In lower case, as all choices are."""
+        return str(value).strip().lower()
+
+
+COUNT, WORD, SECONDS = _Count(), _Word(), Amount("s", "20ms or 0.02", "duration")
+SHARE, RATE = Amount("1", "0.7 or 70%", "share"), Amount("1", "500 or 4k", "rate")
 
 
 def facts_options(command: _F) -> _F:
@@ -27,24 +71,28 @@ def facts_options(command: _F) -> _F:
 
 
 _DEPLOYMENT = (
-    ("--chips", int, "All chips [default: the fewest that hold what is asked for]."),
-    ("--tp", int, "Tensor parallelism [default: as far as the heads divide]."),
-    ("--pp", int, "Pipeline stages [default: what tensor parallelism leaves]."),
-    ("--ep", int, "Expert parallelism [default: tp x dp if dp > 1, else 1]."),
-    ("--dp", int, "Data parallelism of attention, or replicas of a dense model [default: 1]."),
-    ("--topology", str, "Edges of a torus, as 4x4x8 [default: as cubic as the number allows]."),
-    ("--precision", str, "Of weights and arithmetic [default: as the checkpoint stores them]."),
-    ("--kv-precision", str, "Of the cache [default: bf16; fp8 beside fp8 or NVFP4]."),
-    ("--weights-in", str, "memory, sram or host [default: the chip's main memory]."),
-    ("--kv-in", str, "The same for the cache."),
-    ("--engine", str, "vllm, sglang, trtllm, none: kernels alone [default: vllm; none on SRAM]."),
+    ("--chips", COUNT, "All chips [default: the fewest that hold what is asked for]."),
+    ("--tp", COUNT, "Tensor parallelism [default: as far as the heads divide]."),
+    ("--pp", COUNT, "Pipeline stages [default: what tensor parallelism leaves]."),
+    ("--ep", COUNT, "Expert parallelism [default: tp x dp if dp > 1, else 1]."),
+    ("--dp", COUNT, "Data parallelism of attention, or replicas of a dense model [default: 1]."),
+    ("--topology", WORD, "Edges of a torus, as 4x4x8 [default: as cubic as the number allows]."),
+    ("--precision", WORD, "Of weights and arithmetic [default: as the checkpoint stores them]."),
+    ("--kv-precision", WORD, "Of the cache [default: bf16; fp8 beside fp8 or NVFP4]."),
+    ("--weights-in", WORD, "memory, sram or host [default: the chip's main memory]."),
+    ("--kv-in", WORD, "The same for the cache."),
+    ("--engine", WORD, "vllm, sglang, trtllm, none: kernels alone [default: vllm; none on SRAM]."),
 )
 
 
 def deployment_options(command: _F) -> _F:
     """Add what may be said of a deployment: the same options, with the same defaults, for every command."""
     command = click.option(
-        "--sampling", default="greedy", show_default=True, help="greedy, or top-p (with top-k): tokens drawn."
+        "--sampling",
+        type=WORD,
+        default="greedy",
+        show_default=True,
+        help="greedy, or top-p (with top-k): tokens drawn.",
     )(command)
     for name, kind, told in reversed(_DEPLOYMENT):
         command = click.option(name, type=kind, default=None, help=told)(command)
@@ -53,6 +101,7 @@ def deployment_options(command: _F) -> _F:
 
 price_option = click.option(
     "--price",
+    type=WORD,
     default="rented",
     show_default=True,
     help="Basis of all dollars: rented, owned or list; a chip without it gets its best estimate, labelled.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,31 +9,42 @@ from typing import Any
 import click
 
 from flashstill.cli.documents import json_option, print_infeasible, print_json, understood
-from flashstill.cli.options import facts_options, price_option
-from flashstill.errors import BadInput, InfeasiblePlan
+from flashstill.cli.options import COUNT, RATE, SECONDS, SHARE, WORD, facts_options, price_option
+from flashstill.errors import BadInput, InfeasiblePlan, shortened
+from flashstill.units import parse_count
 
 
 @click.command()
 @click.option("--model", required=True, help="A known name, or the path of a config.json or model directory.")
 @click.option("--chips-from", required=True, help="Chips to choose from, with commas between.")
-@click.option("--max-chips", type=int, required=True, help="The most chips of one configuration.")
-@click.option("--isl", type=int, default=1024, show_default=True, help="Prompt tokens.")
-@click.option("--osl", type=int, default=1024, show_default=True, help="Output tokens.")
-@click.option("--max-ttft", type=float, default=None, help="Longest time to first token, in seconds.")
-@click.option("--max-tpot", type=float, default=None, help="Longest time per output token, in seconds.")
-@click.option("--min-throughput", type=float, default=None, help="Least output tokens a second of a configuration.")
-@click.option("--precision", default="published", show_default=True, help="Formats to choose from, with commas.")
-@click.option("--kv-precision", default=None, help="Formats of the cache [default: what goes with the weights].")
-@click.option("--tiers", default="memory,sram", show_default=True, help="Where weights and cache may lie.")
+@click.option("--max-chips", type=COUNT, required=True, help="The most chips of one configuration.")
+@click.option("--isl", type=COUNT, default=1024, show_default=True, help="Prompt tokens, as 4096, 4k or 4Ki.")
+@click.option("--osl", type=COUNT, default=1024, show_default=True, help="Output tokens.")
+@click.option("--max-ttft", type=SECONDS, default=None, help="Longest time to first token, as 0.5 (seconds) or 500ms.")
+@click.option("--max-tpot", type=SECONDS, default=None, help="Longest time per output token, as 0.02 or 20ms.")
+@click.option("--min-throughput", type=RATE, default=None, help="Least output tokens a second of a configuration.")
+@click.option(
+    "--precision", type=WORD, default="published", show_default=True, help="Formats to choose from, with commas."
+)
+@click.option(
+    "--kv-precision", type=WORD, default=None, help="Formats of the cache [default: what goes with the weights]."
+)
+@click.option("--tiers", type=WORD, default="memory,sram", show_default=True, help="Where weights and cache may lie.")
 @click.option("--batch", default=None, help="Requests in flight, with commas [default: powers of two to 4096].")
 @click.option(
     "--draft", default=None, help="Also try drafting by this model, its own 'heads', or 'new-heads' yet to be trained."
 )
 @click.option("--draft-tokens", default="1,3,5", show_default=True, help="How many tokens are drafted ahead.")
-@click.option("--acceptance", type=float, default=0.7, show_default=True, help="Rate at which a draft is accepted.")
-@click.option("--engine", default=None, help="vllm, sglang, trtllm, none: kernels alone [default: vllm; none on SRAM].")
-@click.option("--emit", default=None, help="Print the command that starts this engine (vllm, sglang, trtllm).")
-@click.option("--pick", default="dollars", show_default=True, help="Point to emit: tpot, throughput, joules, dollars.")
+@click.option("--acceptance", type=SHARE, default=0.7, show_default=True, help="Rate at which a draft is accepted.")
+@click.option(
+    "--engine", type=WORD, default=None, help="vllm, sglang, trtllm, none: kernels alone [default: vllm; none on SRAM]."
+)
+@click.option(
+    "--emit", type=WORD, default=None, help="Print the command that starts this engine (vllm, sglang, trtllm)."
+)
+@click.option(
+    "--pick", type=WORD, default="dollars", show_default=True, help="Point to emit: tpot, throughput, joules, dollars."
+)
 @price_option
 @facts_options
 @json_option
@@ -52,14 +62,14 @@ def plan(
     from flashstill.facts import load
     from flashstill.plan.launch import ENGINES, launch
     from flashstill.plan.launch import pick as pick_point
-    from flashstill.plan.resolve import NEW_HEADS
+    from flashstill.plan.resolve import NEW_HEADS, drafter
     from flashstill.plan.search import search
     from flashstill.printing import print_plan
 
     facts = load(facts_directories, edits)
     if emit is not None:
         named(emit, ENGINES, "engine")
-        if asked["draft"] == NEW_HEADS:
+        if asked["draft"] is not None and drafter(asked["draft"]) == NEW_HEADS:
             raise BadInput(f"no engine can start {NEW_HEADS}, which would have to be trained first; leave out --emit")
         asked["engine"], asked["tiers"] = emit, "memory"
     question = _question(facts, model, asked)
@@ -151,6 +161,7 @@ def named(name: str, known: tuple[str, ...], what: str) -> str:
 
 
 def _whole(text: str, name: str) -> int:
-    if not re.fullmatch(r"[1-9][0-9]{0,14}", text):
-        raise BadInput(f"{name} is {text!r}, not a whole number of at least 1")
-    return int(text)
+    number = parse_count(text)
+    if number is None or number < 1:
+        raise BadInput(f"{name} is {shortened(text)!r}, not a whole number of at least 1")
+    return number

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flashstill.cli.documents import json_option, print_json, understood
-from flashstill.cli.options import DIRECTORY, deployment_options, facts_options, price_option
+from flashstill.cli.options import COUNT, DIRECTORY, SHARE, deployment_options, facts_options, price_option
 from flashstill.errors import BadInput, InfeasiblePlan
 
 if TYPE_CHECKING:
@@ -21,15 +21,15 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--model", default=None, help="A known name, or the path of a config.json or model directory.")
 @click.option("--chip", default=None, help="A chip of `flashstill chips`.")
 @deployment_options
-@click.option("--isl", type=int, default=1024, show_default=True, help="Prompt tokens.")
-@click.option("--osl", type=int, default=1024, show_default=True, help="Output tokens.")
-@click.option("--concurrency", type=int, default=16, show_default=True, help="Requests in flight.")
-@click.option("--chunk", type=int, default=None, help="Most prompt tokens of one pass [default: a prompt at once].")
+@click.option("--isl", type=COUNT, default=1024, show_default=True, help="Prompt tokens, as 4096, 4k or 4Ki.")
+@click.option("--osl", type=COUNT, default=1024, show_default=True, help="Output tokens.")
+@click.option("--concurrency", type=COUNT, default=16, show_default=True, help="Requests in flight.")
+@click.option("--chunk", type=COUNT, default=None, help="Most prompt tokens of one pass [default: a prompt at once].")
 @click.option(
     "--draft", default=None, help="Draft with this model, the model's own 'heads', or 'new-heads' yet to be trained."
 )
-@click.option("--draft-tokens", type=int, default=3, show_default=True, help="How many tokens are drafted ahead.")
-@click.option("--acceptance", type=float, default=0.7, show_default=True, help="Rate at which a draft is accepted.")
+@click.option("--draft-tokens", type=COUNT, default=3, show_default=True, help="How many tokens are drafted ahead.")
+@click.option("--acceptance", type=SHARE, default=0.7, show_default=True, help="Rate at which a draft is accepted.")
 @click.option(
     "--cases",
     type=_FILE,

@@ -8,17 +8,17 @@ from typing import Any
 import click
 
 from flashstill.cli.documents import json_option, print_json, understood
-from flashstill.cli.options import deployment_options, facts_options, price_option
+from flashstill.cli.options import COUNT, WORD, deployment_options, facts_options, price_option
 from flashstill.errors import BadInput
 
 
 @click.command()
 @click.option("--model", required=True, help="A known name, or the path of a config.json or model directory.")
 @click.option("--chip", required=True, help="A chip of `flashstill chips`.")
-@click.option("--batch", type=int, required=True, help="Sequences decoded together.")
-@click.option("--context", type=int, default=1024, show_default=True, help="Tokens cached for each sequence.")
+@click.option("--batch", type=COUNT, required=True, help="Sequences decoded together.")
+@click.option("--context", type=COUNT, default=1024, show_default=True, help="Tokens cached for each sequence.")
 @deployment_options
-@click.option("--memory", default=None, help="Where weights and cache live, both: memory, sram or host.")
+@click.option("--memory", type=WORD, default=None, help="Where weights and cache live, both: memory, sram or host.")
 @price_option
 @facts_options
 @json_option

@@ -42,6 +42,13 @@ class Choices:
     engine: str | None = None
     sampling: str = GREEDY
 
+    def __post_init__(self) -> None:
+        """Words are taken in any case."""
+        for name in ("precision", "kv_precision", "weights_in", "kv_in", "engine", "sampling"):
+            word = getattr(self, name)
+            if word is not None and not word.islower():
+                object.__setattr__(self, name, word.lower())
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case(Choices):
@@ -117,15 +124,14 @@ PREDICTION_FIELDS = tuple(field.name for field in fields(Prediction))
 
 def known_engine(name: str) -> str:
     """The engine, or BadInput with the nearest ones."""
-    if name not in ENGINES:
+    if name.lower() not in ENGINES:
         raise BadInput(unknown("engine", name, ENGINES))
-    return name
+    return name.lower()
 
 
 def known_precision(name: str) -> str:
     """The format that a name stands for; BadInput with the nearest ones."""
-    lower = name.lower()
-    found = PRECISION_NAMES.get(lower, lower)
+    found = PRECISION_NAMES.get(name.lower(), name.lower())
     if found not in BYTES_PER_VALUE:
         raise BadInput(unknown("precision", name, [*BYTES_PER_VALUE, *PRECISION_NAMES]))
     return found

@@ -9,10 +9,10 @@ from typing import Any
 
 from flashstill.errors import BadInput, shortened
 from flashstill.plan.case import Case
+from flashstill.units import parse_amount, parse_count
 
 WHOLE = frozenset(field.name for field in fields(Case) if str(field.type).startswith("int"))
 REAL = frozenset(field.name for field in fields(Case) if str(field.type).startswith("float"))
-LARGEST = 2**53
 LONGEST_NAME = 4096
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 _FORMULA = re.compile(r"[=@\t\r\n\uff0b\uff0d\uff1d\uff20]|[+-](?![-+]*\Z)")
@@ -36,19 +36,17 @@ def case_of(given: Mapping[str, str]) -> Case:
 
 
 def whole(name: str, text: str) -> int:
-    """A whole number, as 16 or 1e3; BadInput for anything else."""
-    number = float(text) if _NUMBER.fullmatch(text) else 0.5
-    if not number.is_integer():
-        raise BadInput(f"{name} is {shown(text)}, not a whole number")
-    if abs(number) > LARGEST:
-        raise BadInput(f"{name} is {shown(text)}, beyond what can be counted here ({LARGEST:,})")
-    return int(number)
+    """A whole number, as 16, 1e3, 4k or 4Ki; BadInput for anything else."""
+    number = parse_count(text)
+    if number is None:
+        raise BadInput(f"{name} is {shown(text)}, not a whole number that can be counted here, as 16, 4k or 4Ki")
+    return number
 
 
 def real(name: str, text: str) -> float:
-    """A finite number; BadInput for anything else."""
-    number = float(text) if _NUMBER.fullmatch(text) else float("nan")
-    if not abs(number) <= LARGEST:
+    """A finite number or a share, as 0.7 or 70%; BadInput for anything else."""
+    number = parse_amount(text, "1")
+    if number is None:
         raise BadInput(f"{name} is {shown(text)}, not a number")
     return number
 

@@ -68,7 +68,7 @@ def resolve(facts: Facts, case: Case, alike: Resolved | None = None) -> Resolved
         weights_in=case.weights_in,
         kv_in=case.kv_in,
         chunk=case.chunk,
-        draft=None if case.draft is None else (case.draft, case.draft_tokens, case.acceptance),
+        draft=None if case.draft is None else (drafter(case.draft), case.draft_tokens, case.acceptance),
         engine=default_engine(chip) if case.engine is None else known_engine(case.engine),
         sampling=case.sampling,
     )
@@ -80,7 +80,7 @@ def _resolved(model: Architecture, case: Case, group: Group, conditions: Setting
     held = Held(float(case.concurrency), case.isl + case.osl / 2.0, float(case.isl + case.osl), drafting)
     degrees = degrees_of(model, conditions, case, held)
     notes = notes_on(model, conditions, degrees)
-    if case.draft == NEW_HEADS:
+    if group.draft is not None and group.draft[0] == NEW_HEADS:
         notes.append(f"the heads that draft would still have to be trained for {model.name}")
     return Resolved(case=case, model=model, degrees=degrees, group=group, note="; ".join(notes))
 
@@ -88,6 +88,11 @@ def _resolved(model: Architecture, case: Case, group: Group, conditions: Setting
 def architecture(name: str) -> Architecture:
     """A model by name or path; a file is looked at on every call, as it may have changed."""
     return load_architecture(name)
+
+
+def drafter(name: str) -> str:
+    """Who drafts: a model as it is written, or one of our own words, which are taken in any case."""
+    return name.lower() if name.lower() in (OWN_HEADS, NEW_HEADS) else name
 
 
 def setting_of(facts: Facts, group: Group, model: Architecture | None = None) -> Setting:
@@ -113,6 +118,7 @@ def speculation(model: Architecture, draft: str, tokens: int, acceptance: float)
         raise BadInput(f"draft tokens must be at least 1, not {tokens}")
     if not 0.0 < acceptance < 1.0:
         raise BadInput(f"acceptance must lie between 0 and 1, not {acceptance}")
+    draft = drafter(draft)
     if draft == NEW_HEADS or (draft == OWN_HEADS and model.mtp_layers):
         return Speculation(tokens=tokens, acceptance=acceptance)
     if draft == OWN_HEADS:
