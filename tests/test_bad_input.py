@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +223,26 @@ class TestFiles:
             (temporary / "x").write_text("half")
             raise RuntimeError
         assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.parametrize("kind", ["file", "directory"])
+    def test_what_a_killed_writer_left_goes_with_the_next_one(self, tmp_path: Path, kind: str) -> None:
+        code = (
+            "import os, signal, sys; from pathlib import Path; from flashstill import files\n"
+            f"writing = files.replacing if {kind!r} == 'file' else files.replacing_directory\n"
+            "with writing(Path(sys.argv[1]) / 'x') as temporary:\n"
+            "    (temporary if temporary.name.count('.') == 3 else temporary / 'y').write_text('half')\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+        (left,) = tmp_path.iterdir()
+        assert left.name.endswith(".part")
+        (tmp_path / f".alive.{files._writer()}.part").write_text("at work")
+        (tmp_path / ".other.elsewhere@1.part").write_text("of another machine")
+        files.write_text(tmp_path / "new", "whole")
+        assert not left.exists()
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            f".alive.{files._writer()}.part", ".other.elsewhere@1.part", "new",
+        ]  # fmt: skip
 
     def test_leftovers_of_a_killed_writer_go(self, tmp_path: Path) -> None:
         (tmp_path / "a" / ".model.xyz.part").mkdir(parents=True)

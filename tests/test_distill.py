@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from flashstill import files
 from flashstill.arch.catalogue import read_config
 from flashstill.cli.learning import share_of
 from flashstill.errors import BadInput
@@ -108,6 +109,14 @@ def test_the_student_generates_in_plain_transformers(recipe: Path, tmp_path: Pat
     tokenizer = AutoTokenizer.from_pretrained(out / "student")
     prompt = tokenizer("The cache", return_tensors="pt").input_ids
     assert model.generate(prompt, max_new_tokens=4, do_sample=False).shape[1] > prompt.shape[1]
+    left = [out / ".student.x.part", out / "data" / ".train.1.part"]  # as a killed run leaves them
+    for each in left:
+        each.touch()
+    (out / ".student.x.part").rename(out / f".student.{files._host()}@{2**22 + 1}.abc.part")  # of no living process
+    (out / "student" / "model.safetensors").write_bytes((out / "student" / "model.safetensors").read_bytes()[:-9])
+    with pytest.raises(BadInput, match=r"student/model.safetensors is not what was written there"):
+        distil(recipe, out)
+    assert not list(out.rglob("*.part"))
 
 
 @pytest.mark.parametrize("signals", ["sampled", "topk", "none"])

@@ -150,7 +150,10 @@ class TestJudges:
             "with Judges(spec, place / 'p.jsonl', processes=1, seconds=500) as judges:\n"
             "    judges([(0, 'daemon')], print)\n"
         )
-        process = subprocess.Popen([sys.executable, "-c", code])
+        (tmp_path / "temporary").mkdir()
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+        )
         try:
             while not (tmp_path / "daemon").exists() or not (tmp_path / "daemon").read_text():
                 assert process.poll() is None
@@ -159,6 +162,11 @@ class TestJudges:
             process.send_signal(signal.SIGKILL)
             process.wait()
         assert gone(int((tmp_path / "daemon").read_text()))
+        for _ in range(200):
+            if not list((tmp_path / "temporary").iterdir()):
+                break
+            time.sleep(0.05)
+        assert not list((tmp_path / "temporary").iterdir()), "its directory goes as well"
 
 
 class TestWorkingDirectory:

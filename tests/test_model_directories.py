@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from flashstill.distill.models import load_model, load_tokenizer
+from flashstill.distill.models import load_model, load_tokenizer, save_model
 from flashstill.errors import BadInput
 
 Edit = Callable[[dict[str, Any]], None]
@@ -273,3 +273,39 @@ class TestTokenizers:
             file.truncate(2**40)
         with pytest.raises(BadInput, match="larger than 256 MiB"):
             load_tokenizer(model)
+
+
+class TestChecksums:
+    """What we wrote is what we read."""
+
+    @pytest.fixture
+    def written(self, model: Path, tmp_path: Path) -> Path:
+        save_model(load_model(model), load_tokenizer(model), tmp_path / "student")
+        return tmp_path / "student"
+
+    def test_whole(self, written: Path) -> None:
+        load_model(written)
+
+    @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+    def test_a_file_that_changed(self, written: Path, name: str) -> None:
+        content = bytearray((written / name).read_bytes())
+        content[-3] ^= 1
+        (written / name).write_bytes(content)
+        assert f"student/{name} is not what was written there" in refused(written)
+        (written / name).write_bytes(content[:100])
+        assert f"student/{name} is not what was written there" in refused(written)
+        (written / name).unlink()
+        assert f"{name} is gone" in refused(written) or "has no" in refused(written)
+
+    def test_weights_that_came_later(self, written: Path) -> None:
+        shutil.copy(written / "model.safetensors", written / "more.safetensors")
+        assert "more.safetensors was not there" in refused(written)
+
+    def test_a_list_that_lies(self, written: Path) -> None:
+        edit_json(written / "checksums.json", **{"../x": ""})
+        assert "names '../x', which is no file beside it" in refused(written)
+
+    def test_a_change_that_is_meant(self, written: Path) -> None:
+        edit_json(written / "config.json", bos_token_id=3)
+        (written / "checksums.json").unlink()
+        load_model(written)

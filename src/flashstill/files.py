@@ -71,7 +71,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; what is written there takes its place when the block ends well."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{_short(path.name)}.{os.getpid()}.part")
+        _sweep(path.parent)
+        temporary = path.with_name(f".{_short(path.name)}.{_writer()}.part")
         try:
             yield temporary
             sync(temporary)
@@ -98,7 +99,8 @@ def replacing_directory(path: Path) -> Iterator[Path]:
 
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{_short(path.name)}.", suffix=".part", dir=path.parent))
+        _sweep(path.parent)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{_short(path.name)}.{_writer()}.", suffix=".part", dir=path.parent))
         try:
             yield temporary
             for member in temporary.rglob("*"):
@@ -122,6 +124,47 @@ def remove_leftovers(directory: Path, older_than_s: float = 0.0) -> None:
         with contextlib.suppress(OSError):
             if part.stat().st_mtime <= before:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+
+def remove_orphans(directory: Path) -> None:
+    """Remove what writers of this machine that are no longer alive left there (not below), whoever else is at work."""
+    import shutil
+
+    with contextlib.suppress(OSError):
+        for part in directory.iterdir():
+            if (found := _PART.fullmatch(part.name)) and found["host"] == _host() and not _is_alive(int(found["pid"])):
+                with contextlib.suppress(OSError):
+                    shutil.rmtree(part) if part.is_dir() and not part.is_symlink() else part.unlink()
+
+
+_PART = re.compile(r"\..+\.(?P<host>[\w-]+)@(?P<pid>\d{1,9})(\.\w+)?\.part", re.DOTALL)
+_swept: set[Path] = set()
+
+
+def _writer() -> str:
+    """Who is writing: this machine and process, as the name of an unfinished file has it."""
+    return f"{_host()}@{os.getpid()}"
+
+
+def _host() -> str:
+    return re.sub(r"[^\w-]", "-", os.uname().nodename)[:20] or "here"
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+def _sweep(directory: Path) -> None:
+    """Once a process and directory, before the first thing is written there."""
+    if directory not in _swept:
+        _swept.add(directory)
+        remove_orphans(directory)
 
 
 def home_directory() -> Path:

@@ -24,6 +24,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' own bars; ours tell 
 import torch
 from torch import Tensor, nn
 
+from flashstill.distill.checksums import verify_checksums, write_checksums
 from flashstill.distill.directories import (
     check_directory,
     check_loaded,
@@ -59,6 +60,7 @@ def load_model(path: Path, dtype: torch.dtype = STORED) -> Model:
     """
     from transformers import AutoModelForCausalLM
 
+    verify_checksums(path)
     check_directory(path)
     check_small_files(path)
     quiet()
@@ -102,6 +104,7 @@ def save_model(model: Model, tokenizer: Any, path: Path) -> None:
     with replacing_directory(path) as temporary:
         cast(model, STORED).save_pretrained(temporary, safe_serialization=True)
         tokenizer.save_pretrained(temporary)
+        write_checksums(temporary)
     for name, parameter in model.named_parameters():
         parameter.data = parameter.data.to(formats[name])
 

@@ -31,7 +31,7 @@ from flashstill.family.sources import teacher_of
 from flashstill.family.students import first_student, leave_student, made_ready, rounded_plainly
 from flashstill.family.texts import pack_texts
 from flashstill.family.workspace import DOMAINS
-from flashstill.files import remove_leftovers, write_text
+from flashstill.files import remove_leftovers, remove_orphans, write_text
 from flashstill.progress import Progress, Silent
 from flashstill.recipes import DistillRecipe, to_toml
 
@@ -64,6 +64,8 @@ def run_distillation(
         work = Work(recipe, out, shown, world, places)
         if world.leads:
             remove_leftovers(work.places.data)
+            for place in {out, work.places.initial.parent, *work.places.signals.glob("**/")}:
+                remove_orphans(place)  # not all that is there: shares of the signals may be at work
             shown.say(f"models run in {work.arithmetic}")
         world.wait()
         work.text()
@@ -210,9 +212,12 @@ class Work:
 
     def first_weights(self) -> None:
         """The student as training finds it."""
+        from flashstill.distill.checksums import verify_checksums
         from flashstill.distill.models import load_tokenizer, save_model
 
         if self.places.initial.is_dir():
+            if not (self.out / "student").is_dir():  # training reads them
+                verify_checksums(self.places.initial)
             return
         origin, vocabulary = origin_of(
             self.recipe, self.directories[0], lambda: self.model(0), self.progress, self.arithmetic.dtype
@@ -223,10 +228,13 @@ class Work:
     def train(self) -> None:
         """From the first weights to the student."""
         from flashstill.distill import training
+        from flashstill.distill.checksums import verify_checksums
         from flashstill.distill.models import load_model, load_tokenizer, parts
         from flashstill.measure.memory import Peak, release
 
         if (self.out / "student").is_dir():
+            if self.world.leads:
+                verify_checksums(self.out / "student")
             return
         student = load_model(self.places.initial, self.arithmetic.dtype)
         packed, tokenizer = self.packed(self.taught), load_tokenizer(self.directories[0])

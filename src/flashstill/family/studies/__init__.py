@@ -17,7 +17,7 @@ from typing import Any
 from flashstill.family.claim import claim, lock
 from flashstill.family.studies import classifiers, deep_think, kd_against_labels, moe_to_dense, rounding
 from flashstill.family.studies.seeds import Result, together
-from flashstill.files import make_directory, write_text
+from flashstill.files import make_directory, remove_leftovers, write_text
 from flashstill.progress import Progress
 from flashstill.recipes import to_toml
 from flashstill.recipes.study import StudyRecipe
@@ -54,6 +54,7 @@ def run_study(recipe: StudyRecipe, seeds: Sequence[int], out: Path, progress: Pr
     study = STUDIES[recipe.study]
     claim(to_toml(recipe), out, RECIPE)
     with lock(out):
+        remove_leftovers(out)
         results = [_seed(study, recipe, seed, out / f"seed-{seed}", progress) for seed in seeds]
         summary = _summary(study, recipe, seeds, results)
         write_text(out / SUMMARY, json.dumps(summary, indent=1))

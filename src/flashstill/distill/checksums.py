@@ -1,0 +1,40 @@
+"""What a model directory of ours held when it was written: checksums.json, SHA-256 by file, verified when it is read.
+
+Only directories that this program wrote have one; a directory of somebody else's is taken as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from flashstill.distill.directories import read_json
+from flashstill.errors import BadInput
+from flashstill.files import check_regular, sha256
+
+FILE = "checksums.json"
+
+
+def write_checksums(directory: Path) -> None:
+    """Of all files that are there."""
+    found = {file.name: sha256(file) for file in sorted(directory.iterdir()) if file.is_file() and file.name != FILE}
+    (directory / FILE).write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+def verify_checksums(directory: Path) -> None:
+    """BadInput names the first file that is not what was written, is gone, or is one of weights that came later."""
+    if not (directory / FILE).exists():
+        return
+    written = read_json(directory / FILE)
+    mend = f"remove {directory} and run again, or remove its {FILE} where the change is meant"
+    for name, digest in written.items():
+        if Path(name).name != name:
+            raise BadInput(f"{directory / FILE} names {name!r}, which is no file beside it; {mend}")
+        if not (directory / name).exists():
+            raise BadInput(f"{directory / name} is gone; {mend}")
+        check_regular(directory / name)
+        if sha256(directory / name) != digest:
+            raise BadInput(f"{directory / name} is not what was written there (its checksum differs); {mend}")
+    for file in sorted(directory.glob("*.safetensors")):
+        if file.name not in written:
+            raise BadInput(f"{file} was not there when the model was written; {mend}")
