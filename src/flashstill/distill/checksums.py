@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from flashstill.distill.bounded import check_regular
 from flashstill.distill.directories import read_json
 from flashstill.errors import BadInput
-from flashstill.files import check_regular, sha256
+from flashstill.files import sha256
 
 FILE = "checksums.json"
 

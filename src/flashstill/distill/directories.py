@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from flashstill.distill.bounded import check_regular, read_bounded
 from flashstill.errors import BadInput
-from flashstill.files import check_regular, read_bounded
 
 MOST_JSON_BYTES = 64 * 2**20
 MOST_TOKENIZER_BYTES = 256 * 2**20

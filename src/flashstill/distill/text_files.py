@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from flashstill.distill.bounded import check_regular, read_bounded
 from flashstill.distill.parquet import texts_of
 from flashstill.errors import BadInput
-from flashstill.files import check_regular, read_bounded
 
 SUFFIXES = (".txt", ".md", ".rst", ".jsonl", ".parquet")
 PLAIN_TEXT_DOCUMENT_CHARACTERS = 2000

@@ -16,9 +16,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from flashstill.distill.bounded import read_bounded
 from flashstill.distill.isolated import Flooded, start
 from flashstill.errors import BadInput
-from flashstill.files import read_bounded, sha256
+from flashstill.files import sha256
 
 MOST_BYTES = 256 * 2**20
 RULES = (b'"Regex"', b'"Replace"', b'"Prepend"', b'"Precompiled"', b"\\u00", b'"Fixed"')

@@ -31,7 +31,7 @@ from flashstill.family.sources import teacher_of
 from flashstill.family.students import first_student, leave_student, made_ready, rounded_plainly
 from flashstill.family.texts import pack_texts
 from flashstill.family.workspace import DOMAINS
-from flashstill.files import remove_leftovers, remove_orphans, write_text
+from flashstill.files import write_text
 from flashstill.progress import Progress, Silent
 from flashstill.recipes import DistillRecipe, to_toml
 
@@ -63,9 +63,7 @@ def run_distillation(
     with lock(out, f".lock-{world.rank}" if world.rank else ".lock"):
         work = Work(recipe, out, shown, world, places)
         if world.leads:
-            remove_leftovers(work.places.data)
-            for place in {out, work.places.initial.parent, *work.places.signals.glob("**/")}:
-                remove_orphans(place)  # not all that is there: shares of the signals may be at work
+            work.places.tidy(out)
             shown.say(f"models run in {work.arithmetic}")
         world.wait()
         work.text()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from flashstill.files import remove_leftovers, remove_orphans
+
 FILE = "arithmetic.json"
 
 
@@ -26,3 +28,9 @@ class Places:
     def within(out: Path) -> Places:
         """All in one directory, which is shared with nobody."""
         return Places(data=out / "data", signals=out / "signals", initial=out / "initial", arithmetic=out / FILE)
+
+    def tidy(self, out: Path) -> None:
+        """Remove what a killed run left in them and in `out`; shares of the signals may be at work by now."""
+        remove_leftovers(self.data)
+        for place in {out, self.initial.parent, *self.signals.glob("**/")}:
+            remove_orphans(place)
