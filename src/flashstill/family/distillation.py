@@ -210,12 +210,9 @@ class Work:
 
     def first_weights(self) -> None:
         """The student as training finds it."""
-        from flashstill.distill.checksums import verify_checksums
         from flashstill.distill.models import load_tokenizer, save_model
 
         if self.places.initial.is_dir():
-            if not (self.out / "student").is_dir():  # training reads them
-                verify_checksums(self.places.initial)
             return
         origin, vocabulary = origin_of(
             self.recipe, self.directories[0], lambda: self.model(0), self.progress, self.arithmetic.dtype
