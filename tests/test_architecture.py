@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "flashstill"
-STEM = {"errors", "units", "records", "files", "progress", "facts"}
+STEM = {"errors", "units", "records", "files", "bounded", "progress", "facts"}
 COST_ARM = {"arch", "hardware", "workload", "parallel", "cost", "economics", "plan", "validation"}
 LEARNING_ARM = {"distill", "evaluate", "measure"}
 # What each room may import of the package, beside itself, errors, units, files and progress.
@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "errors": set(),
     "units": set(),
     "files": set(),
+    "bounded": set(),
     "progress": set(),
     "facts": set(),
     "records": set(),
@@ -52,7 +53,7 @@ MAY_IMPORT = {
         "economics",
     },
 }
-EVERYWHERE = {"errors", "units", "files", "progress"}
+EVERYWHERE = {"errors", "units", "files", "bounded", "progress"}
 THIRD_PARTY_IN_COST_ARM = {"numpy", "scipy"}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from flashstill.distill.bounded import check_regular
+from flashstill.bounded import check_regular
 from flashstill.distill.directories import read_json
 from flashstill.errors import BadInput
 from flashstill.files import sha256

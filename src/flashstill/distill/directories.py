@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from flashstill.distill.bounded import check_regular, read_bounded
+from flashstill.bounded import check_regular, read_bounded
 from flashstill.errors import BadInput
 
 MOST_JSON_BYTES = 64 * 2**20

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flashstill.distill.bounded import check_regular
+from flashstill.bounded import check_regular
 from flashstill.errors import BadInput
 
 MOST_TENSORS, MOST_ENTRIES, MOST_ITEMS, MOST_NAME = 100_000, 10_000, 4_000_000, 1_024

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from flashstill.distill.bounded import check_regular, read_bounded
+from flashstill.bounded import check_regular, read_bounded
 from flashstill.distill.parquet import texts_of
 from flashstill.errors import BadInput
 

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flashstill.distill.bounded import read_bounded
+from flashstill.bounded import read_bounded
 from flashstill.distill.isolated import Flooded, start
 from flashstill.errors import BadInput
 from flashstill.files import sha256

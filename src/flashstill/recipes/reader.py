@@ -8,9 +8,9 @@ import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
+from flashstill.bounded import read_bounded
 from flashstill.checked import built
 from flashstill.errors import BadInput, shortened
-from flashstill.files import read_bounded
 
 T = TypeVar("T")
 MOST_BYTES = 2**20
