@@ -22,6 +22,7 @@ from flashstill.parallel import Layout
 from flashstill.plan import Explanation, deploy, explain
 from flashstill.plan.case import AS_PUBLISHED, Case, Choices, Prediction
 from flashstill.plan.grid import price_grid
+from flashstill.plan.launch import pick
 from flashstill.plan.predict import completed, predict
 from flashstill.plan.question import Question
 from flashstill.plan.resolve import resolve, setting_of
@@ -282,6 +283,10 @@ class TestOneOutputToken:
     def test_in_a_plan(self) -> None:
         asked = Question(model=load_architecture("qwen3-8b"), chips=("h100-sxm",), max_chips=2, isl=512, osl=1)
         assert all(point.tpot_s is None for point in search(FACTS, asked).front)
+        with pytest.raises(
+            BadInput, match="no point has a figure for tpot; pick by another of throughput, joules, dollars"
+        ):
+            pick(search(FACTS, asked).front, "tpot")
         with pytest.raises(BadInput, match="no time per token after the first"):
             search(FACTS, dataclasses.replace(asked, max_tpot_s=0.1))
 

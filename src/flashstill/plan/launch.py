@@ -32,7 +32,8 @@ def pick(front: tuple[Point, ...], by: str) -> Point:
         raise BadInput(unknown("objective", by, PICKS))
     known = [point for point in front if getattr(point, PICKS[by]) is not None]
     if not known:
-        raise BadInput(f"no point has a figure for {by} to be picked by; take another of {', '.join(PICKS)}")
+        others = [name for name, figure in PICKS.items() if any(getattr(point, figure) is not None for point in front)]
+        raise BadInput(f"no point has a figure for {by}; pick by another of {', '.join(others)}")
     sign = -1.0 if by == "throughput" else 1.0
     return min(known, key=lambda point: sign * float(getattr(point, PICKS[by])))
 
