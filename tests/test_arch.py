@@ -50,6 +50,7 @@ def test_published_totals(name: str) -> None:
         ("llama-4-maverick", 17.2),
         ("phi-3.5-moe", 6.6),
         ("gemma-4-26b-a4b", 3.8),
+        ("deepseek-v4-flash", 13.8),
     ],
 )
 def test_active_parameters_of_experts(name: str, billions: float) -> None:
@@ -130,6 +131,42 @@ def test_names_in_any_case_and_by_hub_id() -> None:
     assert quantised == load_architecture("qwen/qwen3-32b-fp8")
     assert (quantised.name, quantised.formats.scheme) == ("qwen3-32b-fp8", "fp8-block")
     assert quantised.layers == load_architecture("qwen3-32b").layers
+
+
+ASKED_FOR = [
+    "Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B", "Qwen/Qwen3-32B", "Qwen/Qwen3-4B-Instruct-2507",
+    "Qwen/Qwen3-30B-A3B-Instruct-2507", "Qwen/Qwen3-235B-A22B-Instruct-2507-FP8",
+    "Qwen/Qwen3-Coder-30B-A3B-Instruct", "Qwen/Qwen3-Coder-480B-A35B-Instruct",
+    "Qwen/Qwen3-Next-80B-A3B-Instruct", "Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-Coder-32B-Instruct",
+    "meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.2-1B-Instruct",
+    "meta-llama/Llama-3.3-70B-Instruct", "meta-llama/Llama-3.1-405B-Instruct-FP8",
+    "meta-llama/Llama-4-Scout-17B-16E-Instruct", "deepseek-ai/DeepSeek-V3.1", "deepseek-ai/DeepSeek-R1-0528",
+    "deepseek-ai/DeepSeek-V3.2", "deepseek-ai/DeepSeek-V4-Flash", "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
+    "deepseek-ai/DeepSeek-R1-Distill-Llama-70B", "openai/gpt-oss-20b", "openai/gpt-oss-120b",
+    "google/gemma-3-270m-it", "google/gemma-3-27b-it", "google/gemma-4-26B-A4B-it",
+    "mistralai/Mistral-7B-Instruct-v0.3", "mistralai/Mistral-Small-3.2-24B-Instruct-2506",
+    "mistralai/Mixtral-8x7B-Instruct-v0.1", "mistralai/Mistral-Nemo-Instruct-2407", "microsoft/phi-4",
+    "microsoft/Phi-4-mini-instruct", "zai-org/GLM-4.5-Air", "zai-org/GLM-4.6",
+    "moonshotai/Kimi-K2-Instruct-0905", "moonshotai/Kimi-K2-Thinking", "MiniMaxAI/MiniMax-M2",
+    "MiniMaxAI/MiniMax-M2.1", "HuggingFaceTB/SmolLM3-3B", "HuggingFaceTB/SmolLM2-1.7B-Instruct",
+    "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "nvidia/NVIDIA-Nemotron-Nano-9B-v2",
+    "ibm-granite/granite-3.3-8b-instruct", "allenai/OLMo-2-1124-7B", "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ASKED_FOR)
+def test_models_that_are_asked_for_by_hub_id(name: str) -> None:
+    found = load_architecture(name)
+    assert found == load_architecture(name.upper()) == load_architecture(name.lower())
+    assert load_architecture(name.split("/")[1]) == found
+
+
+def test_later_releases_have_their_own_context() -> None:
+    for name in ("Qwen3-4B-Instruct-2507", "Qwen/Qwen3-30B-A3B-Instruct-2507", "qwen3-235b-a22b-thinking-2507"):
+        assert load_architecture(name).context == 262144
+    v4 = load_architecture("deepseek-ai/DeepSeek-V4-Flash")
+    assert (v4.formats.experts.bits, v4.formats.linear.name, v4.mtp_layers) == (4.25, "fp8", 1)
+    assert load_architecture("DeepSeek-V4-Flash-Base").formats.experts.name == "fp8"
 
 
 def test_no_name_means_two_models() -> None:
@@ -1060,6 +1097,7 @@ EXPERTS_ONLY = ["lm_head", "re:.*self_attn.*", "re:.*shared_experts.*", r"re:.*m
         ({"quant_method": "fp8", "modules_to_not_convert": ["model.layers.*.self_attn"]}, "fp8", (8, 8, 16, 16)),
         ({"quant_method": "fbgemm_fp8", "modules_to_not_convert": ["self_attn"]}, "fp8", (8, 8, 16, 16)),
         ({"quant_method": "mxfp4"}, "mxfp4", (16, 4.25, 16, 16)),
+        ({"quant_method": "fp8", "expert_dtype": "fp4"}, "fp8+mxfp4", (8, 4.25, 8, 16)),
         ({"quant_method": "gptq", "bits": 4, "group_size": 128}, "gptq-int4", (4.156, 4.156, 4.156, 16)),
         ({"quant_method": "gptq", "bits": 8, "group_size": -1, "lm_head": True}, "gptq-int8", (8, 8, 8, 8)),
         ({"quant_method": "awq", "bits": 4, "group_size": 128}, "awq-int4", (4.156, 4.156, 4.156, 16)),
@@ -1103,6 +1141,7 @@ def test_bytes_of_published_checkpoints() -> None:
     ("quantisation", "complaint"),
     [
         ({"quant_method": "hqq"}, "quant_method 'hqq'"),
+        ({"quant_method": "fp8", "expert_dtype": "fp3"}, "expert_dtype is 'fp3'"),
         ({"quant_method": "gptq", "bits": 3, "group_size": 128}, "weights of 3 bits"),
         ({"quant_method": "gptq", "bits": 4, "dynamic": {"-:x": {}}}, "sets dynamic"),
         ({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}, "quant_algo 'MIXED_PRECISION'"),

@@ -33,6 +33,8 @@ def read_formats(fields: Fields, depth: int) -> Formats:
         return formats
     if not isinstance(nested, dict):
         raise fields.fail(": quantization_config is not an object")
+    outer = fields.value("expert_dtype")  # beside the quantization_config in the first files of DeepSeek-V4
+    nested = {"expert_dtype": outer, **nested} if outer is not None else nested
     scheme = Fields(nested, f"{fields.name} (quantization_config)")
     method = scheme.value("quant_method") or ("bitsandbytes" if "load_in_4bit" in nested else None)
     reader = _METHODS.get(str(method))
@@ -80,7 +82,12 @@ def _block_size(scheme: Fields, field: str) -> int:
 def _fp8(scheme: Fields, formats: Formats, depth: int) -> Formats:
     block = _block_size(scheme, "weight_block_size")
     stored = _scaled("fp8", block, 32)
-    return _apply(scheme, formats, depth, "fp8-block" if block else "fp8", stored, _BLOCKS)
+    found = _apply(scheme, formats, depth, "fp8-block" if block else "fp8", stored, _BLOCKS)
+    kind = scheme.value("expert_dtype")
+    if kind not in (None, "fp8", "fp4"):
+        raise scheme.fail(f": expert_dtype is {shown(kind)}, not fp8 or fp4")
+    # DeepSeek-V4: experts in fp4 with one 8-bit scale for 32 weights.
+    return replace(found, experts=_scaled("fp4", 32, 8), scheme=f"{found.scheme}+mxfp4") if kind == "fp4" else found
 
 
 def _mxfp4(scheme: Fields, formats: Formats, depth: int) -> Formats:
