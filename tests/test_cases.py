@@ -305,3 +305,18 @@ def test_rows_together_are_what_they_are_alone(tmp_path: Path, monkeypatch: pyte
         for name in ("ttft_s", "tpot_s", "joules_per_output_token", "usd_per_million_output_tokens"):
             value = getattr(alone, name)
             assert answer[name] == "" if value is None else float(answer[name]) == pytest.approx(value, rel=1e-12)
+
+
+def test_flags_hold_for_rows_that_say_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = tmp_path / "cases.csv", tmp_path / "answers.csv"
+    source.write_text("chip,tp,isl\nh100-sxm,2,\nh100-sxm,2,2000\nh200,,\n")
+    arguments = ["predict", "--cases", str(source), "--out", str(out), "--json"]
+    main([*arguments, "--model", "qwen3-32b", "--isl", "4k", "--tp", "4"])
+    assert json.loads(capsys.readouterr().out)["question"]["isl"] == 4000
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    asked = [("h100-sxm", 2, 4000), ("h100-sxm", 2, 2000), ("h200", 4, 4000)]
+    alone = predict(FACTS, [Case(model="qwen3-32b", chip=chip, tp=tp, isl=isl) for chip, tp, isl in asked])
+    assert [float(row["ttft_s"]) for row in rows] == pytest.approx([answer.ttft_s for answer in alone])
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "has no column model" in capsys.readouterr().err

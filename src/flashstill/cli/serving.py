@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from flashstill.cli.documents import json_option, print_json, understood
 from flashstill.cli.options import COUNT, DIRECTORY, SHARE, deployment_options, facts_options, price_option
@@ -62,7 +63,9 @@ def predict(
     if cases is not None:
         if out is None:
             raise BadInput("--cases needs --out, the CSV file that the answers go to; - is standard output")
-        _answer_cases(facts, cases, out, price, as_json)
+        source = click.get_current_context().get_parameter_source
+        given = {name: flag for name, flag in flags.items() if source(name) is ParameterSource.COMMANDLINE}
+        _answer_cases(facts, cases, out, price, given, as_json)
         return
     if flags["model"] is None or flags["chip"] is None:
         raise BadInput("predict needs --model and --chip, or --cases and --out")
@@ -77,7 +80,7 @@ def predict(
         raise InfeasiblePlan(f"{case.model} on {case.chip}: {answer.reason}", {answer.reason: 1})
 
 
-def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, as_json: bool) -> None:
+def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, given: dict[str, Any], as_json: bool) -> None:
     import dataclasses
 
     from flashstill.console import Console
@@ -86,7 +89,7 @@ def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, as_json: boo
 
     if out == STANDARD and as_json:
         raise BadInput("--json and --out - both write to standard output; name a file for the answers")
-    found = answer_file(facts, cases, out, Console(), price)
+    found = answer_file(facts, cases, out, Console(), price, given)
     for name, heading in found.renamed.items():
         click.echo(f"{cases} has a column {name!r} of its own; ours is called {heading!r}", err=True)
     if as_json:
