@@ -69,7 +69,7 @@ def test_every_row_is_whole(fact: Fact) -> None:
         assert not fact.source.startswith("estimate")
     bare = ("serving_measurements", "skew_exponent")
     if "." in fact.quantity or fact.name.startswith("engine") or fact.quantity in bare:  # coefficients, counts
-        assert fact.unit == ("s" if fact.quantity.endswith("_s") else "1")
+        assert fact.unit == {"s": "s", "bytes": "B"}.get(fact.quantity.rsplit("_", 1)[-1], "1")
         return
     wanted = next((unit for ending, unit in QUANTITY_UNITS.items() if fact.quantity.endswith(ending)), None)
     assert wanted is None or fact.unit == wanted, f"{fact.quantity} in {fact.unit}"

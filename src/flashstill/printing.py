@@ -77,11 +77,22 @@ def print_explanation(found: Explanation) -> None:
         [("the way of one byte to the multiplier", "", "")]
         + [(part, show(energy, "pJ"), "") for part, energy in facts["pj_per_byte"].items()]
     )
+    click.echo(f"\n{_room(facts)} of {found.context} tokens")
     click.echo(
-        f"\n{show(facts['watts_per_chip'], 'W')} a chip;"
+        f"{show(facts['watts_per_chip'], 'W')} a chip;"
         f" {show(facts['wall_joules_per_token'], 'J')} a token at the wall"
         f" (host and building); {_dollars(facts['usd_per_million_tokens'])} per million tokens"
         f"{_hour(facts['usd_per_chip_hour'], facts['price_basis'])}"
+    )
+
+
+def _room(values: Mapping[str, Any]) -> str:
+    """What a token of cache takes, what room there is, and for how many sequences."""
+    count = values["sequences_fit"]
+    return (
+        f"{show(values['kv_bytes_per_token'], 'B')} of cache a token;"
+        f" {show(values['cache_room_bytes'], 'B')} left for cache on all chips, for"
+        f" {f'{int(count):,}' if count >= 1 else f'{count:.2g}'} sequences"
     )
 
 
@@ -183,6 +194,8 @@ def print_prediction(case: Case, found: Prediction) -> None:
         f" {case.osl} out, {case.concurrency} in flight{engine}"
     )
     print_table(rows)
+    if found.cache_room_bytes is not None:
+        click.echo(f"\n{_room(values)} of {case.isl + case.osl / 2:g} tokens, the mean")
     if found.usd_per_chip_hour is not None:
         click.echo(f"\nat {show(found.usd_per_chip_hour, 'USD')} a chip-hour ({found.price_basis})")
     if found.decode_step_s is not None:

@@ -1,7 +1,8 @@
 """--json: the one document that a command prints.
 
 Every document that is an object carries, beside its own keys, `schema` (flashstill.COMMAND/1; the number rises when a
-key changes its meaning), `version` and `question`: what was asked as it was understood, defaults filled in.  Lists
+key changes its meaning), `version`, `question`: what was asked as it was understood, defaults filled in, and, for
+commands that read facts, `edits`: what --set changed.  Lists
 (chips, models, validate) stay lists.  Where nothing is feasible there is a document as well: fits, reason, reasons.
 """
 
@@ -12,16 +13,20 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from flashstill import __version__
 from flashstill.errors import BadInput, InfeasiblePlan
 
+if TYPE_CHECKING:
+    from flashstill.facts import Facts
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 _PRINTED = "flashstill.printed"
 _ASKED = "flashstill.asked"
+_EDITS = "flashstill.edits"
 _NAMES = {"facts_directories": "facts", "edits": "set"}
 """how a question calls parameters whose options have other names"""
 
@@ -53,6 +58,14 @@ def understood(question: Mapping[str, Any]) -> None:
     click.get_current_context().meta[_ASKED] = dict(question)
 
 
+def echo_edits(facts: Facts, as_json: bool, on_stderr: bool = False) -> None:
+    """Say which rows --set changed or added: a line each, or the key `edits` of the document."""
+    click.get_current_context().meta[_EDITS] = {"edits": [edit.as_json() for edit in facts.edits]}
+    if not as_json:
+        for edit in facts.edits:
+            click.echo(str(edit), err=on_stderr)
+
+
 def print_json(document: Any) -> None:
     """One document on standard output, objects with their envelope; BadInput for a number that no JSON can hold."""
     context = click.get_current_context(silent=True)
@@ -61,6 +74,7 @@ def print_json(document: Any) -> None:
             "schema": f"flashstill.{context.info_name}/1",
             "version": __version__,
             "question": _question(context),
+            **context.meta.get(_EDITS, {}),
             **document,
         }
     place = _not_finite(document)

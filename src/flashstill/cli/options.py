@@ -66,7 +66,11 @@ def facts_options(command: _F) -> _F:
         help="A directory of more fact rows; repeatable.",
     )(command)
     return click.option(
-        "--set", "edits", multiple=True, metavar="NAME.QUANTITY=NUMBER", help="A what-if edit of a fact; repeatable."
+        "--set",
+        "edits",
+        multiple=True,
+        metavar="NAME.QUANTITY=AMOUNT",
+        help="A what-if edit of a fact, of one condition as NAME.QUANTITY[fp8]; adds what a chip lacks; repeatable.",
     )(command)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from flashstill.cli.documents import json_option, print_infeasible, print_json, understood
+from flashstill.cli.documents import echo_edits, json_option, print_infeasible, print_json, understood
 from flashstill.cli.options import COUNT, RATE, SECONDS, SHARE, WORD, facts_options, price_option
 from flashstill.errors import BadInput, InfeasiblePlan, shortened
 from flashstill.units import parse_count
@@ -67,6 +67,7 @@ def plan(
     from flashstill.printing import print_plan
 
     facts = load(facts_directories, edits)
+    echo_edits(facts, as_json, on_stderr=emit is not None)
     if emit is not None:
         named(emit, ENGINES, "engine")
         if asked["draft"] is not None and drafter(asked["draft"]) == NEW_HEADS:

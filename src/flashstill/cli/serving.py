@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from flashstill.cli.documents import json_option, print_json, understood
+from flashstill.cli.documents import echo_edits, json_option, print_json, understood
 from flashstill.cli.options import COUNT, DIRECTORY, SHARE, deployment_options, facts_options, price_option
 from flashstill.errors import BadInput, InfeasiblePlan
 
@@ -60,6 +60,7 @@ def predict(
     from flashstill.printing import print_prediction
 
     facts = load(facts_directories, edits)
+    echo_edits(facts, as_json, on_stderr=cases is not None)
     if cases is not None:
         if out is None:
             raise BadInput("--cases needs --out, the CSV file that the answers go to; - is standard output")
@@ -119,7 +120,9 @@ def validate(
     from flashstill.printing import print_table
     from flashstill.validation.report import error_table, markdown, table_cells
 
-    rows = error_table(load(facts_directories, edits), anchors)
+    facts = load(facts_directories, edits)
+    echo_edits(facts, as_json)
+    rows = error_table(facts, anchors)
     if out is not None:
         with written_out(out) as text:
             text.write(markdown(rows))

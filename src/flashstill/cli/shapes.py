@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from flashstill.cli.documents import json_option, print_json, understood
+from flashstill.cli.documents import echo_edits, json_option, print_json, understood
 from flashstill.cli.options import COUNT, WORD, deployment_options, facts_options, price_option
 from flashstill.errors import BadInput
 
@@ -48,6 +48,7 @@ def explain(
             raise BadInput(f"--memory {memory} places weights and cache, but --{part.replace('_', '-')} says otherwise")
         choices[part] = choices[part] or memory
     facts = load(facts_directories, edits)
+    echo_edits(facts, as_json)
     made = deploy(facts, load_architecture(model), chip, batch, context, Choices(**choices))
     understood({"chip": made.chip.name, **settled(made.setting, made.degrees), "precision": made.precision})
     found = explain_step(facts, made, batch, context, price)
@@ -70,6 +71,7 @@ def chips(name: str | None, facts_directories: tuple[Path, ...], edits: tuple[st
     from flashstill.printing import chip_summary, print_chip, print_chips
 
     facts = load(facts_directories, edits)
+    echo_edits(facts, as_json)
     if name is None:
         found = [chip_from_facts(facts, known) for known in known_chips(facts)]
         if as_json:

@@ -3,6 +3,11 @@
 weights a chip    dense / (tp pp)  +  routed experts / (tp dp pp)
 cache a sequence  over the layers of a stage, split over the chips that hold different key/value heads
                   (min(tp, g); 1 for MLA, whose latent vector every chip needs; tp where sequences are split)
+usable bytes      share of the engine x bytes as the driver shows them  -  the engine's buffers and graphs (main DRAM)
+
+The share is what an engine is told to take (gpu_memory_utilization and the like, 0.9), of what nvidia-smi or rocm-smi
+show, which is not what is sold: 85.5 GB of an H100 of "80 GB".  What is left of it beside weights, activations, the
+libraries' memory and CUDA graphs holds the cache.
 """
 
 from __future__ import annotations
@@ -19,6 +24,8 @@ from flashstill.parallel import Layout
 from flashstill.workload import Quantity, Widths, cache_bytes, routed_parameters
 from flashstill.workload import weight_bytes as all_weight_bytes
 
+DRAM = "memory"
+"""the tier in which an engine keeps its own buffers"""
 USABLE_SHARE = 0.9
 """an allowance for activations, buffers and fragmentation; serving engines default to it"""
 LARGEST_COUNT = 16384
@@ -28,13 +35,20 @@ def smallest_count(chip: Chip, needed_bytes: float, tier: Memory | None = None) 
     """The smallest power of two of chips whose memory (or `tier`) holds `needed_bytes`, each using 90 % of it."""
     memory = tier or chip.memory
     count = 1
-    while count * memory.bytes * USABLE_SHARE < needed_bytes:
+    while count * memory.visible_bytes * USABLE_SHARE < needed_bytes:
         count *= 2
         if count > LARGEST_COUNT:
             raise InfeasiblePlan(
                 f"{needed_bytes:.3g} bytes do not fit on {LARGEST_COUNT} {chip.name}", {"does not fit in memory": 1}
             )
     return count
+
+
+def usable_bytes(setting: Setting, tier: Memory) -> float:
+    """Bytes of a tier of one chip that weights and cache may take."""
+    software = setting.software
+    own = software.buffer_bytes + software.graph_bytes if tier.name == DRAM else 0.0
+    return max(tier.visible_bytes * software.usable_ratio - own, 0.0)
 
 
 def chip_weight_bytes(model: Architecture, widths: Widths, layout: Layout) -> Quantity:
@@ -66,13 +80,24 @@ def sequence_bytes(model: Architecture, tokens: Quantity, widths: Widths, layout
 
 def room_bytes(model: Architecture, setting: Setting, layout: Layout, draft: Architecture | None = None) -> Quantity:
     """Bytes that one chip has left for cache; negative where the weights, those of a draft included, do not fit."""
-    usable = setting.software.usable_ratio
     weights = chip_weight_bytes(model, setting.precisions.widths, layout)
     if draft is not None:
         weights = weights + chip_weight_bytes(draft, setting.precisions.widths, layout)
     if setting.weights is setting.cache:
-        return setting.cache.bytes * usable - weights
-    return np.where(weights <= setting.weights.bytes * usable, setting.cache.bytes * usable, -1.0)
+        return usable_bytes(setting, setting.cache) - weights
+    return np.where(weights <= usable_bytes(setting, setting.weights), usable_bytes(setting, setting.cache), -1.0)
+
+
+def layout_room_bytes(
+    model: Architecture, setting: Setting, layout: Layout, draft: Architecture | None = None
+) -> Quantity:
+    """Bytes left for cache on all chips of a layout together; 0 where the weights do not fit."""
+    return np.maximum(room_bytes(model, setting, layout, draft), 0.0) * layout.chips
+
+
+def token_bytes(model: Architecture, widths: Widths) -> float:
+    """Bytes of cache that one more token of a sequence takes, held once, before any window is full."""
+    return float(model.kv_values_per_token * widths.kv)
 
 
 def most_sequences(

@@ -7,7 +7,7 @@
            + MACs x operand pJ/MAC                         near SRAM and registers that feed the multipliers
            + activation bytes that fit on the chip         far SRAM
            + weights, cache, larger activations x pJ/byte of their way
-           + sent bytes x pJ/byte + chips x static watts x t
+           + sent bytes x pJ/byte + chips x (idle + active watts) x t
 
 Host and building come on top as a ratio (wall_joules).  Every quantity may be an array.
 """
@@ -24,9 +24,10 @@ from flashstill.cost.setting import Setting
 from flashstill.parallel import Sharded
 from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity
 
-LEVELS = ("arithmetic", "near_sram", "far_sram", "weights", "kv", "activations", "links", "idle")
-TIMED_LEVELS = ("idle",)
-"""joules that every chip spends for the time that a step takes, whether it works or waits"""
+LEVELS = ("arithmetic", "near_sram", "far_sram", "weights", "kv", "activations", "links", "idle", "active")
+TIMED_LEVELS = ("idle", "active")
+"""joules that every chip spends for the time that a step takes, whether it works or waits: what it draws when it idles,
+and clocks and leakage of a chip that is not at rest"""
 _NO_TIME: Quantity = 0.0
 BOUNDS = ("compute", "memory", "links", "overhead", "power")
 ON_CHIP_SHARE = 0.5
@@ -83,8 +84,8 @@ class StepCost:
 
     @property
     def pj_per_mac(self) -> dict[str, Quantity]:
-        """Picojoules per multiply-accumulate: the multiply itself, and everything that moved for it (idle apart)."""
-        moved = sum((self.joules[level] for level in LEVELS if level not in ("arithmetic", "idle")), start=0.0)
+        """Picojoules per multiply-accumulate: the multiply itself, and all that moved for it (static power apart)."""
+        moved = sum((self.joules[level] for level in LEVELS if level not in ("arithmetic", *TIMED_LEVELS)), start=0.0)
         return {"compute": self.joules["arithmetic"] / self.macs * 1e12, "movement": moved / self.macs * 1e12}
 
 
@@ -140,7 +141,8 @@ class Ledger:
         shares["power"] = np.maximum(least_s - seconds, 0.0)
         seconds = seconds + shares["power"]
         joules = {level: chips * value for level, value in self.joules.items()}
-        joules["idle"] = chips * chip.static_w * seconds
+        joules["idle"] = chips * chip.idle_w * seconds
+        joules["active"] = chips * chip.active_w * seconds
         return StepCost(
             seconds=seconds,
             joules=joules,

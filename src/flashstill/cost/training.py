@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flashstill.arch import Architecture
+from flashstill.cost.fits import usable_bytes
 from flashstill.cost.setting import Setting
 from flashstill.cost.step import Ledger, StepCost
 from flashstill.cost.training_links import replica_exchanges, stage_sends, tensor_exchanges
@@ -126,7 +127,7 @@ def _result(
         mfu=wanted / peak,
         state_bytes=states,
         activation_bytes=kept,
-        fits=states + kept <= setting.chip.memory.bytes * setting.software.usable_ratio,
+        fits=states + kept <= usable_bytes(setting, setting.chip.memory),
         step=step,
     )
 

@@ -21,8 +21,9 @@ NAMED_BY_CONDITION = ("flops_per_s", "memory_bytes", "memory_bytes_per_s", "host
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Edit:
-    """One row that was changed, or added (before: None)."""
+    """One row that was changed, or added (before: None). target: the row, with its condition where it is one of several."""
 
+    target: str
     name: str
     quantity: str
     condition: str
@@ -32,11 +33,9 @@ class Edit:
 
     def __str__(self) -> str:
         """As commands echo it."""
-        which = f"[{self.condition}]" if self.condition else ""
-        target = f"{self.name}.{self.quantity}{which}"
         if self.before is None:
-            return f"added: {target} {show(self.after, self.unit)}"
-        return f"edited: {target} {show(self.before, self.unit)} -> {show(self.after, self.unit)}"
+            return f"added: {self.target} {show(self.after, self.unit)}"
+        return f"edited: {self.target} {show(self.before, self.unit)} -> {show(self.after, self.unit)}"
 
     def as_json(self) -> dict[str, Any]:
         """Values in the row's unit; before is null for a row that was added."""
@@ -76,8 +75,17 @@ def edited(rows: Rows, owner_of: Mapping[str, str], classes: set[str], text: str
         before = fact.value if fact.condition in held else None
         made = replace(fact, value=value, low=value, high=value, kind="what-if", source="--set")
         found[fact.condition] = made
+        named = f"[{fact.condition}]" if fact.condition and (bracket or len(own) > 1) else ""
         edits.append(
-            Edit(name=owner, quantity=quantity, condition=fact.condition, unit=unit, before=before, after=value)
+            Edit(
+                target=f"{owner}.{quantity}{named}",
+                name=owner,
+                quantity=quantity,
+                condition=fact.condition,
+                unit=unit,
+                before=before,
+                after=value,
+            )
         )
     return found, edits
 

@@ -14,15 +14,16 @@ RANGES = {
     # by quantity
     "torus_axes": (0.0, 6.0),
     "link_domain_chips": (1.0, 1e6),
-    "wrap_edge": (1.0, 1024.0),
+    "wrap_edge": (1.0, 1e7),
     "matrix_edge": (1.0, 65536.0),
     "compute_units": (1.0, 1e7),
+    "buffer_bytes": (0.0, 1e12),
+    "graph_bytes": (0.0, 1e12),
     # by the quantity's last words
     "_efficiency": (1e-3, 1.5),
     "_ratio": (0.0, 100.0),
     ".blend": (0.5, 1000.0),
     "_exponent": (0.0, 10.0),
-    "buffer_bytes": (0.0, 1e12),
     # by unit
     "FLOP/s": (1e6, 1e21),
     "B": (1e3, 1e18),

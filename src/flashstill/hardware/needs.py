@@ -54,8 +54,8 @@ class Needs:
         """MissingFact with everything that is missing, if anything is."""
         if self.missing:
             rows = ", ".join(dict.fromkeys(self.missing))
-            first = self.missing[0].split()[0]
+            measure = "run `flashstill measure`, or " if self.kind == "cpu" else ""
             raise MissingFact(
-                f"no fact row gives {rows} of {self.name}; add them with --facts DIR (docs/facts.md says what each is)"
-                f" or --set {self.name}.{first}=NUMBER"
+                f"no fact row gives {rows} of {self.name}; {measure}add them with --facts DIR (docs/facts.md says what"
+                f" each is) or --set {self.name}.QUANTITY=AMOUNT"
             )

@@ -25,7 +25,8 @@ class Software:
     quantise_ratio: share of the measured quantisation that it does not fuse.
     interference_ratio: share of other requests' prefills that a decoding request waits for.
     first_ratio, queue_ratio: time to first token in prefills of the own prompt, and of each other request in flight.
-    usable_ratio: share of the memory for weights and cache.
+    usable_ratio: share of the memory, as the driver shows it, for weights, cache, buffers and graphs.
+    buffer_bytes: activations and what libraries hold on each chip.  graph_bytes: CUDA graphs.
     sync_ratio: share of a training step that each doubling of the domains adds, which wait for each other.
     exposed_ratio: share of the collectives of replicas in training that stays exposed where work could cover it.
     tpot_low, tpot_high: measured over predicted, 10 % to 90 %.
@@ -45,6 +46,8 @@ class Software:
     first_ratio: float
     queue_ratio: float
     usable_ratio: float
+    buffer_bytes: float
+    graph_bytes: float
     sync_ratio: float
     exposed_ratio: float
     tpot_low: float
@@ -68,6 +71,8 @@ NO_SOFTWARE = Software(
     first_ratio=1.0,
     queue_ratio=0.1,
     usable_ratio=0.9,
+    buffer_bytes=0.0,
+    graph_bytes=0.0,
     sync_ratio=0.0,
     exposed_ratio=0.0,
     tpot_low=0.7,

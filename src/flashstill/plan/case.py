@@ -76,6 +76,8 @@ class Prediction:
     tpot_s: None also where osl is 1: there is no token after the first.  usd_...: None where no price is known.
     note: what was assumed or done otherwise than asked, in words.  price_basis: where the dollars an hour are from.
     decode_...: a decode step by itself, at isl + osl/2 cached tokens and `running` sequences, as `explain` has it.
+    kv_bytes_per_token: cache of one token of one sequence.  cache_room_bytes: left for cache beside weights and the
+    engine's buffers, on all chips together.  sequences_fit: how many of the mean length fit in it.
     """
 
     fits: bool
@@ -96,6 +98,9 @@ class Prediction:
     decode_step_s: float | None = None
     decode_joules_per_token: float | None = None
     decode_usd_per_million_tokens: float | None = None
+    kv_bytes_per_token: float | None = None
+    cache_room_bytes: float | None = None
+    sequences_fit: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Keys as in the case files' columns."""

@@ -31,7 +31,7 @@ def weights_dominate_below(model: Architecture, setting: Setting, context: float
 
     def first(batches: npt.NDArray[np.float64]) -> int | None:
         step = decode_step(model, setting, layout, batches, context)
-        work = step.total_joules - step.joules["idle"]
+        work = step.work_joules
         below = np.flatnonzero(np.broadcast_to(2.0 * step.joules["weights"] <= work, batches.shape))
         return int(below[0]) if len(below) else None
 

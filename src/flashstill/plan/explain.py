@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flashstill.cost import LEVELS, StepCost
+from flashstill.cost.fits import layout_room_bytes, most_sequences, token_bytes
 from flashstill.cost.passes import batch_step
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.facts import Facts
@@ -70,6 +71,9 @@ class Explanation:
             "note": "; ".join(made.notes),
             "formats": {"linear": formats.linear, "experts": formats.experts, "cache": formats.kv},
             "kv_in": made.setting.cache.name,
+            "kv_bytes_per_token": token_bytes(made.model, formats.widths),
+            "cache_room_bytes": float(layout_room_bytes(made.model, made.setting, made.layout)),
+            "sequences_fit": float(most_sequences(made.model, made.setting, made.layout, max(self.context, 1.0))),
         }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from flashstill.cost import Load, StepCost, serve
+from flashstill.cost.fits import layout_room_bytes, most_sequences, token_bytes
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
@@ -89,12 +90,23 @@ def _answer(facts: Facts, group: Group, members: list[Resolved], price: str) -> 
     drafted = drafting.tokens_per_step if drafting else 1.0
     figures = [getattr(found, name) for name in _FOUND]
     figures += [found.decode.seconds, found.decode.total_joules / (np.maximum(found.batch, 1e-9) * drafted)]
+    small = drafting.draft if drafting else None
+    figures += [
+        layout_room_bytes(model, conditions, layout, small),
+        most_sequences(model, conditions, layout, isl + osl / 2.0, small),
+    ]
+    kv_bytes = token_bytes(model, conditions.precisions.widths)
     columns = [np.broadcast_to(figure, isl.shape).tolist() for figure in figures]
     bounds = [_bounds(step, len(members)) for step in (found.decode, found.prefill)]
-    names = (*_FOUND, "decode_s", "decode_joules")
+    names = (*_FOUND, "decode_s", "decode_joules", "cache_room_bytes", "sequences_fit")
     return [
         _one(
-            each, dict(zip(names, values, strict=True)), span, paid, drafted, decoding if each.case.osl > 1 else filling
+            each,
+            {"kv_bytes_per_token": kv_bytes, **dict(zip(names, values, strict=True))},
+            span,
+            paid,
+            drafted,
+            decoding if each.case.osl > 1 else filling,
         )
         for each, values, decoding, filling in zip(members, zip(*columns, strict=True), *bounds, strict=True)
     ]
@@ -135,6 +147,9 @@ def _one(
         notes.append("with one output token there is none after the first, and so no time per output token")
     return Prediction(
         fits=True,
+        kv_bytes_per_token=found["kv_bytes_per_token"],
+        cache_room_bytes=found["cache_room_bytes"],
+        sequences_fit=found["sequences_fit"],
         ttft_s=found["ttft_s"],
         tpot_s=tpot,
         tpot_low_s=None if tpot is None else tpot * span[0],

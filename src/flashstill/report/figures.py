@@ -24,9 +24,10 @@ LEVEL_GROUPS = {
     "weights": ("weights",),
     "KV cache": ("kv",),
     "idle": ("idle",),
+    "clocks and leakage": ("active",),
     "activations and links": ("far_sram", "activations", "links"),
 }
-_LEVEL_COLOURS = ("#1baf7a", "#2a78d6", "#eda100", "#8a8a86", "#e87ba4")
+_LEVEL_COLOURS = ("#1baf7a", "#2a78d6", "#eda100", "#8a8a86", "#c4c4bf", "#e87ba4")
 _ROLE_SYMBOLS = {"teacher": "star", "student": "circle", "control": "diamond-open", "untrained": "triangle-up-open"}
 _LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}  # grows upwards, never over the plot
 _BATCH_COLOURS = ("#2a78d6", "#eb6834", "#1baf7a")

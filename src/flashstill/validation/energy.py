@@ -85,7 +85,7 @@ def product_joules(chip: Chip, product: MeasuredProduct) -> float:
         activation_bytes=m * k * float(width) + 2.0 * m * n,
     )
     cost = step_cost(conditions, shard([work], Layout()))
-    dynamic = float(cost.total_joules) - float(cost.joules["idle"])
+    dynamic = float(cost.work_joules)
     return dynamic + chip.static_w * float(work.flops) / product.flops_per_s
 
 
