@@ -21,7 +21,7 @@ NAMED_BY_CONDITION = ("flops_per_s", "memory_bytes", "memory_bytes_per_s", "host
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Edit:
-    """One row that was changed, or added (before: None). target: the row, with its condition where it is one of several."""
+    """One row that was changed, or added (before: None). target: the row, with its condition if one of several."""
 
     target: str
     name: str
