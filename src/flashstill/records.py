@@ -34,6 +34,9 @@ class ModelRecord:
     training_tokens: int
     training_s: float
     path: str
+    training_steps: int = 0
+    arithmetic: str = ""
+    """in which it ran here: "fp32 arithmetic, 2 threads"; empty in records that are older"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

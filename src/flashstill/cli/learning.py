@@ -87,21 +87,22 @@ def study_lines(found: dict[str, Any]) -> list[str]:
 
 @click.command()
 @click.option(
-    "--minutes", type=click.FloatRange(min=0.1), default=None, help="About how long on two cores [default: 10]."
+    "--minutes", type=click.FloatRange(min=0.1), default=None, help="About how long it may take [default: 10]."
 )
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
+@arithmetic_option
 @json_option
-def demo(minutes: float | None, out: Path, as_json: bool) -> None:
-    """Run the built-in family: a real 135M model, distilled, measured and priced."""
+def demo(minutes: float | None, out: Path, arithmetic: str | None, as_json: bool) -> None:
+    """Run the built-in family: a real 135M model, distilled, measured and priced.
+
+    It measures this machine first and does as much as fits into the time.
+    """
+    import dataclasses
+
     from flashstill.recipes import built_in
 
-    recipe = built_in("demo")
-    if minutes is not None:
-        recipe = recipe.scaled(max(minutes - FIXED_MINUTES, LEAST_TRAINING_MINUTES) / (DEMO_MINUTES - FIXED_MINUTES))
-    _run(recipe, out, as_json)
-
-
-DEMO_MINUTES, FIXED_MINUTES, LEAST_TRAINING_MINUTES = 10.0, 4.0, 0.2
+    recipe = _with(built_in("demo"), arithmetic)
+    _run(recipe if minutes is None else dataclasses.replace(recipe, minutes=minutes), out, as_json)
 
 
 def _run(recipe: FamilyRecipe, out: Path, as_json: bool) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from flashstill.economics import hourly_price
 from flashstill.facts import load
 from flashstill.family.claim import claim, lock
+from flashstill.family.pace import Pace
 from flashstill.family.stages import STAGES
 from flashstill.family.workspace import Workspace
 from flashstill.files import remove_leftovers
@@ -28,9 +30,17 @@ def run_family(recipe: FamilyRecipe, out: Path, progress: Progress, command: str
     with lock(out):
         remove_leftovers(out)
         work = Workspace(recipe, out, progress, command)
+        pace = work.pace = Pace(work) if recipe.minutes else None
         for number, (name, stage) in enumerate(STAGES.items(), start=1):
             progress.say(f"[{number}/{len(STAGES)}] {name}")
+            began = time.monotonic()
             stage(work)
+            if pace is not None:
+                pace.done(name, began)
+                if name == "teacher":
+                    pace.begin()
+        if pace is not None:
+            pace.finish()
     return work.records()
 
 

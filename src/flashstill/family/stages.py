@@ -6,6 +6,7 @@ teacher -> text -> signals -> search -> distil -> evaluate -> measure -> cost ->
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -141,19 +142,29 @@ def distil(work: Workspace) -> None:
     if path.exists():
         return
     records: list[Record] = [model_record(work, "teacher", "teacher", "teacher", 0, 0.0, work.directory)]
-    for student in work.recipe.students:
-        tokens, seconds = train_student(work, student, soft=True)
+    for wanted in work.recipe.students:
+        student = work.pace.student(wanted) if work.pace else wanted
+        tokens, seconds, steps = train_student(work, student, soft=True)
         records.append(
             model_record(
-                work, student.name, "student", student.name, tokens, seconds, work.student_directory(student.name)
+                work,
+                student.name,
+                "student",
+                student.name,
+                tokens,
+                seconds,
+                work.student_directory(student.name),
+                steps,
             )
         )
         records.append(model_record(work, f"{student.name}-untrained", "untrained", student.name, 0, 0.0, None))
         if work.recipe.distil.control:
             control = f"{student.name}-control"
-            tokens, seconds = train_student(work, student, soft=False)
+            tokens, seconds, steps = train_student(work, student, soft=False)
             records.append(
-                model_record(work, control, "control", student.name, tokens, seconds, work.student_directory(control))
+                model_record(
+                    work, control, "control", student.name, tokens, seconds, work.student_directory(control), steps
+                )
             )
     write_records(path, records)
 
@@ -166,13 +177,15 @@ def evaluate(work: Workspace) -> None:
     path = work.stage_file("evaluate")
     if path.exists():
         return
+    if work.pace:
+        work.pace.evaluation()
     models = [record for record in work.records() if isinstance(record, ModelRecord)]
-    texts = {domain: (work.packed(domain), work.signals_of(domain)) for domain in DOMAINS}
+    texts = {domain: (work.judged_text(domain), work.signals_of(domain)) for domain in DOMAINS}
     kept = {student.name: work.kept(student) for student in work.recipe.students}
     loaded: dict[str, Any] = {}
     for entry in models:
         if entry.role == "teacher":
-            loaded[entry.model] = work.model
+            loaded[entry.model] = None  # it is judged by its signals, and not run again
         elif entry.role == "untrained":
             loaded[entry.model] = keep_layers(work.model, kept[entry.of])
         else:
@@ -193,6 +206,7 @@ def measure(work: Workspace) -> None:
     from flashstill.measure import measure_machine, measure_models
 
     path = work.stage_file("measure")
+    seconds = work.pace.measuring() if work.pace and not path.exists() else math.inf
     rows = work.out / "facts" / "this-machine.csv"
     if not rows.exists():
         write_text(rows, to_csv(measure_machine(load(), work.progress, work.arithmetic)))
@@ -202,7 +216,7 @@ def measure(work: Workspace) -> None:
     models = {"teacher": work.model}
     for student in work.recipe.students:
         models[student.name] = load_model(work.student_directory(student.name), work.arithmetic.dtype)
-    write_records(path, measure_models(models, wanted.batches, wanted.context, wanted.repeats, work.progress))
+    write_records(path, measure_models(models, wanted.batches, wanted.context, wanted.repeats, work.progress, seconds))
 
 
 def cost(work: Workspace) -> None:

@@ -11,7 +11,7 @@ from flashstill.records import ModelRecord
 
 
 def model_record(
-    work: Workspace, name: str, role: str, of: str, tokens: int, seconds: float, directory: Path | None
+    work: Workspace, name: str, role: str, of: str, tokens: int, seconds: float, directory: Path | None, steps: int = 0
 ) -> ModelRecord:
     """What a model of the family is; directory: None for one that is not kept, like the untrained."""
     shape = work.architecture(of)
@@ -25,11 +25,13 @@ def model_record(
         training_tokens=tokens,
         training_s=seconds,
         path=relative,
+        training_steps=steps,
+        arithmetic=str(work.arithmetic),
     )
 
 
-def train_student(work: Workspace, student: StudentRecipe, soft: bool) -> tuple[int, float]:
-    """Train one student or control unless it is there; returns its training tokens and seconds."""
+def train_student(work: Workspace, student: StudentRecipe, soft: bool) -> tuple[int, float, int]:
+    """Train one student or control unless it is there; returns its training tokens, seconds and steps."""
     from flashstill.distill import training
     from flashstill.distill.models import keep_layers, load_tokenizer, save_model
     from flashstill.distill.training import checkpoints
@@ -63,4 +65,4 @@ def train_student(work: Workspace, student: StudentRecipe, soft: bool) -> tuple[
     checkpoints.clear(folder)
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     tokens = recipe.steps(packed.length) * recipe.windows_per_step * packed.length
-    return tokens, sum(row["step_s"] for row in metrics)
+    return tokens, sum(row["step_s"] for row in metrics), recipe.steps(packed.length)

@@ -9,6 +9,7 @@ students/NAME/        Hugging Face directories, one a student and one a control
 training/NAME/        checkpoints while training, metrics.jsonl afterwards
 facts/                this machine as fact rows
 stages/*.jsonl        records by stage;  records.jsonl holds them all
+pace.json             what was measured and decided where the run is to end within so many minutes
 report.html
 """
 
@@ -27,6 +28,7 @@ from flashstill.records import Record, read_records
 
 if TYPE_CHECKING:
     from flashstill.distill.arithmetic import Arithmetic
+    from flashstill.family.pace import Pace
 
 STAGE_NAMES = ("teacher", "text", "signals", "search", "distil", "evaluate", "measure", "cost", "report")
 DOMAINS = ("heldout", "out-of-domain")
@@ -43,6 +45,8 @@ class Workspace:
     _teacher_directory: Path | None = None
     _model: Any = None
     _arithmetic: Arithmetic | None = None
+    pace: Pace | None = None
+    """where the run is to end within so many minutes"""
 
     @property
     def directory(self) -> Path:
@@ -83,6 +87,11 @@ class Workspace:
         from flashstill.distill.packing import Packed
 
         return Packed.load(self.out / "data" / f"{part}.safetensors")
+
+    def judged_text(self, part: str) -> Any:
+        """A packed text as far as models are judged on it."""
+        whole = self.packed(part)
+        return whole.first(self.pace.windows(whole.windows)) if self.pace else whole
 
     def signals_of(self, part: str) -> Any:
         """The teacher's hidden states on a packed text."""

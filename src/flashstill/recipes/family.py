@@ -112,7 +112,8 @@ class CostRecipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FamilyRecipe:
-    """A teacher and its students. out_of_domain: a source like `data`; empty takes the built-in partner."""
+    """A teacher and its students. out_of_domain: a source like `data`; empty takes the built-in partner. minutes: about
+    how long the run may take where it is begun; its amounts are then scaled to that, 0 leaves them as they are."""
 
     name: Name
     teacher: Given
@@ -120,6 +121,7 @@ class FamilyRecipe:
     data: Given = "cpython-docs"
     out_of_domain: Source = ""
     seed: Seed = 0
+    minutes: Annotated[float, between(0.0, 1e6)] = 0.0
     text: TextRecipe = field(default_factory=TextRecipe)
     search: SearchRecipe = field(default_factory=SearchRecipe)
     distil: DistilRecipe = field(default_factory=DistilRecipe)
@@ -134,16 +136,6 @@ class FamilyRecipe:
     def tokens_of(self, student: StudentRecipe) -> int:
         """Training tokens of one student."""
         return student.tokens or self.distil.tokens
-
-    def scaled(self, factor: float) -> FamilyRecipe:
-        """The same family with `factor` times the training tokens, never fewer than one step."""
-        least = self.distil.windows_per_step * self.text.window_tokens
-        students = tuple(
-            dataclasses.replace(student, tokens=max(least, round(self.tokens_of(student) * factor)))
-            for student in self.students
-        )
-        text = dataclasses.replace(self.text, train_tokens=max(least, round(self.text.train_tokens * factor)))
-        return dataclasses.replace(self, students=students, text=text)
 
 
 def built_in(name: str) -> FamilyRecipe:

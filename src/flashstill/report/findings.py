@@ -66,7 +66,7 @@ def findings(records: Iterable[Record]) -> list[str]:
         f" {value('teacher', 'bits_per_byte'):.3f} bits per byte on held-out text.",
         f"Best student: {best}, {student.parameters / 1e6:.1f}M parameters, {student.layers} layers; KL to"
         f" the teacher {value(f'{best}-untrained', 'kl_to_teacher'):.2f} nats before distillation,"
-        f" {value(best, 'kl_to_teacher'):.2f} after {student.training_tokens:,} tokens; it agrees with the teacher on"
+        f" {value(best, 'kl_to_teacher'):.2f} after {_trained(student)}; it agrees with the teacher on"
         f" {value(best, 'agreement'):.1%} of tokens.",
     ]
     lines.append(_against_control(view, best))
@@ -74,6 +74,12 @@ def findings(records: Iterable[Record]) -> list[str]:
     lines.append(_cost(view, best))
     lines.append(_energy(view, best))
     return lines
+
+
+def _trained(student: ModelRecord) -> str:
+    """How much it was trained, as far as its record says."""
+    steps = f" in {student.training_steps:,} steps" if student.training_steps else ""
+    return f"{student.training_tokens:,} tokens{steps}{f' ({student.arithmetic})' if student.arithmetic else ''}"
 
 
 def _against_control(view: View, best: str) -> str:

@@ -58,6 +58,8 @@ def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -
         groups=list(LEVEL_GROUPS),
         fit_rows=_fit_rows(view),
         provenance=provenance,
+        arithmetic=view.models["teacher"].arithmetic,
+        minutes=family.get("minutes", 0),
         recipe=recipe,
         price_bases=dict.fromkeys((record.chip, record.price_basis) for record in view.cost.values()),
     )
@@ -101,6 +103,7 @@ def _model_rows(view: View) -> list[dict[str, Any]]:
             "record": record,
             "parameters": f"{record.parameters / 1e6:.1f}M",
             "tokens": f"{record.training_tokens:,}",
+            "steps": f"{record.training_steps:,}",
             "seconds": f"{record.training_s:,.0f}",
             "quality": [_interval(view.quality[name, domain, metric], form) for domain, metric, form in _COLUMNS],
         }

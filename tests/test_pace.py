@@ -1,0 +1,253 @@
+"""A run that ends within so many minutes: amounts that fit, decisions that stay, and the machine that is measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flashstill.errors import BadInput
+from flashstill.family import pace, run_family
+from flashstill.family.amounts import Costs, amounts_at, chosen, estimate, least, spread
+from flashstill.family.pace import FILE, Pace
+from flashstill.family.workspace import Workspace
+from flashstill.measure import rates as measured
+from flashstill.measure.rates import Rates, step_line
+from flashstill.measure.sweep import measure_models
+from flashstill.progress import Silent
+from flashstill.recipes import FamilyRecipe, built_in, read_recipe
+from flashstill.records import ModelRecord, read_records
+from tests.tiny import family_text
+
+DEMO = built_in("demo")
+
+
+def costs_at(read_s: float, overhead: float = 1.0) -> Costs:
+    """Of a machine that reads a token of the demo's teacher in `read_s`."""
+    rates = Rates(read_s=read_s, head_s=read_s / 2.0, at_zero_s=0.5, layers=19)
+    return Costs(rates=rates, depth=30, overhead=overhead)
+
+
+class TestAmounts:
+    @given(st.floats(1e-5, 0.1), st.floats(30.0, 36_000.0))
+    def test_all_of_it_fits(self, read_s: float, left_s: float) -> None:
+        costs = costs_at(read_s)
+        amounts = chosen(DEMO, costs, left_s)
+        total = estimate(amounts.of(DEMO), costs).total
+        assert total <= left_s or amounts == least(DEMO)
+        assert amounts.heldout_tokens <= DEMO.text.heldout_tokens
+        assert amounts.search_candidates <= DEMO.search.candidates
+
+    @given(st.floats(1e-4, 0.01), st.floats(200.0, 3_000.0))
+    def test_most_of_the_time_is_used(self, read_s: float, left_s: float) -> None:
+        costs = costs_at(read_s)
+        amounts = chosen(DEMO, costs, left_s)
+        if least(DEMO) != amounts:
+            assert estimate(amounts.of(DEMO), costs).total > 0.8 * left_s
+
+    def test_a_slow_machine_trains_less(self) -> None:
+        tokens = [chosen(DEMO, costs_at(read_s), 600.0).train_tokens for read_s in (2e-4, 2e-3, 1e-2, 4e-2)]
+        assert tokens == sorted(tokens, reverse=True)
+        assert tokens[0] > DEMO.text.train_tokens, "and a fast one more than the recipe says"
+        assert tokens[-1] < DEMO.text.train_tokens / 20
+
+    def test_at_one_the_recipe_is_as_it_is(self) -> None:
+        assert dataclasses.replace(amounts_at(DEMO, 1.0).of(DEMO)) == dataclasses.replace(
+            DEMO,
+            students=tuple(dataclasses.replace(student, tokens=DEMO.tokens_of(student)) for student in DEMO.students),
+        )
+
+    def test_the_least(self) -> None:
+        found = least(DEMO).of(DEMO)
+        assert [found.tokens_of(student) for student in found.students] == [1024, 1024], "two steps"
+        assert found.text.heldout_tokens == found.text.out_of_domain_tokens == 1024
+        assert found.search.method == "influence"
+
+    def test_students_share_what_is_left(self) -> None:
+        costs, names = costs_at(2e-3), [student.name for student in DEMO.students]
+        both, last = spread(DEMO, costs, names, 600.0), spread(DEMO, costs, names[1:], 600.0)
+        assert both < DEMO.tokens_of(DEMO.students[0])
+        assert last > both, "the last has what is left for itself"
+        assert spread(DEMO, costs, names, -5.0) == 1024
+
+    def test_a_step_worked(self) -> None:
+        """Three passes of half of the layers, and two heads: 3 x 2 ms / 2 + 2 x 1 ms."""
+        assert step_line(2e-3, 1e-3, 0.5).per_unit == pytest.approx(5e-3)
+        rates = Rates(read_s=2e-3, head_s=1e-3, at_zero_s=0.3, layers=20)
+        assert rates.step_s(10, 20, soft=True)(512.0) == pytest.approx(0.15 + 512 * 5e-3)
+        assert rates.step_s(10, 20, soft=False)(512.0) < rates.step_s(10, 20, soft=True)(512.0)
+        slower = rates.slowed(2.0, training=1.5).step_s(10, 20, soft=True)
+        assert slower(512.0) == pytest.approx(3.0 * (0.15 + 512 * 5e-3))
+
+    def test_costs_survive_the_disk(self) -> None:
+        costs = costs_at(1e-3, 1.5)
+        assert Costs.read(json.loads(json.dumps(costs.as_dict()))) == costs
+
+    def test_the_context_of_the_measurements(self) -> None:
+        assert costs_at(1e-4).context(DEMO, 36.0) == 128
+        assert costs_at(3e-2).context(DEMO, 36.0) == 16
+
+
+class Said(Silent):
+    """What was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def work(tmp_path: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    (tmp_path / "family.toml").write_text(family_text(tiny_teacher, "corpus.txt").replace("seed = 3", "minutes = 2"))
+    recipe = read_recipe(tmp_path / "family.toml")
+    monkeypatch.setattr(measured, "rates", lambda model, layers: costs_at(1e-3).rates)
+    monkeypatch.setattr(pace, "_load", lambda: 1.0)
+    return Workspace(recipe, tmp_path / "out", Said(), "")
+
+
+class TestDecisions:
+    def test_what_was_decided_stays(self, work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also where the machine, or the load, is another when the run goes on."""
+        asked = work.recipe
+        (work.out).mkdir()
+        first = Pace(work)
+        first.begin()
+        student = first.student(asked.students[0])
+        decided = work.recipe
+        assert decided.text.train_tokens != asked.text.train_tokens
+        monkeypatch.setattr(measured, "rates", lambda model, layers: pytest.fail("it has been measured"))
+        again = Workspace(asked, work.out, Said(), "")
+        second = Pace(again)
+        second.begin()
+        assert again.recipe == decided
+        assert second.student(asked.students[0]) == student
+        assert second.spent_s >= first.spent_s - 0.02
+
+    def test_it_says_what_it_will_do_before_it_does_it(self, work: Workspace) -> None:
+        work.out.mkdir()
+        Pace(work).begin()
+        assert isinstance(work.progress, Said)
+        said = "\n".join(work.progress.lines)
+        for words in ("measuring this machine for a run of 2 minutes", "training tokens: half ", "in all about"):
+            assert words in said
+        assert json.loads((work.out / FILE).read_text())["decisions"]["begin"]["estimate_s"]["total"] > 0
+
+    def test_a_run_that_is_behind_does_less(self, work: Workspace) -> None:
+        work.out.mkdir()
+        held = Pace(work)
+        held.begin()
+        tokens = work.recipe.tokens_of(work.recipe.students[0])
+        held._before += 90.0  # signals took a minute and a half longer
+        assert held.student(work.recipe.students[0]).tokens < tokens
+        held._before += 60.0
+        held.evaluation()
+        assert held.windows(100) == 2
+        assert held.measuring() == 2.0
+
+    def test_too_few_minutes_are_said_to_be(self, work: Workspace) -> None:
+        work.recipe = dataclasses.replace(work.recipe, minutes=0.01)
+        work.out.mkdir()
+        Pace(work).begin()
+        assert isinstance(work.progress, Said)
+        assert "this is the least that shows anything; 0.01 minutes are too few here" in work.progress.lines[-1]
+
+    @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"spent_s": "x"}'])
+    def test_a_damaged_file(self, work: Workspace, damage: str) -> None:
+        work.out.mkdir()
+        (work.out / FILE).write_text(damage)
+        with pytest.raises(BadInput, match="does not say what was decided"):
+            Pace(work)
+
+    def test_minutes_that_cannot_be(self, tmp_path: Path, tiny_teacher: Path) -> None:
+        text = family_text(tiny_teacher, "corpus.txt")
+        for value in ("-1", "nan", "inf"):
+            (tmp_path / "family.toml").write_text(text.replace("seed = 3", f"minutes = {value}"))
+            with pytest.raises(BadInput, match="minutes"):
+                read_recipe(tmp_path / "family.toml")
+
+
+class TestMeasuring:
+    def test_bound_by_time(self, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every batch is timed, by the warm-up alone where there is no time for more."""
+        import torch
+
+        from flashstill.distill.models import load_model
+        from flashstill.measure import sweep
+
+        calls: list[int] = []
+
+        def time_model(model: Any, batch: int, context: int) -> tuple[float, list[float]]:
+            calls.append(batch)
+            return 1.0, [0.5]
+
+        monkeypatch.setattr(sweep, "time_model", time_model)
+        models = {"a": load_model(tiny_teacher, torch.bfloat16)}
+        found = measure_models(models, [1, 4], 8, 3, Silent(), seconds=0.0)
+        assert calls == [1, 4]
+        assert [record.repeats for record in found] == [1, 1, 1, 1]
+        calls.clear()
+        found = measure_models(models, [1, 4], 8, 3, Silent(), seconds=math.inf)
+        assert calls == [1] * 4 + [4] * 4
+        assert {record.repeats for record in found} == {3}, "the warm-up is not counted"
+
+    def test_rates_of_a_tiny_teacher(self, tiny_teacher: Path) -> None:
+        import torch
+
+        from flashstill.distill.models import load_model
+
+        found = measured.rates(load_model(tiny_teacher, torch.float32), 3)
+        assert found.read_s > 0
+        assert found.head_s > 0
+        assert found.at_zero_s >= 0
+        assert found.layers == 3
+
+
+@pytest.mark.slow
+def test_a_paced_run_that_is_cut_reaches_what_it_decided(
+    tmp_path: Path, tiny_teacher: Path, sample_text: str, other_text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flashstill.family import stages
+
+    (tmp_path / "corpus.txt").write_text(sample_text)
+    (tmp_path / "other.txt").write_text(other_text)
+    text = family_text(tiny_teacher, "corpus.txt").replace("seed = 3", "minutes = 0.6")
+    (tmp_path / "family.toml").write_text(text)
+    recipe: FamilyRecipe = read_recipe(tmp_path / "family.toml")
+
+    class Cut(Exception):
+        pass
+
+    def cut(work: Workspace) -> None:
+        raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setitem(stages.STAGES, "evaluate", cut)
+        with pytest.raises(Cut):
+            run_family(recipe, tmp_path / "out", Silent())
+    decided = json.loads((tmp_path / "out" / FILE).read_text())["decisions"]
+    monkeypatch.setattr(pace, "_load", lambda: pytest.fail("it has been measured"))
+    said = Said()
+    run_family(recipe, tmp_path / "out", said)
+    after = json.loads((tmp_path / "out" / FILE).read_text())
+    assert {name: after["decisions"][name] for name in decided} == decided
+    assert after["took_s"] > 0
+    models = [record for record in read_records(tmp_path / "out" / "records.jsonl") if isinstance(record, ModelRecord)]
+    for record in models:
+        if record.role in ("student", "control"):
+            assert record.training_tokens == decided[record.of]["tokens"]
+            assert record.training_steps > 0
+            assert "fp32" in record.arithmetic
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "All models ran in fp32 arithmetic" in page
+    assert "ends within about 0.6 minutes" in page
+    before = len(said.lines)
+    run_family(recipe, tmp_path / "out", said)
+    assert not [line for line in said.lines[before:] if "took" in line or "measuring" in line]
