@@ -22,7 +22,7 @@ from flashstill.recipes import FamilyRecipe, StudentRecipe
 if TYPE_CHECKING:
     from flashstill.measure.rates import Rates
 
-TEXT_S, MACHINE_S, REPORT_S, SAVE_S = 4.0, 5.0, 8.0, 1.5
+TEXT_S, MACHINE_S, REPORT_S, SAVE_S = 12.0, 6.0, 4.0, 1.5
 """on a quiet machine: reading and packing the text, this machine's rows, prices and page, and writing one model: what
 is not made of products, a few per cent of all"""
 BEHIND = 0.45
@@ -82,11 +82,15 @@ class Costs:
         """Of one step."""
         return self.rates.step_s(student.keep_layers, self.depth, soft)(float(_step(recipe)))
 
-    def training_s(self, recipe: FamilyRecipe, student: StudentRecipe) -> float:
-        """Of a student and its control, written."""
+    def steps_s(self, recipe: FamilyRecipe, student: StudentRecipe) -> float:
+        """Of the steps of a student and its control."""
         steps = max(1, recipe.tokens_of(student) // _step(recipe))
         kinds = (True, False) if recipe.distil.control else (True,)
-        return sum(steps * self.step_s(recipe, student, soft) + SAVE_S * self.overhead for soft in kinds)
+        return sum(steps * self.step_s(recipe, student, soft) for soft in kinds)
+
+    def training_s(self, recipe: FamilyRecipe, student: StudentRecipe) -> float:
+        """The same with writing them."""
+        return self.steps_s(recipe, student) + (2.0 if recipe.distil.control else 1.0) * SAVE_S * self.overhead
 
     def judging_s(self, recipe: FamilyRecipe) -> float:
         """Of a token, by all models."""

@@ -202,7 +202,7 @@ class Pace:
                 rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
                 spent += sum(float(row["step_s"]) for row in rows)
         student = next(each for each in self.work.recipe.students if each.name == name)
-        wanted = self.costs.training_s(self.work.recipe, student)
+        wanted = self.costs.steps_s(self.work.recipe, student)
         return round(min(4.0, max(0.25, spent / wanted)), 3) if spent else 1.0
 
     def finish(self) -> None:
