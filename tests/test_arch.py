@@ -937,6 +937,33 @@ def test_other_fields_that_nobody_knows_are_noted() -> None:
     assert "and 12 more" in from_hf({**LLAMA, **{f"oddity_{i}": 1.5 for i in range(20)}}, "m").note
 
 
+def test_mixers_without_heads_are_shared_by_channels() -> None:
+    from flashstill.parallel import layout_reason
+
+    mamba = {"model_type": "mamba", "vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2}
+    lfm = {**SMALL, "model_type": "lfm2", "layer_types": ["conv", "full_attention"]}
+    for config in (mamba, lfm):
+        assert layout_reason(from_hf(config, "m"), 2, 1, 1, 1) is None
+    assert layout_reason(from_hf(mamba, "m"), 3, 1, 1, 1) == "tp does not divide the heads: 64 heads over 3 chips"
+
+
+def test_the_cache_of_younger_mixers() -> None:
+    """Numbers a token adds: worked out by hand from the published shapes."""
+    v4 = load_architecture("deepseek-v4-flash")
+    # 20 sparse blocks: (512 + 128) / 4; 23 heavy ones: 512 / 128; all keep a window of 128 vectors of 512.
+    assert v4.kv_values_per_token == 20 * 160 + 23 * 4
+    assert v4.state_values == 43 * 128 * 512
+    shared = {**SMALL, **GEMMA4, "model_type": "gemma4_text", "num_kv_shared_layers": 2}
+    reads = from_hf(shared, "m")
+    # Four of six blocks cache 2 x 2 heads of 8; the last two read them, the last one with heads of 16.
+    assert reads.kv_values_per_token == 4 * 2 * 2 * 8
+    assert [layer.attention.kv_values_read for layer in reads.layers] == [32, 32, 64]  # type: ignore[union-attr]
+    nemotron = load_architecture("nemotron-3-nano-30b-a3b")
+    assert nemotron.kv_values_per_token == 6 * 2 * 2 * 128
+    # 23 Mamba 2 mixers: 64 heads x 64 x 128, and three inputs of the convolution over 4096 + 2 x 8 x 128 channels.
+    assert nemotron.state_values == 23 * (64 * 64 * 128 + 3 * (4096 + 2048))
+
+
 def test_a_note_reaches_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from flashstill.cli import main
 

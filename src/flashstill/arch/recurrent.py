@@ -24,6 +24,13 @@ class LinearAttention:
     other_parameters: int
     state_values: int
     """numbers of state a sequence and layer, the convolution's included"""
+    channels: int = 0
+    """parts that run apart from each other where it has no heads; 0 for the heads"""
+
+    @property
+    def shards(self) -> int:
+        """How many chips can share it at most: its heads, or its channels."""
+        return self.channels or self.heads
 
     @property
     def norms(self) -> int:
@@ -137,6 +144,7 @@ def mamba1(
     return LinearAttention(
         kind="mamba",
         heads=1,
+        channels=inner,
         weights=2 * width * inner + taps * inner + inner * maps + step_rank * inner + inner * width,
         other_parameters=inner * state_width
         + 2 * inner
@@ -152,6 +160,7 @@ def short_convolution(*, width: int, taps: int, bias: bool) -> LinearAttention:
     return LinearAttention(
         kind="short convolution",
         heads=1,
+        channels=width,
         weights=4 * width * width + taps * width,
         other_parameters=bias * 5 * width,
         state_values=(taps - 1) * width,
@@ -174,6 +183,7 @@ def rwkv4(*, width: int, inner: int) -> LinearAttention:
     return LinearAttention(
         kind="rwkv",
         heads=1,
+        channels=inner,
         weights=4 * width * inner + width * width,
         other_parameters=2 * inner + 5 * width,
         state_values=3 * inner + 2 * width,

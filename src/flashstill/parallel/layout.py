@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flashstill.arch import Architecture, Attention
+from flashstill.arch import Architecture, Attention, LinearAttention
 from flashstill.errors import BadInput, InfeasiblePlan, unknown
 from flashstill.workload import Quantity
 
@@ -72,8 +72,8 @@ def layout_reason(model: Architecture, tp: int, pp: int, ep: int, dp: int) -> st
         return f"pp exceeds the layers: {pp} stages for {model.depth} layers"
     for layer in model.layers:
         mixer, experts = layer.attention, layer.ffn.experts
-        heads = getattr(mixer, "heads", None)
-        if heads is not None and heads % tp:
+        heads = mixer.shards if isinstance(mixer, LinearAttention) else mixer.heads
+        if heads % tp:
             return f"tp does not divide the heads: {heads} heads over {tp} chips"
         if isinstance(mixer, Attention) and mixer.kv_heads % tp and tp % mixer.kv_heads:
             return f"tp does not fit the key/value heads: {mixer.kv_heads} heads over {tp} chips"
