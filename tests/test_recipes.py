@@ -142,7 +142,7 @@ FAMILY_EDITS: list[tuple[str, str, str]] = [
     ("batches = [1, 2]", 'batches = [1, "2"]', "'measure.batches[1]' is '2', not a whole number"),
     ("[distil]", "[cost]\nprise = 1\n[distil]", "is not TOML"),
     ('precision = "bf16"', 'prise = "owned"', "unknown key 'cost.prise'; the nearest known: price"),
-    ('data = "text.txt"', 'data = "a\\u0000b"', "'data' holds a NUL character"),
+    ('data = "text.txt"', 'data = "a\\u0000b"', "data is 'a\\x00b'; it must be one line of text that can be printed"),
     ('data = "text.txt"', 'data = "/dev/zero"', "data is '/dev/zero', which is neither a regular file nor a directory"),
 ]
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import tomllib
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
+from flashstill.bounded import read_bounded
 from flashstill.errors import BadInput, nearest, shortened, unknown
 
 T = TypeVar("T")
@@ -90,20 +93,62 @@ def shaped(says: Callable[[str], str]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def built(kind: type[T], raw: Mapping[str, Any], where: str) -> T:
-    """A tree of tables, lists and plain values as a `kind`; BadInput names `where` and the key that is wrong."""
+def json_object(path: Path, most_bytes: int = 2**26) -> dict[str, Any]:
+    """The JSON object in a file; BadInput where it is missing, no regular file, too large, or none."""
+    return _object(_text(path, most_bytes), shortened(str(path), 200))
+
+
+def json_rows(path: Path, most_bytes: int = 2**28) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where, object) of each line of a JSONL file that is not blank; BadInput names the line that holds none."""
+    for number, line in enumerate(_text(path, most_bytes).split("\n"), start=1):
+        if line.strip():
+            where = f"{shortened(str(path), 200)}, line {number}"
+            yield where, _object(line, where)
+
+
+def toml_tree(path: Path, most_bytes: int = 2**20) -> dict[str, Any]:
+    """The tables of a TOML file; BadInput where it is missing, no regular file, too large, or no TOML."""
+    shown = shortened(str(path), 200)
+    try:
+        return tomllib.loads(_text(path, most_bytes, "TOML"))
+    except RecursionError as error:
+        raise BadInput(f"{shown} is not a recipe: its lists or tables nest too deep") from error
+    except ValueError as error:  # also a number of more digits than are read
+        raise BadInput(f"{shown} is not TOML: {shortened(str(error), 200)}") from error
+
+
+def _text(path: Path, most_bytes: int, kind: str = "JSON") -> str:
+    try:
+        return read_bounded(path, most_bytes).decode("utf-8")
+    except UnicodeDecodeError as error:
+        shown = shortened(str(path), 200)
+        raise BadInput(f"{shown} is not {kind}: it is no UTF-8 text at byte {error.start}") from error
+
+
+def _object(text: str, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise BadInput(f"{where} is not ours: its brackets nest too deep") from error
+    except ValueError as error:
+        raise BadInput(f"{where} is not JSON: {shortened(str(error), 200)}") from error
+    if not isinstance(found, dict):
+        raise BadInput(f"{where} is not a JSON object")
+    return found
+
+
+def built(kind: type[T], raw: Mapping[str, Any], where: str, open_end: bool = False) -> T:
+    """A tree of tables, lists and plain values as a `kind`; BadInput names `where` and the key that is wrong.
+
+    open_end: keys that the kind does not know are passed over.
+    """
     for key, said in _foreign(raw, "", 0):
         raise BadInput(f"{where}: {f'{shortened(key)!r} ' if key else ''}{said}")
-    for key, known in _unknown_keys(kind, raw, ""):
+    for key, known in () if open_end else _unknown_keys(kind, raw, ""):
         close = ", ".join(nearest(key.rpartition(".")[2], known))
         raise BadInput(f"{where}: unknown key {shortened(key)!r}; the nearest known: {close}")
-    return parsed(kind, json.dumps(raw), where)
-
-
-def parsed(kind: type[T], text: str | bytes, where: str) -> T:
-    """JSON as a `kind`; keys that it does not know are passed over."""
     try:
-        found: T = _adapter(typing.cast("Any", kind)).validate_json(text, strict=True)
+        found: T = _adapter(typing.cast("Any", kind)).validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
         raise BadInput(f"{where}: {_sentence(error)}") from None
     return found
@@ -139,13 +184,11 @@ def _path(places: tuple[int | str, ...]) -> str:
 
 
 def _foreign(value: Any, key: str, level: int) -> Iterator[tuple[str, str]]:
-    """(key, what is wrong) of what no value may be: a date, not finite, beyond 64 bits, too deep, with a NUL."""
+    """(key, what is wrong) of what no value may be: a date, not finite, beyond 64 bits, too deep."""
     if level > DEEPEST:
         yield key, f"nests deeper than {DEEPEST} levels"
     elif isinstance(value, Mapping):
         for name, entry in value.items():
-            if "\0" in name:
-                yield key, "holds a NUL character in a key"
             yield from _foreign(entry, f"{key}.{name}" if key else name, level + 1)
     elif isinstance(value, list):
         for place, entry in enumerate(value):
@@ -157,9 +200,9 @@ def _foreign(value: Any, key: str, level: int) -> Iterator[tuple[str, str]]:
         if not -(2**63) <= value < 2**63:
             yield key, "is a number beyond 64 bits"
     elif isinstance(value, str):
-        if "\0" in value:
-            yield key, "holds a NUL character"
-    else:
+        if any("\ud800" <= letter <= "\udfff" for letter in value):
+            yield key, "holds half a character (a lone surrogate)"
+    elif value is not None:
         yield key, f"is {value}, a date or time, which no key takes"
 
 

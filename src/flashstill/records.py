@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, shortened, unknown
 from flashstill.files import write_text
 
 SCHEMA = 1
+_NEVER_ZERO = ("parameters", "layers", "batch", "chips", "seconds", "tokens_per_s", "repeats", "total")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,12 +112,42 @@ def to_line(record: Record) -> str:
 def from_line(line: str) -> Record:
     """The record of one JSON line; BadInput where it is none of ours."""
     try:
-        row: dict[str, Any] = json.loads(line)
-        if row.pop("schema") != SCHEMA:
-            raise BadInput(f"a record has another schema than {SCHEMA}; run the stage again")
-        return _TYPES[row.pop("record")](**row)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"not a record: {line[:80]!r}") from error
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"not a record: {shortened(line)!r}") from error
+    return _from_row(row, "not a record")
+
+
+def _from_row(row: Any, where: str) -> Record:
+    from flashstill.checked import built  # brings pydantic along, which the cost commands do without
+
+    if not isinstance(row, dict) or "schema" not in row or "record" not in row:
+        raise BadInput(f"{where}: it has no keys 'schema' and 'record', as a record has")
+    if row["schema"] != SCHEMA:
+        raise BadInput(f"{where}: a record has another schema than {SCHEMA}; run the stage again")
+    if not isinstance(row["record"], str) or row["record"] not in _TYPES:
+        raise BadInput(f"{where}: {unknown('record', str(row['record']), _TYPES)}")
+    record = built(_TYPES[row["record"]], {key: row[key] for key in row if key not in ("schema", "record")}, where)
+    for problem in _problems(record):
+        raise BadInput(f"{where}: {problem}")
+    return record
+
+
+def _problems(record: Record) -> Iterator[str]:
+    """Amounts that nothing can have. An interval may begin below zero."""
+    for key, value in amounts(record):
+        if isinstance(record, QualityRecord) and key in ("value", "low", "high"):
+            continue
+        if value < 0 or (value == 0 and key in _NEVER_ZERO):
+            yield f"{key} is {value:g}; it must {'be positive' if key in _NEVER_ZERO else 'not be negative'}"
+
+
+def amounts(record: Record) -> Iterator[tuple[str, float]]:
+    """Every number of a record with its key."""
+    values = dataclasses.asdict(record)
+    for key, value in [*values.items(), *values.get("joules_per_token", {}).items()]:
+        if isinstance(value, (int, float)):
+            yield key, value
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -125,9 +156,7 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 
 def read_records(path: Path) -> list[Record]:
-    """Every record of a JSONL file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"records {path} cannot be read: {error}") from error
-    return [from_line(line) for line in text.splitlines() if line.strip()]
+    """Every record of a JSONL file; BadInput names the line that is none of ours."""
+    from flashstill.checked import json_rows
+
+    return [_from_row(row, where) for where, row in json_rows(path)]

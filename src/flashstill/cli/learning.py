@@ -235,10 +235,14 @@ def report(out: Path, as_json: bool) -> None:
     """Write report.html again from the records of a finished run."""
     from flashstill.report import write_report, write_study_report
 
-    if (out / "study.toml").is_file() and (out / "summary.json").is_file():
+    try:
+        names = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{out} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if "study.toml" in names:
         path = write_study_report(out)
-    elif (out / "records.jsonl").is_file():
+    elif "family.toml" in names or "records.jsonl" in names:
         path = write_report(out)
     else:
-        raise BadInput(f"{out} holds no records.jsonl; give the --out directory of a finished run")
+        raise BadInput(f"{out} holds no records.jsonl and no study.toml; give the --out directory of a finished run")
     print_json({"report": str(path)}) if as_json else click.echo(str(path))

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flashstill.checked import json_object
 from flashstill.errors import BadInput, InfeasiblePlan
+from flashstill.family import kept
 from flashstill.family.regimes import asks_teachers, objective_of, train_recipe_of
 from flashstill.family.served import origin_of
 from flashstill.family.sources import together
@@ -49,9 +51,9 @@ def settled(work: Work) -> DistillRecipe:
             write_text(path, json.dumps(found, indent=1))
         work.world.wait()
     try:
-        sizes = json.loads(path.read_text(encoding="utf-8"))["pick"]["sizes"]
+        sizes = kept.pick(path)["sizes"]
         changes: dict[str, Any] = {name: int(sizes[name]) for name in SIZES}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (BadInput, KeyError) as error:
         raise BadInput(f"{path} does not say which student was picked; delete {work.out} and run again") from error
     return dataclasses.replace(recipe, student=dataclasses.replace(recipe.student, **changes))
 
@@ -174,7 +176,7 @@ def outcome(recipe: DistillRecipe, out: Path, student: Any, summary: Mapping[str
     """The prediction beside what came of it, for summary.json. training_bytes: of the last process that trained."""
     from flashstill.measure.trial import decode_seconds
 
-    predicted = json.loads((out / FILE).read_text(encoding="utf-8"))["pick"]
+    predicted = kept.pick(out / FILE)
     peak, signals = _held(out / "training" / MEMORY), _held(out / "signals" / RATE)
     measured = {
         "tokens_per_s": summary["tokens_per_s"],
@@ -215,5 +217,4 @@ def _weights(directory: Path) -> int:
 
 
 def _held(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
+    return json_object(path) if path.is_file() else {}

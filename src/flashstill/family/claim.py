@@ -8,6 +8,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+from flashstill.bounded import read_bounded
+from flashstill.checked import toml_tree
 from flashstill.errors import BadInput
 from flashstill.files import disk_errors, make_directory, write_text
 
@@ -16,7 +18,7 @@ def claim(wanted: str, out: Path, name: str = "family.toml") -> None:
     """Make the directory this recipe's, or refuse it. wanted: the recipe as TOML, kept in the file `name`."""
     recorded = out / name
     if recorded.is_file():
-        if recorded.read_text(encoding="utf-8") != wanted:
+        if read_bounded(recorded, 2**20) != wanted.encode():
             raise BadInput(f"{out} belongs to another recipe ({_difference(recorded, wanted)}); give another --out")
         return
     if out.exists() and not out.is_dir():
@@ -29,8 +31,8 @@ def claim(wanted: str, out: Path, name: str = "family.toml") -> None:
 
 def _difference(recorded: Path, wanted: str) -> str:
     try:
-        old, new = tomllib.loads(recorded.read_text(encoding="utf-8")), tomllib.loads(wanted)
-    except tomllib.TOMLDecodeError:
+        old, new = toml_tree(recorded), tomllib.loads(wanted)
+    except BadInput:
         return f"its {recorded.name} is broken"
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     shown = [f"{key} was {old.get(key)!r}" for key in keys if not isinstance(new.get(key), (dict, list))]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.errors import BadInput
-from flashstill.family import budget
+from flashstill.family import budget, kept
 from flashstill.family.claim import claim, lock
 from flashstill.family.outcome import leave_summary
 from flashstill.family.places import Places
@@ -274,5 +274,4 @@ class Work:
     @property
     def summary(self) -> dict[str, Any]:
         """What `evaluate` left."""
-        found: dict[str, Any] = json.loads((self.out / "summary.json").read_text(encoding="utf-8"))
-        return found
+        return kept.student_summary(self.out / "summary.json")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flashstill.family import budget
+from flashstill.family import budget, kept
 from flashstill.files import write_text
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
@@ -34,8 +34,7 @@ def leave_summary(
     """Score every model on every text and write both files; the summary is written last."""
     records = judge(models, texts, recipe.seed, progress)
     write_records(out / "records.jsonl", list(records))
-    metrics = (out / "training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in metrics]
+    rows = kept.steps(out / "training")
     summary = {
         "name": recipe.name,
         "student": str(out / "student"),

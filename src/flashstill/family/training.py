@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from flashstill.family import kept
 from flashstill.family.workspace import Workspace
 from flashstill.recipes import StudentRecipe
 from flashstill.records import ModelRecord
@@ -63,6 +63,6 @@ def train_student(work: Workspace, student: StudentRecipe, soft: bool) -> tuple[
         training.train(model, source, objective, recipe, folder, work.progress, label, key)
         save_model(model, load_tokenizer(work.directory), work.student_directory(name))
     checkpoints.clear(folder)
-    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    metrics = kept.steps(folder)
     tokens = recipe.steps(packed.length) * recipe.windows_per_step * packed.length
     return tokens, sum(row["step_s"] for row in metrics), recipe.steps(packed.length)

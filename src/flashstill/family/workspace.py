@@ -15,16 +15,17 @@ report.html
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.arch import Architecture
 from flashstill.arch.catalogue import read_config
+from flashstill.family import kept
 from flashstill.progress import Progress
 from flashstill.recipes import FamilyRecipe, StudentRecipe
 from flashstill.records import Record, read_records
+from flashstill.report.kept import provenance
 
 if TYPE_CHECKING:
     from flashstill.distill.arithmetic import Arithmetic
@@ -79,8 +80,7 @@ class Workspace:
     @property
     def provenance(self) -> dict[str, Any]:
         """What `teacher` wrote down."""
-        found: dict[str, Any] = json.loads((self.out / "provenance.json").read_text(encoding="utf-8"))
-        return found
+        return provenance(self.out / "provenance.json")
 
     def packed(self, part: str) -> Any:
         """A packed text: train, heldout or out-of-domain."""
@@ -128,8 +128,8 @@ class Workspace:
         """The teacher's blocks that a student keeps."""
         from flashstill.distill.students import kept_blocks
 
-        found = json.loads((self.out / "search.json").read_text(encoding="utf-8"))
-        return kept_blocks(found["depth"], found["drops"], student.keep_layers)
+        found = kept.search(self.out / "search.json")
+        return kept_blocks(found.depth, list(found.drops), student.keep_layers)
 
     def all_students_done(self) -> bool:
         """Whether every student and control is written."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import stat
-import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flashstill.bounded import read_bounded
-from flashstill.checked import built
+from flashstill.checked import built, toml_tree
 from flashstill.errors import BadInput, shortened
 
 T = TypeVar("T")
-MOST_BYTES = 2**20
 
 
 def read_tree(path: Path) -> dict[str, Any]:
@@ -25,14 +22,7 @@ def read_tree(path: Path) -> dict[str, Any]:
         raise BadInput(f"recipe {shown} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not exists:
         raise BadInput(f"there is no recipe at {shown}")
-    try:
-        return tomllib.loads(read_bounded(path, MOST_BYTES).decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise BadInput(f"recipe {shown} is not TOML: it is no UTF-8 text at byte {error.start}") from error
-    except RecursionError as error:
-        raise BadInput(f"recipe {shown} is not a recipe: its lists or tables nest too deep") from error
-    except ValueError as error:  # also a number of more digits than are read
-        raise BadInput(f"recipe {shown} is not TOML: {shortened(str(error), 200)}") from error
+    return toml_tree(path)
 
 
 def read_toml(path: Path, kind: type[T]) -> T:

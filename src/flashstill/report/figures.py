@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +29,7 @@ LEVEL_GROUPS = {
     "activations and links": ("far_sram", "activations", "links"),
 }
 _LEVEL_COLOURS = ("#1baf7a", "#2a78d6", "#eda100", "#8a8a86", "#c4c4bf", "#e87ba4")
-_ROLE_SYMBOLS = {"teacher": "star", "student": "circle", "control": "diamond-open", "untrained": "triangle-up-open"}
+ROLE_SYMBOLS = {"teacher": "star", "student": "circle", "control": "diamond-open", "untrained": "triangle-up-open"}
 _LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}  # grows upwards, never over the plot
 _BATCH_COLOURS = ("#2a78d6", "#eb6834", "#1baf7a")
 
@@ -40,8 +41,20 @@ def drawn(traces: list[Any], **layout: Any) -> Figure:
     import plotly.graph_objects as go
 
     plotted = go.Figure(traces, layout={"template": "none", "margin": {"l": 60, "r": 16, "t": 16, "b": 56}, **layout})
-    result: Figure = json.loads(plotted.to_json())
+    result: Figure = _escaped(json.loads(plotted.to_json()))
     return result
+
+
+def _escaped(value: Any) -> Any:
+    """All text of a figure as it stands: Plotly would make links and bold type of `<a href>` and `<b>` in a label.
+
+    Templates of what is shown under the pointer are our own, and mean their markup.
+    """
+    if isinstance(value, dict):
+        return {key: entry if key == "hovertemplate" else _escaped(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_escaped(entry) for entry in value]
+    return html.escape(value, quote=False) if isinstance(value, str) else value
 
 
 def chosen_batches(view: View, chip: str) -> list[int]:
@@ -95,7 +108,7 @@ def _models(found: Sequence[Point], batch: int, colour: str, go: Any) -> Any:
         mode="markers",
         showlegend=False,
         marker={
-            "symbol": [_ROLE_SYMBOLS[point.role] for point in found],
+            "symbol": [ROLE_SYMBOLS[point.role] for point in found],
             "size": [14 if point.role == "control" else 10 for point in found],
             "color": colour,
             "line": {"width": 1.5, "color": colour},

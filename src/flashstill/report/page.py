@@ -10,6 +10,7 @@ from typing import Any
 
 from flashstill.files import write_text
 from flashstill.records import QualityRecord, Record, read_records
+from flashstill.report import kept
 from flashstill.report.figures import (
     COST_LABELS,
     LEVEL_GROUPS,
@@ -20,16 +21,21 @@ from flashstill.report.figures import (
     predicted_against_measured,
 )
 from flashstill.report.findings import View, findings
+from flashstill.report.whole import QUALITY, check_whole
 from flashstill.units import show
 
 _TEMPLATE = "report.html.j2"
 
 
 def write_report(out: Path) -> Path:
-    """Read records.jsonl, family.toml and provenance.json of a run and write its report.html."""
+    """Read records.jsonl, family.toml and provenance.json of a run and write its report.html.
+
+    Raises BadInput naming the file, and its line, that is missing or not as a run left it.
+    """
     records = read_records(out / "records.jsonl")
-    provenance = json.loads((out / "provenance.json").read_text(encoding="utf-8"))
-    recipe = (out / "family.toml").read_text(encoding="utf-8")
+    check_whole(View.of(records), out / "records.jsonl")
+    provenance = kept.provenance(out / "provenance.json")
+    recipe = kept.recipe_text(out / "family.toml")
     path = out / "report.html"
     write_text(path, render(records, provenance, recipe))
     return path
@@ -49,7 +55,7 @@ def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -
         _TEMPLATE,
         figures,
         name=family["name"],
-        seed=family["seed"],
+        seed=family.get("seed", 0),
         findings=findings(records),
         chips=view.chips,
         metrics=METRIC_LABELS,
@@ -77,8 +83,8 @@ def render_page(template: str, figures: Mapping[str, Any], **values: Any) -> str
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # "</" could end the script element that holds the data
-    held = json.dumps(figures).replace("</", "<\\/")
+    # "</script" or "<!--" in a name could end or hide the script element that holds the data
+    held = json.dumps(figures).replace("<", "\\u003c")
     return environment.get_template(template).render(figures=held, plotly=get_plotlyjs(), **values)
 
 
@@ -86,15 +92,7 @@ def _interval(record: QualityRecord, form: str) -> dict[str, str]:
     return {"value": form.format(record.value), "range": f"{form.format(record.low)} to {form.format(record.high)}"}
 
 
-_COLUMNS = (
-    ("heldout", "bits_per_byte", "{:.3f}"),
-    ("heldout", "perplexity", "{:.2f}"),
-    ("heldout", "kl_to_teacher", "{:.3f}"),
-    ("heldout", "agreement", "{:.3f}"),
-    ("out-of-domain", "perplexity", "{:.2f}"),
-    ("out-of-domain", "kl_to_teacher", "{:.3f}"),
-    ("out-of-domain", "agreement", "{:.3f}"),
-)
+_FORMS = {"bits_per_byte": "{:.3f}", "perplexity": "{:.2f}", "kl_to_teacher": "{:.3f}", "agreement": "{:.3f}"}
 
 
 def _model_rows(view: View) -> list[dict[str, Any]]:
@@ -105,7 +103,7 @@ def _model_rows(view: View) -> list[dict[str, Any]]:
             "tokens": f"{record.training_tokens:,}",
             "steps": f"{record.training_steps:,}",
             "seconds": f"{record.training_s:,.0f}",
-            "quality": [_interval(view.quality[name, domain, metric], form) for domain, metric, form in _COLUMNS],
+            "quality": [_interval(view.quality[name, domain, metric], _FORMS[metric]) for domain, metric in QUALITY],
         }
         for name, record in view.models.items()
     ]

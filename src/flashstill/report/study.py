@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from flashstill.files import write_text
 from flashstill.frontier import non_dominated
+from flashstill.report import kept
 from flashstill.report.figures import Figure, drawn
 from flashstill.report.page import render_page
 from flashstill.units import show
@@ -22,9 +22,9 @@ _LARGEST_SHARE = 2.0
 
 
 def write_study_report(out: Path) -> Path:
-    """Read summary.json and study.toml of a study and write its report.html."""
-    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    recipe = (out / "study.toml").read_text(encoding="utf-8")
+    """Write report.html of a study from its summary.json and study.toml; BadInput names the one that is damaged."""
+    summary = kept.summary(out / "summary.json")
+    recipe = kept.recipe_text(out / "study.toml")
     path = out / "report.html"
     write_text(path, render_study(summary, recipe))
     return path
@@ -35,9 +35,11 @@ def render_study(summary: Mapping[str, Any], recipe: str) -> str:
     parts = _parts(summary["figures"])
     figures: dict[str, Figure] = {name: _intervals(part, name != "accuracies") for name, part in parts.items()}
     points = _points(list(summary["details"].values()))
+    priced = all(point["dollars"] is not None for point in points)
     if points:
         figures["tokens"] = _quality(points, "tokens", "tokens thought for an answer")
-        figures["dollars"] = _quality(points, "dollars", "predicted dollars per million answers")
+        if priced:
+            figures["dollars"] = _quality(points, "dollars", "predicted dollars per million answers")
     return render_page(
         "study.html.j2",
         figures,
@@ -45,6 +47,7 @@ def render_study(summary: Mapping[str, Any], recipe: str) -> str:
         ran=ran(summary),
         bars=[_sentence(name, found) for name, found in summary["figures"].items() if "bar" in found],
         rows=[_row(name, found) for name, found in summary["figures"].items()],
+        priced=priced,
         thought=[_thought_row(point) for point in points],
         heights={name: _height(part) for name, part in parts.items()},
         recipe=recipe,
@@ -136,7 +139,7 @@ no other answers as well for less"""
 
 def _points(details: Sequence[Mapping[str, Any]]) -> list[Point]:
     """Everything with an accuracy and tokens, of a study of deep think; nothing of any other."""
-    if not details or not all("teacher_best_of" in each for each in details):
+    if not details or not all(isinstance(each, Mapping) and "teacher_best_of" in each for each in details):
         return []
     found = [_point("teacher", "one greedy pass", [each["teacher_greedy"] for each in details], details)]
     for key, how in (("teacher_best_of", "best of {}"), ("teacher_majority_of", "majority of {}")):
@@ -151,6 +154,9 @@ def _points(details: Sequence[Mapping[str, Any]]) -> list[Point]:
     ]
     errors = [1.0 - point["accuracy"] for point in found]
     for cost in ("tokens", "dollars"):
+        if any(point[cost] is None for point in found):
+            found = [{**point, f"{cost}_front": False} for point in found]
+            continue
         for point, unbeaten in zip(found, non_dominated([point[cost] for point in found], errors), strict=True):
             point[f"{cost}_front"] = unbeaten
     return found
@@ -158,7 +164,8 @@ def _points(details: Sequence[Mapping[str, Any]]) -> list[Point]:
 
 def _point(who: str, how: str, seeds: Sequence[Mapping[str, Any]], details: Sequence[Mapping[str, Any]]) -> Point:
     model = "teacher" if who == "teacher" else "student"
-    price = float(np.mean([each["usd_per_token"][model] for each in details]))
+    prices = [each["usd_per_token"][model] for each in details]
+    dollars = None if None in prices else float(np.mean(prices))
     tokens = float(np.mean([seed["tokens"] for seed in seeds]))
     return {
         "who": who,
@@ -167,7 +174,7 @@ def _point(who: str, how: str, seeds: Sequence[Mapping[str, Any]], details: Sequ
         "se": float(np.mean([seed["se"] for seed in seeds])),
         "hard": float(np.mean([seed["hard_half"]["value"] for seed in seeds])),
         "tokens": tokens,
-        "dollars": tokens * price * 1e6,
+        "dollars": None if dollars is None else tokens * dollars * 1e6,
     }
 
 
@@ -179,7 +186,7 @@ def _thought_row(point: Point) -> dict[str, str]:
         "se": f"{point['se']:.3f}",
         "hard": f"{point['hard']:.3f}",
         "tokens": f"{point['tokens']:,.1f}",
-        "dollars": show(point["dollars"], "USD"),
+        "dollars": "no price is known" if point["dollars"] is None else show(point["dollars"], "USD"),
         "front": " and ".join(cost for cost in ("tokens", "dollars") if point[f"{cost}_front"]),
     }
 

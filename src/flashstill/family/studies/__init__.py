@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from flashstill.family import kept
 from flashstill.family.claim import claim, lock
 from flashstill.family.studies import classifiers, deep_think, kd_against_labels, moe_to_dense, rounding
 from flashstill.family.studies.seeds import Result, together
@@ -56,6 +57,7 @@ def run_study(recipe: StudyRecipe, seeds: Sequence[int], out: Path, progress: Pr
     with lock(out):
         remove_leftovers(out)
         results = [_seed(study, recipe, seed, out / f"seed-{seed}", progress) for seed in seeds]
+        kept.check_alike({out / f"seed-{seed}" / RESULT: found for seed, found in zip(seeds, results, strict=True)})
         summary = _summary(study, recipe, seeds, results)
         write_text(out / SUMMARY, json.dumps(summary, indent=1))
         write_study_report(out)
@@ -73,8 +75,7 @@ def _seed(study: Study, recipe: StudyRecipe, seed: int, place: Path, progress: P
         # of this process alone: how long an interrupted one had worked is not known here
         took = {"seconds": round(time.monotonic() - started, 1), "resumed": begun}
         write_text(path, json.dumps({**found, **took}, indent=1))
-    read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return read
+    return kept.seed_result(path)
 
 
 def _summary(

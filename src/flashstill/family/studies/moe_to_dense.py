@@ -21,6 +21,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flashstill.errors import BadInput
+from flashstill.family import kept
 from flashstill.family.distillation import run_distillation
 from flashstill.family.studies.arms import (
     DOMAINS,
@@ -136,6 +138,8 @@ def _dense_fields(sparse: Any) -> dict[str, Any]:
 
 def _last_load(teacher: Path) -> dict[str, float]:
     """How even the routing was in the last step of the teacher's training."""
-    rows = (teacher.parent / "training" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    last = json.loads(rows[-1])
-    return {name: last[name] for name in ("fullest_expert", "idle_experts")}
+    last = kept.steps(teacher.parent / "training")[-1]
+    names = ("fullest_expert", "idle_experts")
+    if not all(isinstance(last.get(name), float) for name in names):
+        raise BadInput(f"{teacher.parent / 'training' / 'metrics.jsonl'}: the last line tells of no experts")
+    return {name: last[name] for name in names}

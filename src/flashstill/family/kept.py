@@ -1,0 +1,136 @@
+"""What stages of a run left for later ones, read with its types: a file that is damaged is named in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from flashstill.checked import between, built, json_object, json_rows
+from flashstill.errors import BadInput
+
+_MOST = 1e30
+Number = Annotated[float, between(-_MOST, _MOST)]
+Amount = Annotated[float, between(0, _MOST)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Search:
+    """search.json: the teacher's depth, and its blocks in the order in which they were dropped."""
+
+    depth: Annotated[int, between(1, 10_000)]
+    drops: tuple[Annotated[int, between(0, 10_000)], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """A line of metrics.jsonl, as far as it is read again."""
+
+    step_s: Amount
+    tokens_per_s: Amount
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pick:
+    """The student that a budget affords, and what was predicted of it."""
+
+    student: str
+    sizes: dict[str, Annotated[int, between(0, 2**40)]]
+    tokens_per_s: Amount
+    signals_minutes: Amount | None
+    training_minutes: Amount
+    decode_ms: Amount
+    weight_bytes: Amount
+    training_bytes: Amount | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """budget.json."""
+
+    pick: Pick
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeedResult:
+    """result.json of a seed of a study."""
+
+    measures: dict[str, Number]
+    shares: dict[str, tuple[Number, Number]]
+    details: dict[str, Any]
+    seconds: Amount
+    resumed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudentSummary:
+    """summary.json of a distillation, as far as it is printed."""
+
+    name: str
+    student: str
+    parameters: dict[str, Annotated[int, between(1, _MOST)]]
+    training_s: Amount
+    tokens_per_s: Amount
+    quality: dict[str, dict[str, dict[str, tuple[Number, Number, Number]]]]
+
+
+def search(path: Path) -> Search:
+    """search.json; BadInput where it is missing or not as the stage left it."""
+    found = built(Search, json_object(path), str(path), open_end=True)
+    if len(set(found.drops)) < len(found.drops) or any(block >= found.depth for block in found.drops):
+        raise BadInput(f"{path}: drops names a block twice, or one beyond the teacher's {found.depth}")
+    return found
+
+
+def steps(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, at least one."""
+    path = folder / "metrics.jsonl"
+    rows = list(json_rows(path))
+    for where, row in rows:
+        built(Step, row, where, open_end=True)
+    if not rows:
+        raise BadInput(f"{path} holds no step of the training; delete {folder.parent} and run again")
+    return [row for _, row in rows]
+
+
+def pick(path: Path) -> dict[str, Any]:
+    """The pick of budget.json."""
+    found = json_object(path)
+    built(Budget, found, str(path), open_end=True)
+    chosen: dict[str, Any] = found["pick"]
+    return chosen
+
+
+def seed_result(path: Path) -> dict[str, Any]:
+    """result.json of a seed; its details belong to the kind of study."""
+    found = json_object(path)
+    if not isinstance(found.get("details"), dict):
+        raise BadInput(f"{path}: the key 'details' is missing or no table")
+    built(SeedResult, {**found, "details": {}}, str(path), open_end=True)
+    return found
+
+
+def check_alike(results: Mapping[Path, Mapping[str, Any]]) -> None:
+    """BadInput where seeds tell of different figures."""
+    first = next(iter(results.values()))
+    for path, found in results.items():
+        for part in ("measures", "shares"):
+            if set(found[part]) != set(first[part]):
+                raise BadInput(f"{path} tells of other {part} than the first seed; delete it and run again")
+
+
+def student_summary(path: Path) -> dict[str, Any]:
+    """summary.json of a distillation."""
+    found = json_object(path)
+    typed = built(StudentSummary, found, str(path), open_end=True)
+    for model, domains in typed.quality.items():
+        for domain, metrics in domains.items():
+            kl = {"kl_to_teacher", "kl_to_teacher_at_least"} & set(metrics)
+            if not kl or not {"bits_per_byte", "agreement"} <= set(metrics):
+                raise BadInput(
+                    f"{path}: quality.{model}.{domain} lacks bits_per_byte, agreement or the KL to the teacher"
+                )
+    if "student" not in typed.parameters:
+        raise BadInput(f"{path}: the key 'parameters.student' is missing")
+    return found

@@ -1,0 +1,323 @@
+"""`report` on anything: a result with a missing, cut or foreign file is one sentence that names the file."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flashstill.cli import main
+from flashstill.errors import BadInput, FlashstillError
+from flashstill.family import kept as stages_kept
+from flashstill.family.claim import claim
+from flashstill.recipes import read_recipe, to_toml
+from flashstill.records import CostRecord, MeasuredRecord, ModelRecord, QualityRecord, Record, write_records
+from flashstill.report import kept, write_report, write_study_report
+from flashstill.report.whole import LEVELS, QUALITY
+from tests.tiny import family_text
+
+EVIDENCE = Path(__file__).parents[1] / "docs" / "evidence"
+MARKUP = '<a href="https://example.org">x</a></script><b>'
+
+
+def family_records(student: str = "half", chip: str = "h100-sxm") -> list[Record]:
+    """The smallest family: a teacher, a student, its control and its start, on one chip and on this machine."""
+    roles = {
+        "teacher": "teacher",
+        student: "student",
+        f"{student}-control": "control",
+        f"{student}-untrained": "untrained",
+    }
+    found: list[Record] = [
+        ModelRecord(
+            model=name, role=role, of="teacher" if role == "teacher" else student, parameters=1000, layers=3,
+            training_tokens=10, training_s=1.0, path="",
+        )
+        for name, role in roles.items()
+    ]  # fmt: skip
+    for name in roles:
+        found += [
+            QualityRecord(
+                model=name, domain=domain, metric=metric, value=0.5, low=0.4, high=0.6, tokens=100, documents=9
+            )
+            for domain, metric in QUALITY
+        ]
+    for name in ("teacher", student):
+        found.append(
+            MeasuredRecord(
+                model=name, machine="this-machine", phase="decode", batch=1, context=16, seconds=0.1, low=0.1, high=0.2,
+                repeats=2, precision="bf16",
+            )
+        )  # fmt: skip
+        found += [
+            CostRecord(
+                model=name, chip=where, chips=1, phase="decode", batch=batch, context=128, precision="bf16",
+                seconds=0.01, tokens_per_s=100.0, joules_per_token=dict.fromkeys(LEVELS, 0.5),
+                wall_joules_per_token=1.0, usd_per_million_tokens=1.0, watts_per_chip=100.0, bound="memory",
+            )
+            for where in (chip, "this-machine")
+            for batch in (1, 16)
+        ]  # fmt: skip
+    return found
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> Path:
+    """What a finished family leaves, as far as its page needs it."""
+    out = tmp_path / "family"
+    out.mkdir()
+    (out / "family.toml").write_text(family_text("somewhere", "text.txt"))
+    write_records(out / "records.jsonl", family_records())
+    fingerprints = {"teacher_fingerprint": "ab" * 32, "tokenizer_fingerprint": "cd" * 32}
+    made = {"command": "flashstill run", "corpus": "text.txt", "machine": "x86_64", "begun": "today"}
+    (out / "provenance.json").write_text(json.dumps({**fingerprints, **made, "versions": {"python": "3.11"}}))
+    return out
+
+
+def study(place: Path, name: str) -> Path:
+    """A finished study, from the evidence of the documents."""
+    place.mkdir()
+    shutil.copy(EVIDENCE / f"{name}.json", place / "summary.json")
+    (place / "study.toml").write_text('name = "mine"\nstudy = "deep-think"\n')
+    return place
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without the five megabytes of Plotly."""
+    monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "")
+
+
+def report(out: Path) -> Path:
+    return write_study_report(out) if (out / "study.toml").exists() else write_report(out)
+
+
+Damage = Callable[[random.Random, bytes], bytes | None]
+
+
+def cut(chance: random.Random, content: bytes) -> bytes:
+    return content[: chance.randrange(len(content))]
+
+
+def flip(chance: random.Random, content: bytes) -> bytes:
+    changed = bytearray(content)
+    for _ in range(chance.choice((1, 3, 30))):
+        changed[chance.randrange(len(changed))] = chance.randrange(256)
+    return bytes(changed)
+
+
+def drop_line(chance: random.Random, content: bytes) -> bytes:
+    lines = content.splitlines(keepends=True)
+    del lines[chance.randrange(len(lines))]
+    return b"".join(lines)
+
+
+def other_json(chance: random.Random, content: bytes) -> bytes:
+    others: list[Any] = [{}, [], None, 3, {"name": "x", "version": 1}, {"schema": 1, "record": "cost"}, {"figures": {}}]
+    return json.dumps(chance.choice(others)).encode()
+
+
+def retyped(chance: random.Random, content: bytes) -> bytes:
+    """Another value somewhere in a line of JSON."""
+    lines = content.decode().splitlines() if content.count(b'"schema"') else [content.decode()]
+    place = chance.randrange(len(lines))
+    try:
+        row = json.loads(lines[place])
+    except ValueError:
+        return content.replace(b'"', b"", 1)
+    inside = row
+    while True:
+        key = chance.choice(list(inside) if isinstance(inside, dict) else list(range(len(inside))))
+        if not isinstance(inside[key], (dict, list)) or not inside[key] or chance.random() < 0.2:
+            break
+        inside = inside[key]
+    if chance.random() < 0.2 and isinstance(inside, dict):
+        del inside[key]
+    else:
+        bad: list[Any] = [
+            None,
+            -1,
+            0,
+            1e308,
+            float("nan"),
+            float("inf"),
+            2**80,
+            "x",
+            "",
+            [],
+            {},
+            True,
+            "\ud800",
+            MARKUP,
+        ]
+        inside[key] = chance.choice(bad)
+    lines[place] = json.dumps(row)
+    return "\n".join(lines).encode()
+
+
+DAMAGES: list[Damage] = [
+    cut, flip, drop_line, other_json, retyped, retyped, retyped, lambda chance, content: None,
+    lambda chance, content: b"", lambda chance, content: b"\x00\xff" * 99, lambda chance, content: b"[" * 9999,
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("light")
+def test_any_damage_is_a_sentence_or_nothing(tmp_path: Path, family: Path) -> None:
+    chance = random.Random(17)
+    results = [family, study(tmp_path / "a", "deep-think"), study(tmp_path / "b", "hinton-2015")]
+    refused = 0
+    for number in range(300):
+        out = results[number % 3]
+        files = sorted(path for path in out.iterdir() if path.name != "report.html")
+        path = files[number // 3 % len(files)]
+        content = path.read_bytes()
+        damaged = chance.choice(DAMAGES)(chance, content)
+        if damaged is None:
+            path.unlink()
+        else:
+            path.write_bytes(damaged)
+        said = refusal(out)
+        if said:
+            refused += 1
+            assert path.name in said or damaged is None, (path, said)
+            assert "\n" not in said
+            assert len(said) < 700
+        path.write_bytes(content)
+    assert 150 < refused < 300
+    assert all(report(out).is_file() for out in results)
+
+
+def refusal(out: Path) -> str:
+    """What is said against a result; empty where it has a page."""
+    try:
+        report(out)
+    except FlashstillError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.usefixtures("light")
+def test_every_record_is_missed_by_name(family: Path) -> None:
+    path, records = family / "records.jsonl", family_records()
+    for place, record in enumerate(records):
+        write_records(path, [*records[:place], *records[place + 1 :]])
+        said = refusal(family)
+        if isinstance(record, ModelRecord) and record.role == "control":
+            assert not said  # a family may have none
+        elif isinstance(record, CostRecord) and record.chip == "this-machine" and record.batch == 16:
+            assert not said  # nothing was measured there
+        else:
+            assert str(path) in said, record
+            assert record.model in said or "student" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "line 3 is not JSON"),
+        ("3", "line 3 is not a JSON object"),
+        ('{"schema": 9, "record": "cost"}', "line 3: a record has another schema than 1"),
+        ('{"schema": 1, "record": "price"}', "line 3: unknown record 'price'"),
+        ('{"schema": 1, "record": "model", "model": 3}', "line 3: 'model' is 3, not a text"),
+        ('{"schema": 1, "record": "model", "modell": "x"}', "line 3: unknown key 'modell'; the nearest known: model"),
+        ("[" * 99_999, "line 3 is not ours: its brackets nest too deep"),
+    ],
+)
+def test_a_line_of_records_is_named(family: Path, line: str, said: str) -> None:
+    path = family / "records.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], line, *lines[3:]]))
+    with pytest.raises(BadInput) as refused:
+        write_report(family)
+    assert f"{path}, {said}" in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "empty", "foreign", "long name"])
+def test_directories_that_hold_no_result(capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str) -> None:
+    out = tmp_path / ("x" * 300 if kind == "long name" else "out")
+    if kind == "file":
+        out.write_text("{}")
+    elif kind in ("empty", "foreign"):
+        out.mkdir()
+    if kind == "foreign":
+        (out / "summary.json").write_text('{"name": "another program"}')
+    with pytest.raises(SystemExit) as stop:
+        main(["report", str(out)])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.startswith("flashstill: ")
+    assert "Traceback" not in error
+    assert len(error.splitlines()) == 1
+
+
+def test_names_stay_text(family: Path) -> None:
+    """No link, no script and no bold type comes of what a model or a chip is called."""
+    write_records(family / "records.jsonl", family_records(MARKUP, MARKUP))
+    text = write_report(family).read_text()
+    assert '<a href="https://example.org"' not in text
+    assert "</script><b>" not in text
+    inside = text.split('<script type="application/json" id="figures">')[1].split("</script>")[0]
+    assert "<" not in inside
+    drawn = json.loads(inside)
+    assert drawn
+    assert "&lt;a href=" in json.dumps(drawn)
+    for figure in drawn.values():
+        for trace in figure["data"]:
+            trace.pop("hovertemplate", None)
+        assert "<" not in json.dumps(figure)
+
+
+@pytest.mark.usefixtures("light")
+def test_thinking_on_a_chip_without_a_price_has_no_dollars(tmp_path: Path) -> None:
+    out = study(tmp_path / "study", "deep-think")
+    found = json.loads((out / "summary.json").read_text())
+    for each in found["details"].values():
+        each["usd_per_token"] = {"teacher": None, "student": None}
+    (out / "summary.json").write_text(json.dumps(found))
+    text = write_study_report(out).read_text()
+    assert "no price is known" in text
+    assert 'data-figure="dollars"' not in text
+
+
+@pytest.mark.parametrize("path", sorted(EVIDENCE.glob("*.json")), ids=lambda path: path.stem)
+def test_every_evidence_is_whole(path: Path) -> None:
+    assert kept.summary(path)["figures"]
+
+
+@pytest.mark.parametrize(
+    ("read", "name", "content"),
+    [
+        (stages_kept.search, "search.json", '{"depth": 6, "drops": [1, 1]}'),
+        (stages_kept.search, "search.json", '{"depth": 6, "drops": [9]}'),
+        (stages_kept.search, "search.json", '{"depth": "6", "drops": []}'),
+        (stages_kept.seed_result, "result.json", '{"measures": {}, "shares": {}, "seconds": 1.0}'),
+        (stages_kept.seed_result, "result.json", '{"measures": {"a": NaN}, "shares": {}, "details": {}, "seconds": 1}'),
+        (stages_kept.pick, "budget.json", '{"pick": {"student": "x"}}'),
+        (stages_kept.student_summary, "summary.json", '{"name": "x"}'),
+    ],
+)
+def test_what_a_resumed_run_reads_is_checked(
+    tmp_path: Path, read: Callable[[Path], Any], name: str, content: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(BadInput) as refused:
+        read(path)
+    assert str(path) in str(refused.value)
+    path.unlink()
+    with pytest.raises(BadInput, match=name):
+        read(path)
+
+
+def test_a_damaged_recipe_of_a_run_is_no_other_traceback(tmp_path: Path) -> None:
+    (tmp_path / "family.toml").write_text(family_text("somewhere", "text.txt"))
+    wanted = to_toml(read_recipe(tmp_path / "family.toml"))
+    for content in (b"\xff\xfe", b"name = ", b"[" * 9999):
+        (tmp_path / "family.toml").write_bytes(content)
+        with pytest.raises(BadInput, match=r"its family\.toml is broken"):
+            claim(wanted, tmp_path)
