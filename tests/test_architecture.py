@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "flashstill"
-STEM = {"errors", "units", "records", "files", "bounded", "progress", "facts"}
+STEM = {"errors", "units", "records", "files", "bounded", "progress", "facts", "tables"}
 COST_ARM = {"arch", "hardware", "workload", "parallel", "cost", "economics", "plan", "validation"}
 LEARNING_ARM = {"distill", "evaluate", "measure"}
 # What each room may import of the package, beside itself, errors, units, files and progress.
@@ -38,7 +38,8 @@ MAY_IMPORT = {
     "frontier": {"records"},
     "report": {"checked", "frontier", "records"},
     "console": set(),
-    "printing": {"facts", "hardware", "plan"},
+    "tables": set(),
+    "printing": {"tables", "facts", "hardware", "plan"},
     "family": {
         "checked",
         "report",

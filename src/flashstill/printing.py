@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from flashstill.errors import printable
+from flashstill.tables import table_lines
 from flashstill.units import show
 
 if TYPE_CHECKING:
@@ -18,22 +21,16 @@ if TYPE_CHECKING:
     from flashstill.plan.question import Found
 
 
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Columns aligned, the first to the left, a heading line set apart."""
-    widths = [max(len(row[column]) for row in rows[1:] or rows) for column in range(len(rows[0]))]
-    heading_only = all(not cell for cell in rows[0][1:])
-    if not heading_only:
-        widths = [max(width, len(cell)) for width, cell in zip(widths, rows[0], strict=True)]
+def print_table(rows: Sequence[Sequence[str]], spare: Sequence[str] = ()) -> None:
+    """An aligned table, fitted to the terminal where there is one; `spare` columns go first where it is narrow."""
     click.echo()
-    for number, row in enumerate(rows):
-        if number == 0 and heading_only:
-            click.echo(row[0])
-            continue
-        cells = [
-            cell.ljust(width) if not column else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  " + "  ".join(cells).rstrip())
+    for line in table_lines(rows, terminal_width(), spare):
+        click.echo(line)
+
+
+def terminal_width() -> int | None:
+    """Characters of a line on the terminal; None where standard output is a file or a pipe, which have no width."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def print_explanation(found: Explanation) -> None:
@@ -168,7 +165,7 @@ def print_chips(chips: Sequence[Chip]) -> None:
                 show(chip.power_limit_w, "W"),
             )
         )
-    print_table(rows)
+    print_table(rows, spare=("what", "power limit"))
 
 
 def print_prediction(case: Case, found: Prediction) -> None:
@@ -231,7 +228,7 @@ def print_plan(found: Found) -> None:
                 "none" if usd is None else f"{usd:.3g}",
             )
         )
-    print_table(rows)
+    print_table(rows, spare=("drafts", "weights, cache in", "TTFT", "format, cache", "J/token", "layout"))
     for chip, price in found.prices.items():
         if price.usd_per_hour is None:
             click.echo(f"{chip}: {price.basis}, so that it cannot win on dollars")

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from flashstill import __version__
+from flashstill.cli.extras import missing_package
 from flashstill.cli.interrupts import exit_code, leave_quietly, reader_left, sentence, watch
 from flashstill.cli.learning import demo, distill, measure, report, run
 from flashstill.cli.planning import plan
@@ -26,7 +27,13 @@ class _Broken(Exception):
 
 
 class _Commands(click.Group):
-    """A group that names the nearest commands when one is mistyped."""
+    """A group that names the nearest commands when one is mistyped, and whose help cuts no summary off."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each command with the whole first sentence of its help, wrapped."""
+        commands = [command for command in self.commands.values() if not command.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl([(command.name or "", command.get_short_help_str(limit=1000)) for command in commands])
 
     def make_context(self, *values: Any, **named: Any) -> click.Context:
         """As usual; help is printed here."""
@@ -51,7 +58,7 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="flashstill")
 def cli() -> None:
     """Distil a frontier model into a flash model, and know what every token costs."""
@@ -75,6 +82,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
         signal = error.__cause__ or error
         _fail(sentence(command, signal), exit_code(signal))
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        missing = missing_package(error)
+        if missing is None:
+            raise
+        _fail(missing, 2)
     except click.ClickException as error:
         _fail(" ".join(error.format_message().split()), 2)
     except InfeasiblePlan as error:

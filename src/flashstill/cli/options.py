@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from flashstill.cli.completion import complete_chips, complete_models
 from flashstill.errors import shortened
 from flashstill.units import parse_amount, parse_count
 
@@ -110,3 +111,20 @@ price_option = click.option(
     show_default=True,
     help="Basis of all dollars: rented, owned or list; a chip without it gets its best estimate, labelled.",
 )
+
+
+def model_option(required: bool = False) -> Callable[[_F], _F]:
+    """--model, with completion."""
+    return click.option(
+        "--model",
+        required=required,
+        shell_complete=complete_models,
+        help="A known name, or the path of a config.json or model directory.",
+    )
+
+
+def chip_option(required: bool = False) -> Callable[[_F], _F]:
+    """--chip, with completion."""
+    return click.option(
+        "--chip", required=required, shell_complete=complete_chips, help="A chip of `flashstill chips`."
+    )

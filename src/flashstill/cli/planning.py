@@ -8,15 +8,18 @@ from typing import Any
 
 import click
 
+from flashstill.cli.completion import complete_chips
 from flashstill.cli.documents import echo_edits, json_option, print_infeasible, print_json, understood
-from flashstill.cli.options import COUNT, RATE, SECONDS, SHARE, WORD, facts_options, price_option
+from flashstill.cli.options import COUNT, RATE, SECONDS, SHARE, WORD, facts_options, model_option, price_option
 from flashstill.errors import BadInput, InfeasiblePlan, shortened
 from flashstill.units import parse_count
 
 
 @click.command()
-@click.option("--model", required=True, help="A known name, or the path of a config.json or model directory.")
-@click.option("--chips-from", required=True, help="Chips to choose from, with commas between.")
+@model_option(required=True)
+@click.option(
+    "--chips-from", required=True, shell_complete=complete_chips, help="Chips to choose from, with commas between."
+)
 @click.option("--max-chips", type=COUNT, required=True, help="The most chips of one configuration.")
 @click.option("--isl", type=COUNT, default=1024, show_default=True, help="Prompt tokens, as 4096, 4k or 4Ki.")
 @click.option("--osl", type=COUNT, default=1024, show_default=True, help="Output tokens.")

@@ -9,7 +9,16 @@ import click
 from click.core import ParameterSource
 
 from flashstill.cli.documents import echo_edits, json_option, print_json, understood
-from flashstill.cli.options import COUNT, DIRECTORY, SHARE, deployment_options, facts_options, price_option
+from flashstill.cli.options import (
+    COUNT,
+    DIRECTORY,
+    SHARE,
+    chip_option,
+    deployment_options,
+    facts_options,
+    model_option,
+    price_option,
+)
 from flashstill.errors import BadInput, InfeasiblePlan
 
 if TYPE_CHECKING:
@@ -19,8 +28,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@click.option("--model", default=None, help="A known name, or the path of a config.json or model directory.")
-@click.option("--chip", default=None, help="A chip of `flashstill chips`.")
+@model_option()
+@chip_option()
 @deployment_options
 @click.option("--isl", type=COUNT, default=1024, show_default=True, help="Prompt tokens, as 4096, 4k or 4Ki.")
 @click.option("--osl", type=COUNT, default=1024, show_default=True, help="Output tokens.")
@@ -129,4 +138,4 @@ def validate(
     if as_json:
         print_json([dataclasses.asdict(row) for row in rows])
     else:
-        print_table(table_cells(rows))
+        print_table(table_cells(rows), spare=("unanswered", "bias", "in the band", "median"))

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from flashstill.cli.completion import complete_chips
 from flashstill.cli.documents import echo_edits, json_option, print_json, understood
-from flashstill.cli.options import COUNT, WORD, deployment_options, facts_options, price_option
+from flashstill.cli.options import (
+    COUNT,
+    WORD,
+    chip_option,
+    deployment_options,
+    facts_options,
+    model_option,
+    price_option,
+)
 from flashstill.errors import BadInput
+
+if TYPE_CHECKING:
+    from flashstill.facts import Facts
 
 
 @click.command()
-@click.option("--model", required=True, help="A known name, or the path of a config.json or model directory.")
-@click.option("--chip", required=True, help="A chip of `flashstill chips`.")
+@model_option(required=True)
+@chip_option(required=True)
 @click.option("--batch", type=COUNT, required=True, help="Sequences decoded together.")
 @click.option("--context", type=COUNT, default=1024, show_default=True, help="Tokens cached for each sequence.")
 @deployment_options
@@ -59,32 +71,79 @@ def explain(
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_chips)
+@click.option("--class", "chip_class", default=None, help="Only chips of this class: gpu, tpu, npu, sram or cpu.")
+@click.option("--maker", default=None, help="Only chips of this maker.")
 @facts_options
 @json_option
-def chips(name: str | None, facts_directories: tuple[Path, ...], edits: tuple[str, ...], as_json: bool) -> None:
-    """List the chips, or every number of one chip with its source."""
+def chips(
+    name: str | None,
+    chip_class: str | None,
+    maker: str | None,
+    facts_directories: tuple[Path, ...],
+    edits: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """List the chips, or every number of one chip with its source.
+
+    NAME is a chip, or a part of the names, makers or classes to list.
+    """
     import dataclasses
 
     from flashstill.facts import load
-    from flashstill.hardware import chip_from_facts, known_chips
+    from flashstill.hardware import chip_from_facts
     from flashstill.printing import chip_summary, print_chip, print_chips
 
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
-    if name is None:
-        found = [chip_from_facts(facts, known) for known in known_chips(facts)]
+    if name is not None and facts.chip_name(name) is not None and not (chip_class or maker):
+        machine = facts.machine(name)
         if as_json:
-            print_json([chip_summary(chip) for chip in found])
+            rows = [dataclasses.asdict(row) for row in facts.of(machine.name)]
+            print_json({**dataclasses.asdict(machine), "facts": rows})
         else:
-            print_chips(found)
+            print_chip(facts, machine)
         return
-    machine = facts.machine(name)
+    found = [chip_from_facts(facts, chosen) for chosen in chosen_chips(facts, name, chip_class, maker)]
     if as_json:
-        rows = [dataclasses.asdict(row) for row in facts.of(machine.name)]
-        print_json({**dataclasses.asdict(machine), "facts": rows})
+        print_json([chip_summary(chip) for chip in found])
     else:
-        print_chip(facts, machine)
+        print_chips(found)
+
+
+def chosen_chips(facts: Facts, text: str | None, chip_class: str | None, maker: str | None) -> list[str]:
+    """Chips that have numbers and fit all that is given: a part of the name, maker or class; a class; a maker.
+
+    MissingFact names the nearest where none does.
+    """
+    from flashstill.errors import BadInput, MissingFact, unknown
+    from flashstill.hardware import known_chips
+
+    listed = [facts.machines[name] for name in known_chips(facts)]
+    for kind, value, known in (
+        ("class", chip_class, {machine.chip_class for machine in listed}),
+        ("maker", maker, {machine.maker for machine in listed if machine.maker}),
+    ):
+        if value is not None and value.lower() not in {choice.lower() for choice in known}:
+            raise BadInput(unknown(kind, value, known))
+    chosen = [
+        machine
+        for machine in listed
+        if (chip_class is None or machine.chip_class.lower() == chip_class.lower())
+        and (maker is None or machine.maker.lower() == maker.lower())
+    ]
+    if text is not None:
+        part = text.strip().lower()
+        chosen = [
+            machine
+            for machine in chosen
+            if any(part in word.lower() for word in (machine.name, machine.title, machine.maker, machine.chip_class))
+        ]
+    if not chosen and text is not None:
+        raise MissingFact(unknown("chip", text, facts.machines))
+    if not chosen:
+        raise MissingFact(f"no chip of the class {chip_class} is made by {maker}; leave one of the two out")
+    return [machine.name for machine in chosen]
 
 
 @click.command()

@@ -1,0 +1,35 @@
+"""Completion in a shell: names of chips and models. A bash user writes once, in ~/.bashrc:
+
+    eval "$(_FLASHSTILL_COMPLETE=bash_source flashstill)"
+
+zsh_source and fish_source print the same for those shells. A press of the tab key reads names only and builds no model.
+"""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import CompletionItem
+
+from flashstill.errors import FlashstillError
+
+
+def complete_chips(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The chips whose names begin with what was typed, also after the last comma of a list."""
+    from flashstill.facts import load
+
+    before, comma, last = incomplete.rpartition(",")
+    try:
+        machines = load(ctx.params.get("facts_directories") or ()).machines
+    except FlashstillError:  # a broken directory of facts is told of when the command runs
+        machines = load().machines
+    begun = (machine for name, machine in sorted(machines.items()) if name.startswith(last.lower()))
+    return [CompletionItem(before + comma + machine.name, help=machine.title) for machine in begun]
+
+
+def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The known models that begin with what was typed; after a slash or a dot at the start, files."""
+    from flashstill.arch import known_models
+
+    if incomplete.startswith((".", "/", "~")):
+        return [CompletionItem(incomplete, type="file")]
+    return [CompletionItem(name) for name in known_models() if name.startswith(incomplete.lower())]

@@ -1,0 +1,72 @@
+"""Tables of text: aligned columns, fitted to a width where one is given.
+
+A number is never cut: where a table is too wide, the columns that matter least are left out first, then the first
+column, which holds words, is shortened, then columns go from the right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+Row = Sequence[str]
+MARGIN, GAP = 2, 2  # characters before the first column, and between two
+SHORTEST = 12  # characters that the first column keeps
+
+
+def table_lines(rows: Sequence[Row], width: int | None = None, spare: Sequence[str] = ()) -> list[str]:
+    """A table's lines, its first row the headings; at most `width` characters wide, and then the columns left out.
+
+    `spare` are the headings of columns that may go, the most dispensable first. A first row that is empty but for its
+    first cell is a title above columns without headings, which are few and stay as they are.
+    """
+    titled = not any(rows[0][1:])
+    left_out: list[str] = []
+    if width is not None and not titled:
+        rows, left_out = _fitted(rows, width, spare)
+    lines = [rows[0][0]] if titled else []
+    body = rows[1:] if titled else rows
+    widths = _widths(body)
+    for row in body:
+        first, *others = (cell.rjust(room) for cell, room in zip(row, widths, strict=True))
+        cells = [row[0].ljust(len(first)), *others]
+        lines.append(" " * MARGIN + (" " * GAP).join(cells).rstrip())
+    if left_out:
+        lines.append(f"left out, as the terminal is narrow: {', '.join(left_out)}")
+    return lines
+
+
+def _widths(rows: Sequence[Row]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return MARGIN + sum(widths) + GAP * (len(widths) - 1)
+
+
+def _fitted(rows: Sequence[Row], width: int, spare: Sequence[str]) -> tuple[Sequence[Row], list[str]]:
+    headings, widths = list(rows[0]), _widths(rows)
+    kept = list(range(len(headings)))
+    candidates = [headings.index(name) for name in spare if name in headings]
+    others = [column for column in reversed(kept[1:]) if column not in candidates]
+
+    def excess() -> int:
+        return _total([widths[column] for column in kept]) - width
+
+    _drop(kept, candidates, excess)
+    if excess() > 0:
+        widths[0] = max(min(widths[0], SHORTEST), widths[0] - excess())
+    _drop(kept, others[:-1], excess)
+    shown = [[_cut(row[column], widths[column]) if not column else row[column] for column in kept] for row in rows]
+    return shown, [headings[column] for column in range(len(headings)) if column not in kept]
+
+
+def _drop(kept: list[int], columns: Sequence[int], excess: Callable[[], int]) -> None:
+    """Take columns out, one after the other, until the rest fits."""
+    for column in columns:
+        if excess() <= 0:
+            return
+        kept.remove(column)
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else cell[: width - 1] + "…"
