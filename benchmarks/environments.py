@@ -1,4 +1,4 @@
-"""A virtual environment of its own for each peer, made once and kept beside the benchmarks' results."""
+"""A virtual environment of its own for each peer, made once from its lock file and kept beside the results."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 import subprocess
 import sys
 import venv
-from collections.abc import Sequence
 from pathlib import Path
 
 CACHE = Path(os.environ.get("FLASHSTILL_BENCHMARKS", Path.home() / ".cache" / "flashstill" / "benchmarks"))
 
+ROOT = Path(__file__).resolve().parents[1]
 QUIET = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
 
 
@@ -18,26 +18,24 @@ class Unavailable(Exception):
     """A peer cannot be installed or does not run here; the message is what a reader is told."""
 
 
-def environment(name: str, requirements: Sequence[str]) -> Path:
-    """The interpreter of the environment that holds the requirements; made where it is absent or was left half made."""
+def environment(name: str) -> Path:
+    """The interpreter of the environment that holds locks/NAME.txt; made where it is absent or was left half made."""
     home = CACHE / name
     python = home / "bin" / "python"
     done = home / ".done"
-    wanted = "\n".join(requirements)
-    if done.exists() and done.read_text() == wanted:
+    wanted = (ROOT / "locks" / f"{name}.txt").read_text(encoding="utf-8")
+    if done.exists() and done.read_text(encoding="utf-8") == wanted:
         return python
-    print(f"installing {', '.join(requirements)} ...", file=sys.stderr, flush=True)
+    print(f"installing {name} ...", file=sys.stderr, flush=True)
     try:
         venv.create(home, with_pip=True, clear=True)
-        subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements],
-            check=True, capture_output=True, text=True, timeout=1800,
-        )  # fmt: skip
+        install = [str(python), str(ROOT / "scripts" / "install"), name]
+        subprocess.run(install, check=True, capture_output=True, text=True, timeout=1800)
     except subprocess.CalledProcessError as error:
-        raise Unavailable(last(error.stderr) or f"pip ended with {error.returncode}") from None
+        raise Unavailable(last(error.stderr) or f"the installation ended with {error.returncode}") from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(str(error)) from None
-    done.write_text(wanted)
+    done.write_text(wanted, encoding="utf-8")
     return python
 
 

@@ -22,9 +22,9 @@ from environments import Unavailable, environment, last_line
 
 HERE = Path(__file__).resolve().parent
 PEERS = {
-    "aiconfigurator": ("aiconfigurator_peer.py", ["aiconfigurator==0.12.0"]),
-    "genz-llm": ("genz_peer.py", ["genz_llm==0.0.16"]),
-    "llm-analysis": ("llm_analysis_peer.py", ["llm-analysis==0.2.2"]),
+    "aiconfigurator": ("aiconfigurator_peer.py", "aiconfigurator==0.12.0"),
+    "genz-llm": ("genz_peer.py", "genz-llm==0.0.16"),
+    "llm-analysis": ("llm_analysis_peer.py", "llm-analysis==0.2.2"),
 }
 MODEL = "qwen3-235b-a22b"
 CHIPS = ("h100-sxm", "h200", "b200", "tpu-v5p", "tpu-v6e", "tpu-v7")
@@ -80,9 +80,9 @@ def searches(runs: int, quick: bool) -> dict[str, float]:
 def environments() -> dict[str, Path | str]:
     """The interpreter of each peer, or the reason why it cannot be had."""
     found: dict[str, Path | str] = {}
-    for name, (_, requirements) in PEERS.items():
+    for name in PEERS:
         try:
-            found[name] = environment(name, requirements)
+            found[name] = environment(name)
         except Unavailable as error:
             found[name] = str(error)
     return found
@@ -92,12 +92,12 @@ def peers(interpreters: dict[str, Path | str], configurations: int) -> dict[str,
     """What each peer says of itself: seconds per configuration, import seconds, model and machine; or why skipped."""
     said: dict[str, dict[str, Any]] = {}
     for name, python in interpreters.items():
-        script, requirements = PEERS[name]
+        script, requirement = PEERS[name]
         try:
             if isinstance(python, str):
                 raise Unavailable(python)
             said[name] = json.loads(last_line(python, HERE / "peers" / script, str(configurations)))
-            said[name]["requirement"] = requirements[0]
+            said[name]["requirement"] = requirement
         except (Unavailable, ValueError) as error:
             print(f"{name}: skipped, {error}", file=sys.stderr)
             said[name] = {"skipped": str(error)}

@@ -24,7 +24,6 @@ from typing import Any
 from environments import QUIET, Unavailable, environment, last
 
 HERE = Path(__file__).resolve().parent
-TRL = ["torch==2.13.0", "trl==1.16.0", "transformers==5.23.0"]
 TEACHER, BATCH, LENGTH, RATE, WARMUP, SEED = "smollm2-135m-instruct", 4, 256, 3e-4, 8, 0
 TURN, WARM_UP = 6, 2
 """steps of a turn, and how many of them are not counted: memory that was freed before a pause is slow to come back"""
@@ -138,7 +137,7 @@ def gaps(curve: list[float], other: list[float]) -> list[float]:
 
 def compare(rounds: int, steps: int) -> dict[str, Any]:
     """All rounds."""
-    python = environment("trl", TRL)
+    python = environment("trl")
     runs: dict[str, list[dict[str, Any]]] = {"trl": [], "trl_bf16": [], "flashstill": []}
     with tempfile.TemporaryDirectory() as name:
         asked = prepare(Path(name), steps)

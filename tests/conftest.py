@@ -9,16 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.tiny import make_other_text, make_sample_text, make_tiny_teacher
 
 # Tiny models are fastest on one thread, and weights that are compared bit for bit come from as many as each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# CI tries the same examples every time, so that a change is judged by itself; a run by hand tries new ones.
-settings.register_profile("ci", derandomize=True, database=None)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+# No example has a time limit, as the machine may be busy. CI tries the same examples every time, so that a change is
+# judged by itself; a run by hand tries new ones; HYPOTHESIS_PROFILE=thorough tries many.
+_ANY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", _ANY_MACHINE, max_examples=40)
+settings.register_profile("ci", _ANY_MACHINE, max_examples=40, derandomize=True, database=None)
+settings.register_profile("thorough", _ANY_MACHINE, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 SHARED = Path(__file__).parents[2] / "shared"

@@ -103,19 +103,18 @@ def test_the_cost_arm_needs_only_numpy(room: str) -> None:
     assert outside <= THIRD_PARTY_IN_COST_ARM
 
 
-@pytest.mark.parametrize("module", ["plan", "cli"])
-def test_the_cost_arm_imports_fast_and_without_torch(module: str) -> None:
-    code = (
-        f"import sys, time; begun = time.process_time(); import flashstill.{module};"
-        " print(time.process_time() - begun, 'torch' in sys.modules, 'transformers' in sys.modules)"
-    )
-    best = 1e9
-    for _ in range(5):  # the best of five, in processor time: other work on the machine only ever adds to it
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        seconds, torch_loaded, transformers_loaded = done.stdout.split()
-        assert (torch_loaded, transformers_loaded) == ("False", "False")
-        best = min(best, float(seconds))
-    assert best < 0.3
+HEAVY = {
+    "plan": {"torch", "transformers", "scipy", "plotly", "jinja2", "rich", "click", "pydantic"},
+    "cli": {"torch", "transformers", "scipy", "plotly", "jinja2", "rich", "numpy", "pydantic"},
+}
+"""what must not be loaded by an import, since it takes long; the seconds themselves are in benchmarks/start.py"""
+
+
+@pytest.mark.parametrize("module", sorted(HEAVY))
+def test_an_import_loads_nothing_heavy(module: str) -> None:
+    code = f"import sys, flashstill.{module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert HEAVY[module] & set(done.stdout.split()) == set()
 
 
 def test_modules_stay_readable() -> None:

@@ -53,7 +53,7 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         ),
         (("explain", "--model", "qwen3-8b", "--batch", "1"), "Missing option '--chip'"),
         (("explian",), "the nearest known: explain"),
-        (("chips", "tpu-v6"), "tpu-v6e"),
+        (("chips", "tpu-v66"), "tpu-v6e"),
         (("chips", "--facts", "/nowhere"), "does not exist"),
         (("demo", "--minutes", "-3"), "-3"),
         (("report", "/nowhere"), "holds no records.jsonl"),

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -221,3 +222,33 @@ class TestWithoutExtras:
 
     def test_a_module_of_our_own_is_a_fault_and_stays_one(self) -> None:
         assert missing_package(ModuleNotFoundError("gone", name="flashstill.plann")) is None
+
+
+class TestLocks:
+    """Every package that is installed has its hashes, and the pins that stand in two places agree."""
+
+    LOCKS = Path(__file__).parents[1] / "locks"
+
+    @pytest.mark.parametrize("path", sorted(LOCKS.glob("*.txt")), ids=lambda path: path.stem)
+    def test_every_entry_is_one_version_with_hashes(self, path: Path) -> None:
+        text = path.read_text(encoding="utf-8")
+        entries = re.split(r"\n(?=[A-Za-z0-9])", re.sub(r"(?m)^#.*\n", "", text).strip())
+        for entry in entries:
+            first, *hashes = entry.split(" \\\n    ")
+            assert re.match(r"[a-z0-9.-]+==[^ ]+( ; .+)?$", first), first
+            assert hashes, first
+            assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", line.strip()) for line in hashes), first
+        assert "://" not in text
+
+    def test_the_project_asks_for_nothing_that_is_not_locked(self) -> None:
+        project = tomllib.loads((self.LOCKS.parent / "pyproject.toml").read_text(encoding="utf-8"))
+        locked = {
+            name: set(re.findall(r"(?m)^([a-z0-9.-]+)==", (self.LOCKS / f"{name}.txt").read_text(encoding="utf-8")))
+            for name in ("all", "base", "build")
+        }
+        build = (self.LOCKS / "build.txt").read_text(encoding="utf-8")
+        assert all(f"{requirement} " in build for requirement in project["build-system"]["requires"])
+        plain = {re.split(r"[^A-Za-z0-9-]", line)[0] for line in project["project"]["dependencies"]}
+        assert plain <= locked["base"] <= locked["all"]
+        for extra in project["project"]["optional-dependencies"].values():
+            assert {re.split(r"[^A-Za-z0-9-]", line)[0] for line in extra} <= locked["all"]
