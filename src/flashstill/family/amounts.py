@@ -22,7 +22,7 @@ from flashstill.recipes import FamilyRecipe, StudentRecipe
 if TYPE_CHECKING:
     from flashstill.measure.rates import Rates
 
-TEXT_S, MACHINE_S, REPORT_S, SAVE_S = 12.0, 6.0, 4.0, 1.5
+TEXT_S, MACHINE_S, REPORT_S, SAVE_S = 13.0, 5.0, 3.0, 1.0
 """on a quiet machine: reading and packing the text, this machine's rows, prices and page, and writing one model: what
 is not made of products, a few per cent of all"""
 BEHIND = 0.45
