@@ -406,6 +406,18 @@ def test_bad_rows_are_named(tmp_path: Path, line: str, complaint: str) -> None:
         read_rows(path)
 
 
+def test_a_users_rows_keep_units_and_name_precisions(tmp_path: Path) -> None:
+    ours = [row for row in ROWS if row.name == "h100-sxm"]
+    (tmp_path / "machines.csv").write_text("name,title,maker,class,year\nmine,Mine,Me,gpu,2027\n", encoding="utf-8")
+    text = to_csv(ours).replace("h100-sxm,", "mine,")
+    (tmp_path / "rows.csv").write_text(text.replace(",B/s,chip,HBM3,", ",B,chip,HBM3,"), encoding="utf-8")
+    with pytest.raises(BadInput, match="memory_bytes_per_s of mine is in B, expected B/s"):
+        load([tmp_path])
+    (tmp_path / "rows.csv").write_text(text.replace("bf16 dense", ""), encoding="utf-8")
+    with pytest.raises(MissingFact, match="flops_per_s of mine must begin with the precision"):
+        chip_from_facts(load([tmp_path]), "mine")
+
+
 def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(to_csv(ROWS), encoding="utf-8")

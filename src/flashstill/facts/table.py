@@ -127,12 +127,16 @@ def load(directories: Sequence[Path] = (), edits: Iterable[str] = ()) -> Facts:
             raise BadInput(f"facts directory {directory} does not exist")
     rows: dict[tuple[str, str], dict[str, Fact]] = {}
     machines: dict[str, Machine] = {}
+    units: dict[str, str] = {}
     for directory in (_PACKAGE, user_directory(), *directories):
         for path in sorted(directory.glob("*.csv")):
             if path.name == _MACHINES:
                 machines.update((machine.name, machine) for machine in _read_machines(path))
                 continue
             for fact in read_rows(path):
+                known = units.setdefault(fact.quantity, fact.unit)
+                if fact.unit != known:
+                    raise BadInput(f"{path}: {fact.quantity} of {fact.name} is in {fact.unit}, expected {known}")
                 rows.setdefault((fact.name, fact.quantity), {})[fact.condition] = fact
     table = Facts(rows={key: tuple(facts.values()) for key, facts in rows.items()}, machines=machines)
     return table.edited(edits)

@@ -129,7 +129,10 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
     name, kind = machine.name, machine.chip_class
     if kind not in facts.classes:
         raise MissingFact(f"{name}: {unknown('class of chip', kind, facts.classes)}")
-    flops = {fact.condition.split()[0]: fact.value for fact in facts.rows.get((name, "flops_per_s"), ())}
+    rates = facts.rows.get((name, "flops_per_s"), ())
+    if not all(fact.condition.strip() for fact in rates):
+        raise MissingFact(f"the condition of flops_per_s of {name} must begin with the precision, as in bf16 dense")
+    flops = {fact.condition.split()[0]: fact.value for fact in rates}
     if not flops and facts.find(name, "hardwired_tokens_per_s"):
         raise BadInput(f"{name} has one model in its wiring: `flashstill predict` answers for it, nothing else can")
     needs = Needs(facts, name, kind)
