@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flashstill.cli import main
 from flashstill.errors import BadInput
+from flashstill.facts import load
+from flashstill.plan import engines
+from flashstill.plan.engines import ENGINES, chips_of_a_node, model_source, options_of
 from flashstill.plan.launch import launch, pick
 from flashstill.plan.question import Point
 
@@ -145,6 +149,166 @@ def test_plan_tries_drafts(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_nonsense(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*PLAN, *arguments])
+    assert stop.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
+def commands(text: str) -> list[list[str]]:
+    """Every command of an answer as words, without comments and files."""
+    found, inside = [], False
+    for line in text.replace("\\\n", "").splitlines():
+        if line.startswith("cat >") or line == "YAML":
+            inside = line != "YAML"
+        elif not inside and not line.startswith("#"):
+            found.append(shlex.split(line))
+    return found
+
+
+def value(words: list[str], option: str) -> int:
+    return int(words[words.index(option) + 1]) if option in words else 1
+
+
+LAYOUTS = [
+    (tp, pp, ep, dp)
+    for tp in (1, 2, 8, 16)
+    for pp in (1, 2)
+    for dp in (1, 2, 4, 16)
+    for ep in {1, 2, tp * dp}
+    if tp * dp % ep == 0
+]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("chip", ["h100-sxm", "gb200", "mi300x", "tpu-v6e"])
+@pytest.mark.parametrize("has_experts", [True, False])
+def test_every_command_passes_the_checks_of_its_engine(engine: str, chip: str, has_experts: bool) -> None:
+    """The checks are those of vLLM 0.33.0 (EngineArgs.create_engine_config) and SGLang 0.5.23 (check_server_args)."""
+    written = 0
+    for tp, pp, ep, dp in LAYOUTS:
+        for tokens, draft in ((0, ""), (3, ""), (3, "some/draft")):
+            layout: dict[str, Any] = {
+                "tp": tp,
+                "pp": pp,
+                "ep": ep if has_experts else 1,
+                "dp": dp,
+                "chips": tp * pp * dp,
+            }
+            point = dataclasses.replace(POINT, chip=chip, **layout, speculated_tokens=tokens, draft=draft)
+            try:
+                text = launch(engine, "some/model", point, 1280, has_experts)
+            except BadInput:
+                continue
+            written += 1
+            started = commands(text)
+            for words in started:
+                assert {word for word in words if word.startswith("--")} <= options_of(engine), text
+            nodes, each = len(started), chips_of_a_node(chip)
+            first = started[0]
+            if engine == "vllm":
+                replica = value(first, "--tensor-parallel-size") * value(first, "--pipeline-parallel-size")
+                world = replica * value(first, "--data-parallel-size")
+                assert world == point.chips
+                assert world % nodes == 0
+                assert world // nodes <= each
+                assert [("--headless" in words) for words in started] == [rank > 0 for rank in range(nodes)]
+            if engine == "sglang":
+                tensors, groups, replicas = (
+                    value(first, f"--{name}") for name in ("tp-size", "attn-dp-size", "dp-size")
+                )
+                world = tensors * value(first, "--pp-size")
+                assert not (groups > 1 and replicas > 1)
+                assert not (replicas > 1 and nodes > 1)
+                assert world % nodes == 0
+                assert world * replicas // nodes <= each
+                assert tensors % groups == 0
+                assert tensors % value(first, "--ep-size") == 0
+                assert world * replicas == point.chips or f"one of {dp} replicas" in text
+                if "STANDALONE" in first:
+                    assert (groups, value(first, "--pp-size")) == (1, 1)
+            if engine == "trtllm":
+                assert ("speculative_config" in text) == bool(tokens)
+                world = value(first, "--tp_size") * value(first, "--pp_size")
+                assert ("mpirun" in first) == (world > each)
+            if nodes > 1:
+                assert [value(words, "--node-rank") for words in started] == list(range(nodes))
+                assert {value(words, "--nnodes") for words in started} == {nodes}
+    assert bool(written) == (chip in {"vllm": ("h100-sxm", "gb200", "mi300x", "tpu-v6e"),
+                                      "sglang": ("h100-sxm", "gb200", "mi300x"),
+                                      "trtllm": ("h100-sxm", "gb200")}[engine])  # fmt: skip
+
+
+def test_both_spellings_of_trtllm() -> None:
+    text = launch("trtllm", "m", dataclasses.replace(POINT, tp=8, dp=1, speculated_tokens=3), 10)
+    assert "  max_draft_len: 3\n  num_nextn_predict_layers: 3\n" in text
+    text = launch("trtllm", "m", dataclasses.replace(POINT, tp=8, dp=1, speculated_tokens=3, draft="a/b"), 10)
+    assert 'speculative_model: "a/b"  # speculative_model_dir before 1.2' in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "engine", "sentence"),
+    [
+        ({"speculated_tokens": 3, "draft": "a/b", "ep": 2}, "sglang", "beside attention over data-parallel groups"),
+        ({"speculated_tokens": 3, "draft": "a/b", "dp": 1, "pp": 2}, "sglang", "beside pipeline parallelism"),
+        ({"tp": 12, "dp": 1, "ep": 1, "chips": 12}, "vllm", "12 chips are not"),
+        ({"tp": 6, "dp": 4, "ep": 24, "chips": 24}, "vllm", "splits no replica unevenly"),
+        ({"chip": "mi300x"}, "trtllm", "trtllm does not run on mi300x; engines that do: vllm, sglang"),
+        ({"chip": "tpu-v6e"}, "sglang", "sglang does not run on tpu-v6e; engines that do: vllm"),
+        ({"chip": "wse-3"}, "vllm", "none of the engines known here does"),
+        ({"chip": "tpu-v6e", "tp": 16, "dp": 1, "ep": 1, "chips": 16}, "vllm", "is started on one host here"),
+    ],
+)
+def test_what_an_engine_cannot_do(changes: dict[str, Any], engine: str, sentence: str) -> None:
+    with pytest.raises(BadInput, match=sentence):
+        launch(engine, "some/model", dataclasses.replace(POINT, **changes), 1280)
+
+
+def test_engines_know_chips_of_the_facts() -> None:
+    import tomllib
+
+    rows = tomllib.loads(Path(engines.__file__).with_name("engines.toml").read_text())
+    known = set(load().machines)
+    for engine in ENGINES:
+        assert {*rows[engine]["chips"], *rows[engine].get("plugins", {})} <= known
+    assert set(rows["nodes"]) - {"default"} <= known
+
+
+def test_models_that_an_engine_can_load(tmp_path: Path) -> None:
+    assert model_source("qwen3-32b") == "Qwen/Qwen3-32B"
+    assert model_source("some/Model-7B.v2") == "some/Model-7B.v2"
+    (tmp_path / "config.json").write_text("{}")
+    assert model_source(str(tmp_path)) == str(tmp_path)
+    for name in ("palm-62b", str(tmp_path / "config.json"), "qwen3-32b-fp8-nonsense", "a/b/c", "../x", ""):
+        with pytest.raises(BadInput, match="names no published weights"):
+            model_source(name)
+
+
+QWEN3 = ("plan", "--model", "qwen3-235b-a22b", "--chips-from", "h100-sxm", "--max-chips", "16", "--osl", "128")
+
+
+def test_a_draft_that_the_engine_forbids(capsys: pytest.CaptureFixture[str]) -> None:
+    """What came before: one command for two nodes, with a speculation that SGLang forbids beside attention-DP."""
+    main([*QWEN3, "--emit", "sglang", "--draft", "qwen3-0.6b", "--pick", "throughput", "--json"])
+    answer = json.loads(capsys.readouterr().out)["launch"]
+    for words in commands(answer["command"]):
+        assert not ("STANDALONE" in words and "--attn-dp-size" in words)
+    nodes = -(-answer["configuration"]["chips"] // 8)
+    assert len(commands(answer["command"])) == nodes
+    assert answer["configuration"]["batch"] > 16, "the best that it can start, not the first"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--model", "palm-62b", "--emit", "vllm"), "names no published weights"),
+        (("--model", "qwen3-32b", "--chips-from", "mi300x", "--emit", "trtllm"), "engines that do: vllm, sglang"),
+        (("--model", "qwen3-32b", "--chips-from", "tpu-v6e", "--emit", "sglang"), "engines that do: vllm"),
+    ],
+)
+def test_commands_that_could_not_work(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], sentence: str
+) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*PLAN, *arguments])
     assert stop.value.code == 2

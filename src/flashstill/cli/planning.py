@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,9 @@ def plan(
     **asked: Any,
 ) -> None:
     """Search chips, layouts, batches, formats, placements and drafts for what no other configuration beats."""
-    from flashstill.arch import hub_id
     from flashstill.facts import load
-    from flashstill.plan.launch import ENGINES, launch
+    from flashstill.plan.engines import ENGINES, check_engine, model_source
+    from flashstill.plan.launch import launch
     from flashstill.plan.launch import pick as pick_point
     from flashstill.plan.resolve import NEW_HEADS, drafter
     from flashstill.plan.search import search
@@ -73,6 +73,8 @@ def plan(
     echo_edits(facts, as_json, on_stderr=emit is not None)
     if emit is not None:
         named(emit, ENGINES, "engine")
+        source = model_source(model)
+        check_engine(emit, [facts.machine(name).name for name in words(asked["chips_from"])])
         if asked["draft"] is not None and drafter(asked["draft"]) == NEW_HEADS:
             raise BadInput(f"no engine can start {NEW_HEADS}, which would have to be trained first; leave out --emit")
         asked["engine"], asked["tiers"] = emit, "memory"
@@ -88,10 +90,12 @@ def plan(
     document = found.as_json()
     command = None
     if emit is not None:
-        point = pick_point(found.front, pick)
-        drafted = replace(point, draft=hub_id(asked["draft"])) if point.draft else point
-        command = launch(emit, hub_id(model), drafted, asked["isl"] + asked["osl"])
-        document["launch"] = {"point": found.front.index(point), "command": command}
+        has_experts = any(layer.ffn.experts for layer in question.model.layers)
+        point = pick_point(_startable(facts, question, found, emit, has_experts), pick)
+        drafted = replace(point, draft=model_source(asked["draft"])) if point.draft else point
+        command = launch(emit, source, drafted, asked["isl"] + asked["osl"], has_experts)
+        place = found.front.index(point) if point in found.front else None
+        document["launch"] = {"point": place, "configuration": asdict(point), "command": command}
     if as_json:
         print_json(document)
     elif command is not None:
@@ -126,6 +130,19 @@ def _question(facts: Any, model: str, asked: dict[str, Any]) -> Any:
         price=asked["price"],
         **more,
     )
+
+
+def _startable(facts: Any, question: Any, found: Any, engine: str, has_experts: bool) -> Any:
+    """What the engine can start of the front; and of the front without drafts, where it cannot draft in all of it."""
+    from flashstill.plan.launch import startable
+    from flashstill.plan.search import search
+
+    points, why = startable(engine, found.front, has_experts)
+    if why and any(point.speculated_tokens for point in found.front):
+        points += startable(engine, search(facts, replace(question, speculations=(None,))).front, has_experts)[0]
+    if not points:
+        raise BadInput(f"{engine} can start none of the {len(found.front)} configurations found; the first: {why}")
+    return points
 
 
 def _told(question: Any) -> dict[str, Any]:

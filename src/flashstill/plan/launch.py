@@ -1,9 +1,11 @@
-"""The command that starts a serving engine in a configuration that `plan` found.
+"""The commands that start a serving engine in a configuration that `plan` found.
 
 The engines count differently: vLLM's tensor parallelism is that of one replica of the attention, SGLang's and
-TensorRT-LLM's is of all chips, with attention over data-parallel groups switched on beside it.  What an engine cannot
-express is refused with the reason; what it needs prepared (a quantised checkpoint) stands as a comment before the
-command.  Options as of vLLM 0.2x, SGLang 0.5 and TensorRT-LLM 1.x.
+TensorRT-LLM's is of all chips, with attention over data-parallel groups switched on beside it.  Groups of a model
+without experts are replicas, which SGLang starts beside each other on one host and TensorRT-LLM one by one.  A
+configuration on several hosts has a command for each.  What an engine cannot express or refuses is refused with the
+reason; what it needs prepared (a quantised checkpoint) stands as a comment before the command.  Rules as of the
+versions in engines.toml.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ import shlex
 from collections.abc import Sequence
 
 from flashstill.errors import BadInput, unknown
+from flashstill.plan.engines import ENGINES, check_engine, chips_of_a_node, plugin_of, version_of
 from flashstill.plan.question import Point
 
-ENGINES = ("vllm", "sglang", "trtllm")
+__all__ = ["ENGINES", "launch", "pick", "startable"]
+
 ON_THE_FLY = {"vllm": ("fp8",), "sglang": ("fp8",), "trtllm": ()}
 """formats into which an engine turns a checkpoint in 16 bits while it loads"""
 PICKS = {
@@ -24,10 +28,11 @@ PICKS = {
     "joules": "joules_per_output_token",
     "dollars": "usd_per_million_output_tokens",
 }
+Words = list[object]
 
 
-def pick(front: tuple[Point, ...], by: str) -> Point:
-    """The best point of a front in one objective."""
+def pick(front: Sequence[Point], by: str) -> Point:
+    """The best point of a front in one objective; BadInput where it is known of none."""
     if by not in PICKS:
         raise BadInput(unknown("objective", by, PICKS))
     known = [point for point in front if getattr(point, PICKS[by]) is not None]
@@ -38,98 +43,153 @@ def pick(front: tuple[Point, ...], by: str) -> Point:
     return min(known, key=lambda point: sign * float(getattr(point, PICKS[by])))
 
 
-def launch(engine: str, model: str, point: Point, tokens: int) -> str:
-    """The command line, preceded by comments; model: a Hugging Face id or a path; tokens: of the longest request."""
-    if engine not in ENGINES:
-        raise BadInput(unknown("engine", engine, ENGINES))
+def startable(engine: str, front: Sequence[Point], has_experts: bool) -> tuple[tuple[Point, ...], str]:
+    """The points that the engine can start, and why not the first of the others, empty where there is none."""
+    found, why = [], ""
+    for point in front:
+        try:
+            launch(engine, "some/model", point, 2, has_experts)
+            found.append(point)
+        except BadInput as error:
+            why = why or str(error)
+    return tuple(found), why
+
+
+def launch(engine: str, model: str, point: Point, tokens: int, has_experts: bool = True) -> str:
+    """The command lines, preceded by comments; model: a Hugging Face id or a path; tokens: of the longest request."""
+    check_engine(engine, [point.chip])
     for where, what in ((point.weights_in, "weights"), (point.kv_in, "the cache")):
         if where != "memory":
             raise BadInput(
                 f"{engine} keeps weights and cache in the main memory, but this point has {what} in {where};"
                 " ask for --tiers memory"
             )
-    expected = f"{point.ttft_s * 1e3:.3g} ms to the one token"
-    if point.tpot_s is not None:
-        expected = f"{point.tpot_s * 1e3:.3g} ms a token"
-    comments = [f"# {point.chips} x {point.chip}, {point.batch} requests in flight, expected {expected}"]
-    arguments = {"vllm": _vllm, "sglang": _sglang, "trtllm": _trtllm}[engine](model, point, tokens)
+    expected = f", expected {point.tpot_s * 1e3:.3g} ms a token" if point.tpot_s is not None else ""
+    plugin = plugin_of(engine, point.chip)
+    told = f"{engine} {version_of(engine)}{f' with its plug-in {plugin}' if plugin else ''}"
+    comments = [f"# {point.chips} x {point.chip}, {point.batch} requests in flight{expected}; {told}"]
     if point.precision != "published" and point.precision not in (*ON_THE_FLY[engine], "bf16"):
         comments.append(
             f"# {model} must be a checkpoint in {point.precision}: {engine} does not quantise to it on loading"
         )
-    return "\n".join([*comments, arguments])
+    make = {"vllm": _vllm, "sglang": _sglang, "trtllm": _trtllm}[engine]
+    return "\n".join([*comments, *make(model, point, tokens, has_experts)])
 
 
-def _vllm(model: str, point: Point, tokens: int) -> str:
+def _nodes(engine: str, chip: str, chips: int) -> int:
+    """Hosts that so many chips take; BadInput where they are no whole number, or the engine's plug-in is for one."""
+    each = chips_of_a_node(chip)
+    if chips <= each:
+        return 1
+    if chips % each:
+        raise BadInput(f"{engine} uses whole nodes of {each} {chip} beyond one; {chips} chips are not")
+    if plugin_of(engine, chip):
+        raise BadInput(f"{engine} with {plugin_of(engine, chip)} is started on one host here; {chips} chips are more")
+    return chips // each
+
+
+def _vllm(model: str, point: Point, tokens: int, has_experts: bool) -> list[str]:
     if point.ep not in (1, point.tp * point.dp):
         raise BadInput(f"vllm spreads experts over all chips or none: ep {point.ep} is neither 1 nor tp x dp")
-    words: list[object] = ["vllm", "serve", model, "--tensor-parallel-size", point.tp]
-    if point.pp > 1:
-        words += ["--pipeline-parallel-size", point.pp]
-    if point.dp > 1:
-        words += ["--data-parallel-size", point.dp]
-    if point.ep > 1:
-        words += ["--enable-expert-parallel"]
+    nodes, replica = _nodes("vllm", point.chip, point.chips), point.tp * point.pp
+    each = point.chips // nodes
+    if nodes > 1 and each % replica and replica % each:
+        raise BadInput(f"vllm splits no replica unevenly over nodes: {replica} chips of one over nodes of {each}")
+    words: Words = ["vllm", "serve", model, "--tensor-parallel-size", point.tp]
+    words += ["--pipeline-parallel-size", point.pp] if point.pp > 1 else []
+    words += ["--data-parallel-size", point.dp] if point.dp > 1 else []
+    words += ["--enable-expert-parallel"] if point.ep > 1 else []
     words += ["--max-model-len", tokens, "--max-num-seqs", -(-point.batch // point.dp)]
-    if point.precision in ON_THE_FLY["vllm"]:
-        words += ["--quantization", point.precision]
-    if point.kv_precision == "fp8":
-        words += ["--kv-cache-dtype", "fp8"]
+    words += ["--quantization", point.precision] if point.precision in ON_THE_FLY["vllm"] else []
+    words += ["--kv-cache-dtype", "fp8"] if point.kv_precision == "fp8" else []
     if point.speculated_tokens:
         drafting: dict[str, object] = {"num_speculative_tokens": point.speculated_tokens}
         drafting |= {"model": point.draft} if point.draft else {"method": "mtp"}
         words += ["--speculative-config", json.dumps(drafting)]
-    return _line(words)
+    return _on_nodes(words, nodes, ["--master-addr", "NODE_0_ADDRESS"], ["--headless"])
 
 
-def _sglang(model: str, point: Point, tokens: int) -> str:
-    words: list[object] = [
-        "python",
-        "-m",
-        "sglang.launch_server",
-        "--model-path",
-        model,
-        "--tp-size",
-        point.tp * point.dp,
-    ]
-    if point.dp > 1:
-        words += ["--dp-size", point.dp, "--enable-dp-attention"]
-    if point.pp > 1:
-        words += ["--pp-size", point.pp]
-    if point.ep > 1:
-        words += ["--ep-size", point.ep]
-    words += ["--context-length", tokens, "--max-running-requests", point.batch]
-    if point.precision in ON_THE_FLY["sglang"]:
-        words += ["--quantization", point.precision]
-    if point.kv_precision == "fp8":
-        words += ["--kv-cache-dtype", "fp8_e4m3"]
+def _sglang(model: str, point: Point, tokens: int, has_experts: bool) -> list[str]:
+    groups, comments = point.dp > 1 and has_experts, []
+    replicas = 1 if has_experts else point.dp
+    chips, batch = point.chips, -(-point.batch // replicas)  # max-running-requests is of each replica
+    if replicas > 1 and point.chips > chips_of_a_node(point.chip):
+        comments = _one_by_one(point)
+        chips, replicas = point.chips // replicas, 1
+    if point.speculated_tokens and point.draft and groups:
+        raise BadInput("sglang does not speculate with a draft model beside attention over data-parallel groups (dp)")
+    if point.speculated_tokens and point.draft and point.pp > 1:
+        raise BadInput("sglang does not speculate with a draft model beside pipeline parallelism (pp)")
+    width = point.tp * (point.dp if has_experts else 1)
+    nodes = _nodes("sglang", point.chip, chips)
+    words: Words = ["python", "-m", "sglang.launch_server", "--model-path", model, "--tp-size", width]
+    if groups:
+        comments.append(f"# before 0.5.2x: --dp-size {point.dp} --enable-dp-attention instead of --attn-dp-size")
+        words += ["--attn-dp-size", point.dp]
+    words += ["--dp-size", replicas] if replicas > 1 else []
+    words += ["--pp-size", point.pp] if point.pp > 1 else []
+    words += ["--ep-size", point.ep] if point.ep > 1 else []
+    words += ["--context-length", tokens, "--max-running-requests", batch]
+    words += ["--quantization", point.precision] if point.precision in ON_THE_FLY["sglang"] else []
+    words += ["--kv-cache-dtype", "fp8_e4m3"] if point.kv_precision == "fp8" else []
     if point.speculated_tokens:
         words += ["--speculative-algorithm", "STANDALONE" if point.draft else "NEXTN"]
         words += ["--speculative-draft-model-path", point.draft] if point.draft else []
         words += ["--speculative-num-steps", point.speculated_tokens, "--speculative-eagle-topk", 1]
         words += ["--speculative-num-draft-tokens", point.speculated_tokens + 1]
-    return _line(words)
+    return [*comments, *_on_nodes(words, nodes, ["--dist-init-addr", "NODE_0_ADDRESS:25000"], [])]
 
 
-def _trtllm(model: str, point: Point, tokens: int) -> str:
-    if point.dp > 1 and point.tp > 1:
+def _trtllm(model: str, point: Point, tokens: int, has_experts: bool) -> list[str]:
+    groups, comments = point.dp > 1 and has_experts, []
+    if groups and point.tp > 1:
         raise BadInput(f"trtllm repeats attention on every chip or on none: tp {point.tp} x dp {point.dp} is neither")
-    settings = ["enable_attention_dp: true"] if point.dp > 1 else []
+    if groups and point.speculated_tokens and point.draft:
+        raise BadInput("trtllm is not known to speculate with a draft model beside attention on every chip (dp)")
+    chips = point.chips
+    if point.dp > 1 and not has_experts:
+        comments, chips = _one_by_one(point), point.chips // point.dp
+    settings = ["enable_attention_dp: true"] if groups else []
     settings += ["kv_cache_config:", "  dtype: fp8"] if point.kv_precision == "fp8" else []
-    if point.speculated_tokens:
-        settings += ["speculative_config:", f"  decoding_type: {'Draft_Target' if point.draft else 'MTP'}"]
-        settings += [f"  max_draft_len: {point.speculated_tokens}"]
-        settings += [f"  speculative_model_dir: {json.dumps(point.draft)}"] if point.draft else []
-    words: list[object] = ["trtllm-serve", model, "--backend", "pytorch", "--tp_size", point.tp * point.dp]
-    if point.pp > 1:
-        words += ["--pp_size", point.pp]
-    if point.ep > 1:
-        words += ["--ep_size", point.ep]
+    settings += _trtllm_drafts(point)
+    nodes = _nodes("trtllm", point.chip, chips)
+    words: Words = [] if nodes == 1 else ["mpirun", "-n", chips, "-npernode", chips // nodes, "trtllm-llmapi-launch"]
+    words += ["trtllm-serve", model, "--backend", "pytorch", "--tp_size", point.tp * (point.dp if groups else 1)]
+    words += ["--pp_size", point.pp] if point.pp > 1 else []
+    words += ["--ep_size", point.ep] if point.ep > 1 else []
     words += ["--max_batch_size", -(-point.batch // point.dp), "--max_seq_len", tokens]
+    if nodes > 1:
+        comments.append(f"# mpirun starts it on {nodes} nodes: give it their names (--host or --hostfile)")
     if not settings:
-        return _line(words)
+        return [*comments, _line(words)]
     words += ["--extra_llm_api_options", "trtllm-options.yaml"]
-    return "\n".join(["cat > trtllm-options.yaml <<'YAML'", *settings, "YAML", _line(words)])
+    return [*comments, "cat > trtllm-options.yaml <<'YAML'", *settings, "YAML", _line(words)]
+
+
+def _trtllm_drafts(point: Point) -> list[str]:
+    """The YAML of speculation; MTP's tokens are max_draft_len in newer versions, layers in older: both take both."""
+    if not point.speculated_tokens:
+        return []
+    settings = ["speculative_config:", f"  decoding_type: {'Draft_Target' if point.draft else 'MTP'}"]
+    settings += [f"  max_draft_len: {point.speculated_tokens}"]
+    if not point.draft:
+        return [*settings, f"  num_nextn_predict_layers: {point.speculated_tokens}"]
+    return [*settings, f"  speculative_model: {json.dumps(point.draft)}  # speculative_model_dir before 1.2"]
+
+
+def _one_by_one(point: Point) -> list[str]:
+    return [f"# one of {point.dp} replicas: start each on its own {point.tp * point.pp} chips, behind a load balancer"]
+
+
+def _on_nodes(words: Words, nodes: int, address: Words, followers: Words) -> list[str]:
+    """The command of each node."""
+    if nodes == 1:
+        return [_line(words)]
+    found = [f"# one command for each of {nodes} nodes; NODE_0_ADDRESS is the address of the first"]
+    for rank in range(nodes):
+        own = [*words, "--nnodes", nodes, "--node-rank", rank, *address, *(followers if rank else [])]
+        found += [f"# node {rank}", _line(own)]
+    return found
 
 
 def _line(words: Sequence[object]) -> str:

@@ -1,0 +1,67 @@
+"""What serving engines run on, how far a command of theirs reaches, what is a model to them; rows in engines.toml."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from flashstill.arch import hub_id
+from flashstill.arch.config_file import existing
+from flashstill.errors import BadInput, shortened, unknown
+
+ENGINES = ("vllm", "sglang", "trtllm")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+
+
+@cache
+def _rows() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("engines.toml").read_text(encoding="utf-8"))
+
+
+def options_of(engine: str) -> frozenset[str]:
+    """All options that a command of this engine may have."""
+    return frozenset(_rows()[engine]["options"])
+
+
+def version_of(engine: str) -> str:
+    """The version whose argument checks were read."""
+    return str(_rows()[engine]["version"])
+
+
+def plugin_of(engine: str, chip: str) -> str:
+    """The package that brings the engine to the chip; empty where it needs none."""
+    return str(_rows()[engine].get("plugins", {}).get(chip, ""))
+
+
+def chips_of_a_node(chip: str) -> int:
+    """How many of these chips one host has."""
+    nodes: dict[str, int] = _rows()["nodes"]
+    return nodes.get(chip, nodes["default"])
+
+
+def check_engine(engine: str, chips: Sequence[str]) -> None:
+    """BadInput where the engine does not run on one of the chips; names those that do."""
+    if engine not in ENGINES:
+        raise BadInput(unknown("engine", engine, ENGINES))
+    for chip in chips:
+        able = [each for each in ENGINES if chip in _rows()[each]["chips"] or plugin_of(each, chip)]
+        if engine not in able:
+            others = f"engines that do: {', '.join(able)}" if able else "none of the engines known here does"
+            raise BadInput(f"{engine} does not run on {chip}; {others}")
+
+
+def model_source(model: str) -> str:
+    """What an engine loads: a Hugging Face id, or a directory with a checkpoint. BadInput for what has no weights."""
+    found, path = hub_id(model), existing(model)
+    if path is None and _HUB_ID.fullmatch(found) and not found.endswith(".json"):
+        return found
+    if path is not None and path.is_dir() and (path / "config.json").is_file():
+        return str(path)
+    raise BadInput(
+        f"an engine cannot load {shortened(model)!r}, which names no published weights; leave out --emit, or give a"
+        " Hugging Face id (owner/name) or a model directory"
+    )
