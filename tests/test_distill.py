@@ -86,6 +86,7 @@ def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_one_student(cli: Cli, recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     ran = cli("distill", recipe, "--out", out, "--json")

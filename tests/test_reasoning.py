@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -30,6 +29,7 @@ def problem(prompt: str, answer: str = "1") -> Problem:
     return Problem(prompt=prompt, answer=answer)
 
 
+@pytest.mark.slow
 def test_all_cores_draw_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("reasoning_gym")
     task = Spec(source="gym:chain_sum", prompt="{question}", options={"max_terms": 3}, seed=7)
@@ -187,7 +187,6 @@ class TestJudges:
 
     def test_a_judge_may_do_what_it_likes(self, task: tuple[Spec, Path]) -> None:
         asked = ["1", "2", "raise", "hang", "die", "talk", "memory", "quit", "odd", "text", "large", None, "1"]
-        started = time.monotonic()
         with Judges(*task, processes=2, seconds=1.0) as judge:
             found = judge([(0, text) for text in asked], nothing)
             counts = dict(judge.counts)
@@ -200,7 +199,6 @@ class TestJudges:
         assert counts == {"right": 1, "wrong": 2, "raised": 4, "late": 1, "nonsense": 3}, (
             "equal answers are judged once"
         )
-        assert time.monotonic() - started < 60
 
     def test_it_knows_which_problem(self, task: tuple[Spec, Path]) -> None:
         with Judges(*task, processes=1) as judge:
