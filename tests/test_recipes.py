@@ -15,8 +15,25 @@ import pytest
 import tomli_w
 
 from flashstill.errors import BadInput
-from flashstill.recipes import DistillRecipe, FamilyRecipe, read_distillation, read_recipe, to_toml
-from flashstill.recipes.distillation import DIVERGENCES, DIVERGENCES_WITH_SHARE, MEANS, QUANTISED, SCHEDULES
+from flashstill.family.limits import check_limits
+from flashstill.progress import Silent
+from flashstill.recipes import (
+    DistillRecipe,
+    FamilyRecipe,
+    SearchRecipe,
+    TextRecipe,
+    read_distillation,
+    read_recipe,
+    to_toml,
+)
+from flashstill.recipes.distillation import (
+    DIVERGENCES,
+    DIVERGENCES_WITH_SHARE,
+    MEANS,
+    QUANTISED,
+    SCHEDULES,
+    ShapeRecipe,
+)
 from flashstill.recipes.family import PRICES
 from flashstill.recipes.studies import FOLDER, KINDS, kind_of, read_study
 from flashstill.recipes.teachers import TeacherRecipe
@@ -266,3 +283,25 @@ def assert_within(written: Any, whole: Any) -> None:
     else:
         assert whole == written
         assert type(whole) is type(written) or isinstance(whole, float)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"text": TextRecipe(window_tokens=257)}, "text.window_tokens is 257, but the teacher tiny-teacher"),
+        ({"student": ShapeRecipe(keep_layers=7)}, "student.keep_layers is 7, but the teacher tiny-teacher"),
+        ({"search": SearchRecipe(candidates=7)}, "search.candidates is 7, but the teacher has 6 layers to choose from"),
+        ({}, ""),
+    ],
+)
+def test_what_a_model_has_not(tiny_teacher: Path, changes: dict[str, Any], said: str) -> None:
+    recipe = DistillRecipe(
+        name="one", teachers=(TeacherRecipe(model=str(tiny_teacher)),),
+        **{"student": ShapeRecipe(keep_layers=3), **changes},
+    )  # fmt: skip
+    if not said:
+        check_limits(recipe, [tiny_teacher], Silent())
+        return
+    with pytest.raises(BadInput) as refused:
+        check_limits(recipe, [tiny_teacher], Silent())
+    assert said.replace("tiny-teacher", tiny_teacher.name) in str(refused.value)
