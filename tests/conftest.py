@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.commands import SHARED, Cli
 from tests.tiny import make_other_text, make_sample_text, make_tiny_teacher
 
 # Tiny models are fastest on one thread, and weights that are compared bit for bit come from as many as each other.
@@ -23,9 +23,6 @@ settings.register_profile("quick", _ANY_MACHINE, max_examples=40)
 settings.register_profile("ci", _ANY_MACHINE, max_examples=40, derandomize=True, database=None)
 settings.register_profile("thorough", _ANY_MACHINE, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
-
-Cli = Callable[..., "subprocess.CompletedProcess[str]"]
-SHARED = Path(__file__).parents[2] / "shared"
 
 
 @pytest.fixture(autouse=True)

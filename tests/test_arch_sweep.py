@@ -12,7 +12,7 @@ import pytest
 
 from flashstill.arch import from_hf
 from flashstill.errors import UnsupportedArchitecture
-from tests.test_arch import FAMILY_TWINS, SMALL, Changes
+from tests.twins import FAMILY_TWINS, SMALL, Changes
 
 AT_LEAST_EXACT = 147
 REFUSED = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +121,18 @@ def test_an_import_loads_nothing_heavy(module: str) -> None:
 def test_modules_stay_readable() -> None:
     long = {str(path.relative_to(SOURCE)): len(path.read_text().splitlines()) for path in SOURCE.rglob("*.py")}
     assert {name: lines for name, lines in long.items() if lines > 280} == {}
+
+
+def test_no_test_module_imports_another() -> None:
+    """What tests share is in helper modules, so that a file is read and run by itself; code that they start as well."""
+    named = re.compile(
+        r"\b(?:tests\.|from tests import .*\b)((?:test_|conftest)\w*)|^from (\.\S*) import", re.MULTILINE
+    )
+    folder = Path(__file__).parent
+    found = {
+        str(path.relative_to(folder)): sorted({word for pair in named.findall(text) for word in pair if word})
+        for path in folder.rglob("*.py")
+        for text in [path.read_text(encoding="utf-8")]
+        if path != Path(__file__) and named.search(text)
+    }
+    assert found == {}, "move what is shared into a module of tests/ that holds no tests"

@@ -16,20 +16,8 @@ from flashstill import files
 from flashstill.cli import main
 from flashstill.errors import BadInput, DiskTrouble, nearest
 from flashstill.recipes import built_in, read_recipe, to_toml
+from tests.commands import refuse
 from tests.tiny import family_text
-
-
-def refuse(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Run a command that must be refused; returns its one sentence."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    lines = [line for line in captured.err.splitlines() if line.startswith("flashstill: ")]
-    assert stop.value.code == 2, captured.err
-    assert len(lines) == 1
-    assert captured.out == ""
-    assert "Traceback" not in captured.err
-    return lines[0]
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,8 @@ from flashstill.measure.training import Remembered, first_batch, time_steps
 from flashstill.measure.trial import to_try
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
-from tests.test_distill import torchrun
-from tests.test_packed import both
+from tests.distillations import torchrun
+from tests.packing import both
 
 SILENT = Silent()
 SMOLLM = {

@@ -21,7 +21,7 @@ from flashstill.plan import cases as cases_module
 from flashstill.plan.case import CASE_FIELDS, PREDICTION_FIELDS, Case, Prediction, sound
 from flashstill.plan.cases import answer_file
 from flashstill.plan.predict import predict
-from tests.conftest import SHARED
+from tests.commands import SHARED
 
 FACTS = load()
 GOOD = "qwen3-32b,h100-sxm,2"

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from flashstill import files
@@ -24,37 +20,8 @@ from flashstill.family.distillation import run_distillation
 from flashstill.family.places import Places
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
-from tests.conftest import Cli
-
-RECIPE = """
-name = "half"
-seed = 1
-data = "{data}"
-out_of_domain = "{other}"
-
-[[teachers]]
-model = "{teacher}"
-
-[student]
-kind = "depth"
-keep_layers = 3
-
-[signals]
-kind = "{signals}"
-
-[text]
-window_tokens = 32
-train_tokens = {tokens}
-heldout_tokens = 256
-out_of_domain_tokens = 256
-
-[train]
-tokens = {tokens}
-windows_per_step = 4
-learning_rate = 1e-3
-checkpoint_every_steps = 3
-arithmetic = "bf16"
-"""
+from tests.commands import Cli
+from tests.distillations import metrics, same, shot_at_random, torchrun, weights, written
 
 
 @pytest.fixture
@@ -62,28 +29,9 @@ def recipe(tmp_path: Path, tiny_teacher: Path, text_file: Path) -> Path:
     return written(tmp_path / "distill.toml", tiny_teacher, text_file)
 
 
-def written(path: Path, teacher: Path, data: Path, signals: str = "hidden", tokens: int = 2048) -> Path:
-    other = path.with_name("strangers.txt")
-    other.write_text("\n\n".join(f"def step_{i}(x):\n    return x * {i} + {i * i}" for i in range(300)))
-    path.write_text(RECIPE.format(teacher=teacher, data=data, other=other, signals=signals, tokens=tokens))
-    return path
-
-
 def distil(recipe: Path, out: Path) -> dict[str, Any]:
     """In this process, which has torch loaded already; the command line is tried once."""
     return run_distillation(read_distillation(recipe), out, Silent())
-
-
-def weights(out: Path) -> dict[str, Any]:
-    return load_file(out / "student" / "model.safetensors")
-
-
-def metrics(out: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (out / "training" / "metrics.jsonl").read_text().splitlines()]
-
-
-def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.slow
@@ -254,14 +202,6 @@ class TestMistakes:
             distil(recipe, tmp_path / "out")
 
 
-def torchrun(recipe: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "flashstill", "distill"]
-    return subprocess.run(
-        [*command, str(recipe), "--out", str(out)],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
-    )  # fmt: skip
-
-
 @pytest.mark.slow
 def test_two_processes_equal_one(cli: Cli, recipe: Path, tmp_path: Path) -> None:
     """Losses within 0.5 %, weights within 10 % of the way they went, in bfloat16: sums are taken in another order."""
@@ -275,28 +215,6 @@ def test_two_processes_equal_one(cli: Cli, recipe: Path, tmp_path: Path) -> None
     apart = sum(float((ours[name].float() - theirs[name].float()).square().sum()) for name in ours) ** 0.5
     moved = sum(float((ours[name].float() - first[name].float()).square().sum()) for name in ours) ** 0.5
     assert apart < 0.1 * moved
-
-
-def shot_at_random(command: list[str], kills: int, begun: str, longest_s: float, seed: int) -> int:
-    """Run a command again and again and kill it at random moments, three of four times within `longest_s` of the line
-    that begins with `begun`, else before it; then let it end. Returns how often it was at work when it was shot."""
-    draw, at_work = random.Random(seed), 0
-    for _ in range(kills):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
-        if draw.random() < 0.25:
-            time.sleep(draw.uniform(0.0, 3.0))
-        else:
-            for line in process.stderr:
-                if line.startswith(begun):
-                    time.sleep(draw.uniform(0.0, longest_s))
-                    break
-        at_work += process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stderr.close()
-    subprocess.run(command, check=True, capture_output=True)
-    return at_work
 
 
 @pytest.mark.slow

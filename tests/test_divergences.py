@@ -28,7 +28,7 @@ from flashstill.distill.losses import (
 )
 from flashstill.distill.losses.sparse import sparse_value_and_slope
 from flashstill.errors import BadInput
-from tests.test_losses import logits
+from tests.tensors import logits
 
 ALL = [
     forward_kl, reverse_kl, total_variation, generalised_jsd(0.1), generalised_jsd(0.5), generalised_jsd(0.9),

@@ -16,7 +16,7 @@ import pytest
 
 from flashstill.recipes import read_recipe
 from flashstill.records import CostRecord, MeasuredRecord, ModelRecord, QualityRecord, read_records
-from tests.conftest import Cli
+from tests.commands import Cli
 from tests.tiny import family_text
 
 pytestmark = pytest.mark.slow

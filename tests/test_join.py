@@ -16,7 +16,7 @@ from flashstill.frontier import non_dominated
 from flashstill.hardware import chip_from_facts
 from flashstill.records import MeasuredRecord, QualityRecord, from_line, read_records, to_line, write_records
 from flashstill.units import show
-from tests.conftest import Cli
+from tests.commands import Cli
 
 numbers = st.floats(0.01, 100.0)
 

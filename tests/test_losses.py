@@ -19,10 +19,7 @@ from flashstill.distill.losses import (
     one_hot,
     soft_cross_entropy,
 )
-
-
-def logits(seed: int, rows: int = 7, vocabulary: int = 11) -> Tensor:
-    return 2.0 * torch.randn(rows, vocabulary, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+from tests.tensors import logits
 
 
 def test_values_against_torch() -> None:

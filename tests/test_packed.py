@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from flashstill.arch.catalogue import read_config
-from flashstill.distill.models import load_model, load_tokenizer, save_model
-from flashstill.distill.students import Experts, Format, quantise_aware, rounded_weights, settle, upcycle, write_packed
-from flashstill.distill.students.packed import Rounded
+from flashstill.distill.models import load_model, load_tokenizer
+from flashstill.distill.students import Experts, Format, upcycle, write_packed
 from flashstill.errors import UnsupportedArchitecture
+from tests.packing import both
 
 TOKENS = torch.arange(48).reshape(2, 24) * 7 % 384
-
-
-def both(model: Any, format_: Format, teacher: Path, folder: Path) -> tuple[Path, Path, Rounded]:
-    """The plain and the packed directory of a model that rounds to `format_`."""
-    weights = rounded_weights(quantise_aware(model, format_), format_)
-    plain, packed = folder / "student", folder / "packed"
-    save_model(settle(model), load_tokenizer(teacher), plain)
-    write_packed(plain, packed, weights, format_)
-    return plain, packed, weights
 
 
 def logits(path: Path) -> torch.Tensor:

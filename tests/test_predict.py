@@ -17,7 +17,7 @@ from flashstill.plan.case import Case
 from flashstill.plan.predict import completed, predict
 from flashstill.plan.resolve import resolve, setting_of
 from flashstill.workload import Attention, Matmul, decode
-from tests.test_bad_input import refuse
+from tests.commands import refuse
 
 FACTS = load()
 

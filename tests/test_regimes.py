@@ -42,12 +42,11 @@ from flashstill.errors import BadInput
 from flashstill.family.distillation import build_signals, run_distillation
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
-from tests.test_distill import metrics, same, torchrun, written
+from tests.distillations import metrics, same, torchrun, written
+from tests.regimes import MIXING, SAMPLING
 
 SILENT = Silent()
 RECIPE = TrainRecipe(tokens=12 * 256, windows_per_step=8, learning_rate=1e-3, checkpoint_every_steps=100)
-SAMPLING = Sampling(new_tokens=27, stop=(0,), seed=4)
-MIXING = Mixing(mix=0.6, replay=0.4, buffer=12, prompt_tokens=6)
 
 
 @pytest.fixture
@@ -375,7 +374,7 @@ from safetensors.torch import save_file
 from flashstill.distill.models import load_model
 from flashstill.distill.packing import Packed
 from flashstill.distill.training import OnPolicy, join_world
-from tests.test_regimes import MIXING, SAMPLING
+from tests.regimes import MIXING, SAMPLING
 
 folder, world = Path(sys.argv[1]), join_world()
 student = load_model(Path(sys.argv[2])).float()

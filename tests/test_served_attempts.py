@@ -21,7 +21,7 @@ from flashstill.family.studies import run_study
 from flashstill.progress import Silent
 from flashstill.recipes.studies import read_study
 from tests.fake_server import Answer, FakeServer
-from tests.test_deep_think import NET, study
+from tests.thinking import NET, study
 
 PROMPTS = [[5, 6, 7], [8, 9], [5, 6, 7, 8, 9], [11]]
 

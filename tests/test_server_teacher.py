@@ -25,9 +25,9 @@ from flashstill.errors import BadInput
 from flashstill.family.distillation import build_signals, run_distillation
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
-from tests.conftest import Cli
+from tests.commands import Cli
+from tests.distillations import shot_at_random
 from tests.fake_server import Answer, FakeServer
-from tests.test_distill import shot_at_random
 
 SILENT = Silent()
 K = 12

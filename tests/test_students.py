@@ -35,7 +35,7 @@ from flashstill.errors import BadInput, UnsupportedArchitecture
 from flashstill.family.distillation import run_distillation
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
-from tests.test_distill import written
+from tests.distillations import written
 
 TOKENS = torch.arange(96).reshape(3, 32) * 7 % 384
 

@@ -16,7 +16,7 @@ from flashstill.progress import Progress, Silent
 from flashstill.recipes.studies import kind_of, read_study, recipe_file
 from flashstill.recipes.study import StudyRecipe
 from flashstill.report.study import ran
-from tests.conftest import Cli
+from tests.commands import Cli
 
 
 def test_a_mean_has_students_interval() -> None:

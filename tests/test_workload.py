@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flashstill.arch import Architecture, Attention, FeedForward, Layer, load_architecture
 from flashstill.workload import Widths, decode, memory_bytes, prefill
-from tests.test_arch import TWINS, twin
+from tests.twins import TWINS, twin
 
 
 def total(operations: Any, field: str) -> Any:

@@ -1,0 +1,29 @@
+"""The command line as tests call it, and where inputs from outside the project lie."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flashstill.cli import main
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+"""the fixture `cli`: `flashstill` in a process of its own"""
+SHARED = Path(__file__).parents[2] / "shared"
+"""published configurations and inputs that once failed; beside the project in its workplace only"""
+
+
+def refuse(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run a command that must be refused; returns its one sentence."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("flashstill: ")]
+    assert stop.value.code == 2, captured.err
+    assert len(lines) == 1
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    return lines[0]

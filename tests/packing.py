@@ -1,0 +1,19 @@
+"""A student in both of its directories: plain and packed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flashstill.distill.models import load_tokenizer, save_model
+from flashstill.distill.students import Format, quantise_aware, rounded_weights, settle, write_packed
+from flashstill.distill.students.packed import Rounded
+
+
+def both(model: Any, format_: Format, teacher: Path, folder: Path) -> tuple[Path, Path, Rounded]:
+    """The plain and the packed directory of a model that rounds to `format_`."""
+    weights = rounded_weights(quantise_aware(model, format_), format_)
+    plain, packed = folder / "student", folder / "packed"
+    save_model(settle(model), load_tokenizer(teacher), plain)
+    write_packed(plain, packed, weights, format_)
+    return plain, packed, weights

@@ -1,0 +1,528 @@
+"""Tiny twins: configurations of every family, as transformers builds them and as we read them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flashstill.arch import Architecture, from_hf
+
+Changes = dict[str, Any]
+SMALL: Changes = {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
+EIGHT: Changes = {"head_dim": 8}
+MHA: Changes = {"num_key_value_heads": 4}
+MIX: Changes = {"num_local_experts": 4, "num_experts_per_tok": 2}
+MOE: Changes = {"num_experts_per_tok": 2, "moe_intermediate_size": 20}
+QWEN: Changes = {"num_experts": 4, "shared_expert_intermediate_size": 28, **MOE}
+DELTA: Changes = {
+    "head_dim": 16,
+    "num_hidden_layers": 4,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 6,
+}
+MLA: Changes = {
+    **MHA,
+    **MOE,
+    "q_lora_rank": 12,
+    "kv_lora_rank": 10,
+    "qk_rope_head_dim": 4,
+    "qk_nope_head_dim": 6,
+    "v_head_dim": 8,
+    "n_routed_experts": 4,
+}
+INDEXED: Changes = {
+    **MLA,
+    "first_k_dense_replace": 1,
+    "index_n_heads": 2,
+    "index_head_dim": 8,
+    "index_topk": 4,
+}
+MAMBA: Changes = {
+    "mamba_n_heads": 4,
+    "mamba_d_head": 16,
+    "mamba_d_state": 8,
+    "mamba_n_groups": 2,
+    "shared_intermediate_size": 24,
+    "layer_types": ["mamba", "attention"],
+}
+GPT: Changes = {**MHA, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+GEMMA4: Changes = {"head_dim": 8, "global_head_dim": 16, "hidden_size_per_layer_input": 0, "num_hidden_layers": 6}
+ROTARY: Changes = {"head_dim": 8, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
+SCOUT: Changes = {**EIGHT, "num_local_experts": 4, "intermediate_size_mlp": 56}
+FAMILY_TWINS: list[tuple[str, Changes]] = [
+    ("llama", {}),
+    ("llama", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
+    ("llama", {"head_dim": 24}),
+    ("mistral", {"sliding_window": 16}),
+    ("ministral", {**EIGHT, "layer_types": ["sliding_attention", "full_attention"]}),
+    ("ministral3", EIGHT),
+    ("mixtral", MIX),
+    ("qwen2", {"tie_word_embeddings": True}),
+    ("qwen2", {"use_sliding_window": True, "max_window_layers": 1}),
+    ("qwen2_moe", {**QWEN, "mlp_only_layers": [0]}),
+    ("qwen3", {"head_dim": 16}),
+    ("qwen3_moe", {**MOE, "head_dim": 16, "num_experts": 4, "decoder_sparse_step": 2}),
+    ("qwen3_moe", {**MOE, "head_dim": 16, "num_experts": 6}),
+    ("qwen3_next", {**QWEN, **DELTA, "attention_bias": True}),
+    ("qwen3_5_text", DELTA),
+    ("qwen3_5_moe_text", {**QWEN, **DELTA}),
+    ("deepseek_v2", {**MLA, "first_k_dense_replace": 1}),
+    ("deepseek_v2", {**MLA, "q_lora_rank": None, "n_shared_experts": 3}),
+    ("deepseek_v3", {**MLA, "first_k_dense_replace": 1, "attention_bias": True}),
+    ("deepseek_v3", {**MLA, "first_k_dense_replace": 0, "n_shared_experts": 2}),
+    ("deepseek_v32", INDEXED),
+    ("glm_moe_dsa", INDEXED),
+    ("glm4_moe_lite", MLA),
+    ("kimi_linear", {**MLA, "num_local_experts": 4, "linear_num_heads": 2, "linear_head_dim": 8}),
+    ("gpt_oss", {**EIGHT, **MIX}),
+    ("gemma", EIGHT),
+    ("gemma2", EIGHT),
+    ("gemma3_text", {**EIGHT, "num_hidden_layers": 7}),
+    ("gemma4_text", GEMMA4),
+    (
+        "gemma4_text",
+        {
+            **GEMMA4,
+            "attention_k_eq_v": True,
+            "num_global_key_value_heads": 1,
+            "enable_moe_block": True,
+            "num_experts": 4,
+            "top_k_experts": 2,
+            "moe_intermediate_size": 20,
+        },
+    ),
+    ("phi", {}),
+    ("phi", {"qk_layernorm": True}),
+    ("phi3", {"sliding_window": 16}),
+    ("phimoe", {**MIX, "attention_bias": True, "lm_head_bias": True}),
+    ("gpt2", GPT),
+    ("gpt2", {**GPT, "n_inner": 40}),
+    ("gpt_bigcode", GPT),
+    ("gpt_bigcode", {**GPT, "multi_query": False}),
+    ("gpt_neox", MHA),
+    ("gpt_neox", {**MHA, "attention_bias": False, "use_parallel_residual": False}),
+    ("opt", {**MHA, "ffn_dim": 48, "word_embed_proj_dim": 32}),
+    ("gptj", {**GPT, "rotary_dim": 4}),
+    ("bloom", {**MHA, "n_layer": 2, "n_head": 4}),
+    ("falcon", {}),
+    ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2, "bias": True}),
+    ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1}),
+    ("falcon", {"parallel_attn": False, "alibi": True, "multi_query": False}),
+    ("minimax", {**EIGHT, **MIX}),
+    ("minimax_m2", {**EIGHT, **MIX}),
+    ("llama4_text", {**SCOUT, "interleave_moe_layer_step": 2, "num_hidden_layers": 5}),
+    ("llama4_text", {**SCOUT, "attention_bias": True}),
+    ("glm", EIGHT),
+    ("glm4", EIGHT),
+    ("glm4_moe", {**MOE, "n_routed_experts": 4, "use_qk_norm": True, "attention_bias": True, "head_dim": 16}),
+    ("dots1", {**MOE, "n_routed_experts": 4, "n_shared_experts": 2, "first_k_dense_replace": 1}),
+    ("olmo", {}),
+    ("olmo2", {}),
+    ("olmo3", {"num_hidden_layers": 4}),
+    ("olmoe", {"num_experts": 4, "num_experts_per_tok": 2}),
+    ("granite", {"attention_bias": True}),
+    ("granitemoe", {**MIX, "attention_bias": True}),
+    ("granitemoeshared", {**MIX, "shared_intermediate_size": 24}),
+    ("granitemoehybrid", {**MIX, **MAMBA}),
+    ("granitemoehybrid", {**MAMBA, "num_local_experts": 0}),
+    ("bamba", {**{k: v for k, v in MAMBA.items() if k.startswith("mamba")}, "attn_layer_indices": [1]}),
+    ("jamba", {"num_experts": 4, "num_hidden_layers": 6}),
+    (
+        "nemotron_h",
+        {
+            **EIGHT,
+            **MOE,
+            "num_hidden_layers": 6,
+            "hybrid_override_pattern": "ME*-M*",
+            "mamba_num_heads": 4,
+            "mamba_head_dim": 8,
+            "ssm_state_size": 6,
+            "n_groups": 2,
+            "n_routed_experts": 4,
+            "moe_shared_expert_intermediate_size": 24,
+            "use_bias": True,
+        },
+    ),
+    ("starcoder2", {}),
+    ("starcoder2", {"use_bias": False}),
+    ("stablelm", {}),
+    ("stablelm", {"use_parallel_residual": True, "qk_layernorm": True, "use_qkv_bias": True}),
+    ("cohere", {"use_qk_norm": True}),
+    ("cohere2", {"num_hidden_layers": 4}),
+    ("nemotron", {}),
+    ("exaone4", {**EIGHT, "num_hidden_layers": 4}),
+    ("hunyuan_v1_dense", ROTARY),
+    ("hunyuan_v1_moe", {**ROTARY, "num_experts": 4, "moe_topk": 2}),
+    ("seed_oss", {**EIGHT, "attention_out_bias": True}),
+    ("smollm3", {}),
+    ("ernie4_5", {**EIGHT, "use_bias": True}),
+    ("ernie4_5_moe", {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 20, "num_hidden_layers": 3}),
+]
+MLA_DENSE: Changes = {key: value for key, value in MLA.items() if "expert" not in key and "moe" not in key}
+NO_RANK: Changes = {key: value for key, value in MLA.items() if key != "q_lora_rank"}
+MORE_TWINS: list[tuple[str, Changes]] = [
+    (
+        "afmoe",
+        {**EIGHT, **MOE, "num_experts": 4, "num_shared_experts": 2, "num_dense_layers": 1, "num_hidden_layers": 4},
+    ),
+    ("apertus", {}),
+    ("arcee", {**EIGHT, "mlp_bias": True}),
+    ("aria_text", {"moe_num_experts": 4, "moe_topk": 2, "moe_num_shared_experts": 3, **EIGHT}),
+    (
+        "bailing_hybrid",
+        {
+            **NO_RANK,
+            "num_experts": 4,
+            "num_experts_per_token": 2,
+            "num_hidden_layers": 6,
+            "first_k_dense_replace": 1,
+            "linear_num_heads": 2,
+            "linear_head_dim": 8,
+            "layer_group_size": 3,
+            "n_group": 1,
+            "num_expert_group": 1,
+            "topk_group": 1,
+        },
+    ),
+    ("bert", MHA),
+    ("bert", {**MHA, "type_vocab_size": 3}),
+    ("bert-generation", MHA),
+    ("biogpt", MHA),
+    ("bitnet", {}),
+    ("camembert", MHA),
+    ("codegen", {**GPT, "rotary_dim": 4}),
+    (
+        "cohere2_moe",
+        {**EIGHT, "num_experts": 4, "num_experts_per_tok": 2, "num_hidden_layers": 4, "num_shared_experts": 0},
+    ),
+    (
+        "cpmant",
+        {
+            "dim_head": 8,
+            "dim_ff": 40,
+            "segment_types": 3,
+            "prompt_types": 2,
+            "prompt_length": 5,
+            "position_bias_num_buckets": 8,
+        },
+    ),
+    ("ctrl", {**GPT, "dff": 40}),
+    ("cwm", {**EIGHT, "num_hidden_layers": 4}),
+    ("data2vec-text", MHA),
+    ("diffllama", {}),
+    ("doge", {}),
+    ("doge", {"attention_bias": True, "mlp_bias": True}),
+    ("ernie", MHA),
+    (
+        "exaone_moe",
+        {**EIGHT, **MOE, "num_experts": 4, "num_shared_experts": 2, "num_hidden_layers": 4, "sliding_window": 16},
+    ),
+    (
+        "falcon_h1",
+        {
+            "mamba_d_ssm": 48,
+            "mamba_n_heads": 4,
+            "mamba_d_head": 12,
+            "mamba_d_state": 6,
+            "mamba_n_groups": 2,
+            "mamba_rms_norm": True,
+            "projectors_bias": True,
+            "mamba_proj_bias": True,
+            "mlp_bias": True,
+        },
+    ),
+    ("falcon_mamba", {"state_size": 6, "time_step_rank": 5, "use_bias": True}),
+    ("flex_olmo", {"num_experts": 4, "num_experts_per_tok": 2}),
+    ("flint", {**EIGHT, **QWEN, "num_hidden_layers": 6}),
+    ("gpt-sw3", GPT),
+    ("gpt_neo", {"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]], "window_size": 16}),
+    ("gpt_neox_japanese", {**MHA, "intermediate_multiple_size": 3}),
+    ("granite_swa", {"num_hidden_layers": 4, "sliding_window": 16, "attention_bias": True, "mlp_bias": True}),
+    ("granitemoe_swa", {**MIX, "num_hidden_layers": 4, "shared_intermediate_size": 24}),
+    ("granitemoe_swa", {**MIX, "num_hidden_layers": 4}),
+    ("helium", EIGHT),
+    ("hy_v3", {**EIGHT, **MOE, "num_experts": 4, "num_shared_experts": 2}),
+    ("hyperclovax", EIGHT),
+    ("hyperclovax", {**EIGHT, "use_post_norm": False}),
+    ("internlm3", EIGHT),
+    ("iquestcoder", EIGHT),
+    ("jais2", EIGHT),
+    ("jetmoe", {**MIX, "kv_channels": 8, "num_attention_heads": 4}),
+    (
+        "kolibri1",
+        {**EIGHT, **MIX, "moe_intermediate_size": 20, "shared_expert_intermediate_size": 24, "num_hidden_layers": 5},
+    ),
+    (
+        "laguna",
+        {
+            **EIGHT,
+            **MOE,
+            "num_experts": 4,
+            "shared_expert_intermediate_size": 24,
+            "num_hidden_layers": 3,
+            "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+            "num_attention_heads_per_layer": [4, 2, 4],
+            "sliding_window": 16,
+        },
+    ),
+    ("laguna", {**EIGHT, **MOE, "num_experts": 4, "gating": "per-element"}),
+    (
+        "lfm2",
+        {
+            "num_hidden_layers": 3,
+            "layer_types": ["conv", "full_attention", "conv"],
+            "block_multiple_of": 8,
+            "conv_bias": True,
+        },
+    ),
+    ("lfm2", {"num_hidden_layers": 3, "full_attn_idxs": [1], "block_auto_adjust_ff_dim": False}),
+    (
+        "lfm2_moe",
+        {
+            **MOE,
+            "num_experts": 4,
+            "num_hidden_layers": 3,
+            "layer_types": ["conv", "full_attention", "conv"],
+            "num_dense_layers": 1,
+        },
+    ),
+    ("lfm3", {**EIGHT, "num_hidden_layers": 6}),
+    (
+        "lfm3",
+        {
+            **EIGHT,
+            "num_hidden_layers": 6,
+            "use_attention_gate": False,
+            "use_sandwich_norm": False,
+            "attention_bias": True,
+        },
+    ),
+    ("mamba", {"state_size": 6}),
+    ("mamba2", {"state_size": 6, "num_heads": 8, "head_dim": 8, "n_groups": 2, "use_bias": True}),
+    ("megatron-bert", MHA),
+    (
+        "mellum",
+        {
+            **EIGHT,
+            **MIX,
+            "moe_intermediate_size": 20,
+            "num_hidden_layers": 3,
+            "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+            "mlp_layer_types": ["dense", "sparse", "sparse"],
+            "sliding_window": 16,
+        },
+    ),
+    (
+        "mimo_v2_flash",
+        {**MOE, "n_routed_experts": 4, "head_dim": 12, "v_head_dim": 8, "num_hidden_layers": 7, "attention_bias": True},
+    ),
+    ("minicpm3", MLA_DENSE),
+    (
+        "minimax_m3_vl_text",
+        {
+            **EIGHT,
+            **MIX,
+            "dense_intermediate_size": 40,
+            "shared_intermediate_size": 24,
+            "num_hidden_layers": 3,
+            "layer_types": ["full_attention", "minimax_m3_sparse", "minimax_m3_sparse"],
+            "mlp_layer_types": ["dense", "sparse", "sparse"],
+            "index_n_heads": 2,
+            "index_head_dim": 8,
+        },
+    ),
+    ("modernbert-decoder", {**MHA, "num_hidden_layers": 3}),
+    ("mpt", {"d_model": 32, "n_heads": 4, "n_layers": 2}),
+    ("nanochat", {}),
+    (
+        "olmo_hybrid",
+        {
+            "num_hidden_layers": 4,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 2,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 12,
+        },
+    ),
+    ("olmo_hybrid", {"num_hidden_layers": 4}),
+    ("openai-gpt", GPT),
+    ("persimmon", MHA),
+    ("persimmon", {**MHA, "qk_layernorm": False}),
+    ("recurrent_gemma", {**EIGHT, "num_hidden_layers": 3, "lru_width": 40, "num_attention_heads": 4}),
+    ("roberta", MHA),
+    ("roberta-prelayernorm", MHA),
+    ("xlm-roberta", MHA),
+    ("xlm-roberta-xl", MHA),
+    ("rwkv", {"attention_hidden_size": 40}),
+    ("solar_open", {**EIGHT, **MOE, "n_routed_experts": 4, "n_shared_experts": 2}),
+    ("vaultgemma", EIGHT),
+    ("xglm", {"d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 40}),
+    ("xlstm", {"num_heads": 2, "num_blocks": 2}),
+    ("youtu", MLA_DENSE),
+    ("axk1", {**MLA, "num_hidden_layers": 3, "n_shared_experts": 2, "n_group": 1, "topk_group": 1}),
+    (
+        "deepseek_v4",
+        {
+            **MOE,
+            "n_routed_experts": 4,
+            "num_key_value_heads": 1,
+            "head_dim": 16,
+            "q_lora_rank": 12,
+            "o_groups": 2,
+            "o_lora_rank": 6,
+            "num_hidden_layers": 5,
+            "index_n_heads": 2,
+            "index_head_dim": 8,
+            "index_topk": 4,
+            "hc_mult": 3,
+        },
+    ),
+    (
+        "deepseek_v4",
+        {
+            **MOE,
+            "n_routed_experts": 4,
+            "num_key_value_heads": 1,
+            "head_dim": 16,
+            "q_lora_rank": 12,
+            "o_groups": 2,
+            "o_lora_rank": 6,
+            "num_hidden_layers": 3,
+            "index_n_heads": 2,
+            "index_head_dim": 8,
+            "layer_types": ["sliding_attention", "compressed_sparse_attention", "heavily_compressed_attention"],
+            "compress_rates": {"compressed_sparse_attention": 2, "heavily_compressed_attention": 8},
+        },
+    ),
+    (
+        "dots3_note_text",
+        {
+            **MLA,
+            "index_n_heads": 2,
+            "index_head_dim": 8,
+            "index_topk": 4,
+            "num_hidden_layers": 3,
+            "shared_experts_intermediate_size": 24,
+            "layer_types": ["indexed_attention", "sliding_attention", "indexed_attention"],
+            "sliding_window": 16,
+            "per_layer_config": {
+                "1": {
+                    "kv_lora_rank": 14,
+                    "num_attention_heads": 2,
+                    "num_key_value_heads": 2,
+                    "qk_nope_head_dim": 10,
+                    "head_dim": 14,
+                }
+            },
+        },
+    ),
+    (
+        "hy_v4",
+        {
+            **MLA,
+            "index_n_heads": 2,
+            "index_head_dim": 8,
+            "index_topk": 4,
+            "num_hidden_layers": 4,
+            "indexer_types": ["full", "shared", "shared", "full"],
+            "first_k_dense_replace": 1,
+        },
+    ),
+    (
+        "glm_moe_dsa",
+        {
+            **MLA,
+            "index_n_heads": 2,
+            "index_head_dim": 8,
+            "index_topk": 4,
+            "num_hidden_layers": 4,
+            "indexer_types": ["full", "shared", "shared", "full"],
+            "first_k_dense_replace": 1,
+        },
+    ),
+    (
+        "gemma3n_text",
+        {
+            **EIGHT,
+            "num_hidden_layers": 6,
+            "num_kv_shared_layers": 2,
+            "laurel_rank": 5,
+            "hidden_size_per_layer_input": 6,
+            "altup_num_inputs": 3,
+            "vocab_size_per_layer_input": 90,
+            "intermediate_size": [48, 48, 48, 40, 40, 40],
+            "layer_types": ["sliding_attention", "full_attention"] * 3,
+        },
+    ),
+    (
+        "gemma4_text",
+        {
+            **EIGHT,
+            "num_hidden_layers": 6,
+            "num_kv_shared_layers": 2,
+            "hidden_size_per_layer_input": 6,
+            "vocab_size_per_layer_input": 90,
+            "use_double_wide_mlp": True,
+            "layer_types": ["sliding_attention", "full_attention"] * 3,
+            "global_head_dim": 12,
+        },
+    ),
+    ("gemma4_unified_text", {**EIGHT, "num_hidden_layers": 6, "global_head_dim": 12}),
+    (
+        "nemotron_h",
+        {
+            **EIGHT,
+            **MOE,
+            "num_hidden_layers": 4,
+            "hybrid_override_pattern": "ME*-",
+            "mamba_num_heads": 4,
+            "mamba_head_dim": 8,
+            "ssm_state_size": 6,
+            "n_groups": 2,
+            "n_routed_experts": 4,
+            "moe_shared_expert_intermediate_size": 24,
+            "moe_latent_size": 12,
+        },
+    ),
+    ("beam", {**EIGHT, **MOE, "num_experts": 4, "num_hidden_layers": 6}),
+]
+FAMILY_TWINS += MORE_TWINS
+
+
+def ours_of(config: Any, changes: Changes) -> Architecture:
+    """Our reading of a configuration, without what SMALL brings into a class that lacks it."""
+    written = json.loads(config.to_json_string(use_diff=False))
+    own = {*type(config)().to_dict(), *changes}
+    return from_hf({key: value for key, value in written.items() if key in own}, "twin")
+
+
+# Twins that tests of other rooms run: configuration, model, changes.
+TWINS: list[tuple[str, str, Changes]] = [
+    ("LlamaConfig", "LlamaForCausalLM", {}),
+    ("LlamaConfig", "LlamaForCausalLM", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
+    ("LlamaConfig", "LlamaForCausalLM", {"head_dim": 24}),
+    ("MistralConfig", "MistralForCausalLM", {"sliding_window": 16}),
+    ("MixtralConfig", "MixtralForCausalLM", MIX),
+    ("Qwen2Config", "Qwen2ForCausalLM", {"tie_word_embeddings": True}),
+    ("Qwen3Config", "Qwen3ForCausalLM", {"head_dim": 16}),
+    ("Qwen3MoeConfig", "Qwen3MoeForCausalLM", {**MOE, "head_dim": 16, "num_experts": 6}),
+]
+
+
+def twin(config_class: str, model_class: str, changes: Changes) -> tuple[Any, Architecture]:
+    """A small model with weights, and our reading of its configuration."""
+    import transformers
+
+    config = getattr(transformers, config_class)(**{**SMALL, **changes})
+    return getattr(transformers, model_class)(config), ours_of(config, changes)
