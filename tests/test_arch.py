@@ -466,6 +466,11 @@ def test_a_note_reaches_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture
     for arguments in (["predict", *flags], ["explain", *flags, "--batch", "1", "--context", "64"]):
         main(arguments)
         assert "note: not understood and left out: warmth = 0.5" in capsys.readouterr().out
+    searched = ["plan", "--model", str(file), "--chips-from", "h100-sxm", "--max-chips", "1", "--batch", "4"]
+    main(searched)
+    assert "note: not understood and left out: warmth = 0.5" in capsys.readouterr().out
+    main([*searched, "--json"])
+    assert json.loads(capsys.readouterr().out)["note"] == "not understood and left out: warmth = 0.5"
 
 
 def test_every_catalogue_row_is_read_whole() -> None:

@@ -52,7 +52,7 @@ class TestRefusals:
             ({"chip": "tpu-v6e", "topology": "32x32"}, "joins at most 256"),
             ({"chip": "tpu-v6e", "topology": "2x2x2"}, "3 axes, but tpu-v6e is joined along 2"),
             ({"chip": "tpu-v6e", "topology": "four"}, "not edges such as 4x4x8"),
-            ({"topology": "2x2"}, "hangs on a switch"),
+            ({"topology": "2x2"}, "is switch-connected"),
             ({"tp": 3}, "32 heads over 3 chips"),
             ({"concurrency": 0}, "concurrency must be at least 1"),
             ({"isl": -1}, "isl must be at least 1"),

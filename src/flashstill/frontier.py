@@ -47,24 +47,23 @@ def points(
     """
     records = list(records)
     models = {record.model: record for record in records if isinstance(record, ModelRecord)}
-    costs = {
-        record.model: record
+    prices = {
+        record.model: price
         for record in records
         if isinstance(record, CostRecord)
         and (record.chip, record.batch, record.phase) == (chip, batch, phase)
-        and _price(record, cost) is not None
+        and (price := _price(record, cost)) is not None
     }
     found = [
-        (models[record.model], costs[models[record.model].of], record)
+        (models[record.model], prices[models[record.model].of], record)
         for record in records
         if isinstance(record, QualityRecord)
         and (record.domain, record.metric) == (domain, metric)
         and record.model in models
-        and models[record.model].of in costs
+        and models[record.model].of in prices
     ]
-    prices = [_price(priced, cost) or 0.0 for _, priced, _ in found]
     sign = 1.0 if LOWER_IS_BETTER[metric] else -1.0
-    front = non_dominated(prices, [sign * quality.value for _, _, quality in found])
+    front = non_dominated([price for _, price, _ in found], [sign * quality.value for _, _, quality in found])
     return [
         Point(
             model=model.model,
@@ -76,7 +75,7 @@ def points(
             high=quality.high,
             on_front=flag,
         )
-        for (model, _, quality), price, flag in zip(found, prices, front, strict=True)
+        for (model, price, quality), flag in zip(found, front, strict=True)
     ]
 
 

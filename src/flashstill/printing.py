@@ -43,8 +43,7 @@ def print_explanation(found: Explanation) -> None:
         f" on {made.chips} x {made.chip.name}{layout},"
         f" batch {found.batch}, context {found.context}, {_formats(made)}, from {tiers}, {_engine(facts['engine'])}"
     )
-    for note in made.notes:
-        click.echo(f"note: {printable(note)}")
+    print_notes("; ".join(made.notes))
     click.echo(
         f"\none decode step: {show(facts['seconds'], 's')} (perfect machine {show(facts['seconds_perfect'], 's')}),"
         f" {facts['tokens_per_s']:,.0f} tokens/s, bound by {cost.bound}"
@@ -201,8 +200,13 @@ def print_prediction(case: Case, found: Prediction) -> None:
             f"of which decode steps alone: {show(found.decode_step_s, 's')} a step,"
             f" {known('decode_joules_per_token', 'J')} a token, {_dollars(usd)} per million tokens"
         )
-    for note in filter(None, found.note.split("; ")):
-        click.echo(f"note: {printable(note)}")
+    print_notes(found.note)
+
+
+def print_notes(text: str, on_stderr: bool = False) -> None:
+    """A line for each of the notes that stand in `text` with semicolons between."""
+    for note in filter(None, text.split("; ")):
+        click.echo(f"note: {printable(note)}", err=on_stderr)
 
 
 def print_plan(found: Found) -> None:
@@ -239,3 +243,4 @@ def print_plan(found: Found) -> None:
             click.echo(f"{chip}: below batch {batch} most of the energy of the work goes into moving weights")
     for reason, count in sorted(found.infeasible.items(), key=lambda item: -item[1]):
         click.echo(f"left out, {reason}: {count:,}")
+    print_notes(found.note)

@@ -67,7 +67,7 @@ def plan(
     from flashstill.plan.launch import pick as pick_point
     from flashstill.plan.resolve import NEW_HEADS, drafter
     from flashstill.plan.search import search
-    from flashstill.printing import print_plan
+    from flashstill.printing import print_notes, print_plan
 
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json, on_stderr=emit is not None)
@@ -90,7 +90,7 @@ def plan(
     document = found.as_json()
     command = None
     if emit is not None:
-        has_experts = any(layer.ffn.experts for layer in question.model.layers)
+        has_experts = question.model.routed
         point = pick_point(_startable(facts, question, found, emit, has_experts), pick)
         drafted = replace(point, draft=model_source(asked["draft"])) if point.draft else point
         command = launch(emit, source, drafted, asked["isl"] + asked["osl"], has_experts)
@@ -99,6 +99,7 @@ def plan(
     if as_json:
         print_json(document)
     elif command is not None:
+        print_notes(found.note, on_stderr=True)
         click.echo(command)
     else:
         print_plan(found)

@@ -20,14 +20,15 @@ from flashstill.cost.passes import Speculation
 from flashstill.cost.setting import Setting
 from flashstill.errors import InfeasiblePlan
 from flashstill.hardware import Chip, Memory
+from flashstill.hardware.software import NO_SOFTWARE
 from flashstill.parallel import Layout
 from flashstill.workload import Quantity, Widths, cache_bytes, routed_parameters
 from flashstill.workload import weight_bytes as all_weight_bytes
 
 DRAM = "memory"
 """the tier in which an engine keeps its own buffers"""
-USABLE_SHARE = 0.9
-"""an allowance for activations, buffers and fragmentation; serving engines default to it"""
+USABLE_SHARE = NO_SOFTWARE.usable_ratio
+"""an allowance for activations, buffers and fragmentation, where no engine is in question"""
 LARGEST_COUNT = 16384
 
 

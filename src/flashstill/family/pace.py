@@ -13,10 +13,10 @@ import dataclasses
 import json
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.errors import BadInput
+from flashstill.family import kept
 from flashstill.family.amounts import Amounts, Costs, Spent, chosen, estimate, least, spread
 from flashstill.files import write_text
 from flashstill.recipes import StudentRecipe
@@ -197,10 +197,9 @@ class Pace:
         """What a student and its control took of what was expected of them."""
         spent = 0.0
         for each in (name, f"{name}-control"):
-            file = Path(self.work.out / "training" / each / "metrics.jsonl")
-            if file.is_file():
-                rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-                spent += sum(float(row["step_s"]) for row in rows)
+            folder = self.work.out / "training" / each
+            if (folder / "metrics.jsonl").is_file():
+                spent += sum(float(row["step_s"]) for row in kept.steps(folder))
         student = next(each for each in self.work.recipe.students if each.name == name)
         wanted = self.costs.steps_s(self.work.recipe, student)
         return round(min(4.0, max(0.25, spent / wanted)), 3) if spent else 1.0

@@ -79,7 +79,7 @@ def layout_reason(model: Architecture, tp: int, pp: int, ep: int, dp: int) -> st
             return f"tp does not fit the key/value heads: {mixer.kv_heads} heads over {tp} chips"
         if experts and (experts % ep or (tp * dp) % ep):
             return f"ep does not divide the experts or tp x dp: {experts} experts, {tp * dp} chips, ep {ep}"
-    if not any(layer.ffn.experts for layer in model.layers) and ep > 1:
+    if not model.routed and ep > 1:
         return f"ep without experts: {model.name} is dense"
     return None
 

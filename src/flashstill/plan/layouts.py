@@ -181,7 +181,7 @@ def torus_shape(chip: Chip, topology: str | None) -> tuple[int, ...]:
     if not all(re.fullmatch(r"[1-9][0-9]{0,8}", part) for part in parts):
         raise BadInput(f"topology is {topology!r}, not edges such as 4x4x8")
     if not chip.torus_axes:
-        raise BadInput(f"{chip.name} hangs on a switch and has no topology to choose")
+        raise BadInput(f"{chip.name} is switch-connected and has no topology to choose")
     if len(parts) > chip.torus_axes:
         raise BadInput(f"{topology} has {len(parts)} axes, but {chip.name} is joined along {chip.torus_axes}")
     edges = [int(part) for part in parts] + [1] * (chip.torus_axes - len(parts))

@@ -78,7 +78,8 @@ class Found:
 
     priced: got time, energy, dollars and fit.  weights_dominate_below: for each chip, the batch below which it
     spends most of the energy of its work on moving weights from its main memory.  prices: of each chip, dollars an
-    hour (None where no price is known: such a chip cannot win on dollars) and on what basis.
+    hour (None where no price is known: such a chip cannot win on dollars) and on what basis.  note: what of the model's
+    config was left out or understood otherwise, in words.
     """
 
     evaluated: int
@@ -89,6 +90,7 @@ class Found:
     weights_dominate_below: dict[str, int | None]
     front: tuple[Point, ...]
     prices: dict[str, HourlyPrice] = field(default_factory=dict)
+    note: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The document that `plan --json` prints."""

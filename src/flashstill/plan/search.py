@@ -90,6 +90,7 @@ def search(facts: Facts, question: Question) -> Found:
         weights_dominate_below={name: _crossover(facts, question, name) for name in question.chips},
         front=_front(tables, question.osl > 1),
         prices=prices,
+        note=question.model.note,
     )
 
 
