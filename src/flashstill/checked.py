@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
@@ -25,6 +25,8 @@ from flashstill.errors import BadInput, nearest, shortened, unknown
 T = TypeVar("T")
 DEEPEST = 16
 """levels of tables and lists in each other"""
+LARGEST = 1e30
+"""larger numbers are none of a model, a text or a machine"""
 _WANTED = {
     "int_type": "a whole number", "float_type": "a number", "string_type": "a text", "bool_type": "true or false",
     "tuple_type": "a list", "dataclass_type": "a table", "mapping_type": "a table", "dict_type": "a table",
@@ -40,6 +42,11 @@ def between(low: float, high: float, open_low: bool = False, open_high: bool = F
         raise PydanticCustomError("range", "{said}", {"said": _range(value, low, high, open_low, open_high)})
 
     return AfterValidator(check)
+
+
+Number: TypeAlias = Annotated[float, between(-LARGEST, LARGEST)]
+Amount: TypeAlias = Annotated[float, between(0, LARGEST)]
+"""of what a run left behind"""
 
 
 def _range(value: float, low: float, high: float, open_low: bool, open_high: bool) -> str:

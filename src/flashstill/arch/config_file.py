@@ -7,19 +7,17 @@ An architecture is remembered by the content of its file, never by the path alon
 from __future__ import annotations
 
 import json
-import stat
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from flashstill.arch.adapter import from_hf
 from flashstill.arch.model import Architecture
+from flashstill.bounded import DEEPEST_JSON, is_deeper, read_bounded
 from flashstill.errors import BadInput, shortened
 
 _MOST_BYTES = 8 * 2**20
 """the longest published ones, with the names of all quantised modules, have one to two million"""
-_DEEPEST = 64
-"""levels of brackets; published ones have up to six"""
 _REMEMBERED = 256
 _built: dict[tuple[bytes, str], Architecture] = {}
 
@@ -49,21 +47,12 @@ def read_config(path: Path, name: str) -> Architecture:
 
 
 def _content(path: Path) -> bytes:
-    shown = shortened(str(path), 200)
     try:
-        kind = path.stat()
-        if not stat.S_ISREG(kind.st_mode):
-            raise BadInput(f"{shown} is not a regular file; give a config.json or a model directory")
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-    except FileNotFoundError as error:
-        raise BadInput(f"there is no config.json at {shown}") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BadInput(f"{shown} cannot be read: {reason.lower()}") from error
-    if len(content) > _MOST_BYTES:
-        raise BadInput(f"{shown} is larger than {_MOST_BYTES // 2**20} MiB, which no model's configuration is")
-    return content
+        return read_bounded(path, _MOST_BYTES)
+    except BadInput as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise BadInput(f"there is no config.json at {shortened(str(path), 200)}") from error
+        raise
 
 
 def parsed(content: bytes, path: Path) -> dict[str, Any]:
@@ -73,7 +62,7 @@ def parsed(content: bytes, path: Path) -> dict[str, Any]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"{shown} is not UTF-8 text at byte {error.start}; {broken}") from error
-    deepest = BadInput(f"{shown} nests its brackets deeper than {_DEEPEST} levels; {broken}")
+    deepest = BadInput(f"{shown} nests its brackets deeper than {DEEPEST_JSON} levels; {broken}")
     try:
         config = json.loads(text, object_pairs_hook=_unique)
     except RecursionError as error:
@@ -84,7 +73,7 @@ def parsed(content: bytes, path: Path) -> dict[str, Any]:
         raise BadInput(f"{shown} is not JSON ({shortened(str(error))}); {broken}") from error
     if not isinstance(config, dict):
         raise BadInput(f"{shown} is not a JSON object; {broken}")
-    if _deeper_than(config, _DEEPEST):
+    if is_deeper(config):
         raise deepest
     return config
 
@@ -98,18 +87,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise _Twice(Counter(key for key, _ in pairs).most_common(1)[0][0])
     return found
-
-
-def _deeper_than(config: Any, most: int) -> bool:
-    level = [config]
-    for _ in range(most):
-        level = [item for each in level for item in _inside(each)]
-        if not level:
-            return False
-    return True
-
-
-def _inside(value: Any) -> list[Any]:
-    """The lists and objects directly inside a list or an object."""
-    items = value.values() if isinstance(value, dict) else value
-    return [item for item in items if isinstance(item, dict | list)]

@@ -16,20 +16,19 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from flashstill.bounded import check_regular, read_bounded
+from flashstill.bounded import DEEPEST_JSON, check_regular, is_deeper, read_bounded
 from flashstill.errors import BadInput
 
 MOST_JSON_BYTES = 64 * 2**20
 MOST_TOKENIZER_BYTES = 256 * 2**20
 """the largest published ones have some thirty million"""
-DEEPEST_JSON = 64
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 LARGER, LARGER_PACKED = 2, 16
 """elements of a model for each one on the disk: a tied head may be stored once; eight 4-bit values are one int32"""
@@ -67,16 +66,9 @@ def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> dict[str, Any]:
         raise broken from error
     if not isinstance(found, dict):
         raise broken
-    level: list[Any] = [found]
-    for _ in range(DEEPEST_JSON):
-        level = [inner for outer in level for inner in _values(outer) if isinstance(inner, (dict, list))]
-    if level:
+    if is_deeper(found):
         raise BadInput(f"{path} nests deeper than {DEEPEST_JSON} levels; the model directory is broken")
     return found
-
-
-def _values(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value
 
 
 def check_small_files(path: Path) -> None:

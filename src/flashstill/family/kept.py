@@ -7,12 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from flashstill.checked import between, built, json_object, json_rows
+from flashstill.checked import LARGEST, Amount, Number, between, built, json_object, json_rows
 from flashstill.errors import BadInput
-
-_MOST = 1e30
-Number = Annotated[float, between(-_MOST, _MOST)]
-Amount = Annotated[float, between(0, _MOST)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +65,7 @@ class StudentSummary:
 
     name: str
     student: str
-    parameters: dict[str, Annotated[int, between(1, _MOST)]]
+    parameters: dict[str, Annotated[int, between(1, LARGEST)]]
     training_s: Amount
     tokens_per_s: Amount
     quality: dict[str, dict[str, dict[str, tuple[Number, Number, Number]]]]

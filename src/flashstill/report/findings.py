@@ -117,18 +117,21 @@ def _cost(view: View, best: str) -> str:
         batch = max(key[3] for key in view.cost if key[:3] == (model, chip, "decode"))
         return view.cost[model, chip, "decode", batch]
 
-    dollars = {name: at(best, name).usd_per_million_tokens for name in view.chips}
-    priced = {name: usd for name, usd in dollars.items() if usd is not None}
+    priced = {
+        name: (usd, whole)
+        for name in view.chips
+        if (usd := at(best, name).usd_per_million_tokens) is not None
+        and (whole := at("teacher", name).usd_per_million_tokens) is not None
+    }
     if not priced:
         return f"No price is known of any chip of the recipe, so that no dollars can be told for {best}."
     chip = min(priced, key=lambda name: priced[name])
-    ours, theirs = at(best, chip), at("teacher", chip)
-    usual = theirs.usd_per_million_tokens or priced[chip]
+    ours, (usd, whole) = at(best, chip), priced[chip]
     return (
         f"Cheapest chip of the recipe for {best}: {chip} at batch {ours.batch},"
-        f" {show(priced[chip], 'USD')}"
+        f" {show(usd, 'USD')}"
         f" and {ours.joules_per_token['total'] * 1e6:,.0f} J per million tokens (predicted),"
-        f" {1 - priced[chip] / usual:.0%} less than the teacher."
+        f" {1 - usd / whole:.0%} less than the teacher."
     )
 
 

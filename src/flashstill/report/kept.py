@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from flashstill.checked import between, built, json_object, sized, toml_tree
+from flashstill.checked import Amount, Number, between, built, json_object, sized, toml_tree
 from flashstill.errors import BadInput
 
-_MOST = 1e30
-Number = Annotated[float, between(-_MOST, _MOST)]
-Amount = Annotated[float, between(0, _MOST)]
 Seed = Annotated[int, between(0, 2**63)]
 PARTS = ("teacher_best_of", "teacher_majority_of", "student_greedy", "student_best_of")
 

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flashstill.checked import LARGEST
 from flashstill.errors import BadInput
 from flashstill.records import Record, amounts
 from flashstill.report.figures import LEVEL_GROUPS, ROLE_SYMBOLS
 from flashstill.report.findings import View
 
-MOST = 1e30
-"""larger numbers are none of a model, a text or a machine"""
 QUALITY = (
     ("heldout", "bits_per_byte"), ("heldout", "perplexity"), ("heldout", "kl_to_teacher"), ("heldout", "agreement"),
     ("out-of-domain", "perplexity"), ("out-of-domain", "kl_to_teacher"), ("out-of-domain", "agreement"),
@@ -36,7 +35,7 @@ def problems(view: View) -> Iterator[str]:
     parts: tuple[Mapping[Any, Record], ...] = (view.models, view.quality, view.measured, view.cost)
     for record in (record for part in parts for record in part.values()):
         for key, value in amounts(record):
-            if abs(value) > MOST:
+            if abs(value) > LARGEST:
                 yield f"gives {record.model!r} a {key} of {value:g}, more than anything can be"
     yield from _models(view)
     yield from _costs(view)
