@@ -165,9 +165,13 @@ class TestMistakes:
         [
             ('kind = "depth"', 'kind = "dept"', "nearest known: depth"),
             ('kind = "hidden"', 'kind = "hiden"', "nearest known: hidden"),
-            ("keep_layers = 3", "keep_layers = 7", "keeps 7 layers, but the teacher has 6"),
+            ("keep_layers = 3", "keep_layers = 7", "keep_layers is 7, but the teacher tiny-teacher has 6 layers"),
             ("keep_layers = 3", "keep_layer = 3", "nearest known: keep_layers"),
-            ("windows_per_step = 4", "windows_per_step = 4\nmicro_windows = 3", "passes of 3 windows do not fill"),
+            (
+                "windows_per_step = 4",
+                "windows_per_step = 4\nmicro_windows = 3",
+                "micro_windows is 3, which does not divide the 4 windows of a step",
+            ),
             ("windows_per_step = 4", 'windows_per_step = 4\nschedule = "cosin"', "nearest known: cosine"),
             ("[student]", "[student]\ncompensate_windows = 2", "quantise to int4"),
             ("seed = 1", "seed = 1\nlosses = []", "nothing to learn"),

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,13 +30,18 @@ finally:
 """
 
 
+def listening(command: list[str], **more: Any) -> subprocess.Popen[str]:
+    """A process that hears a Ctrl-C, also where the tests themselves run in the background, which ignores it."""
+    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hear, **more)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_prediction_promises_nothing(tmp_path: Path, number: int, code: int) -> None:
     source = tmp_path / "cases"
     os.mkfifo(source)
     command = [sys.executable, "-m", "flashstill", "predict", "--cases", str(source), "--out", str(tmp_path / "o.csv")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    with source.open("w"):  # which waits until the command reads
+    with listening(command) as process, source.open("w"):  # which waits until the command reads
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert process.returncode == code
@@ -46,12 +53,12 @@ def test_an_interrupted_prediction_promises_nothing(tmp_path: Path, number: int,
 
 @pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT)])
 def test_a_second_signal_ends_at_once_without_a_traceback(numbers: tuple[int, int]) -> None:
-    process = subprocess.Popen([sys.executable, "-c", WAITS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for expected, number in zip(("begun\n", "clearing away\n"), numbers, strict=True):
-        assert process.stdout.readline() == expected
-        process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    with listening([sys.executable, "-c", WAITS], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for expected, number in zip(("begun\n", "clearing away\n"), numbers, strict=True):
+            assert process.stdout.readline() == expected
+            process.send_signal(number)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + numbers[1]
     assert said == ""
 
