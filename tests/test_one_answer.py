@@ -27,7 +27,7 @@ from flashstill.plan.predict import completed, predict
 from flashstill.plan.question import Question
 from flashstill.plan.resolve import resolve, setting_of
 from flashstill.plan.search import search
-from flashstill.plan.tables import candidates, priced
+from flashstill.plan.tables import candidates, layouts_of, priced
 from tests.deployments import CHIPS, FACTS, random_case
 
 CHOICES = [field.name for field in dataclasses.fields(Choices)]
@@ -131,7 +131,7 @@ def planned_as_predicted(case: Case, answer: Prediction) -> None:
     chips = found.degrees.chips
     if chips > 64 or (found.degrees.dp > 1 and not found.model.routed):
         return
-    chosen = candidates(found.model, chips, (case.concurrency,))
+    chosen = candidates(*layouts_of(found.model, chips), (case.concurrency,))
     same = np.equal(chosen.degrees[:, :, 0].T, np.array(degrees, dtype=np.float64)).all(axis=1)
     (at,) = np.flatnonzero(same)
     pace = priced(found.model, setting_of(FACTS, found.group), chosen, float(case.isl), float(case.osl), None).pace

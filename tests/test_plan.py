@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from flashstill.arch import load_architecture
 from flashstill.cli import main
-from flashstill.errors import InfeasiblePlan
+from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import load
 from flashstill.plan.front import non_dominated
 from flashstill.plan.predict import Case, predict
@@ -93,6 +93,9 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().err
 
 
+SEARCH = ("plan", "--model", "qwen3-32b", "--chips-from", "h100-sxm")
+DRAFTED = (*SEARCH, "--max-chips", "8", "--draft", "qwen3-0.6b")
+MANY = ",".join(map(str, range(1, 1002)))
 CASE = ("predict", "--model", "qwen3-32b", "--chip", "h100-sxm")
 
 
@@ -109,10 +112,35 @@ CASE = ("predict", "--model", "qwen3-32b", "--chip", "h100-sxm")
         (("predict", "--model", "qwen3-32b"), "--model and --chip"),
         (("plan", "--model", "qwen3-32b", "--chips-from", "h1000", "--max-chips", "8"), "unknown chip 'h1000'"),
         (("validate", "--anchors", "/nowhere"), "there is no directory"),
+        ((*SEARCH, "--max-chips", "1e12"), "max chips is 1,000,000,000,000; a search looks at up to 1,048,576"),
+        ((*SEARCH, "--max-chips", "99999999999999"), "a search looks at up to 1,048,576"),
+        ((*SEARCH, "--max-chips", "8", "--batch", "1e30"), "batch is '1e30', not a whole number"),
+        ((*SEARCH, "--max-chips", "8", "--batch", "1,9e15"), "batch must lie between 1 and 1,000,000,000"),
+        ((*SEARCH, "--max-chips", "8", "--batch", MANY), "batch has 1,001 entries; a search takes up to 1,000"),
+        ((*DRAFTED, "--draft-tokens", "1,9e9"), "draft tokens must be at most 1000, not 9000000000"),
+        ((*DRAFTED, "--draft-tokens", MANY), "draft tokens must be at most 1000"),
+        ((*SEARCH[:2], "deepseek-v3", *SEARCH[3:], "--max-chips", "65536", "--batch", MANY[:3000]), "--max-chips"),
+        ((*CASE, "--tp", "2", "--draft", "qwen3-0.6b", "--draft-tokens", "1e9"), "draft tokens must be at most 1000"),
     ],
 )
 def test_nonsense(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], sentence: str) -> None:
     assert sentence in refuse(capsys, *arguments)
+
+
+def test_what_is_named_twice_is_priced_once(capsys: pytest.CaptureFixture[str]) -> None:
+    once, twice = [], []
+    for found, times in ((once, 1), (twice, 3)):
+        formats, tiers = ",".join(["fp8"] * times), ",".join(["memory"] * times)
+        main([*DRAFTED, "--precision", formats, "--tiers", tiers, "--draft-tokens", ",".join(["2"] * times), "--json"])
+        document = json.loads(capsys.readouterr().out)
+        found += [document["evaluated"], document["question"]["draft_tokens"]]
+    assert once == twice
+
+
+def test_a_search_too_large_is_refused_before_memory_is_taken() -> None:
+    combined = question(max_chips=4096, precisions=tuple(f"p{each}" for each in range(20000)))
+    with pytest.raises(BadInput, match="configurations; a search prices up to 20,000,000"):
+        search(FACTS, combined)
 
 
 def test_cases_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -13,6 +14,8 @@ from flashstill.cli.documents import echo_edits, json_option, print_infeasible, 
 from flashstill.cli.options import COUNT, RATE, SECONDS, SHARE, WORD, facts_options, model_option, price_option
 from flashstill.errors import BadInput, InfeasiblePlan, shortened
 from flashstill.units import parse_count
+
+_T = TypeVar("_T")
 
 
 @click.command()
@@ -116,13 +119,13 @@ def _question(facts: Any, model: str, asked: dict[str, Any]) -> Any:
     )
     return Question(
         model=shape,
-        chips=tuple(dict.fromkeys(facts.machine(name).name for name in words(asked["chips_from"]))),
+        chips=_each(facts.machine(name).name for name in words(asked["chips_from"])),
         max_chips=asked["max_chips"],
         isl=asked["isl"],
         osl=asked["osl"],
-        precisions=tuple(name if name == "published" else known_precision(name) for name in words(asked["precision"])),
-        kv_precisions=tuple(known_precision(name) for name in words(asked["kv_precision"] or "")) or (None,),
-        tiers=tuple(named(name, TIERS, "tier") for name in words(asked["tiers"])),
+        precisions=_each(name if name == "published" else known_precision(name) for name in words(asked["precision"])),
+        kv_precisions=_each(known_precision(name) for name in words(asked["kv_precision"] or "")) or (None,),
+        tiers=_each(named(name, TIERS, "tier") for name in words(asked["tiers"])),
         engine=known_engine(asked["engine"]) if asked["engine"] else None,
         speculations=_speculations(shape, asked),
         max_ttft_s=asked["max_ttft"],
@@ -164,8 +167,13 @@ def _speculations(shape: Any, asked: dict[str, Any]) -> tuple[Any, ...]:
 
     if asked["draft"] is None:
         return (None,)
-    counts = [_whole(text, "draft-tokens") for text in words(asked["draft_tokens"])]
+    counts = _each(_whole(text, "draft-tokens") for text in words(asked["draft_tokens"]))
     return (None, *(speculation(shape, asked["draft"], count, asked["acceptance"]) for count in counts))
+
+
+def _each(choices: Iterable[_T]) -> tuple[_T, ...]:
+    """Every choice once, in the order in which they are given."""
+    return tuple(dict.fromkeys(choices))
 
 
 def words(text: str) -> list[str]:

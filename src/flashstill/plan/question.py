@@ -12,6 +12,9 @@ from flashstill.errors import BadInput
 
 NOT_FITTING = "does not fit in memory"
 TIERS = ("memory", "sram", "host")
+MOST_CHIPS, MOST_BATCH, MOST_BATCHES = 2**20, 10**9, 1000
+MOST_CONFIGURATIONS, MOST_AT_ONCE = 20_000_000, 1_000_000
+"""of a whole search, and of one chip, precision, placement and draft, which are priced together in memory"""
 OBJECTIVES = ("tpot_s", "tokens_per_s_per_chip", "joules_per_output_token", "usd_per_million_output_tokens")
 
 
@@ -101,6 +104,12 @@ def check(question: Question) -> None:
     """Raise BadInput for a question that makes no sense."""
     if question.max_chips < 1 or question.isl < 1 or question.osl < 1:
         raise BadInput("max chips, isl and osl must be at least 1")
+    if question.max_chips > MOST_CHIPS:
+        raise BadInput(f"max chips is {question.max_chips:,}; a search looks at up to {MOST_CHIPS:,}")
+    if len(question.batches) > MOST_BATCHES:
+        raise BadInput(f"batch has {len(question.batches):,} entries; a search takes up to {MOST_BATCHES:,}")
+    if not all(1 <= batch <= MOST_BATCH for batch in question.batches):
+        raise BadInput(f"batch must lie between 1 and {MOST_BATCH:,}, not reach {max(question.batches):,}")
     for name in ("max_ttft_s", "max_tpot_s", "min_tokens_per_s"):
         bound = getattr(question, name)
         if bound is not None and not bound > 0:
@@ -114,3 +123,18 @@ def check(question: Question) -> None:
             f"isl + osl = {question.isl + question.osl} is beyond the {question.model.context} tokens that"
             f" {question.model.name} was made for"
         )
+
+
+def check_size(layouts: int, batches: int, tables: int) -> None:
+    """Raise BadInput, before memory is taken, for a search that would not end or not fit.
+
+    tables: combinations of chips, precisions, placements and drafts; each is priced with every layout and batch.
+    """
+    each = layouts * batches
+    if each <= MOST_AT_ONCE and each * tables <= MOST_CONFIGURATIONS:
+        return
+    raise BadInput(
+        f"{layouts:,} layouts x {batches:,} batches x {tables:,} combinations of chips, precisions, tiers and drafts"
+        f" are {each * tables:,} configurations; a search prices up to {MOST_CONFIGURATIONS:,}, and {MOST_AT_ONCE:,}"
+        " of one combination: lower --max-chips, or give fewer of --batch, --chips-from, --precision or --tiers"
+    )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from flashstill.arch import Architecture, load_architecture, with_heads
 from flashstill.cost import Setting, Speculation
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, shortened
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts
 from flashstill.plan.case import AS_PUBLISHED, Case, Choices, known_engine, known_precision
@@ -16,6 +16,8 @@ from flashstill.plan.layouts import Degrees, Held, degrees_of, open_choice
 
 OWN_HEADS, NEW_HEADS = "heads", "new-heads"
 """drafting by modules that the model comes with, and by ones that would still have to be trained"""
+MOST_DRAFTED = 1000
+"""tokens ahead; engines of today draft up to a few dozen"""
 
 
 class Group(NamedTuple):
@@ -116,6 +118,8 @@ def speculation(model: Architecture, draft: str, tokens: int, acceptance: float)
     """
     if tokens < 1:
         raise BadInput(f"draft tokens must be at least 1, not {tokens}")
+    if tokens > MOST_DRAFTED:
+        raise BadInput(f"draft tokens must be at most {MOST_DRAFTED}, not {shortened(str(tokens))}")
     if not 0.0 < acceptance < 1.0:
         raise BadInput(f"acceptance must lie between 0 and 1, not {acceptance}")
     draft = drafter(draft)

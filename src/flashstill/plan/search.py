@@ -24,8 +24,8 @@ from flashstill.hardware import Chip, chip_from_facts
 from flashstill.plan.crossover import weights_dominate_below
 from flashstill.plan.deployment import engine_of, formats_of
 from flashstill.plan.front import Values, non_dominated
-from flashstill.plan.question import NOT_FITTING, OBJECTIVES, Found, Point, Question, check
-from flashstill.plan.tables import Candidates, Priced, candidates, priced
+from flashstill.plan.question import NOT_FITTING, OBJECTIVES, Found, Point, Question, check, check_size
+from flashstill.plan.tables import Candidates, Degrees, Priced, candidates, layouts_of, priced
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def search(facts: Facts, question: Question) -> Found:
     reasons: Counter[str] = Counter()
     tables: list[_Table] = []
     prices: dict[str, HourlyPrice] = {}
-    chosen = candidates(question.model, question.max_chips, question.batches)
+    chosen = candidates(*_layouts(facts, question), question.batches)
     layouts, batches = chosen.shape
     refused = {reason: times * batches for reason, times in chosen.refused.items()}
     evaluated = priced_ones = feasible = 0
@@ -92,6 +92,15 @@ def search(facts: Facts, question: Question) -> Found:
         prices=prices,
         note=question.model.note,
     )
+
+
+def _layouts(facts: Facts, question: Question) -> tuple[list[Degrees], Counter[str]]:
+    """Of the model on so many chips; BadInput where too much would have to be priced with them."""
+    found, refused = layouts_of(question.model, question.max_chips)
+    placements = sum(len(_placements(question, chip_from_facts(facts, name))) for name in question.chips)
+    formats = len(question.precisions) * len(question.kv_precisions)
+    check_size(len(found), len(question.batches), placements * formats * len(question.speculations))
+    return found, refused
 
 
 def _crossover(facts: Facts, question: Question, name: str) -> int | None:

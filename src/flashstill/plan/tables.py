@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,11 +59,15 @@ class Priced:
     room: Values
 
 
-def candidates(model: Architecture, most: int, batches: tuple[int, ...]) -> Candidates:
-    """Layouts of powers of two on up to `most` chips, each with every batch."""
+Degrees = tuple[int, int, int, int]
+
+
+def layouts_of(model: Architecture, most: int) -> tuple[list[Degrees], Counter[str]]:
+    """tp, pp, ep, dp, powers of two, on up to `most` chips; and those that cannot be built, counted by reason."""
     powers = [2**power for power in range(most.bit_length()) if 2**power <= most]
     routed = model.routed
-    found, refused = [], Counter[str]()
+    found: list[Degrees] = []
+    refused = Counter[str]()
     for tp, pp, dp in itertools.product(powers, powers, powers):
         if tp * pp * dp > most or (dp > 1 and not routed):
             continue  # replicas of a dense model are the same configuration at a smaller batch
@@ -72,6 +77,11 @@ def candidates(model: Architecture, most: int, batches: tuple[int, ...]) -> Cand
                 found.append((tp, pp, ep, dp))
             else:
                 refused[reason.split(":")[0]] += 1
+    return found, refused
+
+
+def candidates(found: Sequence[Degrees], refused: Counter[str], batches: tuple[int, ...]) -> Candidates:
+    """Every layout with every batch."""
     degrees = np.array(found, dtype=np.float64).reshape(-1, 4).T[:, :, None]
     asked = np.array(batches, dtype=np.float64)[None, :]
     shape = (degrees.shape[1], asked.shape[1])
