@@ -93,6 +93,9 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().err
 
 
+SERVED = "model,gpu,tp_size,pp_size,moe_ep_size,attention_dp_size,precision,backend,tpot_ms,isl,osl,concurrency\n" + (
+    "qwen3-8b,h100-sxm,1,1,,,,vllm,"
+)
 SEARCH = ("plan", "--model", "qwen3-32b", "--chips-from", "h100-sxm")
 DRAFTED = (*SEARCH, "--max-chips", "8", "--draft", "qwen3-0.6b")
 MANY = ",".join(map(str, range(1, 1002)))
@@ -127,14 +130,42 @@ def test_nonsense(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
     assert sentence in refuse(capsys, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ("gpu,model\nh100-sxm,qwen3-8b\n", ""),
+        ("tpot_ms,tp_size\n5,1\n", "has no column 'model'"),
+        ("tpot_ms,tp_size\n5\n", "row 1 has 1 cells, the header 2"),
+        (f"{SERVED}x,64,64,1\n", "serving in {place} hold a cell that is not understood: could not convert string"),
+        (f"{SERVED}nan,64,64,1\n", "a measured tpot_s is not a number above 0"),
+        (f"{SERVED}5,inf,64,1\n", "not understood: cannot convert float infinity to integer"),
+        ("\0" * 10, "line contains NUL"),
+        ("/dev/zero", "is not a regular file"),
+        (f"tpot_ms\n{'9' * 200_000}\n", "field larger than field limit"),
+    ],
+)
+def test_anchors_of_a_stranger(tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str, sentence: str) -> None:
+    place = tmp_path / "serving_gpu.csv"
+    place.symlink_to(table) if table.startswith("/") else place.write_text(table, encoding="utf-8")
+    told = refuse(capsys, "validate", "--anchors", str(tmp_path))
+    assert (sentence or "holds no anchor file").replace("{place}", str(tmp_path)) in told
+    assert "Traceback" not in told
+
+
+def test_anchors_too_large_are_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (tmp_path / "serving_gpu.csv").open("wb") as stream:
+        stream.truncate(2**40)
+    assert "is larger than 64 MiB" in refuse(capsys, "validate", "--anchors", str(tmp_path))
+
+
 def test_what_is_named_twice_is_priced_once(capsys: pytest.CaptureFixture[str]) -> None:
-    once, twice = [], []
-    for found, times in ((once, 1), (twice, 3)):
+    found = []
+    for times in (1, 3):
         formats, tiers = ",".join(["fp8"] * times), ",".join(["memory"] * times)
         main([*DRAFTED, "--precision", formats, "--tiers", tiers, "--draft-tokens", ",".join(["2"] * times), "--json"])
         document = json.loads(capsys.readouterr().out)
-        found += [document["evaluated"], document["question"]["draft_tokens"]]
-    assert once == twice
+        found.append((document["evaluated"], document["question"]["draft_tokens"]))
+    assert found[0] == found[1]
 
 
 def test_a_search_too_large_is_refused_before_memory_is_taken() -> None:

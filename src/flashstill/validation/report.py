@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from flashstill.validation.kernels import kernel_sets
 from flashstill.validation.palm import compare_palm
 from flashstill.validation.serving import compare_serving, served
 from flashstill.validation.sweeps import compare_sweeps
+from flashstill.validation.tables import anchors_of
 from flashstill.validation.training import compare_training
 
 HEADINGS = ("anchor", "quantity", "chip", "engine", "n", "unanswered", "mean", "median", "bias", "in the band")
@@ -39,15 +40,31 @@ def error_table(facts: Facts, anchors: Path | None) -> list[ErrorRow]:
 
 def all_comparisons(facts: Facts, anchors: Path) -> list[Comparison]:
     """Serving, energy, training, PaLM and single kernels, as far as their files are there."""
-    found = []
+    readers: dict[str, Callable[[Facts, Path], list[Comparison]]] = {
+        "serving": _serving,
+        "energy": compare_energy,
+        "batch sweeps": compare_sweeps,
+        "PaLM": compare_palm,
+        "training": compare_training,
+        "kernels": compare_kernels,
+    }
+    found: list[Comparison] = []
+    for kind, compare in readers.items():
+        with anchors_of(kind, anchors):
+            found += map(_sound, compare(facts, anchors))
+    return found
+
+
+def _serving(facts: Facts, anchors: Path) -> list[Comparison]:
     rows = served(anchors)
-    if rows:
-        found += compare_serving(facts, rows)
-    found += compare_energy(facts, anchors)
-    found += compare_sweeps(facts, anchors)
-    found += compare_palm(facts, anchors)
-    found += compare_training(facts, anchors)
-    return [*found, *compare_kernels(facts, anchors)]
+    return compare_serving(facts, rows) if rows else []
+
+
+def _sound(comparison: Comparison) -> Comparison:
+    """With measurements that can be divided by."""
+    if not (np.isfinite(comparison.measured) & (comparison.measured > 0)).all():
+        raise ValueError(f"{comparison.anchor}: a measured {comparison.quantity} is not a number above 0")
+    return comparison
 
 
 def compare_kernels(facts: Facts, anchors: Path) -> list[Comparison]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from flashstill.bounded import read_bounded
+from flashstill.errors import BadInput, shortened
 from flashstill.parallel import Exchange
 from flashstill.validation.errors import Values
 from flashstill.workload import Operation
 
 Rows = list[dict[str, str]]
+MOST_BYTES = 64 * 2**20
 MILLI, MICRO = 1e-3, 1e-6
 PRECISIONS = {"bfloat16": "bf16", "float16": "bf16", "half": "bf16", "fp8": "fp8", "fp8_block": "fp8-block"}
 
@@ -31,10 +36,41 @@ class KernelSet:
     seconds: Values
 
 
+class Row(dict[str, str]):
+    """A row that knows its file, so that a column which is not there is a sentence."""
+
+    def __init__(self, path: Path, cells: dict[str, str]) -> None:
+        super().__init__(cells)
+        self.path = path
+
+    def __missing__(self, name: str) -> str:
+        raise BadInput(f"{self.path} has no column {name!r}, which its kind of anchor needs")
+
+
 def read_rows(path: Path) -> Rows:
-    """All rows of a CSV file as text."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+    """All rows of a CSV file as text; BadInput where it is too large or no table."""
+    try:
+        text = read_bounded(path, MOST_BYTES).decode("utf-8-sig")
+        lines = [line for line in csv.reader(io.StringIO(text, newline="")) if line]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path} cannot be read as CSV: {error}") from error
+    header, *rows = lines or [[]]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(header):
+            raise BadInput(f"{path}: row {number} has {len(row)} cells, the header {len(header)}")
+    return [Row(path, dict(zip(header, row, strict=True))) for row in rows]
+
+
+@contextlib.contextmanager
+def anchors_of(kind: str, directory: Path) -> Iterator[None]:
+    """Turn a cell that is no such number, or no name that is known, into a sentence."""
+    try:
+        with np.errstate(divide="raise", over="raise", invalid="raise"):
+            yield
+    except (ValueError, TypeError, ArithmeticError, LookupError, StopIteration) as error:
+        raise BadInput(
+            f"the anchors of {kind} in {directory} hold a cell that is not understood: {shortened(str(error))}"
+        ) from error
 
 
 def column(rows: Rows, name: str) -> Values:
