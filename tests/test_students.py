@@ -24,6 +24,7 @@ from flashstill.distill.students import (
     importance,
     narrow,
     quantise_aware,
+    read_fields,
     round_model,
     settle,
     upcycle,
@@ -116,11 +117,36 @@ class TestScratch:
             ({"model_type": "llamma"}, "no student can be made"),
             ({"model_type": "llama", "vocab_size": 99}, "vocabulary of 99, the teacher 384"),
             ({"model_type": "llama", "hidden_size": 30, "num_attention_heads": 4}, "no student can be made"),
+            ({"model_type": "llama", "num_hidden_layers": 10**9}, "num_hidden_layers of the student is 1e[+]09"),
+            (
+                {"model_type": "llama", "intermediate_size": 10**8},
+                r"would have [0-9,]{15,} parameters, .* this machine",
+            ),
+            ({"model_type": "qwen3_moe", "num_experts": 10**5}, "this machine has"),
+            ({"model_type": "gpt2", "n_embd": 10**7, "n_head": 10}, "this machine has"),
+            ({"model_type": "longcat_flash", "hidden_size": 10**6}, "this machine has"),
+            ({"model_type": "zamba", "num_hidden_layers": 10**4, "num_experts": 10**5}, "layers of 100,000 experts"),
         ],
     )
     def test_configurations_that_cannot_be(self, fields: dict[str, Any], said: str) -> None:
         with pytest.raises(BadInput, match=said):
             from_config(fields, 384, 0)
+
+    def test_a_configuration_is_a_bounded_file_and_chooses_no_code(self, tmp_path: Path) -> None:
+        (tmp_path / "config.json").symlink_to("/dev/zero")
+        with pytest.raises(BadInput, match="is not a regular file"):
+            read_fields(tmp_path / "config.json")
+        small = {"model_type": "llama", "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 1}
+        made = from_config(
+            {**small, "_attn_implementation": "nobody/kernels", "auto_map": {"AutoModel": "x--y.z"}}, 9, 0
+        )
+        assert made.config._attn_implementation in ("sdpa", "eager")
+
+    def test_the_memory_of_a_control_group_counts(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "max").write_text("1000000\n")
+        monkeypatch.setattr("flashstill.distill.room.CONTROL_GROUP", tmp_path / "max")
+        with pytest.raises(BadInput, match="this machine has 1 MB"):
+            from_config({"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4}, 9000, 0)
 
 
 class TestUpcycling:
@@ -139,6 +165,10 @@ class TestUpcycling:
         assert again.generate(TOKENS[:1, :4], max_new_tokens=3, do_sample=False).shape == (1, 7)
         shape = read_config(tmp_path / "s" / "config.json", "s")
         assert shape.parameters == pytest.approx(sum(p.numel() for p in sparse.parameters()), rel=0.001)
+
+    def test_more_experts_than_fit_in_memory(self, teacher: Any) -> None:
+        with pytest.raises(BadInput, match="experts of the student is"):
+            upcycle(teacher, Experts(routed=8 * 2**24, per_token=2, shared=0, neurons=8), TOKENS, 0)
 
     def test_clusters_are_of_one_size_and_find_what_belongs_together(self) -> None:
         directions = torch.eye(4).repeat_interleave(5, 0) + 0.05 * torch.randn(

@@ -138,12 +138,12 @@ def without_switches(value: Any) -> Any:
 
 def check_size(path: Path, config: Any, held: Shapes) -> None:
     """BadInput where the configuration describes a model that is larger than its weights."""
-    for key, layers in _numbers(config.to_dict()):
+    for key, layers in numbers(config.to_dict()):
         if _LAYERS.fullmatch(key) and layers > max(len(held), 64):
             raise BadInput(f"model directory {path}: {key} is {layers}, but its weights are {len(held)} tensors")
     on_disk = sum(math.prod(shape) for shape in held.values())
     largest = max((max(shape, default=1) for shape in held.values()), default=1)
-    for key, value in _numbers(config.to_dict()):
+    for key, value in numbers(config.to_dict()):
         if "experts" in key and "per_tok" not in key and value > max(largest, len(held)):
             raise BadInput(f"model directory {path}: {key} is {value}, more than its weights hold")
     described = parameters(path, config)
@@ -167,10 +167,11 @@ def parameters(path: Path, config: Any) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
+def numbers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
+    """Every whole number of a configuration with its key, and the length of every list."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from _numbers(inner, str(name))
+            yield from numbers(inner, str(name))
     elif isinstance(value, list):
         yield key, len(value)
     elif isinstance(value, int) and not isinstance(value, bool):

@@ -17,6 +17,7 @@ def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: P
     directories: of the teachers; of one behind a server that of its tokenizer, which says nothing of the model.
     """
     from flashstill.distill.directories import check_directory
+    from flashstill.distill.room import check_room
     from flashstill.distill.students import read_fields
     from flashstill.distill.teachers import resolve_teacher
 
@@ -32,7 +33,9 @@ def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: P
         )
         read.append(origin)
     if student.kind == "scratch":
-        read.append(("the student", read_fields(Path(student.config))))
+        fields = read_fields(Path(student.config))
+        check_room(fields, "the student")
+        read.append(("the student", fields))
     for name, fields in read:
         most = _number(fields, "max_position_embeddings")
         if most is not None and recipe.text.window_tokens > most:

@@ -7,7 +7,6 @@ import ctypes
 import gc
 import threading
 from functools import cache
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -15,9 +14,9 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.models import Model, parts
+from flashstill.distill.room import host_bytes
 
 EVERY_S = 0.05
-CONTROL_GROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 def resident_bytes() -> int:
@@ -39,13 +38,7 @@ def machine_bytes() -> float:
     """Of the GPU, or of this machine, as far as this process may use it."""
     if torch.cuda.is_available():
         return float(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
-    import psutil
-
-    try:
-        allowed = float(CONTROL_GROUP.read_text())
-    except (OSError, ValueError):  # no control group, or one without a limit ("max")
-        allowed = float("inf")
-    return min(float(psutil.virtual_memory().total), allowed)
+    return host_bytes()
 
 
 def release() -> None:

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from flashstill.distill.directories import read_json, without_switches
 from flashstill.distill.models import Model, cast, quiet
+from flashstill.distill.room import check_room
 from flashstill.errors import BadInput
 
 
 def from_config(fields: Mapping[str, Any], vocabulary: int, seed: int, dtype: torch.dtype = torch.bfloat16) -> Model:
     """A model with random weights. fields: those of a config.json, model_type among them; vocabulary: of the teacher.
 
-    Raises BadInput where transformers knows no such architecture, or the configuration's vocabulary is another.
+    Raises BadInput where transformers knows no such architecture, the configuration's vocabulary is another, or the
+    model is larger than this machine's memory.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     quiet()
-    given = dict(fields)
+    given = without_switches(dict(fields))
     kind = given.pop("model_type", None)
     if not isinstance(kind, str):
         raise BadInput('the student\'s configuration names no model_type, for example "llama"')
     if given.setdefault("vocab_size", vocabulary) != vocabulary:
         raise BadInput(f"the student has a vocabulary of {given['vocab_size']}, the teacher {vocabulary}; leave it out")
     try:
+        check_room({"model_type": kind, **given}, "the student")
         config = AutoConfig.for_model(kind, **given)
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
+    except BadInput:
+        raise
     except Exception as error:  # transformers raises many kinds for fields that do not fit together
         first = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:200]
         raise BadInput(f"no student can be made from this configuration: {first}") from error
@@ -39,10 +44,5 @@ def from_config(fields: Mapping[str, Any], vocabulary: int, seed: int, dtype: to
 
 def read_fields(path: Path) -> dict[str, Any]:
     """The fields of a config.json, without what belongs to its weights' history."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} is not a readable config.json") from error
-    if not isinstance(found, dict):
-        raise BadInput(f"{path} is not a JSON object")
+    found = read_json(path)
     return {key: value for key, value in found.items() if key not in ("architectures", "transformers_version", "dtype")}

@@ -24,6 +24,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from flashstill.distill.models import Model, cast, decoder_layers
+from flashstill.distill.room import check_room
 from flashstill.distill.students.watching import run_watched
 from flashstill.distill.students.width import check, importance
 from flashstill.errors import BadInput, UnsupportedArchitecture
@@ -63,7 +64,9 @@ def upcycle(model: Model, experts: Experts, tokens: Tensor, seed: int) -> Model:
             f"{groups} groups of neurons make {groups}, {2 * groups}, {3 * groups}... experts, not {experts.routed};"
             f" and a token gets 1 to {experts.routed} of them, not {experts.per_token}"
         )
-    sparse = cast(Glm4MoeForCausalLM(Glm4MoeConfig(**_fields(config, experts))), next(model.parameters()).dtype)
+    shape = Glm4MoeConfig(**_fields(config, experts))
+    check_room(shape.to_dict(), "the student")
+    sparse = cast(Glm4MoeForCausalLM(shape), next(model.parameters()).dtype)
     _copy_common(model, sparse)
     scores, inputs = importance(model, tokens).neurons, _feed_forward_inputs(model, tokens)
     generator = torch.Generator().manual_seed(seed)
@@ -215,10 +218,10 @@ def dense_of(model: Model, feed_forward: int, seed: int) -> Model:
     fields = {name: value for name, value in config.to_dict().items() if name in held}
     for name in ("model_type", "architectures", "transformers_version", "dtype"):
         fields.pop(name, None)
+    shape = AutoConfig.for_model(kind, **{**fields, "intermediate_size": feed_forward or active})
+    check_room(shape.to_dict(), "the student")
     torch.manual_seed(seed)
-    dense = AutoModelForCausalLM.from_config(
-        AutoConfig.for_model(kind, **{**fields, "intermediate_size": feed_forward or active})
-    )
+    dense = AutoModelForCausalLM.from_config(shape)
     dense = cast(dense, next(model.parameters()).dtype)
     given, wanted = model.state_dict(), dense.state_dict()
     shared = {name: tensor for name, tensor in given.items() if name in wanted and tensor.shape == wanted[name].shape}
