@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +63,12 @@ def test_a_directory_of_four(folder: Path) -> None:
         (lambda raw: b"", "not an IDX file"),
         (lambda raw: raw[:2] + b"\x0d" + raw[3:], "type 0x0d"),
         (lambda raw: idx(np.zeros(199, dtype=np.uint8)), "200 train images, but 199 labels"),
+        (lambda raw: raw + b"1", "promises 200 values, it holds more"),
+        (lambda raw: raw[:3] + b"\xff" + raw[4:], "has 255 axes"),
+        (lambda raw: raw[:6], "ends within its header"),
+        (lambda raw: raw[:3] + b"\x04" + b"\xff" * 16, "promises 340,282,366[0-9,]* values; at most 1,073,741,824"),
+        (lambda raw: raw[:3] + b"\x02" + b"\0\1\0\0" * 2, "promises 4,294,967,296 values; at most"),
+        (lambda raw: raw[:3] + b"\x02" + b"\0\0\x40\0" * 2, "promises 268435456 values, it holds 0"),
         (lambda raw: raw[:-1] + b"\x05", "reach 5, but 2 is never among them"),
         (lambda raw: idx(np.zeros(200, dtype=np.uint8)), "out of range: training labels go from 0 to 0"),
     ],
@@ -71,6 +78,30 @@ def test_files_that_are_not_right(folder: Path, harm: Callable[[bytes], bytes], 
     path.write_bytes(harm(path.read_bytes()))
     with pytest.raises(BadInput, match=said):
         load(str(folder), 0)
+
+
+def test_no_more_is_unpacked_than_the_header_promises(folder: Path) -> None:
+    """A thousand times its size, and a tenth of it is already more than this test lets it have."""
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(idx(np.zeros((200, 4, 4), dtype=np.uint8)) + bytes(2**26), 1))
+    tracemalloc.start()
+    with pytest.raises(BadInput, match="promises 3200 values, it holds more"):
+        read_idx(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**22
+
+
+def test_data_of_no_regular_file(folder: Path, tmp_path: Path) -> None:
+    path = folder / "train-labels-idx1-ubyte"
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(BadInput, match="is not a regular file"):
+        load(str(folder), 0)
+    with (tmp_path / "large.csv").open("wb") as stream:
+        stream.truncate(2**40)
+    with pytest.raises(BadInput, match="larger than 256 MiB"):
+        load(str(tmp_path / "large.csv"), 0)
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -128,6 +159,10 @@ def test_a_table_is_read_and_split_by_its_seed(tmp_path: Path) -> None:
         ("a,label\n1,0,3\n", "row 1 has 3 columns, the header 2"),
         ("a,label\n1,0\nx,1\n", "row 2 holds something that is not a number"),
         ("a,label\n1,0\nnan,1\n", "row 2 holds a number that is not finite"),
+        ("a,label\n1,0\n1e39,1\n", "row 2 holds a number that is not finite"),
+        ("a,label\n1,0\n2,1e15\n", "the label '1e15' is above 65,535"),
+        ("a,label\n1,0\n2,1e300\n", "the label '1e300' is above 65,535"),
+        ("a," * 70_000 + "label\n1,0\n", "70,001 columns of at most 65,536"),
         ("a,label\n1,0\n2,-1\n", "the label '-1' is neither a whole number from 0 nor a name"),
         ("a,label\n" + "1,0\n" * 12, "all labels are 0"),
         ("a,label\n" + "1,0\n2,3\n" * 12, "reach 3, but 1 is never among them"),

@@ -8,6 +8,9 @@ Only unsigned bytes are read from IDX files, which is what images and labels are
 from __future__ import annotations
 
 import gzip
+import io
+import math
+import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from flashstill.bounded import check_regular
 from flashstill.distill.classifiers.tables import Labels, Rows, read_table, split
 from flashstill.errors import BadInput, unknown
 
@@ -23,6 +27,8 @@ NAMED = {"fashion-mnist": (Path("/usr/share/datasets/fashion-mnist"), "dataset-f
 """sets that a Debian package carries: where, and which"""
 
 _UNSIGNED_BYTE = 0x08
+MOST_AXES, MOST_VALUES = 4, 2**30
+"""of one file: a million gray images of 32 x 32"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,21 +43,40 @@ class Labelled:
 
 
 def read_idx(path: Path) -> Bytes:
-    """The array of an IDX file of unsigned bytes; BadInput where it is not one, or not whole."""
+    """The array of an IDX file of unsigned bytes; BadInput where it is not one, or not whole.
+
+    No more is unpacked than the header promises, and that is bounded: a gzip file may be a thousand times its size.
+    """
+    check_regular(path)
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        opened: io.BufferedIOBase = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+        with opened as stream:
+            sizes = _sizes(path, stream)
+            promised = math.prod(sizes)
+            if promised > MOST_VALUES:
+                raise BadInput(f"the header of {path} promises {promised:,} values; at most {MOST_VALUES:,} are read")
+            values = np.frombuffer(stream.read(promised + 1), dtype=np.uint8)
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path} cannot be read: {error}") from error
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[3] == 0:
+    if len(values) != promised:
+        held = "more" if len(values) > promised else str(len(values))
+        raise BadInput(f"{path} is not whole: its header promises {promised} values, it holds {held}")
+    return values.reshape(sizes)
+
+
+def _sizes(path: Path, stream: io.BufferedIOBase) -> tuple[int, ...]:
+    start = stream.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[3] == 0:
         raise BadInput(f"{path} is not an IDX file")
-    if raw[2] != _UNSIGNED_BYTE:
-        raise BadInput(f"{path} holds values of type {raw[2]:#04x}; only unsigned bytes (0x08) are read")
-    rank = raw[3]
-    sizes = np.frombuffer(raw[4 : 4 + 4 * rank], dtype=">u4").astype(np.int64)
-    values = np.frombuffer(raw[4 + 4 * rank :], dtype=np.uint8)
-    if len(sizes) != rank or len(values) != int(np.prod(sizes)):
-        raise BadInput(f"{path} is not whole: its header promises {int(np.prod(sizes))} values, it holds {len(values)}")
-    return values.reshape(tuple(sizes))
+    if start[2] != _UNSIGNED_BYTE:
+        raise BadInput(f"{path} holds values of type {start[2]:#04x}; only unsigned bytes (0x08) are read")
+    rank = start[3]
+    if rank > MOST_AXES:
+        raise BadInput(f"{path} has {rank} axes; images have three and labels one")
+    sizes = stream.read(4 * rank)
+    if len(sizes) != 4 * rank:
+        raise BadInput(f"{path} is not whole: it ends within its header")
+    return struct.unpack(f">{rank}I", sizes)
 
 
 def load(source: str, seed: int) -> Labelled:
@@ -83,8 +108,9 @@ def _checked(
     if train.shape[1:] != test.shape[1:]:
         raise BadInput(f"{path}: training images are {train.shape[1:]}, test images {test.shape[1:]}")
     classes = int(train_labels.max()) + 1
-    missing = sorted(set(range(classes)) - set(train_labels.tolist()))
-    if missing:
+    present = np.unique(train_labels)
+    missing = np.flatnonzero(present != np.arange(len(present)))
+    if len(missing):
         raise BadInput(f"the training labels in {path} reach {classes - 1}, but {missing[0]} is never among them")
     if int(test_labels.max()) >= classes:
         raise BadInput(

@@ -6,36 +6,48 @@ Classes are whole numbers from 0 or names; names are numbered in their alphabeti
 from __future__ import annotations
 
 import csv
+from array import array
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.errors import BadInput
+from flashstill.bounded import check_regular
+from flashstill.errors import BadInput, shortened
 
 Rows = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
+MOST_BYTES, MOST_COLUMNS, MOST_CLASSES = 256 * 2**20, 2**16, 2**16
+LARGEST = float(np.finfo(np.float32).max)
 TEST_SHARE = 6
 """one row in so many is a test row, as many as MNIST has"""
 
 
 def read_table(path: Path) -> tuple[Rows, Labels]:
-    """Rows [N, D] and labels [N]; BadInput names the line that is wrong."""
+    """Rows [N, D] and labels [N]; BadInput names the line that is wrong. Only numbers are kept while it is read."""
+    check_regular(path, MOST_BYTES)
+    values, kinds, codes = array("f"), array("q"), dict[str, int]()
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            lines = [line for line in csv.reader(stream) if line]
+            lines = (line for line in csv.reader(stream) if line)
+            header = next(lines, [])
+            if not 2 <= len(header) <= MOST_COLUMNS:
+                raise BadInput(
+                    f"{path} must hold a header, and below it rows of at least one number and a label;"
+                    f" it has {len(header):,} columns of at most {MOST_COLUMNS:,}"
+                )
+            label = header.index("label") if "label" in header else len(header) - 1
+            for number, row in enumerate(lines):
+                if len(row) != len(header):
+                    raise BadInput(f"{path}: row {number + 1} has {len(row)} columns, the header {len(header)}")
+                kinds.append(codes.setdefault(row.pop(label).strip(), len(codes)))
+                values.extend(_numbers(path, number, row))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path} cannot be read as CSV: {error}") from error
-    if len(lines) < 2 or len(lines[0]) < 2:
+    if not kinds:
         raise BadInput(f"{path} must hold a header, and below it rows of at least one number and a label")
-    header, *rows = lines
-    label = header.index("label") if "label" in header else len(header) - 1
-    values = np.empty((len(rows), len(header) - 1), dtype=np.float32)
-    for number, row in enumerate(rows):
-        if len(row) != len(header):
-            raise BadInput(f"{path}: row {number + 1} has {len(row)} columns, the header {len(header)}")
-        values[number] = _numbers(path, number, row[:label] + row[label + 1 :])
-    return values, _classes(path, [row[label].strip() for row in rows])
+    rows = np.frombuffer(values, dtype=np.float32).reshape(len(kinds), -1)
+    return rows, _classes(path, list(codes))[np.frombuffer(kinds, dtype=np.int64)]
 
 
 def split(count: int, seed: int) -> tuple[Labels, Labels]:
@@ -49,19 +61,23 @@ def _numbers(path: Path, number: int, cells: list[str]) -> list[float]:
     try:
         found = [float(cell) for cell in cells]
     except ValueError as error:
-        raise BadInput(f"{path}: row {number + 1} holds something that is not a number: {error}") from error
-    if not np.isfinite(found).all():
+        told = shortened(str(error))
+        raise BadInput(f"{path}: row {number + 1} holds something that is not a number: {told}") from error
+    if not all(abs(value) <= LARGEST for value in found):
         raise BadInput(f"{path}: row {number + 1} holds a number that is not finite")
     return found
 
 
-def _classes(path: Path, cells: list[str]) -> Labels:
-    named = sorted(set(cells))
+def _classes(path: Path, names: list[str]) -> Labels:
+    """The class of each of these distinct labels."""
     try:
-        numbers = [float(cell) for cell in named]
+        numbers = [float(name) for name in names]
     except ValueError:
-        return np.asarray([named.index(cell) for cell in cells], dtype=np.int64)
-    for cell, value in zip(named, numbers, strict=True):
+        places = {name: place for place, name in enumerate(sorted(names))}
+        return np.asarray([places[name] for name in names], dtype=np.int64)
+    for name, value in zip(names, numbers, strict=True):
         if not (value.is_integer() and value >= 0):
-            raise BadInput(f"{path}: the label {cell!r} is neither a whole number from 0 nor a name")
-    return np.asarray([int(float(cell)) for cell in cells], dtype=np.int64)
+            raise BadInput(f"{path}: the label {shortened(name)!r} is neither a whole number from 0 nor a name")
+        if value >= MOST_CLASSES:
+            raise BadInput(f"{path}: the label {shortened(name)!r} is above {MOST_CLASSES - 1:,}, the largest")
+    return np.asarray(numbers, dtype=np.int64)
