@@ -20,6 +20,7 @@ from flashstill.distill.models import load_model, load_tokenizer
 from flashstill.distill.packing import joined_rows
 from flashstill.distill.reasoning import chains as chains_module
 from flashstill.distill.reasoning.chains import Chains, Verdicts, chain_key, encoded_prompts, judge, think
+from flashstill.distill.reasoning.chats import as_chats
 from flashstill.distill.reasoning.choosing import Choice, chosen, learned, packed_rows
 from flashstill.distill.reasoning.judging import OUTCOMES, Judges
 from flashstill.distill.reasoning.letters import letter_tokenizer
@@ -131,6 +132,39 @@ class TestRows:
 
 
 ADDITION = [Problem(prompt=f"The cache number {n} plus {m} is", answer=str(n + m)) for n in range(9) for m in range(9)]
+
+
+TEMPLATE = (
+    "{{ bos_token }}{% for turn in messages %}<|{{ turn.role }}|>{{ turn['content'] | trim }}{{ eos_token }}"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+class TestChats:
+    def test_a_template_reads_as_transformers_reads_it(self, tiny_teacher: Path) -> None:
+        tokenizer = load_tokenizer(tiny_teacher)
+        tokenizer.chat_template = TEMPLATE
+        turns = [[{"role": "user", "content": each.prompt}] for each in ADDITION[:3]]
+        alone = [tokenizer.apply_chat_template(each, tokenize=False, add_generation_prompt=True) for each in turns]
+        assert encoded_prompts(ADDITION[:3], tokenizer, chat=True) == tokenizer(alone)["input_ids"]
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("template", "said"),
+        [
+            ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "it may loop"),
+            ("{{ 'a' * 10**10 }}", "cannot be used: MemoryError"),
+            ("{{ 'a' * 2**21 }}", "makes more text"),
+            ("{{ raise_exception('only with tools') }}", "cannot be used: only with tools"),
+            ("{% for", "cannot be used: "),
+            ("{{ ''.__class__.__mro__ }}", "cannot be used: access to attribute"),
+            ("x" * 2**20, "has more than 1024 KiB"),
+        ],
+    )
+    def test_templates_that_attack(self, template: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("flashstill.distill.reasoning.chats.LONGEST_S", 2.0)
+        with pytest.raises(BadInput, match=said):
+            as_chats(["1 + 1 ="], template, {})
 
 
 class TestAttempts:

@@ -49,8 +49,7 @@ def read_idx(path: Path) -> Bytes:
     """
     check_regular(path)
     try:
-        opened: io.BufferedIOBase = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-        with opened as stream:
+        with _opened(path) as stream:
             sizes = _sizes(path, stream)
             promised = math.prod(sizes)
             if promised > MOST_VALUES:
@@ -62,6 +61,10 @@ def read_idx(path: Path) -> Bytes:
         held = "more" if len(values) > promised else str(len(values))
         raise BadInput(f"{path} is not whole: its header promises {promised} values, it holds {held}")
     return values.reshape(sizes)
+
+
+def _opened(path: Path) -> io.BufferedIOBase:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
 def _sizes(path: Path, stream: io.BufferedIOBase) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.models import Model
+from flashstill.distill.reasoning.chats import as_chats
 from flashstill.distill.reasoning.judging import OUTCOMES, Judges
 from flashstill.distill.reasoning.matching import Extract
 from flashstill.distill.reasoning.problems import Problem
@@ -86,19 +87,16 @@ def encoded_prompts(problems: Sequence[Problem], tokenizer: Any, chat: bool = Fa
     """Token ids of every prompt: through the model's chat template as a user's words, or behind the token that begins
     a text where the tokenizer has one. Raises BadInput where it has no template."""
     if chat:
-        return [_as_chat(problem.prompt, tokenizer) for problem in problems]
+        if not tokenizer.chat_template:
+            raise BadInput("task.chat is true, but the teacher's tokenizer has no chat template")
+        tokens = tokenizer.special_tokens_map.items()
+        named = {name: [*map(str, held)] if isinstance(held, list) else str(held) for name, held in tokens if held}
+        texts = as_chats([each.prompt for each in problems], tokenizer.get_chat_template(), named)
+        told: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        return told
     begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     found: list[list[int]] = tokenizer([each.prompt for each in problems], add_special_tokens=False)["input_ids"]
     return [begin + ids for ids in found]
-
-
-def _as_chat(prompt: str, tokenizer: Any) -> list[int]:
-    if not tokenizer.chat_template:
-        raise BadInput("task.chat is true, but the teacher's tokenizer has no chat template")
-    turns = [{"role": "user", "content": prompt}]
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return found
 
 
 def problems_hash(problems: Sequence[Problem]) -> str:

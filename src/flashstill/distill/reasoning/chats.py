@@ -1,0 +1,72 @@
+"""Prompts through a model's chat template, in an isolated process: a template is a program, and one can loop for ever.
+
+A line of JSON goes in, {"template": ..., "tokens": ...}, then a prompt a line; of each prompt its text comes back, or
+{"refused": why}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flashstill.distill.isolated import Flooded, start
+from flashstill.errors import BadInput
+
+START_S, LONGEST_S = 60.0, 10.0
+"""to import what renders, on a busy machine; and for one prompt, which takes a thousandth of a second"""
+MOST_TEMPLATE_BYTES = 2**20
+
+
+def as_chats(prompts: Sequence[str], template: str, tokens: Mapping[str, Any]) -> list[str]:
+    """Each prompt as a user's words and the beginning of an answer. tokens: the special tokens by their names.
+
+    Raises BadInput for a template that fails, or takes too long or too much memory.
+    """
+    told = json.dumps({"template": template, "tokens": dict(tokens)})
+    if len(told) > MOST_TEMPLATE_BYTES:
+        raise BadInput(f"the teacher's chat template has more than {MOST_TEMPLATE_BYTES // 1024} KiB; none is as long")
+    process = start(__name__)
+    try:
+        process.ask(told.encode(), START_S)
+        return [_text(process.ask(json.dumps(prompt).encode(), LONGEST_S)) for prompt in prompts]
+    except (TimeoutError, Flooded, EOFError) as error:
+        raise BadInput(
+            f"the teacher's chat template does not end within {LONGEST_S:g} s, or takes more memory or makes more text"
+            " than a prompt is worth; it may loop"
+        ) from error
+    finally:
+        process.end()
+
+
+def _text(answer: bytes) -> str:
+    found = json.loads(answer)
+    if isinstance(found, dict):
+        raise BadInput(f"the teacher's chat template cannot be used: {found['refused']}")
+    return str(found)
+
+
+def main() -> None:
+    """Answer line by line."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    told = json.loads(sys.stdin.readline())
+    print("true", file=answers, flush=True)
+    for line in sys.stdin:
+        chat = [[{"role": "user", "content": json.loads(line)}]]
+        try:
+            made = render_jinja_template(
+                conversations=chat, chat_template=told["template"], add_generation_prompt=True, **told["tokens"]
+            )
+            found: Any = (made[0] if isinstance(made, tuple) else made)[0]
+        except Exception as error:  # whatever a template can raise
+            found = {"refused": (str(error).strip().splitlines() or [type(error).__name__])[0][:200]}
+        print(json.dumps(found), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
