@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "flashstill"
-STEM = {"errors", "units", "records", "files", "bounded", "progress", "facts", "tables"}
+STEM = {"errors", "units", "records", "files", "outputs", "bounded", "progress", "facts", "tables"}
 COST_ARM = {"arch", "hardware", "workload", "parallel", "cost", "economics", "plan", "validation"}
 LEARNING_ARM = {"distill", "evaluate", "measure"}
 # What each room may import of the package, beside itself, errors, units, files and progress.
@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "units": set(),
     "files": set(),
     "bounded": set(),
+    "outputs": set(),
     "progress": set(),
     "facts": set(),
     "records": {"checked"},
@@ -56,7 +57,7 @@ MAY_IMPORT = {
         "economics",
     },
 }
-EVERYWHERE = {"errors", "units", "files", "bounded", "progress"}
+EVERYWHERE = {"errors", "units", "files", "outputs", "bounded", "progress"}
 THIRD_PARTY_IN_COST_ARM = {"numpy", "scipy"}
 
 

@@ -15,7 +15,7 @@ import pytest
 from flashstill.cli import main
 from flashstill.cli.interrupts import RESUMED, Stopped, exit_code, sentence
 from flashstill.errors import DiskTrouble
-from flashstill.files import written_out
+from flashstill.outputs import written_out
 
 WAITS = """
 import time

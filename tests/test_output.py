@@ -14,7 +14,8 @@ import pytest
 
 from flashstill.cli import main
 from flashstill.errors import DiskTrouble
-from flashstill.files import replacing, replacing_directory, written_out
+from flashstill.files import replacing, replacing_directory
+from flashstill.outputs import written_out
 
 CASES = "model,chip,tp\nqwen3-32b,h100-sxm,2\n"
 

@@ -94,7 +94,7 @@ def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, given: dict[
     import dataclasses
 
     from flashstill.console import Console
-    from flashstill.files import STANDARD
+    from flashstill.outputs import STANDARD
     from flashstill.plan.cases import answer_file
 
     if out == STANDARD and as_json:
@@ -125,7 +125,7 @@ def validate(
     import dataclasses
 
     from flashstill.facts import load
-    from flashstill.files import written_out
+    from flashstill.outputs import written_out
     from flashstill.printing import print_table
     from flashstill.validation.report import error_table, markdown, table_cells
 

@@ -25,7 +25,7 @@ import numpy as np
 from flashstill.economics import BASES, RENTED
 from flashstill.errors import BadInput, FlashstillError, unknown
 from flashstill.facts import Facts
-from flashstill.files import STANDARD, written_out
+from flashstill.outputs import STANDARD, written_out
 from flashstill.plan.case import PREDICTION_FIELDS, Case, Prediction
 from flashstill.plan.casefile import REQUIRED, TEXT, Row, Table, read_table
 from flashstill.plan.cells import case_of, shown, unformulated
