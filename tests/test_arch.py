@@ -244,7 +244,15 @@ NO_TWIN = {
 }
 
 
-_IDS = [f"{i}-{family}" for i, (family, _) in enumerate(FAMILY_TWINS)]
+SOME = {
+    "llama", "mixtral", "qwen3_next", "deepseek_v3", "gpt_oss", "gemma4_text", "gpt2", "falcon", "granitemoehybrid",
+    "mamba2", "minimax_m2",
+}  # fmt: skip
+"""families whose twins are built in the fast suite: one of each kind of attention, experts and state"""
+EVERY_TWIN = [
+    pytest.param(family, changes, id=f"{i}-{family}", marks=() if family in SOME else pytest.mark.slow)
+    for i, (family, changes) in enumerate(FAMILY_TWINS)
+]
 
 
 def _matrices(model: Architecture) -> int:
@@ -267,7 +275,7 @@ def _weights_read(model: Architecture) -> float:
     return sum(float(each.weight_bytes) * float(each.count) for each in decode(model, 1.0, 1.0, one))
 
 
-@pytest.mark.parametrize(("family", "changes"), FAMILY_TWINS, ids=_IDS)
+@pytest.mark.parametrize(("family", "changes"), EVERY_TWIN)
 def test_parameters_equal_a_torch_twin(family: str, changes: Changes) -> None:
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
@@ -574,12 +582,13 @@ LARGE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"
 
 
 @pytest.mark.parametrize("name", [*LARGE, "intermediate_size", "num_local_experts", "num_experts_per_tok", "head_dim"])
-@pytest.mark.parametrize("value", [10**12, 10**400, -1, 0, True, 1e400, float("nan"), "8", [8], {}, 2.0, [0] * 10**6])
-def test_no_number_is_taken_on_trust(name: str, value: Any) -> None:
-    with pytest.raises(UnsupportedArchitecture) as refused:
-        from_hf({**MIXTRAL, name: value}, "broken")
-    assert name in str(refused.value)
-    assert len(str(refused.value)) < 300
+def test_no_number_is_taken_on_trust(name: str) -> None:
+    values: tuple[Any, ...] = (10**12, 10**400, -1, 0, True, 1e400, float("nan"), "8", [8], {}, 2.0, [0] * 10**6)
+    for value in values:
+        with pytest.raises(UnsupportedArchitecture) as refused:
+            from_hf({**MIXTRAL, name: value}, "broken")
+        assert name in str(refused.value)
+        assert len(str(refused.value)) < 300
 
 
 def test_more_parameters_than_any_model_has() -> None:

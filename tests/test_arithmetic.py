@@ -28,6 +28,7 @@ from flashstill.progress import Silent
 from flashstill.recipes import DistillRecipe, read_distillation, read_recipe
 from flashstill.recipes.arithmetic import with_arithmetic
 from flashstill.recipes.studies import read_study, recipe_file
+from tests.marks import slow
 from tests.tiny import family_text
 
 SOURCE = Path(__file__).parents[1] / "src" / "flashstill"
@@ -202,7 +203,7 @@ def recipe(tmp_path: Path, tiny_teacher: Path, text_file: Path, other_text: str)
 
 
 class TestFollowed:
-    @pytest.mark.parametrize("faster", ["bf16", "fp32"])
+    @pytest.mark.parametrize("faster", [*slow("bf16"), "fp32"])
     def test_by_signals_training_and_evaluation(
         self, monkeypatch: pytest.MonkeyPatch, recipe: DistillRecipe, tmp_path: Path, faster: str
     ) -> None:
@@ -231,6 +232,7 @@ class TestFollowed:
         written = load_file(tmp_path / "out" / "student" / "model.safetensors")
         assert {each.dtype for each in written.values()} == {torch.bfloat16}, "whatever they were multiplied in"
 
+    @pytest.mark.slow
     def test_a_resumed_run_on_another_machine_reaches_the_same_weights(
         self, monkeypatch: pytest.MonkeyPatch, recipe: DistillRecipe, tmp_path: Path
     ) -> None:
@@ -255,6 +257,7 @@ class TestFollowed:
         whole, cut = ((tmp_path / name / "student" / "model.safetensors").read_bytes() for name in ("whole", "cut"))
         assert whole == cut
 
+    @pytest.mark.slow
     def test_a_checkpoint_of_another_arithmetic_is_refused(
         self, monkeypatch: pytest.MonkeyPatch, recipe: DistillRecipe, tmp_path: Path
     ) -> None:
@@ -292,7 +295,8 @@ class TestFollowed:
     def test_by_everything_that_loads_a_model(self) -> None:
         """Whoever loads one in the package says in which format: none runs in the disk's by forgetting it."""
         for path in SOURCE.rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            text = path.read_text(encoding="utf-8")
+            for node in ast.walk(ast.parse(text)) if "load_model" in text else ():
                 if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "load_model":
                     assert len(node.args) == 2, f"{path}:{node.lineno}: load_model without a format"
 
@@ -310,7 +314,7 @@ class TestWeights:
             assert torch.equal(weight, model.state_dict()[name]), name
         assert json.loads((tmp_path / "saved" / "config.json").read_text())["dtype"] == "bfloat16"
 
-    @pytest.mark.parametrize("name", ["int4", "fp8", "ternary"])
+    @pytest.mark.parametrize("name", ["int4", *slow("fp8", "ternary")])
     def test_rounding_is_that_of_the_disk(self, tiny_teacher: Path, name: str) -> None:
         """In fp32 arithmetic a quantised weight is the one that bf16 arithmetic has, bit for bit."""
         format_, held = Format(name=name, group=16), {}

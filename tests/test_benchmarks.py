@@ -30,6 +30,7 @@ report(name=asked["name"])
 """
 
 
+@pytest.mark.slow
 def test_plan_speed_prints_its_figures_as_the_last_line() -> None:
     command = [sys.executable, str(BENCHMARKS / "plan_speed.py"), "--quick", "--no-peers"]
     ran = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -82,6 +83,7 @@ class TestTurns:
         assert "whole turns of 6 steps" in ran.stderr
 
 
+@pytest.mark.slow
 def test_cases_speed_prints_its_figures_as_the_last_line() -> None:
     command = [sys.executable, str(BENCHMARKS / "cases_speed.py"), "--rows", "50"]
     ran = subprocess.run(command, check=True, capture_output=True, text=True)

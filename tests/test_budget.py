@@ -162,8 +162,11 @@ SPEED = Speed(
 WORK = Training(steps=100, tokens_per_step=1024, signal_tokens=102_400)
 
 
+DEPTHS = shallower(SMOLLM)
+
+
 def all_of(bounds: Bounds, work: Training = WORK) -> list[Forecast]:
-    return [forecast(each, SPEED, work, bounds) for each in shallower(SMOLLM)]
+    return [forecast(each, SPEED, work, bounds) for each in DEPTHS]
 
 
 class TestPick:
@@ -243,6 +246,7 @@ class TestMeasuring:
         largest = cut(teacher, shallower(fields)[0])
         assert kept_bytes(largest, torch.zeros(4, 16, dtype=torch.int64)) == pytest.approx(2 * found[0], rel=0.05)
 
+    @pytest.mark.slow
     def test_nothing_is_left_of_a_trial(self, teacher: Any, packed: Packed) -> None:
         """A pass whose saved tensors are looked at must still let go of them."""
         import gc
@@ -345,6 +349,7 @@ def write(tmp_path: Path, tiny_teacher: Path, text_file: Path, other_text: str) 
 
 
 class TestRuns:
+    @pytest.mark.slow
     def test_prediction_beside_outcome(self, write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """And the student is the one that the same run without a budget would make, bit for bit."""
         path, out = write(f"memory_gb = {FOUR_LAYERS}\nminutes = 10.0"), tmp_path / "out"

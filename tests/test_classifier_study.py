@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,12 +109,24 @@ batch = 30
 """
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("data") / "images", classes=4, side=8, train=300, test=100, noise=100)
+
+
 @pytest.fixture
-def recipe(tmp_path: Path) -> Path:
-    data = write_images(tmp_path / "images", classes=4, side=8, train=300, test=100, noise=100)
+def recipe(tmp_path: Path, images: Path) -> Path:
     path = tmp_path / "study.toml"
-    path.write_text(RECIPE.format(data=data, warp=0.5))
+    path.write_text(RECIPE.format(data=images, warp=0.5))
     return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, images: Path) -> tuple[Path, dict[str, Any]]:
+    """One seed of the study, made once, and what it found; whoever changes its directory takes a copy."""
+    place = tmp_path_factory.mktemp("finished")
+    (place / "study.toml").write_text(RECIPE.format(data=images, warp=0.5))
+    return place / "out", ran(place / "study.toml", place / "out", [0])
 
 
 def ran(recipe: Path, out: Path, seeds: list[int]) -> dict[str, Any]:
@@ -124,8 +137,8 @@ def weights(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (out / "seed-0" / "nets").glob("*.safetensors")}
 
 
-def test_every_part_is_told_with_its_arms(recipe: Path, tmp_path: Path) -> None:
-    found = ran(recipe, tmp_path / "out", [0])
+def test_every_part_is_told_with_its_arms(finished: tuple[Path, dict[str, Any]]) -> None:
+    _, found = finished
     figures, details = found["figures"], found["details"]["0"]
     assert {name for name, figure in figures.items() if "bar" in figure} == set(BARS)
     assert figures["teacher_accuracy"]["value"] > 0.9
@@ -149,9 +162,11 @@ def test_going_on_from_a_net_leaves_it_as_it_is(recipe: Path, tmp_path: Path) ->
     assert not torch.equal(before[0], next(on.parameters()))
 
 
-def test_a_seed_that_stops_half_way_goes_on(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_seed_that_stops_half_way_goes_on(
+    recipe: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The fifth fit fails; what was trained before is read back, and the end is that of an uninterrupted seed."""
-    whole = ran(recipe, tmp_path / "whole", [0])
+    straight, whole = finished
     fits = []
 
     def failing(*given: Any) -> Nets:
@@ -166,15 +181,15 @@ def test_a_seed_that_stops_half_way_goes_on(recipe: Path, tmp_path: Path, monkey
     assert len(weights(tmp_path / "out")) == 4
     resumed = ran(recipe, tmp_path / "out", [0])
     assert resumed["details"] == whole["details"]
-    assert weights(tmp_path / "out") == weights(tmp_path / "whole")
+    assert weights(tmp_path / "out") == weights(straight)
     assert sorted(fits) == sorted([*{*fits}, fits[4]]), "only the one at work was trained twice"
 
 
 def test_a_seed_whose_nets_are_all_there_asks_nobody(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Variants and what teachers say of them take minutes; nets that are read back need neither."""
-    whole = ran(recipe, tmp_path / "out", [0])
+    shutil.copytree(finished[0], tmp_path / "out")
     (tmp_path / "out" / "seed-0" / "result.json").unlink()
 
     def never(*given: Any) -> None:
@@ -182,13 +197,15 @@ def test_a_seed_whose_nets_are_all_there_asks_nobody(
 
     monkeypatch.setattr(desk_module, "transfer_set", never)
     monkeypatch.setattr(desk_module, "said", never)
-    assert ran(recipe, tmp_path / "out", [0])["details"] == whole["details"]
+    assert ran(recipe, tmp_path / "out", [0])["details"] == finished[1]["details"]
 
 
 @pytest.mark.slow
-def test_a_killed_seed_ends_with_the_same_weights(recipe: Path, tmp_path: Path) -> None:
+def test_a_killed_seed_ends_with_the_same_weights(
+    recipe: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     """SIGKILL as soon as the second group of nets is there; then as if nothing had been."""
-    whole = ran(recipe, tmp_path / "whole", [0])
+    straight, whole = finished
     out = tmp_path / "out"
     command = [sys.executable, "-m", "flashstill", "run", str(recipe), "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=dict(os.environ))
@@ -200,14 +217,13 @@ def test_a_killed_seed_ends_with_the_same_weights(recipe: Path, tmp_path: Path) 
     begun = {path: path.stat().st_mtime_ns for path in (out / "seed-0" / "nets").glob("*.safetensors")}
     assert begun
     resumed = ran(recipe, out, [0])
-    assert weights(out) == weights(tmp_path / "whole")
+    assert weights(out) == weights(straight)
     assert all(path.stat().st_mtime_ns == written for path, written in begun.items()), "a net that is there stays"
     assert resumed["details"] == whole["details"]
 
 
-def test_a_damaged_net_is_told_of(recipe: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    ran(recipe, out, [0])
+def test_a_damaged_net_is_told_of(recipe: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    out = shutil.copytree(finished[0], tmp_path / "out")
     (out / "seed-0" / "result.json").unlink()
     path = out / "seed-0" / "nets" / "members.safetensors"
     path.write_bytes(path.read_bytes()[:200])

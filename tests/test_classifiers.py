@@ -337,6 +337,7 @@ def test_the_dustbin_is_corrected_for_how_specialists_are_sampled() -> None:
     assert torch.allclose(found.softmax(-1), posterior(x, true).softmax(-1), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_clusters_are_the_confused_classes_and_a_seed_decides() -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(600) % 6

@@ -253,6 +253,7 @@ class TestFigures:
         assert record.value == pytest.approx(2 / 3)
 
 
+@pytest.mark.slow
 def test_a_study_from_nothing(tmp_path: Path) -> None:
     recipe = read_study(study(tmp_path / "toy.toml"))
     found = run_study(recipe, [0], tmp_path / "out", Silent())

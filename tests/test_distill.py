@@ -68,6 +68,7 @@ def test_the_student_generates_in_plain_transformers(recipe: Path, tmp_path: Pat
     assert not list(out.rglob("*.part"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signals", ["sampled", "topk", "none"])
 def test_every_kind_of_signal_teaches(tmp_path: Path, tiny_teacher: Path, text_file: Path, signals: str) -> None:
     recipe = written(tmp_path / "distill.toml", tiny_teacher, text_file, signals)
@@ -76,6 +77,7 @@ def test_every_kind_of_signal_teaches(tmp_path: Path, tiny_teacher: Path, text_f
     assert kl["student"] < kl["initial"]
 
 
+@pytest.mark.slow
 def test_online_and_cached_teachers_teach_the_same(tmp_path: Path, tiny_teacher: Path, text_file: Path) -> None:
     for signals in ("hidden", "none"):
         recipe = written(tmp_path / f"{signals}.toml", tiny_teacher, text_file, signals)
@@ -83,6 +85,7 @@ def test_online_and_cached_teachers_teach_the_same(tmp_path: Path, tiny_teacher:
     assert same(weights(tmp_path / "hidden"), weights(tmp_path / "none"))
 
 
+@pytest.mark.slow
 def test_without_losses_the_text_alone_teaches(recipe: Path, tmp_path: Path) -> None:
     recipe.write_text("losses = []\nhard_weight = 1.0\n" + recipe.read_text())
     quality = distil(recipe, tmp_path / "out")["quality"]

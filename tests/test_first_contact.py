@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from flashstill.cli import cli, main
 from flashstill.cli.extras import missing_package
 from flashstill.tables import table_lines
+from tests.marks import slow
 
 WITHOUT_EXTRAS = """
 import importlib.abc, importlib.metadata, re, sys
@@ -188,7 +189,7 @@ class TestTables:
 class TestWithoutExtras:
     """A plain installation prices everything and says what learning needs."""
 
-    @pytest.mark.parametrize("arguments", [["demo"], ["measure"], ["run", "deep-think"], ["run", "hinton-2015"]])
+    @pytest.mark.parametrize("arguments", [["demo"], *slow(["measure"], ["run", "deep-think"], ["run", "hinton-2015"])])
     def test_learning_says_what_to_install(self, arguments: list[str], tmp_path: Path) -> None:
         out = [] if arguments == ["measure"] else ["--out", tmp_path / "out"]
         done = without_extras(*arguments, *out)

@@ -190,6 +190,7 @@ class TestWorkingDirectory:
             assert judges([(0, "1.0")], nothing)[0].outcome == "right"
         assert not proof.exists()
 
+    @pytest.mark.slow
     def test_a_generator_of_problems(self, proof: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import reasoning_gym  # noqa: F401 - before the working directory is where modules are found
 

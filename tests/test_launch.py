@@ -17,6 +17,7 @@ from flashstill.plan import engines
 from flashstill.plan.engines import ENGINES, chips_of_a_node, model_source, options_of
 from flashstill.plan.launch import launch, pick
 from flashstill.plan.question import Point
+from tests.marks import slow
 
 POINT = Point(
     chip="h100-sxm",
@@ -181,8 +182,8 @@ LAYOUTS = [
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("chip", ["h100-sxm", "gb200", "mi300x", "tpu-v6e"])
-@pytest.mark.parametrize("has_experts", [True, False])
+@pytest.mark.parametrize("chip", ["h100-sxm", *slow("gb200", "mi300x", "tpu-v6e")])
+@pytest.mark.parametrize("has_experts", [True, *slow(False)])
 def test_every_command_passes_the_checks_of_its_engine(engine: str, chip: str, has_experts: bool) -> None:
     """The checks are those of vLLM 0.33.0 (EngineArgs.create_engine_config) and SGLang 0.5.23 (check_server_args)."""
     written = 0

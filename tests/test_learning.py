@@ -165,6 +165,7 @@ class TestTraining:
         with pytest.raises(BadInput, match=r"the loss is not finite at step 1 \(windows"):
             self.train(teacher, packed, tmp_path)
 
+    @pytest.mark.slow
     def test_distillation_lowers_the_divergence(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         signals = signals_of(teacher, packed, tmp_path / "s")
         student = keep_layers(teacher, [0, 5])

@@ -12,6 +12,7 @@ from flashstill.arch.catalogue import read_config
 from flashstill.distill.models import load_model, load_tokenizer
 from flashstill.distill.students import Experts, Format, upcycle, write_packed
 from flashstill.errors import UnsupportedArchitecture
+from tests.marks import slow
 from tests.packing import both
 
 TOKENS = torch.arange(48).reshape(2, 24) * 7 % 384
@@ -24,7 +25,7 @@ def logits(path: Path) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("name", "bits"), [("int4", 4 + 16 / 16), ("ternary", 2 + 16 / 16), ("fp8", 8.0)]
+    ("name", "bits"), [("int4", 4 + 16 / 16), *slow(("ternary", 2 + 16 / 16), ("fp8", 8.0))]
 )  # scales are 16 bits a group of 16; the cost arm does not count one scale an output
 def test_a_packed_student_is_the_plain_one(tiny_teacher: Path, tmp_path: Path, name: str, bits: float) -> None:
     plain, packed, weights = both(load_model(tiny_teacher), Format(name=name, group=16), tiny_teacher, tmp_path)

@@ -114,6 +114,7 @@ GYM = Spec(
 )
 
 
+@pytest.mark.slow
 class TestGym:
     def test_sets_are_apart_and_the_same_every_time(self) -> None:
         training, test = problem_sets(GYM, 60, 30)

@@ -88,7 +88,13 @@ def places(tree: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, 
             yield from places(value, (*place, key))
 
 
-@pytest.mark.parametrize(("name", "tree"), list(trees()), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "tree"),
+    [
+        pytest.param(name, tree, id=name, marks=() if name in ("distill.toml", "deep-think.toml") else pytest.mark.slow)
+        for name, tree in trees()
+    ],
+)
 def test_any_value_in_any_place(tmp_path: Path, name: str, tree: dict[str, Any]) -> None:
     path, tried = tmp_path / name, set()
     reader = read_distillation if name == "distill.toml" else read_study if kind_of(FOLDER / name) else read_recipe

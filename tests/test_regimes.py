@@ -127,12 +127,14 @@ class TestWindows:
 
 
 class TestOnPolicy:
+    @pytest.mark.slow
     def test_a_mix_of_nothing_is_offline(self, teacher: Model, packed: Packed, tmp_path: Path) -> None:
         student = keep_layers(teacher, [0, 5])
         offline = run(copy.deepcopy(student), Offline(packed, 8, 0), teacher, tmp_path / "a")
         mixed = run(student, source(packed, dataclasses.replace(MIXING, mix=0.0)), teacher, tmp_path / "b")
         assert same(offline, mixed)
 
+    @pytest.mark.slow
     def test_it_learns(self, teacher: Model, packed: Packed, tmp_path: Path) -> None:
         """From nothing but its own text, with the divergence that on-policy text suits: nearer on held-out text."""
         student, heldout = keep_layers(teacher, [0, 1, 3, 5]), take(packed, np.arange(16, 20))
@@ -157,6 +159,7 @@ class TestOnPolicy:
         assert {row["sampled_share"] for row in rows} == {1.0}
         assert all(row["sampling_s"] >= 0 for row in rows)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("every", [1, 3])
     def test_a_killed_run_ends_with_the_same_weights(
         self, teacher: Model, packed: Packed, tmp_path: Path, every: int
@@ -210,6 +213,7 @@ class TestSequence:
         found.save(tmp_path / "whole.safetensors")
         assert Packed.load(tmp_path / "whole.safetensors").hash == found.hash
 
+    @pytest.mark.slow
     def test_it_is_the_same_however_it_was_made(
         self, teacher: Model, packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -273,6 +277,7 @@ def recipe_of(path: Path, teacher: Path, data: Path, regime: str, signals: str =
 
 
 class TestRecipes:
+    @pytest.mark.slow
     def test_on_policy(self, tmp_path: Path, tiny_teacher: Path, text_file: Path) -> None:
         recipe = recipe_of(tmp_path / "own.toml", tiny_teacher, text_file, ON_POLICY)
         quality = run_distillation(read_distillation(recipe), tmp_path / "out", SILENT)["quality"]
@@ -280,6 +285,7 @@ class TestRecipes:
         assert kl["student"] < kl["initial"]
         assert 0 < np.mean([row["sampled_share"] for row in metrics(tmp_path / "out")]) < 1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("soft", [False, True])
     def test_sequence(self, tmp_path: Path, tiny_teacher: Path, text_file: Path, soft: bool) -> None:
         """Greedy or drawn text, learned by itself or with what the teacher's signals say of it."""

@@ -18,6 +18,7 @@ from flashstill.distill.sampling.llama import LlamaDecoder
 from flashstill.distill.sampling.philox import philox, uniform
 from flashstill.distill.students import Experts, Format, quantise_aware, upcycle
 from flashstill.errors import BadInput, UnsupportedArchitecture
+from tests.marks import slow
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 32, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -53,7 +54,11 @@ def made(kind: str) -> Model:
     return model.eval()
 
 
-@pytest.fixture(scope="module", params=KINDS)
+SOME = ("llama", "olmo2")
+"""one of each decoder; the fast suite leaves the other kinds to the slow one"""
+
+
+@pytest.fixture(scope="module", params=[*SOME, *slow(*(kind for kind in KINDS if kind not in SOME))])
 def model(request: pytest.FixtureRequest) -> Model:
     return made(request.param)
 

@@ -397,6 +397,7 @@ class TestDistillation:
 
         return written
 
+    @pytest.mark.slow
     def test_a_student_from_scratch_learns(self, write: Any, served: FakeServer, tmp_path: Path) -> None:
         """The teacher's weights are not here: only its tokenizer and its server."""
         recipe, out = read_distillation(write('kind = "scratch"\nconfig = "small.json"')), tmp_path / "out"

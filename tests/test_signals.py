@@ -93,6 +93,7 @@ class TestSampled:
         counts = torch.zeros(100, 50).scatter_add_(1, ids, torch.ones(100, 12))
         assert float((counts - 12 * p).abs().max()) < 1.0 + 1e-4
 
+    @pytest.mark.slow
     def test_the_gradient_is_unbiased(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         """Averaged over seeds, the slope by the student's logits is the forward KL's."""
         p = probabilities(teacher, packed, [0])

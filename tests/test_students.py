@@ -178,6 +178,7 @@ class TestUpcycling:
         assert torch.bincount(owner).tolist() == [5, 5, 5, 5]
         assert all(len(set(owner[5 * group : 5 * group + 5].tolist())) == 1 for group in range(4))
 
+    @pytest.mark.slow
     def test_balance_evens_the_load_without_a_loss(self, teacher: Any) -> None:
         sparse = upcycle(teacher, Experts(routed=12, per_token=2, shared=2, neurons=8), TOKENS, 0).train()
         for block in sparse.model.layers:
@@ -334,13 +335,14 @@ SPARSE = 'kind = "upcycle"\nexperts = 12\nexperts_per_token = 2\nshared_experts 
 @pytest.mark.parametrize(
     "student",
     [
-        'kind = "width"\nfeed_forward = 32\nkey_heads = 1',
-        SPARSE,
-        'kind = "copy"\nquantise = "int4"\ngroup = 16\ncompensate_windows = 4',
-        'kind = "copy"\nquantise = "ternary"\ngroup = 32',
-        'kind = "scratch"\nconfig = "tiny.json"',
+        pytest.param('kind = "width"\nfeed_forward = 32\nkey_heads = 1', id="width", marks=pytest.mark.slow),
+        pytest.param(SPARSE, id="upcycle", marks=pytest.mark.slow),
+        pytest.param(
+            'kind = "copy"\nquantise = "int4"\ngroup = 16\ncompensate_windows = 4', id="int4", marks=pytest.mark.slow
+        ),
+        pytest.param('kind = "copy"\nquantise = "ternary"\ngroup = 32', id="ternary", marks=pytest.mark.slow),
+        pytest.param('kind = "scratch"\nconfig = "tiny.json"', id="scratch"),
     ],
-    ids=["width", "upcycle", "int4", "ternary", "scratch"],
 )
 def test_every_kind_learns_from_a_recipe_and_generates(
     tmp_path: Path, tiny_teacher: Path, text_file: Path, student: str
