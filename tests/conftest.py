@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.commands import SHARED, Cli
 from tests.tiny import make_other_text, make_sample_text, make_tiny_teacher
+
+if TYPE_CHECKING:
+    from flashstill.distill.packing import Packed
 
 # Tiny models are fastest on one thread, and weights that are compared bit for bit come from as many as each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -56,6 +61,37 @@ def sample_text() -> str:
 def tiny_teacher(tmp_path_factory: pytest.TempPathFactory, sample_text: str) -> Path:
     """A Llama of 6 blocks, 32 wide, with a byte-level tokenizer: a Hugging Face directory."""
     return make_tiny_teacher(tmp_path_factory.mktemp("models") / "tiny-teacher", sample_text)
+
+
+@pytest.fixture(scope="session")
+def loaded_teacher(tiny_teacher: Path) -> Any:
+    """The tiny teacher in the format of its weights, bfloat16; read once."""
+    from flashstill.distill.models import load_model
+
+    return load_model(tiny_teacher)
+
+
+@pytest.fixture
+def teacher(loaded_teacher: Any) -> Any:
+    """The tiny teacher, to do with as a test likes."""
+    return copy.deepcopy(loaded_teacher)
+
+
+@pytest.fixture(scope="session")
+def twenty_windows(tiny_teacher: Path, sample_text: str, tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    from flashstill.distill.models import load_tokenizer
+    from flashstill.distill.packing import pack
+    from flashstill.distill.text import load_documents
+
+    path = tmp_path_factory.mktemp("text") / "corpus.txt"
+    path.write_text(sample_text, encoding="utf-8")
+    return pack(load_documents(str(path)), load_tokenizer(tiny_teacher), 32, 20)
+
+
+@pytest.fixture
+def packed(twenty_windows: Packed) -> Packed:
+    """Twenty windows of 32 tokens of the sample, to do with as a test likes."""
+    return copy.deepcopy(twenty_windows)
 
 
 @pytest.fixture(scope="session")

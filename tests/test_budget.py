@@ -18,12 +18,10 @@ from safetensors.torch import load_file
 from flashstill.cli import main
 from flashstill.cli.learning import _student_lines
 from flashstill.distill.losses import DenseTeacher, Sparse
-from flashstill.distill.models import load_model, load_tokenizer
-from flashstill.distill.packing import Packed, pack
+from flashstill.distill.packing import Packed
 from flashstill.distill.signals import Hidden, Kind, Sampled, Signals, TopK, build, signal_key
 from flashstill.distill.students import Format, Width, quantise_aware
 from flashstill.distill.teachers import Online
-from flashstill.distill.text import load_documents
 from flashstill.distill.training import TrainRecipe, hard
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.family.distillation import run_distillation
@@ -55,16 +53,6 @@ SMOLLM = {
     "max_position_embeddings": 2048, "hidden_act": "silu", "rms_norm_eps": 1e-5,
 }  # fmt: skip
 BLOCK = 576 * (576 + 192 + 192 + 576) + 3 * 576 * 1536
-
-
-@pytest.fixture
-def teacher(tiny_teacher: Path) -> Any:
-    return load_model(tiny_teacher)
-
-
-@pytest.fixture
-def packed(tiny_teacher: Path, text_file: Path) -> Packed:
-    return pack(load_documents(str(text_file)), load_tokenizer(tiny_teacher), 32, 20)
 
 
 class TestCandidates:

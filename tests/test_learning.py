@@ -14,10 +14,9 @@ import torch
 
 from flashstill.distill.losses import forward_kl
 from flashstill.distill.models import fingerprint, keep_layers, load_model, load_tokenizer, save_model
-from flashstill.distill.packing import Packed, pack
+from flashstill.distill.packing import Packed
 from flashstill.distill.signals import Hidden, Kind, Signals, build, hidden_states, signal_key
 from flashstill.distill.students import block_influence, greedy_drops, kept_blocks, order_by_influence
-from flashstill.distill.text import load_documents
 from flashstill.distill.training import (
     Offline,
     TrainRecipe,
@@ -37,16 +36,6 @@ from flashstill.progress import Silent
 RECIPE = TrainRecipe(tokens=512, windows_per_step=2, learning_rate=1e-3, checkpoint_every_steps=3)
 SILENT = Silent()
 EXACT = Hidden()
-
-
-@pytest.fixture
-def teacher(tiny_teacher: Path) -> Any:
-    return load_model(tiny_teacher)
-
-
-@pytest.fixture
-def packed(tiny_teacher: Path, text_file: Path) -> Packed:
-    return pack(load_documents(str(text_file)), load_tokenizer(tiny_teacher), 32, 20)
 
 
 def weights(model: Any) -> dict[str, torch.Tensor]:

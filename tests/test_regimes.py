@@ -18,13 +18,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from flashstill.distill.losses import forward_kl
-from flashstill.distill.models import Model, keep_layers, load_model, load_tokenizer
-from flashstill.distill.packing import Packed, pack
+from flashstill.distill.models import Model, keep_layers, load_model
+from flashstill.distill.packing import Packed
 from flashstill.distill.sampling import Sampling, continued, sample
 from flashstill.distill.sequence import Continuations, text_key, text_of, write_text
 from flashstill.distill.signals import store
 from flashstill.distill.teachers import Online
-from flashstill.distill.text import load_documents
 from flashstill.distill.training import (
     Batch,
     Mixing,
@@ -47,16 +46,6 @@ from tests.regimes import MIXING, SAMPLING
 
 SILENT = Silent()
 RECIPE = TrainRecipe(tokens=12 * 256, windows_per_step=8, learning_rate=1e-3, checkpoint_every_steps=100)
-
-
-@pytest.fixture
-def teacher(tiny_teacher: Path) -> Model:
-    return load_model(tiny_teacher)
-
-
-@pytest.fixture
-def packed(tiny_teacher: Path, text_file: Path) -> Packed:
-    return pack(load_documents(str(text_file)), load_tokenizer(tiny_teacher), 32, 20)
 
 
 def source(packed: Packed, mixing: Mixing = MIXING) -> OnPolicy:

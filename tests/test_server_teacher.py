@@ -33,13 +33,13 @@ SILENT = Silent()
 K = 12
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def teacher(tiny_teacher: Path) -> Any:
     """In float32, so that one window alone and four together have no near ties."""
     return load_model(tiny_teacher, torch.float32)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tokenizer(tiny_teacher: Path) -> Any:
     return load_tokenizer(tiny_teacher)
 

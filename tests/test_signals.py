@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.losses import DenseTeacher, Sparse, forward_kl, sparse_loss
-from flashstill.distill.models import load_model, load_tokenizer, parts
-from flashstill.distill.packing import Packed, pack
+from flashstill.distill.models import parts
+from flashstill.distill.packing import Packed
 from flashstill.distill.signals import Hidden, Kind, Sampled, Signals, TopK, build, kind, signal_key, store
 from flashstill.distill.signals.kinds import narrowest, systematic
-from flashstill.distill.text import load_documents
 from flashstill.distill.training import take
 from flashstill.errors import BadInput, DiskTrouble, UnsupportedArchitecture
 from flashstill.progress import Silent
@@ -26,16 +25,6 @@ from flashstill.progress import Silent
 SILENT = Silent()
 KINDS = [Hidden(), Sampled(draws=20, seed=3), TopK(k=16)]
 every_kind = pytest.mark.parametrize("signal", KINDS, ids=lambda each: each.key["kind"])
-
-
-@pytest.fixture
-def teacher(tiny_teacher: Path) -> Any:
-    return load_model(tiny_teacher)
-
-
-@pytest.fixture
-def packed(tiny_teacher: Path, text_file: Path) -> Packed:
-    return pack(load_documents(str(text_file)), load_tokenizer(tiny_teacher), 32, 20)
 
 
 @pytest.fixture(autouse=True)

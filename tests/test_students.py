@@ -41,11 +41,6 @@ from tests.distillations import written
 TOKENS = torch.arange(96).reshape(3, 32) * 7 % 384
 
 
-@pytest.fixture
-def teacher(tiny_teacher: Path) -> Any:
-    return load_model(tiny_teacher)
-
-
 def logits(model: Any) -> Tensor:
     with torch.inference_mode():
         found: Tensor = model(input_ids=TOKENS).logits.float()

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from flashstill.distill.losses import DenseTeacher, Term, cross_entropy, forward_kl, one_hot
-from flashstill.distill.models import keep_layers, load_model, load_tokenizer
-from flashstill.distill.packing import Packed, joined, pack
+from flashstill.distill.models import keep_layers
+from flashstill.distill.packing import Packed, joined
 from flashstill.distill.teachers import Ensemble, Online, Router
-from flashstill.distill.text import load_documents
 from flashstill.distill.training import (
     Batch,
     Offline,
@@ -36,16 +35,6 @@ from flashstill.progress import Silent
 
 SILENT = Silent()
 RECIPE = TrainRecipe(tokens=1024, windows_per_step=8, learning_rate=1e-3, checkpoint_every_steps=100)
-
-
-@pytest.fixture
-def teacher(tiny_teacher: Path) -> Any:
-    return load_model(tiny_teacher)
-
-
-@pytest.fixture
-def packed(tiny_teacher: Path, text_file: Path) -> Packed:
-    return pack(load_documents(str(text_file)), load_tokenizer(tiny_teacher), 32, 20)
 
 
 def weights(model: Any) -> dict[str, Tensor]:

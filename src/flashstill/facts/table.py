@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -125,21 +126,35 @@ def load(directories: Sequence[Path] = (), edits: Iterable[str] = ()) -> Facts:
     for directory in directories:
         if not directory.is_dir():
             raise BadInput(f"facts directory {directory} does not exist")
+    own = [path for directory in (user_directory(), *directories) for path in sorted(directory.glob("*.csv"))]
+    return (_gathered((*_package_files(), *own)) if own else _package()).edited(edits)
+
+
+@cache
+def _package() -> Facts:
+    """The package's rows by themselves, which stay as they are while a process runs: read once."""
+    return _gathered(_package_files())
+
+
+def _package_files() -> tuple[Path, ...]:
+    return tuple(sorted(_PACKAGE.glob("*.csv")))
+
+
+def _gathered(paths: Iterable[Path]) -> Facts:
+    """The rows of all files; of two for one thing, the later."""
     rows: dict[tuple[str, str], dict[str, Fact]] = {}
     machines: dict[str, Machine] = {}
     units: dict[str, str] = {}
-    for directory in (_PACKAGE, user_directory(), *directories):
-        for path in sorted(directory.glob("*.csv")):
-            if path.name == _MACHINES:
-                machines.update((machine.name, machine) for machine in _read_machines(path))
-                continue
-            for fact in read_rows(path):
-                known = units.setdefault(fact.quantity, fact.unit)
-                if fact.unit != known:
-                    raise BadInput(f"{path}: {fact.quantity} of {fact.name} is in {fact.unit}, expected {known}")
-                rows.setdefault((fact.name, fact.quantity), {})[fact.condition] = fact
-    table = Facts(rows={key: tuple(facts.values()) for key, facts in rows.items()}, machines=machines)
-    return table.edited(edits)
+    for path in paths:
+        if path.name == _MACHINES:
+            machines.update((machine.name, machine) for machine in _read_machines(path))
+            continue
+        for fact in read_rows(path):
+            known = units.setdefault(fact.quantity, fact.unit)
+            if fact.unit != known:
+                raise BadInput(f"{path}: {fact.quantity} of {fact.name} is in {fact.unit}, expected {known}")
+            rows.setdefault((fact.name, fact.quantity), {})[fact.condition] = fact
+    return Facts(rows={key: tuple(facts.values()) for key, facts in rows.items()}, machines=machines)
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
