@@ -20,6 +20,7 @@ from flashstill.plan.front import non_dominated
 from flashstill.plan.predict import Case, predict
 from flashstill.plan.question import OBJECTIVES, Question
 from flashstill.plan.search import search
+from flashstill.validation.serving import served
 
 FACTS = load()
 
@@ -150,6 +151,13 @@ def test_anchors_of_a_stranger(tmp_path: Path, capsys: pytest.CaptureFixture[str
     told = refuse(capsys, "validate", "--anchors", str(tmp_path))
     assert (sentence or "holds no anchor file").replace("{place}", str(tmp_path)) in told
     assert "Traceback" not in told
+
+
+def test_a_measured_row_that_does_not_say_its_load_is_left_out(tmp_path: Path) -> None:
+    header = "model,gpu,precision,isl,osl,concurrency,tp_size,pp_size,backend,tpot_ms"
+    row = "qwen3-8b,h100-sxm,bf16,1024,256,{},1,1,vllm,9"
+    (tmp_path / "serving_gpu.csv").write_text("\n".join([header, row.format(28), row.format("")]), encoding="utf-8")
+    assert [each.case.concurrency for each in served(tmp_path)] == [28]
 
 
 def test_anchors_too_large_are_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,6 +44,8 @@ SOFTWARE_PRIOR = {
 """standard deviations in logs: kernels measured alone should hold inside an engine, the rest is open"""
 FIRST_START: Mapping[str, float] = {"first_ratio": 2.0, "queue_ratio": 0.1}
 BAND = (0.1, 0.9)
+NEEDED = ("model", "gpu", "backend", "isl", "osl", "concurrency", "tp_size", "pp_size")
+"""without which a row cannot be priced: nothing counts as 1"""
 GROWTH = 0.5
 """a sweep of a hundred rows says more than three rows, but not thirty times as much"""
 
@@ -59,7 +61,7 @@ class Served:
 
 
 def served(directory: Path) -> list[Served]:
-    """The rows of the serving file; empty where there is none."""
+    """The rows of the serving file that say what was asked (`NEEDED`); empty where there is no file."""
     path = directory / f"{SERVING}.csv"
     if not path.exists():
         return []
@@ -68,21 +70,21 @@ def served(directory: Path) -> list[Served]:
             case=Case(
                 model=row["model"],
                 chip=row["gpu"],
-                tp=_whole(row, "tp_size") or 1,
-                pp=_whole(row, "pp_size") or 1,
+                tp=int(float(row["tp_size"])),
+                pp=int(float(row["pp_size"])),
                 ep=_whole(row, "moe_ep_size"),
                 dp=_whole(row, "attention_dp_size"),
                 precision=row["precision"] or None,
-                isl=_whole(row, "isl") or 1,
-                osl=_whole(row, "osl") or 1,
-                concurrency=_whole(row, "concurrency") or 1,
+                isl=int(float(row["isl"])),
+                osl=int(float(row["osl"])),
+                concurrency=int(float(row["concurrency"])),
                 engine=row["backend"],
             ),
             tpot_s=float(row["tpot_ms"]) * 1e-3,
             ttft_s=float(row["ttft_ms"]) * 1e-3 if row.get("ttft_ms") else None,
         )
         for row in read_rows(path)
-        if row.get("tpot_ms")
+        if row.get("tpot_ms") and all(row[name] for name in NEEDED)
     ]
 
 
