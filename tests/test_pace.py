@@ -159,7 +159,17 @@ class TestDecisions:
         assert isinstance(work.progress, Said)
         assert "this is the least that shows anything; 0.01 minutes are too few here" in work.progress.lines[-1]
 
-    @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"spent_s": "x"}'])
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            "", "[]", "{}", '{"spent_s": "x"}',
+            *(
+                f'{{"spent_s": 1.0, "stages": {{}}, "decisions": {decisions}}}'
+                for decisions in ("[]", '{"begin": {}}', '{"begin": {"amounts": {"factor": 1}}}', '{"evaluate": {}}',
+                                  '{"measure": {"context": 16}}', '{"half": {"tokens": "many"}}', '{"half": 3}')
+            ),
+        ],
+    )  # fmt: skip
     def test_a_damaged_file(self, work: Workspace, damage: str) -> None:
         work.out.mkdir()
         (work.out / FILE).write_text(damage)

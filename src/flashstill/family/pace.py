@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from flashstill.checked import json_object
 from flashstill.errors import BadInput
 from flashstill.family import kept
 from flashstill.family.amounts import Amounts, Costs, Spent, chosen, estimate, least, spread
@@ -36,12 +37,22 @@ class Pace:
         self._held: dict[str, Any] = {"minutes": work.recipe.minutes, "spent_s": 0.0, "decisions": {}, "stages": {}}
         if self.path.is_file():
             try:
-                self._held = json.loads(self.path.read_text(encoding="utf-8"))
-                _ = self._held["spent_s"] + 0.0, dict(self._held["decisions"]), dict(self._held["stages"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                self._held = json_object(self.path)
+                self._check()
+            except (BadInput, ValueError, KeyError, TypeError, AttributeError) as error:
                 raise BadInput(f"{self.path} does not say what was decided; give another --out") from error
         self._before, self._started = float(self._held["spent_s"]), time.monotonic()
         self._apply()
+
+    def _check(self) -> None:
+        """Raise whatever a damaged record leads to: everything that is read of it later is read once."""
+        _ = float(self._held["spent_s"]), dict(self._held["decisions"]), dict(self._held["stages"])
+        self._apply()
+        if BEGIN in self.decisions:
+            _ = self.costs, float(self.decisions[BEGIN]["estimate_s"]["total"]), self._signals_ratio()
+        for moment, key in ((MEASURE, "seconds"), (EVALUATE, "share")):
+            if moment in self.decisions:
+                float(self.decisions[moment][key])
 
     @property
     def spent_s(self) -> float:
