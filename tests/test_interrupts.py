@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from flashstill.cli import main
 from flashstill.cli.interrupts import RESUMED, Stopped, exit_code, sentence
 from flashstill.errors import DiskTrouble
+from flashstill.files import home_directory
 from flashstill.outputs import written_out
 
 WAITS = """
@@ -106,6 +108,36 @@ def test_a_reader_that_has_seen_enough(arguments: str) -> None:
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("shell", "code", "told"),
+    [
+        ("chips >&-", 0, ""),
+        ("chips 2>&- >/dev/null", 0, ""),
+        ("predict --cases - --out /dev/null <&-", 2, "has no header|is empty|no column"),
+        ("chips >/dev/full", 2, "cannot write the output: no space left on device"),
+        ("explain --model qwen3-8b --chip h100-sxm --batch 1 --json >/dev/full", 2, "cannot write the output"),
+        ('chips >/dev/null; cd gone && rmdir ../gone && "$PYTHON" -m flashstill chips', 2, "working directory is gone"),
+        ("chips --facts '' >/dev/null", 2, "holds no .csv file of facts"),
+    ],
+)
+def test_surroundings_that_are_not_whole(tmp_path: Path, shell: str, code: int, told: str) -> None:
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$PYTHON" -m flashstill {shell}'],
+        cwd=tmp_path, env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert re.search(told, done.stderr)
+    assert done.stderr.count("\n") == (1 if told else 0), done.stderr
+
+
+def test_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASHSTILL_HOME", "~nobody-of-that-name/x")
+    with pytest.raises(DiskTrouble, match="let HOME or FLASHSTILL_HOME name a directory"):
+        home_directory()
 
 
 def test_a_reader_of_a_fifo_that_leaves_is_said(tmp_path: Path) -> None:

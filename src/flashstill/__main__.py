@@ -9,7 +9,11 @@ no such moment.)
 import os
 import sys
 
-if not sys.flags.safe_path and sys.path[0] == os.getcwd():  # noqa: PTH109 - pathlib may be a stranger's yet
+try:
+    HERE = os.getcwd()  # noqa: PTH109 - pathlib may be a stranger's yet
+except OSError:  # it was removed
+    HERE = ""
+if not sys.flags.safe_path and sys.path[0] in ("", HERE):
     del sys.path[0]
 
 try:

@@ -163,7 +163,10 @@ def _sweep(directory: Path) -> None:
 def home_directory() -> Path:
     """Where converted models and this machine's rows live: $FLASHSTILL_HOME, by default ~/.cache/flashstill."""
     home = os.environ.get("FLASHSTILL_HOME")
-    return Path(home).expanduser() if home else Path.home() / ".cache" / "flashstill"
+    try:
+        return Path(home).expanduser() if home else Path.home() / ".cache" / "flashstill"
+    except RuntimeError as error:  # a user whom the system does not know, without HOME
+        raise DiskTrouble("there is no home directory; let HOME or FLASHSTILL_HOME name a directory") from error
 
 
 def write_text(path: Path, text: str) -> None:

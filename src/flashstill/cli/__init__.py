@@ -14,7 +14,16 @@ import click
 
 from flashstill import __version__
 from flashstill.cli.extras import missing_package
-from flashstill.cli.interrupts import exit_code, leave_quietly, reader_left, sentence, watch
+from flashstill.cli.interrupts import (
+    exit_code,
+    has_directory,
+    leave_quietly,
+    open_closed_streams,
+    reader_left,
+    sentence,
+    trouble_of,
+    watch,
+)
 from flashstill.cli.learning import demo, distill, measure, report, run
 from flashstill.cli.planning import plan
 from flashstill.cli.serving import predict, validate
@@ -73,7 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else list(arguments)
     command = next((word for word in words if word in cli.commands), "")
     if arguments is None:
+        open_closed_streams()
         watch()
+        if not has_directory():
+            _fail("the working directory is gone; change to one that exists", 2)
     try:
         cli.main(args=words, prog_name="flashstill", standalone_mode=False)
         sys.stdout.flush()
@@ -101,10 +113,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if reader_left():
             leave_quietly()
         _fail("a pipe or a connection was closed from the other side", 2)
-    except OSError as error:  # of a path that the user gave: too long, a loop of links, not permitted
-        if error.filename is None:
+    except OSError as error:  # of a path that the user gave: too long, a loop of links, not permitted; or of the output
+        trouble = trouble_of(error)
+        if trouble is None:
             raise
-        _fail(f"cannot use {error.filename}: {(error.strerror or str(error)).lower()}", 2)
+        _fail(trouble, 2)
 
 
 LONGEST_SENTENCE = 1000

@@ -1,4 +1,5 @@
-"""How a command ends early: Ctrl-C, SIGTERM, or a reader of its output that has seen enough.
+"""How a command begins and ends in a world that is not whole: streams that are closed, Ctrl-C, SIGTERM, a reader of
+its output that has seen enough, a full disk under standard output.
 
 The first signal raises, so that what is half done is cleared away; a second one ends the process at once, whatever it
 was doing.  Neither leaves a traceback.
@@ -6,11 +7,13 @@ was doing.  Neither leaves a traceback.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -18,8 +21,44 @@ RESUMED = ("run", "demo", "distill")
 """commands that keep what was finished and go on where they were"""
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF, errno.EFBIG)
+
+
 class Stopped(KeyboardInterrupt):
     """SIGTERM."""
+
+
+def open_closed_streams() -> None:
+    """Standard streams that whoever started this closed lead to nowhere: the next file must not get their number."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
+def trouble_of(error: OSError) -> str | None:
+    """The sentence for an error of the system that names no file, where it is the surroundings' fault; else None."""
+    reason = (error.strerror or str(error)).lower()
+    if error.filename is not None:
+        return f"cannot use {error.filename}: {reason}"
+    if error.errno not in _FULL:
+        return None
+    _to_nowhere(1)
+    return f"cannot write the output: {reason}"
+
+
+def has_directory() -> bool:
+    """Whether the working directory still exists."""
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
 
 
 def watch() -> None:
@@ -73,7 +112,12 @@ def reader_left() -> bool:
 
 def leave_quietly() -> NoReturn:
     """End well after a reader left; what is still to be flushed goes nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
-        os.dup2(nowhere, descriptor)
+    _to_nowhere(1, 2)
     sys.exit(0)
+
+
+def _to_nowhere(*descriptors: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in descriptors:
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -125,7 +125,10 @@ def load(directories: Sequence[Path] = (), edits: Iterable[str] = ()) -> Facts:
     """The package's rows, then this machine's, then those of `directories`; then the what-if edits."""
     for directory in directories:
         if not directory.is_dir():
-            raise BadInput(f"facts directory {directory} does not exist")
+            what = "is no directory" if directory.exists() else "does not exist"
+            raise BadInput(f"facts directory {directory} {what}")
+        if not any(directory.glob("*.csv")):
+            raise BadInput(f"facts directory {directory.absolute()} holds no .csv file of facts")
     own = [path for directory in (user_directory(), *directories) for path in sorted(directory.glob("*.csv"))]
     return (_gathered((*_package_files(), *own)) if own else _package()).edited(edits)
 
