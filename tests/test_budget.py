@@ -401,6 +401,7 @@ class TestRuns:
         assert json.loads((tmp_path / "out" / "student" / "config.json").read_text())["num_hidden_layers"] == 4
         assert ran.stderr.count("<- picked") == 1
 
+    @pytest.mark.slow
     def test_nothing_fits_is_exit_code_3(self, write: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as stop:
             main(["distill", str(write("memory_gb = 1e-6")), "--out", str(tmp_path / "out")])

@@ -162,6 +162,7 @@ def test_going_on_from_a_net_leaves_it_as_it_is(recipe: Path, tmp_path: Path) ->
     assert not torch.equal(before[0], next(on.parameters()))
 
 
+@pytest.mark.slow
 def test_a_seed_that_stops_half_way_goes_on(
     recipe: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +186,7 @@ def test_a_seed_that_stops_half_way_goes_on(
     assert sorted(fits) == sorted([*{*fits}, fits[4]]), "only the one at work was trained twice"
 
 
+@pytest.mark.slow
 def test_a_seed_whose_nets_are_all_there_asks_nobody(
     recipe: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +224,7 @@ def test_a_killed_seed_ends_with_the_same_weights(
     assert resumed["details"] == whole["details"]
 
 
+@pytest.mark.slow
 def test_a_damaged_net_is_told_of(recipe: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     out = shutil.copytree(finished[0], tmp_path / "out")
     (out / "seed-0" / "result.json").unlink()
@@ -231,6 +234,7 @@ def test_a_damaged_net_is_told_of(recipe: Path, finished: tuple[Path, dict[str, 
         ran(recipe, out, [0])
 
 
+@pytest.mark.slow
 def test_a_table_instead_of_images(tmp_path: Path) -> None:
     rows = "".join(f"{x},{y},{int(x > 5) + int(y > 5)}\n" for x in range(12) for y in range(12))
     (tmp_path / "rows.csv").write_text("x,y,label\n" + rows)

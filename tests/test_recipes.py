@@ -91,7 +91,7 @@ def places(tree: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, 
 @pytest.mark.parametrize(
     ("name", "tree"),
     [
-        pytest.param(name, tree, id=name, marks=() if name in ("distill.toml", "deep-think.toml") else pytest.mark.slow)
+        pytest.param(name, tree, id=name, marks=() if name == "distill.toml" else pytest.mark.slow)
         for name, tree in trees()
     ],
 )

@@ -187,6 +187,7 @@ class Killed(OnPolicy):
 class TestSequence:
     WANTED = Continuations(prompt_tokens=6, samples=3, sampling=Sampling(new_tokens=10, stop=(0,), batch=8))
 
+    @pytest.mark.slow
     def test_the_text_is_the_teachers(self, teacher: Model, packed: Packed, tmp_path: Path) -> None:
         key = text_key("t", "k", packed, self.WANTED)
         write_text(teacher, packed, self.WANTED, key, tmp_path, SILENT, "t")

@@ -327,17 +327,17 @@ class TestCompensation:
 SPARSE = 'kind = "upcycle"\nexperts = 12\nexperts_per_token = 2\nshared_experts = 2\nexpert_neurons = 8'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "student",
     [
-        pytest.param('kind = "width"\nfeed_forward = 32\nkey_heads = 1', id="width", marks=pytest.mark.slow),
-        pytest.param(SPARSE, id="upcycle", marks=pytest.mark.slow),
-        pytest.param(
-            'kind = "copy"\nquantise = "int4"\ngroup = 16\ncompensate_windows = 4', id="int4", marks=pytest.mark.slow
-        ),
-        pytest.param('kind = "copy"\nquantise = "ternary"\ngroup = 32', id="ternary", marks=pytest.mark.slow),
-        pytest.param('kind = "scratch"\nconfig = "tiny.json"', id="scratch"),
+        'kind = "width"\nfeed_forward = 32\nkey_heads = 1',
+        SPARSE,
+        'kind = "copy"\nquantise = "int4"\ngroup = 16\ncompensate_windows = 4',
+        'kind = "copy"\nquantise = "ternary"\ngroup = 32',
+        'kind = "scratch"\nconfig = "tiny.json"',
     ],
+    ids=["width", "upcycle", "int4", "ternary", "scratch"],
 )
 def test_every_kind_learns_from_a_recipe_and_generates(
     tmp_path: Path, tiny_teacher: Path, text_file: Path, student: str

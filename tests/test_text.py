@@ -98,6 +98,7 @@ class TestAttacks:
         with pytest.raises(BadInput, match=r"larger than|holds more than"):
             load_documents(str(tmp_path))
 
+    @pytest.mark.slow
     def test_pages_that_unfold(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Ten million times the same text of a megabyte, which the file holds once."""
         import pyarrow
@@ -110,6 +111,7 @@ class TestAttacks:
         with pytest.raises(BadInput, match="unfolds to more than 8 MiB of text"):
             load_documents(str(tmp_path / "a.parquet"))
 
+    @pytest.mark.slow
     def test_a_damaged_table(self, tmp_path: Path) -> None:
         import pyarrow
         import pyarrow.parquet

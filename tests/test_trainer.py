@@ -233,6 +233,7 @@ class TestStops:
         assert not Trend(risen).diverged(0.0)
         assert not Trend([{"loss": value} for value in (1.0, 50.0, 90.0)]).diverged(3.0), "too early to say"
 
+    @pytest.mark.slow
     def test_a_run_that_diverges_stops(
         self, teacher: Any, packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
