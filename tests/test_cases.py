@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,14 @@ from tests.commands import SHARED
 
 FACTS = load()
 GOOD = "qwen3-32b,h100-sxm,2"
+
+
+@pytest.fixture(autouse=True)
+def long_cells() -> Iterator[None]:
+    """Tests read answers whose cells are longer than Python's reader takes by itself."""
+    before = csv.field_size_limit(2**22)
+    yield
+    csv.field_size_limit(before)
 
 
 def answered(folder: Path, text: str | bytes) -> list[dict[str, str]]:
@@ -122,6 +131,14 @@ def test_a_nested_config_costs_only_its_row(tmp_path: Path) -> None:
     assert is_alone(first)
     assert is_alone(last)
     assert bad["reason"]
+
+
+def test_other_readers_of_csv_keep_their_limit(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    good, bad = answered(tmp_path, f"model,chip,tp\n{GOOD}\n{'x' * 200_000},h100-sxm,2\n")
+    assert is_alone(good)
+    assert bad["reason"]
+    assert csv.field_size_limit() == before
 
 
 @pytest.mark.parametrize("name", ["cases-superscript.csv", "cases-long-model.csv"])

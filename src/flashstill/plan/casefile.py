@@ -102,7 +102,6 @@ class _Records(Iterator[tuple[list[str], str]]):
     """The records of a CSV text, each with what is wrong with it."""
 
     def __init__(self, text: TextIO, name: str) -> None:
-        csv.field_size_limit(2 * MOST_CHARACTERS)
         self._text, self._name = text, name
         self._again: deque[str] = deque()  # lines behind one that had to be given up
         self._lines: list[str] = []  # of the record that is being read
@@ -110,6 +109,13 @@ class _Records(Iterator[tuple[list[str], str]]):
         self._reader = csv.reader(self._feed())
 
     def __next__(self) -> tuple[list[str], str]:
+        before = csv.field_size_limit(2 * MOST_CHARACTERS)  # of the whole process, so only while a record is read
+        try:
+            return self._record()
+        finally:
+            csv.field_size_limit(before)
+
+    def _record(self) -> tuple[list[str], str]:
         self._lines, self._ended = [], False
         try:
             cells = next(self._reader)
