@@ -23,15 +23,17 @@ from tests.fuzzing.sandbox import Bounds, Trial, faults, run
 
 Maker = Callable[[random.Random, Corpus, Path], Trial]
 KINDS: dict[str, tuple[Maker, int]] = {
-    "configs": (costs.configs, 25),
+    "configs": (costs.configs, 23),
     "cases": (costs.cases, 14),
     "facts": (costs.facts, 13),
     "edits": (costs.edits, 10),
-    "flags": (costs.flags, 22),
+    "flags": (costs.flags, 20),
     "recipes": (learning.recipes, 6),
     "results": (learning.results, 5),
     "models": (learning.models, 3),
     "data": (learning.data, 2),
+    "labelled": (learning.labelled, 2),
+    "anchors": (costs.anchors, 2),
 }
 """makers, and the share of each kind in a hundred"""
 

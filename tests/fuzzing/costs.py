@@ -22,7 +22,8 @@ GOOD = {
     "batch": ("1", "16"), "context": ("128", "4096"), "isl": ("128", "2048"), "osl": ("1", "128"), "tp": ("1", "8"),
     "pp": ("1", "2"), "dp": ("1", "4"), "ep": ("1", "8"), "concurrency": ("1", "64"), "precision": ("bf16", "fp8"),
     "kv_precision": ("fp8",), "engine": ("vllm", "none"), "memory": ("memory", "sram"), "chips": ("1", "8"),
-    "draft": ("heads", "qwen3-0.6b"), "count": ("1", "8"),
+    "draft": ("heads", "qwen3-0.6b"), "count": ("1", "8"), "emit": ("vllm", "sglang", "trtllm"),
+    "pick": ("tpot", "dollars"), "draft_tokens": ("1", "1,3"),
 }  # fmt: skip
 CASE_COLUMNS = (
     "model", "chip", "chips", "tp", "pp", "ep", "dp", "topology", "precision", "kv_precision", "weights_in", "kv_in",
@@ -111,6 +112,38 @@ def _table(path: Path, columns: tuple[str, ...], rows: list[list[Any]], chance: 
     csv.writer(stream, lineterminator="\n").writerows([columns, *rows])
     written = stream.getvalue().encode("utf-8", "surrogatepass")
     path.write_bytes(mangle.damaged(chance, written) if chance.random() < 0.05 else written)
+
+
+ANCHORS = {
+    "serving_gpu": (
+        "model,gpu,precision,isl,osl,concurrency,tp_size,pp_size,attention_dp_size,moe_ep_size,backend,ttft_ms,tpot_ms",
+        "qwen3-8b,h100_sxm,fp8,1024,128,4,1,1,1,,vllm,25.9,8.2",
+    ),
+    "kernels_h100_sxm_vllm_gemm": (
+        "version,kernel_source,gemm_dtype,m,n,k,latency", "0.24.0,linear,bfloat16,4096,65536,16384,10.621"
+    ),
+    "collectives_gpu": ("gpu,device,op,gpus,message_size,latency_us", "a100_sxm,A100,all_gather,2,256,8.98"),
+    "batch_length_sweeps": (
+        "hardware,num,framework,model,isl,osl,batch,latency_s",
+        "Nvidia A100 GPU,1,Deepspeed-MII,meta-llama/Llama-2-7b-hf,128,128,1,2.7285",
+    ),
+}  # fmt: skip
+
+
+def anchors(chance: random.Random, corpus: Corpus, folder: Path) -> Trial:
+    """Tables of measurements with strange cells and columns."""
+    place = folder / "anchors"
+    place.mkdir()
+    name = chance.choice(sorted(ANCHORS))
+    rows = [line.split(",") for line in (ANCHORS[name][0], *[ANCHORS[name][1]] * chance.randint(1, 3))]
+    for _ in range(chance.randint(1, 2)):
+        row = chance.choice(rows if chance.random() < 0.3 else rows[1:])
+        row[chance.randrange(len(row))] = mangle.text(chance)
+    stream = io.StringIO()
+    csv.writer(stream).writerows(rows)
+    written = stream.getvalue().encode("utf-8", "surrogatepass")
+    (place / f"{name}.csv").write_bytes(mangle.damaged(chance, written) if chance.random() < 0.2 else written)
+    return Trial(kind="anchors", arguments=("validate", "--anchors", str(place), *_json(chance)))
 
 
 def edits(chance: random.Random, corpus: Corpus, folder: Path) -> Trial:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import shutil
@@ -13,6 +14,7 @@ import tomli_w
 from tests.fuzzing import mangle
 from tests.fuzzing.corpus import Corpus
 from tests.fuzzing.sandbox import Trial
+from tests.images import write_images
 
 DISTILL: dict[str, Any] = {
     "name": "half", "seed": 1, "data": "corpus.txt", "out_of_domain": "other.txt",
@@ -111,6 +113,38 @@ def _data(chance: random.Random, corpus: Corpus, suffix: str, folder: Path) -> b
             lines = '{"text": ' + "[" * 100_000
         return lines.encode() if chance.random() < 0.8 else mangle.damaged(chance, lines.encode())
     return mangle.damaged(chance, text.encode())
+
+
+def labelled(chance: random.Random, corpus: Corpus, folder: Path) -> Trial:
+    """Labelled images or rows for a study of classifiers: damaged, lying about their size, or a thousand times it."""
+    import tomllib
+
+    from flashstill.recipes.studies import recipe_file
+
+    recipe = tomllib.loads(recipe_file("hinton-2015").read_text(encoding="utf-8"))
+    recipe |= {"data": "data", "seeds": 1, "unseen_class": 1}
+    (folder / "recipe.toml").write_text(tomli_w.dumps(recipe), encoding="utf-8")
+    if chance.random() < 0.4:
+        rows = [["a", "label", "b"], *([str(row), str(row % 3), "0.5"] for row in range(12))]
+        for _ in range(chance.randint(1, 2)):
+            row = chance.choice(rows)
+            row[chance.randrange(3)] = mangle.text(chance)
+        table = "\n".join(map(",".join, rows)).encode("utf-8", "surrogatepass")
+        (folder / "data").write_bytes(mangle.damaged(chance, table) if chance.random() < 0.4 else table)
+    else:
+        file = chance.choice(sorted(write_images(folder / "data", classes=3, side=4, train=30, test=9).iterdir()))
+        whole = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        roll = chance.random()
+        if roll < 0.3:
+            whole = whole[:4] + chance.randbytes(8) + whole[12:]
+        elif roll < 0.5:
+            whole += bytes(chance.choice((1, 2**16, 2**27)))
+        else:
+            whole = mangle.damaged(chance, whole)
+        packed = gzip.compress(whole, 1) if file.suffix == ".gz" else whole
+        file.write_bytes(mangle.damaged(chance, packed) if chance.random() < 0.2 else packed)
+    arguments = ("run", str(folder / "recipe.toml"), "--out", str(folder / "out"))
+    return Trial(kind="labelled", arguments=arguments, interrupt=True)
 
 
 def models(chance: random.Random, corpus: Corpus, folder: Path) -> Trial:
