@@ -32,6 +32,7 @@ from flashstill.distill.classifiers.specialists import (
 from flashstill.distill.classifiers.targets import hard, said, soft
 from flashstill.distill.classifiers.transfer import Variants, transfer_set
 from flashstill.distill.losses import forward_kl
+from flashstill.distill.teachers import resolve_teacher
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from tests.images import idx, write_images
@@ -108,6 +109,13 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(NAMED, "fashion-mnist", (tmp_path / "nowhere", "dataset-fashion-mnist"))
     with pytest.raises(BadInput, match="apt-get install dataset-fashion-mnist"):
         load("fashion-mnist", 0)
+
+
+def test_a_home_of_nobody_is_no_data_and_no_teacher() -> None:
+    with pytest.raises(BadInput, match="there is no directory and no file '~nobody-of-that-name/x'"):
+        load("~nobody-of-that-name/x", 0)
+    with pytest.raises(BadInput, match="there is no teacher at"):
+        resolve_teacher("~nobody-of-that-name/x", Silent())
 
 
 def test_missing_files_and_names(folder: Path) -> None:

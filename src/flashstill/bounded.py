@@ -12,6 +12,14 @@ DEEPEST_JSON = 64
 """levels of brackets; published configurations have up to six"""
 
 
+def named_path(name: str) -> Path:
+    """The path that a user names, ~ for a home directory; as it is written where there is no such user."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
 def check_regular(path: Path, most_bytes: int | None = None) -> None:
     """BadInput where it is not a regular file, or larger; a device or a pipe may have no end."""
     shown = shortened(str(path), 200)

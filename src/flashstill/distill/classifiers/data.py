@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.bounded import check_regular
+from flashstill.bounded import check_regular, named_path
 from flashstill.distill.classifiers.tables import Labels, Rows, read_table, split
 from flashstill.errors import BadInput, unknown
 
@@ -87,7 +87,7 @@ def load(source: str, seed: int) -> Labelled:
 
     The seed splits a CSV file, which has no test set of its own.
     """
-    path = Path(source).expanduser()
+    path = named_path(source)
     if source in NAMED:
         path, package = NAMED[source]
         if not path.is_dir():

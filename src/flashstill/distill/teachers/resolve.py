@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from flashstill.bounded import named_path
 from flashstill.distill.directories import check_directory
 from flashstill.distill.models import convert_gguf
 from flashstill.errors import BadInput, unknown
@@ -27,7 +28,7 @@ def resolve_teacher(name: str, progress: Progress) -> Path:
     """
     if name.lower() in PACKAGED:
         return _converted(_packaged_file(name.lower()), progress)
-    path = Path(name).expanduser()
+    path = named_path(name)
     if path.is_file() and path.suffix.lower() == ".gguf":
         return _converted(path, progress)
     if path.is_dir():
@@ -40,7 +41,7 @@ def resolve_teacher(name: str, progress: Progress) -> Path:
 
 def resolve_tokenizer(name: str, progress: Progress) -> Path:
     """A directory with a tokenizer.json, which needs no weights; else what `resolve_teacher` finds."""
-    path = Path(name).expanduser()
+    path = named_path(name)
     return path if (path / "tokenizer.json").is_file() else resolve_teacher(name, progress)
 
 
