@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,3 +30,9 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert captured.out == ""
     assert "Traceback" not in captured.err
     return lines[0]
+
+
+def listening(command: list[str], **more: Any) -> subprocess.Popen[str]:
+    """A process that hears a Ctrl-C, also where the tests themselves run in the background, which ignores it."""
+    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hear, **more)

@@ -16,7 +16,7 @@ import pytest
 
 from flashstill.recipes import read_recipe
 from flashstill.records import CostRecord, MeasuredRecord, ModelRecord, QualityRecord, read_records
-from tests.commands import Cli
+from tests.commands import Cli, listening
 from tests.tiny import family_text
 
 pytestmark = pytest.mark.slow
@@ -126,9 +126,7 @@ def test_interrupting_is_said_in_a_sentence(
     finished: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     environment = {**os.environ, "FLASHSTILL_HOME": str(tmp_path / "home")}
-    with subprocess.Popen(
-        command(finished[0] / "family.toml", tmp_path / "out"), stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
+    with listening(command(finished[0] / "family.toml", tmp_path / "out"), env=environment) as process:
         assert process.stderr is not None
         lines = []
         for line in process.stderr:

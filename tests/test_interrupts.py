@@ -7,9 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +16,7 @@ from flashstill.cli.interrupts import RESUMED, Stopped, exit_code, sentence
 from flashstill.errors import DiskTrouble
 from flashstill.files import home_directory
 from flashstill.outputs import written_out
+from tests.commands import listening
 
 WAITS = """
 import time
@@ -30,12 +29,6 @@ finally:
     print("clearing away", flush=True)
     time.sleep(60)
 """
-
-
-def listening(command: list[str], **more: Any) -> subprocess.Popen[str]:
-    """A process that hears a Ctrl-C, also where the tests themselves run in the background, which ignores it."""
-    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hear, **more)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
