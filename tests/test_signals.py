@@ -184,8 +184,9 @@ class TestWhoseSignals:
         with pytest.raises(BadInput, match="kind"):
             made(teacher, packed, tmp_path, Hidden())
 
-    def test_a_text_of_a_larger_vocabulary(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
-        packed.tokens[5, 5] = 384
+    @pytest.mark.parametrize("window", [0, 5])  # the first one is also what the model's head is tried on
+    def test_a_text_of_a_larger_vocabulary(self, teacher: Any, packed: Packed, tmp_path: Path, window: int) -> None:
+        packed.tokens[window, 5] = 384
         with pytest.raises(BadInput, match="holds token 384, but the teacher knows only 384"):
             made(teacher, packed, tmp_path, Hidden())
 

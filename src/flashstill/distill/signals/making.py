@@ -64,9 +64,9 @@ def build(
     mine, missing = store.shared(share), store.missing(share)
     if not missing and store.has(HEAD):
         return Built(tokens=0, seconds=0.0, bytes=store.bytes)
-    check_head(model, packed)
     head = parts(model).head.detach()
     _check_vocabulary(packed, head.shape[0])
+    check_head(model, packed)
     if isinstance(kind, Hidden) and not store.has(HEAD):
         store.write(HEAD, {"head": head.to(STORED)})
     whole, left = (sum(len(store.range(start)) for start in each) * packed.length for each in (mine, missing))
