@@ -171,7 +171,8 @@ class Pace:
             costs = self.costs.slowed(slowed.get("slowed", 1.0), slowed.get("training_slowed", 1.0))
             tokens = spread(self.work.recipe, costs, names[place:], self.left_s)
             self._decide(student.name, {"tokens": tokens, "left_s": round(self.left_s, 1), **slowed})
-            self.work.progress.say(f"{student.name}: {tokens:,} training tokens, {self.left_s / 60.0:.1f} minutes left")
+            left = f"{self.left_s / 60.0:.1f} minutes left" if self.left_s > 0 else "the minutes are over"
+            self.work.progress.say(f"{student.name}: {tokens:,} training tokens, {left}")
         return next(each for each in self.work.recipe.students if each.name == student.name)
 
     def evaluation(self) -> None:
