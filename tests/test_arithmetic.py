@@ -203,6 +203,7 @@ def recipe(tmp_path: Path, tiny_teacher: Path, text_file: Path, other_text: str)
 
 
 class TestFollowed:
+    @pytest.mark.slow
     @pytest.mark.parametrize("faster", [*slow("bf16"), "fp32"])
     def test_by_signals_training_and_evaluation(
         self, monkeypatch: pytest.MonkeyPatch, recipe: DistillRecipe, tmp_path: Path, faster: str

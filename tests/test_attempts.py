@@ -34,6 +34,7 @@ def test_majorities_by_hand() -> None:
     assert majority_of(answers, right, 4, 0).tolist() == [1.0, 1.0, 0.0, 1.0], "ties go to what came first"
 
 
+@pytest.mark.slow
 def test_the_majority_of_one_is_one_attempt() -> None:
     generator = np.random.default_rng(1)
     answers = generator.integers(0, 4, (300, 8))

@@ -68,6 +68,7 @@ class TestCandidates:
         with pytest.raises(BadInput, match="keeps 31 layers, but the teacher has 30"):
             shallower(SMOLLM, 31)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("group", [1, 16])
     def test_they_are_the_models_that_are_cut(self, teacher: Any, group: int) -> None:
         fields = fields_of(teacher)

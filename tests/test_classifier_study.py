@@ -137,6 +137,7 @@ def weights(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (out / "seed-0" / "nets").glob("*.safetensors")}
 
 
+@pytest.mark.slow
 def test_every_part_is_told_with_its_arms(finished: tuple[Path, dict[str, Any]]) -> None:
     _, found = finished
     figures, details = found["figures"], found["details"]["0"]

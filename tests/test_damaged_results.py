@@ -203,6 +203,7 @@ def refusal(out: Path) -> str:
     return ""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("light")
 def test_every_record_is_missed_by_name(family: Path) -> None:
     path, records = family / "records.jsonl", family_records()

@@ -141,6 +141,7 @@ TEMPLATE = (
 
 
 class TestChats:
+    @pytest.mark.slow
     def test_a_template_reads_as_transformers_reads_it(self, tiny_teacher: Path) -> None:
         tokenizer = load_tokenizer(tiny_teacher)
         tokenizer.chat_template = TEMPLATE
@@ -172,6 +173,7 @@ class TestAttempts:
     def model(self, tiny_teacher: Path) -> Any:
         return load_model(tiny_teacher)
 
+    @pytest.mark.slow
     def test_killed_and_begun_again_nothing_is_sampled_twice(
         self, model: Any, tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

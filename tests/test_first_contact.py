@@ -189,6 +189,7 @@ class TestTables:
 class TestWithoutExtras:
     """A plain installation prices everything and says what learning needs."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("arguments", [["demo"], *slow(["measure"], ["run", "deep-think"], ["run", "hinton-2015"])])
     def test_learning_says_what_to_install(self, arguments: list[str], tmp_path: Path) -> None:
         out = [] if arguments == ["measure"] else ["--out", tmp_path / "out"]

@@ -17,6 +17,7 @@ from flashstill.errors import DiskTrouble
 from flashstill.files import home_directory
 from flashstill.outputs import written_out
 from tests.commands import listening
+from tests.marks import slow
 
 WAITS = """
 import time
@@ -31,6 +32,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_prediction_promises_nothing(tmp_path: Path, number: int, code: int) -> None:
     source = tmp_path / "cases"
@@ -46,6 +48,7 @@ def test_an_interrupted_prediction_promises_nothing(tmp_path: Path, number: int,
     assert [path.name for path in tmp_path.iterdir()] == ["cases"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT)])
 def test_a_second_signal_ends_at_once_without_a_traceback(numbers: tuple[int, int]) -> None:
     with listening([sys.executable, "-c", WAITS], stdout=subprocess.PIPE) as process:
@@ -93,7 +96,7 @@ def test_the_sentence_of_an_interrupted_command(
     assert captured.err.strip() == f"flashstill: {told}"
 
 
-@pytest.mark.parametrize("arguments", ["models", "--help", "chips --json"])
+@pytest.mark.parametrize("arguments", ["models", *slow("--help", "chips --json")])
 def test_a_reader_that_has_seen_enough(arguments: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -103,6 +106,7 @@ def test_a_reader_that_has_seen_enough(arguments: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shell", "code", "told"),
     [

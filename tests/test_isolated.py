@@ -105,6 +105,7 @@ def gone(process: int) -> bool:
 
 
 class TestJudges:
+    @pytest.mark.slow
     def test_a_flood_is_no_verdict(self, ask: Callable[..., list[Verdict]]) -> None:
         assert [verdict.outcome for verdict in ask("flood", "1", seconds=20.0)] == ["nonsense", "right"]
 
@@ -135,11 +136,13 @@ class TestJudges:
         assert processes > 128
         assert 0 < seconds < 60
 
+    @pytest.mark.slow
     @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
     def test_what_a_judge_starts_ends_with_it(self, ask: Callable[..., list[Verdict]], tmp_path: Path) -> None:
         assert ask("daemon", seconds=2.0)[0].outcome == "late"
         assert gone(int((tmp_path / "daemon").read_text()))
 
+    @pytest.mark.slow
     @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
     def test_it_dies_with_whoever_asked(self, ask: Callable[..., list[Verdict]], tmp_path: Path) -> None:
         code = (

@@ -83,6 +83,7 @@ class TestStudents:
         assert order_by_influence(teacher, tokens)[0] == 2
         assert greedy_drops(teacher, tokens, 1, 6, SILENT) == [2]
 
+    @pytest.mark.slow
     def test_greedy_is_at_least_as_good_as_blind(self, teacher: Any, packed: Packed) -> None:
         tokens = torch.from_numpy(packed.tokens[:4, :-1].astype(np.int64))
         drops = greedy_drops(teacher, tokens, 3, 6, SILENT)
@@ -137,6 +138,7 @@ class TestTraining:
         with pytest.raises(BadInput, match="another recipe"):
             self.train(teacher, packed, tmp_path, dataclasses.replace(RECIPE, learning_rate=2e-3))
 
+    @pytest.mark.slow
     def test_a_truncated_checkpoint_is_passed_over(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         straight = weights(self.train(teacher, packed, tmp_path))
         (newest,) = tmp_path.glob("step-*")
@@ -203,6 +205,7 @@ class TestEvaluation:
             assert record.low <= record.value <= record.high
 
 
+@pytest.mark.slow
 def test_measured_models_take_turns(teacher: Any) -> None:
     found = measure_models({"a": teacher, "b": keep_layers(teacher, [0, 1])}, [1, 3], 8, 2, SILENT)
     assert {(record.model, record.phase, record.batch) for record in found} == {

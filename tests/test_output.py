@@ -126,6 +126,7 @@ class TestPredict:
         assert row["fits"] == "true"
         assert "1 of 1 cases answered" in captured.err
 
+    @pytest.mark.slow
     def test_a_shells_own_fifo_and_a_reader_that_leaves(self, tmp_path: Path) -> None:
         source = tmp_path / "cases.csv"
         source.write_text(CASES + ",h100-sxm,1\n" * 5000)

@@ -24,6 +24,7 @@ def logits(path: Path) -> torch.Tensor:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "bits"), [("int4", 4 + 16 / 16), *slow(("ternary", 2 + 16 / 16), ("fp8", 8.0))]
 )  # scales are 16 bits a group of 16; the cost arm does not count one scale an output
@@ -40,6 +41,7 @@ def test_a_packed_student_is_the_plain_one(tiny_teacher: Path, tmp_path: Path, n
     assert AutoModelForCausalLM.from_pretrained(packed).generate(prompt, max_new_tokens=3, do_sample=False).shape[1] > 3
 
 
+@pytest.mark.slow
 def test_experts_are_packed_one_by_one(tiny_teacher: Path, tmp_path: Path) -> None:
     experts = Experts(routed=6, per_token=2, shared=2, neurons=8)
     sparse = upcycle(load_model(tiny_teacher), experts, TOKENS, 0)

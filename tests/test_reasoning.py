@@ -186,6 +186,7 @@ class TestJudges:
         save_problems(tmp_path / "p.jsonl", [problem("one", "1"), problem("two", "2")])
         return Spec(source=f"{tmp_path / 'judge.py'}:judge", data=str(tmp_path / "p.jsonl")), tmp_path / "p.jsonl"
 
+    @pytest.mark.slow
     def test_a_judge_may_do_what_it_likes(self, task: tuple[Spec, Path]) -> None:
         asked = ["1", "2", "raise", "hang", "die", "talk", "memory", "quit", "odd", "text", "large", None, "1"]
         with Judges(*task, processes=2, seconds=1.0) as judge:

@@ -97,6 +97,7 @@ class TestWindows:
             assert len(batches.state()["old"]) <= 12
         assert again > 3
 
+    @pytest.mark.slow
     def test_several_steps_are_sampled_together(self, teacher: Model, packed: Packed) -> None:
         """By the student of the first of them; the windows are those of sampling step by step with it."""
         student, asked = keep_layers(teacher, [0, 3]).float(), []

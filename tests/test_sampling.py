@@ -193,6 +193,7 @@ def allowed(logits: torch.Tensor, settings: Sampling) -> np.ndarray:
 
 
 class TestRows:
+    @pytest.mark.slow
     def test_a_rows_text_is_its_own(self, model: Model) -> None:
         """Alone, in small batches that others leave and join, in another order: the same tokens."""
         given, settings = prompts(7, 2, 12, 7, 4, 9, 3), Sampling(new_tokens=30, stop=(4, 9, 11), seed=5)

@@ -45,6 +45,7 @@ def asked(served: FakeServer, tokenizer: Any, place: Path, attempts: int = 3, **
     return think_served(server, PROMPTS, attempts, settings, tokenizer, {"of": "a test"}, place, Silent(), "ask")
 
 
+@pytest.mark.slow
 def test_they_are_the_models(served: FakeServer, tokenizer: Any, tmp_path: Path) -> None:
     found = asked(served, tokenizer, tmp_path, attempts=1, temperature=0.0)
     ours = sample(served.model, PROMPTS, Sampling(new_tokens=6, temperature=0.0, stop=(tokenizer.eos_token_id,)))
@@ -53,6 +54,7 @@ def test_they_are_the_models(served: FakeServer, tokenizer: Any, tmp_path: Path)
     assert found.lengths[:, 0].tolist() == ours.lengths.tolist()
 
 
+@pytest.mark.slow
 def test_asked_for_once(served: FakeServer, tokenizer: Any, tmp_path: Path) -> None:
     first = asked(served, tokenizer, tmp_path / "a")
     assert first.tokens.shape == (4, 3, 6)
@@ -64,6 +66,7 @@ def test_asked_for_once(served: FakeServer, tokenizer: Any, tmp_path: Path) -> N
     assert np.array_equal(first.tokens, asked(served, tokenizer, tmp_path / "b").tokens), "seeds are heeded"
 
 
+@pytest.mark.slow
 def test_a_server_that_gives_text_alone(served: FakeServer, tokenizer: Any, tmp_path: Path) -> None:
     def bare(answer: Answer) -> Answer:
         kept = ("index", "text", "finish_reason")
@@ -107,6 +110,7 @@ def test_not_trusted(served: FakeServer, tokenizer: Any, tmp_path: Path, bend: A
         asked(served, tokenizer, tmp_path)
 
 
+@pytest.mark.slow
 def test_busy_for_a_while_and_too_short(served: FakeServer, tokenizer: Any, tmp_path: Path) -> None:
     served.faults = [503, "reset"]
     with pytest.raises(BadInput, match="failed 2 times"):

@@ -28,6 +28,7 @@ from flashstill.recipes import read_distillation
 from tests.commands import Cli
 from tests.distillations import shot_at_random
 from tests.fake_server import Answer, FakeServer
+from tests.marks import slow
 
 SILENT = Silent()
 K = 12
@@ -89,7 +90,7 @@ def whole(signals: Signals, packed: Packed) -> Sparse:
 
 
 class TestSignals:
-    @pytest.mark.parametrize("api", ["vllm", "echo", "sglang"])
+    @pytest.mark.parametrize("api", ["vllm", *slow("echo", "sglang")])
     def test_they_equal_those_of_the_same_model_here(
         self, served: FakeServer, teacher: Any, packed: Packed, tokenizer: Any, tmp_path: Path, api: str
     ) -> None:
@@ -116,6 +117,7 @@ class TestSignals:
         assert 0 < int(among.sum()) < len(among) / 2
         assert torch.allclose(said.weights.sum(-1), log_p.exp().topk(3).values.sum(-1).flatten(), atol=1e-3)
 
+    @pytest.mark.slow
     def test_several_requests_at_a_time(
         self, served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path
     ) -> None:
@@ -124,6 +126,7 @@ class TestSignals:
         assert served.most_at_work == 3
         assert sorted(each["prompt"] for each in served.questions) == sorted(packed.tokens.tolist())
 
+    @pytest.mark.slow
     def test_shares_make_one_whole(self, served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="build them first"):
             asked(served, packed, tokenizer, tmp_path / "b", share=(1, 2))
@@ -133,6 +136,7 @@ class TestSignals:
         ours = asked(served, packed, tokenizer, tmp_path / "a")
         assert torch.equal(whole(ours, packed).ids, whole(theirs, packed).ids)
 
+    @pytest.mark.slow
     def test_a_build_that_was_stopped_asks_for_the_rest_only(
         self, served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path
     ) -> None:
@@ -154,6 +158,7 @@ class TestSignals:
             "s",
         )  # nothing is missing, so that nobody is asked
 
+    @pytest.mark.slow
     def test_another_model_or_k_is_refused(
         self, served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path
     ) -> None:
@@ -166,7 +171,7 @@ class TestSignals:
 
 
 class TestFailures:
-    @pytest.mark.parametrize("fault", [429, 500, 503, "reset"])
+    @pytest.mark.parametrize("fault", [429, *slow(500, 503, "reset")])
     def test_what_passes_is_tried_again(
         self, served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path, fault: Any
     ) -> None:
@@ -174,6 +179,7 @@ class TestFailures:
         asked(served, packed, tokenizer, tmp_path)
         assert len(served.questions) == packed.windows
 
+    @pytest.mark.slow
     def test_a_time_limit(self, served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path) -> None:
         served.faults = [1.0]
         asked(served, packed, tokenizer, tmp_path, time_limit_s=0.5)
@@ -181,6 +187,7 @@ class TestFailures:
         with pytest.raises(BadInput, match=r"failed 3 times \(no answer in 0.5 s\)"):
             asked(served, packed, tokenizer, tmp_path / "b", time_limit_s=0.5)
 
+    @pytest.mark.slow
     def test_the_server_says_when(self, served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path) -> None:
         served.headers, served.faults = {"Retry-After": "1"}, [429]
         notes: list[str] = []
@@ -195,6 +202,7 @@ class TestFailures:
         build_from_server(server, TopK(k=K), key_of(packed), packed, tokenizer, tmp_path, Noting(), "s")
         assert "429 not now; again in 1 s" in notes
 
+    @pytest.mark.slow
     def test_one_that_stays_broken(self, served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path) -> None:
         served.faults = [503] * 100
         with pytest.raises(BadInput, match=r"failed 3 times \(503 not now\); what it said so far is kept"):
@@ -216,6 +224,7 @@ class TestRefusals:
         assert len(served.questions) <= 1
         return sentence
 
+    @pytest.mark.slow
     def test_a_key(
         self,
         served: FakeServer,
@@ -258,6 +267,7 @@ class TestRefusals:
         said = self.refused(served, packed, tokenizer, tmp_path)
         assert "start it with vllm serve ... --max-logprobs 12, or lower signals.k" in said
 
+    @pytest.mark.slow
     def test_windows_too_long(self, served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path) -> None:
         served.longest = 17
         said = self.refused(served, packed, tokenizer, tmp_path)

@@ -88,6 +88,7 @@ class TestWidth:
             narrow(teacher, Width(hidden=18), scores)
 
 
+@pytest.mark.slow
 def test_rotary_frequencies_keep_their_format(teacher: Any, tiny_teacher: Path, tmp_path: Path) -> None:
     """A model cast as a whole would round them, and turn long texts by other angles than the teacher's."""
     cut = narrow(teacher, Width(), importance(teacher, TOKENS))
@@ -99,6 +100,7 @@ def test_rotary_frequencies_keep_their_format(teacher: Any, tiny_teacher: Path, 
 
 
 class TestScratch:
+    @pytest.mark.slow
     def test_the_seed_decides(self) -> None:
         fields = {"model_type": "qwen3", "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
         first, second, third = (from_config(fields, 384, seed) for seed in (0, 0, 1))
@@ -152,6 +154,7 @@ class TestUpcycling:
         error = float((logits(sparse) - dense).square().mean())
         assert error < 0.1 * float((other - dense).square().mean())
 
+    @pytest.mark.slow
     def test_few_experts_run_and_are_read_elsewhere(self, teacher: Any, tiny_teacher: Path, tmp_path: Path) -> None:
         sparse = upcycle(teacher, Experts(routed=12, per_token=2, shared=2, neurons=8), TOKENS, 0)
         save_model(sparse, load_tokenizer(tiny_teacher), tmp_path / "s")
@@ -307,6 +310,7 @@ class TestCompensation:
         fine = compensate(weight, torch.eye(64), self.FORMAT, torch.float32)
         assert torch.allclose(round_weight(fine, self.FORMAT), round_weight(weight, self.FORMAT), atol=1e-5)
 
+    @pytest.mark.slow
     def test_a_model_loses_less(self, teacher: Any, tiny_teacher: Path) -> None:
         whole = logits(teacher)
         better = logits(round_model(compensated(teacher, self.FORMAT, TOKENS, Silent()), self.FORMAT))

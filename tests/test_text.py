@@ -21,6 +21,7 @@ from flashstill.distill.text_files import Document
 from flashstill.errors import BadInput
 
 
+@pytest.mark.slow
 def test_the_three_formats_agree(tmp_path: Path) -> None:
     import pyarrow
     import pyarrow.parquet
@@ -128,6 +129,7 @@ class TestAttacks:
             with pytest.raises(BadInput, match=r"Parquet|damaged"):
                 load_documents(str(tmp_path / "bad.parquet"))
 
+    @pytest.mark.slow
     def test_tables_without_text(self, tmp_path: Path) -> None:
         import pyarrow
         import pyarrow.parquet

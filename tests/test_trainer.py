@@ -61,6 +61,7 @@ class TestPasses:
             for name, tensor in found[0].items():
                 assert torch.allclose(other[name], tensor, rtol=1e-4, atol=2e-5), name
 
+    @pytest.mark.slow
     def test_in_bfloat16_to_its_rounding(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         losses = []
         for micro in (0, 1):
@@ -175,6 +176,7 @@ class TestTeachers:
         again = packed.target_document[:2]
         assert np.array_equal(both.target_document[3:], np.where(again < 0, -1, again + most + 1))
 
+    @pytest.mark.slow
     def test_padded_vocabularies(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         """Heads of 384 and 400 rows share 384 tokens; without saying so they are refused with their counts."""
         head = torch.cat([teacher.get_output_embeddings().weight.detach(), torch.full((16, 32), 9.0).bfloat16()])
