@@ -50,10 +50,10 @@ def ran(side: str, asked: dict[str, Any]) -> dict[str, Any]:
 
 def taught(place: Path) -> Path:
     """A teacher of the study in `place`, with its test problems; it learns for a fraction of the study's steps."""
-    from flashstill.family.studies.deep_think.work import Work
     from flashstill.progress import Silent
     from flashstill.recipes.studies import read_study, recipe_file
     from flashstill.recipes.thinking import ThinkingStudy
+    from flashstill.studies.deep_think.work import Work
 
     recipe = read_study(recipe_file("deep-think"))
     assert isinstance(recipe, ThinkingStudy)

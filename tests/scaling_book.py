@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np
 
 from flashstill.arch import load_architecture
-from flashstill.cost import Precisions, Setting, setting, smallest_count, step_cost, uniform
-from flashstill.cost.fits import most_sequences
+from flashstill.cost import Conditions, Precisions, make_conditions, smallest_count, step_cost, uniform
+from flashstill.cost.footprint import most_sequences
 from flashstill.cost.links import link_cost, transfer
 from flashstill.cost.step import operation_seconds
 from flashstill.cost.training import train_step
@@ -44,8 +44,8 @@ INT8 = Widths(weight=1.0, kv=1.0)
 CORPUS, BATCH, LENGTH = 15e12, 4 * 1024 * 1024, 8192.0  # tokens of Llama 3's training, of one step, of a sequence
 
 
-def perfect(name: str, precision: str = "bf16") -> Setting:
-    return setting(chip_from_facts(FACTS, name), uniform(precision)).perfect
+def perfect(name: str, precision: str = "bf16") -> Conditions:
+    return make_conditions(chip_from_facts(FACTS, name), uniform(precision)).perfect
 
 
 def product(
@@ -58,7 +58,7 @@ def product(
     )
 
 
-def balance(conditions: Setting, make: Callable[[float], Operation]) -> float:
+def balance(conditions: Conditions, make: Callable[[float], Operation]) -> float:
     """Rows at which a product takes as long in arithmetic as in memory: both are linear over whole tiles."""
     few, many = 128.0, 256.0
     spare = []
@@ -238,7 +238,7 @@ def caches(precision: str, chips: float) -> float:
     """Caches of 8192 tokens beside the weights in chips of 16 GB, nothing kept free."""
     machine = chip_from_facts(FACTS.edited(["tpu-v5e.memory_bytes=1.6e10"]), "tpu-v5e")
     everything = Precisions(linear=precision, attention=precision, exact=precision, kv=precision)
-    conditions = setting(
+    conditions = make_conditions(
         machine, everything, software=replace(NO_SOFTWARE, name="book", quantise_ratio=1.0, usable_ratio=1.0)
     )
     return float(most_sequences(MODEL, conditions, Layout(tp=chips, shard_batch=True), LENGTH))

@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "console": set(),
     "tables": set(),
     "printing": {"tables", "facts", "hardware", "plan"},
-    "family": {
+    "runs": {
         "checked",
         "report",
         "plan",
@@ -55,6 +55,19 @@ MAY_IMPORT = {
         "arch",
         "hardware",
         "economics",
+    },
+    "studies": {
+        "runs",
+        "plan",
+        "facts",
+        "checked",
+        "report",
+        "distill",
+        "evaluate",
+        "measure",
+        "recipes",
+        "records",
+        "arch",
     },
 }
 EVERYWHERE = {"errors", "units", "files", "outputs", "bounded", "progress"}

@@ -23,11 +23,11 @@ from flashstill.distill.students import Format, quantise_aware, round_model
 from flashstill.distill.students.packed import rounded_weights
 from flashstill.distill.training import checkpoints, loop
 from flashstill.errors import BadInput
-from flashstill.family.distillation import run_distillation
 from flashstill.progress import Silent
 from flashstill.recipes import DistillRecipe, read_distillation, read_recipe
 from flashstill.recipes.arithmetic import with_arithmetic
 from flashstill.recipes.studies import read_study, recipe_file
+from flashstill.runs.distillation import run_distillation
 from tests.marks import slow
 from tests.tiny import family_text
 
@@ -262,7 +262,7 @@ class TestFollowed:
     def test_a_checkpoint_of_another_arithmetic_is_refused(
         self, monkeypatch: pytest.MonkeyPatch, recipe: DistillRecipe, tmp_path: Path
     ) -> None:
-        from flashstill.family import distillation
+        from flashstill.runs import distillation
 
         out = tmp_path / "out"
         with monkeypatch.context() as patch:

@@ -139,7 +139,7 @@ def test_directories_that_cannot_be_used(
 def test_two_runs_in_one_directory(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_teacher: Path, text_file: Path
 ) -> None:
-    from flashstill.family.claim import lock
+    from flashstill.runs.run_lock import lock
 
     recipe, out = write_family(tmp_path, tiny_teacher, text_file), tmp_path / "out"
     out.mkdir()

@@ -24,7 +24,6 @@ from flashstill.distill.students import Format, Width, quantise_aware
 from flashstill.distill.teachers import Online
 from flashstill.distill.training import TrainRecipe, hard
 from flashstill.errors import BadInput, InfeasiblePlan
-from flashstill.family.distillation import run_distillation
 from flashstill.measure import trial
 from flashstill.measure.budget import (
     STATE_BYTES,
@@ -43,6 +42,7 @@ from flashstill.measure.training import Remembered, first_batch, time_steps
 from flashstill.measure.trial import to_try
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
+from flashstill.runs.distillation import run_distillation
 from tests.distillations import torchrun
 from tests.packing import both
 

@@ -18,13 +18,13 @@ from flashstill.distill.classifiers.data import load
 from flashstill.distill.classifiers.fitting import fit
 from flashstill.distill.classifiers.nets import Nets
 from flashstill.errors import BadInput
-from flashstill.family.studies import run_study
-from flashstill.family.studies.classifiers import BARS
-from flashstill.family.studies.classifiers import desk as desk_module
-from flashstill.family.studies.classifiers.desk import desk_for
 from flashstill.progress import Silent
 from flashstill.recipes.classifiers import ClassifierStudy
 from flashstill.recipes.studies import read_study, recipe_file
+from flashstill.studies import run_study
+from flashstill.studies.classifiers import BARS
+from flashstill.studies.classifiers import workdir as desk_module
+from flashstill.studies.classifiers.workdir import workdir_for
 from tests.images import write_images
 
 RECIPE = """
@@ -155,7 +155,7 @@ def test_every_part_is_told_with_its_arms(finished: tuple[Path, dict[str, Any]])
 def test_going_on_from_a_net_leaves_it_as_it_is(recipe: Path, tmp_path: Path) -> None:
     found = read_study(recipe)
     assert isinstance(found, ClassifierStudy)
-    at = desk_for(load(found.data, 0), found, 0, tmp_path, Silent())
+    at = workdir_for(load(found.data, 0), found, 0, tmp_path, Silent())
     begun = at.trained("begun", found.small_labels, at.varied_labels, 2)
     before = [weight.detach().clone() for weight in begun.parameters()]
     on = at.trained("on", found.small, at.varied_labels, 2, first=begun)

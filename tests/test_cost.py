@@ -12,9 +12,19 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from flashstill.arch import load_architecture
-from flashstill.cost import LEVELS, Load, Precisions, Speculation, StepCost, serve, setting, smallest_count, step_cost
+from flashstill.cost import (
+    LEVELS,
+    Load,
+    Precisions,
+    Speculation,
+    StepCost,
+    make_conditions,
+    serve,
+    smallest_count,
+    step_cost,
+)
+from flashstill.cost.conditions import uniform
 from flashstill.cost.passes import decode_step
-from flashstill.cost.setting import uniform
 from flashstill.economics import hourly_price, usd_per_million_tokens
 from flashstill.errors import InfeasiblePlan
 from flashstill.facts import load
@@ -42,7 +52,7 @@ def matmul(tokens: float, width: float = 8192.0, value_bytes: float = 2.0) -> Ma
 def cost(
     machine: Chip, operations: Iterable[Operation], tp: Quantity = 1.0, perfect: bool = False, precision: str = "bf16"
 ) -> StepCost:
-    conditions = setting(machine, uniform(precision))
+    conditions = make_conditions(machine, uniform(precision))
     return step_cost(conditions.perfect if perfect else conditions, shard(operations, Layout(tp=tp)), tp)
 
 
@@ -159,7 +169,7 @@ def test_energy_per_token_falls_while_weights_dominate(name: str, model: str, co
     except InfeasiblePlan:  # no number of chips with some hundred megabytes each holds so many long sequences
         reject()
     batches = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0])
-    step = decode_step(shape, made.setting, made.layout, batches, float(context))
+    step = decode_step(shape, made.conditions, made.layout, batches, float(context))
     weights_share = np.asarray(step.joules["weights"] / step.total_joules)
     per_token = np.asarray(step.total_joules) / batches
     falling = per_token[1:] <= per_token[:-1] * (1 + 1e-9)
@@ -237,7 +247,9 @@ class TestServing:
     def serving(self, **changes: Any) -> Any:
         asked = {"isl": 1024.0, "osl": 512.0, "concurrency": 16.0, "tp": 2.0, "speculation": None, **changes}
         model = load_architecture(asked.get("model", "llama-3.1-8b"))
-        conditions = setting(chip(asked.get("chip", "h100-sxm")), Precisions(), software=software_of(FACTS, "vllm"))
+        conditions = make_conditions(
+            chip(asked.get("chip", "h100-sxm")), Precisions(), software=software_of(FACTS, "vllm")
+        )
         demand = Load(isl=asked["isl"], osl=asked["osl"], concurrency=asked["concurrency"])
         return serve(model, conditions, Layout(tp=asked["tp"]), demand, asked["speculation"])
 

@@ -30,11 +30,11 @@ from flashstill.distill.reasoning.tasks import Spec
 from flashstill.distill.sampling import Sampling, sample
 from flashstill.errors import BadInput
 from flashstill.evaluate.problems import harder_half, many_attempts, one_pass, powers_of_two, quality_records
-from flashstill.family.studies import run_study
-from flashstill.family.studies.deep_think.work import Work
 from flashstill.progress import Silent
 from flashstill.recipes.studies import read_study, recipe_file
 from flashstill.recipes.thinking import ThinkingStudy
+from flashstill.studies import run_study
+from flashstill.studies.deep_think.work import Work
 from tests.thinking import study
 
 

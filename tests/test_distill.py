@@ -16,10 +16,10 @@ from flashstill import files
 from flashstill.arch.catalogue import read_config
 from flashstill.cli.learning import share_of
 from flashstill.errors import BadInput
-from flashstill.family.distillation import run_distillation
-from flashstill.family.places import Places
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
+from flashstill.runs.distillation import run_distillation
+from flashstill.runs.places import Places
 from tests.commands import Cli
 from tests.distillations import metrics, same, shot_at_random, torchrun, weights, written
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flashstill.cli import main
-from flashstill.cost.fits import room_bytes, usable_bytes
+from flashstill.cost.footprint import room_bytes, usable_bytes
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts, known_chips
 from flashstill.plan import deploy, explain
@@ -77,13 +77,13 @@ def test_room_is_what_the_driver_shows_less_what_the_engine_holds() -> None:
     assert h200.memory.visible_bytes == 143771 * 2**20
     model = load_architecture("llama-3.1-8b")
     made = deploy(FACTS, model, "h200-sxm", 1, 1024, Choices(engine="vllm"))
-    software = made.setting.software
+    software = made.conditions.software
     assert software.buffer_bytes > 0
     assert software.graph_bytes > 0
-    usable = usable_bytes(made.setting, h200.memory)
+    usable = usable_bytes(made.conditions, h200.memory)
     assert usable == 143771 * 2**20 * 0.9 - software.buffer_bytes - software.graph_bytes
     weights = model.parameters * 2.0
-    assert float(room_bytes(model, made.setting, made.layout)) == pytest.approx(usable - weights)
+    assert float(room_bytes(model, made.conditions, made.layout)) == pytest.approx(usable - weights)
     document = explain(FACTS, made, 1, 1024).as_json()
     assert document["kv_bytes_per_token"] == 2 * 8 * 128 * 2 * 32  # keys and values of 8 heads in 16 bits, 32 layers
     assert document["cache_room_bytes"] == pytest.approx(usable - weights)

@@ -15,11 +15,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from flashstill.arch.catalogue import read_config
 from flashstill.distill.vocabulary import learn_tokenizer
 from flashstill.errors import BadInput
-from flashstill.family.studies import run_study
 from flashstill.progress import Silent
 from flashstill.recipes.language import MoeToDense
 from flashstill.recipes.studies import KINDS, read_study, recipe_file
 from flashstill.recipes.study import StudyRecipe
+from flashstill.studies import run_study
 
 COMMON = """
 name = "toy"

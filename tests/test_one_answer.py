@@ -25,7 +25,7 @@ from flashstill.plan.grid import price_grid
 from flashstill.plan.launch import pick
 from flashstill.plan.predict import completed, predict
 from flashstill.plan.question import Question
-from flashstill.plan.resolve import resolve, setting_of
+from flashstill.plan.resolve import group_conditions, resolve
 from flashstill.plan.search import search
 from flashstill.plan.tables import candidates, layouts_of, priced
 from tests.deployments import CHIPS, FACTS, random_case
@@ -135,7 +135,9 @@ def planned_as_predicted(case: Case, answer: Prediction) -> None:
     chosen = candidates(*layouts_of(found.model, chips), (case.concurrency,))
     same = np.equal(chosen.degrees[:, :, 0].T, np.array(degrees, dtype=np.float64)).all(axis=1)
     (at,) = np.flatnonzero(same)
-    pace = priced(found.model, setting_of(FACTS, found.group), chosen, float(case.isl), float(case.osl), None).pace
+    pace = priced(
+        found.model, group_conditions(FACTS, found.group), chosen, float(case.isl), float(case.osl), None
+    ).pace
     assert float(np.asarray(pace.output_tokens_per_s)[at, 0]) == near(answer.output_tokens_per_s or 0.0)
     assert float(np.asarray(pace.ttft_s)[at, 0]) == near(answer.ttft_s or 0.0)
     assert float(np.asarray(pace.joules_per_output_token)[at, 0]) == near(answer.joules_per_output_token or 0.0)
@@ -210,7 +212,7 @@ class TestABatchSmallerThanThePipeline:
         assert told["tokens_per_s"] * told["seconds"] == near(1.0)
         # All chips wait for the time of the step; the work is that of one sequence, however many stages there are.
         assert float(cost.timed_joules) >= 256 * made.chip.idle_w * told["seconds"] * (1 - 1e-9)
-        full = decode_step(made.model, made.setting, made.layout, 1.0, 128.0)
+        full = decode_step(made.model, made.conditions, made.layout, 1.0, 128.0)
         assert float(cost.seconds) == near(float(full.seconds))
         assert float(cost.work_joules) == near(float(full.work_joules) / 8.0)
         assert float(cost.macs) == near(float(full.macs) / 8.0)
@@ -272,7 +274,7 @@ class TestOneOutputToken:
     @pytest.mark.parametrize("stages", [1, 4])
     def test_a_prompt_is_worked_on_once_and_no_faster_than_it_can_be(self, stages: int) -> None:
         found = resolve(FACTS, Case(model="llama-3.1-8b", chip="h100-sxm", pp=stages, osl=1, concurrency=64))
-        conditions, load = setting_of(FACTS, found.group), Load(isl=1024.0, osl=1.0, concurrency=64.0)
+        conditions, load = group_conditions(FACTS, found.group), Load(isl=1024.0, osl=1.0, concurrency=64.0)
         served = serve(found.model, conditions, found.degrees.layout, load)
         prompts = prompts_together(load, found.degrees.layout.local_batch(64.0))
         # As many prompts as stages are under way in the time of a pass, and each of them is worked on once.

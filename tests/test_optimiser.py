@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from flashstill.distill.training import TrainRecipe, lean, masters
-from flashstill.distill.training.lean import lean_norms, sparse_embedding
-from flashstill.distill.training.masters import ADAM_BETAS, Masters
+from flashstill.distill.training import TrainRecipe, fused_ops, mixed_precision
+from flashstill.distill.training.fused_ops import lean_norms, sparse_embedding
+from flashstill.distill.training.mixed_precision import ADAM_BETAS, Masters
 
 RECIPE = TrainRecipe(tokens=1, windows_per_step=1, learning_rate=1e-2, weight_decay=0.1, clip_norm=0.5)
 STEPS = 5
@@ -54,7 +54,7 @@ def torch_steps(module: nn.Module) -> nn.Module:
 class TestMasters:
     @pytest.mark.parametrize("elements", [1, 4, 2**20])
     def test_steps_are_those_of_torch(self, elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(masters.PIECE_ELEMENTS, "cpu", elements)
+        monkeypatch.setitem(mixed_precision.PIECE_ELEMENTS, "cpu", elements)
         module = net()
         ours = Masters(module, RECIPE)
         for step in range(STEPS):
@@ -137,7 +137,7 @@ class TestMasters:
     )
     def test_pieces_hold_every_element_once(self, shapes: list[list[int]], elements: int) -> None:
         weights = {str(place): torch.zeros(shape) for place, shape in enumerate(shapes)}
-        pieces = masters._pieces(weights, elements, 0.1)
+        pieces = mixed_precision._pieces(weights, elements, 0.1)
         for piece in pieces:
             assert sum(part.last - part.first for part in piece.parts) <= elements
             for part in piece.parts:
@@ -183,7 +183,7 @@ class TestNorms:
         model = decoder(kind)
         plain, _ = pull(model)
         with lean_norms(model):
-            changed = {type(each) for each in model.modules() if type(each).forward is lean._forward}
+            changed = {type(each) for each in model.modules() if type(each).forward is fused_ops._forward}
             ours, _ = pull(model)
         assert len(changed) == 1
         assert torch.equal(ours, plain)
@@ -212,7 +212,7 @@ class TestNorms:
 
         exact = found(chain, x.double(), weight.double())
         theirs = found(chain, x, weight)
-        ours = found(lambda *leaves: lean._RmsNorm.apply(*leaves, 1e-5), x, weight)  # type: ignore[no-untyped-call]
+        ours = found(lambda *leaves: fused_ops._RmsNorm.apply(*leaves, 1e-5), x, weight)  # type: ignore[no-untyped-call]
         for true, chained, one in zip(exact, theirs, ours, strict=True):
             assert float((one - true).norm()) <= 1.05 * float((chained - true).norm())
 

@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashstill.errors import BadInput
-from flashstill.family import pace, run_family
-from flashstill.family.amounts import Costs, amounts_at, chosen, estimate, least, spread
-from flashstill.family.pace import FILE, Pace
-from flashstill.family.workspace import Workspace
 from flashstill.measure import rates as measured
 from flashstill.measure.rates import Rates, step_line
 from flashstill.measure.sweep import measure_models
 from flashstill.progress import Silent
 from flashstill.recipes import FamilyRecipe, built_in, read_recipe
 from flashstill.records import ModelRecord, read_records
+from flashstill.runs import pace, run_family
+from flashstill.runs.amounts import Costs, amounts_at, chosen, estimate, least, spread
+from flashstill.runs.pace import FILE, Pace
+from flashstill.runs.workdir import Workspace
 from tests.tiny import family_text
 
 DEMO = built_in("demo")
@@ -226,7 +226,7 @@ class TestMeasuring:
 def test_a_paced_run_that_is_cut_reaches_what_it_decided(
     tmp_path: Path, tiny_teacher: Path, sample_text: str, other_text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flashstill.family import stages
+    from flashstill.runs import stages
 
     (tmp_path / "corpus.txt").write_text(sample_text)
     (tmp_path / "other.txt").write_text(other_text)

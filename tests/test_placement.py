@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flashstill.arch import load_architecture
-from flashstill.cost import setting
+from flashstill.cost import make_conditions
 from flashstill.cost.passes import decode_step
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts
@@ -86,7 +86,7 @@ def test_a_large_model_does_not_fit_into_the_sram_of_64_chips() -> None:
 @pytest.mark.parametrize("model", ["llama-3.1-70b", "qwen3-30b-a3b"])
 def test_the_batch_below_which_weights_take_most_of_the_energy(model: str) -> None:
     shape = load_architecture(model)
-    conditions = setting(chip_from_facts(FACTS, "h100-sxm"))
+    conditions = make_conditions(chip_from_facts(FACTS, "h100-sxm"))
     batch = weights_dominate_below(shape, conditions, 1152.0)
     assert batch is not None
     assert batch == asked(model, "h100-sxm").weights_dominate_below["h100-sxm"]

@@ -15,7 +15,7 @@ from flashstill.facts import load
 from flashstill.parallel import Layout
 from flashstill.plan.case import Case
 from flashstill.plan.predict import completed, predict
-from flashstill.plan.resolve import resolve, setting_of
+from flashstill.plan.resolve import group_conditions, resolve
 from flashstill.workload import Attention, Matmul, decode
 from tests.commands import refuse
 
@@ -122,8 +122,8 @@ class TestPlacement:
 
     @pytest.mark.parametrize("chip", ["tpu-v5p", "h100-sxm", "sn40l", "gb200"])
     def test_a_byte_of_the_host_costs_most(self, chip: str) -> None:
-        setting = setting_of(FACTS, resolve(FACTS, Case(model="llama-3.1-8b", chip=chip)).group)
-        host, main = setting.chip.tier("host"), setting.chip.memory
+        conditions = group_conditions(FACTS, resolve(FACTS, Case(model="llama-3.1-8b", chip=chip)).group)
+        host, main = conditions.chip.tier("host"), conditions.chip.memory
         assert host.joules_per_byte_total > main.joules_per_byte_total
         assert host.bytes_per_s < main.bytes_per_s
         assert host.bytes > main.bytes
@@ -139,11 +139,11 @@ def test_a_long_slice_is_slower_than_a_cube() -> None:
 @pytest.mark.parametrize("chunk", [512, 3000, 8192])
 def test_chunks_stand_for_their_sum(model: str, chunk: int) -> None:
     """Simpson's rule against every chunk by itself; the rest differs by what a longer last chunk would read."""
-    setting = setting_of(FACTS, resolve(FACTS, Case(model=model, chip="h200-sxm")).group)
+    conditions = group_conditions(FACTS, resolve(FACTS, Case(model=model, chip="h200-sxm")).group)
     shape, layout, length = load_architecture(model), Layout(tp=8.0), 24000.0
-    found = prefill_step(shape, setting, layout, 1.0, length, chunk=chunk)
+    found = prefill_step(shape, conditions, layout, 1.0, length, chunk=chunk)
     passes = int(np.ceil(length / chunk))
-    whole = prefill_step(shape, setting, layout, 1.0, length)
+    whole = prefill_step(shape, conditions, layout, 1.0, length)
     assert found.macs == pytest.approx(whole.macs, rel=0.03 if "gpt-oss" in model else 1e-2)
     assert found.seconds >= 0.97 * whole.seconds
     assert found.joules["weights"] == pytest.approx(passes * whole.joules["weights"], rel=0.02)

@@ -15,7 +15,6 @@ import pytest
 import tomli_w
 
 from flashstill.errors import BadInput
-from flashstill.family.limits import check_limits
 from flashstill.progress import Silent
 from flashstill.recipes import (
     DistillRecipe,
@@ -38,6 +37,7 @@ from flashstill.recipes.family import PRICES
 from flashstill.recipes.studies import FOLDER, KINDS, kind_of, read_study
 from flashstill.recipes.teachers import TeacherRecipe
 from flashstill.recipes.thinking import MATCHERS, PARTS, PREFERENCES, THINKING
+from flashstill.runs.limits import check_limits
 from tests.tiny import family_text
 
 CASES = Path(__file__).parents[2] / "shared" / "cases"

@@ -38,9 +38,9 @@ from flashstill.distill.training import (
     window_order,
 )
 from flashstill.errors import BadInput
-from flashstill.family.distillation import build_signals, run_distillation
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
+from flashstill.runs.distillation import build_signals, run_distillation
 from tests.distillations import metrics, same, torchrun, written
 from tests.regimes import MIXING, SAMPLING
 
@@ -378,7 +378,7 @@ student = load_model(Path(sys.argv[2])).float()
 batches = OnPolicy(Packed.load(folder / "packed.safetensors"), 8, 0, MIXING, SAMPLING, world)
 tokens = torch.cat([batches.batch(step, lambda: student).tokens for step in range(3)])
 save_file({"tokens": tokens}, folder / f"rank-{world.rank}.safetensors")
-world.wait()
+world.barrier()
 torch.distributed.destroy_process_group()
 """
 

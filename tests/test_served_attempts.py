@@ -17,9 +17,9 @@ from flashstill.distill.reasoning.served import think_served
 from flashstill.distill.sampling import Sampling, sample
 from flashstill.distill.served import Server, client
 from flashstill.errors import BadInput
-from flashstill.family.studies import run_study
 from flashstill.progress import Silent
 from flashstill.recipes.studies import read_study
+from flashstill.studies import run_study
 from tests.fake_server import Answer, FakeServer
 from tests.thinking import NET, study
 

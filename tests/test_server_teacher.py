@@ -23,9 +23,9 @@ from flashstill.distill.signals import Signals, TopK, build, signal_key, store
 from flashstill.distill.text import load_documents
 from flashstill.distill.training import take
 from flashstill.errors import BadInput
-from flashstill.family.distillation import build_signals, run_distillation
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
+from flashstill.runs.distillation import build_signals, run_distillation
 from tests.commands import Cli
 from tests.distillations import shot_at_random
 from tests.fake_server import Answer, FakeServer

@@ -33,9 +33,9 @@ from flashstill.distill.students.compensate import compensate
 from flashstill.distill.students.quantise import round_weight, rounded, weights_to_round
 from flashstill.distill.students.sparse import balanced_clusters
 from flashstill.errors import BadInput, UnsupportedArchitecture
-from flashstill.family.distillation import run_distillation
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
+from flashstill.runs.distillation import run_distillation
 from tests.distillations import written
 
 TOKENS = torch.arange(96).reshape(3, 32) * 7 % 384

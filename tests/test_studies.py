@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from flashstill import studies
 from flashstill.cli.learning import study_lines
 from flashstill.errors import BadInput
-from flashstill.family import studies
-from flashstill.family.studies import Study, run_study
-from flashstill.family.studies.seeds import Result, mean, share
 from flashstill.progress import Progress, Silent
 from flashstill.recipes.studies import kind_of, read_study, recipe_file
 from flashstill.recipes.study import StudyRecipe
 from flashstill.report.study import ran
+from flashstill.studies import Study, run_study
+from flashstill.studies.seeds import Result, mean, share
 from tests.commands import Cli
 
 

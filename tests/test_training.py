@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashstill.arch import load_architecture
-from flashstill.cost import setting, uniform
+from flashstill.cost import make_conditions, uniform
 from flashstill.cost.training import PARTS, TrainingCost, train_step
 from flashstill.cost.training_memory import activation_bytes, end_parameters, state_bytes
 from flashstill.errors import BadInput
@@ -48,7 +48,7 @@ def megatron(mode: str) -> TrainingPlan:
 def step(
     plan: TrainingPlan, model: str = "llama-3.1-8b", chip: str = "h100-sxm", precision: str = "bf16"
 ) -> TrainingCost:
-    conditions = setting(chip_from_facts(FACTS, chip), uniform(precision, "bf16"))
+    conditions = make_conditions(chip_from_facts(FACTS, chip), uniform(precision, "bf16"))
     return train_step(load_architecture(model), conditions, plan)
 
 
@@ -58,7 +58,7 @@ class TestKorthikanti:
     @pytest.mark.parametrize(("mode", "seconds"), [("full", 18.13), ("seqsel", 13.75)])
     def test_iteration_times(self, mode: str, seconds: float) -> None:
         """Table 5."""
-        found = train_step(GPT3, setting(chip_from_facts(FACTS, "a100-80g")), megatron(mode))
+        found = train_step(GPT3, make_conditions(chip_from_facts(FACTS, "a100-80g")), megatron(mode))
         assert float(found.seconds) == pytest.approx(seconds, rel=0.12)
         assert bool(found.fits)
 
@@ -174,7 +174,7 @@ def test_what_holds_for_every_step(
     machine = chip_from_facts(FACTS, chip)
     assert float(found.step.watts_per_chip) <= machine.power_limit_w * (1 + 1e-9)
     assert float(found.hardware_flops_per_s) <= machine.flops_per_s["bf16"]
-    conditions = setting(machine)
+    conditions = make_conditions(machine)
     assert float(train_step(load_architecture(model), conditions.perfect, plan).seconds) <= float(found.seconds)
 
 

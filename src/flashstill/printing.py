@@ -37,7 +37,7 @@ def print_explanation(found: Explanation) -> None:
     """A decode step: its time, its joules, the way of a byte, its price."""
     made, cost, facts = found.deployment, found.cost, found.as_json()
     layout = _layout(facts["layout"])
-    tiers = " and ".join(dict.fromkeys((made.tier.name, made.setting.cache.name)))
+    tiers = " and ".join(dict.fromkeys((made.tier.name, made.conditions.cache.name)))
     click.echo(
         f"{printable(made.model.name)}, {made.model.parameters / 1e9:.3g}B parameters,"
         f" on {made.chips} x {made.chip.name}{layout},"
@@ -100,7 +100,7 @@ def _layout(degrees: Mapping[str, int | None]) -> str:
 
 def _formats(made: Deployment) -> str:
     """The formats of weights, experts and cache, each named once."""
-    formats = made.setting.precisions
+    formats = made.conditions.precisions
     weights = formats.linear if formats.experts == formats.linear else f"{formats.linear}, experts {formats.experts}"
     if not made.model.routed:
         weights = formats.linear

@@ -94,9 +94,9 @@ def _preload() -> None:
     import transformers
 
     import flashstill.cli
-    import flashstill.family.distillation
     import flashstill.plan.search
     import flashstill.report
+    import flashstill.runs.distillation
     from flashstill.distill.models import quiet
 
     torch.set_num_threads(1)

@@ -6,7 +6,6 @@ hold is read from the installed metadata, so that no list stands twice.
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 
 PROJECT = "flashstill"
@@ -26,8 +25,10 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
 
 def _extras() -> dict[str, str]:
     """Package -> the extra that asks for it, "" for what every installation has."""
+    from importlib.metadata import requires  # 20 ms, for a sentence that most runs never print
+
     found: dict[str, str] = {}
-    for requirement in importlib.metadata.requires(PROJECT) or ():
+    for requirement in requires(PROJECT) or ():
         package = re.match(r"[A-Za-z0-9._-]+", requirement)
         extra = re.search(r"""extra\s*==\s*["']([^"']+)["']""", requirement)
         if package:

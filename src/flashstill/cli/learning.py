@@ -62,7 +62,7 @@ def run(recipe: str, out: Path, seed: int | None, arithmetic: str | None, as_jso
 
 def _study(recipe: StudyRecipe, out: Path, seed: int | None, as_json: bool) -> None:
     from flashstill.console import Console
-    from flashstill.family.studies import run_study
+    from flashstill.studies import run_study
 
     found = run_study(recipe, range(recipe.seeds) if seed is None else [seed], out, Console())
     if as_json:
@@ -107,8 +107,8 @@ def demo(minutes: float | None, out: Path, arithmetic: str | None, as_json: bool
 
 def _run(recipe: FamilyRecipe, out: Path, as_json: bool) -> None:
     from flashstill.console import Console
-    from flashstill.family import run_family
     from flashstill.report import findings
+    from flashstill.runs import run_family
 
     records = run_family(recipe, out, Console(), shlex.join(["flashstill", *sys.argv[1:]]))
     lines = findings(records)
@@ -135,8 +135,8 @@ def _run(recipe: FamilyRecipe, out: Path, as_json: bool) -> None:
 def distill(recipe: Path, out: Path, build_signals: bool, shard: str, arithmetic: str | None, as_json: bool) -> None:
     """Train one student on its teachers, as a distill.toml says; under torchrun on many devices."""
     from flashstill.console import Console
-    from flashstill.family import distillation
     from flashstill.recipes import read_distillation
+    from flashstill.runs import distillation
 
     wanted = _with(read_distillation(recipe), arithmetic)
     if not build_signals:
@@ -175,7 +175,7 @@ def _signal_lines(found: dict[str, Any]) -> list[str]:
 
 
 def _student_lines(found: dict[str, Any]) -> list[str]:
-    from flashstill.family.budget import outcome_lines
+    from flashstill.runs.budget import outcome_lines
 
     lines = [f"{'':<10}{'domain':<16}{'bits/byte':>10}{'KL':>9}{'agreement':>11}"]
     for model, domains in found["quality"].items():

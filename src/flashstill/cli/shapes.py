@@ -62,7 +62,7 @@ def explain(
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
     made = deploy(facts, load_architecture(model), chip, batch, context, Choices(**choices))
-    understood({"chip": made.chip.name, **settled(made.setting, made.degrees), "precision": made.precision})
+    understood({"chip": made.chip.name, **settled(made.conditions, made.degrees), "precision": made.precision})
     found = explain_step(facts, made, batch, context, price)
     if as_json:
         print_json(found.as_json())

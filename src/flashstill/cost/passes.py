@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flashstill.arch import Architecture
-from flashstill.cost.setting import Setting
+from flashstill.cost.conditions import Conditions
 from flashstill.cost.step import TIMED_LEVELS, StepCost, step_cost
 from flashstill.parallel import Exchange, Layout, Sharded, shard
 from flashstill.workload import Quantity, decode, prefill
@@ -40,7 +40,7 @@ class Speculation:
 
 def batch_step(
     model: Architecture,
-    setting: Setting,
+    conditions: Conditions,
     layout: Layout,
     batch: Quantity,
     context: Quantity,
@@ -52,7 +52,7 @@ def batch_step(
     Its seconds are the way of a token through all stages.  Fewer sequences than stages and replicas leave some of them
     without work (`working_share`): these wait, and cost what waiting costs.
     """
-    step = decode_step(model, setting, layout, layout.local_batch(batch), context, speculation, pue)
+    step = decode_step(model, conditions, layout, layout.local_batch(batch), context, speculation, pue)
     return partly_empty(step, working_share(model, layout, batch))
 
 
@@ -74,7 +74,7 @@ def partly_empty(step: StepCost, share: Quantity) -> StepCost:
 
 def decode_step(
     model: Architecture,
-    setting: Setting,
+    conditions: Conditions,
     layout: Layout,
     local_batch: Quantity,
     context: Quantity,
@@ -83,23 +83,23 @@ def decode_step(
 ) -> StepCost:
     """One decode step of every tensor-parallel group with `local_batch` sequences each; drafting included."""
     queries = speculation.tokens + 1.0 if speculation else 1.0
-    operations = decode(model, local_batch, context, setting.precisions.widths, queries, setting.skew)
-    overhead_s = overhead_seconds(model, setting, local_batch, queries)
-    step = step_cost(setting, shard(operations, layout), layout.chips, overhead_s, pue)
-    step = _plus(step, sends(model, setting, layout, local_batch * queries), 1.0)
+    operations = decode(model, local_batch, context, conditions.precisions.widths, queries, conditions.skew)
+    overhead_s = overhead_seconds(model, conditions, local_batch, queries)
+    step = step_cost(conditions, shard(operations, layout), layout.chips, overhead_s, pue)
+    step = _plus(step, sends(model, conditions, layout, local_batch * queries), 1.0)
     if speculation is None:
         return step
     if speculation.draft is not None:
         small = speculation.draft
-        drafting = shard(decode(small, local_batch, context, setting.precisions.widths), layout)
-        one = step_cost(setting, drafting, layout.chips, overhead_seconds(small, setting, local_batch), pue)
+        drafting = shard(decode(small, local_batch, context, conditions.precisions.widths), layout)
+        one = step_cost(conditions, drafting, layout.chips, overhead_seconds(small, conditions, local_batch), pue)
         return _plus(step, one, float(speculation.tokens))
     return _plus(step, step, speculation.tokens * speculation.head_share)
 
 
 def prefill_step(
     model: Architecture,
-    setting: Setting,
+    conditions: Conditions,
     layout: Layout,
     prompts: Quantity,
     length: Quantity,
@@ -113,10 +113,10 @@ def prefill_step(
     """
 
     def one(tokens: Quantity, past: Quantity) -> StepCost:
-        operations = prefill(model, prompts, tokens, setting.precisions.widths, past, setting.skew)
-        overhead_s = overhead_seconds(model, setting, prompts)
-        step = step_cost(setting, shard(operations, layout), layout.chips, overhead_s, pue)
-        return _plus(step, sends(model, setting, layout, prompts * tokens), 1.0)
+        operations = prefill(model, prompts, tokens, conditions.precisions.widths, past, conditions.skew)
+        overhead_s = overhead_seconds(model, conditions, prompts)
+        step = step_cost(conditions, shard(operations, layout), layout.chips, overhead_s, pue)
+        return _plus(step, sends(model, conditions, layout, prompts * tokens), 1.0)
 
     if chunk is None or np.all(np.asarray(length) <= chunk):
         return one(length, 0.0)
@@ -128,7 +128,7 @@ def prefill_step(
     return _plus(total, one(tokens, last), passes / 6.0)
 
 
-def sends(model: Architecture, setting: Setting, layout: Layout, tokens: Quantity) -> StepCost:
+def sends(model: Architecture, conditions: Conditions, layout: Layout, tokens: Quantity) -> StepCost:
     """What passing `tokens` from stage to stage of a pipeline adds to a step."""
     hop = Exchange(
         name="to the next stage",
@@ -139,14 +139,16 @@ def sends(model: Architecture, setting: Setting, layout: Layout, tokens: Quantit
         tier="stage",
     )
     exchanges = (hop,) if np.any(np.asarray(layout.pp) > 1) else ()
-    return step_cost(setting, Sharded(operations=(), exchanges=exchanges), layout.chips)
+    return step_cost(conditions, Sharded(operations=(), exchanges=exchanges), layout.chips)
 
 
-def overhead_seconds(model: Architecture, setting: Setting, sequences: Quantity, queries: float = 1.0) -> Quantity:
+def overhead_seconds(
+    model: Architecture, conditions: Conditions, sequences: Quantity, queries: float = 1.0
+) -> Quantity:
     """What the software adds to a pass: for the step, for every block, sequence and, where tokens are drawn, logit."""
-    software = setting.software
+    software = conditions.software
     blocks = model.depth + software.norm_ratio * model.norm_pairs
-    drawn = software.logit_s * model.vocabulary * queries if setting.sampled else 0.0
+    drawn = software.logit_s * model.vocabulary * queries if conditions.sampled else 0.0
     return software.step_s + software.layer_s * blocks + (software.sequence_s + drawn) * sequences
 
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashstill.arch import Architecture
-from flashstill.cost.fits import most_sequences
+from flashstill.cost.conditions import Conditions
+from flashstill.cost.footprint import most_sequences
 from flashstill.cost.passes import Speculation, batch_step, prefill_step
-from flashstill.cost.setting import Setting
 from flashstill.cost.step import StepCost
 from flashstill.parallel import Layout
 from flashstill.workload import Quantity
@@ -77,19 +77,19 @@ class Serving(Pace):
 
 def serve(
     model: Architecture,
-    setting: Setting,
+    conditions: Conditions,
     layout: Layout,
     load: Load,
     speculation: Speculation | None = None,
     pue: float = 1.0,
 ) -> Serving:
     """Serving `load` on `layout`; quantities broadcast. Joules at the chips, without host and building."""
-    alone, fitting = capacity(model, setting, layout, load, speculation)
+    alone, fitting = capacity(model, conditions, layout, load, speculation)
     batch = np.minimum(load.concurrency, np.maximum(fitting, 1.0))
     local = layout.local_batch(batch)
-    step = batch_step(model, setting, layout, batch, load.isl + load.osl / 2.0, speculation, pue)
+    step = batch_step(model, conditions, layout, batch, load.isl + load.osl / 2.0, speculation, pue)
     prompts = prompts_together(load, local)
-    passed = prefill_step(model, setting, layout, prompts, load.isl, pue, load.chunk)
+    passed = prefill_step(model, conditions, layout, prompts, load.isl, pue, load.chunk)
     paces = Paces(
         step_s=step.seconds,
         step_joules=step.total_joules,
@@ -98,7 +98,7 @@ def serve(
         pass_timed_joules=passed.timed_joules,
         prompts=prompts,
     )
-    pace = closed_form(setting, layout, load, batch, paces, speculation)
+    pace = closed_form(conditions, layout, load, batch, paces, speculation)
     return Serving(
         tpot_s=pace.tpot_s,
         ttft_s=pace.ttft_s,
@@ -112,12 +112,12 @@ def serve(
 
 
 def capacity(
-    model: Architecture, setting: Setting, layout: Layout, load: Load, speculation: Speculation | None = None
+    model: Architecture, conditions: Conditions, layout: Layout, load: Load, speculation: Speculation | None = None
 ) -> tuple[Quantity, Quantity]:
     """Sequences that fit when each is at its end, and at its mean length; a draft model needs its own room."""
     draft = speculation.draft if speculation else None
-    alone = most_sequences(model, setting, layout, load.isl + load.osl, draft)
-    return alone, most_sequences(model, setting, layout, load.isl + load.osl / 2.0, draft)
+    alone = most_sequences(model, conditions, layout, load.isl + load.osl, draft)
+    return alone, most_sequences(model, conditions, layout, load.isl + load.osl / 2.0, draft)
 
 
 def prompts_together(load: Load, local: Quantity) -> Quantity:
@@ -127,7 +127,7 @@ def prompts_together(load: Load, local: Quantity) -> Quantity:
 
 
 def closed_form(
-    setting: Setting,
+    conditions: Conditions,
     layout: Layout,
     load: Load,
     batch: Quantity,
@@ -135,7 +135,7 @@ def closed_form(
     speculation: Speculation | None = None,
 ) -> Pace:
     """Rates of `batch` sequences on the whole layout from the cost of its two kinds of steps."""
-    software = setting.software
+    software = conditions.software
     local = layout.local_batch(batch)
     prompt_s = paces.pass_s / paces.prompts
     steps = load.osl - 1.0
@@ -157,5 +157,5 @@ def closed_form(
         ttft_s=started + np.maximum(load.concurrency / batch - 1.0, 0.0) * stay,
         output_tokens_per_s=rate,
         joules_per_output_token=joules,
-        watts_per_chip=np.minimum(joules * rate / layout.chips, setting.chip.power_limit_w),
+        watts_per_chip=np.minimum(joules * rate / layout.chips, conditions.chip.power_limit_w),
     )

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashstill.cost import kernels
+from flashstill.cost.conditions import Conditions
 from flashstill.cost.links import link_cost
-from flashstill.cost.setting import Setting
 from flashstill.parallel import Sharded
 from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity
 
@@ -92,35 +92,35 @@ class StepCost:
 class Ledger:
     """Seconds by bound and joules by level of the work of one chip, as they add up. Holds no time of idling."""
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
+    def __init__(self, conditions: Conditions) -> None:
+        self.conditions = conditions
         self.shares_s: dict[str, Quantity] = dict.fromkeys(BOUNDS, 0.0)
         self.joules: dict[str, Quantity] = dict.fromkeys(LEVELS, 0.0)
         self.macs: Quantity = 0.0
 
     def operation(self, operation: Operation) -> None:
         """Add one chip's part of an operation."""
-        timing = operation_seconds(self.setting, operation)
+        timing = operation_seconds(self.conditions, operation)
         count, floor_s = operation.count, timing.floor_s
         work_s = timing.seconds - floor_s
         computes = np.asarray(timing.compute_s) >= timing.memory_s
         self.shares_s["compute"] = self.shares_s["compute"] + count * np.where(computes, work_s, 0.0)
         self.shares_s["memory"] = self.shares_s["memory"] + count * np.where(computes, 0.0, work_s)
         self.shares_s["overhead"] = self.shares_s["overhead"] + count * floor_s
-        for level, joules in operation_joules(self.setting, operation).items():
+        for level, joules in operation_joules(self.conditions, operation).items():
             if not _is_zero(joules):
                 self.joules[level] = self.joules[level] + count * joules
         self.macs = self.macs + count * operation.flops / 2.0
 
     def exchanges(self, sharded: Sharded) -> None:
         """Add the collectives that one chip takes part in."""
-        chip, software = self.setting.chip, self.setting.software
+        chip, software = self.conditions.chip, self.conditions.software
         for exchange in sharded.exchanges:
-            cost = link_cost(chip, self.setting.calibration, exchange, software.name)
+            cost = link_cost(chip, self.conditions.calibration, exchange, software.name)
             each_s = cost.seconds * software.collective_ratio
             for engine in software.fastest_of:
-                if (exchange.kind, engine.name) in self.setting.calibration.collectives:
-                    own = link_cost(chip, self.setting.calibration, exchange, engine.name)
+                if (exchange.kind, engine.name) in self.conditions.calibration.collectives:
+                    own = link_cost(chip, self.conditions.calibration, exchange, engine.name)
                     each_s = np.minimum(each_s, own.seconds * engine.collective_ratio)
             seconds = exchange.count * each_s
             self.shares_s["links"] = self.shares_s["links"] + seconds
@@ -133,7 +133,7 @@ class Ledger:
 
     def close(self, chips: Quantity, wall_ratio: float) -> StepCost:
         """The cost on `chips` chips, each of which does this work; the clock gives where power would not suffice."""
-        chip = self.setting.chip
+        chip = self.conditions.chip
         shares = dict(self.shares_s)
         seconds = sum(shares.values(), start=0.0)
         dynamic = sum(self.joules.values(), start=0.0)
@@ -157,56 +157,60 @@ def _is_zero(quantity: Quantity) -> bool:
     return np.ndim(quantity) == 0 and not quantity
 
 
-def operation_seconds(setting: Setting, operation: Operation) -> kernels.Timing:
+def operation_seconds(conditions: Conditions, operation: Operation) -> kernels.Timing:
     """Seconds of one chip's part of an operation, software included."""
-    chip, calibration, main = setting.chip, setting.calibration, setting.chip.memory
+    chip, calibration, main = conditions.chip, conditions.calibration, conditions.chip.memory
     if isinstance(operation, Matmul):
-        runs_in = chip.precision(setting.precisions.of(operation.role))
-        kernel = calibration.kernel("matmul", kernel_precision(setting, operation.role))
-        memory_s = kernels.memory_seconds(operation, setting.weights, setting.cache, main, kernel.memory_efficiency)
+        runs_in = chip.precision(conditions.precisions.of(operation.role))
+        kernel = calibration.kernel("matmul", kernel_precision(conditions, operation.role))
+        memory_s = kernels.memory_seconds(
+            operation, conditions.weights, conditions.cache, main, kernel.memory_efficiency
+        )
         timing = kernels.matmul(chip, operation, kernel, chip.flops_per_s[runs_in], memory_s)
-        ratio, quantise_s = setting.software.matmul_ratio, _NO_TIME
-        if kernel.quantise_floor_s and setting.software.quantise_ratio:
-            quantise_s = setting.software.quantise_ratio * kernels.quantise_seconds(operation, kernel, main)
+        ratio, quantise_s = conditions.software.matmul_ratio, _NO_TIME
+        if kernel.quantise_floor_s and conditions.software.quantise_ratio:
+            quantise_s = conditions.software.quantise_ratio * kernels.quantise_seconds(operation, kernel, main)
         peaks_s = kernels.peak_seconds(timing, kernel)
         return kernels.scaled(timing, ratio, peaks_s, quantise_s)
     if isinstance(operation, Experts):
-        runs_in = chip.precision(setting.precisions.experts)
-        kernel = calibration.kernel("experts", kernel_precision(setting, "experts"))
-        timing = kernels.experts(chip, operation, kernel, chip.flops_per_s[runs_in], main, setting.weights)
+        runs_in = chip.precision(conditions.precisions.experts)
+        kernel = calibration.kernel("experts", kernel_precision(conditions, "experts"))
+        timing = kernels.experts(chip, operation, kernel, chip.flops_per_s[runs_in], main, conditions.weights)
         moved_s = operation.activation_bytes / main.bytes_per_s
-        read_s = operation.weight_bytes / setting.weights.bytes_per_s
+        read_s = operation.weight_bytes / conditions.weights.bytes_per_s
         peaks_s = np.maximum(timing.compute_s * kernel.compute_efficiency, read_s) + moved_s
-        return kernels.scaled(timing, setting.software.experts_ratio, peaks_s)
+        return kernels.scaled(timing, conditions.software.experts_ratio, peaks_s)
     if isinstance(operation, Attention):
         kind = (
             "prompt-attention" if operation.prompt else ("latent-attention" if operation.latent else "decode-attention")
         )
         # A cache in 8 bits is multiplied in 8 bits where the prompt is long; decoding is bound by reading it.
-        precision = setting.precisions.kv
+        precision = conditions.precisions.kv
         kernel = calibration.kernel(kind, precision)
-        memory_s = kernels.memory_seconds(operation, setting.weights, setting.cache, main, kernel.memory_efficiency)
+        memory_s = kernels.memory_seconds(
+            operation, conditions.weights, conditions.cache, main, kernel.memory_efficiency
+        )
         rate = chip.flops_per_s[chip.precision(precision if operation.prompt else "bf16")]
         timed = kernels.prompt_attention if operation.prompt else kernels.decode_attention
         return timed(chip, operation, kernel, rate, memory_s)
     kernel = calibration.kernel("matmul", "bf16")
-    memory_s = kernels.memory_seconds(operation, setting.weights, setting.cache, main, kernel.memory_efficiency)
+    memory_s = kernels.memory_seconds(operation, conditions.weights, conditions.cache, main, kernel.memory_efficiency)
     compute_s = operation.flops / (chip.flops_per_s[chip.precision("bf16")] * kernel.compute_efficiency)
     return kernels.Timing(seconds=np.maximum(compute_s, memory_s), compute_s=compute_s, memory_s=memory_s, floor_s=0.0)
 
 
-def kernel_precision(setting: Setting, role: str) -> str:
+def kernel_precision(conditions: Conditions, role: str) -> str:
     """The precision whose coefficients apply: the stored one where the chip multiplies in it, else the wider one."""
-    stored = setting.precisions.of(role)
-    runs_in = setting.chip.precision(stored)
+    stored = conditions.precisions.of(role)
+    runs_in = conditions.chip.precision(stored)
     return stored if runs_in in stored else runs_in
 
 
-def operation_joules(setting: Setting, operation: Operation) -> dict[str, Quantity]:
+def operation_joules(conditions: Conditions, operation: Operation) -> dict[str, Quantity]:
     """Joules of one chip's part of an operation, by level, links and idling apart."""
-    chip, main = setting.chip, setting.chip.memory
+    chip, main = conditions.chip, conditions.chip.memory
     role = "experts" if isinstance(operation, Experts) else getattr(operation, "role", "exact")
-    runs_in = chip.precision(setting.precisions.of(role) if not isinstance(operation, Attention) else "bf16")
+    runs_in = chip.precision(conditions.precisions.of(role) if not isinstance(operation, Attention) else "bf16")
     macs = operation.flops / 2.0
     on_chip = np.asarray(operation.activation_bytes) <= ON_CHIP_SHARE * chip.on_chip_bytes
     moved = operation.activation_bytes
@@ -214,24 +218,24 @@ def operation_joules(setting: Setting, operation: Operation) -> dict[str, Quanti
         "arithmetic": macs * chip.joules_per_mac[runs_in],
         "near_sram": macs * chip.operand_joules_per_mac[runs_in],
         "far_sram": np.where(on_chip, moved, 0.0) * chip.on_chip_joules_per_byte,
-        "weights": operation.weight_bytes * setting.weights.joules_per_byte_total,
-        "kv": operation.kv_bytes * setting.cache.joules_per_byte_total,
+        "weights": operation.weight_bytes * conditions.weights.joules_per_byte_total,
+        "kv": operation.kv_bytes * conditions.cache.joules_per_byte_total,
         "activations": np.where(on_chip, 0.0, moved) * main.joules_per_byte_total,
     }
 
 
 def step_cost(
-    setting: Setting,
+    conditions: Conditions,
     sharded: Sharded,
     chips: Quantity = 1.0,
     overhead_s: Quantity = 0.0,
     pue: float = 1.0,
 ) -> StepCost:
     """The cost of one step whose every chip does `sharded`. overhead_s: what the software adds."""
-    ledger = Ledger(setting)
+    ledger = Ledger(conditions)
     # Experts last: over a grid of layouts they alone need its full shape, which sums then have from there on.
     for operation in sorted(sharded.operations, key=lambda operation: isinstance(operation, Experts)):
         ledger.operation(operation)
     ledger.exchanges(sharded)
     ledger.overhead(overhead_s)
-    return ledger.close(chips, setting.chip.server_power_ratio * pue)
+    return ledger.close(chips, conditions.chip.server_power_ratio * pue)

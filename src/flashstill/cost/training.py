@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flashstill.arch import Architecture
-from flashstill.cost.fits import usable_bytes
-from flashstill.cost.setting import Setting
+from flashstill.cost.conditions import Conditions
+from flashstill.cost.footprint import usable_bytes
 from flashstill.cost.step import Ledger, StepCost
 from flashstill.cost.training_links import replica_exchanges, stage_sends, tensor_exchanges
 from flashstill.cost.training_memory import activation_bytes, split_parameters, state_bytes
@@ -58,11 +58,11 @@ class TrainingCost:
     step: StepCost
 
 
-def train_step(model: Architecture, setting: Setting, plan: TrainingPlan, pue: float = 1.0) -> TrainingCost:
+def train_step(model: Architecture, conditions: Conditions, plan: TrainingPlan, pue: float = 1.0) -> TrainingCost:
     """The cost of one optimizer step. Joules of all chips; add host and building with `step.wall_joules`."""
-    widths = setting.precisions.widths
+    widths = conditions.precisions.widths
     # A sequence over cp chips is as much work as 1/cp of the sequences, but for the exchange of keys and values.
-    operations = forward(model, plan.microbatch / plan.cp, plan.length, widths, setting.skew)
+    operations = forward(model, plan.microbatch / plan.cp, plan.length, widths, conditions.skew)
     sharded = shard(operations, plan.layout)
     mine = streams(sharded.operations, 1.0 / plan.tp if plan.sequence_parallel else 1.0, plan.fused_attention)
     blocks = [operation for operation in mine if operation.name not in ENDS]
@@ -71,18 +71,18 @@ def train_step(model: Architecture, setting: Setting, plan: TrainingPlan, pue: f
     exchanges = tensor_exchanges(model, plan, sharded.exchanges)
     depth = float(model.depth)
     passes = {
-        "forward": _run(setting, blocks, depth),
-        "backward": _run(setting, _backwards(blocks, plan), depth),
-        "recompute": _run(setting, again, depth if plan.recompute == "full" else 0.0),
-        "ends": _run(setting, [*ends, *_backwards(ends, plan)]),
-        "tensor": _run(setting, (), exchanges=exchanges * (3 if plan.recompute in ("full", "projections") else 2)),
-        "sends": _run(setting, (), exchanges=stage_sends(model, plan)),
+        "forward": _run(conditions, blocks, depth),
+        "backward": _run(conditions, _backwards(blocks, plan), depth),
+        "recompute": _run(conditions, again, depth if plan.recompute == "full" else 0.0),
+        "ends": _run(conditions, [*ends, *_backwards(ends, plan)]),
+        "tensor": _run(conditions, (), exchanges=exchanges * (3 if plan.recompute in ("full", "projections") else 2)),
+        "sends": _run(conditions, (), exchanges=stage_sends(model, plan)),
     }
-    return _assemble(model, setting, plan, passes, pue)
+    return _assemble(model, conditions, plan, passes, pue)
 
 
 def _assemble(
-    model: Architecture, setting: Setting, plan: TrainingPlan, passes: dict[str, Ledger], pue: float
+    model: Architecture, conditions: Conditions, plan: TrainingPlan, passes: dict[str, Ledger], pue: float
 ) -> TrainingCost:
     each = {name: _seconds(ledger) for name, ledger in passes.items()}
     m, stages = plan.microbatches, np.asarray(plan.pp, dtype=np.float64)
@@ -99,24 +99,24 @@ def _assemble(
     parts["backward"] = parts["backward"] + m * each["ends"] / stages * 2.0 / 3.0
     parts["sends"] = m * each["sends"]
     parts["bubble"] = bubble
-    ledger = Ledger(setting)
+    ledger = Ledger(conditions)
     for name, part in passes.items():
         _merge(ledger, part, m / (1.0 if name == "sends" else stages))
-    parts["replicas"] = _replicas(model, setting, plan, ledger, parts)
-    parts["optimizer"] = _optimizer(model, setting, plan, ledger)
-    parts["waiting"] = setting.software.step_s + _waiting(setting, plan) * sum(parts.values(), start=0.0)
+    parts["replicas"] = _replicas(model, conditions, plan, ledger, parts)
+    parts["optimizer"] = _optimizer(model, conditions, plan, ledger)
+    parts["waiting"] = conditions.software.step_s + _waiting(conditions, plan) * sum(parts.values(), start=0.0)
     ledger.overhead(bubble + parts["waiting"])
-    step = ledger.close(plan.chips, setting.chip.server_power_ratio * pue)
+    step = ledger.close(plan.chips, conditions.chip.server_power_ratio * pue)
     parts["power"] = step.shares_s["power"]
-    return _result(model, setting, plan, step, parts)
+    return _result(model, conditions, plan, step, parts)
 
 
 def _result(
-    model: Architecture, setting: Setting, plan: TrainingPlan, step: StepCost, parts: dict[str, Quantity]
+    model: Architecture, conditions: Conditions, plan: TrainingPlan, step: StepCost, parts: dict[str, Quantity]
 ) -> TrainingCost:
     per_chip_s = step.seconds * plan.chips
     wanted = model_flops(model, plan.batch, plan.length) / per_chip_s
-    peak = setting.chip.flops_per_s[setting.chip.precision(setting.precisions.linear)]
+    peak = conditions.chip.flops_per_s[conditions.chip.precision(conditions.precisions.linear)]
     states, kept = state_bytes(model, plan), activation_bytes(model, plan)
     return TrainingCost(
         seconds=step.seconds,
@@ -127,7 +127,7 @@ def _result(
         mfu=wanted / peak,
         state_bytes=states,
         activation_bytes=kept,
-        fits=states + kept <= usable_bytes(setting, setting.chip.memory),
+        fits=states + kept <= usable_bytes(conditions, conditions.chip.memory),
         step=step,
     )
 
@@ -140,13 +140,13 @@ def _stage_layers(model: Architecture, plan: TrainingPlan) -> tuple[Quantity, Qu
 
 
 def _run(
-    setting: Setting, operations: Iterable[Operation], blocks: float = 0.0, exchanges: tuple[Exchange, ...] = ()
+    conditions: Conditions, operations: Iterable[Operation], blocks: float = 0.0, exchanges: tuple[Exchange, ...] = ()
 ) -> Ledger:
-    ledger = Ledger(setting)
+    ledger = Ledger(conditions)
     for operation in operations:
         ledger.operation(operation)
     ledger.exchanges(Sharded(operations=(), exchanges=exchanges))
-    ledger.overhead(setting.software.layer_s * blocks)
+    ledger.overhead(conditions.software.layer_s * blocks)
     return ledger
 
 
@@ -167,7 +167,7 @@ def _merge(total: Ledger, part: Ledger, times: Quantity) -> None:
 
 
 def _replicas(
-    model: Architecture, setting: Setting, plan: TrainingPlan, ledger: Ledger, parts: dict[str, Quantity]
+    model: Architecture, conditions: Conditions, plan: TrainingPlan, ledger: Ledger, parts: dict[str, Quantity]
 ) -> Quantity:
     """Exposed seconds of gathering parameters and summing gradients; all their joules."""
     if plan.frozen:
@@ -178,11 +178,11 @@ def _replicas(
     layers = model.depth / plan.pp
     for phase, every_pass, exchanges in replica_exchanges(model, plan):
         spent = _run(
-            replace(setting, software=replace(setting.software, collective_ratio=1.0)), (), exchanges=exchanges
+            replace(conditions, software=replace(conditions.software, collective_ratio=1.0)), (), exchanges=exchanges
         )
         seconds, times = _seconds(spent), m if every_pass else 1.0
         hidden = cover[phase] / m
-        least = seconds * np.maximum(setting.software.exposed_ratio, 1.0 / layers)
+        least = seconds * np.maximum(conditions.software.exposed_ratio, 1.0 / layers)
         exposed = exposed + times * np.maximum(seconds - hidden, least)
         for level, joules in spent.joules.items():
             ledger.joules[level] = ledger.joules[level] + times * joules
@@ -190,19 +190,19 @@ def _replicas(
     return exposed
 
 
-def _waiting(setting: Setting, plan: TrainingPlan) -> Quantity:
+def _waiting(conditions: Conditions, plan: TrainingPlan) -> Quantity:
     """Share of a step in which domains wait for the slowest of them: it grows with each doubling of their number."""
-    domains = plan.chips / np.minimum(plan.joined, float(max(setting.chip.domain, 1)))
-    return setting.software.sync_ratio * np.log2(domains)
+    domains = plan.chips / np.minimum(plan.joined, float(max(conditions.chip.domain, 1)))
+    return conditions.software.sync_ratio * np.log2(domains)
 
 
-def _optimizer(model: Architecture, setting: Setting, plan: TrainingPlan, ledger: Ledger) -> Quantity:
+def _optimizer(model: Architecture, conditions: Conditions, plan: TrainingPlan, ledger: Ledger) -> Quantity:
     if plan.frozen:
         return 0.0
     replicas = plan.fsdp * plan.dp if plan.zero1 else plan.fsdp
     moved = OPTIMIZER_BYTES * split_parameters(model, plan, replicas)
     update = Operation(name="optimizer", activation_bytes=moved)
-    spent = Ledger(setting)
+    spent = Ledger(conditions)
     spent.operation(update)
     _merge(ledger, spent, 1.0)
     return _seconds(spent)

@@ -6,8 +6,9 @@ a token is multiplied by (`Candidate.multiplied`): blocks add, the head and what
     t(x) = a + b x        least squares over the sizes that were measured, with a, b >= 0
 
     training bytes = held + (2 + 2 + 4 + 8) P + activations(x)
-                     weights and gradients in 16 bits, masters and two moments in 32 (distill/training/masters.py); in
-                     fp32 arithmetic the weights are the masters, and gradients have 32 bits: as many in all
+                     weights and gradients in 16 bits, masters and two moments in 32
+                     (distill/training/mixed_precision.py);
+                     in fp32 arithmetic the weights are the masters, and gradients have 32 bits: as many in all
                      held: the process with its teacher, buffers of the head, signals that are mapped
 """
 

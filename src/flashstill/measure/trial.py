@@ -18,7 +18,7 @@ from flashstill.distill.packing import Packed
 from flashstill.distill.signals import Kind, Sampled, TopK
 from flashstill.distill.signals.making import WINDOWS_PER_PASS
 from flashstill.distill.training import Objective, TeacherSource, TrainRecipe, join_world
-from flashstill.distill.training.masters import PIECE_ELEMENTS
+from flashstill.distill.training.mixed_precision import PIECE_ELEMENTS
 from flashstill.measure.budget import STATE_BYTES, Speed, fit_line
 from flashstill.measure.candidates import Candidate, cut
 from flashstill.measure.memory import kept_bytes, machine_bytes, release, resident_bytes

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flashstill.arch import Architecture
-from flashstill.cost import Setting
-from flashstill.cost.fits import smallest_count
+from flashstill.cost import Conditions
+from flashstill.cost.footprint import smallest_count
 from flashstill.cost.passes import decode_step
 from flashstill.parallel import Layout, layout_reason
 from flashstill.workload import weight_bytes
@@ -19,18 +19,20 @@ from flashstill.workload import weight_bytes
 LARGEST_BATCH = 65536
 
 
-def weights_dominate_below(model: Architecture, setting: Setting, context: float) -> int | None:
+def weights_dominate_below(model: Architecture, conditions: Conditions, context: float) -> int | None:
     """The first batch at which weights take at most half of the work's joules; None where they still do at the largest.
 
     On the fewest chips, split by tensors, that hold the weights; batches up to `LARGEST_BATCH`.
     """
-    chips = smallest_count(setting.chip, float(weight_bytes(model, setting.precisions.widths)), setting.weights)
+    chips = smallest_count(
+        conditions.chip, float(weight_bytes(model, conditions.precisions.widths)), conditions.weights
+    )
     while layout_reason(model, chips, 1, 1, 1) and chips > 1:
         chips //= 2
     layout = Layout(tp=float(chips))
 
     def first(batches: npt.NDArray[np.float64]) -> int | None:
-        step = decode_step(model, setting, layout, batches, context)
+        step = decode_step(model, conditions, layout, batches, context)
         work = step.work_joules
         below = np.flatnonzero(np.broadcast_to(2.0 * step.joules["weights"] <= work, batches.shape))
         return int(below[0]) if len(below) else None

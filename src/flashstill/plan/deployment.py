@@ -4,7 +4,7 @@
     engine    vllm, or none on chips that no general engine serves
     layout    tensor parallelism as far as the heads divide, a pipeline over the rest
     chips     the fewest that hold what is asked for: powers of two, or the next number that can be split
-    memory    the chip's main one, of which a share stays free (cost/fits.py)
+    memory    the chip's main one, of which a share stays free (cost/footprint.py)
 
 `explain`, `predict`, a point of `plan` and a family's report all price what is made here, by the same functions.
 """
@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flashstill.arch import Architecture, Attention
-from flashstill.cost import Precisions, Setting, precisions_of, setting
-from flashstill.cost.fits import holds, most_sequences, room_bytes, total_bytes
+from flashstill.cost import Conditions, Precisions, make_conditions, precisions_of
+from flashstill.cost.footprint import holds, most_sequences, room_bytes, total_bytes
 from flashstill.errors import BadInput, InfeasiblePlan, unknown
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, Memory, chip_from_facts
@@ -33,14 +33,14 @@ OWN_SOFTWARE = ("sram", "cpu")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deployment:
-    """What a step's cost needs beside a phase. precision: as asked for; the setting holds what it means.
+    """What a step's cost needs beside a phase. precision: as asked for; the conditions hold what it means.
 
     notes: what was assumed or done otherwise than asked, in words.
     """
 
     model: Architecture
     degrees: Degrees
-    setting: Setting
+    conditions: Conditions
     precision: str
     notes: tuple[str, ...] = ()
 
@@ -52,7 +52,7 @@ class Deployment:
     @property
     def chip(self) -> Chip:
         """The accelerator."""
-        return self.setting.chip
+        return self.conditions.chip
 
     @property
     def chips(self) -> int:
@@ -62,12 +62,12 @@ class Deployment:
     @property
     def tier(self) -> Memory:
         """Where weights live."""
-        return self.setting.weights
+        return self.conditions.weights
 
     @property
     def runs_in(self) -> str:
         """The precision in which the multipliers run."""
-        return self.chip.precision(self.setting.precisions.linear)
+        return self.chip.precision(self.conditions.precisions.linear)
 
 
 def deploy(
@@ -93,13 +93,13 @@ def deploy(
     return Deployment(
         model=model,
         degrees=degrees,
-        setting=conditions,
+        conditions=conditions,
         precision=choices.precision or AS_PUBLISHED,
         notes=tuple(notes),
     )
 
 
-def settled(conditions: Setting, degrees: Degrees) -> dict[str, Any]:
+def settled(conditions: Conditions, degrees: Degrees) -> dict[str, Any]:
     """The fields of `Choices` with what was decided where nothing was said; the precision apart."""
     return {
         "chips": degrees.chips,
@@ -121,10 +121,10 @@ def check_choices(choices: Choices) -> None:
         raise BadInput(unknown("sampling", choices.sampling, SAMPLINGS))
 
 
-def conditions_of(facts: Facts, model: Architecture, chip: Chip, choices: Choices) -> Setting:
+def conditions_of(facts: Facts, model: Architecture, chip: Chip, choices: Choices) -> Conditions:
     """The conditions under which a deployment runs: its chip, formats, memories and engine."""
     shape = torus_shape(chip, choices.topology)
-    return setting(
+    return make_conditions(
         replace(chip, torus_shape=shape) if shape else chip,
         formats_of(model, choices.precision, choices.kv_precision),
         choices.weights_in,
@@ -151,7 +151,7 @@ def default_engine(chip: Chip) -> str:
     return "none" if chip.chip_class in OWN_SOFTWARE else "vllm"
 
 
-def notes_on(model: Architecture, conditions: Setting, degrees: Degrees) -> list[str]:
+def notes_on(model: Architecture, conditions: Conditions, degrees: Degrees) -> list[str]:
     """What a reader should know about how a deployment was understood."""
     chip, formats = conditions.chip, conditions.precisions
     notes = [model.note] if model.note else []
@@ -186,7 +186,7 @@ def empty_notes(model: Architecture, degrees: Degrees, batch: float) -> list[str
     return notes
 
 
-def _too_small(model: Architecture, conditions: Setting, choices: Choices, degrees: Degrees, held: Held) -> str:
+def _too_small(model: Architecture, conditions: Conditions, choices: Choices, degrees: Degrees, held: Held) -> str:
     """Why a layout does not hold what it should, and how many chips would."""
     weights, cache, chips = conditions.weights, conditions.cache, degrees.chips
     batch, context = int(held.sequences), int(held.tokens)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flashstill.cost import LEVELS, StepCost
-from flashstill.cost.fits import layout_room_bytes, most_sequences, token_bytes
+from flashstill.cost.footprint import layout_room_bytes, most_sequences, token_bytes
 from flashstill.cost.passes import batch_step
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.facts import Facts
@@ -39,14 +39,14 @@ class Explanation:
         """The document that `explain --json` prints. Seconds, joules, picojoules, dollars."""
         made, cost = self.deployment, self.cost
         way = {part: joules * 1e12 for part, joules in made.tier.joules_per_byte.items()}
-        formats = made.setting.precisions
+        formats = made.conditions.precisions
         return {
             "model": made.model.name,
             "parameters": made.model.parameters,
             "chip": made.chip.name,
             "chips": made.chips,
             "layout": made.degrees._asdict(),
-            "engine": made.setting.software.name,
+            "engine": made.conditions.software.name,
             "batch": self.batch,
             "context": self.context,
             "precision": made.precision,
@@ -70,10 +70,10 @@ class Explanation:
             "bound": cost.bound,
             "note": "; ".join(made.notes),
             "formats": {"linear": formats.linear, "experts": formats.experts, "cache": formats.kv},
-            "kv_in": made.setting.cache.name,
+            "kv_in": made.conditions.cache.name,
             "kv_bytes_per_token": token_bytes(made.model, formats.widths),
-            "cache_room_bytes": float(layout_room_bytes(made.model, made.setting, made.layout)),
-            "sequences_fit": float(most_sequences(made.model, made.setting, made.layout, max(self.context, 1.0))),
+            "cache_room_bytes": float(layout_room_bytes(made.model, made.conditions, made.layout)),
+            "sequences_fit": float(most_sequences(made.model, made.conditions, made.layout, max(self.context, 1.0))),
         }
 
 
@@ -81,8 +81,8 @@ def explain(facts: Facts, deployment: Deployment, batch: int, context: int, pric
     """Price one decode step of `batch` sequences with `context` cached tokens each."""
     made = deployment
     pue = facts.value("facility", "pue_ratio")
-    cost = batch_step(made.model, made.setting, made.layout, float(batch), float(context), pue=pue)
-    perfect = batch_step(made.model, made.setting.perfect, made.layout, float(batch), float(context))
+    cost = batch_step(made.model, made.conditions, made.layout, float(batch), float(context), pue=pue)
+    perfect = batch_step(made.model, made.conditions.perfect, made.layout, float(batch), float(context))
     return Explanation(
         deployment=made,
         batch=batch,

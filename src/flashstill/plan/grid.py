@@ -37,10 +37,10 @@ def price_grid(
         for name in chips:
             made = deploy(facts, model, name, max(batches), context, Choices(precision=precision))
             paid = hourly_price(facts, made.chip.name, price)
-            step = batch_step(model, made.setting, made.layout, sizes, float(context), pue=pue)
+            step = batch_step(model, made.conditions, made.layout, sizes, float(context), pue=pue)
             records += _records(made, paid, "decode", step, batches, context, sizes)
             local, share = made.layout.local_batch(sizes), working_share(model, made.layout, sizes)
-            prompt = prefill_step(model, made.setting, made.layout, local, float(context), pue=pue)
+            prompt = prefill_step(model, made.conditions, made.layout, local, float(context), pue=pue)
             records += _records(made, paid, "prefill", partly_empty(prompt, share), batches, context, sizes * context)
     return records
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from flashstill.arch import Architecture
-from flashstill.cost import Setting, Speculation
-from flashstill.cost.fits import holds
+from flashstill.cost import Conditions, Speculation
+from flashstill.cost.footprint import holds
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.hardware import Chip
 from flashstill.parallel import Layout, layout_reason
@@ -56,17 +56,17 @@ class Held(NamedTuple):
     draft: Speculation | None = None
 
 
-def degrees_of(model: Architecture, setting: Setting, choices: Choices, held: Held) -> Degrees:
+def degrees_of(model: Architecture, conditions: Conditions, choices: Choices, held: Held) -> Degrees:
     """The layout that the choices lead to; BadInput where they contradict each other or cannot be built.
 
     InfeasiblePlan where the chip has no links for it.
     Where no number of chips holds all sequences at a time, the smallest that holds one; a single group of chips where
     none does, as the memory check of whoever asked will find.
     """
-    chip = setting.chip
+    chip = conditions.chip
     slice_chips = math.prod(chip.torus_shape) if chip.torus_shape else None
     given = _given(model, choices, slice_chips)
-    found = given or fewest(model, setting, choices, held) or _with_experts(model, choices, 1, choices.pp or 1)
+    found = given or fewest(model, conditions, choices, held) or _with_experts(model, choices, 1, choices.pp or 1)
     reason = layout_reason(model, *found)
     if reason:
         raise BadInput(reason)
@@ -95,9 +95,9 @@ def open_choice(choices: Choices) -> bool:
     return choices.chips is None and choices.tp is None and choices.topology is None
 
 
-def fewest(model: Architecture, setting: Setting, choices: Choices, held: Held) -> Degrees | None:
+def fewest(model: Architecture, conditions: Conditions, choices: Choices, held: Held) -> Degrees | None:
     """The smallest layout that holds all sequences, else the smallest that holds one, else None."""
-    chip = setting.chip
+    chip = conditions.chip
     joined = MOST_BY_ITSELF if chip.scale_out_bytes_per_s else max(chip.domain, 1)
     most = joined if chip.link_bytes_per_s else 1
     found = [
@@ -109,7 +109,7 @@ def fewest(model: Architecture, setting: Setting, choices: Choices, held: Held) 
         return None
     tp, pp, ep, dp = np.array(found, dtype=np.float64).T
     fitting = holds(
-        model, setting, Layout(tp=tp, pp=pp, ep=ep, dp=dp), held.sequences, held.tokens, held.longest, held.draft
+        model, conditions, Layout(tp=tp, pp=pp, ep=ep, dp=dp), held.sequences, held.tokens, held.longest, held.draft
     )
     for enough in fitting:
         if enough.any():

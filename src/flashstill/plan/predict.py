@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from flashstill.cost import Load, StepCost, serve
-from flashstill.cost.fits import layout_room_bytes, most_sequences, token_bytes
+from flashstill.cost.footprint import layout_room_bytes, most_sequences, token_bytes
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
@@ -30,7 +30,7 @@ from flashstill.plan.case import (
 )
 from flashstill.plan.deployment import empty_notes, settled
 from flashstill.plan.hardwired import answer_hardwired, is_hardwired
-from flashstill.plan.resolve import Group, Resolved, resolve, setting_of, speculation
+from flashstill.plan.resolve import Group, Resolved, group_conditions, resolve, speculation
 
 __all__ = ["CASE_FIELDS", "GREEDY", "PREDICTION_FIELDS", "Case", "Prediction", "band", "completed", "predict"]
 
@@ -71,13 +71,13 @@ def completed(facts: Facts, case: Case) -> Case:
         answer_hardwired(facts, case)
         return replace(case, chips=1, tp=1, pp=1, ep=1, dp=1)
     found = resolve(facts, case)
-    decided = settled(setting_of(facts, found.group, found.model), found.degrees)
+    decided = settled(group_conditions(facts, found.group, found.model), found.degrees)
     return replace(case, chip=found.group.chip, precision=found.group.precision or AS_PUBLISHED, **decided)
 
 
 def _answer(facts: Facts, group: Group, members: list[Resolved], price: str) -> list[Prediction]:
     model = members[0].model
-    conditions = setting_of(facts, group, model)
+    conditions = group_conditions(facts, group, model)
     degrees = np.array([each.degrees for each in members], dtype=np.float64).T
     layout = Layout(tp=degrees[0], pp=degrees[1], ep=degrees[2], dp=degrees[3])
     asked = [(each.case.isl, each.case.osl, each.case.concurrency) for each in members]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from flashstill.arch import Architecture, load_architecture, with_heads
-from flashstill.cost import Setting, Speculation
+from flashstill.cost import Conditions, Speculation
 from flashstill.errors import BadInput, shortened
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts
@@ -56,7 +56,7 @@ def resolve(facts: Facts, case: Case, alike: Resolved | None = None) -> Resolved
         _check_load(alike.model, case)
         if not open_choice(case):
             return replace(alike, case=case)
-        return _resolved(alike.model, case, alike.group, setting_of(facts, alike.group, alike.model))
+        return _resolved(alike.model, case, alike.group, group_conditions(facts, alike.group, alike.model))
     model = architecture(case.model)
     check_choices(case)
     _check_load(model, case)
@@ -77,7 +77,7 @@ def resolve(facts: Facts, case: Case, alike: Resolved | None = None) -> Resolved
     return _resolved(model, case, group, conditions_of(facts, model, chip, case))
 
 
-def _resolved(model: Architecture, case: Case, group: Group, conditions: Setting) -> Resolved:
+def _resolved(model: Architecture, case: Case, group: Group, conditions: Conditions) -> Resolved:
     drafting = speculation(model, *group.draft) if group.draft else None
     held = Held(float(case.concurrency), case.isl + case.osl / 2.0, float(case.isl + case.osl), drafting)
     degrees = degrees_of(model, conditions, case, held)
@@ -97,7 +97,7 @@ def drafter(name: str) -> str:
     return name.lower() if name.lower() in (OWN_HEADS, NEW_HEADS) else name
 
 
-def setting_of(facts: Facts, group: Group, model: Architecture | None = None) -> Setting:
+def group_conditions(facts: Facts, group: Group, model: Architecture | None = None) -> Conditions:
     """The conditions under which the cases of a group run."""
     choices = Choices(
         topology=group.topology,

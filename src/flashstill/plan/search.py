@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from flashstill.cost import setting
+from flashstill.cost import make_conditions
 from flashstill.economics import HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.errors import InfeasiblePlan, MissingFact
 from flashstill.facts import Facts
@@ -63,7 +63,7 @@ def search(facts: Facts, question: Question) -> Found:
                 reasons["the chip lacks the precision"] += layouts * batches
                 continue
             skew = facts.value("routing", "skew_exponent")
-            conditions = setting(chip, precisions, weights, cache, software, skew)
+            conditions = make_conditions(chip, precisions, weights, cache, software, skew)
             found = priced(question.model, conditions, chosen, question.isl, question.osl, speculation)
             priced_ones += layouts * batches
             label = {
@@ -107,7 +107,7 @@ def _crossover(facts: Facts, question: Question, name: str) -> int | None:
     """With the first of the precisions that are asked for."""
     precisions = formats_of(question.model, question.precisions[0], question.kv_precisions[0])
     try:
-        conditions = setting(chip_from_facts(facts, name), precisions)
+        conditions = make_conditions(chip_from_facts(facts, name), precisions)
         return weights_dominate_below(question.model, conditions, question.isl + question.osl / 2.0)
     except (MissingFact, InfeasiblePlan):
         return None

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flashstill.arch import Architecture
-from flashstill.cost import Load, Setting, Speculation
+from flashstill.cost import Conditions, Load, Speculation
 from flashstill.cost.passes import decode_step, prefill_step, sends, working_share
 from flashstill.cost.serving import Pace, Paces, capacity, closed_form, prompts_together
 from flashstill.parallel import Layout, layout_reason
@@ -95,7 +95,12 @@ def candidates(found: Sequence[Degrees], refused: Counter[str], batches: tuple[i
 
 
 def priced(
-    model: Architecture, setting: Setting, chosen: Candidates, isl: float, osl: float, speculation: Speculation | None
+    model: Architecture,
+    conditions: Conditions,
+    chosen: Candidates,
+    isl: float,
+    osl: float,
+    speculation: Speculation | None,
 ) -> Priced:
     """Time and energy of every candidate, whether it fits or not."""
     layout, load = chosen.layout, Load(isl=isl, osl=osl, concurrency=chosen.batches)
@@ -104,8 +109,8 @@ def priced(
     grid = tuple(len(axis) for axis in chosen.axes)
     prompts = prompts_together(load, sequences)
     few, back = np.unique(prompts, return_inverse=True)
-    step = decode_step(model, setting, group, sequences, isl + osl / 2.0, speculation)
-    passed = prefill_step(model, setting, group, few, isl)
+    step = decode_step(model, conditions, group, sequences, isl + osl / 2.0, speculation)
+    passed = prefill_step(model, conditions, group, few, isl)
 
     def per_chip(total: Quantity) -> Quantity:
         return total / group.chips
@@ -119,8 +124,8 @@ def priced(
     local = layout.local_batch(chosen.batches)
     together = prompts_together(load, local)
     queries = speculation.tokens + 1.0 if speculation else 1.0
-    after_step = sends(model, setting, layout, local * queries)
-    after_pass = sends(model, setting, layout, together * isl)
+    after_step = sends(model, conditions, layout, local * queries)
+    after_pass = sends(model, conditions, layout, together * isl)
     heads = 1.0 + speculation.tokens * speculation.head_share if speculation and speculation.draft is None else 1.0
     work = decoding(per_chip(step.work_joules)) * layout.chips + heads * after_step.work_joules
     timed = decoding(per_chip(step.timed_joules)) * layout.chips + heads * after_step.timed_joules
@@ -132,8 +137,8 @@ def priced(
         pass_timed_joules=filling(per_chip(passed.timed_joules)) * layout.chips + after_pass.timed_joules,
         prompts=together,
     )
-    alone, fitting = capacity(model, setting, layout, load, speculation)
+    alone, fitting = capacity(model, conditions, layout, load, speculation)
     room = np.where(np.asarray(alone) >= 1.0, fitting, 0.0)
     batch = np.broadcast_to(chosen.batches, chosen.shape)
-    pace = closed_form(setting, layout, load, batch, paces, speculation)
+    pace = closed_form(conditions, layout, load, batch, paces, speculation)
     return Priced(pace=pace, room=np.broadcast_to(room, chosen.shape))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flashstill.cost import Setting, setting, step_cost, uniform
+from flashstill.cost import Conditions, make_conditions, step_cost, uniform
 from flashstill.facts import Fact, Facts
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.parallel import Layout, shard
@@ -73,7 +73,7 @@ def _product(facts: Facts, row: Mapping[str, str]) -> MeasuredProduct:
 
 def product_joules(chip: Chip, product: MeasuredProduct) -> float:
     """Joules that the model gives the product at its measured rate: dynamic, and static for as long as it took."""
-    conditions: Setting = setting(chip, uniform(product.precision))
+    conditions: Conditions = make_conditions(chip, uniform(product.precision))
     m, n, k = product.rows, product.columns, product.depth
     width = conditions.precisions.widths.weight
     work = Matmul(

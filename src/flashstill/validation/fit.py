@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
+from flashstill.cost.conditions import Conditions, Precisions, uniform
 from flashstill.cost.links import link_cost
-from flashstill.cost.setting import Precisions, Setting, uniform
 from flashstill.cost.step import operation_seconds
 from flashstill.hardware import Calibration, Chip, Collective, Kernel
 from flashstill.hardware.software import NO_SOFTWARE
@@ -93,7 +93,7 @@ def kernel_seconds(chip: Chip, item: KernelSet, kernel: Kernel | None = None) ->
     calibration = chip.calibration
     if kernel is not None:
         calibration = replace(calibration, kernels={(item.kind, item.precision): kernel})
-    conditions = Setting(
+    conditions = Conditions(
         chip=chip,
         precisions=_precisions(item),
         weights=chip.memory,

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from flashstill.arch import Architecture, Attention, load_architecture
-from flashstill.cost import setting, uniform
-from flashstill.cost.fits import sequence_bytes
+from flashstill.cost import make_conditions, uniform
+from flashstill.cost.footprint import sequence_bytes
 from flashstill.cost.passes import decode_step, prefill_step
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts, software_of
@@ -71,7 +71,7 @@ def latency_s(facts: Facts, chip: Chip, row: Row) -> float:
     chips = int(row["chips"])
     layout = row_layout(row, chips)
     model = padded(load_architecture(row["model"]), chips)
-    conditions = setting(chip, uniform(row["weight_dtype"], "bf16"), software=software_of(facts, ENGINE))
+    conditions = make_conditions(chip, uniform(row["weight_dtype"], "bf16"), software=software_of(facts, ENGINE))
     batch, context = float(row["batch"]), float(row["context_len"])
     if row["phase"] == "prefill":
         return float(prefill_step(model, conditions, layout, batch, float(row["input_len"] or context)).seconds)

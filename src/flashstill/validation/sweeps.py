@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from flashstill.arch import Architecture, load_architecture
-from flashstill.cost import precisions_of, setting
+from flashstill.cost import make_conditions, precisions_of
 from flashstill.cost.passes import decode_step, prefill_step
 from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
@@ -59,7 +59,7 @@ def compare_sweeps(facts: Facts, directory: Path) -> list[Comparison]:
 
 
 def _latencies(facts: Facts, chip: str, engine: str, model: Architecture, rows: Rows) -> Values:
-    conditions = setting(
+    conditions = make_conditions(
         chip_from_facts(facts, chip), precisions_of(model, "bf16"), software=software_of(facts, engine)
     )
     batch, isl, osl = (column(rows, name) for name in ("batch", "isl", "osl"))

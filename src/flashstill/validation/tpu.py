@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from flashstill.arch import Architecture, Attention, FeedForward, Layer, load_architecture
-from flashstill.cost import setting, uniform
+from flashstill.cost import make_conditions, uniform
 from flashstill.cost.training import TrainingCost, train_step
 from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
@@ -80,7 +80,7 @@ def row_cost(facts: Facts, row: Row) -> tuple[TrainingCost, str]:
     chips = int(row["chips"])
     recipe = _recipe(row["model_or_op"].lower(), chip.name, chips)
     model = _model(row["model_or_op"], recipe)
-    conditions = setting(chip, uniform(row["precision"] or "bf16"), software=software_of(facts, ENGINE))
+    conditions = make_conditions(chip, uniform(row["precision"] or "bf16"), software=software_of(facts, ENGINE))
     return train_step(model, conditions, _plan(row, recipe, chips, chip.domain)), chip.name
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from flashstill.arch import Architecture, Attention, FeedForward, Layer, load_architecture
-from flashstill.cost import setting, uniform
+from flashstill.cost import make_conditions, uniform
 from flashstill.cost.training import train_step
 from flashstill.cost.training_memory import activation_bytes, end_parameters, state_bytes
 from flashstill.errors import FlashstillError
@@ -80,7 +80,9 @@ def megatron(facts: Facts, row: Row) -> tuple[str, str, float, float]:
     kind, measured = row["kind"], float(row["measured"])
     chip = facts.machine(row["gpu"].split(" (")[0] or "A100-80GB").name
     if kind == "iteration_time_s":
-        conditions = setting(chip_from_facts(facts, chip), uniform("bf16"), software=software_of(facts, "megatron"))
+        conditions = make_conditions(
+            chip_from_facts(facts, chip), uniform("bf16"), software=software_of(facts, "megatron")
+        )
         return "step time", chip, measured, float(train_step(model, conditions, plan).seconds)
     if kind == "params_optimizer_mem_per_gpu":
         # The published figure leaves the embedding out.
@@ -139,7 +141,7 @@ def nemo(facts: Facts, row: Row) -> tuple[str, str, float, float]:
     model = load_architecture(_spelled(row["model"]))
     chip = chip_from_facts(facts, row["system"].upper().removeprefix("DGX-"))
     precision = "bf16" if row["precision"].upper() == "BF16" else "fp8"
-    conditions = setting(chip, uniform(precision, "bf16"), software=software_of(facts, "nemo"))
+    conditions = make_conditions(chip, uniform(precision, "bf16"), software=software_of(facts, "nemo"))
     predicted = float(train_step(model, conditions, nemo_plan(row)).tokens_per_s)
     return f"tokens/s per chip, {row['kind'].split()[0]}", chip.name, float(row["tok_s_gpu"]), predicted
 

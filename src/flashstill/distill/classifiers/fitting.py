@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flashstill.distill.classifiers.inputs import Inputs
 from flashstill.distill.classifiers.nets import Dropout, Nets
-from flashstill.distill.training.masters import Masters
+from flashstill.distill.training.mixed_precision import Masters
 from flashstill.distill.training.recipe import TrainRecipe, learning_rate_at
 from flashstill.errors import BadInput
 from flashstill.progress import Progress

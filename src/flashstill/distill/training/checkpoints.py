@@ -45,15 +45,15 @@ def write(directory: Path, snapshot: Snapshot, key: dict[str, Any], world: World
     target = directory / f"{_PREFIX}{snapshot.step:08d}"
     building = directory / f".{target.name}.part"
     with disk_errors(target):
-        if world.leads:
+        if world.is_main:
             shutil.rmtree(building, ignore_errors=True)
             building.mkdir(parents=True)
-        world.wait()
+        world.barrier()
         share = building / f"share-{world.rank}-of-{world.size}.safetensors"
         save_file({name: tensor.contiguous() for name, tensor in snapshot.tensors.items()}, share)
         sync(share)
-        world.wait()
-        if world.leads:
+        world.barrier()
+        if world.is_main:
             record = {
                 "step": snapshot.step, "key": key, "metrics": snapshot.metrics, "processes": world.size,
                 "extra": snapshot.extra,
@@ -66,14 +66,14 @@ def write(directory: Path, snapshot: Snapshot, key: dict[str, Any], world: World
             for older in _all(directory):
                 if older != target:
                     shutil.rmtree(older, ignore_errors=True)
-        world.wait()
+        world.barrier()
 
 
 def latest(directory: Path, key: dict[str, Any], world: World | None = None) -> Snapshot | None:
     """The newest whole checkpoint, its shares joined; None where there is none; BadInput where it is another run's."""
     world = world or World()
     wanted = json.loads(json.dumps(key))
-    for path in reversed(world.agreed(_all(directory))):
+    for path in reversed(world.broadcast(_all(directory))):
         try:
             record = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
             size = record["processes"]

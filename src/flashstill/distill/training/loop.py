@@ -22,9 +22,9 @@ from flashstill.distill.losses import Term, Workspace, head_loss
 from flashstill.distill.models import Model, decoder_layers, parts
 from flashstill.distill.training.batches import Batch, Source
 from flashstill.distill.training.checkpoints import Snapshot, latest, write
-from flashstill.distill.training.lean import lean
-from flashstill.distill.training.masters import Masters
+from flashstill.distill.training.fused_ops import lean
 from flashstill.distill.training.metrics import Metrics, Trend
+from flashstill.distill.training.mixed_precision import Masters
 from flashstill.distill.training.objectives import Objective
 from flashstill.distill.training.recipe import TrainRecipe, learning_rate_at
 from flashstill.distill.training.sharded import Sharded, World, join_world
@@ -95,10 +95,10 @@ def train(
         state.restore(snapshot.tensors, step)
         source.restore(_under("source/", snapshot.tensors))
         _restore_buffers(model, _under("buffer/", snapshot.tensors))
-    metrics = Metrics(directory, list(snapshot.metrics) if snapshot else [], world.leads)
+    metrics = Metrics(directory, list(snapshot.metrics) if snapshot else [], world.is_main)
     trend = Trend(metrics.rows)
     space, tokens_per_step = Workspace(), per_step * source.window_length
-    shown = progress if world.leads else Silent()
+    shown = progress if world.is_main else Silent()
     model.train()
     task = shown.task(name, steps * tokens_per_step, "tokens", step * tokens_per_step)
     with lean(model, world.size == 1), task as advance:

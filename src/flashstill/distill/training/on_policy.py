@@ -115,7 +115,7 @@ class OnPolicy:
         share = slice(rank, None, size)
         found = sample(student(), list(prompts[share]), self.sampling, rows[share].tolist(), space=self._space)
         drawn = np.empty((len(prompts), self.sampling.new_tokens), dtype=np.int32)
-        for other, theirs in enumerate(self.world.gathered(found.tokens)):
+        for other, theirs in enumerate(self.world.all_gather(found.tokens)):
             drawn[other::size] = theirs
         return drawn
 

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from flashstill.distill.training.masters import adamw
+from flashstill.distill.training.mixed_precision import adamw
 from flashstill.distill.training.recipe import TrainRecipe
 
 
@@ -29,16 +29,16 @@ class World:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes what is written once."""
         return self.rank == 0
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all processes are here."""
         if self.size > 1:
             dist.barrier()
 
-    def agreed(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The first process's value."""
         if self.size == 1:
             return value
@@ -46,7 +46,7 @@ class World:
         dist.broadcast_object_list(held, src=0)
         return held[0]
 
-    def gathered(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """Every process's value, by rank."""
         held = [value] * self.size
         if self.size > 1:

@@ -1,0 +1,141 @@
+"""What each chip of a layout must hold, and how many sequences fit beside the weights.
+
+weights a chip    dense / (tp pp)  +  routed experts / (tp dp pp)
+cache a sequence  over the layers of a stage, split over the chips that hold different key/value heads
+                  (min(tp, g); 1 for MLA, whose latent vector every chip needs; tp where sequences are split)
+usable bytes      share of the engine x bytes as the driver shows them  -  the engine's buffers and graphs (main DRAM)
+
+The share is what an engine is told to take (gpu_memory_utilization and the like, 0.9), of what nvidia-smi or rocm-smi
+show, which is not what is sold: 85.5 GB of an H100 of "80 GB".  What is left of it beside weights, activations, the
+libraries' memory and CUDA graphs holds the cache.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from flashstill.arch import Architecture, Attention
+from flashstill.cost.conditions import Conditions
+from flashstill.cost.passes import Speculation
+from flashstill.errors import InfeasiblePlan
+from flashstill.hardware import Chip, Memory
+from flashstill.hardware.software import NO_SOFTWARE
+from flashstill.parallel import Layout
+from flashstill.workload import Quantity, Widths, cache_bytes, routed_parameters
+from flashstill.workload import weight_bytes as all_weight_bytes
+
+DRAM = "memory"
+"""the tier in which an engine keeps its own buffers"""
+USABLE_SHARE = NO_SOFTWARE.usable_ratio
+"""an allowance for activations, buffers and fragmentation, where no engine is in question"""
+LARGEST_COUNT = 16384
+
+
+def smallest_count(chip: Chip, needed_bytes: float, tier: Memory | None = None) -> int:
+    """The smallest power of two of chips whose memory (or `tier`) holds `needed_bytes`, each using 90 % of it."""
+    memory = tier or chip.memory
+    count = 1
+    while count * memory.visible_bytes * USABLE_SHARE < needed_bytes:
+        count *= 2
+        if count > LARGEST_COUNT:
+            raise InfeasiblePlan(
+                f"{needed_bytes:.3g} bytes do not fit on {LARGEST_COUNT} {chip.name}", {"does not fit in memory": 1}
+            )
+    return count
+
+
+def usable_bytes(conditions: Conditions, tier: Memory) -> float:
+    """Bytes of a tier of one chip that weights and cache may take."""
+    software = conditions.software
+    own = software.buffer_bytes + software.graph_bytes if tier.name == DRAM else 0.0
+    return max(tier.visible_bytes * software.usable_ratio - own, 0.0)
+
+
+def chip_weight_bytes(model: Architecture, widths: Widths, layout: Layout) -> Quantity:
+    """Bytes of weights on one chip."""
+    routed = routed_parameters(model) * widths.of("experts")
+    dense = all_weight_bytes(model, widths) - routed
+    # Replicas of a dense model each hold all of it; experts are spread over the replicas.
+    return dense / (layout.tp * layout.pp) + routed / (layout.tp * layout.dp * layout.pp)
+
+
+def sequence_bytes(model: Architecture, tokens: Quantity, widths: Widths, layout: Layout) -> Quantity:
+    """Bytes of cache that one sequence of `tokens` takes on each chip that serves it."""
+    found: Quantity = 0.0
+    for layer in model.layers:
+        mixer = layer.attention
+        window = mixer.window
+        held = tokens if window is None else np.minimum(tokens, float(window))
+        values = mixer.kv_values_per_token * widths.kv * held
+        if layout.shard_batch:
+            shards: Quantity = layout.tp
+        elif isinstance(mixer, Attention):
+            shards = np.minimum(layout.tp, float(mixer.kv_heads))
+        else:
+            shards = 1.0
+        state = mixer.state_values * widths.activation / layout.tp
+        found = found + layer.count * (values / shards + state)
+    return found / layout.pp
+
+
+def room_bytes(
+    model: Architecture, conditions: Conditions, layout: Layout, draft: Architecture | None = None
+) -> Quantity:
+    """Bytes that one chip has left for cache; negative where the weights, those of a draft included, do not fit."""
+    weights = chip_weight_bytes(model, conditions.precisions.widths, layout)
+    if draft is not None:
+        weights = weights + chip_weight_bytes(draft, conditions.precisions.widths, layout)
+    if conditions.weights is conditions.cache:
+        return usable_bytes(conditions, conditions.cache) - weights
+    return np.where(
+        weights <= usable_bytes(conditions, conditions.weights), usable_bytes(conditions, conditions.cache), -1.0
+    )
+
+
+def layout_room_bytes(
+    model: Architecture, conditions: Conditions, layout: Layout, draft: Architecture | None = None
+) -> Quantity:
+    """Bytes left for cache on all chips of a layout together; 0 where the weights do not fit."""
+    return np.maximum(room_bytes(model, conditions, layout, draft), 0.0) * layout.chips
+
+
+def token_bytes(model: Architecture, widths: Widths) -> float:
+    """Bytes of cache that one more token of a sequence takes, held once, before any window is full."""
+    return float(model.kv_values_per_token * widths.kv)
+
+
+def most_sequences(
+    model: Architecture, conditions: Conditions, layout: Layout, tokens: Quantity, draft: Architecture | None = None
+) -> Quantity:
+    """Sequences of `tokens` that fit on the whole layout; below 1 where not even one does."""
+    widths = conditions.precisions.widths
+    each = sequence_bytes(model, tokens, widths, layout)
+    if draft is not None:
+        each = each + sequence_bytes(draft, tokens, widths, layout)
+    return np.maximum(room_bytes(model, conditions, layout, draft), 0.0) / np.maximum(each, 1e-9) * layout.dp
+
+
+def holds(
+    model: Architecture,
+    conditions: Conditions,
+    layout: Layout,
+    sequences: Quantity,
+    tokens: Quantity,
+    longest: Quantity,
+    speculation: Speculation | None = None,
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Whether a layout holds `sequences` of a mean length of `tokens` at a time, and whether it holds one; arrays.
+
+    longest: tokens of a sequence at its end, of which one must fit in either case.
+    """
+    draft = speculation.draft if speculation else None
+    at_end = np.asarray(most_sequences(model, conditions, layout, np.maximum(longest, 1.0), draft))
+    one = at_end >= 1.0
+    mean = np.asarray(most_sequences(model, conditions, layout, np.maximum(tokens, 1.0), draft))
+    return one & (mean >= sequences), one
+
+
+def total_bytes(model: Architecture, batch: Quantity, tokens: Quantity, widths: Widths) -> Quantity:
+    """Weights and cache, each held once."""
+    return all_weight_bytes(model, widths) + cache_bytes(model, batch, tokens, widths)

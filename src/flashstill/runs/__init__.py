@@ -1,0 +1,54 @@
+"""The stages of a family's run, each skipped when its result is there and resumed where it was interrupted."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from flashstill.economics import hourly_price
+from flashstill.facts import load
+from flashstill.files import remove_leftovers
+from flashstill.hardware import chip_from_facts
+from flashstill.progress import Progress
+from flashstill.recipes import FamilyRecipe, to_toml
+from flashstill.records import Record
+from flashstill.runs.pace import Pace
+from flashstill.runs.run_lock import claim, lock
+from flashstill.runs.stages import STAGES
+from flashstill.runs.workdir import Workspace
+
+__all__ = ["STAGES", "run_family"]
+
+
+def run_family(recipe: FamilyRecipe, out: Path, progress: Progress, command: str = "") -> list[Record]:
+    """Run every stage that is not done yet; returns all records.
+
+    Raises BadInput for a directory that belongs to another family or is being worked on.
+    """
+    _check_cost(recipe)
+    claim(to_toml(recipe), out)
+    with lock(out):
+        remove_leftovers(out)
+        work = Workspace(recipe, out, progress, command)
+        pace = work.pace = Pace(work) if recipe.minutes else None
+        for number, (name, stage) in enumerate(STAGES.items(), start=1):
+            progress.say(f"[{number}/{len(STAGES)}] {name}")
+            began = time.monotonic()
+            stage(work)
+            if pace is not None:
+                pace.done(name, began)
+                if name == "teacher":
+                    pace.begin()
+        if pace is not None:
+            pace.finish()
+    return work.records()
+
+
+def _check_cost(recipe: FamilyRecipe) -> None:
+    """Chips and precision are read before the first minute of work, not after the last."""
+    facts = load()
+    for name in recipe.cost.chips:
+        chip = chip_from_facts(facts, name)
+        if recipe.cost.precision != "published":
+            chip.precision(recipe.cost.precision)
+        hourly_price(facts, name, recipe.cost.price)

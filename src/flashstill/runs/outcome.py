@@ -1,0 +1,78 @@
+"""What one distillation came to: records.jsonl for other tools, summary.json for the reader."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flashstill.files import write_text
+from flashstill.progress import Progress
+from flashstill.recipes import DistillRecipe
+from flashstill.records import QualityRecord, write_records
+from flashstill.runs import budget, kept
+
+if TYPE_CHECKING:
+    from flashstill.distill.arithmetic import Arithmetic
+    from flashstill.distill.packing import Packed
+    from flashstill.distill.signals import Signals
+
+
+def leave_summary(
+    recipe: DistillRecipe,
+    out: Path,
+    models: Mapping[str, Any],
+    texts: Mapping[str, tuple[Packed, Signals]],
+    progress: Progress,
+    arithmetic: Arithmetic,
+) -> None:
+    """Score every model on every text and write both files; the summary is written last."""
+    records = judge(models, texts, recipe.seed, progress)
+    write_records(out / "records.jsonl", list(records))
+    rows = kept.steps(out / "training")
+    summary = {
+        "name": recipe.name,
+        "student": str(out / "student"),
+        "parameters": {name: sum(each.numel() for each in model.parameters()) for name, model in models.items()},
+        "arithmetic": asdict(arithmetic),
+        "steps": len(rows),
+        "training_s": round(sum(row["step_s"] for row in rows), 2),
+        "tokens_per_s": float(np.median([row["tokens_per_s"] for row in rows])),
+        "quality": as_table(records),
+        "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+    }
+    if recipe.budget.is_set:
+        summary["budget"] = budget.outcome(recipe, out, models["student"], summary)
+    write_text(out / "summary.json", json.dumps(summary, indent=1))
+
+
+def judge(
+    models: Mapping[str, Any], texts: Mapping[str, tuple[Packed, Signals]], seed: int, progress: Progress
+) -> list[QualityRecord]:
+    """Every metric of every model on every text. The teacher is judged by its signals and not run again.
+
+    texts: with the teacher's exact signals, or with those of its server, which know the KL from below only.
+    """
+    from flashstill.evaluate import score_tokens, summarise
+
+    records: list[QualityRecord] = []
+    for domain, (packed, signals) in texts.items():
+        run = {**models, "teacher": None} if "teacher" in models else {"teacher": None, **models}
+        with progress.task(f"evaluate, {domain}", len(run) * packed.token_count, "tokens") as advance:
+            for name, scores in score_tokens(run, packed, signals, advance).items():
+                records += summarise(scores, name, domain, seed, signals.head is not None)
+    return records
+
+
+def as_table(records: list[QualityRecord]) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """[model][domain][metric] -> value, low and high."""
+    table: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for record in records:
+        place = table.setdefault(record.model, {}).setdefault(record.domain, {})
+        place[record.metric] = [record.value, record.low, record.high]
+    return table

@@ -1,0 +1,236 @@
+"""A family's run that ends within so many minutes: what is measured first, what is then decided, and what it takes.
+
+pace.json   minutes, seconds spent so far, the rates that were measured, and every decision
+
+Nothing is done before its decision is on the disk, so that a run which is resumed, later or elsewhere, does the same.
+What comes first tells how fast what follows will be: training is decided after signals and search have been timed,
+each student after the one before it, evaluation and measurements when all students are there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from flashstill.checked import json_object
+from flashstill.errors import BadInput
+from flashstill.files import write_text
+from flashstill.recipes import StudentRecipe
+from flashstill.runs import kept
+from flashstill.runs.amounts import Amounts, Costs, Spent, chosen, estimate, least, spread
+
+if TYPE_CHECKING:
+    from flashstill.runs.workdir import Workspace
+
+FILE = "pace.json"
+BEGIN, MEASURE, EVALUATE = "begin", "measure", "evaluate"
+
+
+class Pace:
+    """The clock of a run and its decisions. work: its recipe is replaced by what was decided."""
+
+    def __init__(self, work: Workspace) -> None:
+        self.work, self.asked, self.path = work, work.recipe, work.out / FILE
+        self._held: dict[str, Any] = {"minutes": work.recipe.minutes, "spent_s": 0.0, "decisions": {}, "stages": {}}
+        if self.path.is_file():
+            try:
+                self._held = json_object(self.path)
+                self._check()
+            except (BadInput, ValueError, KeyError, TypeError, AttributeError) as error:
+                raise BadInput(f"{self.path} does not say what was decided; give another --out") from error
+        self._before, self._started = float(self._held["spent_s"]), time.monotonic()
+        self._apply()
+
+    def _check(self) -> None:
+        """Raise whatever a damaged record leads to: everything that is read of it later is read once."""
+        _ = float(self._held["spent_s"]), dict(self._held["decisions"]), dict(self._held["stages"])
+        self._apply()
+        if BEGIN in self.decisions:
+            _ = self.costs, float(self.decisions[BEGIN]["estimate_s"]["total"]), self._signals_ratio()
+        for moment, key in ((MEASURE, "seconds"), (EVALUATE, "share")):
+            if moment in self.decisions:
+                float(self.decisions[moment][key])
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds of this run so far, those before it was interrupted among them."""
+        return self._before + time.monotonic() - self._started
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the minutes are over."""
+        return float(self.asked.minutes * 60.0 - self.spent_s)
+
+    @property
+    def decisions(self) -> dict[str, Any]:
+        """What was decided, by moment."""
+        found: dict[str, Any] = self._held["decisions"]
+        return found
+
+    def _keep(self) -> None:
+        self._held["spent_s"] = round(self.spent_s, 2)
+        write_text(self.path, json.dumps(self._held, indent=1))
+
+    def _decide(self, moment: str, decision: Mapping[str, Any]) -> None:
+        self.decisions[moment] = dict(decision)
+        self._keep()
+        self._apply()
+
+    def _apply(self) -> None:
+        """The recipe as all decisions so far make it."""
+        recipe = self.asked
+        if BEGIN in self.decisions:
+            recipe = Amounts(**self.decisions[BEGIN]["amounts"]).of(recipe)
+        tokens = {name: int(each["tokens"]) for name, each in self.decisions.items() if "tokens" in each}
+        students = tuple(
+            dataclasses.replace(student, tokens=tokens.get(student.name, student.tokens)) for student in recipe.students
+        )
+        recipe = dataclasses.replace(recipe, students=students)
+        if MEASURE in self.decisions:
+            table = dataclasses.replace(recipe.measure, context=int(self.decisions[MEASURE]["context"]))
+            recipe = dataclasses.replace(recipe, measure=table)
+        self.work.recipe = recipe
+
+    # ---- the moments ----
+
+    def done(self, stage: str, began: float) -> None:
+        """A stage has ended: note how long it took, unless it was done before. began: of time.monotonic()."""
+        self._held["stages"].setdefault(stage, round(time.monotonic() - began, 2))
+        self._keep()
+
+    def begin(self) -> None:
+        """Before the text: measure, choose all amounts, and say what will be done and how long that takes."""
+        if BEGIN in self.decisions:
+            return
+        from flashstill.measure.rates import rates
+
+        recipe, work = self.asked, self.work
+        depth = work.architecture("teacher").depth
+        largest = max(student.keep_layers for student in recipe.students)
+        work.progress.say(f"measuring this machine for a run of {recipe.minutes:g} minutes")
+        started = time.monotonic()
+        found = rates(work.model, largest)
+        # what has nothing to do with products goes as this process's own work goes: at the load there is
+        costs = Costs(rates=found, depth=depth, overhead=_load())
+        amounts = chosen(recipe, costs, self.left_s)
+        parts = estimate(amounts.of(recipe), costs)
+        total = self.spent_s + sum(dataclasses.astuple(parts))
+        self._decide(
+            BEGIN,
+            {
+                "amounts": dataclasses.asdict(amounts), "costs": costs.as_dict(),
+                "estimate_s": {**dataclasses.asdict(parts), "before": round(self.spent_s, 1), "total": round(total, 1)},
+                "measured_s": round(time.monotonic() - started, 1),
+            },
+        )  # fmt: skip
+        for line in self._announcement(parts, total, amounts == least(recipe)):
+            work.progress.say(line)
+
+    def _announcement(self, parts: Spent, total: float, is_least: bool) -> list[str]:
+        recipe, costs = self.work.recipe, self.costs
+        students = ", ".join(f"{student.name} {recipe.tokens_of(student):,}" for student in recipe.students)
+        held = (recipe.text.heldout_tokens, recipe.text.out_of_domain_tokens)
+        taught = recipe.text.train_tokens + sum(held)
+        search = (
+            f"{recipe.search.windows} windows, {recipe.search.candidates} candidates"
+            if recipe.search.method == "greedy"
+            else "by influence"
+        )
+        lines = [
+            f"{self.work.arithmetic}; the teacher reads {1.0 / costs.rates.read_s:,.0f} tokens/s here, so:",
+            f"  text, and signals of {taught:,} tokens: {parts.text + parts.signals:,.0f} s",
+            f"  search for blocks to drop ({search}): {parts.search:,.0f} s",
+            f"  training tokens: {students}, each with its control: {parts.training:,.0f} s",
+            f"  evaluation on {held[0]:,} and {held[1]:,} tokens: {parts.evaluation:,.0f} s",
+            f"  measuring the models here: {parts.measuring:,.0f} s; costs and report: {parts.report:,.0f} s",
+            f"  in all about {total / 60.0:.1f} minutes (of {recipe.minutes:g}), set-up apart",
+        ]
+        if is_least and total > 1.3 * 60.0 * recipe.minutes:
+            lines.append(f"  this is the least that shows anything; {recipe.minutes:g} minutes are too few here")
+        return lines
+
+    @property
+    def costs(self) -> Costs:
+        """What was measured, corrected by how long signals and training took since."""
+        found = Costs.read(self.decisions[BEGIN]["costs"])
+        for each in self.decisions.values():
+            found = found.slowed(float(each.get("slowed", 1.0)), float(each.get("training_slowed", 1.0)))
+        return found
+
+    def student(self, student: StudentRecipe) -> StudentRecipe:
+        """Before a student is trained: its tokens, from the time that is left and how fast the run has been so far."""
+        if student.name not in self.decisions:
+            names = [each.name for each in self.asked.students]
+            place = names.index(student.name)
+            slowed = {"slowed": self._signals_ratio()} if place == 0 else {}
+            if place:
+                slowed = {"training_slowed": self._training_ratio(names[place - 1])}
+            costs = self.costs.slowed(slowed.get("slowed", 1.0), slowed.get("training_slowed", 1.0))
+            tokens = spread(self.work.recipe, costs, names[place:], self.left_s)
+            self._decide(student.name, {"tokens": tokens, "left_s": round(self.left_s, 1), **slowed})
+            left = f"{self.left_s / 60.0:.1f} minutes left" if self.left_s > 0 else "the minutes are over"
+            self.work.progress.say(f"{student.name}: {tokens:,} training tokens, {left}")
+        return next(each for each in self.work.recipe.students if each.name == student.name)
+
+    def evaluation(self) -> None:
+        """Before models are judged: as many windows as there is time for."""
+        if EVALUATE in self.decisions:
+            return
+        recipe, costs = self.work.recipe, self.costs
+        parts = estimate(recipe, costs)
+        room = self.left_s - parts.measuring - parts.report
+        share = max(0.0, min(1.0, room / max(parts.evaluation, 1e-9)))
+        self._decide(EVALUATE, {"share": round(share, 3), "left_s": round(self.left_s, 1)})
+
+    def measuring(self) -> float:
+        """Before models are timed: their context; returns the seconds that it may take."""
+        if MEASURE not in self.decisions:
+            recipe, costs = self.work.recipe, self.costs
+            room = min(costs.measure_room_s(recipe), max(2.0, self.left_s - estimate(recipe, costs).report))
+            context = costs.context(recipe, room)
+            self._decide(MEASURE, {"context": context, "seconds": round(room, 1), "left_s": round(self.left_s, 1)})
+        return float(self.decisions[MEASURE]["seconds"])
+
+    def windows(self, whole: int) -> int:
+        """Windows of a domain's text on which models are judged."""
+        return max(min(whole, 2), round(whole * float(self.decisions[EVALUATE]["share"])))
+
+    def _signals_ratio(self) -> float:
+        """What signals and search took of what was expected of them; 1 where it is not known."""
+        expected, took = self.decisions[BEGIN]["estimate_s"], self._held["stages"]
+        wanted = sum(float(expected[name]) for name in ("signals", "search"))
+        spent = sum(float(took.get(name, 0.0)) for name in ("signals", "search"))
+        return round(min(4.0, max(0.25, spent / wanted)), 3) if spent and wanted else 1.0
+
+    def _training_ratio(self, name: str) -> float:
+        """What a student and its control took of what was expected of them."""
+        spent = 0.0
+        for each in (name, f"{name}-control"):
+            folder = self.work.out / "training" / each
+            if (folder / "metrics.jsonl").is_file():
+                spent += sum(float(row["step_s"]) for row in kept.steps(folder))
+        student = next(each for each in self.work.recipe.students if each.name == name)
+        wanted = self.costs.steps_s(self.work.recipe, student)
+        return round(min(4.0, max(0.25, spent / wanted)), 3) if spent else 1.0
+
+    def finish(self) -> None:
+        """The end: what it took beside what was expected."""
+        if "took_s" not in self._held:
+            self._held["took_s"] = round(self.spent_s, 1)
+            self._keep()
+            expected = float(self.decisions[BEGIN]["estimate_s"]["total"])
+            self.work.progress.say(
+                f"took {self._held['took_s'] / 60.0:.1f} minutes; expected {expected / 60.0:.1f} at the start"
+            )
+
+
+def _load() -> float:
+    """How many times as long this process's work takes as the processor is at it: 1 on a quiet machine."""
+    wall, own, total = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - wall < 0.05:
+        total += sum(range(1000))
+    spent = time.process_time() - own
+    return max(1.0, (time.perf_counter() - wall) / spent) if spent > 0 else 1.0

@@ -1,0 +1,116 @@
+"""A teacher behind a server in a distillation: how it is asked, and what the student is made of in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flashstill.errors import BadInput
+from flashstill.progress import Progress
+from flashstill.recipes import DistillRecipe
+from flashstill.recipes.teachers import TeacherRecipe
+from flashstill.runs.limits import check_limits
+
+if TYPE_CHECKING:
+    import torch
+
+    from flashstill.distill.packing import Packed
+    from flashstill.distill.signals import Kind
+    from flashstill.distill.signals.making import Built
+
+
+def build_from(
+    teacher: TeacherRecipe,
+    kind: Kind,
+    key: Mapping[str, Any],
+    packed: Packed,
+    tokenizer: Any,
+    directory: Path,
+    progress: Progress,
+    label: str,
+    share: tuple[int, int],
+) -> Built:
+    """What a server says of a packed text (distill/served)."""
+    from flashstill.distill.served import Server, build_from_server
+    from flashstill.distill.signals import TopK
+
+    assert isinstance(kind, TopK), "the recipe is refused otherwise"
+    server = Server(
+        base=teacher.model,
+        name=teacher.name,
+        api=teacher.api,
+        in_flight=teacher.in_flight,
+        time_limit_s=teacher.time_limit_s,
+    )
+    return build_from_server(server, kind, key, packed, tokenizer, directory, progress, label, share)
+
+
+def teacher_fingerprint(teacher: TeacherRecipe, directory: Path) -> str:
+    """What signals of a teacher are known by: its weights, or its name where they are behind a server."""
+    from flashstill.distill.models import fingerprint
+    from flashstill.distill.served import known_model
+
+    return known_model(teacher.name) if teacher.served else fingerprint(directory)
+
+
+def directories_of(recipe: DistillRecipe, progress: Progress) -> tuple[list[Path], str]:
+    """Every teacher's directory, or that of its tokenizer, and the fingerprint of the tokenizer that all share.
+
+    Raises BadInput where teachers or student have different vocabularies.
+    """
+    from flashstill.distill.models import load_tokenizer, tokenizer_fingerprint
+    from flashstill.distill.teachers import resolve_teacher, resolve_tokenizer
+
+    found = [
+        resolve_tokenizer(teacher.tokenizer, progress) if teacher.served else resolve_teacher(teacher.model, progress)
+        for teacher in recipe.teachers
+    ]
+    shared = {tokenizer_fingerprint(path) for path in found}
+    if len(shared) > 1:
+        counts = ", ".join(f"{path.name} {len(load_tokenizer(path)):,}" for path in found)
+        raise BadInput(f"the teachers have different vocabularies ({counts} tokens); they must share one tokenizer")
+    check_student(recipe, found[0], progress)
+    check_limits(recipe, found, progress)
+    return found, shared.pop()
+
+
+def check_student(recipe: DistillRecipe, directory: Path, progress: Progress) -> None:
+    """Refuse a student of another vocabulary before a server is asked. directory: with the teacher's tokenizer."""
+    from flashstill.distill.models import load_tokenizer
+    from flashstill.distill.students import read_fields
+    from flashstill.distill.teachers import resolve_teacher
+
+    wanted, theirs = recipe.student, load_tokenizer(directory)
+    config = Path(wanted.config)
+    if wanted.model:
+        place = resolve_teacher(wanted.model, progress)
+        ours, config = load_tokenizer(place), place / "config.json"
+        if ours.get_vocab() != theirs.get_vocab():
+            raise BadInput(
+                f"the student's model {place.name} has another vocabulary than the teacher ({len(ours):,} tokens, and"
+                f" {len(theirs):,} in {directory.name}); they must share one"
+            )
+    if recipe.teachers[0].served:
+        rows = read_fields(config).get("vocab_size", len(theirs))
+        if not isinstance(rows, int) or rows < len(theirs):
+            raise BadInput(f"{config} has a vocabulary of {rows}, the teacher {len(theirs):,} tokens")
+
+
+def origin_of(
+    recipe: DistillRecipe, directory: Path, teacher: Callable[[], Any], progress: Progress, dtype: torch.dtype
+) -> tuple[Any, int]:
+    """What the student is made of, None for one from scratch, and the size of its vocabulary.
+
+    directory: with the teacher's tokenizer; teacher: gives the first one, where it is here; dtype: of another model.
+    """
+    from flashstill.distill.models import load_model, load_tokenizer, parts
+    from flashstill.distill.students import read_fields
+    from flashstill.distill.teachers import resolve_teacher
+
+    if recipe.student.model or not recipe.teachers[0].served:
+        named = recipe.student.model
+        model = load_model(resolve_teacher(named, progress), dtype) if named else teacher()
+        return model, parts(model).head.shape[0]
+    # a head may have more rows than there are tokens
+    return None, int(read_fields(Path(recipe.student.config)).get("vocab_size", len(load_tokenizer(directory))))

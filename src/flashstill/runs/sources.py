@@ -1,0 +1,41 @@
+"""The teachers of a distillation as one source that training asks: signals on the disk, or models run on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from flashstill.recipes import DistillRecipe
+
+if TYPE_CHECKING:
+    from flashstill.distill.packing import Packed
+    from flashstill.distill.training import TeacherSource
+    from flashstill.runs.distillation import Work
+
+
+def teacher_of(work: Work, packed: Packed) -> tuple[TeacherSource, list[int]]:
+    """The teachers as one source, and the sizes of their vocabularies."""
+    from flashstill.distill.models import parts
+    from flashstill.distill.teachers import Online, Router
+
+    recipe, count = work.recipe, len(work.recipe.teachers)
+    if recipe.signals.kind == "none":
+        members: list[TeacherSource] = [Online(work.model(index), as_kept=True) for index in range(count)]
+        sizes = [parts(work.model(index)).head.shape[0] for index in range(count)]
+    else:
+        opened = [work.open(index, work.taught) for index in range(count)]
+        sizes = [signals.head.shape[0] for signals in opened if signals.head is not None]
+        members = list(opened)
+    if recipe.routed:
+        assert packed.window_group is not None
+        return Router(members, packed.window_group), sizes
+    return together(recipe, members), sizes
+
+
+def together(recipe: DistillRecipe, members: Sequence[TeacherSource]) -> TeacherSource:
+    """An ensemble, or the one that speaks; of specialists the first, who is as fast as the others."""
+    from flashstill.distill.teachers import Ensemble
+
+    if len(members) == 1 or recipe.routed:
+        return members[0]
+    return Ensemble(members, [teacher.weight for teacher in recipe.teachers], recipe.mean)

@@ -1,0 +1,100 @@
+"""Studies: a claim about distillation, tried seed by seed, each seed resumable, with intervals over them.
+
+study.toml             the resolved recipe; another's directory is refused
+seed-0/ seed-1/ ...    what each seed leaves; result.json once it is done
+summary.json           every measure and share with its interval, and the bars that the study sets itself
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flashstill.files import make_directory, remove_leftovers, write_text
+from flashstill.progress import Progress
+from flashstill.recipes import to_toml
+from flashstill.recipes.study import StudyRecipe
+from flashstill.report import write_study_report
+from flashstill.runs import kept
+from flashstill.runs.run_lock import claim, lock
+from flashstill.studies import classifiers, deep_think, kd_against_labels, moe_to_dense, rounding
+from flashstill.studies.seeds import Result, together
+
+__all__ = ["STUDIES", "Study", "run_study"]
+
+RECIPE, RESULT, SUMMARY = "study.toml", "result.json", "summary.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Study:
+    """A kind of study. run: (recipe, seed, directory, progress) -> result; bars: measure or share -> least value."""
+
+    run: Callable[[Any, int, Path, Progress], Result]
+    bars: Mapping[str, float]
+
+
+STUDIES: Mapping[str, Study] = {
+    "classifiers": Study(run=classifiers.run, bars=classifiers.BARS),
+    "deep-think": Study(run=deep_think.run, bars=deep_think.BARS),
+    "kd-against-labels": Study(run=kd_against_labels.run, bars={}),
+    "moe-to-dense": Study(run=moe_to_dense.run, bars=moe_to_dense.BARS),
+    "rounding": Study(run=rounding.run, bars=rounding.BARS),
+}
+"""by the recipe's key `study`"""
+
+
+def run_study(recipe: StudyRecipe, seeds: Sequence[int], out: Path, progress: Progress) -> dict[str, Any]:
+    """Every seed that is not done yet; returns the summary, which summary.json holds as well.
+
+    Raises BadInput for a directory that is another recipe's or being worked on.
+    """
+    study = STUDIES[recipe.study]
+    claim(to_toml(recipe), out, RECIPE)
+    with lock(out):
+        remove_leftovers(out)
+        results = [_seed(study, recipe, seed, out / f"seed-{seed}", progress) for seed in seeds]
+        kept.check_alike({out / f"seed-{seed}" / RESULT: found for seed, found in zip(seeds, results, strict=True)})
+        summary = _summary(study, recipe, seeds, results)
+        write_text(out / SUMMARY, json.dumps(summary, indent=1))
+        write_study_report(out)
+    return summary
+
+
+def _seed(study: Study, recipe: StudyRecipe, seed: int, place: Path, progress: Progress) -> dict[str, Any]:
+    path = place / RESULT
+    if not path.exists():
+        begun = place.is_dir() and any(place.iterdir())
+        make_directory(place)
+        progress.say(f"{recipe.name}, seed {seed}")
+        started = time.monotonic()
+        found = asdict(study.run(recipe, seed, place, progress))
+        # of this process alone: how long an interrupted one had worked is not known here
+        took = {"seconds": round(time.monotonic() - started, 1), "resumed": begun}
+        write_text(path, json.dumps({**found, **took}, indent=1))
+    return kept.seed_result(path)
+
+
+def _summary(
+    study: Study, recipe: StudyRecipe, seeds: Sequence[int], results: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    names = ("measures", "shares", "details")
+    figures = together([Result(**{name: found[name] for name in names}) for found in results])
+    for name, least in study.bars.items():
+        if name in figures:
+            value = figures[name]["value"]
+            figures[name] |= {"bar": least, "holds": value is not None and value >= least}
+    alone = results[0]["details"] if len(results) == 1 else {}  # one seed's figures lie at the top
+    return {
+        **alone,
+        "study": recipe.study,
+        "name": recipe.name,
+        "seeds": list(seeds),
+        "figures": figures,
+        "details": {str(seed): found["details"] for seed, found in zip(seeds, results, strict=True)},
+        "seconds": round(sum(found["seconds"] for found in results), 1),
+        "resumed": [seed for seed, found in zip(seeds, results, strict=True) if found.get("resumed")],
+    }

@@ -1,0 +1,58 @@
+"""The results of Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network", on any labelled images.
+
+DIR/seed-S/nets/    every net that was trained; read back where it is there, so that a kill loses the one at work
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from flashstill.distill.arithmetic import FILE, Shape, settled
+from flashstill.distill.classifiers.data import load
+from flashstill.errors import BadInput
+from flashstill.progress import Progress
+from flashstill.recipes.classifiers import ClassifierStudy
+from flashstill.studies.classifiers.scarce import scarce
+from flashstill.studies.classifiers.special import specialists
+from flashstill.studies.classifiers.students import ensemble, paper_student, small_student
+from flashstill.studies.classifiers.unseen import unseen
+from flashstill.studies.classifiers.workdir import workdir_for
+from flashstill.studies.seeds import Result
+
+BARS = {
+    "small_gap_closed": 0.6,
+    "ensemble_gain_kept": 0.8,
+    "unseen_recall": 0.9,
+    "scarce_loss_recovered": 0.8,
+}
+
+
+def run(recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> Result:
+    """One seed: a teacher, an ensemble, and all who learn from them."""
+    data = load(recipe.data, seed)
+    if recipe.unseen_class >= data.classes:
+        raise BadInput(f"unseen_class is {recipe.unseen_class}, but the data has the classes 0 to {data.classes - 1}")
+    nets = Shape(width=max(recipe.teacher.hidden), feed_forward=max(recipe.teacher.hidden))
+    arithmetic = settled(recipe.arithmetic, lambda: nets, place / FILE)
+    at = workdir_for(data, recipe, seed, place, progress, arithmetic.dtype)
+    teacher = at.trained("teacher", recipe.teacher, at.bare_labels)
+    members = at.trained("members", recipe.members, at.varied_labels, recipe.members.size)
+    small = small_student(at, members, recipe.small_labels, recipe.small)
+    full = max(value for name, value in small.measures.items() if "labels" in name)
+    parts = [
+        paper_student(at, teacher, recipe.large),
+        small,
+        ensemble(at, members, recipe.one),
+        unseen(at, teacher, recipe.unseen, recipe.unseen_class),
+        scarce(at, members, full, recipe.scarce),
+        specialists(at, teacher, recipe.specialists, recipe.teacher),
+    ]
+    return Result(
+        measures={name: value for part in parts for name, value in part.measures.items()},
+        shares={name: value for part in parts for name, value in part.shares.items()},
+        details={
+            "arithmetic": asdict(arithmetic),
+            **{name: value for part in parts for name, value in part.details.items()},
+        },
+    )

@@ -1,0 +1,143 @@
+"""The arms of a study: what each student learns from, for how many steps, and how well it then does in one pass.
+
+labels            the right answers of the training problems, as the task gives them
+unverified        the teacher's greedy text
+verified-N        what the verifier let through of N attempts, at equal steps
+verified-N-epochs the same, passed over as often as those of the most attempts are in these steps
+majority-N        what most attempts agree on, without a verifier
+shuffled-N        by verdicts dealt anew among all attempts: the negative control
+round-R           the last of `verified`, trained on with what it solved itself, R times over
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flashstill.studies.deep_think.models import first_student, learn
+from flashstill.studies.deep_think.work import Attempted, Work
+
+if TYPE_CHECKING:
+    from flashstill.distill.packing import Packed
+    from flashstill.distill.reasoning.choosing import Kept
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arm:
+    """A name, the rows to learn from, and the steps to take."""
+
+    name: str
+    rows: Packed
+    steps: int
+
+
+def main_arm(work: Work) -> str:
+    """The student that the study is about."""
+    rounds = work.recipe.think.rounds
+    return f"round-{rounds}" if rounds else f"verified-{work.recipe.think.attempts}"
+
+
+def arms(work: Work, greedy: Attempted, sampled: Attempted) -> list[Arm]:
+    """All but the rounds; greedy and sampled: the teacher's attempts at the training problems."""
+    wanted, steps = work.recipe.think, work.recipe.learn.steps
+    counts = [count for count in (1, 4, 16, 64, 256) if count < wanted.attempts] + [wanted.attempts]
+    found = [
+        Arm(name="labels", rows=work.labelled("train"), steps=steps),
+        Arm(name="unverified", rows=rows(work, greedy, kept(work, greedy, "first", 1)), steps=steps),
+    ]
+    verified = {count: rows(work, sampled, kept(work, sampled, "verified", count)) for count in counts}
+    for count, packed in verified.items():
+        found.append(Arm(name=f"verified-{count}", rows=packed, steps=steps))
+        if count < wanted.attempts:
+            fewer = max(1, round(steps * packed.windows / verified[wanted.attempts].windows))
+            found.append(Arm(name=f"verified-{count}-epochs", rows=packed, steps=fewer))
+    for rule in ("majority", "shuffled"):
+        packed = rows(work, sampled, kept(work, sampled, rule, wanted.attempts))
+        found.append(Arm(name=f"{rule}-{wanted.attempts}", rows=packed, steps=steps))
+    return found
+
+
+def kept(work: Work, tried: Attempted, rule: str, attempts: int) -> Kept:
+    """The attempts that a rule keeps."""
+    from flashstill.distill.reasoning.choosing import Choice, chosen
+
+    wanted = work.recipe.think
+    choice = Choice(rule=rule, attempts=attempts, most=wanted.most, prefer=wanted.prefer, budget=wanted.budget)
+    return chosen(tried.chains, tried.verdicts, choice, work.seed)
+
+
+def rows(work: Work, tried: Attempted, chosen: Kept) -> Packed:
+    """What a student reads of them."""
+    from flashstill.distill.reasoning.choosing import learned
+
+    answers = [work.extract(tried.texts[problem][place]) or "" for problem, place in chosen]
+    return learned(chosen, tried.chains, work.prompts("train"), answers, work.tokenizer, work.recipe.think.thinking)
+
+
+def trained(work: Work, arm: Arm, start: Path | None = None) -> Path:
+    """The directory of an arm's student, trained unless it is there. start: whose weights it goes on from."""
+    import torch
+
+    from flashstill.distill.models import save_model
+    from flashstill.distill.training import checkpoints
+
+    place, folder = work.out / "students" / arm.name, work.out / "training" / arm.name
+    if not place.is_dir():
+        if start is not None:
+            model = work.loaded(start)
+        else:
+            sample = torch.from_numpy(arm.rows.tokens[:64, :-1].astype(np.int64))
+            net = work.recipe.student
+            model = first_student(
+                net,
+                work.teacher,
+                work.tokenizer,
+                work.positions,
+                work.seed + 1,
+                sample,
+                work.progress,
+                work.arithmetic.dtype,
+            )
+        signals = None if arm.name == "labels" else work.signals(arm.rows)
+        share = 0.0 if signals is None else work.recipe.think.teacher_share
+        label = f"train {arm.name}"
+        learn(model, arm.rows, work.recipe.learn, arm.steps, work.seed, folder, work.progress, label, signals, share)
+        save_model(model, work.tokenizer, place)
+    checkpoints.clear(folder)
+    return place
+
+
+def rounds(work: Work, verified: Packed, start: Path) -> dict[str, tuple[Path, int]]:
+    """The student as its own teacher: attempts, verdicts, and training on with all that was right so far.
+
+    verified, start: what the student has learned from, and where it is.
+    """
+    from flashstill.distill.models import fingerprint
+    from flashstill.distill.packing import joined_rows
+
+    wanted, found = work.recipe.think, {}
+    held = [verified]
+    for number in range(1, wanted.rounds + 1):
+        own = work.attempted(work.loaded(start), fingerprint(start), "train", wanted.attempts)
+        solved = kept(work, own, "verified", wanted.attempts)
+        if len(solved):
+            held.append(rows(work, own, solved))
+        packed = joined_rows(held, work.tokenizer.eos_token_id)
+        arm = Arm(name=f"round-{number}", rows=packed, steps=work.recipe.learn.steps)
+        start = trained(work, arm, start)
+        found[arm.name] = (start, packed.windows)
+    return found
+
+
+def examined(work: Work, place: Path, hard: Any, attempts: int = 0) -> tuple[dict[str, Any], Attempted | None]:
+    """One greedy pass of a student at the test problems, and so many attempts where they are asked for."""
+    from flashstill.distill.models import fingerprint
+    from flashstill.evaluate.problems import one_pass
+
+    model, known_as = work.loaded(place), fingerprint(place)
+    greedy = work.attempted(model, known_as, "test", 1, greedy=True)
+    figures = one_pass(greedy.chains, greedy.verdicts, hard)
+    return figures, work.attempted(model, known_as, "test", attempts) if attempts else None

@@ -1,0 +1,39 @@
+"""A teacher's whole distribution against the text alone: the same student, start, windows and steps.
+
+The student is the teacher with fewer blocks.  One arm learns from the teacher's exact distribution of every token
+(forward KL; Hinton, Vinyals and Dean 2015, equation 4 at T = 1), the other from the next token of the text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from flashstill.progress import Progress
+from flashstill.recipes.language import KdAgainstLabels
+from flashstill.studies.arms import DOMAINS, arithmetic_of, judged, measured, train_arms, trained
+from flashstill.studies.seeds import Result
+
+START = "pruned"
+TO_TEACHER = {"kl_to_teacher": "KL to the teacher", "agreement": "agreement"}
+OF_TEXT = {"bits_per_byte": "bits per byte", "perplexity": "perplexity"}
+
+
+def run(recipe: KdAgainstLabels, seed: int, place: Path, progress: Progress) -> Result:
+    """One seed: it decides which documents are held out, and the order of the others and of the windows."""
+    from flashstill.distill.models import load_model
+
+    arms = recipe.arms(seed)
+    train_arms(arms, dict.fromkeys(arms, START), place, progress)
+    arithmetic = arithmetic_of(place)
+    models = {name: load_model(trained(place, name), arithmetic.dtype) for name in arms}
+    models["untrained"] = load_model(place / "starts" / START, arithmetic.dtype)
+    quality = judged(models, arms["distilled"], START, place, progress)
+    words = {name: name for name in arms}
+    found = dict(measured(quality, words, TO_TEACHER))
+    found |= measured(quality, {"teacher": "teacher", **words}, OF_TEXT)
+    for metric, what in {**TO_TEACHER, **OF_TEXT}.items():
+        for domain, where in DOMAINS.items():
+            apart = quality["distilled"][domain][metric][0] - quality["labels"][domain][metric][0]
+            found[f"{what}, {where}: distilled less labels"] = apart
+    return Result(measures=found, details={"quality": quality, "arithmetic": asdict(arithmetic)})

@@ -1,0 +1,145 @@
+"""A sparse model to a dense one: how much of what the experts won a dense model of the same arithmetic keeps.
+
+    share = (L_baseline - L_student) / (L_baseline - L_sparse)         L: held-out loss, nats a token
+
+Fedus, Zoph and Shazeer 2022, "Switch Transformer", section 4.1: a dense student with the teacher's non-expert weights
+that learns from hard and soft targets kept 29 % of the gap.  Here all but the last see the same windows in as many
+steps:
+
+sparse             of glm4_moe, new, from the text: the teacher
+baseline           dense, as many neurons as a token meets in the sparse model; new, from the text
+student            the same shape, with the teacher's weights but the experts', from its distribution and the text
+weights-only       the same start, from the text
+distribution-only  new, from both
+baseline-twice     the baseline in twice the steps: what teacher and student took together
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flashstill.errors import BadInput
+from flashstill.files import write_text
+from flashstill.progress import Progress
+from flashstill.recipes.language import MoeToDense, SparseRecipe
+from flashstill.runs import kept
+from flashstill.runs.distillation import run_distillation
+from flashstill.studies.arms import (
+    DOMAINS,
+    Quality,
+    arithmetic_of,
+    judged,
+    losses,
+    nats,
+    places,
+    train_arms,
+    trained,
+)
+from flashstill.studies.seeds import Result
+
+BARS = {"gap kept": 0.29}
+STARTS = {
+    "baseline": "new", "baseline-twice": "new", "distribution-only": "new", "student": "teacher",
+    "weights-only": "teacher",
+}  # fmt: skip
+SHARES = {
+    "gap kept": "student",
+    "gap kept, weights only": "weights-only",
+    "gap kept, distribution only": "distribution-only",
+}
+
+
+def run(recipe: MoeToDense, seed: int, place: Path, progress: Progress) -> Result:
+    """One seed: it decides the documents held out, all first weights, and the order of the windows."""
+    from flashstill.distill.models import load_model
+
+    untrained, teacher = place / "untrained", trained(place, "sparse")
+    _untrained(recipe, seed, untrained)
+    sparse = recipe.teacher_arm(seed, str(untrained))
+    run_distillation(sparse, teacher.parent, progress, places(place, "sparse", "signals-untrained"), judged=False)
+    dtype = arithmetic_of(place).dtype
+    model = load_model(teacher, dtype)
+    dense = place / "dense.json"
+    write_text(dense, json.dumps(_dense_fields(model), indent=1))
+    arms = recipe.arms(seed, str(teacher), str(dense))
+    train_arms(arms, STARTS, place, progress)
+    models = {name: load_model(trained(place, name), dtype) for name in arms}
+    quality = judged(models, arms["student"], STARTS["student"], place, progress)
+    sizes = {name: sum(weight.numel() for weight in each.parameters()) for name, each in models.items()}
+    sizes["sparse"] = sum(weight.numel() for weight in model.parameters())
+    return result(quality, {"parameters": sizes, "load": _last_load(teacher)})
+
+
+def result(quality: Quality, details: Mapping[str, Any]) -> Result:
+    """Losses, the gap, and what was kept of it."""
+    words = {"teacher": "sparse"} | {name: name.replace("-", " ") for name in STARTS}
+    found = losses(quality, words)
+    shares = {}
+    for domain, where in DOMAINS.items():
+        gap = nats(quality, "baseline", domain) - nats(quality, "teacher", domain)
+        found[f"sparse better than dense, nats, {where}"] = gap
+        more = nats(quality, "baseline-twice", domain) - nats(quality, "student", domain)
+        found[f"student better than dense in twice the steps, nats, {where}"] = more
+        for name, arm in SHARES.items():
+            suffix = "" if domain == "heldout" else f", {where}"
+            shares[name + suffix] = (nats(quality, "baseline", domain) - nats(quality, arm, domain), gap)
+    return Result(measures=found, shares=shares, details={"quality": quality, **details})
+
+
+def _untrained(recipe: MoeToDense, seed: int, place: Path) -> None:
+    """A new sparse model with a tokenizer of its own, learned from the text that it will be trained on."""
+    from flashstill.distill.models import save_model
+    from flashstill.distill.splits import divided
+    from flashstill.distill.students import from_config
+    from flashstill.distill.vocabulary import learn_tokenizer
+
+    if place.is_dir():
+        return
+    _, training = divided(recipe.data, recipe.text.heldout_tokens, recipe.text.window_tokens, seed)
+    tokenizer = learn_tokenizer((document.text for document in training), recipe.vocabulary)
+    fields = _sparse_fields(recipe.sparse, recipe.text.window_tokens)
+    save_model(from_config(fields, len(tokenizer), seed), tokenizer, place)
+
+
+def _sparse_fields(shape: SparseRecipe, window_tokens: int) -> dict[str, Any]:
+    """Its config.json, of the upcycled students' architecture."""
+    return {
+        "model_type": "glm4_moe",
+        "hidden_size": shape.hidden,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.heads,
+        "head_dim": shape.hidden // shape.heads,
+        "intermediate_size": (shape.experts_per_token + shape.shared_experts) * shape.expert_neurons,
+        "moe_intermediate_size": shape.expert_neurons,
+        "n_routed_experts": shape.experts,
+        "num_experts_per_tok": shape.experts_per_token,
+        "n_shared_experts": shape.shared_experts,
+        "routed_scaling_factor": float(shape.experts_per_token),
+        "first_k_dense_replace": 0,
+        "n_group": 1,
+        "topk_group": 1,
+        "tie_word_embeddings": True,
+        "max_position_embeddings": max(512, window_tokens),
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 1.0},
+    }
+
+
+def _dense_fields(sparse: Any) -> dict[str, Any]:
+    """The config.json of the dense model that the teacher's weights but the experts' fit into."""
+    from flashstill.distill.students import dense_of
+
+    found: dict[str, Any] = dense_of(sparse, 0, 0).config.to_dict()
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _last_load(teacher: Path) -> dict[str, float]:
+    """How even the routing was in the last step of the teacher's training."""
+    last = kept.steps(teacher.parent / "training")[-1]
+    names = ("fullest_expert", "idle_experts")
+    if not all(isinstance(last.get(name), float) for name in names):
+        raise BadInput(f"{teacher.parent / 'training' / 'metrics.jsonl'}: the last line tells of no experts")
+    return {name: last[name] for name in names}

@@ -1,0 +1,84 @@
+"""What rounding costs, and how much of it training through the rounding wins back.
+
+    share = (L_rounded - L_trained) / (L_rounded - L_teacher)
+
+L is the held-out cross-entropy, nats a token: of the teacher, of its weights rounded without training, and of the
+student that was trained with weights rounded in every forward pass (distill/students/quantise.py).  One student learns
+from the teacher's distribution (forward KL, as Liu et al. 2023, "LLM-QAT"), the control from the text, as many steps.
+An int4 student may begin with weights that make good each other's rounding (students/compensate.py); what that alone
+wins back is told apart.  The same share is formed for the KL to the teacher, where it is 1 - KL_trained / KL_rounded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flashstill.progress import Progress
+from flashstill.recipes.language import FormatRecipe, Rounding
+from flashstill.studies.arms import (
+    DOMAINS,
+    Quality,
+    arithmetic_of,
+    judged,
+    losses,
+    measured,
+    nats,
+    train_arms,
+    trained,
+)
+from flashstill.studies.seeds import Result
+
+BARS = {"int4: loss won back": 0.90, "ternary: loss won back": 0.60}
+
+
+def run(recipe: Rounding, seed: int, place: Path, progress: Progress) -> Result:
+    """One seed: it decides which documents are held out, and the order of the others and of the windows."""
+    from flashstill.distill.models import load_model
+    from flashstill.distill.teachers import resolve_teacher
+
+    arms = recipe.arms(seed)
+    train_arms(arms, {name: name.split("-")[0] for name in arms}, place, progress)
+    dtype = arithmetic_of(place).dtype
+    models = {name: load_model(trained(place, name), dtype) for name in arms}
+    teacher = resolve_teacher(recipe.teacher, progress)
+    for wanted in recipe.formats:
+        models[f"{wanted.name}-rounded"] = _rounded(load_model(teacher, dtype), wanted)
+        if wanted.compensate_windows:
+            models[f"{wanted.name}-start"] = _rounded(load_model(place / "starts" / wanted.name, dtype), wanted)
+    quality = judged(models, next(iter(arms.values())), recipe.formats[0].name, place, progress)
+    return result(recipe, quality)
+
+
+def result(recipe: Rounding, quality: Quality) -> Result:
+    """Losses, divergences on held-out text, and the shares."""
+    shares: dict[str, tuple[float, float]] = {}
+    for wanted in recipe.formats:
+        shares |= _shares(quality, wanted)
+    words = {name: name.replace("-", ", ") for name in sorted(quality)}
+    found = losses(quality, words)
+    words.pop("teacher")
+    found |= measured(quality, words, {"kl_to_teacher": "KL to the teacher"}, ("heldout",))
+    return Result(measures=found, shares=shares, details={"quality": quality})
+
+
+def _rounded(model: Any, wanted: FormatRecipe) -> Any:
+    from flashstill.distill.students import Format, round_model
+
+    return round_model(model, Format(name=wanted.name, group=wanted.group))
+
+
+def _shares(quality: Quality, wanted: FormatRecipe) -> dict[str, tuple[float, float]]:
+    """Of loss by domain and of KL, of student, control and start: what was won back of what plain rounding took."""
+    found, name = {}, wanted.name
+    told = {"distilled": "won back", "labels": "won back with labels", "start": "won back before training"}
+    for arm, words in told.items():
+        if f"{name}-{arm}" not in quality:
+            continue
+        for domain, where in DOMAINS.items():
+            suffix = "" if domain == "heldout" else f", {where}"
+            before, after = (nats(quality, f"{name}-{which}", domain) for which in ("rounded", arm))
+            found[f"{name}: loss {words}{suffix}"] = (before - after, before - nats(quality, "teacher", domain))
+        before, after = (quality[f"{name}-{which}"]["heldout"]["kl_to_teacher"][0] for which in ("rounded", arm))
+        found[f"{name}: KL {words}"] = (before - after, before)
+    return found
