@@ -24,7 +24,7 @@ from flashstill.cost import (
     step_cost,
 )
 from flashstill.cost.conditions import uniform
-from flashstill.cost.passes import decode_step
+from flashstill.cost.phases import decode_step
 from flashstill.economics import hourly_price, usd_per_million_tokens
 from flashstill.errors import InfeasiblePlan
 from flashstill.facts import load

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from flashstill.arch import load_architecture
 from flashstill.cost.links import link_cost, link_rate, sent_bytes, transfer
-from flashstill.cost.torus import slice_edges, ways
 from flashstill.facts import load
 from flashstill.hardware import Chip, chip_from_facts, known_chips
 from flashstill.hardware.calibration import PERFECT
+from flashstill.hardware.topology import slice_edges, ways
 from flashstill.parallel import Exchange, Layout, shard
 from flashstill.parallel.sharding import copies
 from flashstill.workload import Matmul, Operation, decode, prefill

@@ -14,7 +14,7 @@ import pytest
 from flashstill.arch import load_architecture
 from flashstill.cli import main
 from flashstill.cost import Load, serve
-from flashstill.cost.passes import decode_step
+from flashstill.cost.phases import decode_step
 from flashstill.cost.serving import prompts_together
 from flashstill.economics import BASES, hourly_price, usd_per_million_tokens
 from flashstill.errors import BadInput, FlashstillError, InfeasiblePlan

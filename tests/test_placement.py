@@ -8,7 +8,7 @@ import pytest
 
 from flashstill.arch import load_architecture
 from flashstill.cost import make_conditions
-from flashstill.cost.passes import decode_step
+from flashstill.cost.phases import decode_step
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts
 from flashstill.parallel import Layout

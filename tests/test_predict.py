@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flashstill.arch import LatentAttention, load_architecture
-from flashstill.cost.passes import prefill_step
+from flashstill.cost.phases import prefill_step
 from flashstill.errors import BadInput, FlashstillError
 from flashstill.facts import load
 from flashstill.parallel import Layout

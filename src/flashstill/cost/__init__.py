@@ -2,7 +2,7 @@
 
 from flashstill.cost.conditions import Conditions, Precisions, make_conditions, precisions_of, uniform
 from flashstill.cost.footprint import USABLE_SHARE, smallest_count
-from flashstill.cost.passes import Speculation
+from flashstill.cost.phases import Speculation
 from flashstill.cost.serving import Load, Serving, serve
 from flashstill.cost.step import BOUNDS, LEVELS, Ledger, StepCost, step_cost
 

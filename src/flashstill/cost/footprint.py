@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from flashstill.arch import Architecture, Attention
 from flashstill.cost.conditions import Conditions
-from flashstill.cost.passes import Speculation
+from flashstill.cost.phases import Speculation
 from flashstill.errors import InfeasiblePlan
 from flashstill.hardware import Chip, Memory
 from flashstill.hardware.software import NO_SOFTWARE

@@ -5,7 +5,7 @@ all-to-all v (n-1)/n of the v bytes that it holds.
 
     switch    ((floor + rank (n-1))^p + (sent / (link eff))^p)^(1/p), or one shot: floor + (n-1) V / (link eff)
     torus     floor + max(hops t_hop, V (n-1)/n / (links w eff)), the second term twice for an all-reduce; all-to-all
-              floor + max(hops t_hop, v cross / (w eff)); links, hops and cross as in cost/torus.py
+              floor + max(hops t_hop, v cross / (w eff)); links, hops and cross as in hardware/topology/torus.py
     beyond the domain: each chip's share of the array also crosses the scale-out network, one node after the other
 
 A send between neighbours of a torus has one link, a send through a switch has all links of the chip.
@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashstill.cost.kernels import blend
-from flashstill.cost.torus import slice_edges, ways
 from flashstill.hardware import Chip
 from flashstill.hardware.calibration import Calibration, Collective
+from flashstill.hardware.topology import slice_edges, ways
 from flashstill.parallel import Exchange
 from flashstill.workload import Quantity
 

@@ -20,7 +20,7 @@ import numpy as np
 from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.footprint import most_sequences
-from flashstill.cost.passes import Speculation, batch_step, prefill_step
+from flashstill.cost.phases import Speculation, batch_step, prefill_step
 from flashstill.cost.step import StepCost
 from flashstill.parallel import Layout
 from flashstill.workload import Quantity

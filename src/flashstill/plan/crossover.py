@@ -12,7 +12,7 @@ import numpy.typing as npt
 from flashstill.arch import Architecture
 from flashstill.cost import Conditions
 from flashstill.cost.footprint import smallest_count
-from flashstill.cost.passes import decode_step
+from flashstill.cost.phases import decode_step
 from flashstill.parallel import Layout, layout_reason
 from flashstill.workload import weight_bytes
 

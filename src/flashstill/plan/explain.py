@@ -12,7 +12,7 @@ from typing import Any
 
 from flashstill.cost import LEVELS, StepCost
 from flashstill.cost.footprint import layout_room_bytes, most_sequences, token_bytes
-from flashstill.cost.passes import batch_step
+from flashstill.cost.phases import batch_step
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.facts import Facts
 from flashstill.plan.deployment import Deployment

@@ -8,7 +8,7 @@ import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.cost import LEVELS, StepCost
-from flashstill.cost.passes import batch_step, partly_empty, prefill_step, working_share
+from flashstill.cost.phases import batch_step, partly_empty, prefill_step, working_share
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.facts import Facts
 from flashstill.plan.case import AS_PUBLISHED, Choices

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from flashstill.arch import Architecture
 from flashstill.cost import Conditions, Load, Speculation
-from flashstill.cost.passes import decode_step, prefill_step, sends, working_share
+from flashstill.cost.phases import decode_step, prefill_step, sends, working_share
 from flashstill.cost.serving import Pace, Paces, capacity, closed_form, prompts_together
 from flashstill.parallel import Layout, layout_reason
 from flashstill.workload import Quantity

@@ -19,7 +19,7 @@ import numpy as np
 from flashstill.arch import Architecture, Attention, load_architecture
 from flashstill.cost import make_conditions, uniform
 from flashstill.cost.footprint import sequence_bytes
-from flashstill.cost.passes import decode_step, prefill_step
+from flashstill.cost.phases import decode_step, prefill_step
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts, software_of
 from flashstill.parallel import Layout

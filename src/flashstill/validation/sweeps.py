@@ -13,7 +13,7 @@ import numpy as np
 
 from flashstill.arch import Architecture, load_architecture
 from flashstill.cost import make_conditions, precisions_of
-from flashstill.cost.passes import decode_step, prefill_step
+from flashstill.cost.phases import decode_step, prefill_step
 from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts, software_of

@@ -20,9 +20,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.workload import Quantity
-
 Values = npt.NDArray[np.float64]
+Quantity = float | Values
 _BITS = 20
 
 
