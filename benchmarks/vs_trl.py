@@ -35,8 +35,8 @@ def prepare(folder: Path, steps: int) -> dict[str, Any]:
     from safetensors.torch import save_file
 
     from flashstill.console import Console
+    from flashstill.distill.data.splits import packed_splits
     from flashstill.distill.models import keep_layers, load_model, load_tokenizer, save_model
-    from flashstill.distill.splits import packed_splits
     from flashstill.distill.teachers import resolve_teacher
     from flashstill.distill.training import Offline
 

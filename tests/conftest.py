@@ -18,7 +18,7 @@ from tests.commands import SHARED, Cli
 from tests.tiny import make_other_text, make_sample_text, make_tiny_teacher
 
 if TYPE_CHECKING:
-    from flashstill.distill.packing import Packed
+    from flashstill.distill.data.packing import Packed
 
 # Tiny models are fastest on one thread, and weights that are compared bit for bit come from as many as each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -79,9 +79,9 @@ def teacher(loaded_teacher: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def twenty_windows(tiny_teacher: Path, sample_text: str, tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    from flashstill.distill.data.packing import pack
+    from flashstill.distill.data.text import load_documents
     from flashstill.distill.models import load_tokenizer
-    from flashstill.distill.packing import pack
-    from flashstill.distill.text import load_documents
 
     path = tmp_path_factory.mktemp("text") / "corpus.txt"
     path.write_text(sample_text, encoding="utf-8")

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 from flashstill.cli import main
 from flashstill.cli.learning import _student_lines
+from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import DenseTeacher, Sparse
-from flashstill.distill.packing import Packed
 from flashstill.distill.signals import Hidden, Kind, Sampled, Signals, TopK, build, signal_key
 from flashstill.distill.students import Format, Width, quantise_aware
 from flashstill.distill.teachers import Online

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flashstill.distill.data.packing import joined_rows
 from flashstill.distill.models import load_model, load_tokenizer
-from flashstill.distill.packing import joined_rows
 from flashstill.distill.reasoning import chains as chains_module
 from flashstill.distill.reasoning.chains import Chains, Verdicts, chain_key, encoded_prompts, judge, think
 from flashstill.distill.reasoning.chats import as_chats

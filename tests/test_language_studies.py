@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from flashstill.arch.catalogue import read_config
-from flashstill.distill.vocabulary import learn_tokenizer
+from flashstill.distill.data.vocabulary import learn_tokenizer
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from flashstill.recipes.language import MoeToDense

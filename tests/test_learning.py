@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import forward_kl
 from flashstill.distill.models import fingerprint, keep_layers, load_model, load_tokenizer, save_model
-from flashstill.distill.packing import Packed
 from flashstill.distill.signals import Hidden, Kind, Signals, build, hidden_states, signal_key
 from flashstill.distill.students import block_influence, greedy_drops, kept_blocks, order_by_influence
 from flashstill.distill.training import (

@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import forward_kl
 from flashstill.distill.models import Model, keep_layers, load_model
-from flashstill.distill.packing import Packed
 from flashstill.distill.sampling import Sampling, continued, sample
 from flashstill.distill.sequence import Continuations, text_key, text_of, write_text
 from flashstill.distill.signals import store
@@ -369,7 +369,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from flashstill.distill.models import load_model
-from flashstill.distill.packing import Packed
+from flashstill.distill.data.packing import Packed
 from flashstill.distill.training import OnPolicy, join_world
 from tests.regimes import MIXING, SAMPLING
 

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from flashstill.cli.learning import _student_lines
+from flashstill.distill.data.packing import Packed, pack
+from flashstill.distill.data.text import load_documents
 from flashstill.distill.losses import Sparse
 from flashstill.distill.models import load_model, load_tokenizer
-from flashstill.distill.packing import Packed, pack
 from flashstill.distill.served import KEY_VARIABLE, Server, build_from_server, client, known_model
 from flashstill.distill.signals import Signals, TopK, build, signal_key, store
-from flashstill.distill.text import load_documents
 from flashstill.distill.training import take
 from flashstill.errors import BadInput
 from flashstill.progress import Silent

@@ -121,7 +121,7 @@ def test_twelve_layers_over_weights_of_six(tiny_teacher: Path, tmp_path: Path) -
 
 
 def test_text_that_is_no_unicode(tmp_path: Path) -> None:
-    from flashstill.distill.text import load_documents
+    from flashstill.distill.data.text import load_documents
 
     path = tmp_path / "text.jsonl"
     path.write_text('{"text":"fine"}\n{"text":"\\ud800"}\n', encoding="utf-8")

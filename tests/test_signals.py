@@ -13,9 +13,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import DenseTeacher, Sparse, forward_kl, sparse_loss
 from flashstill.distill.models import parts
-from flashstill.distill.packing import Packed
 from flashstill.distill.signals import Hidden, Kind, Sampled, Signals, TopK, build, kind, signal_key, store
 from flashstill.distill.signals.kinds import narrowest, systematic
 from flashstill.distill.training import take

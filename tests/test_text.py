@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashstill.distill import text_files
+from flashstill.distill.data.packing import Packed, pack
+from flashstill.distill.data.text import cpython_code, cpython_docs, load_documents, shuffled, without_leaks
+from flashstill.distill.data.text_files import Document
 from flashstill.distill.models import load_tokenizer
-from flashstill.distill.packing import Packed, pack
-from flashstill.distill.text import cpython_code, cpython_docs, load_documents, shuffled, without_leaks
-from flashstill.distill.text_files import Document
 from flashstill.errors import BadInput
 
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from flashstill.distill.data.packing import Packed, joined
 from flashstill.distill.losses import DenseTeacher, Term, cross_entropy, forward_kl, one_hot
 from flashstill.distill.models import keep_layers
-from flashstill.distill.packing import Packed, joined
 from flashstill.distill.teachers import Ensemble, Online, Router
 from flashstill.distill.training import (
     Batch,

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from flashstill.distill.checksums import verify_checksums, write_checksums
+from flashstill.distill.data.tokenizing import check_tokenizer
 from flashstill.distill.directories import (
     check_directory,
     check_loaded,
@@ -34,7 +35,6 @@ from flashstill.distill.directories import (
     shapes,
 )
 from flashstill.distill.gguf_header import check_gguf
-from flashstill.distill.tokenizing import check_tokenizer
 from flashstill.errors import BadInput, UnsupportedArchitecture
 from flashstill.files import replacing_directory, sha256
 

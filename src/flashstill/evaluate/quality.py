@@ -19,9 +19,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import Sparse, kl_of_log_probabilities, sparse_loss
 from flashstill.distill.models import Model, parts
-from flashstill.distill.packing import Packed
 from flashstill.distill.signals import Signals, hidden_states
 from flashstill.distill.training import Batch, take
 from flashstill.progress import Advance

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import DenseTeacher, Sparse
 from flashstill.distill.models import Model, parts
-from flashstill.distill.packing import Packed
 from flashstill.distill.signals import Kind, Sampled, TopK, hidden_states
 from flashstill.distill.signals.kinds import sampled_teacher, topk_teacher
 from flashstill.distill.training import Batch, Objective, TeacherSource, TrainRecipe, take, train

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import Chunks
 from flashstill.distill.models import Model, parts
-from flashstill.distill.packing import Packed
 from flashstill.distill.signals import Kind, Sampled, TopK
 from flashstill.distill.signals.making import WINDOWS_PER_PASS
 from flashstill.distill.training import Objective, TeacherSource, TrainRecipe, join_world

@@ -37,7 +37,7 @@ from flashstill.runs.workdir import DOMAINS
 
 if TYPE_CHECKING:
     from flashstill.distill.arithmetic import Arithmetic
-    from flashstill.distill.packing import Packed
+    from flashstill.distill.data.packing import Packed
     from flashstill.distill.signals import Kind, Signals
     from flashstill.distill.signals.making import Built
     from flashstill.distill.training import World
@@ -135,7 +135,7 @@ class Work:
 
     def packed(self, part: str) -> Packed:
         """A packed text."""
-        from flashstill.distill.packing import Packed
+        from flashstill.distill.data.packing import Packed
 
         return Packed.load(self.places.data / f"{part}.safetensors")
 

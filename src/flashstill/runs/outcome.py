@@ -19,7 +19,7 @@ from flashstill.runs import budget, kept
 
 if TYPE_CHECKING:
     from flashstill.distill.arithmetic import Arithmetic
-    from flashstill.distill.packing import Packed
+    from flashstill.distill.data.packing import Packed
     from flashstill.distill.signals import Signals
 
 

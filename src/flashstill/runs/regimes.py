@@ -11,7 +11,7 @@ from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
 
 if TYPE_CHECKING:
-    from flashstill.distill.packing import Packed
+    from flashstill.distill.data.packing import Packed
     from flashstill.distill.sampling import Sampling
     from flashstill.distill.sequence import Continuations
     from flashstill.distill.training import Objective, Source, TeacherSource, TrainRecipe, World

@@ -15,7 +15,7 @@ from flashstill.runs.limits import check_limits
 if TYPE_CHECKING:
     import torch
 
-    from flashstill.distill.packing import Packed
+    from flashstill.distill.data.packing import Packed
     from flashstill.distill.signals import Kind
     from flashstill.distill.signals.making import Built
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flashstill.recipes import DistillRecipe
 
 if TYPE_CHECKING:
-    from flashstill.distill.packing import Packed
+    from flashstill.distill.data.packing import Packed
     from flashstill.distill.training import TeacherSource
     from flashstill.runs.distillation import Work
 

@@ -28,8 +28,8 @@ from flashstill.runs.workdir import DOMAINS, Workspace
 
 def teacher(work: Workspace) -> None:
     """Find or convert the teacher; write down what everything else depends on."""
+    from flashstill.distill.data.text import corpus_label
     from flashstill.distill.models import fingerprint, load_tokenizer, tokenizer_fingerprint
-    from flashstill.distill.text import corpus_label
 
     path = work.out / "provenance.json"
     current = fingerprint(work.directory)
@@ -73,8 +73,8 @@ def _check_against(teacher: Architecture, recipe: FamilyRecipe) -> None:
 
 def text(work: Workspace) -> None:
     """Load, deduplicate, split by document, and pack the text."""
+    from flashstill.distill.data.splits import packed_splits
     from flashstill.distill.models import load_tokenizer
-    from flashstill.distill.splits import packed_splits
 
     folder = work.out / "data"
     if all((folder / f"{part}.safetensors").exists() for part in ("train", *DOMAINS)):

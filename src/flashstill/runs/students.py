@@ -12,7 +12,7 @@ from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
 
 if TYPE_CHECKING:
-    from flashstill.distill.packing import Packed
+    from flashstill.distill.data.packing import Packed
     from flashstill.distill.students import Format
     from flashstill.distill.training.loop import AfterStep
 

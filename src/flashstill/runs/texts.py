@@ -13,9 +13,9 @@ TEXTS = ("train", *DOMAINS)
 
 def pack_texts(recipe: DistillRecipe, tokenizer_of: Path, folder: Path, progress: Progress) -> None:
     """Pack the recipe's texts with the tokenizer of a model directory, unless all are there."""
+    from flashstill.distill.data.packing import joined
+    from flashstill.distill.data.splits import packed_splits
     from flashstill.distill.models import load_tokenizer
-    from flashstill.distill.packing import joined
-    from flashstill.distill.splits import packed_splits
 
     if all((folder / f"{name}.safetensors").exists() for name in TEXTS):
         return

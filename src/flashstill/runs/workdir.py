@@ -84,7 +84,7 @@ class Workspace:
 
     def packed(self, part: str) -> Any:
         """A packed text: train, heldout or out-of-domain."""
-        from flashstill.distill.packing import Packed
+        from flashstill.distill.data.packing import Packed
 
         return Packed.load(self.out / "data" / f"{part}.safetensors")
 

@@ -91,10 +91,10 @@ def result(quality: Quality, details: Mapping[str, Any]) -> Result:
 
 def _untrained(recipe: MoeToDense, seed: int, place: Path) -> None:
     """A new sparse model with a tokenizer of its own, learned from the text that it will be trained on."""
+    from flashstill.distill.data.splits import divided
+    from flashstill.distill.data.vocabulary import learn_tokenizer
     from flashstill.distill.models import save_model
-    from flashstill.distill.splits import divided
     from flashstill.distill.students import from_config
-    from flashstill.distill.vocabulary import learn_tokenizer
 
     if place.is_dir():
         return

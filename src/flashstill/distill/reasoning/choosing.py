@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.distill.packing import Packed
+from flashstill.distill.data.packing import Packed
 from flashstill.distill.reasoning.chains import Chains, Verdicts
 from flashstill.errors import BadInput, unknown
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flashstill.distill.text_files import json_line, lines_of, valid
+from flashstill.distill.data.text_files import json_line, lines_of, valid
 from flashstill.errors import BadInput
 from flashstill.files import write_text
 

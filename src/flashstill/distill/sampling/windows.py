@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.distill.packing import Ints
+from flashstill.distill.data.packing import Ints
 
 FILLER = 0  # behind the end of a row: nothing before it sees it, and it is no target
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from flashstill.distill.packing import Packed
+from flashstill.distill.data.packing import Packed
 from flashstill.distill.served.answers import Said, checked, reads_alike
 from flashstill.distill.served.client import Conversation, Server, completed, together
 from flashstill.distill.signals.kinds import TopK, narrowest

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flashstill.distill.data.packing import Packed
 from flashstill.distill.models import STORED, Model, parts
-from flashstill.distill.packing import Packed
 from flashstill.distill.signals.kinds import Hidden, Kind
 from flashstill.distill.signals.store import Store, shard
 from flashstill.errors import BadInput, UnsupportedArchitecture

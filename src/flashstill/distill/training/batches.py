@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flashstill.distill.data.packing import Packed
 from flashstill.distill.models import Model
-from flashstill.distill.packing import Packed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

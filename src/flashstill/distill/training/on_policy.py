@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import Workspace
-from flashstill.distill.packing import Packed
 from flashstill.distill.sampling import Sampling, continued, sample
 from flashstill.distill.training.batches import Batch, Student, take, window_order
 from flashstill.distill.training.sharded import World

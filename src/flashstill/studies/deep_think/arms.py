@@ -21,7 +21,7 @@ from flashstill.studies.deep_think.models import first_student, learn
 from flashstill.studies.deep_think.work import Attempted, Work
 
 if TYPE_CHECKING:
-    from flashstill.distill.packing import Packed
+    from flashstill.distill.data.packing import Packed
     from flashstill.distill.reasoning.choosing import Kept
 
 
@@ -115,8 +115,8 @@ def rounds(work: Work, verified: Packed, start: Path) -> dict[str, tuple[Path, i
 
     verified, start: what the student has learned from, and where it is.
     """
+    from flashstill.distill.data.packing import joined_rows
     from flashstill.distill.models import fingerprint
-    from flashstill.distill.packing import joined_rows
 
     wanted, found = work.recipe.think, {}
     held = [verified]

@@ -17,7 +17,7 @@ from flashstill.studies.deep_think.models import learn, new_model
 
 if TYPE_CHECKING:
     from flashstill.distill.arithmetic import Arithmetic
-    from flashstill.distill.packing import Packed
+    from flashstill.distill.data.packing import Packed
     from flashstill.distill.reasoning.chains import Chains, Verdicts
     from flashstill.distill.reasoning.judging import Judges
     from flashstill.distill.reasoning.matching import Extract

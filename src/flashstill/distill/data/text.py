@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flashstill.arch.config_file import existing
-from flashstill.distill.text_files import PLAIN_TEXT_DOCUMENT_CHARACTERS, Document, from_path
+from flashstill.distill.data.text_files import PLAIN_TEXT_DOCUMENT_CHARACTERS, Document, from_path
 from flashstill.errors import BadInput, shortened, unknown
 
 BUILT_IN = ("cpython-docs", "cpython-code")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from flashstill.distill.text_files import Document
+from flashstill.distill.data.text_files import Document
 from flashstill.errors import BadInput
 from flashstill.files import replacing
 

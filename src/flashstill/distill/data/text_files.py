@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flashstill.bounded import check_regular, read_bounded
-from flashstill.distill.parquet import texts_of
+from flashstill.distill.data.parquet import texts_of
 from flashstill.errors import BadInput
 
 SUFFIXES = (".txt", ".md", ".rst", ".jsonl", ".parquet")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from flashstill.distill.packing import Packed, pack
-from flashstill.distill.text import load_documents, shuffled, without_leaks
-from flashstill.distill.text_files import Document
+from flashstill.distill.data.packing import Packed, pack
+from flashstill.distill.data.text import load_documents, shuffled, without_leaks
+from flashstill.distill.data.text_files import Document
 from flashstill.errors import BadInput
 
 CHARACTERS_PER_TOKEN = 4.0
