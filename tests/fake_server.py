@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from flashstill.distill.sampling import Sampling, sample
+from flashstill.distill.generate import Sampling, sample
 
 Answer = dict[str, Any]
 

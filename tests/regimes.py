@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flashstill.distill.sampling import Sampling
+from flashstill.distill.generate import Sampling
 from flashstill.distill.training import Mixing
 
 SAMPLING = Sampling(new_tokens=27, stop=(0,), seed=4)

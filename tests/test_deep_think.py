@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from flashstill.distill.data.packing import joined_rows
+from flashstill.distill.generate import Sampling, sample
 from flashstill.distill.models import load_model, load_tokenizer
 from flashstill.distill.reasoning import chains as chains_module
 from flashstill.distill.reasoning.chains import Chains, Verdicts, chain_key, encoded_prompts, judge, think
@@ -27,7 +28,6 @@ from flashstill.distill.reasoning.letters import letter_tokenizer
 from flashstill.distill.reasoning.matching import Extract
 from flashstill.distill.reasoning.problems import Problem, save_problems
 from flashstill.distill.reasoning.tasks import Spec
-from flashstill.distill.sampling import Sampling, sample
 from flashstill.errors import BadInput
 from flashstill.evaluate.problems import harder_half, many_attempts, one_pass, powers_of_two, quality_records
 from flashstill.progress import Silent

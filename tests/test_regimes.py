@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from flashstill.distill.data.packing import Packed
+from flashstill.distill.generate import Sampling, continued, sample
 from flashstill.distill.losses import forward_kl
 from flashstill.distill.models import Model, keep_layers, load_model
-from flashstill.distill.sampling import Sampling, continued, sample
 from flashstill.distill.sequence import Continuations, text_key, text_of, write_text
 from flashstill.distill.signals import store
 from flashstill.distill.teachers import Online

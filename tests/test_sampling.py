@@ -10,12 +10,12 @@ import torch
 import transformers
 from scipy.stats import chisquare, kstest
 
+from flashstill.distill.generate import Sampling, choose, decoder_of, rows, sample
+from flashstill.distill.generate.cached import CachedDecoder
+from flashstill.distill.generate.llama import LlamaDecoder
+from flashstill.distill.generate.philox import philox, uniform
 from flashstill.distill.losses import Workspace
 from flashstill.distill.models import Model, keep_layers
-from flashstill.distill.sampling import Sampling, choose, decoder_of, rows, sample
-from flashstill.distill.sampling.cached import CachedDecoder
-from flashstill.distill.sampling.llama import LlamaDecoder
-from flashstill.distill.sampling.philox import philox, uniform
 from flashstill.distill.students import Experts, Format, quantise_aware, upcycle
 from flashstill.errors import BadInput, UnsupportedArchitecture
 from tests.marks import slow
@@ -300,7 +300,7 @@ def test_long_vocabularies_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -
     logits, draws = torch.randn(10, 50), torch.rand(10, 3, dtype=torch.float64)
     for settings in (Sampling(vocabulary=40), Sampling(top_k=3), Sampling(temperature=0)):
         whole = choose(logits, draws, settings)
-        monkeypatch.setattr("flashstill.distill.sampling.drawing.LOGITS_AT_A_TIME", 120)
+        monkeypatch.setattr("flashstill.distill.generate.drawing.LOGITS_AT_A_TIME", 120)
         parts = choose(logits, draws, settings)
         monkeypatch.undo()
         assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from flashstill.distill.generate import Sampling, sample
 from flashstill.distill.models import load_model, load_tokenizer
 from flashstill.distill.reasoning.chains import Chains
 from flashstill.distill.reasoning.served import think_served
-from flashstill.distill.sampling import Sampling, sample
 from flashstill.distill.served import Server, client
 from flashstill.errors import BadInput
 from flashstill.progress import Silent

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from flashstill.distill.generate import Sampling, sample
 from flashstill.distill.losses import Workspace
 from flashstill.distill.models import load_model, load_tokenizer
 from flashstill.distill.reasoning.chains import encoded_prompts
 from flashstill.distill.reasoning.problems import load_problems
-from flashstill.distill.sampling import Sampling, sample
 
 STOP, VOCABULARY, ATTEMPTS, SPACE = 2, 32, 64, Workspace()
 

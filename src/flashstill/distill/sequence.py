@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from flashstill.distill.data.packing import Packed
+from flashstill.distill.generate import Sampling, continued, sample
 from flashstill.distill.losses import Workspace
 from flashstill.distill.models import Model
-from flashstill.distill.sampling import Sampling, continued, sample
 from flashstill.distill.signals.making import Built
 from flashstill.distill.signals.store import Store, shard
 from flashstill.errors import BadInput

@@ -12,7 +12,7 @@ from flashstill.recipes import DistillRecipe
 
 if TYPE_CHECKING:
     from flashstill.distill.data.packing import Packed
-    from flashstill.distill.sampling import Sampling
+    from flashstill.distill.generate import Sampling
     from flashstill.distill.sequence import Continuations
     from flashstill.distill.training import Objective, Source, TeacherSource, TrainRecipe, World
 
@@ -66,7 +66,7 @@ def source_of(recipe: DistillRecipe, packed: Packed, tokenizer: Any, vocabulary:
 
 def _sampling(recipe: DistillRecipe, tokenizer: Any, vocabulary: int) -> Sampling:
     """Rows end with the text they are in, and hold no id that the tokenizer lacks where heads are padded."""
-    from flashstill.distill.sampling import Sampling
+    from flashstill.distill.generate import Sampling
 
     regime = recipe.regime
     return Sampling(

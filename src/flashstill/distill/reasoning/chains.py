@@ -22,12 +22,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from flashstill.distill.generate import Sampling, sample
 from flashstill.distill.models import Model
 from flashstill.distill.reasoning.chats import as_chats
 from flashstill.distill.reasoning.judging import OUTCOMES, Judges
 from flashstill.distill.reasoning.matching import Extract
 from flashstill.distill.reasoning.problems import Problem
-from flashstill.distill.sampling import Sampling, sample
 from flashstill.distill.signals.store import Store, shard
 from flashstill.errors import BadInput
 from flashstill.progress import Progress

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
+from flashstill.distill.generate import Sampling
 from flashstill.distill.reasoning.chains import Chains, joined_chains
-from flashstill.distill.sampling import Sampling
 from flashstill.distill.served import Server
 from flashstill.distill.served.client import Conversation, completed, together
 from flashstill.distill.signals.store import Store, shard

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.data.packing import Packed
+from flashstill.distill.generate import Sampling, continued, sample
 from flashstill.distill.losses import Workspace
-from flashstill.distill.sampling import Sampling, continued, sample
 from flashstill.distill.training.batches import Batch, Student, take, window_order
 from flashstill.distill.training.sharded import World
 from flashstill.errors import BadInput

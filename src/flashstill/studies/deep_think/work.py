@@ -203,10 +203,10 @@ class Work:
 
     def attempted(self, model: Any, known_as: str, name: str, attempts: int, greedy: bool = False) -> Attempted:
         """Attempts of a model or a server at the problems of `name` and the verdicts on them. known_as: what it is."""
+        from flashstill.distill.generate import Sampling
         from flashstill.distill.models import tokenizer_fingerprint
         from flashstill.distill.reasoning.chains import chain_key, judge, think
         from flashstill.distill.reasoning.served import think_served
-        from flashstill.distill.sampling import Sampling
         from flashstill.distill.served import Server
         from flashstill.evaluate.problems import answer_texts
 

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the usual name
 from torch import Tensor
 
+from flashstill.distill.generate.caches import Caches
+from flashstill.distill.generate.weights import Block, block_of, norm_of, turns
 from flashstill.distill.losses.workspace import Workspace, wide
 from flashstill.distill.models import Model, decoder_layers, parts
-from flashstill.distill.sampling.caches import Caches
-from flashstill.distill.sampling.weights import Block, block_of, norm_of, turns
 
 CLASSES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")

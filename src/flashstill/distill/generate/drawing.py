@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flashstill.distill.sampling.philox import uniform
+from flashstill.distill.generate.philox import uniform
 from flashstill.errors import BadInput
 
 LOGITS_AT_A_TIME = 2**22

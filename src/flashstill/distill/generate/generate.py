@@ -8,12 +8,12 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from flashstill.distill.generate.cached import CachedDecoder, Decoder
+from flashstill.distill.generate.drawing import Sampling, choose
+from flashstill.distill.generate.llama import LlamaDecoder, is_plain
+from flashstill.distill.generate.rows import Rows, Samples
 from flashstill.distill.losses import Workspace
 from flashstill.distill.models import Model, parts
-from flashstill.distill.sampling.cached import CachedDecoder, Decoder
-from flashstill.distill.sampling.drawing import Sampling, choose
-from flashstill.distill.sampling.llama import LlamaDecoder, is_plain
-from flashstill.distill.sampling.rows import Rows, Samples
 from flashstill.errors import BadInput
 from flashstill.progress import Advance
 

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from flashstill.distill.sampling.cached import Decoder
-from flashstill.distill.sampling.drawing import Sampling, uniforms
+from flashstill.distill.generate.cached import Decoder
+from flashstill.distill.generate.drawing import Sampling, uniforms
 from flashstill.progress import Advance
 
 REGROUP_AT = 8  # slots are filled and left behind an eighth of them at a time (docs/log.md)
