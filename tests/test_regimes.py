@@ -21,9 +21,9 @@ from flashstill.distill.data.packing import Packed
 from flashstill.distill.generate import Sampling, continued, sample
 from flashstill.distill.losses import forward_kl
 from flashstill.distill.models import Model, keep_layers, load_model
-from flashstill.distill.sequence import Continuations, text_key, text_of, write_text
 from flashstill.distill.signals import store
 from flashstill.distill.teachers import Online
+from flashstill.distill.teachers.sequence_level import Continuations, text_key, text_of, write_text
 from flashstill.distill.training import (
     Batch,
     Mixing,
@@ -209,7 +209,7 @@ class TestSequence:
         self, teacher: Model, packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """In one go, by two processes, and interrupted in the middle of a shard."""
-        monkeypatch.setattr("flashstill.distill.sequence.ROWS_PER_SHARD", 16)
+        monkeypatch.setattr("flashstill.distill.teachers.sequence_level.ROWS_PER_SHARD", 16)
         key = text_key("t", "k", packed, self.WANTED)
 
         def write(place: str, share: tuple[int, int] = (0, 1)) -> int:

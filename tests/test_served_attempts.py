@@ -15,7 +15,7 @@ from flashstill.distill.generate import Sampling, sample
 from flashstill.distill.models import load_model, load_tokenizer
 from flashstill.distill.reasoning.chains import Chains
 from flashstill.distill.reasoning.served import think_served
-from flashstill.distill.served import Server, client
+from flashstill.distill.teachers.served import Server, client
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from flashstill.recipes.studies import read_study

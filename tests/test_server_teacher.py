@@ -19,8 +19,8 @@ from flashstill.distill.data.packing import Packed, pack
 from flashstill.distill.data.text import load_documents
 from flashstill.distill.losses import Sparse
 from flashstill.distill.models import load_model, load_tokenizer
-from flashstill.distill.served import KEY_VARIABLE, Server, build_from_server, client, known_model
 from flashstill.distill.signals import Signals, TopK, build, signal_key, store
+from flashstill.distill.teachers.served import KEY_VARIABLE, Server, build_from_server, client, known_model
 from flashstill.distill.training import take
 from flashstill.errors import BadInput
 from flashstill.progress import Silent

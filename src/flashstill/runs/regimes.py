@@ -13,7 +13,7 @@ from flashstill.recipes import DistillRecipe
 if TYPE_CHECKING:
     from flashstill.distill.data.packing import Packed
     from flashstill.distill.generate import Sampling
-    from flashstill.distill.sequence import Continuations
+    from flashstill.distill.teachers.sequence_level import Continuations
     from flashstill.distill.training import Objective, Source, TeacherSource, TrainRecipe, World
 
 
@@ -99,7 +99,7 @@ class TeacherText:
     def _asked(self) -> tuple[Continuations, dict[str, Any]]:
         from flashstill.distill.directories import check_directory
         from flashstill.distill.models import load_tokenizer
-        from flashstill.distill.sequence import Continuations, text_key
+        from flashstill.distill.teachers.sequence_level import Continuations, text_key
 
         tokenizer, known = load_tokenizer(self.directory), int(check_directory(self.directory)["vocab_size"])
         regime, sampling = self.recipe.regime, _sampling(self.recipe, tokenizer, known)
@@ -108,7 +108,7 @@ class TeacherText:
 
     def write(self, model: Callable[[], Any], progress: Progress, share: tuple[int, int]) -> dict[str, Any]:
         """Make a share of it, unless it is whole; returns bytes and rates."""
-        from flashstill.distill.sequence import write_text
+        from flashstill.distill.teachers.sequence_level import write_text
 
         if self._whole.exists():
             return {}
@@ -124,7 +124,7 @@ class TeacherText:
 
     def join(self, progress: Progress) -> None:
         """Make one packing of all shares, or say that some are not there."""
-        from flashstill.distill.sequence import missing_shards, text_of
+        from flashstill.distill.teachers.sequence_level import missing_shards, text_of
 
         if self._whole.exists():
             return

@@ -31,9 +31,9 @@ def build_from(
     label: str,
     share: tuple[int, int],
 ) -> Built:
-    """What a server says of a packed text (distill/served)."""
-    from flashstill.distill.served import Server, build_from_server
+    """What a server says of a packed text (distill/teachers/served)."""
     from flashstill.distill.signals import TopK
+    from flashstill.distill.teachers.served import Server, build_from_server
 
     assert isinstance(kind, TopK), "the recipe is refused otherwise"
     server = Server(
@@ -49,7 +49,7 @@ def build_from(
 def teacher_fingerprint(teacher: TeacherRecipe, directory: Path) -> str:
     """What signals of a teacher are known by: its weights, or its name where they are behind a server."""
     from flashstill.distill.models import fingerprint
-    from flashstill.distill.served import known_model
+    from flashstill.distill.teachers.served import known_model
 
     return known_model(teacher.name) if teacher.served else fingerprint(directory)
 

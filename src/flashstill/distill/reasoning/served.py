@@ -19,9 +19,9 @@ import torch
 
 from flashstill.distill.generate import Sampling
 from flashstill.distill.reasoning.chains import Chains, joined_chains
-from flashstill.distill.served import Server
-from flashstill.distill.served.client import Conversation, completed, together
 from flashstill.distill.signals.store import Store, shard
+from flashstill.distill.teachers.served import Server
+from flashstill.distill.teachers.served.client import Conversation, completed, together
 from flashstill.errors import BadInput
 from flashstill.progress import Advance, Progress
 

@@ -122,7 +122,7 @@ class Work:
     def teacher(self) -> Any:
         """The teacher, or its server; one made from nothing learns the right answers of the label problems first."""
         from flashstill.distill.models import save_model
-        from flashstill.distill.served import Server
+        from flashstill.distill.teachers.served import Server
 
         given = self.recipe.teacher
         if given.served:
@@ -140,7 +140,7 @@ class Work:
     def teacher_known_as(self) -> str:
         """The fingerprint of its weights, once they are there; its name where they are behind a server."""
         from flashstill.distill.models import fingerprint
-        from flashstill.distill.served import known_model
+        from flashstill.distill.teachers.served import known_model
 
         _ = self.teacher
         given = self.recipe.teacher
@@ -207,7 +207,7 @@ class Work:
         from flashstill.distill.models import tokenizer_fingerprint
         from flashstill.distill.reasoning.chains import chain_key, judge, think
         from flashstill.distill.reasoning.served import think_served
-        from flashstill.distill.served import Server
+        from flashstill.distill.teachers.served import Server
         from flashstill.evaluate.problems import answer_texts
 
         wanted, problems = self.recipe.think, self.problems[name]

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx2
 
-from flashstill.distill.served.questions import APIS, Api
+from flashstill.distill.teachers.served.questions import APIS, Api
 from flashstill.errors import BadInput, unknown
 
 KEY_VARIABLE = "FLASHSTILL_API_KEY"

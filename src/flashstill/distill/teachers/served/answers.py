@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flashstill.distill.served.questions import Api, Position
+from flashstill.distill.teachers.served.questions import Api, Position
 from flashstill.errors import BadInput
 
 ROUNDING = 1e-3

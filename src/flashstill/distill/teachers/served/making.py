@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from flashstill.distill.data.packing import Packed
-from flashstill.distill.served.answers import Said, checked, reads_alike
-from flashstill.distill.served.client import Conversation, Server, completed, together
 from flashstill.distill.signals.kinds import TopK, narrowest
 from flashstill.distill.signals.making import Built
 from flashstill.distill.signals.store import Store, shard, shard_of
+from flashstill.distill.teachers.served.answers import Said, checked, reads_alike
+from flashstill.distill.teachers.served.client import Conversation, Server, completed, together
 from flashstill.errors import BadInput
 from flashstill.progress import Advance, Progress
 
