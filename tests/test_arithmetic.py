@@ -15,10 +15,10 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from flashstill.cli.learning import measure
-from flashstill.distill import arithmetic, models
-from flashstill.distill.arithmetic import AUTO, FILE, Arithmetic, Shape, decided, machine_key, settled, shape_of
+from flashstill.distill import models
 from flashstill.distill.classifiers.nets import Nets
-from flashstill.distill.models import load_model, load_tokenizer, save_model
+from flashstill.distill.models import arithmetic, load_model, load_tokenizer, save_model
+from flashstill.distill.models.arithmetic import AUTO, FILE, Arithmetic, Shape, decided, machine_key, settled, shape_of
 from flashstill.distill.students import Format, quantise_aware, round_model
 from flashstill.distill.students.packed import rounded_weights
 from flashstill.distill.training import checkpoints, loop

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flashstill.distill.gguf_header import check_gguf
 from flashstill.distill.models import convert_gguf
+from flashstill.distill.models.gguf_header import check_gguf
 from flashstill.errors import BadInput
 
 F32, UINT32, STRING, ARRAY = 0, 4, 8, 9

@@ -141,7 +141,7 @@ class TestScratch:
 
     def test_the_memory_of_a_control_group_counts(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (tmp_path / "max").write_text("1000000\n")
-        monkeypatch.setattr("flashstill.distill.room.CONTROL_GROUP", tmp_path / "max")
+        monkeypatch.setattr("flashstill.distill.models.host_memory.CONTROL_GROUP", tmp_path / "max")
         with pytest.raises(BadInput, match="this machine has 1 MB"):
             from_config({"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4}, 9000, 0)
 

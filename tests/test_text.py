@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flashstill.distill import text_files
+from flashstill.distill.data import text_files
 from flashstill.distill.data.packing import Packed, pack
 from flashstill.distill.data.text import cpython_code, cpython_docs, load_documents, shuffled, without_leaks
 from flashstill.distill.data.text_files import Document

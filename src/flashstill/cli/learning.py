@@ -200,7 +200,7 @@ def measure(arithmetic: str, as_json: bool) -> None:
     import dataclasses
 
     from flashstill.console import Console
-    from flashstill.distill.arithmetic import decided, in_use
+    from flashstill.distill.models.arithmetic import decided, in_use
     from flashstill.facts import load, user_directory
     from flashstill.facts.table import to_csv
     from flashstill.files import write_text

@@ -5,9 +5,9 @@
     operation floor   (step of a 12-block toy model - step of a 4-block one) / 8 / operations a block
 
 The toy model is 64 wide: its arithmetic is nothing, what remains is what every operation costs in the runtime.
-Bandwidth and floor are those of the arithmetic in which models run here (distill/arithmetic.py).  Nothing is fitted to
-the models that are predicted later.  Every test is bound by time: a slow or busy machine multiplies smaller matrices,
-and repeats less.
+Bandwidth and floor are those of the arithmetic in which models run here (distill/models/arithmetic.py).  Nothing is
+fitted to the models that are predicted later.  Every test is bound by time: a slow or
+busy machine multiplies smaller matrices, and repeats less.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 import torch
 
-from flashstill.distill.arithmetic import Arithmetic
+from flashstill.distill.models.arithmetic import Arithmetic
 from flashstill.facts import Fact, Facts
 from flashstill.measure.sweep import DECODE_STEPS_PER_REPEAT, MACHINE, time_model
 from flashstill.progress import Progress

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.models import Model, parts
-from flashstill.distill.room import host_bytes
+from flashstill.distill.models.host_memory import host_bytes
 
 EVERY_S = 0.05
 

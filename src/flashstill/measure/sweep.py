@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from flashstill.distill.arithmetic import precision_of
 from flashstill.distill.models import Model
+from flashstill.distill.models.arithmetic import precision_of
 from flashstill.progress import Progress
 from flashstill.records import MeasuredRecord
 

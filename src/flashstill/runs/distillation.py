@@ -36,8 +36,8 @@ from flashstill.runs.texts import pack_texts
 from flashstill.runs.workdir import DOMAINS
 
 if TYPE_CHECKING:
-    from flashstill.distill.arithmetic import Arithmetic
     from flashstill.distill.data.packing import Packed
+    from flashstill.distill.models.arithmetic import Arithmetic
     from flashstill.distill.signals import Kind, Signals
     from flashstill.distill.signals.making import Built
     from flashstill.distill.training import World
@@ -114,7 +114,7 @@ class Work:
     @functools.cached_property
     def arithmetic(self) -> Arithmetic:
         """In which all models of this run are multiplied; of several processes the first decides, before the others."""
-        from flashstill.distill.arithmetic import settled, shape_of
+        from flashstill.distill.models.arithmetic import settled, shape_of
 
         wanted = self.recipe.train.arithmetic
         return settled(wanted, lambda: shape_of(self.directories[0]), self.places.arithmetic)
@@ -223,8 +223,8 @@ class Work:
     def train(self) -> None:
         """From the first weights to the student."""
         from flashstill.distill import training
-        from flashstill.distill.checksums import verify_checksums
         from flashstill.distill.models import load_model, load_tokenizer, parts
+        from flashstill.distill.models.checksums import verify_checksums
         from flashstill.measure.memory import Peak, release
 
         if (self.out / "student").is_dir():

@@ -16,8 +16,8 @@ def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: P
 
     directories: of the teachers; of one behind a server that of its tokenizer, which says nothing of the model.
     """
-    from flashstill.distill.directories import check_directory
-    from flashstill.distill.room import check_room
+    from flashstill.distill.models.directories import check_directory
+    from flashstill.distill.models.host_memory import check_room
     from flashstill.distill.students import read_fields
     from flashstill.distill.teachers import resolve_teacher
 

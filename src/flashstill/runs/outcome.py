@@ -18,8 +18,8 @@ from flashstill.records import QualityRecord, write_records
 from flashstill.runs import budget, kept
 
 if TYPE_CHECKING:
-    from flashstill.distill.arithmetic import Arithmetic
     from flashstill.distill.data.packing import Packed
+    from flashstill.distill.models.arithmetic import Arithmetic
     from flashstill.distill.signals import Signals
 
 

@@ -97,8 +97,8 @@ class TeacherText:
         return self.data / "sequence.safetensors"
 
     def _asked(self) -> tuple[Continuations, dict[str, Any]]:
-        from flashstill.distill.directories import check_directory
         from flashstill.distill.models import load_tokenizer
+        from flashstill.distill.models.directories import check_directory
         from flashstill.distill.teachers.sequence_level import Continuations, text_key
 
         tokenizer, known = load_tokenizer(self.directory), int(check_directory(self.directory)["vocab_size"])

@@ -28,7 +28,7 @@ from flashstill.report.kept import provenance
 from flashstill.runs import kept
 
 if TYPE_CHECKING:
-    from flashstill.distill.arithmetic import Arithmetic
+    from flashstill.distill.models.arithmetic import Arithmetic
     from flashstill.runs.pace import Pace
 
 STAGE_NAMES = ("teacher", "text", "signals", "search", "distil", "evaluate", "measure", "cost", "report")
@@ -70,7 +70,7 @@ class Workspace:
     @property
     def arithmetic(self) -> Arithmetic:
         """In which all models of this run are multiplied."""
-        from flashstill.distill.arithmetic import FILE, settled, shape_of
+        from flashstill.distill.models.arithmetic import FILE, settled, shape_of
 
         if self._arithmetic is None:
             wanted = self.recipe.distil.arithmetic

@@ -18,7 +18,7 @@ from flashstill.runs.outcome import as_table, judge
 from flashstill.runs.places import FILE, Places
 
 if TYPE_CHECKING:
-    from flashstill.distill.arithmetic import Arithmetic
+    from flashstill.distill.models.arithmetic import Arithmetic
 
 Quality = dict[str, dict[str, dict[str, list[float]]]]
 """[model][domain][metric] -> value, low and high"""
@@ -41,7 +41,7 @@ def train_arms(arms: Mapping[str, DistillRecipe], starts: Mapping[str, str], pla
 
 def arithmetic_of(place: Path) -> Arithmetic:
     """In which the arms of a seed were begun, and so everything else of it runs."""
-    from flashstill.distill.arithmetic import begun, in_use
+    from flashstill.distill.models.arithmetic import begun, in_use
 
     return in_use(begun(place / FILE))
 

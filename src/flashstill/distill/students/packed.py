@@ -20,9 +20,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from flashstill.distill.checksums import FILE as CHECKSUMS
-from flashstill.distill.checksums import write_checksums
 from flashstill.distill.models import STORED, Model
+from flashstill.distill.models.checksums import FILE as CHECKSUMS
+from flashstill.distill.models.checksums import write_checksums
 from flashstill.distill.students.quantise import Format, rounded, weights_to_round
 from flashstill.errors import UnsupportedArchitecture
 from flashstill.files import replacing_directory

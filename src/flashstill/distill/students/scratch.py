@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from flashstill.distill.directories import read_json, without_switches
 from flashstill.distill.models import Model, cast, quiet
-from flashstill.distill.room import check_room
+from flashstill.distill.models.directories import read_json, without_switches
+from flashstill.distill.models.host_memory import check_room
 from flashstill.errors import BadInput
 
 

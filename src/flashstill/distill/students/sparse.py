@@ -24,7 +24,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from flashstill.distill.models import Model, cast, decoder_layers
-from flashstill.distill.room import check_room
+from flashstill.distill.models.host_memory import check_room
 from flashstill.distill.students.watching import run_watched
 from flashstill.distill.students.width import check, importance
 from flashstill.errors import BadInput, UnsupportedArchitecture

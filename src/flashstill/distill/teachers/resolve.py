@@ -10,8 +10,8 @@ import importlib.util
 from pathlib import Path
 
 from flashstill.bounded import named_path
-from flashstill.distill.directories import check_directory
 from flashstill.distill.models import convert_gguf
+from flashstill.distill.models.directories import check_directory
 from flashstill.errors import BadInput, unknown
 from flashstill.files import home_directory, make_directory, remove_leftovers, remove_orphans, sha256
 from flashstill.progress import Progress

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flashstill.distill.arithmetic import precision_of
 from flashstill.distill.losses import Term, Workspace, head_loss
 from flashstill.distill.models import Model, decoder_layers, parts
+from flashstill.distill.models.arithmetic import precision_of
 from flashstill.distill.training.batches import Batch, Source
 from flashstill.distill.training.checkpoints import Snapshot, latest, write
 from flashstill.distill.training.fused_ops import lean

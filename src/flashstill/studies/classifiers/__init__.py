@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from flashstill.distill.arithmetic import FILE, Shape, settled
 from flashstill.distill.classifiers.data import load
+from flashstill.distill.models.arithmetic import FILE, Shape, settled
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
 from flashstill.recipes.classifiers import ClassifierStudy

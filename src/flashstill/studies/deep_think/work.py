@@ -16,8 +16,8 @@ from flashstill.recipes.thinking import ThinkingStudy
 from flashstill.studies.deep_think.models import learn, new_model
 
 if TYPE_CHECKING:
-    from flashstill.distill.arithmetic import Arithmetic
     from flashstill.distill.data.packing import Packed
+    from flashstill.distill.models.arithmetic import Arithmetic
     from flashstill.distill.reasoning.chains import Chains, Verdicts
     from flashstill.distill.reasoning.judging import Judges
     from flashstill.distill.reasoning.matching import Extract
@@ -155,7 +155,7 @@ class Work:
     @functools.cached_property
     def arithmetic(self) -> Arithmetic:
         """fp32 where the models of the study are made from nothing, and small; else the recipe's, or the faster."""
-        from flashstill.distill.arithmetic import FILE, Shape, settled, shape_of
+        from flashstill.distill.models.arithmetic import FILE, Shape, settled, shape_of
 
         given = self.recipe.teacher
         if not given.model and self.recipe.arithmetic == "bf16":

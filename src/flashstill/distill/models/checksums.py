@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from flashstill.bounded import check_regular
-from flashstill.distill.directories import read_json
+from flashstill.distill.models.directories import read_json
 from flashstill.errors import BadInput
 from flashstill.files import sha256
 

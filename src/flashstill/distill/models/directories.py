@@ -112,7 +112,7 @@ def _header(file: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
             for name in held.keys():  # noqa: SIM118 - not a dictionary
                 yield name, tuple(held.get_slice(name).get_shape())
     except (SafetensorError, OSError, ValueError) as error:
-        raise BadInput(f"{file} is not a whole safetensors file ({_first_line(error)})") from error
+        raise BadInput(f"{file} is not a whole safetensors file ({first_line(error)})") from error
 
 
 def plain_config(path: Path) -> Any:
@@ -126,7 +126,7 @@ def plain_config(path: Path) -> Any:
     try:
         return CONFIG_MAPPING[kind].from_dict(fields)
     except Exception as error:  # transformers raises many kinds for fields that do not fit together
-        raise BadInput(f"model directory {path} cannot be loaded: {_first_line(error)}") from error
+        raise BadInput(f"model directory {path} cannot be loaded: {first_line(error)}") from error
 
 
 def without_switches(value: Any) -> Any:
@@ -163,7 +163,7 @@ def parameters(path: Path, config: Any) -> int:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
     except Exception as error:  # as above
-        raise BadInput(f"model directory {path} cannot be loaded: {_first_line(error)}") from error
+        raise BadInput(f"model directory {path} cannot be loaded: {first_line(error)}") from error
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -202,6 +202,7 @@ def _in_order(name: str) -> list[tuple[bool, int, str]]:
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Of an error's text, else its kind; what a sentence for the user can hold."""
     text = str(error).strip().splitlines()
     return (text[0] if text else type(error).__name__)[:200]

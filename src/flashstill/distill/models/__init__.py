@@ -1,0 +1,23 @@
+"""Models and tokenizers in and out of Hugging Face directories: looked at, loaded, taken apart, told apart, written."""
+
+from flashstill.distill.models.conversion import convert_gguf
+from flashstill.distill.models.fingerprints import fingerprint, tokenizer_fingerprint
+from flashstill.distill.models.loading import STORED, Model, cast, load_model, load_tokenizer, quiet, save_model
+from flashstill.distill.models.parts import Parts, decoder_layers, keep_layers, parts
+
+__all__ = [
+    "STORED",
+    "Model",
+    "Parts",
+    "cast",
+    "convert_gguf",
+    "decoder_layers",
+    "fingerprint",
+    "keep_layers",
+    "load_model",
+    "load_tokenizer",
+    "parts",
+    "quiet",
+    "save_model",
+    "tokenizer_fingerprint",
+]

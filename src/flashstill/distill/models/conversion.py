@@ -1,0 +1,40 @@
+"""A GGUF file as a Hugging Face directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from flashstill.distill.models.directories import check_loaded, first_line
+from flashstill.distill.models.gguf_header import check_gguf
+from flashstill.distill.models.loading import quiet, save_model
+from flashstill.errors import BadInput
+
+_PROVENANCE = {"quantization_config", "_name_or_path", "transformers_version", "dtype"}
+
+
+def convert_gguf(file: Path, target: Path) -> None:
+    """A GGUF file, dequantised once, as a Hugging Face directory of bfloat16 safetensors at `target`."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    check_gguf(file)
+    quiet()
+    try:
+        loaded, info = AutoModelForCausalLM.from_pretrained(
+            file.parent,
+            gguf_file=file.name,
+            dtype=torch.float32,
+            local_files_only=True,
+            quantization_config=GgufConfig(gguf_file=file.name, dequantize=True),
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
+    except Exception as error:
+        raise BadInput(f"{file} cannot be read as a GGUF model: {first_line(error)}") from error
+    check_loaded(file, loaded, info)
+    # A dequantised model still refuses to be saved, because it remembers where it came from: build it anew.
+    fields = {key: value for key, value in loaded.config.to_dict().items() if key not in _PROVENANCE}
+    plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields))
+    plain.load_state_dict(loaded.state_dict())
+    save_model(plain, tokenizer, target)

@@ -1,0 +1,116 @@
+"""Hugging Face directories in and out, without ever running a model's own code.
+
+Only safetensors weights are read; `auto_map` (remote code) is never followed; nothing is fetched from a hub.
+A model of a family is one of the classes that transformers itself ships.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["USE_HUB_KERNELS"] = "0"  # a kernel of a hub is code that a model's configuration may ask for
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' own bars; ours tell the time left
+
+import torch
+
+from flashstill.distill.data.tokenizing import check_tokenizer
+from flashstill.distill.models.checksums import verify_checksums, write_checksums
+from flashstill.distill.models.directories import (
+    check_directory,
+    check_loaded,
+    check_size,
+    check_small_files,
+    first_line,
+    plain_config,
+    shapes,
+)
+from flashstill.errors import BadInput
+from flashstill.files import replacing_directory
+
+STORED = torch.bfloat16
+"""the format of weights on the disk, whatever they are multiplied in (distill/models/arithmetic.py)"""
+Model = Any  # a transformers PreTrainedModel; the library's own types are too loose to help
+
+
+def load_model(path: Path, dtype: torch.dtype = STORED) -> Model:
+    """A causal language model from a directory, in eval mode, no gradients recorded by default.
+
+    dtype: what it is multiplied in; who runs models takes it from the one decision in distill/models/arithmetic.py.
+    """
+    from transformers import AutoModelForCausalLM
+
+    verify_checksums(path)
+    check_directory(path)
+    check_small_files(path)
+    quiet()
+    held, config = shapes(path), plain_config(path)
+    check_size(path, config, held)
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            path, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True,
+            output_loading_info=True,
+        )  # fmt: skip
+    except Exception as error:  # transformers raises many kinds for a broken directory
+        raise BadInput(f"model directory {path} cannot be loaded: {first_line(error)}") from error
+    check_loaded(path, model, info)
+    return model.eval()
+
+
+def load_tokenizer(path: Path) -> Any:
+    """The fast tokenizer of a model directory."""
+    from transformers import AutoTokenizer
+
+    if path.is_dir():
+        check_small_files(path)
+        check_tokenizer(path / "tokenizer.json")
+    quiet()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, use_fast=True)
+        tokenizer("a word", add_special_tokens=False)  # some settings of a wrong type show only then
+    except Exception as error:
+        raise BadInput(f"the tokenizer in {path} cannot be loaded: {first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise BadInput(f"the tokenizer in {path} has no tokenizer.json (a fast tokenizer is needed)")
+    return tokenizer
+
+
+def save_model(model: Model, tokenizer: Any, path: Path) -> None:
+    """Write a Hugging Face directory, whole or not at all, in bfloat16.
+
+    The model keeps its formats; its weights are what was written, so that going on with it and reading it back agree.
+    """
+    formats = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    with replacing_directory(path) as temporary:
+        cast(model, STORED).save_pretrained(temporary, safe_serialization=True)
+        tokenizer.save_pretrained(temporary)
+        write_checksums(temporary)
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to(formats[name])
+
+
+def cast(model: Model, dtype: torch.dtype) -> Model:
+    """The model with its parameters in another format, in place.
+
+    Buffers stay as they are: rotary frequencies and router biases are kept in float32 on purpose.
+    """
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model
+
+
+def quiet() -> None:
+    """Keep transformers from printing over our own progress."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="transformers")

@@ -1,0 +1,64 @@
+"""A causal language model taken apart: its body, its head, its blocks, and a copy with fewer of them."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from flashstill.distill.models.loading import Model
+from flashstill.errors import UnsupportedArchitecture
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """What the learning arm needs of a causal language model."""
+
+    body: nn.Module
+    """token ids [B, L] -> object with last_hidden_state [B, L, d], after the final norm"""
+    head: Tensor
+    """[V, d]; logits = hidden @ head.T"""
+
+
+def parts(model: Model) -> Parts:
+    """Body and head of a model whose logits are exactly hidden @ head.T; else UnsupportedArchitecture."""
+    head = model.get_output_embeddings()
+    body = model.get_decoder()
+    if head is None or getattr(head, "bias", None) is not None:
+        raise UnsupportedArchitecture(f"{type(model).__name__} has no plain linear head (get_output_embeddings)")
+    for field in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
+        if getattr(model.config, field, None) not in (None, 1, 1.0):
+            raise UnsupportedArchitecture(f"{type(model).__name__} changes its logits after the head ({field})")
+    return Parts(body=body, head=head.weight)
+
+
+def decoder_layers(model: Model) -> nn.ModuleList:
+    """The stack of transformer blocks."""
+    layers = getattr(model.get_decoder(), "layers", None)
+    if not isinstance(layers, nn.ModuleList):
+        raise UnsupportedArchitecture(f"{type(model).__name__} keeps its blocks elsewhere than in `layers`")
+    return layers
+
+
+def keep_layers(model: Model, kept: list[int]) -> Model:
+    """A copy of `model` with only the blocks `kept` (ascending indices); the original is untouched."""
+    config = copy.deepcopy(model.config)
+    config.num_hidden_layers = len(kept)
+    if getattr(config, "layer_types", None):
+        config.layer_types = [config.layer_types[index] for index in kept]
+    original = decoder_layers(model)
+    model.get_decoder().layers = nn.ModuleList()  # not copied twice
+    try:
+        pruned = copy.deepcopy(model)
+    finally:
+        model.get_decoder().layers = original
+    blocks = nn.ModuleList(copy.deepcopy(original[index]) for index in kept)
+    for position, block in enumerate(blocks):
+        for module in block.modules():
+            if hasattr(module, "layer_idx"):
+                setattr(module, "layer_idx", position)  # noqa: B010 - a plain number, which nn.Module's types do not foresee
+    pruned.get_decoder().layers = blocks
+    pruned.config = config
+    pruned.get_decoder().config = config
+    return pruned
