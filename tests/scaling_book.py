@@ -15,7 +15,7 @@ from flashstill.arch import load_architecture
 from flashstill.cost import Conditions, Precisions, make_conditions, smallest_count, step_cost, uniform
 from flashstill.cost.footprint import most_sequences
 from flashstill.cost.links import link_cost, transfer
-from flashstill.cost.step import operation_seconds
+from flashstill.cost.operations import operation_seconds
 from flashstill.cost.training import train_step
 from flashstill.cost.training_memory import activation_bytes, state_bytes
 from flashstill.facts import load

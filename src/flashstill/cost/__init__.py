@@ -4,14 +4,13 @@ from flashstill.cost.conditions import Conditions, Precisions, make_conditions, 
 from flashstill.cost.footprint import USABLE_SHARE, smallest_count
 from flashstill.cost.phases import Speculation
 from flashstill.cost.serving import Load, Serving, serve
-from flashstill.cost.step import BOUNDS, LEVELS, Ledger, StepCost, step_cost
+from flashstill.cost.step import BOUNDS, LEVELS, StepCost, step_cost
 
 __all__ = [
     "BOUNDS",
     "LEVELS",
     "USABLE_SHARE",
     "Conditions",
-    "Ledger",
     "Load",
     "Precisions",
     "Serving",

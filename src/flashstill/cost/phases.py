@@ -6,13 +6,13 @@ E = (1 - a^(g+1)) / (1 - a) tokens a step, and the step verifies g + 1 tokens a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
-from flashstill.cost.step import TIMED_LEVELS, StepCost, step_cost
+from flashstill.cost.step import StepCost, step_cost
 from flashstill.parallel import Exchange, Layout, Sharded, shard
 from flashstill.workload import Quantity, decode, prefill
 
@@ -53,7 +53,7 @@ def batch_step(
     without work (`working_share`): these wait, and cost what waiting costs.
     """
     step = decode_step(model, conditions, layout, layout.local_batch(batch), context, speculation, pue)
-    return partly_empty(step, working_share(model, layout, batch))
+    return step.partly_empty(working_share(model, layout, batch))
 
 
 def working_share(model: Architecture, layout: Layout, batch: Quantity) -> Quantity:
@@ -64,12 +64,6 @@ def working_share(model: Architecture, layout: Layout, batch: Quantity) -> Quant
     """
     stages = np.clip(batch / layout.dp, 1.0, layout.pp) / layout.pp
     return stages if model.routed else stages * np.minimum(batch / layout.dp, 1.0)
-
-
-def partly_empty(step: StepCost, share: Quantity) -> StepCost:
-    """The cost of a step in which only `share` of the chips work, while all of them wait for its end."""
-    joules = {level: value if level in TIMED_LEVELS else value * share for level, value in step.joules.items()}
-    return replace(step, joules=joules, macs=step.macs * share)
 
 
 def decode_step(
@@ -86,15 +80,15 @@ def decode_step(
     operations = decode(model, local_batch, context, conditions.precisions.widths, queries, conditions.skew)
     overhead_s = overhead_seconds(model, conditions, local_batch, queries)
     step = step_cost(conditions, shard(operations, layout), layout.chips, overhead_s, pue)
-    step = _plus(step, sends(model, conditions, layout, local_batch * queries), 1.0)
+    step = step.plus(sends(model, conditions, layout, local_batch * queries))
     if speculation is None:
         return step
     if speculation.draft is not None:
         small = speculation.draft
         drafting = shard(decode(small, local_batch, context, conditions.precisions.widths), layout)
         one = step_cost(conditions, drafting, layout.chips, overhead_seconds(small, conditions, local_batch), pue)
-        return _plus(step, one, float(speculation.tokens))
-    return _plus(step, step, speculation.tokens * speculation.head_share)
+        return step.plus(one, float(speculation.tokens))
+    return step.plus(step, speculation.tokens * speculation.head_share)
 
 
 def prefill_step(
@@ -116,16 +110,16 @@ def prefill_step(
         operations = prefill(model, prompts, tokens, conditions.precisions.widths, past, conditions.skew)
         overhead_s = overhead_seconds(model, conditions, prompts)
         step = step_cost(conditions, shard(operations, layout), layout.chips, overhead_s, pue)
-        return _plus(step, sends(model, conditions, layout, prompts * tokens), 1.0)
+        return step.plus(sends(model, conditions, layout, prompts * tokens))
 
     if chunk is None or np.all(np.asarray(length) <= chunk):
         return one(length, 0.0)
     passes = np.ceil(length / chunk)
     tokens = length / passes  # all of a size: the engine's last one is shorter, the sum is the same
     last = length - tokens
-    total = _times(one(tokens, 0.0), passes / 6.0)
-    total = _plus(total, one(tokens, last / 2.0), passes * 4.0 / 6.0)
-    return _plus(total, one(tokens, last), passes / 6.0)
+    total = one(tokens, 0.0).times(passes / 6.0)
+    total = total.plus(one(tokens, last / 2.0), passes * 4.0 / 6.0)
+    return total.plus(one(tokens, last), passes / 6.0)
 
 
 def sends(model: Architecture, conditions: Conditions, layout: Layout, tokens: Quantity) -> StepCost:
@@ -150,19 +144,3 @@ def overhead_seconds(
     blocks = model.depth + software.norm_ratio * model.norm_pairs
     drawn = software.logit_s * model.vocabulary * queries if conditions.sampled else 0.0
     return software.step_s + software.layer_s * blocks + (software.sequence_s + drawn) * sequences
-
-
-def _plus(step: StepCost, other: StepCost, times: Quantity) -> StepCost:
-    """The cost of a step and of `times` others after it."""
-    return replace(
-        step,
-        seconds=step.seconds + times * other.seconds,
-        joules={level: step.joules[level] + times * other.joules[level] for level in step.joules},
-        shares_s={name: step.shares_s[name] + times * other.shares_s[name] for name in step.shares_s},
-        macs=step.macs + times * other.macs,
-    )
-
-
-def _times(step: StepCost, times: Quantity) -> StepCost:
-    """The cost of `times` steps."""
-    return _plus(step, step, times - 1.0)

@@ -1,7 +1,7 @@
 """Seconds and joules of one step: the kernels of every operation, the collectives, the software, and where joules go.
 
     t = sum over operations of their kernels + layer overhead x blocks + collectives + step overhead
-    if (joules of work) / t + static watts exceeds the power limit, the clock gives: t is stretched until it is met
+    if (joules of work) / t + static watts exceeds the power limit, the chip throttles: t is stretched until it is met
 
     joules = MACs x pJ/MAC                                 arithmetic
            + MACs x operand pJ/MAC                         near SRAM and registers that feed the multipliers
@@ -14,24 +14,22 @@ Host and building come on top as a ratio (wall_joules).  Every quantity may be a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flashstill.cost import kernels
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.links import link_cost
-from flashstill.parallel import Sharded
-from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity
+from flashstill.cost.operations import operation_joules, operation_seconds
+from flashstill.parallel import Exchange, Sharded
+from flashstill.workload import Experts, Operation, Quantity
 
 LEVELS = ("arithmetic", "near_sram", "far_sram", "weights", "kv", "activations", "links", "idle", "active")
 TIMED_LEVELS = ("idle", "active")
 """joules that every chip spends for the time that a step takes, whether it works or waits: what it draws when it idles,
 and clocks and leakage of a chip that is not at rest"""
-_NO_TIME: Quantity = 0.0
 BOUNDS = ("compute", "memory", "links", "overhead", "power")
-ON_CHIP_SHARE = 0.5
-"""of a cache that a kernel's activations can count on"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +46,25 @@ class StepCost:
     macs: Quantity
     chips: Quantity
     wall_ratio: float
+
+    def plus(self, other: StepCost, times: Quantity = 1.0) -> StepCost:
+        """The cost of this step and of `times` others after it, on the same chips."""
+        return replace(
+            self,
+            seconds=self.seconds + times * other.seconds,
+            joules={level: self.joules[level] + times * other.joules[level] for level in self.joules},
+            shares_s={name: self.shares_s[name] + times * other.shares_s[name] for name in self.shares_s},
+            macs=self.macs + times * other.macs,
+        )
+
+    def times(self, times: Quantity) -> StepCost:
+        """The cost of `times` such steps."""
+        return self.plus(self, times - 1.0)
+
+    def partly_empty(self, share: Quantity) -> StepCost:
+        """The cost of this step when only `share` of the chips work, while all of them wait for its end."""
+        joules = {level: value if level in TIMED_LEVELS else value * share for level, value in self.joules.items()}
+        return replace(self, joules=joules, macs=self.macs * share)
 
     @property
     def total_joules(self) -> Quantity:
@@ -89,139 +106,110 @@ class StepCost:
         return {"compute": self.joules["arithmetic"] / self.macs * 1e12, "movement": moved / self.macs * 1e12}
 
 
-class Ledger:
-    """Seconds by bound and joules by level of the work of one chip, as they add up. Holds no time of idling."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChipWork:
+    """Seconds by BOUNDS and joules by LEVELS of the work of one chip; it adds and scales. Holds no joules of idling."""
 
-    def __init__(self, conditions: Conditions) -> None:
-        self.conditions = conditions
-        self.shares_s: dict[str, Quantity] = dict.fromkeys(BOUNDS, 0.0)
-        self.joules: dict[str, Quantity] = dict.fromkeys(LEVELS, 0.0)
-        self.macs: Quantity = 0.0
+    shares_s: dict[str, Quantity]
+    joules: dict[str, Quantity]
+    macs: Quantity
 
-    def operation(self, operation: Operation) -> None:
-        """Add one chip's part of an operation."""
-        timing = operation_seconds(self.conditions, operation)
+    @property
+    def seconds(self) -> Quantity:
+        """One part after the other."""
+        return sum(self.shares_s.values(), start=0.0)
+
+    def plus(self, other: ChipWork, times: Quantity = 1.0) -> ChipWork:
+        """This work and `times` the other after it."""
+        return ChipWork(
+            shares_s={name: self.shares_s[name] + times * other.shares_s[name] for name in BOUNDS},
+            joules={level: self.joules[level] + times * other.joules[level] for level in LEVELS},
+            macs=self.macs + times * other.macs,
+        )
+
+    def times(self, times: Quantity) -> ChipWork:
+        """This work `times` over."""
+        return NO_WORK.plus(self, times)
+
+    def lasting(self, bound: str, seconds: Quantity) -> ChipWork:
+        """This work and `seconds` more of one bound, in which nothing is computed or sent."""
+        return replace(self, shares_s={**self.shares_s, bound: self.shares_s[bound] + seconds})
+
+    def taking(self, shares_s: dict[str, Quantity]) -> ChipWork:
+        """This work where it takes other times than its own, as when something else hides it."""
+        return replace(self, shares_s={**dict.fromkeys(BOUNDS, 0.0), **shares_s})
+
+
+NO_WORK = ChipWork(shares_s=dict.fromkeys(BOUNDS, 0.0), joules=dict.fromkeys(LEVELS, 0.0), macs=0.0)
+
+
+def chip_work(
+    conditions: Conditions,
+    operations: Iterable[Operation] = (),
+    exchanges: Iterable[Exchange] = (),
+    overhead_s: Quantity = 0.0,
+) -> ChipWork:
+    """One chip's part of operations, the collectives that it takes part in, and what the software adds."""
+    shares_s: dict[str, Quantity] = dict.fromkeys(BOUNDS, 0.0)
+    joules: dict[str, Quantity] = dict.fromkeys(LEVELS, 0.0)
+    macs: Quantity = 0.0
+    for operation in operations:
+        timing = operation_seconds(conditions, operation)
         count, floor_s = operation.count, timing.floor_s
         work_s = timing.seconds - floor_s
         computes = np.asarray(timing.compute_s) >= timing.memory_s
-        self.shares_s["compute"] = self.shares_s["compute"] + count * np.where(computes, work_s, 0.0)
-        self.shares_s["memory"] = self.shares_s["memory"] + count * np.where(computes, 0.0, work_s)
-        self.shares_s["overhead"] = self.shares_s["overhead"] + count * floor_s
-        for level, joules in operation_joules(self.conditions, operation).items():
-            if not _is_zero(joules):
-                self.joules[level] = self.joules[level] + count * joules
-        self.macs = self.macs + count * operation.flops / 2.0
+        shares_s["compute"] = shares_s["compute"] + count * np.where(computes, work_s, 0.0)
+        shares_s["memory"] = shares_s["memory"] + count * np.where(computes, 0.0, work_s)
+        shares_s["overhead"] = shares_s["overhead"] + count * floor_s
+        for level, spent in operation_joules(conditions, operation).items():
+            if not _is_zero(spent):
+                joules[level] = joules[level] + count * spent
+        macs = macs + count * operation.flops / 2.0
+    for exchange in exchanges:
+        seconds, sent_joules = _exchange_cost(conditions, exchange)
+        shares_s["links"] = shares_s["links"] + exchange.count * seconds
+        joules["links"] = joules["links"] + exchange.count * sent_joules
+    shares_s["overhead"] = shares_s["overhead"] + overhead_s
+    return ChipWork(shares_s=shares_s, joules=joules, macs=macs)
 
-    def exchanges(self, sharded: Sharded) -> None:
-        """Add the collectives that one chip takes part in."""
-        chip, software = self.conditions.chip, self.conditions.software
-        for exchange in sharded.exchanges:
-            cost = link_cost(chip, self.conditions.calibration, exchange, software.name)
-            each_s = cost.seconds * software.collective_ratio
-            for engine in software.fastest_of:
-                if (exchange.kind, engine.name) in self.conditions.calibration.collectives:
-                    own = link_cost(chip, self.conditions.calibration, exchange, engine.name)
-                    each_s = np.minimum(each_s, own.seconds * engine.collective_ratio)
-            seconds = exchange.count * each_s
-            self.shares_s["links"] = self.shares_s["links"] + seconds
-            sent = cost.inside_bytes * chip.link_joules_per_byte + cost.beyond_bytes * chip.scale_out_joules_per_byte
-            self.joules["links"] = self.joules["links"] + exchange.count * sent
 
-    def overhead(self, seconds: Quantity) -> None:
-        """Add time in which nothing is computed."""
-        self.shares_s["overhead"] = self.shares_s["overhead"] + seconds
+def _exchange_cost(conditions: Conditions, exchange: Exchange) -> tuple[Quantity, Quantity]:
+    """Seconds of one exchange by the fastest collective of the software, and the joules of what one chip sends."""
+    chip, software, calibration = conditions.chip, conditions.software, conditions.calibration
+    cost = link_cost(chip, calibration, exchange, software.name)
+    seconds = cost.seconds * software.collective_ratio
+    for engine in software.fastest_of:
+        if (exchange.kind, engine.name) in calibration.collectives:
+            other = link_cost(chip, calibration, exchange, engine.name)
+            seconds = np.minimum(seconds, other.seconds * engine.collective_ratio)
+    sent = cost.inside_bytes * chip.link_joules_per_byte + cost.beyond_bytes * chip.scale_out_joules_per_byte
+    return seconds, sent
 
-    def close(self, chips: Quantity, wall_ratio: float) -> StepCost:
-        """The cost on `chips` chips, each of which does this work; the clock gives where power would not suffice."""
-        chip = self.conditions.chip
-        shares = dict(self.shares_s)
-        seconds = sum(shares.values(), start=0.0)
-        dynamic = sum(self.joules.values(), start=0.0)
-        least_s = dynamic / (chip.power_limit_w - chip.static_w)  # above 0, as chips are checked
-        shares["power"] = np.maximum(least_s - seconds, 0.0)
-        seconds = seconds + shares["power"]
-        joules = {level: chips * value for level, value in self.joules.items()}
-        joules["idle"] = chips * chip.idle_w * seconds
-        joules["active"] = chips * chip.active_w * seconds
-        return StepCost(
-            seconds=seconds,
-            joules=joules,
-            shares_s=shares,
-            macs=chips * self.macs,
-            chips=chips,
-            wall_ratio=wall_ratio,
-        )
+
+def on_chips(conditions: Conditions, work: ChipWork, chips: Quantity, pue: float = 1.0) -> StepCost:
+    """The cost on `chips` chips, each of which does this work; the chip throttles where power would not suffice."""
+    chip = conditions.chip
+    shares = dict(work.shares_s)
+    seconds = sum(shares.values(), start=0.0)
+    dynamic = sum(work.joules.values(), start=0.0)
+    least_s = dynamic / (chip.power_limit_w - chip.static_w)  # above 0, as chips are checked
+    shares["power"] = np.maximum(least_s - seconds, 0.0)
+    seconds = seconds + shares["power"]
+    joules = {level: chips * value for level, value in work.joules.items()}
+    joules["idle"] = chips * chip.idle_w * seconds
+    joules["active"] = chips * chip.active_w * seconds
+    return StepCost(
+        seconds=seconds,
+        joules=joules,
+        shares_s=shares,
+        macs=chips * work.macs,
+        chips=chips,
+        wall_ratio=chip.server_power_ratio * pue,
+    )
 
 
 def _is_zero(quantity: Quantity) -> bool:
     return np.ndim(quantity) == 0 and not quantity
-
-
-def operation_seconds(conditions: Conditions, operation: Operation) -> kernels.Timing:
-    """Seconds of one chip's part of an operation, software included."""
-    chip, calibration, main = conditions.chip, conditions.calibration, conditions.chip.memory
-    if isinstance(operation, Matmul):
-        runs_in = chip.precision(conditions.precisions.of(operation.role))
-        kernel = calibration.kernel("matmul", kernel_precision(conditions, operation.role))
-        memory_s = kernels.memory_seconds(
-            operation, conditions.weights, conditions.cache, main, kernel.memory_efficiency
-        )
-        timing = kernels.matmul(chip, operation, kernel, chip.flops_per_s[runs_in], memory_s)
-        ratio, quantise_s = conditions.software.matmul_ratio, _NO_TIME
-        if kernel.quantise_floor_s and conditions.software.quantise_ratio:
-            quantise_s = conditions.software.quantise_ratio * kernels.quantise_seconds(operation, kernel, main)
-        peaks_s = kernels.peak_seconds(timing, kernel)
-        return kernels.scaled(timing, ratio, peaks_s, quantise_s)
-    if isinstance(operation, Experts):
-        runs_in = chip.precision(conditions.precisions.experts)
-        kernel = calibration.kernel("experts", kernel_precision(conditions, "experts"))
-        timing = kernels.experts(chip, operation, kernel, chip.flops_per_s[runs_in], main, conditions.weights)
-        moved_s = operation.activation_bytes / main.bytes_per_s
-        read_s = operation.weight_bytes / conditions.weights.bytes_per_s
-        peaks_s = np.maximum(timing.compute_s * kernel.compute_efficiency, read_s) + moved_s
-        return kernels.scaled(timing, conditions.software.experts_ratio, peaks_s)
-    if isinstance(operation, Attention):
-        kind = (
-            "prompt-attention" if operation.prompt else ("latent-attention" if operation.latent else "decode-attention")
-        )
-        # A cache in 8 bits is multiplied in 8 bits where the prompt is long; decoding is bound by reading it.
-        precision = conditions.precisions.kv
-        kernel = calibration.kernel(kind, precision)
-        memory_s = kernels.memory_seconds(
-            operation, conditions.weights, conditions.cache, main, kernel.memory_efficiency
-        )
-        rate = chip.flops_per_s[chip.precision(precision if operation.prompt else "bf16")]
-        timed = kernels.prompt_attention if operation.prompt else kernels.decode_attention
-        return timed(chip, operation, kernel, rate, memory_s)
-    kernel = calibration.kernel("matmul", "bf16")
-    memory_s = kernels.memory_seconds(operation, conditions.weights, conditions.cache, main, kernel.memory_efficiency)
-    compute_s = operation.flops / (chip.flops_per_s[chip.precision("bf16")] * kernel.compute_efficiency)
-    return kernels.Timing(seconds=np.maximum(compute_s, memory_s), compute_s=compute_s, memory_s=memory_s, floor_s=0.0)
-
-
-def kernel_precision(conditions: Conditions, role: str) -> str:
-    """The precision whose coefficients apply: the stored one where the chip multiplies in it, else the wider one."""
-    stored = conditions.precisions.of(role)
-    runs_in = conditions.chip.precision(stored)
-    return stored if runs_in in stored else runs_in
-
-
-def operation_joules(conditions: Conditions, operation: Operation) -> dict[str, Quantity]:
-    """Joules of one chip's part of an operation, by level, links and idling apart."""
-    chip, main = conditions.chip, conditions.chip.memory
-    role = "experts" if isinstance(operation, Experts) else getattr(operation, "role", "exact")
-    runs_in = chip.precision(conditions.precisions.of(role) if not isinstance(operation, Attention) else "bf16")
-    macs = operation.flops / 2.0
-    on_chip = np.asarray(operation.activation_bytes) <= ON_CHIP_SHARE * chip.on_chip_bytes
-    moved = operation.activation_bytes
-    return {
-        "arithmetic": macs * chip.joules_per_mac[runs_in],
-        "near_sram": macs * chip.operand_joules_per_mac[runs_in],
-        "far_sram": np.where(on_chip, moved, 0.0) * chip.on_chip_joules_per_byte,
-        "weights": operation.weight_bytes * conditions.weights.joules_per_byte_total,
-        "kv": operation.kv_bytes * conditions.cache.joules_per_byte_total,
-        "activations": np.where(on_chip, 0.0, moved) * main.joules_per_byte_total,
-    }
 
 
 def step_cost(
@@ -232,10 +220,6 @@ def step_cost(
     pue: float = 1.0,
 ) -> StepCost:
     """The cost of one step whose every chip does `sharded`. overhead_s: what the software adds."""
-    ledger = Ledger(conditions)
     # Experts last: over a grid of layouts they alone need its full shape, which sums then have from there on.
-    for operation in sorted(sharded.operations, key=lambda operation: isinstance(operation, Experts)):
-        ledger.operation(operation)
-    ledger.exchanges(sharded)
-    ledger.overhead(overhead_s)
-    return ledger.close(chips, conditions.chip.server_power_ratio * pue)
+    operations = sorted(sharded.operations, key=lambda operation: isinstance(operation, Experts))
+    return on_chips(conditions, chip_work(conditions, operations, sharded.exchanges, overhead_s), chips, pue)

@@ -24,16 +24,17 @@ import numpy.typing as npt
 from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.footprint import usable_bytes
-from flashstill.cost.step import Ledger, StepCost
+from flashstill.cost.step import NO_WORK, ChipWork, StepCost, chip_work, on_chips
 from flashstill.cost.training_links import replica_exchanges, stage_sends, tensor_exchanges
 from flashstill.cost.training_memory import activation_bytes, split_parameters, state_bytes
-from flashstill.parallel import Exchange, Sharded, shard
+from flashstill.parallel import Exchange, shard
 from flashstill.parallel.training import TrainingPlan
 from flashstill.workload import Operation, Quantity
 from flashstill.workload.training import ENDS, backward, forward, model_flops, streams
 
 OPTIMIZER_BYTES = 30.0
 """Adam reads gradient, parameter and moments in 32 bits (16) and writes the last three and a 16-bit parameter (14)"""
+_NO_TIME: Quantity = 0.0
 PARTS = ("forward", "backward", "recompute", "tensor", "sends", "bubble", "replicas", "optimizer", "waiting", "power")
 
 
@@ -82,9 +83,9 @@ def train_step(model: Architecture, conditions: Conditions, plan: TrainingPlan, 
 
 
 def _assemble(
-    model: Architecture, conditions: Conditions, plan: TrainingPlan, passes: dict[str, Ledger], pue: float
+    model: Architecture, conditions: Conditions, plan: TrainingPlan, passes: dict[str, ChipWork], pue: float
 ) -> TrainingCost:
-    each = {name: _seconds(ledger) for name, ledger in passes.items()}
+    each = {name: work.seconds for name, work in passes.items()}
     m, stages = plan.microbatches, np.asarray(plan.pp, dtype=np.float64)
     middle, last = _stage_layers(model, plan)
     body = each["forward"] + each["backward"] + each["recompute"] + each["tensor"]
@@ -99,14 +100,14 @@ def _assemble(
     parts["backward"] = parts["backward"] + m * each["ends"] / stages * 2.0 / 3.0
     parts["sends"] = m * each["sends"]
     parts["bubble"] = bubble
-    ledger = Ledger(conditions)
-    for name, part in passes.items():
-        _merge(ledger, part, m / (1.0 if name == "sends" else stages))
-    parts["replicas"] = _replicas(model, conditions, plan, ledger, parts)
-    parts["optimizer"] = _optimizer(model, conditions, plan, ledger)
+    total = NO_WORK
+    for name, work in passes.items():
+        total = total.plus(work, m / (1.0 if name == "sends" else stages))
+    replicas, update = _replicas(model, conditions, plan, parts), _optimizer(model, conditions, plan)
+    parts["replicas"], parts["optimizer"] = replicas.seconds, update.seconds
     parts["waiting"] = conditions.software.step_s + _waiting(conditions, plan) * sum(parts.values(), start=0.0)
-    ledger.overhead(bubble + parts["waiting"])
-    step = ledger.close(plan.chips, conditions.chip.server_power_ratio * pue)
+    total = total.plus(replicas).plus(update).lasting("overhead", bubble + parts["waiting"])
+    step = on_chips(conditions, total, plan.chips, pue)
     parts["power"] = step.shares_s["power"]
     return _result(model, conditions, plan, step, parts)
 
@@ -141,53 +142,30 @@ def _stage_layers(model: Architecture, plan: TrainingPlan) -> tuple[Quantity, Qu
 
 def _run(
     conditions: Conditions, operations: Iterable[Operation], blocks: float = 0.0, exchanges: tuple[Exchange, ...] = ()
-) -> Ledger:
-    ledger = Ledger(conditions)
-    for operation in operations:
-        ledger.operation(operation)
-    ledger.exchanges(Sharded(operations=(), exchanges=exchanges))
-    ledger.overhead(conditions.software.layer_s * blocks)
-    return ledger
+) -> ChipWork:
+    return chip_work(conditions, operations, exchanges, conditions.software.layer_s * blocks)
 
 
 def _backwards(operations: Iterable[Operation], plan: TrainingPlan) -> list[Operation]:
     return [gradient for operation in operations for gradient in backward(operation, plan.frozen)]
 
 
-def _seconds(ledger: Ledger) -> Quantity:
-    return sum(ledger.shares_s.values(), start=0.0)
-
-
-def _merge(total: Ledger, part: Ledger, times: Quantity) -> None:
-    for name, seconds in part.shares_s.items():
-        total.shares_s[name] = total.shares_s[name] + times * seconds
-    for level, joules in part.joules.items():
-        total.joules[level] = total.joules[level] + times * joules
-    total.macs = total.macs + times * part.macs
-
-
-def _replicas(
-    model: Architecture, conditions: Conditions, plan: TrainingPlan, ledger: Ledger, parts: dict[str, Quantity]
-) -> Quantity:
-    """Exposed seconds of gathering parameters and summing gradients; all their joules."""
+def _replicas(model: Architecture, conditions: Conditions, plan: TrainingPlan, parts: dict[str, Quantity]) -> ChipWork:
+    """Gathering parameters and summing gradients: the seconds that no other work covers, and all the joules."""
+    total, exposed_s = NO_WORK, _NO_TIME
     if plan.frozen:
-        return 0.0
+        return total
     m = plan.microbatches
     cover = {"forward": parts["forward"], "backward": parts["backward"] + parts["recompute"]}
-    exposed: Quantity = 0.0
     layers = model.depth / plan.pp
+    alone = replace(conditions, software=replace(conditions.software, collective_ratio=1.0))
     for phase, every_pass, exchanges in replica_exchanges(model, plan):
-        spent = _run(
-            replace(conditions, software=replace(conditions.software, collective_ratio=1.0)), (), exchanges=exchanges
-        )
-        seconds, times = _seconds(spent), m if every_pass else 1.0
-        hidden = cover[phase] / m
-        least = seconds * np.maximum(conditions.software.exposed_ratio, 1.0 / layers)
-        exposed = exposed + times * np.maximum(seconds - hidden, least)
-        for level, joules in spent.joules.items():
-            ledger.joules[level] = ledger.joules[level] + times * joules
-    ledger.shares_s["links"] = ledger.shares_s["links"] + exposed
-    return exposed
+        work = chip_work(alone, exchanges=exchanges)
+        times = m if every_pass else 1.0
+        least = work.seconds * np.maximum(conditions.software.exposed_ratio, 1.0 / layers)
+        exposed_s = exposed_s + times * np.maximum(work.seconds - cover[phase] / m, least)
+        total = total.plus(work, times)
+    return total.taking({"links": exposed_s})
 
 
 def _waiting(conditions: Conditions, plan: TrainingPlan) -> Quantity:
@@ -196,13 +174,9 @@ def _waiting(conditions: Conditions, plan: TrainingPlan) -> Quantity:
     return conditions.software.sync_ratio * np.log2(domains)
 
 
-def _optimizer(model: Architecture, conditions: Conditions, plan: TrainingPlan, ledger: Ledger) -> Quantity:
+def _optimizer(model: Architecture, conditions: Conditions, plan: TrainingPlan) -> ChipWork:
     if plan.frozen:
-        return 0.0
+        return NO_WORK
     replicas = plan.fsdp * plan.dp if plan.zero1 else plan.fsdp
     moved = OPTIMIZER_BYTES * split_parameters(model, plan, replicas)
-    update = Operation(name="optimizer", activation_bytes=moved)
-    spent = Ledger(conditions)
-    spent.operation(update)
-    _merge(ledger, spent, 1.0)
-    return _seconds(spent)
+    return chip_work(conditions, [Operation(name="optimizer", activation_bytes=moved)])

@@ -8,7 +8,7 @@ import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.cost import LEVELS, StepCost
-from flashstill.cost.phases import batch_step, partly_empty, prefill_step, working_share
+from flashstill.cost.phases import batch_step, prefill_step, working_share
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.facts import Facts
 from flashstill.plan.case import AS_PUBLISHED, Choices
@@ -41,7 +41,7 @@ def price_grid(
             records += _records(made, paid, "decode", step, batches, context, sizes)
             local, share = made.layout.local_batch(sizes), working_share(model, made.layout, sizes)
             prompt = prefill_step(model, made.conditions, made.layout, local, float(context), pue=pue)
-            records += _records(made, paid, "prefill", partly_empty(prompt, share), batches, context, sizes * context)
+            records += _records(made, paid, "prefill", prompt.partly_empty(share), batches, context, sizes * context)
     return records
 
 

@@ -15,7 +15,7 @@ from scipy.optimize import least_squares
 
 from flashstill.cost.conditions import Conditions, Precisions, uniform
 from flashstill.cost.links import link_cost
-from flashstill.cost.step import operation_seconds
+from flashstill.cost.operations import operation_seconds
 from flashstill.hardware import Calibration, Chip, Collective, Kernel
 from flashstill.hardware.software import NO_SOFTWARE
 from flashstill.parallel import Exchange

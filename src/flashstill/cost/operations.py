@@ -1,0 +1,84 @@
+"""Seconds and joules of one chip's part of one operation: which coefficients, peak rate and bytes its kernel takes.
+
+The fits of flashstill.validation.calibration call `operation_seconds` with the coefficients that they vary, so that what
+is fitted is what predicts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flashstill.cost import kernels
+from flashstill.cost.conditions import Conditions
+from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity
+
+_NO_TIME: Quantity = 0.0
+ON_CHIP_SHARE = 0.5
+"""of a cache that a kernel's activations can count on"""
+
+
+def operation_seconds(conditions: Conditions, operation: Operation) -> kernels.Timing:
+    """Seconds of one chip's part of an operation, software included."""
+    chip, calibration, main = conditions.chip, conditions.calibration, conditions.chip.memory
+    if isinstance(operation, Matmul):
+        runs_in = chip.precision(conditions.precisions.of(operation.role))
+        kernel = calibration.kernel("matmul", kernel_precision(conditions, operation.role))
+        memory_s = kernels.memory_seconds(
+            operation, conditions.weights, conditions.cache, main, kernel.memory_efficiency
+        )
+        timing = kernels.matmul(chip, operation, kernel, chip.flops_per_s[runs_in], memory_s)
+        ratio, quantise_s = conditions.software.matmul_ratio, _NO_TIME
+        if kernel.quantise_floor_s and conditions.software.quantise_ratio:
+            quantise_s = conditions.software.quantise_ratio * kernels.quantise_seconds(operation, kernel, main)
+        peaks_s = kernels.peak_seconds(timing, kernel)
+        return kernels.scaled(timing, ratio, peaks_s, quantise_s)
+    if isinstance(operation, Experts):
+        runs_in = chip.precision(conditions.precisions.experts)
+        kernel = calibration.kernel("experts", kernel_precision(conditions, "experts"))
+        timing = kernels.experts(chip, operation, kernel, chip.flops_per_s[runs_in], main, conditions.weights)
+        moved_s = operation.activation_bytes / main.bytes_per_s
+        read_s = operation.weight_bytes / conditions.weights.bytes_per_s
+        peaks_s = np.maximum(timing.compute_s * kernel.compute_efficiency, read_s) + moved_s
+        return kernels.scaled(timing, conditions.software.experts_ratio, peaks_s)
+    if isinstance(operation, Attention):
+        kind = (
+            "prompt-attention" if operation.prompt else ("latent-attention" if operation.latent else "decode-attention")
+        )
+        # A cache in 8 bits is multiplied in 8 bits where the prompt is long; decoding is bound by reading it.
+        precision = conditions.precisions.kv
+        kernel = calibration.kernel(kind, precision)
+        memory_s = kernels.memory_seconds(
+            operation, conditions.weights, conditions.cache, main, kernel.memory_efficiency
+        )
+        rate = chip.flops_per_s[chip.precision(precision if operation.prompt else "bf16")]
+        timed = kernels.prompt_attention if operation.prompt else kernels.decode_attention
+        return timed(chip, operation, kernel, rate, memory_s)
+    kernel = calibration.kernel("matmul", "bf16")
+    memory_s = kernels.memory_seconds(operation, conditions.weights, conditions.cache, main, kernel.memory_efficiency)
+    compute_s = operation.flops / (chip.flops_per_s[chip.precision("bf16")] * kernel.compute_efficiency)
+    return kernels.Timing(seconds=np.maximum(compute_s, memory_s), compute_s=compute_s, memory_s=memory_s, floor_s=0.0)
+
+
+def kernel_precision(conditions: Conditions, role: str) -> str:
+    """The precision whose coefficients apply: the stored one where the chip multiplies in it, else the wider one."""
+    stored = conditions.precisions.of(role)
+    runs_in = conditions.chip.precision(stored)
+    return stored if runs_in in stored else runs_in
+
+
+def operation_joules(conditions: Conditions, operation: Operation) -> dict[str, Quantity]:
+    """Joules of one chip's part of an operation, by level, links and idling apart."""
+    chip, main = conditions.chip, conditions.chip.memory
+    role = "experts" if isinstance(operation, Experts) else getattr(operation, "role", "exact")
+    runs_in = chip.precision(conditions.precisions.of(role) if not isinstance(operation, Attention) else "bf16")
+    macs = operation.flops / 2.0
+    on_chip = np.asarray(operation.activation_bytes) <= ON_CHIP_SHARE * chip.on_chip_bytes
+    moved = operation.activation_bytes
+    return {
+        "arithmetic": macs * chip.joules_per_mac[runs_in],
+        "near_sram": macs * chip.operand_joules_per_mac[runs_in],
+        "far_sram": np.where(on_chip, moved, 0.0) * chip.on_chip_joules_per_byte,
+        "weights": operation.weight_bytes * conditions.weights.joules_per_byte_total,
+        "kv": operation.kv_bytes * conditions.cache.joules_per_byte_total,
+        "activations": np.where(on_chip, 0.0, moved) * main.joules_per_byte_total,
+    }
