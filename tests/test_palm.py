@@ -8,7 +8,7 @@ import pytest
 
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts
-from flashstill.validation.palm import compare_palm, latency_s, longest_context
+from flashstill.validation.anchors.palm import compare_palm, latency_s, longest_context
 
 FACTS = load()
 CHIP = chip_from_facts(FACTS, "tpu-v4")

@@ -20,7 +20,7 @@ from flashstill.plan.front import non_dominated
 from flashstill.plan.predict import Case, predict
 from flashstill.plan.question import OBJECTIVES, Question
 from flashstill.plan.search import search
-from flashstill.validation.serving import served
+from flashstill.validation.anchors.serving import served
 
 FACTS = load()
 

@@ -19,8 +19,8 @@ from flashstill.errors import BadInput
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts
 from flashstill.parallel.training import TrainingPlan, plan_reason
-from flashstill.validation.tpu import row_cost, scaled_decoder
-from flashstill.validation.training import MODES, compare_training, nemo_plan
+from flashstill.validation.anchors.tpu import row_cost, scaled_decoder
+from flashstill.validation.anchors.training import MODES, compare_training, nemo_plan
 from flashstill.workload.training import forward, model_flops
 
 FACTS = load()

@@ -127,7 +127,7 @@ def validate(
     from flashstill.facts import load
     from flashstill.outputs import written_out
     from flashstill.printing import print_table
-    from flashstill.validation.report import error_table, markdown, table_cells
+    from flashstill.validation.error_table import error_table, markdown, table_cells
 
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)

@@ -1,7 +1,7 @@
-"""Seconds and joules of one chip's part of one operation: which coefficients, peak rate and bytes its kernel takes.
+"""Seconds and joules of one chip's part of one operation: which coefficients, peak and bytes its kernel takes.
 
-The fits of flashstill.validation.calibration call `operation_seconds` with the coefficients that they vary, so that what
-is fitted is what predicts.
+The fits of flashstill.validation.calibration call `operation_seconds` with the coefficients that they vary, so that
+what is fitted is what predicts.
 """
 
 from __future__ import annotations

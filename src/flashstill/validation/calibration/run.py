@@ -15,11 +15,14 @@ from flashstill.facts.table import to_csv
 from flashstill.files import write_text
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware.calibration import COLLECTIVES, KINDS
-from flashstill.validation.energy import ENERGY_PRIOR, energy_row, fit_energy, token_served
-from flashstill.validation.fit import COLLECTIVE_START, ONE_SHOT_START, Fit, fit_collective, fit_kernel
-from flashstill.validation.kernels import kernel_sets
-from flashstill.validation.serving import Served, fit_software, served, software_rows
-from flashstill.validation.tables import KernelSet
+from flashstill.validation.anchors.energy import token_served
+from flashstill.validation.anchors.kernels import kernel_sets
+from flashstill.validation.anchors.serving import Served, served
+from flashstill.validation.anchors.tables import KernelSet
+from flashstill.validation.calibration.energy import ENERGY_PRIOR, energy_row, fit_energy
+from flashstill.validation.calibration.fit import Fit
+from flashstill.validation.calibration.kernels import COLLECTIVE_START, ONE_SHOT_START, fit_collective, fit_kernel
+from flashstill.validation.calibration.software import fit_software, software_rows
 
 
 def calibrate(anchors: Path, out: Path) -> None:

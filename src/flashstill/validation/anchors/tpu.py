@@ -24,8 +24,8 @@ from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts, software_of
 from flashstill.parallel.training import TrainingPlan
-from flashstill.validation.errors import Comparison
-from flashstill.validation.tables import read_rows
+from flashstill.validation.anchors.tables import read_rows
+from flashstill.validation.comparison import Comparison
 
 ENGINE = "maxtext"
 TOKENS_PER_CHIP = 8192.0

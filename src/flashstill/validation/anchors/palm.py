@@ -23,8 +23,8 @@ from flashstill.cost.phases import decode_step, prefill_step
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts, software_of
 from flashstill.parallel import Layout
-from flashstill.validation.errors import Comparison
-from flashstill.validation.tables import read_rows
+from flashstill.validation.anchors.tables import read_rows
+from flashstill.validation.comparison import Comparison
 
 ENGINE = "jax"
 MACHINE = "TPU v4"

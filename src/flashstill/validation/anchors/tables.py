@@ -14,7 +14,7 @@ import numpy as np
 from flashstill.bounded import read_bounded
 from flashstill.errors import BadInput, shortened
 from flashstill.parallel import Exchange
-from flashstill.validation.errors import Values
+from flashstill.validation.comparison import Values
 from flashstill.workload import Operation
 
 Rows = list[dict[str, str]]

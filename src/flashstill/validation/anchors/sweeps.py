@@ -18,8 +18,8 @@ from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts, software_of
 from flashstill.parallel import Layout
-from flashstill.validation.errors import Comparison, Values
-from flashstill.validation.tables import Rows, column, read_rows, split
+from flashstill.validation.anchors.tables import Rows, column, read_rows, split
+from flashstill.validation.comparison import Comparison, Values
 
 SWEEPS = "batch_length_sweeps"
 ENGINES = {"vLLM": "vllm", "TensorRT-LLM": "trtllm"}

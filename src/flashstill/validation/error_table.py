@@ -11,16 +11,16 @@ from flashstill.errors import BadInput
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts
 from flashstill.parallel import Exchange
-from flashstill.validation.energy import compare_energy
-from flashstill.validation.errors import Comparison, ErrorRow, error_rows
-from flashstill.validation.fit import exchange_seconds, kernel_seconds
-from flashstill.validation.golden import golden_comparisons
-from flashstill.validation.kernels import kernel_sets
-from flashstill.validation.palm import compare_palm
-from flashstill.validation.serving import compare_serving, served
-from flashstill.validation.sweeps import compare_sweeps
-from flashstill.validation.tables import anchors_of
-from flashstill.validation.training import compare_training
+from flashstill.validation.anchors.energy import compare_energy
+from flashstill.validation.anchors.golden import golden_comparisons
+from flashstill.validation.anchors.kernels import kernel_sets
+from flashstill.validation.anchors.palm import compare_palm
+from flashstill.validation.anchors.serving import compare_serving, served
+from flashstill.validation.anchors.sweeps import compare_sweeps
+from flashstill.validation.anchors.tables import anchors_of
+from flashstill.validation.anchors.training import compare_training
+from flashstill.validation.comparison import Comparison, ErrorRow, error_rows
+from flashstill.validation.kernel_times import exchange_seconds, kernel_seconds
 
 HEADINGS = ("anchor", "quantity", "chip", "engine", "n", "unanswered", "mean", "median", "bias", "in the band")
 

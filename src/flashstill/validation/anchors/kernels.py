@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from flashstill.facts import Facts
-from flashstill.validation.errors import Values
-from flashstill.validation.exchanges import collective_table, custom_all_reduce, library
-from flashstill.validation.tables import MILLI, PRECISIONS, KernelSet, Rows, column, read_rows, split
+from flashstill.validation.anchors.collectives import collective_table, custom_all_reduce, library
+from flashstill.validation.anchors.tables import MILLI, PRECISIONS, KernelSet, Rows, column, read_rows, split
+from flashstill.validation.comparison import Values
 from flashstill.workload import EVEN, Attention, Experts, Matmul, Operation
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from flashstill.facts import Facts
 from flashstill.parallel import Exchange
-from flashstill.validation.errors import Values
-from flashstill.validation.tables import MICRO, MILLI, KernelSet, Rows, column, split
+from flashstill.validation.anchors.tables import MICRO, MILLI, KernelSet, Rows, column, split
+from flashstill.validation.comparison import Values
 
 _COLLECTIVE = {
     "all_reduce": "all-reduce",

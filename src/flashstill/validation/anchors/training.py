@@ -23,9 +23,9 @@ from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts, software_of
 from flashstill.parallel.training import TrainingPlan
-from flashstill.validation.errors import Comparison
-from flashstill.validation.tables import Rows, read_rows
-from flashstill.validation.tpu import compare_tpu
+from flashstill.validation.anchors.tables import Rows, read_rows
+from flashstill.validation.anchors.tpu import compare_tpu
+from flashstill.validation.comparison import Comparison
 
 GIB = 2.0**30
 MODES = {

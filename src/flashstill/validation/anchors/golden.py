@@ -8,8 +8,8 @@ import numpy as np
 
 from flashstill.facts import Facts
 from flashstill.plan.predict import Case, predict
-from flashstill.validation.errors import Comparison
-from flashstill.validation.tables import read_rows
+from flashstill.validation.anchors.tables import read_rows
+from flashstill.validation.comparison import Comparison
 
 PROMPT_TOKENS = 200
 """not stated by the source; short against the answers"""

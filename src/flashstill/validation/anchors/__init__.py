@@ -1,0 +1,1 @@
+"""Published measurements: one module reads each kind of file, as operations or deployments that are priced."""

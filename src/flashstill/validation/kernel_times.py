@@ -1,0 +1,48 @@
+"""Predicted seconds of the kernels and collectives of an anchor file, by a chip's own coefficients or by given ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from flashstill.cost.conditions import Conditions, Precisions, uniform
+from flashstill.cost.links import link_cost
+from flashstill.cost.operations import operation_seconds
+from flashstill.hardware import Calibration, Chip, Collective, Kernel
+from flashstill.hardware.software import NO_SOFTWARE
+from flashstill.parallel import Exchange
+from flashstill.validation.anchors.tables import KernelSet
+from flashstill.validation.comparison import Values
+from flashstill.workload import Operation
+
+
+def kernel_seconds(chip: Chip, item: KernelSet, kernel: Kernel | None = None) -> Values:
+    """Predicted seconds of a set of kernels, by the chip's own coefficients or by `kernel`."""
+    calibration = chip.calibration
+    if kernel is not None:
+        calibration = replace(calibration, kernels={(item.kind, item.precision): kernel})
+    conditions = Conditions(
+        chip=chip,
+        precisions=_precisions(item),
+        weights=chip.memory,
+        cache=chip.memory,
+        calibration=calibration,
+        software=replace(NO_SOFTWARE, quantise_ratio=1.0),
+    )
+    assert isinstance(item.work, Operation)
+    seconds = operation_seconds(conditions, item.work).seconds
+    return np.broadcast_to(np.asarray(seconds, dtype=np.float64), item.seconds.shape)
+
+
+def _precisions(item: KernelSet) -> Precisions:
+    return uniform(item.precision, item.precision)
+
+
+def exchange_seconds(chip: Chip, item: KernelSet, collective: Collective | None = None) -> Values:
+    """Predicted seconds of a set of collectives."""
+    calibration: Calibration = chip.calibration
+    if collective is not None:
+        calibration = replace(calibration, collectives={(item.kind, item.engine): collective})
+    assert isinstance(item.work, Exchange)
+    return np.asarray(link_cost(chip, calibration, item.work, item.engine).seconds, dtype=np.float64)
