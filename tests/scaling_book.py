@@ -112,14 +112,14 @@ def load_ms() -> float:
 
 def pod_flops_per_s(name: str) -> float:
     conditions = perfect(name)
-    chips = float(conditions.chip.domain)
+    chips = float(conditions.chip.system.domain_chips)
     work = product(4096.0, WHOLE * chips)
     return float(work.flops / step_cost(conditions, shard([work], Layout(tp=chips)), chips).shares_s["compute"])
 
 
 def pod_bytes(name: str, *edits: str) -> float:
     machine = chip_from_facts(FACTS.edited(edits), name)
-    return machine.domain * machine.memory.bytes
+    return machine.system.domain_chips * machine.memory.bytes
 
 
 def pod_tebibytes() -> float:

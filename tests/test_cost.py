@@ -152,7 +152,10 @@ def test_more_bandwidth_never_slows(name: str, model: str, batch: int, factor: f
             tiers = tuple(dataclasses.replace(tier, bytes_per_s=tier.bytes_per_s * factor) for tier in slow.tiers)
             fast = dataclasses.replace(slow, tiers=tiers)
         elif field == "link":
-            fast = dataclasses.replace(slow, link_bytes_per_s=slow.link_bytes_per_s * factor)
+            fast = dataclasses.replace(
+                slow,
+                topology=dataclasses.replace(slow.topology, link_bytes_per_s=slow.topology.link_bytes_per_s * factor),
+            )
         else:
             rates = {key: rate * factor for key, rate in slow.flops_per_s.items()}
             fast = dataclasses.replace(slow, flops_per_s=rates)

@@ -341,7 +341,9 @@ def test_all_that_is_missing_is_named_in_one_sentence() -> None:
 
 def test_a_chip_without_links_stands_alone() -> None:
     chip = chip_from_facts(without("link_bytes_per_s", "torus_axes", "link_domain_chips"), "h100-sxm")
-    assert (chip.domain, chip.torus_axes, chip.link_bytes_per_s, chip.scale_out_bytes_per_s) == (1, 0, 0.0, 0.0)
+    topology, system = chip.topology, chip.system
+    assert (system.domain_chips, topology.axes) == (1, 0)
+    assert (topology.link_bytes_per_s, system.scale_out_bytes_per_s) == (0.0, 0.0)
 
 
 def test_a_chip_needs_no_price() -> None:

@@ -11,19 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashstill.arch import load_architecture
-from flashstill.cost.links import link_cost, link_rate, sent_bytes, transfer
+from flashstill.cost.links import link_cost, transfer
 from flashstill.facts import load
 from flashstill.hardware import Chip, chip_from_facts, known_chips
 from flashstill.hardware.calibration import PERFECT
-from flashstill.hardware.topology import slice_edges, ways
-from flashstill.parallel import Exchange, Layout, shard
+from flashstill.hardware.topology import group_links, slice_edges
+from flashstill.parallel import Exchange, Layout, sent_bytes, shard
 from flashstill.parallel.sharding import copies
 from flashstill.workload import Matmul, Operation, decode, prefill
 
 FACTS = load()
 CHIPS = known_chips(FACTS)
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all")
-TORI = [name for name in CHIPS if chip_from_facts(FACTS, name).torus_axes]
+TORI = [name for name in CHIPS if chip_from_facts(FACTS, name).topology.axes]
 HOPS = dataclasses.replace(PERFECT, hop_s=1e-6)
 
 
@@ -61,8 +61,8 @@ class TestScalingBook:
     def test_closed_axes(self, name: str, edge: int, axes: int) -> None:
         """V / (k W) for a gather, twice that for an all-reduce, V / (4 W) for an all-to-all of V over one axis."""
         machine = chip(name)
-        both_ways, group, size = 2 * link_rate(machine), float(edge**axes), 1e9
-        whole = float(edge**machine.torus_axes)
+        both_ways, group, size = 2 * machine.topology.one_link_bytes_per_s, float(edge**axes), 1e9
+        whole = float(edge**machine.topology.axes)
         stride = whole / group if axes == 1 else 1.0
         cut = {"slice_chips": whole, "stride": stride}
         gather = seconds(machine, exchange("all-gather", size, group, **cut))
@@ -82,22 +82,22 @@ class TestSlices:
             assert slice_edges(chips, 3, 4) == cube
 
     def test_only_axes_longer_than_one_carry(self) -> None:
-        assert float(ways(3, 4, 4.0).links) == 2.0  # 2 x 2 x 1, open
-        assert float(ways(3, 4, 8.0).links) == 3.0  # 2 x 2 x 2, open
-        assert float(ways(3, 4, 64.0).links) == 6.0  # closed
-        assert float(ways(2, 16, 16.0).links) == 2.0  # 4 x 4, open
-        assert float(ways(2, 16, 256.0).links) == 4.0
-        assert float(ways(3, 4, 4.0, slice_chips=64.0).links) == 2.0  # one closed axis of a cube
-        assert float(ways(3, 4, 16.0, 4.0, 64.0).links) == 4.0  # the other two
+        assert float(group_links(3, 4, 4.0).links) == 2.0  # 2 x 2 x 1, open
+        assert float(group_links(3, 4, 8.0).links) == 3.0  # 2 x 2 x 2, open
+        assert float(group_links(3, 4, 64.0).links) == 6.0  # closed
+        assert float(group_links(2, 16, 16.0).links) == 2.0  # 4 x 4, open
+        assert float(group_links(2, 16, 256.0).links) == 4.0
+        assert float(group_links(3, 4, 4.0, slice_chips=64.0).links) == 2.0  # one closed axis of a cube
+        assert float(group_links(3, 4, 16.0, 4.0, 64.0).links) == 4.0  # the other two
 
     def test_groups_between_others_share_links(self) -> None:
-        alone, shared = ways(2, 16, 16.0, 16.0, 256.0), ways(2, 16, 8.0, 2.0, 16.0 * 16.0)
+        alone, shared = group_links(2, 16, 16.0, 16.0, 256.0), group_links(2, 16, 8.0, 2.0, 16.0 * 16.0)
         assert float(alone.links) == 2.0
         assert float(shared.links) == pytest.approx(1.0)  # a ring through every second chip of an axis
 
     def test_arrays(self) -> None:
         groups = np.array([[1.0, 2.0], [4.0, 64.0]])
-        links = np.asarray(ways(3, 4, groups).links)
+        links = np.asarray(group_links(3, 4, groups).links)
         assert links.shape == (2, 2)
         assert links[1, 1] == 6.0
         assert links[0, 0] == 0.0
@@ -111,7 +111,7 @@ def test_two_tiers() -> None:
     assert float(near.beyond_bytes) == 0.0
     assert float(far.beyond_bytes) == pytest.approx(2 * size / 8 * 3 / 4)
     assert float(far.seconds) == pytest.approx(
-        float(near.seconds) + float(far.beyond_bytes) / machine.scale_out_bytes_per_s
+        float(near.seconds) + float(far.beyond_bytes) / machine.system.scale_out_bytes_per_s
     )
     # Members that are a node apart meet only beyond it.
     apart = link_cost(machine, PERFECT, exchange("all-reduce", size, 4.0, stride=8.0))
@@ -152,8 +152,8 @@ def test_more_bandwidth_never_slows(name: str, kind: str, size: float, power: in
     slow = chip(name)
     fast = dataclasses.replace(
         slow,
-        link_bytes_per_s=slow.link_bytes_per_s * factor,
-        scale_out_bytes_per_s=slow.scale_out_bytes_per_s * factor,
+        topology=dataclasses.replace(slow.topology, link_bytes_per_s=slow.topology.link_bytes_per_s * factor),
+        system=dataclasses.replace(slow.system, scale_out_bytes_per_s=slow.system.scale_out_bytes_per_s * factor),
     )
     work = exchange(kind, size, 2.0**power)
     assert seconds(fast, work, fast.calibration) <= seconds(slow, work, slow.calibration) * (1 + 1e-12)
@@ -161,8 +161,11 @@ def test_more_bandwidth_never_slows(name: str, kind: str, size: float, power: in
 
 @given(name=st.sampled_from(TORI), kind=st.sampled_from(KINDS), size=st.floats(1.0, 1e10), power=st.integers(1, 12))
 def test_rings_are_never_slower_than_lines(name: str, kind: str, size: float, power: int) -> None:
-    closed = dataclasses.replace(chip(name), wrap_edge=4, domain=4096)
-    opened = dataclasses.replace(closed, wrap_edge=8192)
+    machine = chip(name)
+    ring, line = (dataclasses.replace(machine.topology, wrap_edge=edge) for edge in (4, 8192))
+    large = dataclasses.replace(machine.system, domain_chips=4096)
+    closed = dataclasses.replace(machine, topology=ring, system=large)
+    opened = dataclasses.replace(machine, topology=line, system=large)
     work = exchange(kind, size, 2.0**power)
     assert seconds(closed, work, HOPS) <= seconds(opened, work, HOPS) * (1 + 1e-12)
 

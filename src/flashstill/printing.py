@@ -142,7 +142,7 @@ def chip_summary(chip: Chip) -> dict[str, Any]:
         "class": chip.chip_class,
         "flops_per_s": chip.flops_per_s,
         "memories": {tier.name: {"bytes": tier.bytes, "bytes_per_s": tier.bytes_per_s} for tier in chip.tiers},
-        "link_bytes_per_s": chip.link_bytes_per_s,
+        "link_bytes_per_s": chip.topology.link_bytes_per_s,
         "power_limit_w": chip.power_limit_w,
     }
 

@@ -20,11 +20,8 @@ import numpy as np
 from flashstill.cost.kernels import blend
 from flashstill.hardware import Chip
 from flashstill.hardware.calibration import Calibration, Collective
-from flashstill.hardware.topology import slice_edges, ways
-from flashstill.parallel import Exchange
+from flashstill.parallel import ROUNDS, Exchange, sent_bytes
 from flashstill.workload import Quantity
-
-_PASSES = {"all-reduce": 2.0, "all-gather": 1.0, "reduce-scatter": 1.0, "all-to-all": 1.0, "send": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,23 +33,13 @@ class LinkCost:
     beyond_bytes: Quantity
 
 
-def sent_bytes(kind: str, size: Quantity, group: Quantity) -> Quantity:
-    """Bytes that one chip sends; nothing for a group of one."""
-    if kind == "send":
-        return np.where(np.asarray(group) > 1, size, 0.0)
-    return _PASSES[kind] * size * (group - 1.0) / group
-
-
 def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: str = "") -> LinkCost:
     """The cost of one exchange of a group of chips; some engines bring collectives of their own."""
     kind = exchange.kind
     size = np.asarray(exchange.bytes, dtype=np.float64)
     group = np.asarray(exchange.group, dtype=np.float64)
     stride = np.asarray(exchange.stride, dtype=np.float64)
-    # A slice may be smaller than what the fast links could join.
-    joined = np.where(np.asarray(exchange.slice_chips) > 0, exchange.slice_chips, np.inf)
-    joined = np.minimum(joined, float(chip.domain))
-    near = np.clip(joined / stride, 1.0, group)
+    near = np.asarray(chip.system.near(group, stride, exchange.slice_chips))
     far = group / near
     inside = sent_bytes(kind, size, near)
     # After the sum inside, each chip of a domain carries 1/near of the array to the other domains.
@@ -60,17 +47,17 @@ def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: 
     if kind == "all-to-all":
         beyond = size * (far - 1.0) / far
     collective = calibration.collective(kind, engine)
-    if chip.torus_axes:
-        whole = np.where(np.isfinite(joined) & (np.asarray(exchange.slice_chips) > 0), joined, near * stride)
+    if chip.topology.axes:
+        whole = np.where(np.asarray(exchange.slice_chips) > 0, chip.system.joined(exchange.slice_chips), near * stride)
         seconds = _torus(chip, calibration, collective, kind, size, near, stride, whole)
     else:
         seconds = _switch(chip, collective, kind, size, inside, near)
     if np.any(far > 1):
-        rate = chip.scale_out_bytes_per_s * calibration.link_efficiency
+        rate = chip.system.scale_out_bytes_per_s * calibration.link_efficiency
         over = beyond / rate if rate else np.inf
         waits = calibration.hop_s * np.ceil(np.log2(np.maximum(far, 1.0)))
         alone = np.where(near > 1, seconds, 0.0)
-        seconds = np.where(far > 1, alone + over + waits * _PASSES[kind], seconds)
+        seconds = np.where(far > 1, alone + over + waits * ROUNDS[kind], seconds)
     used = (group > 1) & (size > 0)
     return LinkCost(
         seconds=np.where(used, seconds, 0.0),
@@ -80,9 +67,11 @@ def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: 
 
 
 def _switch(chip: Chip, collective: Collective, kind: str, size: Quantity, sent: Quantity, group: Quantity) -> Quantity:
-    if not chip.link_bytes_per_s:  # a chip that stands alone: its domain is one chip, which sends nothing inside
+    if (
+        not chip.topology.link_bytes_per_s
+    ):  # a chip that stands alone: its domain is one chip, which sends nothing inside
         return np.zeros_like(sent)
-    rate = chip.link_bytes_per_s
+    rate = chip.topology.link_bytes_per_s
     floor_s = collective.floor_s + collective.rank_s * (group - 1.0)
     whole = blend(collective.blend, floor_s * np.ones_like(sent), sent / (rate * collective.efficiency))
     if kind != "all-reduce" or not collective.one_shot_efficiency:
@@ -101,38 +90,24 @@ def _torus(
     stride: Quantity,
     slice_chips: Quantity,
 ) -> Quantity:
-    link = link_rate(chip) * collective.efficiency
+    link = chip.topology.one_link_bytes_per_s * collective.efficiency
     # General rows hold the hops alone; a floor of its own has been measured or estimated for the kind.
     floor_s = collective.floor_s if collective.measured else 0.0
     if kind == "send":
         return floor_s + np.maximum(calibration.hop_s, size / link)
-    way = ways(chip.torus_axes, chip.wrap_edge, group, stride, slice_chips, chip.torus_shape)
+    links = chip.topology.group(group, stride, slice_chips)
     if kind == "all-to-all":
-        transfer_s = size * way.cross / link
+        transfer_s = size * links.cross / link
     else:
-        transfer_s = size * (group - 1.0) / group / (np.maximum(way.links, 1e-30) * link)
-    return floor_s + _PASSES[kind] * np.maximum(way.hops * calibration.hop_s, transfer_s)
-
-
-def link_rate(chip: Chip) -> float:
-    """Bytes a second of one link of a torus in one direction: two links an axis share the chip's rate."""
-    return chip.link_bytes_per_s / (2.0 * chip.torus_axes)
+        transfer_s = size * (group - 1.0) / group / (np.maximum(links.links, 1e-30) * link)
+    return floor_s + ROUNDS[kind] * np.maximum(links.hops * calibration.hop_s, transfer_s)
 
 
 def transfer(
     chip: Chip, calibration: Calibration, size: float, chips: int, start: tuple[int, ...], end: tuple[int, ...]
 ) -> tuple[float, float]:
-    """Seconds until the first byte arrives and until the last, from one chip of a slice to another.
-
-    Coordinates are in the order of `slice_edges`.  As many links carry the bytes as leave both ends: one for each axis
-    along which the two differ, unless an open edge is in the way.
-    """
-    edges = slice_edges(chips, chip.torus_axes, chip.wrap_edge)
-    hops, links = 0, 0
-    for edge, first, last in zip(edges, start, end, strict=True):
-        closed = edge >= chip.wrap_edge and edge % chip.wrap_edge == 0
-        direct = abs(first - last)
-        hops += min(direct, edge - direct) if closed else direct
-        links += direct > 0
+    """Seconds until the first byte arrives and until the last, from one chip of a slice of a torus to another."""
+    hops, links = chip.topology.path(chips, start, end)
     first_s = hops * calibration.hop_s
-    return first_s, max(first_s, size / (max(links, 1) * link_rate(chip) * calibration.link_efficiency))
+    rate = max(links, 1) * chip.topology.one_link_bytes_per_s * calibration.link_efficiency
+    return first_s, max(first_s, size / rate)

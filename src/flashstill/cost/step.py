@@ -182,7 +182,10 @@ def _exchange_cost(conditions: Conditions, exchange: Exchange) -> tuple[Quantity
         if (exchange.kind, engine.name) in calibration.collectives:
             other = link_cost(chip, calibration, exchange, engine.name)
             seconds = np.minimum(seconds, other.seconds * engine.collective_ratio)
-    sent = cost.inside_bytes * chip.link_joules_per_byte + cost.beyond_bytes * chip.scale_out_joules_per_byte
+    sent = (
+        cost.inside_bytes * chip.topology.link_joules_per_byte
+        + cost.beyond_bytes * chip.system.scale_out_joules_per_byte
+    )
     return seconds, sent
 
 
@@ -204,7 +207,7 @@ def on_chips(conditions: Conditions, work: ChipWork, chips: Quantity, pue: float
         shares_s=shares,
         macs=chips * work.macs,
         chips=chips,
-        wall_ratio=chip.server_power_ratio * pue,
+        wall_ratio=chip.system.server_power_ratio * pue,
     )
 
 

@@ -170,7 +170,7 @@ def _replicas(model: Architecture, conditions: Conditions, plan: TrainingPlan, p
 
 def _waiting(conditions: Conditions, plan: TrainingPlan) -> Quantity:
     """Share of a step in which domains wait for the slowest of them: it grows with each doubling of their number."""
-    domains = plan.chips / np.minimum(plan.joined, float(max(conditions.chip.domain, 1)))
+    domains = plan.chips / conditions.chip.system.joined(plan.joined)
     return conditions.software.sync_ratio * np.log2(domains)
 
 

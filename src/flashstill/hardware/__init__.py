@@ -4,6 +4,8 @@ from flashstill.hardware.calibration import Calibration, Collective, Kernel
 from flashstill.hardware.chip import BYTES_PER_VALUE, Chip, chip_from_facts, known_chips
 from flashstill.hardware.memories import Memory
 from flashstill.hardware.software import Software, software_of
+from flashstill.hardware.system import System
+from flashstill.hardware.topology import Topology
 
 __all__ = [
     "BYTES_PER_VALUE",
@@ -13,6 +15,8 @@ __all__ = [
     "Kernel",
     "Memory",
     "Software",
+    "System",
+    "Topology",
     "chip_from_facts",
     "known_chips",
     "software_of",

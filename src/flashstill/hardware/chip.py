@@ -16,6 +16,8 @@ from flashstill.facts.row import Machine
 from flashstill.hardware.calibration import Calibration, calibration_of
 from flashstill.hardware.memories import Memory, memory_tiers
 from flashstill.hardware.needs import Needs
+from flashstill.hardware.system import System
+from flashstill.hardware.topology import Topology
 from flashstill.units import BITS_PER_BYTE, PICO
 
 
@@ -29,9 +31,7 @@ class Chip:
     operand_joules_per_mac: registers and nearest SRAM that feed a multiplier.
     on_chip_bytes: cache or SRAM for activations.
     active_w: clocks and leakage of a working chip, beyond idle_w.
-    torus_axes: 0 for a switch.  wrap_edge: shortest axis that closes into a ring.  torus_shape: edges of the slice,
-    longest first; empty for those of `slice_edges`.  domain: chips that the fast links join; beyond it
-    scale_out_bytes_per_s holds.
+    topology: its fast links.  system: how many chips these join, and what stands around them.
     """
 
     name: str
@@ -45,19 +45,12 @@ class Chip:
     on_chip_joules_per_byte: float
     compute_units: int
     matrix_edge: int
-    link_bytes_per_s: float
-    link_joules_per_byte: float
-    torus_axes: int
-    wrap_edge: int
-    domain: int
-    scale_out_bytes_per_s: float
-    scale_out_joules_per_byte: float
+    topology: Topology
+    system: System
     power_limit_w: float
     idle_w: float
     active_w: float
-    server_power_ratio: float
     calibration: Calibration
-    torus_shape: tuple[int, ...] = ()
 
     @property
     def static_w(self) -> float:
@@ -152,6 +145,21 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
     tiers = memory_tiers(needs, ratio, wire)
     calibration = calibration_of(facts, (name, kind), needs)
     units = int(needs.number("compute_units")) if kind == "gpu" or calibration.deals_blocks else 0
+    on_chip_bytes = needs.either("cache_bytes", "sram_bytes")
+    far_sram = needs.of("sram-far", "pj_per_byte") * ratio * PICO + wire
+    matrix_edge = int(needs.number("matrix_edge") if kind == "tpu" else needs.optional("matrix_edge"))
+    topology = Topology(
+        link_bytes_per_s=needs.optional("link_bytes_per_s"),
+        link_joules_per_byte=needs.of(wiring, "pj_per_bit") * BITS_PER_BYTE * PICO,
+        axes=axes,
+        wrap_edge=int(needs.number("wrap_edge")) if axes else 1,
+    )
+    system = System(
+        domain_chips=int(needs.number("link_domain_chips")) if linked else 1,
+        scale_out_bytes_per_s=needs.number("scale_out_bytes_per_s") if linked else 0.0,
+        scale_out_joules_per_byte=needs.of("host-network", "pj_per_bit") * BITS_PER_BYTE * PICO,
+        server_power_ratio=needs.number("server_power_ratio"),
+    )
     chip = Chip(
         name=name,
         title=machine.title,
@@ -160,21 +168,15 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
         joules_per_mac={precision: picojoules * per_mac for precision, picojoules in macs.items()},
         operand_joules_per_mac={precision: picojoules * per_mac * operand for precision, picojoules in macs.items()},
         tiers=tiers,
-        on_chip_bytes=needs.either("cache_bytes", "sram_bytes"),
-        on_chip_joules_per_byte=needs.of("sram-far", "pj_per_byte") * ratio * PICO + wire,
+        on_chip_bytes=on_chip_bytes,
+        on_chip_joules_per_byte=far_sram,
         compute_units=units,
-        matrix_edge=int(needs.number("matrix_edge") if kind == "tpu" else needs.optional("matrix_edge")),
-        link_bytes_per_s=needs.optional("link_bytes_per_s"),
-        link_joules_per_byte=needs.of(wiring, "pj_per_bit") * BITS_PER_BYTE * PICO,
-        torus_axes=axes,
-        wrap_edge=int(needs.number("wrap_edge")) if axes else 1,
-        domain=int(needs.number("link_domain_chips")) if linked else 1,
-        scale_out_bytes_per_s=needs.number("scale_out_bytes_per_s") if linked else 0.0,
-        scale_out_joules_per_byte=needs.of("host-network", "pj_per_bit") * BITS_PER_BYTE * PICO,
+        matrix_edge=matrix_edge,
+        topology=topology,
+        system=system,
         power_limit_w=limit,
         active_w=active * limit,
         idle_w=needs.number("idle_w"),
-        server_power_ratio=needs.number("server_power_ratio"),
         calibration=calibration,
     )
     needs.refuse()

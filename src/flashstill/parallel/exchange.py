@@ -12,6 +12,9 @@ import numpy as np
 
 from flashstill.workload import Operation, Quantity
 
+ROUNDS = {"all-reduce": 2.0, "all-gather": 1.0, "reduce-scatter": 1.0, "all-to-all": 1.0, "send": 1.0}
+"""how often a collective goes round its group: an all-reduce is a reduce-scatter and an all-gather"""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exchange:
@@ -41,6 +44,13 @@ class Sharded:
 
     operations: tuple[Operation, ...]
     exchanges: tuple[Exchange, ...]
+
+
+def sent_bytes(kind: str, size: Quantity, group: Quantity) -> Quantity:
+    """Bytes that one chip of `group` sends; nothing for a group of one.  size: `Exchange.bytes`."""
+    if kind == "send":
+        return np.where(np.asarray(group) > 1, size, 0.0)
+    return ROUNDS[kind] * size * (group - 1.0) / group
 
 
 def among(group: Quantity, *found: Exchange) -> list[Exchange]:

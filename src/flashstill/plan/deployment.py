@@ -125,7 +125,7 @@ def conditions_of(facts: Facts, model: Architecture, chip: Chip, choices: Choice
     """The conditions under which a deployment runs: its chip, formats, memories and engine."""
     shape = torus_shape(chip, choices.topology)
     return make_conditions(
-        replace(chip, torus_shape=shape) if shape else chip,
+        replace(chip, topology=replace(chip.topology, shape=shape)) if shape else chip,
         formats_of(model, choices.precision, choices.kv_precision),
         choices.weights_in,
         choices.kv_in,
@@ -163,8 +163,10 @@ def notes_on(model: Architecture, conditions: Conditions, degrees: Degrees) -> l
     few = min(grouped, default=degrees.tp)
     if few < degrees.tp:
         notes.append(f"each of {few} key/value heads is held by {degrees.tp // few} chips")
-    if degrees.chips > chip.domain > 1:
-        notes.append(f"beyond {chip.domain} chips the data-centre network takes the place of the fast links")
+    if degrees.chips > chip.system.domain_chips > 1:
+        notes.append(
+            f"beyond {chip.system.domain_chips} chips the data-centre network takes the place of the fast links"
+        )
     if chip.chip_class in OWN_SOFTWARE and conditions.software.name != "none":
         notes.append(f"{conditions.software.name} is not known to run on {chip.name}; its overheads are added anyway")
     return notes

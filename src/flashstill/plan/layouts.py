@@ -64,7 +64,7 @@ def degrees_of(model: Architecture, conditions: Conditions, choices: Choices, he
     none does, as the memory check of whoever asked will find.
     """
     chip = conditions.chip
-    slice_chips = math.prod(chip.torus_shape) if chip.torus_shape else None
+    slice_chips = math.prod(chip.topology.shape) if chip.topology.shape else None
     given = _given(model, choices, slice_chips)
     found = given or fewest(model, conditions, choices, held) or _with_experts(model, choices, 1, choices.pp or 1)
     reason = layout_reason(model, *found)
@@ -79,13 +79,14 @@ def degrees_of(model: Architecture, conditions: Conditions, choices: Choices, he
 def _check_links(model: Architecture, chip: Chip, degrees: Degrees) -> None:
     """Refuse what would have to speak over links that the chip does not have; replicas of a dense model need none."""
     together = degrees.tp * degrees.pp * (degrees.dp if model.routed else 1)
-    if together > 1 and not chip.link_bytes_per_s:
+    if together > 1 and not chip.topology.link_bytes_per_s:
         raise InfeasiblePlan(
             f"{model.name} needs {together} x {chip.name}, which have no links between them", {"no links": 1}
         )
-    if together > chip.domain and not chip.scale_out_bytes_per_s:
+    if together > chip.system.domain_chips and not chip.system.scale_out_bytes_per_s:
         raise InfeasiblePlan(
-            f"{model.name} needs {together} x {chip.name}, of which at most {chip.domain} have links between them",
+            f"{model.name} needs {together} x {chip.name}, of which at most {chip.system.domain_chips} have links"
+            " between them",
             {"no links": 1},
         )
 
@@ -98,8 +99,8 @@ def open_choice(choices: Choices) -> bool:
 def fewest(model: Architecture, conditions: Conditions, choices: Choices, held: Held) -> Degrees | None:
     """The smallest layout that holds all sequences, else the smallest that holds one, else None."""
     chip = conditions.chip
-    joined = MOST_BY_ITSELF if chip.scale_out_bytes_per_s else max(chip.domain, 1)
-    most = joined if chip.link_bytes_per_s else 1
+    joined = MOST_BY_ITSELF if chip.system.scale_out_bytes_per_s else chip.system.domain_chips
+    most = joined if chip.topology.link_bytes_per_s else 1
     found = [
         degrees
         for tp, pp in _splits(model, choices.pp)
@@ -180,12 +181,14 @@ def torus_shape(chip: Chip, topology: str | None) -> tuple[int, ...]:
     parts = topology.lower().split("x")
     if not all(re.fullmatch(r"[1-9][0-9]{0,8}", part) for part in parts):
         raise BadInput(f"topology is {topology!r}, not edges such as 4x4x8")
-    if not chip.torus_axes:
+    if not chip.topology.axes:
         raise BadInput(f"{chip.name} is switch-connected and has no topology to choose")
-    if len(parts) > chip.torus_axes:
-        raise BadInput(f"{topology} has {len(parts)} axes, but {chip.name} is joined along {chip.torus_axes}")
-    edges = [int(part) for part in parts] + [1] * (chip.torus_axes - len(parts))
+    if len(parts) > chip.topology.axes:
+        raise BadInput(f"{topology} has {len(parts)} axes, but {chip.name} is joined along {chip.topology.axes}")
+    edges = [int(part) for part in parts] + [1] * (chip.topology.axes - len(parts))
     whole = math.prod(edges)
-    if whole > chip.domain:
-        raise BadInput(f"a topology of {topology} has {whole} chips, but {chip.name} joins at most {chip.domain}")
+    if whole > chip.system.domain_chips:
+        raise BadInput(
+            f"a topology of {topology} has {whole} chips, but {chip.name} joins at most {chip.system.domain_chips}"
+        )
     return tuple(sorted(edges, reverse=True))

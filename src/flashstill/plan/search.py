@@ -152,7 +152,7 @@ def _keep(
     layout, batches = chosen.layout, chosen.batches
     open_to = np.ones(chosen.shape, dtype=bool)
     for reason, refused in (
-        ("the chip has no links: it stands alone", np.asarray(layout.chips > 1) & (not chip.link_bytes_per_s)),
+        ("the chip has no links: it stands alone", np.asarray(layout.chips > 1) & (not chip.topology.link_bytes_per_s)),
         (NOT_FITTING, found.room < batches),
         ("batch does not fill every group", batches < np.asarray(layout.dp)),
         ("ttft above the bound", columns["ttft_s"] > (question.max_ttft_s or np.inf)),

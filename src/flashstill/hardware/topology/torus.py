@@ -1,4 +1,4 @@
-"""Groups of chips on a torus: which axes they span, and what a collective among them meets on the way.
+"""Groups of chips on a torus: which axes they span, over how many links and hops a collective among them runs.
 
 Symbols: a slice of n chips has edges N_1 >= ... >= N_k; a group takes g_i places of axis i, s_i places apart.
 
@@ -26,24 +26,27 @@ _BITS = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Way:
-    """What a group meets. links: one-way links over which a chip receives; cross: load of the busiest link in an
-    all-to-all, in what one chip holds."""
+class GroupLinks:
+    """Links of a group of chips on a torus.
+
+    links: one-way links over which a chip receives.  hops: to the chip that is farthest in a ring or line.
+    cross: load of the busiest link in an all-to-all, in what one chip holds.
+    """
 
     links: Quantity
     hops: Quantity
     cross: Quantity
 
 
-def ways(
+def group_links(
     axes: int,
     wrap_edge: int,
     group: Quantity,
     stride: Quantity = 1.0,
     slice_chips: Quantity = 0.0,
     shape: tuple[int, ...] = (),
-) -> Way:
-    """The ways of groups of `group` chips, `stride` apart, in slices of `slice_chips`, or in one of edges `shape`.
+) -> GroupLinks:
+    """Links of groups of `group` chips, `stride` apart, in slices of `slice_chips`, or in one of edges `shape`.
 
     Arrays broadcast.
     """
@@ -54,9 +57,9 @@ def ways(
     keys = (_integers(whole) << 2 * _BITS) | (_integers(apart) << _BITS) | _integers(members)
     distinct, where = np.unique(keys, return_inverse=True)
     mask = (1 << _BITS) - 1
-    found = np.array(
+    by_key = np.array(
         [
-            _way(
+            _one_group(
                 shape or slice_edges(int(key) >> 2 * _BITS, axes, wrap_edge),
                 wrap_edge,
                 int(key) & mask,
@@ -65,8 +68,8 @@ def ways(
             for key in distinct
         ]
     )
-    links, hops, cross = np.moveaxis(found[where.reshape(members.shape)], -1, 0)
-    return Way(links=links, hops=hops, cross=cross)
+    links, hops, cross = np.moveaxis(by_key[where.reshape(members.shape)], -1, 0)
+    return GroupLinks(links=links, hops=hops, cross=cross)
 
 
 def _integers(values: Values) -> npt.NDArray[np.int64]:
@@ -74,16 +77,16 @@ def _integers(values: Values) -> npt.NDArray[np.int64]:
 
 
 @lru_cache(maxsize=4096)
-def _way(edges: tuple[int, ...], wrap_edge: int, group: int, stride: int) -> tuple[float, float, float]:
+def _one_group(edges: tuple[int, ...], wrap_edge: int, group: int, stride: int) -> tuple[float, float, float]:
     links = hops = cross = 0.0
     for edge, (taken, apart) in zip(edges, placed(edges, group, stride), strict=True):
         if taken == 1:
             continue
         closed = taken * apart == edge and closes(edge, wrap_edge)
-        ways_out = (2.0 if closed else 1.0) / apart
-        links += ways_out
+        one_way_links = (2.0 if closed else 1.0) / apart
+        links += one_way_links
         hops += (taken / 2.0 if closed else taken - 1.0) * apart
-        cross = max(cross, taken * taken // 4 / taken / ways_out)
+        cross = max(cross, taken * taken // 4 / taken / one_way_links)
     return links, hops, cross
 
 
@@ -103,21 +106,21 @@ def slice_edges(chips: int, axes: int, wrap_edge: int) -> tuple[int, ...]:
 def _factors(chips: int, axes: int) -> list[tuple[int, ...]]:
     if axes == 1:
         return [(chips,)]
-    found = []
+    shapes = []
     for edge in range(1, math.isqrt(chips) + 1 if axes == 2 else round(chips ** (1.0 / axes)) + 1):
         if chips % edge == 0:
-            found += [(edge, *rest) for rest in _factors(chips // edge, axes - 1) if min(rest) >= edge]
-    return found
+            shapes += [(edge, *rest) for rest in _factors(chips // edge, axes - 1) if min(rest) >= edge]
+    return shapes
 
 
 def placed(edges: tuple[int, ...], group: int, stride: int) -> list[tuple[int, int]]:
     """(places taken, places apart) of a group on each axis: inner groups fill the shortest axes first."""
-    found = []
+    on_axes = []
     for edge in reversed(edges):
         inner = math.gcd(stride, edge)
         taken = math.gcd(group, edge // inner)
         stride, group = stride // inner, group // taken
-        found.append((taken, inner))
+        on_axes.append((taken, inner))
     if group > 1:  # an odd rest continues along the longest axis
-        found[-1] = (found[-1][0] * group, found[-1][1])
-    return found[::-1]
+        on_axes[-1] = (on_axes[-1][0] * group, on_axes[-1][1])
+    return on_axes[::-1]

@@ -81,7 +81,7 @@ def row_cost(facts: Facts, row: Row) -> tuple[TrainingCost, str]:
     recipe = _recipe(row["model_or_op"].lower(), chip.name, chips)
     model = _model(row["model_or_op"], recipe)
     conditions = make_conditions(chip, uniform(row["precision"] or "bf16"), software=software_of(facts, ENGINE))
-    return train_step(model, conditions, _plan(row, recipe, chips, chip.domain)), chip.name
+    return train_step(model, conditions, _plan(row, recipe, chips, chip.system.domain_chips)), chip.name
 
 
 def _plan(row: Row, recipe: Row, chips: int, domain: int) -> TrainingPlan:
