@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.import_graph import circles, folders, import_graph, named_imports, reached
 
 SOURCE = Path(__file__).parents[1] / "src" / "flashstill"
 STEM = {"errors", "units", "records", "files", "outputs", "bounded", "progress", "facts", "tables"}
@@ -36,6 +37,22 @@ MAY_IMPORT = {
     "evaluate": {"distill", "arch", "records"},
     "measure": {"distill", "arch", "records", "facts"},
     "checked": set(),
+    "cli": {  # what a command calls, and never around it: not cost, parallel, workload or economics, which plan asks
+        "arch",
+        "console",
+        "distill",
+        "evaluate",
+        "facts",
+        "hardware",
+        "measure",
+        "plan",
+        "printing",
+        "recipes",
+        "report",
+        "runs",
+        "studies",
+        "validation",
+    },
     "recipes": {"checked"},
     "frontier": {"records"},
     "report": {"checked", "frontier", "records"},
@@ -72,38 +89,36 @@ MAY_IMPORT = {
 }
 EVERYWHERE = {"errors", "units", "files", "outputs", "bounded", "progress"}
 THIRD_PARTY_IN_COST_ARM = {"numpy", "scipy"}
+GRAPH = import_graph(SOURCE)
 
 
 def rooms() -> list[str]:
     return sorted({path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in SOURCE.rglob("*.py")})
 
 
+def files_of(room: str) -> list[Path]:
+    return list((SOURCE / room).rglob("*.py")) if (SOURCE / room).is_dir() else [SOURCE / f"{room}.py"]
+
+
 def imports_of(room: str) -> set[str]:
     """Absolute module names that the room's files import."""
-    place = SOURCE / room
-    files = list(place.rglob("*.py")) if place.is_dir() else [SOURCE / f"{room}.py"]
     found: set[str] = set()
-    for file in files:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                found.update(alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{file}: write absolute imports"
-                assert node.module is not None
-                found.add(node.module)
-                if node.module == "flashstill":
-                    found.update(f"flashstill.{alias.name}" for alias in node.names if alias.name != "__version__")
+    for file in files_of(room):
+        for module, name in named_imports(file):
+            found.add(module)
+            if module == "flashstill" and name != "__version__":
+                found.add(f"flashstill.{name}")
     return found
 
 
-@pytest.mark.parametrize("room", [room for room in rooms() if room not in ("cli", "__init__", "__main__")])
+@pytest.mark.parametrize("room", [room for room in rooms() if room not in ("__init__", "__main__")])
 def test_import_order(room: str) -> None:
     ours = {name.split(".")[1] for name in imports_of(room) if name.startswith("flashstill.")}
     assert ours - {room} <= MAY_IMPORT[room] | EVERYWHERE, f"{room} imports {sorted(ours - {room})}"
 
 
 def test_every_room_is_in_the_plan() -> None:
-    assert set(rooms()) - {"cli", "__init__", "__main__"} == set(MAY_IMPORT)
+    assert set(rooms()) - {"__init__", "__main__"} == set(MAY_IMPORT)
 
 
 @pytest.mark.parametrize("room", sorted(STEM))
@@ -116,6 +131,81 @@ def test_the_stem_needs_only_the_standard_library(room: str) -> None:
 def test_the_cost_arm_needs_only_numpy(room: str) -> None:
     outside = {name.split(".")[0] for name in imports_of(room)} - set(sys.stdlib_module_names) - {"flashstill"}
     assert outside <= THIRD_PARTY_IN_COST_ARM
+
+
+CIRCLES_LEFT = {"recipes": 1, "runs": 2}
+"""known circles by room, a list that only gets shorter and ends empty"""
+
+
+def test_no_circle_of_modules() -> None:
+    """Neither inside a room nor between rooms, imports in functions and for type checkers included."""
+    found: dict[str, list[list[str]]] = {}
+    for group in circles(GRAPH):
+        found.setdefault(group[0].split(".")[1], []).append(group)
+    assert {room: groups for room, groups in found.items() if len(groups) > CIRCLES_LEFT.get(room, 0)} == {}
+
+
+def test_no_circle_of_folders() -> None:
+    """Of two packages side by side, at any depth, one is below the other as a whole."""
+    places = {"flashstill"} | {name for name in GRAPH if any(other.startswith(f"{name}.") for other in GRAPH)}
+    places |= {name.rpartition(".")[0] for name in GRAPH if "." in name}
+    found = {place: circles(folders(GRAPH, place)) for place in places}
+    left = {place: CIRCLES_LEFT.get(place.rpartition(".")[2], 0) for place in found}
+    assert {place: groups for place, groups in found.items() if len(groups) > left[place]} == {}
+
+
+def test_a_planted_circle_is_found(tmp_path: Path) -> None:
+    package = tmp_path / "house"
+    sources = {
+        "upper/__init__.py": "from house.upper.door import open",
+        "upper/door.py": "from house.lower.cellar import dig\ndef open(): ...",
+        "upper/stairs.py": "",
+        "lower/__init__.py": "",
+        "lower/cellar.py": "def dig(): ...",
+        "lower/shelf.py": "",
+    }
+    for name, source in sources.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(source, encoding="utf-8")
+    assert circles(import_graph(package)) == []
+    assert circles(folders(import_graph(package), "house")) == []
+    in_a_function = "def dig():\n    import house.lower.shelf\n"
+    (package / "lower/cellar.py").write_text(in_a_function, encoding="utf-8")
+    for_types = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from house.lower.cellar import dig\n"
+    (package / "lower/shelf.py").write_text(for_types, encoding="utf-8")
+    assert circles(import_graph(package)) == [["house.lower.cellar", "house.lower.shelf"]]
+    (package / "lower/shelf.py").write_text("from house.upper import stairs", encoding="utf-8")
+    assert circles(import_graph(package)) == [
+        ["house.lower.cellar", "house.lower.shelf", "house.upper", "house.upper.door"]
+    ]  # what `house.upper` runs when it is imported
+    (package / "upper/__init__.py").write_text("", encoding="utf-8")
+    assert circles(import_graph(package)) == []
+    assert circles(folders(import_graph(package), "house")) == [["house.lower", "house.upper"]]
+
+
+def rooms_reached_from(arm: set[str]) -> set[str]:
+    """Through any number of modules."""
+    starts = [name for name in GRAPH if name.split(".")[1] in arm]
+    return {name.split(".")[1] for start in starts for name in reached(GRAPH, start)}
+
+
+def test_the_learning_arm_reaches_no_price() -> None:
+    """What is learned does not depend on what it would cost."""
+    assert rooms_reached_from(LEARNING_ARM) & (COST_ARM - {"arch"}) == set()
+
+
+def test_the_cost_arm_reaches_nothing_that_learns() -> None:
+    assert rooms_reached_from(COST_ARM) & LEARNING_ARM == set()
+
+
+def test_no_module_takes_a_private_name_of_another() -> None:
+    found = {
+        str(file.relative_to(SOURCE)): f"{module}.{name}"
+        for file in SOURCE.rglob("*.py")
+        for module, name in named_imports(file)
+        if module.startswith("flashstill") and name.startswith("_") and not name.endswith("__")
+    }
+    assert found == {}
 
 
 HEAVY = {

@@ -27,7 +27,7 @@ from flashstill.distill.reasoning.judging import OUTCOMES, Judges
 from flashstill.distill.reasoning.letters import letter_tokenizer
 from flashstill.distill.reasoning.matching import Extract
 from flashstill.distill.reasoning.problems import Problem, save_problems
-from flashstill.distill.reasoning.tasks import Spec
+from flashstill.distill.reasoning.spec import Spec
 from flashstill.errors import BadInput
 from flashstill.evaluate.problems import harder_half, many_attempts, one_pass, powers_of_two, quality_records
 from flashstill.progress import Silent

@@ -17,7 +17,7 @@ from flashstill.distill.isolated import _elsewhere
 from flashstill.distill.reasoning import gym
 from flashstill.distill.reasoning.judging import Judges, Verdict, verdict_of
 from flashstill.distill.reasoning.problems import Problem, save_problems
-from flashstill.distill.reasoning.tasks import Spec
+from flashstill.distill.reasoning.spec import Spec
 
 EVIL = "open({proof!r}, 'a').write('a module of the working directory ran')\nraise SystemExit(9)\n"
 LIBRARY = ("difflib", "json", "dataclasses", "pathlib", "selectors", "reasoning_gym", "numpy", "click", "flashstill")
@@ -147,7 +147,7 @@ class TestJudges:
     def test_it_dies_with_whoever_asked(self, ask: Callable[..., list[Verdict]], tmp_path: Path) -> None:
         code = (
             "import sys; from pathlib import Path; from flashstill.distill.reasoning.judging import Judges\n"
-            "from flashstill.distill.reasoning.tasks import Spec\n"
+            "from flashstill.distill.reasoning.spec import Spec\n"
             f"place = Path({str(tmp_path)!r})\n"
             "spec = Spec(source=f'{place / \"judge.py\"}:judge', data=str(place / 'p.jsonl'))\n"
             "with Judges(spec, place / 'p.jsonl', processes=1, seconds=500) as judges:\n"

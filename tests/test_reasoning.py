@@ -17,7 +17,8 @@ from flashstill.distill.reasoning.problems import (
     save_problems,
     without_repeats,
 )
-from flashstill.distill.reasoning.tasks import Spec, judge_of, problem_sets
+from flashstill.distill.reasoning.spec import Spec
+from flashstill.distill.reasoning.tasks import judge_of, problem_sets
 from flashstill.errors import BadInput
 
 

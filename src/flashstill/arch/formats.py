@@ -9,10 +9,6 @@ Embedding, norms, biases and router keep the base format; published schemes leav
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from flashstill.arch.model import Architecture, Layer
 
 BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "fp4": 4, "int4": 4, "int2": 2}
 
@@ -54,26 +50,3 @@ class Formats:
     """the LM head where it is separate; a tied one is the embedding"""
     scheme: str | None = None
     """name of the quantisation scheme; None if the weights are not quantised"""
-
-    def weight_bytes(self, architecture: Architecture) -> float:
-        """Bytes of all weights in `architecture.parameters`, as stored."""
-        width = architecture.width
-        bits = sum(layer.count * self._layer_bits(layer, width) for layer in architecture.layers)
-        head = 0 if architecture.tied else width * architecture.vocabulary
-        blocks = sum(layer.count * layer.parameters(width) for layer in architecture.layers)
-        outside = architecture.parameters - blocks - head
-        return (bits + head * self.head.bits + outside * self.base.bits) / 8
-
-    def _layer_bits(self, layer: Layer, width: int) -> float:
-        ffn = layer.ffn
-        mixer = layer.attention.matrix_parameters(width)
-        one = ffn.expert_matrices(width)
-        routed = ffn.experts * one
-        dense = ffn.matrices * width * (ffn.shared_width + ffn.dense_width) if ffn.experts else one
-        rest = layer.parameters(width) - mixer - routed - dense
-        return (
-            mixer * self.attention.bits
-            + routed * self.experts.bits
-            + dense * self.linear.bits
-            + rest * self.base.bits
-        )  # fmt: skip

@@ -36,6 +36,21 @@ class Layer:
         inside = self.attention.parameters(width) + self.ffn.parameters(width, active)
         return inside + self.side_weights + self.norm_parameters
 
+    def weight_bits(self, width: int, formats: Formats) -> float:
+        """Of all weights of one of the blocks, as they are stored; scales included."""
+        ffn = self.ffn
+        mixer = self.attention.matrix_parameters(width)
+        one = ffn.expert_matrices(width)
+        routed = ffn.experts * one
+        dense = ffn.matrices * width * (ffn.shared_width + ffn.dense_width) if ffn.experts else one
+        rest = self.parameters(width) - mixer - routed - dense
+        return (
+            mixer * formats.attention.bits
+            + routed * formats.experts.bits
+            + dense * formats.linear.bits
+            + rest * formats.base.bits
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Architecture:
@@ -111,4 +126,9 @@ class Architecture:
     @property
     def weight_bytes(self) -> float:
         """Bytes of all weights as the published checkpoint stores them."""
-        return self.formats.weight_bytes(self)
+        stored = self.formats
+        bits = sum(layer.count * layer.weight_bits(self.width, stored) for layer in self.layers)
+        head = 0 if self.tied else self.width * self.vocabulary
+        blocks = sum(layer.count * layer.parameters(self.width) for layer in self.layers)
+        outside = self.parameters - blocks - head
+        return (bits + head * stored.head.bits + outside * stored.base.bits) / 8

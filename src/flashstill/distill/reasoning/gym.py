@@ -12,17 +12,14 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flashstill.distill.isolated import Flooded, Isolated, start
 from flashstill.distill.reasoning.problems import Problem
+from flashstill.distill.reasoning.spec import GYM_PREFIX, Spec
 from flashstill.errors import BadInput, unknown
 
-if TYPE_CHECKING:
-    from flashstill.distill.reasoning.tasks import Spec
-
 LARGEST_SHARE_BYTES, LONGEST_SHARE_S = 2**30, 3600.0
-PREFIX = "gym:"
 WORTH_A_PROCESS = 2_000  # problems: importing the gym takes as long as drawing a thousand
 
 
@@ -91,7 +88,7 @@ def family(spec: Spec, size: int) -> Any:
         from reasoning_gym.factory import DATASETS
     except ImportError as error:
         raise BadInput(f"task {spec.source} comes with a package: pip install reasoning-gym") from error
-    name = spec.source.removeprefix(PREFIX)
+    name = spec.source.removeprefix(GYM_PREFIX)
     if name not in DATASETS:
         raise BadInput(unknown("family of reasoning-gym", name, DATASETS))
     try:
@@ -102,8 +99,6 @@ def family(spec: Spec, size: int) -> Any:
 
 def main(task: str, first: str, count: str) -> None:
     """Print problems as JSON lines; what the gym itself prints goes to stderr."""
-    from flashstill.distill.reasoning.tasks import Spec
-
     lines = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for problem in drawn_here(Spec(**json.loads(task)), int(first), int(count)):

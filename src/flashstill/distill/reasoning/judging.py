@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flashstill.distill.isolated import Flooded, Isolated, start
-from flashstill.distill.reasoning.tasks import Spec
+from flashstill.distill.reasoning.spec import Spec
 from flashstill.errors import BadInput
 from flashstill.progress import Advance
 

@@ -4,51 +4,24 @@
     FILE.jsonl                lines with "prompt" and "answer", matched exactly or by number
     FILE.py:FUNCTION          the same lines (`data`), judged by FUNCTION(answer, problem) -> number from 0 to 1
 
-A `Spec` is plain JSON: a verifier's process builds the judge anew from it (judging.py), so that a judge that hangs or
-breaks takes nothing with it.
+A judge is made in the process that judges (judging.py), from the task's `Spec`.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from flashstill.distill.reasoning import gym
 from flashstill.distill.reasoning.matching import MATCHERS, exact, numeric
 from flashstill.distill.reasoning.problems import Problem, check_disjoint, load_problems, without_repeats
+from flashstill.distill.reasoning.spec import GYM_PREFIX, Spec
 from flashstill.errors import BadInput, unknown
 
 Judge = Callable[[str, Mapping[str, Any]], Any]
 """(answer, problem as JSON) -> a number from 0 to 1"""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Spec:
-    """A task. options: of the gym's family; prompt: a format of the problem's fields, lists joined by spaces, where the
-    gym's own wording is not wanted; matcher: of a file's answers."""
-
-    source: str
-    data: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    prompt: str = ""
-    matcher: str = "exact"
-    seed: int = 0
-
-    @property
-    def key(self) -> dict[str, Any]:
-        """What saved problems and verdicts belong to."""
-        return asdict(self)
-
-    @property
-    def anywhere(self) -> Spec:
-        """The same task for a process that works in another directory."""
-        if self.source.startswith(gym.PREFIX):
-            return self
-        data = str(Path(self.data).absolute()) if self.data else ""
-        return replace(self, source=str(Path(self.source).absolute()), data=data)
 
 
 def problem_sets(spec: Spec, training: int, test: int) -> tuple[list[Problem], list[Problem]]:
@@ -74,7 +47,7 @@ LEAST_NEW = 0.02  # of what was drawn: below it a generator only repeats itself
 
 
 def _drawn(spec: Spec, first: int, count: int) -> list[Problem]:
-    if spec.source.startswith(gym.PREFIX):
+    if spec.source.startswith(GYM_PREFIX):
         return gym.drawn(spec, first, count)
     everything = load_problems(Path(spec.data or spec.source))
     return everything[first : first + count]
@@ -82,7 +55,7 @@ def _drawn(spec: Spec, first: int, count: int) -> list[Problem]:
 
 def judge_of(spec: Spec) -> Judge:
     """Who says whether an answer is right; made in the process that judges."""
-    if spec.source.startswith(gym.PREFIX):
+    if spec.source.startswith(GYM_PREFIX):
         family = gym.family(spec, 1)
         return lambda answer, problem: family.score_answer(answer, problem["entry"])
     path, _, function = spec.source.rpartition(":")

@@ -17,7 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from flashstill.distill.reasoning.problems import load_problems
-from flashstill.distill.reasoning.tasks import Spec, judge_of
+from flashstill.distill.reasoning.spec import Spec
+from flashstill.distill.reasoning.tasks import judge_of
 from flashstill.errors import BadInput
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flashstill.distill.reasoning.judging import Judges
     from flashstill.distill.reasoning.matching import Extract
     from flashstill.distill.reasoning.problems import Problem
-    from flashstill.distill.reasoning.tasks import Spec
+    from flashstill.distill.reasoning.spec import Spec
 
 LONGEST_SLACK = 8  # positions beyond the longest row: what a model of this study is made for
 
@@ -64,7 +64,7 @@ class Work:
     @functools.cached_property
     def task(self) -> Spec:
         """The task with this seed's problems."""
-        from flashstill.distill.reasoning.tasks import Spec
+        from flashstill.distill.reasoning.spec import Spec
 
         wanted = self.recipe.task
         names = ("source", "data", "options", "prompt", "matcher")
