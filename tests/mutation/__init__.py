@@ -1,0 +1,1 @@
+"""Small faults planted in the source one at a time, and whether the fast tests notice: `scripts/mutate`."""

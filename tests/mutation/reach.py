@@ -1,0 +1,67 @@
+"""Which tests reach which line, by one run of the fast suite under coverage with a context for each test."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+from tests.mutation.places import ROOT, Fault
+from tests.mutation.trial import Durations, forked, run_pytest
+
+SETTINGS = """[run]
+branch = true
+source = src/flashstill
+data_file = {data}
+"""
+IMPORTED = ""
+"""the context of what runs while modules are imported"""
+
+
+class Reach:
+    """Tests by line. Lines that run at import alone are reached by every test that comes by their file."""
+
+    def __init__(self, folder: Path) -> None:
+        from coverage import CoverageData
+
+        self.data = CoverageData(str(folder / "reach.coverage"))
+        self.data.read()
+        self.seconds: dict[str, float] = json.loads((folder / "seconds.json").read_text(encoding="utf-8"))
+        self.files: dict[str, dict[int, set[str]]] = {}
+
+    def tests(self, fault: Fault, most_s: float) -> list[str]:
+        """Tests that reach a fault's line, the quickest first, as many as take `most_s` together."""
+        lines = self._lines(fault.file)
+        reaching = lines.get(fault.line) or set().union(*lines.values())
+        chosen, together_s = [], 0.0
+        for test in sorted(reaching, key=lambda test: (self.seconds.get(test, 0.0), test)):
+            together_s += self.seconds.get(test, 0.0)
+            if chosen and together_s > most_s:
+                break
+            chosen.append(test)
+        return chosen
+
+    def _lines(self, file: str) -> dict[int, set[str]]:
+        if file not in self.files:
+            lines: dict[int, set[str]] = defaultdict(set)
+            for line, contexts in self.data.contexts_by_lineno(str(ROOT / file)).items():
+                lines[line] |= {context.rpartition("|")[0] for context in contexts if context != IMPORTED}
+            self.files[file] = lines
+        return self.files[file]
+
+
+def make_reach(folder: Path, arguments: list[str]) -> None:
+    """Run the tests and write what they reach; SystemExit where one fails without any fault."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings, data = folder / "coverage.ini", (folder / "reach.coverage").resolve()
+    settings.write_text(SETTINGS.format(data=data), encoding="utf-8")
+
+    def work(own: Path) -> int:
+        durations = Durations()
+        measured = ["--cov", f"--cov-config={settings.resolve()}", "--cov-context=test", "--cov-report="]
+        code = run_pytest(["-m", "not slow", *measured, *arguments], own, durations)
+        durations.write(folder / "seconds.json")
+        return code
+
+    if forked(work, 3600.0, quiet=False):
+        raise SystemExit("a test fails without any fault; mend it first")

@@ -1,0 +1,156 @@
+"""Numbers that seven faults changed without a test noticing, each worked out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from flashstill.arch import load_architecture
+from flashstill.cost import Load, Precisions
+from flashstill.cost.footprint import chip_weight_bytes
+from flashstill.cost.kernels import matmul
+from flashstill.cost.links import link_cost
+from flashstill.cost.serving import Paces, closed_form
+from flashstill.facts import load
+from flashstill.hardware import software_of
+from flashstill.hardware.calibration import PERFECT, Kernel
+from flashstill.parallel import Exchange, Layout
+from flashstill.plan.case import NOT_FITTING, Case
+from flashstill.plan.predict import predict
+from flashstill.plan.question import Question
+from flashstill.plan.search import search
+from flashstill.workload import Matmul
+from tests.round import round_chip, round_conditions
+
+FACTS = load()
+
+
+@pytest.mark.parametrize(
+    ("tp", "pp", "dp", "expected"),
+    [
+        # Qwen3-30B-A3B: 48 layers x 128 experts x 3 matrices x 2048 x 768 = 28,991,029,248 routed parameters of
+        # 30,532,122,624; the other 1,541,093,376 are repeated in every replica.  Two bytes each.
+        (1, 1, 1, 2 * 30_532_122_624),
+        (2, 1, 4, 2 * (1_541_093_376 / 2 + 28_991_029_248 / 8)),
+        (1, 2, 8, 2 * (1_541_093_376 / 2 + 28_991_029_248 / 16)),
+    ],
+)
+def test_experts_are_spread_over_replicas(tp: int, pp: int, dp: int, expected: float) -> None:
+    layout = Layout(tp=float(tp), pp=float(pp), ep=float(tp * dp), dp=float(dp))
+    found = chip_weight_bytes(load_architecture("qwen3-30b-a3b"), Precisions().widths, layout)
+    assert float(found) == pytest.approx(expected, rel=1e-12)
+
+
+def asked(batches: tuple[int, ...], **bounds: float) -> Question:
+    """One chip, one layout: as many configurations as batches."""
+    model = load_architecture("llama-3.1-8b")
+    return Question(
+        model=model,
+        chips=("h100-sxm",),
+        max_chips=1,
+        isl=1000,
+        osl=1000,
+        tiers=("memory",),
+        engine="vllm",
+        batches=batches,
+        **bounds,  # type: ignore[arg-type]
+    )
+
+
+def test_search_refuses_the_first_batch_that_does_not_fit() -> None:
+    case = Case(model="llama-3.1-8b", chip="h100-sxm", isl=1000, osl=1000, concurrency=1, engine="vllm", tp=1)
+    (alone,) = predict(FACTS, [case])
+    assert alone.sequences_fit is not None
+    # 1,500 tokens of 2 x 8 heads x 128 x 2 bytes x 32 layers on average
+    assert alone.cache_room_bytes == pytest.approx(alone.sequences_fit * 1500 * 131_072)
+    most = int(alone.sequences_fit)
+    found = search(FACTS, asked((most, most + 1, 2 * most)))
+    assert (found.evaluated, found.feasible, found.infeasible) == (3, 1, {NOT_FITTING: 2})
+
+
+@pytest.mark.parametrize(
+    ("bound", "figure", "reason"),
+    [
+        ("max_ttft_s", "ttft_s", "ttft above the bound"),
+        ("max_tpot_s", "tpot_s", "tpot above the bound"),
+        ("min_tokens_per_s", "output_tokens_per_s", "throughput below the bound"),
+    ],
+)
+def test_search_keeps_to_each_bound(bound: str, figure: str, reason: str) -> None:
+    batches = (1, 4, 16, 64)
+    case = Case(model="llama-3.1-8b", chip="h100-sxm", isl=1000, osl=1000, engine="vllm", tp=1)
+    figures = [
+        float(getattr(answer, figure))
+        for answer in predict(FACTS, [replace(case, concurrency=batch) for batch in batches])
+    ]
+    assert figures == sorted(figures)
+    middle = (figures[1] + figures[2]) / 2.0  # two are on one side of it, two on the other
+    found = search(FACTS, asked(batches, **{bound: middle}))
+    assert (found.feasible, found.infeasible) == (2, {reason: 2})
+    kept = {point.batch for point in found.front}
+    assert kept <= ({16, 64} if bound.startswith("min") else {1, 4})
+    # The bound itself is kept to.
+    assert search(FACTS, asked(batches, **{bound: figures[2]})).feasible == (2 if bound.startswith("min") else 3)
+
+
+def test_the_band_is_wider_for_chips_that_nobody_measured() -> None:
+    facts = FACTS.edited(["band.same_class_ratio=2", "band.other_class_ratio=3"])
+    software = software_of(facts, "vllm")
+    low, high = software.tpot_low, software.tpot_high
+    assert low < 1.0 < high
+    measured = {name for name in facts.machines if facts.find(name, "serving_measurements")}
+    assert "h100-sxm" in measured
+    assert not measured & {"l40s", "tpu-v5e"}
+    for chip, power in (("h100-sxm", 1), ("l40s", 2), ("tpu-v5e", 3)):
+        (found,) = predict(facts, [Case(model="llama-3.2-1b", chip=chip, engine="vllm", tp=1)])
+        assert found.tpot_s is not None
+        assert found.tpot_low_s == pytest.approx(found.tpot_s * low**power)
+        assert found.tpot_high_s == pytest.approx(found.tpot_s * high**power)
+
+
+def test_tiles_and_waves() -> None:
+    """100 x 320 outputs are dealt to 10 units: 20 tiles of 64 x 32 in two waves, or 10 of 64 x 64 in one.
+
+    Either is 10 units x 4,096 outputs; a depth of 65 is 128 in steps of 64; at half of 1 TFLOP/s.
+    """
+    kernel = Kernel(compute_efficiency=0.5, memory_efficiency=1.0, floor_s=0.0)
+    product = Matmul(name="m", rows=100.0, columns=320.0, depth=65.0)
+    timing = matmul(round_chip(), product, kernel, 1e12, 0.0)
+    assert float(timing.compute_s) == pytest.approx(2 * 10 * 4096 * 128 / 0.5e12)
+    # One more column than five tiles of 64 hold, and one more row: 3 x 6 = 18 of 64 x 64 and 3 x 11 = 33 of 64 x 32
+    # take 2 and 4 waves, 2 x 6 = 12 of 128 x 64 two, 2 x 3 = 6 of 128 x 128 one, all of 64 x 128 (9) one: the least.
+    wider = matmul(round_chip(), replace(product, rows=129.0, columns=321.0, depth=64.0), kernel, 1e12, 0.0)
+    assert float(wider.compute_s) == pytest.approx(2 * 10 * 64 * 128 * 64 / 0.5e12)
+
+
+def test_an_all_reduce_beyond_the_domain_waits_for_every_doubling_twice() -> None:
+    """32 chips in domains of 8: 4 domains are two doublings, there and back: 4 waits of 10 microseconds.
+
+    Inside, a chip sends 2 x 7/8 of 8 GB at 100 GB/s: 0.14 s.  Beyond, 2 x 3/4 of its eighth at 10 GB/s: 0.15 s.
+    """
+    exchange = Exchange(name="sum", kind="all-reduce", count=1, bytes=8e9, group=32.0, tier="tensor")
+    cost = link_cost(round_chip(), replace(PERFECT, hop_s=1e-5), exchange)
+    assert float(cost.seconds) == pytest.approx(0.14 + 0.15 + 4e-5, rel=1e-9)
+    assert (float(cost.inside_bytes), float(cost.beyond_bytes)) == (14e9, 1.5e9)
+    gather = link_cost(round_chip(), replace(PERFECT, hop_s=1e-5), replace(exchange, kind="all-gather"))
+    assert float(gather.seconds) == pytest.approx(0.07 + 0.075 + 2e-5, rel=1e-9)
+
+
+def paces() -> Paces:
+    """A decode step of 10 ms and 3 J, a prefill of one prompt of 100 ms and 20 J, of which time alone costs 5 J."""
+    return Paces(
+        step_s=0.01, step_joules=3.0, pass_s=0.1, pass_joules=20.0, pass_timed_joules=5.0, prompts=np.float64(1.0)
+    )
+
+
+def test_the_first_of_the_tokens_comes_from_the_prefill() -> None:
+    """One request for 11 tokens: 100 ms of prefill, 10 steps of 10 ms: 11 tokens in 0.2 s; 10 x 3 J + 20 J for 11."""
+    conditions, load_of_one = round_conditions(), Load(isl=100.0, osl=11.0, concurrency=1.0)
+    pace = closed_form(conditions, Layout(), load_of_one, 1.0, paces())
+    assert float(pace.ttft_s) == pytest.approx(0.1)
+    assert float(pace.tpot_s) == pytest.approx(0.01)
+    assert float(pace.output_tokens_per_s) == pytest.approx(55.0)
+    assert float(pace.joules_per_output_token) == pytest.approx(50.0 / 11.0)
+    assert float(pace.watts_per_chip) == pytest.approx(50.0 / 0.2)
