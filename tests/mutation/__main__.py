@@ -58,7 +58,9 @@ def _tried(faults: list[Fault], reach: Reach, most_s: float, also: list[str]) ->
         missed += [] if seen else [fault]
         word = "noticed" if seen else "MISSED" if tests else "MISSED, as no test reaches it"
         spent = f"{time.monotonic() - begun:.1f} s, {len(tests)} tests"
-        print(f"{number:4} {word:8} {fault.file}:{fault.line}  {fault.before}  ->  {fault.after}  ({spent})", flush=True)
+        print(
+            f"{number:4} {word:8} {fault.file}:{fault.line}  {fault.before}  ->  {fault.after}  ({spent})", flush=True
+        )
     return missed
 
 

@@ -33,7 +33,8 @@ class Reach:
         """Tests that reach a fault's line, the quickest first, as many as take `most_s` together."""
         lines = self._lines(fault.file)
         reaching = lines.get(fault.line) or set().union(*lines.values())
-        chosen, together_s = [], 0.0
+        chosen: list[str] = []
+        together_s = 0.0
         for test in sorted(reaching, key=lambda test: (self.seconds.get(test, 0.0), test)):
             together_s += self.seconds.get(test, 0.0)
             if chosen and together_s > most_s:

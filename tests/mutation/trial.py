@@ -1,4 +1,4 @@
-"""One fault and the tests that reach its line, in a process that is forked when everything heavy is imported already."""
+"""One fault and the tests that reach its line, in a process forked after everything heavy is imported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ import pytest
 
 from tests.mutation.places import ROOT, Fault
 
-HEAVY = "numpy scipy.optimize scipy.stats hypothesis pydantic click rich.table plotly jinja2 torch transformers".split()
+HEAVY = ("numpy", "scipy.optimize", "scipy.stats", "hypothesis", "pydantic", "click", "rich.table", "plotly", "jinja2")
+LEARNING = ("torch", "transformers")
 MOST_BYTES = 6 * 2**30
 """of what a process with a fault may take, as a fault may ask for any amount"""
 _QUIET = ["-q", "--no-header", "--no-summary", "-p", "no:cacheprovider", "-p", "no:xdist"]
@@ -31,7 +32,7 @@ _QUIET = ["-q", "--no-header", "--no-summary", "-p", "no:cacheprovider", "-p", "
 def import_heavy() -> None:
     """What every process would import for itself otherwise; nothing of flashstill, of which each has its own."""
     os.environ.update(HYPOTHESIS_PROFILE="ci", OMP_NUM_THREADS="1")
-    for name in HEAVY:
+    for name in (*HEAVY, *LEARNING):
         importlib.import_module(name)
     if any(name.partition(".")[0] == "flashstill" for name in sys.modules):
         raise SystemExit("flashstill is imported already, so that no fault would be seen")
@@ -56,7 +57,7 @@ def plant(fault: Fault) -> None:
             return compile(fault.source, path, "exec", dont_inherit=True)
         return original(self, fullname)
 
-    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+    SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
 
 
 def run_pytest(arguments: Sequence[str], folder: Path, *plugins: Any) -> int:
