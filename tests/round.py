@@ -19,10 +19,18 @@ MEMORY = Memory(
 )
 SRAM = Memory(name="sram", bytes=1e9, visible_bytes=1e9, bytes_per_s=1e13, joules_per_byte={"array": 1e-12})
 FORMATS = ("bf16", "fp8", "fp4")
+SWITCH: dict[str, Any] = {"link_bytes_per_s": 1e11, "link_joules_per_byte": 10e-12}
+NODE: dict[str, Any] = {
+    "domain_chips": 8,
+    "scale_out_bytes_per_s": 1e10,
+    "scale_out_joules_per_byte": 40e-12,
+    "server_power_ratio": 1.5,
+}
 
 
 def round_chip(**changes: Any) -> Chip:
     """The machine, with other fields where a test asks for them."""
+    example = chip_from_facts(load(), "h100-sxm")
     round_numbers: dict[str, Any] = {
         "name": "round",
         "flops_per_s": {"bf16": 1e12, "fp8": 2e12},
@@ -33,26 +41,21 @@ def round_chip(**changes: Any) -> Chip:
         "on_chip_joules_per_byte": 1e-12,
         "compute_units": 10,
         "matrix_edge": 0,
-        "link_bytes_per_s": 1e11,
-        "link_joules_per_byte": 10e-12,
-        "torus_axes": 0,
-        "wrap_edge": 1,
-        "domain": 8,
-        "scale_out_bytes_per_s": 1e10,
-        "scale_out_joules_per_byte": 40e-12,
+        "topology": replace(example.topology, **SWITCH),
+        "system": replace(example.system, **NODE),
         "power_limit_w": 1e9,
         "idle_w": 10.0,
         "active_w": 20.0,
-        "server_power_ratio": 1.5,
         "calibration": PERFECT,
-        "torus_shape": (),
     }
-    return replace(chip_from_facts(load(), "h100-sxm"), **(round_numbers | changes))
+    return replace(example, **(round_numbers | changes))
 
 
 def round_torus(**changes: Any) -> Chip:
     """The machine on a torus of 3 axes whose edges of 4 close: 6 links of 16.67 GB/s."""
-    return round_chip(**{"torus_axes": 3, "wrap_edge": 4, "domain": 4096, **changes})
+    machine = round_chip(**changes)
+    topology = replace(machine.topology, axes=3, wrap_edge=4)
+    return replace(machine, topology=topology, system=replace(machine.system, domain_chips=4096))
 
 
 def round_conditions(
