@@ -2,7 +2,7 @@
 
 from flashstill.cost.conditions import Conditions, Precisions, make_conditions, precisions_of, uniform
 from flashstill.cost.footprint import USABLE_SHARE, smallest_count
-from flashstill.cost.phases import Speculation
+from flashstill.cost.phases import Speculation, mixed_step
 from flashstill.cost.serving import Load, Serving, serve
 from flashstill.cost.step import BOUNDS, LEVELS, StepCost, step_cost
 
@@ -17,6 +17,7 @@ __all__ = [
     "Speculation",
     "StepCost",
     "make_conditions",
+    "mixed_step",
     "precisions_of",
     "serve",
     "smallest_count",

@@ -1,4 +1,4 @@
-"""The two kinds of passes that serving is made of: a decode step, with drafting, and the prefill of prompts.
+"""The steps that serving is made of: a decode step, with drafting, the prefill of prompts, and one that mixes both.
 
 Speculation (Leviathan et al. 2023, equation 1): with g drafted tokens accepted with rate a,
 E = (1 - a^(g+1)) / (1 - a) tokens a step, and the step verifies g + 1 tokens a sequence.
@@ -14,7 +14,7 @@ from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.step import StepCost, step_cost
 from flashstill.parallel import Exchange, Layout, Sharded, shard
-from flashstill.workload import Quantity, decode, prefill
+from flashstill.workload import Chunks, Decoding, Quantity, decode, mixed, prefill
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,9 +100,9 @@ def prefill_step(
     pue: float = 1.0,
     chunk: int | None = None,
 ) -> StepCost:
-    """`prompts` whole prompts on every tensor-parallel group, in one pass or in chunks, one after the other.
+    """`prompts` whole prompts on every tensor-parallel group, in one step or in chunks, one after the other.
 
-    In chunks every pass reads the weights again and attends to all before it.  The passes' costs grow smoothly with
+    In chunks every step reads the weights again and attends to all before it.  The steps' costs grow smoothly with
     their past, so that first, middle and last, weighted by Simpson's rule, stand for all of them.
     """
 
@@ -114,12 +114,31 @@ def prefill_step(
 
     if chunk is None or np.all(np.asarray(length) <= chunk):
         return one(length, 0.0)
-    passes = np.ceil(length / chunk)
-    tokens = length / passes  # all of a size: the engine's last one is shorter, the sum is the same
+    steps = np.ceil(length / chunk)
+    tokens = length / steps  # all of a size: the engine's last one is shorter, the sum is the same
     last = length - tokens
-    total = one(tokens, 0.0).times(passes / 6.0)
-    total = total.plus(one(tokens, last / 2.0), passes * 4.0 / 6.0)
-    return total.plus(one(tokens, last), passes / 6.0)
+    total = one(tokens, 0.0).times(steps / 6.0)
+    total = total.plus(one(tokens, last / 2.0), steps * 4.0 / 6.0)
+    return total.plus(one(tokens, last), steps / 6.0)
+
+
+def mixed_step(
+    model: Architecture,
+    conditions: Conditions,
+    layout: Layout,
+    decoding: Decoding,
+    chunks: Chunks,
+    pue: float = 1.0,
+) -> StepCost:
+    """One step of every tensor-parallel group in which sequences decode and chunks of prompts are prefilled together.
+
+    Without chunks it is `decode_step`, without sequences that decode it is `prefill_step`; weights are read once.
+    """
+    operations = mixed(model, decoding, chunks, conditions.precisions.widths, conditions.skew)
+    alone_s = overhead_seconds(model, conditions, decoding.sequences, decoding.queries)
+    overhead_s = alone_s + sequence_seconds(model, conditions) * chunks.count
+    step = step_cost(conditions, shard(operations, layout), layout.chips, overhead_s, pue)
+    return step.plus(sends(model, conditions, layout, decoding.tokens + chunks.tokens))
 
 
 def sends(model: Architecture, conditions: Conditions, layout: Layout, tokens: Quantity) -> StepCost:
@@ -137,10 +156,15 @@ def sends(model: Architecture, conditions: Conditions, layout: Layout, tokens: Q
 
 
 def overhead_seconds(
-    model: Architecture, conditions: Conditions, sequences: Quantity, queries: float = 1.0
+    model: Architecture, conditions: Conditions, sequences: Quantity, queries: Quantity = 1.0
 ) -> Quantity:
-    """What the software adds to a pass: for the step, for every block, sequence and, where tokens are drawn, logit."""
+    """What the software adds to a step: for itself, for every block, and for every sequence."""
     software = conditions.software
     blocks = model.depth + software.norm_ratio * model.norm_pairs
-    drawn = software.logit_s * model.vocabulary * queries if conditions.sampled else 0.0
-    return software.step_s + software.layer_s * blocks + (software.sequence_s + drawn) * sequences
+    return software.step_s + software.layer_s * blocks + sequence_seconds(model, conditions, queries) * sequences
+
+
+def sequence_seconds(model: Architecture, conditions: Conditions, queries: Quantity = 1.0) -> Quantity:
+    """What the software adds for one sequence of a step: scheduling and, where tokens are drawn, sorting its logits."""
+    drawn = conditions.software.logit_s * model.vocabulary * queries if conditions.sampled else 0.0
+    return conditions.software.sequence_s + drawn

@@ -16,6 +16,9 @@ from flashstill.workload.compressed import compressed
 from flashstill.workload.operations import Attention, Operation, Quantity, State, Widths, matmul
 from flashstill.workload.seen import attended
 
+LATENT_FORMS = ("key, value up", "query into latent", "value out of latent")
+"""products that only one form of MLA has: the expanded one of prompts, the absorbed one of decode steps"""
+
 
 def mix(
     width: int,

@@ -29,7 +29,7 @@ def decode(
     operations: list[Operation] = []
     for layer in model.layers:
         operations += block(model, layer, batch, queries, context, widths, prompt=False, skew=skew)
-    return (*operations, *_ends(model, batch * queries, batch * queries, widths))
+    return (*operations, *ends(model, batch * queries, batch * queries, widths))
 
 
 def prefill(
@@ -45,10 +45,11 @@ def prefill(
     operations: list[Operation] = []
     for layer in model.layers:
         operations += block(model, layer, batch, length, past, widths, prompt=True, skew=skew)
-    return (*operations, *_ends(model, batch * length, batch, widths))
+    return (*operations, *ends(model, batch * length, batch, widths))
 
 
-def _ends(model: Architecture, tokens: Quantity, sampled: Quantity, widths: Widths) -> tuple[Operation, ...]:
+def ends(model: Architecture, tokens: Quantity, sampled: Quantity, widths: Widths) -> tuple[Operation, ...]:
+    """Embedding of all tokens, and the LM head for those whose logits are wanted."""
     return (
         Operation(name="embedding", activation_bytes=2.0 * model.width * widths.activation * tokens),
         matmul("LM head", sampled, model.vocabulary, model.width, widths, "exact"),

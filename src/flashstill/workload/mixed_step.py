@@ -1,0 +1,129 @@
+"""A step that mixes sequences that decode with chunks of prompts: one forward pass, every weight read once.
+
+Symbols: b sequences that decode q tokens each after S cached ones, c chunks of L prompt tokens after P cached ones.
+
+    products, experts, norms   on all  T = b q + c L  tokens together: one GEMM, one E[distinct experts]
+    attention, recurrence      a kernel for the sequences that decode and one for the chunks, each with its own context
+    LM head                    b q + c rows: a chunk is asked for the logits of its last position
+
+So continuous batching works (Agrawal et al. 2024, Sarathi-Serve, section 4).  MLA decodes in its absorbed form and
+prefills in the expanded one: the products that only one of the two has stay apart, each with its own weights.
+Without chunks the operations are those of `decode`, without sequences those of `prefill`; arrays may hold both kinds of
+steps, as what has no tokens counts zero times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flashstill.arch import Architecture
+from flashstill.workload.blocks import block
+from flashstill.workload.mixers import LATENT_FORMS
+from flashstill.workload.operations import Experts, Matmul, Operation, Quantity, Widths
+from flashstill.workload.phases import ends
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decoding:
+    """Sequences that decode: `queries` new tokens each (more than one where drafts are verified) after `context`."""
+
+    sequences: Quantity
+    context: Quantity
+    queries: Quantity = 1.0
+
+    @property
+    def tokens(self) -> Quantity:
+        """New tokens of all of them."""
+        return self.sequences * self.queries
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chunks:
+    """Pieces of prompts: `count` of `length` tokens each, after `past` cached tokens of the same prompt."""
+
+    count: Quantity
+    length: Quantity
+    past: Quantity = 0.0
+
+    @property
+    def tokens(self) -> Quantity:
+        """Prompt tokens of all of them."""
+        return self.count * self.length
+
+
+def mixed(
+    model: Architecture,
+    decoding: Decoding,
+    chunks: Chunks,
+    widths: Widths | None = None,
+    skew: float = 0.0,
+) -> tuple[Operation, ...]:
+    """One forward pass over the tokens of both kinds; counts and lengths may be arrays that broadcast."""
+    widths = widths or Widths()
+    chunks = _with_lengths(chunks)
+    operations: list[Operation] = []
+    for layer in model.layers:
+        one = block(model, layer, decoding.sequences, decoding.queries, decoding.context, widths, False, skew)
+        other = block(model, layer, chunks.count, chunks.length, chunks.past, widths, True, skew)
+        operations += _joined(_counted(one, decoding.tokens), _counted(other, chunks.tokens))
+    sampled = decoding.tokens + chunks.count
+    return (*operations, *ends(model, decoding.tokens + chunks.tokens, sampled, widths))
+
+
+def _with_lengths(chunks: Chunks) -> Chunks:
+    """The chunks, where there are none with a length all the same: kernels divide by it."""
+    there = np.asarray(chunks.tokens) > 0
+    if np.all(there):
+        return chunks
+    return replace(chunks, count=np.where(there, chunks.count, 0.0), length=np.where(there, chunks.length, 1.0))
+
+
+def _counted(operations: Sequence[Operation], tokens: Quantity) -> Sequence[Operation]:
+    """A block for one kind of tokens; where there are none, zero of the operations that no other kind shares."""
+    there = np.asarray(tokens) > 0
+    if np.all(there):
+        return operations
+    return [
+        operation if _is_shared(operation) else replace(operation, count=operation.count * there.astype(np.float64))
+        for operation in operations
+    ]
+
+
+def _is_shared(operation: Operation) -> bool:
+    """Whether an operation does the same to a token of either kind."""
+    if isinstance(operation, Matmul):
+        return operation.name not in LATENT_FORMS
+    return isinstance(operation, Experts) or type(operation) is Operation
+
+
+def _joined(ours: Sequence[Operation], theirs: Sequence[Operation]) -> list[Operation]:
+    """One block for both kinds of tokens, in order: shared operations once, the others one after another."""
+    operations: list[Operation] = []
+    rest = iter(theirs)
+    for operation in ours:
+        if not _is_shared(operation):
+            operations.append(operation)
+            continue
+        for other in rest:
+            if _is_shared(other):
+                assert other.name == operation.name
+                operations.append(_together(operation, other))
+                break
+            operations.append(other)
+    return [*operations, *rest]
+
+
+def _together(one: Operation, other: Operation) -> Operation:
+    """One operation on the tokens of both."""
+    moved = {
+        "activation_bytes": one.activation_bytes + other.activation_bytes,
+        "reduce_bytes": one.reduce_bytes + other.reduce_bytes,
+    }
+    if isinstance(one, Matmul) and isinstance(other, Matmul):
+        return replace(one, rows=one.rows + other.rows, **moved)
+    if isinstance(one, Experts) and isinstance(other, Experts):
+        return replace(one, tokens=one.tokens + other.tokens, **moved)
+    return replace(one, **moved)
