@@ -118,12 +118,13 @@ def _joined(ours: Sequence[Operation], theirs: Sequence[Operation]) -> list[Oper
 
 def _together(one: Operation, other: Operation) -> Operation:
     """One operation on the tokens of both."""
-    moved = {
-        "activation_bytes": one.activation_bytes + other.activation_bytes,
-        "reduce_bytes": one.reduce_bytes + other.reduce_bytes,
-    }
+    one = replace(
+        one,
+        activation_bytes=one.activation_bytes + other.activation_bytes,
+        reduce_bytes=one.reduce_bytes + other.reduce_bytes,
+    )
     if isinstance(one, Matmul) and isinstance(other, Matmul):
-        return replace(one, rows=one.rows + other.rows, **moved)
+        return replace(one, rows=one.rows + other.rows)
     if isinstance(one, Experts) and isinstance(other, Experts):
-        return replace(one, tokens=one.tokens + other.tokens, **moved)
-    return replace(one, **moved)
+        return replace(one, tokens=one.tokens + other.tokens)
+    return one

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from flashstill.arch.adapter import (
     classic,
+    convolution,
     dense,
     experts,
     gemma,
@@ -138,9 +139,9 @@ FAMILIES: dict[str, Callable[[Fields], Architecture]] = {
     "jetmoe": routed.jetmoe,
     "kolibri1": routed.kolibri1,
     "laguna": mixed.laguna,
-    "lfm2": state_space.lfm2,
-    "lfm2_moe": state_space.lfm2_moe,
-    "lfm3": state_space.lfm3,
+    "lfm2": convolution.lfm2,
+    "lfm2_moe": convolution.lfm2_moe,
+    "lfm3": convolution.lfm3,
     "mamba": state_space.mamba,
     "mamba2": state_space.mamba_2,
     "megatron-bert": older.bert_like(embedding_norm=False, final_norm=True),
