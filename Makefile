@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= demo
 ARGS ?=
 
-.PHONY: demo test check setup clean
+.PHONY: demo test check docs setup clean
 
 # The main job: distil, measure and price a real model family; ends with $(OUT)/report.html.
 demo: setup
@@ -19,6 +19,15 @@ test: setup
 check: setup
 	scripts/check
 
+# The documentation site, in site/; links are checked and a warning is an error.
+docs: $(VENV)/.docs
+	$(BIN)/python scripts/examples
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+$(VENV)/.docs: $(VENV)/.done locks/docs.txt
+	$(BIN)/python scripts/install docs
+	touch $@
+
 setup: $(VENV)/.done
 
 # Every file that is installed has its hash in locks/ (scripts/lock makes them); nothing else is fetched.
@@ -29,4 +38,4 @@ $(VENV)/.done: pyproject.toml scripts/install locks/build.txt locks/all.txt lock
 	touch $@
 
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) build site
