@@ -246,11 +246,22 @@ class TestLocks:
         project = tomllib.loads((self.LOCKS.parent / "pyproject.toml").read_text(encoding="utf-8"))
         locked = {
             name: set(re.findall(r"(?m)^([a-z0-9.-]+)==", (self.LOCKS / f"{name}.txt").read_text(encoding="utf-8")))
-            for name in ("all", "base", "build")
+            for name in ("all", "base", "build", "docs")
         }
         build = (self.LOCKS / "build.txt").read_text(encoding="utf-8")
         assert all(f"{requirement} " in build for requirement in project["build-system"]["requires"])
         plain = {re.split(r"[^A-Za-z0-9-]", line)[0] for line in project["project"]["dependencies"]}
         assert plain <= locked["base"] <= locked["all"]
-        for extra in project["project"]["optional-dependencies"].values():
-            assert {re.split(r"[^A-Za-z0-9-]", line)[0] for line in extra} <= locked["all"]
+        for extra, lines in project["project"]["optional-dependencies"].items():
+            asked = {re.split(r"[^A-Za-z0-9-]", line)[0] for line in lines}
+            assert asked <= locked["docs" if extra == "docs" else "all"]
+
+    def test_locks_of_one_environment_agree(self) -> None:
+        versions: list[dict[str, str]] = []
+        for name in ("all", "base", "docs"):
+            text = (self.LOCKS / f"{name}.txt").read_text(encoding="utf-8")
+            versions.append(dict(re.findall(r"(?m)^([a-z0-9.-]+)==([^ ]+) \\\\$", text)))
+        for other in versions[1:]:
+            shared = set(versions[0]) & set(other)
+            assert shared
+            assert {name: other[name] for name in shared} == {name: versions[0][name] for name in shared}
