@@ -260,7 +260,7 @@ class TestLocks:
         versions: list[dict[str, str]] = []
         for name in ("all", "base", "docs"):
             text = (self.LOCKS / f"{name}.txt").read_text(encoding="utf-8")
-            versions.append(dict(re.findall(r"(?m)^([a-z0-9.-]+)==([^ ]+) \\\\$", text)))
+            versions.append(dict(re.findall(r"(?m)^([a-z0-9.-]+)==([^ ]+) \\$", text)))
         for other in versions[1:]:
             shared = set(versions[0]) & set(other)
             assert shared
