@@ -53,21 +53,21 @@ def import_seconds(runs: int) -> float:
 
 def searches(runs: int, quick: bool) -> dict[str, float]:
     """One search over chip kind, count, tp x ep x pp x dp, batch, precision and placement, several times over."""
-    from flashstill.arch import load_architecture
     from flashstill.facts import load
-    from flashstill.plan.question import Question
+    from flashstill.plan.scenario import Scenario
     from flashstill.plan.search import search
+    from flashstill.plan.space import SearchSpace
 
     facts = load()
-    question = Question(
-        model=load_architecture(MODEL), chips=CHIPS[:2] if quick else CHIPS, max_chips=16 if quick else MAX_CHIPS,
-        isl=PROMPT, osl=ANSWER, precisions=("published", "fp8"),
+    scenario = Scenario(model=MODEL, isl=PROMPT, osl=ANSWER)
+    space = SearchSpace(
+        chips=CHIPS[:2] if quick else CHIPS, max_chips=16 if quick else MAX_CHIPS, precisions=("published", "fp8"),
         batches=tuple(sorted({round(2 ** (step / 3)) for step in range(60)})),
     )  # fmt: skip
     seconds = []
     for _ in range(runs):
         started = time.perf_counter()
-        found = search(facts, question)
+        found = search(facts, scenario, space)
         seconds.append(time.perf_counter() - started)
     median = statistics.median(seconds)
     return {

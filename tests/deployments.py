@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flashstill.arch import known_models, load_architecture
-from flashstill.facts import load
+from flashstill.arch import Architecture, known_models, load_architecture
+from flashstill.facts import Facts, load
 from flashstill.hardware import chip_from_facts, known_chips
 from flashstill.plan.case import Case
+from flashstill.plan.deployment import Deployment
+from flashstill.plan.explain import Explanation, explain
+from flashstill.plan.resolve import Resolved, check_room, resolve
+from flashstill.plan.scenario import Scenario
 
 FACTS = load()
 CHIPS = known_chips(FACTS)
 MODELS = known_models()
 HEADS = ((8, 8), (8, 2), (12, 4), (16, 1), (9, 3), (32, 8))
 """query heads and heads of keys and values"""
+
+
+def deployed(facts: Facts, model: Architecture, chip: str, batch: int, context: int, **more: Any) -> Resolved:
+    """A deployment that holds the model and `batch` sequences of `context` tokens at a time."""
+    scenario = Scenario(model=model, batch=batch, context=context)
+    return check_room(resolve(facts, scenario, Deployment(chip=chip, **more)))
+
+
+def explained(facts: Facts, model: Architecture, chip: str, batch: int, context: int, **more: Any) -> Explanation:
+    """What `explain` says of one decode step."""
+    return explain(facts, Scenario(model=model, batch=batch, context=context), Deployment(chip=chip, **more))
 
 
 def random_model(draw: random.Random, folder: Path) -> str:
@@ -52,7 +66,7 @@ def random_case(draw: random.Random, folder: Path) -> Case:
     context = load_architecture(model).context
     isl = draw.randint(1, min(context // 2, 16000))
     tiers = [tier.name for tier in chip.tiers]
-    case = Case(
+    case = Case.of(
         model=model,
         chip=chip.name,
         isl=isl,
@@ -67,8 +81,8 @@ def random_case(draw: random.Random, folder: Path) -> Case:
     )
     split = draw.random()
     if split < 0.3:
-        return replace(case, chips=2 ** draw.randint(0, 8))
+        return case.but(chips=2 ** draw.randint(0, 8))
     if split < 0.7:
         powers = {name: 2 ** draw.randint(0, 4) for name in ("tp", "pp", "dp")}
-        return replace(case, **powers, ep=draw.choice((None, None, 1, 2, 4)))
+        return case.but(**powers, ep=draw.choice((None, None, 1, 2, 4)))
     return case

@@ -559,18 +559,16 @@ def test_names_that_no_path_can_have(name: str) -> None:
 
 
 def test_a_file_that_changes_gives_the_new_answer(tmp_path: Path) -> None:
-    from flashstill.plan.resolve import architecture
-
     file = tmp_path / "config.json"
     for layers in (2, 3, 2):
         file.write_text(json.dumps({**LLAMA, "num_hidden_layers": layers}))
         os.utime(file, ns=(0, 0))
-        assert architecture(str(tmp_path)).depth == layers
+        assert load_architecture(str(tmp_path)).depth == layers
     # What no path was becomes one.
     with pytest.raises(BadInput):
-        architecture(str(tmp_path / "later.json"))
+        load_architecture(str(tmp_path / "later.json"))
     (tmp_path / "later.json").write_text(json.dumps(LLAMA))
-    assert architecture(str(tmp_path / "later.json")).depth == 2
+    assert load_architecture(str(tmp_path / "later.json")).depth == 2
 
 
 def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:

@@ -19,9 +19,10 @@ from flashstill.cli import main
 from flashstill.errors import BadInput
 from flashstill.facts import Facts, load
 from flashstill.plan import cases as cases_module
-from flashstill.plan.case import CASE_FIELDS, PREDICTION_FIELDS, Case, Prediction, sound
+from flashstill.plan.case import CASE_FIELDS, Case
 from flashstill.plan.cases import answer_file
 from flashstill.plan.predict import predict
+from flashstill.plan.prediction import PREDICTION_FIELDS, Prediction, sound
 from tests.commands import SHARED
 
 FACTS = load()
@@ -58,7 +59,7 @@ def refused(folder: Path, text: str | bytes) -> str:
     return str(stop.value)
 
 
-ALONE = predict(FACTS, [Case(model="qwen3-32b", chip="h100-sxm", tp=2)])[0]
+ALONE = predict(FACTS, [Case.of(model="qwen3-32b", chip="h100-sxm", tp=2)])[0]
 
 
 def is_alone(row: dict[str, str]) -> bool:
@@ -152,7 +153,7 @@ def test_files_that_failed_once(tmp_path: Path, name: str) -> None:
 
 def test_an_error_of_our_own_is_said_and_costs_only_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(facts: Facts, cases: list[Case], price: str) -> list[Prediction]:
-        if any(case.isl == 77 for case in cases):
+        if any(case.scenario.isl == 77 for case in cases):
             raise ZeroDivisionError("division by zero")
         return predict(facts, cases, price)
 
@@ -315,7 +316,7 @@ def test_rows_together_are_what_they_are_alone(tmp_path: Path, monkeypatch: pyte
     found = answered(tmp_path, table([*rows[0]], *([str(cell) for cell in row.values()] for row in rows)))
     assert {row["fits"] for row in found} == {"true", "false"}
     for row, answer in zip(rows, found, strict=True):
-        (alone,) = predict(FACTS, [Case(**{**row, "engine": row["engine"] or None})])  # type: ignore[arg-type]
+        (alone,) = predict(FACTS, [Case.of(**{**row, "engine": row["engine"] or None})])
         assert answer["reason"] == alone.reason
         assert answer["note"] == alone.note
         assert answer["bound"] == (alone.bound or "")
@@ -332,7 +333,7 @@ def test_flags_hold_for_rows_that_say_nothing(tmp_path: Path, capsys: pytest.Cap
     assert json.loads(capsys.readouterr().out)["question"]["isl"] == 4000
     rows = list(csv.DictReader(out.read_text().splitlines()))
     asked = [("h100-sxm", 2, 4000), ("h100-sxm", 2, 2000), ("h200", 4, 4000)]
-    alone = predict(FACTS, [Case(model="qwen3-32b", chip=chip, tp=tp, isl=isl) for chip, tp, isl in asked])
+    alone = predict(FACTS, [Case.of(model="qwen3-32b", chip=chip, tp=tp, isl=isl) for chip, tp, isl in asked])
     assert [float(row["ttft_s"]) for row in rows] == pytest.approx([answer.ttft_s for answer in alone])
     with pytest.raises(SystemExit):
         main(arguments)

@@ -30,10 +30,9 @@ from flashstill.errors import InfeasiblePlan
 from flashstill.facts import load
 from flashstill.hardware import Chip, chip_from_facts, known_chips, software_of
 from flashstill.parallel import Layout, shard
-from flashstill.plan import deploy, explain
-from flashstill.plan.case import Choices
 from flashstill.plan.grid import price_grid
 from flashstill.workload import Matmul, Operation, Quantity, Widths, decode, memory_bytes, prefill
+from tests.deployments import deployed, explained
 
 FACTS = load()
 CHIPS = known_chips(FACTS)
@@ -101,11 +100,10 @@ class TestWhereJoulesGo:
     @pytest.mark.parametrize("name", ["h100-sxm", "tpu-v4", "tpu-v5e", "tpu-v5p", "tpu-v6e", "tpu-v7"])
     def test_batch_one_is_ruinous_and_batching_divides_it(self, name: str) -> None:
         model = load_architecture("llama-3.1-70b")
-        count = deploy(FACTS, model, name, 256, 1024).chips
+        count = deployed(FACTS, model, name, 256, 1024).chips
         weights = {}
         for batch in (1, 2, 16, 256):
-            made = deploy(FACTS, model, name, batch, 1024, Choices(chips=count))
-            found = explain(FACTS, made, batch, 1024)
+            found = explained(FACTS, model, name, batch, 1024, chips=count)
             weights[batch] = found.joules_per_token["weights"]
             if batch == 1:
                 assert 100 <= weights[1] / found.joules_per_token["arithmetic"] <= 1000
@@ -119,7 +117,7 @@ class TestWhereJoulesGo:
         One of 88 rows behind the energy fit, whose mean error is 20 %: a check of the sum, not of generality.
         """
         model = load_architecture("llama-3.1-70b")
-        found = explain(FACTS, deploy(FACTS, model, "h100-sxm", 8, 1024, Choices(chips=4)), 8, 1024)
+        found = explained(FACTS, model, "h100-sxm", 8, 1024, chips=4)
         assert found.joules_per_token["total"] == pytest.approx(3.76, rel=0.25)
 
 
@@ -127,18 +125,17 @@ class TestWhereJoulesGo:
 @given(name=chips, model=models, batch=st.integers(1, 512), context=st.integers(1, 4096))
 def test_what_holds_for_every_step(name: str, model: str, batch: int, context: int) -> None:
     try:
-        made = deploy(FACTS, load_architecture(model), name, batch, context)
+        found = explained(FACTS, load_architecture(model), name, batch, context)
     except InfeasiblePlan:  # more chips than its heads and layers can be split over
         reject()
-    found = explain(FACTS, made, batch, context)
     step, levels = found.cost, found.joules_per_token
     # Equal where the power limit sets the time.
     assert found.perfect_seconds <= float(step.seconds) * (1 + 1e-9)
     assert sum(float(share) for share in step.shares_s.values()) == pytest.approx(float(step.seconds))
     assert sum(levels[level] for level in LEVELS) == pytest.approx(levels["total"])
     assert all(value >= 0 for value in levels.values())
-    assert float(step.watts_per_chip) <= made.chip.power_limit_w * (1 + 1e-9)
-    assert (levels["links"] == 0) == (made.chips == 1)
+    assert float(step.watts_per_chip) <= found.resolved.chip.power_limit_w * (1 + 1e-9)
+    assert (levels["links"] == 0) == (found.resolved.chips == 1)
     assert step.bound in step.shares_s
 
 
@@ -168,7 +165,7 @@ def test_more_bandwidth_never_slows(name: str, model: str, batch: int, factor: f
 def test_energy_per_token_falls_while_weights_dominate(name: str, model: str, context: int) -> None:
     shape = load_architecture(model)
     try:
-        made = deploy(FACTS, shape, name, 256, context)
+        made = deployed(FACTS, shape, name, 256, context)
     except InfeasiblePlan:  # no number of chips with some hundred megabytes each holds so many long sequences
         reject()
     batches = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0])
@@ -205,8 +202,7 @@ def test_a_grid_equals_its_cells() -> None:
     for record in records:
         if record.phase != "decode":
             continue
-        made = deploy(FACTS, model, record.chip, record.batch, 512, Choices(chips=record.chips))
-        alone = explain(FACTS, made, record.batch, 512)
+        alone = explained(FACTS, model, record.chip, record.batch, 512, chips=record.chips)
         assert record.seconds == pytest.approx(float(alone.cost.seconds))
         assert record.joules_per_token == pytest.approx(alone.joules_per_token)
         assert record.bound == alone.cost.bound
@@ -224,10 +220,9 @@ def test_chips_needed() -> None:
 
 def test_sram_holds_a_small_model_spread_over_chips() -> None:
     model = load_architecture("smollm2-135m")
-    near = deploy(FACTS, model, "tpu-v5e", 1, 128, Choices(weights_in="sram", kv_in="sram"))
-    far = deploy(FACTS, model, "tpu-v5e", 1, 128)
-    assert (near.chips, far.chips) == (4, 1)
-    fast, slow = explain(FACTS, near, 1, 128), explain(FACTS, far, 1, 128)
+    fast = explained(FACTS, model, "tpu-v5e", 1, 128, weights_in="sram", kv_in="sram")
+    slow = explained(FACTS, model, "tpu-v5e", 1, 128)
+    assert (fast.resolved.chips, slow.resolved.chips) == (4, 1)
     assert fast.joules_per_token["weights"] < slow.joules_per_token["weights"] / 5
 
 

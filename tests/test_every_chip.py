@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
@@ -14,9 +13,10 @@ from flashstill.cli import main
 from flashstill.cost.footprint import room_bytes, usable_bytes
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts, known_chips
-from flashstill.plan import deploy, explain
-from flashstill.plan.case import NOT_FITTING, Case, Choices
+from flashstill.plan.case import Case
 from flashstill.plan.predict import predict
+from flashstill.plan.prediction import NOT_FITTING
+from tests.deployments import explained
 
 FACTS = load()
 PAGE = Path(__file__).parents[1] / "docs" / "facts.md"
@@ -30,7 +30,7 @@ NUMBERS = (
 @pytest.mark.parametrize("name", known_chips(FACTS))
 def test_every_chip_is_answered(name: str) -> None:
     cases = [
-        Case(model=model, chip=name, tp=tp, isl=128, osl=128, concurrency=4)
+        Case.of(model=model, chip=name, tp=tp, isl=128, osl=128, concurrency=4)
         for model in ("llama-3.1-8b", "qwen3-0.6b")
         for tp in DEGREES
     ]
@@ -49,8 +49,8 @@ def test_every_chip_is_answered(name: str) -> None:
 
 
 def test_b100_is_no_slower_than_its_rates_say() -> None:
-    ask = Case(model="llama-3.1-70b", chip="b200", tp=8, concurrency=256, precision="fp8")
-    b100, b200 = predict(FACTS, [dataclasses.replace(ask, chip="b100"), ask])
+    ask = Case.of(model="llama-3.1-70b", chip="b200", tp=8, concurrency=256, precision="fp8")
+    b100, b200 = predict(FACTS, [ask.but(chip="b100"), ask])
     assert b100.tpot_s is not None
     assert b200.tpot_s is not None
     assert 1.0 <= b100.tpot_s / b200.tpot_s < 1.3
@@ -60,8 +60,8 @@ def test_b100_is_no_slower_than_its_rates_say() -> None:
 def test_static_power_is_idle_and_what_a_working_chip_adds(name: str) -> None:
     from flashstill.arch import load_architecture
 
-    made = deploy(FACTS, load_architecture("llama-3.1-8b"), name, 8, 1024)
-    found = explain(FACTS, made, 8, 1024)
+    found = explained(FACTS, load_architecture("llama-3.1-8b"), name, 8, 1024)
+    made = found.resolved
     each = found.joules_per_token
     seconds = float(found.cost.seconds) * made.chips / 8
     assert each["idle"] == pytest.approx(made.chip.idle_w * seconds)
@@ -76,7 +76,8 @@ def test_room_is_what_the_driver_shows_less_what_the_engine_holds() -> None:
     assert h200.memory.bytes == 1.41e11
     assert h200.memory.visible_bytes == 143771 * 2**20
     model = load_architecture("llama-3.1-8b")
-    made = deploy(FACTS, model, "h200-sxm", 1, 1024, Choices(engine="vllm"))
+    step = explained(FACTS, model, "h200-sxm", 1, 1024, engine="vllm")
+    made = step.resolved
     software = made.conditions.software
     assert software.buffer_bytes > 0
     assert software.graph_bytes > 0
@@ -84,11 +85,11 @@ def test_room_is_what_the_driver_shows_less_what_the_engine_holds() -> None:
     assert usable == 143771 * 2**20 * 0.9 - software.buffer_bytes - software.graph_bytes
     weights = model.parameters * 2.0
     assert float(room_bytes(model, made.conditions, made.layout)) == pytest.approx(usable - weights)
-    document = explain(FACTS, made, 1, 1024).as_json()
+    document = step.as_dict()
     assert document["kv_bytes_per_token"] == 2 * 8 * 128 * 2 * 32  # keys and values of 8 heads in 16 bits, 32 layers
     assert document["cache_room_bytes"] == pytest.approx(usable - weights)
     assert document["sequences_fit"] == pytest.approx((usable - weights) / document["kv_bytes_per_token"] / 1024)
-    (found,) = predict(FACTS, [Case(model="llama-3.1-8b", chip="h200-sxm", isl=512, osl=1024)])
+    (found,) = predict(FACTS, [Case.of(model="llama-3.1-8b", chip="h200-sxm", isl=512, osl=1024)])
     assert found.kv_bytes_per_token == document["kv_bytes_per_token"]
     assert found.cache_room_bytes == pytest.approx(document["cache_room_bytes"])
     assert found.sequences_fit == pytest.approx(document["sequences_fit"])
@@ -110,7 +111,7 @@ def test_a_chip_made_word_for_word_after_the_page_is_answered(tmp_path: Path, nu
     (tmp_path / "chips.csv").write_text(chips, encoding="utf-8")
     name = machines.splitlines()[1].partition(",")[0]
     facts = load([tmp_path])
-    cases = [Case(model="llama-3.1-8b", chip=name, tp=tp, concurrency=16) for tp in DEGREES]
+    cases = [Case.of(model="llama-3.1-8b", chip=name, tp=tp, concurrency=16) for tp in DEGREES]
     for found in predict(facts, cases):
         assert found.fits, found.reason
         assert found.watts_per_chip is not None
@@ -135,14 +136,14 @@ CASES = Path(__file__).parents[2] / "shared" / "cases"
 def test_the_rows_that_a_refusal_names_are_enough(tmp_path: Path, folder: str, number: int) -> None:
     if not CASES.exists():
         pytest.skip("the cases are not beside this checkout")
-    (refused,) = predict(load([CASES / folder]), [Case(model="llama-3.1-8b", chip="t-asic")])
+    (refused,) = predict(load([CASES / folder]), [Case.of(model="llama-3.1-8b", chip="t-asic")])
     missing = re.findall(r"\b[a-z_]+\b", refused.reason.split("gives ")[1].split(" of t-asic")[0])
     example = blocks("csv")[2 * number + 1].splitlines()
     added = [row for row in example[1:] if row.split(",")[1] in missing]
     name = example[1].split(",")[0]
     text = "\n".join([example[0], *added]).replace(f"{name},", "t-asic,") + "\n"
     (tmp_path / "more.csv").write_text(text, encoding="utf-8")
-    (found,) = predict(load([CASES / folder, tmp_path]), [Case(model="llama-3.1-8b", chip="t-asic", tp=8)])
+    (found,) = predict(load([CASES / folder, tmp_path]), [Case.of(model="llama-3.1-8b", chip="t-asic", tp=8)])
     assert found.fits, found.reason
 
 

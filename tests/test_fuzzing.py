@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import flashstill.cli
-from flashstill.plan.case import PREDICTION_FIELDS
+from flashstill.plan.prediction import PREDICTION_FIELDS
 from tests.fuzzing import costs, mangle
 from tests.fuzzing.corpus import Corpus
 from tests.fuzzing.sandbox import GIB, Bounds, Outcome, Trial, faults, run

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from flashstill.distill.data.splits import documents_to_hold_out
 from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import load
-from flashstill.frontier import non_dominated
+from flashstill.frontier import on_front
 from flashstill.hardware import chip_from_facts
 from flashstill.records import MeasuredRecord, QualityRecord, from_line, read_records, to_line, write_records
 from flashstill.units import show
@@ -23,7 +23,7 @@ numbers = st.floats(0.01, 100.0)
 
 @given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=30))
 def test_frontier(points: list[tuple[float, float]]) -> None:
-    flags = non_dominated([cost for cost, _ in points], [bad for _, bad in points])
+    flags = on_front(points)
     assert any(flags)
     for (cost, bad), flag in zip(points, flags, strict=True):
         beaten = any(c <= cost and b <= bad and (c < cost or b < bad) for c, b in points)

@@ -16,10 +16,10 @@ from flashstill.facts import load
 from flashstill.plan import engines
 from flashstill.plan.engines import ENGINES, chips_of_a_node, model_source, options_of
 from flashstill.plan.launch import launch, pick
-from flashstill.plan.question import Point
+from flashstill.plan.space import Configuration
 from tests.marks import slow
 
-POINT = Point(
+POINT = Configuration(
     chip="h100-sxm",
     chips=8,
     tp=4,

@@ -19,19 +19,20 @@ from flashstill.cost.serving import prompts_together
 from flashstill.economics import BASES, hourly_price, usd_per_million_tokens
 from flashstill.errors import BadInput, FlashstillError, InfeasiblePlan
 from flashstill.parallel import Layout
-from flashstill.plan import Explanation, deploy, explain
-from flashstill.plan.case import AS_PUBLISHED, Case, Choices, Prediction
+from flashstill.plan import Explanation, explain, resolve
+from flashstill.plan.case import Case
+from flashstill.plan.deployment import AS_PUBLISHED
 from flashstill.plan.grid import price_grid
 from flashstill.plan.launch import pick
 from flashstill.plan.predict import completed, predict
-from flashstill.plan.question import Question
-from flashstill.plan.resolve import group_conditions, resolve
+from flashstill.plan.prediction import Prediction
+from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
+from flashstill.plan.space import SearchSpace
 from flashstill.plan.tables import candidates, layouts_of, priced
-from tests.deployments import CHIPS, FACTS, random_case
+from tests.deployments import CHIPS, FACTS, deployed, explained, random_case
 from tests.marks import slow
 
-CHOICES = [field.name for field in dataclasses.fields(Choices)]
 FEW, MANY = 40, 2000
 
 
@@ -39,21 +40,17 @@ def near(value: float) -> Any:
     return pytest.approx(value, rel=1e-9)
 
 
-def choices_of(case: Case) -> Choices:
-    return Choices(**{name: getattr(case, name) for name in CHOICES})
-
-
 def ask(model: str, chip: str, **more: Any) -> Prediction:
-    (answer,) = predict(FACTS, [Case(model=model, chip=chip, **more)])
+    (answer,) = predict(FACTS, [Case.of(model=model, chip=chip, **more)])
     return answer
 
 
 def step_of(case: Case, batch: int | None = None) -> Explanation:
     """`explain` for the deployment of a case, at the context at which serving decodes on average."""
-    model, context = load_architecture(case.model), case.isl + case.osl // 2
-    batch = batch or case.concurrency
-    made = deploy(FACTS, model, case.chip, batch, context, choices_of(case))
-    return explain(FACTS, made, batch, context)
+    scenario, deployment = case
+    context = scenario.isl + scenario.osl // 2
+    asked = Scenario(model=scenario.model, batch=batch or scenario.batch, context=context)
+    return explain(FACTS, asked, deployment)
 
 
 def check(case: Case) -> bool:
@@ -65,7 +62,7 @@ def check(case: Case) -> bool:
     whole = completed(FACTS, case)
     requests_times_tokens(case, answer)
     never_slower_without_an_engine(whole, answer)
-    if answer.running is None or answer.running < case.concurrency:
+    if answer.running is None or answer.running < case.scenario.batch:
         return False
     explained_as_predicted(case, whole, answer)
     planned_as_predicted(whole, answer)
@@ -76,15 +73,13 @@ def requests_times_tokens(case: Case, answer: Prediction) -> None:
     """Little's law: tokens/s x the seconds that a request stays = requests x their tokens."""
     assert answer.output_tokens_per_s is not None
     assert answer.ttft_s is not None
-    assert (answer.tpot_s is None) == (case.osl == 1)
-    stay = answer.ttft_s + (case.osl - 1) * (answer.tpot_s or 0.0)
-    assert answer.output_tokens_per_s * stay == near(case.concurrency * case.osl)
+    assert (answer.tpot_s is None) == (case.scenario.osl == 1)
+    stay = answer.ttft_s + (case.scenario.osl - 1) * (answer.tpot_s or 0.0)
+    assert answer.output_tokens_per_s * stay == near(case.scenario.batch * case.scenario.osl)
 
 
 def never_slower_without_an_engine(case: Case, answer: Prediction) -> None:
-    alone, *others = predict(
-        FACTS, [dataclasses.replace(case, engine=name) for name in ("none", "vllm", "sglang", "trtllm")]
-    )
+    alone, *others = predict(FACTS, [case.but(engine=name) for name in ("none", "vllm", "sglang", "trtllm")])
     for other in others:
         if alone.running != other.running:
             continue  # more room, more requests at a time: another question
@@ -95,27 +90,28 @@ def never_slower_without_an_engine(case: Case, answer: Prediction) -> None:
 
 
 def explained_as_predicted(case: Case, whole: Case, answer: Prediction) -> None:
-    if case.osl == 1:
+    if case.scenario.osl == 1:
         return
-    found, told = step_of(case), step_of(whole).as_json()
-    assert found.deployment.degrees == resolve(FACTS, case).degrees
-    assert found.as_json() == told
+    found, told = step_of(case), step_of(whole).as_dict()
+    assert found.resolved.degrees == resolve(FACTS, *case).degrees
+    assert found.as_dict() == told
+    assert explain(FACTS, *case).as_dict() == told
     assert told["seconds"] == near(answer.decode_step_s or 0.0)
     assert told["joules_per_token"]["total"] == near(answer.decode_joules_per_token or 0.0)
     assert (told["usd_per_million_tokens"] is None) == (answer.decode_usd_per_million_tokens is None)
     if answer.decode_usd_per_million_tokens is not None:
         assert told["usd_per_million_tokens"] == near(answer.decode_usd_per_million_tokens)
     assert (told["price_basis"], told["usd_per_chip_hour"]) == (answer.price_basis, answer.usd_per_chip_hour)
-    assert told["tokens_per_s"] * told["seconds"] == near(case.concurrency)
+    assert told["tokens_per_s"] * told["seconds"] == near(case.scenario.batch)
     assert found.perfect_seconds <= told["seconds"] * (1 + 1e-9)
-    assert float(found.cost.timed_joules) >= 0.999 * told["chips"] * found.deployment.chip.idle_w * told["seconds"]
+    assert float(found.cost.timed_joules) >= 0.999 * told["chips"] * found.resolved.chip.idle_w * told["seconds"]
     falls_with_the_batch(whole, found)
 
 
 def falls_with_the_batch(case: Case, found: Explanation) -> None:
     """Joules per token never rise with the batch while weights dominate."""
     try:
-        twice = step_of(case, 2 * case.concurrency)
+        twice = step_of(case, 2 * case.scenario.batch)
     except FlashstillError:
         return
     joules = twice.joules_per_token
@@ -125,19 +121,18 @@ def falls_with_the_batch(case: Case, found: Explanation) -> None:
 
 def planned_as_predicted(case: Case, answer: Prediction) -> None:
     """The same layout among the candidates of a search, whose points are priced on another path."""
-    degrees = [case.tp, case.pp, case.ep, case.dp]
+    used, scenario = case.deployment, case.scenario
+    degrees = [used.tp, used.pp, used.ep, used.dp]
     if not all(degree and degree & (degree - 1) == 0 for degree in degrees):
         return
-    found = resolve(FACTS, case)
+    found = resolve(FACTS, *case)
     chips = found.degrees.chips
     if chips > 64 or (found.degrees.dp > 1 and not found.model.routed):
         return
-    chosen = candidates(*layouts_of(found.model, chips), (case.concurrency,))
+    chosen = candidates(*layouts_of(found.model, chips), (scenario.batch,))
     same = np.equal(chosen.degrees[:, :, 0].T, np.array(degrees, dtype=np.float64)).all(axis=1)
     (at,) = np.flatnonzero(same)
-    pace = priced(
-        found.model, group_conditions(FACTS, found.group), chosen, float(case.isl), float(case.osl), None
-    ).pace
+    pace = priced(found.model, found.conditions, chosen, float(scenario.isl), float(scenario.osl), None).pace
     assert float(np.asarray(pace.output_tokens_per_s)[at, 0]) == near(answer.output_tokens_per_s or 0.0)
     assert float(np.asarray(pace.ttft_s)[at, 0]) == near(answer.ttft_s or 0.0)
     assert float(np.asarray(pace.joules_per_output_token)[at, 0]) == near(answer.joules_per_output_token or 0.0)
@@ -190,9 +185,9 @@ def test_commands_agree(capsys: pytest.CaptureFixture[str], model: str, chip: st
             near(step["usd_per_million_tokens"]),
         )
         assert row.joules_per_token["total"] == near(step["joules_per_token"]["total"])
-    asked = Question(model=shape, chips=(chip,), max_chips=chips, isl=1024, osl=1024, batches=(16,), tiers=("memory",))
+    space = SearchSpace(chips=(chip,), max_chips=chips, batches=(16,), tiers=("memory",))
     degrees = (step["layout"]["tp"], step["layout"]["pp"], step["layout"]["ep"], step["layout"]["dp"])
-    for point in search(FACTS, asked).front:
+    for point in search(FACTS, Scenario(model=model), space).front:
         if (point.tp, point.pp, point.ep, point.dp) == degrees:
             assert point.usd_per_million_output_tokens == near(served["usd_per_million_output_tokens"])
             assert point.tpot_s == near(served["tpot_s"])
@@ -200,14 +195,14 @@ def test_commands_agree(capsys: pytest.CaptureFixture[str], model: str, chip: st
 
 
 class TestABatchSmallerThanThePipeline:
-    CASE = Case(
+    CASE = Case.of(
         model="llama-3.1-8b", chip="tpu-v5p", weights_in="sram", kv_in="sram", concurrency=1, isl=64, osl=128, chips=256
     )
 
     def test_one_sequence_is_one_sequence(self) -> None:
         found = step_of(self.CASE)
-        told = found.as_json()
-        made, cost = found.deployment, found.cost
+        told = found.as_dict()
+        made, cost = found.resolved, found.cost
         assert (made.degrees.tp, made.degrees.pp) == (32, 8)
         assert told["tokens_per_s"] * told["seconds"] == near(1.0)
         # All chips wait for the time of the step; the work is that of one sequence, however many stages there are.
@@ -223,7 +218,7 @@ class TestABatchSmallerThanThePipeline:
         assert float(one.cost.seconds) == near(float(full.cost.seconds))
         assert float(one.cost.timed_joules) == near(float(full.cost.timed_joules))
         assert float(one.cost.work_joules) == near(float(full.cost.work_joules) / 8.0)
-        assert one.as_json()["usd_per_million_tokens"] == near(8.0 * full.as_json()["usd_per_million_tokens"])
+        assert one.as_dict()["usd_per_million_tokens"] == near(8.0 * full.as_dict()["usd_per_million_tokens"])
 
     @pytest.mark.parametrize("model", ["llama-3.1-8b", "qwen3-30b-a3b"])
     def test_empty_groups_cost_and_are_told(self, model: str) -> None:
@@ -239,14 +234,12 @@ class TestABatchSmallerThanThePipeline:
         lone = {key: rows for key, rows in FACTS.rows.items() if key != ("h100-sxm", "link_bytes_per_s")}
         facts = dataclasses.replace(FACTS, rows=lone)
         model = load_architecture("llama-3.1-8b")
-        for choices in (Choices(tp=2), Choices(pp=2), Choices(chips=4)):
-            (answer,) = predict(
-                facts, [Case(model=model.name, chip="h100-sxm", tp=choices.tp, pp=choices.pp, chips=choices.chips)]
-            )
+        for degree in ({"tp": 2}, {"pp": 2}, {"chips": 4}):
+            (answer,) = predict(facts, [Case.of(model=model.name, chip="h100-sxm", **degree)])
             assert "no links between them" in answer.reason
             with pytest.raises(InfeasiblePlan, match="no links between them"):
-                deploy(facts, model, "h100-sxm", 1, 512, choices)
-        replicas = deploy(facts, model, "h100-sxm", 4, 512, Choices(dp=4))
+                deployed(facts, model, "h100-sxm", 1, 512, **degree)
+        replicas = deployed(facts, model, "h100-sxm", 4, 512, dp=4)
         assert replicas.chips == 4
 
     def test_a_fleet_that_no_network_joins(self) -> None:
@@ -273,8 +266,8 @@ class TestOneOutputToken:
 
     @pytest.mark.parametrize("stages", [1, 4])
     def test_a_prompt_is_worked_on_once_and_no_faster_than_it_can_be(self, stages: int) -> None:
-        found = resolve(FACTS, Case(model="llama-3.1-8b", chip="h100-sxm", pp=stages, osl=1, concurrency=64))
-        conditions, load = group_conditions(FACTS, found.group), Load(isl=1024.0, osl=1.0, concurrency=64.0)
+        found = resolve(FACTS, *Case.of(model="llama-3.1-8b", chip="h100-sxm", pp=stages, osl=1, concurrency=64))
+        conditions, load = found.conditions, Load(isl=1024.0, osl=1.0, concurrency=64.0)
         served = serve(found.model, conditions, found.degrees.layout, load)
         prompts = prompts_together(load, found.degrees.layout.local_batch(64.0))
         # As many prompts as stages are under way in the time of a pass, and each of them is worked on once.
@@ -284,14 +277,15 @@ class TestOneOutputToken:
         assert work == pytest.approx(float(alone.work_joules) / float(prompts_together(load, 64.0)), rel=0.02)
 
     def test_in_a_plan(self) -> None:
-        asked = Question(model=load_architecture("qwen3-8b"), chips=("h100-sxm",), max_chips=2, isl=512, osl=1)
-        assert all(point.tpot_s is None for point in search(FACTS, asked).front)
+        asked = Scenario(model="qwen3-8b", isl=512, osl=1), SearchSpace(chips=("h100-sxm",), max_chips=2)
+        front = search(FACTS, *asked).front
+        assert all(point.tpot_s is None for point in front)
         with pytest.raises(
             BadInput, match="no point has a figure for tpot; pick by another of throughput, joules, dollars"
         ):
-            pick(search(FACTS, asked).front, "tpot")
+            pick(front, "tpot")
         with pytest.raises(BadInput, match="no time per token after the first"):
-            search(FACTS, dataclasses.replace(asked, max_tpot_s=0.1))
+            search(FACTS, dataclasses.replace(asked[0], max_tpot_s=0.1), asked[1])
 
 
 @pytest.mark.parametrize("chip", ["h100-sxm", *slow("h800-sxm", "b200", "mi300x", "tpu-v5p", "groq-lp30")])
@@ -301,7 +295,7 @@ class TestOneOutputToken:
 )
 def test_no_engine_is_never_slower(model: str, chip: str, tp: int, dp: int) -> None:
     for concurrency in (8, 512):
-        case = Case(model=model, chip=chip, tp=tp, dp=dp, concurrency=concurrency)
+        case = Case.of(model=model, chip=chip, tp=tp, dp=dp, concurrency=concurrency)
         (answer,) = predict(FACTS, [case])
         if answer.fits:
             never_slower_without_an_engine(case, answer)
@@ -319,13 +313,12 @@ class TestPrices:
                 assert "20" in price.basis, chip  # the date
 
     def test_one_basis_for_all_chips_of_a_question(self) -> None:
-        asked = Question(
-            model=load_architecture("qwen3-8b"), chips=("h100-sxm", "h200-sxm", "mi300x"), max_chips=1, isl=512, osl=512
-        )
-        rented = search(FACTS, asked).prices
+        space = SearchSpace(chips=("h100-sxm", "h200-sxm", "mi300x"), max_chips=1)
+        asked = Scenario(model="qwen3-8b", isl=512, osl=512), space
+        rented = search(FACTS, *asked).prices
         assert [rented[name].basis.split(":")[0] for name in ("h100-sxm", "h200-sxm")] == ["rented", "rented"]
         assert rented["mi300x"].basis.startswith("owned, as no rent is known")
-        owned = search(FACTS, dataclasses.replace(asked, price="owned")).prices
+        owned = search(FACTS, *asked, "owned").prices
         assert all(price.basis.startswith("owned:") for price in owned.values())
 
     @pytest.mark.parametrize("basis", BASES)
@@ -361,16 +354,16 @@ class TestPrices:
             key: value for key, value in FACTS.rows.items() if not (key[0] == "h200-sxm" and key[1].startswith("usd_"))
         }
         facts = dataclasses.replace(FACTS, rows=rows)
-        (answer,) = predict(facts, [Case(model="qwen3-8b", chip="h200-sxm")])
+        (answer,) = predict(facts, [Case.of(model="qwen3-8b", chip="h200-sxm")])
         assert answer.fits
         assert (answer.usd_per_million_output_tokens, answer.usd_per_chip_hour) == (None, None)
         assert answer.price_basis == "no price is known"
         model = load_architecture("qwen3-8b")
-        told = explain(facts, deploy(facts, model, "h200-sxm", 1, 512), 1, 512).as_json()
+        told = explained(facts, model, "h200-sxm", 1, 512).as_dict()
         assert told["usd_per_million_tokens"] is None
         assert all(row.usd_per_million_tokens is None for row in price_grid(facts, [model], ["h200-sxm"], [1], 512))
-        asked = Question(model=model, chips=("h200-sxm", "h100-sxm"), max_chips=1, isl=512, osl=512)
-        found = search(facts, asked)
+        space = SearchSpace(chips=("h200-sxm", "h100-sxm"), max_chips=1)
+        found = search(facts, Scenario(model=model, isl=512, osl=512), space)
         dollars = {point.chip: point.usd_per_million_output_tokens for point in found.front}
         assert dollars["h200-sxm"] is None
         assert dollars["h100-sxm"] is not None  # cheapest in dollars, as the other has none

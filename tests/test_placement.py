@@ -13,21 +13,22 @@ from flashstill.facts import load
 from flashstill.hardware import chip_from_facts
 from flashstill.parallel import Layout
 from flashstill.plan.crossover import weights_dominate_below
-from flashstill.plan.question import Found, Question
+from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
+from flashstill.plan.space import SearchResult, SearchSpace
 
 FACTS = load()
 
 
-def asked(model: str, *chips: str, batch: int | None = None, tiers: tuple[str, ...] = ("memory", "sram")) -> Found:
+def asked(
+    model: str, *chips: str, batch: int | None = None, tiers: tuple[str, ...] = ("memory", "sram")
+) -> SearchResult:
     return search(
         FACTS,
-        Question(
-            model=load_architecture(model),
+        Scenario(model=model, isl=1024, osl=256),
+        SearchSpace(
             chips=chips,
             max_chips=64,
-            isl=1024,
-            osl=256,
             engine="none",
             tiers=tiers,
             batches=(batch,) if batch else tuple(2**power for power in range(10)),
@@ -35,7 +36,7 @@ def asked(model: str, *chips: str, batch: int | None = None, tiers: tuple[str, .
     )
 
 
-def fastest(found: Found) -> Any:
+def fastest(found: SearchResult) -> Any:
     return found.front[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,38 +13,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashstill.arch import load_architecture
 from flashstill.cli import main
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import load
-from flashstill.plan.front import non_dominated
+from flashstill.frontier import non_dominated
 from flashstill.plan.predict import Case, predict
-from flashstill.plan.question import OBJECTIVES, Question
+from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
+from flashstill.plan.space import OBJECTIVES, SearchResult, SearchSpace
 from flashstill.validation.anchors.serving import served
 
 FACTS = load()
 
 
-def question(**changes: Any) -> Question:
-    asked: dict[str, Any] = {
-        "model": load_architecture("qwen3-30b-a3b"),
-        "chips": ("h100-sxm", "tpu-v5e"),
-        "max_chips": 8,
-        "isl": 1024,
-        "osl": 256,
-    }
-    return Question(**{**asked, **changes})
+SCENARIO = Scenario(model="qwen3-30b-a3b", isl=1024, osl=256)
+SPACE = SearchSpace(chips=("h100-sxm", "tpu-v5e"), max_chips=8)
+
+
+def searched(**bounds: Any) -> SearchResult:
+    return search(FACTS, dataclasses.replace(SCENARIO, **bounds), SPACE)
 
 
 def test_every_configuration_is_counted_once() -> None:
-    found = search(FACTS, question())
+    found = searched()
     assert found.evaluated == found.feasible + sum(found.infeasible.values())
     assert 0 < len(found.front) <= found.feasible
 
 
 def test_no_point_of_the_front_beats_another() -> None:
-    front = search(FACTS, question()).front
+    front = searched().front
     costs = np.array([[getattr(point, name) for name in OBJECTIVES] for point in front])
     costs[:, 1] *= -1
     for row in costs:
@@ -51,8 +49,8 @@ def test_no_point_of_the_front_beats_another() -> None:
 
 
 def test_a_point_is_what_predict_says() -> None:
-    for point in search(FACTS, question()).front[:5]:
-        case = Case(
+    for point in searched().front[:5]:
+        case = Case.of(
             model="qwen3-30b-a3b",
             chip=point.chip,
             tp=point.tp,
@@ -70,10 +68,10 @@ def test_a_point_is_what_predict_says() -> None:
 
 
 def test_bounds_hold_and_the_impossible_is_told_with_its_reasons() -> None:
-    found = search(FACTS, question(max_tpot_s=0.02))
+    found = searched(max_tpot_s=0.02)
     assert all(point.tpot_s is not None and point.tpot_s <= 0.02 for point in found.front)
     with pytest.raises(InfeasiblePlan) as stop:
-        search(FACTS, question(max_tpot_s=1e-6))
+        searched(max_tpot_s=1e-6)
     assert stop.value.reasons["tpot above the bound"] > 0
 
 
@@ -157,7 +155,7 @@ def test_a_measured_row_that_does_not_say_its_load_is_left_out(tmp_path: Path) -
     header = "model,gpu,precision,isl,osl,concurrency,tp_size,pp_size,backend,tpot_ms"
     row = "qwen3-8b,h100-sxm,bf16,1024,256,{},1,1,vllm,9"
     (tmp_path / "serving_gpu.csv").write_text("\n".join([header, row.format(28), row.format("")]), encoding="utf-8")
-    assert [each.case.concurrency for each in served(tmp_path)] == [28]
+    assert [each.case.scenario.batch for each in served(tmp_path)] == [28]
 
 
 def test_anchors_too_large_are_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,9 +175,10 @@ def test_what_is_named_twice_is_priced_once(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_search_too_large_is_refused_before_memory_is_taken() -> None:
-    combined = question(max_chips=4096, precisions=tuple(f"p{each}" for each in range(20000)))
+    drafting = dataclasses.replace(SCENARIO, draft="new-heads")
+    combined = dataclasses.replace(SPACE, max_chips=4096, draft_tokens=tuple(range(1, 1001)))
     with pytest.raises(BadInput, match="configurations; a search prices up to 20,000,000"):
-        search(FACTS, combined)
+        search(FACTS, drafting, combined)
 
 
 def test_cases_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,7 +195,7 @@ def test_cases_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert (summary["cases"], summary["answered"], summary["fitting"]) == (4, 2, 1)
     rows = list(csv.DictReader(out.read_text().splitlines()))
     assert [row["label"] for row in rows] == ["a", "b", "c", "d"]
-    (alone,) = predict(FACTS, [Case(model="qwen3-32b", chip="h100-sxm", tp=2)])
+    (alone,) = predict(FACTS, [Case.of(model="qwen3-32b", chip="h100-sxm", tp=2)])
     assert float(rows[0]["tpot_s"]) == pytest.approx(alone.tpot_s)
     assert "not a whole number" in rows[1]["reason"]
     assert rows[2]["reason"] == "does not fit in memory"

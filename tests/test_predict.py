@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,9 @@ from flashstill.cost.phases import prefill_step
 from flashstill.errors import BadInput, FlashstillError
 from flashstill.facts import load
 from flashstill.parallel import Layout
-from flashstill.plan.case import Case
+from flashstill.plan.case import CASE_FIELDS, Case
 from flashstill.plan.predict import completed, predict
-from flashstill.plan.resolve import group_conditions, resolve
+from flashstill.plan.resolve import resolve
 from flashstill.workload import Attention, Matmul, decode
 from tests.commands import refuse
 
@@ -23,7 +22,7 @@ FACTS = load()
 
 
 def ask(model: str = "llama-3.1-8b", chip: str = "h100-sxm", **more: Any) -> Any:
-    (answer,) = predict(FACTS, [Case(model=model, chip=chip, **more)])
+    (answer,) = predict(FACTS, [Case.of(model=model, chip=chip, **more)])
     return answer
 
 
@@ -39,9 +38,9 @@ def ask(model: str = "llama-3.1-8b", chip: str = "h100-sxm", **more: Any) -> Any
     ],
 )
 def test_layouts_are_filled_in(flags: dict[str, int], degrees: tuple[int, ...]) -> None:
-    case = completed(FACTS, Case(model="llama-3.1-8b", chip="h100-sxm", **flags))  # type: ignore[arg-type]
-    assert (case.tp, case.pp, case.ep, case.dp) == degrees
-    assert case.chips == np.prod(degrees) / degrees[2]
+    used = completed(FACTS, Case.of(model="llama-3.1-8b", chip="h100-sxm", **flags)).deployment
+    assert (used.tp, used.pp, used.ep, used.dp) == degrees
+    assert used.chips == np.prod(degrees) / degrees[2]
 
 
 class TestRefusals:
@@ -68,7 +67,7 @@ class TestRefusals:
         ],
     )
     def test_nonsense_is_told(self, flags: dict[str, Any], sentence: str) -> None:
-        case = Case(**({"model": "llama-3.1-8b", "chip": "h100-sxm"} | flags))
+        case = Case.of(**({"model": "llama-3.1-8b", "chip": "h100-sxm"} | flags))
         with pytest.raises(FlashstillError, match=sentence.replace(".", r"\.")):
             completed(FACTS, case)
         assert sentence in predict(FACTS, [case])[0].reason
@@ -98,7 +97,8 @@ class TestNotes:
 
     def test_no_engine_on_sram_machines(self) -> None:
         alone = ask(chip="groq-lpu", chips=128, concurrency=4)
-        assert completed(FACTS, Case(model="llama-3.1-8b", chip="groq-lpu", chips=128)).engine == "none"
+        whole = completed(FACTS, Case.of(model="llama-3.1-8b", chip="groq-lpu", chips=128))
+        assert whole.deployment.engine == "none"
         told = ask(chip="groq-lpu", chips=128, concurrency=4, engine="vllm")
         assert "vllm is not known to run on groq-lpu" in told.note
         assert told.tpot_s > alone.tpot_s
@@ -122,7 +122,7 @@ class TestPlacement:
 
     @pytest.mark.parametrize("chip", ["tpu-v5p", "h100-sxm", "sn40l", "gb200"])
     def test_a_byte_of_the_host_costs_most(self, chip: str) -> None:
-        conditions = group_conditions(FACTS, resolve(FACTS, Case(model="llama-3.1-8b", chip=chip)).group)
+        conditions = resolve(FACTS, *Case.of(model="llama-3.1-8b", chip=chip)).conditions
         host, main = conditions.chip.tier("host"), conditions.chip.memory
         assert host.joules_per_byte_total > main.joules_per_byte_total
         assert host.bytes_per_s < main.bytes_per_s
@@ -139,7 +139,7 @@ def test_a_long_slice_is_slower_than_a_cube() -> None:
 @pytest.mark.parametrize("chunk", [512, 3000, 8192])
 def test_chunks_stand_for_their_sum(model: str, chunk: int) -> None:
     """Simpson's rule against every chunk by itself; the rest differs by what a longer last chunk would read."""
-    conditions = group_conditions(FACTS, resolve(FACTS, Case(model=model, chip="h200-sxm")).group)
+    conditions = resolve(FACTS, *Case.of(model=model, chip="h200-sxm")).conditions
     shape, layout, length = load_architecture(model), Layout(tp=8.0), 24000.0
     found = prefill_step(shape, conditions, layout, 1.0, length, chunk=chunk)
     passes = int(np.ceil(length / chunk))
@@ -203,9 +203,9 @@ def test_every_flag_is_a_column() -> None:
     from flashstill.cli.serving import predict as command
 
     flags = {parameter.name for parameter in command.params}
-    assert {field.name for field in dataclasses.fields(Case)} <= flags
+    assert set(CASE_FIELDS) <= flags
     with pytest.raises(BadInput):
-        completed(FACTS, Case(model="llama-3.1-8b", chip="h100-sxm", draft="heads", draft_tokens=0))
+        completed(FACTS, Case.of(model="llama-3.1-8b", chip="h100-sxm", draft="heads", draft_tokens=0))
 
 
 def test_heads_draft_only_where_a_model_has_them() -> None:
@@ -214,6 +214,6 @@ def test_heads_draft_only_where_a_model_has_them() -> None:
     assert "trained" not in own.note
     for name in ("qwen3-32b", "kimi-k2", "llama-3.1-70b"):
         with pytest.raises(BadInput, match="has no heads"):
-            completed(FACTS, Case(model=name, chip="h200-sxm", tp=8, draft="heads"))
+            completed(FACTS, Case.of(model=name, chip="h200-sxm", tp=8, draft="heads"))
     new = ask("llama-3.1-70b", "h200-sxm", tp=8, isl=128, osl=128, draft="new-heads")
     assert "the heads that draft would still have to be trained for llama-3.1-70b" in new.note

@@ -1,83 +1,48 @@
-"""Quality against cost: which models no other model of the family beats in both.
+"""The Pareto front: what no other choice beats, over any number of objectives, of each of which less is better.
 
-A point is dominated when another costs no more and is no worse, and is better in at least one of the two.
+A row is dominated where another is no worse in every column and better in at least one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-
 import numpy as np
+import numpy.typing as npt
 
-from flashstill.records import CostRecord, ModelRecord, QualityRecord, Record
-
-LOWER_IS_BETTER = {"bits_per_byte": True, "perplexity": True, "kl_to_teacher": True, "agreement": False}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Point:
-    """A model at one batch on one chip. cost: dollars per million tokens or joules per token."""
-
-    model: str
-    role: str
-    batch: int
-    cost: float
-    quality: float
-    low: float
-    high: float
-    on_front: bool
+Values = npt.NDArray[np.float64]
 
 
-def non_dominated(cost: Sequence[float], badness: Sequence[float]) -> list[bool]:
-    """For each point, whether no other is at most as costly and as bad, and less in one. O(n^2), vectorised."""
-    c, b = np.asarray(cost, dtype=np.float64), np.asarray(badness, dtype=np.float64)
-    no_worse = (c[None, :] <= c[:, None]) & (b[None, :] <= b[:, None])
-    better = (c[None, :] < c[:, None]) | (b[None, :] < b[:, None])
-    dominated = np.asarray((no_worse & better).any(axis=1))
-    return [not flag for flag in dominated]
+def non_dominated(costs: npt.ArrayLike) -> list[int]:
+    """Rows that no other row dominates; of equal rows the first.
 
-
-def points(
-    records: Iterable[Record], chip: str, batch: int, domain: str, metric: str, cost: str, phase: str = "decode"
-) -> list[Point]:
-    """Every model that has both a quality and a cost, priced as itself or as the student whose shape it shares.
-
-    A chip without a price has no point in dollars.  cost: "usd_per_million_tokens" or "joules_per_token".
+    costs: (rows, objectives).  The row with the least sum of ranks cannot be dominated by what is left: it joins the
+    front and takes out what it dominates, which soon is almost everything.
     """
-    records = list(records)
-    models = {record.model: record for record in records if isinstance(record, ModelRecord)}
-    prices = {
-        record.model: price
-        for record in records
-        if isinstance(record, CostRecord)
-        and (record.chip, record.batch, record.phase) == (chip, batch, phase)
-        and (price := _price(record, cost)) is not None
-    }
-    found = [
-        (models[record.model], prices[models[record.model].of], record)
-        for record in records
-        if isinstance(record, QualityRecord)
-        and (record.domain, record.metric) == (domain, metric)
-        and record.model in models
-        and models[record.model].of in prices
-    ]
-    sign = 1.0 if LOWER_IS_BETTER[metric] else -1.0
-    front = non_dominated([price for _, price, _ in found], [sign * quality.value for _, _, quality in found])
-    return [
-        Point(
-            model=model.model,
-            role=model.role,
-            batch=batch,
-            cost=price,
-            quality=quality.value,
-            low=quality.low,
-            high=quality.high,
-            on_front=flag,
-        )
-        for (model, price, quality), flag in zip(found, front, strict=True)
-    ]
+    rows = np.asarray(costs, dtype=np.float64)
+    if not len(rows):
+        return []
+    order = np.lexsort((np.arange(len(rows)), *rows.T[::-1]))
+    left = order[np.argsort(_ranks(rows)[order], kind="stable")]
+    columns = [np.ascontiguousarray(column[left]) for column in rows.T]
+    front: list[int] = []
+    while len(left):
+        front.append(int(left[0]))
+        better = columns[0] < columns[0][0]
+        for column in columns[1:]:
+            better |= column < column[0]
+        left, columns = left[better], [column[better] for column in columns]
+    return front
 
 
-def _price(record: CostRecord, cost: str) -> float | None:
-    return record.joules_per_token["total"] if cost == "joules_per_token" else record.usd_per_million_tokens
+def on_front(costs: npt.ArrayLike) -> list[bool]:
+    """For each row whether no other dominates it; all of equal rows stand or fall together."""
+    rows = np.asarray(costs, dtype=np.float64)
+    front = {tuple(rows[index]) for index in non_dominated(rows)}
+    return [tuple(row) in front for row in rows]
+
+
+def _ranks(rows: Values) -> Values:
+    """The sum over columns of how many distinct values lie below, which a row that dominates another has less of."""
+    total = np.zeros(len(rows))
+    for column in rows.T:
+        total += np.unique(column, return_inverse=True)[1]
+    return total

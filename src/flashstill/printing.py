@@ -16,9 +16,10 @@ from flashstill.units import show
 if TYPE_CHECKING:
     from flashstill.facts import Facts, Machine
     from flashstill.hardware import Chip
-    from flashstill.plan import Deployment, Explanation
-    from flashstill.plan.case import Case, Prediction
-    from flashstill.plan.question import Found
+    from flashstill.plan import Explanation, Resolved
+    from flashstill.plan.case import Case
+    from flashstill.plan.prediction import Prediction
+    from flashstill.plan.space import SearchResult
 
 
 def print_table(rows: Sequence[Sequence[str]], spare: Sequence[str] = ()) -> None:
@@ -35,33 +36,34 @@ def terminal_width() -> int | None:
 
 def print_explanation(found: Explanation) -> None:
     """A decode step: its time, its joules, the way of a byte, its price."""
-    made, cost, facts = found.deployment, found.cost, found.as_json()
-    layout = _layout(facts["layout"])
-    tiers = " and ".join(dict.fromkeys((made.tier.name, made.conditions.cache.name)))
+    resolved, cost, values = found.resolved, found.cost, found.as_dict()
+    layout = _layout(values["layout"])
+    tiers = " and ".join(dict.fromkeys((resolved.tier.name, resolved.conditions.cache.name)))
     click.echo(
-        f"{printable(made.model.name)}, {made.model.parameters / 1e9:.3g}B parameters,"
-        f" on {made.chips} x {made.chip.name}{layout},"
-        f" batch {found.batch}, context {found.context}, {_formats(made)}, from {tiers}, {_engine(facts['engine'])}"
+        f"{printable(resolved.model.name)}, {resolved.model.parameters / 1e9:.3g}B parameters,"
+        f" on {resolved.chips} x {resolved.chip.name}{layout},"
+        f" batch {found.batch}, context {found.context},"
+        f" {_formats(resolved)}, from {tiers}, {_engine(values['engine'])}"
     )
-    print_notes("; ".join(made.notes))
+    print_notes("; ".join(resolved.notes))
     click.echo(
-        f"\none decode step: {show(facts['seconds'], 's')} (perfect machine {show(facts['seconds_perfect'], 's')}),"
-        f" {facts['tokens_per_s']:,.0f} tokens/s, bound by {cost.bound}"
+        f"\none decode step: {show(values['seconds'], 's')} (perfect machine {show(values['seconds_perfect'], 's')}),"
+        f" {values['tokens_per_s']:,.0f} tokens/s, bound by {cost.bound}"
     )
     print_table(
         [("where the time goes", "", "")]
         + [
-            (name, show(seconds, "s"), f"{seconds / facts['seconds']:6.1%}")
-            for name, seconds in facts["seconds_by"].items()
+            (name, show(seconds, "s"), f"{seconds / values['seconds']:6.1%}")
+            for name, seconds in values["seconds_by"].items()
             if seconds
         ]
     )
-    levels = facts["joules_per_token"]
+    levels = values["joules_per_token"]
     print_table(
         [("where a token's joules go", "", "")]
         + [(name, show(joules, "J"), f"{joules / levels['total']:6.1%}") for name, joules in levels.items()]
     )
-    per_mac = facts["pj_per_mac"]
+    per_mac = values["pj_per_mac"]
     print_table(
         [
             ("picojoules per multiply-accumulate", "", ""),
@@ -71,14 +73,14 @@ def print_explanation(found: Explanation) -> None:
     )
     print_table(
         [("the way of one byte to the multiplier", "", "")]
-        + [(part, show(energy, "pJ"), "") for part, energy in facts["pj_per_byte"].items()]
+        + [(part, show(energy, "pJ"), "") for part, energy in values["pj_per_byte"].items()]
     )
-    click.echo(f"\n{_room(facts)} of {found.context} tokens")
+    click.echo(f"\n{_room(values)} of {found.context} tokens")
     click.echo(
-        f"{show(facts['watts_per_chip'], 'W')} a chip;"
-        f" {show(facts['wall_joules_per_token'], 'J')} a token at the wall"
-        f" (host and building); {_dollars(facts['usd_per_million_tokens'])} per million tokens"
-        f"{_hour(facts['usd_per_chip_hour'], facts['price_basis'])}"
+        f"{show(values['watts_per_chip'], 'W')} a chip;"
+        f" {show(values['wall_joules_per_token'], 'J')} a token at the wall"
+        f" (host and building); {_dollars(values['usd_per_million_tokens'])} per million tokens"
+        f"{_hour(values['usd_per_chip_hour'], values['price_basis'])}"
     )
 
 
@@ -98,14 +100,14 @@ def _layout(degrees: Mapping[str, int | None]) -> str:
     return f" ({words})" if words else ""
 
 
-def _formats(made: Deployment) -> str:
+def _formats(resolved: Resolved) -> str:
     """The formats of weights, experts and cache, each named once."""
-    formats = made.conditions.precisions
+    formats = resolved.conditions.precisions
     weights = formats.linear if formats.experts == formats.linear else f"{formats.linear}, experts {formats.experts}"
-    if not made.model.routed:
+    if not resolved.model.routed:
         weights = formats.linear
     words = weights if formats.kv == formats.linear else f"{weights}, cache {formats.kv}"
-    return f"as published ({words})" if made.precision == "published" else words
+    return f"as published ({words})" if resolved.precision == "published" else words
 
 
 def _engine(name: str) -> str:
@@ -169,29 +171,30 @@ def print_chips(chips: Sequence[Chip]) -> None:
 
 def print_prediction(case: Case, found: Prediction) -> None:
     """Time, rate, energy and price of one case."""
-    values = found.as_json()
+    values = found.as_dict()
+    asked, used = case
 
     def known(name: str, unit: str) -> str:
         return "unknown" if values[name] is None else show(values[name], unit)
 
     rows = [("predicted", "", "80 % band"), ("time to first token", known("ttft_s", "s"), "")]
     span = "" if found.tpot_s is None else f"{known('tpot_low_s', 's')} to {known('tpot_high_s', 's')}"
-    none = "none" if case.osl == 1 else "unknown"
+    none = "none" if asked.osl == 1 else "unknown"
     rows.append(("time per output token", none if found.tpot_s is None else known("tpot_s", "s"), span))
     rows.append(("output", f"{values['output_tokens_per_s']:,.0f} tokens/s", ""))
     rows.append(("energy per output token", show(values["joules_per_output_token"], "J"), "chips only"))
     rows.append(("power per chip", show(values["watts_per_chip"], "W"), ""))
     rows.append(("price per million output tokens", known("usd_per_million_output_tokens", "USD"), ""))
     rows.append(("bound by", values["bound"], ""))
-    layout = _layout({"tp": case.tp, "pp": case.pp, "ep": case.ep, "dp": case.dp})
-    engine = f", {_engine(case.engine)}" if case.engine else ""
+    layout = _layout({name: getattr(used, name) for name in ("tp", "pp", "ep", "dp")})
+    engine = f", {_engine(used.engine)}" if used.engine else ""
     click.echo(
-        f"{printable(case.model)} on {case.chips} x {case.chip}{layout}, {case.isl} tokens in,"
-        f" {case.osl} out, {case.concurrency} in flight{engine}"
+        f"{printable(asked.model_name)} on {used.chips} x {used.chip}{layout}, {asked.isl} tokens in,"
+        f" {asked.osl} out, {asked.batch} in flight{engine}"
     )
     print_table(rows)
     if found.cache_room_bytes is not None:
-        click.echo(f"\n{_room(values)} of {case.isl + case.osl / 2:g} tokens, the mean")
+        click.echo(f"\n{_room(values)} of {asked.isl + asked.osl / 2:g} tokens, the mean")
     if found.usd_per_chip_hour is not None:
         click.echo(f"\nat {show(found.usd_per_chip_hour, 'USD')} a chip-hour ({found.price_basis})")
     if found.decode_step_s is not None:
@@ -209,7 +212,7 @@ def print_notes(text: str, on_stderr: bool = False) -> None:
         click.echo(f"note: {printable(note)}", err=on_stderr)
 
 
-def print_plan(found: Found) -> None:
+def print_plan(found: SearchResult) -> None:
     """The front, and what was left out for which reason."""
     click.echo(f"{found.priced:,} configurations priced in {show(found.seconds, 's')}", err=True)
     click.echo(f"{found.evaluated:,} evaluated, {found.feasible:,} feasible, {len(found.front)} on the front")

@@ -195,7 +195,7 @@ def _negative(found: Any, path: str) -> Iterator[str]:
 
 
 def _answer_faults(path: Path) -> Iterator[str]:
-    from flashstill.plan.case import PREDICTION_FIELDS
+    from flashstill.plan.prediction import PREDICTION_FIELDS
 
     text = path.read_text(encoding="utf-8", errors="replace")
     rows = list(csv.reader(io.StringIO(text)))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +14,10 @@ from flashstill.cli.options import COUNT, RATE, SECONDS, SHARE, WORD, facts_opti
 from flashstill.errors import BadInput, InfeasiblePlan, shortened
 from flashstill.units import parse_count
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from flashstill.facts import Facts
+    from flashstill.plan.scenario import Scenario
+    from flashstill.plan.space import Configuration, SearchResult, SearchSpace
 
 
 @click.command()
@@ -63,12 +65,13 @@ def plan(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Search chips, layouts, batches, formats, placements and drafts for what no other configuration beats."""
+    """Search chips, layouts, batches, formats, placements and drafts for the Pareto front of configurations."""
+    from flashstill.arch import load_architecture
     from flashstill.facts import load
+    from flashstill.plan.drafts import NEW_HEADS, drafter
     from flashstill.plan.engines import ENGINES, check_engine, model_source
     from flashstill.plan.launch import launch
     from flashstill.plan.launch import pick as pick_point
-    from flashstill.plan.resolve import NEW_HEADS, drafter
     from flashstill.plan.search import search
     from flashstill.printing import print_notes, print_plan
 
@@ -81,20 +84,21 @@ def plan(
         if asked["draft"] is not None and drafter(asked["draft"]) == NEW_HEADS:
             raise BadInput(f"no engine can start {NEW_HEADS}, which would have to be trained first; leave out --emit")
         asked["engine"], asked["tiers"] = emit, "memory"
-    question = _question(facts, model, asked)
-    understood(_told(question))
+    scenario, space = _question(facts, model, asked)
+    understood(_understood(scenario, space))
+    price = asked["price"]
     try:
-        found = search(facts, question)
+        found = search(facts, scenario, space, price)
     except InfeasiblePlan as error:
         if as_json:
             counts = {"evaluated": sum(error.reasons.values()), "feasible": 0, "infeasible": error.reasons}
             print_infeasible(error, **counts, front=[])
         raise
-    document = found.as_json()
+    document = found.as_dict()
     command = None
     if emit is not None:
-        has_experts = question.model.routed
-        point = pick_point(_startable(facts, question, found, emit, has_experts), pick)
+        has_experts = load_architecture(model).routed
+        point = pick_point(_startable(facts, scenario, space, price, found, emit, has_experts), pick)
         drafted = replace(point, draft=model_source(asked["draft"])) if point.draft else point
         command = launch(emit, source, drafted, asked["isl"] + asked["osl"], has_experts)
         place = found.front.index(point) if point in found.front else None
@@ -108,72 +112,67 @@ def plan(
         print_plan(found)
 
 
-def _question(facts: Any, model: str, asked: dict[str, Any]) -> Any:
-    from flashstill.arch import load_architecture
-    from flashstill.plan.case import known_engine, known_precision
-    from flashstill.plan.question import TIERS, Question
+def _question(facts: Facts, model: str, asked: dict[str, Any]) -> tuple[Scenario, SearchSpace]:
+    from flashstill.plan.scenario import Scenario
+    from flashstill.plan.space import BATCHES, SearchSpace, normalised
 
-    shape = load_architecture(model)
-    more = (
-        {"batches": tuple(sorted({_whole(text, "batch") for text in words(asked["batch"])}))} if asked["batch"] else {}
-    )
-    return Question(
-        model=shape,
-        chips=_each(facts.machine(name).name for name in words(asked["chips_from"])),
-        max_chips=asked["max_chips"],
+    drafts = tuple(_whole(text, "draft-tokens") for text in words(asked["draft_tokens"]))
+    scenario = Scenario(
+        model=model,
         isl=asked["isl"],
         osl=asked["osl"],
-        precisions=_each(name if name == "published" else known_precision(name) for name in words(asked["precision"])),
-        kv_precisions=_each(known_precision(name) for name in words(asked["kv_precision"] or "")) or (None,),
-        tiers=_each(named(name, TIERS, "tier") for name in words(asked["tiers"])),
-        engine=known_engine(asked["engine"]) if asked["engine"] else None,
-        speculations=_speculations(shape, asked),
+        draft=asked["draft"],
+        acceptance=asked["acceptance"],
         max_ttft_s=asked["max_ttft"],
         max_tpot_s=asked["max_tpot"],
         min_tokens_per_s=asked["min_throughput"],
-        price=asked["price"],
-        **more,
     )
+    space = SearchSpace(
+        chips=tuple(words(asked["chips_from"])),
+        max_chips=asked["max_chips"],
+        batches=tuple(_whole(text, "batch") for text in words(asked["batch"])) if asked["batch"] else BATCHES,
+        precisions=tuple(words(asked["precision"])),
+        kv_precisions=tuple(words(asked["kv_precision"] or "")) or (None,),
+        tiers=tuple(words(asked["tiers"])),
+        engine=asked["engine"],
+        draft_tokens=drafts,
+    )
+    return scenario, normalised(facts, space)
 
 
-def _startable(facts: Any, question: Any, found: Any, engine: str, has_experts: bool) -> Any:
+def _startable(
+    facts: Facts,
+    scenario: Scenario,
+    space: SearchSpace,
+    price: str,
+    found: SearchResult,
+    engine: str,
+    has_experts: bool,
+) -> tuple[Configuration, ...]:
     """What the engine can start of the front; and of the front without drafts, where it cannot draft in all of it."""
     from flashstill.plan.launch import startable
     from flashstill.plan.search import search
 
     points, why = startable(engine, found.front, has_experts)
     if why and any(point.speculated_tokens for point in found.front):
-        points += startable(engine, search(facts, replace(question, speculations=(None,))).front, has_experts)[0]
+        undrafted = search(facts, replace(scenario, draft=None), space, price)
+        points += startable(engine, undrafted.front, has_experts)[0]
     if not points:
         raise BadInput(f"{engine} can start none of the {len(found.front)} configurations found; the first: {why}")
     return points
 
 
-def _told(question: Any) -> dict[str, Any]:
+def _understood(scenario: Scenario, space: SearchSpace) -> dict[str, Any]:
     """The options as they were understood; several choices as lists."""
     return {
-        "chips_from": question.chips,
-        "precision": question.precisions,
-        "kv_precision": [kv or "as goes with the weights" for kv in question.kv_precisions],
-        "tiers": question.tiers,
-        "batch": question.batches,
-        "engine": question.engine or "vllm; none on chips that it does not serve",
-        "draft_tokens": [each.tokens for each in question.speculations if each is not None],
+        "chips_from": space.chips,
+        "precision": space.precisions,
+        "kv_precision": [kv or "as goes with the weights" for kv in space.kv_precisions],
+        "tiers": space.tiers,
+        "batch": space.batches,
+        "engine": space.engine or "vllm; none on chips that it does not serve",
+        "draft_tokens": space.draft_tokens if scenario.draft else [],
     }
-
-
-def _speculations(shape: Any, asked: dict[str, Any]) -> tuple[Any, ...]:
-    from flashstill.plan.resolve import speculation
-
-    if asked["draft"] is None:
-        return (None,)
-    counts = _each(_whole(text, "draft-tokens") for text in words(asked["draft_tokens"]))
-    return (None, *(speculation(shape, asked["draft"], count, asked["acceptance"]) for count in counts))
-
-
-def _each(choices: Iterable[_T]) -> tuple[_T, ...]:
-    """Every choice once, in the order in which they are given."""
-    return tuple(dict.fromkeys(choices))
 
 
 def words(text: str) -> list[str]:

@@ -60,8 +60,6 @@ def predict(
     **flags: Any,
 ) -> None:
     """Time, energy and price of serving: one case by flags, or many by --cases IN.csv --out OUT.csv."""
-    import dataclasses
-
     from flashstill.facts import load
     from flashstill.plan.case import Case
     from flashstill.plan.predict import completed
@@ -79,15 +77,17 @@ def predict(
         return
     if flags["model"] is None or flags["chip"] is None:
         raise BadInput("predict needs --model and --chip, or --cases and --out")
-    case = completed(facts, Case(**flags))
-    understood(dataclasses.asdict(case))
+    case = completed(facts, Case.of(**flags))
+    understood(case.columns())
     (answer,) = predict_cases(facts, [case], price)
     if as_json:
-        print_json({**answer.as_json(), **({} if answer.fits else {"reasons": {answer.reason: 1}})})
+        print_json({**answer.as_dict(), **({} if answer.fits else {"reasons": {answer.reason: 1}})})
     elif answer.fits:
         print_prediction(case, answer)
     if not answer.fits:
-        raise InfeasiblePlan(f"{case.model} on {case.chip}: {answer.reason}", {answer.reason: 1})
+        raise InfeasiblePlan(
+            f"{case.scenario.model_name} on {case.deployment.chip}: {answer.reason}", {answer.reason: 1}
+        )
 
 
 def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, given: dict[str, Any], as_json: bool) -> None:

@@ -47,12 +47,11 @@ def explain(
     **choices: Any,
 ) -> None:
     """Where one decode step's time and energy go."""
-    from flashstill.arch import load_architecture
+    from dataclasses import asdict
+
     from flashstill.facts import load
-    from flashstill.plan import deploy
+    from flashstill.plan import Deployment, Scenario
     from flashstill.plan import explain as explain_step
-    from flashstill.plan.case import Choices
-    from flashstill.plan.deployment import settled
     from flashstill.printing import print_explanation
 
     for part in ("weights_in", "kv_in"):
@@ -61,11 +60,11 @@ def explain(
         choices[part] = choices[part] or memory
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
-    made = deploy(facts, load_architecture(model), chip, batch, context, Choices(**choices))
-    understood({"chip": made.chip.name, **settled(made.conditions, made.degrees), "precision": made.precision})
-    found = explain_step(facts, made, batch, context, price)
+    scenario = Scenario(model=model, batch=batch, context=context)
+    found = explain_step(facts, scenario, Deployment(chip=chip, **choices), price)
+    understood(asdict(found.resolved.deployment))
     if as_json:
-        print_json(found.as_json())
+        print_json(found.as_dict())
     else:
         print_explanation(found)
 

@@ -26,10 +26,11 @@ from flashstill.economics import BASES, RENTED
 from flashstill.errors import BadInput, FlashstillError, unknown
 from flashstill.facts import Facts
 from flashstill.outputs import STANDARD, written_out
-from flashstill.plan.case import PREDICTION_FIELDS, Case, Prediction
+from flashstill.plan.case import Case
 from flashstill.plan.casefile import REQUIRED, TEXT, Row, Table, read_table
 from flashstill.plan.cells import case_of, shown, unformulated
 from flashstill.plan.predict import predict
+from flashstill.plan.prediction import PREDICTION_FIELDS, Prediction
 from flashstill.progress import Progress, Silent
 
 ROWS_AT_A_TIME = 25_000
@@ -119,7 +120,7 @@ def _answers(facts: Facts, table: Table, rows: Sequence[Row], price: str) -> lis
         except FlashstillError as error:
             answers[index] = _refused(error)
         else:
-            together.setdefault((case.model, case.chip), []).append((index, case))
+            together.setdefault((case.scenario.model_name, case.deployment.chip), []).append((index, case))
     for members in together.values():
         found = _each(facts, [case for _, case in members], price)
         answers.update((index, answer) for (index, _), answer in zip(members, found, strict=True))
@@ -143,9 +144,13 @@ def _each(facts: Facts, cases: Sequence[Case], price: str) -> list[Prediction]:
             return predict(facts, cases, price)
     except Exception as error:  # whatever it is, it must not cost the other rows their answers
         if len(cases) == 1:
-            return [_refused(error, f"{shown(cases[0].model)} on {shown(cases[0].chip)}")]
+            return [_refused(error, _named(cases[0]))]
     half = len(cases) // 2
     return [*_each(facts, cases[:half], price), *_each(facts, cases[half:], price)]
+
+
+def _named(case: Case) -> str:
+    return f"{shown(case.scenario.model_name)} on {shown(case.deployment.chip)}"
 
 
 def _refused(error: Exception, what: str = "the row") -> Prediction:

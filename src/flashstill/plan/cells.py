@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from flashstill.errors import BadInput, shortened
-from flashstill.plan.case import Case
+from flashstill.plan.case import TYPES, Case
 from flashstill.units import parse_amount, parse_count
 
-WHOLE = frozenset(field.name for field in fields(Case) if str(field.type).startswith("int"))
-REAL = frozenset(field.name for field in fields(Case) if str(field.type).startswith("float"))
+WHOLE = frozenset(name for name, kind in TYPES.items() if kind.startswith("int"))
+REAL = frozenset(name for name, kind in TYPES.items() if kind.startswith("float"))
 LONGEST_NAME = 4096
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 _FORMULA = re.compile(r"[=@\t\r\n\uff0b\uff0d\uff1d\uff20]|[+-](?![-+]*\Z)")
@@ -35,7 +34,7 @@ def case_of(cells: Mapping[str, str], given: Mapping[str, Any]) -> Case:
             raise BadInput(f"{name} is {shown(text)}, longer than any name or path")
         else:
             values[name] = text
-    return Case(**values)
+    return Case.of(**values)
 
 
 def whole(name: str, text: str) -> int:

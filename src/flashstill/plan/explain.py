@@ -14,20 +14,32 @@ from flashstill.cost import LEVELS, StepCost
 from flashstill.cost.footprint import layout_room_bytes, most_sequences, token_bytes
 from flashstill.cost.phases import batch_step
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
+from flashstill.errors import BadInput
 from flashstill.facts import Facts
 from flashstill.plan.deployment import Deployment
+from flashstill.plan.resolve import Resolved, check_room, resolve
+from flashstill.plan.scenario import Scenario
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
     """A decode step, its lower bound, and its price."""
 
-    deployment: Deployment
-    batch: int
-    context: int
+    resolved: Resolved
     cost: StepCost
     perfect_seconds: float
     price: HourlyPrice
+
+    @property
+    def batch(self) -> int:
+        """Sequences that get a token."""
+        return self.resolved.scenario.batch
+
+    @property
+    def context(self) -> int | float:
+        """Tokens that each of them has cached; those of serving are a mean, which may end in a half."""
+        tokens = self.resolved.scenario.mean_tokens
+        return int(tokens) if tokens.is_integer() else tokens
 
     @property
     def joules_per_token(self) -> dict[str, float]:
@@ -35,23 +47,23 @@ class Explanation:
         levels = {level: float(self.cost.joules[level]) / self.batch for level in LEVELS}
         return {**levels, "total": sum(levels.values())}
 
-    def as_json(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """The document that `explain --json` prints. Seconds, joules, picojoules, dollars."""
-        made, cost = self.deployment, self.cost
-        way = {part: joules * 1e12 for part, joules in made.tier.joules_per_byte.items()}
-        formats = made.conditions.precisions
+        resolved, cost = self.resolved, self.cost
+        segments = {part: joules * 1e12 for part, joules in resolved.tier.joules_per_byte.items()}
+        formats = resolved.conditions.precisions
         return {
-            "model": made.model.name,
-            "parameters": made.model.parameters,
-            "chip": made.chip.name,
-            "chips": made.chips,
-            "layout": made.degrees._asdict(),
-            "engine": made.conditions.software.name,
+            "model": resolved.model.name,
+            "parameters": resolved.model.parameters,
+            "chip": resolved.chip.name,
+            "chips": resolved.chips,
+            "layout": resolved.degrees._asdict(),
+            "engine": resolved.conditions.software.name,
             "batch": self.batch,
             "context": self.context,
-            "precision": made.precision,
-            "runs_in": made.runs_in,
-            "memory": made.tier.name,
+            "precision": resolved.precision,
+            "runs_in": resolved.runs_in,
+            "memory": resolved.tier.name,
             "seconds": float(cost.seconds),
             "seconds_perfect": self.perfect_seconds,
             "seconds_by": {name: float(share) for name, share in cost.shares_s.items()},
@@ -59,35 +71,39 @@ class Explanation:
             "joules_per_token": self.joules_per_token,
             "wall_joules_per_token": float(cost.wall_joules) / self.batch,
             "pj_per_mac": {name: float(value) for name, value in cost.pj_per_mac.items()},
-            "pj_per_byte": {**way, "total": sum(way.values())},
+            "pj_per_byte": {**segments, "total": sum(segments.values())},
             "macs_per_token": float(cost.macs) / self.batch,
             "watts_per_chip": float(cost.watts_per_chip),
             "usd_per_million_tokens": usd_per_million_tokens(
-                self.price, float(cost.seconds), float(made.chips), float(self.batch)
+                self.price, float(cost.seconds), float(resolved.chips), float(self.batch)
             ),
             "usd_per_chip_hour": self.price.usd_per_hour,
             "price_basis": self.price.basis,
             "bound": cost.bound,
-            "note": "; ".join(made.notes),
+            "note": "; ".join(resolved.notes),
             "formats": {"linear": formats.linear, "experts": formats.experts, "cache": formats.kv},
-            "kv_in": made.conditions.cache.name,
-            "kv_bytes_per_token": token_bytes(made.model, formats.widths),
-            "cache_room_bytes": float(layout_room_bytes(made.model, made.conditions, made.layout)),
-            "sequences_fit": float(most_sequences(made.model, made.conditions, made.layout, max(self.context, 1.0))),
+            "kv_in": resolved.conditions.cache.name,
+            "kv_bytes_per_token": token_bytes(resolved.model, formats.widths),
+            "cache_room_bytes": float(layout_room_bytes(resolved.model, resolved.conditions, resolved.layout)),
+            "sequences_fit": float(
+                most_sequences(resolved.model, resolved.conditions, resolved.layout, max(self.context, 1.0))
+            ),
         }
 
 
-def explain(facts: Facts, deployment: Deployment, batch: int, context: int, price: str = RENTED) -> Explanation:
-    """Price one decode step of `batch` sequences with `context` cached tokens each."""
-    made = deployment
+def explain(facts: Facts, scenario: Scenario, deployment: Deployment, price: str = RENTED) -> Explanation:
+    """Price one decode step: that of the scenario's context, or the mean one of serving its requests.
+
+    Raises what `resolve` does, InfeasiblePlan where the whole batch does not fit, BadInput for a scenario that drafts.
+    """
+    if scenario.draft is not None:
+        raise BadInput("explain prices a step without drafts; leave draft out, or ask predict")
+    resolved = check_room(resolve(facts, scenario, deployment))
+    step = (resolved.layout, float(scenario.batch), scenario.mean_tokens)
     pue = facts.value("facility", "pue_ratio")
-    cost = batch_step(made.model, made.conditions, made.layout, float(batch), float(context), pue=pue)
-    perfect = batch_step(made.model, made.conditions.perfect, made.layout, float(batch), float(context))
     return Explanation(
-        deployment=made,
-        batch=batch,
-        context=context,
-        cost=cost,
-        perfect_seconds=float(perfect.seconds),
-        price=hourly_price(facts, made.chip.name, price),
+        resolved=resolved,
+        cost=batch_step(resolved.model, resolved.conditions, *step, pue=pue),
+        perfect_seconds=float(batch_step(resolved.model, resolved.conditions.perfect, *step).seconds),
+        price=hourly_price(facts, resolved.chip.name, price),
     )

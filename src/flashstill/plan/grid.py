@@ -11,8 +11,9 @@ from flashstill.cost import LEVELS, StepCost
 from flashstill.cost.phases import batch_step, prefill_step, working_share
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.facts import Facts
-from flashstill.plan.case import AS_PUBLISHED, Choices
-from flashstill.plan.deployment import Deployment, deploy
+from flashstill.plan.deployment import AS_PUBLISHED, Deployment
+from flashstill.plan.resolve import Resolved, check_room, resolve
+from flashstill.plan.scenario import Scenario
 from flashstill.records import CostRecord
 from flashstill.workload import Quantity
 
@@ -35,18 +36,21 @@ def price_grid(
     sizes = np.asarray(batches, dtype=np.float64)
     for model in models:
         for name in chips:
-            made = deploy(facts, model, name, max(batches), context, Choices(precision=precision))
-            paid = hourly_price(facts, made.chip.name, price)
-            step = batch_step(model, made.conditions, made.layout, sizes, float(context), pue=pue)
-            records += _records(made, paid, "decode", step, batches, context, sizes)
-            local, share = made.layout.local_batch(sizes), working_share(model, made.layout, sizes)
-            prompt = prefill_step(model, made.conditions, made.layout, local, float(context), pue=pue)
-            records += _records(made, paid, "prefill", prompt.partly_empty(share), batches, context, sizes * context)
+            largest = Scenario(model=model, batch=max(batches), context=context)
+            resolved = check_room(resolve(facts, largest, Deployment(chip=name, precision=precision)))
+            paid = hourly_price(facts, resolved.chip.name, price)
+            step = batch_step(model, resolved.conditions, resolved.layout, sizes, float(context), pue=pue)
+            records += _records(resolved, paid, "decode", step, batches, context, sizes)
+            local, share = resolved.layout.local_batch(sizes), working_share(model, resolved.layout, sizes)
+            prompt = prefill_step(model, resolved.conditions, resolved.layout, local, float(context), pue=pue)
+            records += _records(
+                resolved, paid, "prefill", prompt.partly_empty(share), batches, context, sizes * context
+            )
     return records
 
 
 def _records(
-    made: Deployment,
+    resolved: Resolved,
     price: HourlyPrice,
     phase: str,
     cost: StepCost,
@@ -61,19 +65,19 @@ def _records(
     seconds, watts = spread(cost.seconds), spread(cost.watts_per_chip)
     levels = {level: spread(cost.joules[level]) / tokens for level in LEVELS}
     wall, bounds = spread(cost.wall_joules) / tokens, np.atleast_1d(np.asarray(cost.bound))
-    dollars = usd_per_million_tokens(price, cost.seconds, float(made.chips), tokens)
+    dollars = usd_per_million_tokens(price, cost.seconds, float(resolved.chips), tokens)
     records = []
     for index, batch in enumerate(batches):
         by_level = {level: float(values[index]) for level, values in levels.items()}
         records.append(
             CostRecord(
-                model=made.model.name,
-                chip=made.chip.name,
-                chips=made.chips,
+                model=resolved.model.name,
+                chip=resolved.chip.name,
+                chips=resolved.chips,
                 phase=phase,
                 batch=batch,
                 context=context,
-                precision=made.precision,
+                precision=resolved.precision,
                 seconds=float(seconds[index]),
                 tokens_per_s=float(tokens[index] / seconds[index]),
                 joules_per_token={**by_level, "total": sum(by_level.values())},

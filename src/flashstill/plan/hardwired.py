@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from flashstill.arch import load_architecture
 from flashstill.economics import RENTED, hourly_price, usd_per_million_tokens
 from flashstill.errors import BadInput
 from flashstill.facts import Facts
-from flashstill.plan.case import Case, Prediction
-from flashstill.plan.resolve import architecture
+from flashstill.plan.case import Case
+from flashstill.plan.deployment import DEGREES
+from flashstill.plan.prediction import Prediction
 
 RATE = "hardwired_tokens_per_s"
 
@@ -21,27 +23,28 @@ def answer_hardwired(facts: Facts, case: Case, price: str = RENTED) -> Predictio
 
     The row's condition begins with the model's name.  No time to first token is published.
     """
-    machine = facts.machine(case.chip)
+    scenario, deployment = case
+    machine = facts.machine(deployment.chip)
     rate = facts.get(machine.name, RATE)
     wired = rate.condition.split(",")[0]
-    if not architecture(case.model).name.lower().startswith(wired.lower()):
-        raise BadInput(f"{machine.name} has {wired} in its wiring and runs nothing else, not {case.model}")
-    given = {"chips": case.chips, "tp": case.tp, "pp": case.pp, "ep": case.ep, "dp": case.dp}
-    for name, value in given.items():
-        if value not in (None, 1):
-            raise BadInput(f"{machine.name} holds {wired} on one chip; {name} cannot be {value}")
-    if min(case.isl, case.osl, case.concurrency) < 1:
+    model = load_architecture(scenario.model) if isinstance(scenario.model, str) else scenario.model
+    if not model.name.lower().startswith(wired.lower()):
+        raise BadInput(f"{machine.name} has {wired} in its wiring and runs nothing else, not {scenario.model_name}")
+    for name in DEGREES:
+        if getattr(deployment, name) not in (None, 1):
+            raise BadInput(f"{machine.name} holds {wired} on one chip; {name} cannot be {getattr(deployment, name)}")
+    if min(scenario.isl, scenario.osl, scenario.batch) < 1:
         raise BadInput("isl, osl and concurrency must be at least 1")
     # One user at a time gets all of the rate; more of them share it.
-    shared = case.concurrency / rate.value
+    shared = scenario.batch / rate.value
     watts = facts.value(machine.name, "power_limit_w")
     paid = hourly_price(facts, machine.name, price)
-    several = case.osl > 1
+    several = scenario.osl > 1
     return Prediction(
         fits=True,
         tpot_s=shared if several else None,
-        tpot_low_s=case.concurrency / rate.high if several else None,
-        tpot_high_s=case.concurrency / rate.low if several else None,
+        tpot_low_s=scenario.batch / rate.high if several else None,
+        tpot_high_s=scenario.batch / rate.low if several else None,
         output_tokens_per_s=rate.value,
         joules_per_output_token=watts / rate.value,
         watts_per_chip=watts,

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from flashstill.errors import BadInput, unknown
 from flashstill.plan.engines import ENGINES, check_engine, chips_of_a_node, plugin_of, version_of
-from flashstill.plan.question import Point
+from flashstill.plan.space import Configuration
 
 __all__ = ["ENGINES", "launch", "pick", "startable"]
 
@@ -31,7 +31,7 @@ PICKS = {
 Words = list[object]
 
 
-def pick(front: Sequence[Point], by: str) -> Point:
+def pick(front: Sequence[Configuration], by: str) -> Configuration:
     """The best point of a front in one objective; BadInput where it is known of none."""
     if by not in PICKS:
         raise BadInput(unknown("objective", by, PICKS))
@@ -43,7 +43,7 @@ def pick(front: Sequence[Point], by: str) -> Point:
     return min(known, key=lambda point: sign * float(getattr(point, PICKS[by])))
 
 
-def startable(engine: str, front: Sequence[Point], has_experts: bool) -> tuple[tuple[Point, ...], str]:
+def startable(engine: str, front: Sequence[Configuration], has_experts: bool) -> tuple[tuple[Configuration, ...], str]:
     """The points that the engine can start, and why not the first of the others, empty where there is none."""
     found, why = [], ""
     for point in front:
@@ -55,7 +55,7 @@ def startable(engine: str, front: Sequence[Point], has_experts: bool) -> tuple[t
     return tuple(found), why
 
 
-def launch(engine: str, model: str, point: Point, tokens: int, has_experts: bool = True) -> str:
+def launch(engine: str, model: str, point: Configuration, tokens: int, has_experts: bool = True) -> str:
     """The command lines, preceded by comments; model: a Hugging Face id or a path; tokens: of the longest request."""
     check_engine(engine, [point.chip])
     for where, what in ((point.weights_in, "weights"), (point.kv_in, "the cache")):
@@ -88,7 +88,7 @@ def _nodes(engine: str, chip: str, chips: int) -> int:
     return chips // each
 
 
-def _vllm(model: str, point: Point, tokens: int, has_experts: bool) -> list[str]:
+def _vllm(model: str, point: Configuration, tokens: int, has_experts: bool) -> list[str]:
     if point.ep not in (1, point.tp * point.dp):
         raise BadInput(f"vllm spreads experts over all chips or none: ep {point.ep} is neither 1 nor tp x dp")
     nodes, replica = _nodes("vllm", point.chip, point.chips), point.tp * point.pp
@@ -109,7 +109,7 @@ def _vllm(model: str, point: Point, tokens: int, has_experts: bool) -> list[str]
     return _on_nodes(words, nodes, ["--master-addr", "NODE_0_ADDRESS"], ["--headless"])
 
 
-def _sglang(model: str, point: Point, tokens: int, has_experts: bool) -> list[str]:
+def _sglang(model: str, point: Configuration, tokens: int, has_experts: bool) -> list[str]:
     groups, comments = point.dp > 1 and has_experts, []
     replicas = 1 if has_experts else point.dp
     chips, batch = point.chips, -(-point.batch // replicas)  # max-running-requests is of each replica
@@ -140,7 +140,7 @@ def _sglang(model: str, point: Point, tokens: int, has_experts: bool) -> list[st
     return [*comments, *_on_nodes(words, nodes, ["--dist-init-addr", "NODE_0_ADDRESS:25000"], [])]
 
 
-def _trtllm(model: str, point: Point, tokens: int, has_experts: bool) -> list[str]:
+def _trtllm(model: str, point: Configuration, tokens: int, has_experts: bool) -> list[str]:
     groups, comments = point.dp > 1 and has_experts, []
     if groups and point.tp > 1:
         raise BadInput(f"trtllm repeats attention on every chip or on none: tp {point.tp} x dp {point.dp} is neither")
@@ -166,7 +166,7 @@ def _trtllm(model: str, point: Point, tokens: int, has_experts: bool) -> list[st
     return [*comments, "cat > trtllm-options.yaml <<'YAML'", *settings, "YAML", _line(words)]
 
 
-def _trtllm_drafts(point: Point) -> list[str]:
+def _trtllm_drafts(point: Configuration) -> list[str]:
     """The YAML of speculation; MTP's tokens are max_draft_len in newer versions, layers in older: both take both."""
     if not point.speculated_tokens:
         return []
@@ -177,7 +177,7 @@ def _trtllm_drafts(point: Point) -> list[str]:
     return [*settings, f"  speculative_model: {json.dumps(point.draft)}  # speculative_model_dir before 1.2"]
 
 
-def _one_by_one(point: Point) -> list[str]:
+def _one_by_one(point: Configuration) -> list[str]:
     return [f"# one of {point.dp} replicas: start each on its own {point.tp * point.pp} chips, behind a load balancer"]
 
 

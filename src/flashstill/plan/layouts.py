@@ -14,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from flashstill.arch import Architecture
-from flashstill.cost import Conditions, Speculation
+from flashstill.cost import Conditions
 from flashstill.cost.footprint import holds
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.hardware import Chip
 from flashstill.parallel import Layout, layout_reason
-from flashstill.plan.case import Choices
+from flashstill.plan.deployment import Deployment
+from flashstill.plan.scenario import Occupancy
 
 MOST_CHIPS = 131072
 """of one deployment: no network that is known joins more accelerators"""
@@ -47,17 +48,8 @@ class Degrees(NamedTuple):
         return Layout(tp=float(self.tp), pp=float(self.pp), ep=float(self.ep), dp=float(self.dp))
 
 
-class Held(NamedTuple):
-    """What a deployment must hold: sequences of a mean length, of which the longest must fit as well."""
-
-    sequences: float
-    tokens: float
-    longest: float
-    draft: Speculation | None = None
-
-
-def degrees_of(model: Architecture, conditions: Conditions, choices: Choices, held: Held) -> Degrees:
-    """The layout that the choices lead to; BadInput where they contradict each other or cannot be built.
+def degrees_of(model: Architecture, conditions: Conditions, deployment: Deployment, occupancy: Occupancy) -> Degrees:
+    """The layout that a deployment leads to; BadInput where its numbers contradict each other or cannot be built.
 
     InfeasiblePlan where the chip has no links for it.
     Where no number of chips holds all sequences at a time, the smallest that holds one; a single group of chips where
@@ -65,15 +57,16 @@ def degrees_of(model: Architecture, conditions: Conditions, choices: Choices, he
     """
     chip = conditions.chip
     slice_chips = math.prod(chip.topology.shape) if chip.topology.shape else None
-    given = _given(model, choices, slice_chips)
-    found = given or fewest(model, conditions, choices, held) or _with_experts(model, choices, 1, choices.pp or 1)
-    reason = layout_reason(model, *found)
+    given = _given(model, deployment, slice_chips)
+    degrees = given or fewest_chips(model, conditions, deployment, occupancy)
+    degrees = degrees or _with_experts(model, deployment, 1, deployment.pp or 1)
+    reason = layout_reason(model, *degrees)
     if reason:
         raise BadInput(reason)
-    if found.chips > MOST_CHIPS:
-        raise BadInput(f"{found.chips:,} chips are more than any network joins; ask for at most {MOST_CHIPS:,}")
-    _check_links(model, chip, found)
-    return found
+    if degrees.chips > MOST_CHIPS:
+        raise BadInput(f"{degrees.chips:,} chips are more than any network joins; ask for at most {MOST_CHIPS:,}")
+    _check_links(model, chip, degrees)
+    return degrees
 
 
 def _check_links(model: Architecture, chip: Chip, degrees: Degrees) -> None:
@@ -91,30 +84,26 @@ def _check_links(model: Architecture, chip: Chip, degrees: Degrees) -> None:
         )
 
 
-def open_choice(choices: Choices) -> bool:
-    """Whether the number of chips is left open, so that it depends on the load."""
-    return choices.chips is None and choices.tp is None and choices.topology is None
-
-
-def fewest(model: Architecture, conditions: Conditions, choices: Choices, held: Held) -> Degrees | None:
+def fewest_chips(
+    model: Architecture, conditions: Conditions, deployment: Deployment, occupancy: Occupancy
+) -> Degrees | None:
     """The smallest layout that holds all sequences, else the smallest that holds one, else None."""
     chip = conditions.chip
     joined = MOST_BY_ITSELF if chip.system.scale_out_bytes_per_s else chip.system.domain_chips
     most = joined if chip.topology.link_bytes_per_s else 1
-    found = [
+    possible = [
         degrees
-        for tp, pp in _splits(model, choices.pp)
-        if (degrees := _with_experts(model, choices, tp, pp)).chips <= most and layout_reason(model, *degrees) is None
+        for tp, pp in _splits(model, deployment.pp)
+        if (degrees := _with_experts(model, deployment, tp, pp)).chips <= most
+        and layout_reason(model, *degrees) is None
     ]
-    if not found:
+    if not possible:
         return None
-    tp, pp, ep, dp = np.array(found, dtype=np.float64).T
-    fitting = holds(
-        model, conditions, Layout(tp=tp, pp=pp, ep=ep, dp=dp), held.sequences, held.tokens, held.longest, held.draft
-    )
+    tp, pp, ep, dp = np.array(possible, dtype=np.float64).T
+    fitting = holds(model, conditions, Layout(tp=tp, pp=pp, ep=ep, dp=dp), *occupancy)
     for enough in fitting:
         if enough.any():
-            return found[int(np.argmax(enough))]
+            return possible[int(np.argmax(enough))]
     return None
 
 
@@ -124,7 +113,7 @@ def _splits(model: Architecture, stages: int | None) -> tuple[tuple[int, int], .
     depths = range(1, model.depth + 1) if stages is None else (stages,)
     heads = [tp for tp in range(1, MOST_HEADS + 1) if layout_reason(model, tp, 1, 1, 1) is None]
     largest = max(heads, default=0)
-    found: dict[tuple[int, int], None] = {}
+    splits: dict[tuple[int, int], None] = {}
     for power in range(MOST_BY_ITSELF.bit_length()):
         exact = split(model, 2**power, stages)
         if exact is None and 2**power > largest * max(depths):
@@ -133,8 +122,8 @@ def _splits(model: Architecture, stages: int | None) -> tuple[tuple[int, int], .
             beyond = [(tp * pp, pp) for tp in heads for pp in depths if tp * pp > 2**power]
             count, pp = min(beyond)
             exact = (count // pp, pp)
-        found[exact] = None
-    return tuple(found)
+        splits[exact] = None
+    return tuple(splits)
 
 
 @lru_cache(maxsize=4096)
@@ -146,32 +135,32 @@ def split(model: Architecture, chips: int, stages: int | None = None) -> tuple[i
     return None
 
 
-def _with_experts(model: Architecture, choices: Choices, tp: int, pp: int, dp: int | None = None) -> Degrees:
+def _with_experts(model: Architecture, deployment: Deployment, tp: int, pp: int, dp: int | None = None) -> Degrees:
     """Experts whole on their chips where the attention is data-parallel, cut like everything else where it is not."""
-    dp = choices.dp or dp or 1
+    dp = deployment.dp or dp or 1
     spread = tp * dp if model.routed and dp > 1 else 1
-    return Degrees(tp=tp, pp=pp, ep=choices.ep or spread, dp=dp)
+    return Degrees(tp=tp, pp=pp, ep=deployment.ep or spread, dp=dp)
 
 
-def _given(model: Architecture, choices: Choices, slice_chips: int | None) -> Degrees | None:
+def _given(model: Architecture, deployment: Deployment, slice_chips: int | None) -> Degrees | None:
     """The layout where a number of chips or the tensor parallelism is told; None where neither is."""
-    pp, dp = choices.pp or 1, choices.dp or 1
-    chips = slice_chips if choices.chips is None else choices.chips
+    pp, dp = deployment.pp or 1, deployment.dp or 1
+    chips = slice_chips if deployment.chips is None else deployment.chips
     if slice_chips is not None and chips != slice_chips:
-        raise BadInput(f"a topology of {choices.topology} has {slice_chips} chips, but {chips} are asked for")
-    if choices.tp is not None:
-        tp = choices.tp
-        if chips is not None and choices.dp is None and chips % (tp * pp) == 0:
+        raise BadInput(f"a topology of {deployment.topology} has {slice_chips} chips, but {chips} are asked for")
+    if deployment.tp is not None:
+        tp = deployment.tp
+        if chips is not None and deployment.dp is None and chips % (tp * pp) == 0:
             dp = chips // (tp * pp)
         if chips is not None and tp * pp * dp != chips:
             raise BadInput(f"tp x pp x dp = {tp * pp * dp} chips, but chips is {chips}")
-        return _with_experts(model, choices, tp, pp, dp)
+        return _with_experts(model, deployment, tp, pp, dp)
     if chips is None:
         return None
     if chips % (dp * pp):
         raise BadInput(f"pp x dp = {pp * dp} does not divide {chips} chips")
-    found = split(model, chips // dp, choices.pp) or (chips // (dp * pp), pp)
-    return _with_experts(model, choices, *found)
+    tp, pp = split(model, chips // dp, deployment.pp) or (chips // (dp * pp), pp)
+    return _with_experts(model, deployment, tp, pp)
 
 
 def torus_shape(chip: Chip, topology: str | None) -> tuple[int, ...]:

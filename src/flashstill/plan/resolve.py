@@ -1,149 +1,242 @@
-"""From a case to what the cost model takes: names looked up, defaults filled in, nonsense refused with a sentence."""
+"""A scenario on a deployment, with everything decided: names looked up, defaults filled in, nonsense refused."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import NamedTuple
 
-from flashstill.arch import Architecture, load_architecture, with_heads
-from flashstill.cost import Conditions, Speculation
-from flashstill.errors import BadInput, shortened
+from flashstill.arch import Architecture, load_architecture
+from flashstill.cost import Conditions, Precisions, Speculation, make_conditions, precisions_of
+from flashstill.cost.footprint import holds, most_sequences, room_bytes, total_bytes
+from flashstill.errors import InfeasiblePlan
 from flashstill.facts import Facts
-from flashstill.hardware import chip_from_facts
-from flashstill.plan.case import AS_PUBLISHED, Case, Choices, known_engine, known_precision
-from flashstill.plan.deployment import check_choices, conditions_of, default_engine, notes_on
-from flashstill.plan.layouts import Degrees, Held, degrees_of, open_choice
+from flashstill.hardware import Chip, Memory, chip_from_facts
+from flashstill.hardware.software import Software, software_on
+from flashstill.parallel import Layout
+from flashstill.plan.deployment import (
+    AS_PUBLISHED,
+    DEGREES,
+    GREEDY,
+    Deployment,
+    asked_precision,
+    check_deployment,
+    default_engine,
+    known_engine,
+    known_precision,
+)
+from flashstill.plan.drafts import NEW_HEADS, drafter, speculation
+from flashstill.plan.layouts import Degrees, degrees_of, fewest_chips, torus_shape
+from flashstill.plan.notes import empty_notes, notes_on
+from flashstill.plan.prediction import NOT_FITTING
+from flashstill.plan.scenario import Scenario, check_scenario
+from flashstill.units import show
 
-OWN_HEADS, NEW_HEADS = "heads", "new-heads"
-"""drafting by modules that the model comes with, and by ones that would still have to be trained"""
-MOST_DRAFTED = 1000
-"""tokens ahead; engines of today draft up to a few dozen"""
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What is the same for all loads and layouts: the model, the conditions, who drafts. precision: of the weights."""
 
-class Group(NamedTuple):
-    """What cases must share to be priced together."""
-
-    model: str
-    chip: str
-    topology: str | None
-    precision: str | None
-    kv_precision: str | None
-    weights_in: str | None
-    kv_in: str | None
+    model: Architecture
+    conditions: Conditions
+    speculation: Speculation | None
     chunk: int | None
-    draft: tuple[str, int, float] | None
-    engine: str
-    sampling: str
+    precision: str
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolved:
-    """A case that makes sense. note: what was assumed."""
+    """A scenario on a deployment that makes sense. notes: what was assumed or done otherwise than asked, in words."""
 
-    case: Case
-    model: Architecture
+    scenario: Scenario
+    asked: Deployment
+    setup: Setup
     degrees: Degrees
-    group: Group
-    note: str
+    notes: tuple[str, ...]
+
+    @property
+    def model(self) -> Architecture:
+        """What is served."""
+        return self.setup.model
+
+    @property
+    def conditions(self) -> Conditions:
+        """Under which its operations run."""
+        return self.setup.conditions
+
+    @property
+    def precision(self) -> str:
+        """Of the weights, as asked for; the conditions hold what it means."""
+        return self.setup.precision
+
+    @property
+    def layout(self) -> Layout:
+        """The degrees for the cost model."""
+        return self.degrees.layout
+
+    @property
+    def chip(self) -> Chip:
+        """The accelerator."""
+        return self.conditions.chip
+
+    @property
+    def chips(self) -> int:
+        """How many of them."""
+        return self.degrees.chips
+
+    @property
+    def tier(self) -> Memory:
+        """Where weights live."""
+        return self.conditions.weights
+
+    @property
+    def runs_in(self) -> str:
+        """The precision in which the multipliers run."""
+        return self.chip.precision(self.conditions.precisions.linear)
+
+    @property
+    def deployment(self) -> Deployment:
+        """The deployment with every default filled in."""
+        conditions = self.conditions
+        return replace(
+            self.asked,
+            chip=conditions.chip.name,
+            chips=self.degrees.chips,
+            **self.degrees._asdict(),
+            precision=self.precision,
+            kv_precision=conditions.precisions.kv,
+            weights_in=conditions.weights.name,
+            kv_in=conditions.cache.name,
+            engine=conditions.software.name,
+        )
 
 
-def resolve(facts: Facts, case: Case, alike: Resolved | None = None) -> Resolved:
-    """Check a case and work out its layout; a FlashstillError says what is wrong.
+def resolve(facts: Facts, scenario: Scenario, deployment: Deployment) -> Resolved:
+    """Check a scenario on a deployment and decide what was left open.
 
-    alike: another case that was resolved and differs by its load alone, so that only that is to be checked.
+    Raises BadInput for nonsense, MissingFact for unknown names, InfeasiblePlan where the chips have no links for it.
+    Whether all of it fits is for `check_room` to say.
     """
-    if alike is not None:
-        _check_load(alike.model, case)
-        if not open_choice(case):
-            return replace(alike, case=case)
-        return _resolved(alike.model, case, alike.group, group_conditions(facts, alike.group, alike.model))
-    model = architecture(case.model)
-    check_choices(case)
-    _check_load(model, case)
-    chip = chip_from_facts(facts, case.chip)
-    group = Group(
-        model=case.model,
-        chip=chip.name,
-        topology=case.topology,
-        precision=None if case.precision in (None, AS_PUBLISHED) else known_precision(str(case.precision)),
-        kv_precision=None if case.kv_precision is None else known_precision(case.kv_precision),
-        weights_in=case.weights_in,
-        kv_in=case.kv_in,
-        chunk=case.chunk,
-        draft=None if case.draft is None else (drafter(case.draft), case.draft_tokens, case.acceptance),
-        engine=default_engine(chip) if case.engine is None else known_engine(case.engine),
-        sampling=case.sampling,
+    return Resolver(facts).resolve(scenario, deployment)
+
+
+class Resolver:
+    """Resolves many scenarios and deployments; what several of them share is looked up and checked once."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._setups: dict[Hashable, Setup] = {}
+        self._layouts: dict[Hashable, _Laid] = {}
+
+    def resolve(self, scenario: Scenario, deployment: Deployment) -> Resolved:
+        """As the function of this name."""
+        key = (*_of_scenario(scenario), *_of_deployment(deployment))
+        setup = self._setups.get(key)
+        if setup is None:
+            setup = self._setups[key] = make_setup(self._facts, scenario, deployment)
+        check_scenario(scenario, setup.model)
+        occupancy = scenario.occupancy(setup.speculation)
+        degrees = _of_degrees(deployment)
+        place = (id(setup), degrees, occupancy[:3] if deployment.follows_the_load else None)
+        laid = self._layouts.get(place)
+        if laid is None:
+            check_deployment(deployment)
+            decided = degrees_of(setup.model, setup.conditions, deployment, occupancy)
+            notes = (*notes_on(setup.model, setup.conditions, decided), *setup.notes)
+            laid = self._layouts[place] = _Laid(decided, notes)
+        return Resolved(scenario=scenario, asked=deployment, setup=setup, degrees=laid.degrees, notes=laid.notes)
+
+
+class _Laid(NamedTuple):
+    """A layout, and what is to be said of it."""
+
+    degrees: Degrees
+    notes: tuple[str, ...]
+
+
+_of_scenario = attrgetter("model", "chunk", "draft", "draft_tokens", "acceptance")
+_of_deployment = attrgetter(
+    "chip", "topology", "precision", "kv_precision", "weights_in", "kv_in", "engine", "sampling"
+)
+_of_degrees = attrgetter(*DEGREES)
+
+
+def make_setup(facts: Facts, scenario: Scenario, deployment: Deployment) -> Setup:
+    """What does not depend on load and layout. A model file is looked at on every call, as it may have changed."""
+    model = load_architecture(scenario.model) if isinstance(scenario.model, str) else scenario.model
+    check_deployment(deployment)
+    chip = chip_from_facts(facts, deployment.chip)
+    conditions = conditions_of(facts, model, chip, deployment)
+    drafting, notes = None, []
+    if scenario.draft is not None:
+        drafting = speculation(model, scenario.draft, scenario.draft_tokens, scenario.acceptance)
+        if drafter(scenario.draft) == NEW_HEADS:
+            notes.append(f"the heads that draft would still have to be trained for {model.name}")
+    return Setup(
+        model=model,
+        conditions=conditions,
+        speculation=drafting,
+        chunk=scenario.chunk,
+        precision=asked_precision(deployment.precision) or AS_PUBLISHED,
+        notes=tuple(notes),
     )
-    return _resolved(model, case, group, conditions_of(facts, model, chip, case))
 
 
-def _resolved(model: Architecture, case: Case, group: Group, conditions: Conditions) -> Resolved:
-    drafting = speculation(model, *group.draft) if group.draft else None
-    held = Held(float(case.concurrency), case.isl + case.osl / 2.0, float(case.isl + case.osl), drafting)
-    degrees = degrees_of(model, conditions, case, held)
-    notes = notes_on(model, conditions, degrees)
-    if group.draft is not None and group.draft[0] == NEW_HEADS:
-        notes.append(f"the heads that draft would still have to be trained for {model.name}")
-    return Resolved(case=case, model=model, degrees=degrees, group=group, note="; ".join(notes))
-
-
-def architecture(name: str) -> Architecture:
-    """A model by name or path; a file is looked at on every call, as it may have changed."""
-    return load_architecture(name)
-
-
-def drafter(name: str) -> str:
-    """Who drafts: a model as it is written, or one of our own words, which are taken in any case."""
-    return name.lower() if name.lower() in (OWN_HEADS, NEW_HEADS) else name
-
-
-def group_conditions(facts: Facts, group: Group, model: Architecture | None = None) -> Conditions:
-    """The conditions under which the cases of a group run."""
-    choices = Choices(
-        topology=group.topology,
-        precision=group.precision,
-        kv_precision=group.kv_precision,
-        weights_in=group.weights_in,
-        kv_in=group.kv_in,
-        engine=group.engine,
-        sampling=group.sampling,
+def conditions_of(facts: Facts, model: Architecture, chip: Chip, deployment: Deployment) -> Conditions:
+    """The conditions under which a deployment runs: its chip, formats, memories and engine."""
+    shape = torus_shape(chip, deployment.topology)
+    return make_conditions(
+        replace(chip, topology=replace(chip.topology, shape=shape)) if shape else chip,
+        formats_of(model, deployment.precision, deployment.kv_precision),
+        deployment.weights_in,
+        deployment.kv_in,
+        software=engine_of(facts, chip, deployment.engine),
+        skew=facts.value("routing", "skew_exponent"),
+        sampled=deployment.sampling != GREEDY,
     )
-    return conditions_of(facts, model or architecture(group.model), chip_from_facts(facts, group.chip), choices)
 
 
-def speculation(model: Architecture, draft: str, tokens: int, acceptance: float) -> Speculation:
-    """Drafting by a model of that name, by the model's own heads, or by heads that would have to be trained for it.
-
-    BadInput where the draft and the model do not go together.
-    """
-    if tokens < 1:
-        raise BadInput(f"draft tokens must be at least 1, not {tokens}")
-    if tokens > MOST_DRAFTED:
-        raise BadInput(f"draft tokens must be at most {MOST_DRAFTED}, not {shortened(str(tokens))}")
-    if not 0.0 < acceptance < 1.0:
-        raise BadInput(f"acceptance must lie between 0 and 1, not {acceptance}")
-    draft = drafter(draft)
-    if draft == NEW_HEADS or (draft == OWN_HEADS and model.mtp_layers):
-        return Speculation(tokens=tokens, acceptance=acceptance)
-    if draft == OWN_HEADS:
-        raise BadInput(
-            f"{model.name} has no heads that predict further tokens, as {', '.join(with_heads())} have; name a small "
-            f"model that drafts, or {NEW_HEADS} for heads that would have to be trained"
-        )
-    small = architecture(draft)
-    if small.vocabulary != model.vocabulary:
-        raise BadInput(
-            f"{small.name} cannot draft for {model.name}: vocabularies of {small.vocabulary} and {model.vocabulary}"
-        )
-    return Speculation(tokens=tokens, acceptance=acceptance, draft=small)
+def formats_of(model: Architecture, precision: str | None, kv: str | None) -> Precisions:
+    """In which formats a model's values are stored; None or "published": as the checkpoint has them."""
+    return precisions_of(model, asked_precision(precision), None if kv is None else known_precision(kv))
 
 
-def _check_load(model: Architecture, case: Case) -> None:
-    for name in ("isl", "osl", "concurrency", "chunk"):
-        value = getattr(case, name)
-        if value is not None and value < 1:
-            raise BadInput(f"{name} must be at least 1, not {value}")
-    if case.isl + case.osl > model.context:
-        raise BadInput(
-            f"isl + osl = {case.isl + case.osl} is beyond the {model.context} tokens that {model.name} was made for"
-        )
+def engine_of(facts: Facts, chip: Chip, name: str | None) -> Software:
+    """What an engine adds on a chip; None for the chip's default, BadInput for an unknown one."""
+    return software_on(facts, default_engine(chip) if name is None else known_engine(name), chip.chip_class)
+
+
+def check_room(resolved: Resolved) -> Resolved:
+    """The same, with what is to be said of its batch; InfeasiblePlan where it does not hold all of it at a time."""
+    occupancy = resolved.scenario.occupancy(resolved.setup.speculation)
+    all_fit, _ = holds(resolved.model, resolved.conditions, resolved.layout, *occupancy)
+    if not all_fit:
+        raise InfeasiblePlan(_too_small(resolved), {NOT_FITTING: 1})
+    empty = empty_notes(resolved.model, resolved.degrees, resolved.scenario.batch)
+    return replace(resolved, notes=(*resolved.notes, *empty))
+
+
+def _too_small(resolved: Resolved) -> str:
+    """Why a layout does not hold what it should, and how many chips would."""
+    scenario, model, conditions = resolved.scenario, resolved.model, resolved.conditions
+    weights, cache, draft = conditions.weights, conditions.cache, resolved.setup.speculation
+    batch, tokens = scenario.batch, scenario.mean_tokens
+    needed = show(float(total_bytes(model, batch, tokens, conditions.precisions.widths)), "B")
+    small = draft.draft if draft else None
+    fitting = float(most_sequences(model, conditions, resolved.layout, max(tokens, 1.0), small))
+    fitting *= float(room_bytes(model, conditions, resolved.layout, small)) > 0
+    open_chips = replace(resolved.asked, chips=None, tp=None, topology=None)
+    occupancy = scenario.occupancy(draft)
+    larger = fewest_chips(model, conditions, open_chips, occupancy)
+    advice = "no number of these chips does"
+    if larger is not None and holds(model, conditions, larger.layout, *occupancy)[0]:
+        advice = f"take {larger.chips} chips"
+    memory = f"{resolved.chips} x {conditions.chip.name} of {show(weights.bytes, 'B')} in {weights.name}"
+    if cache is not weights:
+        memory += f" and {show(cache.bytes, 'B')} in {cache.name}"
+    return (
+        f"{model.name} at batch {batch} and context {tokens:.12g} needs {needed}, for which {memory} have room for"
+        f" {int(fitting)} of {batch} sequences; {advice}"
+    )

@@ -1,8 +1,7 @@
 """Exhaustive search over chips, counts, layouts, batches, precisions, placements and speculation.
 
 Every configuration is priced in time, energy, dollars and fit (plan/tables.py).  Infeasible ones are counted by reason.
-The front keeps what no other configuration beats in time per output token, tokens/s per chip, joules and dollars per
-token at once.
+The Pareto front is over time per output token, tokens/s per chip, joules and dollars per token.
 """
 
 from __future__ import annotations
@@ -16,15 +15,28 @@ from typing import Any
 
 import numpy as np
 
-from flashstill.cost import make_conditions
-from flashstill.economics import HourlyPrice, hourly_price, usd_per_million_tokens
+from flashstill.arch import Architecture, load_architecture
+from flashstill.cost import Speculation, make_conditions
+from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.errors import InfeasiblePlan, MissingFact
 from flashstill.facts import Facts
+from flashstill.frontier import Values, non_dominated
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.plan.crossover import weights_dominate_below
-from flashstill.plan.deployment import engine_of, formats_of
-from flashstill.plan.front import Values, non_dominated
-from flashstill.plan.question import NOT_FITTING, OBJECTIVES, Found, Point, Question, check, check_size
+from flashstill.plan.deployment import Deployment
+from flashstill.plan.drafts import speculation
+from flashstill.plan.prediction import NOT_FITTING
+from flashstill.plan.resolve import conditions_of, formats_of
+from flashstill.plan.scenario import Scenario, broken_bounds
+from flashstill.plan.space import (
+    OBJECTIVES,
+    Configuration,
+    SearchResult,
+    SearchSpace,
+    check_search,
+    check_size,
+    normalised,
+)
 from flashstill.plan.tables import Candidates, Degrees, Priced, candidates, layouts_of, priced
 
 
@@ -36,91 +48,105 @@ class _Table:
     columns: dict[str, Values]
 
 
-def search(facts: Facts, question: Question) -> Found:
-    """Evaluate everything; InfeasiblePlan where nothing is feasible, with the reasons counted."""
-    check(question)
+def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RENTED) -> SearchResult:
+    """Evaluate everything; InfeasiblePlan where nothing is feasible, with the reasons counted.
+
+    Of the scenario all but the batch counts: the space says which are tried.  price: the basis of all dollars.
+    """
+    model = load_architecture(scenario.model) if isinstance(scenario.model, str) else scenario.model
+    space = normalised(facts, space)
+    check_search(scenario, model, space)
     started = time.perf_counter()
+    drafts = _drafts(scenario, model, space)
     reasons: Counter[str] = Counter()
     tables: list[_Table] = []
     prices: dict[str, HourlyPrice] = {}
-    chosen = candidates(*_layouts(facts, question), question.batches)
+    chosen = candidates(*_layouts(facts, model, space, len(drafts)), space.batches)
     layouts, batches = chosen.shape
     refused = {reason: times * batches for reason, times in chosen.refused.items()}
     evaluated = priced_ones = feasible = 0
-    for name in question.chips:
+    for name in space.chips:
         chip = chip_from_facts(facts, name)
-        prices[chip.name] = paid = hourly_price(facts, name, question.price)
-        software = engine_of(facts, chip, question.engine)
-        for precision, kv, (weights, cache), speculation in itertools.product(
-            question.precisions, question.kv_precisions, _placements(question, chip), question.speculations
+        prices[name] = paid = hourly_price(facts, name, price)
+        for precision, kv, (weights, cache), drafting in itertools.product(
+            space.precisions, space.kv_precisions, _placements(space, chip), drafts
         ):
             evaluated += layouts * batches + sum(refused.values())
             reasons.update(refused)
-            precisions = formats_of(question.model, precision, kv)
+            deployment = Deployment(
+                chip=name, precision=precision, kv_precision=kv, weights_in=weights, kv_in=cache, engine=space.engine
+            )
+            conditions = conditions_of(facts, model, chip, deployment)
             try:
-                chip.precision(precisions.linear)
+                chip.precision(conditions.precisions.linear)
             except MissingFact:
                 reasons["the chip lacks the precision"] += layouts * batches
                 continue
-            skew = facts.value("routing", "skew_exponent")
-            conditions = make_conditions(chip, precisions, weights, cache, software, skew)
-            found = priced(question.model, conditions, chosen, question.isl, question.osl, speculation)
+            figures = priced(model, conditions, chosen, scenario.isl, scenario.osl, drafting)
             priced_ones += layouts * batches
             label = {
                 "chip": chip.name,
                 "precision": precision,
-                "kv_precision": precisions.kv,
+                "kv_precision": conditions.precisions.kv,
                 "weights_in": weights,
                 "kv_in": cache,
-                "speculation": speculation,
-                "engine": software.name,
+                "speculation": drafting,
+                "engine": conditions.software.name,
                 "usd_per_chip_hour": paid.usd_per_hour,
                 "price_basis": paid.basis,
             }
-            columns = _figures(chosen, found, paid)
-            feasible += _keep(question, chip, chosen, label, columns, found, reasons, tables)
+            columns = _columns(chosen, figures, paid)
+            feasible += _keep(scenario, chip, chosen, label, columns, figures, reasons, tables)
     if not feasible:
-        raise InfeasiblePlan(f"nothing serves {question.model.name} within these bounds", dict(reasons))
-    return Found(
+        raise InfeasiblePlan(f"nothing serves {model.name} within these bounds", dict(reasons))
+    return SearchResult(
         evaluated=evaluated,
         priced=priced_ones,
         feasible=feasible,
         seconds=time.perf_counter() - started,
         infeasible=dict(reasons),
-        weights_dominate_below={name: _crossover(facts, question, name) for name in question.chips},
-        front=_front(tables, question.osl > 1),
+        weights_dominate_below={name: _crossover(facts, scenario, model, space, name) for name in space.chips},
+        front=_front(tables, scenario.osl > 1),
         prices=prices,
-        note=question.model.note,
+        note=model.note,
     )
 
 
-def _layouts(facts: Facts, question: Question) -> tuple[list[Degrees], Counter[str]]:
+def _drafts(scenario: Scenario, model: Architecture, space: SearchSpace) -> tuple[Speculation | None, ...]:
+    """Not to draft, and the scenario's draft with each number of tokens ahead."""
+    if scenario.draft is None:
+        return (None,)
+    counts = space.draft_tokens
+    return (None, *(speculation(model, scenario.draft, count, scenario.acceptance) for count in counts))
+
+
+def _layouts(facts: Facts, model: Architecture, space: SearchSpace, drafts: int) -> tuple[list[Degrees], Counter[str]]:
     """Of the model on so many chips; BadInput where too much would have to be priced with them."""
-    found, refused = layouts_of(question.model, question.max_chips)
-    placements = sum(len(_placements(question, chip_from_facts(facts, name))) for name in question.chips)
-    formats = len(question.precisions) * len(question.kv_precisions)
-    check_size(len(found), len(question.batches), placements * formats * len(question.speculations))
-    return found, refused
+    possible, refused = layouts_of(model, space.max_chips)
+    placements = sum(len(_placements(space, chip_from_facts(facts, name))) for name in space.chips)
+    formats = len(space.precisions) * len(space.kv_precisions)
+    check_size(len(possible), len(space.batches), placements * formats * drafts)
+    return possible, refused
 
 
-def _crossover(facts: Facts, question: Question, name: str) -> int | None:
+def _crossover(facts: Facts, scenario: Scenario, model: Architecture, space: SearchSpace, name: str) -> int | None:
     """With the first of the precisions that are asked for."""
-    precisions = formats_of(question.model, question.precisions[0], question.kv_precisions[0])
+    precisions = formats_of(model, space.precisions[0], space.kv_precisions[0])
     try:
         conditions = make_conditions(chip_from_facts(facts, name), precisions)
-        return weights_dominate_below(question.model, conditions, question.isl + question.osl / 2.0)
+        return weights_dominate_below(model, conditions, scenario.mean_tokens)
     except (MissingFact, InfeasiblePlan):
         return None
 
 
-def _placements(question: Question, chip: Chip) -> list[tuple[str, str]]:
+def _placements(space: SearchSpace, chip: Chip) -> list[tuple[str, str]]:
     """Tiers for weights and for the cache: every pair of those that are asked for and that the chip has."""
-    names = [tier.name for tier in chip.tiers if tier.name in question.tiers]
+    names = [tier.name for tier in chip.tiers if tier.name in space.tiers]
     return list(itertools.product(names, names))
 
 
-def _figures(chosen: Candidates, found: Priced, paid: HourlyPrice) -> dict[str, Values]:
-    pace, chips = found.pace, np.asarray(chosen.layout.chips)
+def _columns(chosen: Candidates, figures: Priced, paid: HourlyPrice) -> dict[str, Values]:
+    pace, chips = figures.pace, np.asarray(chosen.layout.chips)
     rate = np.asarray(pace.output_tokens_per_s)
     dollars = usd_per_million_tokens(paid, 1.0, chips, rate)
     columns: dict[str, Any] = {
@@ -139,31 +165,30 @@ def _figures(chosen: Candidates, found: Priced, paid: HourlyPrice) -> dict[str, 
 
 
 def _keep(
-    question: Question,
+    scenario: Scenario,
     chip: Chip,
     chosen: Candidates,
     label: dict[str, Any],
     columns: dict[str, Values],
-    found: Priced,
+    figures: Priced,
     reasons: Counter[str],
     tables: list[_Table],
 ) -> int:
     """Count what is infeasible by its first reason, put the front of the rest into `tables`; how many remain."""
     layout, batches = chosen.layout, chosen.batches
-    open_to = np.ones(chosen.shape, dtype=bool)
+    feasible = np.ones(chosen.shape, dtype=bool)
+    broken = broken_bounds(scenario, columns["ttft_s"], columns["tpot_s"], columns["output_tokens_per_s"])
     for reason, refused in (
         ("the chip has no links: it stands alone", np.asarray(layout.chips > 1) & (not chip.topology.link_bytes_per_s)),
-        (NOT_FITTING, found.room < batches),
+        (NOT_FITTING, figures.room < batches),
         ("batch does not fill every group", batches < np.asarray(layout.dp)),
-        ("ttft above the bound", columns["ttft_s"] > (question.max_ttft_s or np.inf)),
-        ("tpot above the bound", columns["tpot_s"] > (question.max_tpot_s or np.inf)),
-        ("throughput below the bound", columns["output_tokens_per_s"] < (question.min_tokens_per_s or 0.0)),
+        *broken.items(),
     ):
-        hit = int(np.count_nonzero(open_to & refused))
-        if hit:
-            reasons[reason] += hit
-            open_to &= ~refused
-    left = np.flatnonzero(open_to)
+        count = int(np.count_nonzero(feasible & refused))
+        if count:
+            reasons[reason] += count
+            feasible &= ~refused
+    left = np.flatnonzero(feasible)
     if len(left):
         best = left[non_dominated(_costs([columns[name].reshape(-1)[left] for name in OBJECTIVES]))]
         tables.append(_Table(label, {name: column.reshape(-1)[best] for name, column in columns.items()}))
@@ -176,7 +201,7 @@ def _costs(columns: Sequence[Values]) -> Values:
     return np.stack([sign * column for sign, column in zip(signs, columns, strict=True)], axis=1)
 
 
-def _front(tables: Sequence[_Table], several: bool) -> tuple[Point, ...]:
+def _front(tables: Sequence[_Table], several: bool) -> tuple[Configuration, ...]:
     """The non-dominated points of all tables, fastest first. several: whether tokens follow the first."""
     sizes = [len(table.columns["tpot_s"]) for table in tables]
     owner = np.repeat(np.arange(len(tables)), sizes)
@@ -186,7 +211,7 @@ def _front(tables: Sequence[_Table], several: bool) -> tuple[Point, ...]:
     return tuple(_point(tables[int(owner[index])], int(place[index]), several) for index in chosen)
 
 
-def _point(table: _Table, index: int, several: bool) -> Point:
+def _point(table: _Table, index: int, several: bool) -> Configuration:
     values: dict[str, Any] = {name: float(column[index]) for name, column in table.columns.items()}
     for name in ("chips", "batch", "tp", "pp", "ep", "dp"):
         values[name] = round(values[name])
@@ -198,4 +223,4 @@ def _point(table: _Table, index: int, several: bool) -> Point:
     speculation = label.pop("speculation")
     drafted = speculation.tokens if speculation else 0
     drafts = speculation.draft.name if speculation and speculation.draft else ""
-    return Point(**label, **values, speculated_tokens=drafted, draft=drafts)
+    return Configuration(**label, **values, speculated_tokens=drafted, draft=drafts)

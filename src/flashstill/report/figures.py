@@ -7,9 +7,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from flashstill.frontier import Point, points
 from flashstill.records import Record
 from flashstill.report.findings import View
+from flashstill.report.points import PricedModel, points
 
 METRIC_LABELS = {
     "bits_per_byte": "bits per byte on held-out text (lower is better)",
@@ -93,7 +93,7 @@ def pareto(records: Sequence[Record], view: View, chip: str, metric: str, cost: 
     )
 
 
-def _models(found: Sequence[Point], batch: int, colour: str, go: Any) -> Any:
+def _models(found: Sequence[PricedModel], batch: int, colour: str, go: Any) -> Any:
     return go.Scatter(
         x=[point.cost for point in found],
         y=[point.quality for point in found],

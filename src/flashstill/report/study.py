@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flashstill.files import write_text
-from flashstill.frontier import non_dominated
+from flashstill.frontier import on_front
 from flashstill.report import kept
 from flashstill.report.figures import Figure, drawn
 from flashstill.report.page import render_page
@@ -157,7 +157,8 @@ def _points(details: Sequence[Mapping[str, Any]]) -> list[Point]:
         if any(point[cost] is None for point in found):
             found = [{**point, f"{cost}_front": False} for point in found]
             continue
-        for point, unbeaten in zip(found, non_dominated([point[cost] for point in found], errors), strict=True):
+        costs = [(point[cost], error) for point, error in zip(found, errors, strict=True)]
+        for point, unbeaten in zip(found, on_front(costs), strict=True):
             point[f"{cost}_front"] = unbeaten
     return found
 

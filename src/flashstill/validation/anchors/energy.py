@@ -84,7 +84,7 @@ def token_cases(directory: Path) -> tuple[list[Case], Values, Rows]:
     path = directory / f"{TOKENS}.csv"
     rows = [row for row in read_rows(path) if row["energy_J_per_output_token"]] if path.exists() else []
     cases = [
-        Case(
+        Case.of(
             model=row["model_id"],
             chip=row["gpu"],
             tp=int(row["tp"]),
@@ -147,7 +147,9 @@ def compare_energy(facts: Facts, directory: Path) -> list[Comparison]:
                     quantity=quantity,
                     measured=target[answered],
                     predicted=values[answered],
-                    chip=tuple(facts.machine(case.chip).name for case, ok in zip(cases, answered, strict=True) if ok),
+                    chip=tuple(
+                        facts.machine(case.deployment.chip).name for case, ok in zip(cases, answered, strict=True) if ok
+                    ),
                     engine=tuple("vllm" for ok in answered if ok),
                     unanswered=int((~answered).sum()),
                 )

@@ -19,7 +19,7 @@ def golden_comparisons(facts: Facts) -> list[Comparison]:
     """Published inter-token latencies of served models."""
     rows = read_rows(Path(__file__).with_name("golden.csv"))
     cases = [
-        Case(
+        Case.of(
             model=row["model"],
             chip=row["chip"],
             tp=int(row["tp"]),
@@ -39,6 +39,6 @@ def golden_comparisons(facts: Facts) -> list[Comparison]:
             low=np.array([answer.tpot_low_s or np.nan for answer in answers]),
             high=np.array([answer.tpot_high_s or np.nan for answer in answers]),
             chip=tuple(row["chip"] for row in rows),
-            engine=tuple(str(case.engine) for case in cases),
+            engine=tuple(str(case.deployment.engine) for case in cases),
         )
     ]

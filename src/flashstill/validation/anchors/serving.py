@@ -35,7 +35,7 @@ def served(directory: Path) -> list[Served]:
         return []
     return [
         Served(
-            case=Case(
+            case=Case.of(
                 model=row["model"],
                 chip=row["gpu"],
                 tp=int(float(row["tp_size"])),
@@ -82,8 +82,8 @@ def compare_serving(facts: Facts, rows: Sequence[Served]) -> list[Comparison]:
                 quantity=quantity,
                 measured=np.array([getattr(row, quantity) for row, _ in pairs]),
                 predicted=np.array([getattr(answer, quantity) for _, answer in pairs]),
-                chip=tuple(facts.machine(row.case.chip).name for row, _ in pairs),
-                engine=tuple(str(row.case.engine) for row, _ in pairs),
+                chip=tuple(facts.machine(row.case.deployment.chip).name for row, _ in pairs),
+                engine=tuple(str(row.case.deployment.engine) for row, _ in pairs),
                 unanswered=sum(1 for row in rows if getattr(row, quantity)) - len(pairs),
                 low=low,
                 high=high,

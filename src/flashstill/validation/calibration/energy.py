@@ -30,7 +30,7 @@ def fit_energy(facts: Facts, directory: Path) -> Fit:
     measured = products(facts, directory)
     cases, joules, _ = token_cases(directory)
     kinds = sorted({(item.chip, item.precision) for item in measured})
-    names = sorted({case.model for case in cases})
+    names = sorted({case.scenario.model_name for case in cases})
 
     def predicted(values: Mapping[str, float]) -> list[Values]:
         table = with_energy(facts, values)
@@ -61,7 +61,7 @@ def fit_energy(facts: Facts, directory: Path) -> Fit:
 
 
 def _of(cases: list[Case], name: str) -> np.ndarray:
-    return np.array([case.model == name for case in cases])
+    return np.array([case.scenario.model_name == name for case in cases])
 
 
 def with_energy(facts: Facts, values: Mapping[str, float]) -> Facts:

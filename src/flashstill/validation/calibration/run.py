@@ -78,7 +78,7 @@ def _engines(facts: Facts, kernels: list[Fact], anchors: Path) -> list[Fact]:
 
 def _measured_chips(facts: Facts, rows: Sequence[Served]) -> list[Fact]:
     """How many serving measurements each chip brought, which is what its band rests on."""
-    counts = Counter(facts.machine(row.case.chip).name for row in rows)
+    counts = Counter(facts.machine(row.case.deployment.chip).name for row in rows)
     return [
         Fact(
             name=chip,

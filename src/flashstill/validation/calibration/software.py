@@ -49,9 +49,9 @@ GROWTH = 0.5
 def fit_software(facts: Facts, rows: Sequence[Served]) -> dict[str, tuple[Fit, Software]]:
     """What each engine adds, by engine, with the band that holds 80 % of its rows."""
     found = {}
-    for engine in sorted({str(row.case.engine) for row in rows}):
-        chosen = sorted((row for row in rows if row.case.engine == engine), key=_group)
-        drawn = any(row.case.sampling != GREEDY for row in chosen)
+    for engine in sorted({str(row.case.deployment.engine) for row in rows}):
+        chosen = sorted((row for row in rows if row.case.deployment.engine == engine), key=_group)
+        drawn = any(row.case.deployment.sampling != GREEDY for row in chosen)
         free = {name: value for name, value in SOFTWARE_START.items() if drawn or name != "logit_s"}
         fit = _fit(facts, engine, chosen, "tpot_s", free, SOFTWARE_PRIOR)
         tuned = with_software(facts, engine, fit.values)
@@ -66,7 +66,7 @@ def fit_software(facts: Facts, rows: Sequence[Served]) -> dict[str, tuple[Fit, S
 
 def _group(row: Served) -> str:
     """Measurements of one model on one chip: each group weighs the same, or the longest sweep would decide alone."""
-    return row.group or f"{row.case.chip} {row.case.model}"
+    return row.group or f"{row.case.deployment.chip} {row.case.scenario.model_name}"
 
 
 def _predicted(facts: Facts, rows: Sequence[Served], quantity: str) -> Values:

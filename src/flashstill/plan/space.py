@@ -1,50 +1,48 @@
-"""What a search is asked and what it answers."""
+"""Among which deployments a search chooses, and what it finds."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flashstill.arch import Architecture
-from flashstill.cost import Speculation
-from flashstill.economics import RENTED, HourlyPrice
-from flashstill.errors import BadInput
+from flashstill.economics import HourlyPrice
+from flashstill.errors import BadInput, unknown
+from flashstill.facts import Facts
+from flashstill.plan.deployment import AS_PUBLISHED, known_engine, known_precision
+from flashstill.plan.scenario import Scenario, check_bounds, check_scenario
 
-NOT_FITTING = "does not fit in memory"
 TIERS = ("memory", "sram", "host")
 MOST_CHIPS, MOST_BATCH, MOST_BATCHES = 2**20, 10**9, 1000
 MOST_CONFIGURATIONS, MOST_AT_ONCE = 20_000_000, 1_000_000
 """of a whole search, and of one chip, precision, placement and draft, which are priced together in memory"""
 OBJECTIVES = ("tpot_s", "tokens_per_s_per_chip", "joules_per_output_token", "usd_per_million_output_tokens")
+BATCHES = tuple(2**power for power in range(13))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
-    """What is searched for. Bounds are None where they do not matter; precisions: "published" or formats.
+class SearchSpace:
+    """What may be chosen from. Of each kind every choice is tried with every choice of the others.
 
-    kv_precisions: None for what goes with the weights.  tiers: where weights and cache may lie, each by itself.
-    engine: None for the default of each chip.  price: the basis on which all chips are priced.
+    chips: names.  max_chips: the most of one configuration.  batches: requests in flight.
+    precisions: "published" or formats; kv_precisions: None for what goes with the weights.
+    tiers: where weights and cache may lie, each by itself.  engine: None for the default of each chip.
+    draft_tokens: how many tokens the scenario's draft runs ahead, where it has one; not to draft is always tried.
     """
 
-    model: Architecture
     chips: tuple[str, ...]
     max_chips: int
-    isl: int
-    osl: int
-    precisions: tuple[str, ...] = ("published",)
+    batches: tuple[int, ...] = BATCHES
+    precisions: tuple[str, ...] = (AS_PUBLISHED,)
     kv_precisions: tuple[str | None, ...] = (None,)
     tiers: tuple[str, ...] = ("memory", "sram")
     engine: str | None = None
-    speculations: tuple[Speculation | None, ...] = (None,)
-    max_ttft_s: float | None = None
-    max_tpot_s: float | None = None
-    min_tokens_per_s: float | None = None
-    batches: tuple[int, ...] = tuple(2**power for power in range(13))
-    price: str = RENTED
+    draft_tokens: tuple[int, ...] = (1, 3, 5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Point:
+class Configuration:
     """One configuration with its figures.
 
     tpot_s: None where one token is asked for.  usd_...: None where no price of the chip is known.
@@ -76,7 +74,7 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class SearchResult:
     """The front, sorted by time per token, and how it was reached.
 
     priced: got time, energy, dollars and fit.  weights_dominate_below: for each chip, the batch below which it
@@ -91,38 +89,51 @@ class Found:
     seconds: float
     infeasible: dict[str, int]
     weights_dominate_below: dict[str, int | None]
-    front: tuple[Point, ...]
+    front: tuple[Configuration, ...]
     prices: dict[str, HourlyPrice] = field(default_factory=dict)
     note: str = ""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """The document that `plan --json` prints."""
         return asdict(self)
 
 
-def check(question: Question) -> None:
-    """Raise BadInput for a question that makes no sense."""
-    if question.max_chips < 1 or question.isl < 1 or question.osl < 1:
+def normalised(facts: Facts, space: SearchSpace) -> SearchSpace:
+    """The same with every name as we spell it and every choice once; BadInput or MissingFact for unknown ones."""
+    for name in space.tiers:
+        if name not in TIERS:
+            raise BadInput(unknown("tier", name, TIERS))
+    return SearchSpace(
+        chips=_once(facts.machine(name).name for name in space.chips),
+        max_chips=space.max_chips,
+        batches=tuple(sorted(set(space.batches))),
+        precisions=_once(name if name == AS_PUBLISHED else known_precision(name) for name in space.precisions),
+        kv_precisions=_once(None if name is None else known_precision(name) for name in space.kv_precisions),
+        tiers=_once(space.tiers),
+        engine=None if space.engine is None else known_engine(space.engine),
+        draft_tokens=_once(space.draft_tokens),
+    )
+
+
+def _once(choices: Iterable[Any]) -> tuple[Any, ...]:
+    """Every choice once, in the order in which they are given."""
+    return tuple(dict.fromkeys(choices))
+
+
+def check_search(scenario: Scenario, model: Architecture, space: SearchSpace) -> None:
+    """Raise BadInput for a search that makes no sense."""
+    if space.max_chips < 1 or scenario.isl < 1 or scenario.osl < 1:
         raise BadInput("max chips, isl and osl must be at least 1")
-    if question.max_chips > MOST_CHIPS:
-        raise BadInput(f"max chips is {question.max_chips:,}; a search looks at up to {MOST_CHIPS:,}")
-    if len(question.batches) > MOST_BATCHES:
-        raise BadInput(f"batch has {len(question.batches):,} entries; a search takes up to {MOST_BATCHES:,}")
-    if not all(1 <= batch <= MOST_BATCH for batch in question.batches):
-        raise BadInput(f"batch must lie between 1 and {MOST_BATCH:,}, not reach {max(question.batches):,}")
-    for name in ("max_ttft_s", "max_tpot_s", "min_tokens_per_s"):
-        bound = getattr(question, name)
-        if bound is not None and not bound > 0:
-            raise BadInput(f"the bound {name} must be above 0, not {bound}")
-    if question.max_tpot_s is not None and question.osl == 1:
-        raise BadInput(
-            "one output token has no time per token after the first; leave the bound on it out, or raise osl"
-        )
-    if question.isl + question.osl > question.model.context:
-        raise BadInput(
-            f"isl + osl = {question.isl + question.osl} is beyond the {question.model.context} tokens that"
-            f" {question.model.name} was made for"
-        )
+    if scenario.context is not None:
+        raise BadInput("a search is for serving requests: give isl and osl, not the context of one step")
+    if space.max_chips > MOST_CHIPS:
+        raise BadInput(f"max chips is {space.max_chips:,}; a search looks at up to {MOST_CHIPS:,}")
+    if len(space.batches) > MOST_BATCHES:
+        raise BadInput(f"batch has {len(space.batches):,} entries; a search takes up to {MOST_BATCHES:,}")
+    if not all(1 <= batch <= MOST_BATCH for batch in space.batches):
+        raise BadInput(f"batch must lie between 1 and {MOST_BATCH:,}, not reach {max(space.batches):,}")
+    check_bounds(scenario)
+    check_scenario(scenario, model)
 
 
 def check_size(layouts: int, batches: int, tables: int) -> None:

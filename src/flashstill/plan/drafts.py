@@ -1,0 +1,44 @@
+"""Who drafts tokens ahead: a model by name, the model's own heads, or heads that would have to be trained for it."""
+
+from __future__ import annotations
+
+from flashstill.arch import Architecture, load_architecture, with_heads
+from flashstill.cost import Speculation
+from flashstill.errors import BadInput, shortened
+
+OWN_HEADS, NEW_HEADS = "heads", "new-heads"
+"""drafting by modules that the model comes with, and by ones that would still have to be trained"""
+MOST_DRAFTED = 1000
+"""tokens ahead; engines of today draft up to a few dozen"""
+
+
+def drafter(name: str) -> str:
+    """Who drafts: a model as it is written, or one of our own words, which are taken in any case."""
+    return name.lower() if name.lower() in (OWN_HEADS, NEW_HEADS) else name
+
+
+def speculation(model: Architecture, draft: str, tokens: int, acceptance: float) -> Speculation:
+    """Drafting by a model of that name, by the model's own heads, or by heads that would have to be trained for it.
+
+    BadInput where the draft and the model do not go together.
+    """
+    if tokens < 1:
+        raise BadInput(f"draft tokens must be at least 1, not {tokens}")
+    if tokens > MOST_DRAFTED:
+        raise BadInput(f"draft tokens must be at most {MOST_DRAFTED}, not {shortened(str(tokens))}")
+    if not 0.0 < acceptance < 1.0:
+        raise BadInput(f"acceptance must lie between 0 and 1, not {acceptance}")
+    draft = drafter(draft)
+    if draft == NEW_HEADS or (draft == OWN_HEADS and model.mtp_layers):
+        return Speculation(tokens=tokens, acceptance=acceptance)
+    if draft == OWN_HEADS:
+        raise BadInput(
+            f"{model.name} has no heads that predict further tokens, as {', '.join(with_heads())} have; name a small "
+            f"model that drafts, or {NEW_HEADS} for heads that would have to be trained"
+        )
+    small = load_architecture(draft)
+    if small.vocabulary != model.vocabulary:
+        raise BadInput(
+            f"{small.name} cannot draft for {model.name}: vocabularies of {small.vocabulary} and {model.vocabulary}"
+        )
+    return Speculation(tokens=tokens, acceptance=acceptance, draft=small)

@@ -1,0 +1,46 @@
+"""What a reader should know about how a deployment was understood, in words."""
+
+from __future__ import annotations
+
+import math
+
+from flashstill.arch import Architecture, Attention
+from flashstill.cost import Conditions
+from flashstill.plan.deployment import OWN_SOFTWARE
+from flashstill.plan.layouts import Degrees
+
+
+def notes_on(model: Architecture, conditions: Conditions, degrees: Degrees) -> list[str]:
+    """What was done otherwise than a reader would expect: formats, shared heads, slow links, engines."""
+    chip, formats = conditions.chip, conditions.precisions
+    notes = [model.note] if model.note else []
+    for stored in dict.fromkeys((formats.linear, formats.attention, formats.experts)):
+        runs_in = chip.precision(stored)
+        if runs_in != stored and runs_in not in stored:
+            notes.append(f"{stored} weights are multiplied in {runs_in}, as {chip.name} has no {stored}")
+    grouped = [layer.attention.kv_heads for layer in model.layers if isinstance(layer.attention, Attention)]
+    fewest_heads = min(grouped, default=degrees.tp)
+    if fewest_heads < degrees.tp:
+        notes.append(f"each of {fewest_heads} key/value heads is held by {degrees.tp // fewest_heads} chips")
+    domain = chip.system.domain_chips
+    if degrees.chips > domain > 1:
+        notes.append(f"beyond {domain} chips the data-centre network takes the place of the fast links")
+    if chip.chip_class in OWN_SOFTWARE and conditions.software.name != "none":
+        notes.append(f"{conditions.software.name} is not known to run on {chip.name}; its overheads are added anyway")
+    return notes
+
+
+def empty_notes(model: Architecture, degrees: Degrees, batch: float) -> list[str]:
+    """What so small a batch leaves without work, and what that costs."""
+    notes = []
+    if batch < degrees.dp:
+        idle = "compute dummy tokens, and cost their joules" if model.routed else "wait, and cost their idle joules"
+        empty = math.ceil(degrees.dp - batch)
+        notes.append(f"{empty:,} of {degrees.dp:,} data-parallel groups have no sequence: they {idle} and their price")
+    stages = max(batch / degrees.dp, 1.0)
+    if stages < degrees.pp:
+        notes.append(
+            f"{stages:.3g} of {degrees.pp} pipeline stages {'works' if stages == 1 else 'work'} at a time: the others"
+            " wait, and cost their idle joules and their price"
+        )
+    return notes

@@ -1,0 +1,124 @@
+"""What is asked: a model, the load on it, and bounds that an answer must keep.
+
+serving   `batch` requests in flight, of `isl` prompt tokens and `osl` output tokens each
+a step    one decode step of `batch` sequences that each have `context` tokens cached
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flashstill.arch import Architecture
+from flashstill.cost import Speculation
+from flashstill.errors import BadInput
+
+TTFT_ABOVE, TPOT_ABOVE, RATE_BELOW = "ttft above the bound", "tpot above the bound", "throughput below the bound"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scenario:
+    """What is asked of a deployment.
+
+    model: a known name, the path of a config.json or a model directory, or a model as `load_architecture` returns it.
+    isl, osl: tokens of a prompt and of its answer.  batch: requests in flight (the concurrency of a server).
+    context: tokens cached for each sequence, of one decode step by itself; then isl and osl do not count.
+    chunk: most prompt tokens of one pass; None: whole prompts.
+    draft: a model that drafts `draft_tokens` ahead, or "heads" of the model's own ("new-heads": still to be trained),
+    each token accepted with rate `acceptance`.
+    max_ttft_s, max_tpot_s: bounds in seconds; min_tokens_per_s: output of the whole deployment; None: no bound.
+    """
+
+    model: str | Architecture
+    isl: int = 1024
+    osl: int = 1024
+    batch: int = 16
+    context: int | None = None
+    chunk: int | None = None
+    draft: str | None = None
+    draft_tokens: int = 3
+    acceptance: float = 0.7
+    max_ttft_s: float | None = None
+    max_tpot_s: float | None = None
+    min_tokens_per_s: float | None = None
+
+    @property
+    def model_name(self) -> str:
+        """The model as it was named."""
+        return self.model if isinstance(self.model, str) else self.model.name
+
+    @property
+    def mean_tokens(self) -> float:
+        """Tokens that a sequence has cached on average while it is decoded."""
+        return self.isl + self.osl / 2.0 if self.context is None else float(self.context)
+
+    @property
+    def longest_tokens(self) -> float:
+        """Tokens that a sequence has cached at its end."""
+        return float(self.isl + self.osl if self.context is None else self.context)
+
+    def occupancy(self, speculation: Speculation | None = None) -> Occupancy:
+        """What a deployment must hold for it."""
+        return Occupancy(float(self.batch), self.mean_tokens, self.longest_tokens, speculation)
+
+
+class Occupancy(NamedTuple):
+    """Sequences of a mean length that a deployment must hold, of which the longest must fit as well."""
+
+    sequences: float
+    mean_tokens: float
+    longest_tokens: float
+    speculation: Speculation | None = None
+
+
+def check_scenario(scenario: Scenario, model: Architecture) -> None:
+    """Raise BadInput for a load or a bound that makes no sense, or one that the model was not made for."""
+    if scenario.context is not None:
+        if scenario.batch < 1 or scenario.context < 0:
+            raise BadInput(
+                f"batch must be at least 1 and context at least 0, not {scenario.batch} and {scenario.context}"
+            )
+        if scenario.context > model.context:
+            raise BadInput(
+                f"a context of {scenario.context} is beyond the {model.context} tokens that {model.name} was made for"
+            )
+        return
+    for name, value in (
+        ("isl", scenario.isl),
+        ("osl", scenario.osl),
+        ("concurrency", scenario.batch),
+        ("chunk", scenario.chunk),
+    ):
+        if value is not None and value < 1:
+            raise BadInput(f"{name} must be at least 1, not {value}")
+    if scenario.isl + scenario.osl > model.context:
+        raise BadInput(
+            f"isl + osl = {scenario.isl + scenario.osl} is beyond the {model.context} tokens that {model.name} was"
+            " made for"
+        )
+
+
+def check_bounds(scenario: Scenario) -> None:
+    """Raise BadInput for a bound that nothing or everything keeps."""
+    for name in ("max_ttft_s", "max_tpot_s", "min_tokens_per_s"):
+        bound = getattr(scenario, name)
+        if bound is not None and not bound > 0:
+            raise BadInput(f"the bound {name} must be above 0, not {bound}")
+    if scenario.max_tpot_s is not None and scenario.osl == 1:
+        raise BadInput(
+            "one output token has no time per token after the first; leave the bound on it out, or raise osl"
+        )
+
+
+def broken_bounds(scenario: Scenario, ttft_s: Any, tpot_s: Any, tokens_per_s: Any) -> dict[str, Any]:
+    """Reason -> whether the bound is broken, numbers or arrays; only bounds that are asked for."""
+    broken: dict[str, Any] = {}
+    if scenario.max_ttft_s is not None:
+        broken[TTFT_ABOVE] = np.asarray(ttft_s) > scenario.max_ttft_s
+    if scenario.max_tpot_s is not None:
+        broken[TPOT_ABOVE] = np.asarray(tpot_s) > scenario.max_tpot_s
+    if scenario.min_tokens_per_s is not None:
+        broken[RATE_BELOW] = np.asarray(tokens_per_s) < scenario.min_tokens_per_s
+    return broken

@@ -1,0 +1,70 @@
+"""Quality against cost: which models no other model of the family beats in both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from flashstill.frontier import on_front
+from flashstill.records import CostRecord, ModelRecord, QualityRecord, Record
+
+LOWER_IS_BETTER = {"bits_per_byte": True, "perplexity": True, "kl_to_teacher": True, "agreement": False}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PricedModel:
+    """A model at one batch on one chip. cost: dollars per million tokens or joules per token."""
+
+    model: str
+    role: str
+    batch: int
+    cost: float
+    quality: float
+    low: float
+    high: float
+    on_front: bool
+
+
+def points(
+    records: Iterable[Record], chip: str, batch: int, domain: str, metric: str, cost: str, phase: str = "decode"
+) -> list[PricedModel]:
+    """Every model that has both a quality and a cost, priced as itself or as the student whose shape it shares.
+
+    A chip without a price has no point in dollars.  cost: "usd_per_million_tokens" or "joules_per_token".
+    """
+    records = list(records)
+    models = {record.model: record for record in records if isinstance(record, ModelRecord)}
+    prices = {
+        record.model: price
+        for record in records
+        if isinstance(record, CostRecord)
+        and (record.chip, record.batch, record.phase) == (chip, batch, phase)
+        and (price := _price(record, cost)) is not None
+    }
+    found = [
+        (models[record.model], prices[models[record.model].of], record)
+        for record in records
+        if isinstance(record, QualityRecord)
+        and (record.domain, record.metric) == (domain, metric)
+        and record.model in models
+        and models[record.model].of in prices
+    ]
+    sign = 1.0 if LOWER_IS_BETTER[metric] else -1.0
+    front = on_front([(price, sign * quality.value) for _, price, quality in found])
+    return [
+        PricedModel(
+            model=model.model,
+            role=model.role,
+            batch=batch,
+            cost=price,
+            quality=quality.value,
+            low=quality.low,
+            high=quality.high,
+            on_front=flag,
+        )
+        for (model, price, quality), flag in zip(found, front, strict=True)
+    ]
+
+
+def _price(record: CostRecord, cost: str) -> float | None:
+    return record.joules_per_token["total"] if cost == "joules_per_token" else record.usd_per_million_tokens
