@@ -17,10 +17,12 @@ from flashstill.facts import load
 from flashstill.hardware import software_of
 from flashstill.hardware.calibration import PERFECT, Kernel
 from flashstill.parallel import Exchange, Layout
-from flashstill.plan.case import NOT_FITTING, Case
+from flashstill.plan.case import Case
 from flashstill.plan.predict import predict
-from flashstill.plan.question import Question
+from flashstill.plan.prediction import NOT_FITTING
+from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
+from flashstill.plan.space import SearchResult, SearchSpace
 from flashstill.workload import Matmul
 from tests.round import round_chip, round_conditions
 
@@ -43,30 +45,21 @@ def test_experts_are_spread_over_replicas(tp: int, pp: int, dp: int, expected: f
     assert float(found) == pytest.approx(expected, rel=1e-12)
 
 
-def asked(batches: tuple[int, ...], **bounds: float) -> Question:
+def searched(batches: tuple[int, ...], **bounds: float) -> SearchResult:
     """One chip, one layout: as many configurations as batches."""
-    model = load_architecture("llama-3.1-8b")
-    return Question(
-        model=model,
-        chips=("h100-sxm",),
-        max_chips=1,
-        isl=1000,
-        osl=1000,
-        tiers=("memory",),
-        engine="vllm",
-        batches=batches,
-        **bounds,  # type: ignore[arg-type]
-    )
+    scenario = Scenario(model="llama-3.1-8b", isl=1000, osl=1000, **bounds)  # type: ignore[arg-type]
+    space = SearchSpace(chips=("h100-sxm",), max_chips=1, batches=batches, tiers=("memory",), engine="vllm")
+    return search(FACTS, scenario, space)
 
 
 def test_search_refuses_the_first_batch_that_does_not_fit() -> None:
-    case = Case(model="llama-3.1-8b", chip="h100-sxm", isl=1000, osl=1000, concurrency=1, engine="vllm", tp=1)
+    case = Case.of(model="llama-3.1-8b", chip="h100-sxm", isl=1000, osl=1000, concurrency=1, engine="vllm", tp=1)
     (alone,) = predict(FACTS, [case])
     assert alone.sequences_fit is not None
     # 1,500 tokens of 2 x 8 heads x 128 x 2 bytes x 32 layers on average
     assert alone.cache_room_bytes == pytest.approx(alone.sequences_fit * 1500 * 131_072)
     most = int(alone.sequences_fit)
-    found = search(FACTS, asked((most, most + 1, 2 * most)))
+    found = searched((most, most + 1, 2 * most))
     assert (found.evaluated, found.feasible, found.infeasible) == (3, 1, {NOT_FITTING: 2})
 
 
@@ -80,19 +73,18 @@ def test_search_refuses_the_first_batch_that_does_not_fit() -> None:
 )
 def test_search_keeps_to_each_bound(bound: str, figure: str, reason: str) -> None:
     batches = (1, 4, 16, 64)
-    case = Case(model="llama-3.1-8b", chip="h100-sxm", isl=1000, osl=1000, engine="vllm", tp=1)
+    case = Case.of(model="llama-3.1-8b", chip="h100-sxm", isl=1000, osl=1000, engine="vllm", tp=1)
     figures = [
-        float(getattr(answer, figure))
-        for answer in predict(FACTS, [replace(case, concurrency=batch) for batch in batches])
+        float(getattr(answer, figure)) for answer in predict(FACTS, [case.but(concurrency=batch) for batch in batches])
     ]
     assert figures == sorted(figures)
     middle = (figures[1] + figures[2]) / 2.0  # two are on one side of it, two on the other
-    found = search(FACTS, asked(batches, **{bound: middle}))
+    found = searched(batches, **{bound: middle})
     assert (found.feasible, found.infeasible) == (2, {reason: 2})
     kept = {point.batch for point in found.front}
     assert kept <= ({16, 64} if bound.startswith("min") else {1, 4})
     # The bound itself is kept to.
-    assert search(FACTS, asked(batches, **{bound: figures[2]})).feasible == (2 if bound.startswith("min") else 3)
+    assert searched(batches, **{bound: figures[2]}).feasible == (2 if bound.startswith("min") else 3)
 
 
 def test_the_band_is_wider_for_chips_that_nobody_measured() -> None:
@@ -104,7 +96,7 @@ def test_the_band_is_wider_for_chips_that_nobody_measured() -> None:
     assert "h100-sxm" in measured
     assert not measured & {"l40s", "tpu-v5e"}
     for chip, power in (("h100-sxm", 1), ("l40s", 2), ("tpu-v5e", 3)):
-        (found,) = predict(facts, [Case(model="llama-3.2-1b", chip=chip, engine="vllm", tp=1)])
+        (found,) = predict(facts, [Case.of(model="llama-3.2-1b", chip=chip, engine="vllm", tp=1)])
         assert found.tpot_s is not None
         assert found.tpot_low_s == pytest.approx(found.tpot_s * low**power)
         assert found.tpot_high_s == pytest.approx(found.tpot_s * high**power)
