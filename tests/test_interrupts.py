@@ -61,6 +61,32 @@ def test_a_second_signal_ends_at_once_without_a_traceback(numbers: tuple[int, in
     assert said == ""
 
 
+SWALLOWS = """
+import os, signal, time
+from flashstill.cli.interrupts import Stopped, watch
+watch()
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{name})
+        for _ in range(1000): pass
+Dying()
+try:
+    time.sleep(60)
+except Stopped:
+    print("stopped", flush=True)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("name", "heard"), [("SIGINT", "interrupted"), ("SIGTERM", "stopped")])
+def test_a_signal_is_heard_that_comes_while_a_destructor_runs(name: str, heard: str) -> None:
+    """Python drops what is raised in a destructor: the run would go on to its end, with a traceback on its way."""
+    with listening([sys.executable, "-c", SWALLOWS.format(name=name)], stdout=subprocess.PIPE) as process:
+        heard_of, said = process.communicate(timeout=60)
+    assert (heard_of.strip(), said) == (heard, "")
+
+
 def test_only_what_resumes_says_that_anything_is_kept() -> None:
     for command in ("predict", "plan", "explain", "measure", ""):
         assert "kept" not in sentence(command, KeyboardInterrupt())

@@ -20,6 +20,8 @@ from typing import NoReturn
 RESUMED = ("run", "demo", "distill")
 """commands that keep what was finished and go on where they were"""
 
+RESEND_S = 0.01
+"""after which a signal that a destructor swallowed is sent anew: it has returned by then, or is sent once more"""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF, errno.EFBIG)
 
@@ -81,6 +83,20 @@ def watch() -> None:
     def again(number: int, frame: FrameType | None) -> NoReturn:
         os._exit(128 + number)
 
+    def not_raised(lost: sys.UnraisableHookArgs) -> None:
+        """A signal that came while a destructor ran: Python drops what is raised there, so that it is sent anew."""
+        if not isinstance(lost.exc_value, KeyboardInterrupt):
+            sys.__unraisablehook__(lost)
+            return
+        number = signal.SIGTERM if isinstance(lost.exc_value, Stopped) else signal.SIGINT
+        for each in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(each) is again:
+                signal.signal(each, first)
+        resend = threading.Timer(RESEND_S, os.kill, (owner, number))
+        resend.daemon = True
+        resend.start()
+
+    sys.unraisablehook = not_raised
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, first)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and "RANK" not in os.environ:
