@@ -28,6 +28,7 @@ FROM_THE_ROOT = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
+    "examples/README.md": "examples/index.md",
 }
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 FENCE = re.compile(r"^(```.*?^```[ \t]*$)", re.DOTALL | re.MULTILINE)
@@ -55,6 +56,8 @@ def _fill(entries: dict[str, Any]) -> None:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made from files outside docs/."""
     for source, target in FROM_THE_ROOT.items():
+        if source.startswith("examples/"):
+            continue  # example_pages.py makes it
         files.append(File.generated(config, target, content=(ROOT / source).read_text(encoding="utf-8")))
     for module in PLACES.values():
         for target, content in module.pages().items():
