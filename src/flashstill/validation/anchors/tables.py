@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ from flashstill.workload import Operation
 
 Rows = list[dict[str, str]]
 MOST_BYTES = 64 * 2**20
+_NO_NUMBER = re.compile(r"nan|inf|e\+?\d{3}", re.IGNORECASE)
+"""what a text holds, if any of its cells reads as a number that is none or not finite"""
 MILLI, MICRO = 1e-3, 1e-6
 PRECISIONS = {"bfloat16": "bf16", "float16": "bf16", "half": "bf16", "fp8": "fp8", "fp8_block": "fp8-block"}
 
@@ -58,7 +62,24 @@ def read_rows(path: Path) -> Rows:
     for number, row in enumerate(rows, start=1):
         if len(row) != len(header):
             raise BadInput(f"{path}: row {number} has {len(row)} cells, the header {len(header)}")
+    if _NO_NUMBER.search(text):
+        _check_finite(path, header, rows)
     return [Row(path, dict(zip(header, row, strict=True))) for row in rows]
+
+
+def _check_finite(path: Path, header: list[str], rows: list[list[str]]) -> None:
+    """BadInput for a cell such as "nan" or "1e999", which would make figures of it that mean nothing."""
+    for number, row in enumerate(rows, start=1):
+        for name, cell in zip(header, row, strict=True):
+            if _NO_NUMBER.search(cell) and not _finite_or_word(cell):
+                raise BadInput(f"{path}: row {number} has {shortened(cell)} as its {name}, which is no finite number")
+
+
+def _finite_or_word(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return True
 
 
 @contextlib.contextmanager
