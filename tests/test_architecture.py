@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -206,6 +207,58 @@ def test_no_module_takes_a_private_name_of_another() -> None:
         if module.startswith("flashstill") and name.startswith("_") and not name.endswith("__")
     }
     assert found == {}
+
+
+HUGGING_FACE_FIELDS = {
+    "architectures", "attention_bias", "attention_dropout", "decoder_sparse_step", "final_logit_softcapping",
+    "first_k_dense_replace", "head_dim", "hidden_act", "hidden_activation", "hidden_size", "initializer_range",
+    "intermediate_size", "kv_lora_rank", "layer_types", "logit_scale", "logits_scaling", "max_position_embeddings",
+    "mlp_bias", "mlp_only_layers", "model_type", "moe_intermediate_size", "n_embd", "n_group", "n_head", "n_layer",
+    "n_layers", "n_positions", "n_routed_experts", "n_shared_experts", "norm_topk_prob", "num_attention_heads",
+    "num_experts", "num_experts_per_tok", "num_hidden_layers", "num_key_value_heads", "num_local_experts",
+    "partial_rotary_factor", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "quantization_config",
+    "rms_norm_eps", "rope_parameters", "rope_scaling", "rope_theta", "routed_scaling_factor", "sliding_window",
+    "text_config", "tie_word_embeddings", "topk_group", "torch_dtype", "transformers_version", "use_qk_norm",
+    "use_sliding_window", "v_head_dim", "vocab_size",
+}  # fmt: skip
+OTHERS_CALL_IT_SO = {
+    "distill/data/vocabulary.py": {"vocab_size"},  # an argument of tokenizers
+    "distill/models/conversion.py": {"quantization_config"},  # an argument of from_pretrained
+    "distill/models/gguf_header.py": {"vocab_size"},  # the end of a key of GGUF
+}
+"""what is called like a field of a config.json and is none"""
+
+
+def names_in(source: str) -> set[str]:
+    """Attributes, names of arguments and whole texts: what reads or writes a field by its name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.keyword) and node.arg:
+            found.add(node.arg)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+    return found
+
+
+def test_hugging_face_names_are_met_in_one_place() -> None:
+    """In arch/adapter; measurements of other projects, which validation reads, have columns that are called alike."""
+    found = {}
+    for file in SOURCE.rglob("*.py"):
+        place = file.relative_to(SOURCE).as_posix()
+        if not place.startswith(("arch/adapter/", "validation/")):
+            known = HUGGING_FACE_FIELDS - OTHERS_CALL_IT_SO.get(place, set())
+            source = file.read_text(encoding="utf-8")
+            if any(name in source for name in known) and (met := names_in(source) & known):  # most need no parsing
+                found[place] = sorted(met)
+    assert found == {}, "ask arch/adapter/sizes.py for what a field says, arch/adapter/edit.py for what it shall say"
+
+
+def test_a_planted_field_name_is_met() -> None:
+    for line in ('config["hidden_size"]', "config.hidden_size", "LlamaConfig(hidden_size=64)"):
+        assert names_in(line) & HUGGING_FACE_FIELDS == {"hidden_size"}
+    assert names_in("hidden_size = 64  # hidden_size") & HUGGING_FACE_FIELDS == set()
 
 
 HEAVY = {

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.arch.adapter import from_hf
+from flashstill.arch.adapter.edit import with_quantization
 from flashstill.arch.config_file import existing, read_config
 from flashstill.arch.model import Architecture
 from flashstill.errors import BadInput, MissingFact, shortened, unknown
@@ -112,9 +113,9 @@ def _build(short: str, variant: str | None) -> Architecture:
     if variant and "=" in variant:
         name, _, named = variant.partition("=")
         scheme = row["stored"] if str(row.get("stored", "")).startswith(named) else named
-        return from_hf({**row["config"], "quantization_config": schemes[scheme]}, name.lower(), whole=True)
+        return from_hf(with_quantization(row["config"], schemes[scheme]), name.lower(), whole=True)
     scheme = row["variants"][variant] if variant else row.get("stored")
-    config = {**row["config"], "quantization_config": schemes[scheme]} if scheme else row["config"]
+    config = with_quantization(row["config"], schemes[scheme]) if scheme else row["config"]
     return from_hf(config, _tail(variant).lower() if variant else short, whole=True)
 
 

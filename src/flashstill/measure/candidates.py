@@ -19,6 +19,8 @@ from typing import Any
 import torch
 
 from flashstill.arch.adapter import from_hf
+from flashstill.arch.adapter.edit import depth_changes, width_changes
+from flashstill.arch.adapter.sizes import DEPTH, FEED_FORWARD, HEADS, KEY_HEADS, WIDTH, head_width, size
 from flashstill.distill.models import Model, decoder_layers, keep_layers
 from flashstill.distill.students import Importance, Width, narrow, packed
 from flashstill.errors import BadInput
@@ -66,7 +68,7 @@ def fields_of(model: Model) -> dict[str, Any]:
 
 def shallower(config: Config, layers: int = 0) -> list[Candidate]:
     """Students of kind depth, the largest first; `layers`: of this depth only."""
-    depth = int(config["num_hidden_layers"])
+    depth = size(config, DEPTH)
     if layers > depth:
         raise BadInput(f"the student keeps {layers} layers, but the teacher has {depth}")
     wanted = [layers] if layers else range(depth - 1, 0, -1)
@@ -79,15 +81,13 @@ def spread(depth: int, keep: int) -> list[int]:
 
 
 def _with_depth(config: Config, keep: int) -> Config:
-    kinds = config.get("layer_types")
-    kept = spread(int(config["num_hidden_layers"]), keep)
-    return {**config, "num_hidden_layers": keep, "layer_types": [kinds[index] for index in kept] if kinds else None}
+    return {**config, **depth_changes(config, spread(size(config, DEPTH), keep))}
 
 
 def narrower(config: Config, width: Width | None = None, group: int = 1) -> list[Candidate]:
     """Students of kind width, the largest first; `width`: this one only. group: weights that share a scale."""
-    heads, groups = int(config["num_attention_heads"]), int(config["num_key_value_heads"])
-    hidden, neurons = int(config["hidden_size"]), int(config["intermediate_size"])
+    heads, groups = size(config, HEADS), size(config, KEY_HEADS)
+    hidden, neurons = size(config, WIDTH), size(config, FEED_FORWARD)
     if width is not None:
         wanted = (width.hidden or hidden, width.feed_forward or neurons, width.key_heads or groups)
         return [_of_width(config, *wanted)]
@@ -97,7 +97,7 @@ def narrower(config: Config, width: Width | None = None, group: int = 1) -> list
         unit = math.lcm(heads // groups * key_heads, group)
         steps = math.lcm(NEURONS, group)
         wide, fed = hidden * eighths // 8 // unit * unit, neurons * eighths // 8 // steps * steps
-        projected = key_heads * (heads // groups) * _head(config)
+        projected = key_heads * (heads // groups) * head_width(config)
         if wide and fed and projected % group == 0:
             found[(wide, fed, key_heads)] = None
     if not found:
@@ -106,16 +106,8 @@ def narrower(config: Config, width: Width | None = None, group: int = 1) -> list
 
 
 def _of_width(config: Config, hidden: int, neurons: int, key_heads: int) -> Candidate:
-    heads = int(config["num_attention_heads"]) // int(config["num_key_value_heads"]) * key_heads
-    changed = {
-        **config, "hidden_size": hidden, "intermediate_size": neurons, "num_key_value_heads": key_heads,
-        "num_attention_heads": heads, "head_dim": _head(config),
-    }  # fmt: skip
+    changed = {**config, **width_changes(config, hidden=hidden, feed_forward=neurons, key_heads=key_heads)}
     return _counted(changed, hidden=hidden, feed_forward=neurons, key_heads=key_heads)
-
-
-def _head(config: Config) -> int:
-    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
 
 
 def _counted(config: Config, **sizes: int) -> Candidate:
@@ -136,9 +128,9 @@ def cut(model: Model, candidate: Candidate) -> Model:
         return keep_layers(model, spread(len(decoder_layers(model)), candidate.keep_layers))
     config, depth = model.config, len(decoder_layers(model))
     same = Importance(
-        neurons=[torch.ones(config.intermediate_size)] * depth,
-        groups=[torch.ones(config.num_key_value_heads)] * depth,
-        hidden=torch.ones(config.hidden_size),
+        neurons=[torch.ones(size(config, FEED_FORWARD))] * depth,
+        groups=[torch.ones(size(config, KEY_HEADS))] * depth,
+        hidden=torch.ones(size(config, WIDTH)),
     )
     width = Width(hidden=candidate.hidden, feed_forward=candidate.feed_forward, key_heads=candidate.key_heads)
     return narrow(model, width, same)

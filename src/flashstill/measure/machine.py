@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 import torch
 
+from flashstill.arch.adapter.edit import new_llama, with_vocabulary
 from flashstill.distill.models.arithmetic import Arithmetic
 from flashstill.facts import Fact, Facts
 from flashstill.measure.sweep import DECODE_STEPS_PER_REPEAT, MACHINE, time_model
@@ -139,18 +140,12 @@ def read_bytes_per_s(dtype: torch.dtype) -> float:
 
 def operation_floor_s(dtype: torch.dtype) -> float:
     """Seconds that one operation costs beyond its arithmetic and bytes in this runtime."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     def step_s(depth: int) -> float:
-        config = LlamaConfig(
-            vocab_size=256,
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=depth,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-        )
-        model = LlamaForCausalLM(config).to(dtype).eval()
+        fields = new_llama(width=64, depth=depth, heads=2, key_heads=1, feed_forward=128, context=2048)
+        config = AutoConfig.for_model(**with_vocabulary(fields, 256))
+        model = AutoModelForCausalLM.from_config(config).to(dtype).eval()
         steps: list[float] = []
         while len(steps) < (REPEATS if sum(steps) < TEST_S else LEAST_REPEATS) * DECODE_STEPS_PER_REPEAT:
             steps += time_model(model, 1, 16)[1]

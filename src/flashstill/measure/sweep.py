@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from flashstill.arch.adapter.sizes import VOCABULARY, size
 from flashstill.distill.models import Model
 from flashstill.distill.models.arithmetic import precision_of
 from flashstill.progress import Progress
@@ -74,7 +75,7 @@ def measure_models(
 def time_model(model: Model, batch: int, context: int) -> tuple[float, list[float]]:
     """Seconds of one prefill, and of each decode step that follows it; the cache is cut back after every step."""
     generator = torch.Generator().manual_seed(batch)
-    tokens = torch.randint(0, model.config.vocab_size, (batch, context), generator=generator).to(model.device)
+    tokens = torch.randint(0, size(model.config, VOCABULARY), (batch, context), generator=generator).to(model.device)
     with torch.inference_mode():
         started = time.perf_counter()
         output = model(input_ids=tokens, use_cache=True, logits_to_keep=1)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flashstill.arch.adapter.sizes import CONTEXT, stated_size
 from flashstill.checked import json_object
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.files import write_text
@@ -113,7 +114,7 @@ def _candidates(recipe: DistillRecipe, origin: Any) -> list[Candidate]:
     from flashstill.measure.candidates import fields_of, narrower, shallower
 
     student, fields = recipe.student, fields_of(origin)
-    if recipe.budget.context > int(fields.get("max_position_embeddings") or recipe.budget.context):
+    if recipe.budget.context > (stated_size(fields, CONTEXT) or recipe.budget.context):
         raise BadInput(f"budget.context is {recipe.budget.context}, more than the teacher was made for")
     if student.kind == "depth":
         return shallower(fields, student.keep_layers)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from flashstill.arch.adapter.sizes import CONTEXT, DEPTH, stated_size
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe, SearchRecipe
@@ -37,10 +37,10 @@ def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: P
         check_room(fields, "the student")
         read.append(("the student", fields))
     for name, fields in read:
-        most = _number(fields, "max_position_embeddings")
+        most = stated_size(fields, CONTEXT, name)
         if most is not None and recipe.text.window_tokens > most:
             raise BadInput(f"text.window_tokens is {recipe.text.window_tokens}, but {name} was made for {most} tokens")
-    depth = _number(origin[1], "num_hidden_layers") if origin and student.kind == "depth" else None
+    depth = stated_size(origin[1], DEPTH, origin[0]) if origin and student.kind == "depth" else None
     if origin and depth is not None:
         if student.keep_layers > depth:
             raise BadInput(f"student.keep_layers is {student.keep_layers}, but {origin[0]} has {depth} layers")
@@ -51,8 +51,3 @@ def check_candidates(search: SearchRecipe, depth: int) -> None:
     """BadInput where more blocks than there are shall be tried; the default serves a model of any depth."""
     if search.candidates > max(depth, SearchRecipe().candidates):
         raise BadInput(f"search.candidates is {search.candidates}, but the teacher has {depth} layers to choose from")
-
-
-def _number(fields: Mapping[str, Any], name: str) -> int | None:
-    found = fields.get(name)
-    return found if isinstance(found, int) and not isinstance(found, bool) else None

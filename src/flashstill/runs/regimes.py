@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flashstill.arch.adapter.sizes import VOCABULARY, size
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
 
@@ -101,7 +102,7 @@ class TeacherText:
         from flashstill.distill.models.directories import check_directory
         from flashstill.distill.teachers.sequence_level import Continuations, text_key
 
-        tokenizer, known = load_tokenizer(self.directory), int(check_directory(self.directory)["vocab_size"])
+        tokenizer, known = load_tokenizer(self.directory), size(check_directory(self.directory), VOCABULARY)
         regime, sampling = self.recipe.regime, _sampling(self.recipe, tokenizer, known)
         wanted = Continuations(prompt_tokens=regime.prompt_tokens, samples=regime.samples, sampling=sampling)
         return wanted, text_key(*self.fingerprints, self.packed, wanted)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flashstill.arch.adapter.sizes import VOCABULARY, stated_size
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
@@ -92,8 +93,8 @@ def check_student(recipe: DistillRecipe, directory: Path, progress: Progress) ->
                 f" {len(theirs):,} in {directory.name}); they must share one"
             )
     if recipe.teachers[0].served:
-        rows = read_fields(config).get("vocab_size", len(theirs))
-        if not isinstance(rows, int) or rows < len(theirs):
+        rows = stated_size(read_fields(config), VOCABULARY, "the student") or len(theirs)
+        if rows < len(theirs):
             raise BadInput(f"{config} has a vocabulary of {rows}, the teacher {len(theirs):,} tokens")
 
 
@@ -113,4 +114,4 @@ def origin_of(
         model = load_model(resolve_teacher(named, progress), dtype) if named else teacher()
         return model, parts(model).head.shape[0]
     # a head may have more rows than there are tokens
-    return None, int(read_fields(Path(recipe.student.config)).get("vocab_size", len(load_tokenizer(directory))))
+    return None, stated_size(read_fields(Path(recipe.student.config)), VOCABULARY) or len(load_tokenizer(directory))

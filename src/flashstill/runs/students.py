@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flashstill.arch.adapter.sizes import DEPTH, size
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
@@ -66,7 +67,7 @@ def _shallow(recipe: DistillRecipe, teacher: Any, tokens: Any, progress: Progres
     from flashstill.distill.models import keep_layers
     from flashstill.distill.students import greedy_drops, kept_blocks, order_by_influence
 
-    keep, depth = recipe.student.keep_layers, teacher.config.num_hidden_layers
+    keep, depth = recipe.student.keep_layers, size(teacher.config, DEPTH)
     if keep > depth:
         raise BadInput(f"the student keeps {keep} layers, but the teacher has {depth}")
     if recipe.search.method == "greedy":

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flashstill.arch.adapter.edit import new_sparse
 from flashstill.errors import BadInput
 from flashstill.files import write_text
 from flashstill.progress import Progress
@@ -106,26 +107,11 @@ def _untrained(recipe: MoeToDense, seed: int, place: Path) -> None:
 
 def _sparse_fields(shape: SparseRecipe, window_tokens: int) -> dict[str, Any]:
     """Its config.json, of the upcycled students' architecture."""
-    return {
-        "model_type": "glm4_moe",
-        "hidden_size": shape.hidden,
-        "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.heads,
-        "head_dim": shape.hidden // shape.heads,
-        "intermediate_size": (shape.experts_per_token + shape.shared_experts) * shape.expert_neurons,
-        "moe_intermediate_size": shape.expert_neurons,
-        "n_routed_experts": shape.experts,
-        "num_experts_per_tok": shape.experts_per_token,
-        "n_shared_experts": shape.shared_experts,
-        "routed_scaling_factor": float(shape.experts_per_token),
-        "first_k_dense_replace": 0,
-        "n_group": 1,
-        "topk_group": 1,
-        "tie_word_embeddings": True,
-        "max_position_embeddings": max(512, window_tokens),
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 1.0},
-    }
+    return new_sparse(
+        width=shape.hidden, depth=shape.layers, heads=shape.heads, context=max(512, window_tokens),
+        routed=shape.experts, per_token=shape.experts_per_token, shared=shape.shared_experts,
+        neurons=shape.expert_neurons,
+    )  # fmt: skip
 
 
 def _dense_fields(sparse: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from flashstill.arch.adapter.sizes import CONTEXT, stated_size
 from flashstill.distill.generate.cached import CachedDecoder, Decoder
 from flashstill.distill.generate.drawing import Sampling, choose
 from flashstill.distill.generate.llama import LlamaDecoder, is_plain
@@ -72,7 +73,7 @@ def _checked(model: Model, prompts: Sequence[np.ndarray], settings: Sampling) ->
         if prompt.min() < 0 or prompt.max() >= known:
             raise BadInput(f"a prompt holds token {prompt.max()}, but the model knows only {known}")
     longest = max((len(prompt) for prompt in prompts), default=0) + settings.new_tokens
-    most = getattr(model.config, "max_position_embeddings", None)
+    most = stated_size(model.config, CONTEXT)
     if most is not None and longest > most:
         raise BadInput(
             f"prompts of up to {longest - settings.new_tokens} tokens and {settings.new_tokens} new ones exceed the"

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the usual name
 from torch import Tensor
 
+from flashstill.arch.adapter.sizes import HEADS, KEY_HEADS, attention_window, head_width, rotation, size
 from flashstill.distill.generate.caches import Caches
 from flashstill.distill.generate.weights import Block, block_of, norm_of, turns
 from flashstill.distill.losses.workspace import Workspace, wide
@@ -28,10 +29,9 @@ TOKENS_A_PASS = 4096  # of prompts that are read together
 
 def is_plain(model: Model, longest: int) -> bool:
     """Whether this is such a model, and no window or scaling by length matters up to `longest` positions."""
-    config = model.config
-    window = getattr(config, "sliding_window", None)
-    rotation = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    return type(model).__name__ in CLASSES and (not window or longest <= window) and rotation in FIXED_ROTATIONS
+    window = attention_window(model.config)
+    in_window = window is None or longest <= window
+    return type(model).__name__ in CLASSES and in_window and rotation(model.config) in FIXED_ROTATIONS
 
 
 class LlamaDecoder:
@@ -43,8 +43,8 @@ class LlamaDecoder:
         config, found = model.config, parts(model)
         body: Any = found.body
         attention = body.layers[0].self_attn
-        self._heads, self._key_heads = int(config.num_attention_heads), int(config.num_key_value_heads)
-        self._width, self._scale = int(attention.head_dim), float(attention.scaling)
+        self._heads, self._key_heads = size(config, HEADS), size(config, KEY_HEADS)
+        self._width, self._scale = head_width(model.config), float(attention.scaling)
         self._blocks = [block_of(layer, self._heads, self._key_heads, self._width) for layer in decoder_layers(model)]
         self._embedding, self._head = body.embed_tokens.weight.detach(), found.head.detach()
         self._norm = norm_of(body.norm)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import torch
 
+from flashstill.arch.adapter.edit import without_weights
 from flashstill.distill.models.directories import check_loaded, first_line
 from flashstill.distill.models.gguf_header import check_gguf
 from flashstill.distill.models.loading import quiet, save_model
 from flashstill.errors import BadInput
-
-_PROVENANCE = {"quantization_config", "_name_or_path", "transformers_version", "dtype"}
 
 
 def convert_gguf(file: Path, target: Path) -> None:
@@ -34,7 +33,7 @@ def convert_gguf(file: Path, target: Path) -> None:
         raise BadInput(f"{file} cannot be read as a GGUF model: {first_line(error)}") from error
     check_loaded(file, loaded, info)
     # A dequantised model still refuses to be saved, because it remembers where it came from: build it anew.
-    fields = {key: value for key, value in loaded.config.to_dict().items() if key not in _PROVENANCE}
-    plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(fields.pop("model_type"), **fields))
+    fields = without_weights(loaded.config.to_dict())
+    plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
     plain.load_state_dict(loaded.state_dict())
     save_model(plain, tokenizer, target)

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from flashstill.arch.adapter.sizes import KIND, is_quantised, kind, value
 from flashstill.bounded import DEEPEST_JSON, check_regular, is_deeper, read_bounded
 from flashstill.errors import BadInput
 
@@ -120,11 +121,12 @@ def plain_config(path: Path) -> Any:
     from transformers import CONFIG_MAPPING
 
     fields = without_switches(read_json(path / "config.json"))
-    kind = fields.get("model_type")
-    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
-        raise BadInput(f"model directory {path} cannot be loaded: transformers has no model_type {str(kind)[:80]!r}")
+    name = kind(fields)
+    if name not in CONFIG_MAPPING:
+        named = str(value(fields, KIND))[:80]
+        raise BadInput(f"model directory {path} cannot be loaded: transformers has no {KIND} {named!r}")
     try:
-        return CONFIG_MAPPING[kind].from_dict(fields)
+        return CONFIG_MAPPING[name].from_dict(fields)
     except Exception as error:  # transformers raises many kinds for fields that do not fit together
         raise BadInput(f"model directory {path} cannot be loaded: {first_line(error)}") from error
 
@@ -143,11 +145,11 @@ def check_size(path: Path, config: Any, held: Shapes) -> None:
             raise BadInput(f"model directory {path}: {key} is {layers}, but its weights are {len(held)} tensors")
     on_disk = sum(math.prod(shape) for shape in held.values())
     largest = max((max(shape, default=1) for shape in held.values()), default=1)
-    for key, value in numbers(config.to_dict()):
-        if "experts" in key and "per_tok" not in key and value > max(largest, len(held)):
-            raise BadInput(f"model directory {path}: {key} is {value}, more than its weights hold")
+    for key, number in numbers(config.to_dict()):
+        if "experts" in key and "per_tok" not in key and number > max(largest, len(held)):
+            raise BadInput(f"model directory {path}: {key} is {number}, more than its weights hold")
     described = parameters(path, config)
-    more = LARGER_PACKED if getattr(config, "quantization_config", None) else LARGER
+    more = LARGER_PACKED if is_quantised(config) else LARGER
     if described > more * on_disk:
         raise BadInput(
             f"model directory {path}: its config.json describes {described:,} parameters, its weights hold {on_disk:,};"
@@ -183,9 +185,9 @@ def check_loaded(path: Path, model: Any, info: Mapping[str, Any]) -> None:
 
     path: of the directory or file; info: as from_pretrained gives it with output_loading_info.
     """
-    for kind, what in (("missing_keys", "missing"), ("unexpected_keys", "more than it has"),
+    for key, what in (("missing_keys", "missing"), ("unexpected_keys", "more than it has"),
                        ("mismatched_keys", "of another shape")):  # fmt: skip
-        names = [str(each[0] if isinstance(each, tuple) else each) for each in info.get(kind) or ()]
+        names = [str(each[0] if isinstance(each, tuple) else each) for each in info.get(key) or ()]
         if names:
             raise BadInput(
                 f"model {path}: its weights do not match its configuration; {len(names)} tensors are {what},"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from flashstill.arch.adapter.edit import depth_changes, set_fields
+from flashstill.arch.adapter.sizes import changed_logits
 from flashstill.distill.models.loading import Model
 from flashstill.errors import UnsupportedArchitecture
 
@@ -27,9 +29,8 @@ def parts(model: Model) -> Parts:
     body = model.get_decoder()
     if head is None or getattr(head, "bias", None) is not None:
         raise UnsupportedArchitecture(f"{type(model).__name__} has no plain linear head (get_output_embeddings)")
-    for field in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
-        if getattr(model.config, field, None) not in (None, 1, 1.0):
-            raise UnsupportedArchitecture(f"{type(model).__name__} changes its logits after the head ({field})")
+    if field := changed_logits(model.config):
+        raise UnsupportedArchitecture(f"{type(model).__name__} changes its logits after the head ({field})")
     return Parts(body=body, head=head.weight)
 
 
@@ -44,9 +45,7 @@ def decoder_layers(model: Model) -> nn.ModuleList:
 def keep_layers(model: Model, kept: list[int]) -> Model:
     """A copy of `model` with only the blocks `kept` (ascending indices); the original is untouched."""
     config = copy.deepcopy(model.config)
-    config.num_hidden_layers = len(kept)
-    if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[index] for index in kept]
+    set_fields(config, depth_changes(config, kept))
     original = decoder_layers(model)
     model.get_decoder().layers = nn.ModuleList()  # not copied twice
     try:

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
+from flashstill.arch.adapter.edit import depth_changes, set_fields
 from flashstill.distill.losses import soft_cross_entropy
 from flashstill.distill.models import Model, decoder_layers, parts
 from flashstill.distill.signals import hidden_states
@@ -116,9 +117,7 @@ class only_blocks(AbstractContextManager[None]):
         if self._start is not None:
             blocks[0] = _Start(blocks[0], self._start)
         config = copy.copy(self._config)
-        config.num_hidden_layers = len(blocks)
-        if getattr(config, "layer_types", None):
-            config.layer_types = [config.layer_types[index] for index in self._kept]
+        set_fields(config, depth_changes(config, self._kept))
         self._body.layers, self._body.config = nn.ModuleList(blocks), config
 
     def __exit__(self, *_: object) -> None:

@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from flashstill.arch.adapter.edit import with_quantization
 from flashstill.distill.models import STORED, Model
 from flashstill.distill.models.checksums import FILE as CHECKSUMS
 from flashstill.distill.models.checksums import write_checksums
@@ -80,7 +81,7 @@ def write_packed(student: Path, target: Path, weights: Rounded, format_: Format)
                 f"the checkpoint in {student} has no {min(left)}; this model is not packed yet"
             )
         config = json.loads((student / "config.json").read_text(encoding="utf-8"))
-        config["quantization_config"] = quantization_config(format_)
+        config = with_quantization(config, packing_scheme(format_))
         (temporary / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
         _write_index(student, temporary)
         write_checksums(temporary)
@@ -121,8 +122,8 @@ def _write_index(student: Path, packed: Path) -> None:
     (packed / "model.safetensors.index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
-def quantization_config(format_: Format) -> dict[str, Any]:
-    """The entry of a config.json: all linear layers but head and routers."""
+def packing_scheme(format_: Format) -> dict[str, Any]:
+    """The packing as a config.json tells of it: all linear layers but head and routers."""
     from compressed_tensors.quantization import QuantizationArgs, QuantizationConfig, QuantizationScheme
 
     if format_.name == "fp8":
@@ -132,9 +133,9 @@ def quantization_config(format_: Format) -> dict[str, Any]:
         bits = BITS[format_.name]
         kind = QuantizationArgs(num_bits=bits, type="int", symmetric=True, strategy="group", group_size=format_.group)
         layout = "pack-quantized"
-    scheme = QuantizationScheme(targets=["Linear"], weights=kind)
+    weights = QuantizationScheme(targets=["Linear"], weights=kind)
     config = QuantizationConfig(
-        config_groups={"group_0": scheme}, format=layout, quantization_status="compressed",
+        config_groups={"group_0": weights}, format=layout, quantization_status="compressed",
         ignore=["lm_head", "re:.*mlp[.]gate$"],
     )  # fmt: skip
     found: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from flashstill.arch.adapter.edit import with_vocabulary, without_weights
+from flashstill.arch.adapter.sizes import kind
 from flashstill.distill.models import Model, cast, quiet
 from flashstill.distill.models.directories import read_json, without_switches
 from flashstill.distill.models.host_memory import check_room
@@ -24,14 +26,12 @@ def from_config(fields: Mapping[str, Any], vocabulary: int, seed: int, dtype: to
 
     quiet()
     given = without_switches(dict(fields))
-    kind = given.pop("model_type", None)
-    if not isinstance(kind, str):
+    if kind(given) is None:
         raise BadInput('the student\'s configuration names no model_type, for example "llama"')
-    if given.setdefault("vocab_size", vocabulary) != vocabulary:
-        raise BadInput(f"the student has a vocabulary of {given['vocab_size']}, the teacher {vocabulary}; leave it out")
+    given = with_vocabulary(given, vocabulary)
     try:
-        check_room({"model_type": kind, **given}, "the student")
-        config = AutoConfig.for_model(kind, **given)
+        check_room(given, "the student")
+        config = AutoConfig.for_model(**given)
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
     except BadInput:
@@ -44,5 +44,4 @@ def from_config(fields: Mapping[str, Any], vocabulary: int, seed: int, dtype: to
 
 def read_fields(path: Path) -> dict[str, Any]:
     """The fields of a config.json, without what belongs to its weights' history."""
-    found = read_json(path)
-    return {key: value for key, value in found.items() if key not in ("architectures", "transformers_version", "dtype")}
+    return without_weights(read_json(path))

@@ -23,11 +23,13 @@ import torch.distributed as dist
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from flashstill.arch.adapter import edit
+from flashstill.arch.adapter.sizes import FEED_FORWARD, size
 from flashstill.distill.models import Model, cast, decoder_layers
 from flashstill.distill.models.host_memory import check_room
 from flashstill.distill.students.watching import run_watched
 from flashstill.distill.students.width import check, importance
-from flashstill.errors import BadInput, UnsupportedArchitecture
+from flashstill.errors import BadInput
 
 CLUSTER_ROUNDS = 4
 SPREAD = 0.25  # of router scores before the sigmoid: small, so that those chosen weigh nearly the same at first
@@ -50,12 +52,14 @@ def upcycle(model: Model, experts: Experts, tokens: Tensor, seed: int) -> Model:
 
     check(model)
     config = model.config
-    if config.model_type not in ("llama", "mistral"):
-        raise UnsupportedArchitecture(f"only models of Llama's kind are upcycled so far, not {config.model_type}")
-    left = config.intermediate_size - experts.shared * experts.neurons
+    fields = edit.upcycled(
+        config, routed=experts.routed, per_token=experts.per_token, shared=experts.shared, neurons=experts.neurons
+    )
+    feed_forward = size(config, FEED_FORWARD)
+    left = feed_forward - experts.shared * experts.neurons
     if experts.neurons < 1 or left < experts.neurons or left % experts.neurons:
         raise BadInput(
-            f"an FFN of {config.intermediate_size} neurons less {experts.shared} shared experts of {experts.neurons}"
+            f"an FFN of {feed_forward} neurons less {experts.shared} shared experts of {experts.neurons}"
             f" leaves {left}, which experts of {experts.neurons} do not fill; change expert_neurons or shared_experts"
         )
     groups = left // experts.neurons
@@ -64,7 +68,7 @@ def upcycle(model: Model, experts: Experts, tokens: Tensor, seed: int) -> Model:
             f"{groups} groups of neurons make {groups}, {2 * groups}, {3 * groups}... experts, not {experts.routed};"
             f" and a token gets 1 to {experts.routed} of them, not {experts.per_token}"
         )
-    shape = Glm4MoeConfig(**_fields(config, experts))
+    shape = Glm4MoeConfig(**fields)
     check_room(shape.to_dict(), "the student")
     sparse = cast(Glm4MoeForCausalLM(shape), next(model.parameters()).dtype)
     _copy_common(model, sparse)
@@ -73,31 +77,6 @@ def upcycle(model: Model, experts: Experts, tokens: Tensor, seed: int) -> Model:
     for index, (block, target) in enumerate(zip(decoder_layers(model), decoder_layers(sparse), strict=True)):
         _split(block.mlp, target.mlp, experts, scores[index], inputs[index], generator)
     return sparse.eval()
-
-
-_SAME = (
-    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size",
-    "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id",
-)  # fmt: skip
-
-
-def _fields(config: Any, experts: Experts) -> dict[str, Any]:
-    """The configuration of `glm4_moe` with a dense model's attention."""
-    return {name: getattr(config, name) for name in _SAME} | {
-        "head_dim": getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-        "rope_parameters": {**config.rope_parameters, "partial_rotary_factor": 1.0},
-        "attention_bias": bool(getattr(config, "attention_bias", False)),
-        "use_qk_norm": False,
-        "first_k_dense_replace": 0,
-        "n_routed_experts": experts.routed,
-        "num_experts_per_tok": experts.per_token,
-        "n_shared_experts": experts.shared,
-        "moe_intermediate_size": experts.neurons,
-        "norm_topk_prob": True,
-        "routed_scaling_factor": float(experts.per_token),
-        "n_group": 1,
-        "topk_group": 1,
-    }
 
 
 def _copy_common(source: Model, target: Model) -> None:
@@ -195,10 +174,6 @@ class LoadBalance:
         return {"fullest_expert": round(fullest, 4), "idle_experts": float(idle)}
 
 
-_DENSE_KIND = {"mixtral": "mistral", "qwen3_moe": "qwen3", "glm4_moe": "llama"}
-_EXPERT_SIZE = {"mixtral": "intermediate_size"}  # of the others moe_intermediate_size
-
-
 def dense_of(model: Model, feed_forward: int, seed: int) -> Model:
     """A dense model with all of a sparse one but its experts; the FFNs of `feed_forward` neurons begin at random.
 
@@ -206,19 +181,9 @@ def dense_of(model: Model, feed_forward: int, seed: int) -> Model:
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = model.config
-    kind = _DENSE_KIND.get(config.model_type)
-    if kind is None or getattr(config, "use_qk_norm", False):
-        raise UnsupportedArchitecture(
-            f"no dense relative of {config.model_type} is known; known: {', '.join(_DENSE_KIND)}"
-        )
-    size = getattr(config, _EXPERT_SIZE.get(config.model_type, "moe_intermediate_size"))
-    active = size * (config.num_experts_per_tok + (getattr(config, "n_shared_experts", 0) or 0))
-    held = AutoConfig.for_model(kind).to_dict()
-    fields = {name: value for name, value in config.to_dict().items() if name in held}
-    for name in ("model_type", "architectures", "transformers_version", "dtype"):
-        fields.pop(name, None)
-    shape = AutoConfig.for_model(kind, **{**fields, "intermediate_size": feed_forward or active})
+    relative = edit.dense_relative(model.config)
+    known = AutoConfig.for_model(relative).to_dict()
+    shape = AutoConfig.for_model(relative, **edit.dense(model.config, model.config.to_dict(), known, feed_forward))
     check_room(shape.to_dict(), "the student")
     torch.manual_seed(seed)
     dense = AutoModelForCausalLM.from_config(shape)

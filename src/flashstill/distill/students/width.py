@@ -19,12 +19,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from flashstill.arch.adapter.edit import set_fields, width_changes
+from flashstill.arch.adapter.sizes import FEED_FORWARD, HEADS, KEY_HEADS, WIDTH, head_width, is_tied, size
 from flashstill.distill.models import Model, cast, decoder_layers
 from flashstill.distill.students.watching import run_watched
 from flashstill.errors import BadInput, UnsupportedArchitecture
 
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
+ATTENTION_PARTS = ("q_proj", "k_proj", "v_proj", "o_proj")
+FEED_FORWARD_PARTS = ("gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +71,7 @@ def importance(model: Model, tokens: Tensor) -> Importance:
         handles.append(block.input_layernorm.register_forward_hook(out))  # type: ignore[union-attr]
         handles.append(block.post_attention_layernorm.register_forward_hook(out))  # type: ignore[union-attr]
     run_watched(model, tokens, handles)
-    groups = model.config.num_key_value_heads
+    groups = size(model.config, KEY_HEADS)
     return Importance(
         neurons=[neurons[index].mean(0) for index in range(len(blocks))],
         groups=[heads[index].view(len(heads[index]), groups, -1).norm(dim=-1).mean(0) for index in range(len(blocks))],
@@ -81,7 +83,7 @@ def check(model: Model) -> None:
     """Refuse a model whose blocks are not norm, attention, norm, gated FFN, by the names of their parts."""
     for block in decoder_layers(model):
         attention, feed_forward = getattr(block, "self_attn", None), getattr(block, "mlp", None)
-        parts = [(attention, name) for name in ATTENTION] + [(feed_forward, name) for name in FEED_FORWARD]
+        parts = [(attention, name) for name in ATTENTION_PARTS] + [(feed_forward, name) for name in FEED_FORWARD_PARTS]
         for place, name in parts:
             if not isinstance(getattr(place, name, None), nn.Linear):
                 raise UnsupportedArchitecture(f"{type(model).__name__} has no {name} in every block; it cannot be cut")
@@ -90,11 +92,11 @@ def check(model: Model) -> None:
 def narrow(model: Model, width: Width, scores: Importance) -> Model:
     """A copy of `model` with the most important neurons, groups and dimensions; the original is untouched."""
     config = model.config
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    per_group = config.num_attention_heads // config.num_key_value_heads
-    groups = _left(width.key_heads, config.num_key_value_heads, "key heads")
-    neurons = _left(width.feed_forward, config.intermediate_size, "FFN neurons")
-    hidden = _left(width.hidden, config.hidden_size, "hidden dimensions")
+    head, all_hidden = head_width(config), size(config, WIDTH)
+    per_group = size(config, HEADS) // size(config, KEY_HEADS)
+    groups = _left(width.key_heads, size(config, KEY_HEADS), "key heads")
+    neurons = _left(width.feed_forward, size(config, FEED_FORWARD), "FFN neurons")
+    hidden = _left(width.hidden, all_hidden, "hidden dimensions")
     student = copy.deepcopy(model)
     stream = _best(scores.hidden, hidden)
     for index, block in enumerate(decoder_layers(student)):
@@ -112,19 +114,15 @@ def narrow(model: Model, width: Width, scores: Importance) -> Model:
     with torch.no_grad():
         for module in student.modules():
             weight = getattr(module, "weight", None)
-            if weight is not None and weight.dim() == 1 and len(weight) == config.hidden_size:
+            if weight is not None and weight.dim() == 1 and len(weight) == all_hidden:
                 module.weight = nn.Parameter(weight[stream].clone())
         body = student.get_decoder()
         _cut_table(body.embed_tokens, stream)
-        if config.tie_word_embeddings:
+        if is_tied(config):
             student.get_output_embeddings().weight = body.embed_tokens.weight
         else:
             _cut(student.get_output_embeddings(), None, stream)
-    for name, value in {
-        "hidden_size": hidden, "intermediate_size": neurons, "num_key_value_heads": groups,
-        "num_attention_heads": groups * per_group, "head_dim": head,
-    }.items():  # fmt: skip
-        setattr(student.config, name, value)
+    set_fields(student.config, width_changes(config, hidden=hidden, feed_forward=neurons, key_heads=groups))
     return _rebuilt(student)
 
 

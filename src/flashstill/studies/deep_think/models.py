@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from flashstill.arch.adapter.edit import new_llama, with_end
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
 from flashstill.recipes.thinking import LearnTable, NetTable
@@ -14,12 +15,11 @@ def fields(net: NetTable, longest: int, end: int) -> dict[str, Any]:
     """The configuration of a small Llama. longest: positions; end: id of the token that ends a text."""
     if net.hidden % net.heads:
         raise BadInput(f"a width of {net.hidden} is not shared evenly by {net.heads} heads")
-    return {
-        "model_type": "llama", "hidden_size": net.hidden, "num_hidden_layers": net.layers,
-        "num_attention_heads": net.heads, "num_key_value_heads": net.heads, "intermediate_size": net.feed_forward,
-        "max_position_embeddings": longest, "tie_word_embeddings": True, "rope_theta": 10_000.0,
-        "bos_token_id": None, "eos_token_id": end, "pad_token_id": None,
-    }  # fmt: skip
+    plain = new_llama(
+        width=net.hidden, depth=net.layers, heads=net.heads, key_heads=net.heads, feed_forward=net.feed_forward,
+        context=longest, tied=True,
+    )  # fmt: skip
+    return with_end(plain, end)
 
 
 def new_model(net: NetTable, tokenizer: Any, longest: int, seed: int) -> Any:

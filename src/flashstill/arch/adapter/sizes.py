@@ -1,0 +1,95 @@
+"""The sizes and switches of a model that the learning arm asks for, by our names.
+
+A configuration is the object of a config.json, or what transformers makes of one; arch itself imports no transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flashstill.arch.adapter.fields import CONTEXT, DEPTH, HEADS, WIDTH, Config, Fields
+
+__all__ = [
+    "CONTEXT", "DEPTH", "FEED_FORWARD", "HEADS", "KEY_HEADS", "KIND", "VOCABULARY", "WIDTH", "attention_window",
+    "block_kinds", "changed_logits", "chosen_neurons", "head_width", "is_quantised", "is_tied", "kind", "rotation",
+    "size", "stated_size", "value",
+]  # fmt: skip
+
+KEY_HEADS = ("num_key_value_heads",)
+FEED_FORWARD = ("intermediate_size",)
+VOCABULARY = ("vocab_size",)
+KIND = "model_type"
+_HEAD_WIDTH = "head_dim"
+_AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+_EXPERT_WIDTH = {"mixtral": FEED_FORWARD}  # other kinds have a field of their own for it
+
+
+def size(configuration: Any, names: tuple[str, ...], of: str = "the model") -> int:
+    """One of the sizes above; UnsupportedArchitecture, with `of` in its sentence, where it is not stated."""
+    return _fields(configuration, names, of).count(*names)
+
+
+def stated_size(configuration: Any, names: tuple[str, ...], of: str = "the model") -> int | None:
+    """The same; None where the configuration does not state it, UnsupportedArchitecture where it is no count."""
+    fields = _fields(configuration, names, of)
+    return None if fields.value(*names) is None else fields.count(*names)
+
+
+def head_width(configuration: Any) -> int:
+    """Of keys and values; an equal share of the model's width where no other is stated."""
+    stated = stated_size(configuration, (_HEAD_WIDTH,))
+    return stated or size(configuration, WIDTH) // size(configuration, HEADS)
+
+
+def chosen_neurons(configuration: Any) -> int:
+    """Neurons of the experts that a token meets in a block, shared ones included."""
+    width = size(configuration, _EXPERT_WIDTH.get(kind(configuration) or "", ("moe_intermediate_size",)))
+    shared = value(configuration, "n_shared_experts") or 0
+    return width * (size(configuration, ("num_experts_per_tok",)) + int(shared))
+
+
+def kind(configuration: Any) -> str | None:
+    """The architecture's name in transformers ("llama"); None where it is no text."""
+    named = value(configuration, KIND)
+    return named if isinstance(named, str) else None
+
+
+def block_kinds(configuration: Any) -> list[str] | None:
+    """What each block is ("full_attention", ...), where the configuration lists it."""
+    return value(configuration, "layer_types") or None
+
+
+def attention_window(configuration: Any) -> int | None:
+    """Tokens that attention sees, where not all."""
+    return value(configuration, "sliding_window") or None
+
+
+def rotation(configuration: Any) -> str:
+    """How rotary positions are scaled; "default" where they are not."""
+    return str((value(configuration, "rope_parameters") or {}).get("rope_type", "default"))
+
+
+def is_tied(configuration: Any) -> bool:
+    """Whether the LM head is the embedding."""
+    return bool(value(configuration, "tie_word_embeddings"))
+
+
+def is_quantised(configuration: Any) -> bool:
+    """Whether the checkpoint's weights are packed."""
+    return bool(value(configuration, "quantization_config"))
+
+
+def changed_logits(configuration: Any) -> str | None:
+    """The field by which logits are changed after the head, if any: they are then more than hidden @ head.T."""
+    return next((name for name in _AFTER_THE_HEAD if value(configuration, name) not in (None, 1, 1.0)), None)
+
+
+def value(configuration: Any, name: str) -> Any:
+    """What a field holds; None where it is absent or null."""
+    return configuration.get(name) if isinstance(configuration, Mapping) else getattr(configuration, name, None)
+
+
+def _fields(configuration: Any, names: tuple[str, ...], of: str) -> Fields:
+    held: Config = {name: value(configuration, name) for name in names}
+    return Fields({name: number for name, number in held.items() if number is not None}, of)

@@ -1,0 +1,131 @@
+"""Configurations as the learning arm reads and writes them: sizes by our names, and the fields of students."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flashstill.arch import from_hf
+from flashstill.arch.adapter.edit import (
+    dense,
+    dense_relative,
+    depth_changes,
+    new_llama,
+    new_sparse,
+    set_fields,
+    upcycled,
+    width_changes,
+    with_end,
+    with_quantization,
+    with_vocabulary,
+    without_weights,
+)
+from flashstill.arch.adapter.sizes import (
+    CONTEXT,
+    DEPTH,
+    HEADS,
+    VOCABULARY,
+    WIDTH,
+    attention_window,
+    changed_logits,
+    chosen_neurons,
+    head_width,
+    is_quantised,
+    is_tied,
+    kind,
+    rotation,
+    size,
+    stated_size,
+)
+from flashstill.errors import BadInput, UnsupportedArchitecture
+
+LLAMA = new_llama(width=64, depth=6, heads=8, key_heads=2, feed_forward=160, context=512, tied=True)
+OLDER = {"model_type": "gpt2", "n_embd": 48, "n_layer": 5, "n_head": 4, "n_positions": 128, "vocab_size": 300}
+
+
+class TestReading:
+    @pytest.mark.parametrize("as_object", [False, True])
+    def test_a_config_json_and_a_transformers_configuration_read_alike(self, as_object: bool) -> None:
+        configuration: Any = SimpleNamespace(**LLAMA) if as_object else LLAMA
+        assert size(configuration, DEPTH) == 6
+        assert size(configuration, WIDTH) == 64
+        assert head_width(configuration) == 8  # 64 / 8, as no other is stated
+        assert stated_size(configuration, CONTEXT) == 512
+        assert stated_size(configuration, VOCABULARY) is None
+        assert is_tied(configuration)
+        assert kind(configuration) == "llama"
+        assert not is_quantised(configuration)
+
+    def test_older_spellings(self) -> None:
+        assert [size(OLDER, names) for names in (WIDTH, DEPTH, HEADS, CONTEXT)] == [48, 5, 4, 128]
+        assert depth_changes(OLDER, [0, 4]) == {"n_layer": 2}
+
+    def test_a_stated_head_width_wins(self) -> None:
+        assert head_width({**LLAMA, "head_dim": 32}) == 32
+
+    def test_what_is_missing_or_no_count_is_named(self) -> None:
+        with pytest.raises(UnsupportedArchitecture, match="the config of half has no num_hidden_layers"):
+            size({}, DEPTH, "half")
+        for wrong in ("many", 0, True, 2.0):
+            with pytest.raises(UnsupportedArchitecture, match=r"vocab_size is .*, not a positive whole number"):
+                stated_size({"vocab_size": wrong}, VOCABULARY)
+
+    def test_what_is_not_plain(self) -> None:
+        assert attention_window({"sliding_window": 128}) == 128
+        assert attention_window({"sliding_window": None}) is None
+        assert rotation({}) == "default"
+        assert rotation({"rope_parameters": {"rope_type": "yarn"}}) == "yarn"
+        assert changed_logits({"logit_scale": 1.0, "logits_scaling": 8.0}) == "logits_scaling"
+        assert changed_logits({"logit_scale": 1}) is None
+
+    def test_neurons_that_a_token_meets(self) -> None:
+        sparse = new_sparse(width=64, depth=2, heads=4, context=512, routed=8, per_token=3, shared=2, neurons=16)
+        assert chosen_neurons(sparse) == 16 * (3 + 2)
+        assert chosen_neurons({"model_type": "mixtral", "intermediate_size": 100, "num_experts_per_tok": 2}) == 200
+
+
+class TestWriting:
+    def test_depth_keeps_the_kinds_of_the_blocks_that_stay(self) -> None:
+        kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+        changes = depth_changes({"num_hidden_layers": 3, "layer_types": kinds}, [1, 2])
+        assert changes == {"num_hidden_layers": 2, "layer_types": kinds[1:]}
+        configuration = SimpleNamespace(num_hidden_layers=3)
+        set_fields(configuration, depth_changes(configuration, [0]))
+        assert configuration.num_hidden_layers == 1
+
+    def test_width_keeps_groups_and_heads(self) -> None:
+        narrow = {**LLAMA, **width_changes(LLAMA, hidden=48, feed_forward=80, key_heads=1)}
+        assert (size(narrow, WIDTH), size(narrow, HEADS), head_width(narrow)) == (48, 4, 8)
+        mixer = from_hf(with_vocabulary(narrow, 100), "narrow").layers[0].attention
+        assert mixer.parameters(48) == 48 * 8 * (4 + 1 + 1 + 4)
+
+    def test_there_and_back(self) -> None:
+        rotary = {**LLAMA, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
+        sparse = upcycled(rotary, routed=8, per_token=2, shared=1, neurons=40)
+        assert (sparse["n_routed_experts"], sparse["routed_scaling_factor"]) == (8, 2.0)
+        glm = {**sparse, "model_type": "glm4_moe"}
+        assert dense_relative(glm) == "llama"
+        back = dense(glm, glm, {"intermediate_size": 1, "hidden_size": 1}, 0)
+        assert back == {"intermediate_size": 40 * 3, "hidden_size": 64}
+        assert dense(glm, glm, {"intermediate_size": 1}, 24) == {"intermediate_size": 24}
+
+    def test_refusals(self) -> None:
+        with pytest.raises(UnsupportedArchitecture, match="only models of Llama's kind are upcycled so far, not gpt2"):
+            upcycled(OLDER, routed=8, per_token=2, shared=1, neurons=40)
+        with pytest.raises(UnsupportedArchitecture, match="no dense relative of gpt2 is known; known: mixtral"):
+            dense_relative(OLDER)
+        with pytest.raises(BadInput, match="a vocabulary of 300, the teacher 400; leave it out"):
+            with_vocabulary(OLDER, 400)
+
+    def test_new_ones_are_read_by_the_adapter(self) -> None:
+        assert from_hf(with_vocabulary(LLAMA, 100), "new").depth == 6
+        sparse = new_sparse(width=64, depth=3, heads=4, context=512, routed=8, per_token=3, shared=2, neurons=16)
+        assert from_hf(with_vocabulary(sparse, 100), "new").layers[0].ffn.experts == 8
+
+    def test_what_belongs_to_weights_goes(self) -> None:
+        packed = with_quantization({**LLAMA, "dtype": "bfloat16", "architectures": ["X"]}, {"format": "pack-quantized"})
+        assert is_quantised(packed)
+        assert without_weights(packed) == LLAMA
+        assert with_end({}, 3) == {"bos_token_id": None, "eos_token_id": 3, "pad_token_id": None}
