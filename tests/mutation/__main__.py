@@ -31,13 +31,14 @@ def main() -> int:
     parser.add_argument("--reach", type=Path, default=ROOT / "out" / "mutation", help="made where it is missing")
     parser.add_argument("--tests-s", type=float, default=30.0, help="most seconds of tests a fault [default: 30]")
     parser.add_argument("--again", type=Path, default=None, help="try the faults that this file of --out lists")
+    parser.add_argument("--suite", nargs="*", default=[], help="test files that --reach is made of [default: all]")
     parser.add_argument("--also", nargs="*", default=[], help="tests that are newer than --reach, tried first")
     parser.add_argument("--out", type=Path, default=None, help="unnoticed faults as JSON")
     parser.add_argument("--least", type=float, default=85.0, help="percent [default: %(default)s]")
     asked = parser.parse_args()
     import_heavy()
     if not (asked.reach / "seconds.json").exists():
-        make_reach(asked.reach, [])
+        make_reach(asked.reach, asked.suite)
     faults = (
         [Fault(**row) for row in json.loads(asked.again.read_text(encoding="utf-8"))]
         if asked.again
