@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from tests.mutation.places import ROOMS, ROOT, Fault, draw
@@ -53,6 +53,8 @@ def main() -> int:
 def _tried(faults: list[Fault], reach: Reach, most_s: float, also: list[str]) -> list[Fault]:
     """The faults that no test noticed."""
     missed: list[Fault] = []
+    if faults and noticed(_mended(faults[0]), [*also, *reach.tests(faults[0], most_s)], 600.0):
+        raise SystemExit("a test fails without any fault; mend it, or make --reach anew")
     for number, fault in enumerate(faults, start=1):
         begun, tests = time.monotonic(), reach.tests(fault, most_s)
         seen = bool(also or tests) and noticed(fault, [*also, *tests], 60.0 + 10.0 * most_s)
@@ -63,6 +65,11 @@ def _tried(faults: list[Fault], reach: Reach, most_s: float, also: list[str]) ->
             f"{number:4} {word:8} {fault.file}:{fault.line}  {fault.before}  ->  {fault.after}  ({spent})", flush=True
         )
     return missed
+
+
+def _mended(fault: Fault) -> Fault:
+    """The file as it is: no test may notice that."""
+    return replace(fault, source=(ROOT / fault.file).read_text(encoding="utf-8"))
 
 
 def _report(faults: list[Fault], missed: list[Fault], least: float) -> int:

@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -22,11 +23,12 @@ import pytest
 
 from tests.mutation.places import ROOT, Fault
 
-HEAVY = ("numpy", "scipy.optimize", "scipy.stats", "hypothesis", "pydantic", "click", "rich.table", "plotly", "jinja2")
+HEAVY = ("numpy", "scipy.optimize", "scipy.stats", "pydantic", "click", "rich.table", "plotly", "jinja2")
 LEARNING = ("torch", "transformers")
 MOST_BYTES = 6 * 2**30
 """of what a process with a fault may take, as a fault may ask for any amount"""
-_QUIET = ["-q", "--no-header", "--no-summary", "-p", "no:cacheprovider", "-p", "no:xdist"]
+_QUIET = ["-q", "--no-header", "--tb=line", "--disable-plugin-autoload", "-p", "_hypothesis_pytestplugin"]
+"""no plugin whose package is imported already: pytest would say that it comes too late to rewrite its assertions"""
 
 
 def import_heavy() -> None:
@@ -62,7 +64,7 @@ def plant(fault: Fault) -> None:
 
 def run_pytest(arguments: Sequence[str], folder: Path, *plugins: Any) -> int:
     """pytest's exit code; what tests make goes to a folder of its own."""
-    return int(pytest.main([*_QUIET, "--basetemp", str(folder / "pytest"), *arguments], list(plugins)))
+    return int(pytest.main([*_QUIET, "-p", "no:cacheprovider", "--basetemp", str(folder / "pytest"), *arguments], list(plugins)))
 
 
 def forked(work: Callable[[Path], int], seconds: float, quiet: bool = True) -> int:
@@ -79,7 +81,10 @@ def forked(work: Callable[[Path], int], seconds: float, quiet: bool = True) -> i
                 for stream in (1, 2):
                     os.dup2(os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
             code = work(folder)
+        except BaseException:
+            traceback.print_exc()
         finally:
+            sys.stdout.flush()
             os._exit(code)
     try:
         return _wait(child, seconds)
