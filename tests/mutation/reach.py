@@ -59,7 +59,14 @@ def make_reach(folder: Path, arguments: list[str]) -> None:
 
     def work(own: Path) -> int:
         durations = Durations()
-        measured = ["-p", "pytest_cov", "--cov", f"--cov-config={settings.resolve()}", "--cov-context=test", "--cov-report="]
+        measured = [
+            "-p",
+            "pytest_cov",
+            "--cov",
+            f"--cov-config={settings.resolve()}",
+            "--cov-context=test",
+            "--cov-report=",
+        ]
         code = run_pytest(["-m", "not slow", *measured, *arguments], own, durations)
         durations.write(folder / "seconds.json")
         return code

@@ -64,7 +64,11 @@ def plant(fault: Fault) -> None:
 
 def run_pytest(arguments: Sequence[str], folder: Path, *plugins: Any) -> int:
     """pytest's exit code; what tests make goes to a folder of its own."""
-    return int(pytest.main([*_QUIET, "-p", "no:cacheprovider", "--basetemp", str(folder / "pytest"), *arguments], list(plugins)))
+    return int(
+        pytest.main(
+            [*_QUIET, "-p", "no:cacheprovider", "--basetemp", str(folder / "pytest"), *arguments], list(plugins)
+        )
+    )
 
 
 def forked(work: Callable[[Path], int], seconds: float, quiet: bool = True) -> int:
