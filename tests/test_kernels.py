@@ -21,7 +21,7 @@ from tests.round import MEMORY, SRAM, round_chip, round_conditions
 PEAK = 1e12
 
 
-def kernel(**changes: float) -> Kernel:
+def kernel(**changes: Any) -> Kernel:
     return Kernel(**{"compute_efficiency": 1.0, "memory_efficiency": 1.0, "floor_s": 0.0, **changes})
 
 
@@ -69,7 +69,7 @@ class TestBlend:
         assert blend(64.0, 3.0, 4.0) == 4.0  # the longest alone
         assert blend(63.0, 4.0, 4.0) == pytest.approx(4.0 * 2.0 ** (1.0 / 63.0))
         assert blend(1.0, 0.0, 0.0) == 0.0
-        assert blend(2.0, np.array([3.0, 0.0]), np.array([4.0, 2.0])).tolist() == pytest.approx([5.0, 2.0])
+        assert np.asarray(blend(2.0, np.array([3.0, 0.0]), np.array([4.0, 2.0]))) == pytest.approx([5.0, 2.0])
 
     def test_a_slower_kernel_and_one_that_no_peak_allows(self) -> None:
         timing = Timing(seconds=10.0, compute_s=8.0, memory_s=3.0, floor_s=2.0)
@@ -156,7 +156,7 @@ class TestAttention:
         assert float(timing.memory_s) == pytest.approx(5e-6 + blocks)
 
     def test_heads_that_are_narrower_than_a_systolic_array(self) -> None:
-        """Widths of 64 and 192 take 1 and 2 edges of 128: 384 for 256; an array of 64 wastes nothing. 128 x 128 pairs."""
+        """Widths of 64 and 192 take 1 and 2 edges of 128: 384 for 256; one of 64 wastes nothing. 128 x 128 pairs."""
         prompt = attention(queries=128.0, seen=0.0, pairs=8256.0, key_width=64.0, value_width=192.0, prompt=True)
         least = 2 * 4 * 32 * 256 * 128 * 128 / PEAK
         for edge, ratio in ((128, 1.5), (64, 1.0)):
@@ -210,7 +210,9 @@ class TestOperations:
         decoding = operation_seconds(conditions, attention(kv_values=0.0))
         assert float(decoding.seconds) == pytest.approx(2 * 4 * 8 * 4 * 256 * 961 / 1e12)
         prompt = attention(queries=128.0, seen=0.0, pairs=8256.0, kv_values=0.0, prompt=True)
-        assert float(operation_seconds(conditions, prompt).seconds) == pytest.approx(2 * 4 * 32 * 256 * 128 * 128 / 2e12)
+        assert float(operation_seconds(conditions, prompt).seconds) == pytest.approx(
+            2 * 4 * 32 * 256 * 128 * 128 / 2e12
+        )
 
     @pytest.mark.parametrize(
         ("kind", "operation"),
@@ -223,7 +225,8 @@ class TestOperations:
         ],
     )
     def test_each_kind_has_its_own_row(self, kind: str, operation: Operation) -> None:
-        slow = round_conditions(**{kind: {"floor_s": 1.0}})
+        changes: dict[str, Any] = {kind: {"floor_s": 1.0}}
+        slow = round_conditions(**changes)
         timing = operation_seconds(slow, operation)
         assert timing.floor_s == pytest.approx(1.0)
         assert float(timing.seconds) > 1.0
@@ -233,7 +236,7 @@ class TestOperations:
         moving = Operation(name="norms", activation_bytes=1e6)
         conditions = round_conditions(matmul={"memory_efficiency": 0.5, "floor_s": 1.0})
         timing = operation_seconds(conditions, moving)
-        assert (float(timing.seconds), float(timing.floor_s)) == (pytest.approx(2e-6), 0.0)
+        assert [float(timing.seconds), float(timing.floor_s)] == pytest.approx([2e-6, 0.0])
 
 
 class TestJoules:

@@ -92,7 +92,11 @@ def _planted(file: Path, position: Position, operator: Any, occurrence: int) -> 
 
     text = file.read_text(encoding="utf-8")
     source = mutate_code(text, operator, occurrence)
-    if source is None or ast.dump(ast.parse(source)) == ast.dump(ast.parse(text)):
+    try:
+        same = source is None or ast.dump(ast.parse(source)) == ast.dump(ast.parse(text))
+    except SyntaxError:
+        return None
+    if source is None or same:
         return None
     return fault_of(file, text, source, position[0])
 
