@@ -6,7 +6,8 @@ column, which holds words, is shortened, then columns go from the right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 Row = Sequence[str]
 MARGIN, GAP = 2, 2  # characters before the first column, and between two
@@ -70,3 +71,33 @@ def _drop(kept: list[int], columns: Sequence[int], excess: Callable[[], int]) ->
 
 def _cut(cell: str, width: int) -> str:
     return cell if len(cell) <= width else cell[: width - 1] + "…"
+
+
+def html_table(headings: Row, rows: Sequence[Row], caption: str = "") -> str:
+    """An HTML table for a notebook; every cell is escaped."""
+    from html import escape
+
+    def line(cells: Row, tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    head = f"<thead>{line(headings, 'th')}</thead>" if any(headings) else ""
+    return f"<table>{title}{head}<tbody>{''.join(line(row, 'td') for row in rows)}</tbody></table>"
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of a tree of mappings by the names on their way: {"a": {"b": 1}} is {"a_b": 1}."""
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            leaves |= flat(value, f"{prefix}{name}_")
+        else:
+            leaves[f"{prefix}{name}"] = value
+    return leaves
+
+
+def cell(value: Any) -> str:
+    """A value as a short text: numbers with four digits."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+    return "" if value is None else str(value)

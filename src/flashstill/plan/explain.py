@@ -19,6 +19,7 @@ from flashstill.facts import Facts
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.resolve import Resolved, check_room, resolve
 from flashstill.plan.scenario import Scenario
+from flashstill.tables import cell, flat, html_table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +90,21 @@ class Explanation:
                 most_sequences(resolved.model, resolved.conditions, resolved.layout, max(self.context, 1.0))
             ),
         }
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """One flat row: names of a tree are joined, as in joules_per_token_weights; the layout's stand alone."""
+        tree = self.as_dict()
+        degrees = tree.pop("layout")
+        return [flat({**tree, **degrees, "fits": True})]
+
+    def _repr_html_(self) -> str:
+        tree, levels = self.as_dict(), self.joules_per_token
+        title = f"{tree['model']} on {tree['chips']} x {tree['chip']}, batch {self.batch}, context {self.context}"
+        rows = [(f"{name}, s", cell(seconds)) for name, seconds in tree["seconds_by"].items() if seconds]
+        rows += [("one decode step, s", cell(tree["seconds"]))]
+        rows += [(f"{level}, J per token", cell(joules)) for level, joules in levels.items() if joules]
+        rows += [("dollars per million tokens", cell(tree["usd_per_million_tokens"])), ("bound by", str(tree["bound"]))]
+        return html_table(("", ""), rows, title)
 
 
 def explain(facts: Facts, scenario: Scenario, deployment: Deployment, price: str = RENTED) -> Explanation:

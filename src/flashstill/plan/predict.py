@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,13 +17,21 @@ from flashstill.facts import Facts
 from flashstill.hardware import Chip, Software
 from flashstill.parallel import Layout
 from flashstill.plan.case import Case
-from flashstill.plan.deployment import GREEDY
+from flashstill.plan.deployment import GREEDY, Deployment
 from flashstill.plan.hardwired import answer_hardwired, is_hardwired
 from flashstill.plan.notes import empty_notes
 from flashstill.plan.prediction import NOT_FITTING, Prediction, sound
 from flashstill.plan.resolve import Resolved, Resolver, Setup, resolve
 
-__all__ = ["GREEDY", "Case", "Prediction", "band", "completed", "predict"]
+__all__ = ["GREEDY", "Case", "Outcome", "Prediction", "band", "completed", "outcomes", "predict"]
+
+
+class Outcome(NamedTuple):
+    """A prediction, the whole deployment that it is of, and the error where the question makes no sense."""
+
+    prediction: Prediction
+    deployment: Resolved | Deployment
+    error: FlashstillError | None = None
 
 
 def predict(facts: Facts, cases: Sequence[Case], price: str = RENTED) -> list[Prediction]:
@@ -30,32 +39,41 @@ def predict(facts: Facts, cases: Sequence[Case], price: str = RENTED) -> list[Pr
 
     price: the basis on which all chips are priced (economics/prices.py).
     """
-    answers: list[Prediction | None] = [None] * len(cases)
+    return [outcome.prediction for outcome in outcomes(facts, cases, price)]
+
+
+def outcomes(facts: Facts, cases: Sequence[Case], price: str = RENTED) -> list[Outcome]:
+    """As `predict`, with what was made of each deployment, and errors as they are."""
+    decided: dict[int, Outcome] = {}
     resolver = Resolver(facts)
     groups: dict[int, list[tuple[int, Resolved]]] = defaultdict(list)
     for index, case in enumerate(cases):
         try:
             if is_hardwired(facts, case.deployment.chip):
-                answers[index] = answer_hardwired(facts, case, price)
+                decided[index] = Outcome(sound(answer_hardwired(facts, case, price)), _on_one_chip(case.deployment))
                 continue
             _check_serving(case)
             resolved = resolver.resolve(case.scenario, case.deployment)
         except FlashstillError as error:
-            answers[index] = Prediction(fits=False, reason=str(error))
+            decided[index] = Outcome(Prediction(fits=False, reason=str(error)), case.deployment, error)
             continue
         groups[id(resolved.setup)].append((index, resolved))
     for members in groups.values():
         indices, group = zip(*members, strict=True)
-        for index, answer in zip(indices, _answers(facts, group[0].setup, group, price), strict=True):
-            answers[index] = answer
-    return [sound(answer) for answer in answers if answer is not None]
+        for index, resolved, answer in zip(indices, group, _answers(facts, group[0].setup, group, price), strict=True):
+            decided[index] = Outcome(sound(answer), resolved)
+    return [decided[index] for index in range(len(cases))]
+
+
+def _on_one_chip(deployment: Deployment) -> Deployment:
+    return replace(deployment, chips=1, tp=1, pp=1, ep=1, dp=1)
 
 
 def completed(facts: Facts, case: Case) -> Case:
     """The case with all defaults filled in; a FlashstillError for one that makes no sense."""
     if is_hardwired(facts, case.deployment.chip):
         answer_hardwired(facts, case)
-        return Case(case.scenario, replace(case.deployment, chips=1, tp=1, pp=1, ep=1, dp=1))
+        return Case(case.scenario, _on_one_chip(case.deployment))
     _check_serving(case)
     return Case(case.scenario, resolve(facts, case.scenario, case.deployment).deployment)
 

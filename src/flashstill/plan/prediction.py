@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 NOT_FITTING = "does not fit in memory"
@@ -45,7 +45,7 @@ class Prediction:
 
     def as_dict(self) -> dict[str, Any]:
         """Keys as in the columns of the files of cases."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in PREDICTION_FIELDS}
 
     @property
     def valid(self) -> bool:

@@ -12,12 +12,15 @@ from flashstill.errors import BadInput, unknown
 from flashstill.facts import Facts
 from flashstill.plan.deployment import AS_PUBLISHED, known_engine, known_precision
 from flashstill.plan.scenario import Scenario, check_bounds, check_scenario
+from flashstill.tables import cell, html_table
 
 TIERS = ("memory", "sram", "host")
 MOST_CHIPS, MOST_BATCH, MOST_BATCHES = 2**20, 10**9, 1000
 MOST_CONFIGURATIONS, MOST_AT_ONCE = 20_000_000, 1_000_000
 """of a whole search, and of one chip, precision, placement and draft, which are priced together in memory"""
 OBJECTIVES = ("tpot_s", "tokens_per_s_per_chip", "joules_per_output_token", "usd_per_million_output_tokens")
+SHOWN = 30
+"""configurations that a notebook shows"""
 BATCHES = tuple(2**power for power in range(13))
 
 
@@ -96,6 +99,16 @@ class SearchResult:
     def as_dict(self) -> dict[str, Any]:
         """The document that `plan --json` prints."""
         return asdict(self)
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """A flat row for each configuration of the front."""
+        return [asdict(configuration) for configuration in self.front]
+
+    def _repr_html_(self) -> str:
+        shown = ("chip", "chips", "tp", "pp", "ep", "dp", "batch", "precision", "weights_in", *OBJECTIVES)
+        rows = [[cell(record[name]) for name in shown] for record in self.as_records()[:SHOWN]]
+        title = f"{self.evaluated:,} evaluated, {self.feasible:,} feasible, {len(self.front)} on the Pareto front"
+        return html_table(shown, rows, title)
 
 
 def normalised(facts: Facts, space: SearchSpace) -> SearchSpace:

@@ -1,0 +1,178 @@
+"""Questions as keywords: the fields of a scenario and a deployment by name, each one value or several to sweep over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+from flashstill.errors import BadInput, unknown
+from flashstill.facts import Facts, load
+from flashstill.plan.answer import question_of
+from flashstill.plan.case import Case
+from flashstill.plan.deployment import Deployment
+from flashstill.plan.scenario import Scenario
+from flashstill.sweeps import combinations, is_axis
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+FactsLike = Facts | str | Path | Iterable[str | Path]
+"""directories of more fact rows, or facts that are loaded already"""
+Edits = Mapping[str, float | str]
+"""what-if edits: {"h100-sxm.memory_bytes_per_s": 5e12}; a text may have a unit, as "5TB/s" """
+if TYPE_CHECKING:
+    Ints = int | None | Sequence[int | None] | npt.NDArray[np.integer[Any]]
+    Numbers = float | Sequence[float] | npt.NDArray[np.floating[Any]]
+    Words = str | None | Sequence[str | None]
+
+
+class DeploymentField(TypedDict, total=False):
+    """What may be said of a deployment beside the chip; `Deployment` says what each is."""
+
+    chips: int | None
+    tp: int | None
+    pp: int | None
+    ep: int | None
+    dp: int | None
+    topology: str | None
+    precision: str | None
+    kv_precision: str | None
+    weights_in: str | None
+    kv_in: str | None
+    engine: str | None
+    sampling: str
+
+
+class ServingField(DeploymentField, total=False):
+    """What may be said of serving beside model, batch and lengths; `Scenario` says what each is."""
+
+    chunk: int | None
+    draft: str | None
+    draft_tokens: int
+    acceptance: float
+    max_ttft_s: float | None
+    max_tpot_s: float | None
+    min_tokens_per_s: float | None
+
+
+class DeploymentFields(TypedDict, total=False):
+    """The same, each of them one value or several."""
+
+    chips: Ints
+    tp: Ints
+    pp: Ints
+    ep: Ints
+    dp: Ints
+    topology: Words
+    precision: Words
+    kv_precision: Words
+    weights_in: Words
+    kv_in: Words
+    engine: Words
+    sampling: Words
+
+
+class ServingFields(DeploymentFields, total=False):
+    """The same, each of them one value or several."""
+
+    chunk: Ints
+    draft: Words
+    draft_tokens: Ints
+    acceptance: Numbers
+    max_ttft_s: Numbers | None
+    max_tpot_s: Numbers | None
+    min_tokens_per_s: Numbers | None
+
+
+class Asked(NamedTuple):
+    """Cases in order, each with its question flat, and whether there may be several."""
+
+    cases: list[Case]
+    swept: bool
+
+    @property
+    def questions(self) -> list[dict[str, Any]]:
+        """The fields of each, for rows that have no answer."""
+        return [question_of(*case) for case in self.cases]
+
+
+_SCENARIO = frozenset(field.name for field in fields(Scenario))
+_DEPLOYMENT = frozenset(field.name for field in fields(Deployment))
+
+
+def asked_by_values(scenario: Any, deployment: Any, keywords: Mapping[str, Any]) -> Asked:
+    """Every scenario on every deployment; either is one or several."""
+    for name, value in keywords.items():
+        if value is not None:
+            raise BadInput(f"{name} is a field of the Scenario or the Deployment, where these are given: name it there")
+    if scenario is None or deployment is None:
+        raise BadInput("give a Scenario and a Deployment, or model= and chip=")
+    chosen, swept = combinations({"scenario": scenario, "deployment": deployment})
+    for each in chosen:
+        if not isinstance(each["scenario"], Scenario) or not isinstance(each["deployment"], Deployment):
+            raise BadInput(
+                "the first argument is a Scenario, the second a Deployment; or use keywords, model= and chip="
+            )
+    return Asked([Case(each["scenario"], each["deployment"]) for each in chosen], swept)
+
+
+def asked_by_keywords(keywords: Mapping[str, Any]) -> Asked:
+    """Every combination of the values; None where a keyword is not given. BadInput for a name that is no field."""
+    for name in ("model", "chip"):
+        if keywords.get(name) is None:
+            raise BadInput(f"give {name}=, or a Scenario and a Deployment")
+    for name in keywords:
+        if name not in _SCENARIO | _DEPLOYMENT:
+            raise BadInput(unknown("keyword", name, _SCENARIO | _DEPLOYMENT))
+    given = {name: value for name, value in keywords.items() if value is not None}
+    chosen, swept = combinations(given)
+    chosen = [{name: _of_kind(name, value) for name, value in values.items()} for values in chosen]
+    return Asked(
+        [
+            Case(
+                Scenario(**{name: value for name, value in values.items() if name in _SCENARIO}),
+                Deployment(**{name: value for name, value in values.items() if name in _DEPLOYMENT}),
+            )
+            for values in chosen
+        ],
+        swept,
+    )
+
+
+_KINDS = {field.name: str(field.type) for field in (*fields(Scenario), *fields(Deployment))}
+
+
+def _of_kind(name: str, value: Any) -> Any:
+    """The value; BadInput for a text where a number belongs, and the other way round. 16.0 is 16, as arrays have it."""
+    kind = _KINDS[name]
+    if value is None or name == "model":
+        return value
+    if kind.startswith("int"):
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise BadInput(f"{name} is {value!r}, not a whole number")
+    if kind.startswith("float") and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise BadInput(f"{name} is {value!r}, not a number")
+    if kind.startswith("str") and not isinstance(value, str):
+        raise BadInput(f"{name} is {value!r}, not a text")
+    return value
+
+
+def facts_of(facts: FactsLike = (), edits: Edits | None = None) -> Facts:
+    """The fact rows of the package, of this machine and of the directories, with the what-if edits."""
+    told = [
+        f"{name}={value if isinstance(value, str) else repr(float(value))}" for name, value in (edits or {}).items()
+    ]
+    if isinstance(facts, Facts):
+        return facts.edited(told)
+    directories = [facts] if isinstance(facts, str | Path) else list(facts)
+    return load([Path(directory) for directory in directories], told)
+
+
+def several(values: Any) -> tuple[Any, ...]:
+    """One value or several as a tuple."""
+    return tuple(values) if is_axis(values) else (values,)

@@ -1,0 +1,89 @@
+"""A prediction together with the question that it answers: what the Python interface returns."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flashstill.errors import FlashstillError, InfeasiblePlan
+from flashstill.facts import Facts
+from flashstill.plan.case import Case
+from flashstill.plan.deployment import Deployment
+from flashstill.plan.predict import Outcome, outcomes
+from flashstill.plan.prediction import PREDICTION_FIELDS, Prediction
+from flashstill.plan.scenario import Scenario, broken_bounds, check_bounds
+from flashstill.tables import cell, html_table
+
+FIGURES = (
+    ("ttft_s", "time to first token, s"),
+    ("tpot_s", "time per output token, s"),
+    ("output_tokens_per_s", "output tokens/s"),
+    ("joules_per_output_token", "joules per output token, chips only"),
+    ("watts_per_chip", "watts per chip"),
+    ("usd_per_million_output_tokens", "dollars per million output tokens"),
+    ("bound", "bound by"),
+    ("price_basis", "price"),
+    ("note", "notes"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer(Prediction):
+    """A prediction with its scenario and its deployment, in which every default is filled in."""
+
+    scenario: Scenario
+    deployment: Deployment
+
+    @property
+    def broken_bounds(self) -> tuple[str, ...]:
+        """Which of the scenario's bounds are not kept."""
+        broken = broken_bounds(self.scenario, self.ttft_s, self.tpot_s, self.output_tokens_per_s)
+        return tuple(reason for reason, is_broken in broken.items() if is_broken)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The question, and the figures by their names."""
+        return {"question": question_of(self.scenario, self.deployment), **self.figures()}
+
+    def figures(self) -> dict[str, Any]:
+        """What `predict --json` prints beside the question."""
+        return {name: getattr(self, name) for name in PREDICTION_FIELDS}
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """One flat row: the question's fields, then the figures, then whether the bounds are kept."""
+        question = question_of(self.scenario, self.deployment)
+        return [{**question, **self.figures(), "within_bounds": not self.broken_bounds}]
+
+    def _repr_html_(self) -> str:
+        used, asked = self.deployment, self.scenario
+        title = f"{asked.model_name} on {used.chips} x {used.chip}, {asked.isl} tokens in, {asked.osl} out, "
+        rows = [(told, cell(getattr(self, name))) for name, told in FIGURES if getattr(self, name) not in (None, "")]
+        return html_table(("", ""), rows, f"{title}batch {asked.batch}")
+
+
+def question_of(scenario: Scenario, deployment: Deployment) -> dict[str, Any]:
+    """The fields of both, flat; a model that was handed over by its name."""
+    asked = {name: value for name, value in _plain(scenario).items() if name != "context" or value is not None}
+    return {"model": scenario.model_name, **asdict(deployment), **asked}
+
+
+def _plain(scenario: Scenario) -> dict[str, Any]:
+    return {name: getattr(scenario, name) for name in Scenario.__dataclass_fields__ if name != "model"}
+
+
+def answers(facts: Facts, cases: list[Case], price: str) -> list[Answer | FlashstillError]:
+    """An answer to every case, or the error that says why there is none."""
+    for scenario in {id(case.scenario): case.scenario for case in cases}.values():
+        check_bounds(scenario)
+    found = zip(cases, outcomes(facts, cases, price), strict=True)
+    return [_answer(case, outcome) for case, outcome in found]
+
+
+def _answer(case: Case, outcome: Outcome) -> Answer | FlashstillError:
+    prediction = outcome.prediction
+    if outcome.error is not None:
+        return outcome.error
+    if not prediction.fits:
+        reason = f"{case.scenario.model_name} on {case.deployment.chip}: {prediction.reason}"
+        return InfeasiblePlan(reason, {prediction.reason: 1})
+    used = outcome.deployment if isinstance(outcome.deployment, Deployment) else outcome.deployment.deployment
+    return Answer(scenario=case.scenario, deployment=used, **prediction.as_dict())

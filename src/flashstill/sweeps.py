@@ -1,0 +1,148 @@
+"""Sweeps: one question for every combination of the values that are given, and the answers as a table.
+
+A value that is a list, a tuple, a range or an array is an axis of the sweep; the last axis varies fastest.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from flashstill.errors import BadInput, FlashstillError, InfeasiblePlan, MissingFact, UnsupportedArchitecture
+from flashstill.tables import cell, html_table
+
+SHOWN = 30
+"""rows of a sweep in a notebook"""
+
+
+class Answered(Protocol):
+    """An answer that knows its rows."""
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """Flat rows: the question and its figures."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The question and its figures as a tree of plain values."""
+
+
+A = TypeVar("A", bound=Answered)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    """A combination that has no answer, and why."""
+
+    question: Mapping[str, Any]
+    reason: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The question and the reason."""
+        return {"question": dict(self.question), "fits": False, "reason": self.reason}
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """One flat row."""
+        return [{**self.question, "fits": False, "reason": self.reason}]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep(Sequence[A], Generic[A]):
+    """The answers to a sweep, in order. Iterating gives those that have an answer; `refused` has the others."""
+
+    outcomes: tuple[A | Refusal, ...]
+    columns_shown: tuple[str, ...] = ()
+
+    @property
+    def answers(self) -> tuple[A, ...]:
+        """Those combinations that have an answer."""
+        return tuple(outcome for outcome in self.outcomes if not isinstance(outcome, Refusal))
+
+    @property
+    def refused(self) -> tuple[Refusal, ...]:
+        """Those that have none: they do not fit, or cannot be built."""
+        return tuple(outcome for outcome in self.outcomes if isinstance(outcome, Refusal))
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def __iter__(self) -> Iterator[A]:
+        return iter(self.answers)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.answers[index]
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """A flat row for every combination, for pandas.DataFrame or polars.DataFrame; `fits` is False for refusals."""
+        return [record for outcome in self.outcomes for record in outcome.as_records()]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All outcomes as trees of plain values."""
+        return {"outcomes": [outcome.as_dict() for outcome in self.outcomes]}
+
+    def column(self, name: str) -> list[Any]:
+        """One column of the rows that have an answer; BadInput where no row has it."""
+        records = [record for answer in self.answers for record in answer.as_records()]
+        if records and not any(name in record for record in records):
+            from flashstill.errors import unknown
+
+            raise BadInput(unknown("column", name, records[0]))
+        return [record.get(name) for record in records]
+
+    def _repr_html_(self) -> str:
+        records = self.as_records()
+        shown = [name for name in self.columns_shown if any(record.get(name) is not None for record in records)]
+        rows = [[cell(record.get(name)) for name in shown] for record in records[:SHOWN]]
+        more = f", of which the first {SHOWN} are shown" if len(records) > SHOWN else ""
+        return html_table(shown, rows, f"{len(records)} rows{more}")
+
+
+def is_axis(value: Any) -> bool:
+    """Whether a value is one of several: a list, tuple, range, or an array of one dimension."""
+    return isinstance(value, list | tuple | range) or getattr(value, "ndim", 0) == 1
+
+
+def combinations(values: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]:
+    """Every combination of the values, and whether there is an axis among them. BadInput for an empty axis."""
+    axes: list[list[Any]] = []
+    for name, value in values.items():
+        entries = [_plain(entry) for entry in value] if is_axis(value) else [_plain(value)]
+        if not entries:
+            raise BadInput(f"{name} is empty; give at least one value")
+        axes.append(entries)
+    swept = any(is_axis(value) for value in values.values())
+    return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*axes)], swept
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy as one of Python; a float that is a whole number stays what it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
+def outcomes_of(
+    questions: Sequence[Mapping[str, Any]], answers: Iterable[A | FlashstillError], swept: bool
+) -> tuple[A | Refusal, ...]:
+    """Answers with refusals in place of errors. Raises the error of a single question, one of a name that is not
+    known, and the first where nothing has an answer."""
+    outcomes: list[A | Refusal] = []
+    errors: list[FlashstillError] = []
+    for question, answer in zip(questions, answers, strict=True):
+        if isinstance(answer, FlashstillError):
+            if not swept or isinstance(answer, MissingFact | UnsupportedArchitecture):
+                raise answer
+            errors.append(answer)
+            outcomes.append(Refusal(question=question, reason=str(answer)))
+        else:
+            outcomes.append(answer)
+    if len(errors) == len(outcomes):
+        raise next((error for error in errors if not isinstance(error, InfeasiblePlan)), errors[0])
+    return tuple(outcomes)
+
+
+def each_or_error(ask: Callable[[Any], A], questions: Iterable[Any]) -> Iterator[A | FlashstillError]:
+    """What `ask` answers to every question, or the error that it raises."""
+    for question in questions:
+        try:
+            yield ask(question)
+        except FlashstillError as error:
+            yield error

@@ -1,0 +1,170 @@
+"""The public face: its names and signatures, its answers beside the command line's, sweeps, errors, what it loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import flashstill as fs
+from flashstill.cli import main
+from tests.deployments import FACTS
+
+NAMES = {
+    "BadInput", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "Scenario", "SearchSpace",
+    "UnsupportedArchitecture", "chip", "explain", "model", "predict", "search",
+}  # fmt: skip
+SIGNATURES = {
+    "model": ("name",),
+    "chip": ("name", "facts", "set"),
+    "predict": (
+        "scenario", "deployment", "model", "chip", "batch", "isl", "osl", "price", "facts", "set", "more",
+    ),
+    "explain": ("scenario", "deployment", "model", "chip", "batch", "context", "price", "facts", "set", "more"),
+    "search": ("scenario", "space", "model", "chips", "max_chips", "batches", "price", "facts", "set", "more"),
+    "Scenario": (
+        "model", "isl", "osl", "batch", "context", "chunk", "draft", "draft_tokens", "acceptance", "max_ttft_s",
+        "max_tpot_s", "min_tokens_per_s",
+    ),
+    "Deployment": (
+        "chip", "chips", "tp", "pp", "ep", "dp", "topology", "precision", "kv_precision", "weights_in", "kv_in",
+        "engine", "sampling",
+    ),
+    "SearchSpace": (
+        "chips", "max_chips", "batches", "precisions", "kv_precisions", "tiers", "engine", "draft_tokens",
+    ),
+}  # fmt: skip
+CASE: dict[str, Any] = {"model": "qwen3-8b", "chip": "h100-sxm"}
+
+
+def test_the_names_that_are_promised() -> None:
+    assert set(fs.__all__) == NAMES
+    assert set(dir(fs)) >= NAMES
+    assert fs.__all__ == sorted(fs.__all__)
+    for name in fs.__all__:
+        assert inspect.getdoc(getattr(fs, name)), f"{name} has no documentation"
+    with pytest.raises(AttributeError, match="no attribute 'predikt'"):
+        fs.predikt  # type: ignore[attr-defined]  # noqa: B018
+
+
+@pytest.mark.parametrize("name", sorted(SIGNATURES))
+def test_signatures(name: str) -> None:
+    assert tuple(inspect.signature(getattr(fs, name)).parameters) == SIGNATURES[name]
+
+
+def test_an_import_loads_nothing() -> None:
+    code = "import sys; before = set(sys.modules); import flashstill; print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["flashstill"]
+    code = f"import sys, flashstill as fs; fs.predict(**{CASE}); print(*{{each.split('.')[0] for each in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"torch", "transformers", "scipy", "click", "pydantic", "pandas"} & set(done.stdout.split()) == set()
+
+
+def test_the_command_line_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    def told(command: str, *more: str) -> Any:
+        main([command, "--model", "qwen3-8b", *more, "--json"])
+        document = json.loads(capsys.readouterr().out)
+        return {name: value for name, value in document.items() if name not in ("schema", "version", "question")}
+
+    shape: dict[str, Any] = {"batch": 8, "isl": 300, "osl": 200}
+    answer = fs.predict(**CASE, **shape)
+    flags = ("--concurrency", "8", "--isl", "300", "--osl", "200")
+    assert told("predict", "--chip", "h100-sxm", *flags) == {**answer.figures(), "edits": []}
+    step = fs.explain(**CASE, batch=8, context=400)
+    assert told("explain", "--chip", "h100-sxm", "--batch", "8", "--context", "400") == {**step.as_dict(), "edits": []}
+    assert fs.explain(fs.Scenario(model="qwen3-8b", **shape), fs.Deployment(chip="h100-sxm")).cost == step.cost
+    found = fs.search(model="qwen3-8b", chips="h100-sxm", max_chips=2, isl=300, osl=200, batches=[1, 8])
+    wide = ("--chips-from", "h100-sxm", "--max-chips", "2", "--isl", "300", "--osl", "200", "--batch", "1,8")
+    assert json.loads(json.dumps(told("plan", *wide)["front"])) == json.loads(json.dumps(found.as_records()))
+
+
+class TestSweeps:
+    def test_every_combination_in_order(self) -> None:
+        found = fs.predict(model="qwen3-8b", chip=["h100-sxm", "tpu-v6e"], batch=np.array([1, 16, 64]), tp=1)
+        assert [(row["chip"], row["batch"]) for row in found.as_records()] == [
+            (chip, batch) for chip in ("h100-sxm", "tpu-v6e") for batch in (1, 16, 64)
+        ]
+        alone = fs.predict(model="qwen3-8b", chip="tpu-v6e", batch=16, tp=1)
+        assert found[4] == alone
+        assert found.column("tpot_s")[4] == alone.tpot_s
+        assert len(found) == len(list(found)) == 6
+        assert json.loads(json.dumps(found.as_dict()))["outcomes"][4] == json.loads(json.dumps(alone.as_dict()))
+
+    def test_combinations_without_an_answer_say_why(self) -> None:
+        found = fs.predict(**CASE, tp=[1, 3, 64])
+        assert [row["fits"] for row in found.as_records()] == [True, False, False]
+        assert [refusal.question["tp"] for refusal in found.refused] == [3, 64]
+        assert found.as_records()[1]["reason"] == "tp does not divide the heads: 32 heads over 3 chips"
+        assert len(found) == 1
+        steps = fs.explain(model="llama-3.1-70b", chip="h100-sxm", batch=[1, 16], chips=[1, 4])
+        assert [row["fits"] for row in steps.as_records()] == [False, False, True, True]
+
+    def test_scenarios_on_deployments(self) -> None:
+        scenarios = [fs.Scenario(model="qwen3-8b", batch=batch) for batch in (1, 2)]
+        deployments = [fs.Deployment(chip=name) for name in ("h100-sxm", "h200-sxm")]
+        found = fs.predict(scenarios, deployments)
+        assert [(answer.scenario.batch, answer.deployment.chip) for answer in found] == [
+            (1, "h100-sxm"), (1, "h200-sxm"), (2, "h100-sxm"), (2, "h200-sxm"),
+        ]  # fmt: skip
+        assert all(answer.deployment.engine == "vllm" for answer in found)
+
+    def test_bounds_are_told(self) -> None:
+        loose, tight = (fs.predict(**CASE, max_tpot_s=bound) for bound in (1.0, 1e-6))
+        assert (loose.broken_bounds, tight.broken_bounds) == ((), ("tpot above the bound",))
+        assert [answer.as_records()[0]["within_bounds"] for answer in (loose, tight)] == [True, False]
+
+
+def test_what_if_edits() -> None:
+    rate = FACTS.value("h100-sxm", "memory_bytes_per_s")
+    plain, same = fs.predict(**CASE), fs.predict(**CASE, set={"h100-sxm.memory_bytes_per_s": rate})
+    assert plain.tpot_s == same.tpot_s
+    faster = fs.predict(**CASE, set={"h100-sxm.memory_bytes_per_s": "6.7TB/s"})
+    assert faster.tpot_s is not None
+    assert plain.tpot_s is not None
+    assert faster.tpot_s < plain.tpot_s
+    assert fs.chip("h100-sxm", set={"h100-sxm.memory_bytes_per_s": 5e12}).memory.bytes_per_s == 5e12
+    assert fs.predict(**CASE, facts=FACTS) == plain
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "sentence"),
+    [
+        ({"chip": "h1000"}, fs.MissingFact, "unknown chip 'h1000'; the nearest known"),
+        ({"chip": ["h100-sxm", "h1000"]}, fs.MissingFact, "unknown chip 'h1000'"),
+        ({"chip": None}, fs.BadInput, "give chip="),
+        ({"batches": 3}, fs.BadInput, "unknown keyword 'batches'; the nearest known: batch"),
+        ({"batch": "3"}, fs.BadInput, "batch is '3', not a whole number"),
+        ({"batch": 2.5}, fs.BadInput, "batch is 2.5, not a whole number"),
+        ({"acceptance": "high"}, fs.BadInput, "acceptance is 'high', not a number"),
+        ({"engine": 3}, fs.BadInput, "engine is 3, not a text"),
+        ({"batch": []}, fs.BadInput, "batch is empty"),
+        ({"batch": 0}, fs.BadInput, "concurrency must be at least 1"),
+        ({"max_tpot_s": -1.0}, fs.BadInput, "max_tpot_s must be above 0"),
+        ({"price": "leased"}, fs.BadInput, "unknown price basis 'leased'"),
+        ({"tp": [3, 5]}, fs.BadInput, "tp does not divide the heads"),
+        ({"model": "llama-3.1-405b", "chips": 1}, fs.InfeasiblePlan, "does not fit in memory"),
+        ({"scenario": fs.Scenario(model="qwen3-8b")}, fs.BadInput, "name it there"),
+    ],
+)
+def test_mistakes_are_our_exceptions(asked: dict[str, Any], kind: type[Exception], sentence: str) -> None:
+    with pytest.raises(kind, match=sentence):
+        fs.predict(**{**CASE, **asked})
+
+
+def test_answers_are_frozen_and_shown_escaped() -> None:
+    answer = fs.predict(**CASE)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        answer.tpot_s = 1.0
+    found = fs.search(model="qwen3-8b", chips="h100-sxm", max_chips=1, batches=1)
+    for shown in (answer, fs.explain(**CASE), fs.predict(**CASE, batch=[1, 2]), found):
+        assert shown._repr_html_().startswith("<table>")
+    shape = dataclasses.replace(fs.model("qwen3-8b"), name="<script>")
+    assert "<script>" not in fs.predict(model=shape, chip="h100-sxm")._repr_html_()
+    assert "&lt;script&gt;" in fs.predict(model=shape, chip="h100-sxm")._repr_html_()
