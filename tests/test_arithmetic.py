@@ -209,7 +209,7 @@ class TestFollowed:
         self, monkeypatch: pytest.MonkeyPatch, recipe: DistillRecipe, tmp_path: Path, faster: str
     ) -> None:
         from flashstill.distill.signals import making
-        from flashstill.evaluate import quality
+        from flashstill.evaluate import token_scores
 
         pretend(monkeypatch, faster)
         seen: dict[str, set[torch.dtype]] = {}
@@ -224,7 +224,7 @@ class TestFollowed:
             monkeypatch.setattr(place, name, look)
 
         watched(making, "hidden_states", "signals")
-        watched(quality, "hidden_states", "evaluation")
+        watched(token_scores, "hidden_states", "evaluation")
         watched(loop, "_Student", "training")
         found = run_distillation(recipe, tmp_path / "out", Silent())
         dtype = arithmetic.DTYPES[faster]

@@ -1,64 +1,69 @@
-"""From per-token scores to metrics with intervals.
+"""From scores of tokens to metrics of a text, with intervals.
 
-    bits per byte  sum of nats / (ln 2 x sum of UTF-8 bytes)        perplexity  exp(mean nats)
-    KL to teacher  mean KL, nats a token                            agreement   share of equal top tokens
-
-Intervals are 95 % percentile bootstraps over documents (Efron and Tibshirani 1993, chapter 13): tokens of one
-document are not independent, so whole documents are drawn with replacement.
+bits per byte  sum of NLL / (ln 2 x sum of UTF-8 bytes)         perplexity  exp(mean NLL)
+KL to teacher  mean KL(teacher || model), nats a token          agreement   share of tokens with the teacher's top-1
+accuracy       share of tokens whose top-1 prediction is the text's next token
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.evaluate.quality import METRICS, TokenScores
+from flashstill.evaluate.intervals import with_intervals
+from flashstill.evaluate.token_scores import METRICS, TokenScores
 from flashstill.records import QualityRecord
 from flashstill.units import LN_2
 
-DRAWS = 1000
 AT_LEAST = "kl_to_teacher_at_least"
+COLUMNS = ("nll", "kl", "agrees", "bytes", "tokens", "is_right")
 Sums = npt.NDArray[np.float64]
-"""[..., 5]: nats, KL, agreements, bytes, tokens"""
+"""what a document adds to each of COLUMNS; the first axis, or the last one of a table of documents"""
 
-_FORMULAS: dict[str, Callable[[Sums], Sums]] = {
-    "bits_per_byte": lambda sums: sums[..., 0] / (LN_2 * sums[..., 3]),
-    "perplexity": lambda sums: np.exp(sums[..., 0] / sums[..., 4]),
-    "kl_to_teacher": lambda sums: sums[..., 1] / sums[..., 4],
-    "agreement": lambda sums: sums[..., 2] / sums[..., 4],
+FORMULAS: dict[str, Callable[[Sums], Sums]] = {
+    "bits_per_byte": lambda sums: sums[0] / (LN_2 * sums[3]),
+    "perplexity": lambda sums: np.exp(sums[0] / sums[4]),
+    "kl_to_teacher": lambda sums: sums[1] / sums[4],
+    "agreement": lambda sums: sums[2] / sums[4],
+    "accuracy": lambda sums: sums[5] / sums[4],
 }
+"""sums [6, ...] in the order of COLUMNS -> the metric [...]"""
 
 
 def document_sums(scores: TokenScores) -> Sums:
-    """[documents, 5]"""
+    """[documents, 6], in the order of COLUMNS; without a teacher the columns of KL and agreement are zero."""
     _, owner = np.unique(scores.document, return_inverse=True)
-    columns = (scores.nats, scores.kl, scores.agrees, scores.bytes, np.ones_like(scores.nats))
+    nothing = np.zeros_like(scores.nll)
+    columns = (
+        scores.nll, nothing if scores.kl is None else scores.kl, nothing if scores.agrees is None else scores.agrees,
+        scores.bytes, np.ones_like(scores.nll), scores.is_right,
+    )  # fmt: skip
     return np.stack([np.bincount(owner, weights=column) for column in columns], axis=-1)
 
 
 def summarise(scores: TokenScores, model: str, domain: str, seed: int, is_whole: bool = True) -> list[QualityRecord]:
-    """One record a metric. The draws depend on the seed alone, so that models meet the same documents.
+    """One record for each of METRICS.
 
-    is_whole: whether the teacher's whole distribution is known; else the KL is the least that it can be, and says so.
+    is_whole: whether the teacher's whole distribution is known; else the KL is a lower bound, and named as one.
     """
-    sums = document_sums(scores)
-    drawn = np.random.default_rng(seed).integers(0, len(sums), size=(DRAWS, len(sums)))
-    resampled = sums[drawn].sum(axis=1)
-    records = []
-    for metric in METRICS:
-        spread = _FORMULAS[metric](resampled)
-        records.append(
-            QualityRecord(
-                model=model,
-                domain=domain,
-                metric=metric if is_whole or metric != "kl_to_teacher" else AT_LEAST,
-                value=float(_FORMULAS[metric](sums.sum(axis=0))),
-                low=float(np.quantile(spread, 0.025)),
-                high=float(np.quantile(spread, 0.975)),
-                tokens=int(sums[:, 4].sum()),
-                documents=len(sums),
-            )
+    found = metric_records(document_sums(scores), METRICS, model, domain, seed)
+    if is_whole:
+        return found
+    return [
+        dataclasses.replace(record, metric=AT_LEAST) if record.metric == "kl_to_teacher" else record for record in found
+    ]
+
+
+def metric_records(sums: Sums, metrics: Sequence[str], model: str, domain: str, seed: int) -> list[QualityRecord]:
+    """One record a metric. sums [documents, 6]; metrics: names of FORMULAS."""
+    values, low, high = with_intervals(sums, lambda total: np.stack([FORMULAS[name](total) for name in metrics]), seed)
+    return [
+        QualityRecord(
+            model=model, domain=domain, metric=metric, value=float(value), low=float(lower), high=float(upper),
+            tokens=int(sums[:, 4].sum()), documents=len(sums),
         )
-    return records
+        for metric, value, lower, upper in zip(metrics, values, low, high, strict=True)
+    ]  # fmt: skip
