@@ -20,9 +20,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import DenseTeacher, Sparse, kl_of_log_probabilities, sparse_loss
 from flashstill.distill.models import Model, parts
-from flashstill.distill.data.packing import Packed
 from flashstill.distill.signals import hidden_states
 from flashstill.distill.signals.making import check_head
 from flashstill.distill.training import Batch, take
