@@ -162,8 +162,9 @@ class TestTraining:
         student = keep_layers(teacher, [0, 5])
 
         def divergence() -> float:
-            scores = score_tokens({"s": student}, packed, signals, lambda amount, note="": None)
-            return float(scores["s"].kl.mean())
+            scores = score_tokens({"s": student}, packed, signals, lambda amount, note="": None)["s"]
+            assert scores.kl is not None
+            return float(scores.kl.mean())
 
         before = divergence()
         recipe = dataclasses.replace(RECIPE, tokens=60 * 64, learning_rate=1e-2)
