@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from flashstill import __version__
+from flashstill.cli.evaluating import evaluate
 from flashstill.cli.extras import missing_package
 from flashstill.cli.interrupts import (
     exit_code,
@@ -73,7 +74,7 @@ def cli() -> None:
     """Distil a frontier model into a flash model, and know what every token costs."""
 
 
-for _command in (run, demo, distill, report, measure, explain, predict, plan, validate, chips, models):
+for _command in (run, demo, distill, evaluate, report, measure, explain, predict, plan, validate, chips, models):
     cli.add_command(_command)
 
 

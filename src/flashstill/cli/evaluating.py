@@ -1,0 +1,108 @@
+"""The command that evaluates models on text."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flashstill.cli.documents import json_option, print_json
+from flashstill.cli.learning import ARITHMETIC, ARITHMETIC_HELP
+from flashstill.cli.options import COUNT
+
+if TYPE_CHECKING:
+    from flashstill.records import QualityRecord, Record
+
+METRICS = (
+    "bits_per_byte",
+    "perplexity",
+    "accuracy",
+    "kl_to_teacher",
+    "agreement",
+    "gap_closed",
+)  # evaluate/entrants.py
+HEADINGS = {"bits_per_byte": "bits/byte", "kl_to_teacher": "KL to teacher", "gap_closed": "gap closed"}
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option(
+    "--data", "texts", multiple=True, required=True, metavar="TEXT",
+    help="cpython-docs, cpython-code, or a file or directory of text, JSONL or Parquet; NAME=TEXT; repeatable.",
+)  # fmt: skip
+@click.option("--teacher", default="", help="The model that others are compared with: KL, agreement, gap closed.")
+@click.option("--control", default="", help="The student trained on hard labels, for the gap closed.")
+@click.option(
+    "--metric", "metrics", multiple=True, type=click.Choice(METRICS),
+    help="This metric only; repeatable [default: all that can be compared].",
+)  # fmt: skip
+@click.option("--tokens", type=COUNT, default=32_768, show_default=True, help="Of each text, at 4 characters a token.")
+@click.option("--window", "window_tokens", type=COUNT, default=512, show_default=True, help="Tokens of one pass.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the excerpts and intervals.")
+@click.option("--arithmetic", type=click.Choice(ARITHMETIC), default="auto", show_default=True, help=ARITHMETIC_HELP)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), default=None,
+    help="A file of records, JSON lines; what was finished is kept beside it until all is done.",
+)  # fmt: skip
+@json_option
+def evaluate(
+    models: tuple[str, ...],
+    texts: tuple[str, ...],
+    teacher: str,
+    control: str,
+    metrics: tuple[str, ...],
+    tokens: int,
+    window_tokens: int,
+    seed: int,
+    arithmetic: str,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Evaluate models on text: bits per byte, perplexity, accuracy, KL to a teacher, with intervals.
+
+    MODEL is a Hugging Face directory, a .gguf file, or the name of a packaged model; NAME=MODEL names it.
+    """
+    from flashstill.console import Console
+    from flashstill.evaluate import evaluate_models
+    from flashstill.outputs import STANDARD
+    from flashstill.records import to_line
+
+    found = evaluate_models(
+        models, texts, teacher=teacher, control=control, metrics=metrics, tokens=tokens, window_tokens=window_tokens,
+        seed=seed, arithmetic=arithmetic, out=out, progress=Console(),
+    )  # fmt: skip
+    if as_json:
+        records = [json.loads(to_line(record)) for record in found.records]
+        used = dataclasses.asdict(found.arithmetic)
+        print_json({"records": records, "left_out": found.left_out, "arithmetic": used})
+    elif out != STANDARD:
+        _print_quality(found.records)
+    if out not in (None, STANDARD):
+        click.echo(f"Records: {out}", err=True)
+
+
+def _print_quality(records: Sequence[Record]) -> None:
+    """A table for each text: a row a model, each figure with its 95 % interval."""
+    from flashstill.printing import print_table
+    from flashstill.records import QualityRecord
+
+    quality = [record for record in records if isinstance(record, QualityRecord)]
+    for domain in dict.fromkeys(record.domain for record in quality):
+        here = {(record.model, record.metric): record for record in quality if record.domain == domain}
+        models = dict.fromkeys(model for model, _ in here)
+        metrics = [metric for metric in METRICS if any((model, metric) in here for model in models)]
+        documents = next(iter(here.values())).documents
+        heading = [f"{domain}, {documents:,} documents", *(HEADINGS.get(metric, metric) for metric in metrics)]
+        rows = [[model, *(_figure(here.get((model, metric))) for metric in metrics)] for model in models]
+        print_table([heading, *rows], ("accuracy", "perplexity", "agreement"))
+
+
+def _figure(record: QualityRecord | None) -> str:
+    if record is None:
+        return "-"
+    digits = 1 if record.value >= 100 else 2 if record.value >= 10 else 4
+    return f"{record.value:.{digits}f} ({record.low:.{digits}f} to {record.high:.{digits}f})"

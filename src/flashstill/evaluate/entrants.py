@@ -1,0 +1,136 @@
+"""The models of an evaluation: found on the disk, named, and told apart by their tokenizers.
+
+Which metrics can be compared depends on the tokenizers:
+
+    bits per byte, gap closed         always: every model predicts the same bytes
+    perplexity, accuracy              of models that cut the text into the same tokens; a token of one vocabulary is
+                                      not as hard to predict as one of another
+    KL to the teacher, agreement      of models with the teacher's vocabulary: they compare token by token
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flashstill.distill.data.text_files import SUFFIXES
+from flashstill.distill.models import load_tokenizer
+from flashstill.distill.teachers import resolve_teacher
+from flashstill.errors import BadInput, shortened, unknown
+from flashstill.evaluate.gap import GAP_CLOSED
+from flashstill.progress import Progress
+
+TEACHER, CONTROL, STUDENT = "teacher", "control", "student"
+ANY_TOKENIZER, ONE_TOKENIZER = ("bits_per_byte",), ("perplexity", "accuracy")
+OF_TEACHER = ("kl_to_teacher", "agreement")
+METRICS = (*ANY_TOKENIZER, *ONE_TOKENIZER, *OF_TEACHER, GAP_CLOSED)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entrant:
+    """A model to be evaluated. role: teacher, control or student."""
+
+    name: str
+    role: str
+    directory: Path
+    tokenizer: Any
+
+
+def split_name(given: str) -> tuple[str, str]:
+    """(NAME, PATH) of "NAME=PATH"; of a path alone its last part, of a file without its suffix."""
+    name, mark, rest = given.partition("=")
+    if mark and rest and _NAME.fullmatch(name) and not _is_there(given):
+        return name, rest
+    path = Path(given)
+    is_file = path.suffix.lower() in (".gguf", *SUFFIXES)
+    return (path.stem if is_file else path.absolute().name) or given, given
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def named(given: Sequence[str] | Mapping[str, str], kind: str) -> dict[str, str]:
+    """name -> path or built-in name; BadInput where two have one name or a name is none. kind: "model" or "text"."""
+    pairs = list(given.items()) if isinstance(given, Mapping) else [split_name(each) for each in given]
+    if not pairs:
+        raise BadInput(f"give at least one {kind}")
+    found: dict[str, str] = {}
+    for name, path in pairs:
+        if name in found:
+            raise BadInput(f"two {kind}s are called {name!r}; name them apart, as first={shortened(found[name])}")
+        found[name] = path
+    return found
+
+
+def find_entrants(models: Mapping[str, str], teacher: str, control: str, progress: Progress) -> list[Entrant]:
+    """Every model with its directory and tokenizer, the teacher first. Raises BadInput for one that is not there."""
+    given = [(TEACHER, TEACHER, teacher)] if teacher else []
+    given += [(CONTROL, CONTROL, control)] if control else []
+    for name, path in models.items():
+        if name in (role for role, _, _ in given):
+            raise BadInput(f"a model is called {name!r}, as the {name} is; name it, as other={shortened(path)}")
+        given.append((name, STUDENT, path))
+    return [_entrant(name, role, path, progress) for name, role, path in given]
+
+
+def _entrant(name: str, role: str, path: str, progress: Progress) -> Entrant:
+    directory = resolve_teacher(path, progress, "model" if role == STUDENT else role)
+    return Entrant(name=name, role=role, directory=directory, tokenizer=load_tokenizer(directory))
+
+
+def choose_metrics(
+    entrants: Sequence[Entrant], asked: Collection[str], hashes: Sequence[Mapping[str, str]]
+) -> tuple[list[str], dict[str, str]]:
+    """The metrics that can be compared, and why others are left out: metric -> reason.
+
+    hashes: of each text, name of a model -> digest of its tokens.  Raises BadInput where one that is asked for cannot
+    be, or where KL and agreement are wanted of a model with another vocabulary than the teacher's.
+    """
+    for metric in asked:
+        if metric not in METRICS:
+            raise BadInput(unknown("metric", metric, METRICS))
+    reasons = dict(_reasons(entrants, hashes))
+    for metric in asked:
+        if metric in reasons:
+            raise BadInput(f"{metric} cannot be given: {reasons[metric]}")
+    has_teacher = any(entrant.role == TEACHER for entrant in entrants)
+    wants_kl = has_teacher and (not asked or set(asked) & set(OF_TEACHER))
+    if wants_kl and OF_TEACHER[0] in reasons:
+        raise BadInput(f"{reasons[OF_TEACHER[0]]}; leave --teacher out, or ask for --metric bits_per_byte alone")
+    chosen = [metric for metric in METRICS if metric not in reasons and (not asked or metric in asked)]
+    return chosen, {} if asked else {metric: reason for metric, reason in reasons.items() if metric in ONE_TOKENIZER}
+
+
+def _reasons(entrants: Sequence[Entrant], hashes: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, str]]:
+    """(metric, why it cannot be given)"""
+    first = entrants[0]
+    other = next((each for each in entrants[1:] if not _cut_alike(first, each, hashes)), None)
+    if other is not None:
+        for metric in ONE_TOKENIZER:
+            yield metric, f"{_apart(first, other)}, whose tokens are not equally hard to predict"
+    roles = {entrant.role for entrant in entrants}
+    for metric in OF_TEACHER:
+        if TEACHER not in roles:
+            yield metric, "it compares with a teacher; give --teacher"
+        elif other is not None:
+            yield metric, f"{_apart(first, other)}, and KL and agreement compare token by token"
+    if not {TEACHER, CONTROL} <= roles:
+        yield GAP_CLOSED, "it compares with a teacher and a control; give --teacher and --control"
+
+
+def _cut_alike(first: Entrant, other: Entrant, hashes: Sequence[Mapping[str, str]]) -> bool:
+    is_same_text = all(each[first.name] == each[other.name] for each in hashes)
+    return is_same_text and bool(first.tokenizer.get_vocab() == other.tokenizer.get_vocab())
+
+
+def _apart(first: Entrant, other: Entrant) -> str:
+    sizes = f"{len(first.tokenizer):,} and {len(other.tokenizer):,} tokens"
+    return f"{first.name} and {other.name} have different vocabularies ({sizes})"

@@ -1,0 +1,157 @@
+"""Any models on any texts -> records: bits per byte, perplexity, accuracy, KL to a teacher, agreement, gap closed.
+
+Every model reads the same excerpts of each text (excerpts.py), one model at a time; a teacher is run once and its
+hidden states are kept.  Each figure has a 95 % bootstrap interval over documents (intervals.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flashstill.arch.catalogue import read_config
+from flashstill.distill.data.packing import Packed
+from flashstill.distill.data.text import load_documents
+from flashstill.distill.models.arithmetic import AUTO, Arithmetic, decided, in_use, shape_of
+from flashstill.errors import BadInput, UnsupportedArchitecture
+from flashstill.evaluate.entrants import CONTROL, OF_TEACHER, TEACHER, Entrant, choose_metrics, find_entrants, named
+from flashstill.evaluate.excerpts import choose_excerpts, pack_excerpts, unknown_tokens
+from flashstill.evaluate.gap import GAP_CLOSED, gap_closed, has_gap
+from flashstill.evaluate.scoring import Scoring
+from flashstill.evaluate.summary import Sums, metric_records
+from flashstill.evaluate.unfinished import Unfinished
+from flashstill.outputs import STANDARD, written_out
+from flashstill.progress import Progress, Silent
+from flashstill.records import QualityRecord, Record, to_line
+
+TOKENS, WINDOW_TOKENS = 32_768, 512
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """records: a ModelRecord for each model, then QualityRecords by text and model; left_out: metric -> why."""
+
+    records: tuple[Record, ...]
+    left_out: Mapping[str, str]
+    arithmetic: Arithmetic
+
+
+def evaluate_models(
+    models: Sequence[str] | Mapping[str, str],
+    texts: Sequence[str] | Mapping[str, str],
+    *,
+    teacher: str = "",
+    control: str = "",
+    metrics: Sequence[str] = (),
+    tokens: int = TOKENS,
+    window_tokens: int = WINDOW_TOKENS,
+    seed: int = 0,
+    arithmetic: str = AUTO,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Evaluate models on texts.
+
+    models: directories, .gguf files or packaged names, by name or as "NAME=PATH"; texts: built-in corpora, files or
+    directories of text, JSONL or Parquet, in the same way.  teacher: for KL, agreement and gap closed; control: the
+    student trained on hard labels, for gap closed.  metrics: which ones, empty for all that can be compared.  tokens:
+    of each text, at 4 characters a token; window_tokens: targets of one pass.  out: a file of records; beside it the
+    scores of finished models are kept until all are done, so that an evaluation that was killed goes on.
+
+    Raises BadInput for what cannot be found, read or compared.
+    """
+    shown, unfinished = progress or Silent(), _unfinished(out)
+    _check_sizes(tokens, window_tokens)
+    entrants = find_entrants(named(models, "model"), teacher, control, shown)
+    packed = _pack_texts(named(texts, "text"), entrants, tokens, window_tokens, seed, shown)
+    hashes = [{name: each.hash for name, each in by_model.items()} for by_model in packed.values()]
+    chosen, left_out = choose_metrics(entrants, metrics, hashes)
+    for metric, reason in left_out.items():
+        shown.say(f"{metric} is left out: {reason}")
+    used = in_use(decided(arithmetic, shape_of(entrants[0].directory)))
+    shown.say(f"models run in {used}")
+    scoring = Scoring(
+        entrants=entrants, texts=packed, arithmetic=used, unfinished=unfinished, progress=shown,
+        compares_tokens=bool(set(chosen) & set(OF_TEACHER)),
+    )  # fmt: skip
+    sums = scoring.scores()
+    quality, without_gap = _quality(entrants, sums, chosen, seed)
+    for reason in without_gap.values():
+        shown.say(f"{GAP_CLOSED} is left out: {reason}")
+    records: tuple[Record, ...] = (*(scoring.model_record(entrant) for entrant in entrants), *quality)
+    if out is not None:
+        with written_out(out) as text:
+            text.writelines(f"{to_line(record)}\n" for record in records)
+    unfinished.remove()
+    return Evaluation(records=records, left_out={**left_out, **without_gap}, arithmetic=used)
+
+
+def _unfinished(out: Path | None) -> Unfinished:
+    """Where scores are kept: beside a regular file, or one to be."""
+    if out is None or out == STANDARD or (out.exists() and not out.is_file()):
+        return Unfinished(None)
+    if not out.parent.is_dir():
+        raise BadInput(f"there is no directory {out.parent} for the records; make it first")
+    return Unfinished(out)
+
+
+def _check_sizes(tokens: int, window_tokens: int) -> None:
+    if window_tokens < 2 or tokens < window_tokens:
+        raise BadInput(
+            f"a text of {tokens:,} tokens does not fill a window of {window_tokens:,} (2 or more); give other"
+            " --tokens or --window"
+        )
+
+
+def _pack_texts(
+    sources: Mapping[str, str], entrants: Sequence[Entrant], tokens: int, window_tokens: int, seed: int, shown: Progress
+) -> dict[str, dict[str, Packed]]:
+    """[domain][model] -> the excerpts of a text in the model's tokens."""
+    for entrant in entrants:
+        _check_context(entrant, window_tokens)
+    found: dict[str, dict[str, Packed]] = {}
+    for domain, source in sources.items():
+        excerpts = choose_excerpts(load_documents(source), tokens, window_tokens, seed)
+        characters = sum(len(excerpt.text) for excerpt in excerpts)
+        shown.say(f"{domain}: {characters:,} characters of {len(excerpts):,} documents")
+        found[domain] = {}
+        for entrant in entrants:
+            packed = pack_excerpts(excerpts, entrant.tokenizer, window_tokens, entrant.name)
+            found[domain][entrant.name] = packed
+            if count := unknown_tokens(packed, entrant.tokenizer):
+                shown.say(f"{entrant.name} does not know {count:,} tokens of it: its bits per byte are too low")
+    return found
+
+
+def _check_context(entrant: Entrant, window_tokens: int) -> None:
+    try:
+        context = read_config(entrant.directory / "config.json", entrant.name).context
+    except UnsupportedArchitecture:  # only the cost arm does not know it
+        return
+    if window_tokens > context:
+        raise BadInput(
+            f"windows of {window_tokens:,} tokens are longer than the {context:,} that {entrant.name} was made for;"
+            f" give --window {context}"
+        )
+
+
+def _quality(
+    entrants: Sequence[Entrant], sums: Mapping[tuple[str, str], Sums], metrics: Sequence[str], seed: int
+) -> tuple[list[QualityRecord], dict[str, str]]:
+    """Records by text and model, and why gap closed is left out of a text. sums: (domain, model) -> document sums."""
+    records: list[QualityRecord] = []
+    without_gap: dict[str, str] = {}
+    plain = [metric for metric in metrics if metric != GAP_CLOSED]
+    for domain in dict.fromkeys(domain for domain, _ in sums):
+        for entrant in entrants if plain else ():
+            records += metric_records(sums[domain, entrant.name], plain, entrant.name, domain, seed)
+        if GAP_CLOSED not in metrics:
+            continue
+        best, base = sums[domain, TEACHER], sums[domain, CONTROL]
+        if not has_gap(best, base, seed):
+            without_gap[f"{GAP_CLOSED} on {domain}"] = f"the teacher is not better than the control on {domain} text"
+            continue
+        names = [entrant.name for entrant in entrants if entrant.role not in (TEACHER, CONTROL)]
+        records += [gap_closed(sums[domain, name], best, base, name, domain, seed) for name in names]
+    return records, without_gap

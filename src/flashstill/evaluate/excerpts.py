@@ -1,0 +1,93 @@
+"""The text that models are evaluated on: the same excerpts for every model, whatever its tokenizer.
+
+    excerpt of a document    its middle, at most c characters, cut at white space
+    c                        the smallest that fills the sample from all documents, two windows at least
+
+so that a sample speaks for as many documents as it can, and a model's figures do not depend on which others were
+evaluated with it.  A token is taken as 4 characters here; the packing of each tokenizer holds the excerpts to their
+last token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from flashstill.distill.data.packing import Packed, pack
+from flashstill.distill.data.splits import CHARACTERS_PER_TOKEN, WINDOWS_PER_DOCUMENT
+from flashstill.distill.data.text import shuffled
+from flashstill.distill.data.text_files import Document
+from flashstill.errors import BadInput
+
+LONGEST_WORD = 100
+"""characters that an excerpt may lose at either end, to begin and end with whole words"""
+NO_LIMIT = 2**40
+LEAST_COVERED = 0.99
+
+
+def choose_excerpts(documents: Sequence[Document], tokens: int, window_tokens: int, seed: int) -> list[Document]:
+    """About 4 x `tokens` characters from the middles of the documents, in an order that depends on the seed.
+
+    Raises BadInput for a single document: intervals are over documents.
+    """
+    if len(documents) < 2:
+        raise BadInput("the text is one document, and intervals are over documents; give at least two")
+    wanted = CHARACTERS_PER_TOKEN * tokens
+    least = round(CHARACTERS_PER_TOKEN * WINDOWS_PER_DOCUMENT * window_tokens)
+    most = max(least, smallest_limit([len(document.text) for document in documents], wanted))
+    chosen: list[Document] = []
+    characters = 0
+    for document in shuffled(documents, seed):
+        chosen.append(Document(name=document.name, text=middle_of(document.text, most)))
+        characters += len(chosen[-1].text)
+        if characters >= wanted and len(chosen) > 1:
+            break
+    return chosen
+
+
+def smallest_limit(lengths: Sequence[int], wanted: float) -> int:
+    """The smallest c with sum of min(length, c) >= wanted; the largest length where all together are shorter."""
+    missing = wanted
+    ordered = sorted(lengths)
+    for place, length in enumerate(ordered):
+        others = len(ordered) - place
+        if length * others >= missing:
+            return -int(-missing // others)
+        missing -= length
+    return ordered[-1]
+
+
+def middle_of(text: str, most: int) -> str:
+    """The middle of a text, at most so many characters, from white space to white space where some is near."""
+    if len(text) <= most:
+        return text
+    start = (len(text) - most) // 2
+    piece, slack = text[start : start + most], min(LONGEST_WORD, most // 4)
+    first = next((place for place in range(slack) if piece[place].isspace()), 0)
+    last = next(
+        (place for place in range(len(piece), len(piece) - slack, -1) if piece[place - 1].isspace()), len(piece)
+    )
+    return piece[first:last]
+
+
+def pack_excerpts(excerpts: Sequence[Document], tokenizer: Any, window_tokens: int, model: str) -> Packed:
+    """All excerpts in the tokens of one model. Raises BadInput where its tokenizer leaves out parts of the text: bits
+    per byte would count bytes that the model never predicted."""
+    packed = pack(excerpts, tokenizer, window_tokens, NO_LIMIT, whole=True)
+    covered, size = int(packed.target_bytes.sum()), sum(len(excerpt.text.encode()) for excerpt in excerpts)
+    if covered < LEAST_COVERED * size:
+        raise BadInput(
+            f"the tokenizer of {model} leaves out {1 - covered / size:.0%} of the text's bytes; its bits per byte would"
+            " not compare with those of others"
+        )
+    return packed
+
+
+def unknown_tokens(packed: Packed, tokenizer: Any) -> int:
+    """Targets that are the tokenizer's token for what it does not know: the model predicts no text there."""
+    unknown = tokenizer.unk_token_id
+    if unknown is None or unknown == tokenizer.eos_token_id:
+        return 0
+    return int(np.count_nonzero((packed.tokens[:, 1:] == unknown) & (packed.target_document >= 0)))

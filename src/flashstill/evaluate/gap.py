@@ -1,0 +1,45 @@
+"""How much of the gap between a teacher and a control a model closes.
+
+    gap closed = (control - model) / (control - teacher)        in bits per byte, on the same documents
+
+control: the same student trained on hard labels.  The interval draws the documents of all three together.  Where the
+gap itself is not above zero on 97.5 % of the draws there is nothing to close, and no figure.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flashstill.evaluate.intervals import Floats, with_intervals
+from flashstill.evaluate.summary import COLUMNS, FORMULAS, Sums
+from flashstill.records import QualityRecord
+
+GAP_CLOSED = "gap_closed"
+
+
+def _bits_per_byte(total: Floats, place: int) -> Floats:
+    return FORMULAS["bits_per_byte"](total[place * len(COLUMNS) :])
+
+
+def has_gap(teacher: Sums, control: Sums, seed: int) -> bool:
+    """Whether the teacher is better than the control beyond the chance of the draw of documents."""
+    _, low, _ = with_intervals(
+        np.concatenate([control, teacher], axis=1),
+        lambda total: (_bits_per_byte(total, 0) - _bits_per_byte(total, 1))[None],
+        seed,
+    )
+    return bool(low[0] > 0)
+
+
+def gap_closed(sums: Sums, teacher: Sums, control: Sums, model: str, domain: str, seed: int) -> QualityRecord:
+    """The share as a record; sums [documents, 6] of the model, the teacher and the control, as `document_sums`."""
+
+    def share(total: Floats) -> Floats:
+        ours, best, plain = (_bits_per_byte(total, place) for place in range(3))
+        return ((plain - ours) / (plain - best))[None]
+
+    [value], [low], [high] = with_intervals(np.concatenate([sums, teacher, control], axis=1), share, seed)
+    return QualityRecord(
+        model=model, domain=domain, metric=GAP_CLOSED, value=float(value), low=float(low), high=float(high),
+        tokens=int(sums[:, 4].sum()), documents=len(sums),
+    )  # fmt: skip

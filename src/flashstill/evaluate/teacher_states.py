@@ -1,0 +1,66 @@
+"""A teacher run once over a packed text and kept in memory, so that it is not loaded beside every other model.
+
+bytes = tokens x d x bytes of the format that it is multiplied in
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flashstill.distill.data.packing import Packed
+from flashstill.distill.losses import DenseTeacher
+from flashstill.distill.models import Model, parts
+from flashstill.distill.models.host_memory import host_bytes
+from flashstill.distill.signals import hidden_states
+from flashstill.distill.signals.making import check_head
+from flashstill.distill.training import Batch, take
+from flashstill.errors import BadInput
+from flashstill.evaluate.token_scores import WINDOWS_PER_PASS
+from flashstill.progress import Advance
+from flashstill.units import show
+
+SHARE_OF_MEMORY = 0.5
+
+
+class TeacherStates:
+    """hidden [W, L, d]: final hidden states of every window of a text; head [V, d]; see token_scores.TeacherOnText."""
+
+    def __init__(self, hidden: Tensor, head: Tensor) -> None:
+        self.hidden = hidden
+        self.head: Tensor | None = head
+
+    def __call__(self, batch: Batch) -> DenseTeacher:
+        """What the teacher makes of the windows of a batch."""
+        assert batch.windows is not None
+        assert self.head is not None
+        return DenseTeacher(hidden=(self.hidden[batch.windows].flatten(0, 1),), heads=(self.head,))
+
+    def target_log_p(self, windows: np.ndarray) -> Tensor:
+        """Never asked for: the whole distribution is known."""
+        raise NotImplementedError
+
+
+def run_teacher(model: Model, packed: Packed, advance: Advance) -> TeacherStates:
+    """Final hidden states of the teacher on all windows, in the format that it is multiplied in.
+
+    Raises UnsupportedArchitecture where its logits are no product of hidden states with a head, BadInput where the
+    states take more than half of this machine's memory.
+    """
+    head = parts(model).head.detach()
+    check_head(model, packed)
+    size = float(packed.token_count * head.shape[1] * head.element_size())
+    room = SHARE_OF_MEMORY * host_bytes()
+    if size > room:
+        raise BadInput(
+            f"the teacher's states on {packed.token_count:,} tokens take {show(size, 'B')}, more than half of this"
+            f" machine's memory; give --tokens at most {int(packed.token_count * room / size):,}"
+        )
+    pieces = []
+    with torch.inference_mode():
+        for start in range(0, packed.windows, WINDOWS_PER_PASS):  # in the passes in which models are scored
+            batch = take(packed, np.arange(start, min(start + WINDOWS_PER_PASS, packed.windows)))
+            pieces.append(hidden_states(model, batch.inputs.to(model.device)).cpu())
+            advance(batch.targets.numel())
+    return TeacherStates(torch.cat(pieces), head)

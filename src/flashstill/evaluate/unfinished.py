@@ -1,0 +1,56 @@
+"""What a killed evaluation had finished: the scores of each model on each text, beside the file of records to be.
+
+    OUT.unfinished/DIGEST.json    a model on a text: document sums, and the key that they belong to
+
+The key names weights, tokens, arithmetic and teacher by their digests, so that scores of anything else are not found.
+The directory goes when OUT is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flashstill.evaluate.summary import COLUMNS, Sums
+from flashstill.files import make_directory, write_text
+
+
+class Unfinished:
+    """Scores that are kept until all are there; out: the file of records, None to keep nothing."""
+
+    def __init__(self, out: Path | None) -> None:
+        self.folder = None if out is None else out.with_name(f"{out.name}.unfinished")
+        if self.folder is not None:
+            make_directory(self.folder)
+
+    def _file(self, key: Mapping[str, Any]) -> Path | None:
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        return None if self.folder is None else self.folder / f"{digest[:32]}.json"
+
+    def read(self, key: Mapping[str, Any]) -> Sums | None:
+        """The scores of this key; None where there are none that are whole."""
+        path = self._file(key)
+        try:
+            held = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+            sums = np.asarray(held["sums"], dtype=np.float64)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        is_whole = held.get("key") == dict(key) and sums.ndim == 2 and sums.shape[1] == len(COLUMNS)
+        return sums if is_whole and np.isfinite(sums).all() else None
+
+    def write(self, key: Mapping[str, Any], sums: Sums) -> None:
+        """Keep the scores of this key."""
+        path = self._file(key)
+        if path is not None:
+            write_text(path, json.dumps({"key": dict(key), "sums": sums.tolist()}))
+
+    def remove(self) -> None:
+        """All is done."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
