@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flashstill.arch import Architecture, Attention, FeedForward, Layer
 from flashstill.cost import Load, Precisions, Speculation, StepCost, step_cost
 from flashstill.cost.footprint import (
     holds,
@@ -30,21 +29,9 @@ from flashstill.hardware.software import NO_SOFTWARE
 from flashstill.parallel import Exchange, Layout, Sharded
 from flashstill.workload import Matmul
 from tests.round import SRAM, round_chip, round_conditions, round_torus
+from tests.small import SMALL_WEIGHTS, small_model
 
 approx = pytest.approx
-
-
-def small_model(**changes: Any) -> Architecture:
-    """Two layers of width 100: 4 heads of 25 over 2 cached ones, a feed-forward of 200 without gate; 1000 words."""
-    attention = Attention(heads=4, kv_heads=2, head_width=25, **changes)
-    layer = Layer(count=2, attention=attention, ffn=FeedForward(width=200, gated=False), norm_parameters=200)
-    return Architecture(
-        name="small", width=100, vocabulary=1000, layers=(layer,), tied=True, context=4096, final_norm_parameters=100
-    )
-
-
-SMALL_WEIGHTS = 2 * (100 * (100 + 100) + 100 * 100 + 2 * 100 * 200 + 200) + 100 * 1000 + 100
-"""queries, keys and values; output; feed-forward; norms: 70,200 of each layer; embedding and last norm"""
 
 
 class TestStep:

@@ -56,11 +56,11 @@ def _tried(faults: list[Fault], reach: Reach, most_s: float, also: list[str]) ->
     if faults and noticed(_mended(faults[0]), [*also, *reach.tests(faults[0], most_s)], 600.0):
         raise SystemExit("a test fails without any fault; mend it, or make --reach anew")
     for number, fault in enumerate(faults, start=1):
-        begun, tests = time.monotonic(), reach.tests(fault, most_s)
-        seen = bool(also or tests) and noticed(fault, [*also, *tests], 60.0 + 10.0 * most_s)
+        begun, rounds = time.monotonic(), [[test] for test in also] + reach.rounds(fault, most_s)
+        seen = any(noticed(fault, tests, 60.0 + 10.0 * most_s) for tests in rounds)
         missed += [] if seen else [fault]
-        word = "noticed" if seen else "MISSED" if tests else "MISSED, as no test reaches it"
-        spent = f"{time.monotonic() - begun:.1f} s, {len(tests)} tests"
+        word = "noticed" if seen else "MISSED" if rounds else "MISSED, as no test reaches it"
+        spent = f"{time.monotonic() - begun:.1f} s, {sum(map(len, rounds))} tests"
         print(
             f"{number:4} {word:8} {fault.file}:{fault.line}  {fault.before}  ->  {fault.after}  ({spent})", flush=True
         )

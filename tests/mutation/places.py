@@ -1,7 +1,7 @@
 """Where a fault can be planted, and the source with it: the operators of Cosmic Ray, one fault drawn for each place.
 
 Left out are places in which a fault changes nothing that a test could see or should: annotations, decorators,
-`strict=` of zip, `is` for `==`, and operators that no number of ours has (bits, shifts).
+`strict=` of zip, numbers within texts, `is` for `==`, and operators that no number of ours has (bits, shifts).
 """
 
 from __future__ import annotations
@@ -77,11 +77,12 @@ def _places(file: Path) -> dict[Position, list[tuple[Any, int]]]:
 
 
 def _left_out(tree: ast.AST) -> Iterator[tuple[Position, Position]]:
-    """Ranges of annotations, decorators and zip's strictness."""
+    """Ranges of annotations, decorators, zip's strictness and texts."""
     for node in ast.walk(tree):
         parts: list[ast.expr | None] = list(getattr(node, "decorator_list", ()))
         parts += [getattr(node, "annotation", None), getattr(node, "returns", None)]
         parts += [word.value for word in getattr(node, "keywords", ()) if word.arg == "strict"]
+        parts += [node] if isinstance(node, ast.JoinedStr) else []
         for part in parts:
             if part is not None and part.end_lineno is not None and part.end_col_offset is not None:
                 yield (part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from tests.mutation.places import ROOT, Fault
@@ -14,6 +14,7 @@ branch = true
 source = src/flashstill
 data_file = {data}
 """
+FIRST_FILES = 3
 IMPORTED = ""
 """the context of what runs while modules are imported"""
 
@@ -41,6 +42,13 @@ class Reach:
                 break
             chosen.append(test)
         return chosen
+
+    def rounds(self, fault: Fault, most_s: float) -> list[list[str]]:
+        """The tests of the few files that reach the line most often, which notice most faults, and then the others."""
+        tests = self.tests(fault, most_s)
+        files = [name for name, _ in Counter(test.partition("::")[0] for test in tests).most_common(FIRST_FILES)]
+        first = [test for test in tests if test.partition("::")[0] in files]
+        return [part for part in (first, [test for test in tests if test not in set(first)]) if part]
 
     def _lines(self, file: str) -> dict[int, set[str]]:
         if file not in self.files:
