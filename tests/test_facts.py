@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from flashstill.cli import main
 from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import Fact, Facts, load
+from flashstill.facts.lawful import lawful_range
 from flashstill.facts.table import COLUMNS, read_rows, to_csv
 from flashstill.hardware import chip_from_facts, known_chips, software_of
 from flashstill.hardware.software import ENGINES
@@ -445,3 +447,34 @@ def test_a_chip_is_made_once_and_anew_for_edited_facts() -> None:
     assert chip_from_facts(edited, "h100-sxm").memory.bytes_per_s == 5e12
     assert chip_from_facts(facts, "h100-sxm").memory.bytes_per_s == chip.memory.bytes_per_s
     assert chip_from_facts(dataclasses.replace(edited, rows=facts.rows), "h100-sxm") == chip
+
+
+ANSWERED_BY = {"tpu": "tpu-v5p", "ici": "tpu-v5p", "tpu-v5p": "tpu-v5p", "sram": "groq-lpu", "sram-near": "groq-lpu"}
+"""the chip whose answers depend on rows of a name; the others are h100-sxm's"""
+OWNERS = (
+    *ANSWERED_BY, "h100-sxm", "gpu", "server", "facility", "routing", "band", "mac", "engine-vllm", "node-4", "hbm3",
+    "nvlink", "wire", "host-network",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("owner", OWNERS)
+def test_both_ends_of_every_lawful_range_are_answered(owner: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A range that is too wide shows as a division by zero, NaN or infinity; the answer may be that nothing fits."""
+    rows = [fact for fact in ROWS if fact.name == owner]
+    assert rows
+    for fact in rows:
+        condition = f"[{fact.condition}]" if fact.condition else ""
+        for value in lawful_range(fact.quantity, fact.unit):
+            edit = f"{owner}.{fact.quantity}{condition}={value}"
+            chip = ANSWERED_BY.get(owner, "h100-sxm")
+            asked = ("predict", "--model", "qwen3-30b-a3b", "--chip", chip, "--set", edit, "--json")
+            try:
+                main(asked)
+                code = 0
+            except SystemExit as stop:
+                code = int(stop.code or 0)
+            printed = capsys.readouterr().out
+            assert code in (0, 2, 3), edit
+            assert "NaN" not in printed, edit
+            assert "Infinity" not in printed, edit

@@ -20,6 +20,7 @@ RANGES = {
     "buffer_bytes": (0.0, 1e12),
     "graph_bytes": (0.0, 1e12),
     "usable_ratio": (0.01, 1.0),
+    "utilisation_ratio": (0.01, 1.0),
     "mac_energy_ratio": (0.01, 100.0),
     "logic_energy_ratio": (0.01, 100.0),
     "matmul_ratio": (0.01, 100.0),
