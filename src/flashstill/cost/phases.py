@@ -76,11 +76,8 @@ def decode_step(
     pue: float = 1.0,
 ) -> StepCost:
     """One decode step of every tensor-parallel group with `local_batch` sequences each; drafting included."""
-    queries = speculation.tokens + 1.0 if speculation else 1.0
-    operations = decode(model, local_batch, context, conditions.precisions.widths, queries, conditions.skew)
-    overhead_s = overhead_seconds(model, conditions, local_batch, queries)
-    step = step_cost(conditions, shard(operations, layout), layout.chips, overhead_s, pue)
-    step = step.plus(sends(model, conditions, layout, local_batch * queries))
+    decoding = Decoding(sequences=local_batch, context=context, queries=verified_queries(speculation))
+    step = verify_step(model, conditions, layout, decoding, pue)
     if speculation is None:
         return step
     if speculation.draft is not None:
@@ -89,6 +86,22 @@ def decode_step(
         one = step_cost(conditions, drafting, layout.chips, overhead_seconds(small, conditions, local_batch), pue)
         return step.plus(one, float(speculation.tokens))
     return step.plus(step, speculation.tokens * speculation.head_share)
+
+
+def verified_queries(speculation: Speculation | None) -> float:
+    """New tokens a sequence in a step: the next one, and what was drafted ahead of it."""
+    return speculation.tokens + 1.0 if speculation else 1.0
+
+
+def verify_step(
+    model: Architecture, conditions: Conditions, layout: Layout, decoding: Decoding, pue: float = 1.0
+) -> StepCost:
+    """A decode step of the model itself, without what drafts for it."""
+    sequences, queries = decoding.sequences, decoding.queries
+    operations = decode(model, sequences, decoding.context, conditions.precisions.widths, queries, conditions.skew)
+    overhead_s = overhead_seconds(model, conditions, sequences, queries)
+    step = step_cost(conditions, shard(operations, layout), layout.chips, overhead_s, pue)
+    return step.plus(sends(model, conditions, layout, decoding.tokens))
 
 
 def prefill_step(

@@ -1,12 +1,16 @@
 """Serving in closed form: time per output token, time to first token, throughput and energy at a fixed concurrency.
 
     T_d   a decode step of b sequences with S = isl + osl/2 cached tokens
-    T_p   the prefill of one prompt, in groups that the arrival of b/osl prompts a step allows
-    tpot  = (T_d + draft steps) / E[tokens a step] + interference (b-1)/(osl-1) T_p
-    ttft  = first T_p + queue (b-1) T_p + waiting for a place, where more are asked for than fit
+    T_p   the prefill of c prompts by themselves: as many as arrive in a step, b/osl, as far as the token budget goes
+    T_m   a step in which b sequences decode and c prompts, or a piece of each, are prefilled (workload/mixed_step.py)
+    s     = interference (b-1)/((osl-1)/E) pieces/c  prefills that a decode step waits for,  m = min(s, 1)
+    tpot  = (T_d + draft steps + m (T_m - T_d) + (s - m) T_p / pieces) / E,  E = E[tokens a step]
+    ttft  = first T_p + queue (b-1)/c T_p + waiting for a place, where more are asked for than fit
 
-A request decodes osl - 1 steps, during which each of the b-1 others is prefilled once on average: `interference` is the
-share of that work that its decoding waits for, a property of the engine's scheduler, as are `first` and `queue`.
+A request decodes (osl-1)/E steps, during which each of the b-1 others is prefilled once on average: in steps that
+decode as well, which read the weights once for both, and, where there are more prefills than decode steps, in steps of
+their own.  `interference` is the share of them that its decoding waits for, a property of the engine's scheduler, as
+are `first` and `queue`.
 With osl = 1 nothing is decoded: there is no tpot, and ttft is the whole stay.
 Requests hold isl + osl/2 tokens of cache on average, which is how many of them run at a time.
 """
@@ -20,10 +24,10 @@ import numpy as np
 from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.footprint import most_sequences
-from flashstill.cost.phases import Speculation, batch_step, prefill_step
+from flashstill.cost.phases import Speculation, batch_step, mixed_step, prefill_step, verified_queries, verify_step
 from flashstill.cost.step import StepCost
 from flashstill.parallel import Layout
-from flashstill.workload import Quantity
+from flashstill.workload import Chunks, Decoding, Quantity
 
 PREFILL_TOKENS = 8192
 """the token budget of one prefill pass; engines default to it on large GPUs"""
@@ -41,14 +45,16 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Paces:
-    """What the closed form needs of the two kinds of steps. joules: of all chips, at the chips.
+    """What the closed form needs of the steps. joules: of all chips, at the chips.
 
-    step_s: a decode step of all sequences, drafting included.  pass_s: a prefill pass of `prompts` prompts on every
-    stage of every replica; pass_timed_joules: those of pass_joules that time alone costs.
+    step_s: a decode step of all sequences, drafting included.  mixed_s: what it takes longer where `prompts` prompts,
+    or a piece of each, are prefilled in it.  pass_s: the prefill of `prompts` prompts by themselves, on every stage of
+    every replica; pass_timed_joules: those of pass_joules that time alone costs.
     """
 
     step_s: Quantity
     step_joules: Quantity
+    mixed_s: Quantity
     pass_s: Quantity
     pass_joules: Quantity
     pass_timed_joules: Quantity
@@ -90,9 +96,12 @@ def serve(
     step = batch_step(model, conditions, layout, batch, load.isl + load.osl / 2.0, speculation, pue)
     prompts = prompts_together(load, local)
     passed = prefill_step(model, conditions, layout, prompts, load.isl, pue, load.chunk)
+    decoding = Decoding(sequences=local, context=load.isl + load.osl / 2.0, queries=verified_queries(speculation))
+    mixed = mixed_step(model, conditions, layout, decoding, chunks_of(load, prompts))
     paces = Paces(
         step_s=step.seconds,
         step_joules=step.total_joules,
+        mixed_s=mixed.seconds - verify_step(model, conditions, layout, decoding).seconds,
         pass_s=passed.seconds,
         pass_joules=passed.total_joules,
         pass_timed_joules=passed.timed_joules,
@@ -120,6 +129,18 @@ def capacity(
     return alone, most_sequences(model, conditions, layout, load.isl + load.osl / 2.0, draft)
 
 
+def pieces_of(load: Load) -> Quantity:
+    """In how many chunks a prompt is prefilled."""
+    pieces: Quantity = 1.0 if load.chunk is None else np.ceil(load.isl / load.chunk)
+    return pieces
+
+
+def chunks_of(load: Load, prompts: Quantity) -> Chunks:
+    """What `prompts` prompts bring to one step: a piece of each, on average from its middle."""
+    length = load.isl / pieces_of(load)
+    return Chunks(count=prompts, length=length, past=(load.isl - length) / 2.0)
+
+
 def prompts_together(load: Load, local: Quantity) -> Quantity:
     """How many prompts a prefill pass of one group takes: those that arrive in a step, as far as the budget goes."""
     prompts: Quantity = np.clip(local / load.osl, 1.0, np.maximum(PREFILL_TOKENS / load.isl, 1.0))
@@ -141,7 +162,10 @@ def closed_form(
     steps = load.osl - 1.0
     drafted = speculation.tokens_per_step if speculation else 1.0
     waits = software.interference_ratio * np.maximum(np.minimum(local * layout.pp, batch) - 1.0, 0.0)
-    tpot = paces.step_s / drafted + waits / np.maximum(steps, 1.0) * prompt_s
+    pieces = pieces_of(load)
+    prefills = waits / (np.maximum(steps, 1.0) / drafted) * pieces / paces.prompts
+    joined = np.minimum(prefills, 1.0)
+    tpot = (paces.step_s + joined * paces.mixed_s + (prefills - joined) / pieces * paces.pass_s) / drafted
     started = software.first_ratio * paces.pass_s + software.queue_ratio * (local - 1.0) * prompt_s
     # Requests for one token only wait for prefills: each of them for those of all that are before it.
     started = np.where(steps > 0, started, np.maximum(started, local * prompt_s))

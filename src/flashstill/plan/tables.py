@@ -17,10 +17,18 @@ import numpy.typing as npt
 
 from flashstill.arch import Architecture
 from flashstill.cost import Conditions, Load, Speculation
-from flashstill.cost.phases import decode_step, prefill_step, sends, working_share
-from flashstill.cost.serving import Pace, Paces, capacity, closed_form, prompts_together
+from flashstill.cost.phases import (
+    decode_step,
+    mixed_step,
+    prefill_step,
+    sends,
+    verified_queries,
+    verify_step,
+    working_share,
+)
+from flashstill.cost.serving import Pace, Paces, capacity, chunks_of, closed_form, prompts_together
 from flashstill.parallel import Layout, layout_reason
-from flashstill.workload import Quantity
+from flashstill.workload import Decoding, Quantity
 
 Values = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
@@ -111,6 +119,10 @@ def priced(
     few, back = np.unique(prompts, return_inverse=True)
     step = decode_step(model, conditions, group, sequences, isl + osl / 2.0, speculation)
     passed = prefill_step(model, conditions, group, few, isl)
+    queries = verified_queries(speculation)
+    tokens = Decoding(sequences=sequences, context=isl + osl / 2.0, queries=queries)
+    mixed = mixed_step(model, conditions, group, tokens, chunks_of(load, prompts))
+    verified = step if speculation is None else verify_step(model, conditions, group, tokens)
 
     def per_chip(total: Quantity) -> Quantity:
         return total / group.chips
@@ -123,7 +135,7 @@ def priced(
 
     local = layout.local_batch(chosen.batches)
     together = prompts_together(load, local)
-    queries = speculation.tokens + 1.0 if speculation else 1.0
+    after_mixed = sends(model, conditions, layout, local * queries + chunks_of(load, together).tokens)
     after_step = sends(model, conditions, layout, local * queries)
     after_pass = sends(model, conditions, layout, together * isl)
     heads = 1.0 + speculation.tokens * speculation.head_share if speculation and speculation.draft is None else 1.0
@@ -132,6 +144,7 @@ def priced(
     paces = Paces(
         step_s=decoding(step.seconds) + heads * after_step.seconds,
         step_joules=work * working_share(model, layout, chosen.batches) + timed,
+        mixed_s=decoding(mixed.seconds) + after_mixed.seconds - (decoding(verified.seconds) + after_step.seconds),
         pass_s=filling(passed.seconds) + after_pass.seconds,
         pass_joules=filling(per_chip(passed.total_joules)) * layout.chips + after_pass.total_joules,
         pass_timed_joules=filling(per_chip(passed.timed_joules)) * layout.chips + after_pass.timed_joules,
