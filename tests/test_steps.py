@@ -303,10 +303,13 @@ class TestPhases:
 
 
 class TestServing:
-    """b sequences, a decode step of 10 ms and 3 J, a prefill of one prompt of 100 ms and 20 J, 5 of them for time."""
+    """b sequences, a decode step of 10 ms and 3 J, a prefill of one prompt of 100 ms and 20 J, 5 of them for time.
+
+    Mixed into a decode step, the prompt adds 90 ms to it.
+    """
 
     PACES = Paces(
-        step_s=0.01, step_joules=3.0, pass_s=0.1, pass_joules=20.0, pass_timed_joules=5.0, prompts=np.float64(1.0)
+        step_s=0.01, step_joules=3.0, mixed_s=0.09, pass_s=0.1, pass_joules=20.0, pass_timed_joules=5.0, prompts=np.float64(1.0)
     )
     SOFTWARE = dataclasses.replace(NO_SOFTWARE, interference_ratio=0.5, first_ratio=2.0, queue_ratio=0.3)
 
@@ -316,21 +319,30 @@ class TestServing:
         return closed_form(round_conditions(software=self.SOFTWARE), layout or Layout(), load, batch, paces, **changes)
 
     def test_others_are_waited_for(self) -> None:
-        """5 requests: 10 steps of 10 ms, while each of 4 others is prefilled for 100 ms; half of that is waited for."""
+        """5 requests: 10 steps of 10 ms, 4 of which take 90 ms longer for the prompts of others; half is waited for."""
         found = self.pace(5.0)
-        assert float(found.tpot_s) == approx(0.01 + 0.5 * 4 / 10 * 0.1)
+        assert float(found.tpot_s) == approx(0.01 + 0.5 * 4 / 10 * 0.09)
         assert float(found.ttft_s) == approx(2 * 0.1 + 0.3 * 4 * 0.1)
-        stay = 0.32 + 10 * 0.03
+        stay = 0.32 + 10 * 0.028
         assert float(found.output_tokens_per_s) == approx(5 * 11 / stay)
         # 3 J a step for 5 requests, 10 steps of each; 20 J of prefill; for 11 tokens
         assert float(found.joules_per_output_token) == approx((3 / 5 * 10 + 20) / 11)
         assert float(found.watts_per_chip) == approx((3 / 5 * 10 + 20) / 11 * 5 * 11 / stay)
 
+    def test_more_prefills_than_steps(self) -> None:
+        """2 waited for in a single step: one is mixed into it, the other takes its own 100 ms."""
+        assert float(self.pace(5.0, osl=2.0).tpot_s) == approx(0.01 + 0.09 + 0.1)
+        # Two prompts a step, and of two pieces each: as many steps, of two prompts' halves.
+        assert float(self.pace(5.0, osl=2.0, paces={"prompts": np.float64(2.0)}).tpot_s) == approx(0.01 + 0.09)
+        load = Load(isl=100.0, osl=2.0, concurrency=5.0, chunk=50)
+        chunked = closed_form(round_conditions(software=self.SOFTWARE), Layout(), load, 5.0, self.PACES)
+        assert float(chunked.tpot_s) == approx(0.01 + 0.09 + 3 / 2 * 0.1)  # 4 pieces: 1 mixed, 3 halves of a prefill
+
     def test_more_than_fit(self) -> None:
-        """10 asked for where 5 run: the other half waits for a stay of 0.62 s."""
+        """10 asked for where 5 run: the other half waits for a stay of 0.6 s."""
         found = self.pace(5.0, asked=10.0)
-        assert float(found.ttft_s) == approx(0.32 + 0.62)
-        assert float(found.output_tokens_per_s) == approx(5 * 11 / 0.62)
+        assert float(found.ttft_s) == approx(0.32 + 0.6)
+        assert float(found.output_tokens_per_s) == approx(5 * 11 / 0.6)
 
     def test_one_token(self) -> None:
         """Nothing is decoded: 5 prefills, one after the other."""
@@ -353,7 +365,7 @@ class TestServing:
         stages it holds up.
         """
         found = self.pace(16.0, Layout(pp=4.0, dp=2.0))
-        assert float(found.tpot_s) == approx(0.01 + 0.5 * 7 / 10 * 0.1)
+        assert float(found.tpot_s) == approx(0.01 + 0.5 * 7 / 10 * 0.09)
         assert float(found.ttft_s) == approx(0.2 + 0.3 * 0.1)
         assert float(found.joules_per_output_token) == approx((3 / 16 * 10 + 15 / 8 + 5 / 2) / 11)
 
