@@ -133,7 +133,13 @@ def test_an_all_reduce_beyond_the_domain_waits_for_every_doubling_twice() -> Non
 def paces() -> Paces:
     """A decode step of 10 ms and 3 J, a prefill of one prompt of 100 ms and 20 J, of which time alone costs 5 J."""
     return Paces(
-        step_s=0.01, step_joules=3.0, mixed_s=0.1, pass_s=0.1, pass_joules=20.0, pass_timed_joules=5.0, prompts=np.float64(1.0)
+        step_s=0.01,
+        step_joules=3.0,
+        mixed_s=0.1,
+        pass_s=0.1,
+        pass_joules=20.0,
+        pass_timed_joules=5.0,
+        prompts=np.float64(1.0),
     )
 
 

@@ -309,7 +309,13 @@ class TestServing:
     """
 
     PACES = Paces(
-        step_s=0.01, step_joules=3.0, mixed_s=0.09, pass_s=0.1, pass_joules=20.0, pass_timed_joules=5.0, prompts=np.float64(1.0)
+        step_s=0.01,
+        step_joules=3.0,
+        mixed_s=0.09,
+        pass_s=0.1,
+        pass_joules=20.0,
+        pass_timed_joules=5.0,
+        prompts=np.float64(1.0),
     )
     SOFTWARE = dataclasses.replace(NO_SOFTWARE, interference_ratio=0.5, first_ratio=2.0, queue_ratio=0.3)
 
