@@ -70,10 +70,10 @@ def write_family(folder: Path, teacher: object, data: object, edit: tuple[str, s
     ("edit", "sentence"),
     [
         (("seed = 3", "sede = 3"), "unknown key 'sede'; the nearest known: seed"),
-        (("windows_per_step", "window_per_step"), "unknown key 'distil.window_per_step'"),
+        (("windows_per_step", "window_per_step"), "unknown key 'train.window_per_step'"),
         (("seed = 3", 'seed = "three"'), "'seed' is 'three', not a whole number"),
         (("keep_layers = 3", "keep_layers = 0"), "students[0].keep_layers is 0; it must be at least 1"),
-        (("learning_rate = 1e-3", "learning_rate = 7"), "distil.learning_rate is 7; it must lie between 0 and 1"),
+        (("learning_rate = 1e-3", "learning_rate = 7"), "train.learning_rate is 7; it must lie between 0 and 1"),
         (('name = "most"', 'name = "half"'), "two students have the same name"),
         (('name = "most"', 'name = "../most"'), "students[1].name is '../most'; it must be a name of up to 64 letters"),
         (('name = "tiny"', "name = tiny"), "is not TOML"),
@@ -83,7 +83,10 @@ def write_family(folder: Path, teacher: object, data: object, edit: tuple[str, s
             "unknown search.method 'greed'; the nearest known: greedy",
         ),
         (('"tpu-v5e"', '"tpu-v5"'), "unknown chip 'tpu-v5'"),
-        (("keep_layers = 3", "keep_layers = 9"), "the teacher has 6"),
+        (
+            ("keep_layers = 3", "keep_layers = 9"),
+            "student half: student.keep_layers is 9, but the teacher tiny-teacher has 6 layers",
+        ),
         (("context = 128", "context = 512"), "cost.context is 512, but the teacher was made for 256 tokens"),
     ],
 )

@@ -19,7 +19,7 @@ from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
 from flashstill.runs.distillation import run_distillation
-from flashstill.runs.places import Places
+from flashstill.runs.workdir import Workdir
 from tests.commands import Cli
 from tests.distillations import metrics, same, shot_at_random, torchrun, weights, written
 
@@ -96,15 +96,15 @@ def test_without_losses_the_text_alone_teaches(recipe: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_distillations_share_text_signals_and_starts(recipe: Path, tmp_path: Path) -> None:
-    shared = Places.within(tmp_path / "shared")
     alone = distil(recipe, tmp_path / "alone")
     for name in ("one", "two"):
-        found = run_distillation(read_distillation(recipe), tmp_path / name, Silent(), shared, judged=False)
+        arm = Workdir.arm(tmp_path, name, "start")
+        found = run_distillation(read_distillation(recipe), arm, Silent(), judged=False)
         assert found == {}
-        assert {path.name for path in (tmp_path / name).iterdir() if path.name[0] != "."} == {
+        assert {path.name for path in arm.out.iterdir() if path.name[0] != "."} - {"search.json"} == {
             "distill.toml", "student", "training",
         }  # fmt: skip
-        assert same(weights(tmp_path / name), weights(tmp_path / "alone"))
+        assert same(weights(arm.out), weights(tmp_path / "alone"))
     assert alone["quality"]
 
 

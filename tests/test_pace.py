@@ -20,18 +20,22 @@ from flashstill.progress import Silent
 from flashstill.recipes import FamilyRecipe, built_in, read_recipe
 from flashstill.records import ModelRecord, read_records
 from flashstill.runs import pace, run_family
-from flashstill.runs.amounts import Costs, amounts_at, chosen, estimate, least, spread
+from flashstill.runs.amounts import amounts_at, chosen, least, spread
+from flashstill.runs.costs import Costs
+from flashstill.runs.family import Family
 from flashstill.runs.pace import FILE, Pace
-from flashstill.runs.workdir import Workspace
+from flashstill.runs.shares import Share
 from tests.tiny import family_text
 
 DEMO = built_in("demo")
+LAYERS = {"flash-19": 19, "flash-15": 15, "flash-int4": 30, "half": 15, "most": 25}
 
 
 def costs_at(read_s: float, overhead: float = 1.0) -> Costs:
     """Of a machine that reads a token of the demo's teacher in `read_s`."""
-    rates = Rates(read_s=read_s, head_s=read_s / 2.0, at_zero_s=0.5, layers=19)
-    return Costs(rates=rates, depth=30, overhead=overhead)
+    rates = Rates(read_s=read_s, head_s=read_s / 2.0, at_zero_s=0.5 * 30 / 19, rounding_s=0.5)
+    cut = {name: Share(blocks=layers / 30, head=1.0, weights=layers / 30) for name, layers in LAYERS.items()}
+    return Costs(rates=rates, depth=30, shares=cut, overhead=overhead)
 
 
 class TestAmounts:
@@ -39,17 +43,18 @@ class TestAmounts:
     def test_all_of_it_fits(self, read_s: float, left_s: float) -> None:
         costs = costs_at(read_s)
         amounts = chosen(DEMO, costs, left_s)
-        total = estimate(amounts.of(DEMO), costs).total
+        total = costs.estimate(amounts.of(DEMO)).total
         assert total <= left_s or amounts == least(DEMO)
         assert amounts.heldout_tokens <= DEMO.text.heldout_tokens
-        assert amounts.search_candidates <= DEMO.search.candidates
+        for student, asked in zip(amounts.of(DEMO).students, DEMO.students, strict=True):
+            assert student.search.candidates <= asked.search.candidates
 
     @given(st.floats(1e-4, 0.01), st.floats(200.0, 3_000.0))
     def test_most_of_the_time_is_used(self, read_s: float, left_s: float) -> None:
         costs = costs_at(read_s)
         amounts = chosen(DEMO, costs, left_s)
         if least(DEMO) != amounts:
-            assert estimate(amounts.of(DEMO), costs).total > 0.8 * left_s
+            assert costs.estimate(amounts.of(DEMO)).total > 0.8 * left_s
 
     def test_a_slow_machine_trains_less(self) -> None:
         tokens = [chosen(DEMO, costs_at(read_s), 600.0).train_tokens for read_s in (2e-4, 2e-3, 1e-2, 4e-2)]
@@ -65,24 +70,28 @@ class TestAmounts:
 
     def test_the_least(self) -> None:
         found = least(DEMO).of(DEMO)
-        assert [found.tokens_of(student) for student in found.students] == [1024, 1024], "two steps"
+        assert [found.tokens_of(student) for student in found.students] == [1024, 1024, 1024], "two steps"
         assert found.text.heldout_tokens == found.text.out_of_domain_tokens == 1024
-        assert found.search.method == "influence"
+        assert {student.search.method for student in found.students} == {"influence"}
 
     def test_students_share_what_is_left(self) -> None:
         costs, names = costs_at(2e-3), [student.name for student in DEMO.students]
-        both, last = spread(DEMO, costs, names, 600.0), spread(DEMO, costs, names[1:], 600.0)
-        assert both < DEMO.tokens_of(DEMO.students[0])
-        assert last > both, "the last has what is left for itself"
+        all_three, two = spread(DEMO, costs, names, 600.0), spread(DEMO, costs, names[1:], 600.0)
+        assert all_three < DEMO.tokens_of(DEMO.students[0])
+        assert two > all_three * DEMO.tokens_of(DEMO.students[1]) / DEMO.tokens_of(DEMO.students[0])
+        last = spread(DEMO, costs, names[2:], 600.0)
+        assert last > two, "the last has what is left for itself"
         assert spread(DEMO, costs, names, -5.0) == 1024
 
     def test_a_step_worked(self) -> None:
         """Three passes of half of the layers, and two heads: 3 x 2 ms / 2 + 2 x 1 ms."""
         assert step_line(2e-3, 1e-3, 0.5).per_unit == pytest.approx(5e-3)
-        rates = Rates(read_s=2e-3, head_s=1e-3, at_zero_s=0.3, layers=20)
-        assert rates.step_s(10, 20, soft=True)(512.0) == pytest.approx(0.15 + 512 * 5e-3)
-        assert rates.step_s(10, 20, soft=False)(512.0) < rates.step_s(10, 20, soft=True)(512.0)
-        slower = rates.slowed(2.0, training=1.5).step_s(10, 20, soft=True)
+        rates = Rates(read_s=2e-3, head_s=1e-3, at_zero_s=0.6, rounding_s=0.2)
+        assert rates.step_s(0.5, 1.0, 0.25, soft=True)(512.0) == pytest.approx(0.15 + 512 * 5e-3)
+        assert rates.step_s(0.5, 1.0, 0.25, soft=False)(512.0) < rates.step_s(0.5, 1.0, 0.25, soft=True)(512.0)
+        narrow = rates.step_s(0.5, 0.5, 0.25, soft=True, rounded=True)
+        assert narrow(512.0) == pytest.approx(0.15 + 0.05 + 512 * 4e-3)
+        slower = rates.slowed(2.0, training=1.5).step_s(0.5, 1.0, 0.25, soft=True)
         assert slower(512.0) == pytest.approx(3.0 * (0.15 + 512 * 5e-3))
 
     def test_costs_survive_the_disk(self) -> None:
@@ -105,61 +114,61 @@ class Said(Silent):
 
 
 @pytest.fixture
-def work(tmp_path: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def family(tmp_path: Path, tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
     (tmp_path / "family.toml").write_text(family_text(tiny_teacher, "corpus.txt").replace("seed = 3", "minutes = 2"))
     recipe = read_recipe(tmp_path / "family.toml")
     monkeypatch.setattr(measured, "rates", lambda model, layers: costs_at(1e-3).rates)
     monkeypatch.setattr(pace, "_load", lambda: 1.0)
-    return Workspace(recipe, tmp_path / "out", Said(), "")
+    return Family(recipe, tmp_path / "out", Said(), "")
 
 
 class TestDecisions:
-    def test_what_was_decided_stays(self, work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_was_decided_stays(self, family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
         """Also where the machine, or the load, is another when the run goes on."""
-        asked = work.recipe
-        (work.out).mkdir()
-        first = Pace(work)
+        asked = family.recipe
+        (family.out).mkdir()
+        first = Pace(family)
         first.begin()
         student = first.student(asked.students[0])
-        decided = work.recipe
+        decided = family.recipe
         assert decided.text.train_tokens != asked.text.train_tokens
         monkeypatch.setattr(measured, "rates", lambda model, layers: pytest.fail("it has been measured"))
-        again = Workspace(asked, work.out, Said(), "")
+        again = Family(asked, family.out, Said(), "")
         second = Pace(again)
         second.begin()
         assert again.recipe == decided
         assert second.student(asked.students[0]) == student
-        before = json.loads((work.out / FILE).read_text())["spent_s"]
+        before = json.loads((family.out / FILE).read_text())["spent_s"]
         assert before > 0
         assert second.spent_s >= before, "what was spent before the interruption counts"
 
-    def test_it_says_what_it_will_do_before_it_does_it(self, work: Workspace) -> None:
-        work.out.mkdir()
-        Pace(work).begin()
-        assert isinstance(work.progress, Said)
-        said = "\n".join(work.progress.lines)
+    def test_it_says_what_it_will_do_before_it_does_it(self, family: Family) -> None:
+        family.out.mkdir()
+        Pace(family).begin()
+        assert isinstance(family.progress, Said)
+        said = "\n".join(family.progress.lines)
         for words in ("measuring this machine for a run of 2 minutes", "training tokens: half ", "in all about"):
             assert words in said
-        assert json.loads((work.out / FILE).read_text())["decisions"]["begin"]["estimate_s"]["total"] > 0
+        assert json.loads((family.out / FILE).read_text())["decisions"]["begin"]["estimate_s"]["total"] > 0
 
-    def test_a_run_that_is_behind_does_less(self, work: Workspace) -> None:
-        work.out.mkdir()
-        held = Pace(work)
+    def test_a_run_that_is_behind_does_less(self, family: Family) -> None:
+        family.out.mkdir()
+        held = Pace(family)
         held.begin()
-        tokens = work.recipe.tokens_of(work.recipe.students[0])
+        tokens = family.recipe.tokens_of(family.recipe.students[0])
         held._before += 90.0  # signals took a minute and a half longer
-        assert held.student(work.recipe.students[0]).tokens < tokens
+        assert held.student(family.recipe.students[0]).tokens < tokens
         held._before += 60.0
         held.evaluation()
         assert held.windows(100) == 2
         assert held.measuring() == 2.0
 
-    def test_too_few_minutes_are_said_to_be(self, work: Workspace) -> None:
-        work.recipe = dataclasses.replace(work.recipe, minutes=0.01)
-        work.out.mkdir()
-        Pace(work).begin()
-        assert isinstance(work.progress, Said)
-        assert "this is the least that shows anything; 0.01 minutes are too few here" in work.progress.lines[-1]
+    def test_too_few_minutes_are_said_to_be(self, family: Family) -> None:
+        family.recipe = dataclasses.replace(family.recipe, minutes=0.01)
+        family.out.mkdir()
+        Pace(family).begin()
+        assert isinstance(family.progress, Said)
+        assert "this is the least that shows anything; 0.01 minutes are too few here" in family.progress.lines[-1]
 
     @pytest.mark.parametrize(
         "damage",
@@ -172,11 +181,11 @@ class TestDecisions:
             ),
         ],
     )  # fmt: skip
-    def test_a_damaged_file(self, work: Workspace, damage: str) -> None:
-        work.out.mkdir()
-        (work.out / FILE).write_text(damage)
+    def test_a_damaged_file(self, family: Family, damage: str) -> None:
+        family.out.mkdir()
+        (family.out / FILE).write_text(damage)
         with pytest.raises(BadInput, match="does not say what was decided"):
-            Pace(work)
+            Pace(family)
 
     def test_minutes_that_cannot_be(self, tmp_path: Path, tiny_teacher: Path) -> None:
         text = family_text(tiny_teacher, "corpus.txt")
@@ -219,7 +228,7 @@ class TestMeasuring:
         assert found.read_s > 0
         assert found.head_s > 0
         assert found.at_zero_s >= 0
-        assert found.layers == 3
+        assert found.rounding_s > 0
 
 
 @pytest.mark.slow
@@ -237,7 +246,7 @@ def test_a_paced_run_that_is_cut_reaches_what_it_decided(
     class Cut(Exception):
         pass
 
-    def cut(work: Workspace) -> None:
+    def cut(family: Family) -> None:
         raise Cut
 
     with monkeypatch.context() as patch:

@@ -146,12 +146,12 @@ def test_choices_are_those_of_the_code_that_reads_them() -> None:
 
 
 FAMILY_EDITS: list[tuple[str, str, str]] = [
-    ("learning_rate = 1e-3", "final_fraction = -5", "distil.final_fraction is -5; it must lie between 0 and 1"),
-    ("learning_rate = 1e-3", "clip_norm = nan", "'distil.clip_norm' is nan, not a finite number"),
+    ("learning_rate = 1e-3", "final_fraction = -5", "train.final_fraction is -5; it must lie between 0 and 1"),
+    ("learning_rate = 1e-3", "clip_norm = nan", "'train.clip_norm' is nan, not a finite number"),
     ("train_tokens = 2048", "train_tokens = -5", "text.train_tokens is -5; it must be at least 1"),
-    ("[distil]", "[search]\nwindows = 0\n[distil]", "search.windows is 0; it must be at least 1"),
-    ("[distil]", "[search]\ncandidates = 0\n[distil]", "search.candidates is 0; it must be at least 1"),
-    ("[distil]", '[search]\nmethod = "greed"\n[distil]', "unknown search.method 'greed'; the nearest known: greedy"),
+    ("[train]", "[search]\nwindows = 0\n[train]", "search.windows is 0; it must be at least 1"),
+    ("[train]", "[search]\ncandidates = 0\n[train]", "search.candidates is 0; it must be at least 1"),
+    ("[train]", '[search]\nmethod = "greed"\n[distil]', "unknown search.method 'greed'; the nearest known: greedy"),
     ('name = "tiny"', 'name = "../../x"', "name is '../../x'; it must be a name of up to 64 letters, digits"),
     ('name = "tiny"', 'name = ".x"', "name is '.x'; it must be a name"),
     ('name = "tiny"', f'name = "{"x" * 65}"', "it must be a name of up to 64"),
@@ -163,7 +163,7 @@ FAMILY_EDITS: list[tuple[str, str, str]] = [
     ("seed = 3", f"seed = {'9' * 5000}", "is not TOML"),
     ("batches = [1, 2]", "batches = []", "measure.batches is []; it must have at least one entry"),
     ("batches = [1, 2]", 'batches = [1, "2"]', "'measure.batches[1]' is '2', not a whole number"),
-    ("[distil]", "[cost]\nprise = 1\n[distil]", "is not TOML"),
+    ("[train]", "[cost]\nprise = 1\n[train]", "is not TOML"),
     ('precision = "bf16"', 'prise = "owned"', "unknown key 'cost.prise'; the nearest known: price"),
     ('data = "text.txt"', 'data = "a\\u0000b"', "data is 'a\\x00b'; it must be one line of text that can be printed"),
     ('data = "text.txt"', 'data = "/dev/zero"', "data is '/dev/zero', which is neither a regular file nor a directory"),

@@ -74,7 +74,7 @@ train_tokens = 2048
 heldout_tokens = 256
 out_of_domain_tokens = 256
 
-[distil]
+[train]
 tokens = 2048
 windows_per_step = 2
 learning_rate = 1e-3

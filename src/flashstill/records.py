@@ -38,6 +38,12 @@ class ModelRecord:
     training_steps: int = 0
     arithmetic: str = ""
     """in which it ran here: "fp32 arithmetic, 2 threads"; empty in records that are older"""
+    kind: str = ""
+    """what a student is made as: depth, width, copy, upcycle, dense or scratch; empty for a teacher"""
+    number_format: str = ""
+    """in which its weights are rounded: int4, fp8 or ternary; empty where they are not"""
+    regime: str = ""
+    """whose text it learned from: offline, on-policy or sequence; of students only"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

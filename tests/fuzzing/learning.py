@@ -31,10 +31,15 @@ FAMILY: dict[str, Any] = {
     "name": "tiny", "seed": 3, "teacher": "teacher", "data": "corpus.txt", "out_of_domain": "other.txt",
     "text": {"window_tokens": 32, "train_tokens": 512, "heldout_tokens": 128, "out_of_domain_tokens": 128},
     "search": {"method": "greedy", "windows": 4, "candidates": 2},
-    "distil": {"tokens": 512, "windows_per_step": 2, "learning_rate": 1e-3, "temperature": 1.0, "control": True},
+    "control": True, "train": {"tokens": 512, "windows_per_step": 2, "learning_rate": 1e-3},
+    "losses": [{"divergence": "forward-kl", "temperature": 1.0}],
     "measure": {"batches": [1], "context": 16, "repeats": 1},
     "cost": {"chips": ["h100-sxm"], "batches": [1, 16], "context": 128, "precision": "bf16"},
-    "students": [{"name": "half", "keep_layers": 3}],
+    "students": [
+        {"name": "half", "keep_layers": 3},
+        {"name": "thin", "kind": "width", "feed_forward": 32, "train": {"tokens": 256}},
+        {"name": "int4", "kind": "copy", "quantise": "int4", "group": 16, "signals": {"kind": "topk", "k": 4}},
+    ],
 }  # fmt: skip
 STUDIES = ("hinton-2015", "moe-to-dense", "rounding", "kd-against-labels", "deep-think")
 

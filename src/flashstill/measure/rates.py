@@ -2,11 +2,12 @@
 
 read     the teacher over tokens of text: what signals, search and evaluation are made of
 head     logits of a token, their softmax, and the divergence from another: what a model adds when it is judged
-step     of a student of k of the teacher's n layers:  at_zero + per_unit x tokens
-         per_unit = 3 read k/n + 2 head     a pass forward is as many products again twice over on the way back,
-                                            logits of both models beside them
-         at_zero                            the optimiser's share, which does not depend on the tokens: what a
-                                            short step that is timed takes beyond that
+step     of a student with a share b of the teacher's blocks, h of its hidden width, w of its weights:
+         at_zero w + (3 read b + 2 head h) x tokens
+                                  a pass forward is as many products again twice over on the way back, logits of both
+                                  models beside them
+         at_zero                  the optimiser's share, which does not depend on the tokens: what a short step that is
+                                  timed takes beyond that; rounding of all weights beside it, where they are rounded
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import torch
 from flashstill.distill.losses import kl_of_log_probabilities
 from flashstill.distill.models import Model, decoder_layers, keep_layers, parts
 from flashstill.distill.signals import hidden_states
+from flashstill.distill.students import Format
+from flashstill.distill.students.quantise import round_stored
 from flashstill.distill.teachers import Online
 from flashstill.distill.training import Batch, TrainRecipe, distillation
 from flashstill.measure.budget import Line
@@ -32,31 +35,35 @@ PASSES, HEADS, LABEL_HEADS = 3.0, 2.0, 1.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rates:
-    """Seconds: of a token read, of a token judged beside that, and of a step beyond its tokens, of a student of
-    `layers`; training: how many times as long as that training takes, by what has been seen of it."""
+    """Seconds: of a token read, of a token judged beside that, of a step beyond its tokens, and of rounding all
+    weights, each of the teacher's own size; training: how many times as long as that training takes, by what has been
+    seen of it."""
 
     read_s: float
     head_s: float
     at_zero_s: float
-    layers: int
+    rounding_s: float = 0.0
     training: float = 1.0
 
     def slowed(self, factor: float, training: float = 1.0) -> Rates:
         """The same where all takes `factor` times as long, and training `training` times that."""
         return replace(
             self, read_s=self.read_s * factor, head_s=self.head_s * factor, at_zero_s=self.at_zero_s * factor,
-            training=self.training * training,
+            rounding_s=self.rounding_s * factor, training=self.training * training,
         )  # fmt: skip
 
-    def step_s(self, layers: int, depth: int, soft: bool) -> Line:
-        """Of a student of so many of the teacher's layers, over the tokens of a step."""
-        line = step_line(self.read_s, self.head_s, layers / depth, HEADS if soft else LABEL_HEADS)
-        at_zero = self.at_zero_s * layers / self.layers
+    def step_s(self, blocks: float, head: float, weights: float, soft: bool, rounded: bool = False) -> Line:
+        """Of a student with these shares of the teacher's blocks, hidden width and weights, over the tokens of a step.
+
+        soft: with a teacher; rounded: with weights that are rounded in every step.
+        """
+        line = step_line(self.read_s, self.head_s * head, blocks, HEADS if soft else LABEL_HEADS)
+        at_zero = (self.at_zero_s + (self.rounding_s if rounded else 0.0)) * weights
         return Line(at_zero=at_zero * self.training, per_unit=line.per_unit * self.training)
 
 
 def step_line(read_s: float, head_s: float, share: float, heads: float = HEADS) -> Line:
-    """Seconds of a step over its tokens, without the optimiser's. share: of the teacher's layers."""
+    """Seconds of a step over its tokens, without the optimiser's. share: of the teacher's blocks."""
     return Line(at_zero=0.0, per_unit=PASSES * read_s * share + heads * head_s)
 
 
@@ -84,7 +91,18 @@ def rates(teacher: Model, layers: int) -> Rates:
     student = keep_layers(teacher, list(range(layers)))
     step_s = min(time_steps(student, batch, distillation(lambda _: said), recipe, 1))
     products_s = step_line(read_s, head_s, layers / depth)(STEP_TOKENS)
-    return Rates(read_s=read_s, head_s=head_s, at_zero_s=max(0.0, step_s - products_s), layers=layers)
+    return Rates(
+        read_s=read_s, head_s=head_s, at_zero_s=max(0.0, step_s - products_s) * depth / layers,
+        rounding_s=_rounding_s(teacher),
+    )  # fmt: skip
+
+
+def _rounding_s(teacher: Model) -> float:
+    """Of all weights of the blocks, by those of the first."""
+    blocks = decoder_layers(teacher)
+    weights = [module.weight.detach() for module in blocks[0].modules() if isinstance(module, torch.nn.Linear)]
+    wanted = Format(name="fp8")  # which fits weights of any width
+    return len(blocks) * _seconds(lambda: [round_stored(weight, wanted) for weight in weights])
 
 
 def _seconds(work: Callable[[], object]) -> float:

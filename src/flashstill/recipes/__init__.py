@@ -3,20 +3,17 @@
 from flashstill.recipes.distillation import DistillRecipe, read_distillation
 from flashstill.recipes.family import (
     CostRecipe,
-    DistilRecipe,
     FamilyRecipe,
     MeasureRecipe,
-    SearchRecipe,
     StudentRecipe,
-    TextRecipe,
     built_in,
     read_recipe,
 )
 from flashstill.recipes.reader import to_toml
+from flashstill.recipes.tables import SearchRecipe, TextRecipe
 
 __all__ = [
     "CostRecipe",
-    "DistilRecipe",
     "DistillRecipe",
     "FamilyRecipe",
     "MeasureRecipe",

@@ -14,11 +14,12 @@ def with_arithmetic(recipe: R, value: str) -> R:
     """The recipe of a student, a family or a study, run in this arithmetic."""
     changes: dict[str, Any] = {
         name: dataclasses.replace(getattr(recipe, name), arithmetic=value)
-        for name in ("train", "distil")
+        for name in ("train",)
         if hasattr(getattr(recipe, name, None), "arithmetic")
     }
-    if hasattr(recipe, "formats"):  # each is trained in its own way
-        changes["formats"] = tuple(with_arithmetic(each, value) for each in recipe.formats)
+    for name in ("formats", "students"):  # each is trained in its own way
+        if hasattr(recipe, name):
+            changes[name] = tuple(with_arithmetic(each, value) for each in getattr(recipe, name))
     if hasattr(recipe, "arithmetic"):
         changes["arithmetic"] = value
     return dataclasses.replace(recipe, **changes)  # type: ignore[type-var]

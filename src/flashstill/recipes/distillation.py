@@ -13,7 +13,6 @@ from flashstill.errors import BadInput
 from flashstill.recipes import budget, teachers
 from flashstill.recipes.arithmetic import ARITHMETIC
 from flashstill.recipes.budget import BudgetRecipe
-from flashstill.recipes.family import SearchRecipe, TextRecipe
 from flashstill.recipes.ranges import (
     Count,
     Decay,
@@ -35,6 +34,7 @@ from flashstill.recipes.ranges import (
 )
 from flashstill.recipes.reader import located, read_toml
 from flashstill.recipes.regime import RegimeRecipe, regime_problems
+from flashstill.recipes.tables import SearchRecipe, TextRecipe
 from flashstill.recipes.teachers import TeacherRecipe
 
 STUDENTS = ("depth", "width", "copy", "scratch", "upcycle", "dense")
@@ -210,15 +210,17 @@ def training_problems(train: TrainTable) -> Iterator[str]:
         yield "train.warmup_fraction and train.decay_fraction are more than 1 together; the steps do not suffice"
 
 
-def _with_paths(recipe: DistillRecipe, where: Path) -> DistillRecipe:
-    def absolute(table: Any, prefix: str, *keys: str) -> Any:
-        found = {key: located(getattr(table, key), where.parent, where, prefix + key) for key in keys}
-        return dataclasses.replace(table, **found)
+def with_paths(table: Any, where: Path, prefix: str, *keys: str) -> Any:
+    """A table whose `keys`, where they name something beside the file `where`, are absolute; prefix: in messages."""
+    found = {key: located(getattr(table, key), where.parent, where, prefix + key) for key in keys}
+    return dataclasses.replace(table, **found)
 
+
+def _with_paths(recipe: DistillRecipe, where: Path) -> DistillRecipe:
     teachers = (
-        absolute(teacher, f"teachers[{place}].", "model", "data", "tokenizer")
+        with_paths(teacher, where, f"teachers[{place}].", "model", "data", "tokenizer")
         for place, teacher in enumerate(recipe.teachers)
     )
-    student = absolute(recipe.student, "student.", "config", "model")
-    found: DistillRecipe = absolute(recipe, "", "data", "out_of_domain")
+    student = with_paths(recipe.student, where, "student.", "config", "model")
+    found: DistillRecipe = with_paths(recipe, where, "", "data", "out_of_domain")
     return dataclasses.replace(found, teachers=tuple(teachers), student=student)

@@ -1,85 +1,72 @@
-"""A family.toml as frozen dataclasses: every key typed, every unknown key named with the nearest known one."""
+"""A family.toml: one teacher, a list of students of any kind, and what is measured and priced.
+
+Tables of the family are what its students take where they have none of their own.  A student's [train] and [search] go
+key by key; of the others (`teachers`, `mean`, `losses`, `hard_weight`, `signals`, `regime`) its own replaces the
+family's as a whole.  Text, seed and what is measured and priced are the same for all.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from flashstill.checked import between, one_of, sized
-from flashstill.errors import BadInput
-from flashstill.recipes.arithmetic import ARITHMETIC
+from flashstill.checked import between, built, one_of, sized
+from flashstill.errors import BadInput, shortened
+from flashstill.recipes import distillation
+from flashstill.recipes.distillation import (
+    MEANS,
+    DistillRecipe,
+    LossRecipe,
+    ShapeRecipe,
+    SignalRecipe,
+    TrainTable,
+    with_paths,
+)
 from flashstill.recipes.ranges import (
     Batches,
     Context,
-    Count,
-    Decay,
     Given,
-    Layers,
     Name,
-    Positive,
-    Rate,
-    Rows,
+    NotNegative,
     Seed,
-    Share,
     Source,
-    Temperature,
-    Tokens,
     TokensOrNone,
-    Window,
 )
-from flashstill.recipes.reader import located, read_toml
+from flashstill.recipes.reader import read_tree
+from flashstill.recipes.regime import RegimeRecipe
+from flashstill.recipes.tables import SearchRecipe, TextRecipe
+from flashstill.recipes.teachers import TeacherRecipe
 
-SEARCH_METHODS = ("greedy", "influence")
 PRICES = ("rented", "owned", "list")
+KEY_BY_KEY = ("train", "search")
+AS_A_WHOLE = ("teachers", "mean", "losses", "hard_weight", "signals", "regime")
+
+Losses = Annotated[tuple[LossRecipe, ...], sized(0, 16)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TextRecipe:
-    """How much text, in windows of how many tokens. Held-out and out-of-domain tokens are never trained on."""
-
-    window_tokens: Window = 256
-    train_tokens: Tokens = 102_400
-    heldout_tokens: Tokens = 8_192
-    out_of_domain_tokens: Tokens = 8_192
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SearchRecipe:
-    """How the blocks to drop are found, on how many windows of training text."""
-
-    method: Annotated[str, one_of(SEARCH_METHODS)] = "greedy"
-    windows: Rows = 4
-    candidates: Layers = 6
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StudentRecipe:
-    """One student: the teacher with `keep_layers` of its blocks. tokens: 0 takes the family's."""
+class StudentRecipe(ShapeRecipe):
+    """One student: what it is (the keys of [student] in a distill.toml) and how it learns. tokens: 0 takes those of
+    `train`; teachers: none takes the family's."""
 
     name: Name
-    keep_layers: Layers
     tokens: TokensOrNone = 0
+    teachers: Annotated[tuple[TeacherRecipe, ...], sized(0, 64)] = ()
+    mean: Annotated[str, one_of(MEANS)] = "arithmetic"
+    hard_weight: NotNegative = 0.0
+    search: SearchRecipe = field(default_factory=SearchRecipe)
+    signals: SignalRecipe = field(default_factory=SignalRecipe)
+    losses: Losses = (LossRecipe(),)
+    regime: RegimeRecipe = field(default_factory=RegimeRecipe)
+    train: TrainTable = field(default_factory=TrainTable)
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DistilRecipe:
-    """How students learn; a control learns the same way from the text itself. arithmetic: in which all models of the
-    run are multiplied: auto (the faster on this machine), bf16 or fp32."""
-
-    tokens: Tokens = 102_400
-    windows_per_step: Rows = 2
-    learning_rate: Rate = 3e-4
-    warmup_fraction: Share = 0.1
-    final_fraction: Share = 0.1
-    weight_decay: Decay = 0.0
-    clip_norm: Positive = 1.0
-    temperature: Temperature = 1.0
-    control: bool = True
-    checkpoint_every_steps: Count = 40
-    arithmetic: Annotated[str, one_of(ARITHMETIC)] = "auto"
+    @property
+    def shape(self) -> ShapeRecipe:
+        """What it is, without how it learns."""
+        return ShapeRecipe(**{entry.name: getattr(self, entry.name) for entry in dataclasses.fields(ShapeRecipe)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,30 +99,56 @@ class CostRecipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FamilyRecipe:
-    """A teacher and its students. out_of_domain: a source like `data`; empty takes the built-in partner. minutes: about
-    how long the run may take where it is begun; its amounts are then scaled to that, 0 leaves them as they are."""
+    """A teacher and its students; the first of `teachers` is the one that all are judged against and priced beside.
+
+    out_of_domain: a source like `data`; empty takes the built-in partner. minutes: about how long the run may take
+    where it is begun; its amounts are then scaled to that, 0 leaves them as they are. control: whether every student
+    is also trained on the text alone, from the same start.
+    """
 
     name: Name
-    teacher: Given
+    teachers: Annotated[tuple[TeacherRecipe, ...], sized(1, 64)]
     students: Annotated[tuple[StudentRecipe, ...], sized(1, 64)]
     data: Given = "cpython-docs"
     out_of_domain: Source = ""
     seed: Seed = 0
     minutes: Annotated[float, between(0.0, 1e6)] = 0.0
+    control: bool = True
+    mean: Annotated[str, one_of(MEANS)] = "arithmetic"
+    hard_weight: NotNegative = 0.0
     text: TextRecipe = field(default_factory=TextRecipe)
     search: SearchRecipe = field(default_factory=SearchRecipe)
-    distil: DistilRecipe = field(default_factory=DistilRecipe)
+    signals: SignalRecipe = field(default_factory=SignalRecipe)
+    losses: Losses = (LossRecipe(),)
+    regime: RegimeRecipe = field(default_factory=RegimeRecipe)
+    train: TrainTable = field(default_factory=TrainTable)
     measure: MeasureRecipe = field(default_factory=MeasureRecipe)
     cost: CostRecipe = field(default_factory=CostRecipe)
 
     @property
-    def out_of_domain_source(self) -> str:
-        """The built-in corpus that `data` is not, unless the recipe names one."""
-        return self.out_of_domain or ("cpython-code" if self.data == "cpython-docs" else "cpython-docs")
+    def teacher(self) -> str:
+        """The model that all students are judged against."""
+        return self.teachers[0].model
 
     def tokens_of(self, student: StudentRecipe) -> int:
         """Training tokens of one student."""
-        return student.tokens or self.distil.tokens
+        return student.tokens or student.train.tokens
+
+    def distillation(self, student: StudentRecipe) -> DistillRecipe:
+        """The student as a distill.toml would have it."""
+        return DistillRecipe(
+            name=student.name, teachers=student.teachers or self.teachers, data=self.data,
+            out_of_domain=self.out_of_domain, seed=self.seed, mean=student.mean, hard_weight=student.hard_weight,
+            student=student.shape, text=self.text, search=student.search, signals=student.signals,
+            losses=student.losses, regime=student.regime,
+            train=dataclasses.replace(student.train, tokens=self.tokens_of(student)),
+        )  # fmt: skip
+
+    def control_of(self, student: StudentRecipe) -> DistillRecipe | None:
+        """The same start and steps on the labels of the text; None for a student that learns so itself."""
+        own = self.distillation(student)
+        control = dataclasses.replace(own, losses=(), hard_weight=1.0, regime=RegimeRecipe())
+        return None if control == own or not self.control else dataclasses.replace(control, name=f"{own.name}-control")
 
 
 def built_in(name: str) -> FamilyRecipe:
@@ -148,16 +161,51 @@ def read_recipe(path: Path) -> FamilyRecipe:
 
     Raises BadInput naming the key that is wrong.
     """
-    recipe = read_toml(path, FamilyRecipe)
-    for problem in _problems(recipe):
+    tree, shown = read_tree(path), shortened(str(path), 200)
+    if "distil" in tree:
+        raise BadInput(
+            f"{shown}: a family has no table [distil] any more: write [train] (windows_per_step is 4 by default), a"
+            " temperature into [[losses]], and control at the top"
+        )
+    if "teacher" in tree:
+        if "teachers" in tree:
+            raise BadInput(f"{shown}: it has both teacher and [[teachers]]; leave one out")
+        tree["teachers"] = [{"model": tree.pop("teacher")}]
+    built(FamilyRecipe, tree, shown)  # every table by itself, so that what is wrong is told as it was written
+    tree["students"] = [_completed(student, tree) for student in tree["students"]]
+    recipe = built(FamilyRecipe, tree, shown)
+    for problem in problems(recipe):
         raise BadInput(f"{path}: {problem}")
-    found: dict[str, Any] = {
-        key: located(getattr(recipe, key), path.parent, path, key) for key in ("teacher", "data", "out_of_domain")
-    }
-    return dataclasses.replace(recipe, **found)
+    found: FamilyRecipe = with_paths(recipe, path, "", "data", "out_of_domain")
+    return dataclasses.replace(
+        found,
+        teachers=_located(found.teachers, path, ""),
+        students=tuple(
+            dataclasses.replace(
+                with_paths(student, path, f"students[{place}].", "config", "model"),
+                teachers=_located(student.teachers, path, f"students[{place}]."),
+            )
+            for place, student in enumerate(found.students)
+        ),
+    )
 
 
-def _problems(recipe: FamilyRecipe) -> Iterator[str]:
+def _located(teachers: tuple[TeacherRecipe, ...], where: Path, prefix: str) -> tuple[TeacherRecipe, ...]:
+    return tuple(
+        with_paths(teacher, where, f"{prefix}teachers[{place}].", "model", "data", "tokenizer")
+        for place, teacher in enumerate(teachers)
+    )
+
+
+def _completed(student: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, Any]:
+    """A student's tables with what it takes from the family's."""
+    found = {**{name: family[name] for name in AS_A_WHOLE if name in family}, **student}
+    for name in KEY_BY_KEY:
+        found[name] = {**family.get(name, {}), **student.get(name, {})}
+    return found
+
+
+def problems(recipe: FamilyRecipe) -> Iterator[str]:
     """What cannot be of values that are in their ranges each."""
     names = [student.name for student in recipe.students]
     yield from (f"two students have the same name, {name!r}" for name in sorted(set(names)) if names.count(name) > 1)
@@ -165,3 +213,18 @@ def _problems(recipe: FamilyRecipe) -> Iterator[str]:
     for name in names:
         if name in taken:
             yield f"a student is called {name!r}, as the teacher or another's control or start is; give another name"
+    if recipe.teachers[0].served:
+        yield (
+            "a family's teacher is measured and priced here, and this one is behind a server; name a model on this disk"
+            " first, and the server in the `teachers` of a student"
+        )
+    members = [recipe.distillation(student) for student in recipe.students]
+    for member in members:
+        yield from (f"student {member.name}: {problem}" for problem in distillation.problems(member))
+        if member.sources != members[0].sources:
+            yield f"students {members[0].name} and {member.name} have other texts; all of a family share one"
+        if member.train.arithmetic != members[0].train.arithmetic:
+            yield (
+                f"students {members[0].name} and {member.name} ask for different arithmetic; it is the same for all,"
+                " in the [train] of the family"
+            )

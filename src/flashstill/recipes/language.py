@@ -15,10 +15,10 @@ from typing import Annotated, Any
 
 from flashstill.checked import one_of, sized
 from flashstill.recipes.distillation import QUANTISED, DistillRecipe, LossRecipe, ShapeRecipe, TrainTable, problems
-from flashstill.recipes.family import SearchRecipe, TextRecipe
 from flashstill.recipes.ranges import Given, InnerShare, Layers, Rate, RowsOrNone, Source, Width
 from flashstill.recipes.reader import located
 from flashstill.recipes.study import StudyRecipe
+from flashstill.recipes.tables import SearchRecipe, TextRecipe
 from flashstill.recipes.teachers import TeacherRecipe
 
 LABELS: Mapping[str, Any] = {"losses": (), "hard_weight": 1.0}

@@ -12,10 +12,10 @@ from flashstill.hardware import chip_from_facts
 from flashstill.progress import Progress
 from flashstill.recipes import FamilyRecipe, to_toml
 from flashstill.records import Record
+from flashstill.runs.family import Family
 from flashstill.runs.pace import Pace
 from flashstill.runs.run_lock import claim, lock
 from flashstill.runs.stages import STAGES
-from flashstill.runs.workdir import Workspace
 
 __all__ = ["STAGES", "run_family"]
 
@@ -29,19 +29,19 @@ def run_family(recipe: FamilyRecipe, out: Path, progress: Progress, command: str
     claim(to_toml(recipe), out)
     with lock(out):
         remove_leftovers(out)
-        work = Workspace(recipe, out, progress, command)
-        pace = work.pace = Pace(work) if recipe.minutes else None
+        family = Family(recipe, out, progress, command)
+        pace = family.pace = Pace(family) if recipe.minutes else None
         for number, (name, stage) in enumerate(STAGES.items(), start=1):
             progress.say(f"[{number}/{len(STAGES)}] {name}")
             began = time.monotonic()
-            stage(work)
+            stage(family)
             if pace is not None:
                 pace.done(name, began)
                 if name == "teacher":
                     pace.begin()
         if pace is not None:
             pace.finish()
-    return work.records()
+    return family.records()
 
 
 def _check_cost(recipe: FamilyRecipe) -> None:

@@ -22,6 +22,7 @@ from flashstill.runs.regimes import asks_teachers, objective_of, train_recipe_of
 from flashstill.runs.served import origin_of
 from flashstill.runs.sources import together
 from flashstill.runs.students import made_ready
+from flashstill.runs.workdir import Workdir
 from flashstill.units import show
 
 if TYPE_CHECKING:
@@ -29,19 +30,19 @@ if TYPE_CHECKING:
     from flashstill.measure.budget import Forecast, Training
     from flashstill.measure.candidates import Candidate
     from flashstill.measure.trial import Trial
-    from flashstill.runs.distillation import Work
+    from flashstill.runs.engine import Distillation
 
 FILE, RATE, MEMORY = "budget.json", "rate.json", "memory.json"
 SIZES = ("keep_layers", "hidden", "feed_forward", "key_heads")
 SHOWN = 8
 
 
-def settled(work: Work) -> DistillRecipe:
+def settled(work: Distillation) -> DistillRecipe:
     """The recipe with the student that its budget affords, as it is where it has no budget.
 
     All processes of a run take part; the first decides.  Raises InfeasiblePlan where nothing fits.
     """
-    recipe, path = work.recipe, work.out / FILE
+    recipe, path = work.recipe, work.workdir.out / FILE
     if not recipe.budget.is_set:
         return recipe
     if not path.is_file():
@@ -55,11 +56,13 @@ def settled(work: Work) -> DistillRecipe:
         sizes = kept.pick(path)["sizes"]
         changes: dict[str, Any] = {name: int(sizes[name]) for name in SIZES}
     except (BadInput, KeyError) as error:
-        raise BadInput(f"{path} does not say which student was picked; delete {work.out} and run again") from error
+        raise BadInput(
+            f"{path} does not say which student was picked; delete {work.workdir.out} and run again"
+        ) from error
     return dataclasses.replace(recipe, student=dataclasses.replace(recipe.student, **changes))
 
 
-def _trial(work: Work) -> Trial:
+def _trial(work: Distillation) -> Trial:
     from flashstill.distill.teachers import Online
     from flashstill.measure.trial import Trial
 
@@ -164,27 +167,27 @@ def _say(progress: Progress, found: Sequence[Forecast], best: Forecast | None) -
         progress.say(f"{each.candidate.name:<34}{speeds}{sizes}{verdict}")
 
 
-def note_signals(recipe: DistillRecipe, out: Path, built: Mapping[str, Mapping[str, Any]], tokens: int) -> None:
+def note_signals(recipe: DistillRecipe, workdir: Workdir, built: Mapping[str, Mapping[str, Any]], tokens: int) -> None:
     """Keep how long all signals take at the rate of this build, for `outcome`. tokens: of a process's share."""
     rates = [each["tokens_per_s"] for each in built.values()]
     if recipe.budget.is_set and rates and all(rates):
         write_text(
-            out / "signals" / RATE, json.dumps({"minutes": round(sum(tokens / rate for rate in rates) / 60.0, 3)})
+            workdir.signals / RATE, json.dumps({"minutes": round(sum(tokens / rate for rate in rates) / 60.0, 3)})
         )
 
 
-def outcome(recipe: DistillRecipe, out: Path, student: Any, summary: Mapping[str, Any]) -> dict[str, Any]:
+def outcome(recipe: DistillRecipe, workdir: Workdir, student: Any, summary: Mapping[str, Any]) -> dict[str, Any]:
     """The prediction beside what came of it, for summary.json. training_bytes: of the last process that trained."""
     from flashstill.measure.trial import decode_seconds
 
-    predicted = kept.pick(out / FILE)
-    peak, signals = _held(out / "training" / MEMORY), _held(out / "signals" / RATE)
+    predicted = kept.pick(workdir.out / FILE)
+    peak, signals = _held(workdir.training / MEMORY), _held(workdir.signals / RATE)
     measured = {
         "tokens_per_s": summary["tokens_per_s"],
         "signals_minutes": signals.get("minutes"),
         "training_minutes": round(summary["training_s"] / 60.0, 3),
         "decode_ms": round(decode_seconds(student, recipe.budget.context) * 1e3, 3),
-        "weight_bytes": _weights(out / ("packed" if recipe.student.quantise else "student")),
+        "weight_bytes": _weights(workdir.packed_student if recipe.student.quantise else workdir.student),
         "training_bytes": peak.get("bytes"),
     }
     expected = {name: predicted[name] for name in measured}

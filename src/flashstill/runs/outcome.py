@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
 from flashstill.records import QualityRecord, write_records
 from flashstill.runs import budget, kept
+from flashstill.runs.workdir import Workdir
 
 if TYPE_CHECKING:
     from flashstill.distill.data.packing import Packed
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def leave_summary(
     recipe: DistillRecipe,
-    out: Path,
+    workdir: Workdir,
     models: Mapping[str, Any],
     texts: Mapping[str, tuple[Packed, Signals]],
     progress: Progress,
@@ -33,11 +33,11 @@ def leave_summary(
 ) -> None:
     """Score every model on every text and write both files; the summary is written last."""
     records = judge(models, texts, recipe.seed, progress)
-    write_records(out / "records.jsonl", list(records))
-    rows = kept.steps(out / "training")
+    write_records(workdir.out / "records.jsonl", list(records))
+    rows = kept.steps(workdir.training)
     summary = {
         "name": recipe.name,
-        "student": str(out / "student"),
+        "student": str(workdir.student),
         "parameters": {name: sum(each.numel() for each in model.parameters()) for name, model in models.items()},
         "arithmetic": asdict(arithmetic),
         "steps": len(rows),
@@ -47,8 +47,8 @@ def leave_summary(
         "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     }
     if recipe.budget.is_set:
-        summary["budget"] = budget.outcome(recipe, out, models["student"], summary)
-    write_text(out / "summary.json", json.dumps(summary, indent=1))
+        summary["budget"] = budget.outcome(recipe, workdir, models["student"], summary)
+    write_text(workdir.out / "summary.json", json.dumps(summary, indent=1))
 
 
 def judge(

@@ -13,28 +13,33 @@ import dataclasses
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flashstill.arch import Architecture
+from flashstill.arch.catalogue import read_config
 from flashstill.checked import json_object
 from flashstill.errors import BadInput
 from flashstill.files import write_text
 from flashstill.recipes import StudentRecipe
 from flashstill.runs import kept
-from flashstill.runs.amounts import Amounts, Costs, Spent, chosen, estimate, least, spread
+from flashstill.runs.amounts import Amounts, chosen, least, spread
+from flashstill.runs.costs import Costs, Spent
+from flashstill.runs.shares import Share, reading, share_of
 
 if TYPE_CHECKING:
-    from flashstill.runs.workdir import Workspace
+    from flashstill.runs.family import Family
 
 FILE = "pace.json"
 BEGIN, MEASURE, EVALUATE = "begin", "measure", "evaluate"
 
 
 class Pace:
-    """The clock of a run and its decisions. work: its recipe is replaced by what was decided."""
+    """The clock of a run and its decisions. family: its recipe is replaced by what was decided."""
 
-    def __init__(self, work: Workspace) -> None:
-        self.work, self.asked, self.path = work, work.recipe, work.out / FILE
-        self._held: dict[str, Any] = {"minutes": work.recipe.minutes, "spent_s": 0.0, "decisions": {}, "stages": {}}
+    def __init__(self, family: Family) -> None:
+        self.family, self.asked, self.path = family, family.asked, family.out / FILE
+        self._held: dict[str, Any] = {"minutes": family.asked.minutes, "spent_s": 0.0, "decisions": {}, "stages": {}}
         if self.path.is_file():
             try:
                 self._held = json_object(self.path)
@@ -92,7 +97,7 @@ class Pace:
         if MEASURE in self.decisions:
             table = dataclasses.replace(recipe.measure, context=int(self.decisions[MEASURE]["context"]))
             recipe = dataclasses.replace(recipe, measure=table)
-        self.work.recipe = recipe
+        self.family.recipe = recipe
 
     # ---- the moments ----
 
@@ -107,16 +112,16 @@ class Pace:
             return
         from flashstill.measure.rates import rates
 
-        recipe, work = self.asked, self.work
-        depth = work.architecture("teacher").depth
-        largest = max(student.keep_layers for student in recipe.students)
-        work.progress.say(f"measuring this machine for a run of {recipe.minutes:g} minutes")
+        recipe, family = self.asked, self.family
+        depth = family.architecture(None).depth
+        largest = max((student.keep_layers for student in recipe.students if student.kind == "depth"), default=depth)
+        family.progress.say(f"measuring this machine for a run of {recipe.minutes:g} minutes")
         started = time.monotonic()
-        found = rates(work.model, largest)
+        measured = rates(family.model, largest)
         # what has nothing to do with products goes as this process's own work goes: at the load there is
-        costs = Costs(rates=found, depth=depth, overhead=_load())
+        costs = Costs(rates=measured, depth=depth, shares=self._shares(), overhead=_load())
         amounts = chosen(recipe, costs, self.left_s)
-        parts = estimate(amounts.of(recipe), costs)
+        parts = costs.estimate(amounts.of(recipe))
         total = self.spent_s + sum(dataclasses.astuple(parts))
         self._decide(
             BEGIN,
@@ -127,23 +132,41 @@ class Pace:
             },
         )  # fmt: skip
         for line in self._announcement(parts, total, amounts == least(recipe)):
-            work.progress.say(line)
+            family.progress.say(line)
+
+    def _shares(self) -> dict[str, Share]:
+        """How much of the teacher's work each student's is."""
+        from flashstill.distill.teachers import resolve_teacher
+
+        shares, teacher = {}, self.family.architecture(None)
+        for student in self.asked.students:
+            directories = self.family.located(student)[0]
+            asked = student.teachers or self.asked.teachers
+            shapes = [
+                teacher if each.served else _shape(directory)  # of one behind a server nothing is known
+                for each, directory in zip(asked, directories, strict=True)
+            ]
+            origin = _shape(resolve_teacher(student.model, self.family.progress)) if student.model else shapes[0]
+            shares[student.name] = share_of(
+                student.shape, origin, teacher, sum(reading(shape, teacher) for shape in shapes)
+            )
+        return shares
 
     def _announcement(self, parts: Spent, total: float, is_least: bool) -> list[str]:
-        recipe, costs = self.work.recipe, self.costs
+        recipe, costs = self.family.recipe, self.costs
         students = ", ".join(f"{student.name} {recipe.tokens_of(student):,}" for student in recipe.students)
+        controls = ", each with its control" if recipe.control else ""
         held = (recipe.text.heldout_tokens, recipe.text.out_of_domain_tokens)
         taught = recipe.text.train_tokens + sum(held)
-        search = (
-            f"{recipe.search.windows} windows, {recipe.search.candidates} candidates"
-            if recipe.search.method == "greedy"
-            else "by influence"
-        )
+        searched = next((student.search for student in recipe.students if student.kind == "depth"), None)
+        how = "" if searched is None else ", blocks to drop by influence"
+        if searched is not None and searched.method == "greedy":
+            how = f", blocks to drop by {searched.candidates} candidates on {searched.windows} windows"
         lines = [
-            f"{self.work.arithmetic}; the teacher reads {1.0 / costs.rates.read_s:,.0f} tokens/s here, so:",
+            f"{self.family.arithmetic}; the teacher reads {1.0 / costs.rates.read_s:,.0f} tokens/s here, so:",
             f"  text, and signals of {taught:,} tokens: {parts.text + parts.signals:,.0f} s",
-            f"  search for blocks to drop ({search}): {parts.search:,.0f} s",
-            f"  training tokens: {students}, each with its control: {parts.training:,.0f} s",
+            f"  first weights of the students{how}: {parts.search:,.0f} s",
+            f"  training tokens: {students}{controls}: {parts.training:,.0f} s",
             f"  evaluation on {held[0]:,} and {held[1]:,} tokens: {parts.evaluation:,.0f} s",
             f"  measuring the models here: {parts.measuring:,.0f} s; costs and report: {parts.report:,.0f} s",
             f"  in all about {total / 60.0:.1f} minutes (of {recipe.minutes:g}), set-up apart",
@@ -169,18 +192,18 @@ class Pace:
             if place:
                 slowed = {"training_slowed": self._training_ratio(names[place - 1])}
             costs = self.costs.slowed(slowed.get("slowed", 1.0), slowed.get("training_slowed", 1.0))
-            tokens = spread(self.work.recipe, costs, names[place:], self.left_s)
+            tokens = spread(self.family.recipe, costs, names[place:], self.left_s)
             self._decide(student.name, {"tokens": tokens, "left_s": round(self.left_s, 1), **slowed})
             left = f"{self.left_s / 60.0:.1f} minutes left" if self.left_s > 0 else "the minutes are over"
-            self.work.progress.say(f"{student.name}: {tokens:,} training tokens, {left}")
-        return next(each for each in self.work.recipe.students if each.name == student.name)
+            self.family.progress.say(f"{student.name}: {tokens:,} training tokens, {left}")
+        return next(each for each in self.family.recipe.students if each.name == student.name)
 
     def evaluation(self) -> None:
         """Before models are judged: as many windows as there is time for."""
         if EVALUATE in self.decisions:
             return
-        recipe, costs = self.work.recipe, self.costs
-        parts = estimate(recipe, costs)
+        recipe, costs = self.family.recipe, self.costs
+        parts = costs.estimate(recipe)
         room = self.left_s - parts.measuring - parts.report
         share = max(0.0, min(1.0, room / max(parts.evaluation, 1e-9)))
         self._decide(EVALUATE, {"share": round(share, 3), "left_s": round(self.left_s, 1)})
@@ -188,8 +211,8 @@ class Pace:
     def measuring(self) -> float:
         """Before models are timed: their context; returns the seconds that it may take."""
         if MEASURE not in self.decisions:
-            recipe, costs = self.work.recipe, self.costs
-            room = min(costs.measure_room_s(recipe), max(2.0, self.left_s - estimate(recipe, costs).report))
+            recipe, costs = self.family.recipe, self.costs
+            room = min(costs.measure_room_s(recipe), max(2.0, self.left_s - costs.estimate(recipe).report))
             context = costs.context(recipe, room)
             self._decide(MEASURE, {"context": context, "seconds": round(room, 1), "left_s": round(self.left_s, 1)})
         return float(self.decisions[MEASURE]["seconds"])
@@ -209,11 +232,11 @@ class Pace:
         """What a student and its control took of what was expected of them."""
         spent = 0.0
         for each in (name, f"{name}-control"):
-            folder = self.work.out / "training" / each
+            folder = self.family.out / "training" / each
             if (folder / "metrics.jsonl").is_file():
                 spent += sum(float(row["step_s"]) for row in kept.steps(folder))
-        student = next(each for each in self.work.recipe.students if each.name == name)
-        wanted = self.costs.steps_s(self.work.recipe, student)
+        student = next(each for each in self.family.recipe.students if each.name == name)
+        wanted = self.costs.steps_s(self.family.recipe, student)
         return round(min(4.0, max(0.25, spent / wanted)), 3) if spent else 1.0
 
     def finish(self) -> None:
@@ -222,9 +245,13 @@ class Pace:
             self._held["took_s"] = round(self.spent_s, 1)
             self._keep()
             expected = float(self.decisions[BEGIN]["estimate_s"]["total"])
-            self.work.progress.say(
+            self.family.progress.say(
                 f"took {self._held['took_s'] / 60.0:.1f} minutes; expected {expected / 60.0:.1f} at the start"
             )
+
+
+def _shape(directory: Path) -> Architecture:
+    return read_config(directory / "config.json", directory.name)
 
 
 def _load() -> float:

@@ -10,17 +10,13 @@ from typing import TYPE_CHECKING, Any
 from flashstill.arch.adapter.sizes import VOCABULARY, size
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
+from flashstill.runs.workdir import Workdir
 
 if TYPE_CHECKING:
     from flashstill.distill.data.packing import Packed
     from flashstill.distill.generate import Sampling
     from flashstill.distill.teachers.sequence_level import Continuations
     from flashstill.distill.training import Objective, Source, TeacherSource, TrainRecipe, World
-
-
-def taught_part(recipe: DistillRecipe) -> str:
-    """The packing that training reads."""
-    return "sequence" if recipe.regime.kind == "sequence" else "train"
 
 
 def asks_teachers(recipe: DistillRecipe) -> bool:
@@ -78,24 +74,20 @@ def _sampling(recipe: DistillRecipe, tokenizer: Any, vocabulary: int) -> Samplin
 
 
 class TeacherText:
-    """The text that the first teacher writes of the prompts in `packed`; shards in text/, whole in data/."""
+    """The text that the first teacher writes of the prompts in `packed`: shards, and then one packing."""
 
     def __init__(
         self,
         recipe: DistillRecipe,
-        places: tuple[Path, Path],
+        workdir: Workdir,
         packed: Packed,
         directory: Path,
         fingerprints: tuple[str, str],
     ) -> None:
-        """places: of its shards, of packed texts; fingerprints: of the teacher, of its tokenizer."""
+        """directory: of the teacher; fingerprints: of the teacher, of its tokenizer."""
         self.recipe, self.packed = recipe, packed
-        self.shards, self.data = places
+        self.shards, self._whole = workdir.text, workdir.packing(workdir.sequence)
         self.directory, self.fingerprints = directory, fingerprints
-
-    @property
-    def _whole(self) -> Path:
-        return self.data / "sequence.safetensors"
 
     def _asked(self) -> tuple[Continuations, dict[str, Any]]:
         from flashstill.distill.models import load_tokenizer

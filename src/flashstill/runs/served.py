@@ -47,14 +47,6 @@ def build_from(
     return build_from_server(server, kind, key, packed, tokenizer, directory, progress, label, share)
 
 
-def teacher_fingerprint(teacher: TeacherRecipe, directory: Path) -> str:
-    """What signals of a teacher are known by: its weights, or its name where they are behind a server."""
-    from flashstill.distill.models import fingerprint
-    from flashstill.distill.teachers.served import known_model
-
-    return known_model(teacher.name) if teacher.served else fingerprint(directory)
-
-
 def directories_of(recipe: DistillRecipe, progress: Progress) -> tuple[list[Path], str]:
     """Every teacher's directory, or that of its tokenizer, and the fingerprint of the tokenizer that all share.
 

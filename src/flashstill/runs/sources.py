@@ -10,10 +10,10 @@ from flashstill.recipes import DistillRecipe
 if TYPE_CHECKING:
     from flashstill.distill.data.packing import Packed
     from flashstill.distill.training import TeacherSource
-    from flashstill.runs.distillation import Work
+    from flashstill.runs.engine import Distillation
 
 
-def teacher_of(work: Work, packed: Packed) -> tuple[TeacherSource, list[int]]:
+def teacher_of(work: Distillation, packed: Packed) -> tuple[TeacherSource, list[int]]:
     """The teachers as one source, and the sizes of their vocabularies."""
     from flashstill.distill.models import parts
     from flashstill.distill.teachers import Online, Router

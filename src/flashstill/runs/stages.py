@@ -15,37 +15,45 @@ from collections.abc import Callable
 from typing import Any
 
 from flashstill import __version__
-from flashstill.arch import Architecture
 from flashstill.errors import BadInput
 from flashstill.facts import load
 from flashstill.files import write_text
-from flashstill.recipes import FamilyRecipe
-from flashstill.records import MeasuredRecord, ModelRecord, Record, write_records
-from flashstill.runs.limits import check_candidates
-from flashstill.runs.training import model_record, train_student
-from flashstill.runs.workdir import DOMAINS, Workspace
+from flashstill.recipes import StudentRecipe
+from flashstill.records import MeasuredRecord, Record, write_records
+from flashstill.runs.family import Family
+from flashstill.runs.model_records import teacher_record, trained_record, untrained_record
+from flashstill.runs.sharing import least_layers
+from flashstill.runs.students import rounded_plainly
 
 
-def teacher(work: Workspace) -> None:
-    """Find or convert the teacher; write down what everything else depends on."""
+def teacher(family: Family) -> None:
+    """Find or convert the teachers; check every student against them; write down what everything else depends on."""
     from flashstill.distill.data.text import corpus_label
     from flashstill.distill.models import fingerprint, load_tokenizer, tokenizer_fingerprint
 
-    path = work.out / "provenance.json"
-    current = fingerprint(work.directory)
+    path = family.out / "provenance.json"
+    current = fingerprint(family.directory)
     if path.exists():
-        if work.provenance["teacher_fingerprint"] != current:
+        if family.provenance["teacher_fingerprint"] != current:
             raise BadInput(
-                f"the teacher {work.recipe.teacher} has changed since {work.out} was begun; give another --out"
+                f"the teacher {family.recipe.teacher} has changed since {family.out} was begun; give another --out"
             )
         return
-    load_tokenizer(work.directory)
-    _check_against(work.architecture("teacher"), work.recipe)
+    load_tokenizer(family.directory)
+    own = tokenizer_fingerprint(family.directory)
+    for student in family.recipe.students:
+        if family.located(student)[1] != own:
+            raise BadInput(
+                f"student {student.name} has teachers of another vocabulary than {family.recipe.teacher}; all of a"
+                " family share one tokenizer"
+            )
+    _check_contexts(family)
+    recipe = family.recipe
     provenance = {
-        "command": work.command,
+        "command": family.command,
         "teacher_fingerprint": current,
-        "tokenizer_fingerprint": tokenizer_fingerprint(work.directory),
-        "corpus": corpus_label() if work.recipe.data.startswith("cpython-") else work.recipe.data,
+        "tokenizer_fingerprint": own,
+        "corpus": corpus_label() if recipe.data.startswith("cpython-") else recipe.data,
         "versions": _versions(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "begun": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
@@ -53,197 +61,147 @@ def teacher(work: Workspace) -> None:
     write_text(path, json.dumps(provenance, indent=1))
 
 
-def _check_against(teacher: Architecture, recipe: FamilyRecipe) -> None:
-    """Refuse a recipe that asks for more layers or longer texts than the teacher has, before the work begins."""
-    for student in recipe.students:
-        if student.keep_layers > teacher.depth:
-            raise BadInput(
-                f"student {student.name} keeps {student.keep_layers} layers, but the teacher has {teacher.depth}"
-            )
-    check_candidates(recipe.search, teacher.depth)
+def _check_contexts(family: Family) -> None:
+    """Refuse longer texts than the teacher was made for, before the work begins."""
+    recipe, most = family.recipe, family.architecture(None).context
     asked = {
         "text.window_tokens": recipe.text.window_tokens,
         "measure.context": recipe.measure.context,
         "cost.context": recipe.cost.context,
     }
     for key, tokens in asked.items():
-        if tokens > teacher.context:
-            raise BadInput(f"{key} is {tokens}, but the teacher was made for {teacher.context} tokens")
+        if tokens > most:
+            raise BadInput(f"{key} is {tokens}, but the teacher was made for {most} tokens")
 
 
-def text(work: Workspace) -> None:
+def text(family: Family) -> None:
     """Load, deduplicate, split by document, and pack the text."""
-    from flashstill.distill.data.splits import packed_splits
-    from flashstill.distill.models import load_tokenizer
-
-    folder = work.out / "data"
-    if all((folder / f"{part}.safetensors").exists() for part in ("train", *DOMAINS)):
-        return
-    recipe, sizes = work.recipe, work.recipe.text
-    packings = packed_splits(
-        recipe.data,
-        recipe.out_of_domain_source,
-        load_tokenizer(work.directory),
-        sizes.window_tokens,
-        sizes.train_tokens,
-        sizes.heldout_tokens,
-        sizes.out_of_domain_tokens,
-        recipe.seed,
-    )
-    for part, packed in packings.items():
-        packed.save(folder / f"{part}.safetensors")
-        work.progress.say(f"{part}: {packed.token_count:,} tokens in {packed.windows} windows")
+    family.distillation(family.recipe.students[0]).text()
 
 
-def signals(work: Workspace) -> None:
-    """The teacher's final hidden states on all three texts."""
-    from flashstill.distill.signals import Hidden, build
-
-    for part in ("train", *DOMAINS):
-        needs_training = part == "train" and not work.all_students_done()
-        if needs_training or (part != "train" and not work.stage_file("evaluate").exists()):
-            build(
-                work.model,
-                Hidden(),
-                work.signal_key(part),
-                work.packed(part),
-                work.out / "signals" / part,
-                work.progress,
-                f"teacher on {part} text",
-            )
+def signals(family: Family) -> None:
+    """What the teachers write and say of the training text, each kind once, and the teacher of the held-out texts."""
+    if not family.stage_file("distil").exists():
+        for student in family.recipe.students:
+            distillation = family.distillation(student)
+            distillation.teacher_text((0, 1))
+            distillation.signals((0, 1))
+    if not family.stage_file("evaluate").exists():
+        family.judge().held_texts()
 
 
-def search(work: Workspace) -> None:
-    """Which blocks to drop, measured on training text."""
-    import numpy as np
-    import torch
+def search(family: Family) -> None:
+    """The first weights of every student: which blocks, neurons or experts, measured on training text."""
+    if not family.stage_file("evaluate").exists():
+        for student in family.recipe.students:
+            family.distillation(student).first_weights(least_layers(family.asked, student))
 
-    from flashstill.distill.students import greedy_drops, order_by_influence
 
-    path = work.out / "search.json"
+def distil(family: Family) -> None:
+    """Train every student as its recipe says, and its control on the text itself."""
+    path = family.stage_file("distil")
     if path.exists():
         return
-    wanted = work.recipe.search
-    packed = work.packed("train")
-    spread = np.linspace(0, packed.windows - 1, min(wanted.windows, packed.windows)).round().astype(np.int64)
-    tokens = torch.from_numpy(packed.tokens[spread, :-1].astype(np.int64))
-    depth = work.architecture("teacher").depth
-    drops = depth - min(student.keep_layers for student in work.recipe.students)
-    if wanted.method == "greedy":
-        dropped = greedy_drops(work.model, tokens, drops, wanted.candidates, work.progress)
-    else:
-        dropped = order_by_influence(work.model, tokens)[:drops]
-    write_text(path, json.dumps({"depth": depth, "method": wanted.method, "drops": dropped}))
-
-
-def distil(work: Workspace) -> None:
-    """Train every student on the teacher's signals, and its control on the text itself."""
-    path = work.stage_file("distil")
-    if path.exists():
-        return
-    records: list[Record] = [model_record(work, "teacher", "teacher", "teacher", 0, 0.0, work.directory)]
-    for wanted in work.recipe.students:
-        student = work.pace.student(wanted) if work.pace else wanted
-        tokens, seconds, steps = train_student(work, student, soft=True)
-        records.append(
-            model_record(
-                work,
-                student.name,
-                "student",
-                student.name,
-                tokens,
-                seconds,
-                work.student_directory(student.name),
-                steps,
-            )
-        )
-        records.append(model_record(work, f"{student.name}-untrained", "untrained", student.name, 0, 0.0, None))
-        if work.recipe.distil.control:
-            control = f"{student.name}-control"
-            tokens, seconds, steps = train_student(work, student, soft=False)
-            records.append(
-                model_record(
-                    work, control, "control", student.name, tokens, seconds, work.student_directory(control), steps
-                )
-            )
+    records: list[Record] = [teacher_record(family)]
+    for student in family.recipe.students:
+        decided = family.pace.student(student) if family.pace else student
+        distillation, control = family.distillation(decided), family.control(decided)
+        distillation.train()
+        records += [trained_record(family, decided, distillation), untrained_record(family, decided)]
+        if control is not None:
+            control.train()
+            records.append(trained_record(family, decided, control))
     write_records(path, records)
 
 
-def evaluate(work: Workspace) -> None:
-    """Every model on held-out and out-of-domain text."""
-    from flashstill.distill.models import keep_layers, load_model
+def evaluate(family: Family) -> None:
+    """Every model on held-out and out-of-domain text; the models of one student are held at a time."""
     from flashstill.evaluate import score_tokens, summarise
 
-    path = work.stage_file("evaluate")
+    path = family.stage_file("evaluate")
     if path.exists():
         return
-    if work.pace:
-        work.pace.evaluation()
-    models = [record for record in work.records() if isinstance(record, ModelRecord)]
-    texts = {domain: (work.judged_text(domain), work.signals_of(domain)) for domain in DOMAINS}
-    kept = {student.name: work.kept(student) for student in work.recipe.students}
-    loaded: dict[str, Any] = {}
-    for entry in models:
-        if entry.role == "teacher":
-            loaded[entry.model] = None  # it is judged by its signals, and not run again
-        elif entry.role == "untrained":
-            loaded[entry.model] = keep_layers(work.model, kept[entry.of])
-        else:
-            loaded[entry.model] = load_model(work.out / entry.path, work.arithmetic.dtype)
+    if family.pace:
+        family.pace.evaluation()
+    texts = {
+        domain: (family.judged(packed), signals) for domain, (packed, signals) in family.judge().held_texts().items()
+    }
     records: list[Record] = []
-    total = len(models) * sum(packed.token_count for packed, _ in texts.values())
-    with work.progress.task("evaluate", total, "tokens") as advance:
-        for domain, (packed, signals) in texts.items():
-            for name, scores in score_tokens(loaded, packed, signals, advance).items():
-                records += summarise(scores, name, domain, work.recipe.seed)
+    members = sum(3 if family.control(student) else 2 for student in family.recipe.students)
+    total = (1 + members) * sum(packed.token_count for packed, _ in texts.values())
+    with family.progress.task("evaluate", total, "tokens") as advance:
+        for student in (None, *family.recipe.students):
+            # the teacher is judged by its signals, and not run again
+            models = {"teacher": None} if student is None else _models_of(family, student)
+            for domain, (packed, signals) in texts.items():
+                for name, scores in score_tokens(models, packed, signals, advance).items():
+                    records += summarise(scores, name, domain, family.recipe.seed)
     write_records(path, records)
 
 
-def measure(work: Workspace) -> None:
+def _models_of(family: Family, student: StudentRecipe) -> dict[str, Any]:
+    """A student, its first weights and its control, loaded."""
+    from flashstill.distill.models import load_model
+
+    distillation, control, dtype = family.distillation(student), family.control(student), family.arithmetic.dtype
+    untrained = load_model(distillation.workdir.initial, dtype)
+    rounded_plainly(distillation.recipe, untrained)
+    found = {student.name: load_model(distillation.workdir.student, dtype), f"{student.name}-untrained": untrained}
+    if control is not None:
+        found[control.recipe.name] = load_model(control.workdir.student, dtype)
+    return found
+
+
+def measure(family: Family) -> None:
     """This machine as fact rows, and the speed of teacher and students on it."""
     from flashstill.distill.models import load_model
     from flashstill.facts.table import to_csv
     from flashstill.measure import measure_machine, measure_models
 
-    path = work.stage_file("measure")
-    seconds = work.pace.measuring() if work.pace and not path.exists() else math.inf
-    rows = work.out / "facts" / "this-machine.csv"
+    path = family.stage_file("measure")
+    seconds = family.pace.measuring() if family.pace and not path.exists() else math.inf
+    rows = family.out / "facts" / "this-machine.csv"
     if not rows.exists():
-        write_text(rows, to_csv(measure_machine(load(), work.progress, work.arithmetic)))
+        write_text(rows, to_csv(measure_machine(load(), family.progress, family.arithmetic)))
     if path.exists():
         return
-    wanted = work.recipe.measure
-    models = {"teacher": work.model}
-    for student in work.recipe.students:
-        models[student.name] = load_model(work.student_directory(student.name), work.arithmetic.dtype)
-    write_records(path, measure_models(models, wanted.batches, wanted.context, wanted.repeats, work.progress, seconds))
-
-
-def cost(work: Workspace) -> None:
-    """What a token costs on every chip of the recipe, and what this machine should have needed."""
-    from flashstill.measure.sweep import MACHINE
-    from flashstill.plan.grid import price_grid
-
-    path = work.stage_file("cost")
-    if path.exists():
-        return
-    facts = load([work.out / "facts"])
-    wanted, timed = work.recipe.cost, work.recipe.measure
-    shapes = [work.architecture(name) for name in ("teacher", *(student.name for student in work.recipe.students))]
-    records: list[Record] = []
-    records += price_grid(facts, shapes, wanted.chips, wanted.batches, wanted.context, wanted.precision, wanted.price)
-    precision = next(record.precision for record in work.records() if isinstance(record, MeasuredRecord))
-    records += price_grid(facts, shapes, [MACHINE], timed.batches, timed.context, precision)
+    wanted, dtype = family.recipe.measure, family.arithmetic.dtype
+    models = {"teacher": family.model}
+    models |= {each.name: load_model(family.workdir(each).student, dtype) for each in family.recipe.students}
+    records = measure_models(models, wanted.batches, wanted.context, wanted.repeats, family.progress, seconds)
     write_records(path, records)
 
 
-def report(work: Workspace) -> None:
-    """records.jsonl, report.html; signals are dropped once nothing needs them."""
+def cost(family: Family) -> None:
+    """What a token costs on every chip of the recipe, and what this machine should have needed.
+
+    A quantised student is priced in its own format; on this machine it ran in the arithmetic of all others.
+    """
+    from flashstill.measure.sweep import MACHINE
+    from flashstill.plan.grid import price_grid
+
+    path = family.stage_file("cost")
+    if path.exists():
+        return
+    facts = load([family.out / "facts"])
+    wanted, timed, models = family.recipe.cost, family.recipe.measure, (None, *family.recipe.students)
+    served = [family.architecture(each, as_served=True) for each in models]
+    records: list[Record] = []
+    records += price_grid(facts, served, wanted.chips, wanted.batches, wanted.context, wanted.precision, wanted.price)
+    precision = next(record.precision for record in family.records() if isinstance(record, MeasuredRecord))
+    run_here = [family.architecture(each) for each in models]
+    records += price_grid(facts, run_here, [MACHINE], timed.batches, timed.context, precision)
+    write_records(path, records)
+
+
+def report(family: Family) -> None:
+    """records.jsonl, report.html; what only training and evaluation need is dropped."""
     from flashstill.report import write_report
 
-    shutil.rmtree(work.out / "signals", ignore_errors=True)
-    write_records(work.out / "records.jsonl", work.records())
-    write_report(work.out)
+    for folder in ("signals", "starts", "text"):
+        shutil.rmtree(family.out / folder, ignore_errors=True)
+    write_records(family.out / "records.jsonl", family.records())
+    write_report(family.out)
 
 
 def _versions() -> dict[str, str]:
@@ -253,7 +211,7 @@ def _versions() -> dict[str, str]:
     return {"flashstill": __version__, "python": platform.python_version(), **{name: version(name) for name in names}}
 
 
-STAGES: dict[str, Callable[[Workspace], None]] = {
+STAGES: dict[str, Callable[[Family], None]] = {
     "teacher": teacher,
     "text": text,
     "signals": signals,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flashstill.arch.adapter.sizes import DEPTH, size
 from flashstill.errors import BadInput
+from flashstill.files import write_text
 from flashstill.progress import Progress
-from flashstill.recipes import DistillRecipe
+from flashstill.recipes import DistillRecipe, SearchRecipe
+from flashstill.runs import kept
+from flashstill.runs.workdir import Workdir
 
 if TYPE_CHECKING:
     from flashstill.distill.data.packing import Packed
@@ -18,11 +21,21 @@ if TYPE_CHECKING:
     from flashstill.distill.training.loop import AfterStep
 
 
-def first_student(recipe: DistillRecipe, teacher: Any, vocabulary: int, packed: Packed, progress: Progress) -> Any:
+def first_student(
+    recipe: DistillRecipe,
+    teacher: Any,
+    vocabulary: int,
+    packed: Packed,
+    search: Path,
+    least_layers: int,
+    progress: Progress,
+) -> Any:
     """The student before training; `packed` is the training text on which importance is measured.
 
-    teacher: what it is made of, None for a student from scratch; vocabulary: of such a one.
+    teacher: what it is made of, None for a student from scratch; vocabulary: of such a one; search: a file, for the
+    order in which blocks are dropped; least_layers: that the shallowest student keeps which drops in the same order.
     """
+    from flashstill.distill.models import decoder_layers, keep_layers
     from flashstill.distill.students import (
         Experts,
         Width,
@@ -30,10 +43,11 @@ def first_student(recipe: DistillRecipe, teacher: Any, vocabulary: int, packed: 
         dense_of,
         from_config,
         importance,
+        kept_blocks,
         narrow,
         read_fields,
         upcycle,
-    )  # fmt: skip
+    )
 
     wanted = recipe.student
     tokens = _spread(packed, wanted.compensate_windows or recipe.search.windows)
@@ -52,7 +66,13 @@ def first_student(recipe: DistillRecipe, teacher: Any, vocabulary: int, packed: 
         return dense_of(teacher, wanted.feed_forward, recipe.seed)
     if wanted.compensate_windows:
         return compensated(teacher, _format(recipe), tokens, progress)
-    return teacher if wanted.kind == "copy" else _shallow(recipe, teacher, tokens, progress)
+    if wanted.kind == "copy":
+        return teacher
+    depth, keep = len(decoder_layers(teacher)), wanted.keep_layers
+    if keep > depth:
+        raise BadInput(f"the student keeps {keep} layers, but the teacher has {depth}")
+    dropped = _drops(recipe.search, teacher, tokens, depth - min(keep, least_layers or keep), search, progress)
+    return keep_layers(teacher, kept_blocks(depth, dropped, keep))
 
 
 def _spread(packed: Packed, count: int) -> Any:
@@ -63,18 +83,22 @@ def _spread(packed: Packed, count: int) -> Any:
     return torch.from_numpy(packed.tokens[rows, :-1].astype(np.int64))
 
 
-def _shallow(recipe: DistillRecipe, teacher: Any, tokens: Any, progress: Progress) -> Any:
-    from flashstill.distill.models import keep_layers
-    from flashstill.distill.students import greedy_drops, kept_blocks, order_by_influence
+def _drops(wanted: SearchRecipe, teacher: Any, tokens: Any, count: int, record: Path, progress: Progress) -> list[int]:
+    """The teacher's blocks in the order in which to drop them, the first `count` at least; written down once."""
+    from flashstill.distill.models import decoder_layers
+    from flashstill.distill.students import greedy_drops, order_by_influence
 
-    keep, depth = recipe.student.keep_layers, size(teacher.config, DEPTH)
-    if keep > depth:
-        raise BadInput(f"the student keeps {keep} layers, but the teacher has {depth}")
-    if recipe.search.method == "greedy":
-        dropped = greedy_drops(teacher, tokens, depth - keep, recipe.search.candidates, progress)
-    else:
-        dropped = order_by_influence(teacher, tokens)[: depth - keep]
-    return keep_layers(teacher, kept_blocks(depth, dropped, keep))
+    if not record.exists():
+        if wanted.method == "greedy":
+            dropped = greedy_drops(teacher, tokens, count, wanted.candidates, progress)
+        else:
+            dropped = order_by_influence(teacher, tokens)[:count]
+        found = {"depth": len(decoder_layers(teacher)), "method": wanted.method, "drops": dropped}
+        write_text(record, json.dumps(found))
+    order = kept.search(record)
+    if len(order.drops) < count:
+        raise BadInput(f"{record} names {len(order.drops)} blocks to drop, but {count} are needed; delete it")
+    return list(order.drops)
 
 
 def made_ready(recipe: DistillRecipe, student: Any) -> AfterStep | None:
@@ -94,19 +118,20 @@ def rounded_plainly(recipe: DistillRecipe, student: Any) -> None:
         round_model(student, _format(recipe))
 
 
-def leave_student(recipe: DistillRecipe, student: Any, tokenizer: Any, out: Path) -> None:
-    """Write `student/` in bfloat16 and, where it is quantised, `packed/`; `student/` comes last and means done."""
+def leave_student(recipe: DistillRecipe, student: Any, tokenizer: Any, workdir: Workdir) -> None:
+    """Write the student in bfloat16 and, where it is quantised, packed; the former comes last and means done."""
     from flashstill.distill.models import save_model
     from flashstill.distill.students import rounded_weights, settle, write_packed
 
     if not recipe.student.quantise:
-        save_model(student, tokenizer, out / "student")
+        save_model(student, tokenizer, workdir.student)
         return
-    plain = out / "student.plain"
+    plain = workdir.training / "plain"
     weights = rounded_weights(student, _format(recipe))
     save_model(settle(student), tokenizer, plain)
-    write_packed(plain, out / "packed", weights, _format(recipe))
-    plain.replace(out / "student")
+    write_packed(plain, workdir.packed_student, weights, _format(recipe))
+    workdir.student.parent.mkdir(parents=True, exist_ok=True)
+    plain.replace(workdir.student)
 
 
 def _format(recipe: DistillRecipe) -> Format:

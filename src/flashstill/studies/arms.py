@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
-from flashstill.runs.distillation import Work, run_distillation
+from flashstill.runs.distillation import run_distillation
+from flashstill.runs.engine import Distillation
 from flashstill.runs.outcome import as_table, judge
-from flashstill.runs.places import FILE, Places
+from flashstill.runs.workdir import ARITHMETIC, Workdir
 
 if TYPE_CHECKING:
     from flashstill.distill.models.arithmetic import Arithmetic
@@ -26,36 +27,29 @@ Quality = dict[str, dict[str, dict[str, list[float]]]]
 DOMAINS = {"heldout": "held out", "out-of-domain": "other domain"}
 
 
-def places(place: Path, start: str, signals: str = "signals") -> Places:
-    """Where the arms of a seed keep what they share."""
-    return Places(
-        data=place / "data", signals=place / signals, initial=place / "starts" / start, arithmetic=place / FILE
-    )
-
-
 def train_arms(arms: Mapping[str, DistillRecipe], starts: Mapping[str, str], place: Path, progress: Progress) -> None:
     """Every arm that is not trained yet. starts: arm -> the start it shares."""
     for name, recipe in arms.items():
-        run_distillation(recipe, trained(place, name).parent, progress, places(place, starts[name]), judged=False)
+        run_distillation(recipe, Workdir.arm(place, name, starts[name]), progress, judged=False)
 
 
 def arithmetic_of(place: Path) -> Arithmetic:
     """In which the arms of a seed were begun, and so everything else of it runs."""
     from flashstill.distill.models.arithmetic import begun, in_use
 
-    return in_use(begun(place / FILE))
+    return in_use(begun(place / ARITHMETIC))
 
 
 def trained(place: Path, arm: str) -> Path:
     """The directory of an arm's student."""
-    return place / "arms" / arm / "student"
+    return Workdir.arm(place, arm, arm).student
 
 
 def judged(models: Mapping[str, Any], recipe: DistillRecipe, start: str, place: Path, progress: Progress) -> Quality:
     """The teacher and `models` on held-out text and on that of another domain. recipe: one of the arms."""
     from flashstill.distill.training import World
 
-    work = Work(recipe, place, progress, World(), places(place, start))
+    work = Distillation(recipe, Workdir.arm(place, recipe.name, start), progress, World())
     return as_table(judge({"teacher": None, **models}, work.held_texts(), recipe.seed, progress))
 
 

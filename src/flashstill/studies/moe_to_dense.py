@@ -28,6 +28,7 @@ from flashstill.progress import Progress
 from flashstill.recipes.language import MoeToDense, SparseRecipe
 from flashstill.runs import kept
 from flashstill.runs.distillation import run_distillation
+from flashstill.runs.workdir import Workdir
 from flashstill.studies.arms import (
     DOMAINS,
     Quality,
@@ -35,7 +36,6 @@ from flashstill.studies.arms import (
     judged,
     losses,
     nats,
-    places,
     train_arms,
     trained,
 )
@@ -60,7 +60,7 @@ def run(recipe: MoeToDense, seed: int, place: Path, progress: Progress) -> Resul
     untrained, teacher = place / "untrained", trained(place, "sparse")
     _untrained(recipe, seed, untrained)
     sparse = recipe.teacher_arm(seed, str(untrained))
-    run_distillation(sparse, teacher.parent, progress, places(place, "sparse", "signals-untrained"), judged=False)
+    run_distillation(sparse, Workdir.arm(place, "sparse", "sparse", "signals-untrained"), progress, judged=False)
     dtype = arithmetic_of(place).dtype
     model = load_model(teacher, dtype)
     dense = place / "dense.json"

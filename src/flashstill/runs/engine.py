@@ -1,0 +1,217 @@
+"""One distillation of any kind: its stages, each of which returns at once where its result is there.
+
+    text -> what teachers write -> signals -> first weights -> training -> evaluation
+
+Under torchrun every process builds its share of the signals and takes part in the training; the first does the rest.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flashstill.files import write_text
+from flashstill.progress import Progress
+from flashstill.recipes import DistillRecipe
+from flashstill.runs import budget
+from flashstill.runs.models import Models
+from flashstill.runs.outcome import leave_summary
+from flashstill.runs.regimes import TeacherText, asks_teachers, objective_of, source_of, train_recipe_of
+from flashstill.runs.served import build_from, directories_of, origin_of
+from flashstill.runs.sources import teacher_of
+from flashstill.runs.students import first_student, leave_student, made_ready, rounded_plainly
+from flashstill.runs.texts import pack_texts
+from flashstill.runs.workdir import DOMAINS, Workdir
+
+if TYPE_CHECKING:
+    from flashstill.distill.data.packing import Packed
+    from flashstill.distill.models.arithmetic import Arithmetic
+    from flashstill.distill.signals import Kind, Signals
+    from flashstill.distill.signals.making import Built
+    from flashstill.distill.training import World
+
+
+class Distillation:
+    """The state that the stages of one distillation share.
+
+    models: those of the run, where several distillations load the same; located: what `directories_of` gave for the
+    same teachers and student.
+    """
+
+    def __init__(
+        self,
+        recipe: DistillRecipe,
+        workdir: Workdir,
+        progress: Progress,
+        world: World,
+        models: Models | None = None,
+        located: tuple[list[Path], str] | None = None,
+    ) -> None:
+        self.recipe, self.workdir, self.progress, self.world = recipe, workdir, progress, world
+        self.taught = workdir.sequence if recipe.regime.kind == "sequence" else "train"
+        self.directories, self.tokenizer = located or directories_of(recipe, progress)
+        self.models = models or Models()
+
+    @functools.cached_property
+    def arithmetic(self) -> Arithmetic:
+        """In which all models of this run are multiplied; of several processes the first decides, before the others."""
+        from flashstill.distill.models.arithmetic import settled, shape_of
+
+        wanted = self.recipe.train.arithmetic
+        return settled(wanted, lambda: shape_of(self.directories[0]), self.workdir.arithmetic)
+
+    def model(self, index: int) -> Any:
+        """A teacher."""
+        return self.models.load(self.directories[index], self.arithmetic.dtype)
+
+    def text(self) -> None:
+        """Pack training and held-out text, and that of another domain."""
+        if self.world.is_main:
+            pack_texts(self.recipe, self.directories[0], self.workdir.data, self.progress)
+        self.world.barrier()
+
+    def packed(self, part: str) -> Packed:
+        """A packed text."""
+        from flashstill.distill.data.packing import Packed
+
+        return Packed.load(self.workdir.packing(part))
+
+    def kind(self, part: str) -> Kind:
+        """What is kept of the teachers on a packed text."""
+        from flashstill.distill.signals import Hidden, kind
+
+        wanted = self.recipe.signals
+        is_exact = part != self.taught and not self.recipe.teachers[0].served
+        return Hidden() if is_exact else kind(wanted.kind, wanted.draws, wanted.k, self.recipe.seed)
+
+    def _fingerprint(self, index: int) -> str:
+        return self.models.fingerprint(self.recipe.teachers[index], self.directories[index])
+
+    def teacher_text(self, share: tuple[int, int]) -> dict[str, Any]:
+        """What the teacher writes for the student, in a regime where it does."""
+        if self.recipe.regime.kind != "sequence":
+            return {}
+        prints = (self._fingerprint(0), self.tokenizer)
+        text = TeacherText(self.recipe, self.workdir, self.packed("train"), self.directories[0], prints)
+        found = text.write(lambda: self.model(0), self.progress, share)
+        self.world.barrier()
+        if self.world.is_main:
+            text.join(self.progress)
+        self.world.barrier()
+        return found
+
+    def _signals_at(self, index: int, part: str) -> tuple[Path, dict[str, Any]]:
+        from flashstill.distill.signals import signal_key
+
+        kind = self.kind(part)
+        key = signal_key(kind, self._fingerprint(index), self.tokenizer, self.packed(part))
+        return self.workdir.signals_of(index, part, "" if kind.key["kind"] == "hidden" else label_of(kind)), key
+
+    def signals(self, share: tuple[int, int]) -> dict[str, Any]:
+        """What the teachers say of the training text, if it is kept; of a server, which may go then, of all texts."""
+        if self.recipe.signals.kind == "none" or not asks_teachers(self.recipe) or self.workdir.student.is_dir():
+            return {}
+        found = {}
+        for index, teacher in enumerate(self.recipe.teachers):
+            part = f", share {share[0]}/{share[1]}" if share[1] > 1 else ""
+            label = f"signals of {teacher.name or Path(teacher.model).name}{part}"
+            built = self._build(index, self.taught, label, share)
+            for domain in DOMAINS if teacher.served else ():
+                self._build(index, domain, f"teacher on {domain} text", share)
+            found[teacher.model] = {
+                **asdict(built),
+                "kind": self.recipe.signals.kind,
+                "tokens_per_s": round(built.tokens / built.seconds, 1) if built.seconds else None,
+                "bytes_per_token": round(built.bytes / self.packed("train").token_count, 2),
+            }
+        return found
+
+    def _build(self, index: int, part: str, label: str, share: tuple[int, int] = (0, 1)) -> Built:
+        """What one teacher says of a packed text, by running it or by asking its server."""
+        from flashstill.distill.models import load_tokenizer
+        from flashstill.distill.signals import build
+
+        teacher, packed, kind = self.recipe.teachers[index], self.packed(part), self.kind(part)
+        directory, key = self._signals_at(index, part)
+        if teacher.served:
+            tokenizer = load_tokenizer(self.directories[index])
+            return build_from(teacher, kind, key, packed, tokenizer, directory, self.progress, label, share)
+        return build(self.model(index), kind, key, packed, directory, self.progress, label, share)
+
+    def open(self, index: int, part: str) -> Signals:
+        """What a teacher said of a packed text."""
+        from flashstill.distill.signals import Signals
+
+        return Signals(*self._signals_at(index, part), self.arithmetic.dtype)
+
+    def first_weights(self, least_layers: int = 0) -> None:
+        """The student as training finds it. least_layers: of all students of kind depth that share its search."""
+        from flashstill.distill.models import load_tokenizer, save_model
+
+        if self.workdir.initial.is_dir():
+            return
+        origin, vocabulary = origin_of(
+            self.recipe, self.directories[0], lambda: self.model(0), self.progress, self.arithmetic.dtype
+        )
+        text, search = self.packed("train"), self.workdir.search
+        student = first_student(self.recipe, origin, vocabulary, text, search, least_layers, self.progress)
+        save_model(student, load_tokenizer(self.directories[0]), self.workdir.initial)
+
+    def train(self) -> None:
+        """From the first weights to the student."""
+        from flashstill.distill import training
+        from flashstill.distill.models import load_model, load_tokenizer, parts
+        from flashstill.distill.models.checksums import verify_checksums
+        from flashstill.measure.memory import Peak, release
+
+        if self.workdir.student.is_dir():
+            if self.world.is_main:
+                verify_checksums(self.workdir.student)
+            return
+        student = load_model(self.workdir.initial, self.arithmetic.dtype)
+        packed, tokenizer = self.packed(self.taught), load_tokenizer(self.directories[0])
+        after_step = made_ready(self.recipe, student)
+        recipe = train_recipe_of(self.recipe)
+        teacher, sizes = teacher_of(self, packed) if asks_teachers(self.recipe) else (None, [])
+        objective = objective_of(self.recipe, teacher) if teacher else training.hard
+        vocabulary = min([*sizes, parts(student).head.shape[0]])
+        key = {"losses": [asdict(loss) for loss in self.recipe.losses], "hard_weight": self.recipe.hard_weight}
+        source = source_of(self.recipe, packed, tokenizer, vocabulary, self.world)
+        label, folder = f"{'distil' if self.recipe.losses else 'train'} {self.recipe.name}", self.workdir.training
+        release()
+        with Peak() as peak:
+            trained = training.train(
+                student, source, objective, recipe, folder, self.progress, label, key, vocabulary, after_step
+            )
+        if self.world.is_main:
+            write_text(folder / budget.MEMORY, json.dumps({"bytes": peak.bytes}))
+            leave_student(self.recipe, trained, tokenizer, self.workdir)
+            training.checkpoints.clear(folder)
+        self.world.barrier()
+
+    def evaluate(self) -> None:
+        """Teacher, first weights and student on held-out text and on that of another domain."""
+        from flashstill.distill.models import load_model
+
+        models = {} if self.recipe.teachers[0].served else {"teacher": self.model(0)}
+        dtype = self.arithmetic.dtype
+        models |= {
+            "initial": load_model(self.workdir.initial, dtype),
+            "student": load_model(self.workdir.student, dtype),
+        }
+        rounded_plainly(self.recipe, models["initial"])
+        leave_summary(self.recipe, self.workdir, models, self.held_texts(), self.progress, self.arithmetic)
+
+    def held_texts(self) -> dict[str, tuple[Packed, Signals]]:
+        """What is never trained on, by domain, with what the first teacher says of it."""
+        for domain in DOMAINS:
+            self._build(0, domain, f"teacher on {domain} text")
+        return {domain: (self.packed(domain), self.open(0, domain)) for domain in DOMAINS}
+
+
+def label_of(kind: Kind) -> str:
+    """What tells signals of two kinds on one text apart."""
+    return "-".join(str(value) for name, value in kind.key.items() if name != "seed")

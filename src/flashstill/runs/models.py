@@ -1,0 +1,38 @@
+"""Models and fingerprints of directories, each loaded or read once in a process, whoever asks for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flashstill.recipes.teachers import TeacherRecipe
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Models:
+    """What the distillations of a run share in memory."""
+
+    def __init__(self) -> None:
+        self._models: dict[tuple[Path, str], Any] = {}
+        self._fingerprints: dict[tuple[Path, str], str] = {}
+
+    def load(self, directory: Path, dtype: torch.dtype) -> Any:
+        """A model directory in a format; nobody changes the weights of what comes back."""
+        from flashstill.distill.models import load_model
+
+        key = (directory, str(dtype))
+        if key not in self._models:
+            self._models[key] = load_model(directory, dtype)
+        return self._models[key]
+
+    def fingerprint(self, teacher: TeacherRecipe, directory: Path) -> str:
+        """What signals of a teacher are known by: its weights, or its name where they are behind a server."""
+        from flashstill.distill.models import fingerprint
+        from flashstill.distill.teachers.served import known_model
+
+        key = (directory, teacher.name)
+        if key not in self._fingerprints:  # all weights are read for it
+            self._fingerprints[key] = known_model(teacher.name) if teacher.served else fingerprint(directory)
+        return self._fingerprints[key]

@@ -1,0 +1,97 @@
+"""What students of one family share on the disk, each under the name of the first student that has it.
+
+starts/NAME          first weights, of students that are cut, widened or copied alike from the same model
+search.json          the order in which blocks are dropped, of students that search the same model in the same way
+text/, sequence-*    what a teacher writes, of students that ask the same of the same teacher
+signals/teacher-N    what a teacher says of a text, by its place among all teachers of the family
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flashstill.recipes import FamilyRecipe, StudentRecipe
+from flashstill.recipes.distillation import ShapeRecipe
+from flashstill.runs.regimes import asks_teachers
+from flashstill.runs.workdir import Workdir
+
+SEARCHED = ("depth", "width", "upcycle")
+"""kinds whose first weights depend on windows of training text"""
+
+
+def workdir_of(recipe: FamilyRecipe, student: StudentRecipe, out: Path, name: str) -> Workdir:
+    """The directory of a student or of its control, which is called `name`; recipe: as it was asked for."""
+    alone = Workdir.alone(out)
+    start, search, text = (_first(recipe, student, key) for key in (start_key, search_key, asked_text))
+    is_first = search == next((each.name for each in recipe.students if each.kind == "depth"), search)
+    models = _models(recipe)
+    return dataclasses.replace(
+        alone,
+        text=alone.text / text,
+        search=alone.search if is_first else out / f"search-{search}.json",
+        initial=out / "starts" / start,
+        student=out / "students" / name,
+        packed_student=out / "packed" / name,
+        training=out / "training" / name,
+        sequence=f"sequence-{text}",
+        teachers=tuple(f"teacher-{models.index(_asked(teacher))}" for teacher in student.teachers or recipe.teachers),
+    )
+
+
+def least_layers(recipe: FamilyRecipe, student: StudentRecipe) -> int:
+    """The layers of the shallowest student that drops blocks in the same order; 0 for one that drops none."""
+    key = search_key(recipe, student)
+    same = [each.keep_layers for each in recipe.students if each.kind == "depth" and search_key(recipe, each) == key]
+    return min(same) if student.kind == "depth" else 0
+
+
+def _first(recipe: FamilyRecipe, student: StudentRecipe, key: Callable[[FamilyRecipe, StudentRecipe], Any]) -> str:
+    """The first student that has the same key."""
+    wanted = key(recipe, student)
+    return next(each.name for each in recipe.students if key(recipe, each) == wanted)
+
+
+def _origin(recipe: FamilyRecipe, student: StudentRecipe) -> str:
+    return student.model or (student.teachers or recipe.teachers)[0].model
+
+
+def start_key(recipe: FamilyRecipe, student: StudentRecipe) -> Any:
+    """What first weights depend on."""
+    shape, usual = student.shape, ShapeRecipe()
+    if not shape.compensate_windows:  # rounding begins with the training
+        shape = dataclasses.replace(shape, quantise=usual.quantise, group=usual.group)
+    shape = dataclasses.replace(shape, balance_rate=usual.balance_rate, model="")
+    return _origin(recipe, student), shape, student.search if student.kind in SEARCHED else None
+
+
+def search_key(recipe: FamilyRecipe, student: StudentRecipe) -> Any:
+    """What the order of the blocks to drop depends on; the name of a student that drops none."""
+    return (student.kind, _origin(recipe, student), student.search) if student.kind == "depth" else student.name
+
+
+def asked_text(recipe: FamilyRecipe, student: StudentRecipe) -> Any:
+    """What the text that a teacher writes depends on; the name of a student for which none is written."""
+    if student.regime.kind != "sequence":
+        return student.name
+    return (student.teachers or recipe.teachers)[0].model, dataclasses.replace(student.regime, soft=False)
+
+
+def signals_keys(recipe: FamilyRecipe, student: StudentRecipe) -> set[Any]:
+    """What is kept of which teacher on which text, for this student."""
+    if student.signals.kind == "none" or not asks_teachers(recipe.distillation(student)):
+        return set()
+    text = asked_text(recipe, student) if student.regime.kind == "sequence" else "train"
+    return {(_asked(teacher), student.signals, text) for teacher in student.teachers or recipe.teachers}
+
+
+def _models(recipe: FamilyRecipe) -> list[tuple[str, str]]:
+    """All teachers, the family's first, each once."""
+    listed = [*recipe.teachers, *(teacher for student in recipe.students for teacher in student.teachers)]
+    return list(dict.fromkeys(_asked(teacher) for teacher in listed))
+
+
+def _asked(teacher: Any) -> tuple[str, str]:
+    return teacher.model, teacher.name
