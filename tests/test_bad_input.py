@@ -85,7 +85,7 @@ def write_family(folder: Path, teacher: object, data: object, edit: tuple[str, s
         (('"tpu-v5e"', '"tpu-v5"'), "unknown chip 'tpu-v5'"),
         (
             ("keep_layers = 3", "keep_layers = 9"),
-            "student half: student.keep_layers is 9, but the teacher tiny-teacher has 6 layers",
+            "student half: keep_layers is 9, but the teacher tiny-teacher has 6 layers",
         ),
         (("context = 128", "context = 512"), "cost.context is 512, but the teacher was made for 256 tokens"),
     ],

@@ -1,4 +1,4 @@
-"""Family recipes: the typed form of a family.toml, and the built-in ones beside this file."""
+"""Recipes: the typed forms of a family.toml and of a distill.toml, and the built-in ones beside this file."""
 
 from flashstill.recipes.distillation import DistillRecipe, read_distillation
 from flashstill.recipes.family import (

@@ -218,9 +218,13 @@ def problems(recipe: FamilyRecipe) -> Iterator[str]:
             "a family's teacher is measured and priced here, and this one is behind a server; name a model on this disk"
             " first, and the server in the `teachers` of a student"
         )
+    for place, student in enumerate(recipe.students):
+        if student.kind == "depth" and not student.keep_layers:
+            yield f"students[{place}].keep_layers is 0; it must be at least 1, for a student of kind depth"
     members = [recipe.distillation(student) for student in recipe.students]
     for member in members:
-        yield from (f"student {member.name}: {problem}" for problem in distillation.problems(member))
+        for problem in distillation.problems(member):  # the keys of [student] stand in [[students]] itself
+            yield f"student {member.name}: {problem.removeprefix('student.')}"
         if member.sources != members[0].sources:
             yield f"students {members[0].name} and {member.name} have other texts; all of a family share one"
         if member.train.arithmetic != members[0].train.arithmetic:

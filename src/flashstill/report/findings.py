@@ -85,7 +85,7 @@ def _trained(student: ModelRecord) -> str:
 def _against_control(view: View, best: str) -> str:
     control = f"{best}-control"
     if control not in view.models:
-        return "No control was trained (distil.control = false), so what distillation adds is not known."
+        return "No control was trained (control = false), so what distillation adds is not known."
     pairs = []
     for metric, domain, label, form in (
         ("kl_to_teacher", "heldout", "KL", "{:.2f}"),

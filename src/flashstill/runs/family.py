@@ -81,7 +81,8 @@ class Family:
             try:
                 found = directories_of(self.recipe.distillation(student), self.progress)
             except BadInput as error:
-                raise BadInput(f"student {student.name}: {error}") from error
+                sentence = str(error).removeprefix("student.")  # whose keys stand in [[students]] itself
+                raise BadInput(f"student {student.name}: {sentence}") from error
             self._located[student.name] = found
         return self._located[student.name]
 
