@@ -119,8 +119,11 @@ class Family:
 
     def workdir(self, student: StudentRecipe, name: str = "") -> Workdir:
         """Where a student or its control, which is called `name`, finds and leaves its files."""
-        asked = next(each for each in self.asked.students if each.name == student.name)
-        return workdir_of(self.asked, asked, self.out, name or student.name)
+        return workdir_of(self.asked, self.as_asked(student), self.out, name or student.name)
+
+    def as_asked(self, student: StudentRecipe) -> StudentRecipe:
+        """The student as the recipe was asked for, by which what it shares is named."""
+        return next(each for each in self.asked.students if each.name == student.name)
 
     def architecture(self, student: StudentRecipe | None, as_served: bool = False) -> Architecture:
         """The shape of a student, or of the teacher, through the cost arm's own adapter.

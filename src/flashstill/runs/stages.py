@@ -94,7 +94,7 @@ def search(family: Family) -> None:
     """The first weights of every student: which blocks, neurons or experts, measured on training text."""
     if not family.stage_file("evaluate").exists():
         for student in family.recipe.students:
-            family.distillation(student).first_weights(least_layers(family.asked, student))
+            family.distillation(student).first_weights(least_layers(family.asked, family.as_asked(student)))
 
 
 def distil(family: Family) -> None:
