@@ -100,3 +100,66 @@ name = "most"
 keep_layers = 5
 tokens = 512
 """
+
+FIVE_KINDS = """
+name = "kinds"
+seed = 3
+teacher = "{teacher}"
+data = "{data}"
+out_of_domain = "{other}"
+
+[text]
+window_tokens = 32
+train_tokens = 1024
+heldout_tokens = 256
+out_of_domain_tokens = 256
+
+[train]
+tokens = 512
+windows_per_step = 2
+learning_rate = 1e-3
+checkpoint_every_steps = 3
+arithmetic = "fp32"
+
+[measure]
+batches = [1]
+context = 16
+repeats = 1
+
+[cost]
+chips = ["h100-sxm"]
+batches = [1, 16]
+context = 128
+
+[[students]]
+name = "shallow"
+keep_layers = 3
+
+[[students]]
+name = "narrow"
+kind = "width"
+feed_forward = 32
+key_heads = 1
+
+[[students]]
+name = "experts"
+kind = "upcycle"
+experts = 12
+experts_per_token = 2
+shared_experts = 2
+expert_neurons = 8
+
+[[students]]
+name = "int4"
+kind = "copy"
+quantise = "int4"
+group = 16
+train = {{ learning_rate = 1e-4 }}
+
+[[students]]
+name = "writer"
+keep_layers = 4
+signals = {{ kind = "none" }}
+regime = {{ kind = "on-policy", prompt_tokens = 8, mix = 0.5, replay = 0.25, every = 2 }}
+losses = [{{ divergence = "jsd:0.5" }}]
+"""

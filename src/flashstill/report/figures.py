@@ -9,6 +9,7 @@ from typing import Any
 
 from flashstill.records import Record
 from flashstill.report.findings import View
+from flashstill.report.kinds import kind_words, marker
 from flashstill.report.points import PricedModel, points
 
 METRIC_LABELS = {
@@ -29,7 +30,6 @@ LEVEL_GROUPS = {
     "activations and links": ("far_sram", "activations", "links"),
 }
 _LEVEL_COLOURS = ("#1baf7a", "#2a78d6", "#eda100", "#8a8a86", "#c4c4bf", "#e87ba4")
-ROLE_SYMBOLS = {"teacher": "star", "student": "circle", "control": "diamond-open", "untrained": "triangle-up-open"}
 _LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}  # grows upwards, never over the plot
 _BATCH_COLOURS = ("#2a78d6", "#eb6834", "#1baf7a")
 
@@ -82,7 +82,7 @@ def pareto(records: Sequence[Record], view: View, chip: str, metric: str, cost: 
                 name=f"batch {batch}",
             )
         )
-        traces.append(_models(found, batch, colour, go))
+        traces.append(_models(found, view, batch, colour, go))
     direction = "normal" if metric == "agreement" else "reversed"
     return drawn(
         traces,
@@ -93,7 +93,9 @@ def pareto(records: Sequence[Record], view: View, chip: str, metric: str, cost: 
     )
 
 
-def _models(found: Sequence[PricedModel], batch: int, colour: str, go: Any) -> Any:
+def _models(found: Sequence[PricedModel], view: View, batch: int, colour: str, go: Any) -> Any:
+    kinds = {point.model: kind_words(view.models[point.model]) for point in found}
+    titles = {name: f"{name} ({kind})" if kind else name for name, kind in kinds.items()}
     return go.Scatter(
         x=[point.cost for point in found],
         y=[point.quality for point in found],
@@ -108,12 +110,14 @@ def _models(found: Sequence[PricedModel], batch: int, colour: str, go: Any) -> A
         mode="markers",
         showlegend=False,
         marker={
-            "symbol": [ROLE_SYMBOLS[point.role] for point in found],
+            "symbol": [marker(view.models[point.model]) for point in found],
             "size": [14 if point.role == "control" else 10 for point in found],
             "color": colour,
             "line": {"width": 1.5, "color": colour},
         },
-        text=[f"{point.model}, batch {batch}{', on the frontier' if point.on_front else ''}" for point in found],
+        text=[
+            f"{titles[point.model]}, batch {batch}{', on the frontier' if point.on_front else ''}" for point in found
+        ],
         hovertemplate="%{text}<br>cost %{x:.3g}<br>quality %{y:.3f}<extra></extra>",
     )
 

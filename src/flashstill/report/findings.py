@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from flashstill.records import CostRecord, MeasuredRecord, ModelRecord, QualityRecord, Record
+from flashstill.report.kinds import kind_words
 from flashstill.units import show
 
 
@@ -64,8 +65,8 @@ def findings(records: Iterable[Record]) -> list[str]:
     lines = [
         f"Teacher: {teacher.parameters / 1e6:.1f}M parameters, {teacher.layers} layers,"
         f" {value('teacher', 'bits_per_byte'):.3f} bits per byte on held-out text.",
-        f"Best student: {best}, {student.parameters / 1e6:.1f}M parameters, {student.layers} layers; KL to"
-        f" the teacher {value(f'{best}-untrained', 'kl_to_teacher'):.2f} nats before distillation,"
+        f"Best student: {best}{_kind(student)}, {student.parameters / 1e6:.1f}M parameters, {student.layers} layers; KL"
+        f" to the teacher {value(f'{best}-untrained', 'kl_to_teacher'):.2f} nats before distillation,"
         f" {value(best, 'kl_to_teacher'):.2f} after {_trained(student)}; it agrees with the teacher on"
         f" {value(best, 'agreement'):.1%} of tokens.",
     ]
@@ -74,6 +75,11 @@ def findings(records: Iterable[Record]) -> list[str]:
     lines.append(_cost(view, best))
     lines.append(_energy(view, best))
     return lines
+
+
+def _kind(student: ModelRecord) -> str:
+    words = kind_words(student)
+    return f" ({words})" if words else ""
 
 
 def _trained(student: ModelRecord) -> str:

@@ -21,6 +21,7 @@ from flashstill.report.figures import (
     predicted_against_measured,
 )
 from flashstill.report.findings import View, findings
+from flashstill.report.kinds import kind_words, legend
 from flashstill.report.whole import QUALITY, check_whole
 from flashstill.units import show
 
@@ -60,6 +61,7 @@ def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -
         chips=view.chips,
         metrics=METRIC_LABELS,
         models=_model_rows(view),
+        students=legend(list(view.models.values())),
         cost_tables={chip: _cost_rows(view, chip) for chip in view.chips},
         groups=list(LEVEL_GROUPS),
         fit_rows=_fit_rows(view),
@@ -99,6 +101,7 @@ def _model_rows(view: View) -> list[dict[str, Any]]:
     return [
         {
             "record": record,
+            "kind": kind_words(record),
             "parameters": f"{record.parameters / 1e6:.1f}M",
             "tokens": f"{record.training_tokens:,}",
             "steps": f"{record.training_steps:,}",

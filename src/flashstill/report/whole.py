@@ -9,8 +9,9 @@ from typing import Any
 from flashstill.checked import LARGEST
 from flashstill.errors import BadInput
 from flashstill.records import Record, amounts
-from flashstill.report.figures import LEVEL_GROUPS, ROLE_SYMBOLS
+from flashstill.report.figures import LEVEL_GROUPS
 from flashstill.report.findings import View
+from flashstill.report.kinds import ROLES
 
 QUALITY = (
     ("heldout", "bits_per_byte"), ("heldout", "perplexity"), ("heldout", "kl_to_teacher"), ("heldout", "agreement"),
@@ -44,8 +45,8 @@ def problems(view: View) -> Iterator[str]:
 
 def _models(view: View) -> Iterator[str]:
     for name, record in view.models.items():
-        if record.role not in ROLE_SYMBOLS:
-            yield f"gives {name!r} the role {record.role!r}, not one of {', '.join(ROLE_SYMBOLS)}"
+        if record.role not in ROLES:
+            yield f"gives {name!r} the role {record.role!r}, not one of {', '.join(ROLES)}"
         if record.of not in view.models:
             yield f"tells that {name!r} is of {record.of!r}, and holds no record of that"
         for domain, metric in QUALITY:
