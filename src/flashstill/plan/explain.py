@@ -46,7 +46,7 @@ class Explanation:
     def joules_per_token(self) -> dict[str, float]:
         """By level, with `total`; chips only."""
         levels = {level: float(self.cost.joules[level]) / self.batch for level in LEVELS}
-        return {**levels, "total": sum(levels.values())}
+        return {**levels, "total": float(self.cost.total_joules) / self.batch}
 
     def as_dict(self) -> dict[str, Any]:
         """The document that `explain --json` prints. Seconds, joules, picojoules, dollars."""

@@ -21,7 +21,7 @@ from flashstill.workload import Quantity
 def price_grid(
     facts: Facts,
     models: Iterable[Architecture],
-    chips: Sequence[str],
+    chips: Sequence[str | Deployment],
     batches: Sequence[int],
     context: int,
     precision: str = AS_PUBLISHED,
@@ -29,15 +29,17 @@ def price_grid(
 ) -> list[CostRecord]:
     """Decode and prefill of every model on every chip at every batch, deployed as `explain` and `predict` deploy it.
 
+    chips: names, deployed in `precision` with every default; or deployments as they are to be.
     The number of chips is the fewest that hold the largest batch, so that a model's batches compare on one machine.
     """
     records: list[CostRecord] = []
     pue = facts.value("facility", "pue_ratio")
     sizes = np.asarray(batches, dtype=np.float64)
     for model in models:
-        for name in chips:
+        for chip in chips:
+            deployment = Deployment(chip=chip, precision=precision) if isinstance(chip, str) else chip
             largest = Scenario(model=model, batch=max(batches), context=context)
-            resolved = check_room(resolve(facts, largest, Deployment(chip=name, precision=precision)))
+            resolved = check_room(resolve(facts, largest, deployment))
             paid = hourly_price(facts, resolved.chip.name, price)
             step = batch_step(model, resolved.conditions, resolved.layout, sizes, float(context), pue=pue)
             records += _records(resolved, paid, "decode", step, batches, context, sizes)
@@ -64,11 +66,11 @@ def _records(
 
     seconds, watts = spread(cost.seconds), spread(cost.watts_per_chip)
     levels = {level: spread(cost.joules[level]) / tokens for level in LEVELS}
+    levels["total"] = spread(cost.total_joules) / tokens
     wall, bounds = spread(cost.wall_joules) / tokens, np.atleast_1d(np.asarray(cost.bound))
     dollars = usd_per_million_tokens(price, cost.seconds, float(resolved.chips), tokens)
     records = []
     for index, batch in enumerate(batches):
-        by_level = {level: float(values[index]) for level, values in levels.items()}
         records.append(
             CostRecord(
                 model=resolved.model.name,
@@ -80,7 +82,7 @@ def _records(
                 precision=resolved.precision,
                 seconds=float(seconds[index]),
                 tokens_per_s=float(tokens[index] / seconds[index]),
-                joules_per_token={**by_level, "total": sum(by_level.values())},
+                joules_per_token={level: float(values[index]) for level, values in levels.items()},
                 wall_joules_per_token=float(wall[index]),
                 usd_per_million_tokens=None if dollars is None else float(spread(dollars)[index]),
                 watts_per_chip=float(watts[index]),
