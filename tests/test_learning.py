@@ -148,6 +148,38 @@ class TestTraining:
         checkpoints.clear(tmp_path)
         assert not list(tmp_path.glob("step-*"))
 
+    def test_a_flipped_bit_is_noticed_and_passed_over(self, tmp_path: Path) -> None:
+        """By the checksums, as nothing else tells: the file is as long as before and its header is whole."""
+        tensors = {"master/weight": torch.arange(64.0).view(8, 8), "source/rows": torch.arange(3)}
+        checkpoints.write(tmp_path, checkpoints.Snapshot(step=3, tensors=tensors, metrics=[]), {"recipe": 1})
+        found = checkpoints.latest(tmp_path, {"recipe": 1})
+        assert found is not None
+        assert found.step == 3
+        assert same(tensors, dict(found.tensors))
+        share = tmp_path / "step-00000003" / "share-0-of-1.safetensors"
+        content = bytearray(share.read_bytes())
+        content[-20] ^= 1
+        share.write_bytes(content)
+        assert checkpoints.latest(tmp_path, {"recipe": 1}) is None
+
+    def test_shares_are_joined_along_their_first_axis(self, tmp_path: Path) -> None:
+        """Of a run of two processes that goes on as one; what is no share is the same for each."""
+        for rank, rows in enumerate((3, 2)):
+            folder = tmp_path / f"of-{rank}"
+            tensors = {"exp_avg/weight": torch.full((rows, 4), float(rank)), "buffer/bias": torch.ones(2)}
+            checkpoints.write(folder, checkpoints.Snapshot(step=1, tensors=tensors, metrics=[]), {})
+        folder = tmp_path / "of-0" / "step-00000001"
+        record = json.loads((folder / "checkpoint.json").read_text())
+        (folder / "share-0-of-1.safetensors").rename(folder / "share-0-of-2.safetensors")
+        other = tmp_path / "of-1" / "step-00000001"
+        (other / "share-0-of-1.safetensors").rename(folder / "share-1-of-2.safetensors")
+        record["sha256"] += json.loads((other / "checkpoint.json").read_text())["sha256"]
+        (folder / "checkpoint.json").write_text(json.dumps({**record, "processes": 2}))
+        found = checkpoints.latest(tmp_path / "of-0", {})
+        assert found is not None
+        assert found.tensors["exp_avg/weight"].flatten().tolist() == [0.0] * 12 + [1.0] * 8
+        assert found.tensors["buffer/bias"].shape == (2,)
+
     def test_a_loss_that_is_not_a_number_stops_with_its_step(
         self, teacher: Any, packed: Packed, tmp_path: Path
     ) -> None:

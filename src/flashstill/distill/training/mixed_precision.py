@@ -130,7 +130,7 @@ class Masters:
         return {f"{kind}/{name}": tensor for kind, of in held.items() for name, tensor in of.items()}
 
     @torch.no_grad()
-    def restore(self, tensors: dict[str, Tensor], step: int) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """Go on from what `tensors` gave after `step` steps."""
         for name, held in self.tensors().items():
             held.copy_(tensors[name])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -119,13 +120,14 @@ class Sharded:
             found[f"exp_avg_sq/{name}"] = _share(moments["exp_avg_sq"])
         return found
 
-    def restore(self, tensors: dict[str, Tensor], step: int) -> None:
-        """Go on from whole tensors, of which every process keeps its share."""
+    def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """Go on from whole tensors, of which every process keeps its share; none of them is sent to another."""
         from torch.distributed.tensor import distribute_tensor
 
         def cut(name: str, like: Any) -> Any:
             whole = tensors[name].to(like.device)
-            return distribute_tensor(whole, like.device_mesh, like.placements)
+            own = distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
+            return own.clone()  # a view would keep the whole tensor in memory
 
         with torch.no_grad():
             for name, weight in self.weights.items():
