@@ -19,6 +19,7 @@ from flashstill.cli.options import (
     model_option,
     price_option,
 )
+from flashstill.cli.training import answer_training, split_phase, training_options
 from flashstill.errors import BadInput, InfeasiblePlan
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="A CSV file of cases, columns named as the options; - reads standard input.",
 )
 @click.option("--out", type=_FILE, default=None, help="Where the answered cases go, as CSV; - is standard output.")
+@training_options
 @price_option
 @facts_options
 @json_option
@@ -59,7 +61,10 @@ def predict(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Time, energy and price of serving: one case by flags, or many by --cases IN.csv --out OUT.csv."""
+    """Time, energy and price of serving: one case by flags, or many by --cases IN.csv --out OUT.csv.
+
+    With --phase train: an optimizer step on a layout, and a run of many.
+    """
     from flashstill.facts import load
     from flashstill.plan.case import Case
     from flashstill.plan.predict import completed
@@ -68,6 +73,12 @@ def predict(
 
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json, on_stderr=cases is not None)
+    flags, training = split_phase(flags)
+    if training is not None:
+        if cases is not None or out is not None:
+            raise BadInput("--cases and --out hold cases of serving; leave them out with --phase train")
+        answer_training(facts, training, price, as_json)
+        return
     if cases is not None:
         if out is None:
             raise BadInput("--cases needs --out, the CSV file that the answers go to; - is standard output")

@@ -37,5 +37,5 @@ class System:
 
     def near(self, group: Quantity, stride: Quantity = 1.0, slice_chips: Quantity = 0.0) -> Quantity:
         """How many chips of a group, `stride` apart, are of one domain; the group has group/near such parts."""
-        inside: Quantity = np.clip(self.joined(slice_chips) / stride, 1.0, group)
+        inside: Quantity = np.clip(np.floor(self.joined(slice_chips) / stride), 1.0, group)
         return inside

@@ -1,0 +1,235 @@
+"""What training costs: one optimizer step on a layout, and a run of many, in time, energy and dollars.
+
+step   cost/training.py on the given layout, or on the fastest that fits of those left open
+run    tokens / (batch x length) steps, without failures and restarts: what is lost to those comes on top
+MFU    FLOPs that the model is defined to need / (time x chips x peak of the precision), attention to all pairs
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flashstill.arch import Architecture, load_architecture
+from flashstill.cost import LEVELS, Conditions, make_conditions, uniform
+from flashstill.cost.footprint import usable_bytes
+from flashstill.cost.training import PARTS, TrainingCost, train_step
+from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
+from flashstill.errors import BadInput, InfeasiblePlan, unknown
+from flashstill.facts import Facts
+from flashstill.hardware import chip_from_facts, software_of
+from flashstill.parallel.training import RECOMPUTE, TrainingPlan
+from flashstill.plan.prediction import NOT_FITTING
+from flashstill.plan.train_layouts import TrainingDegrees, TrainingDeployment, plan_of, training_layouts
+from flashstill.units import JOULES_PER_KWH, SECONDS_PER_HOUR, show
+
+FRAMEWORKS = ("nemo", "megatron", "maxtext", "none")
+PRECISIONS = ("bf16", "fp8")
+_DEFAULT_FRAMEWORK = {"gpu": "nemo", "tpu": "maxtext"}
+SECONDS_PER_DAY = 24.0 * SECONDS_PER_HOUR
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingScenario:
+    """What is trained.
+
+    length: tokens of a sequence.  batch, microbatch: sequences of a step, and of one pass of one replica.
+    tokens: of the whole run; None where only the step is asked for.
+    """
+
+    model: str | Architecture
+    length: int
+    batch: int
+    microbatch: int = 1
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingAnswer:
+    """A training step on a layout that fits, and what a run of such steps takes.
+
+    evaluated: layouts and recomputations tried.  reasons: why others cannot be built or do not fit, counted.
+    """
+
+    scenario: TrainingScenario
+    asked: TrainingDeployment
+    model: Architecture
+    conditions: Conditions
+    degrees: TrainingDegrees
+    plan: TrainingPlan
+    cost: TrainingCost
+    price: HourlyPrice
+    evaluated: int
+    reasons: dict[str, int]
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of one optimizer step."""
+        return self.scenario.batch * self.scenario.length
+
+    @property
+    def run(self) -> dict[str, float | None] | None:
+        """Totals of the whole run; dollars are None where no price is known."""
+        if self.scenario.tokens is None:
+            return None
+        steps = float(np.ceil(self.scenario.tokens / self.step_tokens))
+        seconds, joules = steps * float(self.cost.seconds), steps * float(self.cost.step.wall_joules)
+        hourly = self.price.usd_per_hour
+        chip_hours = seconds * self.degrees.chips / SECONDS_PER_HOUR
+        return {
+            "tokens": float(self.scenario.tokens),
+            "steps": steps,
+            "days": seconds / SECONDS_PER_DAY,
+            "chip_hours": chip_hours,
+            "mwh": joules / JOULES_PER_KWH / 1e3,
+            "usd": None if hourly is None else chip_hours * hourly,
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document of `predict --phase train --json`. Seconds, bytes, joules, dollars; rates a chip say so."""
+        cost, step, tokens = self.cost, self.cost.step, float(self.step_tokens)
+        levels = {level: float(step.joules[level]) / tokens for level in LEVELS}
+        usable = usable_bytes(self.conditions, self.conditions.chip.memory)
+        return {
+            "phase": "train",
+            "fits": True,
+            "model": self.model.name,
+            "parameters": self.model.parameters,
+            "chip": self.conditions.chip.name,
+            "chips": self.degrees.chips,
+            "layout": self.degrees._asdict(),
+            "recompute": self.plan.recompute,
+            "framework": self.conditions.software.name,
+            "precision": self.asked.precision,
+            "runs_in": self.conditions.chip.precision(self.conditions.precisions.linear),
+            "batch": self.scenario.batch,
+            "length": self.scenario.length,
+            "microbatch": self.scenario.microbatch,
+            "microbatches": float(self.plan.microbatches),
+            "seconds": float(cost.seconds),
+            "seconds_by": {part: float(cost.parts_s[part]) for part in PARTS},
+            "tokens_per_s": float(cost.tokens_per_s) * self.degrees.chips,
+            "tokens_per_s_per_chip": float(cost.tokens_per_s),
+            "mfu": float(cost.mfu),
+            "model_flops_per_s_per_chip": float(cost.model_flops_per_s),
+            "hardware_flops_per_s_per_chip": float(cost.hardware_flops_per_s),
+            "state_bytes": float(cost.state_bytes),
+            "activation_bytes": float(cost.activation_bytes),
+            "usable_bytes": usable,
+            "joules_per_token": {**levels, "total": sum(levels.values())},
+            "wall_joules_per_token": float(step.wall_joules) / tokens,
+            "watts_per_chip": float(step.watts_per_chip),
+            "usd_per_million_tokens": usd_per_million_tokens(
+                self.price, float(cost.seconds), float(self.degrees.chips), tokens
+            ),
+            "usd_per_chip_hour": self.price.usd_per_hour,
+            "price_basis": self.price.basis,
+            "run": self.run,
+            "evaluated": self.evaluated,
+            "reasons": self.reasons,
+        }
+
+
+def predict_training(
+    facts: Facts, scenario: TrainingScenario, asked: TrainingDeployment, price: str = RENTED
+) -> TrainingAnswer:
+    """Price a training step on the layout asked for, or on the fastest that fits of those left open.
+
+    Raises BadInput for nonsense, MissingFact for unknown names, InfeasiblePlan where nothing can be built or fits.
+    """
+    model = load_architecture(scenario.model) if isinstance(scenario.model, str) else scenario.model
+    _check(scenario, asked)
+    chip = chip_from_facts(facts, asked.chip)
+    conditions = make_conditions(
+        chip,
+        uniform(asked.precision, "bf16"),
+        software=software_of(facts, asked.framework or _DEFAULT_FRAMEWORK.get(chip.chip_class, "none")),
+        skew=facts.value("routing", "skew_exponent"),
+    )
+    size = (scenario.batch, scenario.length, scenario.microbatch)
+    layouts, refused = training_layouts(model, chip, asked, *size)
+    if not layouts:
+        raise InfeasiblePlan(f"no layout of {model.name} can be built: {_counted(refused)}", dict(refused))
+    modes = [asked.recompute] if asked.recompute else list(RECOMPUTE)
+    degrees, mode = _fastest(model, conditions, asked, layouts, modes, size, refused)
+    plan = plan_of(degrees, asked, *size, mode)
+    return TrainingAnswer(
+        scenario=scenario,
+        asked=asked,
+        model=model,
+        conditions=conditions,
+        degrees=degrees,
+        plan=plan,
+        cost=train_step(model, conditions, plan, pue=facts.value("facility", "pue_ratio")),
+        price=hourly_price(facts, chip.name, price),
+        evaluated=len(layouts) * len(modes),
+        reasons=dict(refused),
+    )
+
+
+def _check(scenario: TrainingScenario, asked: TrainingDeployment) -> None:
+    for name in ("length", "batch", "microbatch", "tokens"):
+        value = getattr(scenario, name)
+        if value is not None and value < 1:
+            raise BadInput(f"{name} must be at least 1, not {value}")
+    if asked.precision not in PRECISIONS:
+        raise BadInput(unknown("precision of training", asked.precision, PRECISIONS))
+    if asked.framework is not None and asked.framework not in FRAMEWORKS:
+        raise BadInput(unknown("training framework", asked.framework, FRAMEWORKS))
+    if asked.recompute is not None and asked.recompute not in RECOMPUTE:
+        raise BadInput(unknown("recomputation", asked.recompute, RECOMPUTE))
+
+
+def _fastest(
+    model: Architecture,
+    conditions: Conditions,
+    asked: TrainingDeployment,
+    layouts: list[TrainingDegrees],
+    modes: list[str],
+    size: tuple[int, int, int],
+    refused: Counter[str],
+) -> tuple[TrainingDegrees, str]:
+    """The layout and recomputation of the shortest step that fits; those that do not fit are counted in `refused`."""
+    columns = {name: np.array(values, dtype=np.float64) for name, values in _columns(layouts).items()}
+    batch, length, microbatch = (float(value) for value in size)
+    best: tuple[float, TrainingDegrees, str] | None = None
+    least_bytes = np.inf
+    for mode in modes:
+        plan = TrainingPlan(
+            batch=batch,
+            length=length,
+            microbatch=microbatch,
+            **columns,
+            recompute=mode,
+            sequence_parallel=asked.sequence_parallel,
+            zero1=asked.zero1,
+        )
+        cost = train_step(model, conditions, plan)
+        seconds, fits = (np.broadcast_to(np.asarray(values), len(layouts)) for values in (cost.seconds, cost.fits))
+        refused[NOT_FITTING] += int(np.count_nonzero(~fits))
+        least_bytes = min(least_bytes, float(np.min(cost.state_bytes + cost.activation_bytes)))
+        at = int(np.argmin(np.where(fits, seconds, np.inf)))
+        if fits[at] and (best is None or seconds[at] < best[0]):
+            best = float(seconds[at]), layouts[at], mode
+    if not refused[NOT_FITTING]:
+        del refused[NOT_FITTING]
+    if best is None:
+        usable = usable_bytes(conditions, conditions.chip.memory)
+        raise InfeasiblePlan(
+            f"training {model.name} on {layouts[0].chips} x {conditions.chip.name} needs at least"
+            f" {show(least_bytes, 'B')} a chip, of which {show(usable, 'B')} can be used; take more chips or"
+            " shorter sequences",
+            dict(refused),
+        )
+    return best[1], best[2]
+
+
+def _columns(layouts: list[TrainingDegrees]) -> dict[str, tuple[int, ...]]:
+    return dict(zip(TrainingDegrees._fields, zip(*layouts, strict=True), strict=True))
+
+
+def _counted(reasons: Counter[str]) -> str:
+    return "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common())

@@ -1,0 +1,164 @@
+"""Every layout of a training step over a number of chips that leaves what is asked for as it is.
+
+chips = tp x cp x pp x fsdp x dp;  what is left open is tried: tp and pp as powers of two (tp within the chips that
+fast links join), fsdp over the powers of two that divide the rest and the whole rest, experts over powers of two
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from flashstill.arch import Architecture
+from flashstill.errors import BadInput
+from flashstill.hardware import Chip
+from flashstill.parallel.training import RECOMPUTE, TrainingPlan, plan_reason
+
+MOST_TENSOR = 64
+NOT_DIVIDED, NO_LINKS = "tp x cp x pp do not divide the chips", "the chip has no links"
+NO_NETWORK = "the chips have no network beyond their fast links"
+
+
+class TrainingDegrees(NamedTuple):
+    """Chips along each axis of parallelism; `interleave`: pieces of a pipeline stage."""
+
+    tp: int
+    cp: int
+    pp: int
+    ep: int
+    fsdp: int
+    dp: int
+    interleave: int
+
+    @property
+    def chips(self) -> int:
+        """All chips; experts live on those of the other axes."""
+        return self.tp * self.cp * self.pp * self.fsdp * self.dp
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingDeployment:
+    """Chips and how a training step is laid over them. None: every choice is tried, and the fastest that fits taken.
+
+    chips: all of them; None where the degrees say it: tp x cp x pp x fsdp x dp, each 1 where it is not given.
+    precision: of the products, bf16 or fp8.  framework: whose overheads are added (nemo, megatron, maxtext, none).
+    recompute: what is computed again in the backward pass (`RECOMPUTE` of parallel/training.py).
+    sequence_parallel: norms and residuals split among a tensor-parallel group.  zero1: the optimizer split over dp.
+    """
+
+    chip: str
+    chips: int | None = None
+    tp: int | None = None
+    cp: int = 1
+    pp: int | None = None
+    ep: int | None = None
+    fsdp: int | None = None
+    dp: int | None = None
+    interleave: int = 1
+    recompute: str | None = None
+    precision: str = "bf16"
+    framework: str | None = None
+    sequence_parallel: bool = True
+    zero1: bool = True
+
+
+def count_of_chips(asked: TrainingDeployment) -> int:
+    """All chips; BadInput where neither they nor any degree are given, or a number is below 1."""
+    given = {name: getattr(asked, name) for name in ("chips", "tp", "cp", "pp", "ep", "fsdp", "dp", "interleave")}
+    for name, value in given.items():
+        if value is not None and value < 1:
+            raise BadInput(f"{name} must be at least 1, not {value}")
+    product = (asked.tp or 1) * asked.cp * (asked.pp or 1) * (asked.fsdp or 1) * (asked.dp or 1)
+    if asked.chips is not None:
+        return asked.chips
+    if product == 1 and None in (asked.tp, asked.pp, asked.fsdp, asked.dp):
+        raise BadInput("training needs --chips, or the degrees whose product they are (--tp, --pp, --fsdp, --dp)")
+    return product
+
+
+def training_layouts(
+    model: Architecture, chip: Chip, asked: TrainingDeployment, batch: int, length: int, microbatch: int
+) -> tuple[list[TrainingDegrees], Counter[str]]:
+    """The layouts that can be built, and how many cannot, by reason."""
+    chips = count_of_chips(asked)
+    layouts: list[TrainingDegrees] = []
+    refused = Counter[str]()
+    for degrees in _combinations(model, chip, asked, chips, refused):
+        plan = plan_of(degrees, asked, batch, length, microbatch, RECOMPUTE_NONE)
+        reason = _link_reason(chip, chips) or plan_reason(model, plan)
+        if reason is None:
+            layouts.append(degrees)
+        else:
+            refused[reason.split(":")[0]] += 1
+    return layouts, refused
+
+
+RECOMPUTE_NONE = next(iter(RECOMPUTE))
+
+
+def plan_of(
+    degrees: TrainingDegrees, asked: TrainingDeployment, batch: int, length: int, microbatch: int, recompute: str
+) -> TrainingPlan:
+    """One layout as the cost model takes it."""
+    return TrainingPlan(
+        batch=float(batch),
+        length=float(length),
+        microbatch=float(microbatch),
+        **{name: float(value) for name, value in degrees._asdict().items()},
+        recompute=recompute,
+        sequence_parallel=asked.sequence_parallel,
+        zero1=asked.zero1,
+    )
+
+
+def _link_reason(chip: Chip, chips: int) -> str | None:
+    if chips > 1 and not chip.topology.link_bytes_per_s:
+        return NO_LINKS
+    if chips > chip.system.domain_chips and not chip.system.scale_out_bytes_per_s:
+        return NO_NETWORK
+    return None
+
+
+def _combinations(
+    model: Architecture, chip: Chip, asked: TrainingDeployment, chips: int, refused: Counter[str]
+) -> Iterator[TrainingDegrees]:
+    tensor = [asked.tp] if asked.tp else _powers(min(chips, chip.system.domain_chips, MOST_TENSOR))
+    stages = [asked.pp] if asked.pp else _powers(min(chips, model.depth // asked.interleave))
+    for tp in tensor:
+        for pp in stages:
+            rest, odd = divmod(chips, tp * asked.cp * pp)
+            replicas = [] if odd or not rest else list(_replicas(asked, rest))
+            if not replicas:
+                refused[NOT_DIVIDED] += 1
+            for fsdp, dp in replicas:
+                for ep in _expert_degrees(model, asked, tp * asked.cp * fsdp * dp):
+                    yield TrainingDegrees(
+                        tp=tp, cp=asked.cp, pp=pp, ep=ep, fsdp=fsdp, dp=dp, interleave=asked.interleave
+                    )
+
+
+def _replicas(asked: TrainingDeployment, rest: int) -> Iterator[tuple[int, int]]:
+    """(fsdp, dp) whose product is `rest`."""
+    if asked.fsdp:
+        split = [asked.fsdp]
+    elif asked.dp:
+        split = [rest // asked.dp]
+    else:
+        split = sorted({power for power in _powers(rest) if rest % power == 0} | {rest})
+    for fsdp in split:
+        dp = rest // fsdp if fsdp else 0
+        if fsdp * dp == rest and asked.dp in (None, dp):
+            yield fsdp, dp
+
+
+def _expert_degrees(model: Architecture, asked: TrainingDeployment, stage_chips: int) -> list[int]:
+    if asked.ep:
+        return [asked.ep]
+    most = max(layer.ffn.experts for layer in model.layers) if model.routed else 1
+    return _powers(min(most, stage_chips))
+
+
+def _powers(most: int) -> list[int]:
+    return [2**power for power in range(most.bit_length()) if 2**power <= most]
