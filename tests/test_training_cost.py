@@ -34,14 +34,22 @@ class TestPublished:
 
     def test_llama_3_70b_of_nemo(self) -> None:
         """NeMo 26.04.01 performance summary: 64 H100, FP8, tp 4, pp 8 of 5 pieces: 1,664 tokens/s and 731 TFLOP/s."""
-        layout = {"tp": 4, "pp": 8, "fsdp": 1, "dp": 2, "interleave": 5, "recompute": "none", "precision": "fp8"}
+        layout: dict[str, Any] = {
+            "tp": 4,
+            "pp": 8,
+            "fsdp": 1,
+            "dp": 2,
+            "interleave": 5,
+            "recompute": "none",
+            "precision": "fp8",
+        }
         cost = answer("llama-3-70b", 256, 8192, **layout).cost
         assert float(cost.tokens_per_s) == pytest.approx(1664, rel=0.1)
         assert float(cost.model_flops_per_s) == pytest.approx(731e12, rel=0.1)
 
     def test_llama_3_1_405b_of_nemo(self) -> None:
         """The same table: 1,024 H100, FP8, tp 8, pp 8 of 8 pieces, cp 2: 328 tokens/s and 827 TFLOP/s a GPU."""
-        layout = {"tp": 8, "pp": 8, "cp": 2, "fsdp": 1, "dp": 8, "interleave": 8, "recompute": "none"}
+        layout: dict[str, Any] = {"tp": 8, "pp": 8, "cp": 2, "fsdp": 1, "dp": 8, "interleave": 8, "recompute": "none"}
         cost = answer("llama-3.1-405b", 1536, 8192, precision="fp8", **layout).cost
         assert float(cost.tokens_per_s) == pytest.approx(328, rel=0.1)
         assert float(cost.model_flops_per_s) == pytest.approx(827e12, rel=0.1)
@@ -60,6 +68,7 @@ def test_a_run_is_its_steps() -> None:
     run, document = found.run, found.as_dict()
     assert run is not None
     assert run["steps"] == 1908.0
+    assert run["days"]
     assert run["days"] == pytest.approx(1908 * document["seconds"] / 86400)
     assert run["chip_hours"] == pytest.approx(8 * 24 * run["days"])
     assert run["usd"] == pytest.approx(run["chip_hours"] * document["usd_per_chip_hour"])

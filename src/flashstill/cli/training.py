@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from flashstill.cli.documents import print_json, understood
 from flashstill.cli.options import COUNT, WORD
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, printable
 from flashstill.units import show
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ _DECIDED = ("precision", "recompute", "framework", "microbatch")
 
 def print_training(answer: TrainingAnswer) -> None:
     """A training step: its layout, its time, what a chip holds, its joules and price; and the run's totals."""
-    from flashstill.printing import print_table, printable
+    from flashstill.printing import print_table
 
     values = answer.as_dict()
     degrees = " ".join(f"{name}{count}" for name, count in values["layout"].items() if count > 1)

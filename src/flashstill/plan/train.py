@@ -193,20 +193,10 @@ def _fastest(
     refused: Counter[str],
 ) -> tuple[TrainingDegrees, str]:
     """The layout and recomputation of the shortest step that fits; those that do not fit are counted in `refused`."""
-    columns = {name: np.array(values, dtype=np.float64) for name, values in _columns(layouts).items()}
-    batch, length, microbatch = (float(value) for value in size)
     best: tuple[float, TrainingDegrees, str] | None = None
     least_bytes = np.inf
     for mode in modes:
-        plan = TrainingPlan(
-            batch=batch,
-            length=length,
-            microbatch=microbatch,
-            **columns,
-            recompute=mode,
-            sequence_parallel=asked.sequence_parallel,
-            zero1=asked.zero1,
-        )
+        plan = plan_of(layouts, asked, *size, mode)
         cost = train_step(model, conditions, plan)
         seconds, fits = (np.broadcast_to(np.asarray(values), len(layouts)) for values in (cost.seconds, cost.fits))
         refused[NOT_FITTING] += int(np.count_nonzero(~fits))
@@ -225,10 +215,6 @@ def _fastest(
             dict(refused),
         )
     return best[1], best[2]
-
-
-def _columns(layouts: list[TrainingDegrees]) -> dict[str, tuple[int, ...]]:
-    return dict(zip(TrainingDegrees._fields, zip(*layouts, strict=True), strict=True))
 
 
 def _counted(reasons: Counter[str]) -> str:

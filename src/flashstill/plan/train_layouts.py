@@ -7,9 +7,11 @@ fast links join), fsdp over the powers of two that divide the rest and the whole
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.errors import BadInput
@@ -99,14 +101,26 @@ RECOMPUTE_NONE = next(iter(RECOMPUTE))
 
 
 def plan_of(
-    degrees: TrainingDegrees, asked: TrainingDeployment, batch: int, length: int, microbatch: int, recompute: str
+    degrees: TrainingDegrees | Sequence[TrainingDegrees],
+    asked: TrainingDeployment,
+    batch: int,
+    length: int,
+    microbatch: int,
+    recompute: str,
 ) -> TrainingPlan:
-    """One layout as the cost model takes it."""
+    """One layout, or many of them as arrays, as the cost model takes them."""
+    tp, cp, pp, ep, fsdp, dp, interleave = np.array(degrees, dtype=np.float64).T
     return TrainingPlan(
         batch=float(batch),
         length=float(length),
         microbatch=float(microbatch),
-        **{name: float(value) for name, value in degrees._asdict().items()},
+        tp=tp,
+        cp=cp,
+        pp=pp,
+        ep=ep,
+        fsdp=fsdp,
+        dp=dp,
+        interleave=interleave,
         recompute=recompute,
         sequence_parallel=asked.sequence_parallel,
         zero1=asked.zero1,
