@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.mutation.places import ROOMS, ROOT, Fault, draw
 from tests.mutation.reach import Reach, make_reach
-from tests.mutation.trial import import_heavy, noticed
+from tests.mutation.trial import import_heavy, noticed, warm_up
 
 EQUIVALENT = Path(__file__).with_name("equivalent.csv")
 
@@ -32,32 +32,38 @@ def main() -> int:
     parser.add_argument("--tests-s", type=float, default=30.0, help="most seconds of tests a fault [default: 30]")
     parser.add_argument("--again", type=Path, default=None, help="try the faults that this file of --out lists")
     parser.add_argument("--suite", nargs="*", default=[], help="test files that --reach is made of [default: all]")
-    parser.add_argument("--also", nargs="*", default=[], help="tests that are newer than --reach, tried first")
+    parser.add_argument("--more", nargs="*", default=[], help="test files newer than --reach, to be added to it")
     parser.add_argument("--out", type=Path, default=None, help="unnoticed faults as JSON")
     parser.add_argument("--least", type=float, default=85.0, help="percent [default: %(default)s]")
     asked = parser.parse_args()
     import_heavy()
     if not (asked.reach / "seconds.json").exists():
         make_reach(asked.reach, asked.suite)
+    if asked.more:
+        make_reach(asked.reach, asked.more)
     faults = (
         [Fault(**row) for row in json.loads(asked.again.read_text(encoding="utf-8"))]
         if asked.again
         else draw(asked.rooms.split(","), asked.count, asked.seed)
     )
-    missed = _tried(faults, Reach(asked.reach), asked.tests_s, asked.also)
+    missed = _tried(faults, Reach(asked.reach), asked.tests_s)
     if asked.out:
         asked.out.write_text(json.dumps([asdict(fault) for fault in missed], indent=1), encoding="utf-8")
     return _report(faults, missed, asked.least)
 
 
-def _tried(faults: list[Fault], reach: Reach, most_s: float, also: list[str]) -> list[Fault]:
+def _tried(faults: list[Fault], reach: Reach, most_s: float) -> list[Fault]:
     """The faults that no test noticed."""
     missed: list[Fault] = []
-    if faults and noticed(_mended(faults[0]), [*also, *reach.tests(faults[0], most_s)], 600.0):
+    warm_up(sorted({test.partition("::")[0] for test in reach.seconds}))
+    if faults and noticed(_mended(faults[0]), reach.tests(faults[0], most_s), 600.0):
         raise SystemExit("a test fails without any fault; mend it, or make --reach anew")
     for number, fault in enumerate(faults, start=1):
-        begun, rounds = time.monotonic(), [[test] for test in also] + reach.rounds(fault, most_s)
-        seen = any(noticed(fault, tests, 60.0 + 10.0 * most_s) for tests in rounds)
+        begun, rounds = time.monotonic(), reach.rounds(fault, most_s)
+        every = [test for tests in rounds for test in tests]
+        seen = any(noticed(fault, tests, 30.0 + 5.0 * most_s) for tests in rounds) or (
+            bool(every) and noticed(fault, every, 60.0 + 5.0 * most_s, anew=True)
+        )
         missed += [] if seen else [fault]
         word = "noticed" if seen else "MISSED" if rounds else "MISSED, as no test reaches it"
         spent = f"{time.monotonic() - begun:.1f} s, {sum(map(len, rounds))} tests"

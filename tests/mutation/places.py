@@ -1,7 +1,8 @@
 """Where a fault can be planted, and the source with it: the operators of Cosmic Ray, one fault drawn for each place.
 
 Left out are places in which a fault changes nothing that a test could see or should: annotations, decorators,
-`strict=` of zip, numbers within texts, `is` for `==`, and operators that no number of ours has (bits, shifts).
+`strict=` of zip, numbers within texts, one more or less of a million, `is` for `==`, and operators that no number of
+ours has (bits, shifts).
 """
 
 from __future__ import annotations
@@ -82,10 +83,16 @@ def _left_out(tree: ast.AST) -> Iterator[tuple[Position, Position]]:
         parts: list[ast.expr | None] = list(getattr(node, "decorator_list", ()))
         parts += [getattr(node, "annotation", None), getattr(node, "returns", None)]
         parts += [word.value for word in getattr(node, "keywords", ()) if word.arg == "strict"]
-        parts += [node] if isinstance(node, ast.JoinedStr) else []
+        if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and _large(node.value)):
+            parts.append(node)
         for part in parts:
             if part is not None and part.end_lineno is not None and part.end_col_offset is not None:
                 yield (part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset)
+
+
+def _large(value: object) -> bool:
+    """Whether one more or less is less than a millionth."""
+    return isinstance(value, int | float) and abs(value) >= 1e6
 
 
 def _planted(file: Path, position: Position, operator: Any, occurrence: int) -> Fault | None:

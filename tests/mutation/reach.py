@@ -60,13 +60,13 @@ class Reach:
 
 
 def make_reach(folder: Path, arguments: list[str]) -> None:
-    """Run the tests and write what they reach; SystemExit where one fails without any fault."""
+    """Run the tests and add what they reach; SystemExit where one fails without any fault."""
     folder.mkdir(parents=True, exist_ok=True)
-    settings, data = folder / "coverage.ini", (folder / "reach.coverage").resolve()
+    times, settings, data = folder / "seconds.json", folder / "coverage.ini", (folder / "reach.coverage").resolve()
     settings.write_text(SETTINGS.format(data=data), encoding="utf-8")
 
     def work(own: Path) -> int:
-        durations = Durations()
+        durations = Durations(times)
         measured = [
             "-p",
             "pytest_cov",
@@ -76,7 +76,7 @@ def make_reach(folder: Path, arguments: list[str]) -> None:
             "--cov-report=",
         ]
         code = run_pytest(["-m", "not slow", *measured, *arguments], own, durations)
-        durations.write(folder / "seconds.json")
+        durations.write(times)
         return code
 
     if forked(work, 3600.0, quiet=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import json
 import os
 import resource
@@ -22,29 +23,46 @@ from typing import Any
 import pytest
 
 from tests.mutation.places import ROOT, Fault
+from tests.mutation.swap import swap
 
 HEAVY = ("numpy", "scipy.optimize", "scipy.stats", "pydantic", "click", "rich.table", "plotly", "jinja2")
-LEARNING = ("torch", "transformers")
+MORE_HEAVY = ("hypothesis", "torch", "transformers")
 MOST_BYTES = 6 * 2**30
 """of what a process with a fault may take, as a fault may ask for any amount"""
-_QUIET = ["-q", "--no-header", "--tb=line", "--disable-plugin-autoload", "-p", "_hypothesis_pytestplugin"]
+_QUIET = ["-q", "--no-header", "--tb=line", "--disable-plugin-autoload"]
 """no plugin whose package is imported already: pytest would say that it comes too late to rewrite its assertions"""
 
 
 def import_heavy() -> None:
     """What every process would import for itself otherwise; nothing of flashstill, of which each has its own."""
     os.environ.update(HYPOTHESIS_PROFILE="ci", OMP_NUM_THREADS="1")
-    for name in (*HEAVY, *LEARNING):
+    for name in (*HEAVY, *MORE_HEAVY):
         importlib.import_module(name)
     if any(name.partition(".")[0] == "flashstill" for name in sys.modules):
         raise SystemExit("flashstill is imported already, so that no fault would be seen")
 
 
-def noticed(fault: Fault, tests: Sequence[str], seconds: float) -> bool:
-    """Whether one of the tests fails, does not end, or cannot even be collected."""
+def warm_up(tests: Sequence[str]) -> None:
+    """Import these test files, and with them the package; from now on a fault is swapped in where it can be."""
+    folder = Path(tempfile.mkdtemp(prefix="flashstill-mutation-"))
+    with contextlib.redirect_stdout(io.StringIO()):
+        code = run_pytest(["--collect-only", *tests], folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    if code:
+        raise SystemExit("the tests cannot be collected")
+
+
+def noticed(fault: Fault, tests: Sequence[str], seconds: float, anew: bool = False) -> bool:
+    """Whether one of the tests fails, does not end, or cannot even be collected.
+
+    anew: whether package and tests are imported with the fault, which takes longer and holds for any fault.
+    """
 
     def work(folder: Path) -> int:
-        plant(fault)
+        if anew or not swap(fault):
+            for name in [name for name in sys.modules if name.partition(".")[0] in ("flashstill", "tests")]:
+                del sys.modules[name]
+            plant(fault)
         return run_pytest(["-x", *tests], folder)
 
     return forked(work, seconds) != 0
@@ -112,8 +130,8 @@ def _wait(child: int, seconds: float) -> int:
 class Durations:
     """A plugin of pytest that keeps how long each test took."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, known: Path) -> None:
+        self.seconds: dict[str, float] = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
