@@ -40,8 +40,7 @@ def _changed(old: CodeType, new: CodeType) -> Iterator[tuple[Place, CodeType]]:
     if old == new:
         return
     inner, other = _inner(old), _inner(new)
-    own = old.replace(co_consts=()) != new.replace(co_consts=()) or _constants(old) != _constants(new)
-    if own or old.co_flags & inspect.CO_OPTIMIZED or len(inner) != len(other):
+    if _own(old) != _own(new) or old.co_flags & inspect.CO_OPTIMIZED or len(inner) != len(other):
         yield (old.co_qualname, old.co_firstlineno), new
         return
     for first, second in zip(inner, other, strict=True):
@@ -52,5 +51,8 @@ def _inner(code: CodeType) -> list[CodeType]:
     return [value for value in code.co_consts if isinstance(value, CodeType)]
 
 
-def _constants(code: CodeType) -> list[str]:
-    return [repr(value) for value in code.co_consts if not isinstance(value, CodeType)]
+def _own(code: CodeType) -> tuple[object, ...]:
+    """What it does itself, wherever it stands and whatever the code within it does."""
+    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+    constants = [repr(value) for value in code.co_consts if not isinstance(value, CodeType)]
+    return code.co_code, names, constants, code.co_flags, code.co_argcount, code.co_kwonlyargcount

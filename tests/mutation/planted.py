@@ -1,0 +1,60 @@
+"""Faults that once went unnoticed, and the test file that notices each now: `python -m tests.mutation.planted`."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.mutation.places import SOURCE, Fault, fault_of
+from tests.mutation.trial import import_heavy, noticed, warm_up
+
+Planted = tuple[str, str, str, str]
+"""file, what stands there, the fault, the test file"""
+PLANTED: tuple[Planted, ...] = (
+    # experts' memory is not spread over replicas
+    ("cost/footprint.py", "routed / (layout.tp * layout.dp * layout.pp)", "routed / (layout.tp * layout.pp)", "planted"),
+    # search ignores a bound, and accepts twice what fits
+    ("plan/search.py", "(question.max_ttft_s or np.inf)", "np.inf", "planted"),
+    ("plan/search.py", "(question.max_tpot_s or np.inf)", "np.inf", "planted"),
+    ("plan/search.py", "found.room < batches", "2.0 * found.room < batches", "planted"),
+    # the band of a chip that nobody measured is as narrow as any
+    ("plan/predict.py", "return low**wider, high**wider", "return low, high", "planted"),
+    # depth is not rounded to tiles
+    ("cost/kernels.py", "np.ceil(depth / DEPTH_STEP) * DEPTH_STEP", "depth", "planted"),
+    # an all-reduce waits half as often between domains
+    ("cost/links.py", "+ waits * ROUNDS[kind]", "+ waits * ROUNDS[kind] / 2.0", "planted"),
+    # the first token is decoded as well
+    ("cost/serving.py", "steps = load.osl - 1.0", "steps = load.osl", "planted"),
+    # activations never leave the chip; a chip never throttles
+    ("cost/operations.py", "np.where(on_chip, 0.0, moved)", "np.where(on_chip, 0.0, 0.0)", "kernels"),
+    ("cost/step.py", "np.maximum(least_s - seconds, 0.0)", "0.0 * seconds", "steps"),
+    # a state is read and never written; all experts are met
+    ("workload/operations.py", "return 2.0 * self.sequences * self.state_values", "return self.sequences * self.state_values", "operations"),
+    ("workload/operations.py", "self.ffn_width * self.distinct", "self.ffn_width * self.held", "operations"),
+    # a pipeline has no bubble; the optimizer is not shared
+    ("cost/training.py", "(stages - 1.0) / plan.interleave * slowest", "0.0 * slowest", "training_numbers"),
+    ("cost/training.py", "plan.fsdp * plan.dp if plan.zero1 else plan.fsdp", "plan.fsdp", "training_numbers"),
+)  # fmt: skip
+
+
+def fault(file: str, before: str, after: str) -> Fault:
+    """The fault at the one place of the file that reads so; SystemExit where there is none or another."""
+    path = SOURCE / file
+    text = path.read_text(encoding="utf-8")
+    if text.count(before) != 1:
+        raise SystemExit(f"{before!r} stands {text.count(before)} times in {file}: name its place as it reads now")
+    return fault_of(path, text, text.replace(before, after), text[: text.index(before)].count("\n") + 1)
+
+
+def main() -> None:
+    """Print every fault that nobody noticed, and exit with their number."""
+    faults = [(fault(file, before, after), f"tests/test_{test}.py") for file, before, after, test in PLANTED]
+    import_heavy()
+    warm_up(sorted({test for _, test in faults}))
+    missed = [each for each, test in faults if not noticed(each, [test], 300.0)]
+    for each in missed:
+        print(f"{each.file}:{each.line}: {each.before}  ->  {each.after}")
+    sys.exit(len(missed))
+
+
+if __name__ == "__main__":
+    main()
