@@ -11,11 +11,12 @@ Planted = tuple[str, str, str, str]
 """file, what stands there, the fault, the test file"""
 PLANTED: tuple[Planted, ...] = (
     # experts' memory is not spread over replicas
-    ("cost/footprint.py", "routed / (layout.tp * layout.dp * layout.pp)", "routed / (layout.tp * layout.pp)", "planted"),
+    ("cost/footprint.py", "(layout.tp * layout.dp * layout.pp)", "(layout.tp * layout.pp)", "planted"),
     # search ignores a bound, and accepts twice what fits
-    ("plan/search.py", "(question.max_ttft_s or np.inf)", "np.inf", "planted"),
-    ("plan/search.py", "(question.max_tpot_s or np.inf)", "np.inf", "planted"),
-    ("plan/search.py", "found.room < batches", "2.0 * found.room < batches", "planted"),
+    ("plan/scenario.py", "> scenario.max_ttft_s", "> np.inf", "planted"),
+    ("plan/scenario.py", "> scenario.max_tpot_s", "> np.inf", "planted"),
+    ("plan/scenario.py", "< scenario.min_tokens_per_s", "< 0.0", "planted"),
+    ("plan/search.py", "figures.room < batches", "2.0 * figures.room < batches", "planted"),
     # the band of a chip that nobody measured is as narrow as any
     ("plan/predict.py", "return low**wider, high**wider", "return low, high", "planted"),
     # depth is not rounded to tiles
@@ -28,12 +29,17 @@ PLANTED: tuple[Planted, ...] = (
     ("cost/operations.py", "np.where(on_chip, 0.0, moved)", "np.where(on_chip, 0.0, 0.0)", "kernels"),
     ("cost/step.py", "np.maximum(least_s - seconds, 0.0)", "0.0 * seconds", "steps"),
     # a state is read and never written; all experts are met
-    ("workload/operations.py", "return 2.0 * self.sequences * self.state_values", "return self.sequences * self.state_values", "operations"),
+    (
+        "workload/operations.py",
+        "2.0 * self.sequences * self.state_values",
+        "self.sequences * self.state_values",
+        "operations",
+    ),
     ("workload/operations.py", "self.ffn_width * self.distinct", "self.ffn_width * self.held", "operations"),
     # a pipeline has no bubble; the optimizer is not shared
     ("cost/training.py", "(stages - 1.0) / plan.interleave * slowest", "0.0 * slowest", "training_numbers"),
     ("cost/training.py", "plan.fsdp * plan.dp if plan.zero1 else plan.fsdp", "plan.fsdp", "training_numbers"),
-)  # fmt: skip
+)
 
 
 def fault(file: str, before: str, after: str) -> Fault:
