@@ -34,7 +34,7 @@ NUMBERS = [  # quantity, value, unit, per, condition
 ]
 lines = ["name,quantity,value,low,high,unit,per,condition,kind,source,as_of,note"]
 for quantity, value, unit, per, condition in NUMBERS:
-    lines.append(f"my-chip,{quantity},{value:g},,,{unit},{per},{condition},estimate,invented for this notebook,2026-11,")
+    lines.append(f"my-chip,{quantity},{value:g},,,{unit},{per},{condition},estimate,invented here,2026-11,")
 (folder / "my-chip.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 print("\n".join(lines[:4]))
 

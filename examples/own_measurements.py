@@ -8,7 +8,6 @@
 
 # %%
 from pathlib import Path
-from typing import Any
 
 import plotly.graph_objects as go
 
@@ -25,7 +24,7 @@ MEASURED = [  # model, tensor parallelism, requests in flight, output tokens, se
 ]
 
 
-def predictions(**options: Any) -> list[fs.Answer]:
+def predictions(**options):
     """The prediction of each measurement."""
     return [
         fs.predict(model=model, chip="h100-sxm", tp=tp, batch=batch, isl=200, osl=osl, **options)
@@ -33,7 +32,7 @@ def predictions(**options: Any) -> list[fs.Answer]:
     ]
 
 
-def mean_error(answers: list[fs.Answer]) -> float:
+def mean_error(answers):
     """The mean size of the relative error."""
     errors = [abs(answer.tpot_s / row[-1] - 1) for answer, row in zip(answers, MEASURED, strict=True)]
     return sum(errors) / len(errors)
