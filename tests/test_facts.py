@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -484,3 +485,21 @@ def test_both_ends_of_every_lawful_range_are_answered(owner: str, capsys: pytest
             assert code in (0, 2, 3), edit
             assert "NaN" not in printed, edit
             assert "Infinity" not in printed, edit
+
+
+def test_a_chip_that_lacks_rows_is_listed_with_what_it_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "machines.csv").write_text("name,title,maker,class,year\nmy-asic,Ours,Us,gpu,2026\n")
+    row = "my-asic,flops_per_s,1e15,,,FLOP/s,package,bf16,estimate,a plan,2026-11,\n"
+    (tmp_path / "mine.csv").write_text(f"{','.join(COLUMNS)}\n{row}")
+    main(["chips", "--facts", str(tmp_path)])
+    told = capsys.readouterr().out
+    assert "h100-sxm" in told
+    (line,) = (line for line in told.splitlines() if line.startswith("my-asic"))
+    assert "cannot be priced, as it lacks " in line
+    assert "power_limit_w" in line
+    main(["chips", "--facts", str(tmp_path), "--json"])
+    listed = {chip["name"]: chip for chip in json.loads(capsys.readouterr().out)}
+    assert listed["my-asic"]["lacks"].count("power_limit_w") == 1
+    assert listed["h100-sxm"]["power_limit_w"] == 700

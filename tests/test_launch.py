@@ -271,8 +271,19 @@ def test_engines_know_chips_of_the_facts() -> None:
     rows = tomllib.loads(Path(engines.__file__).with_name("engines.toml").read_text())
     known = set(load().machines)
     for engine in ENGINES:
-        assert {*rows[engine]["chips"], *rows[engine].get("plugins", {})} <= known
-    assert set(rows["nodes"]) - {"default"} <= known
+        chips = {*rows[engine]["chips"], *rows[engine].get("plugins", {})}
+        assert chips <= known
+        assert all(engines.chips_of_a_node(chip) >= 1 for chip in chips)
+    guessed = rows["nodes"].pop("guessed")
+    assert set(rows["nodes"]) | set(guessed) <= known
+    assert not set(rows["nodes"]) & set(guessed)
+    with pytest.raises(BadInput, match="no row of engines.toml says how many cs-3"):
+        engines.chips_of_a_node("cs-3")
+
+
+def test_a_guessed_host_is_said() -> None:
+    told = launch("vllm", "some/model", dataclasses.replace(POINT, chip="l40s", chips=2, tp=2, pp=1, dp=1, ep=1), 2)
+    assert "# that one host has 8 l40s is a guess" in told
 
 
 def test_models_that_an_engine_can_load(tmp_path: Path) -> None:

@@ -32,7 +32,12 @@ class UnsupportedArchitecture(BadInput):
 
 
 class MissingFact(BadInput):
-    """A chip, model or number that no fact row holds; names the nearest ones."""
+    """A chip, model or number that no fact row holds; names the nearest ones. missing: the quantities, where it is rows
+    of one chip."""
+
+    def __init__(self, message: str, missing: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.missing = tuple(missing)
 
 
 class DiskTrouble(BadInput):

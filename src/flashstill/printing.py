@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from flashstill.facts import Facts, Machine
     from flashstill.hardware import Chip
     from flashstill.plan import Explanation, Resolved
-    from flashstill.plan.case import Case
-    from flashstill.plan.prediction import Prediction
+    from flashstill.plan.answer import Answer
     from flashstill.plan.space import SearchResult
 
 
@@ -149,8 +148,15 @@ def chip_summary(chip: Chip) -> dict[str, Any]:
     }
 
 
+def incomplete_summary(machine: Machine, lacks: str) -> dict[str, Any]:
+    """The line of a chip that cannot be priced: what it lacks in place of what it can do."""
+    return {"name": machine.name, "title": machine.title, "class": machine.chip_class, "lacks": lacks}
+
+
 def print_chips(chips: Sequence[Chip]) -> None:
     """A table of chips."""
+    if not chips:
+        return
     rows = [("name", "what", "fastest dense", "memory", "bandwidth", "power limit")]
     for chip in chips:
         fastest = max(chip.flops_per_s, key=lambda precision: chip.flops_per_s[precision])
@@ -169,10 +175,9 @@ def print_chips(chips: Sequence[Chip]) -> None:
     print_table(rows, spare=("what", "power limit"))
 
 
-def print_prediction(case: Case, found: Prediction) -> None:
-    """Time, rate, energy and price of one case."""
-    values = found.as_dict()
-    asked, used = case
+def print_prediction(found: Answer) -> None:
+    """Time, rate, energy and price of serving."""
+    values, asked, used = found.figures(), found.scenario, found.deployment
 
     def known(name: str, unit: str) -> str:
         return "unknown" if values[name] is None else show(values[name], unit)

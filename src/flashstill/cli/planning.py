@@ -66,13 +66,12 @@ def plan(
     **asked: Any,
 ) -> None:
     """Search chips, layouts, batches, formats, placements and drafts for the Pareto front of configurations."""
-    from flashstill.arch import load_architecture
+    from flashstill import api
     from flashstill.facts import load
     from flashstill.plan.drafts import NEW_HEADS, drafter
     from flashstill.plan.engines import ENGINES, check_engine, model_source
     from flashstill.plan.launch import launch
     from flashstill.plan.launch import pick as pick_point
-    from flashstill.plan.search import search
     from flashstill.printing import print_notes, print_plan
 
     facts = load(facts_directories, edits)
@@ -88,7 +87,7 @@ def plan(
     understood(_understood(scenario, space))
     price = asked["price"]
     try:
-        found = search(facts, scenario, space, price)
+        found = api.search(scenario, space, price=price, facts=facts)
     except InfeasiblePlan as error:
         if as_json:
             counts = {"evaluated": sum(error.reasons.values()), "feasible": 0, "infeasible": error.reasons}
@@ -97,7 +96,7 @@ def plan(
     document = found.as_dict()
     command = None
     if emit is not None:
-        has_experts = load_architecture(model).routed
+        has_experts = api.model(model).routed
         point = pick_point(_startable(facts, scenario, space, price, found, emit, has_experts), pick)
         drafted = replace(point, draft=model_source(asked["draft"])) if point.draft else point
         command = launch(emit, source, drafted, asked["isl"] + asked["osl"], has_experts)
@@ -150,12 +149,12 @@ def _startable(
     has_experts: bool,
 ) -> tuple[Configuration, ...]:
     """What the engine can start of the front; and of the front without drafts, where it cannot draft in all of it."""
+    from flashstill import api
     from flashstill.plan.launch import startable
-    from flashstill.plan.search import search
 
     points, why = startable(engine, found.front, has_experts)
     if why and any(point.speculated_tokens for point in found.front):
-        undrafted = search(facts, replace(scenario, draft=None), space, price)
+        undrafted = api.search(replace(scenario, draft=None), space, price=price, facts=facts)
         points += startable(engine, undrafted.front, has_experts)[0]
     if not points:
         raise BadInput(f"{engine} can start none of the {len(found.front)} configurations found; the first: {why}")

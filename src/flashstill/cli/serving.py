@@ -20,7 +20,7 @@ from flashstill.cli.options import (
     price_option,
 )
 from flashstill.cli.training import answer_training, split_phase, training_options
-from flashstill.errors import BadInput, InfeasiblePlan
+from flashstill.errors import BadInput
 
 if TYPE_CHECKING:
     from flashstill.facts import Facts
@@ -65,10 +65,10 @@ def predict(
 
     With --phase train: an optimizer step on a layout, and a run of many.
     """
+    from flashstill import api
     from flashstill.facts import load
+    from flashstill.plan.answer import NotFitting
     from flashstill.plan.case import Case
-    from flashstill.plan.predict import completed
-    from flashstill.plan.predict import predict as predict_cases
     from flashstill.printing import print_prediction
 
     facts = load(facts_directories, edits)
@@ -88,17 +88,19 @@ def predict(
         return
     if flags["model"] is None or flags["chip"] is None:
         raise BadInput("predict needs --model and --chip, or --cases and --out")
-    case = completed(facts, Case.of(**flags))
-    understood(case.columns())
-    (answer,) = predict_cases(facts, [case], price)
+    scenario, deployment = Case.of(**flags)
+    try:
+        answer = api.predict(scenario, deployment, price=price, facts=facts)
+    except NotFitting as error:
+        understood(error.answer.columns())
+        if as_json:
+            print_json({**error.answer.figures(), "reasons": error.reasons})
+        raise
+    understood(answer.columns())
     if as_json:
-        print_json({**answer.as_dict(), **({} if answer.fits else {"reasons": {answer.reason: 1}})})
-    elif answer.fits:
-        print_prediction(case, answer)
-    if not answer.fits:
-        raise InfeasiblePlan(
-            f"{case.scenario.model_name} on {case.deployment.chip}: {answer.reason}", {answer.reason: 1}
-        )
+        print_json(answer.figures())
+    else:
+        print_prediction(answer)
 
 
 def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, given: dict[str, Any], as_json: bool) -> None:

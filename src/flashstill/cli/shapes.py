@@ -18,10 +18,11 @@ from flashstill.cli.options import (
     model_option,
     price_option,
 )
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, printable
 
 if TYPE_CHECKING:
     from flashstill.facts import Facts
+    from flashstill.hardware import Chip
 
 
 @click.command()
@@ -49,9 +50,8 @@ def explain(
     """Where one decode step's time and energy go."""
     from dataclasses import asdict
 
+    from flashstill import api
     from flashstill.facts import load
-    from flashstill.plan import Deployment, Scenario
-    from flashstill.plan import explain as explain_step
     from flashstill.printing import print_explanation
 
     for part in ("weights_in", "kv_in"):
@@ -60,8 +60,8 @@ def explain(
         choices[part] = choices[part] or memory
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
-    scenario = Scenario(model=model, batch=batch, context=context)
-    found = explain_step(facts, scenario, Deployment(chip=chip, **choices), price)
+    scenario = api.Scenario(model=model, batch=batch, context=context)
+    found = api.explain(scenario, api.Deployment(chip=chip, **choices), price=price, facts=facts)
     understood(asdict(found.resolved.deployment))
     if as_json:
         print_json(found.as_dict())
@@ -91,7 +91,7 @@ def chips(
 
     from flashstill.facts import load
     from flashstill.hardware import chip_from_facts
-    from flashstill.printing import chip_summary, print_chip, print_chips
+    from flashstill.printing import chip_summary, incomplete_summary, print_chip, print_chips
 
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
@@ -103,11 +103,20 @@ def chips(
         else:
             print_chip(facts, machine)
         return
-    found = [chip_from_facts(facts, chosen) for chosen in chosen_chips(facts, name, chip_class, maker)]
+    found: list[Chip] = []
+    lacking: dict[str, str] = {}
+    for chosen in chosen_chips(facts, name, chip_class, maker):
+        try:
+            found.append(chip_from_facts(facts, chosen))
+        except BadInput as error:  # one chip of the user's costs the others nothing
+            lacking[chosen] = ", ".join(getattr(error, "missing", ())) or str(error)
     if as_json:
-        print_json([chip_summary(chip) for chip in found])
+        incomplete = [incomplete_summary(facts.machines[chosen], lacks) for chosen, lacks in lacking.items()]
+        print_json([*(chip_summary(chip) for chip in found), *incomplete])
     else:
         print_chips(found)
+        for chosen, lacks in lacking.items():
+            click.echo(f"{printable(chosen)} cannot be priced, as it lacks {printable(lacks)}")
 
 
 def chosen_chips(facts: Facts, text: str | None, chip_class: str | None, maker: str | None) -> list[str]:

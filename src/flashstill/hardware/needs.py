@@ -53,9 +53,11 @@ class Needs:
     def refuse(self) -> None:
         """MissingFact with everything that is missing, if anything is."""
         if self.missing:
-            rows = ", ".join(dict.fromkeys(self.missing))
+            missing = dict.fromkeys(self.missing)
+            rows = ", ".join(missing)
             measure = "run `flashstill measure`, or " if self.kind == "cpu" else ""
             raise MissingFact(
                 f"no fact row gives {rows} of {self.name}; {measure}add them with --facts DIR (docs/facts.md says what"
-                f" each is) or --set {self.name}.QUANTITY=AMOUNT"
+                f" each is) or --set {self.name}.QUANTITY=AMOUNT",
+                missing,
             )

@@ -53,11 +53,24 @@ class Answer(Prediction):
         question = question_of(self.scenario, self.deployment)
         return [{**question, **self.figures(), "within_bounds": not self.broken_bounds}]
 
+    def columns(self) -> dict[str, Any]:
+        """The question by the names of the options of `predict`."""
+        return Case(self.scenario, self.deployment).columns()
+
     def _repr_html_(self) -> str:
         used, asked = self.deployment, self.scenario
         title = f"{asked.model_name} on {used.chips} x {used.chip}, {asked.isl} tokens in, {asked.osl} out, "
         rows = [(told, cell(getattr(self, name))) for name, told in FIGURES if getattr(self, name) not in (None, "")]
         return html_table(("", ""), rows, f"{title}batch {asked.batch}")
+
+
+class NotFitting(InfeasiblePlan):
+    """The memory of a deployment holds not even one request. answer: what is known of it all the same."""
+
+    def __init__(self, answer: Answer) -> None:
+        where = f"{answer.scenario.model_name} on {answer.deployment.chip}"
+        super().__init__(f"{where}: {answer.reason}", {answer.reason: 1})
+        self.answer = answer
 
 
 def question_of(scenario: Scenario, deployment: Deployment) -> dict[str, Any]:
@@ -82,8 +95,6 @@ def _answer(case: Case, outcome: Outcome) -> Answer | FlashstillError:
     prediction = outcome.prediction
     if outcome.error is not None:
         return outcome.error
-    if not prediction.fits:
-        reason = f"{case.scenario.model_name} on {case.deployment.chip}: {prediction.reason}"
-        return InfeasiblePlan(reason, {prediction.reason: 1})
     used = outcome.deployment if isinstance(outcome.deployment, Deployment) else outcome.deployment.deployment
-    return Answer(scenario=case.scenario, deployment=used, **prediction.as_dict())
+    answer = Answer(scenario=case.scenario, deployment=used, **prediction.as_dict())
+    return answer if answer.fits else NotFitting(answer)

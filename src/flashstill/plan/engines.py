@@ -38,9 +38,16 @@ def plugin_of(engine: str, chip: str) -> str:
 
 
 def chips_of_a_node(chip: str) -> int:
-    """How many of these chips one host has."""
-    nodes: dict[str, int] = _rows()["nodes"]
-    return nodes.get(chip, nodes["default"])
+    """How many of these chips one host has; BadInput where no row says."""
+    nodes = _rows()["nodes"]
+    if chip in nodes or chip in nodes["guessed"]:
+        return int(nodes.get(chip, nodes["guessed"].get(chip)))
+    raise BadInput(f"no row of engines.toml says how many {chip} one host has, so that no command can be written")
+
+
+def is_node_guessed(chip: str) -> bool:
+    """Whether the number of chips of a host is a guess, as servers differ."""
+    return chip in _rows()["nodes"]["guessed"]
 
 
 def check_engine(engine: str, chips: Sequence[str]) -> None:

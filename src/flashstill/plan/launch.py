@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Sequence
 
 from flashstill.errors import BadInput, unknown
-from flashstill.plan.engines import ENGINES, check_engine, chips_of_a_node, plugin_of, version_of
+from flashstill.plan.engines import ENGINES, check_engine, chips_of_a_node, is_node_guessed, plugin_of, version_of
 from flashstill.plan.space import Configuration
 
 __all__ = ["ENGINES", "launch", "pick", "startable"]
@@ -72,6 +72,8 @@ def launch(engine: str, model: str, point: Configuration, tokens: int, has_exper
         comments.append(
             f"# {model} must be a checkpoint in {point.precision}: {engine} does not quantise to it on loading"
         )
+    if point.chips > 1 and is_node_guessed(point.chip):
+        comments.append(f"# that one host has {chips_of_a_node(point.chip)} {point.chip} is a guess: servers differ")
     make = {"vllm": _vllm, "sglang": _sglang, "trtllm": _trtllm}[engine]
     return "\n".join([*comments, *make(model, point, tokens, has_experts)])
 
