@@ -277,7 +277,7 @@ def test_engines_know_chips_of_the_facts() -> None:
     guessed = rows["nodes"].pop("guessed")
     assert set(rows["nodes"]) | set(guessed) <= known
     assert not set(rows["nodes"]) & set(guessed)
-    with pytest.raises(BadInput, match="no row of engines.toml says how many cs-3"):
+    with pytest.raises(BadInput, match=r"no row of engines\.toml says how many cs-3"):
         engines.chips_of_a_node("cs-3")
 
 
