@@ -136,6 +136,8 @@ def paces() -> Paces:
         step_s=0.01,
         step_joules=3.0,
         mixed_s=0.1,
+        mixed_joules=20.0,
+        mixed_timed_joules=5.0,
         pass_s=0.1,
         pass_joules=20.0,
         pass_timed_joules=5.0,

@@ -305,13 +305,15 @@ class TestPhases:
 class TestServing:
     """b sequences, a decode step of 10 ms and 3 J, a prefill of one prompt of 100 ms and 20 J, 5 of them for time.
 
-    Mixed into a decode step, the prompt adds 90 ms to it.
+    Mixed into a decode step, the prompt adds 90 ms and 18 J to it, 4 of them for time.
     """
 
     PACES = Paces(
         step_s=0.01,
         step_joules=3.0,
         mixed_s=0.09,
+        mixed_joules=18.0,
+        mixed_timed_joules=4.0,
         pass_s=0.1,
         pass_joules=20.0,
         pass_timed_joules=5.0,
@@ -331,13 +333,15 @@ class TestServing:
         assert float(found.ttft_s) == approx(2 * 0.1 + 0.3 * 4 * 0.1)
         stay = 0.32 + 10 * 0.028
         assert float(found.output_tokens_per_s) == approx(5 * 11 / stay)
-        # 3 J a step for 5 requests, 10 steps of each; 20 J of prefill; for 11 tokens
-        assert float(found.joules_per_output_token) == approx((3 / 5 * 10 + 20) / 11)
-        assert float(found.watts_per_chip) == approx((3 / 5 * 10 + 20) / 11 * 5 * 11 / stay)
+        # 3 J a step for 5 requests, 10 steps of each; 18 J of prefill within one of them; for 11 tokens
+        assert float(found.joules_per_output_token) == approx((3 / 5 * 10 + 18) / 11)
+        assert float(found.watts_per_chip) == approx((3 / 5 * 10 + 18) / 11 * 5 * 11 / stay)
 
     def test_more_prefills_than_steps(self) -> None:
         """2 waited for in a single step: one is mixed into it, the other takes its own 100 ms."""
-        assert float(self.pace(5.0, osl=2.0).tpot_s) == approx(0.01 + 0.09 + 0.1)
+        found = self.pace(5.0, osl=2.0)
+        assert float(found.tpot_s) == approx(0.01 + 0.09 + 0.1)
+        assert float(found.joules_per_output_token) == approx((3 / 5 + (18 + 20) / 2) / 2)
         # Two prompts a step, and of two pieces each: as many steps, of two prompts' halves.
         assert float(self.pace(5.0, osl=2.0, paces={"prompts": np.float64(2.0)}).tpot_s) == approx(0.01 + 0.09)
         load = Load(isl=100.0, osl=2.0, concurrency=5.0, chunk=50)
@@ -367,13 +371,13 @@ class TestServing:
     def test_pipelines_and_replicas(self) -> None:
         """16 requests on 4 stages of 2 replicas: 2 at a time in a group, 8 in a pipeline.
 
-        A pass prefills a prompt on each of 8 places: 15 J of work for 8 prompts, and 5 J of time for the 2 whose own
+        A step prefills a prompt on each of 8 places: 14 J of work for 8 prompts, and 4 J of time for the 2 whose own
         stages it holds up.
         """
         found = self.pace(16.0, Layout(pp=4.0, dp=2.0))
         assert float(found.tpot_s) == approx(0.01 + 0.5 * 7 / 10 * 0.09)
         assert float(found.ttft_s) == approx(0.2 + 0.3 * 0.1)
-        assert float(found.joules_per_output_token) == approx((3 / 16 * 10 + 15 / 8 + 5 / 2) / 11)
+        assert float(found.joules_per_output_token) == approx((3 / 16 * 10 + 14 / 8 + 4 / 2) / 11)
 
     def test_power_has_a_limit(self) -> None:
         limited = round_conditions(round_chip(power_limit_w=31.0), self.SOFTWARE)

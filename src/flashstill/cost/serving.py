@@ -47,14 +47,16 @@ class Load:
 class Paces:
     """What the closed form needs of the steps. joules: of all chips, at the chips.
 
-    step_s: a decode step of all sequences, drafting included.  mixed_s: what it takes longer where `prompts` prompts,
-    or a piece of each, are prefilled in it.  pass_s: the prefill of `prompts` prompts by themselves, on every stage of
-    every replica; pass_timed_joules: those of pass_joules that time alone costs.
+    step_s: a decode step of all sequences, drafting included.  mixed_...: what a step takes more
+    where `prompts` prompts, or a piece of each, are prefilled in it.  pass_...: the prefill of `prompts` prompts by
+    themselves.  Both on every stage of every replica; ..._timed_joules: those of the joules that time alone costs.
     """
 
     step_s: Quantity
     step_joules: Quantity
     mixed_s: Quantity
+    mixed_joules: Quantity
+    mixed_timed_joules: Quantity
     pass_s: Quantity
     pass_joules: Quantity
     pass_timed_joules: Quantity
@@ -97,11 +99,14 @@ def serve(
     prompts = prompts_together(load, local)
     passed = prefill_step(model, conditions, layout, prompts, load.isl, pue, load.chunk)
     decoding = Decoding(sequences=local, context=load.isl + load.osl / 2.0, queries=verified_queries(speculation))
-    mixed = mixed_step(model, conditions, layout, decoding, chunks_of(load, prompts))
+    mixed = mixed_step(model, conditions, layout, decoding, chunks_of(load, prompts), pue)
+    verified = verify_step(model, conditions, layout, decoding, pue)
     paces = Paces(
         step_s=step.seconds,
         step_joules=step.total_joules,
-        mixed_s=mixed.seconds - verify_step(model, conditions, layout, decoding).seconds,
+        mixed_s=mixed.seconds - verified.seconds,
+        mixed_joules=mixed.total_joules - verified.total_joules,
+        mixed_timed_joules=mixed.timed_joules - verified.timed_joules,
         pass_s=passed.seconds,
         pass_joules=passed.total_joules,
         pass_timed_joules=passed.timed_joules,
@@ -172,10 +177,13 @@ def closed_form(
     stay = started + steps * tpot
     rate = batch * load.osl / stay
     decoding = paces.step_joules / batch * (steps / drafted)
-    # A pass works for the prompts of every stage, but holds up the stages of its own replica while it lasts.
+    mixed = np.where((prefills > 0) & (steps > 0), joined / np.maximum(prefills, 1e-30), 0.0)
+    spent = mixed * pieces * paces.mixed_joules + (1.0 - mixed) * paces.pass_joules
+    timed = mixed * pieces * paces.mixed_timed_joules + (1.0 - mixed) * paces.pass_timed_joules
+    # A prefill works for the prompts of every stage, but holds up the stages of its own replica while it lasts.
     prompts = paces.prompts * np.minimum(batch, layout.dp)
-    working = (paces.pass_joules - paces.pass_timed_joules) / (paces.prompts * layout.pp * layout.dp)
-    joules = (decoding + working + paces.pass_timed_joules / prompts) / load.osl
+    working = (spent - timed) / (paces.prompts * layout.pp * layout.dp)
+    joules = (decoding + working + timed / prompts) / load.osl
     return Pace(
         tpot_s=np.where(steps > 0, tpot, 0.0),
         ttft_s=started + np.maximum(load.concurrency / batch - 1.0, 0.0) * stay,

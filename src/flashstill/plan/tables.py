@@ -133,6 +133,9 @@ def priced(
     def filling(quantity: Quantity) -> Values:
         return decoding(np.broadcast_to(quantity, (*grid[:3], len(few)))[..., back.reshape(-1)])
 
+    def adding(more: Quantity, less: Quantity) -> Quantity:
+        return decoding(per_chip(more - less)) * layout.chips
+
     local = layout.local_batch(chosen.batches)
     together = prompts_together(load, local)
     after_mixed = sends(model, conditions, layout, local * queries + chunks_of(load, together).tokens)
@@ -145,6 +148,10 @@ def priced(
         step_s=decoding(step.seconds) + heads * after_step.seconds,
         step_joules=work * working_share(model, layout, chosen.batches) + timed,
         mixed_s=decoding(mixed.seconds) + after_mixed.seconds - (decoding(verified.seconds) + after_step.seconds),
+        mixed_joules=adding(mixed.total_joules, verified.total_joules)
+        + (after_mixed.total_joules - after_step.total_joules),
+        mixed_timed_joules=adding(mixed.timed_joules, verified.timed_joules)
+        + (after_mixed.timed_joules - after_step.timed_joules),
         pass_s=filling(passed.seconds) + after_pass.seconds,
         pass_joules=filling(per_chip(passed.total_joules)) * layout.chips + after_pass.total_joules,
         pass_timed_joules=filling(per_chip(passed.timed_joules)) * layout.chips + after_pass.timed_joules,
