@@ -17,7 +17,7 @@ from flashstill.cost.footprint import most_sequences
 from flashstill.cost.links import link_cost, transfer
 from flashstill.cost.operations import operation_seconds
 from flashstill.cost.training import train_step
-from flashstill.cost.training_memory import activation_bytes, state_bytes
+from flashstill.cost.training_footprint import activation_bytes, state_bytes
 from flashstill.facts import load
 from flashstill.hardware import Memory, chip_from_facts
 from flashstill.hardware.calibration import PERFECT

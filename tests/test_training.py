@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from flashstill.arch import load_architecture
 from flashstill.cost import make_conditions, uniform
 from flashstill.cost.training import PARTS, TrainingCost, train_step
-from flashstill.cost.training_memory import activation_bytes, end_parameters, state_bytes
+from flashstill.cost.training_footprint import activation_bytes, state_bytes
 from flashstill.errors import BadInput
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts
 from flashstill.parallel.training import TrainingPlan, plan_reason
+from flashstill.parallel.training_parameters import end_parameters
 from flashstill.validation.anchors.tpu import row_cost, scaled_decoder
 from flashstill.validation.anchors.training import MODES, compare_training, nemo_plan
 from flashstill.workload.training import forward, model_flops

@@ -15,7 +15,7 @@ import pytest
 
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.training import TrainingCost, train_step
-from flashstill.cost.training_memory import activation_bytes, state_bytes
+from flashstill.cost.training_footprint import activation_bytes, state_bytes
 from flashstill.errors import BadInput
 from flashstill.hardware.software import NO_SOFTWARE
 from flashstill.parallel import Layout, shard

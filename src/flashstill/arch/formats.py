@@ -20,11 +20,6 @@ class Stored:
     name: str
     bits: float
 
-    @property
-    def bytes_per_weight(self) -> float:
-        """Bytes per weight."""
-        return self.bits / 8
-
 
 def plain(name: str) -> Stored:
     """A format without scales."""

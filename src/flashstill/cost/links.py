@@ -45,11 +45,11 @@ def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: 
     # After the sum inside, each chip of a domain carries 1/near of the array to the other domains.
     beyond = sent_bytes(kind, size / near, far)
     if kind == "all-to-all":
-        beyond = size * (far - 1.0) / far
+        beyond = sent_bytes(kind, size, far)
     collective = calibration.collective(kind, engine)
     if chip.topology.axes:
         whole = np.where(np.asarray(exchange.slice_chips) > 0, chip.system.joined(exchange.slice_chips), near * stride)
-        seconds = _torus(chip, calibration, collective, kind, size, near, stride, whole)
+        seconds = _torus(chip, calibration, collective, kind, size, inside, near, stride, whole)
     else:
         seconds = _switch(chip, collective, kind, size, inside, near)
     if np.any(far > 1):
@@ -86,6 +86,7 @@ def _torus(
     collective: Collective,
     kind: str,
     size: Quantity,
+    sent: Quantity,
     group: Quantity,
     stride: Quantity,
     slice_chips: Quantity,
@@ -99,7 +100,7 @@ def _torus(
     if kind == "all-to-all":
         transfer_s = size * links.cross / link
     else:
-        transfer_s = size * (group - 1.0) / group / (np.maximum(links.links, 1e-30) * link)
+        transfer_s = sent / ROUNDS[kind] / (np.maximum(links.links, 1e-30) * link)
     return floor_s + ROUNDS[kind] * np.maximum(links.hops * calibration.hop_s, transfer_s)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.step import StepCost, step_cost
-from flashstill.parallel import Exchange, Layout, Sharded, shard
+from flashstill.parallel import Layout, Sharded, shard, to_next_stages
 from flashstill.workload import Chunks, Decoding, Quantity, decode, mixed, prefill
 
 
@@ -156,15 +156,7 @@ def mixed_step(
 
 def sends(model: Architecture, conditions: Conditions, layout: Layout, tokens: Quantity) -> StepCost:
     """What passing `tokens` from stage to stage of a pipeline adds to a step."""
-    hop = Exchange(
-        name="to the next stage",
-        kind="send",
-        count=layout.pp - 1.0,
-        bytes=tokens * model.width * 2.0 / layout.tp,
-        group=np.where(np.asarray(layout.pp) > 1, 2.0, 1.0),
-        tier="stage",
-    )
-    exchanges = (hop,) if np.any(np.asarray(layout.pp) > 1) else ()
+    exchanges = to_next_stages(layout, model.width, tokens)
     return step_cost(conditions, Sharded(operations=(), exchanges=exchanges), layout.chips)
 
 

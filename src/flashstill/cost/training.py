@@ -25,10 +25,11 @@ from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.footprint import usable_bytes
 from flashstill.cost.step import NO_WORK, ChipWork, StepCost, chip_work, on_chips
-from flashstill.cost.training_links import replica_exchanges, stage_sends, tensor_exchanges
-from flashstill.cost.training_memory import activation_bytes, split_parameters, state_bytes
+from flashstill.cost.training_footprint import activation_bytes, state_bytes
 from flashstill.parallel import Exchange, shard
 from flashstill.parallel.training import TrainingPlan
+from flashstill.parallel.training_exchanges import replica_exchanges, stage_sends, tensor_exchanges
+from flashstill.parallel.training_parameters import split_parameters
 from flashstill.workload import Operation, Quantity
 from flashstill.workload.training import ENDS, backward, forward, model_flops, streams
 
@@ -85,20 +86,20 @@ def train_step(model: Architecture, conditions: Conditions, plan: TrainingPlan, 
 def _assemble(
     model: Architecture, conditions: Conditions, plan: TrainingPlan, passes: dict[str, ChipWork], pue: float
 ) -> TrainingCost:
-    each = {name: work.seconds for name, work in passes.items()}
+    seconds = {name: work.seconds for name, work in passes.items()}
     m, stages = plan.microbatches, np.asarray(plan.pp, dtype=np.float64)
     middle, last = _stage_layers(model, plan)
-    body = each["forward"] + each["backward"] + each["recompute"] + each["tensor"]
+    body = seconds["forward"] + seconds["backward"] + seconds["recompute"] + seconds["tensor"]
     # The slowest stage sets the pace: one of the middle, or the last with the head.
-    slowest = np.maximum(body * middle, body * last + each["ends"])
-    mean = (body + each["ends"]) / stages
+    slowest = np.maximum(body * middle, body * last + seconds["ends"])
+    mean = (body + seconds["ends"]) / stages
     bubble = (stages - 1.0) / plan.interleave * slowest + m * (slowest - mean)
     parts: dict[str, Quantity] = {
-        name: m * each[name] / stages for name in ("forward", "backward", "recompute", "tensor")
+        name: m * seconds[name] / stages for name in ("forward", "backward", "recompute", "tensor")
     }
-    parts["forward"] = parts["forward"] + m * each["ends"] / stages / 3.0
-    parts["backward"] = parts["backward"] + m * each["ends"] / stages * 2.0 / 3.0
-    parts["sends"] = m * each["sends"]
+    parts["forward"] = parts["forward"] + m * seconds["ends"] / stages / 3.0
+    parts["backward"] = parts["backward"] + m * seconds["ends"] / stages * 2.0 / 3.0
+    parts["sends"] = m * seconds["sends"]
     parts["bubble"] = bubble
     total = NO_WORK
     for name, work in passes.items():
@@ -116,16 +117,16 @@ def _result(
     model: Architecture, conditions: Conditions, plan: TrainingPlan, step: StepCost, parts: dict[str, Quantity]
 ) -> TrainingCost:
     per_chip_s = step.seconds * plan.chips
-    wanted = model_flops(model, plan.batch, plan.length) / per_chip_s
+    model_rate = model_flops(model, plan.batch, plan.length) / per_chip_s
     peak = conditions.chip.flops_per_s[conditions.chip.precision(conditions.precisions.linear)]
     states, kept = state_bytes(model, plan), activation_bytes(model, plan)
     return TrainingCost(
         seconds=step.seconds,
         parts_s=parts,
         tokens_per_s=plan.batch * plan.length / per_chip_s,
-        model_flops_per_s=wanted,
+        model_flops_per_s=model_rate,
         hardware_flops_per_s=2.0 * step.macs / per_chip_s,
-        mfu=wanted / peak,
+        mfu=model_rate / peak,
         state_bytes=states,
         activation_bytes=kept,
         fits=states + kept <= usable_bytes(conditions, conditions.chip.memory),

@@ -1,8 +1,8 @@
 """How work is split over chips, and what the split sends over links; training has a module of its own."""
 
 from flashstill.parallel.exchange import ROUNDS, Exchange, Sharded, sent_bytes
-from flashstill.parallel.layout import FFN_LAYOUTS, Layout, check_layout, layout_reason
-from flashstill.parallel.sharding import shard
+from flashstill.parallel.layout import FFN_LAYOUTS, Layout, layout_reason
+from flashstill.parallel.sharding import shard, to_next_stages
 
 __all__ = [
     "FFN_LAYOUTS",
@@ -10,8 +10,8 @@ __all__ = [
     "Exchange",
     "Layout",
     "Sharded",
-    "check_layout",
     "layout_reason",
     "sent_bytes",
     "shard",
+    "to_next_stages",
 ]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashstill.arch import Architecture, Attention, LinearAttention
-from flashstill.errors import BadInput, InfeasiblePlan, unknown
+from flashstill.errors import BadInput, unknown
 from flashstill.workload import Quantity
 
 FFN_LAYOUTS = ("1d", "2d", "gathered")
@@ -59,13 +59,6 @@ class Layout:
         return np.maximum(batch / (self.dp * self.pp), 1.0)
 
 
-def check_layout(model: Architecture, layout: Layout) -> None:
-    """Refuse a layout that cannot be built; InfeasiblePlan says why. For single layouts, not for arrays."""
-    reason = layout_reason(model, int(layout.tp), int(layout.pp), int(layout.ep), int(layout.dp))
-    if reason:
-        raise InfeasiblePlan(reason, {reason.split(":")[0]: 1})
-
-
 def layout_reason(model: Architecture, tp: int, pp: int, ep: int, dp: int) -> str | None:
     """Why a layout cannot be built, or None. The part before the colon is the kind of reason."""
     if pp > model.depth:
@@ -82,8 +75,3 @@ def layout_reason(model: Architecture, tp: int, pp: int, ep: int, dp: int) -> st
     if not model.routed and ep > 1:
         return f"ep without experts: {model.name} is dense"
     return None
-
-
-def repeats(kv_heads: Quantity, tp: Quantity) -> Quantity:
-    """How many chips of a tensor-parallel group hold the same key/value head."""
-    return np.maximum(tp / kv_heads, 1.0)

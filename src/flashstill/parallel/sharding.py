@@ -31,7 +31,7 @@ def shard(operations: Iterable[Operation], layout: Layout) -> Sharded:
         mine, exchanges = gathered(everything, layout)
     else:
         mine = [_local(operation, layout) for operation in everything]
-        exchanges = [found for operation in everything for found in _sums(operation, layout)]
+        exchanges = [exchange for operation in everything for exchange in _sums(operation, layout)]
     for operation in everything:
         if isinstance(operation, Attention) and layout.ffn != "gathered":
             exchanges += _by_sequences(operation, layout)
@@ -56,13 +56,13 @@ def _sums(operation: Operation, layout: Layout) -> list[Exchange]:
     if not np.any(np.asarray(operation.reduce_bytes) > 0):
         return []
     travelled = np.asarray(layout.dp) > 1 if isinstance(operation, Experts) else np.False_
-    found = []
+    exchanges = []
     for kind, size in (
         ("all-reduce", np.where(travelled, 0.0, operation.reduce_bytes)),
         ("all-gather", np.where(travelled, operation.reduce_bytes, 0.0)),
     ):
         if np.any(size > 0):
-            found += among(
+            exchanges += among(
                 layout.tp,
                 Exchange(
                     name=operation.name,
@@ -73,7 +73,7 @@ def _sums(operation: Operation, layout: Layout) -> list[Exchange]:
                     tier="tensor",
                 ),
             )
-    return found
+    return exchanges
 
 
 def _by_sequences(operation: Attention, layout: Layout) -> list[Exchange]:
@@ -104,6 +104,22 @@ def _to_experts(operation: Experts, layout: Layout) -> list[Exchange]:
             bytes=np.where(np.asarray(layout.dp) > 1, sent, 0.0),
             group=layout.tp * layout.dp,
             tier="expert",
+        ),
+    )
+
+
+def to_next_stages(layout: Layout, width: int, tokens: Quantity) -> tuple[Exchange, ...]:
+    """What a step of `tokens` tokens sends on its way through all stages of a pipeline: streams of 16 bits."""
+    if not np.any(np.asarray(layout.pp) > 1):
+        return ()
+    return (
+        Exchange(
+            name="to the next stage",
+            kind="send",
+            count=layout.pp - 1.0,
+            bytes=tokens * width * 2.0 / layout.tp,
+            group=np.where(np.asarray(layout.pp) > 1, 2.0, 1.0),
+            tier="stage",
         ),
     )
 

@@ -18,11 +18,12 @@ import numpy as np
 from flashstill.arch import Architecture, Attention, FeedForward, Layer, load_architecture
 from flashstill.cost import make_conditions, uniform
 from flashstill.cost.training import train_step
-from flashstill.cost.training_memory import activation_bytes, end_parameters, state_bytes
+from flashstill.cost.training_footprint import activation_bytes, state_bytes
 from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts, software_of
 from flashstill.parallel.training import TrainingPlan
+from flashstill.parallel.training_parameters import end_parameters
 from flashstill.validation.anchors.tables import Rows, read_rows
 from flashstill.validation.anchors.tpu import compare_tpu
 from flashstill.validation.comparison import Comparison

@@ -18,18 +18,18 @@ from dataclasses import replace
 import numpy as np
 
 from flashstill.arch import Architecture
-from flashstill.cost.training_memory import split_parameters
-from flashstill.parallel import Exchange
+from flashstill.parallel.exchange import Exchange
 from flashstill.parallel.training import TrainingPlan
+from flashstill.parallel.training_parameters import split_parameters
 from flashstill.workload import Quantity
 
 VALUE_BYTES = 2.0
 
 
-def tensor_exchanges(model: Architecture, plan: TrainingPlan, found: Sequence[Exchange]) -> tuple[Exchange, ...]:
-    """The exchanges of one pass of all blocks in one direction."""
+def tensor_exchanges(model: Architecture, plan: TrainingPlan, of_sharding: Sequence[Exchange]) -> tuple[Exchange, ...]:
+    """The exchanges of one pass of all blocks in one direction; of_sharding: those of inference."""
     exchanges: list[Exchange] = []
-    for exchange in found:
+    for exchange in of_sharding:
         exchange = replace(exchange, slice_chips=plan.joined)
         if plan.sequence_parallel and exchange.kind == "all-reduce":
             exchanges += [replace(exchange, kind=kind) for kind in ("all-gather", "reduce-scatter")]
@@ -90,19 +90,19 @@ def replica_exchanges(model: Architecture, plan: TrainingPlan) -> list[tuple[str
             slice_chips=plan.joined,
         )
 
-    found: list[tuple[str, bool, tuple[Exchange, ...]]] = []
+    phases: list[tuple[str, bool, tuple[Exchange, ...]]] = []
     if np.any(np.asarray(plan.fsdp) > 1):
         gather = among("parameters", "all-gather", whole * plan.parameter_bytes, plan.fsdp, inner)
         scatter = among("gradients", "reduce-scatter", whole * plan.gradient_bytes, plan.fsdp, inner)
-        found += [("forward", True, (gather,)), ("backward", True, (gather, scatter))]
+        phases += [("forward", True, (gather,)), ("backward", True, (gather, scatter))]
     over = plan.dp * plan.cp
     if np.any(np.asarray(over) > 1):
         share, stride = whole / plan.fsdp, plan.tp * plan.fsdp
         if plan.zero1:
             scatter = among("gradients", "reduce-scatter", share * plan.gradient_bytes, over, stride)
             gather = among("parameters", "all-gather", share * plan.parameter_bytes, over, stride)
-            found += [("backward", False, (scatter,)), ("forward", False, (gather,))]
+            phases += [("backward", False, (scatter,)), ("forward", False, (gather,))]
         else:
             total = among("gradients", "all-reduce", share * plan.gradient_bytes, over, stride)
-            found.append(("backward", False, (total,)))
-    return found
+            phases.append(("backward", False, (total,)))
+    return phases

@@ -22,23 +22,11 @@ import numpy as np
 from flashstill.arch import Architecture, Layer
 from flashstill.arch import Attention as GroupedAttention
 from flashstill.parallel.training import TrainingPlan
-from flashstill.workload import Quantity, routed_parameters
+from flashstill.parallel.training_parameters import split_parameters
+from flashstill.workload import Quantity
 
 SCORE_BYTES = 5.0
 """output of softmax and of dropout, and its mask"""
-
-
-def stage_parameters(model: Architecture, plan: TrainingPlan) -> tuple[Quantity, Quantity]:
-    """(dense, routed) parameters of the blocks on one chip before any is split over replicas."""
-    routed = routed_parameters(model)
-    blocks = sum(layer.count * layer.parameters(model.width) for layer in model.layers) - routed
-    return blocks / (plan.tp * plan.pp), routed / (np.maximum(plan.ep, plan.tp) * plan.pp)
-
-
-def end_parameters(model: Architecture, plan: TrainingPlan) -> Quantity:
-    """Parameters of embedding and LM head on the chip that holds most of them."""
-    both = model.embedding_parameters / plan.tp
-    return np.where(np.asarray(plan.pp) > 1, model.width * model.vocabulary / plan.tp, both)
 
 
 def state_bytes(model: Architecture, plan: TrainingPlan) -> Quantity:
@@ -50,14 +38,6 @@ def state_bytes(model: Architecture, plan: TrainingPlan) -> Quantity:
     return split_parameters(model, plan, plan.fsdp) * kept + split_parameters(model, plan, optimizer) * (
         plan.optimizer_bytes
     )
-
-
-def split_parameters(model: Architecture, plan: TrainingPlan, replicas: Quantity) -> Quantity:
-    """Parameters on a chip of the first stage when `replicas` replicas split them."""
-    dense, routed = stage_parameters(model, plan)
-    # Experts live on ep chips already: only as many replicas as are left hold the same ones.
-    left = np.maximum(replicas * plan.tp / np.maximum(plan.ep, plan.tp), 1.0)
-    return (dense + end_parameters(model, plan)) / replicas + routed / left
 
 
 def activation_bytes(model: Architecture, plan: TrainingPlan) -> Quantity:
