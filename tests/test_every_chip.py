@@ -16,6 +16,7 @@ from flashstill.hardware import chip_from_facts, known_chips
 from flashstill.plan.case import Case
 from flashstill.plan.predict import predict
 from flashstill.plan.prediction import NOT_FITTING
+from tests.commands import SHARED
 from tests.deployments import explained
 
 FACTS = load()
@@ -129,7 +130,7 @@ def test_a_chip_made_word_for_word_after_the_page_is_answered(tmp_path: Path, nu
         assert quantity in refused.reason
 
 
-CASES = Path(__file__).parents[2] / "shared" / "cases"
+CASES = SHARED / "cases"
 
 
 @pytest.mark.parametrize(("folder", "number"), [("mychip", 0), ("mytpu", 1)])

@@ -16,6 +16,7 @@ from flashstill.facts.lawful import lawful_range
 from flashstill.facts.table import COLUMNS, read_rows, to_csv
 from flashstill.hardware import chip_from_facts, known_chips, software_of
 from flashstill.hardware.software import ENGINES
+from tests.commands import SHARED
 
 ROWS = [fact for facts in load().rows.values() for fact in facts]
 QUANTITY_UNITS = {
@@ -372,7 +373,7 @@ def test_an_unknown_class_or_engine_is_an_error() -> None:
         software_of(without("usable_ratio", "sync_ratio", name="engine"), "vllm")
 
 
-CASES = Path(__file__).parents[2] / "shared" / "cases"
+CASES = SHARED / "cases"
 
 
 @pytest.mark.parametrize(

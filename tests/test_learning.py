@@ -32,18 +32,12 @@ from flashstill.errors import BadInput
 from flashstill.evaluate import score_tokens, summarise
 from flashstill.measure import measure_models
 from flashstill.progress import Silent
+from tests.distillations import same
+from tests.tensors import weights
 
 RECIPE = TrainRecipe(tokens=512, windows_per_step=2, learning_rate=1e-3, checkpoint_every_steps=3)
 SILENT = Silent()
 EXACT = Hidden()
-
-
-def weights(model: Any) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def signals_of(teacher: Any, packed: Packed, directory: Path, kind: Kind = EXACT) -> Signals:

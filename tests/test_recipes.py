@@ -38,9 +38,10 @@ from flashstill.recipes.studies import FOLDER, KINDS, kind_of, read_study
 from flashstill.recipes.teachers import TeacherRecipe
 from flashstill.recipes.thinking import MATCHERS, PARTS, PREFERENCES, THINKING
 from flashstill.runs.limits import check_limits
+from tests.commands import SHARED
 from tests.tiny import family_text
 
-CASES = Path(__file__).parents[2] / "shared" / "cases"
+CASES = SHARED / "cases"
 BAD: dict[str, Any] = {
     "-5": -5, "0": 0, "nan": math.nan, "inf": math.inf, "1e308": 1e308, "empty": "", "x": "x", "[]": [], "true": True,
     "2**70": 2**70, "../../x": "../../x",

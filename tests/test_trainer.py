@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from flashstill.distill.data.packing import Packed, joined
 from flashstill.distill.losses import DenseTeacher, Term, cross_entropy, forward_kl, one_hot
@@ -32,13 +32,10 @@ from flashstill.distill.training import (
 from flashstill.distill.training.metrics import Trend
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
+from tests.tensors import weights
 
 SILENT = Silent()
 RECIPE = TrainRecipe(tokens=1024, windows_per_step=8, learning_rate=1e-3, checkpoint_every_steps=100)
-
-
-def weights(model: Any) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 def run(model: Any, packed: Packed, folder: Path, recipe: TrainRecipe = RECIPE, objective: Any = hard) -> Any:
