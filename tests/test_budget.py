@@ -38,7 +38,7 @@ from flashstill.measure.budget import (
 )
 from flashstill.measure.candidates import Candidate, cut, fields_of, narrower, shallower
 from flashstill.measure.memory import Peak, kept_bytes, resident_bytes
-from flashstill.measure.training import Remembered, first_batch, time_steps
+from flashstill.measure.training import CachedTeacher, first_batch, time_steps
 from flashstill.measure.trial import to_try
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation
@@ -281,7 +281,7 @@ class TestMeasuring:
         key = signal_key(kind, "teacher", "tokenizer", packed)
         build(teacher, kind, key, packed, tmp_path, SILENT, "s")
         batch = first_batch(packed, 4)
-        source = Remembered(Online(teacher), kind)
+        source = CachedTeacher(Online(teacher), kind)
         ours, theirs = source(batch), Signals(tmp_path, key)(batch)
         assert source(batch) is ours
         if isinstance(ours, DenseTeacher):

@@ -1,6 +1,6 @@
-"""How well a model solves problems: in one greedy pass, in the best of N attempts, by majority; and what it thought.
+"""How well a model solves problems: in one greedy pass, in the best of N attempts, by majority; with tokens an answer.
 
-Attempts and verdicts are kept on the disk (distill/reasoning/chains.py); what is computed here are figures.
+Attempts and verdicts are on the disk (distill/reasoning/chains.py); accuracies are computed from them here.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def powers_of_two(largest: int) -> list[int]:
 
 
 def one_pass(chains: Chains, verdicts: Verdicts, hard: npt.NDArray[np.bool_] | None = None) -> dict[str, Any]:
-    """Accuracy of the first attempt, its standard error, and tokens an answer; hard [P]: reported on its own."""
+    """Accuracy of the first attempt, its standard error, and tokens an answer; hard [P]: problems reported apart."""
     right = verdicts.right[:, 0]
-    found: dict[str, Any] = {**asdict(accuracy(right)), "tokens": float(chains.lengths[:, 0].mean())}
+    figures: dict[str, Any] = {**asdict(accuracy(right)), "tokens": float(chains.lengths[:, 0].mean())}
     if hard is not None:
-        found["hard_half"] = asdict(accuracy(right[hard]))
-    return found
+        figures["hard_half"] = asdict(accuracy(right[hard]))
+    return figures
 
 
 def many_attempts(
@@ -38,42 +38,42 @@ def many_attempts(
 ) -> dict[str, dict[str, Any]]:
     """ "best_of" and "majority_of": N -> accuracy, its standard error, and the tokens of N attempts."""
     tokens = float(chains.lengths.mean())
-    found: dict[str, dict[str, Any]] = {"best_of": {}, "majority_of": {}}
+    figures: dict[str, dict[str, Any]] = {"best_of": {}, "majority_of": {}}
     for count in powers_of_two(chains.attempts):
         values = {
             "best_of": best_of(verdicts.right, count),
             "majority_of": majority_of(verdicts.said, verdicts.right, count, seed),
         }
-        for name, each in values.items():
-            entry: dict[str, Any] = {**asdict(accuracy(each)), "tokens": count * tokens}
+        for name, per_problem in values.items():
+            entry: dict[str, Any] = {**asdict(accuracy(per_problem)), "tokens": count * tokens}
             if hard is not None:
-                entry["hard_half"] = asdict(accuracy(each[hard]))
-            found[name][str(count)] = entry
-    return found
+                entry["hard_half"] = asdict(accuracy(per_problem[hard]))
+            figures[name][str(count)] = entry
+    return figures
 
 
 def harder_half(verdicts: Verdicts) -> npt.NDArray[np.bool_]:
-    """[P]: the half of the problems that the attempts solve least often; ties by place."""
+    """[P]: the half of the problems that the attempts solve least often; of equals the first."""
     order = np.argsort(verdicts.right.mean(-1), kind="stable")
-    found = np.zeros(len(order), dtype=np.bool_)
-    found[order[: len(order) // 2]] = True
-    return found
+    is_hard = np.zeros(len(order), dtype=np.bool_)
+    is_hard[order[: len(order) // 2]] = True
+    return is_hard
 
 
 def quality_records(model: str, figures: Mapping[str, Mapping[str, Any]], domain: str) -> list[QualityRecord]:
-    """One record a figure, with a normal 95 % interval; figures: metric -> value, se, n, tokens."""
+    """One record a metric, with a normal 95 % interval; figures: metric -> value, se, n, tokens of a problem."""
     return [
         QualityRecord(
-            model=model, domain=domain, metric=metric, value=found["value"],
-            low=found["value"] - NORMAL_95 * found["se"], high=found["value"] + NORMAL_95 * found["se"],
-            tokens=round(found["tokens"] * found["n"]), documents=found["n"],
+            model=model, domain=domain, metric=metric, value=figure["value"],
+            low=figure["value"] - NORMAL_95 * figure["se"], high=figure["value"] + NORMAL_95 * figure["se"],
+            tokens=round(figure["tokens"] * figure["n"]), documents=figure["n"],
         )
-        for metric, found in figures.items()
+        for metric, figure in figures.items()
     ]  # fmt: skip
 
 
 def answer_texts(chains: Chains, tokenizer: Any) -> Sequence[Sequence[str]]:
     """[P][N]: every chain as text."""
     flat = [row[row >= 0] for row in chains.tokens.reshape(-1, chains.tokens.shape[-1])]
-    said = tokenizer.batch_decode(flat, skip_special_tokens=True)
-    return [said[first : first + chains.attempts] for first in range(0, len(said), chains.attempts)]
+    texts = tokenizer.batch_decode(flat, skip_special_tokens=True)
+    return [texts[first : first + chains.attempts] for first in range(0, len(texts), chains.attempts)]

@@ -1,7 +1,7 @@
-"""Which student a budget affords: predictions from a few measurements, bounds, and the largest that keeps them all.
+"""Which student a budget affords: predictions from a few measurements, limits, and the largest within them all.
 
-Seconds of a training step and of a decoded token, and bytes kept for the backward pass, are lines over the weights that
-a token is multiplied by (`Candidate.multiplied`): blocks add, the head and what every step costs stay.
+Seconds of a training step and of a decoded token, and bytes kept for the backward pass, are linear in the weights that
+a token is multiplied by (`Candidate.multiplied`): every block adds, the head and the overhead of a step are constant.
 
     t(x) = a + b x        least squares over the sizes that were measured, with a, b >= 0
 
@@ -9,7 +9,7 @@ a token is multiplied by (`Candidate.multiplied`): blocks add, the head and what
                      weights and gradients in 16 bits, masters and two moments in 32
                      (distill/training/mixed_precision.py);
                      in fp32 arithmetic the weights are the masters, and gradients have 32 bits: as many in all
-                     held: the process with its teacher, buffers of the head, signals that are mapped
+                     held: the process with its teacher, buffers of the head, signals that are memory-mapped
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from flashstill.errors import InfeasiblePlan
 from flashstill.measure.candidates import Candidate
 
 STATE_BYTES = 2 + 2 + 4 + 8
-"""of a parameter while it is trained"""
+"""bytes of a parameter while it is trained"""
 UNBOUNDED = float("inf")
 
 
@@ -39,7 +39,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Speed:
-    """What was measured: lines over `multiplied`; seconds of a token's signals; bytes held whatever is trained."""
+    """Measurements: lines over `multiplied`; seconds of a token's signals; bytes that do not depend on the student."""
 
     step_s: Line
     decode_s: Line
@@ -50,7 +50,7 @@ class Speed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """What is to be done, and in which format the student is served."""
+    """How much is to be trained, and in which format the student is served."""
 
     steps: int
     tokens_per_step: int
@@ -61,7 +61,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bounds:
-    """What a student may take: seconds of signals and training, bytes served, seconds a token, bytes to train."""
+    """Upper limits: seconds of signals and training, bytes served, seconds a decoded token, bytes while training."""
 
     seconds: float = UNBOUNDED
     weight_bytes: float = UNBOUNDED
@@ -71,7 +71,7 @@ class Bounds:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Forecast:
-    """What is predicted of a candidate, and why it does not fit, if it does not."""
+    """Predictions for a candidate, and the limits that it exceeds."""
 
     candidate: Candidate
     tokens_per_s: float
@@ -84,12 +84,12 @@ class Forecast:
 
     @property
     def fits(self) -> bool:
-        """Whether it keeps every bound."""
+        """Whether it is within every limit."""
         return not self.reasons
 
 
 def fit_line(xs: Sequence[float], ys: Sequence[float]) -> Line:
-    """Least squares with neither a negative slope nor a negative start; through the origin for one size only."""
+    """Least squares with neither a negative slope nor a negative intercept; through the origin for a single size."""
     pairs, mean_x, mean_y = list(zip(xs, ys, strict=True)), sum(xs) / len(xs), sum(ys) / len(ys)
     spread = sum((x - mean_x) ** 2 for x in xs)
     if not spread:
@@ -104,7 +104,7 @@ def fit_line(xs: Sequence[float], ys: Sequence[float]) -> Line:
 
 
 def forecast(candidate: Candidate, speed: Speed, work: Training, bounds: Bounds) -> Forecast:
-    """What training and serving a candidate takes."""
+    """Predict what training and serving a candidate takes."""
     x = candidate.multiplied
     step_s, decode_s = speed.step_s(x), speed.decode_s(x)
     signals_s, training_s = work.signal_tokens * speed.signal_s, work.steps * step_s
@@ -130,9 +130,9 @@ def forecast(candidate: Candidate, speed: Speed, work: Training, bounds: Bounds)
 
 def pick(forecasts: Sequence[Forecast]) -> Forecast:
     """The largest student that fits; InfeasiblePlan with the reasons counted where none does."""
-    fitting = [each for each in forecasts if each.fits]
+    fitting = [candidate for candidate in forecasts if candidate.fits]
     if not fitting:
-        reasons = Counter(reason for each in forecasts for reason in each.reasons)
+        reasons = Counter(reason for candidate in forecasts for reason in candidate.reasons)
         count = f"none of {len(forecasts)} students fits" if len(forecasts) > 1 else "the student does not fit"
         raise InfeasiblePlan(f"{count} the budget", dict(reasons))
-    return max(fitting, key=lambda each: each.candidate.parameters)
+    return max(fitting, key=lambda fit: fit.candidate.parameters)

@@ -1,9 +1,9 @@
-"""The students that a budget can choose from: their sizes, by the arithmetic of their configurations alone.
+"""The students that a budget chooses from: their sizes, computed from their configurations alone.
 
     depth    1, 2, .. layers, all but the teacher's own number
     width    7/8, 6/8, .. 1/8 of hidden dimensions, FFN neurons and key heads together, in whole groups
 
-What a student is served in: 16 bits, or b bits for the weights of its blocks and a scale of 16 bits for a group of g:
+Bytes of a student as it is served, all in 16 bits, or its blocks in b bits and a 16-bit scale a group of g weights:
 
     bytes = 2 (P - R) + R (b/8 + 2/g)        P parameters, R of them rounded
 """
@@ -35,7 +35,8 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A student that could be made; sizes of 0 are the teacher's. multiplied: weights that a token is multiplied by."""
+    """A student that could be made; sizes of 0 are the teacher's. rounded: parameters that quantisation rounds;
+    multiplied: weights that a token is multiplied by."""
 
     keep_layers: int = 0
     hidden: int = 0
@@ -47,23 +48,23 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """What sets it apart."""
+        """The sizes that differ from the teacher's."""
         if self.keep_layers:
             return f"{self.keep_layers} layers"
         return f"{self.hidden} wide, FFN {self.feed_forward}, key heads {self.key_heads}"
 
     def weight_bytes(self, quantise: str, group: int) -> float:
-        """As it is served. quantise: a format of `BITS`, or empty for 16 bits."""
+        """Bytes of the weights as served. quantise: a format of `BITS`, or empty for 16 bits."""
         if not quantise:
             return 2.0 * self.parameters
-        scales = 0.0 if quantise == "fp8" else 2.0 / group  # one a row: nothing
+        scales = 0.0 if quantise == "fp8" else 2.0 / group  # fp8 has one scale a row, next to nothing
         return 2.0 * (self.parameters - self.rounded) + self.rounded * (BITS[quantise] / 8.0 + scales)
 
 
 def fields_of(model: Model) -> dict[str, Any]:
     """The configuration of a model as plain values."""
-    found: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
-    return found
+    fields: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
+    return fields
 
 
 def shallower(config: Config, layers: int = 0) -> list[Candidate]:
@@ -71,8 +72,8 @@ def shallower(config: Config, layers: int = 0) -> list[Candidate]:
     depth = size(config, DEPTH)
     if layers > depth:
         raise BadInput(f"the student keeps {layers} layers, but the teacher has {depth}")
-    wanted = [layers] if layers else range(depth - 1, 0, -1)
-    return [_counted(_with_depth(config, keep), keep_layers=keep) for keep in wanted]
+    depths = [layers] if layers else range(depth - 1, 0, -1)
+    return [_counted(_with_depth(config, keep), keep_layers=keep) for keep in depths]
 
 
 def spread(depth: int, keep: int) -> list[int]:
@@ -89,9 +90,8 @@ def narrower(config: Config, width: Width | None = None, group: int = 1) -> list
     heads, groups = size(config, HEADS), size(config, KEY_HEADS)
     hidden, neurons = size(config, WIDTH), size(config, FEED_FORWARD)
     if width is not None:
-        wanted = (width.hidden or hidden, width.feed_forward or neurons, width.key_heads or groups)
-        return [_of_width(config, *wanted)]
-    found: dict[tuple[int, int, int], None] = {}
+        return [_of_width(config, width.hidden or hidden, width.feed_forward or neurons, width.key_heads or groups)]
+    distinct: dict[tuple[int, int, int], None] = {}
     for eighths in EIGHTHS:
         key_heads = max(1, round(groups * eighths / 8))
         unit = math.lcm(heads // groups * key_heads, group)
@@ -99,10 +99,10 @@ def narrower(config: Config, width: Width | None = None, group: int = 1) -> list
         wide, fed = hidden * eighths // 8 // unit * unit, neurons * eighths // 8 // steps * steps
         projected = key_heads * (heads // groups) * head_width(config)
         if wide and fed and projected % group == 0:
-            found[(wide, fed, key_heads)] = None
-    if not found:
+            distinct[(wide, fed, key_heads)] = None
+    if not distinct:
         raise BadInput(f"no narrower student fills groups of {group} weights; choose another student.group")
-    return [_of_width(config, *sizes) for sizes in found]
+    return [_of_width(config, *sizes) for sizes in distinct]
 
 
 def _of_width(config: Config, hidden: int, neurons: int, key_heads: int) -> Candidate:
@@ -123,7 +123,7 @@ def _counted(config: Config, **sizes: int) -> Candidate:
 
 
 def cut(model: Model, candidate: Candidate) -> Model:
-    """A model of the candidate's sizes with some of the teacher's weights: as fast as the student, not as good."""
+    """A model of the candidate's sizes with some of the teacher's weights: as fast as the student would be, but not as good."""
     if candidate.keep_layers:
         return keep_layers(model, spread(len(decoder_layers(model)), candidate.keep_layers))
     config, depth = model.config, len(decoder_layers(model))

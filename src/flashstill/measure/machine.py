@@ -4,7 +4,7 @@
     bandwidth         median of repeated matrix-vector products over a matrix far larger than the caches
     operation floor   (step of a 12-block toy model - step of a 4-block one) / 8 / operations a block
 
-The toy model is 64 wide: its arithmetic is nothing, what remains is what every operation costs in the runtime.
+The toy model is 64 wide: its arithmetic takes next to no time, what remains is the overhead of an operation.
 Bandwidth and floor are those of the arithmetic in which models run here (distill/models/arithmetic.py).  Nothing is
 fitted to the models that are predicted later.  Every test is bound by time: a slow or
 busy machine multiplies smaller matrices, and repeats less.
@@ -29,7 +29,7 @@ from flashstill.progress import Progress
 
 MATMUL_EDGES = (512, 1024, 2048, 3072)
 LONG_S = 0.12
-"""a product that takes so long is large enough"""
+"""a matrix product that takes so many seconds is large enough to be timed"""
 BANDWIDTH_BYTES, BANDWIDTH_COLUMNS = 2**28, 2048
 OPERATIONS_PER_BLOCK = 4  # as workload counts them: query-key-value, attention, output, feed-forward
 REPEATS, LEAST_REPEATS, TEST_S = 7, 3, 1.0
@@ -37,9 +37,9 @@ REPEATS, LEAST_REPEATS, TEST_S = 7, 3, 1.0
 
 
 def measure_machine(facts: Facts, progress: Progress, arithmetic: Arithmetic) -> list[Fact]:
-    """The rows of this machine; takes some seconds. `facts` gives the per-core rows of its class.
+    """Fact rows of this machine; takes some seconds.
 
-    arithmetic: in which models run here; its threads are in use already.
+    facts: with the rows of a CPU core, for power and price; arithmetic: in which models run here, with its threads set.
     """
     with progress.task("measure this machine", 4, "tests") as advance:
         bf16, bf16_edge = matmul_flops_per_s(torch.bfloat16)
@@ -59,8 +59,8 @@ def measure_machine(facts: Facts, progress: Progress, arithmetic: Arithmetic) ->
             "memory_bytes_per_s", bandwidth, "B/s", "DDR5", f"{arithmetic.precision} matrix-vector product over 256 MiB"
         ),
         _row("operation_floor_s", floor, "s", "", f"difference of two toy models in {arithmetic.precision}"),
-        _row("matmul_efficiency", 1.0, "1", "", "the peak above is already what was reached"),
-        _row("memory_efficiency", 1.0, "1", "", "the bandwidth above is already what was reached"),
+        _row("matmul_efficiency", 1.0, "1", "", "the peak above is the rate that was reached"),
+        _row("memory_efficiency", 1.0, "1", "", "the bandwidth above is the rate that was reached"),
     ]
     for quantity in ("power_limit_w", "idle_w", "usd_per_hour"):
         core = facts.get("cpu", quantity)
@@ -106,7 +106,7 @@ def _today() -> str:
 
 
 def _median_s(work: Callable[[], object]) -> float:
-    """The median of repeats, as for the models: the best would promise what a busy machine does not keep."""
+    """Median of the repeats, as for the models: the fastest would be out of reach of a busy machine."""
     work()
     seconds: list[float] = []
     while len(seconds) < (REPEATS if sum(seconds) < TEST_S else LEAST_REPEATS):
@@ -117,7 +117,7 @@ def _median_s(work: Callable[[], object]) -> float:
 
 
 def matmul_flops_per_s(dtype: torch.dtype) -> tuple[float, int]:
-    """Median FLOP/s of a large matrix product in `dtype`, and the matrices' edge: the first that takes long."""
+    """Median FLOP/s of a large matrix product in `dtype`, and the matrices' edge: the smallest that takes LONG_S."""
     with torch.inference_mode():
         for edge in MATMUL_EDGES:
             left, right = (torch.ones(edge, edge, dtype=dtype) for _ in range(2))
@@ -129,7 +129,7 @@ def matmul_flops_per_s(dtype: torch.dtype) -> tuple[float, int]:
 
 
 def read_bytes_per_s(dtype: torch.dtype) -> float:
-    """Median bytes/s of reading weights once for one vector, which is what decode at batch 1 does."""
+    """Median bytes/s of reading weights once for one vector, as decode at batch 1 does."""
     rows = BANDWIDTH_BYTES // dtype.itemsize // BANDWIDTH_COLUMNS
     weights = torch.ones(rows, BANDWIDTH_COLUMNS, dtype=dtype)
     vector = torch.ones(1, BANDWIDTH_COLUMNS, dtype=dtype)
@@ -139,7 +139,7 @@ def read_bytes_per_s(dtype: torch.dtype) -> float:
 
 
 def operation_floor_s(dtype: torch.dtype) -> float:
-    """Seconds that one operation costs beyond its arithmetic and bytes in this runtime."""
+    """Seconds that one operation takes in this runtime beyond its arithmetic and its bytes."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     def step_s(depth: int) -> float:

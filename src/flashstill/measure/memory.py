@@ -1,4 +1,4 @@
-"""Memory: what this process holds, the most it held for a while, what a forward pass keeps for the backward one."""
+"""Memory: resident now, the peak while a block of code runs, and what a forward pass keeps for the backward pass."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ EVERY_S = 0.05
 
 
 def resident_bytes() -> int:
-    """Of this process, mapped files among them; on a GPU what torch has allocated there."""
+    """Resident bytes of this process, mapped files included; on a GPU what torch has allocated there."""
     if torch.cuda.is_available():
         return torch.cuda.memory_allocated()
-    found: int = _process().memory_info().rss
-    return found
+    resident: int = _process().memory_info().rss
+    return resident
 
 
 @cache
@@ -35,21 +35,21 @@ def _process() -> Any:
 
 
 def machine_bytes() -> float:
-    """Of the GPU, or of this machine, as far as this process may use it."""
+    """Memory of the GPU, or of this machine, as far as this process may use it."""
     if torch.cuda.is_available():
         return float(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
     return host_bytes()
 
 
 def release() -> None:
-    """Give freed memory back to the system: glibc keeps it, and what comes next would have that much less."""
+    """Return freed memory to the operating system: glibc keeps it, and the next allocations would have less room."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # another libc
         ctypes.CDLL(None).malloc_trim(0)
 
 
 class Peak:
-    """The most that is resident while the block runs: looked at every 50 ms, on a GPU as torch counts it."""
+    """Peak of `resident_bytes` while a `with` block runs: sampled every 50 ms; on a GPU as torch counts it."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -85,9 +85,11 @@ def kept_bytes(model: Model, tokens: Tensor) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()  # an output that holds its own node would never be freed
+        return tensor.detach()  # an output that refers to its own autograd node would never be freed
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.enable_grad():
-        states = parts(model).body(input_ids=tokens, use_cache=False).last_hidden_state  # alive until all is counted
+        states = (
+            parts(model).body(input_ids=tokens, use_cache=False).last_hidden_state
+        )  # keeps the graph alive while it is counted
     del states
     return sum(kept.values())

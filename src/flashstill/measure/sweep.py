@@ -1,7 +1,7 @@
 """Prefill and decode time of several models against batch, on this machine.
 
-The models take turns within every repeat, so that a machine whose speed drifts slows them all alike; the median of the
-repeats is kept, with the smallest and the largest.  Where time is bounded a slow machine repeats less: once at least.
+The models take turns within every repeat, so that a machine whose speed drifts slows them all alike; the records hold
+the median, the smallest and the largest of the repeats.  Where time is limited there are fewer repeats, one at least.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def measure_models(
                     times.setdefault((name, "decode"), []).extend(decode_s)
                     advance(1, f"batch {batch}")
                 left = until - time.perf_counter()
-                if left < time.perf_counter() - started:  # no time for another: the warm-up may be all there is
+                if left < time.perf_counter() - started:  # no time for another repeat: the warm-up may be the only one
                     advance((repeats - repeat) * len(models))
                     break
                 if not repeat:
                     times.clear()
-            for (name, phase), each in times.items():
+            for (name, phase), step_times in times.items():
                 records.append(
                     MeasuredRecord(
                         model=name,
@@ -62,10 +62,10 @@ def measure_models(
                         phase=phase,
                         batch=batch,
                         context=context,
-                        seconds=statistics.median(each),
-                        low=min(each),
-                        high=max(each),
-                        repeats=len(each),
+                        seconds=statistics.median(step_times),
+                        low=min(step_times),
+                        high=max(step_times),
+                        repeats=len(step_times),
                         precision=precision_of(models[name].dtype),
                     )
                 )

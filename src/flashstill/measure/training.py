@@ -25,14 +25,14 @@ from flashstill.progress import Silent
 NEVER = 2**62
 
 
-class _Enough(Exception):
-    """As many steps as were asked for."""
+class _AllTimed(Exception):
+    """Raised out of the training loop once all steps are timed."""
 
 
-class _Same:
-    """The same windows for every step, and the time at which each was asked for."""
+class _OneBatch:
+    """A source that gives the same windows for every step, and notes the time at which each step asks for them."""
 
-    key: dict[str, object] = {}  # noqa: RUF012 - nothing that a checkpoint would have to agree with
+    key: dict[str, object] = {}  # noqa: RUF012 - no checkpoint is written that would have to agree with it
 
     def __init__(self, batch: Batch, steps: int) -> None:
         self._batch, self._steps = batch, steps
@@ -45,7 +45,7 @@ class _Same:
     def batch(self, step: int, whole: Callable[[], Model]) -> Batch:
         self.started_s.append(time.perf_counter())
         if step == self._steps:
-            raise _Enough
+            raise _AllTimed
         return self._batch
 
     def state(self) -> dict[str, Tensor]:
@@ -56,10 +56,10 @@ class _Same:
 
 
 def time_steps(model: Model, batch: Batch, objective: Objective, recipe: TrainRecipe, steps: int) -> list[float]:
-    """Seconds of `steps` steps after one that is not counted; the model is used up."""
-    source = _Same(batch, steps + 1)
+    """Seconds of `steps` steps after one to warm up; the weights of the model are changed."""
+    source = _OneBatch(batch, steps + 1)
     endless = replace(recipe, tokens=NEVER, checkpoint_every_steps=NEVER, diverged_at=0.0)
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_Enough):
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_AllTimed):
         train(model, source, objective, endless, Path(folder), Silent(), "measure")
     return [end - start for start, end in itertools.pairwise(source.started_s)][1:]
 
@@ -69,34 +69,35 @@ def first_batch(packed: Packed, windows: int) -> Batch:
     return take(packed, np.arange(windows) % packed.windows)
 
 
-class Remembered:
-    """A teacher that answers what it said before: as fast as signals on the disk, without their being there yet."""
+class CachedTeacher:
+    """A teacher whose outputs are kept in memory by batch: as fast as signals on the disk, before there are any."""
 
     def __init__(self, source: TeacherSource, kind: Kind) -> None:
         self._source, self._kind = source, kind
-        self._said: dict[bytes, DenseTeacher | Sparse] = {}
+        self._outputs: dict[bytes, DenseTeacher | Sparse] = {}
 
     def __call__(self, batch: Batch) -> DenseTeacher | Sparse:
-        place = batch.tokens.cpu().numpy().tobytes()
-        if place not in self._said:
-            self._said[place] = self._as_kept(batch)
-        return self._said[place]
+        tokens = batch.tokens.cpu().numpy().tobytes()
+        if tokens not in self._outputs:
+            self._outputs[tokens] = self._as_signals(batch)
+        return self._outputs[tokens]
 
-    def _as_kept(self, batch: Batch) -> DenseTeacher | Sparse:
-        said = self._source(batch)
-        assert isinstance(said, DenseTeacher)
+    def _as_signals(self, batch: Batch) -> DenseTeacher | Sparse:
+        """The teacher's output, encoded and decoded as signals of this kind are."""
+        output = self._source(batch)
+        assert isinstance(output, DenseTeacher)
         if not isinstance(self._kind, Sampled | TopK):
-            return said
+            return output
         assert batch.windows is not None
         shape = (*batch.inputs.shape, -1)
-        kept = self._kind.encode(said.hidden[0].view(shape), said.heads[0], batch.windows.tolist())
+        encoded = self._kind.encode(output.hidden[0].view(shape), output.heads[0], batch.windows.tolist())
         if isinstance(self._kind, TopK):
-            return topk_teacher(kept["ids"].flatten(0, 1), kept["log_p"].flatten(0, 1))
-        return sampled_teacher(kept["ids"], kept["counts"], kept["unique"].flatten(), self._kind.draws)
+            return topk_teacher(encoded["ids"].flatten(0, 1), encoded["log_p"].flatten(0, 1))
+        return sampled_teacher(encoded["ids"], encoded["counts"], encoded["unique"].flatten(), self._kind.draws)
 
 
 def signal_seconds(models: Sequence[Model], kind: Kind, packed: Packed, windows: int) -> float:
-    """Seconds of a token when each of the teachers is run over the text and what it says is encoded."""
+    """Seconds a token takes to run each of the teachers over the text and to encode its signals."""
     total = 0.0
     batch = first_batch(packed, windows)
     with torch.inference_mode():

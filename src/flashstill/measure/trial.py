@@ -1,7 +1,8 @@
-"""Two students of a ladder tried on this machine, a small and a large one: what `budget.Speed` is fitted to.
+"""A small and a large candidate timed on this machine: the measurements that `budget.Speed` is fitted to.
 
-Each decodes, shows what a pass keeps for the backward pass, and takes a few steps of the real training, the first of
-which does not count.  The students are cut from the real model; which of its blocks they keep makes no difference here.
+Of each: seconds of a decoded token, bytes that a forward pass keeps for the backward pass, and seconds of a few steps
+of the real training after one to warm up.  Candidates are cut from the real model; which blocks they keep does not
+matter for the time.
 """
 
 from __future__ import annotations
@@ -23,20 +24,21 @@ from flashstill.measure.budget import STATE_BYTES, Speed, fit_line
 from flashstill.measure.candidates import Candidate, cut
 from flashstill.measure.memory import kept_bytes, machine_bytes, release, resident_bytes
 from flashstill.measure.sweep import time_model
-from flashstill.measure.training import Remembered, first_batch, signal_seconds, time_steps
+from flashstill.measure.training import CachedTeacher, first_batch, signal_seconds, time_steps
 from flashstill.progress import Progress
 
 TIMED_STEPS, DECODE_REPEATS = 2, 2
-ROOM = 0.5
-"""of this machine's memory: no candidate whose weights and moments take more is trained to measure it"""
+SHARE_OF_MEMORY = 0.5
+"""no candidate whose weights and moments take a larger share of this machine's memory is trained to time it"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
     """What a student would be trained with.
 
-    origin: what it is cut from; source: the teachers as training asks them; objective: from a source; kind: of signals,
-    None where none are kept; prepare: called with a student before it is trained; context: tokens before a decoded one.
+    origin: the model it is cut from; source: the teachers as training asks them; objective: made from a source; kind:
+    of the signals, None where none are kept; prepare: called with a student before it is trained; context: tokens
+    before a decoded one.
     """
 
     origin: Model
@@ -51,7 +53,7 @@ class Trial:
 
 
 def measured(trial: Trial, candidates: Sequence[Candidate], progress: Progress) -> Speed:
-    """Lines through two candidates; takes some ten training steps of the larger one."""
+    """Lines fitted through two candidates; takes about as long as ten training steps of the larger one."""
     packed, recipe = trial.packed, trial.recipe
     windows = windows_of_a_pass(recipe)
     tried = to_try(candidates, machine_bytes())
@@ -67,7 +69,7 @@ def measured(trial: Trial, candidates: Sequence[Candidate], progress: Progress) 
             advance(1, f"decoding, {candidate.name}")
             trial.prepare(model)
             kept.append(float(kept_bytes(model, first_batch(packed, windows).inputs)))
-            source = Remembered(trial.source, trial.kind) if trial.kind else trial.source
+            source = CachedTeacher(trial.source, trial.kind) if trial.kind else trial.source
             steps.append(step_seconds(model, packed, trial.objective(source), recipe))
             advance(1, f"training, {candidate.name}")
             del model, source
@@ -83,13 +85,16 @@ def measured(trial: Trial, candidates: Sequence[Candidate], progress: Progress) 
 
 
 def to_try(candidates: Sequence[Candidate], memory_bytes: float) -> list[Candidate]:
-    """A small one and one of middle size of those that can be trained here, the smaller first."""
-    room = [each for each in candidates if STATE_BYTES * each.parameters <= ROOM * memory_bytes] or candidates[-1:]
-    return [room[place] for place in sorted({len(room) // 2, len(room) * 7 // 8}, reverse=True)]
+    """A small and a middle-sized one of those that can be trained here, the smaller first."""
+    limit = SHARE_OF_MEMORY * memory_bytes
+    trainable = [candidate for candidate in candidates if STATE_BYTES * candidate.parameters <= limit] or candidates[
+        -1:
+    ]
+    return [trainable[place] for place in sorted({len(trainable) // 2, len(trainable) * 7 // 8}, reverse=True)]
 
 
 def step_seconds(model: Model, packed: Packed, objective: Objective, recipe: TrainRecipe) -> float:
-    """Of a step of n passes: one of one pass, and n - 1 times what a second pass adds; the model is used up."""
+    """Seconds of a step of n passes: t(1) + (n - 1) (t(2) - t(1)); the weights of the model are changed."""
     micro, size = windows_of_a_pass(recipe), join_world().size
     passes = recipe.windows_per_step // (micro * size)
 
@@ -103,7 +108,7 @@ def step_seconds(model: Model, packed: Packed, objective: Objective, recipe: Tra
 
 
 def windows_of_a_pass(recipe: TrainRecipe) -> int:
-    """Of each process, as the loop cuts a step."""
+    """Windows of one forward and backward pass of each process, as the training loop splits a step."""
     return recipe.micro_windows or math.ceil(recipe.windows_per_step / join_world().size)
 
 
@@ -114,8 +119,8 @@ def decode_seconds(model: Model, context: int) -> float:
 
 
 def head_bytes(model: Model, tokens: int, teachers: int) -> float:
-    """Buffers of the loss (distill/losses/head.py) and of the optimiser: logits of a group of `tokens` and of a block
-    for each teacher, the head's gradient beside the embedding's, a piece of the gradients in 32 bits."""
+    """Bytes of the buffers of the loss (distill/losses/head.py) and of the optimiser: logits of a group of `tokens` and
+    of a block for each teacher, the head's gradient beside the embedding's, a piece of the gradients in 32 bits."""
     vocabulary, width = parts(model).head.shape
     rows = Chunks()
     size = parts(model).head.element_size()
@@ -124,7 +129,7 @@ def head_bytes(model: Model, tokens: int, teachers: int) -> float:
 
 
 def signal_bytes(kind: Kind | None, packed: Packed, teachers: Sequence[Model]) -> float:
-    """Signals on the disk, which are mapped into memory as they are read: about what kinds.py keeps of a token."""
+    """Bytes of the signals, which are memory-mapped while they are read: roughly what kinds.py keeps of a token."""
     if kind is None:
         return 0.0
     if isinstance(kind, TopK):
