@@ -123,7 +123,7 @@ def _counted(config: Config, **sizes: int) -> Candidate:
 
 
 def cut(model: Model, candidate: Candidate) -> Model:
-    """A model of the candidate's sizes with some of the teacher's weights: as fast as the student would be, but not as good."""
+    """A model of the candidate's sizes with some of the teacher's weights: as fast as the student, but not trained."""
     if candidate.keep_layers:
         return keep_layers(model, spread(len(decoder_layers(model)), candidate.keep_layers))
     config, depth = model.config, len(decoder_layers(model))
