@@ -21,6 +21,7 @@ from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from flashstill.recipes.classifiers import ClassifierStudy
 from flashstill.recipes.studies import read_study, recipe_file
+from flashstill.records import ModelRecord, QualityRecord, read_records
 from flashstill.studies import run_study
 from flashstill.studies.classifiers import BARS
 from flashstill.studies.classifiers import workdir as desk_module
@@ -150,6 +151,24 @@ def test_every_part_is_told_with_its_arms(finished: tuple[Path, dict[str, Any]])
     assert details["scarce"]["examples"] == 30
     assert details["small"]["parameters"] == 64 * 6 + 6 + 6 * 4 + 4
     assert figures["with_specialists_accuracy"]["value"] > 0.9
+
+
+@pytest.mark.slow
+def test_its_nets_are_records_as_the_models_of_a_family_are(finished: tuple[Path, dict[str, Any]]) -> None:
+    place, found = finished
+    records = read_records(place / "seed-0" / "records.jsonl")
+    models = {each.model: each for each in records if isinstance(each, ModelRecord)}
+    assert {models[name].role for name in ("teacher", "members")} == {"teacher"}
+    assert (models["small-longer"].role, models["small-longer"].of) == ("control", "small-soft")
+    assert (models["small-soft"].role, models["small-soft"].layers) == ("student", 2)
+    accuracies = {each.model: each for each in records if isinstance(each, QualityRecord)}
+    assert set(accuracies) == set(models)
+    assert not [name for name in models if name.startswith("specialist")]
+    for name, measure in (("teacher", "teacher_accuracy"), ("small-soft", "small_soft_accuracy")):
+        figure = accuracies[name]
+        assert figure.value == pytest.approx(found["figures"][measure]["value"])
+        assert figure.low <= figure.value <= figure.high
+        assert (figure.metric, figure.domain, figure.documents) == ("accuracy", "test", 100)
 
 
 def test_going_on_from_a_net_leaves_it_as_it_is(recipe: Path, tmp_path: Path) -> None:

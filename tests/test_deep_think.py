@@ -33,6 +33,7 @@ from flashstill.evaluate.problems import harder_half, many_attempts, one_pass, p
 from flashstill.progress import Silent
 from flashstill.recipes.studies import read_study, recipe_file
 from flashstill.recipes.thinking import ThinkingStudy
+from flashstill.records import ModelRecord, QualityRecord, read_records
 from flashstill.studies import run_study
 from flashstill.studies.deep_think.work import Work
 from tests.thinking import study
@@ -275,7 +276,17 @@ def test_a_study_from_nothing(tmp_path: Path) -> None:
     figures = found["student_greedy"]
     assert figures["verified-4"]["value"] == 1.0
     assert figures["verified-4"]["value"] > found["teacher_best_of"]["1"]["value"] + 0.2, "one pass, and better"
-    assert len((tmp_path / "out" / "seed-0" / "records.jsonl").read_text().splitlines()) == 1 + 3 + 8
+    records = read_records(tmp_path / "out" / "seed-0" / "records.jsonl")
+    models = {each.model: each for each in records if isinstance(each, ModelRecord)}
+    assert list(models) == ["teacher", *found["student_greedy"]]
+    assert (models["labels"].role, models["labels"].of, models["round-1"].role) == ("control", "round-1", "student")
+    assert models["round-1"].parameters == found["student_params"]
+    assert models["round-1"].training_steps == 40
+    quality = [each for each in records if isinstance(each, QualityRecord)]
+    assert len(quality) == 1 + 3 + 8
+    assert {each.model: each.value for each in quality if each.metric == "accuracy"} == {
+        "teacher": found["teacher_greedy"]["value"], **{name: each["value"] for name, each in figures.items()},
+    }  # fmt: skip
     sizes = {name: found["problems"][name] for name in ("label", "train", "test")}
     assert sizes == {"label": 150, "train": 70, "test": 30}
 

@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student_t
 
+RECORDS = "records.jsonl"
+"""in the directory of a seed: its models and their quality, as families have them"""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:

@@ -1,6 +1,7 @@
 """The results of Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network", on any labelled images.
 
-DIR/seed-S/nets/    every net that was trained; read back where it is there, so that a kill loses the one at work
+DIR/seed-S/nets/           every net that was trained; read back where it is there, so that a kill loses one at most
+DIR/seed-S/records.jsonl   what each net is, and its accuracy
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from flashstill.distill.models.arithmetic import FILE, Shape, settled
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
 from flashstill.recipes.classifiers import ClassifierStudy
+from flashstill.records import write_records
+from flashstill.studies.classifiers.records import net_records
 from flashstill.studies.classifiers.scarce import scarce
 from flashstill.studies.classifiers.special import specialists
 from flashstill.studies.classifiers.students import ensemble, paper_student, small_student
 from flashstill.studies.classifiers.unseen import unseen
 from flashstill.studies.classifiers.workdir import workdir_for
-from flashstill.studies.seeds import Result
+from flashstill.studies.seeds import RECORDS, Result
 
 BARS = {
     "small_gap_closed": 0.6,
@@ -48,6 +51,7 @@ def run(recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> 
         scarce(at, members, full, recipe.scarce),
         specialists(at, teacher, recipe.specialists, recipe.teacher),
     ]
+    write_records(place / RECORDS, net_records(at, str(arithmetic)))
     return Result(
         measures={name: value for part in parts for name, value in part.measures.items()},
         shares={name: value for part in parts for name, value in part.shares.items()},

@@ -58,6 +58,8 @@ class Workdir:
     progress: Progress
     dtype: torch.dtype = STORED
     told: dict[tuple[int, float], Tensor] = field(default_factory=dict)
+    nets: dict[str, Nets] = field(default_factory=dict)
+    """all that were trained or read back, by name"""
 
     @functools.cached_property
     def varied(self) -> Transfer:
@@ -113,7 +115,8 @@ class Workdir:
             nets = Nets(self.train.features, table.hidden, self.classes, seeds, self.dtype)
         path = self.place / "nets" / f"{name}.safetensors"
         if path.exists():
-            return read_back(nets, path)
+            self.nets[name] = read_back(nets, path)
+            return self.nets[name]
         learnt = lesson()
         size = len(learnt.inputs)
         examples = [torch.arange(size)] * count if isinstance(count, int) else count
@@ -126,7 +129,8 @@ class Workdir:
             save_file(
                 {key: value.detach().to(STORED).contiguous() for key, value in nets.state_dict().items()}, temporary
             )
-        return nets.as_stored()
+        self.nets[name] = nets.as_stored()
+        return self.nets[name]
 
     def variants(self, chosen: Tensor, wanted: VariantsTable, seed: int) -> Transfer:
         """Of the chosen training examples, as the table says."""

@@ -6,7 +6,7 @@ What a seed's directory holds:
     teacher/        a Hugging Face directory, where the teacher is made from nothing
     attempts/       chains and verdicts: of the teacher on training and on test problems, of every student on test ones
     students/ARM/   Hugging Face directories;  training/ARM/ checkpoints while training, metrics.jsonl
-    records.jsonl   QualityRecords: the teacher at N = 1, 4, 16, ... and the students
+    records.jsonl   the models, and QualityRecords: the teacher at N = 1, 4, 16, ... and the students
     result.json     figures, ledger
 """
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from flashstill.distill.reasoning.choosing import Kept
 
 
+LABELS = "labels"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arm:
     """A name, the rows to learn from, and the steps to take."""
@@ -45,7 +48,7 @@ def arms(work: Work, greedy: Attempted, sampled: Attempted) -> list[Arm]:
     wanted, steps = work.recipe.think, work.recipe.learn.steps
     counts = [count for count in (1, 4, 16, 64, 256) if count < wanted.attempts] + [wanted.attempts]
     found = [
-        Arm(name="labels", rows=work.labelled("train"), steps=steps),
+        Arm(name=LABELS, rows=work.labelled("train"), steps=steps),
         Arm(name="unverified", rows=rows(work, greedy, kept(work, greedy, "first", 1)), steps=steps),
     ]
     verified = {count: rows(work, sampled, kept(work, sampled, "verified", count)) for count in counts}
@@ -77,6 +80,21 @@ def rows(work: Work, tried: Attempted, chosen: Kept) -> Packed:
     return learned(chosen, tried.chains, work.prompts("train"), answers, work.tokenizer, work.recipe.think.thinking)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Taught:
+    """A student of the study: its directory, the rows that it learned from, and its training tokens."""
+
+    directory: Path
+    rows: int
+    tokens: int
+
+
+def teach(work: Work, arm: Arm, start: Path | None = None) -> Taught:
+    """The student of an arm, trained unless it is there. start: whose weights it goes on from."""
+    per_step = min(work.recipe.learn.rows_per_step, arm.rows.windows) * arm.rows.length
+    return Taught(directory=trained(work, arm, start), rows=arm.rows.windows, tokens=arm.steps * per_step)
+
+
 def trained(work: Work, arm: Arm, start: Path | None = None) -> Path:
     """The directory of an arm's student, trained unless it is there. start: whose weights it goes on from."""
     import torch
@@ -101,7 +119,7 @@ def trained(work: Work, arm: Arm, start: Path | None = None) -> Path:
                 work.progress,
                 work.arithmetic.dtype,
             )
-        signals = None if arm.name == "labels" else work.signals(arm.rows)
+        signals = None if arm.name == LABELS else work.signals(arm.rows)
         share = 0.0 if signals is None else work.recipe.think.teacher_share
         label = f"train {arm.name}"
         learn(model, arm.rows, work.recipe.learn, arm.steps, work.seed, folder, work.progress, label, signals, share)
@@ -110,26 +128,27 @@ def trained(work: Work, arm: Arm, start: Path | None = None) -> Path:
     return place
 
 
-def rounds(work: Work, verified: Packed, start: Path) -> dict[str, tuple[Path, int]]:
-    """The student as its own teacher: attempts, verdicts, and training on with all that was right so far.
+def rounds(work: Work, verified: Packed, start: Path) -> dict[str, Taught]:
+    """The student as its own teacher: attempts, verdicts, and more training on all that was right so far.
 
-    verified, start: what the student has learned from, and where it is.
+    verified: what the student has learned from; start: its directory.
     """
     from flashstill.distill.data.packing import joined_rows
     from flashstill.distill.models import fingerprint
 
-    wanted, found = work.recipe.think, {}
-    held = [verified]
+    wanted = work.recipe.think
+    students: dict[str, Taught] = {}
+    parts = [verified]
     for number in range(1, wanted.rounds + 1):
         own = work.attempted(work.loaded(start), fingerprint(start), "train", wanted.attempts)
         solved = kept(work, own, "verified", wanted.attempts)
         if len(solved):
-            held.append(rows(work, own, solved))
-        packed = joined_rows(held, work.tokenizer.eos_token_id)
+            parts.append(rows(work, own, solved))
+        packed = joined_rows(parts, work.tokenizer.eos_token_id)
         arm = Arm(name=f"round-{number}", rows=packed, steps=work.recipe.learn.steps)
-        start = trained(work, arm, start)
-        found[arm.name] = (start, packed.windows)
-    return found
+        students[arm.name] = teach(work, arm, start)
+        start = students[arm.name].directory
+    return students
 
 
 def examined(work: Work, place: Path, hard: Any, attempts: int = 0) -> tuple[dict[str, Any], Attempted | None]:

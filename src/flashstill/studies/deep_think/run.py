@@ -8,10 +8,11 @@ from typing import Any
 
 from flashstill.progress import Progress
 from flashstill.recipes.thinking import ThinkingStudy
-from flashstill.studies.deep_think.arms import arms, examined, main_arm, rounds, trained
+from flashstill.studies.deep_think.arms import arms, examined, main_arm, rounds, teach
 from flashstill.studies.deep_think.ledger import ledger, usd_per_token
+from flashstill.studies.deep_think.records import model_records
 from flashstill.studies.deep_think.work import Attempted, Work
-from flashstill.studies.seeds import Result
+from flashstill.studies.seeds import RECORDS, Result
 
 BARS = {"gain_over_teacher_greedy": 0.05, "standard_errors_over_unverified": 3.0}
 
@@ -24,7 +25,7 @@ def run(recipe: ThinkingStudy, seed: int, out: Path, progress: Progress) -> Resu
 
 def _run(work: Work) -> Result:
     from flashstill.evaluate.problems import harder_half, many_attempts, one_pass, quality_records
-    from flashstill.records import write_records
+    from flashstill.records import Record, write_records
 
     wanted, seed = work.recipe.think, work.seed
     model = work.teacher  # made where it is not there yet; only then has it a fingerprint
@@ -37,18 +38,18 @@ def _run(work: Work) -> Result:
 
     students: dict[str, dict[str, Any]] = {}
     learners = {arm.name: arm for arm in arms(work, greedy, sampled)}
-    places = {name: (trained(work, arm), arm.rows.windows) for name, arm in learners.items()}
+    taught = {name: teach(work, arm) for name, arm in learners.items()}
     last = f"verified-{wanted.attempts}"
-    places |= rounds(work, learners[last].rows, places[last][0])
+    taught |= rounds(work, learners[last].rows, taught[last].directory)
     main, own = main_arm(work), None
-    for name, (place, rows) in places.items():
-        figures, tried = examined(work, place, hard, wanted.attempts if name == main else 0)
-        students[name] = {**figures, "rows": rows}
+    for name, each in taught.items():
+        figures, tried = examined(work, each.directory, hard, wanted.attempts if name == main else 0)
+        students[name] = {**figures, "rows": each.rows}
         own = tried or own
     assert own is not None
     details = {
         "teacher_params": _teacher_parameters(work),
-        "student_params": _parameters(places[main][0]),
+        "student_params": _parameters(taught[main].directory),
         "teacher_greedy": teacher,
         "teacher_best_of": attempts["best_of"],
         "teacher_majority_of": attempts["majority_of"],
@@ -56,14 +57,15 @@ def _run(work: Work) -> Result:
         "student": main,
         "student_best_of": many_attempts(own.chains, own.verdicts, seed, hard)["best_of"],
         "problems": {name: len(problems) for name, problems in work.problems.items()},
-        "usd_per_token": _prices(work, places[main][0]),
+        "usd_per_token": _prices(work, taught[main].directory),
         "ledger": _ledger(work, sampled, students[main]["rows"]),
     }  # fmt: skip
-    records = quality_records("teacher", {"accuracy": teacher}, "test")
+    records: list[Record] = [*model_records(work, taught)]
+    records += quality_records("teacher", {"accuracy": teacher}, "test")
     records += quality_records("teacher", {f"best_of_{n}": each for n, each in attempts["best_of"].items()}, "test")
     for name, figures in students.items():
         records += quality_records(name, {"accuracy": figures}, "test")
-    write_records(work.out / "records.jsonl", list(records))
+    write_records(work.out / RECORDS, records)
     return Result(measures=_measures(teacher, attempts, students, main), details=details)
 
 
