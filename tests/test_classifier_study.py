@@ -24,8 +24,8 @@ from flashstill.recipes.studies import read_study, recipe_file
 from flashstill.records import ModelRecord, QualityRecord, read_records
 from flashstill.studies import run_study
 from flashstill.studies.classifiers import BARS
-from flashstill.studies.classifiers import workdir as desk_module
-from flashstill.studies.classifiers.workdir import workdir_for
+from flashstill.studies.classifiers import work as work_module
+from flashstill.studies.classifiers.work import work_for
 from tests.images import write_images
 
 RECIPE = """
@@ -174,10 +174,10 @@ def test_its_nets_are_records_as_the_models_of_a_family_are(finished: tuple[Path
 def test_going_on_from_a_net_leaves_it_as_it_is(recipe: Path, tmp_path: Path) -> None:
     found = read_study(recipe)
     assert isinstance(found, ClassifierStudy)
-    at = workdir_for(load(found.data, 0), found, 0, tmp_path, Silent())
-    begun = at.trained("begun", found.small_labels, at.varied_labels, 2)
+    at = work_for(load(found.data, 0), found, 0, tmp_path, Silent())
+    begun = at.trained("begun", found.small_labels, at.labels_of_variants, 2)
     before = [weight.detach().clone() for weight in begun.parameters()]
-    on = at.trained("on", found.small, at.varied_labels, 2, first=begun)
+    on = at.trained("on", found.small, at.labels_of_variants, 2, first=begun)
     assert all(torch.equal(old, new) for old, new in zip(before, begun.parameters(), strict=True))
     assert not torch.equal(before[0], next(on.parameters()))
 
@@ -196,7 +196,7 @@ def test_a_seed_that_stops_half_way_goes_on(
             raise KeyboardInterrupt
         return fit(*given)
 
-    monkeypatch.setattr(desk_module, "fit", failing)
+    monkeypatch.setattr(work_module, "fit", failing)
     with pytest.raises(KeyboardInterrupt):
         ran(recipe, tmp_path / "out", [0])
     assert len(weights(tmp_path / "out")) == 4
@@ -217,8 +217,8 @@ def test_a_seed_whose_nets_are_all_there_asks_nobody(
     def never(*given: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(desk_module, "transfer_set", never)
-    monkeypatch.setattr(desk_module, "said", never)
+    monkeypatch.setattr(work_module, "transfer_set", never)
+    monkeypatch.setattr(work_module, "said", never)
     assert ran(recipe, tmp_path / "out", [0])["details"] == finished[1]["details"]
 
 

@@ -20,7 +20,7 @@ from flashstill.studies.classifiers.scarce import scarce
 from flashstill.studies.classifiers.special import specialists
 from flashstill.studies.classifiers.students import ensemble, paper_student, small_student
 from flashstill.studies.classifiers.unseen import unseen
-from flashstill.studies.classifiers.workdir import workdir_for
+from flashstill.studies.classifiers.work import work_for
 from flashstill.studies.seeds import RECORDS, Result
 
 BARS = {
@@ -38,20 +38,20 @@ def run(recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> 
         raise BadInput(f"unseen_class is {recipe.unseen_class}, but the data has the classes 0 to {data.classes - 1}")
     nets = Shape(width=max(recipe.teacher.hidden), feed_forward=max(recipe.teacher.hidden))
     arithmetic = settled(recipe.arithmetic, lambda: nets, place / FILE)
-    at = workdir_for(data, recipe, seed, place, progress, arithmetic.dtype)
-    teacher = at.trained("teacher", recipe.teacher, at.bare_labels)
-    members = at.trained("members", recipe.members, at.varied_labels, recipe.members.size)
-    small = small_student(at, members, recipe.small_labels, recipe.small)
+    work = work_for(data, recipe, seed, place, progress, arithmetic.dtype)
+    teacher = work.trained("teacher", recipe.teacher, work.plain_labels)
+    members = work.trained("members", recipe.members, work.labels_of_variants, recipe.members.size)
+    small = small_student(work, members, recipe.small_labels, recipe.small)
     full = max(value for name, value in small.measures.items() if "labels" in name)
     parts = [
-        paper_student(at, teacher, recipe.large),
+        paper_student(work, teacher, recipe.large),
         small,
-        ensemble(at, members, recipe.one),
-        unseen(at, teacher, recipe.unseen, recipe.unseen_class),
-        scarce(at, members, full, recipe.scarce),
-        specialists(at, teacher, recipe.specialists, recipe.teacher),
+        ensemble(work, members, recipe.one),
+        unseen(work, teacher, recipe.unseen, recipe.unseen_class),
+        scarce(work, members, full, recipe.scarce),
+        specialists(work, teacher, recipe.specialists, recipe.teacher),
     ]
-    write_records(place / RECORDS, net_records(at, str(arithmetic)))
+    write_records(place / RECORDS, net_records(work, str(arithmetic)))
     return Result(
         measures={name: value for part in parts for name, value in part.measures.items()},
         shares={name: value for part in parts for name, value in part.shares.items()},

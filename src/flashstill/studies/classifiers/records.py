@@ -13,7 +13,7 @@ from flashstill.distill.classifiers.nets import Nets
 from flashstill.evaluate.attempts import accuracy
 from flashstill.evaluate.problems import quality_records
 from flashstill.records import ModelRecord, Record
-from flashstill.studies.classifiers.workdir import Workdir
+from flashstill.studies.classifiers.work import ClassifierWork
 
 TEACHERS = ("teacher", "members")
 ON_SOFT_TARGETS = "soft"
@@ -21,13 +21,13 @@ SPECIALIST = "specialist-"
 """prefix of nets that tell some classes apart only: they have no accuracy of their own"""
 
 
-def net_records(workdir: Workdir, arithmetic: str) -> Iterator[Record]:
+def net_records(work: ClassifierWork, arithmetic: str) -> Iterator[Record]:
     """Of every net that was trained or read back, but for specialists: what it is, and its accuracy on test images."""
-    nets = {name: each for name, each in workdir.nets.items() if not name.startswith(SPECIALIST)}
+    nets = {name: each for name, each in work.nets.items() if not name.startswith(SPECIALIST)}
     for name, each in nets.items():
         yield _model_record(name, each, set(nets), arithmetic)
     for name, each in nets.items():
-        is_right = workdir.tested(each).argmax(-1) == workdir.test_labels
+        is_right = work.tested(each).argmax(-1) == work.test_labels
         figure = {**asdict(accuracy(is_right.float().mean(0).numpy())), "tokens": 1.0}
         yield from quality_records(name, {"accuracy": figure}, "test")
 

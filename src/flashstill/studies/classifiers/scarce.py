@@ -2,9 +2,9 @@
 
     recovered = (soft - labels) / (full - labels)
 
-full: labels of the whole training set, the small student's.  A teacher is a
-function: it is asked about a transfer set of warped and mixed images.  Labels are tried on the same set, shared out as
-the images were mixed, and on the examples as they are; soft targets are measured against the better of the two.
+soft: accuracy of students of soft targets; full: of the small student trained on all labels.  Teachers give soft
+targets on a transfer set of warped and mixed images, as they can on any image.  labels: the better of two kinds of
+controls, one trained on the same transfer set, its labels mixed as the images are, and one on the examples themselves.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from flashstill.distill.classifiers.nets import Nets
 from flashstill.distill.classifiers.targets import soft
 from flashstill.distill.classifiers.transfer import Transfer
 from flashstill.recipes.classifiers import ScarceTable
-from flashstill.studies.classifiers.workdir import Lesson, Workdir
+from flashstill.studies.classifiers.work import ClassifierWork, TrainingTask
 from flashstill.studies.seeds import Result
 
 
-def scarce(workdir: Workdir, teachers: Nets, full: float, table: ScarceTable) -> Result:
-    """full: the accuracy of this shape on all labels."""
-    kept = max(1, round(table.share * len(workdir.train)))
-    order = torch.randperm(len(workdir.train), generator=torch.Generator().manual_seed(workdir.number("sample")))
-    sample = order[:kept]
-    bare = dataclasses.replace(table, epochs=table.label_epochs)
+def scarce(work: ClassifierWork, teachers: Nets, full: float, table: ScarceTable) -> Result:
+    """full: accuracy of the same shape trained on all labels."""
+    count = max(1, round(table.share * len(work.train)))
+    order = torch.randperm(len(work.train), generator=torch.Generator().manual_seed(work.seed_for("sample")))
+    sample = order[:count]
+    on_labels = dataclasses.replace(table, epochs=table.label_epochs)
 
     @functools.cache
     def transfer() -> Transfer:
-        return workdir.variants(sample, table.variants, workdir.number("transfer"))
+        return work.variants(sample, table.variants, work.seed_for("transfer"))
 
-    def varied_labels() -> Lesson:
-        return Lesson(inputs=transfer().inputs, loss=soft(transfer().labels, 1.0))
+    def mixed_labels() -> TrainingTask:
+        return TrainingTask(inputs=transfer().inputs, loss=soft(transfer().labels, 1.0))
 
-    def answers() -> Lesson:
-        return workdir.answers(teachers, table.temperature, "targets of scarce", transfer().inputs)
+    def soft_targets() -> TrainingTask:
+        return work.soft_targets(teachers, table.temperature, "targets of scarce", transfer().inputs)
 
     arms = {
-        "labels": workdir.trained("scarce-labels", bare, workdir.bare_labels, [sample] * table.count),
-        "labels_moved": workdir.trained("scarce-moved", table, varied_labels, table.count),
-        "soft": workdir.trained("scarce-soft", table, answers, table.count),
+        "labels": work.trained("scarce-labels", on_labels, work.plain_labels, [sample] * table.count),
+        "labels_moved": work.trained("scarce-moved", table, mixed_labels, table.count),
+        "soft": work.trained("scarce-soft", table, soft_targets, table.count),
     }
-    found = {name: workdir.accuracies(nets) for name, nets in arms.items()}
-    measures = {f"scarce_{name}_accuracy": fmean(each) for name, each in found.items()}
-    soft_targets, bare_labels = (measures[f"scarce_{name}_accuracy"] for name in ("soft", "labels"))
-    base = max(bare_labels, measures["scarce_labels_moved_accuracy"])
+    accuracies = {name: work.accuracies(nets) for name, nets in arms.items()}
+    measures = {f"scarce_{name}_accuracy": fmean(each) for name, each in accuracies.items()}
+    on_soft, labels = (measures[f"scarce_{name}_accuracy"] for name in ("soft", "labels"))
+    base = max(labels, measures["scarce_labels_moved_accuracy"])
     shares = {
-        "scarce_loss_recovered": (soft_targets - base, full - base),
-        "scarce_loss_recovered_from_bare_labels": (soft_targets - bare_labels, full - bare_labels),
+        "scarce_loss_recovered": (on_soft - base, full - base),
+        "scarce_loss_recovered_from_bare_labels": (on_soft - labels, full - labels),
     }
-    return Result(measures=measures, shares=shares, details={"scarce": {"examples": kept, **found}})
+    return Result(measures=measures, shares=shares, details={"scarce": {"examples": count, **accuracies}})

@@ -1,9 +1,9 @@
-"""A class that the student never sees (Hinton, Vinyals, Dean 2015, section 3), every class in its turn.
+"""A class that the student never sees (Hinton, Vinyals, Dean 2015, section 3), for every class.
 
-Students of one teacher, each without the images of one class.  The bias of that class follows from its prior in two
-ways (`priors`): "shifted", from the transfer set alone, which is the one that is told of; and "matched", so that the
-mean probability of the class over all training images, whose labels are not looked at, is its prior.  Nothing is chosen
-on the test set.
+Students of one teacher, each trained without the images of one class.  The bias of that class is set by its prior in
+two ways (`priors`): "shifted", from the transfer set alone, the one that is reported; and "matched", so that the mean
+probability of the class over all training images, whose labels are not used, is its prior.  Nothing is tuned on the
+test set.
 """
 
 from __future__ import annotations
@@ -16,42 +16,42 @@ from torch import Tensor
 from flashstill.distill.classifiers.nets import Nets, logits_of
 from flashstill.distill.classifiers.priors import biased, matching_bias, recall, shifted
 from flashstill.recipes.classifiers import StudentTable
-from flashstill.studies.classifiers.workdir import Workdir
+from flashstill.studies.classifiers.work import ClassifierWork
 from flashstill.studies.seeds import Result
 
 
-def unseen(workdir: Workdir, teacher: Nets, table: StudentTable, headline: int) -> Result:
-    """measures: recall of the headline class and its mean over all classes; details: class by class."""
-    without = [(workdir.labels != each).nonzero().flatten() for each in range(workdir.classes)]
-    students = workdir.trained(
+def unseen(work: ClassifierWork, teacher: Nets, table: StudentTable, headline: int) -> Result:
+    """measures: recall of the class `headline` and its mean over all classes; details: of every class."""
+    without = [(work.labels != label).nonzero().flatten() for label in range(work.classes)]
+    students = work.trained(
         "unseen",
         table,
-        lambda: workdir.answers(teacher, table.temperature, "targets of unseen", workdir.train),
+        lambda: work.soft_targets(teacher, table.temperature, "targets of unseen", work.train),
         without,
     )
-    everywhere, tested = logits_of(students, workdir.train), workdir.tested(students)
-    plain = logits_of(teacher, workdir.train)[0].softmax(-1)
-    own = workdir.tested(teacher)[0]
+    everywhere, tested = logits_of(students, work.train), work.tested(students)
+    plain = logits_of(teacher, work.train)[0].softmax(-1)
+    own = work.tested(teacher)[0]
     rows = []
-    for each in range(workdir.classes):
-        transfer = plain[without[each]].mean(0)
-        bias = matching_bias(everywhere[each], each, float(workdir.prior[each]))
-        row = _row(workdir, each, {
-            "before": tested[each],
-            "shifted": shifted(tested[each], transfer, workdir.prior),
-            "matched": biased(tested[each], each, bias),
+    for label in range(work.classes):
+        transfer = plain[without[label]].mean(0)
+        bias = matching_bias(everywhere[label], label, float(work.prior[label]))
+        row = _row(work, label, {
+            "before": tested[label],
+            "shifted": shifted(tested[label], transfer, work.prior),
+            "matched": biased(tested[label], label, bias),
         })  # fmt: skip
-        rows.append({**row, "bias": bias, "transfer_share": float(transfer[each]),
-                     "teacher_recall": recall(own, workdir.test_labels, each)})  # fmt: skip
+        rows.append({**row, "bias": bias, "transfer_share": float(transfer[label]),
+                     "teacher_recall": recall(own, work.test_labels, label)})  # fmt: skip
     return Result(measures=_measures(rows, headline), details={"unseen": rows, "unseen_class": headline})
 
 
-def _row(workdir: Workdir, each: int, ways: dict[str, Tensor]) -> dict[str, Any]:
-    found: dict[str, Any] = {"class": each}
+def _row(work: ClassifierWork, label: int, ways: dict[str, Tensor]) -> dict[str, Any]:
+    row: dict[str, Any] = {"class": label}
     for name, logits in ways.items():
-        found[f"recall_{name}"] = recall(logits, workdir.test_labels, each)
-        found[f"accuracy_{name}"] = workdir.accuracy(logits)
-    return found
+        row[f"recall_{name}"] = recall(logits, work.test_labels, label)
+        row[f"accuracy_{name}"] = work.accuracy(logits)
+    return row
 
 
 def _measures(rows: list[dict[str, Any]], headline: int) -> dict[str, float]:

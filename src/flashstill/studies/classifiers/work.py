@@ -1,4 +1,4 @@
-"""Where the parts of a study of classifiers work: one seed's data, the nets it has trained, their accuracies.
+"""The state that the parts of a study of classifiers share: one seed's data, its trained nets, their accuracies.
 
 DIR/nets/NAME.safetensors    a net, or several of one shape trained side by side; read back where it is there
 """
@@ -32,8 +32,8 @@ from flashstill.recipes.classifiers import ClassifierStudy, NetTable, VariantsTa
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lesson:
-    """What nets learn. per_pass: examples of an epoch, all of `inputs` where it is None."""
+class TrainingTask:
+    """What nets are trained on. per_pass: examples of an epoch, all of `inputs` where it is None."""
 
     inputs: Inputs
     loss: Loss
@@ -41,10 +41,11 @@ class Lesson:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workdir:
-    """train and test: what nets see; labels [N] and test_labels [N']; classes: C; dtype: what nets are multiplied in.
+class ClassifierWork:
+    """One seed of a study. train and test: inputs of nets; labels [N] and test_labels [N']; classes: C; dtype: the
+    format that nets are multiplied in; targets: soft targets on variants, by teacher and temperature.
 
-    Variants, and what teachers say of them, are made when the first net is to learn from them.
+    Variants, and the teachers' targets on them, are made when the first net needs them.
     """
 
     recipe: ClassifierStudy
@@ -57,74 +58,80 @@ class Workdir:
     place: Path
     progress: Progress
     dtype: torch.dtype = STORED
-    told: dict[tuple[int, float], Tensor] = field(default_factory=dict)
+    targets: dict[tuple[int, float], Tensor] = field(default_factory=dict)
     nets: dict[str, Nets] = field(default_factory=dict)
-    """all that were trained or read back, by name"""
+    """every net that was trained or read back, by name"""
 
     @functools.cached_property
-    def varied(self) -> Transfer:
-        """Variants of all that is in train, for labels."""
+    def labelled_variants(self) -> Transfer:
+        """Variants of all training examples, with their labels."""
         return self._variants_of_all(self.recipe.variants)
 
     @functools.cached_property
-    def asked(self) -> Transfer:
-        """Those that teachers are asked about."""
+    def transfer_variants(self) -> Transfer:
+        """Variants of all training examples on which teachers give soft targets."""
         return self._variants_of_all(self.recipe.transfer)
 
-    def bare_labels(self) -> Lesson:
-        """Of the examples as they are."""
-        return Lesson(inputs=self.train, loss=hard(self.labels))
+    def plain_labels(self) -> TrainingTask:
+        """The training examples with their labels."""
+        return TrainingTask(inputs=self.train, loss=hard(self.labels))
 
-    def varied_labels(self) -> Lesson:
-        """Of the variants; a pass is over as many as there are bare examples."""
-        return Lesson(inputs=self.varied.inputs, loss=soft(self.varied.labels, 1.0), per_pass=len(self.train))
+    def labels_of_variants(self) -> TrainingTask:
+        """Variants with their labels; an epoch is as many of them as there are training examples."""
+        return TrainingTask(
+            inputs=self.labelled_variants.inputs,
+            loss=soft(self.labelled_variants.labels, 1.0),
+            per_pass=len(self.train),
+        )
 
-    def answers(self, teachers: Nets, temperature: float, name: str, about: Inputs | None = None) -> Lesson:
-        """What teachers say, of the variants that they are asked about where `about` is None; this is kept."""
+    def soft_targets(self, teachers: Nets, temperature: float, name: str, about: Inputs | None = None) -> TrainingTask:
+        """Teachers' soft targets on `about`; where it is None on the transfer variants, and these are cached."""
         if about is not None:
-            found = said(teachers, about, temperature, self.progress, name)
-            return Lesson(inputs=about, loss=soft(found, temperature))
+            targets = said(teachers, about, temperature, self.progress, name)
+            return TrainingTask(inputs=about, loss=soft(targets, temperature))
         key = (id(teachers), temperature)
-        if key not in self.told:
-            self.told[key] = said(teachers, self.asked.inputs, temperature, self.progress, name)
-        return Lesson(inputs=self.asked.inputs, loss=soft(self.told[key], temperature), per_pass=len(self.train))
+        if key not in self.targets:
+            self.targets[key] = said(teachers, self.transfer_variants.inputs, temperature, self.progress, name)
+        return TrainingTask(
+            inputs=self.transfer_variants.inputs, loss=soft(self.targets[key], temperature), per_pass=len(self.train)
+        )
 
     @property
     def prior(self) -> Tensor:
         """Share [C] of each class in the training set."""
         return torch.bincount(self.labels, minlength=self.classes) / len(self.labels)
 
-    def number(self, name: str) -> int:
-        """A seed for whatever has this name: another for each name and each seed of the study."""
+    def seed_for(self, name: str) -> int:
+        """A seed that depends on a name and on the seed of the study."""
         return int(np.random.SeedSequence([self.seed, zlib.crc32(name.encode())]).generate_state(1)[0])
 
     def trained(
         self,
         name: str,
         table: NetTable,
-        lesson: Callable[[], Lesson],
+        task: Callable[[], TrainingTask],
         count: int | Sequence[Tensor] = 1,
         first: Nets | None = None,
     ) -> Nets:
-        """So many nets, or one for each of several lists of examples; they start from a copy of `first` where it is
-        given.  Nets that are there are read back, and the lesson is not asked for."""
-        several = range(count if isinstance(count, int) else len(count))
+        """`count` nets, or one for each of several lists of examples; they start from a copy of `first` where it is
+        given.  Nets that are on the disk are read back, and the task is not made."""
+        places = range(count if isinstance(count, int) else len(count))
         nets = copy.deepcopy(first)
         if nets is None:
-            seeds = [self.number(f"{name}/{place}") for place in several]
+            seeds = [self.seed_for(f"{name}/{place}") for place in places]
             nets = Nets(self.train.features, table.hidden, self.classes, seeds, self.dtype)
         path = self.place / "nets" / f"{name}.safetensors"
         if path.exists():
             self.nets[name] = read_back(nets, path)
             return self.nets[name]
-        learnt = lesson()
-        size = len(learnt.inputs)
+        learned = task()
+        size = len(learned.inputs)
         examples = [torch.arange(size)] * count if isinstance(count, int) else count
         how = Fit(
-            epochs=table.epochs * (learnt.per_pass or size) / size,
+            epochs=table.epochs * (learned.per_pass or size) / size,
             batch=table.batch, learning_rate=table.learning_rate, dropout=table.dropout,
         )  # fmt: skip
-        fit(nets, learnt.inputs, learnt.loss, how, self.number(name), examples, self.progress, name)
+        fit(nets, learned.inputs, learned.loss, how, self.seed_for(name), examples, self.progress, name)
         with replacing(path) as temporary:
             save_file(
                 {key: value.detach().to(STORED).contiguous() for key, value in nets.state_dict().items()}, temporary
@@ -132,38 +139,38 @@ class Workdir:
         self.nets[name] = nets.as_stored()
         return self.nets[name]
 
-    def variants(self, chosen: Tensor, wanted: VariantsTable, seed: int) -> Transfer:
-        """Of the chosen training examples, as the table says."""
-        how = Variants(copies=wanted.copies, bare=wanted.bare, warp=wanted.warp, mix=wanted.mix)
+    def variants(self, chosen: Tensor, table: VariantsTable, seed: int) -> Transfer:
+        """Variants of the chosen training examples."""
+        how = Variants(copies=table.copies, bare=table.bare, warp=table.warp, mix=table.mix)
         return transfer_set(self.train, self.labels, chosen, how, seed)
 
-    def _variants_of_all(self, wanted: VariantsTable) -> Transfer:
-        return self.variants(torch.arange(len(self.train)), wanted, self.seed)
+    def _variants_of_all(self, table: VariantsTable) -> Transfer:
+        return self.variants(torch.arange(len(self.train)), table, self.seed)
 
     def tested(self, nets: Nets) -> Tensor:
         """Logits [M, N', C] on the test set."""
         return logits_of(nets, self.test)
 
     def accuracy(self, logits: Tensor) -> float:
-        """Of logits [N', C] on the test set."""
+        """Accuracy of logits [N', C] on the test set."""
         return float((logits.argmax(-1) == self.test_labels).float().mean())
 
     def accuracies(self, nets: Nets) -> list[float]:
-        """One a net."""
+        """Accuracy of each net on the test set."""
         return [self.accuracy(logits) for logits in self.tested(nets)]
 
 
-def workdir_for(
+def work_for(
     data: Labelled,
     recipe: ClassifierStudy,
     seed: int,
     place: Path,
     progress: Progress,
     dtype: torch.dtype = STORED,
-) -> Workdir:
-    """Labelled examples on the scale of the training set."""
+) -> ClassifierWork:
+    """The state of one seed; inputs are scaled by the training set."""
     scale = scale_of(data.train)
-    return Workdir(
+    return ClassifierWork(
         recipe=recipe, train=inputs(data.train, scale), labels=torch.from_numpy(data.train_labels),
         test=inputs(data.test, scale), test_labels=torch.from_numpy(data.test_labels),
         classes=data.classes, seed=seed, place=place, progress=progress, dtype=dtype,
