@@ -19,6 +19,7 @@ from flashstill.progress import Silent
 from flashstill.recipes.language import MoeToDense
 from flashstill.recipes.studies import KINDS, read_study, recipe_file
 from flashstill.recipes.study import StudyRecipe
+from flashstill.records import ModelRecord, QualityRecord, read_records
 from flashstill.studies import run_study
 
 COMMON = """
@@ -89,6 +90,14 @@ def weights(student: Path) -> dict[str, Any]:
     return load_file(student / "model.safetensors")
 
 
+def records_of(seed: Path) -> tuple[dict[str, ModelRecord], dict[tuple[str, str, str], QualityRecord]]:
+    """Models by name; quality by model, domain and metric."""
+    records = read_records(seed / "records.jsonl")
+    models = {each.model: each for each in records if isinstance(each, ModelRecord)}
+    quality = [each for each in records if isinstance(each, QualityRecord)]
+    return models, {(each.model, each.domain, each.metric): each for each in quality}
+
+
 @pytest.mark.slow
 def test_kd_against_labels(tmp_path: Path, tiny_teacher: Path, text_file: Path, other_text: str) -> None:
     own = f'teacher = "{tiny_teacher}"\nkeep_layers = 3'
@@ -106,6 +115,19 @@ def test_kd_against_labels(tmp_path: Path, tiny_teacher: Path, text_file: Path, 
     assert [row["rate"] for row in rows["distilled"]] == [row["rate"] for row in rows["labels"]]
     assert len(rows["labels"]) == 8
     assert not (seed / "arms" / "labels" / "signals").exists(), "signals are shared, and labels need none"
+    models, quality = records_of(seed)
+    assert {name: (each.role, each.of) for name, each in models.items()} == {
+        "teacher": ("teacher", "teacher"), "distilled": ("student", "distilled"),
+        "labels": ("control", "distilled"), "untrained": ("untrained", "distilled"),
+    }  # fmt: skip
+    assert (models["labels"].layers, models["labels"].training_tokens, models["labels"].training_steps) == (3, 1024, 8)
+    told = json.loads((seed / "result.json").read_text())["details"]["quality"]
+    assert {key: each.value for key, each in quality.items()} == {
+        (model, domain, metric): values[0]
+        for model, domains in told.items()
+        for domain, metrics in domains.items()
+        for metric, values in metrics.items()
+    }
 
 
 @pytest.mark.slow
@@ -132,6 +154,12 @@ def test_moe_to_dense(tmp_path: Path, text_file: Path, other_text: str) -> None:
     prompt = tokenizer("The cache", return_tensors="pt").input_ids
     assert model.generate(prompt, max_new_tokens=4, do_sample=False).shape[1] > prompt.shape[1]
     assert read_config(student / "config.json", "student").parameters == sizes["student"]
+    models, _ = records_of(seed)
+    assert {name: each.parameters for name, each in models.items() if name != "teacher"} == {
+        name: size for name, size in sizes.items() if name != "sparse"
+    }
+    assert models["teacher"].parameters == sizes["sparse"]
+    assert (models["baseline"].of, models["weights-only"].of) == ("distribution-only", "student")
     again = run_study(dataclasses.replace(study), [0], tmp_path / "again", Silent())
     assert again["figures"] == found["figures"], "a seed gives the same figures wherever it runs"
 
@@ -145,6 +173,11 @@ def test_rounding(tmp_path: Path, tiny_teacher: Path, text_file: Path, other_tex
     found = run_study(study, [1], tmp_path / "out", Silent())
     figures, quality = found["figures"], found["details"]["1"]["quality"]
     kl = {name: each["heldout"]["kl_to_teacher"][0] for name, each in quality.items()}
+    models, _ = records_of(tmp_path / "out" / "seed-1")
+    assert (models["int4-rounded"].role, models["int4-rounded"].of) == ("untrained", "int4-distilled")
+    assert {name: each.number_format for name, each in models.items() if each.role == "student"} == {
+        "int4-distilled": "int4", "ternary-distilled": "ternary",
+    }  # fmt: skip
     assert 0 < kl["int4-rounded"] < kl["ternary-rounded"]
     assert kl["ternary-distilled"] < kl["ternary-rounded"]
     won = 1 - kl["ternary-distilled"] / kl["ternary-rounded"]

@@ -1,7 +1,8 @@
 """Arms of a study: distillations of one seed that share text, signals and first weights, judged together.
 
-data/ signals/ starts/NAME/   shared; arms that begin alike name the same start
-arms/NAME/                    what run_distillation leaves, without its own evaluation
+data/ signals/ starts/NAME/   shared; arms with the same first weights name the same start
+arms/NAME/                    what run_distillation leaves, without an evaluation of its own
+records.jsonl                 the models of the seed and their quality, as families have them
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
+from flashstill.records import write_records
 from flashstill.runs.distillation import run_distillation
 from flashstill.runs.engine import Distillation
 from flashstill.runs.outcome import as_table, judge
 from flashstill.runs.workdir import ARITHMETIC, Workdir
+from flashstill.studies.arm_records import arm_records, teacher_record
+from flashstill.studies.seeds import RECORDS
 
 if TYPE_CHECKING:
     from flashstill.distill.models.arithmetic import Arithmetic
@@ -34,7 +38,7 @@ def train_arms(arms: Mapping[str, DistillRecipe], starts: Mapping[str, str], pla
 
 
 def arithmetic_of(place: Path) -> Arithmetic:
-    """In which the arms of a seed were begun, and so everything else of it runs."""
+    """The arithmetic in which the arms of a seed were begun, which everything else of the seed uses."""
     from flashstill.distill.models.arithmetic import begun, in_use
 
     return in_use(begun(place / ARITHMETIC))
@@ -45,21 +49,40 @@ def trained(place: Path, arm: str) -> Path:
     return Workdir.arm(place, arm, arm).student
 
 
-def judged(models: Mapping[str, Any], recipe: DistillRecipe, start: str, place: Path, progress: Progress) -> Quality:
-    """The teacher and `models` on held-out text and on that of another domain. recipe: one of the arms."""
+def evaluate_arms(
+    models: Mapping[str, Any],
+    arms: Mapping[str, DistillRecipe],
+    starts: Mapping[str, str],
+    place: Path,
+    progress: Progress,
+    untrained: Mapping[str, str] | None = None,
+) -> Quality:
+    """The teacher and `models` on held-out text and on text of another domain; leaves records.jsonl.
+
+    models: loaded, by the name of their arm; starts: arm -> the start it shares; untrained: model that is no arm ->
+    the arm that starts from it.
+    """
     from flashstill.distill.training import World
 
-    work = Distillation(recipe, Workdir.arm(place, recipe.name, start), progress, World())
-    return as_table(judge({"teacher": None, **models}, work.held_texts(), recipe.seed, progress))
+    name, recipe = next(iter(arms.items()))  # text, teacher and seed are the same for all arms
+    work = Distillation(recipe, Workdir.arm(place, name, starts[name]), progress, World())
+    quality = judge({"teacher": None, **models}, work.held_texts(), recipe.seed, progress)
+    arithmetic = str(work.arithmetic)
+    records = [
+        teacher_record(work.directories[0], arithmetic),
+        *arm_records(models, arms, starts, untrained or {}, place, arithmetic),
+    ]
+    write_records(place / RECORDS, [*records, *quality])
+    return as_table(quality)
 
 
 def nats(quality: Quality, model: str, domain: str = "heldout") -> float:
-    """Mean loss of a model, nats a token."""
+    """Mean NLL of a model, nats a token."""
     return math.log(quality[model][domain]["perplexity"][0])
 
 
 def losses(quality: Quality, models: Mapping[str, str]) -> dict[str, float]:
-    """Loss in nats by domain and model, in words; models: name -> words."""
+    """Loss in nats by domain and model, with readable names; models: name -> readable name."""
     return {
         f"loss, {where}: {who}": nats(quality, model, domain)
         for domain, where in DOMAINS.items()
@@ -70,7 +93,7 @@ def losses(quality: Quality, models: Mapping[str, str]) -> dict[str, float]:
 def measured(
     quality: Quality, models: Mapping[str, str], metrics: Mapping[str, str], domains: Iterable[str] = tuple(DOMAINS)
 ) -> Iterator[tuple[str, float]]:
-    """(words, value) of every metric, domain and model; models and metrics: name -> words."""
+    """(readable name, value) of every metric, domain and model; models and metrics: name -> readable name."""
     for metric, what in metrics.items():
         for domain in domains:
             for model, who in models.items():

@@ -1,4 +1,4 @@
-"""A teacher's whole distribution against the text alone: the same student, start, windows and steps.
+"""A teacher's whole distribution against the text alone: the same student, first weights, windows and steps.
 
 The student is the teacher with fewer blocks.  One arm learns from the teacher's exact distribution of every token
 (forward KL; Hinton, Vinyals and Dean 2015, equation 4 at T = 1), the other from the next token of the text.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flashstill.progress import Progress
 from flashstill.recipes.language import KdAgainstLabels
-from flashstill.studies.arms import DOMAINS, arithmetic_of, judged, measured, train_arms, trained
+from flashstill.studies.arms import DOMAINS, arithmetic_of, evaluate_arms, measured, train_arms, trained
 from flashstill.studies.seeds import Result
 
 START = "pruned"
@@ -28,7 +28,8 @@ def run(recipe: KdAgainstLabels, seed: int, place: Path, progress: Progress) -> 
     arithmetic = arithmetic_of(place)
     models = {name: load_model(trained(place, name), arithmetic.dtype) for name in arms}
     models["untrained"] = load_model(place / "starts" / START, arithmetic.dtype)
-    quality = judged(models, arms["distilled"], START, place, progress)
+    starts = dict.fromkeys(arms, START)
+    quality = evaluate_arms(models, arms, starts, place, progress, {"untrained": "distilled"})
     words = {name: name for name in arms}
     found = dict(measured(quality, words, TO_TEACHER))
     found |= measured(quality, {"teacher": "teacher", **words}, OF_TEXT)

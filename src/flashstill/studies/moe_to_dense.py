@@ -1,4 +1,4 @@
-"""A sparse model to a dense one: how much of what the experts won a dense model of the same arithmetic keeps.
+"""A mixture of experts to a dense model: how much of the gain of the experts a dense model of equal FLOPs keeps.
 
     share = (L_baseline - L_student) / (L_baseline - L_sparse)         L: held-out loss, nats a token
 
@@ -33,7 +33,7 @@ from flashstill.studies.arms import (
     DOMAINS,
     Quality,
     arithmetic_of,
-    judged,
+    evaluate_arms,
     losses,
     nats,
     train_arms,
@@ -68,7 +68,7 @@ def run(recipe: MoeToDense, seed: int, place: Path, progress: Progress) -> Resul
     arms = recipe.arms(seed, str(teacher), str(dense))
     train_arms(arms, STARTS, place, progress)
     models = {name: load_model(trained(place, name), dtype) for name in arms}
-    quality = judged(models, arms["student"], STARTS["student"], place, progress)
+    quality = evaluate_arms(models, arms, STARTS, place, progress)
     sizes = {name: sum(weight.numel() for weight in each.parameters()) for name, each in models.items()}
     sizes["sparse"] = sum(weight.numel() for weight in model.parameters())
     return result(quality, {"parameters": sizes, "load": _last_load(teacher)})

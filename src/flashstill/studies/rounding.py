@@ -1,4 +1,4 @@
-"""What rounding costs, and how much of it training through the rounding wins back.
+"""The loss that rounding of weights costs, and the share of it that quantisation-aware training wins back.
 
     share = (L_rounded - L_trained) / (L_rounded - L_teacher)
 
@@ -20,7 +20,7 @@ from flashstill.studies.arms import (
     DOMAINS,
     Quality,
     arithmetic_of,
-    judged,
+    evaluate_arms,
     losses,
     measured,
     nats,
@@ -38,7 +38,8 @@ def run(recipe: Rounding, seed: int, place: Path, progress: Progress) -> Result:
     from flashstill.distill.teachers import resolve_teacher
 
     arms = recipe.arms(seed)
-    train_arms(arms, {name: name.split("-")[0] for name in arms}, place, progress)
+    starts = {name: name.split("-")[0] for name in arms}
+    train_arms(arms, starts, place, progress)
     dtype = arithmetic_of(place).dtype
     models = {name: load_model(trained(place, name), dtype) for name in arms}
     teacher = resolve_teacher(recipe.teacher, progress)
@@ -46,7 +47,8 @@ def run(recipe: Rounding, seed: int, place: Path, progress: Progress) -> Result:
         models[f"{wanted.name}-rounded"] = _rounded(load_model(teacher, dtype), wanted)
         if wanted.compensate_windows:
             models[f"{wanted.name}-start"] = _rounded(load_model(place / "starts" / wanted.name, dtype), wanted)
-    quality = judged(models, next(iter(arms.values())), recipe.formats[0].name, place, progress)
+    untrained = {name: f"{name.split('-')[0]}-distilled" for name in models if name not in arms}
+    quality = evaluate_arms(models, arms, starts, place, progress, untrained)
     return result(recipe, quality)
 
 
