@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashstill.cli import cli, main
-from flashstill.cli.extras import missing_package
+from flashstill.extras import missing_package
 from flashstill.tables import table_lines
 from tests.marks import slow
 

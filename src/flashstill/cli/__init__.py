@@ -14,7 +14,7 @@ import click
 
 from flashstill import __version__
 from flashstill.cli.evaluating import evaluate
-from flashstill.cli.extras import missing_package
+from flashstill.extras import missing_package
 from flashstill.cli.interrupts import (
     exit_code,
     has_directory,
