@@ -14,11 +14,12 @@ import pytest
 
 import flashstill as fs
 from flashstill.cli import main
+from flashstill.distilling import says_what_is_missing
 from tests.deployments import FACTS
 
 NAMES = {
     "BadInput", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "Scenario", "SearchSpace",
-    "UnsupportedArchitecture", "chip", "explain", "model", "predict", "search",
+    "UnsupportedArchitecture", "chip", "distill", "evaluate", "explain", "model", "predict", "run", "search",
 }  # fmt: skip
 SIGNATURES = {
     "model": ("name",),
@@ -28,6 +29,12 @@ SIGNATURES = {
     ),
     "explain": ("scenario", "deployment", "model", "chip", "batch", "context", "price", "facts", "set", "more"),
     "search": ("scenario", "space", "model", "chips", "max_chips", "batches", "price", "facts", "set", "more"),
+    "run": ("recipe", "out", "seed", "arithmetic", "progress"),
+    "distill": ("recipe", "out", "arithmetic", "progress"),
+    "evaluate": (
+        "models", "texts", "teacher", "control", "metrics", "tokens", "window_tokens", "seed", "arithmetic", "out",
+        "progress",
+    ),
     "Scenario": (
         "model", "isl", "osl", "batch", "context", "chunk", "draft", "draft_tokens", "acceptance", "max_ttft_s",
         "max_tpot_s", "min_tokens_per_s",
@@ -168,3 +175,35 @@ def test_answers_are_frozen_and_shown_escaped() -> None:
     shape = dataclasses.replace(fs.model("qwen3-8b"), name="<script>")
     assert "<script>" not in fs.predict(model=shape, chip="h100-sxm")._repr_html_()
     assert "&lt;script&gt;" in fs.predict(model=shape, chip="h100-sxm")._repr_html_()
+
+
+def test_rooms_of_the_same_name_can_be_called() -> None:
+    code = (
+        "import inspect, sys, flashstill as fs, flashstill.distill as room\n"
+        "assert sys.modules['flashstill.distill'] is room is fs.distill\n"
+        "print(*inspect.signature(fs.distill).parameters)\n"
+        "try: fs.distill('no-such-recipe.toml', 'out')\n"
+        "except fs.BadInput as error: print(error)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    parameters, sentence = done.stdout.splitlines()
+    assert parameters == "recipe out arithmetic progress"
+    assert sentence == "there is no recipe at no-such-recipe.toml"
+
+
+def test_a_package_that_is_missing_is_told_with_its_extra() -> None:
+    def needs_torch() -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    def has_a_fault() -> None:
+        raise ModuleNotFoundError("No module named 'flashstill.nowhere'", name="flashstill.nowhere")
+
+    with pytest.raises(
+        fs.BadInput, match=r"needs the package 'torch', which is not installed; pip install .*flashstill\["
+    ):
+        says_what_is_missing(needs_torch)()
+    with pytest.raises(ModuleNotFoundError, match="nowhere"):
+        says_what_is_missing(has_a_fault)()
+    with pytest.raises(fs.BadInput, match="there is no recipe at"):
+        fs.run("no-such-recipe", "out")

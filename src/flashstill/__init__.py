@@ -3,8 +3,8 @@
     import flashstill as fs
     fs.predict(model="qwen3-8b", chip="h100-sxm", batch=[1, 8, 64]).as_records()
 
-The names below are the public face (flashstill/api.py documents each); they are loaded when they are first used, so
-that importing the package costs next to nothing.
+The names below are the public face (flashstill/api.py and flashstill/distilling.py document each); they are loaded
+when they are first used, so that importing the package costs next to nothing.
 """
 
 TYPE_CHECKING = False  # as type checkers take it to be true; `typing` itself would be half of the time of this import
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         predict,
         search,
     )
+    from flashstill.distilling import distill, evaluate, run
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,23 +37,60 @@ __all__ = [
     "SearchSpace",
     "UnsupportedArchitecture",
     "chip",
+    "distill",
+    "evaluate",
     "explain",
     "model",
     "predict",
+    "run",
     "search",
 ]
 
 
 if not TYPE_CHECKING:  # for a type checker, a name that is not imported above does not exist
+    import sys
+
+    _Module = type(sys)
+    _LEARNING = ("distill", "evaluate", "run")
+
+    def _function(name):
+        import importlib
+
+        home = "flashstill.distilling" if name in _LEARNING else "flashstill.api"
+        return getattr(importlib.import_module(home), name)
+
+    class _CallableRoom(_Module):
+        """A room of the package that has the name of a function of the face, and can be called as that function.
+
+        Importing `flashstill.evaluate` puts the room in the place of the function: both uses of the name go on.
+        """
+
+        def __call__(self, *values, **named):
+            return self._function(*values, **named)
+
+        @property
+        def _function(self):
+            return _function(self.__name__.rpartition(".")[2])
+
+        @property
+        def __signature__(self):
+            import inspect
+
+            return inspect.signature(self._function)
+
+    class _Face(_Module):
+        def __setattr__(self, name, value):
+            if name in __all__ and type(value) is _Module:
+                value.__class__ = _CallableRoom
+            super().__setattr__(name, value)
+
+    sys.modules[__name__].__class__ = _Face
 
     def __getattr__(name: str) -> object:
         """A name of the face, when it is first used."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        import importlib
-
-        value = getattr(importlib.import_module("flashstill.api"), name)
-        globals()[name] = value
+        value = globals()[name] = _function(name)
         return value
 
 

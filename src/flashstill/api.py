@@ -5,6 +5,8 @@ Seconds, bytes, joules (at the chips, unless it says wall), watts, dollars and t
 it.  Answers are frozen; `as_dict()` is a tree of plain values, `as_records()` a list of flat rows for pandas.DataFrame
 or polars.DataFrame, and a notebook shows a small table.
 
+`run`, `distill` and `evaluate` are in flashstill/distilling.py and need torch (the extra "distill").
+
 Errors are `BadInput` (and of its kind `MissingFact`, `UnsupportedArchitecture`) for what makes no sense, and
 `InfeasiblePlan` where nothing fits, with the reasons counted.  In a sweep, combinations without an answer are rows that
 say why.

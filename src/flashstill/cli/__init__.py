@@ -14,7 +14,6 @@ import click
 
 from flashstill import __version__
 from flashstill.cli.evaluating import evaluate
-from flashstill.extras import missing_package
 from flashstill.cli.interrupts import (
     exit_code,
     has_directory,
@@ -30,6 +29,7 @@ from flashstill.cli.planning import plan
 from flashstill.cli.serving import predict, validate
 from flashstill.cli.shapes import chips, explain, models
 from flashstill.errors import FlashstillError, InfeasiblePlan, nearest, printable
+from flashstill.extras import missing_package
 
 
 class _Broken(Exception):

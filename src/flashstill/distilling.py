@@ -1,0 +1,248 @@
+"""Distil, run and evaluate from Python: the learning arm behind functions that return frozen values.
+
+torch and transformers are loaded when one of these functions is called; without them it is a BadInput that says which
+extra of the project brings them.  Everything resumes: the same call after an interruption goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from flashstill.errors import BadInput
+from flashstill.extras import missing_package
+from flashstill.progress import Progress, Silent
+from flashstill.records import QualityRecord, Record, to_line
+from flashstill.tables import cell, flat, html_table
+
+if TYPE_CHECKING:
+    from flashstill.recipes.study import StudyRecipe
+
+P = ParamSpec("P")
+R = TypeVar("R")
+SHOWN = 30
+"""rows that a notebook shows"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FamilyResult:
+    """A family that was run. out: its directory, with report.html; findings: in sentences."""
+
+    out: Path
+    records: tuple[Record, ...]
+    findings: tuple[str, ...]
+
+    @property
+    def report(self) -> Path:
+        """The page to open."""
+        return self.out / "report.html"
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """A flat row for each record; `record` says of which kind it is."""
+        return [_row(record) for record in self.records]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Paths, findings and records as plain values."""
+        return {
+            "out": str(self.out),
+            "report": str(self.report),
+            "findings": list(self.findings),
+            "records": self.as_records(),
+        }
+
+    def _repr_html_(self) -> str:
+        return html_table(("",), [(line,) for line in self.findings], str(self.report))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyResult:
+    """A claim that was tried over seeds. summary: as in summary.json, figures with their intervals."""
+
+    out: Path
+    summary: Mapping[str, Any]
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """A flat row for each figure: value, low and high over seeds, bar and whether it holds, where there is one."""
+        return [{"figure": name, **figure} for name, figure in self.summary["figures"].items()]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary."""
+        return dict(self.summary)
+
+    def _repr_html_(self) -> str:
+        return _shown(self.as_records(), ("figure", "value", "low", "high", "bar", "holds"), str(self.out))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistillResult:
+    """A student that was distilled; summary: as in summary.json."""
+
+    out: Path
+    summary: Mapping[str, Any]
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """A flat row for each model and text: the metrics, each with its low and high."""
+        rows = []
+        for model, domains in self.summary["quality"].items():
+            for domain, metrics in domains.items():
+                row: dict[str, Any] = {"model": model, "domain": domain}
+                for name, (value, low, high) in metrics.items():
+                    row |= {name: value, f"{name}_low": low, f"{name}_high": high}
+                rows.append(row)
+        return rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary."""
+        return dict(self.summary)
+
+    def _repr_html_(self) -> str:
+        names = ("model", "domain", "bits_per_byte", "kl_to_teacher", "agreement")
+        return _shown(self.as_records(), names, str(self.out))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationResult:
+    """The quality of models on texts. left_out: metric -> why it could not be compared."""
+
+    records: tuple[Record, ...]
+    left_out: Mapping[str, str]
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """A flat row for each model, text and metric, with its 95 % interval."""
+        return [dataclasses.asdict(record) for record in self.records if isinstance(record, QualityRecord)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All records, those of the models included, and what was left out."""
+        return {"records": [_row(record) for record in self.records], "left_out": dict(self.left_out)}
+
+    def _repr_html_(self) -> str:
+        return _shown(self.as_records(), ("model", "domain", "metric", "value", "low", "high"), "")
+
+
+def _row(record: Record) -> dict[str, Any]:
+    """A record as a flat row; `record` says of which kind it is."""
+    return flat({name: value for name, value in json.loads(to_line(record)).items() if name != "schema"})
+
+
+def _shown(records: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> str:
+    kept = [name for name in names if any(record.get(name) is not None for record in records)]
+    return html_table(kept, [[cell(record.get(name)) for name in kept] for record in records[:SHOWN]], title)
+
+
+def says_what_is_missing(function: Callable[P, R]) -> Callable[P, R]:
+    """A package that is not installed is a BadInput that names the extra which brings it."""
+
+    @functools.wraps(function)
+    def called(*values: P.args, **named: P.kwargs) -> R:
+        try:
+            return function(*values, **named)
+        except ModuleNotFoundError as error:
+            missing = missing_package(error)
+            if missing is None:
+                raise
+            raise BadInput(missing) from error
+
+    return called
+
+
+def _progress(progress: bool | Progress) -> Progress:
+    """False is silent; True draws bars on standard error."""
+    if not isinstance(progress, bool):
+        return progress
+    if not progress:
+        return Silent()
+    from flashstill.console import Console
+
+    return Console()
+
+
+@says_what_is_missing
+def run(
+    recipe: str | Path,
+    out: str | Path,
+    *,
+    seed: int | None = None,
+    arithmetic: str | None = None,
+    progress: bool | Progress = False,
+) -> FamilyResult | StudyResult:
+    """Distil, measure, evaluate and price a family of students, or try a claim over seeds, as a recipe says.
+
+    recipe: a family.toml or study.toml, or the name of a built-in one, as "demo".  out: directory of the results.
+    seed: this one only.  arithmetic: auto, bf16 or fp32 in place of the recipe's.
+    """
+    from flashstill.recipes import read_recipe
+    from flashstill.recipes.arithmetic import with_arithmetic
+    from flashstill.recipes.studies import kind_of, read_study, recipe_file
+    from flashstill.report import findings
+    from flashstill.runs import run_family
+
+    path = recipe_file(str(recipe))
+    if kind_of(path):
+        study = read_study(path)
+        return _study(study if arithmetic is None else with_arithmetic(study, arithmetic), Path(out), seed, progress)
+    family = read_recipe(path)
+    family = family if arithmetic is None else with_arithmetic(family, arithmetic)
+    family = family if seed is None else dataclasses.replace(family, seed=seed)
+    records = run_family(family, Path(out), _progress(progress))
+    return FamilyResult(out=Path(out), records=tuple(records), findings=tuple(findings(records)))
+
+
+def _study(recipe: StudyRecipe, out: Path, seed: int | None, progress: bool | Progress) -> StudyResult:
+    from flashstill.studies import run_study
+
+    seeds = range(recipe.seeds) if seed is None else [seed]
+    return StudyResult(out=out, summary=run_study(recipe, seeds, out, _progress(progress)))
+
+
+@says_what_is_missing
+def distill(
+    recipe: str | Path, out: str | Path, *, arithmetic: str | None = None, progress: bool | Progress = False
+) -> DistillResult:
+    """Train one student on its teachers, as a distill.toml says. out: directory of the results, the student in it.
+
+    arithmetic: auto, bf16 or fp32 in place of the recipe's.
+    """
+    from flashstill.recipes import read_distillation
+    from flashstill.recipes.arithmetic import with_arithmetic
+    from flashstill.runs.distillation import run_distillation
+
+    asked = read_distillation(Path(recipe))
+    asked = asked if arithmetic is None else with_arithmetic(asked, arithmetic)
+    return DistillResult(out=Path(out), summary=run_distillation(asked, Path(out), _progress(progress)))
+
+
+@says_what_is_missing
+def evaluate(
+    models: str | Sequence[str] | Mapping[str, str],
+    texts: str | Sequence[str] | Mapping[str, str],
+    *,
+    teacher: str = "",
+    control: str = "",
+    metrics: Sequence[str] = (),
+    tokens: int = 32_768,
+    window_tokens: int = 512,
+    seed: int = 0,
+    arithmetic: str = "auto",
+    out: str | Path | None = None,
+    progress: bool | Progress = False,
+) -> EvaluationResult:
+    """How good models are on texts: bits per byte, perplexity, accuracy; KL to a teacher, agreement, gap closed.
+
+    models: Hugging Face directories, .gguf files or names of packaged models, several of them by name in a mapping.
+    texts: built-in corpora, files or directories of text, JSONL or Parquet, likewise.  teacher: what others are
+    compared with.  control: the student trained on hard labels.  tokens: of each text; window_tokens: of one pass.
+    out: a file of records; beside it finished models are kept, so that an evaluation that was killed goes on.
+    """
+    from flashstill.evaluate import evaluate_models
+
+    found = evaluate_models(
+        [models] if isinstance(models, str) else models, [texts] if isinstance(texts, str) else texts,
+        teacher=teacher, control=control, metrics=metrics, tokens=tokens, window_tokens=window_tokens, seed=seed,
+        arithmetic=arithmetic, out=None if out is None else Path(out), progress=_progress(progress),
+    )  # fmt: skip
+    return EvaluationResult(records=found.records, left_out=found.left_out)
