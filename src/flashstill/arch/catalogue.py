@@ -54,23 +54,23 @@ def load_architecture(model: str) -> Architecture:
         return read_config(path / "config.json", path.name)
     if path is not None:
         return read_config(path, path.parent.name if path.name == "config.json" else path.stem)
-    found = _names().get(model.lower()) or _release(model)
-    if found is None and (model.startswith(("/", "~", ".")) or model.endswith(".json")):
+    meaning = _names().get(model.lower()) or _release(model)
+    if meaning is None and (model.startswith(("/", "~", ".")) or model.endswith(".json")):
         raise BadInput(f"there is no file or directory {shortened(model)!r}")
-    if found is None:
+    if meaning is None:
         raise MissingFact(
             unknown("model", model, _spellings()) + ", or give the path of a config.json or model directory"
         )
-    short, variant = found
+    short, variant = meaning
     return _build(short, variant)
 
 
 def hub_id(model: str) -> str:
     """The Hugging Face id behind a known name; a path or an id stays as it is."""
-    found = None if "/" in model or existing(model) is not None else _names().get(model.lower())
-    if found is None:
+    meaning = None if "/" in model or existing(model) is not None else _names().get(model.lower())
+    if meaning is None:
         return model
-    short, variant = found
+    short, variant = meaning
     return variant or next(iter(catalogue()[short].get("aliases", ())), model)
 
 
@@ -126,13 +126,13 @@ def _tail(repository: str) -> str:
 @cache
 def _spellings() -> dict[str, tuple[str, str | None]]:
     """Every name as written in the catalogue -> short name, and the variant that it means."""
-    found: dict[str, tuple[str, str | None]] = {}
+    meanings: dict[str, tuple[str, str | None]] = {}
     for short, row in catalogue().items():
         for alias in row.get("aliases", ()):
-            found[alias] = (short, None)
+            meanings[alias] = (short, None)
         for alias in row.get("variants", {}):
-            found[alias] = (short, alias)
-    return {**found, **{short: (short, None) for short in catalogue()}}
+            meanings[alias] = (short, alias)
+    return {**meanings, **{short: (short, None) for short in catalogue()}}
 
 
 @cache
@@ -145,5 +145,5 @@ def _names() -> dict[str, tuple[str, str | None]]:
 
 def with_heads(count: int = 4) -> list[str]:
     """Short names of models whose configuration has modules that predict further tokens, the first `count`."""
-    found = (short for short in catalogue() if _build(short, None).mtp_layers)
-    return list(islice(found, count))
+    names = (short for short in catalogue() if _build(short, None).mtp_layers)
+    return list(islice(names, count))

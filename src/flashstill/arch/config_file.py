@@ -83,7 +83,7 @@ class _Twice(Exception):
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         raise _Twice(Counter(key for key, _ in pairs).most_common(1)[0][0])
-    return found
+    return fields

@@ -62,12 +62,12 @@ def chip_weight_bytes(model: Architecture, widths: Widths, layout: Layout) -> Qu
 
 def sequence_bytes(model: Architecture, tokens: Quantity, widths: Widths, layout: Layout) -> Quantity:
     """Bytes of cache that one sequence of `tokens` takes on each chip that serves it."""
-    found: Quantity = 0.0
+    total: Quantity = 0.0
     for layer in model.layers:
         mixer = layer.attention
         window = mixer.window
-        held = tokens if window is None else np.minimum(tokens, float(window))
-        values = mixer.kv_values_per_token * widths.kv * held
+        kept = tokens if window is None else np.minimum(tokens, float(window))
+        values = mixer.kv_values_per_token * widths.kv * kept
         if layout.shard_batch:
             shards: Quantity = layout.tp
         elif isinstance(mixer, Attention):
@@ -75,8 +75,8 @@ def sequence_bytes(model: Architecture, tokens: Quantity, widths: Widths, layout
         else:
             shards = 1.0
         state = mixer.state_values * widths.activation / layout.tp
-        found = found + layer.count * (values / shards + state)
-    return found / layout.pp
+        total = total + layer.count * (values / shards + state)
+    return total / layout.pp
 
 
 def room_bytes(
@@ -110,10 +110,10 @@ def most_sequences(
 ) -> Quantity:
     """Sequences of `tokens` that fit on the whole layout; below 1 where not even one does."""
     widths = conditions.precisions.widths
-    each = sequence_bytes(model, tokens, widths, layout)
+    sequence = sequence_bytes(model, tokens, widths, layout)
     if draft is not None:
-        each = each + sequence_bytes(draft, tokens, widths, layout)
-    return np.maximum(room_bytes(model, conditions, layout, draft), 0.0) / np.maximum(each, 1e-9) * layout.dp
+        sequence = sequence + sequence_bytes(draft, tokens, widths, layout)
+    return np.maximum(room_bytes(model, conditions, layout, draft), 0.0) / np.maximum(sequence, 1e-9) * layout.dp
 
 
 def holds(

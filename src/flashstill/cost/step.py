@@ -96,8 +96,8 @@ class StepCost:
         """What takes the largest share of the time: a word, or a list of them for arrays."""
         names = np.asarray(BOUNDS)
         stacked = np.stack(np.broadcast_arrays(*(np.asarray(self.shares_s[name]) for name in BOUNDS)))
-        found = names[stacked.argmax(axis=0)]
-        return str(found) if found.ndim == 0 else [str(name) for name in found.ravel()]
+        largest = names[stacked.argmax(axis=0)]
+        return str(largest) if largest.ndim == 0 else [str(name) for name in largest.ravel()]
 
     @property
     def pj_per_mac(self) -> dict[str, Quantity]:

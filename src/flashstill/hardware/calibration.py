@@ -101,9 +101,9 @@ class Calibration:
     def kernel(self, kind: str, precision: str) -> Kernel:
         """The coefficients of a kind in a precision, or in the nearest one that has rows, or the general ones."""
         for near in _NEAREST.get(precision, (precision, "bf16")):
-            found = self.kernels.get((kind, near))
-            if found is not None:
-                return found
+            coefficients = self.kernels.get((kind, near))
+            if coefficients is not None:
+                return coefficients
         floors = 3.0 if kind == "experts" else 1.0
         return Kernel(
             compute_efficiency=self.matmul_efficiency * (0.7 if "attention" in kind else 1.0),
@@ -114,8 +114,8 @@ class Calibration:
 
     def collective(self, kind: str, engine: str = "") -> Collective:
         """The coefficients of a collective, of the engine's own one if it has one; else the general ones."""
-        found = self.collectives.get((kind, engine)) or self.collectives.get((kind, ""))
-        return found or Collective(efficiency=self.link_efficiency, floor_s=2.0 * self.hop_s)
+        coefficients = self.collectives.get((kind, engine)) or self.collectives.get((kind, ""))
+        return coefficients or Collective(efficiency=self.link_efficiency, floor_s=2.0 * self.hop_s)
 
 
 PERFECT = Calibration(
@@ -174,11 +174,11 @@ def _coefficients(
 ) -> _Coefficients | None:
     """The rows `kind.field` of the first owner that has the kind, over `base`; None where none has."""
     for owner in owners:
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for field in fields(made_of):
             for row in facts.rows.get((owner, f"{kind}.{field.name}"), ()):
                 if row.condition == condition:
-                    found[field.name] = row.value
-        if found:
-            return made_of(**{**base, **found}, measured=True)
+                    values[field.name] = row.value
+        if values:
+            return made_of(**{**base, **values}, measured=True)
     return None

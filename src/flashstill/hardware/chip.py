@@ -67,18 +67,18 @@ class Chip:
         for memory in self.tiers:
             if memory.name == name:
                 return memory
-        held = ", ".join(memory.name for memory in self.tiers)
-        raise MissingFact(f"{self.name} has no memory called {name!r} with a bandwidth; it has {held}")
+        names = ", ".join(memory.name for memory in self.tiers)
+        raise MissingFact(f"{self.name} has no memory called {name!r} with a bandwidth; it has {names}")
 
-    def precision(self, wanted: str) -> str:
+    def precision(self, asked: str) -> str:
         """The precision in which the multipliers run: `wanted`, or the next wider one that the chip has."""
-        if wanted in self.flops_per_s:
-            return wanted
-        for wider in _WIDER.get(wanted, ()):
+        if asked in self.flops_per_s:
+            return asked
+        for wider in _WIDER.get(asked, ()):
             if wider in self.flops_per_s:
                 return wider
-        held = ", ".join(sorted(self.flops_per_s))
-        raise MissingFact(f"{self.name} has no multiply rate for {wanted} or anything wider; it has {held}")
+        names = ", ".join(sorted(self.flops_per_s))
+        raise MissingFact(f"{self.name} has no multiply rate for {asked} or anything wider; it has {names}")
 
 
 # A chip without multipliers for a narrow format widens such weights to 16 bits on the way, as engines do; the other

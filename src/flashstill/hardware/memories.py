@@ -40,8 +40,8 @@ class Memory:
 def memory_tiers(needs: Needs, node_ratio: float, wire: float) -> tuple[Memory, ...]:
     """DRAM, SRAM and the host's memory, as far as the rows know them; the first is the chip's main one."""
     across, path = {"wires across the die": wire}, needs.number("memory_path_pj_per_bit")
-    found = [_dram(needs, path, across), _sram(needs, node_ratio, across), _host(needs, path, across)]
-    tiers = tuple(tier for tier in found if tier is not None)
+    candidates = [_dram(needs, path, across), _sram(needs, node_ratio, across), _host(needs, path, across)]
+    tiers = tuple(tier for tier in candidates if tier is not None)
     if not tiers or tiers[0].name == "host":
         needs.missing.append("memory_bytes and memory_bytes_per_s, or sram_bytes and sram_bytes_per_s")
     return tiers
@@ -57,7 +57,7 @@ def _dram(needs: Needs, path_pj_per_bit: float, across: dict[str, float]) -> Mem
     if not size.condition:
         raise MissingFact(f"the condition of memory_bytes of {name} must name the memory, as in HBM3e")
     visible = facts.find(name, "memory_visible_bytes")
-    way = {
+    segments = {
         f"{size.condition} cells": _per_byte(needs.of(size.condition.lower(), "pj_per_bit")),
         "PHY, controller, caches": _per_byte(path_pj_per_bit),
     }
@@ -67,7 +67,7 @@ def _dram(needs: Needs, path_pj_per_bit: float, across: dict[str, float]) -> Mem
         # An edited size stands for both.
         visible_bytes=visible.value if visible is not None and size.kind != "what-if" else size.value,
         bytes_per_s=needs.number("memory_bytes_per_s"),
-        joules_per_byte=way | across,
+        joules_per_byte=segments | across,
     )
 
 
@@ -75,13 +75,13 @@ def _sram(needs: Needs, node_ratio: float, across: dict[str, float]) -> Memory |
     near, rate = needs.facts.find(needs.name, "sram_bytes"), needs.facts.find(needs.name, "sram_bytes_per_s")
     if near is None or rate is None:
         return None
-    way = {"SRAM array": needs.of("sram-far", "pj_per_byte") * node_ratio * PICO}
+    segments = {"SRAM array": needs.of("sram-far", "pj_per_byte") * node_ratio * PICO}
     return Memory(
         name="sram",
         bytes=near.value,
         visible_bytes=near.value,
         bytes_per_s=rate.value,
-        joules_per_byte=way | across,
+        joules_per_byte=segments | across,
     )
 
 
@@ -94,7 +94,7 @@ def _host(needs: Needs, path_pj_per_bit: float, across: dict[str, float]) -> Mem
     link = facts.find(name, "host_link_pj_per_bit") or facts.find(kind, "host_link_pj_per_bit")
     if size is None or rate is None or (own is None and link is None):
         return None
-    way = {
+    segments = {
         f"{size.condition} cells": _per_byte(needs.of(size.condition.lower(), "pj_per_bit")),
         "link to the host": 0.0 if own or link is None else _per_byte(link.value),
         "PHY, controller, caches": _per_byte(path_pj_per_bit),
@@ -104,7 +104,7 @@ def _host(needs: Needs, path_pj_per_bit: float, across: dict[str, float]) -> Mem
         bytes=size.value,
         visible_bytes=size.value,
         bytes_per_s=rate.value,
-        joules_per_byte=way | across,
+        joules_per_byte=segments | across,
     )
 
 

@@ -26,29 +26,29 @@ class Needs:
 
     def number(self, quantity: str, absent: float = _ABSENT) -> float:
         """A number that must be there. absent: what stands for it until `refuse` is called."""
-        found = self.find(quantity)
-        if found is None:
+        row = self.find(quantity)
+        if row is None:
             self.missing.append(quantity)
-        return found.value if found else absent
+        return row.value if row else absent
 
     def optional(self, quantity: str) -> float:
         """A number whose absence means that the chip has no such thing: 0."""
-        found = self.facts.find(self.name, quantity)
-        return found.value if found else 0.0
+        row = self.facts.find(self.name, quantity)
+        return row.value if row else 0.0
 
     def either(self, quantity: str, other: str) -> float:
         """The first of two numbers that is there."""
-        found = self.find(quantity) or self.find(other)
-        if found is None:
+        row = self.find(quantity) or self.find(other)
+        if row is None:
             self.missing.append(f"{quantity} (or {other})")
-        return found.value if found else _ABSENT
+        return row.value if row else _ABSENT
 
     def of(self, owner: str, quantity: str, starting: str = "") -> float:
         """A number that does not belong to the chip: of a process, a memory, a format."""
-        found = self.facts.find(owner, quantity, starting)
-        if found is None:
+        row = self.facts.find(owner, quantity, starting)
+        if row is None:
             self.missing.append(f"{quantity} of {owner}{f' for {starting}' if starting else ''}")
-        return found.value if found else _ABSENT
+        return row.value if row else _ABSENT
 
     def refuse(self) -> None:
         """MissingFact with everything that is missing, if anything is."""

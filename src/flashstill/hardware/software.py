@@ -107,17 +107,17 @@ def _software_on(facts: Facts, engine: str, chip_class: str) -> Software:
         engines = tuple(software_on(facts, name, chip_class) for name in ENGINES if name != ALONE)
         alone = software_of(facts, engine)
         least: dict[str, Any] = {
-            name: min(float(getattr(each, name)) for each in (alone, *engines)) for name in _NEVER_SLOWER
+            name: min(float(getattr(engine_rows, name)) for engine_rows in (alone, *engines)) for name in _NEVER_SLOWER
         }
         return replace(alone, fastest_of=engines, **least)
-    found = software_of(facts, engine)
+    software = software_of(facts, engine)
     measured = {
         machine.chip_class for name, machine in facts.machines.items() if facts.find(name, "serving_measurements")
     }
     if chip_class in measured:
-        return found
-    slower: dict[str, Any] = {name: max(float(getattr(found, name)), 1.0) for name in GAINS}
-    return replace(found, **slower)
+        return software
+    slower: dict[str, Any] = {name: max(float(getattr(software, name)), 1.0) for name in GAINS}
+    return replace(software, **slower)
 
 
 def _software(facts: Facts, engine: str) -> Software:
@@ -127,10 +127,10 @@ def _software(facts: Facts, engine: str) -> Software:
         names = (name.removeprefix(f"{_ENGINE}-") for name in known)
         raise MissingFact(unknown("engine", engine, names))
     needs = Needs(facts, owner, _ENGINE)
-    found: dict[str, Any] = {
+    numbers: dict[str, Any] = {
         field.name: needs.number(field.name)
         for field in fields(Software)
         if field.default is MISSING and field.name != "name"
     }
     needs.refuse()
-    return Software(name=engine, **found)
+    return Software(name=engine, **numbers)

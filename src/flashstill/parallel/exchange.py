@@ -53,6 +53,6 @@ def sent_bytes(kind: str, size: Quantity, group: Quantity) -> Quantity:
     return ROUNDS[kind] * size * (group - 1.0) / group
 
 
-def among(group: Quantity, *found: Exchange) -> list[Exchange]:
+def among(group: Quantity, *candidates: Exchange) -> list[Exchange]:
     """The exchanges, or none where no candidate has more than one chip in the group."""
-    return list(found) if np.any(np.asarray(group) > 1) else []
+    return list(candidates) if np.any(np.asarray(group) > 1) else []

@@ -159,6 +159,6 @@ def _value_bytes(operation: Matmul) -> Quantity:
     return operation.activation_bytes / (operation.columns + operation.depth)
 
 
-def _power_of_two(wanted: Quantity, most: Quantity) -> Quantity:
-    rounded: Quantity = np.exp2(np.round(np.log2(np.maximum(wanted, 1.0))))
+def _power_of_two(degree: Quantity, most: Quantity) -> Quantity:
+    rounded: Quantity = np.exp2(np.round(np.log2(np.maximum(degree, 1.0))))
     return np.minimum(rounded, most)

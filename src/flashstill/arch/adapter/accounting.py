@@ -98,4 +98,4 @@ def _says_something(value: Any) -> bool:
 def _words(name: str, value: Any) -> frozenset[str]:
     """The words of a name, and of the names inside an object."""
     inside = () if _NO_CHANGE.search(name) or not isinstance(value, dict) else value
-    return frozenset(word for each in (name, *inside) for word in re.split(r"[_.\d]+", each.lower()))
+    return frozenset(word for part in (name, *inside) for word in re.split(r"[_.\d]+", part.lower()))

@@ -45,7 +45,7 @@ def set_fields(configuration: Any, changes: Mapping[str, Any]) -> None:
 
 def without_weights(fields: Mapping[str, Any]) -> Changes:
     """The same less `OF_ITS_WEIGHTS`."""
-    return {name: held for name, held in fields.items() if name not in OF_ITS_WEIGHTS}
+    return {name: content for name, content in fields.items() if name not in OF_ITS_WEIGHTS}
 
 
 def with_quantization(fields: Mapping[str, Any], scheme: Mapping[str, Any]) -> Changes:
@@ -130,8 +130,10 @@ def dense(configuration: Any, fields: Mapping[str, Any], known: Mapping[str, Any
 
     feed_forward 0: as many as a token meets in the sparse one.
     """
-    held = {name: held for name, held in without_weights(fields).items() if name in known and name != "model_type"}
-    return {**held, FEED_FORWARD[0]: feed_forward or chosen_neurons(configuration)}
+    kept = {
+        name: content for name, content in without_weights(fields).items() if name in known and name != "model_type"
+    }
+    return {**kept, FEED_FORWARD[0]: feed_forward or chosen_neurons(configuration)}
 
 
 def new_llama(

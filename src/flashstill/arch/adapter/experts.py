@@ -189,14 +189,14 @@ def hunyuan_moe(fields: Fields) -> Architecture:
 
 
 def _same_everywhere(fields: Fields, *names: str) -> Fields:
-    found = {}
+    single = {}
     for name in names:
         value = fields.value(name)
         if isinstance(value, list):
             if not value or any(item != value[0] for item in value):
                 raise fields.fail(f": {name} differs from block to block, which is not supported yet")
-            found[name] = value[0]
-    return fields.changed(found)
+            single[name] = value[0]
+    return fields.changed(single)
 
 
 def ernie_moe(fields: Fields) -> Architecture:

@@ -62,8 +62,8 @@ class Fields:
 
     def with_defaults(self, defaults: Config) -> Fields:
         """The same config with `defaults` where it sets nothing."""
-        held = {key: value for key, value in defaults.items() if value is not None and self.config.get(key) is None}
-        return self.changed(held)
+        missing = {key: value for key, value in defaults.items() if value is not None and self.config.get(key) is None}
+        return self.changed(missing)
 
     def part(self, name: str) -> Fields:
         """The object that a field holds; empty if it is not set."""
@@ -96,7 +96,7 @@ class Fields:
         """Names and values of the fields that nobody has looked at, those of objects as `object.field`."""
         for name, value in self.config.items():
             if name in self._parts:
-                yield from ((f"{name}.{inner}", found) for inner, found in self._parts[name].unread())
+                yield from ((f"{name}.{inner}", content) for inner, content in self._parts[name].unread())
             elif name not in self._read and value is not None:
                 yield name, value
 
@@ -154,11 +154,11 @@ class Fields:
             if self.value(name):
                 raise self.fail(f" sets {name}, which is not supported yet")
 
-    def require(self, name: str, wanted: Any) -> None:
+    def require(self, name: str, only: Any) -> None:
         """Refuse a config whose field, if set, is not `wanted`."""
         value = self.value(name)
-        if value is not None and value != wanted:
-            raise self.fail(f": {name} other than {wanted} is not supported yet")
+        if value is not None and value != only:
+            raise self.fail(f": {name} other than {only} is not supported yet")
 
     @property
     def width(self) -> int:

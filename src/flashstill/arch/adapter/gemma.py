@@ -166,10 +166,10 @@ def _global_heads(fields: Fields, shared: bool) -> tuple[int, int]:
     overrides = fields.value("per_layer_config")
     if isinstance(overrides, dict) and overrides:
         blocks = fields.part("per_layer_config")
-        found = {_heads_of(blocks.part(number), usual) for number in overrides}
-        if len(found) > 1:
+        shapes = {_heads_of(blocks.part(number), usual) for number in overrides}
+        if len(shapes) > 1:
             raise fields.fail(": per_layer_config holds more than one shape of global blocks, which is not supported")
-        return found.pop()
+        return shapes.pop()
     kv_heads = fields.count("num_global_key_value_heads", default=usual) if shared else usual
     return fields.count("global_head_dim", default=512), kv_heads
 

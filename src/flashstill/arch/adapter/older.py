@@ -148,10 +148,10 @@ def bert_like(*, type_rows: bool = True, transform: bool = True, embedding_norm:
         extra += width * width + 3 * width if transform else 0
         extra += 2 * width if embedding_norm else 0
         attention = grouped(fields, qkv_bias=True, output_bias=True, kv_heads=every_head(fields))
-        found = uniform(
+        architecture = uniform(
             fields, attention, dense(fields, gated=False, bias=True), kinds=always("full"), norm_bias=True, tied=True,
             final_norm=final_norm, position=fields.count(*CONTEXT) * width, extra=extra,
         )  # fmt: skip
-        return replace(found, note="an encoder, read as the decoder that it can be")
+        return replace(architecture, note="an encoder, read as the decoder that it can be")
 
     return read

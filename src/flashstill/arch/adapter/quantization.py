@@ -82,12 +82,14 @@ def _block_size(scheme: Fields, field: str) -> int:
 def _fp8(scheme: Fields, formats: Formats, depth: int) -> Formats:
     block = _block_size(scheme, "weight_block_size")
     stored = _scaled("fp8", block, 32)
-    found = _apply(scheme, formats, depth, "fp8-block" if block else "fp8", stored, _BLOCKS)
+    changed = _apply(scheme, formats, depth, "fp8-block" if block else "fp8", stored, _BLOCKS)
     kind = scheme.value("expert_dtype")
     if kind not in (None, "fp8", "fp4"):
         raise scheme.fail(f": expert_dtype is {shown(kind)}, not fp8 or fp4")
     # DeepSeek-V4: experts in fp4 with one 8-bit scale for 32 weights.
-    return replace(found, experts=_scaled("fp4", 32, 8), scheme=f"{found.scheme}+mxfp4") if kind == "fp4" else found
+    return (
+        replace(changed, experts=_scaled("fp4", 32, 8), scheme=f"{changed.scheme}+mxfp4") if kind == "fp4" else changed
+    )
 
 
 def _mxfp4(scheme: Fields, formats: Formats, depth: int) -> Formats:
@@ -148,7 +150,7 @@ def _compressed_tensors(scheme: Fields, formats: Formats, depth: int) -> Formats
     groups = scheme.value("config_groups")
     if not isinstance(groups, dict) or not groups:
         raise scheme.fail(" has no config_groups")
-    found, names = formats, []
+    changed, names = formats, []
     for key, group in groups.items():
         weights = group.get("weights") if isinstance(group, dict) else None
         if not isinstance(weights, dict):
@@ -162,9 +164,9 @@ def _compressed_tensors(scheme: Fields, formats: Formats, depth: int) -> Formats
             raise scheme.fail(
                 f": the targets {shown(', '.join(targets))} of {shown(key)} name no weights that are known here"
             )
-        found = _apply(scheme, found, depth, name, stored, kinds)
+        changed = _apply(scheme, changed, depth, name, stored, kinds)
         names.append(name)
-    return replace(found, scheme="+".join(dict.fromkeys(names)) or None)
+    return replace(changed, scheme="+".join(dict.fromkeys(names)) or None)
 
 
 def _weights_format(weights: Fields) -> tuple[str, Stored]:

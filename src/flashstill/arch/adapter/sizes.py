@@ -91,5 +91,5 @@ def value(configuration: Any, name: str) -> Any:
 
 
 def _fields(configuration: Any, names: tuple[str, ...], of: str) -> Fields:
-    held: Config = {name: value(configuration, name) for name in names}
-    return Fields({name: number for name, number in held.items() if number is not None}, of)
+    stored: Config = {name: value(configuration, name) for name in names}
+    return Fields({name: number for name, number in stored.items() if number is not None}, of)
