@@ -15,10 +15,14 @@ import pytest
 
 from flashstill.arch.catalogue import read_config
 from flashstill.errors import BadInput
+from flashstill.measure.rates import Rates
 from flashstill.recipes import FamilyRecipe, StudentRecipe, built_in, read_recipe, to_toml
+from flashstill.recipes.distillation import SignalRecipe
+from flashstill.recipes.regime import RegimeRecipe
 from flashstill.records import CostRecord, ModelRecord, QualityRecord, Record, read_records
 from flashstill.report.points import points
-from flashstill.runs.shares import share_of
+from flashstill.runs.costs import Costs
+from flashstill.runs.shares import Share, share_of
 from flashstill.runs.sharing import least_layers, signals_keys, workdir_of
 from tests.tiny import FIVE_KINDS
 
@@ -153,6 +157,50 @@ def read_recipe_of(teacher: Path) -> FamilyRecipe:
 
     with tempfile.TemporaryDirectory() as folder:
         return read_recipe(five_kinds(Path(folder), teacher))
+
+
+class TestCosts:
+    """Seconds of a machine that reads a token of the teacher in 1 ms and judges one in half of that."""
+
+    @pytest.fixture
+    def costs(self, recipe: FamilyRecipe) -> Costs:
+        rates = Rates(read_s=1e-3, head_s=5e-4, at_zero_s=0.2, rounding_s=0.1)
+        shares = {each.name: Share(blocks=0.5, head=1.0, weights=0.5) for each in recipe.students}
+        return Costs(rates=rates, depth=6, shares=shares, overhead=1.0)
+
+    def test_signals_are_paid_once(self, recipe: FamilyRecipe, costs: Costs) -> None:
+        once = 1e-3 * (1024 + 256 + 256)
+        assert costs.signals_s(recipe) == pytest.approx(once)
+        ids = dataclasses.replace(recipe.students[0], signals=SignalRecipe(kind="topk"))
+        other = dataclasses.replace(recipe, students=(*recipe.students[1:], ids))
+        assert costs.signals_s(other) == pytest.approx(once + (1e-3 + 2 * 5e-4) * 1024)
+
+    def test_text_that_a_teacher_writes(self, recipe: FamilyRecipe, costs: Costs) -> None:
+        """24 new tokens after 8 of each of 32 windows, 64 rows at a time, and no signals of what is learned as text."""
+        regime = RegimeRecipe(kind="sequence", prompt_tokens=8, new_tokens=24)
+        writer = dataclasses.replace(recipe.students[0], regime=regime)
+        family = dataclasses.replace(recipe, students=(writer,))
+        assert costs.signals_s(family) == pytest.approx(1e-3 * (512 + 32 * 24))
+
+    def test_a_step(self, recipe: FamilyRecipe, costs: Costs) -> None:
+        """Two windows of 32 tokens: 0.5 x 0.2 s for the optimiser, and 3 x 1 ms x 0.5 + 2 x 0.5 ms a token."""
+        plain = 0.1 + 64 * 2.5e-3
+        step = {each.name: costs.step_s(recipe, each, soft=True) for each in recipe.students}
+        assert step["shallow"] == pytest.approx(plain)
+        assert step["int4"] == pytest.approx(plain + 0.05), "rounding half of the weights"
+        drawn = 0.5 * 0.75 * 64 * 25 / 32  # of the windows, fresh ones, of their tokens those after the prompt
+        rows = 0.5 * 0.75 * 2 * 2
+        assert step["writer"] == pytest.approx(plain + 1e-3 * 64 + drawn * 0.5e-3 * 24 / rows), "its teacher is run"
+        assert costs.step_s(recipe, student_of(recipe, "writer"), soft=False) == pytest.approx(plain - 64 * 0.5 * 5e-4)
+
+    def test_students_that_begin_alike_are_cut_once(self, recipe: FamilyRecipe, costs: Costs) -> None:
+        twin = dataclasses.replace(recipe.students[0], name="twin")
+        more = dataclasses.replace(costs, shares={**costs.shares, "twin": costs.shares["shallow"]})
+        family = dataclasses.replace(recipe, students=(*recipe.students, twin))
+        assert more.search_s(family) == costs.search_s(recipe)
+        rounded = dataclasses.replace(twin, kind="copy", quantise="int4", compensate_windows=2)
+        family = dataclasses.replace(recipe, students=(*recipe.students, rounded))
+        assert more.search_s(family) == pytest.approx(costs.search_s(recipe) + 61.0)
 
 
 # ---- a whole run ----
