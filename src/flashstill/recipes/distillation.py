@@ -212,8 +212,8 @@ def training_problems(train: TrainTable) -> Iterator[str]:
 
 def with_paths(table: Any, where: Path, prefix: str, *keys: str) -> Any:
     """A table whose `keys`, where they name something beside the file `where`, are absolute; prefix: in messages."""
-    found = {key: located(getattr(table, key), where.parent, where, prefix + key) for key in keys}
-    return dataclasses.replace(table, **found)
+    absolute = {key: located(getattr(table, key), where.parent, where, prefix + key) for key in keys}
+    return dataclasses.replace(table, **absolute)
 
 
 def _with_paths(recipe: DistillRecipe, where: Path) -> DistillRecipe:
@@ -222,5 +222,5 @@ def _with_paths(recipe: DistillRecipe, where: Path) -> DistillRecipe:
         for place, teacher in enumerate(recipe.teachers)
     )
     student = with_paths(recipe.student, where, "student.", "config", "model")
-    found: DistillRecipe = with_paths(recipe, where, "", "data", "out_of_domain")
-    return dataclasses.replace(found, teachers=tuple(teachers), student=student)
+    placed: DistillRecipe = with_paths(recipe, where, "", "data", "out_of_domain")
+    return dataclasses.replace(placed, teachers=tuple(teachers), student=student)

@@ -176,16 +176,16 @@ def read_recipe(path: Path) -> FamilyRecipe:
     recipe = built(FamilyRecipe, tree, shown)
     for problem in problems(recipe):
         raise BadInput(f"{path}: {problem}")
-    found: FamilyRecipe = with_paths(recipe, path, "", "data", "out_of_domain")
+    placed: FamilyRecipe = with_paths(recipe, path, "", "data", "out_of_domain")
     return dataclasses.replace(
-        found,
-        teachers=_located(found.teachers, path, ""),
+        placed,
+        teachers=_located(placed.teachers, path, ""),
         students=tuple(
             dataclasses.replace(
                 with_paths(student, path, f"students[{place}].", "config", "model"),
                 teachers=_located(student.teachers, path, f"students[{place}]."),
             )
-            for place, student in enumerate(found.students)
+            for place, student in enumerate(placed.students)
         ),
     )
 
@@ -199,10 +199,10 @@ def _located(teachers: tuple[TeacherRecipe, ...], where: Path, prefix: str) -> t
 
 def _completed(student: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, Any]:
     """A student's tables with what it takes from the family's."""
-    found = {**{name: family[name] for name in AS_A_WHOLE if name in family}, **student}
+    completed = {**{name: family[name] for name in AS_A_WHOLE if name in family}, **student}
     for name in KEY_BY_KEY:
-        found[name] = {**family.get(name, {}), **student.get(name, {})}
-    return found
+        completed[name] = {**family.get(name, {}), **student.get(name, {})}
+    return completed
 
 
 def problems(recipe: FamilyRecipe) -> Iterator[str]:

@@ -55,9 +55,11 @@ class LanguageStudy(StudyRecipe):
 
     def located(self, where: Path) -> StudyRecipe:
         """Paths that exist beside the file become absolute, so that the study can be resumed from anywhere."""
-        held = {key: getattr(self, key, "") for key in ("teacher", "data", "out_of_domain")}
-        found: dict[str, Any] = {key: located(value, where.parent, where, key) for key, value in held.items() if value}
-        return dataclasses.replace(self, **found)
+        paths = {key: getattr(self, key, "") for key in ("teacher", "data", "out_of_domain")}
+        absolute: dict[str, Any] = {
+            key: located(value, where.parent, where, key) for key, value in paths.items() if value
+        }
+        return dataclasses.replace(self, **absolute)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

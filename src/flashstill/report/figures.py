@@ -60,8 +60,8 @@ def _escaped(value: Any) -> Any:
 def chosen_batches(view: View, chip: str) -> list[int]:
     """1, 16 and 256 where they were priced, else the smallest, a middle and the largest batch."""
     priced = sorted({key[3] for key in view.cost if key[1] == chip and key[2] == "decode"})
-    wanted: list[int] = [batch for batch in (1, 16, 256) if batch in priced]
-    return wanted if len(wanted) == 3 else sorted({priced[0], priced[len(priced) // 2], priced[-1]})
+    usual: list[int] = [batch for batch in (1, 16, 256) if batch in priced]
+    return usual if len(usual) == 3 else sorted({priced[0], priced[len(priced) // 2], priced[-1]})
 
 
 def pareto(records: Sequence[Record], view: View, chip: str, metric: str, cost: str) -> Figure:
@@ -70,8 +70,8 @@ def pareto(records: Sequence[Record], view: View, chip: str, metric: str, cost: 
 
     traces: list[Any] = []
     for batch, colour in zip(chosen_batches(view, chip), _BATCH_COLOURS, strict=False):
-        found = points(records, chip, batch, "heldout", metric, cost)
-        front = sorted((point for point in found if point.on_front), key=lambda point: point.cost)
+        models = points(records, chip, batch, "heldout", metric, cost)
+        front = sorted((point for point in models if point.on_front), key=lambda point: point.cost)
         traces.append(
             go.Scatter(
                 x=[point.cost for point in front],
@@ -82,7 +82,7 @@ def pareto(records: Sequence[Record], view: View, chip: str, metric: str, cost: 
                 name=f"batch {batch}",
             )
         )
-        traces.append(_models(found, view, batch, colour, go))
+        traces.append(_models(models, view, batch, colour, go))
     direction = "normal" if metric == "agreement" else "reversed"
     return drawn(
         traces,
@@ -93,30 +93,30 @@ def pareto(records: Sequence[Record], view: View, chip: str, metric: str, cost: 
     )
 
 
-def _models(found: Sequence[PricedModel], view: View, batch: int, colour: str, go: Any) -> Any:
-    kinds = {point.model: kind_words(view.models[point.model]) for point in found}
+def _models(models: Sequence[PricedModel], view: View, batch: int, colour: str, go: Any) -> Any:
+    kinds = {point.model: kind_words(view.models[point.model]) for point in models}
     titles = {name: f"{name} ({kind})" if kind else name for name, kind in kinds.items()}
     return go.Scatter(
-        x=[point.cost for point in found],
-        y=[point.quality for point in found],
+        x=[point.cost for point in models],
+        y=[point.quality for point in models],
         error_y={
             "type": "data",
             "symmetric": False,
-            "array": [point.high - point.quality for point in found],
-            "arrayminus": [point.quality - point.low for point in found],
+            "array": [point.high - point.quality for point in models],
+            "arrayminus": [point.quality - point.low for point in models],
             "thickness": 1,
             "width": 3,
         },
         mode="markers",
         showlegend=False,
         marker={
-            "symbol": [marker(view.models[point.model]) for point in found],
-            "size": [14 if point.role == "control" else 10 for point in found],
+            "symbol": [marker(view.models[point.model]) for point in models],
+            "size": [14 if point.role == "control" else 10 for point in models],
             "color": colour,
             "line": {"width": 1.5, "color": colour},
         },
         text=[
-            f"{titles[point.model]}, batch {batch}{', on the frontier' if point.on_front else ''}" for point in found
+            f"{titles[point.model]}, batch {batch}{', on the frontier' if point.on_front else ''}" for point in models
         ],
         hovertemplate="%{text}<br>cost %{x:.3g}<br>quality %{y:.3f}<extra></extra>",
     )

@@ -109,9 +109,9 @@ class Thought:
 
 def provenance(path: Path) -> dict[str, Any]:
     """provenance.json with the keys that it must have."""
-    found = json_object(path)
-    built(Provenance, found, str(path), open_end=True)
-    return {"command": "", **found}
+    content = json_object(path)
+    built(Provenance, content, str(path), open_end=True)
+    return {"command": "", **content}
 
 
 def recipe_text(path: Path) -> str:
@@ -122,11 +122,11 @@ def recipe_text(path: Path) -> str:
 
 def summary(path: Path) -> dict[str, Any]:
     """summary.json of a study with all that its page shows."""
-    found = json_object(path)
-    details = found.get("details")
+    content = json_object(path)
+    details = content.get("details")
     if not isinstance(details, dict):
         raise BadInput(f"{path}: the key 'details' is missing or no table")
-    typed = built(Summary, {**found, "details": {}}, str(path), open_end=True)
+    typed = built(Summary, {**content, "details": {}}, str(path), open_end=True)
     for name, figure in typed.figures.items():
         for problem in figure.problems():
             raise BadInput(f"{path}: figures.{name} {problem}")
@@ -138,7 +138,7 @@ def summary(path: Path) -> dict[str, Any]:
                 set(getattr(each, name)) != set(getattr(first, name)) for name in PARTS
             ):
                 raise BadInput(f"{path}: details.{seed} tells of other models or attempts than the first seed")
-    return found
+    return content
 
 
 def is_thought(details: Mapping[str, Any]) -> bool:

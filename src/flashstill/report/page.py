@@ -86,8 +86,8 @@ def render_page(template: str, figures: Mapping[str, Any], **values: Any) -> str
         lstrip_blocks=True,
     )
     # "</script" or "<!--" in a name could end or hide the script element that holds the data
-    held = json.dumps(figures).replace("<", "\\u003c")
-    return environment.get_template(template).render(figures=held, plotly=get_plotlyjs(), **values)
+    data = json.dumps(figures).replace("<", "\\u003c")
+    return environment.get_template(template).render(figures=data, plotly=get_plotlyjs(), **values)
 
 
 def _interval(record: QualityRecord, form: str) -> dict[str, str]:

@@ -41,7 +41,7 @@ def points(
         and (record.chip, record.batch, record.phase) == (chip, batch, phase)
         and (price := _price(record, cost)) is not None
     }
-    found = [
+    priced = [
         (models[record.model], prices[models[record.model].of], record)
         for record in records
         if isinstance(record, QualityRecord)
@@ -50,7 +50,7 @@ def points(
         and models[record.model].of in prices
     ]
     sign = 1.0 if LOWER_IS_BETTER[metric] else -1.0
-    front = on_front([(price, sign * quality.value) for _, price, quality in found])
+    front = on_front([(price, sign * quality.value) for _, price, quality in priced])
     return [
         PricedModel(
             model=model.model,
@@ -62,7 +62,7 @@ def points(
             high=quality.high,
             on_front=flag,
         )
-        for (model, price, quality), flag in zip(found, front, strict=True)
+        for (model, price, quality), flag in zip(priced, front, strict=True)
     ]
 
 

@@ -48,9 +48,9 @@ def settled(work: Distillation) -> DistillRecipe:
     if not path.is_file():
         trial = _trial(work)
         candidates = _candidates(recipe, trial.origin)
-        found = _chosen(recipe, candidates, trial, work.world, work.progress)
+        decided = _chosen(recipe, candidates, trial, work.world, work.progress)
         if work.world.is_main:
-            write_text(path, json.dumps(found, indent=1))
+            write_text(path, json.dumps(decided, indent=1))
         work.world.barrier()
     try:
         sizes = kept.pick(path)["sizes"]
@@ -97,17 +97,17 @@ def _chosen(
         decode_s=budget.latency_ms / 1e3 or UNBOUNDED,
         training_bytes=machine_bytes(),
     )
-    found = [forecast(candidate, speed, task, bounds) for candidate in candidates]
+    forecasts = [forecast(candidate, speed, task, bounds) for candidate in candidates]
     try:
-        best = pick(found)
+        best = pick(forecasts)
     except InfeasiblePlan:
-        _say(progress, found, None)
+        _say(progress, forecasts, None)
         raise
-    _say(progress, found, best)
+    _say(progress, forecasts, best)
     return {
         "measured": dataclasses.asdict(speed),
         "training": dataclasses.asdict(task),
-        "candidates": [_as_json(each) for each in found],
+        "candidates": [_as_json(each) for each in forecasts],
         "pick": _as_json(best),
     }
 
@@ -153,13 +153,13 @@ def _as_json(each: Forecast) -> dict[str, Any]:
     }
 
 
-def _say(progress: Progress, found: Sequence[Forecast], best: Forecast | None) -> None:
+def _say(progress: Progress, forecasts: Sequence[Forecast], best: Forecast | None) -> None:
     """A table of the candidates around the pick."""
-    middle = found.index(best) if best is not None else len(found) - 1
-    first = max(0, min(middle - SHOWN // 2, len(found) - SHOWN))
+    middle = forecasts.index(best) if best is not None else len(forecasts) - 1
+    first = max(0, min(middle - SHOWN // 2, len(forecasts) - SHOWN))
     header = f"{'student':<34}{'tokens/s':>9}{'minutes':>9}{'decode':>10}{'weights':>10}{'to train':>10}"
-    progress.say(f"{header}  ({len(found)} candidates)")
-    for each in found[first : first + SHOWN]:
+    progress.say(f"{header}  ({len(forecasts)} candidates)")
+    for each in forecasts[first : first + SHOWN]:
         minutes = (each.signals_s + each.training_s) / 60.0
         sizes = f"{show(each.weight_bytes, 'B'):>10}{show(each.training_bytes, 'B'):>10}"
         verdict = "  <- picked" if each is best else f"  {'; '.join(each.reasons)}" if each.reasons else ""
@@ -194,13 +194,13 @@ def outcome(recipe: DistillRecipe, workdir: Workdir, student: Any, summary: Mapp
     return {"student": predicted["student"], "predicted": expected, "measured": measured}
 
 
-def outcome_lines(found: Mapping[str, Any]) -> list[str]:
+def outcome_lines(compared: Mapping[str, Any]) -> list[str]:
     """The same as a table for people."""
     scales = {"minutes": (60.0, "s"), "ms": (1e-3, "s"), "bytes": (1.0, "B"), "s": (1.0, "tokens/s")}
-    lines = [f"{found['student'] + ', picked by budget':<36}{'predicted':>14}{'measured':>14}"]
-    for name, expected in found["predicted"].items():
+    lines = [f"{compared['student'] + ', picked by budget':<36}{'predicted':>14}{'measured':>14}"]
+    for name, expected in compared["predicted"].items():
         scale, unit = scales[name.rsplit("_", 1)[-1]]
-        came = found["measured"][name]
+        came = compared["measured"][name]
         values = [show(value * scale, unit) if value is not None else "unknown" for value in (expected, came)]
         lines.append(f"{NAMES[name]:<36}{values[0]:>14}{values[1]:>14}")
     return lines

@@ -78,13 +78,16 @@ class Costs:
         return dataclasses.asdict(self)
 
     @staticmethod
-    def read(held: Mapping[str, Any]) -> Costs:
+    def read(record: Mapping[str, Any]) -> Costs:
         """What `as_dict` gave."""
         from flashstill.measure.rates import Rates
 
-        shares = {name: Share(**share) for name, share in held["shares"].items()}
+        shares = {name: Share(**share) for name, share in record["shares"].items()}
         return Costs(
-            rates=Rates(**held["rates"]), depth=int(held["depth"]), shares=shares, overhead=float(held["overhead"])
+            rates=Rates(**record["rates"]),
+            depth=int(record["depth"]),
+            shares=shares,
+            overhead=float(record["overhead"]),
         )
 
     def text_s(self) -> float:

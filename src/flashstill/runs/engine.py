@@ -60,8 +60,8 @@ class Distillation:
         """In which all models of this run are multiplied; of several processes the first decides, before the others."""
         from flashstill.distill.models.arithmetic import settled, shape_of
 
-        wanted = self.recipe.train.arithmetic
-        return settled(wanted, lambda: shape_of(self.directories[0]), self.workdir.arithmetic)
+        asked = self.recipe.train.arithmetic
+        return settled(asked, lambda: shape_of(self.directories[0]), self.workdir.arithmetic)
 
     def model(self, index: int) -> Any:
         """A teacher."""
@@ -83,9 +83,9 @@ class Distillation:
         """What is kept of the teachers on a packed text."""
         from flashstill.distill.signals import Hidden, kind
 
-        wanted = self.recipe.signals
+        signals = self.recipe.signals
         is_exact = part != self.taught and not self.recipe.teachers[0].served
-        return Hidden() if is_exact else kind(wanted.kind, wanted.draws, wanted.k, self.recipe.seed)
+        return Hidden() if is_exact else kind(signals.kind, signals.draws, signals.k, self.recipe.seed)
 
     def _fingerprint(self, index: int) -> str:
         return self.models.fingerprint(self.recipe.teachers[index], self.directories[index])
@@ -96,12 +96,12 @@ class Distillation:
             return {}
         prints = (self._fingerprint(0), self.tokenizer)
         text = TeacherText(self.recipe, self.workdir, self.packed("train"), self.directories[0], prints)
-        found = text.write(lambda: self.model(0), self.progress, share)
+        written = text.write(lambda: self.model(0), self.progress, share)
         self.world.barrier()
         if self.world.is_main:
             text.join(self.progress)
         self.world.barrier()
-        return found
+        return written
 
     def _signals_at(self, index: int, part: str) -> tuple[Path, dict[str, Any]]:
         from flashstill.distill.signals import signal_key
@@ -114,20 +114,20 @@ class Distillation:
         """What the teachers say of the training text, if it is kept; of a server, which may go then, of all texts."""
         if self.recipe.signals.kind == "none" or not asks_teachers(self.recipe) or self.workdir.student.is_dir():
             return {}
-        found = {}
+        rates = {}
         for index, teacher in enumerate(self.recipe.teachers):
             part = f", share {share[0]}/{share[1]}" if share[1] > 1 else ""
             label = f"signals of {teacher.name or Path(teacher.model).name}{part}"
             built = self._build(index, self.taught, label, share)
             for domain in DOMAINS if teacher.served else ():
                 self._build(index, domain, f"teacher on {domain} text", share)
-            found[teacher.model] = {
+            rates[teacher.model] = {
                 **asdict(built),
                 "kind": self.recipe.signals.kind,
                 "tokens_per_s": round(built.tokens / built.seconds, 1) if built.seconds else None,
                 "bytes_per_token": round(built.bytes / self.packed("train").token_count, 2),
             }
-        return found
+        return rates
 
     def _build(self, index: int, part: str, label: str, share: tuple[int, int] = (0, 1)) -> Built:
         """What one teacher says of a packed text, by running it or by asking its server."""

@@ -62,8 +62,8 @@ class Family:
         """In which all models of this run are multiplied."""
         from flashstill.distill.models.arithmetic import settled, shape_of
 
-        wanted = self.recipe.students[0].train.arithmetic
-        return settled(wanted, lambda: shape_of(self.directory), Workdir.alone(self.out).arithmetic)
+        asked = self.recipe.students[0].train.arithmetic
+        return settled(asked, lambda: shape_of(self.directory), Workdir.alone(self.out).arithmetic)
 
     @property
     def model(self) -> Any:
@@ -79,11 +79,11 @@ class Family:
         """The directories of a student's teachers and their tokenizer; BadInput where they or the student cannot be."""
         if student.name not in self._located:
             try:
-                found = directories_of(self.recipe.distillation(student), self.progress)
+                directories = directories_of(self.recipe.distillation(student), self.progress)
             except BadInput as error:
                 sentence = str(error).removeprefix("student.")  # whose keys stand in [[students]] itself
                 raise BadInput(f"student {student.name}: {sentence}") from error
-            self._located[student.name] = found
+            self._located[student.name] = directories
         return self._located[student.name]
 
     def distillation(self, student: StudentRecipe) -> Distillation:

@@ -73,10 +73,12 @@ class StudentSummary:
 
 def search(path: Path) -> Search:
     """search.json; BadInput where it is missing or not as the stage left it."""
-    found = built(Search, json_object(path), str(path), open_end=True)
-    if len(set(found.drops)) < len(found.drops) or any(block >= found.depth for block in found.drops):
-        raise BadInput(f"{path}: drops names a block twice, or one beyond the teacher's {found.depth}")
-    return found
+    search_order = built(Search, json_object(path), str(path), open_end=True)
+    if len(set(search_order.drops)) < len(search_order.drops) or any(
+        block >= search_order.depth for block in search_order.drops
+    ):
+        raise BadInput(f"{path}: drops names a block twice, or one beyond the teacher's {search_order.depth}")
+    return search_order
 
 
 def steps(folder: Path) -> list[dict[str, Any]]:
@@ -92,34 +94,34 @@ def steps(folder: Path) -> list[dict[str, Any]]:
 
 def pick(path: Path) -> dict[str, Any]:
     """The pick of budget.json."""
-    found = json_object(path)
-    built(Budget, found, str(path), open_end=True)
-    chosen: dict[str, Any] = found["pick"]
+    content = json_object(path)
+    built(Budget, content, str(path), open_end=True)
+    chosen: dict[str, Any] = content["pick"]
     return chosen
 
 
 def seed_result(path: Path) -> dict[str, Any]:
     """result.json of a seed; its details belong to the kind of study."""
-    found = json_object(path)
-    if not isinstance(found.get("details"), dict):
+    content = json_object(path)
+    if not isinstance(content.get("details"), dict):
         raise BadInput(f"{path}: the key 'details' is missing or no table")
-    built(SeedResult, {**found, "details": {}}, str(path), open_end=True)
-    return found
+    built(SeedResult, {**content, "details": {}}, str(path), open_end=True)
+    return content
 
 
 def check_alike(results: Mapping[Path, Mapping[str, Any]]) -> None:
     """BadInput where seeds tell of different figures."""
     first = next(iter(results.values()))
-    for path, found in results.items():
+    for path, result in results.items():
         for part in ("measures", "shares"):
-            if set(found[part]) != set(first[part]):
+            if set(result[part]) != set(first[part]):
                 raise BadInput(f"{path} tells of other {part} than the first seed; delete it and run again")
 
 
 def student_summary(path: Path) -> dict[str, Any]:
     """summary.json of a distillation."""
-    found = json_object(path)
-    typed = built(StudentSummary, found, str(path), open_end=True)
+    content = json_object(path)
+    typed = built(StudentSummary, content, str(path), open_end=True)
     for model, domains in typed.quality.items():
         for domain, metrics in domains.items():
             kl = {"kl_to_teacher", "kl_to_teacher_at_least"} & set(metrics)
@@ -129,4 +131,4 @@ def student_summary(path: Path) -> dict[str, Any]:
                 )
     if "student" not in typed.parameters:
         raise BadInput(f"{path}: the key 'parameters.student' is missing")
-    return found
+    return content

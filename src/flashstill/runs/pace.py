@@ -39,19 +39,19 @@ class Pace:
 
     def __init__(self, family: Family) -> None:
         self.family, self.asked, self.path = family, family.asked, family.out / FILE
-        self._held: dict[str, Any] = {"minutes": family.asked.minutes, "spent_s": 0.0, "decisions": {}, "stages": {}}
+        self._record: dict[str, Any] = {"minutes": family.asked.minutes, "spent_s": 0.0, "decisions": {}, "stages": {}}
         if self.path.is_file():
             try:
-                self._held = json_object(self.path)
+                self._record = json_object(self.path)
                 self._check()
             except (BadInput, ValueError, KeyError, TypeError, AttributeError) as error:
                 raise BadInput(f"{self.path} does not say what was decided; give another --out") from error
-        self._before, self._started = float(self._held["spent_s"]), time.monotonic()
+        self._before, self._started = float(self._record["spent_s"]), time.monotonic()
         self._apply()
 
     def _check(self) -> None:
         """Raise whatever a damaged record leads to: everything that is read of it later is read once."""
-        _ = float(self._held["spent_s"]), dict(self._held["decisions"]), dict(self._held["stages"])
+        _ = float(self._record["spent_s"]), dict(self._record["decisions"]), dict(self._record["stages"])
         self._apply()
         if BEGIN in self.decisions:
             _ = self.costs, float(self.decisions[BEGIN]["estimate_s"]["total"]), self._signals_ratio()
@@ -72,12 +72,12 @@ class Pace:
     @property
     def decisions(self) -> dict[str, Any]:
         """What was decided, by moment."""
-        found: dict[str, Any] = self._held["decisions"]
-        return found
+        made: dict[str, Any] = self._record["decisions"]
+        return made
 
     def _keep(self) -> None:
-        self._held["spent_s"] = round(self.spent_s, 2)
-        write_text(self.path, json.dumps(self._held, indent=1))
+        self._record["spent_s"] = round(self.spent_s, 2)
+        write_text(self.path, json.dumps(self._record, indent=1))
 
     def _decide(self, moment: str, decision: Mapping[str, Any]) -> None:
         self.decisions[moment] = dict(decision)
@@ -103,7 +103,7 @@ class Pace:
 
     def done(self, stage: str, began: float) -> None:
         """A stage has ended: note how long it took, unless it was done before. began: of time.monotonic()."""
-        self._held["stages"].setdefault(stage, round(time.monotonic() - began, 2))
+        self._record["stages"].setdefault(stage, round(time.monotonic() - began, 2))
         self._keep()
 
     def begin(self) -> None:
@@ -156,8 +156,8 @@ class Pace:
         recipe, costs = self.family.recipe, self.costs
         students = ", ".join(f"{student.name} {recipe.tokens_of(student):,}" for student in recipe.students)
         controls = ", each with its control" if recipe.control else ""
-        held = (recipe.text.heldout_tokens, recipe.text.out_of_domain_tokens)
-        taught = recipe.text.train_tokens + sum(held)
+        judged_tokens = (recipe.text.heldout_tokens, recipe.text.out_of_domain_tokens)
+        taught = recipe.text.train_tokens + sum(judged_tokens)
         searched = next((student.search for student in recipe.students if student.kind == "depth"), None)
         how = "" if searched is None else ", blocks to drop by influence"
         if searched is not None and searched.method == "greedy":
@@ -167,7 +167,7 @@ class Pace:
             f"  text, and signals of {taught:,} tokens: {parts.text + parts.signals:,.0f} s",
             f"  first weights of the students{how}: {parts.search:,.0f} s",
             f"  training tokens: {students}{controls}: {parts.training:,.0f} s",
-            f"  evaluation on {held[0]:,} and {held[1]:,} tokens: {parts.evaluation:,.0f} s",
+            f"  evaluation on {judged_tokens[0]:,} and {judged_tokens[1]:,} tokens: {parts.evaluation:,.0f} s",
             f"  measuring the models here: {parts.measuring:,.0f} s; costs and report: {parts.report:,.0f} s",
             f"  in all about {total / 60.0:.1f} minutes (of {recipe.minutes:g}), set-up apart",
         ]
@@ -178,10 +178,10 @@ class Pace:
     @property
     def costs(self) -> Costs:
         """What was measured, corrected by how long signals and training took since."""
-        found = Costs.read(self.decisions[BEGIN]["costs"])
+        costs = Costs.read(self.decisions[BEGIN]["costs"])
         for each in self.decisions.values():
-            found = found.slowed(float(each.get("slowed", 1.0)), float(each.get("training_slowed", 1.0)))
-        return found
+            costs = costs.slowed(float(each.get("slowed", 1.0)), float(each.get("training_slowed", 1.0)))
+        return costs
 
     def student(self, student: StudentRecipe) -> StudentRecipe:
         """Before a student is trained: its tokens, from the time that is left and how fast the run has been so far."""
@@ -223,30 +223,30 @@ class Pace:
 
     def _signals_ratio(self) -> float:
         """What signals and search took of what was expected of them; 1 where it is not known."""
-        expected, took = self.decisions[BEGIN]["estimate_s"], self._held["stages"]
-        wanted = sum(float(expected[name]) for name in ("signals", "search"))
-        spent = sum(float(took.get(name, 0.0)) for name in ("signals", "search"))
-        return round(min(4.0, max(0.25, spent / wanted)), 3) if spent and wanted else 1.0
+        expected, took = self.decisions[BEGIN]["estimate_s"], self._record["stages"]
+        expected_s = sum(float(expected[name]) for name in ("signals", "search"))
+        spent_s = sum(float(took.get(name, 0.0)) for name in ("signals", "search"))
+        return round(min(4.0, max(0.25, spent_s / expected_s)), 3) if spent_s and expected_s else 1.0
 
     def _training_ratio(self, name: str) -> float:
         """What a student and its control took of what was expected of them."""
-        spent = 0.0
+        spent_s = 0.0
         for each in (name, f"{name}-control"):
             folder = self.family.out / "training" / each
             if (folder / "metrics.jsonl").is_file():
-                spent += sum(float(row["step_s"]) for row in kept.steps(folder))
+                spent_s += sum(float(row["step_s"]) for row in kept.steps(folder))
         student = next(each for each in self.family.recipe.students if each.name == name)
-        wanted = self.costs.steps_s(self.family.recipe, student)
-        return round(min(4.0, max(0.25, spent / wanted)), 3) if spent else 1.0
+        expected_s = self.costs.steps_s(self.family.recipe, student)
+        return round(min(4.0, max(0.25, spent_s / expected_s)), 3) if spent_s else 1.0
 
     def finish(self) -> None:
         """The end: what it took beside what was expected."""
-        if "took_s" not in self._held:
-            self._held["took_s"] = round(self.spent_s, 1)
+        if "took_s" not in self._record:
+            self._record["took_s"] = round(self.spent_s, 1)
             self._keep()
             expected = float(self.decisions[BEGIN]["estimate_s"]["total"])
             self.family.progress.say(
-                f"took {self._held['took_s'] / 60.0:.1f} minutes; expected {expected / 60.0:.1f} at the start"
+                f"took {self._record['took_s'] / 60.0:.1f} minutes; expected {expected / 60.0:.1f} at the start"
             )
 
 

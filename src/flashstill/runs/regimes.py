@@ -96,8 +96,8 @@ class TeacherText:
 
         tokenizer, known = load_tokenizer(self.directory), size(check_directory(self.directory), VOCABULARY)
         regime, sampling = self.recipe.regime, _sampling(self.recipe, tokenizer, known)
-        wanted = Continuations(prompt_tokens=regime.prompt_tokens, samples=regime.samples, sampling=sampling)
-        return wanted, text_key(*self.fingerprints, self.packed, wanted)
+        continuations = Continuations(prompt_tokens=regime.prompt_tokens, samples=regime.samples, sampling=sampling)
+        return continuations, text_key(*self.fingerprints, self.packed, continuations)
 
     def write(self, model: Callable[[], Any], progress: Progress, share: tuple[int, int]) -> dict[str, Any]:
         """Make a share of it, unless it is whole; returns bytes and rates."""
@@ -105,12 +105,14 @@ class TeacherText:
 
         if self._whole.exists():
             return {}
-        wanted, key = self._asked()
+        continuations, key = self._asked()
         name = Path(self.recipe.teachers[0].model).name
         label = f"text of {name}" + (f", share {share[0]}/{share[1]}" if share[1] > 1 else "")
-        built = write_text(model(), self.packed, wanted, key, self.shards, progress, label, share)
+        built = write_text(model(), self.packed, continuations, key, self.shards, progress, label, share)
         speed = round(built.tokens / built.seconds, 1) if built.tokens else None
-        per_token = round(built.bytes / (self.packed.windows * wanted.samples * wanted.sampling.new_tokens), 2)
+        per_token = round(
+            built.bytes / (self.packed.windows * continuations.samples * continuations.sampling.new_tokens), 2
+        )
         return {
             f"text of {name}": {**asdict(built), "kind": "text", "tokens_per_s": speed, "bytes_per_token": per_token}
         }
@@ -121,9 +123,9 @@ class TeacherText:
 
         if self._whole.exists():
             return
-        wanted, key = self._asked()
-        lacking = missing_shards(self.packed, wanted, key, self.shards)
+        continuations, key = self._asked()
+        lacking = missing_shards(self.packed, continuations, key, self.shards)
         if lacking:
             progress.say(f"{lacking} shards of the text are still to be made; signals follow when it is whole")
             return
-        text_of(self.packed, wanted, key, self.shards).save(self._whole)
+        text_of(self.packed, continuations, key, self.shards).save(self._whole)

@@ -14,24 +14,24 @@ from flashstill.errors import BadInput
 from flashstill.files import disk_errors, make_directory, write_text
 
 
-def claim(wanted: str, out: Path, name: str = "family.toml") -> None:
-    """Make the directory this recipe's, or refuse it. wanted: the recipe as TOML, kept in the file `name`."""
+def claim(recipe: str, out: Path, name: str = "family.toml") -> None:
+    """Make the directory this recipe's, or refuse it. recipe: the recipe as TOML, kept in the file `name`."""
     recorded = out / name
     if recorded.is_file():
-        if read_bounded(recorded, 2**20) != wanted.encode():
-            raise BadInput(f"{out} belongs to another recipe ({_difference(recorded, wanted)}); give another --out")
+        if read_bounded(recorded, 2**20) != recipe.encode():
+            raise BadInput(f"{out} belongs to another recipe ({_difference(recorded, recipe)}); give another --out")
         return
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out} is a file; give a directory as --out")
     if out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir()):
         raise BadInput(f"{out} is not empty and holds no {name}; give an empty or new directory as --out")
     make_directory(out)
-    write_text(recorded, wanted)
+    write_text(recorded, recipe)
 
 
-def _difference(recorded: Path, wanted: str) -> str:
+def _difference(recorded: Path, recipe: str) -> str:
     try:
-        old, new = toml_tree(recorded), tomllib.loads(wanted)
+        old, new = toml_tree(recorded), tomllib.loads(recipe)
     except BadInput:
         return f"its {recorded.name} is broken"
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]

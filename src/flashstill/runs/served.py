@@ -55,17 +55,17 @@ def directories_of(recipe: DistillRecipe, progress: Progress) -> tuple[list[Path
     from flashstill.distill.models import load_tokenizer, tokenizer_fingerprint
     from flashstill.distill.teachers import resolve_teacher, resolve_tokenizer
 
-    found = [
+    directories = [
         resolve_tokenizer(teacher.tokenizer, progress) if teacher.served else resolve_teacher(teacher.model, progress)
         for teacher in recipe.teachers
     ]
-    shared = {tokenizer_fingerprint(path) for path in found}
+    shared = {tokenizer_fingerprint(path) for path in directories}
     if len(shared) > 1:
-        counts = ", ".join(f"{path.name} {len(load_tokenizer(path)):,}" for path in found)
+        counts = ", ".join(f"{path.name} {len(load_tokenizer(path)):,}" for path in directories)
         raise BadInput(f"the teachers have different vocabularies ({counts} tokens); they must share one tokenizer")
-    check_student(recipe, found[0], progress)
-    check_limits(recipe, found, progress)
-    return found, shared.pop()
+    check_student(recipe, directories[0], progress)
+    check_limits(recipe, directories, progress)
+    return directories, shared.pop()
 
 
 def check_student(recipe: DistillRecipe, directory: Path, progress: Progress) -> None:
@@ -74,10 +74,10 @@ def check_student(recipe: DistillRecipe, directory: Path, progress: Progress) ->
     from flashstill.distill.students import read_fields
     from flashstill.distill.teachers import resolve_teacher
 
-    wanted, theirs = recipe.student, load_tokenizer(directory)
-    config = Path(wanted.config)
-    if wanted.model:
-        place = resolve_teacher(wanted.model, progress)
+    student, theirs = recipe.student, load_tokenizer(directory)
+    config = Path(student.config)
+    if student.model:
+        place = resolve_teacher(student.model, progress)
         ours, config = load_tokenizer(place), place / "config.json"
         if ours.get_vocab() != theirs.get_vocab():
             raise BadInput(

@@ -53,9 +53,9 @@ def share_of(student: ShapeRecipe, origin: Architecture, teacher: Architecture, 
         width *= hidden
     elif student.kind == "upcycle":
         met = (student.experts_per_token + student.shared_experts) * student.expert_neurons
-        held = (student.experts + student.shared_experts) * student.expert_neurons
+        kept = (student.experts + student.shared_experts) * student.expert_neurons
         blocks = SPARSE * (attention + neurons * met / _width(origin)) / whole
-        weights = (attention + neurons * held / _width(origin)) / whole
+        weights = (attention + neurons * kept / _width(origin)) / whole
     elif student.kind == "dense":  # as many neurons as a token meets
         weights = _active(origin) / _all(origin)
     return _beside(blocks * _active(origin), weights * _all(origin), width, teacher, teachers)
@@ -96,5 +96,5 @@ def _neurons(student: ShapeRecipe, model: Architecture) -> float:
 
 
 def _heads(student: ShapeRecipe, model: Architecture) -> float:
-    held = getattr(model.layers[0].attention, "kv_heads", 0)
-    return student.key_heads / held if student.key_heads and held else 1.0
+    heads = getattr(model.layers[0].attention, "kv_heads", 0)
+    return student.key_heads / heads if student.key_heads and heads else 1.0

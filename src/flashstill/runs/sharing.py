@@ -50,8 +50,8 @@ def least_layers(recipe: FamilyRecipe, student: StudentRecipe) -> int:
 
 def _first(recipe: FamilyRecipe, student: StudentRecipe, key: Callable[[FamilyRecipe, StudentRecipe], Any]) -> str:
     """The first student that has the same key."""
-    wanted = key(recipe, student)
-    return next(each.name for each in recipe.students if key(recipe, each) == wanted)
+    shared = key(recipe, student)
+    return next(each.name for each in recipe.students if key(recipe, each) == shared)
 
 
 def _origin(recipe: FamilyRecipe, student: StudentRecipe) -> str:

@@ -146,10 +146,10 @@ def _models_of(family: Family, student: StudentRecipe) -> dict[str, Any]:
     distillation, control, dtype = family.distillation(student), family.control(student), family.arithmetic.dtype
     untrained = load_model(distillation.workdir.initial, dtype)
     rounded_plainly(distillation.recipe, untrained)
-    found = {student.name: load_model(distillation.workdir.student, dtype), f"{student.name}-untrained": untrained}
+    loaded = {student.name: load_model(distillation.workdir.student, dtype), f"{student.name}-untrained": untrained}
     if control is not None:
-        found[control.recipe.name] = load_model(control.workdir.student, dtype)
-    return found
+        loaded[control.recipe.name] = load_model(control.workdir.student, dtype)
+    return loaded
 
 
 def measure(family: Family) -> None:
@@ -165,10 +165,10 @@ def measure(family: Family) -> None:
         write_text(rows, to_csv(measure_machine(load(), family.progress, family.arithmetic)))
     if path.exists():
         return
-    wanted, dtype = family.recipe.measure, family.arithmetic.dtype
+    asked, dtype = family.recipe.measure, family.arithmetic.dtype
     models = {"teacher": family.model}
     models |= {each.name: load_model(family.workdir(each).student, dtype) for each in family.recipe.students}
-    records = measure_models(models, wanted.batches, wanted.context, wanted.repeats, family.progress, seconds)
+    records = measure_models(models, asked.batches, asked.context, asked.repeats, family.progress, seconds)
     write_records(path, records)
 
 
@@ -184,10 +184,10 @@ def cost(family: Family) -> None:
     if path.exists():
         return
     facts = load([family.out / "facts"])
-    wanted, timed, models = family.recipe.cost, family.recipe.measure, (None, *family.recipe.students)
+    asked, timed, models = family.recipe.cost, family.recipe.measure, (None, *family.recipe.students)
     served = [family.architecture(each, as_served=True) for each in models]
     records: list[Record] = []
-    records += price_grid(facts, served, wanted.chips, wanted.batches, wanted.context, wanted.precision, wanted.price)
+    records += price_grid(facts, served, asked.chips, asked.batches, asked.context, asked.precision, asked.price)
     precision = next(record.precision for record in family.records() if isinstance(record, MeasuredRecord))
     run_here = [family.architecture(each) for each in models]
     records += price_grid(facts, run_here, [MACHINE], timed.batches, timed.context, precision)

@@ -49,26 +49,26 @@ def first_student(
         upcycle,
     )
 
-    wanted = recipe.student
-    tokens = _spread(packed, wanted.compensate_windows or recipe.search.windows)
-    if wanted.kind == "scratch":
-        return from_config(read_fields(Path(wanted.config)), vocabulary, recipe.seed)
-    if wanted.kind == "width":
-        width = Width(hidden=wanted.hidden, feed_forward=wanted.feed_forward, key_heads=wanted.key_heads)
+    shape = recipe.student
+    tokens = _spread(packed, shape.compensate_windows or recipe.search.windows)
+    if shape.kind == "scratch":
+        return from_config(read_fields(Path(shape.config)), vocabulary, recipe.seed)
+    if shape.kind == "width":
+        width = Width(hidden=shape.hidden, feed_forward=shape.feed_forward, key_heads=shape.key_heads)
         return narrow(teacher, width, importance(teacher, tokens))
-    if wanted.kind == "upcycle":
+    if shape.kind == "upcycle":
         experts = Experts(
-            routed=wanted.experts, per_token=wanted.experts_per_token, shared=wanted.shared_experts,
-            neurons=wanted.expert_neurons,
+            routed=shape.experts, per_token=shape.experts_per_token, shared=shape.shared_experts,
+            neurons=shape.expert_neurons,
         )  # fmt: skip
         return upcycle(teacher, experts, tokens, recipe.seed)
-    if wanted.kind == "dense":
-        return dense_of(teacher, wanted.feed_forward, recipe.seed)
-    if wanted.compensate_windows:
+    if shape.kind == "dense":
+        return dense_of(teacher, shape.feed_forward, recipe.seed)
+    if shape.compensate_windows:
         return compensated(teacher, _format(recipe), tokens, progress)
-    if wanted.kind == "copy":
+    if shape.kind == "copy":
         return teacher
-    depth, keep = len(decoder_layers(teacher)), wanted.keep_layers
+    depth, keep = len(decoder_layers(teacher)), shape.keep_layers
     if keep > depth:
         raise BadInput(f"the student keeps {keep} layers, but the teacher has {depth}")
     dropped = _drops(recipe.search, teacher, tokens, depth - min(keep, least_layers or keep), search, progress)
@@ -83,18 +83,18 @@ def _spread(packed: Packed, count: int) -> Any:
     return torch.from_numpy(packed.tokens[rows, :-1].astype(np.int64))
 
 
-def _drops(wanted: SearchRecipe, teacher: Any, tokens: Any, count: int, record: Path, progress: Progress) -> list[int]:
+def _drops(search: SearchRecipe, teacher: Any, tokens: Any, count: int, record: Path, progress: Progress) -> list[int]:
     """The teacher's blocks in the order in which to drop them, the first `count` at least; written down once."""
     from flashstill.distill.models import decoder_layers
     from flashstill.distill.students import greedy_drops, order_by_influence
 
     if not record.exists():
-        if wanted.method == "greedy":
-            dropped = greedy_drops(teacher, tokens, count, wanted.candidates, progress)
+        if search.method == "greedy":
+            dropped = greedy_drops(teacher, tokens, count, search.candidates, progress)
         else:
             dropped = order_by_influence(teacher, tokens)[:count]
-        found = {"depth": len(decoder_layers(teacher)), "method": wanted.method, "drops": dropped}
-        write_text(record, json.dumps(found))
+        depth = len(decoder_layers(teacher))
+        write_text(record, json.dumps({"depth": depth, "method": search.method, "drops": dropped}))
     order = kept.search(record)
     if len(order.drops) < count:
         raise BadInput(f"{record} names {len(order.drops)} blocks to drop, but {count} are needed; delete it")
