@@ -58,8 +58,8 @@ def read_idx(path: Path) -> Bytes:
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path} cannot be read: {error}") from error
     if len(values) != promised:
-        held = "more" if len(values) > promised else str(len(values))
-        raise BadInput(f"{path} is not whole: its header promises {promised} values, it holds {held}")
+        got = "more" if len(values) > promised else str(len(values))
+        raise BadInput(f"{path} is not whole: its header promises {promised} values, it holds {got}")
     return values.reshape(sizes)
 
 
@@ -136,10 +136,10 @@ def _pair(directory: Path, words: tuple[str, ...]) -> tuple[Bytes, Labels]:
 
 
 def _file(directory: Path, words: tuple[str, ...], what: str) -> Path:
-    found = sorted(
+    candidates = sorted(
         path for path in directory.iterdir() if what in path.name and any(word in path.name for word in words)
     )
-    if not found:
+    if not candidates:
         like = f"{words[0]}-{what}-idx*-ubyte.gz"
         raise BadInput(f"{directory} holds no {what} of the {words[0]} set (a file like {like})")
-    return found[0]
+    return candidates[0]

@@ -49,8 +49,8 @@ class Order:
         while len(self.left) < count:
             more = torch.randperm(len(self.examples), generator=self.generator)
             self.left = torch.cat([self.left, self.examples[more]])
-        found, self.left = self.left[:count], self.left[count:]
-        return found
+        chosen, self.left = self.left[:count], self.left[count:]
+        return chosen
 
 
 def fit(

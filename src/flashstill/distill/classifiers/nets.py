@@ -48,8 +48,8 @@ class Nets(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """What it is multiplied in."""
-        found: torch.dtype = self.weights[0].dtype
-        return found
+        dtype: torch.dtype = self.weights[0].dtype
+        return dtype
 
     @torch.no_grad()
     def as_stored(self) -> Nets:
@@ -65,14 +65,14 @@ class Nets(nn.Module):
 
     def forward(self, images: Tensor, dropout: Dropout | None = None) -> Tensor:
         """Logits in float32; hidden units are dropped where `dropout` says so."""
-        found = images.to(self.dtype)
+        hidden = images.to(self.dtype)
         last = len(self.weights) - 1
         for place, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            found = torch.baddbmm(bias, found, weight)
+            hidden = torch.baddbmm(bias, hidden, weight)
             if place < last:
-                found = torch.relu_(found)
-                found = found if dropout is None else dropout(found)
-        return found.float()
+                hidden = torch.relu_(hidden)
+                hidden = hidden if dropout is None else dropout(hidden)
+        return hidden.float()
 
 
 class Dropout:
@@ -95,9 +95,9 @@ class Dropout:
 
 def logits_of(nets: Nets, data: Inputs, batch: int = 2048) -> Tensor:
     """[M, N, C]"""
-    found = []
+    parts = []
     with torch.inference_mode():
         for begin in range(0, len(data), batch):
             part = data.values[begin : begin + batch].flatten(1)
-            found.append(nets(part.expand(len(nets), -1, -1)))
-    return torch.cat(found, 1)
+            parts.append(nets(part.expand(len(nets), -1, -1)))
+    return torch.cat(parts, 1)

@@ -48,12 +48,12 @@ def matching_bias(logits: Tensor, missing: int, prior: float) -> float:
 
 def biased(logits: Tensor, missing: int, bias: float) -> Tensor:
     """Logits [N, C] with one class raised."""
-    found = logits.clone()
-    found[:, missing] += bias
-    return found
+    shifted = logits.clone()
+    shifted[:, missing] += bias
+    return shifted
 
 
-def recall(logits: Tensor, labels: Tensor, wanted: int) -> float:
+def recall(logits: Tensor, labels: Tensor, label: int) -> float:
     """Share of the examples of a class that are told to be it."""
-    own = labels == wanted
-    return float((logits[own].argmax(-1) == wanted).float().mean())
+    own = labels == label
+    return float((logits[own].argmax(-1) == label).float().mean())

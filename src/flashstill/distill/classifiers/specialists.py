@@ -39,8 +39,8 @@ class Opinion:
 def confusion(probabilities: Tensor) -> Tensor:
     """Covariance [C, C] of predictions [N, C], without the variances: they do not say which classes are confused, and
     with few classes they are so much larger than the rest that every cluster would be a matter of chance."""
-    found = torch.cov(probabilities.double().T)
-    return found - torch.diag(found.diagonal())
+    covariance = torch.cov(probabilities.double().T)
+    return covariance - torch.diag(covariance.diagonal())
 
 
 def clusters(columns: Tensor, count: int, seed: int) -> list[Classes]:
@@ -51,8 +51,8 @@ def clusters(columns: Tensor, count: int, seed: int) -> list[Classes]:
     generator = torch.Generator().manual_seed(seed)
     attempts = [_lloyd(columns.T, min(count, len(columns)), generator) for _ in range(ATTEMPTS)]
     owner = min(attempts, key=lambda each: each[0])[1]
-    found = [tuple((owner == k).nonzero().flatten().tolist()) for k in range(count)]
-    return sorted((each for each in found if 1 < len(each) < len(columns)), key=lambda each: (-len(each), each))
+    groups = [tuple((owner == k).nonzero().flatten().tolist()) for k in range(count)]
+    return sorted((each for each in groups if 1 < len(each) < len(columns)), key=lambda each: (-len(each), each))
 
 
 def _lloyd(points: Tensor, count: int, generator: torch.Generator) -> tuple[float, Tensor]:
@@ -71,10 +71,10 @@ def _lloyd(points: Tensor, count: int, generator: torch.Generator) -> tuple[floa
 
 def own_labels(labels: Tensor, classes: Classes) -> Tensor:
     """Labels [N] as a specialist sees them: the place in its classes, or the dustbin, len(classes)."""
-    found = torch.full_like(labels, len(classes))
-    for place, each in enumerate(classes):
-        found[labels == each] = place
-    return found
+    own = torch.full_like(labels, len(classes))
+    for place, label in enumerate(classes):
+        own[labels == label] = place
+    return own
 
 
 def half_and_half(labels: Tensor, classes: Classes, seed: int) -> Tensor:
@@ -101,10 +101,10 @@ def specialist_from(generalist: Nets, classes: Classes) -> Nets:
 
 def corrected(logits: Tensor, own_share: float, sampled_share: float) -> Tensor:
     """Logits [N, |S| + 1] of a specialist whose classes are own_share of all, and were sampled_share in training."""
-    found = logits.clone()
+    shifted = logits.clone()
     odds = (1.0 - own_share) / own_share * sampled_share / (1.0 - sampled_share)
-    found[:, -1] += torch.tensor(odds).log()
-    return found
+    shifted[:, -1] += torch.tensor(odds).log()
+    return shifted
 
 
 def combined(generalist: Tensor, opinions: Sequence[Opinion], steps: int = 300) -> Tensor:
@@ -114,12 +114,12 @@ def combined(generalist: Tensor, opinions: Sequence[Opinion], steps: int = 300) 
     the dustbin; steps of 1 over their number never overshoot.
     """
     z, best = generalist.double(), generalist.argmax(-1)
-    said = z.softmax(-1)
+    at_first = z.softmax(-1)
     active = [torch.isin(best, torch.tensor(opinion.classes)).double()[:, None] for opinion in opinions]
     counted = 1.0 + sum(active, torch.zeros(len(z), 1, dtype=z.dtype))
     for _ in range(steps if opinions else 0):
         q = z.softmax(-1)
-        slope = q - said
+        slope = q - at_first
         for opinion, weight in zip(opinions, active, strict=True):
             slope += weight * (q - _spread(opinion, q))
         z = z - slope / counted
@@ -128,24 +128,24 @@ def combined(generalist: Tensor, opinions: Sequence[Opinion], steps: int = 300) 
 
 def _spread(opinion: Opinion, q: Tensor) -> Tensor:
     """[N, C]: what the opinion asks of every class, the dustbin shared out as q has it."""
-    said = opinion.log_probabilities.double().exp()
+    probabilities = opinion.log_probabilities.double().exp()
     own = list(opinion.classes)
     outside = torch.ones(q.shape[-1], dtype=torch.bool)
     outside[own] = False
-    found = torch.zeros_like(q)
-    found[:, own] = said[:, :-1]
-    found[:, outside] = said[:, -1:] * q[:, outside] / q[:, outside].sum(-1, keepdim=True)
-    return found
+    spread = torch.zeros_like(q)
+    spread[:, own] = probabilities[:, :-1]
+    spread[:, outside] = probabilities[:, -1:] * q[:, outside] / q[:, outside].sum(-1, keepdim=True)
+    return spread
 
 
 def divergences(generalist: Tensor, opinions: Sequence[Opinion], z: Tensor) -> Tensor:
     """The sum of eq. 5 [N], for logits z."""
     log_q = z.double().log_softmax(-1)
-    found = _kl(generalist.double().log_softmax(-1), log_q)
+    total = _kl(generalist.double().log_softmax(-1), log_q)
     for opinion in opinions:
         active = torch.isin(generalist.argmax(-1), torch.tensor(opinion.classes))
-        found = found + active * _kl(opinion.log_probabilities.double(), grouped(log_q, opinion.classes))
-    return found
+        total = total + active * _kl(opinion.log_probabilities.double(), grouped(log_q, opinion.classes))
+    return total
 
 
 def grouped(log_q: Tensor, classes: Classes) -> Tensor:

@@ -59,13 +59,13 @@ def split(count: int, seed: int) -> tuple[Labels, Labels]:
 
 def _numbers(path: Path, number: int, cells: list[str]) -> list[float]:
     try:
-        found = [float(cell) for cell in cells]
+        numbers = [float(cell) for cell in cells]
     except ValueError as error:
-        told = shortened(str(error))
-        raise BadInput(f"{path}: row {number + 1} holds something that is not a number: {told}") from error
-    if not all(abs(value) <= LARGEST for value in found):
+        reason = shortened(str(error))
+        raise BadInput(f"{path}: row {number + 1} holds something that is not a number: {reason}") from error
+    if not all(abs(value) <= LARGEST for value in numbers):
         raise BadInput(f"{path}: row {number + 1} holds a number that is not finite")
-    return found
+    return numbers
 
 
 def _classes(path: Path, names: list[str]) -> Labels:

@@ -24,8 +24,8 @@ def hard(labels: Tensor) -> Loss:
     """Loss of labels [N]."""
 
     def loss(logits: Tensor, batch: Batch) -> Tensor:
-        wanted = labels[batch.index]
-        return cross_entropy(logits.flatten(0, 1), wanted.flatten()).view_as(wanted)
+        labels_of_batch = labels[batch.index]
+        return cross_entropy(logits.flatten(0, 1), labels_of_batch.flatten()).view_as(labels_of_batch)
 
     return loss
 
@@ -42,10 +42,10 @@ def soft(probabilities: Tensor, temperature: float) -> Loss:
 
 def said(teachers: Nets, data: Inputs, temperature: float, progress: Progress, name: str) -> Tensor:
     """Mean probabilities [N, C] of the teachers."""
-    found = torch.empty(len(data), teachers.classes)
+    probabilities = torch.empty(len(data), teachers.classes)
     with progress.task(name, len(data), "examples") as advance:
         for begin in range(0, len(data), _CHUNK):
             part = Inputs(values=data.values[begin : begin + _CHUNK])
-            found[begin : begin + _CHUNK] = (logits_of(teachers, part) / temperature).softmax(-1).mean(0)
+            probabilities[begin : begin + _CHUNK] = (logits_of(teachers, part) / temperature).softmax(-1).mean(0)
             advance(len(part))
-    return found
+    return probabilities

@@ -152,11 +152,11 @@ def pack(
     needed = windows * length + 1
     for index, document in enumerate(documents):
         encoded = _encoded(document, tokenizer)
-        found, widths = encoded["input_ids"], _target_bytes(document.text, encoded["offset_mapping"])
-        span = _middle(len(found), most_per_document)
-        ids += [*found[span], separator]
+        own_ids, widths = encoded["input_ids"], _target_bytes(document.text, encoded["offset_mapping"])
+        span = _middle(len(own_ids), most_per_document)
+        ids += [*own_ids[span], separator]
         sizes += [*widths[span], 0]
-        owners += [index] * len(found[span]) + [-1]
+        owners += [index] * len(own_ids[span]) + [-1]
         if len(ids) >= needed:
             break
     if whole:

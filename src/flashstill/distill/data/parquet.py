@@ -28,13 +28,13 @@ def texts_of(path: Path, most_bytes: int) -> Iterator[str]:
     process, size, rows = start(__name__, str(path.absolute())), 0, 0
     try:
         for line in process.lines(LONGEST_PAUSE_S, most_bytes):
-            said = json.loads(line)
-            if "refused" in said:
-                raise BadInput(f"data file {path} {said['refused']}")
-            if "rows" in said:
+            row = json.loads(line)
+            if "refused" in row:
+                raise BadInput(f"data file {path} {row['refused']}")
+            if "rows" in row:
                 return
             size, rows = size + len(line), rows + 1
-            yield said["text"]
+            yield row["text"]
     except Flooded as error:
         raise BadInput(f"data file {path} unfolds to more than {most_bytes // 2**20} MiB of text") from error
     except (EOFError, TimeoutError) as error:
@@ -70,8 +70,8 @@ def _print(path: str, answers: TextIO) -> None:
             for batch in file.iter_batches(ROWS_AT_A_TIME, columns=["text"], use_threads=False):
                 for text in batch.column(0).to_pylist():
                     if not isinstance(text, str):
-                        said = {"refused": f'has no string in row {rows} of its "text" column'}
-                        print(json.dumps(said), file=answers)
+                        row = {"refused": f'has no string in row {rows} of its "text" column'}
+                        print(json.dumps(row), file=answers)
                         return
                     print(json.dumps({"text": text}), file=answers)
                     rows += 1

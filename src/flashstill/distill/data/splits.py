@@ -31,9 +31,9 @@ def packed_splits(
 
     Raises BadInput where a source cannot be used or cannot fill one window.
     """
-    held, training = divided(data, heldout_tokens, window_tokens, seed)
-    unseen = without_leaks(held, training)
-    strangers = without_leaks(shuffled(load_documents(out_of_domain), seed), [*held, *training])
+    heldout, training = divided(data, heldout_tokens, window_tokens, seed)
+    unseen = without_leaks(heldout, training)
+    strangers = without_leaks(shuffled(load_documents(out_of_domain), seed), [*heldout, *training])
     most = WINDOWS_PER_DOCUMENT * window_tokens
 
     def windows(tokens: int) -> int:
@@ -52,8 +52,8 @@ def divided(data: str, heldout_tokens: int, window_tokens: int, seed: int) -> tu
     if len(documents) < 2:
         raise BadInput(f"data {data!r} is one document; at least two are needed, to hold one out")
     sizes = [len(document.text) for document in documents]
-    held = documents_to_hold_out(sizes, heldout_tokens, WINDOWS_PER_DOCUMENT * window_tokens)
-    return documents[:held], documents[held:]
+    heldout_count = documents_to_hold_out(sizes, heldout_tokens, WINDOWS_PER_DOCUMENT * window_tokens)
+    return documents[:heldout_count], documents[heldout_count:]
 
 
 def documents_to_hold_out(characters: list[int], tokens: int, most_tokens: int) -> int:
@@ -61,9 +61,9 @@ def documents_to_hold_out(characters: list[int], tokens: int, most_tokens: int) 
 
     A token is taken as 4 characters; half as many again are held, since leaking paragraphs will leave.
     """
-    wanted, limit = 1.5 * CHARACTERS_PER_TOKEN * tokens, 0.3 * sum(characters)
+    target, limit = 1.5 * CHARACTERS_PER_TOKEN * tokens, 0.3 * sum(characters)
     count, useful, whole = 0, 0.0, 0.0
-    while count < len(characters) - 1 and useful < wanted and (count == 0 or whole + characters[count] <= limit):
+    while count < len(characters) - 1 and useful < target and (count == 0 or whole + characters[count] <= limit):
         useful += min(characters[count], CHARACTERS_PER_TOKEN * most_tokens)
         whole += characters[count]
         count += 1

@@ -32,16 +32,16 @@ def load_documents(source: str) -> list[Document]:
     Raises BadInput for a missing, empty or unreadable source.
     """
     if source == "cpython-docs":
-        found = cpython_docs()
+        documents = cpython_docs()
     elif source == "cpython-code":
-        found = cpython_code()
+        documents = cpython_code()
     else:
         path = existing(source)
         if path is None:
             unlike = unknown("source", source, BUILT_IN)
             raise BadInput(f"data {shortened(source)!r} is neither a file nor a directory, and {unlike}")
-        found = list(from_path(path))
-    documents = _without_duplicates(document for document in found if document.text.strip())
+        documents = list(from_path(path))
+    documents = _without_duplicates(document for document in documents if document.text.strip())
     if not documents:
         raise BadInput(f"data {source!r} holds no text; give a UTF-8 text, JSONL or Parquet file with some")
     return documents

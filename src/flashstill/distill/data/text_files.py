@@ -112,12 +112,12 @@ def lines_of(path: Path, shown: str) -> Iterator[tuple[int, str]]:
 def json_line(line: str, where: str) -> object:
     """What a line of JSON says."""
     try:
-        found: object = json.loads(line)
+        value: object = json.loads(line)
     except ValueError as error:
         raise BadInput(f"{where} is not JSON") from error
     except RecursionError as error:
         raise BadInput(f"{where} nests too deeply") from error
-    return found
+    return value
 
 
 def valid(text: str, where: str) -> str:

@@ -44,7 +44,7 @@ def check_tokenizer(file: Path) -> None:
 def _tried(file: str, _digest: str) -> None:
     process = start(__name__, file)
     try:
-        said = json.loads(process.line(LONGEST_S))
+        report = json.loads(process.line(LONGEST_S))
     except (TimeoutError, Flooded) as error:
         raise BadInput(
             f"{file} takes more than {LONGEST_S:g} s for a few pages of text; its rules backtrack or grow"
@@ -55,10 +55,10 @@ def _tried(file: str, _digest: str) -> None:
         ) from error
     finally:
         process.end()
-    if "refused" in said:
-        raise BadInput(f"{file} cannot be read as a tokenizer: {said['refused']}")
-    if said["most"] > TOKENS_PER_CHARACTER:
-        raise BadInput(f"{file} makes {said['most']:g} tokens of a character; its rules make text grow without bound")
+    if "refused" in report:
+        raise BadInput(f"{file} cannot be read as a tokenizer: {report['refused']}")
+    if report["most"] > TOKENS_PER_CHARACTER:
+        raise BadInput(f"{file} makes {report['most']:g} tokens of a character; its rules make text grow without bound")
 
 
 def probes() -> list[str]:

@@ -50,8 +50,8 @@ class CachedDecoder:
     joins = False
 
     def __init__(self, model: Model) -> None:
-        found = parts(model)
-        self._model, self._body, self._head = model, found.body, found.head.detach()
+        model_parts = parts(model)
+        self._model, self._body, self._head = model, model_parts.body, model_parts.head.detach()
         self._cache: Any = None
         asked = inspect.signature(self._body.forward).parameters
         names = [name for name in CACHE_NAMES if name in asked]
@@ -82,5 +82,5 @@ class CachedDecoder:
         return self._run(tokens[:, None])[:, 0] @ self._head.T
 
     def _run(self, tokens: Tensor) -> Tensor:
-        found: Tensor = self._body(input_ids=tokens, use_cache=True, **{self._name: self._cache}).last_hidden_state
-        return found
+        hidden: Tensor = self._body(input_ids=tokens, use_cache=True, **{self._name: self._cache}).last_hidden_state
+        return hidden

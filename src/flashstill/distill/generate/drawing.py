@@ -97,6 +97,6 @@ def _drawn(p: Tensor, draws: Tensor) -> Tensor:
 def _cut(logits: Tensor, settings: Sampling) -> tuple[Tensor, Tensor]:
     """Probabilities of the ids that may come, the likeliest first and 0 for the others, and the ids."""
     count = min(settings.top_k or logits.shape[1], logits.shape[1])
-    held, order = logits.topk(count)
-    p = torch.softmax(held, -1)
+    highest, order = logits.topk(count)
+    p = torch.softmax(highest, -1)
     return p * (p.cumsum(-1) - p < settings.top_p), order

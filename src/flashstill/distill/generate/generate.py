@@ -33,13 +33,15 @@ def sample(
     space: memory of the caches, for a caller that samples again and again.
     Raises BadInput for an empty prompt, an unknown token, or more positions than the model has.
     """
-    held = [np.asarray(prompt, dtype=np.int64) for prompt in prompts]
-    longest = _checked(model, held, settings)
-    if not held:
+    prompt_ids = [np.asarray(prompt, dtype=np.int64) for prompt in prompts]
+    longest = _checked(model, prompt_ids, settings)
+    if not prompt_ids:
         return Rows([], [], settings, torch.device("cpu")).samples
     with _at_rest(model), torch.no_grad():
         decoder = decoder_of(model, longest, space or Workspace())
-        table = Rows(held, list(range(len(held))) if rows is None else rows, settings, parts(model).head.device)
+        table = Rows(
+            prompt_ids, list(range(len(prompt_ids))) if rows is None else rows, settings, parts(model).head.device
+        )
         while table.goes_on:
             table.fill(decoder)
             table.add(decoder, *choose(decoder.step(table.inputs), table.draws, settings), advance)

@@ -40,13 +40,13 @@ class LlamaDecoder:
     joins = True
 
     def __init__(self, model: Model, longest: int, space: Workspace) -> None:
-        config, found = model.config, parts(model)
-        body: Any = found.body
+        config, model_parts = model.config, parts(model)
+        body: Any = model_parts.body
         attention = body.layers[0].self_attn
         self._heads, self._key_heads = size(config, HEADS), size(config, KEY_HEADS)
         self._width, self._scale = head_width(model.config), float(attention.scaling)
         self._blocks = [block_of(layer, self._heads, self._key_heads, self._width) for layer in decoder_layers(model)]
-        self._embedding, self._head = body.embed_tokens.weight.detach(), found.head.detach()
+        self._embedding, self._head = body.embed_tokens.weight.detach(), model_parts.head.detach()
         self._norm = norm_of(body.norm)
         self._turns = turns(body.rotary_emb, longest, self._width, self._head)
         self._start = torch.zeros(0, dtype=torch.int64, device=self._head.device)
@@ -56,14 +56,14 @@ class LlamaDecoder:
 
     def regroup(self, kept: Tensor, prompts: Sequence[np.ndarray]) -> None:
         """Shift the rows that stay as far left as the longest of all allows; read the prompts behind them."""
-        held = self._start[kept]
-        filled = slice(int(held.min()) if len(held) else self._column, self._column)
+        starts = self._start[kept]
+        filled = slice(int(starts.min()) if len(starts) else self._column, self._column)
         self._column = max([filled.stop - filled.start, *(len(prompt) - 1 for prompt in prompts)])
         shift = self._column - filled.stop
-        lengths = torch.tensor([len(prompt) - 1 for prompt in prompts], dtype=torch.int64, device=held.device)
-        self._start = torch.cat([held + shift, self._column - lengths])
+        lengths = torch.tensor([len(prompt) - 1 for prompt in prompts], dtype=torch.int64, device=starts.device)
+        self._start = torch.cat([starts + shift, self._column - lengths])
         self._lay_out(kept, filled, shift)
-        self._read(prompts, torch.arange(len(held), len(self._start), device=held.device))
+        self._read(prompts, torch.arange(len(starts), len(self._start), device=starts.device))
 
     def replace(self, slots: Tensor, prompts: Sequence[np.ndarray]) -> bool:
         """Where the next column is far enough for all of them: what the slots held before stays, masked."""
@@ -79,8 +79,8 @@ class LlamaDecoder:
         """What lies before the next column."""
         self._start[slots] = self._start[sources]
         filled = slice(int(self._start[sources].min()), self._column)
-        for held in self._caches.held:
-            held[slots, :, filled] = held[sources, :, filled]
+        for cache in self._caches.held:
+            cache[slots, :, filled] = cache[sources, :, filled]
         self._mask()
         return True
 

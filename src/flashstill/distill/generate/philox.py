@@ -42,5 +42,5 @@ def uniform(seed: int, stream: int, rows: npt.NDArray[np.int64], count: int) -> 
     counter = (place, row & _LOW, row >> _HALF, np.full(shape, stream, dtype=np.uint64))
     a, b, c, d = philox(counter, (seed & 0xFFFFFFFF, seed >> 32))
     bits = np.stack([a << _HALF | b, c << _HALF | d], -1).reshape(len(rows), -1)[:, :count]
-    found: npt.NDArray[np.float64] = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    return found
+    uniforms: npt.NDArray[np.float64] = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return uniforms

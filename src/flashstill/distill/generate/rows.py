@@ -136,9 +136,9 @@ class Rows:
     @property
     def _live(self) -> Tensor:
         """[B]: whether any row is in a slot."""
-        found = torch.zeros(len(self.inputs), dtype=torch.bool, device=self.device)
-        found[self._slot] = True
-        return found
+        live = torch.zeros(len(self.inputs), dtype=torch.bool, device=self.device)
+        live[self._slot] = True
+        return live
 
     def _number(self) -> None:
         """Number the rows of every slot."""
@@ -151,9 +151,9 @@ class Rows:
     @property
     def draws(self) -> Tensor:
         """[B, K] uniforms of this step, for up to K rows in a slot."""
-        found = self._uniforms.new_zeros((len(self.inputs), self._widest))
-        found[self._slot, self._rank] = self._uniforms.gather(1, self._count[:, None]).squeeze(1)
-        return found
+        uniforms = self._uniforms.new_zeros((len(self.inputs), self._widest))
+        uniforms[self._slot, self._rank] = self._uniforms.gather(1, self._count[:, None]).squeeze(1)
+        return uniforms
 
     def add(self, decoder: Decoder, ids: Tensor, log_p: Tensor, advance: Advance | None) -> None:
         """One more token of every row at work, of ids and log_p [B, K]."""
@@ -225,13 +225,13 @@ class Rows:
 
     def _lay_aside(self, text: Tensor, places: Sequence[int]) -> None:
         """The rows of some texts, of which text [A] has the places, wait and are read again."""
-        found = []
+        finished = []
         for place in places:
             at = (text == place).nonzero().squeeze(1)
             rows, drawn = self._row[at].tolist(), int(self._count[at[0]])
             new = self._tokens[rows[0], :drawn].cpu().numpy()
-            found.append(Group(text=np.concatenate([self.prompts[rows[0]], new]), rows=rows, drawn=drawn))
-        self.waiting = sorted(found + self.waiting, key=lambda group: -len(group.text))
+            finished.append(Group(text=np.concatenate([self.prompts[rows[0]], new]), rows=rows, drawn=drawn))
+        self.waiting = sorted(finished + self.waiting, key=lambda group: -len(group.text))
 
     @property
     def samples(self) -> Samples:

@@ -149,10 +149,10 @@ class Isolated:
 def start(module: str, *arguments: str, memory_bytes: int = MEMORY_BYTES) -> Isolated:
     """`module` of this package as a main program with these arguments, spoken to through its standard streams."""
     folder = Path(tempfile.mkdtemp(prefix="flashstill-"))
-    told = json.dumps({"module": module, "path": _elsewhere(), "memory_bytes": memory_bytes, "folder": str(folder)})
+    job = json.dumps({"module": module, "path": _elsewhere(), "memory_bytes": memory_bytes, "folder": str(folder)})
     try:
         process = subprocess.Popen(
-            [sys.executable, "-I", *(["-B"] if sys.flags.dont_write_bytecode else []), str(_CHILD), told, *arguments],
+            [sys.executable, "-I", *(["-B"] if sys.flags.dont_write_bytecode else []), str(_CHILD), job, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -178,9 +178,9 @@ def environment(folder: Path) -> dict[str, str]:
 def _elsewhere(path: Sequence[str] | None = None) -> list[str]:
     """Where else this process finds packages: absolute, and not the working directory."""
     here = Path.cwd()
-    found = []
+    entries = []
     for entry in sys.path if path is None else path:
         place = Path(entry)
         if entry and place.is_absolute() and place.exists() and place.resolve() != here:
-            found.append(entry)
-    return found
+            entries.append(entry)
+    return entries

@@ -29,13 +29,13 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 def main() -> None:
     """Split, limit, run."""
-    told = json.loads(sys.argv[1])
+    job = json.loads(sys.argv[1])
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     woken = wake_ups()
     keeper = os.getpid()
     worker = os.fork()
     if worker:
-        keep(worker, woken, told["folder"])
+        keep(worker, woken, job["folder"])
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
@@ -45,8 +45,8 @@ def main() -> None:
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != keeper:
         os._exit(1)
-    limit(told["memory_bytes"])
-    run(told["module"], told["path"], sys.argv[2:])
+    limit(job["memory_bytes"])
+    run(job["module"], job["path"], sys.argv[2:])
 
 
 def prctl(option: int, value: int) -> None:

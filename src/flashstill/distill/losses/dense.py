@@ -143,8 +143,8 @@ def divergence(name: str) -> Divergence:
 def kl_of_log_probabilities(student: Tensor, teacher: Tensor, teacher_probability: Tensor | None = None) -> Tensor:
     """KL(teacher || student) per row of log-probabilities [N, V] -> [N]; the third saves exp(teacher) where known."""
     probability = teacher.exp() if teacher_probability is None else teacher_probability
-    found: Tensor = torch.linalg.vecdot(probability, teacher - student)
-    return found
+    kl: Tensor = torch.linalg.vecdot(probability, teacher - student)
+    return kl
 
 
 def soft_cross_entropy(student_logits: Tensor, teacher_probability: Tensor) -> Tensor:

@@ -66,18 +66,18 @@ def sparse_value_and_slope(logits: Tensor, probabilities: Tensor, lse: Tensor, t
     log_q = chosen - lse[:, None]
     value, ratio = _bucketed(log_q, weights)
     # Outside the slope is q (1 - P/Q); inside q - p, which differs from it by q P/Q - p. Empty places add nothing.
-    held = weights > 0
-    correction = torch.where(held, log_q.exp() * ratio[:, None] - weights, 0.0)
+    present = weights > 0
+    correction = torch.where(present, log_q.exp() * ratio[:, None] - weights, 0.0)
     probabilities.mul_(1.0 - ratio[:, None]).scatter_add_(-1, teacher.ids, correction)
     return value
 
 
 def _bucketed(log_q: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """KL over the ids and the bucket of the rest, and P/Q."""
-    held = weights > 0
-    inside = torch.where(held, log_q.exp(), 0.0)
+    present = weights > 0
+    inside = torch.where(present, log_q.exp(), 0.0)
     rest = (1.0 - weights.sum(-1)).clamp_min(0.0)
     student_rest = (1.0 - inside.sum(-1)).clamp_min(LEAST)
-    known = torch.where(held, weights * (weights.clamp_min(1e-30).log() - log_q), 0.0).sum(-1)
+    known = torch.where(present, weights * (weights.clamp_min(1e-30).log() - log_q), 0.0).sum(-1)
     bucket = torch.where(rest > LEAST, rest * (rest.clamp_min(LEAST).log() - student_rest.log()), 0.0)
     return known + bucket, torch.where(rest > LEAST, rest / student_rest, 0.0)

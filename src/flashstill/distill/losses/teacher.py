@@ -38,12 +38,12 @@ class DenseTeacher:
 
     def logits(self, space: Workspace, name: str, part: slice, vocabulary: int) -> list[Tensor]:
         """Raw logits [n, V] of each teacher over the vocabulary that all share, in the heads' formats."""
-        found = []
+        parts = []
         for member, (hidden, head) in enumerate(zip(self.hidden, self.heads, strict=True)):
             rows = hidden[part]
             raw = space.take(f"{name}.{member}", (len(rows), vocabulary), head.dtype, head.device)
-            found.append(torch.mm(rows.to(head.dtype), head[:vocabulary].T, out=raw))
-        return found
+            parts.append(torch.mm(rows.to(head.dtype), head[:vocabulary].T, out=raw))
+        return parts
 
     def distribution(
         self, space: Workspace, logits: Sequence[Tensor], temperature: float

@@ -23,11 +23,11 @@ class Workspace:
 
     def take(self, name: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
         """Contiguous, of this shape, with whatever was left in it."""
-        key, wanted = (name, dtype, device), math.prod(shape)
-        if key not in self._made or self._made[key].numel() < wanted:
+        key, elements = (name, dtype, device), math.prod(shape)
+        if key not in self._made or self._made[key].numel() < elements:
             self._made.pop(key, None)  # freed before the larger one is made
-            self._made[key] = torch.empty(wanted, dtype=dtype, device=device)
-        return self._made[key][:wanted].view(*shape)
+            self._made[key] = torch.empty(elements, dtype=dtype, device=device)
+        return self._made[key][:elements].view(*shape)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

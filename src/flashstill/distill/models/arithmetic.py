@@ -83,11 +83,13 @@ def shape_of(directory: Path) -> Shape:
     from flashstill.arch.catalogue import read_config
 
     try:
-        found = read_config(directory / "config.json", directory.name)
+        architecture = read_config(directory / "config.json", directory.name)
     except BadInput:
         return Shape()
-    widths = [layer.ffn.width or layer.ffn.dense_width for layer in found.layers]
-    return Shape(width=found.width, feed_forward=max(widths) or found.width, vocabulary=found.vocabulary)
+    widths = [layer.ffn.width or layer.ffn.dense_width for layer in architecture.layers]
+    return Shape(
+        width=architecture.width, feed_forward=max(widths) or architecture.width, vocabulary=architecture.vocabulary
+    )
 
 
 def decided(wanted: str = AUTO, shape: Shape | None = None) -> Arithmetic:
@@ -108,36 +110,36 @@ def settled(wanted: str, shape: Callable[[], Shape], record: Path) -> Arithmetic
     BadInput where the file is damaged, or the run was begun in another arithmetic than the one that is wanted.
     """
     if not record.is_file():
-        found = decided(wanted, shape())
-        write_text(record, json.dumps({"wanted": wanted, **asdict(found)}, indent=1))
-    found = begun(record)
-    if wanted not in (AUTO, found.precision):
+        arithmetic = decided(wanted, shape())
+        write_text(record, json.dumps({"wanted": wanted, **asdict(arithmetic)}, indent=1))
+    arithmetic = begun(record)
+    if wanted not in (AUTO, arithmetic.precision):
         raise BadInput(
-            f"{record.parent} was begun in {found.precision} arithmetic, not {wanted}: its weights would belong to"
+            f"{record.parent} was begun in {arithmetic.precision} arithmetic, not {wanted}: its weights would belong to"
             " neither; leave the arithmetic as it was, or give another --out"
         )
-    return in_use(found)
+    return in_use(arithmetic)
 
 
 def begun(record: Path) -> Arithmetic:
     """The decision that a run has written down; BadInput where the file is damaged."""
     try:
-        held = json.loads(record.read_text(encoding="utf-8"))
-        found = Arithmetic(precision=held["precision"], threads=int(held["threads"]))
-        if found.precision not in DTYPES or found.threads < 1:
+        record_fields = json.loads(record.read_text(encoding="utf-8"))
+        arithmetic = Arithmetic(precision=record_fields["precision"], threads=int(record_fields["threads"]))
+        if arithmetic.precision not in DTYPES or arithmetic.threads < 1:
             raise ValueError("no arithmetic of ours")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
             f"{record} does not say in which arithmetic the run was begun; restore it or begin anew"
         ) from error
-    return found
+    return arithmetic
 
 
-def in_use(found: Arithmetic) -> Arithmetic:
+def in_use(arithmetic: Arithmetic) -> Arithmetic:
     """The same, with this process's threads set to it."""
-    if torch.get_num_threads() != found.threads:
-        torch.set_num_threads(found.threads)
-    return found
+    if torch.get_num_threads() != arithmetic.threads:
+        torch.set_num_threads(arithmetic.threads)
+    return arithmetic
 
 
 def precision_of(dtype: torch.dtype) -> str:
@@ -151,27 +153,27 @@ def precision_of(dtype: torch.dtype) -> str:
 def fastest_precision(shape: Shape) -> str:
     """ "bf16" or "fp32", whichever multiplies these shapes faster; measured once a machine and kept in its home."""
     cache, key = home_directory() / FILE, machine_key(shape)
-    held = _cached(cache)
+    measured = _cached(cache)
     try:
-        known = held[key]["precision"]
+        known = measured[key]["precision"]
     except (KeyError, TypeError):
         known = None
     if known in DTYPES:
         return str(known)
     seconds = _precision_seconds(key, shape)
-    found = "fp32" if seconds["fp32"] * WORTH < seconds["bf16"] else "bf16"
-    entry = {"precision": found, "seconds": seconds, "measured": datetime.date.today().isoformat()}
+    fastest = "fp32" if seconds["fp32"] * WORTH < seconds["bf16"] else "bf16"
+    entry = {"precision": fastest, "seconds": seconds, "measured": datetime.date.today().isoformat()}
     with contextlib.suppress(DiskTrouble):  # a home that cannot be written: measured again by the next process
-        write_text(cache, json.dumps({**held, key: entry}, indent=1))
-    return found
+        write_text(cache, json.dumps({**measured, key: entry}, indent=1))
+    return fastest
 
 
 @functools.cache
 def _precision_seconds(key: str, shape: Shape) -> dict[str, float]:
     """Of each arithmetic; once a process even where nothing can be kept. key: of the settings that it is true for."""
     del key
-    found = _interleaved([functools.partial(product_seconds, shape, name) for name in DTYPES], ARITHMETIC_S)
-    return dict(zip(DTYPES, found, strict=True))
+    medians = _interleaved([functools.partial(product_seconds, shape, name) for name in DTYPES], ARITHMETIC_S)
+    return dict(zip(DTYPES, medians, strict=True))
 
 
 def fastest_threads(shape: Shape, precision: str) -> int:
@@ -186,7 +188,9 @@ def fastest_threads(shape: Shape, precision: str) -> int:
     finally:
         torch.set_num_threads(before)
     least = min(seconds)
-    return next(count for count, each in zip(counts, seconds, strict=True) if each <= least * WORTH)
+    return next(
+        count for count, seconds_of_count in zip(counts, seconds, strict=True) if seconds_of_count <= least * WORTH
+    )
 
 
 def thread_seconds(shape: Shape, precision: str, counts: Sequence[int]) -> list[float]:
@@ -227,7 +231,7 @@ def _interleaved(works: Sequence[Callable[[], float]], limit_s: float) -> list[f
         turns.append([work() for work in works])
         if max(warm) > limit_s:  # far too slow to be timed twice
             break
-    return [statistics.median(each) for each in zip(*turns, strict=True)]
+    return [statistics.median(times) for times in zip(*turns, strict=True)]
 
 
 def machine_key(shape: Shape) -> str:
@@ -258,7 +262,7 @@ def _processor() -> str:
 def _cached(path: Path) -> dict[str, Any]:
     """What is kept of this and other machines; nothing where the file is damaged: it is measured again."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return entries if isinstance(entries, dict) else {}

@@ -18,8 +18,10 @@ FILE = "checksums.json"
 
 def write_checksums(directory: Path) -> None:
     """Of all files that are there."""
-    found = {file.name: sha256(file) for file in sorted(directory.iterdir()) if file.is_file() and file.name != FILE}
-    (directory / FILE).write_text(json.dumps(found, indent=1), encoding="utf-8")
+    checksums = {
+        file.name: sha256(file) for file in sorted(directory.iterdir()) if file.is_file() and file.name != FILE
+    }
+    (directory / FILE).write_text(json.dumps(checksums, indent=1), encoding="utf-8")
 
 
 def verify_checksums(directory: Path) -> None:

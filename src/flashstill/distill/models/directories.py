@@ -53,8 +53,8 @@ def check_directory(path: Path) -> dict[str, Any]:
         raise BadInput(f"model directory {path} holds an adapter (adapter_config.json); merge it into its model first")
     if not list(path.glob("*.safetensors")):
         pickles = [file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in path.glob(pattern)]
-        held = f", only {pickles[0]}, and pickles can run code" if pickles else ""
-        raise BadInput(f"model directory {path} has no safetensors weights{held}; convert it to safetensors first")
+        instead = f", only {pickles[0]}, and pickles can run code" if pickles else ""
+        raise BadInput(f"model directory {path} has no safetensors weights{instead}; convert it to safetensors first")
     return config
 
 
@@ -62,14 +62,14 @@ def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> dict[str, Any]:
     """The object in a JSON file of a model directory."""
     broken = BadInput(f"{path} is not a JSON object; the model directory is broken")
     try:
-        found = json.loads(read_bounded(path, most_bytes).decode("utf-8-sig"))
+        fields = json.loads(read_bounded(path, most_bytes).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise broken from error
-    if not isinstance(found, dict):
+    if not isinstance(fields, dict):
         raise broken
-    if is_deeper(found):
+    if is_deeper(fields):
         raise BadInput(f"{path} nests deeper than {DEEPEST_JSON} levels; the model directory is broken")
-    return found
+    return fields
 
 
 def check_small_files(path: Path) -> None:
@@ -92,26 +92,26 @@ def shapes(path: Path) -> Shapes:
     for name, file in where.items():
         if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
             raise BadInput(f"{path / INDEX} sends {name} to {str(file)[:80]!r}, which is no safetensors file beside it")
-    found: dict[str, tuple[int, ...]] = {}
+    shape_of: dict[str, tuple[int, ...]] = {}
     for file in sorted(set(where.values())):
         check_regular(path / file)
     for file in sorted(set(where.values())):
         for name, shape in _header(path / file):
             if where.get(name) != file:
                 raise BadInput(f"{path / file} holds {name}, which {INDEX} does not list there")
-            found[name] = shape
+            shape_of[name] = shape
     for name, file in where.items():
-        if name not in found:
+        if name not in shape_of:
             raise BadInput(f"{path / INDEX} lists {name} in {file}, which does not hold it")
-    return found
+    return shape_of
 
 
 def _header(file: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     check_regular(file)
     try:
-        with safe_open(file, framework="pt") as held:
-            for name in held.keys():  # noqa: SIM118 - not a dictionary
-                yield name, tuple(held.get_slice(name).get_shape())
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118 - not a dictionary
+                yield name, tuple(opened.get_slice(name).get_shape())
     except (SafetensorError, OSError, ValueError) as error:
         raise BadInput(f"{file} is not a whole safetensors file ({first_line(error)})") from error
 
@@ -138,15 +138,15 @@ def without_switches(value: Any) -> Any:
     return [without_switches(inner) for inner in value] if isinstance(value, list) else value
 
 
-def check_size(path: Path, config: Any, held: Shapes) -> None:
+def check_size(path: Path, config: Any, stored: Shapes) -> None:
     """BadInput where the configuration describes a model that is larger than its weights."""
     for key, layers in numbers(config.to_dict()):
-        if _LAYERS.fullmatch(key) and layers > max(len(held), 64):
-            raise BadInput(f"model directory {path}: {key} is {layers}, but its weights are {len(held)} tensors")
-    on_disk = sum(math.prod(shape) for shape in held.values())
-    largest = max((max(shape, default=1) for shape in held.values()), default=1)
+        if _LAYERS.fullmatch(key) and layers > max(len(stored), 64):
+            raise BadInput(f"model directory {path}: {key} is {layers}, but its weights are {len(stored)} tensors")
+    on_disk = sum(math.prod(shape) for shape in stored.values())
+    largest = max((max(shape, default=1) for shape in stored.values()), default=1)
     for key, number in numbers(config.to_dict()):
-        if "experts" in key and "per_tok" not in key and number > max(largest, len(held)):
+        if "experts" in key and "per_tok" not in key and number > max(largest, len(stored)):
             raise BadInput(f"model directory {path}: {key} is {number}, more than its weights hold")
     described = parameters(path, config)
     more = LARGER_PACKED if is_quantised(config) else LARGER

@@ -58,9 +58,9 @@ def _counted(fields: Mapping[str, Any], what: str) -> int:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    held = list(numbers(dict(fields)))
-    layers = max((value for name, value in held if "layers" in name), default=1)
-    experts = max((value for name, value in held if "experts" in name and "per_tok" not in name), default=1)
+    numbers_by_name = list(numbers(dict(fields)))
+    layers = max((value for name, value in numbers_by_name if "layers" in name), default=1)
+    experts = max((value for name, value in numbers_by_name if "experts" in name and "per_tok" not in name), default=1)
     if layers * experts > MOST_PARTS:
         raise BadInput(f"{what} would have {layers:,} layers of {experts:,} experts; the most is {MOST_PARTS:,} in all")
     config = AutoConfig.for_model(**fields)

@@ -51,8 +51,8 @@ def load_model(path: Path, dtype: torch.dtype = STORED) -> Model:
     check_directory(path)
     check_small_files(path)
     quiet()
-    held, config = shapes(path), plain_config(path)
-    check_size(path, config, held)
+    stored, config = shapes(path), plain_config(path)
+    check_size(path, config, stored)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             path, config=config, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True,

@@ -67,8 +67,8 @@ class Verdicts:
     @property
     def right(self) -> npt.NDArray[np.bool_]:
         """[P, N]"""
-        found: npt.NDArray[np.bool_] = self.score == 1.0
-        return found
+        is_right: npt.NDArray[np.bool_] = self.score == 1.0
+        return is_right
 
     def first(self, attempts: int) -> Verdicts:
         """Those on the first attempts at every problem."""
@@ -90,13 +90,13 @@ def encoded_prompts(problems: Sequence[Problem], tokenizer: Any, chat: bool = Fa
         if not tokenizer.chat_template:
             raise BadInput("task.chat is true, but the teacher's tokenizer has no chat template")
         tokens = tokenizer.special_tokens_map.items()
-        named = {name: [*map(str, held)] if isinstance(held, list) else str(held) for name, held in tokens if held}
+        named = {name: [*map(str, token)] if isinstance(token, list) else str(token) for name, token in tokens if token}
         texts = as_chats([each.prompt for each in problems], tokenizer.get_chat_template(), named)
-        told: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-        return told
+        chat_ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        return chat_ids
     begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    found: list[list[int]] = tokenizer([each.prompt for each in problems], add_special_tokens=False)["input_ids"]
-    return [begin + ids for ids in found]
+    plain_ids: list[list[int]] = tokenizer([each.prompt for each in problems], add_special_tokens=False)["input_ids"]
+    return [begin + ids for ids in plain_ids]
 
 
 def problems_hash(problems: Sequence[Problem]) -> str:
@@ -140,10 +140,10 @@ def think(
             places = [place for start in starts for place in store.range(start)]
             rows = [place * MOST_ATTEMPTS + attempt for place in places for attempt in range(attempts)]
             given = [prompts[place] for place in places for _ in range(attempts)]
-            found = sample(model, given, how, rows, advance)
-            tokens = torch.from_numpy(found.tokens).view(len(places), attempts, -1)
-            log_p = torch.from_numpy(found.log_p).sum(-1).view(len(places), attempts)
-            lengths = torch.from_numpy(found.lengths.astype(np.int32)).view(len(places), attempts)
+            samples = sample(model, given, how, rows, advance)
+            tokens = torch.from_numpy(samples.tokens).view(len(places), attempts, -1)
+            log_p = torch.from_numpy(samples.log_p).sum(-1).view(len(places), attempts)
+            lengths = torch.from_numpy(samples.lengths.astype(np.int32)).view(len(places), attempts)
             for start in starts:
                 own = slice(places.index(start), places.index(start) + len(store.range(start)))
                 store.write(shard(start), {"tokens": tokens[own], "log_p": log_p[own], "lengths": lengths[own]})
@@ -170,29 +170,29 @@ def judge(
     total = sum(len({pair for pair in asked if pair[1] is not None}) for asked in questions.values())
     with progress.task(name, max(1, total), "answers") as advance:
         for start in missing:
-            found = judges(questions[start], advance)
+            verdicts = judges(questions[start], advance)
             shape = (len(store.range(start)), chains.attempts)
-            outcomes = [OUTCOMES.index(verdict.outcome) for verdict in found]
-            said = _same_answers([text for _, text in questions[start]], chains.attempts)
-            held = {
-                "score": torch.tensor([verdict.score for verdict in found], dtype=torch.float32).view(shape),
+            outcomes = [OUTCOMES.index(verdict.outcome) for verdict in verdicts]
+            same_answers = _same_answers([text for _, text in questions[start]], chains.attempts)
+            tensors = {
+                "score": torch.tensor([verdict.score for verdict in verdicts], dtype=torch.float32).view(shape),
                 "outcome": torch.tensor(outcomes, dtype=torch.uint8).view(shape),
-                "said": torch.from_numpy(said),
+                "said": torch.from_numpy(same_answers),
             }
-            store.write(shard(start), held)
+            store.write(shard(start), tensors)
     arrays = _joined(store, ("score", "outcome", "said"))
     return Verdicts(**{name: tensor.numpy() for name, tensor in arrays.items()})
 
 
 def _same_answers(answers: Sequence[str | None], attempts: int) -> npt.NDArray[np.int64]:
     """[P, N]: the place of the first attempt at a problem that says the same; -1 for none."""
-    found = np.full(len(answers), -1, dtype=np.int64)
+    groups = np.full(len(answers), -1, dtype=np.int64)
     for first in range(0, len(answers), attempts):
         seen: dict[str, int] = {}
         for place, answer in enumerate(answers[first : first + attempts]):
             if answer is not None:
-                found[first + place] = seen.setdefault(" ".join(answer.split()), place)
-    return found.reshape(-1, attempts)
+                groups[first + place] = seen.setdefault(" ".join(answer.split()), place)
+    return groups.reshape(-1, attempts)
 
 
 def joined_chains(store: Store) -> Chains:
@@ -202,5 +202,5 @@ def joined_chains(store: Store) -> Chains:
 
 
 def _joined(store: Store, names: Sequence[str]) -> dict[str, Tensor]:
-    held = [store.file(shard(start)) for start in store.starts]
-    return {name: torch.cat([each.get_tensor(name) for each in held]) for name in names}
+    shards = [store.file(shard(start)) for start in store.starts]
+    return {name: torch.cat([each.get_tensor(name) for each in shards]) for name in names}

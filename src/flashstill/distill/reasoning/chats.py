@@ -25,12 +25,12 @@ def as_chats(prompts: Sequence[str], template: str, tokens: Mapping[str, Any]) -
 
     Raises BadInput for a template that fails, or takes too long or too much memory.
     """
-    told = json.dumps({"template": template, "tokens": dict(tokens)})
-    if len(told) > MOST_TEMPLATE_BYTES:
+    job = json.dumps({"template": template, "tokens": dict(tokens)})
+    if len(job) > MOST_TEMPLATE_BYTES:
         raise BadInput(f"the teacher's chat template has more than {MOST_TEMPLATE_BYTES // 1024} KiB; none is as long")
     process = start(__name__)
     try:
-        process.ask(told.encode(), START_S)
+        process.ask(job.encode(), START_S)
         return [_text(process.ask(json.dumps(prompt).encode(), LONGEST_S)) for prompt in prompts]
     except (TimeoutError, Flooded, EOFError) as error:
         raise BadInput(
@@ -42,10 +42,10 @@ def as_chats(prompts: Sequence[str], template: str, tokens: Mapping[str, Any]) -
 
 
 def _text(answer: bytes) -> str:
-    found = json.loads(answer)
-    if isinstance(found, dict):
-        raise BadInput(f"the teacher's chat template cannot be used: {found['refused']}")
-    return str(found)
+    reply = json.loads(answer)
+    if isinstance(reply, dict):
+        raise BadInput(f"the teacher's chat template cannot be used: {reply['refused']}")
+    return str(reply)
 
 
 def main() -> None:
@@ -54,18 +54,18 @@ def main() -> None:
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    told = json.loads(sys.stdin.readline())
+    job = json.loads(sys.stdin.readline())
     print("true", file=answers, flush=True)
     for line in sys.stdin:
         chat = [[{"role": "user", "content": json.loads(line)}]]
         try:
             made = render_jinja_template(
-                conversations=chat, chat_template=told["template"], add_generation_prompt=True, **told["tokens"]
+                conversations=chat, chat_template=job["template"], add_generation_prompt=True, **job["tokens"]
             )
-            found: Any = (made[0] if isinstance(made, tuple) else made)[0]
+            reply: Any = (made[0] if isinstance(made, tuple) else made)[0]
         except Exception as error:  # whatever a template can raise
-            found = {"refused": (str(error).strip().splitlines() or [type(error).__name__])[0][:200]}
-        print(json.dumps(found), file=answers, flush=True)
+            reply = {"refused": (str(error).strip().splitlines() or [type(error).__name__])[0][:200]}
+        print(json.dumps(reply), file=answers, flush=True)
 
 
 if __name__ == "__main__":

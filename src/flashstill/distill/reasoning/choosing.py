@@ -83,8 +83,8 @@ def _allowed(verdicts: Verdicts, choice: Choice, seed: int) -> npt.NDArray[np.bo
     if choice.rule == "shuffled":
         return np.random.default_rng(seed).permutation(right.ravel()).reshape(right.shape)
     if choice.rule == "score":
-        found: npt.NDArray[np.bool_] = verdicts.score >= choice.least
-        return found
+        allowed: npt.NDArray[np.bool_] = verdicts.score >= choice.least
+        return allowed
     if choice.rule == "first":
         only = np.zeros_like(right)
         only[:, 0] = True
@@ -92,12 +92,12 @@ def _allowed(verdicts: Verdicts, choice: Choice, seed: int) -> npt.NDArray[np.bo
     return _majority(verdicts.said)
 
 
-def _majority(said: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def _majority(answers: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Attempts whose answer is the most frequent one at their problem; ties go to the one that came first."""
-    votes = (said[:, :, None] == said[:, None, :]).sum(-1) * (said >= 0)
-    winner = said[np.arange(len(said)), votes.argmax(-1)]
-    found: npt.NDArray[np.bool_] = (said == winner[:, None]) & (said >= 0)
-    return found
+    votes = (answers[:, :, None] == answers[:, None, :]).sum(-1) * (answers >= 0)
+    winner = answers[np.arange(len(answers)), votes.argmax(-1)]
+    in_majority: npt.NDArray[np.bool_] = (answers == winner[:, None]) & (answers >= 0)
+    return in_majority
 
 
 def packed_rows(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], padding: int) -> Packed:
@@ -129,7 +129,7 @@ def learned(
     padding = tokenizer.eos_token_id
     given = [prompts[problem] for problem, _ in kept]
     if thinking == "keep":
-        said = [chains.tokens[problem, place] for problem, place in kept]
-        return packed_rows(given, [row[row >= 0].tolist() for row in said], padding)
+        chosen_tokens = [chains.tokens[problem, place] for problem, place in kept]
+        return packed_rows(given, [row[row >= 0].tolist() for row in chosen_tokens], padding)
     encoded = tokenizer(list(answers), add_special_tokens=False)["input_ids"] if len(kept) else []
     return packed_rows(given, [[*ids, padding] for ids in encoded], padding)

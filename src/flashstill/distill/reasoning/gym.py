@@ -35,7 +35,7 @@ def drawn(spec: Spec, first: int, count: int) -> list[Problem]:
         for begin, end in itertools.pairwise(cuts):
             running.append(start(__name__, json.dumps(spec.key), str(begin), str(end - begin)))
         with ThreadPoolExecutor(processes) as pool:  # all are read at once, or a full pipe would hold a process up
-            said = list(pool.map(lambda process: process.everything(LARGEST_SHARE_BYTES, LONGEST_SHARE_S), running))
+            outputs = list(pool.map(lambda process: process.everything(LARGEST_SHARE_BYTES, LONGEST_SHARE_S), running))
     except (EOFError, Flooded, TimeoutError) as error:
         raise BadInput(
             f"a process that draws problems of {spec.source} died; ask for fewer, or look at its memory"
@@ -43,7 +43,7 @@ def drawn(spec: Spec, first: int, count: int) -> list[Problem]:
     finally:
         for process in running:
             process.end()
-    return [Problem(**json.loads(line)) for part in said for line in part.splitlines()]
+    return [Problem(**json.loads(line)) for part in outputs for line in part.splitlines()]
 
 
 def drawn_here(spec: Spec, first: int, count: int) -> list[Problem]:
@@ -53,12 +53,12 @@ def drawn_here(spec: Spec, first: int, count: int) -> list[Problem]:
     are kept 2^32 apart, and training and test are cut from one stream.
     """
     source = family(spec, first + count)
-    found = []
+    problems = []
     for index in range(first, first + count):
         entry = dict(source[index])
         prompt = _formatted(spec, entry) if spec.prompt else str(entry["question"])
-        found.append(Problem(prompt=prompt, answer=str(entry["answer"]), entry=_plain(entry)))
-    return found
+        problems.append(Problem(prompt=prompt, answer=str(entry["answer"]), entry=_plain(entry)))
+    return problems
 
 
 def _formatted(spec: Spec, entry: Mapping[str, Any]) -> str:

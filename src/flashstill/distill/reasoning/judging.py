@@ -57,7 +57,7 @@ class _Judge:
         self._asked += 1
         try:
             line = self._process.ask(json.dumps([self._asked, problem, answer]).encode(), self._seconds)
-            number, _, said = line.partition(b" ")
+            number, _, answer_line = line.partition(b" ")
             if number != str(self._asked).encode():
                 raise Flooded
         except EOFError:
@@ -69,14 +69,14 @@ class _Judge:
         except Flooded:
             self.close()
             return Verdict(score=0.0, outcome="nonsense", why="it said more than a verdict")
-        return verdict_of(said)
+        return verdict_of(answer_line)
 
     def _started(self) -> Isolated:
         process = start("flashstill.distill.reasoning.worker", *self._arguments)
         try:
-            said = json.loads(process.line(START_S))
-            ready = isinstance(said, dict) and "ready" in said
-            refused = said.get("refused") if isinstance(said, dict) else None
+            greeting = json.loads(process.line(START_S))
+            ready = isinstance(greeting, dict) and "ready" in greeting
+            refused = greeting.get("refused") if isinstance(greeting, dict) else None
         except (EOFError, TimeoutError, Flooded, ValueError, RecursionError):
             ready, refused = False, None
         if not ready:
@@ -94,15 +94,15 @@ class _Judge:
 def verdict_of(line: bytes) -> Verdict:
     """What a line of a judge's process means."""
     try:
-        said = json.loads(line)
+        reply = json.loads(line)
     except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict) or not {"score", "raised"} & set(said):
+        reply = None
+    if not isinstance(reply, dict) or not {"score", "raised"} & set(reply):
         return Verdict(score=0.0, outcome="nonsense", why=repr(line[:80]))
-    if "raised" in said:
-        why = str(said["raised"]).encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot be printed
+    if "raised" in reply:
+        why = str(reply["raised"]).encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot be printed
         return Verdict(score=0.0, outcome="raised", why=why)
-    score = said["score"]
+    score = reply["score"]
     if isinstance(score, bool):
         score = float(score)
     if not isinstance(score, (int, float)) or not 0.0 <= score <= 1.0:  # NaN is not, either

@@ -34,8 +34,8 @@ class Extract:
     def __call__(self, text: str) -> str | None:
         """The answer; None where the chain never comes to its marker, or holds no number where one is wanted."""
         if self.marker:
-            _, found, text = text.rpartition(self.marker)
-            if not found:
+            _, marker, text = text.rpartition(self.marker)
+            if not marker:
                 return None
         text = text.strip()
         if self.part == "number":
@@ -51,15 +51,17 @@ def exact(answer: str, right: str) -> bool:
 
 def numeric(answer: str, right: str) -> bool:
     """Whether the last numbers of both are the same."""
-    ours, wanted = last_number(answer), last_number(right)
-    return ours is not None and wanted is not None and math.isclose(ours, wanted, rel_tol=TOLERANCE, abs_tol=1e-12)
+    ours, reference = last_number(answer), last_number(right)
+    return (
+        ours is not None and reference is not None and math.isclose(ours, reference, rel_tol=TOLERANCE, abs_tol=1e-12)
+    )
 
 
 def last_number(text: str) -> float | None:
     """The last number of a text; None where there is none, or it is a division by zero."""
-    found = _NUMBER.findall(text)
-    if not found:
+    numbers = _NUMBER.findall(text)
+    if not numbers:
         return None
-    above, _, below = found[-1].replace(",", "").partition("/")
+    above, _, below = numbers[-1].replace(",", "").partition("/")
     value, divisor = float(above), float(below) if below.strip() else 1.0
     return value / divisor if divisor else None

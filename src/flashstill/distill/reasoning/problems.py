@@ -69,10 +69,12 @@ def save_problems(path: Path, problems: Sequence[Problem]) -> None:
 
 def load_problems(path: Path) -> list[Problem]:
     """What `save_problems` wrote, or a user's own lines with "prompt" and "answer"."""
-    found = [_problem(line, f"problems {path}, line {number}") for number, line in lines_of(path, f"problems {path}")]
-    if not found:
+    problems = [
+        _problem(line, f"problems {path}, line {number}") for number, line in lines_of(path, f"problems {path}")
+    ]
+    if not problems:
         raise BadInput(f'problems {path} holds none; give JSON lines with "prompt" and "answer"')
-    return found
+    return problems
 
 
 def _problem(line: str, where: str) -> Problem:

@@ -108,8 +108,8 @@ class _Asking:
             raise BadInput(f"{self.server.base}, problem {place}: {error}") from error
 
     def _attempt(self, choice: Mapping[str, Any]) -> Attempt:
-        said = choice.get("logprobs") or {}
-        names, values = said.get("tokens") or [], said.get("token_logprobs") or []
+        log_probabilities = choice.get("logprobs") or {}
+        names, values = log_probabilities.get("tokens") or [], log_probabilities.get("token_logprobs") or []
         if names and all(str(name).startswith(TOKEN) for name in names):
             ids = [int(str(name).removeprefix(TOKEN)) for name in names]
         else:
@@ -117,12 +117,12 @@ class _Asking:
         if any(not 0 <= each < len(self.tokenizer) for each in ids):
             raise BadInput(f"it writes token {max(ids)}, but the tokenizer knows {len(self.tokenizer)}: another one's")
         stop, ended = self.how.stop[0], choice.get("finish_reason") == "stop"
-        found = next((ids[:place] for place, each in enumerate(ids) if each in self.how.stop), ids)
-        found = [*found[: self.how.new_tokens - ended], *[stop] * ended]
+        kept_ids = next((ids[:place] for place, each in enumerate(ids) if each in self.how.stop), ids)
+        kept_ids = [*kept_ids[: self.how.new_tokens - ended], *[stop] * ended]
         log_p = math.fsum(map(float, values)) if values else math.nan
         if log_p > 0 or math.isinf(log_p):
             raise BadInput(f"it gives {log_p} as the log-probability of a text")
-        return found or [stop], log_p
+        return kept_ids or [stop], log_p
 
     def _done(self, place: int, attempts: list[Attempt]) -> None:
         """Keep an answer; write its shard when it was the last."""

@@ -76,9 +76,13 @@ def _function(path: Path, name: str) -> Judge:
     assert described.loader is not None
     module = importlib.util.module_from_spec(described)
     described.loader.exec_module(module)
-    found = getattr(module, name, None)
-    if not callable(found):
-        known = [each for each in vars(module) if callable(getattr(module, each)) and not each.startswith("_")]
+    function = getattr(module, name, None)
+    if not callable(function):
+        known = [
+            attribute
+            for attribute in vars(module)
+            if callable(getattr(module, attribute)) and not attribute.startswith("_")
+        ]
         raise BadInput(f"{path}: {unknown('function', name, known)}")
-    judge: Judge = found
+    judge: Judge = function
     return judge

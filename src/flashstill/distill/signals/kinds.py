@@ -70,11 +70,11 @@ class Sampled:
         """ids [M], counts [M], unique [B, L]: how many of them belong to each token."""
         batch, length, width = hidden.shape
         starts = torch.cat([_uniform(self.seed, window, length) for window in windows])
-        found = [
+        parts = [
             _counted(systematic(_probabilities(rows, head), self.draws, start))
             for rows, start in zip(torch.split(hidden.view(-1, width), STRIP), torch.split(starts, STRIP), strict=True)
         ]
-        ids, counts, unique = (torch.cat(each) for each in zip(*found, strict=True))
+        ids, counts, unique = (torch.cat(each) for each in zip(*parts, strict=True))
         return {
             "ids": ids.to(narrowest(head.shape[0])),
             "counts": counts.to(torch.uint8),
@@ -99,8 +99,8 @@ class TopK:
     def encode(self, hidden: Tensor, head: Tensor, windows: Sequence[int]) -> dict[str, Tensor]:
         """ids and log_p [B, L, k], the likeliest first."""
         batch, length, width = hidden.shape
-        found = [_probabilities(rows, head).topk(self.k) for rows in torch.split(hidden.view(-1, width), STRIP)]
-        ids, p = torch.cat([each.indices for each in found]), torch.cat([each.values for each in found])
+        parts = [_probabilities(rows, head).topk(self.k) for rows in torch.split(hidden.view(-1, width), STRIP)]
+        ids, p = torch.cat([each.indices for each in parts]), torch.cat([each.values for each in parts])
         return {
             "ids": ids.view(batch, length, self.k).to(narrowest(head.shape[0])),
             "log_p": p.log().view(batch, length, self.k).half(),

@@ -41,8 +41,8 @@ def hidden_states(model: Model, tokens: Tensor) -> Tensor:
 
 def signal_key(kind: Kind, teacher: str, tokenizer: str, packed: Packed) -> dict[str, Any]:
     """What signals are known by. teacher, tokenizer: fingerprints."""
-    found: Mapping[str, Any] = kind.key
-    return {**found, "teacher": teacher, "tokenizer": tokenizer, "packing": packed.hash, "windows": packed.windows}
+    kind_key: Mapping[str, Any] = kind.key
+    return {**kind_key, "teacher": teacher, "tokenizer": tokenizer, "packing": packed.hash, "windows": packed.windows}
 
 
 def build(
@@ -78,8 +78,8 @@ def build(
                 windows = range(first, min(first + WINDOWS_PER_PASS, store.range(start).stop))
                 rows = torch.from_numpy(packed.tokens[first : windows.stop, :-1].astype(np.int64))
                 with torch.inference_mode():
-                    found = kind.encode(hidden_states(model, rows.to(head.device)), head, windows)
-                pieces.append({part: tensor.cpu() for part, tensor in found.items()})
+                    tensors = kind.encode(hidden_states(model, rows.to(head.device)), head, windows)
+                pieces.append({part: tensor.cpu() for part, tensor in tensors.items()})
                 counted += rows.numel()
                 advance(rows.numel())
             store.write(shard(start), {part: torch.cat([piece[part] for piece in pieces]) for part in pieces[0]})

@@ -63,8 +63,8 @@ class Signals:
             assert self.head is not None
             self.head = self.head.to(device)
             return DenseTeacher(hidden=(self.hidden(batch.windows).flatten(0, 1).to(device),), heads=(self.head,))
-        found = self._sampled(batch.windows) if self.kind == "sampled" else self._topk(batch.windows)
-        return Sparse(ids=found.ids.to(device), weights=found.weights.to(device), tail=found.tail)
+        sparse = self._sampled(batch.windows) if self.kind == "sampled" else self._topk(batch.windows)
+        return Sparse(ids=sparse.ids.to(device), weights=sparse.weights.to(device), tail=sparse.tail)
 
     def _topk(self, windows: np.ndarray) -> Sparse:
         ids, log_p = (torch.cat([self._rows(int(window), part) for window in windows]) for part in ("ids", "log_p"))
@@ -74,17 +74,17 @@ class Signals:
         ids, counts, unique = [], [], []
         for window in windows:
             start, place = shard_of(int(window))
-            held = self._store.open(start)
-            lengths = held.get_tensor("unique")
+            shard_file = self._store.open(start)
+            lengths = shard_file.get_tensor("unique")
             ends = lengths.long().sum(-1).cumsum(0)
             last = int(ends[place])
             first = last - int(lengths[place].long().sum())
-            ids.append(held.get_slice("ids")[first:last])
-            counts.append(held.get_slice("counts")[first:last])
+            ids.append(shard_file.get_slice("ids")[first:last])
+            counts.append(shard_file.get_slice("counts")[first:last])
             unique.append(lengths[place])
         return sampled_teacher(torch.cat(ids), torch.cat(counts), torch.cat(unique), self.draws)
 
     def _rows(self, window: int, part: str) -> Tensor:
         start, place = shard_of(window)
-        found: Tensor = self._store.open(start).get_slice(part)[place : place + 1]
-        return found
+        rows: Tensor = self._store.open(start).get_slice(part)[place : place + 1]
+        return rows

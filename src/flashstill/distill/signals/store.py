@@ -61,14 +61,14 @@ class Store:
         if not path.exists():
             return False
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(found, dict):
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(manifest, dict):
                 raise ValueError("not an object")
         except (ValueError, OSError) as error:
             raise BadInput(
                 f"{path} is not a manifest of {self.what}; delete {self.directory} and build again"
             ) from error
-        differs = sorted(name for name in {**self.key, **found} if found.get(name) != self.key.get(name))
+        differs = sorted(name for name in {**self.key, **manifest} if manifest.get(name) != self.key.get(name))
         if differs:
             raise BadInput(
                 f"{self.what} in {self.directory} were made with another {' and '.join(differs)}; delete them or use a"

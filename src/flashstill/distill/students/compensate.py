@@ -40,20 +40,20 @@ def compensated(model: Model, format_: Format, tokens: Tensor, progress: Progres
         if not isinstance(module, nn.Linear):
             raise BadInput("experts cannot make good each other's rounding so far; leave compensate_windows out")
         rounded(getattr(module, name).detach()[:1], format_)  # refuses a group that does not fit
-    found = copy.deepcopy(model)
-    blocks = decoder_layers(found)
-    hidden = _first_input(found, tokens)
+    copied = copy.deepcopy(model)
+    blocks = decoder_layers(copied)
+    hidden = _first_input(copied, tokens)
     with progress.task("make good the rounding", len(blocks), "blocks") as advance:
         for index in range(len(blocks)):
-            for given, layers in _inputs(found, index, hidden, tokens):
+            for given, layers in _inputs(copied, index, hidden, tokens):
                 rows = torch.cat([layer.weight.detach().float() for layer in layers])
                 fine = compensate(rows, given, format_, STORED)
                 heights = [layer.out_features for layer in layers]
                 for layer, part in zip(layers, torch.split(fine, heights), strict=True):
                     layer.weight.data.copy_(part)
-            hidden = _after(found, index, hidden, tokens, format_)
+            hidden = _after(copied, index, hidden, tokens, format_)
             advance(1)
-    return found
+    return copied
 
 
 def compensate(weight: Tensor, gram: Tensor, format_: Format, dtype: torch.dtype) -> Tensor:
@@ -123,5 +123,5 @@ def _after(model: Model, index: int, hidden: Tensor, tokens: Tensor, format_: Fo
         run_watched(model, tokens, [block.register_forward_hook(look)])
     for layer, weight in zip(layers, fine, strict=True):
         layer.weight.data = weight
-    found: Tensor = seen[0]
-    return found
+    hidden_after: Tensor = seen[0]
+    return hidden_after

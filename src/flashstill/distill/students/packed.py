@@ -24,7 +24,7 @@ from flashstill.arch.adapter.edit import with_quantization
 from flashstill.distill.models import STORED, Model
 from flashstill.distill.models.checksums import FILE as CHECKSUMS
 from flashstill.distill.models.checksums import write_checksums
-from flashstill.distill.students.quantise import Format, rounded, weights_to_round
+from flashstill.distill.students.quantise import Format, weights_to_round
 from flashstill.errors import UnsupportedArchitecture
 from flashstill.files import replacing_directory
 
@@ -35,18 +35,22 @@ Rounded = dict[str, tuple[Tensor, Tensor]]
 
 def rounded_weights(model: Model, format_: Format) -> Rounded:
     """What a model that rounds while it learns would be multiplied with, by the names of its checkpoint."""
-    found: Rounded = {}
+    by_name: Rounded = {}
     for path, module, name in weights_to_round(model):
-        held = getattr(module, "parametrizations", None)
-        fine = held[name].original if held is not None and name in held else getattr(module, name)
+        parametrizations = getattr(module, "parametrizations", None)
+        fine = (
+            parametrizations[name].original
+            if parametrizations is not None and name in parametrizations
+            else getattr(module, name)
+        )
         values, scale = rounded(fine.detach().to(STORED), format_)
         scale = scale.squeeze(-1).to(STORED)
         values = values.flatten(-2)
         if name == "weight":
-            found[f"{path}.weight"] = (values, scale)
+            by_name[f"{path}.weight"] = (values, scale)
         else:
-            found |= _experts(path, name, values, scale)
-    return found
+            by_name |= _experts(path, name, values, scale)
+    return by_name
 
 
 def _experts(path: str, name: str, values: Tensor, scale: Tensor) -> Rounded:
@@ -91,21 +95,21 @@ def _packed_file(file: Path, weights: Rounded, format_: Format) -> tuple[dict[st
     """The tensors of one file, and the names of those that were packed."""
     from compressed_tensors.compressors import pack_to_int32
 
-    found: dict[str, Tensor] = {}
-    with safe_open(file, framework="pt") as held:
-        for name in held.keys():  # noqa: SIM118 - not a dictionary
+    tensors: dict[str, Tensor] = {}
+    with safe_open(file, framework="pt") as opened:
+        for name in opened.keys():  # noqa: SIM118 - not a dictionary
             if name not in weights:
-                found[name] = held.get_tensor(name)
+                tensors[name] = opened.get_tensor(name)
                 continue
             (values, scale), layer = weights[name], name.removesuffix("weight")
-            found[f"{layer}weight_scale"] = scale.contiguous()
+            tensors[f"{layer}weight_scale"] = scale.contiguous()
             if format_.name == "fp8":
-                found[name] = values.to(torch.float8_e4m3fn).contiguous()
+                tensors[name] = values.to(torch.float8_e4m3fn).contiguous()
             else:
-                found[f"{layer}weight_packed"] = pack_to_int32(values.to(torch.int8), BITS[format_.name])
-                found[f"{layer}weight_shape"] = torch.tensor(values.shape)
-        packed = set(held.keys()) & set(weights)
-    return found, packed
+                tensors[f"{layer}weight_packed"] = pack_to_int32(values.to(torch.int8), BITS[format_.name])
+                tensors[f"{layer}weight_shape"] = torch.tensor(values.shape)
+        packed = set(opened.keys()) & set(weights)
+    return tensors, packed
 
 
 def _write_index(student: Path, packed: Path) -> None:
@@ -116,8 +120,8 @@ def _write_index(student: Path, packed: Path) -> None:
     total = 0
     for file in sorted(packed.glob("*.safetensors")):
         total += file.stat().st_size
-        with safe_open(file, framework="pt") as held:
-            where |= dict.fromkeys(held.keys(), file.name)
+        with safe_open(file, framework="pt") as opened:
+            where |= dict.fromkeys(opened.keys(), file.name)
     index = {"metadata": {"total_size": total}, "weight_map": where}
     (packed / "model.safetensors.index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
 
@@ -138,5 +142,5 @@ def packing_scheme(format_: Format) -> dict[str, Any]:
         config_groups={"group_0": weights}, format=layout, quantization_status="compressed",
         ignore=["lm_head", "re:.*mlp[.]gate$"],
     )  # fmt: skip
-    found: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
-    return found
+    entry: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
+    return entry

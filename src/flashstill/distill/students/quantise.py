@@ -93,8 +93,8 @@ class _Fake(nn.Module):
         self.format = format_
 
     def forward(self, weight: Tensor) -> Tensor:
-        found: Tensor = _Rounding.apply(weight, self.format)  # type: ignore[no-untyped-call]
-        return found
+        rounded: Tensor = _Rounding.apply(weight, self.format)  # type: ignore[no-untyped-call]
+        return rounded
 
 
 def weights_to_round(model: Model) -> Iterator[tuple[str, nn.Module, str]]:

@@ -87,13 +87,13 @@ def _copy_common(source: Model, target: Model) -> None:
 
 def _feed_forward_inputs(model: Model, tokens: Tensor) -> list[Tensor]:
     """What goes into each block's FFN [N, d]."""
-    found: list[Tensor] = []
+    inputs: list[Tensor] = []
     handles = [
-        block.mlp.register_forward_pre_hook(lambda module, args: found.append(args[0].detach().flatten(0, -2).float()))  # type: ignore[union-attr]
+        block.mlp.register_forward_pre_hook(lambda module, args: inputs.append(args[0].detach().flatten(0, -2).float()))  # type: ignore[union-attr]
         for block in decoder_layers(model)
     ]
     run_watched(model, tokens, handles)
-    return found
+    return inputs
 
 
 def _split(
@@ -188,7 +188,7 @@ def dense_of(model: Model, feed_forward: int, seed: int) -> Model:
     torch.manual_seed(seed)
     dense = AutoModelForCausalLM.from_config(shape)
     dense = cast(dense, next(model.parameters()).dtype)
-    given, wanted = model.state_dict(), dense.state_dict()
-    shared = {name: tensor for name, tensor in given.items() if name in wanted and tensor.shape == wanted[name].shape}
+    given, own = model.state_dict(), dense.state_dict()
+    shared = {name: tensor for name, tensor in given.items() if name in own and tensor.shape == own[name].shape}
     dense.load_state_dict(shared, strict=False)
     return dense.eval()

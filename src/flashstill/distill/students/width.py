@@ -138,10 +138,10 @@ def _rebuilt(student: Model) -> Model:
     return fresh.eval()
 
 
-def _left(wanted: int, whole: int, what: str) -> int:
-    if not 0 <= wanted <= whole:
-        raise BadInput(f"a student cannot keep {wanted} of the teacher's {whole} {what}; give up to {whole}, 0 for all")
-    return wanted or whole
+def _left(asked: int, whole: int, what: str) -> int:
+    if not 0 <= asked <= whole:
+        raise BadInput(f"a student cannot keep {asked} of the teacher's {whole} {what}; give up to {whole}, 0 for all")
+    return asked or whole
 
 
 def _best(scores: Tensor, count: int) -> Tensor:

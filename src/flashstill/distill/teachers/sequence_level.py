@@ -40,9 +40,9 @@ class Continuations:
     sampling: Sampling
 
 
-def text_key(teacher: str, tokenizer: str, packed: Packed, wanted: Continuations) -> dict[str, Any]:
+def text_key(teacher: str, tokenizer: str, packed: Packed, continuations: Continuations) -> dict[str, Any]:
     """What such text is known by. teacher, tokenizer: fingerprints."""
-    key = {"teacher": teacher, "tokenizer": tokenizer, "packing": packed.hash, **asdict(wanted)}
+    key = {"teacher": teacher, "tokenizer": tokenizer, "packing": packed.hash, **asdict(continuations)}
     plain: dict[str, Any] = json.loads(json.dumps(key))  # as a manifest gives it back
     return plain
 
@@ -50,7 +50,7 @@ def text_key(teacher: str, tokenizer: str, packed: Packed, wanted: Continuations
 def write_text(
     model: Model,
     packed: Packed,
-    wanted: Continuations,
+    continuations: Continuations,
     key: Mapping[str, Any],
     directory: Path,
     progress: Progress,
@@ -61,9 +61,9 @@ def write_text(
 
     Raises BadInput where the directory is another teacher's, packing's or settings', or a window too short.
     """
-    if wanted.prompt_tokens > packed.length + 1:
-        raise BadInput(f"prompts of {wanted.prompt_tokens} tokens do not fit windows of {packed.length + 1}")
-    store = _store(directory, key, packed, wanted)
+    if continuations.prompt_tokens > packed.length + 1:
+        raise BadInput(f"prompts of {continuations.prompt_tokens} tokens do not fit windows of {packed.length + 1}")
+    store = _store(directory, key, packed, continuations)
     store.claim()
     missing = store.missing(share)
     whole, left = (sum(len(store.range(start)) for start in each) for each in (store.shared(share), missing))
@@ -71,28 +71,28 @@ def write_text(
     with progress.task(name, whole, "rows", whole - left) as advance:
         for start in missing:
             rows = np.asarray(store.range(start))
-            prompts = packed.tokens[rows // wanted.samples, : wanted.prompt_tokens]
-            found = sample(model, list(prompts), wanted.sampling, rows.tolist(), advance, space)
+            prompts = packed.tokens[rows // continuations.samples, : continuations.prompt_tokens]
+            samples = sample(model, list(prompts), continuations.sampling, rows.tolist(), advance, space)
             store.write(
-                shard(start), {"tokens": torch.from_numpy(found.tokens), "log_p": torch.from_numpy(found.log_p)}
+                shard(start), {"tokens": torch.from_numpy(samples.tokens), "log_p": torch.from_numpy(samples.log_p)}
             )
-            counted += int(found.lengths.sum())
+            counted += int(samples.lengths.sum())
     return Built(tokens=counted, seconds=time.perf_counter() - started, bytes=store.bytes)
 
 
-def text_of(packed: Packed, wanted: Continuations, key: Mapping[str, Any], directory: Path) -> Packed:
+def text_of(packed: Packed, continuations: Continuations, key: Mapping[str, Any], directory: Path) -> Packed:
     """All that was written, as a packing: a row is a window of prompt and continuation, learned from by the latter.
 
     target_document is the window that the prompt is from.  BadInput where a shard is missing.
     """
-    lacking = missing_shards(packed, wanted, key, directory)
+    lacking = missing_shards(packed, continuations, key, directory)
     if lacking:
         raise BadInput(f"the teacher's text in {directory} lacks {lacking} shards; run it again to make them")
-    store = _store(directory, key, packed, wanted)
+    store = _store(directory, key, packed, continuations)
     drawn = np.concatenate([store.open(start).get_tensor("tokens").numpy() for start in store.starts])
-    windows = np.arange(store.windows) // wanted.samples
-    length = wanted.prompt_tokens + wanted.sampling.new_tokens - 1
-    tokens, mask = continued(packed.tokens[windows, : wanted.prompt_tokens], drawn, length)
+    windows = np.arange(store.windows) // continuations.samples
+    length = continuations.prompt_tokens + continuations.sampling.new_tokens - 1
+    tokens, mask = continued(packed.tokens[windows, : continuations.prompt_tokens], drawn, length)
     return Packed(
         tokens=tokens,
         target_bytes=np.zeros(mask.shape, dtype=np.int32),
@@ -101,11 +101,11 @@ def text_of(packed: Packed, wanted: Continuations, key: Mapping[str, Any], direc
     )
 
 
-def missing_shards(packed: Packed, wanted: Continuations, key: Mapping[str, Any], directory: Path) -> int:
+def missing_shards(packed: Packed, continuations: Continuations, key: Mapping[str, Any], directory: Path) -> int:
     """How many are absent or damaged."""
-    store = _store(directory, key, packed, wanted)
+    store = _store(directory, key, packed, continuations)
     return len(store.missing() if store.check() else store.starts)
 
 
-def _store(directory: Path, key: Mapping[str, Any], packed: Packed, wanted: Continuations) -> Store:
-    return Store(directory, key, packed.windows * wanted.samples, ROWS_PER_SHARD, "texts")
+def _store(directory: Path, key: Mapping[str, Any], packed: Packed, continuations: Continuations) -> Store:
+    return Store(directory, key, packed.windows * continuations.samples, ROWS_PER_SHARD, "texts")

@@ -44,10 +44,10 @@ class Ensemble:
         self.shares = tuple(share / total for share in shares) if shares else None
 
     def __call__(self, batch: Batch) -> DenseTeacher:
-        said = [dense(member(batch)) for member in self.members]
+        teachers = [dense(member(batch)) for member in self.members]
         return DenseTeacher(
-            hidden=tuple(each.hidden[0] for each in said),
-            heads=tuple(each.heads[0] for each in said),
+            hidden=tuple(each.hidden[0] for each in teachers),
+            heads=tuple(each.heads[0] for each in teachers),
             shares=self.shares,
             mean=self.mean,
         )
@@ -66,20 +66,20 @@ class Router:
         length = batch.mask.shape[1]
         which = torch.from_numpy(owner.astype(np.int64)).repeat_interleave(length)
         place = torch.zeros_like(which)
-        said = []
+        teachers = []
         for index, member in enumerate(self.members):
             mine = np.flatnonzero(owner == index)
             if len(mine):
                 rows = torch.from_numpy(mine)
                 own = Batch(tokens=batch.tokens[rows], mask=batch.mask[rows], windows=batch.windows[mine])
-                said.append(dense(member(own)))
+                teachers.append(dense(member(own)))
                 place[which == index] = torch.arange(len(mine) * length)
-                which[which == index] = -len(said)  # renumbered below: only specialists that are asked take part
-        return RoutedTeacher(members=tuple(said), which=(-which - 1).to(batch.tokens.device), place=place)
+                which[which == index] = -len(teachers)  # renumbered below: only specialists that are asked take part
+        return RoutedTeacher(members=tuple(teachers), which=(-which - 1).to(batch.tokens.device), place=place)
 
 
-def dense(said: DenseTeacher | RoutedTeacher | Sparse) -> DenseTeacher:
+def dense(teacher: DenseTeacher | RoutedTeacher | Sparse) -> DenseTeacher:
     """A teacher that knows its whole vocabulary; BadInput for one that does not."""
-    if not isinstance(said, DenseTeacher):
+    if not isinstance(teacher, DenseTeacher):
         raise BadInput("several teachers need exact signals (kind hidden, or none to run them on the way)")
-    return said
+    return teacher

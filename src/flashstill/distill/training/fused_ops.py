@@ -52,17 +52,17 @@ def _widened(tensor: Tensor) -> Tensor:
 
 
 def _forward(module: Any, hidden_states: Tensor) -> Tensor:
-    found: Tensor = _RmsNorm.apply(hidden_states, module.weight, module.variance_epsilon)  # type: ignore[no-untyped-call]
-    return found
+    normed: Tensor = _RmsNorm.apply(hidden_states, module.weight, module.variance_epsilon)  # type: ignore[no-untyped-call]
+    return normed
 
 
 @contextmanager
 def lean(model: Model, alone: bool) -> Iterator[None]:
     """Inside, a model trains with less memory traffic. alone: in one process, which holds all its parameters."""
-    with ExitStack() as held:
-        held.enter_context(lean_norms(model))
+    with ExitStack() as stack:
+        stack.enter_context(lean_norms(model))
         if alone and model.device.type == "cpu":
-            held.enter_context(sparse_embedding(model))
+            stack.enter_context(sparse_embedding(model))
         yield
 
 
@@ -88,16 +88,16 @@ def lean_norms(model: nn.Module) -> Iterator[None]:
     The classes of the norms are changed and put back at the end, so that copies of the model made inside are no
     different from others.
     """
-    held: dict[type[nn.Module], Any] = {}
+    originals: dict[type[nn.Module], Any] = {}
     for module in model.modules():
-        if type(module) not in held and _same(module):
-            held[type(module)] = type(module).forward
+        if type(module) not in originals and _same(module):
+            originals[type(module)] = type(module).forward
     try:
-        for kind in held:
+        for kind in originals:
             kind.forward = _forward
         yield
     finally:
-        for kind, forward in held.items():
+        for kind, forward in originals.items():
             kind.forward = forward
 
 
@@ -111,6 +111,6 @@ def _same(module: nn.Module) -> bool:
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(PROBE_ROWS + 1, weight.shape[0], generator=generator).to(weight.device, weight.dtype)
     x, other = drawn[:-1], drawn[-1]
-    found = torch.func.functional_call(module, {"weight": other}, (x,))
+    output = torch.func.functional_call(module, {"weight": other}, (x,))
     ours: Tensor = _RmsNorm.apply(x, other, epsilon)  # type: ignore[no-untyped-call]
-    return isinstance(found, Tensor) and torch.equal(found, ours)
+    return isinstance(output, Tensor) and torch.equal(output, ours)

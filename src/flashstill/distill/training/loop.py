@@ -44,9 +44,9 @@ class _Student(nn.Module):
         self.model = model
 
     def forward(self, tokens: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        found = parts(self.model)
-        hidden = found.body(input_ids=tokens, use_cache=False).last_hidden_state
-        return loss(hidden.flatten(0, 1), found.head)
+        model_parts = parts(self.model)
+        hidden = model_parts.body(input_ids=tokens, use_cache=False).last_hidden_state
+        return loss(hidden.flatten(0, 1), model_parts.head)
 
 
 def train(
@@ -168,9 +168,9 @@ def _passes_of(
         def loss(hidden: Tensor, head: Tensor, terms: Sequence[Term] = terms, weights: Tensor = weights) -> Tensor:
             return head_loss(hidden, head, terms, weights, vocabulary, space=space)[0]
 
-        found = student(part.inputs, loss)
-        total += float(found.detach())
-        (found * world.size).backward()  # FSDP takes the mean over processes
+        part_loss = student(part.inputs, loss)
+        total += float(part_loss.detach())
+        (part_loss * world.size).backward()  # FSDP takes the mean over processes
         if passes > 1:
             state.collect()
     return world.total(total)
@@ -202,11 +202,11 @@ def _buffers(model: Model) -> dict[str, Tensor]:
     return {name: buffer for name, buffer in model.named_buffers() if name in names}
 
 
-def _restore_buffers(model: Model, found: dict[str, Tensor]) -> None:
-    held = dict(model.named_buffers())
+def _restore_buffers(model: Model, saved: dict[str, Tensor]) -> None:
+    own = dict(model.named_buffers())
     with torch.no_grad():
-        for name, buffer in found.items():
-            held[name].copy_(buffer)
+        for name, buffer in saved.items():
+            own[name].copy_(buffer)
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -51,13 +51,13 @@ class _Piece:
     def widened(self, grads: Mapping[str, Tensor], space: Tensor) -> list[Tensor]:
         """The parts of the gradients in float32, in `space`; zeros where a parameter has none."""
         sizes = [part.last - part.first for part in self.parts]
-        found = list(torch.split(space[: sum(sizes)], sizes))
-        for part, wide in zip(self.parts, found, strict=True):
+        views = list(torch.split(space[: sum(sizes)], sizes))
+        for part, wide in zip(self.parts, views, strict=True):
             if part.name in grads:
                 wide.copy_(part.of(grads))
             else:
                 wide.zero_()
-        return found
+        return views
 
 
 class Masters:
@@ -95,14 +95,14 @@ class Masters:
 
     def apply(self, rate: float) -> float:
         """One optimiser step; returns the gradient's norm before clipping. Nothing moves where it is not finite."""
-        found = self._sums or {name: each.grad for name, each in self.weights.items() if each.grad is not None}
-        squares = [torch.dot(wide, wide) for piece in self._pieces for wide in piece.widened(found, self._space)]
+        gradients = self._sums or {name: each.grad for name, each in self.weights.items() if each.grad is not None}
+        squares = [torch.dot(wide, wide) for piece in self._pieces for wide in piece.widened(gradients, self._space)]
         norm = math.sqrt(float(torch.stack(squares).sum()))
         if math.isfinite(norm):
             self._step += 1
             scale = min(1.0, self.clip_norm / (norm + 1e-6))
             for piece in self._pieces:
-                self._apply(piece, found, scale, rate)
+                self._apply(piece, gradients, scale, rate)
         self._sums.clear()
         for weight in self.weights.values():
             weight.grad = None
@@ -112,9 +112,9 @@ class Masters:
     def _apply(self, piece: _Piece, grads: Mapping[str, Tensor], scale: float, rate: float) -> None:
         masters = piece.of(self.masters)
         scaled = piece.widened(grads, self._space)
-        for each in scaled:
-            each.mul_(scale)
-        before = [torch.tensor(self._step - 1.0, device=each.device) for each in masters]
+        for gradient in scaled:
+            gradient.mul_(scale)
+        before = [torch.tensor(self._step - 1.0, device=master.device) for master in masters]
         adamw_step(
             masters, scaled, piece.of(self.exp_avg), piece.of(self.exp_avg_sq), [], before, fused=True, amsgrad=False,
             beta1=ADAM_BETAS[0], beta2=ADAM_BETAS[1], lr=rate, weight_decay=piece.weight_decay, eps=ADAM_EPSILON,
@@ -126,14 +126,14 @@ class Masters:
 
     def tensors(self) -> dict[str, Tensor]:
         """Masters and moments, by the names of the parameters."""
-        held = {"master": self.masters, "exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
-        return {f"{kind}/{name}": tensor for kind, of in held.items() for name, tensor in of.items()}
+        state = {"master": self.masters, "exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
+        return {f"{kind}/{name}": tensor for kind, of in state.items() for name, tensor in of.items()}
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """Go on from what `tensors` gave after `step` steps."""
-        for name, held in self.tensors().items():
-            held.copy_(tensors[name])
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
         for name, weight in self.weights.items():
             weight.copy_(self.masters[name])
         self._step = step
@@ -145,8 +145,8 @@ def adamw(weights: Sequence[Tensor], recipe: TrainRecipe) -> torch.optim.AdamW:
         {"params": [weight for weight in weights if _decays(weight)], "weight_decay": recipe.weight_decay},
         {"params": [weight for weight in weights if not _decays(weight)], "weight_decay": 0.0},
     ]
-    held = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(held, lr=recipe.learning_rate, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
+    filled = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(filled, lr=recipe.learning_rate, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
 
 
 def _decays(weight: Tensor) -> bool:
@@ -156,22 +156,22 @@ def _decays(weight: Tensor) -> bool:
 
 def _pieces(weights: Mapping[str, Tensor], elements: int, weight_decay: float) -> list[_Piece]:
     """All parameters in pieces of at most `elements`; those that do not decay apart."""
-    found: list[_Piece] = []
+    pieces: list[_Piece] = []
     for decay, chosen in (
         (weight_decay, [name for name, weight in weights.items() if _decays(weight)]),
         (0.0, [name for name, weight in weights.items() if not _decays(weight)]),
     ):
-        held: list[_Part] = []
+        parts: list[_Part] = []
         room = elements
         for name in chosen:
             first, size = 0, weights[name].numel()
             while first < size:
                 last = min(size, first + room)
-                held.append(_Part(name=name, first=first, last=last))
+                parts.append(_Part(name=name, first=first, last=last))
                 room, first = room - (last - first), last
                 if room == 0:
-                    found.append(_Piece(parts=tuple(held), weight_decay=decay))
-                    held, room = [], elements
-        if held:
-            found.append(_Piece(parts=tuple(held), weight_decay=decay))
-    return found
+                    pieces.append(_Piece(parts=tuple(parts), weight_decay=decay))
+                    parts, room = [], elements
+        if parts:
+            pieces.append(_Piece(parts=tuple(parts), weight_decay=decay))
+    return pieces

@@ -29,9 +29,9 @@ def distillation(teacher: TeacherSource, soft: Sequence[Soft] = (Soft(),), hard_
     """Divergences to `teacher` and `hard_weight` times the cross-entropy to the text."""
 
     def objective(batch: Batch) -> Sequence[Term]:
-        said = teacher(batch)
+        teacher_output = teacher(batch)
         terms = [
-            Term(teacher=said, divergence=each.divergence, temperature=each.temperature, weight=each.weight)
+            Term(teacher=teacher_output, divergence=each.divergence, temperature=each.temperature, weight=each.weight)
             for each in soft
         ]
         return [*terms, Term(teacher=one_hot(batch.targets), weight=hard_weight)] if hard_weight else terms

@@ -89,9 +89,9 @@ class OnPolicy:
     def _coins(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Which windows of a step are sampled anew and which are replayed [B], and which old one each would take."""
         own, again, which = np.random.default_rng([_STREAM, self.seed, step]).random((3, self.per_step))
-        held = len(self._old[0])
-        replayed = (own < self.mixing.mix) & (again < self.mixing.replay) & (held > 0)
-        return (own < self.mixing.mix) & ~replayed, replayed, (which * held).astype(np.int64)
+        waiting = len(self._old[0])
+        replayed = (own < self.mixing.mix) & (again < self.mixing.replay) & (waiting > 0)
+        return (own < self.mixing.mix) & ~replayed, replayed, (which * waiting).astype(np.int64)
 
     def _sample(self, first: int, student: Student) -> None:
         """New windows for the steps from `first` on; those of the steps before may be replayed now."""
@@ -113,9 +113,9 @@ class OnPolicy:
         """Every process continues its share with the whole student, and all get all of it."""
         rank, size = self.world.rank, self.world.size
         share = slice(rank, None, size)
-        found = sample(student(), list(prompts[share]), self.sampling, rows[share].tolist(), space=self._space)
+        samples = sample(student(), list(prompts[share]), self.sampling, rows[share].tolist(), space=self._space)
         drawn = np.empty((len(prompts), self.sampling.new_tokens), dtype=np.int32)
-        for other, theirs in enumerate(self.world.all_gather(found.tokens)):
+        for other, theirs in enumerate(self.world.all_gather(samples.tokens)):
             drawn[other::size] = theirs
         return drawn
 

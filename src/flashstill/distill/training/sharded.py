@@ -43,24 +43,24 @@ class World:
         """The first process's value."""
         if self.size == 1:
             return value
-        held = [value]
-        dist.broadcast_object_list(held, src=0)
-        return held[0]
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
 
     def all_gather(self, value: Any) -> list[Any]:
         """Every process's value, by rank."""
-        held = [value] * self.size
+        values = [value] * self.size
         if self.size > 1:
-            dist.all_gather_object(held, value)
-        return held
+            dist.all_gather_object(values, value)
+        return values
 
     def total(self, value: float) -> float:
         """The sum over all processes."""
         if self.size == 1:
             return value
-        held = torch.tensor([value], dtype=torch.float64, device=self.device)
-        dist.all_reduce(held)
-        return float(held)
+        summed = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.all_reduce(summed)
+        return float(summed)
 
 
 def join_world() -> World:
@@ -102,23 +102,23 @@ class Sharded:
     def apply(self, rate: float) -> float:
         """One optimiser step; returns the gradient's norm before clipping. Nothing moves where it is not finite."""
         norm: Any = torch.nn.utils.clip_grad_norm_(self.weights.values(), self.clip_norm)
-        found = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        grad_norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        if math.isfinite(found):
+        if math.isfinite(grad_norm):
             self.optimizer.step()
         self.optimizer.zero_grad()
-        return found
+        return grad_norm
 
     def tensors(self) -> dict[str, Tensor]:
         """This process's share of masters and moments, by the names of the parameters."""
-        found: dict[str, Tensor] = {}
+        shares: dict[str, Tensor] = {}
         for name, weight in self.weights.items():
             moments = self.optimizer.state[weight]
-            found[f"master/{name}"] = _share(weight)
-            found[f"exp_avg/{name}"] = _share(moments["exp_avg"])
-            found[f"exp_avg_sq/{name}"] = _share(moments["exp_avg_sq"])
-        return found
+            shares[f"master/{name}"] = _share(weight)
+            shares[f"exp_avg/{name}"] = _share(moments["exp_avg"])
+            shares[f"exp_avg_sq/{name}"] = _share(moments["exp_avg_sq"])
+        return shares
 
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """Go on from whole tensors, of which every process keeps its share; none of them is sent to another."""
@@ -144,8 +144,8 @@ class Sharded:
 
 
 def _whole(tensor: Any) -> Tensor:
-    found: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-    return found
+    whole: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return whole
 
 
 def _share(tensor: Any) -> Tensor:

@@ -54,21 +54,21 @@ def checked(answer: Any, api: Api, tokens: Sequence[int], k: int, vocabulary: in
 
 def _likeliest(position: Position, k: int, vocabulary: int, place: int) -> list[tuple[int, float]]:
     """The k likeliest of a position: the token of the text comes along where it is not one of them, and is left out."""
-    found: dict[int, float] = {}
+    log_p_of_id: dict[int, float] = {}
     for name, value in position.top:
         if not isinstance(name, int) or isinstance(name, bool) or not 0 <= name < vocabulary:
             raise BadInput(
                 f"it names token {str(name)[:20]}, but the tokenizer knows {vocabulary}: another tokenizer's"
             )
-        if name in found:
+        if name in log_p_of_id:
             raise BadInput(f"it names token {name} twice at token {place}")
-        found[name] = _log_probability(value, place)
-    if len(found) < k:
+        log_p_of_id[name] = _log_probability(value, place)
+    if len(log_p_of_id) < k:
         raise BadInput(
-            f"it gives {len(found)} log-probabilities where {k} were asked for; lower signals.k, or start it with room"
-            f" for more (vllm serve ... --max-logprobs {k})"
+            f"it gives {len(log_p_of_id)} log-probabilities where {k} were asked for; lower signals.k, or start it with"
+            f" room for more (vllm serve ... --max-logprobs {k})"
         )
-    best = sorted(found.items(), key=lambda pair: -pair[1])[:k]
+    best = sorted(log_p_of_id.items(), key=lambda pair: -pair[1])[:k]
     mass = math.fsum(math.exp(value) for _, value in best)
     if mass > 1.0 + ROUNDING:
         raise BadInput(f"its probabilities at token {place} sum to {mass:.4g}: it gives no log-probabilities")
@@ -78,11 +78,11 @@ def _likeliest(position: Position, k: int, vocabulary: int, place: int) -> list[
 def _log_probability(value: object, place: int) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
-            found = float(value)
+            log_p = float(value)
         except OverflowError:  # JSON knows whole numbers of any length
-            found = math.inf
-        if math.isfinite(found) and found <= ROUNDING:
-            return min(0.0, found)
+            log_p = math.inf
+        if math.isfinite(log_p) and log_p <= ROUNDING:
+            return min(0.0, log_p)
     raise BadInput(f"it gives {str(value)[:20]!r} as a log-probability at token {place}")
 
 

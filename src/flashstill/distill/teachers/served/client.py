@@ -109,10 +109,10 @@ class Conversation:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadInput(f"{base} lists no models at /models; give the address up to /v1") from error
         if name not in cards:
-            held = ", ".join(_clean(each) for each in list(cards)[:8]) or "none"
-            raise BadInput(f"{base} serves no model {name!r}; it serves {held}")
-        found = cards[name]
-        return found if isinstance(found, int) else None
+            served = ", ".join(_clean(each) for each in list(cards)[:8]) or "none"
+            raise BadInput(f"{base} serves no model {name!r}; it serves {served}")
+        longest = cards[name]
+        return longest if isinstance(longest, int) else None
 
     async def ask(self, question: dict[str, Any], k: int, most_bytes: int) -> Any:
         """The answer to a question, as JSON; BadInput where the server refuses or keeps failing."""
@@ -178,33 +178,33 @@ class Conversation:
 
     def _said(self, body: bytes) -> str:
         """The message of an error, without the key, which some servers repeat."""
-        found = _message(body)
-        return found.replace(self._key, "***") if self._key else found
+        message = _message(body)
+        return message.replace(self._key, "***") if self._key else message
 
     def _refused(self, status: int, body: bytes, k: int) -> str:
         """One sentence for a status that will not change by asking again."""
-        base, said = self.server.base, self._said(body)
+        base, message = self.server.base, self._said(body)
         if status in (401, 403):
             which = "another" if self._key else "one"
             return f"the teacher at {base} asks for a key ({status}); put {which} into {KEY_VARIABLE}"
         if status == 404:
-            return f"there is nothing to ask at {base} (404 {said}); give the address up to /v1"
-        if k and "logprobs" in said and any(sign in said for sign in _TOO_MANY):
+            return f"there is nothing to ask at {base} (404 {message}); give the address up to /v1"
+        if k and "logprobs" in message and any(sign in message for sign in _TOO_MANY):
             return (
-                f"the teacher at {base} gives fewer than {k} log-probabilities ({said}); start it with vllm serve ..."
-                f" --max-logprobs {k}, or lower signals.k"
+                f"the teacher at {base} gives fewer than {k} log-probabilities ({message}); start it with vllm serve"
+                f" ... --max-logprobs {k}, or lower signals.k"
             )
         if 300 <= status < 400:
             return f"{base} sends on to another address ({status}); give that one as teachers.model"
-        return f"the teacher at {base} refuses to answer ({status} {said})"
+        return f"the teacher at {base} refuses to answer ({status} {message})"
 
 
 def _message(body: bytes) -> str:
     """What an error says of itself, wherever the server writes it."""
     try:
-        found = json.loads(body)
-        held = found.get("error", found)
-        return _clean(held.get("message", held) if isinstance(held, dict) else held)
+        answer = json.loads(body)
+        error = answer.get("error", answer)
+        return _clean(error.get("message", error) if isinstance(error, dict) else error)
     except (ValueError, AttributeError, RecursionError):
         return _clean(body.decode("utf-8", "replace"))
 

@@ -86,9 +86,9 @@ class _Asking:
             self._check_room(await talk.longest())
             windows = iter([window for start in starts for window in self.store.range(start)])
             first = next(windows)
-            said = await self._ask(talk, first)
-            self._check_reading(said, first)
-            self._done(first, said)
+            answer = await self._ask(talk, first)
+            self._check_reading(answer, first)
+            self._done(first, answer)
 
             async def one(window: int) -> None:
                 self._done(window, await self._ask(talk, window))
@@ -105,9 +105,9 @@ class _Asking:
         except BadInput as error:
             raise BadInput(f"the teacher at {self.server.base} cannot be used for window {window}: {error}") from error
 
-    def _done(self, window: int, said: Said) -> None:
+    def _done(self, window: int, answer: Said) -> None:
         """Keep an answer; write its shard when it was the last."""
-        self._held[window] = said
+        self._held[window] = answer
         self.advance(self.packed.length)
         start, _ = shard_of(window)
         windows = self.store.range(start)
@@ -130,14 +130,14 @@ class _Asking:
                 f" text.window_tokens to {fits}, or start it with more (--max-model-len)"
             )
 
-    def _check_reading(self, said: Said, window: int) -> None:
+    def _check_reading(self, answer: Said, window: int) -> None:
         """Whether the server's token ids mean what ours mean."""
-        if said.text is None:
+        if answer.text is None:
             self.progress.say(
                 f"{self.server.base} does not say how it reads token ids; see to it that it reads them alike"
             )
-        elif not reads_alike(said.text, self.packed.tokens[window, 1:].tolist(), self.tokenizer):
+        elif not reads_alike(answer.text, self.packed.tokens[window, 1:].tolist(), self.tokenizer):
             raise BadInput(
-                f"{self.server.name} at {self.server.base} reads the token ids of the text as {said.text[:40]!r}: it"
+                f"{self.server.name} at {self.server.base} reads the token ids of the text as {answer.text[:40]!r}: it"
                 " has another tokenizer than teachers.tokenizer"
             )

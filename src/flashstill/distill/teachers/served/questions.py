@@ -83,9 +83,9 @@ class Echo:
         return {**asked, "echo": True, "logprobs": k, "return_tokens_as_token_ids": True}
 
     def positions(self, answer: Any, tokens: Sequence[int]) -> list[Position | None]:
-        found = answer["choices"][0]["logprobs"]
+        log_probabilities = answer["choices"][0]["logprobs"]
         count = len(tokens)  # the token that was made up stands behind them
-        top, own = found["top_logprobs"][:count], found["token_logprobs"][:count]
+        top, own = log_probabilities["top_logprobs"][:count], log_probabilities["token_logprobs"][:count]
         return [
             None if entry is None else Position(top=self._pairs(entry), target=target, text=None)
             for entry, target, _ in zip(top, own, tokens, strict=True)
@@ -107,12 +107,12 @@ class Sglang:
 
     def question(self, name: str, tokens: Sequence[int], k: int) -> dict[str, Any]:
         asked = {"input_ids": list(tokens), "sampling_params": {"max_new_tokens": 0, "temperature": 1.0}}
-        wanted = {"return_logprob": True, "logprob_start_len": 0, "top_logprobs_num": k}
-        return {**asked, **wanted, "return_text_in_logprobs": True}
+        options = {"return_logprob": True, "logprob_start_len": 0, "top_logprobs_num": k}
+        return {**asked, **options, "return_text_in_logprobs": True}
 
     def positions(self, answer: Any, tokens: Sequence[int]) -> list[Position | None]:
-        found = answer["meta_info"]
-        top, own = found["input_top_logprobs"], found["input_token_logprobs"]
+        log_probabilities = answer["meta_info"]
+        top, own = log_probabilities["input_top_logprobs"], log_probabilities["input_token_logprobs"]
         return [
             None if entry is None else Position(top=[(each[1], each[0]) for each in entry], target=its[0], text=its[2])
             for entry, its, _ in zip(top, own, tokens, strict=True)
