@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.distill.models import load_tokenizer, save_model
-from flashstill.distill.students import Format, quantise_aware, rounded_weights, settle, write_packed
-from flashstill.distill.students.packed import Rounded
+from flashstill.distill.students import Format, quantise_aware, rounded_weights, settle, write_compressed
+from flashstill.distill.students.compressed import Rounded
 
 
 def both(model: Any, format_: Format, teacher: Path, folder: Path) -> tuple[Path, Path, Rounded]:
@@ -15,5 +15,5 @@ def both(model: Any, format_: Format, teacher: Path, folder: Path) -> tuple[Path
     weights = rounded_weights(quantise_aware(model, format_), format_)
     plain, packed = folder / "student", folder / "packed"
     save_model(settle(model), load_tokenizer(teacher), plain)
-    write_packed(plain, packed, weights, format_)
+    write_compressed(plain, packed, weights, format_)
     return plain, packed, weights

@@ -20,7 +20,7 @@ from flashstill.distill.classifiers.nets import Nets
 from flashstill.distill.models import arithmetic, load_model, load_tokenizer, save_model
 from flashstill.distill.models.arithmetic import AUTO, FILE, Arithmetic, Shape, decided, machine_key, settled, shape_of
 from flashstill.distill.students import Format, quantise_aware, round_model
-from flashstill.distill.students.packed import rounded_weights
+from flashstill.distill.students.compressed import rounded_weights
 from flashstill.distill.training import checkpoints, loop
 from flashstill.errors import BadInput
 from flashstill.progress import Silent

@@ -29,7 +29,7 @@ from flashstill.distill.classifiers.specialists import (
     own_labels,
     specialist_from,
 )
-from flashstill.distill.classifiers.targets import hard, said, soft
+from flashstill.distill.classifiers.targets import class_probabilities, hard, soft
 from flashstill.distill.classifiers.transfer import Variants, transfer_set
 from flashstill.distill.losses import forward_kl
 from flashstill.distill.teachers import resolve_teacher
@@ -195,7 +195,7 @@ def test_a_small_net_learns_from_a_larger_one_and_a_seed_decides(folder: Path) -
     data, test = seen(images)
     labels, truth = torch.from_numpy(images.train_labels), torch.from_numpy(images.test_labels)
     teacher = trained(data, hard(labels), Fit(epochs=10, batch=20, learning_rate=1e-2, dropout=0.1), 32, 2, [0])
-    targets = said(teacher, data, 4.0, Silent(), "targets")
+    targets = class_probabilities(teacher, data, 4.0, Silent(), "targets")
     students = trained(data, soft(targets, 4.0), Fit(epochs=10, batch=20, learning_rate=1e-2), 4, 2, [1, 2])
     for nets in (teacher, students):
         assert ((logits_of(nets, test).argmax(-1) == truth).float().mean(-1) > 0.9).all()
@@ -221,7 +221,7 @@ def test_kept_targets_are_what_the_teachers_say_on_the_way(folder: Path) -> None
     """Cached = online, for an ensemble; and the loss is the forward KL plus the entropy."""
     data, _ = seen(load(str(folder), 0))
     teachers = Nets(data.features, (8,), 2, [0, 1, 2])
-    kept = said(teachers, data, 2.0, Silent(), "targets")
+    kept = class_probabilities(teachers, data, 2.0, Silent(), "targets")
     assert kept.shape == (200, 2)
     index = torch.randint(200, (2, 30), generator=torch.Generator().manual_seed(0))
     batch = Batch(images=data.rows(index), index=index)

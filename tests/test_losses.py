@@ -13,8 +13,6 @@ from flashstill.distill.losses import (
     Workspace,
     cross_entropy,
     forward_kl,
-    head_cross_entropy,
-    head_forward_kl,
     head_loss,
     one_hot,
     soft_cross_entropy,
@@ -101,7 +99,7 @@ def test_fused_head_equals_the_dense_path(soft: bool, chunks: tuple[int, int, in
 def test_fused_head_goes_back_once() -> None:
     """Its gradients are handed on and scaled in place; a second time would scale them again."""
     hidden, head = logits(7, 4, 3).requires_grad_(), logits(8, 6, 3).requires_grad_()
-    total, _ = head_cross_entropy(hidden, head, torch.arange(4), torch.full((4,), 0.25).double())
+    total, _ = head_loss(hidden, head, [Term(teacher=one_hot(torch.arange(4)))], torch.full((4,), 0.25).double())
     torch.autograd.grad(total, (hidden, head), retain_graph=True)
     with pytest.raises(RuntimeError, match="once only"):
         torch.autograd.grad(total, (hidden, head))
@@ -109,12 +107,14 @@ def test_fused_head_goes_back_once() -> None:
 
 def test_a_frozen_head_gets_no_gradient() -> None:
     hidden, head = logits(11, 4, 3).requires_grad_(), logits(12, 6, 3)
-    total, _ = head_forward_kl(hidden, head, logits(13, 4, 2), logits(14, 6, 2), torch.ones(4).double())
+    teacher = DenseTeacher(hidden=(logits(13, 4, 2),), heads=(logits(14, 6, 2),))
+    total, _ = head_loss(hidden, head, [Term(teacher=teacher)], torch.ones(4).double())
     total.backward()  # type: ignore[no-untyped-call]
     assert hidden.grad is not None
     assert head.grad is None
 
 
 def test_different_vocabularies_are_refused_with_their_sizes() -> None:
+    teacher = DenseTeacher(hidden=(logits(2, 4, 2),), heads=(logits(3, 7, 2),))
     with pytest.raises(ValueError, match="student 6, teacher 7"):
-        head_forward_kl(logits(0, 4, 3), logits(1, 6, 3), logits(2, 4, 2), logits(3, 7, 2), torch.ones(4))
+        head_loss(logits(0, 4, 3), logits(1, 6, 3), [Term(teacher=teacher)], torch.ones(4))

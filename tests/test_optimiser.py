@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from flashstill.distill.training import TrainRecipe, fused_ops, mixed_precision
-from flashstill.distill.training.fused_ops import lean_norms, sparse_embedding
-from flashstill.distill.training.mixed_precision import ADAM_BETAS, Masters
+from flashstill.distill.training.fused_ops import fused_norms, sparse_embedding
+from flashstill.distill.training.mixed_precision import ADAM_BETAS, MixedPrecisionAdamW
 
 RECIPE = TrainRecipe(tokens=1, windows_per_step=1, learning_rate=1e-2, weight_decay=0.1, clip_norm=0.5)
 STEPS = 5
@@ -56,7 +56,7 @@ class TestMasters:
     def test_steps_are_those_of_torch(self, elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(mixed_precision.PIECE_ELEMENTS, "cpu", elements)
         module = net()
-        ours = Masters(module, RECIPE)
+        ours = MixedPrecisionAdamW(module, RECIPE)
         for step in range(STEPS):
             feed(module, step)
             norm = torch.nn.utils.get_total_norm(list(gradients(module, step).values()))
@@ -67,7 +67,7 @@ class TestMasters:
     def test_weights_in_bfloat16_are_their_masters_rounded(self) -> None:
         """And the masters those of a float32 net that is given the same gradients."""
         module, wide = net(torch.bfloat16), net(torch.bfloat16).float()
-        ours, theirs = Masters(module, RECIPE), Masters(wide, RECIPE)
+        ours, theirs = MixedPrecisionAdamW(module, RECIPE), MixedPrecisionAdamW(wide, RECIPE)
         for step in range(STEPS):
             feed(module, step)
             for name, each in module.named_parameters():
@@ -81,7 +81,7 @@ class TestMasters:
 
     def test_a_parameter_without_a_gradient_decays(self) -> None:
         module = net()
-        ours, before = Masters(module, RECIPE), copy.deepcopy(module)
+        ours, before = MixedPrecisionAdamW(module, RECIPE), copy.deepcopy(module)
         first = module.get_parameter("0.weight")
         first.grad = torch.ones_like(first)
         ours.apply(RECIPE.learning_rate)
@@ -95,7 +95,7 @@ class TestMasters:
         laid = nn.Parameter(module.get_parameter("0.weight").detach().T.contiguous().T)
         module.get_submodule("0").register_parameter("weight", laid)
         assert not module.get_parameter("0.weight").is_contiguous()
-        ours = Masters(module, RECIPE)
+        ours = MixedPrecisionAdamW(module, RECIPE)
         for step in range(STEPS):
             feed(module, step)
             ours.apply(RECIPE.learning_rate)
@@ -104,7 +104,7 @@ class TestMasters:
 
     def test_nothing_moves_where_a_gradient_is_not_finite(self) -> None:
         module = net(torch.bfloat16)
-        ours, before = Masters(module, RECIPE), copy.deepcopy(module)
+        ours, before = MixedPrecisionAdamW(module, RECIPE), copy.deepcopy(module)
         feed(module, 0)
         broken = module.get_parameter("0.bias").grad
         assert broken is not None
@@ -114,14 +114,14 @@ class TestMasters:
 
     def test_it_goes_on_from_its_tensors(self) -> None:
         module = net(torch.bfloat16)
-        ours = Masters(module, RECIPE)
+        ours = MixedPrecisionAdamW(module, RECIPE)
         for step in range(STEPS):
             if step == 2:
                 held = {name: each.clone() for name, each in ours.tensors().items()}
             feed(module, step)
             ours.apply(RECIPE.learning_rate)
         again = net(torch.bfloat16)
-        resumed = Masters(again, RECIPE)
+        resumed = MixedPrecisionAdamW(again, RECIPE)
         resumed.restore(held, 2)
         for step in range(2, STEPS):
             feed(again, step)
@@ -182,7 +182,7 @@ class TestNorms:
     def test_outputs_are_the_same_bit_for_bit(self, kind: str) -> None:
         model = decoder(kind)
         plain, _ = pull(model)
-        with lean_norms(model):
+        with fused_norms(model):
             changed = {type(each) for each in model.modules() if type(each).forward is fused_ops._forward}
             ours, _ = pull(model)
         assert len(changed) == 1
@@ -192,7 +192,7 @@ class TestNorms:
     def test_gradients_in_float32(self, kind: str) -> None:
         model = decoder(kind, torch.float32)
         _, plain = pull(model)
-        with lean_norms(model):
+        with fused_norms(model):
             _, ours = pull(model)
         for name, each in plain.items():
             assert torch.allclose(ours[name], each, rtol=1e-4, atol=1e-4 * float(each.abs().max())), name
@@ -221,7 +221,7 @@ class TestNorms:
         """Gemma's multiply by 1 + weight; GPT-2's subtract the mean."""
         model = decoder(kind)
         before = {type(each): type(each).forward for each in model.modules()}
-        with lean_norms(model):
+        with fused_norms(model):
             assert all(kept.forward is forward for kept, forward in before.items())
 
     def test_a_norm_that_looks_the_same_stays(self) -> None:
@@ -235,14 +235,14 @@ class TestNorms:
                 return 2 * self.weight * hidden_states * inverse
 
         before = Doubled.forward
-        with lean_norms(nn.Sequential(Doubled())):
+        with fused_norms(nn.Sequential(Doubled())):
             assert Doubled.forward is before
 
     def test_classes_are_put_back(self) -> None:
         model = decoder("llama")
         kind = type(model.model.norm)
         before = kind.forward
-        with pytest.raises(RuntimeError, match="stop"), lean_norms(model):
+        with pytest.raises(RuntimeError, match="stop"), fused_norms(model):
             assert kind.forward is not before
             raise RuntimeError("stop")
         assert kind.forward is before
@@ -250,7 +250,7 @@ class TestNorms:
     def test_a_copy_has_weights_of_its_own(self) -> None:
         """An ensemble or an on-policy run copies its student while it trains."""
         model = decoder("llama")
-        with lean_norms(model):
+        with fused_norms(model):
             twin = copy.deepcopy(model)
             model.model.norm.weight.data.zero_()
             logits, grads = pull(twin)

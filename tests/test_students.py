@@ -30,8 +30,8 @@ from flashstill.distill.students import (
     upcycle,
 )
 from flashstill.distill.students.compensate import compensate
+from flashstill.distill.students.experts import balanced_clusters
 from flashstill.distill.students.quantise import round_weight, rounded, weights_to_round
-from flashstill.distill.students.sparse import balanced_clusters
 from flashstill.errors import BadInput, UnsupportedArchitecture
 from flashstill.progress import Silent
 from flashstill.recipes import read_distillation

@@ -20,6 +20,15 @@ def named_path(name: str) -> Path:
         return Path(name)
 
 
+def lone_surrogate(text: str) -> int | None:
+    """The place of half a character, which JSON can escape and UTF-8 cannot write; None where there is none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
+
+
 def check_regular(path: Path, most_bytes: int | None = None) -> None:
     """BadInput where it is not a regular file, or larger; a device or a pipe may have no end."""
     shown = shortened(str(path), 200)

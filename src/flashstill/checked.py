@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from flashstill.bounded import read_bounded
+from flashstill.bounded import lone_surrogate, read_bounded
 from flashstill.errors import BadInput, nearest, shortened, unknown
 
 T = TypeVar("T")
@@ -207,7 +207,7 @@ def _foreign(value: Any, key: str, level: int) -> Iterator[tuple[str, str]]:
         if not -(2**63) <= value < 2**63:
             yield key, "is a number beyond 64 bits"
     elif isinstance(value, str):
-        if any("\ud800" <= letter <= "\udfff" for letter in value):
+        if lone_surrogate(value) is not None:
             yield key, "holds half a character (a lone surrogate)"
     elif value is not None:
         yield key, f"is {value}, a date or time, which no key takes"

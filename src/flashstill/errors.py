@@ -65,6 +65,16 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
+def one_line(text: object, most: int = 200) -> str:
+    """What another program or library says, to stand in a sentence of ours: one printable line, cut at `most`."""
+    return printable(" ".join(str(text).split()))[:most]
+
+
+def first_line(error: BaseException) -> str:
+    """Of what an error says, else its kind."""
+    return one_line(next(iter(str(error).strip().splitlines()), "") or type(error).__name__)
+
+
 def nearest(name: str, known: Iterable[str], count: int = 4) -> list[str]:
     """The known names closest to `name`, best first; never empty while any name is known."""
     return list(_nearest(name, tuple(sorted(known)), count))

@@ -22,10 +22,10 @@ from flashstill.arch.adapter import from_hf
 from flashstill.arch.adapter.edit import depth_changes, width_changes
 from flashstill.arch.adapter.sizes import DEPTH, FEED_FORWARD, HEADS, KEY_HEADS, WIDTH, head_width, size
 from flashstill.distill.models import Model, decoder_layers, keep_layers
-from flashstill.distill.students import Importance, Width, narrow, packed
+from flashstill.distill.students import Importance, Width, compressed, narrow
 from flashstill.errors import BadInput
 
-BITS = {**packed.BITS, "fp8": 8}
+BITS = {**compressed.BITS, "fp8": 8}
 EIGHTHS = range(7, 0, -1)
 NEURONS = 8  # widths of FFNs are multiples of it
 

@@ -17,7 +17,7 @@ def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: P
     directories: of the teachers; of one behind a server that of its tokenizer, which says nothing of the model.
     """
     from flashstill.distill.models.directories import check_directory
-    from flashstill.distill.models.host_memory import check_room
+    from flashstill.distill.models.host_memory import check_memory
     from flashstill.distill.students import read_fields
     from flashstill.distill.teachers import resolve_teacher
 
@@ -34,7 +34,7 @@ def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: P
         read.append(origin)
     if student.kind == "scratch":
         fields = read_fields(Path(student.config))
-        check_room(fields, "the student")
+        check_memory(fields, "the student")
         read.append(("the student", fields))
     for name, fields in read:
         most = stated_size(fields, CONTEXT, name)

@@ -121,7 +121,7 @@ def rounded_plainly(recipe: DistillRecipe, student: Any) -> None:
 def leave_student(recipe: DistillRecipe, student: Any, tokenizer: Any, workdir: Workdir) -> None:
     """Write the student in bfloat16 and, where it is quantised, packed; the former comes last and means done."""
     from flashstill.distill.models import save_model
-    from flashstill.distill.students import rounded_weights, settle, write_packed
+    from flashstill.distill.students import rounded_weights, settle, write_compressed
 
     if not recipe.student.quantise:
         save_model(student, tokenizer, workdir.student)
@@ -129,7 +129,7 @@ def leave_student(recipe: DistillRecipe, student: Any, tokenizer: Any, workdir: 
     plain = workdir.training / "plain"
     weights = rounded_weights(student, _format(recipe))
     save_model(settle(student), tokenizer, plain)
-    write_packed(plain, workdir.packed_student, weights, _format(recipe))
+    write_compressed(plain, workdir.packed_student, weights, _format(recipe))
     workdir.student.parent.mkdir(parents=True, exist_ok=True)
     plain.replace(workdir.student)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flashstill.distill.classifiers.inputs import Inputs
 from flashstill.distill.classifiers.nets import Dropout, Nets
-from flashstill.distill.training.mixed_precision import Masters
+from flashstill.distill.training.mixed_precision import MixedPrecisionAdamW
 from flashstill.distill.training.recipe import TrainRecipe, learning_rate_at
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
@@ -62,7 +62,7 @@ def fit(
         tokens=steps, windows_per_step=1, learning_rate=how.learning_rate, clip_norm=1e9,
         warmup_fraction=0.05, final_fraction=0.0,
     )  # fmt: skip
-    masters, generator = Masters(nets, schedule), torch.Generator().manual_seed(seed)
+    masters, generator = MixedPrecisionAdamW(nets, schedule), torch.Generator().manual_seed(seed)
     orders, dropout = [Order(each, generator) for each in examples], Dropout(how.dropout, generator)
     with progress.task(name, steps, "batches") as advance:
         for step in range(steps):

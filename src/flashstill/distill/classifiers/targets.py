@@ -40,7 +40,7 @@ def soft(probabilities: Tensor, temperature: float) -> Loss:
     return loss
 
 
-def said(teachers: Nets, data: Inputs, temperature: float, progress: Progress, name: str) -> Tensor:
+def class_probabilities(teachers: Nets, data: Inputs, temperature: float, progress: Progress, name: str) -> Tensor:
     """Mean probabilities [N, C] of the teachers."""
     probabilities = torch.empty(len(data), teachers.classes)
     with progress.task(name, len(data), "examples") as advance:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from flashstill.distill.isolated import Flooded, start
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, first_line
 
 ROWS_AT_A_TIME = 64
 LONGEST_PAUSE_S = 25.0
@@ -78,7 +78,7 @@ def _print(path: str, answers: TextIO) -> None:
     except MemoryError:
         raise
     except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        first = first_line(error)
         print(json.dumps({"refused": f'is not a Parquet file with a "text" column ({first})'}), file=answers)
         return
     print(json.dumps({"rows": rows}), file=answers)

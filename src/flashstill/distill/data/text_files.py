@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from flashstill.bounded import check_regular, read_bounded
+from flashstill.bounded import check_regular, lone_surrogate, read_bounded
 from flashstill.distill.data.parquet import texts_of
 from flashstill.errors import BadInput
 
@@ -121,11 +121,7 @@ def json_line(line: str, where: str) -> object:
 
 
 def valid(text: str, where: str) -> str:
-    """The text; BadInput where it holds half a character (a lone surrogate, which JSON can escape)."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise BadInput(
-            f"{where} holds text that is no valid Unicode (a lone surrogate at character {error.start})"
-        ) from error
+    """The text; BadInput where it holds half a character."""
+    if (place := lone_surrogate(text)) is not None:
+        raise BadInput(f"{where} holds text that is no valid Unicode (a lone surrogate at character {place})")
     return text

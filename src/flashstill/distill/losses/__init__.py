@@ -13,7 +13,7 @@ from flashstill.distill.losses.dense import (
     soft_cross_entropy,
     total_variation,
 )
-from flashstill.distill.losses.head import Chunks, Term, head_cross_entropy, head_forward_kl, head_loss
+from flashstill.distill.losses.head import Chunks, Term, head_loss
 from flashstill.distill.losses.sparse import Sparse, one_hot, sparse_loss
 from flashstill.distill.losses.teacher import DenseTeacher, RoutedTeacher
 from flashstill.distill.losses.workspace import Workspace
@@ -30,8 +30,6 @@ __all__ = [
     "divergence",
     "forward_kl",
     "generalised_jsd",
-    "head_cross_entropy",
-    "head_forward_kl",
     "head_loss",
     "kl_of_log_probabilities",
     "one_hot",

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.losses.dense import Divergence, forward_kl
-from flashstill.distill.losses.sparse import Sparse, one_hot, sparse_value_and_slope
+from flashstill.distill.losses.sparse import Sparse, sparse_value_and_slope
 from flashstill.distill.losses.teacher import DenseTeacher, RoutedTeacher
 from flashstill.distill.losses.workspace import Workspace, softmax, wide
 
@@ -200,16 +200,3 @@ def head_loss(
 
 def _head_sizes(term: Term) -> list[int]:
     return [] if isinstance(term.teacher, Sparse) else [head.shape[0] for head in term.teacher.heads]
-
-
-def head_cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted sum of `cross_entropy` to the text itself, and the per-token values; shapes as above."""
-    return head_loss(hidden, head, [Term(teacher=one_hot(targets))], weights)
-
-
-def head_forward_kl(
-    hidden: Tensor, head: Tensor, teacher_hidden: Tensor, teacher_head: Tensor, weights: Tensor, temperature: float = 1
-) -> tuple[Tensor, Tensor]:
-    """Weighted sum of `forward_kl` to one teacher, and the per-token values; shapes as above."""
-    teacher = DenseTeacher(hidden=(teacher_hidden,), heads=(teacher_head,))
-    return head_loss(hidden, head, [Term(teacher=teacher, temperature=temperature)], weights)

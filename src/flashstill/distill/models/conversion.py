@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from flashstill.arch.adapter.edit import without_weights
-from flashstill.distill.models.directories import check_loaded, first_line
+from flashstill.distill.models.directories import check_loaded
 from flashstill.distill.models.gguf_header import check_gguf
 from flashstill.distill.models.loading import quiet, save_model
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, first_line
 
 
 def convert_gguf(file: Path, target: Path) -> None:

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 
 from flashstill.arch.adapter.sizes import KIND, is_quantised, kind, value
 from flashstill.bounded import DEEPEST_JSON, check_regular, is_deeper, read_bounded
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, first_line
 
 MOST_JSON_BYTES = 64 * 2**20
 MOST_TOKENIZER_BYTES = 256 * 2**20
@@ -202,9 +202,3 @@ def check_loaded(path: Path, model: Any, info: Mapping[str, Any]) -> None:
 def _in_order(name: str) -> list[tuple[bool, int, str]]:
     """Names with numbers in them as people sort them: layer 9 before layer 10."""
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
-
-
-def first_line(error: BaseException) -> str:
-    """Of an error's text, else its kind; what a sentence for the user can hold."""
-    text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__)[:200]

@@ -32,7 +32,7 @@ def host_bytes() -> float:
     return min(float(psutil.virtual_memory().total), allowed)
 
 
-def check_room(fields: Mapping[str, Any], what: str) -> None:
+def check_memory(fields: Mapping[str, Any], what: str) -> None:
     """BadInput where a model of these fields of a config.json, model_type among them, is more than fits here."""
     for name, value in numbers(dict(fields)):
         if value > most_of(name):

@@ -28,11 +28,10 @@ from flashstill.distill.models.directories import (
     check_loaded,
     check_size,
     check_small_files,
-    first_line,
     plain_config,
     shapes,
 )
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, first_line
 from flashstill.files import replacing_directory
 
 STORED = torch.bfloat16

@@ -130,7 +130,7 @@ def think(
     if not 1 <= attempts < MOST_ATTEMPTS:
         raise BadInput(f"{attempts} attempts at a problem cannot be told apart; give 1 to {MOST_ATTEMPTS - 1}")
     store = Store(directory, key, len(prompts), what="chains")
-    store.claim()
+    store.begin()
     missing = store.missing(share)
     whole, left = (sum(len(store.range(start)) for start in each) for each in (store.shared(share), missing))
     together = max(1, ROWS_AT_A_TIME // (attempts * len(store.range(0))))
@@ -162,7 +162,7 @@ def judge(
 ) -> Verdicts:
     """A verdict on every attempt, kept by shard; texts [P][N]: the chains as text."""
     store = Store(directory, key, len(texts), what="verdicts")
-    store.claim()
+    store.begin()
     missing = store.missing()
     questions: dict[int, list[tuple[int, str | None]]] = {
         start: [(place, extract(text)) for place in store.range(start) for text in texts[place]] for start in missing

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flashstill.distill.isolated import Flooded, start
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, first_line
 
 START_S, LONGEST_S = 60.0, 10.0
 """to import what renders, on a busy machine; and for one prompt, which takes a thousandth of a second"""
@@ -64,7 +64,7 @@ def main() -> None:
             )
             reply: Any = (made[0] if isinstance(made, tuple) else made)[0]
         except Exception as error:  # whatever a template can raise
-            reply = {"refused": (str(error).strip().splitlines() or [type(error).__name__])[0][:200]}
+            reply = {"refused": first_line(error)}
         print(json.dumps(reply), file=answers, flush=True)
 
 

@@ -48,7 +48,7 @@ def think_served(
     no text of this vocabulary, and where the directory is another run's.
     """
     store = Store(directory, key, len(prompts), what="chains")
-    store.claim()
+    store.begin()
     missing = store.missing()
     whole, left = (sum(len(store.range(start)) for start in each) for each in (store.starts, missing))
     if missing:
@@ -78,7 +78,7 @@ class _Asking:
     async def all(self, starts: Sequence[int]) -> None:
         """Every problem of these shards; the first alone, so that what is wrong is found with one request."""
         async with Conversation(self.server, lambda text: self.advance(0, text)) as talk:
-            self._check_room(await talk.longest())
+            self._check_context(await talk.longest())
             places = iter([place for start in starts for place in self.store.range(start)])
             first = next(places)
             self._done(first, await self._ask(talk, first))
@@ -141,7 +141,7 @@ class _Asking:
         lengths = (tokens >= 0).sum(-1).int()
         self.store.write(shard(start), {"tokens": tokens, "log_p": log_p, "lengths": lengths})
 
-    def _check_room(self, longest: int | None) -> None:
+    def _check_context(self, longest: int | None) -> None:
         tokens = max(map(len, self.prompts)) + self.how.new_tokens
         if longest is not None and tokens > longest:
             raise BadInput(

@@ -60,7 +60,7 @@ def build(
     Raises BadInput where the directory is another teacher's, tokenizer's or packing's.
     """
     store = Store(directory, key, packed.windows)
-    store.claim()
+    store.begin()
     mine, missing = store.shared(share), store.missing(share)
     if not missing and store.has(HEAD):
         return Built(tokens=0, seconds=0.0, bytes=store.bytes)

@@ -49,7 +49,7 @@ class Store:
         """The windows of the shard that begins with `start`."""
         return range(start, min(start + self.per_shard, self.windows))
 
-    def claim(self) -> None:
+    def begin(self) -> None:
         """Write the manifest where there is none; BadInput where another's stands."""
         make_directory(self.directory)
         if not self.check():

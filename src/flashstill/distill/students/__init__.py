@@ -1,11 +1,11 @@
 """Students: cut from the teacher by depth or width, made sparse or dense, rounded, or made anew."""
 
 from flashstill.distill.students.compensate import compensated
+from flashstill.distill.students.compressed import rounded_weights, write_compressed
 from flashstill.distill.students.depth import block_influence, greedy_drops, kept_blocks, order_by_influence
-from flashstill.distill.students.packed import rounded_weights, write_packed
+from flashstill.distill.students.experts import Experts, LoadBalance, balanced_routers, dense_of, upcycle
 from flashstill.distill.students.quantise import FORMATS, Format, quantise_aware, round_model, settle
 from flashstill.distill.students.scratch import from_config, read_fields
-from flashstill.distill.students.sparse import Experts, LoadBalance, balanced_routers, dense_of, upcycle
 from flashstill.distill.students.width import Importance, Width, importance, narrow
 
 __all__ = [
@@ -31,5 +31,5 @@ __all__ = [
     "rounded_weights",
     "settle",
     "upcycle",
-    "write_packed",
+    "write_compressed",
 ]

@@ -12,8 +12,8 @@ from flashstill.arch.adapter.edit import with_vocabulary, without_weights
 from flashstill.arch.adapter.sizes import kind
 from flashstill.distill.models import Model, cast, quiet
 from flashstill.distill.models.directories import read_json, without_switches
-from flashstill.distill.models.host_memory import check_room
-from flashstill.errors import BadInput
+from flashstill.distill.models.host_memory import check_memory
+from flashstill.errors import BadInput, one_line
 
 
 def from_config(fields: Mapping[str, Any], vocabulary: int, seed: int, dtype: torch.dtype = torch.bfloat16) -> Model:
@@ -30,15 +30,15 @@ def from_config(fields: Mapping[str, Any], vocabulary: int, seed: int, dtype: to
         raise BadInput('the student\'s configuration names no model_type, for example "llama"')
     given = with_vocabulary(given, vocabulary)
     try:
-        check_room(given, "the student")
+        check_memory(given, "the student")
         config = AutoConfig.for_model(**given)
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
     except BadInput:
         raise
     except Exception as error:  # transformers raises many kinds for fields that do not fit together
-        first = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:200]
-        raise BadInput(f"no student can be made from this configuration: {first}") from error
+        reason = one_line((str(error).strip().splitlines() or [type(error).__name__])[-1])
+        raise BadInput(f"no student can be made from this configuration: {reason}") from error
     return cast(model, dtype).eval()
 
 

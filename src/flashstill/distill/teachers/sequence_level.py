@@ -64,7 +64,7 @@ def write_text(
     if continuations.prompt_tokens > packed.length + 1:
         raise BadInput(f"prompts of {continuations.prompt_tokens} tokens do not fit windows of {packed.length + 1}")
     store = _store(directory, key, packed, continuations)
-    store.claim()
+    store.begin()
     missing = store.missing(share)
     whole, left = (sum(len(store.range(start)) for start in each) for each in (store.shared(share), missing))
     started, counted, space = time.perf_counter(), 0, Workspace()

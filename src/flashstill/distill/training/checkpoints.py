@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,11 @@ _SHARDED = ("master/", "exp_avg/", "exp_avg_sq/")  # what processes hold shares 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
-    """The state after `step` optimiser steps. extra: small things that are not tensors."""
+    """The state after `step` optimiser steps."""
 
     step: int
     tensors: Mapping[str, Tensor]
     metrics: list[dict[str, float]]
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class Joined(Mapping[str, Tensor]):
@@ -83,7 +82,7 @@ def write(directory: Path, snapshot: Snapshot, key: dict[str, Any], world: World
         if world.is_main:
             record = {
                 "step": snapshot.step, "key": key, "metrics": snapshot.metrics, "processes": world.size,
-                "extra": snapshot.extra, "sha256": checksums,
+                "sha256": checksums,
             }  # fmt: skip
             (building / "checkpoint.json").write_text(json.dumps(record), encoding="utf-8")
             sync(building / "checkpoint.json")
@@ -114,7 +113,7 @@ def latest(directory: Path, key: dict[str, Any], world: World | None = None) -> 
                 f"checkpoint {path} belongs to a run with another {' and '.join(differs)}; remove {directory}"
             )
         shares = [_share(path, rank, record["processes"]) for rank in range(record["processes"])]
-        return Snapshot(step=record["step"], tensors=Joined(shares), metrics=record["metrics"], extra=record["extra"])
+        return Snapshot(step=record["step"], tensors=Joined(shares), metrics=record["metrics"])
     return None
 
 

@@ -57,10 +57,10 @@ def _forward(module: Any, hidden_states: Tensor) -> Tensor:
 
 
 @contextmanager
-def lean(model: Model, alone: bool) -> Iterator[None]:
+def fused(model: Model, alone: bool) -> Iterator[None]:
     """Inside, a model trains with less memory traffic. alone: in one process, which holds all its parameters."""
     with ExitStack() as stack:
-        stack.enter_context(lean_norms(model))
+        stack.enter_context(fused_norms(model))
         if alone and model.device.type == "cpu":
             stack.enter_context(sparse_embedding(model))
         yield
@@ -82,7 +82,7 @@ def sparse_embedding(model: Model) -> Iterator[None]:
 
 
 @contextmanager
-def lean_norms(model: nn.Module) -> Iterator[None]:
+def fused_norms(model: nn.Module) -> Iterator[None]:
     """Inside, every norm of `model` whose outputs ours gives bit for bit is computed as above; others stay as they are.
 
     The classes of the norms are changed and put back at the end, so that copies of the model made inside are no

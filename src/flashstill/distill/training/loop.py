@@ -22,9 +22,9 @@ from flashstill.distill.models import Model, decoder_layers, parts
 from flashstill.distill.models.arithmetic import precision_of
 from flashstill.distill.training.batches import Batch, Source
 from flashstill.distill.training.checkpoints import Snapshot, latest, write
-from flashstill.distill.training.fused_ops import lean
+from flashstill.distill.training.fused_ops import fused
 from flashstill.distill.training.metrics import Metrics, Trend
-from flashstill.distill.training.mixed_precision import Masters
+from flashstill.distill.training.mixed_precision import MixedPrecisionAdamW
 from flashstill.distill.training.objectives import Objective
 from flashstill.distill.training.recipe import TrainRecipe, learning_rate_at
 from flashstill.distill.training.sharded import Sharded, World, join_world
@@ -72,9 +72,9 @@ def train(
     steps, per_step = recipe.steps(source.window_length), recipe.windows_per_step
     passes = _passes(recipe, world)
     student = _Student(model.to(world.device))
-    state: Masters | Sharded
+    state: MixedPrecisionAdamW | Sharded
     if world.size == 1:
-        plain, state = model, Masters(student, recipe)
+        plain, state = model, MixedPrecisionAdamW(student, recipe)
     else:
         plain = copy.deepcopy(model)  # what the shares are gathered into at the end
         state = Sharded(student, decoder_layers(model), recipe, world)
@@ -101,7 +101,7 @@ def train(
     shown = progress if world.is_main else Silent()
     model.train()
     task = shown.task(name, steps * tokens_per_step, "tokens", step * tokens_per_step)
-    with lean(model, world.size == 1), task as advance:
+    with fused(model, world.size == 1), task as advance:
         while step < steps:
             started = time.perf_counter()
             batch = source.batch(step, whole)
@@ -146,7 +146,7 @@ def _passes(recipe: TrainRecipe, world: World) -> int:
 def _passes_of(
     batch: Batch,
     student: nn.Module,
-    state: Masters | Sharded,
+    state: MixedPrecisionAdamW | Sharded,
     objective: Objective,
     passes: int,
     world: World,

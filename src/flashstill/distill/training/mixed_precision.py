@@ -60,7 +60,7 @@ class _Piece:
         return views
 
 
-class Masters:
+class MixedPrecisionAdamW:
     """The optimiser of a model that one process holds."""
 
     def __init__(self, module: nn.Module, recipe: TrainRecipe) -> None:
@@ -125,7 +125,7 @@ class Masters:
                 weight.copy_(master)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Masters and moments, by the names of the parameters."""
+        """Master weights and moments, by the names of the parameters."""
         state = {"master": self.masters, "exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
         return {f"{kind}/{name}": tensor for kind, of in state.items() for name, tensor in of.items()}
 

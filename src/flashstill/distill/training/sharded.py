@@ -77,7 +77,7 @@ def join_world() -> World:
 
 
 class Sharded:
-    """The optimiser of a model that several processes share; same interface as Masters."""
+    """The optimiser of a model that several processes share; same interface as MixedPrecisionAdamW."""
 
     def __init__(self, module: nn.Module, blocks: nn.ModuleList, recipe: TrainRecipe, world: World) -> None:
         from torch.distributed.device_mesh import init_device_mesh

@@ -22,7 +22,7 @@ from flashstill.distill.classifiers.data import Labelled
 from flashstill.distill.classifiers.fitting import Fit, Loss, fit
 from flashstill.distill.classifiers.inputs import Inputs, inputs, scale_of
 from flashstill.distill.classifiers.nets import Nets, logits_of
-from flashstill.distill.classifiers.targets import hard, said, soft
+from flashstill.distill.classifiers.targets import class_probabilities, hard, soft
 from flashstill.distill.classifiers.transfer import Transfer, Variants, transfer_set
 from flashstill.distill.models import STORED
 from flashstill.errors import BadInput
@@ -87,11 +87,11 @@ class ClassifierWork:
     def soft_targets(self, teachers: Nets, temperature: float, name: str, about: Inputs | None = None) -> TrainingTask:
         """Teachers' soft targets on `about`; where it is None on the transfer variants, and these are cached."""
         if about is not None:
-            targets = said(teachers, about, temperature, self.progress, name)
+            targets = class_probabilities(teachers, about, temperature, self.progress, name)
             return TrainingTask(inputs=about, loss=soft(targets, temperature))
         key = (id(teachers), temperature)
         if key not in self.targets:
-            self.targets[key] = said(teachers, self.transfer_variants.inputs, temperature, self.progress, name)
+            self.targets[key] = class_probabilities(teachers, self.transfer_variants.inputs, temperature, self.progress, name)
         return TrainingTask(
             inputs=self.transfer_variants.inputs, loss=soft(self.targets[key], temperature), per_pass=len(self.train)
         )

@@ -1,7 +1,7 @@
 """Teachers behind a server: asked for the likeliest ids of every token of the text, and not trusted."""
 
-from flashstill.distill.teachers.served.answers import Said, checked
+from flashstill.distill.teachers.served.answers import TokenScores, checked
 from flashstill.distill.teachers.served.client import KEY_VARIABLE, Server
 from flashstill.distill.teachers.served.making import build_from_server, known_model
 
-__all__ = ["KEY_VARIABLE", "Said", "Server", "build_from_server", "checked", "known_model"]
+__all__ = ["KEY_VARIABLE", "Server", "TokenScores", "build_from_server", "checked", "known_model"]

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.teachers.served.questions import Api, Position
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, one_line
 
 ROUNDING = 1e-3
 """by how much a log-probability may be above 0 and a mass above 1: servers round, and compute in 16 bits"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Said:
+class TokenScores:
     """Of a window of L targets: ids [L, k] and log_p [L, k], the likeliest first; target_log_p [L]; how it reads it."""
 
     ids: Tensor
@@ -28,7 +28,7 @@ class Said:
     text: str | None
 
 
-def checked(answer: Any, api: Api, tokens: Sequence[int], k: int, vocabulary: int) -> Said:
+def checked(answer: Any, api: Api, tokens: Sequence[int], k: int, vocabulary: int) -> TokenScores:
     """What the answer to `tokens` (L + 1) says; BadInput, naming what is wrong, where it cannot be used."""
     try:
         positions = api.positions(answer, tokens)
@@ -44,7 +44,7 @@ def checked(answer: Any, api: Api, tokens: Sequence[int], k: int, vocabulary: in
         targets.append(_log_probability(position.target, place))
     pairs = torch.tensor(rows, dtype=torch.float64)  # [L, k, 2]; ids are far below 2^53
     texts = [position.text for position in positions[1:] if position is not None]
-    return Said(
+    return TokenScores(
         ids=pairs[..., 0].long(),
         log_p=pairs[..., 1].float(),
         target_log_p=torch.tensor(targets, dtype=torch.float32),
@@ -99,4 +99,4 @@ def _letters(text: str, tokenizer: Any) -> str:
 
 def _what(error: BaseException) -> str:
     text = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
-    return "".join(each for each in text if each.isprintable())[:160]
+    return one_line(text, 160)

@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 
 from flashstill.distill.teachers.served.questions import APIS, Api
-from flashstill.errors import BadInput, unknown
+from flashstill.errors import BadInput, one_line, unknown
 
 KEY_VARIABLE = "FLASHSTILL_API_KEY"
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -109,7 +109,7 @@ class Conversation:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadInput(f"{base} lists no models at /models; give the address up to /v1") from error
         if name not in cards:
-            served = ", ".join(_clean(each) for each in list(cards)[:8]) or "none"
+            served = ", ".join(one_line(each) for each in list(cards)[:8]) or "none"
             raise BadInput(f"{base} serves no model {name!r}; it serves {served}")
         longest = cards[name]
         return longest if isinstance(longest, int) else None
@@ -146,7 +146,7 @@ class Conversation:
             except TimeoutError:
                 why = f"no answer in {self.server.time_limit_s:g} s"
             except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-                why = _clean(error) or type(error).__name__
+                why = one_line(error) or type(error).__name__
                 if is_first and isinstance(error, _NOBODY):
                     base = self.server.base
                     raise BadInput(f"no server answers at {base} ({why}); start it, or mend teachers.model") from error
@@ -204,11 +204,6 @@ def _message(body: bytes) -> str:
     try:
         answer = json.loads(body)
         error = answer.get("error", answer)
-        return _clean(error.get("message", error) if isinstance(error, dict) else error)
+        return one_line(error.get("message", error) if isinstance(error, dict) else error)
     except (ValueError, AttributeError, RecursionError):
-        return _clean(body.decode("utf-8", "replace"))
-
-
-def _clean(text: object) -> str:
-    """One printable line of what a server sent."""
-    return "".join(each if each.isprintable() else " " for each in str(text)).strip()[:200]
+        return one_line(body.decode("utf-8", "replace"))

@@ -17,7 +17,7 @@ from flashstill.distill.data.packing import Packed
 from flashstill.distill.signals.kinds import TopK, narrowest
 from flashstill.distill.signals.making import Built
 from flashstill.distill.signals.store import Store, shard, shard_of
-from flashstill.distill.teachers.served.answers import Said, checked, reads_alike
+from flashstill.distill.teachers.served.answers import TokenScores, checked, reads_alike
 from flashstill.distill.teachers.served.client import Conversation, Server, completed, together
 from flashstill.errors import BadInput
 from flashstill.progress import Advance, Progress
@@ -48,7 +48,7 @@ def build_from_server(
     something that is no distribution over this vocabulary, and where the directory is another's.
     """
     store = Store(directory, key, packed.windows)
-    store.claim()
+    store.begin()
     missing = store.missing(share)
     if not missing:
         return Built(tokens=0, seconds=0.0, bytes=store.bytes)
@@ -78,12 +78,12 @@ class _Asking:
         self.server, self.kind, self.packed, self.tokenizer, self.store = server, kind, packed, tokenizer, store
         self.advance, self.progress = advance, progress
         self.vocabulary = len(tokenizer)
-        self._held: dict[int, Said] = {}
+        self._held: dict[int, TokenScores] = {}
 
     async def all(self, starts: Sequence[int]) -> None:
         """Every window of these shards; the first is asked alone, so that what is wrong is found with one request."""
         async with Conversation(self.server, lambda text: self.advance(0, text)) as talk:
-            self._check_room(await talk.longest())
+            self._check_context(await talk.longest())
             windows = iter([window for start in starts for window in self.store.range(start)])
             first = next(windows)
             answer = await self._ask(talk, first)
@@ -95,7 +95,7 @@ class _Asking:
 
             await together(windows, self.server.in_flight, one)
 
-    async def _ask(self, talk: Conversation, window: int) -> Said:
+    async def _ask(self, talk: Conversation, window: int) -> TokenScores:
         tokens = self.packed.tokens[window].tolist()
         asking, k = self.server.asking, self.kind.k
         question = asking.question(self.server.name, tokens, k)
@@ -105,7 +105,7 @@ class _Asking:
         except BadInput as error:
             raise BadInput(f"the teacher at {self.server.base} cannot be used for window {window}: {error}") from error
 
-    def _done(self, window: int, answer: Said) -> None:
+    def _done(self, window: int, answer: TokenScores) -> None:
         """Keep an answer; write its shard when it was the last."""
         self._held[window] = answer
         self.advance(self.packed.length)
@@ -121,7 +121,7 @@ class _Asking:
         }
         self.store.write(shard(start), tensors)
 
-    def _check_room(self, longest: int | None) -> None:
+    def _check_context(self, longest: int | None) -> None:
         tokens = self.packed.length + 1 + self.server.asking.answer_tokens
         if longest is not None and tokens > longest:
             fits = longest - tokens + self.packed.length
@@ -130,7 +130,7 @@ class _Asking:
                 f" text.window_tokens to {fits}, or start it with more (--max-model-len)"
             )
 
-    def _check_reading(self, answer: Said, window: int) -> None:
+    def _check_reading(self, answer: TokenScores, window: int) -> None:
         """Whether the server's token ids mean what ours mean."""
         if answer.text is None:
             self.progress.say(

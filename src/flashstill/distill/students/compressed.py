@@ -24,7 +24,7 @@ from flashstill.arch.adapter.edit import with_quantization
 from flashstill.distill.models import STORED, Model
 from flashstill.distill.models.checksums import FILE as CHECKSUMS
 from flashstill.distill.models.checksums import write_checksums
-from flashstill.distill.students.quantise import Format, weights_to_round
+from flashstill.distill.students.quantise import Format, rounded, weights_to_round
 from flashstill.errors import UnsupportedArchitecture
 from flashstill.files import replacing_directory
 
@@ -66,7 +66,7 @@ def _experts(path: str, name: str, values: Tensor, scale: Tensor) -> Rounded:
     }
 
 
-def write_packed(student: Path, target: Path, weights: Rounded, format_: Format) -> None:
+def write_compressed(student: Path, target: Path, weights: Rounded, format_: Format) -> None:
     """The plain directory `student` once more at `target`, whole or not at all, with `weights` in their own bits.
 
     Raises UnsupportedArchitecture where the directory calls a weight otherwise than `weights` does.

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from flashstill.arch.adapter import edit
 from flashstill.arch.adapter.sizes import FEED_FORWARD, size
 from flashstill.distill.models import Model, cast, decoder_layers
-from flashstill.distill.models.host_memory import check_room
+from flashstill.distill.models.host_memory import check_memory
 from flashstill.distill.students.watching import run_watched
 from flashstill.distill.students.width import check, importance
 from flashstill.errors import BadInput
@@ -69,7 +69,7 @@ def upcycle(model: Model, experts: Experts, tokens: Tensor, seed: int) -> Model:
             f" and a token gets 1 to {experts.routed} of them, not {experts.per_token}"
         )
     shape = Glm4MoeConfig(**fields)
-    check_room(shape.to_dict(), "the student")
+    check_memory(shape.to_dict(), "the student")
     sparse = cast(Glm4MoeForCausalLM(shape), next(model.parameters()).dtype)
     _copy_common(model, sparse)
     scores, inputs = importance(model, tokens).neurons, _feed_forward_inputs(model, tokens)
@@ -184,7 +184,7 @@ def dense_of(model: Model, feed_forward: int, seed: int) -> Model:
     relative = edit.dense_relative(model.config)
     known = AutoConfig.for_model(relative).to_dict()
     shape = AutoConfig.for_model(relative, **edit.dense(model.config, model.config.to_dict(), known, feed_forward))
-    check_room(shape.to_dict(), "the student")
+    check_memory(shape.to_dict(), "the student")
     torch.manual_seed(seed)
     dense = AutoModelForCausalLM.from_config(shape)
     dense = cast(dense, next(model.parameters()).dtype)
