@@ -91,7 +91,9 @@ class ClassifierWork:
             return TrainingTask(inputs=about, loss=soft(targets, temperature))
         key = (id(teachers), temperature)
         if key not in self.targets:
-            self.targets[key] = class_probabilities(teachers, self.transfer_variants.inputs, temperature, self.progress, name)
+            self.targets[key] = class_probabilities(
+                teachers, self.transfer_variants.inputs, temperature, self.progress, name
+            )
         return TrainingTask(
             inputs=self.transfer_variants.inputs, loss=soft(self.targets[key], temperature), per_pass=len(self.train)
         )
