@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flashstill.arch.formats import Formats, Stored, plain
-from flashstill.cost import Precisions
+from flashstill.cost import Precisions, make_conditions
 from flashstill.cost.conditions import as_published, precisions_of, stored_bytes, uniform
 from flashstill.cost.operations import kernel_precision, operation_seconds
 from flashstill.errors import BadInput
@@ -65,6 +65,14 @@ def test_everything_in_one_format(precision: str, exact: str, kv: str, bytes_: f
     assert (widths.of("exact"), widths.kv) == (stored_bytes(exact), stored_bytes(kv))
     assert widths.activation == (4.0 if precision == "fp32" else 2.0)
     assert [found.of(role) for role in ("linear", "attention", "experts", "exact")] == [precision] * 3 + [exact]
+
+
+def test_experts_are_met_alike_where_nothing_is_said() -> None:
+    conditions = make_conditions(round_chip())
+    assert (conditions.skew, conditions.sampled) == (0.0, False)
+    assert conditions.precisions == Precisions()
+    assert conditions.weights is conditions.cache is conditions.chip.memory
+    assert make_conditions(round_chip(), weights="sram", cache="memory").weights.name == "sram"
 
 
 def test_unknown_formats() -> None:

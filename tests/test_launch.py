@@ -325,3 +325,21 @@ def test_commands_that_could_not_work(
         main([*PLAN, *arguments])
     assert stop.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_what_is_expected_is_said_where_there_is_a_token_after_the_first() -> None:
+    assert launch("vllm", "m", POINT, 10).startswith(
+        "# 8 x h100-sxm, 100 requests in flight, expected 10 ms a token; vllm"
+    )
+    alone = dataclasses.replace(POINT, tpot_s=None)
+    assert launch("vllm", "m", alone, 10).startswith("# 8 x h100-sxm, 100 requests in flight; vllm")
+
+
+@pytest.mark.parametrize(
+    ("chips", "tp", "dp", "replicas"),
+    [(16, 16, 1, False), (8, 4, 2, False), (16, 8, 2, True)],  # a host has 8 of them
+)
+def test_replicas_of_a_dense_model_beyond_a_host(chips: int, tp: int, dp: int, replicas: bool) -> None:
+    point = dataclasses.replace(POINT, chips=chips, tp=tp, dp=dp, ep=1)
+    text = launch("sglang", "m", point, 10, has_experts=False)
+    assert ("one of 2 replicas: start each on its own 8 chips" in text) is replicas

@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flashstill.arch import Indexer
+from flashstill.arch import CompressedAttention, FeedForward, Indexer, Layer
 from flashstill.parallel import Exchange, Layout, shard
 from flashstill.parallel.local import split_attention, split_experts
 from flashstill.workload import Operation, Widths, cache_bytes, decode, prefill
 from flashstill.workload.operations import EVEN, Attention, Experts, Matmul, distinct_experts
 from flashstill.workload.seen import attended
 from flashstill.workload.training import backward, forward, model_flops, streams, unfused
-from tests.small import gated_model, latent_model, recurrent_model, routed_model, small_model
+from tests.small import gated_model, latent_model, model_of, recurrent_model, routed_model, small_model
 
 approx = pytest.approx
 Row = tuple[float, float, float, float, float, float]
@@ -134,6 +134,41 @@ def test_a_recurrence() -> None:
     assert found["recurrent projections"] == approx((2, 2 * 3 * 300 * 100, 2 * 300 * 100, 0, 2 * 3 * 400, 600))
     assert cache_bytes(recurrent_model(), 3.0, 10.0) == 2 * 3 * 1000 * 2
     assert cache_bytes(small_model(window=6), 3.0, 10.0) == 2 * 3 * 6 * 100 * 2
+
+
+def test_entries_of_several_tokens() -> None:
+    """DeepSeek-V4's: 2 heads of 20 read 6 tokens one by one and 10/2 entries of 2 tokens each.
+
+    Down: 12 of queries, 20 of the vector, 2 x 20 of entries and gates; out through 2 groups of 8 from 20 each.
+    """
+    plain = CompressedAttention(heads=2, head_width=20, query_rank=12, output_groups=2, output_rank=8, near=6, rate=2)
+    layer = Layer(count=2, attention=plain, ffn=FeedForward(width=200, gated=False), norm_parameters=200)
+    found = table(decode(model_of(layer), 3.0, 10.0))
+    assert found["latent down"] == approx((2, 2 * 3 * 72 * 100, 2 * 72 * 100, 0, 2 * 3 * 172, 0))
+    assert found["query up"] == approx((2, 2 * 3 * 40 * 12, 2 * 40 * 12, 0, 2 * 3 * 52, 0))
+    # 6 tokens and the new one; 11/2 pairs with entries, of which (10 + 1) x 20/2 values are read and written
+    assert found["attention"] == approx((2, 2 * 3 * 2 * 40 * 7, 0, 3 * 7 * 20 * 2, 2 * 40 * 2 * 3, 0))
+    assert found["attention to entries"] == approx((2, 2 * 3 * 2 * 40 * 5.5, 0, 3 * 11 * 10 * 2, 2 * 40 * 2 * 3, 0))
+    assert found["grouped output"] == approx((2, 2 * 3 * 16 * 20, 2 * 16 * 20, 0, 2 * 3 * 36, 0))
+    assert found["attention output"] == approx((2, 2 * 3 * 100 * 16, 2 * 100 * 16, 0, 2 * 3 * 116, 600))
+    assert cache_bytes(model_of(layer), 3.0, 10.0) == 2 * 3 * 2 * (10 * 10 + 6 * 20)
+    # A scorer of 3 heads of 8 picks 2 entries, which overlap: entries and gates are twice as wide.
+    chosen = replace(plain, indexer=Indexer(heads=3, head_width=8, top=2))
+    found = table(decode(model_of(replace(layer, attention=chosen)), 3.0, 10.0))
+    assert found["latent down"][2] == 2 * (12 + 20 + 4 * 20 + 4 * 8 + 3) * 100
+    assert found["query up"][2] == 2 * (40 + 24) * 12
+    assert found["index scores"] == approx((2, 2 * 3 * 3 * 8 * 5.5, 0, 3 * 11 * 4 * 2, 3 * 8 * 2 * 3, 0))
+    assert found["attention to entries"][1] == approx(2 * 3 * 2 * 40 * 2.5)  # 4 tokens and the new one
+    # Without entries the window is all that is seen.
+    near = replace(layer, attention=replace(plain, rate=None))
+    found = table(decode(model_of(near), 3.0, 10.0))
+    assert "attention to entries" not in found
+    assert found["latent down"][2] == 2 * 32 * 100
+    assert cache_bytes(model_of(near), 3.0, 10.0) == 2 * 3 * 2 * 6 * 20
+    prompt = table(prefill(model_of(layer), 1.0, 10.0))
+    # 55 pairs, of which a window of 6 hides 4 + 3 + 2 + 1
+    assert prompt["attention"][1] == 2 * 2 * 40 * 45
+    assert prompt["attention to entries"][1] == approx(2 * 2 * 40 * 55 / 2)
 
 
 @pytest.mark.parametrize("prompt", [False, True])

@@ -131,6 +131,9 @@ class TestLinks:
         assert self.seconds(self.exchange("all-to-all", 1e9, 64.0), torus) == approx(0.5e9 / (1e11 / 6))
         assert self.seconds(self.exchange("send", 1e9, 2.0), torus) == approx(1e9 / (1e11 / 6))
         assert self.seconds(self.exchange("send", 1.0, 2.0), torus) == approx(1e-6)
+        # 6 chips of a slice of 4 x 2 that closes nowhere: both of the shorter axis and 3 of the longer one, 1 + 2 hops.
+        line = dataclasses.replace(torus.topology, axes=2, wrap_edge=16, shape=(4, 2))
+        assert (float(line.group(6.0, 1.0, 8.0).links), float(line.group(6.0, 1.0, 8.0).hops)) == (2.0, 3.0)
         # A floor counts only where it was measured.
         gather = self.exchange("all-gather", 1.0, 64.0)
         assert self.seconds(gather, torus, floor_s=1.0) == approx(6e-6)
@@ -156,6 +159,8 @@ class TestLinks:
         step = step_cost(round_conditions(), sharded, 32.0)
         assert float(step.joules["links"]) == approx(32 * (14e9 * 10e-12 + 1.5e9 * 40e-12))
         assert float(step.shares_s["links"]) == approx(0.14 + 0.15)
+        alone = step_cost(round_conditions(), sharded)  # one of them
+        assert float(alone.joules["links"]) == approx(float(step.joules["links"]) / 32)
 
     def test_engines_bring_their_own(self) -> None:
         """0.14 s by the general row, 0.28 s by vLLM's, which takes a quarter of what was measured."""
