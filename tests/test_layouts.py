@@ -116,6 +116,7 @@ def test_what_is_told(given: dict[str, Any], expected: tuple[int, int, int, int]
 
 
 def test_experts_are_whole_where_attention_is_repeated() -> None:
+    given: dict[str, Any]
     for given, expected in (
         ({"tp": 2}, (2, 1, 1, 1)),  # cut like everything else
         ({"tp": 2, "dp": 2}, (2, 1, 4, 2)),
@@ -131,6 +132,7 @@ def test_links() -> None:
     topology, system = round_chip().topology, round_chip().system
     alone = round_chip(topology=dataclasses.replace(topology, link_bytes_per_s=0.0))
     node = round_chip(system=dataclasses.replace(system, scale_out_bytes_per_s=0.0))
+    given: dict[str, Any]
     for chip, given, model, refused in (
         (alone, {"tp": 2}, small_model(), True),
         (alone, {"tp": 1, "dp": 4}, small_model(), False),
