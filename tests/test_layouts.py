@@ -36,6 +36,10 @@ def conditions(most_chips: float, chip: Chip | None = None) -> Conditions:
     return round_conditions(dataclasses.replace(chip or round_chip(), tiers=(memory,)))
 
 
+def on_round(**given: Any) -> Deployment:
+    return Deployment(chip="round", **given)
+
+
 def test_exact_numbers_of_chips() -> None:
     """tp is 1, 3 or 9; a pipeline of at most 5 stages takes the rest."""
     found = {chips: split(nine_heads(), chips) for chips in (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 18, 27, 45, 46)}
@@ -116,14 +120,13 @@ def test_what_is_told(given: dict[str, Any], expected: tuple[int, int, int, int]
 
 
 def test_experts_are_whole_where_attention_is_repeated() -> None:
-    given: dict[str, Any]
     for given, expected in (
         ({"tp": 2}, (2, 1, 1, 1)),  # cut like everything else
         ({"tp": 2, "dp": 2}, (2, 1, 4, 2)),
         ({"tp": 2, "dp": 2, "ep": 2}, (2, 1, 2, 2)),
         ({"chips": 8, "dp": 4}, (2, 1, 8, 4)),
     ):
-        deployment = Deployment(chip="round", **given)
+        deployment = on_round(**given)
         assert degrees_of(routed_model(), conditions(0.01), deployment, SMALL) == expected
 
 
@@ -132,7 +135,6 @@ def test_links() -> None:
     topology, system = round_chip().topology, round_chip().system
     alone = round_chip(topology=dataclasses.replace(topology, link_bytes_per_s=0.0))
     node = round_chip(system=dataclasses.replace(system, scale_out_bytes_per_s=0.0))
-    given: dict[str, Any]
     for chip, given, model, refused in (
         (alone, {"tp": 2}, small_model(), True),
         (alone, {"tp": 1, "dp": 4}, small_model(), False),
@@ -142,7 +144,7 @@ def test_links() -> None:
         (node, {"tp": 4, "pp": 1, "ep": 8, "dp": 4}, routed_model(), True),
         (node, {"tp": 4, "pp": 1, "dp": 2}, routed_model(), False),
     ):
-        deployment = Deployment(chip="round", **given)
+        deployment = on_round(**given)
         if refused:
             with pytest.raises(InfeasiblePlan, match="links"):
                 degrees_of(model, conditions(0.01, chip), deployment, SMALL)
