@@ -13,8 +13,9 @@ from flashstill.cost.footprint import chip_weight_bytes
 from flashstill.cost.kernels import matmul
 from flashstill.cost.links import link_cost
 from flashstill.cost.serving import Paces, closed_form
-from flashstill.facts import load
-from flashstill.hardware import software_of
+from flashstill.errors import InfeasiblePlan
+from flashstill.facts import Facts, load
+from flashstill.hardware import chip_from_facts, software_of
 from flashstill.hardware.calibration import PERFECT, Kernel
 from flashstill.parallel import Exchange, Layout
 from flashstill.plan.case import Case
@@ -45,11 +46,11 @@ def test_experts_are_spread_over_replicas(tp: int, pp: int, dp: int, expected: f
     assert float(found) == pytest.approx(expected, rel=1e-12)
 
 
-def searched(batches: tuple[int, ...], **bounds: float) -> SearchResult:
+def searched(batches: tuple[int, ...], facts: Facts = FACTS, **bounds: float) -> SearchResult:
     """One chip, one layout: as many configurations as batches."""
     scenario = Scenario(model="llama-3.1-8b", isl=1000, osl=1000, **bounds)  # type: ignore[arg-type]
     space = SearchSpace(chips=("h100-sxm",), max_chips=1, batches=batches, tiers=("memory",), engine="vllm")
-    return search(FACTS, scenario, space)
+    return search(facts, scenario, space)
 
 
 def test_search_refuses_the_first_batch_that_does_not_fit() -> None:
@@ -61,6 +62,24 @@ def test_search_refuses_the_first_batch_that_does_not_fit() -> None:
     most = int(alone.sequences_fit)
     found = searched((most, most + 1, 2 * most))
     assert (found.evaluated, found.feasible, found.infeasible) == (3, 1, {NOT_FITTING: 2})
+
+
+@pytest.mark.parametrize(("room", "feasible"), [(1.99, 0), (2.01, 1), (2.99, 1)])
+def test_search_refuses_what_does_not_fit_at_its_end(room: float, feasible: int) -> None:
+    """A request of 1,000 + 1,000 tokens needs room for 2,000, though it holds 1,500 on average; two from 3,000."""
+    case = Case.of(model="llama-3.1-8b", chip="h100-sxm", isl=1000, osl=1000, engine="vllm", tp=1)
+    (alone,) = predict(FACTS, [case])
+    size, share = chip_from_facts(FACTS, "h100-sxm").memory.visible_bytes, software_of(FACTS, "vllm").usable_ratio
+    assert alone.cache_room_bytes is not None
+    less = size - (alone.cache_room_bytes - room * 1000 * 131_072) / share
+    tight = FACTS.edited([f"h100-sxm.memory_bytes={less:.0f}"])
+    if feasible:
+        found = searched((1, 2), tight)
+        assert (found.feasible, found.infeasible) == (feasible, {NOT_FITTING: 1})
+    else:
+        with pytest.raises(InfeasiblePlan) as stop:
+            searched((1, 2), tight)
+        assert stop.value.reasons == {NOT_FITTING: 2}
 
 
 @pytest.mark.parametrize(
