@@ -281,7 +281,7 @@ text_cells = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.lists(st.sampled_from(CASE_FIELDS), unique=True, max_size=6),
     st.lists(st.lists(text_cells, max_size=9), min_size=1, max_size=6),
