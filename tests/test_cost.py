@@ -206,6 +206,17 @@ def test_a_grid_equals_its_cells() -> None:
         assert record.seconds == pytest.approx(float(alone.cost.seconds))
         assert record.joules_per_token == pytest.approx(alone.joules_per_token)
         assert record.bound == alone.cost.bound
+    for record in records:
+        tokens = record.batch if record.phase == "decode" else record.batch * 512
+        assert record.tokens_per_s * record.seconds == pytest.approx(tokens)
+        total = record.joules_per_token["total"]
+        assert sum(record.joules_per_token[level] for level in LEVELS) == pytest.approx(total)
+        # What all chips draw for the time of the step, over its tokens; and the dollars of that time.
+        assert total == pytest.approx(record.watts_per_chip * record.chips * record.seconds / tokens)
+        hourly = hourly_price(FACTS, record.chip).usd_per_hour
+        assert hourly is not None
+        dollars = hourly * record.chips * record.seconds / 3600 / tokens * 1e6
+        assert record.usd_per_million_tokens == pytest.approx(dollars)
 
 
 def test_chips_needed() -> None:

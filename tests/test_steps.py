@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,22 @@ from flashstill.cost.footprint import (
     usable_bytes,
 )
 from flashstill.cost.links import link_cost
-from flashstill.cost.phases import batch_step, decode_step, overhead_seconds, prefill_step, sends, working_share
+from flashstill.cost.phases import (
+    batch_step,
+    decode_step,
+    mixed_step,
+    overhead_seconds,
+    prefill_step,
+    sends,
+    verify_step,
+    working_share,
+)
 from flashstill.cost.serving import Paces, capacity, closed_form, prompts_together, serve
 from flashstill.errors import InfeasiblePlan
 from flashstill.hardware.calibration import PERFECT, Collective
 from flashstill.hardware.software import NO_SOFTWARE
 from flashstill.parallel import Exchange, Layout, Sharded
-from flashstill.workload import Matmul
+from flashstill.workload import Chunks, Decoding, Matmul
 from tests.round import SRAM, round_chip, round_conditions, round_torus
 from tests.small import SMALL_WEIGHTS, small_model
 
@@ -293,6 +303,21 @@ class TestPhases:
         full, empty = (batch_step(small_model(), round_conditions(), layout, batch, 100.0) for batch in (8.0, 1.0))
         assert float(empty.joules["weights"]) == approx(float(full.joules["weights"]) / 8)
         assert float(empty.joules["idle"]) == approx(float(full.joules["idle"]))
+
+    def test_at_the_meter_of_the_building(self) -> None:
+        """The server takes 1.5 times its chips; the building no more where no pue is given, 1.2 times where it is."""
+        model, conditions, layout = small_model(), round_conditions(), Layout()
+        tokens, chunks = Decoding(sequences=2.0, context=100.0), Chunks(count=1.0, length=10.0)
+        for priced in (
+            partial(decode_step, model, conditions, layout, 2.0, 100.0),
+            partial(prefill_step, model, conditions, layout, 1.0, 10.0),
+            partial(batch_step, model, conditions, layout, 2.0, 100.0),
+            partial(mixed_step, model, conditions, layout, tokens, chunks),
+            partial(verify_step, model, conditions, layout, tokens),
+        ):
+            step, dearer = priced(), priced(pue=1.2)
+            assert float(step.wall_joules) == approx(1.5 * float(step.total_joules))
+            assert float(dearer.wall_joules) == approx(1.8 * float(step.total_joules))
 
     def test_chunks(self) -> None:
         """1,000 tokens in chunks of 250 read the weights four times and compute what one pass computes."""
