@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from flashstill.cost.footprint import chip_weight_bytes
 from flashstill.cost.kernels import matmul
 from flashstill.cost.links import link_cost
 from flashstill.cost.serving import Paces, closed_form
-from flashstill.errors import InfeasiblePlan
-from flashstill.facts import Facts, load
+from flashstill.errors import BadInput, InfeasiblePlan
+from flashstill.facts import load
 from flashstill.hardware import chip_from_facts, software_of
 from flashstill.hardware.calibration import PERFECT, Kernel
 from flashstill.parallel import Exchange, Layout
@@ -46,9 +47,9 @@ def test_experts_are_spread_over_replicas(tp: int, pp: int, dp: int, expected: f
     assert float(found) == pytest.approx(expected, rel=1e-12)
 
 
-def searched(batches: tuple[int, ...], facts: Facts = FACTS, **bounds: float) -> SearchResult:
+def searched(batches: tuple[int, ...], facts: Any = FACTS, **bounds: Any) -> SearchResult:
     """One chip, one layout: as many configurations as batches."""
-    scenario = Scenario(model="llama-3.1-8b", isl=1000, osl=1000, **bounds)  # type: ignore[arg-type]
+    scenario = Scenario(model="llama-3.1-8b", **{"isl": 1000, "osl": 1000, **bounds})
     space = SearchSpace(chips=("h100-sxm",), max_chips=1, batches=batches, tiers=("memory",), engine="vllm")
     return search(facts, scenario, space)
 
@@ -62,6 +63,12 @@ def test_search_refuses_the_first_batch_that_does_not_fit() -> None:
     most = int(alone.sequences_fit)
     found = searched((most, most + 1, 2 * most))
     assert (found.evaluated, found.feasible, found.infeasible) == (3, 1, {NOT_FITTING: 2})
+
+
+@pytest.mark.parametrize("name", ["isl", "osl"])
+def test_search_refuses_no_tokens(name: str) -> None:
+    with pytest.raises(BadInput, match="isl and osl must be at least 1"):
+        searched((1,), **{name: 0})
 
 
 @pytest.mark.parametrize(("room", "feasible"), [(1.99, 0), (2.01, 1), (2.99, 1)])
