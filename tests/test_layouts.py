@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
-from flashstill.arch import Architecture, Attention, FeedForward, Layer
+from flashstill.arch import Architecture, Attention, FeedForward, Layer, load_architecture
 from flashstill.cost.conditions import Conditions
 from flashstill.errors import BadInput, InfeasiblePlan
+from flashstill.facts import load
 from flashstill.hardware import Chip
 from flashstill.parallel import Layout, layout_reason
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.layouts import degrees_of, fewest_chips, split, torus_shape
 from flashstill.plan.scenario import Occupancy
+from tests.deployments import explained
 from tests.round import MEMORY, round_chip, round_conditions, round_torus
 from tests.small import model_of, routed_model, small_model
 
@@ -209,3 +211,13 @@ def test_topologies(topology: str | None, expected: tuple[int, ...] | str) -> No
     if topology:
         with pytest.raises(BadInput):
             torus_shape(round_chip(), topology)
+
+
+def test_a_refusal_names_every_memory() -> None:
+    facts, model = load(), load_architecture("llama-3.1-70b")
+    for weights, cache, told in (
+        ("sram", "memory", r"1 x tpu-v5e of \S+ \S+ in sram and \S+ \S+ in memory have room for 0 of 8"),
+        ("memory", "memory", r"1 x tpu-v5e of \S+ \S+ in memory have room for 0 of 8"),
+    ):
+        with pytest.raises(InfeasiblePlan, match=told):
+            explained(facts, model, "tpu-v5e", 8, 1024, tp=1, weights_in=weights, kv_in=cache)
