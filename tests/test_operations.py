@@ -228,6 +228,8 @@ class TestShards:
         (mine,) = sharded.operations
         assert isinstance(mine, Attention)
         assert (float(mine.sequences), float(mine.heads), float(mine.kv_values)) == (1.5, 4.0, 100.0)
+        (three,) = shard([replace(operation, count=3)], Layout(tp=2.0, shard_batch=True)).exchanges
+        assert three.count == 6.0
         (there_and_back,) = sharded.exchanges
         assert (there_and_back.kind, there_and_back.count, float(there_and_back.bytes)) == ("all-to-all", 4.0, 300.0)
 
@@ -248,6 +250,9 @@ class TestShards:
         travel = sums["tokens to experts and back, all-to-all"]
         assert (travel.count, travel.tier, float(travel.group)) == (4.0, "expert", 4.0)
         assert float(travel.bytes) == approx(600 * 1.75 / 2)
+        (layer,) = routed_model().layers
+        _, sums = self.mine(decode(model_of(replace(layer, count=3)), 3.0, 10.0), layout)
+        assert sums["tokens to experts and back, all-to-all"].count == 6.0
 
 
 class TestTraining:
