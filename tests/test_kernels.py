@@ -154,6 +154,8 @@ class TestAttention:
         blocks = 2 * 32 * 1e-5
         assert float(timing.seconds) == pytest.approx(1e-6 + compute + 5e-6 + blocks)
         assert float(timing.memory_s) == pytest.approx(5e-6 + blocks)
+        half = kernels.prompt_attention(round_chip(), prompt, kernel(compute_efficiency=0.5), PEAK, 0.0)
+        assert float(half.compute_s) == pytest.approx(2 * compute)
 
     def test_heads_that_are_narrower_than_a_systolic_array(self) -> None:
         """Widths of 64 and 192 take 1 and 2 edges of 128: 384 for 256; one of 64 wastes nothing. 128 x 128 pairs."""
@@ -178,6 +180,8 @@ class TestExperts:
         assert float(timing.floor_s) == pytest.approx(floor)
         assert float(timing.memory_s) == pytest.approx(read + moved)
         assert float(timing.seconds) == pytest.approx(floor + float(timing.compute_s) + read + moved)
+        half = kernels.experts(round_chip(), experts(), kernel(compute_efficiency=0.5), PEAK, MEMORY, SRAM)
+        assert float(half.compute_s) == pytest.approx(2 * 2 * 3 * 1000 * 500 * 128 / PEAK)
 
 
 class TestOperations:
