@@ -122,6 +122,26 @@ def test_two_tiers() -> None:
     assert float(pods.beyond_bytes) == pytest.approx(size)
 
 
+def test_a_domain_holds_whole_chips_of_a_group() -> None:
+    """Two of PaLM's replicas of 3,072 chips: a pod of 4,096 holds one of them, not one and a third."""
+    pod = chip("tpu-v4").system
+    assert pod.domain_chips == 4096
+    assert float(pod.near(2.0, 3072.0)) == 1.0
+    assert float(pod.near(8.0, 512.0)) == 8.0
+    assert float(pod.near(8.0, 600.0)) == 6.0
+    assert float(pod.near(8.0, 16.0, slice_chips=64.0)) == 4.0
+    work = exchange("all-reduce", 1e9, 2.0, stride=3072.0, slice_chips=6144.0)
+    assert seconds(chip("tpu-v4"), work) < 1.0
+
+
+def test_hops_between_two_chips() -> None:
+    """(0, 0) to (3, 3) of an open 4 x 4: 6 hops and both axes; opposite corners of a closed 16 x 16: 1 + 1."""
+    topology = chip("tpu-v5e").topology
+    assert topology.path(16, (0, 0), (3, 3)) == (6, 2)
+    assert topology.path(256, (0, 0), (15, 15)) == (2, 2)
+    assert topology.path(256, (0, 0), (0, 0)) == (0, 0)
+
+
 def test_tokens_travel_once_to_each_group_of_experts() -> None:
     assert float(copies(8, 256.0)) == pytest.approx(8.0, rel=0.02)
     assert float(copies(8, 8.0)) == pytest.approx(8 * (1 - (7 / 8) ** 8))

@@ -49,7 +49,7 @@ def batch_step(
 ) -> StepCost:
     """A decode step in which each of `batch` sequences of the whole layout gets its token: what every command prices.
 
-    Its seconds are the way of a token through all stages.  Fewer sequences than stages and replicas leave some of them
+    Its seconds are those of a token through all stages.  Fewer sequences than stages and replicas leave some of them
     without work (`working_share`): these wait, and cost what waiting costs.
     """
     step = decode_step(model, conditions, layout, layout.local_batch(batch), context, speculation, pue)

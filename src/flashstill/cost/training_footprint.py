@@ -48,9 +48,9 @@ def activation_bytes(model: Architecture, plan: TrainingPlan) -> Quantity:
         kept = kept + layer.count * tokens * layer_bytes(model, layer, plan)
     pieces = np.asarray(plan.pp, dtype=np.float64)
     ahead = np.where(np.asarray(plan.interleave) > 1, 1.0 + (pieces - 1.0) / (pieces * plan.interleave), 1.0)
-    # A pipeline stage keeps as many passes as there are stages, or as many as there are.
-    passes = np.minimum(plan.microbatches, pieces)
-    return kept / pieces * np.where(pieces > 1, passes * ahead, 1.0)
+    # The first stage keeps the activations of as many microbatches as there are stages, or of all where they are fewer.
+    in_flight = np.minimum(plan.microbatches, pieces)
+    return kept / pieces * np.where(pieces > 1, in_flight * ahead, 1.0)
 
 
 def layer_bytes(model: Architecture, layer: Layer, plan: TrainingPlan) -> Quantity:

@@ -102,8 +102,8 @@ class TrainingPlan:
 
 def plan_reason(model: Architecture, plan: TrainingPlan) -> str | None:
     """Why a plan cannot be built, or None. For single plans, not for arrays."""
-    passes = float(plan.microbatches)
-    if passes < 1 or passes != int(passes):
+    microbatches = float(plan.microbatches)
+    if microbatches < 1 or microbatches != int(microbatches):
         return (
             f"the batch does not fill the replicas: {plan.batch} sequences over {plan.replicas} replicas"
             f" of {plan.microbatch} a pass"

@@ -32,7 +32,7 @@ _SAMPLES = {
 _PREFIXES = ("", "model.", "language_model.", "model.language_model.", "language_model.model.")
 KINDS = tuple(_SAMPLES)
 
-# Regular expressions come from a file that nobody has vouched for: without a repeated group, a match takes at most
+# Regular expressions come from an untrusted file: without a repeated group, a match takes at most
 # (length of a name) ^ repeats steps, where (a+)+ would take 2 ^ length.
 _LONGEST, _MOST_REPEATS = 1000, 6
 _REPEATED_GROUP = re.compile(r"\)\s*[*+{]")
