@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
@@ -16,6 +17,13 @@ RENEWED = runpy.run_path(str(ROOT / "scripts" / "docs"))["renewed"]
 def test_examples_print_what_they_say(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     assert RENEWED(text) == text, f"{page} is stale: scripts/docs renews it"
+
+
+def test_the_python_of_the_interface_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    for block in re.findall(r"(?ms)^```python\n(.*?)^```$", text):
+        exec(compile(block, "docs/api.md", "exec"), {})
+    assert "6 rows for pandas.DataFrame" in capsys.readouterr().out
 
 
 def test_every_command_is_documented() -> None:
