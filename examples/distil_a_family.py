@@ -137,7 +137,7 @@ divergence = {
 microjoules = {
     record["model"]: 1e6 * sum(record["joules_per_token"][part] for part in MOVED)
     for record in records
-    if record["record"] == "cost" and record["batch"] == 1
+    if record["record"] == "cost" and (record["chip"], record["phase"], record["batch"]) == ("h100-sxm", "decode", 1)
 }
 print("student   energy, uJ   KL to the teacher: distilled   hard labels   before training")
 for student in ("shallow", "narrow", "four-bit"):
