@@ -162,6 +162,6 @@ figure.update_yaxes(title="KL to the teacher, nats", type="log")
 
 # %% [markdown]
 # **What to see.** Left and low is better. Distillation brings the two pruned students much closer to the teacher;
-# training on labels moves all three away from it. Rounding to four bits costs this model almost nothing to begin with,
-# and saves the most energy. The report, `family/report.html`, has the same plot with quality in bits per byte, and every
-# other number.
+# training on labels moves all three away from it. Rounding to four bits costs this model almost nothing to begin
+# with, and saves the most energy. The report, `family/report.html`, has the same plot with quality in bits per
+# byte, and every other number.
