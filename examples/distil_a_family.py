@@ -58,9 +58,9 @@ print(f"{LlamaForCausalLM(config).num_parameters():,} parameters")
 TEXT = """
 [text]
 window_tokens = 64
-train_tokens = 40_000
-heldout_tokens = 1_024
-out_of_domain_tokens = 1_024
+train_tokens = 60_000
+heldout_tokens = 2_048
+out_of_domain_tokens = 2_048
 """
 TEACHER = """
 name = "teacher"
@@ -74,7 +74,7 @@ kind = "copy"
 [signals]
 kind = "none"
 [train]
-tokens = 40_000
+tokens = 60_000
 windows_per_step = 8
 learning_rate = 5e-3
 arithmetic = "fp32"
@@ -92,7 +92,7 @@ name = "toys"
 teacher = "teacher/student"
 data = "cpython-docs"
 [train]
-tokens = 10_000
+tokens = 20_000
 windows_per_step = 8
 learning_rate = 1e-3
 arithmetic = "fp32"
