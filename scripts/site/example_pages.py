@@ -36,7 +36,13 @@ def with_figures(html: str, stem: str) -> str:
 
 
 def _notebooks() -> list[Path]:
-    return sorted((ROOT / "examples").glob("*.py"))
+    """In the order of the overview, which must list all of them."""
+    overview = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    listed = [ROOT / "examples" / f"{name}.py" for name in re.findall(r"\]\((\w+)\.py\)", overview)]
+    unlisted = {*(ROOT / "examples").glob("*.py")} - {*listed}
+    if unlisted:
+        raise FileNotFoundError(f"examples/README.md does not list {', '.join(sorted(path.name for path in unlisted))}")
+    return listed
 
 
 def _cells(stem: str) -> list[dict[str, Any]]:
