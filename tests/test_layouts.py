@@ -213,6 +213,14 @@ def test_topologies(topology: str | None, expected: tuple[int, ...] | str) -> No
             torus_shape(round_chip(), topology)
 
 
+def test_a_first_token_has_nothing_before_it() -> None:
+    facts, model = load(), load_architecture("llama-3.1-8b")
+    assert explained(facts, model, "h100-sxm", 1, 0).as_dict()["context"] == 0
+    for batch, context in ((1, -1), (0, 0)):
+        with pytest.raises(BadInput, match="batch must be at least 1 and context at least 0"):
+            explained(facts, model, "h100-sxm", batch, context)
+
+
 def test_a_refusal_names_every_memory() -> None:
     facts, model = load(), load_architecture("llama-3.1-70b")
     for weights, cache, told in (

@@ -144,6 +144,9 @@ class TestLinks:
         # 6 chips of a slice of 4 x 2 that closes nowhere: both of the shorter axis and 3 of the longer one, 1 + 2 hops.
         line = dataclasses.replace(torus.topology, axes=2, wrap_edge=16, shape=(4, 2))
         assert (float(line.group(6.0, 1.0, 8.0).links), float(line.group(6.0, 1.0, 8.0).hops)) == (2.0, 3.0)
+        # 2 of a line of 3 are neighbours.
+        line = dataclasses.replace(line, axes=1, shape=(3,))
+        assert (float(line.group(2.0, 1.0, 3.0).links), float(line.group(2.0, 1.0, 3.0).hops)) == (1.0, 1.0)
         # A floor counts only where it was measured.
         gather = self.exchange("all-gather", 1.0, 64.0)
         assert self.seconds(gather, torus, floor_s=1.0) == approx(6e-6)

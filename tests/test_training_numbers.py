@@ -23,7 +23,7 @@ from flashstill.parallel.training import TrainingPlan, plan_reason
 from flashstill.parallel.weights import gather_chips, width_chips
 from flashstill.workload import Matmul, decode
 from tests.round import MEMORY, round_chip, round_conditions
-from tests.small import gated_model, routed_model, small_model
+from tests.small import gated_model, latent_model, routed_model, small_model
 
 approx = pytest.approx
 ATTENTION, HEAD = 13.1072e-6, 2e-6
@@ -63,6 +63,18 @@ class TestTime:
         assert float(cost.mfu) == approx(4 * 3 * 4.88e6 / seconds / 1e12)
         # 55 pairs are computed, forward and 2.5 times backward.
         assert float(cost.hardware_flops_per_s) == approx(4 * (3 * 4.8e6 + 3.5 * 44e3) / seconds)
+
+    def test_joules(self) -> None:
+        """1 pJ a multiply-accumulate and a quarter for its operands; 30 W all the time."""
+        cost = step(plan_of())
+        macs = 4 * (3 * 4.8e6 + 3.5 * 44e3) / 2
+        joules = {level: float(value) for level, value in cost.step.joules.items()}
+        assert joules["arithmetic"] == approx(macs * 1e-12)
+        assert joules["near_sram"] == approx(macs * 0.25e-12)
+        assert joules["idle"] + joules["active"] == approx(30 * float(cost.seconds))
+        assert joules["links"] == 0.0
+        # 2 replicas sum 480,800 bytes: each sends half of them twice, 10 pJ a byte.
+        assert float(step(plan_of(dp=2.0)).step.joules["links"]) == approx(2 * PARAMETERS * 2 * 10e-12)
 
     def test_what_is_computed_again(self) -> None:
         projections = 10 * 2 * 200 * 100 * 2 / 1e12
@@ -204,6 +216,8 @@ class TestMemory:
     def test_other_blocks(self) -> None:
         """A parallel block has one branch and a gate; experts keep 2 of 3 x 50 + 100 and the shared 30."""
         assert float(activation_bytes(gated_model(), plan_of())) == approx(2 * 10 * (400 + 2 * 3 * 200 + 600))
+        # Latent attention keeps what 8 bytes of every value of the stream are an estimate of.
+        assert float(activation_bytes(latent_model(), plan_of())) == approx(2 * 10 * (800 + 2 * 2 * 200 + 8 * 100))
         token = 800 + 2 * 2 * (3 * 50 + 100) + 2 * 3 * 30 + 600
         assert float(activation_bytes(routed_model(), plan_of())) == approx(2 * 10 * token)
 
