@@ -93,6 +93,8 @@ def test_only_what_resumes_says_that_anything_is_kept() -> None:
     for command in RESUMED:
         assert "run the same command again" in sentence(command, KeyboardInterrupt())
     assert "SIGTERM" in sentence("run", Stopped())
+    assert "kept" not in sentence("evaluate", KeyboardInterrupt(), ["evaluate", "m"])
+    assert "run the same command again" in sentence("evaluate", KeyboardInterrupt(), ["evaluate", "m", "--out=r.jsonl"])
     assert (exit_code(KeyboardInterrupt()), exit_code(Stopped())) == (130, 143)
 
 

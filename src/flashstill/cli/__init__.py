@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(stop.exit_code)
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
         signal = error.__cause__ or error
-        _fail(sentence(command, signal), exit_code(signal))
+        _fail(sentence(command, signal, words), exit_code(signal))
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)

@@ -13,12 +13,15 @@ import select
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 RESUMED = ("run", "demo", "distill")
 """commands that keep what was finished and go on where they were"""
+RESUMED_WITH_OUT = ("evaluate",)
+"""commands that do so where they are given --out"""
 
 RESEND_S = 0.01
 """after which a signal that a destructor swallowed is sent anew: it has returned by then, or is sent once more"""
@@ -103,10 +106,10 @@ def watch() -> None:
         signal.signal(signal.SIGTERM, first)
 
 
-def sentence(command: str, error: BaseException | None) -> str:
-    """What a person is told; only commands that resume promise that anything was kept."""
+def sentence(command: str, error: BaseException | None, words: Sequence[str] = ()) -> str:
+    """What a person is told; only commands that resume promise that anything was kept. words: of the command line."""
     how = "stopped by SIGTERM" if isinstance(error, Stopped) else "interrupted"
-    if command in RESUMED:
+    if command in RESUMED or (command in RESUMED_WITH_OUT and any(word.startswith("--out") for word in words)):
         return f"{how}; what was finished is kept, run the same command again to go on"
     return f"{how} before it was done"
 

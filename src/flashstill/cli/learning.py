@@ -43,7 +43,7 @@ def _with(recipe: R, arithmetic: str | None) -> R:
 @arithmetic_option
 @json_option
 def run(recipe: str, out: Path, seed: int | None, arithmetic: str | None, as_json: bool) -> None:
-    """Distil, measure and price the family of a family.toml, or try a claim with several seeds.
+    """Distil, measure and price the family of a family.toml, or test a claim with several seeds.
 
     RECIPE is a file, or the name of a built-in family or study.
     """
@@ -74,7 +74,7 @@ def _study(recipe: StudyRecipe, out: Path, seed: int | None, as_json: bool) -> N
 
 
 def study_lines(found: dict[str, Any]) -> list[str]:
-    """A summary of a study as a table for people; "nothing": there was nothing to win a share of."""
+    """A summary of a study as a table for people; "nothing": a share whose denominator is zero."""
     width = max(len(name) for name in found["figures"])
     lines = [f"{'':<{width}}{'value':>9}   {'95 % over seeds':<18}bar"]
     for name, figure in found["figures"].items():
@@ -127,7 +127,7 @@ def _run(recipe: FamilyRecipe, out: Path, as_json: bool) -> None:
     "--out", type=click.Path(path_type=Path), required=True, help="Directory of the results; resumed if begun."
 )
 @click.option(
-    "--build-signals", is_flag=True, help="Only run the teachers and keep what they say of the text, or write."
+    "--build-signals", is_flag=True, help="Only run the teachers and keep their signals, or the text they write."
 )
 @click.option("--shard", default="", metavar="I/N", help="With --build-signals: the I-th of N processes, from 0.")
 @arithmetic_option
@@ -155,7 +155,7 @@ def distill(recipe: Path, out: Path, build_signals: bool, shard: str, arithmetic
 
 
 def share_of(text: str) -> tuple[int, int]:
-    """The pair of "I/N", (0, 1) of nothing; BadInput for anything else."""
+    """The pair (I, N) of "I/N", (0, 1) of an empty text; BadInput for anything else."""
     if not text:
         return 0, 1
     parts = text.split("/")

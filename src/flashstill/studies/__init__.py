@@ -1,9 +1,9 @@
-"""Studies: a claim about distillation, tried seed by seed, each seed resumable, with intervals over them.
+"""Studies: a claim about distillation, tested with several seeds, each resumable, with intervals over the seeds.
 
 study.toml             the resolved recipe; another's directory is refused
 seed-0/ seed-1/ ...    what each seed leaves; records.jsonl: its models and their quality, as families have them;
                        result.json once it is done
-summary.json           every measure and share with its interval, and the bars that the study sets itself
+summary.json           every measure and share with its interval, and the least values that the study claims
 """
 
 from __future__ import annotations

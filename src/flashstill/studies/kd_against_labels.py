@@ -20,7 +20,7 @@ OF_TEXT = {"bits_per_byte": "bits per byte", "perplexity": "perplexity"}
 
 
 def run(recipe: KdAgainstLabels, seed: int, place: Path, progress: Progress) -> Result:
-    """One seed: it decides which documents are held out, and the order of the others and of the windows."""
+    """One seed, which decides the held-out documents and the order of the others and of the windows."""
     from flashstill.distill.models import load_model
 
     arms = recipe.arms(seed)
@@ -30,11 +30,11 @@ def run(recipe: KdAgainstLabels, seed: int, place: Path, progress: Progress) -> 
     models["untrained"] = load_model(place / "starts" / START, arithmetic.dtype)
     starts = dict.fromkeys(arms, START)
     quality = evaluate_arms(models, arms, starts, place, progress, {"untrained": "distilled"})
-    words = {name: name for name in arms}
-    found = dict(measured(quality, words, TO_TEACHER))
-    found |= measured(quality, {"teacher": "teacher", **words}, OF_TEXT)
+    names = {name: name for name in arms}
+    measures = dict(measured(quality, names, TO_TEACHER))
+    measures |= measured(quality, {"teacher": "teacher", **names}, OF_TEXT)
     for metric, what in {**TO_TEACHER, **OF_TEXT}.items():
         for domain, where in DOMAINS.items():
-            apart = quality["distilled"][domain][metric][0] - quality["labels"][domain][metric][0]
-            found[f"{what}, {where}: distilled less labels"] = apart
-    return Result(measures=found, details={"quality": quality, "arithmetic": asdict(arithmetic)})
+            difference = quality["distilled"][domain][metric][0] - quality["labels"][domain][metric][0]
+            measures[f"{what}, {where}: distilled less labels"] = difference
+    return Result(measures=measures, details={"quality": quality, "arithmetic": asdict(arithmetic)})

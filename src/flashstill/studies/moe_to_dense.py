@@ -3,15 +3,15 @@
     share = (L_baseline - L_student) / (L_baseline - L_sparse)         L: held-out loss, nats a token
 
 Fedus, Zoph and Shazeer 2022, "Switch Transformer", section 4.1: a dense student with the teacher's non-expert weights
-that learns from hard and soft targets kept 29 % of the gap.  Here all but the last see the same windows in as many
-steps:
+that learns from hard and soft targets kept 29 % of the gap.  Here all but the last are trained on the same windows for
+as many steps:
 
-sparse             of glm4_moe, new, from the text: the teacher
-baseline           dense, as many neurons as a token meets in the sparse model; new, from the text
-student            the same shape, with the teacher's weights but the experts', from its distribution and the text
-weights-only       the same start, from the text
-distribution-only  new, from both
-baseline-twice     the baseline in twice the steps: what teacher and student took together
+sparse             the teacher: glm4_moe, random first weights, trained on the text
+baseline           dense, as many neurons as a token uses in the sparse model; random first weights, trained on the text
+student            the same shape with the teacher's weights but its experts'; learns from its distribution and the text
+weights-only       the student's first weights, trained on the text
+distribution-only  random first weights, learns from the teacher's distribution and the text
+baseline-twice     the baseline for twice the steps, as many as teacher and student take together
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ SHARES = {
 
 
 def run(recipe: MoeToDense, seed: int, place: Path, progress: Progress) -> Result:
-    """One seed: it decides the documents held out, all first weights, and the order of the windows."""
+    """One seed, which decides the held-out documents, all first weights and the order of the windows."""
     from flashstill.distill.models import load_model
 
     untrained, teacher = place / "untrained", trained(place, "sparse")
@@ -75,23 +75,23 @@ def run(recipe: MoeToDense, seed: int, place: Path, progress: Progress) -> Resul
 
 
 def result(quality: Quality, details: Mapping[str, Any]) -> Result:
-    """Losses, the gap, and what was kept of it."""
-    words = {"teacher": "sparse"} | {name: name.replace("-", " ") for name in STARTS}
-    found = losses(quality, words)
+    """Losses, the gap between dense and sparse, and the shares of it that the students keep."""
+    names = {"teacher": "sparse"} | {name: name.replace("-", " ") for name in STARTS}
+    measures = losses(quality, names)
     shares = {}
     for domain, where in DOMAINS.items():
         gap = nats(quality, "baseline", domain) - nats(quality, "teacher", domain)
-        found[f"sparse better than dense, nats, {where}"] = gap
+        measures[f"sparse better than dense, nats, {where}"] = gap
         more = nats(quality, "baseline-twice", domain) - nats(quality, "student", domain)
-        found[f"student better than dense in twice the steps, nats, {where}"] = more
+        measures[f"student better than dense in twice the steps, nats, {where}"] = more
         for name, arm in SHARES.items():
             suffix = "" if domain == "heldout" else f", {where}"
             shares[name + suffix] = (nats(quality, "baseline", domain) - nats(quality, arm, domain), gap)
-    return Result(measures=found, shares=shares, details={"quality": quality, **details})
+    return Result(measures=measures, shares=shares, details={"quality": quality, **details})
 
 
 def _untrained(recipe: MoeToDense, seed: int, place: Path) -> None:
-    """A new sparse model with a tokenizer of its own, learned from the text that it will be trained on."""
+    """Write a sparse model of random weights with a tokenizer learned from the text that it will be trained on."""
     from flashstill.distill.data.splits import divided
     from flashstill.distill.data.vocabulary import learn_tokenizer
     from flashstill.distill.models import save_model
@@ -123,7 +123,7 @@ def _dense_fields(sparse: Any) -> dict[str, Any]:
 
 
 def _last_load(teacher: Path) -> dict[str, float]:
-    """How even the routing was in the last step of the teacher's training."""
+    """Load balance of the experts in the last step of the teacher's training."""
     last = kept.steps(teacher.parent / "training")[-1]
     names = ("fullest_expert", "idle_experts")
     if not all(isinstance(last.get(name), float) for name in names):

@@ -4,9 +4,10 @@
 
 L is the held-out cross-entropy, nats a token: of the teacher, of its weights rounded without training, and of the
 student that was trained with weights rounded in every forward pass (distill/students/quantise.py).  One student learns
-from the teacher's distribution (forward KL, as Liu et al. 2023, "LLM-QAT"), the control from the text, as many steps.
-An int4 student may begin with weights that make good each other's rounding (students/compensate.py); what that alone
-wins back is told apart.  The same share is formed for the KL to the teacher, where it is 1 - KL_trained / KL_rounded.
+from the teacher's distribution (forward KL, as Liu et al. 2023, "LLM-QAT"), the control from the text, for as many
+steps.  An int4 student may start from weights that compensate each other's rounding errors (GPTQ,
+students/compensate.py); the share of that start alone is a figure of its own.  The same share of the KL to the teacher
+is 1 - KL_trained / KL_rounded.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ BARS = {"int4: loss won back": 0.90, "ternary: loss won back": 0.60}
 
 
 def run(recipe: Rounding, seed: int, place: Path, progress: Progress) -> Result:
-    """One seed: it decides which documents are held out, and the order of the others and of the windows."""
+    """One seed, which decides the held-out documents and the order of the others and of the windows."""
     from flashstill.distill.models import load_model
     from flashstill.distill.teachers import resolve_teacher
 
@@ -43,10 +44,10 @@ def run(recipe: Rounding, seed: int, place: Path, progress: Progress) -> Result:
     dtype = arithmetic_of(place).dtype
     models = {name: load_model(trained(place, name), dtype) for name in arms}
     teacher = resolve_teacher(recipe.teacher, progress)
-    for wanted in recipe.formats:
-        models[f"{wanted.name}-rounded"] = _rounded(load_model(teacher, dtype), wanted)
-        if wanted.compensate_windows:
-            models[f"{wanted.name}-start"] = _rounded(load_model(place / "starts" / wanted.name, dtype), wanted)
+    for format_ in recipe.formats:
+        models[f"{format_.name}-rounded"] = _rounded(load_model(teacher, dtype), format_)
+        if format_.compensate_windows:
+            models[f"{format_.name}-start"] = _rounded(load_model(place / "starts" / format_.name, dtype), format_)
     untrained = {name: f"{name.split('-')[0]}-distilled" for name in models if name not in arms}
     quality = evaluate_arms(models, arms, starts, place, progress, untrained)
     return result(recipe, quality)
@@ -55,32 +56,32 @@ def run(recipe: Rounding, seed: int, place: Path, progress: Progress) -> Result:
 def result(recipe: Rounding, quality: Quality) -> Result:
     """Losses, divergences on held-out text, and the shares."""
     shares: dict[str, tuple[float, float]] = {}
-    for wanted in recipe.formats:
-        shares |= _shares(quality, wanted)
-    words = {name: name.replace("-", ", ") for name in sorted(quality)}
-    found = losses(quality, words)
-    words.pop("teacher")
-    found |= measured(quality, words, {"kl_to_teacher": "KL to the teacher"}, ("heldout",))
-    return Result(measures=found, shares=shares, details={"quality": quality})
+    for format_ in recipe.formats:
+        shares |= _shares(quality, format_)
+    names = {name: name.replace("-", ", ") for name in sorted(quality)}
+    measures = losses(quality, names)
+    names.pop("teacher")
+    measures |= measured(quality, names, {"kl_to_teacher": "KL to the teacher"}, ("heldout",))
+    return Result(measures=measures, shares=shares, details={"quality": quality})
 
 
-def _rounded(model: Any, wanted: FormatRecipe) -> Any:
+def _rounded(model: Any, format_: FormatRecipe) -> Any:
     from flashstill.distill.students import Format, round_model
 
-    return round_model(model, Format(name=wanted.name, group=wanted.group))
+    return round_model(model, Format(name=format_.name, group=format_.group))
 
 
-def _shares(quality: Quality, wanted: FormatRecipe) -> dict[str, tuple[float, float]]:
-    """Of loss by domain and of KL, of student, control and start: what was won back of what plain rounding took."""
-    found, name = {}, wanted.name
-    told = {"distilled": "won back", "labels": "won back with labels", "start": "won back before training"}
-    for arm, words in told.items():
+def _shares(quality: Quality, format_: FormatRecipe) -> dict[str, tuple[float, float]]:
+    """(won back, lost by plain rounding) of loss and KL, by domain; of the student, its control and its start."""
+    shares, name = {}, format_.name
+    arms = {"distilled": "won back", "labels": "won back with labels", "start": "won back before training"}
+    for arm, words in arms.items():
         if f"{name}-{arm}" not in quality:
             continue
         for domain, where in DOMAINS.items():
             suffix = "" if domain == "heldout" else f", {where}"
             before, after = (nats(quality, f"{name}-{which}", domain) for which in ("rounded", arm))
-            found[f"{name}: loss {words}{suffix}"] = (before - after, before - nats(quality, "teacher", domain))
+            shares[f"{name}: loss {words}{suffix}"] = (before - after, before - nats(quality, "teacher", domain))
         before, after = (quality[f"{name}-{which}"]["heldout"]["kl_to_teacher"][0] for which in ("rounded", arm))
-        found[f"{name}: KL {words}"] = (before - after, before)
-    return found
+        shares[f"{name}: KL {words}"] = (before - after, before)
+    return shares

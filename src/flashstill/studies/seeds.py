@@ -1,4 +1,4 @@
-"""Many seeds to one figure: means and shares with 95 % intervals over the seeds.
+"""Figures over several seeds: means and shares with 95 % intervals.
 
     mean     m = sum x_s / n                            se = s / sqrt(n)
     share    r = sum a_s / sum b_s                      se by the jackknife over seeds (Efron 1982, chapter 3)
@@ -23,9 +23,9 @@ RECORDS = "records.jsonl"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """What one seed came to.
+    """Results of one seed.
 
-    measures: name -> value; shares: name -> (what was won, what there was to win); details: whatever else explains it.
+    measures: name -> value; shares: name -> (numerator, denominator); details: anything else that explains them.
     """
 
     measures: Mapping[str, float]
@@ -43,13 +43,13 @@ def interval(value: float, se: float, seeds: int) -> dict[str, Any]:
 
 def mean(values: Sequence[float]) -> dict[str, Any]:
     """The mean over seeds."""
-    found = np.asarray(values, dtype=float)
-    se = float(found.std(ddof=1)) / math.sqrt(len(found)) if len(found) > 1 else 0.0
-    return {**interval(float(found.mean()), se, len(found)), "values": [float(value) for value in found]}
+    array = np.asarray(values, dtype=float)
+    se = float(array.std(ddof=1)) / math.sqrt(len(array)) if len(array) > 1 else 0.0
+    return {**interval(float(array.mean()), se, len(array)), "values": [float(value) for value in array]}
 
 
 def share(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """The share of what there was to win, over seeds; None where there was nothing, with an interval of None."""
+    """The ratio of sums over seeds, of (numerator, denominator) pairs; None where the denominators sum to nothing."""
     won, there = np.asarray(pairs, dtype=float).T
     count = len(won)
     values = [float(a / b) if b else None for a, b in zip(won, there, strict=True)]
@@ -64,7 +64,7 @@ def share(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
 
 
 def together(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
-    """Every measure and share of the seeds."""
+    """Every measure and share, over the seeds."""
     first = results[0]
-    found = {name: mean([result.measures[name] for result in results]) for name in first.measures}
-    return found | {name: share([result.shares[name] for result in results]) for name in first.shares}
+    figures = {name: mean([result.measures[name] for result in results]) for name in first.measures}
+    return figures | {name: share([result.shares[name] for result in results]) for name in first.shares}

@@ -1,12 +1,12 @@
-"""The arms of a study: what each student learns from, for how many steps, and how well it then does in one pass.
+"""The arms of a study: the data of each student, its training steps, and its accuracy in one greedy pass.
 
 labels            the right answers of the training problems, as the task gives them
-unverified        the teacher's greedy text
-verified-N        what the verifier let through of N attempts, at equal steps
-verified-N-epochs the same, passed over as often as those of the most attempts are in these steps
-majority-N        what most attempts agree on, without a verifier
-shuffled-N        by verdicts dealt anew among all attempts: the negative control
-round-R           the last of `verified`, trained on with what it solved itself, R times over
+unverified        the teacher's greedy answers
+verified-N        the attempts among N that the verifier accepts, for equal steps
+verified-N-epochs the same, for as many epochs as the arm with the most attempts
+majority-N        the answer that most attempts agree on, without a verifier
+shuffled-N        attempts chosen by verdicts that are shuffled among all attempts: the negative control
+round-R           the last of `verified`, trained further on the problems that it solved itself, R times
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LABELS = "labels"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arm:
-    """A name, the rows to learn from, and the steps to take."""
+    """A student to be trained: its name, training rows and steps."""
 
     name: str
     rows: Packed
@@ -73,7 +73,7 @@ def kept(work: Work, tried: Attempted, rule: str, attempts: int) -> Kept:
 
 
 def rows(work: Work, tried: Attempted, chosen: Kept) -> Packed:
-    """What a student reads of them."""
+    """The kept attempts as rows to train on."""
     from flashstill.distill.reasoning.choosing import learned
 
     answers = [work.extract(tried.texts[problem][place]) or "" for problem, place in chosen]

@@ -1,7 +1,7 @@
-"""What the teacher's thinking cost: tokens, verdicts, FLOPs, and the dollars that a chip would have asked for.
+"""The cost of the teacher's attempts: tokens, verdicts, FLOPs, and predicted dollars on a chip.
 
-FLOPs    2 x parameters x (tokens read + tokens thought)           (Kaplan et al. 2020, section 2.1, without context)
-dollars  tokens thought x the price of a decoded token on `chip`, half-way through a chain, at the cheapest batch
+FLOPs    2 x parameters x (prompt tokens + generated tokens)     (Kaplan et al. 2020, section 2.1, without attention)
+dollars  generated tokens x the price of a decoded token on `chip`, half-way through a chain, at the cheapest batch
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ BATCHES = (1, 8, 64, 256)
 def ledger(
     config: Path, parameters: int, chip: str, read: int, thought: int, chains: int, judged: dict[str, int], kept: int
 ) -> dict[str, Any]:
-    """The account of one teacher. config: its config.json; judged: outcome -> answers; kept: examples."""
+    """Costs of one teacher.
+
+    config: its config.json; read, thought: tokens of prompts and of answers; judged: outcome -> answers; kept: training
+    examples.
+    """
     half_way = max(1, round((read + thought / 2) / chains))
     each_usd = usd_per_token(config, chip, half_way)
     dollars = None if each_usd is None else thought * each_usd
