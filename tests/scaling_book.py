@@ -52,9 +52,14 @@ def product(
     rows: float, columns: float = WHOLE, depth: float = 8192, value_bytes: float = 2.0, beside: float = 0.0
 ) -> Matmul:
     """beside: bytes of each value that is read or written beside the weights."""
-    moved = beside * rows * (columns + depth)
     return Matmul(
-        name="product", rows=rows, columns=columns, depth=depth, value_bytes=value_bytes, activation_bytes=moved
+        name="product",
+        rows=rows,
+        columns=columns,
+        depth=depth,
+        value_bytes=value_bytes,
+        input_value_bytes=beside,
+        output_value_bytes=beside,
     )
 
 
@@ -85,7 +90,9 @@ def contraction_over_two_chips() -> float:
 
 def intensity_of_own_experts() -> float:
     """Every token through a matrix of its own: as many experts as tokens, dealt evenly."""
-    own = Experts(name="own", tokens=64.0, experts=64, chosen=1, held=64.0, width=4096, ffn_width=16384, matrices=1)
+    own = Experts(
+        name="own", tokens=64.0, experts=64, chosen=1, local_experts=64.0, width=4096, ffn_width=16384, matrices=1
+    )
     own = replace(own, skew=EVEN, value_bytes=1.0)
     return float(own.flops / own.weight_bytes)
 

@@ -45,7 +45,8 @@ def chip(name: str) -> Chip:
 
 
 def matmul(tokens: float, width: float = 8192.0, value_bytes: float = 2.0) -> Matmul:
-    return Matmul(name="m", rows=tokens, columns=width, depth=width, value_bytes=value_bytes)
+    bare: dict[str, Any] = {"input_value_bytes": 0.0, "output_value_bytes": 0.0}  # the examples leave activations out
+    return Matmul(name="m", rows=tokens, columns=width, depth=width, value_bytes=value_bytes, **bare)
 
 
 def cost(
@@ -76,7 +77,7 @@ class TestScalingBook:
             assert float(seconds) == pytest.approx(milliseconds * 1e-3, rel=0.03)
 
     def test_loading_200b_parameters_from_32_tpu_v4(self) -> None:
-        operation = Matmul(name="load", rows=1.0, columns=4e5, depth=5e5)
+        operation = Matmul(name="load", rows=1.0, columns=4e5, depth=5e5, input_value_bytes=0.0, output_value_bytes=0.0)
         found = cost(chip("tpu-v4"), [operation], tp=32.0, perfect=True).shares_s["memory"]
         assert float(found) == pytest.approx(10.4e-3, rel=0.03)
 

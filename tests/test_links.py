@@ -202,7 +202,7 @@ def test_an_all_reduce_is_a_scatter_and_a_gather(name: str, size: float, group: 
 
 def pair(tokens: float, width: float, hidden: float) -> list[Operation]:
     """An FFN of two matrices in 16 bits."""
-    both: dict[str, Any] = {"rows": tokens, "activation_bytes": 2.0 * tokens * (width + hidden)}
+    both: dict[str, Any] = {"rows": tokens}
     return [
         Matmul(name="feed-forward in", columns=hidden, depth=width, **both),
         Matmul(

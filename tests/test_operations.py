@@ -81,10 +81,13 @@ def test_a_parallel_block_with_a_gate() -> None:
 
 
 def test_routed_experts() -> None:
-    """3 tokens to 2 of 8: 6 pairs; met are 8 (1 - (6/8)^3) = 4.625.  Each pair reads 100, makes 2 x 50 twice over."""
+    """3 tokens to 2 of 8: 6 pairs; met are 8 (1 - (6/8)^3) = 4.625.
+
+    Each pair reads 100, writes and reads 100 of gate and up, then 50, then 100: 600 values; three sums of 100 leave.
+    """
     found = table(decode(routed_model(), 3.0, 10.0))
     flops, weights = 2 * 3 * 100 * 50 * 6, 2 * 3 * 100 * 50 * 4.625
-    assert found["experts"] == approx((2, flops, weights, 0, 2 * 2 * 3 * (100 + 2 * 50 * 2), 0))
+    assert found["experts"] == approx((2, flops, weights, 0, 2 * (6 * 600 + 300), 0))
     assert found["router"] == approx((2, 2 * 3 * 8 * 100, 2 * 8 * 100, 0, 2 * 3 * 108, 0))
     assert found["shared expert in"] == approx((2, 2 * 3 * 60 * 100, 2 * 60 * 100, 0, 2 * 3 * 160, 0))
     assert found["shared expert out"] == approx((2, 2 * 3 * 100 * 30, 2 * 30 * 100, 0, 2 * 3 * 130, 600))
@@ -241,11 +244,12 @@ class TestShards:
         layout = Layout(tp=2.0, dp=2.0, ep=4.0)
         operation = next(each for each in decode(routed_model(), 3.0, 10.0) if isinstance(each, Experts))
         mine = split_experts(operation, layout)
-        assert (mine.tokens, mine.held, mine.ffn_width) == (6.0, 2.0, 50.0)
-        assert mine.activation_bytes == approx(operation.activation_bytes * 2 / 4)
+        assert (mine.tokens, mine.local_experts, mine.ffn_width) == (6.0, 2.0, 50.0)
+        # Three pairs read and write 3 x 100 values of the stream and twice 50 of each matrix; three sums of 100 leave.
+        assert mine.activation_bytes == approx(2 * (3 * (300 + 2 * 50 * mine.matrices) + 3 * 100))
         assert float(np.asarray(mine.assignments)) == approx(6 * 2 * 2 / 8)
         halves = split_experts(operation, replace(layout, ep=2.0))
-        assert (halves.held, halves.ffn_width) == (4.0, 25.0)
+        assert (halves.local_experts, halves.ffn_width) == (4.0, 25.0)
         _, sums = self.mine(decode(routed_model(), 3.0, 10.0), layout)
         travel = sums["tokens to experts and back, all-to-all"]
         assert (travel.count, travel.tier, float(travel.group)) == (4.0, "expert", 4.0)

@@ -139,7 +139,13 @@ def test_tiles_and_waves() -> None:
     assert float(timing.compute_s) == pytest.approx(2 * 10 * 4096 * 128 / 0.5e12)
     # One more column than five tiles of 64 hold, and one more row: 3 x 6 = 18 of 64 x 64 and 3 x 11 = 33 of 64 x 32
     # take 2 and 4 waves, 2 x 6 = 12 of 128 x 64 two, 2 x 3 = 6 of 128 x 128 one, all of 64 x 128 (9) one: the least.
-    wider = matmul(round_chip(), replace(product, rows=129.0, columns=321.0, depth=64.0), kernel, 1e12, 0.0)
+    wider = matmul(
+        round_chip(),
+        replace(product, rows=129.0, columns=321.0, depth=64.0),
+        kernel,
+        1e12,
+        0.0,
+    )
     assert float(wider.compute_s) == pytest.approx(2 * 10 * 64 * 128 * 64 / 0.5e12)
 
 

@@ -44,10 +44,14 @@ from tests.small import SMALL_WEIGHTS, small_model
 approx = pytest.approx
 
 
+LONG_INPUTS: dict[str, Any] = {"input_value_bytes": 400.0, "output_value_bytes": 0.0}
+"""4e5 bytes of a row of 1,000 activations"""
+
+
 class TestStep:
     def step(self, chips: float = 1.0, **changes: Any) -> StepCost:
         """1e6 MACs; 2e6 bytes of weights at 1 TB/s: 2 us; 1 s of overhead."""
-        product = Matmul(name="m", rows=1.0, columns=1000.0, depth=1000.0, count=2, activation_bytes=4e5)
+        product = Matmul(name="m", rows=1.0, columns=1000.0, depth=1000.0, count=2, **LONG_INPUTS)
         sharded = Sharded(operations=(product,), exchanges=())
         return step_cost(round_conditions(round_chip(compute_units=0, **changes)), sharded, chips, 1.0, 1.2)
 
@@ -271,16 +275,16 @@ class TestPhases:
         assert Speculation(tokens=3, acceptance=1.0).tokens_per_step == 4.0
 
     def test_drafting_is_paid_for(self) -> None:
-        """Heads cost a share of a step for each token; a draft model a step of its own."""
+        """A head costs one of two blocks and the LM head of a step for each token; a draft model a step of its own."""
         model, conditions = small_model(), round_conditions()
-        heads = Speculation(tokens=3, acceptance=0.5, head_share=0.1)
+        share = 1 / 2 + 100 * 1000 / model.active_parameters
+        heads = Speculation(tokens=3, acceptance=0.5)
         step = decode_step(model, conditions, Layout(), 2.0, 100.0, heads)
-        bare = decode_step(model, conditions, Layout(), 2.0, 100.0, dataclasses.replace(heads, head_share=0.0))
-        assert float(step.seconds) == approx(1.3 * float(bare.seconds))
-        assert float(step.total_joules) == approx(1.3 * float(bare.total_joules))
         drafted = decode_step(model, conditions, Layout(), 2.0, 100.0, dataclasses.replace(heads, draft=model))
         plain = decode_step(model, conditions, Layout(), 2.0, 100.0)
-        assert float(drafted.seconds) == approx(float(bare.seconds) + 3 * float(plain.seconds))
+        bare = drafted.plus(plain, -3.0)
+        assert float(step.seconds) == approx((1 + 3 * share) * float(bare.seconds))
+        assert float(step.total_joules) == approx((1 + 3 * share) * float(bare.total_joules))
         assert float(bare.macs) > 3.9 * float(plain.macs)  # it verifies four tokens of each sequence
 
     def test_software(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from flashstill.arch import Architecture, Stored
 from flashstill.errors import BadInput, unknown
 from flashstill.hardware import BYTES_PER_VALUE, Chip, Memory, Software
-from flashstill.hardware.calibration import PERFECT, Calibration
+from flashstill.hardware.calibration import Calibration
 from flashstill.hardware.software import NO_SOFTWARE
 from flashstill.workload import Widths
 
@@ -113,9 +113,19 @@ class Conditions:
     sampled: bool = False
 
     @property
+    def widths(self) -> Widths:
+        """Bytes of a value of each kind as stored, and of an activation as the chip's products read it."""
+        stored = self.precisions.widths
+
+        def inputs(role: str) -> float:
+            return min(float(stored.activation), BYTES_PER_VALUE[self.chip.precision(self.precisions.of(role))])
+
+        return replace(stored, inputs=inputs("linear"), attention_inputs=inputs("attention"))
+
+    @property
     def perfect(self) -> Conditions:
         """The lower bound: no floors, every peak reached, no software."""
-        return replace(self, calibration=PERFECT, software=NO_SOFTWARE)
+        return replace(self, calibration=self.calibration.perfect, software=NO_SOFTWARE)
 
 
 def make_conditions(

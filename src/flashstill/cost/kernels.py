@@ -5,14 +5,14 @@
                       M = bytes / (bandwidth eff)
     decode attention  floor + doubling log2(1 + S/64) + (C^p + M^p + blocks^p)^(1/p)
                       blocks = sequences x cached heads x (1 + group_ratio h/(8 g)) / units x block
-    prompt attention  floor + C + M + blocks,  causal pairs rounded up to tiles of 128
+    prompt attention  floor + C + M + blocks,  causal pairs rounded up to whole tiles
     experts           floor + expert x held/100 + (C^p + M^p)^(1/p) + activations
 
 p blends the two bounds: a large p is their maximum, a small one lets them add, as unhidden latency does.  Tiles are
 dealt to compute units in whole waves, which is why a GEMM of 129 rows may take as long as one of 256, a loss that a
-plain roofline does not see.  A systolic array of edge e instead rounds columns and depth up to e and rows up to 8.
-Source of the form: the roofline of Williams et al. 2009, with wave quantisation as in NVIDIA's guide to matrix
-multiplication; the coefficients are calibration rows.
+plain roofline does not see.  A systolic array of edge e instead rounds columns and depth up to e,
+and rows to whole steps.  Source of the form: the roofline of Williams et al. 2009, with wave quantisation as in
+NVIDIA's guide to matrix multiplication; the coefficients are calibration rows.
 """
 
 from __future__ import annotations
@@ -24,12 +24,6 @@ import numpy as np
 
 from flashstill.hardware import Chip, Kernel, Memory
 from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity
-
-TILES = ((64, 32), (64, 64), (64, 128), (128, 64), (128, 128), (64, 256), (256, 64), (128, 256), (256, 128))
-DEPTH_STEP = 64
-ATTENTION_TILE = 128
-ATTENTION_ROWS = 64
-ARRAY_ROWS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,19 +82,20 @@ def memory_seconds(operation: Operation, weights: Memory, cache: Memory, main: M
 def matmul(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: float, memory_s: Quantity) -> Timing:
     """A dense product; `memory_s` already holds the bytes over the effective bandwidth."""
     rows, columns, depth = operation.rows, operation.columns, operation.depth
-    peak = flops_per_s * kernel.compute_efficiency
+    peak, tiling = flops_per_s * kernel.compute_efficiency, chip.calibration.tiling
     if chip.compute_units:
-        deep = np.ceil(depth / DEPTH_STEP) * DEPTH_STEP * (2.0 / peak)
+        deep = np.ceil(depth / tiling.depth) * tiling.depth * (2.0 / peak)
         compute_s: Quantity = np.inf
-        for high, wide in TILES:
+        for high, wide in tiling.tiles:
             tiles = np.ceil(rows / high) * np.ceil(columns / wide)
-            wave = high * wide * (1.0 + kernel.tile_penalty * (1.0 / high + 1.0 / wide)) * chip.compute_units
+            smaller = kernel.tile_penalty * (1.0 / high + 1.0 / wide - tiling.edges_of_the_largest)
+            wave = high * wide * (1.0 + smaller) * chip.compute_units
             compute_s = np.minimum(compute_s, np.ceil(tiles / chip.compute_units) * wave)
         compute_s = compute_s * deep
     elif chip.matrix_edge:
         edge = float(chip.matrix_edge)
         whole = np.ceil(columns / edge) * np.ceil(depth / edge) * edge * edge
-        compute_s = 2.0 * np.ceil(rows / ARRAY_ROWS) * ARRAY_ROWS * whole / peak
+        compute_s = 2.0 * np.ceil(rows / tiling.array_rows) * tiling.array_rows * whole / peak
     else:
         compute_s = operation.flops / peak
     seconds = kernel.floor_s + blend(kernel.blend, compute_s, memory_s)
@@ -109,7 +104,7 @@ def matmul(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: float, me
 
 def quantise_seconds(operation: Matmul, kernel: Kernel, main: Memory) -> Quantity:
     """Reading the activations in 16 bits and writing them narrow, as a kernel of its own before the product."""
-    moved = 3.0 * operation.rows * operation.depth * kernel.passes
+    moved = (2.0 + operation.input_value_bytes) * operation.rows * operation.depth * kernel.passes
     return kernel.quantise_floor_s + moved / main.bytes_per_s
 
 
@@ -122,7 +117,7 @@ def decode_attention(
     filled = group * operation.queries
     if operation.latent and chip.compute_units:
         # All heads share one key: they fill the rows of a matrix product, up to a whole tile of them.
-        filled = np.ceil(filled / ATTENTION_ROWS) * ATTENTION_ROWS
+        filled = np.ceil(filled / chip.calibration.tiling.latent_rows) * chip.calibration.tiling.latent_rows
     work = 2.0 * operation.sequences * operation.kv_heads * filled * (operation.key_width + operation.value_width)
     compute_s = work * (operation.seen + operation.queries) / peak
     ratio = operation.heads / 64.0 if operation.latent else group / 8.0
@@ -144,8 +139,8 @@ def prompt_attention(
 ) -> Timing:
     """Many queries, causal."""
     peak = flops_per_s * kernel.compute_efficiency
-    whole = np.ceil(operation.queries / ATTENTION_TILE) * ATTENTION_TILE
-    rounding = whole * (whole + ATTENTION_TILE) / (operation.queries * (operation.queries + 1.0))
+    whole = np.ceil(operation.queries / chip.calibration.tiling.prompt_rows) * chip.calibration.tiling.prompt_rows
+    rounding = whole * (whole + chip.calibration.tiling.prompt_rows) / (operation.queries * (operation.queries + 1.0))
     compute_s = operation.flops * np.maximum(rounding, 1.0) * _array_rounding(chip, operation) / peak
     blocks_s = operation.sequences * operation.heads * _block_seconds(chip, kernel)
     seconds = kernel.floor_s + compute_s + memory_s + blocks_s
@@ -169,6 +164,6 @@ def experts(
     padded = operation.assignments + kernel.tile_penalty * operation.distinct
     compute_s = 2.0 * operation.matrices * operation.width * operation.ffn_width * padded / peak
     moved_s = operation.activation_bytes * kernel.passes / main.bytes_per_s
-    floor_s = kernel.floor_s + kernel.expert_s * operation.held / 100.0
+    floor_s = kernel.floor_s + kernel.expert_s * operation.local_experts / 100.0
     seconds = floor_s + blend(kernel.blend, compute_s, memory_s) + moved_s
     return Timing(seconds=seconds, compute_s=compute_s, memory_s=memory_s + moved_s, floor_s=floor_s)

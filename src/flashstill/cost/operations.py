@@ -13,8 +13,6 @@ from flashstill.cost.conditions import Conditions
 from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity
 
 _NO_TIME: Quantity = 0.0
-ON_CHIP_SHARE = 0.5
-"""of a cache that a kernel's activations can count on"""
 
 
 def operation_seconds(conditions: Conditions, operation: Operation) -> kernels.Timing:
@@ -72,7 +70,8 @@ def operation_joules(conditions: Conditions, operation: Operation) -> dict[str, 
     role = "experts" if isinstance(operation, Experts) else getattr(operation, "role", "exact")
     runs_in = chip.precision(conditions.precisions.of(role) if not isinstance(operation, Attention) else "bf16")
     macs = operation.flops / 2.0
-    on_chip = np.asarray(operation.activation_bytes) <= ON_CHIP_SHARE * chip.on_chip_bytes
+    room = conditions.calibration.on_chip_share * chip.on_chip_bytes
+    on_chip = np.asarray(operation.activation_bytes) <= room
     moved = operation.activation_bytes
     return {
         "arithmetic": macs * chip.joules_per_mac[runs_in],

@@ -21,13 +21,12 @@ from flashstill.workload import Chunks, Decoding, Quantity, decode, mixed, prefi
 class Speculation:
     """Drafting `tokens` ahead, each accepted with rate `acceptance`.
 
-    draft: a smaller model that drafts; None for heads on the model itself, each costing `head_share` of a step.
+    draft: a smaller model that drafts; None for heads on the model itself, each of one block and the LM head.
     """
 
     tokens: int
     acceptance: float
     draft: Architecture | None = None
-    head_share: float = 0.02
 
     @property
     def tokens_per_step(self) -> float:
@@ -82,10 +81,10 @@ def decode_step(
         return step
     if speculation.draft is not None:
         small = speculation.draft
-        drafting = shard(decode(small, local_batch, context, conditions.precisions.widths), layout)
+        drafting = shard(decode(small, local_batch, context, conditions.widths), layout)
         one = step_cost(conditions, drafting, layout.chips, overhead_seconds(small, conditions, local_batch), pue)
         return step.plus(one, float(speculation.tokens))
-    return step.plus(step, speculation.tokens * speculation.head_share)
+    return step.plus(step, speculation.tokens * head_share(model))
 
 
 def verified_queries(speculation: Speculation | None) -> float:
@@ -98,7 +97,7 @@ def verify_step(
 ) -> StepCost:
     """A decode step of the model itself, without what drafts for it."""
     sequences, queries = decoding.sequences, decoding.queries
-    operations = decode(model, sequences, decoding.context, conditions.precisions.widths, queries, conditions.skew)
+    operations = decode(model, sequences, decoding.context, conditions.widths, queries, conditions.skew)
     overhead_s = overhead_seconds(model, conditions, sequences, queries)
     step = step_cost(conditions, shard(operations, layout), layout.chips, overhead_s, pue)
     return step.plus(sends(model, conditions, layout, decoding.tokens))
@@ -120,7 +119,7 @@ def prefill_step(
     """
 
     def one(tokens: Quantity, past: Quantity) -> StepCost:
-        operations = prefill(model, prompts, tokens, conditions.precisions.widths, past, conditions.skew)
+        operations = prefill(model, prompts, tokens, conditions.widths, past, conditions.skew)
         overhead_s = overhead_seconds(model, conditions, prompts)
         step = step_cost(conditions, shard(operations, layout), layout.chips, overhead_s, pue)
         return step.plus(sends(model, conditions, layout, prompts * tokens))
@@ -147,11 +146,19 @@ def mixed_step(
 
     Without chunks it is `decode_step`, without sequences that decode it is `prefill_step`; weights are read once.
     """
-    operations = mixed(model, decoding, chunks, conditions.precisions.widths, conditions.skew)
+    operations = mixed(model, decoding, chunks, conditions.widths, conditions.skew)
     alone_s = overhead_seconds(model, conditions, decoding.sequences, decoding.queries)
     overhead_s = alone_s + sequence_seconds(model, conditions) * chunks.count
     step = step_cost(conditions, shard(operations, layout), layout.chips, overhead_s, pue)
     return step.plus(sends(model, conditions, layout, decoding.tokens + chunks.tokens))
+
+
+def head_share(model: Architecture) -> float:
+    """What a drafting head costs of a step: a block of its own, and the LM head once more.
+
+    So are the heads of DeepSeek-V3 (2024, section 2.2) and of EAGLE built.
+    """
+    return 1.0 / model.depth + model.vocabulary * model.width / model.active_parameters
 
 
 def sends(model: Architecture, conditions: Conditions, layout: Layout, tokens: Quantity) -> StepCost:

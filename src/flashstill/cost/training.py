@@ -62,7 +62,7 @@ class TrainingCost:
 
 def train_step(model: Architecture, conditions: Conditions, plan: TrainingPlan, pue: float = 1.0) -> TrainingCost:
     """The cost of one optimizer step. Joules of all chips; add host and building with `step.wall_joules`."""
-    widths = conditions.precisions.widths
+    widths = conditions.widths
     # A sequence over cp chips is as much work as 1/cp of the sequences, but for the exchange of keys and values.
     operations = forward(model, plan.microbatch / plan.cp, plan.length, widths, conditions.skew)
     sharded = shard(operations, plan.layout)

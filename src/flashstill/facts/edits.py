@@ -54,13 +54,13 @@ def edited(rows: Rows, owner_of: Mapping[str, str], classes: set[str], text: str
         raise BadInput(_unreadable(text))
     owner, quantity = _split(path.strip(), owner_of, rows)
     condition = condition.removesuffix("]").strip()
-    own = rows.get((owner, quantity), ())
-    if own and not bracket:
-        changed = list(own)
-    elif own and (changed := [fact for fact in own if _names(fact.condition, condition)]):
+    existing = rows.get((owner, quantity), ())
+    if existing and not bracket:
+        changed = list(existing)
+    elif existing and (changed := [fact for fact in existing if _names(fact.condition, condition)]):
         pass
     else:
-        changed = [_new(rows, owner, quantity, condition, classes, own)]
+        changed = [_new(rows, owner, quantity, condition, classes, existing)]
     unit = changed[0].unit
     value = parse_amount(amount, unit)
     if value is None:
@@ -68,14 +68,14 @@ def edited(rows: Rows, owner_of: Mapping[str, str], classes: set[str], text: str
     wrong = complaint(quantity, unit, value)
     if wrong:
         raise BadInput(f"--set {shortened(text)}: {wrong}")
-    found = {fact.condition: fact for fact in own}
-    held = set(found)
+    by_condition = {fact.condition: fact for fact in existing}
+    present = set(by_condition)
     edits = []
     for fact in changed:
-        before = fact.value if fact.condition in held else None
+        before = fact.value if fact.condition in present else None
         made = replace(fact, value=value, low=value, high=value, kind="what-if", source="--set")
-        found[fact.condition] = made
-        named = f"[{fact.condition}]" if fact.condition and (bracket or len(own) > 1) else ""
+        by_condition[fact.condition] = made
+        named = f"[{fact.condition}]" if fact.condition and (bracket or len(existing) > 1) else ""
         edits.append(
             Edit(
                 target=f"{owner}.{quantity}{named}",
@@ -87,7 +87,7 @@ def edited(rows: Rows, owner_of: Mapping[str, str], classes: set[str], text: str
                 after=value,
             )
         )
-    return found, edits
+    return by_condition, edits
 
 
 def plain(name: str) -> str:
@@ -109,45 +109,47 @@ def _split(path: str, owner_of: Mapping[str, str], rows: Rows) -> tuple[str, str
     for count in range(len(parts) - 1, 0, -1):
         owner = owner_of.get(plain(".".join(parts[:count])))
         if owner is not None:
-            wanted = plain(".".join(parts[count:]))
+            spelled = plain(".".join(parts[count:]))
             known = {what for _, what in rows}
-            quantity = next((what for what in sorted(known) if plain(what) == wanted), None)
+            quantity = next((what for what in sorted(known) if plain(what) == spelled), None)
             if quantity is not None:
                 return owner, quantity
-            own = sorted({what for name, what in rows if name == owner}) or sorted(known)
+            existing = sorted({what for name, what in rows if name == owner}) or sorted(known)
             raise MissingFact(
-                unknown("quantity", f"{owner}.{'.'.join(parts[count:])}", (f"{owner}.{what}" for what in own))
+                unknown("quantity", f"{owner}.{'.'.join(parts[count:])}", (f"{owner}.{what}" for what in existing))
             )
     raise MissingFact(unknown("name in --set", parts[0], sorted(set(owner_of.values()))))
 
 
-def _names(condition: str, wanted: str) -> bool:
-    """Whether `wanted` names a condition: all of it, its first word, or its beginning up to a comma."""
-    low, asked = condition.lower(), wanted.lower()
+def _names(condition: str, text: str) -> bool:
+    """Whether `text` names a condition: all of it, its first word, or its beginning up to a comma."""
+    low, asked = condition.lower(), text.lower()
     return asked in (low, low.partition(" ")[0], low.partition(",")[0])
 
 
-def _new(rows: Rows, owner: str, quantity: str, condition: str, classes: set[str], own: Iterable[Fact]) -> Fact:
+def _new(rows: Rows, owner: str, quantity: str, condition: str, classes: set[str], existing: Iterable[Fact]) -> Fact:
     """A row that `owner` lacks, after one of another chip."""
     models = [fact for (name, what), facts in rows.items() if what == quantity and name in classes for fact in facts]
     models.sort(key=lambda fact: fact.per != "chip")  # rows of chips before those of classes
     if owner not in classes or not models:
-        held = sorted(fact.condition for fact in own)
-        if held:
-            raise MissingFact(unknown(f"condition of {owner}.{quantity}", condition, held))
+        conditions = sorted(fact.condition for fact in existing)
+        if conditions:
+            raise MissingFact(unknown(f"condition of {owner}.{quantity}", condition, conditions))
         have = sorted({what for name, what in rows if name == owner})
         raise MissingFact(unknown("quantity", f"{owner}.{quantity}", (f"{owner}.{what}" for what in have)))
     if quantity in NAMED_BY_CONDITION:
         model = next((fact for fact in models if condition and _names(fact.condition, condition)), None)
-        held = sorted({fact.condition for fact in own or models})
+        conditions = sorted({fact.condition for fact in existing or models})
         if not condition:
-            some = ", ".join(held[:5])
-            raise BadInput(f"--set {owner}.{quantity} must say in brackets of what, as in [{held[0]}]; known: {some}")
+            some = ", ".join(conditions[:5])
+            raise BadInput(
+                f"--set {owner}.{quantity} must say in brackets of what, as in [{conditions[0]}]; known: {some}"
+            )
         if model is None:
-            raise MissingFact(unknown(f"condition of {owner}.{quantity}", condition, held))
+            raise MissingFact(unknown(f"condition of {owner}.{quantity}", condition, conditions))
     elif condition:
-        held = sorted({fact.condition for fact in own or models if fact.condition})
-        raise MissingFact(unknown(f"condition of {owner}.{quantity}", condition, held))
+        conditions = sorted({fact.condition for fact in existing or models if fact.condition})
+        raise MissingFact(unknown(f"condition of {owner}.{quantity}", condition, conditions))
     else:
         model = models[0]
     return replace(model, name=owner, note="", condition=model.condition if condition else "")

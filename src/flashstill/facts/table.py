@@ -65,10 +65,10 @@ class Facts:
 
     def machine(self, name: str) -> Machine:
         """The machine called `name`; MissingFact names the nearest ones."""
-        found = self.chip_name(name)
-        if found is None:
+        known_name = self.chip_name(name)
+        if known_name is None:
             raise MissingFact(unknown("chip", name, self.machines))
-        return self.machines[found]
+        return self.machines[known_name]
 
     def of(self, name: str) -> tuple[Fact, ...]:
         """Every row of one name."""
@@ -97,6 +97,13 @@ class Facts:
     def classes(self) -> tuple[str, ...]:
         """The classes of chips that rows describe: what a chip inherits calibration and energies from."""
         return tuple(name for name, quantity in self.rows if quantity == CLASS_ROW)
+
+    def with_rows(self, rows: Iterable[Fact]) -> Facts:
+        """A copy in which `rows` take the place of all rows of their names and quantities."""
+        renewed: dict[tuple[str, str], tuple[Fact, ...]] = {}
+        for row in rows:
+            renewed[row.name, row.quantity] = (*renewed.get((row.name, row.quantity), ()), row)
+        return Facts(rows={**self.rows, **renewed}, machines=self.machines, edits=self.edits)
 
     def edited(self, edits: Iterable[str]) -> Facts:
         """A copy with what-if edits, for example h100-sxm.memory_bytes_per_s=5e12 (see facts/edits.py)."""
@@ -129,8 +136,8 @@ def load(directories: Sequence[Path] = (), edits: Iterable[str] = ()) -> Facts:
             raise BadInput(f"facts directory {directory} {what}")
         if not any(directory.glob("*.csv")):
             raise BadInput(f"facts directory {directory.absolute()} holds no .csv file of facts")
-    own = [path for directory in (user_directory(), *directories) for path in sorted(directory.glob("*.csv"))]
-    return (_gathered((*_package_files(), *own)) if own else _package()).edited(edits)
+    users_files = [path for directory in (user_directory(), *directories) for path in sorted(directory.glob("*.csv"))]
+    return (_gathered((*_package_files(), *users_files)) if users_files else _package()).edited(edits)
 
 
 @cache

@@ -1,8 +1,11 @@
 """How close a class of chips comes to its peaks: the coefficients of cost/kernels.py, read from calibration rows.
 
-A row belongs to a chip or, more often, to a class of chips, an operation kind and a precision:
+A row belongs to a chip or to a class of chips, an operation kind and a precision:
 
-    gpu, matmul.memory_efficiency, ..., condition "bf16"
+    h100-sxm, matmul.memory_efficiency, ..., condition "bf16"
+
+A chip that was timed has rows of its own; one with the same die takes those (an H200 those of the H100), and every
+other chip the estimates of its class.
 
 What has no row of its own is derived from the five general rows that every class has (matmul_efficiency,
 memory_efficiency, operation_floor_s, link_efficiency, hop_s), so that every chip is answered; `measured` tells which.
@@ -11,7 +14,7 @@ memory_efficiency, operation_floor_s, link_efficiency, hop_s), so that every chi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from flashstill.facts import Facts
@@ -20,6 +23,8 @@ from flashstill.hardware.software import ENGINES
 
 SHARPEST = 64.0
 """a blend exponent at which max and blend differ by less than 1.1 %"""
+GENERAL = "kernel"
+"""the owner of rows that hold for the kernels of every class"""
 _NEAREST = {
     "fp32": ("fp32", "bf16"),
     "fp16": ("fp16", "bf16"),
@@ -36,9 +41,9 @@ _NEAREST = {
 class Kernel:
     """Coefficients of one operation kind in one precision; what a kind does not use keeps its default.
 
-    compute_efficiency, memory_efficiency: share of the peaks in long kernels.
+    compute_efficiency, memory_efficiency: share of the peaks in long kernels, whose tiles are the largest.
     floor_s: least time.  blend: exponent p of (compute^p + memory^p)^(1/p); large means max.
-    tile_penalty: loss of small tiles, eff / (1 + c (1/t_m + 1/t_n)).
+    tile_penalty: loss of smaller tiles, eff / (1 + c (1/t_m + 1/t_n - that of the largest)).
     block_s: time of one wave of (sequence, head) blocks.  group_ratio: its growth with query heads per cached head.
     doubling_s: added for every doubling of the context beyond 64.
     passes: how many times the activations cross memory.  expert_s: added for every hundred experts held.
@@ -82,14 +87,43 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Tiling:
+    """The pieces in which kernels deal their work. tiles: (rows, columns) of a matrix product's output.
+
+    depth: a product's depth is rounded up to it.  prompt_rows, latent_rows: queries of an attention tile.
+    array_rows: rows that a systolic array takes at once.
+    """
+
+    tiles: tuple[tuple[float, float], ...]
+    depth: float
+    prompt_rows: float
+    latent_rows: float
+    array_rows: float
+
+    @property
+    def edges_of_the_largest(self) -> float:
+        """1/rows + 1/columns of the tile that loses least."""
+        return min(1.0 / rows + 1.0 / columns for rows, columns in self.tiles)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """Every coefficient of one chip. kernels by (kind, precision), made as asked for by `kernel`."""
+    """Every coefficient of one chip. kernels by (kind, precision), made as asked for by `kernel`.
+
+    attention_ratio, experts_floor_ratio, blend: what kinds without rows of their own take from the general ones.
+    on_chip_share: of the cache that a kernel's activations can count on.
+    """
 
     matmul_efficiency: float
     memory_efficiency: float
     operation_floor_s: float
     link_efficiency: float
     hop_s: float
+    attention_ratio: float
+    experts_floor_ratio: float
+    blend: float
+    on_chip_share: float
+    tiling: Tiling
     kernels: dict[tuple[str, str], Kernel]
     collectives: dict[tuple[str, str], Collective]
 
@@ -104,13 +138,17 @@ class Calibration:
             coefficients = self.kernels.get((kind, near))
             if coefficients is not None:
                 return coefficients
-        floors = 3.0 if kind == "experts" else 1.0
         return Kernel(
-            compute_efficiency=self.matmul_efficiency * (0.7 if "attention" in kind else 1.0),
+            compute_efficiency=self.matmul_efficiency * (self.attention_ratio if "attention" in kind else 1.0),
             memory_efficiency=self.memory_efficiency,
-            floor_s=self.operation_floor_s * floors,
-            blend=4.0 if self.operation_floor_s else SHARPEST,
+            floor_s=self.operation_floor_s * (self.experts_floor_ratio if kind == "experts" else 1.0),
+            blend=self.blend,
         )
+
+    @property
+    def perfect(self) -> Calibration:
+        """Every peak reached and no floors; work still comes in whole tiles."""
+        return replace(PERFECT, tiling=self.tiling, on_chip_share=self.on_chip_share)
 
     def collective(self, kind: str, engine: str = "") -> Collective:
         """The coefficients of a collective, of the engine's own one if it has one; else the general ones."""
@@ -124,6 +162,11 @@ PERFECT = Calibration(
     operation_floor_s=0.0,
     link_efficiency=1.0,
     hop_s=0.0,
+    attention_ratio=1.0,
+    experts_floor_ratio=1.0,
+    blend=SHARPEST,
+    on_chip_share=1.0,
+    tiling=Tiling(tiles=((1.0, 1.0),), depth=1.0, prompt_rows=1.0, latent_rows=1.0, array_rows=1.0),
     kernels={
         (kind, precision): Kernel(compute_efficiency=1.0, memory_efficiency=1.0, floor_s=0.0)
         for kind in KINDS
@@ -135,7 +178,10 @@ _Coefficients = TypeVar("_Coefficients", Kernel, Collective)
 
 
 def calibration_of(facts: Facts, owners: Sequence[str], needs: Needs) -> Calibration:
-    """The coefficients of a chip; owners: its name, then its class. Missing general rows are noted in `needs`."""
+    """The coefficients of a chip. owners: its name, chips of the same die, its class.
+
+    Missing general rows are noted in `needs`.
+    """
     floor_s, hop_s = needs.number("operation_floor_s"), needs.number("hop_s")
     base = {
         "compute_efficiency": needs.number("matmul_efficiency"),
@@ -149,6 +195,11 @@ def calibration_of(facts: Facts, owners: Sequence[str], needs: Needs) -> Calibra
         operation_floor_s=floor_s,
         link_efficiency=link["efficiency"],
         hop_s=hop_s,
+        attention_ratio=needs.of(GENERAL, "attention_ratio"),
+        experts_floor_ratio=needs.of(GENERAL, "experts_floor_ratio"),
+        blend=needs.of(GENERAL, "general.blend"),
+        on_chip_share=needs.of(GENERAL, "on_chip_ratio"),
+        tiling=_tiling(needs),
         kernels={
             (kind, precision): kernel
             for kind in KINDS
@@ -162,6 +213,39 @@ def calibration_of(facts: Facts, owners: Sequence[str], needs: Needs) -> Calibra
             if (shared := _coefficients(Collective, facts, owners, kind, engine, link))
         },
     )
+
+
+def _tiling(needs: Needs) -> Tiling:
+    """The rows `tile.rows` and `tile.columns` of one condition make a tile."""
+    columns = {row.condition: row.value for row in needs.facts.rows.get((GENERAL, "tile.columns"), ())}
+    rows = needs.facts.rows.get((GENERAL, "tile.rows"), ())
+    tiles = tuple((row.value, columns[row.condition]) for row in rows if row.condition in columns)
+    if not tiles:
+        needs.missing.append(f"tile.rows and tile.columns of {GENERAL}")
+    return Tiling(
+        tiles=tiles or PERFECT.tiling.tiles,
+        depth=needs.of(GENERAL, "tile.depth"),
+        prompt_rows=needs.of(GENERAL, "tile.prompt_rows"),
+        latent_rows=needs.of(GENERAL, "tile.latent_rows"),
+        array_rows=needs.of(GENERAL, "tile.array_rows"),
+    )
+
+
+def same_die(facts: Facts, name: str) -> tuple[str, ...]:
+    """Other chips with kernels of their own and the die of `name`: of one maker, class, area and process."""
+    timed = facts.derived("timed chips", lambda: _timed(facts))
+    mine = _die(facts, name)
+    return tuple(other for other in timed if other != name and mine is not None and _die(facts, other) == mine)
+
+
+def _timed(facts: Facts) -> tuple[str, ...]:
+    floors = {f"{kind}.floor_s" for kind in KINDS}
+    return tuple(dict.fromkeys(name for name, quantity in facts.rows if quantity in floors and name in facts.machines))
+
+
+def _die(facts: Facts, name: str) -> tuple[str, str, float, float] | None:
+    area, process, machine = facts.find(name, "die_mm2"), facts.find(name, "process_nm"), facts.machines[name]
+    return (machine.maker, machine.chip_class, area.value, process.value) if area and process else None
 
 
 def _coefficients(

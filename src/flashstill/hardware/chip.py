@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from flashstill.errors import BadInput, MissingFact, unknown
 from flashstill.facts import Facts
 from flashstill.facts.row import Machine
-from flashstill.hardware.calibration import Calibration, calibration_of
+from flashstill.hardware.calibration import Calibration, calibration_of, same_die
 from flashstill.hardware.memories import Memory, memory_tiers
 from flashstill.hardware.needs import Needs
 from flashstill.hardware.system import System
@@ -143,7 +143,7 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
     axes = int(needs.number("torus_axes", absent=0.0)) if linked else 0
     wiring = "host-network" if kind in ("sram", "cpu") else ("ici" if axes else "nvlink")
     tiers = memory_tiers(needs, ratio, wire)
-    calibration = calibration_of(facts, (name, kind), needs)
+    calibration = calibration_of(facts, (name, *same_die(facts, name), kind), needs)
     units = int(needs.number("compute_units")) if kind == "gpu" or calibration.deals_blocks else 0
     on_chip_bytes = needs.either("cache_bytes", "sram_bytes")
     far_sram = needs.of("sram-far", "pj_per_byte") * ratio * PICO + wire

@@ -69,14 +69,14 @@ NO_SOFTWARE = Software(
     quantise_ratio=0.0,
     interference_ratio=1.0,
     first_ratio=1.0,
-    queue_ratio=0.1,
+    queue_ratio=0.0,
     usable_ratio=0.9,
     buffer_bytes=0.0,
     graph_bytes=0.0,
     sync_ratio=0.0,
     exposed_ratio=0.0,
-    tpot_low=0.7,
-    tpot_high=1.4,
+    tpot_low=1.0,
+    tpot_high=1.0,
 )
 """kernels without any software around them"""
 

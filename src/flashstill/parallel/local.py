@@ -19,14 +19,11 @@ from flashstill.workload import Attention, Experts, Matmul, Quantity, State
 
 def part(operation: Matmul, rows: Quantity = 1.0, columns: Quantity = 1.0, depth: Quantity = 1.0) -> Matmul:
     """A matmul with its dimensions divided by `rows`, `columns` and `depth`."""
-    value_bytes = operation.activation_bytes / (operation.columns + operation.depth)
-    mine = operation.columns / columns + operation.depth / depth
     return replace(
         operation,
         rows=operation.rows / rows,
         columns=operation.columns / columns,
         depth=operation.depth / depth,
-        activation_bytes=value_bytes * mine / rows,
     )
 
 
@@ -47,7 +44,6 @@ def split_attention(operation: Attention, heads: Quantity, sequences: Quantity =
         heads=operation.heads / heads,
         kv_heads=operation.kv_heads / kv_share,
         kv_values=operation.kv_values / kv_share,
-        activation_bytes=operation.activation_bytes / (heads * most),
     )
 
 
@@ -56,9 +52,8 @@ def split_experts(operation: Experts, layout: Layout) -> Experts:
     return replace(
         operation,
         tokens=operation.tokens * layout.dp,
-        held=operation.held / layout.ep,
+        local_experts=operation.local_experts / layout.ep,
         ffn_width=operation.ffn_width / layout.expert_tp,
-        activation_bytes=operation.activation_bytes * layout.dp / layout.ep,
     )
 
 

@@ -89,12 +89,11 @@ def _gathering(operation: Operation, gather: Quantity, rest: Quantity) -> tuple[
         return product, product.weight_bytes
     if isinstance(operation, Attention):
         return split_attention(operation, rest, gather), 0.0
-    fewer = operation.activation_bytes / gather
     if isinstance(operation, Experts):
         width = operation.ffn_width / rest
-        routed = replace(operation, tokens=operation.tokens / gather, ffn_width=width, activation_bytes=fewer)
+        routed = replace(operation, tokens=operation.tokens / gather, ffn_width=width)
         # Which experts a chip's tokens meet is not known beforehand: all are gathered.
-        return routed, operation.matrices * operation.width * width * operation.held * operation.value_bytes
+        return routed, operation.matrices * operation.width * width * operation.local_experts * operation.value_bytes
     if isinstance(operation, State):
         mine = split_state(operation, rest)
         return replace(
@@ -103,7 +102,7 @@ def _gathering(operation: Operation, gather: Quantity, rest: Quantity) -> tuple[
             state_flops=mine.state_flops / gather,
             activation_bytes=mine.activation_bytes / gather,
         ), 0.0
-    return replace(operation, activation_bytes=fewer), 0.0
+    return replace(operation, activation_bytes=operation.activation_bytes / gather), 0.0
 
 
 def gather_chips(operations: Sequence[Operation], chips: Quantity) -> Quantity:
@@ -156,7 +155,7 @@ def _tokens(operation: Operation) -> Quantity:
 
 def _value_bytes(operation: Matmul) -> Quantity:
     """Bytes of one column of activations: all rows."""
-    return operation.activation_bytes / (operation.columns + operation.depth)
+    return operation.rows * operation.output_value_bytes
 
 
 def _power_of_two(degree: Quantity, most: Quantity) -> Quantity:

@@ -19,6 +19,7 @@ from flashstill.arch import Architecture
 from flashstill.cost import Conditions, Load, Speculation
 from flashstill.cost.phases import (
     decode_step,
+    head_share,
     mixed_step,
     prefill_step,
     sends,
@@ -141,7 +142,7 @@ def priced(
     after_mixed = sends(model, conditions, layout, local * queries + chunks_of(load, together).tokens)
     after_step = sends(model, conditions, layout, local * queries)
     after_pass = sends(model, conditions, layout, together * isl)
-    heads = 1.0 + speculation.tokens * speculation.head_share if speculation and speculation.draft is None else 1.0
+    heads = 1.0 + speculation.tokens * head_share(model) if speculation and speculation.draft is None else 1.0
     work = decoding(per_chip(step.work_joules)) * layout.chips + heads * after_step.work_joules
     timed = decoding(per_chip(step.timed_joules)) * layout.chips + heads * after_step.timed_joules
     paces = Paces(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+FITTED, LEFT_OUT, NOT_FITTED = "fitted", "left out", "not fitted"
 Values = npt.NDArray[np.float64]
 
 
@@ -14,11 +15,14 @@ Values = npt.NDArray[np.float64]
 class Comparison:
     """Predicted against measured values of one kind of quantity; labels say to which chip, engine or kind each belongs.
 
+    fitted: whether coefficients were fitted to these measurements (FITTED), to none of them (NOT_FITTED), or to others
+    of the same table only (LEFT_OUT).
     low, high: the band of each prediction, where it has one.
     """
 
     anchor: str
     quantity: str
+    fitted: str
     measured: Values
     predicted: Values
     chip: tuple[str, ...]
@@ -39,6 +43,7 @@ class ErrorRow:
 
     anchor: str
     quantity: str
+    fitted: str
     chip: str
     engine: str
     n: int
@@ -73,6 +78,7 @@ def _row(comparison: Comparison, chosen: npt.NDArray[np.bool_], chip: str, engin
     return ErrorRow(
         anchor=comparison.anchor,
         quantity=comparison.quantity,
+        fitted=comparison.fitted,
         chip=chip,
         engine=engine,
         n=int(errors.size),

@@ -19,10 +19,23 @@ from flashstill.validation.anchors.serving import compare_serving, served
 from flashstill.validation.anchors.sweeps import compare_sweeps
 from flashstill.validation.anchors.tables import anchors_of
 from flashstill.validation.anchors.training import compare_training
-from flashstill.validation.comparison import Comparison, ErrorRow, error_rows
+from flashstill.validation.calibration.selection import by_kind, chosen
+from flashstill.validation.comparison import FITTED, NOT_FITTED, Comparison, ErrorRow, error_rows
 from flashstill.validation.kernel_times import exchange_seconds, kernel_seconds
 
-HEADINGS = ("anchor", "quantity", "chip", "engine", "n", "unanswered", "mean", "median", "bias", "in the band")
+HEADINGS = (
+    "anchor",
+    "quantity",
+    "fitted",
+    "chip",
+    "engine",
+    "n",
+    "unanswered",
+    "mean",
+    "median",
+    "bias",
+    "in the band",
+)
 
 
 def error_table(facts: Facts, anchors: Path | None) -> list[ErrorRow]:
@@ -48,11 +61,11 @@ def all_comparisons(facts: Facts, anchors: Path) -> list[Comparison]:
         "training": compare_training,
         "kernels": compare_kernels,
     }
-    found: list[Comparison] = []
+    comparisons: list[Comparison] = []
     for kind, compare in readers.items():
         with anchors_of(kind, anchors):
-            found += map(_sound, compare(facts, anchors))
-    return found
+            comparisons += map(_sound, compare(facts, anchors))
+    return comparisons
 
 
 def _serving(facts: Facts, anchors: Path) -> list[Comparison]:
@@ -70,10 +83,18 @@ def _sound(comparison: Comparison) -> Comparison:
 def compare_kernels(facts: Facts, anchors: Path) -> list[Comparison]:
     """Each kind of kernel, precision and file."""
     groups: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray, str, str]]] = {}
-    for item in kernel_sets(facts, anchors):
-        chip = chip_from_facts(facts, item.chip)
+    timed_sets = [(chip_from_facts(facts, item.chip), item) for item in kernel_sets(facts, anchors)]
+    fitted = {
+        (item.anchor, item.kind, item.precision)
+        for (kind, _), items in by_kind(timed_sets).items()
+        for _, item in chosen(kind, items)[0]
+    }
+    labels: dict[tuple[str, str], str] = {}
+    for chip, item in timed_sets:
         timed = exchange_seconds if isinstance(item.work, Exchange) else kernel_seconds
         quantity = f"{item.kind} {item.precision}".strip()
+        used = (item.anchor, item.kind, item.precision) in fitted
+        labels[item.anchor, quantity] = FITTED if used else NOT_FITTED
         groups.setdefault((item.anchor, quantity), []).append(
             (item.seconds, timed(chip, item), item.chip, item.engine or "library")
         )
@@ -81,6 +102,7 @@ def compare_kernels(facts: Facts, anchors: Path) -> list[Comparison]:
         Comparison(
             anchor=anchor,
             quantity=quantity,
+            fitted=labels[anchor, quantity],
             measured=np.concatenate([part[0] for part in parts]),
             predicted=np.concatenate([part[1] for part in parts]),
             chip=tuple(part[2] for part in parts for _ in part[0]),
@@ -98,6 +120,7 @@ def table_cells(rows: Sequence[ErrorRow]) -> list[tuple[str, ...]]:
             (
                 row.anchor,
                 row.quantity,
+                row.fitted,
                 row.chip,
                 row.engine,
                 str(row.n),
@@ -121,6 +144,12 @@ def markdown(rows: Sequence[ErrorRow]) -> str:
         "Written by `flashstill validate --anchors DIR --out docs/validation.md`. Errors are shares of the measured"
         " value: the mean and the median of their size, and the median with its sign (positive: predicted too high)."
         " The last column says how many measurements lie inside the 80 % band of their prediction.",
+        "",
+        "The third column tells what a row is worth. *fitted*: coefficients were fitted to these measurements, so that"
+        " the error says how well the form suits them. *left out*: the coefficients of the engine were fitted without"
+        " any served row of the chip that is predicted (the kernels keep those of the chip)."
+        " *not fitted*: no coefficient has seen the row. What a prediction of something new may be off is told by the"
+        " last two.",
         "",
         "| " + " | ".join(headings) + " |",
         "|" + "---|" * len(headings),

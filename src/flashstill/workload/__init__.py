@@ -1,9 +1,9 @@
 """What a phase asks of a machine: operations with FLOPs and bytes. Knows no chip."""
 
-from flashstill.workload.holdings import cache_bytes, memory_bytes, routed_parameters, weight_bytes
 from flashstill.workload.mixed_step import Chunks, Decoding, mixed
-from flashstill.workload.operations import EVEN, Attention, Experts, Matmul, Operation, Quantity, State, Widths
+from flashstill.workload.operations import EVEN, Attention, Experts, Matmul, Operation, Quantity, State, Widths, matmul
 from flashstill.workload.phases import decode, prefill
+from flashstill.workload.stored_bytes import cache_bytes, memory_bytes, routed_parameters, weight_bytes
 
 __all__ = [
     "EVEN",
@@ -18,6 +18,7 @@ __all__ = [
     "Widths",
     "cache_bytes",
     "decode",
+    "matmul",
     "memory_bytes",
     "mixed",
     "prefill",

@@ -62,16 +62,13 @@ def _feed_forward(width: int, layer: Layer, tokens: Quantity, widths: Widths, sk
                 tokens=tokens,
                 experts=ffn.experts,
                 chosen=ffn.experts_per_token,
-                held=float(ffn.experts),
+                local_experts=float(ffn.experts),
                 width=inner,
                 ffn_width=ffn.width,
                 matrices=matrices,
                 value_bytes=widths.of("experts"),
                 skew=skew,
-                activation_bytes=2.0
-                * (inner + (matrices - 1.0) * ffn.width * ffn.experts_per_token)
-                * widths.activation
-                * tokens,
+                activation_value_bytes=widths.activation,
             )
         )
         if ffn.latent_width:

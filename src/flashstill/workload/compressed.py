@@ -33,7 +33,7 @@ def compressed(
             value_width=value,
             kv_values=key / rate,
             kv_value_bytes=widths.kv,
-            activation_bytes=heads * (key + value) * widths.activation * tokens,
+            activation_value_bytes=widths.activation,
             prompt=prompt,
             latent=value > 0 and not prompt,
         )

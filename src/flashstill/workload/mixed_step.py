@@ -118,13 +118,9 @@ def _joined(ours: Sequence[Operation], theirs: Sequence[Operation]) -> list[Oper
 
 def _together(one: Operation, other: Operation) -> Operation:
     """One operation on the tokens of both."""
-    one = replace(
-        one,
-        activation_bytes=one.activation_bytes + other.activation_bytes,
-        reduce_bytes=one.reduce_bytes + other.reduce_bytes,
-    )
+    summed = one.reduce_bytes + other.reduce_bytes
     if isinstance(one, Matmul) and isinstance(other, Matmul):
-        return replace(one, rows=one.rows + other.rows)
+        return replace(one, rows=one.rows + other.rows, reduce_bytes=summed)
     if isinstance(one, Experts) and isinstance(other, Experts):
-        return replace(one, tokens=one.tokens + other.tokens)
-    return one
+        return replace(one, tokens=one.tokens + other.tokens, reduce_bytes=summed)
+    return replace(one, activation_bytes=one.activation_bytes + other.activation_bytes, reduce_bytes=summed)

@@ -51,7 +51,6 @@ def _grouped(
     tokens = batch * queries
     seen, pairs = attended(queries, past, mixer.limit, prompt)
     projected = mixer.query_width + mixer.gate_width + mixer.kv_width
-    read = mixer.query_width + mixer.output_width
     scoring = _indexer(width, mixer.indexer, width, batch, queries, past, widths, prompt) if mixer.indexer else []
     return [
         *scoring,
@@ -68,7 +67,7 @@ def _grouped(
             value_width=mixer.value_head_width,
             kv_values=mixer.kv_values_read,
             kv_value_bytes=widths.kv,
-            activation_bytes=read * widths.activation * tokens,
+            activation_value_bytes=widths.activation,
             prompt=prompt,
         ),
         matmul("attention output", tokens, width, mixer.output_width, widths, "attention", "rows"),
@@ -116,7 +115,7 @@ def _latent(
             value_width=wide_value,
             kv_values=rank + mixer.rope_width,
             kv_value_bytes=widths.kv,
-            activation_bytes=heads * (wide_key + wide_value) * widths.activation * tokens,
+            activation_value_bytes=widths.activation,
             prompt=prompt,
             latent=not prompt,
         )
@@ -160,7 +159,7 @@ def _indexer(
             value_width=0,
             kv_values=scorer.head_width,
             kv_value_bytes=widths.kv,
-            activation_bytes=scorer.heads * scorer.head_width * widths.activation * tokens,
+            activation_value_bytes=widths.activation,
             prompt=prompt,
         ),
     ]

@@ -7,12 +7,23 @@ Every field may be a number or a NumPy array; arrays broadcast, so that one call
     Experts     T tokens, each through k of E FFNs    2 w d f T k FLOPs, reads the weights of the distinct experts met
     Stream      everything that only moves values     no weights
 
-w is the number of matrices of one FFN (3 if gated, else 2).
+w is the number of matrices of one FFN (3 if gated, else 2).  The bytes of activations follow from the shape, here and
+nowhere else: the calibration makes its operations with the same classes, so what is fitted is what predicts.
+
+    Matmul      reads m k inputs, writes m n outputs
+    Attention   reads T h e_k queries, writes T h e_v outputs
+    Experts     each of A token-expert pairs reads d, writes and reads (w-1) f, then f, then d; and every token that met
+                an expert writes its sum, d
+
+The last line counts what the fused kernels of the engines move: gate and up write a buffer of T k (w-1) f values, the
+activation function makes T k f of them, the down product writes T k d, and a sum over k writes T d (fused_experts of
+vLLM's fused_moe.py: intermediate_cache1, 2, 3 and moe_sum; TensorRT-LLM's CUTLASS path also writes and reads the
+permuted input, 2 d more a pair).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +38,8 @@ class Widths:
 
     attention: projections of the mixers.
     exact: weights that quantised checkpoints keep in 16 bits (LM head, router, absorbed MLA products).
+    inputs, attention_inputs: activations as products read them, where the chip multiplies in fewer bits than
+    `activation` holds; None for the same as `activation`.
     """
 
     weight: Quantity = 2.0
@@ -35,11 +48,18 @@ class Widths:
     exact: Quantity | None = None
     kv: Quantity = 2.0
     activation: Quantity = 2.0
+    inputs: Quantity | None = None
+    attention_inputs: Quantity | None = None
+
+    def inputs_of(self, role: str) -> Quantity:
+        """Bytes of one activation as a product of `role` reads it: those of the format that it multiplies in."""
+        narrow = {"linear": self.inputs, "attention": self.attention_inputs}.get(role)
+        return self.activation if narrow is None else narrow
 
     def of(self, role: str) -> Quantity:
         """Bytes of one weight of role "linear", "attention", "experts" or "exact"."""
-        own = {"linear": None, "attention": self.attention, "experts": self.experts, "exact": self.exact}[role]
-        return self.weight if own is None else own
+        special = {"linear": None, "attention": self.attention, "experts": self.experts, "exact": self.exact}[role]
+        return self.weight if special is None else special
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +98,13 @@ class Matmul(Operation):
     role: str = "linear"
     split: str = "columns"
     value_bytes: Quantity = 2.0
+    input_value_bytes: Quantity = 2.0
+    output_value_bytes: Quantity = 2.0
+    activation_bytes: Quantity = field(init=False)
+
+    def __post_init__(self) -> None:
+        read = self.depth * self.input_value_bytes
+        object.__setattr__(self, "activation_bytes", self.rows * (read + self.columns * self.output_value_bytes))
 
     @property
     def flops(self) -> Quantity:
@@ -110,6 +137,12 @@ class Attention(Operation):
     kv_value_bytes: Quantity
     prompt: bool
     latent: bool = False
+    activation_value_bytes: Quantity = 2.0
+    activation_bytes: Quantity = field(init=False)
+
+    def __post_init__(self) -> None:
+        values = self.heads * (self.key_width + self.value_width) * self.sequences * self.queries
+        object.__setattr__(self, "activation_bytes", values * self.activation_value_bytes)
 
     @property
     def flops(self) -> Quantity:
@@ -124,7 +157,7 @@ class Attention(Operation):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Experts(Operation):
-    """Routed FFNs: `tokens` choose `chosen` of `experts`, of which this shard holds `held`.
+    """Routed FFNs: `tokens` choose `chosen` of `experts`, of which this shard holds `local_experts`.
 
     skew: exponent a of the popularity of experts, p_i ~ i^-a; 0 for uniform routing; EVEN for dealing in turn, as
     benchmarks of kernels do: no expert is met twice before all are met once.
@@ -133,23 +166,31 @@ class Experts(Operation):
     tokens: Quantity
     experts: int
     chosen: int
-    held: Quantity
+    local_experts: Quantity
     width: int
     ffn_width: Quantity
     matrices: int
     value_bytes: Quantity = 2.0
     skew: float = 0.0
+    activation_value_bytes: Quantity = 2.0
+    activation_bytes: Quantity = field(init=False)
+
+    def __post_init__(self) -> None:
+        pairs = self.assignments
+        moved = pairs * (3.0 * self.width + 2.0 * self.matrices * self.ffn_width)
+        summed = np.minimum(self.tokens, pairs) * self.width
+        object.__setattr__(self, "activation_bytes", (moved + summed) * self.activation_value_bytes)
 
     @property
     def assignments(self) -> Quantity:
         """Token-expert pairs that this shard computes, on average."""
-        return self.tokens * self.chosen * self.held / self.experts
+        return self.tokens * self.chosen * self.local_experts / self.experts
 
     @property
     def distinct(self) -> Quantity:
         """Expected number of this shard's experts that at least one token meets."""
         share = distinct_experts(self.experts, self.chosen, self.tokens, self.skew) / self.experts
-        return np.maximum(self.held * share, np.minimum(1.0, self.assignments))
+        return np.maximum(self.local_experts * share, np.minimum(1.0, self.assignments))
 
     @property
     def flops(self) -> Quantity:
@@ -215,5 +256,6 @@ def matmul(
         role=role,
         split=split,
         value_bytes=widths.of(role),
-        activation_bytes=(columns + depth) * widths.activation * rows,
+        input_value_bytes=widths.inputs_of(role),
+        output_value_bytes=widths.activation,
     )

@@ -39,7 +39,7 @@ def forward(
     *blocks, head = prefill(model, batch, length, widths, skew=skew)
     assert isinstance(head, Matmul)
     more = length * np.ones_like(head.rows)
-    return (*blocks, replace(head, rows=head.rows * more, activation_bytes=head.activation_bytes * more))
+    return (*blocks, replace(head, rows=head.rows * more))
 
 
 def streams(operations: Sequence[Operation], stream_share: Quantity = 1.0, fused: bool = True) -> list[Operation]:
@@ -47,22 +47,21 @@ def streams(operations: Sequence[Operation], stream_share: Quantity = 1.0, fused
 
     stream_share: the part of norms and residuals that a chip works on (1/tp where sequences are split among it).
     """
-    found: list[Operation] = []
+    streamed: list[Operation] = []
     for operation, following in zip(operations, [*operations[1:], None], strict=True):
         if isinstance(operation, Attention) and not fused:
-            found += unfused(operation)
+            streamed += unfused(operation)
         elif type(operation) is Operation and operation.name not in ENDS:
-            found.append(replace(operation, activation_bytes=operation.activation_bytes * stream_share))
+            streamed.append(replace(operation, activation_bytes=operation.activation_bytes * stream_share))
         else:
-            found.append(operation)
+            streamed.append(operation)
         if isinstance(operation, Matmul) and operation.name.endswith(" in") and isinstance(following, Matmul):
-            each = operation.activation_bytes / (operation.columns + operation.depth)
-            moved = each * (operation.columns + following.depth)
-            found.append(Operation(name="nonlinearity", count=operation.count, activation_bytes=moved))
+            moved = operation.rows * operation.output_value_bytes * (operation.columns + following.depth)
+            streamed.append(Operation(name="nonlinearity", count=operation.count, activation_bytes=moved))
         if isinstance(operation, Matmul) and operation.name == "LM head":
             moved = LOGIT_BYTES * operation.rows * operation.columns
-            found.append(Operation(name="loss", activation_bytes=moved))
-    return found
+            streamed.append(Operation(name="loss", activation_bytes=moved))
+    return streamed
 
 
 def unfused(attention: Attention) -> list[Operation]:
@@ -79,7 +78,6 @@ def unfused(attention: Attention) -> list[Operation]:
             depth=depth,
             role="exact",
             split="none",
-            activation_bytes=2.0 * rows * (columns + depth),
         )
 
     return [
@@ -92,15 +90,13 @@ def unfused(attention: Attention) -> list[Operation]:
 def backward(operation: Operation, frozen: bool = False) -> list[Operation]:
     """What the gradient of one chip's operation takes. frozen: weights get none."""
     if isinstance(operation, Matmul):
-        each = operation.activation_bytes / (operation.columns + operation.depth)
         inputs = replace(operation, columns=operation.depth, depth=operation.columns)
         # The gradient of the weights is a product whose "weights" are the output's gradient, in 16 bits.
         weights = replace(
             operation,
             rows=operation.depth,
             depth=operation.rows,
-            value_bytes=each / operation.rows,
-            activation_bytes=each * operation.depth + 2.0 * operation.columns * operation.depth,
+            value_bytes=operation.input_value_bytes,
         )
         return [inputs] if frozen else [inputs, weights]
     ratio = STREAM_BACKWARD

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flashstill.facts import Facts
+from flashstill.hardware import Chip
 from flashstill.parallel import Exchange
 from flashstill.validation.anchors.tables import MICRO, MILLI, KernelSet, Rows, column, split
 from flashstill.validation.comparison import Values
@@ -17,21 +18,21 @@ _COLLECTIVE = {
 }
 
 
-def custom_all_reduce(anchor: str, chip: str, rows: Rows) -> Iterator[KernelSet]:
+def custom_all_reduce(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
     """The all-reduces that engines bring themselves."""
     for (source,), group in split(rows, "kernel_source"):
         if source.endswith("eager"):
             continue  # launched from Python each time; engines replay graphs
         engine = "vllm" if source.lower().startswith("vllm") else source.lower()
-        yield _exchange_set(anchor, chip, "all-reduce", group, 2.0, column(group, "latency") * MILLI, engine)
+        yield _exchange_set(anchor, chip.name, "all-reduce", group, 2.0, column(group, "latency") * MILLI, engine)
 
 
-def library(anchor: str, chip: str, rows: Rows) -> Iterator[KernelSet]:
+def library(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
     """The collectives of the vendor's library."""
     for (name, dtype), group in split(rows, "op_name", "nccl_dtype"):
         width = 2.0 if dtype == "half" else 1.0
         seconds = column(group, "latency") * MILLI
-        yield _exchange_set(anchor, chip, _COLLECTIVE[name], group, width, seconds, "")
+        yield _exchange_set(anchor, chip.name, _COLLECTIVE[name], group, width, seconds, "")
 
 
 def collective_table(facts: Facts, rows: Rows) -> Iterator[KernelSet]:

@@ -20,8 +20,8 @@ from flashstill.parallel import Layout, shard
 from flashstill.plan.predict import Case, predict
 from flashstill.validation.anchors.serving import Served
 from flashstill.validation.anchors.tables import PRECISIONS, Rows, read_rows
-from flashstill.validation.comparison import Comparison, Values
-from flashstill.workload import Matmul
+from flashstill.validation.comparison import FITTED, Comparison, Values
+from flashstill.workload import matmul
 
 POWER, TOKENS = "gemm_power", "energy_per_token"
 PROMPT_TOKENS = 200
@@ -65,15 +65,7 @@ def product_joules(chip: Chip, product: MeasuredProduct) -> float:
     """Joules that the model gives the product at its measured rate: dynamic, and static for as long as it took."""
     conditions: Conditions = make_conditions(chip, uniform(product.precision))
     m, n, k = product.rows, product.columns, product.depth
-    width = conditions.precisions.widths.weight
-    work = Matmul(
-        name="gemm",
-        rows=m,
-        columns=n,
-        depth=k,
-        value_bytes=width,
-        activation_bytes=m * k * float(width) + 2.0 * m * n,
-    )
+    work = matmul("gemm", m, n, k, conditions.widths)
     cost = step_cost(conditions, shard([work], Layout()))
     dynamic = float(cost.work_joules)
     return dynamic + chip.static_w * float(work.flops) / product.flops_per_s
@@ -114,17 +106,18 @@ def token_served(directory: Path) -> list[Served]:
 
 def compare_energy(facts: Facts, directory: Path) -> list[Comparison]:
     """Watts of long products, joules and latency per output token."""
-    found = []
+    comparisons = []
     measured = products(facts, directory)
     if measured:
         chips = {item.chip: chip_from_facts(facts, item.chip) for item in measured}
         joules = np.array(
             [item.watts * 2 * item.rows * item.columns * item.depth / item.flops_per_s for item in measured]
         )
-        found.append(
+        comparisons.append(
             Comparison(
                 anchor=POWER,
                 quantity="joules",
+                fitted=FITTED,
                 measured=joules,
                 predicted=np.array([product_joules(chips[item.chip], item) for item in measured]),
                 chip=tuple(item.chip for item in measured),
@@ -141,10 +134,11 @@ def compare_energy(facts: Facts, directory: Path) -> list[Comparison]:
         ):
             values = np.array([getattr(answer, name) or np.nan for answer in answers])
             answered = np.isfinite(values)
-            found.append(
+            comparisons.append(
                 Comparison(
                     anchor=TOKENS,
                     quantity=quantity,
+                    fitted=FITTED,
                     measured=target[answered],
                     predicted=values[answered],
                     chip=tuple(
@@ -154,4 +148,4 @@ def compare_energy(facts: Facts, directory: Path) -> list[Comparison]:
                     unanswered=int((~answered).sum()),
                 )
             )
-    return found
+    return comparisons

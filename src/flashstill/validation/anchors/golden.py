@@ -9,7 +9,7 @@ import numpy as np
 from flashstill.facts import Facts
 from flashstill.plan.predict import Case, predict
 from flashstill.validation.anchors.tables import read_rows
-from flashstill.validation.comparison import Comparison
+from flashstill.validation.comparison import NOT_FITTED, Comparison
 
 PROMPT_TOKENS = 200
 """not stated by the source; short against the answers"""
@@ -34,6 +34,7 @@ def golden_comparisons(facts: Facts) -> list[Comparison]:
         Comparison(
             anchor="golden figures",
             quantity="inter-token latency",
+            fitted=NOT_FITTED,
             measured=np.array([float(row["seconds"]) for row in rows]),
             predicted=np.array([answer.tpot_s or np.nan for answer in answers]),
             low=np.array([answer.tpot_low_s or np.nan for answer in answers]),

@@ -24,7 +24,7 @@ from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts, software_of
 from flashstill.parallel import Layout
 from flashstill.validation.anchors.tables import read_rows
-from flashstill.validation.comparison import Comparison
+from flashstill.validation.comparison import FITTED, NOT_FITTED, Comparison
 
 ENGINE = "jax"
 MACHINE = "TPU v4"
@@ -39,7 +39,7 @@ Row = Mapping[str, str]
 
 def compare_palm(facts: Facts, directory: Path) -> list[Comparison]:
     """Every file whose name begins with palm: latencies, and longest contexts."""
-    found = []
+    comparisons = []
     for path in sorted(directory.glob("palm*.csv")):
         rows = read_rows(path)
         named = next((row["model"] for row in rows if row["id"] == "HW"), MACHINE)
@@ -53,17 +53,18 @@ def compare_palm(facts: Facts, directory: Path) -> list[Comparison]:
         ):
             measured = [row["latency_s"] or re.sub(r"\D.*", "", row["other"]) for row in chosen]
             if chosen:
-                found.append(
+                comparisons.append(
                     Comparison(
                         anchor=path.stem,
                         quantity=quantity,
+                        fitted=FITTED if quantity == "latency" and named == MACHINE else NOT_FITTED,
                         measured=np.array([float(value) for value in measured]),
                         predicted=np.array(answers),
                         chip=(machine,) * len(chosen),
                         engine=(ENGINE,) * len(chosen),
                     )
                 )
-    return found
+    return comparisons
 
 
 def latency_s(facts: Facts, chip: Chip, row: Row) -> float:
@@ -97,8 +98,8 @@ def longest_context(chip: Chip, row: Row) -> float:
     if width:
         model = multihead(model, int(width[1]))
     widths = uniform(row["weight_dtype"] or "bf16").widths
-    each = float(sequence_bytes(model, 1.0, widths, row_layout(row, chips)))
-    return CACHE_SHARE * chip.memory.bytes / (float(row["batch"]) * each)
+    bytes_per_token = float(sequence_bytes(model, 1.0, widths, row_layout(row, chips)))
+    return CACHE_SHARE * chip.memory.bytes / (float(row["batch"]) * bytes_per_token)
 
 
 def padded(model: Architecture, chips: int) -> Architecture:

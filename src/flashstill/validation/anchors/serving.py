@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from flashstill.facts import Facts
-from flashstill.plan.predict import Case, predict
+from flashstill.facts import Fact, Facts, table
+from flashstill.plan.predict import Case, Prediction, predict
 from flashstill.validation.anchors.tables import read_rows
-from flashstill.validation.comparison import Comparison
+from flashstill.validation.comparison import FITTED, LEFT_OUT, Comparison
 
 SERVING = "serving_gpu"
+LEFT_OUT_FILE = Path(__file__).with_name("left_out.csv")
+"""coefficients of engines fitted without a chip or a model, written by scripts/calibrate"""
 NEEDED = ("model", "gpu", "backend", "isl", "osl", "concurrency", "tp_size", "pp_size")
 """without which a row cannot be priced: nothing counts as 1"""
 
@@ -26,6 +29,21 @@ class Served:
     tpot_s: float
     ttft_s: float | None
     group: str = ""
+
+
+Group = tuple[str, str]
+"""served rows that are left out of a fit together: ("chip", its name) or ("model", its name)"""
+
+
+def groups(facts: Facts, row: Served) -> tuple[Group, Group]:
+    """The chip and the model of a row."""
+    model = row.case.scenario.model_name.rsplit("/", 1)[-1].lower()
+    return ("chip", facts.machine(row.case.deployment.chip).name), ("model", model)
+
+
+def without(group: Group) -> str:
+    """The condition of coefficients that were fitted without a group."""
+    return f"without {group[0]} {group[1]}"
 
 
 def served(directory: Path) -> list[Served]:
@@ -62,9 +80,27 @@ def _whole(row: Mapping[str, str], name: str) -> int | None:
 
 
 def compare_serving(facts: Facts, rows: Sequence[Served]) -> list[Comparison]:
-    """Predicted against measured time per output token and time to first token."""
-    answers = predict(facts, [row.case for row in rows])
-    found = []
+    """Times per output token and to the first token, by the coefficients as they are, and by fits without the row.
+
+    Those leave out its chip, or its model: what a prediction for a new one may be off.
+    """
+    comparisons = _compared(facts, rows, predict(facts, [row.case for row in rows]), "", FITTED)
+    for number, kind in enumerate(("chip", "model")):
+        priced: list[tuple[Served, Prediction]] = []
+        for group in sorted({groups(facts, row)[number] for row in rows}):
+            coefficients = _left_out(group)
+            members = [row for row in rows if groups(facts, row)[number] == group and coefficients]
+            priced += zip(members, predict(facts.with_rows(coefficients), [row.case for row in members]), strict=True)
+        if priced:
+            answers = [answer for _, answer in priced]
+            comparisons += _compared(facts, [row for row, _ in priced], answers, f", {kind} left out", LEFT_OUT)
+    return comparisons
+
+
+def _compared(
+    facts: Facts, rows: Sequence[Served], answers: Sequence[Prediction], label: str, fitted: str
+) -> list[Comparison]:
+    comparisons = []
     for quantity in ("tpot_s", "ttft_s"):
         pairs = [
             (row, answer)
@@ -76,10 +112,11 @@ def compare_serving(facts: Facts, rows: Sequence[Served]) -> list[Comparison]:
             if quantity == "tpot_s"
             else (None, None)
         )
-        found.append(
+        comparisons.append(
             Comparison(
                 anchor=SERVING,
-                quantity=quantity,
+                quantity=f"{quantity}{label}",
+                fitted=fitted,
                 measured=np.array([getattr(row, quantity) for row, _ in pairs]),
                 predicted=np.array([getattr(answer, quantity) for _, answer in pairs]),
                 chip=tuple(facts.machine(row.case.deployment.chip).name for row, _ in pairs),
@@ -89,4 +126,14 @@ def compare_serving(facts: Facts, rows: Sequence[Served]) -> list[Comparison]:
                 high=high,
             )
         )
-    return found
+    return comparisons
+
+
+def _left_out(group: Group) -> list[Fact]:
+    """The coefficients of the engines as fitted without a group."""
+    return [row for row in _left_out_rows() if row.condition == without(group)]
+
+
+@cache
+def _left_out_rows() -> tuple[Fact, ...]:
+    return tuple(table.read_rows(LEFT_OUT_FILE))

@@ -19,7 +19,7 @@ from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts, software_of
 from flashstill.parallel import Layout
 from flashstill.validation.anchors.tables import Rows, column, read_rows, split
-from flashstill.validation.comparison import Comparison, Values
+from flashstill.validation.comparison import NOT_FITTED, Comparison, Values
 
 SWEEPS = "batch_length_sweeps"
 ENGINES = {"vLLM": "vllm", "TensorRT-LLM": "trtllm"}
@@ -30,7 +30,7 @@ def compare_sweeps(facts: Facts, directory: Path) -> list[Comparison]:
     path = directory / f"{SWEEPS}.csv"
     if not path.exists():
         return []
-    found: dict[str, list[Values]] = defaultdict(list)
+    values: dict[str, list[Values]] = defaultdict(list)
     labels: list[tuple[str, str]] = []
     unanswered = 0
     for (hardware, framework, name), rows in split(read_rows(path), "hardware", "framework", "model"):
@@ -40,8 +40,8 @@ def compare_sweeps(facts: Facts, directory: Path) -> list[Comparison]:
         except (FlashstillError, KeyError):
             unanswered += len(rows)
             continue
-        found["measured"].append(column(rows, "latency_s"))
-        found["predicted"].append(predicted)
+        values["measured"].append(column(rows, "latency_s"))
+        values["predicted"].append(predicted)
         labels += [(chip, ENGINES[framework])] * len(rows)
     if not labels:
         return []
@@ -49,8 +49,9 @@ def compare_sweeps(facts: Facts, directory: Path) -> list[Comparison]:
         Comparison(
             anchor=SWEEPS,
             quantity="latency of a batch (not fitted)",
-            measured=np.concatenate(found["measured"]),
-            predicted=np.concatenate(found["predicted"]),
+            fitted=NOT_FITTED,
+            measured=np.concatenate(values["measured"]),
+            predicted=np.concatenate(values["predicted"]),
             chip=tuple(chip for chip, _ in labels),
             engine=tuple(engine for _, engine in labels),
             unanswered=unanswered,

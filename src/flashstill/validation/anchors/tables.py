@@ -24,7 +24,14 @@ MOST_BYTES = 64 * 2**20
 _NO_NUMBER = re.compile(r"nan|inf|e\+?\d{3}", re.IGNORECASE)
 """what a text holds, if any of its cells reads as a number that is none or not finite"""
 MILLI, MICRO = 1e-3, 1e-6
-PRECISIONS = {"bfloat16": "bf16", "float16": "bf16", "half": "bf16", "fp8": "fp8", "fp8_block": "fp8-block"}
+PRECISIONS = {
+    "bfloat16": "bf16",
+    "float16": "bf16",
+    "half": "bf16",
+    "fp8": "fp8",
+    "fp8_block": "fp8-block",
+    "nvfp4": "fp4",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,7 +25,7 @@ from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts, software_of
 from flashstill.parallel.training import TrainingPlan
 from flashstill.validation.anchors.tables import read_rows
-from flashstill.validation.comparison import Comparison
+from flashstill.validation.comparison import FITTED, Comparison
 
 ENGINE = "maxtext"
 TOKENS_PER_CHIP = 8192.0
@@ -35,7 +35,7 @@ Row = Mapping[str, str]
 
 def compare_tpu(facts: Facts, directory: Path) -> list[Comparison]:
     """The training rows of every file whose name begins with tpu, by metric."""
-    found = []
+    comparisons = []
     for path in sorted(directory.glob("tpu*.csv")):
         answered: dict[str, list[tuple[float, float, str]]] = {}
         missed: dict[str, int] = {}
@@ -52,10 +52,11 @@ def compare_tpu(facts: Facts, directory: Path) -> list[Comparison]:
             answered.setdefault(metric, []).append((float(row["value"]), predicted, chip))
         for metric in {**answered, **missed}:
             triples = answered.get(metric, [])
-            found.append(
+            comparisons.append(
                 Comparison(
                     anchor=path.stem,
                     quantity=f"training, {metric}",
+                    fitted=FITTED,
                     measured=np.array([measured for measured, _, _ in triples]),
                     predicted=np.array([predicted for _, predicted, _ in triples]),
                     chip=tuple(chip for _, _, chip in triples),
@@ -63,7 +64,7 @@ def compare_tpu(facts: Facts, directory: Path) -> list[Comparison]:
                     unanswered=missed.get(metric, 0),
                 )
             )
-    return found
+    return comparisons
 
 
 _METRICS = {
@@ -85,13 +86,15 @@ def row_cost(facts: Facts, row: Row) -> tuple[TrainingCost, str]:
 
 
 def _plan(row: Row, recipe: Row, chips: int, domain: int) -> TrainingPlan:
-    length = float(recipe.get("length") or _told(row, r"seq (\d+)") or 2048.0)
-    each = float(recipe.get("batch_per_chip") or _told(row, r"pdbs(\d+)") or max(TOKENS_PER_CHIP // length, 1.0))
+    length = float(recipe.get("length") or _stated(row, r"seq (\d+)") or 2048.0)
+    sequences_per_chip = float(
+        recipe.get("batch_per_chip") or _stated(row, r"pdbs(\d+)") or max(TOKENS_PER_CHIP // length, 1.0)
+    )
     together = min(float(recipe.get("slice_chips") or domain), float(chips))
     tp = float(recipe.get("tp") or 1.0)
     return TrainingPlan(
-        batch=each * chips,
-        microbatch=each * tp,
+        batch=sequences_per_chip * chips,
+        microbatch=sequences_per_chip * tp,
         length=length,
         tp=tp,
         fsdp=together / tp,
@@ -102,9 +105,9 @@ def _plan(row: Row, recipe: Row, chips: int, domain: int) -> TrainingPlan:
     )
 
 
-def _told(row: Row, pattern: str) -> str:
-    found = re.search(pattern, row["config"])
-    return found[1] if found else ""
+def _stated(row: Row, pattern: str) -> str:
+    match = re.search(pattern, row["config"])
+    return match[1] if match else ""
 
 
 @lru_cache(maxsize=1)

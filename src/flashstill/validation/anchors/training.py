@@ -26,7 +26,7 @@ from flashstill.parallel.training import TrainingPlan
 from flashstill.parallel.training_parameters import end_parameters
 from flashstill.validation.anchors.tables import Rows, read_rows
 from flashstill.validation.anchors.tpu import compare_tpu
-from flashstill.validation.comparison import Comparison
+from flashstill.validation.comparison import NOT_FITTED, Comparison
 
 GIB = 2.0**30
 MODES = {
@@ -44,11 +44,11 @@ Answer = Callable[[Facts, Row], tuple[str, str, float, float]]
 
 def compare_training(facts: Facts, directory: Path) -> list[Comparison]:
     """Every training file of the directory, by quantity."""
-    found = []
+    comparisons = []
     for pattern, engine, answer in (("megatron*.csv", "megatron", megatron), ("training_gpu*.csv", "nemo", nemo)):
         for path in sorted(directory.glob(pattern)):
-            found += _compared(facts, path.stem, engine, read_rows(path), answer)
-    return [*found, *compare_tpu(facts, directory)]
+            comparisons += _compared(facts, path.stem, engine, read_rows(path), answer)
+    return [*comparisons, *compare_tpu(facts, directory)]
 
 
 def _compared(facts: Facts, anchor: str, engine: str, rows: Rows, answer: Answer) -> list[Comparison]:
@@ -65,13 +65,14 @@ def _compared(facts: Facts, anchor: str, engine: str, rows: Rows, answer: Answer
         Comparison(
             anchor=anchor,
             quantity=quantity,
-            measured=np.array([measured for _, measured, _ in found]),
-            predicted=np.array([predicted for _, _, predicted in found]),
-            chip=tuple(chip for chip, _, _ in found),
-            engine=(engine,) * len(found),
+            fitted=NOT_FITTED,
+            measured=np.array([measured for _, measured, _ in triples]),
+            predicted=np.array([predicted for _, _, predicted in triples]),
+            chip=tuple(chip for chip, _, _ in triples),
+            engine=(engine,) * len(triples),
             unanswered=missed if number == 0 else 0,
         )
-        for number, (quantity, found) in enumerate(answered.items())
+        for number, (quantity, triples) in enumerate(answered.items())
     ]
 
 
@@ -174,4 +175,4 @@ def nemo_plan(row: Row) -> TrainingPlan:
 def _spelled(name: str) -> str:
     """A name of the catalogue from one in a table: LLAMA3.1_405B -> llama-3.1-405b, DeepSeekV3 (x) -> deepseek-v3."""
     plain = name.split(" (")[0].lower().replace("_", "-").replace(" ", "-")
-    return re.sub(r"^(llama|gpt)(?=\d)|^(deepseek)(?=v)", lambda found: f"{found[0]}-", plain)
+    return re.sub(r"^(llama|gpt)(?=\d)|^(deepseek)(?=v)", lambda match: f"{match[0]}-", plain)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ from flashstill.facts import Fact, Facts
 from flashstill.hardware import chip_from_facts
 from flashstill.plan.predict import Case, predict
 from flashstill.validation.anchors.energy import product_joules, products, token_cases
-from flashstill.validation.calibration.fit import Fit, least
+from flashstill.validation.calibration.fit import Fit, Measured, least
+from flashstill.validation.calibration.rows import SCRIPT, fact, rounded
 from flashstill.validation.comparison import Values
 
 ENERGY_START: Mapping[str, float] = {
@@ -19,6 +20,8 @@ ENERGY_START: Mapping[str, float] = {
     "memory_path_pj_per_bit": 9.0,
     "active_power_ratio": 0.2,
 }
+CLASS = "gpu"
+"""whose other chips inherit what was measured on some"""
 ENERGY_PRIOR = {"operand_energy_ratio": 0.3, "memory_path_pj_per_bit": 0.25}
 """standard deviations in logs. Boards alone cannot tell a joule of a byte from a joule of the time it takes: published
 system figures of 12 to 15 pJ a bit, less device and wires, hold the path; two thirds of a MAC's energy being operands
@@ -30,10 +33,11 @@ def fit_energy(facts: Facts, directory: Path) -> Fit:
     measured = products(facts, directory)
     cases, joules, _ = token_cases(directory)
     kinds = sorted({(item.chip, item.precision) for item in measured})
+    owners = measured_chips(facts, directory)
     names = sorted({case.scenario.model_name for case in cases})
 
     def predicted(values: Mapping[str, float]) -> list[Values]:
-        table = with_energy(facts, values)
+        table = with_energy(facts, owners, values)
         chips = {item.chip: chip_from_facts(table, item.chip) for item in measured}
         boards = [
             np.array(
@@ -57,34 +61,66 @@ def fit_energy(facts: Facts, directory: Path) -> Fit:
         )
         for kind in kinds
     ] + [(name, joules[_of(cases, name)]) for name in names]
-    return least(ENERGY_START, predicted, targets, ENERGY_PRIOR)
+    measured_sets = [
+        Measured(group=name, values=values, clusters=np.zeros(len(values), dtype=np.int64)) for name, values in targets
+    ]
+    return least(ENERGY_START, predicted, measured_sets, ENERGY_PRIOR)
 
 
 def _of(cases: list[Case], name: str) -> np.ndarray:
     return np.array([case.scenario.model_name == name for case in cases])
 
 
-def with_energy(facts: Facts, values: Mapping[str, float]) -> Facts:
-    """Facts with the energy rows of the GPU class replaced."""
-    rows = dict(facts.rows)
-    for name, value in values.items():
-        rows["gpu", name] = (energy_row(name, value, value, value, "fit", ""),)
-    return Facts(rows=rows, machines=facts.machines)
+def measured_chips(facts: Facts, directory: Path) -> list[str]:
+    """The chips whose boards were measured."""
+    served_on = {facts.machine(case.deployment.chip).name for case in token_cases(directory)[0]}
+    return sorted(served_on | {item.chip for item in products(facts, directory)})
 
 
-def energy_row(name: str, value: float, low: float, high: float, source: str, note: str) -> Fact:
-    """An energy row of the GPU class."""
-    return Fact(
-        name="gpu",
-        quantity=name,
-        value=value,
-        low=low,
-        high=high,
-        unit="pJ" if "pj" in name else "1",
-        per="class",
-        condition="",
-        kind="measured",
-        source=source,
-        as_of="2026-11",
-        note=note,
+def with_energy(facts: Facts, chips: Sequence[str], values: Mapping[str, float]) -> Facts:
+    """Facts with the energy rows of the GPUs replaced."""
+    return facts.with_rows(
+        fact(
+            owner=owner,
+            quantity=name,
+            value=value,
+            low=value,
+            high=value,
+            per="chip",
+            kind="what-if",
+            source="fit",
+            unit=_unit(name),
+        )
+        for owner in (*chips, CLASS)
+        for name, value in values.items()
     )
+
+
+def energy_rows(fit: Fit, chips: Sequence[str]) -> list[Fact]:
+    """The rows of the measured chips, and the estimates of their class, twice as wide in logs."""
+    what = f"fit of {fit.n} published board powers and energies per token on {', '.join(chips)} {SCRIPT}"
+    rows = []
+    for name, value in fit.values.items():
+        prior = "held by a prior from published system figures" if name in ENERGY_PRIOR else ""
+        for owner in (*chips, CLASS):
+            own = owner != CLASS
+            width = fit.spread[name] * (1.0 if own else 2.0)
+            rows.append(
+                fact(
+                    owner=owner,
+                    quantity=name,
+                    value=rounded(value, width),
+                    low=value * float(np.exp(-width)),
+                    high=value * float(np.exp(width)),
+                    per="chip" if own else "class",
+                    kind="measured" if own and fit.identified(name) else "estimate",
+                    source=what if own else f"estimate for other chips of the class: {what}",
+                    unit=_unit(name),
+                    note=prior,
+                )
+            )
+    return rows
+
+
+def _unit(name: str) -> str:
+    return "pJ" if "pj" in name else "1"

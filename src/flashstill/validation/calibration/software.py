@@ -1,18 +1,25 @@
-"""What each engine adds to its kernels, fitted to served models."""
+"""What each engine adds to its kernels, fitted to served models.
+
+The band of an engine's predictions, and the table of errors, rest on fits that left out the chip whose rows they
+predict: coefficients that only serve the rows they were fitted to gain nothing there.
+"""
 
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from flashstill.facts import Fact, Facts
-from flashstill.hardware import Software, software_of
+from flashstill.hardware import Software
+from flashstill.hardware.software import ALONE
 from flashstill.plan.predict import GREEDY, predict
-from flashstill.validation.anchors.serving import Served
-from flashstill.validation.calibration.fit import Fit, least
+from flashstill.validation.anchors.serving import Group, Served, groups, without
+from flashstill.validation.calibration.fit import Fit, Measured, least
+from flashstill.validation.calibration.rows import SCRIPT, fact, fitted_row, rounded
 from flashstill.validation.comparison import Values
 
 SOFTWARE_START: Mapping[str, float] = {
@@ -42,26 +49,88 @@ SOFTWARE_PRIOR = {
 """standard deviations in logs: kernels measured alone should hold inside an engine, the rest is open"""
 FIRST_START: Mapping[str, float] = {"first_ratio": 2.0, "queue_ratio": 0.1}
 BAND = (0.1, 0.9)
+LEFT_OUT_KINDS = ("chip",)
+"""what is left out in turn; "model" works as well and takes as long again for every model"""
+ALL = "all"
+"""engines together"""
 GROWTH = 0.5
 """a sweep of a hundred rows says more than three rows, but not thirty times as much"""
 
 
-def fit_software(facts: Facts, rows: Sequence[Served]) -> dict[str, tuple[Fit, Software]]:
-    """What each engine adds, by engine, with the band that holds 80 % of its rows."""
-    found = {}
-    for engine in sorted({str(row.case.deployment.engine) for row in rows}):
-        chosen = sorted((row for row in rows if row.case.deployment.engine == engine), key=_group)
-        drawn = any(row.case.deployment.sampling != GREEDY for row in chosen)
-        free = {name: value for name, value in SOFTWARE_START.items() if drawn or name != "logit_s"}
-        fit = _fit(facts, engine, chosen, "tpot_s", free, SOFTWARE_PRIOR)
-        tuned = with_software(facts, engine, fit.values)
-        first = _fit(tuned, engine, [row for row in chosen if row.ttft_s], "ttft_s", FIRST_START, {})
-        ratios = np.array([row.tpot_s for row in chosen]) / _predicted(tuned, chosen, "tpot_s")
-        low, high = (float(np.quantile(ratios, share)) for share in BAND)
-        values = {**fit.values, **first.values}
-        merged = replace(fit, values=values, spread={**fit.spread, **first.spread})
-        found[engine] = (merged, replace(software_of(tuned, engine), tpot_low=low, tpot_high=high))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineFit:
+    """What an engine adds. band: quantiles of measured over predicted, each row predicted by fits without its group.
+
+    left_out: the coefficients fitted without the served rows of a chip or a model, on this and on the other engines.
+    """
+
+    engine: str
+    fit: Fit
+    band: tuple[float, float]
+    left_out: Mapping[Group, Fit]
+
+
+def fit_software(facts: Facts, rows: Sequence[Served]) -> list[EngineFit]:
+    """What each engine adds to its kernels, fitted to all rows, and again without each chip's."""
+    whole = _engines(facts, rows)
+    names = [name for name in whole if name != ALL]
+    left_out: dict[str, dict[Group, Fit]] = {engine: {} for engine in names}
+    ratios: dict[str, list[Values]] = {engine: [] for engine in names}
+    served_groups = {group for row in rows if not row.group for group in groups(facts, row)}
+    for group in sorted(group for group in served_groups if group[0] in LEFT_OUT_KINDS):
+        rest = [row for row in rows if group not in groups(facts, row)]
+        for engine, fit in _engines(facts, rest, whole).items():
+            own = [row for row in rows if row.case.deployment.engine == engine and group in groups(facts, row)]
+            if engine == ALL or not own:
+                continue
+            left_out[engine][group] = fit
+            predicted = _predicted(with_software(facts, [engine], fit.values), own, "tpot_s")
+            ratios[engine].append(np.array([row.tpot_s for row in own]) / predicted)
+            off = float(np.nanmedian(np.abs(1.0 / ratios[engine][-1] - 1.0)))
+            print(f"engine {engine} without {' '.join(group)}: {len(own)} rows, {off:.1%}", file=sys.stderr, flush=True)
+    found = []
+    for engine in names:
+        known = np.concatenate(ratios[engine])
+        low, high = (float(np.nanquantile(known, share)) for share in BAND)
+        band = (min(low, 1.0), max(high, 1.0))
+        found.append(EngineFit(engine=engine, fit=whole[engine], band=band, left_out=left_out[engine]))
     return found
+
+
+def _engines(facts: Facts, rows: Sequence[Served], near: Mapping[str, Fit] | None = None) -> dict[str, Fit]:
+    """The fit of every engine and of ALL; the latter holds the former, so that few rows of one do not stand alone.
+
+    near: fits from which the search starts.
+    """
+    names = sorted({str(row.case.deployment.engine) for row in rows})
+    shared = _both(facts, names, rows, SOFTWARE_START, near[ALL].values if near else None)
+    print(f"engines together: {shared.n} rows, {shared.median_absolute_error:.1%}", file=sys.stderr, flush=True)
+    found = {ALL: shared}
+    for name in names:
+        own = [row for row in rows if row.case.deployment.engine == name]
+        found[name] = _both(facts, [name], own, shared.values, near[name].values if near else None)
+        if near is None:
+            error = found[name].median_absolute_error
+            print(f"engine {name}: {found[name].n} rows, {error:.1%}", file=sys.stderr, flush=True)
+    return found
+
+
+def _both(
+    facts: Facts,
+    engines: Sequence[str],
+    rows: Sequence[Served],
+    start: Mapping[str, float],
+    near: Mapping[str, float] | None,
+) -> Fit:
+    """Coefficients of the step, then those of the time to the first token. near: a fit from which the search starts."""
+    rows = sorted(rows, key=_group)
+    drawn = any(row.case.deployment.sampling != GREEDY for row in rows)
+    free = {name: start.get(name, value) for name, value in SOFTWARE_START.items() if drawn or name != "logit_s"}
+    fit = _fit(facts, engines, rows, "tpot_s", free, SOFTWARE_PRIOR, near)
+    tuned = with_software(facts, engines, fit.values)
+    first_start = {name: start.get(name, value) for name, value in FIRST_START.items()}
+    first = _fit(tuned, engines, [row for row in rows if row.ttft_s], "ttft_s", first_start, {}, near)
+    return replace(fit, values={**fit.values, **first.values}, spread={**fit.spread, **first.spread})
 
 
 def _group(row: Served) -> str:
@@ -76,60 +145,113 @@ def _predicted(facts: Facts, rows: Sequence[Served], quantity: str) -> Values:
 
 def _fit(
     facts: Facts,
-    engine: str,
+    engines: Sequence[str],
     rows: Sequence[Served],
     quantity: str,
     start: Mapping[str, float],
     prior: Mapping[str, float],
+    near: Mapping[str, float] | None,
 ) -> Fit:
     groups = [list(members) for _, members in itertools.groupby(rows, key=_group)]
     ends = np.cumsum([len(members) for members in groups])[:-1]
 
     def predicted(values: Mapping[str, float]) -> list[Values]:
-        return list(np.split(_predicted(with_software(facts, engine, values), rows, quantity), ends))
+        return list(np.split(_predicted(with_software(facts, engines, values), rows, quantity), ends))
 
-    measured = [(_group(members[0]), np.array([getattr(row, quantity) for row in members])) for members in groups]
-    return least(start, predicted, measured, prior, GROWTH)
+    measured = [
+        Measured(
+            group=_group(members[0]),
+            values=np.array([getattr(row, quantity) for row in members]),
+            clusters=np.zeros(len(members), dtype=np.int64),
+        )
+        for members in groups
+    ]
+    return least(start, predicted, measured, prior, GROWTH, near)
 
 
-def with_software(facts: Facts, engine: str, values: Mapping[str, float]) -> Facts:
-    """Facts with an engine's rows replaced."""
-    rows = dict(facts.rows)
+def with_software(facts: Facts, engines: Sequence[str], values: Mapping[str, float]) -> Facts:
+    """Facts with rows of some engines replaced."""
     known = {field.name for field in fields(Software)}
-    for name, value in values.items():
-        assert name in known
-        rows[f"engine-{engine}", name] = (software_row(engine, name, value, value, value, "fit"),)
-    return Facts(rows=rows, machines=facts.machines)
+    assert values.keys() <= known
+    return facts.with_rows(
+        fact(
+            owner=f"engine-{engine}",
+            quantity=name,
+            value=value,
+            low=value,
+            high=value,
+            per="engine",
+            kind="what-if",
+            source="fit",
+        )
+        for name, value in values.items()
+        for engine in engines
+    )
 
 
-def software_rows(engine: str, fit: Fit, software: Software) -> list[Fact]:
+def software_rows(found: EngineFit) -> list[Fact]:
     """The calibration rows of an engine after a fit."""
-    source = f"fit of {fit.n} published serving measurements with {engine} (scripts/calibrate)"
-    rows = []
-    for name, value in fit.values.items():
-        factor = float(np.exp(fit.spread[name]))
-        mid, low, high = (float(f"{number:.4g}") for number in (value, value / factor, value * factor))
-        rows.append(software_row(engine, name, mid, low, high, source))
-    band = "10 % to 90 % quantile of measured over predicted, " + source
-    for name in ("tpot_low", "tpot_high"):
-        value = float(f"{getattr(software, name):.4g}")
-        rows.append(software_row(engine, name, value, value, value, band))
+    owner, fit = f"engine-{found.engine}", found.fit
+    source = f"fit of {fit.n} published serving measurements with {found.engine} {SCRIPT}"
+    note = f"median absolute error of the fit {fit.median_absolute_error:.1%}"
+    rows = [fitted_row(owner, name, "", fit, name, source, note, per="engine") for name in fit.values]
+    for name, value in zip(("tpot_low", "tpot_high"), found.band, strict=True):
+        rows.append(
+            fact(
+                owner=owner,
+                quantity=name,
+                value=rounded(value, 0.1),
+                low=rounded(value, 0.1),
+                high=rounded(value, 0.1),
+                per="engine",
+                kind="measured",
+                source=f"10 % to 90 % quantile of measured over predicted by fits without that chip, {source}",
+            )
+        )
     return rows
 
 
-def software_row(engine: str, name: str, value: float, low: float, high: float, source: str) -> Fact:
-    """A calibration row of an engine."""
-    return Fact(
-        name=f"engine-{engine}",
-        quantity=name,
-        value=value,
-        low=low,
-        high=high,
-        unit="s" if name.endswith("_s") else "1",
-        per="engine",
-        condition="",
-        kind="measured",
-        source=source,
-        as_of="2026-11",
-        note="",
+def bare_rows(facts: Facts, rows: Sequence[Served]) -> list[Fact]:
+    """The band of engine "none": how far served models were from their kernels alone, all engines together.
+
+    facts: with the rows of the engines, of which "none" takes the fastest kernels.
+    """
+    answers = predict(facts, [row.case.but(engine=ALONE) for row in rows])
+    ratios = np.array([row.tpot_s / (one.tpot_s or np.nan) for row, one in zip(rows, answers, strict=True)])
+    ends = (
+        ("tpot_low", min(float(np.nanquantile(ratios, BAND[0])), 1.0)),
+        ("tpot_high", np.nanquantile(ratios, BAND[1])),
     )
+    source = f"10 % to 90 % quantile of measured over predicted for the kernels alone, {len(rows)} served rows {SCRIPT}"
+    return [
+        fact(
+            owner=f"engine-{ALONE}",
+            quantity=name,
+            value=rounded(float(value), 0.1),
+            low=rounded(float(value), 0.1),
+            high=rounded(float(value), 0.1),
+            per="engine",
+            kind="measured",
+            source=source,
+        )
+        for name, value in ends
+    ]
+
+
+def left_out_rows(found: EngineFit) -> list[Fact]:
+    """The coefficients fitted without a chip or a model, under the condition that names it."""
+    return [
+        fact(
+            owner=f"engine-{found.engine}",
+            quantity=name,
+            condition=without(group),
+            value=rounded(value, 0.01),
+            low=rounded(value, 0.01),
+            high=rounded(value, 0.01),
+            per="engine",
+            kind="estimate",
+            source=f"fit of {fit.n} served rows of {found.engine}, without those of {group[1]} {SCRIPT}",
+        )
+        for group, fit in sorted(found.left_out.items())
+        for name, value in fit.values.items()
+    ]

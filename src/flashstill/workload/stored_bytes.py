@@ -1,4 +1,4 @@
-"""The bytes that must be held: weights and cache."""
+"""The bytes of weights and cache that a model must be stored in; whether chips have room for them is cost/footprint."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def cache_bytes(model: Architecture, batch: Quantity, context: Quantity, widths:
     cache: Quantity = 0.0
     for layer in model.layers:
         window = layer.attention.window
-        held = context if window is None else np.minimum(context, float(window))
+        cached = context if window is None else np.minimum(context, float(window))
         cache = cache + layer.count * batch * (
-            layer.attention.kv_values_per_token * widths.kv * held + layer.attention.state_values * widths.activation
+            layer.attention.kv_values_per_token * widths.kv * cached + layer.attention.state_values * widths.activation
         )
     return cache
 

@@ -1,0 +1,150 @@
+"""Fits -> fact rows: what was measured on a chip belongs to it; what its class inherits is an estimate.
+
+of a chip     kind measured, within two standard errors; an estimate, held by a prior, where the data do not identify it
+of a class    kind estimate: the fit over all chips of the class that were timed, from the least to the largest of
+              their own values; where only one was timed, as far as the others' coefficients lie apart
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flashstill.facts import Fact
+from flashstill.validation.calibration.fit import LARGEST, Fit
+
+SCRIPT = "(scripts/calibrate)"
+APART_SHARE = 0.8
+"""quantile of the distances between chips that is taken as the width of what only one chip was timed for"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FittedKind:
+    """The fits of one kind of kernel or collective under one condition: of a class of chips, and of each chip."""
+
+    kind: str
+    condition: str
+    chip_class: str
+    together: Fit
+    alone: Mapping[str, Fit]
+    note: str = ""
+
+
+def apart(fitted: Iterable[FittedKind]) -> float:
+    """How far, in logs, a chip's own coefficient lies from that of its class, where both are identified."""
+    distances = [
+        abs(math.log(fit.values[name] / each.together.values[name]))
+        for each in fitted
+        if len(each.alone) > 1
+        for fit in each.alone.values()
+        for name in fit.values
+        if fit.identified(name) and each.together.identified(name)
+    ]
+    return float(np.quantile(distances, APART_SHARE)) if distances else math.log(2.0)
+
+
+def kind_rows(each: FittedKind, between: float) -> list[Fact]:
+    """The rows of every chip that was timed, and of its class."""
+    rows = []
+    for chip, fit in sorted(each.alone.items()):
+        source = f"fit of {fit.n} published kernel timings on {chip} {SCRIPT}"
+        note = _note(f"median absolute error of the fit {fit.median_absolute_error:.1%}", each.note)
+        rows += [
+            fitted_row(chip, f"{each.kind}.{name}", each.condition, fit, name, source, note, per="chip")
+            for name in fit.values
+        ]
+    chips = ", ".join(sorted(each.alone))
+    for name, value in each.together.values.items():
+        own = [fit.values[name] for fit in each.alone.values()]
+        width = max(each.together.spread[name], between if len(own) == 1 else 0.0)
+        low, high = min(value * math.exp(-width), *own), max(value * math.exp(width), *own)
+        rows.append(
+            fact(
+                owner=each.chip_class,
+                quantity=f"{each.kind}.{name}",
+                value=rounded(value, width),
+                low=low,
+                high=high,
+                per="class",
+                condition=each.condition,
+                kind="estimate",
+                source=f"estimate from the kernels of {chips}, fitted together, for chips of the class {SCRIPT}",
+            )
+        )
+    return rows
+
+
+def fitted_row(
+    owner: str, quantity: str, condition: str, fit: Fit, name: str, source: str, note: str, per: str
+) -> Fact:
+    """A coefficient as measured on `owner`; an estimate where the data do not identify it."""
+    value, spread = fit.values[name], fit.spread[name]
+    held = name in fit.held
+    identified = fit.identified(name) and not held
+    return fact(
+        owner=owner,
+        quantity=quantity,
+        value=rounded(value, spread if identified else 1.0),
+        low=value * math.exp(-spread),
+        high=value * math.exp(spread),
+        per=per,
+        condition=condition,
+        kind="measured" if identified else "estimate",
+        source=source,
+        note=note if identified else _note("not identified by the data" + (", held by a prior" if held else ""), note),
+    )
+
+
+def fact(
+    *,
+    owner: str,
+    quantity: str,
+    value: float,
+    low: float,
+    high: float,
+    per: str,
+    kind: str,
+    source: str,
+    condition: str = "",
+    unit: str = "",
+    note: str = "",
+) -> Fact:
+    """A row of today, its range rounded outwards and no further than the lawful largest value."""
+    most = LARGEST.get(quantity.rsplit(".", 1)[-1], math.inf)
+    value = min(value, most)
+    return Fact(
+        name=owner,
+        quantity=quantity,
+        value=value,
+        low=value if low == value else min(rounded(low, 0.1), value),
+        high=value if high == value else max(min(rounded(high, 0.1), most), value),
+        unit=unit or ("s" if quantity.endswith("_s") else "1"),
+        per=per,
+        condition=condition,
+        kind=kind,
+        source=source,
+        as_of=datetime.date.today().isoformat(),
+        note=note,
+    )
+
+
+def rounded(value: float, spread: float) -> float:
+    """As many digits as a spread, in logs, leaves meaning to: two, and three where it is below a tenth.
+
+    Coefficients are fitted together, so that fewer digits of one would shift what the others were fitted with.
+    """
+    digits = int(np.clip(math.ceil(-math.log10(max(spread, 1e-6))) + 1, 2, 3))
+    return float(f"{value:.{digits}g}")
+
+
+def _note(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
+
+
+def timed_chips(rows: Sequence[Fact]) -> list[str]:
+    """The chips that have rows of their own."""
+    return sorted({row.name for row in rows if row.per == "chip"})
