@@ -12,6 +12,7 @@ step     of a student with a share b of the teacher's blocks, h of its hidden wi
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from flashstill.distill.losses import kl_of_log_probabilities
 from flashstill.distill.models import Model, decoder_layers, keep_layers, parts
 from flashstill.distill.signals import hidden_states
 from flashstill.distill.students import Format
-from flashstill.distill.students.quantise import round_stored
+from flashstill.distill.students.quantise import DEFAULT_GROUP, round_stored
 from flashstill.distill.teachers import Online
 from flashstill.distill.training import Batch, TrainRecipe, distillation
 from flashstill.measure.budget import Line
@@ -101,8 +102,9 @@ def _rounding_s(teacher: Model) -> float:
     """Of all weights of the blocks, by those of the first."""
     blocks = decoder_layers(teacher)
     weights = [module.weight.detach() for module in blocks[0].modules() if isinstance(module, torch.nn.Linear)]
-    wanted = Format(name="fp8")  # which fits weights of any width
-    return len(blocks) * _seconds(lambda: [round_stored(weight, wanted) for weight in weights])
+    formats = [Format(name="int4", group=math.gcd(weight.shape[-1], DEFAULT_GROUP)) for weight in weights]
+    pairs = list(zip(weights, formats, strict=True))
+    return len(blocks) * _seconds(lambda: [round_stored(weight, rounded) for weight, rounded in pairs])
 
 
 def _seconds(work: Callable[[], object]) -> float:
