@@ -120,6 +120,7 @@ feed_forward = 64
 name = "four-bit"
 kind = "copy"
 quantise = "int4"
+train = { learning_rate = 1e-4 }   # it begins close to the teacher
 """
 Path("family.toml").write_text(FAMILY + TEXT, encoding="utf-8")
 flashstill("run", "family.toml", "--out", "family")
