@@ -29,11 +29,11 @@ class Inputs:
 
     @property
     def features(self) -> int:
-        """D = H W"""
+        """Features of an example, D = H W."""
         return self.values[0].numel()
 
     def rows(self, index: Tensor) -> Tensor:
-        """[M, B, D] of examples index [M, B]."""
+        """The examples of the indices [M, B], flattened: [M, B, D]."""
         return self.values.index_select(0, index.flatten()).view(*index.shape, self.features)
 
 

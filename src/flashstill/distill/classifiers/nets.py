@@ -47,7 +47,7 @@ class Nets(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What it is multiplied in."""
+        """The format in which the nets compute."""
         dtype: torch.dtype = self.weights[0].dtype
         return dtype
 
@@ -60,7 +60,7 @@ class Nets(nn.Module):
 
     @property
     def parameters_each(self) -> int:
-        """Of one of them."""
+        """Parameters of one of the nets."""
         return sum(parameter.numel() for parameter in self.parameters()) // len(self)
 
     def forward(self, images: Tensor, dropout: Dropout | None = None) -> Tensor:
@@ -94,7 +94,7 @@ class Dropout:
 
 
 def logits_of(nets: Nets, data: Inputs, batch: int = 2048) -> Tensor:
-    """[M, N, C]"""
+    """Logits [M, N, C] of all nets on all examples, a batch at a time."""
     parts = []
     with torch.inference_mode():
         for begin in range(0, len(data), batch):

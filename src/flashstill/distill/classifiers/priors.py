@@ -47,13 +47,13 @@ def matching_bias(logits: Tensor, missing: int, prior: float) -> float:
 
 
 def biased(logits: Tensor, missing: int, bias: float) -> Tensor:
-    """Logits [N, C] with one class raised."""
+    """Logits [N, C] with a bias added to one class."""
     shifted = logits.clone()
     shifted[:, missing] += bias
     return shifted
 
 
 def recall(logits: Tensor, labels: Tensor, label: int) -> float:
-    """Share of the examples of a class that are told to be it."""
+    """Share of the examples of a class that are predicted as it (recall)."""
     own = labels == label
     return float((logits[own].argmax(-1) == label).float().mean())

@@ -127,7 +127,7 @@ def combined(generalist: Tensor, opinions: Sequence[Opinion], steps: int = 300) 
 
 
 def _spread(opinion: Opinion, q: Tensor) -> Tensor:
-    """[N, C]: what the opinion asks of every class, the dustbin shared out as q has it."""
+    """[N, C]: what the opinion asks of every class, the dustbin's share divided as in q."""
     probabilities = opinion.log_probabilities.double().exp()
     own = list(opinion.classes)
     outside = torch.ones(q.shape[-1], dtype=torch.bool)
@@ -149,7 +149,7 @@ def divergences(generalist: Tensor, opinions: Sequence[Opinion], z: Tensor) -> T
 
 
 def grouped(log_q: Tensor, classes: Classes) -> Tensor:
-    """[N, C] to [N, |S| + 1]: the classes as they are, all others summed."""
+    """Log-probabilities [N, C] as a specialist has them [N, |S| + 1]: its own classes, and all others summed."""
     others = [each for each in range(log_q.shape[-1]) if each not in classes]
     return torch.cat([log_q[:, list(classes)], log_q[:, others].logsumexp(-1, keepdim=True)], -1)
 

@@ -49,7 +49,7 @@ def main(path: str) -> None:
     """Print the rows."""
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
-    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the others reserve more than they use
+    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # other pools reserve more than they use
     try:
         _print(path, answers)
     except MemoryError:

@@ -59,7 +59,7 @@ def divided(data: str, heldout_tokens: int, window_tokens: int, seed: int) -> tu
 def documents_to_hold_out(characters: list[int], tokens: int, most_tokens: int) -> int:
     """How many leading documents to hold out for `tokens` of them, at most 30 % of the text and never all.
 
-    A token is taken as 4 characters; half as many again are held, since leaking paragraphs will leave.
+    A token is taken as 4 characters; half as many again are held out, since leaking paragraphs will leave.
     """
     target, limit = 1.5 * CHARACTERS_PER_TOKEN * tokens, 0.3 * sum(characters)
     count, useful, whole = 0, 0.0, 0.0

@@ -123,7 +123,7 @@ def cpython_code() -> list[Document]:
     for name, tree in _library_modules():
         for node in ast.walk(tree):
             while isinstance(node, _DOCUMENTED) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:] or [ast.Pass()]  # a second string takes the first one's place
+                node.body = node.body[1:] or [ast.Pass()]  # a string after it is the docstring now
         text = ast.unparse(tree)
         if len(text) >= PLAIN_TEXT_DOCUMENT_CHARACTERS:
             documents.append(Document(name=f"code:{name}", text=text))

@@ -45,7 +45,7 @@ class Decoder(Protocol):
 
 
 class CachedDecoder:
-    """The generic one."""
+    """Decodes any model of transformers that takes a cache."""
 
     joins = False
 

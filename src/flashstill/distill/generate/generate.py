@@ -55,7 +55,7 @@ def decoder_of(model: Model, longest: int, space: Workspace) -> Decoder:
 
 @contextmanager
 def _at_rest(model: Model) -> Iterator[None]:
-    """In eval mode, and back."""
+    """Puts the model in eval mode, and back into the mode that it was in."""
     training = model.training
     model.eval()
     try:

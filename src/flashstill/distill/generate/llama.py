@@ -143,7 +143,7 @@ class LlamaDecoder:
         return _turned(q, turn), _turned(k, turn), v
 
     def step(self, tokens: Tensor) -> Tensor:
-        """As the Protocol says."""
+        """One decode step of every row: the next token [B] -> logits [B, V] of the one after it."""
         rows, column = len(tokens), self._column
         if column == self._columns:  # what lies before the first of all rows is left behind
             first = int(self._start.min())

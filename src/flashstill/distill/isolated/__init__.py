@@ -34,12 +34,12 @@ _CHILD = Path(__file__).with_name("child.py")
 
 
 class Flooded(Exception):
-    """More was said than one answer can be."""
+    """The process wrote more than one answer may hold, or wrote without being asked."""
 
 
 @dataclass(slots=True)
 class Isolated:
-    """A process that answers lines by lines; TimeoutError, EOFError and Flooded say what went wrong with one."""
+    """A process that answers each line with a line; TimeoutError, EOFError and Flooded say how it failed."""
 
     process: subprocess.Popen[bytes]
     folder: Path
@@ -72,7 +72,7 @@ class Isolated:
             raise EOFError
 
     def everything(self, most_bytes: int, seconds: float) -> bytes:
-        """All that it says until it ends well."""
+        """All that it writes until it exits with status 0."""
         until, parts, size = time.monotonic() + seconds, [], 0
         while part := self._read(until):
             parts.append(part)

@@ -28,7 +28,7 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def main() -> None:
-    """Split, limit, run."""
+    """Fork into keeper and worker; the worker takes its limits and runs the module."""
     job = json.loads(sys.argv[1])
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     woken = wake_ups()
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def prctl(option: int, value: int) -> None:
-    """Where the system is Linux."""
+    """Call prctl(2), on Linux; elsewhere do nothing."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
@@ -95,7 +95,7 @@ def keep(worker: int, woken: tuple[int, int], folder: str) -> NoReturn:
 
 
 def children() -> list[int]:
-    """Of this process, dead ones included; none where the system does not tell."""
+    """Process ids of the children of this process, dead ones included; none where /proc does not list them."""
     try:
         return [int(child) for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()]
     except OSError:
@@ -123,7 +123,7 @@ def tasks() -> int:
 
 
 def lower(which: int, most: int) -> None:
-    """A limit never rises."""
+    """Lower a resource limit to `most`; one that is lower already stays."""
     soft, hard = resource.getrlimit(which)
     limits = [most, *(given for given in (soft, hard) if given != resource.RLIM_INFINITY)]
     resource.setrlimit(which, (min(limits), min(limits)))

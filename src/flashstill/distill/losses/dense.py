@@ -42,7 +42,7 @@ class Divergence:
     order: int = 2
 
     def scale(self, temperature: float) -> float:
-        """What keeps the gradient of the size that it has at T = 1."""
+        """Factor (T^2 for those of second order) that keeps the gradient as large as it is at T = 1."""
         return temperature**self.order
 
     def __call__(self, student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:

@@ -147,7 +147,7 @@ def _mixed(
 
 
 def _one(space: Workspace, raw: Tensor, term: Term, teacher: Sequence[Tensor], strip: slice) -> tuple[Tensor, Tensor]:
-    """One term's values and gradient, weighted."""
+    """Values and gradient of one term, times its weight."""
     temperature = term.temperature
     z, q = (space.take(name, raw.shape, wide(raw.dtype), raw.device) for name in ("z", "q"))
     lse = softmax(raw, z, q, temperature)

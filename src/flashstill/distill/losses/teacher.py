@@ -76,7 +76,7 @@ class RoutedTeacher:
 
     @property
     def heads(self) -> tuple[Tensor, ...]:
-        """One a member."""
+        """The heads, one for each member."""
         return tuple(member.heads[0] for member in self.members)
 
     def logits(self, space: Workspace, name: str, part: slice, vocabulary: int) -> list[Tensor]:
@@ -94,7 +94,7 @@ class RoutedTeacher:
     def distribution(
         self, space: Workspace, logits: Sequence[Tensor], temperature: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As one teacher's."""
+        """The same as for one teacher: scaled logits, their logsumexp, probabilities."""
         y, p = (_like(space, name, logits[0]) for name in ("y", "p"))
         return y, softmax(logits[0], y, p, temperature), p
 

@@ -54,7 +54,7 @@ class Shape:
 
     @property
     def measured(self) -> Shape:
-        """Within what can be timed: of small products the overheads would decide, by chance; large ones take long."""
+        """Clamped to sizes that can be timed: overhead would dominate smaller products, larger ones take too long."""
         return Shape(
             width=min(max(self.width, 256), 1024),
             feed_forward=min(max(self.feed_forward, 512), 2048),
@@ -104,7 +104,7 @@ def decided(wanted: str = AUTO, shape: Shape | None = None) -> Arithmetic:
 
 
 def settled(wanted: str, shape: Callable[[], Shape], record: Path) -> Arithmetic:
-    """What a run computes in, which from now on all of this process does: as the run was begun, else decided now.
+    """The arithmetic of a run, set for this whole process: the recorded one, for a new run decided now.
 
     record: a file of the run's directory; of several processes the first calls this before the others.  Raises
     BadInput where the file is damaged, or the run was begun in another arithmetic than the one that is wanted.
@@ -136,7 +136,7 @@ def begun(record: Path) -> Arithmetic:
 
 
 def in_use(arithmetic: Arithmetic) -> Arithmetic:
-    """The same, with this process's threads set to it."""
+    """Set this process's threads as the arithmetic says, and return it."""
     if torch.get_num_threads() != arithmetic.threads:
         torch.set_num_threads(arithmetic.threads)
     return arithmetic
@@ -170,7 +170,7 @@ def fastest_precision(shape: Shape) -> str:
 
 @functools.cache
 def _precision_seconds(key: str, shape: Shape) -> dict[str, float]:
-    """Of each arithmetic; once a process even where nothing can be kept. key: of the settings that it is true for."""
+    """Seconds of the products in each arithmetic, measured once a process; `key` names the settings they hold for."""
     del key
     medians = _interleaved([functools.partial(product_seconds, shape, name) for name in DTYPES], ARITHMETIC_S)
     return dict(zip(DTYPES, medians, strict=True))
@@ -194,7 +194,7 @@ def fastest_threads(shape: Shape, precision: str) -> int:
 
 
 def thread_seconds(shape: Shape, precision: str, counts: Sequence[int]) -> list[float]:
-    """Of the products with so many threads each, which take turns."""
+    """Seconds of the products with each number of threads, measured in turns."""
 
     def timed(count: int) -> float:
         torch.set_num_threads(count)
@@ -209,7 +209,7 @@ def available_cores() -> int:
 
 
 def product_seconds(shape: Shape, precision: str) -> float:
-    """Of one run of the products of a block and of the head, for many tokens and for a few."""
+    """Seconds that the products of a block and of the head take once, for many tokens and for a few."""
     dtype, total = DTYPES[precision], 0.0
     sizes = ((shape.width, shape.feed_forward), (shape.feed_forward, shape.width), (shape.width, shape.vocabulary))
     for tokens in (MANY_TOKENS, FEW_TOKENS):

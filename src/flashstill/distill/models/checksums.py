@@ -17,7 +17,7 @@ FILE = "checksums.json"
 
 
 def write_checksums(directory: Path) -> None:
-    """Of all files that are there."""
+    """Write the SHA-256 of every file of the directory into checksums.json."""
     checksums = {
         file.name: sha256(file) for file in sorted(directory.iterdir()) if file.is_file() and file.name != FILE
     }

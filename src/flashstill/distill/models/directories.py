@@ -158,13 +158,13 @@ def check_size(path: Path, config: Any, stored: Shapes) -> None:
 
 
 def parameters(path: Path, config: Any) -> int:
-    """So many the configuration's model has; no memory is taken for them."""
+    """Number of parameters of the model that a configuration describes, counted on the meta device."""
     from transformers import AutoModelForCausalLM
 
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
-    except Exception as error:  # as above
+    except Exception as error:  # transformers raises many kinds for fields that do not fit together
         raise BadInput(f"model directory {path} cannot be loaded: {first_line(error)}") from error
     return sum(parameter.numel() for parameter in model.parameters())
 

@@ -32,7 +32,7 @@ class _Reader:
         self.data, self.place = data, 0
 
     def skip(self, count: int) -> int:
-        """Where `count` bytes begin that are behind now."""
+        """Pass over `count` bytes; returns where they begin."""
         begin = self.place
         if count > len(self.data) - begin:
             raise ValueError("it ends before its header does")

@@ -47,7 +47,7 @@ def check_memory(fields: Mapping[str, Any], what: str) -> None:
 
 
 def parameters_of(fields: Mapping[str, Any], what: str) -> int:
-    """By the adapter; of a model that it does not read, by transformers on the meta device."""
+    """Parameters, counted by the adapter, or by transformers on the meta device where it cannot read the model."""
     try:
         return from_hf(dict(fields), what).parameters
     except UnsupportedArchitecture:

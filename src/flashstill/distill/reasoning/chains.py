@@ -46,7 +46,7 @@ class Chains:
 
     @property
     def attempts(self) -> int:
-        """N"""
+        """Attempts at each problem, N."""
         return int(self.tokens.shape[1])
 
     def first(self, attempts: int) -> Chains:
@@ -66,7 +66,7 @@ class Verdicts:
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
-        """[P, N]"""
+        """Whether each attempt [P, N] is right."""
         is_right: npt.NDArray[np.bool_] = self.score == 1.0
         return is_right
 
@@ -105,7 +105,7 @@ def problems_hash(problems: Sequence[Problem]) -> str:
 
 
 def chain_key(model: str, tokenizer: str, problems: Sequence[Problem], attempts: int, how: Sampling) -> dict[str, Any]:
-    """What chains are known by. model, tokenizer: fingerprints; how many rows are at work at a time changes nothing."""
+    """The key of stored chains. model, tokenizer: fingerprints; how many rows are at work at a time changes nothing."""
     settings = {name: value for name, value in asdict(how).items() if name != "batch"}
     known = {"kind": "chains", "model": model, "tokenizer": tokenizer, "problems": problems_hash(problems)}
     return json.loads(json.dumps({**known, "attempts": attempts, **settings}))  # type: ignore[no-any-return]
@@ -185,7 +185,7 @@ def judge(
 
 
 def _same_answers(answers: Sequence[str | None], attempts: int) -> npt.NDArray[np.int64]:
-    """[P, N]: the place of the first attempt at a problem that says the same; -1 for none."""
+    """[P, N]: the first attempt at the same problem with the same answer; -1 where there is no answer."""
     groups = np.full(len(answers), -1, dtype=np.int64)
     for first in range(0, len(answers), attempts):
         seen: dict[str, int] = {}
@@ -196,7 +196,7 @@ def _same_answers(answers: Sequence[str | None], attempts: int) -> npt.NDArray[n
 
 
 def joined_chains(store: Store) -> Chains:
-    """What a whole store holds."""
+    """The chains of a store of which no shard is missing."""
     arrays = _joined(store, ("tokens", "log_p", "lengths"))
     return Chains(**{name: tensor.numpy() for name, tensor in arrays.items()})
 

@@ -28,7 +28,7 @@ def drawn(spec: Spec, first: int, count: int) -> list[Problem]:
     processes = min(len(os.sched_getaffinity(0)), count // WORTH_A_PROCESS)
     if processes < 2:
         return drawn_here(spec, first, count)
-    drawn_here(spec, first, 1)  # what is wrong is said here, not by a process
+    drawn_here(spec, first, 1)  # a mistake in the task is reported by this process, before others start
     cuts = [first + count * place // processes for place in range(processes + 1)]
     running: list[Isolated] = []
     try:

@@ -51,7 +51,7 @@ class _Judge:
         self._asked = 0
 
     def ask(self, problem: int, answer: str) -> Verdict:
-        """Its verdict on one answer."""
+        """The judge's verdict on one answer."""
         if self._process is None:
             self._process = self._started()
         self._asked += 1
@@ -92,7 +92,7 @@ class _Judge:
 
 
 def verdict_of(line: bytes) -> Verdict:
-    """What a line of a judge's process means."""
+    """The verdict in a line that a judge's process wrote."""
     try:
         reply = json.loads(line)
     except (ValueError, RecursionError):
@@ -105,7 +105,7 @@ def verdict_of(line: bytes) -> Verdict:
     score = reply["score"]
     if isinstance(score, bool):
         score = float(score)
-    if not isinstance(score, (int, float)) or not 0.0 <= score <= 1.0:  # NaN is not, either
+    if not isinstance(score, (int, float)) or not 0.0 <= score <= 1.0:  # NaN, which is not between 0 and 1 either
         return Verdict(score=0.0, outcome="nonsense", why=f"a score of {score!r}"[:80])
     return Verdict(score=float(score), outcome="right" if score == 1.0 else "wrong")
 

@@ -34,14 +34,14 @@ class Problem:
 
     @property
     def same(self) -> str:
-        """Equal for problems that count as one."""
+        """A form of the problem that is equal for problems that count as the same."""
         numbers = sorted(_NUMBER.findall(self.prompt))
         telling = numbers if len(numbers) >= NUMBERS_THAT_TELL else sorted(_WORD.findall(self.prompt.lower()))
         return hashlib.sha256(" ".join(telling or [self.prompt]).encode()).hexdigest()
 
 
 def without_repeats(problems: Iterable[Problem], taken: Iterable[Problem] = ()) -> list[Problem]:
-    """Those that are the same as none before them and none of `taken`, in their order."""
+    """The problems, in their order, without those that repeat an earlier one or one of `taken`."""
     seen = {problem.same for problem in taken}
     kept = []
     for problem in problems:

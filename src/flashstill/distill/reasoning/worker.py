@@ -46,7 +46,7 @@ def main(task: str, problems: str, seconds: str) -> None:
 
 
 def allow(seconds: float) -> None:
-    """So much more processor time; whoever asked is sooner, unless it was stopped."""
+    """Raise the limit of processor time; the asking process times out sooner, unless it was stopped."""
     spent = resource.getrusage(resource.RUSAGE_SELF)
     most = resource.getrlimit(resource.RLIMIT_CPU)[1]
     until = math.ceil(spent.ru_utime + spent.ru_stime + 2 * seconds) + 1
@@ -54,7 +54,7 @@ def allow(seconds: float) -> None:
 
 
 def described(error: BaseException) -> str:
-    """Its kind and its message, which may be somebody else's code as well."""
+    """Kind and message of an exception; computing the message may itself run a user's code, and fail."""
     try:
         return f"{type(error).__name__}: {error}"[:300]
     except BaseException:

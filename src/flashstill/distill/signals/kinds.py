@@ -31,7 +31,7 @@ class Kind(Protocol):
 
     @property
     def key(self) -> dict[str, Any]:
-        """Its name and settings."""
+        """The kind's name and settings, as the manifest records them."""
         ...
 
     def encode(self, hidden: Tensor, head: Tensor, windows: Sequence[int]) -> dict[str, Tensor]:
@@ -41,7 +41,7 @@ class Kind(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hidden:
-    """Exact."""
+    """The final hidden states themselves: exact."""
 
     @property
     def key(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def kind(name: str, draws: int, k: int, seed: int) -> Kind:
 
 
 def narrowest(vocabulary: int) -> torch.dtype:
-    """The format of an id."""
+    """The narrowest integer format that holds every id of a vocabulary."""
     return torch.uint16 if vocabulary <= 2**16 else torch.int32
 
 

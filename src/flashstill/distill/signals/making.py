@@ -40,7 +40,7 @@ def hidden_states(model: Model, tokens: Tensor) -> Tensor:
 
 
 def signal_key(kind: Kind, teacher: str, tokenizer: str, packed: Packed) -> dict[str, Any]:
-    """What signals are known by. teacher, tokenizer: fingerprints."""
+    """The key under which signals are stored. teacher, tokenizer: fingerprints."""
     kind_key: Mapping[str, Any] = kind.key
     return {**kind_key, "teacher": teacher, "tokenizer": tokenizer, "packing": packed.hash, "windows": packed.windows}
 

@@ -43,7 +43,7 @@ class Signals:
 
     @property
     def bytes(self) -> int:
-        """What they take on the disk."""
+        """Size of the signals on the disk."""
         return self._store.bytes
 
     def hidden(self, windows: np.ndarray) -> Tensor:

@@ -94,7 +94,7 @@ class Store:
         write_text(path.with_suffix(".json"), json.dumps(digest))
 
     def shared(self, share: tuple[int, int]) -> list[int]:
-        """Every n-th of `starts`, from the i-th; share = (i, n)."""
+        """The shards of one of n processes: every n-th of `starts`, from the i-th; share = (i, n)."""
         position, processes = share
         return self.starts[position::processes]
 
@@ -118,7 +118,7 @@ class Store:
 
     @property
     def bytes(self) -> int:
-        """What the signals take on the disk."""
+        """Size of all files of the store."""
         return sum(file.stat().st_size for file in self.directory.glob("*.safetensors"))
 
 

@@ -30,7 +30,7 @@ DAMPING = 0.01  # of H's mean diagonal, as in the paper
 
 
 def compensated(model: Model, format_: Format, tokens: Tensor, progress: Progress) -> Model:
-    """A copy whose int4 weights answer for each other; token ids [B, L] of training text say what they are used for.
+    """A copy with weights set for int4 (GPTQ); token ids [B, L] of training text say what they are used for.
 
     Raises BadInput for other formats than int4, and for layers that are no plain matrices.
     """
@@ -97,7 +97,7 @@ def _inputs(model: Model, index: int, hidden: Tensor, tokens: Tensor) -> list[tu
 
 
 def _first_input(model: Model, tokens: Tensor) -> Tensor:
-    """What goes into the first block."""
+    """Hidden states that enter the first block."""
     seen: list[Tensor] = []
 
     def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -109,7 +109,7 @@ def _first_input(model: Model, tokens: Tensor) -> Tensor:
 
 
 def _after(model: Model, index: int, hidden: Tensor, tokens: Tensor, format_: Format) -> Tensor:
-    """What comes out of a block with its weights rounded."""
+    """Hidden states after a block whose weights are rounded."""
     block, seen = decoder_layers(model)[index], []
 
     def look(module: nn.Module, args: object, output: Any) -> None:

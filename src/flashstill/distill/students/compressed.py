@@ -67,7 +67,7 @@ def _experts(path: str, name: str, values: Tensor, scale: Tensor) -> Rounded:
 
 
 def write_compressed(student: Path, target: Path, weights: Rounded, format_: Format) -> None:
-    """The plain directory `student` once more at `target`, whole or not at all, with `weights` in their own bits.
+    """The plain directory `student` once more at `target`, whole or not at all, with `weights` packed.
 
     Raises UnsupportedArchitecture where the directory calls a weight otherwise than `weights` does.
     """
@@ -113,7 +113,7 @@ def _packed_file(file: Path, weights: Rounded, format_: Format) -> tuple[dict[st
 
 
 def _write_index(student: Path, packed: Path) -> None:
-    """Where a model has several files, the list of which tensor is in which."""
+    """Write model.safetensors.index.json where the model has several files: which tensor is in which."""
     if not (student / "model.safetensors.index.json").exists():
         return
     where: dict[str, str] = {}

@@ -86,7 +86,7 @@ def _copy_common(source: Model, target: Model) -> None:
 
 
 def _feed_forward_inputs(model: Model, tokens: Tensor) -> list[Tensor]:
-    """What goes into each block's FFN [N, d]."""
+    """Inputs [N, d] of each block's FFN."""
     inputs: list[Tensor] = []
     handles = [
         block.mlp.register_forward_pre_hook(lambda module, args: inputs.append(args[0].detach().flatten(0, -2).float()))  # type: ignore[union-attr]

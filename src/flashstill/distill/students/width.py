@@ -31,7 +31,7 @@ FEED_FORWARD_PARTS = ("gate_proj", "up_proj", "down_proj")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Width:
-    """What is left in a block; 0 keeps all. key_heads: groups of query heads that share keys and values."""
+    """The widths that stay; 0 keeps all. key_heads: groups of query heads that share keys and values."""
 
     hidden: int = 0
     feed_forward: int = 0

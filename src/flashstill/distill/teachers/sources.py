@@ -17,7 +17,7 @@ from flashstill.errors import BadInput
 class Online:
     """A model at hand, in eval mode whatever it was in before; it also knows text that was made on the way.
 
-    as_kept: say it as exact signals on the disk would, in bfloat16 whatever the model is multiplied in.
+    as_kept: round hidden states as exact signals on the disk are, to bfloat16 whatever the model is multiplied in.
     """
 
     def __init__(self, model: Model, as_kept: bool = False) -> None:

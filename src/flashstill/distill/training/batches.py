@@ -38,7 +38,7 @@ class Batch:
         return self.tokens[:, 1:].flatten()
 
     def rows(self, part: slice) -> Batch:
-        """Some of its windows."""
+        """The batch of some of its windows."""
         return Batch(
             tokens=self.tokens[part],
             mask=self.mask[part],
@@ -76,7 +76,7 @@ class Source(Protocol):
         ...
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from a `state`."""
+        """Continue from a saved `state`."""
         ...
 
 

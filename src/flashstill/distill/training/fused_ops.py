@@ -103,7 +103,7 @@ def fused_norms(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def _same(module: nn.Module) -> bool:
-    """Whether a module is such a norm: it looks like one, and does the same to random numbers."""
+    """Whether a module computes such a norm: it has its attributes, and gives the same on random numbers."""
     weight = getattr(module, "weight", None)
     epsilon = getattr(module, "variance_epsilon", None)
     if not isinstance(weight, Tensor) or weight.dim() != 1 or not isinstance(epsilon, float):

@@ -177,7 +177,7 @@ def _passes_of(
 
 
 def _explained(error: BaseException, name: str, recipe: TrainRecipe, source: Source, passes: int) -> BaseException:
-    """What to lower where memory ran out; any other error as it came."""
+    """Out of memory as BadInput that says what to lower; any other error unchanged."""
     text = str(error)
     if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "not enough memory" not in text:
         return error

@@ -39,7 +39,7 @@ class _Part:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Piece:
-    """Parts that are stepped together."""
+    """Parts of parameters that the optimiser updates together."""
 
     parts: tuple[_Part, ...]
     weight_decay: float
@@ -150,7 +150,7 @@ def adamw(weights: Sequence[Tensor], recipe: TrainRecipe) -> torch.optim.AdamW:
 
 
 def _decays(weight: Tensor) -> bool:
-    """Norms and biases do not."""
+    """Whether weight decay applies: not to norms and biases."""
     return weight.dim() > 1
 
 

@@ -25,7 +25,7 @@ from flashstill.distill.training.batches import Batch, Student, take, window_ord
 from flashstill.distill.training.sharded import World
 from flashstill.errors import BadInput
 
-_STREAM = 0x0E  # apart from what else is drawn with a seed
+_STREAM = 0x0E  # random stream of its own, apart from everything else that is drawn with the seed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +87,7 @@ class OnPolicy:
         return Batch(tokens=tokens, mask=mask, windows=None if own.any() else text.windows, made=made)
 
     def _coins(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Which windows of a step are sampled anew and which are replayed [B], and which old one each would take."""
+        """Which windows of a step are sampled and which replayed [B], and the index of the old one to replay."""
         own, again, which = np.random.default_rng([_STREAM, self.seed, step]).random((3, self.per_step))
         waiting = len(self._old[0])
         replayed = (own < self.mixing.mix) & (again < self.mixing.replay) & (waiting > 0)

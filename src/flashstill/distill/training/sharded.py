@@ -97,7 +97,7 @@ class Sharded:
         self.optimizer = adamw(list(self.weights.values()), recipe)
 
     def collect(self) -> None:
-        """FSDP adds the gradients of several passes in float32 by itself."""
+        """Nothing to do: FSDP accumulates the gradients of several passes in float32."""
 
     def apply(self, rate: float) -> float:
         """One optimiser step; returns the gradient's norm before clipping. Nothing moves where it is not finite."""
@@ -111,7 +111,7 @@ class Sharded:
         return grad_norm
 
     def tensors(self) -> dict[str, Tensor]:
-        """This process's share of masters and moments, by the names of the parameters."""
+        """This process's share of master weights and moments, by the names of the parameters."""
         shares: dict[str, Tensor] = {}
         for name, weight in self.weights.items():
             moments = self.optimizer.state[weight]
@@ -139,7 +139,7 @@ class Sharded:
                 }
 
     def whole(self) -> dict[str, Tensor]:
-        """All weights, gathered to every process; they take part together."""
+        """All weights, gathered on every process; all processes must call it."""
         return {name: _whole(each) for name, each in self.module.state_dict().items()}
 
 

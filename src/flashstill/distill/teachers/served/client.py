@@ -32,7 +32,7 @@ Note = Callable[[str], None]
 
 
 def completed(work: Coroutine[Any, Any, None]) -> None:
-    """Run it to its end; of several errors in flight the first is raised."""
+    """Run a coroutine to its end; where several tasks fail, their first error is raised."""
     try:
         asyncio.run(work)
     except BaseExceptionGroup as group:
@@ -67,7 +67,7 @@ class Server:
 
     @property
     def asking(self) -> Api:
-        """How it is asked."""
+        """The API that is spoken."""
         return APIS[self.api]
 
     @property
@@ -200,7 +200,7 @@ class Conversation:
 
 
 def _message(body: bytes) -> str:
-    """What an error says of itself, wherever the server writes it."""
+    """The message of a server's error, in whichever field it stands."""
     try:
         answer = json.loads(body)
         error = answer.get("error", answer)

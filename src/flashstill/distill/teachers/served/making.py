@@ -27,7 +27,7 @@ BYTES_PER_ENTRY = 1024
 
 
 def known_model(name: str) -> str:
-    """What stands for the fingerprint of weights that cannot be read."""
+    """Server and model name, in place of a fingerprint of weights that cannot be read."""
     return f"served: {name}"
 
 

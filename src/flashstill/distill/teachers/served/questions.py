@@ -28,7 +28,7 @@ class Position:
 
 
 class Api(Protocol):
-    """A way to ask."""
+    """A server's API: how it is asked for log-probabilities, and where they stand in its answer."""
 
     answer_tokens: int
     """tokens that the server makes up after the prompt: they need room in its context"""
@@ -42,7 +42,7 @@ class Api(Protocol):
         ...
 
     def positions(self, answer: Any, tokens: Sequence[int]) -> list[Position | None]:
-        """Of every token. Raises KeyError, IndexError, TypeError, AttributeError or ValueError for a malformed one."""
+        """Of all tokens. Raises KeyError, IndexError, TypeError, AttributeError or ValueError for a malformed one."""
         ...
 
 
@@ -84,7 +84,7 @@ class Echo:
 
     def positions(self, answer: Any, tokens: Sequence[int]) -> list[Position | None]:
         log_probabilities = answer["choices"][0]["logprobs"]
-        count = len(tokens)  # the token that was made up stands behind them
+        count = len(tokens)  # the one token that the server was made to generate stands behind them
         top, own = log_probabilities["top_logprobs"][:count], log_probabilities["token_logprobs"][:count]
         return [
             None if entry is None else Position(top=self._pairs(entry), target=target, text=None)
@@ -98,7 +98,7 @@ class Echo:
 
 
 class Sglang:
-    """SGLang's own way."""
+    """SGLang's native /generate."""
 
     answer_tokens = 0
 
