@@ -1,8 +1,8 @@
 """Which module of a package imports which, read from the files without running them; and the circles among them.
 
-An import counts wherever it stands: at the top, in a function, or for type checkers alone; each is something that a
-reader has to know first.  Importing `a.b.c` also runs `a` and `a.b`, so that a module imports the packages above what
-it names, other than those that it lies in itself.
+An import counts wherever it stands, at the top or in a function; one for type checkers alone counts where it is asked
+for.  Importing `a.b.c` also runs `a` and `a.b`, so that a module imports the packages above what it names, other than
+those that it lies in itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def modules(package: Path) -> dict[str, Path]:
     return files
 
 
-def import_graph(package: Path) -> dict[str, frozenset[str]]:
+def import_graph(package: Path, for_types: bool = True) -> dict[str, frozenset[str]]:
     """The modules of the package that each of its modules imports.
 
     The package's own `__init__` is left out: it is the face, which looks at everything, and what lies below asks it for
@@ -32,34 +32,43 @@ def import_graph(package: Path) -> dict[str, frozenset[str]]:
     """
     files = modules(package)
     known = set(files) - {package.name}
-    return {name: frozenset(_imported(name, files[name], known)) for name in sorted(known)}
+    return {name: frozenset(_imported(name, files[name], known, for_types)) for name in sorted(known)}
 
 
-def _imported(module: str, file: Path, known: set[str]) -> Iterator[str]:
+def _imported(module: str, file: Path, known: set[str], for_types: bool) -> Iterator[str]:
     inside = {module, *_packages_above(module)}
-    for origin, name in named_imports(file):
+    for origin, name in named_imports(file, for_types):
         target = f"{origin}.{name}" if f"{origin}.{name}" in known else origin
         if target in known and target != module:
             yield target
         yield from (above for above in _packages_above(target) if above in known and above not in inside)
 
 
-def named_imports(file: Path) -> list[tuple[str, str]]:
+def named_imports(file: Path, for_types: bool = True) -> list[tuple[str, str]]:
     """(module, name) of every import of a file; name is empty for `import module`."""
-    return _named(file.read_text(encoding="utf-8"))
+    found = _named(file.read_text(encoding="utf-8"))
+    return [(module, name) for module, name, only_for_types in found if for_types or not only_for_types]
 
 
 @functools.cache
-def _named(source: str) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for node in ast.walk(ast.parse(source)):
+def _named(source: str) -> list[tuple[str, str, bool]]:
+    """The same, and whether it is for type checkers alone."""
+    tree, found = ast.parse(source), []
+    typed = {id(node) for block in _type_checking(tree) for node in ast.walk(block)}
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [(alias.name, "") for alias in node.names]
+            found += [(alias.name, "", id(node) in typed) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"write absolute imports, not one of level {node.level}"
             assert node.module is not None
-            found += [(node.module, alias.name) for alias in node.names]
+            found += [(node.module, alias.name, id(node) in typed) for alias in node.names]
     return found
+
+
+def _type_checking(tree: ast.Module) -> Iterator[ast.stmt]:
+    for node in tree.body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            yield from node.body
 
 
 def _packages_above(name: str) -> list[str]:
