@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np
 
 from flashstill.arch import load_architecture
-from flashstill.cost import Conditions, Precisions, make_conditions, smallest_count, step_cost, uniform
-from flashstill.cost.footprint import most_sequences
+from flashstill.cost import Conditions, Precisions, make_conditions, step_cost, uniform
+from flashstill.cost.footprint import most_sequences, usable_bytes
 from flashstill.cost.links import link_cost, transfer
 from flashstill.cost.operations import operation_seconds
 from flashstill.cost.training import train_step
@@ -238,7 +238,8 @@ def step_ms() -> float:
 def fewest_slice(value_bytes: float) -> float:
     widths = Widths(weight=value_bytes, kv=value_bytes)
     needed = float(memory_bytes(MODEL, 1.0, LENGTH, widths))
-    return smallest_count(chip_from_facts(FACTS, "tpu-v5e"), needed)
+    conditions = make_conditions(chip_from_facts(FACTS, "tpu-v5e"))
+    return float(2 ** np.ceil(np.log2(needed / usable_bytes(conditions, conditions.weights))))
 
 
 def caches(precision: str, chips: float) -> float:

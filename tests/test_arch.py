@@ -692,3 +692,12 @@ def test_bytes_of_published_checkpoints() -> None:
 def test_unknown_formats_are_named(quantisation: Changes, complaint: str) -> None:
     with pytest.raises(UnsupportedArchitecture, match=complaint):
         from_hf({**LLAMA, "quantization_config": quantisation}, "m")
+
+
+def test_one_model_is_read_as_it_stands_in_the_catalogue() -> None:
+    """A short name reads its own tables of the file alone; each must be what the whole file says."""
+    rows, schemes = catalogue_module._rows()
+    text = catalogue_module._FILE.read_text(encoding="utf-8")
+    for short in ("qwen3-32b", "deepseek-v3", "gpt-oss-120b", "qwen3-8b", "llama-3.1-8b"):
+        assert catalogue_module.read_one(text, short) == ({short: rows[short]}, schemes)
+    assert catalogue_module.read_one(text, "qwen3") == ({}, schemes)

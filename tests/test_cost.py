@@ -20,7 +20,6 @@ from flashstill.cost import (
     StepCost,
     make_conditions,
     serve,
-    smallest_count,
     step_cost,
 )
 from flashstill.cost.conditions import uniform
@@ -31,7 +30,7 @@ from flashstill.facts import load
 from flashstill.hardware import Chip, chip_from_facts, known_chips, software_of
 from flashstill.parallel import Layout, shard
 from flashstill.plan.grid import price_grid
-from flashstill.workload import Matmul, Operation, Quantity, Widths, decode, memory_bytes, prefill
+from flashstill.workload import Matmul, Operation, Quantity, Widths, decode, prefill
 from tests.deployments import deployed, explained
 
 FACTS = load()
@@ -221,13 +220,11 @@ def test_a_grid_equals_its_cells() -> None:
 
 
 def test_chips_needed() -> None:
-    h100, lpu = chip("h100-sxm"), chip("groq-lpu")
     model = load_architecture("llama-3.1-70b")
-    needed = float(memory_bytes(model, 1.0, 1024.0))
-    assert smallest_count(h100, needed) == 2
-    assert smallest_count(lpu, needed) == 1024
-    with pytest.raises(InfeasiblePlan):
-        smallest_count(lpu, 1e16)
+    assert deployed(FACTS, model, "h100-sxm", 1, 1024).chips == 2
+    assert deployed(FACTS, model, "groq-lpu", 1, 1024).chips == 1024
+    with pytest.raises(InfeasiblePlan, match="no number of these chips does"):
+        deployed(FACTS, load_architecture("smollm2-135m"), "groq-lpu", 10**6, 8192)
 
 
 def test_sram_holds_a_small_model_spread_over_chips() -> None:

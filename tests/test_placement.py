@@ -7,15 +7,14 @@ from typing import Any
 import pytest
 
 from flashstill.arch import load_architecture
-from flashstill.cost import make_conditions
 from flashstill.cost.phases import decode_step
 from flashstill.facts import load
-from flashstill.hardware import chip_from_facts
 from flashstill.parallel import Layout
 from flashstill.plan.crossover import weights_dominate_below
 from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
 from flashstill.plan.space import SearchResult, SearchSpace
+from tests.deployments import deployed
 
 FACTS = load()
 
@@ -87,14 +86,14 @@ def test_a_large_model_does_not_fit_into_the_sram_of_64_chips() -> None:
 @pytest.mark.parametrize("model", ["llama-3.1-70b", "qwen3-30b-a3b"])
 def test_the_batch_below_which_weights_take_most_of_the_energy(model: str) -> None:
     shape = load_architecture(model)
-    conditions = make_conditions(chip_from_facts(FACTS, "h100-sxm"))
-    batch = weights_dominate_below(shape, conditions, 1152.0)
+    resolved = deployed(FACTS, shape, "h100-sxm", 1, 1152, engine="none")
+    batch = weights_dominate_below(resolved)
     assert batch is not None
     assert batch == asked(model, "h100-sxm").weights_dominate_below["h100-sxm"]
 
     def share(sequences: int) -> float:
         layout = Layout(tp=2.0 if model.startswith("llama") else 1.0)
-        step = decode_step(shape, conditions, layout, float(sequences), 1152.0)
+        step = decode_step(shape, resolved.conditions, layout, float(sequences), 1152.0)
         return float(step.joules["weights"]) / float(step.work_joules)
 
     assert share(batch) <= 0.5 < share(batch - 1)

@@ -16,7 +16,6 @@ from flashstill.cost.footprint import (
     most_sequences,
     room_bytes,
     sequence_bytes,
-    smallest_count,
     token_bytes,
     total_bytes,
     usable_bytes,
@@ -33,7 +32,6 @@ from flashstill.cost.phases import (
     working_share,
 )
 from flashstill.cost.serving import Paces, capacity, closed_form, prompts_together, serve
-from flashstill.errors import InfeasiblePlan
 from flashstill.hardware.calibration import PERFECT, Collective
 from flashstill.hardware.software import NO_SOFTWARE
 from flashstill.parallel import Exchange, Layout, Sharded
@@ -258,14 +256,6 @@ class TestMemory:
         ):
             enough, one = holds(small_model(), conditions, Layout(), sequences, 1e5, longest)
             assert (bool(enough), bool(one)) == expected
-
-    def test_the_fewest_chips(self) -> None:
-        chip = round_chip()
-        for needed, count in ((90e9, 1), (90.1e9, 2), (180e9, 2), (181e9, 4), (16384 * 90e9, 16384)):
-            assert smallest_count(chip, needed) == count
-        assert smallest_count(chip, 1.8e9, SRAM) == 2
-        with pytest.raises(InfeasiblePlan):
-            smallest_count(chip, 16385 * 90e9)
 
 
 class TestPhases:

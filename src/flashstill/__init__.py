@@ -16,7 +16,6 @@ if TYPE_CHECKING:
         InfeasiblePlan,
         MissingFact,
         Scenario,
-        SearchSpace,
         UnsupportedArchitecture,
         chip,
         explain,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
         search,
     )
     from flashstill.distilling import distill, evaluate, run
+    from flashstill.plan.space import SearchSpace
 
 __version__ = "0.2.0"
 __all__ = [
@@ -51,13 +51,18 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
     import sys
 
     _Module = type(sys)
-    _LEARNING = ("distill", "evaluate", "run")
+    _HOMES = {
+        "SearchSpace": "flashstill.plan.space",
+        "distill": "flashstill.distilling",
+        "evaluate": "flashstill.distilling",
+        "run": "flashstill.distilling",
+    }
+    """where the names are that do not come from flashstill.api, which loads as little as `predict` needs"""
 
     def _function(name):
         import importlib
 
-        home = "flashstill.distilling" if name in _LEARNING else "flashstill.api"
-        return getattr(importlib.import_module(home), name)
+        return getattr(importlib.import_module(_HOMES.get(name, "flashstill.api")), name)
 
     class _CallableRoom(_Module):
         """A room of the package that has the name of a function of the face, and can be called as that function.
@@ -82,6 +87,9 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         def __setattr__(self, name, value):
             if name in __all__ and type(value) is _Module:
                 value.__class__ = _CallableRoom
+                value.__doc__ = (
+                    value.__doc__ or f"A room of the package; flashstill.{name}(...) calls the face's {name}."
+                )
             super().__setattr__(name, value)
 
     sys.modules[__name__].__class__ = _Face

@@ -5,7 +5,7 @@ Seconds, bytes, joules (at the chips, unless it says wall), watts, dollars and t
 it.  Answers are frozen; `as_dict()` is a tree of plain values, `as_records()` a list of flat rows for pandas.DataFrame
 or polars.DataFrame, and a notebook shows a small table.
 
-`run`, `distill` and `evaluate` are in flashstill/distilling.py and need torch (the extra "distill").
+`run`, `distill` and `evaluate` are in flashstill/distilling.py and need torch (the extra "learn").
 
 Errors are `BadInput` (and of its kind `MissingFact`, `UnsupportedArchitecture`) for what makes no sense, and
 `InfeasiblePlan` where nothing fits, with the reasons counted.  In a sweep, combinations without an answer are rows that
@@ -24,7 +24,6 @@ from flashstill.plan.deployment import Deployment
 from flashstill.plan.explain import Explanation
 from flashstill.plan.explain import explain as explain_step
 from flashstill.plan.scenario import Scenario
-from flashstill.plan.space import SearchSpace
 from flashstill.sweeps import Refusal, Sweep, each_or_error, outcomes_of
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
         Words,
     )
     from flashstill.hardware import Chip
-    from flashstill.plan.space import SearchResult
+    from flashstill.plan.space import SearchResult, SearchSpace
 
     Model = str | Architecture
     Models = Model | Sequence[Model]
@@ -55,7 +54,6 @@ __all__ = [
     "MissingFact",
     "Refusal",
     "Scenario",
-    "SearchSpace",
     "Sweep",
     "UnsupportedArchitecture",
     "chip",
@@ -135,8 +133,8 @@ def predict(
     keywords = {"model": model, "chip": chip, "isl": isl, "osl": osl, **more, "batch": batch}
     by_values = scenario is not None or deployment is not None
     asked = asked_by_values(scenario, deployment, keywords) if by_values else asked_by_keywords(keywords)
-    found = outcomes_of(asked.questions, answers(facts_of(facts, set), asked.cases, price), asked.swept)
-    return Sweep(found, PREDICTED) if asked.swept else _only(found)
+    outcomes = outcomes_of(asked.questions, answers(facts_of(facts, set), asked.cases, price), asked.swept)
+    return Sweep(outcomes, PREDICTED) if asked.swept else _only(outcomes)
 
 
 @overload
@@ -185,8 +183,8 @@ def explain(
         asked = asked_by_keywords({**keywords, "context": 1024 if context is None else context})
     table = facts_of(facts, set)
     steps = each_or_error(lambda case: explain_step(table, case.scenario, case.deployment, price), asked.cases)
-    found = outcomes_of(asked.questions, steps, asked.swept)
-    return Sweep(found, EXPLAINED) if asked.swept else _only(found)
+    outcomes = outcomes_of(asked.questions, steps, asked.swept)
+    return Sweep(outcomes, EXPLAINED) if asked.swept else _only(outcomes)
 
 
 def search(
@@ -221,6 +219,7 @@ def _search_by_keywords(keywords: dict[str, Any]) -> tuple[Scenario, SearchSpace
     from dataclasses import fields
 
     from flashstill.errors import unknown
+    from flashstill.plan.space import SearchSpace
 
     given = {name: value for name, value in keywords.items() if value is not None and value != ()}
     for name in ("model", "chips", "max_chips"):
@@ -239,6 +238,6 @@ def _search_by_keywords(keywords: dict[str, Any]) -> tuple[Scenario, SearchSpace
     return Scenario(**{name: value for name, value in given.items() if name in of_scenario}), SearchSpace(**chosen)
 
 
-def _only(found: tuple[Any, ...]) -> Any:
-    (answer,) = found
+def _only(outcomes: tuple[Any, ...]) -> Any:
+    (answer,) = outcomes
     return answer

@@ -164,13 +164,13 @@ def _of_kind(name: str, value: Any) -> Any:
 
 def facts_of(facts: FactsLike = (), edits: Edits | None = None) -> Facts:
     """The fact rows of the package, of this machine and of the directories, with the what-if edits."""
-    told = [
+    texts = [
         f"{name}={value if isinstance(value, str) else repr(float(value))}" for name, value in (edits or {}).items()
     ]
     if isinstance(facts, Facts):
-        return facts.edited(told)
+        return facts.edited(texts)
     directories = [facts] if isinstance(facts, str | Path) else list(facts)
-    return load([Path(directory) for directory in directories], told)
+    return load([Path(directory) for directory in directories], texts)
 
 
 def several(values: Any) -> tuple[Any, ...]:

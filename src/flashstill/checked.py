@@ -20,14 +20,14 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from flashstill.bounded import lone_surrogate, read_bounded
-from flashstill.errors import BadInput, nearest, shortened, unknown
+from flashstill.errors import BadInput, nearest, shortened, shown, unknown
 
 T = TypeVar("T")
 DEEPEST = 16
 """levels of tables and lists in each other"""
 LARGEST = 1e30
 """larger numbers are none of a model, a text or a machine"""
-_WANTED = {
+_EXPECTED = {
     "int_type": "a whole number", "float_type": "a number", "string_type": "a text", "bool_type": "true or false",
     "tuple_type": "a list", "dataclass_type": "a table", "mapping_type": "a table", "dict_type": "a table",
 }  # fmt: skip
@@ -39,7 +39,7 @@ def between(low: float, high: float, open_low: bool = False, open_high: bool = F
     def check(value: float) -> float:
         if (low < value if open_low else low <= value) and (value < high if open_high else value <= high):
             return value
-        raise PydanticCustomError("range", "{said}", {"said": _range(value, low, high, open_low, open_high)})
+        raise PydanticCustomError("range", "{rule}", {"rule": _range(value, low, high, open_low, open_high)})
 
     return AfterValidator(check)
 
@@ -69,7 +69,7 @@ def one_of(choices: Collection[str]) -> AfterValidator:
         if value in choices:
             return value
         raise PydanticCustomError(
-            "choice", "{said}", {"said": unknown("KEY", value, [each for each in choices if each])}
+            "choice", "{sentence}", {"sentence": unknown("KEY", value, [name for name in choices if name])}
         )
 
     return AfterValidator(check)
@@ -82,19 +82,19 @@ def sized(least: int, most: int) -> AfterValidator:
         if least <= len(value) <= most:
             return value
         what = "characters" if isinstance(value, str) else "entries"
-        said = f"have at least {least} {what}" if len(value) < least else f"have at most {most:,} {what}"
-        raise PydanticCustomError("range", "{said}", {"said": said.replace("1 entries", "one entry")})
+        rule = f"have at least {least} {what}" if len(value) < least else f"have at most {most:,} {what}"
+        raise PydanticCustomError("range", "{rule}", {"rule": rule.replace("1 entries", "one entry")})
 
     return AfterValidator(check)
 
 
-def shaped(says: Callable[[str], str]) -> AfterValidator:
-    """A text of which `says` has nothing to say; else what it must be."""
+def shaped(broken_rule: Callable[[str], str]) -> AfterValidator:
+    """A text that breaks no rule; `broken_rule` says what it must be, or nothing."""
 
     def check(value: str) -> str:
-        said = says(value)
-        if said:
-            raise PydanticCustomError("range", "{said}", {"said": said})
+        rule = broken_rule(value)
+        if rule:
+            raise PydanticCustomError("range", "{rule}", {"rule": rule})
         return value
 
     return AfterValidator(check)
@@ -134,14 +134,14 @@ def _text(path: Path, most_bytes: int, kind: str = "JSON") -> str:
 
 def _object(text: str, where: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        tree = json.loads(text)
     except RecursionError as error:
         raise BadInput(f"{where} is not ours: its brackets nest too deep") from error
     except ValueError as error:
         raise BadInput(f"{where} is not JSON: {shortened(str(error), 200)}") from error
-    if not isinstance(found, dict):
+    if not isinstance(tree, dict):
         raise BadInput(f"{where} is not a JSON object")
-    return found
+    return tree
 
 
 def built(kind: type[T], raw: Mapping[str, Any], where: str, open_end: bool = False) -> T:
@@ -149,16 +149,16 @@ def built(kind: type[T], raw: Mapping[str, Any], where: str, open_end: bool = Fa
 
     open_end: keys that the kind does not know are passed over.
     """
-    for key, said in _foreign(raw, "", 0):
-        raise BadInput(f"{where}: {f'{shortened(key)!r} ' if key else ''}{said}")
+    for key, problem in _foreign(raw, "", 0):
+        raise BadInput(f"{where}: {f'{shortened(key)!r} ' if key else ''}{problem}")
     for key, known in () if open_end else _unknown_keys(kind, raw, ""):
         close = ", ".join(nearest(key.rpartition(".")[2], known))
         raise BadInput(f"{where}: unknown key {shortened(key)!r}; the nearest known: {close}")
     try:
-        found: T = _adapter(typing.cast("Any", kind)).validate_json(json.dumps(raw), strict=True)
+        value: T = _adapter(typing.cast("Any", kind)).validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
         raise BadInput(f"{where}: {_sentence(error)}") from None
-    return found
+    return value
 
 
 @lru_cache(maxsize=64)
@@ -174,16 +174,11 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "choice":
         return f"{first['msg'].replace('KEY', key, 1)}"
     if first["type"] == "range":
-        return f"{key} is {_shown(first['input'])}; it must {first['msg']}"
-    if first["type"] in _WANTED:
-        return f"{key!r} is {came}, not {_WANTED[first['type']]}" if key else f"it is {came}, not a table"
+        value = first["input"]
+        return f"{key} is {f'{value:g}' if isinstance(value, float) else shown(value)}; it must {first['msg']}"
+    if first["type"] in _EXPECTED:
+        return f"{key!r} is {came}, not {_EXPECTED[first['type']]}" if key else f"it is {came}, not a table"
     return f"{key!r} is {came}: {first['msg']}" if key else first["msg"]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    return shortened(repr(value))
 
 
 def _path(places: tuple[int | str, ...]) -> str:

@@ -75,7 +75,7 @@ class StudyResult:
         return dict(self.summary)
 
     def _repr_html_(self) -> str:
-        return _shown(self.as_records(), ("figure", "value", "low", "high", "bar", "holds"), str(self.out))
+        return _records_table(self.as_records(), ("figure", "value", "low", "high", "bar", "holds"), str(self.out))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +102,7 @@ class DistillResult:
 
     def _repr_html_(self) -> str:
         names = ("model", "domain", "bits_per_byte", "kl_to_teacher", "agreement")
-        return _shown(self.as_records(), names, str(self.out))
+        return _records_table(self.as_records(), names, str(self.out))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,7 +121,7 @@ class EvaluationResult:
         return {"records": [_row(record) for record in self.records], "left_out": dict(self.left_out)}
 
     def _repr_html_(self) -> str:
-        return _shown(self.as_records(), ("model", "domain", "metric", "value", "low", "high"), "")
+        return _records_table(self.as_records(), ("model", "domain", "metric", "value", "low", "high"), "")
 
 
 def _row(record: Record) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _row(record: Record) -> dict[str, Any]:
     return flat({name: value for name, value in json.loads(to_line(record)).items() if name != "schema"})
 
 
-def _shown(records: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> str:
+def _records_table(records: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> str:
     kept = [name for name in names if any(record.get(name) is not None for record in records)]
     return html_table(kept, [[cell(record.get(name)) for name in kept] for record in records[:SHOWN]], title)
 
@@ -240,9 +240,9 @@ def evaluate(
     """
     from flashstill.evaluate import evaluate_models
 
-    found = evaluate_models(
+    evaluation = evaluate_models(
         [models] if isinstance(models, str) else models, [texts] if isinstance(texts, str) else texts,
         teacher=teacher, control=control, metrics=metrics, tokens=tokens, window_tokens=window_tokens, seed=seed,
         arithmetic=arithmetic, out=None if out is None else Path(out), progress=_progress(progress),
     )  # fmt: skip
-    return EvaluationResult(records=found.records, left_out=found.left_out)
+    return EvaluationResult(records=evaluation.records, left_out=evaluation.left_out)

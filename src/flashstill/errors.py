@@ -12,8 +12,7 @@ Every message is one sentence: what came, what was expected, what to do.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 
@@ -60,6 +59,22 @@ def shortened(text: str, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[:kept]}…{text[-kept:]}"
 
 
+def shown(value: object) -> str:
+    """A value of a user in a sentence: quoted where it is text, and never long, whatever it holds."""
+    if isinstance(value, int) and abs(value) > 10**30:
+        return f"a number of about {int(abs(value).bit_length() * 0.30103) + 1} digits"
+    if isinstance(value, list | dict) and len(value) > 12:
+        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)} entries"
+    return shortened(repr(value))
+
+
+def check_counts(counts: Mapping[str, int | None]) -> None:
+    """Raise BadInput for a count below 1; None is no count."""
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise BadInput(f"{name} must be at least 1, not {value}")
+
+
 def printable(text: str) -> str:
     """`text` with what a terminal would act on written out: what the user gave may hold anything."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
@@ -82,12 +97,14 @@ def nearest(name: str, known: Iterable[str], count: int = 4) -> list[str]:
 
 @lru_cache(maxsize=256)  # files of cases repeat a mistake in row after row
 def _nearest(name: str, known: tuple[str, ...], count: int) -> list[str]:
+    import difflib  # 5 ms, for a sentence that most runs never print
+
     by_lower = {choice.lower(): choice for choice in known}
-    wanted = shortened(name).lower()
-    close = difflib.get_close_matches(wanted, by_lower, n=count, cutoff=0.4)
-    inside = [low for low in by_lower if wanted and (wanted in low or low in wanted) and low not in close]
-    found = (close + inside)[:count] or difflib.get_close_matches(wanted, by_lower, n=count, cutoff=0.0)
-    return [by_lower[low] for low in found]
+    written = shortened(name).lower()
+    close = difflib.get_close_matches(written, by_lower, n=count, cutoff=0.4)
+    inside = [low for low in by_lower if written and (written in low or low in written) and low not in close]
+    best = (close + inside)[:count] or difflib.get_close_matches(written, by_lower, n=count, cutoff=0.0)
+    return [by_lower[low] for low in best]
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

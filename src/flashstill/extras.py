@@ -25,15 +25,19 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
 
 def _extras() -> dict[str, str]:
     """Package -> the extra that asks for it, "" for what every installation has."""
-    from importlib.metadata import requires  # 20 ms, for a sentence that most runs never print
+    from importlib.metadata import PackageNotFoundError, requires  # 20 ms, for a sentence that most runs never print
 
-    found: dict[str, str] = {}
-    for requirement in requires(PROJECT) or ():
+    extra_of: dict[str, str] = {}
+    try:
+        requirements = requires(PROJECT) or ()
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return extra_of
+    for requirement in requirements:
         package = re.match(r"[A-Za-z0-9._-]+", requirement)
         extra = re.search(r"""extra\s*==\s*["']([^"']+)["']""", requirement)
         if package:
-            found.setdefault(_plain(package[0]), extra[1] if extra else "")
-    return found
+            extra_of.setdefault(_plain(package[0]), extra[1] if extra else "")
+    return extra_of
 
 
 def _plain(name: str) -> str:

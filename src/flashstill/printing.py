@@ -33,15 +33,15 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def print_explanation(found: Explanation) -> None:
-    """A decode step: its time, its joules, the way of a byte, its price."""
-    resolved, cost, values = found.resolved, found.cost, found.as_dict()
+def print_explanation(explanation: Explanation) -> None:
+    """A decode step: its time, its joules, the energy to move a byte, its price."""
+    resolved, cost, values = explanation.resolved, explanation.cost, explanation.as_dict()
     layout = _layout(values["layout"])
     tiers = " and ".join(dict.fromkeys((resolved.tier.name, resolved.conditions.cache.name)))
     click.echo(
         f"{printable(resolved.model.name)}, {resolved.model.parameters / 1e9:.3g}B parameters,"
         f" on {resolved.chips} x {resolved.chip.name}{layout},"
-        f" batch {found.batch}, context {found.context},"
+        f" batch {explanation.batch}, context {explanation.context},"
         f" {_formats(resolved)}, from {tiers}, {_engine(values['engine'])}"
     )
     print_notes("; ".join(resolved.notes))
@@ -71,10 +71,10 @@ def print_explanation(found: Explanation) -> None:
         ]
     )
     print_table(
-        [("the way of one byte to the multiplier", "", "")]
+        [("energy to move one byte, by segment", "", "")]
         + [(part, show(energy, "pJ"), "") for part, energy in values["pj_per_byte"].items()]
     )
-    click.echo(f"\n{_room(values)} of {found.context} tokens")
+    click.echo(f"\n{_room(values)} of {explanation.context} tokens")
     click.echo(
         f"{show(values['watts_per_chip'], 'W')} a chip;"
         f" {show(values['wall_joules_per_token'], 'J')} a token at the wall"
@@ -175,17 +175,17 @@ def print_chips(chips: Sequence[Chip]) -> None:
     print_table(rows, spare=("what", "power limit"))
 
 
-def print_prediction(found: Answer) -> None:
+def print_prediction(answer: Answer) -> None:
     """Time, rate, energy and price of serving."""
-    values, asked, used = found.figures(), found.scenario, found.deployment
+    values, asked, used = answer.figures(), answer.scenario, answer.deployment
 
     def known(name: str, unit: str) -> str:
         return "unknown" if values[name] is None else show(values[name], unit)
 
     rows = [("predicted", "", "80 % band"), ("time to first token", known("ttft_s", "s"), "")]
-    span = "" if found.tpot_s is None else f"{known('tpot_low_s', 's')} to {known('tpot_high_s', 's')}"
+    span = "" if answer.tpot_s is None else f"{known('tpot_low_s', 's')} to {known('tpot_high_s', 's')}"
     none = "none" if asked.osl == 1 else "unknown"
-    rows.append(("time per output token", none if found.tpot_s is None else known("tpot_s", "s"), span))
+    rows.append(("time per output token", none if answer.tpot_s is None else known("tpot_s", "s"), span))
     rows.append(("output", f"{values['output_tokens_per_s']:,.0f} tokens/s", ""))
     rows.append(("energy per output token", show(values["joules_per_output_token"], "J"), "chips only"))
     rows.append(("power per chip", show(values["watts_per_chip"], "W"), ""))
@@ -198,17 +198,17 @@ def print_prediction(found: Answer) -> None:
         f" {asked.osl} out, {asked.batch} in flight{engine}"
     )
     print_table(rows)
-    if found.cache_room_bytes is not None:
+    if answer.cache_room_bytes is not None:
         click.echo(f"\n{_room(values)} of {asked.isl + asked.osl / 2:g} tokens, the mean")
-    if found.usd_per_chip_hour is not None:
-        click.echo(f"\nat {show(found.usd_per_chip_hour, 'USD')} a chip-hour ({found.price_basis})")
-    if found.decode_step_s is not None:
-        usd = found.decode_usd_per_million_tokens
+    if answer.usd_per_chip_hour is not None:
+        click.echo(f"\nat {show(answer.usd_per_chip_hour, 'USD')} a chip-hour ({answer.price_basis})")
+    if answer.decode_step_s is not None:
+        usd = answer.decode_usd_per_million_tokens
         click.echo(
-            f"of which decode steps alone: {show(found.decode_step_s, 's')} a step,"
+            f"of which decode steps alone: {show(answer.decode_step_s, 's')} a step,"
             f" {known('decode_joules_per_token', 'J')} a token, {_dollars(usd)} per million tokens"
         )
-    print_notes(found.note)
+    print_notes(answer.note)
 
 
 def print_notes(text: str, on_stderr: bool = False) -> None:
@@ -217,13 +217,13 @@ def print_notes(text: str, on_stderr: bool = False) -> None:
         click.echo(f"note: {printable(note)}", err=on_stderr)
 
 
-def print_plan(found: SearchResult) -> None:
+def print_plan(result: SearchResult) -> None:
     """The front, and what was left out for which reason."""
-    click.echo(f"{found.priced:,} configurations priced in {show(found.seconds, 's')}", err=True)
-    click.echo(f"{found.evaluated:,} evaluated, {found.feasible:,} feasible, {len(found.front)} on the front")
+    click.echo(f"{result.priced:,} configurations priced in {show(result.seconds, 's')}", err=True)
+    click.echo(f"{result.evaluated:,} evaluated, {result.feasible:,} feasible, {len(result.front)} on the front")
     what = ("chips", "layout", "batch", "format, cache", "weights, cache in", "drafts")
     rows: list[tuple[str, ...]] = [(*what, "TPOT", "TTFT", "tokens/s a chip", "J/token", "$/M")]
-    for point in found.front:
+    for point in result.front:
         layout, usd = f"tp{point.tp} pp{point.pp} ep{point.ep} dp{point.dp}", point.usd_per_million_output_tokens
         rows.append(
             (
@@ -241,14 +241,14 @@ def print_plan(found: SearchResult) -> None:
             )
         )
     print_table(rows, spare=("drafts", "weights, cache in", "TTFT", "format, cache", "J/token", "layout"))
-    for chip, price in found.prices.items():
+    for chip, price in result.prices.items():
         if price.usd_per_hour is None:
             click.echo(f"{chip}: {price.basis}, so that it cannot win on dollars")
         else:
             click.echo(f"{chip}: {show(price.usd_per_hour, 'USD')} a chip-hour ({price.basis})")
-    for chip, batch in found.weights_dominate_below.items():
+    for chip, batch in result.weights_dominate_below.items():
         if batch is not None:
             click.echo(f"{chip}: below batch {batch} most of the energy of the work goes into moving weights")
-    for reason, count in sorted(found.infeasible.items(), key=lambda item: -item[1]):
+    for reason, count in sorted(result.infeasible.items(), key=lambda item: -item[1]):
         click.echo(f"left out, {reason}: {count:,}")
-    print_notes(found.note)
+    print_notes(result.note)

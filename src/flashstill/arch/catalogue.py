@@ -33,6 +33,28 @@ def _rows() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     return rows, schemes
 
 
+def _of_one(short: str) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """As `_rows`, of which nothing else is read where the model is the first one that a process asks for."""
+    return _rows() if _rows.cache_info().currsize else read_one(_FILE.read_text(encoding="utf-8"), short)
+
+
+def read_one(text: str, short: str) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The model of that short name alone, none where there is none, and the schemes: a fraction of the reading.
+
+    A table of the text begins with a line in brackets and reaches to the next one.
+    """
+    own = (f'["{short}"]', f'["{short}".', f"[{short}]", f"[{short}.", "[quantization.")
+    kept, is_own = [], False
+    for line in text.splitlines(keepends=True):
+        if line.startswith("["):
+            is_own = line.startswith(own)
+        if is_own:
+            kept.append(line)
+    rows = tomllib.loads("".join(kept))
+    schemes = rows.pop("quantization")
+    return rows, schemes
+
+
 def catalogue() -> dict[str, dict[str, Any]]:
     """Short name -> title, aliases, published parameters, source, config and stored format."""
     return _rows()[0]
@@ -54,6 +76,8 @@ def load_architecture(model: str) -> Architecture:
         return read_config(path / "config.json", path.name)
     if path is not None:
         return read_config(path, path.parent.name if path.name == "config.json" else path.stem)
+    if re.fullmatch(r"[a-z0-9][a-z0-9.-]*", model) and model in _of_one(model)[0]:
+        return _build(model, None)
     meaning = _names().get(model.lower()) or _release(model)
     if meaning is None and (model.startswith(("/", "~", ".")) or model.endswith(".json")):
         raise BadInput(f"there is no file or directory {shortened(model)!r}")
@@ -109,7 +133,8 @@ def _build(short: str, variant: str | None) -> Architecture:
 
     A release that is no row of its own is written NAME=SCHEME.
     """
-    row, schemes = catalogue()[short], _rows()[1]
+    rows, schemes = _of_one(short)
+    row = rows[short]
     if variant and "=" in variant:
         name, _, named = variant.partition("=")
         scheme = row["stored"] if str(row.get("stored", "")).startswith(named) else named

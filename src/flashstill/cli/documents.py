@@ -106,5 +106,5 @@ def _not_finite(value: Any, place: str = "") -> str:
         items = [(str(number), item) for number, item in enumerate(value)]
     else:
         return ""
-    found = (_not_finite(item, f"{place}.{key}" if place else key) for key, item in items)
-    return next(filter(None, found), "")
+    places = (_not_finite(item, f"{place}.{key}" if place else key) for key, item in items)
+    return next(filter(None, places), "")

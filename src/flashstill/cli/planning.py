@@ -87,28 +87,28 @@ def plan(
     understood(_understood(scenario, space))
     price = asked["price"]
     try:
-        found = api.search(scenario, space, price=price, facts=facts)
+        result = api.search(scenario, space, price=price, facts=facts)
     except InfeasiblePlan as error:
         if as_json:
             counts = {"evaluated": sum(error.reasons.values()), "feasible": 0, "infeasible": error.reasons}
             print_infeasible(error, **counts, front=[])
         raise
-    document = found.as_dict()
+    document = result.as_dict()
     command = None
     if emit is not None:
         has_experts = api.model(model).routed
-        point = pick_point(_startable(facts, scenario, space, price, found, emit, has_experts), pick)
+        point = pick_point(_startable(facts, scenario, space, price, result, emit, has_experts), pick)
         drafted = replace(point, draft=model_source(asked["draft"])) if point.draft else point
         command = launch(emit, source, drafted, asked["isl"] + asked["osl"], has_experts)
-        place = found.front.index(point) if point in found.front else None
+        place = result.front.index(point) if point in result.front else None
         document["launch"] = {"point": place, "configuration": asdict(point), "command": command}
     if as_json:
         print_json(document)
     elif command is not None:
-        print_notes(found.note, on_stderr=True)
+        print_notes(result.note, on_stderr=True)
         click.echo(command)
     else:
-        print_plan(found)
+        print_plan(result)
 
 
 def _question(facts: Facts, model: str, asked: dict[str, Any]) -> tuple[Scenario, SearchSpace]:
@@ -144,7 +144,7 @@ def _startable(
     scenario: Scenario,
     space: SearchSpace,
     price: str,
-    found: SearchResult,
+    result: SearchResult,
     engine: str,
     has_experts: bool,
 ) -> tuple[Configuration, ...]:
@@ -152,12 +152,12 @@ def _startable(
     from flashstill import api
     from flashstill.plan.launch import startable
 
-    points, why = startable(engine, found.front, has_experts)
-    if why and any(point.speculated_tokens for point in found.front):
+    points, why = startable(engine, result.front, has_experts)
+    if why and any(point.speculated_tokens for point in result.front):
         undrafted = api.search(replace(scenario, draft=None), space, price=price, facts=facts)
         points += startable(engine, undrafted.front, has_experts)[0]
     if not points:
-        raise BadInput(f"{engine} can start none of the {len(found.front)} configurations found; the first: {why}")
+        raise BadInput(f"{engine} can start none of the {len(result.front)} configurations found; the first: {why}")
     return points
 
 

@@ -112,13 +112,13 @@ def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, given: dict[
 
     if out == STANDARD and as_json:
         raise BadInput("--json and --out - both write to standard output; name a file for the answers")
-    found = answer_file(facts, cases, out, Console(), price, given)
-    for name, heading in found.renamed.items():
+    answers = answer_file(facts, cases, out, Console(), price, given)
+    for name, heading in answers.renamed.items():
         click.echo(f"{cases} has a column {name!r} of its own; ours is called {heading!r}", err=True)
     if as_json:
-        print_json(dataclasses.asdict(found))
+        print_json(dataclasses.asdict(answers))
     else:
-        summary = f"{found.answered} of {found.cases} cases answered, {found.fitting} of them fit: {out}"
+        summary = f"{answers.answered} of {answers.cases} cases answered, {answers.fitting} of them fit: {out}"
         click.echo(summary, err=out == STANDARD)
 
 

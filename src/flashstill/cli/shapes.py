@@ -61,12 +61,12 @@ def explain(
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
     scenario = api.Scenario(model=model, batch=batch, context=context)
-    found = api.explain(scenario, api.Deployment(chip=chip, **choices), price=price, facts=facts)
-    understood(asdict(found.resolved.deployment))
+    explanation = api.explain(scenario, api.Deployment(chip=chip, **choices), price=price, facts=facts)
+    understood(asdict(explanation.resolved.deployment))
     if as_json:
-        print_json(found.as_dict())
+        print_json(explanation.as_dict())
     else:
-        print_explanation(found)
+        print_explanation(explanation)
 
 
 @click.command()
@@ -103,18 +103,18 @@ def chips(
         else:
             print_chip(facts, machine)
         return
-    found: list[Chip] = []
+    complete: list[Chip] = []
     lacking: dict[str, str] = {}
     for chosen in chosen_chips(facts, name, chip_class, maker):
         try:
-            found.append(chip_from_facts(facts, chosen))
+            complete.append(chip_from_facts(facts, chosen))
         except BadInput as error:  # one chip of the user's costs the others nothing
             lacking[chosen] = ", ".join(getattr(error, "missing", ())) or str(error)
     if as_json:
         incomplete = [incomplete_summary(facts.machines[chosen], lacks) for chosen, lacks in lacking.items()]
-        print_json([*(chip_summary(chip) for chip in found), *incomplete])
+        print_json([*(chip_summary(chip) for chip in complete), *incomplete])
     else:
-        print_chips(found)
+        print_chips(complete)
         for chosen, lacks in lacking.items():
             click.echo(f"{printable(chosen)} cannot be priced, as it lacks {printable(lacks)}")
 
@@ -161,7 +161,7 @@ def models(as_json: bool) -> None:
     from flashstill.arch import known_models, load_architecture
     from flashstill.printing import print_table
 
-    found = [load_architecture(name) for name in known_models()]
+    shapes = [load_architecture(name) for name in known_models()]
     if as_json:
         print_json(
             [
@@ -173,12 +173,12 @@ def models(as_json: bool) -> None:
                     "kv_values_per_token": shape.kv_values_per_token,
                     "context": shape.context,
                 }
-                for shape in found
+                for shape in shapes
             ]
         )
         return
     rows = [("name", "parameters", "active", "layers", "context")]
-    for shape in found:
+    for shape in shapes:
         rows.append(
             (
                 shape.name,

@@ -18,31 +18,13 @@ import numpy.typing as npt
 from flashstill.arch import Architecture, Attention
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.phases import Speculation
-from flashstill.errors import InfeasiblePlan
-from flashstill.hardware import Chip, Memory
-from flashstill.hardware.software import NO_SOFTWARE
+from flashstill.hardware import Memory
 from flashstill.parallel import Layout
 from flashstill.workload import Quantity, Widths, cache_bytes, routed_parameters
 from flashstill.workload import weight_bytes as all_weight_bytes
 
 DRAM = "memory"
 """the tier in which an engine keeps its own buffers"""
-USABLE_SHARE = NO_SOFTWARE.usable_ratio
-"""an allowance for activations, buffers and fragmentation, where no engine is in question"""
-LARGEST_COUNT = 16384
-
-
-def smallest_count(chip: Chip, needed_bytes: float, tier: Memory | None = None) -> int:
-    """The smallest power of two of chips whose memory (or `tier`) holds `needed_bytes`, each using 90 % of it."""
-    memory = tier or chip.memory
-    count = 1
-    while count * memory.visible_bytes * USABLE_SHARE < needed_bytes:
-        count *= 2
-        if count > LARGEST_COUNT:
-            raise InfeasiblePlan(
-                f"{needed_bytes:.3g} bytes do not fit on {LARGEST_COUNT} {chip.name}", {"does not fit in memory": 1}
-            )
-    return count
 
 
 def usable_bytes(conditions: Conditions, tier: Memory) -> float:

@@ -51,14 +51,14 @@ def _hourly_price(facts: Facts, name: str, basis: str) -> HourlyPrice:
     if basis == "rented" and rented is None and listed is not None:
         return HourlyPrice(usd_per_hour=listed.value, basis=_label("rented at the list price", listed))
     order = {"rented": (rented, owned), "list": (at_list, rented, owned), "owned": (owned, rented, at_list)}[basis]
-    found = next((price for price in order if price is not None), None)
-    if found is None:
+    best = next((price for price in order if price is not None), None)
+    if best is None:
         return HourlyPrice(usd_per_hour=None, basis=NO_PRICE)
-    if found is order[0]:
-        return found
+    if best is order[0]:
+        return best
     lacking = {"rented": "no rent is known", "list": "no list price is known", "owned": "no purchase price is known"}
-    kind, told = found.basis.split(":", 1)
-    return HourlyPrice(usd_per_hour=found.usd_per_hour, basis=f"{kind}, as {lacking[basis]}:{told}")
+    kind, source = best.basis.split(":", 1)
+    return HourlyPrice(usd_per_hour=best.usd_per_hour, basis=f"{kind}, as {lacking[basis]}:{source}")
 
 
 def _owned(facts: Facts, name: str, bought: Fact) -> HourlyPrice:

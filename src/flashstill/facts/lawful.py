@@ -6,6 +6,8 @@ be a slip of the pen (a bandwidth of 1e-300, a share of 40) and what no sum coul
 
 from __future__ import annotations
 
+from functools import cache
+
 from flashstill.units import show
 
 COUNTS = ("torus_axes", "link_domain_chips", "wrap_edge", "matrix_edge", "compute_units")
@@ -55,6 +57,7 @@ RANGES = {
 """(least, most), in the unit of the row; the first key that fits a quantity holds"""
 
 
+@cache  # a table of rows repeats a few dozen quantities
 def lawful_range(quantity: str, unit: str) -> tuple[float, float]:
     """The least and the most that `quantity` may be, in `unit`."""
     if quantity in RANGES:

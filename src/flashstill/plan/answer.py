@@ -60,7 +60,7 @@ class Answer(Prediction):
     def _repr_html_(self) -> str:
         used, asked = self.deployment, self.scenario
         title = f"{asked.model_name} on {used.chips} x {used.chip}, {asked.isl} tokens in, {asked.osl} out, "
-        rows = [(told, cell(getattr(self, name))) for name, told in FIGURES if getattr(self, name) not in (None, "")]
+        rows = [(label, cell(getattr(self, name))) for name, label in FIGURES if getattr(self, name) not in (None, "")]
         return html_table(("", ""), rows, f"{title}batch {asked.batch}")
 
 
@@ -87,8 +87,7 @@ def answers(facts: Facts, cases: list[Case], price: str) -> list[Answer | Flashs
     """An answer to every case, or the error that says why there is none."""
     for scenario in {id(case.scenario): case.scenario for case in cases}.values():
         check_bounds(scenario)
-    found = zip(cases, outcomes(facts, cases, price), strict=True)
-    return [_answer(case, outcome) for case, outcome in found]
+    return [_answer(case, outcome) for case, outcome in zip(cases, outcomes(facts, cases, price), strict=True)]
 
 
 def _answer(case: Case, outcome: Outcome) -> Answer | FlashstillError:

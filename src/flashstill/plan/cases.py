@@ -23,12 +23,12 @@ from typing import Any, TextIO
 import numpy as np
 
 from flashstill.economics import BASES, RENTED
-from flashstill.errors import BadInput, FlashstillError, unknown
+from flashstill.errors import BadInput, FlashstillError, shown, unknown
 from flashstill.facts import Facts
 from flashstill.outputs import STANDARD, written_out
 from flashstill.plan.case import Case
 from flashstill.plan.casefile import REQUIRED, TEXT, Row, Table, read_table
-from flashstill.plan.cells import case_of, shown, unformulated
+from flashstill.plan.cells import case_of, unformulated
 from flashstill.plan.predict import predict
 from flashstill.plan.prediction import PREDICTION_FIELDS, Prediction
 from flashstill.progress import Progress, Silent
@@ -122,8 +122,8 @@ def _answers(facts: Facts, table: Table, rows: Sequence[Row], price: str) -> lis
         else:
             together.setdefault((case.scenario.model_name, case.deployment.chip), []).append((index, case))
     for members in together.values():
-        found = _each(facts, [case for _, case in members], price)
-        answers.update((index, answer) for (index, _), answer in zip(members, found, strict=True))
+        answered = _each(facts, [case for _, case in members], price)
+        answers.update((index, answer) for (index, _), answer in zip(members, answered, strict=True))
     return [answers[index] for index in range(len(rows))]
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from flashstill.errors import BadInput, shortened
+from flashstill.errors import BadInput, shown
 from flashstill.plan.case import TYPES, Case
 from flashstill.units import parse_amount, parse_count
 
@@ -51,11 +51,6 @@ def real(name: str, text: str) -> float:
     if number is None:
         raise BadInput(f"{name} is {shown(text)}, not a number")
     return number
-
-
-def shown(text: str) -> str:
-    """Text of a user in a sentence: quoted, without control characters, shortened."""
-    return repr(shortened(text))
 
 
 def unformulated(cell: str) -> str:

@@ -9,38 +9,28 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.arch import Architecture
-from flashstill.cost import Conditions
-from flashstill.cost.footprint import smallest_count
-from flashstill.cost.phases import decode_step
-from flashstill.parallel import Layout, layout_reason
-from flashstill.workload import weight_bytes
+from flashstill.cost.phases import batch_step
+from flashstill.plan.resolve import Resolved
 
 LARGEST_BATCH = 65536
 
 
-def weights_dominate_below(model: Architecture, conditions: Conditions, context: float) -> int | None:
+def weights_dominate_below(resolved: Resolved) -> int | None:
     """The first batch at which weights take at most half of the work's joules; None where they still do at the largest.
 
-    On the fewest chips, split by tensors, that hold the weights; batches up to `LARGEST_BATCH`.
+    On the chips and layout of a deployment, at the mean context of its scenario; batches up to `LARGEST_BATCH`.
     """
-    chips = smallest_count(
-        conditions.chip, float(weight_bytes(model, conditions.precisions.widths)), conditions.weights
-    )
-    while layout_reason(model, chips, 1, 1, 1) and chips > 1:
-        chips //= 2
-    layout = Layout(tp=float(chips))
 
     def first(batches: npt.NDArray[np.float64]) -> int | None:
-        step = decode_step(model, conditions, layout, batches, context)
-        work = step.work_joules
-        below = np.flatnonzero(np.broadcast_to(2.0 * step.joules["weights"] <= work, batches.shape))
+        step = batch_step(resolved.model, resolved.conditions, resolved.layout, batches, resolved.scenario.mean_tokens)
+        is_below = 2.0 * step.joules["weights"] <= step.work_joules
+        below = np.flatnonzero(np.broadcast_to(is_below, batches.shape))
         return int(below[0]) if len(below) else None
 
     coarse = np.unique(np.round(np.geomspace(1, LARGEST_BATCH, 120)))
-    found = first(coarse)
-    if found is None or found == 0:
-        return None if found is None else 1
-    fine = np.arange(coarse[found - 1] + 1.0, coarse[found] + 1.0)
+    at = first(coarse)
+    if at is None or at == 0:
+        return None if at is None else 1
+    fine = np.arange(coarse[at - 1] + 1.0, coarse[at] + 1.0)
     exact = first(fine)
     return int(fine[exact if exact is not None else -1])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flashstill.errors import BadInput, unknown
+from flashstill.errors import BadInput, check_counts, unknown
 from flashstill.hardware import BYTES_PER_VALUE, Chip
 from flashstill.hardware.software import ENGINES
 
@@ -68,10 +68,7 @@ class Deployment:
 
 def check_deployment(deployment: Deployment) -> None:
     """Raise BadInput for a number below 1 or a word that is not known."""
-    for name in DEGREES:
-        value = getattr(deployment, name)
-        if value is not None and value < 1:
-            raise BadInput(f"{name} must be at least 1, not {value}")
+    check_counts({name: getattr(deployment, name) for name in DEGREES})
     if deployment.sampling not in SAMPLINGS:
         raise BadInput(unknown("sampling", deployment.sampling, SAMPLINGS))
 

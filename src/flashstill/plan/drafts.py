@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flashstill.arch import Architecture, load_architecture, with_heads
 from flashstill.cost import Speculation
-from flashstill.errors import BadInput, shortened
+from flashstill.errors import BadInput, check_counts, shortened
 
 OWN_HEADS, NEW_HEADS = "heads", "new-heads"
 """drafting by modules that the model comes with, and by ones that would still have to be trained"""
@@ -22,8 +22,7 @@ def speculation(model: Architecture, draft: str, tokens: int, acceptance: float)
 
     BadInput where the draft and the model do not go together.
     """
-    if tokens < 1:
-        raise BadInput(f"draft tokens must be at least 1, not {tokens}")
+    check_counts({"draft tokens": tokens})
     if tokens > MOST_DRAFTED:
         raise BadInput(f"draft tokens must be at most {MOST_DRAFTED}, not {shortened(str(tokens))}")
     if not 0.0 < acceptance < 1.0:

@@ -63,9 +63,9 @@ def check_engine(engine: str, chips: Sequence[str]) -> None:
 
 def model_source(model: str) -> str:
     """What an engine loads: a Hugging Face id, or a directory with a checkpoint. BadInput for what has no weights."""
-    found, path = hub_id(model), existing(model)
-    if path is None and _HUB_ID.fullmatch(found) and not found.endswith(".json"):
-        return found
+    repository, path = hub_id(model), existing(model)
+    if path is None and _HUB_ID.fullmatch(repository) and not repository.endswith(".json"):
+        return repository
     if path is not None and path.is_dir() and (path / "config.json").is_file():
         return str(path)
     raise BadInput(

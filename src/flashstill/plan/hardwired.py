@@ -9,6 +9,7 @@ from flashstill.facts import Facts
 from flashstill.plan.case import Case
 from flashstill.plan.deployment import DEGREES
 from flashstill.plan.prediction import Prediction
+from flashstill.plan.scenario import check_scenario
 
 RATE = "hardwired_tokens_per_s"
 
@@ -33,8 +34,7 @@ def answer_hardwired(facts: Facts, case: Case, price: str = RENTED) -> Predictio
     for name in DEGREES:
         if getattr(deployment, name) not in (None, 1):
             raise BadInput(f"{machine.name} holds {wired} on one chip; {name} cannot be {getattr(deployment, name)}")
-    if min(scenario.isl, scenario.osl, scenario.batch) < 1:
-        raise BadInput("isl, osl and concurrency must be at least 1")
+    check_scenario(scenario, model)
     # One user at a time gets all of the rate; more of them share it.
     shared = scenario.batch / rate.value
     watts = facts.value(machine.name, "power_limit_w")

@@ -45,14 +45,14 @@ def pick(front: Sequence[Configuration], by: str) -> Configuration:
 
 def startable(engine: str, front: Sequence[Configuration], has_experts: bool) -> tuple[tuple[Configuration, ...], str]:
     """The points that the engine can start, and why not the first of the others, empty where there is none."""
-    found, why = [], ""
+    points, why = [], ""
     for point in front:
         try:
             launch(engine, "some/model", point, 2, has_experts)
-            found.append(point)
+            points.append(point)
         except BadInput as error:
             why = why or str(error)
-    return tuple(found), why
+    return tuple(points), why
 
 
 def launch(engine: str, model: str, point: Configuration, tokens: int, has_experts: bool = True) -> str:
@@ -66,8 +66,8 @@ def launch(engine: str, model: str, point: Configuration, tokens: int, has_exper
             )
     expected = f", expected {point.tpot_s * 1e3:.3g} ms a token" if point.tpot_s is not None else ""
     plugin = plugin_of(engine, point.chip)
-    told = f"{engine} {version_of(engine)}{f' with its plug-in {plugin}' if plugin else ''}"
-    comments = [f"# {point.chips} x {point.chip}, {point.batch} requests in flight{expected}; {told}"]
+    program = f"{engine} {version_of(engine)}{f' with its plug-in {plugin}' if plugin else ''}"
+    comments = [f"# {point.chips} x {point.chip}, {point.batch} requests in flight{expected}; {program}"]
     if point.precision != "published" and point.precision not in (*ON_THE_FLY[engine], "bf16"):
         comments.append(
             f"# {model} must be a checkpoint in {point.precision}: {engine} does not quantise to it on loading"
@@ -187,11 +187,11 @@ def _on_nodes(words: Words, nodes: int, address: Words, followers: Words) -> lis
     """The command of each node."""
     if nodes == 1:
         return [_line(words)]
-    found = [f"# one command for each of {nodes} nodes; NODE_0_ADDRESS is the address of the first"]
+    lines = [f"# one command for each of {nodes} nodes; NODE_0_ADDRESS is the address of the first"]
     for rank in range(nodes):
         own = [*words, "--nnodes", nodes, "--node-rank", rank, *address, *(followers if rank else [])]
-        found += [f"# node {rank}", _line(own)]
-    return found
+        lines += [f"# node {rank}", _line(own)]
+    return lines
 
 
 def _line(words: Sequence[object]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.cost import Speculation
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, check_counts
 
 TTFT_ABOVE, TPOT_ABOVE, RATE_BELOW = "ttft above the bound", "tpot above the bound", "throughput below the bound"
 
@@ -85,14 +85,7 @@ def check_scenario(scenario: Scenario, model: Architecture) -> None:
                 f"a context of {scenario.context} is beyond the {model.context} tokens that {model.name} was made for"
             )
         return
-    for name, value in (
-        ("isl", scenario.isl),
-        ("osl", scenario.osl),
-        ("concurrency", scenario.batch),
-        ("chunk", scenario.chunk),
-    ):
-        if value is not None and value < 1:
-            raise BadInput(f"{name} must be at least 1, not {value}")
+    check_counts({"isl": scenario.isl, "osl": scenario.osl, "concurrency": scenario.batch, "chunk": scenario.chunk})
     if scenario.isl + scenario.osl > model.context:
         raise BadInput(
             f"isl + osl = {scenario.isl + scenario.osl} is beyond the {model.context} tokens that {model.name} was"

@@ -10,13 +10,13 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from flashstill.arch import Architecture, load_architecture
-from flashstill.cost import Speculation, make_conditions
+from flashstill.cost import Speculation
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.errors import InfeasiblePlan, MissingFact
 from flashstill.facts import Facts
@@ -26,7 +26,7 @@ from flashstill.plan.crossover import weights_dominate_below
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.drafts import speculation
 from flashstill.plan.prediction import NOT_FITTING
-from flashstill.plan.resolve import conditions_of, formats_of
+from flashstill.plan.resolve import check_room, conditions_of, resolve
 from flashstill.plan.scenario import Scenario, broken_bounds
 from flashstill.plan.space import (
     OBJECTIVES,
@@ -105,7 +105,7 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
         feasible=feasible,
         seconds=time.perf_counter() - started,
         infeasible=dict(reasons),
-        weights_dominate_below={name: _crossover(facts, scenario, model, space, name) for name in space.chips},
+        weights_dominate_below={name: _crossover(facts, scenario, space, name) for name in space.chips},
         front=_front(tables, scenario.osl > 1),
         prices=prices,
         note=model.note,
@@ -129,12 +129,13 @@ def _layouts(facts: Facts, model: Architecture, space: SearchSpace, drafts: int)
     return possible, refused
 
 
-def _crossover(facts: Facts, scenario: Scenario, model: Architecture, space: SearchSpace, name: str) -> int | None:
-    """With the first of the precisions that are asked for."""
-    precisions = formats_of(model, space.precisions[0], space.kv_precisions[0])
+def _crossover(facts: Facts, scenario: Scenario, space: SearchSpace, name: str) -> int | None:
+    """On the fewest chips that hold one request, in the first of the formats that are asked for."""
+    deployment = Deployment(
+        chip=name, precision=space.precisions[0], kv_precision=space.kv_precisions[0], engine=space.engine
+    )
     try:
-        conditions = make_conditions(chip_from_facts(facts, name), precisions)
-        return weights_dominate_below(model, conditions, scenario.mean_tokens)
+        return weights_dominate_below(check_room(resolve(facts, replace(scenario, batch=1, draft=None), deployment)))
     except (MissingFact, InfeasiblePlan):
         return None
 

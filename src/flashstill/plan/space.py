@@ -8,7 +8,7 @@ from typing import Any
 
 from flashstill.arch import Architecture
 from flashstill.economics import HourlyPrice
-from flashstill.errors import BadInput, unknown
+from flashstill.errors import BadInput, check_counts, unknown
 from flashstill.facts import Facts
 from flashstill.plan.deployment import AS_PUBLISHED, known_engine, known_precision
 from flashstill.plan.scenario import Scenario, check_bounds, check_scenario
@@ -135,8 +135,7 @@ def _once(choices: Iterable[Any]) -> tuple[Any, ...]:
 
 def check_search(scenario: Scenario, model: Architecture, space: SearchSpace) -> None:
     """Raise BadInput for a search that makes no sense."""
-    if space.max_chips < 1 or scenario.isl < 1 or scenario.osl < 1:
-        raise BadInput("max chips, isl and osl must be at least 1")
+    check_counts({"max chips": space.max_chips})
     if scenario.context is not None:
         raise BadInput("a search is for serving requests: give isl and osl, not the context of one step")
     if space.max_chips > MOST_CHIPS:

@@ -75,7 +75,7 @@ def layouts_of(model: Architecture, most: int) -> tuple[list[Degrees], Counter[s
     """tp, pp, ep, dp, powers of two, on up to `most` chips; and those that cannot be built, counted by reason."""
     powers = [2**power for power in range(most.bit_length()) if 2**power <= most]
     routed = model.routed
-    found: list[Degrees] = []
+    layouts: list[Degrees] = []
     refused = Counter[str]()
     for tp, pp, dp in itertools.product(powers, powers, powers):
         if tp * pp * dp > most or (dp > 1 and not routed):
@@ -83,15 +83,15 @@ def layouts_of(model: Architecture, most: int) -> tuple[list[Degrees], Counter[s
         for ep in [power for power in powers if power <= tp * dp] if routed else [1]:
             reason = layout_reason(model, tp, pp, ep, dp)
             if reason is None:
-                found.append((tp, pp, ep, dp))
+                layouts.append((tp, pp, ep, dp))
             else:
                 refused[reason.split(":")[0]] += 1
-    return found, refused
+    return layouts, refused
 
 
-def candidates(found: Sequence[Degrees], refused: Counter[str], batches: tuple[int, ...]) -> Candidates:
+def candidates(layouts: Sequence[Degrees], refused: Counter[str], batches: tuple[int, ...]) -> Candidates:
     """Every layout with every batch."""
-    degrees = np.array(found, dtype=np.float64).reshape(-1, 4).T[:, :, None]
+    degrees = np.array(layouts, dtype=np.float64).reshape(-1, 4).T[:, :, None]
     asked = np.array(batches, dtype=np.float64)[None, :]
     shape = (degrees.shape[1], asked.shape[1])
     local = Layout(tp=degrees[0], pp=degrees[1], dp=degrees[3]).local_batch(asked)

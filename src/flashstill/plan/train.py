@@ -18,7 +18,7 @@ from flashstill.cost import LEVELS, Conditions, make_conditions, uniform
 from flashstill.cost.footprint import usable_bytes
 from flashstill.cost.training import PARTS, TrainingCost, train_step
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
-from flashstill.errors import BadInput, InfeasiblePlan, unknown
+from flashstill.errors import BadInput, InfeasiblePlan, check_counts, unknown
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts, software_of
 from flashstill.parallel.training import RECOMPUTE, TrainingPlan
@@ -171,10 +171,7 @@ def predict_training(
 
 
 def _check(scenario: TrainingScenario, asked: TrainingDeployment) -> None:
-    for name in ("length", "batch", "microbatch", "tokens"):
-        value = getattr(scenario, name)
-        if value is not None and value < 1:
-            raise BadInput(f"{name} must be at least 1, not {value}")
+    check_counts({name: getattr(scenario, name) for name in ("length", "batch", "microbatch", "tokens")})
     if asked.precision not in PRECISIONS:
         raise BadInput(unknown("precision of training", asked.precision, PRECISIONS))
     if asked.framework is not None and asked.framework not in FRAMEWORKS:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flashstill.arch import Architecture
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, check_counts
 from flashstill.hardware import Chip
 from flashstill.parallel.training import RECOMPUTE, TrainingPlan, plan_reason
 
@@ -68,10 +68,8 @@ class TrainingDeployment:
 
 def count_of_chips(asked: TrainingDeployment) -> int:
     """All chips; BadInput where neither they nor any degree are given, or a number is below 1."""
-    given = {name: getattr(asked, name) for name in ("chips", "tp", "cp", "pp", "ep", "fsdp", "dp", "interleave")}
-    for name, value in given.items():
-        if value is not None and value < 1:
-            raise BadInput(f"{name} must be at least 1, not {value}")
+    degrees = ("chips", "tp", "cp", "pp", "ep", "fsdp", "dp", "interleave")
+    check_counts({name: getattr(asked, name) for name in degrees})
     product = (asked.tp or 1) * asked.cp * (asked.pp or 1) * (asked.fsdp or 1) * (asked.dp or 1)
     if asked.chips is not None:
         return asked.chips

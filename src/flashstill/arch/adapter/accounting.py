@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from flashstill.arch.adapter.bounds import shown
 from flashstill.arch.adapter.fields import Fields
-from flashstill.errors import nearest
+from flashstill.errors import nearest, shown
 
 _MOST_NAMED = 8
 

@@ -1,11 +1,8 @@
-"""What a field may hold at most, and how a value is shown in a sentence, so that no config fills memory or screen."""
+"""What a field may hold at most, so that no config fills the memory."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
-
-from flashstill.errors import shortened
 
 _MOST = 10**8
 _DEEPEST = 10_000  # blocks are listed one by one, so that a nonsense depth must not fill the memory
@@ -25,12 +22,3 @@ _MOST_OF = (
 def most_of(name: str) -> int:
     """The largest number that a field of this name may hold."""
     return next((most for words, most in _MOST_OF if words.search(name)), _MOST)
-
-
-def shown(value: Any) -> str:
-    """A value as a sentence shows it: never long, whatever a config holds."""
-    if isinstance(value, int) and abs(value) > 10**30:
-        return f"a number of about {int(abs(value).bit_length() * 0.30103) + 1} digits"
-    if isinstance(value, list | dict) and len(value) > 12:
-        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)} entries"
-    return shortened(repr(value))

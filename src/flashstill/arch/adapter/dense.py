@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from flashstill.arch.adapter.bounds import shown
 from flashstill.arch.adapter.build import Kinds, always, dense, every_so_often, grouped, switched, uniform
 from flashstill.arch.adapter.fields import Fields
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.model import Architecture
+from flashstill.errors import shown
 
 
 def llama(fields: Fields, tied: bool = False) -> Architecture:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from flashstill.arch.adapter.bounds import most_of, shown
-from flashstill.errors import UnsupportedArchitecture
+from flashstill.arch.adapter.bounds import most_of
+from flashstill.errors import UnsupportedArchitecture, shown
 
 Config = Mapping[str, Any]
 WIDTH = ("hidden_size", "n_embd", "n_embed", "d_model")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from flashstill.arch.adapter.bounds import shown
 from flashstill.arch.adapter.build import assemble, grouped, routed
 from flashstill.arch.adapter.experts import predictors
 from flashstill.arch.adapter.fields import HEADS, Fields
 from flashstill.arch.adapter.routed import first_dense, mlp_kinds, sparse_or_dense
 from flashstill.arch.model import Architecture, Layer
+from flashstill.errors import shown
 
 
 def laguna(fields: Fields) -> Architecture:

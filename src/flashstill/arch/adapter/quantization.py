@@ -9,11 +9,10 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from flashstill.arch.adapter.bounds import shown
 from flashstill.arch.adapter.fields import Fields
 from flashstill.arch.adapter.modules import KINDS, matches
 from flashstill.arch.formats import BITS, Formats, Stored, plain
-from flashstill.errors import unknown
+from flashstill.errors import shown, unknown
 
 _DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float": "fp32"}
 _SCALE_BITS = 16  # of integer schemes, which keep scales in the base format
