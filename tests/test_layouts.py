@@ -148,8 +148,9 @@ def test_links() -> None:
     ):
         deployment = on_round(**given)
         if refused:
-            with pytest.raises(InfeasiblePlan, match="links"):
+            with pytest.raises(InfeasiblePlan, match="links") as stop:
                 degrees_of(model, conditions(0.01, chip), deployment, SMALL)
+            assert stop.value.reasons == {"no links": 1}
         else:
             degrees_of(model, conditions(0.01, chip), deployment, SMALL)
     # By itself a deployment goes no further than the links do.

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from tests.mutation.places import ROOT, Fault
+from tests.mutation.places import ROOT, SOURCE, Fault
 from tests.mutation.swap import swap
 
 HEAVY = ("numpy", "scipy.optimize", "scipy.stats", "pydantic", "click", "rich.table", "plotly", "jinja2")
@@ -50,6 +50,9 @@ def warm_up(tests: Sequence[str]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if code:
         raise SystemExit("the tests cannot be collected")
+    home = Path(str(sys.modules["flashstill"].__file__)).parent
+    if home != SOURCE:
+        raise SystemExit(f"the tests import the package from {home}, where no fault would be seen")
 
 
 def noticed(fault: Fault, tests: Sequence[str], seconds: float, anew: bool = False) -> bool:
