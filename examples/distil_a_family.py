@@ -164,7 +164,6 @@ figure.update_xaxes(title="predicted energy per token, microjoules, without stat
 figure.update_yaxes(title="KL to the teacher, nats", type="log")
 
 # %% [markdown]
-# **What to see.** Left and low is better. Distillation brings the two pruned students much closer to the teacher;
-# training on labels moves all three away from it. The student in four bits saves the most energy and stays closest, as
-# rounding takes little from this model. The report, `family/report.html`, has the same plot with quality in bits per
-# byte, and every other number.
+# **What to see.** Left and low is better. Every distilled student is much closer to the teacher than its control on
+# labels. The student in four bits saves the most energy and stays closest, as rounding takes little from this model.
+# The report, `family/report.html`, has the same plot with quality in bits per byte, and every other number.
