@@ -67,7 +67,7 @@ def test_search_refuses_the_first_batch_that_does_not_fit() -> None:
 
 @pytest.mark.parametrize("name", ["isl", "osl"])
 def test_search_refuses_no_tokens(name: str) -> None:
-    with pytest.raises(BadInput, match="isl and osl must be at least 1"):
+    with pytest.raises(BadInput, match=f"{name} must be at least 1, not 0"):
         searched((1,), **{name: 0})
 
 

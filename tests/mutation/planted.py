@@ -20,7 +20,7 @@ PLANTED: tuple[Planted, ...] = (
     # the band of a chip that nobody measured is as narrow as any
     ("plan/predict.py", "return low**wider, high**wider", "return low, high", "planted"),
     # depth is not rounded to tiles
-    ("cost/kernels.py", "np.ceil(depth / DEPTH_STEP) * DEPTH_STEP", "depth", "planted"),
+    ("cost/kernels.py", "np.ceil(depth / tiling.depth) * tiling.depth", "depth", "planted"),
     # an all-reduce waits half as often between domains
     ("cost/links.py", "+ waits * ROUNDS[kind]", "+ waits * ROUNDS[kind] / 2.0", "planted"),
     # the first token is decoded as well
