@@ -71,16 +71,16 @@ def evaluate(
     from flashstill.outputs import STANDARD
     from flashstill.records import to_line
 
-    found = evaluate_models(
+    evaluation = evaluate_models(
         models, texts, teacher=teacher, control=control, metrics=metrics, tokens=tokens, window_tokens=window_tokens,
         seed=seed, arithmetic=arithmetic, out=out, progress=Console(),
     )  # fmt: skip
     if as_json:
-        records = [json.loads(to_line(record)) for record in found.records]
-        used = dataclasses.asdict(found.arithmetic)
-        print_json({"records": records, "left_out": found.left_out, "arithmetic": used})
+        records = [json.loads(to_line(record)) for record in evaluation.records]
+        used = dataclasses.asdict(evaluation.arithmetic)
+        print_json({"records": records, "left_out": evaluation.left_out, "arithmetic": used})
     elif out != STANDARD:
-        _print_quality(found.records)
+        _print_quality(evaluation.records)
     if out not in (None, STANDARD):
         click.echo(f"Records: {out}", err=True)
 

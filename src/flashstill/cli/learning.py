@@ -64,20 +64,20 @@ def _study(recipe: StudyRecipe, out: Path, seed: int | None, as_json: bool) -> N
     from flashstill.console import Console
     from flashstill.studies import run_study
 
-    found = run_study(recipe, range(recipe.seeds) if seed is None else [seed], out, Console())
+    summary = run_study(recipe, range(recipe.seeds) if seed is None else [seed], out, Console())
     if as_json:
-        print_json(found)
+        print_json(summary)
         return
-    for line in study_lines(found):
+    for line in study_lines(summary):
         click.echo(line)
     click.echo(f"Report: {out / 'report.html'}, numbers: {out / 'summary.json'}", err=True)
 
 
-def study_lines(found: dict[str, Any]) -> list[str]:
+def study_lines(summary: dict[str, Any]) -> list[str]:
     """A summary of a study as a table for people; "nothing": a share whose denominator is zero."""
-    width = max(len(name) for name in found["figures"])
+    width = max(len(name) for name in summary["figures"])
     lines = [f"{'':<{width}}{'value':>9}   {'95 % over seeds':<18}bar"]
-    for name, figure in found["figures"].items():
+    for name, figure in summary["figures"].items():
         reach = "" if figure["low"] is None else f"{figure['low']:.4f} to {figure['high']:.4f}"
         bar = f"{figure['bar']:g} {'holds' if figure['holds'] else 'is missed'}" if "bar" in figure else ""
         value = "nothing" if figure["value"] is None else f"{figure['value']:.4f}"
@@ -138,19 +138,19 @@ def distill(recipe: Path, out: Path, build_signals: bool, shard: str, arithmetic
     from flashstill.recipes import read_distillation
     from flashstill.runs import distillation
 
-    wanted = _with(read_distillation(recipe), arithmetic)
+    distill_recipe = _with(read_distillation(recipe), arithmetic)
     if not build_signals:
         if shard:
             raise BadInput("--shard goes with --build-signals; under torchrun processes share the work by themselves")
-        found = distillation.run_distillation(wanted, out, Console())
+        summary = distillation.run_distillation(distill_recipe, out, Console())
     else:
-        found = distillation.build_signals(wanted, out, Console(), share_of(shard))
+        summary = distillation.build_signals(distill_recipe, out, Console(), share_of(shard))
     if os.environ.get("RANK", "0") != "0":
         return
     if as_json:
-        print_json(found)
+        print_json(summary)
         return
-    for line in _signal_lines(found) if build_signals else _student_lines(found):
+    for line in _signal_lines(summary) if build_signals else _student_lines(summary):
         click.echo(line)
 
 
@@ -164,9 +164,9 @@ def share_of(text: str) -> tuple[int, int]:
     raise BadInput(f"--shard is {text!r}; give I/N with I below N, as 0/4")
 
 
-def _signal_lines(found: dict[str, Any]) -> list[str]:
+def _signal_lines(signals: dict[str, Any]) -> list[str]:
     lines = []
-    for teacher, built in found.items():
+    for teacher, built in signals.items():
         rate = f"{built['tokens_per_s']:,.0f} tokens/s" if built["tokens_per_s"] else "all there already"
         size = f"{built['bytes'] / 1e6:,.1f} MB, {built['bytes_per_token']:,.0f} bytes a token"
         what = "" if built["kind"] == "text" else f"{built['kind']} signals, "
@@ -174,22 +174,22 @@ def _signal_lines(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _student_lines(found: dict[str, Any]) -> list[str]:
+def _student_lines(summary: dict[str, Any]) -> list[str]:
     from flashstill.runs.budget import outcome_lines
 
     lines = [f"{'':<10}{'domain':<16}{'bits/byte':>10}{'KL':>9}{'agreement':>11}"]
-    for model, domains in found["quality"].items():
+    for model, domains in summary["quality"].items():
         for domain, metrics in domains.items():
             bits, agreement = (metrics[name][0] for name in ("bits_per_byte", "agreement"))
             at_least = metrics.get("kl_to_teacher_at_least")  # of a teacher whose likeliest ids are known
             kl = f">={at_least[0]:.4f}" if at_least else f"{metrics['kl_to_teacher'][0]:.4f}"
             lines.append(f"{model:<10}{domain:<16}{bits:>10.4f}{kl:>9}{agreement:>11.1%}")
-    sizes = found["parameters"]
+    sizes = summary["parameters"]
     share = f" ({sizes['student'] / sizes['teacher']:.0%} of the teacher's)" if "teacher" in sizes else ""
-    how = f"{found['arithmetic']['precision']} arithmetic, {found['arithmetic']['threads']} threads"
-    trained = f"trained in {found['training_s']:,.0f} s at {found['tokens_per_s']:,.0f} tokens/s ({how})"
+    how = f"{summary['arithmetic']['precision']} arithmetic, {summary['arithmetic']['threads']} threads"
+    trained = f"trained in {summary['training_s']:,.0f} s at {summary['tokens_per_s']:,.0f} tokens/s ({how})"
     lines.append(f"{sizes['student']:,} parameters{share}, {trained}")
-    return [*lines, *outcome_lines(found["budget"])] if "budget" in found else lines
+    return [*lines, *outcome_lines(summary["budget"])] if "budget" in summary else lines
 
 
 @click.command()

@@ -103,7 +103,7 @@ def predict(
         print_prediction(answer)
 
 
-def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, given: dict[str, Any], as_json: bool) -> None:
+def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, defaults: dict[str, Any], as_json: bool) -> None:
     import dataclasses
 
     from flashstill.console import Console
@@ -112,7 +112,7 @@ def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, given: dict[
 
     if out == STANDARD and as_json:
         raise BadInput("--json and --out - both write to standard output; name a file for the answers")
-    answers = answer_file(facts, cases, out, Console(), price, given)
+    answers = answer_file(facts, cases, out, Console(), price, defaults)
     for name, heading in answers.renamed.items():
         click.echo(f"{cases} has a column {name!r} of its own; ours is called {heading!r}", err=True)
     if as_json:

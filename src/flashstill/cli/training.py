@@ -78,16 +78,16 @@ def answer_training(facts: Facts, options: dict[str, Any], price: str, as_json: 
     from flashstill.plan.train import TrainingScenario, predict_training
     from flashstill.plan.train_layouts import TrainingDeployment
 
-    given = {name: value for name, value in options.items() if value is not None}
+    options_set = {name: value for name, value in options.items() if value is not None}
     for name in ("model", "chip", "global_batch", "length"):
-        if name not in given:
+        if name not in options_set:
             raise BadInput(f"predict --phase train needs --{name.replace('_', '-')}")
     scenario = TrainingScenario(
-        model=given.pop("model"),
-        batch=given.pop("global_batch"),
-        **{name: given.pop(name) for name in _OF_SCENARIO if name in given},
+        model=options_set.pop("model"),
+        batch=options_set.pop("global_batch"),
+        **{name: options_set.pop(name) for name in _OF_SCENARIO if name in options_set},
     )
-    answer = predict_training(facts, scenario, TrainingDeployment(**given), price)
+    answer = predict_training(facts, scenario, TrainingDeployment(**options_set), price)
     document = answer.as_dict()
     understood({**document["layout"], **{name: document[name] for name in ("chip", "chips", *_DECIDED)}})
     if as_json:

@@ -36,19 +36,19 @@ class Row:
 class Table:
     """The header and the rows, which are read as they are asked for. asked: column of each field of a case.
 
-    given: values of fields where a row says nothing.
+    defaults: values of fields where a row says nothing.
     """
 
     columns: tuple[str, ...]
     asked: dict[str, int]
-    given: dict[str, Any]
+    defaults: dict[str, Any]
     rows: Iterator[Row]
 
 
-def read_table(text: TextIO, name: str, given: Mapping[str, Any] | None = None) -> Table:
+def read_table(text: TextIO, name: str, defaults: Mapping[str, Any] | None = None) -> Table:
     """The cases in a text opened with `TEXT` and called `name`; BadInput where its header makes no table of cases.
 
-    given: what holds for rows whose cell of that field is empty or that have no such column.
+    defaults: what holds for rows whose cell of that field is empty or that have no such column.
     """
     records = _Records(text, name)
     header, reason = next(((cells, reason) for cells, reason in records if cells), ([], ""))
@@ -59,8 +59,8 @@ def read_table(text: TextIO, name: str, given: Mapping[str, Any] | None = None) 
         raise BadInput(f"{name} is empty; its first line names the columns, as model,chip,tp")
     if any("\0" in column for column in columns):
         raise BadInput(f"{name} is not CSV in UTF-8 (UTF-16, perhaps); save it as CSV in UTF-8")
-    asked = _asked(columns, name, given or {})
-    return Table(columns=columns, asked=asked, given=dict(given or {}), rows=_rows(records, len(columns)))
+    asked = _asked(columns, name, defaults or {})
+    return Table(columns=columns, asked=asked, defaults=dict(defaults or {}), rows=_rows(records, len(columns)))
 
 
 def _rows(records: Iterator[tuple[list[str], str]], width: int) -> Iterator[Row]:
@@ -74,7 +74,7 @@ def _rows(records: Iterator[tuple[list[str], str]], width: int) -> Iterator[Row]
         yield Row(cells=(*cells[:width], *[""] * (width - len(cells))), reason=reason)
 
 
-def _asked(columns: Sequence[str], name: str, given: Mapping[str, Any]) -> dict[str, int]:
+def _asked(columns: Sequence[str], name: str, defaults: Mapping[str, Any]) -> dict[str, int]:
     """Which column holds each field; spelled as the options are: any case, dashes or underscores."""
     seen: set[str] = set()
     asked: dict[str, int] = {}
@@ -85,7 +85,7 @@ def _asked(columns: Sequence[str], name: str, given: Mapping[str, Any]) -> dict[
         seen.add(column)
         if field in CASE_FIELDS:
             asked[field] = index
-    missing = [field for field in REQUIRED if field not in asked and field not in given]
+    missing = [field for field in REQUIRED if field not in asked and field not in defaults]
     if missing:
         for mark, what in ((";", "semicolons"), ("\t", "tabs")):
             if len(columns) == 1 and mark in columns[0]:

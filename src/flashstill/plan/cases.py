@@ -57,16 +57,16 @@ def answer_file(
     out: Path,
     progress: Progress | None = None,
     price: str = RENTED,
-    given: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Answers:
     """Answer every row of `source` into `out`; "-" stands for standard input and output. BadInput for no table.
 
-    price: the basis on which all rows are priced.  given: fields of a case for rows that say nothing of them.
+    price: the basis on which all rows are priced.  defaults: fields of a case for rows that say nothing of them.
     """
     if price not in BASES:
         raise BadInput(unknown("price basis", price, BASES))
     with _opened(source) as (stream, size):
-        table = read_table(stream, "standard input" if source == STANDARD else str(source), given)
+        table = read_table(stream, "standard input" if source == STANDARD else str(source), defaults)
         headings = dict(zip(PREDICTION_FIELDS, _headings(table.columns), strict=True))
         counts: Counter[str] = Counter()
         with written_out(out) as text, _following(progress or Silent(), stream, size) as advance:
@@ -132,9 +132,9 @@ def _case(table: Table, row: Row) -> Case:
         raise BadInput(row.reason)
     cells = {field: row.cells[index].strip() for field, index in table.asked.items()}
     for field in REQUIRED:
-        if not (cells.get(field) or table.given.get(field)):
+        if not (cells.get(field) or table.defaults.get(field)):
             raise BadInput(f"the row has no {field}")
-    return case_of({field: cell for field, cell in cells.items() if cell}, table.given)
+    return case_of({field: cell for field, cell in cells.items() if cell}, table.defaults)
 
 
 def _each(facts: Facts, cases: Sequence[Case], price: str) -> list[Prediction]:

@@ -17,12 +17,12 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 _FORMULA = re.compile(r"[=@\t\r\n\uff0b\uff0d\uff1d\uff20]|[+-](?![-+]*\Z)")
 
 
-def case_of(cells: Mapping[str, str], given: Mapping[str, Any]) -> Case:
+def case_of(cells: Mapping[str, str], defaults: Mapping[str, Any]) -> Case:
     """The case of a row's cells by field, empty ones left out, over what is given for all rows.
 
     BadInput names the first cell that cannot be read.
     """
-    values = dict(given)
+    values = dict(defaults)
     for name, text in cells.items():
         if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
             raise BadInput(f"{name} is {shown(text)}, which is no text in UTF-8")

@@ -80,14 +80,14 @@ def launch(engine: str, model: str, point: Configuration, tokens: int, has_exper
 
 def _nodes(engine: str, chip: str, chips: int) -> int:
     """Hosts that so many chips take; BadInput where they are no whole number, or the engine's plug-in is for one."""
-    each = chips_of_a_node(chip)
-    if chips <= each:
+    chips_per_node = chips_of_a_node(chip)
+    if chips <= chips_per_node:
         return 1
-    if chips % each:
-        raise BadInput(f"{engine} uses whole nodes of {each} {chip} beyond one; {chips} chips are not")
+    if chips % chips_per_node:
+        raise BadInput(f"{engine} uses whole nodes of {chips_per_node} {chip} beyond one; {chips} chips are not")
     if plugin_of(engine, chip):
         raise BadInput(f"{engine} with {plugin_of(engine, chip)} is started on one host here; {chips} chips are more")
-    return chips // each
+    return chips // chips_per_node
 
 
 def _vllm(model: str, point: Configuration, tokens: int, has_experts: bool) -> list[str]:

@@ -153,11 +153,12 @@ def check_size(layouts: int, batches: int, tables: int) -> None:
 
     tables: combinations of chips, precisions, placements and drafts; each is priced with every layout and batch.
     """
-    each = layouts * batches
-    if each <= MOST_AT_ONCE and each * tables <= MOST_CONFIGURATIONS:
+    per_combination = layouts * batches
+    if per_combination <= MOST_AT_ONCE and per_combination * tables <= MOST_CONFIGURATIONS:
         return
     raise BadInput(
         f"{layouts:,} layouts x {batches:,} batches x {tables:,} combinations of chips, precisions, tiers and drafts"
-        f" are {each * tables:,} configurations; a search prices up to {MOST_CONFIGURATIONS:,}, and {MOST_AT_ONCE:,}"
-        " of one combination: lower --max-chips, or give fewer of --batch, --chips-from, --precision or --tiers"
+        f" are {per_combination * tables:,} configurations; a search prices up to {MOST_CONFIGURATIONS:,}, and"
+        f" {MOST_AT_ONCE:,} of one combination:"
+        " lower --max-chips, or give fewer of --batch, --chips-from, --precision or --tiers"
     )

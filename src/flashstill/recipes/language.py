@@ -36,12 +36,12 @@ class LanguageStudy(StudyRecipe):
 
     def arm(self, name: str, seed: int, teacher: str, student: ShapeRecipe, **changes: Any) -> DistillRecipe:
         """One distillation; what `changes` does not name is the forward KL to the teacher."""
-        given = {"train": self.train, **changes}
-        if given["train"].arithmetic == "auto":
-            given["train"] = dataclasses.replace(given["train"], arithmetic=self.arithmetic)
+        tables = {"train": self.train, **changes}
+        if tables["train"].arithmetic == "auto":
+            tables["train"] = dataclasses.replace(tables["train"], arithmetic=self.arithmetic)
         return DistillRecipe(
             name=name, teachers=(TeacherRecipe(model=teacher),), data=self.data, out_of_domain=self.out_of_domain,
-            seed=seed, student=student, text=self.text, **given,
+            seed=seed, student=student, text=self.text, **tables,
         )  # fmt: skip
 
     def arms(self, seed: int) -> dict[str, DistillRecipe]:
@@ -98,15 +98,18 @@ class Rounding(LanguageStudy):
 
     def arms(self, seed: int) -> dict[str, DistillRecipe]:
         """`FORMAT-distilled` and `FORMAT-labels`."""
-        found = {}
-        for wanted in self.formats:
+        distillations = {}
+        for format_recipe in self.formats:
             student = ShapeRecipe(
-                kind="copy", quantise=wanted.name, group=wanted.group, compensate_windows=wanted.compensate_windows
+                kind="copy",
+                quantise=format_recipe.name,
+                group=format_recipe.group,
+                compensate_windows=format_recipe.compensate_windows,
             )
             for kind, changes in (("distilled", {}), ("labels", LABELS)):
-                name = f"{wanted.name}-{kind}"
-                found[name] = self.arm(name, seed, self.teacher, student, train=wanted.train, **changes)
-        return found
+                name = f"{format_recipe.name}-{kind}"
+                distillations[name] = self.arm(name, seed, self.teacher, student, train=format_recipe.train, **changes)
+        return distillations
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

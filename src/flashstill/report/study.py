@@ -66,9 +66,9 @@ def ran(summary: Mapping[str, Any]) -> str:
     return f"{which}; at least {minutes}: what was done before an interruption (seed {interrupted}) is not counted."
 
 
-def _sentence(name: str, found: Mapping[str, Any]) -> str:
-    verdict = "holds" if found["holds"] else "is missed"
-    return f"{_words(name)}: {_shown(found['value'], 3)}; at least {found['bar']:g} was wanted, which {verdict}."
+def _sentence(name: str, figure: Mapping[str, Any]) -> str:
+    verdict = "holds" if figure["holds"] else "is missed"
+    return f"{_words(name)}: {_shown(figure['value'], 3)}; at least {figure['bar']:g} was wanted, which {verdict}."
 
 
 def _words(name: str) -> str:
@@ -80,25 +80,25 @@ def _shown(value: float | None, digits: int) -> str:
     return "none" if value is None else f"{value:.{digits}f}"
 
 
-def _row(name: str, found: Mapping[str, Any]) -> dict[str, str]:
+def _row(name: str, figure: Mapping[str, Any]) -> dict[str, str]:
     return {
         "name": _words(name),
-        "value": _shown(found["value"], 4),
-        "reach": "" if found["low"] is None else f"{found['low']:.4f} to {found['high']:.4f}",
-        "bar": f"{found['bar']:g}, {'holds' if found['holds'] else 'missed'}" if "bar" in found else "",
-        "seeds": ", ".join(_shown(value, 4) for value in found["values"]),
+        "value": _shown(figure["value"], 4),
+        "reach": "" if figure["low"] is None else f"{figure['low']:.4f} to {figure['high']:.4f}",
+        "bar": f"{figure['bar']:g}, {'holds' if figure['holds'] else 'missed'}" if "bar" in figure else "",
+        "seeds": ", ".join(_shown(value, 4) for value in figure["values"]),
     }
 
 
 def _parts(figures: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Charts: shares and the like; accuracies, which differ by little; what is of another size than either, such as a
     number of standard errors, and would squeeze them on one axis."""
-    found: dict[str, dict[str, Any]] = {"figures": {}, "accuracies": {}, "others": {}}
-    for name, each in figures.items():
-        ends = [abs(each[key]) for key in ("value", "bar") if each.get(key) is not None]
+    charts: dict[str, dict[str, Any]] = {"figures": {}, "accuracies": {}, "others": {}}
+    for name, figure in figures.items():
+        ends = [abs(figure[key]) for key in ("value", "bar") if figure.get(key) is not None]
         part = "others" if max(ends, default=0.0) > _LARGEST_SHARE else "figures"
-        found["accuracies" if "accuracy" in name else part][name] = each
-    return {name: part for name, part in found.items() if part}
+        charts["accuracies" if "accuracy" in name else part][name] = figure
+    return {name: part for name, part in charts.items() if part}
 
 
 def _height(figures: Mapping[str, Any]) -> float:
@@ -111,12 +111,12 @@ def _intervals(figures: Mapping[str, Any], from_zero: bool) -> Figure:
     import plotly.graph_objects as go
 
     names = list(figures)[::-1]
-    held = [figures[name] for name in names]
-    reach = [0.0 if found["low"] is None else found["high"] - found["value"] for found in held]
+    shown = [figures[name] for name in names]
+    reach = [0.0 if figure["low"] is None else figure["high"] - figure["value"] for figure in shown]
     barred = [name for name in names if "bar" in figures[name]]
     traces = [
         go.Scatter(
-            x=[found["value"] for found in held], y=[_words(name) for name in names], mode="markers", name="value",
+            x=[figure["value"] for figure in shown], y=[_words(name) for name in names], mode="markers", name="value",
             error_x={"type": "data", "array": reach, "thickness": 1, "width": 3},
             marker={"size": 8, "color": _COLOURS[0]},
         ),
@@ -141,26 +141,26 @@ def _points(details: Sequence[Mapping[str, Any]]) -> list[Point]:
     """Everything with an accuracy and tokens, of a study of deep think; nothing of any other."""
     if not details or not all(isinstance(each, Mapping) and "teacher_best_of" in each for each in details):
         return []
-    found = [_point("teacher", "one greedy pass", [each["teacher_greedy"] for each in details], details)]
+    points = [_point("teacher", "one greedy pass", [each["teacher_greedy"] for each in details], details)]
     for key, how in (("teacher_best_of", "best of {}"), ("teacher_majority_of", "majority of {}")):
         counts = [count for count in details[0][key] if count != "1"]
-        found += [_point("teacher", how.format(n), [each[key][n] for each in details], details) for n in counts]
+        points += [_point("teacher", how.format(n), [each[key][n] for each in details], details) for n in counts]
     for name in details[0]["student_greedy"]:
         role = "student" if name == details[0]["student"] else "arm"
-        found.append(_point(role, name, [each["student_greedy"][name] for each in details], details))
+        points.append(_point(role, name, [each["student_greedy"][name] for each in details], details))
     counts = [count for count in details[0]["student_best_of"] if count != "1"]
-    found += [
+    points += [
         _point("student", f"best of {n}", [each["student_best_of"][n] for each in details], details) for n in counts
     ]
-    errors = [1.0 - point["accuracy"] for point in found]
+    errors = [1.0 - point["accuracy"] for point in points]
     for cost in ("tokens", "dollars"):
-        if any(point[cost] is None for point in found):
-            found = [{**point, f"{cost}_front": False} for point in found]
+        if any(point[cost] is None for point in points):
+            points = [{**point, f"{cost}_front": False} for point in points]
             continue
-        costs = [(point[cost], error) for point, error in zip(found, errors, strict=True)]
-        for point, unbeaten in zip(found, on_front(costs), strict=True):
+        costs = [(point[cost], error) for point, error in zip(points, errors, strict=True)]
+        for point, unbeaten in zip(points, on_front(costs), strict=True):
             point[f"{cost}_front"] = unbeaten
-    return found
+    return points
 
 
 def _point(who: str, how: str, seeds: Sequence[Mapping[str, Any]], details: Sequence[Mapping[str, Any]]) -> Point:

@@ -121,9 +121,9 @@ def _candidates(recipe: DistillRecipe, origin: Any) -> list[Candidate]:
         raise BadInput(f"budget.context is {recipe.budget.context}, more than the teacher was made for")
     if student.kind == "depth":
         return shallower(fields, student.keep_layers)
-    given = Width(hidden=student.hidden, feed_forward=student.feed_forward, key_heads=student.key_heads)
+    asked_width = Width(hidden=student.hidden, feed_forward=student.feed_forward, key_heads=student.key_heads)
     group = student.group if student.quantise in ("int4", "ternary") else 1
-    return narrower(fields, given if given != Width() else None, group)
+    return narrower(fields, asked_width if asked_width != Width() else None, group)
 
 
 def _training(recipe: DistillRecipe, trial: Trial, processes: int) -> Training:
@@ -138,18 +138,18 @@ def _training(recipe: DistillRecipe, trial: Trial, processes: int) -> Training:
     )
 
 
-def _as_json(each: Forecast) -> dict[str, Any]:
+def _as_json(forecast: Forecast) -> dict[str, Any]:
     return {
-        "student": each.candidate.name,
-        "sizes": {name: getattr(each.candidate, name) for name in SIZES},
-        "parameters": each.candidate.parameters,
-        "tokens_per_s": round(each.tokens_per_s, 1),
-        "signals_minutes": round(each.signals_s / 60.0, 3),
-        "training_minutes": round(each.training_s / 60.0, 3),
-        "decode_ms": round(each.decode_s * 1e3, 3),
-        "weight_bytes": round(each.weight_bytes),
-        "training_bytes": round(each.training_bytes),
-        "reasons": list(each.reasons),
+        "student": forecast.candidate.name,
+        "sizes": {name: getattr(forecast.candidate, name) for name in SIZES},
+        "parameters": forecast.candidate.parameters,
+        "tokens_per_s": round(forecast.tokens_per_s, 1),
+        "signals_minutes": round(forecast.signals_s / 60.0, 3),
+        "training_minutes": round(forecast.training_s / 60.0, 3),
+        "decode_ms": round(forecast.decode_s * 1e3, 3),
+        "weight_bytes": round(forecast.weight_bytes),
+        "training_bytes": round(forecast.training_bytes),
+        "reasons": list(forecast.reasons),
     }
 
 
@@ -159,12 +159,12 @@ def _say(progress: Progress, forecasts: Sequence[Forecast], best: Forecast | Non
     first = max(0, min(middle - SHOWN // 2, len(forecasts) - SHOWN))
     header = f"{'student':<34}{'tokens/s':>9}{'minutes':>9}{'decode':>10}{'weights':>10}{'to train':>10}"
     progress.say(f"{header}  ({len(forecasts)} candidates)")
-    for each in forecasts[first : first + SHOWN]:
-        minutes = (each.signals_s + each.training_s) / 60.0
-        sizes = f"{show(each.weight_bytes, 'B'):>10}{show(each.training_bytes, 'B'):>10}"
-        verdict = "  <- picked" if each is best else f"  {'; '.join(each.reasons)}" if each.reasons else ""
-        speeds = f"{each.tokens_per_s:>9,.0f}{minutes:>9.2f}{show(each.decode_s, 's'):>10}"
-        progress.say(f"{each.candidate.name:<34}{speeds}{sizes}{verdict}")
+    for forecast in forecasts[first : first + SHOWN]:
+        minutes = (forecast.signals_s + forecast.training_s) / 60.0
+        sizes = f"{show(forecast.weight_bytes, 'B'):>10}{show(forecast.training_bytes, 'B'):>10}"
+        verdict = "  <- picked" if forecast is best else f"  {'; '.join(forecast.reasons)}" if forecast.reasons else ""
+        speeds = f"{forecast.tokens_per_s:>9,.0f}{minutes:>9.2f}{show(forecast.decode_s, 's'):>10}"
+        progress.say(f"{forecast.candidate.name:<34}{speeds}{sizes}{verdict}")
 
 
 def note_signals(recipe: DistillRecipe, workdir: Workdir, built: Mapping[str, Mapping[str, Any]], tokens: int) -> None:
@@ -181,7 +181,7 @@ def outcome(recipe: DistillRecipe, workdir: Workdir, student: Any, summary: Mapp
     from flashstill.measure.trial import decode_seconds
 
     predicted = kept.pick(workdir.out / FILE)
-    peak, signals = _held(workdir.training / MEMORY), _held(workdir.signals / RATE)
+    peak, signals = _json_if_there(workdir.training / MEMORY), _json_if_there(workdir.signals / RATE)
     measured = {
         "tokens_per_s": summary["tokens_per_s"],
         "signals_minutes": signals.get("minutes"),
@@ -220,5 +220,5 @@ def _weights(directory: Path) -> int:
     return sum(file.stat().st_size for file in directory.glob("*.safetensors"))
 
 
-def _held(path: Path) -> dict[str, Any]:
+def _json_if_there(path: Path) -> dict[str, Any]:
     return json_object(path) if path.is_file() else {}
