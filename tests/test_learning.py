@@ -111,7 +111,7 @@ class TestTraining:
     ) -> None:
         straight = weights(self.train(teacher, packed, tmp_path / "a"))
         calls = [0]
-        original = loop._passes_of
+        original = loop._run_micro_steps
 
         def interrupted(*args: Any) -> float:
             calls[0] += 1
@@ -119,7 +119,7 @@ class TestTraining:
                 raise KeyboardInterrupt
             return original(*args)
 
-        monkeypatch.setattr(loop, "_passes_of", interrupted)
+        monkeypatch.setattr(loop, "_run_micro_steps", interrupted)
         with pytest.raises(KeyboardInterrupt):
             self.train(teacher, packed, tmp_path / "b")
         assert [path.name for path in (tmp_path / "b").glob("step-*")] == ["step-00000003"]

@@ -195,7 +195,7 @@ class TestStops:
         self, teacher: Any, packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         student = keep_layers(teacher, [0, 5])
-        before, original, calls = {}, loop._passes_of, [0]
+        before, original, calls = {}, loop._run_micro_steps, [0]
 
         def broken(*args: Any) -> float:
             found = original(*args)
@@ -205,7 +205,7 @@ class TestStops:
                 next(iter(student.parameters())).grad[0, 0] = float("inf")
             return found
 
-        monkeypatch.setattr(loop, "_passes_of", broken)
+        monkeypatch.setattr(loop, "_run_micro_steps", broken)
         recipe = dataclasses.replace(RECIPE, checkpoint_every_steps=1)
         with pytest.raises(BadInput, match=r"the gradient is not finite at step 3 \(windows \[") as stopped:
             run(student, packed, tmp_path, recipe)
@@ -220,7 +220,7 @@ class TestStops:
         def greedy(*args: Any) -> float:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
 
-        monkeypatch.setattr(loop, "_passes_of", greedy)
+        monkeypatch.setattr(loop, "_run_micro_steps", greedy)
         with pytest.raises(BadInput, match="out of memory with 8 windows of 32 tokens a pass; lower micro_windows"):
             run(keep_layers(teacher, [0, 5]), packed, tmp_path)
 

@@ -221,21 +221,21 @@ def _search_by_keywords(keywords: dict[str, Any]) -> tuple[Scenario, SearchSpace
     from flashstill.errors import unknown
     from flashstill.plan.space import SearchSpace
 
-    given = {name: value for name, value in keywords.items() if value is not None and value != ()}
+    arguments = {name: value for name, value in keywords.items() if value is not None and value != ()}
     for name in ("model", "chips", "max_chips"):
-        if name not in given:
+        if name not in arguments:
             raise BadInput(f"a search needs {name}=, or a Scenario and a SearchSpace")
     of_space = {field.name: str(field.type) for field in fields(SearchSpace)}
     of_scenario = {field.name for field in fields(Scenario)} - {"batch", "context", "chunk"} - {*of_space}
-    for name in given:
+    for name in arguments:
         if name not in {*of_space, *of_scenario}:
             raise BadInput(unknown("keyword", name, {*of_space, *of_scenario}))
     chosen: dict[str, Any] = {
         name: several(value) if of_space[name].startswith("tuple") else value
-        for name, value in given.items()
+        for name, value in arguments.items()
         if name in of_space
     }
-    return Scenario(**{name: value for name, value in given.items() if name in of_scenario}), SearchSpace(**chosen)
+    return Scenario(**{name: value for name, value in arguments.items() if name in of_scenario}), SearchSpace(**chosen)
 
 
 def _only(outcomes: tuple[Any, ...]) -> Any:

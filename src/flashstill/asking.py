@@ -111,12 +111,12 @@ def asked_by_values(scenario: Any, deployment: Any, keywords: Mapping[str, Any])
     if scenario is None or deployment is None:
         raise BadInput("give a Scenario and a Deployment, or model= and chip=")
     chosen, swept = combinations({"scenario": scenario, "deployment": deployment})
-    for each in chosen:
-        if not isinstance(each["scenario"], Scenario) or not isinstance(each["deployment"], Deployment):
+    for pair in chosen:
+        if not isinstance(pair["scenario"], Scenario) or not isinstance(pair["deployment"], Deployment):
             raise BadInput(
                 "the first argument is a Scenario, the second a Deployment; or use keywords, model= and chip="
             )
-    return Asked([Case(each["scenario"], each["deployment"]) for each in chosen], swept)
+    return Asked([Case(pair["scenario"], pair["deployment"]) for pair in chosen], swept)
 
 
 def asked_by_keywords(keywords: Mapping[str, Any]) -> Asked:

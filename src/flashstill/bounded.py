@@ -33,12 +33,12 @@ def check_regular(path: Path, most_bytes: int | None = None) -> None:
     """BadInput where it is not a regular file, or larger; a device or a pipe may have no end."""
     shown = shortened(str(path), 200)
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError) as error:
         raise BadInput(f"{shown} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise BadInput(f"{shown} is not a regular file; give one")
-    if most_bytes is not None and found.st_size > most_bytes:
+    if most_bytes is not None and status.st_size > most_bytes:
         raise _too_large(shown, most_bytes)
 
 
@@ -48,12 +48,12 @@ def read_bounded(path: Path, most_bytes: int) -> bytes:
     shown = shortened(str(path), 200)
     try:
         with path.open("rb") as stream:
-            found = stream.read(most_bytes + 1)
+            content = stream.read(most_bytes + 1)
     except OSError as error:
         raise BadInput(f"{shown} cannot be read: {error.strerror or error}") from error
-    if len(found) > most_bytes:  # it has grown since
+    if len(content) > most_bytes:  # it has grown since
         raise _too_large(shown, most_bytes)
-    return found
+    return content
 
 
 def _too_large(shown: str, most_bytes: int) -> BadInput:

@@ -61,15 +61,15 @@ def written_out(path: Path) -> Iterator[TextIO]:
 @contextlib.contextmanager
 def _regular(target: Path) -> Iterator[TextIO]:
     """A regular file or one to be: replaced, or where that would cut a hard link or may not be, rewritten."""
-    held = target.stat() if target.exists() else None
-    if held is not None and not os.access(target, os.W_OK):
+    existing = target.stat() if target.exists() else None
+    if existing is not None and not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, "permission denied")
-    if held is None or (held.st_nlink == 1 and os.access(target.parent, os.W_OK)):
+    if existing is None or (existing.st_nlink == 1 and os.access(target.parent, os.W_OK)):
         with replacing(target) as temporary:
             with temporary.open("w", **_TEXT) as stream:
                 yield stream
-            if held is not None:
-                temporary.chmod(stat.S_IMODE(held.st_mode))
+            if existing is not None:
+                temporary.chmod(stat.S_IMODE(existing.st_mode))
         return
     import shutil
     import tempfile

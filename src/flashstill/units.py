@@ -107,11 +107,11 @@ def parse_count(text: str) -> int | None:
 def _scales(unit: str) -> dict[str, float]:
     """Every suffix that `unit` may be written with, and its factor."""
     prefixes = {"": 1.0, **_PREFIXES_OF.get(unit, {})}
-    found = dict(prefixes)
+    factors = dict(prefixes)
     for spelling in _SPELLINGS.get(unit, (unit,)):
-        found.update((prefix + spelling, factor) for prefix, factor in prefixes.items())
+        factors.update((prefix + spelling, factor) for prefix, factor in prefixes.items())
     if unit == "s":
-        found.update(_LONGER_TIMES)
+        factors.update(_LONGER_TIMES)
     if unit == "1":
-        found["%"] = 0.01
-    return found
+        factors["%"] = 0.01
+    return factors

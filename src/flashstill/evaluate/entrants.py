@@ -40,14 +40,14 @@ class Entrant:
     tokenizer: Any
 
 
-def split_name(given: str) -> tuple[str, str]:
+def split_name(text: str) -> tuple[str, str]:
     """(NAME, PATH) of "NAME=PATH"; of a path alone its last part, of a file without its suffix."""
-    name, mark, rest = given.partition("=")
-    if mark and rest and _NAME.fullmatch(name) and not _is_there(given):
+    name, mark, rest = text.partition("=")
+    if mark and rest and _NAME.fullmatch(name) and not _is_there(text):
         return name, rest
-    path = Path(given)
+    path = Path(text)
     is_file = path.suffix.lower() in (".gguf", *SUFFIXES)
-    return (path.stem if is_file else path.absolute().name) or given, given
+    return (path.stem if is_file else path.absolute().name) or text, text
 
 
 def _is_there(path: str) -> bool:
@@ -57,28 +57,28 @@ def _is_there(path: str) -> bool:
         return False
 
 
-def named(given: Sequence[str] | Mapping[str, str], kind: str) -> dict[str, str]:
+def named(sources: Sequence[str] | Mapping[str, str], kind: str) -> dict[str, str]:
     """name -> path or built-in name; BadInput where two have one name or a name is none. kind: "model" or "text"."""
-    pairs = list(given.items()) if isinstance(given, Mapping) else [split_name(each) for each in given]
+    pairs = list(sources.items()) if isinstance(sources, Mapping) else [split_name(each) for each in sources]
     if not pairs:
         raise BadInput(f"give at least one {kind}")
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for name, path in pairs:
-        if name in found:
-            raise BadInput(f"two {kind}s are called {name!r}; name them apart, as first={shortened(found[name])}")
-        found[name] = path
-    return found
+        if name in paths:
+            raise BadInput(f"two {kind}s are called {name!r}; name them apart, as first={shortened(paths[name])}")
+        paths[name] = path
+    return paths
 
 
 def find_entrants(models: Mapping[str, str], teacher: str, control: str, progress: Progress) -> list[Entrant]:
     """Every model with its directory and tokenizer, the teacher first. Raises BadInput for one that is not there."""
-    given = [(TEACHER, TEACHER, teacher)] if teacher else []
-    given += [(CONTROL, CONTROL, control)] if control else []
+    named_models = [(TEACHER, TEACHER, teacher)] if teacher else []
+    named_models += [(CONTROL, CONTROL, control)] if control else []
     for name, path in models.items():
-        if name in (role for role, _, _ in given):
+        if name in (role for role, _, _ in named_models):
             raise BadInput(f"a model is called {name!r}, as the {name} is; name it, as other={shortened(path)}")
-        given.append((name, STUDENT, path))
-    return [_entrant(name, role, path, progress) for name, role, path in given]
+        named_models.append((name, STUDENT, path))
+    return [_entrant(name, role, path, progress) for name, role, path in named_models]
 
 
 def _entrant(name: str, role: str, path: str, progress: Progress) -> Entrant:

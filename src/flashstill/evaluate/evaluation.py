@@ -110,18 +110,18 @@ def _pack_texts(
     """[domain][model] -> the excerpts of a text in the model's tokens."""
     for entrant in entrants:
         _check_context(entrant, window_tokens)
-    found: dict[str, dict[str, Packed]] = {}
+    packed_texts: dict[str, dict[str, Packed]] = {}
     for domain, source in sources.items():
         excerpts = choose_excerpts(load_documents(source), tokens, window_tokens, seed)
         characters = sum(len(excerpt.text) for excerpt in excerpts)
         shown.say(f"{domain}: {characters:,} characters of {len(excerpts):,} documents")
-        found[domain] = {}
+        packed_texts[domain] = {}
         for entrant in entrants:
             packed = pack_excerpts(excerpts, entrant.tokenizer, window_tokens, entrant.name)
-            found[domain][entrant.name] = packed
+            packed_texts[domain][entrant.name] = packed
             if count := unknown_tokens(packed, entrant.tokenizer):
                 shown.say(f"{entrant.name} does not know {count:,} tokens of it: its bits per byte are too low")
-    return found
+    return packed_texts
 
 
 def _check_context(entrant: Entrant, window_tokens: int) -> None:

@@ -34,22 +34,22 @@ def choose_excerpts(documents: Sequence[Document], tokens: int, window_tokens: i
     """
     if len(documents) < 2:
         raise BadInput("the text is one document, and intervals are over documents; give at least two")
-    wanted = CHARACTERS_PER_TOKEN * tokens
+    target = CHARACTERS_PER_TOKEN * tokens
     least = round(CHARACTERS_PER_TOKEN * WINDOWS_PER_DOCUMENT * window_tokens)
-    most = max(least, smallest_limit([len(document.text) for document in documents], wanted))
+    most = max(least, smallest_limit([len(document.text) for document in documents], target))
     chosen: list[Document] = []
     characters = 0
     for document in shuffled(documents, seed):
         chosen.append(Document(name=document.name, text=middle_of(document.text, most)))
         characters += len(chosen[-1].text)
-        if characters >= wanted and len(chosen) > 1:
+        if characters >= target and len(chosen) > 1:
             break
     return chosen
 
 
-def smallest_limit(lengths: Sequence[int], wanted: float) -> int:
-    """The smallest c with sum of min(length, c) >= wanted; the largest length where all together are shorter."""
-    missing = wanted
+def smallest_limit(lengths: Sequence[int], target: float) -> int:
+    """The smallest c with sum of min(length, c) >= target; the largest length where all together are shorter."""
+    missing = target
     ordered = sorted(lengths)
     for place, length in enumerate(ordered):
         others = len(ordered) - place

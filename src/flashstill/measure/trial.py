@@ -94,9 +94,9 @@ def to_try(candidates: Sequence[Candidate], memory_bytes: float) -> list[Candida
 
 
 def step_seconds(model: Model, packed: Packed, objective: Objective, recipe: TrainRecipe) -> float:
-    """Seconds of a step of n passes: t(1) + (n - 1) (t(2) - t(1)); the weights of the model are changed."""
+    """Seconds of a step of n micro-steps: t(1) + (n - 1) (t(2) - t(1)); the weights of the model are changed."""
     micro, size = windows_of_a_pass(recipe), join_world().size
-    passes = recipe.windows_per_step // (micro * size)
+    micro_steps = recipe.windows_per_step // (micro * size)
 
     def seconds(count: int) -> float:
         windows = count * micro * size
@@ -104,7 +104,7 @@ def step_seconds(model: Model, packed: Packed, objective: Objective, recipe: Tra
         return statistics.median(time_steps(model, first_batch(packed, windows), objective, shortened, TIMED_STEPS))
 
     one = seconds(1)
-    return one if passes == 1 else one + (passes - 1) * max(0.0, seconds(2) - one)
+    return one if micro_steps == 1 else one + (micro_steps - 1) * max(0.0, seconds(2) - one)
 
 
 def windows_of_a_pass(recipe: TrainRecipe) -> int:

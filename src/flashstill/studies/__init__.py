@@ -72,10 +72,10 @@ def _seed(study: Study, recipe: StudyRecipe, seed: int, place: Path, progress: P
         make_directory(place)
         progress.say(f"{recipe.name}, seed {seed}")
         started = time.monotonic()
-        found = asdict(study.run(recipe, seed, place, progress))
+        result = asdict(study.run(recipe, seed, place, progress))
         # of this process alone: how long an interrupted one had worked is not known here
         took = {"seconds": round(time.monotonic() - started, 1), "resumed": begun}
-        write_text(path, json.dumps({**found, **took}, indent=1))
+        write_text(path, json.dumps({**result, **took}, indent=1))
     return kept.seed_result(path)
 
 

@@ -62,7 +62,7 @@ def fit(
         tokens=steps, windows_per_step=1, learning_rate=how.learning_rate, clip_norm=1e9,
         warmup_fraction=0.05, final_fraction=0.0,
     )  # fmt: skip
-    masters, generator = MixedPrecisionAdamW(nets, schedule), torch.Generator().manual_seed(seed)
+    optimiser, generator = MixedPrecisionAdamW(nets, schedule), torch.Generator().manual_seed(seed)
     orders, dropout = [Order(each, generator) for each in examples], Dropout(how.dropout, generator)
     with progress.task(name, steps, "batches") as advance:
         for step in range(steps):
@@ -72,6 +72,6 @@ def fit(
             if not bool(torch.isfinite(value)):
                 raise BadInput(f"{name}: the loss is not finite at step {step}; lower its learning rate")
             value.backward()  # type: ignore[no-untyped-call]
-            masters.apply(learning_rate_at(schedule, step, steps))
+            optimiser.apply(learning_rate_at(schedule, step, steps))
             advance(1)
     return nets

@@ -92,31 +92,31 @@ def shape_of(directory: Path) -> Shape:
     )
 
 
-def decided(wanted: str = AUTO, shape: Shape | None = None) -> Arithmetic:
+def decided(requested: str = AUTO, shape: Shape | None = None) -> Arithmetic:
     """The arithmetic that is wanted, for "auto" the fastest here, and the threads that are fastest now."""
-    if wanted not in WANTED:
-        raise BadInput(unknown("arithmetic", wanted, WANTED))
+    if requested not in WANTED:
+        raise BadInput(unknown("arithmetic", requested, WANTED))
     if torch.cuda.is_available():
-        return Arithmetic(precision="bf16" if wanted == AUTO else wanted, threads=torch.get_num_threads())
+        return Arithmetic(precision="bf16" if requested == AUTO else requested, threads=torch.get_num_threads())
     measured = (shape or Shape()).measured
-    precision = fastest_precision(measured) if wanted == AUTO else wanted
+    precision = fastest_precision(measured) if requested == AUTO else requested
     return Arithmetic(precision=precision, threads=fastest_threads(measured, precision))
 
 
-def settled(wanted: str, shape: Callable[[], Shape], record: Path) -> Arithmetic:
+def settled(requested: str, shape: Callable[[], Shape], record: Path) -> Arithmetic:
     """The arithmetic of a run, set for this whole process: the recorded one, for a new run decided now.
 
     record: a file of the run's directory; of several processes the first calls this before the others.  Raises
     BadInput where the file is damaged, or the run was begun in another arithmetic than the one that is wanted.
     """
     if not record.is_file():
-        arithmetic = decided(wanted, shape())
-        write_text(record, json.dumps({"wanted": wanted, **asdict(arithmetic)}, indent=1))
+        arithmetic = decided(requested, shape())
+        write_text(record, json.dumps({"wanted": requested, **asdict(arithmetic)}, indent=1))
     arithmetic = begun(record)
-    if wanted not in (AUTO, arithmetic.precision):
+    if requested not in (AUTO, arithmetic.precision):
         raise BadInput(
-            f"{record.parent} was begun in {arithmetic.precision} arithmetic, not {wanted}: its weights would belong to"
-            " neither; leave the arithmetic as it was, or give another --out"
+            f"{record.parent} was begun in {arithmetic.precision} arithmetic, not {requested}: its weights would belong"
+            " to neither; leave the arithmetic as it was, or give another --out"
         )
     return in_use(arithmetic)
 

@@ -127,9 +127,9 @@ def learned(
     if thinking not in THINKING:
         raise BadInput(unknown("thinking", thinking, THINKING))
     padding = tokenizer.eos_token_id
-    given = [prompts[problem] for problem, _ in kept]
+    prompt_rows = [prompts[problem] for problem, _ in kept]
     if thinking == "keep":
         chosen_tokens = [chains.tokens[problem, place] for problem, place in kept]
-        return packed_rows(given, [row[row >= 0].tolist() for row in chosen_tokens], padding)
+        return packed_rows(prompt_rows, [row[row >= 0].tolist() for row in chosen_tokens], padding)
     encoded = tokenizer(list(answers), add_special_tokens=False)["input_ids"] if len(kept) else []
-    return packed_rows(given, [[*ids, padding] for ids in encoded], padding)
+    return packed_rows(prompt_rows, [[*ids, padding] for ids in encoded], padding)

@@ -25,13 +25,13 @@ def from_config(fields: Mapping[str, Any], vocabulary: int, seed: int, dtype: to
     from transformers import AutoConfig, AutoModelForCausalLM
 
     quiet()
-    given = without_switches(dict(fields))
-    if kind(given) is None:
+    config_fields = without_switches(dict(fields))
+    if kind(config_fields) is None:
         raise BadInput('the student\'s configuration names no model_type, for example "llama"')
-    given = with_vocabulary(given, vocabulary)
+    config_fields = with_vocabulary(config_fields, vocabulary)
     try:
-        check_memory(given, "the student")
-        config = AutoConfig.for_model(**given)
+        check_memory(config_fields, "the student")
+        config = AutoConfig.for_model(**config_fields)
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
     except BadInput:

@@ -70,7 +70,7 @@ def train(
     world = join_world()
     make_directory(directory)
     steps, per_step = recipe.steps(source.window_length), recipe.windows_per_step
-    passes = _passes(recipe, world)
+    micro_steps = _micro_steps(recipe, world)
     student = _Student(model.to(world.device))
     state: MixedPrecisionAdamW | Sharded
     if world.size == 1:
@@ -107,10 +107,10 @@ def train(
             batch = source.batch(step, whole)
             rate = learning_rate_at(recipe, step, steps)
             try:
-                loss = _passes_of(batch, student, state, objective, passes, world, space, vocabulary)
+                loss = _run_micro_steps(batch, student, state, objective, micro_steps, world, space, vocabulary)
                 norm = state.apply(rate) if math.isfinite(loss) else math.nan
             except (RuntimeError, MemoryError) as error:
-                raise _explained(error, name, recipe, source, passes) from error
+                raise _explained(error, name, recipe, source, micro_steps) from error
             step += 1
             if not math.isfinite(norm):
                 what = "loss" if not math.isfinite(loss) else "gradient"
@@ -132,8 +132,11 @@ def train(
     return whole().eval()
 
 
-def _passes(recipe: TrainRecipe, world: World) -> int:
-    """Passes of a step on each process; BadInput where the windows cannot be shared evenly."""
+def _micro_steps(recipe: TrainRecipe, world: World) -> int:
+    """Passes that each process runs before an optimiser step (gradient accumulation).
+
+    BadInput where the windows cannot be shared evenly.
+    """
     micro = recipe.micro_windows or math.ceil(recipe.windows_per_step / world.size)
     if recipe.windows_per_step % (micro * world.size):
         raise BadInput(
@@ -143,12 +146,12 @@ def _passes(recipe: TrainRecipe, world: World) -> int:
     return recipe.windows_per_step // (micro * world.size)
 
 
-def _passes_of(
+def _run_micro_steps(
     batch: Batch,
     student: nn.Module,
     state: MixedPrecisionAdamW | Sharded,
     objective: Objective,
-    passes: int,
+    micro_steps: int,
     world: World,
     space: Workspace,
     vocabulary: int | None,
@@ -159,7 +162,7 @@ def _passes_of(
         raise BadInput("a step's windows have no target that counts; look at the masks of the data")
     windows = len(batch.tokens)
     share = windows // world.size
-    micro, total = share // passes, 0.0
+    micro, total = share // micro_steps, 0.0
     for first in range(world.rank * share, (world.rank + 1) * share, micro):
         part = batch.rows(slice(first, first + micro)).to(world.device)
         terms: Sequence[Term] = objective(part)
@@ -171,17 +174,17 @@ def _passes_of(
         part_loss = student(part.inputs, loss)
         total += float(part_loss.detach())
         (part_loss * world.size).backward()  # FSDP takes the mean over processes
-        if passes > 1:
+        if micro_steps > 1:
             state.collect()
     return world.total(total)
 
 
-def _explained(error: BaseException, name: str, recipe: TrainRecipe, source: Source, passes: int) -> BaseException:
+def _explained(error: BaseException, name: str, recipe: TrainRecipe, source: Source, micro_steps: int) -> BaseException:
     """Out of memory as BadInput that says what to lower; any other error unchanged."""
     text = str(error)
     if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "not enough memory" not in text:
         return error
-    micro = recipe.windows_per_step // passes
+    micro = recipe.windows_per_step // micro_steps
     return BadInput(
         f"{name}: out of memory with {micro} windows of {source.window_length} tokens a pass; lower micro_windows (the"
         f" result stays the same: a step adds up its passes), or the window's length"

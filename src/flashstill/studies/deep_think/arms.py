@@ -45,30 +45,30 @@ def main_arm(work: Work) -> str:
 
 def arms(work: Work, greedy: Attempted, sampled: Attempted) -> list[Arm]:
     """All but the rounds; greedy and sampled: the teacher's attempts at the training problems."""
-    wanted, steps = work.recipe.think, work.recipe.learn.steps
-    counts = [count for count in (1, 4, 16, 64, 256) if count < wanted.attempts] + [wanted.attempts]
-    found = [
+    think, steps = work.recipe.think, work.recipe.learn.steps
+    counts = [count for count in (1, 4, 16, 64, 256) if count < think.attempts] + [think.attempts]
+    all_arms = [
         Arm(name=LABELS, rows=work.labelled("train"), steps=steps),
         Arm(name="unverified", rows=rows(work, greedy, kept(work, greedy, "first", 1)), steps=steps),
     ]
     verified = {count: rows(work, sampled, kept(work, sampled, "verified", count)) for count in counts}
     for count, packed in verified.items():
-        found.append(Arm(name=f"verified-{count}", rows=packed, steps=steps))
-        if count < wanted.attempts:
-            fewer = max(1, round(steps * packed.windows / verified[wanted.attempts].windows))
-            found.append(Arm(name=f"verified-{count}-epochs", rows=packed, steps=fewer))
+        all_arms.append(Arm(name=f"verified-{count}", rows=packed, steps=steps))
+        if count < think.attempts:
+            fewer = max(1, round(steps * packed.windows / verified[think.attempts].windows))
+            all_arms.append(Arm(name=f"verified-{count}-epochs", rows=packed, steps=fewer))
     for rule in ("majority", "shuffled"):
-        packed = rows(work, sampled, kept(work, sampled, rule, wanted.attempts))
-        found.append(Arm(name=f"{rule}-{wanted.attempts}", rows=packed, steps=steps))
-    return found
+        packed = rows(work, sampled, kept(work, sampled, rule, think.attempts))
+        all_arms.append(Arm(name=f"{rule}-{think.attempts}", rows=packed, steps=steps))
+    return all_arms
 
 
 def kept(work: Work, tried: Attempted, rule: str, attempts: int) -> Kept:
     """The attempts that a rule keeps."""
     from flashstill.distill.reasoning.choosing import Choice, chosen
 
-    wanted = work.recipe.think
-    choice = Choice(rule=rule, attempts=attempts, most=wanted.most, prefer=wanted.prefer, budget=wanted.budget)
+    think = work.recipe.think
+    choice = Choice(rule=rule, attempts=attempts, most=think.most, prefer=think.prefer, budget=think.budget)
     return chosen(tried.chains, tried.verdicts, choice, work.seed)
 
 
@@ -136,12 +136,12 @@ def rounds(work: Work, verified: Packed, start: Path) -> dict[str, Taught]:
     from flashstill.distill.data.packing import joined_rows
     from flashstill.distill.models import fingerprint
 
-    wanted = work.recipe.think
+    think = work.recipe.think
     students: dict[str, Taught] = {}
     parts = [verified]
-    for number in range(1, wanted.rounds + 1):
-        own = work.attempted(work.loaded(start), fingerprint(start), "train", wanted.attempts)
-        solved = kept(work, own, "verified", wanted.attempts)
+    for number in range(1, think.rounds + 1):
+        own = work.attempted(work.loaded(start), fingerprint(start), "train", think.attempts)
+        solved = kept(work, own, "verified", think.attempts)
         if len(solved):
             parts.append(rows(work, own, solved))
         packed = joined_rows(parts, work.tokenizer.eos_token_id)

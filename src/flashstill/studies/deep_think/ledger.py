@@ -24,7 +24,7 @@ def ledger(
     each_usd = usd_per_token(config, chip, half_way)
     dollars = None if each_usd is None else thought * each_usd
     flops = 2.0 * parameters * (read + thought)
-    each = max(1, kept)
+    examples = max(1, kept)
     return {
         "chip": chip,
         "teacher_tokens_read": read,
@@ -35,10 +35,10 @@ def ledger(
         "predicted_usd": dollars,
         "examples_kept": kept,
         "per_kept_example": {
-            "teacher_tokens": thought / each,
-            "verifier_calls": sum(judged.values()) / each,
-            "flops": flops / each,
-            "predicted_usd": None if dollars is None else dollars / each,
+            "teacher_tokens": thought / examples,
+            "verifier_calls": sum(judged.values()) / examples,
+            "flops": flops / examples,
+            "predicted_usd": None if dollars is None else dollars / examples,
         },
     }
 

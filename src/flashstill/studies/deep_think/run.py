@@ -27,11 +27,11 @@ def _run(work: Work) -> Result:
     from flashstill.evaluate.problems import harder_half, many_attempts, one_pass, quality_records
     from flashstill.records import Record, write_records
 
-    wanted, seed = work.recipe.think, work.seed
+    think, seed = work.recipe.think, work.seed
     model = work.teacher  # made where it is not there yet; only then has it a fingerprint
     known_as = work.teacher_known_as
-    greedy, sampled = (work.attempted(model, known_as, "train", n, n == 1) for n in (1, wanted.attempts))
-    test_greedy, test = (work.attempted(model, known_as, "test", n, n == 1) for n in (1, wanted.attempts))
+    greedy, sampled = (work.attempted(model, known_as, "train", n, n == 1) for n in (1, think.attempts))
+    test_greedy, test = (work.attempted(model, known_as, "test", n, n == 1) for n in (1, think.attempts))
     hard = harder_half(test.verdicts)
     teacher = one_pass(test_greedy.chains, test_greedy.verdicts, hard)
     attempts = many_attempts(test.chains, test.verdicts, seed, hard)
@@ -39,11 +39,11 @@ def _run(work: Work) -> Result:
     students: dict[str, dict[str, Any]] = {}
     learners = {arm.name: arm for arm in arms(work, greedy, sampled)}
     taught = {name: teach(work, arm) for name, arm in learners.items()}
-    last = f"verified-{wanted.attempts}"
+    last = f"verified-{think.attempts}"
     taught |= rounds(work, learners[last].rows, taught[last].directory)
     main, own = main_arm(work), None
     for name, each in taught.items():
-        figures, tried = examined(work, each.directory, hard, wanted.attempts if name == main else 0)
+        figures, tried = examined(work, each.directory, hard, think.attempts if name == main else 0)
         students[name] = {**figures, "rows": each.rows}
         own = tried or own
     assert own is not None

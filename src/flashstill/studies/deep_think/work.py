@@ -157,12 +157,12 @@ class Work:
         """fp32 where the models of the study are made from nothing, and small; else the recipe's, or the faster."""
         from flashstill.distill.models.arithmetic import FILE, Shape, settled, shape_of
 
-        given = self.recipe.teacher
-        if not given.model and self.recipe.arithmetic == "bf16":
+        teacher = self.recipe.teacher
+        if not teacher.model and self.recipe.arithmetic == "bf16":
             raise BadInput("models made from nothing are small and run in fp32 arithmetic; leave bf16 out")
-        wanted = self.recipe.arithmetic if given.model else "fp32"
+        precision = self.recipe.arithmetic if teacher.model else "fp32"
         net = Shape(width=self.recipe.teacher.hidden, feed_forward=self.recipe.teacher.feed_forward)
-        return settled(wanted, lambda: shape_of(self.teacher_directory) if given.model else net, self.out / FILE)
+        return settled(precision, lambda: shape_of(self.teacher_directory) if teacher.model else net, self.out / FILE)
 
     @functools.cached_property
     def positions(self) -> int:

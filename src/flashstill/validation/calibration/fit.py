@@ -81,7 +81,7 @@ def least(
     weights = _weights([each.group for each in measured], [int(kept.sum()) for kept in answered], growth)
     total = len(logs_measured)
     clusters = _clusters(measured, answered)
-    held = {name: width for name, width in (prior or {}).items() if name in start}
+    prior_widths = {name: width for name, width in (prior or {}).items() if name in start}
     strength = 0.1 * ROBUST_SCALE * float(np.sqrt(total))
 
     def coefficients(logs: Values) -> dict[str, float]:
@@ -92,7 +92,9 @@ def least(
         return np.asarray(np.log(np.maximum(values, 1e-12)) - logs_measured)
 
     def residuals(logs: Values) -> Values:
-        pulls = [strength * log / held[name] for name, log in zip(names, logs, strict=True) if name in held]
+        pulls = [
+            strength * log / prior_widths[name] for name, log in zip(names, logs, strict=True) if name in prior_widths
+        ]
         return np.concatenate([weights * errors(logs), np.array(pulls)])
 
     highest = [float(np.log(LARGEST[name] / start[name])) if name in LARGEST else 6.0 for name in names]
@@ -107,7 +109,7 @@ def least(
         max_nfev=NEAR_STEPS if near else None,
         **TOLERANCES,
     )
-    spread = 2.0 * _standard_errors(residuals, solution.x, np.concatenate([clusters, np.full(len(held), -1)]))
+    spread = 2.0 * _standard_errors(residuals, solution.x, np.concatenate([clusters, np.full(len(prior_widths), -1)]))
     return Fit(
         values=coefficients(solution.x),
         spread=dict(zip(names, (float(one) for one in spread), strict=True)),

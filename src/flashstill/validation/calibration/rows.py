@@ -47,30 +47,30 @@ def apart(fitted: Iterable[FittedKind]) -> float:
     return float(np.quantile(distances, APART_SHARE)) if distances else math.log(2.0)
 
 
-def kind_rows(each: FittedKind, between: float) -> list[Fact]:
+def kind_rows(kind_fit: FittedKind, between: float) -> list[Fact]:
     """The rows of every chip that was timed, and of its class."""
     rows = []
-    for chip, fit in sorted(each.alone.items()):
+    for chip, fit in sorted(kind_fit.alone.items()):
         source = f"fit of {fit.n} published kernel timings on {chip} {SCRIPT}"
-        note = _note(f"median absolute error of the fit {fit.median_absolute_error:.1%}", each.note)
+        note = _note(f"median absolute error of the fit {fit.median_absolute_error:.1%}", kind_fit.note)
         rows += [
-            fitted_row(chip, f"{each.kind}.{name}", each.condition, fit, name, source, note, per="chip")
+            fitted_row(chip, f"{kind_fit.kind}.{name}", kind_fit.condition, fit, name, source, note, per="chip")
             for name in fit.values
         ]
-    chips = ", ".join(sorted(each.alone))
-    for name, value in each.together.values.items():
-        own = [fit.values[name] for fit in each.alone.values()]
-        width = max(each.together.spread[name], between if len(own) == 1 else 0.0)
+    chips = ", ".join(sorted(kind_fit.alone))
+    for name, value in kind_fit.together.values.items():
+        own = [fit.values[name] for fit in kind_fit.alone.values()]
+        width = max(kind_fit.together.spread[name], between if len(own) == 1 else 0.0)
         low, high = min(value * math.exp(-width), *own), max(value * math.exp(width), *own)
         rows.append(
             fact(
-                owner=each.chip_class,
-                quantity=f"{each.kind}.{name}",
+                owner=kind_fit.chip_class,
+                quantity=f"{kind_fit.kind}.{name}",
                 value=rounded(value, width),
                 low=low,
                 high=high,
                 per="class",
-                condition=each.condition,
+                condition=kind_fit.condition,
                 kind="estimate",
                 source=f"estimate from the kernels of {chips}, fitted together, for chips of the class {SCRIPT}",
             )
@@ -83,8 +83,8 @@ def fitted_row(
 ) -> Fact:
     """A coefficient as measured on `owner`; an estimate where the data do not identify it."""
     value, spread = fit.values[name], fit.spread[name]
-    held = name in fit.held
-    identified = fit.identified(name) and not held
+    held_by_prior = name in fit.held
+    identified = fit.identified(name) and not held_by_prior
     return fact(
         owner=owner,
         quantity=quantity,
@@ -95,7 +95,9 @@ def fitted_row(
         condition=condition,
         kind="measured" if identified else "estimate",
         source=source,
-        note=note if identified else _note("not identified by the data" + (", held by a prior" if held else ""), note),
+        note=note
+        if identified
+        else _note("not identified by the data" + (", held by a prior" if held_by_prior else ""), note),
     )
 
 

@@ -88,13 +88,13 @@ def fit_software(facts: Facts, rows: Sequence[Served]) -> list[EngineFit]:
             ratios[engine].append(np.array([row.tpot_s for row in own]) / predicted)
             off = float(np.nanmedian(np.abs(1.0 / ratios[engine][-1] - 1.0)))
             print(f"engine {engine} without {' '.join(group)}: {len(own)} rows, {off:.1%}", file=sys.stderr, flush=True)
-    found = []
+    engine_fits = []
     for engine in names:
         known = np.concatenate(ratios[engine])
         low, high = (float(np.nanquantile(known, share)) for share in BAND)
         band = (min(low, 1.0), max(high, 1.0))
-        found.append(EngineFit(engine=engine, fit=whole[engine], band=band, left_out=left_out[engine]))
-    return found
+        engine_fits.append(EngineFit(engine=engine, fit=whole[engine], band=band, left_out=left_out[engine]))
+    return engine_fits
 
 
 def _engines(facts: Facts, rows: Sequence[Served], near: Mapping[str, Fit] | None = None) -> dict[str, Fit]:
@@ -105,14 +105,14 @@ def _engines(facts: Facts, rows: Sequence[Served], near: Mapping[str, Fit] | Non
     names = sorted({str(row.case.deployment.engine) for row in rows})
     shared = _both(facts, names, rows, SOFTWARE_START, near[ALL].values if near else None)
     print(f"engines together: {shared.n} rows, {shared.median_absolute_error:.1%}", file=sys.stderr, flush=True)
-    found = {ALL: shared}
+    fits = {ALL: shared}
     for name in names:
         own = [row for row in rows if row.case.deployment.engine == name]
-        found[name] = _both(facts, [name], own, shared.values, near[name].values if near else None)
+        fits[name] = _both(facts, [name], own, shared.values, near[name].values if near else None)
         if near is None:
-            error = found[name].median_absolute_error
-            print(f"engine {name}: {found[name].n} rows, {error:.1%}", file=sys.stderr, flush=True)
-    return found
+            error = fits[name].median_absolute_error
+            print(f"engine {name}: {fits[name].n} rows, {error:.1%}", file=sys.stderr, flush=True)
+    return fits
 
 
 def _both(
@@ -189,13 +189,13 @@ def with_software(facts: Facts, engines: Sequence[str], values: Mapping[str, flo
     )
 
 
-def software_rows(found: EngineFit) -> list[Fact]:
+def software_rows(engine_fit: EngineFit) -> list[Fact]:
     """The calibration rows of an engine after a fit."""
-    owner, fit = f"engine-{found.engine}", found.fit
-    source = f"fit of {fit.n} published serving measurements with {found.engine} {SCRIPT}"
+    owner, fit = f"engine-{engine_fit.engine}", engine_fit.fit
+    source = f"fit of {fit.n} published serving measurements with {engine_fit.engine} {SCRIPT}"
     note = f"median absolute error of the fit {fit.median_absolute_error:.1%}"
     rows = [fitted_row(owner, name, "", fit, name, source, note, per="engine") for name in fit.values]
-    for name, value in zip(("tpot_low", "tpot_high"), found.band, strict=True):
+    for name, value in zip(("tpot_low", "tpot_high"), engine_fit.band, strict=True):
         rows.append(
             fact(
                 owner=owner,
@@ -238,11 +238,11 @@ def bare_rows(facts: Facts, rows: Sequence[Served]) -> list[Fact]:
     ]
 
 
-def left_out_rows(found: EngineFit) -> list[Fact]:
+def left_out_rows(engine_fit: EngineFit) -> list[Fact]:
     """The coefficients fitted without a chip or a model, under the condition that names it."""
     return [
         fact(
-            owner=f"engine-{found.engine}",
+            owner=f"engine-{engine_fit.engine}",
             quantity=name,
             condition=without(group),
             value=rounded(value, 0.01),
@@ -250,8 +250,8 @@ def left_out_rows(found: EngineFit) -> list[Fact]:
             high=rounded(value, 0.01),
             per="engine",
             kind="estimate",
-            source=f"fit of {fit.n} served rows of {found.engine}, without those of {group[1]} {SCRIPT}",
+            source=f"fit of {fit.n} served rows of {engine_fit.engine}, without those of {group[1]} {SCRIPT}",
         )
-        for group, fit in sorted(found.left_out.items())
+        for group, fit in sorted(engine_fit.left_out.items())
         for name, value in fit.values.items()
     ]
