@@ -93,6 +93,5 @@ for quantity, value in {
     print(f"20 % more {quantity:20} {1e3 * edited.tpot_s:.2f} ms per token ({change:+.1f} %)")
 
 # %% [markdown]
-# **What to see.** Bandwidth and arithmetic matter about equally: decode steps are bound by memory, but every
-# token also waits for the prefills of other requests, which are bound by arithmetic. Faster links would hardly
-# help.
+# **What to see.** Arithmetic matters twice as much as bandwidth. Decode steps are bound by memory, but every token
+# also waits for the prefills of other requests, which are bound by arithmetic. Faster links would hardly help.

@@ -50,4 +50,4 @@ for model in ("llama-3.2-1b", "llama-3.2-3b", "qwen3-8b", "qwen3-32b"):
 
 # %% [markdown]
 # **What to see.** As the model grows, it takes more chips to hold it in SRAM, until the SRAM of 64 chips (each
-# has 128 MB) no longer suffices and the answer is HBM again.
+# has 134 MB) no longer suffices and the answer is HBM again.

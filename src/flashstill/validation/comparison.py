@@ -39,7 +39,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ErrorRow:
-    """One line of an error table; errors are shares of the measured value."""
+    """One line of an error table; errors are shares of the measured value, None where no row has an answer."""
 
     anchor: str
     quantity: str
@@ -48,9 +48,9 @@ class ErrorRow:
     engine: str
     n: int
     unanswered: int
-    mean_absolute_error: float
-    median_absolute_error: float
-    bias: float
+    mean_absolute_error: float | None
+    median_absolute_error: float | None
+    bias: float | None
     coverage: float | None
 
 
@@ -83,8 +83,8 @@ def _row(comparison: Comparison, chosen: npt.NDArray[np.bool_], chip: str, engin
         engine=engine,
         n=int(errors.size),
         unanswered=unanswered,
-        mean_absolute_error=float("nan") if empty else float(np.abs(errors).mean()),
-        median_absolute_error=float("nan") if empty else float(np.median(np.abs(errors))),
-        bias=float("nan") if empty else float(np.median(errors)),
+        mean_absolute_error=None if empty else float(np.abs(errors).mean()),
+        median_absolute_error=None if empty else float(np.median(np.abs(errors))),
+        bias=None if empty else float(np.median(errors)),
         coverage=coverage,
     )

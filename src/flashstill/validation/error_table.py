@@ -125,14 +125,19 @@ def table_cells(rows: Sequence[ErrorRow]) -> list[tuple[str, ...]]:
                 row.engine,
                 str(row.n),
                 str(row.unanswered),
-                f"{row.mean_absolute_error:.1%}",
-                f"{row.median_absolute_error:.1%}",
-                f"{row.bias:+.1%}",
+                _share(row.mean_absolute_error, ".1%"),
+                _share(row.median_absolute_error, ".1%"),
+                _share(row.bias, "+.1%"),
                 "" if row.coverage is None else f"{row.coverage:.0%}",
             )
             for row in rows
         ),
     ]
+
+
+def _share(value: float | None, form: str) -> str:
+    """A share in percent; a dash where no row has an answer."""
+    return "-" if value is None else format(value, form)
 
 
 def markdown(rows: Sequence[ErrorRow]) -> str:
