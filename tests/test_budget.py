@@ -89,7 +89,7 @@ class TestCandidates:
             assert each.feed_forward % 8 == 0
         (one,) = narrower(SMOLLM, Width(feed_forward=1152))
         assert (one.hidden, one.feed_forward, one.key_heads) == (576, 1152, 3)
-        with pytest.raises(BadInput, match="no narrower student fills groups of 4096"):
+        with pytest.raises(BadInput, match="no narrower student has widths that groups of 4096 weights divide"):
             narrower(SMOLLM, None, 4096)
 
     def test_bytes_as_they_are_served(self) -> None:

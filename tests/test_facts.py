@@ -193,7 +193,7 @@ def test_servers_and_racks_are_separate_machines() -> None:
 def test_a_hardwired_chip_has_no_roofline() -> None:
     assert FACTS.value("taalas-hc1", "hardwired_tokens_per_s") == 17000
     assert "taalas-hc1" not in known_chips(FACTS)
-    with pytest.raises(BadInput, match="one model in its wiring"):
+    with pytest.raises(BadInput, match="hard-wired for one model"):
         chip_from_facts(FACTS, "taalas-hc1")
 
 

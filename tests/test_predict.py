@@ -1,4 +1,4 @@
-"""Cases: defaults filled in, placement, topology, chunks, drafts, notes, and machines with one model in the wiring."""
+"""Cases: defaults filled in, placement, topology, chunks, drafts, notes, and hard-wired machines."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ The names below are the public face (flashstill/api.py and flashstill/distilling
 when they are first used, so that importing the package costs next to nothing.
 """
 
-TYPE_CHECKING = False  # as type checkers take it to be true; `typing` itself would be half of the time of this import
+TYPE_CHECKING = False  # type checkers assume True; importing `typing` for it would double the import time
 if TYPE_CHECKING:
     from flashstill.api import (
         BadInput,
@@ -65,9 +65,9 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         return getattr(importlib.import_module(_HOMES.get(name, "flashstill.api")), name)
 
     class _CallableRoom(_Module):
-        """A room of the package that has the name of a function of the face, and can be called as that function.
+        """A subpackage with the same name as a public function; the module object is callable as that function.
 
-        Importing `flashstill.evaluate` puts the room in the place of the function: both uses of the name go on.
+        Importing `flashstill.evaluate` replaces the attribute `evaluate` by the subpackage: both uses keep working.
         """
 
         def __call__(self, *values, **named):

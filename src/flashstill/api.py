@@ -8,8 +8,8 @@ or polars.DataFrame, and a notebook shows a small table.
 `run`, `distill` and `evaluate` are in flashstill/distilling.py and need torch (the extra "learn").
 
 Errors are `BadInput` (and of its kind `MissingFact`, `UnsupportedArchitecture`) for what makes no sense, and
-`InfeasiblePlan` where nothing fits, with the reasons counted.  In a sweep, combinations without an answer are rows that
-say why.
+`InfeasiblePlan` where nothing fits, with the reasons counted.  In a sweep, a combination that fails is a row
+with the reason.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def named_path(name: str) -> Path:
 
 
 def lone_surrogate(text: str) -> int | None:
-    """The place of half a character, which JSON can escape and UTF-8 cannot write; None where there is none."""
+    """The index of an unpaired UTF-16 surrogate, which JSON can escape and UTF-8 cannot encode; None where none is."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -120,7 +120,7 @@ def toml_tree(path: Path, most_bytes: int = 2**20) -> dict[str, Any]:
         return tomllib.loads(_text(path, most_bytes, "TOML"))
     except RecursionError as error:
         raise BadInput(f"{shown} is not a recipe: its lists or tables nest too deep") from error
-    except ValueError as error:  # also a number of more digits than are read
+    except ValueError as error:  # also raised for integers beyond Python's digit limit
         raise BadInput(f"{shown} is not TOML: {shortened(str(error), 200)}") from error
 
 
@@ -145,9 +145,9 @@ def _object(text: str, where: str) -> dict[str, Any]:
 
 
 def built(kind: type[T], raw: Mapping[str, Any], where: str, open_end: bool = False) -> T:
-    """A tree of tables, lists and plain values as a `kind`; BadInput names `where` and the key that is wrong.
+    """Validate nested plain data into the dataclass `kind`; BadInput names `where` and the key that is wrong.
 
-    open_end: keys that the kind does not know are passed over.
+    open_end: unknown keys are ignored.
     """
     for key, problem in _foreign(raw, "", 0):
         raise BadInput(f"{where}: {f'{shortened(key)!r} ' if key else ''}{problem}")

@@ -61,13 +61,13 @@ class FamilyResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyResult:
-    """A claim that was tried over seeds. summary: as in summary.json, figures with their intervals."""
+    """The result of a study over several seeds. summary: as in summary.json, figures with their intervals."""
 
     out: Path
     summary: Mapping[str, Any]
 
     def as_records(self) -> list[dict[str, Any]]:
-        """A flat row for each figure: value, low and high over seeds, bar and whether it holds, where there is one."""
+        """A flat row per figure: value, interval over seeds (low, high), the bar to reach and whether it holds."""
         return [{"figure": name, **figure} for name, figure in self.summary["figures"].items()]
 
     def as_dict(self) -> dict[str, Any]:

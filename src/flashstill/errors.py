@@ -95,7 +95,7 @@ def nearest(name: str, known: Iterable[str], count: int = 4) -> list[str]:
     return list(_nearest(name, tuple(sorted(known)), count))
 
 
-@lru_cache(maxsize=256)  # files of cases repeat a mistake in row after row
+@lru_cache(maxsize=256)  # a cases file often repeats one misspelt name in every row
 def _nearest(name: str, known: tuple[str, ...], count: int) -> list[str]:
     import difflib  # 5 ms, for a sentence that most runs never print
 

@@ -165,7 +165,7 @@ def home_directory() -> Path:
     home = os.environ.get("FLASHSTILL_HOME")
     try:
         return Path(home).expanduser() if home else Path.home() / ".cache" / "flashstill"
-    except RuntimeError as error:  # a user whom the system does not know, without HOME
+    except RuntimeError as error:  # HOME is not set and the user has no passwd entry
         raise DiskTrouble("there is no home directory; let HOME or FLASHSTILL_HOME name a directory") from error
 
 

@@ -14,8 +14,8 @@ Values = npt.NDArray[np.float64]
 def non_dominated(costs: npt.ArrayLike) -> list[int]:
     """Rows that no other row dominates; of equal rows the first.
 
-    costs: (rows, objectives).  The row with the least sum of ranks cannot be dominated by what is left: it joins the
-    front and takes out what it dominates, which soon is almost everything.
+    costs: (rows, objectives).  Of the rows left, the one with the least sum of ranks is not dominated: it joins the
+    front and the rows it dominates are dropped, most of them within a few rounds.
     """
     rows = np.asarray(costs, dtype=np.float64)
     if not len(rows):

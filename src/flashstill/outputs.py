@@ -35,7 +35,7 @@ def written_out(path: Path) -> Iterator[TextIO]:
     descriptor = None
     try:
         with contextlib.suppress(FileNotFoundError):
-            path.stat()  # refuses links in a circle, which look like a file that is not there yet
+            path.stat()  # raises for a symlink loop, which would otherwise look like a missing file
         descriptor, target = _descriptor(path), Path(os.path.realpath(path))
         if descriptor is not None:
             place: Any = os.fdopen(os.dup(descriptor), "w", **_TEXT)
@@ -51,7 +51,7 @@ def written_out(path: Path) -> Iterator[TextIO]:
             yield stream
     except BrokenPipeError as error:
         if descriptor is not None:
-            raise  # whoever reads standard output has seen enough
+            raise  # the reader of standard output closed the pipe (as `head` does)
         raise DiskTrouble(f"cannot write {path}: whoever read it has left") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)

@@ -125,7 +125,7 @@ def from_line(line: str) -> Record:
 
 
 def _from_row(row: Any, where: str) -> Record:
-    from flashstill.checked import built  # brings pydantic along, which the cost commands do without
+    from flashstill.checked import built  # imports pydantic, which the cost commands never load
 
     if not isinstance(row, dict) or "schema" not in row or "record" not in row:
         raise BadInput(f"{where}: it has no keys 'schema' and 'record', as a record has")

@@ -108,7 +108,7 @@ def chips(
     for chosen in chosen_chips(facts, name, chip_class, maker):
         try:
             complete.append(chip_from_facts(facts, chosen))
-        except BadInput as error:  # one chip of the user's costs the others nothing
+        except BadInput as error:  # a chip with missing facts (a user's, say) does not stop the listing of the others
             lacking[chosen] = ", ".join(getattr(error, "missing", ())) or str(error)
     if as_json:
         incomplete = [incomplete_summary(facts.machines[chosen], lacks) for chosen, lacks in lacking.items()]

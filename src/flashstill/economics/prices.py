@@ -26,7 +26,7 @@ _LIST, _ACCOUNTING = "list", "accounting"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HourlyPrice:
-    """Dollars an hour of one chip, None where no price is known, and in words what the figure is and where from."""
+    """Dollars per chip-hour, None where no price is known. basis: rented, owned or list, and its source, in words."""
 
     usd_per_hour: float | None
     basis: str
@@ -63,7 +63,7 @@ def _hourly_price(facts: Facts, name: str, basis: str) -> HourlyPrice:
 
 def _owned(facts: Facts, name: str, bought: Fact) -> HourlyPrice:
     hours = facts.value("server", "lifetime_years") * HOURS_PER_YEAR * facts.value("server", "utilisation_ratio")
-    whole = bought.condition.endswith("system")  # the price already holds the server
+    whole = bought.condition.endswith("system")  # the price is of a whole system: host server included
     capital = bought.value * (1.0 if whole else facts.value("server", "capital_ratio")) / hours
     watts = facts.value(name, "power_limit_w") * facts.value(facts.machine(name).chip_class, "server_power_ratio")
     energy = watts * SECONDS_PER_HOUR / JOULES_PER_KWH * facts.value("facility", "pue_ratio")

@@ -59,7 +59,7 @@ def run_teacher(model: Model, packed: Packed, advance: Advance) -> TeacherStates
         )
     pieces = []
     with torch.inference_mode():
-        for start in range(0, packed.windows, WINDOWS_PER_PASS):  # in the passes in which models are scored
+        for start in range(0, packed.windows, WINDOWS_PER_PASS):  # the same batches as in scoring
             batch = take(packed, np.arange(start, min(start + WINDOWS_PER_PASS, packed.windows)))
             pieces.append(hidden_states(model, batch.inputs.to(model.device)).cpu())
             advance(batch.targets.numel())

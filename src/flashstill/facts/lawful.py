@@ -57,7 +57,7 @@ RANGES = {
 """(least, most), in the unit of the row; the first key that fits a quantity holds"""
 
 
-@cache  # a table of rows repeats a few dozen quantities
+@cache  # thousands of fact rows share a few dozen quantities
 def lawful_range(quantity: str, unit: str) -> tuple[float, float]:
     """The least and the most that `quantity` may be, in `unit`."""
     if quantity in RANGES:

@@ -127,7 +127,7 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
         raise MissingFact(f"the condition of flops_per_s of {name} must begin with the precision, as in bf16 dense")
     flops = {fact.condition.split()[0]: fact.value for fact in rates}
     if not flops and facts.find(name, "hardwired_tokens_per_s"):
-        raise BadInput(f"{name} has one model in its wiring: `flashstill predict` answers for it, nothing else can")
+        raise BadInput(f"{name} is hard-wired for one model: only `flashstill predict` can answer for it")
     needs = Needs(facts, name, kind)
     if not flops:
         needs.missing.append("flops_per_s")

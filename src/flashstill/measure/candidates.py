@@ -101,7 +101,9 @@ def narrower(config: Config, width: Width | None = None, group: int = 1) -> list
         if wide and fed and projected % group == 0:
             distinct[(wide, fed, key_heads)] = None
     if not distinct:
-        raise BadInput(f"no narrower student fills groups of {group} weights; choose another student.group")
+        raise BadInput(
+            f"no narrower student has widths that groups of {group} weights divide; choose another student.group"
+        )
     return [_of_width(config, *sizes) for sizes in distinct]
 
 

@@ -106,7 +106,7 @@ def _today() -> str:
 
 
 def _median_s(work: Callable[[], object]) -> float:
-    """Median of the repeats, as for the models: the fastest would be out of reach of a busy machine."""
+    """Median of the repeats, as in the timing of models; the minimum would be too optimistic on a busy machine."""
     work()
     seconds: list[float] = []
     while len(seconds) < (REPEATS if sum(seconds) < TEST_S else LEAST_REPEATS):

@@ -92,7 +92,7 @@ def _gathering(operation: Operation, gather: Quantity, rest: Quantity) -> tuple[
     if isinstance(operation, Experts):
         width = operation.ffn_width / rest
         routed = replace(operation, tokens=operation.tokens / gather, ffn_width=width)
-        # Which experts a chip's tokens meet is not known beforehand: all are gathered.
+        # Routing is not known in advance, so the weights of all experts are gathered.
         return routed, operation.matrices * operation.width * width * operation.local_experts * operation.value_bytes
     if isinstance(operation, State):
         mine = split_state(operation, rest)

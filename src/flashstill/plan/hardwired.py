@@ -1,4 +1,4 @@
-"""Machines with one model in their wiring: there is nothing to model, so that the maker's figure is the answer."""
+"""Machines hard-wired for one model: there is nothing to compute, the maker's figure is the answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def is_hardwired(facts: Facts, chip: str) -> bool:
 
 
 def answer_hardwired(facts: Facts, case: Case, price: str = RENTED) -> Prediction:
-    """The published rate of the model in the wiring; BadInput for another model or more than one chip.
+    """The published rate of the hard-wired model; BadInput for another model or more than one chip.
 
     The row's condition begins with the model's name.  No time to first token is published.
     """
@@ -30,7 +30,7 @@ def answer_hardwired(facts: Facts, case: Case, price: str = RENTED) -> Predictio
     wired = rate.condition.split(",")[0]
     model = load_architecture(scenario.model) if isinstance(scenario.model, str) else scenario.model
     if not model.name.lower().startswith(wired.lower()):
-        raise BadInput(f"{machine.name} has {wired} in its wiring and runs nothing else, not {scenario.model_name}")
+        raise BadInput(f"{machine.name} is hard-wired for {wired} and cannot run {scenario.model_name}")
     for name in DEGREES:
         if getattr(deployment, name) not in (None, 1):
             raise BadInput(f"{machine.name} holds {wired} on one chip; {name} cannot be {getattr(deployment, name)}")

@@ -114,7 +114,7 @@ def _vllm(model: str, point: Configuration, tokens: int, has_experts: bool) -> l
 def _sglang(model: str, point: Configuration, tokens: int, has_experts: bool) -> list[str]:
     groups, comments = point.dp > 1 and has_experts, []
     replicas = 1 if has_experts else point.dp
-    chips, batch = point.chips, -(-point.batch // replicas)  # max-running-requests is of each replica
+    chips, batch = point.chips, -(-point.batch // replicas)  # max-running-requests is per replica
     if replicas > 1 and point.chips > chips_of_a_node(point.chip):
         comments = _one_by_one(point)
         chips, replicas = point.chips // replicas, 1

@@ -49,11 +49,11 @@ class Degrees(NamedTuple):
 
 
 def degrees_of(model: Architecture, conditions: Conditions, deployment: Deployment, occupancy: Occupancy) -> Degrees:
-    """The layout that a deployment leads to; BadInput where its numbers contradict each other or cannot be built.
+    """tp, pp, ep and dp of a deployment, the open ones filled in; BadInput where they contradict each other.
 
     InfeasiblePlan where the chip has no links for it.
-    Where no number of chips holds all sequences at a time, the smallest that holds one; a single group of chips where
-    none does, as the memory check of whoever asked will find.
+    Degrees left open: the fewest chips that hold all sequences at a time, else the fewest that hold one, else a single
+    group of chips, which the caller's memory check then refuses.
     """
     chip = conditions.chip
     slice_chips = math.prod(chip.topology.shape) if chip.topology.shape else None

@@ -35,7 +35,7 @@ class LanguageStudy(StudyRecipe):
     train: TrainTable = field(default_factory=TrainTable)
 
     def arm(self, name: str, seed: int, teacher: str, student: ShapeRecipe, **changes: Any) -> DistillRecipe:
-        """One distillation; what `changes` does not name is the forward KL to the teacher."""
+        """The recipe of one arm: forward KL to the teacher, unless `changes` overrides the loss or other tables."""
         tables = {"train": self.train, **changes}
         if tables["train"].arithmetic == "auto":
             tables["train"] = dataclasses.replace(tables["train"], arithmetic=self.arithmetic)

@@ -64,7 +64,7 @@ def misaddressed(teacher: Asked, table: str) -> Iterator[str]:
 
 
 def problems(teachers: Sequence[TeacherRecipe], signals: str, student: str, origin: str) -> Iterator[str]:
-    """What cannot be. signals, student: their kinds; origin: the model that the student is cut from, if it is named."""
+    """What cannot work together. signals, student: their kinds; origin: model the student is cut from, if named."""
     for teacher in teachers:
         yield from misaddressed(teacher, "teachers")
     if any(teacher.served for teacher in teachers):

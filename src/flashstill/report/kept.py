@@ -137,7 +137,7 @@ def summary(path: Path) -> dict[str, Any]:
             if each.student != first.student or any(
                 set(getattr(each, name)) != set(getattr(first, name)) for name in PARTS
             ):
-                raise BadInput(f"{path}: details.{seed} tells of other models or attempts than the first seed")
+                raise BadInput(f"{path}: details.{seed} has other models or attempts than the first seed")
     return content
 
 

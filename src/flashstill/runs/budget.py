@@ -177,7 +177,7 @@ def note_signals(recipe: DistillRecipe, workdir: Workdir, built: Mapping[str, Ma
 
 
 def outcome(recipe: DistillRecipe, workdir: Workdir, student: Any, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The prediction beside what came of it, for summary.json. training_bytes: of the last process that trained."""
+    """Predicted and measured values, for summary.json. training_bytes: peak memory of the last training process."""
     from flashstill.measure.trial import decode_seconds
 
     predicted = kept.pick(workdir.out / FILE)
@@ -195,7 +195,7 @@ def outcome(recipe: DistillRecipe, workdir: Workdir, student: Any, summary: Mapp
 
 
 def outcome_lines(compared: Mapping[str, Any]) -> list[str]:
-    """The same as a table for people."""
+    """The lines of a table of predicted and measured values. compared: of `outcome`."""
     scales = {"minutes": (60.0, "s"), "ms": (1e-3, "s"), "bytes": (1.0, "B"), "s": (1.0, "tokens/s")}
     lines = [f"{compared['student'] + ', picked by budget':<36}{'predicted':>14}{'measured':>14}"]
     for name, expected in compared["predicted"].items():

@@ -110,12 +110,12 @@ def seed_result(path: Path) -> dict[str, Any]:
 
 
 def check_alike(results: Mapping[Path, Mapping[str, Any]]) -> None:
-    """BadInput where seeds tell of different figures."""
+    """BadInput where seeds report different figures."""
     first = next(iter(results.values()))
     for path, result in results.items():
         for part in ("measures", "shares"):
             if set(result[part]) != set(first[part]):
-                raise BadInput(f"{path} tells of other {part} than the first seed; delete it and run again")
+                raise BadInput(f"{path} has other {part} than the first seed; delete it and run again")
 
 
 def student_summary(path: Path) -> dict[str, Any]:

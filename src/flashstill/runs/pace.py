@@ -99,7 +99,7 @@ class Pace:
             recipe = dataclasses.replace(recipe, measure=table)
         self.family.recipe = recipe
 
-    # ---- the moments ----
+    # ---- called by the stages of a run ----
 
     def done(self, stage: str, began: float) -> None:
         """A stage has ended: note how long it took, unless it was done before. began: of time.monotonic()."""

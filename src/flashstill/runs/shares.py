@@ -56,7 +56,7 @@ def share_of(student: ShapeRecipe, origin: Architecture, teacher: Architecture, 
         kept = (student.experts + student.shared_experts) * student.expert_neurons
         blocks = SPARSE * (attention + neurons * met / _width(origin)) / whole
         weights = (attention + neurons * kept / _width(origin)) / whole
-    elif student.kind == "dense":  # as many neurons as a token meets
+    elif student.kind == "dense":  # FFN as wide as the experts that are active per token
         weights = _active(origin) / _all(origin)
     return _beside(blocks * _active(origin), weights * _all(origin), width, teacher, teachers)
 

@@ -73,7 +73,7 @@ def _seed(study: Study, recipe: StudyRecipe, seed: int, place: Path, progress: P
         progress.say(f"{recipe.name}, seed {seed}")
         started = time.monotonic()
         result = asdict(study.run(recipe, seed, place, progress))
-        # of this process alone: how long an interrupted one had worked is not known here
+        # time of this process only: that of an interrupted earlier one is unknown
         took = {"seconds": round(time.monotonic() - started, 1), "resumed": begun}
         write_text(path, json.dumps({**result, **took}, indent=1))
     return kept.seed_result(path)

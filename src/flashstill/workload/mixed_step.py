@@ -61,7 +61,7 @@ def mixed(
     widths: Widths | None = None,
     skew: float = 0.0,
 ) -> tuple[Operation, ...]:
-    """One forward pass over the tokens of both kinds; counts and lengths may be arrays that broadcast."""
+    """One forward pass over decoding sequences and prompt chunks; counts and lengths may be arrays that broadcast."""
     widths = widths or Widths()
     chunks = _with_lengths(chunks)
     operations: list[Operation] = []

@@ -20,7 +20,7 @@ def _listed(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Fields whose names speak of a shape and that change none: bookkeeping, generation, training, routing inside a group.
+# Config fields that sound like shapes but change none: bookkeeping, generation, training, routing inside a group.
 _NO_SHAPE = _listed("""
     architectures auto_map return_dict use_return_dict id2label label2id num_labels problem_type pruned_heads
     chunk_size_feed_forward diversity_penalty encoder_no_repeat_ngram_size no_repeat_ngram_size length_penalty

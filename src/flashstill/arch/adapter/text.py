@@ -8,7 +8,7 @@ from flashstill.arch.adapter.fields import Config
 
 _HOLDERS = ("text_config", "llm_config", "language_config", "thinker_config")
 _OTHERS = ("vision_config", "audio_config", "vq_config", "speech_config", "video_config", "visual", "vision_tower")
-# What a config of several modalities calls the type of its text part, where the text part does not say or says another.
+# model_type of a multimodal config -> model_type of its text model, where the nested config lacks it or differs.
 _TEXT_TYPES = {
     "gemma3": "gemma3_text",
     "gemma3n": "gemma3n_text",

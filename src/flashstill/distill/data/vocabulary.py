@@ -11,7 +11,7 @@ from typing import Any
 from flashstill.errors import BadInput
 
 END = "<|end|>"
-LEAST = 257  # the bytes and the end
+LEAST = 257  # 256 bytes and END
 
 
 def learn_tokenizer(texts: Iterable[str], size: int) -> Any:

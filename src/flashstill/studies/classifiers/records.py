@@ -1,7 +1,8 @@
 """What the nets of a seed are and how often they are right, as records that other tools read.
 
 Nets of one shape that were trained side by side are one model, with their mean accuracy; its 95 % interval is normal,
-over test images.  Images take the place of tokens.  Training is not counted here: its tokens and seconds are 0.
+over test images.  The token counts of the records count images.  Training is not counted here: its tokens and seconds
+are 0.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def _measures(
 
 
 def _prices(work: Work, student: Path) -> dict[str, float | None]:
-    """Dollars of a decoded token of both models, at the last position that they were made for."""
+    """Dollars per decoded token of teacher and student, at the end of their context."""
     places = {"teacher": work.teacher_directory, "student": student}
     return {
         name: usd_per_token(place / "config.json", work.recipe.chip, work.positions) for name, place in places.items()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flashstill.distill.reasoning.problems import Problem
     from flashstill.distill.reasoning.spec import Spec
 
-LONGEST_SLACK = 8  # positions beyond the longest row: what a model of this study is made for
+LONGEST_SLACK = 8  # context length of a from-scratch model: the longest row plus this
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""Training on tori: rows of published rates against the cost model; recipes that the rows leave out are in maxtext.csv.
+"""Training on TPU tori: published rates against the cost model; settings the rows leave out are in maxtext.csv.
 
 A row names a model, a chip, their number and a metric (MFU, TFLOP/s or tokens/s a chip, step time).  The models called
 16B, 32B, ... follow the rule by which MaxText scales its default decoder (width 2048, 16 heads of 128, FFN 7168, 16
