@@ -11,7 +11,7 @@ import sys
 
 try:
     HERE = os.getcwd()  # noqa: PTH109 - pathlib may be a stranger's yet
-except OSError:  # it was removed
+except OSError:  # the working directory was removed
     HERE = ""
 if not sys.flags.safe_path and sys.path[0] in ("", HERE):
     del sys.path[0]
@@ -20,5 +20,5 @@ try:
     from flashstill.cli import main
 
     main()
-except KeyboardInterrupt:  # so early that nothing has begun
+except KeyboardInterrupt:  # interrupted during the imports: nothing to clean up
     sys.exit(130)

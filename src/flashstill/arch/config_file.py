@@ -27,13 +27,13 @@ def existing(name: str) -> Path | None:
     try:
         path = Path(name).expanduser()
         return path if name and path.exists() else None
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL byte, a home directory of nobody
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL byte, or the home of an unknown user
         return None
 
 
 def read_config(path: Path, name: str) -> Architecture:
     """The architecture in a config.json. Raises BadInput for a broken file, UnsupportedArchitecture."""
-    import hashlib  # here, as it costs every start some milliseconds
+    import hashlib  # imported here: it would add milliseconds to every start
 
     content = _content(path)
     key = (hashlib.sha256(content).digest(), name)

@@ -20,7 +20,7 @@ def complete_chips(ctx: click.Context, param: click.Parameter, incomplete: str) 
     before, comma, last = incomplete.rpartition(",")
     try:
         machines = load(ctx.params.get("facts_directories") or ()).machines
-    except FlashstillError:  # a broken directory of facts is told of when the command runs
+    except FlashstillError:  # the command itself will report a broken facts directory
         machines = load().machines
     begun = (machine for name, machine in sorted(machines.items()) if name.startswith(last.lower()))
     return [CompletionItem(before + comma + machine.name, help=machine.title) for machine in begun]

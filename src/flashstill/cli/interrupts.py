@@ -76,7 +76,7 @@ def watch() -> None:
     owner = os.getpid()
 
     def first(number: int, frame: FrameType | None) -> NoReturn:
-        if os.getpid() != owner:  # a forked worker, which dies of it as others do
+        if os.getpid() != owner:  # in a forked worker: restore the default action and die of the signal
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         for each in (signal.SIGINT, signal.SIGTERM):

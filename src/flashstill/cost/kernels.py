@@ -116,7 +116,7 @@ def decode_attention(
     group = operation.heads / operation.kv_heads
     filled = group * operation.queries
     if operation.latent and chip.compute_units:
-        # All heads share one key: they fill the rows of a matrix product, up to a whole tile of them.
+        # All heads share one latent key: they are the rows of one GEMM, padded to whole tiles.
         filled = np.ceil(filled / chip.calibration.tiling.latent_rows) * chip.calibration.tiling.latent_rows
     work = 2.0 * operation.sequences * operation.kv_heads * filled * (operation.key_width + operation.value_width)
     compute_s = work * (operation.seen + operation.queries) / peak

@@ -42,7 +42,7 @@ def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: 
     near = np.asarray(chip.system.near(group, stride, exchange.slice_chips))
     far = group / near
     inside = sent_bytes(kind, size, near)
-    # After the sum inside, each chip of a domain carries 1/near of the array to the other domains.
+    # Inside a domain the array is scattered over its chips: each exchanges 1/near of it with other domains.
     beyond = sent_bytes(kind, size / near, far)
     if kind == "all-to-all":
         beyond = sent_bytes(kind, size, far)
@@ -67,9 +67,7 @@ def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: 
 
 
 def _switch(chip: Chip, collective: Collective, kind: str, size: Quantity, sent: Quantity, group: Quantity) -> Quantity:
-    if (
-        not chip.topology.link_bytes_per_s
-    ):  # a chip that stands alone: its domain is one chip, which sends nothing inside
+    if not chip.topology.link_bytes_per_s:  # a chip without links: its domain is one chip and sends nothing inside
         return np.zeros_like(sent)
     rate = chip.topology.link_bytes_per_s
     floor_s = collective.floor_s + collective.rank_s * (group - 1.0)
@@ -92,7 +90,7 @@ def _torus(
     slice_chips: Quantity,
 ) -> Quantity:
     link = chip.topology.one_link_bytes_per_s * collective.efficiency
-    # General rows hold the hops alone; a floor of its own has been measured or estimated for the kind.
+    # Without a row for this kind of collective there is no floor: the general rows give hop latencies only.
     floor_s = collective.floor_s if collective.measured else 0.0
     if kind == "send":
         return floor_s + np.maximum(calibration.hop_s, size / link)

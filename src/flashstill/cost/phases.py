@@ -127,7 +127,7 @@ def prefill_step(
     if chunk is None or np.all(np.asarray(length) <= chunk):
         return one(length, 0.0)
     steps = np.ceil(length / chunk)
-    tokens = length / steps  # all of a size: the engine's last one is shorter, the sum is the same
+    tokens = length / steps  # chunks of equal size; in an engine the last is shorter, the total is the same
     last = length - tokens
     total = one(tokens, 0.0).times(steps / 6.0)
     total = total.plus(one(tokens, last / 2.0), steps * 4.0 / 6.0)

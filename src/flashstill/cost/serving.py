@@ -172,7 +172,7 @@ def closed_form(
     joined = np.minimum(prefills, 1.0)
     tpot = (paces.step_s + joined * paces.mixed_s + (prefills - joined) / pieces * paces.pass_s) / drafted
     started = software.first_ratio * paces.pass_s + software.queue_ratio * (local - 1.0) * prompt_s
-    # Requests for one token only wait for prefills: each of them for those of all that are before it.
+    # Requests with one output token wait for prefills only: each for those of all requests ahead in the queue.
     started = np.where(steps > 0, started, np.maximum(started, local * prompt_s))
     stay = started + steps * tpot
     rate = batch * load.osl / stay

@@ -195,7 +195,7 @@ def on_chips(conditions: Conditions, work: ChipWork, chips: Quantity, pue: float
     shares = dict(work.shares_s)
     seconds = sum(shares.values(), start=0.0)
     dynamic = sum(work.joules.values(), start=0.0)
-    least_s = dynamic / (chip.power_limit_w - chip.static_w)  # above 0, as chips are checked
+    least_s = dynamic / (chip.power_limit_w - chip.static_w)  # chips are validated: power_limit_w > static_w
     shares["power"] = np.maximum(least_s - seconds, 0.0)
     seconds = seconds + shares["power"]
     joules = {level: chips * value for level, value in work.joules.items()}
@@ -223,6 +223,6 @@ def step_cost(
     pue: float = 1.0,
 ) -> StepCost:
     """The cost of one step whose every chip does `sharded`. overhead_s: what the software adds."""
-    # Experts last: over a grid of layouts they alone need its full shape, which sums then have from there on.
+    # Experts last: over a grid of layouts only they broadcast to its full shape, so the other sums stay small.
     operations = sorted(sharded.operations, key=lambda operation: isinstance(operation, Experts))
     return on_chips(conditions, chip_work(conditions, operations, sharded.exchanges, overhead_s), chips, pue)

@@ -127,7 +127,7 @@ def _pack_texts(
 def _check_context(entrant: Entrant, window_tokens: int) -> None:
     try:
         context = read_config(entrant.directory / "config.json", entrant.name).context
-    except UnsupportedArchitecture:  # only the cost arm does not know it
+    except UnsupportedArchitecture:  # the cost model does not support it, but it can be evaluated
         return
     if window_tokens > context:
         raise BadInput(

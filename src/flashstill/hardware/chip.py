@@ -138,7 +138,7 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
     operand = needs.number("operand_energy_ratio")
     crossing_mm = needs.number("crossing_ratio") * math.sqrt(needs.number("die_mm2"))
     wire = needs.of("wire", "pj_per_bit_mm") * crossing_mm * BITS_PER_BYTE * PICO
-    # A chip without links stands alone; one with links must say how they join which chips, and what lies beyond.
+    # A chip with links also needs its topology, domain size and scale-out facts.
     linked = facts.find(name, "link_bytes_per_s") is not None
     axes = int(needs.number("torus_axes", absent=0.0)) if linked else 0
     wiring = "host-network" if kind in ("sram", "cpu") else ("ici" if axes else "nvlink")

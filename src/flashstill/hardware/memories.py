@@ -64,7 +64,7 @@ def _dram(needs: Needs, path_pj_per_bit: float, across: dict[str, float]) -> Mem
     return Memory(
         name="memory",
         bytes=size.value,
-        # An edited size stands for both.
+        # A what-if edit of the size sets both.
         visible_bytes=visible.value if visible is not None and size.kind != "what-if" else size.value,
         bytes_per_s=needs.number("memory_bytes_per_s"),
         joules_per_byte=segments | across,

@@ -31,7 +31,7 @@ MATMUL_EDGES = (512, 1024, 2048, 3072)
 LONG_S = 0.12
 """a matrix product that takes so many seconds is large enough to be timed"""
 BANDWIDTH_BYTES, BANDWIDTH_COLUMNS = 2**28, 2048
-OPERATIONS_PER_BLOCK = 4  # as workload counts them: query-key-value, attention, output, feed-forward
+OPERATIONS_PER_BLOCK = 4  # as in the cost model: QKV, attention, output projection, FFN
 REPEATS, LEAST_REPEATS, TEST_S = 7, 3, 1.0
 """of a test; fewer where it takes longer than so many seconds"""
 

@@ -44,7 +44,7 @@ def machine_bytes() -> float:
 def release() -> None:
     """Return freed memory to the operating system: glibc keeps it, and the next allocations would have less room."""
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # another libc
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
 
 

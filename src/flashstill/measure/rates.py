@@ -87,10 +87,10 @@ def rates(teacher: Model, layers: int) -> Rates:
 
         head_s = _seconds(judge) / HEAD_TOKENS
     batch = Batch(tokens=tokens[:, : STEP_TOKENS + 1], mask=torch.ones(1, STEP_TOKENS, dtype=torch.bool), windows=None)
-    said = Online(teacher, as_kept=True)(batch)  # as fast as signals from the disk
+    targets = Online(teacher, as_kept=True)(batch)  # computed once, so that steps cost what they do with stored signals
     recipe = TrainRecipe(tokens=STEP_TOKENS, windows_per_step=1, learning_rate=1e-4)
     student = keep_layers(teacher, list(range(layers)))
-    step_s = min(time_steps(student, batch, distillation(lambda _: said), recipe, 1))
+    step_s = min(time_steps(student, batch, distillation(lambda _: targets), recipe, 1))
     products_s = step_line(read_s, head_s, layers / depth)(STEP_TOKENS)
     return Rates(
         read_s=read_s, head_s=head_s, at_zero_s=max(0.0, step_s - products_s) * depth / layers,

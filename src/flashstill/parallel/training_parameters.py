@@ -30,6 +30,6 @@ def end_parameters(model: Architecture, plan: TrainingPlan) -> Quantity:
 def split_parameters(model: Architecture, plan: TrainingPlan, replicas: Quantity) -> Quantity:
     """Parameters on a chip of the first stage when `replicas` replicas split them."""
     dense, routed = stage_parameters(model, plan)
-    # Experts live on ep chips already: only as many replicas as are left hold the same ones.
+    # Experts are already split over ep chips: only the remaining replicas hold copies of the same ones.
     left = np.maximum(replicas * plan.tp / np.maximum(plan.ep, plan.tp), 1.0)
     return (dense + end_parameters(model, plan)) / replicas + routed / left

@@ -103,13 +103,13 @@ class _Records(Iterator[tuple[list[str], str]]):
 
     def __init__(self, text: TextIO, name: str) -> None:
         self._text, self._name = text, name
-        self._again: deque[str] = deque()  # lines behind one that had to be given up
-        self._lines: list[str] = []  # of the record that is being read
+        self._again: deque[str] = deque()  # lines to read again after a record that was abandoned
+        self._lines: list[str] = []  # lines of the current record
         self._ended = False
         self._reader = csv.reader(self._feed())
 
     def __next__(self) -> tuple[list[str], str]:
-        before = csv.field_size_limit(2 * MOST_CHARACTERS)  # of the whole process, so only while a record is read
+        before = csv.field_size_limit(2 * MOST_CHARACTERS)  # a process-wide setting, so restored after each record
         try:
             return self._record()
         finally:

@@ -142,7 +142,7 @@ def _each(facts: Facts, cases: Sequence[Case], price: str) -> list[Prediction]:
     try:
         with np.errstate(all="ignore"):
             return predict(facts, cases, price)
-    except Exception as error:  # whatever it is, it must not cost the other rows their answers
+    except Exception as error:  # any failure: the other rows must still be answered
         if len(cases) == 1:
             return [_refused(error, _named(cases[0]))]
     half = len(cases) // 2

@@ -156,7 +156,7 @@ def _columns(chosen: Candidates, figures: Priced, paid: HourlyPrice) -> dict[str
         "output_tokens_per_s": rate,
         "tokens_per_s_per_chip": rate / chips,
         "joules_per_output_token": pace.joules_per_output_token,
-        "usd_per_million_output_tokens": np.inf if dollars is None else dollars,  # no price never wins
+        "usd_per_million_output_tokens": np.inf if dollars is None else dollars,  # inf: never on the price front
         "watts_per_chip": pace.watts_per_chip,
         "chips": chips,
         "batch": chosen.batches,

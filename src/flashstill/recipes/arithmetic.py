@@ -17,7 +17,7 @@ def with_arithmetic(recipe: R, value: str) -> R:
         for name in ("train",)
         if hasattr(getattr(recipe, name, None), "arithmetic")
     }
-    for name in ("formats", "students"):  # each is trained in its own way
+    for name in ("formats", "students"):  # each has a [train] table of its own
         if hasattr(recipe, name):
             changes[name] = tuple(with_arithmetic(each, value) for each in getattr(recipe, name))
     if hasattr(recipe, "arithmetic"):

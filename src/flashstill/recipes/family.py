@@ -171,7 +171,8 @@ def read_recipe(path: Path) -> FamilyRecipe:
         if "teachers" in tree:
             raise BadInput(f"{shown}: it has both teacher and [[teachers]]; leave one out")
         tree["teachers"] = [{"model": tree.pop("teacher")}]
-    built(FamilyRecipe, tree, shown)  # every table by itself, so that what is wrong is told as it was written
+    # validated before defaults are merged in, so that messages name the keys as written
+    built(FamilyRecipe, tree, shown)
     tree["students"] = [_completed(student, tree) for student in tree["students"]]
     recipe = built(FamilyRecipe, tree, shown)
     for problem in problems(recipe):

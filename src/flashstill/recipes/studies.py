@@ -29,7 +29,8 @@ KINDS: Mapping[str, type[StudyRecipe]] = {
 def recipe_file(name: str) -> Path:
     """The file of a built-in recipe, or `name` as a path; BadInput names the built-in ones."""
     path = Path(name)
-    if path.suffix == ".toml" or path.is_file():  # a directory may be called like a recipe: the results of a run
+    # not exists(): a results directory may have the name of a built-in recipe
+    if path.suffix == ".toml" or path.is_file():
         return path
     known = sorted(file.stem for file in FOLDER.glob("*.toml"))
     if name not in known:

@@ -132,7 +132,7 @@ def _training(recipe: DistillRecipe, trial: Trial, processes: int) -> Training:
     return Training(
         steps=trial.recipe.steps(trial.packed.length),
         tokens_per_step=trial.recipe.windows_per_step * trial.packed.length,
-        signal_tokens=trial.packed.token_count // processes,  # each makes its share
+        signal_tokens=trial.packed.token_count // processes,  # each process builds its share
         quantise=recipe.student.quantise,
         group=recipe.student.group,
     )

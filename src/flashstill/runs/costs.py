@@ -178,7 +178,8 @@ class Costs:
         """Of a token, by all models; the teacher's probabilities are made anew beside the models of each student."""
         reads, heads = 0.0, 1.0
         for student in recipe.students:
-            copies, share = 3 if recipe.control_of(student) else 2, self.shares[student.name]  # the untrained one too
+            # the student, its untrained copy, and the control if there is one
+            copies, share = 3 if recipe.control_of(student) else 2, self.shares[student.name]
             reads, heads = reads + copies * share.blocks, heads + 1.0 + copies * share.head
         return self.rates.read_s * reads + self.rates.head_s * heads
 

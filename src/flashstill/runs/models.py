@@ -33,6 +33,6 @@ class Models:
         from flashstill.distill.teachers.served import known_model
 
         key = (directory, teacher.name)
-        if key not in self._fingerprints:  # all weights are read for it
+        if key not in self._fingerprints:  # cached: a fingerprint reads all weights
             self._fingerprints[key] = known_model(teacher.name) if teacher.served else fingerprint(directory)
         return self._fingerprints[key]

@@ -118,7 +118,7 @@ class Pace:
         family.progress.say(f"measuring this machine for a run of {recipe.minutes:g} minutes")
         started = time.monotonic()
         measured = rates(family.model, largest)
-        # what has nothing to do with products goes as this process's own work goes: at the load there is
+        # work other than matrix products (saving, say) slows down with the load of the machine
         costs = Costs(rates=measured, depth=depth, shares=self._shares(), overhead=_load())
         amounts = chosen(recipe, costs, self.left_s)
         parts = costs.estimate(amounts.of(recipe))
@@ -143,7 +143,7 @@ class Pace:
             directories = self.family.located(student)[0]
             asked = student.teachers or self.asked.teachers
             shapes = [
-                teacher if each.served else _shape(directory)  # of one behind a server nothing is known
+                teacher if each.served else _shape(directory)  # the shape of a served teacher is unknown
                 for each, directory in zip(asked, directories, strict=True)
             ]
             origin = _shape(resolve_teacher(student.model, self.family.progress)) if student.model else shapes[0]

@@ -61,7 +61,7 @@ def _origin(recipe: FamilyRecipe, student: StudentRecipe) -> str:
 def start_key(recipe: FamilyRecipe, student: StudentRecipe) -> Any:
     """What first weights depend on."""
     shape, usual = student.shape, ShapeRecipe()
-    if not shape.compensate_windows:  # rounding begins with the training
+    if not shape.compensate_windows:  # without compensation, quantisation starts with training
         shape = dataclasses.replace(shape, quantise=usual.quantise, group=usual.group)
     shape = dataclasses.replace(shape, balance_rate=usual.balance_rate, model="")
     return _origin(recipe, student), shape, student.search if student.kind in SEARCHED else None

@@ -131,7 +131,7 @@ def evaluate(family: Family) -> None:
     total = (1 + members) * sum(packed.token_count for packed, _ in texts.values())
     with family.progress.task("evaluate", total, "tokens") as advance:
         for student in (None, *family.recipe.students):
-            # the teacher is judged by its signals, and not run again
+            # the teacher is scored from its stored signals, not run again
             models = {"teacher": None} if student is None else _models_of(family, student)
             for domain, (packed, signals) in texts.items():
                 for name, scores in score_tokens(models, packed, signals, advance).items():

@@ -88,7 +88,7 @@ def _summary(
         if name in figures:
             value = figures[name]["value"]
             figures[name] |= {"bar": least, "holds": value is not None and value >= least}
-    alone = results[0]["details"] if len(results) == 1 else {}  # one seed's figures lie at the top
+    alone = results[0]["details"] if len(results) == 1 else {}  # with a single seed, its details are top-level keys
     return {
         **alone,
         "study": recipe.study,

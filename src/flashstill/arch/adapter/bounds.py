@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 _MOST = 10**8
-_DEEPEST = 10_000  # blocks are listed one by one, so that a nonsense depth must not fill the memory
-# What a count may be at most, by words of its name: several times what any published model has, and small enough that
-# nothing that is listed or drawn for each layer, head or expert fills the memory.
+_DEEPEST = 10_000  # one object per block: an absurd depth would exhaust memory
+# Largest accepted count, by words in the field name: several times that of any published model, and small enough that
+# per-layer, per-head or per-expert data does not exhaust memory.
 _MOST_OF = (
     (re.compile(r"vocab"), 10**8),
     (re.compile(r"expert|top_?k"), 100_000),

@@ -62,7 +62,7 @@ def lfm2_moe(fields: Fields) -> Architecture:
     fields = _older(fields, tie_embedding="tie_word_embeddings")
     sparse = routed(fields, width=("moe_intermediate_size",))
     kinds = first_dense(fields, fields.count("num_dense_layers", default=2, least=0))
-    fields.flag("use_expert_bias", True)  # a buffer
+    fields.flag("use_expert_bias", True)  # the expert bias is a buffer, not a parameter
     return _lfm(fields, sparse_or_dense(fields, sparse, kinds, "intermediate_size"))
 
 

@@ -101,7 +101,7 @@ def hunyuan(fields: Fields) -> Architecture:
     bias = fields.flag("attention_bias", False)
     qk_norm = "head" if fields.flag("use_qk_norm", True) else ""
     attention = grouped(fields, qkv_bias=bias, output_bias=bias, qk_norm=qk_norm)
-    # The field num_experts is there and 1 in some of its published configurations.
+    # Some published configs contain num_experts = 1.
     fields.require("num_experts", 1)
     return uniform(fields, attention, FeedForward(width=fields.count("intermediate_size")))
 

@@ -87,7 +87,7 @@ def gemma3n(fields: Fields) -> Architecture:
     blocks = []
     for i, kind in enumerate(kinds):
         attention = replace(plain, window=window if kind == "sliding" else None)
-        # The last block also takes the streams together, and the first of them apart.
+        # The projections that split and merge the parallel residual streams at both ends are counted in the last block.
         ends = 2 * (streams - 1) * width * width if i == depth - 1 else 0
         blocks.append(
             Layer(
@@ -156,7 +156,7 @@ def _gemma4_ffn(fields: Fields) -> tuple[FeedForward, int]:
     if not fields.flag("enable_moe_block", False):
         return FeedForward(width=width), 4
     experts = routed(fields, width=("moe_intermediate_size",))
-    # The router scales its input by a vector and its choices by one number for each expert.
+    # The router has a scale vector for its input and one output scale per expert.
     return replace(experts, dense_width=width, router_extra=fields.width + experts.experts), 7
 
 

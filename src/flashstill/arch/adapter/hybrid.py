@@ -56,7 +56,7 @@ def _mixers(kinds: list[str], full: Attention | LatentAttention, recurrent: Line
 def minimax(fields: Fields) -> Architecture:
     """MiniMax-Text-01 and M1: lightning attention in most blocks; attn_type_list holds 0 for it and 1 for softmax."""
     fields.refuse("shared_intermediate_size", "sliding_window")
-    fields.ignore("block_size")  # of the kernel
+    fields.ignore("block_size")  # a kernel setting
     full = grouped(fields)
     recurrent = lightning(width=fields.width, heads=full.heads, head_width=full.head_width)
     kinds = fields.layer_kinds("layer_types", known=_HYBRID)
@@ -80,7 +80,7 @@ def kimi_linear(fields: Fields) -> Architecture:
     )
     kinds = fields.layer_kinds("layer_types", known=_HYBRID)
     if kinds is None:
-        full = inner.whole_numbers("full_attn_layers")  # counted from one
+        full = inner.whole_numbers("full_attn_layers")  # 1-based layer numbers
         if not full or full | inner.whole_numbers("kda_layers") != frozenset(range(1, fields.depth + 1)):
             raise fields.fail(": linear_attn_config does not name each layer in full_attn_layers or kda_layers")
         kinds = ["full" if i + 1 in full else "linear" for i in range(fields.depth)]

@@ -43,7 +43,7 @@ def mimo_v2(fields: Fields) -> Architecture:
     fields.ignore("sliding_window_size", "attention_value_scale")
     bias, heads = fields.flag("attention_bias", False), fields.count("num_key_value_heads")
     values = fields.count("v_head_dim")
-    # Published files count the tokens before the query's own.
+    # In published configs, sliding_window_size excludes the query's own position.
     given = fields.value("sliding_window_size")
     length = fields.count("sliding_window_size") + 1 if given is not None else fields.count("sliding_window")
     distant = grouped(fields, qkv_bias=bias, value_width=values)

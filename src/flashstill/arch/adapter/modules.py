@@ -53,7 +53,7 @@ def matches(kind: str, patterns: Iterable[str], depth: int) -> bool:
 def _readable(pattern: str) -> re.Pattern[str] | str:
     if pattern.startswith("re:"):
         return _compiled(pattern[3:])
-    # What stands before the blocks differs from one file to the next.
+    # The prefix before "layers." differs between checkpoints.
     start = pattern.find("layers.")
     return pattern[start:] if start >= 0 else pattern
 

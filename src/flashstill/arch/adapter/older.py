@@ -121,7 +121,7 @@ def cpmant(fields: Fields) -> Architecture:
     fields.ignore("position_bias_max_distance")
     attention = grouped(fields, kv_heads=heads, head_width=fields.count("dim_head", default=128))
     ffn = FeedForward(width=fields.count("dim_ff"))
-    # The input embedding has rows for the prompts, so that the head shares nothing with it.
+    # The input embedding has extra rows for prompts, so it is not tied to the LM head.
     extra = segments * width + prompts * width + buckets * heads
     fields = fields.changed({"tie_word_embeddings": False})
     context = fields.count(*CONTEXT, default=2048)

@@ -15,7 +15,7 @@ from flashstill.arch.formats import BITS, Formats, Stored, plain
 from flashstill.errors import shown, unknown
 
 _DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float": "fp32"}
-_SCALE_BITS = 16  # of integer schemes, which keep scales in the base format
+_SCALE_BITS = 16  # integer schemes store scales in the base (16-bit) format
 _LARGEST_BLOCK = 10**6
 _BLOCKS = ("linear", "experts", "attention")
 

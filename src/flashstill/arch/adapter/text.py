@@ -38,7 +38,7 @@ def text_part(config: Config) -> tuple[Config, str, bool]:
     text: dict[str, Any] = {**inherited, **named, **own}
     others = [name for name in config if name != holder and name.endswith("_config") and name not in _INHERITED]
     notes = [_note(others)]
-    # The whole model ties its head, or not; what the text part says about itself alone then counts for nothing.
+    # The outer config's tie_word_embeddings overrides that of the text config.
     if config.get(_TIED) is not None:
         text[_TIED] = config[_TIED]
         if inner.get(_TIED) not in (None, config[_TIED]):

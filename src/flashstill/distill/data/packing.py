@@ -176,7 +176,7 @@ def _encoded(document: Document, tokenizer: Any) -> Any:
     try:
         return tokenizer(document.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # how the tokenizer's own library gives up; no Exception
+        if type(error).__name__ != "PanicException":  # a Rust panic of the tokenizers library, which is a BaseException
             raise
         raise BadInput(f"the tokenizer cannot read {document.name}: its rules backtrack without end") from error
 

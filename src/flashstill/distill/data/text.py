@@ -91,7 +91,7 @@ def _library_modules() -> Iterator[tuple[str, ast.Module]]:
             continue
         try:
             yield relative.as_posix(), ast.parse(path.read_text(encoding="utf-8"))
-        except (SyntaxError, ValueError, OSError):  # a template or a file for another encoding: not text for us
+        except (SyntaxError, ValueError, OSError):  # a template, or a file in another encoding: skipped
             continue
 
 

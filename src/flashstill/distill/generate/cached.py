@@ -17,7 +17,7 @@ from torch import Tensor
 from flashstill.distill.models import Model, parts
 from flashstill.errors import BadInput, UnsupportedArchitecture
 
-CACHE_NAMES = ("past_key_values", "cache_params")  # what architectures call it
+CACHE_NAMES = ("past_key_values", "cache_params")  # names of the cache argument in transformers
 
 
 class Decoder(Protocol):
@@ -55,13 +55,13 @@ class CachedDecoder:
         self._cache: Any = None
         asked = inspect.signature(self._body.forward).parameters
         names = [name for name in CACHE_NAMES if name in asked]
-        if not names:  # it would be swallowed, and every token drawn as if nothing came before it
+        if not names:  # **kwargs would swallow the cache, and every token would be sampled without its context
             raise UnsupportedArchitecture(f"{type(model).__name__} takes no cache and cannot be sampled")
         self._name = names[0]
 
     def regroup(self, kept: Tensor, prompts: Sequence[np.ndarray]) -> None:
         if not prompts:
-            self._cache.reorder_cache(kept)  # it may leave rows out or repeat them, and recurrent layers know it
+            self._cache.reorder_cache(kept)  # can drop and repeat rows; recurrent layers support it too
             return
         if len(kept) or len({len(prompt) for prompt in prompts}) > 1:
             raise BadInput("rows of this architecture start together, from prompts of one length")

@@ -17,7 +17,7 @@ class Caches:
 
     def __init__(self, count: int, like: Tensor, space: Workspace) -> None:
         self._like, self._space = like, space
-        self._places = list(range(count + 1))  # one to spare: a cache moves into it
+        self._places = list(range(count + 1))  # one spare slot, into which a cache is moved
         self.held = [like.new_empty((0, 0, 0, 0)) for _ in range(count)]
 
     def lay_out(self, shape: tuple[int, int, int, int], kept: Tensor | None, filled: slice, shift: int) -> None:

@@ -21,7 +21,7 @@ from flashstill.distill.generate.philox import uniform
 from flashstill.errors import BadInput
 
 LOGITS_AT_A_TIME = 2**22
-_STREAM = 0x5A4D  # apart from what else is drawn with a seed: the order of windows, sampled signals
+_STREAM = 0x5A4D  # a random stream separate from other uses of the seed (window order, sampled signals)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

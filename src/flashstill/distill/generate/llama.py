@@ -23,8 +23,8 @@ from flashstill.distill.models import Model, decoder_layers, parts
 
 CLASSES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")
-COLUMNS = 32  # that caches grow by
-TOKENS_A_PASS = 4096  # of prompts that are read together
+COLUMNS = 32  # caches grow by so many token positions at a time
+TOKENS_A_PASS = 4096  # prompt tokens prefilled together
 
 
 def is_plain(model: Model, longest: int) -> bool:
@@ -116,7 +116,7 @@ class LlamaDecoder:
         count, length = tokens.shape
         columns = torch.arange(self._column - length, self._column, device=tokens.device)
         place = columns - self._start[rows, None]
-        itself = columns[:, None] == columns  # padding too sees something, or its values would not be finite
+        itself = columns[:, None] == columns  # padding attends to itself, or its softmax would be NaN
         seen = (place[:, None] >= 0) & (columns[:, None] >= columns) | itself
         turn = self._turns[place.clamp(min=0)][:, :, None]
         x = self._embedding[tokens].flatten(0, 1)
@@ -126,7 +126,7 @@ class LlamaDecoder:
             self._caches.held[index][rows, :, filled] = k.transpose(1, 2)
             self._caches.held[index + len(self._blocks)][rows, :, filled] = v.transpose(1, 2)
             if index + 1 == len(self._blocks):
-                return  # nothing reads the last block's output
+                return  # prefill needs only the keys and values of the last block
             q, k, v = (each.transpose(1, 2) for each in (q, k, v))
             mixed = F.scaled_dot_product_attention(q, k, v, seen[:, None], scale=self._scale, enable_gqa=True)
             block.out.onto(x, mixed.transpose(1, 2).reshape(count * length, -1))
@@ -145,13 +145,13 @@ class LlamaDecoder:
     def step(self, tokens: Tensor) -> Tensor:
         """One decode step of every row: the next token [B] -> logits [B, V] of the one after it."""
         rows, column = len(tokens), self._column
-        if column == self._columns:  # what lies before the first of all rows is left behind
+        if column == self._columns:  # cache full: drop the columns before the first token of any row
             first = int(self._start.min())
             self._start, self._column = self._start - first, column - first
             self._lay_out(None, slice(first, column), -first)
             column = self._column
         self._padding[..., column] = 0
-        # a row that has ended may still be carried along behind the table's end
+        # a finished row may still be in the batch, beyond the last position of the table
         turn = self._turns[(column - self._start).clamp_(max=len(self._turns) - 1)][:, None]
         x = self._embedding[tokens]
         for index, block in enumerate(self._blocks):

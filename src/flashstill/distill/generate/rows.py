@@ -20,7 +20,7 @@ from flashstill.distill.generate.cached import Decoder
 from flashstill.distill.generate.drawing import Sampling, uniforms
 from flashstill.progress import Advance
 
-REGROUP_AT = 8  # slots are filled and left behind an eighth of them at a time (docs/log.md)
+REGROUP_AT = 8  # slots are refilled and dropped an eighth of them at a time (docs/log.md)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +52,7 @@ class Rows:
         alike: dict[bytes, list[int]] = {}
         for row, prompt in enumerate(prompts):
             alike.setdefault(prompt.tobytes(), []).append(row)
-        # the longest first: rows beside each other are padded least, and the last batches are short ones
+        # longest first: least padding within a batch, and the last batches are short
         groups = [Group(text=prompts[rows[0]], rows=rows) for rows in alike.values()]
         self.waiting = sorted(groups, key=lambda group: -len(group.text))
         size = (len(prompts), settings.new_tokens)
@@ -218,7 +218,7 @@ class Rows:
         count, moved = len(sources), torch.arange(len(live), device=self.device)
         if len(free) >= count and decoder.copy(sources, free[:count]):
             return moved, free[:count]
-        spare = (len(kept) + count) // REGROUP_AT if decoder.joins else 0  # for copies to come
+        spare = (len(kept) + count) // REGROUP_AT if decoder.joins else 0  # spare rows for later copies
         moved[kept] = torch.arange(len(kept), device=self.device)
         self._move(decoder, kept, torch.cat([sources, sources[:1].expand(spare)]), [])
         return moved, torch.arange(len(kept), len(kept) + count, device=self.device)

@@ -132,7 +132,7 @@ class Isolated:
 
     def end(self) -> None:
         """End it and whatever it started, and remove its directory."""
-        self.process.terminate()  # child.py ends all that descends from it
+        self.process.terminate()  # child.py then kills all descendants
         try:
             self.process.wait(END_S)
         except subprocess.TimeoutExpired:
@@ -141,7 +141,7 @@ class Isolated:
             self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
-                with contextlib.suppress(OSError):  # what was not read on the other end
+                with contextlib.suppress(OSError):  # buffered data that the other end did not read
                     stream.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 

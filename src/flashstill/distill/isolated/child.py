@@ -67,7 +67,7 @@ def wake_ups() -> tuple[int, int]:
 
 def keep(worker: int, woken: tuple[int, int], folder: str) -> NoReturn:
     """Wait for the worker's end, the parent's, or the order; then end everything, and remove its directory."""
-    questions = os.dup(0)  # looked at for its other end alone, never read
+    questions = os.dup(0)  # polled for hang-up only, never read
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):  # or nobody would notice that the worker has closed them
         os.dup2(nothing, stream)
@@ -83,7 +83,7 @@ def keep(worker: int, woken: tuple[int, int], folder: str) -> NoReturn:
                 if ended[0] == worker:
                     done, code = True, 0 if ended[1] == 0 else 1
     with contextlib.suppress(OSError):
-        os.killpg(worker, signal.SIGKILL)  # all at once: whatever forks without end cannot outrun it
+        os.killpg(worker, signal.SIGKILL)  # the whole group at once: a fork bomb cannot outrun it
     while left := children():  # what left the group; where its parent is gone it is a child of ours
         for child in left:
             with contextlib.suppress(ProcessLookupError):

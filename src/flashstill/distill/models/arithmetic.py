@@ -147,7 +147,7 @@ def precision_of(dtype: torch.dtype) -> str:
     return {**{value: name for name, value in DTYPES.items()}, torch.float16: "fp16", torch.float64: "fp64"}[dtype]
 
 
-# ---- what is measured ----
+# ---- measurements of this machine ----
 
 
 def fastest_precision(shape: Shape) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["USE_HUB_KERNELS"] = "0"  # a kernel of a hub is code that a model's configuration may ask for
+os.environ["USE_HUB_KERNELS"] = "0"  # a hub kernel is code that a model's config could have downloaded and run
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

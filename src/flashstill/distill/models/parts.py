@@ -47,7 +47,7 @@ def keep_layers(model: Model, kept: list[int]) -> Model:
     config = copy.deepcopy(model.config)
     set_fields(config, depth_changes(config, kept))
     original = decoder_layers(model)
-    model.get_decoder().layers = nn.ModuleList()  # not copied twice
+    model.get_decoder().layers = nn.ModuleList()  # taken out, so that deepcopy copies no unused layers
     try:
         pruned = copy.deepcopy(model)
     finally:

@@ -43,7 +43,7 @@ def problem_sets(spec: Spec, training: int, test: int) -> tuple[list[Problem], l
     return training_set, test_set
 
 
-LEAST_NEW = 0.02  # of what was drawn: below it a generator only repeats itself
+LEAST_NEW = 0.02  # least share of new problems in a draw; below it a generator only repeats itself
 
 
 def _drawn(spec: Spec, first: int, count: int) -> list[Problem]:

@@ -23,7 +23,7 @@ from flashstill.distill.losses import Sparse
 from flashstill.distill.models import STORED
 from flashstill.errors import BadInput, unknown
 
-STRIP = 16  # tokens whose probabilities exist at a time
+STRIP = 16  # tokens whose full distributions are in memory at a time
 
 
 class Kind(Protocol):

@@ -24,7 +24,7 @@ from flashstill.distill.students.watching import run_watched
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
 
-_ROWS = 128  # tokens whose logits are compared at a time
+_ROWS = 128  # tokens whose logits are in memory at a time
 
 
 def block_influence(model: Model, tokens: Tensor) -> list[float]:

@@ -45,7 +45,7 @@ class Format:
 
 def rounded(weight: Tensor, format_: Format) -> tuple[Tensor, Tensor]:
     """Values [..., groups, group] and scales [..., groups, 1] of a weight [..., out, in], in float32."""
-    wide = weight.to(torch.float32, copy=True)  # a copy of our own: all that follows works in it, in few passes
+    wide = weight.to(torch.float32, copy=True)  # a private copy, modified in place below to save memory traffic
     group = wide.shape[-1] if format_.name == "fp8" else format_.group
     if wide.shape[-1] % group:
         raise BadInput(f"groups of {group} weights do not fill rows of {wide.shape[-1]}; choose another group")

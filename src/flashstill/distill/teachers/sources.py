@@ -74,7 +74,8 @@ class Router:
                 own = Batch(tokens=batch.tokens[rows], mask=batch.mask[rows], windows=batch.windows[mine])
                 teachers.append(dense(member(own)))
                 place[which == index] = torch.arange(len(mine) * length)
-                which[which == index] = -len(teachers)  # renumbered below: only specialists that are asked take part
+                # negative, renumbered below: only specialists that are asked count
+                which[which == index] = -len(teachers)
         return RoutedTeacher(members=tuple(teachers), which=(-which - 1).to(batch.tokens.device), place=place)
 
 

@@ -76,7 +76,7 @@ def train(
     if world.size == 1:
         plain, state = model, MixedPrecisionAdamW(student, recipe)
     else:
-        plain = copy.deepcopy(model)  # what the shares are gathered into at the end
+        plain = copy.deepcopy(model)  # receives the gathered shards at the end
         state = Sharded(student, decoder_layers(model), recipe, world)
 
     def whole() -> Model:

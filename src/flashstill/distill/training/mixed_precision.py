@@ -68,7 +68,7 @@ class MixedPrecisionAdamW:
         # a tied head appears once
         self.weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
         for weight in self.weights.values():
-            weight.data = weight.data.contiguous()  # so that its parts are views
+            weight.data = weight.data.contiguous()  # so that slices of it are views
         self.masters = {
             name: weight.detach() if weight.dtype == torch.float32 else weight.detach().float()
             for name, weight in self.weights.items()

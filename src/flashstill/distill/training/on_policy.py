@@ -25,7 +25,7 @@ from flashstill.distill.training.batches import Batch, Student, take, window_ord
 from flashstill.distill.training.sharded import World
 from flashstill.errors import BadInput
 
-_STREAM = 0x0E  # random stream of its own, apart from everything else that is drawn with the seed
+_STREAM = 0x0E  # a random stream separate from other uses of the seed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

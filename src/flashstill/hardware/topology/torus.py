@@ -121,6 +121,6 @@ def placed(edges: tuple[int, ...], group: int, stride: int) -> list[tuple[int, i
         taken = math.gcd(group, edge // inner)
         stride, group = stride // inner, group // taken
         on_axes.append((taken, inner))
-    if group > 1:  # an odd rest continues along the longest axis
+    if group > 1:  # the remainder that no axis divides goes along the longest axis
         on_axes[-1] = (on_axes[-1][0] * group, on_axes[-1][1])
     return on_axes[::-1]

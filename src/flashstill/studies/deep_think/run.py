@@ -28,7 +28,7 @@ def _run(work: Work) -> Result:
     from flashstill.records import Record, write_records
 
     think, seed = work.recipe.think, work.seed
-    model = work.teacher  # made where it is not there yet; only then has it a fingerprint
+    model = work.teacher  # trained here if it does not exist yet; the fingerprint below needs it
     known_as = work.teacher_known_as
     greedy, sampled = (work.attempted(model, known_as, "train", n, n == 1) for n in (1, think.attempts))
     test_greedy, test = (work.attempted(model, known_as, "test", n, n == 1) for n in (1, think.attempts))

@@ -87,7 +87,7 @@ def megatron(facts: Facts, row: Row) -> tuple[str, str, float, float]:
         )
         return "step time", chip, measured, float(train_step(model, conditions, plan).seconds)
     if kind == "params_optimizer_mem_per_gpu":
-        # The published figure leaves the embedding out.
+        # The published figure excludes the embedding, and a head on the same chip.
         ends = float(end_parameters(model, plan)) * (plan.parameter_bytes + plan.gradient_bytes + plan.optimizer_bytes)
         return "bytes of parameters and optimizer", chip, measured, (float(state_bytes(model, plan)) - ends) / GIB
     kept = float(activation_bytes(model, plan))

@@ -91,7 +91,8 @@ def fit_kernel(kind: str, items: Timed) -> Fit:
     start, always = dict(KERNEL_START[kind]), {}
     if kind == "matmul" and items[0][1].precision != "bf16":
         start |= QUANTISED
-        always = {"floor_s": 0.3}  # the floors of the product and of the quantisation only show as a sum
+        # the launch floors of the GEMM and of the quantisation are only identifiable as a sum
+        always = {"floor_s": 0.3}
 
     def predicted(values: Mapping[str, float]) -> list[Values]:
         return [kernel_seconds(chip, item, _kernel(values)) for chip, item in items]
@@ -123,7 +124,7 @@ def _shapes(item: KernelSet) -> npt.NDArray[np.int64]:
         shape = np.stack([work.columns, work.depth])
     elif isinstance(work, Attention):
         shape = np.stack([work.heads, work.kv_heads])
-    else:  # a set of experts is one model's; exchanges differ in the size of the group
+    else:  # experts: one model per set; collectives: by group size
         shape = np.atleast_2d(getattr(work, "group", np.zeros_like(item.seconds)))
     index = np.unique(shape, axis=1, return_inverse=True)[1]
     return np.asarray(index, dtype=np.int64).reshape(-1)

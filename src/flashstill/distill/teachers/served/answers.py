@@ -79,7 +79,7 @@ def _log_probability(value: object, place: int) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             log_p = float(value)
-        except OverflowError:  # JSON knows whole numbers of any length
+        except OverflowError:  # JSON integers can be larger than a float holds
             log_p = math.inf
         if math.isfinite(log_p) and log_p <= ROUNDING:
             return min(0.0, log_p)

@@ -84,7 +84,7 @@ class Echo:
 
     def positions(self, answer: Any, tokens: Sequence[int]) -> list[Position | None]:
         log_probabilities = answer["choices"][0]["logprobs"]
-        count = len(tokens)  # the one token that the server was made to generate stands behind them
+        count = len(tokens)  # the server also returns the one token it had to generate, after them
         top, own = log_probabilities["top_logprobs"][:count], log_probabilities["token_logprobs"][:count]
         return [
             None if entry is None else Position(top=self._pairs(entry), target=target, text=None)
