@@ -315,6 +315,7 @@ class TestWeights:
             assert torch.equal(weight, model.state_dict()[name]), name
         assert json.loads((tmp_path / "saved" / "config.json").read_text())["dtype"] == "bfloat16"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["int4", *slow("fp8", "ternary")])
     def test_rounding_is_that_of_the_disk(self, tiny_teacher: Path, name: str) -> None:
         """In fp32 arithmetic a quantised weight is the one that bf16 arithmetic has, bit for bit."""

@@ -190,6 +190,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
     assert float(found.mean()) == pytest.approx(1.0, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_small_net_learns_from_a_larger_one_and_a_seed_decides(folder: Path) -> None:
     images = load(str(folder), 0)
     data, test = seen(images)

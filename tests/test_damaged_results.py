@@ -168,7 +168,7 @@ DAMAGES: list[Damage] = [
 
 
 @pytest.mark.usefixtures("light")
-@pytest.mark.parametrize("count", [90, *slow(300)])
+@pytest.mark.parametrize("count", [40, *slow(300)])
 def test_any_damage_is_a_sentence_or_nothing(tmp_path: Path, family: Path, count: int) -> None:
     chance = random.Random(17)
     results = [family, study(tmp_path / "a", "deep-think"), study(tmp_path / "b", "hinton-2015")]
@@ -258,6 +258,7 @@ def test_directories_that_hold_no_result(capsys: pytest.CaptureFixture[str], tmp
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_names_stay_text(family: Path) -> None:
     """No link, no script and no bold type comes of what a model or a chip is called."""
     write_records(family / "records.jsonl", family_records(MARKUP, MARKUP))

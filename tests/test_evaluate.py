@@ -79,6 +79,7 @@ def test_the_figures_are_those_computed_by_hand(tiny_teacher: Path, text_file: P
         assert record.low < record.high
 
 
+@pytest.mark.slow
 def test_a_teacher_against_itself(tiny_teacher: Path, half: Path, text_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "records.jsonl"
     found = evaluate_models(

@@ -200,6 +200,7 @@ class TestWithoutExtras:
         )
         assert "Traceback" not in done.stderr
 
+    @pytest.mark.slow
     def test_distil(self, tmp_path: Path) -> None:
         (tmp_path / "text.txt").write_text("words\n" * 100)
         recipe = tmp_path / "recipe.toml"

@@ -79,7 +79,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize(("name", "heard"), [("SIGINT", "interrupted"), ("SIGTERM", "stopped")])
+@pytest.mark.parametrize(("name", "heard"), [("SIGINT", "interrupted"), *slow(("SIGTERM", "stopped"))])
 def test_a_signal_is_heard_that_comes_while_a_destructor_runs(name: str, heard: str) -> None:
     """Python drops what is raised in a destructor: the run would go on to its end, with a traceback on its way."""
     with listening([sys.executable, "-c", SWALLOWS.format(name=name)], stdout=subprocess.PIPE) as process:

@@ -109,6 +109,7 @@ class TestJudges:
     def test_a_flood_is_no_verdict(self, ask: Callable[..., list[Verdict]]) -> None:
         assert [verdict.outcome for verdict in ask("flood", "1", seconds=20.0)] == ["nonsense", "right"]
 
+    @pytest.mark.slow
     def test_verdicts_on_questions_to_come_are_not_believed(self, ask: Callable[..., list[Verdict]]) -> None:
         assert [verdict.outcome for verdict in ask("lines", "1")] == ["nonsense", "right"]
 

@@ -106,6 +106,7 @@ class TestTraining:
         source = Offline(packed, recipe.windows_per_step, recipe.seed)
         return train(keep_layers(teacher, [0, 2, 4]), source, hard, recipe, folder, SILENT, "t")
 
+    @pytest.mark.slow
     def test_resumed_equals_uninterrupted(
         self, teacher: Any, packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

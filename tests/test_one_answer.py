@@ -33,7 +33,7 @@ from flashstill.plan.tables import candidates, layouts_of, priced
 from tests.deployments import CHIPS, FACTS, deployed, explained, random_case
 from tests.marks import slow
 
-FEW, MANY = 40, 2000
+FEW, MANY = 16, 2000
 
 
 def near(value: float) -> Any:

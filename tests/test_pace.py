@@ -39,6 +39,7 @@ def costs_at(read_s: float, overhead: float = 1.0) -> Costs:
 
 
 class TestAmounts:
+    @pytest.mark.slow
     @given(st.floats(1e-5, 0.1), st.floats(30.0, 36_000.0))
     def test_all_of_it_fits(self, read_s: float, left_s: float) -> None:
         costs = costs_at(read_s)
@@ -49,6 +50,7 @@ class TestAmounts:
         for student, asked in zip(amounts.of(DEMO).students, DEMO.students, strict=True):
             assert student.search.candidates <= asked.search.candidates
 
+    @pytest.mark.slow
     @given(st.floats(1e-4, 0.01), st.floats(200.0, 3_000.0))
     def test_most_of_the_time_is_used(self, read_s: float, left_s: float) -> None:
         costs = costs_at(read_s)
@@ -221,6 +223,7 @@ class TestMeasuring:
         assert calls == [1] * 4 + [4] * 4
         assert {record.repeats for record in found} == {3}, "the warm-up is not counted"
 
+    @pytest.mark.slow
     def test_rates_of_a_tiny_teacher(self, tiny_teacher: Path) -> None:
         import torch
 

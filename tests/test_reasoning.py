@@ -207,6 +207,7 @@ class TestJudges:
         with Judges(*task, processes=1) as judge:
             assert [verdict.score for verdict in judge([(0, "2"), (1, "2")], nothing)] == [0.0, 1.0]
 
+    @pytest.mark.slow
     def test_one_that_only_fails_stops_the_run(self, task: tuple[Spec, Path]) -> None:
         with Judges(*task) as judge, pytest.raises(BadInput, match=r"failed on 50 of 50 answers \(nonsense"):
             odd = Path(task[0].source.rpartition(":")[0])

@@ -84,6 +84,7 @@ class TestWindows:
         share = float(batch.mask[own].sum() / batch.mask.sum())
         assert batch.made["sampled_share"] == pytest.approx(share, abs=1e-4)
 
+    @pytest.mark.slow
     def test_old_windows_come_again(self, teacher: Model, packed: Packed) -> None:
         batches, seen, again = source(packed), set[bytes](), 0
         student = keep_layers(teacher, [0, 3])
@@ -167,6 +168,7 @@ class TestOnPolicy:
         resumed = run(copy.deepcopy(student), source(packed, mixing), teacher, tmp_path / "killed", recipe)
         assert same(straight, resumed)
 
+    @pytest.mark.slow
     def test_another_mix_is_another_run(self, teacher: Model, packed: Packed, tmp_path: Path) -> None:
         student, recipe = keep_layers(teacher, [0, 5]), dataclasses.replace(RECIPE, tokens=2 * 256)
         run(copy.deepcopy(student), source(packed), teacher, tmp_path, recipe)

@@ -114,6 +114,7 @@ def test_a_model_without_a_cache_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         sample(model, prompts(3), Sampling())
 
 
+@pytest.mark.slow
 def test_greedy_is_that_of_transformers(model: Model) -> None:
     """Token for token in float32, for prompts of different lengths in one batch."""
     given = prompts(1, 5, 9, 5, 17)
@@ -265,6 +266,7 @@ class TestAttempts:
     def given(self) -> list[np.ndarray]:
         return [prompt for prompt in prompts(7, 3, 7, 5) for _ in range(30)]
 
+    @pytest.mark.slow
     def test_sharing_changes_no_text(self, model: Model) -> None:
         """Alone, all at once, and in so few slots that texts are laid aside and read again."""
         given = [prompt for prompt in prompts(7, 3, 7) for _ in range(6)]

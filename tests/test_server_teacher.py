@@ -103,6 +103,7 @@ class TestSignals:
         assert torch.allclose(ours.weights, theirs.weights, atol=1e-3)
         assert theirs.tail
 
+    @pytest.mark.slow
     def test_the_target_is_left_out_where_it_is_not_among_the_likeliest(
         self, served: FakeServer, teacher: Any, packed: Packed, tokenizer: Any, tmp_path: Path
     ) -> None:
@@ -282,6 +283,7 @@ class TestRefusals:
         served.longest = 18
         asked(served, packed, tokenizer, tmp_path)
 
+    @pytest.mark.slow
     def test_another_tokenizer(
         self, served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -519,6 +521,7 @@ class TestDistillation:
         with pytest.raises(BadInput, match="go with an address"):
             read_distillation(path)
 
+    @pytest.mark.slow
     def test_a_student_of_another_vocabulary(self, write: Any, tiny_teacher: Path, tmp_path: Path) -> None:
         import shutil
 

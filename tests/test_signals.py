@@ -21,6 +21,7 @@ from flashstill.distill.signals.kinds import narrowest, systematic
 from flashstill.distill.training import take
 from flashstill.errors import BadInput, DiskTrouble, UnsupportedArchitecture
 from flashstill.progress import Silent
+from tests.marks import slow
 
 SILENT = Silent()
 KINDS = [Hidden(), Sampled(draws=20, seed=3), TopK(k=16)]
@@ -115,6 +116,7 @@ class TestSampled:
         assert 1 <= float(unique) <= 20
         assert signals.bytes < packed.token_count * (20 * 3 + 1) + 3 * 1024
 
+    @pytest.mark.slow
     def test_the_same_seed_draws_the_same_however_it_is_cut(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         whole = made(teacher, packed, tmp_path / "a", Sampled(seed=7))(batch_of(packed, [3, 17]))
         for share in ((1, 2), (0, 2)):
@@ -204,7 +206,7 @@ class TestWhoseSignals:
 
 class TestDamage:
     @every_kind
-    @pytest.mark.parametrize("harm", ["flip", "cut", "remove", "checksum"])
+    @pytest.mark.parametrize("harm", ["flip", *slow("cut", "remove", "checksum")])
     def test_only_the_damaged_shard_is_made_again(
         self, teacher: Any, packed: Packed, tmp_path: Path, signal: Kind, harm: str
     ) -> None:

@@ -44,6 +44,7 @@ def run(model: Any, packed: Packed, folder: Path, recipe: TrainRecipe = RECIPE, 
 
 
 class TestPasses:
+    @pytest.mark.slow
     def test_a_batch_of_eight_equals_eight_passes_of_one(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         """In float32 to rounding, with masks that leave windows of different weight: a mean of means would differ."""
         mask = np.ones((packed.windows, packed.length), dtype=np.int32)

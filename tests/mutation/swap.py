@@ -30,7 +30,7 @@ def swap(fault: Fault) -> bool:
             code = changed.get((thing.__code__.co_qualname, thing.__code__.co_firstlineno))
             thing.__code__ = code or thing.__code__
     for thing in objects:
-        if isinstance(thing, functools._lru_cache_wrapper):
+        if type(thing) is functools._lru_cache_wrapper:
             thing.cache_clear()
     return True
 
