@@ -263,7 +263,7 @@ def test_a_table_instead_of_images(tmp_path: Path) -> None:
     found = ran(path, tmp_path / "out", [0])
     assert found["figures"]["teacher_accuracy"]["value"] > 0.8
     path.write_text(RECIPE.format(data=tmp_path / "rows.csv", warp=0.5))
-    with pytest.raises(BadInput, match="warp turns images; the rows of a table are none: set it to 0"):
+    with pytest.raises(BadInput, match="warp distorts images and cannot be used on rows of a table: set it to 0"):
         ran(path, tmp_path / "moved", [0])
 
 

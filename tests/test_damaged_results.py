@@ -228,7 +228,7 @@ def test_every_record_is_missed_by_name(family: Path) -> None:
         ('{"schema": 1, "record": "price"}', "line 3: unknown record 'price'"),
         ('{"schema": 1, "record": "model", "model": 3}', "line 3: 'model' is 3, not a text"),
         ('{"schema": 1, "record": "model", "modell": "x"}', "line 3: unknown key 'modell'; the nearest known: model"),
-        ("[" * 99_999, "line 3 is not ours: its brackets nest too deep"),
+        ("[" * 99_999, "line 3 cannot be read: its brackets nest too deep"),
     ],
 )
 def test_a_line_of_records_is_named(family: Path, line: str, said: str) -> None:

@@ -126,8 +126,8 @@ def test_what_does_not_compare_is_refused(
     assert "teacher and stranger have different vocabularies" in refused(stranger, *text, "--teacher", tiny_teacher)
     assert "leave --teacher out" in refused(stranger, *text, "--teacher", tiny_teacher)
     asked = refused(half, stranger, *text, "--metric", "perplexity")
-    assert "perplexity cannot be given: half and stranger have different vocabularies" in asked
-    assert "agreement cannot be given: it compares with a teacher" in refused(half, *text, "--metric", "agreement")
+    assert "perplexity cannot be computed: half and stranger have different vocabularies" in asked
+    assert "agreement cannot be computed: it compares with a teacher" in refused(half, *text, "--metric", "agreement")
     assert "give --teacher and --control" in refused(half, *text, "--metric", "gap_closed", "--teacher", half)
     assert "two models are called 'half'" in refused(half, half, *text)
     assert "two texts are called 'corpus'" in refused(half, *text, "--data", text_file)

@@ -253,7 +253,7 @@ def test_both_spellings_of_trtllm() -> None:
         ({"speculated_tokens": 3, "draft": "a/b", "ep": 2}, "sglang", "beside attention over data-parallel groups"),
         ({"speculated_tokens": 3, "draft": "a/b", "dp": 1, "pp": 2}, "sglang", "beside pipeline parallelism"),
         ({"tp": 12, "dp": 1, "ep": 1, "chips": 12}, "vllm", "12 chips are not"),
-        ({"tp": 6, "dp": 4, "ep": 24, "chips": 24}, "vllm", "splits no replica unevenly"),
+        ({"tp": 6, "dp": 4, "ep": 24, "chips": 24}, "vllm", "cannot split a replica of"),
         ({"chip": "mi300x"}, "trtllm", "trtllm does not run on mi300x; engines that do: vllm, sglang"),
         ({"chip": "tpu-v6e"}, "sglang", "sglang does not run on tpu-v6e; engines that do: vllm"),
         ({"chip": "wse-3"}, "vllm", "none of the engines known here does"),

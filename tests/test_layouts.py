@@ -109,7 +109,7 @@ def test_all_sequences_or_one() -> None:
         ({"tp": 2}, "tp does not divide the heads"),
         ({"tp": 9, "pp": 6}, "pp exceeds the layers: 6 stages for 5 layers"),
         ({"tp": 1, "ep": 2}, "ep without experts"),
-        ({"tp": 1, "dp": 131073}, "131,073 chips are more than any network joins"),
+        ({"tp": 1, "dp": 131073}, "131,073 chips are more than any network connects"),
     ],
 )
 def test_what_is_told(given: dict[str, Any], expected: tuple[int, int, int, int] | str) -> None:
@@ -198,7 +198,7 @@ def test_layouts() -> None:
         ("16", (16, 1, 1)),
         ("2X3", (3, 2, 1)),
         ("4x0", "not edges such as"),
-        ("4x4x4x4", "4x4x4x4 has 4 axes, but round is joined along 3"),
+        ("4x4x4x4", "4x4x4x4 has 4 axes, but round is a torus of 3"),
         ("16x16x32", "has 8192 chips, but round joins at most 4096"),
         ("16x16x16", (16, 16, 16)),
     ],

@@ -294,7 +294,7 @@ class TestABatchSmallerThanThePipeline:
     def test_a_fleet_that_no_network_joins(self) -> None:
         answer = ask("llama-3.1-8b", "h100-sxm", dp=1_000_000)
         assert not answer.fits
-        assert "1,000,000 chips are more than any network joins" in answer.reason
+        assert "1,000,000 chips are more than any network connects" in answer.reason
 
 
 class TestOneOutputToken:

@@ -49,7 +49,7 @@ class TestRefusals:
         [
             ({"chip": "tpu-v6e", "topology": "4x4", "chips": 32}, "4x4 has 16 chips, but 32 are asked for"),
             ({"chip": "tpu-v6e", "topology": "32x32"}, "joins at most 256"),
-            ({"chip": "tpu-v6e", "topology": "2x2x2"}, "3 axes, but tpu-v6e is joined along 2"),
+            ({"chip": "tpu-v6e", "topology": "2x2x2"}, "3 axes, but tpu-v6e is a torus of 2"),
             ({"chip": "tpu-v6e", "topology": "four"}, "not edges such as 4x4x8"),
             ({"topology": "2x2"}, "is switch-connected"),
             ({"tp": 3}, "32 heads over 3 chips"),

@@ -188,7 +188,7 @@ EMIT = ("--max-chips", 8, "--emit")
     ("arguments", "sentence"),
     [
         (("predict", "--model", "qwen3-32b", "--chip", "h100-sxm", "--tp", 2, "--draft", "heads"), "has no heads that"),
-        ((*H100, "--dp", 1_000_000, "--concurrency", 16), "1,000,000 chips are more than any network joins"),
+        ((*H100, "--dp", 1_000_000, "--concurrency", 16), "1,000,000 chips are more than any network connects"),
         (("plan", "--model", "palm-62b", "--chips-from", "h100-sxm", *EMIT, "vllm"), "names no published weights"),
         (
             ("plan", "--model", "llama-3.1-8b", "--chips-from", "mi300x", *EMIT, "trtllm"),

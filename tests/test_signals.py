@@ -200,7 +200,7 @@ class TestWhoseSignals:
     def test_text_made_on_the_way(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         batch = batch_of(packed, [0])
         unknown = type(batch)(tokens=batch.tokens, mask=batch.mask, windows=None)
-        with pytest.raises(BadInput, match="made on the way"):
+        with pytest.raises(BadInput, match="generated during training"):
             made(teacher, packed, tmp_path, TopK())(unknown)
 
 

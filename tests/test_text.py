@@ -109,7 +109,7 @@ class TestAttacks:
         pyarrow.parquet.write_table(pyarrow.table({"text": rows}), tmp_path / "a.parquet")
         assert (tmp_path / "a.parquet").stat().st_size < 2**20
         monkeypatch.setattr(text_files, "MOST_BYTES", 2**23)
-        with pytest.raises(BadInput, match="unfolds to more than 8 MiB of text"):
+        with pytest.raises(BadInput, match="decompresses to more than 8 MiB of text"):
             load_documents(str(tmp_path / "a.parquet"))
 
     @pytest.mark.slow
@@ -214,7 +214,7 @@ def test_saving_and_damage(tiny_teacher: Path, text_file: Path, tmp_path: Path) 
     assert again.hash == packed.hash
     assert np.array_equal(again.target_bytes, packed.target_bytes)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(BadInput, match="not a whole packing file"):
+    with pytest.raises(BadInput, match="an incomplete packing file"):
         Packed.load(path)
 
 

@@ -94,7 +94,7 @@ class TestMasks:
 
     def test_a_step_without_targets(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         masked = dataclasses.replace(packed, target_mask=np.zeros((packed.windows, packed.length), dtype=np.int32))
-        with pytest.raises(BadInput, match="no target that counts"):
+        with pytest.raises(BadInput, match="all targets of a step are masked"):
             run(keep_layers(teacher, [0, 1]), masked, tmp_path)
 
     def test_they_are_kept_on_the_disk(self, packed: Packed, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def _object(text: str, where: str) -> dict[str, Any]:
     try:
         tree = json.loads(text)
     except RecursionError as error:
-        raise BadInput(f"{where} is not ours: its brackets nest too deep") from error
+        raise BadInput(f"{where} cannot be read: its brackets nest too deep") from error
     except ValueError as error:
         raise BadInput(f"{where} is not JSON: {shortened(str(error), 200)}") from error
     if not isinstance(tree, dict):

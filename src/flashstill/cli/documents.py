@@ -79,7 +79,9 @@ def print_json(document: Any) -> None:
         }
     place = _not_finite(document)
     if place:
-        raise BadInput(f"the answer has no finite number at {place}; the facts or the question lead nowhere")
+        raise BadInput(
+            f"the answer has no finite number at {place}; check the numbers that were asked for and any edited facts"
+        )
     click.echo(json.dumps(document, indent=1, allow_nan=False, default=_plain))
     if context is not None:
         context.meta[_PRINTED] = True

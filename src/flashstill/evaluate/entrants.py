@@ -100,7 +100,7 @@ def choose_metrics(
     reasons = dict(_reasons(entrants, hashes))
     for metric in asked:
         if metric in reasons:
-            raise BadInput(f"{metric} cannot be given: {reasons[metric]}")
+            raise BadInput(f"{metric} cannot be computed: {reasons[metric]}")
     has_teacher = any(entrant.role == TEACHER for entrant in entrants)
     wants_kl = has_teacher and (not asked or set(asked) & set(OF_TEACHER))
     if wants_kl and OF_TEACHER[0] in reasons:

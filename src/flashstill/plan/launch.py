@@ -96,7 +96,7 @@ def _vllm(model: str, point: Configuration, tokens: int, has_experts: bool) -> l
     nodes, replica = _nodes("vllm", point.chip, point.chips), point.tp * point.pp
     each = point.chips // nodes
     if nodes > 1 and each % replica and replica % each:
-        raise BadInput(f"vllm splits no replica unevenly over nodes: {replica} chips of one over nodes of {each}")
+        raise BadInput(f"vllm cannot split a replica of {replica} chips unevenly over nodes of {each}")
     words: Words = ["vllm", "serve", model, "--tensor-parallel-size", point.tp]
     words += ["--pipeline-parallel-size", point.pp] if point.pp > 1 else []
     words += ["--data-parallel-size", point.dp] if point.dp > 1 else []

@@ -64,7 +64,7 @@ def degrees_of(model: Architecture, conditions: Conditions, deployment: Deployme
     if reason:
         raise BadInput(reason)
     if degrees.chips > MOST_CHIPS:
-        raise BadInput(f"{degrees.chips:,} chips are more than any network joins; ask for at most {MOST_CHIPS:,}")
+        raise BadInput(f"{degrees.chips:,} chips are more than any network connects; ask for at most {MOST_CHIPS:,}")
     _check_links(model, chip, degrees)
     return degrees
 
@@ -173,7 +173,7 @@ def torus_shape(chip: Chip, topology: str | None) -> tuple[int, ...]:
     if not chip.topology.axes:
         raise BadInput(f"{chip.name} is switch-connected and has no topology to choose")
     if len(parts) > chip.topology.axes:
-        raise BadInput(f"{topology} has {len(parts)} axes, but {chip.name} is joined along {chip.topology.axes}")
+        raise BadInput(f"{topology} has {len(parts)} axes, but {chip.name} is a torus of {chip.topology.axes}")
     edges = [int(part) for part in parts] + [1] * (chip.topology.axes - len(parts))
     whole = math.prod(edges)
     if whole > chip.system.domain_chips:

@@ -44,7 +44,7 @@ class TaskRecipe:
     its fields. marker: what comes before the answer in a chain; part: of what follows all, the first line or the last
     number. chat: whether prompts go through the model's template.
 
-    label_problems: what a teacher made from nothing learns from; train_problems: what it is asked many times.
+    label_problems: what a teacher trained from scratch learns from; train_problems: what it is asked many times.
     """
 
     source: Given
@@ -63,7 +63,7 @@ class TaskRecipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetTable:
-    """A model made from nothing, of Llama's kind; or `model`, a directory or a known name; or, for a student,
+    """A model trained from scratch, of Llama's kind; or `model`, a directory or a known name; or, for a student,
     keep_layers of the teacher's."""
 
     model: Source = ""
@@ -93,7 +93,7 @@ class TeacherTable(NetTable):
     def problems(self) -> Iterator[str]:
         """What cannot be meant."""
         if self.keep_layers:
-            yield "teacher.keep_layers means nothing: a teacher is made from nothing or is a whole model"
+            yield "teacher.keep_layers means nothing: a teacher is trained from scratch or is a whole model"
         yield from misaddressed(self, "teacher")
 
 
@@ -147,7 +147,7 @@ class ThinkingStudy(StudyRecipe):
         if self.student.keep_layers and (not self.teacher.model or self.teacher.served):
             yield "student.keep_layers needs a teacher.model at hand to keep layers of"
         if not self.teacher.model and self.task.label_problems < 1:
-            yield "a teacher made from nothing needs task.label_problems"
+            yield "a teacher trained from scratch needs task.label_problems"
         if self.think.teacher_share and self.teacher.served:
             yield "think.teacher_share needs a teacher at hand; one behind a server gives text only"
         for name, net in (("teacher", self.teacher), ("student", self.student)):

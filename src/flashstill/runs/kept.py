@@ -88,7 +88,7 @@ def steps(folder: Path) -> list[dict[str, Any]]:
     for where, row in rows:
         built(Step, row, where, open_end=True)
     if not rows:
-        raise BadInput(f"{path} holds no step of the training; delete {folder.parent} and run again")
+        raise BadInput(f"{path} holds no training step; delete {folder.parent} and run again")
     return [row for _, row in rows]
 
 

@@ -127,5 +127,5 @@ def _last_load(teacher: Path) -> dict[str, float]:
     last = kept.steps(teacher.parent / "training")[-1]
     names = ("fullest_expert", "idle_experts")
     if not all(isinstance(last.get(name), float) for name in names):
-        raise BadInput(f"{teacher.parent / 'training' / 'metrics.jsonl'}: the last line tells of no experts")
+        raise BadInput(f"{teacher.parent / 'training' / 'metrics.jsonl'}: the last line has no expert load")
     return {name: last[name] for name in names}

@@ -47,7 +47,7 @@ def transfer_set(data: Inputs, labels: Tensor, chosen: Tensor, how: Variants, se
     """Variants of the chosen examples [n], copy by copy; BadInput where rows of a table were to be warped."""
     shape = data.values.shape[1:]
     if how.warp and shape[0] == 1:
-        raise BadInput("warp turns images; the rows of a table are none: set it to 0")
+        raise BadInput("warp distorts images and cannot be used on rows of a table: set it to 0")
     generator = torch.Generator().manual_seed(seed)
     first = chosen.repeat(how.copies)
     second = chosen[torch.randint(len(chosen), first.shape, generator=generator)]

@@ -92,7 +92,7 @@ class Packed:
         try:
             return Packed(**load_file(path))
         except (SafetensorError, TypeError, OSError) as error:
-            raise BadInput(f"{path} is not a whole packing file; delete it and run again") from error
+            raise BadInput(f"{path} is an incomplete packing file; delete it and run again") from error
 
 
 def joined(parts: Sequence[Packed]) -> Packed:

@@ -36,10 +36,10 @@ def texts_of(path: Path, most_bytes: int) -> Iterator[str]:
             size, rows = size + len(line), rows + 1
             yield row["text"]
     except Flooded as error:
-        raise BadInput(f"data file {path} unfolds to more than {most_bytes // 2**20} MiB of text") from error
+        raise BadInput(f"data file {path} decompresses to more than {most_bytes // 2**20} MiB of text") from error
     except (EOFError, TimeoutError) as error:
         raise BadInput(
-            f"data file {path} cannot be read after row {rows}: it is damaged, or unfolds to more than the memory"
+            f"data file {path} cannot be read after row {rows}: it is damaged, or decompresses to more than the memory"
         ) from error
     finally:
         process.end()

@@ -51,7 +51,7 @@ def _tried(file: str, _digest: str) -> None:
         ) from error
     except (EOFError, ValueError) as error:
         raise BadInput(
-            f"{file} cannot be read as a tokenizer, or takes more memory than a few pages of text are worth"
+            f"{file} cannot be read as a tokenizer, or needs far too much memory for a few pages of text"
         ) from error
     finally:
         process.end()

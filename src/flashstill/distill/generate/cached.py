@@ -64,7 +64,7 @@ class CachedDecoder:
             self._cache.reorder_cache(kept)  # can drop and repeat rows; recurrent layers support it too
             return
         if len(kept) or len({len(prompt) for prompt in prompts}) > 1:
-            raise BadInput("rows of this architecture start together, from prompts of one length")
+            raise BadInput("for this architecture, all rows of a batch start together, with prompts of equal length")
         from transformers import DynamicCache
 
         self._cache = DynamicCache(config=self._model.config)

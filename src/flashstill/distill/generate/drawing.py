@@ -45,7 +45,7 @@ class Sampling:
         if self.new_tokens < 1 or self.batch < 1:
             raise BadInput("new_tokens and batch must be at least 1 to sample")
         if not 0 <= self.temperature < float("inf"):
-            raise BadInput(f"a sampling temperature of {self.temperature:g} is none; give 0 (greedy) or more")
+            raise BadInput(f"the sampling temperature is {self.temperature:g}; give 0 (greedy) or more")
         if not 0 < self.top_p <= 1:
             raise BadInput(f"top_p is {self.top_p:g}; give more than 0 and at most 1")
         if self.top_k < 0 or self.vocabulary < 0 or not 0 <= self.seed < 2**64:

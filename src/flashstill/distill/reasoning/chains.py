@@ -128,7 +128,7 @@ def think(
     directory is another run's.
     """
     if not 1 <= attempts < MOST_ATTEMPTS:
-        raise BadInput(f"{attempts} attempts at a problem cannot be told apart; give 1 to {MOST_ATTEMPTS - 1}")
+        raise BadInput(f"the attempts at a problem are {attempts}; give 1 to {MOST_ATTEMPTS - 1}")
     store = Store(directory, key, len(prompts), what="chains")
     store.begin()
     missing = store.missing(share)

@@ -27,7 +27,7 @@ def as_chats(prompts: Sequence[str], template: str, tokens: Mapping[str, Any]) -
     """
     job = json.dumps({"template": template, "tokens": dict(tokens)})
     if len(job) > MOST_TEMPLATE_BYTES:
-        raise BadInput(f"the teacher's chat template has more than {MOST_TEMPLATE_BYTES // 1024} KiB; none is as long")
+        raise BadInput(f"the teacher's chat template has more than {MOST_TEMPLATE_BYTES // 1024} KiB, the limit")
     process = start(__name__)
     try:
         process.ask(job.encode(), START_S)

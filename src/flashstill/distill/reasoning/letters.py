@@ -1,4 +1,4 @@
-"""A tokenizer of single characters, for small models that are made from nothing on a small task."""
+"""A tokenizer of single characters, for small models that are trained from scratch on a small task."""
 
 from __future__ import annotations
 

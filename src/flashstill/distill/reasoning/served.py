@@ -115,7 +115,9 @@ class _Asking:
         else:
             ids = self.tokenizer(str(choice["text"]), add_special_tokens=False)["input_ids"]
         if any(not 0 <= each < len(self.tokenizer) for each in ids):
-            raise BadInput(f"it writes token {max(ids)}, but the tokenizer knows {len(self.tokenizer)}: another one's")
+            raise BadInput(
+                f"it writes token {max(ids)}, but the tokenizer has {len(self.tokenizer)}: they do not match"
+            )
         stop, ended = self.how.stop[0], choice.get("finish_reason") == "stop"
         kept_ids = next((ids[:place] for place, each in enumerate(ids) if each in self.how.stop), ids)
         kept_ids = [*kept_ids[: self.how.new_tokens - ended], *[stop] * ended]

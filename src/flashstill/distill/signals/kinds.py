@@ -60,7 +60,7 @@ class Sampled:
 
     def __post_init__(self) -> None:
         if not 1 <= self.draws <= 255:
-            raise BadInput(f"{self.draws} draws a token cannot be kept; give 1 to 255")
+            raise BadInput(f"{self.draws} draws per token are out of range; give 1 to 255")
 
     @property
     def key(self) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Signals:
     def __call__(self, batch: Batch) -> DenseTeacher | Sparse:
         """What the teacher said of a batch, token by token."""
         if batch.windows is None:
-            raise BadInput("signals on the disk know the packed text only; text made on the way needs a teacher")
+            raise BadInput("stored signals cover the packed text only; text generated during training needs a teacher")
         device = batch.tokens.device
         if self.kind == "hidden":
             assert self.head is not None

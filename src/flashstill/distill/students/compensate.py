@@ -35,10 +35,10 @@ def compensated(model: Model, format_: Format, tokens: Tensor, progress: Progres
     Raises BadInput for other formats than int4, and for layers that are no plain matrices.
     """
     if format_.name != "int4":
-        raise BadInput(f"only int4 weights make good each other's rounding so far, not {format_.name}")
+        raise BadInput(f"error compensation (compensate_windows) works for int4 weights only, not for {format_.name}")
     for _, module, name in weights_to_round(model):
         if not isinstance(module, nn.Linear):
-            raise BadInput("experts cannot make good each other's rounding so far; leave compensate_windows out")
+            raise BadInput("error compensation is not implemented for experts; leave compensate_windows out")
         rounded(getattr(module, name).detach()[:1], format_)  # refuses a group that does not fit
     copied = copy.deepcopy(model)
     blocks = decoder_layers(copied)

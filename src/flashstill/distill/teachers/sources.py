@@ -61,7 +61,7 @@ class Router:
 
     def __call__(self, batch: Batch) -> RoutedTeacher:
         if batch.windows is None:
-            raise BadInput("text made on the way belongs to no specialist; use one teacher or an ensemble")
+            raise BadInput("text generated during training belongs to no specialist; use one teacher or an ensemble")
         owner = self.groups[batch.windows]
         length = batch.mask.shape[1]
         which = torch.from_numpy(owner.astype(np.int64)).repeat_interleave(length)
@@ -82,5 +82,5 @@ class Router:
 def dense(teacher: DenseTeacher | RoutedTeacher | Sparse) -> DenseTeacher:
     """A teacher that knows its whole vocabulary; BadInput for one that does not."""
     if not isinstance(teacher, DenseTeacher):
-        raise BadInput("several teachers need exact signals (kind hidden, or none to run them on the way)")
+        raise BadInput("several teachers need exact signals (kind hidden, or none to run them during training)")
     return teacher

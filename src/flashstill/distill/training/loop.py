@@ -159,7 +159,7 @@ def _run_micro_steps(
     """Forward and backward over this process's share of a step's windows; returns the mean loss of all of them."""
     counted = int(batch.mask.sum())
     if counted == 0:
-        raise BadInput("a step's windows have no target that counts; look at the masks of the data")
+        raise BadInput("all targets of a step are masked; look at the masks of the data")
     windows = len(batch.tokens)
     share = windows // world.size
     micro, total = share // micro_steps, 0.0

@@ -1,4 +1,4 @@
-"""The models of a deep-think study: a teacher made from nothing or at hand, and students to be trained."""
+"""The models of a deep-think study: a teacher trained from scratch or at hand, and students to be trained."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def first_student(
     progress: Progress,
     dtype: Any,
 ) -> Any:
-    """A student before training: from nothing, a directory, or the teacher's layers that turn their input most.
+    """A student before training: from scratch, a directory, or the teacher's layers that turn their input most.
 
     sample: token ids [B, L] on which layers are judged; dtype: of a model from a directory.
     Raises BadInput where a directory has another vocabulary.

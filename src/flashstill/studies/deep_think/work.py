@@ -99,7 +99,7 @@ class Work:
 
     @functools.cached_property
     def tokenizer(self) -> Any:
-        """The teacher's; of single characters where it is made from nothing."""
+        """The teacher's; of single characters where it is trained from scratch."""
         from flashstill.distill.models import load_tokenizer
         from flashstill.distill.reasoning.letters import letter_tokenizer
 
@@ -120,7 +120,7 @@ class Work:
 
     @functools.cached_property
     def teacher(self) -> Any:
-        """The teacher, or its server; one made from nothing learns the right answers of the label problems first."""
+        """The teacher, or its server; one trained from scratch learns the right answers of the label problems first."""
         from flashstill.distill.models import save_model
         from flashstill.distill.teachers.served import Server
 
@@ -154,19 +154,19 @@ class Work:
 
     @functools.cached_property
     def arithmetic(self) -> Arithmetic:
-        """fp32 where the models of the study are made from nothing, and small; else the recipe's, or the faster."""
+        """fp32 where the models of the study are trained from scratch, and small; else the recipe's, or the faster."""
         from flashstill.distill.models.arithmetic import FILE, Shape, settled, shape_of
 
         teacher = self.recipe.teacher
         if not teacher.model and self.recipe.arithmetic == "bf16":
-            raise BadInput("models made from nothing are small and run in fp32 arithmetic; leave bf16 out")
+            raise BadInput("models trained from scratch are small and run in fp32 arithmetic; leave bf16 out")
         precision = self.recipe.arithmetic if teacher.model else "fp32"
         net = Shape(width=self.recipe.teacher.hidden, feed_forward=self.recipe.teacher.feed_forward)
         return settled(precision, lambda: shape_of(self.teacher_directory) if teacher.model else net, self.out / FILE)
 
     @functools.cached_property
     def positions(self) -> int:
-        """What models made from nothing can hold."""
+        """What models trained from scratch can hold."""
         longest = max(len(row) for name in self.problems for row in self.prompts(name))
         labels = max(
             (len(self.tokenizer(each.answer)["input_ids"]) for each in self.problems.get("label", [])), default=0

@@ -82,7 +82,7 @@ class Conversation:
     def __init__(self, server: Server, note: Note) -> None:
         key = os.environ.get(KEY_VARIABLE, "").strip()
         if not (key.isascii() and key.isprintable()):
-            raise BadInput(f"the key in {KEY_VARIABLE} holds signs that no header can carry")
+            raise BadInput(f"the key in {KEY_VARIABLE} holds characters that no HTTP header can carry")
         self.server, self._note, self._key = server, note, key
         self._client = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
