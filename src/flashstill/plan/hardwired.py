@@ -30,7 +30,7 @@ def answer_hardwired(facts: Facts, case: Case, price: str = RENTED) -> Predictio
     wired = rate.condition.split(",")[0]
     model = load_architecture(scenario.model) if isinstance(scenario.model, str) else scenario.model
     if not model.name.lower().startswith(wired.lower()):
-        raise BadInput(f"{machine.name} is hard-wired for {wired} and cannot run {scenario.model_name}")
+        raise BadInput(f"{machine.name} is hard-wired for {wired} and runs nothing else, not {scenario.model_name}")
     for name in DEGREES:
         if getattr(deployment, name) not in (None, 1):
             raise BadInput(f"{machine.name} holds {wired} on one chip; {name} cannot be {getattr(deployment, name)}")
