@@ -2,13 +2,10 @@
 # # Distil a family
 #
 # A teacher of toy size, made here, and three students of different kinds: one with fewer layers, one narrower,
-# one in four bits. One command distils, judges, times and prices them all. Everything takes about a minute, so
+# one in four bits. One call distils, evaluates, times and prices them all. Everything takes about a minute, so
 # that none of these is a good language model; `flashstill demo` does the same with a real one in ten minutes.
 
 # %%
-import json
-import subprocess
-import sys
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -16,11 +13,7 @@ import plotly.graph_objects as go
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
-
-def flashstill(*arguments: str) -> None:
-    """Run a command of flashstill."""
-    subprocess.run([sys.executable, "-m", "flashstill", *arguments], check=True, stdout=subprocess.DEVNULL)
-
+import flashstill as fs
 
 # %% [markdown]
 # First a model with random weights: four small Llama blocks, and a tokenizer with 512 ids learned from CPython's
@@ -82,7 +75,7 @@ learning_rate = 5e-3
 arithmetic = "fp32"
 """
 Path("teacher.toml").write_text(TEACHER + TEXT, encoding="utf-8")
-flashstill("distill", "teacher.toml", "--out", "teacher")
+fs.distill("teacher.toml", "teacher")
 
 # %% [markdown]
 # Then the family. What stands outside `[[students]]` holds for all students; each has a control that learns from
@@ -123,8 +116,8 @@ quantise = "int4"
 train = { learning_rate = 1e-4 }   # it begins close to the teacher
 """
 Path("family.toml").write_text(FAMILY + TEXT, encoding="utf-8")
-flashstill("run", "family.toml", "--out", "family")
-records = [json.loads(line) for line in Path("family/records.jsonl").read_text(encoding="utf-8").splitlines()]
+family = fs.run("family.toml", "family")
+records = family.as_records()
 
 # %% [markdown]
 # Everything that was found is a record. Here: the divergence from the teacher on held-out text, and the predicted
@@ -138,7 +131,7 @@ divergence = {
     if record["record"] == "quality" and record["domain"] == "heldout" and record["metric"] == "kl_to_teacher"
 }
 microjoules = {
-    record["model"]: 1e6 * sum(record["joules_per_token"][part] for part in MOVED)
+    record["model"]: 1e6 * sum(record[f"joules_per_token_{part}"] for part in MOVED)
     for record in records
     if record["record"] == "cost" and (record["chip"], record["phase"], record["batch"]) == ("h100-sxm", "decode", 1)
 }
