@@ -95,7 +95,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
     sys.modules[__name__].__class__ = _Face
 
     def __getattr__(name: str) -> object:
-        """A name of the face, when it is first used."""
+        """Load a public name on first use."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = globals()[name] = _function(name)

@@ -1,4 +1,4 @@
-"""The public face: `import flashstill as fs`, and what stands in `fs.__all__`.
+"""The public API: `import flashstill as fs`, and the names in `fs.__all__`.
 
 Seconds, bytes, joules (at the chips, unless it says wall), watts, dollars and tokens throughout.  `predict` and
 `explain` take keywords as the command line takes options; a list, tuple, range or array in place of a value sweeps over

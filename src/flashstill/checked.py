@@ -89,7 +89,7 @@ def sized(least: int, most: int) -> AfterValidator:
 
 
 def shaped(broken_rule: Callable[[str], str]) -> AfterValidator:
-    """A text that breaks no rule; `broken_rule` says what it must be, or nothing."""
+    """A validator of strings. broken_rule: value -> what the value must be, "" where it is valid."""
 
     def check(value: str) -> str:
         rule = broken_rule(value)

@@ -170,7 +170,7 @@ def run(
     arithmetic: str | None = None,
     progress: bool | Progress = False,
 ) -> FamilyResult | StudyResult:
-    """Distil, measure, evaluate and price a family of students, or try a claim over seeds, as a recipe says.
+    """Distil, measure, evaluate and price a family of students, or run a study over several seeds, as a recipe says.
 
     recipe: a family.toml or study.toml, or the name of a built-in one, as "demo".  out: directory of the results.
     seed: this one only.  arithmetic: auto, bf16 or fp32 in place of the recipe's.

@@ -1,4 +1,4 @@
-"""A package that is not installed, told in one sentence: which extra of this project brings it.
+"""The one-sentence error for a package that is not installed: which extra of this project brings it.
 
 The cost arm works in a plain installation. The learning arm's packages are the extras of pyproject.toml, and what they
 hold is read from the installed metadata, so that no list stands twice.

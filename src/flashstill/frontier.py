@@ -41,7 +41,7 @@ def on_front(costs: npt.ArrayLike) -> list[bool]:
 
 
 def _ranks(rows: Values) -> Values:
-    """The sum over columns of how many distinct values lie below, which a row that dominates another has less of."""
+    """The dense rank of each row, summed over columns: a row that dominates another has the smaller sum."""
     total = np.zeros(len(rows))
     for column in rows.T:
         total += np.unique(column, return_inverse=True)[1]

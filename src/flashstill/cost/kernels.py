@@ -111,7 +111,7 @@ def quantise_seconds(operation: Matmul, kernel: Kernel, main: Memory) -> Quantit
 def decode_attention(
     chip: Chip, operation: Attention, kernel: Kernel, flops_per_s: float, memory_s: Quantity
 ) -> Timing:
-    """Few queries over a long cache."""
+    """Attention of few queries over a long KV cache."""
     peak = flops_per_s * kernel.compute_efficiency
     group = operation.heads / operation.kv_heads
     filled = group * operation.queries

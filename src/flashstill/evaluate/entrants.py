@@ -1,4 +1,4 @@
-"""The models of an evaluation: found on the disk, named, and told apart by their tokenizers.
+"""The models of an evaluation: located on disk, named, and grouped by tokenizer.
 
 Which metrics can be compared depends on the tokenizers:
 

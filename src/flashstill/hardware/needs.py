@@ -13,7 +13,7 @@ _ABSENT = 1.0
 
 @dataclass(frozen=True, kw_only=False, slots=True)
 class Needs:
-    """Rows of one chip and its class. missing: what was asked for in vain."""
+    """Rows of one chip and its class. missing: quantities that were asked for and have no row."""
 
     facts: Facts
     name: str

@@ -11,7 +11,7 @@ from flashstill.plan.layouts import Degrees
 
 
 def notes_on(model: Architecture, conditions: Conditions, degrees: Degrees) -> list[str]:
-    """What was done otherwise than a reader would expect: formats, shared heads, slow links, engines."""
+    """Notes on assumptions a reader may not expect: formats, replicated heads, slow links, engines."""
     chip, formats = conditions.chip, conditions.precisions
     notes = [model.note] if model.note else []
     for stored in dict.fromkeys((formats.linear, formats.attention, formats.experts)):

@@ -1,4 +1,4 @@
-"""A study.toml: a claim about distillation, tried with several seeds. Its key `study` says which kind it is."""
+"""A study.toml: an experiment on distillation, run with several seeds. Its key `study` says which kind it is."""
 
 from __future__ import annotations
 

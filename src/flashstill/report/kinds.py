@@ -29,7 +29,7 @@ def marker(record: ModelRecord) -> str:
 
 
 def legend(records: list[ModelRecord]) -> str:
-    """Which marker is which student, for a reader."""
+    """A sentence that names the marker of each kind of student."""
     shapes = {"circle": "circle", "square": "square", "pentagon": "pentagon", "hexagon2": "hexagon",
               "hexagon": "hexagon", "triangle-down": "triangle pointing down"}  # fmt: skip
     told = dict.fromkeys((record.kind, bool(record.number_format)) for record in records if record.role == "student")

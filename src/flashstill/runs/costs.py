@@ -149,7 +149,7 @@ class Costs:
         return self.rates.read_s * share * max(1.0, DECODE_AS_TOKENS / max(rows, 1.0))
 
     def step_s(self, recipe: FamilyRecipe, student: StudentRecipe, soft: bool) -> float:
-        """Of one step, of the student or of its control."""
+        """Seconds of one training step, of the student or (not soft) of its control."""
         share, tokens = self.shares[student.name], float(step_tokens(recipe, student))
         line = self.rates.step_s(share.blocks, share.head, share.weights, soft, rounded=bool(student.quantise))
         total = line(tokens)
@@ -164,18 +164,18 @@ class Costs:
         return total
 
     def steps_s(self, recipe: FamilyRecipe, student: StudentRecipe) -> float:
-        """Of the steps of a student and its control."""
+        """Seconds of all training steps of a student and its control."""
         steps = max(1, recipe.tokens_of(student) // step_tokens(recipe, student))
         kinds = (True, False) if recipe.control_of(student) else (True,)
         return sum(steps * self.step_s(recipe, student, soft) for soft in kinds)
 
     def training_s(self, recipe: FamilyRecipe, student: StudentRecipe) -> float:
-        """The same with writing them."""
+        """Seconds of those steps and of saving the models."""
         written = (2.0 if recipe.control_of(student) else 1.0) * (2.0 if student.quantise else 1.0)
         return self.steps_s(recipe, student) + written * SAVE_S * self.overhead
 
     def judging_s(self, recipe: FamilyRecipe) -> float:
-        """Of a token, by all models; the teacher's probabilities are made anew beside the models of each student."""
+        """Seconds per token to evaluate all models; the teacher's LM head is run again for each student."""
         reads, heads = 0.0, 1.0
         for student in recipe.students:
             # the student, its untrained copy, and the control if there is one

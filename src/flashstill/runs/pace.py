@@ -255,7 +255,7 @@ def _shape(directory: Path) -> Architecture:
 
 
 def _load() -> float:
-    """How many times as long this process's work takes as the processor is at it: 1 on a quiet machine."""
+    """Wall time over processor time of a short busy loop: 1 on an idle machine."""
     wall, own, total = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - wall < 0.05:
         total += sum(range(1000))

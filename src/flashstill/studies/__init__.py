@@ -1,4 +1,4 @@
-"""Studies: a claim about distillation, tested with several seeds, each resumable, with intervals over the seeds.
+"""Studies: experiments on distillation, run with several seeds, each resumable, with intervals over the seeds.
 
 study.toml             the resolved recipe; another's directory is refused
 seed-0/ seed-1/ ...    what each seed leaves; records.jsonl: its models and their quality, as families have them;

@@ -17,7 +17,7 @@ def llama(fields: Fields, tied: bool = False) -> Architecture:
 
 
 def smollm3(fields: Fields) -> Architecture:
-    """Llama with a tied head; blocks without rotary position have the same shape."""
+    """Llama with a tied head; blocks without rotary embedding (NoPE) have the same shape."""
     fields.refuse("use_sliding_window")
     return llama(fields, tied=True)
 

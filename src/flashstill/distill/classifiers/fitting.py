@@ -1,4 +1,4 @@
-"""Training classifiers: AdamW on float32 masters, a cosine down to 0, batches in an order of the seed's."""
+"""Training classifiers: AdamW on float32 master weights, cosine decay to 0, batches in a seeded order."""
 
 from __future__ import annotations
 

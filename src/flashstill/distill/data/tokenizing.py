@@ -62,7 +62,7 @@ def _tried(file: str, _digest: str) -> None:
 
 
 def probes() -> list[str]:
-    """Some pages that sound rules read at once."""
+    """Texts of a few pages that a tokenizer without pathological rules encodes in no time."""
     runs = [letter * PROBE_CHARACTERS for letter in "a0 .!\n\té'A_<"]
     near = [f"{run[:-1]}{end}" for run in runs for end in ("!", "\u0001")]
     mixed = [
