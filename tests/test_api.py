@@ -7,6 +7,7 @@ import inspect
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,6 +164,61 @@ def test_what_if_edits() -> None:
 def test_mistakes_are_our_exceptions(asked: dict[str, Any], kind: type[Exception], sentence: str) -> None:
     with pytest.raises(kind, match=sentence):
         fs.predict(**{**CASE, **asked})
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"batches": ["1"]}, "batches is '1', not a whole number"),
+        ({"max_chips": "2"}, "max_chips is '2', not a whole number"),
+        ({"isl": "10"}, "isl is '10', not a whole number"),
+        ({"engine": ["vllm"]}, "engine is .*, not a text"),
+        ({"batches": []}, "batches is empty"),
+        ({"max_chip": 2}, "unknown keyword 'max_chip'; the nearest known: max_chips"),
+        ({"max_chips": None}, "a search needs max_chips="),
+        ({"model": 3}, "model is 3, not a name"),
+        ({"scenario": fs.Scenario(model="qwen3-8b")}, "name it there"),
+    ],
+)
+def test_mistakes_in_a_search(asked: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(fs.BadInput, match=sentence):
+        fs.search(**{"model": "qwen3-8b", "chips": "h100-sxm", "max_chips": 1, **asked})
+
+
+def test_a_search_takes_arrays_and_no_keywords_beside_values() -> None:
+    keywords: dict[str, Any] = {"model": "qwen3-8b", "chips": "h100-sxm", "max_chips": 1}
+    whole = fs.search(**keywords, batches=np.array([1, 4]))
+    assert whole.front == fs.search(**keywords, batches=(1, 4)).front
+    scenario, space = fs.Scenario(model="qwen3-8b"), fs.SearchSpace(chips=("h100-sxm",), max_chips=1, batches=(1, 4))
+    assert fs.search(scenario, space).front == whole.front
+    with pytest.raises(fs.BadInput, match="max_ttft_s is a field of the Scenario or the SearchSpace"):
+        fs.search(scenario, space, max_ttft_s=1e-9)
+    with pytest.raises(fs.BadInput, match="give a Scenario and a SearchSpace"):
+        fs.search(scenario)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "deployment", "sentence"),
+    [
+        ({"batch": 2.5}, {}, "batch is 2.5, not a whole number"),
+        ({"isl": "10"}, {}, "isl is '10', not a whole number"),
+        ({}, {"tp": "2"}, "tp is '2', not a whole number"),
+        ({}, {"precision": 8}, "precision is 8, not a text"),
+        ({"batch": None}, {}, "batch is None, not a whole number"),
+    ],
+)
+def test_values_of_another_kind(scenario: dict[str, Any], deployment: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(fs.BadInput, match=sentence):
+        fs.predict(fs.Scenario(model="qwen3-8b", **scenario), fs.Deployment(chip="h100-sxm", **deployment))
+
+
+def test_runs_are_refused_before_they_take_a_directory(tmp_path: Path) -> None:
+    for keywords in ({"arithmetic": "fp8"}, {"seed": -1}, {"seed": 1.5}):
+        with pytest.raises(fs.BadInput, match=r"unknown arithmetic 'fp8'|seed is .*, not a whole number"):
+            fs.run("demo", tmp_path / "out", **keywords)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(fs.BadInput, match="unknown metric 'acuracy'"):
+        fs.evaluate("smollm2-135m-instruct", "cpython-docs", metrics="acuracy")
 
 
 def test_answers_are_frozen_and_shown_escaped() -> None:

@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "measure": {"distill", "arch", "records", "facts"},
     "checked": set(),
     "sweeps": {"tables"},
-    "asking": {"sweeps", "facts", "plan"},
+    "asking": {"arch", "sweeps", "facts", "plan"},
     "extras": set(),
     "distilling": {"console", "evaluate", "extras", "recipes", "records", "report", "runs", "studies", "tables"},
     "api": {"asking", "sweeps", "arch", "facts", "hardware", "plan"},

@@ -211,6 +211,35 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
         load().get("groq-lpu", "memory_bytes_per_s")
 
 
+@pytest.mark.parametrize("chip", ["h200-sxm", "gb200", "mi300x", "tpu-v7"])
+@pytest.mark.parametrize("target", ["matmul.memory_efficiency[bf16]", "experts.floor_s[fp8]"])
+def test_an_edited_coefficient_stands_over_those_that_a_chip_takes_from_others(chip: str, target: str) -> None:
+    """Of a chip of the same die, of its class, or of the general rows; the others stay as they are."""
+    kind, field = target.partition("[")[0].split(".")
+    precision = target.partition("[")[2].removesuffix("]")
+    before = chip_from_facts(FACTS, chip).calibration
+    after = chip_from_facts(FACTS.edited([f"{chip}.{target}=0.0123"]), chip).calibration
+    assert after.kernel(kind, precision) == dataclasses.replace(before.kernel(kind, precision), **{field: 0.0123})
+    assert after.kernel("prompt-attention", precision) == before.kernel("prompt-attention", precision)
+    with pytest.raises(BadInput, match=r"must say in brackets of what, as in \[bf16\]"):
+        FACTS.edited([f"{chip}.{kind}.{field}=0.0123"])
+
+
+def test_an_edit_of_a_timed_chip_is_taken_by_those_of_its_die() -> None:
+    edited = FACTS.edited(["h100-sxm.matmul.floor_s=1e-6", "h200-sxm.matmul.blend[bf16]=3"])
+    kernel = chip_from_facts(edited, "h200-sxm").calibration.kernel("matmul", "bf16")
+    assert kernel == dataclasses.replace(
+        chip_from_facts(FACTS, "h100-sxm").calibration.kernel("matmul", "bf16"), floor_s=1e-6, blend=3.0
+    )
+
+
+def test_an_edited_collective_keeps_what_it_has_of_others() -> None:
+    before = chip_from_facts(FACTS, "tpu-v6e").calibration.collective("all-reduce")
+    edited = FACTS.edited(["tpu-v6e.all-reduce.efficiency=0.5"])
+    after = chip_from_facts(edited, "tpu-v6e").calibration.collective("all-reduce")
+    assert after == dataclasses.replace(before, efficiency=0.5)
+
+
 def test_what_if_edits() -> None:
     facts = FACTS.edited(["h100-sxm.memory_bytes_per_s=5e12"])
     row = facts.get("h100-sxm", "memory_bytes_per_s")

@@ -98,6 +98,18 @@ class TestAmounts:
         slower = rates.slowed(2.0, training=1.5).step_s(0.5, 1.0, 0.25, soft=True)
         assert slower(512.0) == pytest.approx(3.0 * (0.15 + 512 * 5e-3))
 
+    def test_each_of_two_teachers_is_read_once(self) -> None:
+        """Two of the family's own size: their signals take twice those of one, and no more."""
+        one = DEMO.teachers[0]
+        two = dataclasses.replace(DEMO.students[0], teachers=(one, dataclasses.replace(one, name="other")))
+        alone = dataclasses.replace(DEMO, students=(DEMO.students[0],))
+        both = dataclasses.replace(DEMO, students=(two,))
+        costs = costs_at(1e-3)
+        share = {two.name: dataclasses.replace(costs.shares[two.name], teachers=2.0)}
+        held_out = 1e-3 * (DEMO.text.heldout_tokens + DEMO.text.out_of_domain_tokens)
+        of_two = dataclasses.replace(costs, shares=share).signals_s(both) - held_out
+        assert of_two == pytest.approx(2.0 * (costs.signals_s(alone) - held_out))
+
     def test_costs_survive_the_disk(self) -> None:
         costs = costs_at(1e-3, 1.5)
         assert Costs.read(json.loads(json.dumps(costs.as_dict()))) == costs
@@ -145,6 +157,22 @@ class TestDecisions:
         before = json.loads((family.out / FILE).read_text())["spent_s"]
         assert before > 0
         assert second.spent_s >= before, "what was spent before the interruption counts"
+
+    @pytest.mark.parametrize("name", ["begin", "evaluate", "measure"])
+    def test_a_student_may_be_called_as_a_moment_is(self, family: Family, name: str) -> None:
+        recipe = family.recipe
+        students = (dataclasses.replace(recipe.students[0], name=name), *recipe.students[1:])
+        family = Family(dataclasses.replace(recipe, students=students), family.out, Said(), "")
+        family.out.mkdir()
+        held = Pace(family)
+        held.begin()
+        tokens = held.student(family.recipe.students[0]).tokens
+        held.evaluation()
+        assert 1 <= held.windows(10) <= 10
+        assert held.measuring() > 0
+        again = Family(family.asked, family.out, Said(), "")
+        assert Pace(again).student(again.recipe.students[0]).tokens == tokens
+        assert family.recipe == again.recipe
 
     def test_it_says_what_it_will_do_before_it_does_it(self, family: Family) -> None:
         family.out.mkdir()

@@ -17,7 +17,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from flashstill.asking import Edits, FactsLike, asked_by_keywords, asked_by_values, facts_of, several
+from flashstill.asking import (
+    Edits,
+    FactsLike,
+    asked_by_keywords,
+    asked_by_values,
+    facts_of,
+    search_by_keywords,
+    search_by_values,
+)
 from flashstill.errors import BadInput, FlashstillError, InfeasiblePlan, MissingFact, UnsupportedArchitecture
 from flashstill.plan.answer import Answer, answers
 from flashstill.plan.deployment import Deployment
@@ -208,34 +216,10 @@ def search(
     """
     from flashstill.plan.search import search as search_space
 
-    if scenario is None or space is None:
-        scenario, space = _search_by_keywords(
-            {"model": model, "chips": chips, "max_chips": max_chips, "batches": batches, **more}
-        )
-    return search_space(facts_of(facts, set), scenario, space, price)
-
-
-def _search_by_keywords(keywords: dict[str, Any]) -> tuple[Scenario, SearchSpace]:
-    from dataclasses import fields
-
-    from flashstill.errors import unknown
-    from flashstill.plan.space import SearchSpace
-
-    arguments = {name: value for name, value in keywords.items() if value is not None and value != ()}
-    for name in ("model", "chips", "max_chips"):
-        if name not in arguments:
-            raise BadInput(f"a search needs {name}=, or a Scenario and a SearchSpace")
-    of_space = {field.name: str(field.type) for field in fields(SearchSpace)}
-    of_scenario = {field.name for field in fields(Scenario)} - {"batch", "context", "chunk"} - {*of_space}
-    for name in arguments:
-        if name not in {*of_space, *of_scenario}:
-            raise BadInput(unknown("keyword", name, {*of_space, *of_scenario}))
-    chosen: dict[str, Any] = {
-        name: several(value) if of_space[name].startswith("tuple") else value
-        for name, value in arguments.items()
-        if name in of_space
-    }
-    return Scenario(**{name: value for name, value in arguments.items() if name in of_scenario}), SearchSpace(**chosen)
+    keywords = {"model": model, "chips": chips, "max_chips": max_chips, "batches": batches, **more}
+    by_values = scenario is not None or space is not None
+    asked = search_by_values(scenario, space, keywords) if by_values else search_by_keywords(keywords)
+    return search_space(facts_of(facts, set), *asked, price)
 
 
 def _only(outcomes: tuple[Any, ...]) -> Any:

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar
 
-from flashstill.errors import BadInput, unknown
+from flashstill.errors import BadInput, shown, unknown
 from flashstill.facts import Facts, load
 from flashstill.plan.answer import question_of
 from flashstill.plan.case import Case
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.scenario import Scenario
-from flashstill.sweeps import combinations, is_axis
+from flashstill.sweeps import combinations, plain_value, several
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from flashstill.plan.space import SearchSpace
 
 FactsLike = Facts | str | Path | Iterable[str | Path]
 """directories of more fact rows, or facts that are loaded already"""
@@ -116,7 +118,7 @@ def asked_by_values(scenario: Any, deployment: Any, keywords: Mapping[str, Any])
             raise BadInput(
                 "the first argument is a Scenario, the second a Deployment; or use keywords, model= and chip="
             )
-    return Asked([Case(pair["scenario"], pair["deployment"]) for pair in chosen], swept)
+    return Asked([Case(_checked(pair["scenario"]), _checked(pair["deployment"])) for pair in chosen], swept)
 
 
 def asked_by_keywords(keywords: Mapping[str, Any]) -> Asked:
@@ -129,7 +131,7 @@ def asked_by_keywords(keywords: Mapping[str, Any]) -> Asked:
             raise BadInput(unknown("keyword", name, _SCENARIO | _DEPLOYMENT))
     given = {name: value for name, value in keywords.items() if value is not None}
     chosen, swept = combinations(given)
-    chosen = [{name: _of_kind(name, value) for name, value in values.items()} for values in chosen]
+    chosen = [{name: _of_kind(name, value, _KINDS[name]) for name, value in values.items()} for values in chosen]
     return Asked(
         [
             Case(
@@ -145,11 +147,20 @@ def asked_by_keywords(keywords: Mapping[str, Any]) -> Asked:
 _KINDS = {field.name: str(field.type) for field in (*fields(Scenario), *fields(Deployment))}
 
 
-def _of_kind(name: str, value: Any) -> Any:
-    """The value; BadInput for a text where a number belongs, and the other way round. 16.0 is 16, as arrays have it."""
-    kind = _KINDS[name]
-    if value is None or name == "model":
-        return value
+def _of_kind(name: str, value: Any, kind: str) -> Any:
+    """The value; BadInput for a text where a number belongs, and the other way round. 16.0 is 16, as arrays have it.
+
+    kind: the type of the field, as it is written; of a tuple every value is looked at.
+    """
+    if kind.startswith("tuple["):
+        if not (values := several(value)):
+            raise BadInput(f"{name} is empty; give at least one value")
+        return tuple(_of_kind(name, each, kind.removeprefix("tuple[").partition(",")[0]) for each in values)
+    value = plain_value(value)
+    if name == "model":
+        return _known_model(value)
+    if value is None and "None" in kind:
+        return None
     if kind.startswith("int"):
         if isinstance(value, float) and value.is_integer():
             return int(value)
@@ -162,6 +173,56 @@ def _of_kind(name: str, value: Any) -> Any:
     return value
 
 
+def _known_model(model: Any) -> Any:
+    from flashstill.arch import Architecture
+
+    if not isinstance(model, str | Path | Architecture):
+        raise BadInput(f"model is {shown(model)}, not a name, a path or what flashstill.model returns")
+    return str(model) if isinstance(model, Path) else model
+
+
+T = TypeVar("T", Scenario, Deployment, "SearchSpace")
+
+
+def _checked(asked: T) -> T:
+    """The same, every field of its kind."""
+    return type(asked)(
+        **{field.name: _of_kind(field.name, getattr(asked, field.name), str(field.type)) for field in fields(asked)}
+    )
+
+
+def search_by_values(scenario: Any, space: Any, keywords: Mapping[str, Any]) -> tuple[Scenario, SearchSpace]:
+    """A scenario and a space; BadInput for anything else, or for keywords beside them."""
+    from flashstill.plan.space import SearchSpace
+
+    for name in _given(keywords):
+        raise BadInput(f"{name} is a field of the Scenario or the SearchSpace, where these are given: name it there")
+    if not isinstance(scenario, Scenario) or not isinstance(space, SearchSpace):
+        raise BadInput("give a Scenario and a SearchSpace, or model=, chips= and max_chips=")
+    return _checked(scenario), _checked(space)
+
+
+def search_by_keywords(keywords: Mapping[str, Any]) -> tuple[Scenario, SearchSpace]:
+    """A scenario and a space of their fields by name; BadInput for one that is missing or no field."""
+    from flashstill.plan.space import SearchSpace
+
+    given = _given(keywords)
+    of_space = {field.name for field in fields(SearchSpace)}
+    of_scenario = _SCENARIO - {"batch", "context", "chunk"} - of_space
+    for name in given:
+        if name not in of_space | of_scenario:
+            raise BadInput(unknown("keyword", name, of_space | of_scenario))
+    for name in ("model", "chips", "max_chips"):
+        if name not in given:
+            raise BadInput(f"a search needs {name}=, or a Scenario and a SearchSpace")
+    scenario = Scenario(**{name: value for name, value in given.items() if name in of_scenario})
+    return _checked(scenario), _checked(SearchSpace(**{name: given[name] for name in of_space & set(given)}))
+
+
+def _given(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in keywords.items() if value is not None and (name, value) != ("chips", ())}
+
+
 def facts_of(facts: FactsLike = (), edits: Edits | None = None) -> Facts:
     """The fact rows of the package, of this machine and of the directories, with the what-if edits."""
     texts = [
@@ -171,8 +232,3 @@ def facts_of(facts: FactsLike = (), edits: Edits | None = None) -> Facts:
         return facts.edited(texts)
     directories = [facts] if isinstance(facts, str | Path) else list(facts)
     return load([Path(directory) for directory in directories], texts)
-
-
-def several(values: Any) -> tuple[Any, ...]:
-    """One value or several as a tuple."""
-    return tuple(values) if is_axis(values) else (values,)

@@ -181,6 +181,8 @@ def run(
     from flashstill.report import findings
     from flashstill.runs import run_family
 
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or seed < 0):
+        raise BadInput(f"seed is {seed!r}, not a whole number of at least 0")
     path = recipe_file(str(recipe))
     if kind_of(path):
         study = read_study(path)
@@ -223,7 +225,7 @@ def evaluate(
     *,
     teacher: str = "",
     control: str = "",
-    metrics: Sequence[str] = (),
+    metrics: str | Sequence[str] = (),
     tokens: int = 32_768,
     window_tokens: int = 512,
     seed: int = 0,
@@ -242,7 +244,8 @@ def evaluate(
 
     evaluation = evaluate_models(
         [models] if isinstance(models, str) else models, [texts] if isinstance(texts, str) else texts,
-        teacher=teacher, control=control, metrics=metrics, tokens=tokens, window_tokens=window_tokens, seed=seed,
-        arithmetic=arithmetic, out=None if out is None else Path(out), progress=_progress(progress),
+        teacher=teacher, control=control, metrics=[metrics] if isinstance(metrics, str) else metrics, tokens=tokens,
+        window_tokens=window_tokens, seed=seed, arithmetic=arithmetic, out=None if out is None else Path(out),
+        progress=_progress(progress),
     )  # fmt: skip
     return EvaluationResult(records=evaluation.records, left_out=evaluation.left_out)

@@ -106,7 +106,7 @@ def combinations(values: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]
     """Every combination of the values, and whether there is an axis among them. BadInput for an empty axis."""
     axes: list[list[Any]] = []
     for name, value in values.items():
-        entries = [_plain(entry) for entry in value] if is_axis(value) else [_plain(value)]
+        entries = [plain_value(entry) for entry in value] if is_axis(value) else [plain_value(value)]
         if not entries:
             raise BadInput(f"{name} is empty; give at least one value")
         axes.append(entries)
@@ -114,7 +114,7 @@ def combinations(values: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]
     return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*axes)], swept
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """A number of NumPy as one of Python; a float that is a whole number stays what it is."""
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
@@ -146,3 +146,8 @@ def each_or_error(ask: Callable[[Any], A], questions: Iterable[Any]) -> Iterator
             yield ask(question)
         except FlashstillError as error:
             yield error
+
+
+def several(values: Any) -> tuple[Any, ...]:
+    """One value or several as a tuple."""
+    return tuple(values) if is_axis(values) else (values,)

@@ -14,6 +14,8 @@ from flashstill.facts.lawful import complaint
 from flashstill.facts.row import Fact
 from flashstill.units import parse_amount, show
 
+WHAT_IF = "what-if"
+"""kind of a row that was changed or added here"""
 Rows = Mapping[tuple[str, str], tuple[Fact, ...]]
 NAMED_BY_CONDITION = ("flops_per_s", "memory_bytes", "memory_bytes_per_s", "host_bytes")
 """quantities whose condition says which: of what precision, of what memory"""
@@ -73,7 +75,7 @@ def edited(rows: Rows, owner_of: Mapping[str, str], classes: set[str], text: str
     edits = []
     for fact in changed:
         before = fact.value if fact.condition in present else None
-        made = replace(fact, value=value, low=value, high=value, kind="what-if", source="--set")
+        made = replace(fact, value=value, low=value, high=value, kind=WHAT_IF, source="--set")
         by_condition[fact.condition] = made
         named = f"[{fact.condition}]" if fact.condition and (bracket or len(existing) > 1) else ""
         edits.append(
@@ -137,10 +139,10 @@ def _new(rows: Rows, owner: str, quantity: str, condition: str, classes: set[str
             raise MissingFact(unknown(f"condition of {owner}.{quantity}", condition, conditions))
         have = sorted({what for name, what in rows if name == owner})
         raise MissingFact(unknown("quantity", f"{owner}.{quantity}", (f"{owner}.{what}" for what in have)))
-    if quantity in NAMED_BY_CONDITION:
-        model = next((fact for fact in models if condition and _names(fact.condition, condition)), None)
-        conditions = sorted({fact.condition for fact in existing or models})
-        if not condition:
+    if quantity in NAMED_BY_CONDITION or "." in quantity:  # such as matmul.floor_s, a coefficient in one precision
+        model = next((fact for fact in models if _names(fact.condition, condition)), None)
+        conditions = sorted({fact.condition for fact in existing or models} - {""})
+        if model is None and not condition:
             some = ", ".join(conditions[:5])
             raise BadInput(
                 f"--set {owner}.{quantity} must say in brackets of what, as in [{conditions[0]}]; known: {some}"

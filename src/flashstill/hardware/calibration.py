@@ -1,30 +1,16 @@
-"""How close a class of chips comes to its peaks: the coefficients of cost/kernels.py, read from calibration rows.
+"""How close a class of chips comes to its peaks: the coefficients of cost/kernels.py.
 
-A row belongs to a chip or to a class of chips, an operation kind and a precision:
-
-    h100-sxm, matmul.memory_efficiency, ..., condition "bf16"
-
-A chip that was timed has rows of its own; one with the same die takes those (an H200 those of the H100), and every
-other chip the estimates of its class.
-
+They are read from calibration rows, each of a chip or class, an operation kind and a precision (calibration_rows.py).
 What has no row of its own is derived from the five general rows that every class has (matmul_efficiency,
-memory_efficiency, operation_floor_s, link_efficiency, hop_s), so that every chip is answered; `measured` tells which.
+memory_efficiency, operation_floor_s, link_efficiency, hop_s), so that every chip is answered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
-
-from flashstill.facts import Facts
-from flashstill.hardware.needs import Needs
-from flashstill.hardware.software import ENGINES
+from dataclasses import dataclass, replace
 
 SHARPEST = 64.0
 """a blend exponent at which max and blend differ by less than 1.1 %"""
-GENERAL = "kernel"
-"""the owner of rows that hold for the kernels of every class"""
 _NEAREST = {
     "fp32": ("fp32", "bf16"),
     "fp16": ("fp16", "bf16"),
@@ -61,7 +47,6 @@ class Kernel:
     passes: float = 1.0
     expert_s: float = 0.0
     quantise_floor_s: float = 0.0
-    measured: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +55,7 @@ class Collective:
 
     one_shot_floor_s, one_shot_efficiency: the small-message path in which every chip reads all others, where the
     software has one; its floor grows by one_shot_doubling_s with every doubling of the group.
+    measured: whether rows give it, and not the general ones alone.
     """
 
     efficiency: float
@@ -174,95 +160,3 @@ PERFECT = Calibration(
     },
     collectives={(kind, ""): Collective(efficiency=1.0, floor_s=0.0) for kind in COLLECTIVES},
 )
-_Coefficients = TypeVar("_Coefficients", Kernel, Collective)
-
-
-def calibration_of(facts: Facts, owners: Sequence[str], needs: Needs) -> Calibration:
-    """The coefficients of a chip. owners: its name, chips of the same die, its class.
-
-    Missing general rows are noted in `needs`.
-    """
-    floor_s, hop_s = needs.number("operation_floor_s"), needs.number("hop_s")
-    base = {
-        "compute_efficiency": needs.number("matmul_efficiency"),
-        "memory_efficiency": needs.number("memory_efficiency"),
-        "floor_s": floor_s,
-    }
-    link = {"efficiency": needs.number("link_efficiency"), "floor_s": 2.0 * hop_s}
-    return Calibration(
-        matmul_efficiency=base["compute_efficiency"],
-        memory_efficiency=base["memory_efficiency"],
-        operation_floor_s=floor_s,
-        link_efficiency=link["efficiency"],
-        hop_s=hop_s,
-        attention_ratio=needs.of(GENERAL, "attention_ratio"),
-        experts_floor_ratio=needs.of(GENERAL, "experts_floor_ratio"),
-        blend=needs.of(GENERAL, "general.blend"),
-        on_chip_share=needs.of(GENERAL, "on_chip_ratio"),
-        tiling=_tiling(needs),
-        kernels={
-            (kind, precision): kernel
-            for kind in KINDS
-            for precision in ("bf16", "fp32", "fp8", "fp8-block", "fp4", "int8", "int4", "int2")
-            if (kernel := _coefficients(Kernel, facts, owners, kind, precision, base))
-        },
-        collectives={
-            (kind, engine): shared
-            for kind in COLLECTIVES
-            for engine in ("", *ENGINES)
-            if (shared := _coefficients(Collective, facts, owners, kind, engine, link))
-        },
-    )
-
-
-def _tiling(needs: Needs) -> Tiling:
-    """The rows `tile.rows` and `tile.columns` of one condition make a tile."""
-    columns = {row.condition: row.value for row in needs.facts.rows.get((GENERAL, "tile.columns"), ())}
-    rows = needs.facts.rows.get((GENERAL, "tile.rows"), ())
-    tiles = tuple((row.value, columns[row.condition]) for row in rows if row.condition in columns)
-    if not tiles:
-        needs.missing.append(f"tile.rows and tile.columns of {GENERAL}")
-    return Tiling(
-        tiles=tiles or PERFECT.tiling.tiles,
-        depth=needs.of(GENERAL, "tile.depth"),
-        prompt_rows=needs.of(GENERAL, "tile.prompt_rows"),
-        latent_rows=needs.of(GENERAL, "tile.latent_rows"),
-        array_rows=needs.of(GENERAL, "tile.array_rows"),
-    )
-
-
-def same_die(facts: Facts, name: str) -> tuple[str, ...]:
-    """Other chips with kernels of their own and the die of `name`: of one maker, class, area and process."""
-    timed = facts.derived("timed chips", lambda: _timed(facts))
-    mine = _die(facts, name)
-    return tuple(other for other in timed if other != name and mine is not None and _die(facts, other) == mine)
-
-
-def _timed(facts: Facts) -> tuple[str, ...]:
-    floors = {f"{kind}.floor_s" for kind in KINDS}
-    return tuple(dict.fromkeys(name for name, quantity in facts.rows if quantity in floors and name in facts.machines))
-
-
-def _die(facts: Facts, name: str) -> tuple[str, str, float, float] | None:
-    area, process, machine = facts.find(name, "die_mm2"), facts.find(name, "process_nm"), facts.machines[name]
-    return (machine.maker, machine.chip_class, area.value, process.value) if area and process else None
-
-
-def _coefficients(
-    made_of: type[_Coefficients],
-    facts: Facts,
-    owners: Sequence[str],
-    kind: str,
-    condition: str,
-    base: dict[str, float],
-) -> _Coefficients | None:
-    """The rows `kind.field` of the first owner that has the kind, over `base`; None where none has."""
-    for owner in owners:
-        values: dict[str, Any] = {}
-        for field in fields(made_of):
-            for row in facts.rows.get((owner, f"{kind}.{field.name}"), ()):
-                if row.condition == condition:
-                    values[field.name] = row.value
-        if values:
-            return made_of(**{**base, **values}, measured=True)
-    return None

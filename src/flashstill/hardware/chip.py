@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from flashstill.errors import BadInput, MissingFact, unknown
 from flashstill.facts import Facts
 from flashstill.facts.row import Machine
-from flashstill.hardware.calibration import Calibration, calibration_of, same_die
+from flashstill.hardware.calibration import Calibration
+from flashstill.hardware.calibration_rows import calibration_of, same_die
 from flashstill.hardware.memories import Memory, memory_tiers
 from flashstill.hardware.needs import Needs
 from flashstill.hardware.system import System
@@ -71,7 +72,7 @@ class Chip:
         raise MissingFact(f"{self.name} has no memory called {name!r} with a bandwidth; it has {names}")
 
     def precision(self, asked: str) -> str:
-        """The precision in which the multipliers run: `wanted`, or the next wider one that the chip has."""
+        """The precision in which the multipliers run: `asked`, or the next wider one that the chip has."""
         if asked in self.flops_per_s:
             return asked
         for wider in _WIDER.get(asked, ()):

@@ -57,7 +57,7 @@ class Deployment:
         """Words are taken in any case."""
         for name in ("precision", "kv_precision", "weights_in", "kv_in", "engine", "sampling"):
             word = getattr(self, name)
-            if word is not None and not word.islower():
+            if isinstance(word, str) and not word.islower():
                 object.__setattr__(self, name, word.lower())
 
     @property

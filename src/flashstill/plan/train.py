@@ -152,7 +152,7 @@ def predict_training(
     size = (scenario.batch, scenario.length, scenario.microbatch)
     layouts, refused = training_layouts(model, chip, asked, *size)
     if not layouts:
-        raise InfeasiblePlan(f"no layout of {model.name} can be built: {_counted(refused)}", dict(refused))
+        raise InfeasiblePlan(f"no layout of {model.name} that was asked for can be built", dict(refused))
     modes = [asked.recompute] if asked.recompute else list(RECOMPUTE)
     degrees, mode = _fastest(model, conditions, asked, layouts, modes, size, refused)
     plan = plan_of(degrees, asked, *size, mode)
@@ -212,7 +212,3 @@ def _fastest(
             dict(refused),
         )
     return best[1], best[2]
-
-
-def _counted(reasons: Counter[str]) -> str:
-    return "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common())

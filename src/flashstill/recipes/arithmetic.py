@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, TypeVar
 
+from flashstill.errors import BadInput, unknown
+
 ARITHMETIC = ("auto", "bf16", "fp32")
 """auto: whichever is faster where the run is begun"""
 R = TypeVar("R")
 
 
 def with_arithmetic(recipe: R, value: str) -> R:
-    """The recipe of a student, a family or a study, run in this arithmetic."""
+    """The recipe of a student, a family or a study, run in this arithmetic; BadInput for an unknown one."""
+    if value not in ARITHMETIC:
+        raise BadInput(unknown("arithmetic", value, ARITHMETIC))
     changes: dict[str, Any] = {
         name: dataclasses.replace(getattr(recipe, name), arithmetic=value)
         for name in ("train",)

@@ -103,16 +103,17 @@ class Costs:
         text, rates = recipe.text, self.rates
         total, done = rates.read_s * (text.heldout_tokens + text.out_of_domain_tokens), set()
         for student in recipe.students:
-            windows, regime, share = text.train_tokens / text.window_tokens, student.regime, self.shares[student.name]
+            windows, regime = text.train_tokens / text.window_tokens, student.regime
+            a_teacher = self.shares[student.name].teachers / len(student.teachers or recipe.teachers)
             if regime.kind == "sequence":
                 if (key := asked_text(recipe, student)) not in done:
                     drawn = windows * regime.samples * regime.new_tokens_in(text.window_tokens)
-                    total += drawn * self._decoded_s(share.teachers, regime.batch)
+                    total += drawn * self._decoded_s(a_teacher, regime.batch)
                     done.add(key)
                 windows *= regime.samples
             for key in signals_keys(recipe, student) - done:
                 heads = 0.0 if student.signals.kind == "hidden" else 2.0
-                a_token = rates.read_s * share.teachers + heads * rates.head_s
+                a_token = rates.read_s * a_teacher + heads * rates.head_s
                 total += a_token * windows * text.window_tokens
                 done.add(key)
         return total

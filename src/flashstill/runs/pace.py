@@ -89,9 +89,10 @@ class Pace:
         recipe = self.asked
         if BEGIN in self.decisions:
             recipe = Amounts(**self.decisions[BEGIN]["amounts"]).of(recipe)
-        tokens = {name: int(each["tokens"]) for name, each in self.decisions.items() if "tokens" in each}
+        tokens = {moment: int(each["tokens"]) for moment, each in self.decisions.items() if "tokens" in each}
         students = tuple(
-            dataclasses.replace(student, tokens=tokens.get(student.name, student.tokens)) for student in recipe.students
+            dataclasses.replace(student, tokens=tokens.get(_moment_of(student.name), student.tokens))
+            for student in recipe.students
         )
         recipe = dataclasses.replace(recipe, students=students)
         if MEASURE in self.decisions:
@@ -117,7 +118,7 @@ class Pace:
         largest = max((student.keep_layers for student in recipe.students if student.kind == "depth"), default=depth)
         family.progress.say(f"measuring this machine for a run of {recipe.minutes:g} minutes")
         started = time.monotonic()
-        measured = rates(family.model, largest)
+        measured = rates(family.model, min(largest, depth))
         # work other than matrix products (saving, say) slows down with the load of the machine
         costs = Costs(rates=measured, depth=depth, shares=self._shares(), overhead=_load())
         amounts = chosen(recipe, costs, self.left_s)
@@ -185,7 +186,7 @@ class Pace:
 
     def student(self, student: StudentRecipe) -> StudentRecipe:
         """Before a student is trained: its tokens, from the time that is left and how fast the run has been so far."""
-        if student.name not in self.decisions:
+        if (moment := _moment_of(student.name)) not in self.decisions:
             names = [each.name for each in self.asked.students]
             place = names.index(student.name)
             slowed = {"slowed": self._signals_ratio()} if place == 0 else {}
@@ -193,7 +194,7 @@ class Pace:
                 slowed = {"training_slowed": self._training_ratio(names[place - 1])}
             costs = self.costs.slowed(slowed.get("slowed", 1.0), slowed.get("training_slowed", 1.0))
             tokens = spread(self.family.recipe, costs, names[place:], self.left_s)
-            self._decide(student.name, {"tokens": tokens, "left_s": round(self.left_s, 1), **slowed})
+            self._decide(moment, {"tokens": tokens, "left_s": round(self.left_s, 1), **slowed})
             left = f"{self.left_s / 60.0:.1f} minutes left" if self.left_s > 0 else "the minutes are over"
             self.family.progress.say(f"{student.name}: {tokens:,} training tokens, {left}")
         return next(each for each in self.family.recipe.students if each.name == student.name)
@@ -248,6 +249,11 @@ class Pace:
             self.family.progress.say(
                 f"took {self._record['took_s'] / 60.0:.1f} minutes; expected {expected / 60.0:.1f} at the start"
             )
+
+
+def _moment_of(student: str) -> str:
+    """What the decision on a student's tokens is called; a student may be called as another moment is."""
+    return f"student {student}" if student in (BEGIN, MEASURE, EVALUATE) else student
 
 
 def _shape(directory: Path) -> Architecture:

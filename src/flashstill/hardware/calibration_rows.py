@@ -1,0 +1,154 @@
+"""Reading the coefficients of a chip's kernels and collectives (hardware/calibration.py) from fact rows.
+
+A row belongs to a chip or to a class of chips, an operation kind and a precision:
+
+    h100-sxm, matmul.memory_efficiency, ..., condition "bf16"
+
+A chip that was timed has rows of its own; one with the same die takes those (an H200 those of the H100), and every
+other chip the estimates of its class.  A what-if edit of a coefficient stands over what the chip has without it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+from flashstill.facts import Fact, Facts
+from flashstill.facts.edits import WHAT_IF
+from flashstill.hardware.calibration import COLLECTIVES, KINDS, PERFECT, Calibration, Collective, Kernel, Tiling
+from flashstill.hardware.needs import Needs
+from flashstill.hardware.software import ENGINES
+
+GENERAL = "kernel"
+"""the owner of rows that hold for the kernels of every class"""
+_Coefficients = TypeVar("_Coefficients", Kernel, Collective)
+PRECISIONS = ("bf16", "fp32", "fp8", "fp8-block", "fp4", "int8", "int4", "int2")
+
+
+def calibration_of(facts: Facts, owners: Sequence[str], needs: Needs) -> Calibration:
+    """The coefficients of a chip. owners: its name, chips of the same die, its class.
+
+    Missing general rows are noted in `needs`.
+    """
+    floor_s, hop_s = needs.number("operation_floor_s"), needs.number("hop_s")
+    base = {
+        "compute_efficiency": needs.number("matmul_efficiency"),
+        "memory_efficiency": needs.number("memory_efficiency"),
+        "floor_s": floor_s,
+    }
+    link = {"efficiency": needs.number("link_efficiency"), "floor_s": 2.0 * hop_s, "measured": True}
+    own = Calibration(
+        matmul_efficiency=base["compute_efficiency"],
+        memory_efficiency=base["memory_efficiency"],
+        operation_floor_s=floor_s,
+        link_efficiency=link["efficiency"],
+        hop_s=hop_s,
+        attention_ratio=needs.of(GENERAL, "attention_ratio"),
+        experts_floor_ratio=needs.of(GENERAL, "experts_floor_ratio"),
+        blend=needs.of(GENERAL, "general.blend"),
+        on_chip_share=needs.of(GENERAL, "on_chip_ratio"),
+        tiling=_tiling(needs),
+        kernels={
+            (kind, precision): kernel
+            for kind in KINDS
+            for precision in PRECISIONS
+            if (kernel := _coefficients(Kernel, facts, owners, kind, precision, base))
+        },
+        collectives={
+            (kind, engine): shared
+            for kind in COLLECTIVES
+            for engine in ("", *ENGINES)
+            if (shared := _coefficients(Collective, facts, owners, kind, engine, link))
+        },
+    )
+    return _edited(own, facts, owners[0])
+
+
+def _tiling(needs: Needs) -> Tiling:
+    """The rows `tile.rows` and `tile.columns` of one condition make a tile."""
+    columns = {row.condition: row.value for row in needs.facts.rows.get((GENERAL, "tile.columns"), ())}
+    rows = needs.facts.rows.get((GENERAL, "tile.rows"), ())
+    tiles = tuple((row.value, columns[row.condition]) for row in rows if row.condition in columns)
+    if not tiles:
+        needs.missing.append(f"tile.rows and tile.columns of {GENERAL}")
+    return Tiling(
+        tiles=tiles or PERFECT.tiling.tiles,
+        depth=needs.of(GENERAL, "tile.depth"),
+        prompt_rows=needs.of(GENERAL, "tile.prompt_rows"),
+        latent_rows=needs.of(GENERAL, "tile.latent_rows"),
+        array_rows=needs.of(GENERAL, "tile.array_rows"),
+    )
+
+
+def same_die(facts: Facts, name: str) -> tuple[str, ...]:
+    """Other chips with kernels of their own and the die of `name`: of one maker, class, area and process."""
+    timed = facts.derived("timed chips", lambda: _timed(facts))
+    mine = _die(facts, name)
+    return tuple(other for other in timed if other != name and mine is not None and _die(facts, other) == mine)
+
+
+def _timed(facts: Facts) -> tuple[str, ...]:
+    floors = {f"{kind}.floor_s" for kind in KINDS}
+    timed = dict.fromkeys(
+        name
+        for (name, quantity), rows in facts.rows.items()
+        if quantity.partition(".")[0] in KINDS and any(row.kind != WHAT_IF for row in rows)
+    )
+    with_floors = {name for name, quantity in facts.rows if quantity in floors}
+    return tuple(name for name in timed if name in with_floors and name in facts.machines)
+
+
+def _die(facts: Facts, name: str) -> tuple[str, str, float, float] | None:
+    area, process, machine = facts.find(name, "die_mm2"), facts.find(name, "process_nm"), facts.machines[name]
+    return (machine.maker, machine.chip_class, area.value, process.value) if area and process else None
+
+
+def _coefficients(
+    made_of: type[_Coefficients],
+    facts: Facts,
+    owners: Sequence[str],
+    kind: str,
+    condition: str,
+    base: dict[str, Any],
+) -> _Coefficients | None:
+    """The rows `kind.field` of the first owner that has the kind, over `base`; None where none has."""
+    for owner in owners:
+        rows = _rows(made_of, facts, owner, kind, condition)
+        if rows and not (owner == owners[0] and _are_edits(rows)):
+            return made_of(**{**base, **{name: row.value for name, row in rows.items()}})
+    return None
+
+
+def _rows(made_of: type[_Coefficients], facts: Facts, owner: str, kind: str, condition: str) -> dict[str, Fact]:
+    """The rows of an owner by field."""
+    return {
+        field.name: row
+        for field in fields(made_of)
+        for row in facts.rows.get((owner, f"{kind}.{field.name}"), ())
+        if row.condition == condition
+    }
+
+
+def _are_edits(rows: dict[str, Fact]) -> bool:
+    return all(row.kind == WHAT_IF for row in rows.values())
+
+
+def _edited(calibration: Calibration, facts: Facts, name: str) -> Calibration:
+    """With the what-if edits of coefficients of which a chip has no rows: over those that it has without them."""
+
+    def edits(made_of: type[_Coefficients], kind: str, condition: str) -> dict[str, Any]:
+        rows = _rows(made_of, facts, name, kind, condition)
+        return {field: row.value for field, row in rows.items()} if _are_edits(rows) else {}
+
+    kernels, collectives = dict(calibration.kernels), dict(calibration.collectives)
+    for kind, precision in itertools.product(KINDS, PRECISIONS):
+        if changes := edits(Kernel, kind, precision):
+            kernels[kind, precision] = replace(calibration.kernel(kind, precision), **changes)
+    for kind, engine in itertools.product(COLLECTIVES, ("", *ENGINES)):
+        if changes := edits(Collective, kind, engine):
+            before = calibration.collective(kind, engine)
+            measured = before.measured or "floor_s" in changes
+            collectives[kind, engine] = replace(before, **changes, measured=measured)
+    return replace(calibration, kernels=kernels, collectives=collectives)
