@@ -78,8 +78,9 @@ class TestRecipes:
             assert control is not None
             assert (control.losses, control.hard_weight, control.regime.kind) == ((), 1.0, "offline")
             assert (control.student, control.train, control.name) == (own.student, own.train, f"{student.name}-control")
-        labels = dataclasses.replace(recipe.students[0], losses=(), hard_weight=1.0)
-        assert recipe.control_of(labels) is None, "it is its own"
+        for weight in (1.0, 0.5):  # of the only loss there is
+            labels = dataclasses.replace(recipe.students[0], losses=(), hard_weight=weight)
+            assert recipe.control_of(labels) is None, "it is its own"
         assert dataclasses.replace(recipe, control=False).control_of(recipe.students[0]) is None
 
     @pytest.mark.parametrize(

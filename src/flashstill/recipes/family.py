@@ -147,8 +147,9 @@ class FamilyRecipe:
     def control_of(self, student: StudentRecipe) -> DistillRecipe | None:
         """The same start and steps on the labels of the text; None for a student that learns so itself."""
         own = self.distillation(student)
-        control = dataclasses.replace(own, losses=(), hard_weight=1.0, regime=RegimeRecipe())
-        return None if control == own or not self.control else dataclasses.replace(control, name=f"{own.name}-control")
+        if not self.control or (not own.losses and own.regime.kind == "offline"):
+            return None
+        return dataclasses.replace(own, name=f"{own.name}-control", losses=(), hard_weight=1.0, regime=RegimeRecipe())
 
 
 def built_in(name: str) -> FamilyRecipe:
