@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from flashstill.arch import load_architecture
 from flashstill.cost import make_conditions, step_cost, uniform
 from flashstill.facts import load
+from flashstill.facts.table import COLUMNS
 from flashstill.hardware import chip_from_facts
 from flashstill.parallel import Layout, shard
 from flashstill.validation.anchors.kernels import kernel_sets
@@ -210,3 +212,23 @@ def test_attention_reads_queries_and_writes_outputs() -> None:
         name="a", sequences=3.0, queries=2.0, seen=5.0, pairs=13.0, kv_value_bytes=2.0, prompt=False, **shape
     )
     assert float(work.activation_bytes) == 2 * 3 * 2 * 8 * (64 + 32)
+
+
+def test_one_row_of_a_users_file_corrects_one_coefficient(tmp_path: Path) -> None:
+    """The others stay as the chip inherits them; a set that has a floor of its own replaces the inherited one."""
+    header = ",".join(COLUMNS)
+    row = dict.fromkeys(COLUMNS, "") | {
+        "name": "h200-sxm", "quantity": "matmul.memory_efficiency", "value": "0.5", "unit": "1", "condition": "bf16",
+        "kind": "measured", "source": "a test", "as_of": "2026-11-28", "per": "die",
+    }  # fmt: skip
+    before = chip_from_facts(load(), "h200-sxm").calibration.kernel("matmul", "bf16")
+    (tmp_path / "own.csv").write_text(f"{header}\n{','.join(row[name] for name in COLUMNS)}\n", encoding="utf-8")
+    after = chip_from_facts(load([tmp_path]), "h200-sxm").calibration.kernel("matmul", "bf16")
+    assert before.memory_efficiency != 0.5
+    assert after == replace(before, memory_efficiency=0.5)
+    floor = row | {"quantity": "matmul.floor_s", "value": "1e-5", "unit": "s"}
+    lines = [header, *(",".join(each[name] for name in COLUMNS) for each in (row, floor))]
+    (tmp_path / "own.csv").write_text("\n".join(lines), encoding="utf-8")
+    whole = chip_from_facts(load([tmp_path]), "h200-sxm").calibration.kernel("matmul", "bf16")
+    assert (whole.memory_efficiency, whole.floor_s) == (0.5, 1e-5)
+    assert whole.blend != before.blend

@@ -113,12 +113,21 @@ def _coefficients(
     condition: str,
     base: dict[str, Any],
 ) -> _Coefficients | None:
-    """The rows `kind.field` of the first owner that has the kind, over `base`; None where none has."""
+    """The rows `kind.field` of the first owner that has a whole set of the kind; None where none has any.
+
+    A set is whole where it has the kind's `floor_s`.  Rows without it correct what the later owners have: a user's file
+    with one efficiency of a chip leaves the other coefficients as they were.
+    """
+    corrections: dict[str, float] = {}
     for owner in owners:
         rows = _rows(made_of, facts, owner, kind, condition)
-        if rows and not (owner == owners[0] and _are_edits(rows)):
-            return made_of(**{**base, **{name: row.value for name, row in rows.items()}})
-    return None
+        if owner == owners[0] and _are_edits(rows):
+            continue
+        values = {name: row.value for name, row in rows.items()}
+        if "floor_s" in rows:
+            return made_of(**{**base, **values, **corrections})
+        corrections = {**values, **corrections}
+    return made_of(**{**base, **corrections}) if corrections else None
 
 
 def _rows(made_of: type[_Coefficients], facts: Facts, owner: str, kind: str, condition: str) -> dict[str, Fact]:
