@@ -1,1 +1,1 @@
-"""Text: read, split into training and evaluation, tokenised, packed into windows; tokenizers learned and tried."""
+"""Training data: read text, split it into training and evaluation sets, tokenise it and pack it into windows."""

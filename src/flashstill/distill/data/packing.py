@@ -1,7 +1,7 @@
-"""Documents to windows of tokens.
+"""Packing: turn documents into fixed-length windows of tokens.
 
-Documents are joined with an end-of-text token and cut into windows of L+1 tokens that overlap by one, so that every
-position of a window has its target:  inputs = tokens[:, :L],  targets = tokens[:, 1:].
+Documents are concatenated with an end-of-text token between them and cut into windows of L+1 tokens.  Consecutive
+windows share one token, so every token is a target once:  inputs = tokens[:, :L],  targets = tokens[:, 1:].
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ Ints = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Packed:
-    """Windows of tokens.
+    """W windows of L targets each.
 
-    tokens [W, L+1]; target_bytes [W, L]: UTF-8 bytes that each target stands for (0 for a separator);
-    target_document [W, L]: index of its document, -1 for a separator; target_mask [W, L]: 1 where a target is learned
-    from, aligned with targets and not with inputs; None for all.  window_group [W]: which of several texts
-    each window is from.
+    tokens [W, L+1]: token ids.  target_bytes [W, L]: UTF-8 bytes of each target (0 for a separator).
+    target_document [W, L]: index of the target's document (-1 for a separator).  target_mask [W, L]: 1 where the target
+    counts in the loss; None if all count.  window_group [W]: index of the packing that a window came from (`joined`).
     """
 
     tokens: Ints
@@ -50,22 +49,22 @@ class Packed:
 
     @property
     def token_count(self) -> int:
-        """Targets, which is what training and evaluation count."""
+        """Number of targets, W * L: the token count that training and evaluation report."""
         return self.windows * self.length
 
     @property
     def mask(self) -> npt.NDArray[np.bool_]:
-        """[W, L]: which targets are learned from."""
+        """[W, L]: True where the target counts in the loss."""
         shape = (self.windows, self.length)
         return np.ones(shape, dtype=np.bool_) if self.target_mask is None else self.target_mask.astype(np.bool_)
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the shape and the tokens: what cached teacher outputs are keyed by."""
+        """SHA-256 of the shape and the tokens; part of the key of cached teacher outputs."""
         return hashlib.sha256(repr(self.tokens.shape).encode() + self.tokens.tobytes()).hexdigest()
 
     def first(self, windows: int) -> Packed:
-        """The first `windows` windows."""
+        """A packing of only the first `windows` windows."""
         return Packed(
             tokens=self.tokens[:windows],
             target_bytes=self.target_bytes[:windows],
@@ -75,7 +74,7 @@ class Packed:
         )
 
     def save(self, path: Path) -> None:
-        """Write as safetensors, whole or not at all."""
+        """Write a safetensors file atomically."""
         arrays = {
             "tokens": np.ascontiguousarray(self.tokens),
             "target_bytes": np.ascontiguousarray(self.target_bytes),
@@ -88,7 +87,7 @@ class Packed:
 
     @staticmethod
     def load(path: Path) -> Packed:
-        """Read what `save` wrote."""
+        """Read a file that `save` wrote; BadInput if it is damaged."""
         try:
             return Packed(**load_file(path))
         except (SafetensorError, TypeError, OSError) as error:
@@ -96,7 +95,7 @@ class Packed:
 
 
 def joined(parts: Sequence[Packed]) -> Packed:
-    """Several packings of one window length, one after another; each remembers which it was (`window_group`)."""
+    """Concatenate packings of equal window length; `window_group` records which packing each window came from."""
     if len(parts) == 1:
         return parts[0]
     before = np.cumsum([0, *(int(part.target_document.max()) + 1 for part in parts)])
@@ -112,7 +111,7 @@ def joined(parts: Sequence[Packed]) -> Packed:
 
 
 def joined_rows(parts: Sequence[Packed], padding: int) -> Packed:
-    """Rows of several lengths as one packing, the shorter ones padded; nothing of the padding counts."""
+    """Concatenate packings of different window lengths, right-padding with token `padding`; padding is masked out."""
     length = max(part.length for part in parts)
 
     def wider(array: Ints, filling: int) -> Ints:
@@ -139,11 +138,11 @@ def pack(
     most_per_document: int | None = None,
     whole: bool = False,
 ) -> Packed:
-    """Up to `windows` windows of `length` targets; fewer where the text runs out.
+    """Pack documents into at most `windows` windows of `length` targets; fewer if the text runs out.
 
-    tokenizer: a fast Hugging Face tokenizer.  most_per_document: take at most so many tokens from the middle of each
-    document, so that a sample speaks for many documents.  whole: the last window is filled up with separators, which do
-    not count, instead of left out.  Raises BadInput where not one window can be filled.
+    tokenizer: a fast Hugging Face tokenizer.  most_per_document: take at most this many tokens, from the middle of each
+    document, so that a small sample covers many documents.  whole: pad the last, partial window with separators instead
+    of dropping it.  Raises BadInput if the text does not fill one window.
     """
     separator = tokenizer.eos_token_id
     if separator is None:
@@ -189,7 +188,7 @@ def _middle(count: int, most: int | None) -> slice:
 
 
 def _target_bytes(text: str, offsets: Sequence[tuple[int, int]]) -> list[int]:
-    """UTF-8 bytes each token adds; their sum is exact even where several tokens share one character."""
+    """UTF-8 bytes that each token adds; the sum is exact even if one character is split over several tokens."""
     if text.isascii():
         ends = np.asarray([end for _, end in offsets], dtype=np.int64)
     else:

@@ -1,9 +1,9 @@
-"""The text of a Parquet file, unfolded by a process of its own.
+"""Read the "text" column of a Parquet file in a separate, sandboxed process.
 
-A page of some bytes can unfold to gigabytes, and a damaged one can break the library that reads it: the process
-(isolated/) has limits of memory and time, and what it says is counted.
+A few compressed bytes can expand to gigabytes, and a damaged file can crash the Parquet library.  The child process
+(isolated/) therefore has memory and time limits, and its output is limited in size.  It writes JSON lines to stdout:
 
-    out   {"text": "..."} a line for each row, then {"rows": n};   or {"refused": "..."}
+    {"text": "..."} for each row, then {"rows": n};   or {"refused": "..."} if the file cannot be used
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from flashstill.errors import BadInput, first_line
 
 ROWS_AT_A_TIME = 64
 LONGEST_PAUSE_S = 25.0
-"""between two pieces of what it says"""
+"""longest wait for more output of the child process"""
 
 
 def texts_of(path: Path, most_bytes: int) -> Iterator[str]:
-    """The column "text", row by row; BadInput where there is none, or more than `most_bytes` of it."""
+    """Yield the "text" column row by row; BadInput if it is missing or longer than `most_bytes`."""
     process, size, rows = start(__name__, str(path.absolute())), 0, 0
     try:
         for line in process.lines(LONGEST_PAUSE_S, most_bytes):
@@ -46,7 +46,7 @@ def texts_of(path: Path, most_bytes: int) -> Iterator[str]:
 
 
 def main(path: str) -> None:
-    """Print the rows."""
+    """Entry point of the child process: print the rows of the Parquet file at `path` as JSON lines."""
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # other pools reserve more than they use

@@ -1,7 +1,7 @@
-"""Training, held-out and out-of-domain text from two sources: split by document, without leaks, packed.
+"""Build the training, held-out and out-of-domain packings from two text sources.
 
-Held-out and out-of-domain samples take at most two windows from the middle of each document: a sample speaks for many
-documents when it takes a little of each.
+The split is by document, and paragraphs that also occur in the training text are removed from the other two sets.
+Those two take at most two windows' worth of tokens from the middle of each document, to cover many documents.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def packed_splits(
     out_of_domain_tokens: int,
     seed: int,
 ) -> dict[str, Packed]:
-    """Packings "train", "heldout" and "out-of-domain"; smaller than asked where the text runs out.
+    """The packings "train", "heldout" and "out-of-domain", each smaller than requested if its text runs out.
 
-    Raises BadInput where a source cannot be used or cannot fill one window.
+    data, out_of_domain: text sources (data/text.py).  Raises BadInput if a source is unusable or fills no window.
     """
     heldout, training = divided(data, heldout_tokens, window_tokens, seed)
     unseen = without_leaks(heldout, training)
@@ -47,7 +47,7 @@ def packed_splits(
 
 
 def divided(data: str, heldout_tokens: int, window_tokens: int, seed: int) -> tuple[list[Document], list[Document]]:
-    """Documents to hold out, and those to train on; BadInput where there is but one."""
+    """Split the source `data` into (held-out documents, training documents); BadInput if it has only one document."""
     documents = shuffled(load_documents(data), seed)
     if len(documents) < 2:
         raise BadInput(f"data {data!r} is one document; at least two are needed, to hold one out")
@@ -57,9 +57,10 @@ def divided(data: str, heldout_tokens: int, window_tokens: int, seed: int) -> tu
 
 
 def documents_to_hold_out(characters: list[int], tokens: int, most_tokens: int) -> int:
-    """How many leading documents to hold out for `tokens` of them, at most 30 % of the text and never all.
+    """Number of leading documents to hold out to get `tokens` tokens: at most 30 % of the text, never all documents.
 
-    A token is taken as 4 characters; half as many again are held out, since leaking paragraphs will leave.
+    characters: length of each document; most_tokens: tokens used per document.  Assumes 4 characters per token, and
+    holds out 1.5 times as much as needed, because paragraphs that leak from the training text are removed later.
     """
     target, limit = 1.5 * CHARACTERS_PER_TOKEN * tokens, 0.3 * sum(characters)
     count, useful, whole = 0, 0.0, 0.0

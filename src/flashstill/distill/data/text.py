@@ -1,9 +1,9 @@
-"""Text for distillation: documents from a source, split by document, without repeats or leaks.
+"""Load documents from a text source, remove duplicates, and remove paragraphs that leak from the training text.
 
-Sources are `cpython-docs` (the language reference topics and the docstrings of the standard library, which are on
-every machine that runs this program) or a path: a text file, JSONL with a "text" field, Parquet with a "text"
-column, or a directory of them.  The out-of-domain partner of `cpython-docs` is `cpython-code`: the same library's
-source with docstrings and comments removed.
+A source is a path (a text file, JSONL with a "text" field, Parquet with a "text" column, or a directory of these) or
+one of two built-in corpora.  `cpython-docs`: Python's language reference and the docstrings of its standard library,
+which every Python installation has.  `cpython-code`, meant as its out-of-domain counterpart: the source code of the
+standard library without docstrings and comments.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _SKIPPED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-package
 
 
 def load_documents(source: str) -> list[Document]:
-    """All documents of `source`, exact duplicates removed, in a stable order.
+    """All documents of `source` in a deterministic order, without duplicates (compared up to white space).
 
-    Raises BadInput for a missing, empty or unreadable source.
+    Raises BadInput if the source is missing, empty or unreadable.
     """
     if source == "cpython-docs":
         documents = cpython_docs()
@@ -59,12 +59,12 @@ def _digest(text: str) -> str:
 
 
 def shuffled(documents: Iterable[Document], seed: int) -> list[Document]:
-    """The documents in an order that depends on their names and the seed alone."""
+    """The documents in a pseudo-random order that depends only on their names and the seed."""
     return sorted(documents, key=lambda document: _digest(f"{seed}:{document.name}"))
 
 
 def without_leaks(documents: Iterable[Document], training: Iterable[Document]) -> list[Document]:
-    """`documents` less every paragraph of 80 characters or more that the training text holds as well."""
+    """`documents` without the paragraphs of 80 or more characters that also occur in `training`."""
     known = {digest for document in training for digest, _ in _paragraphs(document.text)}
     kept = []
     for document in documents:
@@ -99,7 +99,7 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def cpython_docs() -> list[Document]:
-    """One document a reference topic and one a library module (its docstrings of 200 characters or more)."""
+    """One document per reference topic, and one per library module with its docstrings of 200 or more characters."""
     documents = []
     try:
         from pydoc_data import topics as reference
@@ -118,12 +118,12 @@ def cpython_docs() -> list[Document]:
 
 
 def cpython_code() -> list[Document]:
-    """One document a library module: its code alone, docstrings and comments removed."""
+    """One document per library module: its code without docstrings and comments."""
     documents = []
     for name, tree in _library_modules():
         for node in ast.walk(tree):
             while isinstance(node, _DOCUMENTED) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:] or [ast.Pass()]  # a string after it is the docstring now
+                node.body = node.body[1:] or [ast.Pass()]  # a second leading string would now be the docstring
         text = ast.unparse(tree)
         if len(text) >= PLAIN_TEXT_DOCUMENT_CHARACTERS:
             documents.append(Document(name=f"code:{name}", text=text))
@@ -131,5 +131,5 @@ def cpython_code() -> list[Document]:
 
 
 def corpus_label() -> str:
-    """What the built-in corpus depends on, for the record of a run."""
+    """The Python version, on which the built-in corpora depend; recorded with each run."""
     return f"CPython {sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"

@@ -1,7 +1,7 @@
-"""Files of text to documents: plain ones, JSONL and Parquet, each bounded before it is believed.
+"""Read plain text, JSONL and Parquet files into documents, with limits on their size.
 
-Only regular files are read (a device or a pipe has no end), up to a size that fits the memory; a Parquet file, whose
-pages can unfold to any size, is unfolded by a process of its own (parquet.py).
+Only regular files are read (a device or a pipe may never end), up to a size that fits in memory.  Parquet files can
+decompress to any size and are therefore read in a separate process (parquet.py).
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from flashstill.errors import BadInput
 SUFFIXES = (".txt", ".md", ".rst", ".jsonl", ".parquet")
 PLAIN_TEXT_DOCUMENT_CHARACTERS = 2000
 MOST_PLAIN_BYTES = 256 * 2**20
-"""of one plain file: in memory each character may take four"""
+"""limit for one plain-text file; in memory a character can take four bytes"""
 MOST_LINE_CHARACTERS = 64 * 2**20
 MOST_BYTES = 2**30
-"""of all files of a source together"""
+"""limit for all files of a source together"""
 MOST_FILES = 100_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Document:
-    """One piece of text that is never cut between training and held-out."""
+    """A piece of text that goes as a whole into either the training or the held-out set."""
 
     name: str
     text: str
 
 
 def from_path(path: Path) -> Iterator[Document]:
-    """The documents of a file, or of all files below a directory; BadInput names what cannot be read."""
+    """The documents of a file, or of all supported files below a directory; BadInput names the file that fails."""
     if not path.is_dir():
         yield from _from_file(path)
         return
@@ -60,7 +60,7 @@ def _from_file(path: Path) -> Iterator[Document]:
 
 
 def _from_plain(path: Path) -> Iterator[Document]:
-    """A plain file is cut at blank lines into documents of about 2,000 characters."""
+    """Split a plain-text file at blank lines into documents of at least 2,000 characters (the last may be shorter)."""
     try:
         content = read_bounded(path, MOST_PLAIN_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -92,7 +92,7 @@ def _from_parquet(path: Path) -> Iterator[Document]:
 
 
 def lines_of(path: Path, shown: str) -> Iterator[tuple[int, str]]:
-    """The lines of a regular UTF-8 file that are not blank, with their numbers."""
+    """(line number from 1, line) for each non-blank line of a UTF-8 file; `shown` names the file in error messages."""
     check_regular(path, MOST_BYTES)
     number = 0
     try:
@@ -110,7 +110,7 @@ def lines_of(path: Path, shown: str) -> Iterator[tuple[int, str]]:
 
 
 def json_line(line: str, where: str) -> object:
-    """What a line of JSON says."""
+    """Parse one line of JSON; BadInput, with `where` as the place, if it is malformed."""
     try:
         value: object = json.loads(line)
     except ValueError as error:
@@ -121,7 +121,7 @@ def json_line(line: str, where: str) -> object:
 
 
 def valid(text: str, where: str) -> str:
-    """The text; BadInput where it holds half a character."""
+    """Return `text` unchanged; BadInput if it contains a lone surrogate, which UTF-8 cannot encode."""
     if (place := lone_surrogate(text)) is not None:
         raise BadInput(f"{where} holds text that is no valid Unicode (a lone surrogate at character {place})")
     return text

@@ -1,9 +1,9 @@
-"""A tokenizer file, tried out before it is trusted.
+"""Test a tokenizer.json in a sandboxed process before loading it.
 
-A tokenizer.json can hold regular expressions and replacements.  Some backtrack for ever, and a few replacements one
-after another ("a" to "aaaaaaaaaa") make terabytes of a word.  One that holds such rules is first tried in a process of
-its own, with limits of time and memory, on text that makes bad rules show: runs of one character, and words that
-nearly match.  The tries end where a rule that is sound has long answered.
+A tokenizer.json can contain regular expressions that backtrack exponentially, and chained replacements ("a" to
+"aaaaaaaaaa") that expand one word to terabytes.  A file with such rules is first run in a separate process with time
+and memory limits, on text that triggers bad behaviour: runs of one character, and strings that almost match a pattern.
+The time limit is far longer than a well-behaved tokenizer needs.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from flashstill.files import sha256
 
 MOST_BYTES = 256 * 2**20
 RULES = (b'"Regex"', b'"Replace"', b'"Prepend"', b'"Precompiled"', b"\\u00", b'"Fixed"')
-"""what makes a trial worth its second; an escaped letter could hide each of the others"""
+"""Substrings of a tokenizer.json that call for a test, which takes about a second; "\\u00" could hide the others."""
 LONGEST_S = 25.0
 TOKENS_PER_CHARACTER = 24.0
-"""a byte-level one has up to four for a character, and normal forms of a character have up to eighteen"""
+"""limit; byte-level tokenizers need up to 4 tokens, Unicode normalisation makes up to 18 characters of one"""
 PROBE_CHARACTERS, MOST_GROWTH = 4000, 10_000.0
 
 
 def check_tokenizer(file: Path) -> None:
-    """BadInput for a tokenizer.json that takes too long or too much memory for ordinary amounts of text."""
+    """BadInput if a tokenizer.json needs too much time or memory on ordinary amounts of text; no file is accepted."""
     if not file.exists():
         return
     content = read_bounded(file, MOST_BYTES)
@@ -62,7 +62,7 @@ def _tried(file: str, _digest: str) -> None:
 
 
 def probes() -> list[str]:
-    """Texts of a few pages that a tokenizer without pathological rules encodes in no time."""
+    """Texts of about 4,000 characters that a well-behaved tokenizer encodes in milliseconds."""
     runs = [letter * PROBE_CHARACTERS for letter in "a0 .!\n\té'A_<"]
     near = [f"{run[:-1]}{end}" for run in runs for end in ("!", "\u0001")]
     mixed = [
@@ -78,7 +78,7 @@ def probes() -> list[str]:
 
 
 def growth(rules: Any) -> float:
-    """At most so many characters come of one by all replacements of a tokenizer, one after another."""
+    """Upper bound on the characters that all replacement rules of a tokenizer, applied in turn, make of one."""
     if isinstance(rules, list):
         return math.prod(map(growth, rules))
     if not isinstance(rules, dict):
@@ -92,7 +92,7 @@ def growth(rules: Any) -> float:
 
 
 def main(file: str) -> None:
-    """Print the most tokens of a character over all probes."""
+    """Entry point of the child process: print the largest number of tokens per character over all probes, as JSON."""
     from tokenizers import Tokenizer
 
     answers = os.fdopen(os.dup(1), "w")

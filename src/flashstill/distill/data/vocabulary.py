@@ -1,6 +1,6 @@
-"""A tokenizer learned from text: byte-level BPE (Sennrich, Haddow and Birch 2016; Radford et al. 2019 for bytes).
+"""Train a byte-level BPE tokenizer (Sennrich, Haddow and Birch 2016; on bytes: Radford et al. 2019).
 
-Every text can be written in its tokens, since all 256 bytes are among them; `<|end|>` separates documents.
+All 256 bytes are tokens, so any text can be encoded; `<|end|>` separates documents.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ LEAST = 257  # 256 bytes and END
 
 
 def learn_tokenizer(texts: Iterable[str], size: int) -> Any:
-    """A fast Hugging Face tokenizer of at most `size` tokens; fewer where the text has no more pairs to merge.
+    """Train a fast Hugging Face tokenizer with at most `size` tokens; fewer if there are no more pairs to merge.
 
-    Raises BadInput where not even the bytes fit.
+    Raises BadInput if `size` is below 257 (256 bytes and the end token).
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

@@ -1,4 +1,4 @@
-"""Text from a causal language model: many rows at a time, cached, seeded row by row."""
+"""Sample text from a causal language model: batched, with a KV cache, and with its own random draws for each row."""
 
 from flashstill.distill.generate.drawing import Sampling, choose
 from flashstill.distill.generate.generate import decoder_of, sample

@@ -1,7 +1,7 @@
-"""Decoding any causal language model of transformers one token a step, with the library's own cache.
+"""Decode any transformers causal language model one token per step, with the library's own cache.
 
-Rows that start together have prompts of one length, so that no row is padded: right for recurrent layers, windows
-and whatever else an architecture does with positions.  Rows that are finished leave the cache; none joins it.
+All rows of a batch start together with prompts of equal length, so no row is padded.  This is correct for recurrent
+layers, sliding windows and any use of positions.  Finished rows can leave the cache, but no new row can join it.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ CACHE_NAMES = ("past_key_values", "cache_params")  # names of the cache argument
 
 
 class Decoder(Protocol):
-    """The state of the rows at work."""
+    """The decoding state (caches) of a batch of B rows."""
 
     joins: bool
-    """whether prompts may join rows that are at work, and be of different lengths"""
+    """whether prompts of any length may join while other rows are being decoded"""
 
     def regroup(self, kept: Tensor, prompts: Sequence[np.ndarray]) -> None:
-        """Keep the rows `kept` [K], some perhaps more than once, and add one for each prompt, all but its last token
-        read."""
+        """Keep the rows `kept` [K] (repeats allowed), append one row per prompt, and prefill each prompt up to its
+        last token, which is the input of the next step."""
         ...
 
     def copy(self, sources: Tensor, slots: Tensor) -> bool:
-        """Put copies of the rows `sources` into the places of others; False where they must be regrouped instead."""
+        """Overwrite the rows `slots` with copies of `sources`; False if the caller must call `regroup` instead."""
         ...
 
     def replace(self, slots: Tensor, prompts: Sequence[np.ndarray]) -> bool:
-        """Put prompts into the places of rows that have ended; False where they must be regrouped instead."""
+        """Overwrite the finished rows `slots` with new prompts; False if the caller must call `regroup` instead."""
         ...
 
     def step(self, tokens: Tensor) -> Tensor:
-        """The next token of every row [B] -> logits [B, V] of the one after it."""
+        """Append one token to every row: token ids [B] -> logits [B, V] of the following token."""
         ...
 
 
 class CachedDecoder:
-    """Decodes any model of transformers that takes a cache."""
+    """Decoder for any transformers model that takes a cache."""
 
     joins = False
 
@@ -61,7 +61,7 @@ class CachedDecoder:
 
     def regroup(self, kept: Tensor, prompts: Sequence[np.ndarray]) -> None:
         if not prompts:
-            self._cache.reorder_cache(kept)  # can drop and repeat rows; recurrent layers support it too
+            self._cache.reorder_cache(kept)  # drops and repeats rows, also for recurrent layers
             return
         if len(kept) or len({len(prompt) for prompt in prompts}) > 1:
             raise BadInput("for this architecture, all rows of a batch start together, with prompts of equal length")

@@ -1,8 +1,8 @@
-"""Keys and values of rows at work, in memory that is read from one end to the other.
+"""The KV cache of a batch of rows, laid out for contiguous reads.
 
-All columns of a cache are read in every step, filled or not: reading the filled ones alone would skip from row to row
-and cost two to three times as much (docs/log.md).  So caches are made a little wider than needed and laid out anew
-when they are full; the memory stays.
+A column is one token position.  Every step reads all columns of a cache, filled or not: reading only the filled ones
+would be strided and two to three times as slow (docs/log.md).  Caches are therefore allocated only a little wider than
+needed and laid out again, in reused memory, when they are full.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from flashstill.distill.losses.workspace import Workspace
 
 
 class Caches:
-    """held: each [B, key heads, columns, width]; their memory is the workspace's, so that it may outlive them."""
+    """`count` tensors in `held`, each [B, KV heads, columns, head width], in buffers that the workspace reuses."""
 
     def __init__(self, count: int, like: Tensor, space: Workspace) -> None:
         self._like, self._space = like, space
-        self._places = list(range(count + 1))  # one spare slot, into which a cache is moved
+        self._places = list(range(count + 1))  # one spare buffer, as the target of the next copy
         self.held = [like.new_empty((0, 0, 0, 0)) for _ in range(count)]
 
     def lay_out(self, shape: tuple[int, int, int, int], kept: Tensor | None, filled: slice, shift: int) -> None:
-        """Rows `kept` (None: all) with their columns `filled`, moved by `shift`, in caches of another shape.
+        """Copy the columns `filled` of rows `kept` (None: all), shifted by `shift`, into new caches of shape `shape`.
 
-        Everything else is zero: what is masked takes part with a weight of zero, and must be finite.
+        All else is set to zero: masked columns have attention weight 0, but their values must be finite (0 * inf is
+        NaN).
         """
         to = slice(filled.start + shift, filled.stop + shift)
         for index, old in enumerate(self.held):

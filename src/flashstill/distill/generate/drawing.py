@@ -1,11 +1,11 @@
-"""From logits to the next token of every row: temperature, top-k, top-p, one uniform a token.
+"""Sample the next token of every row from its logits, with temperature, top-k and top-p.
 
-    p = softmax(z / T) over the k likeliest ids, of which the fewest are kept that hold the mass top_p (Holtzman et al.
+    p = softmax(z / T) over the k likeliest ids, cut to the smallest set with a mass of at least top_p (Holtzman et al.
         2020, "The Curious Case of Neural Text Degeneration", 3.1)
     id = the first i with p_1 + ... + p_i > u (p_1 + ... + p_V),    u uniform in [0, 1)
 
-u is a function of (seed, row, position) alone, so that a row's text depends neither on the rows beside it nor on how
-work was shared or resumed, up to the rounding of its logits.
+u depends only on (seed, row, position).  Up to rounding of the logits, a row's text is therefore the same whatever the
+other rows of the batch are, and however the work was split over processes or resumed.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _STREAM = 0x5A4D  # a random stream separate from other uses of the seed (window
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
-    """How text is drawn. temperature: 0 takes the likeliest id; top_k: 0 for all; stop: ids that end a row.
+    """Sampling settings. temperature: 0 is greedy; top_k: 0 is unlimited; stop: token ids that end a row.
 
-    vocabulary: ids that may come, where the head is padded; 0 for all.  batch: texts at work at a
-    time; rows that have the same text so far count once.
+    vocabulary: sample only ids below this, if the head is padded (0: all).  batch: number of decoder rows; samples
+    that have the same text so far share one.  Raises BadInput for values out of range.
     """
 
     new_tokens: int = 64
@@ -53,14 +53,14 @@ class Sampling:
 
 
 def uniforms(settings: Sampling, rows: Sequence[int]) -> Tensor:
-    """[R, new_tokens] in float64: one draw for each position of these rows."""
+    """[R, new_tokens] float64 in [0, 1): one uniform for each new token of each of the rows with these ids."""
     return torch.from_numpy(uniform(settings.seed, _STREAM, np.asarray(rows, dtype=np.int64), settings.new_tokens))
 
 
 def choose(logits: Tensor, draws: Tensor, settings: Sampling) -> tuple[Tensor, Tensor]:
-    """Ids [B, K] and their log-probabilities [B, K] under the model itself (T = 1, nothing cut).
+    """Sample K ids per row: ids [B, K], and their log-probabilities [B, K] at temperature 1 without top-k or top-p.
 
-    logits [B, V]; draws [B, K] in [0, 1), K of them from each distribution.
+    logits [B, V]; draws [B, K]: one uniform in [0, 1) for each sample.
     """
     if settings.vocabulary:
         logits = logits[:, : settings.vocabulary]
@@ -88,14 +88,14 @@ def _chosen(logits: Tensor, draws: Tensor, settings: Sampling) -> tuple[Tensor, 
 
 
 def _drawn(p: Tensor, draws: Tensor) -> Tensor:
-    """Places [B, K] where the cumulated p [B, V], of any sum, passes the draws [B, K]."""
+    """Indices [B, K] at which the cumulative sum of p [B, V], divided by its total, exceeds the draws [B, K]."""
     summed = p.cumsum(-1, dtype=torch.float64)
     points = draws * summed[:, -1:]
     return torch.searchsorted(summed, points, right=True).clamp_(max=p.shape[1] - 1)
 
 
 def _cut(logits: Tensor, settings: Sampling) -> tuple[Tensor, Tensor]:
-    """Probabilities of the ids that may come, the likeliest first and 0 for the others, and the ids."""
+    """Probabilities after top-k and top-p in descending order (0 where cut, not renormalised), and their ids."""
     count = min(settings.top_k or logits.shape[1], logits.shape[1])
     highest, order = logits.topk(count)
     p = torch.softmax(highest, -1)

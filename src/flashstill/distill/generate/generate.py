@@ -1,4 +1,4 @@
-"""Batches of rows that are continued token by token; finished ones leave, and new prompts take their places."""
+"""Continue prompts token by token with continuous batching: new prompts replace finished rows."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def sample(
     advance: Advance | None = None,
     space: Workspace | None = None,
 ) -> Samples:
-    """Continue every prompt; they may be of different lengths.
+    """Sample a continuation of every prompt (token ids, of any lengths).
 
-    rows: an id for each, of which its draws are a function; its place by default.  advance: told of finished rows.
-    space: memory of the caches, for a caller that samples again and again.
-    Raises BadInput for an empty prompt, an unknown token, or more positions than the model has.
+    rows: an id per prompt that determines its random draws; by default its index.  advance: called with the number of
+    rows that finished.  space: buffers for the caches, to reuse between calls.
+    Raises BadInput for an empty prompt, an unknown token id, or more positions than the model has.
     """
     prompt_ids = [np.asarray(prompt, dtype=np.int64) for prompt in prompts]
     longest = _checked(model, prompt_ids, settings)
@@ -49,13 +49,13 @@ def sample(
 
 
 def decoder_of(model: Model, longest: int, space: Workspace) -> Decoder:
-    """The fastest way to decode `model` up to `longest` positions."""
+    """The fastest decoder for `model` for rows of up to `longest` tokens."""
     return LlamaDecoder(model, longest, space) if is_plain(model, longest) else CachedDecoder(model)
 
 
 @contextmanager
 def _at_rest(model: Model) -> Iterator[None]:
-    """Puts the model in eval mode, and back into the mode that it was in."""
+    """Put the model in eval mode within the context, then restore its previous mode."""
     training = model.training
     model.eval()
     try:
@@ -65,7 +65,7 @@ def _at_rest(model: Model) -> Iterator[None]:
 
 
 def _checked(model: Model, prompts: Sequence[np.ndarray], settings: Sampling) -> int:
-    """The positions that the longest row needs."""
+    """Check the prompts and settings; returns the number of positions that the longest row needs."""
     known = parts(model).head.shape[0]
     if settings.vocabulary > known or any(not 0 <= each < known for each in settings.stop):
         raise BadInput(f"the model knows {known} tokens; stop ids and vocabulary must lie within them")

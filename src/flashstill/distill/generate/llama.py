@@ -1,8 +1,8 @@
-"""Decoding Llama and its kin with little beside the arithmetic.
+"""A fast decoder for Llama and similar models (Mistral, Qwen2, Qwen3).
 
-Every row is padded on the left, so that all rows write the same column of the caches next.  Attention is two batched
-products: for one query a row that is several times as fast on a CPU as scaled_dot_product_attention (docs/log.md).
-Residuals are added by the products themselves.
+Rows are left-padded, so that all rows write their next key and value to the same cache column.  Attention is two
+batched matrix products: with one query per row, this is several times as fast on a CPU as
+scaled_dot_product_attention (docs/log.md).  Residual additions are fused into the matrix products (addmm).
 """
 
 from __future__ import annotations
@@ -23,19 +23,22 @@ from flashstill.distill.models import Model, decoder_layers, parts
 
 CLASSES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn")
-COLUMNS = 32  # caches grow by so many token positions at a time
-TOKENS_A_PASS = 4096  # prompt tokens prefilled together
+COLUMNS = 32  # cache widths are multiples of this many token positions
+TOKENS_A_PASS = 4096  # prompt tokens per prefill pass
 
 
 def is_plain(model: Model, longest: int) -> bool:
-    """Whether this is such a model, and no window or scaling by length matters up to `longest` positions."""
+    """Whether `LlamaDecoder` supports the model up to `longest` positions.
+
+    No sliding window may be shorter than that, and rotary frequencies may not depend on the length.
+    """
     window = attention_window(model.config)
     in_window = window is None or longest <= window
     return type(model).__name__ in CLASSES and in_window and rotation(model.config) in FIXED_ROTATIONS
 
 
 class LlamaDecoder:
-    """Rows at work: start [B], the column of each row's first token; column, the next one of all."""
+    """Decodes B left-padded rows; _start [B]: column of each row's first token; _column: the next column to fill."""
 
     joins = True
 
@@ -55,7 +58,7 @@ class LlamaDecoder:
         self._padding = self._head.new_zeros(0)
 
     def regroup(self, kept: Tensor, prompts: Sequence[np.ndarray]) -> None:
-        """Shift the rows that stay as far left as the longest of all allows; read the prompts behind them."""
+        """Shift the kept rows left as far as the longest row allows, and prefill the prompts in rows after them."""
         starts = self._start[kept]
         filled = slice(int(starts.min()) if len(starts) else self._column, self._column)
         self._column = max([filled.stop - filled.start, *(len(prompt) - 1 for prompt in prompts)])
@@ -66,7 +69,10 @@ class LlamaDecoder:
         self._read(prompts, torch.arange(len(starts), len(self._start), device=starts.device))
 
     def replace(self, slots: Tensor, prompts: Sequence[np.ndarray]) -> bool:
-        """Where the next column is far enough for all of them: what the slots held before stays, masked."""
+        """Prefill new prompts in the rows `slots`; False if a prompt is longer than the columns filled so far.
+
+        Older keys and values of these rows stay in the cache, masked.
+        """
         if max(len(prompt) for prompt in prompts) - 1 > self._column:
             return False
         lengths = torch.tensor([len(prompt) - 1 for prompt in prompts], dtype=torch.int64, device=slots.device)
@@ -76,7 +82,7 @@ class LlamaDecoder:
         return True
 
     def copy(self, sources: Tensor, slots: Tensor) -> bool:
-        """What lies before the next column."""
+        """Copy the filled columns of the rows `sources` to the rows `slots`."""
         self._start[slots] = self._start[sources]
         filled = slice(int(self._start[sources].min()), self._column)
         for cache in self._caches.held:
@@ -85,13 +91,14 @@ class LlamaDecoder:
         return True
 
     def _lay_out(self, kept: Tensor | None, filled: slice, shift: int) -> None:
-        """Caches that reach beyond the next column."""
+        """Lay out the caches with room for at least one more column."""
         self._columns = (self._column // COLUMNS + 1) * COLUMNS
         self._caches.lay_out((len(self._start), self._key_heads, self._columns, self._width), kept, filled, shift)
         self._mask()
 
     def _mask(self) -> None:
-        """What is added to scores: [B key_heads, 1, columns], or of one row where none is padded."""
+        """Set the additive attention mask (0 or -inf): [B * KV heads, 1, columns], or [1, 1, columns] if no row is
+        padded."""
         columns = torch.arange(self._columns, device=self._start.device)
         start = self._start[:, None] if int(self._start.max()) else self._start[:1, None]
         masked = (columns < start) | (columns >= self._column)
@@ -100,7 +107,10 @@ class LlamaDecoder:
         self._padding = (padding.repeat_interleave(self._key_heads, 0) if len(start) > 1 else padding)[:, None]
 
     def _read(self, prompts: Sequence[np.ndarray], rows: Tensor) -> None:
-        """Keys and values of prompts but for their last tokens, which end before the next column; the longest first."""
+        """Prefill all but the last token of each prompt into cache rows `rows`, ending just before the next column.
+
+        Prompts must be sorted longest first; one-token prompts need no prefill.
+        """
         first = 0
         while first < len(prompts) and len(prompts[first]) > 1:
             length = len(prompts[first]) - 1
@@ -112,7 +122,7 @@ class LlamaDecoder:
             first += len(some)
 
     def _pass(self, tokens: Tensor, rows: Tensor) -> None:
-        """Fill the caches of some rows [R] with tokens [R, L] that end before the next column."""
+        """Prefill tokens [R, L], left-padded, into cache rows [R], ending just before the next column."""
         count, length = tokens.shape
         columns = torch.arange(self._column - length, self._column, device=tokens.device)
         place = columns - self._start[rows, None]
@@ -135,7 +145,7 @@ class LlamaDecoder:
     def _projected(
         self, block: Block, x: Tensor, shape: tuple[int, ...], turn: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries and keys, turned, and values: [*shape, heads, width] of x [N, d]."""
+        """Queries and keys with rotary embedding, and values: x [N, d] -> [*shape, heads, head width] each."""
         heads = block.qkv(block.before(x)).view(*shape, -1, self._width)
         q, k, v = torch.split(heads, [self._heads, self._key_heads, self._key_heads], -2)
         q = q if block.q_norm is None else block.q_norm(q)
@@ -143,7 +153,7 @@ class LlamaDecoder:
         return _turned(q, turn), _turned(k, turn), v
 
     def step(self, tokens: Tensor) -> Tensor:
-        """One decode step of every row: the next token [B] -> logits [B, V] of the one after it."""
+        """One decode step for every row: token ids [B] -> logits [B, V] of the following token."""
         rows, column = len(tokens), self._column
         if column == self._columns:  # cache full: drop the columns before the first token of any row
             first = int(self._start.min())
@@ -151,7 +161,7 @@ class LlamaDecoder:
             self._lay_out(None, slice(first, column), -first)
             column = self._column
         self._padding[..., column] = 0
-        # a finished row may still be in the batch, beyond the last position of the table
+        # a finished row that is still in the batch can be past the last position of the rotary table
         turn = self._turns[(column - self._start).clamp_(max=len(self._turns) - 1)][:, None]
         x = self._embedding[tokens]
         for index, block in enumerate(self._blocks):
@@ -168,6 +178,6 @@ class LlamaDecoder:
 
 
 def _turned(x: Tensor, turn: Tensor) -> Tensor:
-    """Pairs of the last dimension of x, multiplied as complex numbers."""
+    """Apply rotary embedding: adjacent pairs in the last dimension of x are complex numbers, multiplied by `turn`."""
     pairs = torch.view_as_complex(x.to(wide(x.dtype)).view(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)

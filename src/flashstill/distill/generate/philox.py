@@ -1,8 +1,7 @@
-"""Random numbers by counting: Philox4x32-10 (Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3").
+"""The counter-based generator Philox4x32-10 (Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3").
 
-Every number is a function of a key and a counter, so that any row's draws can be had without those before them.
-NumPy's own generators make one stream at a time, 23 microseconds each before its first number; this one makes all rows
-at once.
+Each number is a function of a key and a counter, so any row's draws can be computed without those before them.
+NumPy's generators take about 23 microseconds to set up each row's stream; this one computes all rows at once.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Words = npt.NDArray[np.uint64]  # 32 bits in use: products of two fit
+Words = npt.NDArray[np.uint64]  # only 32 bits are used, so that a product of two fits in 64
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -19,7 +18,7 @@ _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
 def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> tuple[Words, Words, Words, Words]:
-    """Four words of 32 random bits for each counter, which are arrays of one shape."""
+    """Four random 32-bit words for each counter; the four counter words are arrays of equal shape."""
     a, b, c, d = counter
     first, second = key
     for _ in range(ROUNDS):
@@ -31,9 +30,9 @@ def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> 
 
 
 def uniform(seed: int, stream: int, rows: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.float64]:
-    """[R, count] in [0, 1), of 53 bits; the first few do not depend on how many are wanted.
+    """Uniforms [R, count] in [0, 1) with 53 random bits; the first n of a row are the same for every count >= n.
 
-    seed, rows: at most 64 bits; stream: 32.
+    seed and row ids: at most 64 bits; stream: at most 32 bits.
     """
     blocks = -(-count // 2)
     shape = (len(rows), blocks)

@@ -1,9 +1,9 @@
-"""The rows of a sampler: those that wait, those at work, and what came out.
+"""Schedule the rows of a sampling job: waiting, active and finished.
 
-Rows with the same text so far share one slot of the decoder: the model is asked once, and each row draws its own token
-from the answer.  Where they draw different tokens, the slot is copied.  64 attempts at one problem begin as one slot,
-and what they have in common is worked out once; every row is distributed as it would be alone.  Where there are more
-texts than slots, some are laid aside and read again later.
+Active rows with the same text so far share one slot of the decoder batch: the model computes their logits once, and
+each row draws its own token from them.  When their tokens differ, the slot is copied.  For example, 64 attempts at one
+problem start in one slot and share the computation of their common prefix; each row's distribution is unchanged.  If
+there are more distinct texts than slots, some are put back in the queue and prefilled again later.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from flashstill.distill.generate.cached import Decoder
 from flashstill.distill.generate.drawing import Sampling, uniforms
 from flashstill.progress import Advance
 
-REGROUP_AT = 8  # slots are refilled and dropped an eighth of them at a time (docs/log.md)
+REGROUP_AT = 8  # slots are refilled or dropped once an eighth of them is free (docs/log.md)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Samples:
-    """tokens [R, N]: what was drawn, a stop id included, -1 behind the end; log_p [R, N]: of each under the model,
-    at temperature 1 and with nothing cut, 0 behind the end; lengths [R]."""
+    """Results of sampling R rows of at most N new tokens.
+
+    tokens [R, N]: sampled ids including a stop id, then -1.  log_p [R, N]: their log-probabilities at temperature 1
+    without top-k or top-p, then 0.  lengths [R]: number of sampled tokens.
+    """
 
     tokens: npt.NDArray[np.int32]
     log_p: npt.NDArray[np.float32]
@@ -35,7 +38,7 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """Rows that have one text so far, of which the last `drawn` tokens were drawn."""
+    """Rows that share one text; its last `drawn` tokens were sampled, those before are the prompt."""
 
     text: np.ndarray
     rows: Sequence[int]
@@ -43,7 +46,10 @@ class Group:
 
 
 class Rows:
-    """At work: row [A], slot [A], count [A] of tokens drawn; inputs [B]: the last token of every slot."""
+    """The A active rows: _row [A], _slot [A], _count [A] (tokens sampled so far), _rank [A] (number within its slot).
+
+    inputs [B]: the last token of every slot, which is the input of the next decode step.
+    """
 
     def __init__(
         self, prompts: Sequence[np.ndarray], ids: Sequence[int], settings: Sampling, device: torch.device
@@ -52,7 +58,7 @@ class Rows:
         alike: dict[bytes, list[int]] = {}
         for row, prompt in enumerate(prompts):
             alike.setdefault(prompt.tobytes(), []).append(row)
-        # longest first: least padding within a batch, and the last batches are short
+        # longest first: little padding within a batch, and the last batches have short prompts
         groups = [Group(text=prompts[rows[0]], rows=rows) for rows in alike.values()]
         self.waiting = sorted(groups, key=lambda group: -len(group.text))
         size = (len(prompts), settings.new_tokens)
@@ -67,11 +73,11 @@ class Rows:
 
     @property
     def goes_on(self) -> bool:
-        """Whether anything is left to do."""
+        """Whether any row is waiting or active."""
         return bool(self.waiting or len(self._row))
 
     def fill(self, decoder: Decoder) -> None:
-        """Let slots go that no row is in, and groups that wait begin, once there are enough of either."""
+        """Drop empty slots and start waiting groups, once an eighth of the batch is affected."""
         room, idle = self.settings.batch - self._used, len(self.inputs) - self._used
         enough = room * REGROUP_AT >= self.settings.batch and self.waiting and (decoder.joins or not self._used)
         new = self._next(room, decoder.joins) if enough or not self._used else []
@@ -90,9 +96,9 @@ class Rows:
             self._begin(new, slots)
 
     def _next(self, room: int, joins: bool) -> list[Group]:
-        """The groups that start now: of one length where they may not be padded.
+        """Take the groups that start now from the queue, at most `room`; of equal text length unless `joins`.
 
-        As many rows as have filled the slots so far, on average; as many as slots while nothing is known.
+        The number of active rows is limited to batch times the mean number of rows per slot so far (1 at first).
         """
         share = self._slots_seen / self._rows_seen if self._ended else 1.0
         rows, most = len(self._row), self.settings.batch / share
@@ -108,7 +114,7 @@ class Rows:
         return new
 
     def _move(self, decoder: Decoder, kept: Tensor, copied: Tensor, texts: Sequence[np.ndarray]) -> None:
-        """Slots `kept`, copies of others behind them, and new ones."""
+        """Regroup the decoder into the slots `kept`, then copies of the slots `copied`, then new slots for `texts`."""
         behind = torch.zeros(len(self.inputs), dtype=torch.int64, device=self.device)
         behind[kept] = torch.arange(len(kept), device=self.device)
         every = torch.cat([kept, copied])
@@ -117,7 +123,7 @@ class Rows:
         self.inputs = torch.cat([self.inputs[every], self.inputs.new_zeros(len(texts))])
 
     def _begin(self, new: Sequence[Group], slots: Tensor) -> None:
-        """Groups [n] start in slots [n]."""
+        """Activate the rows of n groups in the slots [n]."""
         sizes = torch.tensor([len(group.rows) for group in new])
         rows = [row for group in new for row in group.rows]
         drawn = torch.tensor([group.drawn for group in new]).repeat_interleave(sizes)
@@ -135,13 +141,13 @@ class Rows:
 
     @property
     def _live(self) -> Tensor:
-        """[B]: whether any row is in a slot."""
+        """[B]: whether each slot has at least one active row."""
         live = torch.zeros(len(self.inputs), dtype=torch.bool, device=self.device)
         live[self._slot] = True
         return live
 
     def _number(self) -> None:
-        """Number the rows of every slot."""
+        """Number the rows within each slot, and count the used slots and the most rows per slot."""
         ordered, order = self._slot.sort(stable=True)
         rank = torch.arange(len(order), device=self.device) - torch.searchsorted(ordered, ordered)
         self._rank = torch.empty_like(order).scatter_(0, order, rank)
@@ -150,13 +156,16 @@ class Rows:
 
     @property
     def draws(self) -> Tensor:
-        """[B, K] uniforms of this step, for up to K rows in a slot."""
+        """Uniforms [B, K] of this step, where K is the largest number of rows in a slot."""
         uniforms = self._uniforms.new_zeros((len(self.inputs), self._widest))
         uniforms[self._slot, self._rank] = self._uniforms.gather(1, self._count[:, None]).squeeze(1)
         return uniforms
 
     def add(self, decoder: Decoder, ids: Tensor, log_p: Tensor, advance: Advance | None) -> None:
-        """One more token of every row at work, of ids and log_p [B, K]."""
+        """Append a token to every active row, from ids and log_p [B, K] by slot and rank, and remove finished rows.
+
+        advance: called with the number of rows that finished.
+        """
         self._slots_seen += self._used
         self._rows_seen += len(self._row)
         tokens = ids[self._slot, self._rank]
@@ -180,12 +189,13 @@ class Rows:
             self.inputs[self._slot] = tokens
 
     def _keep(self, rows: Tensor) -> None:
-        """Only these rows [A] stay at work."""
+        """Keep only the active rows where the mask `rows` [A] is true."""
         for name in ("_row", "_slot", "_count", "_rank", "_uniforms"):
             setattr(self, name, getattr(self, name)[rows])
 
     def _part(self, decoder: Decoder, tokens: Tensor) -> None:
-        """Rows that drew another token [A] than the first of their slot take a copy of it, or wait for one."""
+        """Split slots whose rows drew different tokens [A]: one copy per distinct token, or back to the queue if the
+        batch is full."""
         known = int(tokens.max()) + 1 if len(tokens) else 1
         texts, text = torch.unique(self._slot * known + tokens, return_inverse=True)
         source, token = texts // known, texts % known
@@ -212,19 +222,19 @@ class Rows:
         self._number()
 
     def _copied(self, decoder: Decoder, sources: Tensor) -> tuple[Tensor, Tensor]:
-        """Where every slot [B] is now, and slots [n] that hold what the sources [n] hold."""
+        """Copy the slots `sources` [n]; returns the new index of every slot [B] and the slots of the copies [n]."""
         live = self._live
         kept, free = live.nonzero().squeeze(1), (~live).nonzero().squeeze(1)
         count, moved = len(sources), torch.arange(len(live), device=self.device)
         if len(free) >= count and decoder.copy(sources, free[:count]):
             return moved, free[:count]
-        spare = (len(kept) + count) // REGROUP_AT if decoder.joins else 0  # spare rows for later copies
+        spare = (len(kept) + count) // REGROUP_AT if decoder.joins else 0  # room for later copies
         moved[kept] = torch.arange(len(kept), device=self.device)
         self._move(decoder, kept, torch.cat([sources, sources[:1].expand(spare)]), [])
         return moved, torch.arange(len(kept), len(kept) + count, device=self.device)
 
     def _lay_aside(self, text: Tensor, places: Sequence[int]) -> None:
-        """The rows of some texts, of which text [A] has the places, wait and are read again."""
+        """Put the rows whose text index (text [A]) is in `places` back in the queue, to be prefilled again later."""
         finished = []
         for place in places:
             at = (text == place).nonzero().squeeze(1)
@@ -235,6 +245,6 @@ class Rows:
 
     @property
     def samples(self) -> Samples:
-        """What came out, on the CPU."""
+        """The sampled tokens as NumPy arrays."""
         tokens = self._tokens.cpu().numpy().astype(np.int32)
         return Samples(tokens=tokens, log_p=self._log_p.cpu().numpy(), lengths=(tokens >= 0).sum(1))

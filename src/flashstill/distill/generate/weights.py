@@ -1,8 +1,8 @@
-"""The weights of Llama and its kin (Mistral, Qwen2, Qwen3) as decoding wants them.
+"""The weights of Llama and similar models (Mistral, Qwen2, Qwen3), rearranged for fast decoding.
 
-Rotary embedding turns the pairs (i, i + width/2) of a head's dimensions (Su et al. 2021, "RoFormer").  The rows of the
-query and key projections are put in the order 0, width/2, 1, width/2 + 1, ..., which no scalar product sees: a pair
-lies side by side then, and is turned by one complex product.
+Rotary embedding rotates the pairs (i, i + width/2) of a head's dimensions (Su et al. 2021, "RoFormer").  The rows of
+the query and key projections are reordered to 0, width/2, 1, width/2 + 1, ..., which leaves query-key dot products
+unchanged but makes each pair adjacent, so that one complex multiplication rotates it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Linear:
-    """weight [in, out]; bias [out] or None."""
+    """A linear layer: weight [in, out], bias [out] or None; maps x [N, in] to [N, out]."""
 
     weight: Tensor
     bias: Tensor | None
@@ -27,7 +27,7 @@ class Linear:
         return torch.mm(x, self.weight) if self.bias is None else torch.addmm(self.bias, x, self.weight)
 
     def onto(self, x: Tensor, y: Tensor) -> None:
-        """Add what it makes of y to x."""
+        """Add the layer's output for y to x, in place (x += y @ weight + bias)."""
         x.addmm_(y, self.weight)
         if self.bias is not None:
             x.add_(self.bias)
@@ -35,7 +35,7 @@ class Linear:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Norm:
-    """x / rms(x) * weight over the last dimension."""
+    """RMS norm over the last dimension: x / rms(x) * weight."""
 
     weight: Tensor
     epsilon: float
@@ -46,7 +46,7 @@ class Norm:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """One block; q_norm and k_norm where heads are normalised (Qwen3)."""
+    """The weights of one transformer block; q_norm and k_norm only if queries and keys are normalised (Qwen3)."""
 
     before: Norm
     qkv: Linear
@@ -60,13 +60,13 @@ class Block:
     down: Linear
 
     def feed_forward(self, x: Tensor) -> None:
-        """Add the second half of the block to x [N, d]."""
+        """Add the output of the block's gated FFN, with its norm, to x [N, d] in place."""
         y = self.between(x)
         self.down.onto(x, self.act(self.gate(y)).mul_(self.up(y)))
 
 
 def block_of(layer: Any, heads: int, key_heads: int, width: int) -> Block:
-    """The weights of a decoder layer; only queries, keys and values are copied."""
+    """The weights of a transformers decoder layer; only the query, key and value projections are copied."""
     attention, mlp = layer.self_attn, layer.mlp
     pairs = torch.arange(width, device=attention.q_proj.weight.device).view(2, -1).T.flatten()
     return Block(
@@ -84,13 +84,13 @@ def block_of(layer: Any, heads: int, key_heads: int, width: int) -> Block:
 
 
 def norm_of(module: Any, order: Tensor | None = None) -> Norm:
-    """A norm's weights, in another order where one is given."""
+    """The weight of an RMS norm, reordered if `order` is given."""
     weight = module.weight.detach()
     return Norm(weight=weight if order is None else weight[order], epsilon=module.variance_epsilon)
 
 
 def turns(rotary: Any, positions: int, width: int, like: Tensor) -> Tensor:
-    """[positions, width/2], complex: what a pair is multiplied with."""
+    """Complex rotary factors [positions, width/2], by which the pairs of a head are multiplied."""
     probe = torch.zeros(1, dtype=like.dtype if like.dtype == torch.float64 else torch.float32, device=like.device)
     cos, sin = rotary(probe, torch.arange(positions, device=like.device)[None])
     return torch.complex(cos[0, :, : width // 2].contiguous(), sin[0, :, : width // 2].contiguous())
@@ -102,7 +102,7 @@ def _linear(module: Any) -> Linear:
 
 
 def _joined(modules: list[Any], pairs: Tensor, turned_heads: int) -> Linear:
-    """Several projections as one; the first `turned_heads` heads with their pairs side by side."""
+    """Concatenate projections into one; the first `turned_heads` heads get the pair order of the rotary embedding."""
     width = len(pairs)
     order = (torch.arange(turned_heads, device=pairs.device)[:, None] * width + pairs).flatten()
 

@@ -1,4 +1,4 @@
-"""Prompts and what was drawn after them, as windows to learn from."""
+"""Turn prompts and their sampled continuations into training windows."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import numpy.typing as npt
 
 from flashstill.distill.data.packing import Ints
 
-FILLER = 0  # behind the end of a row: nothing before it sees it, and it is no target
+FILLER = 0  # pads a row after its end; causal attention and the target mask keep it out of the loss
 
 
 def continued(prompts: np.ndarray, drawn: np.ndarray, length: int) -> tuple[Ints, npt.NDArray[np.bool_]]:
-    """Windows [R, length+1] of prompts [R, P] and ids [R, N] drawn after them, -1 behind the end; and the mask
-    [R, length] of their targets: exactly the ids that were drawn."""
+    """Token windows [R, length+1] and target mask [R, length] from prompts [R, P] and sampled ids [R, N].
+
+    Ids after the end of a row are -1.  Only sampled ids are targets; the prompt is not.
+    """
     rows, begun = prompts.shape
     end = begun + drawn.shape[1]
     tokens = np.full((rows, length + 1), FILLER, dtype=np.int32)

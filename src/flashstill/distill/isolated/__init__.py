@@ -1,12 +1,12 @@
-"""Processes for work that is not trusted: no environment, no working directory, bounded, and gone with their parent.
+"""Run untrusted work in a sandboxed child process.
 
-A module of this package runs in a Python of its own that
+A module of this package runs in a separate Python process that
 
-* is isolated (`python -I`): neither the working directory nor PYTHONPATH is on its path; what this process can import
-  from elsewhere comes after the standard library and the installed packages, so that nothing takes their place;
-* finds an empty directory as its working directory, and hardly any environment;
-* may use so much memory, write so large files and open so many, and dumps no core;
-* dies with its parent, and takes whatever it started with it (child.py watches over both).
+* is isolated (`python -I`): neither the working directory nor PYTHONPATH is on its import path; other entries of this
+  process's sys.path come after the standard library and installed packages, so that they cannot shadow them;
+* has an empty temporary directory as working directory, and almost no environment variables;
+* has limits on memory, file size, open files and processes, and writes no core dumps;
+* is killed when its parent ends, together with every process that it started (child.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MEMORY_BYTES = 3 * 2**30
-"""of address space; more than any honest judge needs, less than a small machine has"""
+"""default limit on address space: more than well-behaved work needs, less than a small machine has"""
 LONGEST_ANSWER_BYTES = 2**20
 KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 END_S = 5.0
@@ -34,18 +34,21 @@ _CHILD = Path(__file__).with_name("child.py")
 
 
 class Flooded(Exception):
-    """The process wrote more than one answer may hold, or wrote without being asked."""
+    """The process wrote more than allowed, or wrote output before it was asked for any."""
 
 
 @dataclass(slots=True)
 class Isolated:
-    """A process that answers each line with a line; TimeoutError, EOFError and Flooded say how it failed."""
+    """A child process that communicates by lines on its standard streams.
+
+    Failures: TimeoutError (too slow), EOFError (it ended early or with an error), Flooded (too much output).
+    """
 
     process: subprocess.Popen[bytes]
     folder: Path
 
     def ask(self, question: bytes, seconds: float) -> bytes:
-        """The line that answers a line, within so many seconds; Flooded where it says more than one."""
+        """Send a line and return the answering line, within `seconds`; Flooded if the process writes more than one."""
         until = time.monotonic() + seconds
         if self._speaks():
             raise Flooded
@@ -53,11 +56,14 @@ class Isolated:
         return self._line(until)
 
     def line(self, seconds: float) -> bytes:
-        """The next line, unasked."""
+        """Read the next line without sending one, within `seconds`."""
         return self._line(time.monotonic() + seconds)
 
     def lines(self, pause_s: float, most_bytes: int) -> Iterator[bytes]:
-        """All lines until its end, each part at most so many seconds after the one before; Flooded above the bytes."""
+        """Yield all lines until the process ends.
+
+        pause_s: longest wait for more output, else TimeoutError; most_bytes: limit on all output, else Flooded.
+        """
         rest, size = bytearray(), 0
         while part := self._read(time.monotonic() + pause_s):
             size += len(part)
@@ -72,7 +78,7 @@ class Isolated:
             raise EOFError
 
     def everything(self, most_bytes: int, seconds: float) -> bytes:
-        """All that it writes until it exits with status 0."""
+        """All output until the process exits, within `seconds`; EOFError if its exit status is not 0."""
         until, parts, size = time.monotonic() + seconds, [], 0
         while part := self._read(until):
             parts.append(part)
@@ -99,7 +105,7 @@ class Isolated:
                     raise EOFError from error
 
     def _read(self, until: float) -> bytes:
-        """Some bytes, none at the end; it is the clock that ends a stream without one."""
+        """Read up to 64 KiB, b"" at the end of the stream; TimeoutError at time.monotonic() == `until`."""
         assert self.process.stdout is not None
         descriptor = self.process.stdout.fileno()
         with selectors.DefaultSelector() as selector:
@@ -131,7 +137,7 @@ class Isolated:
         return line
 
     def end(self) -> None:
-        """End it and whatever it started, and remove its directory."""
+        """End the process and all its descendants, and remove its directory."""
         self.process.terminate()  # child.py then kills all descendants
         try:
             self.process.wait(END_S)
@@ -141,13 +147,16 @@ class Isolated:
             self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
-                with contextlib.suppress(OSError):  # buffered data that the other end did not read
+                with contextlib.suppress(OSError):  # closing may fail if the process left data unread
                     stream.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def start(module: str, *arguments: str, memory_bytes: int = MEMORY_BYTES) -> Isolated:
-    """`module` of this package as a main program with these arguments, spoken to through its standard streams."""
+    """Run `module` of flashstill as a main program with these arguments in a sandboxed process.
+
+    memory_bytes: limit on its address space.
+    """
     folder = Path(tempfile.mkdtemp(prefix="flashstill-"))
     job = json.dumps({"module": module, "path": _elsewhere(), "memory_bytes": memory_bytes, "folder": str(folder)})
     try:
@@ -170,13 +179,13 @@ def start(module: str, *arguments: str, memory_bytes: int = MEMORY_BYTES) -> Iso
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """What a program needs to run at all; its home and its temporary files lie in its own directory."""
+    """The minimal environment of the child process; HOME and TMPDIR are its own `folder`."""
     kept = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
     return {**kept, "HOME": str(folder), "TMPDIR": str(folder), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def _elsewhere(path: Sequence[str] | None = None) -> list[str]:
-    """Where else this process finds packages: absolute, and not the working directory."""
+    """The import path entries to pass on: existing absolute ones, without the working directory."""
     here = Path.cwd()
     entries = []
     for entry in sys.path if path is None else path:

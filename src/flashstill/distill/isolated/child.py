@@ -1,9 +1,9 @@
-"""The other side of isolated/__init__.py: run as a file by `python -I`, it imports nothing but the standard library.
+"""The child side of isolated/__init__.py, run as a file by `python -I`; it imports only the standard library.
 
-It becomes two processes.  The keeper waits, adopts whatever the worker leaves behind, and ends all of it when the
-worker ends, when it is told to (SIGTERM), or when its parent is gone and its standard input closes with it.  (The
-system's own signal at a parent's death comes at the end of the *thread* that started a process: too early here.)
-The worker takes its limits upon itself and runs the module; on Linux it dies with its keeper.
+It forks into two processes, a keeper and a worker.  The worker sets its own resource limits and runs the module; on
+Linux it is killed if the keeper dies.  The keeper adopts orphaned descendants of the worker (subreaper) and kills them
+all when the worker ends, on SIGTERM, or when the parent has gone and standard input closes.  (PR_SET_PDEATHSIG will not
+do for the keeper: it fires when the *thread* that started a process ends, which can be too early.)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def main() -> None:
-    """Fork into keeper and worker; the worker takes its limits and runs the module."""
+    """Fork into keeper and worker; the worker sets its resource limits and runs the module."""
     job = json.loads(sys.argv[1])
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     woken = wake_ups()
@@ -50,13 +50,13 @@ def main() -> None:
 
 
 def prctl(option: int, value: int) -> None:
-    """Call prctl(2), on Linux; elsewhere do nothing."""
+    """Call prctl(2) on Linux; do nothing on other systems."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def wake_ups() -> tuple[int, int]:
-    """A pipe that a signal writes to: a worker's end or the order to end."""
+    """A pipe (read end, write end) that becomes readable on SIGCHLD (the worker ended) or SIGTERM."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -66,10 +66,13 @@ def wake_ups() -> tuple[int, int]:
 
 
 def keep(worker: int, woken: tuple[int, int], folder: str) -> NoReturn:
-    """Wait for the worker's end, the parent's, or the order; then end everything, and remove its directory."""
+    """Wait until the worker ends, the parent ends or SIGTERM arrives; then kill all descendants and remove `folder`.
+
+    Exits with status 0 if the worker did, else 1.
+    """
     questions = os.dup(0)  # polled for hang-up only, never read
     nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1):  # or nobody would notice that the worker has closed them
+    for stream in (0, 1):  # otherwise the parent would not see when the worker closes them
         os.dup2(nothing, stream)
     waiting = select.poll()
     waiting.register(questions, 0)
@@ -84,7 +87,7 @@ def keep(worker: int, woken: tuple[int, int], folder: str) -> NoReturn:
                     done, code = True, 0 if ended[1] == 0 else 1
     with contextlib.suppress(OSError):
         os.killpg(worker, signal.SIGKILL)  # the whole group at once: a fork bomb cannot outrun it
-    while left := children():  # what left the group; where its parent is gone it is a child of ours
+    while left := children():  # processes that left the group; once orphaned, they are our children
         for child in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
@@ -95,7 +98,7 @@ def keep(worker: int, woken: tuple[int, int], folder: str) -> NoReturn:
 
 
 def children() -> list[int]:
-    """Process ids of the children of this process, dead ones included; none where /proc does not list them."""
+    """Process ids of this process's children, including zombies; empty if /proc does not list them."""
     try:
         return [int(child) for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()]
     except OSError:
@@ -103,7 +106,7 @@ def children() -> list[int]:
 
 
 def limit(memory_bytes: int) -> None:
-    """What the worker and each process that it starts may use."""
+    """Set the resource limits of the worker, which its child processes inherit."""
     lower(resource.RLIMIT_AS, memory_bytes)
     lower(resource.RLIMIT_FSIZE, FILE_BYTES)
     lower(resource.RLIMIT_NOFILE, OPEN_FILES)
@@ -113,7 +116,7 @@ def limit(memory_bytes: int) -> None:
 
 
 def tasks() -> int:
-    """Threads of this user, which is what the system counts; 0 where it does not tell."""
+    """Number of threads of this user, which RLIMIT_NPROC counts; 0 if there is no /proc."""
     total = 0
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -123,14 +126,14 @@ def tasks() -> int:
 
 
 def lower(which: int, most: int) -> None:
-    """Lower a resource limit to `most`; one that is lower already stays."""
+    """Lower the soft and hard limit of a resource to `most`; never raises a limit."""
     soft, hard = resource.getrlimit(which)
     limits = [most, *(given for given in (soft, hard) if given != resource.RLIM_INFINITY)]
     resource.setrlimit(which, (min(limits), min(limits)))
 
 
 def run(module: str, path: list[str], arguments: list[str]) -> None:
-    """The module as a main program; the package comes from where this file lies, whatever the path holds."""
+    """Run the module as a main program; flashstill is imported from this file's location, not from the path."""
     sys.path += [entry for entry in path if entry not in sys.path]
     described = importlib.util.spec_from_file_location(
         PACKAGE.name, PACKAGE / "__init__.py", submodule_search_locations=[str(PACKAGE)]

@@ -1,4 +1,4 @@
-"""Divergences between teacher and student, on whole vocabularies or some ids, and fused over an LM head."""
+"""Divergences between teacher and student over the full vocabulary or a sparse set of ids, fused with the LM head."""
 
 from flashstill.distill.losses.dense import (
     Divergence,

@@ -1,4 +1,4 @@
-"""Divergences between teacher and student on whole vocabularies, per token.
+"""Per-token divergences between teacher and student over the full vocabulary.
 
 Symbols: z student logits, y teacher logits (both [N, V]); q = softmax(z/T), p = softmax(y/T); m a mixture of p and q.
 
@@ -10,11 +10,11 @@ Symbols: z student logits, y teacher logits (both [N, V]); q = softmax(z/T), p =
     skew reverse, a  KL(q|m), m = a q + (1-a) p                        pull  q (log(q/m) + 1 - a q/m)
     total variation  sum |p - q| / 2                                   pull  -q sign(p - q) / 2
 
-A divergence D = sum f(p, q) has the slope  dD/d(z/T) = r - q sum r  with the pull  r = q df/dq; the closed forms serve
-the fused head and are tested against autograd.  Values are multiplied by T^2, which keeps gradients of the size they
-have at T = 1 (Hinton, Vinyals, Dean 2015, section 2.1); total variation, which is of first order in p - q, by T.
-Sources: GKD (Agarwal et al. 2024) for the JSD; DistiLLM (Ko et al. 2024) for the skewed ones, whose a is the share of
-the first distribution in the mixture, the teacher in the one and the student in the other.
+The gradient ("slope") of D = sum f(p, q) is  dD/d(z/T) = r - q sum r  with the "pull"  r = q df/dq.  These closed forms
+are used by the fused head and tested against autograd.  Values are multiplied by T^2, which keeps gradients as large as
+at T = 1 (Hinton, Vinyals, Dean 2015, section 2.1); total variation, which is first order in p - q, by T.
+Sources: JSD from GKD (Agarwal et al. 2024); skewed divergences from DistiLLM (Ko et al. 2024), where a is the mixture
+weight of the divergence's first argument: the teacher in skew KL, the student in skew reverse KL.
 """
 
 from __future__ import annotations
@@ -29,12 +29,15 @@ from torch import Tensor
 from flashstill.errors import BadInput, unknown
 
 Pointwise = Callable[[Tensor, Tensor], Tensor]
-"""(log p, log q), both [N, V] -> [N, V]"""
+"""elementwise function of teacher log p and student log q: [N, V], [N, V] -> [N, V]"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Divergence:
-    """sum over the vocabulary of `terms`; `pull` is q times their derivative by q; order: of its zero in p - q."""
+    """The sum of `terms` over the vocabulary.
+
+    pull: q times the derivative of `terms` with respect to q; order: leading order in p - q where the two are close.
+    """
 
     name: str
     terms: Pointwise
@@ -42,17 +45,17 @@ class Divergence:
     order: int = 2
 
     def scale(self, temperature: float) -> float:
-        """Factor (T^2 for those of second order) that keeps the gradient as large as it is at T = 1."""
+        """Factor T^order, which keeps the gradient about as large as at T = 1."""
         return temperature**self.order
 
     def __call__(self, student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
-        """Per token in nats: logits [N, V] twice -> [N]."""
+        """Divergence per token in nats, times `scale`: student and teacher logits [N, V] -> [N]."""
         log_p = torch.log_softmax(teacher_logits / temperature, -1)
         log_q = torch.log_softmax(student_logits / temperature, -1)
         return self.scale(temperature) * self.terms(log_p, log_q).sum(-1)
 
     def slope(self, log_p: Tensor, log_q: Tensor) -> Tensor:
-        """Derivative by the student's scaled logits z/T, without `scale`: [N, V]."""
+        """Gradient [N, V] with respect to the student's scaled logits z/T, without the factor `scale`."""
         pull = self.pull(log_p, log_q)
         return pull.addcmul_(log_q.exp(), pull.sum(-1, keepdim=True), value=-1.0)
 
@@ -81,7 +84,8 @@ total_variation = Divergence(
 
 
 def generalised_jsd(beta: float) -> Divergence:
-    """beta near 0 is like the forward KL (over beta), near 1 like the reverse one (over 1 - beta)."""
+    """Generalised JSD, 0 < beta < 1: divided by beta it tends to forward KL as beta -> 0; divided by 1 - beta it tends
+    to reverse KL as beta -> 1."""
     _check_share("beta", beta)
 
     def terms(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -95,7 +99,7 @@ def generalised_jsd(beta: float) -> Divergence:
 
 
 def skew_kl(alpha: float) -> Divergence:
-    """The forward KL to a mixture that holds `alpha` of the teacher itself, which bounds it by log(1/alpha)."""
+    """Skew KL: KL from the teacher to the mixture alpha p + (1 - alpha) q; at most log(1/alpha)."""
     _check_share("alpha", alpha)
 
     def pull(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -109,7 +113,7 @@ def skew_kl(alpha: float) -> Divergence:
 
 
 def skew_reverse_kl(alpha: float) -> Divergence:
-    """The reverse KL to a mixture that holds `alpha` of the student itself, which bounds it by log(1/alpha)."""
+    """Skew reverse KL: KL from the student to the mixture alpha q + (1 - alpha) p; at most log(1/alpha)."""
     _check_share("alpha", alpha)
 
     def pull(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -128,7 +132,7 @@ WITH_SHARE = {"jsd": generalised_jsd, "skew-kl": skew_kl, "skew-reverse-kl": ske
 
 
 def divergence(name: str) -> Divergence:
-    """A divergence by name: "reverse-kl", or with its share after a colon, as "jsd:0.5"; BadInput lists them."""
+    """A divergence by name, with beta or alpha after a colon: "reverse-kl", "jsd:0.5"; BadInput lists the names."""
     kind, _, share = name.partition(":")
     if kind in PLAIN and not share:
         return PLAIN[kind]
@@ -141,23 +145,26 @@ def divergence(name: str) -> Divergence:
 
 
 def kl_of_log_probabilities(student: Tensor, teacher: Tensor, teacher_probability: Tensor | None = None) -> Tensor:
-    """KL(teacher || student) per row of log-probabilities [N, V] -> [N]; the third saves exp(teacher) where known."""
+    """KL(teacher || student) per row of log-probabilities [N, V] -> [N] in nats.
+
+    teacher_probability: exp(teacher), if the caller has it already.
+    """
     probability = teacher.exp() if teacher_probability is None else teacher_probability
     kl: Tensor = torch.linalg.vecdot(probability, teacher - student)
     return kl
 
 
 def soft_cross_entropy(student_logits: Tensor, teacher_probability: Tensor) -> Tensor:
-    """Cross-entropy to soft targets, logsumexp(z) - p z, [N, V] -> [N]: the forward KL plus the teacher's entropy.
+    """Cross-entropy to soft targets, logsumexp(z) - p z, [N, V] -> [N] in nats: forward KL plus the teacher's entropy.
 
-    Where only the student changes it ranks as the KL does, at two passes over the logits instead of five.
+    For a fixed teacher it ranks students as the KL does, with two passes over the logits instead of five.
     """
     expected: Tensor = torch.linalg.vecdot(teacher_probability, student_logits)
     return torch.logsumexp(student_logits, -1) - expected
 
 
 def _mixture(log_p: Tensor, log_q: Tensor, share: float) -> Tensor:
-    """log of share p + (1 - share) q."""
+    """log(share * p + (1 - share) * q), elementwise."""
     return torch.logaddexp(log_p + math.log(share), log_q + math.log1p(-share))
 
 

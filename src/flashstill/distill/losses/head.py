@@ -1,15 +1,16 @@
-"""Losses over an LM head that never hold tokens x vocabulary of both models.
+"""Distillation losses fused with the LM head, without storing logits of all tokens for either model.
 
-Instead of logits the functions take final hidden states and the head's weight, and they compute the gradient together
-with the value.  They walk over the tokens three deep, each depth as large as the hardware likes it:
+The functions take final hidden states and head weights instead of logits, and compute the gradient together with the
+value.  Tokens are processed at three nested chunk sizes:
 
-    a group   of 1,024 tokens: the student's logits, which the gradient by the logits replaces, row by row
-    a block   of 256: the teacher's logits; a smaller matrix multiply would run slower
-    a strip   of 16: softmaxes and divergences in float32, on buffers that stay in the cache
+    group   1,024 tokens: student logits, overwritten row by row with the gradient with respect to them
+    block   256 tokens: teacher logits; a smaller matrix product would be slower
+    strip   16 tokens: softmaxes and divergences in float32, in buffers that fit in the CPU cache
 
     loss = sum_n w_n sum_i weight_i D_i(n),   dloss/dz = w_n sum_i weight_i T_i^k slope_i / T_i
 
-with a `Term` for each divergence D_i, its closed-form slope (losses/dense.py, losses/sparse.py) and order k.
+with a `Term` for each divergence D_i; slope_i is its closed-form gradient (losses/dense.py, losses/sparse.py) and k its
+order.
 """
 
 from __future__ import annotations
@@ -31,28 +32,29 @@ MEASURED_VOCABULARY = 49_152
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chunks:
-    """How many tokens at a time; measured on two cores, 49,152 x 576 head (docs/log.md)."""
+    """Chunk sizes in tokens; the defaults were the fastest on two CPU cores with a 49,152 x 576 head (docs/log.md)."""
 
     group: int = 1024
     block: int = 256
     strip: int = 16
 
     def of(self, vocabulary: int, on_cpu: bool) -> Chunks:
-        """The same for a vocabulary: a group is at most 2^27 logits; off the CPU a strip is as large as a block."""
+        """The sizes adapted to a vocabulary: at most 2^27 logits per group; on a GPU, strips as large as blocks."""
         group = max(self.strip, min(self.group, 2**27 // vocabulary))
         block = min(self.block, group)
         return Chunks(group=group, block=block, strip=min(self.strip, block) if on_cpu else block)
 
 
 def usual_chunks(vocabulary: int) -> Chunks:
-    """As many logits at a time as were best when measured: of a small vocabulary those of more tokens."""
+    """Default chunk sizes, with more tokens for smaller vocabularies so that the number of logits stays the same."""
     usual, more = Chunks(), max(1, MEASURED_VOCABULARY // vocabulary)
     return Chunks(group=usual.group * more, block=usual.block * more, strip=usual.strip * more)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Term:
-    """One divergence of a mix. teacher: a whole vocabulary, or some ids of it (then the divergence is fixed)."""
+    """One weighted divergence of a loss. teacher: dense, or sparse, for which `divergence` is ignored (see
+    losses/sparse.py) and the temperature must be 1."""
 
     teacher: DenseTeacher | RoutedTeacher | Sparse
     divergence: Divergence = forward_kl
@@ -65,7 +67,7 @@ class Term:
 
 
 class _FusedHead(torch.autograd.Function):
-    """sum_n w_n loss_n over a linear head; returns the weighted sum and the per-token values."""
+    """autograd function: returns sum_n w_n loss_n over a linear head, and the per-token values loss_n [N]."""
 
     @staticmethod
     def forward(
@@ -78,7 +80,7 @@ class _FusedHead(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden)
         grad_head = torch.empty_like(head) if head.requires_grad else None
         groups = [slice(first, min(first + chunks.group, tokens)) for first in range(0, tokens, chunks.group)]
-        total = None  # sums over several groups are kept in the wide format
+        total = None  # the sum over several groups is accumulated in float32 (see `wide`)
         if grad_head is not None and len(groups) > 1:
             total = space.take("head", head.shape, weights.dtype, head.device).zero_()
         for group in groups:
@@ -115,7 +117,10 @@ def _slope_in_place(
     group: slice,
     chunks: Chunks,
 ) -> None:
-    """Turn the student's logits [n, V] of a group into the weighted gradient by them; fills the group's values."""
+    """Overwrite a group's student logits `raw` [n, V] with the weighted gradient with respect to them.
+
+    Also writes the loss values of the group's tokens to `per_token`.
+    """
     for start in range(group.start, group.stop, chunks.block):
         block = slice(start, min(start + chunks.block, group.stop))
         teachers = [
@@ -134,7 +139,7 @@ def _slope_in_place(
 def _mixed(
     space: Workspace, raw: Tensor, terms: Sequence[Term], teachers: Sequence[Sequence[Tensor]], strip: slice
 ) -> tuple[Tensor, Tensor]:
-    """Values [n] and gradient by the logits [n, V] of all terms; the gradient lives in a buffer of the workspace."""
+    """Sum over all terms of values [n] and gradient with respect to the logits [n, V] (in a workspace buffer)."""
     value, gradient = _one(space, raw, terms[0], teachers[0], strip)
     if len(terms) == 1:
         return value, gradient
@@ -147,7 +152,7 @@ def _mixed(
 
 
 def _one(space: Workspace, raw: Tensor, term: Term, teacher: Sequence[Tensor], strip: slice) -> tuple[Tensor, Tensor]:
-    """Values and gradient of one term, times its weight."""
+    """Values [n] and gradient [n, V] of one term, multiplied by its weight."""
     temperature = term.temperature
     z, q = (space.take(name, raw.shape, wide(raw.dtype), raw.device) for name in ("z", "q"))
     lse = softmax(raw, z, q, temperature)
@@ -157,7 +162,7 @@ def _one(space: Workspace, raw: Tensor, term: Term, teacher: Sequence[Tensor], s
     else:
         scale = term.divergence.scale(temperature)
         y, log_z, p = term.teacher.distribution(space, teacher, temperature)
-        if term.divergence is forward_kl:  # five passes over the logits fewer than the general form
+        if term.divergence is forward_kl:  # saves five passes over the logits compared with the general form
             value = y.sub_(z).mul_(p).sum(-1) - log_z + lse
             q.sub_(p)
         else:
@@ -180,11 +185,11 @@ def head_loss(
     chunks: Chunks | None = None,
     space: Workspace | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Weighted sum over tokens of a mix of divergences over a linear head, and the per-token values (no gradient).
+    """Weighted sum of a distillation loss over tokens, in nats, and the loss per token (without gradient).
 
-    hidden [N, d], head [V, d], weights [N] -> scalar, [N].  vocabulary: how many rows count where heads are padded to
-    different sizes; the others are in no softmax and get no gradient.  space: buffers kept from call to call.
-    ValueError where sizes differ without `vocabulary`.
+    hidden [N, d], head [V, d], weights [N] -> scalar, [N].  vocabulary: use only this many rows of each head, for heads
+    padded to different sizes; other rows enter no softmax and get no gradient.  space: buffers to reuse between calls.
+    Raises ValueError if vocabularies differ and `vocabulary` is not given, or if it exceeds a head.
     """
     sizes = [head.shape[0], *(size for each in terms for size in _head_sizes(each))]
     if vocabulary is None and len(set(sizes)) > 1:

@@ -1,16 +1,16 @@
-"""Divergences to a teacher of whom only some of the vocabulary is known, per token.
+"""Per-token losses against a sparse teacher, of which only some ids of the vocabulary are known.
 
-Symbols: ids v_1 .. v_K of a token with the teacher's probabilities p_k; q = softmax(z), student.
+Symbols: ids v_1 .. v_K of a token with teacher probabilities p_k; student z (logits), q = softmax(z).
 
     tail bucket   sum_k p_k log(p_k/q_k) + P log(P/Q),  P = 1 - sum p_k,  Q = 1 - sum q_k
                   slope  q_v - p_v inside, q_v (1 - P/Q) outside
     sampled       logsumexp(z) - sum_k w_k z_k,  the w_k sum to 1 and E[w] = p
                   slope  q - w,  whose expectation is q - p, the slope of the forward KL
 
-Without the tail bucket, top-k probabilities scaled up to sum to 1 teach a distribution that is too sure of itself; with
-it the loss is zero where the student equals the teacher.  Sampled weights may be such a scaled-up top-k as well, but
-only draws make them unbiased (Anshumann et al. 2025, "Sparse Logit Sampling").  Both hold at temperature 1: what the
-probabilities of the rest would be at another one is not known.
+Top-k probabilities renormalised to sum to 1 would teach an overconfident distribution; with the tail bucket the loss
+is zero if the student equals the teacher.  The second form accepts renormalised top-k weights too, but is unbiased only
+with sampled weights (Anshumann et al. 2025, "Sparse Logit Sampling").  Both work only at temperature 1: rescaling to
+another temperature would need the probabilities of all ids.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 
 LEAST = 1e-6
-"""the least mass of a bucket: the rest of a sum of float32 probabilities is not known more closely"""
+"""smallest tail mass, about the rounding error of 1 - (a sum of float32 probabilities)"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sparse:
-    """Teacher probabilities of some ids of each token.
+    """Teacher probabilities of up to K ids per token.
 
-    ids [N, K] in int64; weights [N, K], zero where a place is empty; tail: whether the rest of the mass is a bucket.
+    ids [N, K] int64; weights [N, K], zero in unused entries; tail: whether the remaining mass is a tail bucket.
     """
 
     ids: Tensor
@@ -36,17 +36,17 @@ class Sparse:
     tail: bool = False
 
     def part(self, tokens: slice) -> Sparse:
-        """Some of the tokens."""
+        """The teacher's output for a slice of the tokens."""
         return Sparse(ids=self.ids[tokens], weights=self.weights[tokens], tail=self.tail)
 
 
 def one_hot(targets: Tensor) -> Sparse:
-    """The text itself as a teacher: targets [N]."""
+    """The ground-truth tokens, targets [N], as a teacher with probability 1 on each target."""
     return Sparse(ids=targets[:, None], weights=torch.ones(len(targets), 1))
 
 
 def sparse_loss(student_logits: Tensor, teacher: Sparse) -> Tensor:
-    """Per token in nats: logits [N, V] -> [N]; a KL with a tail bucket, else a cross-entropy to the weights."""
+    """Loss per token in nats, logits [N, V] -> [N]: KL with a tail bucket, otherwise cross-entropy to the weights."""
     lse = torch.logsumexp(student_logits, -1)
     chosen = student_logits.gather(-1, teacher.ids)
     weights = teacher.weights.to(chosen.dtype)
@@ -56,7 +56,7 @@ def sparse_loss(student_logits: Tensor, teacher: Sparse) -> Tensor:
 
 
 def sparse_value_and_slope(logits: Tensor, probabilities: Tensor, lse: Tensor, teacher: Sparse) -> Tensor:
-    """The values [N]; turns the student's `probabilities` [N, V] into the slope by the logits, in place."""
+    """Loss per token [N] in nats; overwrites the student's `probabilities` [N, V] with the gradient by the logits."""
     chosen = logits.gather(-1, teacher.ids)
     weights = teacher.weights.to(chosen.dtype)
     if not teacher.tail:
@@ -65,7 +65,7 @@ def sparse_value_and_slope(logits: Tensor, probabilities: Tensor, lse: Tensor, t
         return mass * lse - (weights * chosen).sum(-1)
     log_q = chosen - lse[:, None]
     value, ratio = _bucketed(log_q, weights)
-    # Outside the slope is q (1 - P/Q); inside q - p, which differs from it by q P/Q - p. Empty places add nothing.
+    # The gradient is q (1 - P/Q) outside the ids and q - p inside, which differ by q P/Q - p. Unused entries add 0.
     present = weights > 0
     correction = torch.where(present, log_q.exp() * ratio[:, None] - weights, 0.0)
     probabilities.mul_(1.0 - ratio[:, None]).scatter_add_(-1, teacher.ids, correction)
@@ -73,7 +73,7 @@ def sparse_value_and_slope(logits: Tensor, probabilities: Tensor, lse: Tensor, t
 
 
 def _bucketed(log_q: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """KL over the ids and the bucket of the rest, and P/Q."""
+    """KL over the ids and the tail bucket [N], and the ratio P/Q of the tail masses [N]."""
     present = weights > 0
     inside = torch.where(present, log_q.exp(), 0.0)
     rest = (1.0 - weights.sum(-1)).clamp_min(0.0)

@@ -1,8 +1,8 @@
-"""What one teacher or several say of some tokens, from final hidden states and heads.
+"""Teacher distributions, of one teacher or the mean of several, from final hidden states and LM heads.
 
     one          softmax(y/T)
     arithmetic   sum_m a_m softmax(y_m/T)                       the mean of the probabilities
-    geometric    softmax(sum_m a_m y_m/T)                       the mean of the logits, scaled anew
+    geometric    softmax(sum_m a_m y_m/T)                       the mean of the logits, renormalised
 
 with weights a_m that sum to 1 (Hinton, Vinyals, Dean 2015, section 3, use both).
 """
@@ -23,7 +23,10 @@ MEANS = ("arithmetic", "geometric")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenseTeacher:
-    """Teachers by their final hidden states [N, d_m] and heads [V_m, d_m]; shares sum to 1, None for equal ones."""
+    """One or more teachers: final hidden states [N, d_m] and heads [V_m, d_m] of each.
+
+    shares: weights in the mean, which sum to 1 (None: equal); mean: "arithmetic" or "geometric".
+    """
 
     hidden: tuple[Tensor, ...]
     heads: tuple[Tensor, ...]
@@ -37,7 +40,7 @@ class DenseTeacher:
             raise BadInput(f"{len(self.heads)} teachers, but {len(self.shares)} weights for them")
 
     def logits(self, space: Workspace, name: str, part: slice, vocabulary: int) -> list[Tensor]:
-        """Raw logits [n, V] of each teacher over the vocabulary that all share, in the heads' formats."""
+        """Raw logits [n, V] of each teacher for the tokens `part`, over ids below `vocabulary`, in its head's dtype."""
         parts = []
         for member, (hidden, head) in enumerate(zip(self.hidden, self.heads, strict=True)):
             rows = hidden[part]
@@ -48,7 +51,8 @@ class DenseTeacher:
     def distribution(
         self, space: Workspace, logits: Sequence[Tensor], temperature: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Of raw logits [n, V]: scaled ones y [n, V], their logsumexp [n], probabilities [n, V]; log p = y - lse."""
+        """From raw logits [n, V] of each teacher: scaled logits y [n, V], lse = logsumexp(y) [n] and probabilities
+        p [n, V] of the mean; log p = y - lse."""
         y, p = (_like(space, name, logits[0]) for name in ("y", "p"))
         if len(logits) == 1:
             return y, softmax(logits[0], y, p, temperature), p
@@ -68,7 +72,10 @@ class DenseTeacher:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoutedTeacher:
-    """One of several teachers for each token. which [N]: the member; place [N]: the token's row in its states."""
+    """Several teachers, each responsible for some tokens.
+
+    which [N]: index of the token's teacher; place [N]: row of the token in that teacher's hidden states.
+    """
 
     members: tuple[DenseTeacher, ...]
     which: Tensor
@@ -76,11 +83,11 @@ class RoutedTeacher:
 
     @property
     def heads(self) -> tuple[Tensor, ...]:
-        """The heads, one for each member."""
+        """The LM head of each member."""
         return tuple(member.heads[0] for member in self.members)
 
     def logits(self, space: Workspace, name: str, part: slice, vocabulary: int) -> list[Tensor]:
-        """Raw logits [n, V], each row its own teacher's."""
+        """Raw logits [n, V]: each row comes from the teacher of its token."""
         head = self.heads[0]
         which, place = self.which[part], self.place[part]
         raw = space.take(name, (len(which), vocabulary), head.dtype, head.device)
@@ -94,7 +101,7 @@ class RoutedTeacher:
     def distribution(
         self, space: Workspace, logits: Sequence[Tensor], temperature: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The same as for one teacher: scaled logits, their logsumexp, probabilities."""
+        """Scaled logits y [n, V], their logsumexp [n] and probabilities [n, V], as for a single teacher."""
         y, p = (_like(space, name, logits[0]) for name in ("y", "p"))
         return y, softmax(logits[0], y, p, temperature), p
 

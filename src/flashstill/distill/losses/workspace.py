@@ -1,7 +1,7 @@
-"""Buffers that outlive a call: fresh ones of this size would be paged in anew each time, at twice the cost.
+"""Reusable buffers: allocating them afresh in every call costs about twice as much, because of page faults.
 
-A caller that takes many steps keeps one `Workspace` and hands it to every call; what is in it means nothing between
-calls.  It serves one call at a time.
+A training loop keeps one `Workspace` and passes it to every call.  Contents are undefined between calls, and a
+workspace may be used by only one call at a time.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ Key = tuple[str, torch.dtype, torch.device]
 
 
 class Workspace:
-    """Named buffers, made when first asked for and made anew only where a larger one is needed."""
+    """Named buffers, allocated on first use and reallocated only when a larger one is needed."""
 
     def __init__(self) -> None:
         self._made: dict[Key, Tensor] = {}
 
     def take(self, name: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Contiguous, of this shape, with whatever was left in it."""
+        """A contiguous tensor of this shape with undefined contents."""
         key, elements = (name, dtype, device), math.prod(shape)
         if key not in self._made or self._made[key].numel() < elements:
             self._made.pop(key, None)  # freed before the larger one is made
@@ -31,14 +31,14 @@ class Workspace:
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """The format of sums and probabilities where hidden states and heads have this one."""
+    """dtype for sums and probabilities of tensors of `dtype`: float64 for float64, otherwise float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def softmax(raw: Tensor, scaled: Tensor, out: Tensor, temperature: float) -> Tensor:
-    """softmax(raw/T) in `out`, raw/T in `scaled`; returns logsumexp(raw/T) [n].
+    """Write raw/T to `scaled` and softmax(raw/T) to `out`, both [n, V]; returns logsumexp(raw/T) [n].
 
-    exp(max - lse) is the largest probability, so that lse costs no pass of its own.
+    The largest probability is exp(max - lse), so lse is found from the two maxima without another exponential pass.
     """
     scaled.copy_(raw)
     if temperature != 1.0:

@@ -1,4 +1,4 @@
-"""Models and tokenizers in and out of Hugging Face directories: looked at, loaded, taken apart, told apart, written."""
+"""Models and tokenizers in Hugging Face directories: check, load, convert, fingerprint, prune and save them."""
 
 from flashstill.distill.models.conversion import convert_gguf
 from flashstill.distill.models.fingerprints import fingerprint, tokenizer_fingerprint

@@ -1,14 +1,14 @@
-"""In which arithmetic, and with how many threads, models run here: one decision for all that runs them.
+"""Choose the precision (bf16 or fp32) and the number of CPU threads that all models of this process run with.
 
-A processor without bf16 instructions multiplies bf16 matrices many times slower than fp32 ones, and two threads on a
-busy machine can be slower than one.  Both are measured on products of the model's own shapes, of a few hundred tokens
-(reading a text, training) and of a few (decoding):
+A processor without bf16 instructions multiplies bf16 matrices many times slower than fp32 ones, and on a busy machine
+two threads can be slower than one.  Both choices are benchmarked on matrix products of the model's own shapes, with 256
+tokens (as in prefill and training) and with 4 (as in decoding):
 
-    arithmetic   once a machine; kept in the user's home with a date             at most about a second
-    threads      once a process, for the load there is now                       about 0.2 s
+    precision   once per machine; cached in the user's home directory            takes at most about 1 s
+    threads     once per process, since the best number depends on the load      takes about 0.25 s
 
-A run writes its decision down before it uses it, and goes on with it wherever it is resumed: another arithmetic would
-reach other weights.  Weights are bf16 on the disk in either case; fp32 arithmetic holds them as fp32 copies.
+A run records its choice before it starts and keeps it when it is resumed, also on another machine: with another
+precision it would reach different weights.  Weights on disk are always bf16; an fp32 run converts them when it loads.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ SETTINGS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MOD
 MANY_TOKENS, FEW_TOKENS = 256, 4
 ROUNDS, ARITHMETIC_S, THREADS_S = 5, 0.6, 0.25
 WORTH = 1.1
-"""fp32, which takes twice the memory, and a second thread, which another process could use, must be so much faster"""
+"""minimum speed-up for choosing fp32 (which doubles the memory) over bf16, or more threads over fewer"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shape:
-    """The widths of a model's products: hidden states, FFN, vocabulary."""
+    """The matrix sizes to benchmark: hidden width, FFN width and vocabulary of a model."""
 
     width: int = 576
     feed_forward: int = 1536
@@ -54,7 +54,7 @@ class Shape:
 
     @property
     def measured(self) -> Shape:
-        """Clamped to sizes that can be timed: overhead would dominate smaller products, larger ones take too long."""
+        """The shape clamped to sizes worth timing: overhead dominates smaller products, larger ones take too long."""
         return Shape(
             width=min(max(self.width, 256), 1024),
             feed_forward=min(max(self.feed_forward, 512), 2048),
@@ -64,14 +64,14 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arithmetic:
-    """precision: "bf16" or "fp32"; threads: of this process's products."""
+    """The chosen precision ("bf16" or "fp32") and the number of threads for torch's CPU operations."""
 
     precision: str
     threads: int
 
     @property
     def dtype(self) -> torch.dtype:
-        """The format in which weights are held and multiplied."""
+        """The torch dtype of weights in memory and of matrix products."""
         return DTYPES[self.precision]
 
     def __str__(self) -> str:
@@ -79,7 +79,7 @@ class Arithmetic:
 
 
 def shape_of(directory: Path) -> Shape:
-    """The products of a model directory's blocks and head; usual ones where the cost arm does not know the model."""
+    """The matrix sizes of the model in a directory; default sizes if its config.json cannot be interpreted."""
     from flashstill.arch.catalogue import read_config
 
     try:
@@ -93,7 +93,10 @@ def shape_of(directory: Path) -> Shape:
 
 
 def decided(requested: str = AUTO, shape: Shape | None = None) -> Arithmetic:
-    """The arithmetic that is wanted, for "auto" the fastest here, and the threads that are fastest now."""
+    """The requested precision ("auto": the fastest on this machine) with the number of threads that is fastest now.
+
+    With CUDA nothing is measured: "auto" is bf16, and torch's number of threads is kept.
+    """
     if requested not in WANTED:
         raise BadInput(unknown("arithmetic", requested, WANTED))
     if torch.cuda.is_available():
@@ -104,10 +107,10 @@ def decided(requested: str = AUTO, shape: Shape | None = None) -> Arithmetic:
 
 
 def settled(requested: str, shape: Callable[[], Shape], record: Path) -> Arithmetic:
-    """The arithmetic of a run, set for this whole process: the recorded one, for a new run decided now.
+    """The precision and threads of a run, applied to this process: those on record, or chosen now for a new run.
 
-    record: a file of the run's directory; of several processes the first calls this before the others.  Raises
-    BadInput where the file is damaged, or the run was begun in another arithmetic than the one that is wanted.
+    record: a JSON file in the run directory; with several processes, the first must call this before the others.
+    Raises BadInput if the file is damaged, or if the run was started in a precision other than `requested`.
     """
     if not record.is_file():
         arithmetic = decided(requested, shape())
@@ -122,7 +125,7 @@ def settled(requested: str, shape: Callable[[], Shape], record: Path) -> Arithme
 
 
 def begun(record: Path) -> Arithmetic:
-    """The decision that a run has written down; BadInput where the file is damaged."""
+    """Read the choice that a run has recorded; BadInput if the file is missing or damaged."""
     try:
         record_fields = json.loads(record.read_text(encoding="utf-8"))
         arithmetic = Arithmetic(precision=record_fields["precision"], threads=int(record_fields["threads"]))
@@ -136,14 +139,14 @@ def begun(record: Path) -> Arithmetic:
 
 
 def in_use(arithmetic: Arithmetic) -> Arithmetic:
-    """Set this process's threads as the arithmetic says, and return it."""
+    """Set torch's number of threads to `arithmetic.threads` and return `arithmetic`."""
     if torch.get_num_threads() != arithmetic.threads:
         torch.set_num_threads(arithmetic.threads)
     return arithmetic
 
 
 def precision_of(dtype: torch.dtype) -> str:
-    """The name of a format of weights."""
+    """The short name of a torch dtype: "bf16", "fp32", "fp16" or "fp64"."""
     return {**{value: name for name, value in DTYPES.items()}, torch.float16: "fp16", torch.float64: "fp64"}[dtype]
 
 
@@ -151,7 +154,10 @@ def precision_of(dtype: torch.dtype) -> str:
 
 
 def fastest_precision(shape: Shape) -> str:
-    """ "bf16" or "fp32", whichever multiplies these shapes faster; measured once a machine and kept in its home."""
+    """ "bf16" or "fp32", whichever multiplies these shapes faster; measured once per machine and cached at home.
+
+    fp32 is chosen only if it is at least 1.1 times as fast.
+    """
     cache, key = home_directory() / FILE, machine_key(shape)
     measured = _cached(cache)
     try:
@@ -163,21 +169,24 @@ def fastest_precision(shape: Shape) -> str:
     seconds = _precision_seconds(key, shape)
     fastest = "fp32" if seconds["fp32"] * WORTH < seconds["bf16"] else "bf16"
     entry = {"precision": fastest, "seconds": seconds, "measured": datetime.date.today().isoformat()}
-    with contextlib.suppress(DiskTrouble):  # a home that cannot be written: measured again by the next process
+    with contextlib.suppress(DiskTrouble):  # if the home directory is not writable, the next process measures again
         write_text(cache, json.dumps({**measured, key: entry}, indent=1))
     return fastest
 
 
 @functools.cache
 def _precision_seconds(key: str, shape: Shape) -> dict[str, float]:
-    """Seconds of the products in each arithmetic, measured once a process; `key` names the settings they hold for."""
+    """Seconds for the matrix products in each precision, measured once per process and `key` (see `machine_key`)."""
     del key
     medians = _interleaved([functools.partial(product_seconds, shape, name) for name in DTYPES], ARITHMETIC_S)
     return dict(zip(DTYPES, medians, strict=True))
 
 
 def fastest_threads(shape: Shape, precision: str) -> int:
-    """1, 2, 4, ... up to the cores: the fewest that are about as fast as any, or what the user's environment says."""
+    """The smallest of 1, 2, 4, ... and all cores that is within 10 % of the fastest.
+
+    If the user sets OMP_NUM_THREADS or MKL_NUM_THREADS, torch's number of threads is returned without measuring.
+    """
     cores = available_cores()
     if cores == 1 or any(os.environ.get(name) for name in THREAD_VARIABLES):
         return int(torch.get_num_threads())
@@ -194,7 +203,7 @@ def fastest_threads(shape: Shape, precision: str) -> int:
 
 
 def thread_seconds(shape: Shape, precision: str, counts: Sequence[int]) -> list[float]:
-    """Seconds of the products with each number of threads, measured in turns."""
+    """Seconds for the matrix products with each number of threads, measured in alternation."""
 
     def timed(count: int) -> float:
         torch.set_num_threads(count)
@@ -204,12 +213,12 @@ def thread_seconds(shape: Shape, precision: str, counts: Sequence[int]) -> list[
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def product_seconds(shape: Shape, precision: str) -> float:
-    """Seconds that the products of a block and of the head take once, for many tokens and for a few."""
+    """Seconds for one pass over the FFN and head products, with many tokens and with few."""
     dtype, total = DTYPES[precision], 0.0
     sizes = ((shape.width, shape.feed_forward), (shape.feed_forward, shape.width), (shape.width, shape.vocabulary))
     for tokens in (MANY_TOKENS, FEW_TOKENS):
@@ -223,7 +232,7 @@ def product_seconds(shape: Shape, precision: str) -> float:
 
 
 def _interleaved(works: Sequence[Callable[[], float]], limit_s: float) -> list[float]:
-    """The median of each, which take turns so that a busy machine slows all alike; the first turn warms up."""
+    """Median of each benchmark after a warm-up round; they alternate, so that other load affects all equally."""
     turns: list[list[float]] = []
     started = time.perf_counter()
     warm = [work() for work in works]
@@ -235,7 +244,7 @@ def _interleaved(works: Sequence[Callable[[], float]], limit_s: float) -> list[f
 
 
 def machine_key(shape: Shape) -> str:
-    """What a measurement is true for: processor, cores, torch, its settings, and the shapes of the products."""
+    """The cache key of a measurement: processor, cores, torch version and settings, and matrix sizes."""
     parts = [
         platform.machine(), _processor(), f"{available_cores()} cores", f"torch {torch.__version__}",
         f"mkldnn {torch.backends.mkldnn.enabled}",
@@ -247,7 +256,7 @@ def machine_key(shape: Shape) -> str:
 
 @functools.cache
 def _processor() -> str:
-    """Name, family, model and a digest of the instructions of the first core, as Linux tells them."""
+    """Name, family, model and a digest of the CPU flags of the first core, from /proc/cpuinfo."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
     except OSError:
@@ -260,7 +269,7 @@ def _processor() -> str:
 
 
 def _cached(path: Path) -> dict[str, Any]:
-    """What is kept of this and other machines; nothing where the file is damaged: it is measured again."""
+    """The cached measurements by `machine_key`; empty if the file is missing or damaged, so that they are repeated."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

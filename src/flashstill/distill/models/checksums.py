@@ -1,6 +1,6 @@
-"""What a model directory of ours held when it was written: checksums.json, SHA-256 by file, verified when it is read.
+"""checksums.json: the SHA-256 of every file in a model directory, written on saving and verified on loading.
 
-Only directories that this program wrote have one; a directory of somebody else's is taken as it is.
+Only directories written by this program have one; others are not verified.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def write_checksums(directory: Path) -> None:
 
 
 def verify_checksums(directory: Path) -> None:
-    """BadInput names the first file that is not what was written, is gone, or is one of weights that came later."""
+    """BadInput, naming the file, if one has changed or is missing, or if a weight file was added since writing."""
     if not (directory / FILE).exists():
         return
     written = read_json(directory / FILE)

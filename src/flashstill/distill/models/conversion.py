@@ -1,4 +1,4 @@
-"""A GGUF file as a Hugging Face directory."""
+"""Convert a GGUF file to a Hugging Face directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from flashstill.errors import BadInput, first_line
 
 
 def convert_gguf(file: Path, target: Path) -> None:
-    """A GGUF file, dequantised once, as a Hugging Face directory of bfloat16 safetensors at `target`."""
+    """Dequantise a GGUF file and write it to `target` as a Hugging Face directory of bfloat16 safetensors.
+
+    Raises BadInput if the file is not a complete GGUF model.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     check_gguf(file)
@@ -32,7 +35,7 @@ def convert_gguf(file: Path, target: Path) -> None:
     except Exception as error:
         raise BadInput(f"{file} cannot be read as a GGUF model: {first_line(error)}") from error
     check_loaded(file, loaded, info)
-    # A dequantised model still refuses to be saved, because it remembers where it came from: build it anew.
+    # transformers refuses to save a model that was loaded quantised, even once dequantised: copy it to a fresh one.
     fields = without_weights(loaded.config.to_dict())
     plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
     plain.load_state_dict(loaded.state_dict())

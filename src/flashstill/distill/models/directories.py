@@ -1,14 +1,12 @@
-"""A model directory, looked at before anything of it is loaded.
+"""Check an untrusted model directory before loading it.
 
-What is read of a stranger's directory is bounded and its own:
+* JSON files must be regular files of limited size and nesting depth.
+* Weights must be safetensors files in the directory itself, complete according to their headers.
+* The index may list only these files, and each tensor must be in the file that the index gives.
+* The configuration must not describe a model larger than the stored weights, so that building it is safe.
 
-* JSON files are regular files of a bounded size and depth;
-* weights are safetensors in the directory itself, and what their headers promise is there (safetensors checks that);
-* an index names nothing but them, and each tensor is where it says;
-* the model that the configuration describes is no larger than the weights are, so that building it is safe.
-
-Whether names and shapes fit is known when transformers has sorted them in (`check_loaded`): it renames, splits and
-stacks the tensors of many families.
+Whether tensor names and shapes match is checked only after loading (`check_loaded`), because transformers renames,
+splits and stacks the tensors of many families.
 """
 
 from __future__ import annotations
@@ -29,21 +27,22 @@ from flashstill.errors import BadInput, first_line
 
 MOST_JSON_BYTES = 64 * 2**20
 MOST_TOKENIZER_BYTES = 256 * 2**20
-"""the largest published ones have some thirty million"""
+"""size limit of tokenizer files; the largest published ones have about 30 MB"""
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 LARGER, LARGER_PACKED = 2, 16
-"""elements of a model for each one on the disk: a tied head may be stored once; eight 4-bit values are one int32"""
+"""largest ratio of parameters to stored elements, plain and quantised (a tied head is stored once; an int32 can pack
+eight 4-bit values)"""
 SWITCHES = re.compile(
     r"_?(attn|experts)_implementation(_internal|_autoset)?|auto_map|trust_remote_code|custom_(generate|pipelines)"
     r"|transformers_weights"
 )
-"""keys that make transformers fetch, run or read something else than its own classes and the usual files"""
+"""config.json keys that make transformers download or run other code, or read other files than the standard ones"""
 _LAYERS = re.compile(r"(num|n)_(\w+_)?layers?|num_\w*blocks|\w*depths?")
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def check_directory(path: Path) -> dict[str, Any]:
-    """The parsed config.json of a model directory that is safe to load, else BadInput."""
+    """The parsed config.json of a model directory; BadInput if it has no config or safetensors, or is an adapter."""
     if not path.is_dir():
         raise BadInput(f"model {path} is not a directory; give a Hugging Face directory or a .gguf file")
     if not (path / "config.json").exists():
@@ -59,7 +58,7 @@ def check_directory(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> dict[str, Any]:
-    """The object in a JSON file of a model directory."""
+    """Parse a JSON file of a model directory; BadInput unless it is an object within the size and depth limits."""
     broken = BadInput(f"{path} is not a JSON object; the model directory is broken")
     try:
         fields = json.loads(read_bounded(path, most_bytes).decode("utf-8-sig"))
@@ -73,14 +72,17 @@ def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> dict[str, Any]:
 
 
 def check_small_files(path: Path) -> None:
-    """Whatever else transformers reads there (tokenizer, generation, chat templates): regular files, not too large."""
+    """Check the other files that transformers reads (tokenizer, generation, templates): regular and at most 256 MiB."""
     for file in sorted(path.iterdir()):
         if file.suffix in (".json", ".jinja", ".model", ".txt") and not file.is_dir():
             check_regular(file, MOST_TOKENIZER_BYTES)
 
 
 def shapes(path: Path) -> Shapes:
-    """The shapes of all tensors of a model directory by name, from the headers of its files; BadInput."""
+    """Shape of every tensor of a model directory by name, from the safetensors headers.
+
+    Raises BadInput if the index and the files disagree, or if a file is truncated.
+    """
     if (path / WEIGHTS).exists():
         return dict(_header(path / WEIGHTS))
     index = read_json(path / INDEX) if (path / INDEX).exists() else None
@@ -117,7 +119,7 @@ def _header(file: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def plain_config(path: Path) -> Any:
-    """transformers' configuration of the directory, without anything that would fetch or run other code."""
+    """The transformers configuration object of a directory, without keys that would download or run other code."""
     from transformers import CONFIG_MAPPING
 
     fields = without_switches(read_json(path / "config.json"))
@@ -132,14 +134,14 @@ def plain_config(path: Path) -> Any:
 
 
 def without_switches(value: Any) -> Any:
-    """The same configuration less the keys of `SWITCHES`, at any depth."""
+    """A configuration without the keys that match `SWITCHES`, at any depth."""
     if isinstance(value, dict):
         return {key: without_switches(inner) for key, inner in value.items() if not SWITCHES.fullmatch(str(key))}
     return [without_switches(inner) for inner in value] if isinstance(value, list) else value
 
 
 def check_size(path: Path, config: Any, stored: Shapes) -> None:
-    """BadInput where the configuration describes a model that is larger than its weights."""
+    """BadInput if the configuration describes a larger model than the weights `stored` on disk."""
     for key, layers in numbers(config.to_dict()):
         if _LAYERS.fullmatch(key) and layers > max(len(stored), 64):
             raise BadInput(f"model directory {path}: {key} is {layers}, but its weights are {len(stored)} tensors")
@@ -158,7 +160,7 @@ def check_size(path: Path, config: Any, stored: Shapes) -> None:
 
 
 def parameters(path: Path, config: Any) -> int:
-    """Number of parameters of the model that a configuration describes, counted on the meta device."""
+    """Number of parameters that a configuration describes, counted on the meta device (no memory is allocated)."""
     from transformers import AutoModelForCausalLM
 
     try:
@@ -170,7 +172,7 @@ def parameters(path: Path, config: Any) -> int:
 
 
 def numbers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
-    """Every whole number of a configuration with its key, and the length of every list."""
+    """(key, number) for every integer in a configuration, and (key, length) for every list."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from numbers(inner, str(name))
@@ -181,9 +183,9 @@ def numbers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
 
 
 def check_loaded(path: Path, model: Any, info: Mapping[str, Any]) -> None:
-    """BadInput where tensors were missing, not wanted or of another shape, or hold what is no number.
+    """BadInput if tensors were missing, unexpected or of the wrong shape, or contain NaN or infinity.
 
-    path: of the directory or file; info: as from_pretrained gives it with output_loading_info.
+    path: model directory or file, for the message; info: what from_pretrained returns with output_loading_info=True.
     """
     for key, what in (("missing_keys", "missing"), ("unexpected_keys", "more than it has"),
                        ("mismatched_keys", "of another shape")):  # fmt: skip
@@ -200,5 +202,5 @@ def check_loaded(path: Path, model: Any, info: Mapping[str, Any]) -> None:
 
 
 def _in_order(name: str) -> list[tuple[bool, int, str]]:
-    """Names with numbers in them as people sort them: layer 9 before layer 10."""
+    """Sort key for names that contain numbers: layer 9 before layer 10."""
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]

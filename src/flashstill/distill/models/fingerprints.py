@@ -1,4 +1,4 @@
-"""What models and vocabularies are known by: digests of what lies in their directories."""
+"""Identify models and tokenizers by the SHA-256 of their files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flashstill.files import sha256
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 over a model directory's config and weights; what signals and records are keyed by."""
+    """SHA-256 over a model directory's config.json and weights; identifies the model in signals and run records."""
     names = ["config.json", *sorted(file.name for file in path.glob("*.safetensors"))]
     total = hashlib.sha256()
     for name in names:
@@ -19,7 +19,10 @@ def fingerprint(path: Path) -> str:
 
 
 def tokenizer_fingerprint(path: Path) -> str:
-    """SHA-256 of a model directory's tokenizer.json: two models share a vocabulary where it is the same."""
+    """SHA-256 of a directory's tokenizer.json; models with equal values share a vocabulary.
+
+    Raises BadInput if there is no tokenizer.json.
+    """
     file = path / "tokenizer.json"
     if not file.is_file():
         raise BadInput(f"model directory {path} has no tokenizer.json (a fast tokenizer is needed)")

@@ -1,9 +1,10 @@
-"""The header of a GGUF file, read before any of it is believed.
+"""Check the header of an untrusted GGUF file before loading it.
 
-    "GGUF"  version  tensors  entries   then entries of (name, type, value) and tensors of (name, shape, type, offset)
+    "GGUF", version, number of tensors, number of metadata entries; then each entry as (name, type, value) and each
+    tensor as (name, shape, type, offset)
 
-All numbers are little-endian.  What they promise must lie within the file: other readers take counts, lengths and
-dimensions as they come, and make arrays of that size.
+All numbers are little-endian.  Everything they refer to must lie within the file, because other readers allocate
+arrays of whatever counts, lengths and dimensions the header states.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ _COUNTS = ("block_count", "expert_count", "embedding_length", "feed_forward_leng
 
 
 class _Reader:
-    """A place in the file's bytes; ValueError where something would lie beyond them."""
+    """A read position in the file's bytes; ValueError on reading beyond the end."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self.data, self.place = data, 0
 
     def skip(self, count: int) -> int:
-        """Pass over `count` bytes; returns where they begin."""
+        """Advance by `count` bytes and return the position before them."""
         begin = self.place
         if count > len(self.data) - begin:
             raise ValueError("it ends before its header does")
@@ -50,7 +51,7 @@ class _Reader:
         return "" if most is None else self.data[begin : begin + length].decode()
 
     def value(self, kind: int) -> Any:
-        """A number, or None for what is only passed over."""
+        """Read a metadata value of this type: a number, or None for strings and arrays, which are skipped."""
         if kind in _NUMBERS:
             return self.number(_NUMBERS[kind])
         if kind == _STRING:
@@ -70,7 +71,7 @@ class _Reader:
 
 
 def check_gguf(file: Path) -> None:
-    """BadInput where the header promises more than the file holds, or describes more than its tensors are."""
+    """BadInput if the header refers to data beyond the end of the file, or its metadata exceeds its tensors."""
     check_regular(file)
     try:
         with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -106,7 +107,7 @@ def _check(reader: _Reader) -> None:
 
 
 def _end(name: str, shape: list[int], kind: int, offset: int) -> int:
-    """Where a tensor ends, counted from the first one."""
+    """Byte offset of a tensor's end, relative to the start of the tensor data."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     values, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]

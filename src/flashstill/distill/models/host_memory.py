@@ -1,6 +1,6 @@
-"""Whether a model that a configuration describes can be made on this machine, worked out before memory is taken.
+"""Check that a new model fits in this machine's memory, before allocating it.
 
-bytes = 4 parameters, as weights are drawn in float32 before they are brought to the disk's format.
+It needs 4 bytes per parameter, because weights are initialised in float32 before they are converted to bfloat16.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from flashstill.units import show
 CONTROL_GROUP = Path("/sys/fs/cgroup/memory.max")
 BYTES_PER_PARAMETER = 4
 MOST_PARTS = 100_000
-"""layers times experts of a model that only transformers knows, whose parts are made to be counted"""
+"""limit on layers x experts of a model that transformers must build on the meta device to count its parameters"""
 
 
 def host_bytes() -> float:
-    """Memory of this machine, as far as this process may use it."""
+    """Bytes of memory that this process may use: the machine's RAM, or the control-group limit if that is lower."""
     import psutil
 
     try:
@@ -33,7 +33,10 @@ def host_bytes() -> float:
 
 
 def check_memory(fields: Mapping[str, Any], what: str) -> None:
-    """BadInput where a model of these fields of a config.json, model_type among them, is more than fits here."""
+    """BadInput if a model with these config.json fields (including model_type) does not fit in this machine's memory.
+
+    what: what to call the model in the message.
+    """
     for name, value in numbers(dict(fields)):
         if value > most_of(name):
             raise BadInput(f"{name} of {what} is {value:.3g}, more than any model has; the most is {most_of(name):,}")
@@ -47,7 +50,7 @@ def check_memory(fields: Mapping[str, Any], what: str) -> None:
 
 
 def parameters_of(fields: Mapping[str, Any], what: str) -> int:
-    """Parameters, counted by the adapter, or by transformers on the meta device where it cannot read the model."""
+    """Number of parameters, from the architecture adapter, or from transformers if the adapter lacks this family."""
     try:
         return from_hf(dict(fields), what).parameters
     except UnsupportedArchitecture:

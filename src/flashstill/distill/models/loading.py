@@ -1,7 +1,7 @@
-"""Hugging Face directories in and out, without ever running a model's own code.
+"""Load and save Hugging Face directories without ever running code that comes with a model.
 
-Only safetensors weights are read; `auto_map` (remote code) is never followed; nothing is fetched from a hub.
-A model of a family is one of the classes that transformers itself ships.
+Only safetensors weights are read, `auto_map` (remote code) is ignored, and nothing is downloaded from a hub.
+Models are built only from classes that transformers itself ships.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["USE_HUB_KERNELS"] = "0"  # a hub kernel is code that a model's config could have downloaded and run
+os.environ["USE_HUB_KERNELS"] = "0"  # a model's config could otherwise make transformers download and run a hub kernel
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' own bars; ours tell the time left
+os.environ.setdefault("TQDM_DISABLE", "1")  # hide transformers' progress bars; this program shows its own
 
 import torch
 
@@ -35,14 +35,14 @@ from flashstill.errors import BadInput, first_line
 from flashstill.files import replacing_directory
 
 STORED = torch.bfloat16
-"""the format of weights on the disk, whatever they are multiplied in (distill/models/arithmetic.py)"""
+"""dtype of weights on disk, independent of the precision of matrix products (distill/models/arithmetic.py)"""
 Model = Any  # a transformers PreTrainedModel; the library's own types are too loose to help
 
 
 def load_model(path: Path, dtype: torch.dtype = STORED) -> Model:
-    """A causal language model from a directory, in eval mode, no gradients recorded by default.
+    """Load a causal language model from a directory, in eval mode; BadInput if the directory is unsafe or broken.
 
-    dtype: what it is multiplied in; who runs models takes it from the one decision in distill/models/arithmetic.py.
+    dtype: dtype of weights and products; callers that run the model take it from distill/models/arithmetic.py.
     """
     from transformers import AutoModelForCausalLM
 
@@ -64,7 +64,7 @@ def load_model(path: Path, dtype: torch.dtype = STORED) -> Model:
 
 
 def load_tokenizer(path: Path) -> Any:
-    """The fast tokenizer of a model directory."""
+    """Load the fast tokenizer of a model directory; BadInput if it has none or it cannot be loaded safely."""
     from transformers import AutoTokenizer
 
     if path.is_dir():
@@ -82,9 +82,9 @@ def load_tokenizer(path: Path) -> Any:
 
 
 def save_model(model: Model, tokenizer: Any, path: Path) -> None:
-    """Write a Hugging Face directory, whole or not at all, in bfloat16.
+    """Write a Hugging Face directory atomically, in bfloat16.
 
-    The model keeps its formats; its weights are what was written, so that going on with it and reading it back agree.
+    The model keeps its dtypes, but its weights are rounded to bfloat16 in place, so that they equal the saved ones.
     """
     formats = {name: parameter.dtype for name, parameter in model.named_parameters()}
     with replacing_directory(path) as temporary:
@@ -96,9 +96,9 @@ def save_model(model: Model, tokenizer: Any, path: Path) -> None:
 
 
 def cast(model: Model, dtype: torch.dtype) -> Model:
-    """The model with its parameters in another format, in place.
+    """Convert the model's parameters to `dtype` in place and return the model.
 
-    Buffers stay as they are: rotary frequencies and router biases are kept in float32 on purpose.
+    Buffers are not converted: rotary frequencies and router biases must stay in float32.
     """
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
@@ -106,7 +106,7 @@ def cast(model: Model, dtype: torch.dtype) -> Model:
 
 
 def quiet() -> None:
-    """Keep transformers from printing over our own progress."""
+    """Silence the messages and progress bars of transformers, which would overwrite this program's progress."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""A causal language model taken apart: its body, its head, its blocks, and a copy with fewer of them."""
+"""Access the body, LM head and transformer blocks of a causal language model, and copy it with fewer blocks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flashstill.errors import UnsupportedArchitecture
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
-    """What the learning arm needs of a causal language model."""
+    """The body and LM head of a causal language model."""
 
     body: nn.Module
     """token ids [B, L] -> object with last_hidden_state [B, L, d], after the final norm"""
@@ -24,7 +24,7 @@ class Parts:
 
 
 def parts(model: Model) -> Parts:
-    """Body and head of a model whose logits are exactly hidden @ head.T; else UnsupportedArchitecture."""
+    """Body and head of a model; UnsupportedArchitecture unless its logits are exactly hidden @ head.T."""
     head = model.get_output_embeddings()
     body = model.get_decoder()
     if head is None or getattr(head, "bias", None) is not None:
@@ -35,7 +35,7 @@ def parts(model: Model) -> Parts:
 
 
 def decoder_layers(model: Model) -> nn.ModuleList:
-    """The stack of transformer blocks."""
+    """The list of transformer blocks; UnsupportedArchitecture if it is not in the decoder's `layers`."""
     layers = getattr(model.get_decoder(), "layers", None)
     if not isinstance(layers, nn.ModuleList):
         raise UnsupportedArchitecture(f"{type(model).__name__} keeps its blocks elsewhere than in `layers`")
@@ -43,7 +43,7 @@ def decoder_layers(model: Model) -> nn.ModuleList:
 
 
 def keep_layers(model: Model, kept: list[int]) -> Model:
-    """A copy of `model` with only the blocks `kept` (ascending indices); the original is untouched."""
+    """A copy of `model` with only the blocks `kept` (ascending indices); the original is unchanged."""
     config = copy.deepcopy(model.config)
     set_fields(config, depth_changes(config, kept))
     original = decoder_layers(model)
@@ -56,7 +56,7 @@ def keep_layers(model: Model, kept: list[int]) -> Model:
     for position, block in enumerate(blocks):
         for module in block.modules():
             if hasattr(module, "layer_idx"):
-                setattr(module, "layer_idx", position)  # noqa: B010 - a plain number, which nn.Module's types do not foresee
+                setattr(module, "layer_idx", position)  # noqa: B010 - nn.Module's type hints allow no int
     pruned.get_decoder().layers = blocks
     pruned.config = config
     pruned.get_decoder().config = config

@@ -1,4 +1,4 @@
-"""The teacher's outputs on disk: exact, sampled or the likeliest ids; built by shard, checked, read by window."""
+"""Signals: a teacher's outputs on disk (exact, sampled or top-k), built in checksummed shards and read by window."""
 
 from flashstill.distill.signals.kinds import KINDS, Hidden, Kind, Sampled, TopK, kind
 from flashstill.distill.signals.making import build, hidden_states, signal_key

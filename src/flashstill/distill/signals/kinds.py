@@ -1,12 +1,13 @@
-"""What is kept of the teacher's output for a token, and how it is read back.
+"""Kinds of signal: what is stored of the teacher's output for each token, and how it is decoded.
 
-    hidden    the state after the final norm; with the teacher's head it gives every logit: d_model bf16 values
-    sampled   ids drawn from the teacher, and how often: the cross-entropy to them has the gradient of the forward KL in
-              expectation (Anshumann et al. 2025, "Sparse Logit Sampling"); about a dozen ids
-    topk      the k likeliest ids with their log-probabilities; the rest of the mass is one bucket
+    hidden    the hidden state after the final norm, d_model bf16 values; the teacher's head turns it into all logits
+    sampled   ids sampled from the teacher, with counts (about a dozen distinct ids); the cross-entropy to them has, in
+              expectation, the gradient of the forward KL (Anshumann et al. 2025, "Sparse Logit Sampling")
+    topk      the k likeliest ids with their log-probabilities; the remaining mass is one tail bucket
 
-Draws are systematic: with one uniform u a token, (i + u)/n for i < n through the cumulated probabilities.  An id of
-probability p is drawn n p times in expectation, as with independent draws, but never more than one draw away from it.
+Sampling is systematic: one uniform u per token gives the n points (i + u)/n, i < n, which are mapped through the
+inverse CDF.  An id of probability p is drawn n p times in expectation, as with independent sampling, but its count
+always differs from n p by less than 1.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ STRIP = 16  # tokens whose full distributions are in memory at a time
 
 
 class Kind(Protocol):
-    """A way to keep the teacher's output."""
+    """A kind of signal: how the teacher's output is encoded for storage."""
 
     @property
     def key(self) -> dict[str, Any]:
-        """The kind's name and settings, as the manifest records them."""
+        """The kind's name and settings, as recorded in the manifest."""
         ...
 
     def encode(self, hidden: Tensor, head: Tensor, windows: Sequence[int]) -> dict[str, Tensor]:
-        """Arrays to keep, of final hidden states [B, L, d] of these windows."""
+        """The tensors to store for B windows: hidden [B, L, d] after the final norm, head [V, d], windows: indices."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hidden:
-    """The final hidden states themselves: exact."""
+    """Exact signals: the final hidden states in bfloat16."""
 
     @property
     def key(self) -> dict[str, Any]:
@@ -53,7 +54,7 @@ class Hidden:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampled:
-    """Unbiased. draws: how many a token; ids found and their counts are kept, one after another."""
+    """Unbiased sampled signals. draws: samples per token, 1 to 255; stored as distinct ids and their counts."""
 
     draws: int = 26
     seed: int = 0
@@ -67,7 +68,7 @@ class Sampled:
         return {"kind": "sampled", **asdict(self)}
 
     def encode(self, hidden: Tensor, head: Tensor, windows: Sequence[int]) -> dict[str, Tensor]:
-        """ids [M], counts [M], unique [B, L]: how many of them belong to each token."""
+        """ids [M] and counts [M] of all tokens, concatenated; unique [B, L]: number of distinct ids of each token."""
         batch, length, width = hidden.shape
         starts = torch.cat([_uniform(self.seed, window, length) for window in windows])
         parts = [
@@ -84,7 +85,7 @@ class Sampled:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TopK:
-    """The likeliest ids; biased as far as the rest is not known one by one, which the bucket keeps in bounds."""
+    """Top-k signals: biased, since probabilities outside the top k are unknown; the tail bucket limits the bias."""
 
     k: int = 64
 
@@ -97,7 +98,7 @@ class TopK:
         return {"kind": "topk", **asdict(self)}
 
     def encode(self, hidden: Tensor, head: Tensor, windows: Sequence[int]) -> dict[str, Tensor]:
-        """ids and log_p [B, L, k], the likeliest first."""
+        """ids and log_p (float16) [B, L, k], likeliest first."""
         batch, length, width = hidden.shape
         parts = [_probabilities(rows, head).topk(self.k) for rows in torch.split(hidden.view(-1, width), STRIP)]
         ids, p = torch.cat([each.indices for each in parts]), torch.cat([each.values for each in parts])
@@ -111,19 +112,20 @@ KINDS = ("hidden", "sampled", "topk")
 
 
 def kind(name: str, draws: int, k: int, seed: int) -> Kind:
-    """A kind by name, with the setting that belongs to it."""
+    """A kind by name: `draws` and `seed` apply to "sampled", `k` to "topk"; BadInput for an unknown name."""
     if name not in KINDS:
         raise BadInput(unknown("kind of signal", name, KINDS))
     return Hidden() if name == "hidden" else Sampled(draws=draws, seed=seed) if name == "sampled" else TopK(k=k)
 
 
 def narrowest(vocabulary: int) -> torch.dtype:
-    """The narrowest integer format that holds every id of a vocabulary."""
+    """The smaller of uint16 and int32 that holds every id of a vocabulary."""
     return torch.uint16 if vocabulary <= 2**16 else torch.int32
 
 
 def systematic(probabilities: Tensor, draws: int, start: Tensor) -> Tensor:
-    """Ids [N, draws] in ascending order, drawn from probabilities [N, V] with one uniform each, start [N]."""
+    """Systematic sampling: ids [N, draws], ascending per row, from probabilities [N, V] and one uniform per row, start
+    [N]."""
     summed = probabilities.double().cumsum(-1)
     steps = torch.arange(draws, dtype=torch.float64, device=summed.device)
     points = (steps + start.double()[:, None]) / draws * summed[:, -1:]
@@ -131,7 +133,7 @@ def systematic(probabilities: Tensor, draws: int, start: Tensor) -> Tensor:
 
 
 def sampled_teacher(ids: Tensor, counts: Tensor, unique: Tensor, draws: int) -> Sparse:
-    """Ids [M] and counts [M] of N tokens, unique [N] of them each, as a teacher of weights count/draws."""
+    """A sparse teacher with weights count/draws, from the stored ids [M], counts [M] and unique [N] of N tokens."""
     lengths = unique.long()
     most = max(1, int(lengths.max()))
     places = torch.arange(most)[None, :] < lengths[:, None]
@@ -143,7 +145,7 @@ def sampled_teacher(ids: Tensor, counts: Tensor, unique: Tensor, draws: int) -> 
 
 
 def topk_teacher(ids: Tensor, log_p: Tensor) -> Sparse:
-    """Ids and log-probabilities [N, k] as a teacher with a bucket for the rest."""
+    """A sparse teacher with a tail bucket, from the stored ids and log-probabilities [N, k]."""
     return Sparse(ids=ids.long(), weights=log_p.float().exp(), tail=True)
 
 
@@ -152,7 +154,7 @@ def _probabilities(hidden: Tensor, head: Tensor) -> Tensor:
 
 
 def _counted(ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Distinct ids of each row of ascending ones, how often each came, and how many there are of a row."""
+    """Run-length encode ascending rows [N, draws]: distinct ids [M], counts [M], number of distinct ids per row [N]."""
     rows = torch.arange(len(ids))[:, None].expand_as(ids)
     span = int(ids.max()) + 1
     distinct, counts = torch.unique_consecutive((rows * span + ids).flatten(), return_counts=True)
@@ -160,6 +162,6 @@ def _counted(ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _uniform(seed: int, window: int, length: int) -> Tensor:
-    """One uniform a token of a window, whatever else is drawn with it."""
-    # NumPy's generator: torch's takes 32 bits of a seed and would give every seed << 32 the same draws
+    """Uniforms [length] of a window, one per token, which depend only on the seed and the window index."""
+    # NumPy's generator, because torch's uses only 32 bits of the seed: all seeds n << 32 would give the same draws
     return torch.from_numpy(np.random.default_rng([seed, window]).random(length))

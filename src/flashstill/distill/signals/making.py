@@ -1,4 +1,4 @@
-"""Run the teacher over a packing and keep what it says; continues where it stopped, in one process or several."""
+"""Build signals: run the teacher over a packing and store its outputs; resumable, in one or several processes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from flashstill.progress import Progress
 
 WINDOWS_PER_PASS = 4
 HEAD = "head"
-_LOGIT_TOLERANCE = 0.05  # bf16 rounding of a logit; a softcap or a bias shows as far more
+_LOGIT_TOLERANCE = 0.05  # relative; allows for bf16 rounding, while a softcap or bias differs by far more
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Built:
-    """What a build did: tokens by this process, its seconds, and bytes of the whole directory so far."""
+    """Summary of a build: tokens that this process made, its seconds, and the directory's size in bytes."""
 
     tokens: int
     seconds: float
@@ -40,7 +40,7 @@ def hidden_states(model: Model, tokens: Tensor) -> Tensor:
 
 
 def signal_key(kind: Kind, teacher: str, tokenizer: str, packed: Packed) -> dict[str, Any]:
-    """The key under which signals are stored. teacher, tokenizer: fingerprints."""
+    """The key that identifies signals in their manifest. teacher, tokenizer: fingerprints (models/fingerprints.py)."""
     kind_key: Mapping[str, Any] = kind.key
     return {**kind_key, "teacher": teacher, "tokenizer": tokenizer, "packing": packed.hash, "windows": packed.windows}
 
@@ -55,9 +55,10 @@ def build(
     name: str,
     share: tuple[int, int] = (0, 1),
 ) -> Built:
-    """Fill `directory` with the shards that are not there; share = (i, n) makes only every n-th, from the i-th.
+    """Build the missing shards in `directory`; with share = (i, n), only the shards i, i + n, i + 2n, ...
 
-    Raises BadInput where the directory is another teacher's, tokenizer's or packing's.
+    name: label of the progress bar.  Raises BadInput if the directory was built for another teacher, tokenizer or
+    packing, or if the packing holds token ids outside the teacher's vocabulary.
     """
     store = Store(directory, key, packed.windows)
     store.begin()
@@ -87,7 +88,7 @@ def build(
 
 
 def check_head(model: Model, packed: Packed) -> None:
-    """Refuse a model whose logits are not hidden @ head.T, by looking at one window."""
+    """UnsupportedArchitecture if the model's logits differ from hidden @ head.T on the start of the first window."""
     tokens = torch.from_numpy(packed.tokens[:1, : min(16, packed.length)].astype(np.int64))
     tokens = tokens.to(parts(model).head.device)
     with torch.inference_mode():

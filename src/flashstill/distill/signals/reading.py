@@ -1,4 +1,4 @@
-"""Signals on the disk as a teacher: what it said of the windows of a batch."""
+"""Read stored signals and use them as the teacher of a batch."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from flashstill.errors import BadInput
 
 
 class Signals:
-    """A whole directory of signals, its checksums verified on opening."""
+    """A complete directory of signals, with checksums verified on opening."""
 
     def __init__(self, directory: Path, key: Mapping[str, Any], dtype: torch.dtype = STORED) -> None:
-        """dtype: what the teacher's head is multiplied in.  Raises BadInput where the directory is another's, not
-        finished, or damaged."""
+        """key: from `signal_key`.  dtype: of the teacher's head.  Raises BadInput if the directory has another key, or
+        is incomplete or damaged."""
         self._store = Store(directory, key, int(key["windows"]))
         if not self._store.check():
             raise BadInput(f"there are no signals in {directory}; build them first")
@@ -43,19 +43,19 @@ class Signals:
 
     @property
     def bytes(self) -> int:
-        """Size of the signals on the disk."""
+        """Size of the signals on disk in bytes."""
         return self._store.bytes
 
     def hidden(self, windows: np.ndarray) -> Tensor:
-        """Final hidden states [len(windows), L, d]; of exact signals only."""
+        """Final hidden states [len(windows), L, d]; only for kind "hidden"."""
         return torch.cat([self._rows(int(window), "hidden") for window in windows])
 
     def target_log_p(self, windows: np.ndarray) -> Tensor:
-        """The teacher's log-probability of every target [len(windows), L]; of a teacher behind a server only."""
+        """The teacher's log-probability of every target [len(windows), L]; only for signals from a served teacher."""
         return torch.cat([self._rows(int(window), "target_log_p") for window in windows])
 
     def __call__(self, batch: Batch) -> DenseTeacher | Sparse:
-        """What the teacher said of a batch, token by token."""
+        """The teacher's stored outputs for all tokens of a batch; BadInput if the batch is not from the packed text."""
         if batch.windows is None:
             raise BadInput("stored signals cover the packed text only; text generated during training needs a teacher")
         device = batch.tokens.device

@@ -1,10 +1,10 @@
-"""A directory of shards: windows of a packing, each shard whole and checksummed or absent.
+"""A directory of shards, each with the data of consecutive windows of a packing, written atomically with a checksum.
 
-    signals.json                 what the signals are of: kind, teacher, tokenizer, packing; another's is refused
+    signals.json                 manifest: kind, teacher, tokenizer and packing; a store with another key is refused
     windows-00000064.safetensors windows 64 to 127
-    windows-00000064.json        its SHA-256, written after it
+    windows-00000064.json        SHA-256 of that shard, written after it
 
-Each shard has a checksum file of its own, so that several processes can fill one directory without a lock.
+Each shard has its own checksum file, so that several processes can fill one directory without a lock.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ MANIFEST = "signals.json"
 
 
 class Store:
-    """The shards of one kind of signal on one packing. key: plain values that must all agree; what: it holds."""
+    """The shards of one kind of signal for one packing.
+
+    key: JSON values that must all equal the manifest's; windows: their number; what: a word for the contents, used in
+    error messages.
+    """
 
     def __init__(
         self,
@@ -46,17 +50,17 @@ class Store:
         return list(range(0, self.windows, self.per_shard))
 
     def range(self, start: int) -> range:
-        """The windows of the shard that begins with `start`."""
+        """The windows of the shard whose first window is `start`."""
         return range(start, min(start + self.per_shard, self.windows))
 
     def begin(self) -> None:
-        """Write the manifest where there is none; BadInput where another's stands."""
+        """Create the directory and manifest if missing; BadInput if there is a manifest with another key."""
         make_directory(self.directory)
         if not self.check():
             write_text(self.directory / MANIFEST, json.dumps(self.key, indent=1))
 
     def check(self) -> bool:
-        """Whether there is a manifest; BadInput where it is another's or damaged."""
+        """Whether a manifest exists; BadInput if it is damaged or has another key."""
         path = self.directory / MANIFEST
         if not path.exists():
             return False
@@ -77,7 +81,7 @@ class Store:
         return True
 
     def has(self, name: str) -> bool:
-        """Whether a file is there and is what was written."""
+        """Whether a file exists and matches its checksum."""
         path = self.directory / f"{name}.safetensors"
         try:
             digest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["sha256"]
@@ -86,7 +90,7 @@ class Store:
             return False
 
     def write(self, name: str, tensors: dict[str, Tensor]) -> None:
-        """A file and then its checksum, each whole or absent."""
+        """Write a safetensors file and then its checksum file, each atomically."""
         path = self.directory / f"{name}.safetensors"
         with replacing(path) as temporary:
             save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary)
@@ -94,22 +98,22 @@ class Store:
         write_text(path.with_suffix(".json"), json.dumps(digest))
 
     def shared(self, share: tuple[int, int]) -> list[int]:
-        """The shards of one of n processes: every n-th of `starts`, from the i-th; share = (i, n)."""
+        """The first windows of the shards that process i of n builds: every n-th, from the i-th; share = (i, n)."""
         position, processes = share
         return self.starts[position::processes]
 
     def missing(self, share: tuple[int, int] = (0, 1)) -> list[int]:
-        """Shards of a share that are absent or damaged, by their first window."""
+        """The first windows of a share's shards that are absent or damaged."""
         return [start for start in self.shared(share) if not self.has(shard(start))]
 
     def open(self, start: int) -> Any:
-        """A shard, mapped into memory."""
+        """Open the shard with first window `start`, memory-mapped; it is kept open."""
         if start not in self._open:
             self._open[start] = self.file(shard(start))
         return self._open[start]
 
     def file(self, name: str) -> Any:
-        """A file by name, mapped into memory."""
+        """Open a safetensors file of the store by name, memory-mapped; BadInput if it is damaged."""
         path = self.directory / f"{name}.safetensors"
         try:
             return safe_open(path, framework="pt")
@@ -118,16 +122,16 @@ class Store:
 
     @property
     def bytes(self) -> int:
-        """Size of all files of the store."""
+        """Total size of the safetensors files in bytes."""
         return sum(file.stat().st_size for file in self.directory.glob("*.safetensors"))
 
 
 def shard(start: int) -> str:
-    """The name of the shard that begins with window `start`."""
+    """The file name, without suffix, of the shard whose first window is `start`."""
     return f"windows-{start:08d}"
 
 
 def shard_of(window: int) -> tuple[int, int]:
-    """The first window of a window's shard, and its place in it."""
+    """The first window of the shard that holds `window`, and the row of `window` in it (default shard size)."""
     place = window % WINDOWS_PER_SHARD
     return window - place, place

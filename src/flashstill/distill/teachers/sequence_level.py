@@ -1,10 +1,10 @@
-"""Text that a teacher writes for its student: sequence-level knowledge distillation (Kim and Rush 2016, section 3.2).
+"""Sequence-level knowledge distillation (Kim and Rush 2016, section 3.2): train on text that the teacher generates.
 
-    L = - sum_t log q(y_t | y_<t, x),    y drawn from the teacher (their beam's best: temperature 0 is its nearest here)
+    L = - sum_t log q(y_t | y_<t, x),    y sampled from the teacher (the paper uses beam search; closest: temperature 0)
 
-Every window of a packing gives a prompt, its first tokens, and the teacher continues it one or several times.  Shards
-of rows are sampled as a whole, so that a build that was stopped, or shared by several processes, ends with the same
-text; together they are a packing whose mask leaves the prompts out.
+The first tokens of every window of a packing are a prompt, which the teacher continues one or more times.  Text is
+sampled in whole shards of rows, so that a build that was interrupted or split over processes gives the same text.  The
+result is a packing whose mask excludes the prompts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROWS_PER_SHARD = 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Continuations:
-    """What is asked of the teacher: `samples` continuations of the first `prompt_tokens` of every window."""
+    """What to generate: `samples` continuations of the first `prompt_tokens` tokens of every window."""
 
     prompt_tokens: int
     samples: int
@@ -41,7 +41,7 @@ class Continuations:
 
 
 def text_key(teacher: str, tokenizer: str, packed: Packed, continuations: Continuations) -> dict[str, Any]:
-    """The key under which a teacher's text is stored. teacher, tokenizer: fingerprints."""
+    """The key that identifies a teacher's generated text in its manifest. teacher, tokenizer: fingerprints."""
     key = {"teacher": teacher, "tokenizer": tokenizer, "packing": packed.hash, **asdict(continuations)}
     plain: dict[str, Any] = json.loads(json.dumps(key))  # tuples become lists, as when the manifest is read back
     return plain
@@ -57,9 +57,10 @@ def write_text(
     name: str,
     share: tuple[int, int] = (0, 1),
 ) -> Built:
-    """Fill `directory` with the shards that are not there; share = (i, n) makes only every n-th, from the i-th.
+    """Generate the missing shards in `directory`; with share = (i, n), only the shards i, i + n, i + 2n, ...
 
-    Raises BadInput where the directory is another teacher's, packing's or settings', or a window too short.
+    name: label of the progress bar.  Raises BadInput if the directory was made for another teacher, packing or
+    settings, or if a window is shorter than a prompt.
     """
     if continuations.prompt_tokens > packed.length + 1:
         raise BadInput(f"prompts of {continuations.prompt_tokens} tokens do not fit windows of {packed.length + 1}")
@@ -81,9 +82,9 @@ def write_text(
 
 
 def text_of(packed: Packed, continuations: Continuations, key: Mapping[str, Any], directory: Path) -> Packed:
-    """All that was written, as a packing: a row is a window of prompt and continuation, learned from by the latter.
+    """All generated text as a packing: each row is a prompt with one continuation, and only the latter is a target.
 
-    target_document is the window that the prompt is from.  BadInput where a shard is missing.
+    target_document is the index of the prompt's window; target_bytes is 0.  Raises BadInput if a shard is missing.
     """
     lacking = missing_shards(packed, continuations, key, directory)
     if lacking:
@@ -102,7 +103,7 @@ def text_of(packed: Packed, continuations: Continuations, key: Mapping[str, Any]
 
 
 def missing_shards(packed: Packed, continuations: Continuations, key: Mapping[str, Any], directory: Path) -> int:
-    """How many shards of the teacher's text are absent or damaged."""
+    """Number of shards of the teacher's text that are missing or damaged."""
     store = _store(directory, key, packed, continuations)
     return len(store.missing() if store.check() else store.starts)
 

@@ -1,4 +1,5 @@
-"""Teacher sources: what one model, several together, or one for each text say of a batch (training/objectives.py)."""
+"""Teacher sources, which give the teacher's output for a batch (training/objectives.py): one model, an ensemble, or one
+model per text."""
 
 from __future__ import annotations
 
@@ -15,9 +16,9 @@ from flashstill.errors import BadInput
 
 
 class Online:
-    """A model at hand, in eval mode whatever it was in before; it also knows text that was made on the way.
+    """A teacher that runs during training, in eval mode, and so also covers text generated during training.
 
-    as_kept: round hidden states as exact signals on the disk are, to bfloat16 whatever the model is multiplied in.
+    as_kept: round hidden states to bfloat16, whatever the model's dtype, to match exact signals on disk.
     """
 
     def __init__(self, model: Model, as_kept: bool = False) -> None:
@@ -36,7 +37,10 @@ class Online:
 
 
 class Ensemble:
-    """Several teachers of one vocabulary: the mean of their probabilities or their logits. shares: None for equal."""
+    """The mean of several teachers that share a vocabulary.
+
+    shares: weights, normalised to sum to 1 (None: equal); mean: "arithmetic" (probabilities) or "geometric" (logits).
+    """
 
     def __init__(self, members: Sequence[TeacherSource], shares: Sequence[float] | None, mean: str) -> None:
         total = sum(shares) if shares else 0.0
@@ -54,7 +58,7 @@ class Ensemble:
 
 
 class Router:
-    """Specialists: each teaches the windows of its own text. groups [W]: which specialist a window belongs to."""
+    """Specialist teachers, each for the windows of its own text. groups [W]: index of each window's specialist."""
 
     def __init__(self, members: Sequence[TeacherSource], groups: np.ndarray) -> None:
         self.members, self.groups = tuple(members), groups
@@ -74,13 +78,13 @@ class Router:
                 own = Batch(tokens=batch.tokens[rows], mask=batch.mask[rows], windows=batch.windows[mine])
                 teachers.append(dense(member(own)))
                 place[which == index] = torch.arange(len(mine) * length)
-                # negative, renumbered below: only specialists that are asked count
+                # provisional negative index, replaced below: only specialists used in this batch are numbered
                 which[which == index] = -len(teachers)
         return RoutedTeacher(members=tuple(teachers), which=(-which - 1).to(batch.tokens.device), place=place)
 
 
 def dense(teacher: DenseTeacher | RoutedTeacher | Sparse) -> DenseTeacher:
-    """A teacher that knows its whole vocabulary; BadInput for one that does not."""
+    """Return `teacher` if it covers the full vocabulary (DenseTeacher), else raise BadInput."""
     if not isinstance(teacher, DenseTeacher):
         raise BadInput("several teachers need exact signals (kind hidden, or none to run them during training)")
     return teacher

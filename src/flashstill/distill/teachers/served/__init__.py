@@ -1,4 +1,4 @@
-"""Teachers behind a server: asked for the likeliest ids of every token of the text, and not trusted."""
+"""Teachers behind an inference server: request top-k log-probabilities for every token, and validate the responses."""
 
 from flashstill.distill.teachers.served.answers import TokenScores, checked
 from flashstill.distill.teachers.served.client import KEY_VARIABLE, Server

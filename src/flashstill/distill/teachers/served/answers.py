@@ -1,4 +1,4 @@
-"""An answer of a server, checked field by field: nothing of it is used before it is known to be a distribution."""
+"""Validate a server's response field by field: its values are used only if they form a probability distribution."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from flashstill.distill.teachers.served.questions import Api, Position
 from flashstill.errors import BadInput, one_line
 
 ROUNDING = 1e-3
-"""by how much a log-probability may be above 0 and a mass above 1: servers round, and compute in 16 bits"""
+"""tolerance for a log-probability above 0 or a sum of probabilities above 1, as servers round and use 16-bit formats"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenScores:
-    """Of a window of L targets: ids [L, k] and log_p [L, k], the likeliest first; target_log_p [L]; how it reads it."""
+    """A served teacher's scores for a window of L targets.
+
+    ids [L, k] and log_p [L, k]: top k, likeliest first.  target_log_p [L]: log-probability of each target.  text: the
+    targets as decoded by the server, None if it does not say.
+    """
 
     ids: Tensor
     log_p: Tensor
@@ -29,7 +33,7 @@ class TokenScores:
 
 
 def checked(answer: Any, api: Api, tokens: Sequence[int], k: int, vocabulary: int) -> TokenScores:
-    """What the answer to `tokens` (L + 1) says; BadInput, naming what is wrong, where it cannot be used."""
+    """Parse and validate the response to a window of L + 1 `tokens`; BadInput says what is wrong with it."""
     try:
         positions = api.positions(answer, tokens)
     except (KeyError, IndexError, TypeError, AttributeError) as error:
@@ -53,7 +57,7 @@ def checked(answer: Any, api: Api, tokens: Sequence[int], k: int, vocabulary: in
 
 
 def _likeliest(position: Position, k: int, vocabulary: int, place: int) -> list[tuple[int, float]]:
-    """The k likeliest of a position: the token of the text comes along where it is not one of them, and is left out."""
+    """The k likeliest (id, log-probability) at a position; servers may add the actual token as entry k + 1, dropped."""
     log_p_of_id: dict[int, float] = {}
     for name, value in position.top:
         if not isinstance(name, int) or isinstance(name, bool) or not 0 <= name < vocabulary:
@@ -87,7 +91,7 @@ def _log_probability(value: object, place: int) -> float:
 
 
 def reads_alike(text: str, tokens: Sequence[int], tokenizer: Any) -> bool:
-    """Whether a server that reads token ids as `text` uses this tokenizer; signs that are no letters do not count."""
+    """Whether `text`, as a server decoded `tokens`, matches this tokenizer's decoding; only a-z, A-Z and 0-9 count."""
     return _letters(text, tokenizer) == _letters("".join(tokenizer.decode([token]) for token in tokens), tokenizer)
 
 

@@ -1,6 +1,7 @@
-"""Requests to a server: several in flight, each with a time limit, tried again where that helps, else one sentence.
+"""HTTP client for an inference server: concurrent requests with a time limit, and retries with growing waits.
 
-The key stands in an environment variable and goes into a header; it is in no recipe, no file and no message.
+Permanent failures become a one-sentence BadInput.  The API key is read from an environment variable and sent only as a
+header; it is never written to a recipe, file or message.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from flashstill.errors import BadInput, one_line, unknown
 
 KEY_VARIABLE = "FLASHSTILL_API_KEY"
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""before each further try"""
+"""wait before each retry"""
 LONGEST_WAIT_S = 120.0
 CONNECT_S = 10.0
 _BUSY = {408, 409, 425, 429}
@@ -32,7 +33,7 @@ Note = Callable[[str], None]
 
 
 def completed(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine to its end; where several tasks fail, their first error is raised."""
+    """Run a coroutine to completion; if several of its tasks fail, raise only the first error."""
     try:
         asyncio.run(work)
     except BaseExceptionGroup as group:
@@ -40,7 +41,7 @@ def completed(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def together(places: Iterator[int], in_flight: int, one: Callable[[int], Awaitable[None]]) -> None:
-    """`one` for every place, so many at a time."""
+    """Await `one(place)` for every place, at most `in_flight` at a time."""
 
     async def some() -> None:
         for place in places:
@@ -53,7 +54,10 @@ async def together(places: Iterator[int], in_flight: int, one: Callable[[int], A
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Server:
-    """Where a teacher is asked. base: up to /v1; name: of the model; api: one of `questions.APIS`."""
+    """A served teacher. base: URL up to and including /v1; name: the served model; api: a key of `questions.APIS`.
+
+    in_flight: number of concurrent requests; time_limit_s: seconds per request.
+    """
 
     base: str
     name: str
@@ -67,17 +71,17 @@ class Server:
 
     @property
     def asking(self) -> Api:
-        """The API that is spoken."""
+        """The implementation of the server's API."""
         return APIS[self.api]
 
     @property
     def address(self) -> str:
-        """`base` without a slash at its end."""
+        """`base` without a trailing slash."""
         return self.base.rstrip("/")
 
 
 class Conversation:
-    """An open connection to a server; used with `async with`."""
+    """A client session with a server, used with `async with`."""
 
     def __init__(self, server: Server, note: Note) -> None:
         key = os.environ.get(KEY_VARIABLE, "").strip()
@@ -98,7 +102,10 @@ class Conversation:
         await self._client.__aexit__(*raised)
 
     async def longest(self) -> int | None:
-        """Tokens that the model takes, where the server says so; BadInput where it does not answer or serve it."""
+        """The model's context length in tokens, None if the server does not state it.
+
+        Raises BadInput if the server does not respond or does not serve this model.
+        """
         base, name = self.server.base, self.server.name
         url = f"{self.server.address}/models"
         status, body = await self._patiently("GET", url, None, _LISTING_BYTES, is_first=True)
@@ -115,11 +122,14 @@ class Conversation:
         return longest if isinstance(longest, int) else None
 
     async def ask(self, question: dict[str, Any], k: int, most_bytes: int) -> Any:
-        """The answer to a question, as JSON; BadInput where the server refuses or keeps failing."""
+        """The parsed JSON response to a request for k log-probabilities.
+
+        Raises BadInput if the server refuses, keeps failing, or sends more than `most_bytes`.
+        """
         return await self._asked(self.server.asking.path(self.server.address), question, k, most_bytes)
 
     async def completions(self, question: dict[str, Any], most_bytes: int) -> Any:
-        """The same for text that it writes itself."""
+        """The parsed JSON response to a request for generated text; raises BadInput like `ask`."""
         return await self._asked(f"{self.server.address}/completions", question, 0, most_bytes)
 
     async def _asked(self, url: str, question: dict[str, Any], k: int, most_bytes: int) -> Any:
@@ -134,7 +144,10 @@ class Conversation:
     async def _patiently(
         self, method: str, url: str, question: dict[str, Any] | None, most_bytes: int, is_first: bool = False
     ) -> tuple[int, bytes]:
-        """Status and body, once the server is neither busy nor broken. is_first: where nobody answers, nobody will."""
+        """Status and body of a request, with retries while the server is busy or failing.
+
+        is_first: do not retry if no connection can be made.
+        """
         why = ""
         for wait_s in (*WAITS_S, None):
             asked_to_wait_s = 0.0
@@ -162,7 +175,7 @@ class Conversation:
     async def _once(
         self, method: str, url: str, question: dict[str, Any] | None, most_bytes: int
     ) -> tuple[int, bytes, float]:
-        """Status, body, and the seconds that the server asks us to wait."""
+        """Send a request once; returns status, body and the seconds to wait from the Retry-After header (0 if none)."""
         async with (
             asyncio.timeout(self.server.time_limit_s),
             self._client.stream(method, url, json=question) as response,
@@ -177,12 +190,12 @@ class Conversation:
             return response.status_code, bytes(body), wait_s
 
     def _said(self, body: bytes) -> str:
-        """The message of an error, without the key, which some servers repeat."""
+        """The server's error message, with the API key masked, since some servers echo it."""
         message = _message(body)
         return message.replace(self._key, "***") if self._key else message
 
     def _refused(self, status: int, body: bytes, k: int) -> str:
-        """One sentence for a status that will not change by asking again."""
+        """A one-sentence error message for a status that a retry would not change."""
         base, message = self.server.base, self._said(body)
         if status in (401, 403):
             which = "another" if self._key else "one"
@@ -200,7 +213,7 @@ class Conversation:
 
 
 def _message(body: bytes) -> str:
-    """The message of a server's error, in whichever field it stands."""
+    """The error message in a response body, from whichever field holds it."""
     try:
         answer = json.loads(body)
         error = answer.get("error", answer)

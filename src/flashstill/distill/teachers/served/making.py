@@ -1,7 +1,7 @@
-"""Ask a server about a packing and keep what it says, shard by shard, as signals of kind top-k.
+"""Build top-k signals from a served teacher, shard by shard.
 
-A shard is written when its last window is answered, so that a build that is killed asks again only for what was on the
-way.  Beside ids and log-probabilities stands the log-probability of the target: the teacher's own surprise.
+A shard is written when all its windows are answered; a build that was killed repeats only the requests of unfinished
+shards.  Each shard also stores the teacher's log-probability of every target (its negative is the teacher's NLL).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from flashstill.errors import BadInput
 from flashstill.progress import Advance, Progress
 
 BYTES_PER_ENTRY = 1024
-"""the most that an id, its log-probability, rank and text may take in an answer"""
+"""limit on the size of one entry (id, log-probability, rank and text) in a response"""
 
 
 def known_model(name: str) -> str:
-    """Server and model name, in place of a fingerprint of weights that cannot be read."""
+    """Stands in for the model fingerprint of a served teacher, whose weights cannot be read; name: its model name."""
     return f"served: {name}"
 
 
@@ -42,10 +42,10 @@ def build_from_server(
     name: str,
     share: tuple[int, int] = (0, 1),
 ) -> Built:
-    """Fill `directory` with the shards that are not there; share = (i, n) makes only every n-th, from the i-th.
+    """Build the missing shards in `directory`; with share = (i, n), only the shards i, i + n, i + 2n, ...
 
-    tokenizer: whose ids the packing holds.  Raises BadInput where the server refuses, keeps failing, or answers with
-    something that is no distribution over this vocabulary, and where the directory is another's.
+    tokenizer: the one that the packing was made with.  Raises BadInput if the server refuses, keeps failing, or returns
+    no valid distribution over its vocabulary, or if the directory was built with another key.
     """
     store = Store(directory, key, packed.windows)
     store.begin()
@@ -63,7 +63,7 @@ def build_from_server(
 
 
 class _Asking:
-    """One build: windows in flight, answers that wait for the rest of their shard."""
+    """The state of one build, including answers that wait for the rest of their shard."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class _Asking:
         self._held: dict[int, TokenScores] = {}
 
     async def all(self, starts: Sequence[int]) -> None:
-        """Every window of these shards; the first is asked alone, so that what is wrong is found with one request."""
+        """Request all windows of these shards; the first alone, so that a wrong setup fails after one request."""
         async with Conversation(self.server, lambda text: self.advance(0, text)) as talk:
             self._check_context(await talk.longest())
             windows = iter([window for start in starts for window in self.store.range(start)])
@@ -106,7 +106,7 @@ class _Asking:
             raise BadInput(f"the teacher at {self.server.base} cannot be used for window {window}: {error}") from error
 
     def _done(self, window: int, answer: TokenScores) -> None:
-        """Keep an answer; write its shard when it was the last."""
+        """Store a window's answer, and write its shard if it is now complete."""
         self._held[window] = answer
         self.advance(self.packed.length)
         start, _ = shard_of(window)
@@ -131,7 +131,7 @@ class _Asking:
             )
 
     def _check_reading(self, answer: TokenScores, window: int) -> None:
-        """Whether the server's token ids mean what ours mean."""
+        """BadInput if the server decodes token ids differently; a warning if it does not say how it decodes them."""
         if answer.text is None:
             self.progress.say(
                 f"{self.server.base} does not say how it reads token ids; see to it that it reads them alike"

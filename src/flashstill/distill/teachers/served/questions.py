@@ -1,11 +1,11 @@
-"""How a server is asked for the log-probabilities of a prompt, and where in its answer they are.
+"""Server APIs: how to request the log-probabilities of a prompt, and how to find them in the response.
 
     vllm     POST /v1/completions, prompt_logprobs: k       an id -> {logprob, rank, decoded_token} for each position
     echo     POST /v1/completions, echo and logprobs: k     "token_id:17" -> logprob, for servers that know no extension
     sglang   POST /generate, return_logprob from 0          [logprob, id, text] for each position
 
-In all of them entry i tells what the tokens before i make of token i, and the first is null: of a window of L + 1
-tokens the entries 1 .. L belong to its L targets.  vLLM adds the token of the text where it is not among the k.
+In all of them, entry i is the distribution of token i given the tokens before it, and entry 0 is null: for a window of
+L + 1 tokens, entries 1 .. L are those of its L targets.  vLLM adds the actual token if it is not among the top k.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 Pairs = list[tuple[object, object]]
-"""(id, log-probability) as they came, not checked"""
+"""(id, log-probability) pairs as received, not validated"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Position:
-    """What is said of one token of the text: the likeliest, its own log-probability, and how it reads it."""
+    """The server's entry for one token of the prompt, not validated.
+
+    top: the likeliest ids; target: log-probability of the token itself; text: the token as the server decodes it.
+    """
 
     top: Pairs
     target: object
@@ -28,26 +31,29 @@ class Position:
 
 
 class Api(Protocol):
-    """A server's API: how it is asked for log-probabilities, and where they stand in its answer."""
+    """A server's API: builds requests for log-probabilities and finds them in responses."""
 
     answer_tokens: int
-    """tokens that the server makes up after the prompt: they need room in its context"""
+    """tokens that the server has to generate after the prompt; they take room in its context"""
 
     def path(self, base: str) -> str:
-        """The address to ask, from the one that ends with /v1."""
+        """The URL to request, from the base URL that ends with /v1."""
         ...
 
     def question(self, name: str, tokens: Sequence[int], k: int) -> dict[str, Any]:
-        """The body of a request."""
+        """The JSON body of a request for the top k at every token of a prompt; name: the served model."""
         ...
 
     def positions(self, answer: Any, tokens: Sequence[int]) -> list[Position | None]:
-        """Of all tokens. Raises KeyError, IndexError, TypeError, AttributeError or ValueError for a malformed one."""
+        """The entry of every token, None where there is none (the first).
+
+        Raises KeyError, IndexError, TypeError, AttributeError or ValueError if the response is malformed.
+        """
         ...
 
 
 class Vllm:
-    """vLLM's extension of the completions: ids as they are."""
+    """vLLM's completions extension `prompt_logprobs`, keyed by token id."""
 
     answer_tokens = 1
 
@@ -70,7 +76,7 @@ class Vllm:
 
 
 class Echo:
-    """The completions that OpenAI once had, with ids instead of texts as vLLM can write them."""
+    """OpenAI's legacy completions with echo, and vLLM's option to return token ids instead of texts."""
 
     answer_tokens = 1
     prefix = "token_id:"
@@ -84,7 +90,7 @@ class Echo:
 
     def positions(self, answer: Any, tokens: Sequence[int]) -> list[Position | None]:
         log_probabilities = answer["choices"][0]["logprobs"]
-        count = len(tokens)  # the server also returns the one token it had to generate, after them
+        count = len(tokens)  # the server also returns the one token that it had to generate, at the end
         top, own = log_probabilities["top_logprobs"][:count], log_probabilities["token_logprobs"][:count]
         return [
             None if entry is None else Position(top=self._pairs(entry), target=target, text=None)
@@ -98,7 +104,7 @@ class Echo:
 
 
 class Sglang:
-    """SGLang's native /generate."""
+    """SGLang's native /generate endpoint."""
 
     answer_tokens = 0
 
