@@ -1,4 +1,4 @@
-"""Operations on chips -> seconds and joules."""
+"""Cost model: seconds and joules of operations on chips."""
 
 from flashstill.cost.conditions import Conditions, Precisions, make_conditions, precisions_of, uniform
 from flashstill.cost.phases import Speculation, mixed_step

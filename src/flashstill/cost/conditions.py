@@ -1,4 +1,4 @@
-"""Under which conditions operations run: chip, precisions, placement, calibration and software."""
+"""What an operation's cost depends on besides its shape: chip, formats, memory tiers, calibration, software."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from flashstill.hardware.software import NO_SOFTWARE
 from flashstill.workload import Widths
 
 SCALE_BYTES = {"fp4": 0.03125, "int4": 0.03125, "int2": 0.03125, "fp8-block": 0.000244}
-"""scale factors beside the values: one byte a group of 32, 2 bytes a group of 64, 4 bytes a block of 128 x 128"""
+"""Bytes of scale factors per value: one byte per group of 32, 2 bytes per group of 64, 4 bytes per block of 128 x
+128."""
 CACHE_OF = {"fp8": "fp8", "fp4": "fp8", "fp8-block": "bf16", "int8": "bf16", "int4": "bf16", "int2": "bf16"}
-"""the cache beside weights in these formats: NVIDIA's fp8 and NVFP4 checkpoints (ModelOpt) carry scales for an fp8
-cache, which the engines then use; checkpoints in blocks (DeepSeek, Qwen) or in integers (AWQ, GPTQ) do not"""
+"""Default KV-cache format for each weight format. NVIDIA's fp8 and NVFP4 checkpoints (ModelOpt) carry scales for an fp8
+cache, which engines then use; block-scaled (DeepSeek, Qwen) and integer (AWQ, GPTQ) checkpoints carry none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Precisions:
-    """In which formats values are stored. exact: LM head, router and what else a quantised checkpoint leaves alone."""
+    """Storage formats. exact: weights that a quantised checkpoint keeps unquantised (LM head, router)."""
 
     linear: str = "bf16"
     attention: str = "bf16"
@@ -35,7 +36,7 @@ class Precisions:
 
     @property
     def widths(self) -> Widths:
-        """Bytes of one value of each kind, scale factors included; activations stay in 16 bits (32 for fp32)."""
+        """Bytes of one value by role, scale factors included; activations take 16 bits (32 for fp32)."""
         return Widths(
             weight=stored_bytes(self.linear),
             attention=stored_bytes(self.attention),
@@ -46,17 +47,17 @@ class Precisions:
         )
 
     def of(self, role: str) -> str:
-        """The format of a role of `Matmul` and `Experts`."""
+        """The format of a weight role: "linear", "attention", "experts" or "exact"."""
         return {"linear": self.linear, "attention": self.attention, "experts": self.experts, "exact": self.exact}[role]
 
 
 def stored_bytes(precision: str) -> float:
-    """Bytes of one stored value with its share of the scale factors."""
+    """Bytes of one stored value, including its share of the scale factors."""
     return BYTES_PER_VALUE[precision] + SCALE_BYTES.get(precision, 0.0)
 
 
 def uniform(precision: str, kv: str | None = None) -> Precisions:
-    """All in one format, but head and router of a quantised model in 16 bits; the cache as asked, or by `CACHE_OF`."""
+    """One format for all weights, but 16-bit head and router if quantised; cache as given or by `CACHE_OF`."""
     narrow = BYTES_PER_VALUE.get(precision, 2.0) < 2.0
     return Precisions(
         linear=precision,
@@ -86,7 +87,7 @@ def as_published(model: Architecture, kv: str | None = None) -> Precisions:
 
 
 def precisions_of(model: Architecture, precision: str | None, kv: str | None = None) -> Precisions:
-    """As published where that is `precision` or nothing is asked for, else everything in `precision`."""
+    """The published formats if `precision` is one of them or not given, else everything in `precision`."""
     published = as_published(model, kv)
     if precision is None or precision in (published.experts, published.linear, model.formats.scheme):
         return published
@@ -97,10 +98,10 @@ def precisions_of(model: Architecture, precision: str | None, kv: str | None = N
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conditions:
-    """What the cost of an operation depends on beside the operation.
+    """What the cost of an operation depends on besides the operation itself.
 
-    weights, cache: the tiers that hold them.  skew: exponent of the popularity of experts (see `Experts`).
-    sampled: whether tokens are drawn (top-k, top-p) or are the likeliest ones.
+    weights, cache: the memory tiers that hold them.  skew: exponent of the popularity of experts (see `Experts`).
+    sampled: True if tokens are sampled (top-k, top-p), False for greedy decoding.
     """
 
     chip: Chip
@@ -114,7 +115,7 @@ class Conditions:
 
     @property
     def widths(self) -> Widths:
-        """Bytes of a value of each kind as stored, and of an activation as the chip's products read it."""
+        """Bytes of a stored value by role, and of an activation in the format in which the chip multiplies it."""
         stored = self.precisions.widths
 
         def inputs(role: str) -> float:
@@ -124,7 +125,7 @@ class Conditions:
 
     @property
     def perfect(self) -> Conditions:
-        """The lower bound: no floors, every peak reached, no software."""
+        """Lower-bound conditions: no launch floors, all peaks reached, no software overhead."""
         return replace(self, calibration=self.calibration.perfect, software=NO_SOFTWARE)
 
 
@@ -137,7 +138,7 @@ def make_conditions(
     skew: float = 0.0,
     sampled: bool = False,
 ) -> Conditions:
-    """The conditions on one chip; weights and cache: names of tiers, None for the main memory."""
+    """Conditions on one chip. weights, cache: names of memory tiers, None for the main memory."""
     return Conditions(
         chip=chip,
         precisions=precisions or Precisions(),

@@ -1,13 +1,13 @@
-"""What each chip of a layout must hold, and how many sequences fit beside the weights.
+"""Memory footprint of each chip of a layout, and how many sequences fit beside the weights.
 
-weights a chip    dense / (tp pp)  +  routed experts / (tp dp pp)
-cache a sequence  over the layers of a stage, split over the chips that hold different key/value heads
-                  (min(tp, g); 1 for MLA, whose latent vector every chip needs; tp where sequences are split)
-usable bytes      share of the engine x bytes as the driver shows them  -  the engine's buffers and graphs (main DRAM)
+    weights per chip    dense / (tp pp)  +  routed experts / (tp dp pp)
+    cache per sequence  over the layers of a stage, split over the chips that hold different key/value heads
+                        (min(tp, g); 1 for MLA, whose latent vector every chip needs; tp where sequences are split)
+    usable bytes        engine's memory share x bytes the driver reports  -  the engine's buffers and graphs (main DRAM)
 
-The share is what an engine is told to take (gpu_memory_utilization and the like, 0.9), of what nvidia-smi or rocm-smi
-show, which is not what is sold: 85.5 GB of an H100 of "80 GB".  What is left of it beside weights, activations, the
-libraries' memory and CUDA graphs holds the cache.
+The engine's share (gpu_memory_utilization and the like, 0.9) applies to the capacity that nvidia-smi or rocm-smi
+reports, which differs from the nominal one: 85.5 GB for an "80 GB" H100.  The cache gets what weights, activations,
+libraries and CUDA graphs leave of it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from flashstill.workload import Quantity, Widths, cache_bytes, routed_parameters
 from flashstill.workload import weight_bytes as all_weight_bytes
 
 DRAM = "memory"
-"""the tier in which an engine keeps its own buffers"""
+"""the memory tier in which an engine keeps its own buffers"""
 
 
 def usable_bytes(conditions: Conditions, tier: Memory) -> float:
-    """Bytes of a tier of one chip that weights and cache may take."""
+    """Bytes of a chip's memory tier available to weights and cache."""
     software = conditions.software
     own = software.buffer_bytes + software.graph_bytes if tier.name == DRAM else 0.0
     return max(tier.visible_bytes * software.usable_ratio - own, 0.0)
@@ -38,12 +38,12 @@ def chip_weight_bytes(model: Architecture, widths: Widths, layout: Layout) -> Qu
     """Bytes of weights on one chip."""
     routed = routed_parameters(model) * widths.of("experts")
     dense = all_weight_bytes(model, widths) - routed
-    # Replicas of a dense model each hold all of it; experts are spread over the replicas.
+    # Replicas of a dense model each hold the whole model; experts are spread over the replicas.
     return dense / (layout.tp * layout.pp) + routed / (layout.tp * layout.dp * layout.pp)
 
 
 def sequence_bytes(model: Architecture, tokens: Quantity, widths: Widths, layout: Layout) -> Quantity:
-    """Bytes of cache that one sequence of `tokens` takes on each chip that serves it."""
+    """Bytes of cache for one sequence of `tokens` on each chip that serves it."""
     total: Quantity = 0.0
     for layer in model.layers:
         mixer = layer.attention
@@ -64,7 +64,7 @@ def sequence_bytes(model: Architecture, tokens: Quantity, widths: Widths, layout
 def room_bytes(
     model: Architecture, conditions: Conditions, layout: Layout, draft: Architecture | None = None
 ) -> Quantity:
-    """Bytes that one chip has left for cache; negative where the weights, those of a draft included, do not fit."""
+    """Bytes left for cache on one chip; negative if the weights (including a draft model's) do not fit."""
     weights = chip_weight_bytes(model, conditions.precisions.widths, layout)
     if draft is not None:
         weights = weights + chip_weight_bytes(draft, conditions.precisions.widths, layout)
@@ -78,19 +78,19 @@ def room_bytes(
 def layout_room_bytes(
     model: Architecture, conditions: Conditions, layout: Layout, draft: Architecture | None = None
 ) -> Quantity:
-    """Bytes left for cache on all chips of a layout together; 0 where the weights do not fit."""
+    """Bytes left for cache on all chips of a layout; 0 if the weights do not fit."""
     return np.maximum(room_bytes(model, conditions, layout, draft), 0.0) * layout.chips
 
 
 def token_bytes(model: Architecture, widths: Widths) -> float:
-    """Bytes of cache that one more token of a sequence takes, held once, before any window is full."""
+    """Cache bytes of one more token of a sequence, without replication and before any window is full."""
     return float(model.kv_values_per_token * widths.kv)
 
 
 def most_sequences(
     model: Architecture, conditions: Conditions, layout: Layout, tokens: Quantity, draft: Architecture | None = None
 ) -> Quantity:
-    """Sequences of `tokens` that fit on the whole layout; below 1 where not even one does."""
+    """Number of sequences of `tokens` that fit on the whole layout; below 1 if not even one fits."""
     widths = conditions.precisions.widths
     sequence = sequence_bytes(model, tokens, widths, layout)
     if draft is not None:
@@ -107,9 +107,9 @@ def holds(
     longest: Quantity,
     speculation: Speculation | None = None,
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Whether a layout holds `sequences` of a mean length of `tokens` at a time, and whether it holds one; arrays.
+    """Whether `sequences` of mean length `tokens` fit at the same time, and whether one sequence fits; arrays.
 
-    longest: tokens of a sequence at its end, of which one must fit in either case.
+    longest: tokens of a sequence at its full length; one such sequence must fit in either case.
     """
     draft = speculation.draft if speculation else None
     at_end = np.asarray(most_sequences(model, conditions, layout, np.maximum(longest, 1.0), draft))
@@ -119,5 +119,5 @@ def holds(
 
 
 def total_bytes(model: Architecture, batch: Quantity, tokens: Quantity, widths: Widths) -> Quantity:
-    """Weights and cache, each held once."""
+    """Bytes of weights and cache without replication."""
     return all_weight_bytes(model, widths) + cache_bytes(model, batch, tokens, widths)

@@ -2,17 +2,17 @@
 
     matmul            floor + (C^p + M^p)^(1/p)
                       C = min over tiles of  waves x 2 t_m t_n k / (peak / units x eff),  waves = ceil(tiles / units)
-                      M = bytes / (bandwidth eff)
+                      M = bytes / (bandwidth x eff)
     decode attention  floor + doubling log2(1 + S/64) + (C^p + M^p + blocks^p)^(1/p)
                       blocks = sequences x cached heads x (1 + group_ratio h/(8 g)) / units x block
     prompt attention  floor + C + M + blocks,  causal pairs rounded up to whole tiles
-    experts           floor + expert x held/100 + (C^p + M^p)^(1/p) + activations
+    experts           floor + expert x local experts/100 + (C^p + M^p)^(1/p) + activation traffic
 
-p blends the two bounds: a large p is their maximum, a small one lets them add, as unhidden latency does.  Tiles are
-dealt to compute units in whole waves, which is why a GEMM of 129 rows may take as long as one of 256, a loss that a
-plain roofline does not see.  A systolic array of edge e instead rounds columns and depth up to e,
-and rows to whole steps.  Source of the form: the roofline of Williams et al. 2009, with wave quantisation as in
-NVIDIA's guide to matrix multiplication; the coefficients are calibration rows.
+The exponent p blends compute time C and memory time M: large p gives their maximum (full overlap), p = 1 their sum (no
+overlap).  Tiles are assigned to compute units in whole waves, so a GEMM of 129 rows can take as long as one of 256
+(wave quantisation), which a plain roofline misses.  A systolic array of edge e rounds columns and depth up to e, and
+rows up to its row step.  Sources: the roofline of Williams et al. 2009, and wave quantisation as in NVIDIA's guide
+to matrix multiplication; the coefficients are calibration rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
-    """Seconds of an operation, and of each bound alone."""
+    """Seconds of an operation: total, compute time, memory time, and the fixed launch floor."""
 
     seconds: Quantity
     compute_s: Quantity
@@ -37,9 +37,9 @@ class Timing:
 
 
 def scaled(timing: Timing, ratio: float, least_s: Quantity, more_s: Quantity = 0.0) -> Timing:
-    """A kernel that an engine runs `ratio` times as long, and `more_s` of overhead beside it.
+    """The kernel's time multiplied by the engine's `ratio`, plus `more_s` seconds of overhead.
 
-    least_s: what the chip's peaks allow, which no engine's kernel beats.
+    least_s: the time at the chip's peaks; a ratio below 1 never goes below it.
     """
     seconds = timing.seconds * ratio
     if ratio < 1.0:
@@ -53,12 +53,12 @@ def scaled(timing: Timing, ratio: float, least_s: Quantity, more_s: Quantity = 0
 
 
 def peak_seconds(timing: Timing, kernel: Kernel) -> Quantity:
-    """What a matrix product takes at the peaks of the chip."""
+    """Seconds of a matrix product at the chip's peak FLOP/s and peak bandwidth."""
     return np.maximum(timing.compute_s * kernel.compute_efficiency, timing.memory_s * kernel.memory_efficiency)
 
 
 def blend(exponent: float, *parts: Quantity) -> Quantity:
-    """(a^p + b^p)^(1/p): at least the longest part; the sum at p = 1. Zero where all parts are."""
+    """(a^p + b^p)^(1/p) of times: their maximum for large p, their sum at p = 1; zero if all are zero."""
     longest = parts[0]
     for part in parts[1:]:
         longest = np.maximum(longest, part)
@@ -72,7 +72,7 @@ def blend(exponent: float, *parts: Quantity) -> Quantity:
 
 
 def memory_seconds(operation: Operation, weights: Memory, cache: Memory, main: Memory, efficiency: float) -> Quantity:
-    """Weights, cache and activations, each at the bandwidth of the tier that holds it."""
+    """Seconds to move weights, cache and activations, each at the bandwidth of the memory tier that holds it."""
     kv: Quantity = operation.kv_bytes / cache.bytes_per_s
     return (operation.weight_bytes / weights.bytes_per_s + kv + operation.activation_bytes / main.bytes_per_s) / (
         efficiency
@@ -80,7 +80,7 @@ def memory_seconds(operation: Operation, weights: Memory, cache: Memory, main: M
 
 
 def matmul(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: float, memory_s: Quantity) -> Timing:
-    """A dense product; `memory_s` already holds the bytes over the effective bandwidth."""
+    """Time of a dense matrix product. memory_s: its bytes divided by the effective bandwidth."""
     rows, columns, depth = operation.rows, operation.columns, operation.depth
     peak, tiling = flops_per_s * kernel.compute_efficiency, chip.calibration.tiling
     if chip.compute_units:
@@ -103,7 +103,7 @@ def matmul(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: float, me
 
 
 def quantise_seconds(operation: Matmul, kernel: Kernel, main: Memory) -> Quantity:
-    """Reading the activations in 16 bits and writing them narrow, as a kernel of its own before the product."""
+    """Seconds of the separate kernel that reads 16-bit activations and writes them quantised before the product."""
     moved = (2.0 + operation.input_value_bytes) * operation.rows * operation.depth * kernel.passes
     return kernel.quantise_floor_s + moved / main.bytes_per_s
 
@@ -111,12 +111,12 @@ def quantise_seconds(operation: Matmul, kernel: Kernel, main: Memory) -> Quantit
 def decode_attention(
     chip: Chip, operation: Attention, kernel: Kernel, flops_per_s: float, memory_s: Quantity
 ) -> Timing:
-    """Attention of few queries over a long KV cache."""
+    """Time of attention of a few queries per sequence over a long KV cache."""
     peak = flops_per_s * kernel.compute_efficiency
     group = operation.heads / operation.kv_heads
     filled = group * operation.queries
     if operation.latent and chip.compute_units:
-        # All heads share one latent key: they are the rows of one GEMM, padded to whole tiles.
+        # MLA: all heads share one latent key, so the heads are the rows of one GEMM, padded to whole tiles.
         filled = np.ceil(filled / chip.calibration.tiling.latent_rows) * chip.calibration.tiling.latent_rows
     work = 2.0 * operation.sequences * operation.kv_heads * filled * (operation.key_width + operation.value_width)
     compute_s = work * (operation.seen + operation.queries) / peak
@@ -130,14 +130,14 @@ def decode_attention(
 
 
 def _block_seconds(chip: Chip, kernel: Kernel) -> float:
-    """Time of a block when all units work; 0 for chips whose kernels have none to deal."""
+    """Seconds per thread block, averaged over all busy compute units; 0 for chips without thread blocks."""
     return kernel.block_s / chip.compute_units if kernel.block_s else 0.0
 
 
 def prompt_attention(
     chip: Chip, operation: Attention, kernel: Kernel, flops_per_s: float, memory_s: Quantity
 ) -> Timing:
-    """Many queries, causal."""
+    """Time of causal attention over a prompt (many queries)."""
     peak = flops_per_s * kernel.compute_efficiency
     whole = np.ceil(operation.queries / chip.calibration.tiling.prompt_rows) * chip.calibration.tiling.prompt_rows
     rounding = whole * (whole + chip.calibration.tiling.prompt_rows) / (operation.queries * (operation.queries + 1.0))
@@ -148,7 +148,7 @@ def prompt_attention(
 
 
 def _array_rounding(chip: Chip, operation: Attention) -> float:
-    """What a systolic array loses to heads that are narrower than it."""
+    """Factor by which attention slows on a systolic array because head widths are padded to the array's edge."""
     if chip.compute_units or not chip.matrix_edge:
         return 1.0
     widths = (operation.key_width, operation.value_width)
@@ -158,7 +158,7 @@ def _array_rounding(chip: Chip, operation: Attention) -> float:
 def experts(
     chip: Chip, operation: Experts, kernel: Kernel, flops_per_s: float, main: Memory, weights: Memory
 ) -> Timing:
-    """Routed FFNs as grouped products."""
+    """Time of routed FFNs as grouped matrix products."""
     peak = flops_per_s * kernel.compute_efficiency
     memory_s = operation.weight_bytes / (weights.bytes_per_s * kernel.memory_efficiency)
     padded = operation.assignments + kernel.tile_penalty * operation.distinct

@@ -1,14 +1,14 @@
-"""Seconds and bytes of a collective: switched chips, tori with and without wrap-around, and two tiers.
+"""Seconds and bytes of a collective on switch-connected chips, on tori with and without wrap-around, across domains.
 
-One chip of n sends, of an array of V bytes:  all-reduce 2 V (n-1)/n, all-gather and reduce-scatter V (n-1)/n,
+Each of n chips sends, for an array of V bytes:  all-reduce 2 V (n-1)/n, all-gather and reduce-scatter V (n-1)/n,
 all-to-all v (n-1)/n of the v bytes that it holds.
 
     switch    ((floor + rank (n-1))^p + (sent / (link eff))^p)^(1/p), or one shot: floor + (n-1) V / (link eff)
     torus     floor + max(hops t_hop, V (n-1)/n / (links w eff)), the second term twice for an all-reduce; all-to-all
               floor + max(hops t_hop, v cross / (w eff)); links, hops and cross as in hardware/topology/torus.py
-    beyond the domain: each chip's share of the array also crosses the scale-out network, one node after the other
+    beyond the domain: a hierarchical collective adds the scale-out time of each chip's share of the array
 
-A send between neighbours of a torus has one link, a send through a switch has all links of the chip.
+A send between neighbours of a torus uses one link; a send through a switch uses all links of the chip.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from flashstill.workload import Quantity
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinkCost:
-    """Seconds of one exchange, and the bytes that one chip sends inside and beyond the domain."""
+    """Seconds of one exchange, and the bytes each chip sends within its fast-link domain and beyond it."""
 
     seconds: Quantity
     inside_bytes: Quantity
@@ -34,7 +34,7 @@ class LinkCost:
 
 
 def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: str = "") -> LinkCost:
-    """The cost of one exchange of a group of chips; some engines bring collectives of their own."""
+    """The cost of one exchange. engine: name of an engine whose own collectives are used where it has them."""
     kind = exchange.kind
     size = np.asarray(exchange.bytes, dtype=np.float64)
     group = np.asarray(exchange.group, dtype=np.float64)
@@ -42,7 +42,7 @@ def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: 
     near = np.asarray(chip.system.near(group, stride, exchange.slice_chips))
     far = group / near
     inside = sent_bytes(kind, size, near)
-    # Inside a domain the array is scattered over its chips: each exchanges 1/near of it with other domains.
+    # Within a domain the array is scattered over its chips: each exchanges 1/near of it with other domains.
     beyond = sent_bytes(kind, size / near, far)
     if kind == "all-to-all":
         beyond = sent_bytes(kind, size, far)
@@ -67,7 +67,7 @@ def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: 
 
 
 def _switch(chip: Chip, collective: Collective, kind: str, size: Quantity, sent: Quantity, group: Quantity) -> Quantity:
-    if not chip.topology.link_bytes_per_s:  # a chip without links: its domain is one chip and sends nothing inside
+    if not chip.topology.link_bytes_per_s:  # a chip without links is a domain of its own and sends nothing within it
         return np.zeros_like(sent)
     rate = chip.topology.link_bytes_per_s
     floor_s = collective.floor_s + collective.rank_s * (group - 1.0)
@@ -90,7 +90,7 @@ def _torus(
     slice_chips: Quantity,
 ) -> Quantity:
     link = chip.topology.one_link_bytes_per_s * collective.efficiency
-    # Without a row for this kind of collective there is no floor: the general rows give hop latencies only.
+    # Without a row measured for this kind of collective the floor is 0: the general rows give hop latencies only.
     floor_s = collective.floor_s if collective.measured else 0.0
     if kind == "send":
         return floor_s + np.maximum(calibration.hop_s, size / link)
@@ -105,7 +105,7 @@ def _torus(
 def transfer(
     chip: Chip, calibration: Calibration, size: float, chips: int, start: tuple[int, ...], end: tuple[int, ...]
 ) -> tuple[float, float]:
-    """Seconds until the first byte arrives and until the last, from one chip of a slice of a torus to another."""
+    """Seconds until the first and the last byte of a point-to-point transfer within a torus slice arrive."""
     hops, links = chip.topology.path(chips, start, end)
     first_s = hops * calibration.hop_s
     rate = max(links, 1) * chip.topology.one_link_bytes_per_s * calibration.link_efficiency

@@ -1,7 +1,7 @@
-"""Seconds and joules of one chip's part of one operation: which coefficients, peak and bytes its kernel takes.
+"""Seconds and joules of one chip's share of one operation: selects the coefficients, peak and bytes of its kernel.
 
-The fits of flashstill.validation.calibration call `operation_seconds` with the coefficients that they vary, so that
-what is fitted is what predicts.
+The fits of flashstill.validation.calibration call `operation_seconds` with trial coefficients, so that fits and
+predictions share one formula.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _NO_TIME: Quantity = 0.0
 
 
 def operation_seconds(conditions: Conditions, operation: Operation) -> kernels.Timing:
-    """Seconds of one chip's part of an operation, software included."""
+    """Seconds of one chip's share of an operation, including the engine's kernel ratios."""
     chip, calibration, main = conditions.chip, conditions.calibration, conditions.chip.memory
     if isinstance(operation, Matmul):
         runs_in = chip.precision(conditions.precisions.of(operation.role))
@@ -42,7 +42,7 @@ def operation_seconds(conditions: Conditions, operation: Operation) -> kernels.T
         kind = (
             "prompt-attention" if operation.prompt else ("latent-attention" if operation.latent else "decode-attention")
         )
-        # A cache in 8 bits is multiplied in 8 bits where the prompt is long; decoding is bound by reading it.
+        # Prefill with an 8-bit cache multiplies in 8 bits; decode attention computes in bf16 and is memory-bound.
         precision = conditions.precisions.kv
         kernel = calibration.kernel(kind, precision)
         memory_s = kernels.memory_seconds(
@@ -58,14 +58,14 @@ def operation_seconds(conditions: Conditions, operation: Operation) -> kernels.T
 
 
 def kernel_precision(conditions: Conditions, role: str) -> str:
-    """The precision whose coefficients apply: the stored one where the chip multiplies in it, else the wider one."""
+    """The precision whose coefficients apply: the format stored if the chip multiplies in it, else the wider one."""
     stored = conditions.precisions.of(role)
     runs_in = conditions.chip.precision(stored)
     return stored if runs_in in stored else runs_in
 
 
 def operation_joules(conditions: Conditions, operation: Operation) -> dict[str, Quantity]:
-    """Joules of one chip's part of an operation, by level, links and idling apart."""
+    """Dynamic joules of one chip's share of an operation, by level; links excluded."""
     chip, main = conditions.chip, conditions.chip.memory
     role = "experts" if isinstance(operation, Experts) else getattr(operation, "role", "exact")
     runs_in = chip.precision(conditions.precisions.of(role) if not isinstance(operation, Attention) else "bf16")

@@ -1,7 +1,7 @@
-"""The steps that serving is made of: a decode step, with drafting, the prefill of prompts, and one that mixes both.
+"""The steps of serving: a decode step (with drafting), the prefill of prompts, and a step that mixes both.
 
-Speculation (Leviathan et al. 2023, equation 1): with g drafted tokens accepted with rate a,
-E = (1 - a^(g+1)) / (1 - a) tokens a step, and the step verifies g + 1 tokens a sequence.
+Speculation (Leviathan et al. 2023, equation 1): with g drafted tokens, each accepted with probability a,
+E = (1 - a^(g+1)) / (1 - a) tokens per step, and the step verifies g + 1 tokens per sequence.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from flashstill.workload import Chunks, Decoding, Quantity, decode, mixed, prefi
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Speculation:
-    """Drafting `tokens` ahead, each accepted with rate `acceptance`.
+    """Speculative decoding: `tokens` drafted per step, each accepted with probability `acceptance`.
 
-    draft: a smaller model that drafts; None for heads on the model itself, each of one block and the LM head.
+    draft: a smaller model that drafts; None for the model's own heads, each of one block and the LM head.
     """
 
     tokens: int
@@ -30,7 +30,7 @@ class Speculation:
 
     @property
     def tokens_per_step(self) -> float:
-        """E[accepted + 1]."""
+        """Expected tokens per step: accepted drafts + 1."""
         rate = self.acceptance
         if rate >= 1.0:
             return self.tokens + 1.0
@@ -46,20 +46,20 @@ def batch_step(
     speculation: Speculation | None = None,
     pue: float = 1.0,
 ) -> StepCost:
-    """A decode step in which each of `batch` sequences of the whole layout gets its token: what every command prices.
+    """The decode step that every command prices: each of `batch` sequences on the whole layout gets its next token.
 
-    Its seconds are those of a token through all stages.  Fewer sequences than stages and replicas leave some of them
-    without work (`working_share`): these wait, and cost what waiting costs.
+    Seconds are those of a token through all pipeline stages.  With fewer sequences than stages times replicas, some
+    chips have no work (`working_share`) and spend static energy only.
     """
     step = decode_step(model, conditions, layout, layout.local_batch(batch), context, speculation, pue)
     return step.partly_empty(working_share(model, layout, batch))
 
 
 def working_share(model: Architecture, layout: Layout, batch: Quantity) -> Quantity:
-    """The share of a layout's stages and replicas that `batch` sequences, or prompts, give work to.
+    """The share of a layout's stages and replicas that `batch` sequences or prompts keep busy.
 
-    Sequences are dealt to replicas first, then to the stages of their pipelines.  Replicas of the attention that share
-    experts step together: one without a sequence computes a dummy token, as engines have it do, and works as well.
+    Sequences are assigned to replicas first, then to pipeline stages.  Attention replicas that share experts step
+    together: as in the engines, one without a sequence computes a dummy token, so it counts as busy.
     """
     stages = np.clip(batch / layout.dp, 1.0, layout.pp) / layout.pp
     return stages if model.routed else stages * np.minimum(batch / layout.dp, 1.0)
@@ -74,7 +74,7 @@ def decode_step(
     speculation: Speculation | None = None,
     pue: float = 1.0,
 ) -> StepCost:
-    """One decode step of every tensor-parallel group with `local_batch` sequences each; drafting included."""
+    """One decode step with `local_batch` sequences in every tensor-parallel group; drafting included."""
     decoding = Decoding(sequences=local_batch, context=context, queries=verified_queries(speculation))
     step = verify_step(model, conditions, layout, decoding, pue)
     if speculation is None:
@@ -88,14 +88,14 @@ def decode_step(
 
 
 def verified_queries(speculation: Speculation | None) -> float:
-    """New tokens a sequence in a step: the next one, and what was drafted ahead of it."""
+    """New tokens per sequence in a step: the next token and the drafted ones."""
     return speculation.tokens + 1.0 if speculation else 1.0
 
 
 def verify_step(
     model: Architecture, conditions: Conditions, layout: Layout, decoding: Decoding, pue: float = 1.0
 ) -> StepCost:
-    """A decode step of the model itself, without what drafts for it."""
+    """A decode step of the model itself; drafting excluded."""
     sequences, queries = decoding.sequences, decoding.queries
     operations = decode(model, sequences, decoding.context, conditions.widths, queries, conditions.skew)
     overhead_s = overhead_seconds(model, conditions, sequences, queries)
@@ -112,10 +112,10 @@ def prefill_step(
     pue: float = 1.0,
     chunk: int | None = None,
 ) -> StepCost:
-    """`prompts` whole prompts on every tensor-parallel group, in one step or in chunks, one after the other.
+    """Prefill of `prompts` whole prompts on every tensor-parallel group, in one step or in consecutive chunks.
 
-    In chunks every step reads the weights again and attends to all before it.  The steps' costs grow smoothly with
-    their past, so that first, middle and last, weighted by Simpson's rule, stand for all of them.
+    Each chunk reads the weights again and attends to all earlier tokens.  Chunk cost is smooth in the number of earlier
+    tokens, so the sum over chunks is Simpson's rule on the first, middle and last one.
     """
 
     def one(tokens: Quantity, past: Quantity) -> StepCost:
@@ -127,7 +127,7 @@ def prefill_step(
     if chunk is None or np.all(np.asarray(length) <= chunk):
         return one(length, 0.0)
     steps = np.ceil(length / chunk)
-    tokens = length / steps  # chunks of equal size; in an engine the last is shorter, the total is the same
+    tokens = length / steps  # chunks of equal size; an engine's last chunk is shorter, with the same total
     last = length - tokens
     total = one(tokens, 0.0).times(steps / 6.0)
     total = total.plus(one(tokens, last / 2.0), steps * 4.0 / 6.0)
@@ -142,9 +142,9 @@ def mixed_step(
     chunks: Chunks,
     pue: float = 1.0,
 ) -> StepCost:
-    """One step of every tensor-parallel group in which sequences decode and chunks of prompts are prefilled together.
+    """One step of every tensor-parallel group that decodes sequences and prefills chunks of prompts together.
 
-    Without chunks it is `decode_step`, without sequences that decode it is `prefill_step`; weights are read once.
+    Weights are read once.  Without chunks it equals `decode_step`, without decoding sequences `prefill_step`.
     """
     operations = mixed(model, decoding, chunks, conditions.widths, conditions.skew)
     alone_s = overhead_seconds(model, conditions, decoding.sequences, decoding.queries)
@@ -154,15 +154,15 @@ def mixed_step(
 
 
 def head_share(model: Architecture) -> float:
-    """What a drafting head costs of a step: a block of its own, and the LM head once more.
+    """Cost of a drafting head as a share of a step: one block and one more LM head.
 
-    So are the heads of DeepSeek-V3 (2024, section 2.2) and of EAGLE built.
+    The heads of DeepSeek-V3 (2024, section 2.2) and of EAGLE have this form.
     """
     return 1.0 / model.depth + model.vocabulary * model.width / model.active_parameters
 
 
 def sends(model: Architecture, conditions: Conditions, layout: Layout, tokens: Quantity) -> StepCost:
-    """What passing `tokens` from stage to stage of a pipeline adds to a step."""
+    """Cost of sending the activations of `tokens` tokens from stage to stage of a pipeline."""
     exchanges = to_next_stages(layout, model.width, tokens)
     return step_cost(conditions, Sharded(operations=(), exchanges=exchanges), layout.chips)
 
@@ -170,13 +170,13 @@ def sends(model: Architecture, conditions: Conditions, layout: Layout, tokens: Q
 def overhead_seconds(
     model: Architecture, conditions: Conditions, sequences: Quantity, queries: Quantity = 1.0
 ) -> Quantity:
-    """What the software adds to a step: for itself, for every block, and for every sequence."""
+    """Software seconds of a step: per step, per block and per sequence."""
     software = conditions.software
     blocks = model.depth + software.norm_ratio * model.norm_pairs
     return software.step_s + software.layer_s * blocks + sequence_seconds(model, conditions, queries) * sequences
 
 
 def sequence_seconds(model: Architecture, conditions: Conditions, queries: Quantity = 1.0) -> Quantity:
-    """What the software adds for one sequence of a step: scheduling and, where tokens are drawn, sorting its logits."""
+    """Software seconds per sequence in a step: scheduling and, if tokens are sampled, sorting its logits."""
     drawn = conditions.software.logit_s * model.vocabulary * queries if conditions.sampled else 0.0
     return conditions.software.sequence_s + drawn

@@ -1,18 +1,18 @@
 """Serving in closed form: time per output token, time to first token, throughput and energy at a fixed concurrency.
 
-    T_d   a decode step of b sequences with S = isl + osl/2 cached tokens
-    T_p   the prefill of c prompts by themselves: as many as arrive in a step, b/osl, as far as the token budget goes
-    T_m   a step in which b sequences decode and c prompts, or a piece of each, are prefilled (workload/mixed_step.py)
-    s     = interference (b-1)/((osl-1)/E) pieces/c  prefills that a decode step waits for,  m = min(s, 1)
-    tpot  = (T_d + draft steps + m (T_m - T_d) + (s - m) T_p / pieces) / E,  E = E[tokens a step]
-    ttft  = first T_p + queue (b-1)/c T_p + waiting for a place, where more are asked for than fit
+    T_d   seconds of a decode step of b sequences with S = isl + osl/2 cached tokens
+    T_p   seconds of a separate prefill of c prompts: those that arrive in one step, b/osl, within the token budget
+    T_m   seconds of a mixed step: b sequences decode and c prompts, or a chunk of each, are prefilled (mixed_step.py)
+    s     = interference (b-1)/((osl-1)/E) pieces/c  prefill passes that delay each decode step,  m = min(s, 1)
+    tpot  = (T_d + draft steps + m (T_m - T_d) + (s - m) T_p / pieces) / E,  E = E[tokens per step]
+    ttft  = first T_p + queue (b-1)/c T_p + queueing for a free slot if more requests are in flight than fit
 
-A request decodes (osl-1)/E steps, during which each of the b-1 others is prefilled once on average: in steps that
-decode as well, which read the weights once for both, and, where there are more prefills than decode steps, in steps of
-their own.  `interference` is the share of them that its decoding waits for, a property of the engine's scheduler, as
-are `first` and `queue`.
-With osl = 1 nothing is decoded: there is no tpot, and ttft is the whole stay.
-Requests hold isl + osl/2 tokens of cache on average, which is how many of them run at a time.
+A request decodes for (osl-1)/E steps.  Meanwhile each of the b-1 other requests is prefilled once on average: in mixed
+steps, which read the weights once for both, and, if there are more prefills than decode steps, in separate steps.
+`interference` is the share of these prefills that delays the request's decoding; it is a property of the engine's
+scheduler, as are `first` and `queue`.
+With osl = 1 nothing is decoded: tpot is 0, and ttft is the total latency.
+Requests hold isl + osl/2 cached tokens on average, which limits how many run at the same time.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from flashstill.parallel import Layout
 from flashstill.workload import Chunks, Decoding, Quantity
 
 PREFILL_TOKENS = 8192
-"""the token budget of one prefill pass; engines default to it on large GPUs"""
+"""the token budget of one prefill pass; the engines' default on large GPUs"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """What is asked for: lengths, requests in flight, and the most prompt tokens of a pass (None: whole prompts)."""
+    """Token lengths, requests in flight, and the most prompt tokens per prefill pass (None: whole prompts)."""
 
     isl: Quantity
     osl: Quantity
@@ -45,11 +45,12 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Paces:
-    """What the closed form needs of the steps. joules: of all chips, at the chips.
+    """Step costs that the closed form needs. Joules are of all chips, host and facility excluded.
 
-    step_s: a decode step of all sequences, drafting included.  mixed_...: what a step takes more
-    where `prompts` prompts, or a piece of each, are prefilled in it.  pass_...: the prefill of `prompts` prompts by
-    themselves.  Both on every stage of every replica; ..._timed_joules: those of the joules that time alone costs.
+    step_s: a decode step of all sequences, drafting included.
+    mixed_...: the additional cost of a decode step that also prefills `prompts` prompts, or a chunk of each.
+    pass_...: a separate prefill of `prompts` prompts.
+    mixed_... and pass_... assume work on every stage of every replica; ..._timed_joules is their static energy.
     """
 
     step_s: Quantity
@@ -65,7 +66,7 @@ class Paces:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """The closed form's answer. tpot_s: 0 where osl is 1, as there is no token after the first."""
+    """Rates from the closed form. tpot_s: 0 if osl is 1, as there is no token after the first."""
 
     tpot_s: Quantity
     ttft_s: Quantity
@@ -76,7 +77,7 @@ class Pace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Serving(Pace):
-    """The answer with its two steps. batch: sequences that run together, on the whole layout; 0 where nothing fits."""
+    """Rates with the two steps behind them. batch: sequences running at once on the whole layout; 0 if none fits."""
 
     batch: Quantity
     decode: StepCost
@@ -91,7 +92,7 @@ def serve(
     speculation: Speculation | None = None,
     pue: float = 1.0,
 ) -> Serving:
-    """Serving `load` on `layout`; quantities broadcast. Joules at the chips, without host and building."""
+    """Price `load` served on `layout`; quantities broadcast. Joules exclude host and facility."""
     alone, fitting = capacity(model, conditions, layout, load, speculation)
     batch = np.minimum(load.concurrency, np.maximum(fitting, 1.0))
     local = layout.local_batch(batch)
@@ -128,26 +129,26 @@ def serve(
 def capacity(
     model: Architecture, conditions: Conditions, layout: Layout, load: Load, speculation: Speculation | None = None
 ) -> tuple[Quantity, Quantity]:
-    """Sequences that fit when each is at its end, and at its mean length; a draft model needs its own room."""
+    """Sequences that fit at full length, and at mean length; memory of a draft model is included."""
     draft = speculation.draft if speculation else None
     alone = most_sequences(model, conditions, layout, load.isl + load.osl, draft)
     return alone, most_sequences(model, conditions, layout, load.isl + load.osl / 2.0, draft)
 
 
 def pieces_of(load: Load) -> Quantity:
-    """In how many chunks a prompt is prefilled."""
+    """Number of chunks in which a prompt is prefilled."""
     pieces: Quantity = 1.0 if load.chunk is None else np.ceil(load.isl / load.chunk)
     return pieces
 
 
 def chunks_of(load: Load, prompts: Quantity) -> Chunks:
-    """What `prompts` prompts bring to one step: a piece of each, on average from its middle."""
+    """The chunks of `prompts` prompts in one step: one each, with the average number of tokens before it."""
     length = load.isl / pieces_of(load)
     return Chunks(count=prompts, length=length, past=(load.isl - length) / 2.0)
 
 
 def prompts_together(load: Load, local: Quantity) -> Quantity:
-    """How many prompts a prefill pass of one group takes: those that arrive in a step, as far as the budget goes."""
+    """Prompts per prefill pass of one tensor-parallel group: those that arrive in a step, within the token budget."""
     prompts: Quantity = np.clip(local / load.osl, 1.0, np.maximum(PREFILL_TOKENS / load.isl, 1.0))
     return prompts
 
@@ -160,7 +161,7 @@ def closed_form(
     paces: Paces,
     speculation: Speculation | None = None,
 ) -> Pace:
-    """Rates of `batch` sequences on the whole layout from the cost of its two kinds of steps."""
+    """Rates of `batch` sequences on the whole layout from the costs of decode, mixed and prefill steps."""
     software = conditions.software
     local = layout.local_batch(batch)
     prompt_s = paces.pass_s / paces.prompts
@@ -172,7 +173,7 @@ def closed_form(
     joined = np.minimum(prefills, 1.0)
     tpot = (paces.step_s + joined * paces.mixed_s + (prefills - joined) / pieces * paces.pass_s) / drafted
     started = software.first_ratio * paces.pass_s + software.queue_ratio * (local - 1.0) * prompt_s
-    # Requests with one output token wait for prefills only: each for those of all requests ahead in the queue.
+    # Requests with one output token wait for prefills only: those of all requests ahead in the queue.
     started = np.where(steps > 0, started, np.maximum(started, local * prompt_s))
     stay = started + steps * tpot
     rate = batch * load.osl / stay
@@ -180,7 +181,7 @@ def closed_form(
     mixed = np.where((prefills > 0) & (steps > 0), joined / np.maximum(prefills, 1e-30), 0.0)
     spent = mixed * pieces * paces.mixed_joules + (1.0 - mixed) * paces.pass_joules
     timed = mixed * pieces * paces.mixed_timed_joules + (1.0 - mixed) * paces.pass_timed_joules
-    # A prefill works for the prompts of every stage, but holds up the stages of its own replica while it lasts.
+    # A prefill spends work on the prompts of every stage, but its duration delays only the stages of its own replica.
     prompts = paces.prompts * np.minimum(batch, layout.dp)
     working = (spent - timed) / (paces.prompts * layout.pp * layout.dp)
     joules = (decoding + working + timed / prompts) / load.osl

@@ -1,15 +1,15 @@
-"""Seconds and joules of one step: the kernels of every operation, the collectives, the software, and where joules go.
+"""Seconds and joules of one step: kernels, collectives and software overhead, with energy split by level.
 
-    t = sum over operations of their kernels + layer overhead x blocks + collectives + step overhead
-    if (joules of work) / t + static watts exceeds the power limit, the chip throttles: t is stretched until it is met
+    t = sum of kernel times + layer overhead x blocks + collectives + step overhead
+    if dynamic joules / t + static watts exceeds the power limit, the chip throttles: t grows until it is met
 
     joules = MACs x pJ/MAC                                 arithmetic
            + MACs x operand pJ/MAC                         near SRAM and registers that feed the multipliers
-           + activation bytes that fit on the chip         far SRAM
-           + weights, cache, larger activations x pJ/byte of their way
+           + bytes of activations that fit on the chip     far SRAM
+           + bytes of weights, cache and larger activations x pJ/byte of their memory path
            + sent bytes x pJ/byte + chips x (idle + active watts) x t
 
-Host and building come on top as a ratio (wall_joules).  Every quantity may be an array.
+Host power and facility overhead (PUE) multiply this (`wall_joules`).  Every quantity may be an array.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from flashstill.workload import Experts, Operation, Quantity
 
 LEVELS = ("arithmetic", "near_sram", "far_sram", "weights", "kv", "activations", "links", "idle", "active")
 TIMED_LEVELS = ("idle", "active")
-"""joules that every chip spends for the time that a step takes, whether it works or waits: what it draws when it idles,
-and clocks and leakage of a chip that is not at rest"""
+"""Energy levels proportional to a step's duration on every chip, working or waiting: idle power, and the clock and
+leakage power of an active chip."""
 BOUNDS = ("compute", "memory", "links", "overhead", "power")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepCost:
-    """One step on `chips` chips.
+    """Cost of one step on `chips` chips.
 
-    joules: by LEVELS, all chips together.  shares_s: seconds by BOUNDS, which sum to `seconds`.
-    wall_ratio: with the host's share and the facility's overhead.
+    joules: by LEVELS, summed over all chips.  shares_s: seconds by BOUNDS; they sum to `seconds`.
+    wall_ratio: wall energy over chip energy: host share times facility overhead (PUE).
     """
 
     seconds: Quantity
@@ -48,7 +48,7 @@ class StepCost:
     wall_ratio: float
 
     def plus(self, other: StepCost, times: Quantity = 1.0) -> StepCost:
-        """The cost of this step and of `times` others after it, on the same chips."""
+        """The cost of this step followed by `times` steps of cost `other`, on the same chips."""
         return replace(
             self,
             seconds=self.seconds + times * other.seconds,
@@ -58,32 +58,32 @@ class StepCost:
         )
 
     def times(self, times: Quantity) -> StepCost:
-        """The cost of `times` such steps."""
+        """The cost of `times` such steps in sequence."""
         return self.plus(self, times - 1.0)
 
     def partly_empty(self, share: Quantity) -> StepCost:
-        """The cost of this step when only `share` of the chips work, while all of them wait for its end."""
+        """The cost of this step when only `share` of the chips work and the others idle until it ends."""
         joules = {level: value if level in TIMED_LEVELS else value * share for level, value in self.joules.items()}
         return replace(self, joules=joules, macs=self.macs * share)
 
     @property
     def total_joules(self) -> Quantity:
-        """All levels, chips only."""
+        """Joules of all chips, all levels; host and facility excluded."""
         return sum(self.joules.values(), start=0.0)
 
     @property
     def timed_joules(self) -> Quantity:
-        """Those that time alone costs."""
+        """Static energy in joules: proportional to the step's duration."""
         return sum((self.joules[level] for level in TIMED_LEVELS), start=0.0)
 
     @property
     def work_joules(self) -> Quantity:
-        """Those that the work costs, whatever time it takes."""
+        """Dynamic energy in joules: independent of the step's duration."""
         return self.total_joules - self.timed_joules
 
     @property
     def wall_joules(self) -> Quantity:
-        """At the meter of the building."""
+        """Joules at the wall: chips, host and facility."""
         return self.total_joules * self.wall_ratio
 
     @property
@@ -93,7 +93,7 @@ class StepCost:
 
     @property
     def bound(self) -> str | list[str]:
-        """What takes the largest share of the time: a word, or a list of them for arrays."""
+        """The bound with the largest share of the time: a name, or a list of names for arrays."""
         names = np.asarray(BOUNDS)
         stacked = np.stack(np.broadcast_arrays(*(np.asarray(self.shares_s[name]) for name in BOUNDS)))
         largest = names[stacked.argmax(axis=0)]
@@ -101,14 +101,14 @@ class StepCost:
 
     @property
     def pj_per_mac(self) -> dict[str, Quantity]:
-        """Picojoules per multiply-accumulate: the multiply itself, and all that moved for it (static power apart)."""
+        """Picojoules per multiply-accumulate: arithmetic, and data movement; static power excluded."""
         moved = sum((self.joules[level] for level in LEVELS if level not in ("arithmetic", *TIMED_LEVELS)), start=0.0)
         return {"compute": self.joules["arithmetic"] / self.macs * 1e12, "movement": moved / self.macs * 1e12}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChipWork:
-    """Seconds by BOUNDS and joules by LEVELS of the work of one chip; it adds and scales. Holds no joules of idling."""
+    """Work of one chip: seconds by BOUNDS and dynamic joules by LEVELS; static energy is added by `on_chips`."""
 
     shares_s: dict[str, Quantity]
     joules: dict[str, Quantity]
@@ -116,11 +116,11 @@ class ChipWork:
 
     @property
     def seconds(self) -> Quantity:
-        """One part after the other."""
+        """Total seconds; the bounds do not overlap."""
         return sum(self.shares_s.values(), start=0.0)
 
     def plus(self, other: ChipWork, times: Quantity = 1.0) -> ChipWork:
-        """This work and `times` the other after it."""
+        """This work followed by `times` repetitions of `other`."""
         return ChipWork(
             shares_s={name: self.shares_s[name] + times * other.shares_s[name] for name in BOUNDS},
             joules={level: self.joules[level] + times * other.joules[level] for level in LEVELS},
@@ -128,15 +128,15 @@ class ChipWork:
         )
 
     def times(self, times: Quantity) -> ChipWork:
-        """This work `times` over."""
+        """`times` repetitions of this work."""
         return NO_WORK.plus(self, times)
 
     def lasting(self, bound: str, seconds: Quantity) -> ChipWork:
-        """This work and `seconds` more of one bound, in which nothing is computed or sent."""
+        """This work with `seconds` of waiting added to one bound; energy unchanged."""
         return replace(self, shares_s={**self.shares_s, bound: self.shares_s[bound] + seconds})
 
     def taking(self, shares_s: dict[str, Quantity]) -> ChipWork:
-        """This work where it takes other times than its own, as when something else hides it."""
+        """This work with its seconds replaced, as when other work hides part of it; energy unchanged."""
         return replace(self, shares_s={**dict.fromkeys(BOUNDS, 0.0), **shares_s})
 
 
@@ -149,7 +149,7 @@ def chip_work(
     exchanges: Iterable[Exchange] = (),
     overhead_s: Quantity = 0.0,
 ) -> ChipWork:
-    """One chip's part of operations, the collectives that it takes part in, and what the software adds."""
+    """One chip's share of the operations, the collectives it takes part in, and `overhead_s` of software."""
     shares_s: dict[str, Quantity] = dict.fromkeys(BOUNDS, 0.0)
     joules: dict[str, Quantity] = dict.fromkeys(LEVELS, 0.0)
     macs: Quantity = 0.0
@@ -174,7 +174,7 @@ def chip_work(
 
 
 def _exchange_cost(conditions: Conditions, exchange: Exchange) -> tuple[Quantity, Quantity]:
-    """Seconds of one exchange by the fastest collective of the software, and the joules of what one chip sends."""
+    """Seconds of one exchange with the fastest collective the engine has, and joules of the bytes one chip sends."""
     chip, software, calibration = conditions.chip, conditions.software, conditions.calibration
     cost = link_cost(chip, calibration, exchange, software.name)
     seconds = cost.seconds * software.collective_ratio
@@ -190,7 +190,7 @@ def _exchange_cost(conditions: Conditions, exchange: Exchange) -> tuple[Quantity
 
 
 def on_chips(conditions: Conditions, work: ChipWork, chips: Quantity, pue: float = 1.0) -> StepCost:
-    """The cost on `chips` chips, each of which does this work; the chip throttles where power would not suffice."""
+    """Cost of a step in which each of `chips` chips does this work; throttled where it would exceed the power limit."""
     chip = conditions.chip
     shares = dict(work.shares_s)
     seconds = sum(shares.values(), start=0.0)
@@ -222,7 +222,7 @@ def step_cost(
     overhead_s: Quantity = 0.0,
     pue: float = 1.0,
 ) -> StepCost:
-    """The cost of one step whose every chip does `sharded`. overhead_s: what the software adds."""
-    # Experts last: over a grid of layouts only they broadcast to its full shape, so the other sums stay small.
+    """The cost of one step in which every chip does `sharded`. overhead_s: seconds of software overhead."""
+    # Experts last: over a grid of layouts only they broadcast to the full grid shape, so the other sums stay small.
     operations = sorted(sharded.operations, key=lambda operation: isinstance(operation, Experts))
     return on_chips(conditions, chip_work(conditions, operations, sharded.exchanges, overhead_s), chips, pue)

@@ -1,16 +1,16 @@
 """Seconds and joules of a training step.
 
-Symbols: m microbatches, p stages of v pieces each, t_f t_b t_r seconds of a pass forward, backward and for what is
-computed again, on the slowest stage.
+Symbols: m microbatches; p pipeline stages, each of v interleaved pieces; t_f, t_b, t_r seconds of the forward pass, the
+backward pass and recomputation of one microbatch on the slowest stage.
 
-    t = m (t_f + t_b + t_r + tensor collectives + sends) + bubble + exposed collectives of the replicas + optimizer
-    bubble    (p - 1)/v of one pass (Narayanan et al. 2021, section 2.2), and what the mean stage waits for the slowest
-    replicas  gradients: what the last backward pass does not cover; parameters of fsdp: what each pass does not cover;
-              and one layer's share, which has nothing to hide behind
+    t = m (t_f + t_b + t_r + tensor collectives + sends) + bubble + exposed replica collectives + optimizer
+    bubble    (p - 1)/v microbatches (Narayanan et al. 2021, section 2.2), plus the mean wait for the slowest stage
+    replicas  time of gradient reduction not overlapped by the last backward pass and, with fsdp, of parameter gathering
+              not overlapped by each pass; at least one layer's share is never overlapped
     optimizer bytes of parameters, gradients and moments over the memory bandwidth
 
-Every kernel and collective is that of inference (cost/kernels.py, cost/links.py); the software's ratios say how much
-longer its kernels take, and which share of the collectives it does not hide.
+Kernels and collectives cost the same as in inference (cost/kernels.py, cost/links.py); the software's ratios say how
+much slower its kernels are, and what share of the collectives is not overlapped.
 """
 
 from __future__ import annotations
@@ -34,18 +34,19 @@ from flashstill.workload import Operation, Quantity
 from flashstill.workload.training import ENDS, backward, forward, model_flops, streams
 
 OPTIMIZER_BYTES = 30.0
-"""Adam reads gradient, parameter and moments in 32 bits (16) and writes the last three and a 16-bit parameter (14)"""
+"""Bytes per parameter: Adam reads gradient, parameter and two moments in 32 bits (16) and writes parameter, moments
+and a 16-bit copy of the parameter (14)."""
 _NO_TIME: Quantity = 0.0
 PARTS = ("forward", "backward", "recompute", "tensor", "sends", "bubble", "replicas", "optimizer", "waiting", "power")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingCost:
-    """One step. parts_s: seconds by PARTS, which sum to `seconds`; rates are per chip.
+    """Cost of one optimizer step. parts_s: seconds by PARTS; they sum to `seconds`. Rates are per chip.
 
-    model_flops_per_s counts what the model is defined to need (attention to all pairs), hardware_flops_per_s what is
-    done.
-    state_bytes, activation_bytes: on the fullest chip.
+    model_flops_per_s counts the FLOPs of the model by definition (attention over all pairs), hardware_flops_per_s the
+    FLOPs executed.
+    state_bytes, activation_bytes: on the chip that holds most.
     """
 
     seconds: Quantity
@@ -61,9 +62,9 @@ class TrainingCost:
 
 
 def train_step(model: Architecture, conditions: Conditions, plan: TrainingPlan, pue: float = 1.0) -> TrainingCost:
-    """The cost of one optimizer step. Joules of all chips; add host and building with `step.wall_joules`."""
+    """The cost of one optimizer step. Joules are of all chips; `step.wall_joules` adds host and facility."""
     widths = conditions.widths
-    # A sequence over cp chips is as much work as 1/cp of the sequences, but for the exchange of keys and values.
+    # Splitting a sequence over cp chips costs as much as 1/cp of the sequences, plus the exchange of keys and values.
     operations = forward(model, plan.microbatch / plan.cp, plan.length, widths, conditions.skew)
     sharded = shard(operations, plan.layout)
     mine = streams(sharded.operations, 1.0 / plan.tp if plan.sequence_parallel else 1.0, plan.fused_attention)
@@ -90,7 +91,7 @@ def _assemble(
     m, stages = plan.microbatches, np.asarray(plan.pp, dtype=np.float64)
     middle, last = _stage_layers(model, plan)
     body = seconds["forward"] + seconds["backward"] + seconds["recompute"] + seconds["tensor"]
-    # The slowest stage sets the pace: one of the middle, or the last with the head.
+    # The slowest stage sets the pace: a middle one, or the last one, which also computes the LM head.
     slowest = np.maximum(body * middle, body * last + seconds["ends"])
     mean = (body + seconds["ends"]) / stages
     bubble = (stages - 1.0) / plan.interleave * slowest + m * (slowest - mean)
@@ -135,7 +136,7 @@ def _result(
 
 
 def _stage_layers(model: Architecture, plan: TrainingPlan) -> tuple[Quantity, Quantity]:
-    """Shares of the blocks on the fullest stage and on the last one, which yields places to the head where it can."""
+    """Share of the blocks on the fullest stage, and on the last one, which may take fewer to fit the LM head."""
     places = np.ceil(model.depth / (plan.pp * plan.interleave)) * plan.interleave
     spare = np.maximum(places * plan.pp - model.depth, 0.0)
     return places / model.depth, (places - np.ceil(spare / 2.0)) / model.depth
@@ -152,7 +153,7 @@ def _backwards(operations: Iterable[Operation], plan: TrainingPlan) -> list[Oper
 
 
 def _replicas(model: Architecture, conditions: Conditions, plan: TrainingPlan, parts: dict[str, Quantity]) -> ChipWork:
-    """Gathering parameters and summing gradients: the seconds that no other work covers, and all the joules."""
+    """Parameter gathering and gradient reduction: the seconds not overlapped by computation, and all their joules."""
     total, exposed_s = NO_WORK, _NO_TIME
     if plan.frozen:
         return total
@@ -170,7 +171,7 @@ def _replicas(model: Architecture, conditions: Conditions, plan: TrainingPlan, p
 
 
 def _waiting(conditions: Conditions, plan: TrainingPlan) -> Quantity:
-    """Share of a step in which domains wait for the slowest of them: it grows with each doubling of their number."""
+    """Share of the step that fast-link domains wait for the slowest one: grows with log2 of the number of domains."""
     domains = plan.chips / conditions.chip.system.joined(plan.joined)
     return conditions.software.sync_ratio * np.log2(domains)
 

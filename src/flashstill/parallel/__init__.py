@@ -1,4 +1,4 @@
-"""How work is split over chips, and what the split sends over links; training has a module of its own."""
+"""How work is split over chips, and the traffic this causes; training is in modules of its own."""
 
 from flashstill.parallel.exchange import ROUNDS, Exchange, Sharded, sent_bytes
 from flashstill.parallel.layout import FFN_LAYOUTS, Layout, layout_reason

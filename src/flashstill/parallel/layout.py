@@ -1,13 +1,13 @@
-"""How a model is laid over chips: tensor, pipeline, expert and data parallelism, and what each chip then holds.
+"""Layout of a model over chips: tensor, pipeline, expert and data parallelism, and what each chip then holds.
 
     chips = tp x pp x dp
-    attention and dense FFNs are split over tp and repeated dp times, each repetition with 1/dp of the sequences
-    routed experts live once on the tp x dp chips of a stage: ep groups of whole experts, each expert split over
+    attention and dense FFNs are split over tp and replicated dp times; each replica takes 1/dp of the sequences
+    routed experts are stored once on the tp x dp chips of a stage: ep groups of whole experts, each expert split over
     tp dp / ep chips (ep = 1: every chip holds a slice of every expert; ep = tp dp: every chip holds whole experts)
-    a pipeline runs pp groups of sequences at the same time, so that each stage sees 1/pp of the batch
+    a pipeline runs pp groups of sequences at the same time, so each stage works on 1/pp of the batch
 
-Without routed experts dp means independent replicas.  Key/value heads that are fewer than tp are repeated;
-`shard_batch` splits the cache of such heads by sequences instead (Pope et al. 2022, section 3.3).
+Without routed experts dp means independent replicas.  If there are fewer key/value heads than tp, they are replicated;
+`shard_batch` splits the cache by sequences instead (Pope et al. 2022, section 3.3).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Layout:
     """Degrees of parallelism, each a number or an array of candidates.
 
     ffn: weight-stationary in one or two dimensions, or weights gathered (Pope et al. 2022, section 3.2).
-    gather: over how many chips weights are gathered; 0 for the degree that sends least.
-    shard_batch: the cache is split by sequences where heads would have to be repeated.
+    gather: number of chips over which weights are gathered; 0 for the degree with the least traffic.
+    shard_batch: split the cache by sequences instead of replicating key/value heads.
     """
 
     tp: Quantity = 1.0
@@ -46,21 +46,21 @@ class Layout:
 
     @property
     def chips(self) -> Quantity:
-        """All chips of the layout."""
+        """Number of chips."""
         return self.tp * self.pp * self.dp
 
     @property
     def expert_tp(self) -> Quantity:
-        """Over how many chips one expert is split."""
+        """Number of chips that share one expert."""
         return self.tp * self.dp / self.ep
 
     def local_batch(self, batch: Quantity) -> Quantity:
-        """Sequences that one tensor-parallel group works on at a time; not less than one."""
+        """Sequences per tensor-parallel group and pipeline stage; at least one."""
         return np.maximum(batch / (self.dp * self.pp), 1.0)
 
 
 def layout_reason(model: Architecture, tp: int, pp: int, ep: int, dp: int) -> str | None:
-    """Why a layout cannot be built, or None. The part before the colon is the kind of reason."""
+    """Reason why a layout cannot be built, or None. The part before the colon is the kind of reason."""
     if pp > model.depth:
         return f"pp exceeds the layers: {pp} stages for {model.depth} layers"
     for layer in model.layers:

@@ -1,9 +1,9 @@
-"""One chip's part of an operation.
+"""One chip's share of an operation.
 
 Symbols: n chips of a tensor-parallel group, ep groups of experts.
 
-    matmul      rows / r, columns / c, depth / d of the whole; the activations read and written follow
-    attention   heads / n, or sequences / n; key/value heads that are fewer than n are held several times
+    matmul      rows / r, columns / c, depth / d of the whole; activation bytes follow
+    attention   heads / n, or sequences / n; if there are fewer than n key/value heads they are replicated
     experts     whole experts / ep, each split over the chips of its group
 """
 
@@ -28,14 +28,14 @@ def part(operation: Matmul, rows: Quantity = 1.0, columns: Quantity = 1.0, depth
 
 
 def split_columns(operation: Matmul, chips: Quantity) -> Matmul:
-    """One chip of a pair of matmuls of which the first is split by columns, the second by rows of its weights."""
+    """One chip's share of a matmul: split by columns or by weight rows, as `operation.split` says."""
     if operation.split == "none":
         return operation
     return part(operation, depth=chips) if operation.split == "rows" else part(operation, columns=chips)
 
 
 def split_attention(operation: Attention, heads: Quantity, sequences: Quantity = 1.0) -> Attention:
-    """Attention with heads over `heads` chips and sequences over `sequences`; a chip has at least one of each."""
+    """Attention split by heads over `heads` chips and by sequences over `sequences`; at least one of each per chip."""
     kv_share = np.minimum(heads, operation.kv_heads)
     most = np.minimum(sequences, np.maximum(operation.sequences, 1.0))
     return replace(
@@ -48,7 +48,7 @@ def split_attention(operation: Attention, heads: Quantity, sequences: Quantity =
 
 
 def split_experts(operation: Experts, layout: Layout) -> Experts:
-    """The experts of one chip of a stage, which meets the tokens of all its dp groups."""
+    """One chip's experts; it receives the tokens of all dp groups of its stage."""
     return replace(
         operation,
         tokens=operation.tokens * layout.dp,
@@ -58,7 +58,7 @@ def split_experts(operation: Experts, layout: Layout) -> Experts:
 
 
 def split_state(operation: State, chips: Quantity) -> State:
-    """A recurrent mixer split by heads."""
+    """A recurrent mixer split by heads over `chips` chips."""
     return replace(
         operation,
         state_values=operation.state_values / chips,

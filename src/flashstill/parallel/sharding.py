@@ -1,12 +1,12 @@
-"""One chip's part of every operation, and the collectives that the split asks for.
+"""One chip's share of every operation, and the collectives that the sharding requires.
 
     1D weight-stationary    columns then rows: one all-reduce of T d values after each pair (Pope et al. 2022, 3.2.1)
     2D weight-stationary    both dimensions (3.2.2), in parallel/weights.py
     weights gathered        every chip gathers the weights and keeps its tokens (3.2.3), in parallel/weights.py
-    attention by sequences  queries change from heads to sequences and back: two all-to-alls of T h e / n values (3.3)
-    experts over dp groups  tokens travel: all-to-all out and back, T c d / n values each way a chip
+    attention by sequences  queries reshard from heads to sequences and back: two all-to-alls of T h e / n values (3.3)
+    experts over dp groups  tokens are sent to experts and back: two all-to-alls of T c d / n values per chip
 
-c: chips that a token is sent to, at most its k experts and on average Z (1 - (1 - 1/Z)^k) of Z groups of experts.
+c: expert groups that receive a token: at most its k experts, on average Z (1 - (1 - 1/Z)^k) of Z groups.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _local(operation: Operation, layout: Layout) -> Operation:
 
 
 def _sums(operation: Operation, layout: Layout) -> list[Exchange]:
-    """The sum of a layer's partial results; experts that tokens travelled to are summed on the way back already."""
+    """Reduction of a layer's partial results; with dp > 1 the all-to-all has already reduced those of experts."""
     if not np.any(np.asarray(operation.reduce_bytes) > 0):
         return []
     travelled = np.asarray(layout.dp) > 1 if isinstance(operation, Experts) else np.False_
@@ -109,7 +109,7 @@ def _to_experts(operation: Experts, layout: Layout) -> list[Exchange]:
 
 
 def to_next_stages(layout: Layout, width: int, tokens: Quantity) -> tuple[Exchange, ...]:
-    """What a step of `tokens` tokens sends on its way through all stages of a pipeline: streams of 16 bits."""
+    """Sends of a step of `tokens` tokens through all stages of a pipeline: 16-bit activations."""
     if not np.any(np.asarray(layout.pp) > 1):
         return ()
     return (
@@ -125,7 +125,7 @@ def to_next_stages(layout: Layout, width: int, tokens: Quantity) -> tuple[Exchan
 
 
 def copies(chosen: float, groups: Quantity) -> Quantity:
-    """To how many of `groups` groups of experts a token goes that chooses `chosen` experts at random."""
+    """Expected number of expert groups, of `groups`, that hold at least one of a token's `chosen` random experts."""
     share = np.maximum(1.0 - 1.0 / np.asarray(groups, dtype=np.float64), 0.0)
     spread = groups * (1.0 - share**chosen)
     return np.minimum(float(chosen), spread)

@@ -1,13 +1,13 @@
-"""How a training step is laid over chips.
+"""Parallel layout of a training step.
 
 Symbols: v pieces of a stage, m microbatches of a step.
 
     chips = tp x cp x pp x fsdp x dp,  m = batch / (fsdp dp microbatch)
     tp    tensor parallel, with `sequence_parallel` also norms and residuals (Korthikanti et al. 2022, section 4.2.2)
-    cp    every sequence split over chips
-    pp    stages, each of v = `interleave` pieces: bubble (pp - 1) / (v m) (Narayanan et al. 2021, section 2.2)
+    cp    context parallel: every sequence split over chips
+    pp    pipeline stages, each of v = `interleave` pieces: bubble (pp - 1) / (v m) (Narayanan et al. 2021, section 2.2)
     fsdp  parameters, gradients and optimizer split over replicas and gathered layer by layer (ZeRO stage 3)
-    dp    whole replicas of that; `zero1` splits the optimizer over them
+    dp    replicas of that whole group; `zero1` splits the optimizer over them
     ep    experts over ep chips of tp x cp x fsdp x dp
 """
 
@@ -28,19 +28,20 @@ RECOMPUTE = {
     "projections": (),
     "full": (),
 }
-"""what is computed again: nothing, the attention core, all but the query, key and value projections, everything"""
+"""Operations recomputed in the backward pass: none, the attention core, all but the query, key and value projections,
+all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingPlan:
     """Degrees of parallelism and batch of a training step; quantities may be arrays.
 
-    batch, microbatch: sequences of a step, and of one pass of one replica.  length: tokens of a sequence.
-    slice_chips: chips that fast links join, where they are fewer than those could; 0 for all.
-    fused_attention: attention that never writes its scores.  dropout: masks are kept for it.
-    frozen: only adapters are trained: weights get no gradients, and there is next to nothing to update.
-    parameter_bytes, gradient_bytes, optimizer_bytes: kept for each parameter; Adam in mixed precision keeps 12 bytes
-    beside them: the 32-bit parameter and two moments.
+    batch, microbatch: sequences per step, and per pass of one replica.  length: tokens of a sequence.
+    slice_chips: chips per slice connected by fast links, if fewer than the hardware allows; 0 for all chips.
+    fused_attention: attention that never writes its scores.  dropout: dropout masks are stored.
+    frozen: only adapters are trained: no weight gradients, and almost no optimizer work.
+    parameter_bytes, gradient_bytes, optimizer_bytes: stored per parameter; Adam in mixed precision needs 12 optimizer
+    bytes: the 32-bit parameter and two moments.
     """
 
     batch: Quantity
@@ -70,38 +71,38 @@ class TrainingPlan:
 
     @property
     def chips(self) -> Quantity:
-        """All chips."""
+        """Number of chips."""
         return self.tp * self.cp * self.pp * self.fsdp * self.dp
 
     @property
     def joined(self) -> Quantity:
-        """Chips of one slice, or all of them."""
+        """Chips per slice, or all chips if there is one slice."""
         return np.where(np.asarray(self.slice_chips) > 0, np.minimum(self.slice_chips, self.chips), self.chips)
 
     @property
     def replicas(self) -> Quantity:
-        """Groups of chips that work on sequences of their own."""
+        """Number of replicas, each with sequences of its own."""
         return self.fsdp * self.dp
 
     @property
     def microbatches(self) -> Quantity:
-        """Passes of one replica in a step."""
+        """Forward and backward passes of one replica per step."""
         return self.batch / (self.replicas * self.microbatch)
 
     @property
     def layout(self) -> Layout:
-        """How one pass is split: the tensor-parallel group, and the groups that share experts with it."""
+        """The layout of one pass: the tensor-parallel group, and the groups that share experts with it."""
         return Layout(tp=self.tp, ep=self.ep, dp=np.maximum(np.asarray(self.ep) / self.tp, 1.0))
 
     def again(self, name: str) -> bool:
-        """Whether an operation of the blocks is computed a second time."""
+        """Whether the block operation `name` is recomputed in the backward pass."""
         if self.recompute == "projections":
             return name != "query, key, value"
         return self.recompute == "full" or name in RECOMPUTE[self.recompute]
 
 
 def plan_reason(model: Architecture, plan: TrainingPlan) -> str | None:
-    """Why a plan cannot be built, or None. For single plans, not for arrays."""
+    """Reason why a plan cannot be built, or None. Takes a single plan; no arrays."""
     microbatches = float(plan.microbatches)
     if microbatches < 1 or microbatches != int(microbatches):
         return (

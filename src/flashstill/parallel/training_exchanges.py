@@ -1,13 +1,13 @@
 """The collectives of a training step: within tensor-parallel groups, between stages, and among replicas.
 
-Symbols: T tokens of a pass, d width of the stream.
+Symbols: T tokens of a pass, d width of the residual stream.
 
-    tensor    each sum over tp of T d values, forward, backward and again; with sequences split among the group a
-              gather and a reduce-scatter of the same volume (Korthikanti et al. 2022, section 4.2.2)
+    tensor    an all-reduce over tp of T d values in forward, backward and recomputation; with sequence parallelism an
+              all-gather and a reduce-scatter of the same volume (Korthikanti et al. 2022, section 4.2.2)
     context   keys and values of the whole sequence, gathered over cp
-    stages    the stream of a microbatch to the next piece, forward and backward
-    replicas  fsdp: parameters gathered for every pass forward and backward, gradients scattered;
-              dp: gradients summed once a step (zero1: scattered, and the new parameters gathered)
+    stages    the activations of a microbatch, sent to the next piece, forward and backward
+    replicas  fsdp: parameters gathered in every forward and backward pass, gradients reduce-scattered;
+              dp: gradients all-reduced once a step (zero1: reduce-scattered, and the new parameters gathered)
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ VALUE_BYTES = 2.0
 
 
 def tensor_exchanges(model: Architecture, plan: TrainingPlan, of_sharding: Sequence[Exchange]) -> tuple[Exchange, ...]:
-    """The exchanges of one pass of all blocks in one direction; of_sharding: those of inference."""
+    """Exchanges of one pass (forward or backward) of all blocks. of_sharding: those of the inference pass."""
     exchanges: list[Exchange] = []
     for exchange in of_sharding:
         exchange = replace(exchange, slice_chips=plan.joined)
         if plan.sequence_parallel and exchange.kind == "all-reduce":
             exchanges += [replace(exchange, kind=kind) for kind in ("all-gather", "reduce-scatter")]
         elif not (plan.sequence_parallel and exchange.kind == "all-gather" and exchange.tier == "tensor"):
-            # A stream that is split along sequences anyway needs no gather after experts.
+            # With sequence parallelism the stream stays split, so no gather is needed after experts.
             exchanges.append(exchange)
     if np.any(np.asarray(plan.cp) > 1):
         values = sum(layer.count * layer.attention.kv_values_per_token for layer in model.layers) / model.depth
@@ -54,7 +54,7 @@ def tensor_exchanges(model: Architecture, plan: TrainingPlan, of_sharding: Seque
 
 
 def stage_sends(model: Architecture, plan: TrainingPlan) -> tuple[Exchange, ...]:
-    """What one stage sends for one microbatch, forward and backward."""
+    """Activations that one stage sends for one microbatch, forward and backward."""
     if not np.any(np.asarray(plan.pp) > 1):
         return ()
     tokens = plan.microbatch * plan.length / plan.cp
@@ -73,7 +73,7 @@ def stage_sends(model: Architecture, plan: TrainingPlan) -> tuple[Exchange, ...]
 
 
 def replica_exchanges(model: Architecture, plan: TrainingPlan) -> list[tuple[str, bool, tuple[Exchange, ...]]]:
-    """(phase whose work covers it, whether every pass needs it, exchanges)."""
+    """Tuples (phase that overlaps the exchanges, whether they repeat for every microbatch, exchanges)."""
     layers = model.depth / plan.pp
     whole = split_parameters(model, plan, 1.0)
     inner = plan.tp * plan.cp

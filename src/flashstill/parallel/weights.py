@@ -1,14 +1,14 @@
-"""Weights of projections split in both dimensions, or gathered (Pope et al. 2022, section 3.2).
+"""Projections with weights split in both dimensions, or gathered (Pope et al. 2022, section 3.2).
 
-Symbols: n chips, T tokens, d width of the stream, f of the hidden layer, X chips over d and n/X over f, N_g chips that
-gather.  Values that one chip's group exchanges for one FFN of two matrices:
+Symbols: n chips, T tokens, d width of the residual stream, f of the hidden layer, X chips over d and n/X over f, N_g
+chips that gather.  Values exchanged per chip for one FFN of two matrices:
 
     2D        2 T (d/X + f X/n),        least at X = sqrt(n d/f):   8 T d / sqrt(n) for f = 4 d
     gathered  2 d f N_g/n + 2 T d/N_g,  least at N_g = sqrt(T n/f): 4 d sqrt(T f / n)
 
-The sums below count what each matrix really makes (a gate doubles one term, heads add theirs), and both degrees are
-rounded to powers of two.  In 2D the stream between blocks stays split over all chips, so that a sum over n/X chips is a
-reduce-scatter after one block and an all-gather before the next.
+The code sums over the actual matrices (a gate doubles one term, attention heads add theirs) and rounds both degrees to
+powers of two.  In 2D the stream between blocks stays split over all chips, so a sum over n/X chips is a reduce-scatter
+after one block and an all-gather before the next.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Parts = tuple[list[Operation], list[Exchange]]
 
 
 def two_dimensional(operations: Sequence[Operation], layout: Layout) -> Parts:
-    """Every projection over X chips of the stream's width and n/X of the hidden one."""
+    """Every projection split over X chips along the residual width and n/X along the hidden width."""
     chips = layout.tp
     across = width_chips(operations, chips)
     along = chips / across
@@ -50,13 +50,13 @@ def two_dimensional(operations: Sequence[Operation], layout: Layout) -> Parts:
         if np.any(stream > 0):
             exchanges += _exchange(operation, "reduce-scatter", stream, along, across, chips)
             exchanges += _exchange(operation, "all-gather", stream, along, across, chips)
-            # The norm of a stream that is split over chips needs the sum of its squares: 4 bytes a token.
+            # RMSNorm of a stream split over chips all-reduces the sum of squares: 4 bytes a token.
             exchanges += _exchange(operation, "all-reduce", 4.0 * _tokens(operation), across, 1.0, chips)
     return mine, exchanges
 
 
 def width_chips(operations: Sequence[Operation], chips: Quantity) -> Quantity:
-    """X: over how many chips the stream's width is split, the power of two nearest to the least exchange."""
+    """X: number of chips along the residual width; the power of two nearest to the minimum traffic."""
     stream: Quantity = 0.0
     hidden: Quantity = 0.0
     for operation in operations:
@@ -68,7 +68,7 @@ def width_chips(operations: Sequence[Operation], chips: Quantity) -> Quantity:
 
 
 def gathered(operations: Sequence[Operation], layout: Layout) -> Parts:
-    """Tokens over N_g chips, which gather the weights; the rest of the chips split those in one dimension."""
+    """Tokens split over N_g chips, which gather the weights; the remaining factor n/N_g splits the weights in 1D."""
     chips = layout.tp
     gather = np.asarray(layout.gather if np.any(np.asarray(layout.gather)) else gather_chips(operations, chips))
     rest = chips / gather
@@ -83,7 +83,7 @@ def gathered(operations: Sequence[Operation], layout: Layout) -> Parts:
 
 
 def _gathering(operation: Operation, gather: Quantity, rest: Quantity) -> tuple[Operation, Quantity]:
-    """One chip's part, and the bytes of weights that it has to gather for it."""
+    """One chip's share of an operation, and the bytes of weights it gathers for it."""
     if isinstance(operation, Matmul):
         product = part(split_columns(operation, rest), rows=gather)
         return product, product.weight_bytes
@@ -106,7 +106,7 @@ def _gathering(operation: Operation, gather: Quantity, rest: Quantity) -> tuple[
 
 
 def gather_chips(operations: Sequence[Operation], chips: Quantity) -> Quantity:
-    """N_g: over how many chips weights are gathered, the power of two nearest to the least exchange."""
+    """N_g: number of chips over which weights are gathered; the power of two nearest to the minimum traffic."""
     weights: Quantity = 0.0
     stream: Quantity = 0.0
     for operation in operations:
@@ -123,7 +123,7 @@ def _other(operation: Operation, layout: Layout, chips: Quantity) -> Operation:
         return split_experts(operation, layout)
     if isinstance(operation, State):
         return split_state(operation, chips)
-    # Norms and residuals work on the stream, which is split over all chips.
+    # Norms and residuals act on the stream, which is split over all chips.
     return replace(operation, activation_bytes=operation.activation_bytes / chips)
 
 
@@ -154,7 +154,7 @@ def _tokens(operation: Operation) -> Quantity:
 
 
 def _value_bytes(operation: Matmul) -> Quantity:
-    """Bytes of one column of activations: all rows."""
+    """Bytes of one column of output activations, over all rows."""
     return operation.rows * operation.output_value_bytes
 
 

@@ -1,4 +1,4 @@
-"""Scenarios on deployments, priced: explain is here; predictions, searches and grids are in modules of their own."""
+"""Pricing of scenarios on deployments. Exports `explain`; predictions, searches and grids are in submodules."""
 
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.explain import Explanation, explain

@@ -1,4 +1,4 @@
-"""A prediction together with the question that it answers: what the Python interface returns."""
+"""A prediction together with its question: the return value of the Python interface."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ FIGURES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer(Prediction):
-    """A prediction with its scenario and its deployment, in which every default is filled in."""
+    """A prediction with its scenario and its deployment, with all defaults filled in."""
 
     scenario: Scenario
     deployment: Deployment
 
     @property
     def broken_bounds(self) -> tuple[str, ...]:
-        """Which of the scenario's bounds are not kept."""
+        """The scenario's bounds that the prediction violates."""
         broken = broken_bounds(self.scenario, self.ttft_s, self.tpot_s, self.output_tokens_per_s)
         return tuple(reason for reason, is_broken in broken.items() if is_broken)
 
     def as_dict(self) -> dict[str, Any]:
-        """The question, and the figures by their names."""
+        """The question's fields and the predicted figures, by name."""
         return {"question": question_of(self.scenario, self.deployment), **self.figures()}
 
     def figures(self) -> dict[str, Any]:
-        """What `predict --json` prints beside the question."""
+        """The predicted figures as `predict --json` prints them."""
         return {name: getattr(self, name) for name in PREDICTION_FIELDS}
 
     def as_records(self) -> list[dict[str, Any]]:
-        """One flat row: the question's fields, then the figures, then whether the bounds are kept."""
+        """One flat row: the question's fields, the predicted figures, and whether all bounds are kept."""
         question = question_of(self.scenario, self.deployment)
         return [{**question, **self.figures(), "within_bounds": not self.broken_bounds}]
 
     def columns(self) -> dict[str, Any]:
-        """The question by the names of the options of `predict`."""
+        """The question's fields, by the names of the options of `predict`."""
         return Case(self.scenario, self.deployment).columns()
 
     def _repr_html_(self) -> str:
@@ -65,7 +65,7 @@ class Answer(Prediction):
 
 
 class NotFitting(InfeasiblePlan):
-    """The memory of a deployment holds not even one request. answer: what is known of it all the same."""
+    """The deployment's memory does not hold a single request. answer: the figures that are known anyway."""
 
     def __init__(self, answer: Answer) -> None:
         where = f"{answer.scenario.model_name} on {answer.deployment.chip}"
@@ -74,7 +74,7 @@ class NotFitting(InfeasiblePlan):
 
 
 def question_of(scenario: Scenario, deployment: Deployment) -> dict[str, Any]:
-    """The fields of both, flat; a model that was handed over by its name."""
+    """Fields of scenario and deployment in one dict; a model passed as an object appears by its name."""
     asked = {name: value for name, value in _plain(scenario).items() if name != "context" or value is not None}
     return {"model": scenario.model_name, **asdict(deployment), **asked}
 
@@ -84,7 +84,7 @@ def _plain(scenario: Scenario) -> dict[str, Any]:
 
 
 def answers(facts: Facts, cases: list[Case], price: str) -> list[Answer | FlashstillError]:
-    """An answer to every case, or the error that says why there is none."""
+    """One answer per case, or the error that explains why there is none."""
     for scenario in {id(case.scenario): case.scenario for case in cases}.values():
         check_bounds(scenario)
     return [_answer(case, outcome) for case, outcome in zip(cases, outcomes(facts, cases, price), strict=True)]

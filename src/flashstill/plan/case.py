@@ -1,4 +1,4 @@
-"""A scenario on a deployment as one flat row: the columns of a file of cases, and the options of `predict`."""
+"""A scenario on a deployment as one flat row: the columns of a case file, and the options of `predict`."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ SCENARIO_FIELDS = {
     "draft_tokens": "draft_tokens",
     "acceptance": "acceptance",
 }
-"""column -> field of a scenario; a row is about serving, and has no bounds"""
+"""column -> scenario field; a row describes serving and has no bounds"""
 DEPLOYMENT_FIELDS = tuple(field.name for field in fields(Deployment))
 CASE_FIELDS = (*(name for name in DEPLOYMENT_FIELDS if name != "chip"), "model", "chip", *list(SCENARIO_FIELDS)[1:])
 _TYPES = {field.name: str(field.type) for field in (*fields(Scenario), *fields(Deployment))}
 TYPES = {name: _TYPES[SCENARIO_FIELDS.get(name, name)] for name in CASE_FIELDS}
-"""the type of each column, as written"""
+"""the type annotation of each column, as text"""
 
 
 class Case(NamedTuple):
-    """A scenario and what it runs on."""
+    """A scenario and the deployment it runs on."""
 
     scenario: Scenario
     deployment: Deployment
 
     @classmethod
     def of(cls, **columns: Any) -> Case:
-        """From columns by name."""
+        """A case from columns by name."""
         asked = {SCENARIO_FIELDS[name]: value for name, value in columns.items() if name in SCENARIO_FIELDS}
         used = {name: value for name, value in columns.items() if name not in SCENARIO_FIELDS}
         return cls(Scenario(**asked), Deployment(**used))
 
     def but(self, **columns: Any) -> Case:
-        """The same with other values in some columns."""
+        """A copy with other values in some columns."""
         asked = {SCENARIO_FIELDS[name]: value for name, value in columns.items() if name in SCENARIO_FIELDS}
         used = {name: value for name, value in columns.items() if name not in SCENARIO_FIELDS}
         return Case(replace(self.scenario, **asked), replace(self.deployment, **used))
 
     def columns(self) -> dict[str, Any]:
-        """By name, as `of` takes them; a model that was handed over by its name."""
+        """Columns by name, as `of` takes them; a model passed as an object appears by its name."""
         asked = {column: getattr(self.scenario, name) for column, name in SCENARIO_FIELDS.items()}
         used = {name: getattr(self.deployment, name) for name in DEPLOYMENT_FIELDS}
         row = {**used, **asked, "model": self.scenario.model_name}

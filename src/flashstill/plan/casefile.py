@@ -1,7 +1,7 @@
-"""A CSV file of cases, read row by row: what cannot be read of one row never costs another row its answer.
+"""Row-by-row reader for a CSV file of cases: an unreadable row never affects the other rows.
 
-Bytes that are no UTF-8 are kept as they are (surrogateescape), so that they can be written again.  A quote that is
-never closed would swallow all rows behind it: such a row ends with its line, and says so.
+Bytes that are not UTF-8 are preserved (surrogateescape) so that they can be written back.  An unclosed quote would
+swallow all following rows, so such a row ends at its line end and carries a reason.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from flashstill.plan.case import CASE_FIELDS
 REQUIRED = ("model", "chip")
 TEXT: dict[str, Any] = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
 MOST_CHARACTERS = 4_000_000
-"""of one row"""
+"""most characters of one row"""
 MOST_LINE = 100 * MOST_CHARACTERS
-"""what has a longer line, as /dev/zero, is no CSV"""
+"""most characters of one line; a longer line (as in /dev/zero) means the file is not CSV"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One row: its cells as they stand in the file, and what is wrong with it as a row, if anything."""
+    """One row: its cells as in the file, and the reason why it cannot be parsed (empty if it can)."""
 
     cells: tuple[str, ...]
     reason: str = ""
@@ -34,9 +34,9 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """The header and the rows, which are read as they are asked for. asked: column of each field of a case.
+    """Header and lazily read rows. asked: column index of each case field.
 
-    defaults: values of fields where a row says nothing.
+    defaults: values of fields that a row leaves empty.
     """
 
     columns: tuple[str, ...]
@@ -46,9 +46,9 @@ class Table:
 
 
 def read_table(text: TextIO, name: str, defaults: Mapping[str, Any] | None = None) -> Table:
-    """The cases in a text opened with `TEXT` and called `name`; BadInput where its header makes no table of cases.
+    """The cases in a text opened with `TEXT` and called `name`; BadInput if its header is not that of a case table.
 
-    defaults: what holds for rows whose cell of that field is empty or that have no such column.
+    defaults: values for rows whose cell of that field is empty or that have no such column.
     """
     records = _Records(text, name)
     header, reason = next(((cells, reason) for cells, reason in records if cells), ([], ""))
@@ -75,7 +75,7 @@ def _rows(records: Iterator[tuple[list[str], str]], width: int) -> Iterator[Row]
 
 
 def _asked(columns: Sequence[str], name: str, defaults: Mapping[str, Any]) -> dict[str, int]:
-    """Which column holds each field; spelled as the options are: any case, dashes or underscores."""
+    """Column index of each field; headers may be in any case, with dashes or underscores, as the options."""
     seen: set[str] = set()
     asked: dict[str, int] = {}
     for index, column in enumerate(columns):
@@ -99,7 +99,7 @@ def _asked(columns: Sequence[str], name: str, defaults: Mapping[str, Any]) -> di
 
 
 class _Records(Iterator[tuple[list[str], str]]):
-    """The records of a CSV text, each with what is wrong with it."""
+    """The records of a CSV text, each with the reason why it cannot be parsed (empty if it can)."""
 
     def __init__(self, text: TextIO, name: str) -> None:
         self._text, self._name = text, name
@@ -128,7 +128,7 @@ class _Records(Iterator[tuple[list[str], str]]):
         return cells, ""
 
     def _give_up(self, reason: str) -> tuple[list[str], str]:
-        """The first line of the record as it is, and its reason; what follows is read afresh."""
+        """Return the first line of the record as cells, with the reason; parsing resumes at the next line."""
         first, *behind = self._lines
         self._again.extendleft(reversed(behind))
         self._reader = csv.reader(self._feed())
@@ -162,4 +162,4 @@ class _Records(Iterator[tuple[list[str], str]]):
 
 
 class _TooLong(Exception):
-    """A record goes on and on."""
+    """A record exceeds `MOST_CHARACTERS`."""

@@ -1,7 +1,7 @@
-"""Many cases in a CSV file: each row is answered or has its reason, beside the columns that the user brought along.
+"""Answers a CSV file of cases: each row gets figures or a reason, appended to the user's own columns.
 
-Rows are read, answered and written some thousand at a time, so that a file of any length needs little memory.  An
-error of one row, whatever kind it is, becomes the reason of that row and of no other.
+Rows are read, answered and written in blocks of `ROWS_AT_A_TIME`, so memory is bounded for any file length.  An error
+in one row, of whatever kind, becomes that row's reason and affects no other row.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SPEAK_EVERY_S = 15.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answers:
-    """What became of a file of cases. renamed: our columns whose names the user's had, and what they are called."""
+    """Summary of an answered file. renamed: new names of output columns whose names the user's columns already had."""
 
     cases: int
     answered: int
@@ -59,9 +59,9 @@ def answer_file(
     price: str = RENTED,
     defaults: Mapping[str, Any] | None = None,
 ) -> Answers:
-    """Answer every row of `source` into `out`; "-" stands for standard input and output. BadInput for no table.
+    """Answer every row of `source` into `out`; "-" is standard input or output. BadInput if it is not a case table.
 
-    price: the basis on which all rows are priced.  defaults: fields of a case for rows that say nothing of them.
+    price: the price basis for all rows.  defaults: fields of a case for rows that leave them empty.
     """
     if price not in BASES:
         raise BadInput(unknown("price basis", price, BASES))
@@ -89,7 +89,7 @@ def answer_file(
 
 
 class _Lines:
-    """Ends rows with a line feed alone. csv itself quotes no carriage return of a cell unless rows end with one."""
+    """Ends rows with a line feed only. csv itself must end them with CR LF, or it would not quote a CR in a cell."""
 
     def __init__(self, text: TextIO) -> None:
         self._text = text
@@ -99,7 +99,7 @@ class _Lines:
 
 
 def _headings(columns: Sequence[str]) -> list[str]:
-    """What our columns are called: a name that the user's columns have gets a prefix, once or more."""
+    """Names of the output columns; a name that the user's columns have is prefixed, repeatedly if needed."""
     taken, headings = set(columns), []
     for name in PREDICTION_FIELDS:
         heading = name
@@ -111,7 +111,7 @@ def _headings(columns: Sequence[str]) -> list[str]:
 
 
 def _answers(facts: Facts, table: Table, rows: Sequence[Row], price: str) -> list[Prediction]:
-    """One answer a row, in order."""
+    """One prediction per row, in order."""
     answers: dict[int, Prediction] = {}
     together: dict[tuple[str, str], list[tuple[int, Case]]] = {}
     for index, row in enumerate(rows):
@@ -138,7 +138,7 @@ def _case(table: Table, row: Row) -> Case:
 
 
 def _each(facts: Facts, cases: Sequence[Case], price: str) -> list[Prediction]:
-    """Answers to `cases` together; where that fails, to either half, down to the one that is the reason."""
+    """Predictions of `cases` in one call; if it fails, the list is bisected to the case that fails."""
     try:
         with np.errstate(all="ignore"):
             return predict(facts, cases, price)
@@ -161,7 +161,7 @@ def _refused(error: Exception, what: str = "the row") -> Prediction:
 
 
 def _line(row: Row, answer: Prediction) -> list[str | float]:
-    """The row's own cells, then ours; what a spreadsheet would run as a formula stands behind an apostrophe."""
+    """The row's own cells and the predicted figures; text a spreadsheet would run as a formula gets an apostrophe."""
     line: list[str | float] = [*map(unformulated, row.cells)]
     for name in PREDICTION_FIELDS:
         value = getattr(answer, name)
@@ -179,7 +179,7 @@ def _written(value: Any) -> str | float:
 
 @contextlib.contextmanager
 def _opened(source: Path) -> Iterator[tuple[io.TextIOWrapper, int]]:
-    """The text of a file, fifo or standard input, and how many bytes it has; 0 where nobody knows."""
+    """The text of a file, fifo or standard input, and its size in bytes; 0 if unknown."""
     if source == STANDARD:
         stream = io.TextIOWrapper(sys.stdin.buffer, **TEXT)
         try:
@@ -200,7 +200,7 @@ def _opened(source: Path) -> Iterator[tuple[io.TextIOWrapper, int]]:
 
 @contextlib.contextmanager
 def _following(progress: Progress, stream: io.TextIOWrapper, size: int) -> Iterator[Callable[[int], None]]:
-    """To be called with the number of rows just answered; tells of long files, with the time left where it is known."""
+    """Yields a function that takes the number of rows just answered and reports progress (time left for long files)."""
     answered, read, spoke = 0, 0, time.monotonic()
     if size < LONG_BYTES:
 

@@ -1,4 +1,4 @@
-"""Cells of a CSV file: text into the fields of a case, and text that no spreadsheet takes for a formula."""
+"""Cells of a CSV file: text parsed into case fields, and text escaped where spreadsheets would run it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _FORMULA = re.compile(r"[=@\t\r\n\uff0b\uff0d\uff1d\uff20]|[+-](?![-+]*\Z)")
 
 
 def case_of(cells: Mapping[str, str], defaults: Mapping[str, Any]) -> Case:
-    """The case of a row's cells by field, empty ones left out, over what is given for all rows.
+    """The case of a row: its non-empty cells by field, and `defaults` for all other fields.
 
-    BadInput names the first cell that cannot be read.
+    BadInput names the first cell that cannot be parsed.
     """
     values = dict(defaults)
     for name, text in cells.items():
@@ -38,7 +38,7 @@ def case_of(cells: Mapping[str, str], defaults: Mapping[str, Any]) -> Case:
 
 
 def whole(name: str, text: str) -> int:
-    """A whole number, as 16, 1e3, 4k or 4Ki; BadInput for anything else."""
+    """Parse a whole number such as 16, 1e3, 4k or 4Ki; BadInput for anything else."""
     number = parse_count(text)
     if number is None:
         raise BadInput(f"{name} is {shown(text)}, not a whole number that can be counted here, as 16, 4k or 4Ki")
@@ -46,7 +46,7 @@ def whole(name: str, text: str) -> int:
 
 
 def real(name: str, text: str) -> float:
-    """A finite number or a share, as 0.7 or 70%; BadInput for anything else."""
+    """Parse a finite number or a percentage, such as 0.7 or 70%; BadInput for anything else."""
     number = parse_amount(text, "1")
     if number is None:
         raise BadInput(f"{name} is {shown(text)}, not a number")
@@ -54,7 +54,7 @@ def real(name: str, text: str) -> float:
 
 
 def unformulated(cell: str) -> str:
-    """`cell` behind an apostrophe where a spreadsheet would run it as a formula; numbers stay as they are."""
+    """`cell`, prefixed with an apostrophe if a spreadsheet would run it as a formula; numbers stay unchanged."""
     if not cell or cell[0].isalnum() or not _FORMULA.match(cell):
         return cell
     return cell if _NUMBER.fullmatch(cell.removesuffix("%")) else f"'{cell}"

@@ -1,7 +1,7 @@
-"""Below which batch a chip spends most of the energy of its work on moving weights.
+"""The batch below which moving weights takes most of a chip's dynamic energy.
 
-A decode step reads every weight once, whatever the batch; what each sequence adds is arithmetic, its cache, activations
-and links.  Where the two sides meet, batching stops to be what saves energy.  Idling is left out: it is paid for time.
+A decode step reads all weights once, whatever the batch; each sequence adds arithmetic, cache, activations and links.
+Above the crossover batch these dominate, and larger batches save little energy.  Static energy is excluded.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ LARGEST_BATCH = 65536
 
 
 def weights_dominate_below(resolved: Resolved) -> int | None:
-    """The first batch at which weights take at most half of the work's joules; None where they still do at the largest.
+    """Smallest batch at which weights take at most half of the dynamic joules; None if none up to `LARGEST_BATCH`.
 
-    On the chips and layout of a deployment, at the mean context of its scenario; batches up to `LARGEST_BATCH`.
+    On the chips and layout of a deployment, at the mean context of its scenario.
     """
 
     def first(batches: npt.NDArray[np.float64]) -> int | None:

@@ -1,12 +1,12 @@
-"""On what a scenario runs: which chips, how many, in which memory, precision and layout, with ONE set of defaults.
+"""The deployment of a scenario: chips, count, layout, memory, precision, with ONE set of defaults for all commands.
 
-    format    as the checkpoint stores it, the cache in what goes with it
+    format    as the checkpoint stores it; the cache in the matching format
     engine    vllm, or none on chips that no general engine serves
     layout    tensor parallelism as far as the heads divide, a pipeline over the rest
-    chips     the fewest that hold what is asked for: powers of two, or the next number that can be split
-    memory    the chip's main one, of which a share stays free (cost/footprint.py)
+    chips     the fewest that hold the load: powers of two, or the next number that can be split
+    memory    the chip's main memory, of which a share stays free (cost/footprint.py)
 
-`explain`, `predict`, a point of `plan` and a family's report all price what `resolve` makes of it (plan/resolve.py).
+`explain`, `predict`, a point of `plan` and a family's report all price the output of `resolve` (plan/resolve.py).
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ AS_PUBLISHED = "published"
 SAMPLINGS = (GREEDY, "top-p")
 PRECISION_NAMES = {"mxfp4": "fp4", "nvfp4": "fp4", "fp8_block": "fp8-block", "fp16": "bf16", "bfloat16": "bf16"}
 OWN_SOFTWARE = ("sram", "cpu")
-"""classes of chips that no general serving engine runs on"""
+"""chip classes that no general serving engine runs on"""
 DEGREES = ("chips", "tp", "pp", "ep", "dp")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deployment:
-    """Chips and how they are used. None takes the default, the same for every command.
+    """Chips and how they are used. None takes the default, which is the same for every command.
 
     chip: a name of `flashstill chips`.
-    chips: all of them; the fewest that hold what is asked for.  tp: as far as the heads divide.  pp: what tp leaves.
-    ep: all chips of a stage where dp is above 1.  topology: edges of a torus, as "4x4x8".
-    precision: as the checkpoint stores it.  kv_precision: as goes with it.
-    weights_in, kv_in: names of memory tiers; the chip's main one.
-    engine: vllm, or none where no engine serves the class of chip.
-    sampling: the likeliest token each time ("greedy"), or drawn by top-k and top-p ("top-p").
+    chips: number of chips; default: the fewest that hold the load.  tp: default: as far as the heads divide.
+    pp: default: chips / tp.  ep: default: all chips of a stage if dp is above 1.
+    topology: edges of a torus, as "4x4x8".
+    precision: default: as the checkpoint stores it.  kv_precision: default: the format that goes with the weights.
+    weights_in, kv_in: names of memory tiers; default: the chip's main memory.
+    engine: default: vllm, or none if no engine serves the class of chip.
+    sampling: "greedy" (the likeliest token), or "top-p" (sampled by top-k and top-p).
     """
 
     chip: str
@@ -54,7 +55,7 @@ class Deployment:
     sampling: str = GREEDY
 
     def __post_init__(self) -> None:
-        """Words are taken in any case."""
+        """Lower-cases the name-like fields."""
         for name in ("precision", "kv_precision", "weights_in", "kv_in", "engine", "sampling"):
             word = getattr(self, name)
             if isinstance(word, str) and not word.islower():
@@ -62,31 +63,31 @@ class Deployment:
 
     @property
     def follows_the_load(self) -> bool:
-        """Whether the number of chips is left open, so that it depends on the load."""
+        """Whether the number of chips is open, so that it depends on the load."""
         return self.chips is None and self.tp is None and self.topology is None
 
 
 def check_deployment(deployment: Deployment) -> None:
-    """Raise BadInput for a number below 1 or a word that is not known."""
+    """Raise BadInput for a number below 1 or an unknown name."""
     check_counts({name: getattr(deployment, name) for name in DEGREES})
     if deployment.sampling not in SAMPLINGS:
         raise BadInput(unknown("sampling", deployment.sampling, SAMPLINGS))
 
 
 def default_engine(chip: Chip) -> str:
-    """The engine that is assumed where none is named."""
+    """The engine used if none is given."""
     return "none" if chip.chip_class in OWN_SOFTWARE else "vllm"
 
 
 def known_engine(name: str) -> str:
-    """The engine, or BadInput with the nearest ones."""
+    """The engine; BadInput with the nearest names if it is unknown."""
     if name.lower() not in ENGINES:
         raise BadInput(unknown("engine", name, ENGINES))
     return name.lower()
 
 
 def known_precision(name: str) -> str:
-    """The format that a name stands for; BadInput with the nearest ones."""
+    """The format of a name or alias; BadInput with the nearest names if it is unknown."""
     known = PRECISION_NAMES.get(name.lower(), name.lower())
     if known not in BYTES_PER_VALUE:
         raise BadInput(unknown("precision", name, [*BYTES_PER_VALUE, *PRECISION_NAMES]))
@@ -94,5 +95,5 @@ def known_precision(name: str) -> str:
 
 
 def asked_precision(name: str | None) -> str | None:
-    """The format that weights are asked for in; None for those in which the checkpoint stores them."""
+    """The weight format requested; None for the formats of the checkpoint."""
     return None if name in (None, AS_PUBLISHED) else known_precision(str(name))

@@ -1,4 +1,4 @@
-"""Who drafts tokens ahead: a model by name, the model's own heads, or heads that would have to be trained for it."""
+"""Draft sources: a model by name, the model's own heads, or heads that would have to be trained for it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from flashstill.cost import Speculation
 from flashstill.errors import BadInput, check_counts, shortened
 
 OWN_HEADS, NEW_HEADS = "heads", "new-heads"
-"""drafting by modules that the model comes with, and by ones that would still have to be trained"""
+"""drafting by heads that the model has, and by heads that would have to be trained"""
 MOST_DRAFTED = 1000
-"""tokens ahead; engines of today draft up to a few dozen"""
+"""most drafted tokens per step; today's engines draft up to a few dozen"""
 
 
 def drafter(name: str) -> str:
-    """Who drafts: a model as it is written, or one of our own words, which are taken in any case."""
+    """The draft source: a model name unchanged, or one of the keywords above in any case."""
     return name.lower() if name.lower() in (OWN_HEADS, NEW_HEADS) else name
 
 
 def speculation(model: Architecture, draft: str, tokens: int, acceptance: float) -> Speculation:
-    """Drafting by a model of that name, by the model's own heads, or by heads that would have to be trained for it.
+    """Drafting by the model of that name, by the model's own heads, or by heads still to be trained.
 
-    BadInput where the draft and the model do not go together.
+    BadInput if draft and model do not match, as with different vocabularies.
     """
     check_counts({"draft tokens": tokens})
     if tokens > MOST_DRAFTED:

@@ -1,4 +1,4 @@
-"""What serving engines run on, how far a command of theirs reaches, what is a model to them; rows in engines.toml."""
+"""Serving engines: supported chips, command options, chips per node and model sources; rows in engines.toml."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def _rows() -> dict[str, Any]:
 
 
 def options_of(engine: str) -> frozenset[str]:
-    """All options that a command of this engine may have."""
+    """All options that this engine's launch command may have."""
     return frozenset(_rows()[engine]["options"])
 
 
 def version_of(engine: str) -> str:
-    """The version whose argument checks were read."""
+    """The engine version whose argument checks these rules follow."""
     return str(_rows()[engine]["version"])
 
 
 def plugin_of(engine: str, chip: str) -> str:
-    """The package that brings the engine to the chip; empty where it needs none."""
+    """The plug-in package that the engine needs on the chip; empty if it needs none."""
     return str(_rows()[engine].get("plugins", {}).get(chip, ""))
 
 
 def chips_of_a_node(chip: str) -> int:
-    """How many of these chips one host has; BadInput where no row says."""
+    """Number of these chips in one host; BadInput if no row says."""
     nodes = _rows()["nodes"]
     if chip in nodes or chip in nodes["guessed"]:
         return int(nodes.get(chip, nodes["guessed"].get(chip)))
@@ -46,12 +46,12 @@ def chips_of_a_node(chip: str) -> int:
 
 
 def is_node_guessed(chip: str) -> bool:
-    """Whether the number of chips of a host is a guess, as servers differ."""
+    """Whether the number of chips per host is a guess, because servers differ."""
     return chip in _rows()["nodes"]["guessed"]
 
 
 def check_engine(engine: str, chips: Sequence[str]) -> None:
-    """BadInput where the engine does not run on one of the chips; names those that do."""
+    """BadInput if the engine does not run on one of the chips; names the engines that do."""
     if engine not in ENGINES:
         raise BadInput(unknown("engine", engine, ENGINES))
     for chip in chips:
@@ -62,7 +62,7 @@ def check_engine(engine: str, chips: Sequence[str]) -> None:
 
 
 def model_source(model: str) -> str:
-    """What an engine loads: a Hugging Face id, or a directory with a checkpoint. BadInput for what has no weights."""
+    """What the engine loads: a Hugging Face id, or a checkpoint directory. BadInput for a model without weights."""
     repository, path = hub_id(model), existing(model)
     if path is None and _HUB_ID.fullmatch(repository) and not repository.endswith(".json"):
         return repository

@@ -1,8 +1,8 @@
-"""Where one decode step's seconds and joules go, for one deployment.
+"""Breakdown of one decode step's seconds and joules, for one deployment.
 
-The step is the one inside `predict` and `plan`: `batch` sequences of the whole deployment, each with `context` tokens
-cached, get one token each.  What `predict` says of serving holds such steps, at isl + osl/2 tokens, and the prefills
-between them; its decode_... figures are those of the step alone, and equal to these.
+The step is the one used by `predict` and `plan`: `batch` sequences on the whole deployment, each with `context` cached
+tokens, get one token each.  `predict` combines such steps, at isl + osl/2 tokens, with prefills; its decode_... figures
+are those of a single step and equal the figures here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from flashstill.tables import cell, flat, html_table
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
-    """A decode step, its lower bound, and its price."""
+    """A decode step, its lower bound in seconds, and its price."""
 
     resolved: Resolved
     cost: StepCost
@@ -33,18 +33,18 @@ class Explanation:
 
     @property
     def batch(self) -> int:
-        """Sequences that get a token."""
+        """Sequences that get a token in the step."""
         return self.resolved.scenario.batch
 
     @property
     def context(self) -> int | float:
-        """Tokens that each of them has cached; those of serving are a mean, which may end in a half."""
+        """Cached tokens per sequence; the mean over a serving request, which may end in .5."""
         tokens = self.resolved.scenario.mean_tokens
         return int(tokens) if tokens.is_integer() else tokens
 
     @property
     def joules_per_token(self) -> dict[str, float]:
-        """By level, with `total`; chips only."""
+        """Joules per token by level, plus `total`; chips only, host and facility excluded."""
         levels = {level: float(self.cost.joules[level]) / self.batch for level in LEVELS}
         return {**levels, "total": float(self.cost.total_joules) / self.batch}
 
@@ -92,7 +92,7 @@ class Explanation:
         }
 
     def as_records(self) -> list[dict[str, Any]]:
-        """One flat row: names of a tree are joined, as in joules_per_token_weights; the layout's stand alone."""
+        """One flat row: nested names are joined, as in joules_per_token_weights; layout degrees are not."""
         tree = self.as_dict()
         degrees = tree.pop("layout")
         return [flat({**tree, **degrees, "fits": True})]
@@ -108,9 +108,9 @@ class Explanation:
 
 
 def explain(facts: Facts, scenario: Scenario, deployment: Deployment, price: str = RENTED) -> Explanation:
-    """Price one decode step: that of the scenario's context, or the mean one of serving its requests.
+    """Price one decode step: at the scenario's context, or at the mean context of serving its requests.
 
-    Raises what `resolve` does, InfeasiblePlan where the whole batch does not fit, BadInput for a scenario that drafts.
+    Raises the errors of `resolve`, InfeasiblePlan if the batch does not fit, BadInput for a scenario with a draft.
     """
     if scenario.draft is not None:
         raise BadInput("explain prices a step without drafts; leave draft out, or ask predict")

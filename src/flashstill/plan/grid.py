@@ -1,4 +1,4 @@
-"""A grid of batches for many models and chips, as CostRecords; the batches are priced in one vectorised call."""
+"""A grid of batches for many models and chips, as CostRecords; all batches are priced in one vectorised call."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def price_grid(
     precision: str = AS_PUBLISHED,
     price: str = RENTED,
 ) -> list[CostRecord]:
-    """Decode and prefill of every model on every chip at every batch, deployed as `explain` and `predict` deploy it.
+    """Decode and prefill of every model on every chip at every batch, deployed as in `explain` and `predict`.
 
-    chips: names, deployed in `precision` with every default; or deployments as they are to be.
-    The number of chips is the fewest that hold the largest batch, so that a model's batches compare on one machine.
+    chips: names, deployed in `precision` with every default; or complete deployments.
+    The number of chips is the fewest that hold the largest batch, so all batches of a model run on the same machine.
     """
     records: list[CostRecord] = []
     pue = facts.value("facility", "pue_ratio")

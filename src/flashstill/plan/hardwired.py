@@ -1,4 +1,4 @@
-"""Machines hard-wired for one model: there is nothing to compute, the maker's figure is the answer."""
+"""Machines hard-wired for one model: the answer is the maker's published rate, nothing is modelled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def is_hardwired(facts: Facts, chip: str) -> bool:
 def answer_hardwired(facts: Facts, case: Case, price: str = RENTED) -> Prediction:
     """The published rate of the hard-wired model; BadInput for another model or more than one chip.
 
-    The row's condition begins with the model's name.  No time to first token is published.
+    The condition of the fact row begins with the model's name.  No time to first token is published.
     """
     scenario, deployment = case
     machine = facts.machine(deployment.chip)
@@ -35,7 +35,7 @@ def answer_hardwired(facts: Facts, case: Case, price: str = RENTED) -> Predictio
         if getattr(deployment, name) not in (None, 1):
             raise BadInput(f"{machine.name} holds {wired} on one chip; {name} cannot be {getattr(deployment, name)}")
     check_scenario(scenario, model)
-    # One user at a time gets all of the rate; more of them share it.
+    # The published rate is for one user; several users share it.
     shared = scenario.batch / rate.value
     watts = facts.value(machine.name, "power_limit_w")
     paid = hourly_price(facts, machine.name, price)

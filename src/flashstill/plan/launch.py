@@ -1,11 +1,11 @@
-"""The commands that start a serving engine in a configuration that `plan` found.
+"""Commands that start a serving engine in a configuration found by `plan`.
 
-The engines count differently: vLLM's tensor parallelism is that of one replica of the attention, SGLang's and
-TensorRT-LLM's is of all chips, with attention over data-parallel groups switched on beside it.  Groups of a model
-without experts are replicas, which SGLang starts beside each other on one host and TensorRT-LLM one by one.  A
-configuration on several hosts has a command for each.  What an engine cannot express or refuses is refused with the
-reason; what it needs prepared (a quantised checkpoint) stands as a comment before the command.  Rules as of the
-versions in engines.toml.
+The engines count differently: vLLM's tensor parallelism is that of one attention replica; SGLang's and TensorRT-LLM's
+is the number of all chips, with data-parallel attention switched on separately.  Data-parallel groups of a model
+without experts are replicas, which SGLang starts together on one host and TensorRT-LLM one by one.  A configuration on
+several hosts has one command per host.  A configuration that an engine cannot express is rejected with the reason;
+required preparation (such as a quantised checkpoint) is a comment before the command.  Rules as of the versions in
+engines.toml.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flashstill.plan.space import Configuration
 __all__ = ["ENGINES", "launch", "pick", "startable"]
 
 ON_THE_FLY = {"vllm": ("fp8",), "sglang": ("fp8",), "trtllm": ()}
-"""formats into which an engine turns a checkpoint in 16 bits while it loads"""
+"""formats to which an engine can quantise a 16-bit checkpoint while loading it"""
 PICKS = {
     "tpot": "tpot_s",
     "throughput": "tokens_per_s_per_chip",
@@ -32,7 +32,7 @@ Words = list[object]
 
 
 def pick(front: Sequence[Configuration], by: str) -> Configuration:
-    """The best point of a front in one objective; BadInput where it is known of none."""
+    """The best point of a front in one objective; BadInput if no point has a value for it."""
     if by not in PICKS:
         raise BadInput(unknown("objective", by, PICKS))
     known = [point for point in front if getattr(point, PICKS[by]) is not None]
@@ -44,7 +44,7 @@ def pick(front: Sequence[Configuration], by: str) -> Configuration:
 
 
 def startable(engine: str, front: Sequence[Configuration], has_experts: bool) -> tuple[tuple[Configuration, ...], str]:
-    """The points that the engine can start, and why not the first of the others, empty where there is none."""
+    """The points that the engine can start, and the reason for the first it cannot; empty if it can start all."""
     points, why = [], ""
     for point in front:
         try:
@@ -56,7 +56,7 @@ def startable(engine: str, front: Sequence[Configuration], has_experts: bool) ->
 
 
 def launch(engine: str, model: str, point: Configuration, tokens: int, has_experts: bool = True) -> str:
-    """The command lines, preceded by comments; model: a Hugging Face id or a path; tokens: of the longest request."""
+    """The commands, preceded by comments. model: Hugging Face id or path; tokens: of the longest request."""
     check_engine(engine, [point.chip])
     for where, what in ((point.weights_in, "weights"), (point.kv_in, "the cache")):
         if where != "memory":
@@ -79,7 +79,7 @@ def launch(engine: str, model: str, point: Configuration, tokens: int, has_exper
 
 
 def _nodes(engine: str, chip: str, chips: int) -> int:
-    """Hosts that so many chips take; BadInput where they are no whole number, or the engine's plug-in is for one."""
+    """Number of hosts; BadInput if the chips do not fill whole hosts, or the plug-in supports one host only."""
     chips_per_node = chips_of_a_node(chip)
     if chips <= chips_per_node:
         return 1
@@ -169,7 +169,7 @@ def _trtllm(model: str, point: Configuration, tokens: int, has_experts: bool) ->
 
 
 def _trtllm_drafts(point: Configuration) -> list[str]:
-    """The YAML of speculation; MTP's tokens are max_draft_len in newer versions, layers in older: both take both."""
+    """The YAML of speculation; sets MTP's draft length as max_draft_len (newer versions) and as layers (older)."""
     if not point.speculated_tokens:
         return []
     settings = ["speculative_config:", f"  decoding_type: {'Draft_Target' if point.draft else 'MTP'}"]
@@ -184,7 +184,7 @@ def _one_by_one(point: Configuration) -> list[str]:
 
 
 def _on_nodes(words: Words, nodes: int, address: Words, followers: Words) -> list[str]:
-    """The command of each node."""
+    """The command of each host."""
     if nodes == 1:
         return [_line(words)]
     lines = [f"# one command for each of {nodes} nodes; NODE_0_ADDRESS is the address of the first"]
@@ -195,7 +195,7 @@ def _on_nodes(words: Words, nodes: int, address: Words, followers: Words) -> lis
 
 
 def _line(words: Sequence[object]) -> str:
-    """One shell command, an option a line."""
+    """One shell command with one option per line."""
     quoted = [shlex.quote(str(word)) for word in words]
     line = ""
     for word in quoted:

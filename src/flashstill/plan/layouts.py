@@ -1,7 +1,7 @@
-"""How a model is split where nothing is said: tensor parallelism as far as the heads divide, a pipeline over the rest.
+"""Default layout: tensor parallelism as far as the heads divide, a pipeline over the rest.
 
-Where even the number of chips is left open it is the smallest that holds what is asked for: powers of two, or the next
-number over which heads and layers can be split.
+If the number of chips is not given either, it is the smallest that holds the load: powers of two, or the next number
+over which heads and layers can be split.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from flashstill.plan.deployment import Deployment
 from flashstill.plan.scenario import Occupancy
 
 MOST_CHIPS = 131072
-"""of one deployment: no network that is known joins more accelerators"""
+"""most chips of one deployment: more than any known network connects"""
 MOST_BY_ITSELF = 16384
-"""chips that a deployment gets without being asked for a number"""
+"""most chips chosen when the number is not given"""
 MOST_HEADS = 256
 
 
@@ -39,21 +39,21 @@ class Degrees(NamedTuple):
 
     @property
     def chips(self) -> int:
-        """All of them."""
+        """Number of chips."""
         return self.tp * self.pp * self.dp
 
     @property
     def layout(self) -> Layout:
-        """The same for the cost model."""
+        """The same degrees as a `Layout` for the cost model."""
         return Layout(tp=float(self.tp), pp=float(self.pp), ep=float(self.ep), dp=float(self.dp))
 
 
 def degrees_of(model: Architecture, conditions: Conditions, deployment: Deployment, occupancy: Occupancy) -> Degrees:
-    """tp, pp, ep and dp of a deployment, the open ones filled in; BadInput where they contradict each other.
+    """tp, pp, ep and dp of a deployment, open ones filled in; BadInput if they contradict each other.
 
-    InfeasiblePlan where the chip has no links for it.
-    Degrees left open: the fewest chips that hold all sequences at a time, else the fewest that hold one, else a single
-    group of chips, which the caller's memory check then refuses.
+    InfeasiblePlan if the layout needs links that the chip does not have.
+    Open degrees: the fewest chips that hold all sequences at the same time, else the fewest that hold one, else one
+    minimal layout, which the caller's memory check then rejects.
     """
     chip = conditions.chip
     slice_chips = math.prod(chip.topology.shape) if chip.topology.shape else None
@@ -70,7 +70,7 @@ def degrees_of(model: Architecture, conditions: Conditions, deployment: Deployme
 
 
 def _check_links(model: Architecture, chip: Chip, degrees: Degrees) -> None:
-    """Refuse what would have to speak over links that the chip does not have; replicas of a dense model need none."""
+    """InfeasiblePlan if the layout needs links the chip does not have; replicas of a dense model need none."""
     together = degrees.tp * degrees.pp * (degrees.dp if model.routed else 1)
     if together > 1 and not chip.topology.link_bytes_per_s:
         raise InfeasiblePlan(
@@ -109,7 +109,7 @@ def fewest_chips(
 
 @lru_cache(maxsize=1024)
 def _splits(model: Architecture, stages: int | None) -> tuple[tuple[int, int], ...]:
-    """(tp, pp) of growing numbers of chips: each power of two, or the next number that can be split."""
+    """Pairs (tp, pp) for growing numbers of chips: each power of two, or the next number that can be split."""
     depths = range(1, model.depth + 1) if stages is None else (stages,)
     heads = [tp for tp in range(1, MOST_HEADS + 1) if layout_reason(model, tp, 1, 1, 1) is None]
     largest = max(heads, default=0)
@@ -128,7 +128,7 @@ def _splits(model: Architecture, stages: int | None) -> tuple[tuple[int, int], .
 
 @lru_cache(maxsize=4096)
 def split(model: Architecture, chips: int, stages: int | None = None) -> tuple[int, int] | None:
-    """(tp, pp) of exactly `chips`: as few stages as the heads allow, or as many as are asked for."""
+    """(tp, pp) of exactly `chips`: as few stages as the heads allow, or the number of stages given."""
     for pp in range(1, model.depth + 1) if stages is None else (stages,):
         if chips % pp == 0 and layout_reason(model, chips // pp, pp, 1, 1) is None:
             return chips // pp, pp
@@ -136,14 +136,14 @@ def split(model: Architecture, chips: int, stages: int | None = None) -> tuple[i
 
 
 def _with_experts(model: Architecture, deployment: Deployment, tp: int, pp: int, dp: int | None = None) -> Degrees:
-    """Experts whole on their chips where the attention is data-parallel, cut like everything else where it is not."""
+    """Fills in ep: tp x dp (whole experts per chip) if the attention is data-parallel, else 1 (experts split)."""
     dp = deployment.dp or dp or 1
     spread = tp * dp if model.routed and dp > 1 else 1
     return Degrees(tp=tp, pp=pp, ep=deployment.ep or spread, dp=dp)
 
 
 def _given(model: Architecture, deployment: Deployment, slice_chips: int | None) -> Degrees | None:
-    """The layout where a number of chips or the tensor parallelism is told; None where neither is."""
+    """The layout if the number of chips or tp is given, else None."""
     pp, dp = deployment.pp or 1, deployment.dp or 1
     chips = slice_chips if deployment.chips is None else deployment.chips
     if slice_chips is not None and chips != slice_chips:
@@ -164,7 +164,7 @@ def _given(model: Architecture, deployment: Deployment, slice_chips: int | None)
 
 
 def torus_shape(chip: Chip, topology: str | None) -> tuple[int, ...]:
-    """Edges, longest first, as many as the torus has axes; empty where none were given."""
+    """Edges of a torus slice, longest first, one per torus axis; empty if none were given."""
     if topology is None:
         return ()
     parts = topology.lower().split("x")

@@ -1,4 +1,4 @@
-"""What a reader should know about how a deployment was understood, in words."""
+"""Notes that tell a reader how a deployment was interpreted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def notes_on(model: Architecture, conditions: Conditions, degrees: Degrees) -> l
 
 
 def empty_notes(model: Architecture, degrees: Degrees, batch: float) -> list[str]:
-    """What so small a batch leaves without work, and what that costs."""
+    """Notes on replicas and pipeline stages without work at a small batch, and their cost."""
     notes = []
     if batch < degrees.dp:
         idle = "compute dummy tokens, and cost their joules" if model.routed else "wait, and cost their idle joules"

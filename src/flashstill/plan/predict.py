@@ -1,4 +1,4 @@
-"""Predictions: cases in, time, energy and price out; equal machines and models are priced in one vectorised call."""
+"""Time, energy and price of many cases; cases with the same machine and model are priced in one vectorised call."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["GREEDY", "Case", "Outcome", "Prediction", "band", "completed", "outc
 
 
 class Outcome(NamedTuple):
-    """A prediction, the whole deployment that it is of, and the error where the question makes no sense."""
+    """A prediction, its fully resolved deployment, and the error if the question is invalid."""
 
     prediction: Prediction
     deployment: Resolved | Deployment
@@ -35,15 +35,15 @@ class Outcome(NamedTuple):
 
 
 def predict(facts: Facts, cases: Sequence[Case], price: str = RENTED) -> list[Prediction]:
-    """One prediction a case, in order; a case that makes no sense is answered with its reason.
+    """One prediction per case, in order; an invalid case gets a reason instead of figures.
 
-    price: the basis on which all chips are priced (economics/prices.py).
+    price: the price basis for all chips (economics/prices.py).
     """
     return [outcome.prediction for outcome in outcomes(facts, cases, price)]
 
 
 def outcomes(facts: Facts, cases: Sequence[Case], price: str = RENTED) -> list[Outcome]:
-    """As `predict`, with what was made of each deployment, and errors as they are."""
+    """As `predict`, with the resolved deployments, and the errors as exceptions."""
     decided: dict[int, Outcome] = {}
     resolver = Resolver(facts)
     groups: dict[int, list[tuple[int, Resolved]]] = defaultdict(list)
@@ -70,7 +70,7 @@ def _on_one_chip(deployment: Deployment) -> Deployment:
 
 
 def completed(facts: Facts, case: Case) -> Case:
-    """The case with all defaults filled in; a FlashstillError for one that makes no sense."""
+    """The case with all defaults filled in; a FlashstillError for an invalid case."""
     if is_hardwired(facts, case.deployment.chip):
         answer_hardwired(facts, case)
         return Case(case.scenario, _on_one_chip(case.deployment))
@@ -84,7 +84,7 @@ def _check_serving(case: Case) -> None:
 
 
 def _answers(facts: Facts, setup: Setup, group: Sequence[Resolved], price: str) -> list[Prediction]:
-    """Of members that differ in load and layout alone."""
+    """Predictions of cases that differ only in load and layout."""
     model, conditions, drafting = setup.model, setup.conditions, setup.speculation
     degrees = np.array([each.degrees for each in group], dtype=np.float64).T
     layout = Layout(tp=degrees[0], pp=degrees[1], ep=degrees[2], dp=degrees[3])
@@ -127,7 +127,7 @@ def _bounds(step: StepCost, count: int) -> list[str]:
 
 
 def band(facts: Facts, chip: Chip, software: Software) -> tuple[float, float]:
-    """Factors from the prediction to the ends of its 80 % band; wider, in logs, where no anchor measured the chip."""
+    """Ends of the 80 % band as factors on the prediction; wider (in logs) if no anchor measured the chip."""
     low, high = software.tpot_low, software.tpot_high
     if facts.find(chip.name, "serving_measurements"):
         return low, high
@@ -145,7 +145,7 @@ def _prediction(
     drafted: float,
     bound: str,
 ) -> Prediction:
-    """One row of the columns. span: the band's ends over the prediction.  drafted: tokens that a step yields."""
+    """The prediction of one case. span: ends of the band as factors.  drafted: expected tokens per step."""
     scenario, chips = resolved.scenario, float(resolved.degrees.chips)
     rate, running = figures["output_tokens_per_s"], figures["batch"]
     notes = list(resolved.notes)

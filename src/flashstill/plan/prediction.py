@@ -1,4 +1,4 @@
-"""What a prediction answers."""
+"""The figures of a prediction."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ NOT_FITTING = "does not fit in memory"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """The answer to a scenario on a deployment. Seconds, joules at the chips, dollars; None where it does not fit or
-    cannot be read.
+    """The answer to a scenario on a deployment. Seconds, joules at the chips, dollars; None if it does not fit or is
+    invalid.
 
-    tpot_s: None also where osl is 1: there is no token after the first.  usd_...: None where no price is known.
-    note: what was assumed or done otherwise than asked, in words.  price_basis: where the dollars an hour are from.
-    decode_...: a decode step by itself, at isl + osl/2 cached tokens and `running` sequences, as `explain` has it.
-    kv_bytes_per_token: cache of one token of one sequence.  cache_room_bytes: left for cache beside weights and the
-    engine's buffers, on all chips together.  sequences_fit: how many of the mean length fit in it.
+    tpot_s: None also if osl is 1: there is no token after the first.  usd_...: None if no price is known.
+    note: assumptions and deviations from the request, in words.  price_basis: source of the dollars per hour.
+    decode_...: a single decode step at isl + osl/2 cached tokens and `running` sequences, as in `explain`.
+    kv_bytes_per_token: cache of one token of one sequence.  cache_room_bytes: memory left for cache beside weights and
+    the engine's buffers, on all chips together.  sequences_fit: how many sequences of mean length fit in it.
     """
 
     fits: bool
@@ -44,12 +44,12 @@ class Prediction:
     sequences_fit: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Keys as in the columns of the files of cases."""
+        """Keys as the columns of case files."""
         return {name: getattr(self, name) for name in PREDICTION_FIELDS}
 
     @property
     def valid(self) -> bool:
-        """Whether the question made sense: it fits, or it is known why it does not."""
+        """Whether the question is valid: it fits, or the reason why it does not fit is known."""
         return self.fits or self.reason == NOT_FITTING
 
 
@@ -57,7 +57,7 @@ PREDICTION_FIELDS = tuple(field.name for field in fields(Prediction))
 
 
 def sound(answer: Prediction) -> Prediction:
-    """The answer, or a reason in its place where a number of it cannot be: NaN, infinite, below 0."""
+    """The prediction, or a reason in its place if a figure is NaN, infinite or negative."""
     for name in PREDICTION_FIELDS:
         value = getattr(answer, name)
         if isinstance(value, float) and not 0.0 <= value < math.inf:

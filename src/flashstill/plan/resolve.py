@@ -1,4 +1,4 @@
-"""A scenario on a deployment, with everything decided: names looked up, defaults filled in, nonsense refused."""
+"""Resolves a scenario on a deployment: names looked up, defaults filled in, invalid input rejected."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from flashstill.units import show
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setup:
-    """What is the same for all loads and layouts: the model, the conditions, who drafts. precision: of the weights."""
+    """The part shared by all loads and layouts: model, conditions, speculation. precision: of the weights."""
 
     model: Architecture
     conditions: Conditions
@@ -48,7 +48,7 @@ class Setup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolved:
-    """A scenario on a deployment that makes sense. notes: what was assumed or done otherwise than asked, in words."""
+    """A valid scenario on a deployment, defaults filled in. notes: assumptions and deviations from the request."""
 
     scenario: Scenario
     asked: Deployment
@@ -58,22 +58,22 @@ class Resolved:
 
     @property
     def model(self) -> Architecture:
-        """What is served."""
+        """The model served."""
         return self.setup.model
 
     @property
     def conditions(self) -> Conditions:
-        """Under which its operations run."""
+        """Chip, formats, memory tiers, calibration and software for pricing."""
         return self.setup.conditions
 
     @property
     def precision(self) -> str:
-        """Of the weights, as asked for; the conditions hold what it means."""
+        """The weight precision as requested; `conditions` has the resulting formats."""
         return self.setup.precision
 
     @property
     def layout(self) -> Layout:
-        """The degrees for the cost model."""
+        """The degrees as a `Layout` for the cost model."""
         return self.degrees.layout
 
     @property
@@ -83,17 +83,17 @@ class Resolved:
 
     @property
     def chips(self) -> int:
-        """How many of them."""
+        """Number of chips."""
         return self.degrees.chips
 
     @property
     def tier(self) -> Memory:
-        """Where weights live."""
+        """The memory tier that holds the weights."""
         return self.conditions.weights
 
     @property
     def runs_in(self) -> str:
-        """The precision in which the multipliers run."""
+        """The precision in which the chip multiplies linear layers."""
         return self.chip.precision(self.conditions.precisions.linear)
 
     @property
@@ -114,16 +114,16 @@ class Resolved:
 
 
 def resolve(facts: Facts, scenario: Scenario, deployment: Deployment) -> Resolved:
-    """Check a scenario on a deployment and decide what was left open.
+    """Validate a scenario on a deployment and fill in what was left open.
 
-    Raises BadInput for nonsense, MissingFact for unknown names, InfeasiblePlan where the chips have no links for it.
-    Whether all of it fits is for `check_room` to say.
+    Raises BadInput for invalid input, MissingFact for unknown names, InfeasiblePlan if the layout needs links that the
+    chips do not have.  Does not check memory: see `check_room`.
     """
     return Resolver(facts).resolve(scenario, deployment)
 
 
 class Resolver:
-    """Resolves many scenarios and deployments; what several of them share is looked up and checked once."""
+    """Resolves many scenarios and deployments; shared parts are looked up and validated once."""
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
@@ -131,7 +131,7 @@ class Resolver:
         self._layouts: dict[Hashable, _Laid] = {}
 
     def resolve(self, scenario: Scenario, deployment: Deployment) -> Resolved:
-        """As the function of this name."""
+        """As the function `resolve`, with cached setups and layouts."""
         key = (*_of_scenario(scenario), *_of_deployment(deployment))
         setup = self._setups.get(key)
         if setup is None:
@@ -150,7 +150,7 @@ class Resolver:
 
 
 class _Laid(NamedTuple):
-    """A layout, and what is to be said of it."""
+    """A layout and its notes."""
 
     degrees: Degrees
     notes: tuple[str, ...]
@@ -164,7 +164,7 @@ _of_degrees = attrgetter(*DEGREES)
 
 
 def make_setup(facts: Facts, scenario: Scenario, deployment: Deployment) -> Setup:
-    """What does not depend on load and layout. A model file is looked at on every call, as it may have changed."""
+    """The part independent of load and layout. A model file is read on every call, as it may have changed."""
     model = load_architecture(scenario.model) if isinstance(scenario.model, str) else scenario.model
     check_deployment(deployment)
     chip = chip_from_facts(facts, deployment.chip)
@@ -185,7 +185,7 @@ def make_setup(facts: Facts, scenario: Scenario, deployment: Deployment) -> Setu
 
 
 def conditions_of(facts: Facts, model: Architecture, chip: Chip, deployment: Deployment) -> Conditions:
-    """The conditions under which a deployment runs: its chip, formats, memories and engine."""
+    """The conditions of a deployment: chip, formats, memory tiers and engine."""
     shape = torus_shape(chip, deployment.topology)
     return make_conditions(
         replace(chip, topology=replace(chip.topology, shape=shape)) if shape else chip,
@@ -199,17 +199,17 @@ def conditions_of(facts: Facts, model: Architecture, chip: Chip, deployment: Dep
 
 
 def formats_of(model: Architecture, precision: str | None, kv: str | None) -> Precisions:
-    """In which formats a model's values are stored; None or "published": as the checkpoint has them."""
+    """Storage formats of a model's values; precision None or "published": as in the checkpoint."""
     return precisions_of(model, asked_precision(precision), None if kv is None else known_precision(kv))
 
 
 def engine_of(facts: Facts, chip: Chip, name: str | None) -> Software:
-    """What an engine adds on a chip; None for the chip's default, BadInput for an unknown one."""
+    """The engine's overheads on a chip; None for the chip's default engine, BadInput for an unknown one."""
     return software_on(facts, default_engine(chip) if name is None else known_engine(name), chip.chip_class)
 
 
 def check_room(resolved: Resolved) -> Resolved:
-    """The same, with what is to be said of its batch; InfeasiblePlan where it does not hold all of it at a time."""
+    """The same with notes about its batch added; InfeasiblePlan if the whole batch does not fit in memory at once."""
     occupancy = resolved.scenario.occupancy(resolved.setup.speculation)
     all_fit, _ = holds(resolved.model, resolved.conditions, resolved.layout, *occupancy)
     if not all_fit:
@@ -219,7 +219,7 @@ def check_room(resolved: Resolved) -> Resolved:
 
 
 def _too_small(resolved: Resolved) -> str:
-    """Why a layout does not hold what it should, and how many chips would."""
+    """Message: why the layout is too small, and how many chips would suffice."""
     scenario, model, conditions = resolved.scenario, resolved.model, resolved.conditions
     weights, cache, draft = conditions.weights, conditions.cache, resolved.setup.speculation
     batch, tokens = scenario.batch, scenario.mean_tokens

@@ -1,4 +1,4 @@
-"""What is asked: a model, the load on it, and bounds that an answer must keep.
+"""The question: a model, its load, and bounds that an answer must keep.
 
 serving   `batch` requests in flight, of `isl` prompt tokens and `osl` output tokens each
 a step    one decode step of `batch` sequences that each have `context` tokens cached
@@ -20,14 +20,14 @@ TTFT_ABOVE, TPOT_ABOVE, RATE_BELOW = "ttft above the bound", "tpot above the bou
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scenario:
-    """What is asked of a deployment.
+    """Model, load and bounds of a question about a deployment.
 
     model: a known name, the path of a config.json or a model directory, or a model as `load_architecture` returns it.
     isl, osl: tokens of a prompt and of its answer.  batch: requests in flight (the concurrency of a server).
-    context: tokens cached for each sequence, of one decode step by itself; then isl and osl do not count.
-    chunk: most prompt tokens of one pass; None: whole prompts.
-    draft: a model that drafts `draft_tokens` ahead, or "heads" of the model's own ("new-heads": still to be trained),
-    each token accepted with rate `acceptance`.
+    context: cached tokens per sequence, to price a single decode step; isl and osl are then ignored.
+    chunk: most prompt tokens per prefill pass; None: whole prompts.
+    draft: a model that drafts `draft_tokens` ahead, or "heads" of the model's own ("new-heads": not yet trained),
+    each token accepted with probability `acceptance`.
     max_ttft_s, max_tpot_s: bounds in seconds; min_tokens_per_s: output of the whole deployment; None: no bound.
     """
 
@@ -46,26 +46,26 @@ class Scenario:
 
     @property
     def model_name(self) -> str:
-        """The model as it was named."""
+        """The name of the model."""
         return self.model if isinstance(self.model, str) else self.model.name
 
     @property
     def mean_tokens(self) -> float:
-        """Tokens that a sequence has cached on average while it is decoded."""
+        """Mean cached tokens of a sequence while it decodes."""
         return self.isl + self.osl / 2.0 if self.context is None else float(self.context)
 
     @property
     def longest_tokens(self) -> float:
-        """Tokens that a sequence has cached at its end."""
+        """Cached tokens of a sequence at its full length."""
         return float(self.isl + self.osl if self.context is None else self.context)
 
     def occupancy(self, speculation: Speculation | None = None) -> Occupancy:
-        """What a deployment must hold for it."""
+        """The sequences that a deployment must hold in memory for this scenario."""
         return Occupancy(float(self.batch), self.mean_tokens, self.longest_tokens, speculation)
 
 
 class Occupancy(NamedTuple):
-    """Sequences of a mean length that a deployment must hold, of which the longest must fit as well."""
+    """Sequences of a mean length that a deployment must hold; one of the longest length must also fit."""
 
     sequences: float
     mean_tokens: float
@@ -74,7 +74,7 @@ class Occupancy(NamedTuple):
 
 
 def check_scenario(scenario: Scenario, model: Architecture) -> None:
-    """Raise BadInput for a load or a bound that makes no sense, or one that the model was not made for."""
+    """Raise BadInput for an invalid load, or one beyond the model's maximum context."""
     if scenario.context is not None:
         if scenario.batch < 1 or scenario.context < 0:
             raise BadInput(
@@ -94,7 +94,7 @@ def check_scenario(scenario: Scenario, model: Architecture) -> None:
 
 
 def check_bounds(scenario: Scenario) -> None:
-    """Raise BadInput for a bound that nothing or everything keeps."""
+    """Raise BadInput for a bound that is not positive, or a tpot bound with a single output token."""
     for name in ("max_ttft_s", "max_tpot_s", "min_tokens_per_s"):
         bound = getattr(scenario, name)
         if bound is not None and not bound > 0:
@@ -106,7 +106,7 @@ def check_bounds(scenario: Scenario) -> None:
 
 
 def broken_bounds(scenario: Scenario, ttft_s: Any, tpot_s: Any, tokens_per_s: Any) -> dict[str, Any]:
-    """Reason -> whether the bound is broken, numbers or arrays; only bounds that are asked for."""
+    """Whether each bound that is set is violated, by reason; values are numbers or arrays."""
     broken: dict[str, Any] = {}
     if scenario.max_ttft_s is not None:
         broken[TTFT_ABOVE] = np.asarray(ttft_s) > scenario.max_ttft_s

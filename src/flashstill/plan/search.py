@@ -1,7 +1,7 @@
 """Exhaustive search over chips, counts, layouts, batches, precisions, placements and speculation.
 
-Every configuration is priced in time, energy, dollars and fit (plan/tables.py).  Infeasible ones are counted by reason.
-The Pareto front is over time per output token, tokens/s per chip, joules and dollars per token.
+Every configuration gets time, energy, dollars and memory fit (plan/tables.py).  Infeasible ones are counted by reason.
+The objectives of the Pareto front are time per output token, tokens/s per chip, joules and dollars per token.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ from flashstill.plan.tables import Candidates, Degrees, Priced, candidates, layo
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """The front of one kind of configurations: what they have in common, and their figures."""
+    """Pareto front of configurations that share chip, precision, placement and draft, with their figures."""
 
     label: dict[str, Any]
     columns: dict[str, Values]
 
 
 def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RENTED) -> SearchResult:
-    """Evaluate everything; InfeasiblePlan where nothing is feasible, with the reasons counted.
+    """Price all configurations; InfeasiblePlan with the reasons counted if none is feasible.
 
-    Of the scenario all but the batch counts: the space says which are tried.  price: the basis of all dollars.
+    The scenario's batch is ignored: the space lists the batches.  price: the price basis of all dollars.
     """
     model = load_architecture(scenario.model) if isinstance(scenario.model, str) else scenario.model
     space = normalised(facts, space)
@@ -113,7 +113,7 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
 
 
 def _drafts(scenario: Scenario, model: Architecture, space: SearchSpace) -> tuple[Speculation | None, ...]:
-    """Not to draft, and the scenario's draft with each number of tokens ahead."""
+    """Speculation choices: none, and the scenario's draft with each number of drafted tokens."""
     if scenario.draft is None:
         return (None,)
     counts = space.draft_tokens
@@ -121,7 +121,7 @@ def _drafts(scenario: Scenario, model: Architecture, space: SearchSpace) -> tupl
 
 
 def _layouts(facts: Facts, model: Architecture, space: SearchSpace, drafts: int) -> tuple[list[Degrees], Counter[str]]:
-    """Of the model on so many chips; BadInput where too much would have to be priced with them."""
+    """Layouts of the model on up to so many chips; BadInput if too many configurations would result."""
     possible, refused = layouts_of(model, space.max_chips)
     placements = sum(len(_placements(space, chip_from_facts(facts, name))) for name in space.chips)
     formats = len(space.precisions) * len(space.kv_precisions)
@@ -130,7 +130,7 @@ def _layouts(facts: Facts, model: Architecture, space: SearchSpace, drafts: int)
 
 
 def _crossover(facts: Facts, scenario: Scenario, space: SearchSpace, name: str) -> int | None:
-    """On the fewest chips that hold one request, in the first of the formats that are asked for."""
+    """Crossover batch on the fewest chips that hold one request, in the first precision requested."""
     deployment = Deployment(
         chip=name, precision=space.precisions[0], kv_precision=space.kv_precisions[0], engine=space.engine
     )
@@ -141,7 +141,7 @@ def _crossover(facts: Facts, scenario: Scenario, space: SearchSpace, name: str) 
 
 
 def _placements(space: SearchSpace, chip: Chip) -> list[tuple[str, str]]:
-    """Tiers for weights and for the cache: every pair of those that are asked for and that the chip has."""
+    """Pairs of memory tiers for weights and cache, of the tiers requested that the chip has."""
     names = [tier.name for tier in chip.tiers if tier.name in space.tiers]
     return list(itertools.product(names, names))
 
@@ -175,7 +175,7 @@ def _keep(
     reasons: Counter[str],
     tables: list[_Table],
 ) -> int:
-    """Count what is infeasible by its first reason, put the front of the rest into `tables`; how many remain."""
+    """Count infeasible configurations by first reason, add the others' front to `tables`; return the feasible count."""
     layout, batches = chosen.layout, chosen.batches
     feasible = np.ones(chosen.shape, dtype=bool)
     broken = broken_bounds(scenario, columns["ttft_s"], columns["tpot_s"], columns["output_tokens_per_s"])
@@ -197,13 +197,13 @@ def _keep(
 
 
 def _costs(columns: Sequence[Values]) -> Values:
-    """OBJECTIVES as columns in which less is better."""
+    """OBJECTIVES as columns to minimise."""
     signs = [-1.0 if name == "tokens_per_s_per_chip" else 1.0 for name in OBJECTIVES]
     return np.stack([sign * column for sign, column in zip(signs, columns, strict=True)], axis=1)
 
 
 def _front(tables: Sequence[_Table], several: bool) -> tuple[Configuration, ...]:
-    """The non-dominated points of all tables, fastest first. several: whether tokens follow the first."""
+    """Pareto front of all tables, fastest first. several: False if only one output token is asked for (no tpot)."""
     sizes = [len(table.columns["tpot_s"]) for table in tables]
     owner = np.repeat(np.arange(len(tables)), sizes)
     place = np.concatenate([np.arange(size) for size in sizes])

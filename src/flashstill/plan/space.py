@@ -1,4 +1,4 @@
-"""Among which deployments a search chooses, and what it finds."""
+"""The search space of deployments, and the result of a search."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from flashstill.tables import cell, html_table
 TIERS = ("memory", "sram", "host")
 MOST_CHIPS, MOST_BATCH, MOST_BATCHES = 2**20, 10**9, 1000
 MOST_CONFIGURATIONS, MOST_AT_ONCE = 20_000_000, 1_000_000
-"""of a whole search, and of one chip, precision, placement and draft, which are priced together in memory"""
+"""limits: of a whole search, and of one combination of chip, precision, placement and draft (priced in memory at
+once)"""
 OBJECTIVES = ("tpot_s", "tokens_per_s_per_chip", "joules_per_output_token", "usd_per_million_output_tokens")
 SHOWN = 30
-"""configurations that a notebook shows"""
+"""number of configurations displayed in a notebook"""
 BATCHES = tuple(2**power for power in range(13))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchSpace:
-    """What may be chosen from. Of each kind every choice is tried with every choice of the others.
+    """The choices of a search; every combination of them is tried.
 
-    chips: names.  max_chips: the most of one configuration.  batches: requests in flight.
-    precisions: "published" or formats; kv_precisions: None for what goes with the weights.
-    tiers: where weights and cache may lie, each by itself.  engine: None for the default of each chip.
-    draft_tokens: how many tokens the scenario's draft runs ahead, where it has one; not to draft is always tried.
+    chips: names.  max_chips: the most chips of one configuration.  batches: requests in flight.
+    precisions: "published" or formats; kv_precisions: None for the format that goes with the weights.
+    tiers: memory tiers for weights and cache, chosen independently.  engine: None for the default of each chip.
+    draft_tokens: numbers of drafted tokens to try if the scenario has a draft; no drafting is always tried too.
     """
 
     chips: tuple[str, ...]
@@ -48,7 +49,7 @@ class SearchSpace:
 class Configuration:
     """One configuration with its figures.
 
-    tpot_s: None where one token is asked for.  usd_...: None where no price of the chip is known.
+    tpot_s: None if only one output token is asked for.  usd_...: None if no price of the chip is known.
     """
 
     chip: str
@@ -78,12 +79,13 @@ class Configuration:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchResult:
-    """The front, sorted by time per token, and how it was reached.
+    """The front, sorted by time per token, and statistics of the search.
 
-    priced: got time, energy, dollars and fit.  weights_dominate_below: for each chip, the batch below which it
-    spends most of the energy of its work on moving weights from its main memory.  prices: of each chip, dollars an
-    hour (None where no price is known: such a chip cannot win on dollars) and on what basis.  note: what of the model's
-    config was left out or understood otherwise, in words.
+    priced: number of configurations priced in time, energy, dollars and fit.
+    weights_dominate_below: for each chip, the batch below which moving weights from main memory takes most of the
+    dynamic energy.
+    prices: for each chip, dollars an hour (None if no price is known: such a chip is never on the front by dollars) and
+    the price basis.  note: parts of the model's config that were ignored or reinterpreted, in words.
     """
 
     evaluated: int
@@ -101,7 +103,7 @@ class SearchResult:
         return asdict(self)
 
     def as_records(self) -> list[dict[str, Any]]:
-        """A flat row for each configuration of the front."""
+        """One flat row per configuration of the front."""
         return [asdict(configuration) for configuration in self.front]
 
     def _repr_html_(self) -> str:
@@ -112,7 +114,7 @@ class SearchResult:
 
 
 def normalised(facts: Facts, space: SearchSpace) -> SearchSpace:
-    """The same with every name as we spell it and every choice once; BadInput or MissingFact for unknown ones."""
+    """The space with canonical names and without duplicates; BadInput or MissingFact for unknown names."""
     for name in space.tiers:
         if name not in TIERS:
             raise BadInput(unknown("tier", name, TIERS))
@@ -129,12 +131,12 @@ def normalised(facts: Facts, space: SearchSpace) -> SearchSpace:
 
 
 def _once(choices: Iterable[Any]) -> tuple[Any, ...]:
-    """Every choice once, in the order in which they are given."""
+    """Choices without duplicates, in the given order."""
     return tuple(dict.fromkeys(choices))
 
 
 def check_search(scenario: Scenario, model: Architecture, space: SearchSpace) -> None:
-    """Raise BadInput for a search that makes no sense."""
+    """Raise BadInput for an invalid search."""
     check_counts({"max chips": space.max_chips})
     if scenario.context is not None:
         raise BadInput("a search is for serving requests: give isl and osl, not the context of one step")
@@ -149,7 +151,7 @@ def check_search(scenario: Scenario, model: Architecture, space: SearchSpace) ->
 
 
 def check_size(layouts: int, batches: int, tables: int) -> None:
-    """Raise BadInput, before memory is taken, for a search that would not end or not fit.
+    """Raise BadInput, before allocating memory, for a search that would take too long or too much memory.
 
     tables: combinations of chips, precisions, placements and drafts; each is priced with every layout and batch.
     """

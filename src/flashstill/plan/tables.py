@@ -1,8 +1,8 @@
-"""Every layout and batch of one chip, precision and placement, priced at once.
+"""All layouts and batches of one chip, precision and placement, priced in one call.
 
-A step costs the same for all configurations in which a tensor-parallel group does the same work, whatever the number
-of pipeline stages and of sequences elsewhere.  So steps are priced on four short axes (tp, dp, ep, sequences of a
-group) and looked up for every configuration; only the closed form of serving runs over all of them.
+A step's cost depends only on the work of one tensor-parallel group, not on the pipeline stages or on sequences in other
+groups.  So steps are priced on four short axes (tp, dp, ep, sequences of a group) and looked up for every
+configuration; only the closed form of serving runs over all configurations.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ Places = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidates:
-    """Layouts and batches to price. degrees: (4, layouts, 1), tp pp ep dp; batches: (1, batches).
+    """Layouts and batches to price. degrees: (4, layouts, 1), in the order tp, pp, ep, dp; batches: (1, batches).
 
-    axes: the distinct tp, dp, ep, and sequences of a group.  at: where on them, flattened, each configuration lies.
-    refused: layouts that cannot be built, by reason.
+    axes: the distinct tp, dp, ep, and sequences of a group.  at: flat index of each configuration into their grid.
+    refused: number of layouts that cannot be built, by reason.
     """
 
     degrees: Values
@@ -51,18 +51,18 @@ class Candidates:
 
     @property
     def layout(self) -> Layout:
-        """All layouts as one."""
+        """All layouts as one `Layout` of arrays."""
         return Layout(tp=self.degrees[0], pp=self.degrees[1], ep=self.degrees[2], dp=self.degrees[3])
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Layouts and batches."""
+        """(layouts, batches)."""
         return self.degrees.shape[1], self.batches.shape[1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Priced:
-    """Figures of all candidates, each of their shape. room: sequences that fit at the same time."""
+    """Figures of all candidates, each of shape (layouts, batches). room: sequences that fit at the same time."""
 
     pace: Pace
     room: Values
@@ -72,14 +72,14 @@ Degrees = tuple[int, int, int, int]
 
 
 def layouts_of(model: Architecture, most: int) -> tuple[list[Degrees], Counter[str]]:
-    """tp, pp, ep, dp, powers of two, on up to `most` chips; and those that cannot be built, counted by reason."""
+    """Layouts (tp, pp, ep, dp) in powers of two on up to `most` chips; and rejected ones, counted by reason."""
     powers = [2**power for power in range(most.bit_length()) if 2**power <= most]
     routed = model.routed
     layouts: list[Degrees] = []
     refused = Counter[str]()
     for tp, pp, dp in itertools.product(powers, powers, powers):
         if tp * pp * dp > most or (dp > 1 and not routed):
-            continue  # replicas of a dense model are the same configuration at a smaller batch
+            continue  # skip: replicas of a dense model equal one replica at a smaller batch
         for ep in [power for power in powers if power <= tp * dp] if routed else [1]:
             reason = layout_reason(model, tp, pp, ep, dp)
             if reason is None:
@@ -90,7 +90,7 @@ def layouts_of(model: Architecture, most: int) -> tuple[list[Degrees], Counter[s
 
 
 def candidates(layouts: Sequence[Degrees], refused: Counter[str], batches: tuple[int, ...]) -> Candidates:
-    """Every layout with every batch."""
+    """Every layout combined with every batch."""
     degrees = np.array(layouts, dtype=np.float64).reshape(-1, 4).T[:, :, None]
     asked = np.array(batches, dtype=np.float64)[None, :]
     shape = (degrees.shape[1], asked.shape[1])
@@ -111,7 +111,7 @@ def priced(
     osl: float,
     speculation: Speculation | None,
 ) -> Priced:
-    """Time and energy of every candidate, whether it fits or not."""
+    """Time and energy of every candidate, whether or not it fits."""
     layout, load = chosen.layout, Load(isl=isl, osl=osl, concurrency=chosen.batches)
     tp, dp, ep, sequences = np.ix_(*chosen.axes)
     group = Layout(tp=tp, ep=ep, dp=dp)

@@ -1,8 +1,8 @@
-"""What training costs: one optimizer step on a layout, and a run of many, in time, energy and dollars.
+"""Time, energy and dollars of training: one optimizer step on a layout, and a run of many steps.
 
-step   cost/training.py on the given layout, or on the fastest that fits of those left open
-run    tokens / (batch x length) steps, without failures and restarts: what is lost to those comes on top
-MFU    FLOPs that the model is defined to need / (time x chips x peak of the precision), attention to all pairs
+step   cost/training.py on the given layout, or on the fastest that fits if degrees are left open
+run    tokens / (batch x length) steps; time lost to failures and restarts is not included
+MFU    FLOPs of the model by definition (attention over all pairs) / (time x chips x peak of the precision)
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ SECONDS_PER_DAY = 24.0 * SECONDS_PER_HOUR
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingScenario:
-    """What is trained.
+    """The training workload.
 
-    length: tokens of a sequence.  batch, microbatch: sequences of a step, and of one pass of one replica.
-    tokens: of the whole run; None where only the step is asked for.
+    length: tokens of a sequence.  batch, microbatch: sequences per step, and per pass of one replica.
+    tokens: of the whole run; None to price a single step only.
     """
 
     model: str | Architecture
@@ -49,9 +49,9 @@ class TrainingScenario:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingAnswer:
-    """A training step on a layout that fits, and what a run of such steps takes.
+    """A training step on a layout that fits, and totals of a run of such steps.
 
-    evaluated: layouts and recomputations tried.  reasons: why others cannot be built or do not fit, counted.
+    evaluated: layouts and recomputations tried.  reasons: number that cannot be built or do not fit, by reason.
     """
 
     scenario: TrainingScenario
@@ -72,7 +72,7 @@ class TrainingAnswer:
 
     @property
     def run(self) -> dict[str, float | None] | None:
-        """Totals of the whole run; dollars are None where no price is known."""
+        """Totals of the whole run; dollars are None if no price is known."""
         if self.scenario.tokens is None:
             return None
         steps = float(np.ceil(self.scenario.tokens / self.step_tokens))
@@ -89,7 +89,7 @@ class TrainingAnswer:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """The document of `predict --phase train --json`. Seconds, bytes, joules, dollars; rates a chip say so."""
+        """The document of `predict --phase train --json`. Seconds, bytes, joules, dollars; rates as named."""
         cost, step, tokens = self.cost, self.cost.step, float(self.step_tokens)
         levels = {level: float(step.joules[level]) / tokens for level in LEVELS}
         usable = usable_bytes(self.conditions, self.conditions.chip.memory)
@@ -136,9 +136,9 @@ class TrainingAnswer:
 def predict_training(
     facts: Facts, scenario: TrainingScenario, asked: TrainingDeployment, price: str = RENTED
 ) -> TrainingAnswer:
-    """Price a training step on the layout asked for, or on the fastest that fits of those left open.
+    """Price a training step on the layout given, or on the fastest that fits if degrees are left open.
 
-    Raises BadInput for nonsense, MissingFact for unknown names, InfeasiblePlan where nothing can be built or fits.
+    Raises BadInput for invalid input, MissingFact for unknown names, InfeasiblePlan if no layout can be built or fits.
     """
     model = load_architecture(scenario.model) if isinstance(scenario.model, str) else scenario.model
     _check(scenario, asked)
@@ -189,7 +189,7 @@ def _fastest(
     size: tuple[int, int, int],
     refused: Counter[str],
 ) -> tuple[TrainingDegrees, str]:
-    """The layout and recomputation of the shortest step that fits; those that do not fit are counted in `refused`."""
+    """Layout and recomputation of the shortest step that fits; those that do not fit are counted in `refused`."""
     best: tuple[float, TrainingDegrees, str] | None = None
     least_bytes = np.inf
     for mode in modes:

@@ -1,7 +1,7 @@
-"""Every layout of a training step over a number of chips that leaves what is asked for as it is.
+"""Enumeration of the training layouts over a number of chips that respect the degrees given.
 
-chips = tp x cp x pp x fsdp x dp;  what is left open is tried: tp and pp as powers of two (tp within the chips that
-fast links join), fsdp over the powers of two that divide the rest and the whole rest, experts over powers of two
+chips = tp x cp x pp x fsdp x dp;  open degrees are tried: tp and pp as powers of two (tp within a fast-link
+domain), fsdp as the powers of two that divide the rest and as the whole rest, experts as powers of two
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NO_NETWORK = "the chips have no network beyond their fast links"
 
 
 class TrainingDegrees(NamedTuple):
-    """Chips along each axis of parallelism; `interleave`: pieces of a pipeline stage."""
+    """Chips along each axis of parallelism. interleave: pieces per pipeline stage."""
 
     tp: int
     cp: int
@@ -36,17 +36,17 @@ class TrainingDegrees(NamedTuple):
 
     @property
     def chips(self) -> int:
-        """All chips; experts live on those of the other axes."""
+        """Number of chips; ep adds none, as experts share the chips of the other axes."""
         return self.tp * self.cp * self.pp * self.fsdp * self.dp
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingDeployment:
-    """Chips and how a training step is laid over them. None: every choice is tried, and the fastest that fits taken.
+    """Chips and layout of a training step. None: all choices are tried, and the fastest one that fits is taken.
 
-    chips: all of them; None where the degrees say it: tp x cp x pp x fsdp x dp, each 1 where it is not given.
+    chips: number of chips; None if the degrees give it: tp x cp x pp x fsdp x dp, each 1 if not given.
     precision: of the products, bf16 or fp8.  framework: whose overheads are added (nemo, megatron, maxtext, none).
-    recompute: what is computed again in the backward pass (`RECOMPUTE` of parallel/training.py).
+    recompute: what is recomputed in the backward pass (`RECOMPUTE` of parallel/training.py).
     sequence_parallel: norms and residuals split among a tensor-parallel group.  zero1: the optimizer split over dp.
     """
 
@@ -67,7 +67,7 @@ class TrainingDeployment:
 
 
 def count_of_chips(asked: TrainingDeployment) -> int:
-    """All chips; BadInput where neither they nor any degree are given, or a number is below 1."""
+    """Number of chips; BadInput if neither it nor any degree is given, or a number is below 1."""
     degrees = ("chips", "tp", "cp", "pp", "ep", "fsdp", "dp", "interleave")
     check_counts({name: getattr(asked, name) for name in degrees})
     product = (asked.tp or 1) * asked.cp * (asked.pp or 1) * (asked.fsdp or 1) * (asked.dp or 1)
@@ -81,7 +81,7 @@ def count_of_chips(asked: TrainingDeployment) -> int:
 def training_layouts(
     model: Architecture, chip: Chip, asked: TrainingDeployment, batch: int, length: int, microbatch: int
 ) -> tuple[list[TrainingDegrees], Counter[str]]:
-    """The layouts that can be built, and how many cannot, by reason."""
+    """The layouts that can be built, and the number that cannot, by reason."""
     chips = count_of_chips(asked)
     layouts: list[TrainingDegrees] = []
     refused = Counter[str]()
@@ -106,7 +106,7 @@ def plan_of(
     microbatch: int,
     recompute: str,
 ) -> TrainingPlan:
-    """One layout, or many of them as arrays, as the cost model takes them."""
+    """One layout, or many as arrays, as a `TrainingPlan` for the cost model."""
     tp, cp, pp, ep, fsdp, dp, interleave = np.array(degrees, dtype=np.float64).T
     return TrainingPlan(
         batch=float(batch),
@@ -152,7 +152,7 @@ def _combinations(
 
 
 def _replicas(asked: TrainingDeployment, rest: int) -> Iterator[tuple[int, int]]:
-    """(fsdp, dp) whose product is `rest`."""
+    """Candidate pairs (fsdp, dp) whose product is `rest`."""
     if asked.fsdp:
         split = [asked.fsdp]
     elif asked.dp:

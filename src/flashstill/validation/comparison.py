@@ -13,11 +13,11 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """Predicted against measured values of one kind of quantity; labels say to which chip, engine or kind each belongs.
+    """Predicted against measured values of one quantity; chip and engine (or kind) of each value label it.
 
-    fitted: whether coefficients were fitted to these measurements (FITTED), to none of them (NOT_FITTED), or to others
-    of the same table only (LEFT_OUT).
-    low, high: the band of each prediction, where it has one.
+    fitted: FITTED if the coefficients were fitted to these measurements, LEFT_OUT if only to others of the same table,
+    NOT_FITTED if to neither.
+    low, high: the band of each prediction, or None.
     """
 
     anchor: str
@@ -33,13 +33,13 @@ class Comparison:
 
     @property
     def errors(self) -> Values:
-        """Relative, signed: positive where the prediction is too high."""
+        """Signed relative errors: positive if the prediction is too high."""
         return self.predicted / self.measured - 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ErrorRow:
-    """One line of an error table; errors are shares of the measured value, None where no row has an answer."""
+    """One line of an error table; errors are relative to the measured value, None if there is no prediction."""
 
     anchor: str
     quantity: str
@@ -55,7 +55,7 @@ class ErrorRow:
 
 
 def error_rows(comparison: Comparison) -> list[ErrorRow]:
-    """The whole comparison, then by chip and engine where there are several."""
+    """Rows for the whole comparison, then per chip and engine if there are several."""
     everything = np.ones(len(comparison.measured), dtype=bool)
     rows = [_row(comparison, everything, "all", "all", comparison.unanswered)]
     groups = sorted(set(zip(comparison.chip, comparison.engine, strict=True)))

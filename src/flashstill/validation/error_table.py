@@ -39,7 +39,7 @@ HEADINGS = (
 
 
 def error_table(facts: Facts, anchors: Path | None) -> list[ErrorRow]:
-    """Every comparison that the directory allows; without one, the project's own golden figures."""
+    """Comparisons with all anchors of the directory; without a directory, with the project's golden figures."""
     if anchors is None:
         comparisons = golden_comparisons(facts)
     elif anchors.is_dir():
@@ -52,7 +52,7 @@ def error_table(facts: Facts, anchors: Path | None) -> list[ErrorRow]:
 
 
 def all_comparisons(facts: Facts, anchors: Path) -> list[Comparison]:
-    """Serving, energy, training, PaLM and single kernels, as far as their files are there."""
+    """Comparisons for serving, energy, training, PaLM and single kernels, for the files present."""
     readers: dict[str, Callable[[Facts, Path], list[Comparison]]] = {
         "serving": _serving,
         "energy": compare_energy,
@@ -74,14 +74,14 @@ def _serving(facts: Facts, anchors: Path) -> list[Comparison]:
 
 
 def _sound(comparison: Comparison) -> Comparison:
-    """With measurements that can be divided by."""
+    """The comparison unchanged; ValueError if a measurement is not a finite number above 0."""
     if not (np.isfinite(comparison.measured) & (comparison.measured > 0)).all():
         raise ValueError(f"{comparison.anchor}: a measured {comparison.quantity} is not a number above 0")
     return comparison
 
 
 def compare_kernels(facts: Facts, anchors: Path) -> list[Comparison]:
-    """Each kind of kernel, precision and file."""
+    """Comparisons by kernel kind, precision and file."""
     groups: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray, str, str]]] = {}
     timed_sets = [(chip_from_facts(facts, item.chip), item) for item in kernel_sets(facts, anchors)]
     fitted = {
@@ -113,7 +113,7 @@ def compare_kernels(facts: Facts, anchors: Path) -> list[Comparison]:
 
 
 def table_cells(rows: Sequence[ErrorRow]) -> list[tuple[str, ...]]:
-    """The table as text, headings first."""
+    """The table as rows of text, header first."""
     return [
         HEADINGS,
         *(
@@ -136,12 +136,12 @@ def table_cells(rows: Sequence[ErrorRow]) -> list[tuple[str, ...]]:
 
 
 def _share(value: float | None, form: str) -> str:
-    """A share in percent; a dash where no row has an answer."""
+    """A share in percent; a dash for None."""
     return "-" if value is None else format(value, form)
 
 
 def markdown(rows: Sequence[ErrorRow]) -> str:
-    """docs/validation.md: the table between two paragraphs that say how to read it."""
+    """docs/validation.md: the table, with a paragraph before and after on how to read it."""
     headings, *body = table_cells(rows)
     lines = [
         "# How far the predictions are off",

@@ -1,4 +1,4 @@
-"""Predicted seconds of the kernels and collectives of an anchor file, by a chip's own coefficients or by given ones."""
+"""Predicted seconds of the kernels and collectives of an anchor file, with the chip's coefficients or given ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flashstill.workload import Operation
 
 
 def kernel_seconds(chip: Chip, item: KernelSet, kernel: Kernel | None = None) -> Values:
-    """Predicted seconds of a set of kernels, by the chip's own coefficients or by `kernel`."""
+    """Predicted seconds of a set of kernels, with the chip's own coefficients or with `kernel`."""
     calibration = chip.calibration
     if kernel is not None:
         calibration = replace(calibration, kernels={(item.kind, item.precision): kernel})
@@ -40,7 +40,7 @@ def _precisions(item: KernelSet) -> Precisions:
 
 
 def exchange_seconds(chip: Chip, item: KernelSet, collective: Collective | None = None) -> Values:
-    """Predicted seconds of a set of collectives."""
+    """Predicted seconds of a set of collectives, with the chip's own coefficients or given ones."""
     calibration: Calibration = chip.calibration
     if collective is not None:
         calibration = replace(calibration, collectives={(item.kind, item.engine): collective})

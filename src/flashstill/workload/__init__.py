@@ -1,4 +1,4 @@
-"""What a phase asks of a machine: operations with FLOPs and bytes. Knows no chip."""
+"""Workload of each phase: operations with FLOPs and bytes, independent of the chip."""
 
 from flashstill.workload.mixed_step import Chunks, Decoding, mixed
 from flashstill.workload.operations import EVEN, Attention, Experts, Matmul, Operation, Quantity, State, Widths, matmul

@@ -1,4 +1,4 @@
-"""The operations of one block: mixer and FFN, for a decode step or a prompt."""
+"""Operations of one block: mixer and FFN, in a decode step or a prefill."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def block(
     prompt: bool,
     skew: float,
 ) -> list[Operation]:
-    """`layer.count` blocks on `queries` new tokens for each of `batch` sequences that have `past` tokens cached."""
+    """`layer.count` blocks: `queries` new tokens for each of `batch` sequences with `past` cached tokens."""
     tokens = batch * queries
     stream = model.width * widths.activation * tokens
     mixing = mix(model.width, layer.attention, batch, queries, past, widths, prompt)
     feeding = _feed_forward(model.width, layer, tokens, widths, skew)
-    # A parallel block adds both branches before one sum over the shards; a serial one sums after each branch.
+    # A parallel block sums both branches before one all-reduce; a serial block all-reduces after each branch.
     if not layer.parallel or not feeding:
         mixing[-1] = _reducing(mixing[-1], stream)
     if feeding:

@@ -1,4 +1,4 @@
-"""The operations of attention over a window and over compressed entries (DeepSeek-V4; see arch/compressed.py)."""
+"""Operations of attention over a window and over compressed entries (DeepSeek-V4; see arch/compressed.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def compressed(
     widths: Widths,
     prompt: bool,
 ) -> list[Operation]:
-    """The operations of one such mixer; a sequence's entries are its tokens divided by the rate."""
+    """Operations of one compressed-attention mixer; a sequence of n tokens has n / rate compressed entries."""
     tokens, heads, wide = batch * queries, mixer.heads, mixer.head_width
 
     def attention(name: str, limit: int | None, rate: float, heads: int, key: int, value: int) -> Attention:

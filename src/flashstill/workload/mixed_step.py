@@ -1,15 +1,15 @@
-"""A step that mixes sequences that decode with chunks of prompts: one forward pass, every weight read once.
+"""Operations of a mixed step: decoding sequences and prompt chunks in one forward pass that reads each weight once.
 
-Symbols: b sequences that decode q tokens each after S cached ones, c chunks of L prompt tokens after P cached ones.
+Symbols: b sequences decode q tokens each after S cached ones; c chunks of L prompt tokens follow P cached ones.
 
     products, experts, norms   on all  T = b q + c L  tokens together: one GEMM, one E[distinct experts]
-    attention, recurrence      a kernel for the sequences that decode and one for the chunks, each with its own context
-    LM head                    b q + c rows: a chunk is asked for the logits of its last position
+    attention, recurrence      one kernel for the decoding sequences and one for the chunks, each with its own context
+    LM head                    b q + c rows: a chunk needs only the logits of its last position
 
-So continuous batching works (Agrawal et al. 2024, Sarathi-Serve, section 4).  MLA decodes in its absorbed form and
-prefills in the expanded one: the products that only one of the two has stay apart, each with its own weights.
-Without chunks the operations are those of `decode`, without sequences those of `prefill`; arrays may hold both kinds of
-steps, as what has no tokens counts zero times.
+This is continuous batching (Agrawal et al. 2024, Sarathi-Serve, section 4).  MLA decodes in its absorbed form and
+prefills in the expanded one: products of only one form stay separate, each with its own weights.
+Without chunks the operations equal those of `decode`, without decoding sequences those of `prefill`.  One array may mix
+these cases: operations on zero tokens get count zero.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from flashstill.workload.phases import ends
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decoding:
-    """Sequences that decode: `queries` new tokens each (more than one where drafts are verified) after `context`."""
+    """Decoding sequences with `context` cached tokens; `queries` new tokens each (more than one to verify drafts)."""
 
     sequences: Quantity
     context: Quantity
@@ -36,13 +36,13 @@ class Decoding:
 
     @property
     def tokens(self) -> Quantity:
-        """New tokens of all of them."""
+        """New tokens of all sequences."""
         return self.sequences * self.queries
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chunks:
-    """Pieces of prompts: `count` of `length` tokens each, after `past` cached tokens of the same prompt."""
+    """Chunks of prompts: `count` chunks of `length` tokens, each after `past` cached tokens of its prompt."""
 
     count: Quantity
     length: Quantity
@@ -50,7 +50,7 @@ class Chunks:
 
     @property
     def tokens(self) -> Quantity:
-        """Prompt tokens of all of them."""
+        """Prompt tokens of all chunks."""
         return self.count * self.length
 
 
@@ -74,7 +74,7 @@ def mixed(
 
 
 def _with_lengths(chunks: Chunks) -> Chunks:
-    """The chunks, where there are none with a length all the same: kernels divide by it."""
+    """The chunks with length at least 1 where they are empty, since kernels divide by the length."""
     there = np.asarray(chunks.tokens) > 0
     if np.all(there):
         return chunks
@@ -82,7 +82,7 @@ def _with_lengths(chunks: Chunks) -> Chunks:
 
 
 def _counted(operations: Sequence[Operation], tokens: Quantity) -> Sequence[Operation]:
-    """A block for one kind of tokens; where there are none, zero of the operations that no other kind shares."""
+    """One block's operations for decoding or chunk tokens; without tokens, unshared operations get count 0."""
     there = np.asarray(tokens) > 0
     if np.all(there):
         return operations
@@ -93,14 +93,14 @@ def _counted(operations: Sequence[Operation], tokens: Quantity) -> Sequence[Oper
 
 
 def _is_shared(operation: Operation) -> bool:
-    """Whether an operation does the same to a token of either kind."""
+    """Whether an operation treats decoding and chunk tokens alike, so that both can share it."""
     if isinstance(operation, Matmul):
         return operation.name not in LATENT_FORMS
     return isinstance(operation, Experts) or type(operation) is Operation
 
 
 def _joined(ours: Sequence[Operation], theirs: Sequence[Operation]) -> list[Operation]:
-    """One block for both kinds of tokens, in order: shared operations once, the others one after another."""
+    """One block for decoding and chunk tokens, in order: shared operations merged, the others one after another."""
     operations: list[Operation] = []
     rest = iter(theirs)
     for operation in ours:
@@ -117,7 +117,7 @@ def _joined(ours: Sequence[Operation], theirs: Sequence[Operation]) -> list[Oper
 
 
 def _together(one: Operation, other: Operation) -> Operation:
-    """One operation on the tokens of both."""
+    """Two equal operations merged into one on the tokens of both."""
     summed = one.reduce_bytes + other.reduce_bytes
     if isinstance(one, Matmul) and isinstance(other, Matmul):
         return replace(one, rows=one.rows + other.rows, reduce_bytes=summed)

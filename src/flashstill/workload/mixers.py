@@ -1,8 +1,8 @@
-"""What mixes the tokens of a sequence: grouped or latent attention, or a recurrence, for a decode step or a prompt.
+"""Operations of token mixers: grouped or latent attention, or a recurrence, in a decode step or a prefill.
 
 MLA decodes in its absorbed form: queries are mapped into the latent space, so that h heads share one key of width r + p
-and one value of width r (DeepSeek-V2, section 2.1.3).  For prompts keys and values are expanded once a token instead.
-With an indexer (DeepSeek-V3.2, 2025) each query scores every cached token with a short key and attends to the best.
+and one value of width r (DeepSeek-V2, section 2.1.3).  In a prefill keys and values are expanded once per token.
+With an indexer (DeepSeek-V3.2, 2025) each query scores all cached tokens with a short key and attends to the best.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flashstill.workload.operations import Attention, Operation, Quantity, State
 from flashstill.workload.seen import attended
 
 LATENT_FORMS = ("key, value up", "query into latent", "value out of latent")
-"""products that only one form of MLA has: the expanded one of prompts, the absorbed one of decode steps"""
+"""MLA products that occur in one form only: the expanded form (prefill) or the absorbed form (decode)"""
 
 
 def mix(
@@ -29,7 +29,7 @@ def mix(
     widths: Widths,
     prompt: bool,
 ) -> list[Operation]:
-    """The operations of one mixer on `queries` new tokens for each of `batch` sequences after `past` cached ones."""
+    """Operations of one mixer: `queries` new tokens for each of `batch` sequences with `past` cached tokens."""
     if isinstance(mixer, GroupedAttention):
         return _grouped(width, mixer, batch, queries, past, widths, prompt)
     if isinstance(mixer, LatentAttention):
@@ -95,7 +95,7 @@ def _latent(
     if mixer.query_rank:
         operations.append(matmul("query up", tokens, heads * key, mixer.query_rank, widths, "attention"))
     if prompt:
-        # Long prompts expand keys and values once a token instead of attending in the latent space.
+        # A prefill expands keys and values once per token instead of attending in the latent space.
         expanded = heads * (mixer.nope_width + mixer.value_width)
         operations.append(matmul("key, value up", tokens, expanded, rank, widths, "attention"))
         wide_key, wide_value, kv_heads = key, mixer.value_width, heads
@@ -140,7 +140,7 @@ def _indexer(
     widths: Widths,
     prompt: bool,
 ) -> list[Operation]:
-    """The scorer of sparse attention: it reads its own short key of every cached token."""
+    """The indexer of sparse attention: scores every cached token with a separate short key."""
     tokens = batch * queries
     seen, pairs = attended(queries, past, None, prompt)
     weights = scorer.heads if scorer.weighted else 0

@@ -1,24 +1,24 @@
-"""The operations of a step: what each multiplies, and how many bytes of what kind it moves.
+"""The operations of a step: FLOPs, and bytes moved by kind.
 
-Every field may be a number or a NumPy array; arrays broadcast, so that one call prices a grid of batches and layouts.
+Every field may be a number or a NumPy array; arrays broadcast, so one call prices a grid of batches and layouts.
 
     Matmul      rows m, columns n, depth k            2 m n k FLOPs, reads n k weights
     Attention   s sequences, q new tokens each        2 s h (e_k + e_v) pairs FLOPs, reads or writes the cache
-    Experts     T tokens, each through k of E FFNs    2 w d f T k FLOPs, reads the weights of the distinct experts met
-    Stream      everything that only moves values     no weights
+    Experts     T tokens, each through k of E FFNs    2 w d f T k FLOPs, reads the weights of the distinct experts used
+    Operation   moves activations only                no weights
 
-w is the number of matrices of one FFN (3 if gated, else 2).  The bytes of activations follow from the shape, here and
-nowhere else: the calibration makes its operations with the same classes, so what is fitted is what predicts.
+w is the number of matrices of one FFN (3 if gated, else 2).  Activation bytes are computed from the shape in this
+module only; the calibration uses the same classes, so fits and predictions agree.
 
     Matmul      reads m k inputs, writes m n outputs
     Attention   reads T h e_k queries, writes T h e_v outputs
-    Experts     each of A token-expert pairs reads d, writes and reads (w-1) f, then f, then d; and every token that met
-                an expert writes its sum, d
+    Experts     each token-expert pair reads d, writes and reads (w-1) f, then f, then d; each token with a local expert
+                writes its sum, d
 
-The last line counts what the fused kernels of the engines move: gate and up write a buffer of T k (w-1) f values, the
-activation function makes T k f of them, the down product writes T k d, and a sum over k writes T d (fused_experts of
+The last item counts the traffic of the engines' fused kernels: gate and up write a buffer of T k (w-1) f values, the
+activation function reduces it to T k f, the down product writes T k d, and a sum over k writes T d (fused_experts of
 vLLM's fused_moe.py: intermediate_cache1, 2, 3 and moe_sum; TensorRT-LLM's CUTLASS path also writes and reads the
-permuted input, 2 d more a pair).
+permuted input, 2 d more per pair).
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ Quantity = float | npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Widths:
-    """Bytes that one value takes. attention, experts, exact: None for the same as `weight`.
+    """Bytes per value. attention, experts, exact: None for the same as `weight`.
 
     attention: projections of the mixers.
     exact: weights that quantised checkpoints keep in 16 bits (LM head, router, absorbed MLA products).
-    inputs, attention_inputs: activations as products read them, where the chip multiplies in fewer bits than
-    `activation` holds; None for the same as `activation`.
+    inputs, attention_inputs: activations as matrix products read them, if the chip multiplies in fewer bits than
+    `activation` has; None for the same as `activation`.
     """
 
     weight: Quantity = 2.0
@@ -52,7 +52,7 @@ class Widths:
     attention_inputs: Quantity | None = None
 
     def inputs_of(self, role: str) -> Quantity:
-        """Bytes of one activation as a product of `role` reads it: those of the format that it multiplies in."""
+        """Bytes of one input activation of a product of `role`, in the format in which the chip multiplies it."""
         narrow = {"linear": self.inputs, "attention": self.attention_inputs}.get(role)
         return self.activation if narrow is None else narrow
 
@@ -64,33 +64,33 @@ class Widths:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operation:
-    """`count` equal operations; the numbers are of one of them. A plain Operation only moves bytes."""
+    """`count` equal operations; all other fields describe one. A plain Operation only moves bytes."""
 
     name: str
     count: Quantity = 1
     activation_bytes: Quantity = 0.0
     reduce_bytes: Quantity = 0.0
-    """size of the activation whose partial sums the shards of a layer must add up after this operation"""
+    """bytes of the activation whose partial sums the shards of a layer reduce after this operation; 0 for none"""
 
     @property
     def flops(self) -> Quantity:
-        """2 for each multiply-accumulate."""
+        """FLOPs; a multiply-accumulate counts as 2."""
         return 0.0
 
     @property
     def weight_bytes(self) -> Quantity:
-        """Weights read."""
+        """Bytes of weights read."""
         return 0.0
 
     @property
     def kv_bytes(self) -> Quantity:
-        """Cache read and written, recurrent state included."""
+        """Bytes of cache and recurrent state, read and written."""
         return 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Matmul(Operation):
-    """rows x depth times depth x columns. split: how tensor parallelism divides it."""
+    """Matrix product, (rows x depth) (depth x columns). split under tensor parallelism: "columns", "rows", "none"."""
 
     rows: Quantity
     columns: Quantity
@@ -108,21 +108,21 @@ class Matmul(Operation):
 
     @property
     def flops(self) -> Quantity:
-        """2 m n k."""
+        """2 m n k FLOPs."""
         return 2.0 * self.rows * self.columns * self.depth
 
     @property
     def weight_bytes(self) -> Quantity:
-        """n k values."""
+        """Bytes of n k weights."""
         return self.columns * self.depth * self.value_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attention(Operation):
-    """Softmax attention of `queries` new tokens a sequence over `seen` cached ones.
+    """Softmax attention of `queries` new tokens per sequence over `seen` cached tokens.
 
-    prompt: the pairs are causal and many (a prefill); else few queries read a long cache (a decode step).
-    latent: one compressed vector a token serves as key and value of every head (MLA, absorbed form).
+    prompt: True for a causal prefill (many queries), False for a decode step (few queries over a long cache).
+    latent: one compressed vector per token serves as key and value of all heads (MLA, absorbed form).
     """
 
     sequences: Quantity
@@ -146,21 +146,21 @@ class Attention(Operation):
 
     @property
     def flops(self) -> Quantity:
-        """2 s h (e_k + e_v) pairs."""
+        """2 s h (e_k + e_v) pairs FLOPs."""
         return 2.0 * self.sequences * self.heads * (self.key_width + self.value_width) * self.pairs
 
     @property
     def kv_bytes(self) -> Quantity:
-        """What a decode step reads and adds; what a prompt adds, and reads of an earlier part of it."""
+        """Bytes of cached tokens read and new tokens written."""
         return self.sequences * (self.seen + self.queries) * self.kv_values * self.kv_value_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Experts(Operation):
-    """Routed FFNs: `tokens` choose `chosen` of `experts`, of which this shard holds `local_experts`.
+    """Routed FFNs: each of `tokens` is routed to `chosen` of `experts`; this shard holds `local_experts` of them.
 
-    skew: exponent a of the popularity of experts, p_i ~ i^-a; 0 for uniform routing; EVEN for dealing in turn, as
-    benchmarks of kernels do: no expert is met twice before all are met once.
+    skew: exponent a of expert popularity, p_i ~ i^-a; 0 for uniform routing; EVEN for round-robin routing as in kernel
+    benchmarks, where no expert is used twice before all are used once.
     """
 
     tokens: Quantity
@@ -183,28 +183,28 @@ class Experts(Operation):
 
     @property
     def assignments(self) -> Quantity:
-        """Token-expert pairs that this shard computes, on average."""
+        """Expected number of token-expert pairs on this shard."""
         return self.tokens * self.chosen * self.local_experts / self.experts
 
     @property
     def distinct(self) -> Quantity:
-        """Expected number of this shard's experts that at least one token meets."""
+        """Expected number of this shard's experts that receive at least one token."""
         share = distinct_experts(self.experts, self.chosen, self.tokens, self.skew) / self.experts
         return np.maximum(self.local_experts * share, np.minimum(1.0, self.assignments))
 
     @property
     def flops(self) -> Quantity:
-        """2 w d f for each assignment."""
+        """2 w d f FLOPs per token-expert pair."""
         return 2.0 * self.matrices * self.width * self.ffn_width * self.assignments
 
     @property
     def weight_bytes(self) -> Quantity:
-        """The weights of the distinct experts."""
+        """Bytes of the weights of the distinct experts used."""
         return self.matrices * self.width * self.ffn_width * self.distinct * self.value_bytes
 
 
 def distinct_experts(experts: int, chosen: int, tokens: Quantity, skew: float = 0.0) -> Quantity:
-    """E (1 - (1 - k/E)^T) under uniform routing; the sum over experts of 1 - (1 - p_i)^T otherwise."""
+    """Expected number of experts used by T tokens: E (1 - (1 - k/E)^T) if uniform, else the sum of 1 - (1 - p_i)^T."""
     if skew == EVEN:
         dealt: Quantity = np.minimum(tokens * chosen, float(experts))
         return dealt
@@ -220,7 +220,7 @@ def distinct_experts(experts: int, chosen: int, tokens: Quantity, skew: float = 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class State(Operation):
-    """A recurrent mixer (linear attention): reads and writes a state of fixed size for every sequence."""
+    """A recurrent mixer (linear attention): reads and writes a fixed-size state per sequence."""
 
     sequences: Quantity
     state_values: Quantity
@@ -229,12 +229,12 @@ class State(Operation):
 
     @property
     def flops(self) -> Quantity:
-        """The update of the state; the projections are Matmuls of their own."""
+        """FLOPs of the state update; the projections are separate Matmuls."""
         return self.state_flops
 
     @property
     def kv_bytes(self) -> Quantity:
-        """Read once and written once."""
+        """Bytes of the state, read once and written once."""
         return 2.0 * self.sequences * self.state_values * self.state_value_bytes
 
 
@@ -247,7 +247,7 @@ def matmul(
     role: str = "linear",
     split: str = "columns",
 ) -> Matmul:
-    """A product whose weights and activations take their widths by role."""
+    """A matrix product with bytes per weight and activation taken from `widths` by role."""
     return Matmul(
         name=name,
         rows=rows,

@@ -1,12 +1,12 @@
 """Operations of a decode step and of a prefill.
 
 Symbols: B sequences, S cached tokens each, q new tokens each (1, or more when drafts are verified), L prompt tokens,
-T tokens that pass through the weights (decode B q, prefill B L), d width, h/g query/KV heads, f FFN width.
+T tokens in the matrix products (decode B q, prefill B L), d width, h/g query/KV heads, f FFN width.
 
     decode attention    pairs q (S + (q+1)/2), reads S and writes q tokens of cache
     causal prefill      pairs L (L+1)/2
 
-A window w, or an indexer that keeps the best w, replaces S by min(S, w) and hides pairs of a prompt (`attended`).
+A window w, or an indexer that keeps the best w, replaces S by min(S, w) and removes pairs of a prompt (`attended`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def decode(
     queries: Quantity = 1.0,
     skew: float = 0.0,
 ) -> tuple[Operation, ...]:
-    """One decode step: `queries` new tokens for each of `batch` sequences that have `context` tokens cached."""
+    """One decode step: `queries` new tokens for each of `batch` sequences with `context` cached tokens."""
     widths = widths or Widths()
     operations: list[Operation] = []
     for layer in model.layers:
@@ -40,7 +40,7 @@ def prefill(
     past: Quantity = 0.0,
     skew: float = 0.0,
 ) -> tuple[Operation, ...]:
-    """`batch` prompts of `length` tokens in one pass after `past` cached ones; logits of the last position only."""
+    """Prefill of `batch` prompts of `length` tokens after `past` cached ones; logits of the last position only."""
     widths = widths or Widths()
     operations: list[Operation] = []
     for layer in model.layers:
@@ -49,7 +49,7 @@ def prefill(
 
 
 def ends(model: Architecture, tokens: Quantity, sampled: Quantity, widths: Widths) -> tuple[Operation, ...]:
-    """Embedding of all tokens, and the LM head for those whose logits are wanted."""
+    """Embedding of `tokens` tokens, and the LM head on `sampled` of them."""
     return (
         Operation(name="embedding", activation_bytes=2.0 * model.width * widths.activation * tokens),
         matmul("LM head", sampled, model.vocabulary, model.width, widths, "exact"),

@@ -1,4 +1,4 @@
-"""Which cached tokens a query sees, and how many pairs of a query and a key there are."""
+"""Number of cached tokens that attention reads, and of query-key pairs that it computes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from flashstill.workload.operations import Quantity
 
 
 def attended(queries: Quantity, past: Quantity, limit: int | None, prompt: bool) -> tuple[Quantity, Quantity]:
-    """Cached tokens that are read, and pairs of a query and a key, where a query sees at most `limit` tokens.
+    """Cached tokens read, and query-key pairs computed, if each query sees at most `limit` tokens (None: all).
 
-    Decode: pairs q (S + (q+1)/2).  Prompt: causal, q (q+1)/2 + q S, less what the limit hides.
+    Decode: pairs q (S + (q+1)/2).  Prompt: causal, q (q+1)/2 + q S, less the pairs beyond the limit.
     """
     seen = past if limit is None else np.minimum(past, float(limit))
     if not prompt:

@@ -1,4 +1,4 @@
-"""The bytes of weights and cache that a model must be stored in; whether chips have room for them is cost/footprint."""
+"""Bytes of a model's weights and cache, without replication; whether they fit on chips is decided in cost/footprint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flashstill.workload.operations import Quantity, Widths
 
 
 def cache_bytes(model: Architecture, batch: Quantity, context: Quantity, widths: Widths | None = None) -> Quantity:
-    """KV cache and recurrent state of `batch` sequences of `context` tokens, held once."""
+    """Bytes of KV cache and recurrent state for `batch` sequences of `context` tokens, without replication."""
     widths = widths or Widths()
     cache: Quantity = 0.0
     for layer in model.layers:
@@ -22,7 +22,7 @@ def cache_bytes(model: Architecture, batch: Quantity, context: Quantity, widths:
 
 
 def weight_bytes(model: Architecture, widths: Widths | None = None) -> Quantity:
-    """Every weight, held once: experts in their own width, embedding and head in that of `exact` weights."""
+    """Bytes of all weights, each stored once, in the width of its role; embedding and head count as `exact`."""
     widths = widths or Widths()
     width = model.width
     routed = routed_parameters(model)
@@ -37,7 +37,7 @@ def weight_bytes(model: Architecture, widths: Widths | None = None) -> Quantity:
 
 
 def routed_parameters(model: Architecture) -> int:
-    """Weights of all routed experts."""
+    """Number of parameters in all routed experts."""
     return sum(
         layer.count * layer.ffn.experts * layer.ffn.expert_parameters(model.width)
         for layer in model.layers
@@ -46,5 +46,5 @@ def routed_parameters(model: Architecture) -> int:
 
 
 def memory_bytes(model: Architecture, batch: Quantity, context: Quantity, widths: Widths | None = None) -> Quantity:
-    """Weights and KV cache that must be held for `batch` sequences of `context` tokens."""
+    """Bytes of weights and KV cache for `batch` sequences of `context` tokens."""
     return weight_bytes(model, widths) + cache_bytes(model, batch, context, widths)

@@ -3,14 +3,14 @@
 Symbols: T tokens, m n k of a product, d width, h heads, s length, V vocabulary.
 
     backward of a product    dX = dY W^T (m k n) and dW = X^T dY (k n m): two products of the forward's FLOPs each
-    backward of attention    fused: 5 products where the forward has 2 (Dao et al. 2022, section 3.1): 2.5 times
+    backward of attention    fused: 5 products instead of the forward's 2 (Dao et al. 2022, section 3.1): 2.5 times
     unfused attention        two batched products over all s^2 pairs and 9 bytes a score for softmax and dropout
-    nonlinearity             reads what the first product wrote, writes what the second reads
+    nonlinearity             reads the output of the first product, writes the input of the second
     loss                     12 bytes a logit: read, widened to 32 bits, maximum, exponential and sum
-    other backwards          1.5 times the bytes of the forward: the gradient comes in, the saved input is read again
+    other backwards          1.5 times the forward's bytes: read the output gradient and the saved input, write one
 
 Model FLOPs (for MFU) are three times those of the forward pass; by the convention of Chowdhery et al. 2022 (PaLM,
-appendix B) and of Megatron attention counts all pairs, whether masked or not.
+appendix B) and of Megatron, attention counts all pairs, masked ones included.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from flashstill.workload.phases import prefill
 FUSED_BACKWARD = 2.5
 STREAM_BACKWARD = 1.5
 SCORE_BYTES = 9.0
-"""softmax reads and writes 2 bytes a score, dropout 2 and 2 and a mask of 1"""
+"""bytes per score: softmax reads and writes 2 each, dropout reads and writes 2 each, and its mask takes 1"""
 LOGIT_BYTES = 12.0
 ENDS = ("embedding", "LM head", "loss")
 
@@ -35,7 +35,7 @@ ENDS = ("embedding", "LM head", "loss")
 def forward(
     model: Architecture, batch: Quantity, length: Quantity, widths: Widths | None = None, skew: float = 0.0
 ) -> tuple[Operation, ...]:
-    """The forward pass of `batch` sequences of `length` tokens, before it is split over chips."""
+    """Forward pass of `batch` sequences of `length` tokens, before sharding; logits at every position."""
     *blocks, head = prefill(model, batch, length, widths, skew=skew)
     assert isinstance(head, Matmul)
     more = length * np.ones_like(head.rows)
@@ -43,9 +43,9 @@ def forward(
 
 
 def streams(operations: Sequence[Operation], stream_share: Quantity = 1.0, fused: bool = True) -> list[Operation]:
-    """One chip's operations with what training adds beside the products.
+    """One chip's operations, with the memory traffic of training: nonlinearity, loss, unfused attention scores.
 
-    stream_share: the part of norms and residuals that a chip works on (1/tp where sequences are split among it).
+    stream_share: share of norms and residuals per chip (1/tp with sequence parallelism, else 1).
     """
     streamed: list[Operation] = []
     for operation, following in zip(operations, [*operations[1:], None], strict=True):
@@ -65,7 +65,7 @@ def streams(operations: Sequence[Operation], stream_share: Quantity = 1.0, fused
 
 
 def unfused(attention: Attention) -> list[Operation]:
-    """Attention that writes its scores: two products, and softmax with dropout between them."""
+    """Attention that writes its scores to memory: two products, and softmax with dropout between them."""
     rows = attention.sequences * attention.heads * attention.queries
     scores = rows * attention.queries
 
@@ -88,10 +88,10 @@ def unfused(attention: Attention) -> list[Operation]:
 
 
 def backward(operation: Operation, frozen: bool = False) -> list[Operation]:
-    """What the gradient of one chip's operation takes. frozen: weights get none."""
+    """Operations of the backward pass of one chip's operation. frozen: no weight gradients."""
     if isinstance(operation, Matmul):
         inputs = replace(operation, columns=operation.depth, depth=operation.columns)
-        # The gradient of the weights is a product whose "weights" are the output's gradient, in 16 bits.
+        # The weight gradient is a product in which the output gradient, in 16 bits, takes the place of the weights.
         weights = replace(
             operation,
             rows=operation.depth,
@@ -108,7 +108,7 @@ def backward(operation: Operation, frozen: bool = False) -> list[Operation]:
 
 
 def model_flops(model: Architecture, batch: Quantity, length: Quantity, causal: bool = False) -> Quantity:
-    """FLOPs of one step by definition, recomputation apart. causal: count only the pairs that attention must see."""
+    """FLOPs of one step, recomputation excluded. causal: count unmasked pairs only, instead of all pairs."""
     total: Quantity = 0.0
     for operation in forward(model, batch, length):
         everything = isinstance(operation, Attention) and not causal

@@ -1,1 +1,1 @@
-"""Published measurements: one module reads each kind of file, as operations or deployments that are priced."""
+"""Published measurements; one module per kind of file turns rows into operations or deployments to price."""

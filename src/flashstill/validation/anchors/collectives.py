@@ -19,16 +19,16 @@ _COLLECTIVE = {
 
 
 def custom_all_reduce(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
-    """The all-reduces that engines bring themselves."""
+    """The engines' own all-reduce kernels."""
     for (source,), group in split(rows, "kernel_source"):
         if source.endswith("eager"):
-            continue  # launched from Python each time; engines replay graphs
+            continue  # launched from Python each time, whereas engines replay CUDA graphs
         engine = "vllm" if source.lower().startswith("vllm") else source.lower()
         yield _exchange_set(anchor, chip.name, "all-reduce", group, 2.0, column(group, "latency") * MILLI, engine)
 
 
 def library(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
-    """The collectives of the vendor's library."""
+    """The collectives of the vendor's library (NCCL)."""
     for (name, dtype), group in split(rows, "op_name", "nccl_dtype"):
         width = 2.0 if dtype == "half" else 1.0
         seconds = column(group, "latency") * MILLI
@@ -36,7 +36,7 @@ def library(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
 
 
 def collective_table(facts: Facts, rows: Rows) -> Iterator[KernelSet]:
-    """A table of collectives of several chips."""
+    """A table of collectives measured on several chips."""
     for (gpu, name), group in split(rows, "gpu", "op"):
         chip = facts.chip_name(gpu)
         if chip is None or name not in _COLLECTIVE:

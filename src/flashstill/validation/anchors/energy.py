@@ -1,7 +1,7 @@
 """Measured power and energy: long matrix products on boards, and joules per output token of served models.
 
-The prompts of the ML.ENERGY tasks are short against their answers; their length is not stated and taken as 200 tokens.
-Answers are drawn as the models' own settings say (top-p), not the likeliest tokens.
+Prompts of the ML.ENERGY tasks are short relative to their answers; their length is not published and taken as 200
+tokens.  Answers are sampled with the models' own settings (top-p), not greedily.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PROMPT_TOKENS = 200
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasuredProduct:
-    """A long matrix product, its watts, and its rate in FLOP/s."""
+    """A long matrix product: its shape, mean watts, and rate in FLOP/s."""
 
     chip: str
     precision: str
@@ -41,7 +41,7 @@ class MeasuredProduct:
 
 
 def products(facts: Facts, directory: Path) -> list[MeasuredProduct]:
-    """The rows of the power file."""
+    """Measured products from the power file."""
     path = directory / f"{POWER}.csv"
     return [] if not path.exists() else [_product(facts, row) for row in read_rows(path) if row["op"] == "gemm"]
 
@@ -62,7 +62,7 @@ def _product(facts: Facts, row: Mapping[str, str]) -> MeasuredProduct:
 
 
 def product_joules(chip: Chip, product: MeasuredProduct) -> float:
-    """Joules that the model gives the product at its measured rate: dynamic, and static for as long as it took."""
+    """Predicted joules of the product: dynamic, plus static power over the measured time."""
     conditions: Conditions = make_conditions(chip, uniform(product.precision))
     m, n, k = product.rows, product.columns, product.depth
     work = matmul("gemm", m, n, k, conditions.widths)
@@ -72,7 +72,7 @@ def product_joules(chip: Chip, product: MeasuredProduct) -> float:
 
 
 def token_cases(directory: Path) -> tuple[list[Case], Values, Rows]:
-    """The cases of the energy file, their joules per output token, and the rows."""
+    """Cases of the energy file, their measured joules per output token, and the raw rows."""
     path = directory / f"{TOKENS}.csv"
     rows = [row for row in read_rows(path) if row["energy_J_per_output_token"]] if path.exists() else []
     cases = [
@@ -94,7 +94,7 @@ def token_cases(directory: Path) -> tuple[list[Case], Values, Rows]:
 
 
 def token_served(directory: Path) -> list[Served]:
-    """The same rows as measured times: mean time per output token from throughput and mean batch."""
+    """The same rows as latencies: mean tpot is mean batch / throughput."""
     cases, _, rows = token_cases(directory)
     return [
         Served(
@@ -105,7 +105,7 @@ def token_served(directory: Path) -> list[Served]:
 
 
 def compare_energy(facts: Facts, directory: Path) -> list[Comparison]:
-    """Watts of long products, joules and latency per output token."""
+    """Comparisons of joules of long products, and of joules and latency per output token."""
     comparisons = []
     measured = products(facts, directory)
     if measured:

@@ -1,4 +1,4 @@
-"""The golden figures of the project, for machines without the anchors: golden.csv, each row with its source."""
+"""Reference figures in golden.csv, each with its source, for use without the anchor files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from flashstill.validation.anchors.tables import read_rows
 from flashstill.validation.comparison import NOT_FITTED, Comparison
 
 PROMPT_TOKENS = 200
-"""not stated by the source; short against the answers"""
+"""prompt length, which the source does not state; short relative to the answers"""
 
 
 def golden_comparisons(facts: Facts) -> list[Comparison]:
-    """Published inter-token latencies of served models."""
+    """Comparison with published inter-token latencies of served models."""
     rows = read_rows(Path(__file__).with_name("golden.csv"))
     cases = [
         Case.of(

@@ -1,6 +1,7 @@
-"""Anchor files of single kernels: rows -> the operation that each measures, as arrays, with its measured seconds.
+"""Anchor files of single kernels: rows -> operations as arrays, with measured seconds.
 
-File names tell the chip (kernels_<chip>_...) and the columns the kind, so that a file of another chip needs no code.
+The file name gives the chip (kernels_<chip>_...) and the columns the kernel kind, so a file for another chip needs no
+code.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from flashstill.validation.anchors.tables import MILLI, PRECISIONS, KernelSet, R
 from flashstill.workload import EVEN, Attention, Experts, Operation, Widths, matmul
 
 LATENT_RANK, ROPE_WIDTH = 512.0, 64.0
-"""of the latent attention that the files measure (DeepSeek-V2 and V3)"""
+"""dimensions of the latent attention measured in the files (DeepSeek-V2 and V3)"""
 
 
 def chip_in_name(facts: Facts, name: str) -> str | None:
-    """The known chip that a file name starts with after `kernels_`, or None."""
+    """The known chip named after `kernels_` in a file name, or None."""
     words = name.removeprefix("kernels_").split("_")
     for count in (3, 2, 1):
         machine = facts.machines.get(facts.chip_name("-".join(words[:count])) or "")
@@ -32,7 +33,7 @@ def chip_in_name(facts: Facts, name: str) -> str | None:
 
 
 def kernel_sets(facts: Facts, directory: Path) -> Iterator[KernelSet]:
-    """Every kernel file of a directory whose columns are understood."""
+    """Kernel sets from every kernel file of a directory with known columns."""
     for path in sorted(directory.glob("kernels_*.csv")):
         name = chip_in_name(facts, path.stem)
         if name is None:
@@ -53,7 +54,7 @@ def _engine(anchor: str) -> str:
 
 
 def _widths(chip: Chip, precision: str) -> Widths:
-    """Bytes of a value, as the predictor has them for everything in one format on the chip."""
+    """Bytes per value by role, as the predictor uses them with everything in one format."""
     return make_conditions(chip, uniform(precision)).widths
 
 
@@ -135,7 +136,7 @@ def _prompt_attention(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet
 
 
 def _experts(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
-    # The shapes of one model share scalars of the operation; one set for each keeps its fields arrays.
+    # Scalar fields of the operation (width, expert count) must agree within a set, so rows are split by them.
     keys = ("moe_dtype", "hidden_size", "inter_size", "topk", "num_experts", "distribution", "kernel_source")
     for (dtype, hidden, inter, chosen, count, distribution, source), group in split(rows, *keys):
         if dtype not in PRECISIONS:

@@ -1,9 +1,9 @@
-"""PaLM on a slice of a torus: rows of published latencies and longest contexts against the cost model.
+"""PaLM on a torus slice: published latencies and longest contexts against the cost model.
 
 The rows are those of Pope et al. 2022 (arXiv 2211.05102, tables 1 to 3) or of another machine in the same columns:
 layout of the weights ("WS-1D", "WS-2D", "WG-XYZ": gathered over all chips), attention split by "head" or "batch",
-precision of the weights.  A row named HW tells the machine.  Models whose heads the chips do not divide are padded with
-heads until they do, as in the paper (PaLM 540B: 48 to 64).
+precision of the weights.  A row with id HW names the machine.  If the chips do not divide a model's heads, heads are
+added until they do, as in the paper (PaLM 540B: 48 to 64).
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from flashstill.validation.comparison import FITTED, NOT_FITTED, Comparison
 
 ENGINE = "jax"
 MACHINE = "TPU v4"
-"""of the paper, where no row tells another one"""
+"""the machine of the paper, used if no row names another"""
 CACHE_SHARE = 0.3
-"""of the memory, for keys and values (Pope et al. 2022, table 1)"""
+"""share of memory for keys and values (Pope et al. 2022, table 1)"""
 _GATHERED = {"WG-X": 1.0 / 3.0, "WG-XY": 2.0 / 3.0, "WG-XYZ": 1.0}
-"""over one, two or all three axes of a cube"""
+"""weights gathered over one, two or all three axes of a cube"""
 
 Row = Mapping[str, str]
 
 
 def compare_palm(facts: Facts, directory: Path) -> list[Comparison]:
-    """Every file whose name begins with palm: latencies, and longest contexts."""
+    """Comparisons for every file whose name begins with palm: latencies and longest contexts."""
     comparisons = []
     for path in sorted(directory.glob("palm*.csv")):
         rows = read_rows(path)
@@ -68,7 +68,7 @@ def compare_palm(facts: Facts, directory: Path) -> list[Comparison]:
 
 
 def latency_s(facts: Facts, chip: Chip, row: Row) -> float:
-    """Seconds of a prefill, or of all the decode steps of a row."""
+    """Predicted seconds of a prefill, or of all decode steps of a row."""
     chips = int(row["chips"])
     layout = row_layout(row, chips)
     model = padded(load_architecture(row["model"]), chips)
@@ -81,7 +81,7 @@ def latency_s(facts: Facts, chip: Chip, row: Row) -> float:
 
 
 def row_layout(row: Row, chips: int) -> Layout:
-    """The layout that a row names."""
+    """The layout named in a row."""
     weights = row["ffn_layout"] or "WS-2D"
     by_batch = "batch" in row["attn_layout"]
     if weights in _GATHERED:
@@ -91,7 +91,7 @@ def row_layout(row: Row, chips: int) -> Layout:
 
 
 def longest_context(chip: Chip, row: Row) -> float:
-    """Tokens a sequence for which `CACHE_SHARE` of the memory suffices."""
+    """Longest context, in tokens per sequence, for which `CACHE_SHARE` of the memory suffices."""
     chips = int(row["chips"])
     model = padded(load_architecture(row["model"]), chips)
     width = re.search(r"multihead dh(\d+)", row["attn_layout"])
@@ -103,12 +103,12 @@ def longest_context(chip: Chip, row: Row) -> float:
 
 
 def padded(model: Architecture, chips: int) -> Architecture:
-    """With query heads added until the chips divide them."""
+    """The model with query heads added until the chips divide them."""
     return _with_attention(model, lambda mixer: replace(mixer, heads=math.ceil(mixer.heads / chips) * chips))
 
 
 def multihead(model: Architecture, head_width: int) -> Architecture:
-    """With a key and a value for every query head."""
+    """The model with one key/value head per query head."""
     return _with_attention(model, lambda mixer: replace(mixer, kv_heads=mixer.heads, head_width=head_width))
 
 

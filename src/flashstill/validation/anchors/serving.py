@@ -1,4 +1,4 @@
-"""Served models: anchor rows -> deployments with measured times per token, and the comparison with predictions."""
+"""Served models: anchor rows -> deployments with measured latencies, and their comparison with predictions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from flashstill.validation.comparison import FITTED, LEFT_OUT, Comparison
 
 SERVING = "serving_gpu"
 LEFT_OUT_FILE = Path(__file__).with_name("left_out.csv")
-"""coefficients of engines fitted without a chip or a model, written by scripts/calibrate"""
+"""coefficients of engines, each fitted without one chip or model; written by scripts/calibrate"""
 NEEDED = ("model", "gpu", "backend", "isl", "osl", "concurrency", "tp_size", "pp_size")
-"""without which a row cannot be priced: nothing counts as 1"""
+"""columns that a row needs to be priced; a missing value never counts as 1"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Served:
-    """One measured case. group: rows that share one weight in a fit; empty for those of one model on one chip."""
+    """One measured case. group: rows that share one weight in a fit; empty: grouped by model and chip."""
 
     case: Case
     tpot_s: float
@@ -32,22 +32,22 @@ class Served:
 
 
 Group = tuple[str, str]
-"""served rows that are left out of a fit together: ("chip", its name) or ("model", its name)"""
+"""served rows left out of a fit together: ("chip", its name) or ("model", its name)"""
 
 
 def groups(facts: Facts, row: Served) -> tuple[Group, Group]:
-    """The chip and the model of a row."""
+    """The chip group and the model group of a row."""
     model = row.case.scenario.model_name.rsplit("/", 1)[-1].lower()
     return ("chip", facts.machine(row.case.deployment.chip).name), ("model", model)
 
 
 def without(group: Group) -> str:
-    """The condition of coefficients that were fitted without a group."""
+    """The condition of fact rows fitted without a group."""
     return f"without {group[0]} {group[1]}"
 
 
 def served(directory: Path) -> list[Served]:
-    """The rows of the serving file that say what was asked (`NEEDED`); empty where there is no file."""
+    """Rows of the serving file that have all `NEEDED` columns; empty if there is no file."""
     path = directory / f"{SERVING}.csv"
     if not path.exists():
         return []
@@ -80,9 +80,9 @@ def _whole(row: Mapping[str, str], name: str) -> int | None:
 
 
 def compare_serving(facts: Facts, rows: Sequence[Served]) -> list[Comparison]:
-    """Times per output token and to the first token, by the coefficients as they are, and by fits without the row.
+    """Errors of tpot and ttft, in-sample and with the row's chip or model left out of the fit.
 
-    Those leave out its chip, or its model: what a prediction for a new one may be off.
+    The left-out errors estimate the error of a prediction for a new chip or model.
     """
     comparisons = _compared(facts, rows, predict(facts, [row.case for row in rows]), "", FITTED)
     for number, kind in enumerate(("chip", "model")):
@@ -130,7 +130,7 @@ def _compared(
 
 
 def _left_out(group: Group) -> list[Fact]:
-    """The coefficients of the engines as fitted without a group."""
+    """Fact rows of the engines, fitted without a group."""
     return [row for row in _left_out_rows() if row.condition == without(group)]
 
 

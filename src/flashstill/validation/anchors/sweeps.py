@@ -1,7 +1,7 @@
-"""Whole batches from first prompt token to last answer token: rows that no coefficient was fitted to.
+"""Latency of whole batches from first prompt token to last answer token; no coefficient was fitted to these rows.
 
-A batch of equal requests starts together: its latency is one prefill of all prompts and osl - 1 decode steps.  The
-engines of the rows are those of 2024, older than the ones behind the calibration.
+All requests of a batch are equal and start together, so latency is one prefill of all prompts and osl - 1 decode steps.
+The measured engines are of 2024, older than those behind the calibration.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ENGINES = {"vLLM": "vllm", "TensorRT-LLM": "trtllm"}
 
 
 def compare_sweeps(facts: Facts, directory: Path) -> list[Comparison]:
-    """Latencies of batches; rows of other engines and unknown models are counted as unanswered."""
+    """Comparison of batch latencies; rows of other engines or unknown models count as unanswered."""
     path = directory / f"{SWEEPS}.csv"
     if not path.exists():
         return []

@@ -1,4 +1,4 @@
-"""Anchor tables as rows of text, and the set of measured kernels that a reader makes of them."""
+"""Reading of anchor tables as rows of text, and the type of a set of measured kernels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flashstill.workload import Operation
 Rows = list[dict[str, str]]
 MOST_BYTES = 64 * 2**20
 _NO_NUMBER = re.compile(r"nan|inf|e\+?\d{3}", re.IGNORECASE)
-"""what a text holds, if any of its cells reads as a number that is none or not finite"""
+"""matches text that may contain a non-finite number"""
 MILLI, MICRO = 1e-3, 1e-6
 PRECISIONS = {
     "bfloat16": "bf16",
@@ -36,7 +36,7 @@ PRECISIONS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelSet:
-    """Kernels of one kind, precision and chip. work: an operation or an exchange whose fields are arrays."""
+    """Measured kernels of one kind, precision and chip. work: an operation or exchange with arrays as fields."""
 
     anchor: str
     chip: str
@@ -48,7 +48,7 @@ class KernelSet:
 
 
 class Row(dict[str, str]):
-    """A row that knows its file, so that a column which is not there is a sentence."""
+    """A row that knows its file, so that a missing column raises BadInput with the file name."""
 
     def __init__(self, path: Path, cells: dict[str, str]) -> None:
         super().__init__(cells)
@@ -59,7 +59,7 @@ class Row(dict[str, str]):
 
 
 def read_rows(path: Path) -> Rows:
-    """All rows of a CSV file as text; BadInput where it is too large or no table."""
+    """All rows of a CSV file as text; BadInput if it is too large or is not a table."""
     try:
         text = read_bounded(path, MOST_BYTES).decode("utf-8-sig")
         lines = [line for line in csv.reader(io.StringIO(text, newline="")) if line]
@@ -75,7 +75,7 @@ def read_rows(path: Path) -> Rows:
 
 
 def _check_finite(path: Path, header: list[str], rows: list[list[str]]) -> None:
-    """BadInput for a cell such as "nan" or "1e999", which would make figures of it that mean nothing."""
+    """BadInput for a cell such as "nan" or "1e999", which would make predictions meaningless."""
     for number, row in enumerate(rows, start=1):
         for name, cell in zip(header, row, strict=True):
             if _NO_NUMBER.search(cell) and not _finite_or_word(cell):
@@ -91,7 +91,7 @@ def _finite_or_word(cell: str) -> bool:
 
 @contextlib.contextmanager
 def anchors_of(kind: str, directory: Path) -> Iterator[None]:
-    """Turn a cell that is no such number, or no name that is known, into a sentence."""
+    """Context manager: a cell with an invalid number or an unknown name raises BadInput naming the kind of anchor."""
     try:
         with np.errstate(divide="raise", over="raise", invalid="raise"):
             yield
@@ -102,12 +102,12 @@ def anchors_of(kind: str, directory: Path) -> Iterator[None]:
 
 
 def column(rows: Rows, name: str) -> Values:
-    """A column as numbers."""
+    """One column as an array of numbers."""
     return np.array([float(row[name]) for row in rows])
 
 
 def split(rows: Rows, *names: str) -> Iterator[tuple[tuple[str, ...], Rows]]:
-    """Rows grouped by the values of some columns, in order."""
+    """Rows grouped by the values of the given columns, in order of appearance."""
     groups: dict[tuple[str, ...], Rows] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in names), []).append(row)

@@ -1,10 +1,10 @@
-"""Training on TPU tori: published rates against the cost model; settings the rows leave out are in maxtext.csv.
+"""Training on TPU tori: published rates against the cost model; settings missing from the rows are in maxtext.csv.
 
-A row names a model, a chip, their number and a metric (MFU, TFLOP/s or tokens/s a chip, step time).  The models called
-16B, 32B, ... follow the rule by which MaxText scales its default decoder (width 2048, 16 heads of 128, FFN 7168, 16
-layers, vocabulary 32000) by a power of two: heads and FFN double first, then the width, then the layers.  Where no
-recipe is known: parameters split over the slice, everything recomputed, and 8192 tokens a chip, or what the row's "seq"
-and "pdbs" (sequences a chip) say.
+A row has a model, a chip, the number of chips and a metric (MFU, TFLOP/s or tokens/s a chip, step time).  Models named
+16B, 32B, ... follow MaxText's rule for scaling its default decoder (width 2048, 16 heads of 128, FFN 7168, 16 layers,
+vocabulary 32000) by a power of two: heads and FFN double first, then the width, then the layers.  Defaults where no
+recipe is known: parameters split over the slice, full recomputation, and 8192 tokens a chip, or the row's "seq" and
+"pdbs" (sequences a chip).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Row = Mapping[str, str]
 
 
 def compare_tpu(facts: Facts, directory: Path) -> list[Comparison]:
-    """The training rows of every file whose name begins with tpu, by metric."""
+    """Comparisons for every file whose name begins with tpu, by metric."""
     comparisons = []
     for path in sorted(directory.glob("tpu*.csv")):
         answered: dict[str, list[tuple[float, float, str]]] = {}
@@ -76,7 +76,7 @@ _METRICS = {
 
 
 def row_cost(facts: Facts, row: Row) -> tuple[TrainingCost, str]:
-    """The step of a row, and the chip's name; a FlashstillError where model or chip are unknown."""
+    """The predicted step of a row, and the chip's name; FlashstillError if model or chip is unknown."""
     chip = chip_from_facts(facts, row["chip"])
     chips = int(row["chips"])
     recipe = _recipe(row["model_or_op"].lower(), chip.name, chips)
@@ -131,7 +131,7 @@ def _model(name: str, recipe: Row) -> Architecture:
 
 
 def scaled_decoder(scale: int) -> Architecture:
-    """The default decoder of MaxText, of about a billion parameters, `scale` (a power of two) times as large."""
+    """MaxText's default decoder (about a billion parameters) scaled by `scale`, a power of two."""
     layers, rest = divmod(round(math.log2(scale)), 3)
     hidden, width = layers + (rest > 0), layers + (rest > 1)
     return decoder(
@@ -156,7 +156,7 @@ def decoder(
     vocabulary: int,
     gated: bool = True,
 ) -> Architecture:
-    """A decoder of equal blocks with multi-head attention."""
+    """A decoder of identical blocks with multi-head attention."""
     mixer = Attention(heads=heads, kv_heads=heads, head_width=head_width)
     block = Layer(
         count=layers, attention=mixer, ffn=FeedForward(width=ffn_width, gated=gated), norm_parameters=2 * width

@@ -2,9 +2,9 @@
 
 megatron*.csv      iteration times and memory of Korthikanti et al. 2022: unfused attention, dropout, 18 bytes of
                    state a parameter, gradients in 32 bits
-training_gpu*.csv  rates of the NeMo framework: sequences split among tensor-parallel groups, the optimizer over
-                   replicas, fused attention, nothing computed again (the rows do not tell)
-tpu*.csv           see validation/tpu.py
+training_gpu*.csv  rates of the NeMo framework; the rows omit these settings, taken as: sequence parallelism, optimizer
+                   split over replicas, fused attention, no recomputation
+tpu*.csv           see tpu.py in this directory
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ MODES = {
     "seqsel": ("selective", True),
     "full": ("full", False),
 }
-"""what is recomputed, and whether sequences are split among a tensor-parallel group"""
+"""recomputation, and whether sequence parallelism is on"""
 VOCABULARY = 51200
 Row = Mapping[str, str]
 Answer = Callable[[Facts, Row], tuple[str, str, float, float]]
 
 
 def compare_training(facts: Facts, directory: Path) -> list[Comparison]:
-    """Every training file of the directory, by quantity."""
+    """Comparisons for every training file of the directory, by quantity."""
     comparisons = []
     for pattern, engine, answer in (("megatron*.csv", "megatron", megatron), ("training_gpu*.csv", "nemo", nemo)):
         for path in sorted(directory.glob(pattern)):
@@ -77,7 +77,7 @@ def _compared(facts: Facts, anchor: str, engine: str, rows: Rows, answer: Answer
 
 
 def megatron(facts: Facts, row: Row) -> tuple[str, str, float, float]:
-    """(quantity, chip, measured, predicted) of a row on Megatron."""
+    """(quantity, chip, measured, predicted) of a row measured with Megatron."""
     model, plan = _megatron_model(row), megatron_plan(row)
     kind, measured = row["kind"], float(row["measured"])
     chip = facts.machine(row["gpu"].split(" (")[0] or "A100-80GB").name
@@ -87,7 +87,7 @@ def megatron(facts: Facts, row: Row) -> tuple[str, str, float, float]:
         )
         return "step time", chip, measured, float(train_step(model, conditions, plan).seconds)
     if kind == "params_optimizer_mem_per_gpu":
-        # The published figure excludes the embedding, and a head on the same chip.
+        # The published figure excludes the embedding, and an LM head on the same chip.
         ends = float(end_parameters(model, plan)) * (plan.parameter_bytes + plan.gradient_bytes + plan.optimizer_bytes)
         return "bytes of parameters and optimizer", chip, measured, (float(state_bytes(model, plan)) - ends) / GIB
     kept = float(activation_bytes(model, plan))
@@ -98,7 +98,7 @@ def megatron(facts: Facts, row: Row) -> tuple[str, str, float, float]:
 
 
 def megatron_plan(row: Row) -> TrainingPlan:
-    """The plan of a row; what it leaves out as in the paper's rows for 175 billion parameters."""
+    """The training plan of a row; missing values as in the paper's rows for 175 billion parameters."""
     recompute, split = MODES[row["recompute_mode"]]
     return TrainingPlan(
         batch=float(row["batch"] or 64),
@@ -139,7 +139,7 @@ def _megatron_model(row: Row) -> Architecture:
 
 
 def nemo(facts: Facts, row: Row) -> tuple[str, str, float, float]:
-    """(quantity, chip, measured, predicted) of a row on NeMo."""
+    """(quantity, chip, measured, predicted) of a row measured with NeMo."""
     model = load_architecture(_spelled(row["model"]))
     chip = chip_from_facts(facts, row["system"].upper().removeprefix("DGX-"))
     precision = "bf16" if row["precision"].upper() == "BF16" else "fp8"
@@ -149,7 +149,7 @@ def nemo(facts: Facts, row: Row) -> tuple[str, str, float, float]:
 
 
 def nemo_plan(row: Row) -> TrainingPlan:
-    """The plan of a row; empty and "n/a" mean one."""
+    """The training plan of a row; empty and "n/a" mean 1."""
 
     def degree(name: str) -> float:
         return max(float(row[name]), 1.0) if re.fullmatch(r"\d+", row[name]) else 1.0
@@ -173,6 +173,6 @@ def nemo_plan(row: Row) -> TrainingPlan:
 
 
 def _spelled(name: str) -> str:
-    """A name of the catalogue from one in a table: LLAMA3.1_405B -> llama-3.1-405b, DeepSeekV3 (x) -> deepseek-v3."""
+    """The catalogue's spelling of a model name: LLAMA3.1_405B -> llama-3.1-405b, DeepSeekV3 (x) -> deepseek-v3."""
     plain = name.split(" (")[0].lower().replace("_", "-").replace(" ", "-")
     return re.sub(r"^(llama|gpt)(?=\d)|^(deepseek)(?=v)", lambda match: f"{match[0]}-", plain)

@@ -1,1 +1,1 @@
-"""Fits of coefficients to the anchors, and the fact rows that they become."""
+"""Fits of coefficients to the anchors, and their conversion to fact rows."""

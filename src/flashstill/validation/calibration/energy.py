@@ -1,4 +1,4 @@
-"""Joules that boards were measured to draw: operands, memory path and static power of the class, fitted together."""
+"""Joint fit of operand energy, memory-path energy and static power to measured board energy, per chip class."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ ENERGY_START: Mapping[str, float] = {
     "active_power_ratio": 0.2,
 }
 CLASS = "gpu"
-"""whose other chips inherit what was measured on some"""
+"""the class whose unmeasured chips inherit the fit"""
 ENERGY_PRIOR = {"operand_energy_ratio": 0.3, "memory_path_pj_per_bit": 0.25}
-"""standard deviations in logs. Boards alone cannot tell a joule of a byte from a joule of the time it takes: published
-system figures of 12 to 15 pJ a bit, less device and wires, hold the path; two thirds of a MAC's energy being operands
-and clocking holds the operands; what remains is static."""
+"""Prior standard deviations in logs. Board power alone cannot separate energy per byte from static power x time.  So
+published system figures of 12 to 15 pJ a bit, minus device and wires, constrain the path; the finding that two thirds
+of a MAC's energy are operands and clocking constrains the operands; the rest is static."""
 
 
 def fit_energy(facts: Facts, directory: Path) -> Fit:
-    """Operand, memory-path and static power of the class, on both files; every model and precision weighs the same."""
+    """Coefficients of the class, fitted to both energy files; every model and every precision has equal weight."""
     measured = products(facts, directory)
     cases, joules, _ = token_cases(directory)
     kinds = sorted({(item.chip, item.precision) for item in measured})
@@ -72,13 +72,13 @@ def _of(cases: list[Case], name: str) -> np.ndarray:
 
 
 def measured_chips(facts: Facts, directory: Path) -> list[str]:
-    """The chips whose boards were measured."""
+    """Names of the chips with measured boards."""
     served_on = {facts.machine(case.deployment.chip).name for case in token_cases(directory)[0]}
     return sorted(served_on | {item.chip for item in products(facts, directory)})
 
 
 def with_energy(facts: Facts, chips: Sequence[str], values: Mapping[str, float]) -> Facts:
-    """Facts with the energy rows of the GPUs replaced."""
+    """Facts with the energy rows of `chips` and of their class replaced by `values`."""
     return facts.with_rows(
         fact(
             owner=owner,
@@ -97,7 +97,7 @@ def with_energy(facts: Facts, chips: Sequence[str], values: Mapping[str, float])
 
 
 def energy_rows(fit: Fit, chips: Sequence[str]) -> list[Fact]:
-    """The rows of the measured chips, and the estimates of their class, twice as wide in logs."""
+    """Fact rows of the measured chips, and estimates for their class with twice the width in logs."""
     what = f"fit of {fit.n} published board powers and energies per token on {', '.join(chips)} {SCRIPT}"
     rows = []
     for name, value in fit.values.items():

@@ -1,13 +1,13 @@
-"""Fits of calibration coefficients: robust least squares on the logarithm of predicted over measured.
+"""Fits of calibration coefficients: robust least squares on log(predicted / measured).
 
-Symbols: r the log errors of n rows, w = (1 + (r/s)^2)^(-1/2) their robust weights, J the derivatives of r in the
-logarithms of the coefficients, c the clusters of rows that share a shape, a model or a machine.
+Symbols: r the log errors of n rows, w = (1 + (r/s)^2)^(-1/2) their robust weights, J the derivatives of r by the logs
+of the coefficients, c the clusters of rows that share a shape, a model or a machine.
 
-    minimise    sum of soft_l1(r) over the rows, each group of rows weighing the same however many it brings
+    minimise    sum of soft_l1(r) over the rows; by default each group of rows has the same total weight
     covariance  A^-1 (sum over clusters of J_c^T w r r^T w J_c) A^-1,  A = J^T w J     (Cameron and Miller 2015, eq. 11)
 
-Rows of one cluster err together, so thousands of timings of one shape say little more than one; the range of a
-coefficient follows from how far clusters disagree, and is never below what independent rows would give.
+Errors within a cluster are correlated, so thousands of timings of one shape carry little more information than one.
+The range of a coefficient comes from the disagreement of clusters, and is at least that of independent rows.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from scipy.optimize import least_squares
 from flashstill.validation.comparison import Values
 
 ROBUST_SCALE = 0.15
-"""log errors beyond it pull less than their square"""
+"""scale of soft_l1: log errors beyond it count linearly, not squared"""
 IDENTIFIED = float(np.log(2.0))
-"""a coefficient that two standard errors do not hold within a factor of two is not identified by the data"""
+"""a coefficient is identified if its two standard errors (in logs) are within a factor of two"""
 LARGEST = {"memory_efficiency": 1.0, "compute_efficiency": 1.0, "efficiency": 1.0, "one_shot_efficiency": 1.0}
-"""no kernel moves more than the peak; a fit that wants to says that its form is wrong elsewhere"""
+"""upper bounds: no kernel exceeds the peak; a fit at the bound means its formula is wrong elsewhere"""
 _STEP = 1e-4
 TOLERANCES = {"ftol": 1e-4, "xtol": 1e-3}
-"""a search ends when coefficients change by less than they are printed with"""
+"""a search ends when coefficients change by less than their printed precision"""
 NEAR_STEPS = 4
-"""of a search that starts from the fit to almost the same rows"""
+"""most function evaluations of a search that starts from a fit to almost the same rows"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """Measured values of one set. group: sets that share one weight.  clusters: which rows err together."""
+    """Measured values of one set. group: sets of the same group share one weight.  clusters: correlated rows."""
 
     group: str
     values: Values
@@ -45,17 +45,17 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fit:
-    """Coefficients, two standard errors of their logarithms, and what they leave: median absolute error over n rows."""
+    """Coefficients, two standard errors of their logs, and the median absolute relative error over n rows."""
 
     values: dict[str, float]
     spread: dict[str, float]
     n: int
     median_absolute_error: float
     held: frozenset[str] = frozenset()
-    """coefficients that a prior holds, as the data do not identify them"""
+    """coefficients constrained by a prior because the data do not identify them"""
 
     def identified(self, name: str) -> bool:
-        """Whether the data hold the coefficient within a factor of two, and away from its largest value."""
+        """Whether the data determine the coefficient within a factor of two, and below its upper bound."""
         at_the_limit = name in LARGEST and self.values[name] > 0.999 * LARGEST[name]
         return self.spread[name] <= IDENTIFIED and not at_the_limit
 
@@ -70,10 +70,10 @@ def least(
 ) -> Fit:
     """Minimise the robust log error over positive coefficients.
 
-    predicted: coefficients -> values of each set of `measured`; a row that is no number at the start is left out.
-    prior: standard deviations, in logs, that hold a coefficient near its start where the data say little.
-    near: where the search begins, if not at the start, which a prior holds on to.
-    growth: how the weight of a group grows with its rows, from 0 (every group the same) to 1 (every row the same).
+    predicted: coefficients -> values of each set of `measured`; rows not finite at the start values are left out.
+    prior: standard deviations in logs, around the start values, for coefficients that the data hardly determine.
+    near: values at which the search starts, if other than `start`; the prior stays centred on `start`.
+    growth: exponent of a group's weight in its number of rows: 0 (all groups equal) to 1 (all rows equal).
     """
     names = list(start)
     answered = [np.isfinite(one) for one in predicted(start)]
@@ -119,7 +119,7 @@ def least(
 
 
 def _weights(groups: Sequence[str], counts: Sequence[int], growth: float) -> Values:
-    """The square root of each row's weight: groups weigh as their rows to the power of `growth`."""
+    """Square root of each row's weight; a group's total weight is its number of rows to the power `growth`."""
     rows: dict[str, int] = {}
     for group, count in zip(groups, counts, strict=True):
         rows[group] = rows.get(group, 0) + count
@@ -133,7 +133,7 @@ def _weights(groups: Sequence[str], counts: Sequence[int], growth: float) -> Val
 
 
 def _clusters(measured: Sequence[Measured], answered: Sequence[npt.NDArray[np.bool_]]) -> npt.NDArray[np.int64]:
-    """Clusters numbered through all sets."""
+    """Cluster indices, unique over all sets; unanswered rows left out."""
     found, first = [], 0
     for each, kept in zip(measured, answered, strict=True):
         found.append(each.clusters[kept] + first)
@@ -142,9 +142,9 @@ def _clusters(measured: Sequence[Measured], answered: Sequence[npt.NDArray[np.bo
 
 
 def _standard_errors(residuals: Callable[[Values], Values], logs: Values, clusters: npt.NDArray[np.int64]) -> Values:
-    """Of the logarithms of the coefficients; a direction that the data do not see gets a large one.
+    """Standard errors of the logs of the coefficients; large (up to 2) in directions that the data do not determine.
 
-    clusters: of each residual; those of a prior are -1 and take no part in the disagreement of clusters.
+    clusters: index of each residual; prior residuals have -1 and are excluded from the cluster sums.
     """
     rest = residuals(logs)
     jacobian = np.stack([(residuals(logs + step) - rest) / _STEP for step in _STEP * np.eye(len(logs))], axis=1)

@@ -1,7 +1,7 @@
 """Coefficients of single kernels and collectives, fitted to published timings.
 
-Every coefficient belongs to an operation kind and a precision, and to the chip that was timed.  A class of chips gets
-what fits all its timed chips at once, each weighing the same.
+Each coefficient belongs to an operation kind, a precision and the chip that was timed.  A chip class gets the joint fit
+over all its timed chips, each with the same weight.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ PRIOR: Mapping[str, Mapping[str, float]] = {
         "tile_penalty": 0.5,
     },
 }
-"""standard deviations in logs around the starts, for coefficients that a first fit finds the data not to identify.
+"""Prior standard deviations (in logs, around the start values) for coefficients that a first fit does not identify.
 latent attention: FlashMLA (DeepSeek, 2025) reports 660 of 989 TFLOP/s and 3000 of 3350 GB/s on Hopper.  experts: the
 rate of plain products; each expert's last tile of 64 rows is half empty on average"""
 QUANTISED = {"quantise_floor_s": 5e-6, "passes": 2.0}
@@ -87,11 +87,11 @@ Timed = Sequence[tuple[Chip, KernelSet]]
 
 
 def fit_kernel(kind: str, items: Timed) -> Fit:
-    """The coefficients of one kind in one precision over all chips of `items`; what they do not identify by a prior."""
+    """Coefficients of one kernel kind in one precision, over all chips of `items`; priors hold those not identified."""
     start, always = dict(KERNEL_START[kind]), {}
     if kind == "matmul" and items[0][1].precision != "bf16":
         start |= QUANTISED
-        # the launch floors of the GEMM and of the quantisation are only identifiable as a sum
+        # only the sum of the GEMM's and the quantisation's launch floors is identifiable
         always = {"floor_s": 0.3}
 
     def predicted(values: Mapping[str, float]) -> list[Values]:
@@ -107,7 +107,7 @@ def fit_kernel(kind: str, items: Timed) -> Fit:
 
 
 def fit_collective(items: Timed, start: Mapping[str, float]) -> Fit:
-    """The coefficients of one collective."""
+    """Coefficients of one collective."""
 
     def predicted(values: Mapping[str, float]) -> list[Values]:
         made = _collective(values)
@@ -118,7 +118,7 @@ def fit_collective(items: Timed, start: Mapping[str, float]) -> Fit:
 
 
 def _shapes(item: KernelSet) -> npt.NDArray[np.int64]:
-    """Which rows of a set are of one shape: the weights of a product, the heads of an attention, a group of chips."""
+    """Cluster index of each row by shape: weights of a product, heads of an attention, group size of a collective."""
     work = item.work
     if isinstance(work, Matmul):
         shape = np.stack([work.columns, work.depth])

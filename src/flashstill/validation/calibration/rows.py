@@ -1,8 +1,8 @@
-"""Fits -> fact rows: what was measured on a chip belongs to it; what its class inherits is an estimate.
+"""Converts fits to fact rows: measured values for a chip, estimates for its class.
 
-of a chip     kind measured, within two standard errors; an estimate, held by a prior, where the data do not identify it
-of a class    kind estimate: the fit over all chips of the class that were timed, from the least to the largest of
-              their own values; where only one was timed, as far as the others' coefficients lie apart
+of a chip     kind "measured", with two standard errors; "estimate", set by a prior, if the data do not identify it
+of a class    kind "estimate": the joint fit over all timed chips of the class, ranging over their own values; if
+              only one was timed, the range is the typical distance between chips for other coefficients
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from flashstill.validation.calibration.fit import LARGEST, Fit
 
 SCRIPT = "(scripts/calibrate)"
 APART_SHARE = 0.8
-"""quantile of the distances between chips that is taken as the width of what only one chip was timed for"""
+"""quantile of the distances between chips that gives the range of a class with one timed chip"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FittedKind:
-    """The fits of one kind of kernel or collective under one condition: of a class of chips, and of each chip."""
+    """Fits of one kind of kernel or collective under one condition: of a chip class, and of each chip."""
 
     kind: str
     condition: str
@@ -35,7 +35,7 @@ class FittedKind:
 
 
 def apart(fitted: Iterable[FittedKind]) -> float:
-    """How far, in logs, a chip's own coefficient lies from that of its class, where both are identified."""
+    """Distance in logs between coefficients of a chip and its class, identified ones only; quantile `APART_SHARE`."""
     distances = [
         abs(math.log(fit.values[name] / each.together.values[name]))
         for each in fitted
@@ -48,7 +48,7 @@ def apart(fitted: Iterable[FittedKind]) -> float:
 
 
 def kind_rows(kind_fit: FittedKind, between: float) -> list[Fact]:
-    """The rows of every chip that was timed, and of its class."""
+    """Fact rows of every timed chip and of its class. between: range in logs for a class with one timed chip."""
     rows = []
     for chip, fit in sorted(kind_fit.alone.items()):
         source = f"fit of {fit.n} published kernel timings on {chip} {SCRIPT}"
@@ -81,7 +81,7 @@ def kind_rows(kind_fit: FittedKind, between: float) -> list[Fact]:
 def fitted_row(
     owner: str, quantity: str, condition: str, fit: Fit, name: str, source: str, note: str, per: str
 ) -> Fact:
-    """A coefficient as measured on `owner`; an estimate where the data do not identify it."""
+    """Fact row of a coefficient of `owner`: measured, or an estimate if the data do not identify it."""
     value, spread = fit.values[name], fit.spread[name]
     held_by_prior = name in fit.held
     identified = fit.identified(name) and not held_by_prior
@@ -115,7 +115,7 @@ def fact(
     unit: str = "",
     note: str = "",
 ) -> Fact:
-    """A row of today, its range rounded outwards and no further than the lawful largest value."""
+    """A fact row dated today; its range is rounded outwards and capped at the coefficient's upper bound."""
     most = LARGEST.get(quantity.rsplit(".", 1)[-1], math.inf)
     value = min(value, most)
     return Fact(
@@ -135,9 +135,9 @@ def fact(
 
 
 def rounded(value: float, spread: float) -> float:
-    """As many digits as a spread, in logs, leaves meaning to: two, and three where it is below a tenth.
+    """Round to the digits that are significant for a spread in logs: two, or three if the spread is below 0.1.
 
-    Coefficients are fitted together, so that fewer digits of one would shift what the others were fitted with.
+    Coefficients are fitted jointly, so coarser rounding of one would invalidate the others.
     """
     digits = int(np.clip(math.ceil(-math.log10(max(spread, 1e-6))) + 1, 2, 3))
     return float(f"{value:.{digits}g}")
@@ -148,5 +148,5 @@ def _note(*parts: str) -> str:
 
 
 def timed_chips(rows: Sequence[Fact]) -> list[str]:
-    """The chips that have rows of their own."""
+    """Names of the chips with rows of their own."""
     return sorted({row.name for row in rows if row.per == "chip"})

@@ -1,4 +1,4 @@
-"""All calibration rows, fitted to the anchors and written as facts; and the engines' rows with groups left out."""
+"""Runs the whole calibration: all rows fitted to the anchors and written as facts, and leave-one-out engine rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from flashstill.validation.calibration.software import bare_rows, fit_software, 
 
 
 def calibrate(anchors: Path, out: Path, left_out: Path) -> None:
-    """Fit everything: rows to `out`, those of engines without a group to `left_out`; progress on standard error."""
+    """Fit all coefficients: rows to `out`, leave-one-out engine rows to `left_out`; progress on standard error."""
     if not anchors.is_dir():
         raise BadInput(f"there is no anchors directory at {anchors}")
     facts = load()
@@ -50,7 +50,7 @@ def calibrate(anchors: Path, out: Path, left_out: Path) -> None:
 
 
 def kernel_rows(facts: Facts, anchors: Path) -> list[Fact]:
-    """The rows of single kernels and collectives, of every chip that was timed and of its class."""
+    """Fact rows of single kernels and collectives, for every timed chip and its class."""
     chips: dict[str, Chip] = {}
     timed = [
         (chips.setdefault(item.chip, chip_from_facts(facts, item.chip)), item) for item in kernel_sets(facts, anchors)
@@ -92,7 +92,7 @@ def _fit(kind: str, condition: str, items: Timed) -> Fit:
 
 
 def _measured_chips(facts: Facts, rows: Sequence[Served]) -> list[Fact]:
-    """How many serving measurements each chip brought, which is what its band rests on."""
+    """Number of serving measurements per chip, as fact rows; a chip without any gets a wider band."""
     counts = Counter(facts.machine(row.case.deployment.chip).name for row in rows)
     return [
         fact(

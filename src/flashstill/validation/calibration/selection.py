@@ -1,4 +1,4 @@
-"""Which of the timed kernels of a kind the coefficients are fitted to; the others are not fitted in the error table."""
+"""Selects the timed kernels to which coefficients are fitted; the error table marks the others as not fitted."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from flashstill.hardware.calibration import COLLECTIVES
 from flashstill.validation.anchors.tables import KernelSet
 
 HOST_RATIO = 10.0
-"""a file whose shortest kernel takes so many times that of the other files' times the host that launches it"""
+"""a file whose shortest kernel takes this many times the median shortest time measures the host's launches, not the
+chip"""
 OWN_KERNELS = ("trtllm", "vllm", "sglang")
-"""engines in the order in which their expert kernels are taken: the first that was timed on a chip. Each engine brings
-its own (CUTLASS, Triton, Marlin), up to four times apart, so that a mean would be nobody's; how much slower or faster
-an engine's are in use is its `experts_ratio`. Products and attention come from libraries that all engines share."""
+"""Preference order of engines for expert kernels: the first one timed on a chip is used. Each engine has its own
+kernels (CUTLASS, Triton, Marlin), up to four times apart, so a mean would describe none; each engine's
+`experts_ratio` scales from these. Products and attention come from libraries that all engines share."""
 Timed = Sequence[tuple[Chip, KernelSet]]
 
 
 def by_kind(items: Iterable[tuple[Chip, KernelSet]]) -> dict[tuple[str, str], list[tuple[Chip, KernelSet]]]:
-    """The sets that share coefficients: of a kind, and of a precision or, for collectives, a library."""
+    """Sets that share coefficients, by kind and by precision (collectives: by library)."""
     found: dict[tuple[str, str], list[tuple[Chip, KernelSet]]] = defaultdict(list)
     for chip, item in items:
         found[item.kind, item.engine if item.kind in COLLECTIVES else item.precision].append((chip, item))
@@ -29,7 +30,7 @@ def by_kind(items: Iterable[tuple[Chip, KernelSet]]) -> dict[tuple[str, str], li
 
 
 def chosen(kind: str, items: Timed) -> tuple[list[tuple[Chip, KernelSet]], list[str]]:
-    """The sets that coefficients are fitted to, and the names of the files that time the host."""
+    """The sets to fit, and the names of the files that measure the host instead."""
     return _of_the_chip(_of_one_engine(items) if kind == "experts" else items)
 
 
@@ -50,7 +51,7 @@ def _of_one_engine(items: Timed) -> list[tuple[Chip, KernelSet]]:
 
 
 def for_the_class(kind: str, items: Timed) -> Timed:
-    """Of the chosen sets those that a class of chips is fitted to: expert kernels of one engine only."""
+    """The chosen sets used for a chip class: expert kernels of one engine only."""
     if kind != "experts":
         return items
     engine = next(name for name in OWN_KERNELS if any(item.engine == name for _, item in items))

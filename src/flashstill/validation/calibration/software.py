@@ -1,7 +1,7 @@
-"""What each engine adds to its kernels, fitted to served models.
+"""Overheads that each engine adds to its kernels, fitted to served models.
 
-The band of an engine's predictions, and the table of errors, rest on fits that left out the chip whose rows they
-predict: coefficients that only serve the rows they were fitted to gain nothing there.
+The band of an engine's predictions and its left-out errors come from fits that exclude the chip of the predicted rows,
+so overfitting to a chip's own rows cannot improve them.
 """
 
 from __future__ import annotations
@@ -46,22 +46,23 @@ SOFTWARE_PRIOR = {
     "quantise_ratio": 0.7,
     "interference_ratio": 0.3,
 }
-"""standard deviations in logs: kernels measured alone should hold inside an engine, the rest is open"""
+"""Prior standard deviations in logs: kernel ratios stay near those measured in isolation; other coefficients are
+free."""
 FIRST_START: Mapping[str, float] = {"first_ratio": 2.0, "queue_ratio": 0.1}
 BAND = (0.1, 0.9)
 LEFT_OUT_KINDS = ("chip",)
-"""what is left out in turn; "model" works as well and takes as long again for every model"""
+"""what is left out in turn; "model" also works, at one more fit per model"""
 ALL = "all"
-"""engines together"""
+"""name of the joint fit over all engines"""
 GROWTH = 0.5
-"""a sweep of a hundred rows says more than three rows, but not thirty times as much"""
+"""exponent of a group's weight in its rows: a hundred rows weigh more than three, but less than proportionally"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineFit:
-    """What an engine adds. band: quantiles of measured over predicted, each row predicted by fits without its group.
+    """Fitted overheads of an engine. band: quantiles of measured / predicted, with each row's chip left out of the fit.
 
-    left_out: the coefficients fitted without the served rows of a chip or a model, on this and on the other engines.
+    left_out: coefficients fitted without the rows of a chip or a model, on this engine and all others.
     """
 
     engine: str
@@ -71,7 +72,7 @@ class EngineFit:
 
 
 def fit_software(facts: Facts, rows: Sequence[Served]) -> list[EngineFit]:
-    """What each engine adds to its kernels, fitted to all rows, and again without each chip's."""
+    """Fit each engine's overheads to all rows, and again without each chip's rows."""
     whole = _engines(facts, rows)
     names = [name for name in whole if name != ALL]
     left_out: dict[str, dict[Group, Fit]] = {engine: {} for engine in names}
@@ -98,7 +99,7 @@ def fit_software(facts: Facts, rows: Sequence[Served]) -> list[EngineFit]:
 
 
 def _engines(facts: Facts, rows: Sequence[Served], near: Mapping[str, Fit] | None = None) -> dict[str, Fit]:
-    """The fit of every engine and of ALL; the latter holds the former, so that few rows of one do not stand alone.
+    """Fits of every engine and of ALL engines jointly; the joint fit is the prior of each, for engines with few rows.
 
     near: fits from which the search starts.
     """
@@ -122,7 +123,7 @@ def _both(
     start: Mapping[str, float],
     near: Mapping[str, float] | None,
 ) -> Fit:
-    """Coefficients of the step, then those of the time to the first token. near: a fit from which the search starts."""
+    """Coefficients of the decode step, then of the time to first token. near: values at which the search starts."""
     rows = sorted(rows, key=_group)
     drawn = any(row.case.deployment.sampling != GREEDY for row in rows)
     free = {name: start.get(name, value) for name, value in SOFTWARE_START.items() if drawn or name != "logit_s"}
@@ -134,7 +135,7 @@ def _both(
 
 
 def _group(row: Served) -> str:
-    """Measurements of one model on one chip: each group weighs the same, or the longest sweep would decide alone."""
+    """Rows of one model on one chip form a group, so that a long sweep does not dominate the fit."""
     return row.group or f"{row.case.deployment.chip} {row.case.scenario.model_name}"
 
 
@@ -170,7 +171,7 @@ def _fit(
 
 
 def with_software(facts: Facts, engines: Sequence[str], values: Mapping[str, float]) -> Facts:
-    """Facts with rows of some engines replaced."""
+    """Facts with the rows of some engines replaced."""
     known = {field.name for field in fields(Software)}
     assert values.keys() <= known
     return facts.with_rows(
@@ -190,7 +191,7 @@ def with_software(facts: Facts, engines: Sequence[str], values: Mapping[str, flo
 
 
 def software_rows(engine_fit: EngineFit) -> list[Fact]:
-    """The calibration rows of an engine after a fit."""
+    """The calibration fact rows of a fitted engine."""
     owner, fit = f"engine-{engine_fit.engine}", engine_fit.fit
     source = f"fit of {fit.n} published serving measurements with {engine_fit.engine} {SCRIPT}"
     note = f"median absolute error of the fit {fit.median_absolute_error:.1%}"
@@ -212,9 +213,9 @@ def software_rows(engine_fit: EngineFit) -> list[Fact]:
 
 
 def bare_rows(facts: Facts, rows: Sequence[Served]) -> list[Fact]:
-    """The band of engine "none": how far served models were from their kernels alone, all engines together.
+    """Band of engine "none": quantiles of measured / predicted from kernels alone, all engines together.
 
-    facts: with the rows of the engines, of which "none" takes the fastest kernels.
+    facts: including the engines' rows, as "none" uses their fastest kernels.
     """
     answers = predict(facts, [row.case.but(engine=ALONE) for row in rows])
     ratios = np.array([row.tpot_s / (one.tpot_s or np.nan) for row, one in zip(rows, answers, strict=True)])
@@ -239,7 +240,7 @@ def bare_rows(facts: Facts, rows: Sequence[Served]) -> list[Fact]:
 
 
 def left_out_rows(engine_fit: EngineFit) -> list[Fact]:
-    """The coefficients fitted without a chip or a model, under the condition that names it."""
+    """Fact rows of coefficients fitted without a chip or a model, with a condition that names it."""
     return [
         fact(
             owner=f"engine-{engine_fit.engine}",
