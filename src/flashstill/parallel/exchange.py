@@ -25,7 +25,7 @@ class Exchange:
     tier: "tensor" within a tensor-parallel group, "expert" among all chips of a stage, "data" among replicas,
     "stage" to the next stage.
     stride: distance in chips between neighbouring members of the group (1: adjacent).
-    slice_chips: chips of the torus slice that contains the group; 0 if the slice is the group with its strides.
+    slice_chips: all chips of the machine that contains the group; 0 if it has only the group and its strides.
     """
 
     name: str

@@ -107,7 +107,7 @@ def column(rows: Rows, name: str) -> Values:
 
 
 def split(rows: Rows, *names: str) -> Iterator[tuple[tuple[str, ...], Rows]]:
-    """Rows grouped by the values of the given columns, in order of appearance."""
+    """Pairs (values, rows): rows grouped by the values of the given columns, sorted by these values."""
     groups: dict[tuple[str, ...], Rows] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in names), []).append(row)
