@@ -3,8 +3,8 @@
     import flashstill as fs
     fs.predict(model="qwen3-8b", chip="h100-sxm", batch=[1, 8, 64]).as_records()
 
-The names below are the public face (flashstill/api.py and flashstill/distilling.py document each); they are loaded
-when they are first used, so that importing the package costs next to nothing.
+The names in `__all__` are the public API, documented in flashstill/api.py and flashstill/distilling.py. Each is loaded
+on first use, so importing the package is fast.
 """
 
 TYPE_CHECKING = False  # type checkers assume True; importing `typing` for it would double the import time
@@ -57,7 +57,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "evaluate": "flashstill.distilling",
         "run": "flashstill.distilling",
     }
-    """where the names are that do not come from flashstill.api, which loads as little as `predict` needs"""
+    """public name -> its module, for names outside flashstill.api (which imports only what `predict` needs)"""
 
     def _function(name):
         import importlib
@@ -67,7 +67,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
     class _CallableRoom(_Module):
         """A subpackage with the same name as a public function; the module object is callable as that function.
 
-        Importing `flashstill.evaluate` replaces the attribute `evaluate` by the subpackage: both uses keep working.
+        `import flashstill.evaluate` rebinds the attribute `evaluate` to the subpackage; calling it still works.
         """
 
         def __call__(self, *values, **named):

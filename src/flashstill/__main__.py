@@ -1,16 +1,15 @@
 """`python -m flashstill`.
 
-Python puts the working directory first where it looks for modules, so that a stranger's `difflib.py` there would run
-in place of the library's.  It is taken off before anything else is imported; this package is found already.  (What
-Python itself imports before that it is not ours to guard: the `flashstill` command and `python -P -m flashstill` have
-no such moment.)
+`python -m` puts the working directory first on sys.path, so a `difflib.py` there would shadow the standard library's.
+It is removed from sys.path before other imports; this package is already located.  Modules that Python imports at
+startup, before this file, can still be shadowed; the `flashstill` command and `python -P -m flashstill` avoid that.
 """
 
 import os
 import sys
 
 try:
-    HERE = os.getcwd()  # noqa: PTH109 - pathlib may be a stranger's yet
+    HERE = os.getcwd()  # noqa: PTH109 - pathlib could still be shadowed by a file in the working directory
 except OSError:  # the working directory was removed
     HERE = ""
 if not sys.flags.safe_path and sys.path[0] in ("", HERE):

@@ -1,14 +1,14 @@
 """The public API: `import flashstill as fs`, and the names in `fs.__all__`.
 
-Seconds, bytes, joules (at the chips, unless it says wall), watts, dollars and tokens throughout.  `predict` and
-`explain` take keywords as the command line takes options; a list, tuple, range or array in place of a value sweeps over
-it.  Answers are frozen; `as_dict()` is a tree of plain values, `as_records()` a list of flat rows for pandas.DataFrame
-or polars.DataFrame, and a notebook shows a small table.
+Units are seconds, bytes, joules (drawn by the chips, unless the name says wall), watts, dollars and tokens.  Keywords
+of `predict` and `explain` match the command-line options; a list, tuple, range or array as a value makes a sweep.
+Results are frozen: `as_dict()` gives nested plain values, `as_records()` a list of flat rows for pandas.DataFrame or
+polars.DataFrame, and notebooks display a small table.
 
 `run`, `distill` and `evaluate` are in flashstill/distilling.py and need torch (the extra "learn").
 
-Errors are `BadInput` (and of its kind `MissingFact`, `UnsupportedArchitecture`) for what makes no sense, and
-`InfeasiblePlan` where nothing fits, with the reasons counted.  In a sweep, a combination that fails is a row
+Errors: `BadInput` (with its subclasses `MissingFact` and `UnsupportedArchitecture`) for invalid input, and
+`InfeasiblePlan`, with counted reasons, if no configuration fits.  In a sweep, a combination that fails becomes a row
 with the reason.
 """
 
@@ -78,18 +78,18 @@ EXPLAINED = (
     "model", "chip", "chips", "batch", "context", "seconds", "joules_per_token_total", "joules_per_token_weights",
     "usd_per_million_tokens", "bound", "reason",
 )  # fmt: skip
-"""columns that a notebook shows of a sweep"""
+"""columns of a sweep that a notebook displays"""
 
 
 def model(name: str) -> Architecture:
-    """A model by a known name, a Hugging Face id of the catalogue, or the path of a config.json or model directory."""
+    """An architecture by catalogue name, catalogued Hugging Face id, or path of a config.json or model directory."""
     from flashstill.arch import load_architecture
 
     return load_architecture(str(name))
 
 
 def chip(name: str, *, facts: FactsLike = (), set: Edits | None = None) -> Chip:
-    """A chip by name, with its rates and energies from the fact rows. MissingFact names what it lacks."""
+    """A chip by name, with its rates and energies from the fact rows. MissingFact lists the rows it lacks."""
     from flashstill.hardware import chip_from_facts
 
     return chip_from_facts(facts_of(facts, set), name)
@@ -130,13 +130,14 @@ def predict(
 ) -> Answer | Sweep[Answer]:
     """Time, energy and price of serving a model on chips.
 
-    Either a `Scenario` and a `Deployment`, or their fields as keywords: `batch` requests in flight of `isl` prompt and
-    `osl` output tokens [16, 1024, 1024]; and chips, tp, pp, ep, dp, topology, precision, kv_precision, weights_in,
-    kv_in, engine, sampling, chunk, draft, draft_tokens, acceptance, max_ttft_s, max_tpot_s, min_tokens_per_s.
+    Give a `Scenario` and a `Deployment`, or their fields as keywords: `batch` concurrent requests, each with `isl`
+    prompt and `osl` output tokens [16, 1024, 1024]; chips, tp, pp, ep, dp, topology, precision, kv_precision,
+    weights_in, kv_in, engine, sampling, chunk, draft, draft_tokens, acceptance, max_ttft_s, max_tpot_s,
+    min_tokens_per_s.
 
-    price: the basis of all dollars: rented, owned or list.  facts: directories of more fact rows.  set: what-if edits,
-    as {"h100-sxm.memory_bytes_per_s": 5e12}.
-    Returns an `Answer` to one question, and a `Sweep` of answers where a keyword has several values.
+    price: basis of all dollar figures: rented, owned or list.  facts: directories with additional fact rows.  set:
+    what-if edits, such as {"h100-sxm.memory_bytes_per_s": 5e12}.
+    Returns an `Answer`, or a `Sweep` of answers if any keyword has several values.
     """
     keywords = {"model": model, "chip": chip, "isl": isl, "osl": osl, **more, "batch": batch}
     by_values = scenario is not None or deployment is not None
@@ -179,9 +180,9 @@ def explain(
 ) -> Explanation | Sweep[Explanation]:
     """Where the seconds and joules of one decode step go: `batch` sequences with `context` tokens cached [16, 1024].
 
-    A `Scenario` of serving is explained at the mean context of its requests, isl + osl/2.  Other keywords are the
-    fields of a `Deployment`; price, facts, set and sweeps as in `predict`.
-    InfeasiblePlan where the whole batch does not fit at a time.
+    A serving `Scenario` is evaluated at the mean context of its requests, isl + osl/2.  Other keywords are the fields
+    of a `Deployment`; price, facts, set and sweeps work as in `predict`.
+    Raises InfeasiblePlan if the whole batch does not fit into memory at once.
     """
     keywords = {"model": model, "chip": chip, **more, "context": context, "batch": batch}
     by_values = scenario is not None or deployment is not None
@@ -210,9 +211,9 @@ def search(
 ) -> SearchResult:
     """The Pareto front of configurations in time per token, tokens/s per chip, joules and dollars per token.
 
-    Either a `Scenario`, whose batch does not count, and a `SearchSpace`; or their fields as keywords: isl, osl, draft,
+    Give a `Scenario` (its batch is ignored) and a `SearchSpace`, or their fields as keywords: isl, osl, draft,
     acceptance, max_ttft_s, max_tpot_s, min_tokens_per_s; precisions, kv_precisions, tiers, engine, draft_tokens.
-    price, facts, set as in `predict`.  InfeasiblePlan where nothing keeps the bounds, with the reasons counted.
+    price, facts and set work as in `predict`.  Raises InfeasiblePlan, with counted reasons, if none meets the limits.
     """
     from flashstill.plan.search import search as search_space
 

@@ -1,4 +1,4 @@
-"""Questions as keywords: the fields of a scenario and a deployment by name, each one value or several to sweep over."""
+"""Turn keyword arguments into scenarios and deployments; each keyword is one value, or several to sweep over."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from flashstill.plan.space import SearchSpace
 
 FactsLike = Facts | str | Path | Iterable[str | Path]
-"""directories of more fact rows, or facts that are loaded already"""
+"""directories with additional fact rows, or an already loaded fact table"""
 Edits = Mapping[str, float | str]
-"""what-if edits: {"h100-sxm.memory_bytes_per_s": 5e12}; a text may have a unit, as "5TB/s" """
+"""what-if edits such as {"h100-sxm.memory_bytes_per_s": 5e12}; a string may carry a unit, such as "5TB/s" """
 if TYPE_CHECKING:
     Ints = int | None | Sequence[int | None] | npt.NDArray[np.integer[Any]]
     Numbers = float | Sequence[float] | npt.NDArray[np.floating[Any]]
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class DeploymentField(TypedDict, total=False):
-    """What may be said of a deployment beside the chip; `Deployment` says what each is."""
+    """Keywords of a deployment other than the chip; `Deployment` documents each."""
 
     chips: int | None
     tp: int | None
@@ -49,7 +49,7 @@ class DeploymentField(TypedDict, total=False):
 
 
 class ServingField(DeploymentField, total=False):
-    """What may be said of serving beside model, batch and lengths; `Scenario` says what each is."""
+    """Keywords of serving other than model, batch and lengths; `Scenario` documents each."""
 
     chunk: int | None
     draft: str | None
@@ -61,7 +61,7 @@ class ServingField(DeploymentField, total=False):
 
 
 class DeploymentFields(TypedDict, total=False):
-    """The same, each of them one value or several."""
+    """The same keywords, each with one value or several to sweep over."""
 
     chips: Ints
     tp: Ints
@@ -78,7 +78,7 @@ class DeploymentFields(TypedDict, total=False):
 
 
 class ServingFields(DeploymentFields, total=False):
-    """The same, each of them one value or several."""
+    """The same keywords, each with one value or several to sweep over."""
 
     chunk: Ints
     draft: Words
@@ -90,14 +90,14 @@ class ServingFields(DeploymentFields, total=False):
 
 
 class Asked(NamedTuple):
-    """Cases in order, each with its question flat, and whether there may be several."""
+    """Cases in order, each with the flat dict of its inputs; `swept` is whether the call is a sweep."""
 
     cases: list[Case]
     swept: bool
 
     @property
     def questions(self) -> list[dict[str, Any]]:
-        """The fields of each, for rows that have no answer."""
+        """The input fields of each case, used for rows that have no answer."""
         return [question_of(*case) for case in self.cases]
 
 
@@ -106,7 +106,7 @@ _DEPLOYMENT = frozenset(field.name for field in fields(Deployment))
 
 
 def asked_by_values(scenario: Any, deployment: Any, keywords: Mapping[str, Any]) -> Asked:
-    """Every scenario on every deployment; either is one or several."""
+    """Every scenario combined with every deployment; each argument may be one value or several."""
     for name, value in keywords.items():
         if value is not None:
             raise BadInput(f"{name} is a field of the Scenario or the Deployment, where these are given: name it there")
@@ -122,7 +122,7 @@ def asked_by_values(scenario: Any, deployment: Any, keywords: Mapping[str, Any])
 
 
 def asked_by_keywords(keywords: Mapping[str, Any]) -> Asked:
-    """Every combination of the values; None where a keyword is not given. BadInput for a name that is no field."""
+    """Every combination of the values; a keyword that is None is not given. BadInput for an unknown keyword."""
     for name in ("model", "chip"):
         if keywords.get(name) is None:
             raise BadInput(f"give {name}=, or a Scenario and a Deployment")
@@ -148,9 +148,9 @@ _KINDS = {field.name: str(field.type) for field in (*fields(Scenario), *fields(D
 
 
 def _of_kind(name: str, value: Any, kind: str) -> Any:
-    """The value; BadInput for a text where a number belongs, and the other way round. 16.0 is 16, as arrays have it.
+    """The value; BadInput for text in place of a number or the reverse. 16.0 becomes 16, as float arrays hold it.
 
-    kind: the type of the field, as it is written; of a tuple every value is looked at.
+    kind: the field's type annotation as text; every entry of a tuple is checked.
     """
     if kind.startswith("tuple["):
         if not (values := several(value)):
@@ -185,14 +185,14 @@ T = TypeVar("T", Scenario, Deployment, "SearchSpace")
 
 
 def _checked(asked: T) -> T:
-    """The same, every field of its kind."""
+    """The same scenario, deployment or space with the type of every field checked."""
     return type(asked)(
         **{field.name: _of_kind(field.name, getattr(asked, field.name), str(field.type)) for field in fields(asked)}
     )
 
 
 def search_by_values(scenario: Any, space: Any, keywords: Mapping[str, Any]) -> tuple[Scenario, SearchSpace]:
-    """A scenario and a space; BadInput for anything else, or for keywords beside them."""
+    """Check that a scenario and a search space were given; BadInput for other types or additional keywords."""
     from flashstill.plan.space import SearchSpace
 
     for name in _given(keywords):
@@ -203,7 +203,7 @@ def search_by_values(scenario: Any, space: Any, keywords: Mapping[str, Any]) -> 
 
 
 def search_by_keywords(keywords: Mapping[str, Any]) -> tuple[Scenario, SearchSpace]:
-    """A scenario and a space of their fields by name; BadInput for one that is missing or no field."""
+    """Build a scenario and a search space from keywords; BadInput for a missing or unknown keyword."""
     from flashstill.plan.space import SearchSpace
 
     given = _given(keywords)
@@ -224,7 +224,7 @@ def _given(keywords: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def facts_of(facts: FactsLike = (), edits: Edits | None = None) -> Facts:
-    """The fact rows of the package, of this machine and of the directories, with the what-if edits."""
+    """Fact rows of the package, this machine and the given directories, with what-if edits applied."""
     texts = [
         f"{name}={value if isinstance(value, str) else repr(float(value))}" for name, value in (edits or {}).items()
     ]

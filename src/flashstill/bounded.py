@@ -1,4 +1,4 @@
-"""Files of a stranger: regular ones, up to a size and a depth; a device or a pipe may have no end."""
+"""Read untrusted files: regular files only (a device or pipe may be endless), with limits on size and JSON depth."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from flashstill.errors import BadInput, shortened
 
 DEEPEST_JSON = 64
-"""levels of brackets; published configurations have up to six"""
+"""nesting levels of JSON; published configurations have at most six"""
 
 
 def named_path(name: str) -> Path:
-    """The path that a user names, ~ for a home directory; as it is written where there is no such user."""
+    """The path a user gave, with ~ expanded; unchanged if that user does not exist."""
     try:
         return Path(name).expanduser()
     except RuntimeError:
@@ -21,7 +21,7 @@ def named_path(name: str) -> Path:
 
 
 def lone_surrogate(text: str) -> int | None:
-    """The index of an unpaired UTF-16 surrogate, which JSON can escape and UTF-8 cannot encode; None where none is."""
+    """Index of the first unpaired UTF-16 surrogate (allowed in JSON escapes, not encodable as UTF-8), or None."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -30,7 +30,7 @@ def lone_surrogate(text: str) -> int | None:
 
 
 def check_regular(path: Path, most_bytes: int | None = None) -> None:
-    """BadInput where it is not a regular file, or larger; a device or a pipe may have no end."""
+    """Raise BadInput if `path` is not a regular file (a device or pipe may be endless) or exceeds `most_bytes`."""
     shown = shortened(str(path), 200)
     try:
         status = path.stat()
@@ -43,7 +43,7 @@ def check_regular(path: Path, most_bytes: int | None = None) -> None:
 
 
 def read_bounded(path: Path, most_bytes: int) -> bytes:
-    """The bytes of a regular file that is no larger; else BadInput."""
+    """Content of a regular file of at most `most_bytes`; BadInput otherwise."""
     check_regular(path, most_bytes)
     shown = shortened(str(path), 200)
     try:
@@ -51,7 +51,7 @@ def read_bounded(path: Path, most_bytes: int) -> bytes:
             content = stream.read(most_bytes + 1)
     except OSError as error:
         raise BadInput(f"{shown} cannot be read: {error.strerror or error}") from error
-    if len(content) > most_bytes:  # it has grown since
+    if len(content) > most_bytes:  # the file grew after its size was checked
         raise _too_large(shown, most_bytes)
     return content
 
@@ -61,7 +61,7 @@ def _too_large(shown: str, most_bytes: int) -> BadInput:
 
 
 def is_deeper(value: Any, most: int = DEEPEST_JSON) -> bool:
-    """Whether lists and objects of a parsed JSON value lie in each other at more than `most` levels."""
+    """Whether a parsed JSON value is nested more than `most` levels deep."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(most):
         level = [inner for outer in level for inner in _inside(outer)]

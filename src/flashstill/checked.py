@@ -1,7 +1,7 @@
-"""What comes from outside, as frozen dataclasses: pydantic checks every value, we say in one sentence what is wrong.
+"""Validate external data into frozen dataclasses: pydantic checks every value, errors are one-sentence BadInput.
 
-The bounds stand beside the fields, in their types (`Annotated[int, between(1, 64)]`).  A tree is handed over as JSON,
-in which the library is strict: no text becomes a number, no number a truth, and a list may be a tuple.
+Bounds are part of the field types (`Annotated[int, between(1, 64)]`).  Data is passed to pydantic as JSON in strict
+mode: strings are not converted to numbers, nor numbers to booleans; a list is accepted for a tuple.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from flashstill.errors import BadInput, nearest, shortened, shown, unknown
 
 T = TypeVar("T")
 DEEPEST = 16
-"""levels of tables and lists in each other"""
+"""nesting levels of tables and lists"""
 LARGEST = 1e30
-"""larger numbers are none of a model, a text or a machine"""
+"""upper limit of any number; no quantity of a model, text or machine is larger"""
 _EXPECTED = {
     "int_type": "a whole number", "float_type": "a number", "string_type": "a text", "bool_type": "true or false",
     "tuple_type": "a list", "dataclass_type": "a table", "mapping_type": "a table", "dict_type": "a table",
@@ -34,7 +34,7 @@ _EXPECTED = {
 
 
 def between(low: float, high: float, open_low: bool = False, open_high: bool = False) -> AfterValidator:
-    """A number from `low` to `high`; open: without the end itself."""
+    """Validator: a number from `low` to `high`; open_low, open_high exclude that end."""
 
     def check(value: float) -> float:
         if (low < value if open_low else low <= value) and (value < high if open_high else value <= high):
@@ -46,7 +46,7 @@ def between(low: float, high: float, open_low: bool = False, open_high: bool = F
 
 Number: TypeAlias = Annotated[float, between(-LARGEST, LARGEST)]
 Amount: TypeAlias = Annotated[float, between(0, LARGEST)]
-"""of what a run left behind"""
+"""a non-negative number in the results of a run"""
 
 
 def _range(value: float, low: float, high: float, open_low: bool, open_high: bool) -> str:
@@ -63,7 +63,7 @@ def _range(value: float, low: float, high: float, open_low: bool, open_high: boo
 
 
 def one_of(choices: Collection[str]) -> AfterValidator:
-    """A text that is one of `choices`."""
+    """Validator: a string that is one of `choices`."""
 
     def check(value: str) -> str:
         if value in choices:
@@ -76,7 +76,7 @@ def one_of(choices: Collection[str]) -> AfterValidator:
 
 
 def sized(least: int, most: int) -> AfterValidator:
-    """A list or a text with so many entries or characters."""
+    """Validator: a list or string with `least` to `most` entries or characters."""
 
     def check(value: Any) -> Any:
         if least <= len(value) <= most:
@@ -89,7 +89,7 @@ def sized(least: int, most: int) -> AfterValidator:
 
 
 def shaped(broken_rule: Callable[[str], str]) -> AfterValidator:
-    """A validator of strings. broken_rule: value -> what the value must be, "" where it is valid."""
+    """Validator of strings. broken_rule: value -> what it must be, or "" if it is valid."""
 
     def check(value: str) -> str:
         rule = broken_rule(value)
@@ -101,12 +101,12 @@ def shaped(broken_rule: Callable[[str], str]) -> AfterValidator:
 
 
 def json_object(path: Path, most_bytes: int = 2**26) -> dict[str, Any]:
-    """The JSON object in a file; BadInput where it is missing, no regular file, too large, or none."""
+    """The JSON object in a file; BadInput if the file is missing, not regular, too large or not a JSON object."""
     return _object(_text(path, most_bytes), shortened(str(path), 200))
 
 
 def json_rows(path: Path, most_bytes: int = 2**28) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(where, object) of each line of a JSONL file that is not blank; BadInput names the line that holds none."""
+    """(location, object) for each non-blank line of a JSONL file; BadInput names a line that is not a JSON object."""
     for number, line in enumerate(_text(path, most_bytes).split("\n"), start=1):
         if line.strip():
             where = f"{shortened(str(path), 200)}, line {number}"
@@ -114,7 +114,7 @@ def json_rows(path: Path, most_bytes: int = 2**28) -> Iterator[tuple[str, dict[s
 
 
 def toml_tree(path: Path, most_bytes: int = 2**20) -> dict[str, Any]:
-    """The tables of a TOML file; BadInput where it is missing, no regular file, too large, or no TOML."""
+    """The parsed TOML file; BadInput if it is missing, not a regular file, too large or not TOML."""
     shown = shortened(str(path), 200)
     try:
         return tomllib.loads(_text(path, most_bytes, "TOML"))
@@ -145,7 +145,7 @@ def _object(text: str, where: str) -> dict[str, Any]:
 
 
 def built(kind: type[T], raw: Mapping[str, Any], where: str, open_end: bool = False) -> T:
-    """Validate nested plain data into the dataclass `kind`; BadInput names `where` and the key that is wrong.
+    """Validate nested plain data into the dataclass `kind`; BadInput names `where` and the invalid key.
 
     open_end: unknown keys are ignored.
     """
@@ -186,7 +186,7 @@ def _path(places: tuple[int | str, ...]) -> str:
 
 
 def _foreign(value: Any, key: str, level: int) -> Iterator[tuple[str, str]]:
-    """(key, what is wrong) of what no value may be: a date, not finite, beyond 64 bits, too deep."""
+    """(key, problem) of values never allowed: dates, non-finite numbers, integers over 64 bits, deep nesting."""
     if level > DEEPEST:
         yield key, f"nests deeper than {DEEPEST} levels"
     elif isinstance(value, Mapping):
@@ -209,7 +209,7 @@ def _foreign(value: Any, key: str, level: int) -> Iterator[tuple[str, str]]:
 
 
 def _unknown_keys(kind: Any, raw: Any, prefix: str) -> Iterator[tuple[str, list[str]]]:
-    """(path of a key, the known ones) where a table has a key that its dataclass has not."""
+    """(path of the key, known keys) for each table key that its dataclass does not have."""
     if typing.get_origin(kind) is typing.Annotated:
         kind = typing.get_args(kind)[0]
     if typing.get_origin(kind) is tuple and isinstance(raw, list):
@@ -226,5 +226,5 @@ def _unknown_keys(kind: Any, raw: Any, prefix: str) -> Iterator[tuple[str, list[
 
 @lru_cache(maxsize=64)
 def fields_of(kind: Any) -> dict[str, Any]:
-    """Name -> type of a dataclass's fields, with their bounds."""
+    """Field name -> type of a dataclass, `Annotated` bounds included."""
     return typing.get_type_hints(kind, include_extras=True)

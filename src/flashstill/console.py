@@ -1,4 +1,4 @@
-"""Progress for a person: bars with rate and time left on standard error, never on standard output."""
+"""Progress bars with rate and time left, on standard error; standard output stays free for results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LINE_EVERY_S = 15.0
 
 
 class Console:
-    """Bars on a terminal; on anything else a line at the start, every 15 seconds, and at the end of a task."""
+    """Bars on a terminal; otherwise one line at the start of a task, every 15 seconds and at its end."""
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -65,7 +65,7 @@ class Console:
 
 
 class _State:
-    """How much is done, how fast, and how long the rest will take."""
+    """Amount done, rate and estimated time left of a task."""
 
     def __init__(self, total: float, done: float) -> None:
         self.total, self.done, self._begun, self._start = total, done, done, time.monotonic()

@@ -1,7 +1,7 @@
-"""Distil, run and evaluate from Python: the learning arm behind functions that return frozen values.
+"""Distil, run and evaluate from Python; the functions return frozen results.
 
-torch and transformers are loaded when one of these functions is called; without them it is a BadInput that says which
-extra of the project brings them.  Everything resumes: the same call after an interruption goes on where it was.
+torch and transformers are imported when a function is called; if they are not installed, BadInput names the extra to
+install.  After an interruption, the same call resumes the work.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 SHOWN = 30
-"""rows that a notebook shows"""
+"""rows displayed in a notebook"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FamilyResult:
-    """A family that was run. out: its directory, with report.html; findings: in sentences."""
+    """Results of running a family. out: its directory, with report.html; findings: conclusions as sentences."""
 
     out: Path
     records: tuple[Record, ...]
@@ -39,11 +39,11 @@ class FamilyResult:
 
     @property
     def report(self) -> Path:
-        """The page to open."""
+        """Path of report.html."""
         return self.out / "report.html"
 
     def as_records(self) -> list[dict[str, Any]]:
-        """A flat row for each record; `record` says of which kind it is."""
+        """One flat row per record; the column `record` is its kind."""
         return [_row(record) for record in self.records]
 
     def as_dict(self) -> dict[str, Any]:
@@ -61,13 +61,13 @@ class FamilyResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyResult:
-    """The result of a study over several seeds. summary: as in summary.json, figures with their intervals."""
+    """Results of a study over several seeds. summary: content of summary.json, figures with their intervals."""
 
     out: Path
     summary: Mapping[str, Any]
 
     def as_records(self) -> list[dict[str, Any]]:
-        """A flat row per figure: value, interval over seeds (low, high), the bar to reach and whether it holds."""
+        """One flat row per figure: value, interval over seeds (low, high), the threshold and whether it is met."""
         return [{"figure": name, **figure} for name, figure in self.summary["figures"].items()]
 
     def as_dict(self) -> dict[str, Any]:
@@ -80,13 +80,13 @@ class StudyResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DistillResult:
-    """A student that was distilled; summary: as in summary.json."""
+    """Results of distilling a student. summary: content of summary.json."""
 
     out: Path
     summary: Mapping[str, Any]
 
     def as_records(self) -> list[dict[str, Any]]:
-        """A flat row for each model and text: the metrics, each with its low and high."""
+        """One flat row per model and text: each metric with the low and high end of its interval."""
         rows = []
         for model, domains in self.summary["quality"].items():
             for domain, metrics in domains.items():
@@ -107,17 +107,17 @@ class DistillResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationResult:
-    """The quality of models on texts. left_out: metric -> why it could not be compared."""
+    """Quality of models on texts. left_out: metric -> why it could not be computed for a comparison."""
 
     records: tuple[Record, ...]
     left_out: Mapping[str, str]
 
     def as_records(self) -> list[dict[str, Any]]:
-        """A flat row for each model, text and metric, with its 95 % interval."""
+        """One flat row per model, text and metric, with its 95 % interval."""
         return [dataclasses.asdict(record) for record in self.records if isinstance(record, QualityRecord)]
 
     def as_dict(self) -> dict[str, Any]:
-        """All records, those of the models included, and what was left out."""
+        """All records, including those describing the models, and the metrics left out."""
         return {"records": [_row(record) for record in self.records], "left_out": dict(self.left_out)}
 
     def _repr_html_(self) -> str:
@@ -125,7 +125,7 @@ class EvaluationResult:
 
 
 def _row(record: Record) -> dict[str, Any]:
-    """A record as a flat row; `record` says of which kind it is."""
+    """A record as a flat row; the column `record` is its kind."""
     return flat({name: value for name, value in json.loads(to_line(record)).items() if name != "schema"})
 
 
@@ -135,7 +135,7 @@ def _records_table(records: Sequence[Mapping[str, Any]], names: Sequence[str], t
 
 
 def says_what_is_missing(function: Callable[P, R]) -> Callable[P, R]:
-    """A package that is not installed is a BadInput that names the extra which brings it."""
+    """Decorator: a missing package raises BadInput naming the extra that installs it."""
 
     @functools.wraps(function)
     def called(*values: P.args, **named: P.kwargs) -> R:
@@ -170,10 +170,10 @@ def run(
     arithmetic: str | None = None,
     progress: bool | Progress = False,
 ) -> FamilyResult | StudyResult:
-    """Distil, measure, evaluate and price a family of students, or run a study over several seeds, as a recipe says.
+    """Distil, measure, evaluate and price a family of students, or run a study over several seeds, from a recipe.
 
-    recipe: a family.toml or study.toml, or the name of a built-in one, as "demo".  out: directory of the results.
-    seed: this one only.  arithmetic: auto, bf16 or fp32 in place of the recipe's.
+    recipe: a family.toml or study.toml, or the name of a built-in one such as "demo".  out: directory for the results.
+    seed: run only this seed.  arithmetic: auto, bf16 or fp32, overriding the recipe.
     """
     from flashstill.recipes import read_recipe
     from flashstill.recipes.arithmetic import with_arithmetic
@@ -205,9 +205,9 @@ def _study(recipe: StudyRecipe, out: Path, seed: int | None, progress: bool | Pr
 def distill(
     recipe: str | Path, out: str | Path, *, arithmetic: str | None = None, progress: bool | Progress = False
 ) -> DistillResult:
-    """Train one student on its teachers, as a distill.toml says. out: directory of the results, the student in it.
+    """Train one student on its teachers, from a distill.toml. out: directory for the results, including the student.
 
-    arithmetic: auto, bf16 or fp32 in place of the recipe's.
+    arithmetic: auto, bf16 or fp32, overriding the recipe.
     """
     from flashstill.recipes import read_distillation
     from flashstill.recipes.arithmetic import with_arithmetic
@@ -233,12 +233,13 @@ def evaluate(
     out: str | Path | None = None,
     progress: bool | Progress = False,
 ) -> EvaluationResult:
-    """How good models are on texts: bits per byte, perplexity, accuracy; KL to a teacher, agreement, gap closed.
+    """Evaluate models on texts: bits per byte, perplexity, accuracy; KL to a teacher, top-1 agreement, gap closed.
 
-    models: Hugging Face directories, .gguf files or names of packaged models, several of them by name in a mapping.
-    texts: built-in corpora, files or directories of text, JSONL or Parquet, likewise.  teacher: what others are
-    compared with.  control: the student trained on hard labels.  tokens: of each text; window_tokens: of one pass.
-    out: a file of records; beside it finished models are kept, so that an evaluation that was killed goes on.
+    models: Hugging Face directories, .gguf files or names of packaged models; a mapping gives each one a name.
+    texts: built-in corpora, or files or directories of text, JSONL or Parquet; also as a mapping.  teacher: the model
+    that others are compared with.  control: the student trained on hard labels.  tokens: number used of each text;
+    window_tokens: length of one forward pass.  out: file for the records; results of finished models are kept beside
+    it, so an interrupted evaluation resumes.
     """
     from flashstill.evaluate import evaluate_models
 

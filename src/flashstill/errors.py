@@ -1,4 +1,4 @@
-"""The error tree, and the sentence for a name that is not known.
+"""The exception hierarchy, and helpers that build one-sentence messages.
 
     FlashstillError
     ├── BadInput                  what the user gave cannot be used            exit 2
@@ -7,7 +7,7 @@
     │   └── DiskTrouble               the disk is full or may not be written   exit 2
     └── InfeasiblePlan            nothing satisfies what was asked             exit 3
 
-Every message is one sentence: what came, what was expected, what to do.
+Every message is one sentence: what was given, what was expected, what to do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import lru_cache
 
 
 class FlashstillError(Exception):
-    """Root of the errors that a user meets; `exit_code` is what the command returns."""
+    """Base class of all user-facing errors; `exit_code` is the exit status of the command."""
 
     exit_code = 2
 
@@ -27,12 +27,12 @@ class BadInput(FlashstillError):
 
 
 class UnsupportedArchitecture(BadInput):
-    """A model configuration outside what the adapter understands; names the field."""
+    """A model configuration that the adapter does not support; the message names the field."""
 
 
 class MissingFact(BadInput):
-    """A chip, model or number that no fact row holds; names the nearest ones. missing: the quantities, where it is rows
-    of one chip."""
+    """A chip, model or number without a fact row; the message lists the nearest names. missing: the quantities that
+    one chip lacks, if that is the cause."""
 
     def __init__(self, message: str, missing: Iterable[str] = ()) -> None:
         super().__init__(message)
@@ -44,7 +44,7 @@ class DiskTrouble(BadInput):
 
 
 class InfeasiblePlan(FlashstillError):
-    """Nothing satisfies the constraints; carries the reasons, counted."""
+    """No configuration satisfies the constraints; carries counted reasons."""
 
     exit_code = 3
 
@@ -54,13 +54,13 @@ class InfeasiblePlan(FlashstillError):
 
 
 def shortened(text: str, most: int = 80) -> str:
-    """`text` with its middle left out where it is longer than `most` characters, so that a sentence stays one."""
+    """`text` with its middle elided if longer than `most` characters, to keep error messages short."""
     kept = (most - 1) // 2
     return text if len(text) <= most else f"{text[:kept]}…{text[-kept:]}"
 
 
 def shown(value: object) -> str:
-    """A value of a user in a sentence: quoted where it is text, and never long, whatever it holds."""
+    """A user's value formatted for an error message: strings quoted, long values shortened."""
     if isinstance(value, int) and abs(value) > 10**30:
         return f"a number of about {int(abs(value).bit_length() * 0.30103) + 1} digits"
     if isinstance(value, list | dict) and len(value) > 12:
@@ -69,35 +69,35 @@ def shown(value: object) -> str:
 
 
 def check_counts(counts: Mapping[str, int | None]) -> None:
-    """Raise BadInput for a count below 1; None is no count."""
+    """Raise BadInput for a count below 1; None is allowed."""
     for name, value in counts.items():
         if value is not None and value < 1:
             raise BadInput(f"{name} must be at least 1, not {value}")
 
 
 def printable(text: str) -> str:
-    """`text` with what a terminal would act on written out: what the user gave may hold anything."""
+    """`text` with control characters escaped, so that user input cannot send commands to the terminal."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def one_line(text: object, most: int = 200) -> str:
-    """What another program or library says, to stand in a sentence of ours: one printable line, cut at `most`."""
+    """A third-party message as one printable line of at most `most` characters, for use inside our own message."""
     return printable(" ".join(str(text).split()))[:most]
 
 
 def first_line(error: BaseException) -> str:
-    """Of what an error says, else its kind."""
+    """First line of the error's message, or the name of its class if it has none."""
     return one_line(next(iter(str(error).strip().splitlines()), "") or type(error).__name__)
 
 
 def nearest(name: str, known: Iterable[str], count: int = 4) -> list[str]:
-    """The known names closest to `name`, best first; never empty while any name is known."""
+    """The known names closest to `name`, best match first; empty only if `known` is empty."""
     return list(_nearest(name, tuple(sorted(known)), count))
 
 
-@lru_cache(maxsize=256)  # a cases file often repeats one misspelt name in every row
+@lru_cache(maxsize=256)  # a --cases file often repeats one misspelt name in every row
 def _nearest(name: str, known: tuple[str, ...], count: int) -> list[str]:
-    import difflib  # 5 ms, for a sentence that most runs never print
+    import difflib  # imported here: takes 5 ms and most runs never need it
 
     by_lower = {choice.lower(): choice for choice in known}
     written = shortened(name).lower()

@@ -1,7 +1,7 @@
-"""The one-sentence error for a package that is not installed: which extra of this project brings it.
+"""The message for a package that is not installed: which extra of this project to install.
 
-The cost arm works in a plain installation. The learning arm's packages are the extras of pyproject.toml, and what they
-hold is read from the installed metadata, so that no list stands twice.
+Cost predictions need only the base installation; distilling and evaluating need extras of pyproject.toml. Their
+packages are read from the installed metadata, so the list is kept in one place.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ PROJECT = "flashstill"
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:
-    """What to install where a module of another project is missing; None for a module of our own, which is a fault."""
+    """What to install for a missing third-party module, as a message; None for our own modules (a bug)."""
     module = (error.name or "").partition(".")[0]
     if module in ("", PROJECT):
         return None
@@ -24,8 +24,8 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
 
 
 def _extras() -> dict[str, str]:
-    """Package -> the extra that asks for it, "" for what every installation has."""
-    from importlib.metadata import PackageNotFoundError, requires  # 20 ms, for a sentence that most runs never print
+    """Package -> the extra that requires it; "" for required dependencies."""
+    from importlib.metadata import PackageNotFoundError, requires  # takes 20 ms and is rarely needed
 
     extra_of: dict[str, str] = {}
     try:

@@ -1,7 +1,7 @@
-"""Writing so that a kill or a full disk never leaves half a file behind.
+"""Atomic writes: a killed process or a full disk never leaves a partial file.
 
-Everything is written beside its final name, flushed to the disk and renamed over it; a reader sees the old
-content or the new, never a mixture.  What only writing needs is imported there: every command starts with this module.
+Files are written under a temporary name in the same directory, flushed to disk and renamed, so a reader sees the old
+content or the new, never a mixture.  Imports needed only for writing are local, as every command loads this module.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST,
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk or a refused write into one sentence that names the path.
+    """Turn a full disk or a denied write into a DiskTrouble that names the path.
 
-    Libraries wrap the operating system's error in their own (safetensors, pyarrow), so the text is read as well.
+    safetensors and pyarrow wrap the OSError in their own exceptions, so the message text is checked as well.
     """
     try:
         yield
@@ -51,7 +51,7 @@ def sync(path: Path) -> None:
 
 
 def make_directory(path: Path) -> Path:
-    """`path` as a directory that exists and can be written, else DiskTrouble."""
+    """Create the directory `path` if needed; DiskTrouble if it cannot be made or written."""
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK | os.X_OK):
@@ -61,7 +61,7 @@ def make_directory(path: Path) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; what is written there takes its place when the block ends well."""
+    """A temporary path beside `path`; it is renamed to `path` if the block ends without an error."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
@@ -76,7 +76,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _short(name: str) -> str:
-    """A name that still is one with a few characters more; most file systems allow 255 bytes."""
+    """The name, shortened so that a temporary suffix still fits; most file systems allow 255 bytes."""
     if len(os.fsencode(name)) <= 200:
         return name
     import hashlib
@@ -86,7 +86,7 @@ def _short(name: str) -> str:
 
 @contextlib.contextmanager
 def replacing_directory(path: Path) -> Iterator[Path]:
-    """Like `replacing`, for a directory: it appears under its name only when it is whole."""
+    """Like `replacing`, for a directory: it gets its final name only when complete."""
     import shutil
     import tempfile
 
@@ -109,7 +109,7 @@ def replacing_directory(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(directory: Path, older_than_s: float = 0.0) -> None:
-    """Remove what a killed writer left beside its target; only where no other writer can be at work."""
+    """Remove temporary files of killed writers; call only when no other writer can be active in `directory`."""
     import shutil
 
     before = time.time() - older_than_s
@@ -120,7 +120,7 @@ def remove_leftovers(directory: Path, older_than_s: float = 0.0) -> None:
 
 
 def remove_orphans(directory: Path) -> None:
-    """Remove what writers of this machine that are no longer alive left there (not below), whoever else is at work."""
+    """Remove temporary files of dead processes of this machine, not recursively; safe while others are writing."""
     import shutil
 
     with contextlib.suppress(OSError):
@@ -135,7 +135,7 @@ _swept: set[Path] = set()
 
 
 def _writer() -> str:
-    """Who is writing: this machine and process, as the name of an unfinished file has it."""
+    """Host and process id, as used in the names of temporary files."""
     return f"{_host()}@{os.getpid()}"
 
 
@@ -154,14 +154,14 @@ def _is_alive(process: int) -> bool:
 
 
 def _sweep(directory: Path) -> None:
-    """Once a process and directory, before the first thing is written there."""
+    """Remove orphaned temporary files, once per process and directory, before its first write."""
     if directory not in _swept:
         _swept.add(directory)
         remove_orphans(directory)
 
 
 def home_directory() -> Path:
-    """Where converted models and this machine's rows live: $FLASHSTILL_HOME, by default ~/.cache/flashstill."""
+    """Directory of converted models and this machine's fact rows: $FLASHSTILL_HOME, default ~/.cache/flashstill."""
     home = os.environ.get("FLASHSTILL_HOME")
     try:
         return Path(home).expanduser() if home else Path.home() / ".cache" / "flashstill"
@@ -170,7 +170,7 @@ def home_directory() -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
+    """Write `text` as UTF-8, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -1,6 +1,6 @@
-"""The Pareto front: what no other choice beats, over any number of objectives, of each of which less is better.
+"""The Pareto front over any number of objectives, all minimised.
 
-A row is dominated where another is no worse in every column and better in at least one.
+A row is dominated if another row is no larger in any column and smaller in at least one.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ Values = npt.NDArray[np.float64]
 
 
 def non_dominated(costs: npt.ArrayLike) -> list[int]:
-    """Rows that no other row dominates; of equal rows the first.
+    """Indices of non-dominated rows; of equal rows only the first.
 
-    costs: (rows, objectives).  Of the rows left, the one with the least sum of ranks is not dominated: it joins the
-    front and the rows it dominates are dropped, most of them within a few rounds.
+    costs: (rows, objectives).  In each round the remaining row with the smallest sum of ranks is non-dominated: it
+    joins the front and the rows it dominates are removed, most of them within a few rounds.
     """
     rows = np.asarray(costs, dtype=np.float64)
     if not len(rows):
@@ -34,7 +34,7 @@ def non_dominated(costs: npt.ArrayLike) -> list[int]:
 
 
 def on_front(costs: npt.ArrayLike) -> list[bool]:
-    """For each row whether no other dominates it; all of equal rows stand or fall together."""
+    """For each row, whether it is non-dominated; equal rows get the same result."""
     rows = np.asarray(costs, dtype=np.float64)
     front = {tuple(rows[index]) for index in non_dominated(rows)}
     return [tuple(row) in front for row in rows]

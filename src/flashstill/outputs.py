@@ -1,4 +1,4 @@
-"""Text for a file that a user named: written through links, fifos and devices, or replacing a regular file whole."""
+"""Write text to a user-named output: regular files are replaced atomically; links, FIFOs and devices are followed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from flashstill.errors import DiskTrouble
 from flashstill.files import replacing
 
 STANDARD = Path("-")
-"""standard input or output, where a user names a file"""
+"""path that stands for standard input or output"""
 _TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 
 
 @contextlib.contextmanager
 def written_out(path: Path) -> Iterator[TextIO]:
-    """Text for a file that a user named. "-" is standard output; DiskTrouble says in a sentence what does not go.
+    """A text stream to a user-named file; "-" is standard output. DiskTrouble if it cannot be written.
 
-    A regular file gets the new text whole or not at all, and keeps its mode; links stay and their target is written;
-    fifos and devices are written into; nothing else is replaced, and no directory is made.
+    A regular file is replaced atomically and keeps its mode; a symlink is kept and its target written; FIFOs and
+    devices are written to directly. Nothing else is replaced, and no directory is created.
     """
     if path == STANDARD:
         with _standard_output() as stream:
@@ -51,7 +51,7 @@ def written_out(path: Path) -> Iterator[TextIO]:
             yield stream
     except BrokenPipeError as error:
         if descriptor is not None:
-            raise  # the reader of standard output closed the pipe (as `head` does)
+            raise  # the reader of standard output closed the pipe, as `head` does
         raise DiskTrouble(f"cannot write {path}: whoever read it has left") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -60,7 +60,7 @@ def written_out(path: Path) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def _regular(target: Path) -> Iterator[TextIO]:
-    """A regular file or one to be: replaced, or where that would cut a hard link or may not be, rewritten."""
+    """A regular or new file: replaced atomically, or rewritten in place if hard-linked or not replaceable."""
     existing = target.stat() if target.exists() else None
     if existing is not None and not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, "permission denied")
@@ -83,7 +83,7 @@ def _regular(target: Path) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def _standard_output() -> Iterator[TextIO]:
-    """Standard output in UTF-8, whatever the locale says; it stays open."""
+    """Standard output as UTF-8 regardless of locale; it is not closed."""
     sys.stdout.flush()
     stream = io.TextIOWrapper(sys.stdout.buffer, **_TEXT)
     try:
@@ -94,7 +94,7 @@ def _standard_output() -> Iterator[TextIO]:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The open descriptor that a path such as /dev/stdout or /dev/fd/3 stands for, through any links; else None."""
+    """The open file descriptor that /dev/stdout, /dev/fd/3 or a symlink to one refers to; otherwise None."""
     for _ in range(40):
         path = path.absolute()
         found = re.fullmatch(rf"/(?:dev|proc/(?:self|{os.getpid()}))/fd/(\d{{1,9}})", path.as_posix(), re.ASCII)

@@ -1,4 +1,4 @@
-"""Answers for a person, on standard output: aligned tables, quantities with readable units."""
+"""Human-readable results on standard output: aligned tables, quantities with readable units."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 
 def print_table(rows: Sequence[Sequence[str]], spare: Sequence[str] = ()) -> None:
-    """An aligned table, fitted to the terminal where there is one; `spare` columns go first where it is narrow."""
+    """Print an aligned table, fitted to the terminal's width; `spare` columns are dropped first."""
     click.echo()
     for line in table_lines(rows, terminal_width(), spare):
         click.echo(line)
 
 
 def terminal_width() -> int | None:
-    """Characters of a line on the terminal; None where standard output is a file or a pipe, which have no width."""
+    """Terminal width in characters; None if standard output is a file or a pipe."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def print_explanation(explanation: Explanation) -> None:
-    """A decode step: its time, its joules, the energy to move a byte, its price."""
+    """Print a decode step: time and energy by term, energy to move one byte by segment, price."""
     resolved, cost, values = explanation.resolved, explanation.cost, explanation.as_dict()
     layout = _layout(values["layout"])
     tiers = " and ".join(dict.fromkeys((resolved.tier.name, resolved.conditions.cache.name)))
@@ -84,7 +84,7 @@ def print_explanation(explanation: Explanation) -> None:
 
 
 def _room(values: Mapping[str, Any]) -> str:
-    """What a token of cache takes, what room there is, and for how many sequences."""
+    """KV-cache bytes per token, memory available for the cache, and how many sequences fit."""
     count = values["sequences_fit"]
     return (
         f"{show(values['kv_bytes_per_token'], 'B')} of cache a token;"
@@ -94,13 +94,13 @@ def _room(values: Mapping[str, Any]) -> str:
 
 
 def _layout(degrees: Mapping[str, int | None]) -> str:
-    """(tp4 pp2), or nothing where nothing is split."""
+    """The parallel degrees above 1 as "(tp4 pp2)"; empty if there are none."""
     words = " ".join(f"{name}{degree}" for name, degree in degrees.items() if degree and degree > 1)
     return f" ({words})" if words else ""
 
 
 def _formats(resolved: Resolved) -> str:
-    """The formats of weights, experts and cache, each named once."""
+    """The number formats of weights, experts and KV cache; a repeated format is named once."""
     formats = resolved.conditions.precisions
     weights = formats.linear if formats.experts == formats.linear else f"{formats.linear}, experts {formats.experts}"
     if not resolved.model.routed:
@@ -118,12 +118,12 @@ def _dollars(value: float | None) -> str:
 
 
 def _hour(usd_per_hour: float | None, basis: str) -> str:
-    """at $2.00 a chip-hour (what it is)."""
+    """The hourly price and its basis, as "at $2.00 a chip-hour (basis)"."""
     return f" ({basis})" if usd_per_hour is None else f" at {show(usd_per_hour, 'USD')} a chip-hour ({basis})"
 
 
 def print_chip(facts: Facts, machine: Machine) -> None:
-    """Every number of one chip with its source."""
+    """Print every number of one chip with its source."""
     rows = facts.of(machine.name)
     click.echo(f"{machine.name}: {machine.title}{', ' + machine.maker if machine.maker else ''}, {machine.year}")
     if not rows:
@@ -136,7 +136,7 @@ def print_chip(facts: Facts, machine: Machine) -> None:
 
 
 def chip_summary(chip: Chip) -> dict[str, Any]:
-    """One line of `chips --json`; rates in FLOP/s and bytes/s."""
+    """One entry of `chips --json`; rates in FLOP/s and bytes/s."""
     return {
         "name": chip.name,
         "title": chip.title,
@@ -149,7 +149,7 @@ def chip_summary(chip: Chip) -> dict[str, Any]:
 
 
 def incomplete_summary(machine: Machine, lacks: str) -> dict[str, Any]:
-    """The line of a chip that cannot be priced: what it lacks in place of what it can do."""
+    """The `chips --json` entry of a chip that cannot be priced: its missing facts instead of its rates."""
     return {"name": machine.name, "title": machine.title, "class": machine.chip_class, "lacks": lacks}
 
 
@@ -176,7 +176,7 @@ def print_chips(chips: Sequence[Chip]) -> None:
 
 
 def print_prediction(answer: Answer) -> None:
-    """Time, rate, energy and price of serving."""
+    """Print time, throughput, energy and price of serving."""
     values, asked, used = answer.figures(), answer.scenario, answer.deployment
 
     def known(name: str, unit: str) -> str:
@@ -212,13 +212,13 @@ def print_prediction(answer: Answer) -> None:
 
 
 def print_notes(text: str, on_stderr: bool = False) -> None:
-    """A line for each of the notes that stand in `text` with semicolons between."""
+    """Print each note of the semicolon-separated `text` on its own line."""
     for note in filter(None, text.split("; ")):
         click.echo(f"note: {printable(note)}", err=on_stderr)
 
 
 def print_plan(result: SearchResult) -> None:
-    """The front, and what was left out for which reason."""
+    """Print the Pareto front, and how many configurations were rejected for which reason."""
     click.echo(f"{result.priced:,} configurations priced in {show(result.seconds, 's')}", err=True)
     click.echo(f"{result.evaluated:,} evaluated, {result.feasible:,} feasible, {len(result.front)} on the front")
     what = ("chips", "layout", "batch", "format, cache", "weights, cache in", "drafts")

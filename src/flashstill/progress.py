@@ -1,6 +1,6 @@
-"""How long work tells how far it is: a Protocol, and the silent one.
+"""Progress reporting of long work: the Protocol, and an implementation that prints nothing.
 
-The coloured bars live beside the command line; the learning arm only knows this shape.
+The progress bars are in flashstill/console.py; distilling and evaluating depend only on this Protocol.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from typing import Protocol
 
 
 class Advance(Protocol):
-    """Called with the amount of work just finished, and a short note (for example the current loss)."""
+    """Called with the number of units just finished and a short note, such as the current loss."""
 
     def __call__(self, amount: float, note: str = "") -> None: ...
 
 
 class Progress(Protocol):
-    """Something that shows progress."""
+    """An object that displays progress."""
 
     def task(self, name: str, total: float, unit: str, done: float = 0.0) -> AbstractContextManager[Advance]:
         """Open a task of `total` units of which `done` were finished by an earlier run."""
         ...
 
     def say(self, text: str) -> None:
-        """One line for the reader."""
+        """Print one line."""
         ...
 
 
 class Silent:
-    """Shows nothing; for tests and for use as a library."""
+    """Prints nothing; for tests and library use."""
 
     @contextmanager
     def task(self, name: str, total: float, unit: str, done: float = 0.0) -> Iterator[Advance]:

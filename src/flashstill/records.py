@@ -1,9 +1,9 @@
-"""What crosses the disk between the arms: one JSON line a record, with a schema version.
+"""Result records of a run, saved as JSONL with a schema version; the report and the cost predictions read them.
 
-ModelRecord      what a model of the family is
-QualityRecord    how good it is, one metric on one domain, with an interval
-MeasuredRecord   how fast it ran on this machine
-CostRecord       what a token is predicted to cost on a chip
+ModelRecord      a model of the family: role, size, how it was made
+QualityRecord    one metric of a model on one domain, with an interval
+MeasuredRecord   measured step time on this machine
+CostRecord       predicted cost per token on a chip
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ModelRecord:
     model: str
     role: str
     of: str
-    """the student whose start it shares; for a teacher its own name"""
+    """the student with the same initial weights; for a teacher, its own name"""
     parameters: int
     layers: int
     training_tokens: int
@@ -37,13 +37,13 @@ class ModelRecord:
     path: str
     training_steps: int = 0
     arithmetic: str = ""
-    """in which it ran here: "fp32 arithmetic, 2 threads"; empty in records that are older"""
+    """arithmetic used when it ran, such as "fp32 arithmetic, 2 threads"; empty in older records"""
     kind: str = ""
-    """what a student is made as: depth, width, copy, upcycle, dense or scratch; empty for a teacher"""
+    """how a student was derived: depth, width, copy, upcycle, dense or scratch; empty for a teacher"""
     number_format: str = ""
-    """in which its weights are rounded: int4, fp8 or ternary; empty where they are not"""
+    """quantised format of its weights: int4, fp8 or ternary; empty if not quantised"""
     regime: str = ""
-    """whose text it learned from: offline, on-policy or sequence; of students only"""
+    """origin of a student's training text: offline, on-policy or sequence; empty for other roles"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +62,7 @@ class QualityRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasuredRecord:
-    """Median seconds of one step on a machine, with the smallest and largest seen."""
+    """Median time of one step on a machine in seconds, with the smallest and largest measured."""
 
     model: str
     machine: str
@@ -78,9 +78,9 @@ class MeasuredRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CostRecord:
-    """The predicted cost of one step on a chip. joules_per_token: by where they go, `total` included.
+    """Predicted cost of one step on a chip. joules_per_token: energy by component, `total` included.
 
-    usd_per_million_tokens: None where no price of the chip is known.
+    usd_per_million_tokens: None if the chip has no known price.
     """
 
     model: str
@@ -116,7 +116,7 @@ def to_line(record: Record) -> str:
 
 
 def from_line(line: str) -> Record:
-    """The record of one JSON line; BadInput where it is none of ours."""
+    """Parse one JSON line; BadInput if it is not a flashstill record."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -140,7 +140,7 @@ def _from_row(row: Any, where: str) -> Record:
 
 
 def _problems(record: Record) -> Iterator[str]:
-    """Amounts that nothing can have. An interval may begin below zero."""
+    """Messages about impossible values, such as negative amounts; interval ends may be negative."""
     for key, value in amounts(record):
         if isinstance(record, QualityRecord) and key in ("value", "low", "high"):
             continue
@@ -149,7 +149,7 @@ def _problems(record: Record) -> Iterator[str]:
 
 
 def amounts(record: Record) -> Iterator[tuple[str, float]]:
-    """Every number of a record with its key."""
+    """(key, number) for every number of a record."""
     values = dataclasses.asdict(record)
     for key, value in [*values.items(), *values.get("joules_per_token", {}).items()]:
         if isinstance(value, (int, float)):
@@ -157,12 +157,12 @@ def amounts(record: Record) -> Iterator[tuple[str, float]]:
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Write a JSONL file, whole or not at all."""
+    """Write a JSONL file atomically."""
     write_text(path, "".join(to_line(record) + "\n" for record in records))
 
 
 def read_records(path: Path) -> list[Record]:
-    """Every record of a JSONL file; BadInput names the line that is none of ours."""
+    """Every record of a JSONL file; BadInput names a line that is not a flashstill record."""
     from flashstill.checked import json_rows
 
     return [_from_row(row, where) for where, row in json_rows(path)]

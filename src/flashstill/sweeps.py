@@ -1,6 +1,6 @@
-"""Sweeps: one question for every combination of the values that are given, and the answers as a table.
+"""Sweeps: one prediction for every combination of the given values, with the results as a table.
 
-A value that is a list, a tuple, a range or an array is an axis of the sweep; the last axis varies fastest.
+A list, tuple, range or one-dimensional array is an axis of the sweep; the last axis varies fastest.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from flashstill.errors import BadInput, FlashstillError, InfeasiblePlan, Missing
 from flashstill.tables import cell, html_table
 
 SHOWN = 30
-"""rows of a sweep in a notebook"""
+"""rows of a sweep displayed in a notebook"""
 
 
 class Answered(Protocol):
-    """An answer that knows its rows."""
+    """A result that can be converted to rows and plain values."""
 
     def as_records(self) -> list[dict[str, Any]]:
-        """Flat rows: the question and its figures."""
+        """Flat rows: the inputs and the resulting figures."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The question and its figures as a tree of plain values."""
+        """The inputs and the resulting figures as nested plain values."""
 
 
 A = TypeVar("A", bound=Answered)
@@ -32,13 +32,13 @@ A = TypeVar("A", bound=Answered)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """A combination that has no answer, and why."""
+    """A combination without an answer, and the reason."""
 
     question: Mapping[str, Any]
     reason: str
 
     def as_dict(self) -> dict[str, Any]:
-        """The question and the reason."""
+        """The inputs and the reason."""
         return {"question": dict(self.question), "fits": False, "reason": self.reason}
 
     def as_records(self) -> list[dict[str, Any]]:
@@ -48,19 +48,19 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Sweep(Sequence[A], Generic[A]):
-    """The answers to a sweep, in order. Iterating gives those that have an answer; `refused` has the others."""
+    """The results of a sweep, in order. Iterating yields the answers; `refused` has the combinations without one."""
 
     outcomes: tuple[A | Refusal, ...]
     columns_shown: tuple[str, ...] = ()
 
     @property
     def answers(self) -> tuple[A, ...]:
-        """Those combinations that have an answer."""
+        """The answers, without the refusals."""
         return tuple(outcome for outcome in self.outcomes if not isinstance(outcome, Refusal))
 
     @property
     def refused(self) -> tuple[Refusal, ...]:
-        """Those that have none: they do not fit, or cannot be built."""
+        """The combinations without an answer: they do not fit into memory or are invalid."""
         return tuple(outcome for outcome in self.outcomes if isinstance(outcome, Refusal))
 
     def __len__(self) -> int:
@@ -73,15 +73,15 @@ class Sweep(Sequence[A], Generic[A]):
         return self.answers[index]
 
     def as_records(self) -> list[dict[str, Any]]:
-        """A flat row for every combination, for pandas.DataFrame or polars.DataFrame; `fits` is False for refusals."""
+        """One flat row per combination, for pandas.DataFrame or polars.DataFrame; `fits` is False for refusals."""
         return [record for outcome in self.outcomes for record in outcome.as_records()]
 
     def as_dict(self) -> dict[str, Any]:
-        """All outcomes as trees of plain values."""
+        """All answers and refusals as nested plain values."""
         return {"outcomes": [outcome.as_dict() for outcome in self.outcomes]}
 
     def column(self, name: str) -> list[Any]:
-        """One column of the rows that have an answer; BadInput where no row has it."""
+        """One column, from the rows with an answer; BadInput if no row has that column."""
         records = [record for answer in self.answers for record in answer.as_records()]
         if records and not any(name in record for record in records):
             from flashstill.errors import unknown
@@ -98,12 +98,12 @@ class Sweep(Sequence[A], Generic[A]):
 
 
 def is_axis(value: Any) -> bool:
-    """Whether a value is one of several: a list, tuple, range, or an array of one dimension."""
+    """Whether a value is an axis of a sweep: a list, tuple, range or one-dimensional array."""
     return isinstance(value, list | tuple | range) or getattr(value, "ndim", 0) == 1
 
 
 def combinations(values: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]:
-    """Every combination of the values, and whether there is an axis among them. BadInput for an empty axis."""
+    """Every combination of the values, and whether any value is an axis. BadInput for an empty axis."""
     axes: list[list[Any]] = []
     for name, value in values.items():
         entries = [plain_value(entry) for entry in value] if is_axis(value) else [plain_value(value)]
@@ -115,15 +115,15 @@ def combinations(values: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]
 
 
 def plain_value(value: Any) -> Any:
-    """A number of NumPy as one of Python; a float that is a whole number stays what it is."""
+    """A NumPy scalar as a Python number; whole floats stay floats."""
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
 def outcomes_of(
     questions: Sequence[Mapping[str, Any]], answers: Iterable[A | FlashstillError], swept: bool
 ) -> tuple[A | Refusal, ...]:
-    """Answers with refusals in place of errors. Raises the error of a single question, one of a name that is not
-    known, and the first where nothing has an answer."""
+    """Answers, with a `Refusal` in place of each error. An error is raised if this is not a sweep, if it is a
+    MissingFact or UnsupportedArchitecture, or if no combination has an answer."""
     outcomes: list[A | Refusal] = []
     errors: list[FlashstillError] = []
     for question, answer in zip(questions, answers, strict=True):
@@ -140,7 +140,7 @@ def outcomes_of(
 
 
 def each_or_error(ask: Callable[[Any], A], questions: Iterable[Any]) -> Iterator[A | FlashstillError]:
-    """What `ask` answers to every question, or the error that it raises."""
+    """The result of `ask` for each question, or the FlashstillError it raised."""
     for question in questions:
         try:
             yield ask(question)

@@ -1,7 +1,7 @@
-"""Tables of text: aligned columns, fitted to a width where one is given.
+"""Text tables with aligned columns, fitted to a width if one is given.
 
-A number is never cut: where a table is too wide, the columns that matter least are left out first, then the first
-column, which holds words, is shortened, then columns go from the right.
+Numbers are never truncated.  A table that is too wide first loses its `spare` columns, then the text in the first
+column is shortened, then columns are dropped from the right.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 
 Row = Sequence[str]
 MARGIN, GAP = 2, 2  # characters before the first column, and between two
-SHORTEST = 12  # characters that the first column keeps
+SHORTEST = 12  # minimum width of the first column, in characters
 
 
 def table_lines(rows: Sequence[Row], width: int | None = None, spare: Sequence[str] = ()) -> list[str]:
-    """A table's lines, its first row the headings; at most `width` characters wide, and then the columns left out.
+    """Lines of a table of at most `width` characters; rows[0] has the headings. A last line lists dropped columns.
 
-    `spare` are the headings of columns that may go, the most dispensable first. A first row that is empty but for its
-    first cell is a title above columns without headings, which are few and stay as they are.
+    spare: headings of columns to drop, least important first. If only the first cell of rows[0] is non-empty, it is
+    a title of columns without headings, and nothing is dropped.
     """
     titled = not any(rows[0][1:])
     left_out: list[str] = []
@@ -62,7 +62,7 @@ def _fitted(rows: Sequence[Row], width: int, spare: Sequence[str]) -> tuple[Sequ
 
 
 def _drop(kept: list[int], columns: Sequence[int], excess: Callable[[], int]) -> None:
-    """Take columns out, one after the other, until the rest fits."""
+    """Remove columns one by one until the table fits."""
     for column in columns:
         if excess() <= 0:
             return
@@ -86,7 +86,7 @@ def html_table(headings: Row, rows: Sequence[Row], caption: str = "") -> str:
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves of a tree of mappings by the names on their way: {"a": {"b": 1}} is {"a_b": 1}."""
+    """Flatten nested mappings, joining keys with "_": {"a": {"b": 1}} becomes {"a_b": 1}."""
     leaves: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
@@ -97,7 +97,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def cell(value: Any) -> str:
-    """A value as a short text: numbers with four digits."""
+    """A value as short text; floats with four significant digits."""
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
     return "" if value is None else str(value)

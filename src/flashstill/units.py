@@ -1,6 +1,6 @@
-"""Units: how quantities are printed, and the few conversions at the edge.
+"""Units: formatting quantities for output and parsing them from input.
 
-Inside the program everything is in seconds, bytes, FLOPs, joules, watts and dollars.
+All other modules compute in seconds, bytes, FLOPs, joules, watts and dollars.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WITH_PREFIX = {"s", "J", "W", "B", "B/s", "FLOP", "FLOP/s", "pJ"}
 
 
 def show(value: float, unit: str, digits: int = 3) -> str:
-    """`value` for a person: show(3.35e12, "B/s") is "3.35 TB/s". The unit "1" prints the bare number."""
+    """`value` formatted for display: show(3.35e12, "B/s") is "3.35 TB/s". Unit "1" gives the bare number."""
     if not math.isfinite(value):
         return f"{value} {unit}".strip()
     if unit == "1":
@@ -55,7 +55,7 @@ _PREFIXES_OF = {
     "B": _BYTES, "B/s": _BYTES, "FLOP/s": _DECIMAL, "FLOP": _DECIMAL, "1": _BYTES, "USD": _DECIMAL,
     "s": _BELOW_ONE, "W": {**_DECIMAL, "m": 1e-3}, "J": {**_DECIMAL, **_BELOW_ONE},
 }  # fmt: skip
-"""what may stand before a unit; a count has no m, which would be read as a million or a thousandth"""
+"""unit -> accepted prefixes; counts have no m, which could mean a million or a thousandth"""
 _SPELLINGS = {
     "FLOP/s": ("FLOP/s", "FLOPS", "FLOPs/s", "OP/s", "OPS"),
     "1": ("", "x"),
@@ -72,11 +72,11 @@ _LONGEST_AMOUNT = 60
 
 
 def parse_amount(text: str, unit: str) -> float | None:
-    """What a person wrote, in `unit`: parse_amount("6.7TB/s", "B/s") is 6.7e12; None where it is no such amount.
+    """Parse a quantity into `unit`: parse_amount("6.7TB/s", "B/s") is 6.7e12; None if the text cannot be parsed.
 
-    A number alone is in `unit` itself.  SI prefixes (k, M, G, T, P; for seconds, watts and joules also m, u, n), binary
-    ones for bytes and counts (KiB, MiB, GiB; 4Ki), a leading $ for dollars, a % for shares.  The unit's last part may
-    be left out after a prefix (`4k`).  None as well for what is not finite, and for digits that are not 0 to 9.
+    A bare number is in `unit`.  Accepted: SI prefixes (k, M, G, T, P; for seconds, watts and joules also m, u, n),
+    binary prefixes for bytes and counts (KiB, MiB, GiB; 4Ki), a leading $ for dollars, % for ratios.  A prefix alone
+    may stand for prefix and unit (`4k`).  Non-finite numbers and non-ASCII digits also give None.
     """
     plain = text.strip()
     if len(plain) > _LONGEST_AMOUNT:
@@ -92,11 +92,11 @@ def parse_amount(text: str, unit: str) -> float | None:
 
 
 LARGEST_COUNT = 2**53
-"""the largest whole number that a float still counts by ones"""
+"""a float represents every whole number up to this one exactly"""
 
 
 def parse_count(text: str) -> int | None:
-    """A whole number as a person writes it: 16, 1e3, 4k (4,000) or 4Ki (4,096); None where it is none, or too large."""
+    """Parse a whole number such as 16, 1e3, 4k (4,000) or 4Ki (4,096); None if it is not one or is too large."""
     value = parse_amount(text, "1")
     if value is None or not value.is_integer() or abs(value) > LARGEST_COUNT or text.strip().endswith(("%", "x")):
         return None
@@ -105,7 +105,7 @@ def parse_count(text: str) -> int | None:
 
 @lru_cache(maxsize=64)
 def _scales(unit: str) -> dict[str, float]:
-    """Every suffix that `unit` may be written with, and its factor."""
+    """Accepted suffix of a quantity in `unit` -> its factor."""
     prefixes = {"": 1.0, **_PREFIXES_OF.get(unit, {})}
     factors = dict(prefixes)
     for spelling in _SPELLINGS.get(unit, (unit,)):

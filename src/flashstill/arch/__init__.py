@@ -1,4 +1,4 @@
-"""What a model is: its shape, its parameter counts, and the adapter from Hugging Face configurations."""
+"""Model architectures: shapes, parameter counts, and the adapter from Hugging Face configurations."""
 
 from flashstill.arch.adapter import from_hf
 from flashstill.arch.attention import Attention, Indexer, LatentAttention

@@ -1,11 +1,11 @@
 """Softmax attention: grouped-query attention, and multi-head latent attention (MLA).
 
 Symbols: d model width, h query heads, g key/value heads, e width of a query or key head, v width of a value head,
-q and r ranks of the compressed queries and of the latent, n and p widths of a head without and with rotary position.
+q and r ranks of the compressed queries and of the KV latent, n and p head widths without and with rotary position.
 
     grouped   d h e (twice with an output gate)  +  d g (e + v), or d g e where V is K  +  h v d
     latent    d q + q h (n + p), or d h (n + p) without query rank;  d (r + p);  r h (n + v);  h v d
-    cache     g (e + v) values a token and layer;  latent: r + p  (DeepSeek-V2, arXiv 2405.04434, section 2.1)
+    cache     g (e + v) values per token and layer;  latent: r + p  (DeepSeek-V2, arXiv 2405.04434, section 2.1)
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ class Attention:
     heads: int
     kv_heads: int
     head_width: int
-    """of queries and keys"""
+    """head width of queries and keys"""
     value_width: int | None = None
-    """of values; None for the same as `head_width`"""
+    """head width of values; None for `head_width`"""
     window: int | None = None
-    """tokens a query sees, its own included (sliding), or length of a chunk; None for all"""
+    """sliding-window length in tokens, including the query's own, or chunk length; None for full attention"""
     qkv_bias: bool = False
     output_bias: bool = False
     qk_norm_parameters: int = 0
-    """of the norms of queries and keys: per head width, or over all heads at once"""
+    """parameters of the QK norms, which cover one head's width or all heads at once"""
     sinks: bool = False
-    """a learned logit a head that takes attention away from the tokens"""
+    """attention sinks: one learned logit per head in the softmax's denominator"""
     shared_key_value: bool = False
-    """one projection serves as key and value; the cache holds both, because only the key is rotated"""
+    """one projection gives key and value; both are cached, as only the key is rotated"""
     output_gate: bool = False
-    """a projection as wide as the queries gates the output"""
+    """the output has a gate, projected from the input and as wide as the queries"""
     extra_width: int = 0
-    """further columns of the input projection: one gate a head, relative positions"""
+    """additional columns of the input projection: one gate per head, relative positions"""
     extra_parameters: int = 0
-    """small vectors besides: norms inside, mixing weights"""
+    """other small parameters: internal norms, mixing weights"""
     cached: bool = True
-    """False: makes no keys and values, and reads those of an earlier block"""
+    """False: no key and value projections; the cache of an earlier block is read"""
     indexer: Indexer | None = None
-    """sparse attention: only the `indexer.top` best tokens are read"""
+    """sparse attention: only the `indexer.top` highest-scored tokens are read"""
 
     @property
     def limit(self) -> int | None:
-        """The most cached tokens that a query reads; None for all."""
+        """Maximum number of cached tokens that a query reads; None for all."""
         return self.indexer.top if self.indexer else self.window
 
     @property
@@ -61,54 +61,54 @@ class Attention:
 
     @property
     def norms(self) -> int:
-        """How many norms stand between the projections."""
+        """Number of norms between the projections."""
         return 2 if self.qk_norm else 0
 
     @property
     def query_width(self) -> int:
-        """All query heads together, the output gate not counted."""
+        """Total width of all query heads, excluding the output gate."""
         return self.heads * self.head_width
 
     @property
     def gate_width(self) -> int:
-        """Width of all gates and further columns of the input projection."""
+        """Total width of the gates and additional columns of the input projection."""
         return (self.output_width if self.output_gate else 0) + self.extra_width
 
     @property
     def kv_width(self) -> int:
-        """Values that the key and value projections make of one token."""
+        """Output width of the key and value projections, in values per token."""
         if not self.cached:
             return 0
         return self.kv_heads * (self.head_width if self.shared_key_value else self.head_width + self.value_head_width)
 
     @property
     def output_width(self) -> int:
-        """All value heads together: what the output projection reads."""
+        """Total width of all value heads, the input width of the output projection."""
         return self.heads * self.value_head_width
 
     @property
     def kv_values_read(self) -> int:
-        """Numbers of the cache that attending to one token reads, also where another block made them."""
+        """Cached values read per attended token, including those written by another block."""
         return self.kv_heads * (self.head_width + self.value_head_width)
 
     @property
     def kv_values_per_token(self) -> int:
-        """Numbers that one token adds to the cache of one layer, the indexer's key included."""
+        """Values that one token adds to the cache of one layer, including the indexer's key."""
         scorer = self.indexer.head_width if self.indexer else 0
         return (self.kv_values_read if self.cached else 0) + scorer
 
     @property
     def state_values(self) -> int:
-        """Numbers of recurrent state: none."""
+        """0: no recurrent state."""
         return 0
 
     def matrix_parameters(self, width: int) -> int:
-        """The projections without biases and norms."""
+        """Parameters of the projections, without biases and norms."""
         scorer = self.indexer.matrix_parameters(width, width) if self.indexer else 0
         return width * (self.query_width + self.gate_width + self.kv_width) + self.output_width * width + scorer
 
     def parameters(self, width: int) -> int:
-        """Weights and biases, norms of queries and keys and sinks included."""
+        """All parameters: weights, biases, QK norms and sinks."""
         biases = self.qkv_bias * (self.query_width + self.gate_width + self.kv_width) + self.output_bias * width
         scorer = self.indexer.norm_parameters if self.indexer else 0
         norms = self.qk_norm_parameters + scorer
@@ -117,28 +117,28 @@ class Attention:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Indexer:
-    """The small scorer of sparse attention: it reads every cached token and lets the attention read `top` of them."""
+    """The indexer of sparse attention: it scores every cached token and selects `top` of them for the attention."""
 
     heads: int
     head_width: int
     top: int
     weighted: bool = True
-    """a projection weighs the heads"""
+    """a projection of the input gives one weight per indexer head"""
 
     @property
     def norm_parameters(self) -> int:
-        """Two vectors of one head's width: scale and bias of the key's norm, or scales of query and key."""
+        """Two head-width vectors: scale and bias of the key norm, or the scales of query and key norms."""
         return 2 * self.head_width
 
     def matrix_parameters(self, width: int, query_rank: int) -> int:
-        """Queries from the compressed queries, one key, and a weight for each head."""
+        """Projections to queries (from the compressed queries), to one key, and to head weights."""
         weights = self.heads if self.weighted else 0
         return query_rank * self.heads * self.head_width + width * (self.head_width + weights)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LatentAttention:
-    """Multi-head latent attention: all heads read keys and values from one compressed vector a token."""
+    """Multi-head latent attention: keys and values of all heads come from one compressed vector per token."""
 
     heads: int
     query_rank: int | None
@@ -148,26 +148,26 @@ class LatentAttention:
     nope_width: int
     value_width: int
     bias: bool = False
-    """on the two down-projections and on the output"""
+    """biases on the two down-projections and on the output projection"""
     indexer: Indexer | None = None
-    """sparse attention: only the `indexer.top` best tokens are read"""
+    """sparse attention: only the `indexer.top` highest-scored tokens are read"""
     top: int | None = None
-    """the same, with the choice that the indexer of an earlier block made"""
+    """number of tokens read, if they are selected by the indexer of an earlier block"""
     window: int | None = None
-    """tokens a query sees, its own included; None for all"""
+    """sliding-window length in tokens, including the query's own; None for full attention"""
     extra_width: int = 0
-    """further columns of the input projection: gates of the output"""
+    """additional columns of the input projection: output gates"""
     extra_parameters: int = 0
-    """small vectors besides: sinks, norms"""
+    """other small parameters: sinks, norms"""
 
     @property
     def limit(self) -> int | None:
-        """The most cached tokens that a query reads; None for all."""
+        """Maximum number of cached tokens that a query reads; None for all."""
         return self.indexer.top if self.indexer else self.top or self.window
 
     @property
     def norms(self) -> int:
-        """How many norms stand between the projections: of the latent, and of compressed queries."""
+        """Number of norms between the projections: on the latent, and on compressed queries if any."""
         return 1 if self.query_rank is None else 2
 
     @property
@@ -177,26 +177,26 @@ class LatentAttention:
 
     @property
     def query_width(self) -> int:
-        """All query heads together."""
+        """Total width of all query heads."""
         return self.heads * self.head_width
 
     @property
     def output_width(self) -> int:
-        """All value heads together: what the output projection reads."""
+        """Total width of all value heads, the input width of the output projection."""
         return self.heads * self.value_width
 
     @property
     def kv_values_per_token(self) -> int:
-        """Numbers that one token adds to the cache of one layer, the indexer's key included."""
+        """Values that one token adds to the cache of one layer, including the indexer's key."""
         return self.kv_rank + self.rope_width + (self.indexer.head_width if self.indexer else 0)
 
     @property
     def state_values(self) -> int:
-        """Numbers of recurrent state: none."""
+        """0: no recurrent state."""
         return 0
 
     def matrix_parameters(self, width: int) -> int:
-        """The projections without biases and norms."""
+        """Parameters of the projections, without biases and norms."""
         if self.query_rank is None:
             queries = width * self.query_width
         else:
@@ -207,7 +207,7 @@ class LatentAttention:
         return queries + latent + expansion + self.output_width * width + scorer
 
     def parameters(self, width: int) -> int:
-        """Weights, biases and the norms of the compressed queries and of the latent."""
+        """All parameters: weights, biases, and norms of the compressed queries and of the latent."""
         rank = self.query_rank or 0
         biases = self.bias * (rank + self.kv_rank + self.rope_width + width)
         key_norm = self.indexer.norm_parameters if self.indexer else 0

@@ -1,8 +1,8 @@
-"""Models by name: the catalogue of well-known ones, or any config.json on the disk.
+"""Models by name: from the catalogue of well-known models, or from any config.json on disk.
 
-The catalogue (facts/models.toml) holds the shape of each model in the terms of its published configuration, with the
-published parameter count beside it as a check; it goes through the same adapter as a file would.  The catalogue is read
-once a process, and only the model that is asked for is built; a file of the user's is looked at on every call.
+The catalogue (facts/models.toml) has the configuration fields of each model, and its published parameter count as a
+check; entries pass through the same adapter as files.  The catalogue is read once per process and only the requested
+model is built; a user's file is read again on every call.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _FILE = Path(__file__).parent.parent / "facts" / "models.toml"
 
 @cache
 def _rows() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Models by short name, and quantisation schemes by name."""
+    """(models by short name, quantisation schemes by name)."""
     rows = tomllib.loads(_FILE.read_text(encoding="utf-8"))
     schemes = rows.pop("quantization")
     return rows, schemes
 
 
 def _of_one(short: str) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """As `_rows`, of which nothing else is read where the model is the first one that a process asks for."""
+    """As `_rows`, but parses only this model if the catalogue has not been read yet."""
     return _rows() if _rows.cache_info().currsize else read_one(_FILE.read_text(encoding="utf-8"), short)
 
 
 def read_one(text: str, short: str) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """The model of that short name alone, none where there is none, and the schemes: a fraction of the reading.
+    """Parse only the model `short` (empty if unknown) and the schemes, which is faster than the whole catalogue.
 
-    A table of the text begins with a line in brackets and reaches to the next one.
+    A TOML table extends from its line in brackets to the next such line.
     """
     own = (f'["{short}"]', f'["{short}".', f"[{short}]", f"[{short}.", "[quantization.")
     kept, is_own = [], False
@@ -66,10 +66,10 @@ def known_models() -> list[str]:
 
 
 def load_architecture(model: str) -> Architecture:
-    """The architecture of a known name, a Hugging Face id in the catalogue, a config.json or a directory.
+    """The architecture of a catalogue name, a catalogued Hugging Face id, a config.json or a model directory.
 
-    Names are taken in any case, ids with or without the organisation: qwen3-32b, Qwen/Qwen3-32B-FP8, Qwen3-32B-FP8.
-    Raises MissingFact for a name that is none of these, BadInput for a broken file, UnsupportedArchitecture.
+    Names are case-insensitive, the organisation of an id is optional: qwen3-32b, Qwen/Qwen3-32B-FP8, Qwen3-32B-FP8.
+    Raises MissingFact for an unknown name, BadInput for an invalid file, UnsupportedArchitecture.
     """
     path = existing(model)
     if path is not None and path.is_dir():
@@ -90,7 +90,7 @@ def load_architecture(model: str) -> Architecture:
 
 
 def hub_id(model: str) -> str:
-    """The Hugging Face id behind a known name; a path or an id stays as it is."""
+    """The Hugging Face id of a catalogue name; a path or an id is returned unchanged."""
     meaning = None if "/" in model or existing(model) is not None else _names().get(model.lower())
     if meaning is None:
         return model
@@ -99,9 +99,9 @@ def hub_id(model: str) -> str:
 
 
 def _release(model: str) -> tuple[str, str | None] | None:
-    """A release of a known model: its name with words that leave the shape alone, as -Instruct-2507 or -FP8.
+    """(short name, variant) of a catalogued model's release, such as -Instruct-2507 or -FP8, with the same shape.
 
-    The words of a number format choose the scheme in which the weights are stored.
+    A number format in the name selects the quantisation scheme of the weights.
     """
     words, scheme = _tail(model).lower().replace("_", "-").removeprefix("meta-").split("-"), None
     while len(words) > 1:
@@ -129,9 +129,9 @@ _FORMATS = {
 
 @cache
 def _build(short: str, variant: str | None) -> Architecture:
-    """The architecture of a row; `variant` is the repository with other number formats, which then gives the name.
+    """The architecture of a catalogue entry. variant: repository with other number formats, used as the model's name.
 
-    A release that is no row of its own is written NAME=SCHEME.
+    A release without an entry of its own has the variant NAME=SCHEME.
     """
     rows, schemes = _of_one(short)
     row = rows[short]
@@ -150,7 +150,7 @@ def _tail(repository: str) -> str:
 
 @cache
 def _spellings() -> dict[str, tuple[str, str | None]]:
-    """Every name as written in the catalogue -> short name, and the variant that it means."""
+    """Name as written in the catalogue -> (short name, variant)."""
     meanings: dict[str, tuple[str, str | None]] = {}
     for short, row in catalogue().items():
         for alias in row.get("aliases", ()):
@@ -162,13 +162,13 @@ def _spellings() -> dict[str, tuple[str, str | None]]:
 
 @cache
 def _names() -> dict[str, tuple[str, str | None]]:
-    """The same in lower case, with and without the organisation; short names win."""
+    """As `_spellings`, in lower case, with and without the organisation; short names take precedence."""
     written = _spellings()
     tails = {_tail(name).lower(): meaning for name, meaning in written.items()}
     return {**tails, **{name.lower(): meaning for name, meaning in written.items()}}
 
 
 def with_heads(count: int = 4) -> list[str]:
-    """Short names of models whose configuration has modules that predict further tokens, the first `count`."""
+    """Short names of the first `count` models with multi-token prediction modules."""
     names = (short for short in catalogue() if _build(short, None).mtp_layers)
     return list(islice(names, count))

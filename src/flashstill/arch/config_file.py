@@ -1,7 +1,7 @@
-"""A config.json from the disk: found, bounded, and read as strict JSON before anything is made of it.
+"""Read a config.json from disk: check that it exists, limit its size, and parse it as strict JSON.
 
-What a user names may be any text, and what lies on the disk may be any file, so that each way to fail is one sentence.
-An architecture is remembered by the content of its file, never by the path alone: a file that changes gives a new one.
+Names and files are untrusted, so every failure raises an error of one sentence.
+Architectures are cached by the content of the file, not by its path, so a changed file is read anew.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from flashstill.bounded import DEEPEST_JSON, is_deeper, read_bounded
 from flashstill.errors import BadInput, shortened
 
 _MOST_BYTES = 8 * 2**20
-"""the longest published ones, with the names of all quantised modules, have one to two million"""
+"""the largest published files, which list all quantised modules, have one to two million bytes"""
 _REMEMBERED = 256
 _built: dict[tuple[bytes, str], Architecture] = {}
 
 
 def existing(name: str) -> Path | None:
-    """The file or directory of that name; None where there is none, or where no path can be called that."""
+    """The path if it exists; None if it does not or if `name` is not a valid path."""
     try:
         path = Path(name).expanduser()
         return path if name and path.exists() else None
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL byte, or the home of an unknown user
+    except (OSError, ValueError, RuntimeError):  # name too long, NUL byte, or home directory of an unknown user
         return None
 
 
 def read_config(path: Path, name: str) -> Architecture:
-    """The architecture in a config.json. Raises BadInput for a broken file, UnsupportedArchitecture."""
+    """The architecture in a config.json. Raises BadInput for an invalid file, UnsupportedArchitecture."""
     import hashlib  # imported here: it would add milliseconds to every start
 
     content = _content(path)
@@ -56,7 +56,7 @@ def _content(path: Path) -> bytes:
 
 
 def parsed(content: bytes, path: Path) -> dict[str, Any]:
-    """The object in a configuration; a byte order mark is skipped."""
+    """The JSON object of a configuration; a byte order mark is skipped."""
     shown, broken = shortened(str(path), 200), "the model's configuration is broken"
     try:
         text = content.decode("utf-8-sig")
@@ -79,7 +79,7 @@ def parsed(content: bytes, path: Path) -> dict[str, Any]:
 
 
 class _Twice(Exception):
-    """A key stands twice in one object."""
+    """A JSON object has a duplicate key."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

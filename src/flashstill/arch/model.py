@@ -1,4 +1,4 @@
-"""The shape of a decoder-only language model, and what follows from it: parameters, KV cache, bytes of weights."""
+"""The shape of a decoder-only language model, and its parameter count, KV-cache size and weight bytes."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from flashstill.arch.formats import Formats
 from flashstill.arch.recurrent import LinearAttention
 
 Mixer = Attention | LatentAttention | CompressedAttention | LinearAttention
-"""What mixes tokens in a block; all have norms, kv_values_per_token, state_values, window, parameters(width)."""
+"""A block's token mixer; all have norms, kv_values_per_token, state_values, window and parameters(width)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layer:
-    """`count` identical blocks, not necessarily in a row: a mixer of tokens and an FFN."""
+    """`count` identical blocks, not necessarily adjacent: a token mixer and an FFN."""
 
     count: int
     attention: Mixer
     ffn: FeedForward
     norm_parameters: int
     parallel: bool = False
-    """mixer and FFN read the same input, so that one all-reduce serves both"""
+    """mixer and FFN read the same input in parallel, so one all-reduce serves both"""
     norms: int = 2
-    """of the stream, before and after mixer and FFN"""
+    """number of norms on the residual stream, before or after mixer and FFN"""
     side_weights: int = 0
-    """of narrow matrices beside mixer and FFN that every token meets, such as an embedding for each block"""
+    """weights of small matrices outside mixer and FFN used by every token, such as per-layer embeddings"""
     streams: int = 1
-    """residual streams of the model's width that pass the block"""
+    """number of residual streams, each as wide as the model (hyper-connections)"""
 
     def parameters(self, width: int, active: bool = False) -> int:
-        """Of one of the blocks; with `active` what one token meets."""
+        """Parameters of one block; with `active`, those used by one token."""
         inside = self.attention.parameters(width) + self.ffn.parameters(width, active)
         return inside + self.side_weights + self.norm_parameters
 
     def weight_bits(self, width: int, formats: Formats) -> float:
-        """Of all weights of one of the blocks, as they are stored; scales included."""
+        """Stored bits of all weights of one block, quantisation scales included."""
         ffn = self.ffn
         mixer = self.attention.matrix_parameters(width)
         one = ffn.expert_matrices(width)
@@ -60,24 +60,24 @@ class Architecture:
     width: int
     vocabulary: int
     layers: tuple[Layer, ...]
-    """kinds of blocks in the order of their first appearance"""
+    """distinct kinds of blocks, in order of first appearance"""
     tied: bool
-    """whether the LM head is the embedding"""
+    """whether the LM head shares the embedding's weights"""
     context: int
-    """longest context the model was made for"""
+    """maximum context length in tokens"""
     final_norm_parameters: int
     position_parameters: int = 0
-    """learned positions"""
+    """parameters of learned position embeddings"""
     extra_parameters: int = 0
-    """what stands outside the blocks besides: bias of the head, norm of the embedding"""
+    """other parameters outside the blocks: bias of the head, norm of the embedding"""
     mtp_layers: int = 0
-    """modules that predict further tokens (multi-token prediction)"""
+    """number of multi-token prediction (MTP) modules"""
     mtp_parameters: int = 0
-    """of these modules together, embedding and head shared with the model; not part of `parameters`"""
+    """parameters of all MTP modules, excluding the shared embedding and head; not part of `parameters`"""
     formats: Formats = field(default_factory=Formats)
-    """how a published checkpoint stores the weights"""
+    """number formats of the weights in the published checkpoint"""
     note: str = field(default="", compare=False)
-    """what of its configuration is left out of this description, in words"""
+    """text naming parts of the configuration that are not modelled"""
 
     @property
     def depth(self) -> int:
@@ -91,12 +91,12 @@ class Architecture:
 
     @property
     def norm_pairs(self) -> float:
-        """Pairs of norms in all blocks beyond the one that every block has: of queries and keys, or behind the FFN."""
+        """Norms beyond two per block, such as QK norms or post-norms, summed over blocks and divided by 2."""
         return sum(layer.count * (layer.norms + layer.attention.norms - 2) for layer in self.layers) / 2.0
 
     @property
     def embedding_parameters(self) -> int:
-        """The embedding, and the LM head where it is separate."""
+        """Parameters of the embedding, and of the LM head if untied."""
         return self.width * self.vocabulary * (1 if self.tied else 2)
 
     @property
@@ -105,22 +105,22 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
-        """Every weight, counted once."""
+        """Total parameters; tied weights are counted once."""
         return self._outside + sum(layer.count * layer.parameters(self.width) for layer in self.layers)
 
     @property
     def active_parameters(self) -> int:
-        """The weights that one token meets, embedding and head included in full."""
+        """Parameters used by one token, including the whole embedding and head."""
         return self._outside + sum(layer.count * layer.parameters(self.width, active=True) for layer in self.layers)
 
     @property
     def kv_values_per_token(self) -> float:
-        """Numbers that one token adds to the whole KV cache (windows not considered)."""
+        """Values that one token adds to the KV cache over all layers, ignoring windows."""
         return sum(layer.count * layer.attention.kv_values_per_token for layer in self.layers)
 
     @property
     def state_values(self) -> int:
-        """Numbers of recurrent state that one sequence holds, whatever its length."""
+        """Values of recurrent state per sequence, independent of its length."""
         return sum(layer.count * layer.attention.state_values for layer in self.layers)
 
     @property

@@ -2,11 +2,11 @@
 
 Symbols: d model width, H heads, a and b widths of a key and of a value, c taps of the short convolution.
 
-    state    H a b values a layer, and (c - 1) values for each channel that the convolution sees
-    FLOPs    2 x weights + 6 x state values a token: decay, outer product, sum and read-out of the recurrent state;
-             the delta rule needs 7, plain linear attention 5, the convolution's part is too large by its share
+    state    H a b values per layer, plus (c - 1) values per channel of the convolution
+    FLOPs    2 x weights + 6 x state values per token: decay, outer product, sum and read-out of the recurrent state;
+             exact counts are 7 for the delta rule and 5 for plain linear attention; the convolution's is overestimated
 
-`weights` are the matrices and convolution taps that a token meets; decays, biases and norms are `other_parameters`.
+`weights` counts matrices and convolution taps; decays, biases and norms are `other_parameters`.
 """
 
 from __future__ import annotations
@@ -16,48 +16,48 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinearAttention:
-    """A recurrent mixer, made by one of the functions below. kind: its name in the literature."""
+    """A recurrent mixer, built by one of the functions below. kind: its name in the literature."""
 
     kind: str
     heads: int
     weights: int
     other_parameters: int
     state_values: int
-    """numbers of state a sequence and layer, the convolution's included"""
+    """state values per sequence and layer, including those of the convolution"""
     channels: int = 0
-    """parts that run apart from each other where it has no heads; 0 for the heads"""
+    """independent channels over which a mixer without heads can be split; 0 to split by heads"""
 
     @property
     def shards(self) -> int:
-        """How many chips can share it at most: its heads, or its channels."""
+        """Maximum tensor-parallel degree: the number of heads or channels."""
         return self.channels or self.heads
 
     @property
     def norms(self) -> int:
-        """How many norms stand between the projections that are not part of the recurrence's kernel."""
+        """Norms between the projections that are not fused into the recurrence's kernel."""
         return 0
 
     @property
     def window(self) -> None:
-        """The state holds what it holds; nothing is cut off."""
+        """None: a recurrent state has no window."""
         return None
 
     @property
     def kv_values_per_token(self) -> int:
-        """The state does not grow."""
+        """0: the state does not grow with the sequence."""
         return 0
 
     @property
     def flops_per_token(self) -> int:
-        """2 for each weight and 6 for each value of the state."""
+        """FLOPs per token: 2 per weight and 6 per state value."""
         return 2 * self.weights + 6 * self.state_values
 
     def matrix_parameters(self, width: int) -> int:
-        """The same for every `width`: the matrices were counted when the model width was known."""
+        """Matrix weights; `width` is unused (common interface), as the model width is already included."""
         return self.weights
 
     def parameters(self, width: int) -> int:
-        """Weights and all small parameters; `width` is there for the common interface."""
+        """All parameters; `width` is unused (common interface)."""
         return self.weights + self.other_parameters
 
 
@@ -71,13 +71,13 @@ def gated_delta_net(
         kind="gated delta net",
         heads=value_heads,
         weights=width * (channels + values + 2 * value_heads) + taps * channels + values * width,
-        other_parameters=2 * value_heads + value_width,  # step bias and decay a head; the norm of the output
+        other_parameters=2 * value_heads + value_width,  # step bias and decay per head; output norm
         state_values=value_heads * key_width * value_width + (taps - 1) * channels,
     )
 
 
 def kimi_delta(*, width: int, heads: int, head_width: int, taps: int, low_rank: bool = True) -> LinearAttention:
-    """Delta rule with a decay for every channel; decay and output gate are of low rank (arXiv 2510.26692), or full."""
+    """Delta rule with per-channel decay; decay and output gate are low-rank (arXiv 2510.26692) or full-rank."""
     inner = heads * head_width
     gates = 2 * (width * head_width + head_width * inner) if low_rank else 2 * width * inner
     return LinearAttention(
@@ -90,7 +90,7 @@ def kimi_delta(*, width: int, heads: int, head_width: int, taps: int, low_rank: 
 
 
 def lightning(*, width: int, heads: int, head_width: int) -> LinearAttention:
-    """Linear attention with a fixed decay a head, a norm and an output gate (arXiv 2501.08313)."""
+    """Linear attention with a fixed decay per head, a norm and an output gate (arXiv 2501.08313)."""
     inner = heads * head_width
     return LinearAttention(
         kind="lightning attention",
@@ -114,7 +114,7 @@ def mamba2(
     output_bias: bool | None = None,
     norm: bool = True,
 ) -> LinearAttention:
-    """State-space duality: scalar decay a head, one input and output map for each group (arXiv 2405.21060)."""
+    """State-space duality: scalar decay per head, one input and output map (B, C) per group (arXiv 2405.21060)."""
     inner = heads * head_width
     channels = inner + 2 * groups * state_width
     projected = inner + channels + heads
@@ -139,7 +139,7 @@ def mamba1(
     bias: bool,
     norms: bool = True,
 ) -> LinearAttention:
-    """Selective state space (arXiv 2312.00752), with `norms` on step, input and output maps as Jamba (2403.19887)."""
+    """Selective state space (arXiv 2312.00752); `norms`: on step, input and output maps as in Jamba (2403.19887)."""
     maps = step_rank + 2 * state_width
     return LinearAttention(
         kind="mamba",
@@ -168,7 +168,7 @@ def short_convolution(*, width: int, taps: int, bias: bool) -> LinearAttention:
 
 
 def gated_linear_recurrence(*, width: int, inner: int, heads: int, taps: int) -> LinearAttention:
-    """RG-LRU behind a convolution, gates block-diagonal over the heads (Griffin, arXiv 2402.19427)."""
+    """RG-LRU after a convolution, with gates block-diagonal over the heads (Griffin, arXiv 2402.19427)."""
     return LinearAttention(
         kind="gated linear recurrence",
         heads=heads,
@@ -179,7 +179,7 @@ def gated_linear_recurrence(*, width: int, inner: int, heads: int, taps: int) ->
 
 
 def rwkv4(*, width: int, inner: int) -> LinearAttention:
-    """RWKV 4 (arXiv 2305.13048): time mixing, and the receptance that gates the FFN behind it."""
+    """RWKV 4 (arXiv 2305.13048): time mixing, and the receptance that gates the following FFN."""
     return LinearAttention(
         kind="rwkv",
         heads=1,
@@ -191,7 +191,7 @@ def rwkv4(*, width: int, inner: int) -> LinearAttention:
 
 
 def matrix_lstm(*, width: int, heads: int, key_width: int, value_width: int) -> LinearAttention:
-    """mLSTM of xLSTM 7B (arXiv 2503.13427): a matrix memory a head, with an output gate."""
+    """mLSTM of xLSTM 7B (arXiv 2503.13427): one matrix memory per head, with an output gate."""
     keys, values = heads * key_width, heads * value_width
     return LinearAttention(
         kind="mlstm",

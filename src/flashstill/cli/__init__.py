@@ -1,7 +1,7 @@
 """The command line: parse, call one function, print. Heavy imports stay inside the commands.
 
 Exit codes: 0 done, 2 a mistake in the input (one sentence), 3 nothing feasible (reasons counted), 130 interrupted,
-143 stopped by SIGTERM.  Whoever closes the other end of a pipe has seen enough: 0.
+143 stopped by SIGTERM.  If the reader of a pipe closes it early, the exit code is 0.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from flashstill.extras import missing_package
 
 
 class _Broken(Exception):
-    """A broken pipe on its way past click, which would end the process with 1."""
+    """Carries a broken pipe past click, which would exit with 1."""
 
 
 class _Commands(click.Group):
-    """A group that names the nearest commands when one is mistyped, and whose help cuts no summary off."""
+    """A group that suggests the nearest commands for a mistyped one, and whose help does not truncate summaries."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Each command with the whole first sentence of its help, wrapped."""
@@ -46,14 +46,14 @@ class _Commands(click.Group):
             formatter.write_dl([(command.name or "", command.get_short_help_str(limit=1000)) for command in commands])
 
     def make_context(self, *values: Any, **named: Any) -> click.Context:
-        """As usual; help is printed here."""
+        """As in click; --help is printed during this call."""
         try:
             return super().make_context(*values, **named)
         except BrokenPipeError as error:
             raise _Broken from error
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As usual."""
+        """As in click."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
@@ -79,7 +79,7 @@ for _command in (run, demo, distill, evaluate, report, measure, explain, predict
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: every mistake of the user is one sentence on standard error."""
+    """Entry point: every user error is printed as one sentence on standard error."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     command = next((word for word in words if word in cli.commands), "")
     if arguments is None:
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if reader_left():
             leave_quietly()
         _fail("a pipe or a connection was closed from the other side", 2)
-    except OSError as error:  # of a path that the user gave: too long, a loop of links, not permitted; or of the output
+    except OSError as error:  # an invalid user path (too long, symlink loop, no permission), or an output error
         trouble = trouble_of(error)
         if trouble is None:
             raise
@@ -125,7 +125,7 @@ LONGEST_SENTENCE = 1000
 
 
 def _fail(sentence: str, code: int) -> None:
-    """One sentence on standard error; what the user gave may be long, and then its middle goes."""
+    """Print one sentence on standard error, its middle elided if it is long."""
     plain = printable(sentence)
     if len(plain) > LONGEST_SENTENCE:
         plain = f"{plain[: LONGEST_SENTENCE * 2 // 3]} ... {plain[-LONGEST_SENTENCE // 3 :]}"

@@ -1,8 +1,8 @@
-"""Completion in a shell: names of chips and models. A bash user writes once, in ~/.bashrc:
+"""Shell completion of chip and model names. For bash, add this line to ~/.bashrc:
 
     eval "$(_FLASHSTILL_COMPLETE=bash_source flashstill)"
 
-zsh_source and fish_source print the same for those shells. A press of the tab key reads names only and builds no model.
+For other shells use zsh_source or fish_source. Completion reads names only and builds no model.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from flashstill.errors import FlashstillError
 
 
 def complete_chips(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The chips whose names begin with what was typed, also after the last comma of a list."""
+    """Chips whose names begin with the typed text, or with the text after the last comma of a list."""
     from flashstill.facts import load
 
     before, comma, last = incomplete.rpartition(",")
@@ -27,7 +27,7 @@ def complete_chips(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The known models that begin with what was typed; after a slash or a dot at the start, files."""
+    """Known models whose names begin with the typed text; files if it begins with a slash or a dot."""
     from flashstill.arch import known_models
 
     if incomplete.startswith((".", "/", "~")):

@@ -1,9 +1,9 @@
-"""--json: the one document that a command prints.
+"""--json: the JSON document that a command prints.
 
-Every document that is an object carries, beside its own keys, `schema` (flashstill.COMMAND/1; the number rises when a
-key changes its meaning), `version`, `question`: what was asked as it was understood, defaults filled in, and, for
-commands that read facts, `edits`: what --set changed.  Lists
-(chips, models, validate) stay lists.  Where nothing is feasible there is a document as well: fits, reason, reasons.
+Every JSON object has, besides its own keys, `schema` (flashstill.COMMAND/1; the number increases when a key changes
+meaning), `version`, `question` (the parsed options with defaults) and, for commands that read facts, `edits` (changes
+made by --set).  Lists (chips, models, validate) have no such keys.  If nothing is feasible, the document has the keys
+fits, reason and reasons.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _PRINTED = "flashstill.printed"
 _ASKED = "flashstill.asked"
 _EDITS = "flashstill.edits"
 _NAMES = {"facts_directories": "facts", "edits": "set"}
-"""how a question calls parameters whose options have other names"""
+"""parameter -> its name in `question`, if different"""
 
 
 def json_option(command: _F) -> _F:
-    """Add --json; a command that finds nothing feasible then prints a document that says why. Goes on top of `def`."""
+    """Add --json; with it, InfeasiblePlan is printed as a document too. Must be the innermost decorator."""
 
     @functools.wraps(command)
     def documented(*values: Any, as_json: bool, **named: Any) -> Any:
@@ -48,18 +48,18 @@ def json_option(command: _F) -> _F:
 
 
 def print_infeasible(error: InfeasiblePlan, **more: Any) -> None:
-    """The document of a question that nothing satisfies, unless one was printed already."""
+    """Print the document of an InfeasiblePlan, unless a document was already printed."""
     if not click.get_current_context().meta.get(_PRINTED):
         print_json({"fits": False, "reason": str(error), "reasons": error.reasons, **more})
 
 
 def understood(question: Mapping[str, Any]) -> None:
-    """What a command made of its options: stands under `question` in place of the options of the same names."""
+    """Set parsed values that replace the raw options of the same names under `question`."""
     click.get_current_context().meta[_ASKED] = dict(question)
 
 
 def echo_edits(facts: Facts, as_json: bool, on_stderr: bool = False) -> None:
-    """Say which rows --set changed or added: a line each, or the key `edits` of the document."""
+    """Report the rows that --set changed or added: one line each, or the key `edits` of the document."""
     click.get_current_context().meta[_EDITS] = {"edits": [edit.as_json() for edit in facts.edits]}
     if not as_json:
         for edit in facts.edits:
@@ -67,7 +67,7 @@ def echo_edits(facts: Facts, as_json: bool, on_stderr: bool = False) -> None:
 
 
 def print_json(document: Any) -> None:
-    """One document on standard output, objects with their envelope; BadInput for a number that no JSON can hold."""
+    """Print one document, adding the common keys to an object; BadInput for NaN or infinity."""
     context = click.get_current_context(silent=True)
     if isinstance(document, dict) and context is not None:
         document = {
@@ -99,7 +99,7 @@ def _plain(value: Any) -> Any:
 
 
 def _not_finite(value: Any, place: str = "") -> str:
-    """Where in a document a number is NaN or infinite; empty where none is."""
+    """Path of the first NaN or infinite number in a document; "" if there is none."""
     if isinstance(value, float):
         return "" if math.isfinite(value) else place or "the top"
     if isinstance(value, Mapping):

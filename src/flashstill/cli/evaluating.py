@@ -86,7 +86,7 @@ def evaluate(
 
 
 def _print_quality(records: Sequence[Record]) -> None:
-    """A table for each text: a row a model, each figure with its 95 % interval."""
+    """Print one table per text with one row per model; each figure has its 95 % interval."""
     from flashstill.printing import print_table
     from flashstill.records import QualityRecord
 

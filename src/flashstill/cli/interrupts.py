@@ -1,8 +1,8 @@
-"""How a command begins and ends in a world that is not whole: streams that are closed, Ctrl-C, SIGTERM, a reader of
-its output that has seen enough, a full disk under standard output.
+"""Start and end of a command under adverse conditions: closed standard streams, Ctrl-C, SIGTERM, a closed output pipe,
+a full disk under standard output.
 
-The first signal raises, so that what is half done is cleared away; a second one ends the process at once, whatever it
-was doing.  Neither leaves a traceback.
+The first signal raises an exception, so that unfinished work is cleaned up; a second one ends the process at once.
+Neither prints a traceback.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from types import FrameType
 from typing import NoReturn
 
 RESUMED = ("run", "demo", "distill")
-"""commands that keep what was finished and go on where they were"""
+"""commands that resume from finished work"""
 RESUMED_WITH_OUT = ("evaluate",)
-"""commands that do so where they are given --out"""
+"""commands that resume only if given --out"""
 
 RESEND_S = 0.01
-"""after which a signal that a destructor swallowed is sent anew: it has returned by then, or is sent once more"""
+"""delay before resending a signal swallowed by a destructor; repeated if the destructor is still running"""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF, errno.EFBIG)
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM."""
+    """Raised on SIGTERM."""
 
 
 def open_closed_streams() -> None:
-    """Standard streams that whoever started this closed lead to nowhere: the next file must not get their number."""
+    """Open closed standard streams on the null device, so that no other file gets descriptor 0, 1 or 2."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
             os.fstat(number)
@@ -47,7 +47,7 @@ def open_closed_streams() -> None:
 
 
 def trouble_of(error: OSError) -> str | None:
-    """The sentence for an error of the system that names no file, where it is the surroundings' fault; else None."""
+    """Message for an OSError without a file name that is caused by the environment; otherwise None."""
     reason = (error.strerror or str(error)).lower()
     if error.filename is not None:
         return f"cannot use {error.filename}: {reason}"
@@ -67,9 +67,9 @@ def has_directory() -> bool:
 
 
 def watch() -> None:
-    """Take over SIGINT and SIGTERM of this process, unless something else has them or they are to be ignored.
+    """Install handlers for SIGINT and SIGTERM, unless they are ignored or already handled.
 
-    Workers under torchrun keep the plain SIGTERM: they may be waiting for each other outside of Python.
+    Workers under torchrun keep the default SIGTERM action, as they may be blocked in a collective outside Python.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -87,7 +87,7 @@ def watch() -> None:
         os._exit(128 + number)
 
     def not_raised(lost: sys.UnraisableHookArgs) -> None:
-        """A signal that came while a destructor ran: Python drops what is raised there, so that it is sent anew."""
+        """Resend a signal that arrived during a destructor, as Python discards exceptions raised there."""
         if not isinstance(lost.exc_value, KeyboardInterrupt):
             sys.__unraisablehook__(lost)
             return
@@ -107,7 +107,7 @@ def watch() -> None:
 
 
 def sentence(command: str, error: BaseException | None, words: Sequence[str] = ()) -> str:
-    """What a person is told; only commands that resume promise that anything was kept. words: of the command line."""
+    """Message after an interruption; only resumable commands say that work was kept. words: command-line arguments."""
     how = "stopped by SIGTERM" if isinstance(error, Stopped) else "interrupted"
     if command in RESUMED or (command in RESUMED_WITH_OUT and any(word.startswith("--out") for word in words)):
         return f"{how}; what was finished is kept, run the same command again to go on"
@@ -115,12 +115,12 @@ def sentence(command: str, error: BaseException | None, words: Sequence[str] = (
 
 
 def exit_code(error: BaseException | None) -> int:
-    """As a shell counts them: 128 and the signal's number."""
+    """Exit code as shells define it: 128 plus the signal number."""
     return 128 + (signal.SIGTERM if isinstance(error, Stopped) else signal.SIGINT)
 
 
 def reader_left() -> bool:
-    """Whether nobody reads standard output or standard error any more."""
+    """Whether the reader of standard output or standard error has closed its pipe."""
     if not hasattr(select, "poll"):
         return True
     poll = select.poll()
@@ -130,7 +130,7 @@ def reader_left() -> bool:
 
 
 def leave_quietly() -> NoReturn:
-    """End well after a reader left; what is still to be flushed goes nowhere."""
+    """Exit with 0 after the reader closed the pipe; buffered output is discarded."""
     _to_nowhere(1, 2)
     sys.exit(0)
 

@@ -74,7 +74,7 @@ def _study(recipe: StudyRecipe, out: Path, seed: int | None, as_json: bool) -> N
 
 
 def study_lines(summary: dict[str, Any]) -> list[str]:
-    """A summary of a study as a table for people; "nothing": a share whose denominator is zero."""
+    """Text table of a study's summary; "nothing" is printed for a ratio whose denominator is zero."""
     width = max(len(name) for name in summary["figures"])
     lines = [f"{'':<{width}}{'value':>9}   {'95 % over seeds':<18}bar"]
     for name, figure in summary["figures"].items():
@@ -155,7 +155,7 @@ def distill(recipe: Path, out: Path, build_signals: bool, shard: str, arithmetic
 
 
 def share_of(text: str) -> tuple[int, int]:
-    """The pair (I, N) of "I/N", (0, 1) of an empty text; BadInput for anything else."""
+    """Parse "I/N" into (I, N); "" gives (0, 1); BadInput for anything else."""
     if not text:
         return 0, 1
     parts = text.split("/")
@@ -181,7 +181,7 @@ def _student_lines(summary: dict[str, Any]) -> list[str]:
     for model, domains in summary["quality"].items():
         for domain, metrics in domains.items():
             bits, agreement = (metrics[name][0] for name in ("bits_per_byte", "agreement"))
-            at_least = metrics.get("kl_to_teacher_at_least")  # of a teacher whose likeliest ids are known
+            at_least = metrics.get("kl_to_teacher_at_least")  # a bound: only the teacher's top ids are known
             kl = f">={at_least[0]:.4f}" if at_least else f"{metrics['kl_to_teacher'][0]:.4f}"
             lines.append(f"{model:<10}{domain:<16}{bits:>10.4f}{kl:>9}{agreement:>11.1%}")
     sizes = summary["parameters"]

@@ -1,4 +1,4 @@
-"""What several commands share: their options."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 
 class _Count(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
-    """A whole number, as 16, 4k (4,000) or 4Ki (4,096)."""
+    """A whole number such as 16, 4k (4,000) or 4Ki (4,096)."""
 
     name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number; a default is one already."""
+        """Parse the number; a default is already a number."""
         count = parse_count(value) if isinstance(value, str) else int(value)
         if count is None:
             self.fail(f"{shortened(value)!r} is not a valid integer; write it as 16, 4k or 4Ki.", param, ctx)
@@ -30,13 +30,13 @@ class _Count(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 
 
 class Amount(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
-    """A number in `unit`, or with a prefix or a unit of its own, as 20ms."""
+    """A number in `unit`, or with an explicit prefix or unit such as 20ms."""
 
     def __init__(self, unit: str, example: str, name: str = "amount") -> None:
         self.unit, self.example, self.name = unit, example, name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The amount in the unit; a default is one already."""
+        """Parse the amount into `unit`; a default is already a number."""
         amount = parse_amount(value, self.unit) if isinstance(value, str) else float(value)
         if amount is None:
             self.fail(f"{shortened(value)!r} is not a valid amount; write it as {self.example}.", param, ctx)
@@ -44,12 +44,12 @@ class Amount(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 
 
 class _Word(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
-    """A choice in any case; which ones there are is said where it is looked up."""
+    """A case-insensitive choice; the lookup of the value raises the error that lists the choices."""
 
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """In lower case, as all choices are."""
+        """The word in lower case, as all choices are."""
         return str(value).strip().lower()
 
 
@@ -91,7 +91,7 @@ _DEPLOYMENT = (
 
 
 def deployment_options(command: _F) -> _F:
-    """Add what may be said of a deployment: the same options, with the same defaults, for every command."""
+    """Add the deployment options, with the same defaults for every command."""
     command = click.option(
         "--sampling",
         type=WORD,

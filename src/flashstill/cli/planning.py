@@ -148,7 +148,7 @@ def _startable(
     engine: str,
     has_experts: bool,
 ) -> tuple[Configuration, ...]:
-    """What the engine can start of the front; and of the front without drafts, where it cannot draft in all of it."""
+    """Configurations of the front that the engine can launch; if it cannot draft in some, also those without drafts."""
     from flashstill import api
     from flashstill.plan.launch import startable
 
@@ -162,7 +162,7 @@ def _startable(
 
 
 def _understood(scenario: Scenario, space: SearchSpace) -> dict[str, Any]:
-    """The options as they were understood; several choices as lists."""
+    """The parsed options; those with several choices as lists."""
     return {
         "chips_from": space.chips,
         "precision": space.precisions,
@@ -175,12 +175,12 @@ def _understood(scenario: Scenario, space: SearchSpace) -> dict[str, Any]:
 
 
 def words(text: str) -> list[str]:
-    """What stands between commas."""
+    """The comma-separated words of a text."""
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def named(name: str, known: tuple[str, ...], what: str) -> str:
-    """`name`, or BadInput with the nearest of those that are known."""
+    """`name`, or BadInput with the nearest known names."""
     from flashstill.errors import unknown
 
     if name not in known:

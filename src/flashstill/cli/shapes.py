@@ -1,4 +1,4 @@
-"""Commands about chips and models, and where the joules of one step go."""
+"""Commands that list chips and models, and `explain`: time and energy of one decode step."""
 
 from __future__ import annotations
 
@@ -120,9 +120,9 @@ def chips(
 
 
 def chosen_chips(facts: Facts, text: str | None, chip_class: str | None, maker: str | None) -> list[str]:
-    """Chips that have numbers and fit all that is given: a part of the name, maker or class; a class; a maker.
+    """Chips with fact rows that match all given filters: text in the name, maker or class; a class; a maker.
 
-    MissingFact names the nearest where none does.
+    MissingFact lists the nearest names if none matches.
     """
     from flashstill.errors import BadInput, MissingFact, unknown
     from flashstill.hardware import known_chips

@@ -1,4 +1,4 @@
-"""What training costs: the options of `predict --phase train`, and how its answer is printed."""
+"""`predict --phase train`: its options, and printing of its answer."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _TRAINING = (
 NAMES = tuple(name.removeprefix("--").replace("-", "_") for name, _, _ in _TRAINING)
 _OF_SCENARIO = ("length", "microbatch", "tokens")
 _SHARED = ("model", "chip", "chips", "tp", "pp", "ep", "dp", "precision")
-"""options that both phases have"""
+"""options shared by serving and training"""
 
 
 def training_options(command: _F) -> _F:
-    """Add --phase and what only training needs."""
+    """Add --phase and the options of training."""
     for name, kind, told in reversed(_TRAINING):
         command = click.option(name, type=kind, default=None, help=told)(command)
     return click.option(
@@ -50,9 +50,9 @@ def training_options(command: _F) -> _F:
 
 
 def split_phase(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """(options of serving, those of training or None); BadInput for options of the other phase.
+    """(serving options, training options or None); BadInput for options of the other phase.
 
-    The question that --json prints has those of its own phase.
+    The `question` of --json contains the options of the chosen phase.
     """
     from flashstill.errors import unknown
 
@@ -100,7 +100,7 @@ _DECIDED = ("precision", "recompute", "framework", "microbatch")
 
 
 def print_training(answer: TrainingAnswer) -> None:
-    """A training step: its layout, its time, what a chip holds, its joules and price; and the run's totals."""
+    """Print a training step (layout, time, memory per chip, energy, price) and the totals of the run."""
     from flashstill.printing import print_table
 
     values = answer.as_dict()

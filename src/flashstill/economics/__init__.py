@@ -1,4 +1,4 @@
-"""Seconds and joules -> dollars."""
+"""Prices: dollars per chip-hour and per million tokens."""
 
 from flashstill.economics.prices import BASES, RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 

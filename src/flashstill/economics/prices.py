@@ -1,11 +1,11 @@
-"""What an hour of a chip costs, and a million tokens with it.
+"""Price of a chip-hour, and of a million tokens.
 
-    rented   what the market asks for an hour on demand; the list price where nothing else is known
-    list     what the price list of a large cloud asks
+    rented   market price of an hour on demand; the list price if no other is known
+    list     list price of a large cloud
     owned    purchase x server ratio / (lifetime x utilisation) + power limit x server ratio x PUE x electricity
 
-All chips of a question are priced on one basis.  A chip without a row of that basis gets its best estimate, and its
-label says so; a chip without any price is answered without dollars.
+All chips of a question are priced on one basis.  A chip without a row for that basis gets the best available estimate,
+labelled as such; a chip without any price gets no dollar figures.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _LIST, _ACCOUNTING = "list", "accounting"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HourlyPrice:
-    """Dollars per chip-hour, None where no price is known. basis: rented, owned or list, and its source, in words."""
+    """Dollars per chip-hour, or None if no price is known. basis: rented, owned or list, with its source, as text."""
 
     usd_per_hour: float | None
     basis: str
 
 
 def hourly_price(facts: Facts, name: str, basis: str = RENTED) -> HourlyPrice:
-    """What an hour of chip `name` costs on a basis, or the best estimate of it, labelled; BadInput for another word."""
+    """Price per hour of chip `name` on a basis, or a labelled estimate; BadInput for an unknown basis."""
     if basis not in BASES:
         raise BadInput(unknown("price basis", basis, BASES))
     machine = facts.machine(name).name
@@ -63,7 +63,7 @@ def _hourly_price(facts: Facts, name: str, basis: str) -> HourlyPrice:
 
 def _owned(facts: Facts, name: str, bought: Fact) -> HourlyPrice:
     hours = facts.value("server", "lifetime_years") * HOURS_PER_YEAR * facts.value("server", "utilisation_ratio")
-    whole = bought.condition.endswith("system")  # the price is of a whole system: host server included
+    whole = bought.condition.endswith("system")  # the price includes the host server
     capital = bought.value * (1.0 if whole else facts.value("server", "capital_ratio")) / hours
     watts = facts.value(name, "power_limit_w") * facts.value(facts.machine(name).chip_class, "server_power_ratio")
     energy = watts * SECONDS_PER_HOUR / JOULES_PER_KWH * facts.value("facility", "pue_ratio")
@@ -75,7 +75,7 @@ def _owned(facts: Facts, name: str, bought: Fact) -> HourlyPrice:
 
 
 def _label(kind: str, row: Fact) -> str:
-    """What the figure is, its source and its date."""
+    """Label of a price: its kind, source and date."""
     guess = ", an estimate" if row.kind == "estimate" and "estimate" not in row.source else ""
     return f"{kind}: {row.source}, {row.as_of}{guess}"
 
@@ -87,7 +87,7 @@ def usd_per_million_tokens(
     price: HourlyPrice, seconds: Quantity, chips: Quantity, tokens: Quantity
 ) -> Quantity | None: ...
 def usd_per_million_tokens(price: HourlyPrice, seconds: Quantity, chips: Quantity, tokens: Quantity) -> Quantity | None:
-    """Dollars per million tokens of `seconds` on `chips` that yield `tokens`; None where no price is known."""
+    """Dollars per million tokens if `chips` produce `tokens` in `seconds`; None if no price is known."""
     if price.usd_per_hour is None:
         return None
     return price.usd_per_hour * chips * seconds / SECONDS_PER_HOUR / tokens * TOKENS_PER_MILLION

@@ -1,7 +1,7 @@
-"""Facts: every physical number as a row with a unit, a range, a condition and a source; and the loader of the rows.
+"""Facts: every physical number as a row with unit, range, condition and source; and the loader of these rows.
 
-Rows come from the CSV files of this folder, from directories the user names (same columns), and from what `measure`
-wrote about this machine.  Later rows replace earlier ones of the same name, quantity and condition.
+Rows come from the CSV files of this folder, from the output of `flashstill measure` on this machine, and from
+directories the user names (same columns).  Later rows replace earlier ones of equal name, quantity and condition.
 """
 
 from flashstill.facts.edits import Edit

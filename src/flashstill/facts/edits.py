@@ -1,6 +1,6 @@
-"""What-if edits of fact rows: NAME.QUANTITY=AMOUNT, or NAME.QUANTITY[CONDITION]=AMOUNT for one row of several.
+"""What-if edits of fact rows: NAME.QUANTITY=AMOUNT, or NAME.QUANTITY[CONDITION]=AMOUNT to select one of several rows.
 
-A row that a chip lacks is added where the quantity is known of another chip, whose unit it then has.
+A row that the chip lacks is added if another chip has that quantity; the new row takes its unit.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ WHAT_IF = "what-if"
 """kind of a row that was changed or added here"""
 Rows = Mapping[tuple[str, str], tuple[Fact, ...]]
 NAMED_BY_CONDITION = ("flops_per_s", "memory_bytes", "memory_bytes_per_s", "host_bytes")
-"""quantities whose condition says which: of what precision, of what memory"""
+"""quantities whose condition selects the row, by precision or memory type"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Edit:
-    """One row that was changed, or added (before: None). target: the row, with its condition if one of several."""
+    """One changed or added row; before is None if added. target: NAME.QUANTITY, with [CONDITION] if ambiguous."""
 
     target: str
     name: str
@@ -34,21 +34,21 @@ class Edit:
     after: float
 
     def __str__(self) -> str:
-        """As commands echo it."""
+        """The line that commands print about this edit."""
         if self.before is None:
             return f"added: {self.target} {show(self.after, self.unit)}"
         return f"edited: {self.target} {show(self.before, self.unit)} -> {show(self.after, self.unit)}"
 
     def as_json(self) -> dict[str, Any]:
-        """Values in the row's unit; before is null for a row that was added."""
+        """Values in the row's unit; `before` is null for an added row."""
         return asdict(self)
 
 
 def edited(rows: Rows, owner_of: Mapping[str, str], classes: set[str], text: str) -> tuple[dict[str, Fact], list[Edit]]:
-    """The rows, by condition, that `text` leaves of one (name, quantity), and what it changed.
+    """Apply the edit `text`: the resulting rows of one (name, quantity) by condition, and the changes made.
 
-    owner_of: every spelling of an owner of rows, plain.  classes: owners that are chips or classes of chips, which
-    may get rows that they lack.
+    owner_of: normalised spelling -> owner of rows.  classes: owners that are chips or classes of chips; only they can
+    be given rows that they lack.
     """
     target, equals, amount = text.partition("=")
     path, bracket, condition = target.strip().partition("[")
@@ -93,7 +93,7 @@ def edited(rows: Rows, owner_of: Mapping[str, str], classes: set[str], text: str
 
 
 def plain(name: str) -> str:
-    """A name without what people write differently: case, dashes, blanks."""
+    """A name normalised for comparison: case, dashes and blanks are ignored."""
     return name.strip().lower().replace("_", "-").replace(" ", "-")
 
 
@@ -106,7 +106,7 @@ def _unreadable(text: str, unit: str = "") -> str:
 
 
 def _split(path: str, owner_of: Mapping[str, str], rows: Rows) -> tuple[str, str]:
-    """(owner, quantity) of a dotted path, both of which may hold dots themselves."""
+    """Split a dotted path into (owner, quantity); both may contain dots."""
     parts = path.split(".")
     for count in range(len(parts) - 1, 0, -1):
         owner = owner_of.get(plain(".".join(parts[:count])))
@@ -124,15 +124,15 @@ def _split(path: str, owner_of: Mapping[str, str], rows: Rows) -> tuple[str, str
 
 
 def _names(condition: str, text: str) -> bool:
-    """Whether `text` names a condition: all of it, its first word, or its beginning up to a comma."""
+    """Whether `text` matches a condition: the whole, its first word, or the part before a comma."""
     low, asked = condition.lower(), text.lower()
     return asked in (low, low.partition(" ")[0], low.partition(",")[0])
 
 
 def _new(rows: Rows, owner: str, quantity: str, condition: str, classes: set[str], existing: Iterable[Fact]) -> Fact:
-    """A row that `owner` lacks, after one of another chip."""
+    """A new row for `owner`, modelled on a row of another chip."""
     models = [fact for (name, what), facts in rows.items() if what == quantity and name in classes for fact in facts]
-    models.sort(key=lambda fact: fact.per != "chip")  # rows of chips before those of classes
+    models.sort(key=lambda fact: fact.per != "chip")  # prefer rows of chips over those of classes
     if owner not in classes or not models:
         conditions = sorted(fact.condition for fact in existing)
         if conditions:

@@ -1,7 +1,7 @@
-"""What a number may be: a wide lawful range for each quantity, in one table, checked when rows are read and edited.
+"""Allowed range of each quantity, in one table; checked when rows are read or edited.
 
-The ranges hold every machine that was built or announced with orders of magnitude to spare; they keep out what can only
-be a slip of the pen (a bandwidth of 1e-300, a share of 40) and what no sum could be made of.
+The ranges exceed every machine built or announced by orders of magnitude; they reject typing errors (a bandwidth of
+1e-300, a ratio of 40) and values that would overflow the arithmetic.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cache
 from flashstill.units import show
 
 COUNTS = ("torus_axes", "link_domain_chips", "wrap_edge", "matrix_edge", "compute_units")
-"""quantities that are whole numbers"""
+"""quantities that must be whole numbers"""
 RANGES = {
     # by quantity
     "torus_axes": (0.0, 6.0),
@@ -54,12 +54,12 @@ RANGES = {
     "year": (0.01, 1000.0),
     "1": (0.0, 1e9),
 }
-"""(least, most), in the unit of the row; the first key that fits a quantity holds"""
+"""(minimum, maximum) in the unit of the row; the first matching key applies"""
 
 
 @cache  # thousands of fact rows share a few dozen quantities
 def lawful_range(quantity: str, unit: str) -> tuple[float, float]:
-    """The least and the most that `quantity` may be, in `unit`."""
+    """(minimum, maximum) allowed for `quantity`, in `unit`."""
     if quantity in RANGES:
         return RANGES[quantity]
     endings = (span for ending, span in RANGES.items() if ending[0] in "_." and quantity.endswith(ending))
@@ -67,7 +67,7 @@ def lawful_range(quantity: str, unit: str) -> tuple[float, float]:
 
 
 def complaint(quantity: str, unit: str, value: float) -> str | None:
-    """What is wrong with a number, in words that name the range; None where nothing is."""
+    """Message that a number is outside its allowed range, or None if it is valid."""
     least, most = lawful_range(quantity, unit)
     if not least <= value <= most:
         span = f"{show(least, unit)} to {show(most, unit)}"

@@ -1,4 +1,4 @@
-"""One number with its unit, range, condition and source; and what it describes."""
+"""A fact row (one number with unit, range, condition and source), and the machine it describes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
-    """What a chip is, beside its numbers. `chip_class` is what it inherits calibration from."""
+    """Metadata of a chip. `chip_class`: the class from which it inherits calibration rows."""
 
     name: str
     title: str

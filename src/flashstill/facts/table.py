@@ -1,4 +1,4 @@
-"""The fact table: read rows, find a number, say where it came from."""
+"""The fact table: read rows, look up a number and its source."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WORDS = tuple(column for column in COLUMNS if column not in ("value", "low", "h
 _PACKAGE = Path(__file__).parent
 _MACHINES = "machines.csv"
 CLASS_ROW = "crossing_ratio"
-"""a quantity that every class of chips has a row of, and nothing else has"""
+"""quantity for which every class of chips, and no other owner, has a row"""
 _Made = TypeVar("_Made")
 
 
@@ -33,8 +33,8 @@ _Made = TypeVar("_Made")
 class Facts:
     """All rows, by (name, quantity), and the machines they describe.
 
-    A value: rows are edited by making new Facts, which forget whatever was derived from the old ones.
-    edits: the rows that differ from what was read, in the order of the edits.
+    Immutable: an edit makes a new Facts with an empty cache of derived objects.
+    edits: the changes made to the rows as read, in order.
     """
 
     rows: dict[tuple[str, str], tuple[Fact, ...]]
@@ -43,13 +43,13 @@ class Facts:
     _derived: dict[Hashable, object] = field(init=False, default_factory=dict, compare=False, repr=False)
 
     def derived(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
-        """What `make` makes of these rows, made once: a chip, an engine. Errors are raised anew each time."""
+        """The result of `make`, cached under `key`: a chip or an engine. Errors are not cached."""
         if key not in self._derived:
             self._derived[key] = make()
         return self._derived[key]  # type: ignore[return-value]
 
     def chip_name(self, name: str) -> str | None:
-        """The machine that `name` spells: any case, underscores for dashes, with or without the form factor."""
+        """Canonical machine name: case-insensitive, underscores as dashes, form factor optional; None if unknown."""
         written = plain(name)
         bare = written.removesuffix("-sxm").removesuffix("-80gb").removesuffix("-nvl72")
         spellings = (
@@ -64,7 +64,7 @@ class Facts:
         return next((known[spelling] for spelling in spellings if spelling in known), None)
 
     def machine(self, name: str) -> Machine:
-        """The machine called `name`; MissingFact names the nearest ones."""
+        """The machine called `name`; MissingFact lists the nearest names."""
         known_name = self.chip_name(name)
         if known_name is None:
             raise MissingFact(unknown("chip", name, self.machines))
@@ -82,7 +82,7 @@ class Facts:
         return None
 
     def get(self, name: str, quantity: str, starting: str = "") -> Fact:
-        """As `find`, but a missing row is an error that says which."""
+        """As `find`, but a missing row raises MissingFact."""
         fact = self.find(name, quantity, starting)
         if fact is None:
             where = f" for {starting!r}" if starting else ""
@@ -90,16 +90,16 @@ class Facts:
         return fact
 
     def value(self, name: str, quantity: str, starting: str = "") -> float:
-        """The number alone, in the row's unit."""
+        """The value of a row, in its unit."""
         return self.get(name, quantity, starting).value
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes of chips that rows describe: what a chip inherits calibration and energies from."""
+        """The classes of chips with rows; a chip inherits calibration and energies from its class."""
         return tuple(name for name, quantity in self.rows if quantity == CLASS_ROW)
 
     def with_rows(self, rows: Iterable[Fact]) -> Facts:
-        """A copy in which `rows` take the place of all rows of their names and quantities."""
+        """A copy in which `rows` replace all rows with the same name and quantity."""
         renewed: dict[tuple[str, str], tuple[Fact, ...]] = {}
         for row in rows:
             renewed[row.name, row.quantity] = (*renewed.get((row.name, row.quantity), ()), row)
@@ -124,7 +124,7 @@ class Facts:
 
 
 def user_directory() -> Path:
-    """Where `measure` keeps the rows of this machine."""
+    """Directory in which `flashstill measure` stores the rows of this machine."""
     return home_directory() / "facts"
 
 
@@ -142,7 +142,7 @@ def load(directories: Sequence[Path] = (), edits: Iterable[str] = ()) -> Facts:
 
 @cache
 def _package() -> Facts:
-    """The package's rows by themselves, which stay as they are while a process runs: read once."""
+    """The package's rows, read once per process."""
     return _gathered(_package_files())
 
 
@@ -151,7 +151,7 @@ def _package_files() -> tuple[Path, ...]:
 
 
 def _gathered(paths: Iterable[Path]) -> Facts:
-    """The rows of all files; of two for one thing, the later."""
+    """The rows of all files; a later row replaces an earlier one of equal name, quantity and condition."""
     rows: dict[tuple[str, str], dict[str, Fact]] = {}
     machines: dict[str, Machine] = {}
     units: dict[str, str] = {}
@@ -192,7 +192,7 @@ def _read_machines(path: Path) -> list[Machine]:
 
 
 def read_rows(path: Path) -> list[Fact]:
-    """The rows of one CSV file; BadInput names the first bad one."""
+    """The rows of one CSV file; BadInput names the first invalid one."""
     return [_fact(path, number, row) for number, row in enumerate(_read_csv(path, COLUMNS), start=2)]
 
 
@@ -221,7 +221,7 @@ def _fact(path: Path, number: int, row: dict[str, str]) -> Fact:
 
 
 def to_csv(facts: Iterable[Fact]) -> str:
-    """Rows as CSV text with a header, the form that `read_rows` takes."""
+    """Rows as CSV text with a header, readable by `read_rows`."""
     import io
 
     stream = io.StringIO()

@@ -1,4 +1,4 @@
-"""What a machine is: chips made from fact rows, how close they come to their peaks, and what software adds."""
+"""Hardware model: chips built from fact rows, kernel efficiencies, and the overheads of serving engines."""
 
 from flashstill.hardware.calibration import Calibration, Collective, Kernel
 from flashstill.hardware.chip import BYTES_PER_VALUE, Chip, chip_from_facts, known_chips

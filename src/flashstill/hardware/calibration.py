@@ -1,8 +1,8 @@
-"""How close a class of chips comes to its peaks: the coefficients of cost/kernels.py.
+"""Kernel efficiencies and overheads of a chip: the coefficients of cost/kernels.py.
 
-They are read from calibration rows, each of a chip or class, an operation kind and a precision (calibration_rows.py).
-What has no row of its own is derived from the five general rows that every class has (matmul_efficiency,
-memory_efficiency, operation_floor_s, link_efficiency, hop_s), so that every chip is answered.
+They are read from calibration rows by chip or class, operation kind and precision (calibration_rows.py).
+Coefficients without a row are derived from the five general rows that every class has (matmul_efficiency,
+memory_efficiency, operation_floor_s, link_efficiency, hop_s).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 SHARPEST = 64.0
-"""a blend exponent at which max and blend differ by less than 1.1 %"""
+"""blend exponent p at which (a^p + b^p)^(1/p) exceeds max(a, b) by less than 1.1 %"""
 _NEAREST = {
     "fp32": ("fp32", "bf16"),
     "fp16": ("fp16", "bf16"),
@@ -25,15 +25,15 @@ _NEAREST = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kernel:
-    """Coefficients of one operation kind in one precision; what a kind does not use keeps its default.
+    """Coefficients of one operation kind in one precision; a kind leaves those it does not use at their defaults.
 
-    compute_efficiency, memory_efficiency: share of the peaks in long kernels, whose tiles are the largest.
-    floor_s: least time.  blend: exponent p of (compute^p + memory^p)^(1/p); large means max.
-    tile_penalty: loss of smaller tiles, eff / (1 + c (1/t_m + 1/t_n - that of the largest)).
-    block_s: time of one wave of (sequence, head) blocks.  group_ratio: its growth with query heads per cached head.
-    doubling_s: added for every doubling of the context beyond 64.
-    passes: how many times the activations cross memory.  expert_s: added for every hundred experts held.
-    quantise_floor_s: quantising the activations, where the precision asks for it.
+    compute_efficiency, memory_efficiency: fraction of the peak rates reached by long kernels with the largest tiles.
+    floor_s: minimum time of a kernel.  blend: exponent p of (compute^p + memory^p)^(1/p); a large p gives the max.
+    tile_penalty: c in eff / (1 + c (1/t_m + 1/t_n - the value of the largest tile)).
+    block_s: time of one wave of (sequence, head) blocks.  group_ratio: its growth with query heads per KV head.
+    doubling_s: added for every doubling of the context above 64 tokens.
+    passes: times the activations are moved to or from memory.  expert_s: added per hundred experts on the chip.
+    quantise_floor_s: minimum time to quantise the activations, for precisions that need it.
     """
 
     compute_efficiency: float
@@ -51,11 +51,11 @@ class Kernel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Collective:
-    """Coefficients of one collective among switched chips: ((floor + rank (n-1))^p + (bytes / eff link)^p)^(1/p).
+    """Coefficients of a collective among n chips on a switch: ((floor + rank (n-1))^p + (bytes / eff link)^p)^(1/p).
 
-    one_shot_floor_s, one_shot_efficiency: the small-message path in which every chip reads all others, where the
-    software has one; its floor grows by one_shot_doubling_s with every doubling of the group.
-    measured: whether rows give it, and not the general ones alone.
+    one_shot_floor_s, one_shot_efficiency: one-shot algorithm for small messages (each chip reads from all others), if
+    the software has it; its floor grows by one_shot_doubling_s with every doubling of the group size.
+    measured: whether the collective has rows of its own.
     """
 
     efficiency: float
@@ -74,10 +74,10 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tiling:
-    """The pieces in which kernels deal their work. tiles: (rows, columns) of a matrix product's output.
+    """Tile sizes of kernels. tiles: (rows, columns) of output tiles of a matmul.
 
-    depth: a product's depth is rounded up to it.  prompt_rows, latent_rows: queries of an attention tile.
-    array_rows: rows that a systolic array takes at once.
+    depth: the inner dimension of a matmul is rounded up to a multiple of it.  prompt_rows, latent_rows: queries per
+    tile of prefill attention and of latent attention.  array_rows: rows that a systolic array processes at once.
     """
 
     tiles: tuple[tuple[float, float], ...]
@@ -88,16 +88,16 @@ class Tiling:
 
     @property
     def edges_of_the_largest(self) -> float:
-        """1/rows + 1/columns of the tile that loses least."""
+        """Smallest 1/rows + 1/columns among the tiles, reached by the largest tile."""
         return min(1.0 / rows + 1.0 / columns for rows, columns in self.tiles)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """Every coefficient of one chip. kernels by (kind, precision), made as asked for by `kernel`.
+    """All coefficients of one chip. kernels: by (kind, precision), collectives: by (kind, engine or "").
 
-    attention_ratio, experts_floor_ratio, blend: what kinds without rows of their own take from the general ones.
-    on_chip_share: of the cache that a kernel's activations can count on.
+    attention_ratio, experts_floor_ratio, blend: derive the coefficients of kinds without rows from the general ones.
+    on_chip_share: fraction of the on-chip cache available to a kernel's activations.
     """
 
     matmul_efficiency: float
@@ -115,11 +115,11 @@ class Calibration:
 
     @property
     def deals_blocks(self) -> bool:
-        """Whether a kernel's time depends on the number of compute units."""
+        """Whether any kernel's time depends on the number of compute units (SMs)."""
         return any(kernel.block_s for kernel in self.kernels.values())
 
     def kernel(self, kind: str, precision: str) -> Kernel:
-        """The coefficients of a kind in a precision, or in the nearest one that has rows, or the general ones."""
+        """Coefficients of a kind in a precision; else in the nearest one with rows; else from the general rows."""
         for near in _NEAREST.get(precision, (precision, "bf16")):
             coefficients = self.kernels.get((kind, near))
             if coefficients is not None:
@@ -133,11 +133,11 @@ class Calibration:
 
     @property
     def perfect(self) -> Calibration:
-        """Every peak reached and no floors; work still comes in whole tiles."""
+        """All efficiencies 1 and no minimum times; work is still rounded up to whole tiles."""
         return replace(PERFECT, tiling=self.tiling, on_chip_share=self.on_chip_share)
 
     def collective(self, kind: str, engine: str = "") -> Collective:
-        """The coefficients of a collective, of the engine's own one if it has one; else the general ones."""
+        """Coefficients of a collective: the engine's own implementation if it has rows, else the general one."""
         coefficients = self.collectives.get((kind, engine)) or self.collectives.get((kind, ""))
         return coefficients or Collective(efficiency=self.link_efficiency, floor_s=2.0 * self.hop_s)
 

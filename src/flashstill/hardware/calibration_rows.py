@@ -1,11 +1,11 @@
-"""Reading the coefficients of a chip's kernels and collectives (hardware/calibration.py) from fact rows.
+"""Read the coefficients of a chip's kernels and collectives (hardware/calibration.py) from fact rows.
 
-A row belongs to a chip or to a class of chips, an operation kind and a precision:
+A row belongs to a chip or a class of chips, an operation kind and a precision:
 
     h100-sxm, matmul.memory_efficiency, ..., condition "bf16"
 
-A chip that was timed has rows of its own; one with the same die takes those (an H200 those of the H100), and every
-other chip the estimates of its class.  A what-if edit of a coefficient stands over what the chip has without it.
+A benchmarked chip has its own rows; a chip with the same die uses those (an H200 those of the H100); any other chip
+uses the estimates of its class.  A what-if edit of a coefficient overrides all of these.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from flashstill.hardware.needs import Needs
 from flashstill.hardware.software import ENGINES
 
 GENERAL = "kernel"
-"""the owner of rows that hold for the kernels of every class"""
+"""owner of rows that apply to the kernels of every class of chips"""
 _Coefficients = TypeVar("_Coefficients", Kernel, Collective)
 PRECISIONS = ("bf16", "fp32", "fp8", "fp8-block", "fp4", "int8", "int4", "int2")
 
@@ -30,7 +30,7 @@ PRECISIONS = ("bf16", "fp32", "fp8", "fp8-block", "fp4", "int8", "int4", "int2")
 def calibration_of(facts: Facts, owners: Sequence[str], needs: Needs) -> Calibration:
     """The coefficients of a chip. owners: its name, chips of the same die, its class.
 
-    Missing general rows are noted in `needs`.
+    Missing general rows are recorded in `needs`.
     """
     floor_s, hop_s = needs.number("operation_floor_s"), needs.number("hop_s")
     base = {
@@ -67,7 +67,7 @@ def calibration_of(facts: Facts, owners: Sequence[str], needs: Needs) -> Calibra
 
 
 def _tiling(needs: Needs) -> Tiling:
-    """The rows `tile.rows` and `tile.columns` of one condition make a tile."""
+    """The tile sizes; rows `tile.rows` and `tile.columns` with the same condition form one tile."""
     columns = {row.condition: row.value for row in needs.facts.rows.get((GENERAL, "tile.columns"), ())}
     rows = needs.facts.rows.get((GENERAL, "tile.rows"), ())
     tiles = tuple((row.value, columns[row.condition]) for row in rows if row.condition in columns)
@@ -83,7 +83,7 @@ def _tiling(needs: Needs) -> Tiling:
 
 
 def same_die(facts: Facts, name: str) -> tuple[str, ...]:
-    """Other chips with kernels of their own and the die of `name`: of one maker, class, area and process."""
+    """Other benchmarked chips with the same die as `name`: equal maker, class, area and process."""
     timed = facts.derived("timed chips", lambda: _timed(facts))
     mine = _die(facts, name)
     return tuple(other for other in timed if other != name and mine is not None and _die(facts, other) == mine)
@@ -113,10 +113,10 @@ def _coefficients(
     condition: str,
     base: dict[str, Any],
 ) -> _Coefficients | None:
-    """The rows `kind.field` of the first owner that has a whole set of the kind; None where none has any.
+    """The rows `kind.field` of the first owner with a complete set for the kind; None if no owner has rows.
 
-    A set is whole where it has the kind's `floor_s`.  Rows without it correct what the later owners have: a user's file
-    with one efficiency of a chip leaves the other coefficients as they were.
+    A set with the kind's `floor_s` is complete.  Rows of an incomplete set override those of later owners, so a user's
+    file with a single efficiency leaves the other coefficients unchanged.
     """
     corrections: dict[str, float] = {}
     for owner in owners:
@@ -131,7 +131,7 @@ def _coefficients(
 
 
 def _rows(made_of: type[_Coefficients], facts: Facts, owner: str, kind: str, condition: str) -> dict[str, Fact]:
-    """The rows of an owner by field."""
+    """Field name -> row of one owner."""
     return {
         field.name: row
         for field in fields(made_of)
@@ -145,7 +145,7 @@ def _are_edits(rows: dict[str, Fact]) -> bool:
 
 
 def _edited(calibration: Calibration, facts: Facts, name: str) -> Calibration:
-    """With the what-if edits of coefficients of which a chip has no rows: over those that it has without them."""
+    """The calibration with what-if edits applied to coefficients for which the chip has no rows."""
 
     def edits(made_of: type[_Coefficients], kind: str, condition: str) -> dict[str, Any]:
         rows = _rows(made_of, facts, name, kind, condition)

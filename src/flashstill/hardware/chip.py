@@ -1,8 +1,8 @@
-"""A chip, built from fact rows.  No number about a chip stands in this file.
+"""A chip, built from fact rows.  This file contains no chip numbers.
 
-Every row that a kernel, a collective or an energy needs must be there, of the chip itself or of its class; those that
-are missing are named together.  Three things may be absent, and then are: links (the chip stands alone), a systolic
-array (tiles are no matter), a host whose memory the chip can reach.
+Every row needed by kernels, collectives or energies must exist, for the chip or for its class; one error lists all
+missing rows.  Three features are optional and absent without a row: links to other chips, a systolic array, and
+access to host memory.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from flashstill.units import BITS_PER_BYTE, PICO
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chip:
-    """An accelerator. flops_per_s and joules_per_mac by precision; tiers: the chip's DRAM if any, its SRAM,
-    the host's memory.
+    """An accelerator. flops_per_s and joules_per_mac: by precision.  tiers: memory tiers: DRAM if any, SRAM,
+    host memory.
 
-    compute_units: processors among which a GPU deals its tiles, 0 where tiles are no matter.
-    matrix_edge: side of the systolic array, 0 without one.
-    operand_joules_per_mac: registers and nearest SRAM that feed a multiplier.
-    on_chip_bytes: cache or SRAM for activations.
-    active_w: clocks and leakage of a working chip, beyond idle_w.
-    topology: its fast links.  system: how many chips these join, and what stands around them.
+    compute_units: processors (SMs) over which a GPU distributes tiles; 0 if its kernel model has no tile waves.
+    matrix_edge: side of the systolic array; 0 without one.
+    operand_joules_per_mac: energy of registers and nearest SRAM that feed a multiplier.
+    on_chip_bytes: cache or SRAM available to activations.
+    active_w: power of clocks and leakage while working, in addition to idle_w.
+    topology: its fast links.  system: the domain they connect, the scale-out network and the server.
     """
 
     name: str
@@ -55,16 +55,16 @@ class Chip:
 
     @property
     def static_w(self) -> float:
-        """Drawn while it works, whatever it works on: leakage and running clocks."""
+        """Power drawn by a working chip regardless of load: leakage and clocks."""
         return self.idle_w + self.active_w
 
     @property
     def memory(self) -> Memory:
-        """The tier that holds weights and KV cache unless placement says otherwise: DRAM if there is any."""
+        """Default tier of weights and KV cache: DRAM if the chip has any."""
         return self.tiers[0]
 
     def tier(self, name: str) -> Memory:
-        """A tier by name; MissingFact lists those that the chip has."""
+        """A memory tier by name; MissingFact lists the chip's tiers."""
         for memory in self.tiers:
             if memory.name == name:
                 return memory
@@ -72,7 +72,7 @@ class Chip:
         raise MissingFact(f"{self.name} has no memory called {name!r} with a bandwidth; it has {names}")
 
     def precision(self, asked: str) -> str:
-        """The precision in which the multipliers run: `asked`, or the next wider one that the chip has."""
+        """The precision used for multiplication: `asked`, or the next wider one that the chip supports."""
         if asked in self.flops_per_s:
             return asked
         for wider in _WIDER.get(asked, ()):
@@ -82,8 +82,8 @@ class Chip:
         raise MissingFact(f"{self.name} has no multiply rate for {asked} or anything wider; it has {names}")
 
 
-# A chip without multipliers for a narrow format widens such weights to 16 bits on the way, as engines do; the other
-# formats of the same width come last, as the values would have to be rounded anew.
+# A chip that cannot multiply in a narrow format converts such weights to 16 bits when loading them, as engines do.
+# Other formats of the same width come last, as they would round the values again.
 _WIDER = {
     "fp4": ("bf16", "fp16", "fp8", "fp32", "int8"),
     "int4": ("bf16", "fp16", "int8", "fp8", "fp32"),
@@ -109,12 +109,12 @@ BYTES_PER_VALUE = {
 
 
 def known_chips(facts: Facts) -> list[str]:
-    """Every machine that has enough rows to be priced."""
+    """Names of machines with a multiply rate (flops_per_s)."""
     return [name for name in facts.machines if facts.find(name, "flops_per_s") is not None]
 
 
 def chip_from_facts(facts: Facts, name: str) -> Chip:
-    """The chip called `name` in any case; MissingFact where it is unknown or a number is missing."""
+    """The chip called `name` (case-insensitive); MissingFact if it is unknown or lacks a number."""
     machine = facts.machine(name)
     return facts.derived(("chip", machine.name), lambda: _chip(facts, machine))
 
@@ -186,7 +186,7 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
 
 
 def _check_power(chip: Chip) -> None:
-    """BadInput for a power limit that leaves nothing to compute with."""
+    """BadInput if static power uses up the power limit."""
     if chip.static_w < chip.power_limit_w:
         return
     beside = f" and {chip.active_w:.4g} W for clocks and leakage while it works" if chip.active_w else ""

@@ -1,12 +1,12 @@
-"""The memory tiers of a chip, and what a byte costs on its way from each.
+"""The memory tiers of a chip, and the energy to move one byte from each.
 
-Energy of a byte on its way to the multiplier, in pJ per bit:
+Energy from a tier to the multiplier, in pJ per bit:
 
     from memory:  device + PHY, controller and caches + wire x crossing x die edge
     from SRAM:    large array x logic ratio of the node / 8 + wire x crossing x die edge
     from host:    device + link to the host + PHY, controller and caches + wire x crossing x die edge
 
-Wires do not scale with the node, only the arrays do (Keckler et al. 2011; Jouppi et al. 2021, table 2).
+Wire energy does not scale with the process node, array energy does (Keckler et al. 2011; Jouppi et al. 2021, table 2).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from flashstill.units import BITS_PER_BYTE, PICO
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Memory:
-    """A memory tier of one chip. joules_per_byte: from its cells to the multiplier, by part of the way.
+    """A memory tier of one chip. joules_per_byte: energy from its cells to the multiplier, by segment of the path.
 
-    bytes: as sold.  visible_bytes: as the driver shows them, which is what programs share; as sold where no row says.
+    bytes: nominal capacity.  visible_bytes: capacity reported by the driver and usable by programs; nominal if no row.
     """
 
     name: str
@@ -33,12 +33,12 @@ class Memory:
 
     @property
     def joules_per_byte_total(self) -> float:
-        """The whole way."""
+        """Energy over all segments, J/byte."""
         return sum(self.joules_per_byte.values())
 
 
 def memory_tiers(needs: Needs, node_ratio: float, wire: float) -> tuple[Memory, ...]:
-    """DRAM, SRAM and the host's memory, as far as the rows know them; the first is the chip's main one."""
+    """DRAM, SRAM and host memory, those that have rows; the first is the default tier."""
     across, path = {"wires across the die": wire}, needs.number("memory_path_pj_per_bit")
     candidates = [_dram(needs, path, across), _sram(needs, node_ratio, across), _host(needs, path, across)]
     tiers = tuple(tier for tier in candidates if tier is not None)
@@ -64,7 +64,7 @@ def _dram(needs: Needs, path_pj_per_bit: float, across: dict[str, float]) -> Mem
     return Memory(
         name="memory",
         bytes=size.value,
-        # A what-if edit of the size sets both.
+        # A what-if edit of memory_bytes sets both capacities.
         visible_bytes=visible.value if visible is not None and size.kind != "what-if" else size.value,
         bytes_per_s=needs.number("memory_bytes_per_s"),
         joules_per_byte=segments | across,
@@ -86,7 +86,7 @@ def _sram(needs: Needs, node_ratio: float, across: dict[str, float]) -> Memory |
 
 
 def _host(needs: Needs, path_pj_per_bit: float, across: dict[str, float]) -> Memory | None:
-    """DRAM behind the host's link, or a third tier of the chip's own, which has host_bytes_per_s."""
+    """Host DRAM reached over the host link, or a third memory tier of the chip; needs host_bytes_per_s."""
     facts, name, kind = needs.facts, needs.name, needs.kind
     own = facts.find(name, "host_bytes_per_s")
     size = facts.find(name, "host_bytes") or facts.find(kind, "host_bytes")

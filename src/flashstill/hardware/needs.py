@@ -1,4 +1,4 @@
-"""Looking up the rows that a chip needs, and naming all that are missing in one sentence."""
+"""Look up the rows that a chip needs, and list all missing ones in one error."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from flashstill.errors import MissingFact
 from flashstill.facts import Fact, Facts
 
 _ABSENT = 1.0
-"""stands for a missing number until `refuse` is called; nothing is ever made of it"""
+"""placeholder for a missing number until `refuse` raises; never used in a result"""
 
 
 @dataclass(frozen=True, kw_only=False, slots=True)
 class Needs:
-    """Rows of one chip and its class. missing: quantities that were asked for and have no row."""
+    """Lookup of rows of one chip and its class. missing: requested quantities without a row."""
 
     facts: Facts
     name: str
@@ -21,37 +21,37 @@ class Needs:
     missing: list[str] = field(default_factory=list)
 
     def find(self, quantity: str) -> Fact | None:
-        """The chip's own row where it has one, else that of its class."""
+        """The chip's own row if it has one, else that of its class."""
         return self.facts.find(self.name, quantity) or self.facts.find(self.kind, quantity)
 
     def number(self, quantity: str, absent: float = _ABSENT) -> float:
-        """A number that must be there. absent: what stands for it until `refuse` is called."""
+        """A required number. absent: placeholder returned if it is missing, until `refuse` raises."""
         row = self.find(quantity)
         if row is None:
             self.missing.append(quantity)
         return row.value if row else absent
 
     def optional(self, quantity: str) -> float:
-        """A number whose absence means that the chip has no such thing: 0."""
+        """An optional number of the chip; 0 if it has no row."""
         row = self.facts.find(self.name, quantity)
         return row.value if row else 0.0
 
     def either(self, quantity: str, other: str) -> float:
-        """The first of two numbers that is there."""
+        """`quantity` if it has a row, else `other`; at least one is required."""
         row = self.find(quantity) or self.find(other)
         if row is None:
             self.missing.append(f"{quantity} (or {other})")
         return row.value if row else _ABSENT
 
     def of(self, owner: str, quantity: str, starting: str = "") -> float:
-        """A number that does not belong to the chip: of a process, a memory, a format."""
+        """A required number of another owner: a process node, a memory type, a number format."""
         row = self.facts.find(owner, quantity, starting)
         if row is None:
             self.missing.append(f"{quantity} of {owner}{f' for {starting}' if starting else ''}")
         return row.value if row else _ABSENT
 
     def refuse(self) -> None:
-        """MissingFact with everything that is missing, if anything is."""
+        """Raise MissingFact listing all missing quantities, if there are any."""
         if self.missing:
             missing = dict.fromkeys(self.missing)
             rows = ", ".join(missing)

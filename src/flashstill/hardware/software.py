@@ -1,4 +1,4 @@
-"""What an engine adds to its kernels: rows of `engine-NAME`, over those of class `engine`, which all inherit."""
+"""Overheads of a serving engine: rows of `engine-NAME`, with those of class `engine` as defaults."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _ENGINE = "engine"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Software:
-    """What an engine adds to its kernels.
+    """Overheads of a serving engine, relative to its kernels measured alone.
 
-    step_s a step, layer_s a block (small kernels and gaps), sequence_s a sequence of the batch.
-    norm_ratio: what two norms beyond a block's own two (of queries and keys, say) add to its layer_s.
-    logit_s a logit of a sequence, where tokens are drawn by top-k or top-p: the engine sorts them.
-    matmul_ratio, experts_ratio, collective_ratio: time of its kernels over that of the kernels measured alone.
-    quantise_ratio: share of the measured quantisation that it does not fuse.
-    interference_ratio: share of other requests' prefills that a decoding request waits for.
-    first_ratio, queue_ratio: time to first token in prefills of the own prompt, and of each other request in flight.
-    usable_ratio: share of the memory, as the driver shows it, for weights, cache, buffers and graphs.
-    buffer_bytes: activations and what libraries hold on each chip.  graph_bytes: CUDA graphs.
-    sync_ratio: share of a training step that each doubling of the domains adds, which wait for each other.
-    exposed_ratio: share of the collectives of replicas in training that stays exposed where work could cover it.
-    tpot_low, tpot_high: measured over predicted, 10 % to 90 %.
+    step_s, layer_s, sequence_s: seconds added per step, per block (small kernels and gaps), per sequence of the batch.
+    norm_ratio: relative increase of layer_s for each two norms beyond the usual two of a block (such as QK norms).
+    logit_s: seconds per logit of a sequence when sampling by top-k or top-p, which sorts the logits.
+    matmul_ratio, experts_ratio, collective_ratio: time of the engine's kernels over that of kernels measured alone.
+    quantise_ratio: fraction of the measured quantisation time that the engine does not fuse away.
+    interference_ratio: fraction of other requests' prefill time by which a decoding request is delayed.
+    first_ratio, queue_ratio: TTFT in units of the request's own prefill, and of that of each concurrent request.
+    usable_ratio: fraction of driver-visible memory for weights, KV cache, buffers and graphs.
+    buffer_bytes: activations and library workspaces per chip.  graph_bytes: CUDA graphs.
+    sync_ratio: fraction of a training step added per doubling of the number of domains, for synchronisation.
+    exposed_ratio: fraction of data-parallel collectives in training that is not overlapped though it could be.
+    tpot_low, tpot_high: 10th and 90th percentile of measured over predicted TPOT.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Software:
     tpot_low: float
     tpot_high: float
     fastest_of: tuple[Software, ...] = ()
-    """engines whose collectives may be used where they are faster"""
+    """engines whose collectives are used if faster"""
 
 
 NO_SOFTWARE = Software(
@@ -82,22 +82,22 @@ NO_SOFTWARE = Software(
 
 
 def software_of(facts: Facts, engine: str) -> Software:
-    """The overheads of an engine: its rows (engine-vllm and so on) over those of class `engine`; "none" is the kernels
-    alone.  MissingFact for an engine that no row knows, and for rows that neither has."""
+    """Overheads of an engine: its rows (engine-vllm and so on), with class `engine` as defaults; "none" means kernels
+    alone.  MissingFact for an unknown engine, or for quantities without a row in either."""
     return facts.derived(("engine", engine), lambda: _software(facts, engine))
 
 
 GAINS = ("matmul_ratio", "experts_ratio", "collective_ratio", "interference_ratio")
-"""ratios to what was measured alone: below 1 an engine's kernels are faster, or it fills decode steps with prefills"""
+"""ratios that can be gains: below 1 if the engine's kernels are faster, or prefills overlap with decode steps"""
 _NEVER_SLOWER = (*GAINS, "quantise_ratio", "first_ratio", "queue_ratio")
 
 
 def software_on(facts: Facts, engine: str, chip_class: str) -> Software:
-    """What an engine adds on chips of a class.
+    """Overheads of an engine on chips of a class.
 
-    A gain, a ratio below 1, is known of the classes of chips on which engines were measured, and not assumed of others.
-    "none", the kernels alone, takes the best known of each kind: the kernels as measured alone or as an engine makes
-    them, and no overhead.  So it is never slower than with an engine.
+    Gains (ratios below 1) apply only to classes of chips on which engines were measured; elsewhere the ratio is 1.
+    "none" uses, for each kind, the fastest of the kernels measured alone and those of any engine, without overhead,
+    so it is never slower than an engine.
     """
     return facts.derived(("engine on", engine, chip_class), lambda: _software_on(facts, engine, chip_class))
 

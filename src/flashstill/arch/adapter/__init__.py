@@ -1,7 +1,7 @@
-"""From a Hugging Face config.json to our Architecture: the only place that knows Hugging Face field names.
+"""Convert a Hugging Face config.json to an Architecture; only this package uses Hugging Face field names.
 
-Every number is read from the field that holds it (`head_dim` above all), a default is used only where transformers
-itself has it, and what is not understood is refused by name.  Of a model with several modalities the text part is read.
+Numbers are read from their own fields (such as `head_dim`) rather than derived, defaults are those of transformers,
+and fields that are not understood are rejected by name.  Of a multimodal model only the text part is read.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _MOST_PARAMETERS = 10**15
 
 
 def from_hf(config: Config, name: str, *, whole: bool = False) -> Architecture:
-    """The architecture of a parsed config.json. whole: what it leaves out is not there, whatever transformers fills in.
+    """The architecture of a parsed config.json. whole: do not fill absent fields with the defaults of transformers.
 
-    Raises UnsupportedArchitecture naming the field that is missing, wrong, not supported or not understood.
+    Raises UnsupportedArchitecture naming a field that is missing, invalid, unsupported or unknown.
     """
     text, others, nested = text_part(config)
     kind = text.get("model_type")

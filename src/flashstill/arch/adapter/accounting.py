@@ -1,8 +1,8 @@
-"""Every field of a config is accounted for: read, known to change nothing here, noted, or refused.
+"""Every field of a config is either read, known to have no effect on cost, mentioned in a note, or rejected.
 
-A field that no reader looked at and that is not listed here may change the model.  If its name speaks of a shape
-(widths, ranks, counts of anything), the config is refused by that name: Kimi's `routed_expert_hidden_size` narrows the
-experts to a quarter, and a reader that overlooks it is wrong by as much.  Any other number or list is named in a note.
+A field that is neither read nor listed here may change the model.  If its name suggests a shape (a width, rank or
+count), the config is rejected: for example, Kimi's `routed_expert_hidden_size` shrinks the experts to a quarter, and
+ignoring it would overestimate them fourfold.  Any other number or list is mentioned in a note.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _listed(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Config fields that sound like shapes but change none: bookkeeping, generation, training, routing inside a group.
+# Fields whose names suggest shapes but that do not affect any: metadata, generation, training, grouped routing.
 _NO_SHAPE = _listed("""
     architectures auto_map return_dict use_return_dict id2label label2id num_labels problem_type pruned_heads
     chunk_size_feed_forward diversity_penalty encoder_no_repeat_ngram_size no_repeat_ngram_size length_penalty
@@ -56,11 +56,11 @@ _SHAPE = _SIZES | _listed("""
     state embd embed embedding kernel period pattern
     """)
 _PARTS = _listed("bias norm layernorm gate gated gating tie tied share shared moe attention")
-"""words that tell of further parameters where a switch of that name is on"""
+"""words in the name of an enabled flag that suggest additional parameters"""
 
 
 def note_of(fields: Fields) -> str:
-    """What of the config was not understood, in words; empty if all was. Raises for what may change the shape."""
+    """Text naming unknown fields, or "". Raises UnsupportedArchitecture for one that may change a shape."""
     left = []
     for name, value in fields.unread():
         plain = name.rsplit(".", 1)[-1]
@@ -88,13 +88,13 @@ def _may_change_shape(name: str, value: Any) -> bool:
 
 
 def _says_something(value: Any) -> bool:
-    """Whether a value is a number other than 0, a switch that is on, or a list or object that is not empty."""
+    """Whether a value is a non-zero number, True, or a non-empty list or object."""
     if isinstance(value, list | dict):
         return bool(value)
     return value is True or (isinstance(value, int | float) and value != 0)
 
 
 def _words(name: str, value: Any) -> frozenset[str]:
-    """The words of a name, and of the names inside an object."""
+    """The words in a field name, and in the keys if its value is an object."""
     inside = () if _NO_CHANGE.search(name) or not isinstance(value, dict) else value
     return frozenset(word for part in (name, *inside) for word in re.split(r"[_.\d]+", part.lower()))

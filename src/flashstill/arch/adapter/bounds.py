@@ -1,4 +1,4 @@
-"""What a field may hold at most, so that no config fills the memory."""
+"""Upper limits of config fields, so that no config can exhaust memory."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ _MOST_OF = (
 
 
 def most_of(name: str) -> int:
-    """The largest number that a field of this name may hold."""
+    """The largest count accepted in a field of this name."""
     return next((most for words, most in _MOST_OF if words.search(name)), _MOST)

@@ -15,7 +15,7 @@ ForLayer = Callable[[int], FeedForward]
 _ATTENTION_KINDS = frozenset({"full", "sliding", "chunked"})
 NO_FFN = FeedForward(width=0)
 
-# Changes of structure that no family here has a model for.
+# Fields for structural changes that no family here models.
 _NEVER = (
     "add_cross_attention", "cross_attention_layers", "cross_layer_attention", "use_cla", "is_encoder_decoder",
     "layer_config", "block_configs", "per_layer_config_overrides",
@@ -39,7 +39,7 @@ def grouped(
 ) -> Attention:
     """Grouped-query attention from the usual fields.
 
-    qk_norm: "" none, "head" one scale for a head, "all" scales over all heads, "biased" scale and bias for a head.
+    qk_norm: "" none; "head" scale of one head's width; "all" scale over all heads; "biased" scale and bias of one head.
     """
     fields.refuse("kv_lora_rank")
     fields.ignore("head_dim", "num_key_value_heads")
@@ -72,7 +72,7 @@ def grouped(
 
 
 def windows(fields: Fields, default: Kinds | None = None) -> list[int | None]:
-    """The window of every block: as `layer_types` lists them, or by the family's own pattern; None for full."""
+    """The window of every block in tokens, from `layer_types` or the family's pattern; None for full attention."""
     kinds = fields.layer_kinds("layer_types", known=_ATTENTION_KINDS)
     if kinds is None:
         kinds = [default(i) if default else "full" for i in range(fields.depth)]
@@ -83,14 +83,14 @@ def windows(fields: Fields, default: Kinds | None = None) -> list[int | None]:
 
 
 def switched(fields: Fields) -> Fields:
-    """The config without its window unless use_sliding_window is on, whatever `layer_types` calls the blocks."""
+    """The config with its window removed unless use_sliding_window is on, regardless of `layer_types`."""
     on = fields.flag("use_sliding_window", False)
     fields.ignore("sliding_window")
     return fields if on else fields.changed({"sliding_window": None})
 
 
 def every_so_often(period: int, kind: str = "sliding") -> Kinds:
-    """`kind` in all blocks but every `period`-th, which attends in full."""
+    """`kind` in all blocks except every `period`-th, which has full attention."""
     return lambda i: "full" if period and (i + 1) % period == 0 else kind
 
 
@@ -109,7 +109,7 @@ def routed(
     gated: bool = True,
     router_bias: bool = False,
 ) -> FeedForward:
-    """Routed experts; `width` holds the spellings of the field with the width of one."""
+    """Routed experts; `width`: alternative names of the field with one expert's width."""
     experts, chosen = fields.count(*EXPERTS), fields.count(*CHOSEN)
     if chosen > experts:
         raise fields.fail(
@@ -140,10 +140,10 @@ def assemble(
     context: int | None = None,
     note: str = "",
 ) -> Architecture:
-    """The architecture of single `blocks`, equal ones merged.
+    """The architecture of a list of `blocks`; equal blocks are merged.
 
-    mtp_layers: modules that predict further tokens; each is `mtp_blocks`, or a block like the last one, with a
-    projection from two streams to one and three norms (DeepSeek-V3, arXiv 2412.19437, section 2.2).
+    mtp_layers: number of multi-token prediction modules; each has `mtp_blocks`, or a block like the last one, plus a
+    projection from width 2 d to d and three norms (DeepSeek-V3, arXiv 2412.19437, section 2.2).
     """
     fields.refuse(*_NEVER)
     width = fields.width
@@ -169,7 +169,7 @@ def assemble(
 
 
 def dense(fields: Fields, *, gated: bool = True, bias: bool = False, width: int | None = None) -> FeedForward:
-    """A dense FFN of `intermediate_size`."""
+    """A dense FFN of width `intermediate_size`, unless `width` is given."""
     fields.refuse(*EXPERTS)
     return FeedForward(width=width or fields.count("intermediate_size"), gated=gated, bias=bias)
 
@@ -192,9 +192,9 @@ def uniform(
     context: int | None = None,
     note: str = "",
 ) -> Architecture:
-    """A model whose blocks differ at most in their window and FFN.
+    """A model whose blocks differ only in window and FFN.
 
-    norms: learned vectors a block; small: further small parameters of a block.
+    norms: norm vectors per block; small: other small parameters per block.
     """
     vector = fields.width * (2 if norm_bias else 1)
     blocks = [

@@ -12,7 +12,7 @@ from flashstill.arch.model import Architecture
 
 
 def gpt2(fields: Fields) -> Architecture:
-    """GPT-2, and GPT-3 without its sparse patterns: learned positions, biases everywhere."""
+    """GPT-2, and GPT-3 without its sparse attention patterns: learned positions, biases everywhere."""
     return _gpt2(fields, kv_heads=every_head(fields))
 
 
@@ -34,14 +34,14 @@ def _gpt2(fields: Fields, kv_heads: int) -> Architecture:
 
 
 def every_head(fields: Fields) -> int:
-    """As many key/value heads as heads, in families that know nothing else."""
+    """The number of key/value heads in multi-head families: equal to the number of heads."""
     heads = fields.count(*HEADS)
     fields.require("num_key_value_heads", heads)
     return heads
 
 
 def gpt_neox(fields: Fields) -> Architecture:
-    """GPT-NeoX and Pythia: attention and FFN in parallel, each with its norm."""
+    """GPT-NeoX and Pythia: attention and FFN in parallel, each with its own norm."""
     bias = fields.flag("attention_bias", True)
     return uniform(
         fields,
@@ -67,7 +67,7 @@ def gptj(fields: Fields) -> Architecture:
 
 
 def opt(fields: Fields) -> Architecture:
-    """OPT: learned positions with two rows to spare."""
+    """OPT: learned positions with two extra rows."""
     width = fields.width
     fields.require("word_embed_proj_dim", width)
     fields.require("do_layer_norm_before", True)
@@ -147,7 +147,7 @@ def starcoder2(fields: Fields) -> Architecture:
 
 
 def stablelm(fields: Fields) -> Architecture:
-    """StableLM: layer norms around a Llama block; norms of queries and keys are apart for each head."""
+    """StableLM: a Llama block with layer norms; QK norms have separate scales per head."""
     parallel = fields.flag("use_parallel_residual", False)
     qk_norm = "all" if fields.flag("qk_layernorm", False) else ""
     return uniform(
@@ -161,7 +161,7 @@ def stablelm(fields: Fields) -> Architecture:
 
 
 def nemotron(fields: Fields) -> Architecture:
-    """Nemotron 3 to 4 and Minitron: squared ReLU without a gate."""
+    """Nemotron 3 to 4 and Minitron: ungated FFN with squared ReLU."""
     bias = fields.flag("attention_bias", False)
     attention = grouped(fields, qkv_bias=bias, output_bias=bias)
     ffn = dense(fields, gated=False, bias=fields.flag("mlp_bias", False))
@@ -177,7 +177,7 @@ def cohere(fields: Fields) -> Architecture:
 
 
 def cohere2(fields: Fields) -> Architecture:
-    """Command R7B and A: the same with windows in three blocks of four."""
+    """Command R7B and A: Command R with windows in three of four blocks."""
     bias = fields.flag("attention_bias", False)
     kinds = every_so_often(fields.count("sliding_window_pattern", "_sliding_window_pattern", default=4))
     attention = grouped(fields, qkv_bias=bias, output_bias=bias)

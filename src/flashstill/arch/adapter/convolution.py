@@ -36,12 +36,12 @@ def _lfm(
 
 
 def _older(fields: Fields, **names: str) -> Fields:
-    """The config with older names, which win where they are set, brought under their present ones."""
+    """The config with older field names renamed to current ones; an older name takes precedence if set."""
     return fields.changed({new: fields.value(old) for old, new in names.items() if fields.value(old) is not None})
 
 
 def lfm2(fields: Fields) -> Architecture:
-    """LFM2: short convolutions, attention in some blocks; the FFN's width is two thirds, rounded up."""
+    """LFM2: short convolutions, attention in some blocks; FFN width is 2/3 of the configured one, rounded up."""
     fields.ignore("conv_dim", "conv_dim_out", "conv_use_xavier_init", "block_dim", "block_norm_eps", "num_heads")
     fields = _older(fields, block_ff_dim="intermediate_size", tie_embedding="tie_word_embeddings")
     width = fields.count("intermediate_size")
@@ -57,7 +57,7 @@ def lfm2(fields: Fields) -> Architecture:
 
 
 def lfm2_moe(fields: Fields) -> Architecture:
-    """LFM2 with experts behind the first blocks."""
+    """LFM2 with experts in all but the first blocks."""
     fields.ignore("num_heads")
     fields = _older(fields, tie_embedding="tie_word_embeddings")
     sparse = routed(fields, width=("moe_intermediate_size",))
@@ -67,7 +67,7 @@ def lfm2_moe(fields: Fields) -> Architecture:
 
 
 def lfm3(fields: Fields) -> Architecture:
-    """LFM3: gates on the heads of attention, norms on both sides, windows in some blocks."""
+    """LFM3: attention with per-head gates, pre- and post-norms, windows in some blocks."""
     ffn = FeedForward(width=fields.count("intermediate_size"))
     norms = 4 if fields.flag("use_sandwich_norm", True) else 2
     kinds = ["full" if i % 4 == 2 else "sliding" if i % 4 == 0 and i else "convolution" for i in range(fields.depth)]

@@ -1,8 +1,8 @@
-"""What transformers fills in where a config leaves a field out: facts/config_defaults.json.
+"""The defaults of transformers for absent config fields: facts/config_defaults.json.
 
-The file is written by scripts/config-defaults.  Text parts inside other configs leave out whatever equals these values,
-width and depth included.  A config of its own names its widths and counts: one that does not is refused rather than
-given those of some other model.
+The file is written by scripts/config-defaults.  A text config nested in a multimodal config omits every field equal to
+its default, even width and depth.  A top-level config must state its widths and counts; one that does not is rejected
+rather than filled with those of another model.
 """
 
 from __future__ import annotations
@@ -33,6 +33,6 @@ def _rows() -> dict[str, dict[str, Any]]:
 
 
 def defaults_of(kind: str, *, nested: bool) -> dict[str, Any]:
-    """The defaults of a model_type; those that a config of its own must name only for a part of another config."""
+    """Defaults of a model_type. nested: include widths and counts, which a top-level config must state itself."""
     row = _rows().get(_LIKE.get(kind, kind), {})
     return row if nested else {name: value for name, value in row.items() if name not in _OWN}

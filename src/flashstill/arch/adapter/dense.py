@@ -1,4 +1,4 @@
-"""Dense families with root-mean-square norms and gated FFNs: Llama and what grew out of it."""
+"""Dense families with RMS norms and gated FFNs: Llama and its descendants."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flashstill.errors import shown
 
 
 def llama(fields: Fields, tied: bool = False) -> Architecture:
-    """Llama, Granite and others that share its fields: biases on all projections or on none."""
+    """Llama, Granite and others with the same fields: biases on all projections or on none."""
     bias = fields.flag("attention_bias", False)
     ffn = dense(fields, bias=fields.flag("mlp_bias", False))
     return uniform(fields, grouped(fields, qkv_bias=bias, output_bias=bias), ffn, tied=tied)
@@ -64,7 +64,7 @@ def olmo2(fields: Fields, kinds: Kinds | None = None) -> Architecture:
 
 
 def olmo3(fields: Fields) -> Architecture:
-    """OLMo 2 with windows in three blocks of four."""
+    """OLMo 2 with windows in three of four blocks."""
     return olmo2(fields, every_so_often(4))
 
 
@@ -81,7 +81,7 @@ def glm4(fields: Fields) -> Architecture:
 
 
 def exaone4(fields: Fields) -> Architecture:
-    """Norms on queries and keys; windows by a pattern, either a period or letters such as LLLG."""
+    """QK norms; windows follow a pattern, given as a period or as letters such as LLLG."""
     return uniform(fields, grouped(fields, qk_norm="head"), dense(fields), kinds=_lettered(fields))
 
 
@@ -107,7 +107,7 @@ def hunyuan(fields: Fields) -> Architecture:
 
 
 def seed_oss(fields: Fields) -> Architecture:
-    """Biases on query, key and value, and apart from them on the output."""
+    """Biases on query, key and value, and a separate switch for the output bias."""
     attention = grouped(
         fields,
         qkv_bias=fields.flag("attention_bias", True),
@@ -118,7 +118,7 @@ def seed_oss(fields: Fields) -> Architecture:
 
 
 def ernie(fields: Fields) -> Architecture:
-    """ERNIE 4.5 dense: one switch for all biases, tied head."""
+    """ERNIE 4.5 dense: one flag for all biases, tied head."""
     bias = fields.flag("use_bias", False)
     attention = grouped(
         fields, qkv_bias=bias, output_bias=bias, head_width=fields.count("head_dim", default=128)

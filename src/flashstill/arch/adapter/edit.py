@@ -1,6 +1,6 @@
-"""Configurations of students: a teacher's made shallower or narrower, dense ones made sparse and back, new ones.
+"""Configurations of students: a teacher's made shallower or narrower, dense to sparse and back, or new.
 
-Each function gives fields of a config.json as plain values; `set_fields` brings them into a transformers configuration.
+Each function returns config.json fields as plain values; `set_fields` writes them to a transformers configuration.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ OF_ITS_WEIGHTS = (
     "_name_or_path",
     "quantization_config",
 )
-"""fields that say where weights come from and how they are stored, not what the model is"""
+"""fields about the origin and storage of the weights, not the architecture"""
 UPCYCLED_KINDS = ("llama", "mistral")
 DENSE_RELATIVES = {"mixtral": "mistral", "qwen3_moe": "qwen3", "glm4_moe": "llama"}
 
 
 def set_fields(configuration: Any, changes: Mapping[str, Any]) -> None:
-    """In a transformers configuration, in place."""
+    """Set fields of a transformers configuration in place."""
     for name, new in changes.items():
         setattr(configuration, name, new)
 
 
 def without_weights(fields: Mapping[str, Any]) -> Changes:
-    """The same less `OF_ITS_WEIGHTS`."""
+    """`fields` without those in `OF_ITS_WEIGHTS`."""
     return {name: content for name, content in fields.items() if name not in OF_ITS_WEIGHTS}
 
 
 def with_quantization(fields: Mapping[str, Any], scheme: Mapping[str, Any]) -> Changes:
-    """The same with weights that are packed in this scheme."""
+    """`fields` for weights packed in the quantisation scheme."""
     return {**fields, "quantization_config": scheme}
 
 
 def with_vocabulary(fields: Mapping[str, Any], vocabulary: int) -> Changes:
-    """The same with so many tokens; BadInput where the fields state another number."""
+    """`fields` with this vocabulary size; BadInput if they state another."""
     stated = stated_size(fields, VOCABULARY, "the student")
     if stated not in (None, vocabulary):
         raise BadInput(f"the student has a vocabulary of {stated}, the teacher {vocabulary}; leave it out")
@@ -62,14 +62,14 @@ def with_vocabulary(fields: Mapping[str, Any], vocabulary: int) -> Changes:
 
 
 def depth_changes(configuration: Any, kept: Sequence[int]) -> Changes:
-    """Of a model with only the blocks `kept`, by their numbers."""
+    """Fields of a model with only the blocks `kept` (indices)."""
     kinds = block_kinds(configuration)
     listed = {} if kinds is None else {"layer_types": [kinds[index] for index in kept]}
     return {_spelling(configuration, DEPTH): len(kept), **listed}
 
 
 def width_changes(configuration: Any, *, hidden: int, feed_forward: int, key_heads: int) -> Changes:
-    """Of a model of these widths, whose groups of query heads and heads are as large as before."""
+    """Fields of a model with these widths; head width and query heads per KV head are unchanged."""
     queries_per_key = size(configuration, HEADS) // size(configuration, KEY_HEADS)
     return {
         _spelling(configuration, WIDTH): hidden,
@@ -81,9 +81,9 @@ def width_changes(configuration: Any, *, hidden: int, feed_forward: int, key_hea
 
 
 def upcycled(configuration: Any, *, routed: int, per_token: int, shared: int, neurons: int) -> Changes:
-    """The fields of `glm4_moe` with a dense model's attention; UnsupportedArchitecture where that is not Llama's.
+    """Fields of `glm4_moe` with a dense model's attention; UnsupportedArchitecture if that is not Llama's.
 
-    routed, shared: experts; per_token: routed ones that a token meets; neurons: of one expert.
+    routed, shared: numbers of experts; per_token: routed experts per token; neurons: hidden width of one expert.
     """
     if kind(configuration) not in UPCYCLED_KINDS:
         raise UnsupportedArchitecture(f"only models of Llama's kind are upcycled so far, not {kind(configuration)}")
@@ -103,7 +103,7 @@ def upcycled(configuration: Any, *, routed: int, per_token: int, shared: int, ne
 
 
 def _experts(*, routed: int, per_token: int, shared: int, neurons: int) -> Changes:
-    """Of `glm4_moe`: experts in every block, weights that sum to their number, no groups of experts."""
+    """Expert fields of `glm4_moe`: experts in every block, routing weights summing to experts per token, no groups."""
     return {
         "first_k_dense_replace": 0,
         "n_routed_experts": routed,
@@ -117,7 +117,7 @@ def _experts(*, routed: int, per_token: int, shared: int, neurons: int) -> Chang
 
 
 def dense_relative(configuration: Any) -> str:
-    """The architecture that is a sparse one without its experts, by its name; UnsupportedArchitecture."""
+    """Name of the dense counterpart of a sparse architecture; UnsupportedArchitecture if there is none."""
     relative = DENSE_RELATIVES.get(kind(configuration) or "")
     if relative is None or value(configuration, "use_qk_norm"):
         known = ", ".join(DENSE_RELATIVES)
@@ -126,9 +126,9 @@ def dense_relative(configuration: Any) -> str:
 
 
 def dense(configuration: Any, fields: Mapping[str, Any], known: Mapping[str, Any], feed_forward: int) -> Changes:
-    """Those `fields` of a sparse model that its dense relative knows, with an FFN of `feed_forward` neurons.
+    """The `fields` of a sparse model that its dense counterpart also has, with an FFN of `feed_forward` neurons.
 
-    feed_forward 0: as many as a token meets in the sparse one.
+    feed_forward 0: the neurons that one token uses in the sparse model.
     """
     kept = {
         name: content for name, content in without_weights(fields).items() if name in known and name != "model_type"
@@ -139,7 +139,7 @@ def dense(configuration: Any, fields: Mapping[str, Any], known: Mapping[str, Any
 def new_llama(
     *, width: int, depth: int, heads: int, key_heads: int, feed_forward: int, context: int, tied: bool = False
 ) -> Changes:
-    """The fields of a Llama, vocabulary left out. context: its longest text, tokens; tied: head and embedding."""
+    """Fields of a Llama, without the vocabulary. context: maximum tokens; tied: head shares the embedding."""
     return {
         "model_type": "llama", "hidden_size": width, "num_hidden_layers": depth, "num_attention_heads": heads,
         "num_key_value_heads": key_heads, "intermediate_size": feed_forward, "max_position_embeddings": context,
@@ -148,14 +148,14 @@ def new_llama(
 
 
 def with_end(fields: Mapping[str, Any], end: int) -> Changes:
-    """The same for text in which one token ends a document, none begins it and none fills it up."""
+    """`fields` with this end-of-document token and no begin or padding token."""
     return {**fields, "bos_token_id": None, "eos_token_id": end, "pad_token_id": None}
 
 
 def new_sparse(
     *, width: int, depth: int, heads: int, context: int, routed: int, per_token: int, shared: int, neurons: int
 ) -> Changes:
-    """The fields of the architecture that students are upcycled into; tied embeddings, as many keys as queries."""
+    """Fields of the architecture used for upcycled students; tied embeddings, as many KV heads as query heads."""
     return {
         "model_type": "glm4_moe",
         "hidden_size": width,
@@ -172,5 +172,5 @@ def new_sparse(
 
 
 def _spelling(configuration: Any, names: tuple[str, ...]) -> str:
-    """The name under which a configuration states a size."""
+    """The field name that a configuration uses for a size."""
     return next((name for name in names if value(configuration, name) is not None), names[0])

@@ -53,7 +53,7 @@ def qwen3_moe(fields: Fields) -> Architecture:
 
 
 def qwen_experts(fields: Fields) -> ForLayer:
-    """Experts in every `decoder_sparse_step`-th block that is not among `mlp_only_layers`."""
+    """Experts in every `decoder_sparse_step`-th block, except those in `mlp_only_layers`."""
     fields.ignore("intermediate_size")
     shared = fields.count("shared_expert_intermediate_size", default=0, least=0)
     sparse = routed(fields, width=("moe_intermediate_size",), shared_width=shared, shared_gate=shared > 0)
@@ -66,7 +66,7 @@ def qwen_experts(fields: Fields) -> ForLayer:
 
 
 def gpt_oss(fields: Fields) -> Architecture:
-    """gpt-oss: sinks, biases everywhere, windows in every second block."""
+    """gpt-oss: attention sinks, biases everywhere, windows in every second block."""
     bias = fields.flag("attention_bias", True)
     attention = grouped(
         fields, qkv_bias=bias, output_bias=bias, sinks=True, head_width=fields.count("head_dim", default=64)
@@ -113,7 +113,7 @@ def _rotary_chunks(fields: Fields) -> Kinds:
 
 
 def glm4_moe(fields: Fields) -> Architecture:
-    """GLM-4.5 and 4.6: shared experts, the first blocks dense, norms on queries and keys in the large one."""
+    """GLM-4.5 and 4.6: shared experts, first blocks dense, QK norms in the large model."""
     attention = grouped(
         fields,
         qkv_bias=fields.flag("attention_bias", False),
@@ -132,7 +132,7 @@ def dots1(fields: Fields) -> Architecture:
 
 
 def deepseek_experts(fields: Fields, dense_default: int) -> ForLayer:
-    """Dense in the first blocks, then routed experts with shared ones beside them."""
+    """Dense FFNs in the first blocks, then routed and shared experts."""
     fields.ignore(
         "intermediate_size", "moe_intermediate_size", "first_k_dense_replace", "n_shared_experts",
         "num_shared_experts", *CHOSEN,
@@ -156,7 +156,7 @@ def deepseek_experts(fields: Fields, dense_default: int) -> ForLayer:
 
 
 def predictors(fields: Fields) -> int:
-    """How many modules predict further tokens; none where the config does not say."""
+    """Number of multi-token prediction modules; 0 if the config does not state it."""
     return fields.count("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers", default=0, least=0)
 
 
@@ -168,7 +168,7 @@ def olmoe(fields: Fields) -> Architecture:
 
 
 def granitemoe(fields: Fields) -> Architecture:
-    """Granite MoE, with a shared FFN in its second edition."""
+    """Granite MoE; version 2 has a shared FFN."""
     bias = fields.flag("attention_bias", False)
     shared = fields.count("shared_intermediate_size", default=0, least=0)
     ffn = routed(fields, width=("intermediate_size",), shared_width=shared)
@@ -176,7 +176,7 @@ def granitemoe(fields: Fields) -> Architecture:
 
 
 def hunyuan_moe(fields: Fields) -> Architecture:
-    """Hunyuan-A13B: one shared expert; fields may hold one value or the same one for every block."""
+    """Hunyuan-A13B: one shared expert; a field is a number, or a list with the same number for every block."""
     plain = _same_everywhere(fields, "moe_topk", "num_experts", "num_shared_expert", "moe_intermediate_size")
     bias = plain.flag("attention_bias", False)
     width = plain.count("moe_intermediate_size", "intermediate_size")

@@ -1,4 +1,4 @@
-"""Which reader understands which model_type, and which types are known and cannot be described."""
+"""model_type -> reader function, and the known model types that are not supported."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ FAMILIES: dict[str, Callable[[Fields], Architecture]] = {
     "xlm-roberta-xl": older.bert_like(embedding_norm=False, final_norm=True),
     "xlstm": state_space.xlstm,
     "youtu": relatives.latent_dense,
-    # Text parts under names of their own.
+    # Text models of multimodal families, with their own model_type.
     "glm4v_moe_text": experts.glm4_moe,
     "glm4v_text": dense.glm4,
     "granite_docling_text": dense.llama,
@@ -182,7 +182,7 @@ FAMILIES: dict[str, Callable[[Fields], Architecture]] = {
     "qwen3_omni_moe_text": experts.qwen3_moe,
 }
 
-# Families that are known and that our blocks cannot describe.
+# Known families that `Layer` cannot represent.
 _PAIR = "it is the decoder of a pair, which also reads what an encoder made"
 _ENCODER = "it is an encoder with parts of its own that no decoder here has"
 REFUSED = {

@@ -1,9 +1,9 @@
 """Typed access to a parsed config.json, with errors that name the field.
 
-A field that is absent may have a default of its model_type; one that is null is not there.
+An absent field takes the default of its model_type, if any; a null field counts as absent without a default.
 
-Several spellings of one quantity are given together: older and newer versions of transformers name it differently.
-Reading a field accounts for it; `unread` tells which ones no reader has looked at.
+Methods accept several names of one quantity, as versions of transformers name it differently.
+Reads are recorded; `unread` lists the fields that no reader has read.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ONE_MEANING = (WIDTH, DEPTH, HEADS, EXPERTS, CHOSEN)
 
 
 class Fields:
-    """A config with the name of its model, and what fields hold that it leaves out."""
+    """A config with the name of its model and defaults for absent fields."""
 
     def __init__(self, config: Config, name: str, defaults: Config | None = None) -> None:
         self.config, self.name, self.defaults = config, name, defaults or {}
@@ -55,25 +55,25 @@ class Fields:
         return UnsupportedArchitecture(f"the config of {self.name}{message}")
 
     def changed(self, changes: Config) -> Fields:
-        """The same config with some fields set otherwise; what is read there counts as read here."""
+        """The config with some fields changed; reads of the copy count as reads of this one."""
         other = Fields({**self.config, **changes}, self.name, self.defaults)
         other._read, other._parts = self._read, self._parts
         return other
 
     def with_defaults(self, defaults: Config) -> Fields:
-        """The same config with `defaults` where it sets nothing."""
+        """The config with `defaults` for fields that it does not set."""
         missing = {key: value for key, value in defaults.items() if value is not None and self.config.get(key) is None}
         return self.changed(missing)
 
     def part(self, name: str) -> Fields:
-        """The object that a field holds; empty if it is not set."""
+        """The nested object in a field; empty if it is not set."""
         value = self.value(name)
         if value is not None and not isinstance(value, dict):
             raise self.fail(f": {name} is {shown(value)}, not an object")
         return self._parts.setdefault(name, Fields(value or {}, f"{self.name} ({name})"))
 
     def block(self, number: int) -> Fields:
-        """The config as it holds for one block: `per_layer_config` lists what is otherwise there."""
+        """The config of one block, with its overrides from `per_layer_config`."""
         overrides = self.part("per_layer_config")
         if not self._blocks:
             for name in overrides.config:
@@ -84,16 +84,16 @@ class Fields:
         return self if own is None else self.changed(overrides.part(own).taken())
 
     def taken(self) -> Config:
-        """All fields, which are thereby read."""
+        """All fields, marking them as read."""
         self._read.update(self.config)
         return {key: value for key, value in self.config.items() if value is not None}
 
     def ignore(self, *names: str) -> None:
-        """Account for fields that this model_type has and that change nothing here."""
+        """Mark fields as read that do not affect this model_type's shape."""
         self._read.update(names)
 
     def unread(self) -> Iterator[tuple[str, Any]]:
-        """Names and values of the fields that nobody has looked at, those of objects as `object.field`."""
+        """(name, value) of fields not yet read; nested ones are named `object.field`."""
         for name, value in self.config.items():
             if name in self._parts:
                 yield from ((f"{name}.{inner}", content) for inner, content in self._parts[name].unread())
@@ -102,29 +102,29 @@ class Fields:
 
     @property
     def read(self) -> frozenset[str]:
-        """Names that a reader has looked for."""
+        """Names of fields that have been read."""
         return frozenset(self._read)
 
     def spelled(self, *names: str) -> str:
-        """The first of several spellings that the config sets, else the first that has a default, else the first."""
+        """The first name that the config sets, else the first with a default, else the first."""
         self._read.update(names)
         written = next((name for name in names if self.config.get(name) is not None), None)
-        # null says that there is nothing, and no default takes its place.
+        # null means none; no default replaces it.
         absent = written is None and not self.says(*names)
         default = next((name for name in names if name in self.defaults), None) if absent else None
         return written or default or names[0]
 
     def says(self, *names: str) -> bool:
-        """Whether the config has one of these fields, be it null."""
+        """Whether the config has one of these fields, null included."""
         return any(name in self.config for name in names)
 
     def value(self, *names: str) -> Any:
-        """What the first set spelling holds, or its default; None if there is neither."""
+        """The value under the first name that is set, else its default, else None."""
         name = self.spelled(*names)
         return self.config.get(name) if self.says(*names) else self.defaults.get(name)
 
     def count(self, *names: str, default: int | None = None, least: int = 1, most: int | None = None) -> int:
-        """A whole number from `least` on, and at most what a field of that name may hold."""
+        """A whole number from `least` to `most`; `most` defaults to the limit of that field name."""
         name, value = self.spelled(*names), self.value(*names)
         most = most_of(name) if most is None else most
         if value is None:
@@ -149,13 +149,13 @@ class Fields:
         return value
 
     def refuse(self, *names: str) -> None:
-        """Refuse a config that sets a field whose meaning is not modelled."""
+        """Reject a config that sets one of these fields, as they are not modelled."""
         for name in names:
             if self.value(name):
                 raise self.fail(f" sets {name}, which is not supported yet")
 
     def require(self, name: str, only: Any) -> None:
-        """Refuse a config whose field, if set, is not `wanted`."""
+        """Reject a config in which the field is set to anything but `only`."""
         value = self.value(name)
         if value is not None and value != only:
             raise self.fail(f": {name} other than {only} is not supported yet")
@@ -171,14 +171,14 @@ class Fields:
         return self.count(*DEPTH)
 
     def whole_numbers(self, name: str) -> frozenset[int]:
-        """A list of block numbers, or nothing."""
+        """The block numbers listed in a field; empty if it is not set."""
         value = self.value(name) or []
         if not isinstance(value, list) or not all(type(item) is int for item in value):
             raise self.fail(f": {name} is {shown(value)}, not a list of whole numbers")
         return frozenset(value)
 
     def words(self, name: str, known: Collection[Any]) -> list[Any] | None:
-        """One of the `known` words for every block, or None if the config does not list them."""
+        """A list with one of the `known` words per block; None if the config has no such list."""
         listed = self.value(name)
         if listed is None:
             return None
@@ -190,6 +190,6 @@ class Fields:
         return listed
 
     def layer_kinds(self, *names: str, known: Collection[str]) -> list[str] | None:
-        """The kind of every block ("full", "sliding", "linear", ...), or None if the config does not list them."""
+        """The kind of each block ("full", "sliding", "linear", ...), or None if the config does not list them."""
         written = self.words(self.spelled(*names), [word for word, kind in _LAYER_KINDS.items() if kind in known])
         return None if written is None else [_LAYER_KINDS[word] for word in written]

@@ -1,7 +1,7 @@
-"""Gemma 1 to 4: wide heads, a tied head, from the second on norms on both sides and windows in most blocks.
+"""Gemma 1 to 4: wide attention heads, tied LM head; since Gemma 2 pre- and post-norms, and windows in most blocks.
 
-Gemma 3n and the small ones of Gemma 4 have an embedding for each block: a table of E values a token and block, which a
-narrow gate and projection bring into the stream; and their last blocks read the cache of earlier ones.
+Gemma 3n and small Gemma 4 models have per-layer embeddings: a table of E values per token and block, added to the
+residual stream through a narrow gate and projection. Their last blocks read the KV cache of earlier blocks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def gemma2(fields: Fields) -> Architecture:
 
 
 def gemma3(fields: Fields) -> Architecture:
-    """Gemma 3: five blocks of six have a window; norms on queries and keys."""
+    """Gemma 3: five of six blocks have a window; QK norms."""
     period = fields.count("sliding_window_pattern", "_sliding_window_pattern", default=6)
     return _gemma(fields, norms=4, kinds=every_so_often(period), qk_norm="head")
 
@@ -45,7 +45,7 @@ def _kinds(fields: Fields, period: int) -> list[str]:
 
 
 def _reads_earlier(fields: Fields) -> int:
-    """The first block that reads the cache of an earlier one; the depth where none does."""
+    """Index of the first block that reads an earlier block's KV cache; the depth if none does."""
     shared = fields.count("num_kv_shared_layers", default=0, least=0)
     if shared >= fields.depth:
         raise fields.fail(f": num_kv_shared_layers is {shared} of {fields.depth} layers")
@@ -53,12 +53,12 @@ def _reads_earlier(fields: Fields) -> int:
 
 
 def _without_cache(attention: Attention) -> Attention:
-    """The same attention where keys, values and the norm of the keys belong to an earlier block."""
+    """The same attention without keys, values and key norm, which an earlier block provides."""
     return replace(attention, cached=False, qk_norm_parameters=attention.qk_norm_parameters // 2)
 
 
 def _tables(fields: Fields, default: int) -> tuple[int, int]:
-    """Width of the embedding of each block, and the values of all these tables together."""
+    """(width of the per-layer embedding, parameters of all its tables)."""
     wide = fields.count("hidden_size_per_layer_input", default=default, least=0)
     fields.ignore("vocab_size_per_layer_input")
     rows = fields.count("vocab_size_per_layer_input", default=262144) if wide else 0
@@ -66,7 +66,7 @@ def _tables(fields: Fields, default: int) -> tuple[int, int]:
 
 
 def gemma3n(fields: Fields) -> Architecture:
-    """Gemma 3n: four streams of which one is computed (AltUp), a low-rank branch (LAuReL), embeddings of each block."""
+    """Gemma 3n: AltUp (four streams, one computed per block), LAuReL low-rank branch, per-layer embeddings."""
     width, depth = fields.width, fields.depth
     fields.ignore("altup_active_idx", "altup_correct_scale", "altup_coef_clip", "activation_sparsity_pattern")
     fields.ignore("altup_lr_multiplier", "query_pre_attn_scalar")
@@ -81,7 +81,7 @@ def gemma3n(fields: Fields) -> Architecture:
     sizes = sizes if isinstance(sizes, list) else [sizes] * depth
     if len(sizes) != depth:
         raise fields.fail(f": intermediate_size does not list one number for each of the {depth} layers")
-    # Router, prediction and correction of the streams; low-rank branch; gate, projection and share of the table's.
+    # AltUp router, prediction and correction; LAuReL; gate and projection of the per-layer embedding.
     side = streams * (width + streams + streams * streams) + 2 * rank * width + 3 * wide * width
     first = _reads_earlier(fields)
     blocks = []
@@ -104,7 +104,7 @@ def gemma3n(fields: Fields) -> Architecture:
 
 
 def gemma4(fields: Fields) -> Architecture:
-    """Gemma 4: global blocks have heads of their own width; experts beside the dense FFN; embeddings of each block."""
+    """Gemma 4: global blocks have a different head width; experts in parallel with the FFN; per-layer embeddings."""
     wide, table = _tables(fields, 256)
     bias = fields.flag("attention_bias", False)
     fields.ignore("use_double_wide_mlp", "global_head_dim", "num_global_key_value_heads")
@@ -146,12 +146,12 @@ def gemma4(fields: Fields) -> Architecture:
 
 
 def gemma4_unified(fields: Fields) -> Architecture:
-    """Gemma 4 without embeddings of each block."""
+    """Gemma 4 without per-layer embeddings."""
     return gemma4(fields.with_defaults({"hidden_size_per_layer_input": 0}))
 
 
 def _gemma4_ffn(fields: Fields) -> tuple[FeedForward, int]:
-    """The FFN, and how many norms its block has."""
+    """(FFN, number of norms of its block)."""
     width = fields.count("intermediate_size")
     if not fields.flag("enable_moe_block", False):
         return FeedForward(width=width), 4
@@ -161,7 +161,7 @@ def _gemma4_ffn(fields: Fields) -> tuple[FeedForward, int]:
 
 
 def _global_heads(fields: Fields, shared: bool) -> tuple[int, int]:
-    """Head width and key/value heads of the global blocks; newer files hold them for each block apart."""
+    """(head width, key/value heads) of the global blocks; newer configs list them per block."""
     usual = fields.count("num_key_value_heads")
     overrides = fields.value("per_layer_config")
     if isinstance(overrides, dict) and overrides:

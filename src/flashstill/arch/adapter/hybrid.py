@@ -17,7 +17,7 @@ _HYBRID = ("full", "linear")
 
 
 def qwen3_next(fields: Fields) -> Architecture:
-    """Qwen3-Next and Qwen3.5: gated delta nets, with gated attention in every fourth block; dense or routed FFN."""
+    """Qwen3-Next and Qwen3.5: gated delta nets, gated attention in every fourth block; dense or routed FFN."""
     bias = fields.flag("attention_bias", False)
     recurrent = gated_delta_net(
         width=fields.width,
@@ -54,7 +54,7 @@ def _mixers(kinds: list[str], full: Attention | LatentAttention, recurrent: Line
 
 
 def minimax(fields: Fields) -> Architecture:
-    """MiniMax-Text-01 and M1: lightning attention in most blocks; attn_type_list holds 0 for it and 1 for softmax."""
+    """MiniMax-Text-01 and M1: mostly lightning attention; attn_type_list has 0 for lightning, 1 for softmax."""
     fields.refuse("shared_intermediate_size", "sliding_window")
     fields.ignore("block_size")  # a kernel setting
     full = grouped(fields)
@@ -70,7 +70,7 @@ def minimax(fields: Fields) -> Architecture:
 
 
 def kimi_linear(fields: Fields) -> Architecture:
-    """Kimi Linear: Kimi delta attention, with MLA in every fourth block, DeepSeek's experts."""
+    """Kimi Linear: Kimi delta attention, MLA in every fourth block, DeepSeek's experts."""
     inner = fields.part("linear_attn_config")
     recurrent = kimi_delta(
         width=fields.width,
@@ -89,7 +89,7 @@ def kimi_linear(fields: Fields) -> Architecture:
 
 
 def jamba(fields: Fields) -> Architecture:
-    """Jamba: Mamba with attention now and then, experts in every second block."""
+    """Jamba: Mamba with periodic attention blocks, experts in every second block."""
     width = fields.width
     rank = fields.value("mamba_dt_rank")
     recurrent = mamba1(
@@ -146,7 +146,7 @@ def bamba(fields: Fields) -> Architecture:
 
 
 def granite_hybrid(fields: Fields) -> Architecture:
-    """Granite 4: Mamba 2 and attention; a shared FFN, with experts beside it in the larger ones."""
+    """Granite 4: Mamba 2 and attention; a shared FFN, plus routed experts in the larger models."""
     bias = fields.flag("attention_bias", False)
     kinds = fields.layer_kinds("layer_types", "layers_block_type", known=_HYBRID)
     kinds = kinds or ["linear"] * fields.depth

@@ -1,4 +1,4 @@
-"""Families with multi-head latent attention: DeepSeek and those that took it over."""
+"""Families with multi-head latent attention (MLA): DeepSeek and others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def latent(
     extra_width: int = 0,
     extra_parameters: int = 0,
 ) -> LatentAttention:
-    """MLA from DeepSeek's fields; without q_lora_rank queries are projected directly."""
+    """MLA from DeepSeek's fields; without q_lora_rank, queries are projected directly."""
     fields.ignore("head_dim", "qk_head_dim", "num_key_value_heads")  # all heads read one latent vector
     return LatentAttention(
         heads=fields.count(*HEADS),
@@ -43,7 +43,7 @@ def latent(
 def stacked(
     fields: Fields, mixers: Sequence[Mixer], ffn: ForLayer, mtp_layers: int = 0, *, tied: bool = False, norms: int = 2
 ) -> Architecture:
-    """Blocks with one mixer each. norms: learned vectors a block."""
+    """A model with one mixer per block. norms: norm vectors per block."""
     blocks = [
         Layer(count=1, attention=mixer, ffn=ffn(i), norm_parameters=norms * fields.width, norms=norms)
         for i, mixer in enumerate(mixers)
@@ -57,7 +57,7 @@ def deepseek_v2(fields: Fields) -> Architecture:
 
 
 def deepseek_v3(fields: Fields, dense_default: int = 3) -> Architecture:
-    """DeepSeek-V3 and R1, Kimi K2: the correction of the router's choice is a buffer and not counted."""
+    """DeepSeek-V3 and R1, Kimi K2: the router's bias correction is a buffer and not counted."""
     fields.refuse("index_topk")
     return stacked(fields, [latent(fields)] * fields.depth, deepseek_experts(fields, dense_default), predictors(fields))
 
@@ -68,7 +68,7 @@ def glm4_moe_lite(fields: Fields) -> Architecture:
 
 
 def indexed(fields: Fields, *, extra_width: int = 0, extra_parameters: int = 0) -> list[Mixer]:
-    """Sparse latent attention for every block: with an indexer of its own, or with the choice of an earlier block."""
+    """Sparse MLA for every block, with its own indexer or the tokens selected by an earlier block."""
     fields.layer_kinds("layer_types", known=("indexed",))
     top = fields.count("index_topk")
     scorer = Indexer(heads=fields.count("index_n_heads"), head_width=fields.count("index_head_dim"), top=top)
@@ -78,7 +78,7 @@ def indexed(fields: Fields, *, extra_width: int = 0, extra_parameters: int = 0) 
 
 
 def _indexer_kinds(fields: Fields) -> list[str]:
-    """ "full" or "shared" for every block: listed, as letters F and S, or by a period behind the first blocks."""
+    """ "full" or "shared" for every block: from a list, letters F and S, or a period after the first blocks."""
     fields.ignore("index_topk_pattern", "index_topk_freq", "index_skip_topk_offset")
     listed = fields.words("indexer_types", ("full", "shared"))
     pattern = fields.value("index_topk_pattern")
@@ -96,12 +96,12 @@ def _indexer_kinds(fields: Fields) -> list[str]:
 
 
 def deepseek_v32(fields: Fields) -> Architecture:
-    """DeepSeek-V3.2, GLM-5: an indexer chooses which tokens the attention reads."""
+    """DeepSeek-V3.2, GLM-5: an indexer selects the tokens that attention reads."""
     return stacked(fields, indexed(fields), deepseek_experts(fields, 3), predictors(fields))
 
 
 def axk1(fields: Fields) -> Architecture:
-    """A.X K1: DeepSeek-V3 with one dense block, and a norm behind the experts."""
+    """A.X K1: DeepSeek-V3 with one dense block, and a norm after the experts."""
     ffn = deepseek_experts(fields, 1)
     mixer, width = latent(fields), fields.width
     blocks = [
@@ -112,7 +112,7 @@ def axk1(fields: Fields) -> Architecture:
 
 
 def dots3(fields: Fields) -> Architecture:
-    """dots3: latent attention, in some blocks behind an indexer and in the others over a window, of another shape."""
+    """dots3: MLA, with an indexer in some blocks and a window in the others; the two kinds differ in shape."""
     fields.refuse("mlp_bias")
     kinds = fields.layer_kinds("layer_types", known=("indexed", "sliding"))
     if kinds is None or fields.value("per_layer_config") is None:

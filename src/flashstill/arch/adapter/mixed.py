@@ -1,4 +1,4 @@
-"""Families whose blocks differ in the heads of attention: Laguna, MiMo-V2, Step 3.5."""
+"""Families whose blocks differ in their attention heads: Laguna, MiMo-V2, Step 3.5."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flashstill.errors import shown
 
 
 def laguna(fields: Fields) -> Architecture:
-    """Laguna: gates on the output of attention, which may have as many heads as it likes in each block."""
+    """Laguna: gated attention output; the number of heads can differ between blocks."""
     bias = fields.flag("attention_bias", False)
     usual = fields.count(*HEADS)
     listed = fields.value("num_attention_heads_per_layer") or [usual] * fields.depth
@@ -39,7 +39,7 @@ def laguna(fields: Fields) -> Architecture:
 
 
 def mimo_v2(fields: Fields) -> Architecture:
-    """MiMo-V2-Flash: windows with sinks and twice the key/value heads in five blocks of six, narrow values."""
+    """MiMo-V2-Flash: five of six blocks have windows, sinks and twice the KV heads; values narrower than keys."""
     fields.ignore("sliding_window_size", "attention_value_scale")
     bias, heads = fields.flag("attention_bias", False), fields.count("num_key_value_heads")
     values = fields.count("v_head_dim")
@@ -66,7 +66,7 @@ def mimo_v2(fields: Fields) -> Architecture:
 
 
 def step3p5(fields: Fields) -> Architecture:
-    """Step 3.5 and 3.7: more heads in the blocks with a window, a gate a head, one shared expert."""
+    """Step 3.5 and 3.7: more heads in windowed blocks, one gate per head, one shared expert."""
     fields.refuse("attention_bias", "mlp_bias")
     fields.ignore("mtp_layer_types", "mtp_mlp_layer_types", "swiglu_limits", "swiglu_limits_shared", "gating")
     fields.ignore(
@@ -106,14 +106,14 @@ def step3p5(fields: Fields) -> Architecture:
 
 
 def _trimmed(fields: Fields, name: str, predicted: int) -> Fields:
-    """The config without what a list says about modules that predict further tokens, behind the blocks."""
+    """The config with entries for multi-token prediction modules cut from the end of a per-block list."""
     listed = fields.value(name)
     padded = isinstance(listed, list) and predicted and len(listed) == fields.depth + predicted
     return fields.changed({name: listed[: fields.depth]}) if padded and isinstance(listed, list) else fields
 
 
 def _enumerated(fields: Fields) -> list[str]:
-    """Sparse in the blocks of moe_layers_enum, "3,4,5", else from the fourth on."""
+    """Sparse in the blocks listed in moe_layers_enum (such as "3,4,5"); by default from the fourth block on."""
     text = fields.value("moe_layers_enum")
     if text is None:
         return first_dense(fields, 3)

@@ -1,7 +1,7 @@
-"""Which kinds of weights a quantisation scheme leaves alone: its lists name modules in several dialects.
+"""Match the module lists of quantisation schemes (such as modules to skip) to kinds of weights.
 
-Dialects: plain names ("lm_head", "model.layers.3.self_attn"), globs ("model.layers.*.self_attn*") and regular
-expressions ("re:.*self_attn.*").  A kind counts as left alone if that holds in most of three blocks of the middle.
+Patterns are plain names ("lm_head", "model.layers.3.self_attn"), globs ("model.layers.*.self_attn*") or regular
+expressions ("re:.*self_attn.*").  A kind of weight matches if most of three blocks in the middle of the model match.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from flashstill.errors import shortened
 
-# One name for each way in which published checkpoints call the module; {0} is the number of a block.
+# Module names used in published checkpoints; {0} is the block number.
 _SAMPLES = {
     "attention": ("layers.{0}.self_attn.o_proj",),
     "experts": (
@@ -40,9 +40,9 @@ _REPEAT = re.compile(r"(?<!\()[*+?{]")
 
 
 def matches(kind: str, patterns: Iterable[str], depth: int) -> bool:
-    """Whether `patterns` name the modules of this kind of weight in most blocks.
+    """Whether `patterns` match the modules of this kind of weight in most of the tested blocks.
 
-    Raises ValueError for a regular expression that is broken or could take too long.
+    Raises ValueError for a regular expression that is invalid or could take too long.
     """
     named = [_readable(pattern) for pattern in patterns]
     blocks = {depth // 4, depth // 2, 3 * depth // 4}

@@ -1,6 +1,6 @@
 """Nemotron-H and Nemotron 3: a list of mixers and FFNs, each with its own norm and residual.
 
-Here a mixer and the FFN after it make one block, so that `depth` is smaller than the count of the configuration.
+A mixer and the FFN after it form one block here, so `depth` is less than the number of layers in the configuration.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def nemotron_h(fields: Fields) -> Architecture:
 def _blocks(
     fields: Fields, kinds: list[str], mixers: dict[str, Mixer], ffns: dict[str, Callable[[], FeedForward]]
 ) -> list[Layer]:
-    """Blocks of a mixer, and of the FFN where one follows it."""
+    """Blocks of one mixer each, plus the FFN if one follows."""
     blocks: list[Layer] = []
     waiting: Mixer | None = None
     for kind in kinds:
@@ -65,7 +65,7 @@ def _block(mixer: Mixer, ffn: FeedForward, norms: int) -> Layer:
 
 
 def _predicting(fields: Fields) -> list[str]:
-    """The kinds of blocks in a module that predicts a further token."""
+    """The kinds of layers in a multi-token prediction module."""
     kinds = _kinds(fields, "mtp_layers_block_type", pattern="mtp_hybrid_override_pattern", default="*E")
     return kinds if kinds[0] in ("full", "linear") else ["full", *kinds]
 

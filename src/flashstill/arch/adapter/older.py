@@ -1,4 +1,4 @@
-"""Older families of transformers' first years: GPT, GPT-Neo, CTRL, XGLM, MPT, and BERT's kin as decoders."""
+"""Older families: GPT, GPT-Neo, CTRL, XGLM, MPT, and BERT variants used as decoders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flashstill.arch.model import Architecture
 
 
 def openai_gpt(fields: Fields) -> Architecture:
-    """GPT 1: norms behind attention and FFN, none at the end."""
+    """GPT 1: norms after attention and FFN, no final norm."""
     width = fields.width
     ffn = FeedForward(width=4 * width, gated=False, bias=True)
     attention = grouped(fields, qkv_bias=True, output_bias=True, kv_heads=every_head(fields))
@@ -29,7 +29,7 @@ def ctrl(fields: Fields) -> Architecture:
 
 
 def gpt_neo(fields: Fields) -> Architecture:
-    """GPT-Neo: a bias on the output of attention alone, windows in every second block."""
+    """GPT-Neo: bias only on the attention output, windows in every second block."""
     fields = fields.changed({"num_hidden_layers": fields.value("num_layers", "num_hidden_layers")})
     width, heads = fields.width, fields.count("num_heads", *HEADS)
     fields = fields.changed({HEADS[0]: heads, "sliding_window": fields.value("window_size")})
@@ -74,7 +74,7 @@ def codegen(fields: Fields) -> Architecture:
 
 
 def gpt_neox_japanese(fields: Fields) -> Architecture:
-    """GPT-NeoX-Japanese: no biases but one, behind the attention of the last block."""
+    """GPT-NeoX-Japanese: only one bias, after the attention of the last block."""
     width = fields.width
     ffn = FeedForward(width=fields.count("intermediate_multiple_size", default=4) * width, gated=False)
     attention = grouped(fields, kv_heads=every_head(fields))
@@ -91,7 +91,7 @@ def xglm(fields: Fields) -> Architecture:
 
 
 def biogpt(fields: Fields) -> Architecture:
-    """BioGPT: learned positions with two rows to spare."""
+    """BioGPT: learned positions with two extra rows."""
     attention = grouped(fields, qkv_bias=True, output_bias=True, kv_heads=every_head(fields))
     position = (fields.count(*CONTEXT) + 2) * fields.width
     ffn = dense(fields, gated=False, bias=True)
@@ -99,7 +99,7 @@ def biogpt(fields: Fields) -> Architecture:
 
 
 def mpt(fields: Fields) -> Architecture:
-    """MPT: attention with linear biases, no biases of projections."""
+    """MPT: ALiBi attention, no biases on projections."""
     inner = fields.part("attn_config")
     inner.require("qk_ln", False)
     inner.require("attn_type", "multihead_attention")
@@ -113,7 +113,7 @@ def mpt(fields: Fields) -> Architecture:
 
 
 def cpmant(fields: Fields) -> Architecture:
-    """CPM-Ant: learned biases of positions between segments, prompts in the embedding, a head of its own."""
+    """CPM-Ant: learned position biases between segments, prompt rows in the embedding, untied head."""
     width, heads = fields.width, fields.count(*HEADS)
     segments = fields.count("segment_types", default=32)
     prompts = fields.count("prompt_types", default=32) * fields.count("prompt_length", default=32)
@@ -130,10 +130,10 @@ def cpmant(fields: Fields) -> Architecture:
 
 def bert_like(*, type_rows: bool = True, transform: bool = True, embedding_norm: bool = True, final_norm: bool = False,
 ) -> Callable[[Fields], Architecture]:  # fmt: skip
-    """A reader for BERT and its kin as decoders.
+    """A reader for BERT and its variants as decoders.
 
-    type_rows: embeddings of segments; transform: a dense layer with a norm before the head; embedding_norm: a norm on
-    the embedding; final_norm: norms stand before attention and FFN, so that one more follows the last block.
+    type_rows: rows of the segment embedding; transform: a dense layer with a norm before the head; embedding_norm: a
+    norm on the embedding; final_norm: pre-norm blocks, with a norm after the last block.
     """
 
     def read(fields: Fields) -> Architecture:

@@ -1,6 +1,6 @@
 """The number formats of a checkpoint, read from `quantization_config` and `dtype`.
 
-Schemes: fp8, fbgemm_fp8, mxfp4, gptq, awq, compressed-tensors, modelopt, bitsandbytes; any other is refused by name.
+Schemes: fp8, fbgemm_fp8, mxfp4, gptq, awq, compressed-tensors, modelopt, bitsandbytes; any other is rejected by name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BLOCKS = ("linear", "experts", "attention")
 
 
 def read_formats(fields: Fields, depth: int) -> Formats:
-    """The formats of all kinds of weights; bf16 where the config says nothing."""
+    """The format of each kind of weight; bf16 if the config does not state one."""
     written = str(fields.value("dtype", "torch_dtype") or "bfloat16").removeprefix("torch.")
     if written not in _DTYPES:
         raise fields.fail(f" names an {unknown('dtype', written, _DTYPES)}")
@@ -43,7 +43,7 @@ def read_formats(fields: Fields, depth: int) -> Formats:
 
 
 def _apply(scheme: Fields, formats: Formats, depth: int, name: str, stored: Stored, kinds: tuple[str, ...]) -> Formats:
-    """`stored` for the given kinds, but for those that the scheme's lists leave alone."""
+    """`formats` with `stored` for the given kinds, except those that the scheme excludes."""
     alone: list[str] = []
     for field in ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers", "llm_int8_skip_modules"):
         listed = scheme.value(field) or []
@@ -62,12 +62,12 @@ def _matches(scheme: Fields, kind: str, patterns: list[str], depth: int) -> bool
 
 
 def _scaled(name: str, block: int, scale_bits: float) -> Stored:
-    """A format with one scale for each block of weights; block 0: so few scales that they do not count."""
+    """A format with one scale per block of weights; block 0: scales are too few to count."""
     return Stored(name=name, bits=BITS[name] + (scale_bits / block if block > 0 else 0.0))
 
 
 def _block_size(scheme: Fields, field: str) -> int:
-    """Weights for each scale of a two-dimensional block; 0 if the scheme has none."""
+    """Weights per scale of a two-dimensional block; 0 if the scheme has no blocks."""
     sizes = scheme.value(field)
     if sizes is None:
         return 0
@@ -145,7 +145,7 @@ def _modelopt(scheme: Fields, formats: Formats, depth: int) -> Formats:
 
 
 def _compressed_tensors(scheme: Fields, formats: Formats, depth: int) -> Formats:
-    """Groups of modules with a format each; a group aims at all linear layers or at names."""
+    """compressed-tensors: groups of modules with one format each; targets are all linear layers or module names."""
     groups = scheme.value("config_groups")
     if not isinstance(groups, dict) or not groups:
         raise scheme.fail(" has no config_groups")

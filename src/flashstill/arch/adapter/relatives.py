@@ -1,4 +1,4 @@
-"""Relatives of Llama: dense blocks of its kind that differ in biases, norms, windows or the gate of the FFN."""
+"""Variants of Llama: dense blocks that differ in biases, norms, windows or FFN gating."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from flashstill.arch.model import Architecture
 
 
 def first_of(period: int) -> Kinds:
-    """A window in all blocks but the first of every `period`."""
+    """A window in all blocks except the first of every `period`."""
     return lambda i: "full" if i % period == 0 else "sliding"
 
 
 def apertus(fields: Fields) -> Architecture:
-    """Norms on queries and keys, an FFN without gate whose activation has two learned numbers."""
+    """QK norms; ungated FFN whose activation has two learned parameters."""
     bias = fields.flag("attention_bias", False)
     attention = grouped(fields, qkv_bias=bias, output_bias=bias, qk_norm="head")
     return uniform(fields, attention, dense(fields, gated=False), small=2)
 
 
 def arcee(fields: Fields) -> Architecture:
-    """An FFN without gate (squared ReLU)."""
+    """Ungated FFN (squared ReLU)."""
     bias = fields.flag("attention_bias", False)
     ffn = dense(fields, gated=False, bias=fields.flag("mlp_bias", False))
     return uniform(fields, grouped(fields, qkv_bias=bias, output_bias=bias), ffn)
@@ -36,12 +36,12 @@ def bitnet(fields: Fields) -> Architecture:
 
 
 def cwm(fields: Fields) -> Architecture:
-    """Windows in three blocks of four."""
+    """Windows in three of four blocks."""
     return uniform(fields, grouped(fields), dense(fields, bias=fields.flag("mlp_bias", False)), kinds=first_of(4))
 
 
 def diffllama(fields: Fields) -> Architecture:
-    """Differential attention: four vectors mix two softmaxes."""
+    """Differential attention: the difference of two softmaxes, weighted by four learned vectors."""
     bias = fields.flag("attention_bias", False)
     plain = grouped(fields, qkv_bias=bias, output_bias=bias)
     attention = grouped(fields, qkv_bias=bias, output_bias=bias, extra_parameters=4 * plain.head_width)
@@ -50,7 +50,7 @@ def diffllama(fields: Fields) -> Architecture:
 
 
 def doge(fields: Fields) -> Architecture:
-    """A mask computed from the values, learned weights of the residuals."""
+    """An attention mask computed from the values; learned weights on the residuals."""
     if fields.flag("is_moe", False):
         raise fields.fail(": is_moe is not supported yet")
     fields.ignore("num_experts", "num_experts_per_tok", "keep_window_size")
@@ -65,7 +65,7 @@ def doge(fields: Fields) -> Architecture:
 
 
 def helium(fields: Fields) -> Architecture:
-    """Llama whose output projection is square."""
+    """Llama with a square output projection in attention."""
     bias = fields.flag("attention_bias", False)
     attention = grouped(fields, qkv_bias=bias)
     if attention.query_width != fields.width:
@@ -76,7 +76,7 @@ def helium(fields: Fields) -> Architecture:
 
 
 def hyperclovax(fields: Fields) -> Architecture:
-    """Norms behind attention and FFN as well, unless switched off."""
+    """Post-norms after attention and FFN as well, unless disabled."""
     bias = fields.flag("attention_bias", False)
     norms = 4 if fields.flag("use_post_norm", True) else 2
     ffn = dense(fields, bias=fields.flag("mlp_bias", False))
@@ -84,21 +84,21 @@ def hyperclovax(fields: Fields) -> Architecture:
 
 
 def jais2(fields: Fields) -> Architecture:
-    """Layer norms, biases, an FFN without gate."""
+    """Layer norms, biases, ungated FFN."""
     bias = fields.flag("attention_bias", True)
     ffn = dense(fields, gated=False, bias=fields.flag("mlp_bias", True))
     return uniform(fields, grouped(fields, qkv_bias=bias, output_bias=bias), ffn, norm_bias=True)
 
 
 def nanochat(fields: Fields) -> Architecture:
-    """Norms without learned scales, an FFN without gate."""
+    """Norms without learned scales, ungated FFN."""
     bias = fields.flag("attention_bias", False)
     attention = grouped(fields, qkv_bias=bias, output_bias=bias)
     return uniform(fields, attention, dense(fields, gated=False), norms=0, final_norm=False)
 
 
 def granite_swa(fields: Fields) -> Architecture:
-    """Sinks, and windows in three blocks of four; a rotary base for each block."""
+    """Sinks, windows in three of four blocks, a rotary base per block."""
     fields.ignore("layer_rope_theta")
     bias = fields.flag("attention_bias", False)
     attention = grouped(fields, qkv_bias=bias, output_bias=bias, sinks=True)
@@ -106,7 +106,7 @@ def granite_swa(fields: Fields) -> Architecture:
 
 
 def vaultgemma(fields: Fields) -> Architecture:
-    """Gemma 2 with two norms a block."""
+    """Gemma 2 with two norms per block."""
     bias = fields.flag("attention_bias", False)
     attention = grouped(fields, qkv_bias=bias, output_bias=bias, head_width=fields.count("head_dim", default=256))
     return uniform(fields, attention, dense(fields), kinds=every_so_often(2), tied=True)
@@ -120,7 +120,7 @@ def latent_dense(fields: Fields) -> Architecture:
 
 
 def persimmon(fields: Fields) -> Architecture:
-    """Biases everywhere, norms on queries and keys, an FFN without gate."""
+    """Biases everywhere, QK norms, ungated FFN."""
     qk_norm = "biased" if fields.flag("qk_layernorm", True) else ""
     attention = grouped(fields, qkv_bias=True, output_bias=True, qk_norm=qk_norm)
     return uniform(fields, attention, dense(fields, gated=False, bias=True), norm_bias=True)
@@ -136,5 +136,5 @@ def modernbert(fields: Fields) -> Architecture:
     period = fields.count("global_attn_every_n_layers", default=3)
     head = width * width + width + (fields.count("vocab_size") if fields.flag("decoder_bias", True) else 0)
     ffn = FeedForward(width=fields.count("intermediate_size"))
-    # One norm less in the first block, one more on the embedding.
+    # The first block has one norm less; the embedding has a norm instead.
     return uniform(fields, grouped(fields), ffn, kinds=first_of(period), tied=True, extra=head)

@@ -1,4 +1,4 @@
-"""Younger families with routed experts: Trinity, EXAONE MoE, MiMo, Laguna, MiniMax-M3, Hunyuan 3 and others."""
+"""Newer families with routed experts: Trinity, EXAONE MoE, MiMo, Laguna, MiniMax-M3, Hunyuan 3 and others."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from flashstill.arch.model import Architecture, Layer
 
 
 def mlp_kinds(fields: Fields, default: list[str]) -> list[str]:
-    """ "dense" or "sparse" for every block, as the config lists them."""
+    """ "dense" or "sparse" for every block, from the config's list or `default`."""
     return fields.words("mlp_layer_types", ("dense", "sparse")) or default
 
 
 def sparse_or_dense(fields: Fields, sparse: FeedForward, kinds: list[str], dense_field: str) -> ForLayer:
-    """Experts in the blocks called sparse, a dense FFN as wide as `dense_field` says in the others."""
+    """Experts in the sparse blocks; a dense FFN of the width in `dense_field` in the others."""
     fields.ignore(dense_field)
     if "dense" not in kinds:
         return lambda i: sparse
@@ -38,7 +38,7 @@ def _shared(fields: Fields, default: int = 1) -> int:
 
 
 def afmoe(fields: Fields) -> Architecture:
-    """Arcee Trinity: norms on both sides, a gate on the output of attention, windows in three blocks of four."""
+    """Arcee Trinity: pre- and post-norms, gated attention output, windows in three of four blocks."""
     fields.ignore("mup_enabled", "global_attn_every_n_layers")
     bias = fields.flag("attention_bias", False)
     attention = grouped(fields, qkv_bias=bias, output_bias=bias, qk_norm="head", output_gate=True)
@@ -62,7 +62,7 @@ def aria(fields: Fields) -> Architecture:
 
 
 def cohere2_moe(fields: Fields) -> Architecture:
-    """Command with experts: attention and FFN in parallel, windows in three blocks of four."""
+    """Command with experts: attention and FFN in parallel, windows in three of four blocks."""
     fields.ignore("first_k_dense_replace", "prefix_dense_sliding_window_pattern", "sliding_window_pattern")
     bias = fields.flag("attention_bias", False)
     attention = grouped(fields, qkv_bias=bias, output_bias=bias)
@@ -77,7 +77,7 @@ def cohere2_moe(fields: Fields) -> Architecture:
 
 
 def exaone_moe(fields: Fields) -> Architecture:
-    """EXAONE MoE: norms on queries and keys, the first block dense, windows in three blocks of four."""
+    """EXAONE MoE: QK norms, first block dense, windows in three of four blocks."""
     fields.ignore("sliding_window_pattern")
     period = fields.count("sliding_window_pattern", default=4, least=0)
     kinds: Kinds = always("full") if fields.value("sliding_window") is None else every_so_often(period)
@@ -93,7 +93,7 @@ def flex_olmo(fields: Fields) -> Architecture:
 
 
 def flint(fields: Fields) -> Architecture:
-    """Flint: sinks, a shared expert without gate; full attention at both ends and in every fourth block."""
+    """Flint: sinks, an ungated shared expert; full attention in the first, last and every fourth block."""
     bias, last = fields.flag("attention_bias", False), fields.depth - 1
     attention = grouped(fields, qkv_bias=bias, output_bias=bias, qk_norm="head", sinks=True)
     kinds: Kinds = lambda i: "full" if i < 2 or i % 4 == 1 or i == last else "sliding"
@@ -106,7 +106,7 @@ def _without_gate(ffn: ForLayer) -> ForLayer:
 
 
 def granitemoe_swa(fields: Fields) -> Architecture:
-    """Granite MoE with sinks and windows in three blocks of four."""
+    """Granite MoE with sinks, and windows in three of four blocks."""
     fields.ignore("layer_rope_theta")
     bias = fields.flag("attention_bias", False)
     attention = grouped(fields, qkv_bias=bias, output_bias=bias, sinks=True)
@@ -116,7 +116,7 @@ def granitemoe_swa(fields: Fields) -> Architecture:
 
 
 def hunyuan3(fields: Fields) -> Architecture:
-    """Hunyuan 3: the first block dense, one shared expert, norms on queries and keys."""
+    """Hunyuan 3: first block dense, one shared expert, QK norms."""
     fields.refuse("mlp_bias")
     bias = fields.flag("attention_bias", False)
     attention = grouped(fields, qkv_bias=bias, output_bias=bias, qk_norm="head")
@@ -127,14 +127,14 @@ def hunyuan3(fields: Fields) -> Architecture:
 
 
 def kolibri1(fields: Fields) -> Architecture:
-    """Kolibri: norms on both sides, a shared expert, full attention in every fifth block."""
+    """Kolibri: pre- and post-norms, a shared expert, full attention in every fifth block."""
     shared = fields.count("shared_expert_intermediate_size")
     ffn = routed(fields, width=("moe_intermediate_size",), shared_width=shared)
     return uniform(fields, grouped(fields, qk_norm="head"), ffn, kinds=every_so_often(5), norms=4)
 
 
 def mellum(fields: Fields) -> Architecture:
-    """Mellum: Qwen3 MoE with windows where `layer_types` says so."""
+    """Mellum: Qwen3 MoE with windows in the blocks given by `layer_types`."""
     bias = fields.flag("attention_bias", False)
     attention = grouped(fields, qkv_bias=bias, output_bias=bias, qk_norm="head")
     fields.refuse("num_mtp_layers")
@@ -154,7 +154,7 @@ _SPARSE_OLD = {
 
 
 def minimax_m3(fields: Fields) -> Architecture:
-    """MiniMax-M3: an indexer picks blocks of tokens in the sparse blocks; shared expert, some blocks dense."""
+    """MiniMax-M3: in sparse-attention layers an indexer selects token blocks; a shared expert, some dense FFNs."""
     older = fields.part("sparse_attention_config")
     names = {new: older.value(old) for new, old in _SPARSE_OLD.items()}
     listed = older.value("sparse_attention_freq")
@@ -192,12 +192,12 @@ def solar_open(fields: Fields) -> Architecture:
 
 
 def jetmoe(fields: Fields) -> Architecture:
-    """JetMoE: experts for the queries and outputs of attention as well."""
+    """JetMoE: also has experts for the query and output projections of attention."""
     heads, width = fields.count(*HEADS), fields.width
     experts, chosen = fields.count(*EXPERTS), fields.count(*CHOSEN)
     kv_heads, head_width = fields.count("num_key_value_heads"), fields.count("kv_channels")
     inner = kv_heads * head_width
-    # Each token meets `chosen` of the projections; the others are counted among the small parameters.
+    # Each token uses `chosen` of the projections; the others are counted as small parameters.
     if heads != kv_heads * chosen:
         raise fields.fail(": num_attention_heads other than num_key_value_heads x num_experts_per_tok is not supported")
     fields.ignore("head_dim")
@@ -214,7 +214,7 @@ def jetmoe(fields: Fields) -> Architecture:
 
 
 def beam(fields: Fields) -> Architecture:
-    """Beam: gates with a bias a head on the output of attention, norms on both sides, the first blocks dense."""
+    """Beam: per-head output gates with bias on attention, pre- and post-norms, first blocks dense."""
     fields.refuse("attention_bias", "n_shared_experts", "num_shared_experts")
     if fields.value("layer_types") is None:
         raise fields.fail(" has no layer_types")

@@ -1,6 +1,6 @@
-"""The sizes and switches of a model that the learning arm asks for, by our names.
+"""Sizes and flags of a model, used by the distillation code, under flashstill's names.
 
-A configuration is the object of a config.json, or what transformers makes of one; arch itself imports no transformers.
+A configuration is the dict of a config.json, or a transformers configuration; arch itself does not import transformers.
 """
 
 from __future__ import annotations
@@ -22,51 +22,51 @@ VOCABULARY = ("vocab_size",)
 KIND = "model_type"
 _HEAD_WIDTH = "head_dim"
 _AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-_EXPERT_WIDTH = {"mixtral": FEED_FORWARD}  # other kinds have a field of their own for it
+_EXPERT_WIDTH = {"mixtral": FEED_FORWARD}  # other kinds have a separate field for the expert width
 
 
 def size(configuration: Any, names: tuple[str, ...], of: str = "the model") -> int:
-    """One of the sizes above; UnsupportedArchitecture, with `of` in its sentence, where it is not stated."""
+    """One of the sizes above; UnsupportedArchitecture, its message naming `of`, if it is not stated."""
     return _fields(configuration, names, of).count(*names)
 
 
 def stated_size(configuration: Any, names: tuple[str, ...], of: str = "the model") -> int | None:
-    """The same; None where the configuration does not state it, UnsupportedArchitecture where it is no count."""
+    """As `size`, but None if it is not stated; UnsupportedArchitecture if the value is not a count."""
     fields = _fields(configuration, names, of)
     return None if fields.value(*names) is None else fields.count(*names)
 
 
 def head_width(configuration: Any) -> int:
-    """Of keys and values; an equal share of the model's width where no other is stated."""
+    """Head width of keys and values; by default model width / heads."""
     stated = stated_size(configuration, (_HEAD_WIDTH,))
     return stated or size(configuration, WIDTH) // size(configuration, HEADS)
 
 
 def chosen_neurons(configuration: Any) -> int:
-    """Neurons of the experts that a token meets in a block, shared ones included."""
+    """FFN neurons used by one token in a block: its routed experts and the shared ones."""
     width = size(configuration, _EXPERT_WIDTH.get(kind(configuration) or "", ("moe_intermediate_size",)))
     shared = value(configuration, "n_shared_experts") or 0
     return width * (size(configuration, ("num_experts_per_tok",)) + int(shared))
 
 
 def kind(configuration: Any) -> str | None:
-    """The architecture's name in transformers ("llama"); None where it is no text."""
+    """The model_type, such as "llama"; None if it is not a string."""
     named = value(configuration, KIND)
     return named if isinstance(named, str) else None
 
 
 def block_kinds(configuration: Any) -> list[str] | None:
-    """What each block is ("full_attention", ...), where the configuration lists it."""
+    """The kind of each block ("full_attention", ...); None if not listed."""
     return value(configuration, "layer_types") or None
 
 
 def attention_window(configuration: Any) -> int | None:
-    """Tokens that attention sees, where not all."""
+    """Sliding-window length in tokens; None for full attention."""
     return value(configuration, "sliding_window") or None
 
 
 def rotation(configuration: Any) -> str:
-    """How rotary positions are scaled; "default" where they are not."""
+    """The kind of RoPE scaling; "default" if there is none."""
     return str((value(configuration, "rope_parameters") or {}).get("rope_type", "default"))
 
 
@@ -76,17 +76,17 @@ def is_tied(configuration: Any) -> bool:
 
 
 def is_quantised(configuration: Any) -> bool:
-    """Whether the checkpoint's weights are packed."""
+    """Whether the checkpoint's weights are stored in a packed quantised format."""
     return bool(value(configuration, "quantization_config"))
 
 
 def changed_logits(configuration: Any) -> str | None:
-    """The field by which logits are changed after the head, if any: they are then more than hidden @ head.T."""
+    """The field that scales or caps logits after the head, if any; logits then differ from hidden @ head.T."""
     return next((name for name in _AFTER_THE_HEAD if value(configuration, name) not in (None, 1, 1.0)), None)
 
 
 def value(configuration: Any, name: str) -> Any:
-    """What a field holds; None where it is absent or null."""
+    """The value of a field; None if absent or null."""
     return configuration.get(name) if isinstance(configuration, Mapping) else getattr(configuration, name, None)
 
 

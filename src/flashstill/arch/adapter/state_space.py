@@ -1,4 +1,4 @@
-"""Families without softmax attention, or with recurrences beside it: Mamba, Falcon-H1, Griffin, RWKV, xLSTM."""
+"""Families with recurrences instead of, or next to, softmax attention: Mamba, Falcon-H1, Griffin, RWKV, xLSTM."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from flashstill.arch.recurrent import (
 )
 
 _ENDLESS = 10**9
-"""the context of models whose state has a fixed size and whose configuration names no limit"""
+"""context of models with fixed-size state whose configuration states no limit"""
 
 
 def _alone(fields: Fields, mixer: LinearAttention, tied: bool) -> Architecture:
-    """Blocks of one mixer and one norm, without FFN."""
+    """A model whose blocks have one mixer, one norm and no FFN."""
     block = Layer(count=fields.depth, attention=mixer, ffn=NO_FFN, norm_parameters=fields.width)
     return assemble(fields, [block], tied=tied, context=_ENDLESS)
 
@@ -68,9 +68,9 @@ def mamba_2(fields: Fields) -> Architecture:
 
 
 def falcon_h1(fields: Fields) -> Architecture:
-    """Falcon-H1: attention and Mamba 2 read the same norm side by side, then a gated FFN.
+    """Falcon-H1: attention and Mamba 2 in parallel after the same norm, then a gated FFN.
 
-    Described as two blocks one after the other; the norm that both read is counted once.
+    Modelled as two consecutive blocks; the shared norm is counted once.
     """
     width, bias = fields.width, fields.flag("attention_bias", False)
     fields.ignore("mamba_expand", "mamba_norm_before_gate", "mamba_use_mlp")
@@ -191,7 +191,7 @@ def xlstm(fields: Fields) -> Architecture:
 
 
 def _share(fields: Fields, name: str, default: float, width: int) -> int:
-    """`width` times a factor that the config holds."""
+    """`width` times a factor from the config."""
     factor = fields.value(name)
     factor = default if factor is None else factor
     if type(factor) not in (int, float) or not 0 < factor < 100:

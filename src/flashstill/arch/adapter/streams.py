@@ -1,6 +1,6 @@
 """Families with several residual streams (hyper-connections): DeepSeek-V4 and Hunyuan 4.
 
-Before attention and FFN a small matrix mixes the n streams into one, and spreads the result over them again.
+Before attention and FFN a small matrix mixes the n streams into one; the result is then distributed to all streams.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _KINDS = {0: "sliding_attention", 4: "compressed_sparse_attention", 128: "heavil
 def _connected(
     fields: Fields, mixers: Sequence[Mixer], ffn: ForLayer, *, outputs: int, scales: int, mtp_layers: int = 0
 ) -> Architecture:
-    """Blocks behind hyper-connections that make `outputs` numbers from all streams with `scales` learned scales."""
+    """Blocks with hyper-connections that compute `outputs` mixing weights from all streams, with `scales` scales."""
     width, streams = fields.width, fields.count("hc_mult", default=4)
     side = 2 * outputs * streams * width
     blocks = [
@@ -40,7 +40,7 @@ def _connected(
 
 
 def deepseek_v4(fields: Fields) -> Architecture:
-    """DeepSeek-V4: a window of recent tokens, and compressed entries of older ones; the first routers are tables."""
+    """DeepSeek-V4: a window of recent tokens, compressed entries of older ones; the first routers are tables."""
     fields.refuse("attention_bias", "mlp_bias")
     fields.require("num_key_value_heads", 1)
     fields.ignore(
@@ -99,7 +99,7 @@ def _v4_kinds(fields: Fields) -> list[str]:
 
 
 def hunyuan4(fields: Fields) -> Architecture:
-    """Hunyuan 4: latent attention with shared indexers, gates and sinks."""
+    """Hunyuan 4: MLA with shared indexers, gates and sinks."""
     fields.refuse("attention_bias")
     fields.ignore("learnable_sink_init", "hc_magnitude")
     if fields.value("indexer_types", "index_topk_pattern", "index_topk_freq") is None:

@@ -1,4 +1,4 @@
-"""The text part of a config of several modalities, and what of the rest it needs."""
+"""Extract the text config of a multimodal config, with the outer fields that it needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INHERITED = ("quantization_config", "compression_config", "dtype", "torch_dtype
 
 
 def text_part(config: Config) -> tuple[Config, str, bool]:
-    """The config of the language model inside, a note if there is more than that, and whether it is a part."""
+    """(config of the language model, note if other modalities are left out, whether it was nested)."""
     holder = next((name for name in _HOLDERS if isinstance(config.get(name), dict)), None)
     if holder is None:
         others = [name for name in _OTHERS if config.get(name)]

@@ -1,4 +1,4 @@
-"""How chips are joined: a switch or a torus, its links, and what a group of chips meets on the way."""
+"""Interconnect of chips: a switch or a torus, its links, and the links and hops available to a group of chips."""
 
 from flashstill.hardware.topology.fabric import Topology
 from flashstill.hardware.topology.torus import GroupLinks, closes, group_links, slice_edges

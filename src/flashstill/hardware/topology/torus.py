@@ -1,14 +1,15 @@
-"""Groups of chips on a torus: which axes they span, over how many links and hops a collective among them runs.
+"""Groups of chips on a torus: the axes they span, and the links and hops available to a collective among them.
 
-Symbols: a slice of n chips has edges N_1 >= ... >= N_k; a group takes g_i places of axis i, s_i places apart.
+Symbols: a slice of n chips has edges N_1 >= ... >= N_k; a group has g_i members along axis i, s_i positions apart.
 
-    links_i   2 where the group takes the whole of a closed axis, 1 on an open line; / s_i, shared by the groups between
+    links_i   2 if the group spans a whole closed axis (ring), else 1; divided by s_i, as s_i groups share the links
     hops      sum of g_i s_i / 2 on closed axes, (g_i - 1) s_i on open ones (g_i > 1)
-    cross_i   floor(g_i^2 / 4) / g_i / links_i: values that the busiest link carries in an all-to-all, per value held
+    cross_i   floor(g_i^2 / 4) / g_i / links_i: load of the busiest link in an all-to-all, per byte held by a chip
 
-All axes work at the same time: for links of w bytes/s one way a gather of V bytes takes V (n-1)/n / (w sum links_i) and
-an all-to-all v max_i cross_i / w (Austin et al. 2025, chapter 3; the all-to-all is derived from the load of each link).
-An axis closes into a ring where it is a multiple of the chip's wrap_edge: 4 on TPU v4, v5p and v7, 16 on v5e and v6e.
+All axes are used in parallel: with links of w bytes/s one way, an all-gather of V bytes takes
+V (n-1)/n / (w sum links_i), and an all-to-all of v bytes per chip v max_i cross_i / w (Austin et al. 2025, chapter 3;
+the all-to-all is derived from the load of each link).
+An axis closes into a ring if its length is a multiple of the chip's wrap_edge: 4 on TPU v4, v5p and v7, 16 on v5e, v6e.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ _BITS = 20
 class GroupLinks:
     """Links of a group of chips on a torus.
 
-    links: one-way links over which a chip receives.  hops: to the chip that is farthest in a ring or line.
-    cross: load of the busiest link in an all-to-all, in what one chip holds.
+    links: one-way links over which a chip receives.  hops: distance to the farthest chip in the ring or line.
+    cross: load of the busiest link in an all-to-all, as a multiple of the bytes that one chip holds.
     """
 
     links: Quantity
@@ -46,7 +47,7 @@ def group_links(
     slice_chips: Quantity = 0.0,
     shape: tuple[int, ...] = (),
 ) -> GroupLinks:
-    """Links of groups of `group` chips, `stride` apart, in slices of `slice_chips`, or in one of edges `shape`.
+    """Links of groups of `group` chips, ranks `stride` apart, in slices of `slice_chips` or with edge lengths `shape`.
 
     Arrays broadcast.
     """
@@ -91,13 +92,13 @@ def _one_group(edges: tuple[int, ...], wrap_edge: int, group: int, stride: int) 
 
 
 def closes(edge: int, wrap_edge: int) -> bool:
-    """Whether an axis of this length is a ring."""
+    """Whether an axis of length `edge` closes into a ring."""
     return edge >= wrap_edge and edge % wrap_edge == 0
 
 
 @lru_cache(maxsize=4096)
 def slice_edges(chips: int, axes: int, wrap_edge: int) -> tuple[int, ...]:
-    """Edges of a slice, longest first: rings where all axes can be, else as cubic as the number allows."""
+    """Edge lengths of a slice, longest first: all axes rings if possible; among those, the most cubic shape."""
     shapes = [shape for shape in _factors(chips, axes) if all(closes(edge, wrap_edge) for edge in shape)]
     best = min(shapes or _factors(chips, axes), key=lambda shape: (sum(shape), max(shape)))
     return tuple(sorted(best, reverse=True))
@@ -114,13 +115,13 @@ def _factors(chips: int, axes: int) -> list[tuple[int, ...]]:
 
 
 def placed(edges: tuple[int, ...], group: int, stride: int) -> list[tuple[int, int]]:
-    """(places taken, places apart) of a group on each axis: inner groups fill the shortest axes first."""
+    """(members, distance between them) of a group along each axis; ranks fill the shortest axes first."""
     on_axes = []
     for edge in reversed(edges):
         inner = math.gcd(stride, edge)
         taken = math.gcd(group, edge // inner)
         stride, group = stride // inner, group // taken
         on_axes.append((taken, inner))
-    if group > 1:  # the remainder that no axis divides goes along the longest axis
+    if group > 1:  # a remainder that fits no axis is placed along the longest axis
         on_axes[-1] = (on_axes[-1][0] * group, on_axes[-1][1])
     return on_axes[::-1]
