@@ -1,4 +1,4 @@
-"""The stages of a family's run, each skipped when its result is there and resumed where it was interrupted."""
+"""The stages of a family's run; finished stages are skipped, interrupted ones resumed."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["STAGES", "run_family"]
 
 
 def run_family(recipe: FamilyRecipe, out: Path, progress: Progress, command: str = "") -> list[Record]:
-    """Run every stage that is not done yet; returns all records.
+    """Run every stage that is not finished; returns all records.
 
-    Raises BadInput for a directory that belongs to another family or is being worked on.
+    Raises BadInput for a directory that belongs to another family or is used by another process.
     """
     _check_cost(recipe)
     claim(to_toml(recipe), out)
@@ -45,7 +45,7 @@ def run_family(recipe: FamilyRecipe, out: Path, progress: Progress, command: str
 
 
 def _check_cost(recipe: FamilyRecipe) -> None:
-    """Chips and precision are read before the first minute of work, not after the last."""
+    """Check chips and precision before any work, not at the end."""
     facts = load()
     for name in recipe.cost.chips:
         chip = chip_from_facts(facts, name)

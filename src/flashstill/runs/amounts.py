@@ -1,6 +1,6 @@
-"""How much of a family's work fits into some time: amounts as a function of one factor.
+"""Scales a family's amounts of work to a time limit, by a single factor.
 
-The factor scales training, held-out text and search alike; it is found by bisection on the sum of the seconds
+The factor scales training, held-out text and search alike; it is found by bisection on the estimated total seconds
 (runs/costs.py).
 """
 
@@ -15,12 +15,12 @@ from flashstill.runs.costs import Costs, step_tokens
 
 LEAST_WINDOWS, LEAST_STEPS, MOST_FACTOR = 4, 2, 50.0
 LEAST_GREEDY = 0.05
-"""below this factor blocks are chosen by influence, in one pass"""
+"""below this factor blocks are chosen by influence in one pass, without greedy search"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Amounts:
-    """What a run does; tokens of the students and their search are a factor of the recipe's."""
+    """Amounts of work of a run; the students' tokens and search are the recipe's times a factor."""
 
     factor: float
     train_tokens: int
@@ -40,7 +40,7 @@ class Amounts:
         return dataclasses.replace(recipe, text=text, students=students)
 
     def _searched(self, student: StudentRecipe) -> StudentRecipe:
-        """A student whose first weights are found with as much effort; never more than its recipe asks for."""
+        """A student with its search scaled by the same factor; never more than its recipe asks for."""
         search, small = student.search, min(1.0, self.factor)
         search = dataclasses.replace(
             search,
@@ -55,7 +55,7 @@ class Amounts:
 
 
 def amounts_at(recipe: FamilyRecipe, factor: float) -> Amounts:
-    """Of a factor: at 1 the recipe's own; never more held-out text than it asks for."""
+    """The amounts for a factor: those of the recipe at 1; never more held-out text than the recipe asks for."""
     window, small = recipe.text.window_tokens, min(1.0, factor)
 
     def heldout(tokens: int) -> int:
@@ -71,12 +71,12 @@ def amounts_at(recipe: FamilyRecipe, factor: float) -> Amounts:
 
 
 def least(recipe: FamilyRecipe) -> Amounts:
-    """The least that shows anything: two steps a student."""
+    """The smallest useful amounts: two training steps per student."""
     return amounts_at(recipe, 0.0)
 
 
 def chosen(recipe: FamilyRecipe, costs: Costs, left_s: float) -> Amounts:
-    """The largest amounts that fit into the seconds that are left, at least `least`."""
+    """The largest amounts that fit into left_s seconds, but at least `least`."""
     low, high = 0.0, MOST_FACTOR
     for _ in range(40):
         middle = (low + high) / 2.0
@@ -86,7 +86,7 @@ def chosen(recipe: FamilyRecipe, costs: Costs, left_s: float) -> Amounts:
 
 
 def spread(recipe: FamilyRecipe, costs: Costs, names: Sequence[str], left_s: float) -> int:
-    """Training tokens of the first of `names`, when all of them share the time in the proportions of the recipe."""
+    """Training tokens of the first of `names`, if left_s is divided among all of them in the recipe's proportions."""
     parts = costs.estimate(recipe)
     room = left_s - parts.evaluation - parts.measuring - parts.report
     waiting = [student for student in recipe.students if student.name in names]
@@ -104,6 +104,6 @@ def spread(recipe: FamilyRecipe, costs: Costs, names: Sequence[str], left_s: flo
 
 
 def _scaled_tokens(recipe: FamilyRecipe, student: StudentRecipe, factor: float) -> int:
-    """Whole steps, at least a few."""
+    """Scaled training tokens, rounded to whole steps, with a minimum of a few steps."""
     step = step_tokens(recipe, student)
     return step * max(LEAST_STEPS, round(recipe.tokens_of(student) * factor / step))

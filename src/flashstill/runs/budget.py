@@ -1,6 +1,6 @@
-"""A student by budget: measure this machine, predict every candidate, pick the largest that fits, compare in the end.
+"""A student by budget: measure this machine, predict every candidate, pick the largest that fits, compare at the end.
 
-budget.json   what was measured, every candidate with its predictions, the pick; a run that goes on reads it
+budget.json   measurements, all candidates with their predictions, the pick; read again when a run is resumed
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ SHOWN = 8
 
 
 def settled(work: Distillation) -> DistillRecipe:
-    """The recipe with the student that its budget affords, as it is where it has no budget.
+    """The recipe with the largest student within its budget; unchanged if it has no budget.
 
-    All processes of a run take part; the first decides.  Raises InfeasiblePlan where nothing fits.
+    A collective call; rank 0 decides.  Raises InfeasiblePlan if no candidate fits.
     """
     recipe, path = work.recipe, work.workdir.out / FILE
     if not recipe.budget.is_set:
@@ -154,7 +154,7 @@ def _as_json(forecast: Forecast) -> dict[str, Any]:
 
 
 def _say(progress: Progress, forecasts: Sequence[Forecast], best: Forecast | None) -> None:
-    """A table of the candidates around the pick."""
+    """Print a table of the candidates around the pick."""
     middle = forecasts.index(best) if best is not None else len(forecasts) - 1
     first = max(0, min(middle - SHOWN // 2, len(forecasts) - SHOWN))
     header = f"{'student':<34}{'tokens/s':>9}{'minutes':>9}{'decode':>10}{'weights':>10}{'to train':>10}"
@@ -168,7 +168,7 @@ def _say(progress: Progress, forecasts: Sequence[Forecast], best: Forecast | Non
 
 
 def note_signals(recipe: DistillRecipe, workdir: Workdir, built: Mapping[str, Mapping[str, Any]], tokens: int) -> None:
-    """Keep how long all signals take at the rate of this build, for `outcome`. tokens: of a process's share."""
+    """Store the time of all signals, extrapolated from this build, for `outcome`. tokens: of one process's share."""
     rates = [each["tokens_per_s"] for each in built.values()]
     if recipe.budget.is_set and rates and all(rates):
         write_text(
@@ -195,7 +195,7 @@ def outcome(recipe: DistillRecipe, workdir: Workdir, student: Any, summary: Mapp
 
 
 def outcome_lines(compared: Mapping[str, Any]) -> list[str]:
-    """The lines of a table of predicted and measured values. compared: of `outcome`."""
+    """The lines of a table of predicted and measured values. compared: the result of `outcome`."""
     scales = {"minutes": (60.0, "s"), "ms": (1e-3, "s"), "bytes": (1.0, "B"), "s": (1.0, "tokens/s")}
     lines = [f"{compared['student'] + ', picked by budget':<36}{'predicted':>14}{'measured':>14}"]
     for name, expected in compared["predicted"].items():

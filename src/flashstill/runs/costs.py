@@ -1,10 +1,9 @@
-"""What the parts of a family's run take on this machine, in seconds.
+"""Estimated seconds of each part of a family's run on this machine.
 
-    signals    read_s, of every teacher and text that is kept once; writing, where a teacher writes
-    search     per token of its windows: the teacher and, for each drop, its blocks that are left once, and for each
-               candidate about half of them and the logits
-    training   steps x the seconds of one (measure/rates.py); its teachers where they are run on the way, and what the
-               student writes itself
+    signals    read_s per token, for every stored pair of teacher and text; generation, if a teacher writes text
+    search     per token of its windows: one pass of the teacher; for each drop, one pass of the remaining blocks,
+               and for each candidate about half of the blocks and the logits
+    training   steps x seconds per step (measure/rates.py); the teachers if they run online, and on-policy sampling
     judging    per token: read_s x share and head_s for every model, head_s for the teacher's probabilities
     measuring  prefills of all batches by all models, and some decode steps
 
@@ -26,22 +25,22 @@ if TYPE_CHECKING:
     from flashstill.measure.rates import Rates
 
 TEXT_S, MACHINE_S, REPORT_S, SAVE_S = 13.0, 5.0, 3.0, 1.0
-"""on a quiet machine: reading and packing the text, this machine's rows, prices and page, and writing one model: what
-is not made of products, a few per cent of all"""
+"""seconds on an idle machine of packing the text, measuring the machine, prices and report, and saving one model:
+work other than matrix products, a few per cent of the total"""
 COMPENSATE_S = 60.0
-"""of a copy whose weights make good each other's rounding, for 135M weights on one core"""
+"""seconds of GPTQ compensation for 135M weights on one core"""
 BEHIND = 0.45
-"""share of the blocks that stand behind a candidate of the search"""
+"""mean share of the blocks that come after a candidate of the search"""
 MEASURE_SHARE = 0.06
 CONTEXTS = (128, 64, 32, 16)
 DECODE_AS_TOKENS = 24.0
-"""tokens read in the time of a decode step at batches of a few"""
+"""tokens of prefill that take as long as one decode step at small batches"""
 DECODE_STEPS = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spent:
-    """Seconds of each part of what is still to be done."""
+    """Estimated seconds of each remaining part of a run."""
 
     text: float
     signals: float
@@ -53,14 +52,14 @@ class Spent:
 
     @property
     def total(self) -> float:
-        """Of all."""
+        """Sum of all parts."""
         return float(sum(dataclasses.astuple(self)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Costs:
-    """rates: measured; depth: layers of the teacher; shares: of the students, by name; overhead: of work that is not
-    made of products, 1 when quiet."""
+    """rates: measured; depth: layers of the teacher; shares: of the students, by name; overhead: slowdown of work other
+    than matrix products, 1 on an idle machine."""
 
     rates: Rates
     depth: int
@@ -68,18 +67,18 @@ class Costs:
     overhead: float
 
     def slowed(self, factor: float, training: float = 1.0) -> Costs:
-        """The same where everything takes `factor` times as long, and training `training` times that."""
+        """Costs with all times multiplied by `factor`, and training times also by `training`."""
         return dataclasses.replace(
             self, rates=self.rates.slowed(factor, training), overhead=max(1.0, self.overhead * factor)
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """For the disk."""
+        """As plain JSON."""
         return dataclasses.asdict(self)
 
     @staticmethod
     def read(record: Mapping[str, Any]) -> Costs:
-        """What `as_dict` gave."""
+        """Inverse of `as_dict`."""
         from flashstill.measure.rates import Rates
 
         shares = {name: Share(**share) for name, share in record["shares"].items()}
@@ -91,15 +90,15 @@ class Costs:
         )
 
     def text_s(self) -> float:
-        """Of reading and packing the text."""
+        """Seconds of reading and packing the text."""
         return TEXT_S * self.overhead
 
     def report_s(self) -> float:
-        """Of prices and the page."""
+        """Seconds of prices and report."""
         return REPORT_S * self.overhead
 
     def signals_s(self, recipe: FamilyRecipe) -> float:
-        """Of what teachers write and of what is kept of them, each once."""
+        """Seconds of the teachers' generated text and stored signals; shared ones count once."""
         text, rates = recipe.text, self.rates
         total, done = rates.read_s * (text.heldout_tokens + text.out_of_domain_tokens), set()
         for student in recipe.students:
@@ -119,7 +118,7 @@ class Costs:
         return total
 
     def search_s(self, recipe: FamilyRecipe) -> float:
-        """Of all first weights, each once."""
+        """Seconds of all initial weights; shared ones count once."""
         total, starts, searches = 0.0, set(), set()
         for student in recipe.students:
             if (key := start_key(recipe, student)) in starts:
@@ -146,11 +145,11 @@ class Costs:
         return search.windows * recipe.text.window_tokens * a_token
 
     def _decoded_s(self, share: float, rows: float) -> float:
-        """Of a token that a model of this share decodes, in a batch of so many rows."""
+        """Seconds per decoded token of a model with this share of the teacher's blocks, in batches of `rows`."""
         return self.rates.read_s * share * max(1.0, DECODE_AS_TOKENS / max(rows, 1.0))
 
     def step_s(self, recipe: FamilyRecipe, student: StudentRecipe, soft: bool) -> float:
-        """Seconds of one training step, of the student or (not soft) of its control."""
+        """Seconds of one training step: of the student if `soft`, else of its control."""
         share, tokens = self.shares[student.name], float(step_tokens(recipe, student))
         line = self.rates.step_s(share.blocks, share.head, share.weights, soft, rounded=bool(student.quantise))
         total = line(tokens)
@@ -171,7 +170,7 @@ class Costs:
         return sum(steps * self.step_s(recipe, student, soft) for soft in kinds)
 
     def training_s(self, recipe: FamilyRecipe, student: StudentRecipe) -> float:
-        """Seconds of those steps and of saving the models."""
+        """Seconds of all training steps of a student and its control, and of saving both models."""
         written = (2.0 if recipe.control_of(student) else 1.0) * (2.0 if student.quantise else 1.0)
         return self.steps_s(recipe, student) + written * SAVE_S * self.overhead
 
@@ -185,24 +184,24 @@ class Costs:
         return self.rates.read_s * reads + self.rates.head_s * heads
 
     def sweep_s(self, recipe: FamilyRecipe, context: int) -> float:
-        """Of every model at every batch, once."""
+        """Seconds of timing every model at every batch size once."""
         models = 1.0 + sum(self.shares[student.name].blocks for student in recipe.students)
         batches = recipe.measure.batches
         tokens = float(sum(batches) * context) + DECODE_STEPS * sum(max(each, DECODE_AS_TOKENS) for each in batches)
         return self.rates.read_s * tokens * models
 
     def measuring_s(self, recipe: FamilyRecipe) -> float:
-        """Of this machine's rows and of timing the models."""
+        """Seconds of measuring this machine and of timing the models."""
         room = self.measure_room_s(recipe)
         once = self.sweep_s(recipe, self.context(recipe, room))
         return MACHINE_S * self.overhead + max(once, min(room, once * (recipe.measure.repeats + 1)))
 
     def measure_room_s(self, recipe: FamilyRecipe) -> float:
-        """What timing the models may take."""
+        """Seconds reserved for timing the models."""
         return MEASURE_SHARE * 60.0 * recipe.minutes
 
     def context(self, recipe: FamilyRecipe, room_s: float) -> int:
-        """The longest context at which every model can be timed once within the time, at most the recipe's."""
+        """The longest context, up to the recipe's, at which every model can be timed once within room_s seconds."""
         known = [each for each in CONTEXTS if each <= recipe.measure.context] or [recipe.measure.context]
         return next((each for each in known if self.sweep_s(recipe, each) <= room_s), known[-1])
 
@@ -220,5 +219,5 @@ class Costs:
 
 
 def step_tokens(recipe: FamilyRecipe, student: StudentRecipe) -> int:
-    """Of one step of a student's training."""
+    """Tokens per training step of a student."""
     return student.train.windows_per_step * recipe.text.window_tokens

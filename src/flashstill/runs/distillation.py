@@ -1,7 +1,7 @@
-"""One student from one recipe, in a directory of its own (runs/workdir.py) or in one that shares parts with others.
+"""One student from one recipe, in its own directory or one that shares files with others (runs/workdir.py).
 
-distill.toml                   the resolved recipe; another's directory is refused
-records.jsonl summary.json     how good the student is
+distill.toml                   the resolved recipe; a directory with a different one is refused
+records.jsonl summary.json     quality of the student
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ RECIPE = "distill.toml"
 def run_distillation(
     recipe: DistillRecipe, out: Path | Workdir, progress: Progress, judged: bool = True
 ) -> dict[str, Any]:
-    """Every stage that is not done yet; returns the summary, which summary.json holds as well.
+    """Run every stage that is not finished; returns the summary, also written to summary.json.
 
-    out: a directory, or one that shares parts with other distillations, which run one after another; judged: False
-    leaves evaluation and summary out, for whoever compares several students at once.  Raises BadInput for a directory
-    that is another recipe's or in use.
+    out: a directory, or a Workdir that shares files with other distillations, which must run one after another; judged:
+    False skips evaluation and summary, for callers that compare several students.  Raises BadInput for a directory that
+    belongs to a different recipe or is in use.
     """
     from flashstill.distill.training import join_world
 
@@ -60,7 +60,7 @@ def run_distillation(
 
 
 def build_signals(recipe: DistillRecipe, out: Path, progress: Progress, share: tuple[int, int]) -> dict[str, Any]:
-    """Text and signals only, or the share (i, n) of the signals; returns bytes and rates by teacher."""
+    """Build only text and signals, or the share (i, n) of the signals; returns bytes and rates by teacher."""
     from flashstill.distill.training import World
 
     claim(to_toml(recipe), out, RECIPE)

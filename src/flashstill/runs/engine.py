@@ -1,8 +1,8 @@
-"""One distillation of any kind: its stages, each of which returns at once where its result is there.
+"""The stages of one distillation; each returns immediately if its result exists.
 
-    text -> what teachers write -> signals -> first weights -> training -> evaluation
+    text -> teacher-generated text -> signals -> initial weights -> training -> evaluation
 
-Under torchrun every process builds its share of the signals and takes part in the training; the first does the rest.
+Under torchrun every process builds its share of the signals and takes part in training; rank 0 does the rest.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 class Distillation:
     """The state that the stages of one distillation share.
 
-    models: those of the run, where several distillations load the same; located: what `directories_of` gave for the
-    same teachers and student.
+    models: cache of loaded models, shared by the distillations of a run; located: the result of `directories_of` for
+    the same teachers and student.
     """
 
     def __init__(
@@ -57,30 +57,30 @@ class Distillation:
 
     @functools.cached_property
     def arithmetic(self) -> Arithmetic:
-        """In which all models of this run are multiplied; of several processes the first decides, before the others."""
+        """The arithmetic of all models of this run; with several processes rank 0 decides."""
         from flashstill.distill.models.arithmetic import settled, shape_of
 
         asked = self.recipe.train.arithmetic
         return settled(asked, lambda: shape_of(self.directories[0]), self.workdir.arithmetic)
 
     def model(self, index: int) -> Any:
-        """A teacher."""
+        """The teacher of this index, loaded."""
         return self.models.load(self.directories[index], self.arithmetic.dtype)
 
     def text(self) -> None:
-        """Pack training and held-out text, and that of another domain."""
+        """Pack training, held-out and out-of-domain text."""
         if self.world.is_main:
             pack_texts(self.recipe, self.directories[0], self.workdir.data, self.progress)
         self.world.barrier()
 
     def packed(self, part: str) -> Packed:
-        """A packed text."""
+        """The packed text `part`."""
         from flashstill.distill.data.packing import Packed
 
         return Packed.load(self.workdir.packing(part))
 
     def kind(self, part: str) -> Kind:
-        """What is kept of the teachers on a packed text."""
+        """The kind of signals that is stored for a packed text."""
         from flashstill.distill.signals import Hidden, kind
 
         signals = self.recipe.signals
@@ -91,7 +91,7 @@ class Distillation:
         return self.models.fingerprint(self.recipe.teachers[index], self.directories[index])
 
     def teacher_text(self, share: tuple[int, int]) -> dict[str, Any]:
-        """What the teacher writes for the student, in a regime where it does."""
+        """Generate the teacher's text, if the regime is "sequence"."""
         if self.recipe.regime.kind != "sequence":
             return {}
         prints = (self._fingerprint(0), self.tokenizer)
@@ -111,7 +111,7 @@ class Distillation:
         return self.workdir.signals_of(index, part, "" if kind.key["kind"] == "hidden" else label_of(kind)), key
 
     def signals(self, share: tuple[int, int]) -> dict[str, Any]:
-        """What the teachers say of the training text, if it is kept; of a server, which may go then, of all texts."""
+        """Build the stored signals of the training text; for a served teacher those of all texts."""
         if self.recipe.signals.kind == "none" or not asks_teachers(self.recipe) or self.workdir.student.is_dir():
             return {}
         rates = {}
@@ -130,7 +130,7 @@ class Distillation:
         return rates
 
     def _build(self, index: int, part: str, label: str, share: tuple[int, int] = (0, 1)) -> Built:
-        """What one teacher says of a packed text, by running it or by asking its server."""
+        """Build one teacher's signals on a packed text, by running it or through its server."""
         from flashstill.distill.models import load_tokenizer
         from flashstill.distill.signals import build
 
@@ -142,13 +142,13 @@ class Distillation:
         return build(self.model(index), kind, key, packed, directory, self.progress, label, share)
 
     def open(self, index: int, part: str) -> Signals:
-        """What a teacher said of a packed text."""
+        """Open a teacher's stored signals on a packed text."""
         from flashstill.distill.signals import Signals
 
         return Signals(*self._signals_at(index, part), self.arithmetic.dtype)
 
     def first_weights(self, least_layers: int = 0) -> None:
-        """The student as training finds it. least_layers: of all students of kind depth that share its search."""
+        """Make the student's initial weights. least_layers: minimum over depth students that share the search."""
         from flashstill.distill.models import load_tokenizer, save_model
 
         if self.workdir.initial.is_dir():
@@ -161,7 +161,7 @@ class Distillation:
         save_model(student, load_tokenizer(self.directories[0]), self.workdir.initial)
 
     def train(self) -> None:
-        """From the first weights to the student."""
+        """Train the student from its initial weights."""
         from flashstill.distill import training
         from flashstill.distill.models import load_model, load_tokenizer, parts
         from flashstill.distill.models.checksums import verify_checksums
@@ -193,7 +193,7 @@ class Distillation:
         self.world.barrier()
 
     def evaluate(self) -> None:
-        """Teacher, first weights and student on held-out text and on that of another domain."""
+        """Evaluate teacher, initial weights and student on held-out and out-of-domain text."""
         from flashstill.distill.models import load_model
 
         models = {} if self.recipe.teachers[0].served else {"teacher": self.model(0)}
@@ -206,12 +206,12 @@ class Distillation:
         leave_summary(self.recipe, self.workdir, models, self.held_texts(), self.progress, self.arithmetic)
 
     def held_texts(self) -> dict[str, tuple[Packed, Signals]]:
-        """What is never trained on, by domain, with what the first teacher says of it."""
+        """Evaluation texts by domain, with the first teacher's signals on them."""
         for domain in DOMAINS:
             self._build(0, domain, f"teacher on {domain} text")
         return {domain: (self.packed(domain), self.open(0, domain)) for domain in DOMAINS}
 
 
 def label_of(kind: Kind) -> str:
-    """What tells signals of two kinds on one text apart."""
+    """Directory suffix that distinguishes kinds of signals on the same text."""
     return "-".join(str(value) for name, value in kind.key.items() if name != "seed")

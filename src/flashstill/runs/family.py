@@ -1,16 +1,16 @@
-"""The state of a family's run, which its stages share.
+"""The state that the stages of a family's run share.
 
-family.toml           the resolved recipe; another family's directory is refused
+family.toml           the resolved recipe; a directory with a different one is refused
 provenance.json       versions, machine, fingerprints, the built-in corpus
-students/NAME/        Hugging Face directories, one a student and one a control
-packed/NAME/          quantised students in as many bits as their formats have
-training/NAME/        checkpoints while training, metrics.jsonl afterwards
+students/NAME/        Hugging Face directories of students and controls
+packed/NAME/          quantised students, packed at the bit width of their formats
+training/NAME/        checkpoints during training, metrics.jsonl afterwards
 facts/                this machine as fact rows
-stages/*.jsonl        records by stage;  records.jsonl holds them all
-pace.json             what was measured and decided where the run is to end within so many minutes
+stages/*.jsonl        records by stage;  records.jsonl: all of them
+pace.json             measurements and decisions of a run with a time limit
 report.html
 
-and what students share, until the report is written (runs/workdir.py, runs/sharing.py).
+and, until the report is written, the files that students share (runs/workdir.py, runs/sharing.py).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ STAGE_NAMES = ("teacher", "text", "signals", "search", "distil", "evaluate", "me
 
 
 class Family:
-    """asked: the recipe as it was asked for; recipe: as all decisions so far make it, where the run has minutes."""
+    """asked: the recipe as given; recipe: as changed by the decisions so far, if the run has a time limit."""
 
     def __init__(self, recipe: FamilyRecipe, out: Path, progress: Progress, command: str) -> None:
         self.asked, self.recipe, self.out, self.progress, self.command = recipe, recipe, out, progress, command
@@ -59,7 +59,7 @@ class Family:
 
     @functools.cached_property
     def arithmetic(self) -> Arithmetic:
-        """In which all models of this run are multiplied."""
+        """The arithmetic of all models of this run."""
         from flashstill.distill.models.arithmetic import settled, shape_of
 
         asked = self.recipe.students[0].train.arithmetic
@@ -67,31 +67,31 @@ class Family:
 
     @property
     def model(self) -> Any:
-        """The teacher itself."""
+        """The teacher, loaded."""
         return self.models.load(self.directory, self.arithmetic.dtype)
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What the stage `teacher` wrote down."""
+        """Contents of provenance.json, written by the stage `teacher`."""
         return provenance(self.out / "provenance.json")
 
     def located(self, student: StudentRecipe) -> tuple[list[Path], str]:
-        """The directories of a student's teachers and their tokenizer; BadInput where they or the student cannot be."""
+        """The directories of a student's teachers and their tokenizer; BadInput if they or the student are invalid."""
         if student.name not in self._located:
             try:
                 directories = directories_of(self.recipe.distillation(student), self.progress)
             except BadInput as error:
-                sentence = str(error).removeprefix("student.")  # whose keys stand in [[students]] itself
+                sentence = str(error).removeprefix("student.")  # its keys are those of [[students]]
                 raise BadInput(f"student {student.name}: {sentence}") from error
             self._located[student.name] = directories
         return self._located[student.name]
 
     def distillation(self, student: StudentRecipe) -> Distillation:
-        """A student as the engine trains it. student: of the recipe as it is now."""
+        """The distillation of a student. student: from the current recipe."""
         return self._of(student, student.name)
 
     def control(self, student: StudentRecipe) -> Distillation | None:
-        """The same start and steps without a teacher, if the family has controls."""
+        """The student's control: same initial weights and steps, no teacher; None if the family has no controls."""
         return self._of(student, f"{student.name}-control") if self.recipe.control_of(student) else None
 
     def _of(self, student: StudentRecipe, name: str) -> Distillation:
@@ -104,7 +104,7 @@ class Family:
         )
 
     def judge(self) -> Distillation:
-        """The family's teacher by itself: what it says of held-out texts is what all models are judged against."""
+        """A distillation of the family's teacher alone; all models are compared with its signals on held-out text."""
         from flashstill.distill.training import World
 
         first = self.recipe.students[0]
@@ -114,21 +114,21 @@ class Family:
         return Distillation(recipe, workdir, self.progress, World(), self.models, located)
 
     def judged(self, whole: Packed) -> Packed:
-        """A packed text as far as models are judged on it."""
+        """The windows of a packed text that are used in evaluation."""
         return whole.first(self.pace.windows(whole.windows)) if self.pace else whole
 
     def workdir(self, student: StudentRecipe, name: str = "") -> Workdir:
-        """Where a student or its control, which is called `name`, finds and leaves its files."""
+        """The files of a student, or of its control `name`."""
         return workdir_of(self.asked, self.as_asked(student), self.out, name or student.name)
 
     def as_asked(self, student: StudentRecipe) -> StudentRecipe:
-        """The student as the recipe was asked for, by which what it shares is named."""
+        """The student in the recipe as given, which determines the names of shared files."""
         return next(each for each in self.asked.students if each.name == student.name)
 
     def architecture(self, student: StudentRecipe | None, as_served: bool = False) -> Architecture:
-        """The shape of a student, or of the teacher, through the cost arm's own adapter.
+        """The architecture of a student, or of the teacher if None, from the cost model's adapter.
 
-        as_served: with the number formats in which the student is packed, where its recipe quantises it.
+        as_served: with the number formats of the packed student, if it is quantised.
         """
         if student is None:
             return read_config(self.directory / "config.json", "teacher")
@@ -137,10 +137,10 @@ class Family:
         return read_config(directory / "config.json", student.name)
 
     def stage_file(self, stage: str) -> Path:
-        """The records that a stage leaves."""
+        """The file of a stage's records."""
         return self.out / "stages" / f"{stage}.jsonl"
 
     def records(self) -> list[Record]:
-        """All records so far, in the order of the stages."""
+        """All records so far, in stage order."""
         files = [self.stage_file(stage) for stage in STAGE_NAMES]
         return [record for file in files if file.exists() for record in read_records(file)]

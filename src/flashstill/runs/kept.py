@@ -1,4 +1,4 @@
-"""What stages of a run left for later ones, read with its types: a file that is damaged is named in one sentence."""
+"""Typed readers of the files that stages leave for later ones; BadInput names a damaged file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flashstill.errors import BadInput
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Search:
-    """search.json: the teacher's depth, and its blocks in the order in which they were dropped."""
+    """search.json: the teacher's depth, and its blocks in drop order."""
 
     depth: Annotated[int, between(1, 10_000)]
     drops: tuple[Annotated[int, between(0, 10_000)], ...]
@@ -21,7 +21,7 @@ class Search:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """A line of metrics.jsonl, as far as it is read again."""
+    """The fields of a line of metrics.jsonl that are read again."""
 
     step_s: Amount
     tokens_per_s: Amount
@@ -29,7 +29,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pick:
-    """The student that a budget affords, and what was predicted of it."""
+    """The student picked by a budget, and its predictions."""
 
     student: str
     sizes: dict[str, Annotated[int, between(0, 2**40)]]
@@ -61,7 +61,7 @@ class SeedResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudentSummary:
-    """summary.json of a distillation, as far as it is printed."""
+    """The fields of a distillation's summary.json that are printed."""
 
     name: str
     student: str
@@ -72,7 +72,7 @@ class StudentSummary:
 
 
 def search(path: Path) -> Search:
-    """search.json; BadInput where it is missing or not as the stage left it."""
+    """Read search.json; BadInput if it is missing or damaged."""
     search_order = built(Search, json_object(path), str(path), open_end=True)
     if len(set(search_order.drops)) < len(search_order.drops) or any(
         block >= search_order.depth for block in search_order.drops
@@ -93,7 +93,7 @@ def steps(folder: Path) -> list[dict[str, Any]]:
 
 
 def pick(path: Path) -> dict[str, Any]:
-    """The pick of budget.json."""
+    """Read the pick from budget.json."""
     content = json_object(path)
     built(Budget, content, str(path), open_end=True)
     chosen: dict[str, Any] = content["pick"]
@@ -101,7 +101,7 @@ def pick(path: Path) -> dict[str, Any]:
 
 
 def seed_result(path: Path) -> dict[str, Any]:
-    """result.json of a seed; its details belong to the kind of study."""
+    """Read result.json of a seed; its details depend on the kind of study."""
     content = json_object(path)
     if not isinstance(content.get("details"), dict):
         raise BadInput(f"{path}: the key 'details' is missing or no table")
@@ -110,7 +110,7 @@ def seed_result(path: Path) -> dict[str, Any]:
 
 
 def check_alike(results: Mapping[Path, Mapping[str, Any]]) -> None:
-    """BadInput where seeds report different figures."""
+    """Raises BadInput if seeds report different figures."""
     first = next(iter(results.values()))
     for path, result in results.items():
         for part in ("measures", "shares"):

@@ -1,4 +1,4 @@
-"""What a recipe may ask of its models: no more layers and no longer texts than they have, checked before any work."""
+"""Checks before any work that a recipe asks for no more layers and no longer windows than its models have."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from flashstill.recipes import DistillRecipe, SearchRecipe
 
 
 def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: Progress) -> None:
-    """BadInput where the text's windows or the student are more than a model has.
+    """Raises BadInput if windows exceed a model's context, or the student exceeds the size of its origin.
 
-    directories: of the teachers; of one behind a server that of its tokenizer, which says nothing of the model.
+    directories: of the teachers; for a served teacher that of its tokenizer, without information on the model.
     """
     from flashstill.distill.models.directories import check_directory
     from flashstill.distill.models.host_memory import check_memory
@@ -48,6 +48,6 @@ def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: P
 
 
 def check_candidates(search: SearchRecipe, depth: int) -> None:
-    """BadInput where more blocks than there are shall be tried; the default serves a model of any depth."""
+    """Raises BadInput if the search tries more candidates than blocks; the default is allowed for any depth."""
     if search.candidates > max(depth, SearchRecipe().candidates):
         raise BadInput(f"search.candidates is {search.candidates}, but the teacher has {depth} layers to choose from")

@@ -1,4 +1,4 @@
-"""What the models of a family are, as records: the teacher, each student, its control and its start."""
+"""ModelRecords of a family: the teacher, each student, its control and its initial weights."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from flashstill.runs.family import Family
 
 
 def teacher_record(family: Family) -> ModelRecord:
-    """The teacher's."""
+    """The record of the teacher."""
     return _record(family, family.architecture(None), "teacher", "teacher")
 
 
 def trained_record(family: Family, student: StudentRecipe, distillation: Distillation) -> ModelRecord:
-    """Of a student, or of its control, that is trained."""
+    """The record of a trained student or control."""
     steps, folder = kept.steps(distillation.workdir.training), distillation.workdir.student
     per_step = distillation.recipe.train.windows_per_step * distillation.recipe.text.window_tokens
     return _record(
@@ -33,7 +33,7 @@ def trained_record(family: Family, student: StudentRecipe, distillation: Distill
 
 
 def untrained_record(family: Family, student: StudentRecipe) -> ModelRecord:
-    """Of a student's first weights, rounded where it is quantised; they are not kept."""
+    """The record of a student's initial weights (rounded if it is quantised), which are not kept on disk."""
     return _record(family, family.architecture(student), f"{student.name}-untrained", "untrained", student)
 
 

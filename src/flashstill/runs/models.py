@@ -1,4 +1,4 @@
-"""Models and fingerprints of directories, each loaded or read once in a process, whoever asks for it."""
+"""A cache of loaded models and of fingerprints of directories, per process."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class Models:
-    """What the distillations of a run share in memory."""
+    """Models and fingerprints that the distillations of a run share in memory."""
 
     def __init__(self) -> None:
         self._models: dict[tuple[Path, str], Any] = {}
         self._fingerprints: dict[tuple[Path, str], str] = {}
 
     def load(self, directory: Path, dtype: torch.dtype) -> Any:
-        """A model directory in a format; nobody changes the weights of what comes back."""
+        """The model of a directory in a dtype; callers must not change its weights."""
         from flashstill.distill.models import load_model
 
         key = (directory, str(dtype))
@@ -28,7 +28,7 @@ class Models:
         return self._models[key]
 
     def fingerprint(self, teacher: TeacherRecipe, directory: Path) -> str:
-        """What signals of a teacher are known by: its weights, or its name where they are behind a server."""
+        """The key of a teacher's signals: a hash of its weights, or its name if it is served."""
         from flashstill.distill.models import fingerprint
         from flashstill.distill.teachers.served import known_model
 

@@ -1,4 +1,4 @@
-"""What one distillation came to: records.jsonl for other tools, summary.json for the reader."""
+"""Results of one distillation: records.jsonl for other tools, summary.json for readers."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def leave_summary(
 def judge(
     models: Mapping[str, Any], texts: Mapping[str, tuple[Packed, Signals]], seed: int, progress: Progress
 ) -> list[QualityRecord]:
-    """Every metric of every model on every text. The teacher is judged by its signals and not run again.
+    """Every metric of every model on every text. The teacher is scored from its stored signals, not run again.
 
-    texts: with the teacher's exact signals, or with those of its server, which know the KL from below only.
+    texts: with the teacher's exact signals, or with those of a server, which give only a lower bound of the KL.
     """
     from flashstill.evaluate import score_tokens, summarise
 

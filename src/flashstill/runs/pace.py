@@ -1,10 +1,10 @@
-"""A family's run that ends within so many minutes: what is measured first, what is then decided, and what it takes.
+"""A family's run with a time limit: measures speeds, then decides the amounts of work that fit.
 
-pace.json   minutes, seconds spent so far, the rates that were measured, and every decision
+pace.json   the limit in minutes, seconds spent so far, measured rates, and every decision
 
-Nothing is done before its decision is on the disk, so that a run which is resumed, later or elsewhere, does the same.
-What comes first tells how fast what follows will be: training is decided after signals and search have been timed,
-each student after the one before it, evaluation and measurements when all students are there.
+Each decision is written to disk before it is acted on, so that a resumed run does the same, even on another machine.
+Earlier stages calibrate the estimates of later ones: training is decided after signals and search were timed, each
+student after the previous one, evaluation and measurements after all students.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BEGIN, MEASURE, EVALUATE = "begin", "measure", "evaluate"
 
 
 class Pace:
-    """The clock of a run and its decisions. family: its recipe is replaced by what was decided."""
+    """The clock and the decisions of a run. family: decisions replace its recipe."""
 
     def __init__(self, family: Family) -> None:
         self.family, self.asked, self.path = family, family.asked, family.out / FILE
@@ -50,7 +50,7 @@ class Pace:
         self._apply()
 
     def _check(self) -> None:
-        """Raise whatever a damaged record leads to: everything that is read of it later is read once."""
+        """Read every field of the record once, so that a damaged one raises an error now."""
         _ = float(self._record["spent_s"]), dict(self._record["decisions"]), dict(self._record["stages"])
         self._apply()
         if BEGIN in self.decisions:
@@ -61,17 +61,17 @@ class Pace:
 
     @property
     def spent_s(self) -> float:
-        """Seconds of this run so far, those before it was interrupted among them."""
+        """Seconds of this run so far, including those before interruptions."""
         return self._before + time.monotonic() - self._started
 
     @property
     def left_s(self) -> float:
-        """Seconds until the minutes are over."""
+        """Seconds until the time limit."""
         return float(self.asked.minutes * 60.0 - self.spent_s)
 
     @property
     def decisions(self) -> dict[str, Any]:
-        """What was decided, by moment."""
+        """Decisions, by the stage they were made at."""
         made: dict[str, Any] = self._record["decisions"]
         return made
 
@@ -85,7 +85,7 @@ class Pace:
         self._apply()
 
     def _apply(self) -> None:
-        """The recipe as all decisions so far make it."""
+        """Apply all decisions so far to the family's recipe."""
         recipe = self.asked
         if BEGIN in self.decisions:
             recipe = Amounts(**self.decisions[BEGIN]["amounts"]).of(recipe)
@@ -103,12 +103,12 @@ class Pace:
     # ---- called by the stages of a run ----
 
     def done(self, stage: str, began: float) -> None:
-        """A stage has ended: note how long it took, unless it was done before. began: of time.monotonic()."""
+        """Record the duration of a finished stage, unless it was finished before. began: of time.monotonic()."""
         self._record["stages"].setdefault(stage, round(time.monotonic() - began, 2))
         self._keep()
 
     def begin(self) -> None:
-        """Before the text: measure, choose all amounts, and say what will be done and how long that takes."""
+        """Before the stage `text`: measure, choose all amounts, and print them with their estimated times."""
         if BEGIN in self.decisions:
             return
         from flashstill.measure.rates import rates
@@ -119,7 +119,7 @@ class Pace:
         family.progress.say(f"measuring this machine for a run of {recipe.minutes:g} minutes")
         started = time.monotonic()
         measured = rates(family.model, min(largest, depth))
-        # work other than matrix products (saving, say) slows down with the load of the machine
+        # work other than matrix products, such as saving, slows down with the load of the machine
         costs = Costs(rates=measured, depth=depth, shares=self._shares(), overhead=_load())
         amounts = chosen(recipe, costs, self.left_s)
         parts = costs.estimate(amounts.of(recipe))
@@ -136,7 +136,7 @@ class Pace:
             family.progress.say(line)
 
     def _shares(self) -> dict[str, Share]:
-        """How much of the teacher's work each student's is."""
+        """Each student's share of the teacher's compute."""
         from flashstill.distill.teachers import resolve_teacher
 
         shares, teacher = {}, self.family.architecture(None)
@@ -178,14 +178,14 @@ class Pace:
 
     @property
     def costs(self) -> Costs:
-        """What was measured, corrected by how long signals and training took since."""
+        """Costs from the measured rates, corrected by the actual times of signals and training."""
         costs = Costs.read(self.decisions[BEGIN]["costs"])
         for each in self.decisions.values():
             costs = costs.slowed(float(each.get("slowed", 1.0)), float(each.get("training_slowed", 1.0)))
         return costs
 
     def student(self, student: StudentRecipe) -> StudentRecipe:
-        """Before a student is trained: its tokens, from the time that is left and how fast the run has been so far."""
+        """Before a student is trained: decide its tokens from the time left and the speed of the run so far."""
         if (moment := _moment_of(student.name)) not in self.decisions:
             names = [each.name for each in self.asked.students]
             place = names.index(student.name)
@@ -200,7 +200,7 @@ class Pace:
         return next(each for each in self.family.recipe.students if each.name == student.name)
 
     def evaluation(self) -> None:
-        """Before models are judged: as many windows as there is time for."""
+        """Before evaluation: decide the number of windows that fit into the time left."""
         if EVALUATE in self.decisions:
             return
         recipe, costs = self.family.recipe, self.costs
@@ -210,7 +210,7 @@ class Pace:
         self._decide(EVALUATE, {"share": round(share, 3), "left_s": round(self.left_s, 1)})
 
     def measuring(self) -> float:
-        """Before models are timed: their context; returns the seconds that it may take."""
+        """Before models are timed: decide the context length; returns the seconds available."""
         if MEASURE not in self.decisions:
             recipe, costs = self.family.recipe, self.costs
             room = min(costs.measure_room_s(recipe), max(2.0, self.left_s - costs.estimate(recipe).report))
@@ -219,18 +219,18 @@ class Pace:
         return float(self.decisions[MEASURE]["seconds"])
 
     def windows(self, whole: int) -> int:
-        """Windows of a domain's text on which models are judged."""
+        """Number of windows of a domain's text used in evaluation; whole: all there are."""
         return max(min(whole, 2), round(whole * float(self.decisions[EVALUATE]["share"])))
 
     def _signals_ratio(self) -> float:
-        """What signals and search took of what was expected of them; 1 where it is not known."""
+        """Actual / estimated seconds of signals and search; 1 if unknown."""
         expected, took = self.decisions[BEGIN]["estimate_s"], self._record["stages"]
         expected_s = sum(float(expected[name]) for name in ("signals", "search"))
         spent_s = sum(float(took.get(name, 0.0)) for name in ("signals", "search"))
         return round(min(4.0, max(0.25, spent_s / expected_s)), 3) if spent_s and expected_s else 1.0
 
     def _training_ratio(self, name: str) -> float:
-        """What a student and its control took of what was expected of them."""
+        """Actual / estimated seconds of training a student and its control."""
         spent_s = 0.0
         for each in (name, f"{name}-control"):
             folder = self.family.out / "training" / each
@@ -241,7 +241,7 @@ class Pace:
         return round(min(4.0, max(0.25, spent_s / expected_s)), 3) if spent_s else 1.0
 
     def finish(self) -> None:
-        """The end: what it took beside what was expected."""
+        """At the end: record actual and estimated times."""
         if "took_s" not in self._record:
             self._record["took_s"] = round(self.spent_s, 1)
             self._keep()
@@ -261,7 +261,7 @@ def _shape(directory: Path) -> Architecture:
 
 
 def _load() -> float:
-    """Wall time over processor time of a short busy loop: 1 on an idle machine."""
+    """Wall time / CPU time of a short busy loop: 1 on an idle machine."""
     wall, own, total = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - wall < 0.05:
         total += sum(range(1000))

@@ -1,4 +1,4 @@
-"""Whose text a student learns from: the packed text, its own (on-policy), or its teacher's (sequence-level)."""
+"""Regimes: a student learns from the packed text, its own samples (on-policy), or its teacher's (sequence-level)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def asks_teachers(recipe: DistillRecipe) -> bool:
-    """Whether training asks what teachers say of the text; if not, the text is all it learns."""
+    """Whether training needs the teachers' outputs on the text; if not, the loss is cross-entropy to the text alone."""
     return bool(recipe.losses) and (recipe.regime.kind != "sequence" or recipe.regime.soft)
 
 
 def objective_of(recipe: DistillRecipe, teacher: TeacherSource) -> Objective:
-    """The recipe's losses to the teacher; without losses the text alone."""
+    """The recipe's losses to the teacher; cross-entropy to the text if there are none."""
     from flashstill.distill.losses import divergence
     from flashstill.distill.training import Soft, distillation, hard
 
@@ -39,7 +39,7 @@ def objective_of(recipe: DistillRecipe, teacher: TeacherSource) -> Objective:
 
 
 def train_recipe_of(recipe: DistillRecipe) -> TrainRecipe:
-    """How the student is trained, as the loop takes it; the arithmetic is that of the model it is given."""
+    """The training loop's settings; the arithmetic is that of the model passed to it."""
     from flashstill.distill.training import TrainRecipe
 
     given = asdict(recipe.train)
@@ -48,7 +48,7 @@ def train_recipe_of(recipe: DistillRecipe) -> TrainRecipe:
 
 
 def source_of(recipe: DistillRecipe, packed: Packed, tokenizer: Any, vocabulary: int, world: World) -> Source:
-    """Where the batches come from; vocabulary: ids that student and teacher both know."""
+    """The source of batches; vocabulary: number of ids that student and teacher share."""
     from flashstill.distill.training import Mixing, Offline, OnPolicy
 
     regime, per_step = recipe.regime, recipe.train.windows_per_step
@@ -62,7 +62,7 @@ def source_of(recipe: DistillRecipe, packed: Packed, tokenizer: Any, vocabulary:
 
 
 def _sampling(recipe: DistillRecipe, tokenizer: Any, vocabulary: int) -> Sampling:
-    """Rows end with the text they are in, and hold no id that the tokenizer lacks where heads are padded."""
+    """Sampling settings: rows end at the end-of-text id, and ids of padded heads beyond the tokenizer are excluded."""
     from flashstill.distill.generate import Sampling
 
     regime = recipe.regime
@@ -74,7 +74,7 @@ def _sampling(recipe: DistillRecipe, tokenizer: Any, vocabulary: int) -> Samplin
 
 
 class TeacherText:
-    """The text that the first teacher writes of the prompts in `packed`: shards, and then one packing."""
+    """The first teacher's continuations of the prompts in `packed`: made in shards, then joined into a packed text."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class TeacherText:
         directory: Path,
         fingerprints: tuple[str, str],
     ) -> None:
-        """directory: of the teacher; fingerprints: of the teacher, of its tokenizer."""
+        """directory: of the teacher; fingerprints: of the teacher and of its tokenizer."""
         self.recipe, self.packed = recipe, packed
         self.shards, self._whole = workdir.text, workdir.packing(workdir.sequence)
         self.directory, self.fingerprints = directory, fingerprints
@@ -100,7 +100,7 @@ class TeacherText:
         return continuations, text_key(*self.fingerprints, self.packed, continuations)
 
     def write(self, model: Callable[[], Any], progress: Progress, share: tuple[int, int]) -> dict[str, Any]:
-        """Make a share of it, unless it is whole; returns bytes and rates."""
+        """Generate a share of the text, unless all of it exists; returns bytes and rates."""
         from flashstill.distill.teachers.sequence_level import write_text
 
         if self._whole.exists():
@@ -118,7 +118,7 @@ class TeacherText:
         }
 
     def join(self, progress: Progress) -> None:
-        """Make one packing of all shares, or say that some are not there."""
+        """Join all shards into one packed text, or report which are missing."""
         from flashstill.distill.teachers.sequence_level import missing_shards, text_of
 
         if self._whole.exists():

@@ -1,4 +1,4 @@
-"""Whose directory this is: one family's, and one run's at a time."""
+"""Ownership of a run directory: one recipe, and one running process at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flashstill.files import disk_errors, make_directory, write_text
 
 
 def claim(recipe: str, out: Path, name: str = "family.toml") -> None:
-    """Make the directory this recipe's, or refuse it. recipe: the recipe as TOML, kept in the file `name`."""
+    """Claim a directory for a recipe; BadInput if it holds a different one. recipe: as TOML, stored in file `name`."""
     recorded = out / name
     if recorded.is_file():
         if read_bounded(recorded, 2**20) != recipe.encode():
@@ -41,7 +41,7 @@ def _difference(recorded: Path, recipe: str) -> str:
 
 @contextlib.contextmanager
 def lock(out: Path, name: str = ".lock", wait: bool = False) -> Iterator[None]:
-    """One run at a time in a directory; the system drops the lock with the process. wait: until the other is done."""
+    """An exclusive lock on a directory, released by the OS when the process ends. wait: for the lock, else raise."""
     with disk_errors(out), (out / name).open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

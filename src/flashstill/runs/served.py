@@ -1,4 +1,4 @@
-"""A teacher behind a server in a distillation: how it is asked, and what the student is made of in its place."""
+"""Served teachers in a distillation: their signals, and the model that the student is made from instead."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def build_from(
     label: str,
     share: tuple[int, int],
 ) -> Built:
-    """What a server says of a packed text (distill/teachers/served)."""
+    """Build a served teacher's signals on a packed text (distill/teachers/served)."""
     from flashstill.distill.signals import TopK
     from flashstill.distill.teachers.served import Server, build_from_server
 
@@ -48,9 +48,9 @@ def build_from(
 
 
 def directories_of(recipe: DistillRecipe, progress: Progress) -> tuple[list[Path], str]:
-    """Every teacher's directory, or that of its tokenizer, and the fingerprint of the tokenizer that all share.
+    """Every teacher's directory (of a served one its tokenizer's), and the fingerprint of the shared tokenizer.
 
-    Raises BadInput where teachers or student have different vocabularies.
+    Raises BadInput if teachers or student have different vocabularies.
     """
     from flashstill.distill.models import load_tokenizer, tokenizer_fingerprint
     from flashstill.distill.teachers import resolve_teacher, resolve_tokenizer
@@ -69,7 +69,7 @@ def directories_of(recipe: DistillRecipe, progress: Progress) -> tuple[list[Path
 
 
 def check_student(recipe: DistillRecipe, directory: Path, progress: Progress) -> None:
-    """Refuse a student of another vocabulary before a server is asked. directory: with the teacher's tokenizer."""
+    """Refuse a student with another vocabulary before any request. directory: with the teacher's tokenizer."""
     from flashstill.distill.models import load_tokenizer
     from flashstill.distill.students import read_fields
     from flashstill.distill.teachers import resolve_teacher
@@ -93,9 +93,9 @@ def check_student(recipe: DistillRecipe, directory: Path, progress: Progress) ->
 def origin_of(
     recipe: DistillRecipe, directory: Path, teacher: Callable[[], Any], progress: Progress, dtype: torch.dtype
 ) -> tuple[Any, int]:
-    """What the student is made of, None for one from scratch, and the size of its vocabulary.
+    """The model that the student is made from (None for one from scratch), and the vocabulary size.
 
-    directory: with the teacher's tokenizer; teacher: gives the first one, where it is here; dtype: of another model.
+    directory: with the teacher's tokenizer; teacher: loads the first teacher, if local; dtype: of any other model.
     """
     from flashstill.distill.models import load_model, load_tokenizer, parts
     from flashstill.distill.students import read_fields

@@ -1,13 +1,13 @@
-"""How much of the teacher's work a student's is, before it exists: from its recipe and the teacher's shape.
+"""A student's compute relative to the teacher's, from its recipe and the teacher's architecture.
 
-blocks    weights of its blocks that a token is multiplied by, each of the teacher's
-head      width of its hidden states, which a token's logits are made of
-weights   all weights of its blocks, which the optimiser and rounding work on
+blocks    active weights per token in its blocks / those of the teacher
+head      width of its hidden states / the teacher's: compute of the logits
+weights   all weights of its blocks / the teacher's: work of the optimiser and of rounding
 
-width     blocks = h (A a + F f) / (A + F)    h, a, f: hidden dimensions, key heads and neurons that are kept;
+width     blocks = h (A a + F f) / (A + F)    h, a, f: kept shares of hidden dimensions, key heads and neurons;
                                               A, F: weights of attention and of the feed-forward layer
-upcycle   blocks = (A + F n/N) / (A + F)      n of N neurons: those of the experts that a token meets
-depth     blocks = k / L
+upcycle   blocks = (A + F n/N) / (A + F)      n: neurons of the experts active per token; N: neurons of the dense FFN
+depth     blocks = k / L                      k of L blocks kept
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from flashstill.arch.catalogue import read_config
 from flashstill.recipes.distillation import ShapeRecipe
 
 SPARSE = 2.0
-"""a token's experts take so many times as long here as dense products of the same size: they are small, and gathered
-(measured once, glm4_moe of 135M weights on two cores; corrected by what training takes)"""
+"""slowdown of experts against a dense FFN with the same FLOPs: small matrices and gathered tokens (measured once with
+glm4_moe of 135M weights on two cores; corrected by actual training times)"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Share:
-    """Of the teacher's blocks, hidden width and weights; teachers: what asking the student's own teachers takes."""
+    """Ratios to the teacher's blocks, hidden width and weights; teachers: cost of running its own teachers."""
 
     blocks: float
     head: float
@@ -35,9 +35,9 @@ class Share:
 
 
 def share_of(student: ShapeRecipe, origin: Architecture, teacher: Architecture, teachers: float = 1.0) -> Share:
-    """A student's share. origin: what it is made of; teachers: those of the student, in times of reading the family's.
+    """A student's share. origin: the model it is made from; teachers: cost of its teachers / that of the family's.
 
-    Raises BadInput where the config.json of a student from scratch cannot be read.
+    Raises BadInput if the config.json of a student from scratch cannot be read.
     """
     if student.kind == "scratch":
         made = read_config(Path(student.config), "the student")
@@ -62,7 +62,7 @@ def share_of(student: ShapeRecipe, origin: Architecture, teacher: Architecture, 
 
 
 def reading(model: Architecture, teacher: Architecture) -> float:
-    """Seconds in which a model reads a token, in those of the teacher."""
+    """A model's prefill time per token / the teacher's."""
     return _active(model) / _active(teacher)
 
 
@@ -81,13 +81,13 @@ def _all(model: Architecture) -> float:
 
 
 def _parts(model: Architecture) -> tuple[float, float]:
-    """Weights of attention and of feed-forward layers that a token meets."""
+    """Active weights per token: of attention, and of feed-forward layers."""
     neurons = sum(layer.count * layer.ffn.parameters(model.width, active=True) for layer in model.layers)
     return _active(model) - neurons, float(neurons)
 
 
 def _width(model: Architecture) -> float:
-    """Neurons of a feed-forward layer, on average."""
+    """Mean number of neurons per feed-forward layer."""
     return sum(layer.count * (layer.ffn.width or layer.ffn.dense_width) for layer in model.layers) / model.depth
 
 

@@ -1,9 +1,9 @@
-"""What students of one family share on the disk, each under the name of the first student that has it.
+"""Files that students of one family share, named after the first student that uses them.
 
-starts/NAME          first weights, of students that are cut, widened or copied alike from the same model
-search.json          the order in which blocks are dropped, of students that search the same model in the same way
-text/, sequence-*    what a teacher writes, of students that ask the same of the same teacher
-signals/teacher-N    what a teacher says of a text, by its place among all teachers of the family
+starts/NAME          initial weights, shared by students made in the same way from the same model
+search.json          drop order of blocks, shared by students with the same search on the same model
+text/, sequence-*    teacher-generated text, shared by students with the same regime and teacher
+signals/teacher-N    signals of teacher N of the family
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from flashstill.runs.regimes import asks_teachers
 from flashstill.runs.workdir import Workdir
 
 SEARCHED = ("depth", "width", "upcycle")
-"""kinds whose first weights depend on windows of training text"""
+"""kinds whose initial weights depend on training text"""
 
 
 def workdir_of(recipe: FamilyRecipe, student: StudentRecipe, out: Path, name: str) -> Workdir:
-    """The directory of a student or of its control, which is called `name`; recipe: as it was asked for."""
+    """The files of a student, or of its control `name`; recipe: as given, before decisions."""
     alone = Workdir.alone(out)
     start, search, text = (_first(recipe, student, key) for key in (start_key, search_key, asked_text))
     is_first = search == next((each.name for each in recipe.students if each.kind == "depth"), search)
@@ -42,14 +42,14 @@ def workdir_of(recipe: FamilyRecipe, student: StudentRecipe, out: Path, name: st
 
 
 def least_layers(recipe: FamilyRecipe, student: StudentRecipe) -> int:
-    """The layers of the shallowest student that drops blocks in the same order; 0 for one that drops none."""
+    """Layers of the shallowest student with the same drop order; 0 for a student that drops none."""
     key = search_key(recipe, student)
     same = [each.keep_layers for each in recipe.students if each.kind == "depth" and search_key(recipe, each) == key]
     return min(same) if student.kind == "depth" else 0
 
 
 def _first(recipe: FamilyRecipe, student: StudentRecipe, key: Callable[[FamilyRecipe, StudentRecipe], Any]) -> str:
-    """The first student that has the same key."""
+    """Name of the first student with the same key."""
     shared = key(recipe, student)
     return next(each.name for each in recipe.students if key(recipe, each) == shared)
 
@@ -59,7 +59,7 @@ def _origin(recipe: FamilyRecipe, student: StudentRecipe) -> str:
 
 
 def start_key(recipe: FamilyRecipe, student: StudentRecipe) -> Any:
-    """What first weights depend on."""
+    """Everything that initial weights depend on."""
     shape, usual = student.shape, ShapeRecipe()
     if not shape.compensate_windows:  # without compensation, quantisation starts with training
         shape = dataclasses.replace(shape, quantise=usual.quantise, group=usual.group)
@@ -68,19 +68,19 @@ def start_key(recipe: FamilyRecipe, student: StudentRecipe) -> Any:
 
 
 def search_key(recipe: FamilyRecipe, student: StudentRecipe) -> Any:
-    """What the order of the blocks to drop depends on; the name of a student that drops none."""
+    """Everything that the drop order of blocks depends on; for a student that drops none its name."""
     return (student.kind, _origin(recipe, student), student.search) if student.kind == "depth" else student.name
 
 
 def asked_text(recipe: FamilyRecipe, student: StudentRecipe) -> Any:
-    """What the text that a teacher writes depends on; the name of a student for which none is written."""
+    """Everything that the teacher-generated text depends on; for a student without such text its name."""
     if student.regime.kind != "sequence":
         return student.name
     return (student.teachers or recipe.teachers)[0].model, dataclasses.replace(student.regime, soft=False)
 
 
 def signals_keys(recipe: FamilyRecipe, student: StudentRecipe) -> set[Any]:
-    """What is kept of which teacher on which text, for this student."""
+    """Keys of the stored signals of a student: teacher, kind and text."""
     if student.signals.kind == "none" or not asks_teachers(recipe.distillation(student)):
         return set()
     text = asked_text(recipe, student) if student.regime.kind == "sequence" else "train"
@@ -88,7 +88,7 @@ def signals_keys(recipe: FamilyRecipe, student: StudentRecipe) -> set[Any]:
 
 
 def _models(recipe: FamilyRecipe) -> list[tuple[str, str]]:
-    """All teachers, the family's first, each once."""
+    """All distinct teachers, starting with the family's."""
     listed = [*recipe.teachers, *(teacher for student in recipe.students for teacher in student.teachers)]
     return list(dict.fromkeys(_asked(teacher) for teacher in listed))
 

@@ -1,4 +1,4 @@
-"""The teachers of a distillation as one source that training asks: signals on the disk, or models run on the way."""
+"""Combines the teachers of a distillation into one source for training: stored signals, or models run online."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def teacher_of(work: Distillation, packed: Packed) -> tuple[TeacherSource, list[int]]:
-    """The teachers as one source, and the sizes of their vocabularies."""
+    """The teachers combined into one source, and the sizes of their vocabularies."""
     from flashstill.distill.models import parts
     from flashstill.distill.teachers import Online, Router
 
@@ -33,7 +33,7 @@ def teacher_of(work: Distillation, packed: Packed) -> tuple[TeacherSource, list[
 
 
 def together(recipe: DistillRecipe, members: Sequence[TeacherSource]) -> TeacherSource:
-    """An ensemble, or the one that speaks; of specialists the first, who is as fast as the others."""
+    """An ensemble, or the single teacher; of specialists the first, for timing: all are equally fast."""
     from flashstill.distill.teachers import Ensemble
 
     if len(members) == 1 or recipe.routed:

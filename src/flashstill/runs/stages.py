@@ -1,4 +1,4 @@
-"""The stages of a family's run: each leaves its result on the disk, and returns at once when it is there.
+"""The stages of a family's run: each writes its result to disk, and returns immediately if it exists.
 
 teacher -> text -> signals -> search -> distil -> evaluate -> measure -> cost -> report
 """
@@ -27,7 +27,7 @@ from flashstill.runs.students import rounded_plainly
 
 
 def teacher(family: Family) -> None:
-    """Find or convert the teachers; check every student against them; write down what everything else depends on."""
+    """Find or convert the teachers; check every student against them; write provenance.json."""
     from flashstill.distill.data.text import corpus_label
     from flashstill.distill.models import fingerprint, load_tokenizer, tokenizer_fingerprint
 
@@ -62,7 +62,7 @@ def teacher(family: Family) -> None:
 
 
 def _check_contexts(family: Family) -> None:
-    """Refuse longer texts than the teacher was made for, before the work begins."""
+    """Raise BadInput before any work if a text exceeds the teacher's context length."""
     recipe, most = family.recipe, family.architecture(None).context
     asked = {
         "text.window_tokens": recipe.text.window_tokens,
@@ -80,7 +80,7 @@ def text(family: Family) -> None:
 
 
 def signals(family: Family) -> None:
-    """What the teachers write and say of the training text, each kind once, and the teacher of the held-out texts."""
+    """Teacher-generated text and signals on the training text, and the teacher's signals on the evaluation texts."""
     if not family.stage_file("distil").exists():
         for student in family.recipe.students:
             distillation = family.distillation(student)
@@ -91,14 +91,14 @@ def signals(family: Family) -> None:
 
 
 def search(family: Family) -> None:
-    """The first weights of every student: which blocks, neurons or experts, measured on training text."""
+    """Initial weights of every student: blocks, neurons or experts are chosen on training text."""
     if not family.stage_file("evaluate").exists():
         for student in family.recipe.students:
             family.distillation(student).first_weights(least_layers(family.asked, family.as_asked(student)))
 
 
 def distil(family: Family) -> None:
-    """Train every student as its recipe says, and its control on the text itself."""
+    """Train every student by its recipe, and its control on the text alone."""
     path = family.stage_file("distil")
     if path.exists():
         return
@@ -115,7 +115,7 @@ def distil(family: Family) -> None:
 
 
 def evaluate(family: Family) -> None:
-    """Every model on held-out and out-of-domain text; the models of one student are held at a time."""
+    """Evaluate every model on held-out and out-of-domain text, loading the models of one student at a time."""
     from flashstill.evaluate import score_tokens, summarise
 
     path = family.stage_file("evaluate")
@@ -140,7 +140,7 @@ def evaluate(family: Family) -> None:
 
 
 def _models_of(family: Family, student: StudentRecipe) -> dict[str, Any]:
-    """A student, its first weights and its control, loaded."""
+    """A student, its initial weights and its control, loaded."""
     from flashstill.distill.models import load_model
 
     distillation, control, dtype = family.distillation(student), family.control(student), family.arithmetic.dtype
@@ -153,7 +153,7 @@ def _models_of(family: Family, student: StudentRecipe) -> dict[str, Any]:
 
 
 def measure(family: Family) -> None:
-    """This machine as fact rows, and the speed of teacher and students on it."""
+    """Measure this machine as fact rows, and the speed of teacher and students."""
     from flashstill.distill.models import load_model
     from flashstill.facts.table import to_csv
     from flashstill.measure import measure_machine, measure_models
@@ -173,9 +173,9 @@ def measure(family: Family) -> None:
 
 
 def cost(family: Family) -> None:
-    """What a token costs on every chip of the recipe, and what this machine should have needed.
+    """Predict costs per token on every chip of the recipe, and predict this machine's times.
 
-    A quantised student is priced in its own format; on this machine it ran in the arithmetic of all others.
+    A quantised student is priced in its own format; on this machine it was timed in the arithmetic of all models.
     """
     from flashstill.measure.sweep import MACHINE
     from flashstill.plan.grid import price_grid
@@ -195,7 +195,7 @@ def cost(family: Family) -> None:
 
 
 def report(family: Family) -> None:
-    """records.jsonl, report.html; what only training and evaluation need is dropped."""
+    """Write records.jsonl and report.html; delete files that only training and evaluation need."""
     from flashstill.report import write_report
 
     for folder in ("signals", "starts", "text"):

@@ -1,4 +1,4 @@
-"""From the student of a recipe to its first weights, and what must happen after each of its steps."""
+"""Makes a student's initial weights from its recipe, and the callback after each training step."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def first_student(
     least_layers: int,
     progress: Progress,
 ) -> Any:
-    """The student before training; `packed` is the training text on which importance is measured.
+    """The student with its initial weights; importance is measured on the training text `packed`.
 
-    teacher: what it is made of, None for a student from scratch; vocabulary: of such a one; search: a file, for the
-    order in which blocks are dropped; least_layers: that the shallowest student keeps which drops in the same order.
+    teacher: the model it is made from, None for a student from scratch; vocabulary: size for a student from scratch;
+    search: file of the drop order of blocks; least_layers: layers of the shallowest student with the same drop order.
     """
     from flashstill.distill.models import decoder_layers, keep_layers
     from flashstill.distill.students import (
@@ -76,7 +76,7 @@ def first_student(
 
 
 def _spread(packed: Packed, count: int) -> Any:
-    """Token ids [B, L] of `count` windows, or all there are, evenly spread over the text."""
+    """Token ids [B, L] of at most `count` windows, evenly spaced over the text."""
     import torch
 
     rows = np.linspace(0, packed.windows - 1, min(count, packed.windows)).round().astype(np.int64)
@@ -84,7 +84,7 @@ def _spread(packed: Packed, count: int) -> Any:
 
 
 def _drops(search: SearchRecipe, teacher: Any, tokens: Any, count: int, record: Path, progress: Progress) -> list[int]:
-    """The teacher's blocks in the order in which to drop them, the first `count` at least; written down once."""
+    """The teacher's blocks in drop order, at least the first `count`; stored in the file `record`."""
     from flashstill.distill.models import decoder_layers
     from flashstill.distill.students import greedy_drops, order_by_influence
 
@@ -102,7 +102,7 @@ def _drops(search: SearchRecipe, teacher: Any, tokens: Any, count: int, record: 
 
 
 def made_ready(recipe: DistillRecipe, student: Any) -> AfterStep | None:
-    """Give a loaded student its rounding; returns what balances its experts after each step, if it has any."""
+    """Make a loaded student quantisation-aware if its recipe says so; returns the load balancer of an MoE student."""
     from flashstill.distill.students import LoadBalance, balanced_routers, quantise_aware
 
     if recipe.student.quantise:
@@ -111,7 +111,7 @@ def made_ready(recipe: DistillRecipe, student: Any) -> AfterStep | None:
 
 
 def rounded_plainly(recipe: DistillRecipe, student: Any) -> None:
-    """Round a loaded student without training, in place, where the recipe quantises it: what training starts from."""
+    """Round a loaded student to nearest, in place, if the recipe quantises it: the model before training."""
     from flashstill.distill.students import round_model
 
     if recipe.student.quantise:
@@ -119,7 +119,7 @@ def rounded_plainly(recipe: DistillRecipe, student: Any) -> None:
 
 
 def leave_student(recipe: DistillRecipe, student: Any, tokenizer: Any, workdir: Workdir) -> None:
-    """Write the student in bfloat16 and, where it is quantised, packed; the former comes last and means done."""
+    """Write the student in bfloat16 and, if quantised, packed; the former is written last and marks completion."""
     from flashstill.distill.models import save_model
     from flashstill.distill.students import rounded_weights, settle, write_compressed
 

@@ -1,4 +1,4 @@
-"""The packed texts of one distillation: what is trained on, held out, and of another domain."""
+"""The packed texts of one distillation: training, held-out and out-of-domain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TEXTS = ("train", *DOMAINS)
 
 
 def pack_texts(recipe: DistillRecipe, tokenizer_of: Path, folder: Path, progress: Progress) -> None:
-    """Pack the recipe's texts with the tokenizer of a model directory, unless all are there."""
+    """Pack the recipe's texts with the tokenizer of a model directory, unless all exist."""
     from flashstill.distill.data.packing import joined
     from flashstill.distill.data.splits import packed_splits
     from flashstill.distill.models import load_tokenizer

@@ -1,17 +1,17 @@
-"""Where a distillation finds and leaves its files: alone, as an arm of a study, or as a student of a family.
+"""The files of a distillation: standalone, as an arm of a study, or as a student of a family.
 
-data/ signals/        packed texts, and what each teacher says of them
-text/                 what a teacher wrote, by shards, in a regime of kind sequence
-arithmetic.json       in which arithmetic and with how many threads the run was begun, and so goes on
-search.json           a teacher's blocks in the order in which they are dropped
-initial/ or starts/   first weights
+data/ signals/        packed texts, and each teacher's signals on them
+text/                 shards of teacher-generated text, in the regime "sequence"
+arithmetic.json       arithmetic and number of threads of the run, kept when it is resumed
+search.json           a teacher's blocks in drop order
+initial/ or starts/   initial weights
 student/              the result, a Hugging Face directory
-packed/               the same in as many bits as its format has, where the recipe quantises it
-training/             checkpoints while training, metrics.jsonl and TensorBoard events
+packed/               the same at the bit width of its format, if the recipe quantises it
+training/             checkpoints during training, metrics.jsonl and TensorBoard events
 
-Alone all of them lie in one directory.  Distillations of one tokenizer and seed may share texts, those of the same
-teachers their signals as well, and those that begin alike their first weights: what is shared is made by whichever
-comes first, and two never work in it at a time.
+A standalone run keeps all of them in one directory.  Distillations with the same tokenizer and seed may share texts;
+with the same teachers also signals; with the same start also initial weights.  The first one to run makes the shared
+files; two must not run at the same time.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from flashstill.files import remove_leftovers, remove_orphans
 
 ARITHMETIC = "arithmetic.json"
 DOMAINS = ("heldout", "out-of-domain")
-"""texts on which models are judged"""
+"""evaluation texts"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workdir:
-    """out: what belongs to the run as a whole, its recipe, lock and records among it.
+    """out: directory of the run's own files, such as recipe, lock and records.
 
-    sequence: the packing of what a teacher wrote, by name; teachers: the folder of each teacher under `signals`.
+    sequence: name of the packed teacher-generated text; teachers: the folder of each teacher under `signals`.
     """
 
     out: Path
@@ -49,7 +49,7 @@ class Workdir:
 
     @staticmethod
     def alone(out: Path) -> Workdir:
-        """All in one directory, which is shared with nobody."""
+        """All files in one directory, not shared."""
         return Workdir(
             out=out, data=out / "data", signals=out / "signals", text=out / "text", arithmetic=out / ARITHMETIC,
             search=out / "search.json", initial=out / "initial", student=out / "student",
@@ -58,7 +58,7 @@ class Workdir:
 
     @staticmethod
     def arm(place: Path, name: str, start: str, signals: str = "signals") -> Workdir:
-        """One of several distillations under `place`, in arms/NAME; those that begin alike name the same start."""
+        """One of several distillations under `place`, in arms/NAME; the same `start` means shared initial weights."""
         return dataclasses.replace(
             Workdir.alone(place / "arms" / name), data=place / "data", signals=place / signals,
             arithmetic=place / ARITHMETIC, initial=place / "starts" / start,
@@ -69,12 +69,12 @@ class Workdir:
         return self.data / f"{part}.safetensors"
 
     def signals_of(self, teacher: int, part: str, kind: str) -> Path:
-        """The shards of one kind of signal of one teacher on a packed text; kind: empty for hidden states."""
+        """The directory of one teacher's signals on a packed text; kind: empty for hidden states."""
         names = self.teachers or tuple(f"teacher-{index}" for index in range(teacher + 1))
         return self.signals / names[teacher] / (f"{part}-{kind}" if kind else part)
 
     def tidy(self) -> None:
-        """Remove what a killed run left unfinished; other processes may build shares of the signals by now."""
+        """Remove unfinished files of a killed run; in `signals` only orphans: other processes may build shares."""
         remove_leftovers(self.data)
         for place in {self.out, self.initial.parent, self.student.parent, *self.signals.glob("**/")}:
             remove_orphans(place)

@@ -1,8 +1,8 @@
-"""Labelled examples: images from IDX files, a directory of four, gzipped or not; or the rows of a CSV file.
+"""Labelled examples: images from a directory of four IDX files, gzipped or not; or the rows of a CSV file.
 
     0 0 type rank, then rank big-endian 32-bit sizes, then the values   (LeCun, Cortes, Burges, "The MNIST database")
 
-Only unsigned bytes are read from IDX files, which is what images and labels are.
+Only IDX files of unsigned bytes are supported, the type of images and labels.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from flashstill.errors import BadInput, unknown
 
 Bytes = npt.NDArray[np.uint8]
 NAMED = {"fashion-mnist": (Path("/usr/share/datasets/fashion-mnist"), "dataset-fashion-mnist")}
-"""sets that a Debian package carries: where, and which"""
+"""data sets in Debian packages: name -> (directory, package)"""
 
 _UNSIGNED_BYTE = 0x08
 MOST_AXES, MOST_VALUES = 4, 2**30
-"""of one file: a million gray images of 32 x 32"""
+"""limits of one file: 2^30 values are a million gray images of 32 x 32"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labelled:
-    """Images [N, H, W] or rows [N, D] with labels [N], to train and to test; classes: labels are below it."""
+    """Training and test images [N, H, W] or rows [N, D] with labels [N]; classes: number of classes."""
 
     train: Bytes | Rows
     train_labels: Labels
@@ -43,9 +43,9 @@ class Labelled:
 
 
 def read_idx(path: Path) -> Bytes:
-    """The array of an IDX file of unsigned bytes; BadInput where it is not one, or not whole.
+    """The array of an IDX file of unsigned bytes; BadInput if it is not one, or is truncated.
 
-    No more is unpacked than the header promises, and that is bounded: a gzip file may be a thousand times its size.
+    Decompression stops at the size in the header, which is limited: a gzip file can expand a thousandfold.
     """
     check_regular(path)
     try:
@@ -83,9 +83,9 @@ def _sizes(path: Path, stream: io.BufferedIOBase) -> tuple[int, ...]:
 
 
 def load(source: str, seed: int) -> Labelled:
-    """A named set; a directory with `*train*images*`, `*train*labels*` and the same of the test set; or a CSV file.
+    """Load a named set; a directory with `*train*images*`, `*train*labels*` and likewise the test set; or a CSV file.
 
-    The seed splits a CSV file, which has no test set of its own.
+    A CSV file is split at random into training and test rows, by the seed.
     """
     path = named_path(source)
     if source in NAMED:

@@ -18,7 +18,7 @@ from flashstill.progress import Progress
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fit:
-    """An epoch is one of the net with the most examples."""
+    """Training settings. An epoch is a pass over the examples of the net that has the most."""
 
     epochs: float
     batch: int = 256
@@ -28,18 +28,18 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """images [M, B, D] as the nets see them; index [M, B] of the examples."""
+    """images [M, B, D]: normalised inputs of M nets; index [M, B] of the examples."""
 
     images: Tensor
     index: Tensor
 
 
 Loss = Callable[[Tensor, Batch], Tensor]
-"""(logits [M, B, C], batch) -> per example [M, B]"""
+"""(logits [M, B, C], batch) -> loss per example [M, B]"""
 
 
 class Order:
-    """Endless indices of some examples: one permutation after the other."""
+    """An endless stream of example indices: a new permutation every epoch."""
 
     def __init__(self, examples: Tensor, generator: torch.Generator) -> None:
         self.examples, self.generator = examples, generator
@@ -56,7 +56,7 @@ class Order:
 def fit(
     nets: Nets, data: Inputs, loss: Loss, how: Fit, seed: int, examples: Sequence[Tensor], progress: Progress, name: str
 ) -> Nets:
-    """Train in place, each net on its own examples [n_m] in its own order; returns them."""
+    """Train the nets in place, each on its own examples [n_m] in its own order; returns the nets."""
     steps = max(1, round(how.epochs * max(len(each) for each in examples) / how.batch))
     schedule = TrainRecipe(
         tokens=steps, windows_per_step=1, learning_rate=how.learning_rate, clip_norm=1e9,

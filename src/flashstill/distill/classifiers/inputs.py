@@ -1,4 +1,4 @@
-"""What nets see: examples brought to mean 0 and deviation 1."""
+"""Inputs of the nets: examples normalised to mean 0 and standard deviation 1."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scale:
-    """mean and deviation: [1] for images, all pixels alike; [D] for the columns of a table."""
+    """Mean and standard deviation: [1] for images, over all pixels; [D] for a table, per column."""
 
     mean: npt.NDArray[np.float64]
     deviation: npt.NDArray[np.float64]
@@ -20,7 +20,7 @@ class Scale:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inputs:
-    """values [N, H, W] in bfloat16; rows of a table are as high as one."""
+    """values [N, H, W] in bfloat16; rows of a table have H = 1."""
 
     values: Tensor
 
@@ -29,7 +29,7 @@ class Inputs:
 
     @property
     def features(self) -> int:
-        """Features of an example, D = H W."""
+        """Features per example, D = H W."""
         return self.values[0].numel()
 
     def rows(self, index: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ class Inputs:
 
 
 def scale_of(examples: npt.NDArray[np.generic]) -> Scale:
-    """Of training images [N, H, W] or rows [N, D]."""
+    """Mean and deviation of training images [N, H, W] or rows [N, D]."""
     axes = None if examples.ndim == 3 else 0
     deviation = np.atleast_1d(examples.std(axis=axes, dtype=np.float64))
     mean = np.atleast_1d(examples.mean(axis=axes, dtype=np.float64))
@@ -46,11 +46,11 @@ def scale_of(examples: npt.NDArray[np.generic]) -> Scale:
 
 
 def inputs(examples: npt.NDArray[np.generic], scale: Scale) -> Inputs:
-    """Images [N, H, W] or rows [N, D]."""
+    """Normalise images [N, H, W] or rows [N, D]."""
     mean, deviation = (torch.from_numpy(each).float() for each in (scale.mean, scale.deviation))
     pictures = examples if examples.ndim == 3 else examples[:, None]
     made = torch.empty(pictures.shape, dtype=torch.bfloat16)
-    for begin in range(0, len(pictures), 4096):  # a copy of all in float32 would be twice as large as what is kept
+    for begin in range(0, len(pictures), 4096):  # a float32 copy of all would be twice as large as the result
         part = slice(begin, begin + 4096)
         made[part] = ((torch.from_numpy(pictures[part].astype(np.float32)) - mean) / deviation).to(torch.bfloat16)
     return Inputs(values=made)

@@ -1,10 +1,10 @@
-"""Classifiers as the paper has them: layers of rectified linear units with dropout; several of one shape side by side.
+"""Classifiers of the paper: MLPs with ReLU and dropout; several nets of one shape are computed as a batch.
 
 Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network", section 3: two hidden layers of 1200 with
-dropout teach two of 800 without.  Weights are in bfloat16 on the disk, and multiplied in the format that is fast here.
+dropout teach two of 800 without.  Weights are stored in bfloat16 and multiplied in the dtype that is faster here.
 
-M nets of a shape are one stack of matrices [M, in, out]: ten small nets trained one by one spend two thirds of their
-time outside the products.
+The weights of M nets form one tensor [M, in, out] per layer: trained one by one, ten small nets would spend two thirds
+of their time outside matrix products.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BYTE = 256
 
 
 class Nets(nn.Module):
-    """M nets: images [M, B, D] to logits [M, B, C]. seeds [M]: what each is initialised from."""
+    """M nets: images [M, B, D] -> logits [M, B, C]. seeds [M]: of the initial weights of each."""
 
     def __init__(
         self,
@@ -47,24 +47,24 @@ class Nets(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The format in which the nets compute."""
+        """The dtype in which the nets compute."""
         dtype: torch.dtype = self.weights[0].dtype
         return dtype
 
     @torch.no_grad()
     def as_stored(self) -> Nets:
-        """The same with its weights as the disk will hold them, in place: read back, it is the net that was written."""
+        """Round the weights to the stored dtype, in place, so that nets read back from disk are identical."""
         for parameter in self.parameters():
             parameter.copy_(parameter.to(STORED))
         return self
 
     @property
     def parameters_each(self) -> int:
-        """Parameters of one of the nets."""
+        """Parameters per net."""
         return sum(parameter.numel() for parameter in self.parameters()) // len(self)
 
     def forward(self, images: Tensor, dropout: Dropout | None = None) -> Tensor:
-        """Logits in float32; hidden units are dropped where `dropout` says so."""
+        """Logits [M, B, C] in float32; `dropout` applies to hidden units."""
         hidden = images.to(self.dtype)
         last = len(self.weights) - 1
         for place, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
@@ -76,9 +76,9 @@ class Nets(nn.Module):
 
 
 class Dropout:
-    """Sets a share of the units to 0 and makes the others larger by as much; the share is in 256ths.
+    """Dropout with rescaling of the kept units; the rate is a multiple of 1/256.
 
-    Eight units take one random number of 64 bits: drawing one for each unit cost as much as the products.
+    One 64-bit random number serves eight units: one number per unit would take as long as the matrix products.
     """
 
     def __init__(self, share: float, generator: torch.Generator) -> None:
@@ -94,7 +94,7 @@ class Dropout:
 
 
 def logits_of(nets: Nets, data: Inputs, batch: int = 2048) -> Tensor:
-    """Logits [M, N, C] of all nets on all examples, a batch at a time."""
+    """Logits [M, N, C] of all nets on all examples, computed in batches."""
     parts = []
     with torch.inference_mode():
         for begin in range(0, len(data), batch):

@@ -1,13 +1,13 @@
 """Specialists: small groups of classes that the generalist confuses, each with a dustbin class for all others.
 
 Hinton, Vinyals, Dean 2015, section 5.  Symbols: p_g the generalist's distribution [C]; S_m the classes of specialist m;
-p_m its distribution over S_m and the dustbin [|S_m| + 1]; q the full distribution that is looked for.
+p_m its distribution over S_m and the dustbin [|S_m| + 1]; q the combined distribution over all classes.
 
     clusters     K-means over the columns of the covariance of the generalist's predictions            section 5.1
                  (softened by a temperature: outputs on training examples are almost one-hot)
     training     half of the examples from S_m, half from all others; starts from the generalist
     correction   dustbin logit + log((1 - pi) / pi), pi the share of S_m: undoes the sampling of 1/2    section 5.2
-                 (where there are fewer others than examples of S_m, by the share that they then have)
+                 (if there are fewer others than examples of S_m, with the actual share instead of 1/2)
     active       A = specialists with the generalist's likeliest class of this image in S_m             section 5.3
     together     argmin over q of  KL(p_g, q) + sum over m in A of KL(p_m, q summed outside S_m)        eq. 5
 
@@ -30,23 +30,23 @@ ATTEMPTS, ROUNDS = 20, 30
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Opinion:
-    """What a specialist says of N images: log-probabilities [N, |S| + 1], the dustbin last, already corrected."""
+    """A specialist's corrected log-probabilities [N, |S| + 1] on N images, the dustbin last."""
 
     classes: Classes
     log_probabilities: Tensor
 
 
 def confusion(probabilities: Tensor) -> Tensor:
-    """Covariance [C, C] of predictions [N, C], without the variances: they do not say which classes are confused, and
-    with few classes they are so much larger than the rest that every cluster would be a matter of chance."""
+    """Covariance [C, C] of predictions [N, C] with zero diagonal: variances do not show which classes are confused, and
+    with few classes they are so large that they would dominate the distances between columns."""
     covariance = torch.cov(probabilities.double().T)
     return covariance - torch.diag(covariance.diagonal())
 
 
 def clusters(columns: Tensor, count: int, seed: int) -> list[Classes]:
-    """K-means over the columns [C, C], the tightest of several attempts; largest group first.
+    """K-means over the columns [C, C]: the best of several runs, largest group first.
 
-    Groups of one class are left out, there is nothing to tell apart in them; and one of all, there is nobody else.
+    Groups of one class, and a group of all classes, are left out: a specialist for them would have nothing to decide.
     """
     generator = torch.Generator().manual_seed(seed)
     attempts = [_lloyd(columns.T, min(count, len(columns)), generator) for _ in range(ATTEMPTS)]
@@ -56,7 +56,7 @@ def clusters(columns: Tensor, count: int, seed: int) -> list[Classes]:
 
 
 def _lloyd(points: Tensor, count: int, generator: torch.Generator) -> tuple[float, Tensor]:
-    """Sum of squares and the owner of each point, from centres far apart (Arthur, Vassilvitskii 2007)."""
+    """One k-means run from k-means++ centres (Arthur, Vassilvitskii 2007): sum of squares, cluster of each point."""
     centres = points[torch.randint(len(points), (1,), generator=generator)]
     while len(centres) < count:
         away = torch.cdist(points, centres).amin(-1).square()
@@ -70,7 +70,7 @@ def _lloyd(points: Tensor, count: int, generator: torch.Generator) -> tuple[floa
 
 
 def own_labels(labels: Tensor, classes: Classes) -> Tensor:
-    """Labels [N] as a specialist sees them: the place in its classes, or the dustbin, len(classes)."""
+    """Labels [N] of a specialist: the index in its classes, or len(classes) for the dustbin."""
     own = torch.full_like(labels, len(classes))
     for place, label in enumerate(classes):
         own[labels == label] = place
@@ -78,7 +78,7 @@ def own_labels(labels: Tensor, classes: Classes) -> Tensor:
 
 
 def half_and_half(labels: Tensor, classes: Classes, seed: int) -> Tensor:
-    """Indices of all examples of the classes and as many of all others, or all of them where there are fewer."""
+    """Indices of all examples of the classes and equally many others, or all others if there are fewer."""
     own = torch.isin(labels, torch.tensor(classes))
     mine, others = own.nonzero().flatten(), (~own).nonzero().flatten()
     order = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))
@@ -86,7 +86,7 @@ def half_and_half(labels: Tensor, classes: Classes, seed: int) -> Tensor:
 
 
 def specialist_from(generalist: Nets, classes: Classes) -> Nets:
-    """A net with the generalist's weights; the dustbin's are the mean of those of the classes that it stands for."""
+    """A net with the generalist's weights; the dustbin's output weights are the mean over the classes it replaces."""
     made = Nets(generalist.features, generalist.hidden, len(classes) + 1, [0], generalist.dtype)
     own = torch.tensor(classes)
     other = torch.tensor([each for each in range(generalist.classes) if each not in classes])
@@ -100,7 +100,7 @@ def specialist_from(generalist: Nets, classes: Classes) -> Nets:
 
 
 def corrected(logits: Tensor, own_share: float, sampled_share: float) -> Tensor:
-    """Logits [N, |S| + 1] of a specialist whose classes are own_share of all, and were sampled_share in training."""
+    """Correct logits [N, |S| + 1]: the specialist's classes are own_share of all data, sampled_share in training."""
     shifted = logits.clone()
     odds = (1.0 - own_share) / own_share * sampled_share / (1.0 - sampled_share)
     shifted[:, -1] += torch.tensor(odds).log()
@@ -108,10 +108,10 @@ def corrected(logits: Tensor, own_share: float, sampled_share: float) -> Tensor:
 
 
 def combined(generalist: Tensor, opinions: Sequence[Opinion], steps: int = 300) -> Tensor:
-    """Logits z [N, C] of q, from the generalist's logits [N, C] and the specialists that are active for each image.
+    """Logits z [N, C] of q, from the generalist's logits [N, C] and the active specialists of each image.
 
-    The gradient of one divergence by z is q less its target, where the target of a class outside S_m is its part of
-    the dustbin; steps of 1 over their number never overshoot.
+    The gradient of each divergence with respect to z is q - target; the target of a class outside S_m is its share of
+    the dustbin's probability.  With step size 1 / (number of divergences) gradient descent never overshoots.
     """
     z, best = generalist.double(), generalist.argmax(-1)
     at_first = z.softmax(-1)
@@ -127,7 +127,7 @@ def combined(generalist: Tensor, opinions: Sequence[Opinion], steps: int = 300) 
 
 
 def _spread(opinion: Opinion, q: Tensor) -> Tensor:
-    """[N, C]: what the opinion asks of every class, the dustbin's share divided as in q."""
+    """Target probabilities [N, C] of a specialist: the dustbin's probability is divided in proportion to q."""
     probabilities = opinion.log_probabilities.double().exp()
     own = list(opinion.classes)
     outside = torch.ones(q.shape[-1], dtype=torch.bool)
@@ -139,7 +139,7 @@ def _spread(opinion: Opinion, q: Tensor) -> Tensor:
 
 
 def divergences(generalist: Tensor, opinions: Sequence[Opinion], z: Tensor) -> Tensor:
-    """The sum of eq. 5 [N], for logits z."""
+    """The objective of eq. 5 [N], for logits z [N, C]."""
     log_q = z.double().log_softmax(-1)
     total = _kl(generalist.double().log_softmax(-1), log_q)
     for opinion in opinions:
@@ -149,7 +149,7 @@ def divergences(generalist: Tensor, opinions: Sequence[Opinion], z: Tensor) -> T
 
 
 def grouped(log_q: Tensor, classes: Classes) -> Tensor:
-    """Log-probabilities [N, C] as a specialist has them [N, |S| + 1]: its own classes, and all others summed."""
+    """Log-probabilities [N, C] -> [N, |S| + 1]: the specialist's own classes, and all others summed."""
     others = [each for each in range(log_q.shape[-1]) if each not in classes]
     return torch.cat([log_q[:, list(classes)], log_q[:, others].logsumexp(-1, keepdim=True)], -1)
 

@@ -1,6 +1,6 @@
-"""Labelled rows from a CSV file: a header, columns of numbers, and the class in the column `label` or the last one.
+"""Labelled rows from a CSV file: a header, numeric columns, and the class in column `label`, else in the last one.
 
-Classes are whole numbers from 0 or names; names are numbered in their alphabetical order.
+Classes are integers from 0 or names; names are numbered in alphabetical order.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Labels = npt.NDArray[np.int64]
 MOST_BYTES, MOST_COLUMNS, MOST_CLASSES = 256 * 2**20, 2**16, 2**16
 LARGEST = float(np.finfo(np.float32).max)
 TEST_SHARE = 6
-"""one row in so many is a test row, as many as MNIST has"""
+"""one row in six is a test row, close to the share of MNIST"""
 
 
 def read_table(path: Path) -> tuple[Rows, Labels]:
-    """Rows [N, D] and labels [N]; BadInput names the line that is wrong. Only numbers are kept while it is read."""
+    """Rows [N, D] and labels [N]; BadInput names the wrong line. Text of a line is dropped as soon as it is parsed."""
     check_regular(path, MOST_BYTES)
     values, kinds, codes = array("f"), array("q"), dict[str, int]()
     try:
@@ -51,7 +51,7 @@ def read_table(path: Path) -> tuple[Rows, Labels]:
 
 
 def split(count: int, seed: int) -> tuple[Labels, Labels]:
-    """Indices of the training and of the test rows."""
+    """Indices of the training rows and of the test rows."""
     order = np.random.default_rng(seed).permutation(count)
     test = max(1, count // TEST_SHARE)
     return np.sort(order[test:]), np.sort(order[:test])
@@ -69,7 +69,7 @@ def _numbers(path: Path, number: int, cells: list[str]) -> list[float]:
 
 
 def _classes(path: Path, names: list[str]) -> Labels:
-    """The class of each of these distinct labels."""
+    """The class number of each of these distinct labels."""
     try:
         numbers = [float(name) for name in names]
     except ValueError:

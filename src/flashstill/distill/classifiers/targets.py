@@ -1,9 +1,9 @@
-"""What nets learn from: labels, or the probabilities of a teacher or of many, asked once about every example.
+"""Training targets: labels, or the mean probabilities of one or several teachers, computed once per example.
 
     hard     logsumexp(z) - z[label]
     soft     T^2 (logsumexp(z/T) - p z/T),  p = mean over the teachers of softmax(y/T)        Hinton et al. 2015, eq. 1
 
-The soft loss is the forward KL plus the teachers' entropy; T^2 keeps its gradients of the size that they have at T = 1.
+The soft loss is the forward KL plus the teachers' entropy; the factor T^2 keeps gradients of the size they have at T=1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CHUNK = 2**15
 
 
 def hard(labels: Tensor) -> Loss:
-    """Loss of labels [N]."""
+    """Cross-entropy loss against labels [N]."""
 
     def loss(logits: Tensor, batch: Batch) -> Tensor:
         labels_of_batch = labels[batch.index]
@@ -31,7 +31,7 @@ def hard(labels: Tensor) -> Loss:
 
 
 def soft(probabilities: Tensor, temperature: float) -> Loss:
-    """Loss of probabilities [N, C] at this temperature: the teachers', or at 1 labels that are shared out."""
+    """Loss against probabilities [N, C] at this temperature: the teachers', or (at temperature 1) mixed labels."""
 
     def loss(logits: Tensor, batch: Batch) -> Tensor:
         asked = probabilities.index_select(0, batch.index.flatten()).view_as(logits)

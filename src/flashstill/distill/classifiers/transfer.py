@@ -1,11 +1,10 @@
-"""Variants of examples: for nets to learn from, and for a teacher to be asked about.
+"""Augmented variants of examples, to train nets on and to compute a teacher's soft targets for.
 
     x = l x_1 + (1 - l) x_2,  l uniform between 1 - m and 1       (Zhang et al. 2018, "mixup", take l from a beta)
 
-Images are first warped: turned, stretched, sheared and moved by a little, which takes them not as far from what images
-are as a mixture does.  A teacher says what it thinks of x, wherever it lies; a label has to be shared out as the image
-was.  (Beyer et al. 2022, "A good teacher is patient and consistent", ask a teacher about such images for as long as
-they train.)
+Images are first warped: slightly rotated, stretched, sheared and shifted, which leaves them closer to real images than
+mixing does.  A teacher gives soft targets for any x; labels have to be mixed like the images.  (Beyer et al. 2022, "A
+good teacher is patient and consistent", compute the teacher's targets for such images throughout training.)
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from flashstill.distill.classifiers.inputs import Inputs
 from flashstill.errors import BadInput
 
 DEGREES, STRETCH, SHEAR, PIXELS = 4.0, 0.04, 0.02, 0.5
-"""What a warp of 1 does at most, each drawn uniformly between this and its negative."""
+"""Largest changes for a warp of 1; each is drawn uniformly between this and its negative."""
 _CHUNK = 8192
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variants:
-    """copies of each example, `bare` of them left as they are; the others warped by at most `warp` times the constants
-    above, and mixed with another by at most `mix`."""
+    """copies: of each example, of which `bare` are unchanged; the others are warped by at most `warp` times the
+    constants above, and mixed with another example by at most `mix`."""
 
     copies: int = 1
     bare: int = 0
@@ -37,14 +36,14 @@ class Variants:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Transfer:
-    """inputs: N examples; labels [N, C]: the shares of the classes in each."""
+    """inputs: N examples; labels [N, C]: the share of each class in each example."""
 
     inputs: Inputs
     labels: Tensor
 
 
 def transfer_set(data: Inputs, labels: Tensor, chosen: Tensor, how: Variants, seed: int) -> Transfer:
-    """Variants of the chosen examples [n], copy by copy; BadInput where rows of a table were to be warped."""
+    """Variants of the chosen examples [n], copy by copy; BadInput if rows of a table are to be warped."""
     shape = data.values.shape[1:]
     if how.warp and shape[0] == 1:
         raise BadInput("warp distorts images and cannot be used on rows of a table: set it to 0")
@@ -55,7 +54,7 @@ def transfer_set(data: Inputs, labels: Tensor, chosen: Tensor, how: Variants, se
     varied = torch.arange(len(first)) >= how.bare * len(chosen)
     share[~varied] = 1.0
     values = torch.empty(len(first), *shape, dtype=data.values.dtype)
-    for begin in range(0, len(first), _CHUNK):  # warps in float32 of all at once would be several times what is kept
+    for begin in range(0, len(first), _CHUNK):  # float32 warps of all would be several times as large as the result
         part = slice(begin, begin + _CHUNK)
         one = _varied(data.values[first[part]], varied[part], how.warp, generator)
         if how.mix:
@@ -69,14 +68,14 @@ def transfer_set(data: Inputs, labels: Tensor, chosen: Tensor, how: Variants, se
 
 
 def _varied(images: Tensor, varied: Tensor, warp: float, generator: torch.Generator) -> Tensor:
-    """Images [n, H, W], warped where `varied` [n] says so."""
+    """Images [n, H, W], warped where the mask `varied` [n] is True."""
     if warp and bool(varied.any()):
         images[varied] = _warped(images[varied], warp, generator)
     return images
 
 
 def _warped(images: Tensor, warp: float, generator: torch.Generator) -> Tensor:
-    """Images [n, H, W], each by a warp of its own; what comes in from outside is what the edge has."""
+    """Images [n, H, W], each with its own random warp; pixels from outside take the value of the edge."""
     count, height, width = images.shape
 
     def drawn(most: float) -> Tensor:

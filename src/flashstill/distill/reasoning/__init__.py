@@ -1,1 +1,1 @@
-"""Deep think to flash: problems, chains that a model thinks, verdicts on them, and what is worth learning from."""
+"""Distilling reasoning: problems, sampled chains of thought, verdicts on them, and the choice of training examples."""

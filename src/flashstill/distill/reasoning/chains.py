@@ -1,11 +1,11 @@
-"""Chains of thought: so many attempts of a model at every problem, on the disk by shard, and the verdicts on them.
+"""Chains of thought: N attempts of a model at every problem and the verdicts on them, stored in shards.
 
-    chains/    tokens [P, N, T], -1 behind the end; log_p [P, N], their sum; lengths [P, N]
-    verdicts/  score [P, N]; outcome [P, N]: a place in OUTCOMES; said [P, N]: the first attempt at the problem that
-               gave the same answer, -1 where none was given
+    chains/    tokens [P, N, T], padded with -1; log_p [P, N]: sum of log-probabilities; lengths [P, N]
+    verdicts/  score [P, N]; outcome [P, N]: index into OUTCOMES; said [P, N]: index of the first attempt at the
+               problem with the same answer, -1 if there is no answer
 
-Attempt a at problem p is drawn from (seed, p, a) alone, so that the first N of 64 attempts are those of a run with N,
-and a run that was killed goes on with the shards that are missing.
+The random stream of attempt a at problem p depends on (seed, p, a) only.  The first N of 64 attempts therefore equal
+those of a run with N attempts, and an interrupted run samples only the missing shards.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MOST_ATTEMPTS = 2**16  # problem p, attempt a is row p * MOST_ATTEMPTS + a of th
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chains:
-    """tokens [P, N, T] in int32, -1 behind the end; log_p [P, N]; lengths [P, N] with the stop id counted."""
+    """tokens [P, N, T] in int32, padded with -1; log_p [P, N]; lengths [P, N], including the stop id."""
 
     tokens: npt.NDArray[np.int32]
     log_p: npt.NDArray[np.float32]
@@ -50,7 +50,7 @@ class Chains:
         return int(self.tokens.shape[1])
 
     def first(self, attempts: int) -> Chains:
-        """The first attempts at every problem."""
+        """The first `attempts` attempts at every problem."""
         return Chains(
             tokens=self.tokens[:, :attempts], log_p=self.log_p[:, :attempts], lengths=self.lengths[:, :attempts]
         )
@@ -58,7 +58,7 @@ class Chains:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdicts:
-    """All [P, N]. outcome: a place in OUTCOMES; said: equal where the answers to one problem are, -1 for none."""
+    """All [P, N]. outcome: index into OUTCOMES; said: equal for equal answers to a problem, -1 for no answer."""
 
     score: npt.NDArray[np.float32]
     outcome: npt.NDArray[np.uint8]
@@ -66,26 +66,27 @@ class Verdicts:
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
-        """Whether each attempt [P, N] is right."""
+        """Whether each attempt is right, [P, N]."""
         is_right: npt.NDArray[np.bool_] = self.score == 1.0
         return is_right
 
     def first(self, attempts: int) -> Verdicts:
-        """Those on the first attempts at every problem."""
+        """The verdicts on the first `attempts` attempts at every problem."""
         return Verdicts(
             score=self.score[:, :attempts], outcome=self.outcome[:, :attempts], said=self.said[:, :attempts]
         )
 
     @property
     def counts(self) -> dict[str, int]:
-        """Outcomes of what was judged: equal answers to a problem once."""
+        """Number of judged answers by outcome; equal answers to a problem count once."""
         asked = self.outcome[self.said == np.arange(self.said.shape[1])]
         return {name: int((asked == place).sum()) for place, name in enumerate(OUTCOMES)}
 
 
 def encoded_prompts(problems: Sequence[Problem], tokenizer: Any, chat: bool = False) -> list[list[int]]:
-    """Token ids of every prompt: through the model's chat template as a user's words, or behind the token that begins
-    a text where the tokenizer has one. Raises BadInput where it has no template."""
+    """Token ids of every prompt: as a user message in the chat template if `chat`, else after the BOS token, if any.
+
+    Raises BadInput if `chat` is set and there is no template."""
     if chat:
         if not tokenizer.chat_template:
             raise BadInput("task.chat is true, but the teacher's tokenizer has no chat template")
@@ -100,12 +101,12 @@ def encoded_prompts(problems: Sequence[Problem], tokenizer: Any, chat: bool = Fa
 
 
 def problems_hash(problems: Sequence[Problem]) -> str:
-    """SHA-256 of what chains and verdicts belong to."""
+    """SHA-256 of the problems, part of the key of chains and verdicts."""
     return hashlib.sha256(json.dumps([asdict(problem) for problem in problems]).encode()).hexdigest()
 
 
 def chain_key(model: str, tokenizer: str, problems: Sequence[Problem], attempts: int, how: Sampling) -> dict[str, Any]:
-    """The key of stored chains. model, tokenizer: fingerprints; how many rows are at work at a time changes nothing."""
+    """The key of stored chains. model, tokenizer: fingerprints. The batch size is left out: it changes no result."""
     settings = {name: value for name, value in asdict(how).items() if name != "batch"}
     known = {"kind": "chains", "model": model, "tokenizer": tokenizer, "problems": problems_hash(problems)}
     return json.loads(json.dumps({**known, "attempts": attempts, **settings}))  # type: ignore[no-any-return]
@@ -122,10 +123,10 @@ def think(
     name: str,
     share: tuple[int, int] = (0, 1),
 ) -> Chains | None:
-    """So many attempts at every prompt; only shards that are missing are sampled.
+    """Sample `attempts` attempts at every prompt; existing shards are kept.
 
-    share: (i, n) makes only every n-th shard, from the i-th; None while others are missing.  Raises BadInput where the
-    directory is another run's.
+    share: (i, n) samples only shards i, i + n, i + 2n, ...; returns None while other shards are missing.  Raises
+    BadInput if the directory belongs to a different run.
     """
     if not 1 <= attempts < MOST_ATTEMPTS:
         raise BadInput(f"the attempts at a problem are {attempts}; give 1 to {MOST_ATTEMPTS - 1}")
@@ -160,7 +161,7 @@ def judge(
     progress: Progress,
     name: str,
 ) -> Verdicts:
-    """A verdict on every attempt, kept by shard; texts [P][N]: the chains as text."""
+    """Judge every attempt; verdicts are stored in shards. texts [P][N]: the decoded chains."""
     store = Store(directory, key, len(texts), what="verdicts")
     store.begin()
     missing = store.missing()
@@ -185,7 +186,7 @@ def judge(
 
 
 def _same_answers(answers: Sequence[str | None], attempts: int) -> npt.NDArray[np.int64]:
-    """[P, N]: the first attempt at the same problem with the same answer; -1 where there is no answer."""
+    """Index [P, N] of the first attempt at the same problem with the same answer; -1 if there is no answer."""
     groups = np.full(len(answers), -1, dtype=np.int64)
     for first in range(0, len(answers), attempts):
         seen: dict[str, int] = {}
@@ -196,7 +197,7 @@ def _same_answers(answers: Sequence[str | None], attempts: int) -> npt.NDArray[n
 
 
 def joined_chains(store: Store) -> Chains:
-    """The chains of a store of which no shard is missing."""
+    """The chains of a complete store, concatenated."""
     arrays = _joined(store, ("tokens", "log_p", "lengths"))
     return Chains(**{name: tensor.numpy() for name, tensor in arrays.items()})
 

@@ -1,7 +1,7 @@
-"""Prompts through a model's chat template, in an isolated process: a template is a program, and one can loop for ever.
+"""Renders prompts with a model's chat template in an isolated process: a template is untrusted code and may not end.
 
-A line of JSON goes in, {"template": ..., "tokens": ...}, then a prompt a line; of each prompt its text comes back, or
-{"refused": why}.
+Input: a line of JSON {"template": ..., "tokens": ...}, then one prompt per line.  Output: one line per prompt, its
+text or {"refused": why}.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from flashstill.distill.isolated import Flooded, start
 from flashstill.errors import BadInput, first_line
 
 START_S, LONGEST_S = 60.0, 10.0
-"""to import what renders, on a busy machine; and for one prompt, which takes a thousandth of a second"""
+"""time limits: to import the renderer on a busy machine, and to render one prompt, which normally takes 1 ms"""
 MOST_TEMPLATE_BYTES = 2**20
 
 
 def as_chats(prompts: Sequence[str], template: str, tokens: Mapping[str, Any]) -> list[str]:
-    """Each prompt as a user's words and the beginning of an answer. tokens: the special tokens by their names.
+    """Each prompt as a user message followed by the start of an assistant message. tokens: special tokens by name.
 
-    Raises BadInput for a template that fails, or takes too long or too much memory.
+    Raises BadInput for a template that fails, or exceeds the limits of time or memory.
     """
     job = json.dumps({"template": template, "tokens": dict(tokens)})
     if len(job) > MOST_TEMPLATE_BYTES:
@@ -49,7 +49,7 @@ def _text(answer: bytes) -> str:
 
 
 def main() -> None:
-    """Answer line by line."""
+    """Main loop of the isolated process: one output line per input line."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
     answers = os.fdopen(os.dup(1), "w")
@@ -63,7 +63,7 @@ def main() -> None:
                 conversations=chat, chat_template=job["template"], add_generation_prompt=True, **job["tokens"]
             )
             reply: Any = (made[0] if isinstance(made, tuple) else made)[0]
-        except Exception as error:  # whatever a template can raise
+        except Exception as error:  # a template can raise anything
             reply = {"refused": first_line(error)}
         print(json.dumps(reply), file=answers, flush=True)
 

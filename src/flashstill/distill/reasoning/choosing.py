@@ -1,14 +1,14 @@
-"""Which attempts are worth learning from, and the text that a student reads.
+"""Selects the attempts to train on, and builds training rows from them.
 
-    verified   the verifier says it is right
-    majority   its answer is the most frequent one among the attempts
-    score      the verifier gives it at least so much
-    first      the first attempt, whatever it is worth: what a teacher's plain text teaches
-    shuffled   as many as `verified` has, by verdicts dealt anew among all attempts: the control, which must not help
+    verified   attempts that the verifier accepts
+    majority   attempts whose answer is the most frequent one
+    score      attempts with a verifier score of at least `least`
+    first      the first attempt, right or wrong: distillation without a verifier
+    shuffled   as many as `verified`, by verdicts shuffled among all attempts: a negative control
 
-Equal chains of a problem are kept once.  At most `most` a problem are kept: problems that are solved at nearly every
-attempt would otherwise fill the set (balance by difficulty).  The likeliest come first, so that a student learns one
-way of putting things rather than all of them; or the shortest.
+Identical chains of a problem are kept once.  At most `most` chains per problem are kept, since easy problems would
+otherwise dominate the set.  Among them the likeliest are preferred, so that a student learns one phrasing rather than
+all of them; or the shortest.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ PREFERENCES = ("likeliest", "shortest")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """A rule, among so many first attempts (0: all). most: kept a problem, 0 for all; prefer: which of them first;
-    budget: longest chain in tokens, 0 for any; least: score that the rule `score` asks for."""
+    """A rule, and the number of first attempts it applies to (0: all). most: chains kept per problem, 0 for all;
+    prefer: order of preference; budget: longest chain in tokens, 0 for any; least: minimum for the rule `score`."""
 
     rule: str = "verified"
     attempts: int = 0
@@ -51,7 +51,7 @@ class Choice:
 
 
 Kept = npt.NDArray[np.int64]
-"""[K, 2]: problem and attempt, problem by problem"""
+"""[K, 2]: indices of problem and attempt, sorted by problem"""
 
 
 def chosen(chains: Chains, verdicts: Verdicts, choice: Choice, seed: int = 0) -> Kept:
@@ -93,7 +93,7 @@ def _allowed(verdicts: Verdicts, choice: Choice, seed: int) -> npt.NDArray[np.bo
 
 
 def _majority(answers: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Attempts whose answer is the most frequent one at their problem; ties go to the one that came first."""
+    """Whether each attempt has the most frequent answer of its problem; ties go to the answer that came first."""
     votes = (answers[:, :, None] == answers[:, None, :]).sum(-1) * (answers >= 0)
     winner = answers[np.arange(len(answers)), votes.argmax(-1)]
     in_majority: npt.NDArray[np.bool_] = (answers == winner[:, None]) & (answers >= 0)
@@ -101,9 +101,9 @@ def _majority(answers: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
 
 
 def packed_rows(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], padding: int) -> Packed:
-    """One window a row: a prompt, and behind it what is learned; nothing behind its end or in the prompt counts.
+    """One window per row: a prompt and its answer; prompt and padding are masked out of the loss.
 
-    All windows have the length of the longest row.  Raises BadInput where there is none.
+    All windows have the length of the longest row.  Raises BadInput if there are no rows.
     """
     if not prompts:
         raise BadInput("no attempt was kept; nothing can be learned (take an easier task or more attempts)")
@@ -112,7 +112,7 @@ def packed_rows(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int
     mask = np.zeros((len(prompts), max(lengths) - 1), dtype=np.int32)
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         tokens[row, : lengths[row]] = [*prompt, *answer]
-        mask[row, len(prompt) - 1 : lengths[row] - 1] = 1  # masks lie on targets: the first answer token is one
+        mask[row, len(prompt) - 1 : lengths[row] - 1] = 1  # over targets: the first answer token is one
     owner = np.where(mask == 1, np.arange(len(prompts), dtype=np.int32)[:, None], -1)
     return Packed(
         tokens=tokens, target_bytes=np.zeros_like(mask), target_document=owner.astype(np.int32), target_mask=mask
@@ -122,8 +122,8 @@ def packed_rows(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int
 def learned(
     kept: Kept, chains: Chains, prompts: Sequence[Sequence[int]], answers: Sequence[str], tokenizer: Any, thinking: str
 ) -> Packed:
-    """The rows of the attempts kept. answers: of each of them; thinking: "keep" the chain, or "drop" it so that the
-    answer follows the prompt at once (system 2 to system 1)."""
+    """Training rows of the kept attempts. answers: one per attempt; thinking: "keep" the chain, or "drop" it so that
+    the answer directly follows the prompt (system 2 to system 1)."""
     if thinking not in THINKING:
         raise BadInput(unknown("thinking", thinking, THINKING))
     padding = tokenizer.eos_token_id

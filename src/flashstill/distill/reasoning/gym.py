@@ -1,6 +1,6 @@
-"""Problems of reasoning-gym, drawn by all cores: a family that solves them symbolically takes milliseconds for each.
+"""Problems of reasoning-gym, generated on all cores: families that solve them symbolically take milliseconds each.
 
-Problem i of a task's stream is a function of (seed, i), so that it does not matter which process draws it.
+Problem i of a task's stream depends on (seed, i) only, whichever process generates it.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from flashstill.distill.reasoning.spec import GYM_PREFIX, Spec
 from flashstill.errors import BadInput, unknown
 
 LARGEST_SHARE_BYTES, LONGEST_SHARE_S = 2**30, 3600.0
-WORTH_A_PROCESS = 2_000  # problems: importing the gym takes as long as drawing a thousand
+WORTH_A_PROCESS = 2_000  # problems: importing the gym takes as long as generating a thousand
 
 
 def drawn(spec: Spec, first: int, count: int) -> list[Problem]:
-    """Problems first .. first + count of the stream; BadInput where the family or its options are unknown."""
+    """Problems first .. first + count - 1 of the stream; BadInput if the family or its options are unknown."""
     processes = min(len(os.sched_getaffinity(0)), count // WORTH_A_PROCESS)
     if processes < 2:
         return drawn_here(spec, first, count)
-    drawn_here(spec, first, 1)  # a mistake in the task is reported by this process, before others start
+    drawn_here(spec, first, 1)  # a mistake in the task is reported by this process, before workers start
     cuts = [first + count * place // processes for place in range(processes + 1)]
     running: list[Isolated] = []
     try:
         for begin, end in itertools.pairwise(cuts):
             running.append(start(__name__, json.dumps(spec.key), str(begin), str(end - begin)))
-        with ThreadPoolExecutor(processes) as pool:  # all are read at once, or a full pipe would hold a process up
+        with ThreadPoolExecutor(processes) as pool:  # read concurrently: a full pipe would block a process
             outputs = list(pool.map(lambda process: process.everything(LARGEST_SHARE_BYTES, LONGEST_SHARE_S), running))
     except (EOFError, Flooded, TimeoutError) as error:
         raise BadInput(
@@ -47,10 +47,10 @@ def drawn(spec: Spec, first: int, count: int) -> list[Problem]:
 
 
 def drawn_here(spec: Spec, first: int, count: int) -> list[Problem]:
-    """Problems first .. first + count of one stream.
+    """Problems first .. first + count - 1 of one stream, generated in this process.
 
-    The gym draws problem i of seed s from s + i, so that neighbouring seeds share nearly all of their problems: seeds
-    are kept 2^32 apart, and training and test are cut from one stream.
+    The gym seeds problem i of seed s with s + i, so neighbouring seeds share nearly all problems.  Our seeds are
+    therefore 2^32 apart, and training and test sets are cut from one stream.
     """
     source = family(spec, first + count)
     problems = []
@@ -73,7 +73,7 @@ def _formatted(spec: Spec, entry: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON keeps it: tuples become lists, what is neither text nor number its own text."""
+    """A value as JSON: tuples become lists; values of other types become their string."""
     if isinstance(value, Mapping):
         return {str(name): _plain(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -82,7 +82,7 @@ def _plain(value: Any) -> Any:
 
 
 def family(spec: Spec, size: int) -> Any:
-    """So many problems of the family; BadInput where it or its options are unknown, or the package is not there."""
+    """A family's dataset of `size` problems; BadInput if it or its options are unknown, or the package is missing."""
     try:
         import reasoning_gym
         from reasoning_gym.factory import DATASETS

@@ -1,14 +1,14 @@
-"""Verdicts on answers from judges that are not trusted: each in a process of its own, each answer within its time.
+"""Verdicts on answers from untrusted judges: each judge runs in its own process, with a time limit per answer.
 
     right      a score of 1
     wrong      any other number from 0 to 1
-    raised     the judge raised, or its process died
-    late       it took longer than `seconds`; its process is shot and another one started
-    nonsense   what it said is no number from 0 to 1, or more than that
+    raised     the judge raised an exception, or its process died
+    late       it took longer than `seconds`; its process is killed and a new one started
+    nonsense   its reply is not a single number from 0 to 1
 
-They run isolated (isolated/): without the user's environment, in an empty directory, with limits, and they leave
-nothing behind.  Equal answers to one problem are judged once.  A judge that fails on nearly everything it is asked
-stops the run: a training set of its choosing would be worth nothing.
+Judges run isolated (isolated/): without the user's environment, in an empty temporary directory, with resource limits.
+Equal answers to a problem are judged once.  If a judge fails on nearly all answers, the run stops, as the training set
+would be arbitrary.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ENOUGH_TO_TELL, FAILURES_TOO_MANY = 50, 0.9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """score: from 0 to 1, 0 where the judge failed; outcome: as listed above; why: what it raised or said."""
+    """score: from 0 to 1, 0 if the judge failed; outcome: as listed above; why: its exception or reply."""
 
     score: float
     outcome: str
@@ -42,7 +42,7 @@ class Verdict:
 
 
 class _Judge:
-    """One process, started when it is first asked."""
+    """One judge process, started with its first question."""
 
     def __init__(self, task: Spec, problems: Path, seconds: float) -> None:
         self._arguments = (json.dumps(task.anywhere.key), str(problems.absolute()), str(seconds))
@@ -85,14 +85,14 @@ class _Judge:
         return process
 
     def close(self) -> None:
-        """End the process and whatever it started."""
+        """End the process and its child processes."""
         if self._process is not None:
             self._process.end()
         self._process = None
 
 
 def verdict_of(line: bytes) -> Verdict:
-    """The verdict in a line that a judge's process wrote."""
+    """Parse the verdict from a line that a judge process wrote."""
     try:
         reply = json.loads(line)
     except (ValueError, RecursionError):
@@ -112,7 +112,7 @@ def verdict_of(line: bytes) -> Verdict:
 
 @dataclass(slots=True)
 class Judges:
-    """Several judges side by side, ended with their `with` block. counts: of outcomes, over all distinct answers."""
+    """Several judge processes in parallel, ended with the `with` block. counts: distinct answers by outcome."""
 
     task: Spec
     problems: Path
@@ -130,9 +130,9 @@ class Judges:
         self.close()
 
     def __call__(self, questions: Sequence[tuple[int, str | None]], advance: Advance) -> list[Verdict]:
-        """A verdict for each (problem, answer), in their order; an answer that never came (None) is wrong.
+        """A verdict for each (problem, answer), in order; a missing answer (None) is wrong.
 
-        Raises BadInput where the judge fails on nearly all it is asked.
+        Raises BadInput if the judge fails on nearly all answers.
         """
         distinct = dict.fromkeys((place, text) for place, text in questions if text is not None)
         fresh = [(place, text) for place, text in distinct if (place, text) not in self._known]

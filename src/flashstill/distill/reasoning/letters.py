@@ -9,7 +9,7 @@ END = "<|end|>"
 
 
 def letter_tokenizer(texts: Iterable[str]) -> Any:
-    """One id a character of the texts, and one for the end; a character that none of them has is an error later on."""
+    """One id per character of the texts, and one end-of-text id, to which any other character is mapped."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

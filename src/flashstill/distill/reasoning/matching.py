@@ -1,9 +1,9 @@
-"""From a chain of thought to its answer, and whether that is the right one.
+"""Extracts the answer from a chain of thought and compares it with the right one.
 
-answer    what stands after the last marker, such as "####"; the whole text where there is no marker to look for;
-          of that all of it, its first line, or its last number
-exact     the same text, white space aside
-numeric   the last number in it equals the right one within 1e-6 of its size; 1,234 and 3/4 and 5e3 are numbers
+answer    the text after the last marker, such as "####", or the whole text if the marker is empty; of it all, the
+          first line, or the last number
+exact     equal text, ignoring white space
+numeric   its last number equals the right one within a relative 1e-6; 1,234 and 3/4 and 5e3 are numbers
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extract:
-    """Where in a chain its answer is. part: one of PARTS."""
+    """How to find the answer in a chain. part: one of PARTS."""
 
     marker: str = ""
     part: str = "all"
@@ -32,7 +32,7 @@ class Extract:
             raise BadInput(unknown("part of a chain", self.part, PARTS))
 
     def __call__(self, text: str) -> str | None:
-        """The answer; None where the chain never comes to its marker, or holds no number where one is wanted."""
+        """The answer; None if the chain lacks the marker, or the number that `part` asks for."""
         if self.marker:
             _, marker, text = text.rpartition(self.marker)
             if not marker:
@@ -45,12 +45,12 @@ class Extract:
 
 
 def exact(answer: str, right: str) -> bool:
-    """Whether both are the same text."""
+    """Whether both texts are equal, ignoring white space."""
     return " ".join(answer.split()) == " ".join(right.split())
 
 
 def numeric(answer: str, right: str) -> bool:
-    """Whether the last numbers of both are the same."""
+    """Whether the last numbers of both texts are equal."""
     ours, reference = last_number(answer), last_number(right)
     return (
         ours is not None and reference is not None and math.isclose(ours, reference, rel_tol=TOLERANCE, abs_tol=1e-12)
@@ -58,7 +58,7 @@ def numeric(answer: str, right: str) -> bool:
 
 
 def last_number(text: str) -> float | None:
-    """The last number of a text; None where there is none, or it is a division by zero."""
+    """The last number of a text; None if there is none, or it is a division by zero."""
     numbers = _NUMBER.findall(text)
     if not numbers:
         return None

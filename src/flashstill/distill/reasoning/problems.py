@@ -1,8 +1,8 @@
-"""A problem, what makes two of them the same, and training and test sets that share none.
+"""Problems, when two of them count as equal, and disjoint training and test sets.
 
-Two problems count as one where their prompts hold the same numbers, three or more of them, in whatever order, or else
-the same words: generators shuffle numbers and vary the sentence around them.  A test set is taken first and the
-training set after it, less everything that is the same as a test problem or came before.
+Two problems count as equal if their prompts contain the same three or more numbers in any order, or with fewer numbers
+the same words: generators shuffle numbers and vary the sentence around them.  The test set is drawn first, then the
+training set, without problems that equal a test problem or an earlier one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NUMBERS_THAT_TELL = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """A question and one right answer. entry: whatever else its verifier needs, plain JSON."""
+    """A question and one right answer. entry: further data for its verifier, plain JSON."""
 
     prompt: str
     answer: str
@@ -34,14 +34,14 @@ class Problem:
 
     @property
     def same(self) -> str:
-        """A form of the problem that is equal for problems that count as the same."""
+        """A canonical form: equal for problems that count as equal."""
         numbers = sorted(_NUMBER.findall(self.prompt))
         telling = numbers if len(numbers) >= NUMBERS_THAT_TELL else sorted(_WORD.findall(self.prompt.lower()))
         return hashlib.sha256(" ".join(telling or [self.prompt]).encode()).hexdigest()
 
 
 def without_repeats(problems: Iterable[Problem], taken: Iterable[Problem] = ()) -> list[Problem]:
-    """The problems, in their order, without those that repeat an earlier one or one of `taken`."""
+    """The problems, in order, without those that equal an earlier one or one of `taken`."""
     seen = {problem.same for problem in taken}
     kept = []
     for problem in problems:
@@ -52,7 +52,7 @@ def without_repeats(problems: Iterable[Problem], taken: Iterable[Problem] = ()) 
 
 
 def check_disjoint(training: Sequence[Problem], test: Sequence[Problem]) -> None:
-    """BadInput where a test problem is among those that are trained on."""
+    """Raises BadInput if a test problem is also a training problem."""
     known = {problem.same for problem in training}
     shared = [problem for problem in test if problem.same in known]
     if shared:
@@ -63,12 +63,12 @@ def check_disjoint(training: Sequence[Problem], test: Sequence[Problem]) -> None
 
 
 def save_problems(path: Path, problems: Sequence[Problem]) -> None:
-    """One JSON line a problem, whole or not at all."""
+    """Write one JSON line per problem, atomically."""
     write_text(path, "".join(json.dumps(asdict(problem)) + "\n" for problem in problems))
 
 
 def load_problems(path: Path) -> list[Problem]:
-    """What `save_problems` wrote, or a user's own lines with "prompt" and "answer"."""
+    """Read a file written by `save_problems`, or a user's JSON lines with "prompt" and "answer"."""
     problems = [
         _problem(line, f"problems {path}, line {number}") for number, line in lines_of(path, f"problems {path}")
     ]

@@ -1,11 +1,11 @@
-"""Attempts of a model behind an OpenAI-compatible server, kept by shard as those of a model at hand are.
+"""Attempts of a model behind an OpenAI-compatible server, stored in shards like those of a local model.
 
     POST /v1/completions    prompt: token ids, n: attempts, max_tokens, temperature, top_p, seed, logprobs
-                            return_tokens_as_token_ids: vLLM then names tokens as token_id:17; others give text, which
-                            is read by the tokenizer
+                            return_tokens_as_token_ids: vLLM then returns tokens as token_id:17; other servers
+                            return text, which is tokenised here
 
-One request a problem; a shard is written when its last problem is answered.  An attempt that ended by itself has the
-stop id behind it.  Seeds are those of (seed, problem), so that a server that heeds them repeats itself.
+One request per problem; a shard is written when its last problem is answered.  An attempt that was not cut off ends
+with the stop id.  Request seeds depend on (seed, problem), so that a server that honours seeds is reproducible.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from flashstill.distill.teachers.served.client import Conversation, completed, t
 from flashstill.errors import BadInput
 from flashstill.progress import Advance, Progress
 
-BYTES_PER_TOKEN = 512  # the most that a token, its name and its log-probability may take in an answer
+BYTES_PER_TOKEN = 512  # upper limit of the response size, for a token, its name and its log-probability
 TOKEN = "token_id:"
 Attempt = tuple[list[int], float]
-"""token ids, with the stop id where it ended by itself; the sum of their log-probabilities, NaN where it is unsaid"""
+"""token ids, with the stop id unless cut off; the sum of their log-probabilities, NaN if the server gives none"""
 
 
 def think_served(
@@ -42,10 +42,10 @@ def think_served(
     progress: Progress,
     name: str,
 ) -> Chains:
-    """So many attempts at every prompt; only shards that are missing are asked for.
+    """Request `attempts` attempts at every prompt; existing shards are kept.
 
-    tokenizer: the model's.  Raises BadInput where the server refuses, keeps failing, or answers with something that is
-    no text of this vocabulary, and where the directory is another run's.
+    tokenizer: of the served model.  Raises BadInput if the server refuses, keeps failing, or returns text outside this
+    vocabulary, and if the directory belongs to a different run.
     """
     store = Store(directory, key, len(prompts), what="chains")
     store.begin()
@@ -59,7 +59,7 @@ def think_served(
 
 
 class _Asking:
-    """Problems in flight, answers that wait for the rest of their shard."""
+    """Requests in flight, and answers that wait for the rest of their shard."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class _Asking:
         self._held: dict[int, list[Attempt]] = {}
 
     async def all(self, starts: Sequence[int]) -> None:
-        """Every problem of these shards; the first alone, so that what is wrong is found with one request."""
+        """Request every problem of these shards; the first one alone, so that an error costs a single request."""
         async with Conversation(self.server, lambda text: self.advance(0, text)) as talk:
             self._check_context(await talk.longest())
             places = iter([place for start in starts for place in self.store.range(start)])
@@ -127,7 +127,7 @@ class _Asking:
         return kept_ids or [stop], log_p
 
     def _done(self, place: int, attempts: list[Attempt]) -> None:
-        """Keep an answer; write its shard when it was the last."""
+        """Store an answer; write its shard if it is complete."""
         self._held[place] = attempts
         self.advance(self.attempts)
         start = place - place % self.store.per_shard

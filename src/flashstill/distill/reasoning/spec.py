@@ -1,5 +1,5 @@
-"""A task as plain JSON: a verifier's process builds the judge anew from it (judging.py), so that a judge that hangs or
-breaks takes nothing with it."""
+"""A task as plain JSON, from which each judge process builds its judge (judging.py): a judge that hangs or crashes
+cannot affect the run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 GYM_PREFIX = "gym:"
-"""of a source that is a family of reasoning-gym"""
+"""prefix of a source that names a family of reasoning-gym"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spec:
-    """A task. options: of the gym's family; prompt: a format of the problem's fields, lists joined by spaces, where the
-    gym's own wording is not wanted; matcher: of a file's answers."""
+    """A task. options: of the gym's family; prompt: a format string of the problem's fields, with lists joined by
+    spaces, that replaces the gym's wording; matcher: how answers of a JSONL file are compared."""
 
     source: str
     data: str = ""
@@ -26,12 +26,12 @@ class Spec:
 
     @property
     def key(self) -> dict[str, Any]:
-        """What saved problems and verdicts belong to."""
+        """The part of the key of saved problems and verdicts that identifies the task."""
         return asdict(self)
 
     @property
     def anywhere(self) -> Spec:
-        """The same task for a process that works in another directory."""
+        """The task with absolute paths, for a process with a different working directory."""
         if self.source.startswith(GYM_PREFIX):
             return self
         data = str(Path(self.data).absolute()) if self.data else ""

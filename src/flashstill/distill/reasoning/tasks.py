@@ -1,10 +1,10 @@
-"""Where problems come from and who says whether an answer is right.
+"""Sources of problems and the judges of their answers.
 
     gym:NAME                  a family of reasoning-gym; its own score_answer is the verifier
     FILE.jsonl                lines with "prompt" and "answer", matched exactly or by number
     FILE.py:FUNCTION          the same lines (`data`), judged by FUNCTION(answer, problem) -> number from 0 to 1
 
-A judge is made in the process that judges (judging.py), from the task's `Spec`.
+A judge is built inside the judge process (judging.py) from the task's `Spec`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Judge = Callable[[str, Mapping[str, Any]], Any]
 
 
 def problem_sets(spec: Spec, training: int, test: int) -> tuple[list[Problem], list[Problem]]:
-    """So many problems to train and to test on that share none; BadInput where the task has not so many."""
+    """Disjoint training and test problems, as many as asked for; BadInput if the task has too few."""
     needed, drawn = training + test, 0
     pool: list[Problem] = []
     while len(pool) < needed:
@@ -43,7 +43,7 @@ def problem_sets(spec: Spec, training: int, test: int) -> tuple[list[Problem], l
     return training_set, test_set
 
 
-LEAST_NEW = 0.02  # least share of new problems in a draw; below it a generator only repeats itself
+LEAST_NEW = 0.02  # minimum share of new problems in a draw; below it the generator counts as exhausted
 
 
 def _drawn(spec: Spec, first: int, count: int) -> list[Problem]:
@@ -54,7 +54,7 @@ def _drawn(spec: Spec, first: int, count: int) -> list[Problem]:
 
 
 def judge_of(spec: Spec) -> Judge:
-    """Who says whether an answer is right; made in the process that judges."""
+    """The judge of a task; called inside the judge process."""
     if spec.source.startswith(GYM_PREFIX):
         family = gym.family(spec, 1)
         return lambda answer, problem: family.score_answer(answer, problem["entry"])
@@ -68,7 +68,7 @@ def judge_of(spec: Spec) -> Judge:
 
 
 def _function(path: Path, name: str) -> Judge:
-    """The user's own function: the one place where a file of Python is run, because the user asks for it by name."""
+    """The user's own function: the only place where a user's Python file is executed, since the user names it."""
     if not path.is_file():
         raise BadInput(f"there is no file {path} with a function {name}")
     described = importlib.util.spec_from_file_location("flashstill_users_judge", path)

@@ -1,9 +1,9 @@
-"""The process that judges: reads a task and its problems once, then one question a line, and answers each at once.
+"""The judge process: reads a task and its problems once, then one question per line, and answers each immediately.
 
-    in    [number, problem, "answer"]        number: of the question; problem: its place in the list
+    in    [number, problem, "answer"]        number: of the question; problem: its index in the list
     out   number {"score": 1.0}   or   number {"raised": "ValueError: ..."}
 
-It holds no torch, writes nothing, and may die at any moment: whoever asked starts another one (judging.py).
+It does not import torch, writes no files, and may die at any time: judging.py then starts a new one.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from flashstill.errors import BadInput
 
 
 def main(task: str, problems: str, seconds: str) -> None:
-    """Judge until there are no more questions; of the processor each gets `seconds` and a little more."""
+    """Judge until there are no more questions; CPU time per question is limited to a little more than `seconds`."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a judge prints is no answer
+    os.dup2(2, 1)  # output of the judge's code must not mix with the replies
     sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     try:
         judge = judge_of(Spec(**json.loads(task)))
@@ -40,13 +40,13 @@ def main(task: str, problems: str, seconds: str) -> None:
             allow(float(seconds))
             score = judge(answer, rows[place])
             text = json.dumps({"score": score.item() if hasattr(score, "item") else score})  # NumPy's numbers
-        except BaseException as error:  # a judge is somebody else's code: it may raise anything, SystemExit included
+        except BaseException as error:  # a judge is untrusted code and may raise anything, even SystemExit
             text = json.dumps({"raised": described(error)})
         print(number, text, file=answers, flush=True)
 
 
 def allow(seconds: float) -> None:
-    """Raise the limit of processor time; the asking process times out sooner, unless it was stopped."""
+    """Raise the CPU time limit; the parent process normally times out earlier, unless it was stopped."""
     spent = resource.getrusage(resource.RUSAGE_SELF)
     most = resource.getrlimit(resource.RLIMIT_CPU)[1]
     until = math.ceil(spent.ru_utime + spent.ru_stime + 2 * seconds) + 1
@@ -54,7 +54,7 @@ def allow(seconds: float) -> None:
 
 
 def described(error: BaseException) -> str:
-    """Kind and message of an exception; computing the message may itself run a user's code, and fail."""
+    """Type and message of an exception; its `__str__` may be a user's code, and fail."""
     try:
         return f"{type(error).__name__}: {error}"[:300]
     except BaseException:

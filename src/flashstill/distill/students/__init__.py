@@ -1,4 +1,4 @@
-"""Students: cut from the teacher by depth or width, made sparse or dense, rounded, or made anew."""
+"""Students: pruned in depth or width, upcycled to MoE, made dense, quantised, or trained from scratch."""
 
 from flashstill.distill.students.compensate import compensated
 from flashstill.distill.students.compressed import rounded_weights, write_compressed

@@ -1,14 +1,13 @@
-"""First weights of an int4 student: what rounding one weight does is made good by those that are rounded after it.
+"""Initial weights of an int4 student by GPTQ: the error of rounding a column is compensated by the later columns.
 
-Frantar et al. 2023, "GPTQ", algorithm 1.  For a layer y = W x whose inputs on training text have the Gram
-matrix H = mean x x^T, damped, columns are rounded one after another, and with U the upper Cholesky factor of H^-1
+Frantar et al. 2023, "GPTQ", algorithm 1.  For a layer y = W x whose inputs on training text have the damped Gram
+matrix H = mean x x^T, columns are rounded one after another.  With U the upper Cholesky factor of H^-1:
 
     w_j -= (w_i - q_i) U_ij / U_ii        for every later column j,  q_i = s round(w_i / s)
 
-Blocks follow one another: each sees its inputs as the rounded blocks before it leave them.  What is kept is w_i as it
-was just before its rounding, so that rounding the result plainly gives q, and training through the rounding goes on
-from weights that are near their next value.  The largest weight of a group is rounded to its own end of the scale: s
-stays the same.
+Blocks are processed in order; each gets as inputs the outputs of the rounded blocks before it.  The result stores w_i
+as it was just before rounding: round-to-nearest of the result gives q, and quantisation-aware training can continue
+from unrounded weights.  The largest weight of a group always maps to the end of the scale, so s does not change.
 """
 
 from __future__ import annotations
@@ -30,16 +29,16 @@ DAMPING = 0.01  # of H's mean diagonal, as in the paper
 
 
 def compensated(model: Model, format_: Format, tokens: Tensor, progress: Progress) -> Model:
-    """A copy with weights set for int4 (GPTQ); token ids [B, L] of training text say what they are used for.
+    """A copy of the model with GPTQ-compensated weights for int4; calibrated on token ids [B, L] of training text.
 
-    Raises BadInput for other formats than int4, and for layers that are no plain matrices.
+    Raises BadInput for formats other than int4, and for layers whose weights are not plain matrices.
     """
     if format_.name != "int4":
         raise BadInput(f"error compensation (compensate_windows) works for int4 weights only, not for {format_.name}")
     for _, module, name in weights_to_round(model):
         if not isinstance(module, nn.Linear):
             raise BadInput("error compensation is not implemented for experts; leave compensate_windows out")
-        rounded(getattr(module, name).detach()[:1], format_)  # refuses a group that does not fit
+        rounded(getattr(module, name).detach()[:1], format_)  # raises BadInput for an unfit group size
     copied = copy.deepcopy(model)
     blocks = decoder_layers(copied)
     hidden = _first_input(copied, tokens)
@@ -57,7 +56,7 @@ def compensated(model: Model, format_: Format, tokens: Tensor, progress: Progres
 
 
 def compensate(weight: Tensor, gram: Tensor, format_: Format, dtype: torch.dtype) -> Tensor:
-    """A weight [out, in] in float32 whose rounding in `dtype` errs little on inputs of this Gram matrix [in, in]."""
+    """A float32 weight [out, in] whose rounding in `dtype` changes outputs little, given the Gram matrix [in, in]."""
     left, size = weight.clone(), weight.shape[1]
     damped = gram + DAMPING * gram.diagonal().mean() * torch.eye(size)
     factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
@@ -80,7 +79,7 @@ def compensate(weight: Tensor, gram: Tensor, format_: Format, dtype: torch.dtype
 
 
 def _inputs(model: Model, index: int, hidden: Tensor, tokens: Tensor) -> list[tuple[Tensor, list[Any]]]:
-    """Gram matrices of the inputs of a block's layers, each with the layers that share it."""
+    """Gram matrices of the inputs of a block's linear layers; layers with the same input share one matrix."""
     seen: dict[int, tuple[Tensor, list[Any]]] = {}
 
     def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -97,7 +96,7 @@ def _inputs(model: Model, index: int, hidden: Tensor, tokens: Tensor) -> list[tu
 
 
 def _first_input(model: Model, tokens: Tensor) -> Tensor:
-    """Hidden states that enter the first block."""
+    """Hidden states [B, L, d] that enter the first block."""
     seen: list[Tensor] = []
 
     def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -109,7 +108,7 @@ def _first_input(model: Model, tokens: Tensor) -> Tensor:
 
 
 def _after(model: Model, index: int, hidden: Tensor, tokens: Tensor, format_: Format) -> Tensor:
-    """Hidden states after a block whose weights are rounded."""
+    """Hidden states [B, L, d] after a block, computed with its rounded weights."""
     block, seen = decoder_layers(model)[index], []
 
     def look(module: nn.Module, args: object, output: Any) -> None:

@@ -1,11 +1,11 @@
-"""Quantised students with as few bits on the disk as their format has: `compressed-tensors`, which engines read.
+"""Quantised students written in `compressed-tensors` format, which inference engines read.
 
     int4     eight integers a 32-bit word, one bfloat16 scale a group            "pack-quantized", 4 bits
     ternary  sixteen a word                                                      "pack-quantized", 2 bits
     fp8      e4m3 values, one scale an output                                    "float-quantized"
 
-The packing itself is the library's; what is ours is which scale belongs to which weight.  A weight read back is the
-one of the plain directory, bit for bit: both are integer times scale, rounded once to bfloat16.
+The compressed-tensors library packs the bits; this module assigns scales to weights.  A weight read back equals that
+of the unpacked directory bit for bit: both are integer times scale, rounded once to bfloat16.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Rounded = dict[str, tuple[Tensor, Tensor]]
 
 
 def rounded_weights(model: Model, format_: Format) -> Rounded:
-    """What a model that rounds while it learns would be multiplied with, by the names of its checkpoint."""
+    """The rounded weights and scales of a quantisation-aware model, by checkpoint name."""
     by_name: Rounded = {}
     for path, module, name in weights_to_round(model):
         parametrizations = getattr(module, "parametrizations", None)
@@ -54,7 +54,7 @@ def rounded_weights(model: Model, format_: Format) -> Rounded:
 
 
 def _experts(path: str, name: str, values: Tensor, scale: Tensor) -> Rounded:
-    """Experts that are one tensor [E, out, in] in memory are one linear layer each on the disk."""
+    """Split an expert tensor [E, out, in] into one linear layer per expert, as checkpoints store them."""
     parts = {name: (values, scale)}
     if name == "gate_up_proj":
         halves = zip(("gate_proj", "up_proj"), values.chunk(2, -2), scale.chunk(2, -2), strict=True)
@@ -67,9 +67,9 @@ def _experts(path: str, name: str, values: Tensor, scale: Tensor) -> Rounded:
 
 
 def write_compressed(student: Path, target: Path, weights: Rounded, format_: Format) -> None:
-    """The plain directory `student` once more at `target`, whole or not at all, with `weights` packed.
+    """Copy the model directory `student` to `target` with `weights` packed; the copy is atomic.
 
-    Raises UnsupportedArchitecture where the directory calls a weight otherwise than `weights` does.
+    Raises UnsupportedArchitecture if the weight names in the directory differ from those in `weights`.
     """
     left = set(weights)
     with replacing_directory(target) as temporary:
@@ -127,7 +127,7 @@ def _write_index(student: Path, packed: Path) -> None:
 
 
 def packing_scheme(format_: Format) -> dict[str, Any]:
-    """The packing as a config.json tells of it: all linear layers but head and routers."""
+    """The `quantization_config` of config.json: all linear layers except head and routers."""
     from compressed_tensors.quantization import QuantizationArgs, QuantizationConfig, QuantizationScheme
 
     if format_.name == "fp8":

@@ -1,10 +1,10 @@
 """Students cut from the teacher by depth: which blocks to keep, by measured importance.
 
 Block influence (Men et al. 2024, "ShortGPT", equation 1): 1 - cos(x_in, x_out) of a block, averaged over tokens of
-*training* text; a block that hardly turns its input is a candidate to go.
+*training* text; a block whose output is nearly parallel to its input is a candidate to drop.
 
-Greedy search: drop, one at a time, the block whose loss raises KL(teacher || pruned) least.  Trying every block at
-every step costs depth^2/2 passes; only the `candidates` blocks of least influence are tried, the influence being
+Greedy search: drop, one at a time, the block whose removal raises KL(teacher || pruned) least.  Trying every block at
+every step costs depth^2/2 passes; so only the `candidates` blocks of least influence are tried, and influence is
 measured again on the pruned model after each drop.
 """
 
@@ -54,9 +54,9 @@ def order_by_influence(model: Model, tokens: Tensor) -> list[int]:
 
 
 def greedy_drops(model: Model, tokens: Tensor, drops: int, candidates: int, progress: Progress) -> list[int]:
-    """The first `drops` blocks to drop, in order, each the one whose loss hurts the KL to the teacher least.
+    """The first `drops` blocks to drop, in order: at each step the one whose removal raises KL to the teacher least.
 
-    What stands before a candidate does not change when it goes, so that only the blocks behind it are run.
+    Removing a candidate does not change the blocks before it, so only the blocks after it are run again.
     """
     depth = len(decoder_layers(model))
     if not 0 <= drops < depth:
@@ -89,13 +89,13 @@ def _mean_soft_cross_entropy(logits: Tensor, teacher: Tensor) -> float:
 
 
 class _Start(nn.Module):
-    """Stands in for a block: whatever comes in, a known hidden state goes on."""
+    """Replaces a block: ignores its input and returns a stored hidden state."""
 
     def __init__(self, block: nn.Module, hidden: Tensor) -> None:
         super().__init__()
         self.hidden = hidden
         kind = getattr(block, "attention_type", None)
-        if isinstance(kind, str):  # models of mixed windows choose the mask by it
+        if isinstance(kind, str):  # models that mix attention windows choose the mask by it
             self.attention_type = kind
 
     def forward(self, *_: object, **__: object) -> Tensor:
@@ -103,9 +103,9 @@ class _Start(nn.Module):
 
 
 class only_blocks(AbstractContextManager[None]):
-    """Run the model for a while with some of its blocks, sharing their weights.
+    """Context in which the model runs with only some of its blocks; weights are shared, not copied.
 
-    start: a hidden state [B, L, d] that takes the place of the first of them.
+    start: a hidden state [B, L, d] that replaces the output of the first of these blocks.
     """
 
     def __init__(self, model: Model, kept: list[int], start: Tensor | None = None) -> None:
@@ -125,7 +125,7 @@ class only_blocks(AbstractContextManager[None]):
 
 
 def kept_blocks(depth: int, drops: list[int], keep: int) -> list[int]:
-    """Ascending indices of the `keep` blocks that remain when the first depth - keep drops are made."""
+    """Ascending indices of the `keep` blocks that remain after dropping the first depth - keep blocks of `drops`."""
     if not 1 <= keep <= depth:
         raise BadInput(f"a student cannot keep {keep} of the teacher's {depth} blocks; give 1 to {depth}")
     gone = set(drops[: depth - keep])

@@ -1,13 +1,14 @@
-"""Between dense and sparse: upcycling into shared and fine-grained experts, and back from all that is no expert.
+"""Conversion between dense and MoE: upcycling into shared and fine-grained experts, and dense models from MoE ones.
 
 Dense to sparse (Komatsuzaki et al. 2023, "Sparse Upcycling"; Dai et al. 2024, "DeepSeekMoE", for shared and small
-experts): the most active neurons of a gated FFN become the shared experts; the others are clustered by the directions
-they listen to (rows of the gate projection) into groups of equal size, and every group becomes one expert or several.
-A router row is the mean direction of its group, scaled so that its scores on training text spread little; copies of a
-group differ by noise.  With weights that sum to k, an expert that is chosen says what its neurons said before.
+experts): the most active neurons of a gated FFN become the shared experts; the others are clustered by their rows of
+the gate projection into groups of equal size, and every group becomes one or several experts.
+A router row is the mean gate row of its group, scaled so that its scores on training text have a small spread; copies
+of a group differ by noise.  Router weights sum to k, so a chosen expert adds what its neurons added in the dense FFN.
 
-The result is `glm4_moe` of transformers: Llama's attention, sigmoid scores, and a correction bias per expert that only
-chooses.  Load is balanced by that bias, not by a loss (Wang et al. 2024, "Auxiliary-Loss-Free Load Balancing"):
+The result is `glm4_moe` of transformers: Llama's attention, sigmoid router scores, and a correction bias per expert
+that affects the choice of experts but not their weights.  The bias balances the load instead of an auxiliary loss
+(Wang et al. 2024, "Auxiliary-Loss-Free Load Balancing"):
 
     b_e += rate sign(mean load - load_e)    after every step
 """
@@ -32,13 +33,13 @@ from flashstill.distill.students.width import check, importance
 from flashstill.errors import BadInput
 
 CLUSTER_ROUNDS = 4
-SPREAD = 0.25  # of router scores before the sigmoid: small, so that those chosen weigh nearly the same at first
-NOISE = 0.1  # of a router row's own size, between copies of a group
+SPREAD = 0.25  # of router scores before the sigmoid: small, so that chosen experts have nearly equal weights at first
+NOISE = 0.1  # between copies of a group, relative to the size of the router row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Experts:
-    """Routed experts, how many a token gets, shared ones, and the neurons of each."""
+    """Numbers of routed experts, of routed experts per token, of shared experts, and of neurons per expert."""
 
     routed: int
     per_token: int
@@ -47,7 +48,7 @@ class Experts:
 
 
 def upcycle(model: Model, experts: Experts, tokens: Tensor, seed: int) -> Model:
-    """A sparse model from a dense one of Llama's kind; token ids [B, L] of training text measure its neurons."""
+    """An MoE model from a dense Llama-like one; neuron activity is measured on token ids [B, L] of training text."""
     from transformers import Glm4MoeConfig, Glm4MoeForCausalLM
 
     check(model)
@@ -80,7 +81,7 @@ def upcycle(model: Model, experts: Experts, tokens: Tensor, seed: int) -> Model:
 
 
 def _copy_common(source: Model, target: Model) -> None:
-    """Everything but the feed-forward parts."""
+    """Copy all weights except the FFNs."""
     given = source.state_dict()
     target.load_state_dict({name: tensor for name, tensor in given.items() if ".mlp." not in name}, strict=False)
 
@@ -120,7 +121,7 @@ def _split(
 
 
 def balanced_clusters(rows: Tensor, groups: int, generator: torch.Generator) -> Tensor:
-    """Group [N] of each row [N, d], all groups of the same size: k-means by cosine with an exact assignment."""
+    """Cluster index [N] of each row [N, d]; clusters of equal size: cosine k-means with an optimal assignment."""
     unit = nn.functional.normalize(rows, dim=-1)
     size = len(rows) // groups
     centres = unit[torch.randperm(len(rows), generator=generator)[:groups]]
@@ -134,12 +135,12 @@ def balanced_clusters(rows: Tensor, groups: int, generator: torch.Generator) -> 
 
 
 def balanced_routers(model: Model) -> list[Any]:
-    """The routers that choose with a correction bias, in the order of the blocks."""
+    """The routers that have a correction bias, in block order."""
     return [module for module in model.modules() if hasattr(module, "e_score_correction_bias")]
 
 
 class LoadBalance:
-    """Counts what every router chose and moves its biases after a step; what it returns goes into the metrics."""
+    """Counts the tokens of every expert and updates the routers' biases after each step; returns metrics."""
 
     def __init__(self, model: Model, rate: float) -> None:
         self.rate = rate
@@ -155,12 +156,12 @@ class LoadBalance:
             if module.training:
                 chosen = output[2].detach().flatten()
                 counts = torch.bincount(chosen, minlength=len(self.loads[index])).double()
-                self.loads[index] = self.loads[index].to(counts.device) + counts  # where NCCL can add them up
+                self.loads[index] = self.loads[index].to(counts.device) + counts  # where NCCL can sum them
 
         return look
 
     def __call__(self, model: Model, step: int) -> dict[str, float]:
-        """Balance; the fullest expert's load over the mean, worst router, and how many experts got nothing."""
+        """Update the biases; returns max / mean load of the worst router, and the number of experts without tokens."""
         if dist.is_initialized():
             for load in self.loads:
                 dist.all_reduce(load)
@@ -175,9 +176,9 @@ class LoadBalance:
 
 
 def dense_of(model: Model, feed_forward: int, seed: int) -> Model:
-    """A dense model with all of a sparse one but its experts; the FFNs of `feed_forward` neurons begin at random.
+    """A dense model with the weights of an MoE model except its experts; FFNs of `feed_forward` neurons start random.
 
-    feed_forward 0: as many neurons as a token meets in the sparse one.
+    feed_forward 0: as many neurons as are active per token in the MoE model.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -1,4 +1,4 @@
-"""Quantisation-aware students: weights that are rounded in every forward pass and learn through the rounding.
+"""Quantisation-aware training: weights are rounded in every forward pass; gradients pass straight through.
 
     int4     symmetric integers -7 .. 7 with one scale a group of inputs: s = max|w| / 7
     fp8      e4m3 with one scale an output: s = max|w| / 448
@@ -31,7 +31,7 @@ _EXPERTS = ("gate_up_proj", "down_proj")  # three-dimensional, where experts are
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Format:
-    """A number format of weights. group: inputs that share a scale; fp8 has one a row and ignores it."""
+    """A number format of weights. group: inputs that share a scale; ignored by fp8, which has one scale per output."""
 
     name: str
     group: int = DEFAULT_GROUP
@@ -44,7 +44,7 @@ class Format:
 
 
 def rounded(weight: Tensor, format_: Format) -> tuple[Tensor, Tensor]:
-    """Values [..., groups, group] and scales [..., groups, 1] of a weight [..., out, in], in float32."""
+    """Rounded values [..., groups, group] and scales [..., groups, 1] of a weight [..., out, in], in float32."""
     wide = weight.to(torch.float32, copy=True)  # a private copy, modified in place below to save memory traffic
     group = wide.shape[-1] if format_.name == "fp8" else format_.group
     if wide.shape[-1] % group:
@@ -61,19 +61,19 @@ def rounded(weight: Tensor, format_: Format) -> tuple[Tensor, Tensor]:
 
 
 def largest(grouped: Tensor) -> Tensor:
-    """max|w| of each group, without a tensor of absolute values."""
+    """max|w| of each group, computed without allocating a tensor of absolute values."""
     low, high = torch.aminmax(grouped, dim=-1, keepdim=True)
     return torch.maximum(high, low.neg_())
 
 
 def round_weight(weight: Tensor, format_: Format) -> Tensor:
-    """The weight as the format holds it, in its own shape and format."""
+    """The dequantised weight s round(w / s), in the weight's own shape and dtype."""
     values, scale = rounded(weight, format_)
     return values.mul_(scale.to(weight.dtype).float()).reshape(weight.shape).to(weight.dtype)
 
 
 def round_stored(weight: Tensor, format_: Format) -> Tensor:
-    """The same of the weight as the disk will hold it: scales are in bfloat16 whatever it is multiplied in."""
+    """The dequantised weight as it is stored: with bfloat16 scales, whatever dtype the model computes in."""
     return round_weight(weight.to(STORED), format_).to(weight.dtype)
 
 
@@ -104,20 +104,20 @@ def weights_to_round(model: Model) -> Iterator[tuple[str, nn.Module, str]]:
             where = f"model.layers.{index}.{path}"
             if isinstance(module, nn.Linear):
                 yield where, module, "weight"
-            elif isinstance(getattr(module, "gate_up_proj", None), Tensor):  # rounded already, it is no parameter
+            elif isinstance(getattr(module, "gate_up_proj", None), Tensor):  # already quantisation-aware
                 yield from ((where, module, name) for name in _EXPERTS)
 
 
 def quantise_aware(model: Model, format_: Format) -> Model:
-    """Round in every forward pass from now on, in place; the weights underneath stay as fine as they are."""
+    """Make a model round its weights in every forward pass, in place; the underlying weights keep full precision."""
     for _, module, name in list(weights_to_round(model)):
-        rounded(getattr(module, name).detach()[..., :1, :], format_)  # refuses a group that does not fit
+        rounded(getattr(module, name).detach()[..., :1, :], format_)  # raises BadInput for an unfit group size
         parametrize.register_parametrization(module, name, _Fake(format_))
     return model
 
 
 def settle(model: Model) -> Model:
-    """Keep the rounded weights for good, in place: the model is a plain one whose weights the format holds."""
+    """Replace the weights with their rounded values, in place, and remove the rounding from the forward pass."""
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):
@@ -126,7 +126,7 @@ def settle(model: Model) -> Model:
 
 
 def round_model(model: Model, format_: Format) -> Model:
-    """Plain rounding without training, in place: what recovery is measured against."""
+    """Round to nearest without training, in place: the baseline for quantisation-aware training."""
     with torch.no_grad():
         for _, module, name in list(weights_to_round(model)):
             weight = getattr(module, name)

@@ -1,4 +1,4 @@
-"""Students made anew from a configuration, with the teacher's vocabulary."""
+"""Students with random weights, from a config.json and the teacher's vocabulary."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from flashstill.errors import BadInput, one_line
 
 
 def from_config(fields: Mapping[str, Any], vocabulary: int, seed: int, dtype: torch.dtype = torch.bfloat16) -> Model:
-    """A model with random weights. fields: those of a config.json, model_type among them; vocabulary: of the teacher.
+    """A model with random weights. fields: of a config.json, with model_type; vocabulary: size of the teacher's.
 
-    Raises BadInput where transformers knows no such architecture, the configuration's vocabulary is another, or the
-    model is larger than this machine's memory.
+    Raises BadInput if transformers does not know the architecture, if the configuration has a different vocabulary
+    size, or if the model exceeds this machine's memory.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -43,5 +43,5 @@ def from_config(fields: Mapping[str, Any], vocabulary: int, seed: int, dtype: to
 
 
 def read_fields(path: Path) -> dict[str, Any]:
-    """The fields of a config.json, without what belongs to its weights' history."""
+    """The fields of a config.json, without those that describe where its weights came from."""
     return without_weights(read_json(path))

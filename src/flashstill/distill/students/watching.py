@@ -1,4 +1,4 @@
-"""One pass of a model whose modules are watched."""
+"""One forward pass of a model with hooks on its modules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flashstill.distill.signals import hidden_states
 
 
 def run_watched(model: Model, tokens: Tensor, handles: Iterable[RemovableHandle]) -> None:
-    """Run token ids [B, L] through the body, without gradients; the hooks go whatever happens."""
+    """Run token ids [B, L] through the blocks without gradients; the hooks are removed even if the pass fails."""
     try:
         with torch.inference_mode():
             hidden_states(model, tokens)

@@ -1,13 +1,13 @@
-"""Students cut from the teacher by width: query groups, FFN neurons and hidden dimensions of least importance go.
+"""Width pruning: removes the least important query groups, FFN neurons and hidden dimensions of the teacher.
 
-Importance is read off activations on training text, without gradients (Muralidharan et al. 2024, "Compact Language
+Importance is computed from activations on training text, without gradients (Muralidharan et al. 2024, "Compact Language
 Models via Pruning and Knowledge Distillation", section 2.2):
 
-    neuron of an FFN   mean |what goes into the down projection|
-    group of heads     mean norm of what goes into the output projection, summed over the queries that share a key head
-    hidden dimension   mean |output of the norms|, over all of them
+    neuron of an FFN   mean |input of the down projection|
+    group of heads     mean norm of the input of the output projection, summed over queries that share a key head
+    hidden dimension   mean |output of the norms|, over all norms
 
-Neurons and groups are chosen in each block; hidden dimensions are the same everywhere, as the residual stream asks.
+Neurons and groups are chosen per block; hidden dimensions are the same in all blocks, which share a residual stream.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FEED_FORWARD_PARTS = ("gate_proj", "up_proj", "down_proj")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Width:
-    """The widths that stay; 0 keeps all. key_heads: groups of query heads that share keys and values."""
+    """The widths to keep; 0 keeps all. key_heads: groups of query heads that share keys and values."""
 
     hidden: int = 0
     feed_forward: int = 0
@@ -48,7 +48,7 @@ class Importance:
 
 
 def importance(model: Model, tokens: Tensor) -> Importance:
-    """Activations of a model on token ids [B, L], averaged; one forward pass."""
+    """Importance scores from the mean activations on token ids [B, L]; one forward pass."""
     check(model)
     blocks = decoder_layers(model)
     neurons: dict[int, Tensor] = {}
@@ -80,7 +80,7 @@ def importance(model: Model, tokens: Tensor) -> Importance:
 
 
 def check(model: Model) -> None:
-    """Refuse a model whose blocks are not norm, attention, norm, gated FFN, by the names of their parts."""
+    """Refuse a model whose blocks are not norm, attention, norm, gated FFN; checks the module names."""
     for block in decoder_layers(model):
         attention, feed_forward = getattr(block, "self_attn", None), getattr(block, "mlp", None)
         parts = [(attention, name) for name in ATTENTION_PARTS] + [(feed_forward, name) for name in FEED_FORWARD_PARTS]
@@ -127,7 +127,7 @@ def narrow(model: Model, width: Width, scores: Importance) -> Model:
 
 
 def _rebuilt(student: Model) -> Model:
-    """The same weights in a model made from the new configuration, so that nothing remembers the old sizes."""
+    """The same weights in a model built from the new configuration, so that no module keeps the old sizes."""
     try:
         student.config.validate()
     except Exception as error:  # the library's own kind of error for a configuration
@@ -145,12 +145,12 @@ def _left(asked: int, whole: int, what: str) -> int:
 
 
 def _best(scores: Tensor, count: int) -> Tensor:
-    """Ascending indices of the highest scores."""
+    """Ascending indices of the `count` highest scores."""
     return scores.topk(count).indices.sort().values
 
 
 def _spread(kept: Tensor, size: int) -> Tensor:
-    """Indices of the elements of kept groups of `size`."""
+    """Element indices of the kept groups, each of `size` elements."""
     return (kept[:, None] * size + torch.arange(size)[None, :]).flatten()
 
 

@@ -1,4 +1,4 @@
-"""Training a student: recipe, batches, objectives, the loop, and one process or many."""
+"""Training a student: recipe, batches, objectives, the training loop, in one or several processes."""
 
 from flashstill.distill.training import checkpoints, loop
 from flashstill.distill.training.batches import Batch, Offline, Source, take, window_order

@@ -1,4 +1,4 @@
-"""What a step learns from: windows of tokens, which of their targets count, and in which order they come."""
+"""Training batches: windows of tokens, the loss mask of their targets, and the order of the windows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from flashstill.distill.models import Model
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """tokens [B, L+1]; mask [B, L]: which targets count; windows [B]: where they stand in the packing.
+    """tokens [B, L+1]; mask [B, L]: loss weight of each target; windows [B]: their indices in the packed text.
 
-    windows is None for text that was made on the way, of which no cached signal can know.  made: what the metrics of
-    the step say of how it was made.
+    windows is None for text generated during training, for which no signals are stored.  made: metrics of the step
+    about that generation.
     """
 
     tokens: Tensor
@@ -38,7 +38,7 @@ class Batch:
         return self.tokens[:, 1:].flatten()
 
     def rows(self, part: slice) -> Batch:
-        """The batch of some of its windows."""
+        """A slice of the batch along its windows."""
         return Batch(
             tokens=self.tokens[part],
             mask=self.mask[part],
@@ -51,20 +51,20 @@ class Batch:
 
 
 Student = Callable[[], Model]
-"""the student as it is now, whole; where several processes share it, they must ask for it together"""
+"""returns the current student with all weights; a collective call if the student is sharded over processes"""
 
 
 class Source(Protocol):
-    """Where the batches of a run come from; all processes of a run draw the same ones."""
+    """Provides the batches of a run; all processes of a run get the same ones."""
 
     @property
     def window_length(self) -> int:
-        """Targets of a window."""
+        """Targets per window."""
         ...
 
     @property
     def key(self) -> dict[str, object]:
-        """What a checkpoint must agree with."""
+        """Settings that must match those in a checkpoint."""
         ...
 
     def batch(self, step: int, student: Student) -> Batch:
@@ -72,7 +72,7 @@ class Source(Protocol):
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """What the next batch depends on beside the step and the model."""
+        """Tensors that the next batch depends on, besides the step and the model."""
         ...
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -81,7 +81,7 @@ class Source(Protocol):
 
 
 class Offline:
-    """The windows of a packing, epoch after epoch, each in an order of its own."""
+    """The windows of a packed text, reshuffled every epoch."""
 
     def __init__(self, packed: Packed, per_step: int, seed: int) -> None:
         self.packed, self.per_step, self.seed = packed, per_step, seed
@@ -106,7 +106,7 @@ class Offline:
 
 
 def take(packed: Packed, windows: np.ndarray) -> Batch:
-    """Some windows of a packing."""
+    """A batch of the given windows of a packed text."""
     return Batch(
         tokens=torch.from_numpy(packed.tokens[windows].astype(np.int64)),
         mask=torch.from_numpy(packed.mask[windows]),
@@ -115,7 +115,7 @@ def take(packed: Packed, windows: np.ndarray) -> Batch:
 
 
 def window_order(seed: int, windows: int, step: int, per_step: int) -> np.ndarray:
-    """The windows of step `step`: epochs are independent permutations, a function of the seed alone."""
+    """Window indices of step `step`: each epoch is an independent permutation that depends only on seed and epoch."""
     first = step * per_step
     epochs = range(first // windows, (first + per_step - 1) // windows + 1)
     order = np.concatenate([np.random.default_rng([seed, epoch]).permutation(windows) for epoch in epochs])

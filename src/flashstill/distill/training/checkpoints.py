@@ -1,11 +1,11 @@
-"""Training checkpoints: one directory a checkpoint, whole or absent, the newest whole one wins.
+"""Training checkpoints: one directory each, written atomically; a run resumes from the newest undamaged one.
 
     step-00000040/checkpoint.json          step, key, history, processes, SHA-256 of every share
                   share-0-of-2.safetensors each process writes its own
 
-A checkpoint remembers the key of its run (recipe, data, objective, arithmetic, threads); another run's is refused:
-continuing from it would give weights that belong to neither.  A run may go on with another number of processes: shares
-are joined along their first axis, as FSDP2 cut them, one tensor at a time.
+A checkpoint stores the key of its run (recipe, data, objective, arithmetic, threads); that of a different run is
+refused, as resuming it would mix two runs.  A run may resume with a different number of processes: shares are joined
+along their first axis, as FSDP2 splits them, one tensor at a time.
 
 Why not torch.distributed.checkpoint (measured 2026-11-28, docs/log.md): its index is a pickle, it writes four times as
 slowly, and none of its formats notices a flipped bit.
@@ -43,7 +43,7 @@ class Snapshot:
 
 
 class Joined(Mapping[str, Tensor]):
-    """The tensors of a checkpoint, read and joined when they are asked for: no process holds all of them at once."""
+    """The tensors of a checkpoint, read and joined lazily, so that no process holds all of them at once."""
 
     def __init__(self, shares: list[Path]) -> None:
         self._shares = shares
@@ -96,9 +96,9 @@ def write(directory: Path, snapshot: Snapshot, key: dict[str, Any], world: World
 
 
 def latest(directory: Path, key: dict[str, Any], world: World | None = None) -> Snapshot | None:
-    """The newest whole checkpoint; None where there is none; BadInput where it is another run's.
+    """The newest undamaged checkpoint; None if there is none; BadInput if it belongs to a different run.
 
-    Every process takes part: each looks at some of the shares, and all pass over a checkpoint of which one is damaged.
+    Every process takes part: each checks some of the shares, and all skip a checkpoint with a damaged share.
     """
     world = world or World()
     own_key = json.loads(json.dumps(key))
@@ -118,12 +118,12 @@ def latest(directory: Path, key: dict[str, Any], world: World | None = None) -> 
 
 
 def _whole_record(path: Path, world: World) -> dict[str, Any] | None:
-    """What checkpoint.json says; None where it, or one of the shares that this process looks at, is damaged."""
+    """The contents of checkpoint.json; None if it, or one of the shares that this process checks, is damaged."""
     try:
         record: dict[str, Any] = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
         shares = [_share(path, rank, record["processes"]) for rank in range(record["processes"])]
         for share in shares:
-            with safe_open(share, framework="pt"):  # its header is whole, and as many bytes as it promises are there
+            with safe_open(share, framework="pt"):  # checks the header and the file's length
                 pass
         checksums = record.get("sha256") or [None] * len(shares)  # before 2026-11-28 there were none
         for share, checksum in list(zip(shares, checksums, strict=True))[world.rank :: world.size]:

@@ -1,7 +1,7 @@
-"""The training loop: a student, an objective, a fixed order of batches; resumed, it reaches the same weights.
+"""The training loop: a student, an objective, a fixed order of batches; a resumed run reaches the same weights.
 
-Everything a step depends on is either in the checkpoint or a function of (seed, step), so that a resumed run and an
-uninterrupted one take the same steps bit for bit (same machine, arithmetic, number of threads and of processes).
+Everything a step depends on is either in the checkpoint or a function of (seed, step).  A resumed run is therefore
+bit-identical to an uninterrupted one (on the same machine, arithmetic, number of threads and of processes).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from flashstill.files import make_directory
 from flashstill.progress import Progress, Silent
 
 AfterStep = Callable[[Model, int], dict[str, float]]
-"""called with the student and the number of finished steps; what it returns goes into the metrics"""
+"""(student, number of finished steps) -> additional metrics of the step"""
 
 
 class _Student(nn.Module):
@@ -63,9 +63,9 @@ def train(
 ) -> Model:
     """Train `model` in place and return it in eval mode; `directory` holds checkpoints, metrics.jsonl and events.
 
-    Parameters that do not require a gradient stay as they are.  key: what else a checkpoint must agree with.
-    vocabulary: rows of the heads that count where teacher's and student's are padded differently.  Raises BadInput
-    where the loss is not finite or has diverged, and where memory runs out; the last good checkpoint stays.
+    Parameters that do not require a gradient are not changed.  key: further settings that a checkpoint must match.
+    vocabulary: number of logits used, if the heads of teacher and student are padded differently.  Raises BadInput if
+    the loss is not finite or diverges, and if memory runs out; the last good checkpoint is kept.
     """
     world = join_world()
     make_directory(directory)
@@ -133,9 +133,9 @@ def train(
 
 
 def _micro_steps(recipe: TrainRecipe, world: World) -> int:
-    """Passes that each process runs before an optimiser step (gradient accumulation).
+    """Forward and backward passes per process and optimiser step (gradient accumulation).
 
-    BadInput where the windows cannot be shared evenly.
+    Raises BadInput if the windows cannot be split evenly.
     """
     micro = recipe.micro_windows or math.ceil(recipe.windows_per_step / world.size)
     if recipe.windows_per_step % (micro * world.size):
@@ -156,7 +156,7 @@ def _run_micro_steps(
     space: Workspace,
     vocabulary: int | None,
 ) -> float:
-    """Forward and backward over this process's share of a step's windows; returns the mean loss of all of them."""
+    """Forward and backward over this process's share of a step's windows; returns the mean loss over all windows."""
     counted = int(batch.mask.sum())
     if counted == 0:
         raise BadInput("all targets of a step are masked; look at the masks of the data")
@@ -166,7 +166,7 @@ def _run_micro_steps(
     for first in range(world.rank * share, (world.rank + 1) * share, micro):
         part = batch.rows(slice(first, first + micro)).to(world.device)
         terms: Sequence[Term] = objective(part)
-        weights = part.mask.flatten().float() / counted  # the mean is over the tokens of the step, not of the pass
+        weights = part.mask.flatten().float() / counted  # divide by the tokens of the step, not of the micro-step
 
         def loss(hidden: Tensor, head: Tensor, terms: Sequence[Term] = terms, weights: Tensor = weights) -> Tensor:
             return head_loss(hidden, head, terms, weights, vocabulary, space=space)[0]
@@ -180,7 +180,7 @@ def _run_micro_steps(
 
 
 def _explained(error: BaseException, name: str, recipe: TrainRecipe, source: Source, micro_steps: int) -> BaseException:
-    """Out of memory as BadInput that says what to lower; any other error unchanged."""
+    """Converts an out-of-memory error to BadInput that says what to lower; returns other errors unchanged."""
     text = str(error)
     if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "not enough memory" not in text:
         return error
@@ -200,7 +200,7 @@ def _stopped(name: str, why: str, step: int, batch: Batch, recipe: TrainRecipe, 
 
 
 def _buffers(model: Model) -> dict[str, Tensor]:
-    """Persistent buffers, such as the biases of a router: what is saved with a model but not trained by gradients."""
+    """Persistent buffers: saved with a model but not trained by gradients, such as the biases of a router."""
     names = set(model.state_dict())
     return {name: buffer for name, buffer in model.named_buffers() if name in names}
 

@@ -1,4 +1,4 @@
-"""What a run tells while it works: metrics.jsonl, TensorBoard events, and whether it still learns."""
+"""Training metrics: metrics.jsonl, TensorBoard events, and detection of divergence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SMOOTHING = 0.9
 
 
 class Metrics:
-    """One row a step; the file holds the steps up to the last checkpoint, so that it never contradicts it."""
+    """One row per step; rows are written at checkpoints, so that the file always matches the last checkpoint."""
 
     def __init__(self, directory: Path, rows: list[dict[str, float]], writes: bool) -> None:
         self.directory, self.rows, self.writes = directory, rows, writes
@@ -27,7 +27,7 @@ class Metrics:
                     self._events.add_scalar(name, value, int(row["step"]))
 
     def flush(self) -> None:
-        """Bring all rows to the disk."""
+        """Write all rows to disk."""
         if not self.writes:
             return
         write_text(self.directory / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
@@ -35,14 +35,14 @@ class Metrics:
             self._events.flush()
 
     def close(self) -> None:
-        """Write what is left and close the event file."""
+        """Write the remaining rows and close the event file."""
         self.flush()
         if self._events is not None:
             self._events.close()
 
 
 class Trend:
-    """The smoothed loss, its minimum, and where it began."""
+    """The smoothed loss, its minimum, and its initial value."""
 
     def __init__(self, rows: list[dict[str, float]]) -> None:
         self._first = self._smooth = 0.0
@@ -51,7 +51,7 @@ class Trend:
             self.add(row["loss"])
 
     def add(self, loss: float) -> None:
-        """One more step."""
+        """Add the loss of one step."""
         if self._count == 0:
             self._first = self._smooth = loss
         self._count += 1
@@ -59,14 +59,14 @@ class Trend:
         self._lowest = min(self._lowest, self._smooth)
 
     def diverged(self, factor: float) -> bool:
-        """Whether the smoothed loss is `factor` times its own minimum and above where it began."""
+        """Whether the smoothed loss exceeds both `factor` times its minimum and its initial value."""
         if factor <= 0 or self._count < 2 / (1 - SMOOTHING):
             return False
         return self._smooth > factor * self._lowest and self._smooth > self._first
 
 
 def _events(directory: Path, step: int) -> Any:
-    """TensorBoard's writer where the package is installed; the JSON lines say the same without it."""
+    """TensorBoard's writer if the package is installed, else None; metrics.jsonl holds the same values."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

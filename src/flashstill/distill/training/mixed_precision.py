@@ -1,8 +1,8 @@
-"""Weights in bfloat16, masters and AdamW in float32 (Micikevicius et al. 2018, section 3.1), on one device.
+"""bfloat16 weights with float32 master weights and AdamW (Micikevicius et al. 2018, section 3.1), on one device.
 
-Gradients stay in the weights' own format until they are used.  A step walks over all parameters in pieces that fit the
-cache (widen, scale, step, round back), so that memory is read and written once and no third copy in float32 is held.
-Several passes a step add up in float32.
+Gradients stay in the weights' dtype until they are used.  A step updates the parameters in pieces that fit the
+cache (widen, scale, step, round back): memory is read and written once, and gradients need no full float32 copy.
+Gradients of several micro-steps are accumulated in float32.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.optim.adamw import adamw as adamw_step
 from flashstill.distill.training.recipe import TrainRecipe
 
 PIECE_ELEMENTS = {"cpu": 2**20, "cuda": 2**24}
-"""that are stepped at a time; measured on two cores (docs/log.md), on a GPU as many as keep it busy"""
+"""elements updated at a time: the fastest on two cores (docs/log.md); on a GPU enough to keep it busy"""
 ADAM_BETAS = (0.9, 0.95)
 ADAM_EPSILON = 1e-8
 
@@ -33,7 +33,7 @@ class _Part:
     last: int
 
     def of(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """A view of them, where the tensor is contiguous."""
+        """The elements as a view of the parameter's tensor, which must be contiguous."""
         return tensors[self.name].detach().reshape(-1)[self.first : self.last]
 
 
@@ -45,11 +45,11 @@ class _Piece:
     weight_decay: float
 
     def of(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
-        """The parts of each tensor."""
+        """Views of all parts."""
         return [part.of(tensors) for part in self.parts]
 
     def widened(self, grads: Mapping[str, Tensor], space: Tensor) -> list[Tensor]:
-        """The parts of the gradients in float32, in `space`; zeros where a parameter has none."""
+        """The gradients of the parts in float32, written into `space`; zeros where a parameter has no gradient."""
         sizes = [part.last - part.first for part in self.parts]
         views = list(torch.split(space[: sum(sizes)], sizes))
         for part, wide in zip(self.parts, views, strict=True):
@@ -61,7 +61,7 @@ class _Piece:
 
 
 class MixedPrecisionAdamW:
-    """The optimiser of a model that one process holds."""
+    """The optimiser of an unsharded model."""
 
     def __init__(self, module: nn.Module, recipe: TrainRecipe) -> None:
         self.clip_norm = recipe.clip_norm
@@ -83,7 +83,7 @@ class MixedPrecisionAdamW:
         self._space = torch.empty(largest, dtype=torch.float32, device=device)
 
     def collect(self) -> None:
-        """Add the gradients of one of several passes to their sums."""
+        """Add the gradients of one micro-step to their float32 sums."""
         for name, weight in self.weights.items():
             if weight.grad is None:
                 continue
@@ -94,7 +94,7 @@ class MixedPrecisionAdamW:
             weight.grad = None
 
     def apply(self, rate: float) -> float:
-        """One optimiser step; returns the gradient's norm before clipping. Nothing moves where it is not finite."""
+        """One optimiser step; returns the gradient norm before clipping. Skips the update if the norm is not finite."""
         gradients = self._sums or {name: each.grad for name, each in self.weights.items() if each.grad is not None}
         squares = [torch.dot(wide, wide) for piece in self._pieces for wide in piece.widened(gradients, self._space)]
         norm = math.sqrt(float(torch.stack(squares).sum()))
@@ -131,7 +131,7 @@ class MixedPrecisionAdamW:
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Go on from what `tensors` gave after `step` steps."""
+        """Restore the state that `tensors` returned after `step` steps."""
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
         for name, weight in self.weights.items():
@@ -140,7 +140,7 @@ class MixedPrecisionAdamW:
 
 
 def adamw(weights: Sequence[Tensor], recipe: TrainRecipe) -> torch.optim.AdamW:
-    """The same optimiser as torch has it, over float32 weights."""
+    """torch's AdamW over float32 weights, with the settings of the recipe."""
     groups: list[dict[str, Any]] = [
         {"params": [weight for weight in weights if _decays(weight)], "weight_decay": recipe.weight_decay},
         {"params": [weight for weight in weights if not _decays(weight)], "weight_decay": 0.0},
@@ -155,7 +155,7 @@ def _decays(weight: Tensor) -> bool:
 
 
 def _pieces(weights: Mapping[str, Tensor], elements: int, weight_decay: float) -> list[_Piece]:
-    """All parameters in pieces of at most `elements`; those that do not decay apart."""
+    """All parameters in pieces of at most `elements`; parameters with and without weight decay in separate pieces."""
     pieces: list[_Piece] = []
     for decay, chosen in (
         (weight_decay, [name for name, weight in weights.items() if _decays(weight)]),

@@ -1,7 +1,7 @@
-"""What a student learns: a mix of divergences to a teacher, and the text itself.
+"""Training objectives: a weighted sum of divergences to a teacher and the cross-entropy to the text.
 
-A teacher source says of a batch what the teacher says of it (losses/teacher.py, losses/sparse.py): from signals on the
-disk, or by running a model (`distill/teachers`).  An objective turns a batch into the terms of the loss.
+A teacher source returns the teacher's outputs on a batch (losses/teacher.py, losses/sparse.py): from stored signals,
+or by running a model (`distill/teachers`).  An objective maps a batch to the terms of the loss.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Objective = Callable[[Batch], Sequence[Term]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Soft:
-    """One divergence to the teacher."""
+    """One divergence to the teacher, with its weight."""
 
     divergence: Divergence = forward_kl
     temperature: float = 1.0
@@ -40,5 +40,5 @@ def distillation(teacher: TeacherSource, soft: Sequence[Soft] = (Soft(),), hard_
 
 
 def hard(batch: Batch) -> Sequence[Term]:
-    """Cross-entropy on the text itself: what a control learns from."""
+    """Cross-entropy to the text: the objective of a control."""
     return [Term(teacher=one_hot(batch.targets))]

@@ -1,12 +1,12 @@
-"""Batches that the student wrote itself: generalised knowledge distillation.
+"""On-policy batches, sampled from the student: generalised knowledge distillation.
 
 Agarwal et al. 2024, "On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes", algorithm 1:
 
-    a window is, with probability mix, what the student of that step makes of the window's first tokens; else the text
-    itself.  Of the former a share `replay` is taken from the last `buffer` windows that were sampled.
+    with probability mix a window is the current student's continuation of its first tokens; otherwise it is the
+    text itself.  Of the sampled windows a share `replay` is taken from the last `buffer` ones.
 
-Coins are tossed for every window (the paper tosses one for a step), so that every step has some of both.  New windows
-of `every` steps are sampled together, by the student of the first of them: a small batch decodes slowly.
+The choice is random per window (in the paper per step), so that every step has both kinds.  The new windows of `every`
+steps are sampled in one batch by the student of the first of these steps, since decoding small batches is slow.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _STREAM = 0x0E  # a random stream separate from other uses of the seed
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mixing:
-    """mix, replay: shares in [0, 1]; buffer: windows; every: steps; prompt_tokens: of a window, that are continued."""
+    """mix, replay: shares in [0, 1]; buffer: windows; every: steps; prompt_tokens: length of the prompt of a window."""
 
     mix: float = 0.5
     replay: float = 0.0
@@ -40,7 +40,7 @@ class Mixing:
 
 
 class OnPolicy:
-    """A source whose state is what was sampled: windows to replay, and new ones of steps to come."""
+    """A source of batches. Its state: sampled windows, for replay and for the coming steps."""
 
     def __init__(
         self, packed: Packed, per_step: int, seed: int, mixing: Mixing, sampling: Sampling, world: World
@@ -87,14 +87,14 @@ class OnPolicy:
         return Batch(tokens=tokens, mask=mask, windows=None if own.any() else text.windows, made=made)
 
     def _coins(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Which windows of a step are sampled and which replayed [B], and the index of the old one to replay."""
+        """For the windows of a step: is it sampled, is it replayed, and the buffer index to replay, all [B]."""
         own, again, which = np.random.default_rng([_STREAM, self.seed, step]).random((3, self.per_step))
         waiting = len(self._old[0])
         replayed = (own < self.mixing.mix) & (again < self.mixing.replay) & (waiting > 0)
         return (own < self.mixing.mix) & ~replayed, replayed, (which * waiting).astype(np.int64)
 
     def _sample(self, first: int, student: Student) -> None:
-        """New windows for the steps from `first` on; those of the steps before may be replayed now."""
+        """Sample new windows for the steps from `first` on; windows of earlier steps move to the replay buffer."""
         self._old = _last(self._old, self._new, self.mixing.buffer)
         windows, rows = [], []
         for step in range(first, first + self.mixing.every):
@@ -110,7 +110,7 @@ class OnPolicy:
         self._new = torch.from_numpy(tokens), torch.from_numpy(mask)
 
     def _shared(self, student: Student, prompts: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Every process continues its share with the whole student, and all get all of it."""
+        """Each process samples its share of the continuations; all processes receive all of them."""
         rank, size = self.world.rank, self.world.size
         share = slice(rank, None, size)
         samples = sample(student(), list(prompts[share]), self.sampling, rows[share].tolist(), space=self._space)

@@ -1,4 +1,4 @@
-"""How a student is trained, and the learning rate of each step."""
+"""Training settings, and the learning rate of each step."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ SCHEDULES = ("cosine", "wsd", "constant")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainRecipe:
-    """tokens: targets in all; micro_windows: windows of one pass, 0 for all of a step.
+    """tokens: total number of targets; micro_windows: windows per forward and backward pass, 0 for all of a step.
 
     schedule: after a linear warm-up a cosine down to `final_fraction` of the peak; or "wsd", which stays at the peak
     and falls linearly over the last `decay_fraction` of the steps (Hu et al. 2024, "MiniCPM", 4); or "constant".
-    diverged_at: stop where the smoothed loss is so many times its minimum, and above where it began; 0 never stops.
+    diverged_at: stop when the smoothed loss exceeds its initial value and this multiple of its minimum; 0 never stops.
     """
 
     tokens: int
@@ -42,12 +42,12 @@ class TrainRecipe:
             )
 
     def steps(self, window_length: int) -> int:
-        """Whole steps that come closest to `tokens` from below; at least one."""
+        """Number of optimiser steps: `tokens` / tokens per step, rounded down; at least one."""
         return max(1, self.tokens // (self.windows_per_step * window_length))
 
 
 def learning_rate_at(recipe: TrainRecipe, step: int, steps: int) -> float:
-    """The rate of step `step` (from 0) of `steps`."""
+    """Learning rate of step `step` (from 0) of `steps`."""
     warmup = max(1, round(recipe.warmup_fraction * steps))
     if step < warmup:
         return recipe.learning_rate * (step + 1) / warmup

@@ -1,7 +1,7 @@
-"""The same over several processes: FSDP2, started by torchrun; gloo on CPUs, NCCL on GPUs.
+"""Training over several processes: FSDP2, started by torchrun; gloo on CPUs, NCCL on GPUs.
 
-Every process holds a share of each parameter, of its gradient and of its moments in float32, gathers a block in
-bfloat16 when it is computed, and reduces gradients in float32.
+Every process holds a float32 shard of each parameter, of its gradient and of its moments; blocks are gathered in
+bfloat16 when they are computed, and gradients are reduced in float32.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from flashstill.distill.training.recipe import TrainRecipe
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:
-    """The processes of a run; one that was not started by torchrun is alone."""
+    """The processes of a run; a single one if not started by torchrun."""
 
     rank: int = 0
     size: int = 1
@@ -31,16 +31,16 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes what is written once."""
+        """Whether this is rank 0, which writes the files that are written once."""
         return self.rank == 0
 
     def barrier(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have called this."""
         if self.size > 1:
             dist.barrier()
 
     def broadcast(self, value: Any) -> Any:
-        """The first process's value."""
+        """The value of rank 0, on all processes."""
         if self.size == 1:
             return value
         values = [value]
@@ -64,7 +64,7 @@ class World:
 
 
 def join_world() -> World:
-    """This process's place, as torchrun's environment says; joins the others on the first call."""
+    """Rank and size from torchrun's environment variables; initialises the process group on the first call."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     on_gpu = torch.cuda.is_available()
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -77,7 +77,7 @@ def join_world() -> World:
 
 
 class Sharded:
-    """The optimiser of a model that several processes share; same interface as MixedPrecisionAdamW."""
+    """The optimiser of a model sharded over processes; same interface as MixedPrecisionAdamW."""
 
     def __init__(self, module: nn.Module, blocks: nn.ModuleList, recipe: TrainRecipe, world: World) -> None:
         from torch.distributed.device_mesh import init_device_mesh
@@ -97,10 +97,10 @@ class Sharded:
         self.optimizer = adamw(list(self.weights.values()), recipe)
 
     def collect(self) -> None:
-        """Nothing to do: FSDP accumulates the gradients of several passes in float32."""
+        """Does nothing: FSDP accumulates the gradients of several micro-steps in float32."""
 
     def apply(self, rate: float) -> float:
-        """One optimiser step; returns the gradient's norm before clipping. Nothing moves where it is not finite."""
+        """One optimiser step; returns the gradient norm before clipping. Skips the update if the norm is not finite."""
         norm: Any = torch.nn.utils.clip_grad_norm_(self.weights.values(), self.clip_norm)
         grad_norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
         for group in self.optimizer.param_groups:
@@ -121,7 +121,7 @@ class Sharded:
         return shares
 
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Go on from whole tensors, of which every process keeps its share; none of them is sent to another."""
+        """Restore from unsharded tensors: every process keeps its shard; nothing is communicated."""
         from torch.distributed.tensor import distribute_tensor
 
         def cut(name: str, like: Any) -> Any:
@@ -139,7 +139,7 @@ class Sharded:
                 }
 
     def whole(self) -> dict[str, Tensor]:
-        """All weights, gathered on every process; all processes must call it."""
+        """All weights, gathered on every process; a collective call."""
         return {name: _whole(each) for name, each in self.module.state_dict().items()}
 
 
