@@ -140,7 +140,7 @@ def _from_row(row: Any, where: str) -> Record:
 
 
 def _problems(record: Record) -> Iterator[str]:
-    """Messages about impossible values, such as negative amounts; interval ends may be negative."""
+    """Messages about impossible values such as negative amounts; quality metrics may be negative."""
     for key, value in amounts(record):
         if isinstance(record, QualityRecord) and key in ("value", "low", "high"):
             continue

@@ -93,7 +93,7 @@ def flex_olmo(fields: Fields) -> Architecture:
 
 
 def flint(fields: Fields) -> Architecture:
-    """Flint: sinks, an ungated shared expert; full attention in the first, last and every fourth block."""
+    """Flint: sinks; shared expert without a scalar gate; full attention in blocks 0, 1, every fourth and the last."""
     bias, last = fields.flag("attention_bias", False), fields.depth - 1
     attention = grouped(fields, qkv_bias=bias, output_bias=bias, qk_norm="head", sinks=True)
     kinds: Kinds = lambda i: "full" if i < 2 or i % 4 == 1 or i == last else "sliding"
