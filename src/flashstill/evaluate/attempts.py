@@ -1,4 +1,4 @@
-"""How often a model is right: in one attempt, in the best of N, by the majority of N.
+"""Accuracy of a model: in one attempt, best of N attempts (pass@N), majority of N attempts.
 
 With n attempts at a problem, c of them right, and N <= n:
 
@@ -26,7 +26,7 @@ MAJORITY_DRAWS = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accuracy:
-    """A mean over problems. n: problems."""
+    """A mean over problems and its standard error. n: number of problems."""
 
     value: float
     se: float
@@ -48,7 +48,7 @@ def best_of(right: npt.NDArray[np.bool_], count: int) -> Floats:
 def majority_of(answers: npt.NDArray[np.int64], right: npt.NDArray[np.bool_], count: int, seed: int) -> Floats:
     """The probability that the majority of `count` attempts is right: [P, n] twice -> [P].
 
-    answers: attempts at a problem with the same number gave the same answer; a negative one gave none.
+    answers: equal numbers mean equal answers to a problem; negative ones mean no answer.
     """
     problems, attempts = right.shape
     if not 1 <= count <= attempts:

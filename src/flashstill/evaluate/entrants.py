@@ -3,9 +3,9 @@
 Which metrics can be compared depends on the tokenizers:
 
     bits per byte, gap closed         always: every model predicts the same bytes
-    perplexity, accuracy              of models that cut the text into the same tokens; a token of one vocabulary is
-                                      not as hard to predict as one of another
-    KL to the teacher, agreement      of models with the teacher's vocabulary: they compare token by token
+    perplexity, accuracy              of models with identical tokenisation of the text: tokens of different
+                                      vocabularies differ in difficulty
+    KL to the teacher, agreement      of models with the teacher's vocabulary: compared token by token
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Entrant:
 
 
 def split_name(text: str) -> tuple[str, str]:
-    """(NAME, PATH) of "NAME=PATH"; of a path alone its last part, of a file without its suffix."""
+    """(NAME, PATH) of "NAME=PATH"; for a path alone the name is its last part, without a file suffix."""
     name, mark, rest = text.partition("=")
     if mark and rest and _NAME.fullmatch(name) and not _is_there(text):
         return name, rest
@@ -53,12 +53,12 @@ def split_name(text: str) -> tuple[str, str]:
 def _is_there(path: str) -> bool:
     try:
         return Path(path).exists()
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):  # not a valid file name
         return False
 
 
 def named(sources: Sequence[str] | Mapping[str, str], kind: str) -> dict[str, str]:
-    """name -> path or built-in name; BadInput where two have one name or a name is none. kind: "model" or "text"."""
+    """name -> path or built-in name; BadInput if names repeat or there are none. kind: "model" or "text"."""
     pairs = list(sources.items()) if isinstance(sources, Mapping) else [split_name(each) for each in sources]
     if not pairs:
         raise BadInput(f"give at least one {kind}")
@@ -71,7 +71,7 @@ def named(sources: Sequence[str] | Mapping[str, str], kind: str) -> dict[str, st
 
 
 def find_entrants(models: Mapping[str, str], teacher: str, control: str, progress: Progress) -> list[Entrant]:
-    """Every model with its directory and tokenizer, the teacher first. Raises BadInput for one that is not there."""
+    """Every model with its directory and tokenizer, the teacher first. Raises BadInput for a missing model."""
     named_models = [(TEACHER, TEACHER, teacher)] if teacher else []
     named_models += [(CONTROL, CONTROL, control)] if control else []
     for name, path in models.items():
@@ -89,10 +89,10 @@ def _entrant(name: str, role: str, path: str, progress: Progress) -> Entrant:
 def choose_metrics(
     entrants: Sequence[Entrant], asked: Collection[str], hashes: Sequence[Mapping[str, str]]
 ) -> tuple[list[str], dict[str, str]]:
-    """The metrics that can be compared, and why others are left out: metric -> reason.
+    """The metrics that can be compared, and for the others the reason: metric -> reason.
 
-    hashes: of each text, name of a model -> digest of its tokens.  Raises BadInput where one that is asked for cannot
-    be, or where KL and agreement are wanted of a model with another vocabulary than the teacher's.
+    hashes: for each text, model name -> digest of its tokens.  Raises BadInput if a requested metric cannot be
+    compared, for example KL or agreement for a model whose vocabulary differs from the teacher's.
     """
     for metric in asked:
         if metric not in METRICS:
@@ -110,7 +110,7 @@ def choose_metrics(
 
 
 def _reasons(entrants: Sequence[Entrant], hashes: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, str]]:
-    """(metric, why it cannot be given)"""
+    """(metric, why it cannot be compared)"""
     first = entrants[0]
     other = next((each for each in entrants[1:] if not _cut_alike(first, each, hashes)), None)
     if other is not None:

@@ -1,4 +1,4 @@
-"""Any models on any texts -> records: bits per byte, perplexity, accuracy, KL to a teacher, agreement, gap closed.
+"""Evaluates models on texts: bits per byte, perplexity, accuracy, KL to a teacher, agreement, gap closed.
 
 Every model reads the same excerpts of each text (excerpts.py), one model at a time; a teacher is run once and its
 hidden states are kept.  Each figure has a 95 % bootstrap interval over documents (intervals.py).
@@ -88,7 +88,7 @@ def evaluate_models(
 
 
 def _unfinished(out: Path | None) -> Unfinished:
-    """Where scores are kept: beside a regular file, or one to be."""
+    """Storage of finished scores: beside the output file, if that is or will be a regular file."""
     if out is None or out == STANDARD or (out.exists() and not out.is_file()):
         return Unfinished(None)
     if not out.parent.is_dir():
@@ -127,7 +127,7 @@ def _pack_texts(
 def _check_context(entrant: Entrant, window_tokens: int) -> None:
     try:
         context = read_config(entrant.directory / "config.json", entrant.name).context
-    except UnsupportedArchitecture:  # the cost model does not support it, but it can be evaluated
+    except UnsupportedArchitecture:  # unsupported by the cost model, but it can be evaluated
         return
     if window_tokens > context:
         raise BadInput(
@@ -139,7 +139,7 @@ def _check_context(entrant: Entrant, window_tokens: int) -> None:
 def _quality(
     entrants: Sequence[Entrant], sums: Mapping[tuple[str, str], Sums], metrics: Sequence[str], seed: int
 ) -> tuple[list[QualityRecord], dict[str, str]]:
-    """Records by text and model, and why gap closed is left out of a text. sums: (domain, model) -> document sums."""
+    """Records by text and model, and reasons for missing gap closed. sums: (domain, model) -> document sums."""
     records: list[QualityRecord] = []
     without_gap: dict[str, str] = {}
     plain = [metric for metric in metrics if metric != GAP_CLOSED]

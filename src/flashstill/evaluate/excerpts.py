@@ -1,11 +1,10 @@
 """The text that models are evaluated on: the same excerpts for every model, whatever its tokenizer.
 
     excerpt of a document    its middle, at most c characters, cut at white space
-    c                        the smallest that fills the sample from all documents, two windows at least
+    c                        the smallest with which all documents together fill the sample; at least two windows
 
-so that a sample speaks for as many documents as it can, and a model's figures do not depend on which others were
-evaluated with it.  A token is taken as 4 characters here; the packing of each tokenizer holds the excerpts to their
-last token.
+A sample thus covers as many documents as possible, and a model's figures do not depend on the other models of the
+evaluation.  The sample size assumes 4 characters per token; each tokenizer packs all of the excerpts.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from flashstill.distill.data.text_files import Document
 from flashstill.errors import BadInput
 
 LONGEST_WORD = 100
-"""characters that an excerpt may lose at either end, to begin and end with whole words"""
+"""most characters cut from either end of an excerpt, so that it starts and ends with whole words"""
 NO_LIMIT = 2**40
 LEAST_COVERED = 0.99
 
@@ -30,7 +29,7 @@ LEAST_COVERED = 0.99
 def choose_excerpts(documents: Sequence[Document], tokens: int, window_tokens: int, seed: int) -> list[Document]:
     """About 4 x `tokens` characters from the middles of the documents, in an order that depends on the seed.
 
-    Raises BadInput for a single document: intervals are over documents.
+    Raises BadInput for a single document, since bootstrap intervals are over documents.
     """
     if len(documents) < 2:
         raise BadInput("the text is one document, and intervals are over documents; give at least two")
@@ -48,7 +47,7 @@ def choose_excerpts(documents: Sequence[Document], tokens: int, window_tokens: i
 
 
 def smallest_limit(lengths: Sequence[int], target: float) -> int:
-    """The smallest c with sum of min(length, c) >= target; the largest length where all together are shorter."""
+    """The smallest c with sum of min(length, c) >= target; the largest length if the total is below the target."""
     missing = target
     ordered = sorted(lengths)
     for place, length in enumerate(ordered):
@@ -60,7 +59,7 @@ def smallest_limit(lengths: Sequence[int], target: float) -> int:
 
 
 def middle_of(text: str, most: int) -> str:
-    """The middle of a text, at most so many characters, from white space to white space where some is near."""
+    """The middle of a text, at most `most` characters, cut at nearby white space if there is any."""
     if len(text) <= most:
         return text
     start = (len(text) - most) // 2
@@ -73,8 +72,8 @@ def middle_of(text: str, most: int) -> str:
 
 
 def pack_excerpts(excerpts: Sequence[Document], tokenizer: Any, window_tokens: int, model: str) -> Packed:
-    """All excerpts in the tokens of one model. Raises BadInput where its tokenizer leaves out parts of the text: bits
-    per byte would count bytes that the model never predicted."""
+    """Pack all excerpts with one model's tokenizer. Raises BadInput if the tokenizer omits parts of the text: bits per
+    byte would count bytes that the model never predicted."""
     packed = pack(excerpts, tokenizer, window_tokens, NO_LIMIT, whole=True)
     covered, size = int(packed.target_bytes.sum()), sum(len(excerpt.text.encode()) for excerpt in excerpts)
     if covered < LEAST_COVERED * size:
@@ -86,7 +85,7 @@ def pack_excerpts(excerpts: Sequence[Document], tokenizer: Any, window_tokens: i
 
 
 def unknown_tokens(packed: Packed, tokenizer: Any) -> int:
-    """Targets that are the tokenizer's token for what it does not know: the model predicts no text there."""
+    """Number of targets that are the tokenizer's unknown token, where the model predicts no text."""
     unknown = tokenizer.unk_token_id
     if unknown is None or unknown == tokenizer.eos_token_id:
         return 0

@@ -1,9 +1,9 @@
-"""How much of the gap between a teacher and a control a model closes.
+"""The share of the gap between a teacher and a control that a model closes.
 
     gap closed = (control - model) / (control - teacher)        in bits per byte, on the same documents
 
-control: the same student trained on hard labels.  The interval draws the documents of all three together.  Where the
-gap itself is not above zero on 97.5 % of the draws there is nothing to close, and no figure.
+control: the same student trained on hard labels.  The bootstrap draws the same documents for all three.  No figure is
+given unless the gap is above zero in 97.5 % of the draws.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _bits_per_byte(total: Floats, place: int) -> Floats:
 
 
 def has_gap(teacher: Sums, control: Sums, seed: int) -> bool:
-    """Whether the teacher is better than the control beyond the chance of the draw of documents."""
+    """Whether the teacher is significantly better than the control, by bootstrap over documents."""
     _, low, _ = with_intervals(
         np.concatenate([control, teacher], axis=1),
         lambda total: (_bits_per_byte(total, 0) - _bits_per_byte(total, 1))[None],

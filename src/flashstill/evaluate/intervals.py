@@ -17,7 +17,7 @@ from scipy.stats import bootstrap
 Floats = npt.NDArray[np.float64]
 DRAWS, LEVEL = 1000, 0.95
 MOST_INDICES = 4_000_000
-"""drawn at a time, so that many documents do not take much memory"""
+"""indices drawn at a time, to limit memory with many documents"""
 
 
 def with_intervals(
@@ -25,8 +25,8 @@ def with_intervals(
 ) -> tuple[Floats, Floats, Floats]:
     """Values [M] of the statistics on all documents, and the lower and upper ends [M] of their intervals.
 
-    per_document [D, C]: what each document adds to C sums; statistics: sums [C, ...] -> values [M, ...].  Of a single
-    document there is no interval: both ends are the value.
+    per_document [D, C]: contribution of each document to C sums; statistics: sums [C, ...] -> values [M, ...].  For a
+    single document both ends equal the value.
     """
     values = statistics(per_document.sum(axis=0))
     documents = len(per_document)

@@ -1,6 +1,6 @@
-"""How well a model solves problems: in one greedy pass, in the best of N attempts, by majority; with tokens an answer.
+"""Accuracy on problems, greedy, best of N and majority of N, with tokens per answer.
 
-Attempts and verdicts are on the disk (distill/reasoning/chains.py); accuracies are computed from them here.
+Accuracies are computed from stored attempts and verdicts (distill/reasoning/chains.py).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def powers_of_two(largest: int) -> list[int]:
 
 
 def one_pass(chains: Chains, verdicts: Verdicts, hard: npt.NDArray[np.bool_] | None = None) -> dict[str, Any]:
-    """Accuracy of the first attempt, its standard error, and tokens an answer; hard [P]: problems reported apart."""
+    """Accuracy of the first attempt, its standard error, tokens per answer; hard [P]: problems reported separately."""
     right = verdicts.right[:, 0]
     figures: dict[str, Any] = {**asdict(accuracy(right)), "tokens": float(chains.lengths[:, 0].mean())}
     if hard is not None:
@@ -53,7 +53,7 @@ def many_attempts(
 
 
 def harder_half(verdicts: Verdicts) -> npt.NDArray[np.bool_]:
-    """[P]: the half of the problems that the attempts solve least often; of equals the first."""
+    """Mask [P] of the half of the problems with the fewest right attempts; ties go to the first."""
     order = np.argsort(verdicts.right.mean(-1), kind="stable")
     is_hard = np.zeros(len(order), dtype=np.bool_)
     is_hard[order[: len(order) // 2]] = True
@@ -61,7 +61,7 @@ def harder_half(verdicts: Verdicts) -> npt.NDArray[np.bool_]:
 
 
 def quality_records(model: str, figures: Mapping[str, Mapping[str, Any]], domain: str) -> list[QualityRecord]:
-    """One record a metric, with a normal 95 % interval; figures: metric -> value, se, n, tokens of a problem."""
+    """One record per metric, with a normal 95 % interval; figures: metric -> value, se, n, tokens per problem."""
     return [
         QualityRecord(
             model=model, domain=domain, metric=metric, value=figure["value"],
@@ -73,7 +73,7 @@ def quality_records(model: str, figures: Mapping[str, Mapping[str, Any]], domain
 
 
 def answer_texts(chains: Chains, tokenizer: Any) -> Sequence[Sequence[str]]:
-    """[P][N]: every chain as text."""
+    """Every chain as text, [P][N]."""
     flat = [row[row >= 0] for row in chains.tokens.reshape(-1, chains.tokens.shape[-1])]
     texts = tokenizer.batch_decode(flat, skip_special_tokens=True)
     return [texts[first : first + chains.attempts] for first in range(0, len(texts), chains.attempts)]

@@ -1,4 +1,4 @@
-"""Models loaded and scored one after another, the teacher first; what a killed evaluation had finished stays."""
+"""Loads and scores models one at a time, the teacher first; finished scores survive an interruption."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from flashstill.progress import Progress
 from flashstill.records import ModelRecord
 
 SCORES = 1
-"""part of the key of kept scores: raise it where they are computed in another way"""
+"""version in the key of stored scores: raise it when their computation changes"""
 Place = tuple[str, str]
 """(domain, model)"""
 
@@ -68,7 +68,7 @@ class Scoring:
         return self.found
 
     def model_record(self, entrant: Entrant) -> ModelRecord:
-        """What a model is; it was not trained here."""
+        """The record of a model that was not trained here."""
         return ModelRecord(
             model=entrant.name, role=entrant.role, of=entrant.name, parameters=self.parameters[entrant.name],
             layers=blocks_of(entrant), training_tokens=0, training_s=0.0, path=str(entrant.directory),
@@ -77,11 +77,11 @@ class Scoring:
 
     @functools.cached_property
     def parameters(self) -> dict[str, int]:
-        """Of each model, by its configuration."""
+        """Number of parameters of each model, from its configuration."""
         return {each.name: parameters_of(check_directory(each.directory), each.name) for each in self.entrants}
 
     def _load(self, entrant: Entrant) -> Model:
-        """On the GPU where there is one. Raises BadInput where the text holds tokens that the model does not know."""
+        """Load a model, on the GPU if there is one. Raises BadInput if the text has ids outside its vocabulary."""
         model = load_model(entrant.directory, self.arithmetic.dtype)
         known = model.get_input_embeddings().weight.shape[0]
         for by_model in self.texts.values():
@@ -101,7 +101,7 @@ class Scoring:
     def _score(
         self, entrant: Entrant, model: Model | None, domain: str, teacher: TeacherStates | None, estimate: TimeEstimate
     ) -> None:
-        """model: None for the teacher, which is read from its states."""
+        """Score a model on a text. model: None for the teacher, which is scored from its stored states."""
         packed, name = self.texts[domain][entrant.name], entrant.name
         with self.progress.task(f"evaluate {name}, {domain}", packed.token_count, "tokens") as advance:
             watched = advance if model is None else estimate.watch(advance, self.parameters[name])
@@ -126,7 +126,7 @@ class Scoring:
 
     @functools.cached_property
     def _keys(self) -> dict[Place, dict[str, Any]]:
-        """What the scores of each place depend on."""
+        """The key of each (domain, model)'s scores: everything they depend on."""
         weights = {each.name: fingerprint(each.directory) for each in self.entrants}
         teacher = weights[TEACHER] if self.compares_tokens else ""
         return {
@@ -141,6 +141,6 @@ class Scoring:
 
 
 def blocks_of(entrant: Entrant) -> int:
-    """How many blocks a model has: the numbered parts of the names of its tensors."""
+    """Number of blocks of a model, counted from the names of its tensors."""
     numbers = [int(found[1]) for name in shapes(entrant.directory) if (found := re.search(r"\.(\d+)\.", name))]
     return 1 + max(numbers, default=0)

@@ -1,4 +1,4 @@
-"""From scores of tokens to metrics of a text, with intervals.
+"""Aggregates token scores to metrics of a text, with intervals.
 
 bits per byte  sum of NLL / (ln 2 x sum of UTF-8 bytes)         perplexity  exp(mean NLL)
 KL to teacher  mean KL(teacher || model), nats a token          agreement   share of tokens with the teacher's top-1
@@ -21,7 +21,7 @@ from flashstill.units import LN_2
 AT_LEAST = "kl_to_teacher_at_least"
 COLUMNS = ("nll", "kl", "agrees", "bytes", "tokens", "is_right")
 Sums = npt.NDArray[np.float64]
-"""what a document adds to each of COLUMNS; the first axis, or the last one of a table of documents"""
+"""sums over a document for each of COLUMNS: the first axis, or the last axis in a table of documents"""
 
 FORMULAS: dict[str, Callable[[Sums], Sums]] = {
     "bits_per_byte": lambda sums: sums[0] / (LN_2 * sums[3]),
@@ -47,7 +47,7 @@ def document_sums(scores: TokenScores) -> Sums:
 def summarise(scores: TokenScores, model: str, domain: str, seed: int, is_whole: bool = True) -> list[QualityRecord]:
     """One record for each of METRICS.
 
-    is_whole: whether the teacher's whole distribution is known; else the KL is a lower bound, and named as one.
+    is_whole: whether the teacher's full distribution is known; else the KL is a lower bound, and its metric says so.
     """
     found = metric_records(document_sums(scores), METRICS, model, domain, seed)
     if is_whole:

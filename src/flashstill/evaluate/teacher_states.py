@@ -1,6 +1,6 @@
-"""A teacher run once over a packed text and kept in memory, so that it is not loaded beside every other model.
+"""A teacher's final hidden states on a packed text, kept in memory so that it need not be loaded with other models.
 
-bytes = tokens x d x bytes of the format that it is multiplied in
+bytes = tokens x d x bytes per element of its dtype
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ class TeacherStates:
         self.head: Tensor | None = head
 
     def __call__(self, batch: Batch) -> DenseTeacher:
-        """What the teacher makes of the windows of a batch."""
+        """The teacher's logits, from hidden states, on the windows of a batch."""
         assert batch.windows is not None
         assert self.head is not None
         return DenseTeacher(hidden=(self.hidden[batch.windows].flatten(0, 1),), heads=(self.head,))
 
     def target_log_p(self, windows: np.ndarray) -> Tensor:
-        """Never asked for: the whole distribution is known."""
+        """Not needed: the full distribution is known."""
         raise NotImplementedError
 
 
 def run_teacher(model: Model, packed: Packed, advance: Advance) -> TeacherStates:
-    """Final hidden states of the teacher on all windows, in the format that it is multiplied in.
+    """Run the teacher on all windows; final hidden states in its dtype.
 
-    Raises UnsupportedArchitecture where its logits are no product of hidden states with a head, BadInput where the
-    states take more than half of this machine's memory.
+    Raises UnsupportedArchitecture if its logits are not hidden states times an LM head, BadInput if the states exceed
+    half of this machine's memory.
     """
     head = parts(model).head.detach()
     check_head(model, packed)

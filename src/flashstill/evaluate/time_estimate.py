@@ -1,4 +1,4 @@
-"""How long an evaluation will take, said once its first passes are timed.
+"""Estimates the time of an evaluation from its first passes, and prints it.
 
 seconds in all = seconds of the first passes x (sum of parameters x tokens) / (parameters x tokens of those passes)
 """
@@ -10,17 +10,17 @@ import time
 from flashstill.progress import Advance, Progress
 
 TIMED_S, LONG_S = 1.0, 10.0
-"""passes are timed for so long; what takes less in all is not worth a sentence"""
+"""seconds of passes to time; shortest total time that is printed"""
 
 
 class TimeEstimate:
-    """work: parameters x tokens of all passes that are to be made."""
+    """work: sum of parameters x tokens over all passes."""
 
     def __init__(self, work: float, progress: Progress) -> None:
         self._work, self._progress, self._is_said = work, progress, False
 
     def watch(self, advance: Advance, parameters: int) -> Advance:
-        """The same progress of a model of so many parameters, timed until the estimate is said."""
+        """Wraps a model's progress callback to time its passes until the estimate is printed."""
         started, tokens = time.perf_counter(), 0.0
 
         def counted(amount: float, note: str = "") -> None:

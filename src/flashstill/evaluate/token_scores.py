@@ -3,9 +3,9 @@
 The logits of both models are computed from final hidden states in float32, at most a thousand tokens at a time,
 whatever the precision of the models: rounding logits to bfloat16 would add noise to small divergences.
 
-Of a teacher behind a server the k likeliest ids and the total probability of the rest are known.  The top token is
-among them; the KL over these ids and one bucket for the rest is a lower bound of the KL over the vocabulary (data
-processing inequality: Cover and Thomas 2006, theorem 2.8.1), and is named as one.
+A served teacher returns the k likeliest ids and the total probability of the rest.  The top token is among them; the
+KL over these ids and one bucket for the rest is a lower bound of the KL over the vocabulary (data processing
+inequality: Cover and Thomas 2006, theorem 2.8.1), and its metric has a different name.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ from flashstill.progress import Advance
 METRICS = ("bits_per_byte", "perplexity", "kl_to_teacher", "agreement")
 WINDOWS_PER_PASS = 2
 MOST_TOKENS, MOST_LOGITS = 1024, 2**27
-"""whose logits are held at a time: so many tokens, or fewer of a large vocabulary (512 MiB in float32)"""
+"""limits on the logits in memory at a time: tokens, and elements (512 MiB in float32)"""
 
 
 class TeacherOnText(Protocol):
     """A teacher's outputs on one packed text, as `distill.signals.Signals` reads them from the disk."""
 
     head: Tensor | None
-    """[V, d] of a teacher whose final hidden states are known; None of one behind a server"""
+    """LM head [V, d] of a teacher with known final hidden states; None for a served one"""
 
     def __call__(self, batch: Batch) -> DenseTeacher | Sparse:
         """The outputs on the windows of a batch."""
         ...
 
     def target_log_p(self, windows: np.ndarray) -> Tensor:
-        """Log-probability of every target [len(windows), L]; of a teacher behind a server only."""
+        """Log-probability of every target [len(windows), L]; for a served teacher only."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenScores:
-    """One entry a target token, separators left out, all [N].
+    """One entry per target token, without separators; all [N].
 
     nll: in nats; is_right: 1 where the model's top token is the target; bytes: UTF-8 bytes of the target; document: its
     index; kl: KL(teacher || model) in nats, and agrees: 1 where both have the same top token; None without a teacher.
@@ -68,7 +68,7 @@ class TokenScores:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Columns:
-    """Pieces of the columns of TokenScores, one a group of tokens."""
+    """Chunks of the columns of TokenScores, one per group of tokens."""
 
     nll: list[Tensor] = field(default_factory=list)
     is_right: list[Tensor] = field(default_factory=list)
@@ -90,7 +90,7 @@ class _Reference:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Reader:
-    """A model and its head in float32; head: None where the model changes its logits after the head."""
+    """A model and its head in float32; head: None if the model modifies its logits after the head."""
 
     model: Model
     head: Tensor | None
@@ -111,9 +111,9 @@ class _Reader:
 def score_tokens(
     models: Mapping[str, Model | None], packed: Packed, teacher: TeacherOnText | None, advance: Advance
 ) -> dict[str, TokenScores]:
-    """Score every target of `packed` for every model; the teacher's probabilities are formed once for all of them.
+    """Score every target of `packed` for every model; the teacher's probabilities are computed once for all of them.
 
-    teacher: on the same windows; a model that is None is the teacher itself, read from there and not run again.
+    teacher: its outputs on the same windows; a model that is None is the teacher itself, scored from these outputs.
     """
     readers = {name: _reader(model, packed) for name, model in models.items() if model is not None}
     device = next((reader.model.device for reader in readers.values()), torch.device("cpu"))
@@ -149,7 +149,7 @@ def _reader(model: Model, packed: Packed) -> _Reader:
 
 
 def _groups(batch: Batch, heads: list[Tensor | None]) -> Iterator[slice]:
-    """Parts of the tokens of a batch whose logits fit into memory at a time."""
+    """Slices of the tokens of a batch whose logits fit into memory."""
     tokens, vocabulary = len(batch.targets), max((len(head) for head in heads if head is not None), default=1)
     size = max(1, min(MOST_TOKENS, MOST_LOGITS // vocabulary))
     for first in range(0, tokens, size):

@@ -1,9 +1,9 @@
-"""What a killed evaluation had finished: the scores of each model on each text, beside the file of records to be.
+"""Scores of an interrupted evaluation, by model and text, stored beside the output file.
 
-    OUT.unfinished/DIGEST.json    a model on a text: document sums, and the key that they belong to
+    OUT.unfinished/DIGEST.json    a model on a text: document sums and their key
 
-The key names weights, tokens, arithmetic and teacher by their digests, so that scores of anything else are not found.
-The directory goes when OUT is written.
+The key contains digests of weights, tokens, arithmetic and teacher, so that only matching scores are reused.
+The directory is removed when OUT is written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from flashstill.files import make_directory, write_text
 
 
 class Unfinished:
-    """Scores that are kept until all are there; out: the file of records, None to keep nothing."""
+    """Scores stored until all are finished; out: the output file, None to store nothing."""
 
     def __init__(self, out: Path | None) -> None:
         self.folder = None if out is None else out.with_name(f"{out.name}.unfinished")
@@ -34,7 +34,7 @@ class Unfinished:
         return None if self.folder is None else self.folder / f"{digest[:32]}.json"
 
     def read(self, key: Mapping[str, Any]) -> Sums | None:
-        """The scores of this key; None where there are none that are whole."""
+        """The scores of this key; None if missing or damaged."""
         path = self._file(key)
         try:
             held = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
@@ -45,12 +45,12 @@ class Unfinished:
         return sums if is_whole and np.isfinite(sums).all() else None
 
     def write(self, key: Mapping[str, Any], sums: Sums) -> None:
-        """Keep the scores of this key."""
+        """Store the scores of this key."""
         path = self._file(key)
         if path is not None:
             write_text(path, json.dumps({"key": dict(key), "sums": sums.tolist()}))
 
     def remove(self) -> None:
-        """All is done."""
+        """Remove all stored scores."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)

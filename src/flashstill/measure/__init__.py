@@ -1,4 +1,4 @@
-"""Speed of models and of the machine at hand -> MeasuredRecords and calibration rows."""
+"""Measures the speed of models and of this machine -> MeasuredRecords and calibration rows."""
 
 from flashstill.measure.machine import measure_machine
 from flashstill.measure.sweep import measure_models

@@ -1,4 +1,4 @@
-"""Which student a budget affords: predictions from a few measurements, limits, and the largest within them all.
+"""Picks the largest student within a budget, by predictions from a few measurements.
 
 Seconds of a training step and of a decoded token, and bytes kept for the backward pass, are linear in the weights that
 a token is multiplied by (`Candidate.multiplied`): every block adds, the head and the overhead of a step are constant.
@@ -22,7 +22,7 @@ from flashstill.errors import InfeasiblePlan
 from flashstill.measure.candidates import Candidate
 
 STATE_BYTES = 2 + 2 + 4 + 8
-"""bytes of a parameter while it is trained"""
+"""bytes per parameter during training"""
 UNBOUNDED = float("inf")
 
 
@@ -50,7 +50,7 @@ class Speed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """How much is to be trained, and in which format the student is served."""
+    """Amount of training, and the number format in which the student is served."""
 
     steps: int
     tokens_per_step: int
@@ -84,7 +84,7 @@ class Forecast:
 
     @property
     def fits(self) -> bool:
-        """Whether it is within every limit."""
+        """Whether the candidate is within every limit."""
         return not self.reasons
 
 
@@ -104,7 +104,7 @@ def fit_line(xs: Sequence[float], ys: Sequence[float]) -> Line:
 
 
 def forecast(candidate: Candidate, speed: Speed, work: Training, bounds: Bounds) -> Forecast:
-    """Predict what training and serving a candidate takes."""
+    """Predict time and memory of training and serving a candidate."""
     x = candidate.multiplied
     step_s, decode_s = speed.step_s(x), speed.decode_s(x)
     signals_s, training_s = work.signal_tokens * speed.signal_s, work.steps * step_s
@@ -129,7 +129,7 @@ def forecast(candidate: Candidate, speed: Speed, work: Training, bounds: Bounds)
 
 
 def pick(forecasts: Sequence[Forecast]) -> Forecast:
-    """The largest student that fits; InfeasiblePlan with the reasons counted where none does."""
+    """The largest student that fits; InfeasiblePlan with counts of the reasons if none does."""
     fitting = [candidate for candidate in forecasts if candidate.fits]
     if not fitting:
         reasons = Counter(reason for candidate in forecasts for reason in candidate.reasons)

@@ -27,7 +27,7 @@ from flashstill.errors import BadInput
 
 BITS = {**compressed.BITS, "fp8": 8}
 EIGHTHS = range(7, 0, -1)
-NEURONS = 8  # widths of FFNs are multiples of it
+NEURONS = 8  # FFN widths are multiples of this
 
 Config = Mapping[str, Any]
 """the fields of a config.json"""
@@ -35,8 +35,8 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A student that could be made; sizes of 0 are the teacher's. rounded: parameters that quantisation rounds;
-    multiplied: weights that a token is multiplied by."""
+    """A possible student; sizes of 0 are the teacher's. rounded: number of parameters that quantisation rounds;
+    multiplied: active weights per token."""
 
     keep_layers: int = 0
     hidden: int = 0
@@ -57,7 +57,7 @@ class Candidate:
         """Bytes of the weights as served. quantise: a format of `BITS`, or empty for 16 bits."""
         if not quantise:
             return 2.0 * self.parameters
-        scales = 0.0 if quantise == "fp8" else 2.0 / group  # fp8 has one scale a row, next to nothing
+        scales = 0.0 if quantise == "fp8" else 2.0 / group  # fp8 has one scale per row, negligible
         return 2.0 * (self.parameters - self.rounded) + self.rounded * (BITS[quantise] / 8.0 + scales)
 
 
@@ -68,7 +68,7 @@ def fields_of(model: Model) -> dict[str, Any]:
 
 
 def shallower(config: Config, layers: int = 0) -> list[Candidate]:
-    """Students of kind depth, the largest first; `layers`: of this depth only."""
+    """Candidates of kind depth, the largest first; layers: only this depth, 0 for all."""
     depth = size(config, DEPTH)
     if layers > depth:
         raise BadInput(f"the student keeps {layers} layers, but the teacher has {depth}")
@@ -77,7 +77,7 @@ def shallower(config: Config, layers: int = 0) -> list[Candidate]:
 
 
 def spread(depth: int, keep: int) -> list[int]:
-    """Ascending indices of `keep` of `depth` blocks, evenly spaced: which ones go is not known before the search."""
+    """Ascending indices of `keep` of `depth` blocks, evenly spaced: the search has not chosen blocks yet."""
     return [index * depth // keep for index in range(keep)]
 
 
@@ -86,7 +86,7 @@ def _with_depth(config: Config, keep: int) -> Config:
 
 
 def narrower(config: Config, width: Width | None = None, group: int = 1) -> list[Candidate]:
-    """Students of kind width, the largest first; `width`: this one only. group: weights that share a scale."""
+    """Candidates of kind width, the largest first; width: only this one. group: weights that share a scale."""
     heads, groups = size(config, HEADS), size(config, KEY_HEADS)
     hidden, neurons = size(config, WIDTH), size(config, FEED_FORWARD)
     if width is not None:
@@ -125,7 +125,7 @@ def _counted(config: Config, **sizes: int) -> Candidate:
 
 
 def cut(model: Model, candidate: Candidate) -> Model:
-    """A model of the candidate's sizes with some of the teacher's weights: as fast as the student, but not trained."""
+    """A model of the candidate's sizes with some of the teacher's weights, for timing only."""
     if candidate.keep_layers:
         return keep_layers(model, spread(len(decoder_layers(model)), candidate.keep_layers))
     config, depth = model.config, len(decoder_layers(model))

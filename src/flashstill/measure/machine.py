@@ -29,11 +29,11 @@ from flashstill.progress import Progress
 
 MATMUL_EDGES = (512, 1024, 2048, 3072)
 LONG_S = 0.12
-"""a matrix product that takes so many seconds is large enough to be timed"""
+"""seconds of a matrix product that is large enough to be timed"""
 BANDWIDTH_BYTES, BANDWIDTH_COLUMNS = 2**28, 2048
 OPERATIONS_PER_BLOCK = 4  # as in the cost model: QKV, attention, output projection, FFN
 REPEATS, LEAST_REPEATS, TEST_S = 7, 3, 1.0
-"""of a test; fewer where it takes longer than so many seconds"""
+"""repeats per test, minimum repeats, and seconds after which repeats stop"""
 
 
 def measure_machine(facts: Facts, progress: Progress, arithmetic: Arithmetic) -> list[Fact]:
@@ -139,7 +139,7 @@ def read_bytes_per_s(dtype: torch.dtype) -> float:
 
 
 def operation_floor_s(dtype: torch.dtype) -> float:
-    """Seconds that one operation takes in this runtime beyond its arithmetic and its bytes."""
+    """Overhead of one operation in this runtime in seconds, beyond arithmetic and memory traffic."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     def step_s(depth: int) -> float:

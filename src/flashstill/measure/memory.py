@@ -1,4 +1,4 @@
-"""Memory: resident now, the peak while a block of code runs, and what a forward pass keeps for the backward pass."""
+"""Memory: resident now, the peak during a block of code, and bytes saved by a forward pass for the backward pass."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVERY_S = 0.05
 
 
 def resident_bytes() -> int:
-    """Resident bytes of this process, mapped files included; on a GPU what torch has allocated there."""
+    """Resident bytes of this process, including mapped files; on a GPU the bytes allocated by torch."""
     if torch.cuda.is_available():
         return torch.cuda.memory_allocated()
     resident: int = _process().memory_info().rss
@@ -35,7 +35,7 @@ def _process() -> Any:
 
 
 def machine_bytes() -> float:
-    """Memory of the GPU, or of this machine, as far as this process may use it."""
+    """Bytes of memory, of the GPU or of this machine, that this process may use."""
     if torch.cuda.is_available():
         return float(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
     return host_bytes()
@@ -77,7 +77,7 @@ class Peak:
 
 
 def kept_bytes(model: Model, tokens: Tensor) -> int:
-    """Bytes that a forward pass over token ids [B, L] keeps for the backward pass, the weights not among them."""
+    """Bytes that a forward pass over token ids [B, L] saves for the backward pass, without the weights."""
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     kept: dict[int, int] = {}
 

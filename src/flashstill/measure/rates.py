@@ -1,7 +1,7 @@
-"""How fast this machine does what a family's run consists of, from a few seconds of doing it.
+"""Measures in a few seconds how fast this machine is at the parts of a family's run.
 
-read     the teacher over tokens of text: what signals, search and evaluation are made of
-head     logits of a token, their softmax, and the divergence from another: what a model adds when it is judged
+read     seconds per token of the teacher's forward pass: the main part of signals, search and evaluation
+head     seconds per token of logits, softmax and divergence: the additional work of evaluating a model
 step     of a student with a share b of the teacher's blocks, h of its hidden width, w of its weights:
          at_zero w + (3 read b + 2 head h) x tokens
                                   a pass forward is as many products again twice over on the way back, logits of both
@@ -36,9 +36,8 @@ PASSES, HEADS, LABEL_HEADS = 3.0, 2.0, 1.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rates:
-    """Seconds: of a token read, of a token judged beside that, of a step beyond its tokens, and of rounding all
-    weights, each of the teacher's own size; training: how many times as long as that training takes, by what has been
-    seen of it."""
+    """Seconds at the teacher's size: per token of a forward pass, per token of head and divergence, per step besides
+    its tokens, and of rounding all weights. training: actual / predicted time of training so far."""
 
     read_s: float
     head_s: float
@@ -47,14 +46,14 @@ class Rates:
     training: float = 1.0
 
     def slowed(self, factor: float, training: float = 1.0) -> Rates:
-        """The same where all takes `factor` times as long, and training `training` times that."""
+        """Rates with all times multiplied by `factor`, and training times also by `training`."""
         return replace(
             self, read_s=self.read_s * factor, head_s=self.head_s * factor, at_zero_s=self.at_zero_s * factor,
             rounding_s=self.rounding_s * factor, training=self.training * training,
         )  # fmt: skip
 
     def step_s(self, blocks: float, head: float, weights: float, soft: bool, rounded: bool = False) -> Line:
-        """Of a student with these shares of the teacher's blocks, hidden width and weights, over the tokens of a step.
+        """Seconds of a step, as a line over its tokens, of a student with these shares of the teacher's sizes.
 
         soft: with a teacher; rounded: with weights that are rounded in every step.
         """
@@ -99,7 +98,7 @@ def rates(teacher: Model, layers: int) -> Rates:
 
 
 def _rounding_s(teacher: Model) -> float:
-    """Of all weights of the blocks, by those of the first."""
+    """Seconds to round the weights of all blocks, extrapolated from the first block."""
     blocks = decoder_layers(teacher)
     weights = [module.weight.detach() for module in blocks[0].modules() if isinstance(module, torch.nn.Linear)]
     formats = [Format(name="int4", group=math.gcd(weight.shape[-1], DEFAULT_GROUP)) for weight in weights]

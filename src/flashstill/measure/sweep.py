@@ -1,7 +1,7 @@
-"""Prefill and decode time of several models against batch, on this machine.
+"""Prefill and decode time of several models at several batch sizes, on this machine.
 
-The models take turns within every repeat, so that a machine whose speed drifts slows them all alike; the records hold
-the median, the smallest and the largest of the repeats.  Where time is limited there are fewer repeats, one at least.
+Models alternate within every repeat, so that drift of the machine's speed affects all alike; the records hold the
+median, minimum and maximum of the repeats.  If time is limited there are fewer repeats, at least one.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class _OneBatch:
 
 
 def time_steps(model: Model, batch: Batch, objective: Objective, recipe: TrainRecipe, steps: int) -> list[float]:
-    """Seconds of `steps` steps after one to warm up; the weights of the model are changed."""
+    """Seconds of each of `steps` steps after a warm-up step; changes the weights of the model."""
     source = _OneBatch(batch, steps + 1)
     endless = replace(recipe, tokens=NEVER, checkpoint_every_steps=NEVER, diverged_at=0.0)
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_AllTimed):
@@ -65,12 +65,12 @@ def time_steps(model: Model, batch: Batch, objective: Objective, recipe: TrainRe
 
 
 def first_batch(packed: Packed, windows: int) -> Batch:
-    """Windows of a packing, from its first."""
+    """A batch of the first `windows` windows of a packed text."""
     return take(packed, np.arange(windows) % packed.windows)
 
 
 class CachedTeacher:
-    """A teacher whose outputs are kept in memory by batch: as fast as signals on the disk, before there are any."""
+    """A teacher whose outputs are cached in memory per batch, to time training as with stored signals."""
 
     def __init__(self, source: TeacherSource, kind: Kind) -> None:
         self._source, self._kind = source, kind
@@ -97,7 +97,7 @@ class CachedTeacher:
 
 
 def signal_seconds(models: Sequence[Model], kind: Kind, packed: Packed, windows: int) -> float:
-    """Seconds a token takes to run each of the teachers over the text and to encode its signals."""
+    """Seconds per token to run all teachers over the text and to encode their signals."""
     total = 0.0
     batch = first_batch(packed, windows)
     with torch.inference_mode():

@@ -29,12 +29,12 @@ from flashstill.progress import Progress
 
 TIMED_STEPS, DECODE_REPEATS = 2, 2
 SHARE_OF_MEMORY = 0.5
-"""no candidate whose weights and moments take a larger share of this machine's memory is trained to time it"""
+"""candidates whose weights and optimiser state exceed this share of memory are not trained for timing"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """What a student would be trained with.
+    """The models and settings that a student would be trained with.
 
     origin: the model it is cut from; source: the teachers as training asks them; objective: made from a source; kind:
     of the signals, None where none are kept; prepare: called with a student before it is trained; context: tokens
@@ -53,7 +53,7 @@ class Trial:
 
 
 def measured(trial: Trial, candidates: Sequence[Candidate], progress: Progress) -> Speed:
-    """Lines fitted through two candidates; takes about as long as ten training steps of the larger one."""
+    """Time two candidates and fit lines; takes about as long as ten training steps of the larger one."""
     packed, recipe = trial.packed, trial.recipe
     windows = windows_of_a_pass(recipe)
     tried = to_try(candidates, machine_bytes())
@@ -85,7 +85,7 @@ def measured(trial: Trial, candidates: Sequence[Candidate], progress: Progress) 
 
 
 def to_try(candidates: Sequence[Candidate], memory_bytes: float) -> list[Candidate]:
-    """A small and a middle-sized one of those that can be trained here, the smaller first."""
+    """A small and a middle-sized candidate that can be trained here, the smaller first."""
     limit = SHARE_OF_MEMORY * memory_bytes
     trainable = [candidate for candidate in candidates if STATE_BYTES * candidate.parameters <= limit] or candidates[
         -1:
@@ -113,7 +113,7 @@ def windows_of_a_pass(recipe: TrainRecipe) -> int:
 
 
 def decode_seconds(model: Model, context: int) -> float:
-    """Median seconds of a token at batch 1 after `context` others; the first repeat warms up."""
+    """Median seconds per decoded token at batch 1 after `context` tokens; the first repeat is a warm-up."""
     repeats = [time_model(model, 1, context)[1] for _ in range(1 + DECODE_REPEATS)]
     return statistics.median(seconds for repeat in repeats[1:] for seconds in repeat)
 

@@ -1,4 +1,4 @@
-"""Recipes: the typed forms of a family.toml and of a distill.toml, and the built-in ones beside this file."""
+"""Recipes: the dataclasses of family.toml, distill.toml and study.toml, and the built-in recipes."""
 
 from flashstill.recipes.distillation import DistillRecipe, read_distillation
 from flashstill.recipes.family import (

@@ -1,4 +1,4 @@
-"""In which arithmetic models run: a key of every recipe, and what the command line makes of it."""
+"""The arithmetic in which models run: a key of every recipe, which the command line can override."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from flashstill.errors import BadInput, unknown
 
 ARITHMETIC = ("auto", "bf16", "fp32")
-"""auto: whichever is faster where the run is begun"""
+"""auto: the faster one on the machine where the run starts"""
 R = TypeVar("R")
 
 

@@ -1,4 +1,4 @@
-"""The budget of a distill.toml: what may be spent on a student, and what it may need when it serves."""
+"""The [budget] of a distill.toml: limits on the cost of training a student, and on its memory and latency."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ KINDS = ("depth", "width")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BudgetRecipe:
-    """0 sets no bound.
+    """Limits; 0 means no limit.
 
-    minutes: for signals and training, or usd at usd_per_hour; memory_gb: of the student's weights as they are served;
-    latency_ms: of a token that this machine decodes at batch 1 after `context` others.
+    minutes: of signals and training, or usd at usd_per_hour; memory_gb: the student's weights as served; latency_ms:
+    per token decoded on this machine at batch 1 after `context` tokens.
     """
 
     minutes: Bound = 0.0
@@ -27,18 +27,18 @@ class BudgetRecipe:
 
     @property
     def is_set(self) -> bool:
-        """Whether anything is bounded."""
+        """Whether there is any limit."""
         return any((self.minutes, self.usd, self.memory_gb, self.latency_ms))
 
     @property
     def seconds(self) -> float:
-        """The least that minutes and dollars allow; infinite where neither is given."""
+        """The smaller of the limits from minutes and dollars, in seconds; infinite if neither is given."""
         allowed = [self.minutes * 60.0] if self.minutes else []
         return min([*allowed, self.usd / self.usd_per_hour * 3600.0] if self.usd else allowed, default=float("inf"))
 
 
 def problems(budget: BudgetRecipe, student: str, is_served: bool) -> Iterator[str]:
-    """What cannot be. student: its kind; is_served: whether a teacher is behind a server."""
+    """Errors in the budget, as sentences. student: its kind; is_served: whether a teacher is behind a server."""
     if budget.usd and not budget.usd_per_hour:
         yield "budget.usd needs budget.usd_per_hour, the price of this machine"
     if not budget.is_set:

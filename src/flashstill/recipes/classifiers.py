@@ -1,4 +1,4 @@
-"""A study of classifiers, after Hinton, Vinyals, Dean 2015: what each of its nets is, and how it learns."""
+"""The recipe of a study of classifiers, after Hinton, Vinyals, Dean 2015: shapes and training of its nets."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from flashstill.recipes.study import StudyRecipe
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VariantsTable:
-    """copies: of each example, `bare` of them as they are; the others warped by `warp` (1: turned by up to 4 degrees,
-    moved by half a pixel), and mixed with another by at most `mix`."""
+    """copies: of each example, of which `bare` are unchanged; the others are warped by `warp` (1: rotated by up to 4
+    degrees, shifted by up to half a pixel), and mixed with another example by at most `mix`."""
 
     copies: Rows = 1
     bare: RowsOrNone = 1
@@ -38,8 +38,8 @@ class VariantsTable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetTable:
-    """Widths of the hidden layers, and training. epochs: passes over as many examples as there are bare ones, whatever
-    the number of their variants."""
+    """Widths of the hidden layers, and training. epochs: in units of the number of original examples, however many
+    variants there are."""
 
     hidden: Annotated[tuple[Width, ...], sized(1, 64)]
     epochs: Positive
@@ -50,7 +50,7 @@ class NetTable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudentTable(NetTable):
-    """Students of one shape, side by side, each with an order of its own; count: of which the accuracy is the mean."""
+    """`count` students of one shape, each with its own order of examples; their mean accuracy is reported."""
 
     temperature: Temperature
     count: Annotated[int, between(1, 1000)] = 1
@@ -58,15 +58,15 @@ class StudentTable(NetTable):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnsembleTable(NetTable):
-    """Members of one shape; size: how many."""
+    """Ensemble members of one shape; size: their number."""
 
     size: Annotated[int, between(2, 1000)] = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScarceTable(StudentTable):
-    """Students that have a share of the training set. variants: of these examples; epochs: passes over all of them;
-    label_epochs: over the bare examples, for labels."""
+    """Students that get only a share of the training set. variants: of these examples; epochs: passes over all
+    variants; label_epochs: passes over the unchanged examples, for training on labels."""
 
     share: InnerShare = 0.03
     variants: VariantsTable = VariantsTable(copies=100, bare=0, mix=1.0)
@@ -75,8 +75,8 @@ class ScarceTable(StudentTable):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpecialistTable:
-    """Specialists go on from the teacher. clusters: groups of classes that are looked for, in its predictions at this
-    temperature."""
+    """Specialists start from the teacher's weights. clusters: number of groups of classes, found by clustering its
+    predictions at this temperature."""
 
     clusters: Annotated[int, between(2, 1000)] = 3
     temperature: Temperature = 10.0
@@ -87,12 +87,12 @@ class SpecialistTable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassifierStudy(StudyRecipe):
-    """data: a named set, a directory of IDX files, or a CSV file. unseen_class: the one that is told of first.
+    """data: a named set, a directory of IDX files, or a CSV file. unseen_class: the one that is the headline figure.
 
-    teacher, large, unseen, specialists: the paper's two nets and others from its teacher, on the examples as they are.
-    variants: of every example, for the labels of members, an ensemble, and small_labels, a clearly smaller net.
-    transfer: variants that the members are asked about; small and one, of their own shape, learn what they say.
-    scarce: small nets that have few examples, on labels and on what the members say of variants of these.
+    teacher, large, unseen, specialists: the paper's nets and others distilled from its teacher, on unchanged examples.
+    variants: augmented examples with labels, to train the ensemble `members` and `small_labels`, a clearly smaller net.
+    transfer: variants with the members' soft targets; `small` and `one` (of the members' shape) are trained on them.
+    scarce: small nets with few examples, trained on labels and on the members' soft targets for variants of these.
     """
 
     data: Given = "fashion-mnist"
@@ -110,7 +110,7 @@ class ClassifierStudy(StudyRecipe):
     specialists: SpecialistTable
 
     def problems(self) -> Iterator[str]:
-        """What cannot be of values that are in their ranges each."""
+        """Errors in combinations of values that are each in range."""
         tables = {"variants": self.variants, "transfer": self.transfer, "scarce.variants": self.scarce.variants}
         for key, table in tables.items():
             if table.bare > table.copies:
@@ -121,5 +121,5 @@ class ClassifierStudy(StudyRecipe):
                 yield f"{name}.hidden is {hidden}; it must be that of {other}, {wanted}"
 
     def located(self, where: Path) -> ClassifierStudy:
-        """The same with `data` taken from the directory of its file, where it is found there."""
+        """The recipe with `data` relative to the recipe file's directory, if it exists there."""
         return dataclasses.replace(self, data=located(self.data, where.parent, where, "data"))

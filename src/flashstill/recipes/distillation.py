@@ -1,4 +1,4 @@
-"""A distill.toml: one student, its teachers, and how it learns from them."""
+"""The recipe of one distillation (distill.toml): a student, its teachers, and its training."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _is_inner_share(text: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignalRecipe:
-    """What is kept of the teachers' outputs: hidden, sampled, topk, or none to run them on the way."""
+    """What is stored of the teachers' outputs: hidden, sampled, topk; or none: they run during training."""
 
     kind: Annotated[str, one_of(SIGNALS)] = "hidden"
     draws: Annotated[int, between(1, 255)] = 26
@@ -83,10 +83,10 @@ class LossRecipe:
 class ShapeRecipe:
     """The student. depth: keep_layers of the first teacher's; width: hidden, feed_forward, key_heads, 0 for all;
     copy: the first teacher itself; scratch: the config.json at `config`; upcycle: experts of expert_neurons each, some
-    of them shared; dense: a sparse teacher without its experts.  model: what it is made of, if not the first teacher.
-    quantise: the format its weights are rounded to while it learns, with one scale a group; empty for none.
-    compensate_windows: windows of training text by which a copy in int4 begins with weights that make good each other's
-    rounding; 0 for the teacher's own."""
+    of them shared; dense: an MoE teacher without its experts.  model: the model it is made from, if not the first
+    teacher.  quantise: the weight format of quantisation-aware training, with one scale per group; empty for none.
+    compensate_windows: windows of training text to calibrate the initial weights of an int4 copy (GPTQ); 0: the
+    teacher's own weights."""
 
     kind: Annotated[str, one_of(STUDENTS)] = "depth"
     model: Source = ""
@@ -107,8 +107,8 @@ class ShapeRecipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainTable:
-    """How the student learns; micro_windows: windows of one pass, 0 for all of a step. arithmetic: in which all models
-    of the run are multiplied: auto (the faster on this machine), bf16 or fp32."""
+    """Training of the student. micro_windows: windows per forward and backward pass, 0 for all of a step. arithmetic:
+    of all models of the run: auto (the faster on this machine), bf16 or fp32."""
 
     tokens: Tokens = 102_400
     windows_per_step: Rows = 4
@@ -126,9 +126,9 @@ class TrainTable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DistillRecipe:
-    """One student. mean: of several teachers; hard_weight: of the cross-entropy to the text, beside the losses.
+    """One student. mean: how several teachers are averaged; hard_weight: weight of the cross-entropy to the text.
 
-    losses: none, with a hard_weight, for a student that learns from the text alone."""
+    losses: empty, with a hard_weight, for a student that learns from the text alone."""
 
     name: Name
     teachers: Annotated[tuple[TeacherRecipe, ...], sized(1, 64)]
@@ -148,13 +148,13 @@ class DistillRecipe:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The texts: each specialist's own, or `data`."""
+        """The training texts: each specialist's own, or `data`."""
         own = tuple(teacher.data for teacher in self.teachers if teacher.data)
         return own or (self.data,)
 
     @property
     def routed(self) -> bool:
-        """Whether each teacher has a text of its own."""
+        """Whether each teacher has its own text."""
         return any(teacher.data for teacher in self.teachers)
 
 
@@ -170,7 +170,7 @@ def read_distillation(path: Path) -> DistillRecipe:
 
 
 def problems(recipe: DistillRecipe) -> Iterator[str]:
-    """What is wrong with it, in sentences."""
+    """Errors in a recipe, as sentences."""
     if recipe.student.compensate_windows and (recipe.student.kind, recipe.student.quantise) != ("copy", "int4"):
         yield "student.compensate_windows is for students of kind copy that quantise to int4"
     is_served = any(teacher.served for teacher in recipe.teachers)
@@ -200,7 +200,7 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
 
 
 def training_problems(train: TrainTable) -> Iterator[str]:
-    """What cannot be between values of [train] that are in their ranges each."""
+    """Errors in combinations of values of [train] that are each in range."""
     if train.micro_windows and train.windows_per_step % train.micro_windows:
         yield (
             f"train.micro_windows is {train.micro_windows}, which does not divide the {train.windows_per_step} windows "
@@ -211,7 +211,7 @@ def training_problems(train: TrainTable) -> Iterator[str]:
 
 
 def with_paths(table: Any, where: Path, prefix: str, *keys: str) -> Any:
-    """A table whose `keys`, where they name something beside the file `where`, are absolute; prefix: in messages."""
+    """A table whose `keys` are made absolute if they name a path relative to the file `where`; prefix: for messages."""
     absolute = {key: located(getattr(table, key), where.parent, where, prefix + key) for key in keys}
     return dataclasses.replace(table, **absolute)
 

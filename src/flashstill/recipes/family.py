@@ -1,8 +1,8 @@
-"""A family.toml: one teacher, a list of students of any kind, and what is measured and priced.
+"""The recipe of a family (family.toml): one teacher, students of any kind, and what is measured and priced.
 
-Tables of the family are what its students take where they have none of their own.  A student's [train] and [search] go
-key by key; of the others (`teachers`, `mean`, `losses`, `hard_weight`, `signals`, `regime`) its own replaces the
-family's as a whole.  Text, seed and what is measured and priced are the same for all.
+The family's tables are defaults for its students.  A student's [train] and [search] override them key by key; its
+`teachers`, `mean`, `losses`, `hard_weight`, `signals` and `regime` replace the family's as a whole.  Text, seed,
+measurements and prices are the same for all students.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ Losses = Annotated[tuple[LossRecipe, ...], sized(0, 16)]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudentRecipe(ShapeRecipe):
-    """One student: what it is (the keys of [student] in a distill.toml) and how it learns. tokens: 0 takes those of
-    `train`; teachers: none takes the family's."""
+    """One student: its shape (the keys of [student] in a distill.toml) and its training. tokens: 0 for those of
+    `train`; teachers: empty for the family's."""
 
     name: Name
     tokens: TokensOrNone = 0
@@ -65,7 +65,7 @@ class StudentRecipe(ShapeRecipe):
 
     @property
     def shape(self) -> ShapeRecipe:
-        """What it is, without how it learns."""
+        """The student's shape, without its training."""
         return ShapeRecipe(**{entry.name: getattr(self, entry.name) for entry in dataclasses.fields(ShapeRecipe)})
 
 
@@ -80,7 +80,7 @@ class MeasureRecipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CostRecipe:
-    """What is predicted on which chips. precision: a format, or "published"; price: rented, owned or list."""
+    """Chips and conditions to predict costs for. precision: a format, or "published"; price: rented, owned or list."""
 
     chips: Annotated[tuple[Given, ...], sized(1, 64)] = (
         "h100-sxm",
@@ -99,11 +99,11 @@ class CostRecipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FamilyRecipe:
-    """A teacher and its students; the first of `teachers` is the one that all are judged against and priced beside.
+    """A teacher and its students; the first of `teachers` is the reference for quality and price.
 
-    out_of_domain: a source like `data`; empty takes the built-in partner. minutes: about how long the run may take
-    where it is begun; its amounts are then scaled to that, 0 leaves them as they are. control: whether every student
-    is also trained on the text alone, from the same start.
+    out_of_domain: a source like `data`; empty for the built-in counterpart. minutes: approximate time limit on the
+    machine where the run starts, to which amounts of work are scaled; 0 for no limit. control: whether every student
+    is also trained on the text alone, from the same initial weights.
     """
 
     name: Name
@@ -127,7 +127,7 @@ class FamilyRecipe:
 
     @property
     def teacher(self) -> str:
-        """The model that all students are judged against."""
+        """The model that all students are compared with."""
         return self.teachers[0].model
 
     def tokens_of(self, student: StudentRecipe) -> int:
@@ -135,7 +135,7 @@ class FamilyRecipe:
         return student.tokens or student.train.tokens
 
     def distillation(self, student: StudentRecipe) -> DistillRecipe:
-        """The student as a distill.toml would have it."""
+        """The recipe of a student as a single distillation."""
         return DistillRecipe(
             name=student.name, teachers=student.teachers or self.teachers, data=self.data,
             out_of_domain=self.out_of_domain, seed=self.seed, mean=student.mean, hard_weight=student.hard_weight,
@@ -145,7 +145,7 @@ class FamilyRecipe:
         )  # fmt: skip
 
     def control_of(self, student: StudentRecipe) -> DistillRecipe | None:
-        """The same start and steps on the labels of the text; None for a student that learns so itself."""
+        """Same initial weights and steps, trained on the text alone; None if the student itself is trained so."""
         own = self.distillation(student)
         if not self.control or (not own.losses and own.regime.kind == "offline"):
             return None
@@ -153,7 +153,7 @@ class FamilyRecipe:
 
 
 def built_in(name: str) -> FamilyRecipe:
-    """A recipe of this folder."""
+    """A built-in recipe."""
     return read_recipe(Path(__file__).parent / f"{name}.toml")
 
 
@@ -200,7 +200,7 @@ def _located(teachers: tuple[TeacherRecipe, ...], where: Path, prefix: str) -> t
 
 
 def _completed(student: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, Any]:
-    """A student's tables with what it takes from the family's."""
+    """A student's tables, completed with the family's."""
     completed = {**{name: family[name] for name in AS_A_WHOLE if name in family}, **student}
     for name in KEY_BY_KEY:
         completed[name] = {**family.get(name, {}), **student.get(name, {})}
@@ -208,7 +208,7 @@ def _completed(student: Mapping[str, Any], family: Mapping[str, Any]) -> dict[st
 
 
 def problems(recipe: FamilyRecipe) -> Iterator[str]:
-    """What cannot be of values that are in their ranges each."""
+    """Errors in combinations of values that are each in range."""
     names = [student.name for student in recipe.students]
     yield from (f"two students have the same name, {name!r}" for name in sorted(set(names)) if names.count(name) > 1)
     taken = {"teacher"} | {f"{name}-{kind}" for name in names for kind in ("control", "untrained")}
@@ -225,7 +225,7 @@ def problems(recipe: FamilyRecipe) -> Iterator[str]:
             yield f"students[{place}].keep_layers is 0; it must be at least 1, for a student of kind depth"
     members = [recipe.distillation(student) for student in recipe.students]
     for member in members:
-        for problem in distillation.problems(member):  # the keys of [student] stand in [[students]] itself
+        for problem in distillation.problems(member):  # keys of [student] are keys of [[students]] here
             yield f"student {member.name}: {problem.removeprefix('student.')}"
         if member.sources != members[0].sources:
             yield f"students {members[0].name} and {member.name} have other texts; all of a family share one"

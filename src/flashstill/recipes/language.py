@@ -1,8 +1,8 @@
-"""Recipes of the studies of language models: each is a handful of distillations of one teacher, its arms.
+"""Recipes of the studies of language models: each has several arms, distillations of one teacher.
 
-kd-against-labels   one student, the same start, windows and steps: the teacher's distribution or the text
-moe-to-dense        a sparse teacher, and dense models of as much arithmetic a token: with its help and without
-rounding            a model in few bits, trained through the rounding: its own former distribution or the text
+kd-against-labels   one student, the same start, windows and steps: learns the teacher's distribution or the text
+moe-to-dense        an MoE teacher, and dense models with equal FLOPs per token: distilled from it or not
+rounding            quantisation-aware training: learns the unquantised model's distribution or the text
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from flashstill.recipes.tables import SearchRecipe, TextRecipe
 from flashstill.recipes.teachers import TeacherRecipe
 
 LABELS: Mapping[str, Any] = {"losses": (), "hard_weight": 1.0}
-"""what an arm changes that learns from the text alone"""
+"""changes for an arm that learns from the text alone"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LanguageStudy(StudyRecipe):
-    """Text and training, the same for all arms. out_of_domain: empty takes the built-in corpus that `data` is not."""
+    """Text and training, the same for all arms. out_of_domain: empty for the built-in corpus that is not `data`."""
 
     data: Given = "cpython-docs"
     out_of_domain: Source = ""
@@ -64,7 +64,7 @@ class LanguageStudy(StudyRecipe):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KdAgainstLabels(LanguageStudy):
-    """The teacher with `keep_layers` of its blocks, trained twice."""
+    """The teacher with `keep_layers` of its blocks, trained with and without the teacher."""
 
     teacher: Given = "smollm2-135m-instruct"
     keep_layers: Layers = 20
@@ -81,7 +81,7 @@ class KdAgainstLabels(LanguageStudy):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FormatRecipe:
-    """A number format of weights, one scale a group, and how a model is trained to bear it (the keys of a student)."""
+    """A weight format with one scale per group, and the quantisation-aware training for it (keys of a student)."""
 
     name: Annotated[str, one_of(QUANTISED[1:])]
     group: Width = 64
@@ -91,7 +91,7 @@ class FormatRecipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rounding(LanguageStudy):
-    """The teacher in every format; each trained twice. Its own `train` is not used: every format has one."""
+    """The teacher in every format, trained with and without the teacher. `train` is unused: each format has its own."""
 
     formats: Annotated[tuple[FormatRecipe, ...], sized(1, 8)]
     teacher: Given = "smollm2-135m-instruct"
@@ -114,8 +114,8 @@ class Rounding(LanguageStudy):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SparseRecipe:
-    """A sparse teacher of glm4_moe: blocks of width `hidden`, its heads, and experts of `expert_neurons` each, of which
-    a token meets the shared ones and `experts_per_token` others."""
+    """A glm4_moe teacher: `hidden` dimensions, its heads, and experts of `expert_neurons` each; the shared experts and
+    `experts_per_token` others are active per token."""
 
     layers: Layers = 3
     hidden: Width = 128
@@ -129,8 +129,8 @@ class SparseRecipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MoeToDense(LanguageStudy):
-    """vocabulary: size of the tokenizer that is learned from the text; hard_weight: of the text in the students that
-    learn from both, whose divergence weighs the rest."""
+    """vocabulary: size of the tokenizer that is trained on the text; hard_weight: weight of the cross-entropy to the
+    text in students that learn from both; the divergence has weight 1 - hard_weight."""
 
     vocabulary: Width = 2048
     hard_weight: InnerShare = 0.5
@@ -146,14 +146,14 @@ class MoeToDense(LanguageStudy):
             yield f"a token gets {shape.experts_per_token} of the {shape.experts} experts; give it fewer"
 
     def teacher_arm(self, seed: int, untrained: str) -> DistillRecipe:
-        """The sparse model itself, from the text alone; `untrained` is its directory before training."""
+        """The MoE model itself, trained on the text alone; `untrained` is its directory before training."""
         student = ShapeRecipe(kind="copy", balance_rate=self.sparse.balance_rate)
         return self.arm("sparse", seed, untrained, student, **LABELS)
 
     def arms(self, seed: int, teacher: str = "sparse", dense: str = "dense.json") -> dict[str, DistillRecipe]:
-        """The dense models: `baseline` is new and learns from the text, `student` has the teacher's weights and its
-        distribution, two have one of them, and `baseline-twice` is the baseline after as many steps as teacher and
-        student have together.  dense: the config.json of a new one."""
+        """The dense models: `baseline` starts random and learns from the text; `student` starts from the teacher's
+        weights and learns its distribution; two arms have only one of the two; `baseline-twice` takes as many steps as
+        teacher and student together.  dense: the config.json of one that starts random."""
         new, kept = ShapeRecipe(kind="scratch", config=dense), ShapeRecipe(kind="dense")
         both = {"losses": (LossRecipe(weight=1.0 - self.hard_weight),), "hard_weight": self.hard_weight}
         twice = {**LABELS, "train": dataclasses.replace(self.train, tokens=2 * self.train.tokens)}

@@ -1,6 +1,6 @@
-"""What the values of recipes may be: each bound stands here once, and is checked before any work.
+"""Allowed ranges of the values of recipes, checked before any work.
 
-The upper ends are what no model, text or machine of today reaches; they are there to find slips and units mistaken.
+Upper limits are beyond any model, text or machine of today; they catch typing errors and wrong units.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ def _unprintable(text: str) -> str:
 
 
 Name: TypeAlias = Annotated[str, shaped(_unlike_a_name)]
-"""of a family, study or student: it becomes the name of a directory"""
+"""name of a family, study or student, also used as a directory name"""
 Source: TypeAlias = Annotated[str, shaped(_unprintable)]
-"""a path, an address or the name of something known; empty where it may be left out"""
+"""a path, a URL or a known name; may be empty if optional"""
 Given: TypeAlias = Annotated[str, sized(1, 4096), shaped(_unprintable)]
-"""a path, an address or a name that must be there"""
+"""a required path, URL or name"""
 Prose: TypeAlias = Annotated[str, sized(0, 65_536)]
 """text for a model"""
 
@@ -37,7 +37,7 @@ Seed: TypeAlias = Annotated[int, between(0, 2**31 - 1)]
 Count: TypeAlias = Annotated[int, between(1, 10**9)]
 Whole: TypeAlias = Annotated[int, between(0, 10**9)]
 Tokens: TypeAlias = Annotated[int, between(1, 10**14)]
-"""of a text, or trained on"""
+"""number of tokens of a text or of training"""
 TokensOrNone: TypeAlias = Annotated[int, between(0, 10**14)]
 Window: TypeAlias = Annotated[int, between(2, LONGEST_CONTEXT)]
 Context: TypeAlias = Annotated[int, between(1, LONGEST_CONTEXT)]
@@ -45,10 +45,10 @@ ContextOrNone: TypeAlias = Annotated[int, between(0, LONGEST_CONTEXT)]
 Layers: TypeAlias = Annotated[int, between(1, 10_000)]
 LayersOrNone: TypeAlias = Annotated[int, between(0, 10_000)]
 Width: TypeAlias = Annotated[int, between(1, 2**20)]
-"""of a model: numbers in a vector, heads, neurons, experts"""
+"""widths of a model: dimensions, heads, neurons, experts"""
 WidthOrNone: TypeAlias = Annotated[int, between(0, 2**20)]
 Rows: TypeAlias = Annotated[int, between(1, 2**20)]
-"""windows, rows or sequences that are worked on together"""
+"""batch size: windows, rows or sequences"""
 RowsOrNone: TypeAlias = Annotated[int, between(0, 2**20)]
 Batches: TypeAlias = Annotated[tuple[Rows, ...], sized(1, 64)]
 
@@ -60,12 +60,12 @@ Rate: TypeAlias = Annotated[float, between(0, 1, open_low=True, open_high=True)]
 """a learning rate"""
 Temperature: TypeAlias = Annotated[float, between(0, 1000, open_low=True)]
 Warmth: TypeAlias = Annotated[float, between(0, 1000)]
-"""a sampling temperature; 0 takes the likeliest"""
+"""a sampling temperature; 0 is greedy"""
 Positive: TypeAlias = Annotated[float, between(0, 10**6, open_low=True)]
 """a weight in a sum, a norm, a number of passes"""
 NotNegative: TypeAlias = Annotated[float, between(0, 10**6)]
 Decay: TypeAlias = Annotated[float, between(0, 10)]
-"""of weights, a step, times the learning rate"""
+"""weight decay per step, as a multiple of the learning rate"""
 Seconds: TypeAlias = Annotated[float, between(0, 10**6, open_low=True)]
 Bound: TypeAlias = Annotated[float, between(0, 10**9)]
-"""of a budget; 0 for none"""
+"""a limit of a budget; 0 for none"""

@@ -1,4 +1,4 @@
-"""TOML to recipes and back: the file is bounded, every key typed and in its range, every unknown key named."""
+"""Reads and writes recipes as TOML; checks file size, unknown keys, types and ranges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def read_tree(path: Path) -> dict[str, Any]:
-    """The tables of a recipe file; BadInput where it is missing, no regular file, too large, or no TOML."""
+    """The tables of a recipe file; BadInput if it is missing, not a regular file, too large, or not TOML."""
     shown = shortened(str(path), 200)
     try:
         exists = path.exists()
@@ -26,14 +26,14 @@ def read_tree(path: Path) -> dict[str, Any]:
 
 
 def read_toml(path: Path, kind: type[T]) -> T:
-    """The file as a `kind`; BadInput where it is missing, is not TOML, or a key is wrong."""
+    """Read a file as a recipe of type `kind`; BadInput if it is missing, is not TOML, or a key is wrong."""
     return built(kind, read_tree(path), shortened(str(path), 200))
 
 
 def located(value: str, base: Path, where: Path, key: str) -> str:
-    """A path that exists from `base`, the directory of the recipe, made absolute; any other text as it is.
+    """Make a path absolute if it exists relative to `base`, the recipe's directory; other text is returned unchanged.
 
-    Raises BadInput for what is neither a regular file nor a directory: a device or a pipe may have no end.
+    Raises BadInput for anything but a regular file or a directory: a device or a pipe may be endless.
     """
     if not value:
         return value
@@ -48,7 +48,7 @@ def located(value: str, base: Path, where: Path, key: str) -> str:
 
 
 def to_toml(recipe: Any) -> str:
-    """The recipe with every default written out."""
+    """The recipe as TOML with all defaults written out."""
     import tomli_w
 
     return tomli_w.dumps(_plain(dataclasses.asdict(recipe)))

@@ -1,4 +1,4 @@
-"""The [regime] of a distill.toml: whose text the student learns from."""
+"""The [regime] of a distill.toml: whether the student learns from the text, its own samples or its teacher's."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ REGIMES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegimeRecipe:
-    """offline: the text as it is; on-policy: also what the student makes of it; sequence: what the teacher makes of it.
+    """offline: the text; on-policy: also the student's continuations of it; sequence: the teacher's continuations.
 
-    prompt_tokens: of a window, that are continued; new_tokens: drawn after them, 0 for the rest of the window;
-    temperature: 0 for the likeliest ids; batch: rows that decode together.  on-policy: mix, the share of windows that
-    the student writes; replay, the share of those taken again from the last `buffer` ones; every, steps whose new
-    windows are sampled together.  sequence: samples a prompt; soft: the losses to the teacher on its text, instead of
-    the cross-entropy to it alone.
+    prompt_tokens: prompt length in a window; new_tokens: sampled after it, 0 for the rest of the window; temperature:
+    0 for greedy; batch: rows decoded together.  on-policy: mix, the share of windows that the student samples; replay,
+    the share of those taken from the last `buffer` ones; every, steps whose new windows are sampled together.
+    sequence: samples per prompt; soft: train with the losses to the teacher on its text, not cross-entropy alone.
     """
 
     kind: Annotated[str, one_of(REGIMES)] = "offline"
@@ -47,12 +46,12 @@ class RegimeRecipe:
     soft: bool = False
 
     def new_tokens_in(self, window_tokens: int) -> int:
-        """How many are drawn where a window has so many targets."""
+        """Number of sampled tokens in a window of `window_tokens` targets."""
         return self.new_tokens or window_tokens + 1 - self.prompt_tokens
 
 
 def regime_problems(recipe: DistillRecipe) -> Iterator[str]:
-    """What is wrong with the regime, and between it and the rest of the recipe."""
+    """Errors in the regime, and contradictions with the rest of the recipe."""
     regime = recipe.regime
     for entry in dataclasses.fields(regime):
         given = getattr(regime, entry.name) != entry.default

@@ -27,7 +27,7 @@ KINDS: Mapping[str, type[StudyRecipe]] = {
 
 
 def recipe_file(name: str) -> Path:
-    """The file of a built-in recipe, or `name` as a path; BadInput names the built-in ones."""
+    """The file of a built-in recipe, or `name` as a path; BadInput lists the built-in names."""
     path = Path(name)
     # not exists(): a results directory may have the name of a built-in recipe
     if path.suffix == ".toml" or path.is_file():
@@ -39,7 +39,7 @@ def recipe_file(name: str) -> Path:
 
 
 def kind_of(path: Path) -> str:
-    """The value of the key `study` of a recipe; empty for a family's, and for a file that its reader will refuse."""
+    """The value of a recipe's key `study`; empty for a family's recipe and for an unreadable file."""
     try:
         return str(read_tree(path).get("study", ""))
     except BadInput:

@@ -1,4 +1,4 @@
-"""What the recipe of every study says."""
+"""The keys common to recipes of all studies."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from flashstill.recipes.ranges import Given, Name
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyRecipe:
-    """Its name, its kind, how many seeds it takes (0, 1, ...), and in which arithmetic models run: auto (the faster on
-    this machine), bf16 or fp32."""
+    """Name, kind, number of seeds (0, 1, ...), and the arithmetic in which models run: auto (the faster on this
+    machine), bf16 or fp32."""
 
     name: Name
     study: Given
@@ -23,9 +23,9 @@ class StudyRecipe:
     arithmetic: Annotated[str, one_of(ARITHMETIC)] = "auto"
 
     def problems(self) -> Iterator[str]:
-        """What is wrong with it, in sentences."""
+        """Errors in the recipe, as sentences."""
         yield from ()
 
     def located(self, where: Path) -> StudyRecipe:
-        """The same with its paths taken from the directory of its file; BadInput for a device or a pipe."""
+        """The recipe with paths relative to its file's directory made absolute; BadInput for a device or a pipe."""
         return self

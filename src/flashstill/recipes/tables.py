@@ -1,4 +1,4 @@
-"""Tables that recipes of several kinds have: how much text, and how blocks are searched for."""
+"""Tables common to several kinds of recipes: amounts of text, and the search for blocks to drop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SEARCH_METHODS = ("greedy", "influence")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextRecipe:
-    """How much text, in windows of how many tokens. Held-out and out-of-domain tokens are never trained on."""
+    """Amounts of text, and tokens per window. Held-out and out-of-domain tokens are never trained on."""
 
     window_tokens: Window = 256
     train_tokens: Tokens = 102_400
@@ -23,7 +23,7 @@ class TextRecipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchRecipe:
-    """How the blocks to drop are found, on how many windows of training text."""
+    """Method of the search for blocks to drop, and number of windows of training text it uses."""
 
     method: Annotated[str, one_of(SEARCH_METHODS)] = "greedy"
     windows: Rows = 4

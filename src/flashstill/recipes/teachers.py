@@ -1,4 +1,4 @@
-"""The teachers of a distill.toml: models on this disk, or one behind a server."""
+"""The teachers of a distill.toml: local models, or one behind a server."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ APIS = ("vllm", "echo", "sglang")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TeacherRecipe:
-    """A teacher. weight: its share of an ensemble; data: the text it is the specialist for, empty for all.
+    """A teacher. weight: in an ensemble; data: the text it is a specialist for, empty for all.
 
-    Behind a server `model` is its address, up to /v1, and then: name, of the model there; tokenizer: a directory whose
-    ids it uses; api: how it gives log-probabilities of a prompt; in_flight: requests at a time; time_limit_s: of one.
+    For a served teacher `model` is the server's URL, up to /v1; name: of the model on the server; tokenizer: the
+    directory of its tokenizer; api: how it returns log-probabilities of a prompt; in_flight: concurrent requests;
+    time_limit_s: per request.
     """
 
     model: Given
@@ -52,7 +53,7 @@ def is_address(model: str) -> bool:
 
 
 def misaddressed(teacher: Asked, table: str) -> Iterator[str]:
-    """What cannot be of one teacher's address; table: what its keys are called by."""
+    """Errors in a teacher's address, as sentences; table: the name of its table, for messages."""
     if not is_address(teacher.model):
         if teacher.name or teacher.tokenizer:
             yield f"{table}.name and {table}.tokenizer go with an address (http://...), not {teacher.model!r}"
@@ -64,7 +65,7 @@ def misaddressed(teacher: Asked, table: str) -> Iterator[str]:
 
 
 def problems(teachers: Sequence[TeacherRecipe], signals: str, student: str, origin: str) -> Iterator[str]:
-    """What cannot work together. signals, student: their kinds; origin: model the student is cut from, if named."""
+    """Contradictions between teachers, signals and student (their kinds); origin: model the student is cut from."""
     for teacher in teachers:
         yield from misaddressed(teacher, "teachers")
     if any(teacher.served for teacher in teachers):

@@ -1,4 +1,4 @@
-"""The recipe of a deep-think study: a task, a teacher that attempts it many times, students of what it got right."""
+"""The recipe of a deep-think study: a task, a teacher that samples many attempts, students of its right answers."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ THINKING = ("keep", "drop")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskRecipe:
-    """source: gym:NAME, FILE.jsonl or FILE.py:FUNCTION (with `data`); options: of the gym's family; prompt: a format of
-    its fields. marker: what comes before the answer in a chain; part: of what follows all, the first line or the last
-    number. chat: whether prompts go through the model's template.
+    """source: gym:NAME, FILE.jsonl or FILE.py:FUNCTION (with `data`); options: of the gym's family; prompt: a format
+    string of its fields. marker: text before the answer in a chain; part: which part of the text after it is the answer
+    (all, the first line or the last number). chat: whether prompts use the model's chat template.
 
-    label_problems: what a teacher trained from scratch learns from; train_problems: what it is asked many times.
+    label_problems: number of problems to train a teacher from scratch on; train_problems: number it attempts.
     """
 
     source: Given
@@ -63,8 +63,8 @@ class TaskRecipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetTable:
-    """A model trained from scratch, of Llama's kind; or `model`, a directory or a known name; or, for a student,
-    keep_layers of the teacher's."""
+    """A Llama-like model trained from scratch; or `model`, a directory or a known name; or, for a student,
+    keep_layers of the teacher's layers."""
 
     model: Source = ""
     keep_layers: LayersOrNone = 0
@@ -76,9 +76,9 @@ class NetTable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TeacherTable(NetTable):
-    """Who attempts the problems. Behind an OpenAI-compatible server `model` is its address, up to /v1, and then: name,
-    of the model there; tokenizer: a directory with its tokenizer and its config.json; in_flight: requests at a time;
-    time_limit_s: of one."""
+    """The model that attempts the problems. For an OpenAI-compatible server `model` is its URL, up to /v1; name: of the
+    model on the server; tokenizer: a directory with its tokenizer and config.json; in_flight: concurrent requests;
+    time_limit_s: per request."""
 
     name: Source = ""
     tokenizer: Source = ""
@@ -99,7 +99,7 @@ class TeacherTable(NetTable):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearnTable:
-    """How a model learns rows of text. steps: for all arms of a study the same, but where epochs are compared."""
+    """Training on rows of text. steps: the same for all arms of a study, except in comparisons of equal epochs."""
 
     steps: Count = 2_000
     rows_per_step: Rows = 256
@@ -111,10 +111,10 @@ class LearnTable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThinkTable:
-    """How a model attempts a problem. most: chains kept a problem; prefer: the "likeliest" or the "shortest"; budget:
-    longest chain kept, 0 for any; thinking: "keep" or "drop"; teacher_share: what the forward KL to the teacher's
-    distribution on the tokens kept is of the loss, the rest is their cross-entropy; rounds: how often the student then
-    samples for itself and learns from what it got right."""
+    """Sampling of attempts and choice of chains. most: chains kept per problem; prefer: the "likeliest" or "shortest";
+    budget: longest chain kept in tokens, 0 for any; thinking: "keep" or "drop"; teacher_share: weight of the forward KL
+    to the teacher in the loss, the rest is cross-entropy; rounds: rounds of self-training, in which the student samples
+    attempts and learns from its right ones."""
 
     attempts: Rows = 64
     new_tokens: Context = 32
@@ -130,8 +130,8 @@ class ThinkTable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThinkingStudy(StudyRecipe):
-    """Arms learn from chains of 1, 4, 16, ... attempts, at equal steps (learn.steps) and at as many passes over their
-    chains as those of all attempts have in these steps. chip: prices the ledger."""
+    """Arms learn from the chains of 1, 4, 16, ... attempts, both for equal steps (learn.steps) and for equal epochs: as
+    many as the arm with all attempts takes in these steps. chip: whose prices the ledger uses."""
 
     task: TaskRecipe
     chip: Given
@@ -155,7 +155,7 @@ class ThinkingStudy(StudyRecipe):
                 yield f"{name}.hidden is {net.hidden}, which {net.heads} heads of an even size do not fill"
 
     def located(self, where: Path) -> ThinkingStudy:
-        """With the task's files and the models taken from the directory of its file where they are there."""
+        """The recipe with task files and models relative to the recipe file's directory, if they exist there."""
 
         def absolute(table: Any, prefix: str, *keys: str) -> Any:
             return replace(table, **{key: _located(getattr(table, key), where, prefix + key) for key in keys})
@@ -169,6 +169,6 @@ class ThinkingStudy(StudyRecipe):
 
 
 def _located(value: str, where: Path, key: str) -> str:
-    """A path, or a path and a function after a colon, from the directory of the file `where`."""
+    """Make a path (or PATH:FUNCTION) relative to the file `where` absolute."""
     path, colon, function = value.rpartition(":") if ".py:" in value else (value, "", "")
     return f"{located(path, where.parent, where, key)}{colon}{function}"

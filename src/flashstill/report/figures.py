@@ -46,9 +46,9 @@ def drawn(traces: list[Any], **layout: Any) -> Figure:
 
 
 def _escaped(value: Any) -> Any:
-    """All text of a figure as it stands: Plotly would make links and bold type of `<a href>` and `<b>` in a label.
+    """Escape all text of a figure: Plotly would render `<a href>` and `<b>` in a label as HTML.
 
-    Templates of what is shown under the pointer are our own, and mean their markup.
+    Hover templates are our own and keep their markup.
     """
     if isinstance(value, dict):
         return {key: entry if key == "hovertemplate" else _escaped(entry) for key, entry in value.items()}
@@ -58,14 +58,14 @@ def _escaped(value: Any) -> Any:
 
 
 def chosen_batches(view: View, chip: str) -> list[int]:
-    """1, 16 and 256 where they were priced, else the smallest, a middle and the largest batch."""
+    """Batches 1, 16 and 256 if they were priced, else the smallest, a middle and the largest batch."""
     priced = sorted({key[3] for key in view.cost if key[1] == chip and key[2] == "decode"})
     usual: list[int] = [batch for batch in (1, 16, 256) if batch in priced]
     return usual if len(usual) == 3 else sorted({priced[0], priced[len(priced) // 2], priced[-1]})
 
 
 def pareto(records: Sequence[Record], view: View, chip: str, metric: str, cost: str) -> Figure:
-    """Quality against cost at three batches; a line joins the models that no other beats at its batch."""
+    """Quality against cost at three batches; a line joins the Pareto front of each batch."""
     import plotly.graph_objects as go
 
     traces: list[Any] = []
@@ -123,7 +123,7 @@ def _models(models: Sequence[PricedModel], view: View, batch: int, colour: str, 
 
 
 def energy(view: View, chip: str) -> Figure:
-    """Shares of a token's joules by where they go, teacher and students at three batches; totals in the labels."""
+    """Energy per token by component, for teacher and students at three batches; totals in the labels."""
     import plotly.graph_objects as go
 
     names = ["teacher", *view.students]

@@ -1,4 +1,4 @@
-"""What a run found, in six lines for a person."""
+"""The main results of a run, in six sentences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flashstill.units import show
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Records by what they are about."""
+    """Records of a run, indexed by model, metric, chip and batch."""
 
     models: dict[str, ModelRecord]
     quality: dict[tuple[str, str, str], QualityRecord]
@@ -24,7 +24,7 @@ class View:
 
     @staticmethod
     def of(records: Iterable[Record]) -> View:
-        """Sort the records of a run."""
+        """Index the records of a run."""
         view = View({}, {}, {}, {})
         for record in records:
             if isinstance(record, ModelRecord):
@@ -49,7 +49,7 @@ class View:
 
     @property
     def best(self) -> str:
-        """The student of least held-out KL."""
+        """The student with the lowest held-out KL to the teacher."""
         return min(self.students, key=lambda name: self.quality[name, "heldout", "kl_to_teacher"].value)
 
 
@@ -83,7 +83,7 @@ def _kind(student: ModelRecord) -> str:
 
 
 def _trained(student: ModelRecord) -> str:
-    """How much it was trained, as far as its record says."""
+    """Amount of training of a student, as far as its record has it."""
     steps = f" in {student.training_steps:,} steps" if student.training_steps else ""
     return f"{student.training_tokens:,} tokens{steps}{f' ({student.arithmetic})' if student.arithmetic else ''}"
 

@@ -1,4 +1,4 @@
-"""The files of a finished result, read with their types: what a page relies on is there, or a sentence says what not.
+"""Typed readers of the files of a finished run; BadInput names what a page needs and is missing.
 
 provenance.json, family.toml, records.jsonl    of a family
 summary.json, study.toml                       of a study
@@ -20,7 +20,7 @@ PARTS = ("teacher_best_of", "teacher_majority_of", "student_greedy", "student_be
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Provenance:
-    """How a family was begun."""
+    """Provenance of a family's run."""
 
     teacher_fingerprint: str
     tokenizer_fingerprint: str
@@ -33,7 +33,7 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Heading:
-    """What the page says of a recipe beside the recipe itself."""
+    """The keys of a recipe that the page's heading shows."""
 
     name: str
     seed: Seed = 0
@@ -41,7 +41,7 @@ class Heading:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figure:
-    """A measure or share over the seeds; None where there was nothing to measure. bar: what was wanted at least."""
+    """A measure or share over the seeds; None if nothing was measured. bar: the claimed minimum."""
 
     value: Number | None
     low: Number | None
@@ -51,7 +51,7 @@ class Figure:
     holds: bool | None = None
 
     def problems(self) -> Iterator[str]:
-        """Parts that go together."""
+        """Errors: fields that must be present together."""
         if (self.low is None) != (self.high is None) or (self.value is None and self.low is not None):
             yield "has half an interval, or one around nothing"
         if (self.bar is None) != (self.holds is None):
@@ -60,7 +60,7 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """What a study came to."""
+    """The summary of a study."""
 
     figures: Annotated[dict[str, Figure], sized(1, 10_000)]
     seeds: Annotated[tuple[Seed, ...], sized(1, 10_000)]
@@ -78,7 +78,7 @@ class HardHalf:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answers:
-    """How well a model answers, and the tokens of an answer."""
+    """Accuracy of a model, and tokens per answer."""
 
     value: Number
     se: Amount
@@ -88,7 +88,7 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Price:
-    """Dollars a token; None where the chip has no price."""
+    """Dollars per token; None if the chip has no price."""
 
     teacher: Amount | None
     student: Amount | None
@@ -96,7 +96,7 @@ class Price:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Thought:
-    """What a seed of a deep-think study tells of quality against tokens."""
+    """The results of one seed of a deep-think study: quality against tokens."""
 
     student: str
     usd_per_token: Price
@@ -108,7 +108,7 @@ class Thought:
 
 
 def provenance(path: Path) -> dict[str, Any]:
-    """provenance.json with the keys that it must have."""
+    """Read provenance.json; checks the required keys."""
     content = json_object(path)
     built(Provenance, content, str(path), open_end=True)
     return {"command": "", **content}
@@ -121,7 +121,7 @@ def recipe_text(path: Path) -> str:
 
 
 def summary(path: Path) -> dict[str, Any]:
-    """summary.json of a study with all that its page shows."""
+    """Read summary.json of a study; checks everything that its page shows."""
     content = json_object(path)
     details = content.get("details")
     if not isinstance(details, dict):
@@ -142,5 +142,5 @@ def summary(path: Path) -> dict[str, Any]:
 
 
 def is_thought(details: Mapping[str, Any]) -> bool:
-    """Whether every seed tells of quality against tokens, as those of deep think do."""
+    """Whether every seed has results of quality against tokens, as in deep-think studies."""
     return bool(details) and all(isinstance(each, dict) and "teacher_best_of" in each for each in details.values())

@@ -1,4 +1,4 @@
-"""What sort of model a record tells of, in words and as a marker of the plots."""
+"""The kind of a model in words and as a marker in plots, from its record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page: figures and the numbers behind them, put into the template with everything escaped."""
+"""Renders the report page: figures and their numbers, with all values escaped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TEMPLATE = "report.html.j2"
 def write_report(out: Path) -> Path:
     """Read records.jsonl, family.toml and provenance.json of a run and write its report.html.
 
-    Raises BadInput naming the file, and its line, that is missing or not as a run left it.
+    Raises BadInput that names the missing or damaged file, and the line.
     """
     records = read_records(out / "records.jsonl")
     check_whole(View.of(records), out / "records.jsonl")

@@ -1,4 +1,4 @@
-"""Quality against cost: which models no other model of the family beats in both."""
+"""Quality against cost: the models of a family and their Pareto front."""
 
 from __future__ import annotations
 

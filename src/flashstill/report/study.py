@@ -1,4 +1,4 @@
-"""The page of a study: its figures with their intervals and bars; of deep think, quality against tokens thought."""
+"""The page of a study: figures with intervals and claimed minima; for deep think, quality against tokens per answer."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from flashstill.units import show
 
 _COLOURS = ("#2a78d6", "#8a8a86", "#1baf7a", "#eb6834", "#eda100")
 _LARGEST_SHARE = 2.0
-"""Of what is won, a share can be more than all of it."""
+"""figures beyond this get a separate chart; shares can exceed 1"""
 
 
 def write_study_report(out: Path) -> Path:
-    """Write report.html of a study from its summary.json and study.toml; BadInput names the one that is damaged."""
+    """Write report.html of a study from its summary.json and study.toml; BadInput names a damaged file."""
     summary = kept.summary(out / "summary.json")
     recipe = kept.recipe_text(out / "study.toml")
     path = out / "report.html"
@@ -55,7 +55,7 @@ def render_study(summary: Mapping[str, Any], recipe: str) -> str:
 
 
 def ran(summary: Mapping[str, Any]) -> str:
-    """Which seeds, and how long they took: at least, where some of the work was done before an interruption."""
+    """The seeds and their run time, which is a minimum if some work was done before an interruption."""
     seeds, resumed = summary["seeds"], summary.get("resumed")
     which = f"{'Seed' if len(seeds) == 1 else 'Seeds'} {', '.join(map(str, seeds))}"
     count = round(summary["seconds"] / 60)
@@ -76,7 +76,7 @@ def _words(name: str) -> str:
 
 
 def _shown(value: float | None, digits: int) -> str:
-    """A figure; of a share with nothing to win there is none."""
+    """A formatted figure; "none" for a share with a zero denominator."""
     return "none" if value is None else f"{value:.{digits}f}"
 
 
@@ -102,12 +102,12 @@ def _parts(figures: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _height(figures: Mapping[str, Any]) -> float:
-    """Of a chart, in rem."""
+    """Height of a chart, in rem."""
     return max(9.0, 4.0 + 1.6 * len(figures))
 
 
 def _intervals(figures: Mapping[str, Any], from_zero: bool) -> Figure:
-    """A dot and its interval a figure, a line where its bar is."""
+    """A dot and an interval per figure, and a line at its claimed minimum."""
     import plotly.graph_objects as go
 
     names = list(figures)[::-1]

@@ -1,4 +1,4 @@
-"""Whether the records of a family are all there that its page and its findings need."""
+"""Checks that a family's records are complete for its page and findings."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LEVELS = (*(level for levels in LEVEL_GROUPS.values() for level in levels), "tot
 
 
 def check_whole(view: View, path: Path) -> None:
-    """BadInput names the first record that `path` lacks, or that contradicts another."""
+    """Raises BadInput naming the first record that is missing from `path` or contradicts another."""
     for problem in problems(view):
         raise BadInput(f"{path} {problem}; it is damaged or of an unfinished run: run its command again")
 
 
 def problems(view: View) -> Iterator[str]:
-    """What is missing, in sentences that begin with a verb."""
+    """What is missing, as sentences that start with a verb."""
     if "teacher" not in view.models or view.models["teacher"].role != "teacher":
         yield "holds no record of the teacher"
         return

@@ -1,9 +1,9 @@
 """Studies: experiments on distillation, run with several seeds, each resumable, with intervals over the seeds.
 
-study.toml             the resolved recipe; another's directory is refused
-seed-0/ seed-1/ ...    what each seed leaves; records.jsonl: its models and their quality, as families have them;
-                       result.json once it is done
-summary.json           every measure and share with its interval, and the least values that the study claims
+study.toml             the resolved recipe; a directory with a different one is refused
+seed-0/ seed-1/ ...    files of each seed; records.jsonl: its models and their quality, in the format of families;
+                       result.json when it is finished
+summary.json           every measure and share with its interval, and the minimum values that the study claims
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RECIPE, RESULT, SUMMARY = "study.toml", "result.json", "summary.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
-    """A kind of study. run: (recipe, seed, directory, progress) -> result; bars: measure or share -> least value."""
+    """A kind of study. run: (recipe, seed, directory, progress) -> result; bars: measure or share -> minimum."""
 
     run: Callable[[Any, int, Path, Progress], Result]
     bars: Mapping[str, float]
@@ -49,9 +49,9 @@ STUDIES: Mapping[str, Study] = {
 
 
 def run_study(recipe: StudyRecipe, seeds: Sequence[int], out: Path, progress: Progress) -> dict[str, Any]:
-    """Every seed that is not done yet; returns the summary, which summary.json holds as well.
+    """Run every seed that is not finished; returns the summary, also written to summary.json.
 
-    Raises BadInput for a directory that is another recipe's or being worked on.
+    Raises BadInput for a directory that belongs to a different recipe or is used by another process.
     """
     study = STUDIES[recipe.study]
     claim(to_toml(recipe), out, RECIPE)

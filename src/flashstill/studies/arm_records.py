@@ -1,8 +1,8 @@
-"""What the models of one seed of a language study are, as records like those of a family.
+"""ModelRecords of one seed of a language study, in the format of families.
 
 student    an arm that learns from the teacher
-control    an arm that learns from the text alone; of: the first student that shares its first weights
-untrained  first weights, rounded where the student is; of: the student that starts from them
+control    an arm that learns from the text alone; of: the first student with the same initial weights
+untrained  initial weights, rounded if the student is quantised; of: the student that starts from them
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flashstill.runs.workdir import Workdir
 
 
 def teacher_record(directory: Path, arithmetic: str) -> ModelRecord:
-    """The teacher of all arms."""
+    """The record of the teacher of all arms."""
     shape = read_config(directory / "config.json", "teacher")
     return ModelRecord(
         model="teacher", role="teacher", of="teacher", parameters=shape.parameters, layers=shape.depth,
@@ -35,7 +35,7 @@ def arm_records(
     place: Path,
     arithmetic: str,
 ) -> Iterator[ModelRecord]:
-    """Of every model: loaded ones by name. starts: arm -> start; untrained: model -> the arm that starts from it."""
+    """A record of every model. models: by name; starts: arm -> start; untrained: model -> arm that starts from it."""
     for name, model in models.items():
         if name in arms:
             yield _trained_record(name, model, arms, starts, place, arithmetic)

@@ -1,8 +1,8 @@
-"""Arms of a study: distillations of one seed that share text, signals and first weights, judged together.
+"""Arms of a study: distillations of one seed that share text, signals and initial weights, evaluated together.
 
-data/ signals/ starts/NAME/   shared; arms with the same first weights name the same start
-arms/NAME/                    what run_distillation leaves, without an evaluation of its own
-records.jsonl                 the models of the seed and their quality, as families have them
+data/ signals/ starts/NAME/   shared; arms with the same initial weights have the same start NAME
+arms/NAME/                    files of run_distillation, without evaluation
+records.jsonl                 the models of the seed and their quality, in the format of families
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ DOMAINS = {"heldout": "held out", "out-of-domain": "other domain"}
 
 
 def train_arms(arms: Mapping[str, DistillRecipe], starts: Mapping[str, str], place: Path, progress: Progress) -> None:
-    """Every arm that is not trained yet. starts: arm -> the start it shares."""
+    """Train every arm that is not trained yet. starts: arm -> name of its start."""
     for name, recipe in arms.items():
         run_distillation(recipe, Workdir.arm(place, name, starts[name]), progress, judged=False)
 
 
 def arithmetic_of(place: Path) -> Arithmetic:
-    """The arithmetic in which the arms of a seed were begun, which everything else of the seed uses."""
+    """The arithmetic of a seed's arms, also used by all other work of the seed."""
     from flashstill.distill.models.arithmetic import begun, in_use
 
     return in_use(begun(place / ARITHMETIC))
@@ -57,10 +57,9 @@ def evaluate_arms(
     progress: Progress,
     untrained: Mapping[str, str] | None = None,
 ) -> Quality:
-    """The teacher and `models` on held-out text and on text of another domain; leaves records.jsonl.
+    """Evaluate the teacher and `models` on held-out and out-of-domain text; writes records.jsonl.
 
-    models: loaded, by the name of their arm; starts: arm -> the start it shares; untrained: model that is no arm ->
-    the arm that starts from it.
+    models: loaded, by arm; starts: arm -> name of its start; untrained: untrained model -> arm that starts from it.
     """
     from flashstill.distill.training import World
 
@@ -77,7 +76,7 @@ def evaluate_arms(
 
 
 def nats(quality: Quality, model: str, domain: str = "heldout") -> float:
-    """Mean NLL of a model, nats a token."""
+    """Mean NLL of a model in nats per token."""
     return math.log(quality[model][domain]["perplexity"][0])
 
 

@@ -1,4 +1,4 @@
-"""A teacher's whole distribution against the text alone: the same student, first weights, windows and steps.
+"""Compares learning from a teacher's distribution with learning from the text: same student, start, windows, steps.
 
 The student is the teacher with fewer blocks.  One arm learns from the teacher's exact distribution of every token
 (forward KL; Hinton, Vinyals and Dean 2015, equation 4 at T = 1), the other from the next token of the text.
@@ -20,7 +20,7 @@ OF_TEXT = {"bits_per_byte": "bits per byte", "perplexity": "perplexity"}
 
 
 def run(recipe: KdAgainstLabels, seed: int, place: Path, progress: Progress) -> Result:
-    """One seed, which decides the held-out documents and the order of the others and of the windows."""
+    """Run one seed, which determines the held-out documents and the order of documents and windows."""
     from flashstill.distill.models import load_model
 
     arms = recipe.arms(seed)

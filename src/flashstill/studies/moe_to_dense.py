@@ -1,6 +1,6 @@
-"""A mixture of experts to a dense model: how much of the gain of the experts a dense model of equal FLOPs keeps.
+"""MoE to dense distillation: how much of the MoE's gain a dense model with equal FLOPs per token keeps.
 
-    share = (L_baseline - L_student) / (L_baseline - L_sparse)         L: held-out loss, nats a token
+    share = (L_baseline - L_student) / (L_baseline - L_sparse)         L: held-out loss, nats per token
 
 Fedus, Zoph and Shazeer 2022, "Switch Transformer", section 4.1: a dense student with the teacher's non-expert weights
 that learns from hard and soft targets kept 29 % of the gap.  Here all but the last are trained on the same windows for
@@ -54,7 +54,7 @@ SHARES = {
 
 
 def run(recipe: MoeToDense, seed: int, place: Path, progress: Progress) -> Result:
-    """One seed, which decides the held-out documents, all first weights and the order of the windows."""
+    """Run one seed, which determines the held-out documents, all initial weights and the order of windows."""
     from flashstill.distill.models import load_model
 
     untrained, teacher = place / "untrained", trained(place, "sparse")
@@ -75,7 +75,7 @@ def run(recipe: MoeToDense, seed: int, place: Path, progress: Progress) -> Resul
 
 
 def result(quality: Quality, details: Mapping[str, Any]) -> Result:
-    """Losses, the gap between dense and sparse, and the shares of it that the students keep."""
+    """Losses, the gap between dense and MoE model, and the share of it that each student keeps."""
     names = {"teacher": "sparse"} | {name: name.replace("-", " ") for name in STARTS}
     measures = losses(quality, names)
     shares = {}
@@ -91,7 +91,7 @@ def result(quality: Quality, details: Mapping[str, Any]) -> Result:
 
 
 def _untrained(recipe: MoeToDense, seed: int, place: Path) -> None:
-    """Write a sparse model of random weights with a tokenizer learned from the text that it will be trained on."""
+    """Write an MoE model with random weights and a tokenizer trained on its training text."""
     from flashstill.distill.data.splits import divided
     from flashstill.distill.data.vocabulary import learn_tokenizer
     from flashstill.distill.models import save_model
@@ -106,7 +106,7 @@ def _untrained(recipe: MoeToDense, seed: int, place: Path) -> None:
 
 
 def _sparse_fields(shape: SparseRecipe, window_tokens: int) -> dict[str, Any]:
-    """Its config.json, of the upcycled students' architecture."""
+    """The config.json fields of the MoE model, with the architecture of upcycled students."""
     return new_sparse(
         width=shape.hidden, depth=shape.layers, heads=shape.heads, context=max(512, window_tokens),
         routed=shape.experts, per_token=shape.experts_per_token, shared=shape.shared_experts,
@@ -115,7 +115,7 @@ def _sparse_fields(shape: SparseRecipe, window_tokens: int) -> dict[str, Any]:
 
 
 def _dense_fields(sparse: Any) -> dict[str, Any]:
-    """The config.json of the dense model that the teacher's weights but the experts' fit into."""
+    """The config.json fields of a dense model that fits the teacher's weights except its experts."""
     from flashstill.distill.students import dense_of
 
     found: dict[str, Any] = dense_of(sparse, 0, 0).config.to_dict()

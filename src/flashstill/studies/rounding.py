@@ -1,4 +1,4 @@
-"""The loss that rounding of weights costs, and the share of it that quantisation-aware training wins back.
+"""The loss increase due to rounding weights, and the share of it that quantisation-aware training recovers.
 
     share = (L_rounded - L_trained) / (L_rounded - L_teacher)
 
@@ -34,7 +34,7 @@ BARS = {"int4: loss won back": 0.90, "ternary: loss won back": 0.60}
 
 
 def run(recipe: Rounding, seed: int, place: Path, progress: Progress) -> Result:
-    """One seed, which decides the held-out documents and the order of the others and of the windows."""
+    """Run one seed, which determines the held-out documents and the order of documents and windows."""
     from flashstill.distill.models import load_model
     from flashstill.distill.teachers import resolve_teacher
 
@@ -54,7 +54,7 @@ def run(recipe: Rounding, seed: int, place: Path, progress: Progress) -> Result:
 
 
 def result(recipe: Rounding, quality: Quality) -> Result:
-    """Losses, divergences on held-out text, and the shares."""
+    """Losses, divergences on held-out text, and the recovered shares."""
     shares: dict[str, tuple[float, float]] = {}
     for format_ in recipe.formats:
         shares |= _shares(quality, format_)
@@ -72,7 +72,7 @@ def _rounded(model: Any, format_: FormatRecipe) -> Any:
 
 
 def _shares(quality: Quality, format_: FormatRecipe) -> dict[str, tuple[float, float]]:
-    """(won back, lost by plain rounding) of loss and KL, by domain; of the student, its control and its start."""
+    """(recovered, lost by plain rounding) of loss and KL, by domain; for the student, its control and its start."""
     shares, name = {}, format_.name
     arms = {"distilled": "won back", "labels": "won back with labels", "start": "won back before training"}
     for arm, words in arms.items():

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 RECORDS = "records.jsonl"
-"""in the directory of a seed: its models and their quality, as families have them"""
+"""file in a seed's directory: its models and their quality, in the format of families"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +34,7 @@ class Result:
 
 
 def interval(value: float, se: float, seeds: int) -> dict[str, Any]:
-    """Value, standard error and 95 % interval; None where one seed gives none."""
+    """Value, standard error and 95 % interval; for a single seed the latter two are None."""
     if seeds < 2:
         return {"value": value, "se": None, "low": None, "high": None, "n": seeds}
     reach = float(student_t.ppf(0.975, seeds - 1)) * se
@@ -49,7 +49,7 @@ def mean(values: Sequence[float]) -> dict[str, Any]:
 
 
 def share(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """The ratio of sums over seeds, of (numerator, denominator) pairs; None where the denominators sum to nothing."""
+    """Sum of numerators / sum of denominators over seeds; None if the denominators sum to zero."""
     won, there = np.asarray(pairs, dtype=float).T
     count = len(won)
     values = [float(a / b) if b else None for a, b in zip(won, there, strict=True)]
@@ -64,7 +64,7 @@ def share(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
 
 
 def together(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
-    """Every measure and share, over the seeds."""
+    """Every measure and share, aggregated over seeds."""
     first = results[0]
     figures = {name: mean([result.measures[name] for result in results]) for name in first.measures}
     return figures | {name: share([result.shares[name] for result in results]) for name in first.shares}

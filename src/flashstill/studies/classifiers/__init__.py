@@ -1,7 +1,7 @@
 """The results of Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network", on any labelled images.
 
-DIR/seed-S/nets/           every net that was trained; read back where it is there, so that a kill loses one at most
-DIR/seed-S/records.jsonl   what each net is, and its accuracy
+DIR/seed-S/nets/           every trained net, read back when resumed: an interruption loses at most one net
+DIR/seed-S/records.jsonl   each net and its accuracy
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BARS = {
 
 
 def run(recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> Result:
-    """One seed: a teacher, an ensemble, and all who learn from them."""
+    """Run one seed: a teacher, an ensemble, and all nets distilled from them."""
     data = load(recipe.data, seed)
     if recipe.unseen_class >= data.classes:
         raise BadInput(f"unseen_class is {recipe.unseen_class}, but the data has the classes 0 to {data.classes - 1}")

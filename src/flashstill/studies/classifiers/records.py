@@ -1,4 +1,4 @@
-"""What the nets of a seed are and how often they are right, as records that other tools read.
+"""Model and quality records of a seed's nets, for other tools.
 
 Nets of one shape that were trained side by side are one model, with their mean accuracy; its 95 % interval is normal,
 over test images.  The token counts of the records count images.  Training is not counted here: its tokens and seconds
@@ -19,11 +19,11 @@ from flashstill.studies.classifiers.work import ClassifierWork
 TEACHERS = ("teacher", "members")
 ON_SOFT_TARGETS = "soft"
 SPECIALIST = "specialist-"
-"""prefix of nets that tell some classes apart only: they have no accuracy of their own"""
+"""prefix of specialists, which distinguish only some classes and so have no accuracy of their own"""
 
 
 def net_records(work: ClassifierWork, arithmetic: str) -> Iterator[Record]:
-    """Of every net that was trained or read back, but for specialists: what it is, and its accuracy on test images."""
+    """Records of every net except specialists: the model, and its accuracy on test images."""
     nets = {name: each for name, each in work.nets.items() if not name.startswith(SPECIALIST)}
     for name, each in nets.items():
         yield _model_record(name, each, set(nets), arithmetic)

@@ -24,7 +24,7 @@ from flashstill.studies.seeds import Result
 
 
 def scarce(work: ClassifierWork, teachers: Nets, full: float, table: ScarceTable) -> Result:
-    """full: accuracy of the same shape trained on all labels."""
+    """Train students and controls on few examples. full: accuracy of the same shape trained on all labels."""
     count = max(1, round(table.share * len(work.train)))
     order = torch.randperm(len(work.train), generator=torch.Generator().manual_seed(work.seed_for("sample")))
     sample = order[:count]

@@ -42,8 +42,8 @@ class TrainingTask:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierWork:
-    """One seed of a study. train and test: inputs of nets; labels [N] and test_labels [N']; classes: C; dtype: the
-    format that nets are multiplied in; targets: soft targets on variants, by teacher and temperature.
+    """One seed of a study. train and test: inputs of nets; labels [N] and test_labels [N']; classes: C; dtype: in which
+    nets compute; targets: soft targets on variants, by teacher and temperature.
 
     Variants, and the teachers' targets on them, are made when the first net needs them.
     """
@@ -60,7 +60,7 @@ class ClassifierWork:
     dtype: torch.dtype = STORED
     targets: dict[tuple[int, float], Tensor] = field(default_factory=dict)
     nets: dict[str, Nets] = field(default_factory=dict)
-    """every net that was trained or read back, by name"""
+    """every net trained or read back, by name"""
 
     @functools.cached_property
     def labelled_variants(self) -> Transfer:
@@ -85,7 +85,7 @@ class ClassifierWork:
         )
 
     def soft_targets(self, teachers: Nets, temperature: float, name: str, about: Inputs | None = None) -> TrainingTask:
-        """Teachers' soft targets on `about`; where it is None on the transfer variants, and these are cached."""
+        """Teachers' soft targets on `about`, or (cached) on the transfer variants if it is None."""
         if about is not None:
             targets = class_probabilities(teachers, about, temperature, self.progress, name)
             return TrainingTask(inputs=about, loss=soft(targets, temperature))

@@ -2,11 +2,11 @@
 
 labels            the right answers of the training problems, as the task gives them
 unverified        the teacher's greedy answers
-verified-N        the attempts among N that the verifier accepts, for equal steps
+verified-N        those of N attempts that the verifier accepts, for equal steps
 verified-N-epochs the same, for as many epochs as the arm with the most attempts
-majority-N        the answer that most attempts agree on, without a verifier
+majority-N        attempts with the majority answer, without a verifier
 shuffled-N        attempts chosen by verdicts that are shuffled among all attempts: the negative control
-round-R           the last of `verified`, trained further on the problems that it solved itself, R times
+round-R           the last `verified` student after R rounds of further training on its own right attempts
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Arm:
 
 
 def main_arm(work: Work) -> str:
-    """The student that the study is about."""
+    """The name of the study's main student."""
     rounds = work.recipe.think.rounds
     return f"round-{rounds}" if rounds else f"verified-{work.recipe.think.attempts}"
 
 
 def arms(work: Work, greedy: Attempted, sampled: Attempted) -> list[Arm]:
-    """All but the rounds; greedy and sampled: the teacher's attempts at the training problems."""
+    """All arms except the rounds; greedy and sampled: the teacher's attempts at the training problems."""
     think, steps = work.recipe.think, work.recipe.learn.steps
     counts = [count for count in (1, 4, 16, 64, 256) if count < think.attempts] + [think.attempts]
     all_arms = [
@@ -90,13 +90,13 @@ class Taught:
 
 
 def teach(work: Work, arm: Arm, start: Path | None = None) -> Taught:
-    """The student of an arm, trained unless it is there. start: whose weights it goes on from."""
+    """The student of an arm, trained unless it exists. start: directory of its initial weights."""
     per_step = min(work.recipe.learn.rows_per_step, arm.rows.windows) * arm.rows.length
     return Taught(directory=trained(work, arm, start), rows=arm.rows.windows, tokens=arm.steps * per_step)
 
 
 def trained(work: Work, arm: Arm, start: Path | None = None) -> Path:
-    """The directory of an arm's student, trained unless it is there. start: whose weights it goes on from."""
+    """The directory of an arm's student, trained unless it exists. start: directory of its initial weights."""
     import torch
 
     from flashstill.distill.models import save_model
@@ -129,9 +129,9 @@ def trained(work: Work, arm: Arm, start: Path | None = None) -> Path:
 
 
 def rounds(work: Work, verified: Packed, start: Path) -> dict[str, Taught]:
-    """The student as its own teacher: attempts, verdicts, and more training on all that was right so far.
+    """Self-training rounds: the student's attempts, verdicts, and further training on all right attempts so far.
 
-    verified: what the student has learned from; start: its directory.
+    verified: the student's training rows so far; start: its directory.
     """
     from flashstill.distill.data.packing import joined_rows
     from flashstill.distill.models import fingerprint
@@ -152,7 +152,7 @@ def rounds(work: Work, verified: Packed, start: Path) -> dict[str, Taught]:
 
 
 def examined(work: Work, place: Path, hard: Any, attempts: int = 0) -> tuple[dict[str, Any], Attempted | None]:
-    """One greedy pass of a student at the test problems, and so many attempts where they are asked for."""
+    """Evaluate a student on the test problems: one greedy attempt, and `attempts` sampled ones if not 0."""
     from flashstill.distill.models import fingerprint
     from flashstill.evaluate.problems import one_pass
 

@@ -44,7 +44,7 @@ def ledger(
 
 
 def usd_per_token(config: Path, chip: str, context: int) -> float | None:
-    """What a decoded token behind `context` others costs, by the cost arm; None where the chip has no price."""
+    """Predicted dollars of a decoded token after `context` others; None if the chip has no price."""
     from flashstill.arch.catalogue import read_config
     from flashstill.facts import load
     from flashstill.plan.grid import price_grid

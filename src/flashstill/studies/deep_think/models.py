@@ -1,4 +1,4 @@
-"""The models of a deep-think study: a teacher trained from scratch or at hand, and students to be trained."""
+"""The models of a deep-think study: a teacher, given or trained from scratch, and students."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def fields(net: NetTable, longest: int, end: int) -> dict[str, Any]:
 
 
 def new_model(net: NetTable, tokenizer: Any, longest: int, seed: int) -> Any:
-    """Random weights, in float32: small matrices are no faster in bfloat16, and rows then depend on no other."""
+    """A model with random float32 weights: small matrices are no faster in bfloat16, and float32 results of a row do
+    not depend on the other rows of its batch."""
     import torch
 
     from flashstill.distill.students import from_config
@@ -41,10 +42,10 @@ def first_student(
     progress: Progress,
     dtype: Any,
 ) -> Any:
-    """A student before training: from scratch, a directory, or the teacher's layers that turn their input most.
+    """A student before training: from scratch, from a directory, or the teacher's layers with the most block influence.
 
-    sample: token ids [B, L] on which layers are judged; dtype: of a model from a directory.
-    Raises BadInput where a directory has another vocabulary.
+    sample: token ids [B, L] to measure block influence on; dtype: of a model from a directory.
+    Raises BadInput if a directory has a different vocabulary.
     """
     from flashstill.distill.models import keep_layers, load_model, load_tokenizer
     from flashstill.distill.students import kept_blocks, order_by_influence
@@ -75,9 +76,9 @@ def learn(
     signals: Any = None,
     share: float = 0.0,
 ) -> Any:
-    """Cross-entropy on the rows of a packing, so many steps; resumed where it was interrupted.
+    """Train with cross-entropy on packed rows for `steps` steps; resumes an interrupted run.
 
-    signals: what a teacher says of them, and its share of the loss.
+    signals: a teacher's signals on the rows; share: weight of the divergence to them in the loss.
     """
     from flashstill.distill import training
 

@@ -1,4 +1,4 @@
-"""What the models of a deep-think study are, as records: the teacher and the student of every arm."""
+"""ModelRecords of a deep-think study: the teacher and the student of every arm."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flashstill.studies.deep_think.work import Work
 
 
 def model_records(work: Work, students: Mapping[str, Taught]) -> Iterator[ModelRecord]:
-    """The teacher, then every student; the one on the task's own answers is the control of the main one."""
+    """The teacher, then every student; the one trained on the task's answers is the control of the main student."""
     yield _record(work, "teacher", "teacher", "teacher", work.teacher_directory, 0)
     for name, student in students.items():
         is_control = name == LABELS

@@ -1,4 +1,4 @@
-"""One seed, stage by stage; its figures, its records, and the bars of the study."""
+"""Runs one seed stage by stage; its figures and records, and the values that the study claims."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BARS = {"gain_over_teacher_greedy": 0.05, "standard_errors_over_unverified": 3.0
 
 
 def run(recipe: ThinkingStudy, seed: int, out: Path, progress: Progress) -> Result:
-    """Problems, teacher, attempts, verdicts, arms, figures."""
+    """Run one seed: problems, teacher, attempts, verdicts, arms, figures."""
     with Work(recipe, seed, out, progress) as work:
         return _run(work)
 
@@ -70,7 +70,7 @@ def _run(work: Work) -> Result:
 
 
 def _teacher_parameters(work: Work) -> int:
-    """Counted, or of one behind a server as its config.json has it."""
+    """Number of parameters of the teacher: counted, or from config.json if it is served."""
     from flashstill.arch.catalogue import read_config
 
     if not work.recipe.teacher.served:

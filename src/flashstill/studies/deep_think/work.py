@@ -1,4 +1,4 @@
-"""The directory of one seed: problems, teacher, attempts and verdicts, each made once and found again."""
+"""The directory of one seed: problems, teacher, attempts and verdicts; existing ones are read back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Attempted:
 
 
 class Work:
-    """One seed of a study, and what its stages share."""
+    """The state that the stages of one seed share."""
 
     def __init__(self, recipe: ThinkingStudy, seed: int, out: Path, progress: Progress) -> None:
         remove_leftovers(out)
@@ -53,7 +53,7 @@ class Work:
             each.close()
 
     def judges(self, name: str) -> Judges:
-        """Those of "train" or "test" problems; their processes live as long as the work."""
+        """The judges of "train" or "test" problems; their processes run until the work ends."""
         from flashstill.distill.reasoning.judging import Judges
 
         if name not in self._judges:
@@ -72,14 +72,14 @@ class Work:
 
     @property
     def extract(self) -> Extract:
-        """Where in a chain its answer is."""
+        """How to find the answer in a chain."""
         from flashstill.distill.reasoning.matching import Extract
 
         return Extract(marker=self.recipe.task.marker, part=self.recipe.task.part)
 
     @functools.cached_property
     def problems(self) -> dict[str, list[Problem]]:
-        """ "label", "train" and "test"; what is on the disk is checked again for contamination."""
+        """ "label", "train" and "test" problems; those read from disk are checked again for overlap."""
         from flashstill.distill.reasoning.problems import check_disjoint, load_problems, save_problems
         from flashstill.distill.reasoning.tasks import problem_sets
 
@@ -99,7 +99,7 @@ class Work:
 
     @functools.cached_property
     def tokenizer(self) -> Any:
-        """The teacher's; of single characters where it is trained from scratch."""
+        """The teacher's tokenizer; of single characters if it is trained from scratch."""
         from flashstill.distill.models import load_tokenizer
         from flashstill.distill.reasoning.letters import letter_tokenizer
 
@@ -110,7 +110,7 @@ class Work:
 
     @functools.cached_property
     def teacher_directory(self) -> Path:
-        """Where the teacher is, or will be; of one behind a server, where its tokenizer and its config.json are."""
+        """The teacher's directory, which may not exist yet; of a served one, that of tokenizer and config.json."""
         from flashstill.distill.teachers import resolve_teacher, resolve_tokenizer
 
         given = self.recipe.teacher
@@ -120,7 +120,7 @@ class Work:
 
     @functools.cached_property
     def teacher(self) -> Any:
-        """The teacher, or its server; one trained from scratch learns the right answers of the label problems first."""
+        """The teacher, or its server; one from scratch is first trained on the right answers of the label problems."""
         from flashstill.distill.models import save_model
         from flashstill.distill.teachers.served import Server
 
@@ -138,7 +138,7 @@ class Work:
 
     @property
     def teacher_known_as(self) -> str:
-        """The fingerprint of its weights, once they are there; its name where they are behind a server."""
+        """The fingerprint of its weights, which must exist; its name if it is served."""
         from flashstill.distill.models import fingerprint
         from flashstill.distill.teachers.served import known_model
 
@@ -154,7 +154,7 @@ class Work:
 
     @functools.cached_property
     def arithmetic(self) -> Arithmetic:
-        """fp32 where the models of the study are trained from scratch, and small; else the recipe's, or the faster."""
+        """fp32 if the models of the study are small and trained from scratch; else the recipe's, or the faster one."""
         from flashstill.distill.models.arithmetic import FILE, Shape, settled, shape_of
 
         teacher = self.recipe.teacher
@@ -166,7 +166,7 @@ class Work:
 
     @functools.cached_property
     def positions(self) -> int:
-        """What models trained from scratch can hold."""
+        """Context length of models trained from scratch."""
         longest = max(len(row) for name in self.problems for row in self.prompts(name))
         labels = max(
             (len(self.tokenizer(each.answer)["input_ids"]) for each in self.problems.get("label", [])), default=0
@@ -181,7 +181,7 @@ class Work:
         return encoded_prompts(self.problems[name], self.tokenizer, self.recipe.task.chat)
 
     def labelled(self, name: str) -> Packed:
-        """Prompts with their right answers as rows to learn from."""
+        """Prompts with their right answers, as training rows."""
         from flashstill.distill.reasoning.choosing import packed_rows
 
         end, answers = self.tokenizer.eos_token_id, [each.answer for each in self.problems[name]]
@@ -190,7 +190,7 @@ class Work:
         return packed_rows(self.prompts(name), [[*ids, end] for ids in encoded], end)
 
     def signals(self, packed: Packed) -> Any:
-        """What the teacher says of rows, exactly; None where the recipe asks for none of it."""
+        """The teacher's exact signals on packed rows; None if the recipe has no divergence to the teacher."""
         from flashstill.distill.models import tokenizer_fingerprint
         from flashstill.distill.signals import Hidden, Signals, build, signal_key
 
@@ -202,7 +202,7 @@ class Work:
         return Signals(place, key, self.arithmetic.dtype)
 
     def attempted(self, model: Any, known_as: str, name: str, attempts: int, greedy: bool = False) -> Attempted:
-        """Attempts of a model or a server at the problems of `name` and the verdicts on them. known_as: what it is."""
+        """Attempts of a model or a server at the problems of `name`, and verdicts. known_as: key of the model."""
         from flashstill.distill.generate import Sampling
         from flashstill.distill.models import tokenizer_fingerprint
         from flashstill.distill.reasoning.chains import chain_key, judge, think
