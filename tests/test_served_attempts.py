@@ -92,7 +92,7 @@ def test_a_server_that_gives_text_alone(served: FakeServer, tokenizer: Any, tmp_
                     for each in answer["choices"]
                 ]
             },
-            "writes token 999999, but the tokenizer knows",
+            "writes token 999999, but the tokenizer has 384",
         ),
         (
             lambda answer: {
