@@ -262,11 +262,11 @@ class TestFollowed:
     def test_a_checkpoint_of_another_arithmetic_is_refused(
         self, monkeypatch: pytest.MonkeyPatch, recipe: DistillRecipe, tmp_path: Path
     ) -> None:
-        from flashstill.runs import distillation
+        from flashstill.runs import engine
 
         out = tmp_path / "out"
         with monkeypatch.context() as patch:
-            patch.setattr(distillation, "leave_student", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(engine, "leave_student", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 run_distillation(with_arithmetic(recipe, "fp32"), out, Silent(), judged=False)
         with pytest.raises(BadInput, match="belongs to another recipe"):

@@ -218,7 +218,7 @@ def test_a_seed_whose_nets_are_all_there_asks_nobody(
         raise AssertionError
 
     monkeypatch.setattr(work_module, "transfer_set", never)
-    monkeypatch.setattr(work_module, "said", never)
+    monkeypatch.setattr(work_module, "class_probabilities", never)
     assert ran(recipe, tmp_path / "out", [0])["details"] == finished[1]["details"]
 
 
