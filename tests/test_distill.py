@@ -189,6 +189,7 @@ class TestMistakes:
         assert said in str(stopped.value)
         assert "\n" not in str(stopped.value)
 
+    @pytest.mark.slow
     def test_teachers_of_different_vocabularies(self, recipe: Path, tmp_path: Path, tiny_teacher: Path) -> None:
         import shutil
 

@@ -161,6 +161,7 @@ class TestTables:
         for name, cell in zip(rows[0][1:], rows[1][1:], strict=True):
             assert name not in kept or cell.strip() in lines[1]
 
+    @pytest.mark.slow
     @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")
     def test_on_a_terminal_of_60_characters(self) -> None:
         import fcntl

@@ -57,6 +57,7 @@ def test_it_reads_texts_and_tables_too(tmp_path: Path) -> None:
     assert list(faults(table, outcome(stdout=""), Bounds())) == ["tpot_s is -0.5"], "the user's own column is theirs"
 
 
+@pytest.mark.slow
 def test_a_trial_is_a_process_with_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = run(Trial(kind="flags", arguments=("explian",)), tmp_path, Bounds())
     assert ran.code == 2

@@ -238,6 +238,7 @@ def replaces(*pairs: tuple[str, str]) -> dict[str, Any]:
 class TestTokenizers:
     """Rules that backtrack or grow are found in a process of their own."""
 
+    @pytest.mark.slow
     def test_sound_rules(self, model: Path) -> None:
         split = {"type": "Split", "pattern": {"Regex": GPT4}, "behavior": "Isolated", "invert": False}
         encode = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}

@@ -57,6 +57,7 @@ def test_experts_are_packed_one_by_one(tiny_teacher: Path, tmp_path: Path) -> No
     assert {name.replace("weight_packed", "weight") for name in held if "weight_s" not in name} == set(whole)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_with_other_names_is_refused(tiny_teacher: Path, tmp_path: Path) -> None:
     plain, _, weights = both(load_model(tiny_teacher), Format(name="int4", group=16), tiny_teacher, tmp_path)
     strange = {name.replace("q_proj", "query"): held for name, held in weights.items()}

@@ -89,6 +89,7 @@ def places(tree: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, 
             yield from places(value, (*place, key))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "tree"),
     [

@@ -29,7 +29,6 @@ from flashstill.runs.distillation import build_signals, run_distillation
 from tests.commands import Cli
 from tests.distillations import shot_at_random
 from tests.fake_server import Answer, FakeServer
-from tests.marks import slow
 
 SILENT = Silent()
 K = 12
@@ -91,7 +90,8 @@ def whole(signals: Signals, packed: Packed) -> Sparse:
 
 
 class TestSignals:
-    @pytest.mark.parametrize("api", ["vllm", *slow("echo", "sglang")])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("api", ["vllm", "echo", "sglang"])
     def test_they_equal_those_of_the_same_model_here(
         self, served: FakeServer, teacher: Any, packed: Packed, tokenizer: Any, tmp_path: Path, api: str
     ) -> None:
@@ -173,7 +173,8 @@ class TestSignals:
 
 
 class TestFailures:
-    @pytest.mark.parametrize("fault", [429, *slow(500, 503, "reset")])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("fault", [429, 500, 503, "reset"])
     def test_what_passes_is_tried_again(
         self, served: FakeServer, packed: Packed, tokenizer: Any, tmp_path: Path, fault: Any
     ) -> None:

@@ -41,6 +41,7 @@ def test_a_plain_file_is_cut_at_blank_lines(text_file: Path, sample_text: str) -
     assert "".join("".join(document.text for document in documents).split()) == "".join(sample_text.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
