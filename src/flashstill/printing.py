@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     from flashstill.plan.space import SearchResult
 
 
+def print_seconds(values: Mapping[str, Any]) -> None:
+    """Print the parts of a step (`seconds_by`) that take any time, and their share of all of it (`seconds`)."""
+    print_table(
+        [("where the time goes", "", "")]
+        + [
+            (name, show(seconds, "s"), f"{seconds / values['seconds']:6.1%}")
+            for name, seconds in values["seconds_by"].items()
+            if seconds
+        ]
+    )
+
+
 def print_table(rows: Sequence[Sequence[str]], spare: Sequence[str] = ()) -> None:
     """Print an aligned table, fitted to the terminal's width; `spare` columns are dropped first."""
     click.echo()
@@ -49,14 +61,7 @@ def print_explanation(explanation: Explanation) -> None:
         f"\none decode step: {show(values['seconds'], 's')} (perfect machine {show(values['seconds_perfect'], 's')}),"
         f" {values['tokens_per_s']:,.0f} tokens/s, bound by {cost.bound}"
     )
-    print_table(
-        [("where the time goes", "", "")]
-        + [
-            (name, show(seconds, "s"), f"{seconds / values['seconds']:6.1%}")
-            for name, seconds in values["seconds_by"].items()
-            if seconds
-        ]
-    )
+    print_seconds(values)
     levels = values["joules_per_token"]
     print_table(
         [("where a token's joules go", "", "")]

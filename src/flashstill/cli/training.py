@@ -101,7 +101,7 @@ _DECIDED = ("precision", "recompute", "framework", "microbatch")
 
 def print_training(answer: TrainingAnswer) -> None:
     """Print a training step (layout, time, memory per chip, energy, price) and the totals of the run."""
-    from flashstill.printing import print_table
+    from flashstill.printing import print_seconds, print_table
 
     values = answer.as_dict()
     degrees = " ".join(f"{name}{count}" for name, count in values["layout"].items() if count > 1)
@@ -116,14 +116,7 @@ def print_training(answer: TrainingAnswer) -> None:
         f"\none step: {show(values['seconds'], 's')}, {values['tokens_per_s']:,.0f} tokens/s,"
         f" MFU {values['mfu']:.1%} ({show(values['model_flops_per_s_per_chip'], 'FLOP/s')} a chip)"
     )
-    print_table(
-        [("where the time goes", "", "")]
-        + [
-            (name, show(seconds, "s"), f"{seconds / values['seconds']:6.1%}")
-            for name, seconds in values["seconds_by"].items()
-            if seconds
-        ]
-    )
+    print_seconds(values)
     held = {"parameters, gradients, optimizer": values["state_bytes"], "activations": values["activation_bytes"]}
     print_table(
         [("what the fullest chip holds", "", "")]

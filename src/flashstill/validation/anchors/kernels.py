@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,23 +68,31 @@ def _gemms(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
         yield _kernel_set(anchor, chip, "matmul", precision, matmul("gemm", m, n, k, _widths(chip, precision)), group)
 
 
+def _one_token(group: Rows, **shape: Any) -> Attention:
+    """Attention of one new token per sequence; each row has `step` - 1 tokens cached beyond its prompt of `isl`."""
+    batch, seen = column(group, "batch_size"), column(group, "isl") + column(group, "step") - 1.0
+    return Attention(
+        name="attention",
+        sequences=batch,
+        queries=np.ones_like(batch),
+        seen=seen,
+        pairs=seen + 1.0,
+        prompt=False,
+        **shape,
+    )
+
+
 def _decode_attention(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
     for (dtype, head_dim), group in split(rows, "kv_cache_dtype", "head_dim"):
-        batch, cached = column(group, "batch_size"), column(group, "num_key_value_heads")
-        seen = column(group, "isl") + column(group, "step") - 1.0
-        work = Attention(
-            name="attention",
-            sequences=batch,
-            queries=np.ones_like(batch),
-            seen=seen,
-            pairs=seen + 1.0,
+        cached = column(group, "num_key_value_heads")
+        work = _one_token(
+            group,
             heads=column(group, "num_heads"),
             kv_heads=cached,
             key_width=float(head_dim),
             value_width=float(head_dim),
             kv_values=cached * 2.0 * float(head_dim),
             kv_value_bytes=_widths(chip, PRECISIONS[dtype]).kv,
-            prompt=False,
         )
         yield _kernel_set(anchor, chip, "decode-attention", PRECISIONS[dtype], work, group)
 
@@ -92,21 +101,15 @@ def _latent_attention(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet
     for (dtype,), group in split(rows, "kv_cache_dtype"):
         if "latency" not in group[0] or not group[0].get("num_heads"):
             continue
-        batch, heads = column(group, "batch_size"), column(group, "num_heads")
-        seen = column(group, "isl") + column(group, "step") - 1.0
-        work = Attention(
-            name="attention",
-            sequences=batch,
-            queries=np.ones_like(batch),
-            seen=seen,
-            pairs=seen + 1.0,
+        heads = column(group, "num_heads")
+        work = _one_token(
+            group,
             heads=heads,
             kv_heads=np.ones_like(heads),
             key_width=LATENT_RANK + ROPE_WIDTH,
             value_width=LATENT_RANK,
             kv_values=np.full_like(heads, LATENT_RANK + ROPE_WIDTH),
             kv_value_bytes=_widths(chip, PRECISIONS[dtype]).kv,
-            prompt=False,
             latent=True,
         )
         yield _kernel_set(anchor, chip, "latent-attention", PRECISIONS[dtype], work, group)
