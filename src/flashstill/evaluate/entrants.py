@@ -86,6 +86,13 @@ def _entrant(name: str, role: str, path: str, progress: Progress) -> Entrant:
     return Entrant(name=name, role=role, directory=directory, tokenizer=load_tokenizer(directory))
 
 
+def check_metrics(asked: Collection[str]) -> None:
+    """Raise BadInput for the first name that is not a metric's."""
+    for metric in asked:
+        if metric not in METRICS:
+            raise BadInput(unknown("metric", metric, METRICS))
+
+
 def choose_metrics(
     entrants: Sequence[Entrant], asked: Collection[str], hashes: Sequence[Mapping[str, str]]
 ) -> tuple[list[str], dict[str, str]]:
@@ -94,9 +101,7 @@ def choose_metrics(
     hashes: for each text, model name -> digest of its tokens.  Raises BadInput if a requested metric cannot be
     compared, for example KL or agreement for a model whose vocabulary differs from the teacher's.
     """
-    for metric in asked:
-        if metric not in METRICS:
-            raise BadInput(unknown("metric", metric, METRICS))
+    check_metrics(asked)
     reasons = dict(_reasons(entrants, hashes))
     for metric in asked:
         if metric in reasons:

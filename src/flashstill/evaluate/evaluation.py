@@ -15,7 +15,16 @@ from flashstill.distill.data.packing import Packed
 from flashstill.distill.data.text import load_documents
 from flashstill.distill.models.arithmetic import AUTO, Arithmetic, decided, in_use, shape_of
 from flashstill.errors import BadInput, UnsupportedArchitecture
-from flashstill.evaluate.entrants import CONTROL, OF_TEACHER, TEACHER, Entrant, choose_metrics, find_entrants, named
+from flashstill.evaluate.entrants import (
+    CONTROL,
+    OF_TEACHER,
+    TEACHER,
+    Entrant,
+    check_metrics,
+    choose_metrics,
+    find_entrants,
+    named,
+)
 from flashstill.evaluate.excerpts import choose_excerpts, pack_excerpts, unknown_tokens
 from flashstill.evaluate.gap import GAP_CLOSED, gap_closed, has_gap
 from flashstill.evaluate.scoring import Scoring
@@ -63,6 +72,7 @@ def evaluate_models(
     """
     shown, unfinished = progress or Silent(), _unfinished(out)
     _check_sizes(tokens, window_tokens)
+    check_metrics(metrics)  # before a model is unpacked
     entrants = find_entrants(named(models, "model"), teacher, control, shown)
     packed = _pack_texts(named(texts, "text"), entrants, tokens, window_tokens, seed, shown)
     hashes = [{name: each.hash for name, each in by_model.items()} for by_model in packed.values()]
