@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, unknown
 from flashstill.facts import Fact, Facts, load
-from flashstill.facts.table import to_csv
+from flashstill.facts.table import read_rows, to_csv
 from flashstill.files import write_text
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware.calibration import COLLECTIVES, KINDS
 from flashstill.validation.anchors.energy import token_served
 from flashstill.validation.anchors.kernels import kernel_sets
 from flashstill.validation.anchors.serving import Served, served
-from flashstill.validation.calibration.energy import energy_rows, fit_energy, measured_chips
+from flashstill.validation.calibration.energy import ENERGY_START, energy_rows, fit_energy, measured_chips
 from flashstill.validation.calibration.fit import Fit
 from flashstill.validation.calibration.kernels import (
     COLLECTIVE_START,
@@ -28,28 +28,46 @@ from flashstill.validation.calibration.rows import SCRIPT, FittedKind, apart, fa
 from flashstill.validation.calibration.selection import Timed, by_kind, chosen, for_the_class
 from flashstill.validation.calibration.software import bare_rows, fit_software, left_out_rows, software_rows
 
+ENGINES, ENERGY = "engines", "energy"
+STAGES = (*KINDS, *COLLECTIVES, ENGINES, ENERGY)
+"""what can be fitted alone, in the order of a whole calibration: each stage builds on the rows of those before it"""
 
-def calibrate(anchors: Path, out: Path, left_out: Path) -> None:
-    """Fit all coefficients: rows to `out`, leave-one-out engine rows to `left_out`; progress on standard error."""
+
+def calibrate(anchors: Path, out: Path, left_out: Path, only: Collection[str] = STAGES) -> None:
+    """Fit all coefficients: rows to `out`, leave-one-out engine rows to `left_out`; progress on standard error.
+
+    only: stages to fit anew; the rows of the others are those that `out` holds.  Raises BadInput for an unknown stage.
+    """
     if not anchors.is_dir():
         raise BadInput(f"there is no anchors directory at {anchors}")
+    for stage in only:
+        if stage not in STAGES:
+            raise BadInput(unknown("stage", stage, STAGES))
     facts = load()
-    rows = kernel_rows(facts, anchors)
-    tuned = facts.with_rows(rows)
-    measured = [*served(anchors), *token_served(anchors)]
-    engines = fit_software(tuned, measured)
-    rows += [row for found in engines for row in software_rows(found)]
-    rows += bare_rows(facts.with_rows(rows), measured)
-    tuned = facts.with_rows(rows)
-    energy = fit_energy(tuned, anchors)
-    print(f"energy: {energy.n} rows, median error {energy.median_absolute_error:.1%}", file=sys.stderr)
-    rows += energy_rows(energy, measured_chips(facts, anchors))
-    rows += _measured_chips(facts, served(anchors))
+    rows = [row for row in read_rows(out) if _stage(row) not in only] if out.exists() else []
+    rows += kernel_rows(facts, anchors, [stage for stage in STAGES if stage in only])
+    if ENGINES in only:
+        measured = [*served(anchors), *token_served(anchors)]
+        engines = fit_software(facts.with_rows(rows), measured)
+        rows += [row for each in engines for row in software_rows(each)]
+        rows += bare_rows(facts.with_rows(rows), measured)
+        rows += _measured_chips(facts, served(anchors))
+        write_text(left_out, to_csv(row for each in engines for row in left_out_rows(each)))
+    if ENERGY in only:
+        energy = fit_energy(facts.with_rows(rows), anchors)
+        print(f"energy: {energy.n} rows, median error {energy.median_absolute_error:.1%}", file=sys.stderr)
+        rows += energy_rows(energy, measured_chips(facts, anchors))
+    rows.sort(key=lambda row: STAGES.index(_stage(row)))
     write_text(out, to_csv(rows))
-    write_text(left_out, to_csv(row for found in engines for row in left_out_rows(found)))
 
 
-def kernel_rows(facts: Facts, anchors: Path) -> list[Fact]:
+def _stage(row: Fact) -> str:
+    """The stage of `STAGES` that fits a row."""
+    kind = row.quantity.partition(".")[0]
+    return kind if kind in STAGES else ENERGY if row.quantity in ENERGY_START else ENGINES
+
+
+def kernel_rows(facts: Facts, anchors: Path, kinds: Sequence[str] = (*KINDS, *COLLECTIVES)) -> list[Fact]:
     """Fact rows of single kernels and collectives, for every timed chip and its class."""
     chips: dict[str, Chip] = {}
     timed = [
@@ -58,7 +76,7 @@ def kernel_rows(facts: Facts, anchors: Path) -> list[Fact]:
     sets = by_kind(timed)
     fitted = [
         _fitted(facts, kind, condition, sets[kind, condition])
-        for kind in (*KINDS, *COLLECTIVES)
+        for kind in kinds
         for known, condition in sorted(sets)
         if known == kind
     ]
