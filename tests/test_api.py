@@ -30,7 +30,7 @@ SIGNATURES = {
     ),
     "explain": ("scenario", "deployment", "model", "chip", "batch", "context", "price", "facts", "set", "more"),
     "search": ("scenario", "space", "model", "chips", "max_chips", "batches", "price", "facts", "set", "more"),
-    "run": ("recipe", "out", "seed", "arithmetic", "progress"),
+    "run": ("recipe", "out", "seed", "minutes", "arithmetic", "progress"),
     "distill": ("recipe", "out", "arithmetic", "progress"),
     "evaluate": (
         "models", "texts", "teacher", "control", "metrics", "tokens", "window_tokens", "seed", "arithmetic", "out",
@@ -216,6 +216,11 @@ def test_runs_are_refused_before_they_take_a_directory(tmp_path: Path) -> None:
     for keywords in ({"arithmetic": "fp8"}, {"seed": -1}, {"seed": 1.5}):
         with pytest.raises(fs.BadInput, match=r"unknown arithmetic 'fp8'|seed is .*, not a whole number"):
             fs.run("demo", tmp_path / "out", **keywords)
+    for minutes in (0.0, -1.0, float("nan"), True):
+        with pytest.raises(fs.BadInput, match=r"minutes is .*, not a number from 0.1 to 1,000,000"):
+            fs.run("demo", tmp_path / "out", minutes=minutes)
+    with pytest.raises(fs.BadInput, match="a study takes as long as its seeds need"):
+        fs.run("rounding", tmp_path / "out", minutes=1.0)
     assert not (tmp_path / "out").exists()
     with pytest.raises(fs.BadInput, match="unknown metric 'acuracy'"):
         fs.evaluate("smollm2-135m-instruct", "cpython-docs", metrics="acuracy")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,24 +15,16 @@ from flashstill.cli.documents import json_option, print_json
 from flashstill.cli.options import DIRECTORY
 from flashstill.errors import BadInput
 
-R = TypeVar("R")
 ARITHMETIC = ("auto", "bf16", "fp32")  # recipes/arithmetic.py
 ARITHMETIC_HELP = "In which arithmetic models run; auto measures which is faster here."
 
 if TYPE_CHECKING:
-    from flashstill.recipes import FamilyRecipe
-    from flashstill.recipes.study import StudyRecipe
+    from flashstill.distilled import StudyResult
 
 
 arithmetic_option = click.option(
     "--arithmetic", type=click.Choice(ARITHMETIC), default=None, help=f"{ARITHMETIC_HELP} [default: the recipe's]"
 )
-
-
-def _with(recipe: R, arithmetic: str | None) -> R:
-    from flashstill.recipes.arithmetic import with_arithmetic
-
-    return recipe if arithmetic is None else with_arithmetic(recipe, arithmetic)
 
 
 @click.command()
@@ -47,30 +40,35 @@ def run(recipe: str, out: Path, seed: int | None, arithmetic: str | None, as_jso
 
     RECIPE is a file, or the name of a built-in family or study.
     """
-    import dataclasses
-
-    from flashstill.recipes import read_recipe
-    from flashstill.recipes.studies import kind_of, read_study, recipe_file
-
-    path = recipe_file(recipe)
-    if kind_of(path):
-        _study(_with(read_study(path), arithmetic), out, seed, as_json)
-        return
-    family = _with(read_recipe(path), arithmetic)
-    _run(family if seed is None else dataclasses.replace(family, seed=seed), out, as_json)
+    _run(recipe, out, as_json, seed=seed, arithmetic=arithmetic)
 
 
-def _study(recipe: StudyRecipe, out: Path, seed: int | None, as_json: bool) -> None:
+def _run(recipe: str, out: Path, as_json: bool, **asked: Any) -> None:
+    """Run a recipe as `flashstill.run` does, with progress, and print what came out."""
+    from flashstill import distilling
     from flashstill.console import Console
-    from flashstill.studies import run_study
+    from flashstill.distilled import StudyResult
 
-    summary = run_study(recipe, range(recipe.seeds) if seed is None else [seed], out, Console())
+    command = shlex.join(["flashstill", *sys.argv[1:]])
+    done = distilling.run_recipe(recipe, out, **asked, progress=Console(), command=command)
+    if isinstance(done, StudyResult):
+        _print_study(done, as_json)
+    elif as_json:
+        records = str(out / "records.jsonl")
+        print_json({"out": str(out), "report": str(done.report), "findings": list(done.findings), "records": records})
+    else:
+        for line in done.findings:
+            click.echo(line)
+        click.echo(f"Report: {done.report}", err=True)
+
+
+def _print_study(study: StudyResult, as_json: bool) -> None:
     if as_json:
-        print_json(summary)
+        print_json(study.as_dict())
         return
-    for line in study_lines(summary):
+    for line in study_lines(study.as_dict()):
         click.echo(line)
-    click.echo(f"Report: {out / 'report.html'}, numbers: {out / 'summary.json'}", err=True)
+    click.echo(f"Report: {study.out / 'report.html'}, numbers: {study.out / 'summary.json'}", err=True)
 
 
 def study_lines(summary: dict[str, Any]) -> list[str]:
@@ -97,28 +95,7 @@ def demo(minutes: float | None, out: Path, arithmetic: str | None, as_json: bool
 
     It measures this machine first and does as much as fits into the time.
     """
-    import dataclasses
-
-    from flashstill.recipes import built_in
-
-    recipe = _with(built_in("demo"), arithmetic)
-    _run(recipe if minutes is None else dataclasses.replace(recipe, minutes=minutes), out, as_json)
-
-
-def _run(recipe: FamilyRecipe, out: Path, as_json: bool) -> None:
-    from flashstill.console import Console
-    from flashstill.report import findings
-    from flashstill.runs import run_family
-
-    records = run_family(recipe, out, Console(), shlex.join(["flashstill", *sys.argv[1:]]))
-    lines = findings(records)
-    report = str(out / "report.html")
-    if as_json:
-        print_json({"out": str(out), "report": report, "findings": lines, "records": str(out / "records.jsonl")})
-        return
-    for line in lines:
-        click.echo(line)
-    click.echo(f"Report: {report}", err=True)
+    _run("demo", out, as_json, minutes=minutes, arithmetic=arithmetic)
 
 
 @click.command()
@@ -134,17 +111,16 @@ def _run(recipe: FamilyRecipe, out: Path, as_json: bool) -> None:
 @json_option
 def distill(recipe: Path, out: Path, build_signals: bool, shard: str, arithmetic: str | None, as_json: bool) -> None:
     """Train one student on its teachers, as a distill.toml says; under torchrun on many devices."""
+    from flashstill import distilling
     from flashstill.console import Console
-    from flashstill.recipes import read_distillation
-    from flashstill.runs import distillation
 
-    distill_recipe = _with(read_distillation(recipe), arithmetic)
-    if not build_signals:
-        if shard:
-            raise BadInput("--shard goes with --build-signals; under torchrun processes share the work by themselves")
-        summary = distillation.run_distillation(distill_recipe, out, Console())
+    summary: Mapping[str, Any]
+    if build_signals:
+        summary = distilling.build_signals(recipe, out, share_of(shard), arithmetic=arithmetic, progress=Console())
+    elif shard:
+        raise BadInput("--shard goes with --build-signals; under torchrun processes share the work by themselves")
     else:
-        summary = distillation.build_signals(distill_recipe, out, Console(), share_of(shard))
+        summary = distilling.distill(recipe, out, arithmetic=arithmetic, progress=Console()).summary
     if os.environ.get("RANK", "0") != "0":
         return
     if as_json:
@@ -164,7 +140,7 @@ def share_of(text: str) -> tuple[int, int]:
     raise BadInput(f"--shard is {text!r}; give I/N with I below N, as 0/4")
 
 
-def _signal_lines(signals: dict[str, Any]) -> list[str]:
+def _signal_lines(signals: Mapping[str, Any]) -> list[str]:
     lines = []
     for teacher, built in signals.items():
         rate = f"{built['tokens_per_s']:,.0f} tokens/s" if built["tokens_per_s"] else "all there already"
@@ -174,7 +150,7 @@ def _signal_lines(signals: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _student_lines(summary: dict[str, Any]) -> list[str]:
+def _student_lines(summary: Mapping[str, Any]) -> list[str]:
     from flashstill.runs.budget import outcome_lines
 
     lines = [f"{'':<10}{'domain':<16}{'bits/byte':>10}{'KL':>9}{'agreement':>11}"]

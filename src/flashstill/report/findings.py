@@ -113,7 +113,7 @@ def _speed(view: View, best: str) -> str:
     ]
     return (
         f"Measured here at batch {batch}: a decode step takes {show(fast.seconds, 's')} instead of"
-        f" {show(slow.seconds, 's')}, {slow.seconds / fast.seconds:.2f}x as fast; the first cost model is off by"
+        f" {show(slow.seconds, 's')}, {slow.seconds / fast.seconds:.2f}x as fast; the cost model is off by"
         f" {sum(errors) / len(errors):.0%} on average over {len(errors)} measurements."
     )
 

@@ -1,0 +1,121 @@
+"""Results of the learning arm as the Python face returns them: frozen, as flat records, as a table in a notebook."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flashstill.records import QualityRecord, Record, to_line
+from flashstill.tables import cell, flat, html_table
+
+SHOWN = 30
+"""rows displayed in a notebook"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FamilyResult:
+    """Results of running a family. out: its directory, with report.html; findings: conclusions as sentences."""
+
+    out: Path
+    records: tuple[Record, ...]
+    findings: tuple[str, ...]
+
+    @property
+    def report(self) -> Path:
+        """Path of report.html."""
+        return self.out / "report.html"
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """One flat row per record; the column `record` is its kind."""
+        return [_row(record) for record in self.records]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Paths, findings and records as plain values."""
+        return {
+            "out": str(self.out),
+            "report": str(self.report),
+            "findings": list(self.findings),
+            "records": self.as_records(),
+        }
+
+    def _repr_html_(self) -> str:
+        return html_table(("",), [(line,) for line in self.findings], str(self.report))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyResult:
+    """Results of a study over several seeds. summary: content of summary.json, figures with their intervals."""
+
+    out: Path
+    summary: Mapping[str, Any]
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """One flat row per figure: value, interval over seeds (low, high), the threshold and whether it is met."""
+        return [{"figure": name, **figure} for name, figure in self.summary["figures"].items()]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary."""
+        return dict(self.summary)
+
+    def _repr_html_(self) -> str:
+        return _records_table(self.as_records(), ("figure", "value", "low", "high", "bar", "holds"), str(self.out))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistillResult:
+    """Results of distilling a student. summary: content of summary.json."""
+
+    out: Path
+    summary: Mapping[str, Any]
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """One flat row per model and text: each metric with the low and high end of its interval."""
+        rows = []
+        for model, domains in self.summary["quality"].items():
+            for domain, metrics in domains.items():
+                row: dict[str, Any] = {"model": model, "domain": domain}
+                for name, (value, low, high) in metrics.items():
+                    row |= {name: value, f"{name}_low": low, f"{name}_high": high}
+                rows.append(row)
+        return rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary."""
+        return dict(self.summary)
+
+    def _repr_html_(self) -> str:
+        names = ("model", "domain", "bits_per_byte", "kl_to_teacher", "agreement")
+        return _records_table(self.as_records(), names, str(self.out))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationResult:
+    """Quality of models on texts. left_out: metric -> why it could not be computed for a comparison."""
+
+    records: tuple[Record, ...]
+    left_out: Mapping[str, str]
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """One flat row per model, text and metric, with its 95 % interval."""
+        return [dataclasses.asdict(record) for record in self.records if isinstance(record, QualityRecord)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All records, including those describing the models, and the metrics left out."""
+        return {"records": [_row(record) for record in self.records], "left_out": dict(self.left_out)}
+
+    def _repr_html_(self) -> str:
+        return _records_table(self.as_records(), ("model", "domain", "metric", "value", "low", "high"), "")
+
+
+def _row(record: Record) -> dict[str, Any]:
+    """A record as a flat row; the column `record` is its kind."""
+    return flat({name: value for name, value in json.loads(to_line(record)).items() if name != "schema"})
+
+
+def _records_table(records: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> str:
+    kept = [name for name in names if any(record.get(name) is not None for record in records)]
+    return html_table(kept, [[cell(record.get(name)) for name in kept] for record in records[:SHOWN]], title)
