@@ -12,7 +12,7 @@ import pytest
 
 from flashstill.arch import load_architecture
 from flashstill.cost import make_conditions, step_cost, uniform
-from flashstill.facts import load
+from flashstill.facts import Facts, load
 from flashstill.facts.table import COLUMNS
 from flashstill.hardware import chip_from_facts
 from flashstill.parallel import Layout, shard
@@ -232,3 +232,43 @@ def test_one_row_of_a_users_file_corrects_one_coefficient(tmp_path: Path) -> Non
     whole = chip_from_facts(load([tmp_path]), "h200-sxm").calibration.kernel("matmul", "bf16")
     assert (whole.memory_efficiency, whole.floor_s) == (0.5, 1e-5)
     assert whole.blend != before.blend
+
+
+def own_rows(directory: Path, *rows: tuple[str, str, str, str]) -> Facts:
+    """Facts with rows of (owner, quantity, condition, value) from a user's file."""
+    header = ",".join(COLUMNS)
+    common = {"kind": "measured", "source": "a test", "as_of": "2026-11-28", "per": "die"}
+    cells = [
+        dict.fromkeys(COLUMNS, "")
+        | common
+        | {"name": name, "quantity": quantity, "condition": condition, "value": value}
+        | {"unit": "s" if quantity.endswith("_s") else "1"}
+        for name, quantity, condition, value in rows
+    ]
+    lines = [header, *(",".join(each[name] for name in COLUMNS) for each in cells)]
+    (directory / "own.csv").write_text("\n".join(lines), encoding="utf-8")
+    return load([directory])
+
+
+def test_an_engines_kernels_come_from_the_nearest_owner(tmp_path: Path) -> None:
+    """A chip's own set of all engines counts before an engine's set of its die; its single rows correct either."""
+    engines = ("h100-sxm", "matmul.floor_s", "int8 vllm", "1e-5"), ("h100-sxm", "matmul.floor_s", "int8", "2e-5")
+
+    def floors(facts: Facts, chip: str) -> tuple[float, float]:
+        calibration = chip_from_facts(facts, chip).calibration
+        return calibration.kernel("matmul", "int8", "vllm").floor_s, calibration.kernel("matmul", "int8").floor_s
+
+    assert floors(own_rows(tmp_path, *engines), "h200-sxm") == (1e-5, 2e-5)
+    own = ("h200-sxm", "matmul.floor_s", "int8", "3e-5")
+    assert floors(own_rows(tmp_path, *engines, own), "h200-sxm") == (3e-5, 3e-5)
+    single = ("h200-sxm", "matmul.blend", "int8", "7")
+    calibration = chip_from_facts(own_rows(tmp_path, *engines, single), "h200-sxm").calibration
+    ours = calibration.kernel("matmul", "int8", "vllm")
+    assert (ours.floor_s, ours.blend, calibration.kernel("matmul", "int8").blend) == (1e-5, 7.0, 7.0)
+
+
+def test_an_edit_of_a_precision_is_one_of_every_engine(tmp_path: Path) -> None:
+    both = ("h100-sxm", "matmul.floor_s", "int8 vllm", "1e-5"), ("h100-sxm", "matmul.floor_s", "int8", "2e-5")
+    changed = own_rows(tmp_path, *both).edited(["h200-sxm.matmul.floor_s[int8]=4e-5"])
+    calibration = chip_from_facts(changed, "h200-sxm").calibration
+    assert [calibration.kernel("matmul", "int8", engine).floor_s for engine in ("", "vllm", "trtllm")] == [4e-5] * 3

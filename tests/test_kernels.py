@@ -10,7 +10,7 @@ import pytest
 
 from flashstill.cost import Precisions, kernels
 from flashstill.cost.conditions import Conditions
-from flashstill.cost.kernels import Timing, blend, scaled
+from flashstill.cost.kernels import Timing, blend, fastest, scaled
 from flashstill.cost.operations import operation_joules, operation_seconds
 from flashstill.hardware.calibration import PERFECT, Kernel
 from flashstill.hardware.software import NO_SOFTWARE
@@ -292,3 +292,43 @@ def test_perfect_is_without_floors_and_software() -> None:
     machine = round_chip().calibration  # work still comes in the chip's tiles
     best = dataclasses.replace(PERFECT, tiling=machine.tiling, on_chip_share=machine.on_chip_share)
     assert (conditions.calibration, conditions.software) == (best, NO_SOFTWARE)
+
+
+def one_product(engine: str = "perfect", fastest_of: tuple[str, ...] = ()) -> float:
+    """Seconds of a product that two engines have kernels of their own for, floors of 5 and 9 us; others 7 us."""
+    machine = round_chip()
+    floors = {"bf16": 7e-6, "bf16 vllm": 5e-6, "bf16 sglang": 9e-6}
+    rows = {("matmul", condition): kernel(floor_s=floor_s) for condition, floor_s in floors.items()}
+    chip = dataclasses.replace(machine, calibration=dataclasses.replace(machine.calibration, kernels=rows))
+    several = tuple(dataclasses.replace(NO_SOFTWARE, name=name) for name in fastest_of)
+    software = dataclasses.replace(NO_SOFTWARE, name=engine, fastest_of=several)
+    timing = operation_seconds(round_conditions(chip, software), Matmul(name="m", rows=1.0, columns=1.0, depth=1.0))
+    return float(timing.floor_s)
+
+
+@pytest.mark.parametrize(("engine", "floor_s"), [("vllm", 5e-6), ("sglang", 9e-6), ("trtllm", 7e-6), ("perfect", 7e-6)])
+def test_an_engine_runs_its_own_kernels_where_it_has_them(engine: str, floor_s: float) -> None:
+    assert one_product(engine) == floor_s
+
+
+@pytest.mark.parametrize(
+    ("engines", "floor_s"), [(("vllm", "sglang"), 5e-6), (("sglang",), 9e-6), (("sglang", "trtllm"), 7e-6)]
+)
+def test_software_that_uses_the_fastest_is_never_slower_than_an_engine(
+    engines: tuple[str, ...], floor_s: float
+) -> None:
+    assert one_product("none", engines) == floor_s
+
+
+def test_the_fastest_is_chosen_for_each_element() -> None:
+    short = Timing(seconds=np.array([1.0, 4.0]), compute_s=1.0, memory_s=0.0, floor_s=0.1)
+    long = Timing(seconds=np.array([2.0, 3.0]), compute_s=0.0, memory_s=2.0, floor_s=0.2)
+    best = fastest([short, long])
+    assert [
+        np.broadcast_to(each, 2).tolist() for each in (best.seconds, best.compute_s, best.memory_s, best.floor_s)
+    ] == [
+        [1.0, 3.0],
+        [1.0, 0.0],
+        [0.0, 2.0],
+        [0.1, 0.2],
+    ]

@@ -18,6 +18,7 @@ to matrix multiplication; the coefficients are calibration rows.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,20 @@ def scaled(timing: Timing, ratio: float, least_s: Quantity, more_s: Quantity = 0
         memory_s=timing.memory_s,
         floor_s=timing.floor_s * ratio + more_s,
     )
+
+
+def fastest(timings: Sequence[Timing]) -> Timing:
+    """For each element the timing with the least seconds."""
+    best = timings[0]
+    for other in timings[1:]:
+        ahead = np.asarray(other.seconds) < best.seconds
+        best = Timing(
+            seconds=np.where(ahead, other.seconds, best.seconds),
+            compute_s=np.where(ahead, other.compute_s, best.compute_s),
+            memory_s=np.where(ahead, other.memory_s, best.memory_s),
+            floor_s=np.where(ahead, other.floor_s, best.floor_s),
+        )
+    return best
 
 
 def peak_seconds(timing: Timing, kernel: Kernel) -> Quantity:

@@ -10,49 +10,61 @@ import numpy as np
 
 from flashstill.cost import kernels
 from flashstill.cost.conditions import Conditions
+from flashstill.hardware import Kernel
 from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity
 
 _NO_TIME: Quantity = 0.0
 
 
 def operation_seconds(conditions: Conditions, operation: Operation) -> kernels.Timing:
-    """Seconds of one chip's share of an operation, including the engine's kernel ratios."""
-    chip, calibration, main = conditions.chip, conditions.calibration, conditions.chip.memory
+    """Seconds of one chip's share of an operation, with the engine's own kernels and its kernel ratios.
+
+    Software that uses the fastest of several engines has each operation timed with the kernels of each.
+    """
+    kind, precision = _kernel_name(conditions, operation)
+    software, calibration = conditions.software, conditions.calibration
+    if not software.fastest_of:
+        return _with_kernel(conditions, operation, calibration.kernel(kind, precision, software.name))
+    usable = calibration.kernels_of(kind, precision, [engine.name for engine in software.fastest_of])
+    return kernels.fastest([_with_kernel(conditions, operation, kernel) for kernel in usable])
+
+
+def _kernel_name(conditions: Conditions, operation: Operation) -> tuple[str, str]:
+    """Kind and precision of the coefficients that an operation's kernel has."""
+    if isinstance(operation, Matmul):
+        return "matmul", kernel_precision(conditions, operation.role)
+    if isinstance(operation, Experts):
+        return "experts", kernel_precision(conditions, "experts")
+    if isinstance(operation, Attention):
+        kind = "prompt" if operation.prompt else "latent" if operation.latent else "decode"
+        return f"{kind}-attention", conditions.precisions.kv
+    return "matmul", "bf16"
+
+
+def _with_kernel(conditions: Conditions, operation: Operation, kernel: Kernel) -> kernels.Timing:
+    """Seconds of an operation with the coefficients `kernel`."""
+    chip, main = conditions.chip, conditions.chip.memory
+    if isinstance(operation, Experts):
+        runs_in = chip.precision(conditions.precisions.experts)
+        timing = kernels.experts(chip, operation, kernel, chip.flops_per_s[runs_in], main, conditions.weights)
+        moved_s = operation.activation_bytes / main.bytes_per_s
+        read_s = operation.weight_bytes / conditions.weights.bytes_per_s
+        peaks_s = np.maximum(timing.compute_s * kernel.compute_efficiency, read_s) + moved_s
+        return kernels.scaled(timing, conditions.software.experts_ratio, peaks_s)
+    memory_s = kernels.memory_seconds(operation, conditions.weights, conditions.cache, main, kernel.memory_efficiency)
     if isinstance(operation, Matmul):
         runs_in = chip.precision(conditions.precisions.of(operation.role))
-        kernel = calibration.kernel("matmul", kernel_precision(conditions, operation.role))
-        memory_s = kernels.memory_seconds(
-            operation, conditions.weights, conditions.cache, main, kernel.memory_efficiency
-        )
         timing = kernels.matmul(chip, operation, kernel, chip.flops_per_s[runs_in], memory_s)
         ratio, quantise_s = conditions.software.matmul_ratio, _NO_TIME
         if kernel.quantise_floor_s and conditions.software.quantise_ratio:
             quantise_s = conditions.software.quantise_ratio * kernels.quantise_seconds(operation, kernel, main)
         peaks_s = kernels.peak_seconds(timing, kernel)
         return kernels.scaled(timing, ratio, peaks_s, quantise_s)
-    if isinstance(operation, Experts):
-        runs_in = chip.precision(conditions.precisions.experts)
-        kernel = calibration.kernel("experts", kernel_precision(conditions, "experts"))
-        timing = kernels.experts(chip, operation, kernel, chip.flops_per_s[runs_in], main, conditions.weights)
-        moved_s = operation.activation_bytes / main.bytes_per_s
-        read_s = operation.weight_bytes / conditions.weights.bytes_per_s
-        peaks_s = np.maximum(timing.compute_s * kernel.compute_efficiency, read_s) + moved_s
-        return kernels.scaled(timing, conditions.software.experts_ratio, peaks_s)
     if isinstance(operation, Attention):
-        kind = (
-            "prompt-attention" if operation.prompt else ("latent-attention" if operation.latent else "decode-attention")
-        )
         # Prefill with an 8-bit cache multiplies in 8 bits; decode attention computes in bf16 and is memory-bound.
-        precision = conditions.precisions.kv
-        kernel = calibration.kernel(kind, precision)
-        memory_s = kernels.memory_seconds(
-            operation, conditions.weights, conditions.cache, main, kernel.memory_efficiency
-        )
-        rate = chip.flops_per_s[chip.precision(precision if operation.prompt else "bf16")]
+        rate = chip.flops_per_s[chip.precision(conditions.precisions.kv if operation.prompt else "bf16")]
         timed = kernels.prompt_attention if operation.prompt else kernels.decode_attention
         return timed(chip, operation, kernel, rate, memory_s)
-    kernel = calibration.kernel("matmul", "bf16")
-    memory_s = kernels.memory_seconds(operation, conditions.weights, conditions.cache, main, kernel.memory_efficiency)
     compute_s = operation.flops / (chip.flops_per_s[chip.precision("bf16")] * kernel.compute_efficiency)
     return kernels.Timing(seconds=np.maximum(compute_s, memory_s), compute_s=compute_s, memory_s=memory_s, floor_s=0.0)
 

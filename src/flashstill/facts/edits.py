@@ -140,7 +140,8 @@ def _new(rows: Rows, owner: str, quantity: str, condition: str, classes: set[str
         have = sorted({what for name, what in rows if name == owner})
         raise MissingFact(unknown("quantity", f"{owner}.{quantity}", (f"{owner}.{what}" for what in have)))
     if quantity in NAMED_BY_CONDITION or "." in quantity:  # such as matmul.floor_s, a coefficient in one precision
-        model = next((fact for fact in models if _names(fact.condition, condition)), None)
+        alike = [fact for fact in models if _names(fact.condition, condition)]
+        model = min(alike, key=lambda fact: fact.condition.lower() != condition.lower(), default=None)
         conditions = sorted({fact.condition for fact in existing or models} - {""})
         if model is None and not condition:
             some = ", ".join(conditions[:5])

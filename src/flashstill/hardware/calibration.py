@@ -1,12 +1,14 @@
 """Kernel efficiencies and overheads of a chip: the coefficients of cost/kernels.py.
 
-They are read from calibration rows by chip or class, operation kind and precision (calibration_rows.py).
+They are read from calibration rows by chip or class, operation kind, precision and, where engines have kernels of their
+own, engine (calibration_rows.py).
 Coefficients without a row are derived from the five general rows that every class has (matmul_efficiency,
 memory_efficiency, operation_floor_s, link_efficiency, hop_s).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 SHARPEST = 64.0
@@ -94,8 +96,10 @@ class Tiling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """All coefficients of one chip. kernels: by (kind, precision), collectives: by (kind, engine or "").
+    """All coefficients of one chip. kernels: by (kind, condition), collectives: by (kind, engine or "").
 
+    The condition of a kernel is a precision ("fp8"), or a precision and the engine that has kernels of its own for it
+    ("fp8 vllm").
     attention_ratio, experts_floor_ratio, blend: derive the coefficients of kinds without rows from the general ones.
     on_chip_share: fraction of the on-chip cache available to a kernel's activations.
     """
@@ -118,10 +122,13 @@ class Calibration:
         """Whether any kernel's time depends on the number of compute units (SMs)."""
         return any(kernel.block_s for kernel in self.kernels.values())
 
-    def kernel(self, kind: str, precision: str) -> Kernel:
-        """Coefficients of a kind in a precision; else in the nearest one with rows; else from the general rows."""
+    def kernel(self, kind: str, precision: str, engine: str = "") -> Kernel:
+        """Coefficients of a kind in a precision: the engine's own, else those of all engines.
+
+        Without rows in the precision those of the nearest one apply, else the general rows.
+        """
         for near in _NEAREST.get(precision, (precision, "bf16")):
-            coefficients = self.kernels.get((kind, near))
+            coefficients = self.kernels.get((kind, f"{near} {engine}")) or self.kernels.get((kind, near))
             if coefficients is not None:
                 return coefficients
         return Kernel(
@@ -130,6 +137,10 @@ class Calibration:
             floor_s=self.operation_floor_s * (self.experts_floor_ratio if kind == "experts" else 1.0),
             blend=self.blend,
         )
+
+    def kernels_of(self, kind: str, precision: str, engines: Sequence[str]) -> tuple[Kernel, ...]:
+        """The distinct coefficients that `engines` have for a kind in a precision."""
+        return tuple(dict.fromkeys(self.kernel(kind, precision, engine) for engine in engines))
 
     @property
     def perfect(self) -> Calibration:

@@ -3,9 +3,11 @@
 A row belongs to a chip or a class of chips, an operation kind and a precision:
 
     h100-sxm, matmul.memory_efficiency, ..., condition "bf16"
+    h100-sxm, matmul.memory_efficiency, ..., condition "bf16 vllm"     the kernels of one engine
 
 A benchmarked chip has its own rows; a chip with the same die uses those (an H200 those of the H100); any other chip
-uses the estimates of its class.  A what-if edit of a coefficient overrides all of these.
+uses the estimates of its class.  Of the owners from chip to class the first with a complete set counts, and of that
+owner the engine's own set before that of all engines.  A what-if edit of a coefficient overrides all of these.
 """
 
 from __future__ import annotations
@@ -51,10 +53,10 @@ def calibration_of(facts: Facts, owners: Sequence[str], needs: Needs) -> Calibra
         on_chip_share=needs.of(GENERAL, "on_chip_ratio"),
         tiling=_tiling(needs),
         kernels={
-            (kind, precision): kernel
+            (kind, condition): kernel
             for kind in KINDS
-            for precision in PRECISIONS
-            if (kernel := _coefficients(Kernel, facts, owners, kind, precision, base))
+            for condition in _conditions(facts, owners, kind)
+            if (kernel := _coefficients(Kernel, facts, owners, kind, condition, base))
         },
         collectives={
             (kind, engine): shared
@@ -105,6 +107,17 @@ def _die(facts: Facts, name: str) -> tuple[str, str, float, float] | None:
     return (machine.maker, machine.chip_class, area.value, process.value) if area and process else None
 
 
+def _conditions(facts: Facts, owners: Sequence[str], kind: str) -> list[str]:
+    """The conditions under which any owner has rows of a kernel kind: "fp8", or "fp8 vllm" for one engine's kernels."""
+    found = {
+        row.condition: None
+        for owner in owners
+        for field in fields(Kernel)
+        for row in facts.rows.get((owner, f"{kind}.{field.name}"), ())
+    }
+    return [condition for condition in found if condition.partition(" ")[0] in PRECISIONS]
+
+
 def _coefficients(
     made_of: type[_Coefficients],
     facts: Facts,
@@ -116,17 +129,19 @@ def _coefficients(
     """The rows `kind.field` of the first owner with a complete set for the kind; None if no owner has rows.
 
     A set with the kind's `floor_s` is complete.  Rows of an incomplete set override those of later owners, so a user's
-    file with a single efficiency leaves the other coefficients unchanged.
+    file with a single efficiency leaves the other coefficients unchanged.  An engine without a set of its own at an
+    owner has the owner's set of all engines.
     """
     corrections: dict[str, float] = {}
     for owner in owners:
-        rows = _rows(made_of, facts, owner, kind, condition)
-        if owner == owners[0] and _are_edits(rows):
-            continue
-        values = {name: row.value for name, row in rows.items()}
-        if "floor_s" in rows:
-            return made_of(**{**base, **values, **corrections})
-        corrections = {**values, **corrections}
+        for each in dict.fromkeys((condition, condition.partition(" ")[0])):
+            rows = _rows(made_of, facts, owner, kind, each)
+            if owner == owners[0] and _are_edits(rows):
+                continue
+            values = {name: row.value for name, row in rows.items()}
+            if "floor_s" in rows:
+                return made_of(**{**base, **values, **corrections})
+            corrections = {**values, **corrections}
     return made_of(**{**base, **corrections}) if corrections else None
 
 
@@ -145,16 +160,22 @@ def _are_edits(rows: dict[str, Fact]) -> bool:
 
 
 def _edited(calibration: Calibration, facts: Facts, name: str) -> Calibration:
-    """The calibration with what-if edits applied to coefficients for which the chip has no rows."""
+    """The calibration with what-if edits applied to coefficients for which the chip has no rows.
+
+    An edit of a precision applies to the kernels of every engine in it.
+    """
 
     def edits(made_of: type[_Coefficients], kind: str, condition: str) -> dict[str, Any]:
         rows = _rows(made_of, facts, name, kind, condition)
         return {field: row.value for field, row in rows.items()} if _are_edits(rows) else {}
 
     kernels, collectives = dict(calibration.kernels), dict(calibration.collectives)
-    for kind, precision in itertools.product(KINDS, PRECISIONS):
-        if changes := edits(Kernel, kind, precision):
-            kernels[kind, precision] = replace(calibration.kernel(kind, precision), **changes)
+    for kind in KINDS:
+        for condition in sorted({*_conditions(facts, (name,), kind), *(each for of, each in kernels if of == kind)}):
+            precision, _, engine = condition.partition(" ")
+            changes = {**edits(Kernel, kind, precision), **edits(Kernel, kind, condition)}
+            if changes:
+                kernels[kind, condition] = replace(calibration.kernel(kind, precision, engine), **changes)
     for kind, engine in itertools.product(COLLECTIVES, ("", *ENGINES)):
         if changes := edits(Collective, kind, engine):
             before = calibration.collective(kind, engine)

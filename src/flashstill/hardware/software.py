@@ -53,7 +53,7 @@ class Software:
     tpot_low: float
     tpot_high: float
     fastest_of: tuple[Software, ...] = ()
-    """engines whose collectives are used if faster"""
+    """engines whose kernels and collectives are used if faster"""
 
 
 NO_SOFTWARE = Software(

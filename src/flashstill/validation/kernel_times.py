@@ -28,7 +28,7 @@ def kernel_seconds(chip: Chip, item: KernelSet, kernel: Kernel | None = None) ->
         weights=chip.memory,
         cache=chip.memory,
         calibration=calibration,
-        software=replace(NO_SOFTWARE, quantise_ratio=1.0),
+        software=replace(NO_SOFTWARE, name=item.engine, quantise_ratio=1.0),
     )
     assert isinstance(item.work, Operation)
     seconds = operation_seconds(conditions, item.work).seconds

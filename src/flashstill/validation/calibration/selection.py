@@ -18,14 +18,25 @@ OWN_KERNELS = ("trtllm", "vllm", "sglang")
 """Preference order of engines for expert kernels: the first one timed on a chip is used. Each engine has its own
 kernels (CUTLASS, Triton, Marlin), up to four times apart, so a mean would describe none; each engine's
 `experts_ratio` scales from these. Products and attention come from libraries that all engines share."""
+BY_ENGINE = ("matmul",)
+"""kinds of kernels that get coefficients of each engine besides those of all engines"""
 Timed = Sequence[tuple[Chip, KernelSet]]
 
 
 def by_kind(items: Iterable[tuple[Chip, KernelSet]]) -> dict[tuple[str, str], list[tuple[Chip, KernelSet]]]:
-    """Sets that share coefficients, by kind and by precision (collectives: by library)."""
+    """Sets that share coefficients, by kind and condition.
+
+    The condition is a precision ("fp8"), a precision and an engine whose kernels have coefficients of their own ("fp8
+    vllm", where several engines were timed), or the library of a collective.
+    """
     found: dict[tuple[str, str], list[tuple[Chip, KernelSet]]] = defaultdict(list)
     for chip, item in items:
         found[item.kind, item.engine if item.kind in COLLECTIVES else item.precision].append((chip, item))
+    for (kind, precision), shared in list(found.items()):
+        engines = sorted({item.engine for _, item in shared})
+        if kind in BY_ENGINE and len(engines) > 1:
+            for engine in engines:
+                found[kind, f"{precision} {engine}"] = [pair for pair in shared if pair[1].engine == engine]
     return found
 
 
