@@ -177,7 +177,8 @@ def _reference(
     def kl_from(other: Tensor, log_q: Tensor) -> Tensor:
         if other.shape == logits.shape:
             return kl_of_log_probabilities(log_q, log_p, probability)
-        shared = min(other.shape[1], logits.shape[1])  # one LM head is padded with unused ids
+        # LM heads of one vocabulary can be padded to different widths; the ids beyond the narrower one are unused
+        shared = min(other.shape[1], logits.shape[1])
         return kl_of_log_probabilities(*(torch.log_softmax(each[:, :shared], -1) for each in (other, logits)))
 
     return _Reference(nll=_nll(log_p, batch.targets[tokens]), top=log_p.argmax(-1), kl_from=kl_from)

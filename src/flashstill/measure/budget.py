@@ -5,11 +5,10 @@ a token is multiplied by (`Candidate.multiplied`): every block adds, the head an
 
     t(x) = a + b x        least squares over the sizes that were measured, with a, b >= 0
 
-    training bytes = held + (2 + 2 + 4 + 8) P + activations(x)
-                     weights and gradients in 16 bits, masters and two moments in 32
-                     (distill/training/mixed_precision.py);
-                     in fp32 arithmetic the weights are the masters, and gradients have 32 bits: as many in all
-                     held: the process with its teacher, buffers of the head, signals that are memory-mapped
+    training bytes = base + (2 + 2 + 4 + 8) P + activations(x)
+                     P parameters: weights and gradients in 16 bits, a copy of the weights and two Adam moments in 32
+                     (distill/training/mixed_precision.py); fp32 arithmetic needs the same 16 bytes, 4 + 4 + 8
+                     base: the process with its teacher, buffers of the head, signals that are memory-mapped
 """
 
 from __future__ import annotations

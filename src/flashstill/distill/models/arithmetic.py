@@ -238,7 +238,7 @@ def _interleaved(works: Sequence[Callable[[], float]], limit_s: float) -> list[f
     warm = [work() for work in works]
     while len(turns) < ROUNDS and (not turns or time.perf_counter() - started < limit_s):
         turns.append([work() for work in works])
-        if max(warm) > limit_s:  # far too slow to be timed twice
+        if max(warm) > limit_s:  # one round of this arithmetic already took longer than the limit
             break
     return [statistics.median(times) for times in zip(*turns, strict=True)]
 
