@@ -15,7 +15,7 @@ from flashstill.facts import Fact, Facts, load
 from flashstill.facts.lawful import lawful_range
 from flashstill.facts.table import COLUMNS, read_rows, to_csv
 from flashstill.hardware import chip_from_facts, known_chips, software_of
-from flashstill.hardware.software import ENGINES
+from flashstill.hardware.software import ENGINES, GAINS, software_on
 from tests.commands import SHARED
 
 ROWS = [fact for facts in load().rows.values() for fact in facts]
@@ -267,7 +267,7 @@ def test_what_if_edits() -> None:
         ("h100-sxm.memory_bytes_per_s=1e-300", "100 kB/s to 10 EB/s"),
         ("h100-sxm.flops_per_s=1e300", "1 MFLOP/s to"),
         ("h100-sxm.power_limit_w=1e-9", "1 mW to 10 MW"),
-        ("gpu.memory_efficiency=40", "0.001 to 1.5"),
+        ("gpu.memory_efficiency=40", "0.001 to 1"),
         ("h100-sxm.compute_units=0", "1 to 1e\\+07"),
     ],
 )
@@ -463,6 +463,44 @@ def test_a_users_rows_keep_units_and_name_precisions(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text(text.replace("bf16 dense", ""), encoding="utf-8")
     with pytest.raises(MissingFact, match="flops_per_s of mine must begin with the precision"):
         chip_from_facts(load([tmp_path]), "mine")
+
+
+def test_a_row_that_nothing_reads_is_refused_with_the_nearest_names(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    row = "{},matmul.memory_efficiency,0.7,0.6,0.8,1,chip,bf16,measured,a run,2026-11-28,"
+    path.write_text(f"{HEADER}\n{row.format('h200')}\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"unknown name of a chip or other owner of rows 'h200'; the nearest.*h200-sxm"):
+        load([tmp_path])
+    for owner in ("h200-sxm", "gpu-amd", "gpu", "engine-mine", "node-1"):
+        path.write_text(f"{HEADER}\n{row.format(owner)}\n", encoding="utf-8")
+        assert load([tmp_path]).find(owner, "matmul.memory_efficiency") is not None
+
+
+def test_a_chip_without_rows_takes_those_of_its_makers_class_before_those_of_its_class(tmp_path: Path) -> None:
+    row = "{},matmul.memory_efficiency,{},0.01,0.9,1,class,bf16,measured,a run,2026-11-28,"
+    lines = [HEADER, row.format("gpu-amd", 0.123), row.format("gpu", 0.456)]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    facts = load([tmp_path])
+    reached = {
+        name: chip_from_facts(facts, name).calibration.kernel("matmul", "bf16").memory_efficiency
+        for name in ("mi300x", "l40s", "h100-sxm")
+    }
+    assert reached["mi300x"] == 0.123
+    assert reached["l40s"] == 0.456
+    assert (
+        reached["h100-sxm"] == chip_from_facts(FACTS, "h100-sxm").calibration.kernel("matmul", "bf16").memory_efficiency
+    )
+
+
+def test_gains_of_an_engine_hold_only_where_an_engine_was_measured() -> None:
+    for engine in ("vllm", "sglang", "trtllm"):
+        there, elsewhere = software_on(FACTS, engine, "gpu-nvidia"), software_on(FACTS, engine, "gpu-amd")
+        for name in GAINS:
+            assert getattr(there, name) == getattr(software_of(FACTS, engine), name)
+            assert getattr(elsewhere, name) >= 1.0
+    alone = software_on(FACTS, "none", "gpu-amd")
+    assert alone.matmul_ratio <= 1.0
+    assert alone.layer_s == 0.0
 
 
 def test_round_trip(tmp_path: Path) -> None:

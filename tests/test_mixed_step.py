@@ -35,7 +35,7 @@ CONTEXT, LENGTH = 1000.0, 512.0
 def conditions(chip: str = "h100-sxm", engine: str = "vllm", sampled: bool = False) -> Conditions:
     made = chip_from_facts(FACTS, chip)
     return make_conditions(
-        made, uniform("bf16"), software=software_on(FACTS, engine, made.chip_class), sampled=sampled, skew=0.3
+        made, uniform("bf16"), software=software_on(FACTS, engine, made.maker_class), sampled=sampled, skew=0.3
     )
 
 

@@ -13,7 +13,7 @@ from flashstill.errors import BadInput, FlashstillError
 from flashstill.facts import load
 from flashstill.parallel import Layout
 from flashstill.plan.case import CASE_FIELDS, Case
-from flashstill.plan.predict import completed, predict
+from flashstill.plan.predict import Prediction, completed, predict
 from flashstill.plan.resolve import resolve
 from flashstill.workload import Attention, Matmul, decode
 from tests.commands import refuse
@@ -217,3 +217,17 @@ def test_heads_draft_only_where_a_model_has_them() -> None:
             completed(FACTS, Case.of(model=name, chip="h200-sxm", tp=8, draft="heads"))
     new = ask("llama-3.1-70b", "h200-sxm", tp=8, isl=128, osl=128, draft="new-heads")
     assert "the heads that draft would still have to be trained for llama-3.1-70b" in new.note
+
+
+def test_an_answer_says_where_no_serving_run_was_fitted_and_its_band_is_widest() -> None:
+    ask = Case.of(model="llama-3.1-8b", chip="h100-sxm", tp=1, isl=500, osl=200, concurrency=8)
+    measured, sibling, other = predict(FACTS, [ask, ask.but(chip="h20"), ask.but(chip="mi300x")])
+    assert "no serving run was fitted" not in measured.note + sibling.note
+    assert "gpu-amd chips are estimates, to which no serving run was fitted" in other.note
+
+    def width(answer: Prediction) -> float:
+        assert answer.tpot_high_s is not None
+        assert answer.tpot_low_s is not None
+        return answer.tpot_high_s / answer.tpot_low_s
+
+    assert width(measured) < width(sibling) < width(other)

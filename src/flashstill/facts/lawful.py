@@ -33,8 +33,8 @@ RANGES = {
     "tpot_low": (0.01, 1.0),
     "tpot_high": (1.0, 100.0),
     # by the quantity's last words
-    "_efficiency": (1e-3, 1.5),
-    ".efficiency": (1e-3, 1.5),
+    "_efficiency": (1e-3, 1.0),
+    ".efficiency": (1e-3, 1.0),
     "_ratio": (0.0, 100.0),
     ".blend": (0.5, 1000.0),
     "_exponent": (0.0, 10.0),

@@ -25,10 +25,15 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
-    """Metadata of a chip. `chip_class`: the class from which it inherits calibration rows."""
+    """Metadata of a chip. `chip_class`: the class from which it inherits calibration rows its maker's class lacks."""
 
     name: str
     title: str
     maker: str
     chip_class: str
     year: int
+
+    @property
+    def maker_class(self) -> str:
+        """Owner of rows shared by the maker's chips of a class, such as gpu-amd: they share compiler and libraries."""
+        return f"{self.chip_class}-{self.maker.lower().replace(' ', '-')}"

@@ -13,6 +13,7 @@ from typing import TypeVar
 from flashstill.errors import BadInput, MissingFact, nearest, unknown
 from flashstill.facts.edits import Edit, edited, plain
 from flashstill.facts.lawful import complaint
+from flashstill.facts.owners import check_owners
 from flashstill.facts.row import Fact, Machine
 from flashstill.files import home_directory
 
@@ -111,7 +112,7 @@ class Facts:
         if not texts:
             return self
         rows, made = dict(self.rows), list(self.edits)
-        chips = {*self.machines, *self.classes}
+        chips = {*self.machines, *self.classes, *(machine.maker_class for machine in self.machines.values())}
         owner_of = {plain(name): name for name in ({name for name, _ in rows} | chips)}
         for text in texts:
             start = text.partition("=")[0].partition(".")[0]
@@ -137,7 +138,15 @@ def load(directories: Sequence[Path] = (), edits: Iterable[str] = ()) -> Facts:
         if not any(directory.glob("*.csv")):
             raise BadInput(f"facts directory {directory.absolute()} holds no .csv file of facts")
     users_files = [path for directory in (user_directory(), *directories) for path in sorted(directory.glob("*.csv"))]
-    return (_gathered((*_package_files(), *users_files)) if users_files else _package()).edited(edits)
+    return (_with_files(users_files) if users_files else _package()).edited(edits)
+
+
+def _with_files(paths: Sequence[Path]) -> Facts:
+    """The package's rows and those of a user's files; BadInput for a row that nothing would read."""
+    facts = _gathered((*_package_files(), *paths))
+    rows = ((str(path), row) for path in paths if path.name != _MACHINES for row in read_rows(path))
+    check_owners(rows, facts.machines, {owner for owner, _ in _package().rows})
+    return facts
 
 
 @cache

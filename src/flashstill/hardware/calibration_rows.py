@@ -6,8 +6,9 @@ A row belongs to a chip or a class of chips, an operation kind and a precision:
     h100-sxm, matmul.memory_efficiency, ..., condition "bf16 vllm"     the kernels of one engine
 
 A benchmarked chip has its own rows; a chip with the same die uses those (an H200 those of the H100); any other chip
-uses the estimates of its class.  Of the owners from chip to class the first with a complete set counts, and of that
-owner the engine's own set before that of all engines.  A what-if edit of a coefficient overrides all of these.
+uses the estimates of its maker's class (gpu-amd), and where these have none those of its class (gpu).  Of the owners
+from chip to class the first with a complete set counts, and of that owner the engine's own set before that of all
+engines.  A what-if edit of a coefficient overrides all of these.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ PRECISIONS = ("bf16", "fp32", "fp8", "fp8-block", "fp4", "int8", "int4", "int2")
 
 
 def calibration_of(facts: Facts, owners: Sequence[str], needs: Needs) -> Calibration:
-    """The coefficients of a chip. owners: its name, chips of the same die, its class.
+    """The coefficients of a chip. owners: its name, chips of the same die, its maker's class, its class.
 
     Missing general rows are recorded in `needs`.
     """

@@ -38,6 +38,7 @@ class Chip:
     name: str
     title: str
     chip_class: str
+    maker_class: str
     flops_per_s: dict[str, float]
     joules_per_mac: dict[str, float]
     operand_joules_per_mac: dict[str, float]
@@ -129,7 +130,7 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
     flops = {fact.condition.split()[0]: fact.value for fact in rates}
     if not flops and facts.find(name, "hardwired_tokens_per_s"):
         raise BadInput(f"{name} is hard-wired for one model: only `flashstill predict` can answer for it")
-    needs = Needs(facts, name, kind)
+    needs = Needs(facts, name, kind, between=(machine.maker_class,))
     if not flops:
         needs.missing.append("flops_per_s")
     limit, active = needs.number("power_limit_w"), needs.number("active_power_ratio")
@@ -144,7 +145,7 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
     axes = int(needs.number("torus_axes", absent=0.0)) if linked else 0
     wiring = "host-network" if kind in ("sram", "cpu") else ("ici" if axes else "nvlink")
     tiers = memory_tiers(needs, ratio, wire)
-    calibration = calibration_of(facts, (name, *same_die(facts, name), kind), needs)
+    calibration = calibration_of(facts, (name, *same_die(facts, name), machine.maker_class, kind), needs)
     units = int(needs.number("compute_units")) if kind == "gpu" or calibration.deals_blocks else 0
     on_chip_bytes = needs.either("cache_bytes", "sram_bytes")
     far_sram = needs.of("sram-far", "pj_per_byte") * ratio * PICO + wire
@@ -165,6 +166,7 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
         name=name,
         title=machine.title,
         chip_class=kind,
+        maker_class=machine.maker_class,
         flops_per_s=flops,
         joules_per_mac={precision: picojoules * per_mac for precision, picojoules in macs.items()},
         operand_joules_per_mac={precision: picojoules * per_mac * operand for precision, picojoules in macs.items()},

@@ -13,16 +13,21 @@ _ABSENT = 1.0
 
 @dataclass(frozen=True, kw_only=False, slots=True)
 class Needs:
-    """Lookup of rows of one chip and its class. missing: requested quantities without a row."""
+    """Lookup of rows of one chip, its maker's class and its class. missing: requested quantities without a row.
+
+    between: owners looked up after `name` and before `kind`.
+    """
 
     facts: Facts
     name: str
     kind: str
     missing: list[str] = field(default_factory=list)
+    between: tuple[str, ...] = ()
 
     def find(self, quantity: str) -> Fact | None:
-        """The chip's own row if it has one, else that of its class."""
-        return self.facts.find(self.name, quantity) or self.facts.find(self.kind, quantity)
+        """The chip's own row if it has one, else that of its maker's class, else that of its class."""
+        rows = (self.facts.find(owner, quantity) for owner in (self.name, *self.between, self.kind))
+        return next((row for row in rows if row is not None), None)
 
     def number(self, quantity: str, absent: float = _ABSENT) -> float:
         """A required number. absent: placeholder returned if it is missing, until `refuse` raises."""

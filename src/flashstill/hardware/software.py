@@ -1,4 +1,8 @@
-"""Overheads of a serving engine: rows of `engine-NAME`, with those of class `engine` as defaults."""
+"""Overheads of a serving engine: rows of `engine-NAME`, with those of class `engine` as defaults.
+
+On chips of a maker's class on which no engine was measured, rows of that class (tpu-google, gpu-amd) replace the
+overheads that depend on the chip's runtime and compiler: gaps between kernels, work per sequence.
+"""
 
 from __future__ import annotations
 
@@ -90,34 +94,47 @@ def software_of(facts: Facts, engine: str) -> Software:
 GAINS = ("matmul_ratio", "experts_ratio", "collective_ratio", "interference_ratio")
 """ratios that can be gains: below 1 if the engine's kernels are faster, or prefills overlap with decode steps"""
 _NEVER_SLOWER = (*GAINS, "quantise_ratio", "first_ratio", "queue_ratio")
+_OVERHEADS = ("step_s", "layer_s", "sequence_s", "norm_ratio", "logit_s")
 
 
-def software_on(facts: Facts, engine: str, chip_class: str) -> Software:
-    """Overheads of an engine on chips of a class.
+def software_on(facts: Facts, engine: str, maker_class: str) -> Software:
+    """Overheads of an engine on chips of a maker's class, such as gpu-amd.
 
-    Gains (ratios below 1) apply only to classes of chips on which engines were measured; elsewhere the ratio is 1.
+    Gains (ratios below 1) apply only to makers' classes on which engines were measured; elsewhere the ratio is 1, and
+    rows of the maker's class replace the overheads measured with other chips.
     "none" uses, for each kind, the fastest of the kernels measured alone and those of any engine, without overhead,
     so it is never slower than an engine.
     """
-    return facts.derived(("engine on", engine, chip_class), lambda: _software_on(facts, engine, chip_class))
+    return facts.derived(("engine on", engine, maker_class), lambda: _software_on(facts, engine, maker_class))
 
 
-def _software_on(facts: Facts, engine: str, chip_class: str) -> Software:
+def has_measured_engines(facts: Facts, maker_class: str) -> bool:
+    """Whether serving measurements of any chip of the maker's class were used to fit the engines."""
+    measured = facts.derived("makers' classes with measured engines", lambda: _measured(facts))
+    return maker_class in measured
+
+
+def _measured(facts: Facts) -> frozenset[str]:
+    return frozenset(
+        machine.maker_class for name, machine in facts.machines.items() if facts.find(name, "serving_measurements")
+    )
+
+
+def _software_on(facts: Facts, engine: str, maker_class: str) -> Software:
     if engine == ALONE:
-        engines = tuple(software_on(facts, name, chip_class) for name in ENGINES if name != ALONE)
+        engines = tuple(software_on(facts, name, maker_class) for name in ENGINES if name != ALONE)
         alone = software_of(facts, engine)
         least: dict[str, Any] = {
             name: min(float(getattr(engine_rows, name)) for engine_rows in (alone, *engines)) for name in _NEVER_SLOWER
         }
         return replace(alone, fastest_of=engines, **least)
     software = software_of(facts, engine)
-    measured = {
-        machine.chip_class for name, machine in facts.machines.items() if facts.find(name, "serving_measurements")
-    }
-    if chip_class in measured:
+    if has_measured_engines(facts, maker_class):
         return software
-    slower: dict[str, Any] = {name: max(float(getattr(software, name)), 1.0) for name in GAINS}
-    return replace(software, **slower)
+    changes: dict[str, Any] = {name: max(float(getattr(software, name)), 1.0) for name in GAINS}
+    own = {name: facts.find(maker_class, name) for name in (*_OVERHEADS, *_NEVER_SLOWER)}
+    changes.update((name, row.value) for name, row in own.items() if row is not None)
+    return replace(software, **changes)
 
 
 def _software(facts: Facts, engine: str) -> Software:

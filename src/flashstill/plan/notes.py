@@ -6,6 +6,8 @@ import math
 
 from flashstill.arch import Architecture, Attention
 from flashstill.cost import Conditions
+from flashstill.facts import Facts
+from flashstill.hardware.software import ALONE, has_measured_engines
 from flashstill.plan.deployment import OWN_SOFTWARE
 from flashstill.plan.layouts import Degrees
 
@@ -28,6 +30,15 @@ def notes_on(model: Architecture, conditions: Conditions, degrees: Degrees) -> l
     if chip.chip_class in OWN_SOFTWARE and conditions.software.name != "none":
         notes.append(f"{conditions.software.name} is not known to run on {chip.name}; its overheads are added anyway")
     return notes
+
+
+def unmeasured_notes(facts: Facts, conditions: Conditions) -> list[str]:
+    """The note that no engine was measured on chips of this maker and class, for which the band is widest."""
+    chip, engine = conditions.chip, conditions.software.name
+    if chip.chip_class in OWN_SOFTWARE or has_measured_engines(facts, chip.maker_class):
+        return []
+    what = "kernels" if engine == ALONE else f"kernels and the overheads of {engine}"
+    return [f"{chip.name}: the {what} on {chip.maker_class} chips are estimates, to which no serving run was fitted"]
 
 
 def empty_notes(model: Architecture, degrees: Degrees, batch: float) -> list[str]:

@@ -15,6 +15,7 @@ from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_mill
 from flashstill.errors import BadInput, FlashstillError
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, Software
+from flashstill.hardware.software import has_measured_engines
 from flashstill.parallel import Layout
 from flashstill.plan.case import Case
 from flashstill.plan.deployment import GREEDY, Deployment
@@ -131,8 +132,7 @@ def band(facts: Facts, chip: Chip, software: Software) -> tuple[float, float]:
     low, high = software.tpot_low, software.tpot_high
     if facts.find(chip.name, "serving_measurements"):
         return low, high
-    measured = {facts.machines[name].chip_class for name in facts.machines if facts.find(name, "serving_measurements")}
-    same = chip.chip_class in measured
+    same = has_measured_engines(facts, chip.maker_class)
     wider = facts.value("band", "same_class_ratio" if same else "other_class_ratio")
     return low**wider, high**wider
 

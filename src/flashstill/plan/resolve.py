@@ -28,7 +28,7 @@ from flashstill.plan.deployment import (
 )
 from flashstill.plan.drafts import NEW_HEADS, drafter, speculation
 from flashstill.plan.layouts import Degrees, degrees_of, fewest_chips, torus_shape
-from flashstill.plan.notes import empty_notes, notes_on
+from flashstill.plan.notes import empty_notes, notes_on, unmeasured_notes
 from flashstill.plan.prediction import NOT_FITTING
 from flashstill.plan.scenario import Scenario, check_scenario
 from flashstill.units import show
@@ -169,7 +169,7 @@ def make_setup(facts: Facts, scenario: Scenario, deployment: Deployment) -> Setu
     check_deployment(deployment)
     chip = chip_from_facts(facts, deployment.chip)
     conditions = conditions_of(facts, model, chip, deployment)
-    drafting, notes = None, []
+    drafting, notes = None, unmeasured_notes(facts, conditions)
     if scenario.draft is not None:
         drafting = speculation(model, scenario.draft, scenario.draft_tokens, scenario.acceptance)
         if drafter(scenario.draft) == NEW_HEADS:
@@ -205,7 +205,7 @@ def formats_of(model: Architecture, precision: str | None, kv: str | None) -> Pr
 
 def engine_of(facts: Facts, chip: Chip, name: str | None) -> Software:
     """The engine's overheads on a chip; None for the chip's default engine, BadInput for an unknown one."""
-    return software_on(facts, default_engine(chip) if name is None else known_engine(name), chip.chip_class)
+    return software_on(facts, default_engine(chip) if name is None else known_engine(name), chip.maker_class)
 
 
 def check_room(resolved: Resolved) -> Resolved:
