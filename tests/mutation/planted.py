@@ -30,8 +30,8 @@ PLANTED: tuple[Planted, ...] = (
     ("cost/step.py", "np.maximum(least_s - seconds, 0.0)", "0.0 * seconds", "steps"),
     # a state is read and never written; all experts are met
     (
-        "workload/operations.py",
-        "2.0 * self.sequences * self.state_values",
+        "workload/recurrence.py",
+        "(1.0 + self.writes) * self.sequences * self.state_values",
         "self.sequences * self.state_values",
         "operations",
     ),

@@ -7,7 +7,7 @@ from flashstill.arch.compressed import CompressedAttention
 from flashstill.arch.feedforward import FeedForward
 from flashstill.arch.formats import Formats, Stored
 from flashstill.arch.model import Architecture, Layer, Mixer
-from flashstill.arch.recurrent import LinearAttention
+from flashstill.arch.recurrent import LinearAttention, MatrixState
 
 __all__ = [
     "Architecture",
@@ -19,6 +19,7 @@ __all__ = [
     "LatentAttention",
     "Layer",
     "LinearAttention",
+    "MatrixState",
     "Mixer",
     "Stored",
     "from_hf",

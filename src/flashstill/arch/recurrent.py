@@ -13,6 +13,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SSD_CHUNK = 256
+"""tokens of a chunk of Mamba 2 (chunk_size of its published configurations; arXiv 2405.21060, section 6)"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MatrixState:
+    """A state of one key_width x value_width matrix per head, which prompts scan in chunks of tokens.
+
+    key_heads: number of keys and queries, shared by groups of heads.
+    channel_decay: each channel of a key decays at a rate of its own, instead of the whole matrix at one.
+    corrects: the delta rule: an update first subtracts what the state already holds for the key.
+    chunk: tokens that a prompt's scan multiplies at once; 64 for delta rules (arXiv 2412.06464, 2510.26692).
+    """
+
+    heads: int
+    key_heads: int
+    key_width: int
+    value_width: int
+    corrects: bool
+    channel_decay: bool = False
+    chunk: int = 64
+
+    @property
+    def values(self) -> int:
+        """Values of all heads' matrices."""
+        return self.heads * self.key_width * self.value_width
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinearAttention:
@@ -26,6 +53,16 @@ class LinearAttention:
     """state values per sequence and layer, including those of the convolution"""
     channels: int = 0
     """independent channels over which a mixer without heads can be split; 0 to split by heads"""
+    matrix_state: MatrixState | None = None
+    """the state's matrices; None for mixers with another state"""
+    output_width: int = 0
+    """input width of the output projection; 0 if the projections are not told apart"""
+    taps: int = 0
+    """taps of the short convolution before the matrix state; 0 without one"""
+    convolved: int = 0
+    """channels of the short convolution"""
+    convolutions: int = 1
+    """kernels that compute the convolution: one for all channels, or one each for queries, keys and values"""
 
     @property
     def shards(self) -> int:
@@ -73,6 +110,12 @@ def gated_delta_net(
         weights=width * (channels + values + 2 * value_heads) + taps * channels + values * width,
         other_parameters=2 * value_heads + value_width,  # step bias and decay per head; output norm
         state_values=value_heads * key_width * value_width + (taps - 1) * channels,
+        matrix_state=MatrixState(
+            heads=value_heads, key_heads=key_heads, key_width=key_width, value_width=value_width, corrects=True
+        ),
+        output_width=values,
+        taps=taps,
+        convolved=channels,
     )
 
 
@@ -86,6 +129,18 @@ def kimi_delta(*, width: int, heads: int, head_width: int, taps: int, low_rank: 
         weights=3 * width * inner + 3 * taps * inner + gates + width * heads + inner * width,
         other_parameters=inner + heads + head_width,
         state_values=heads * head_width**2 + (taps - 1) * 3 * inner,
+        matrix_state=MatrixState(
+            heads=heads,
+            key_heads=heads,
+            key_width=head_width,
+            value_width=head_width,
+            corrects=True,
+            channel_decay=True,
+        ),
+        output_width=inner,
+        taps=taps,
+        convolved=3 * inner,
+        convolutions=3,
     )
 
 
@@ -98,6 +153,10 @@ def lightning(*, width: int, heads: int, head_width: int) -> LinearAttention:
         weights=width * 3 * inner + inner * width + width * inner,
         other_parameters=inner,
         state_values=heads * head_width**2,
+        matrix_state=MatrixState(
+            heads=heads, key_heads=heads, key_width=head_width, value_width=head_width, corrects=False
+        ),
+        output_width=inner,
     )
 
 
@@ -125,6 +184,17 @@ def mamba2(
         weights=width * projected + taps * channels + inner * width,
         other_parameters=conv_bias * channels + 3 * heads + norm * inner + biases,
         state_values=inner * state_width + (taps - 1) * channels,
+        matrix_state=MatrixState(
+            heads=heads,
+            key_heads=groups,
+            key_width=state_width,
+            value_width=head_width,
+            corrects=False,
+            chunk=SSD_CHUNK,
+        ),
+        output_width=inner,
+        taps=taps,
+        convolved=channels,
     )
 
 
@@ -199,4 +269,8 @@ def matrix_lstm(*, width: int, heads: int, key_width: int, value_width: int) -> 
         weights=width * (2 * keys + 2 * values + 2 * heads) + values * width,
         other_parameters=2 * heads + values,
         state_values=heads * (key_width * value_width + key_width + 1),
+        matrix_state=MatrixState(
+            heads=heads, key_heads=heads, key_width=key_width, value_width=value_width, corrects=False
+        ),
+        output_width=values,
     )

@@ -20,7 +20,7 @@ from flashstill.cost.conditions import Conditions
 from flashstill.cost.phases import Speculation
 from flashstill.hardware import Memory
 from flashstill.parallel import Layout
-from flashstill.workload import Quantity, Widths, cache_bytes, routed_parameters
+from flashstill.workload import Quantity, Widths, cache_bytes, routed_parameters, state_bytes
 from flashstill.workload import weight_bytes as all_weight_bytes
 
 DRAM = "memory"
@@ -56,7 +56,7 @@ def sequence_bytes(model: Architecture, tokens: Quantity, widths: Widths, layout
             shards = np.minimum(layout.tp, float(mixer.kv_heads))
         else:
             shards = 1.0
-        state = mixer.state_values * widths.activation / layout.tp
+        state = state_bytes(mixer, widths) / layout.tp
         total = total + layer.count * (values / shards + state)
     return total / layout.pp
 

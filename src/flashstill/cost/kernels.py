@@ -6,6 +6,8 @@
     decode attention  floor + doubling log2(1 + S/64) + (C^p + M^p + blocks^p)^(1/p)
                       blocks = sequences x cached heads x (1 + group_ratio h/(8 g)) / units x block
     prompt attention  floor + C + M + blocks,  causal pairs rounded up to whole tiles
+    recurrence        (floor^p + C^p + M^p + chain^p)^(1/p)
+                      chain = waves x (block + steps x step),  waves = ceil(sequences x heads / units)
     experts           floor + expert x local experts/100 + (C^p + M^p)^(1/p) + activation traffic
 
 The exponent p blends compute time C and memory time M: large p gives their maximum (full overlap), p = 1 their sum (no
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashstill.hardware import Chip, Kernel, Memory
-from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity
+from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity, State
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,3 +184,19 @@ def experts(
     floor_s = kernel.floor_s + kernel.expert_s * operation.local_experts / 100.0
     seconds = floor_s + blend(kernel.blend, compute_s, memory_s) + moved_s
     return Timing(seconds=seconds, compute_s=compute_s, memory_s=memory_s + moved_s, floor_s=floor_s)
+
+
+def recurrence(chip: Chip, operation: State, kernel: Kernel, flops_per_s: float, memory_s: Quantity) -> Timing:
+    """Time of a recurrence or of its convolution: heads side by side, the steps of each one after another."""
+    compute_s = operation.flops / (flops_per_s * kernel.compute_efficiency)
+    chain_s: Quantity = 0.0
+    if chip.compute_units:
+        waves = np.ceil(operation.sequences * operation.blocks / chip.compute_units)
+        chain_s = waves * (kernel.block_s + operation.chunks * kernel.chunk_s)
+    seconds = blend(kernel.blend, kernel.floor_s, compute_s, memory_s, chain_s)
+    return Timing(
+        seconds=seconds,
+        compute_s=np.maximum(compute_s, chain_s),
+        memory_s=memory_s,
+        floor_s=kernel.floor_s,
+    )

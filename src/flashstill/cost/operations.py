@@ -11,7 +11,7 @@ import numpy as np
 from flashstill.cost import kernels
 from flashstill.cost.conditions import Conditions
 from flashstill.hardware import Kernel
-from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity
+from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity, State
 
 _NO_TIME: Quantity = 0.0
 
@@ -38,6 +38,8 @@ def _kernel_name(conditions: Conditions, operation: Operation) -> tuple[str, str
     if isinstance(operation, Attention):
         kind = "prompt" if operation.prompt else "latent" if operation.latent else "decode"
         return f"{kind}-attention", conditions.precisions.kv
+    if isinstance(operation, State):
+        return operation.kernel, "bf16"
     return "matmul", "bf16"
 
 
@@ -65,6 +67,8 @@ def _with_kernel(conditions: Conditions, operation: Operation, kernel: Kernel) -
         rate = chip.flops_per_s[chip.precision(conditions.precisions.kv if operation.prompt else "bf16")]
         timed = kernels.prompt_attention if operation.prompt else kernels.decode_attention
         return timed(chip, operation, kernel, rate, memory_s)
+    if isinstance(operation, State):
+        return kernels.recurrence(chip, operation, kernel, chip.flops_per_s[chip.precision("bf16")], memory_s)
     compute_s = operation.flops / (chip.flops_per_s[chip.precision("bf16")] * kernel.compute_efficiency)
     return kernels.Timing(seconds=np.maximum(compute_s, memory_s), compute_s=compute_s, memory_s=memory_s, floor_s=0.0)
 

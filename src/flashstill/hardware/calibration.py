@@ -34,6 +34,7 @@ class Kernel:
     tile_penalty: c in eff / (1 + c (1/t_m + 1/t_n - the value of the largest tile)).
     block_s: time of one wave of (sequence, head) blocks.  group_ratio: its growth with query heads per KV head.
     doubling_s: added for every doubling of the context above 64 tokens.
+    chunk_s: time of one step of a recurrence, after all before it.
     passes: times the activations are moved to or from memory.  expert_s: added per hundred experts on the chip.
     quantise_floor_s: minimum time to quantise the activations, for precisions that need it.
     """
@@ -46,6 +47,7 @@ class Kernel:
     block_s: float = 0.0
     group_ratio: float = 0.0
     doubling_s: float = 0.0
+    chunk_s: float = 0.0
     passes: float = 1.0
     expert_s: float = 0.0
     quantise_floor_s: float = 0.0
@@ -70,7 +72,8 @@ class Collective:
     measured: bool = False
 
 
-KINDS = ("matmul", "decode-attention", "latent-attention", "prompt-attention", "experts")
+RECURRENT = ("state-update", "state-scan", "channel-scan", "convolution", "convolution-update")
+KINDS = ("matmul", "decode-attention", "latent-attention", "prompt-attention", "experts", *RECURRENT)
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all")
 
 
@@ -132,7 +135,8 @@ class Calibration:
             if coefficients is not None:
                 return coefficients
         return Kernel(
-            compute_efficiency=self.matmul_efficiency * (self.attention_ratio if "attention" in kind else 1.0),
+            compute_efficiency=self.matmul_efficiency
+            * (self.attention_ratio if "attention" in kind or "scan" in kind else 1.0),
             memory_efficiency=self.memory_efficiency,
             floor_s=self.operation_floor_s * (self.experts_floor_ratio if kind == "experts" else 1.0),
             blend=self.blend,

@@ -62,6 +62,8 @@ def split_state(operation: State, chips: Quantity) -> State:
     return replace(
         operation,
         state_values=operation.state_values / chips,
+        weight_values=operation.weight_values / chips,
+        blocks=operation.blocks / chips,
         state_flops=operation.state_flops / chips,
         activation_bytes=operation.activation_bytes / chips,
     )

@@ -31,7 +31,7 @@ def kernel_seconds(chip: Chip, item: KernelSet, kernel: Kernel | None = None) ->
         software=replace(NO_SOFTWARE, name=item.engine, quantise_ratio=1.0),
     )
     assert isinstance(item.work, Operation)
-    seconds = operation_seconds(conditions, item.work).seconds
+    seconds = operation_seconds(conditions, item.work).seconds * item.work.count
     return np.broadcast_to(np.asarray(seconds, dtype=np.float64), item.seconds.shape)
 
 

@@ -1,9 +1,10 @@
 """Workload of each phase: operations with FLOPs and bytes, independent of the chip."""
 
 from flashstill.workload.mixed_step import Chunks, Decoding, mixed
-from flashstill.workload.operations import EVEN, Attention, Experts, Matmul, Operation, Quantity, State, Widths, matmul
+from flashstill.workload.operations import EVEN, Attention, Experts, Matmul, Operation, Quantity, Widths, matmul
 from flashstill.workload.phases import decode, prefill
-from flashstill.workload.stored_bytes import cache_bytes, memory_bytes, routed_parameters, weight_bytes
+from flashstill.workload.recurrence import State
+from flashstill.workload.stored_bytes import cache_bytes, memory_bytes, routed_parameters, state_bytes, weight_bytes
 
 __all__ = [
     "EVEN",
@@ -23,5 +24,6 @@ __all__ = [
     "mixed",
     "prefill",
     "routed_parameters",
+    "state_bytes",
     "weight_bytes",
 ]

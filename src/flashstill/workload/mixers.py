@@ -7,13 +7,12 @@ With an indexer (DeepSeek-V3.2, 2025) each query scores all cached tokens with a
 
 from __future__ import annotations
 
-import numpy as np
-
 from flashstill.arch import Attention as GroupedAttention
-from flashstill.arch import CompressedAttention, Indexer, LatentAttention, LinearAttention
+from flashstill.arch import CompressedAttention, Indexer, LatentAttention
 from flashstill.arch.model import Mixer
 from flashstill.workload.compressed import compressed
-from flashstill.workload.operations import Attention, Operation, Quantity, State, Widths, matmul
+from flashstill.workload.operations import Attention, Operation, Quantity, Widths, matmul
+from flashstill.workload.recurrence import recurrent
 from flashstill.workload.seen import attended
 
 LATENT_FORMS = ("key, value up", "query into latent", "value out of latent")
@@ -36,7 +35,7 @@ def mix(
         return _latent(width, mixer, batch, queries, past, widths, prompt)
     if isinstance(mixer, CompressedAttention):
         return compressed(width, mixer, batch, queries, past, widths, prompt)
-    return _linear(width, mixer, batch, queries, widths)
+    return recurrent(width, mixer, batch, queries, widths, prompt)
 
 
 def _grouped(
@@ -162,20 +161,4 @@ def _indexer(
             activation_value_bytes=widths.activation,
             prompt=prompt,
         ),
-    ]
-
-
-def _linear(width: int, mixer: LinearAttention, batch: Quantity, queries: Quantity, widths: Widths) -> list[Operation]:
-    tokens = batch * queries
-    columns = mixer.weights / width
-    return [
-        State(
-            name="recurrent state",
-            sequences=batch,
-            state_values=mixer.state_values,
-            state_value_bytes=widths.activation,
-            state_flops=np.maximum(mixer.flops_per_token - 2.0 * mixer.weights, 0.0) * tokens,
-            activation_bytes=2.0 * width * widths.activation * tokens,
-        ),
-        matmul("recurrent projections", tokens, columns, width, widths, "attention"),
     ]

@@ -37,6 +37,7 @@ class Widths:
     """Bytes per value. attention, experts, exact: None for the same as `weight`.
 
     attention: projections of the mixers.
+    state: matrices of a recurrence, which engines keep in 32 bits.
     exact: weights that quantised checkpoints keep in 16 bits (LM head, router, absorbed MLA products).
     inputs, attention_inputs: activations as matrix products read them, if the chip multiplies in fewer bits than
     `activation` has; None for the same as `activation`.
@@ -48,6 +49,7 @@ class Widths:
     exact: Quantity | None = None
     kv: Quantity = 2.0
     activation: Quantity = 2.0
+    state: Quantity = 4.0
     inputs: Quantity | None = None
     attention_inputs: Quantity | None = None
 
@@ -216,26 +218,6 @@ def distinct_experts(experts: int, chosen: int, tokens: Quantity, skew: float = 
     share = np.minimum(popularity * chosen / popularity.sum(), 1.0 - 1e-12)
     met: npt.NDArray[np.float64] = -np.expm1(np.asarray(count)[..., None] * np.log1p(-share)).sum(-1)
     return met
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class State(Operation):
-    """A recurrent mixer (linear attention): reads and writes a fixed-size state per sequence."""
-
-    sequences: Quantity
-    state_values: Quantity
-    state_value_bytes: Quantity
-    state_flops: Quantity
-
-    @property
-    def flops(self) -> Quantity:
-        """FLOPs of the state update; the projections are separate Matmuls."""
-        return self.state_flops
-
-    @property
-    def kv_bytes(self) -> Quantity:
-        """Bytes of the state, read once and written once."""
-        return 2.0 * self.sequences * self.state_values * self.state_value_bytes
 
 
 def matmul(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flashstill.arch import Architecture
+from flashstill.arch import Architecture, LinearAttention, Mixer
 from flashstill.workload.operations import Quantity, Widths
 
 
@@ -15,10 +15,15 @@ def cache_bytes(model: Architecture, batch: Quantity, context: Quantity, widths:
     for layer in model.layers:
         window = layer.attention.window
         cached = context if window is None else np.minimum(context, float(window))
-        cache = cache + layer.count * batch * (
-            layer.attention.kv_values_per_token * widths.kv * cached + layer.attention.state_values * widths.activation
-        )
+        values = layer.attention.kv_values_per_token * widths.kv * cached
+        cache = cache + layer.count * batch * (values + state_bytes(layer.attention, widths))
     return cache
+
+
+def state_bytes(mixer: Mixer, widths: Widths) -> Quantity:
+    """Bytes of one sequence's recurrent state in one layer: its matrices in 32 bits, the rest as activations."""
+    matrix = mixer.matrix_state.values if isinstance(mixer, LinearAttention) and mixer.matrix_state else 0
+    return matrix * widths.state + (mixer.state_values - matrix) * widths.activation
 
 
 def weight_bytes(model: Architecture, widths: Widths | None = None) -> Quantity:

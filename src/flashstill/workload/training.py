@@ -21,8 +21,9 @@ from dataclasses import replace
 import numpy as np
 
 from flashstill.arch import Architecture
-from flashstill.workload.operations import Attention, Experts, Matmul, Operation, Quantity, State, Widths
+from flashstill.workload.operations import Attention, Experts, Matmul, Operation, Quantity, Widths
 from flashstill.workload.phases import prefill
+from flashstill.workload.recurrence import State
 
 FUSED_BACKWARD = 2.5
 STREAM_BACKWARD = 1.5

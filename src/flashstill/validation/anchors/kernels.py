@@ -16,7 +16,17 @@ from flashstill.cost import make_conditions, uniform
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.validation.anchors.collectives import collective_table, custom_all_reduce, library
-from flashstill.validation.anchors.tables import MILLI, PRECISIONS, KernelSet, Rows, column, read_rows, split
+from flashstill.validation.anchors.recurrences import channel_decays, delta_rules, state_spaces
+from flashstill.validation.anchors.tables import (
+    MILLI,
+    PRECISIONS,
+    KernelSet,
+    Rows,
+    column,
+    engine_in_name,
+    read_rows,
+    split,
+)
 from flashstill.workload import EVEN, Attention, Experts, Operation, Widths, matmul
 
 LATENT_RANK, ROPE_WIDTH = 512.0, 64.0
@@ -48,10 +58,6 @@ def kernel_sets(facts: Facts, directory: Path) -> Iterator[KernelSet]:
     path = directory / "collectives_gpu.csv"
     if path.exists():
         yield from collective_table(facts, read_rows(path))
-
-
-def _engine(anchor: str) -> str:
-    return next((engine for engine in ("trtllm", "sglang", "vllm") if engine in anchor), "trtllm")
 
 
 def _widths(chip: Chip, precision: str) -> Widths:
@@ -169,7 +175,7 @@ def _kernel_set(anchor: str, chip: Chip, kind: str, precision: str, work: Operat
         chip=chip.name,
         kind=kind,
         precision=precision,
-        engine=_engine(anchor),
+        engine=engine_in_name(anchor),
         work=work,
         seconds=column(rows, "latency") * MILLI,
     )
@@ -180,6 +186,9 @@ _READERS: Sequence[tuple[set[str], Callable[[str, Chip, Rows], Iterator[KernelSe
     ({"mla_dtype", "kv_cache_dtype", "num_heads", "tp_size", "step", "latency"}, _latent_attention),
     ({"attn_dtype", "kv_cache_dtype", "step", "num_key_value_heads", "batch_size"}, lambda a, c, r: _by_phase(a, c, r)),
     ({"moe_dtype", "num_tokens", "topk", "distribution"}, _experts),
+    ({"num_k_heads", "num_v_heads", "d_model", "phase", "latency"}, delta_rules),
+    ({"num_k_heads", "num_v_heads", "phase", "latency"}, channel_decays),
+    ({"nheads", "n_groups", "d_state", "phase", "latency"}, state_spaces),
     ({"allreduce_dtype", "message_size", "num_gpus"}, custom_all_reduce),
     ({"op_name", "nccl_dtype", "message_size", "num_gpus"}, library),
 )

@@ -101,6 +101,11 @@ def anchors_of(kind: str, directory: Path) -> Iterator[None]:
         ) from error
 
 
+def engine_in_name(anchor: str) -> str:
+    """The engine that a file name names; TensorRT-LLM for the first tables, which name none."""
+    return next((engine for engine in ("trtllm", "sglang", "vllm") if engine in anchor), "trtllm")
+
+
 def column(rows: Rows, name: str) -> Values:
     """One column as an array of numbers."""
     return np.array([float(row[name]) for row in rows])

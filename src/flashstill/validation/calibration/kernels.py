@@ -55,6 +55,23 @@ KERNEL_START: Mapping[str, Mapping[str, float]] = {
         "expert_s": 3e-6,
         "tile_penalty": 32.0,
     },
+    "state-update": {"memory_efficiency": 0.87, "floor_s": 4.4e-6, "blend": 2.0, "chunk_s": 2e-6},
+    "state-scan": {
+        "compute_efficiency": 0.1,
+        "floor_s": 1e-5,
+        "blend": 3.0,
+        "block_s": 6e-6,
+        "chunk_s": 2.5e-6,
+    },
+    "channel-scan": {
+        "compute_efficiency": 0.05,
+        "floor_s": 2e-5,
+        "blend": 3.0,
+        "block_s": 6e-6,
+        "chunk_s": 2.5e-6,
+    },
+    "convolution": {"memory_efficiency": 0.9, "floor_s": 3e-6, "blend": 2.0, "block_s": 1e-8, "chunk_s": 2e-10},
+    "convolution-update": {"memory_efficiency": 0.9, "floor_s": 1.8e-6, "blend": 2.0, "chunk_s": 2e-10},
 }
 PRIOR: Mapping[str, Mapping[str, float]] = {
     "matmul": {"tile_penalty": 1.0, "blend": 0.5},
@@ -68,6 +85,11 @@ PRIOR: Mapping[str, Mapping[str, float]] = {
         "expert_s": 1.0,
         "tile_penalty": 0.5,
     },
+    "state-update": {"blend": 0.5, "chunk_s": 1.0},
+    "state-scan": {"compute_efficiency": 1.0, "blend": 0.5, "block_s": 1.0, "chunk_s": 1.0, "floor_s": 1.0},
+    "channel-scan": {"compute_efficiency": 1.0, "blend": 0.5, "block_s": 1.0, "chunk_s": 1.0},
+    "convolution": {"memory_efficiency": 0.1, "blend": 0.5, "block_s": 1.0},
+    "convolution-update": {"memory_efficiency": 0.1, "blend": 0.5, "chunk_s": 1.0},
 }
 """Prior standard deviations (in logs, around the start values) for coefficients that a first fit does not identify.
 latent attention: FlashMLA (DeepSeek, 2025) reports 660 of 989 TFLOP/s and 3000 of 3350 GB/s on Hopper.  experts: the

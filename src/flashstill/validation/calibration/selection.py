@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from flashstill.hardware import Chip
-from flashstill.hardware.calibration import COLLECTIVES
+from flashstill.hardware.calibration import COLLECTIVES, RECURRENT
 from flashstill.validation.anchors.tables import KernelSet
 
 HOST_RATIO = 10.0
@@ -18,7 +18,7 @@ OWN_KERNELS = ("trtllm", "vllm", "sglang")
 """Preference order of engines for expert kernels: the first one timed on a chip is used. Each engine has its own
 kernels (CUTLASS, Triton, Marlin), up to four times apart, so a mean would describe none; each engine's
 `experts_ratio` scales from these. Products and attention come from libraries that all engines share."""
-BY_ENGINE = ("matmul",)
+BY_ENGINE = ("matmul", *RECURRENT)
 """kinds of kernels that get coefficients of each engine besides those of all engines"""
 Timed = Sequence[tuple[Chip, KernelSet]]
 
