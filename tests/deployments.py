@@ -84,5 +84,8 @@ def random_case(draw: random.Random, folder: Path) -> Case:
         return case.but(chips=2 ** draw.randint(0, 8))
     if split < 0.7:
         powers = {name: 2 ** draw.randint(0, 4) for name in ("tp", "pp", "dp")}
-        return case.but(**powers, ep=draw.choice((None, None, 1, 2, 4)))
+        case = case.but(**powers, ep=draw.choice((None, None, 1, 2, 4)))
+        if draw.random() < 0.2:
+            case = case.but(overlap="two-batch")
+        return case.but(redundant_experts=8) if draw.random() < 0.2 else case
     return case

@@ -118,7 +118,7 @@ def test_what_is_told(given: dict[str, Any], expected: tuple[int, int, int, int]
         with pytest.raises(BadInput, match=expected):
             degrees_of(nine_heads(), conditions(0.5), deployment, SMALL)
     else:
-        assert degrees_of(nine_heads(), conditions(0.5), deployment, SMALL) == expected
+        assert degrees_of(nine_heads(), conditions(0.5), deployment, SMALL) == (*expected, 0)
 
 
 def test_experts_are_whole_where_attention_is_repeated() -> None:
@@ -129,7 +129,7 @@ def test_experts_are_whole_where_attention_is_repeated() -> None:
         ({"chips": 8, "dp": 4}, (2, 1, 8, 4)),
     ):
         deployment = on_round(**given)
-        assert degrees_of(routed_model(), conditions(0.01), deployment, SMALL) == expected
+        assert degrees_of(routed_model(), conditions(0.01), deployment, SMALL) == (*expected, 0)
 
 
 def test_links() -> None:
@@ -167,8 +167,15 @@ def test_links() -> None:
         (8, 1, 1, 1, "tp does not divide the heads: 4 heads over 8 chips"),
         (3, 1, 1, 1, "tp does not divide the heads: 4 heads over 3 chips"),
         (1, 3, 1, 1, "pp exceeds the layers: 3 stages for 2 layers"),
-        (1, 1, 3, 3, "ep does not divide the experts or tp x dp: 8 experts, 3 chips, ep 3"),
-        (1, 1, 4, 2, "ep does not divide the experts or tp x dp: 8 experts, 2 chips, ep 4"),
+        (
+            1,
+            1,
+            3,
+            3,
+            "ep does not divide the experts and their copies: 8 + 0 redundant experts, ep 3; the nearest number of"
+            " redundant experts is 1",
+        ),
+        (1, 1, 4, 2, "ep does not divide tp x dp: ep 4, 2 chips; the nearest that does is 2"),
     ],
 )
 def test_reasons(tp: int, pp: int, ep: int, dp: int, reason: str | None) -> None:

@@ -134,14 +134,14 @@ def falls_with_the_batch(case: Case, found: Explanation) -> None:
 def planned_as_predicted(case: Case, answer: Prediction, searching: bool) -> None:
     """The same layout among the candidates of a search, whose points are priced on another path."""
     used, scenario = case.deployment, case.scenario
-    degrees = [used.tp, used.pp, used.ep, used.dp]
-    if not all(degree and degree & (degree - 1) == 0 for degree in degrees):
+    degrees = [used.tp, used.pp, used.ep, used.dp, used.redundant_experts]
+    if not all(degree and degree & (degree - 1) == 0 for degree in degrees[:4]):
         return
     found = resolve(FACTS, *case)
     chips = found.degrees.chips
     if chips > 64 or (found.degrees.dp > 1 and not found.model.routed):
         return
-    chosen = candidates(*layouts_of(found.model, chips), (scenario.batch,))
+    chosen = candidates(*layouts_of(found.model, chips, (used.redundant_experts,)), (scenario.batch,))
     same = np.equal(chosen.degrees[:, :, 0].T, np.array(degrees, dtype=np.float64)).all(axis=1)
     (at,) = np.flatnonzero(same)
     pace = priced(found.model, found.conditions, chosen, float(scenario.isl), float(scenario.osl), None).pace
@@ -161,6 +161,7 @@ def on_or_behind_the_front(case: Case, answer: Prediction) -> None:
     space = SearchSpace(
         chips=(used.chip,), max_chips=used.chips or 1, batches=(scenario.batch,), precisions=(used.precision or "",),
         kv_precisions=(used.kv_precision,), tiers=(used.weights_in or "",), engine=used.engine,
+        redundant_experts=(used.redundant_experts,), overlaps=(used.overlap,),
     )  # fmt: skip
     if scenario.batch < (used.dp or 1):
         return  # a search leaves empty groups out
@@ -179,6 +180,7 @@ def on_or_behind_the_front(case: Case, answer: Prediction) -> None:
             point.usd_per_million_output_tokens or 0.0,
         )
         if (point.tp, point.pp, point.ep, point.dp) == (used.tp, used.pp, used.ep, used.dp):
+            assert (point.redundant_experts, point.overlap) == (used.redundant_experts, used.overlap)
             assert (point.tpot_s, point.ttft_s) == (answer.tpot_s, answer.ttft_s)
             assert point.output_tokens_per_s == answer.output_tokens_per_s
             assert point.usd_per_million_output_tokens == answer.usd_per_million_output_tokens

@@ -39,6 +39,7 @@ class DeploymentField(TypedDict, total=False):
     pp: int | None
     ep: int | None
     dp: int | None
+    redundant_experts: int | None
     topology: str | None
     precision: str | None
     kv_precision: str | None
@@ -46,6 +47,7 @@ class DeploymentField(TypedDict, total=False):
     kv_in: str | None
     engine: str | None
     sampling: str
+    overlap: str
 
 
 class ServingField(DeploymentField, total=False):
@@ -68,6 +70,7 @@ class DeploymentFields(TypedDict, total=False):
     pp: Ints
     ep: Ints
     dp: Ints
+    redundant_experts: Ints
     topology: Words
     precision: Words
     kv_precision: Words
@@ -75,6 +78,7 @@ class DeploymentFields(TypedDict, total=False):
     kv_in: Words
     engine: Words
     sampling: Words
+    overlap: Words
 
 
 class ServingFields(DeploymentFields, total=False):

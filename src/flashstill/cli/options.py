@@ -81,6 +81,7 @@ _DEPLOYMENT = (
     ("--pp", COUNT, "Pipeline stages [default: what tensor parallelism leaves]."),
     ("--ep", COUNT, "Expert parallelism [default: tp x dp if dp > 1, else 1]."),
     ("--dp", COUNT, "Data parallelism of attention, or replicas of a dense model [default: 1]."),
+    ("--redundant-experts", COUNT, "Copies of popular experts [default: the fewest that let ep divide the experts]."),
     ("--topology", WORD, "Edges of a torus, as 4x4x8 [default: as cubic as the number allows]."),
     ("--precision", WORD, "Of weights and arithmetic [default: as the checkpoint stores them]."),
     ("--kv-precision", WORD, "Of the cache [default: bf16; fp8 beside fp8 or NVFP4]."),
@@ -98,6 +99,13 @@ def deployment_options(command: _F) -> _F:
         default="greedy",
         show_default=True,
         help="greedy, or top-p (with top-k): tokens drawn.",
+    )(command)
+    command = click.option(
+        "--overlap",
+        type=WORD,
+        default="none",
+        show_default=True,
+        help="two-batch: one half of the batch computes while the other half's tokens travel to experts.",
     )(command)
     for name, kind, told in reversed(_DEPLOYMENT):
         command = click.option(name, type=kind, default=None, help=told)(command)

@@ -101,6 +101,8 @@ class Conditions:
     """What the cost of an operation depends on besides the operation itself.
 
     weights, cache: the memory tiers that hold them.  skew: exponent of the popularity of experts (see `Experts`).
+    overlap_units_ratio: with two-batch overlap, the share of a chip's compute units that send and receive while prompts
+    are computed; None without overlap.
     sampled: True if tokens are sampled (top-k, top-p), False for greedy decoding.
     """
 
@@ -112,6 +114,7 @@ class Conditions:
     software: Software
     skew: float = 0.0
     sampled: bool = False
+    overlap_units_ratio: float | None = None
 
     @property
     def widths(self) -> Widths:
@@ -121,7 +124,9 @@ class Conditions:
         def inputs(role: str) -> float:
             return min(float(stored.activation), BYTES_PER_VALUE[self.chip.precision(self.precisions.of(role))])
 
-        return replace(stored, inputs=inputs("linear"), attention_inputs=inputs("attention"))
+        return replace(
+            stored, inputs=inputs("linear"), attention_inputs=inputs("attention"), expert_inputs=inputs("experts")
+        )
 
     @property
     def perfect(self) -> Conditions:
@@ -137,6 +142,7 @@ def make_conditions(
     software: Software = NO_SOFTWARE,
     skew: float = 0.0,
     sampled: bool = False,
+    overlap_units_ratio: float | None = None,
 ) -> Conditions:
     """Conditions on one chip. weights, cache: names of memory tiers, None for the main memory."""
     return Conditions(
@@ -148,4 +154,5 @@ def make_conditions(
         software=software,
         skew=skew,
         sampled=sampled,
+        overlap_units_ratio=overlap_units_ratio,
     )

@@ -1,6 +1,6 @@
 """Memory footprint of each chip of a layout, and how many sequences fit beside the weights.
 
-    weights per chip    dense / (tp pp)  +  routed experts / (tp dp pp)
+    weights per chip    dense / (tp pp)  +  (routed experts + redundant copies) / (tp dp pp)
     cache per sequence  over the layers of a stage, split over the chips that hold different key/value heads
                         (min(tp, g); 1 for MLA, whose latent vector every chip needs; tp where sequences are split)
     usable bytes        engine's memory share x bytes the driver reports  -  the engine's buffers and graphs (main DRAM)
@@ -20,7 +20,14 @@ from flashstill.cost.conditions import Conditions
 from flashstill.cost.phases import Speculation
 from flashstill.hardware import Memory
 from flashstill.parallel import Layout
-from flashstill.workload import Quantity, Widths, cache_bytes, routed_parameters, state_bytes
+from flashstill.workload import (
+    Quantity,
+    Widths,
+    cache_bytes,
+    expert_copy_parameters,
+    routed_parameters,
+    state_bytes,
+)
 from flashstill.workload import weight_bytes as all_weight_bytes
 
 DRAM = "memory"
@@ -39,7 +46,8 @@ def chip_weight_bytes(model: Architecture, widths: Widths, layout: Layout) -> Qu
     routed = routed_parameters(model) * widths.of("experts")
     dense = all_weight_bytes(model, widths) - routed
     # Replicas of a dense model each hold the whole model; experts are spread over the replicas.
-    return dense / (layout.tp * layout.pp) + routed / (layout.tp * layout.dp * layout.pp)
+    copied = layout.redundant * (expert_copy_parameters(model) * widths.of("experts"))
+    return dense / (layout.tp * layout.pp) + (routed + copied) / (layout.tp * layout.dp * layout.pp)
 
 
 def sequence_bytes(model: Architecture, tokens: Quantity, widths: Widths, layout: Layout) -> Quantity:

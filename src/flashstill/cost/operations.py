@@ -21,6 +21,8 @@ def operation_seconds(conditions: Conditions, operation: Operation) -> kernels.T
 
     Software that uses the fastest of several engines has each operation timed with the kernels of each.
     """
+    if isinstance(operation, Experts):
+        operation = operation.busiest
     kind, precision = _kernel_name(conditions, operation)
     software, calibration = conditions.software, conditions.calibration
     if not software.fastest_of:

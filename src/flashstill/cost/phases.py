@@ -6,12 +6,14 @@ E = (1 - a^(g+1)) / (1 - a) tokens per step, and the step verifies g + 1 tokens 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
+from flashstill.cost.overlap import two_batches
 from flashstill.cost.step import StepCost, step_cost
 from flashstill.parallel import Layout, Sharded, shard, to_next_stages
 from flashstill.workload import Chunks, Decoding, Quantity, decode, mixed, prefill
@@ -97,9 +99,17 @@ def verify_step(
 ) -> StepCost:
     """A decode step of the model itself; drafting excluded."""
     sequences, queries = decoding.sequences, decoding.queries
-    operations = decode(model, sequences, decoding.context, conditions.widths, queries, conditions.skew)
+
+    def part(share: float) -> Sharded:
+        mine = sequences * share
+        return shard(decode(model, mine, decoding.context, conditions.widths, queries, conditions.skew), layout)
+
     overhead_s = overhead_seconds(model, conditions, sequences, queries)
-    step = step_cost(conditions, shard(operations, layout), layout.chips, overhead_s, pue)
+    step = step_cost(conditions, part(1.0), layout.chips, overhead_s, pue)
+    if conditions.overlap_units_ratio is not None:
+        again_s = overhead_s + block_seconds(model, conditions)
+        halves = two_batches(conditions, part(0.5), layout.chips, again_s, pue)
+        step = step.where(np.asarray(sequences) >= 2.0, halves)
     return step.plus(sends(model, conditions, layout, decoding.tokens))
 
 
@@ -119,9 +129,12 @@ def prefill_step(
     """
 
     def one(tokens: Quantity, past: Quantity) -> StepCost:
-        operations = prefill(model, prompts, tokens, conditions.widths, past, conditions.skew)
+        def part(share: float) -> Sharded:
+            mine = prompts * share
+            return shard(prefill(model, mine, tokens, conditions.widths, past, conditions.skew), layout)
+
         overhead_s = overhead_seconds(model, conditions, prompts)
-        step = step_cost(conditions, shard(operations, layout), layout.chips, overhead_s, pue)
+        step = _prompt_step(model, conditions, layout, part, overhead_s, pue)
         return step.plus(sends(model, conditions, layout, prompts * tokens))
 
     if chunk is None or np.all(np.asarray(length) <= chunk):
@@ -146,11 +159,32 @@ def mixed_step(
 
     Weights are read once.  Without chunks it equals `decode_step`, without decoding sequences `prefill_step`.
     """
-    operations = mixed(model, decoding, chunks, conditions.widths, conditions.skew)
+
+    def part(share: float) -> Sharded:
+        mine = replace(decoding, sequences=decoding.sequences * share)
+        theirs = replace(chunks, count=chunks.count * share)
+        return shard(mixed(model, mine, theirs, conditions.widths, conditions.skew), layout)
+
     alone_s = overhead_seconds(model, conditions, decoding.sequences, decoding.queries)
     overhead_s = alone_s + sequence_seconds(model, conditions) * chunks.count
-    step = step_cost(conditions, shard(operations, layout), layout.chips, overhead_s, pue)
+    step = _prompt_step(model, conditions, layout, part, overhead_s, pue)
     return step.plus(sends(model, conditions, layout, decoding.tokens + chunks.tokens))
+
+
+def _prompt_step(
+    model: Architecture,
+    conditions: Conditions,
+    layout: Layout,
+    part: Callable[[float], Sharded],
+    overhead_s: Quantity,
+    pue: float,
+) -> StepCost:
+    """A step with prompts, whose tokens always suffice for two micro-batches. part: that share of its work."""
+    units = conditions.overlap_units_ratio
+    if units is None:
+        return step_cost(conditions, part(1.0), layout.chips, overhead_s, pue)
+    again_s = overhead_s + block_seconds(model, conditions)
+    return two_batches(conditions, part(0.5), layout.chips, again_s, pue, units)
 
 
 def head_share(model: Architecture) -> float:
@@ -171,9 +205,14 @@ def overhead_seconds(
     model: Architecture, conditions: Conditions, sequences: Quantity, queries: Quantity = 1.0
 ) -> Quantity:
     """Software seconds of a step: per step, per block and per sequence."""
+    blocks_s = block_seconds(model, conditions)
+    return conditions.software.step_s + blocks_s + sequence_seconds(model, conditions, queries) * sequences
+
+
+def block_seconds(model: Architecture, conditions: Conditions) -> float:
+    """Software seconds of all blocks of a step, which two micro-batches need twice."""
     software = conditions.software
-    blocks = model.depth + software.norm_ratio * model.norm_pairs
-    return software.step_s + software.layer_s * blocks + sequence_seconds(model, conditions, queries) * sequences
+    return software.layer_s * (model.depth + software.norm_ratio * model.norm_pairs)
 
 
 def sequence_seconds(model: Architecture, conditions: Conditions, queries: Quantity = 1.0) -> Quantity:

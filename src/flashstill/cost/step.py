@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.links import link_cost
@@ -65,6 +66,20 @@ class StepCost:
         """The cost of this step when only `share` of the chips work and the others idle until it ends."""
         joules = {level: value if level in TIMED_LEVELS else value * share for level, value in self.joules.items()}
         return replace(self, joules=joules, macs=self.macs * share)
+
+    def where(self, other_is_used: npt.NDArray[np.bool_], other: StepCost) -> StepCost:
+        """This step, and `other` where the mask is true; masks and costs broadcast."""
+
+        def one(mine: Quantity, theirs: Quantity) -> Quantity:
+            return np.where(other_is_used, theirs, mine)
+
+        return replace(
+            self,
+            seconds=one(self.seconds, other.seconds),
+            joules={level: one(self.joules[level], other.joules[level]) for level in self.joules},
+            shares_s={name: one(self.shares_s[name], other.shares_s[name]) for name in self.shares_s},
+            macs=one(self.macs, other.macs),
+        )
 
     @property
     def total_joules(self) -> Quantity:

@@ -1,7 +1,8 @@
 """How work is split over chips, and the traffic this causes; training is in modules of its own."""
 
+from flashstill.parallel.balance import popular_load
 from flashstill.parallel.exchange import ROUNDS, Exchange, Sharded, sent_bytes
-from flashstill.parallel.layout import FFN_LAYOUTS, Layout, layout_reason
+from flashstill.parallel.layout import FFN_LAYOUTS, Layout, layout_reason, least_redundant
 from flashstill.parallel.sharding import shard, to_next_stages
 
 __all__ = [
@@ -11,6 +12,8 @@ __all__ = [
     "Layout",
     "Sharded",
     "layout_reason",
+    "least_redundant",
+    "popular_load",
     "sent_bytes",
     "shard",
     "to_next_stages",

@@ -4,7 +4,7 @@ Symbols: n chips of a tensor-parallel group, ep groups of experts.
 
     matmul      rows / r, columns / c, depth / d of the whole; activation bytes follow
     attention   heads / n, or sequences / n; if there are fewer than n key/value heads they are replicated
-    experts     whole experts / ep, each split over the chips of its group
+    experts     (E + redundant copies) / ep slots, each split over the chips of its group; the busiest group's load
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from flashstill.parallel.balance import busiest_load
 from flashstill.parallel.layout import Layout
 from flashstill.workload import Attention, Experts, Matmul, Quantity, State
 
@@ -48,12 +49,24 @@ def split_attention(operation: Attention, heads: Quantity, sequences: Quantity =
 
 
 def split_experts(operation: Experts, layout: Layout) -> Experts:
-    """One chip's experts; it receives the tokens of all dp groups of its stage."""
-    return replace(
+    """One chip's experts; it receives the tokens of all dp groups of its stage.
+
+    local_experts: of the chip without redundant copies, which share the tokens of an expert; copies: all its slots.
+    load: tokens of the busiest group of experts, for which the others wait, relative to the mean.
+    """
+    tokens = operation.tokens * layout.dp
+    mine = replace(
         operation,
-        tokens=operation.tokens * layout.dp,
+        tokens=tokens,
         local_experts=operation.local_experts / layout.ep,
         ffn_width=operation.ffn_width / layout.expert_tp,
+    )
+    if np.all(np.asarray(layout.ep) <= 1):
+        return mine
+    return replace(
+        mine,
+        copies=1.0 + layout.redundant / operation.experts,
+        load=1.0 if layout.balanced else busiest_load(operation, tokens, layout.ep, layout.redundant),
     )
 
 

@@ -93,7 +93,9 @@ def _by_sequences(operation: Attention, layout: Layout) -> list[Exchange]:
 
 
 def _to_experts(operation: Experts, layout: Layout) -> list[Exchange]:
-    stream = np.maximum(operation.reduce_bytes, operation.tokens * operation.width * 2.0)
+    # Tokens go out in the format in which experts multiply, and their sums come back in that of activations.
+    narrow = (operation.input_value_bytes / operation.activation_value_bytes + 1.0) / 2.0
+    stream = np.maximum(operation.reduce_bytes, operation.tokens * operation.width * 2.0) * narrow
     sent = stream * copies(operation.chosen, layout.ep) / layout.tp
     return among(
         layout.dp,

@@ -92,7 +92,7 @@ class TrainingPlan:
     @property
     def layout(self) -> Layout:
         """The layout of one pass: the tensor-parallel group, and the groups that share experts with it."""
-        return Layout(tp=self.tp, ep=self.ep, dp=np.maximum(np.asarray(self.ep) / self.tp, 1.0))
+        return Layout(tp=self.tp, ep=self.ep, dp=np.maximum(np.asarray(self.ep) / self.tp, 1.0), balanced=True)
 
     def again(self, name: str) -> bool:
         """Whether the block operation `name` is recomputed in the backward pass."""

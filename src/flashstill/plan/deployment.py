@@ -2,7 +2,8 @@
 
     format    as the checkpoint stores it; the cache in the matching format
     engine    vllm, or none on chips that no general engine serves
-    layout    tensor parallelism as far as the heads divide, a pipeline over the rest
+    layout    tensor parallelism as far as the heads divide, a pipeline over the rest (plan/layouts.py)
+    experts   one copy of each, or the fewest redundant ones that let ep divide them
     chips     the fewest that hold the load: powers of two, or the next number that can be split
     memory    the chip's main memory, of which a share stays free (cost/footprint.py)
 
@@ -24,6 +25,10 @@ PRECISION_NAMES = {"mxfp4": "fp4", "nvfp4": "fp4", "fp8_block": "fp8-block", "fp
 OWN_SOFTWARE = ("sram", "cpu")
 """chip classes that no general serving engine runs on"""
 DEGREES = ("chips", "tp", "pp", "ep", "dp")
+APART, TWO_BATCH = "none", "two-batch"
+OVERLAPS = (APART, TWO_BATCH)
+NO_TWO_BATCH = ("trtllm",)
+"""engines that cannot run two micro-batches at a time"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +38,10 @@ class Deployment:
     chip: a name of `flashstill chips`.
     chips: number of chips; default: the fewest that hold the load.  tp: default: as far as the heads divide.
     pp: default: chips / tp.  ep: default: all chips of a stage if dp is above 1.
+    redundant_experts: second copies of popular experts, which a load balancer places; default: the fewest that let ep
+    divide experts and copies, 0 where it divides the experts.
+    overlap: "two-batch" computes one half of a batch while the tokens of the other are sent to their experts and back;
+    "none" computes and sends in turn.
     topology: edges of a torus, as "4x4x8".
     precision: default: as the checkpoint stores it.  kv_precision: default: the format that goes with the weights.
     weights_in, kv_in: names of memory tiers; default: the chip's main memory.
@@ -46,6 +55,7 @@ class Deployment:
     pp: int | None = None
     ep: int | None = None
     dp: int | None = None
+    redundant_experts: int | None = None
     topology: str | None = None
     precision: str | None = None
     kv_precision: str | None = None
@@ -53,10 +63,11 @@ class Deployment:
     kv_in: str | None = None
     engine: str | None = None
     sampling: str = GREEDY
+    overlap: str = APART
 
     def __post_init__(self) -> None:
         """Lower-cases the name-like fields."""
-        for name in ("precision", "kv_precision", "weights_in", "kv_in", "engine", "sampling"):
+        for name in ("precision", "kv_precision", "weights_in", "kv_in", "engine", "sampling", "overlap"):
             word = getattr(self, name)
             if isinstance(word, str) and not word.islower():
                 object.__setattr__(self, name, word.lower())
@@ -70,6 +81,9 @@ class Deployment:
 def check_deployment(deployment: Deployment) -> None:
     """Raise BadInput for a number below 1 or an unknown name."""
     check_counts({name: getattr(deployment, name) for name in DEGREES})
+    if deployment.redundant_experts is not None and deployment.redundant_experts < 0:
+        raise BadInput(f"redundant_experts must be at least 0, not {deployment.redundant_experts}")
+    known_overlap(deployment.overlap)
     if deployment.sampling not in SAMPLINGS:
         raise BadInput(unknown("sampling", deployment.sampling, SAMPLINGS))
 
@@ -83,6 +97,13 @@ def known_engine(name: str) -> str:
     """The engine; BadInput with the nearest names if it is unknown."""
     if name.lower() not in ENGINES:
         raise BadInput(unknown("engine", name, ENGINES))
+    return name.lower()
+
+
+def known_overlap(name: str) -> str:
+    """The kind of overlap; BadInput with the nearest names if it is unknown."""
+    if name.lower() not in OVERLAPS:
+        raise BadInput(unknown("overlap", name, OVERLAPS))
     return name.lower()
 
 

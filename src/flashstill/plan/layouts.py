@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,15 +19,18 @@ from flashstill.cost import Conditions
 from flashstill.cost.footprint import holds
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.hardware import Chip
-from flashstill.parallel import Layout, layout_reason
-from flashstill.plan.deployment import Deployment
+from flashstill.hardware.software import ENGINES
+from flashstill.parallel import Layout, layout_reason, least_redundant
+from flashstill.plan.deployment import NO_TWO_BATCH, Deployment
 from flashstill.plan.scenario import Occupancy
+from flashstill.workload import Quantity
 
 MOST_CHIPS = 131072
 """most chips of one deployment: more than any known network connects"""
 MOST_BY_ITSELF = 16384
 """most chips chosen when the number is not given"""
 MOST_HEADS = 256
+NOTHING_TO_HIDE = "no all-to-all for two-batch overlap to hide"
 
 
 class Degrees(NamedTuple):
@@ -36,6 +40,7 @@ class Degrees(NamedTuple):
     pp: int
     ep: int
     dp: int
+    redundant_experts: int = 0
 
     @property
     def chips(self) -> int:
@@ -45,7 +50,13 @@ class Degrees(NamedTuple):
     @property
     def layout(self) -> Layout:
         """The same degrees as a `Layout` for the cost model."""
-        return Layout(tp=float(self.tp), pp=float(self.pp), ep=float(self.ep), dp=float(self.dp))
+        return layout_of(float(degree) for degree in self)
+
+
+def layout_of(degrees: Iterable[Quantity]) -> Layout:
+    """tp, pp, ep, dp and redundant experts, numbers or arrays of candidates, as a `Layout`."""
+    tp, pp, ep, dp, redundant = degrees
+    return Layout(tp=tp, pp=pp, ep=ep, dp=dp, redundant=redundant)
 
 
 def degrees_of(model: Architecture, conditions: Conditions, deployment: Deployment, occupancy: Occupancy) -> Degrees:
@@ -60,6 +71,7 @@ def degrees_of(model: Architecture, conditions: Conditions, deployment: Deployme
     given = _given(model, deployment, slice_chips)
     degrees = given or fewest_chips(model, conditions, deployment, occupancy)
     degrees = degrees or _with_experts(model, deployment, 1, deployment.pp or 1)
+    check_overlap(model, conditions, degrees)
     reason = layout_reason(model, *degrees)
     if reason:
         raise BadInput(reason)
@@ -67,6 +79,22 @@ def degrees_of(model: Architecture, conditions: Conditions, deployment: Deployme
         raise BadInput(f"{degrees.chips:,} chips are more than any network connects; ask for at most {MOST_CHIPS:,}")
     _check_links(model, chip, degrees)
     return degrees
+
+
+def check_overlap(model: Architecture, conditions: Conditions, degrees: Degrees) -> None:
+    """BadInput if two-batch overlap is asked for where nothing is sent to experts, or the engine does not have it."""
+    if conditions.overlap_units_ratio is None:
+        return
+    if not model.routed:
+        raise BadInput(f"{NOTHING_TO_HIDE}: {model.name} has no routed experts; leave overlap out")
+    if degrees.dp == 1:
+        raise BadInput(
+            f"{NOTHING_TO_HIDE}: dp is 1, so that no token is sent to experts; take dp 2, or leave overlap out"
+        )
+    engine = conditions.software.name
+    if engine in NO_TWO_BATCH:
+        able = ", ".join(name for name in ENGINES if name not in NO_TWO_BATCH)
+        raise BadInput(f"{engine} cannot run two micro-batches at a time; engines that can: {able}")
 
 
 def _check_links(model: Architecture, chip: Chip, degrees: Degrees) -> None:
@@ -99,8 +127,7 @@ def fewest_chips(
     ]
     if not possible:
         return None
-    tp, pp, ep, dp = np.array(possible, dtype=np.float64).T
-    fitting = holds(model, conditions, Layout(tp=tp, pp=pp, ep=ep, dp=dp), *occupancy)
+    fitting = holds(model, conditions, layout_of(np.array(possible, dtype=np.float64).T), *occupancy)
     for enough in fitting:
         if enough.any():
             return possible[int(np.argmax(enough))]
@@ -136,10 +163,16 @@ def split(model: Architecture, chips: int, stages: int | None = None) -> tuple[i
 
 
 def _with_experts(model: Architecture, deployment: Deployment, tp: int, pp: int, dp: int | None = None) -> Degrees:
-    """Fills in ep: tp x dp (whole experts per chip) if the attention is data-parallel, else 1 (experts split)."""
+    """Fills in ep: tp x dp (whole experts per chip) if the attention is data-parallel, else 1 (experts split).
+
+    And redundant experts: the fewest that let ep divide the experts.
+    """
     dp = deployment.dp or dp or 1
     spread = tp * dp if model.routed and dp > 1 else 1
-    return Degrees(tp=tp, pp=pp, ep=deployment.ep or spread, dp=dp)
+    ep, redundant = deployment.ep or spread, deployment.redundant_experts
+    if redundant is None:
+        redundant = least_redundant(model, ep)
+    return Degrees(tp=tp, pp=pp, ep=ep, dp=dp, redundant_experts=redundant)
 
 
 def _given(model: Architecture, deployment: Deployment, slice_chips: int | None) -> Degrees | None:

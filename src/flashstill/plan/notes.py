@@ -8,8 +8,11 @@ from flashstill.arch import Architecture, Attention
 from flashstill.cost import Conditions
 from flashstill.facts import Facts
 from flashstill.hardware.software import ALONE, has_measured_engines
+from flashstill.parallel import popular_load
 from flashstill.plan.deployment import OWN_SOFTWARE
 from flashstill.plan.layouts import Degrees
+from flashstill.units import show
+from flashstill.workload import expert_copy_parameters
 
 
 def notes_on(model: Architecture, conditions: Conditions, degrees: Degrees) -> list[str]:
@@ -27,8 +30,14 @@ def notes_on(model: Architecture, conditions: Conditions, degrees: Degrees) -> l
     domain = chip.system.domain_chips
     if degrees.chips > domain > 1:
         notes.append(f"beyond {domain} chips the data-centre network takes the place of the fast links")
+    if degrees.redundant_experts:
+        notes.append(_redundancy(model, conditions, degrees))
     if chip.chip_class in OWN_SOFTWARE and conditions.software.name != "none":
         notes.append(f"{conditions.software.name} is not known to run on {chip.name}; its overheads are added anyway")
+    if conditions.overlap_units_ratio is not None:
+        notes.append(
+            "two micro-batches of half the batch overlap: kernels have half the rows and read all weights twice"
+        )
     return notes
 
 
@@ -39,6 +48,21 @@ def unmeasured_notes(facts: Facts, conditions: Conditions) -> list[str]:
         return []
     what = "kernels" if engine == ALONE else f"kernels and the overheads of {engine}"
     return [f"{chip.name}: the {what} on {chip.maker_class} chips are estimates, to which no serving run was fitted"]
+
+
+def _redundancy(model: Architecture, conditions: Conditions, degrees: Degrees) -> str:
+    """What redundant experts cost in memory and gain in balance."""
+    experts = max(layer.ffn.experts for layer in model.layers)
+    redundant, ep, skew = degrees.redundant_experts, degrees.ep, conditions.skew
+    copy_bytes = expert_copy_parameters(model) * float(conditions.precisions.widths.of("experts"))
+    per_chip = show(redundant * copy_bytes / degrees.chips, "B")
+    before = "one copy of each cannot be spread evenly"
+    if experts % ep == 0:
+        before = f"{popular_load(experts, skew, ep):.2f} x without them"
+    return (
+        f"{redundant} redundant experts beside {experts} take {per_chip} a chip; the busiest of {ep} groups gets"
+        f" {popular_load(experts, skew, ep, redundant):.2f} x the mean tokens ({before}), placed by a load balancer"
+    )
 
 
 def empty_notes(model: Architecture, degrees: Degrees, batch: float) -> list[str]:

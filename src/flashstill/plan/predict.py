@@ -16,10 +16,10 @@ from flashstill.errors import BadInput, FlashstillError
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, Software
 from flashstill.hardware.software import has_measured_engines
-from flashstill.parallel import Layout
 from flashstill.plan.case import Case
 from flashstill.plan.deployment import GREEDY, Deployment
 from flashstill.plan.hardwired import answer_hardwired, is_hardwired
+from flashstill.plan.layouts import layout_of
 from flashstill.plan.notes import empty_notes
 from flashstill.plan.prediction import NOT_FITTING, Prediction, sound
 from flashstill.plan.resolve import Resolved, Resolver, Setup, resolve
@@ -87,8 +87,7 @@ def _check_serving(case: Case) -> None:
 def _answers(facts: Facts, setup: Setup, group: Sequence[Resolved], price: str) -> list[Prediction]:
     """Predictions of cases that differ only in load and layout."""
     model, conditions, drafting = setup.model, setup.conditions, setup.speculation
-    degrees = np.array([each.degrees for each in group], dtype=np.float64).T
-    layout = Layout(tp=degrees[0], pp=degrees[1], ep=degrees[2], dp=degrees[3])
+    layout = layout_of(np.array([each.degrees for each in group], dtype=np.float64).T)
     loads = [(each.scenario.isl, each.scenario.osl, each.scenario.batch) for each in group]
     isl, osl, concurrency = np.array(loads, dtype=np.float64).T
     load = Load(isl=isl, osl=osl, concurrency=concurrency, chunk=setup.chunk)

@@ -19,6 +19,7 @@ from flashstill.plan.deployment import (
     AS_PUBLISHED,
     DEGREES,
     GREEDY,
+    TWO_BATCH,
     Deployment,
     asked_precision,
     check_deployment,
@@ -158,9 +159,9 @@ class _Laid(NamedTuple):
 
 _of_scenario = attrgetter("model", "chunk", "draft", "draft_tokens", "acceptance")
 _of_deployment = attrgetter(
-    "chip", "topology", "precision", "kv_precision", "weights_in", "kv_in", "engine", "sampling"
+    "chip", "topology", "precision", "kv_precision", "weights_in", "kv_in", "engine", "sampling", "overlap"
 )
-_of_degrees = attrgetter(*DEGREES)
+_of_degrees = attrgetter(*DEGREES, "redundant_experts")
 
 
 def make_setup(facts: Facts, scenario: Scenario, deployment: Deployment) -> Setup:
@@ -195,6 +196,7 @@ def conditions_of(facts: Facts, model: Architecture, chip: Chip, deployment: Dep
         software=engine_of(facts, chip, deployment.engine),
         skew=facts.value("routing", "skew_exponent"),
         sampled=deployment.sampling != GREEDY,
+        overlap_units_ratio=facts.value("overlap", "units_ratio") if deployment.overlap == TWO_BATCH else None,
     )
 
 

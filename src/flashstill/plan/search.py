@@ -23,8 +23,9 @@ from flashstill.facts import Facts
 from flashstill.frontier import Values, non_dominated
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.plan.crossover import weights_dominate_below
-from flashstill.plan.deployment import Deployment
+from flashstill.plan.deployment import TWO_BATCH, Deployment
 from flashstill.plan.drafts import speculation
+from flashstill.plan.layouts import NOTHING_TO_HIDE, Degrees
 from flashstill.plan.prediction import NOT_FITTING
 from flashstill.plan.resolve import check_room, conditions_of, resolve
 from flashstill.plan.scenario import Scenario, broken_bounds
@@ -37,7 +38,7 @@ from flashstill.plan.space import (
     check_size,
     normalised,
 )
-from flashstill.plan.tables import Candidates, Degrees, Priced, candidates, layouts_of, priced
+from flashstill.plan.tables import Candidates, Priced, candidates, layouts_of, priced
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +69,15 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
     for name in space.chips:
         chip = chip_from_facts(facts, name)
         prices[name] = paid = hourly_price(facts, name, price)
-        for precision, kv, (weights, cache), drafting in itertools.product(
-            space.precisions, space.kv_precisions, _placements(space, chip), drafts
+        for precision, kv, (weights, cache), overlap, drafting in itertools.product(
+            space.precisions, space.kv_precisions, _placements(space, chip), space.overlaps, drafts
         ):
             evaluated += layouts * batches + sum(refused.values())
             reasons.update(refused)
             deployment = Deployment(
-                chip=name, precision=precision, kv_precision=kv, weights_in=weights, kv_in=cache, engine=space.engine
-            )
+                chip=name, precision=precision, kv_precision=kv, weights_in=weights, kv_in=cache, engine=space.engine,
+                overlap=overlap,
+            )  # fmt: skip
             conditions = conditions_of(facts, model, chip, deployment)
             try:
                 chip.precision(conditions.precisions.linear)
@@ -92,6 +94,7 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
                 "kv_in": cache,
                 "speculation": drafting,
                 "engine": conditions.software.name,
+                "overlap": overlap,
                 "usd_per_chip_hour": paid.usd_per_hour,
                 "price_basis": paid.basis,
             }
@@ -122,10 +125,10 @@ def _drafts(scenario: Scenario, model: Architecture, space: SearchSpace) -> tupl
 
 def _layouts(facts: Facts, model: Architecture, space: SearchSpace, drafts: int) -> tuple[list[Degrees], Counter[str]]:
     """Layouts of the model on up to so many chips; BadInput if too many configurations would result."""
-    possible, refused = layouts_of(model, space.max_chips)
+    possible, refused = layouts_of(model, space.max_chips, space.redundant_experts)
     placements = sum(len(_placements(space, chip_from_facts(facts, name))) for name in space.chips)
     formats = len(space.precisions) * len(space.kv_precisions)
-    check_size(len(possible), len(space.batches), placements * formats * drafts)
+    check_size(len(possible), len(space.batches), placements * formats * len(space.overlaps) * drafts)
     return possible, refused
 
 
@@ -160,7 +163,7 @@ def _columns(chosen: Candidates, figures: Priced, paid: HourlyPrice) -> dict[str
         "watts_per_chip": pace.watts_per_chip,
         "chips": chips,
         "batch": chosen.batches,
-        **dict(zip(("tp", "pp", "ep", "dp"), chosen.degrees, strict=True)),
+        **dict(zip(Degrees._fields, chosen.degrees, strict=True)),
     }
     return {name: np.broadcast_to(column, chosen.shape) for name, column in columns.items()}
 
@@ -181,6 +184,7 @@ def _keep(
     broken = broken_bounds(scenario, columns["ttft_s"], columns["tpot_s"], columns["output_tokens_per_s"])
     for reason, refused in (
         ("the chip has no links: it stands alone", np.asarray(layout.chips > 1) & (not chip.topology.link_bytes_per_s)),
+        (NOTHING_TO_HIDE, np.asarray(layout.dp == 1) & (label["overlap"] == TWO_BATCH)),
         (NOT_FITTING, figures.room < batches),
         ("batch does not fill every group", batches < np.asarray(layout.dp)),
         *broken.items(),
@@ -214,7 +218,7 @@ def _front(tables: Sequence[_Table], several: bool) -> tuple[Configuration, ...]
 
 def _point(table: _Table, index: int, several: bool) -> Configuration:
     values: dict[str, Any] = {name: float(column[index]) for name, column in table.columns.items()}
-    for name in ("chips", "batch", "tp", "pp", "ep", "dp"):
+    for name in ("chips", "batch", *Degrees._fields):
         values[name] = round(values[name])
     if not several:
         values["tpot_s"] = None

@@ -10,7 +10,7 @@ from flashstill.arch import Architecture
 from flashstill.economics import HourlyPrice
 from flashstill.errors import BadInput, check_counts, unknown
 from flashstill.facts import Facts
-from flashstill.plan.deployment import AS_PUBLISHED, known_engine, known_precision
+from flashstill.plan.deployment import APART, AS_PUBLISHED, known_engine, known_overlap, known_precision
 from flashstill.plan.scenario import Scenario, check_bounds, check_scenario
 from flashstill.tables import cell, html_table
 
@@ -32,6 +32,7 @@ class SearchSpace:
     chips: names.  max_chips: the most chips of one configuration.  batches: requests in flight.
     precisions: "published" or formats; kv_precisions: None for the format that goes with the weights.
     tiers: memory tiers for weights and cache, chosen independently.  engine: None for the default of each chip.
+    redundant_experts: numbers of them to try; None for the fewest that let ep divide.  overlaps: "none", "two-batch".
     draft_tokens: numbers of drafted tokens to try if the scenario has a draft; no drafting is always tried too.
     """
 
@@ -43,6 +44,8 @@ class SearchSpace:
     tiers: tuple[str, ...] = ("memory", "sram")
     engine: str | None = None
     draft_tokens: tuple[int, ...] = (1, 3, 5)
+    redundant_experts: tuple[int | None, ...] = (None,)
+    overlaps: tuple[str, ...] = (APART,)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +78,8 @@ class Configuration:
     watts_per_chip: float
     usd_per_chip_hour: float | None = None
     price_basis: str = ""
+    redundant_experts: int = 0
+    overlap: str = APART
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +132,8 @@ def normalised(facts: Facts, space: SearchSpace) -> SearchSpace:
         tiers=_once(space.tiers),
         engine=None if space.engine is None else known_engine(space.engine),
         draft_tokens=_once(space.draft_tokens),
+        redundant_experts=_once(space.redundant_experts),
+        overlaps=_once(known_overlap(name) for name in space.overlaps),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,8 @@ from flashstill.cost.phases import (
     working_share,
 )
 from flashstill.cost.serving import Pace, Paces, capacity, chunks_of, closed_form, prompts_together
-from flashstill.parallel import Layout, layout_reason
+from flashstill.parallel import Layout, layout_reason, least_redundant
+from flashstill.plan.layouts import Degrees, layout_of
 from flashstill.workload import Decoding, Quantity
 
 Values = npt.NDArray[np.float64]
@@ -37,9 +38,10 @@ Places = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidates:
-    """Layouts and batches to price. degrees: (4, layouts, 1), in the order tp, pp, ep, dp; batches: (1, batches).
+    """Layouts and batches to price. degrees: (5, layouts, 1), in the order of `Degrees`; batches: (1, batches).
 
-    axes: the distinct tp, dp, ep, and sequences of a group.  at: flat index of each configuration into their grid.
+    axes: the distinct tp, dp, pairs of ep and redundant experts (an array of two rows), and sequences of a group.
+    at: flat index of each configuration into their grid.
     refused: number of layouts that cannot be built, by reason.
     """
 
@@ -52,7 +54,7 @@ class Candidates:
     @property
     def layout(self) -> Layout:
         """All layouts as one `Layout` of arrays."""
-        return Layout(tp=self.degrees[0], pp=self.degrees[1], ep=self.degrees[2], dp=self.degrees[3])
+        return layout_of(self.degrees)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -68,11 +70,14 @@ class Priced:
     room: Values
 
 
-Degrees = tuple[int, int, int, int]
+def layouts_of(
+    model: Architecture, most: int, redundant: Sequence[int | None] = (None,)
+) -> tuple[list[Degrees], Counter[str]]:
+    """Layouts in powers of two on up to `most` chips; and rejected ones, counted by reason.
 
-
-def layouts_of(model: Architecture, most: int) -> tuple[list[Degrees], Counter[str]]:
-    """Layouts (tp, pp, ep, dp) in powers of two on up to `most` chips; and rejected ones, counted by reason."""
+    redundant: numbers of redundant experts to try, None for the fewest that let ep divide.  Beside a number, data
+    parallelism that spreads all experts and copies over a divisor of their sum is tried too (72 or 144 for 288).
+    """
     powers = [2**power for power in range(most.bit_length()) if 2**power <= most]
     routed = model.routed
     layouts: list[Degrees] = []
@@ -81,25 +86,39 @@ def layouts_of(model: Architecture, most: int) -> tuple[list[Degrees], Counter[s
         if tp * pp * dp > most or (dp > 1 and not routed):
             continue  # skip: replicas of a dense model equal one replica at a smaller batch
         for ep in [power for power in powers if power <= tp * dp] if routed else [1]:
-            reason = layout_reason(model, tp, pp, ep, dp)
-            if reason is None:
-                layouts.append((tp, pp, ep, dp))
-            else:
-                refused[reason.split(":")[0]] += 1
-    return layouts, refused
+            copies = dict.fromkeys(least_redundant(model, ep) if number is None else number for number in redundant)
+            for number in copies:
+                reason = layout_reason(model, tp, pp, ep, dp, number)
+                if reason is None:
+                    layouts.append(Degrees(tp, pp, ep, dp, number))
+                else:
+                    refused[reason.split(":")[0]] += 1
+    return [*layouts, *_spread(model, most, powers, [number for number in redundant if number])], refused
+
+
+def _spread(model: Architecture, most: int, powers: Sequence[int], redundant: Sequence[int]) -> Iterator[Degrees]:
+    """Layouts with whole experts on every chip, over numbers of chips that are no power of two."""
+    experts = {layer.ffn.experts for layer in model.layers if layer.ffn.experts}
+    for number, tp, pp in itertools.product(redundant, powers, powers):
+        for ep in range(3, most // pp + 1):
+            if ep & (ep - 1) == 0 or ep % tp or any((count + number) % ep for count in experts):
+                continue
+            if layout_reason(model, tp, pp, ep, ep // tp, number) is None:
+                yield Degrees(tp, pp, ep, ep // tp, number)
 
 
 def candidates(layouts: Sequence[Degrees], refused: Counter[str], batches: tuple[int, ...]) -> Candidates:
     """Every layout combined with every batch."""
-    degrees = np.array(layouts, dtype=np.float64).reshape(-1, 4).T[:, :, None]
+    degrees = np.array(layouts, dtype=np.float64).reshape(-1, len(Degrees._fields)).T[:, :, None]
     asked = np.array(batches, dtype=np.float64)[None, :]
     shape = (degrees.shape[1], asked.shape[1])
     local = Layout(tp=degrees[0], pp=degrees[1], dp=degrees[3]).local_batch(asked)
-    of_layouts = [np.unique(degrees[index], return_inverse=True) for index in (0, 3, 2)]
+    (tp, at_tp), (dp, at_dp) = (np.unique(degrees[index], return_inverse=True) for index in (0, 3))
+    spread, at_spread = np.unique(degrees[[2, 4], :, 0], axis=1, return_inverse=True)
     sequences, where = np.unique(local, return_inverse=True)
-    axes = (*(values for values, _ in of_layouts), sequences)
-    places = [np.broadcast_to(inverse.reshape(-1, 1), shape) for _, inverse in of_layouts]
-    at = np.ravel_multi_index((*places, where.reshape(shape)), tuple(len(axis) for axis in axes))
+    axes = (tp, dp, spread, sequences)
+    places = [np.broadcast_to(inverse.reshape(-1, 1), shape) for inverse in (at_tp, at_dp, at_spread)]
+    at = np.ravel_multi_index((*places, where.reshape(shape)), tuple(axis.shape[-1] for axis in axes))
     return Candidates(degrees=degrees, batches=asked, axes=axes, at=at, refused=refused)
 
 
@@ -113,9 +132,10 @@ def priced(
 ) -> Priced:
     """Time and energy of every candidate, whether or not it fits."""
     layout, load = chosen.layout, Load(isl=isl, osl=osl, concurrency=chosen.batches)
-    tp, dp, ep, sequences = np.ix_(*chosen.axes)
-    group = Layout(tp=tp, ep=ep, dp=dp)
-    grid = tuple(len(axis) for axis in chosen.axes)
+    spread = chosen.axes[2]
+    tp, dp, ep, sequences = np.ix_(chosen.axes[0], chosen.axes[1], spread[0], chosen.axes[3])
+    group = Layout(tp=tp, ep=ep, dp=dp, redundant=spread[1][:, None])
+    grid = tuple(axis.shape[-1] for axis in chosen.axes)
     prompts = prompts_together(load, sequences)
     few, back = np.unique(prompts, return_inverse=True)
     step = decode_step(model, conditions, group, sequences, isl + osl / 2.0, speculation)

@@ -4,7 +4,14 @@ from flashstill.workload.mixed_step import Chunks, Decoding, mixed
 from flashstill.workload.operations import EVEN, Attention, Experts, Matmul, Operation, Quantity, Widths, matmul
 from flashstill.workload.phases import decode, prefill
 from flashstill.workload.recurrence import State
-from flashstill.workload.stored_bytes import cache_bytes, memory_bytes, routed_parameters, state_bytes, weight_bytes
+from flashstill.workload.stored_bytes import (
+    cache_bytes,
+    expert_copy_parameters,
+    memory_bytes,
+    routed_parameters,
+    state_bytes,
+    weight_bytes,
+)
 
 __all__ = [
     "EVEN",
@@ -19,6 +26,7 @@ __all__ = [
     "Widths",
     "cache_bytes",
     "decode",
+    "expert_copy_parameters",
     "matmul",
     "memory_bytes",
     "mixed",

@@ -69,6 +69,7 @@ def _feed_forward(width: int, layer: Layer, tokens: Quantity, widths: Widths, sk
                 value_bytes=widths.of("experts"),
                 skew=skew,
                 activation_value_bytes=widths.activation,
+                input_value_bytes=widths.inputs_of("experts"),
             )
         )
         if ffn.latent_width:

@@ -23,7 +23,7 @@ permuted input, 2 d more per pair).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +39,8 @@ class Widths:
     attention: projections of the mixers.
     state: matrices of a recurrence, which engines keep in 32 bits.
     exact: weights that quantised checkpoints keep in 16 bits (LM head, router, absorbed MLA products).
-    inputs, attention_inputs: activations as matrix products read them, if the chip multiplies in fewer bits than
-    `activation` has; None for the same as `activation`.
+    inputs, attention_inputs, expert_inputs: activations as matrix products read them, if the chip multiplies in fewer
+    bits than `activation` has; None for the same as `activation`.
     """
 
     weight: Quantity = 2.0
@@ -52,10 +52,11 @@ class Widths:
     state: Quantity = 4.0
     inputs: Quantity | None = None
     attention_inputs: Quantity | None = None
+    expert_inputs: Quantity | None = None
 
     def inputs_of(self, role: str) -> Quantity:
         """Bytes of one input activation of a product of `role`, in the format in which the chip multiplies it."""
-        narrow = {"linear": self.inputs, "attention": self.attention_inputs}.get(role)
+        narrow = {"linear": self.inputs, "attention": self.attention_inputs, "experts": self.expert_inputs}.get(role)
         return self.activation if narrow is None else narrow
 
     def of(self, role: str) -> Quantity:
@@ -163,6 +164,8 @@ class Experts(Operation):
 
     skew: exponent a of expert popularity, p_i ~ i^-a; 0 for uniform routing; EVEN for round-robin routing as in kernel
     benchmarks, where no expert is used twice before all are used once.
+    copies: stored copies of this shard's experts, relative to one of each; they share the tokens of their expert.
+    load: tokens of the busiest shard, for which the others wait, relative to the mean (`busiest`).
     """
 
     tokens: Quantity
@@ -175,6 +178,9 @@ class Experts(Operation):
     value_bytes: Quantity = 2.0
     skew: float = 0.0
     activation_value_bytes: Quantity = 2.0
+    input_value_bytes: Quantity = 2.0
+    copies: Quantity = 1.0
+    load: Quantity = 1.0
     activation_bytes: Quantity = field(init=False)
 
     def __post_init__(self) -> None:
@@ -192,7 +198,16 @@ class Experts(Operation):
     def distinct(self) -> Quantity:
         """Expected number of this shard's experts that receive at least one token."""
         share = distinct_experts(self.experts, self.chosen, self.tokens, self.skew) / self.experts
-        return np.maximum(self.local_experts * share, np.minimum(1.0, self.assignments))
+        # Copies are of popular experts and take a part of their tokens: few tokens meet few of them.
+        met = self.local_experts * share * (1.0 + (self.copies - 1.0) * share)
+        return np.maximum(met, np.minimum(1.0, self.assignments))
+
+    @property
+    def busiest(self) -> Experts:
+        """The work of the busiest shard, which sets the time of all; the energy is that of their mean."""
+        if np.ndim(self.load) == 0 and self.load == 1.0:
+            return self
+        return replace(self, tokens=self.tokens * self.load, load=1.0)
 
     @property
     def flops(self) -> Quantity:

@@ -50,6 +50,11 @@ def routed_parameters(model: Architecture) -> int:
     )
 
 
+def expert_copy_parameters(model: Architecture) -> int:
+    """Number of parameters in one routed expert of every layer that has them: what a redundant expert adds."""
+    return sum(layer.count * layer.ffn.expert_parameters(model.width) for layer in model.layers if layer.ffn.experts)
+
+
 def memory_bytes(model: Architecture, batch: Quantity, context: Quantity, widths: Widths | None = None) -> Quantity:
     """Bytes of weights and KV cache for `batch` sequences of `context` tokens."""
     return weight_bytes(model, widths) + cache_bytes(model, batch, context, widths)
