@@ -8,7 +8,8 @@ all-to-all v (n-1)/n of the v bytes that it holds.
               floor + max(hops t_hop, v cross / (w eff)); links, hops and cross as in hardware/topology/torus.py
     beyond the domain: a hierarchical collective adds the scale-out time of each chip's share of the array
 
-A send between neighbours of a torus uses one link; a send through a switch uses all links of the chip.
+A send between neighbours of a torus uses one link; a send through a switch uses all links of the chip.  Chips that are
+fully connected without a switch use the links that lead to the group's other chips.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: 
 def _switch(chip: Chip, collective: Collective, kind: str, size: Quantity, sent: Quantity, group: Quantity) -> Quantity:
     if not chip.topology.link_bytes_per_s:  # a chip without links is a domain of its own and sends nothing within it
         return np.zeros_like(sent)
-    rate = chip.topology.link_bytes_per_s
+    rate = chip.topology.switched_bytes_per_s(group)
     floor_s = collective.floor_s + collective.rank_s * (group - 1.0)
     whole = blend(collective.blend, floor_s * np.ones_like(sent), sent / (rate * collective.efficiency))
     if kind != "all-reduce" or not collective.one_shot_efficiency:

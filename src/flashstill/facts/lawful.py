@@ -10,11 +10,12 @@ from functools import cache
 
 from flashstill.units import show
 
-COUNTS = ("torus_axes", "link_domain_chips", "wrap_edge", "matrix_edge", "compute_units")
+COUNTS = ("torus_axes", "direct_peers", "link_domain_chips", "wrap_edge", "matrix_edge", "compute_units")
 """quantities that must be whole numbers"""
 RANGES = {
     # by quantity
     "torus_axes": (0.0, 6.0),
+    "direct_peers": (0.0, 1024.0),
     "link_domain_chips": (1.0, 1e6),
     "wrap_edge": (1.0, 1e7),
     "matrix_edge": (1.0, 65536.0),

@@ -6,7 +6,8 @@ A row belongs to a chip or a class of chips, an operation kind and a precision:
     h100-sxm, matmul.memory_efficiency, ..., condition "bf16 vllm"     the kernels of one engine
 
 A benchmarked chip has its own rows; a chip with the same die uses those (an H200 those of the H100); any other chip
-uses the estimates of its maker's class (gpu-amd), and where these have none those of its class (gpu).  Of the owners
+uses the estimates of its maker's class (gpu-amd), and where these have none those of its class (gpu), scaled by the
+ratios that the maker's class may have (kernel_ratios.py).  Of the owners
 from chip to class the first with a complete set counts, and of that owner the engine's own set before that of all
 engines.  A what-if edit of a coefficient overrides all of these.
 """
@@ -21,6 +22,7 @@ from typing import Any, TypeVar
 from flashstill.facts import Fact, Facts
 from flashstill.facts.edits import WHAT_IF
 from flashstill.hardware.calibration import COLLECTIVES, KINDS, PERFECT, Calibration, Collective, Kernel, Tiling
+from flashstill.hardware.kernel_ratios import Ratios
 from flashstill.hardware.needs import Needs
 from flashstill.hardware.software import ENGINES
 
@@ -35,6 +37,7 @@ def calibration_of(facts: Facts, owners: Sequence[str], needs: Needs) -> Calibra
 
     Missing general rows are recorded in `needs`.
     """
+    ratios = Ratios(facts=facts, maker_class=owners[-2])
     floor_s, hop_s = needs.number("operation_floor_s"), needs.number("hop_s")
     base = {
         "compute_efficiency": needs.number("matmul_efficiency"),
@@ -57,13 +60,13 @@ def calibration_of(facts: Facts, owners: Sequence[str], needs: Needs) -> Calibra
             (kind, condition): kernel
             for kind in KINDS
             for condition in _conditions(facts, owners, kind)
-            if (kernel := _coefficients(Kernel, facts, owners, kind, condition, base))
+            if (kernel := _coefficients(Kernel, facts, owners, kind, condition, base, ratios))
         },
         collectives={
             (kind, engine): shared
             for kind in COLLECTIVES
             for engine in ("", *ENGINES)
-            if (shared := _coefficients(Collective, facts, owners, kind, engine, link))
+            if (shared := _coefficients(Collective, facts, owners, kind, engine, link, ratios))
         },
     )
     return _edited(own, facts, owners[0])
@@ -126,6 +129,7 @@ def _coefficients(
     kind: str,
     condition: str,
     base: dict[str, Any],
+    ratios: Ratios,
 ) -> _Coefficients | None:
     """The rows `kind.field` of the first owner with a complete set for the kind; None if no owner has rows.
 
@@ -141,7 +145,10 @@ def _coefficients(
                 continue
             values = {name: row.value for name, row in rows.items()}
             if "floor_s" in rows:
-                return made_of(**{**base, **values, **corrections})
+                complete = {**base, **values}
+                return made_of(
+                    **{**(ratios.scaled(kind, complete) if owner == owners[-1] else complete), **corrections}
+                )
             corrections = {**values, **corrections}
     return made_of(**{**base, **corrections}) if corrections else None
 

@@ -154,6 +154,7 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
         link_bytes_per_s=needs.optional("link_bytes_per_s"),
         link_joules_per_byte=needs.of(wiring, "pj_per_bit") * BITS_PER_BYTE * PICO,
         axes=axes,
+        peers=int(needs.optional("direct_peers")) if linked else 0,
         wrap_edge=int(needs.number("wrap_edge")) if axes else 1,
     )
     system = System(

@@ -15,9 +15,11 @@ from flashstill.validation.anchors.energy import compare_energy
 from flashstill.validation.anchors.golden import golden_comparisons
 from flashstill.validation.anchors.kernels import kernel_sets
 from flashstill.validation.anchors.palm import compare_palm
+from flashstill.validation.anchors.public import compare_public
 from flashstill.validation.anchors.serving import compare_serving, served
 from flashstill.validation.anchors.sweeps import compare_sweeps
 from flashstill.validation.anchors.tables import anchors_of
+from flashstill.validation.anchors.throughput import compare_throughput
 from flashstill.validation.anchors.training import compare_training
 from flashstill.validation.calibration.selection import by_kind, chosen
 from flashstill.validation.comparison import FITTED, NOT_FITTED, Comparison, ErrorRow, error_rows
@@ -52,11 +54,13 @@ def error_table(facts: Facts, anchors: Path | None) -> list[ErrorRow]:
 
 
 def all_comparisons(facts: Facts, anchors: Path) -> list[Comparison]:
-    """Comparisons for serving, energy, training, PaLM and single kernels, for the files present."""
+    """Comparisons for serving, energy, training, PaLM, public tables and single kernels, for the files present."""
     readers: dict[str, Callable[[Facts, Path], list[Comparison]]] = {
         "serving": _serving,
         "energy": compare_energy,
+        "public cases": compare_public,
         "batch sweeps": compare_sweeps,
+        "throughput": compare_throughput,
         "PaLM": compare_palm,
         "training": compare_training,
         "kernels": compare_kernels,

@@ -1,28 +1,46 @@
 """Latency of whole batches from first prompt token to last answer token; no coefficient was fitted to these rows.
 
 All requests of a batch are equal and start together, so latency is one prefill of all prompts and osl - 1 decode steps.
-The measured engines are of 2024, older than those behind the calibration.
+Where memory holds only b of the N requests at mean length, the others follow as places become free: N / b times the
+latency of b requests.  Rows below the time of a perfect machine are listed apart:
+answers that ended early, and mixtures of experts fed with equal tokens, which all choose the same experts.
+
+The measured engines are of 2024, older than those behind the calibration; the machines are those of the Argonne
+Leadership Computing Facility (Chitty-Venkata et al. 2024, arXiv 2411.00136): A100 with 40 GB, MI250 counted in packages
+of two dies, Gaudi2 with DeepSpeed, which is compared with the default engine of that chip.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from flashstill.arch import Architecture, load_architecture
-from flashstill.cost import make_conditions, precisions_of
+from flashstill.cost import Conditions, make_conditions, precisions_of
+from flashstill.cost.footprint import most_sequences
 from flashstill.cost.phases import decode_step, prefill_step
 from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
-from flashstill.hardware import chip_from_facts, software_of
+from flashstill.hardware import chip_from_facts
+from flashstill.hardware.software import software_on
 from flashstill.parallel import Layout
-from flashstill.validation.anchors.tables import Rows, column, read_rows, split
+from flashstill.plan.predict import band
+from flashstill.validation.anchors.tables import column, read_rows, split
 from flashstill.validation.comparison import NOT_FITTED, Comparison, Values
 
 SWEEPS = "batch_length_sweeps"
-ENGINES = {"vLLM": "vllm", "TensorRT-LLM": "trtllm"}
+CHIPS = {
+    "Nvidia A100 GPU": "A100-40GB",
+    "Nvidia H100 GPU": "H100",
+    "AMD MI250 GPU": "MI250",
+    "Habana Gaudi2": "Gaudi2",
+}
+ENGINES = {"vLLM": "vllm", "TensorRT-LLM": "trtllm", "Deepspeed": "vllm"}
+"""engine with which each framework is compared; DeepSpeed-MII on NVIDIA GPUs has none and stays unanswered"""
 
 
 def compare_sweeps(facts: Facts, directory: Path) -> list[Comparison]:
@@ -30,41 +48,73 @@ def compare_sweeps(facts: Facts, directory: Path) -> list[Comparison]:
     path = directory / f"{SWEEPS}.csv"
     if not path.exists():
         return []
-    values: dict[str, list[Values]] = defaultdict(list)
+    parts: dict[str, list[Values]] = defaultdict(list)
     labels: list[tuple[str, str]] = []
     unanswered = 0
     for (hardware, framework, name), rows in split(read_rows(path), "hardware", "framework", "model"):
         try:
-            chip = facts.machine(hardware.removeprefix("Nvidia ").removesuffix(" GPU").lower()).name
-            predicted = _latencies(facts, chip, ENGINES[framework], load_architecture(name), rows)
+            chip = chip_from_facts(facts, CHIPS[hardware])
+            software = software_on(facts, ENGINES[framework], chip.maker_class)
+            model = load_architecture(name)
+            formats = precisions_of(model, "bf16")
+            conditions = make_conditions(chip, formats, software=software)
         except (FlashstillError, KeyError):
             unanswered += len(rows)
             continue
-        values["measured"].append(column(rows, "latency_s"))
-        values["predicted"].append(predicted)
-        labels += [(chip, ENGINES[framework])] * len(rows)
+        batch, isl, osl, chips = (column(rows, each) for each in ("batch", "isl", "osl", "num"))
+        predicted = batch_latency(model, conditions, Layout(tp=chips), batch, isl, osl)
+        perfect = replace(make_conditions(chip, formats), calibration=chip.calibration.perfect)
+        low, high = band(facts, chip, software)
+        parts["measured"].append(column(rows, "latency_s"))
+        parts["predicted"].append(predicted)
+        parts["low"].append(predicted * low)
+        parts["high"].append(predicted * high)
+        parts["least"].append(batch_latency(model, perfect, Layout(tp=chips), batch, isl, osl))
+        labels += [(chip.name, framework)] * len(rows)
     if not labels:
         return []
+    joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    fits = np.isfinite(joined["predicted"])
+    beaten = joined["measured"] < joined["least"]
     return [
-        Comparison(
-            anchor=SWEEPS,
-            quantity="latency of a batch (not fitted)",
-            fitted=NOT_FITTED,
-            measured=np.concatenate(values["measured"]),
-            predicted=np.concatenate(values["predicted"]),
-            chip=tuple(chip for chip, _ in labels),
-            engine=tuple(engine for _, engine in labels),
-            unanswered=unanswered,
-        )
+        _comparison("latency of a batch (not fitted)", joined, labels, fits & ~beaten, unanswered + int(np.sum(~fits))),
+        *(
+            [_comparison("latency of a batch, rows that beat a perfect machine", joined, labels, fits & beaten, 0)]
+            if np.any(fits & beaten)
+            else []
+        ),
     ]
 
 
-def _latencies(facts: Facts, chip: str, engine: str, model: Architecture, rows: Rows) -> Values:
-    conditions = make_conditions(
-        chip_from_facts(facts, chip), precisions_of(model, "bf16"), software=software_of(facts, engine)
+def _comparison(
+    quantity: str,
+    joined: dict[str, Values],
+    labels: list[tuple[str, str]],
+    chosen: npt.NDArray[np.bool_],
+    unanswered: int,
+) -> Comparison:
+    named = [label for label, kept in zip(labels, chosen, strict=True) if kept]
+    return Comparison(
+        anchor=SWEEPS,
+        quantity=quantity,
+        fitted=NOT_FITTED,
+        measured=joined["measured"][chosen],
+        predicted=joined["predicted"][chosen],
+        low=joined["low"][chosen],
+        high=joined["high"][chosen],
+        chip=tuple(chip for chip, _ in named),
+        engine=tuple(framework for _, framework in named),
+        unanswered=unanswered,
     )
-    batch, isl, osl = (column(rows, name) for name in ("batch", "isl", "osl"))
-    layout = Layout(tp=column(rows, "num"))
-    first = prefill_step(model, conditions, layout, batch, isl)
-    step = decode_step(model, conditions, layout, batch, isl + osl / 2.0)
-    return np.asarray(first.seconds + (osl - 1.0) * step.seconds, dtype=np.float64)
+
+
+def batch_latency(
+    model: Architecture, conditions: Conditions, layout: Layout, batch: Values, isl: Values, osl: Values
+) -> Values:
+    """Seconds from the start of `batch` equal requests to the last token of all; inf if not one fits in memory."""
+    fitting = np.asarray(most_sequences(model, conditions, layout, isl + osl / 2.0), dtype=np.float64)
+    running = np.clip(fitting, 1.0, batch)
+    first = prefill_step(model, conditions, layout, running, isl)
+    step = decode_step(model, conditions, layout, running, isl + osl / 2.0)
+    latency = batch / running * (first.seconds + (osl - 1.0) * step.seconds)
+    return np.where(fitting >= 1.0, latency, np.inf)

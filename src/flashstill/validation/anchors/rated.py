@@ -1,0 +1,63 @@
+"""Measured rates and latencies of served models against predictions, with the 80 % band of each; for tables to which
+no coefficient is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flashstill.facts import Facts
+from flashstill.plan.predict import Case, predict
+from flashstill.plan.prediction import Prediction
+from flashstill.validation.comparison import NOT_FITTED, Comparison
+
+TPOT, TTFT, RATE, JOULES = "tpot_s", "ttft_s", "output_tokens_per_s", "joules_per_output_token"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """One measured figure of a case. quantity: a field of Prediction; value: in its unit.  copies: replicas of the
+    case whose rates add up to the measured one."""
+
+    case: Case
+    quantity: str
+    value: float
+    copies: float = 1.0
+
+
+def compared(facts: Facts, anchor: str, rows: Sequence[Measured], unanswered: int = 0) -> list[Comparison]:
+    """Comparisons by quantity. unanswered: rows of the file for which no case could be made, added to the first."""
+    answers = predict(facts, [row.case for row in rows])
+    comparisons: list[Comparison] = []
+    for quantity in dict.fromkeys(row.quantity for row in rows):
+        pairs = [pair for pair in zip(rows, answers, strict=True) if pair[0].quantity == quantity]
+        answered = [(row, answer) for row, answer in pairs if getattr(answer, quantity) is not None]
+        scale = np.array([row.copies if quantity == RATE else 1.0 for row, _ in answered])
+        predicted = np.array([getattr(answer, quantity) for _, answer in answered]) * scale
+        bands = [each for each in (band_of(answer, quantity) for _, answer in answered) if each is not None]
+        banded = len(bands) == len(answered)
+        comparisons.append(
+            Comparison(
+                anchor=anchor,
+                quantity=f"{quantity} (not fitted)",
+                fitted=NOT_FITTED,
+                measured=np.array([row.value for row, _ in answered]),
+                predicted=predicted,
+                low=predicted * np.array([low for low, _ in bands]) if banded else None,
+                high=predicted * np.array([high for _, high in bands]) if banded else None,
+                chip=tuple(str(facts.chip_name(row.case.deployment.chip)) for row, _ in answered),
+                engine=tuple(str(row.case.deployment.engine or "default") for row, _ in answered),
+                unanswered=len(pairs) - len(answered) + (0 if comparisons else unanswered),
+            )
+        )
+    return comparisons
+
+
+def band_of(answer: Prediction, quantity: str) -> tuple[float, float] | None:
+    """Ends of the 80 % band as factors on the prediction; a rate has the inverse band of the time per token."""
+    if quantity not in (TPOT, RATE) or not (answer.tpot_s and answer.tpot_low_s and answer.tpot_high_s):
+        return None
+    low, high = answer.tpot_low_s / answer.tpot_s, answer.tpot_high_s / answer.tpot_s
+    return (low, high) if quantity == TPOT else (1.0 / high, 1.0 / low)

@@ -1,0 +1,144 @@
+"""Published throughput tables of whole servers, to which no coefficient is fitted: MLPerf inference, TensorRT-LLM.
+
+Neither states how many sequences run at once.  "Max load" is priced with as many as memory holds, up to the engine's
+default limit.  MLPerf's server scenario states rate and latency, so that by Little's law
+
+    sequences in flight = samples/s x mean latency / replicas
+
+and its mean time per output token is compared as well.  A system is divided into replicas of the fewest chips that
+hold the model; both accuracy targets (99 and 99.9 %) report the same run, which is counted once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from flashstill.arch import load_architecture
+from flashstill.cost import make_conditions, precisions_of
+from flashstill.errors import FlashstillError
+from flashstill.facts import Facts
+from flashstill.hardware import chip_from_facts
+from flashstill.hardware.software import software_on
+from flashstill.parallel import Layout
+from flashstill.plan.predict import Case
+from flashstill.validation.anchors.rated import RATE, TPOT, TTFT, Measured, compared
+from flashstill.validation.anchors.sweeps import batch_latency
+from flashstill.validation.anchors.tables import MILLI, Rows, read_rows
+from flashstill.validation.comparison import NOT_FITTED, Comparison
+
+MLPERF, TRTLLM = "mlperf_inference", "trtllm_throughput"
+MOST_SEQUENCES = {"vllm": 1024, "trtllm": 2048}
+"""sequences that an engine runs at once at most, as these benchmarks set it"""
+LENGTHS = {"llama2-70b": (294, 294), "mixtral-8x7b": (500, 146)}
+"""mean prompt and answer of MLPerf's data sets: answers as tokens per sample of the rows; prompts of OpenOrca after
+MLCommons, those of Mixtral's mixed set (OpenOrca, GSM8K, MBXP) estimated"""
+MODELS = {"llama2-70b": "llama-2-70b", "mixtral-8x7b": "mixtral-8x7b"}
+SMALL_MEMORY_BYTES = 96e9
+"""chips with less memory hold 70 billion weights of 8 bits, and a cache, in pairs only"""
+
+
+def compare_throughput(facts: Facts, directory: Path) -> list[Comparison]:
+    """Comparisons of both tables, for the files present."""
+    comparisons: list[Comparison] = []
+    for name, compare in ((MLPERF, compare_mlperf), (TRTLLM, compare_trtllm)):
+        path = directory / f"{name}.csv"
+        if path.exists():
+            comparisons += compare(facts, read_rows(path))
+    return comparisons
+
+
+def compare_mlperf(facts: Facts, rows: Rows) -> list[Comparison]:
+    """Output rates of a chip, and mean times per output token of the server scenario."""
+    distinct = {(row["accelerator"], row["framework"], row["scenario"], row["tokens_per_second"]): row for row in rows}
+    measured: list[Measured] = []
+    unanswered = 0
+    for row in distinct.values():
+        if row["division"] != "closed":  # the open division may change the model, and states neither format nor layout
+            unanswered += 1
+            continue
+        try:
+            measured += _mlperf(facts, row)
+        except FlashstillError:
+            unanswered += 1
+    return compared(facts, MLPERF, measured, unanswered)
+
+
+def _mlperf(facts: Facts, row: Mapping[str, str]) -> list[Measured]:
+    named = re.sub(
+        r"AMD Instinct |AMD |NVIDIA |-NPS1.*|-CTS| Grace Hopper Superchip| 96GB|-80GB|-141GB", "", row["accelerator"]
+    )
+    chip = chip_from_facts(facts, named.lower())
+    engine = "vllm" if "vLLM" in row["framework"] else "trtllm"
+    benchmark = re.sub(r"-99(\.9)?$", "", row["model"])
+    isl, osl = LENGTHS[benchmark]
+    replica = 2 if chip.memory.bytes < SMALL_MEMORY_BYTES and int(row["accelerators_total"]) > 1 else 1
+    replicas = int(row["accelerators_total"]) / replica
+    in_flight = MOST_SEQUENCES[engine]
+    if row["mean_latency_s"] and row["samples_per_second"] and row["mean_tpot_s"]:
+        in_flight = round(float(row["samples_per_second"]) * float(row["mean_latency_s"]) / replicas)
+    case = Case.of(
+        model=MODELS[benchmark],
+        chip=chip.name,
+        tp=replica,
+        precision="fp8",
+        kv_precision="fp8",
+        isl=isl,
+        osl=osl,
+        concurrency=max(in_flight, 1),
+        engine=engine,
+    )
+    figures = [Measured(case=case, quantity=RATE, value=float(row["tok_s_per_acc"]), copies=1.0 / replica)]
+    if row["mean_tpot_s"]:
+        figures.append(Measured(case=case, quantity=TPOT, value=float(row["mean_tpot_s"])))
+    return figures
+
+
+def compare_trtllm(facts: Facts, rows: Rows) -> list[Comparison]:
+    """Output rates at max load, rates of static batches of the early versions, and latencies of a first token."""
+    served = [_served(row) for row in rows if not row["batch"].isdigit() or row["metric"] == "first token latency"]
+    static = [row for row in rows if row["batch"].isdigit() and row["metric"] != "first token latency"]
+    comparisons = compared(facts, TRTLLM, served)
+    predicted, measured, chips = [], [], []
+    for row in static:
+        chip = chip_from_facts(facts, row["gpu"])
+        model = load_architecture(row["model"])
+        software = software_on(facts, "trtllm", chip.maker_class)
+        conditions = make_conditions(chip, precisions_of(model, "fp8", "fp8"), software=software)
+        batch, isl, osl, tp = (np.array([float(row[name])]) for name in ("batch", "isl", "osl", "tp"))
+        latency = batch_latency(model, conditions, Layout(tp=tp), batch, isl, osl)
+        predicted.append(float((batch * osl / latency / tp)[0]))
+        measured.append(float(row["value"]))
+        chips.append(chip.name)
+    comparisons.append(
+        Comparison(
+            anchor=TRTLLM,
+            quantity="output rate of static batches, 2023 and 2024 (not fitted)",
+            fitted=NOT_FITTED,
+            measured=np.array(measured),
+            predicted=np.array(predicted),
+            chip=tuple(chips),
+            engine=("trtllm",) * len(chips),
+        )
+    )
+    return comparisons
+
+
+def _served(row: Mapping[str, str]) -> Measured:
+    first = row["metric"] == "first token latency"
+    case = Case.of(
+        model=row["model"],
+        chip=row["gpu"].lower(),
+        tp=int(row["tp"]),
+        precision="fp8",
+        kv_precision="fp8",
+        isl=int(row["isl"]),
+        osl=int(row["osl"]),
+        concurrency=int(row["batch"]) if first else MOST_SEQUENCES["trtllm"],
+        engine="trtllm",
+    )
+    value = float(row["value"])
+    return Measured(case=case, quantity=TTFT if first else RATE, value=value * MILLI if first else value)

@@ -1,0 +1,129 @@
+"""Readers of public tables to which nothing is fitted, and the rows that chips of other makers have of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flashstill.arch import load_architecture
+from flashstill.cost import make_conditions, uniform
+from flashstill.cost.links import link_cost
+from flashstill.facts import Facts, load
+from flashstill.hardware import chip_from_facts
+from flashstill.hardware.calibration_rows import calibration_of
+from flashstill.hardware.needs import Needs
+from flashstill.parallel import Exchange, Layout
+from flashstill.plan.predict import Case, predict
+from flashstill.validation.anchors.public import compare_public
+from flashstill.validation.anchors.sweeps import batch_latency, compare_sweeps
+from flashstill.validation.anchors.throughput import compare_throughput
+
+FACTS = load()
+PUBLIC = (
+    "id,question,source,model,chip,chips,tp,pp,ep,dp,isl,osl,concurrency,engine,precision,kv_precision,draft,"
+    "draft_tokens,acceptance,measured_tpot_ms,measured_ttft_ms,measured_output_tokens_per_s,"
+    "measured_joules_per_output_token,measured_watts_per_chip\n"
+    "a,,,llama-3.1-8b,h100-sxm,,1,,,,512,512,4,vllm,,,,,,7.5,60,,0.5,\n"
+    "b,,,llama-3.1-8b,h100-sxm,,1,,,,512,512,4,vllm,,,,,,,,500,,\n"
+    "c,,,no-such-model,h100-sxm,,1,,,,512,512,4,vllm,,,,,,7.5,,,,\n"
+)
+
+
+def test_a_public_row_is_compared_by_its_time_per_token_else_by_its_rate(tmp_path: Path) -> None:
+    (tmp_path / "serving_public.csv").write_text(PUBLIC, encoding="utf-8")
+    answer = predict(FACTS, [Case.of(model="llama-3.1-8b", chip="h100-sxm", tp=1, isl=512, osl=512, concurrency=4)])[0]
+    found = {comparison.quantity.split()[0]: comparison for comparison in compare_public(FACTS, tmp_path)}
+    assert list(found) == ["tpot_s", "ttft_s", "joules_per_output_token", "output_tokens_per_s"]
+    assert found["tpot_s"].predicted.tolist() == [answer.tpot_s]
+    assert found["tpot_s"].measured.tolist() == [pytest.approx(0.0075)]
+    assert found["tpot_s"].unanswered == 1
+    rates = found["output_tokens_per_s"]
+    assert rates.predicted.tolist() == [answer.output_tokens_per_s]
+    assert rates.low is not None
+    assert rates.high is not None
+    assert rates.low[0] < rates.predicted[0] < rates.high[0]
+
+
+MLPERF = (
+    "round,division,submitter,system,model,scenario,accelerator,accelerators_total,framework,"
+    "tokens_per_second,samples_per_second,tok_s_per_acc,mean_tpot_s,mean_latency_s\n"
+    "4.1,closed,A,s,llama2-70b-99,Server,NVIDIA H200-SXM-141GB,8,TensorRT 10,8000,80,1000,0.1,10\n"
+    "4.1,closed,A,s,llama2-70b-99.9,Server,NVIDIA H200-SXM-141GB,8,TensorRT 10,8000,80,1000,0.1,10\n"
+    "4.1,open,A,s,llama2-70b-99,Server,NVIDIA H200-SXM-141GB,8,TensorRT 10,9000,90,1125,0.1,10\n"
+    "4.1,closed,A,s,llama2-70b-99,Server,NVIDIA Unheard-Of,8,TensorRT 10,8000,81,1000,0.1,10\n"
+)
+
+
+def test_both_accuracy_targets_of_a_run_count_once_and_littles_law_gives_its_batch(tmp_path: Path) -> None:
+    (tmp_path / "mlperf_inference.csv").write_text(MLPERF, encoding="utf-8")
+    rate, tpot = compare_throughput(FACTS, tmp_path)
+    case = Case.of(
+        model="llama-2-70b", chip="h200-sxm", tp=1, precision="fp8", isl=294, osl=294, concurrency=100, engine="trtllm"
+    )
+    answer = predict(FACTS, [case])[0]
+    assert tpot.predicted.tolist() == [answer.tpot_s]
+    assert rate.predicted.tolist() == [answer.output_tokens_per_s]
+    assert rate.unanswered == 2
+
+
+def test_a_batch_beyond_memory_takes_turns() -> None:
+    model = load_architecture("llama-2-7b")
+    conditions = make_conditions(chip_from_facts(FACTS, "a100-40g"), uniform("bf16"))
+    length = np.array([2048.0])
+    few, many = (
+        batch_latency(model, conditions, Layout(tp=1.0), np.array([batch]), length, length) for batch in (4.0, 64.0)
+    )
+    alone = batch_latency(model, conditions, Layout(tp=1.0), np.array([1.0]), length, length)
+    assert few[0] < 1.3 * alone[0]
+    assert many[0] > 10.0 * few[0] * 0.5
+    falcon = load_architecture("falcon-180b")
+    assert np.isinf(batch_latency(falcon, conditions, Layout(tp=1.0), np.array([1.0]), length, length))
+
+
+def test_a_sweep_that_beats_the_perfect_machine_is_listed_apart(tmp_path: Path) -> None:
+    head = "hardware,num,framework,model,isl,osl,batch,latency_s,total_tok_s_in_plus_out\n"
+    rows = "".join(
+        f"Nvidia H100 GPU,1,TensorRT-LLM,meta-llama/Llama-2-7b-hf,512,512,{batch},{latency},1\n"
+        for batch, latency in ((1, 3.5), (16, 4.8), (32, 0.5))
+    )
+    (tmp_path / "batch_length_sweeps.csv").write_text(head + rows, encoding="utf-8")
+    sound, beaten = compare_sweeps(FACTS, tmp_path)
+    assert len(sound.measured) == 2
+    assert beaten.measured.tolist() == [0.5]
+    assert "beat" in beaten.quantity
+
+
+def _with_ratio(quantity: str, value: float, condition: str = "") -> Facts:
+    row = FACTS.rows["gpu-amd", "compute_ratio"][0]
+    made = type(row)(
+        **{name: getattr(row, name) for name in row.__dataclass_fields__}
+        | {"quantity": quantity, "value": value, "low": value, "high": value, "condition": condition}
+    )
+    return FACTS.with_rows([made])
+
+
+def test_ratios_of_a_maker_scale_what_its_chips_take_from_the_class() -> None:
+    plain = chip_from_facts(_with_ratio("floor_ratio", 1.0), "mi300x").calibration.kernel("matmul", "bf16")
+    slower = chip_from_facts(_with_ratio("floor_ratio", 3.0), "mi300x").calibration.kernel("matmul", "bf16")
+    assert slower.floor_s == pytest.approx(3.0 * plain.floor_s)
+    assert slower.memory_efficiency == plain.memory_efficiency
+    most = chip_from_facts(_with_ratio("memory_ratio", 50.0), "mi300x").calibration.kernel("matmul", "bf16")
+    assert most.memory_efficiency == 1.0
+    other = chip_from_facts(_with_ratio("floor_ratio", 3.0), "l40s").calibration
+    assert other == chip_from_facts(FACTS, "l40s").calibration
+    owners = ("mi300x", "gpu-amd", "gpu")
+    needs = Needs(FACTS, "mi300x", "gpu", between=("gpu-amd",))
+    assert calibration_of(FACTS, owners, needs) == chip_from_facts(FACTS, "mi300x").calibration
+
+
+def test_fully_connected_chips_use_the_links_between_them_only() -> None:
+    chip = chip_from_facts(FACTS, "mi300x")
+
+    def seconds(group: float) -> float:
+        exchange = Exchange(name="x", kind="all-gather", count=1.0, bytes=1e11, group=group, tier="tensor")
+        return float(np.asarray(link_cost(chip, chip.calibration, exchange).seconds))
+
+    # Each chip sends V (n-1)/n over n-1 of its 7 links: the same time for any n but for the share that stays.
+    assert seconds(2.0) / seconds(8.0) == pytest.approx((1.0 / 2.0) / (1.0 / 8.0), rel=0.05)
