@@ -15,7 +15,7 @@ from flashstill.cost.operations import operation_joules, operation_seconds
 from flashstill.hardware.calibration import PERFECT, Kernel
 from flashstill.hardware.software import NO_SOFTWARE
 from flashstill.workload import Attention, Experts, Matmul, Operation
-from flashstill.workload.operations import EVEN
+from flashstill.workload.experts import EVEN, Routed
 from tests.round import MEMORY, SRAM, round_chip, round_conditions
 
 PEAK = 1e12
@@ -185,6 +185,19 @@ class TestExperts:
         assert float(timing.seconds) == pytest.approx(floor + float(timing.compute_s) + read + moved)
         half = kernels.experts(round_chip(), experts(), kernel(compute_efficiency=0.5), PEAK, MEMORY, SRAM)
         assert float(half.compute_s) == pytest.approx(2 * 2 * 3 * 1000 * 500 * 128 / PEAK)
+
+    def test_rows_of_experts_elsewhere(self) -> None:
+        """100 pairs of other chips move 1000 + 3 x 500 values each; a kernel that skips them moves none."""
+        told = experts(remote=100.0)
+        assert told.remote_bytes == pytest.approx(100 * 2500 * told.activation_value_bytes)
+        skipped = kernels.experts(round_chip(), told, kernel(), PEAK, MEMORY, SRAM)
+        moved = kernels.experts(round_chip(), told, kernel(remote_passes=2.0), PEAK, MEMORY, SRAM)
+        assert float(moved.seconds - skipped.seconds) == pytest.approx(2 * told.remote_bytes / MEMORY.bytes_per_s)
+
+    def test_counted_routing_replaces_the_expected(self) -> None:
+        told = experts(counted=Routed(pairs=10.0, distinct=3.0))
+        assert (told.assignments, told.distinct) == (10.0, 3.0)
+        assert told.flops == 2 * 3 * 1000 * 500 * 10
 
 
 class TestOperations:

@@ -13,9 +13,11 @@ from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import load
 from flashstill.hardware import Chip
 from flashstill.parallel import Layout, layout_reason
+from flashstill.parallel.local import split_experts
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.layouts import degrees_of, fewest_chips, split, torus_shape
 from flashstill.plan.scenario import Occupancy
+from flashstill.workload import Experts
 from tests.deployments import explained
 from tests.round import MEMORY, round_chip, round_conditions, round_torus
 from tests.small import model_of, routed_model, small_model
@@ -237,3 +239,11 @@ def test_a_refusal_names_every_memory() -> None:
     ):
         with pytest.raises(InfeasiblePlan, match=told):
             explained(facts, model, "tpu-v5e", 8, 1024, tp=1, weights_in=weights, kv_in=cache)
+
+
+def test_pairs_of_experts_elsewhere() -> None:
+    """4 groups: with tensor parallelism alone a chip's kernels step over 3/4 of all pairs; none after an all-to-all."""
+    routed = Experts(name="e", tokens=8.0, experts=16, chosen=2, local_experts=16.0, width=8, ffn_width=8.0, matrices=3)
+    assert split_experts(routed, Layout(tp=4, ep=4)).remote == 12.0
+    assert split_experts(routed, Layout(dp=4, ep=4)).remote == 0.0
+    assert split_experts(routed, Layout(tp=4)).remote == 0.0

@@ -12,7 +12,8 @@ from flashstill.arch import CompressedAttention, FeedForward, Indexer, Layer
 from flashstill.parallel import Exchange, Layout, shard
 from flashstill.parallel.local import split_attention, split_experts
 from flashstill.workload import Operation, Widths, cache_bytes, decode, prefill
-from flashstill.workload.operations import EVEN, Attention, Experts, Matmul, distinct_experts
+from flashstill.workload.experts import EVEN, Experts, distinct_experts
+from flashstill.workload.operations import Attention, Matmul
 from flashstill.workload.seen import attended
 from flashstill.workload.training import backward, forward, model_flops, streams, unfused
 from tests.small import gated_model, latent_model, model_of, recurrent_model, routed_model, small_model

@@ -8,7 +8,7 @@
     prompt attention  floor + C + M + blocks,  causal pairs rounded up to whole tiles
     recurrence        (floor^p + C^p + M^p + chain^p)^(1/p)
                       chain = waves x (block + steps x step),  waves = ceil(sequences x heads / units)
-    experts           floor + expert x local experts/100 + (C^p + M^p)^(1/p) + activation traffic
+    experts           floor + expert x local experts/100 + (C^p + M^p)^(1/p) + activation traffic + remote traffic
 
 The exponent p blends compute time C and memory time M: large p gives their maximum (full overlap), p = 1 their sum (no
 overlap).  Tiles are assigned to compute units in whole waves, so a GEMM of 129 rows can take as long as one of 256
@@ -180,7 +180,8 @@ def experts(
     memory_s = operation.weight_bytes / (weights.bytes_per_s * kernel.memory_efficiency)
     padded = operation.assignments + kernel.tile_penalty * operation.distinct
     compute_s = 2.0 * operation.matrices * operation.width * operation.ffn_width * padded / peak
-    moved_s = operation.activation_bytes * kernel.passes / main.bytes_per_s
+    moved = operation.activation_bytes * kernel.passes + operation.remote_bytes * kernel.remote_passes
+    moved_s = moved / main.bytes_per_s
     floor_s = kernel.floor_s + kernel.expert_s * operation.local_experts / 100.0
     seconds = floor_s + blend(kernel.blend, compute_s, memory_s) + moved_s
     return Timing(seconds=seconds, compute_s=compute_s, memory_s=memory_s + moved_s, floor_s=floor_s)

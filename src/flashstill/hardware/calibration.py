@@ -35,7 +35,8 @@ class Kernel:
     block_s: time of one wave of (sequence, head) blocks.  group_ratio: its growth with query heads per KV head.
     doubling_s: added for every doubling of the context above 64 tokens.
     chunk_s: time of one step of a recurrence, after all before it.
-    passes: times the activations are moved to or from memory.  expert_s: added per hundred experts on the chip.
+    passes: times the activations are moved to or from memory.  remote_passes: the same for rows of remote experts.
+    expert_s: added per hundred experts on the chip.
     quantise_floor_s: minimum time to quantise the activations, for precisions that need it.
     """
 
@@ -49,6 +50,7 @@ class Kernel:
     doubling_s: float = 0.0
     chunk_s: float = 0.0
     passes: float = 1.0
+    remote_passes: float = 0.0
     expert_s: float = 0.0
     quantise_floor_s: float = 0.0
 

@@ -36,7 +36,7 @@ def busiest_load(operation: Experts, tokens: Quantity, groups: Quantity, redunda
     """
     if operation.skew == EVEN:
         return 1.0
-    placed = _placed(operation.experts, operation.skew, groups, redundant)
+    placed = _placed(int(operation.experts), operation.skew, groups, redundant)
     pairs = np.maximum(tokens * operation.chosen / groups, 1e-9)
     drawn = (1.0 - 1.0 / np.asarray(groups)) / pairs
     load = placed[..., 0] + placed[..., 1] * (np.sqrt(placed[..., 2] + drawn) - np.sqrt(placed[..., 2]))

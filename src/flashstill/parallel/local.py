@@ -53,11 +53,15 @@ def split_experts(operation: Experts, layout: Layout) -> Experts:
 
     local_experts: of the chip without redundant copies, which share the tokens of an expert; copies: all its slots.
     load: tokens of the busiest group of experts, for which the others wait, relative to the mean.
+    remote: with dp = 1 every chip holds all tokens, so its kernels step over the pairs of other chips' experts; with
+    dp > 1 an all-to-all brings only those of its own.
     """
     tokens = operation.tokens * layout.dp
+    elsewhere = operation.tokens * operation.chosen * (1.0 - 1.0 / np.asarray(layout.ep, dtype=np.float64))
     mine = replace(
         operation,
         tokens=tokens,
+        remote=np.where(np.asarray(layout.dp) == 1, elsewhere, 0.0),
         local_experts=operation.local_experts / layout.ep,
         ffn_width=operation.ffn_width / layout.expert_tp,
     )

@@ -126,8 +126,8 @@ def to_next_stages(layout: Layout, width: int, tokens: Quantity) -> tuple[Exchan
     )
 
 
-def copies(chosen: float, groups: Quantity) -> Quantity:
+def copies(chosen: Quantity, groups: Quantity) -> Quantity:
     """Expected number of expert groups, of `groups`, that hold at least one of a token's `chosen` random experts."""
     share = np.maximum(1.0 - 1.0 / np.asarray(groups, dtype=np.float64), 0.0)
     spread = groups * (1.0 - share**chosen)
-    return np.minimum(float(chosen), spread)
+    return np.minimum(chosen, spread)

@@ -1,7 +1,8 @@
 """Workload of each phase: operations with FLOPs and bytes, independent of the chip."""
 
+from flashstill.workload.experts import EVEN, Experts, Routed
 from flashstill.workload.mixed_step import Chunks, Decoding, mixed
-from flashstill.workload.operations import EVEN, Attention, Experts, Matmul, Operation, Quantity, Widths, matmul
+from flashstill.workload.operations import Attention, Matmul, Operation, Quantity, Widths, matmul
 from flashstill.workload.phases import decode, prefill
 from flashstill.workload.recurrence import State
 from flashstill.workload.stored_bytes import (
@@ -22,6 +23,7 @@ __all__ = [
     "Matmul",
     "Operation",
     "Quantity",
+    "Routed",
     "State",
     "Widths",
     "cache_bytes",

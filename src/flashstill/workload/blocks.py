@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flashstill.arch import Architecture, Layer
+from flashstill.workload.experts import Experts
 from flashstill.workload.mixers import mix
-from flashstill.workload.operations import Experts, Operation, Quantity, Widths, matmul
+from flashstill.workload.operations import Operation, Quantity, Widths, matmul
 
 
 def block(

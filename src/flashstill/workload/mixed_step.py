@@ -21,8 +21,9 @@ import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.workload.blocks import block
+from flashstill.workload.experts import Experts
 from flashstill.workload.mixers import LATENT_FORMS
-from flashstill.workload.operations import Experts, Matmul, Operation, Quantity, Widths
+from flashstill.workload.operations import Matmul, Operation, Quantity, Widths
 from flashstill.workload.phases import ends
 
 

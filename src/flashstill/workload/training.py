@@ -21,7 +21,8 @@ from dataclasses import replace
 import numpy as np
 
 from flashstill.arch import Architecture
-from flashstill.workload.operations import Attention, Experts, Matmul, Operation, Quantity, Widths
+from flashstill.workload.experts import Experts
+from flashstill.workload.operations import Attention, Matmul, Operation, Quantity, Widths
 from flashstill.workload.phases import prefill
 from flashstill.workload.recurrence import State
 

@@ -16,6 +16,7 @@ from flashstill.cost import make_conditions, uniform
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.validation.anchors.collectives import collective_table, custom_all_reduce, library
+from flashstill.validation.anchors.experts import COLUMNS, experts
 from flashstill.validation.anchors.recurrences import channel_decays, delta_rules, state_spaces
 from flashstill.validation.anchors.tables import (
     MILLI,
@@ -27,7 +28,7 @@ from flashstill.validation.anchors.tables import (
     read_rows,
     split,
 )
-from flashstill.workload import EVEN, Attention, Experts, Operation, Widths, matmul
+from flashstill.workload import Attention, Operation, Widths, matmul
 
 LATENT_RANK, ROPE_WIDTH = 512.0, 64.0
 """dimensions of the latent attention measured in the files (DeepSeek-V2 and V3)"""
@@ -144,31 +145,6 @@ def _prompt_attention(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet
         yield _kernel_set(anchor, chip, "prompt-attention", PRECISIONS[dtype], work, group)
 
 
-def _experts(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
-    # Scalar fields of the operation (width, expert count) must agree within a set, so rows are split by them.
-    keys = ("moe_dtype", "hidden_size", "inter_size", "topk", "num_experts", "distribution", "kernel_source")
-    for (dtype, hidden, inter, chosen, count, distribution, source), group in split(rows, *keys):
-        if dtype not in PRECISIONS:
-            continue
-        precision = PRECISIONS[dtype]
-        widths = _widths(chip, precision)
-        skew = float(distribution.rsplit("_", 1)[-1]) if distribution.startswith("power_law") else EVEN
-        work = Experts(
-            name="experts",
-            tokens=column(group, "num_tokens"),
-            experts=int(count),
-            chosen=int(chosen),
-            local_experts=float(count) / column(group, "moe_ep_size"),
-            width=int(hidden),
-            ffn_width=float(inter) / column(group, "moe_tp_size"),
-            matrices=2 if source.endswith("nongated") else 3,
-            value_bytes=widths.of("experts"),
-            skew=skew,
-            activation_value_bytes=widths.activation,
-        )
-        yield _kernel_set(anchor, chip, "experts", precision, work, group)
-
-
 def _kernel_set(anchor: str, chip: Chip, kind: str, precision: str, work: Operation, rows: Rows) -> KernelSet:
     return KernelSet(
         anchor=anchor,
@@ -185,7 +161,7 @@ _READERS: Sequence[tuple[set[str], Callable[[str, Chip, Rows], Iterator[KernelSe
     ({"gemm_dtype", "m", "n", "k", "latency"}, _gemms),
     ({"mla_dtype", "kv_cache_dtype", "num_heads", "tp_size", "step", "latency"}, _latent_attention),
     ({"attn_dtype", "kv_cache_dtype", "step", "num_key_value_heads", "batch_size"}, lambda a, c, r: _by_phase(a, c, r)),
-    ({"moe_dtype", "num_tokens", "topk", "distribution"}, _experts),
+    (COLUMNS, experts),
     ({"num_k_heads", "num_v_heads", "d_model", "phase", "latency"}, delta_rules),
     ({"num_k_heads", "num_v_heads", "phase", "latency"}, channel_decays),
     ({"nheads", "n_groups", "d_state", "phase", "latency"}, state_spaces),

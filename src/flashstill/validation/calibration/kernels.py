@@ -18,7 +18,7 @@ from flashstill.validation.anchors.tables import KernelSet
 from flashstill.validation.calibration.fit import Fit, Measured, least
 from flashstill.validation.comparison import Values
 from flashstill.validation.kernel_times import exchange_seconds, kernel_seconds
-from flashstill.workload import Attention, Matmul
+from flashstill.workload import Attention, Experts, Matmul
 
 KERNEL_START: Mapping[str, Mapping[str, float]] = {
     "matmul": {
@@ -52,6 +52,7 @@ KERNEL_START: Mapping[str, Mapping[str, float]] = {
         "floor_s": 2.6e-5,
         "blend": 1.8,
         "passes": 1.5,
+        "remote_passes": 0.3,
         "expert_s": 3e-6,
         "tile_penalty": 32.0,
     },
@@ -82,6 +83,7 @@ PRIOR: Mapping[str, Mapping[str, float]] = {
         "compute_efficiency": 0.15,
         "memory_efficiency": 0.1,
         "blend": 0.5,
+        "remote_passes": 1.0,
         "expert_s": 1.0,
         "tile_penalty": 0.5,
     },
@@ -146,7 +148,9 @@ def _shapes(item: KernelSet) -> npt.NDArray[np.int64]:
         shape = np.stack([work.columns, work.depth])
     elif isinstance(work, Attention):
         shape = np.stack([work.heads, work.kv_heads])
-    else:  # experts: one model per set; collectives: by group size
+    elif isinstance(work, Experts):
+        shape = np.stack([work.width, work.experts])
+    else:  # collectives: by group size
         shape = np.atleast_2d(getattr(work, "group", np.zeros_like(item.seconds)))
     index = np.unique(shape, axis=1, return_inverse=True)[1]
     return np.asarray(index, dtype=np.int64).reshape(-1)

@@ -15,10 +15,9 @@ HOST_RATIO = 10.0
 """a file whose shortest kernel takes this many times the median shortest time measures the host's launches, not the
 chip"""
 OWN_KERNELS = ("trtllm", "vllm", "sglang")
-"""Preference order of engines for expert kernels: the first one timed on a chip is used. Each engine has its own
-kernels (CUTLASS, Triton, Marlin), up to four times apart, so a mean would describe none; each engine's
-`experts_ratio` scales from these. Products and attention come from libraries that all engines share."""
-BY_ENGINE = ("matmul", *RECURRENT)
+"""Preference order of engines whose expert kernels stand for those of an engine without rows: the first one timed on a
+chip. Kernels of experts (CUTLASS, Triton, FlashInfer's) lie up to four times apart, so a mean would describe none."""
+BY_ENGINE = ("matmul", "experts", *RECURRENT)
 """kinds of kernels that get coefficients of each engine besides those of all engines"""
 Timed = Sequence[tuple[Chip, KernelSet]]
 
@@ -36,7 +35,9 @@ def by_kind(items: Iterable[tuple[Chip, KernelSet]]) -> dict[tuple[str, str], li
         engines = sorted({item.engine for _, item in shared})
         if kind in BY_ENGINE and len(engines) > 1:
             for engine in engines:
-                found[kind, f"{precision} {engine}"] = [pair for pair in shared if pair[1].engine == engine]
+                own = [pair for pair in shared if pair[1].engine == engine]
+                if kind != "experts" or own != _of_one_engine(shared):
+                    found[kind, f"{precision} {engine}"] = own
     return found
 
 
@@ -57,13 +58,15 @@ def _of_the_chip(items: Timed) -> tuple[list[tuple[Chip, KernelSet]], list[str]]
 
 def _of_one_engine(items: Timed) -> list[tuple[Chip, KernelSet]]:
     timed = {(chip.name, item.engine) for chip, item in items}
+    if len({engine for _, engine in timed}) == 1:
+        return list(items)
     first = {name: next(engine for engine in OWN_KERNELS if (name, engine) in timed) for name, _ in timed}
     return [(chip, item) for chip, item in items if item.engine == first[chip.name]]
 
 
 def for_the_class(kind: str, items: Timed) -> Timed:
     """The chosen sets used for a chip class: expert kernels of one engine only."""
-    if kind != "experts":
+    if kind != "experts" or len({item.engine for _, item in items}) == 1:
         return items
     engine = next(name for name in OWN_KERNELS if any(item.engine == name for _, item in items))
     return [(chip, item) for chip, item in items if item.engine == engine]

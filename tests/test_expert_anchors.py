@@ -1,0 +1,112 @@
+"""Expert kernel tables: the routing that their benchmark draws is replayed, and rows become operations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flashstill.facts import load
+from flashstill.hardware import chip_from_facts
+from flashstill.validation.anchors.experts import experts
+from flashstill.validation.anchors.routing import routed
+from flashstill.validation.anchors.tables import KernelSet
+from flashstill.workload import Experts
+
+ROW = {
+    "version": "1.0.0",
+    "num_tokens": "4",
+    "hidden_size": "2688",
+    "inter_size": "1856",
+    "topk": "2",
+    "num_experts": "8",
+    "moe_tp_size": "2",
+    "moe_ep_size": "2",
+    "distribution": "balanced",
+    "latency": "0.5",
+}
+
+
+def read(anchor: str, chip: str = "h100-sxm", **changes: str) -> KernelSet:
+    """The one set of a table of one row."""
+    (found,) = experts(anchor, chip_from_facts(load(), chip), [{**ROW, **changes}])
+    return found
+
+
+def work(found: KernelSet) -> Experts:
+    assert isinstance(found.work, Experts)
+    return found.work
+
+
+def matrices(anchor: str, **changes: str) -> float:
+    return float(np.ravel(work(read(anchor, **changes)).matrices)[0])
+
+
+class TestBalanced:
+    def test_a_token_takes_every_fourth_expert(self) -> None:
+        """8 experts, 2 a token: token t takes t and t + 4; the first half of the experts gets one pair a token."""
+        assert routed(4, 8, 2, 1, None) == (8.0, 8.0, 4.0)
+        assert routed(4, 8, 2, 2, None) == (4.0, 4.0, 4.0)
+        assert routed(10, 8, 2, 2, None) == (10.0, 4.0, 10.0)
+
+    def test_few_tokens_are_spread(self) -> None:
+        """One token takes experts 0 and 4, two take 0, 2, 4 and 6; the first group always has one."""
+        assert routed(1, 8, 2, 4, None) == (1.0, 1.0, 1.0)
+        assert routed(2, 8, 2, 2, None) == (2.0, 2.0, 2.0)
+
+
+class TestPowerLaw:
+    @pytest.mark.parametrize("tokens", [1, 7, 64, 1000])
+    def test_all_pairs_are_dealt(self, tokens: int) -> None:
+        pairs, distinct, visiting = routed(tokens, 32, 4, 1, 1.2)
+        assert pairs == tokens * 4
+        assert 4 <= distinct <= min(32, tokens * 4)
+        assert visiting <= tokens
+
+    def test_the_busiest_group_has_more_than_its_share(self) -> None:
+        """16 groups of 2 experts: a heavy tail leaves the busiest with several times the mean of 512 pairs."""
+        pairs, distinct, _ = routed(1024, 32, 8, 16, 1.01)
+        assert 2 * 512 < pairs <= 2 * 1024
+        assert distinct == 2.0
+
+    def test_repeats_agree(self) -> None:
+        assert routed.__wrapped__(100, 64, 6, 4, 1.01) == routed.__wrapped__(100, 64, 6, 4, 1.01)
+
+
+class TestRows:
+    def test_a_row_without_a_format_is_bf16(self) -> None:
+        found = read("kernels_a100_sxm_trtllm_moe", "a100-80g")
+        assert (found.kind, found.precision, found.engine, found.seconds[0]) == ("experts", "bf16", "trtllm", 5e-4)
+        shape = work(found)
+        assert shape.assignments == 4.0
+        assert shape.distinct == 4.0
+        assert shape.remote == 4.0  # 4 x 2 pairs, of which half reach the other group
+        assert (shape.local_experts, shape.ffn_width) == (4.0, 928.0)
+
+    def test_sglang_gave_the_pairs_of_others_to_its_first_expert(self) -> None:
+        old = work(read("kernels_a100_sxm_sglang_moe", "a100-80g", version="0.5.10"))
+        assert (old.assignments, old.remote) == (8.0, 0.0)
+        new = work(read("kernels_h100_sxm_sglang_moe", version="0.5.14"))
+        assert (new.assignments, new.remote) == (4.0, 4.0)
+
+    def test_a_model_without_a_gate(self) -> None:
+        assert matrices("kernels_h100_sxm_vllm_moe", kernel_source="vllm_triton") == 2.0
+        assert matrices("kernels_h100_sxm_vllm_moe", kernel_source="vllm_triton", inter_size="2048") == 3.0
+        assert matrices("kernels_h100_sxm_vllm_moe") == 3.0  # before tables had the column
+        assert matrices("kernels_h100_sxm_sglang_moe", kernel_source="sglang_fused_moe_triton", version="0.5.14") == 3.0
+        assert matrices("kernels_h100_sxm_trtllm_moe", kernel_source="moe_torch_flow_nongated") == 2.0
+
+    @pytest.mark.parametrize(
+        ("chip", "engine", "dtype", "source", "kernels"),
+        [
+            ("h100-sxm", "sglang", "bfloat16", "sglang_fused_moe_triton", "sglang"),
+            ("b200", "sglang", "bfloat16", "sglang_fused_moe_triton", "triton"),
+            ("b200", "sglang", "bfloat16", "sglang_flashinfer_trtllm_moe", "sglang"),
+            ("h100-sxm", "vllm", "fp8", "vllm_modeloptfp8moe_flashinfer_cutlass_x", "flashinfer-cutlass"),
+            ("h100-sxm", "vllm", "fp8_block", "vllm_fp8moe_flashinfer_cutlass_x", "vllm"),
+            ("b200", "trtllm", "nvfp4", "moe_torch_flow_min_latency", "trtllm-gen"),
+            ("b200", "trtllm", "nvfp4", "moe_torch_flow_cutlass", "trtllm"),
+        ],
+    )
+    def test_whose_kernels(self, chip: str, engine: str, dtype: str, source: str, kernels: str) -> None:
+        found = read(f"kernels_x_{engine}_moe", chip, moe_dtype=dtype, kernel_source=source, version="0.5.14")
+        assert found.engine == kernels
