@@ -46,6 +46,7 @@ def round_chip(**changes: Any) -> Chip:
         "power_limit_w": 1e9,
         "idle_w": 10.0,
         "active_w": 20.0,
+        "waiting_power_ratio": 0.5,
         "calibration": replace(PERFECT, tiling=example.calibration.tiling, on_chip_share=0.5),
     }
     return replace(example, **(round_numbers | changes))

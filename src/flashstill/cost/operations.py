@@ -99,3 +99,9 @@ def operation_joules(conditions: Conditions, operation: Operation) -> dict[str, 
         "kv": operation.kv_bytes * conditions.cache.joules_per_byte_total,
         "activations": np.where(on_chip, 0.0, moved) * main.joules_per_byte_total,
     }
+
+
+def streaming_watts(conditions: Conditions) -> float:
+    """Dynamic power of one chip whose main memory is streamed by elementwise kernels, such as sorting the logits."""
+    main, kernel = conditions.chip.memory, conditions.calibration.kernel("matmul", "bf16")
+    return main.bytes_per_s * kernel.memory_efficiency * main.joules_per_byte_total

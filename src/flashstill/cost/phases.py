@@ -14,7 +14,7 @@ import numpy as np
 from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.overlap import two_batches
-from flashstill.cost.step import StepCost, step_cost
+from flashstill.cost.step import StepCost, chip_work, on_chips, step_cost
 from flashstill.parallel import Layout, Sharded, shard, to_next_stages
 from flashstill.workload import Chunks, Decoding, Quantity, decode, mixed, prefill
 
@@ -85,6 +85,7 @@ def decode_step(
         small = speculation.draft
         drafting = shard(decode(small, local_batch, context, conditions.widths), layout)
         one = step_cost(conditions, drafting, layout.chips, overhead_seconds(small, conditions, local_batch), pue)
+        one = with_sampling(one, small, conditions, local_batch)
         return step.plus(one, float(speculation.tokens))
     return step.plus(step, speculation.tokens * head_share(model))
 
@@ -104,12 +105,13 @@ def verify_step(
         mine = sequences * share
         return shard(decode(model, mine, decoding.context, conditions.widths, queries, conditions.skew), layout)
 
-    overhead_s = overhead_seconds(model, conditions, sequences, queries)
+    overhead_s = overhead_seconds(model, conditions, sequences)
     step = step_cost(conditions, part(1.0), layout.chips, overhead_s, pue)
     if conditions.overlap_units_ratio is not None:
         again_s = overhead_s + block_seconds(model, conditions)
         halves = two_batches(conditions, part(0.5), layout.chips, again_s, pue)
         step = step.where(np.asarray(sequences) >= 2.0, halves)
+    step = with_sampling(step, model, conditions, sequences * queries)
     return step.plus(sends(model, conditions, layout, decoding.tokens))
 
 
@@ -135,6 +137,7 @@ def prefill_step(
 
         overhead_s = overhead_seconds(model, conditions, prompts)
         step = _prompt_step(model, conditions, layout, part, overhead_s, pue)
+        step = with_sampling(step, model, conditions, prompts)
         return step.plus(sends(model, conditions, layout, prompts * tokens))
 
     if chunk is None or np.all(np.asarray(length) <= chunk):
@@ -165,9 +168,9 @@ def mixed_step(
         theirs = replace(chunks, count=chunks.count * share)
         return shard(mixed(model, mine, theirs, conditions.widths, conditions.skew), layout)
 
-    alone_s = overhead_seconds(model, conditions, decoding.sequences, decoding.queries)
-    overhead_s = alone_s + sequence_seconds(model, conditions) * chunks.count
+    overhead_s = overhead_seconds(model, conditions, decoding.sequences + chunks.count)
     step = _prompt_step(model, conditions, layout, part, overhead_s, pue)
+    step = with_sampling(step, model, conditions, decoding.tokens + chunks.count)
     return step.plus(sends(model, conditions, layout, decoding.tokens + chunks.tokens))
 
 
@@ -201,12 +204,10 @@ def sends(model: Architecture, conditions: Conditions, layout: Layout, tokens: Q
     return step_cost(conditions, Sharded(operations=(), exchanges=exchanges), layout.chips)
 
 
-def overhead_seconds(
-    model: Architecture, conditions: Conditions, sequences: Quantity, queries: Quantity = 1.0
-) -> Quantity:
-    """Software seconds of a step: per step, per block and per sequence."""
-    blocks_s = block_seconds(model, conditions)
-    return conditions.software.step_s + blocks_s + sequence_seconds(model, conditions, queries) * sequences
+def overhead_seconds(model: Architecture, conditions: Conditions, sequences: Quantity) -> Quantity:
+    """Software seconds of a step, in which the chip waits: per step, per block and per sequence."""
+    software = conditions.software
+    return software.step_s + block_seconds(model, conditions) + software.sequence_s * sequences
 
 
 def block_seconds(model: Architecture, conditions: Conditions) -> float:
@@ -215,7 +216,9 @@ def block_seconds(model: Architecture, conditions: Conditions) -> float:
     return software.layer_s * (model.depth + software.norm_ratio * model.norm_pairs)
 
 
-def sequence_seconds(model: Architecture, conditions: Conditions, queries: Quantity = 1.0) -> Quantity:
-    """Software seconds per sequence in a step: scheduling and, if tokens are sampled, sorting its logits."""
-    drawn = conditions.software.logit_s * model.vocabulary * queries if conditions.sampled else 0.0
-    return conditions.software.sequence_s + drawn
+def with_sampling(step: StepCost, model: Architecture, conditions: Conditions, tokens: Quantity) -> StepCost:
+    """The step, followed by sorting the logits of `tokens` tokens if they are sampled by top-k or top-p."""
+    if not conditions.sampled:
+        return step
+    work = chip_work(conditions, sampling_s=conditions.software.logit_s * model.vocabulary * tokens)
+    return step.plus(on_chips(conditions, work, step.chips))

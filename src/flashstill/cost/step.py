@@ -1,13 +1,19 @@
 """Seconds and joules of one step: kernels, collectives and software overhead, with energy split by level.
 
     t = sum of kernel times + layer overhead x blocks + collectives + step overhead
-    if dynamic joules / t + static watts exceeds the power limit, the chip throttles: t grows until it is met
+    if joules / t exceeds the power limit, the chip throttles: t grows until it is met
 
     joules = MACs x pJ/MAC                                 arithmetic
            + MACs x operand pJ/MAC                         near SRAM and registers that feed the multipliers
            + bytes of activations that fit on the chip     far SRAM
            + bytes of weights, cache and larger activations x pJ/byte of their memory path
-           + sent bytes x pJ/byte + chips x (idle + active watts) x t
+           + sent bytes x pJ/byte
+           + chips x (idle + waiting watts) x t
+           + chips x (active - waiting watts) x busy seconds
+
+A chip is busy while it computes or streams memory.  While it waits for kernel launches, links or the host, most of its
+clocks are gated, and of its active power it draws only the waiting share.  Throttling lowers the clock: the cycles of
+a step and the energy of each stay the same, so the added seconds count as waiting.
 
 Host power and facility overhead (PUE) multiply this (`wall_joules`).  Every quantity may be an array.
 """
@@ -22,15 +28,18 @@ import numpy.typing as npt
 
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.links import link_cost
-from flashstill.cost.operations import operation_joules, operation_seconds
+from flashstill.cost.operations import operation_joules, operation_seconds, streaming_watts
 from flashstill.parallel import Exchange, Sharded
 from flashstill.workload import Experts, Operation, Quantity
 
 LEVELS = ("arithmetic", "near_sram", "far_sram", "weights", "kv", "activations", "links", "idle", "active")
-TIMED_LEVELS = ("idle", "active")
-"""Energy levels proportional to a step's duration on every chip, working or waiting: idle power, and the clock and
-leakage power of an active chip."""
+TIMED_LEVELS = ("idle",)
+"""Energy levels proportional to a step's duration on every chip, working or waiting: power of idle and waiting chips"""
+STATIC_LEVELS = ("idle", "active")
+"""Energy levels of power that does not depend on what is computed: `active` is that of the clocks of a busy chip"""
 BOUNDS = ("compute", "memory", "links", "overhead", "power")
+BUSY_BOUNDS = ("compute", "memory")
+"""the seconds in which a chip draws its whole active power"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,13 +97,18 @@ class StepCost:
 
     @property
     def timed_joules(self) -> Quantity:
-        """Static energy in joules: proportional to the step's duration."""
+        """Energy in joules that is proportional to the step's duration."""
         return sum((self.joules[level] for level in TIMED_LEVELS), start=0.0)
 
     @property
     def work_joules(self) -> Quantity:
-        """Dynamic energy in joules: independent of the step's duration."""
+        """Energy in joules that is independent of the step's duration: dynamic energy, and the clocks of busy chips."""
         return self.total_joules - self.timed_joules
+
+    @property
+    def dynamic_joules(self) -> Quantity:
+        """Energy in joules of arithmetic and data movement; static power excluded."""
+        return self.total_joules - sum((self.joules[level] for level in STATIC_LEVELS), start=0.0)
 
     @property
     def wall_joules(self) -> Quantity:
@@ -117,13 +131,13 @@ class StepCost:
     @property
     def pj_per_mac(self) -> dict[str, Quantity]:
         """Picojoules per multiply-accumulate: arithmetic, and data movement; static power excluded."""
-        moved = sum((self.joules[level] for level in LEVELS if level not in ("arithmetic", *TIMED_LEVELS)), start=0.0)
+        moved = self.dynamic_joules - self.joules["arithmetic"]
         return {"compute": self.joules["arithmetic"] / self.macs * 1e12, "movement": moved / self.macs * 1e12}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChipWork:
-    """Work of one chip: seconds by BOUNDS and dynamic joules by LEVELS; static energy is added by `on_chips`."""
+    """Work of one chip: seconds by BOUNDS, and dynamic joules by LEVELS; static energy is added by `on_chips`."""
 
     shares_s: dict[str, Quantity]
     joules: dict[str, Quantity]
@@ -163,8 +177,10 @@ def chip_work(
     operations: Iterable[Operation] = (),
     exchanges: Iterable[Exchange] = (),
     overhead_s: Quantity = 0.0,
+    sampling_s: Quantity = 0.0,
 ) -> ChipWork:
-    """One chip's share of the operations, the collectives it takes part in, and `overhead_s` of software."""
+    """One chip's share of the operations, the collectives it takes part in, `overhead_s` of software, in which it
+    waits, and `sampling_s` of sorting logits, which streams memory."""
     shares_s: dict[str, Quantity] = dict.fromkeys(BOUNDS, 0.0)
     joules: dict[str, Quantity] = dict.fromkeys(LEVELS, 0.0)
     macs: Quantity = 0.0
@@ -185,6 +201,9 @@ def chip_work(
         shares_s["links"] = shares_s["links"] + exchange.count * seconds
         joules["links"] = joules["links"] + exchange.count * sent_joules
     shares_s["overhead"] = shares_s["overhead"] + overhead_s
+    if not _is_zero(sampling_s):
+        shares_s["memory"] = shares_s["memory"] + sampling_s
+        joules["activations"] = joules["activations"] + sampling_s * streaming_watts(conditions)
     return ChipWork(shares_s=shares_s, joules=joules, macs=macs)
 
 
@@ -210,12 +229,14 @@ def on_chips(conditions: Conditions, work: ChipWork, chips: Quantity, pue: float
     shares = dict(work.shares_s)
     seconds = sum(shares.values(), start=0.0)
     dynamic = sum(work.joules.values(), start=0.0)
-    least_s = dynamic / (chip.power_limit_w - chip.static_w)  # chips are validated: power_limit_w > static_w
+    waiting_w = chip.idle_w + chip.active_w * chip.waiting_power_ratio
+    clocked = (chip.static_w - waiting_w) * sum((shares[name] for name in BUSY_BOUNDS), start=0.0)
+    least_s = (dynamic + clocked) / (chip.power_limit_w - waiting_w)  # chips are validated: power_limit_w > static_w
     shares["power"] = np.maximum(least_s - seconds, 0.0)
     seconds = seconds + shares["power"]
     joules = {level: chips * value for level, value in work.joules.items()}
-    joules["idle"] = chips * chip.idle_w * seconds
-    joules["active"] = chips * chip.active_w * seconds
+    joules["idle"] = chips * waiting_w * seconds
+    joules["active"] = chips * clocked
     return StepCost(
         seconds=seconds,
         joules=joules,
@@ -240,4 +261,5 @@ def step_cost(
     """The cost of one step in which every chip does `sharded`. overhead_s: seconds of software overhead."""
     # Experts last: over a grid of layouts only they broadcast to the full grid shape, so the other sums stay small.
     operations = sorted(sharded.operations, key=lambda operation: isinstance(operation, Experts))
-    return on_chips(conditions, chip_work(conditions, operations, sharded.exchanges, overhead_s), chips, pue)
+    work = chip_work(conditions, operations, sharded.exchanges, overhead_s)
+    return on_chips(conditions, work, chips, pue)

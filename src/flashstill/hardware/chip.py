@@ -31,7 +31,8 @@ class Chip:
     matrix_edge: side of the systolic array; 0 without one.
     operand_joules_per_mac: energy of registers and nearest SRAM that feed a multiplier.
     on_chip_bytes: cache or SRAM available to activations.
-    active_w: power of clocks and leakage while working, in addition to idle_w.
+    active_w: power of clocks and leakage while working, in addition to idle_w.  waiting_power_ratio: share of active_w
+    drawn while waiting for kernel launches, links or the host.
     topology: its fast links.  system: the domain they connect, the scale-out network and the server.
     """
 
@@ -52,6 +53,7 @@ class Chip:
     power_limit_w: float
     idle_w: float
     active_w: float
+    waiting_power_ratio: float
     calibration: Calibration
 
     @property
@@ -180,6 +182,7 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
         system=system,
         power_limit_w=limit,
         active_w=active * limit,
+        waiting_power_ratio=needs.number("waiting_power_ratio"),
         idle_w=needs.number("idle_w"),
         calibration=calibration,
     )

@@ -23,7 +23,7 @@ def weights_dominate_below(resolved: Resolved) -> int | None:
 
     def first(batches: npt.NDArray[np.float64]) -> int | None:
         step = batch_step(resolved.model, resolved.conditions, resolved.layout, batches, resolved.scenario.mean_tokens)
-        is_below = 2.0 * step.joules["weights"] <= step.work_joules
+        is_below = 2.0 * step.joules["weights"] <= step.dynamic_joules
         below = np.flatnonzero(np.broadcast_to(is_below, batches.shape))
         return int(below[0]) if len(below) else None
 

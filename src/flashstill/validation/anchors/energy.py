@@ -1,7 +1,8 @@
 """Measured power and energy: long matrix products on boards, and joules per output token of served models.
 
 Prompts of the ML.ENERGY tasks are short relative to their answers; their length is not published and taken as 200
-tokens.  Answers are sampled with the models' own settings (top-p), not greedily.
+tokens.  Answers are sampled with the models' own settings (top-p), not greedily.  Their rows give "tp 1, dp 1, ep 2" for
+experts split over two GPUs; in vLLM, expert parallelism spans tp x dp GPUs, so attention is then split over num_gpus/dp.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def product_joules(chip: Chip, product: MeasuredProduct) -> float:
     m, n, k = product.rows, product.columns, product.depth
     work = matmul("gemm", m, n, k, conditions.widths)
     cost = step_cost(conditions, shard([work], Layout()))
-    dynamic = float(cost.work_joules)
+    dynamic = float(cost.dynamic_joules)
     return dynamic + chip.static_w * float(work.flops) / product.flops_per_s
 
 
@@ -79,8 +80,8 @@ def token_cases(directory: Path) -> tuple[list[Case], Values, Rows]:
         Case.of(
             model=row["model_id"],
             chip=row["gpu"],
-            tp=int(row["tp"]),
-            dp=int(row["num_gpus"]) // int(row["tp"]),
+            tp=int(row["num_gpus"]) // int(row["dp"]),
+            dp=int(row["dp"]),
             ep=int(row["ep"]),
             isl=PROMPT_TOKENS,
             osl=max(round(float(row["avg_output_len_tokens"])), 2),

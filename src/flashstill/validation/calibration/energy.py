@@ -18,11 +18,12 @@ from flashstill.validation.comparison import Values
 ENERGY_START: Mapping[str, float] = {
     "operand_energy_ratio": 1.0,
     "memory_path_pj_per_bit": 9.0,
-    "active_power_ratio": 0.2,
+    "active_power_ratio": 0.3,
+    "waiting_power_ratio": 0.1,
 }
 CLASS = "gpu"
 """the class whose unmeasured chips inherit the fit"""
-ENERGY_PRIOR = {"operand_energy_ratio": 0.3, "memory_path_pj_per_bit": 0.25}
+ENERGY_PRIOR = {"operand_energy_ratio": 0.3, "memory_path_pj_per_bit": 0.25, "waiting_power_ratio": 1.0}
 """Prior standard deviations in logs. Board power alone cannot separate energy per byte from static power x time.  So
 published system figures of 12 to 15 pJ a bit, minus device and wires, constrain the path; the finding that two thirds
 of a MAC's energy are operands and clocking constrains the operands; the rest is static."""
