@@ -58,15 +58,17 @@ def test_b100_is_no_slower_than_its_rates_say() -> None:
 
 
 @pytest.mark.parametrize("name", ["h100-sxm", "tpu-v6e"])
-def test_static_power_is_idle_and_what_a_working_chip_adds(name: str) -> None:
+def test_static_power_is_that_of_waiting_and_what_a_busy_chip_adds(name: str) -> None:
     from flashstill.arch import load_architecture
 
     found = explained(FACTS, load_architecture("llama-3.1-8b"), name, 8, 1024)
     made = found.resolved
     each = found.joules_per_token
     seconds = float(found.cost.seconds) * made.chips / 8
-    assert each["idle"] == pytest.approx(made.chip.idle_w * seconds)
-    assert each["active"] == pytest.approx(made.chip.active_w * seconds)
+    waiting_w = made.chip.idle_w + made.chip.active_w * made.chip.waiting_power_ratio
+    busy_s = sum(float(found.cost.shares_s[name]) for name in ("compute", "memory")) * made.chips / 8
+    assert each["idle"] == pytest.approx(waiting_w * seconds)
+    assert each["active"] == pytest.approx((made.chip.static_w - waiting_w) * busy_s)
     assert sum(joules for level, joules in each.items() if level != "total") == pytest.approx(each["total"])
 
 

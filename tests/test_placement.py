@@ -94,7 +94,7 @@ def test_the_batch_below_which_weights_take_most_of_the_energy(model: str) -> No
     def share(sequences: int) -> float:
         layout = Layout(tp=2.0 if model.startswith("llama") else 1.0)
         step = decode_step(shape, resolved.conditions, layout, float(sequences), 1152.0)
-        return float(step.joules["weights"]) / float(step.work_joules)
+        return float(step.joules["weights"]) / float(step.dynamic_joules)
 
     assert share(batch) <= 0.5 < share(batch - 1)
     assert share(1) > 0.9

@@ -27,6 +27,7 @@ from flashstill.cost.phases import (
     mixed_step,
     overhead_seconds,
     prefill_step,
+    sampling_seconds,
     sends,
     verify_step,
     working_share,
@@ -62,14 +63,15 @@ class TestStep:
         assert float(found.seconds) == approx(1.0 + 4.8e-6)
         assert float(found.macs) == 3 * 2e6
         assert float(found.joules["weights"]) == approx(3 * 2 * 2e6 * 5e-12)
-        # idle 10 W and active 20 W of each chip
-        assert float(found.joules["idle"]) == approx(30 * float(found.seconds))
-        assert float(found.joules["active"]) == approx(60 * float(found.seconds))
-        assert float(found.timed_joules) == approx(90 * float(found.seconds))
-        work = 3 * 2 * (1e-6 + 0.25e-6 + 4e5 * 1e-12 + 2e6 * 5e-12)
-        assert float(found.work_joules) == approx(work, rel=1e-6)
-        assert float(found.total_joules) == approx(work + 90 * float(found.seconds))
-        assert float(found.watts_per_chip) == approx(30.0, rel=1e-6)
+        # each chip draws 10 W idle and half of its active 20 W all the time, and the other half while it is busy
+        assert float(found.joules["idle"]) == approx(60 * float(found.seconds))
+        assert float(found.joules["active"]) == approx(30 * 4.8e-6)
+        assert float(found.timed_joules) == approx(60 * float(found.seconds))
+        dynamic = 3 * 2 * (1e-6 + 0.25e-6 + 4e5 * 1e-12 + 2e6 * 5e-12)
+        assert float(found.dynamic_joules) == approx(dynamic, rel=1e-6)
+        assert float(found.work_joules) == approx(dynamic + 30 * 4.8e-6, rel=1e-6)
+        assert float(found.total_joules) == approx(dynamic + 30 * 4.8e-6 + 60 * float(found.seconds))
+        assert float(found.watts_per_chip) == approx(20.0, rel=1e-5)
         # the server takes 1.5 times its chips, the building 1.2 times the server
         assert float(found.wall_joules) == approx(1.8 * float(found.total_joules))
         assert found.bound == "overhead"
@@ -77,11 +79,12 @@ class TestStep:
         assert found.pj_per_mac == {"compute": approx(1.0), "movement": approx(moved)}
 
     def test_a_chip_throttles_until_its_limit_is_met(self) -> None:
-        """23.3 uJ of work in 1 s at 30 W and 10 uW more: it takes 2.33 s."""
-        found = self.step(power_limit_w=30.0 + 1e-5)
+        """23.3 uJ of work and 10 W of clocks for 4.8 us, in 1 s at 20 W and 30.6 uW more: it takes 2.33 s."""
+        limit = 20.0 + (23.3e-6 + 48e-6) / 2.33
+        found = self.step(power_limit_w=limit)
         assert float(found.shares_s["power"]) == approx(1.33 - 4.8e-6, rel=1e-6)
         assert float(found.seconds) == approx(2.33)
-        assert float(found.watts_per_chip) == approx(30.00001, rel=1e-9)
+        assert float(found.watts_per_chip) == approx(limit, rel=1e-9)
 
     def test_scaled_and_partly_empty(self) -> None:
         one = self.step(chips=2.0)
@@ -278,12 +281,25 @@ class TestPhases:
         assert float(bare.macs) > 3.9 * float(plain.macs)  # it verifies four tokens of each sequence
 
     def test_software(self) -> None:
-        """1 s a step, 10 ms x 2 blocks, 1 ms a sequence, and 1,000 logits of 1 us where tokens are drawn."""
+        """1 s a step, 10 ms x 2 blocks, 1 ms a sequence; where tokens are drawn, 1,000 logits of 1 us are sorted."""
         software = dataclasses.replace(NO_SOFTWARE, step_s=1.0, layer_s=1e-2, sequence_s=1e-3, logit_s=1e-6)
         conditions = round_conditions(software=software)
         assert float(overhead_seconds(small_model(), conditions, 5.0)) == approx(1.0 + 0.02 + 0.005)
         drawn = dataclasses.replace(conditions, sampled=True)
-        assert float(overhead_seconds(small_model(), drawn, 5.0, 2.0)) == approx(1.025 + 5 * 2 * 1e-3)
+        assert float(overhead_seconds(small_model(), drawn, 5.0)) == approx(1.025)
+        assert float(sampling_seconds(small_model(), conditions, 5.0)) == 0.0
+        assert float(sampling_seconds(small_model(), drawn, 5.0, 2.0)) == approx(5 * 2 * 1e-3)
+
+    def test_sorting_the_logits_streams_memory(self) -> None:
+        """5 sequences x 1,000 logits of 1 us: 5 ms at 1 TB/s and 5 pJ a byte, and 10 W of clocks."""
+        software = dataclasses.replace(NO_SOFTWARE, logit_s=1e-6)
+        conditions = round_conditions(software=software)
+        drawn = dataclasses.replace(conditions, sampled=True)
+        greedy, sampled = (decode_step(small_model(), each, Layout(), 5.0, 100.0) for each in (conditions, drawn))
+        more_s = 5e-3
+        assert float(sampled.shares_s["memory"] - greedy.shares_s["memory"]) == approx(more_s)
+        assert float(sampled.joules["activations"] - greedy.joules["activations"]) == approx(more_s * 1e12 * 5e-12)
+        assert float(sampled.joules["active"] - greedy.joules["active"]) == approx(10 * more_s)
 
     def test_sends(self) -> None:
         """8 tokens x 100 values x 2 bytes to each of 3 next stages, by 2 chips at 100 GB/s."""

@@ -1,31 +1,35 @@
 """Measured power and energy: long matrix products on boards, and joules per output token of served models.
 
 Prompts of the ML.ENERGY tasks are short relative to their answers; their length is not published and taken as 200
-tokens.  Answers are sampled with the models' own settings (top-p), not greedily.  Their rows give "tp 1, dp 1, ep 2" for
-experts split over two GPUs; in vLLM, expert parallelism spans tp x dp GPUs, so attention is then split over num_gpus/dp.
+tokens.  Answers are sampled with the models' own settings (top-p), not greedily.  For experts split over two GPUs their
+rows say tp 1, dp 1, ep 2.  In vLLM, expert parallelism spans tp x dp GPUs, so attention is split over num_gpus / dp.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from flashstill.cost import Conditions, make_conditions, step_cost, uniform
-from flashstill.facts import Facts
+from flashstill.facts import Fact, Facts, table
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.parallel import Layout, shard
 from flashstill.plan.predict import Case, predict
-from flashstill.validation.anchors.serving import Served
+from flashstill.validation.anchors.serving import Served, without
 from flashstill.validation.anchors.tables import PRECISIONS, Rows, read_rows
-from flashstill.validation.comparison import FITTED, Comparison, Values
+from flashstill.validation.comparison import FITTED, LEFT_OUT, Comparison, Values
 from flashstill.workload import matmul
 
 POWER, TOKENS = "gemm_power", "energy_per_token"
 PROMPT_TOKENS = 200
+LEFT_OUT_FILE = Path(__file__).with_name("left_out_energy.csv")
+"""energy coefficients, each fitted without one model; written by scripts/calibrate"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +98,16 @@ def token_cases(directory: Path) -> tuple[list[Case], Values, Rows]:
     return cases, np.array([float(row["energy_J_per_output_token"]) for row in rows]), rows
 
 
+def token_models(cases: Sequence[Case]) -> list[str]:
+    """Names of the models of the energy file."""
+    return sorted({case.scenario.model_name for case in cases})
+
+
+def of_model(cases: Sequence[Case], name: str) -> npt.NDArray[np.bool_]:
+    """Which cases are of the model `name`."""
+    return np.array([case.scenario.model_name == name for case in cases])
+
+
 def token_served(directory: Path) -> list[Served]:
     """The same rows as latencies: mean tpot is mean batch / throughput."""
     cases, _, rows = token_cases(directory)
@@ -125,28 +139,50 @@ def compare_energy(facts: Facts, directory: Path) -> list[Comparison]:
                 engine=tuple(item.precision for item in measured),
             )
         )
+    return [*comparisons, *_compare_tokens(facts, directory)]
+
+
+def _compare_tokens(facts: Facts, directory: Path) -> list[Comparison]:
+    """Joules per token as fitted and with the row's model left out of the fit, and latency."""
     cases, joules, rows = token_cases(directory)
-    if cases:
-        answers = predict(facts, cases)
-        latency = np.array([float(row["itl_ms_p50"]) * 1e-3 for row in rows])
-        for quantity, target, name in (
-            ("joules per output token", joules, "joules_per_output_token"),
-            ("median inter-token latency", latency, "tpot_s"),
-        ):
-            values = np.array([getattr(answer, name) or np.nan for answer in answers])
-            answered = np.isfinite(values)
-            comparisons.append(
-                Comparison(
-                    anchor=TOKENS,
-                    quantity=quantity,
-                    fitted=FITTED,
-                    measured=target[answered],
-                    predicted=values[answered],
-                    chip=tuple(
-                        facts.machine(case.deployment.chip).name for case, ok in zip(cases, answered, strict=True) if ok
-                    ),
-                    engine=tuple("vllm" for ok in answered if ok),
-                    unanswered=int((~answered).sum()),
-                )
-            )
-    return comparisons
+    if not cases:
+        return []
+    answers = predict(facts, cases)
+    left_out: list[float] = [np.nan] * len(cases)
+    for name in token_models(cases):
+        coefficients = [row for row in _left_out_rows() if row.condition == without(("model", name))]
+        mine = np.flatnonzero(of_model(cases, name))
+        if coefficients:
+            plain = [replace(row, condition="") for row in coefficients]
+            for index, answer in zip(mine, predict(facts.with_rows(plain), [cases[i] for i in mine]), strict=True):
+                left_out[index] = answer.joules_per_output_token or np.nan
+    chips = [facts.machine(case.deployment.chip).name for case in cases]
+    latency = np.array([float(row["itl_ms_p50"]) * 1e-3 for row in rows])
+    predicted = (
+        ("joules per output token", FITTED, joules, [answer.joules_per_output_token or np.nan for answer in answers]),
+        ("joules per output token, model left out", LEFT_OUT, joules, left_out),
+        ("median inter-token latency", FITTED, latency, [answer.tpot_s or np.nan for answer in answers]),
+    )
+    return [_comparison(*each, chips) for each in predicted]
+
+
+def _comparison(
+    quantity: str, fitted: str, measured: Values, predicted: Sequence[float], chips: Sequence[str]
+) -> Comparison:
+    values = np.array(predicted)
+    answered = np.isfinite(values)
+    return Comparison(
+        anchor=TOKENS,
+        quantity=quantity,
+        fitted=fitted,
+        measured=measured[answered],
+        predicted=values[answered],
+        chip=tuple(chip for chip, ok in zip(chips, answered, strict=True) if ok),
+        engine=tuple("vllm" for ok in answered if ok),
+        unanswered=int((~answered).sum()),
+    )
+
+
+@cache
+def _left_out_rows() -> tuple[Fact, ...]:
+    return tuple(table.read_rows(LEFT_OUT_FILE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from flashstill.facts import Fact, Facts
 from flashstill.hardware import chip_from_facts
-from flashstill.plan.predict import Case, predict
-from flashstill.validation.anchors.energy import product_joules, products, token_cases
+from flashstill.plan.predict import predict
+from flashstill.validation.anchors.energy import of_model, product_joules, products, token_cases, token_models
+from flashstill.validation.anchors.serving import without
 from flashstill.validation.calibration.fit import Fit, Measured, least
 from flashstill.validation.calibration.rows import SCRIPT, fact, rounded
 from flashstill.validation.comparison import Values
@@ -26,16 +28,20 @@ CLASS = "gpu"
 ENERGY_PRIOR = {"operand_energy_ratio": 0.3, "memory_path_pj_per_bit": 0.25, "waiting_power_ratio": 1.0}
 """Prior standard deviations in logs. Board power alone cannot separate energy per byte from static power x time.  So
 published system figures of 12 to 15 pJ a bit, minus device and wires, constrain the path; the finding that two thirds
-of a MAC's energy are operands and clocking constrains the operands; the rest is static."""
+of a MAC's energy are operands and clocking constrains the operands; the rest is static.  A chip that waits draws little
+more than an idle one: regressions put its share of the active power between 0 and 0.1."""
 
 
-def fit_energy(facts: Facts, directory: Path) -> Fit:
-    """Coefficients of the class, fitted to both energy files; every model and every precision has equal weight."""
+def fit_energy(facts: Facts, directory: Path, left_out: str | None = None) -> Fit:
+    """Coefficients of the class, fitted to both energy files; every model and every precision has equal weight.
+
+    left_out: name of a model whose tokens are not fitted.
+    """
     measured = products(facts, directory)
     cases, joules, _ = token_cases(directory)
     kinds = sorted({(item.chip, item.precision) for item in measured})
     owners = measured_chips(facts, directory)
-    names = sorted({case.scenario.model_name for case in cases})
+    names = [name for name in token_models(cases) if name != left_out]
 
     def predicted(values: Mapping[str, float]) -> list[Values]:
         table = with_energy(facts, owners, values)
@@ -47,7 +53,7 @@ def fit_energy(facts: Facts, directory: Path) -> Fit:
             for kind in kinds
         ]
         answers = np.array([answer.joules_per_output_token or np.nan for answer in predict(table, cases)])
-        return [*boards, *(answers[_of(cases, name)] for name in names)]
+        return [*boards, *(answers[of_model(cases, name)] for name in names)]
 
     targets = [
         (
@@ -61,15 +67,43 @@ def fit_energy(facts: Facts, directory: Path) -> Fit:
             ),
         )
         for kind in kinds
-    ] + [(name, joules[_of(cases, name)]) for name in names]
+    ] + [(name, joules[of_model(cases, name)]) for name in names]
     measured_sets = [
         Measured(group=name, values=values, clusters=np.zeros(len(values), dtype=np.int64)) for name, values in targets
     ]
     return least(ENERGY_START, predicted, measured_sets, ENERGY_PRIOR)
 
 
-def _of(cases: list[Case], name: str) -> np.ndarray:
-    return np.array([case.scenario.model_name == name for case in cases])
+def left_out_energy(facts: Facts, directory: Path) -> list[Fact]:
+    """Rows fitted without each model in turn, with a condition that names it; errors on standard error."""
+    cases, joules, _ = token_cases(directory)
+    owners = measured_chips(facts, directory)
+    rows: list[Fact] = []
+    for name in token_models(cases):
+        fit = fit_energy(facts, directory, name)
+        mine = of_model(cases, name)
+        table = with_energy(facts, owners, fit.values)
+        answers = predict(table, [case for case, own in zip(cases, mine, strict=True) if own])
+        ratios = np.array([answer.joules_per_output_token or np.nan for answer in answers]) / joules[mine]
+        error, bias = float(np.nanmean(np.abs(ratios - 1.0))), float(np.nanmedian(ratios) - 1.0)
+        print(f"energy without {name}: {len(ratios)} rows, mean error {error:.1%}, bias {bias:+.1%}", file=sys.stderr)
+        rows += [
+            fact(
+                owner=owner,
+                quantity=quantity,
+                condition=without(("model", name)),
+                value=rounded(value, 0.01),
+                low=rounded(value, 0.01),
+                high=rounded(value, 0.01),
+                per="chip",
+                kind="estimate",
+                source=f"fit of {fit.n} powers and energies, without those of {name} {SCRIPT}",
+                unit=_unit(quantity),
+            )
+            for owner in owners
+            for quantity, value in fit.values.items()
+        ]
+    return rows
 
 
 def measured_chips(facts: Facts, directory: Path) -> list[str]:

@@ -13,10 +13,16 @@ from flashstill.facts.table import read_rows, to_csv
 from flashstill.files import write_text
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware.calibration import COLLECTIVES, KINDS
-from flashstill.validation.anchors.energy import token_served
+from flashstill.validation.anchors.energy import LEFT_OUT_FILE, token_served
 from flashstill.validation.anchors.kernels import kernel_sets
 from flashstill.validation.anchors.serving import Served, served
-from flashstill.validation.calibration.energy import ENERGY_START, energy_rows, fit_energy, measured_chips
+from flashstill.validation.calibration.energy import (
+    ENERGY_START,
+    energy_rows,
+    fit_energy,
+    left_out_energy,
+    measured_chips,
+)
 from flashstill.validation.calibration.fit import Fit
 from flashstill.validation.calibration.kernels import (
     COLLECTIVE_START,
@@ -57,6 +63,8 @@ def calibrate(anchors: Path, out: Path, left_out: Path, only: Collection[str] = 
         energy = fit_energy(facts.with_rows(rows), anchors)
         print(f"energy: {energy.n} rows, median error {energy.median_absolute_error:.1%}", file=sys.stderr)
         rows += energy_rows(energy, measured_chips(facts, anchors))
+        energy_left_out = left_out.with_name(LEFT_OUT_FILE.name)
+        write_text(energy_left_out, to_csv(left_out_energy(facts.with_rows(rows), anchors)))
     rows.sort(key=lambda row: STAGES.index(_stage(row)))
     write_text(out, to_csv(rows))
 
@@ -69,6 +77,8 @@ def _stage(row: Fact) -> str:
 
 def kernel_rows(facts: Facts, anchors: Path, kinds: Sequence[str] = (*KINDS, *COLLECTIVES)) -> list[Fact]:
     """Fact rows of single kernels and collectives, for every timed chip and its class."""
+    if not any(kind in (*KINDS, *COLLECTIVES) for kind in kinds):
+        return []
     chips: dict[str, Chip] = {}
     timed = [
         (chips.setdefault(item.chip, chip_from_facts(facts, item.chip)), item) for item in kernel_sets(facts, anchors)
