@@ -163,7 +163,7 @@ def _compare_tokens(facts: Facts, directory: Path) -> list[Comparison]:
         ("joules per output token, model left out", LEFT_OUT, joules, left_out),
         ("median inter-token latency", FITTED, latency, [answer.tpot_s or np.nan for answer in answers]),
     )
-    return [_comparison(*each, chips) for each in predicted]
+    return [_comparison(quantity, fitted, measured, values, chips) for quantity, fitted, measured, values in predicted]
 
 
 def _comparison(
