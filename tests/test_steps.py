@@ -27,9 +27,9 @@ from flashstill.cost.phases import (
     mixed_step,
     overhead_seconds,
     prefill_step,
-    sampling_seconds,
     sends,
     verify_step,
+    with_sampling,
     working_share,
 )
 from flashstill.cost.serving import Paces, capacity, closed_form, prompts_together, serve
@@ -287,8 +287,9 @@ class TestPhases:
         assert float(overhead_seconds(small_model(), conditions, 5.0)) == approx(1.0 + 0.02 + 0.005)
         drawn = dataclasses.replace(conditions, sampled=True)
         assert float(overhead_seconds(small_model(), drawn, 5.0)) == approx(1.025)
-        assert float(sampling_seconds(small_model(), conditions, 5.0)) == 0.0
-        assert float(sampling_seconds(small_model(), drawn, 5.0, 2.0)) == approx(5 * 2 * 1e-3)
+        plain = step_cost(conditions, Sharded(operations=(), exchanges=()))
+        assert with_sampling(plain, small_model(), conditions, 10.0) == plain
+        assert float(with_sampling(plain, small_model(), drawn, 10.0).seconds) == approx(5 * 2 * 1e-3)
 
     def test_sorting_the_logits_streams_memory(self) -> None:
         """5 sequences x 1,000 logits of 1 us: 5 ms at 1 TB/s and 5 pJ a byte, and 10 W of clocks."""
