@@ -59,8 +59,12 @@ def round_torus(**changes: Any) -> Chip:
     return replace(machine, topology=topology, system=replace(machine.system, domain_chips=4096))
 
 
+KERNELS_ALONE = replace(NO_SOFTWARE, usable_ratio=0.9)
+"""no engine around the kernels, and nine tenths of the memory for weights and cache"""
+
+
 def round_conditions(
-    chip: Chip | None = None, software: Software = NO_SOFTWARE, precisions: Precisions | None = None, **kernels: Any
+    chip: Chip | None = None, software: Software = KERNELS_ALONE, precisions: Precisions | None = None, **kernels: Any
 ) -> Conditions:
     """What operations run under; kernels: changes to the kernel of a kind, as in `experts={"floor_s": 1e-6}`."""
     machine = chip or round_chip()

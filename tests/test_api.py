@@ -37,8 +37,8 @@ SIGNATURES = {
         "progress",
     ),
     "Scenario": (
-        "model", "isl", "osl", "batch", "context", "chunk", "draft", "draft_tokens", "acceptance", "max_ttft_s",
-        "max_tpot_s", "min_tokens_per_s",
+        "model", "isl", "osl", "batch", "context", "chunk", "batching_steps", "burst_share", "draft", "draft_tokens",
+        "acceptance", "max_ttft_s", "max_tpot_s", "min_tokens_per_s",
     ),
     "Deployment": (
         "chip", "chips", "tp", "pp", "ep", "dp", "topology", "precision", "kv_precision", "weights_in", "kv_in",

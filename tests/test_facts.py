@@ -400,8 +400,8 @@ def test_an_unknown_class_or_engine_is_an_error() -> None:
         software_of(FACTS, "vlm")
     for engine in ENGINES:
         assert software_of(FACTS, engine).name == engine
-    with pytest.raises(MissingFact, match="usable_ratio, sync_ratio of engine-vllm"):
-        software_of(without("usable_ratio", "sync_ratio", name="engine"), "vllm")
+    with pytest.raises(MissingFact, match="reserved_ratio, sync_ratio of engine-vllm"):
+        software_of(without("reserved_ratio", "sync_ratio", name="engine"), "vllm")
 
 
 CASES = SHARED / "cases"

@@ -144,7 +144,8 @@ def planned_as_predicted(case: Case, answer: Prediction, searching: bool) -> Non
     chosen = candidates(*layouts_of(found.model, chips, (used.redundant_experts,)), (scenario.batch,))
     same = np.equal(chosen.degrees[:, :, 0].T, np.array(degrees, dtype=np.float64)).all(axis=1)
     (at,) = np.flatnonzero(same)
-    pace = priced(found.model, found.conditions, chosen, float(scenario.isl), float(scenario.osl), None).pace
+    asked = (found.conditions, chosen, float(scenario.isl), float(scenario.osl), None)
+    pace = priced(found.model, *asked, burst_share=scenario.burst_share).pace
     assert float(np.asarray(pace.output_tokens_per_s)[at, 0]) == answer.output_tokens_per_s
     assert float(np.asarray(pace.ttft_s)[at, 0]) == answer.ttft_s
     assert float(np.asarray(pace.tpot_s)[at, 0]) == (answer.tpot_s or 0.0)
@@ -320,12 +321,13 @@ class TestOneOutputToken:
         found = resolve(FACTS, *Case.of(model="llama-3.1-8b", chip="h100-sxm", pp=stages, osl=1, concurrency=64))
         conditions, load = found.conditions, Load(isl=1024.0, osl=1.0, concurrency=64.0)
         served = serve(found.model, conditions, found.degrees.layout, load)
-        prompts = prompts_together(load, found.degrees.layout.local_batch(64.0))
+        prompts = prompts_together(conditions, load, found.degrees.layout.local_batch(64.0))
         # As many prompts as stages are under way in the time of a pass, and each of them is worked on once.
         assert float(served.output_tokens_per_s) * float(served.prefill.seconds) <= stages * float(prompts) * (1 + 1e-9)
         alone = serve(found.model, conditions, Layout(), load).prefill
         work = float(served.joules_per_output_token) - float(served.prefill.timed_joules) / float(prompts)
-        assert work == pytest.approx(float(alone.work_joules) / float(prompts_together(load, 64.0)), rel=0.02)
+        together = float(prompts_together(conditions, load, 64.0))
+        assert work == pytest.approx(float(alone.work_joules) / together, rel=0.02)
 
     def test_in_a_plan(self) -> None:
         asked = Scenario(model="qwen3-8b", isl=512, osl=1), SearchSpace(chips=("h100-sxm",), max_chips=2)

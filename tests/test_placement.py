@@ -24,7 +24,7 @@ def asked(
 ) -> SearchResult:
     return search(
         FACTS,
-        Scenario(model=model, isl=1024, osl=256),
+        Scenario(model=model, isl=1024, osl=256, burst_share=0.0),
         SearchSpace(
             chips=chips,
             max_chips=64,

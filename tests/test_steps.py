@@ -32,7 +32,7 @@ from flashstill.cost.phases import (
     with_sampling,
     working_share,
 )
-from flashstill.cost.serving import Paces, capacity, closed_form, prompts_together, serve
+from flashstill.cost.serving import Paces, capacity, closed_form, prompts_together, running_requests, serve
 from flashstill.hardware.calibration import PERFECT, Collective
 from flashstill.hardware.software import NO_SOFTWARE
 from flashstill.parallel import Exchange, Layout, Sharded
@@ -196,7 +196,7 @@ class TestLinks:
 class TestMemory:
     def test_usable(self) -> None:
         """90 % of 100 GB, less 1 GB of buffers and 2 GB of graphs; these lie in DRAM alone."""
-        software = dataclasses.replace(NO_SOFTWARE, buffer_bytes=1e9, graph_bytes=2e9)
+        software = dataclasses.replace(NO_SOFTWARE, usable_ratio=0.9, buffer_bytes=1e9, graph_bytes=2e9)
         conditions = round_conditions(software=software)
         assert usable_bytes(conditions, conditions.chip.memory) == approx(87e9)
         assert usable_bytes(conditions, SRAM) == approx(0.9e9)
@@ -363,23 +363,47 @@ class TestServing:
         pass_timed_joules=5.0,
         prompts=np.float64(1.0),
     )
-    SOFTWARE = dataclasses.replace(NO_SOFTWARE, interference_ratio=0.5, first_ratio=2.0, queue_ratio=0.3)
+    SOFTWARE = dataclasses.replace(
+        NO_SOFTWARE, interference_ratio=0.5, first_ratio=2.0, first_s=0.05, prefill_tokens=200.0
+    )
 
     def pace(self, batch: float, layout: Layout | None = None, asked: float | None = None, **changes: Any) -> Any:
-        load = Load(isl=100.0, osl=changes.pop("osl", 11.0), concurrency=asked or batch)
+        arrivals = {name: changes.pop(name, 0.0) for name in ("burst_share", "batching_steps")}
+        load = Load(isl=100.0, osl=changes.pop("osl", 11.0), concurrency=asked or batch, **arrivals)
         paces = dataclasses.replace(self.PACES, **changes.pop("paces", {}))
         return closed_form(round_conditions(software=self.SOFTWARE), layout or Layout(), load, batch, paces, **changes)
 
     def test_others_are_waited_for(self) -> None:
-        """5 requests: 10 steps of 10 ms, 4 of which take 90 ms longer for the prompts of others; half is waited for."""
+        """5 requests: 10 steps of 10 ms, 4 of which take 90 ms longer for the prompts of others; half is waited for.
+
+        Prefills of 20 ms a step of 10 ms take 2/3 of the time: u/(2(1-u)) = 1 of them is waited for, and as the four
+        others would be waited for by half if they came together, 1 x 2/(1 + 2) of it.
+        """
         found = self.pace(5.0)
         assert float(found.tpot_s) == approx(0.01 + 0.5 * 4 / 10 * 0.09)
-        assert float(found.ttft_s) == approx(2 * 0.1 + 0.3 * 4 * 0.1)
-        stay = 0.32 + 10 * 0.028
+        first = 0.05 + 0.028 + 2 * (0.1 + 0.1 * 2 / 3)
+        assert float(found.ttft_s) == approx(first)
+        stay = first + 10 * 0.028
         assert float(found.output_tokens_per_s) == approx(5 * 11 / stay)
         # 3 J a step for 5 requests, 10 steps of each; 18 J of prefill within one of them; for 11 tokens
         assert float(found.joules_per_output_token) == approx((3 / 5 * 10 + 18) / 11)
         assert float(found.watts_per_chip) == approx((3 / 5 * 10 + 18) / 11 * 5 * 11 / stay)
+
+    def test_a_burst(self) -> None:
+        """5 prompts at once, 2 per pass: the mean one is done after 3.5 prompts, and each delays half the others."""
+        found = self.pace(5.0, burst_share=1.0)
+        assert float(found.tpot_s) == approx(0.01 + 0.5 * 2 / 10 * 0.09)
+        assert float(found.ttft_s) == approx(0.05 + 0.019 + 2 * 0.35)
+        waited = self.pace(5.0, burst_share=1.0, batching_steps=10.0)
+        assert float(waited.ttft_s) == approx(float(found.ttft_s) + 10 * 0.019)
+        assert float(self.pace(1.0, burst_share=1.0, batching_steps=10.0).ttft_s) == approx(0.05 + 2 * 0.1)
+
+    def test_prompts_in_steps_of_their_own(self) -> None:
+        """An engine that never mixes: 4/10 prefills of 100 ms a step, half of them waited for."""
+        software = dataclasses.replace(self.SOFTWARE, mixed_ratio=0.0)
+        load = Load(isl=100.0, osl=11.0, concurrency=5.0)
+        found = closed_form(round_conditions(software=software), Layout(), load, 5.0, self.PACES)
+        assert float(found.tpot_s) == approx(0.01 + 0.5 * 4 / 10 * 0.1)
 
     def test_more_prefills_than_steps(self) -> None:
         """2 waited for in a single step: one is mixed into it, the other takes its own 100 ms."""
@@ -393,17 +417,19 @@ class TestServing:
         assert float(chunked.tpot_s) == approx(0.01 + 0.09 + 3 / 2 * 0.1)  # 4 pieces: 1 mixed, 3 halves of a prefill
 
     def test_more_than_fit(self) -> None:
-        """10 asked for where 5 run: the other half waits for a stay of 0.6 s."""
+        """10 asked for where 5 run: the other half waits for a whole stay."""
         found = self.pace(5.0, asked=10.0)
-        assert float(found.ttft_s) == approx(0.32 + 0.6)
-        assert float(found.output_tokens_per_s) == approx(5 * 11 / 0.6)
+        first = float(self.pace(5.0).ttft_s)
+        stay = first + 10 * 0.028
+        assert float(found.ttft_s) == approx(first + stay)
+        assert float(found.output_tokens_per_s) == approx(5 * 11 / stay)
 
     def test_one_token(self) -> None:
         """Nothing is decoded: 5 prefills, one after the other."""
         found = self.pace(5.0, osl=1.0)
         assert float(found.tpot_s) == 0.0
-        assert float(found.ttft_s) == approx(0.5)
-        assert float(found.output_tokens_per_s) == approx(10.0)
+        assert float(found.ttft_s) == approx(0.05 + 0.5)
+        assert float(found.output_tokens_per_s) == approx(5 / 0.55)
         assert float(found.joules_per_output_token) == approx(20.0)
 
     def test_drafts_shorten_the_steps(self) -> None:
@@ -420,7 +446,9 @@ class TestServing:
         """
         found = self.pace(16.0, Layout(pp=4.0, dp=2.0))
         assert float(found.tpot_s) == approx(0.01 + 0.5 * 7 / 10 * 0.09)
-        assert float(found.ttft_s) == approx(0.2 + 0.3 * 0.1)
+        # Prefills take 35 of 45 ms; 1.75 of them would be waited for in an endless queue, and half of one in a burst.
+        queue = 0.1 * 1.75 * 0.5 / (1.75 + 0.5)
+        assert float(found.ttft_s) == approx(0.05 + 0.01 + 0.5 * 7 / 10 * 0.09 + 2 * (0.1 + queue))
         assert float(found.joules_per_output_token) == approx((3 / 16 * 10 + 14 / 8 + 4 / 2) / 11)
 
     def test_power_has_a_limit(self) -> None:
@@ -437,7 +465,21 @@ class TestServing:
             (10000.0, 10.0, 500.0, 1.0),
         ):
             load = Load(isl=isl, osl=osl, concurrency=local)
-            assert float(prompts_together(load, np.float64(local))) == approx(expected)
+            engine = round_conditions(software=dataclasses.replace(NO_SOFTWARE, prefill_tokens=8192.0))
+            assert float(prompts_together(engine, load, np.float64(local))) == approx(expected)
+
+    def test_fewer_run_before_memory_is_full(self) -> None:
+        """Room for 10 on average, of 100,000 tokens and 40,000 more in steps: 10 asked for, and ln 2 scales wait."""
+        load = Load(isl=100e3, osl=40e3, concurrency=10.0)
+        scale = 40 / 12**0.5 / 120 * 9**0.5 * 3**0.5 / np.pi
+        assert float(running_requests(round_conditions(), load, 10.0)) == approx(10 - scale * np.log(2))
+        together = dataclasses.replace(load, burst_share=1.0)
+        assert float(running_requests(round_conditions(), together, 10.0)) == approx(10 - 3 * scale * np.log(2))
+        reserved = round_conditions(software=dataclasses.replace(NO_SOFTWARE, reserved_ratio=1.0))
+        assert float(running_requests(reserved, load, 10.0)) == approx(10.0)
+        assert float(running_requests(round_conditions(), load, 1e9)) == approx(10.0)
+        alone = dataclasses.replace(load, concurrency=1.0)
+        assert float(running_requests(round_conditions(), alone, 1.01)) == approx(1.0)
 
     def test_what_fits_runs(self) -> None:
         """Room for 1,200,000 tokens: 10 requests of 100,000 + 40,000/2, of which each ends at 140,000."""

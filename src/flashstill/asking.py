@@ -54,6 +54,8 @@ class ServingField(DeploymentField, total=False):
     """Keywords of serving other than model, batch and lengths; `Scenario` documents each."""
 
     chunk: int | None
+    batching_steps: float
+    burst_share: float
     draft: str | None
     draft_tokens: int
     acceptance: float
@@ -85,6 +87,8 @@ class ServingFields(DeploymentFields, total=False):
     """The same keywords, each with one value or several to sweep over."""
 
     chunk: Ints
+    batching_steps: Numbers
+    burst_share: Numbers
     draft: Words
     draft_tokens: Ints
     acceptance: Numbers

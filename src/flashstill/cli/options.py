@@ -57,6 +57,24 @@ COUNT, WORD, SECONDS = _Count(), _Word(), Amount("s", "20ms or 0.02", "duration"
 SHARE, RATE = Amount("1", "0.7 or 70%", "share"), Amount("1", "500 or 4k", "rate")
 
 
+def arrival_options(command: _F) -> _F:
+    """Add --burst-share and --batching-steps."""
+    command = click.option(
+        "--burst-share",
+        type=SHARE,
+        default=0.1,
+        show_default=True,
+        help="Share of requests that come at once: 0.1 as load generators measure, 0 in a steady state.",
+    )(command)
+    return click.option(
+        "--batching-steps",
+        type=float,
+        default=0.0,
+        show_default=True,
+        help="Decode steps that the engine lets a prompt wait for others.",
+    )(command)
+
+
 def facts_options(command: _F) -> _F:
     """Add --facts and --set."""
     command = click.option(

@@ -10,7 +10,17 @@ import click
 
 from flashstill.cli.completion import complete_chips
 from flashstill.cli.documents import echo_edits, json_option, print_infeasible, print_json, understood
-from flashstill.cli.options import COUNT, RATE, SECONDS, SHARE, WORD, facts_options, model_option, price_option
+from flashstill.cli.options import (
+    COUNT,
+    RATE,
+    SECONDS,
+    SHARE,
+    WORD,
+    arrival_options,
+    facts_options,
+    model_option,
+    price_option,
+)
 from flashstill.errors import BadInput, InfeasiblePlan, shortened
 from flashstill.units import parse_count
 
@@ -28,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--max-chips", type=COUNT, required=True, help="The most chips of one configuration.")
 @click.option("--isl", type=COUNT, default=1024, show_default=True, help="Prompt tokens, as 4096, 4k or 4Ki.")
 @click.option("--osl", type=COUNT, default=1024, show_default=True, help="Output tokens.")
+@arrival_options
 @click.option("--max-ttft", type=SECONDS, default=None, help="Longest time to first token, as 0.5 (seconds) or 500ms.")
 @click.option("--max-tpot", type=SECONDS, default=None, help="Longest time per output token, as 0.02 or 20ms.")
 @click.option("--min-throughput", type=RATE, default=None, help="Least output tokens a second of a configuration.")
@@ -120,6 +131,8 @@ def _question(facts: Facts, model: str, asked: dict[str, Any]) -> tuple[Scenario
         model=model,
         isl=asked["isl"],
         osl=asked["osl"],
+        burst_share=asked["burst_share"],
+        batching_steps=asked["batching_steps"],
         draft=asked["draft"],
         acceptance=asked["acceptance"],
         max_ttft_s=asked["max_ttft"],

@@ -13,6 +13,7 @@ from flashstill.cli.options import (
     COUNT,
     DIRECTORY,
     SHARE,
+    arrival_options,
     chip_option,
     deployment_options,
     facts_options,
@@ -36,6 +37,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--osl", type=COUNT, default=1024, show_default=True, help="Output tokens.")
 @click.option("--concurrency", type=COUNT, default=16, show_default=True, help="Requests in flight.")
 @click.option("--chunk", type=COUNT, default=None, help="Most prompt tokens of one pass [default: a prompt at once].")
+@arrival_options
 @click.option(
     "--draft", default=None, help="Draft with this model, the model's own 'heads', or 'new-heads' yet to be trained."
 )

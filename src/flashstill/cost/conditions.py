@@ -8,7 +8,7 @@ from flashstill.arch import Architecture, Stored
 from flashstill.errors import BadInput, unknown
 from flashstill.hardware import BYTES_PER_VALUE, Chip, Memory, Software
 from flashstill.hardware.calibration import Calibration
-from flashstill.hardware.software import NO_SOFTWARE
+from flashstill.hardware.software import MEMORY_FIELDS, NO_SOFTWARE
 from flashstill.workload import Widths
 
 SCALE_BYTES = {"fp4": 0.03125, "int4": 0.03125, "int2": 0.03125, "fp8-block": 0.000244}
@@ -130,8 +130,9 @@ class Conditions:
 
     @property
     def perfect(self) -> Conditions:
-        """Lower-bound conditions: no launch floors, all peaks reached, no software overhead."""
-        return replace(self, calibration=self.calibration.perfect, software=NO_SOFTWARE)
+        """Lower-bound conditions: no launch floors, all peaks reached, no software overhead; memory as it is."""
+        kept = {name: getattr(self.software, name) for name in MEMORY_FIELDS}
+        return replace(self, calibration=self.calibration.perfect, software=replace(NO_SOFTWARE, **kept))
 
 
 def make_conditions(

@@ -4,10 +4,11 @@
     cache per sequence  over the layers of a stage, split over the chips that hold different key/value heads
                         (min(tp, g); 1 for MLA, whose latent vector every chip needs; tp where sequences are split)
     usable bytes        engine's memory share x bytes the driver reports  -  the engine's buffers and graphs (main DRAM)
+    cache               free share x (usable bytes - weights)
 
 The engine's share (gpu_memory_utilization and the like, 0.9) applies to the capacity that nvidia-smi or rocm-smi
 reports, which differs from the nominal one: 85.5 GB for an "80 GB" H100.  The cache gets what weights, activations,
-libraries and CUDA graphs leave of it.
+libraries and CUDA graphs leave of it, or a share of that (TensorRT-LLM's free_gpu_memory_fraction).
 """
 
 from __future__ import annotations
@@ -76,10 +77,11 @@ def room_bytes(
     weights = chip_weight_bytes(model, conditions.precisions.widths, layout)
     if draft is not None:
         weights = weights + chip_weight_bytes(draft, conditions.precisions.widths, layout)
+    free = conditions.software.free_ratio
     if conditions.weights is conditions.cache:
-        return usable_bytes(conditions, conditions.cache) - weights
+        return free * (usable_bytes(conditions, conditions.cache) - weights)
     return np.where(
-        weights <= usable_bytes(conditions, conditions.weights), usable_bytes(conditions, conditions.cache), -1.0
+        weights <= usable_bytes(conditions, conditions.weights), free * usable_bytes(conditions, conditions.cache), -1.0
     )
 
 
@@ -106,6 +108,14 @@ def most_sequences(
     return np.maximum(room_bytes(model, conditions, layout, draft), 0.0) / np.maximum(sequence, 1e-9) * layout.dp
 
 
+def held_tokens(conditions: Conditions, tokens: Quantity, longest: Quantity) -> Quantity:
+    """Tokens for which an engine holds memory: those cached on average, and those reserved for the rest of an answer.
+
+    tokens, longest: cached tokens of a sequence on average, and at its full length.
+    """
+    return tokens + conditions.software.reserved_ratio * (longest - tokens)
+
+
 def holds(
     model: Architecture,
     conditions: Conditions,
@@ -122,7 +132,8 @@ def holds(
     draft = speculation.draft if speculation else None
     at_end = np.asarray(most_sequences(model, conditions, layout, np.maximum(longest, 1.0), draft))
     one = at_end >= 1.0
-    mean = np.asarray(most_sequences(model, conditions, layout, np.maximum(tokens, 1.0), draft))
+    held = held_tokens(conditions, tokens, longest)
+    mean = np.asarray(most_sequences(model, conditions, layout, np.maximum(held, 1.0), draft))
     return one & (mean >= sequences), one
 
 

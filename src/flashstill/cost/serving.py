@@ -3,16 +3,26 @@
     T_d   seconds of a decode step of b sequences with S = isl + osl/2 cached tokens
     T_p   seconds of a separate prefill of c prompts: those that arrive in one step, b/osl, within the token budget
     T_m   seconds of a mixed step: b sequences decode and c prompts, or a chunk of each, are prefilled (mixed_step.py)
-    s     = interference (b-1)/((osl-1)/E) pieces/c  prefill passes that delay each decode step,  m = min(s, 1)
+    B     burst share: the part of all requests that arrives at once (Load.burst_share)
+    s     = interference (b-1)(1 - B/2)/((osl-1)/E) pieces/c  prefill passes that delay each decode step,  m = min(s, 1)
     tpot  = (T_d + draft steps + m (T_m - T_d) + (s - m) T_p / pieces) / E,  E = E[tokens per step]
-    ttft  = first T_p + queue (b-1)/c T_p + queueing for a free slot if more requests are in flight than fit
+    ttft  = first_s + (1 + batching steps) step + first (T_p + (1-B) W + B Q) + waiting for memory
 
 A request decodes for (osl-1)/E steps.  Meanwhile each of the b-1 other requests is prefilled once on average: in mixed
-steps, which read the weights once for both, and, if there are more prefills than decode steps, in separate steps.
+steps, which read the weights once for both, and, if there are more prefills than decode steps or the engine never
+mixes, in separate steps.  Of requests that come together, each is delayed by half of the others only.
 `interference` is the share of these prefills that delays the request's decoding; it is a property of the engine's
-scheduler, as are `first` and `queue`.
+scheduler, as are `first` and `first_s`.
+
+The first token waits for the step that runs when the request arrives (step), for its own prefill, and for prefills
+ahead.  With a share u of the time spent on prefills, a request finds W = u T_p / (2 (1-u)) of them left to do (M/D/1,
+Pollaczek-Khinchine), and never more than those of all others.  In a burst, c prompts are prefilled k at a time within
+the token budget, so that the mean request waits for Q = ((c+k)/2 - 1) T_p / c beyond its own.
+
 With osl = 1 nothing is decoded: tpot is 0, and ttft is the total latency.
-Requests hold isl + osl/2 cached tokens on average, which limits how many run at the same time.
+Requests hold isl + osl/2 cached tokens on average, and more where an engine reserves memory for tokens to come.  As
+they are at different points of their answers, the number n that fits varies, so that some of c wait before all memory
+is taken: E[max(c - n, 0)] = w ln(1 + exp((c - n)/w)) for n of a logistic distribution with scale w.
 """
 
 from __future__ import annotations
@@ -23,24 +33,27 @@ import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
-from flashstill.cost.footprint import most_sequences
+from flashstill.cost.footprint import held_tokens, most_sequences
 from flashstill.cost.phases import Speculation, batch_step, mixed_step, prefill_step, verified_queries, verify_step
 from flashstill.cost.step import StepCost
 from flashstill.parallel import Layout
 from flashstill.workload import Chunks, Decoding, Quantity
 
-PREFILL_TOKENS = 8192
-"""the token budget of one prefill pass; the engines' default on large GPUs"""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """Token lengths, requests in flight, and the most prompt tokens per prefill pass (None: whole prompts)."""
+    """Token lengths, requests in flight, and the most prompt tokens per prefill pass (None: whole prompts).
+
+    batching_steps: decode steps for which a request waits before its prefill, so that prompts are prefilled together.
+    burst_share: the part of all requests that arrives together; 0 in a steady state.
+    """
 
     isl: Quantity
     osl: Quantity
     concurrency: Quantity
     chunk: int | None = None
+    batching_steps: Quantity = 0.0
+    burst_share: Quantity = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +110,7 @@ def serve(
     batch = np.minimum(load.concurrency, np.maximum(fitting, 1.0))
     local = layout.local_batch(batch)
     step = batch_step(model, conditions, layout, batch, load.isl + load.osl / 2.0, speculation, pue)
-    prompts = prompts_together(load, local)
+    prompts = prompts_together(conditions, load, local)
     passed = prefill_step(model, conditions, layout, prompts, load.isl, pue, load.chunk)
     decoding = Decoding(sequences=local, context=load.isl + load.osl / 2.0, queries=verified_queries(speculation))
     mixed = mixed_step(model, conditions, layout, decoding, chunks_of(load, prompts), pue)
@@ -113,14 +126,15 @@ def serve(
         pass_timed_joules=passed.timed_joules,
         prompts=prompts,
     )
-    pace = closed_form(conditions, layout, load, batch, paces, speculation)
+    running = running_requests(conditions, load, fitting)
+    pace = closed_form(conditions, layout, load, batch, paces, speculation, running)
     return Serving(
         tpot_s=pace.tpot_s,
         ttft_s=pace.ttft_s,
         output_tokens_per_s=pace.output_tokens_per_s,
         joules_per_output_token=pace.joules_per_output_token,
         watts_per_chip=pace.watts_per_chip,
-        batch=np.where(alone >= 1.0, batch, 0.0),
+        batch=np.where(alone >= 1.0, running, 0.0),
         decode=step,
         prefill=passed,
     )
@@ -129,10 +143,29 @@ def serve(
 def capacity(
     model: Architecture, conditions: Conditions, layout: Layout, load: Load, speculation: Speculation | None = None
 ) -> tuple[Quantity, Quantity]:
-    """Sequences that fit at full length, and at mean length; memory of a draft model is included."""
+    """Sequences that fit at full length, and at the mean length held; memory of a draft model is included."""
     draft = speculation.draft if speculation else None
-    alone = most_sequences(model, conditions, layout, load.isl + load.osl, draft)
-    return alone, most_sequences(model, conditions, layout, load.isl + load.osl / 2.0, draft)
+    longest = load.isl + load.osl
+    held = held_tokens(conditions, load.isl + load.osl / 2.0, longest)
+    alone = most_sequences(model, conditions, layout, longest, draft)
+    return alone, most_sequences(model, conditions, layout, held, draft)
+
+
+def running_requests(conditions: Conditions, load: Load, fitting: Quantity) -> Quantity:
+    """Mean number of requests that run at once, of those in flight, if `fitting` fit on average.
+
+    Each holds isl + osl/2 tokens with a standard deviation of osl/sqrt(12); those of a burst are in phase.  The
+    expected number that waits is that of a logistic distribution with the same standard deviation.
+    """
+    fitting = np.maximum(fitting, 1.0)
+    free = 1.0 - conditions.software.reserved_ratio  # memory reserved at admission does not vary
+    relative = free * load.osl / 12.0**0.5 / (load.isl + load.osl / 2.0)
+    others = np.maximum(np.minimum(load.concurrency, fitting) - 1.0, 0.0)
+    deviation = relative * np.sqrt(others * (1.0 - load.burst_share) + others**2 * load.burst_share)
+    scale = np.maximum(deviation * 3.0**0.5 / np.pi, 1e-9)
+    waiting = scale * np.logaddexp(0.0, (load.concurrency - fitting) / scale)
+    running: Quantity = np.maximum(load.concurrency - waiting, 1.0)
+    return running
 
 
 def pieces_of(load: Load) -> Quantity:
@@ -147,10 +180,28 @@ def chunks_of(load: Load, prompts: Quantity) -> Chunks:
     return Chunks(count=prompts, length=length, past=(load.isl - length) / 2.0)
 
 
-def prompts_together(load: Load, local: Quantity) -> Quantity:
+def prompts_together(conditions: Conditions, load: Load, local: Quantity) -> Quantity:
     """Prompts per prefill pass of one tensor-parallel group: those that arrive in a step, within the token budget."""
-    prompts: Quantity = np.clip(local / load.osl, 1.0, np.maximum(PREFILL_TOKENS / load.isl, 1.0))
+    prompts: Quantity = np.clip(local / load.osl, 1.0, prompts_of_a_pass(conditions, load))
     return prompts
+
+
+def prompts_of_a_pass(conditions: Conditions, load: Load) -> Quantity:
+    """Most prompts that the engine prefills in one pass."""
+    most: Quantity = np.maximum(conditions.software.prefill_tokens / load.isl, 1.0)
+    return most
+
+
+def prefill_queue(conditions: Conditions, load: Load, local: Quantity, paces: Paces, share: Quantity) -> Quantity:
+    """Seconds of other requests' prefills before the mean request's own, if prefills take `share` of the time."""
+    prompt_s = paces.pass_s / paces.prompts
+    others_s = (local - 1.0) / 2.0 * prompt_s
+    steady_s = share / (2.0 * np.maximum(1.0 - share, 1e-9)) * paces.pass_s
+    steady_s = np.where(others_s > 0, steady_s * others_s / np.maximum(steady_s + others_s, 1e-30), 0.0)
+    together = np.minimum(prompts_of_a_pass(conditions, load), local)
+    burst_s = np.maximum((local + together) / 2.0 - 1.0, 0.0) * prompt_s
+    queue: Quantity = (1.0 - load.burst_share) * steady_s + load.burst_share * burst_s
+    return queue
 
 
 def closed_form(
@@ -160,23 +211,36 @@ def closed_form(
     batch: Quantity,
     paces: Paces,
     speculation: Speculation | None = None,
+    running: Quantity | None = None,
 ) -> Pace:
-    """Rates of `batch` sequences on the whole layout from the costs of decode, mixed and prefill steps."""
+    """Rates of `batch` sequences on the whole layout from the costs of decode, mixed and prefill steps.
+
+    running: mean number of requests that run at once, None for `batch`; the others of `load.concurrency` wait.
+    """
     software = conditions.software
+    running = batch if running is None else running
     local = layout.local_batch(batch)
     prompt_s = paces.pass_s / paces.prompts
     steps = load.osl - 1.0
     drafted = speculation.tokens_per_step if speculation else 1.0
-    waits = software.interference_ratio * np.maximum(np.minimum(local * layout.pp, batch) - 1.0, 0.0)
+    others = np.maximum(np.minimum(local * layout.pp, batch) - 1.0, 0.0)
+    waits = software.interference_ratio * others * (1.0 - load.burst_share / 2.0)
     pieces = pieces_of(load)
     prefills = waits / (np.maximum(steps, 1.0) / drafted) * pieces / paces.prompts
-    joined = np.minimum(prefills, 1.0)
-    tpot = (paces.step_s + joined * paces.mixed_s + (prefills - joined) / pieces * paces.pass_s) / drafted
-    started = software.first_ratio * paces.pass_s + software.queue_ratio * (local - 1.0) * prompt_s
+    joined = np.minimum(prefills, 1.0) * software.mixed_ratio
+    step_s = paces.step_s + joined * paces.mixed_s
+    delay_s = (prefills - joined) / pieces * paces.pass_s
+    tpot = (step_s + delay_s) / drafted
+    prefilling = prefills / pieces * paces.pass_s
+    share = prefilling / np.maximum(paces.step_s + prefilling, 1e-30)
+    queue_s = prefill_queue(conditions, load, local, paces, share)
+    # A request alone finds no step running.
+    running_s = np.minimum(others, 1.0) * (1.0 + load.batching_steps) * step_s
+    started = software.first_s + running_s + software.first_ratio * (paces.pass_s + queue_s)
     # Requests with one output token wait for prefills only: those of all requests ahead in the queue.
-    started = np.where(steps > 0, started, np.maximum(started, local * prompt_s))
+    started = np.where(steps > 0, started, software.first_s + np.maximum(software.first_ratio, local) * prompt_s)
     stay = started + steps * tpot
-    rate = batch * load.osl / stay
+    rate = running * load.osl / stay
     decoding = paces.step_joules / batch * (steps / drafted)
     mixed = np.where((prefills > 0) & (steps > 0), joined / np.maximum(prefills, 1e-30), 0.0)
     spent = mixed * pieces * paces.mixed_joules + (1.0 - mixed) * paces.pass_joules
@@ -187,7 +251,7 @@ def closed_form(
     joules = (decoding + working + timed / prompts) / load.osl
     return Pace(
         tpot_s=np.where(steps > 0, tpot, 0.0),
-        ttft_s=started + np.maximum(load.concurrency / batch - 1.0, 0.0) * stay,
+        ttft_s=started + np.maximum(load.concurrency / running - 1.0, 0.0) * stay,
         output_tokens_per_s=rate,
         joules_per_output_token=joules,
         watts_per_chip=np.minimum(joules * rate / layout.chips, conditions.chip.power_limit_w),

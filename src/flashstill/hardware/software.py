@@ -7,6 +7,7 @@ overheads that depend on the chip's runtime and compiler: gaps between kernels, 
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, fields, replace
+from math import inf
 from typing import Any
 
 from flashstill.errors import MissingFact, unknown
@@ -28,8 +29,13 @@ class Software:
     matmul_ratio, experts_ratio, collective_ratio: time of the engine's kernels over that of kernels measured alone.
     quantise_ratio: fraction of the measured quantisation time that the engine does not fuse away.
     interference_ratio: fraction of other requests' prefill time by which a decoding request is delayed.
-    first_ratio, queue_ratio: TTFT in units of the request's own prefill, and of that of each concurrent request.
+    first_s: seconds of TTFT that no prompt explains: the way in, tokenising, scheduling, launching, streaming.
+    first_ratio: prefill time before a first token, the request's own and that of requests ahead, over its kernels'.
+    mixed_ratio: 1 if prompts join running decode steps, 0 if they are prefilled in steps of their own.
+    prefill_tokens: most prompt tokens of a step (max_num_batched_tokens, chunked_prefill_size, max_num_tokens).
+    reserved_ratio: fraction of the output tokens still to come for which memory is reserved at admission.
     usable_ratio: fraction of driver-visible memory for weights, KV cache, buffers and graphs.
+    free_ratio: fraction of what weights, buffers and graphs leave of it that the KV cache gets.
     buffer_bytes: activations and library workspaces per chip.  graph_bytes: CUDA graphs.
     sync_ratio: fraction of a training step added per doubling of the number of domains, for synchronisation.
     exposed_ratio: fraction of data-parallel collectives in training that is not overlapped though it could be.
@@ -47,9 +53,13 @@ class Software:
     collective_ratio: float
     quantise_ratio: float
     interference_ratio: float
+    first_s: float
     first_ratio: float
-    queue_ratio: float
+    mixed_ratio: float
+    prefill_tokens: float
+    reserved_ratio: float
     usable_ratio: float
+    free_ratio: float
     buffer_bytes: float
     graph_bytes: float
     sync_ratio: float
@@ -72,9 +82,13 @@ NO_SOFTWARE = Software(
     collective_ratio=1.0,
     quantise_ratio=0.0,
     interference_ratio=1.0,
+    first_s=0.0,
     first_ratio=1.0,
-    queue_ratio=0.0,
-    usable_ratio=0.9,
+    mixed_ratio=1.0,
+    prefill_tokens=inf,
+    reserved_ratio=0.0,
+    usable_ratio=1.0,
+    free_ratio=1.0,
     buffer_bytes=0.0,
     graph_bytes=0.0,
     sync_ratio=0.0,
@@ -82,7 +96,9 @@ NO_SOFTWARE = Software(
     tpot_low=1.0,
     tpot_high=1.0,
 )
-"""kernels without any software around them"""
+"""kernels without any software around them, on a chip of which they have all memory"""
+MEMORY_FIELDS = ("usable_ratio", "free_ratio", "reserved_ratio", "prefill_tokens", "buffer_bytes", "graph_bytes")
+"""what an engine does with memory, which faster kernels do not change"""
 
 
 def software_of(facts: Facts, engine: str) -> Software:
@@ -93,7 +109,7 @@ def software_of(facts: Facts, engine: str) -> Software:
 
 GAINS = ("matmul_ratio", "experts_ratio", "collective_ratio", "interference_ratio")
 """ratios that can be gains: below 1 if the engine's kernels are faster, or prefills overlap with decode steps"""
-_NEVER_SLOWER = (*GAINS, "quantise_ratio", "first_ratio", "queue_ratio")
+_NEVER_SLOWER = (*GAINS, "quantise_ratio", "first_ratio", "first_s", "reserved_ratio")
 _OVERHEADS = ("step_s", "layer_s", "sequence_s", "norm_ratio", "logit_s")
 
 

@@ -14,6 +14,8 @@ SCENARIO_FIELDS = {
     "osl": "osl",
     "concurrency": "batch",
     "chunk": "chunk",
+    "batching_steps": "batching_steps",
+    "burst_share": "burst_share",
     "draft": "draft",
     "draft_tokens": "draft_tokens",
     "acceptance": "acceptance",

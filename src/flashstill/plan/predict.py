@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
 
 from flashstill.cost import Load, StepCost, serve
-from flashstill.cost.footprint import layout_room_bytes, most_sequences, token_bytes
+from flashstill.cost.footprint import held_tokens, layout_room_bytes, most_sequences, token_bytes
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.errors import BadInput, FlashstillError
 from flashstill.facts import Facts
@@ -66,6 +67,9 @@ def outcomes(facts: Facts, cases: Sequence[Case], price: str = RENTED) -> list[O
     return [decided[index] for index in range(len(cases))]
 
 
+_of_load = attrgetter("isl", "osl", "batch", "batching_steps", "burst_share")
+
+
 def _on_one_chip(deployment: Deployment) -> Deployment:
     return replace(deployment, chips=1, tp=1, pp=1, ep=1, dp=1)
 
@@ -88,9 +92,16 @@ def _answers(facts: Facts, setup: Setup, group: Sequence[Resolved], price: str) 
     """Predictions of cases that differ only in load and layout."""
     model, conditions, drafting = setup.model, setup.conditions, setup.speculation
     layout = layout_of(np.array([each.degrees for each in group], dtype=np.float64).T)
-    loads = [(each.scenario.isl, each.scenario.osl, each.scenario.batch) for each in group]
-    isl, osl, concurrency = np.array(loads, dtype=np.float64).T
-    load = Load(isl=isl, osl=osl, concurrency=concurrency, chunk=setup.chunk)
+    loads = [_of_load(each.scenario) for each in group]
+    isl, osl, concurrency, batching, bursts = np.array(loads, dtype=np.float64).T
+    load = Load(
+        isl=isl,
+        osl=osl,
+        concurrency=concurrency,
+        chunk=setup.chunk,
+        batching_steps=batching,
+        burst_share=bursts,
+    )
     served = serve(model, conditions, layout, load, drafting)
     span = band(facts, conditions.chip, conditions.software)
     paid = hourly_price(facts, conditions.chip.name, price)
@@ -100,7 +111,7 @@ def _answers(facts: Facts, setup: Setup, group: Sequence[Resolved], price: str) 
     small = drafting.draft if drafting else None
     figures += [
         layout_room_bytes(model, conditions, layout, small),
-        most_sequences(model, conditions, layout, isl + osl / 2.0, small),
+        most_sequences(model, conditions, layout, held_tokens(conditions, isl + osl / 2.0, isl + osl), small),
     ]
     kv_bytes = token_bytes(model, conditions.precisions.widths)
     columns = [np.broadcast_to(figure, isl.shape).tolist() for figure in figures]
@@ -150,7 +161,7 @@ def _prediction(
     notes = list(resolved.notes)
     if running < 1.0:
         return Prediction(fits=False, reason=NOT_FITTING, note="; ".join(notes))
-    if running < scenario.batch:
+    if running < scenario.batch - 0.05:
         notes.append(f"memory holds {running:,.1f} of {scenario.batch} requests at a time; the others wait")
     notes += empty_notes(resolved.model, resolved.degrees, running)
     tpot: float | None = figures["tpot_s"]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from flashstill.arch import Architecture, load_architecture
 from flashstill.cost import Conditions, Precisions, Speculation, make_conditions, precisions_of
-from flashstill.cost.footprint import holds, most_sequences, room_bytes, total_bytes
+from flashstill.cost.footprint import held_tokens, holds, most_sequences, room_bytes, total_bytes
 from flashstill.errors import InfeasiblePlan
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, Memory, chip_from_facts
@@ -227,7 +227,8 @@ def _too_small(resolved: Resolved) -> str:
     batch, tokens = scenario.batch, scenario.mean_tokens
     needed = show(float(total_bytes(model, batch, tokens, conditions.precisions.widths)), "B")
     small = draft.draft if draft else None
-    fitting = float(most_sequences(model, conditions, resolved.layout, max(tokens, 1.0), small))
+    held = held_tokens(conditions, tokens, scenario.longest_tokens)
+    fitting = float(most_sequences(model, conditions, resolved.layout, max(held, 1.0), small))
     fitting *= float(room_bytes(model, conditions, resolved.layout, small)) > 0
     open_chips = replace(resolved.asked, chips=None, tp=None, topology=None)
     occupancy = scenario.occupancy(draft)

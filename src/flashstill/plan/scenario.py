@@ -26,6 +26,10 @@ class Scenario:
     isl, osl: tokens of a prompt and of its answer.  batch: requests in flight (the concurrency of a server).
     context: cached tokens per sequence, to price a single decode step; isl and osl are then ignored.
     chunk: most prompt tokens per prefill pass; None: whole prompts.
+    batching_steps: decode steps for which a request waits before its prefill, so that prompts are prefilled together
+    (half of SGLang's scheduler_recv_interval; TensorRT-LLM's batch_wait_timeout_iters).
+    burst_share: the part of all requests that arrives at once: 0.1 as load generators measure that send ten times
+    the concurrency, all of the first at t = 0; 0 for a steady state.
     draft: a model that drafts `draft_tokens` ahead, or "heads" of the model's own ("new-heads": not yet trained),
     each token accepted with probability `acceptance`.
     max_ttft_s, max_tpot_s: bounds in seconds; min_tokens_per_s: output of the whole deployment; None: no bound.
@@ -37,6 +41,8 @@ class Scenario:
     batch: int = 16
     context: int | None = None
     chunk: int | None = None
+    batching_steps: float = 0.0
+    burst_share: float = 0.1
     draft: str | None = None
     draft_tokens: int = 3
     acceptance: float = 0.7
@@ -86,6 +92,10 @@ def check_scenario(scenario: Scenario, model: Architecture) -> None:
             )
         return
     check_counts({"isl": scenario.isl, "osl": scenario.osl, "concurrency": scenario.batch, "chunk": scenario.chunk})
+    if not 0.0 <= scenario.burst_share <= 1.0:
+        raise BadInput(f"burst_share must lie between 0 and 1, not {scenario.burst_share}")
+    if not 0.0 <= scenario.batching_steps <= 1e6:
+        raise BadInput(f"batching_steps must lie between 0 and a million, not {scenario.batching_steps}")
     if scenario.isl + scenario.osl > model.context:
         raise BadInput(
             f"isl + osl = {scenario.isl + scenario.osl} is beyond the {model.context} tokens that {model.name} was"

@@ -84,7 +84,8 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
             except MissingFact:
                 reasons["the chip lacks the precision"] += layouts * batches
                 continue
-            figures = priced(model, conditions, chosen, scenario.isl, scenario.osl, drafting)
+            arrivals = {"batching_steps": scenario.batching_steps, "burst_share": scenario.burst_share}
+            figures = priced(model, conditions, chosen, scenario.isl, scenario.osl, drafting, **arrivals)
             priced_ones += layouts * batches
             label = {
                 "chip": chip.name,

@@ -27,7 +27,7 @@ from flashstill.cost.phases import (
     verify_step,
     working_share,
 )
-from flashstill.cost.serving import Pace, Paces, capacity, chunks_of, closed_form, prompts_together
+from flashstill.cost.serving import Pace, Paces, capacity, chunks_of, closed_form, prompts_together, running_requests
 from flashstill.parallel import Layout, layout_reason, least_redundant
 from flashstill.plan.layouts import Degrees, layout_of
 from flashstill.workload import Decoding, Quantity
@@ -129,14 +129,23 @@ def priced(
     isl: float,
     osl: float,
     speculation: Speculation | None,
+    batching_steps: float = 0.0,
+    burst_share: float = 0.0,
 ) -> Priced:
     """Time and energy of every candidate, whether or not it fits."""
-    layout, load = chosen.layout, Load(isl=isl, osl=osl, concurrency=chosen.batches)
+    layout = chosen.layout
+    load = Load(
+        isl=isl,
+        osl=osl,
+        concurrency=chosen.batches,
+        batching_steps=batching_steps,
+        burst_share=burst_share,
+    )
     spread = chosen.axes[2]
     tp, dp, ep, sequences = np.ix_(chosen.axes[0], chosen.axes[1], spread[0], chosen.axes[3])
     group = Layout(tp=tp, ep=ep, dp=dp, redundant=spread[1][:, None])
     grid = tuple(axis.shape[-1] for axis in chosen.axes)
-    prompts = prompts_together(load, sequences)
+    prompts = prompts_together(conditions, load, sequences)
     few, back = np.unique(prompts, return_inverse=True)
     step = decode_step(model, conditions, group, sequences, isl + osl / 2.0, speculation)
     passed = prefill_step(model, conditions, group, few, isl)
@@ -158,7 +167,7 @@ def priced(
         return decoding(per_chip(more - less)) * layout.chips
 
     local = layout.local_batch(chosen.batches)
-    together = prompts_together(load, local)
+    together = prompts_together(conditions, load, local)
     after_mixed = sends(model, conditions, layout, local * queries + chunks_of(load, together).tokens)
     after_step = sends(model, conditions, layout, local * queries)
     after_pass = sends(model, conditions, layout, together * isl)
@@ -181,5 +190,6 @@ def priced(
     alone, fitting = capacity(model, conditions, layout, load, speculation)
     room = np.where(np.asarray(alone) >= 1.0, fitting, 0.0)
     batch = np.broadcast_to(chosen.batches, chosen.shape)
-    pace = closed_form(conditions, layout, load, batch, paces, speculation)
+    running = running_requests(conditions, load, room)
+    pace = closed_form(conditions, layout, load, batch, paces, speculation, running)
     return Priced(pace=pace, room=np.broadcast_to(room, chosen.shape))

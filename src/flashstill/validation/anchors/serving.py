@@ -11,6 +11,7 @@ import numpy as np
 
 from flashstill.facts import Fact, Facts, table
 from flashstill.plan.predict import Case, Prediction, predict
+from flashstill.validation.anchors.launched import as_launched
 from flashstill.validation.anchors.tables import read_rows
 from flashstill.validation.comparison import FITTED, LEFT_OUT, Comparison
 
@@ -61,8 +62,7 @@ def served(directory: Path) -> list[Served]:
                 ep=_whole(row, "moe_ep_size"),
                 dp=_whole(row, "attention_dp_size"),
                 precision=row["precision"] or None,
-                isl=int(float(row["isl"])),
-                osl=int(float(row["osl"])),
+                **as_launched(row),
                 concurrency=int(float(row["concurrency"])),
                 engine=row["backend"],
             ),

@@ -48,7 +48,8 @@ SOFTWARE_PRIOR = {
 }
 """Prior standard deviations in logs: kernel ratios stay near those measured in isolation; other coefficients are
 free."""
-FIRST_START: Mapping[str, float] = {"first_ratio": 2.0, "queue_ratio": 0.1}
+FIRST_START: Mapping[str, float] = {"first_s": 0.05, "first_ratio": 1.5}
+FIRST_PRIOR = {"first_s": 0.7, "first_ratio": 0.3}
 BAND = (0.1, 0.9)
 LEFT_OUT_KINDS = ("chip",)
 """what is left out in turn; "model" also works, at one more fit per model"""
@@ -130,7 +131,7 @@ def _both(
     fit = _fit(facts, engines, rows, "tpot_s", free, SOFTWARE_PRIOR, near)
     tuned = with_software(facts, engines, fit.values)
     first_start = {name: start.get(name, value) for name, value in FIRST_START.items()}
-    first = _fit(tuned, engines, [row for row in rows if row.ttft_s], "ttft_s", first_start, {}, near)
+    first = _fit(tuned, engines, [row for row in rows if row.ttft_s], "ttft_s", first_start, FIRST_PRIOR, near)
     return replace(fit, values={**fit.values, **first.values}, spread={**fit.spread, **first.spread})
 
 

@@ -1,0 +1,57 @@
+"""How the rows of the serving anchors were launched and loaded, from the public scripts behind them.
+
+InferenceX (SemiAnalysisAI/InferenceX, benchmarks/): 10 x concurrency prompts in a closed loop that starts with all of
+the first at t = 0, so that a tenth of all requests comes in one burst; lengths uniform from 0.8 to 1.0 of the nominal
+ones.  The other rows (sweeps published with ai-dynamo/aiconfigurator) have equal lengths.  An engine that prefills
+before it decodes then answers all requests of a round in step: each round is a burst like the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+VARIED = "InferenceX"
+"""the rows whose lengths vary have a kind that begins so"""
+COPIES = ("qwen3.5-397b-gap-analysis.csv",)
+"""files of the other kind that repeat rows of InferenceX"""
+MEAN_LENGTH = 0.9
+"""mean of the lengths drawn, over the nominal ones"""
+FIRST_ROUND = 0.1
+"""share of the requests that the first burst of a run with 10 x concurrency prompts holds"""
+IN_STEP = ("sglang",)
+"""engines that prefill in steps of their own, before they decode further (rows mixed_ratio of facts)"""
+CACHES = {
+    ("deepseek-ai/DeepSeek-V3", "b200_sxm", "sglang"): "fp8",
+    ("deepseek-ai/DeepSeek-V3", "h200_sxm", "trtllm"): "fp8",
+    ("Qwen/Qwen3.5-397B-A17B", "h200_sxm", "sglang"): "fp8",
+    ("meta-llama/Llama-3.1-70B", "h100_sxm", "vllm"): "bf16",
+}
+"""cache format of a model on a chip and engine, where launch scripts set another than the checkpoint's"""
+
+
+def as_launched(row: Mapping[str, str]) -> dict[str, Any]:
+    """Columns of a case, beyond those that the row states: mean lengths, burst share, and format of the cache."""
+    varied = row.get("kind", "").startswith(VARIED) or row.get("origin") in COPIES
+    lengths = {name: float(row[name]) * (MEAN_LENGTH if varied else 1.0) for name in ("isl", "osl")}
+    return {
+        **{name: max(round(length), 1) for name, length in lengths.items()},
+        "burst_share": 1.0 if not varied and row["backend"] in IN_STEP else FIRST_ROUND,
+        "batching_steps": _batching_steps(row),
+        "kv_precision": CACHES.get((row["model"], row["gpu"], row["backend"])),
+    }
+
+
+def _batching_steps(row: Mapping[str, str]) -> float:
+    """Decode steps for which the scripts let a request wait.
+
+    TensorRT-LLM with Llama-3.1-70B at 1k/1k below tp 8: batch_wait_timeout_iters 20 (70b_fp8_h200_trt_slurm.sh and
+    the like).  SGLang with DeepSeek on B200: scheduler_recv_interval 10, and 30 from 16 requests on at tp 8
+    (dsr1_fp8_b200.sh); a request waits for half of it.
+    """
+    tp, engine, model = int(float(row["tp_size"])), row["backend"], row["model"]
+    if engine == "trtllm" and model.endswith("Llama-3.1-70B") and row["isl"] == row["osl"] == "1024" and tp < 8:
+        return 20.0
+    if engine == "sglang" and model.endswith("DeepSeek-V3") and row["gpu"] == "b200_sxm":
+        return 15.0 if tp == 8 and float(row["concurrency"]) >= 16 else 5.0
+    return 0.0
