@@ -79,9 +79,12 @@ def is_whole(fact: Fact) -> None:
     if fact.kind != "estimate":
         assert "recollect" not in fact.source, "what was not checked is an estimate"
         assert not fact.source.startswith("estimate")
+    units = {"s": "s", "bytes": "B"}
     bare = ("serving_measurements", "skew_exponent")
     if "." in fact.quantity or fact.name.startswith("engine") or fact.quantity in bare:  # coefficients, counts
-        assert fact.unit == {"s": "s", "bytes": "B"}.get(fact.quantity.rsplit("_", 1)[-1], "1")
+        assert fact.unit == (
+            "B/s" if fact.quantity.endswith("_bytes_per_s") else units.get(fact.quantity.rsplit("_", 1)[-1], "1")
+        )
         return
     wanted = next((unit for ending, unit in QUANTITY_UNITS.items() if fact.quantity.endswith(ending)), None)
     assert wanted is None or fact.unit == wanted, f"{fact.quantity} in {fact.unit}"

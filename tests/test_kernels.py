@@ -81,17 +81,49 @@ class TestBlend:
         assert scaled(timing, 1.0, 20.0).seconds == 10.0  # as measured, whatever the peaks say
 
     def test_peaks(self) -> None:
-        timing = Timing(seconds=0.0, compute_s=8.0, memory_s=6.0, floor_s=0.0)
-        assert kernels.peak_seconds(timing, kernel(compute_efficiency=0.5, memory_efficiency=0.9)) == pytest.approx(5.4)
-        assert kernels.peak_seconds(timing, kernel(compute_efficiency=0.75, memory_efficiency=0.5)) == 6.0
+        """8 s of compute at half the peak are 4 s; 8 s in tiles are 6.4 s at 0.8 of a unit's peak."""
+        product = Matmul(name="m", rows=1000.0, columns=1000.0, depth=2e6)  # 4e12 FLOPs, 4 s at the peak
+
+        def peaks_s(memory_efficiency: float, **changes: float) -> float:
+            timing = Timing(seconds=0.0, compute_s=8.0, memory_s=6.0, floor_s=0.0)
+            used = kernel(memory_efficiency=memory_efficiency, **changes)
+            return float(kernels.peak_seconds(round_chip(), product, timing, used, PEAK))
+
+        assert peaks_s(0.9, compute_efficiency=0.5, unit_efficiency=0.8) == pytest.approx(5.4)
+        assert peaks_s(0.5, compute_efficiency=0.5, unit_efficiency=0.8) == pytest.approx(4.0)
+        assert peaks_s(0.5, compute_efficiency=0.75, unit_efficiency=0.8) == pytest.approx(6.4)
 
 
 class TestMatmul:
-    def test_a_small_tile_is_penalised(self) -> None:
-        """One tile of 64 x 32 takes 10 units x 2048 outputs x (1 + 16/64 + 16/32 - 16/256 - 16/128)."""
+    def tiles_s(self, product: Matmul, **changes: Any) -> float:
+        """Seconds of the tiles, in units of 2048 MACs of one of the 10 units: 2048 x 2 x 10 / PEAK."""
+        return float(kernels.matmul(round_chip(), product, kernel(**changes), PEAK, 0.0).compute_s) * PEAK / 40960
+
+    def test_a_small_tile_waits_for_its_operands(self) -> None:
+        """A tile of 64 x 32 loads 2/64 + 2/32 bytes for every MAC, the largest 2/128 + 2/256: 0.0703 more.
+
+        At 0.5e11 MACs/s of a unit, loads of 2.5e9 bytes/s take 20 MACs a byte, so the tile takes 1 + 1.40625.
+        """
         product = Matmul(name="m", rows=1.0, columns=32.0, depth=64.0)
-        timing = kernels.matmul(round_chip(), product, kernel(tile_penalty=16.0), PEAK, 0.0)
-        assert float(timing.compute_s) == pytest.approx(10 * 2048 * 1.5625 * 64 * 2 / PEAK)
+        assert self.tiles_s(product) == pytest.approx(64.0)
+        assert self.tiles_s(product, unit_bytes_per_s=2.5e9) == pytest.approx(64.0 * 2.40625)
+
+    def test_the_depth_is_split_over_idle_units(self) -> None:
+        """One tile, ten units: ten parts if each is 256 deep, four if the depth is 1024; a split costs 1 ms."""
+        for depth, parts in ((4096.0, 10), (1024.0, 4), (256.0, 1)):
+            product = Matmul(name="m", rows=1.0, columns=32.0, depth=depth)
+            assert self.tiles_s(product, split_s=1e-12) == pytest.approx(depth / parts, rel=1e-3)
+            assert self.tiles_s(product) == self.tiles_s(product, split_s=1e-3) == pytest.approx(depth)
+        most = Matmul(name="m", rows=64.0, columns=320.0, depth=4096.0)  # no unit idles
+        assert self.tiles_s(most, split_s=1e-12) == self.tiles_s(most)
+
+    def test_the_whole_chip_sustains_less_than_its_units_reach(self) -> None:
+        """One tile runs at the unit's 0.8 of its peak; ten run at 0.5 of the chip's."""
+        rates = {"compute_efficiency": 0.5, "unit_efficiency": 0.8}
+        one = Matmul(name="m", rows=64.0, columns=32.0, depth=64.0)
+        assert self.tiles_s(one, **rates) == pytest.approx(64.0 / 0.8)
+        ten = Matmul(name="m", rows=64.0, columns=320.0, depth=64.0)
+        assert self.tiles_s(ten, **rates) == pytest.approx(64.0 / 0.5)
 
     def test_floor_and_bytes(self) -> None:
         product = Matmul(name="m", rows=1.0, columns=32.0, depth=64.0)
@@ -121,8 +153,9 @@ class TestMatmul:
 
     def test_quantising_reads_16_bits_and_writes_8(self) -> None:
         product = Matmul(name="m", rows=100.0, columns=1.0, depth=1000.0, input_value_bytes=1.0)
-        found = kernels.quantise_seconds(product, kernel(quantise_floor_s=1e-6, passes=2.0), MEMORY)
-        assert found == pytest.approx(1e-6 + 3 * 100 * 1000 * 2 / 1e12)
+        coefficients = kernel(quantise_floor_s=1e-6, passes=2.0, block_s=4e-7)
+        found = kernels.quantise_seconds(round_chip(), product, coefficients)
+        assert found == pytest.approx(1e-6 + 3 * 100 * 1000 * 2 / 1e12 + 100 / 10 * 4e-7)  # one block a row, 10 units
 
 
 class TestAttention:

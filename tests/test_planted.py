@@ -131,9 +131,9 @@ def test_the_band_is_wider_for_chips_that_nobody_measured() -> None:
 def test_tiles_and_waves() -> None:
     """100 x 320 outputs are dealt to 10 units: 20 tiles of 64 x 32 in two waves, or 10 of 64 x 64 in one.
 
-    Either is 10 units x 4,096 outputs; a depth of 65 is 128 in steps of 64; at half of 1 TFLOP/s.
+    Either is 10 units x 4,096 outputs; a depth of 65 is 128 in steps of 64; each unit at half of its rate.
     """
-    kernel = Kernel(compute_efficiency=0.5, memory_efficiency=1.0, floor_s=0.0)
+    kernel = Kernel(compute_efficiency=1.0, unit_efficiency=0.5, memory_efficiency=1.0, floor_s=0.0)
     product = Matmul(name="m", rows=100.0, columns=320.0, depth=65.0)
     timing = matmul(round_chip(), product, kernel, 1e12, 0.0)
     assert float(timing.compute_s) == pytest.approx(2 * 10 * 4096 * 128 / 0.5e12)

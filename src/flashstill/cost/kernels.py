@@ -1,8 +1,11 @@
 """Seconds of one operation on one chip.
 
     matmul            floor + (C^p + M^p)^(1/p)
-                      C = min over tiles of  waves x 2 t_m t_n k / (peak / units x eff),  waves = ceil(tiles / units)
+                      C = max(2 m n k / (peak x eff),  min over tiles of  waves x t_m t_n k x MAC)
+                      waves = ceil(tiles / units);  a depth split over idle units:  C / parts + split
+                      MAC = 1 / (rate of a unit x unit eff) + (bytes per MAC - those of the largest tile) / load rate
                       M = bytes / (bandwidth x eff)
+                      + where activations are quantised:  floor + rows / units x block + passes x bytes / bandwidth
     decode attention  floor + doubling log2(1 + S/64) + (C^p + M^p + blocks^p)^(1/p)
                       blocks = sequences x cached heads x (1 + group_ratio h/(8 g)) / units x block
     prompt attention  floor + C + M + blocks,  causal pairs rounded up to whole tiles
@@ -12,21 +15,26 @@
 
 The exponent p blends compute time C and memory time M: large p gives their maximum (full overlap), p = 1 their sum (no
 overlap).  Tiles are assigned to compute units in whole waves, so a GEMM of 129 rows can take as long as one of 256
-(wave quantisation), which a plain roofline misses.  A systolic array of edge e rounds columns and depth up to e, and
-rows up to its row step.  Sources: the roofline of Williams et al. 2009, and wave quantisation as in NVIDIA's guide
-to matrix multiplication; the coefficients are calibration rows.
+(wave quantisation), which a plain roofline misses.  A tile of t_m x t_n loads 1/t_n activations and 1/t_m weights for
+every MAC, so small tiles are bound by the loads of a compute unit.  A systolic array of edge e rounds columns and
+depth up to e, and rows up to its row step.  Sources: the roofline of Williams et al. 2009, and wave quantisation as in
+NVIDIA's guide to matrix multiplication; the coefficients are calibration rows.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from flashstill.hardware import Chip, Kernel, Memory
 from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity, State
+
+Edges = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,9 +77,13 @@ def fastest(timings: Sequence[Timing]) -> Timing:
     return best
 
 
-def peak_seconds(timing: Timing, kernel: Kernel) -> Quantity:
+def peak_seconds(chip: Chip, operation: Matmul, timing: Timing, kernel: Kernel, flops_per_s: float) -> Quantity:
     """Seconds of a matrix product at the chip's peak FLOP/s and peak bandwidth."""
-    return np.maximum(timing.compute_s * kernel.compute_efficiency, timing.memory_s * kernel.memory_efficiency)
+    compute_s = timing.compute_s * kernel.compute_efficiency
+    if chip.compute_units:
+        in_tiles = compute_s > operation.flops / flops_per_s * (1.0 + 1e-9)  # waves of tiles, not the whole chip's rate
+        compute_s = np.where(in_tiles, timing.compute_s * kernel.unit_efficiency, compute_s)
+    return np.maximum(compute_s, timing.memory_s * kernel.memory_efficiency)
 
 
 def blend(exponent: float, *parts: Quantity) -> Quantity:
@@ -101,14 +113,7 @@ def matmul(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: float, me
     rows, columns, depth = operation.rows, operation.columns, operation.depth
     peak, tiling = flops_per_s * kernel.compute_efficiency, chip.calibration.tiling
     if chip.compute_units:
-        deep = np.ceil(depth / tiling.depth) * tiling.depth * (2.0 / peak)
-        compute_s: Quantity = np.inf
-        for high, wide in tiling.tiles:
-            tiles = np.ceil(rows / high) * np.ceil(columns / wide)
-            smaller = kernel.tile_penalty * (1.0 / high + 1.0 / wide - tiling.edges_of_the_largest)
-            wave = high * wide * (1.0 + smaller) * chip.compute_units
-            compute_s = np.minimum(compute_s, np.ceil(tiles / chip.compute_units) * wave)
-        compute_s = compute_s * deep
+        compute_s = np.maximum(operation.flops / peak, _tiles_seconds(chip, operation, kernel, flops_per_s))
     elif chip.matrix_edge:
         edge = float(chip.matrix_edge)
         whole = np.ceil(columns / edge) * np.ceil(depth / edge) * edge * edge
@@ -119,10 +124,38 @@ def matmul(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: float, me
     return Timing(seconds=seconds, compute_s=compute_s, memory_s=memory_s, floor_s=kernel.floor_s)
 
 
-def quantise_seconds(operation: Matmul, kernel: Kernel, main: Memory) -> Quantity:
+def _tiles_seconds(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: float) -> Quantity:
+    """Seconds of the waves of tiles that a product is cut into, with the best tile size."""
+    tiling, units = chip.calibration.tiling, float(chip.compute_units)
+    rows, columns = operation.rows, operation.columns
+    high, wide = _tile_edges(tiling.tiles, np.broadcast(rows, columns, operation.depth, operation.value_bytes).ndim)
+    mac_s = 2.0 * units / (flops_per_s * kernel.unit_efficiency)
+    if kernel.unit_bytes_per_s:
+        loads = operation.input_value_bytes / wide + operation.value_bytes / high
+        mac_s = mac_s + (loads - loads.min(axis=0)) / kernel.unit_bytes_per_s
+    tiles = np.ceil(rows / high) * np.ceil(columns / wide)
+    waves_s = np.ceil(tiles / units) * (high * wide * mac_s)
+    deep = np.ceil(operation.depth / tiling.depth) * tiling.depth
+    whole: Quantity = waves_s.min(axis=0) * deep
+    if not kernel.split_s:
+        return whole
+    most_parts = np.maximum(np.floor(deep / tiling.split_depth), 1.0)
+    parts = np.maximum(np.minimum(np.floor(units / tiles), most_parts), 1.0)
+    split: Quantity = (waves_s / parts).min(axis=0) * deep + kernel.split_s
+    return np.minimum(whole, split)
+
+
+@functools.cache
+def _tile_edges(tiles: tuple[tuple[float, float], ...], dimensions: int) -> tuple[Edges, Edges]:
+    """Rows and columns of each tile size, along an axis before the `dimensions` axes of an operation's arrays."""
+    edges = np.array(tiles, dtype=np.float64).T.reshape(2, len(tiles), *(1,) * dimensions)
+    return edges[0], edges[1]
+
+
+def quantise_seconds(chip: Chip, operation: Matmul, kernel: Kernel) -> Quantity:
     """Seconds of the separate kernel that reads 16-bit activations and writes them quantised before the product."""
     moved = (2.0 + operation.input_value_bytes) * operation.rows * operation.depth * kernel.passes
-    return kernel.quantise_floor_s + moved / main.bytes_per_s
+    return kernel.quantise_floor_s + operation.rows * _block_seconds(chip, kernel) + moved / chip.memory.bytes_per_s
 
 
 def decode_attention(

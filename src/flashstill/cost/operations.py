@@ -61,8 +61,9 @@ def _with_kernel(conditions: Conditions, operation: Operation, kernel: Kernel) -
         timing = kernels.matmul(chip, operation, kernel, chip.flops_per_s[runs_in], memory_s)
         ratio, quantise_s = conditions.software.matmul_ratio, _NO_TIME
         if kernel.quantise_floor_s and conditions.software.quantise_ratio:
-            quantise_s = conditions.software.quantise_ratio * kernels.quantise_seconds(operation, kernel, main)
-        peaks_s = kernels.peak_seconds(timing, kernel)
+            quantise_s = conditions.software.quantise_ratio * kernels.quantise_seconds(chip, operation, kernel)
+        rate = chip.flops_per_s[runs_in]
+        peaks_s = kernels.peak_seconds(chip, operation, timing, kernel, rate) if ratio < 1.0 else _NO_TIME
         return kernels.scaled(timing, ratio, peaks_s, quantise_s)
     if isinstance(operation, Attention):
         # Prefill with an 8-bit cache multiplies in 8 bits; decode attention computes in bf16 and is memory-bound.

@@ -29,10 +29,15 @@ _NEAREST = {
 class Kernel:
     """Coefficients of one operation kind in one precision; a kind leaves those it does not use at their defaults.
 
-    compute_efficiency, memory_efficiency: fraction of the peak rates reached by long kernels with the largest tiles.
+    compute_efficiency, memory_efficiency: fraction of the peak rates that the whole chip sustains in long kernels.
     floor_s: minimum time of a kernel.  blend: exponent p of (compute^p + memory^p)^(1/p); a large p gives the max.
-    tile_penalty: c in eff / (1 + c (1/t_m + 1/t_n - the value of the largest tile)).
-    block_s: time of one wave of (sequence, head) blocks.  group_ratio: its growth with query heads per KV head.
+    unit_efficiency: fraction of its peak that one compute unit reaches; chips run at higher clocks in short kernels and
+    where units idle than the power limit lets the whole chip sustain.
+    unit_bytes_per_s: rate at which one compute unit loads the operands of its tile; 0 for no limit.
+    split_s: added where the depth of a matmul is split over idle compute units; 0 if kernels never split it.
+    tile_penalty: rows of padding for every expert that has tokens.
+    block_s: time of one wave of (sequence, head) blocks, or of rows to quantise.
+    group_ratio: growth of block_s with query heads per KV head.
     doubling_s: added for every doubling of the context above 64 tokens.
     chunk_s: time of one step of a recurrence, after all before it.
     passes: times the activations are moved to or from memory.  remote_passes: the same for rows of remote experts.
@@ -44,6 +49,9 @@ class Kernel:
     memory_efficiency: float
     floor_s: float
     blend: float = SHARPEST
+    unit_efficiency: float = 1.0
+    unit_bytes_per_s: float = 0.0
+    split_s: float = 0.0
     tile_penalty: float = 0.0
     block_s: float = 0.0
     group_ratio: float = 0.0
@@ -83,20 +91,18 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all")
 class Tiling:
     """Tile sizes of kernels. tiles: (rows, columns) of output tiles of a matmul.
 
-    depth: the inner dimension of a matmul is rounded up to a multiple of it.  prompt_rows, latent_rows: queries per
-    tile of prefill attention and of latent attention.  array_rows: rows that a systolic array processes at once.
+    depth: the inner dimension of a matmul is rounded up to a multiple of it.
+    split_depth: least depth of a part if the depth is split over compute units.
+    prompt_rows, latent_rows: queries per tile of prefill attention and of latent attention.
+    array_rows: rows that a systolic array processes at once.
     """
 
     tiles: tuple[tuple[float, float], ...]
     depth: float
+    split_depth: float
     prompt_rows: float
     latent_rows: float
     array_rows: float
-
-    @property
-    def edges_of_the_largest(self) -> float:
-        """Smallest 1/rows + 1/columns among the tiles, reached by the largest tile."""
-        return min(1.0 / rows + 1.0 / columns for rows, columns in self.tiles)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,7 +175,7 @@ PERFECT = Calibration(
     experts_floor_ratio=1.0,
     blend=SHARPEST,
     on_chip_share=1.0,
-    tiling=Tiling(tiles=((1.0, 1.0),), depth=1.0, prompt_rows=1.0, latent_rows=1.0, array_rows=1.0),
+    tiling=Tiling(tiles=((1.0, 1.0),), depth=1.0, split_depth=1.0, prompt_rows=1.0, latent_rows=1.0, array_rows=1.0),
     kernels={
         (kind, precision): Kernel(compute_efficiency=1.0, memory_efficiency=1.0, floor_s=0.0)
         for kind in KINDS

@@ -82,6 +82,7 @@ def _tiling(needs: Needs) -> Tiling:
     return Tiling(
         tiles=tiles or PERFECT.tiling.tiles,
         depth=needs.of(GENERAL, "tile.depth"),
+        split_depth=needs.of(GENERAL, "tile.split_depth"),
         prompt_rows=needs.of(GENERAL, "tile.prompt_rows"),
         latent_rows=needs.of(GENERAL, "tile.latent_rows"),
         array_rows=needs.of(GENERAL, "tile.array_rows"),

@@ -18,10 +18,10 @@ from flashstill.validation.anchors.palm import compare_palm
 from flashstill.validation.anchors.public import compare_public
 from flashstill.validation.anchors.serving import compare_serving, served
 from flashstill.validation.anchors.sweeps import compare_sweeps
-from flashstill.validation.anchors.tables import anchors_of
+from flashstill.validation.anchors.tables import WHOLE, KernelSet, anchors_of
 from flashstill.validation.anchors.throughput import compare_throughput
 from flashstill.validation.anchors.training import compare_training
-from flashstill.validation.calibration.selection import by_kind, chosen
+from flashstill.validation.calibration.selection import by_kind, chosen, on_the_chip
 from flashstill.validation.comparison import FITTED, NOT_FITTED, Comparison, ErrorRow, error_rows
 from flashstill.validation.kernel_times import exchange_seconds, kernel_seconds
 
@@ -88,20 +88,20 @@ def compare_kernels(facts: Facts, anchors: Path) -> list[Comparison]:
     """Comparisons by kernel kind, precision and file."""
     groups: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray, str, str]]] = {}
     timed_sets = [(chip_from_facts(facts, item.chip), item) for item in kernel_sets(facts, anchors)]
-    fitted = {
-        (item.anchor, item.kind, item.precision)
-        for (kind, _), items in by_kind(timed_sets).items()
-        for _, item in chosen(kind, items)[0]
-    }
+    selected = {named: chosen(named[0], items) for named, items in by_kind(timed_sets).items()}
+    fitted = {(item.anchor, item.kind, item.precision) for used, _ in selected.values() for _, item in used}
+    hosts = {(kind, condition, name) for (kind, condition), (_, names) in selected.items() for name in names}
     labels: dict[tuple[str, str], str] = {}
-    for chip, item in timed_sets:
-        timed = exchange_seconds if isinstance(item.work, Exchange) else kernel_seconds
-        quantity = f"{item.kind} {item.precision}".strip()
-        used = (item.anchor, item.kind, item.precision) in fitted
-        labels[item.anchor, quantity] = FITTED if used else NOT_FITTED
-        groups.setdefault((item.anchor, quantity), []).append(
-            (item.seconds, timed(chip, item), item.chip, item.engine or "library")
-        )
+    for chip, whole in timed_sets:
+        by_the_host = (whole.kind, whole.precision, f"{whole.anchor} on {whole.chip}") in hosts
+        for item, what in _what_it_times(whole, by_the_host):
+            timed = exchange_seconds if isinstance(item.work, Exchange) else kernel_seconds
+            quantity = " ".join(word for word in (item.kind, item.precision, what) if word)
+            used = (item.anchor, item.kind, item.precision) in fitted
+            labels[item.anchor, quantity] = FITTED if used else NOT_FITTED
+            groups.setdefault((item.anchor, quantity), []).append(
+                (item.seconds, timed(chip, item), item.chip, item.engine or "library")
+            )
     return [
         Comparison(
             anchor=anchor,
@@ -114,6 +114,17 @@ def compare_kernels(facts: Facts, anchors: Path) -> list[Comparison]:
         )
         for (anchor, quantity), parts in groups.items()
     ]
+
+
+def _what_it_times(item: KernelSet, by_the_host: bool) -> list[tuple[KernelSet, str]]:
+    """A set with what it times, if that is not the whole operation on the chip; a host's file is split in two."""
+    if item.timed != WHOLE:
+        return [(item, f"({item.timed})")]
+    if not by_the_host:
+        return [(item, "")]
+    hidden, seen = on_the_chip(item)
+    parts = [(hidden, "(launches hidden)"), (seen, "(times the host's launches)")]
+    return [(part, what) for part, what in parts if len(part.seconds)]
 
 
 def table_cells(rows: Sequence[ErrorRow]) -> list[tuple[str, ...]]:

@@ -7,14 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from flashstill.cost.conditions import Conditions, Precisions, uniform
+from flashstill.cost.kernels import quantise_seconds
 from flashstill.cost.links import link_cost
 from flashstill.cost.operations import operation_seconds
 from flashstill.hardware import Calibration, Chip, Collective, Kernel
 from flashstill.hardware.software import NO_SOFTWARE
 from flashstill.parallel import Exchange
-from flashstill.validation.anchors.tables import KernelSet
+from flashstill.validation.anchors.tables import QUANTISATION, KernelSet
 from flashstill.validation.comparison import Values
-from flashstill.workload import Operation
+from flashstill.workload import Matmul, Operation
 
 
 def kernel_seconds(chip: Chip, item: KernelSet, kernel: Kernel | None = None) -> Values:
@@ -31,6 +32,10 @@ def kernel_seconds(chip: Chip, item: KernelSet, kernel: Kernel | None = None) ->
         software=replace(NO_SOFTWARE, name=item.engine, quantise_ratio=1.0),
     )
     assert isinstance(item.work, Operation)
+    if item.timed == QUANTISATION:
+        assert isinstance(item.work, Matmul)
+        used = calibration.kernel(item.kind, item.precision, item.engine)
+        return np.asarray(quantise_seconds(chip, item.work, used), dtype=np.float64)
     seconds = operation_seconds(conditions, item.work).seconds * item.work.count
     return np.broadcast_to(np.asarray(seconds, dtype=np.float64), item.seconds.shape)
 

@@ -25,7 +25,9 @@ ROBUST_SCALE = 0.15
 """scale of soft_l1: log errors beyond it count linearly, not squared"""
 IDENTIFIED = float(np.log(2.0))
 """a coefficient is identified if its two standard errors (in logs) are within a factor of two"""
-LARGEST = {"memory_efficiency": 1.0, "compute_efficiency": 1.0, "efficiency": 1.0, "one_shot_efficiency": 1.0}
+LARGEST = dict.fromkeys(
+    ("memory_efficiency", "compute_efficiency", "unit_efficiency", "efficiency", "one_shot_efficiency"), 1.0
+)
 """upper bounds: no kernel exceeds the peak; a fit at the bound means its formula is wrong elsewhere"""
 _STEP = 1e-4
 TOLERANCES = {"ftol": 1e-4, "xtol": 1e-3}

@@ -22,11 +22,13 @@ from flashstill.workload import Attention, Experts, Matmul
 
 KERNEL_START: Mapping[str, Mapping[str, float]] = {
     "matmul": {
-        "compute_efficiency": 0.8,
-        "memory_efficiency": 0.83,
-        "floor_s": 3e-6,
+        "compute_efficiency": 0.72,
+        "unit_efficiency": 0.95,
+        "unit_bytes_per_s": 1.6e11,
+        "memory_efficiency": 0.8,
+        "floor_s": 2.3e-6,
         "blend": 2.5,
-        "tile_penalty": 2.0,
+        "split_s": 3.5e-6,
     },
     "decode-attention": {
         "memory_efficiency": 0.87,
@@ -75,7 +77,7 @@ KERNEL_START: Mapping[str, Mapping[str, float]] = {
     "convolution-update": {"memory_efficiency": 0.9, "floor_s": 1.8e-6, "blend": 2.0, "chunk_s": 2e-10},
 }
 PRIOR: Mapping[str, Mapping[str, float]] = {
-    "matmul": {"tile_penalty": 1.0, "blend": 0.5},
+    "matmul": {"blend": 0.5, "compute_efficiency": 0.5, "unit_bytes_per_s": 1.0, "split_s": 1.0},
     "decode-attention": {"group_ratio": 0.5, "blend": 0.5, "block_s": 0.5},
     "latent-attention": {"compute_efficiency": 0.15, "memory_efficiency": 0.1, "blend": 0.5},
     "prompt-attention": {},
@@ -94,9 +96,12 @@ PRIOR: Mapping[str, Mapping[str, float]] = {
     "convolution-update": {"memory_efficiency": 0.1, "blend": 0.5, "chunk_s": 1.0},
 }
 """Prior standard deviations (in logs, around the start values) for coefficients that a first fit does not identify.
-latent attention: FlashMLA (DeepSeek, 2025) reports 660 of 989 TFLOP/s and 3000 of 3350 GB/s on Hopper.  experts: the
-rate of plain products; each expert's last tile of 64 rows is half empty on average"""
-QUANTISED = {"quantise_floor_s": 5e-6, "passes": 2.0}
+matmul: cuBLAS and CUTLASS agree on them on A100, H100 and B200.  latent attention: FlashMLA (DeepSeek, 2025) has 660
+of 989 TFLOP/s and 3000 of 3350 GB/s on Hopper.  experts: the rate of plain products; each expert's last tile of 64 rows
+is half empty on average"""
+QUANTISED = {"quantise_floor_s": 3e-6, "passes": 1.3, "block_s": 1e-7}
+"""where the activations are quantised before the product: one read of 16 bits and one write need 1 / 0.77 passes at the
+memory efficiency of long reads; a scale of each token's own takes one block a token"""
 COLLECTIVE_START = {"efficiency": 0.75, "floor_s": 5e-6, "rank_s": 1e-6, "blend": 0.7}
 ONE_SHOT_START = {
     "efficiency": 0.75,
@@ -107,16 +112,19 @@ ONE_SHOT_START = {
 }
 _NO_KERNEL = Kernel(compute_efficiency=0.5, memory_efficiency=0.5, floor_s=0.0)
 _NO_COLLECTIVE = Collective(efficiency=0.5, floor_s=0.0)
+LONGEST_SPLIT_S = 1e-5
+"""a library whose fit has longer splits does not split the depth of products: on A100, H100 and B200 the bf16 and
+TensorRT-LLM's fp8 products do (2.5 to 5.5 us), CUTLASS's fp8, DeepGEMM's and the fp4 products do not"""
 Timed = Sequence[tuple[Chip, KernelSet]]
 
 
 def fit_kernel(kind: str, items: Timed) -> Fit:
     """Coefficients of one kernel kind in one precision, over all chips of `items`; priors hold those not identified."""
-    start, always = dict(KERNEL_START[kind]), {}
+    start, always = dict(KERNEL_START[kind]), {"unit_efficiency": 0.2} if kind == "matmul" else {}
     if kind == "matmul" and items[0][1].precision != "bf16":
         start |= QUANTISED
         # only the sum of the GEMM's and the quantisation's launch floors is identifiable
-        always = {"floor_s": 0.3}
+        always = {"floor_s": 0.3, "unit_efficiency": 0.2}
 
     def predicted(values: Mapping[str, float]) -> list[Values]:
         return [kernel_seconds(chip, item, _kernel(values)) for chip, item in items]
@@ -126,7 +134,10 @@ def fit_kernel(kind: str, items: Timed) -> Fit:
         for chip, item in items
     ]
     first = least(start, predicted, measured, always)
-    held = {name: width for name, width in PRIOR[kind].items() if not first.identified(name)}
+    if first.values.get("split_s", 0.0) > LONGEST_SPLIT_S:
+        del start["split_s"]
+        first = least(start, predicted, measured, always)
+    held = {name: width for name, width in PRIOR[kind].items() if name in start and not first.identified(name)}
     return replace(least(start, predicted, measured, always | held), held=frozenset(held)) if held else first
 
 

@@ -1,8 +1,9 @@
 """Converts fits to fact rows: measured values for a chip, estimates for its class.
 
 of a chip     kind "measured", with two standard errors; "estimate", set by a prior, if the data do not identify it
-of a class    kind "estimate": the joint fit over all timed chips of the class, ranging over their own values; if
-              only one was timed, the range is the typical distance between chips for other coefficients
+of a class    kind "estimate": the joint fit over all timed chips of the class or the mean of their fits, ranging over
+              their own values; if only one was timed, the range is the typical distance between chips for other
+              coefficients
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from flashstill.facts import Fact
 from flashstill.validation.calibration.fit import LARGEST, Fit
 
 SCRIPT = "(scripts/calibrate)"
+LEAST_SPREAD = 0.1
+"""range in logs of a coefficient that a prior holds, at least"""
 APART_SHARE = 0.8
 """quantile of the distances between chips that gives the range of a class with one timed chip"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FittedKind:
-    """Fits of one kind of kernel or collective under one condition: of a chip class, and of each chip."""
+    """Fits of one kind of kernel or collective under one condition: of each chip, and of the class, together over all
+    chips or `typical` of them."""
 
     kind: str
     condition: str
@@ -32,6 +36,19 @@ class FittedKind:
     together: Fit
     alone: Mapping[str, Fit]
     note: str = ""
+
+
+def typical(fits: Sequence[Fit]) -> Fit:
+    """The geometric mean of the coefficients that several chips share, as wide as the widest of them."""
+    names = [name for name in fits[0].values if all(name in fit.values for fit in fits)]
+    means = {name: float(np.mean([math.log(fit.values[name]) for fit in fits])) for name in names}
+    return Fit(
+        values={name: math.exp(mean) for name, mean in means.items()},
+        spread={name: max(fit.spread[name] for fit in fits) for name in names},
+        n=sum(fit.n for fit in fits),
+        median_absolute_error=float(np.mean([fit.median_absolute_error for fit in fits])),
+        held=frozenset[str]().union(*(fit.held for fit in fits)),
+    )
 
 
 def apart(fitted: Iterable[FittedKind]) -> float:
@@ -72,7 +89,7 @@ def kind_rows(kind_fit: FittedKind, between: float) -> list[Fact]:
                 per="class",
                 condition=kind_fit.condition,
                 kind="estimate",
-                source=f"estimate from the kernels of {chips}, fitted together, for chips of the class {SCRIPT}",
+                source=f"estimate from the kernels of {chips}, together, for chips of the class {SCRIPT}",
             )
         )
     return rows
@@ -85,6 +102,7 @@ def fitted_row(
     value, spread = fit.values[name], fit.spread[name]
     held_by_prior = name in fit.held
     identified = fit.identified(name) and not held_by_prior
+    spread = spread if identified else max(spread, LEAST_SPREAD)
     return fact(
         owner=owner,
         quantity=quantity,
@@ -124,7 +142,7 @@ def fact(
         value=value,
         low=value if low == value else min(rounded(low, 0.1), value),
         high=value if high == value else max(min(rounded(high, 0.1), most), value),
-        unit=unit or ("s" if quantity.endswith("_s") else "1"),
+        unit=unit or _unit(quantity),
         per=per,
         condition=condition,
         kind=kind,
@@ -132,6 +150,11 @@ def fact(
         as_of=datetime.date.today().isoformat(),
         note=note,
     )
+
+
+def _unit(quantity: str) -> str:
+    """The unit that the name of a coefficient ends in; "1" for a share or an exponent."""
+    return next((unit for ending, unit in (("_bytes_per_s", "B/s"), ("_s", "s")) if quantity.endswith(ending)), "1")
 
 
 def rounded(value: float, spread: float) -> float:

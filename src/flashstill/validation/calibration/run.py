@@ -30,13 +30,18 @@ from flashstill.validation.calibration.kernels import (
     fit_collective,
     fit_kernel,
 )
-from flashstill.validation.calibration.rows import SCRIPT, FittedKind, apart, fact, kind_rows
+from flashstill.validation.calibration.rows import SCRIPT, FittedKind, apart, fact, kind_rows, typical
 from flashstill.validation.calibration.selection import Timed, by_kind, chosen, for_the_class
 from flashstill.validation.calibration.software import bare_rows, fit_software, left_out_rows, software_rows
 
 ENGINES, ENERGY = "engines", "energy"
 STAGES = (*KINDS, *COLLECTIVES, ENGINES, ENERGY)
 """what can be fitted alone, in the order of a whole calibration: each stage builds on the rows of those before it"""
+
+
+TYPICAL = ("matmul", *COLLECTIVES)
+"""kinds whose coefficients of a class are the mean of its chips', as their floors differ by more than one fit of all
+chips can follow; a chip left out is predicted as well by either"""
 
 
 def calibrate(anchors: Path, out: Path, left_out: Path, only: Collection[str] = STAGES) -> None:
@@ -83,24 +88,27 @@ def kernel_rows(facts: Facts, anchors: Path, kinds: Sequence[str] = (*KINDS, *CO
     timed = [
         (chips.setdefault(item.chip, chip_from_facts(facts, item.chip)), item) for item in kernel_sets(facts, anchors)
     ]
-    sets = by_kind(timed)
+    sets = {named: chosen(named[0], items) for named, items in by_kind(timed).items()}
     fitted = [
-        _fitted(facts, kind, condition, sets[kind, condition])
+        _fitted(facts, kind, condition, *sets[kind, condition])
         for kind in kinds
         for known, condition in sorted(sets)
-        if known == kind
+        if known == kind and sets[kind, condition][0]
     ]
     between = apart(fitted)
     print(f"coefficients of chips of a class lie a factor of {2.718281828**between:.2f} apart", file=sys.stderr)
     return [row for each in fitted for row in kind_rows(each, between)]
 
 
-def _fitted(facts: Facts, kind: str, condition: str, items: Timed) -> FittedKind:
-    items, hosts = chosen(kind, items)
+def _fitted(facts: Facts, kind: str, condition: str, items: Timed, hosts: Sequence[str]) -> FittedKind:
     names = sorted({chip.name for chip, _ in items})
     alone = {name: _fit(kind, condition, [pair for pair in items if pair[0].name == name]) for name in names}
-    shared = for_the_class(kind, items)
-    together = alone[names[0]] if len(names) == 1 else _fit(kind, condition, shared)
+    if len(names) == 1:
+        together = alone[names[0]]
+    elif kind in TYPICAL:
+        together = typical(list(alone.values()))
+    else:
+        together = _fit(kind, condition, for_the_class(kind, items))
     for name, fit in (*alone.items(), ("together", together)):
         print(f"{kind} {condition} {name}: {fit.n} rows, {fit.median_absolute_error:.1%}", file=sys.stderr, flush=True)
     return FittedKind(

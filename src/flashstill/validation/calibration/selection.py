@@ -9,11 +9,13 @@ import numpy as np
 
 from flashstill.hardware import Chip
 from flashstill.hardware.calibration import COLLECTIVES, RECURRENT
-from flashstill.validation.anchors.tables import KernelSet
+from flashstill.validation.anchors.tables import WHOLE, KernelSet
 
 HOST_RATIO = 10.0
 """a file whose shortest kernel takes this many times the median shortest time measures the host's launches, not the
 chip"""
+CHIP_RATIO = 2.0
+"""in such a file, a kernel that takes this many times the shortest one hides the launches"""
 OWN_KERNELS = ("trtllm", "vllm", "sglang")
 """Preference order of engines whose expert kernels stand for those of an engine without rows: the first one timed on a
 chip. Kernels of experts (CUTLASS, Triton, FlashInfer's) lie up to four times apart, so a mean would describe none."""
@@ -32,18 +34,28 @@ def by_kind(items: Iterable[tuple[Chip, KernelSet]]) -> dict[tuple[str, str], li
     for chip, item in items:
         found[item.kind, item.engine if item.kind in COLLECTIVES else item.precision].append((chip, item))
     for (kind, precision), shared in list(found.items()):
-        engines = sorted({item.engine for _, item in shared})
-        if kind in BY_ENGINE and len(engines) > 1:
-            for engine in engines:
-                own = [pair for pair in shared if pair[1].engine == engine]
-                if kind != "experts" or own != _of_one_engine(shared):
-                    found[kind, f"{precision} {engine}"] = own
+        of_the_chip = _of_the_chip(shared)[0] if kind in BY_ENGINE else []
+        engines = sorted({item.engine for _, item in of_the_chip})
+        for engine in engines if len(engines) > 1 else ():
+            own = [pair for pair in of_the_chip if pair[1].engine == engine]
+            if kind != "experts" or own != _of_one_engine(shared):
+                found[kind, f"{precision} {engine}"] = own
     return found
 
 
 def chosen(kind: str, items: Timed) -> tuple[list[tuple[Chip, KernelSet]], list[str]]:
-    """The sets to fit, and the names of the files that measure the host instead."""
-    return _of_the_chip(_of_one_engine(items) if kind == "experts" else items)
+    """The sets to fit, and the names of the files that measure the host instead.
+
+    Sets that time a part of an operation are compared, but not fitted: the part may be another kernel in the whole.
+    """
+    whole = [(chip, item) for chip, item in items if item.timed == WHOLE]
+    return _of_the_chip(_of_one_engine(whole) if kind == "experts" else whole)
+
+
+def on_the_chip(item: KernelSet) -> tuple[KernelSet, KernelSet]:
+    """A set of a file that measures the host: the rows that hide the launches, and the others."""
+    hides = item.seconds > CHIP_RATIO * item.seconds.min()
+    return item.where(hides), item.where(~hides)
 
 
 def _of_the_chip(items: Timed) -> tuple[list[tuple[Chip, KernelSet]], list[str]]:
@@ -51,7 +63,7 @@ def _of_the_chip(items: Timed) -> tuple[list[tuple[Chip, KernelSet]], list[str]]
     for chip, item in items:
         name = f"{item.anchor} on {chip.name}"
         shortest[name] = min(shortest.get(name, np.inf), float(item.seconds.min()))
-    usual = float(np.median(list(shortest.values())))
+    usual = float(np.median(list(shortest.values()))) if shortest else np.inf
     hosts = sorted(name for name, seconds in shortest.items() if seconds > HOST_RATIO * usual)
     return [(chip, item) for chip, item in items if f"{item.anchor} on {chip.name}" not in hosts], hosts
 
