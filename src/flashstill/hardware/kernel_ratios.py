@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from flashstill.facts import Facts
 
-_FLOORS = ("floor_s", "block_s", "doubling_s", "expert_s", "quantise_floor_s")
+_FLOORS = ("floor_s", "block_s", "doubling_s", "expert_s", "split_s", "quantise_floor_s")
 _COLLECTIVE_FLOORS = ("floor_s", "rank_s", "one_shot_floor_s", "one_shot_doubling_s")
 _SCALED_BY = {
-    "compute_efficiency": "compute_ratio",
+    **dict.fromkeys(("compute_efficiency", "unit_efficiency"), "compute_ratio"),
     "memory_efficiency": "memory_ratio",
     **dict.fromkeys(("efficiency", "one_shot_efficiency"), "link_ratio"),
     **dict.fromkeys((*_FLOORS, *_COLLECTIVE_FLOORS), "floor_ratio"),
