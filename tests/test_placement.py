@@ -45,12 +45,13 @@ def test_a_small_model_over_the_sram_of_many_chips_beats_their_main_memory(chip:
     assert free.weights_in == "sram"
     assert 16 <= free.chips <= 64
     assert free.tpot_s < confined.tpot_s
-    # With many users as well, and then with fewer chips than the best choice from main memory takes.
+    # With many users as well, and then with no more chips than the best choice from main memory takes. The gaps of a
+    # compiled program, which both pay, are half of a millisecond in one and a half.
     free = fastest(asked("llama-3.2-1b", chip, batch=16))
     confined = fastest(asked("llama-3.2-1b", chip, batch=16, tiers=("memory",)))
     assert free.weights_in == "sram"
     assert free.chips <= confined.chips
-    assert free.tpot_s < 0.8 * confined.tpot_s
+    assert free.tpot_s < 0.87 * confined.tpot_s
 
 
 def test_sram_machines_beat_fewer_chips_with_main_memory() -> None:

@@ -11,9 +11,10 @@ from flashstill.arch import load_architecture
 from flashstill.cost import make_conditions, uniform
 from flashstill.cost.links import link_cost
 from flashstill.facts import Facts, load
-from flashstill.hardware import chip_from_facts
+from flashstill.hardware import chip_from_facts, software_of
 from flashstill.hardware.calibration_rows import calibration_of
 from flashstill.hardware.needs import Needs
+from flashstill.hardware.software import software_on
 from flashstill.parallel import Exchange, Layout
 from flashstill.plan.predict import Case, predict
 from flashstill.validation.anchors.public import compare_public
@@ -34,7 +35,7 @@ PUBLIC = (
 def test_a_public_row_is_compared_by_its_time_per_token_else_by_its_rate(tmp_path: Path) -> None:
     (tmp_path / "serving_public.csv").write_text(PUBLIC, encoding="utf-8")
     answer = predict(FACTS, [Case.of(model="llama-3.1-8b", chip="h100-sxm", tp=1, isl=512, osl=512, concurrency=4)])[0]
-    found = {comparison.quantity.split()[0]: comparison for comparison in compare_public(FACTS, tmp_path)}
+    found = {comparison.quantity: comparison for comparison in compare_public(FACTS, tmp_path)}
     assert list(found) == ["tpot_s", "ttft_s", "joules_per_output_token", "output_tokens_per_s"]
     assert found["tpot_s"].predicted.tolist() == [answer.tpot_s]
     assert found["tpot_s"].measured.tolist() == [pytest.approx(0.0075)]
@@ -127,3 +128,19 @@ def test_fully_connected_chips_use_the_links_between_them_only() -> None:
 
     # Each chip sends V (n-1)/n over n-1 of its 7 links: the same time for any n but for the share that stays.
     assert seconds(2.0) / seconds(8.0) == pytest.approx((1.0 / 2.0) / (1.0 / 8.0), rel=0.05)
+
+
+def test_what_the_runtime_adds_stands_without_an_engine_as_well_and_is_not_counted_elsewhere() -> None:
+    alone, engine = software_on(FACTS, "none", "tpu-google"), software_on(FACTS, "vllm", "tpu-google")
+    assert 0.0 < alone.layer_s == engine.layer_s
+    assert alone.interference_ratio == engine.interference_ratio > 1.0
+    assert software_on(FACTS, "none", "npu-intel").layer_s == 0.0 < software_on(FACTS, "vllm", "npu-intel").layer_s
+    assert software_on(FACTS, "vllm", "gpu-nvidia") == software_of(FACTS, "vllm")
+
+
+def test_a_core_without_compute_units_attends_to_one_sequence_after_another() -> None:
+    ask = Case.of(model="qwen3-8b", chip="tpu-v6e", tp=4, isl=64, osl=64, concurrency=256, engine="none")
+    facts = FACTS.edited(["tpu-v6e.decode-attention.block_s[bf16]=9e-6"])
+    usual, longer = (predict(each, [ask])[0].decode_step_s or 0.0 for each in (FACTS, facts))
+    blocks = 256 * 2 * 36  # sequences, key/value heads of a chip, blocks of the model
+    assert longer - usual == pytest.approx(blocks * 8.1e-6, rel=0.05)

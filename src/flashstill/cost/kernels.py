@@ -180,8 +180,8 @@ def decode_attention(
 
 
 def _block_seconds(chip: Chip, kernel: Kernel) -> float:
-    """Seconds per thread block, averaged over all busy compute units; 0 for chips without thread blocks."""
-    return kernel.block_s / chip.compute_units if kernel.block_s else 0.0
+    """Seconds per block, averaged over all busy compute units; chips without units run blocks one after another."""
+    return kernel.block_s / chip.compute_units if chip.compute_units else kernel.block_s
 
 
 def prompt_attention(

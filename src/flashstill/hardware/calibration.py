@@ -36,7 +36,8 @@ class Kernel:
     unit_bytes_per_s: rate at which one compute unit loads the operands of its tile; 0 for no limit.
     split_s: added where the depth of a matmul is split over idle compute units; 0 if kernels never split it.
     tile_penalty: rows of padding for every expert that has tokens.
-    block_s: time of one wave of (sequence, head) blocks, or of rows to quantise.
+    block_s: time of one wave of (sequence, head) blocks (of one block where they run one after another), or of rows to
+    quantise.
     group_ratio: growth of block_s with query heads per KV head.
     doubling_s: added for every doubling of the context above 64 tokens.
     chunk_s: time of one step of a recurrence, after all before it.

@@ -27,7 +27,8 @@ class Chip:
     """An accelerator. flops_per_s and joules_per_mac: by precision.  tiers: memory tiers: DRAM if any, SRAM,
     host memory.
 
-    compute_units: processors (SMs) over which a GPU distributes tiles; 0 if its kernel model has no tile waves.
+    compute_units: processors (SMs) over which a GPU distributes tiles; 0 if its kernel model has no tile waves, as on
+    a systolic array.
     matrix_edge: side of the systolic array; 0 without one.
     operand_joules_per_mac: energy of registers and nearest SRAM that feed a multiplier.
     on_chip_bytes: cache or SRAM available to activations.
@@ -148,7 +149,9 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
     wiring = "host-network" if kind in ("sram", "cpu") else ("ici" if axes else "nvlink")
     tiers = memory_tiers(needs, ratio, wire)
     calibration = calibration_of(facts, (name, *same_die(facts, name), machine.maker_class, kind), needs)
-    units = int(needs.number("compute_units")) if kind == "gpu" or calibration.deals_blocks else 0
+    systolic = kind == "tpu" or facts.find(name, "matrix_edge") is not None
+    deals_tiles = kind == "gpu" or (calibration.deals_blocks and not systolic)
+    units = int(needs.number("compute_units")) if deals_tiles else 0
     on_chip_bytes = needs.either("cache_bytes", "sram_bytes")
     far_sram = needs.of("sram-far", "pj_per_byte") * ratio * PICO + wire
     matrix_edge = int(needs.number("matrix_edge") if kind == "tpu" else needs.optional("matrix_edge"))

@@ -1,7 +1,8 @@
 """Overheads of a serving engine: rows of `engine-NAME`, with those of class `engine` as defaults.
 
 On chips of a maker's class on which no engine was measured, rows of that class (tpu-google, gpu-amd) replace the
-overheads that depend on the chip's runtime and compiler: gaps between kernels, work per sequence.
+overheads that depend on the chip's runtime and compiler: gaps between kernels, work per sequence.  Those of condition
+"runtime" belong to every program on the chip, so that kernels without an engine have them as well.
 """
 
 from __future__ import annotations
@@ -110,6 +111,8 @@ def software_of(facts: Facts, engine: str) -> Software:
 GAINS = ("matmul_ratio", "experts_ratio", "collective_ratio", "interference_ratio")
 """ratios that can be gains: below 1 if the engine's kernels are faster, or prefills overlap with decode steps"""
 _NEVER_SLOWER = (*GAINS, "quantise_ratio", "first_ratio", "first_s", "reserved_ratio")
+RUNTIME = "runtime"
+"""condition of a maker's class rows that hold for kernels without an engine as well"""
 _OVERHEADS = ("step_s", "layer_s", "sequence_s", "norm_ratio", "logit_s")
 
 
@@ -143,14 +146,18 @@ def _software_on(facts: Facts, engine: str, maker_class: str) -> Software:
         least: dict[str, Any] = {
             name: min(float(getattr(engine_rows, name)) for engine_rows in (alone, *engines)) for name in _NEVER_SLOWER
         }
-        return replace(alone, fastest_of=engines, **least)
+        return replace(alone, fastest_of=engines, **{**least, **_of_the_platform(facts, maker_class, RUNTIME)})
     software = software_of(facts, engine)
     if has_measured_engines(facts, maker_class):
         return software
     changes: dict[str, Any] = {name: max(float(getattr(software, name)), 1.0) for name in GAINS}
-    own = {name: facts.find(maker_class, name) for name in (*_OVERHEADS, *_NEVER_SLOWER)}
-    changes.update((name, row.value) for name, row in own.items() if row is not None)
-    return replace(software, **changes)
+    return replace(software, **{**changes, **_of_the_platform(facts, maker_class)})
+
+
+def _of_the_platform(facts: Facts, maker_class: str, condition: str = "") -> dict[str, Any]:
+    """Overheads with rows of the maker's class, of a condition if one is given."""
+    rows = {name: facts.find(maker_class, name, condition) for name in (*_OVERHEADS, *_NEVER_SLOWER)}
+    return {name: row.value for name, row in rows.items() if row is not None}
 
 
 def _software(facts: Facts, engine: str) -> Software:

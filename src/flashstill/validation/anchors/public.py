@@ -16,6 +16,8 @@ from flashstill.validation.anchors.tables import MILLI, read_rows
 from flashstill.validation.comparison import Comparison
 
 PUBLIC = "serving_public"
+USED = ("gpu-amd", "tpu-google", "sram-cerebras", "sram-groq")
+"""makers' classes with estimates from groups of these rows"""
 ISL, OSL = 200, 500
 """lengths of a short chat, for rows that state none"""
 _COUNTS = ("chips", "tp", "pp", "ep", "dp", "isl", "osl", "concurrency", "draft_tokens")
@@ -25,7 +27,7 @@ _WORDS = ("model", "chip", "engine", "precision", "kv_precision", "draft")
 def compare_public(facts: Facts, directory: Path) -> list[Comparison]:
     """Comparisons by quantity; empty without the file."""
     path = directory / f"{PUBLIC}.csv"
-    return compared(facts, PUBLIC, public_rows(path)) if path.exists() else []
+    return compared(facts, PUBLIC, public_rows(path), used=USED) if path.exists() else []
 
 
 def public_rows(path: Path) -> list[Measured]:

@@ -1,5 +1,8 @@
-"""Measured rates and latencies of served models against predictions, with the 80 % band of each; for tables to which
-no coefficient is fitted."""
+"""Measured rates and latencies of served models against predictions, with the 80 % band of each.
+
+No coefficient is fitted to a row of these tables.  Some makers' classes have rows estimated over groups of them (AMD
+GPUs, TPUs, Gaudi): their rows are compared apart, as fitted.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import numpy as np
 from flashstill.facts import Facts
 from flashstill.plan.predict import Case, predict
 from flashstill.plan.prediction import Prediction
-from flashstill.validation.comparison import NOT_FITTED, Comparison
+from flashstill.validation.comparison import FITTED, NOT_FITTED, Comparison
 
 TPOT, TTFT, RATE, JOULES = "tpot_s", "ttft_s", "output_tokens_per_s", "joules_per_output_token"
 
@@ -27,12 +30,22 @@ class Measured:
     copies: float = 1.0
 
 
-def compared(facts: Facts, anchor: str, rows: Sequence[Measured], unanswered: int = 0) -> list[Comparison]:
-    """Comparisons by quantity. unanswered: rows of the file for which no case could be made, added to the first."""
+def compared(
+    facts: Facts, anchor: str, rows: Sequence[Measured], unanswered: int = 0, used: Sequence[str] = ()
+) -> list[Comparison]:
+    """Comparisons by quantity. unanswered: rows of the file for which no case could be made, added to the first.
+
+    used: makers' classes whose estimates were made with rows of this file.
+    """
     answers = predict(facts, [row.case for row in rows])
+    labels = [
+        (row.quantity, FITTED if facts.machine(row.case.deployment.chip).maker_class in used else NOT_FITTED)
+        for row in rows
+    ]
     comparisons: list[Comparison] = []
-    for quantity in dict.fromkeys(row.quantity for row in rows):
-        pairs = [pair for pair in zip(rows, answers, strict=True) if pair[0].quantity == quantity]
+    for label in dict.fromkeys(labels):
+        quantity, fitted = label
+        pairs = [pair for pair, each in zip(zip(rows, answers, strict=True), labels, strict=True) if each == label]
         answered = [(row, answer) for row, answer in pairs if getattr(answer, quantity) is not None]
         scale = np.array([row.copies if quantity == RATE else 1.0 for row, _ in answered])
         predicted = np.array([getattr(answer, quantity) for _, answer in answered]) * scale
@@ -41,8 +54,8 @@ def compared(facts: Facts, anchor: str, rows: Sequence[Measured], unanswered: in
         comparisons.append(
             Comparison(
                 anchor=anchor,
-                quantity=f"{quantity} (not fitted)",
-                fitted=NOT_FITTED,
+                quantity=quantity,
+                fitted=fitted,
                 measured=np.array([row.value for row, _ in answered]),
                 predicted=predicted,
                 low=predicted * np.array([low for low, _ in bands]) if banded else None,

@@ -1,4 +1,5 @@
-"""Latency of whole batches from first prompt token to last answer token; no coefficient was fitted to these rows.
+"""Latency of whole batches from first prompt token to last answer token; only the estimates of Gaudi were made with
+these rows.
 
 All requests of a batch are equal and start together, so latency is one prefill of all prompts and osl - 1 decode steps.
 Where memory holds only b of the N requests at mean length, the others follow as places become free: N / b times the
@@ -30,7 +31,7 @@ from flashstill.hardware.software import software_on
 from flashstill.parallel import Layout
 from flashstill.plan.predict import band
 from flashstill.validation.anchors.tables import column, read_rows, split
-from flashstill.validation.comparison import NOT_FITTED, Comparison, Values
+from flashstill.validation.comparison import FITTED, NOT_FITTED, Comparison, Values
 
 SWEEPS = "batch_length_sweeps"
 CHIPS = {
@@ -39,6 +40,8 @@ CHIPS = {
     "AMD MI250 GPU": "MI250",
     "Habana Gaudi2": "Gaudi2",
 }
+USED = ("npu-intel",)
+"""makers' classes with estimates from groups of these rows"""
 ENGINES = {"vLLM": "vllm", "TensorRT-LLM": "trtllm", "Deepspeed": "vllm"}
 """engine with which each framework is compared; DeepSpeed-MII on NVIDIA GPUs has none and stays unanswered"""
 
@@ -74,20 +77,23 @@ def compare_sweeps(facts: Facts, directory: Path) -> list[Comparison]:
     if not labels:
         return []
     joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-    fits = np.isfinite(joined["predicted"])
-    beaten = joined["measured"] < joined["least"]
+    fits, beaten = np.isfinite(joined["predicted"]), joined["measured"] < joined["least"]
+    used = np.array([facts.machine(chip).maker_class in USED for chip, _ in labels])
+    kinds = (
+        ("latency of a batch", NOT_FITTED, fits & ~beaten & ~used, unanswered + int(np.sum(~fits))),
+        ("latency of a batch", FITTED, fits & ~beaten & used, 0),
+        ("latency of a batch, rows that beat a perfect machine", NOT_FITTED, fits & beaten, 0),
+    )
     return [
-        _comparison("latency of a batch (not fitted)", joined, labels, fits & ~beaten, unanswered + int(np.sum(~fits))),
-        *(
-            [_comparison("latency of a batch, rows that beat a perfect machine", joined, labels, fits & beaten, 0)]
-            if np.any(fits & beaten)
-            else []
-        ),
+        _comparison(quantity, fitted, joined, labels, chosen, missed)
+        for quantity, fitted, chosen, missed in kinds
+        if chosen.any() or missed
     ]
 
 
 def _comparison(
     quantity: str,
+    fitted: str,
     joined: dict[str, Values],
     labels: list[tuple[str, str]],
     chosen: npt.NDArray[np.bool_],
@@ -97,7 +103,7 @@ def _comparison(
     return Comparison(
         anchor=SWEEPS,
         quantity=quantity,
-        fitted=NOT_FITTED,
+        fitted=fitted,
         measured=joined["measured"][chosen],
         predicted=joined["predicted"][chosen],
         low=joined["low"][chosen],

@@ -64,7 +64,7 @@ def compare_mlperf(facts: Facts, rows: Rows) -> list[Comparison]:
             measured += _mlperf(facts, row)
         except FlashstillError:
             unanswered += 1
-    return compared(facts, MLPERF, measured, unanswered)
+    return compared(facts, MLPERF, measured, unanswered, used=("gpu-amd",))
 
 
 def _mlperf(facts: Facts, row: Mapping[str, str]) -> list[Measured]:
@@ -116,7 +116,7 @@ def compare_trtllm(facts: Facts, rows: Rows) -> list[Comparison]:
     comparisons.append(
         Comparison(
             anchor=TRTLLM,
-            quantity="output rate of static batches, 2023 and 2024 (not fitted)",
+            quantity="output rate of static batches, 2023 and 2024",
             fitted=NOT_FITTED,
             measured=np.array(measured),
             predicted=np.array(predicted),
