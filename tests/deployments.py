@@ -13,7 +13,8 @@ from flashstill.hardware import chip_from_facts, known_chips
 from flashstill.plan.case import Case
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.explain import Explanation, explain
-from flashstill.plan.resolve import Resolved, check_room, resolve
+from flashstill.plan.resolve import Resolved, resolve
+from flashstill.plan.room import check_room
 from flashstill.plan.scenario import Scenario
 
 FACTS = load()
@@ -87,5 +88,9 @@ def random_case(draw: random.Random, folder: Path) -> Case:
         case = case.but(**powers, ep=draw.choice((None, None, 1, 2, 4)))
         if draw.random() < 0.2:
             case = case.but(overlap="two-batch")
-        return case.but(redundant_experts=8) if draw.random() < 0.2 else case
+        if draw.random() < 0.2:
+            case = case.but(redundant_experts=8)
+        if draw.random() < 0.3:
+            case = case.but(prefill_tp=2 ** draw.randint(0, 3), prefill_instances=draw.choice((None, 1, 3)))
+        return case
     return case

@@ -41,12 +41,13 @@ SIGNATURES = {
         "acceptance", "max_ttft_s", "max_tpot_s", "min_tokens_per_s",
     ),
     "Deployment": (
-        "chip", "chips", "tp", "pp", "ep", "dp", "redundant_experts", "topology", "precision", "kv_precision",
-        "weights_in", "kv_in", "engine", "sampling", "overlap",
+        "chip", "chips", "tp", "pp", "ep", "dp", "redundant_experts", "prefill_chips", "prefill_tp", "prefill_pp",
+        "prefill_ep", "prefill_dp", "prefill_redundant_experts", "prefill_instances", "topology", "precision",
+        "kv_precision", "weights_in", "kv_in", "engine", "sampling", "overlap",
     ),
     "SearchSpace": (
         "chips", "max_chips", "batches", "precisions", "kv_precisions", "tiers", "engine", "draft_tokens",
-        "redundant_experts", "overlaps",
+        "redundant_experts", "overlaps", "disaggregated",
     ),
 }  # fmt: skip
 CASE: dict[str, Any] = {"model": "qwen3-8b", "chip": "h100-sxm"}

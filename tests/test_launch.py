@@ -344,3 +344,34 @@ def test_replicas_of_a_dense_model_beyond_a_host(chips: int, tp: int, dp: int, r
     text = launch("sglang", "m", point, 10, has_experts=False)
     assert ("replicas: start each on its own" in text) is replicas
     assert not replicas or "one of 2 replicas: start each on its own 8 chips" in text
+
+
+def test_redundant_experts_and_overlap() -> None:
+    more = {"redundant_experts": 32, "overlap": "two-batch"}
+    found = options("vllm", **more)
+    assert json.loads(found["--eplb-config"]) == {"num_redundant_experts": 32}
+    assert {"--enable-eplb", "--enable-dbo"} <= set(found)
+    assert found["--all2all-backend"] == "deepep_low_latency"
+    found = options("sglang", **more)
+    assert (found["--ep-num-redundant-experts"], found["--moe-a2a-backend"]) == ("32", "deepep")
+    assert "--enable-two-batch-overlap" in found
+    for change, sentence in (({"redundant_experts": 32}, "load balancer"), ({"overlap": "two-batch"}, "micro-batches")):
+        with pytest.raises(BadInput, match=sentence):
+            options("trtllm", tp=1, dp=8, **change)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_pools_of_their_own(engine: str) -> None:
+    split = dataclasses.replace(
+        POINT, chips=12, tp=1, dp=8, prefill_chips=2, prefill_tp=2, prefill_pp=1, prefill_ep=1, prefill_dp=1,
+        prefill_instances=2,
+    )  # fmt: skip
+    text = launch(engine, "some/model", split, 1280)
+    assert "# one server of the prefill pool, on 2 x h100-sxm" in text
+    assert "# one server of the decode pool, on 8 x h100-sxm" in text
+    assert "in front of 2 prefill servers" in text
+    told = {"vllm": "NixlConnector", "sglang": "--disaggregation-mode prefill", "trtllm": "trtllm-serve disaggregated"}
+    assert told[engine] in text
+    lines = " ".join(line for line in text.splitlines() if not line.startswith("#"))
+    written = {word for word in lines.split() if word.startswith("--")}
+    assert written <= options_of(engine)

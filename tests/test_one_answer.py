@@ -14,7 +14,7 @@ import pytest
 from flashstill.arch import load_architecture
 from flashstill.cli import main
 from flashstill.cost import Load, serve
-from flashstill.cost.phases import decode_step
+from flashstill.cost.phases import batch_step, decode_step
 from flashstill.cost.serving import prompts_together
 from flashstill.economics import BASES, hourly_price, usd_per_million_tokens
 from flashstill.errors import BadInput, FlashstillError, InfeasiblePlan
@@ -62,6 +62,9 @@ def check(case: Case, searching: bool) -> bool:
     whole = completed(FACTS, case)
     requests_times_tokens(case, answer)
     never_slower_without_an_engine(whole, answer)
+    if case.deployment.has_prefill_pool:
+        pools_as_predicted(case, whole, answer)
+        return True
     if answer.running is None or answer.running < case.scenario.batch:
         return False
     explained_as_predicted(case, whole, answer)
@@ -87,6 +90,22 @@ def never_slower_without_an_engine(case: Case, answer: Prediction) -> None:
             ours, theirs = getattr(alone, name), getattr(other, name)
             assert ours is None or ours <= theirs * (1 + 1e-9), name
         assert (alone.output_tokens_per_s or 0.0) >= (other.output_tokens_per_s or 0.0) * (1 - 1e-9)
+
+
+def pools_as_predicted(case: Case, whole: Case, answer: Prediction) -> None:
+    """The decode pool's step is that of the sequences which decode, and everything filled in changes nothing."""
+    (again,) = predict(FACTS, [whole])
+    assert again == answer
+    found, running = resolve(FACTS, *case), answer.running
+    assert running is not None
+    step = batch_step(found.model, found.conditions, found.layout, running, case.scenario.mean_tokens)
+    assert float(step.seconds) == answer.decode_step_s
+    assert running <= case.scenario.batch
+    assert answer.prefill_busy_share is not None
+    assert 0 < answer.prefill_busy_share <= 1
+    paid = hourly_price(FACTS, found.chip.name, "rented")
+    usd = usd_per_million_tokens(paid, 1.0, float(found.all_chips), answer.output_tokens_per_s or 0.0)
+    assert usd == answer.usd_per_million_output_tokens
 
 
 def explained_as_predicted(case: Case, whole: Case, answer: Prediction) -> None:

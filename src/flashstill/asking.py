@@ -40,6 +40,13 @@ class DeploymentField(TypedDict, total=False):
     ep: int | None
     dp: int | None
     redundant_experts: int | None
+    prefill_chips: int | None
+    prefill_tp: int | None
+    prefill_pp: int | None
+    prefill_ep: int | None
+    prefill_dp: int | None
+    prefill_redundant_experts: int | None
+    prefill_instances: int | None
     topology: str | None
     precision: str | None
     kv_precision: str | None
@@ -73,6 +80,13 @@ class DeploymentFields(TypedDict, total=False):
     ep: Ints
     dp: Ints
     redundant_experts: Ints
+    prefill_chips: Ints
+    prefill_tp: Ints
+    prefill_pp: Ints
+    prefill_ep: Ints
+    prefill_dp: Ints
+    prefill_redundant_experts: Ints
+    prefill_instances: Ints
     topology: Words
     precision: Words
     kv_precision: Words

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flashstill.hardware import Chip
     from flashstill.plan import Explanation, Resolved
     from flashstill.plan.answer import Answer
-    from flashstill.plan.space import SearchResult
+    from flashstill.plan.space import Configuration, SearchResult
 
 
 def print_seconds(values: Mapping[str, Any]) -> None:
@@ -222,6 +222,16 @@ def print_notes(text: str, on_stderr: bool = False) -> None:
         click.echo(f"note: {printable(note)}", err=on_stderr)
 
 
+def _layout_of(point: Configuration) -> str:
+    layout = f"tp{point.tp} pp{point.pp} ep{point.ep} dp{point.dp}"
+    layout += f" +{point.redundant_experts} experts" if point.redundant_experts else ""
+    layout += f" {point.overlap}" if point.overlap != "none" else ""
+    if not point.prefill_instances:
+        return layout
+    theirs = f"tp{point.prefill_tp} pp{point.prefill_pp} ep{point.prefill_ep} dp{point.prefill_dp}"
+    return f"{layout}; prefill {point.prefill_instances} x {theirs}"
+
+
 def print_plan(result: SearchResult) -> None:
     """Print the Pareto front, and how many configurations were rejected for which reason."""
     click.echo(f"{result.priced:,} configurations priced in {show(result.seconds, 's')}", err=True)
@@ -229,7 +239,7 @@ def print_plan(result: SearchResult) -> None:
     what = ("chips", "layout", "batch", "format, cache", "weights, cache in", "drafts")
     rows: list[tuple[str, ...]] = [(*what, "TPOT", "TTFT", "tokens/s a chip", "J/token", "$/M")]
     for point in result.front:
-        layout, usd = f"tp{point.tp} pp{point.pp} ep{point.ep} dp{point.dp}", point.usd_per_million_output_tokens
+        layout, usd = _layout_of(point), point.usd_per_million_output_tokens
         rows.append(
             (
                 f"{point.chips} x {point.chip}",

@@ -56,6 +56,11 @@ if TYPE_CHECKING:
 @click.option("--draft-tokens", default="1,3,5", show_default=True, help="How many tokens are drafted ahead.")
 @click.option("--acceptance", type=SHARE, default=0.7, show_default=True, help="Rate at which a draft is accepted.")
 @click.option(
+    "--redundant-experts", default=None, help="Numbers of redundant experts to try, with commas [default: the fewest]."
+)
+@click.option("--overlap", type=WORD, default="none", show_default=True, help="none, two-batch, or both with a comma.")
+@click.option("--disaggregated", is_flag=True, help="Also try prefill and decoding on pools of their own.")
+@click.option(
     "--engine", type=WORD, default=None, help="vllm, sglang, trtllm, none: kernels alone [default: vllm; none on SRAM]."
 )
 @click.option(
@@ -148,6 +153,9 @@ def _question(facts: Facts, model: str, asked: dict[str, Any]) -> tuple[Scenario
         tiers=tuple(words(asked["tiers"])),
         engine=asked["engine"],
         draft_tokens=drafts,
+        redundant_experts=_redundant(asked["redundant_experts"]),
+        overlaps=tuple(words(asked["overlap"])),
+        disaggregated=asked["disaggregated"],
     )
     return scenario, normalised(facts, space)
 
@@ -184,7 +192,18 @@ def _understood(scenario: Scenario, space: SearchSpace) -> dict[str, Any]:
         "batch": space.batches,
         "engine": space.engine or "vllm; none on chips that it does not serve",
         "draft_tokens": space.draft_tokens if scenario.draft else [],
+        "redundant_experts": ["the fewest" if number is None else number for number in space.redundant_experts],
+        "overlap": space.overlaps,
+        "disaggregated": space.disaggregated,
     }
+
+
+def _redundant(text: str | None) -> tuple[int | None, ...]:
+    """The numbers of redundant experts to try; 0 is a number here."""
+    numbers = [parse_count(word) for word in words(text or "")]
+    if None in numbers:
+        raise BadInput(f"redundant-experts is {shortened(text or '')!r}, not whole numbers with commas between")
+    return tuple(numbers) or (None,)
 
 
 def words(text: str) -> list[str]:

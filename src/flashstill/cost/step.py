@@ -229,7 +229,7 @@ def on_chips(conditions: Conditions, work: ChipWork, chips: Quantity, pue: float
     shares = dict(work.shares_s)
     seconds = sum(shares.values(), start=0.0)
     dynamic = sum(work.joules.values(), start=0.0)
-    waiting_w = chip.idle_w + chip.active_w * chip.waiting_power_ratio
+    waiting_w = chip.waiting_w
     clocked = (chip.static_w - waiting_w) * sum((shares[name] for name in BUSY_BOUNDS), start=0.0)
     least_s = (dynamic + clocked) / (chip.power_limit_w - waiting_w)  # chips are validated: power_limit_w > static_w
     shares["power"] = np.maximum(least_s - seconds, 0.0)

@@ -63,6 +63,11 @@ class Chip:
         return self.idle_w + self.active_w
 
     @property
+    def waiting_w(self) -> float:
+        """Power drawn by a chip that waits: idle power, and a share of that of its clocks."""
+        return self.idle_w + self.active_w * self.waiting_power_ratio
+
+    @property
     def memory(self) -> Memory:
         """Default tier of weights and KV cache: DRAM if the chip has any."""
         return self.tiers[0]

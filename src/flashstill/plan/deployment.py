@@ -12,7 +12,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from flashstill.errors import BadInput, check_counts, unknown
 from flashstill.hardware import BYTES_PER_VALUE, Chip
@@ -25,6 +26,10 @@ PRECISION_NAMES = {"mxfp4": "fp4", "nvfp4": "fp4", "fp8_block": "fp8-block", "fp
 OWN_SOFTWARE = ("sram", "cpu")
 """chip classes that no general serving engine runs on"""
 DEGREES = ("chips", "tp", "pp", "ep", "dp")
+LAID = (*DEGREES, "redundant_experts")
+PREFILL = "prefill_"
+PREFILL_FIELDS = (*(f"{PREFILL}{name}" for name in LAID), "prefill_instances")
+"""fields of a prefill pool; one of them given means that prefill and decoding have pools of their own"""
 APART, TWO_BATCH = "none", "two-batch"
 OVERLAPS = (APART, TWO_BATCH)
 NO_TWO_BATCH = ("trtllm",)
@@ -40,6 +45,9 @@ class Deployment:
     pp: default: chips / tp.  ep: default: all chips of a stage if dp is above 1.
     redundant_experts: second copies of popular experts, which a load balancer places; default: the fewest that let ep
     divide experts and copies, 0 where it divides the experts.
+    prefill_chips, prefill_tp, prefill_pp, prefill_ep, prefill_dp, prefill_redundant_experts: the layout of one prefill
+    instance, if prefill has chips of its own; the other fields are then of the decode pool.  Open ones get defaults.
+    prefill_instances: number of equal prefill instances; default: 1.
     overlap: "two-batch" computes one half of a batch while the tokens of the other are sent to their experts and back;
     "none" computes and sends in turn.
     topology: edges of a torus, as "4x4x8".
@@ -56,6 +64,13 @@ class Deployment:
     ep: int | None = None
     dp: int | None = None
     redundant_experts: int | None = None
+    prefill_chips: int | None = None
+    prefill_tp: int | None = None
+    prefill_pp: int | None = None
+    prefill_ep: int | None = None
+    prefill_dp: int | None = None
+    prefill_redundant_experts: int | None = None
+    prefill_instances: int | None = None
     topology: str | None = None
     precision: str | None = None
     kv_precision: str | None = None
@@ -73,6 +88,18 @@ class Deployment:
                 object.__setattr__(self, name, word.lower())
 
     @property
+    def has_prefill_pool(self) -> bool:
+        """Whether prefill and decoding run on pools of their own."""
+        return any(getattr(self, name) is not None for name in PREFILL_FIELDS)
+
+    @property
+    def of_prefill(self) -> Deployment:
+        """One prefill instance as a deployment of its own."""
+        fields: dict[str, Any] = dict.fromkeys(PREFILL_FIELDS)
+        fields |= {name: getattr(self, f"{PREFILL}{name}") for name in LAID}
+        return replace(self, **fields)
+
+    @property
     def follows_the_load(self) -> bool:
         """Whether the number of chips is open, so that it depends on the load."""
         return self.chips is None and self.tp is None and self.topology is None
@@ -80,9 +107,16 @@ class Deployment:
 
 def check_deployment(deployment: Deployment) -> None:
     """Raise BadInput for a number below 1 or an unknown name."""
-    check_counts({name: getattr(deployment, name) for name in DEGREES})
-    if deployment.redundant_experts is not None and deployment.redundant_experts < 0:
-        raise BadInput(f"redundant_experts must be at least 0, not {deployment.redundant_experts}")
+    prefill = (name for name in PREFILL_FIELDS if not name.endswith("redundant_experts"))
+    check_counts({name: getattr(deployment, name) for name in (*DEGREES, *prefill)})
+    for name in ("redundant_experts", f"{PREFILL}redundant_experts"):
+        number = getattr(deployment, name)
+        if number is not None and number < 0:
+            raise BadInput(f"{name} must be at least 0, not {number}")
+    if deployment.has_prefill_pool and deployment.topology:
+        raise BadInput(
+            "a topology is that of one slice, and a prefill pool has chips of its own; leave one of them out"
+        )
     known_overlap(deployment.overlap)
     if deployment.sampling not in SAMPLINGS:
         raise BadInput(unknown("sampling", deployment.sampling, SAMPLINGS))

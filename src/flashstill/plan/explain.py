@@ -17,7 +17,8 @@ from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_mill
 from flashstill.errors import BadInput
 from flashstill.facts import Facts
 from flashstill.plan.deployment import Deployment
-from flashstill.plan.resolve import Resolved, check_room, resolve
+from flashstill.plan.resolve import Resolved, resolve
+from flashstill.plan.room import check_room
 from flashstill.plan.scenario import Scenario
 from flashstill.tables import cell, flat, html_table
 

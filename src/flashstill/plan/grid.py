@@ -12,7 +12,8 @@ from flashstill.cost.phases import batch_step, prefill_step, working_share
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.facts import Facts
 from flashstill.plan.deployment import AS_PUBLISHED, Deployment
-from flashstill.plan.resolve import Resolved, check_room, resolve
+from flashstill.plan.resolve import Resolved, resolve
+from flashstill.plan.room import check_room
 from flashstill.plan.scenario import Scenario
 from flashstill.records import CostRecord
 from flashstill.workload import Quantity

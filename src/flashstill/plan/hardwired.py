@@ -34,6 +34,8 @@ def answer_hardwired(facts: Facts, case: Case, price: str = RENTED) -> Predictio
     for name in DEGREES:
         if getattr(deployment, name) not in (None, 1):
             raise BadInput(f"{machine.name} holds {wired} on one chip; {name} cannot be {getattr(deployment, name)}")
+    if deployment.has_prefill_pool:
+        raise BadInput(f"{machine.name} holds {wired} on one chip; leave the prefill pool out")
     check_scenario(scenario, model)
     # The published rate is for one user; several users share it.
     shared = scenario.batch / rate.value

@@ -16,6 +16,13 @@ from collections.abc import Sequence
 
 from flashstill.errors import BadInput, unknown
 from flashstill.plan.engines import ENGINES, check_engine, chips_of_a_node, is_node_guessed, plugin_of, version_of
+from flashstill.plan.launch_layouts import (
+    TRTLLM_TRANSFER,
+    expert_options,
+    points_by_role,
+    role_options,
+    router_lines,
+)
 from flashstill.plan.space import Configuration
 
 __all__ = ["ENGINES", "launch", "pick", "startable"]
@@ -75,7 +82,12 @@ def launch(engine: str, model: str, point: Configuration, tokens: int, has_exper
     if point.chips > 1 and is_node_guessed(point.chip):
         comments.append(f"# that one host has {chips_of_a_node(point.chip)} {point.chip} is a guess: servers differ")
     make = {"vllm": _vllm, "sglang": _sglang, "trtllm": _trtllm}[engine]
-    return "\n".join([*comments, *make(model, point, tokens, has_experts)])
+    lines: list[str] = []
+    for role, part in points_by_role(point):
+        lines += [f"# one server of the {role} pool, on {part.chips} x {part.chip}"] if role else []
+        lines += make(model, part, tokens, has_experts, role)
+    lines += router_lines(engine, point) if point.prefill_instances else []
+    return "\n".join([*comments, *lines])
 
 
 def _nodes(engine: str, chip: str, chips: int) -> int:
@@ -90,7 +102,7 @@ def _nodes(engine: str, chip: str, chips: int) -> int:
     return chips // chips_per_node
 
 
-def _vllm(model: str, point: Configuration, tokens: int, has_experts: bool) -> list[str]:
+def _vllm(model: str, point: Configuration, tokens: int, has_experts: bool, role: str) -> list[str]:
     if point.ep not in (1, point.tp * point.dp):
         raise BadInput(f"vllm spreads experts over all chips or none: ep {point.ep} is neither 1 nor tp x dp")
     nodes, replica = _nodes("vllm", point.chip, point.chips), point.tp * point.pp
@@ -101,6 +113,7 @@ def _vllm(model: str, point: Configuration, tokens: int, has_experts: bool) -> l
     words += ["--pipeline-parallel-size", point.pp] if point.pp > 1 else []
     words += ["--data-parallel-size", point.dp] if point.dp > 1 else []
     words += ["--enable-expert-parallel"] if point.ep > 1 else []
+    words += [*expert_options("vllm", point), *role_options("vllm", role)]
     words += ["--max-model-len", tokens, "--max-num-seqs", -(-point.batch // point.dp)]
     words += ["--quantization", point.precision] if point.precision in ON_THE_FLY["vllm"] else []
     words += ["--kv-cache-dtype", "fp8"] if point.kv_precision == "fp8" else []
@@ -111,7 +124,7 @@ def _vllm(model: str, point: Configuration, tokens: int, has_experts: bool) -> l
     return _on_nodes(words, nodes, ["--master-addr", "NODE_0_ADDRESS"], ["--headless"])
 
 
-def _sglang(model: str, point: Configuration, tokens: int, has_experts: bool) -> list[str]:
+def _sglang(model: str, point: Configuration, tokens: int, has_experts: bool, role: str) -> list[str]:
     groups, comments = point.dp > 1 and has_experts, []
     replicas = 1 if has_experts else point.dp
     chips, batch = point.chips, -(-point.batch // replicas)  # max-running-requests is per replica
@@ -131,6 +144,7 @@ def _sglang(model: str, point: Configuration, tokens: int, has_experts: bool) ->
     words += ["--dp-size", replicas] if replicas > 1 else []
     words += ["--pp-size", point.pp] if point.pp > 1 else []
     words += ["--ep-size", point.ep] if point.ep > 1 else []
+    words += [*expert_options("sglang", point), *role_options("sglang", role)]
     words += ["--context-length", tokens, "--max-running-requests", batch]
     words += ["--quantization", point.precision] if point.precision in ON_THE_FLY["sglang"] else []
     words += ["--kv-cache-dtype", "fp8_e4m3"] if point.kv_precision == "fp8" else []
@@ -142,7 +156,7 @@ def _sglang(model: str, point: Configuration, tokens: int, has_experts: bool) ->
     return [*comments, *_on_nodes(words, nodes, ["--dist-init-addr", "NODE_0_ADDRESS:25000"], [])]
 
 
-def _trtllm(model: str, point: Configuration, tokens: int, has_experts: bool) -> list[str]:
+def _trtllm(model: str, point: Configuration, tokens: int, has_experts: bool, role: str) -> list[str]:
     groups, comments = point.dp > 1 and has_experts, []
     if groups and point.tp > 1:
         raise BadInput(f"trtllm repeats attention on every chip or on none: tp {point.tp} x dp {point.dp} is neither")
@@ -151,7 +165,9 @@ def _trtllm(model: str, point: Configuration, tokens: int, has_experts: bool) ->
     chips = point.chips
     if point.dp > 1 and not has_experts:
         comments, chips = _one_by_one(point), point.chips // point.dp
+    expert_options("trtllm", point)
     settings = ["enable_attention_dp: true"] if groups else []
+    settings += TRTLLM_TRANSFER if role else []
     settings += ["kv_cache_config:", "  dtype: fp8"] if point.kv_precision == "fp8" else []
     settings += _trtllm_drafts(point)
     nodes = _nodes("trtllm", point.chip, chips)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flashstill.cost import Load, StepCost, serve
+from flashstill.cost.disaggregated import serve_apart
 from flashstill.cost.footprint import held_tokens, layout_room_bytes, most_sequences, token_bytes
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.errors import BadInput, FlashstillError
@@ -22,6 +23,7 @@ from flashstill.plan.deployment import GREEDY, Deployment
 from flashstill.plan.hardwired import answer_hardwired, is_hardwired
 from flashstill.plan.layouts import layout_of
 from flashstill.plan.notes import empty_notes
+from flashstill.plan.pool_answers import pool_notes, pools_of
 from flashstill.plan.prediction import NOT_FITTING, Prediction, sound
 from flashstill.plan.resolve import Resolved, Resolver, Setup, resolve
 
@@ -48,7 +50,7 @@ def outcomes(facts: Facts, cases: Sequence[Case], price: str = RENTED) -> list[O
     """As `predict`, with the resolved deployments, and the errors as exceptions."""
     decided: dict[int, Outcome] = {}
     resolver = Resolver(facts)
-    groups: dict[int, list[tuple[int, Resolved]]] = defaultdict(list)
+    groups: dict[tuple[int, bool], list[tuple[int, Resolved]]] = defaultdict(list)
     for index, case in enumerate(cases):
         try:
             if is_hardwired(facts, case.deployment.chip):
@@ -59,7 +61,7 @@ def outcomes(facts: Facts, cases: Sequence[Case], price: str = RENTED) -> list[O
         except FlashstillError as error:
             decided[index] = Outcome(Prediction(fits=False, reason=str(error)), case.deployment, error)
             continue
-        groups[id(resolved.setup)].append((index, resolved))
+        groups[id(resolved.setup), resolved.prefill is not None].append((index, resolved))
     for members in groups.values():
         indices, group = zip(*members, strict=True)
         for index, resolved, answer in zip(indices, group, _answers(facts, group[0].setup, group, price), strict=True):
@@ -102,7 +104,11 @@ def _answers(facts: Facts, setup: Setup, group: Sequence[Resolved], price: str) 
         batching_steps=batching,
         burst_share=bursts,
     )
-    served = serve(model, conditions, layout, load, drafting)
+    if group[0].prefill is None:
+        served, of_pools = serve(model, conditions, layout, load, drafting), {}
+    else:
+        apart = serve_apart(model, conditions, pools_of(group, layout), load, drafting)
+        served, of_pools = apart, {"kv_transfer_s": apart.transfer_s, "prefill_busy_share": apart.busy_share}
     span = band(facts, conditions.chip, conditions.software)
     paid = hourly_price(facts, conditions.chip.name, price)
     drafted = drafting.tokens_per_step if drafting else 1.0
@@ -113,10 +119,11 @@ def _answers(facts: Facts, setup: Setup, group: Sequence[Resolved], price: str) 
         layout_room_bytes(model, conditions, layout, small),
         most_sequences(model, conditions, layout, held_tokens(conditions, isl + osl / 2.0, isl + osl), small),
     ]
+    figures += of_pools.values()
     kv_bytes = token_bytes(model, conditions.precisions.widths)
     columns = [np.broadcast_to(figure, isl.shape).tolist() for figure in figures]
     bounds = [_bounds(step, len(group)) for step in (served.decode, served.prefill)]
-    names = (*_SERVED, "decode_s", "decode_joules", "cache_room_bytes", "sequences_fit")
+    names = (*_SERVED, "decode_s", "decode_joules", "cache_room_bytes", "sequences_fit", *of_pools)
     return [
         _prediction(
             each,
@@ -156,12 +163,14 @@ def _prediction(
     bound: str,
 ) -> Prediction:
     """The prediction of one case. span: ends of the band as factors.  drafted: expected tokens per step."""
-    scenario, chips = resolved.scenario, float(resolved.degrees.chips)
+    scenario, chips, apart = resolved.scenario, float(resolved.degrees.chips), resolved.prefill is not None
     rate, running = figures["output_tokens_per_s"], figures["batch"]
     notes = list(resolved.notes)
-    if running < 1.0:
+    if running < (1e-9 if apart else 1.0):
         return Prediction(fits=False, reason=NOT_FITTING, note="; ".join(notes))
-    if running < scenario.batch - 0.05:
+    if apart:
+        notes += pool_notes(resolved, figures)
+    elif running < scenario.batch - 0.05:
         notes.append(f"memory holds {running:,.1f} of {scenario.batch} requests at a time; the others wait")
     notes += empty_notes(resolved.model, resolved.degrees, running)
     tpot: float | None = figures["tpot_s"]
@@ -182,7 +191,7 @@ def _prediction(
         output_tokens_per_s=rate,
         joules_per_output_token=figures["joules_per_output_token"],
         watts_per_chip=figures["watts_per_chip"],
-        usd_per_million_output_tokens=usd_per_million_tokens(paid, 1.0, chips, rate),
+        usd_per_million_output_tokens=usd_per_million_tokens(paid, 1.0, float(resolved.all_chips), rate),
         bound=bound,
         note="; ".join(notes),
         usd_per_chip_hour=paid.usd_per_hour,
@@ -191,4 +200,6 @@ def _prediction(
         decode_step_s=decode_s,
         decode_joules_per_token=None if decode_s is None else figures["decode_joules"],
         decode_usd_per_million_tokens=decode_usd,
+        kv_transfer_s=figures.get("kv_transfer_s"),
+        prefill_busy_share=figures.get("prefill_busy_share"),
     )

@@ -19,6 +19,8 @@ class Prediction:
     decode_...: a single decode step at isl + osl/2 cached tokens and `running` sequences, as in `explain`.
     kv_bytes_per_token: cache of one token of one sequence.  cache_room_bytes: memory left for cache beside weights and
     the engine's buffers, on all chips together.  sequences_fit: how many sequences of mean length fit in it.
+    kv_transfer_s, prefill_busy_share: with a prefill pool, the seconds of a request's cache on its way to the decode
+    pool, and the share of the time in which the prefill pool works; `running` are then the requests that decode.
     """
 
     fits: bool
@@ -42,6 +44,8 @@ class Prediction:
     kv_bytes_per_token: float | None = None
     cache_room_bytes: float | None = None
     sequences_fit: float | None = None
+    kv_transfer_s: float | None = None
+    prefill_busy_share: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Keys as the columns of case files."""

@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 from flashstill.arch import Architecture, load_architecture
 from flashstill.cost import Conditions, Precisions, Speculation, make_conditions, precisions_of
-from flashstill.cost.footprint import held_tokens, holds, most_sequences, room_bytes, total_bytes
-from flashstill.errors import InfeasiblePlan
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, Memory, chip_from_facts
 from flashstill.hardware.software import Software, software_on
 from flashstill.parallel import Layout
 from flashstill.plan.deployment import (
     AS_PUBLISHED,
-    DEGREES,
     GREEDY,
+    LAID,
+    PREFILL,
+    PREFILL_FIELDS,
     TWO_BATCH,
     Deployment,
     asked_precision,
@@ -28,11 +28,10 @@ from flashstill.plan.deployment import (
     known_precision,
 )
 from flashstill.plan.drafts import NEW_HEADS, drafter, speculation
-from flashstill.plan.layouts import Degrees, degrees_of, fewest_chips, torus_shape
-from flashstill.plan.notes import empty_notes, notes_on, unmeasured_notes
-from flashstill.plan.prediction import NOT_FITTING
+from flashstill.plan.layouts import Degrees, degrees_of, torus_shape
+from flashstill.plan.notes import notes_on, unmeasured_notes
+from flashstill.plan.pools import prefill_degrees
 from flashstill.plan.scenario import Scenario, check_scenario
-from flashstill.units import show
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,13 +48,17 @@ class Setup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolved:
-    """A valid scenario on a deployment, defaults filled in. notes: assumptions and deviations from the request."""
+    """A valid scenario on a deployment, defaults filled in. notes: assumptions and deviations from the request.
+
+    degrees: of all chips, or of the decode pool if prefill has a pool of its own.  prefill: of one prefill instance.
+    """
 
     scenario: Scenario
     asked: Deployment
     setup: Setup
     degrees: Degrees
     notes: tuple[str, ...]
+    prefill: Degrees | None = None
 
     @property
     def model(self) -> Architecture:
@@ -88,6 +91,16 @@ class Resolved:
         return self.degrees.chips
 
     @property
+    def prefill_instances(self) -> int:
+        """Number of prefill instances; 0 if prefill has no pool of its own."""
+        return (self.asked.prefill_instances or 1) if self.prefill else 0
+
+    @property
+    def all_chips(self) -> int:
+        """Chips of all pools."""
+        return self.degrees.chips + (self.prefill_instances * self.prefill.chips if self.prefill else 0)
+
+    @property
     def tier(self) -> Memory:
         """The memory tier that holds the weights."""
         return self.conditions.weights
@@ -101,8 +114,11 @@ class Resolved:
     def deployment(self) -> Deployment:
         """The deployment with every default filled in."""
         conditions = self.conditions
+        prefill = {"chips": self.prefill.chips, **self.prefill._asdict()} if self.prefill else {}
         return replace(
             self.asked,
+            **{f"{PREFILL}{name}": value for name, value in prefill.items()},
+            prefill_instances=self.prefill_instances or None,
             chip=conditions.chip.name,
             chips=self.degrees.chips,
             **self.degrees._asdict(),
@@ -140,28 +156,38 @@ class Resolver:
         check_scenario(scenario, setup.model)
         occupancy = scenario.occupancy(setup.speculation)
         degrees = _of_degrees(deployment)
-        place = (id(setup), degrees, occupancy[:3] if deployment.follows_the_load else None)
+        apart = deployment.has_prefill_pool
+        place = (id(setup), degrees, occupancy[:3] if deployment.follows_the_load or apart else None)
         laid = self._layouts.get(place)
         if laid is None:
             check_deployment(deployment)
             decided = degrees_of(setup.model, setup.conditions, deployment, occupancy)
             notes = (*notes_on(setup.model, setup.conditions, decided), *setup.notes)
-            laid = self._layouts[place] = _Laid(decided, notes)
-        return Resolved(scenario=scenario, asked=deployment, setup=setup, degrees=laid.degrees, notes=laid.notes)
+            prefill = prefill_degrees(setup.model, setup.conditions, scenario, deployment, decided) if apart else None
+            laid = self._layouts[place] = _Laid(decided, notes, prefill)
+        return Resolved(
+            scenario=scenario,
+            asked=deployment,
+            setup=setup,
+            degrees=laid.degrees,
+            notes=laid.notes,
+            prefill=laid.prefill,
+        )
 
 
 class _Laid(NamedTuple):
-    """A layout and its notes."""
+    """A layout and its notes. prefill: that of a prefill instance with chips of its own."""
 
     degrees: Degrees
     notes: tuple[str, ...]
+    prefill: Degrees | None
 
 
 _of_scenario = attrgetter("model", "chunk", "draft", "draft_tokens", "acceptance")
 _of_deployment = attrgetter(
     "chip", "topology", "precision", "kv_precision", "weights_in", "kv_in", "engine", "sampling", "overlap"
 )
-_of_degrees = attrgetter(*DEGREES, "redundant_experts")
+_of_degrees = attrgetter(*LAID, *PREFILL_FIELDS)
 
 
 def make_setup(facts: Facts, scenario: Scenario, deployment: Deployment) -> Setup:
@@ -208,38 +234,3 @@ def formats_of(model: Architecture, precision: str | None, kv: str | None) -> Pr
 def engine_of(facts: Facts, chip: Chip, name: str | None) -> Software:
     """The engine's overheads on a chip; None for the chip's default engine, BadInput for an unknown one."""
     return software_on(facts, default_engine(chip) if name is None else known_engine(name), chip.maker_class)
-
-
-def check_room(resolved: Resolved) -> Resolved:
-    """The same with notes about its batch added; InfeasiblePlan if the whole batch does not fit in memory at once."""
-    occupancy = resolved.scenario.occupancy(resolved.setup.speculation)
-    all_fit, _ = holds(resolved.model, resolved.conditions, resolved.layout, *occupancy)
-    if not all_fit:
-        raise InfeasiblePlan(_too_small(resolved), {NOT_FITTING: 1})
-    empty = empty_notes(resolved.model, resolved.degrees, resolved.scenario.batch)
-    return replace(resolved, notes=(*resolved.notes, *empty))
-
-
-def _too_small(resolved: Resolved) -> str:
-    """Message: why the layout is too small, and how many chips would suffice."""
-    scenario, model, conditions = resolved.scenario, resolved.model, resolved.conditions
-    weights, cache, draft = conditions.weights, conditions.cache, resolved.setup.speculation
-    batch, tokens = scenario.batch, scenario.mean_tokens
-    needed = show(float(total_bytes(model, batch, tokens, conditions.precisions.widths)), "B")
-    small = draft.draft if draft else None
-    held = held_tokens(conditions, tokens, scenario.longest_tokens)
-    fitting = float(most_sequences(model, conditions, resolved.layout, max(held, 1.0), small))
-    fitting *= float(room_bytes(model, conditions, resolved.layout, small)) > 0
-    open_chips = replace(resolved.asked, chips=None, tp=None, topology=None)
-    occupancy = scenario.occupancy(draft)
-    larger = fewest_chips(model, conditions, open_chips, occupancy)
-    advice = "no number of these chips does"
-    if larger is not None and holds(model, conditions, larger.layout, *occupancy)[0]:
-        advice = f"take {larger.chips} chips"
-    memory = f"{resolved.chips} x {conditions.chip.name} of {show(weights.bytes, 'B')} in {weights.name}"
-    if cache is not weights:
-        memory += f" and {show(cache.bytes, 'B')} in {cache.name}"
-    return (
-        f"{model.name} at batch {batch} and context {tokens:.12g} needs {needed}, for which {memory} have room for"
-        f" {int(fitting)} of {batch} sequences; {advice}"
-    )

@@ -9,8 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,13 +24,15 @@ from flashstill.hardware import Chip, chip_from_facts
 from flashstill.plan.crossover import weights_dominate_below
 from flashstill.plan.deployment import TWO_BATCH, Deployment
 from flashstill.plan.drafts import speculation
+from flashstill.plan.fronts import Table, costs_of, front_of
 from flashstill.plan.layouts import NOTHING_TO_HIDE, Degrees
+from flashstill.plan.pool_search import Paired, paired
 from flashstill.plan.prediction import NOT_FITTING
-from flashstill.plan.resolve import check_room, conditions_of, resolve
+from flashstill.plan.resolve import conditions_of, resolve
+from flashstill.plan.room import check_room
 from flashstill.plan.scenario import Scenario, broken_bounds
 from flashstill.plan.space import (
     OBJECTIVES,
-    Configuration,
     SearchResult,
     SearchSpace,
     check_search,
@@ -40,13 +41,7 @@ from flashstill.plan.space import (
 )
 from flashstill.plan.tables import Candidates, Priced, candidates, layouts_of, priced
 
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """Pareto front of configurations that share chip, precision, placement and draft, with their figures."""
-
-    label: dict[str, Any]
-    columns: dict[str, Values]
+NO_LINKS = "the chip has no links: it stands alone"
 
 
 def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RENTED) -> SearchResult:
@@ -60,7 +55,7 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
     started = time.perf_counter()
     drafts = _drafts(scenario, model, space)
     reasons: Counter[str] = Counter()
-    tables: list[_Table] = []
+    tables: list[Table] = []
     prices: dict[str, HourlyPrice] = {}
     chosen = candidates(*_layouts(facts, model, space, len(drafts)), space.batches)
     layouts, batches = chosen.shape
@@ -101,6 +96,10 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
             }
             columns = _columns(chosen, figures, paid)
             feasible += _keep(scenario, chip, chosen, label, columns, figures, reasons, tables)
+            if space.disaggregated:
+                pairs = paired(model, conditions, chosen, scenario, space.max_chips, drafting, paid)
+                number, kept = _keep_pairs(scenario, chip, label, pairs, reasons, tables)
+                evaluated, priced_ones, feasible = evaluated + number, priced_ones + number, feasible + kept
     if not feasible:
         raise InfeasiblePlan(f"nothing serves {model.name} within these bounds", dict(reasons))
     return SearchResult(
@@ -110,7 +109,7 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
         seconds=time.perf_counter() - started,
         infeasible=dict(reasons),
         weights_dominate_below={name: _crossover(facts, scenario, space, name) for name in space.chips},
-        front=_front(tables, scenario.osl > 1),
+        front=front_of(tables, scenario.osl > 1),
         prices=prices,
         note=model.note,
     )
@@ -177,14 +176,14 @@ def _keep(
     columns: dict[str, Values],
     figures: Priced,
     reasons: Counter[str],
-    tables: list[_Table],
+    tables: list[Table],
 ) -> int:
     """Count infeasible configurations by first reason, add the others' front to `tables`; return the feasible count."""
     layout, batches = chosen.layout, chosen.batches
     feasible = np.ones(chosen.shape, dtype=bool)
     broken = broken_bounds(scenario, columns["ttft_s"], columns["tpot_s"], columns["output_tokens_per_s"])
     for reason, refused in (
-        ("the chip has no links: it stands alone", np.asarray(layout.chips > 1) & (not chip.topology.link_bytes_per_s)),
+        (NO_LINKS, np.asarray(layout.chips > 1) & (not chip.topology.link_bytes_per_s)),
         (NOTHING_TO_HIDE, np.asarray(layout.dp == 1) & (label["overlap"] == TWO_BATCH)),
         (NOT_FITTING, figures.room < batches),
         ("batch does not fill every group", batches < np.asarray(layout.dp)),
@@ -196,37 +195,38 @@ def _keep(
             feasible &= ~refused
     left = np.flatnonzero(feasible)
     if len(left):
-        best = left[non_dominated(_costs([columns[name].reshape(-1)[left] for name in OBJECTIVES]))]
-        tables.append(_Table(label, {name: column.reshape(-1)[best] for name, column in columns.items()}))
+        best = left[non_dominated(costs_of([columns[name].reshape(-1)[left] for name in OBJECTIVES]))]
+        tables.append(Table(label, {name: column.reshape(-1)[best] for name, column in columns.items()}))
     return len(left)
 
 
-def _costs(columns: Sequence[Values]) -> Values:
-    """OBJECTIVES as columns to minimise."""
-    signs = [-1.0 if name == "tokens_per_s_per_chip" else 1.0 for name in OBJECTIVES]
-    return np.stack([sign * column for sign, column in zip(signs, columns, strict=True)], axis=1)
-
-
-def _front(tables: Sequence[_Table], several: bool) -> tuple[Configuration, ...]:
-    """Pareto front of all tables, fastest first. several: False if only one output token is asked for (no tpot)."""
-    sizes = [len(table.columns["tpot_s"]) for table in tables]
-    owner = np.repeat(np.arange(len(tables)), sizes)
-    place = np.concatenate([np.arange(size) for size in sizes])
-    costs = _costs([np.concatenate([table.columns[name] for table in tables]) for name in OBJECTIVES])
-    chosen = sorted(non_dominated(costs), key=lambda index: float(costs[index, 0]))
-    return tuple(_point(tables[int(owner[index])], int(place[index]), several) for index in chosen)
-
-
-def _point(table: _Table, index: int, several: bool) -> Configuration:
-    values: dict[str, Any] = {name: float(column[index]) for name, column in table.columns.items()}
-    for name in ("chips", "batch", *Degrees._fields):
-        values[name] = round(values[name])
-    if not several:
-        values["tpot_s"] = None
-    label = dict(table.label)
-    if label["usd_per_chip_hour"] is None:
-        values["usd_per_million_output_tokens"] = None
-    speculation = label.pop("speculation")
-    drafted = speculation.tokens if speculation else 0
-    drafts = speculation.draft.name if speculation and speculation.draft else ""
-    return Configuration(**label, **values, speculated_tokens=drafted, draft=drafts)
+def _keep_pairs(
+    scenario: Scenario,
+    chip: Chip,
+    label: dict[str, Any],
+    pairs: Paired | None,
+    reasons: Counter[str],
+    tables: list[Table],
+) -> tuple[int, int]:
+    """As `_keep`, for pools of their own; (pairs of pools, feasible ones)."""
+    if pairs is None:
+        return 0, 0
+    columns, topology, system = pairs.columns, chip.topology, chip.system
+    apart = (columns["chips"] > system.domain_chips) & (not system.scale_out_bytes_per_s)
+    broken = broken_bounds(scenario, columns["ttft_s"], columns["tpot_s"], columns["output_tokens_per_s"])
+    feasible = np.ones(len(pairs.fits), dtype=bool)
+    for reason, refused in (
+        (NO_LINKS, apart | (not topology.link_bytes_per_s)),
+        (NOTHING_TO_HIDE, (columns["dp"] == 1) & (label["overlap"] == TWO_BATCH)),
+        (NOT_FITTING, ~pairs.fits),
+        *broken.items(),
+    ):
+        count = int(np.count_nonzero(feasible & refused))
+        if count:
+            reasons[reason] += count
+            feasible &= ~refused
+    left = np.flatnonzero(feasible)
+    if len(left):
+        best = left[non_dominated(costs_of([columns[name][left] for name in OBJECTIVES]))]
+        tables.append(Table(label, {name: column[best] for name, column in columns.items()}))
+    return len(feasible), len(left)

@@ -33,6 +33,7 @@ class SearchSpace:
     precisions: "published" or formats; kv_precisions: None for the format that goes with the weights.
     tiers: memory tiers for weights and cache, chosen independently.  engine: None for the default of each chip.
     redundant_experts: numbers of them to try; None for the fewest that let ep divide.  overlaps: "none", "two-batch".
+    disaggregated: also try prefill and decoding on pools of their own.
     draft_tokens: numbers of drafted tokens to try if the scenario has a draft; no drafting is always tried too.
     """
 
@@ -46,12 +47,15 @@ class SearchSpace:
     draft_tokens: tuple[int, ...] = (1, 3, 5)
     redundant_experts: tuple[int | None, ...] = (None,)
     overlaps: tuple[str, ...] = (APART,)
+    disaggregated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Configuration:
     """One configuration with its figures.
 
+    chips: of all pools.  prefill_...: of each prefill instance, 0 if all chips prefill and decode; the other degrees
+    are those of the decode pool.
     tpot_s: None if only one output token is asked for.  usd_...: None if no price of the chip is known.
     """
 
@@ -80,6 +84,13 @@ class Configuration:
     price_basis: str = ""
     redundant_experts: int = 0
     overlap: str = APART
+    prefill_chips: int = 0
+    prefill_tp: int = 0
+    prefill_pp: int = 0
+    prefill_ep: int = 0
+    prefill_dp: int = 0
+    prefill_redundant_experts: int = 0
+    prefill_instances: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,6 +144,7 @@ def normalised(facts: Facts, space: SearchSpace) -> SearchSpace:
         engine=None if space.engine is None else known_engine(space.engine),
         draft_tokens=_once(space.draft_tokens),
         redundant_experts=_once(space.redundant_experts),
+        disaggregated=space.disaggregated,
         overlaps=_once(known_overlap(name) for name in space.overlaps),
     )
 
@@ -153,6 +165,8 @@ def check_search(scenario: Scenario, model: Architecture, space: SearchSpace) ->
         raise BadInput(f"batch has {len(space.batches):,} entries; a search takes up to {MOST_BATCHES:,}")
     if not all(1 <= batch <= MOST_BATCH for batch in space.batches):
         raise BadInput(f"batch must lie between 1 and {MOST_BATCH:,}, not reach {max(space.batches):,}")
+    if space.disaggregated and scenario.osl == 1:
+        raise BadInput("with one output token nothing is decoded; leave disaggregated out, or raise osl")
     check_bounds(scenario)
     check_scenario(scenario, model)
 

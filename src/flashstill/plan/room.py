@@ -1,0 +1,48 @@
+"""Whether the memory of a deployment holds its whole batch, and how many chips would."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flashstill.cost.footprint import held_tokens, holds, most_sequences, room_bytes, total_bytes
+from flashstill.errors import InfeasiblePlan
+from flashstill.plan.layouts import fewest_chips
+from flashstill.plan.notes import empty_notes
+from flashstill.plan.prediction import NOT_FITTING
+from flashstill.plan.resolve import Resolved
+from flashstill.units import show
+
+
+def check_room(resolved: Resolved) -> Resolved:
+    """The same with notes about its batch added; InfeasiblePlan if the whole batch does not fit in memory at once."""
+    occupancy = resolved.scenario.occupancy(resolved.setup.speculation)
+    all_fit, _ = holds(resolved.model, resolved.conditions, resolved.layout, *occupancy)
+    if not all_fit:
+        raise InfeasiblePlan(_too_small(resolved), {NOT_FITTING: 1})
+    empty = empty_notes(resolved.model, resolved.degrees, resolved.scenario.batch)
+    return replace(resolved, notes=(*resolved.notes, *empty))
+
+
+def _too_small(resolved: Resolved) -> str:
+    """Message: why the layout is too small, and how many chips would suffice."""
+    scenario, model, conditions = resolved.scenario, resolved.model, resolved.conditions
+    weights, cache, draft = conditions.weights, conditions.cache, resolved.setup.speculation
+    batch, tokens = scenario.batch, scenario.mean_tokens
+    needed = show(float(total_bytes(model, batch, tokens, conditions.precisions.widths)), "B")
+    small = draft.draft if draft else None
+    held = held_tokens(conditions, tokens, scenario.longest_tokens)
+    fitting = float(most_sequences(model, conditions, resolved.layout, max(held, 1.0), small))
+    fitting *= float(room_bytes(model, conditions, resolved.layout, small)) > 0
+    open_chips = replace(resolved.asked, chips=None, tp=None, topology=None)
+    occupancy = scenario.occupancy(draft)
+    larger = fewest_chips(model, conditions, open_chips, occupancy)
+    advice = "no number of these chips does"
+    if larger is not None and holds(model, conditions, larger.layout, *occupancy)[0]:
+        advice = f"take {larger.chips} chips"
+    memory = f"{resolved.chips} x {conditions.chip.name} of {show(weights.bytes, 'B')} in {weights.name}"
+    if cache is not weights:
+        memory += f" and {show(cache.bytes, 'B')} in {cache.name}"
+    return (
+        f"{model.name} at batch {batch} and context {tokens:.12g} needs {needed}, for which {memory} have room for"
+        f" {int(fitting)} of {batch} sequences; {advice}"
+    )
