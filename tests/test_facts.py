@@ -345,6 +345,8 @@ CLASS_ROWS = [
     "operation_floor_s",
     "link_efficiency",
     "hop_s",
+    "scale_out_efficiency",
+    "scale_out_hop_s",
 ]
 
 

@@ -17,7 +17,7 @@ from flashstill.cost.serving import Paces, closed_form
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts, software_of
-from flashstill.hardware.calibration import PERFECT, Kernel
+from flashstill.hardware.calibration import PERFECT, Collective, Kernel
 from flashstill.parallel import Exchange, Layout
 from flashstill.plan.case import Case
 from flashstill.plan.predict import predict
@@ -155,11 +155,31 @@ def test_an_all_reduce_beyond_the_domain_waits_for_every_doubling_twice() -> Non
     Inside, a chip sends 2 x 7/8 of 8 GB at 100 GB/s: 0.14 s.  Beyond, 2 x 3/4 of its eighth at 10 GB/s: 0.15 s.
     """
     exchange = Exchange(name="sum", kind="all-reduce", count=1, bytes=8e9, group=32.0, tier="tensor")
-    cost = link_cost(round_chip(), replace(PERFECT, hop_s=1e-5), exchange)
+    cost = link_cost(round_chip(), replace(PERFECT, scale_out_hop_s=1e-5), exchange)
     assert float(cost.seconds) == pytest.approx(0.14 + 0.15 + 4e-5, rel=1e-9)
     assert (float(cost.inside_bytes), float(cost.beyond_bytes)) == (14e9, 1.5e9)
-    gather = link_cost(round_chip(), replace(PERFECT, hop_s=1e-5), replace(exchange, kind="all-gather"))
+    gather = link_cost(round_chip(), replace(PERFECT, scale_out_hop_s=1e-5), replace(exchange, kind="all-gather"))
     assert float(gather.seconds) == pytest.approx(0.07 + 0.075 + 2e-5, rel=1e-9)
+
+
+def test_an_engines_own_all_reduce_ends_at_its_domain() -> None:
+    """Eight chips take the engine's 3 us; 16 the library's 18 us and, there and back, one step of 8 us; half the rate
+    of 10 GB/s moves the eighth of 1.6 MB that leaves each chip in 40 us."""
+    own = Collective(efficiency=1.0, floor_s=3e-6, blend=64.0)
+    library = Collective(efficiency=1.0, floor_s=18e-6, blend=64.0, measured=True)
+    rows = {("all-reduce", ""): library, ("all-reduce", "vllm"): own}
+    calibration = replace(PERFECT, collectives=rows, scale_out_hop_s=8e-6, scale_out_efficiency=0.5)
+    exchange = Exchange(name="sum", kind="all-reduce", count=1, bytes=1.6e6, group=8.0, tier="tensor")
+
+    def seconds(group: float, stride: float = 1.0, size: float = 1.6e6) -> float:
+        asked = replace(exchange, group=group, stride=stride, bytes=size)
+        return float(link_cost(round_chip(), calibration, asked, "vllm").seconds)
+
+    assert seconds(8.0, size=8.0) == pytest.approx(3e-6)
+    inside_s = 2 * 7 / 8 * 1.6e6 / 1e11  # 28 us, longer than the floor
+    assert seconds(16.0) == pytest.approx(inside_s + 2 * 8e-6 + 4e-5)
+    assert seconds(16.0, size=8.0) == pytest.approx(18e-6 + 2 * 8e-6, rel=1e-3)
+    assert seconds(2.0, stride=8.0, size=8.0) == pytest.approx(18e-6 + 2 * 8e-6, rel=1e-3)
 
 
 def paces() -> Paces:

@@ -160,7 +160,9 @@ class TestLinks:
     def test_beyond_a_domain(self) -> None:
         """64 chips in 8 domains of 8: of 8 GB that each holds 7/8 leave the domain at 10 GB/s, three doublings."""
         cost = link_cost(
-            round_chip(), dataclasses.replace(PERFECT, hop_s=1e-3), self.exchange("all-to-all", 8e9, group=64.0)
+            round_chip(),
+            dataclasses.replace(PERFECT, scale_out_hop_s=1e-3),
+            self.exchange("all-to-all", 8e9, group=64.0),
         )
         assert [float(cost.inside_bytes), float(cost.beyond_bytes)] == approx([7e9, 7e9])
         assert float(cost.seconds) == approx(0.07 + 0.7 + 3e-3)

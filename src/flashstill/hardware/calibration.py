@@ -113,6 +113,8 @@ class Calibration:
     The condition of a kernel is a precision ("fp8"), or a precision and the engine that has kernels of its own for it
     ("fp8 vllm").
     attention_ratio, experts_floor_ratio, blend: derive the coefficients of kinds without rows from the general ones.
+    scale_out_efficiency, scale_out_hop_s: fraction of the scale-out bandwidth that long collectives reach between
+    domains, and latency of one of their steps from domain to domain, through NICs and switches.
     on_chip_share: fraction of the on-chip cache available to a kernel's activations.
     """
 
@@ -121,6 +123,8 @@ class Calibration:
     operation_floor_s: float
     link_efficiency: float
     hop_s: float
+    scale_out_efficiency: float
+    scale_out_hop_s: float
     attention_ratio: float
     experts_floor_ratio: float
     blend: float
@@ -172,6 +176,8 @@ PERFECT = Calibration(
     operation_floor_s=0.0,
     link_efficiency=1.0,
     hop_s=0.0,
+    scale_out_efficiency=1.0,
+    scale_out_hop_s=0.0,
     attention_ratio=1.0,
     experts_floor_ratio=1.0,
     blend=SHARPEST,

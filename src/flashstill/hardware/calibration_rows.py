@@ -51,6 +51,8 @@ def calibration_of(facts: Facts, owners: Sequence[str], needs: Needs) -> Calibra
         operation_floor_s=floor_s,
         link_efficiency=link["efficiency"],
         hop_s=hop_s,
+        scale_out_efficiency=needs.number("scale_out_efficiency"),
+        scale_out_hop_s=needs.number("scale_out_hop_s"),
         attention_ratio=needs.of(GENERAL, "attention_ratio"),
         experts_floor_ratio=needs.of(GENERAL, "experts_floor_ratio"),
         blend=needs.of(GENERAL, "general.blend"),

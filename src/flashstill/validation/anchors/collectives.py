@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from flashstill.facts import Facts
 from flashstill.hardware import Chip
 from flashstill.parallel import Exchange
-from flashstill.validation.anchors.tables import MICRO, MILLI, KernelSet, Rows, column, split
+from flashstill.validation.anchors.tables import MICRO, MILLI, KernelSet, Rows, column, engine_in_name, split
 from flashstill.validation.comparison import Values
 
 _COLLECTIVE = {
@@ -16,14 +16,17 @@ _COLLECTIVE = {
     "reduce_scatter": "reduce-scatter",
     "alltoall": "all-to-all",
 }
+_CUSTOM = "custom "
+"""what the names of the engines' own collectives begin with"""
 
 
 def custom_all_reduce(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
-    """The engines' own all-reduce kernels."""
-    for (source,), group in split(rows, "kernel_source"):
+    """The engines' own all-reduce kernels, of the engine that the source names, else of the one in the file's name."""
+    named = [{"kernel_source": engine_in_name(anchor), **row} for row in rows]
+    for (source,), group in split(named, "kernel_source"):
         if source.endswith("eager"):
             continue  # launched from Python each time, whereas engines replay CUDA graphs
-        engine = "vllm" if source.lower().startswith("vllm") else source.lower()
+        engine = source.lower().partition("_")[0]
         yield _exchange_set(anchor, chip.name, "all-reduce", group, 2.0, column(group, "latency") * MILLI, engine)
 
 
@@ -37,13 +40,15 @@ def library(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
 
 def collective_table(facts: Facts, rows: Rows) -> Iterator[KernelSet]:
     """A table of collectives measured on several chips."""
-    for (gpu, name), group in split(rows, "gpu", "op"):
+    for (gpu, name, path), group in split(rows, "gpu", "op", "path_under_source"):
         chip = facts.chip_name(gpu)
-        if chip is None or name not in _COLLECTIVE:
+        kind = _COLLECTIVE.get(name.removeprefix(_CUSTOM))
+        if chip is None or kind is None:
             continue
+        engine = engine_in_name(path) if name.startswith(_CUSTOM) else ""
         renamed = [{**row, "num_gpus": row["gpus"]} for row in group]
         seconds = column(group, "latency_us") * MICRO
-        yield _exchange_set("collectives_gpu", chip, _COLLECTIVE[name], renamed, 2.0, seconds, "")
+        yield _exchange_set("collectives_gpu", chip, kind, renamed, 2.0, seconds, engine)
 
 
 def _exchange_set(

@@ -186,8 +186,8 @@ _READERS: Sequence[tuple[set[str], Callable[[str, Chip, Rows], Iterator[KernelSe
     ({"num_k_heads", "num_v_heads", "d_model", "phase", "latency"}, delta_rules),
     ({"num_k_heads", "num_v_heads", "phase", "latency"}, channel_decays),
     ({"nheads", "n_groups", "d_state", "phase", "latency"}, state_spaces),
-    ({"allreduce_dtype", "message_size", "num_gpus"}, custom_all_reduce),
     ({"op_name", "nccl_dtype", "message_size", "num_gpus"}, library),
+    ({"message_size", "num_gpus", "latency"}, custom_all_reduce),
 )
 
 

@@ -106,6 +106,8 @@ COLLECTIVE_START = {"efficiency": 0.75, "floor_s": 5e-6, "rank_s": 1e-6, "blend"
 ONE_SHOT_START = {
     "efficiency": 0.75,
     "floor_s": 8e-6,
+    "rank_s": 3e-7,
+    "blend": 1.0,
     "one_shot_floor_s": 3e-6,
     "one_shot_doubling_s": 2e-7,
     "one_shot_efficiency": 0.6,
