@@ -127,7 +127,10 @@ def test_compressed_queries_gates_and_an_indexer() -> None:
     assert found["query up"] == approx((2, 2 * 3 * 100 * 12, 2 * 100 * 12, 0, 2 * 3 * 112, 0))
     assert found["index query"] == approx((2, 2 * 3 * 16 * 12, 2 * 16 * 12, 0, 2 * 3 * 28, 0))
     assert found["index key"][2] == 2 * (8 + (2 if indexer.weighted else 0)) * 100
-    assert found["index scores"] == approx((2, 2 * 3 * 2 * 8 * 11, 0, 3 * 11 * 8 * 2, 2 * 8 * 2 * 3, 0))
+    # Keys and queries take 8 bits and a 32-bit scale per 128 values; 32-bit logits are written and read.
+    scaled = 1 + 4 / 128
+    moved = 3 * 2 * 8 * scaled + 8 * 3 * 11
+    assert found["index scores"] == approx((2, 2 * 3 * 2 * 8 * 11, 0, 3 * 11 * 8 * scaled, moved, 0))
     assert found["attention"][1] == 2 * 3 * 4 * 65 * 7
 
 

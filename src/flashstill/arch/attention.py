@@ -124,6 +124,8 @@ class Indexer:
     top: int
     weighted: bool = True
     """a projection of the input gives one weight per indexer head"""
+    shared: bool = True
+    """all query heads read the tokens selected by all indexer heads; False: each key/value head selects its own"""
 
     @property
     def norm_parameters(self) -> int:

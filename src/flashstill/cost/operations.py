@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from flashstill.cost import kernels
+from flashstill.cost import kernels, sparse
 from flashstill.cost.conditions import Conditions
 from flashstill.hardware import Kernel
-from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity, State
+from flashstill.workload import Attention, Experts, IndexScores, Matmul, Operation, Quantity, SmallKernels, State
 
 _NO_TIME: Quantity = 0.0
 
@@ -23,7 +23,7 @@ def operation_seconds(conditions: Conditions, operation: Operation) -> kernels.T
     """
     if isinstance(operation, Experts):
         operation = operation.busiest
-    kind, precision = _kernel_name(conditions, operation)
+    kind, precision = kernel_kind(operation), _coefficients_in(conditions, operation)
     software, calibration = conditions.software, conditions.calibration
     if not software.fastest_of:
         return _with_kernel(conditions, operation, calibration.kernel(kind, precision, software.name))
@@ -31,18 +31,36 @@ def operation_seconds(conditions: Conditions, operation: Operation) -> kernels.T
     return kernels.fastest([_with_kernel(conditions, operation, kernel) for kernel in usable])
 
 
-def _kernel_name(conditions: Conditions, operation: Operation) -> tuple[str, str]:
-    """Kind and precision of the coefficients that an operation's kernel has."""
-    if isinstance(operation, Matmul):
-        return "matmul", kernel_precision(conditions, operation.role)
+def kernel_kind(operation: Operation) -> str:
+    """The kind of kernel that computes an operation, as calibration rows name it."""
     if isinstance(operation, Experts):
-        return "experts", kernel_precision(conditions, "experts")
-    if isinstance(operation, Attention):
-        kind = "prompt" if operation.prompt else "latent" if operation.latent else "decode"
-        return f"{kind}-attention", conditions.precisions.kv
+        return "experts"
     if isinstance(operation, State):
-        return operation.kernel, "bf16"
-    return "matmul", "bf16"
+        return operation.kernel
+    if isinstance(operation, Attention | IndexScores | SmallKernels):
+        return _kind_by_phase(operation)
+    return "matmul"
+
+
+def _kind_by_phase(operation: Attention | IndexScores | SmallKernels) -> str:
+    when = "-prompt" if operation.prompt else ""
+    if isinstance(operation, SmallKernels):
+        return f"selecting-kernels{when}" if operation.selecting else f"small-kernels{when}"
+    if isinstance(operation, IndexScores):
+        return f"index-scores{when}" if operation.shared else f"block-scores{when}"
+    if operation.slots is not None:
+        return f"selected{when}" if operation.latent else f"blocks{when}"
+    return "prompt-attention" if operation.prompt else "latent-attention" if operation.latent else "decode-attention"
+
+
+def _coefficients_in(conditions: Conditions, operation: Operation) -> str:
+    """The precision whose coefficients apply to an operation."""
+    if isinstance(operation, Matmul):
+        return kernel_precision(conditions, operation.role)
+    if isinstance(operation, Experts):
+        return kernel_precision(conditions, "experts")
+    by_cache = isinstance(operation, Attention | IndexScores | SmallKernels)
+    return conditions.precisions.kv if by_cache else "bf16"
 
 
 def _with_kernel(conditions: Conditions, operation: Operation, kernel: Kernel) -> kernels.Timing:
@@ -55,6 +73,11 @@ def _with_kernel(conditions: Conditions, operation: Operation, kernel: Kernel) -
         read_s = operation.weight_bytes / conditions.weights.bytes_per_s
         peaks_s = np.maximum(timing.compute_s * kernel.compute_efficiency, read_s) + moved_s
         return kernels.scaled(timing, conditions.software.experts_ratio, peaks_s)
+    if isinstance(operation, SmallKernels):
+        return sparse.small_kernels(operation, kernel, main)
+    if isinstance(operation, Attention) and operation.slots is not None:
+        rate = chip.flops_per_s[chip.precision("bf16")]
+        return sparse.selected_attention(chip, operation, kernel, rate, conditions.cache)
     memory_s = kernels.memory_seconds(operation, conditions.weights, conditions.cache, main, kernel.memory_efficiency)
     if isinstance(operation, Matmul):
         runs_in = chip.precision(conditions.precisions.of(operation.role))
@@ -70,6 +93,8 @@ def _with_kernel(conditions: Conditions, operation: Operation, kernel: Kernel) -
         rate = chip.flops_per_s[chip.precision(conditions.precisions.kv if operation.prompt else "bf16")]
         timed = kernels.prompt_attention if operation.prompt else kernels.decode_attention
         return timed(chip, operation, kernel, rate, memory_s)
+    if isinstance(operation, IndexScores):
+        return sparse.index_scores(operation, kernel, chip.flops_per_s[chip.precision("fp8")], memory_s)
     if isinstance(operation, State):
         return kernels.recurrence(chip, operation, kernel, chip.flops_per_s[chip.precision("bf16")], memory_s)
     compute_s = operation.flops / (chip.flops_per_s[chip.precision("bf16")] * kernel.compute_efficiency)
@@ -87,7 +112,10 @@ def operation_joules(conditions: Conditions, operation: Operation) -> dict[str, 
     """Dynamic joules of one chip's share of an operation, by level; links excluded."""
     chip, main = conditions.chip, conditions.chip.memory
     role = "experts" if isinstance(operation, Experts) else getattr(operation, "role", "exact")
-    runs_in = chip.precision(conditions.precisions.of(role) if not isinstance(operation, Attention) else "bf16")
+    stored = conditions.precisions.of(role)
+    if isinstance(operation, Attention | IndexScores):
+        stored = "fp8" if isinstance(operation, IndexScores) else "bf16"
+    runs_in = chip.precision(stored)
     macs = operation.flops / 2.0
     room = conditions.calibration.on_chip_share * chip.on_chip_bytes
     on_chip = np.asarray(operation.activation_bytes) <= room

@@ -41,6 +41,7 @@ class Kernel:
     group_ratio: growth of block_s with query heads per KV head.
     doubling_s: added for every doubling of the context above 64 tokens.
     chunk_s: time of one step of a recurrence, after all before it.
+    padding: share of the slots without a selected token that are computed nevertheless.
     passes: times the activations are moved to or from memory.  remote_passes: the same for rows of remote experts.
     expert_s: added per hundred experts on the chip.
     quantise_floor_s: minimum time to quantise the activations, for precisions that need it.
@@ -57,6 +58,7 @@ class Kernel:
     block_s: float = 0.0
     group_ratio: float = 0.0
     doubling_s: float = 0.0
+    padding: float = 0.0
     chunk_s: float = 0.0
     passes: float = 1.0
     remote_passes: float = 0.0
@@ -84,7 +86,12 @@ class Collective:
 
 
 RECURRENT = ("state-update", "state-scan", "channel-scan", "convolution", "convolution-update")
-KINDS = ("matmul", "decode-attention", "latent-attention", "prompt-attention", "experts", *RECURRENT)
+SPARSE = ("selected", "selected-prompt", "blocks", "blocks-prompt")
+INDEXERS = ("index-scores", "index-scores-prompt", "block-scores", "block-scores-prompt")
+SMALL = ("small-kernels", "small-kernels-prompt", "selecting-kernels", "selecting-kernels-prompt")
+MODULES = (*SPARSE, *INDEXERS, *SMALL)
+"""kinds that are timed within whole mixers only"""
+KINDS = ("matmul", "decode-attention", "latent-attention", "prompt-attention", "experts", *RECURRENT, *MODULES)
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all")
 
 
@@ -184,7 +191,9 @@ PERFECT = Calibration(
     on_chip_share=1.0,
     tiling=Tiling(tiles=((1.0, 1.0),), depth=1.0, split_depth=1.0, prompt_rows=1.0, latent_rows=1.0, array_rows=1.0),
     kernels={
-        (kind, precision): Kernel(compute_efficiency=1.0, memory_efficiency=1.0, floor_s=0.0)
+        (kind, precision): Kernel(
+            compute_efficiency=1.0, memory_efficiency=1.0, floor_s=0.0, passes=0.0 if kind in SPARSE else 1.0
+        )
         for kind in KINDS
         for precision in ("bf16", "fp8", "fp4")
     },

@@ -15,7 +15,7 @@ import numpy as np
 
 from flashstill.parallel.balance import busiest_load
 from flashstill.parallel.layout import Layout
-from flashstill.workload import Attention, Experts, Matmul, Quantity, State
+from flashstill.workload import Attention, Experts, IndexScores, Matmul, Quantity, SmallKernels, State
 
 
 def part(operation: Matmul, rows: Quantity = 1.0, columns: Quantity = 1.0, depth: Quantity = 1.0) -> Matmul:
@@ -84,3 +84,15 @@ def split_state(operation: State, chips: Quantity) -> State:
         state_flops=operation.state_flops / chips,
         activation_bytes=operation.activation_bytes / chips,
     )
+
+
+def split_small(operation: SmallKernels, chips: Quantity) -> SmallKernels:
+    """The small kernels of one chip's share of the heads."""
+    return replace(operation, headed_bytes=operation.headed_bytes / chips)
+
+
+def split_scores(operation: IndexScores, heads: Quantity, sequences: Quantity = 1.0) -> IndexScores:
+    """An indexer split by sequences, and by heads unless all its heads select tokens for every query head."""
+    most = np.minimum(sequences, np.maximum(operation.sequences, 1.0))
+    over = 1.0 if operation.shared else np.minimum(heads, operation.heads)
+    return replace(operation, sequences=operation.sequences / most, heads=operation.heads / over)

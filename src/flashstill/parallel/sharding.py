@@ -17,9 +17,16 @@ import numpy as np
 
 from flashstill.parallel.exchange import Exchange, Sharded, among
 from flashstill.parallel.layout import Layout
-from flashstill.parallel.local import split_attention, split_columns, split_experts, split_state
+from flashstill.parallel.local import (
+    split_attention,
+    split_columns,
+    split_experts,
+    split_scores,
+    split_small,
+    split_state,
+)
 from flashstill.parallel.weights import gathered, two_dimensional
-from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity, State
+from flashstill.workload import Attention, Experts, IndexScores, Matmul, Operation, Quantity, SmallKernels, State
 
 
 def shard(operations: Iterable[Operation], layout: Layout) -> Sharded:
@@ -43,9 +50,13 @@ def shard(operations: Iterable[Operation], layout: Layout) -> Sharded:
 def _local(operation: Operation, layout: Layout) -> Operation:
     if isinstance(operation, Matmul):
         return split_columns(operation, layout.tp)
-    if isinstance(operation, Attention):
+    if isinstance(operation, Attention | IndexScores):
         heads, sequences = (1.0, layout.tp) if layout.shard_batch else (layout.tp, 1.0)
+        if isinstance(operation, IndexScores):
+            return split_scores(operation, heads, sequences)
         return split_attention(operation, heads, sequences)
+    if isinstance(operation, SmallKernels):
+        return split_small(operation, layout.tp)
     if isinstance(operation, Experts):
         return split_experts(operation, layout)
     return split_state(operation, layout.tp) if isinstance(operation, State) else operation

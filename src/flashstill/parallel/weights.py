@@ -20,8 +20,25 @@ import numpy as np
 
 from flashstill.parallel.exchange import Exchange, among
 from flashstill.parallel.layout import Layout
-from flashstill.parallel.local import part, split_attention, split_columns, split_experts, split_state
-from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity, State
+from flashstill.parallel.local import (
+    part,
+    split_attention,
+    split_columns,
+    split_experts,
+    split_scores,
+    split_small,
+    split_state,
+)
+from flashstill.workload import (
+    Attention,
+    Experts,
+    IndexScores,
+    Matmul,
+    Operation,
+    Quantity,
+    SmallKernels,
+    State,
+)
 
 Parts = tuple[list[Operation], list[Exchange]]
 
@@ -89,6 +106,12 @@ def _gathering(operation: Operation, gather: Quantity, rest: Quantity) -> tuple[
         return product, product.weight_bytes
     if isinstance(operation, Attention):
         return split_attention(operation, rest, gather), 0.0
+    if isinstance(operation, IndexScores):
+        return split_scores(operation, rest, gather), 0.0
+    if isinstance(operation, SmallKernels):
+        small = split_small(operation, rest)
+        headed, shared = small.headed_bytes / gather, small.shared_bytes / gather
+        return replace(small, headed_bytes=headed, shared_bytes=shared), 0.0
     if isinstance(operation, Experts):
         width = operation.ffn_width / rest
         routed = replace(operation, tokens=operation.tokens / gather, ffn_width=width)
@@ -119,6 +142,10 @@ def _other(operation: Operation, layout: Layout, chips: Quantity) -> Operation:
     if isinstance(operation, Attention):
         heads, sequences = (1.0, chips) if layout.shard_batch else (chips, 1.0)
         return split_attention(operation, heads, sequences)
+    if isinstance(operation, IndexScores):
+        return split_scores(operation, *((1.0, chips) if layout.shard_batch else (chips, 1.0)))
+    if isinstance(operation, SmallKernels):
+        return split_small(operation, chips)
     if isinstance(operation, Experts):
         return split_experts(operation, layout)
     if isinstance(operation, State):

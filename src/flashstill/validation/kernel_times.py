@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from flashstill.cost.conditions import Conditions, Precisions, uniform
+from flashstill.cost.conditions import Conditions, uniform
 from flashstill.cost.kernels import quantise_seconds
 from flashstill.cost.links import link_cost
 from flashstill.cost.operations import operation_seconds
@@ -23,25 +23,32 @@ def kernel_seconds(chip: Chip, item: KernelSet, kernel: Kernel | None = None) ->
     calibration = chip.calibration
     if kernel is not None:
         calibration = replace(calibration, kernels={(item.kind, item.precision): kernel})
-    conditions = Conditions(
+    if item.timed == QUANTISATION:
+        assert isinstance(item.work, Matmul)
+        used = calibration.kernel(item.kind, item.precision, item.engine)
+        return np.asarray(quantise_seconds(chip, item.work, used), dtype=np.float64)
+    conditions = timed_alone(chip, item, calibration)
+    works = item.work if isinstance(item.work, tuple) else (item.work,)
+    return sum((seconds_of(conditions, work, item.seconds) for work in works), start=np.zeros_like(item.seconds))
+
+
+def timed_alone(chip: Chip, item: KernelSet, calibration: Calibration) -> Conditions:
+    """Conditions of kernels measured alone, without an engine's overheads around them."""
+    return Conditions(
         chip=chip,
-        precisions=_precisions(item),
+        precisions=uniform(item.precision, item.cache or item.precision),
         weights=chip.memory,
         cache=chip.memory,
         calibration=calibration,
         software=replace(NO_SOFTWARE, name=item.engine, quantise_ratio=1.0),
     )
-    assert isinstance(item.work, Operation)
-    if item.timed == QUANTISATION:
-        assert isinstance(item.work, Matmul)
-        used = calibration.kernel(item.kind, item.precision, item.engine)
-        return np.asarray(quantise_seconds(chip, item.work, used), dtype=np.float64)
-    seconds = operation_seconds(conditions, item.work).seconds * item.work.count
-    return np.broadcast_to(np.asarray(seconds, dtype=np.float64), item.seconds.shape)
 
 
-def _precisions(item: KernelSet) -> Precisions:
-    return uniform(item.precision, item.precision)
+def seconds_of(conditions: Conditions, work: Operation | Exchange, like: Values) -> Values:
+    """Seconds of all kernels of an operation, in the shape of `like`."""
+    assert isinstance(work, Operation)
+    seconds = operation_seconds(conditions, work).seconds * work.count
+    return np.broadcast_to(np.asarray(seconds, dtype=np.float64), like.shape)
 
 
 def exchange_seconds(chip: Chip, item: KernelSet, collective: Collective | None = None) -> Values:

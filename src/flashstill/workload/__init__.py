@@ -5,6 +5,7 @@ from flashstill.workload.mixed_step import Chunks, Decoding, mixed
 from flashstill.workload.operations import Attention, Matmul, Operation, Quantity, Widths, matmul
 from flashstill.workload.phases import decode, prefill
 from flashstill.workload.recurrence import State
+from flashstill.workload.sparse import IndexScores, SmallKernels
 from flashstill.workload.stored_bytes import (
     cache_bytes,
     expert_copy_parameters,
@@ -20,10 +21,12 @@ __all__ = [
     "Chunks",
     "Decoding",
     "Experts",
+    "IndexScores",
     "Matmul",
     "Operation",
     "Quantity",
     "Routed",
+    "SmallKernels",
     "State",
     "Widths",
     "cache_bytes",

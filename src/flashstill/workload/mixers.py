@@ -2,18 +2,20 @@
 
 MLA decodes in its absorbed form: queries are mapped into the latent space, so that h heads share one key of width r + p
 and one value of width r (DeepSeek-V2, section 2.1.3).  In a prefill keys and values are expanded once per token.
-With an indexer (DeepSeek-V3.2, 2025) each query scores all cached tokens with a short key and attends to the best.
+With an indexer (DeepSeek-V3.2, 2025) each query scores all cached tokens with a short key and attends to the best, in
+the absorbed form in a prefill as well, since every query reads other tokens.
 """
 
 from __future__ import annotations
 
 from flashstill.arch import Attention as GroupedAttention
-from flashstill.arch import CompressedAttention, Indexer, LatentAttention
+from flashstill.arch import CompressedAttention, LatentAttention
 from flashstill.arch.model import Mixer
 from flashstill.workload.compressed import compressed
 from flashstill.workload.operations import Attention, Operation, Quantity, Widths, matmul
 from flashstill.workload.recurrence import recurrent
 from flashstill.workload.seen import attended
+from flashstill.workload.sparse import scoring, small_kernels
 
 LATENT_FORMS = ("key, value up", "query into latent", "value out of latent")
 """MLA products that occur in one form only: the expanded form (prefill) or the absorbed form (decode)"""
@@ -50,9 +52,9 @@ def _grouped(
     tokens = batch * queries
     seen, pairs = attended(queries, past, mixer.limit, prompt)
     projected = mixer.query_width + mixer.gate_width + mixer.kv_width
-    scoring = _indexer(width, mixer.indexer, width, batch, queries, past, widths, prompt) if mixer.indexer else []
+    indexer = scoring(width, mixer.indexer, width, batch, queries, past, widths, prompt) if mixer.indexer else []
     return [
-        *scoring,
+        *indexer,
         matmul("query, key, value", tokens, projected, width, widths, "attention"),
         Attention(
             name="attention",
@@ -68,6 +70,7 @@ def _grouped(
             kv_value_bytes=widths.kv,
             activation_value_bytes=widths.activation,
             prompt=prompt,
+            slots=mixer.indexer.top if mixer.indexer else None,
         ),
         matmul("attention output", tokens, width, mixer.output_width, widths, "attention", "rows"),
     ]
@@ -93,7 +96,9 @@ def _latent(
         operations.append(matmul("output gate", tokens, mixer.extra_width, width, widths, "attention"))
     if mixer.query_rank:
         operations.append(matmul("query up", tokens, heads * key, mixer.query_rank, widths, "attention"))
-    if prompt:
+    selected = mixer.indexer.top if mixer.indexer else mixer.top
+    absorbed = not prompt or selected is not None
+    if not absorbed:
         # A prefill expands keys and values once per token instead of attending in the latent space.
         expanded = heads * (mixer.nope_width + mixer.value_width)
         operations.append(matmul("key, value up", tokens, expanded, rank, widths, "attention"))
@@ -116,49 +121,16 @@ def _latent(
             kv_value_bytes=widths.kv,
             activation_value_bytes=widths.activation,
             prompt=prompt,
-            latent=not prompt,
+            latent=absorbed,
+            slots=selected,
         )
     )
-    if not prompt:
+    if absorbed:
         operations.append(matmul("value out of latent", tokens, heads * mixer.value_width, rank, widths, "exact"))
-    operations.append(
+    operations += [
+        small_kernels(width, mixer, tokens, absorbed, widths),
         matmul("attention output", tokens, width, heads * mixer.value_width, widths, "attention", "rows"),
-    )
-    reads = mixer.query_rank or width
-    scoring = _indexer(width, mixer.indexer, reads, batch, queries, past, widths, prompt) if mixer.indexer else []
-    return [*scoring, *operations]
-
-
-def _indexer(
-    width: int,
-    scorer: Indexer,
-    query_rank: int,
-    batch: Quantity,
-    queries: Quantity,
-    past: Quantity,
-    widths: Widths,
-    prompt: bool,
-) -> list[Operation]:
-    """The indexer of sparse attention: scores every cached token with a separate short key."""
-    tokens = batch * queries
-    seen, pairs = attended(queries, past, None, prompt)
-    weights = scorer.heads if scorer.weighted else 0
-    return [
-        matmul("index query", tokens, scorer.heads * scorer.head_width, query_rank, widths, "attention"),
-        matmul("index key", tokens, scorer.head_width + weights, width, widths, "attention", "none"),
-        Attention(
-            name="index scores",
-            sequences=batch,
-            queries=queries,
-            seen=seen,
-            pairs=pairs,
-            heads=scorer.heads,
-            kv_heads=1,
-            key_width=scorer.head_width,
-            value_width=0,
-            kv_values=scorer.head_width,
-            kv_value_bytes=widths.kv,
-            activation_value_bytes=widths.activation,
-            prompt=prompt,
-        ),
     ]
+    reads = mixer.query_rank or width
+    indexer = scoring(width, mixer.indexer, reads, batch, queries, past, widths, prompt) if mixer.indexer else []
+    return [*indexer, *operations]

@@ -116,6 +116,7 @@ class Attention(Operation):
     """Softmax attention of `queries` new tokens per sequence over `seen` cached tokens.
 
     prompt: True for a causal prefill (many queries), False for a decode step (few queries over a long cache).
+    slots: most tokens that an indexer selects for a query; None for attention that selects none.
     latent: one compressed vector per token serves as key and value of all heads (MLA, absorbed form).
     """
 
@@ -131,6 +132,7 @@ class Attention(Operation):
     kv_value_bytes: Quantity
     prompt: bool
     latent: bool = False
+    slots: Quantity | None = None
     activation_value_bytes: Quantity = 2.0
     activation_bytes: Quantity = field(init=False)
 

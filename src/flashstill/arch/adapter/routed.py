@@ -167,7 +167,11 @@ def minimax_m3(fields: Fields) -> Architecture:
     heads, top = index.count("index_n_heads", default=4), index.count("index_topk_blocks", default=16)
     block, local = index.count("index_block_size", default=128), index.count("index_local_blocks", default=1, least=0)
     scorer = Indexer(
-        heads=heads, head_width=index.count("index_head_dim", default=128), top=(top + local) * block, weighted=False
+        heads=heads,
+        head_width=index.count("index_head_dim", default=128),
+        top=(top + local) * block,
+        weighted=False,
+        shared=False,
     )
     full = grouped(fields, qk_norm="head")
     fields.ignore("moe_layer_freq", "intermediate_size")

@@ -18,6 +18,7 @@ from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.validation.anchors.collectives import collective_table, custom_all_reduce, library
 from flashstill.validation.anchors.experts import COLUMNS, experts
+from flashstill.validation.anchors.modules import block_selection, latent_modules
 from flashstill.validation.anchors.recurrences import channel_decays, delta_rules, state_spaces
 from flashstill.validation.anchors.tables import (
     MILLI,
@@ -185,6 +186,9 @@ _READERS: Sequence[tuple[set[str], Callable[[str, Chip, Rows], Iterator[KernelSe
     (COLUMNS, experts),
     ({"num_k_heads", "num_v_heads", "d_model", "phase", "latency"}, delta_rules),
     ({"num_k_heads", "num_v_heads", "phase", "latency"}, channel_decays),
+    ({"gemm_type", "kv_cache_dtype", "model", "num_heads", "step", "latency"}, latent_modules),
+    ({"gemm_type", "kv_cache_dtype", "num_heads", "kernel_source", "latency"}, latent_modules),
+    ({"gemm_type", "kv_cache_dtype", "num_heads", "step", "latency"}, block_selection),
     ({"nheads", "n_groups", "d_state", "phase", "latency"}, state_spaces),
     ({"op_name", "nccl_dtype", "message_size", "num_gpus"}, library),
     ({"message_size", "num_gpus", "latency"}, custom_all_reduce),

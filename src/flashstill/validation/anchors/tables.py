@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,10 +40,15 @@ PRECISIONS = {
 }
 
 
+Timed = TypeVar("Timed", Operation, Exchange)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelSet:
-    """Measured kernels of one kind, precision and chip. work: an operation or exchange with arrays as fields.
+    """Measured kernels of one kind, precision and chip.
 
+    work: an operation or exchange with arrays as fields, or the operations of a whole mixer, one after another.
+    cache: format of the KV cache where it is not `precision`.
     timed: what the seconds cover, WHOLE or a part of the operation.
     """
 
@@ -51,15 +57,25 @@ class KernelSet:
     kind: str
     precision: str
     engine: str
-    work: Operation | Exchange
+    work: Operation | Exchange | tuple[Operation, ...]
     seconds: Values
+    cache: str = ""
     timed: str = WHOLE
 
     def where(self, kept: npt.NDArray[np.bool_]) -> KernelSet:
         """The rows for which `kept` is true."""
-        given = {field.name: getattr(self.work, field.name) for field in fields(self.work) if field.init}
-        rows = {name: value[kept] for name, value in given.items() if np.shape(value) == self.seconds.shape}
-        return replace(self, work=replace(self.work, **rows), seconds=self.seconds[kept])
+        if isinstance(self.work, tuple):
+            works: Operation | Exchange | tuple[Operation, ...] = tuple(_rows(work, kept) for work in self.work)
+        elif isinstance(self.work, Exchange):
+            works = _rows(self.work, kept)
+        else:
+            works = _rows(self.work, kept)
+        return replace(self, work=works, seconds=self.seconds[kept])
+
+
+def _rows(work: Timed, kept: npt.NDArray[np.bool_]) -> Timed:
+    given = {field.name: getattr(work, field.name) for field in fields(work) if field.init}
+    return replace(work, **{name: value[kept] for name, value in given.items() if np.shape(value) == kept.shape})
 
 
 class Row(dict[str, str]):

@@ -26,7 +26,7 @@ ROBUST_SCALE = 0.15
 IDENTIFIED = float(np.log(2.0))
 """a coefficient is identified if its two standard errors (in logs) are within a factor of two"""
 LARGEST = dict.fromkeys(
-    ("memory_efficiency", "compute_efficiency", "unit_efficiency", "efficiency", "one_shot_efficiency"), 1.0
+    ("memory_efficiency", "compute_efficiency", "unit_efficiency", "efficiency", "one_shot_efficiency", "padding"), 1.0
 )
 """upper bounds: no kernel exceeds the peak; a fit at the bound means its formula is wrong elsewhere"""
 _STEP = 1e-4
@@ -99,7 +99,8 @@ def least(
         ]
         return np.concatenate([weights * errors(logs), np.array(pulls)])
 
-    highest = [float(np.log(LARGEST[name] / start[name])) if name in LARGEST else 6.0 for name in names]
+    bounds = {name: LARGEST.get(name.rpartition(".")[2]) for name in names}
+    highest = [float(np.log(bound / start[name])) if bound else 6.0 for name, bound in bounds.items()]
     limits = ([-6.0] * len(names), highest)
     first = np.log([(near or start).get(name, start[name]) / start[name] for name in names])
     solution = least_squares(

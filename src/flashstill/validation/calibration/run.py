@@ -12,7 +12,7 @@ from flashstill.facts import Fact, Facts, load
 from flashstill.facts.table import read_rows, to_csv
 from flashstill.files import write_text
 from flashstill.hardware import Chip, chip_from_facts
-from flashstill.hardware.calibration import COLLECTIVES, KINDS
+from flashstill.hardware.calibration import COLLECTIVES, KINDS, MODULES
 from flashstill.validation.anchors.energy import LEFT_OUT_FILE, token_served
 from flashstill.validation.anchors.kernels import kernel_sets
 from flashstill.validation.anchors.serving import Served, served
@@ -30,12 +30,15 @@ from flashstill.validation.calibration.kernels import (
     fit_collective,
     fit_kernel,
 )
+from flashstill.validation.calibration.modules import fit_modules
 from flashstill.validation.calibration.rows import SCRIPT, FittedKind, apart, fact, kind_rows, typical
 from flashstill.validation.calibration.selection import Timed, by_kind, chosen, for_the_class
 from flashstill.validation.calibration.software import bare_rows, fit_software, left_out_rows, software_rows
 
-ENGINES, ENERGY = "engines", "energy"
-STAGES = (*KINDS, *COLLECTIVES, ENGINES, ENERGY)
+MIXERS, ENGINES, ENERGY = "mixers", "engines", "energy"
+ALONE = tuple(kind for kind in KINDS if kind not in MODULES)
+"""kinds of kernels that are timed alone; the others are fitted together, to whole mixers"""
+STAGES = (*ALONE, *COLLECTIVES, MIXERS, ENGINES, ENERGY)
 """what can be fitted alone, in the order of a whole calibration: each stage builds on the rows of those before it"""
 
 
@@ -57,6 +60,8 @@ def calibrate(anchors: Path, out: Path, left_out: Path, only: Collection[str] = 
     facts = load()
     rows = [row for row in read_rows(out) if _stage(row) not in only] if out.exists() else []
     rows += kernel_rows(facts, anchors, [stage for stage in STAGES if stage in only])
+    if MIXERS in only:
+        rows += mixer_rows(facts.with_rows(rows), anchors)
     if ENGINES in only:
         measured = [*served(anchors), *token_served(anchors)]
         engines = fit_software(facts.with_rows(rows), measured)
@@ -77,10 +82,12 @@ def calibrate(anchors: Path, out: Path, left_out: Path, only: Collection[str] = 
 def _stage(row: Fact) -> str:
     """The stage of `STAGES` that fits a row."""
     kind = row.quantity.partition(".")[0]
+    if kind in MODULES:
+        return MIXERS
     return kind if kind in STAGES else ENERGY if row.quantity in ENERGY_START else ENGINES
 
 
-def kernel_rows(facts: Facts, anchors: Path, kinds: Sequence[str] = (*KINDS, *COLLECTIVES)) -> list[Fact]:
+def kernel_rows(facts: Facts, anchors: Path, kinds: Sequence[str] = (*ALONE, *COLLECTIVES)) -> list[Fact]:
     """Fact rows of single kernels and collectives, for every timed chip and its class."""
     if not any(kind in (*KINDS, *COLLECTIVES) for kind in kinds):
         return []
@@ -97,6 +104,18 @@ def kernel_rows(facts: Facts, anchors: Path, kinds: Sequence[str] = (*KINDS, *CO
     ]
     between = apart(fitted)
     print(f"coefficients of chips of a class lie a factor of {2.718281828**between:.2f} apart", file=sys.stderr)
+    return [row for each in fitted for row in kind_rows(each, between)]
+
+
+def mixer_rows(facts: Facts, anchors: Path) -> list[Fact]:
+    """Fact rows of the kernels that are timed within whole mixers; `facts` hold those of all other kernels."""
+    timed = [(chip_from_facts(facts, item.chip), item) for item in kernel_sets(facts, anchors)]
+    fitted = fit_modules(timed)
+    between = apart(fitted)
+    for each in fitted:
+        for name, fit in each.alone.items():
+            text = f"{each.kind} {each.condition} {name}: {fit.n} rows, {fit.median_absolute_error:.1%}"
+            print(text, file=sys.stderr, flush=True)
     return [row for each in fitted for row in kind_rows(each, between)]
 
 
