@@ -43,6 +43,8 @@ QUANTITY_UNITS = {
     "_units": "1",
     "_edge": "1",
     "_peers": "1",
+    "_low": "1",
+    "_high": "1",
 }
 COUNTS = ("torus_axes", "direct_peers", "link_domain_chips", "wrap_edge", "matrix_edge", "compute_units")
 MACHINES = {

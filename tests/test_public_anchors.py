@@ -18,6 +18,7 @@ from flashstill.hardware.software import software_on
 from flashstill.parallel import Exchange, Layout
 from flashstill.plan.predict import Case, predict
 from flashstill.validation.anchors.public import compare_public
+from flashstill.validation.anchors.sram import compare_sram
 from flashstill.validation.anchors.sweeps import batch_latency, compare_sweeps
 from flashstill.validation.anchors.throughput import compare_throughput
 
@@ -144,3 +145,18 @@ def test_a_core_without_compute_units_attends_to_one_sequence_after_another() ->
     usual, longer = (predict(each, [ask])[0].decode_step_s or 0.0 for each in (FACTS, facts))
     blocks = 256 * 2 * 36  # sequences, key/value heads of a chip, blocks of the model
     assert longer - usual == pytest.approx(blocks * 8.1e-6, rel=0.05)
+
+
+def test_rates_of_sram_machines_are_compared_and_their_facts_are_those_of_the_data_sheets(tmp_path: Path) -> None:
+    rows = (
+        "machine,field,value,unit,status,trust,source\n"
+        'Cerebras WSE-3,"Llama-3.1-8B, 1 wafer",1800,tok/s/user,vendor,high,x\n'
+        'Cerebras WSE-3,"Llama-3.1-70B, four wafers, with speculative decoding",2100,tok/s/user,vendor,medium,x\n'
+        "Groq LPU v1,on-chip SRAM per chip,230,MB,spec,high,x\n"
+        "Somebody,SRAM per chip,1,MB,spec,high,x\n"
+    )
+    (tmp_path / "sram_machines.csv").write_text(rows, encoding="utf-8")
+    rates, sheets = compare_sram(FACTS, tmp_path)
+    assert rates.unanswered == 1
+    assert 1 / 1.3 < rates.predicted[0] / 1800 < 1.3
+    assert sheets.predicted.tolist() == [pytest.approx(230.0)]

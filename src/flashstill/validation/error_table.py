@@ -17,6 +17,7 @@ from flashstill.validation.anchors.kernels import kernel_sets
 from flashstill.validation.anchors.palm import compare_palm
 from flashstill.validation.anchors.public import compare_public
 from flashstill.validation.anchors.serving import compare_serving, served
+from flashstill.validation.anchors.sram import compare_sram
 from flashstill.validation.anchors.sweeps import compare_sweeps
 from flashstill.validation.anchors.tables import WHOLE, KernelSet, anchors_of
 from flashstill.validation.anchors.throughput import compare_throughput
@@ -59,6 +60,7 @@ def all_comparisons(facts: Facts, anchors: Path) -> list[Comparison]:
         "serving": _serving,
         "energy": compare_energy,
         "public cases": compare_public,
+        "SRAM machines": compare_sram,
         "batch sweeps": compare_sweeps,
         "throughput": compare_throughput,
         "PaLM": compare_palm,

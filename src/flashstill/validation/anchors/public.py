@@ -1,7 +1,9 @@
 """Public cases from cookbooks, issues and blogs (serving_public.csv); no coefficient is fitted to single ones of them.
 
 A row with a measured time per output token is compared by it, any other by its output rate; joules per output token
-where they were measured.  Lengths that the source does not state are taken as those of a short chat.
+where they were measured.  Lengths that the source does not state are taken as those of a short chat.  Rows of
+attention in parallel over more chips than a host has are of decode pools (DeepSeek's EP144, SGLang's EP72): two
+micro-batches overlap, and as many prefill pools of 32 chips as keep them busy stand beside.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ USED = ("gpu-amd", "tpu-google", "sram-cerebras", "sram-groq")
 """makers' classes with estimates from groups of these rows"""
 ISL, OSL = 200, 500
 """lengths of a short chat, for rows that state none"""
+_CHIPS_OF_A_HOST = 8
+_PREFILL = {"prefill_chips": 32, "prefill_tp": 1, "prefill_dp": 32, "prefill_ep": 32, "prefill_instances": 64}
+"""prefill pools as DeepSeek published them (EP32), as many as are never the limit"""
 _COUNTS = ("chips", "tp", "pp", "ep", "dp", "isl", "osl", "concurrency", "draft_tokens")
 _WORDS = ("model", "chip", "engine", "precision", "kv_precision", "draft")
 
@@ -54,4 +59,6 @@ def _case(row: Mapping[str, str]) -> Case:
     columns |= {name: int(row[name]) for name in _COUNTS if row[name]}
     if row["acceptance"]:
         columns["acceptance"] = float(row["acceptance"])
+    if int(row["dp"] or 1) > _CHIPS_OF_A_HOST:
+        columns |= {"overlap": "two-batch", **_PREFILL}
     return Case.of(**{"isl": ISL, "osl": OSL, **columns})
