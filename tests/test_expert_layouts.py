@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from flashstill.arch import load_architecture
 from flashstill.cost.footprint import chip_weight_bytes
 from flashstill.errors import BadInput
-from flashstill.parallel import Layout, layout_reason, least_redundant, popular_load
+from flashstill.parallel import Layout, busiest_rank, layout_reason, least_redundant, popular_load
 from flashstill.parallel.balance import busiest_load
 from flashstill.parallel.local import split_experts
 from flashstill.plan.case import Case
@@ -21,7 +22,10 @@ from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
 from flashstill.plan.space import Configuration, SearchSpace
 from flashstill.plan.tables import layouts_of
+from flashstill.validation.anchors.moe_at_scale import compare_moe_at_scale
+from flashstill.validation.comparison import NOT_FITTED
 from flashstill.workload import EVEN, Experts, Widths, expert_copy_parameters
+from tests.commands import SHARED
 from tests.deployments import FACTS, explained
 
 DEEPSEEK = load_architecture("deepseek-v3")
@@ -179,3 +183,28 @@ def test_overlap_hides_what_is_sent() -> None:
     assert halves.shares_s["links"] < alone.shares_s["links"]
     assert halves.joules["weights"] > 1.5 * alone.joules["weights"]
     assert halves.joules["links"] == pytest.approx(alone.joules["links"])
+
+
+def test_the_busiest_rank_by_hand() -> None:
+    """9 requests of a rank whose lengths vary by their mean: a third of the mean, times the quantile for 2 ranks."""
+    assert busiest_rank(2, 9.0, 1.0) == pytest.approx(1.0 + 0.5894557 / 3.0)
+    assert busiest_rank(1, 9.0, 1.0) == 1.0
+    # The experts hold the tokens of all ranks, whose mean is less than that of the busiest.
+    shard = split_experts(LAYER, Layout(ep=2.0, dp=2.0, balanced=True, uneven=1.25))
+    assert shard.tokens == pytest.approx(100.0 * 2 / 1.25)
+
+
+def test_expert_parallelism_at_scale(tmp_path: Path) -> None:
+    """Eight rows of DeepSeek, none fitted; a day's nodes are those that its rates ask for, and dollars are theirs."""
+    assert compare_moe_at_scale(FACTS, tmp_path) == []
+    if not (SHARED / "anchors").is_dir():
+        pytest.skip("the shared files are not here")
+    (found,) = compare_moe_at_scale(FACTS, SHARED / "anchors")
+    assert (len(found.predicted), found.unanswered, found.fitted) == (8, 0, NOT_FITTED)
+    assert found.predicted[4] == pytest.approx(found.predicted[3] * 8 * 2 * 24)
+    assert found.predicted[0] == pytest.approx(found.predicted[6] * 608 / (608 - 342))
+    assert float(np.abs(found.errors).mean()) < 0.25
+    text = (SHARED / "anchors" / "moe_at_scale.csv").read_text()
+    (tmp_path / "moe_at_scale.csv").write_text(text.replace("avg nodes", "mean nodes"))
+    with pytest.raises(StopIteration):
+        compare_moe_at_scale(FACTS, tmp_path)

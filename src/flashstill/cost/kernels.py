@@ -140,7 +140,7 @@ def _tiles_seconds(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: f
     if not kernel.split_s:
         return whole
     most_parts = np.maximum(np.floor(deep / tiling.split_depth), 1.0)
-    parts = np.maximum(np.minimum(np.floor(units / tiles), most_parts), 1.0)
+    parts = np.maximum(np.minimum(np.floor(units / np.maximum(tiles, 1.0)), most_parts), 1.0)
     split: Quantity = (waves_s / parts).min(axis=0) * deep + kernel.split_s
     return np.minimum(whole, split)
 

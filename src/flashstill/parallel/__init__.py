@@ -1,6 +1,6 @@
 """How work is split over chips, and the traffic this causes; training is in modules of its own."""
 
-from flashstill.parallel.balance import popular_load
+from flashstill.parallel.balance import busiest_rank, popular_load
 from flashstill.parallel.exchange import ROUNDS, Exchange, Sharded, sent_bytes
 from flashstill.parallel.layout import FFN_LAYOUTS, Layout, layout_reason, least_redundant
 from flashstill.parallel.sharding import shard, to_next_stages
@@ -11,6 +11,7 @@ __all__ = [
     "Exchange",
     "Layout",
     "Sharded",
+    "busiest_rank",
     "layout_reason",
     "least_redundant",
     "popular_load",

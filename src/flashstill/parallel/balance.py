@@ -45,6 +45,19 @@ def busiest_load(operation: Experts, tokens: Quantity, groups: Quantity, redunda
     return most
 
 
+def busiest_rank(ranks: int, requests: float, variation: float) -> float:
+    """Tokens of the busiest of `ranks` data-parallel groups relative to the mean: 1 + q(Z) variation/sqrt(requests).
+
+    requests: in each group, the same number in all.  variation: standard deviation of a request's tokens over the mean.
+    """
+    return 1.0 if ranks <= 1 else 1.0 + _largest(ranks) * variation / requests**0.5
+
+
+def _largest(normals: int) -> float:
+    """Expected maximum of so many standard normals."""
+    return NormalDist().inv_cdf((normals - 0.375) / (normals + 0.25))
+
+
 def popular_load(experts: int, skew: float, groups: int, redundant: int = 0) -> float:
     """The same in a step of so many tokens that only the popularity of experts matters, for plain numbers."""
     return 1.0 if skew == EVEN else _one(experts, skew, groups, redundant)[0]
@@ -65,7 +78,7 @@ def _placed(experts: int, skew: float, groups: Quantity, redundant: Quantity) ->
 def _one(experts: int, skew: float, groups: int, redundant: int) -> tuple[float, float, float]:
     if groups <= 1:
         return 1.0, 0.0, 0.0
-    most = NormalDist().inv_cdf((groups - 0.375) / (groups + 0.25))
+    most = _largest(groups)
     popularity = np.arange(1.0, experts + 1.0) ** -skew
     popularity /= popularity.mean()
     if redundant:

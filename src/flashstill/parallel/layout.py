@@ -31,6 +31,7 @@ class Layout:
     ffn: weight-stationary in one or two dimensions, or weights gathered (Pope et al. 2022, section 3.2).
     redundant: copies of experts beyond one of each, which a load balancer assigns to the popular ones.
     balanced: every expert group receives the same number of tokens, as training's balancing losses see to.
+    uneven: tokens of the busiest data-parallel group, which the operations hold, relative to the mean.
     gather: number of chips over which weights are gathered; 0 for the degree with the least traffic.
     shard_batch: split the cache by sequences instead of replicating key/value heads.
     """
@@ -41,6 +42,7 @@ class Layout:
     dp: Quantity = 1.0
     redundant: Quantity = 0.0
     balanced: bool = False
+    uneven: float = 1.0
     ffn: str = "1d"
     gather: Quantity = 0.0
     shard_batch: bool = False

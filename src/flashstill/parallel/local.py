@@ -56,7 +56,7 @@ def split_experts(operation: Experts, layout: Layout) -> Experts:
     remote: with dp = 1 every chip holds all tokens, so its kernels step over the pairs of other chips' experts; with
     dp > 1 an all-to-all brings only those of its own.
     """
-    tokens = operation.tokens * layout.dp
+    tokens = operation.tokens * layout.dp / layout.uneven
     elsewhere = operation.tokens * operation.chosen * (1.0 - 1.0 / np.asarray(layout.ep, dtype=np.float64))
     mine = replace(
         operation,

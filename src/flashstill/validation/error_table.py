@@ -14,6 +14,7 @@ from flashstill.parallel import Exchange
 from flashstill.validation.anchors.energy import compare_energy
 from flashstill.validation.anchors.golden import golden_comparisons
 from flashstill.validation.anchors.kernels import kernel_sets
+from flashstill.validation.anchors.moe_at_scale import compare_moe_at_scale
 from flashstill.validation.anchors.palm import compare_palm
 from flashstill.validation.anchors.public import compare_public
 from flashstill.validation.anchors.serving import compare_serving, served
@@ -65,6 +66,7 @@ def all_comparisons(facts: Facts, anchors: Path) -> list[Comparison]:
         "throughput": compare_throughput,
         "PaLM": compare_palm,
         "training": compare_training,
+        "expert parallelism at scale": compare_moe_at_scale,
         "kernels": compare_kernels,
     }
     comparisons: list[Comparison] = []
