@@ -15,17 +15,15 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
 from flashstill.arch import Architecture, Attention, FeedForward, Layer, load_architecture
 from flashstill.cost import make_conditions, uniform
 from flashstill.cost.training import TrainingCost, train_step
-from flashstill.errors import FlashstillError
+from flashstill.errors import BadInput, unknown
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts, software_of
 from flashstill.parallel.training import TrainingPlan
 from flashstill.validation.anchors.tables import read_rows
-from flashstill.validation.comparison import FITTED, Comparison
+from flashstill.validation.anchors.trained import TrainedRun
 
 ENGINE = "maxtext"
 TOKENS_PER_CHIP = 8192.0
@@ -33,46 +31,39 @@ RECIPES = Path(__file__).with_name("maxtext.csv")
 Row = Mapping[str, str]
 
 
-def compare_tpu(facts: Facts, directory: Path) -> list[Comparison]:
-    """Comparisons for every file whose name begins with tpu, by metric."""
-    comparisons = []
-    for path in sorted(directory.glob("tpu*.csv")):
-        answered: dict[str, list[tuple[float, float, str]]] = {}
-        missed: dict[str, int] = {}
-        for row in read_rows(path):
-            if row["kind"] != "training":
-                continue
-            metric = row["metric"]
-            try:
-                cost, chip = row_cost(facts, row)
-                predicted = _METRICS[metric](cost)
-            except (FlashstillError, KeyError):
-                missed[metric] = missed.get(metric, 0) + 1
-                continue
-            answered.setdefault(metric, []).append((float(row["value"]), predicted, chip))
-        for metric in {**answered, **missed}:
-            triples = answered.get(metric, [])
-            comparisons.append(
-                Comparison(
-                    anchor=path.stem,
-                    quantity=f"training, {metric}",
-                    fitted=FITTED,
-                    measured=np.array([measured for measured, _, _ in triples]),
-                    predicted=np.array([predicted for _, predicted, _ in triples]),
-                    chip=tuple(chip for _, _, chip in triples),
-                    engine=(ENGINE,) * len(triples),
-                    unanswered=missed.get(metric, 0),
-                )
-            )
-    return comparisons
+def tpu_runs(facts: Facts, directory: Path) -> list[TrainedRun]:
+    """Training runs of every file whose name begins with tpu. Raises BadInput for an unknown metric or chip."""
+    return [
+        _run(facts, path.stem, row)
+        for path in sorted(directory.glob("tpu*.csv"))
+        for row in read_rows(path)
+        if row["kind"] == "training"
+    ]
 
 
-_METRICS = {
-    "MFU": lambda cost: 100.0 * float(cost.mfu),
-    "model TFLOP/s per chip": lambda cost: float(cost.model_flops_per_s) * 1e-12,
-    "tokens/s per chip": lambda cost: float(cost.tokens_per_s),
-    "step time": lambda cost: float(cost.seconds),
+_FIGURES = {
+    "MFU": "mfu",
+    "model TFLOP/s per chip": "teraflops",
+    "tokens/s per chip": "tokens_per_s",
+    "step time": "seconds",
 }
+
+
+def _run(facts: Facts, anchor: str, row: Row) -> TrainedRun:
+    metric, model = row["metric"], row["model_or_op"]
+    if metric not in _FIGURES:
+        raise BadInput(unknown("metric of a training run", metric, _FIGURES))
+    return TrainedRun(
+        anchor=anchor,
+        quantity=f"training, {metric}",
+        framework=ENGINE,
+        model=model.strip().lower(),
+        chip=facts.machine(row["chip"]).name,
+        measured=float(row["value"]),
+        figure=_FIGURES[metric],
+        key=(model, row["chip"], row["chips"], row["precision"], row["config"]),
+        cost=lambda changed: row_cost(changed, row)[0],
+    )
 
 
 def row_cost(facts: Facts, row: Row) -> tuple[TrainingCost, str]:

@@ -10,22 +10,23 @@ tpu*.csv           see tpu.py in this directory
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from flashstill.arch import Architecture, Attention, FeedForward, Layer, load_architecture
+from flashstill.arch import Architecture, Attention, FeedForward, Layer, known_models, load_architecture
 from flashstill.cost import make_conditions, uniform
-from flashstill.cost.training import train_step
+from flashstill.cost.training import TrainingCost, train_step
 from flashstill.cost.training_footprint import activation_bytes, state_bytes
-from flashstill.errors import FlashstillError
+from flashstill.errors import MissingFact
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts, software_of
 from flashstill.parallel.training import TrainingPlan
 from flashstill.parallel.training_parameters import end_parameters
-from flashstill.validation.anchors.tables import Rows, read_rows
-from flashstill.validation.anchors.tpu import compare_tpu
+from flashstill.validation.anchors.tables import read_rows
+from flashstill.validation.anchors.tpu import tpu_runs
+from flashstill.validation.anchors.trained import TrainedRun, compare_runs
 from flashstill.validation.comparison import NOT_FITTED, Comparison
 
 GIB = 2.0**30
@@ -38,63 +39,87 @@ MODES = {
 }
 """recomputation, and whether sequence parallelism is on"""
 VOCABULARY = 51200
+STEP_TIME = "iteration_time_s"
+NEMO_SETTINGS = ("system", "gpus", "kind", "precision", "gbs", "mbs", "seq", "fsdp", "tp", "pp", "cp", "vp", "ep")
+"""columns of training_gpu that decide the cost of a step, beside the model"""
 Row = Mapping[str, str]
-Answer = Callable[[Facts, Row], tuple[str, str, float, float]]
 
 
 def compare_training(facts: Facts, directory: Path) -> list[Comparison]:
     """Comparisons for every training file of the directory, by quantity."""
-    comparisons = []
-    for pattern, engine, answer in (("megatron*.csv", "megatron", megatron), ("training_gpu*.csv", "nemo", nemo)):
-        for path in sorted(directory.glob(pattern)):
-            comparisons += _compared(facts, path.stem, engine, read_rows(path), answer)
-    return [*comparisons, *compare_tpu(facts, directory)]
+    return [*compare_runs(facts, training_runs(facts, directory)), *_memory(directory)]
 
 
-def _compared(facts: Facts, anchor: str, engine: str, rows: Rows, answer: Answer) -> list[Comparison]:
-    answered: dict[str, list[tuple[str, float, float]]] = {}
-    missed = 0
-    for row in rows:
-        try:
-            quantity, chip, measured, predicted = answer(facts, row)
-        except FlashstillError:
-            missed += 1
-            continue
-        answered.setdefault(quantity, []).append((chip, measured, predicted))
-    return [
-        Comparison(
-            anchor=anchor,
-            quantity=quantity,
-            fitted=NOT_FITTED,
-            measured=np.array([measured for _, measured, _ in triples]),
-            predicted=np.array([predicted for _, _, predicted in triples]),
-            chip=tuple(chip for chip, _, _ in triples),
-            engine=(engine,) * len(triples),
-            unanswered=missed if number == 0 else 0,
-        )
-        for number, (quantity, triples) in enumerate(answered.items())
+def training_runs(facts: Facts, directory: Path) -> list[TrainedRun]:
+    """Measured times and rates of all training files."""
+    runs = [
+        _megatron_run(facts, path.stem, row)
+        for path in sorted(directory.glob("megatron*.csv"))
+        for row in read_rows(path)
+        if row["kind"] == STEP_TIME
     ]
+    runs += [
+        _nemo_run(facts, path.stem, row)
+        for path in sorted(directory.glob("training_gpu*.csv"))
+        for row in read_rows(path)
+    ]
+    return [*runs, *tpu_runs(facts, directory)]
 
 
-def megatron(facts: Facts, row: Row) -> tuple[str, str, float, float]:
-    """(quantity, chip, measured, predicted) of a row measured with Megatron."""
-    model, plan = _megatron_model(row), megatron_plan(row)
-    kind, measured = row["kind"], float(row["measured"])
-    chip = facts.machine(row["gpu"].split(" (")[0] or "A100-80GB").name
-    if kind == "iteration_time_s":
-        conditions = make_conditions(
-            chip_from_facts(facts, chip), uniform("bf16"), software=software_of(facts, "megatron")
-        )
-        return "step time", chip, measured, float(train_step(model, conditions, plan).seconds)
-    if kind == "params_optimizer_mem_per_gpu":
+def _megatron_run(facts: Facts, anchor: str, row: Row) -> TrainedRun:
+    return TrainedRun(
+        anchor=anchor,
+        quantity="step time",
+        framework="megatron",
+        model=_spelled(row["model"]),
+        chip=facts.machine(row["gpu"].split(" (")[0] or "A100-80GB").name,
+        measured=float(row["measured"]),
+        figure="seconds",
+        key=tuple(row.items()),
+        cost=lambda changed: megatron_cost(changed, row),
+    )
+
+
+def megatron_cost(facts: Facts, row: Row) -> TrainingCost:
+    """The predicted step of a row measured with Megatron."""
+    chip = chip_from_facts(facts, row["gpu"].split(" (")[0] or "A100-80GB")
+    conditions = make_conditions(chip, uniform("bf16"), software=software_of(facts, "megatron"))
+    return train_step(_megatron_model(row), conditions, megatron_plan(row))
+
+
+def _memory(directory: Path) -> list[Comparison]:
+    """Comparisons of the memory figures in the Megatron files."""
+    comparisons = []
+    for path in sorted(directory.glob("megatron*.csv")):
+        figures = [_memory_figure(row) for row in read_rows(path) if row["kind"] != STEP_TIME]
+        for quantity in dict.fromkeys(quantity for quantity, _, _ in figures):
+            pairs = [(measured, predicted) for name, measured, predicted in figures if name == quantity]
+            comparisons.append(
+                Comparison(
+                    anchor=path.stem,
+                    quantity=quantity,
+                    fitted=NOT_FITTED,
+                    measured=np.array([measured for measured, _ in pairs]),
+                    predicted=np.array([predicted for _, predicted in pairs]),
+                    chip=("any",) * len(pairs),
+                    engine=("megatron",) * len(pairs),
+                )
+            )
+    return comparisons
+
+
+def _memory_figure(row: Row) -> tuple[str, float, float]:
+    """(quantity, measured, predicted) of a memory row."""
+    model, plan, measured = _megatron_model(row), megatron_plan(row), float(row["measured"])
+    if row["kind"] == "params_optimizer_mem_per_gpu":
         # The published figure excludes the embedding, and an LM head on the same chip.
         ends = float(end_parameters(model, plan)) * (plan.parameter_bytes + plan.gradient_bytes + plan.optimizer_bytes)
-        return "bytes of parameters and optimizer", chip, measured, (float(state_bytes(model, plan)) - ends) / GIB
+        return "bytes of parameters and optimizer", measured, (float(state_bytes(model, plan)) - ends) / GIB
     kept = float(activation_bytes(model, plan))
-    if kind == "activation_mem_per_gpu":
-        return "bytes of activations", chip, measured, kept / GIB
+    if row["kind"] == "activation_mem_per_gpu":
+        return "bytes of activations", measured, kept / GIB
     whole = float(activation_bytes(model, megatron_plan({**row, "recompute_mode": "none"})))
-    return "activations against none recomputed", chip, measured, 100.0 * kept / whole
+    return "activations against none recomputed", measured, 100.0 * kept / whole
 
 
 def megatron_plan(row: Row) -> TrainingPlan:
@@ -138,14 +163,27 @@ def _megatron_model(row: Row) -> Architecture:
     )
 
 
-def nemo(facts: Facts, row: Row) -> tuple[str, str, float, float]:
-    """(quantity, chip, measured, predicted) of a row measured with NeMo."""
-    model = load_architecture(_spelled(row["model"]))
+def _nemo_run(facts: Facts, anchor: str, row: Row) -> TrainedRun:
+    model = _spelled(row["model"])
+    return TrainedRun(
+        anchor=anchor,
+        quantity=f"tokens/s per chip, {row['kind'].split()[0]}",
+        framework="nemo",
+        model=model,
+        chip=facts.machine(row["system"].upper().removeprefix("DGX-")).name,
+        measured=float(row["tok_s_gpu"]),
+        figure="tokens_per_s",
+        key=(model, *(row[name] for name in NEMO_SETTINGS)),
+        cost=lambda changed: nemo_cost(changed, row),
+    )
+
+
+def nemo_cost(facts: Facts, row: Row) -> TrainingCost:
+    """The predicted step of a row measured with NeMo."""
     chip = chip_from_facts(facts, row["system"].upper().removeprefix("DGX-"))
     precision = "bf16" if row["precision"].upper() == "BF16" else "fp8"
     conditions = make_conditions(chip, uniform(precision, "bf16"), software=software_of(facts, "nemo"))
-    predicted = float(train_step(model, conditions, nemo_plan(row)).tokens_per_s)
-    return f"tokens/s per chip, {row['kind'].split()[0]}", chip.name, float(row["tok_s_gpu"]), predicted
+    return train_step(load_architecture(_spelled(row["model"])), conditions, nemo_plan(row))
 
 
 def nemo_plan(row: Row) -> TrainingPlan:
@@ -173,6 +211,16 @@ def nemo_plan(row: Row) -> TrainingPlan:
 
 
 def _spelled(name: str) -> str:
-    """The catalogue's spelling of a model name: LLAMA3.1_405B -> llama-3.1-405b, DeepSeekV3 (x) -> deepseek-v3."""
+    """The catalogue's spelling of a model name: LLAMA3.1_405B -> llama-3.1-405b, DeepSeekV3 (x) -> deepseek-v3.
+
+    A name that leaves out the sizes is the only catalogue name that continues it: Nemotron_3_Nano ->
+    nemotron-3-nano-30b-a3b.
+    """
     plain = name.split(" (")[0].lower().replace("_", "-").replace(" ", "-")
-    return re.sub(r"^(llama|gpt)(?=\d)|^(deepseek)(?=v)", lambda match: f"{match[0]}-", plain)
+    spelled = re.sub(r"^(llama|gpt)(?=\d)|^(deepseek)(?=v)", lambda match: f"{match[0]}-", plain)
+    try:
+        load_architecture(spelled)
+    except MissingFact:
+        longer = [known for known in known_models() if known.startswith(f"{spelled}-")]
+        return longer[0] if len(longer) == 1 else spelled
+    return spelled

@@ -13,9 +13,11 @@ from flashstill.facts.table import read_rows, to_csv
 from flashstill.files import write_text
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware.calibration import COLLECTIVES, KINDS, MODULES
-from flashstill.validation.anchors.energy import LEFT_OUT_FILE, token_served
+from flashstill.validation.anchors.energy import LEFT_OUT_FILE as ENERGY_LEFT_OUT
+from flashstill.validation.anchors.energy import token_served
 from flashstill.validation.anchors.kernels import kernel_sets
 from flashstill.validation.anchors.serving import Served, served
+from flashstill.validation.anchors.trained import LEFT_OUT_FILE as TRAINING_LEFT_OUT
 from flashstill.validation.calibration.energy import (
     ENERGY_START,
     energy_rows,
@@ -34,12 +36,14 @@ from flashstill.validation.calibration.modules import fit_modules
 from flashstill.validation.calibration.rows import SCRIPT, FittedKind, apart, fact, kind_rows, typical
 from flashstill.validation.calibration.selection import Timed, by_kind, chosen, for_the_class
 from flashstill.validation.calibration.software import bare_rows, fit_software, left_out_rows, software_rows
+from flashstill.validation.calibration.training import FRAMEWORKS, training_rows
 
-MIXERS, ENGINES, ENERGY = "mixers", "engines", "energy"
+MIXERS, ENGINES, ENERGY, TRAINING = "mixers", "engines", "energy", "training"
 ALONE = tuple(kind for kind in KINDS if kind not in MODULES)
 """kinds of kernels that are timed alone; the others are fitted together, to whole mixers"""
-STAGES = (*ALONE, *COLLECTIVES, MIXERS, ENGINES, ENERGY)
+STAGES = (*ALONE, *COLLECTIVES, MIXERS, ENGINES, ENERGY, TRAINING)
 """what can be fitted alone, in the order of a whole calibration: each stage builds on the rows of those before it"""
+_TRAINED = {f"engine-{framework}" for together in FRAMEWORKS for framework in together}
 
 
 TYPICAL = ("matmul", *COLLECTIVES)
@@ -73,8 +77,12 @@ def calibrate(anchors: Path, out: Path, left_out: Path, only: Collection[str] = 
         energy = fit_energy(facts.with_rows(rows), anchors)
         print(f"energy: {energy.n} rows, median error {energy.median_absolute_error:.1%}", file=sys.stderr)
         rows += energy_rows(energy, measured_chips(facts, anchors))
-        energy_left_out = left_out.with_name(LEFT_OUT_FILE.name)
+        energy_left_out = left_out.with_name(ENERGY_LEFT_OUT.name)
         write_text(energy_left_out, to_csv(left_out_energy(facts.with_rows(rows), anchors)))
+    if TRAINING in only:
+        fitted, without_a_model = training_rows(facts.with_rows(rows), anchors)
+        rows += fitted
+        write_text(left_out.with_name(TRAINING_LEFT_OUT.name), to_csv(without_a_model))
     rows.sort(key=lambda row: STAGES.index(_stage(row)))
     write_text(out, to_csv(rows))
 
@@ -82,6 +90,8 @@ def calibrate(anchors: Path, out: Path, left_out: Path, only: Collection[str] = 
 def _stage(row: Fact) -> str:
     """The stage of `STAGES` that fits a row."""
     kind = row.quantity.partition(".")[0]
+    if row.name in _TRAINED:
+        return TRAINING
     if kind in MODULES:
         return MIXERS
     return kind if kind in STAGES else ENERGY if row.quantity in ENERGY_START else ENGINES
