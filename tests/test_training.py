@@ -21,7 +21,9 @@ from flashstill.hardware import chip_from_facts
 from flashstill.parallel.training import TrainingPlan, plan_reason
 from flashstill.parallel.training_parameters import end_parameters
 from flashstill.validation.anchors.tpu import row_cost, scaled_decoder
-from flashstill.validation.anchors.training import MODES, compare_training, nemo_plan
+from flashstill.validation.anchors.trained import left_out_rows
+from flashstill.validation.anchors.training import MODES, compare_training, nemo_plan, spelled
+from flashstill.validation.calibration.training import FRAMEWORKS
 from flashstill.workload.training import forward, model_flops
 
 FACTS = load()
@@ -242,6 +244,26 @@ def test_rows_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
         "serving,16B,TPU v5e,256,bf16,,x,1,%,nowhere",
     ]
     (tmp_path / "tpu_other.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (found,) = compare_training(FACTS, tmp_path)
+    found, left_out = compare_training(FACTS, tmp_path)
     assert found.chip == ("tpu-v5e", "tpu-v6e")
+    assert (found.fitted, left_out.fitted) == ("fitted", "left out")
     assert found.unanswered == 1
+    assert not np.allclose(found.predicted, left_out.predicted, rtol=1e-4)
+
+
+def test_models_are_spelled_as_in_the_catalogue() -> None:
+    spellings = {
+        "LLAMA3.1_405B": "llama-3.1-405b",
+        "DeepSeekV3 (dropless)": "deepseek-v3",
+        "Nemotron_3_Nano": "nemotron-3-nano-30b-a3b",
+        "no such model": "no-such-model",
+    }
+    assert {name: spelled(name) for name in spellings} == spellings
+
+
+def test_a_model_left_out_has_coefficients_of_its_own() -> None:
+    """Fits without a model differ from the whole fit, and give every coefficient of the framework."""
+    rows = left_out_rows("mixtral-8x7b")
+    assert {row.name for row in rows} == {"engine-maxtext"}
+    assert {row.quantity for row in rows} == set(FRAMEWORKS[("maxtext",)])
+    assert any(row.value != FACTS.value(row.name, row.quantity) for row in rows)

@@ -2,9 +2,9 @@
 
 A row has a model, a chip, the number of chips and a metric (MFU, TFLOP/s or tokens/s a chip, step time).  Models named
 16B, 32B, ... follow MaxText's rule for scaling its default decoder (width 2048, 16 heads of 128, FFN 7168, 16 layers,
-vocabulary 32000) by a power of two: heads and FFN double first, then the width, then the layers.  Defaults where no
-recipe is known: parameters split over the slice, full recomputation, and 8192 tokens a chip, or the row's "seq" and
-"pdbs" (sequences a chip).
+vocabulary 32000) by a power of two: heads and FFN double first, then the width, then the layers.  Length and batch are
+the row's "seq" and "pdbs" (sequences a chip), else those of the recipe.  Defaults where neither says them: parameters
+split over the slice, full recomputation, and 8192 tokens a chip.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts, software_of
 from flashstill.parallel.training import TrainingPlan
 from flashstill.validation.anchors.tables import read_rows
-from flashstill.validation.anchors.trained import TrainedRun
+from flashstill.validation.anchors.trained import TrainedRun, chip_label
 
 ENGINE = "maxtext"
 TOKENS_PER_CHIP = 8192.0
@@ -58,7 +58,7 @@ def _run(facts: Facts, anchor: str, row: Row) -> TrainedRun:
         quantity=f"training, {metric}",
         framework=ENGINE,
         model=model.strip().lower(),
-        chip=facts.machine(row["chip"]).name,
+        chip=chip_label(facts, row["chip"]),
         measured=float(row["value"]),
         figure=_FIGURES[metric],
         key=(model, row["chip"], row["chips"], row["precision"], row["config"]),
@@ -77,9 +77,9 @@ def row_cost(facts: Facts, row: Row) -> tuple[TrainingCost, str]:
 
 
 def _plan(row: Row, recipe: Row, chips: int, domain: int) -> TrainingPlan:
-    length = float(recipe.get("length") or _stated(row, r"seq (\d+)") or 2048.0)
+    length = float(_stated(row, r"seq (\d+)") or recipe.get("length") or 2048.0)
     sequences_per_chip = float(
-        recipe.get("batch_per_chip") or _stated(row, r"pdbs(\d+)") or max(TOKENS_PER_CHIP // length, 1.0)
+        _stated(row, r"pdbs(\d+)") or recipe.get("batch_per_chip") or max(TOKENS_PER_CHIP // length, 1.0)
     )
     together = min(float(recipe.get("slice_chips") or domain), float(chips))
     tp = float(recipe.get("tp") or 1.0)

@@ -36,6 +36,11 @@ class TrainedRun:
     cost: Callable[[Facts], TrainingCost | StepCost]
 
 
+def chip_label(facts: Facts, name: str) -> str:
+    """The chip's name in the fact tables, or `name` if they do not have it."""
+    return facts.chip_name(name) or name
+
+
 FIGURES: dict[str, Callable[[TrainingCost], float]] = {
     "mfu": lambda cost: 100.0 * float(cost.mfu),
     "teraflops": lambda cost: float(cost.model_flops_per_s) * 1e-12,

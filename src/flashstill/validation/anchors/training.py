@@ -26,7 +26,7 @@ from flashstill.parallel.training import TrainingPlan
 from flashstill.parallel.training_parameters import end_parameters
 from flashstill.validation.anchors.tables import read_rows
 from flashstill.validation.anchors.tpu import tpu_runs
-from flashstill.validation.anchors.trained import TrainedRun, compare_runs
+from flashstill.validation.anchors.trained import TrainedRun, chip_label, compare_runs
 from flashstill.validation.comparison import NOT_FITTED, Comparison
 
 GIB = 2.0**30
@@ -71,8 +71,8 @@ def _megatron_run(facts: Facts, anchor: str, row: Row) -> TrainedRun:
         anchor=anchor,
         quantity="step time",
         framework="megatron",
-        model=_spelled(row["model"]),
-        chip=facts.machine(row["gpu"].split(" (")[0] or "A100-80GB").name,
+        model=spelled(row["model"]),
+        chip=chip_label(facts, row["gpu"].split(" (")[0] or "A100-80GB"),
         measured=float(row["measured"]),
         figure="seconds",
         key=tuple(row.items()),
@@ -143,7 +143,7 @@ def megatron_plan(row: Row) -> TrainingPlan:
 
 def _megatron_model(row: Row) -> Architecture:
     if not row["hidden"]:
-        return load_architecture(_spelled(row["model"]))
+        return load_architecture(spelled(row["model"]))
     width, heads = int(row["hidden"]), int(row["heads"])
     mixer = Attention(heads=heads, kv_heads=heads, head_width=width // heads, qkv_bias=True, output_bias=True)
     block = Layer(
@@ -164,13 +164,13 @@ def _megatron_model(row: Row) -> Architecture:
 
 
 def _nemo_run(facts: Facts, anchor: str, row: Row) -> TrainedRun:
-    model = _spelled(row["model"])
+    model = spelled(row["model"])
     return TrainedRun(
         anchor=anchor,
         quantity=f"tokens/s per chip, {row['kind'].split()[0]}",
         framework="nemo",
         model=model,
-        chip=facts.machine(row["system"].upper().removeprefix("DGX-")).name,
+        chip=chip_label(facts, row["system"].upper().removeprefix("DGX-")),
         measured=float(row["tok_s_gpu"]),
         figure="tokens_per_s",
         key=(model, *(row[name] for name in NEMO_SETTINGS)),
@@ -183,7 +183,7 @@ def nemo_cost(facts: Facts, row: Row) -> TrainingCost:
     chip = chip_from_facts(facts, row["system"].upper().removeprefix("DGX-"))
     precision = "bf16" if row["precision"].upper() == "BF16" else "fp8"
     conditions = make_conditions(chip, uniform(precision, "bf16"), software=software_of(facts, "nemo"))
-    return train_step(load_architecture(_spelled(row["model"])), conditions, nemo_plan(row))
+    return train_step(load_architecture(spelled(row["model"])), conditions, nemo_plan(row))
 
 
 def nemo_plan(row: Row) -> TrainingPlan:
@@ -210,7 +210,7 @@ def nemo_plan(row: Row) -> TrainingPlan:
     )
 
 
-def _spelled(name: str) -> str:
+def spelled(name: str) -> str:
     """The catalogue's spelling of a model name: LLAMA3.1_405B -> llama-3.1-405b, DeepSeekV3 (x) -> deepseek-v3.
 
     A name that leaves out the sizes is the only catalogue name that continues it: Nemotron_3_Nano ->

@@ -26,9 +26,19 @@ ROBUST_SCALE = 0.15
 IDENTIFIED = float(np.log(2.0))
 """a coefficient is identified if its two standard errors (in logs) are within a factor of two"""
 LARGEST = dict.fromkeys(
-    ("memory_efficiency", "compute_efficiency", "unit_efficiency", "efficiency", "one_shot_efficiency", "padding"), 1.0
+    (
+        "memory_efficiency",
+        "compute_efficiency",
+        "unit_efficiency",
+        "efficiency",
+        "one_shot_efficiency",
+        "padding",
+        "exposed_ratio",
+    ),
+    1.0,
 )
-"""upper bounds: no kernel exceeds the peak; a fit at the bound means its formula is wrong elsewhere"""
+"""upper bounds: no kernel exceeds the peak, and no more than all of a collective is exposed; a fit at the bound means
+its formula is wrong elsewhere"""
 _STEP = 1e-4
 TOLERANCES = {"ftol": 1e-4, "xtol": 1e-3}
 """a search ends when coefficients change by less than their printed precision"""

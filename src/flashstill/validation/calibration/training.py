@@ -101,7 +101,8 @@ def fit_training(
 
 
 def _errors(facts: Facts, runs: Sequence[TrainedRun]) -> Values:
-    return predicted(facts, runs) / np.array([run.measured for run in runs]) - 1.0
+    errors: Values = predicted(facts, runs) / np.array([run.measured for run in runs]) - 1.0
+    return errors
 
 
 def _tell(
