@@ -160,3 +160,22 @@ def test_rates_of_sram_machines_are_compared_and_their_facts_are_those_of_the_da
     assert rates.unanswered == 1
     assert 1 / 1.3 < rates.predicted[0] / 1800 < 1.3
     assert sheets.predicted.tolist() == [pytest.approx(230.0)]
+
+
+TRTLLM = (
+    "doc,model,gpu,tp,precision,batch,isl,osl,metric,value,unit,source\n"
+    "a,Llama-3.1-8B,H100,1,FP8,max load (in-flight batching),128,128,total output throughput,28312,tok/s (all GPUs),x\n"
+    "a,LLaMA-7B,H100,1,FP8,64,128,128,output throughput,9000,tok/s per GPU,x\n"
+    "a,LLaMA-2-70B,H100,4,FP8,64,128,128,output throughput,900,tok/s per GPU,x\n"
+    "a,LLaMA-7B,H100,1,FP8,1,128,1,first token latency,7,ms,x\n"
+)
+
+
+def test_rows_of_an_engine_alone_are_compared_without_a_server(tmp_path: Path) -> None:
+    (tmp_path / "trtllm_throughput.csv").write_text(TRTLLM, encoding="utf-8")
+    load_rate, first, static, grouped = compare_throughput(FACTS, tmp_path)
+    assert [len(each.measured) for each in (load_rate, first, static, grouped)] == [1, 1, 1, 1]
+    assert first.measured.tolist() == [pytest.approx(0.007)]
+    assert first.predicted[0] < 0.02
+    assert static.predicted[0] > 4.0 * grouped.predicted[0] * 0.5
+    assert "XQA" in grouped.quantity

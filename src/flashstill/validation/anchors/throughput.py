@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flashstill.arch import load_architecture
+from flashstill.arch import Attention, load_architecture
 from flashstill.cost import make_conditions, precisions_of
 from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
@@ -25,12 +25,13 @@ from flashstill.hardware import chip_from_facts
 from flashstill.hardware.software import software_on
 from flashstill.parallel import Layout
 from flashstill.plan.predict import Case
-from flashstill.validation.anchors.rated import RATE, TPOT, TTFT, Measured, compared
+from flashstill.validation.anchors.rated import RATE, TPOT, Measured, compared
 from flashstill.validation.anchors.sweeps import batch_latency
 from flashstill.validation.anchors.tables import MILLI, Rows, read_rows
 from flashstill.validation.comparison import NOT_FITTED, Comparison
 
 MLPERF, TRTLLM = "mlperf_inference", "trtllm_throughput"
+_FIRST = "first token latency"
 MOST_SEQUENCES = {"vllm": 1024, "trtllm": 2048}
 """sequences that an engine runs at once at most, as these benchmarks set it"""
 LENGTHS = {"llama2-70b": (294, 294), "mixtral-8x7b": (500, 146)}
@@ -98,37 +99,56 @@ def _mlperf(facts: Facts, row: Mapping[str, str]) -> list[Measured]:
 
 
 def compare_trtllm(facts: Facts, rows: Rows) -> list[Comparison]:
-    """Output rates at max load, rates of static batches of the early versions, and latencies of a first token."""
-    served = [_served(row) for row in rows if not row["batch"].isdigit() or row["metric"] == "first token latency"]
-    static = [row for row in rows if row["batch"].isdigit() and row["metric"] != "first token latency"]
-    comparisons = compared(facts, TRTLLM, served)
-    predicted, measured, chips = [], [], []
-    for row in static:
-        chip = chip_from_facts(facts, row["gpu"])
-        model = load_architecture(row["model"])
-        software = software_on(facts, "trtllm", chip.maker_class)
-        conditions = make_conditions(chip, precisions_of(model, "fp8", "fp8"), software=software)
-        batch, isl, osl, tp = (np.array([float(row[name])]) for name in ("batch", "isl", "osl", "tp"))
-        latency = batch_latency(model, conditions, Layout(tp=tp), batch, isl, osl)
-        predicted.append(float((batch * osl / latency / tp)[0]))
-        measured.append(float(row["value"]))
-        chips.append(chip.name)
-    comparisons.append(
+    """Output rates at max load; rates of static batches and latencies of a first token of the early versions."""
+    static = [row for row in rows if row["batch"].isdigit()]
+    comparisons = compared(facts, TRTLLM, [_served(row) for row in rows if row not in static])
+    timed = [(row, *_static(facts, row)) for row in static]
+    kinds = (
+        ("first token of an engine alone, 2023", [each for each in timed if each[0]["metric"] == _FIRST]),
+        (
+            "rate of static batches, 2023 and 2024",
+            [each for each in timed if each[0]["metric"] != _FIRST and not each[3]],
+        ),
+        (
+            "the same of grouped heads, read once a query head before XQA kernels",
+            [each for each in timed if each[0]["metric"] != _FIRST and each[3]],
+        ),
+    )
+    return comparisons + [
         Comparison(
             anchor=TRTLLM,
-            quantity="output rate of static batches, 2023 and 2024",
+            quantity=quantity,
             fitted=NOT_FITTED,
-            measured=np.array(measured),
-            predicted=np.array(predicted),
-            chip=tuple(chips),
-            engine=("trtllm",) * len(chips),
+            measured=np.array([float(row["value"]) * (MILLI if row["metric"] == _FIRST else 1.0) for row, *_ in found]),
+            predicted=np.array([value for _, value, _, _ in found]),
+            chip=tuple(chip for _, _, chip, _ in found),
+            engine=("trtllm",) * len(found),
         )
+        for quantity, found in kinds
+        if found
+    ]
+
+
+def _static(facts: Facts, row: Mapping[str, str]) -> tuple[float, str, bool]:
+    """(predicted value, chip, whether query heads share key/value heads) of a row without a server around the engine.
+
+    Values are seconds to the first token, or output tokens per second and chip.
+    """
+    chip, model = chip_from_facts(facts, row["gpu"]), load_architecture(row["model"])
+    software = software_on(facts, "trtllm", chip.maker_class)
+    conditions = make_conditions(chip, precisions_of(model, "fp8", "fp8"), software=software)
+    batch, isl, osl, tp = (np.array([float(row[name])]) for name in ("batch", "isl", "osl", "tp"))
+    latency = batch_latency(model, conditions, Layout(tp=tp), batch, isl, osl)
+    grouped = any(
+        layer.attention.kv_heads < layer.attention.heads
+        for layer in model.layers
+        if isinstance(layer.attention, Attention)
     )
-    return comparisons
+    value = latency if row["metric"] == _FIRST else batch * osl / latency / tp
+    return float(value[0]), chip.name, grouped
 
 
 def _served(row: Mapping[str, str]) -> Measured:
-    first = row["metric"] == "first token latency"
     case = Case.of(
         model=row["model"],
         chip=row["gpu"].lower(),
@@ -137,8 +157,7 @@ def _served(row: Mapping[str, str]) -> Measured:
         kv_precision="fp8",
         isl=int(row["isl"]),
         osl=int(row["osl"]),
-        concurrency=int(row["batch"]) if first else MOST_SEQUENCES["trtllm"],
+        concurrency=MOST_SEQUENCES["trtllm"],
         engine="trtllm",
     )
-    value = float(row["value"])
-    return Measured(case=case, quantity=TTFT if first else RATE, value=value * MILLI if first else value)
+    return Measured(case=case, quantity=RATE, value=float(row["value"]))
