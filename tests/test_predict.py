@@ -60,6 +60,7 @@ class TestRefusals:
             ({"weights_in": "sram"}, "no memory called 'sram'"),
             ({"draft": "qwen3-0.6b"}, "cannot draft for"),
             ({"draft": "heads", "acceptance": 1.0}, "between 0 and 1"),
+            ({"draft": "heads", "acceptance_decay": 1.5}, "acceptance_decay must be above 0 and at most 1"),
             ({"draft": "heads"}, "has no heads that predict further tokens, as deepseek-v3"),
             ({"engine": "vlm"}, "the nearest known: vllm"),
             ({"chip": "taalas-hc1", "model": "qwen3-8b"}, "runs nothing else"),

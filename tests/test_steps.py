@@ -268,6 +268,8 @@ class TestPhases:
         """(1 - 0.5^4) / 0.5 = 1.875 tokens a step at g = 3; all of them where none is refused."""
         assert Speculation(tokens=3, acceptance=0.5).tokens_per_step == approx(1.875)
         assert Speculation(tokens=3, acceptance=1.0).tokens_per_step == 4.0
+        # 0.8, 0.4, 0.2: 1 + 0.8 + 0.8 x 0.4 + 0.8 x 0.4 x 0.2
+        assert Speculation(tokens=3, acceptance=0.8, decay=0.5).tokens_per_step == approx(2.184)
 
     def test_drafting_is_paid_for(self) -> None:
         """A head costs one of two blocks and the LM head of a step for each token; a draft model a step of its own."""

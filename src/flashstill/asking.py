@@ -66,6 +66,7 @@ class ServingField(DeploymentField, total=False):
     draft: str | None
     draft_tokens: int
     acceptance: float
+    acceptance_decay: float
     max_ttft_s: float | None
     max_tpot_s: float | None
     min_tokens_per_s: float | None
@@ -106,6 +107,7 @@ class ServingFields(DeploymentFields, total=False):
     draft: Words
     draft_tokens: Ints
     acceptance: Numbers
+    acceptance_decay: Numbers
     max_ttft_s: Numbers | None
     max_tpot_s: Numbers | None
     min_tokens_per_s: Numbers | None

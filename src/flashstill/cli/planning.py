@@ -56,6 +56,9 @@ if TYPE_CHECKING:
 @click.option("--draft-tokens", default="1,3,5", show_default=True, help="How many tokens are drafted ahead.")
 @click.option("--acceptance", type=SHARE, default=0.7, show_default=True, help="Rate at which a draft is accepted.")
 @click.option(
+    "--acceptance-decay", type=SHARE, default=1.0, show_default=True, help="Its factor from one position to the next."
+)
+@click.option(
     "--redundant-experts", default=None, help="Numbers of redundant experts to try, with commas [default: the fewest]."
 )
 @click.option("--overlap", type=WORD, default="none", show_default=True, help="none, two-batch, or both with a comma.")
@@ -140,6 +143,7 @@ def _question(facts: Facts, model: str, asked: dict[str, Any]) -> tuple[Scenario
         batching_steps=asked["batching_steps"],
         draft=asked["draft"],
         acceptance=asked["acceptance"],
+        acceptance_decay=asked["acceptance_decay"],
         max_ttft_s=asked["max_ttft"],
         max_tpot_s=asked["max_tpot"],
         min_tokens_per_s=asked["min_throughput"],

@@ -44,6 +44,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--draft-tokens", type=COUNT, default=3, show_default=True, help="How many tokens are drafted ahead.")
 @click.option("--acceptance", type=SHARE, default=0.7, show_default=True, help="Rate at which a draft is accepted.")
 @click.option(
+    "--acceptance-decay", type=SHARE, default=1.0, show_default=True, help="Its factor from one position to the next."
+)
+@click.option(
     "--cases",
     type=_FILE,
     default=None,

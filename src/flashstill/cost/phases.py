@@ -1,7 +1,8 @@
 """The steps of serving: a decode step (with drafting), the prefill of prompts, and a step that mixes both.
 
 Speculation (Leviathan et al. 2023, equation 1): with g drafted tokens, each accepted with probability a,
-E = (1 - a^(g+1)) / (1 - a) tokens per step, and the step verifies g + 1 tokens per sequence.
+E = (1 - a^(g+1)) / (1 - a) tokens per step, and the step verifies g + 1 tokens per sequence.  Heads that draft from
+their own drafts (MTP, EAGLE) are accepted less at each further position: a_i = a d^(i-1), E = 1 + sum of a_1 ... a_i.
 """
 
 from __future__ import annotations
@@ -21,19 +22,27 @@ from flashstill.workload import Chunks, Decoding, Quantity, decode, mixed, prefi
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Speculation:
-    """Speculative decoding: `tokens` drafted per step, each accepted with probability `acceptance`.
+    """Speculative decoding: `tokens` drafted per step, the first of them accepted with probability `acceptance`.
 
+    decay: factor of the acceptance from one position to the next; 1 if all positions are alike.
     draft: a smaller model that drafts; None for the model's own heads, each of one block and the LM head.
     """
 
     tokens: int
     acceptance: float
+    decay: float = 1.0
     draft: Architecture | None = None
 
     @property
     def tokens_per_step(self) -> float:
-        """Expected tokens per step: accepted drafts + 1."""
+        """Expected tokens per step: accepted drafts + 1.
+
+        A draft counts if all before it are accepted as well: 1 + sum over i of the product of the first i acceptances.
+        """
         rate = self.acceptance
+        if self.decay != 1.0:
+            place = np.arange(1.0, self.tokens + 1.0)
+            return float(1.0 + np.sum(rate**place * self.decay ** (place * (place - 1.0) / 2.0)))
         if rate >= 1.0:
             return self.tokens + 1.0
         return (1.0 - rate ** (self.tokens + 1)) / (1.0 - rate)

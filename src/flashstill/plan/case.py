@@ -19,6 +19,7 @@ SCENARIO_FIELDS = {
     "draft": "draft",
     "draft_tokens": "draft_tokens",
     "acceptance": "acceptance",
+    "acceptance_decay": "acceptance_decay",
 }
 """column -> scenario field; a row describes serving and has no bounds"""
 DEPLOYMENT_FIELDS = tuple(field.name for field in fields(Deployment))

@@ -17,7 +17,7 @@ def drafter(name: str) -> str:
     return name.lower() if name.lower() in (OWN_HEADS, NEW_HEADS) else name
 
 
-def speculation(model: Architecture, draft: str, tokens: int, acceptance: float) -> Speculation:
+def speculation(model: Architecture, draft: str, tokens: int, acceptance: float, decay: float = 1.0) -> Speculation:
     """Drafting by the model of that name, by the model's own heads, or by heads still to be trained.
 
     BadInput if draft and model do not match, as with different vocabularies.
@@ -27,9 +27,11 @@ def speculation(model: Architecture, draft: str, tokens: int, acceptance: float)
         raise BadInput(f"draft tokens must be at most {MOST_DRAFTED}, not {shortened(str(tokens))}")
     if not 0.0 < acceptance < 1.0:
         raise BadInput(f"acceptance must lie between 0 and 1, not {acceptance}")
+    if not 0.0 < decay <= 1.0:
+        raise BadInput(f"acceptance_decay must be above 0 and at most 1, not {decay}")
     draft = drafter(draft)
     if draft == NEW_HEADS or (draft == OWN_HEADS and model.mtp_layers):
-        return Speculation(tokens=tokens, acceptance=acceptance)
+        return Speculation(tokens=tokens, acceptance=acceptance, decay=decay)
     if draft == OWN_HEADS:
         raise BadInput(
             f"{model.name} has no heads that predict further tokens, as {', '.join(with_heads())} have; name a small "
@@ -40,4 +42,4 @@ def speculation(model: Architecture, draft: str, tokens: int, acceptance: float)
         raise BadInput(
             f"{small.name} cannot draft for {model.name}: vocabularies of {small.vocabulary} and {model.vocabulary}"
         )
-    return Speculation(tokens=tokens, acceptance=acceptance, draft=small)
+    return Speculation(tokens=tokens, acceptance=acceptance, decay=decay, draft=small)

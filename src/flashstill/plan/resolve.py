@@ -183,7 +183,7 @@ class _Laid(NamedTuple):
     prefill: Degrees | None
 
 
-_of_scenario = attrgetter("model", "chunk", "draft", "draft_tokens", "acceptance")
+_of_scenario = attrgetter("model", "chunk", "draft", "draft_tokens", "acceptance", "acceptance_decay")
 _of_deployment = attrgetter(
     "chip", "topology", "precision", "kv_precision", "weights_in", "kv_in", "engine", "sampling", "overlap"
 )
@@ -198,7 +198,8 @@ def make_setup(facts: Facts, scenario: Scenario, deployment: Deployment) -> Setu
     conditions = conditions_of(facts, model, chip, deployment)
     drafting, notes = None, unmeasured_notes(facts, conditions)
     if scenario.draft is not None:
-        drafting = speculation(model, scenario.draft, scenario.draft_tokens, scenario.acceptance)
+        accepted = scenario.acceptance, scenario.acceptance_decay
+        drafting = speculation(model, scenario.draft, scenario.draft_tokens, *accepted)
         if drafter(scenario.draft) == NEW_HEADS:
             notes.append(f"the heads that draft would still have to be trained for {model.name}")
     return Setup(

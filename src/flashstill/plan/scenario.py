@@ -31,7 +31,7 @@ class Scenario:
     burst_share: the part of all requests that arrives at once: 0.1 as load generators measure that send ten times
     the concurrency, all of the first at t = 0; 0 for a steady state.
     draft: a model that drafts `draft_tokens` ahead, or "heads" of the model's own ("new-heads": not yet trained),
-    each token accepted with probability `acceptance`.
+    each token accepted with probability `acceptance`, times `acceptance_decay` for each position after the first.
     max_ttft_s, max_tpot_s: bounds in seconds; min_tokens_per_s: output of the whole deployment; None: no bound.
     """
 
@@ -46,6 +46,7 @@ class Scenario:
     draft: str | None = None
     draft_tokens: int = 3
     acceptance: float = 0.7
+    acceptance_decay: float = 1.0
     max_ttft_s: float | None = None
     max_tpot_s: float | None = None
     min_tokens_per_s: float | None = None

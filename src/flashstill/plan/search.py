@@ -120,7 +120,8 @@ def _drafts(scenario: Scenario, model: Architecture, space: SearchSpace) -> tupl
     if scenario.draft is None:
         return (None,)
     counts = space.draft_tokens
-    return (None, *(speculation(model, scenario.draft, count, scenario.acceptance) for count in counts))
+    accepted = scenario.acceptance, scenario.acceptance_decay
+    return (None, *(speculation(model, scenario.draft, count, *accepted) for count in counts))
 
 
 def _layouts(facts: Facts, model: Architecture, space: SearchSpace, drafts: int) -> tuple[list[Degrees], Counter[str]]:
