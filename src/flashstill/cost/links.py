@@ -6,9 +6,10 @@ all-to-all v (n-1)/n of the v bytes that it holds.
     switch    ((floor + rank (n-1))^p + (sent / (link eff))^p)^(1/p), or one shot: floor + (n-1) V / (link eff)
     torus     floor + max(hops t_hop, V (n-1)/n / (links w eff)), the second term twice for an all-reduce; all-to-all
               floor + max(hops t_hop, v cross / (w eff)); links, hops and cross as in hardware/topology/torus.py
-    beyond the domain: a hierarchical collective of the library (an engine's own reaches no other domain) adds, for each
-              chip's share of the array,  sent / (scale-out rate eff) + ceil(log2 domains) scale-out hops (twice for an
-              all-reduce), as in NCCL's model of its trees
+    beyond the domain: a hierarchical collective of the library (an engine's own all-reduce reaches no other domain)
+              adds, for each chip's share of the array,  sent / (scale-out rate eff) + ceil(log2 domains) scale-out hops
+              (twice for an all-reduce), as in NCCL's model of its trees; the messages of an all-to-all go to all
+              chips at once:  max(within the domain, floor + sent / (scale-out rate eff)) + one hop
 
 A send between neighbours of a torus uses one link; a send through a switch uses all links of the chip.  Chips that are
 fully connected without a switch use the links that lead to the group's other chips.
@@ -56,13 +57,17 @@ def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: 
     else:
         seconds = _switch(chip, collective, kind, size, inside, near)
     if np.any(far > 1):
-        library = calibration.collective(kind)
-        within = seconds if chip.topology.axes else _switch(chip, library, kind, size, inside, near)
+        between = collective if kind == "all-to-all" else calibration.collective(kind)
+        within = seconds if chip.topology.axes else _switch(chip, between, kind, size, inside, near)
+        floor_s = between.floor_s if between.measured else 0.0
         rate = chip.system.scale_out_bytes_per_s * calibration.scale_out_efficiency
         over = beyond / rate if rate else np.inf
-        waits = calibration.scale_out_hop_s * np.ceil(np.log2(np.maximum(far, 1.0)))
-        alone = np.where(near > 1, within, library.floor_s if library.measured else 0.0)
-        seconds = np.where(far > 1, alone + over + waits * ROUNDS[kind], seconds)
+        if kind == "all-to-all":
+            across = np.maximum(np.where(near > 1, within, 0.0), floor_s + over) + calibration.scale_out_hop_s
+        else:
+            hops = ROUNDS[kind] * np.ceil(np.log2(np.maximum(far, 1.0)))
+            across = np.where(near > 1, within, floor_s) + over + calibration.scale_out_hop_s * hops
+        seconds = np.where(far > 1, across, seconds)
     used = (group > 1) & (size > 0)
     return LinkCost(
         seconds=np.where(used, seconds, 0.0),

@@ -17,6 +17,7 @@ from flashstill.cost import make_conditions, uniform
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.validation.anchors.collectives import collective_table, custom_all_reduce, library
+from flashstill.validation.anchors.expert_exchanges import layer, low_latency, normal
 from flashstill.validation.anchors.experts import COLUMNS, experts
 from flashstill.validation.anchors.modules import block_selection, latent_modules
 from flashstill.validation.anchors.recurrences import channel_decays, delta_rules, state_spaces
@@ -190,6 +191,9 @@ _READERS: Sequence[tuple[set[str], Callable[[str, Chip, Rows], Iterator[KernelSe
     ({"gemm_type", "kv_cache_dtype", "num_heads", "kernel_source", "latency"}, latent_modules),
     ({"gemm_type", "kv_cache_dtype", "num_heads", "step", "latency"}, block_selection),
     ({"nheads", "n_groups", "d_state", "phase", "latency"}, state_spaces),
+    ({"node_num", "dispatch_avg_t_us", "combine_avg_t_us"}, low_latency),
+    ({"dispatch_sms", "dispatch_transmit_us", "combine_sms", "combine_transmit_us"}, normal),
+    ({"comm_backend", "phase", "topk", "num_tokens", "latency"}, layer),
     ({"op_name", "nccl_dtype", "message_size", "num_gpus"}, library),
     ({"message_size", "num_gpus", "latency"}, custom_all_reduce),
 )

@@ -112,6 +112,8 @@ ONE_SHOT_START = {
     "one_shot_doubling_s": 2e-7,
     "one_shot_efficiency": 0.6,
 }
+EXPERTS_START = {"efficiency": 0.6, "floor_s": 1e-5, "blend": 1.0}
+"""an engine's all-to-all, timed on the 8 GPUs of a node only, which tell nothing of its growth with the group"""
 _NO_KERNEL = Kernel(compute_efficiency=0.5, memory_efficiency=0.5, floor_s=0.0)
 _NO_COLLECTIVE = Collective(efficiency=0.5, floor_s=0.0)
 LONGEST_SPLIT_S = 1e-5
@@ -141,6 +143,13 @@ def fit_kernel(kind: str, items: Timed) -> Fit:
         first = least(start, predicted, measured, always)
     held = {name: width for name, width in PRIOR[kind].items() if name in start and not first.identified(name)}
     return replace(least(start, predicted, measured, always | held), held=frozenset(held)) if held else first
+
+
+def collective_start(kind: str, engine: str) -> Mapping[str, float]:
+    """Where the fit of a collective starts: the library's, an engine's all-reduce, or its exchange among experts."""
+    if not engine:
+        return COLLECTIVE_START
+    return ONE_SHOT_START if kind == "all-reduce" else EXPERTS_START
 
 
 def fit_collective(items: Timed, start: Mapping[str, float]) -> Fit:

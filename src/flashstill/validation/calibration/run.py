@@ -27,8 +27,7 @@ from flashstill.validation.calibration.energy import (
 )
 from flashstill.validation.calibration.fit import Fit
 from flashstill.validation.calibration.kernels import (
-    COLLECTIVE_START,
-    ONE_SHOT_START,
+    collective_start,
     fit_collective,
     fit_kernel,
 )
@@ -152,7 +151,7 @@ def _fitted(facts: Facts, kind: str, condition: str, items: Timed, hosts: Sequen
 
 def _fit(kind: str, condition: str, items: Timed) -> Fit:
     if kind in COLLECTIVES:
-        return fit_collective(items, ONE_SHOT_START if condition else COLLECTIVE_START)
+        return fit_collective(items, collective_start(kind, condition))
     return fit_kernel(kind, items)
 
 
