@@ -24,6 +24,11 @@ def sets(directory: Path, name: str, *lines: str) -> list[KernelSet]:
     return list(kernel_sets(FACTS, directory))
 
 
+def sizes(item: KernelSet) -> np.ndarray:
+    assert isinstance(item.work, Exchange)
+    return np.asarray(item.work.bytes)
+
+
 def test_custom_all_reduce_is_of_the_engine_that_the_source_or_the_file_names(tmp_path: Path) -> None:
     """Message sizes are elements of two bytes; what Python launches each time is left out."""
     header = "version,kernel_source,num_gpus,message_size,latency"
@@ -43,12 +48,12 @@ def test_custom_all_reduce_is_of_the_engine_that_the_source_or_the_file_names(tm
 
 
 def test_deepep_by_phase(tmp_path: Path) -> None:
-    """One token of 1000 values to one expert: to one chip, 1 byte a value out, 2 back; many go by the normal kernels."""
+    """One token of 1000 values to one expert: to one chip, 1 byte a value out, 2 back; many go by normal kernels."""
     low = "version,node_num,hidden_size,num_token,num_topk,num_experts,combine_avg_t_us,dispatch_avg_t_us"
     out, back = sets(
         tmp_path, "kernels_h100_sxm_deepep_low_latency", low, "1,1,1000,1,1,8,12,10", "1,1,1000,512,1,8,9,9"
     )
-    assert [(float(np.sum(each.work.bytes)), each.seconds.tolist()) for each in (out, back)] == [
+    assert [(float(np.sum(sizes(each))), each.seconds.tolist()) for each in (out, back)] == [
         (1000.0, [pytest.approx(1e-5)]),
         (2000.0, [pytest.approx(1.2e-5)]),
     ]
