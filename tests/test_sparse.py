@@ -109,10 +109,26 @@ def test_a_table_of_whole_mixers_is_read(tmp_path: Path) -> None:
         kinds.append({kernel_kind(work) for work in item.work} - {"matmul"})
         assert (item.cache, item.engine, item.seconds.tolist()) == ("fp8", "sglang", [1.5e-3])
     assert kinds == [
-        {"prompt-attention", "selecting-kernels-prompt"},
+        {"expanded-attention", "selecting-kernels-prompt"},
         {"selected-prompt", "index-scores-prompt", "selecting-kernels"},
         {"selected-prompt", "selecting-kernels"},
     ]
+
+
+def test_tables_of_latent_attention_alone_are_read(tmp_path: Path) -> None:
+    """A decode step over `step` cached tokens in the latent space; a prompt with keys and values of every head."""
+    (tmp_path / "kernels_b200_sxm_trtllm_generation_mla.csv").write_text(
+        "kv_cache_dtype,num_heads,batch_size,tp_size,step,latency\nfp8,16,8,8,31,0.01"
+    )
+    (tmp_path / "kernels_b200_sxm_trtllm_context_mla.csv").write_text(
+        "kv_cache_dtype,num_heads,batch_size,isl,tp_size,latency\nfp8,16,2,64,8,0.02"
+    )
+    prompt, step = kernel_sets(load(), tmp_path)
+    assert (prompt.kind, step.kind) == ("expanded-attention", "latent-attention")
+    assert isinstance(prompt.work, Attention)
+    assert isinstance(step.work, Attention)
+    assert np.all(prompt.work.flops == 2 * 2 * 16 * (192 + 128) * (64 * 65 / 2))
+    assert np.all(step.work.kv_bytes == 8 * (31 + 1) * (512 + 64))
 
 
 @pytest.mark.slow

@@ -50,6 +50,8 @@ def _kind_by_phase(operation: Attention | IndexScores | SmallKernels) -> str:
         return f"index-scores{when}" if operation.shared else f"block-scores{when}"
     if operation.slots is not None:
         return f"selected{when}" if operation.latent else f"blocks{when}"
+    if operation.expanded:
+        return "expanded-attention"
     return "prompt-attention" if operation.prompt else "latent-attention" if operation.latent else "decode-attention"
 
 

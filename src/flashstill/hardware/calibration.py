@@ -91,7 +91,8 @@ INDEXERS = ("index-scores", "index-scores-prompt", "block-scores", "block-scores
 SMALL = ("small-kernels", "small-kernels-prompt", "selecting-kernels", "selecting-kernels-prompt")
 MODULES = (*SPARSE, *INDEXERS, *SMALL)
 """kinds that are timed within whole mixers only"""
-KINDS = ("matmul", "decode-attention", "latent-attention", "prompt-attention", "experts", *RECURRENT, *MODULES)
+ATTENTION = ("decode-attention", "latent-attention", "prompt-attention", "expanded-attention")
+KINDS = ("matmul", *ATTENTION, "experts", *RECURRENT, *MODULES)
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all")
 
 

@@ -122,6 +122,7 @@ def _latent(
             activation_value_bytes=widths.activation,
             prompt=prompt,
             latent=absorbed,
+            expanded=not absorbed,
             slots=selected,
         )
     )

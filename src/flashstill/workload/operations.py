@@ -116,6 +116,7 @@ class Attention(Operation):
     """Softmax attention of `queries` new tokens per sequence over `seen` cached tokens.
 
     prompt: True for a causal prefill (many queries), False for a decode step (few queries over a long cache).
+    expanded: keys and values of every head are made from that vector and attended to (MLA in a prompt).
     slots: most tokens that an indexer selects for a query; None for attention that selects none.
     latent: one compressed vector per token serves as key and value of all heads (MLA, absorbed form).
     """
@@ -132,6 +133,7 @@ class Attention(Operation):
     kv_value_bytes: Quantity
     prompt: bool
     latent: bool = False
+    expanded: bool = False
     slots: Quantity | None = None
     activation_value_bytes: Quantity = 2.0
     activation_bytes: Quantity = field(init=False)

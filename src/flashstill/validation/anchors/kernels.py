@@ -19,7 +19,7 @@ from flashstill.hardware import Chip, chip_from_facts
 from flashstill.validation.anchors.collectives import collective_table, custom_all_reduce, library
 from flashstill.validation.anchors.expert_exchanges import layer, low_latency, normal
 from flashstill.validation.anchors.experts import COLUMNS, experts
-from flashstill.validation.anchors.modules import block_selection, latent_modules
+from flashstill.validation.anchors.modules import block_selection, latent_modules, latent_prompts
 from flashstill.validation.anchors.recurrences import channel_decays, delta_rules, state_spaces
 from flashstill.validation.anchors.tables import (
     MILLI,
@@ -97,7 +97,9 @@ def _quantisations(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
 
 def _one_token(group: Rows, **shape: Any) -> Attention:
     """Attention of one new token per sequence; each row has `step` - 1 tokens cached beyond its prompt of `isl`."""
-    batch, seen = column(group, "batch_size"), column(group, "isl") + column(group, "step") - 1.0
+    batch, seen = column(group, "batch_size"), column(group, "step")
+    if "isl" in group[0]:
+        seen = seen + column(group, "isl") - 1.0
     return Attention(
         name="attention",
         sequences=batch,
@@ -190,6 +192,8 @@ _READERS: Sequence[tuple[set[str], Callable[[str, Chip, Rows], Iterator[KernelSe
     ({"gemm_type", "kv_cache_dtype", "model", "num_heads", "step", "latency"}, latent_modules),
     ({"gemm_type", "kv_cache_dtype", "num_heads", "kernel_source", "latency"}, latent_modules),
     ({"gemm_type", "kv_cache_dtype", "num_heads", "step", "latency"}, block_selection),
+    ({"kv_cache_dtype", "num_heads", "tp_size", "step", "latency"}, _latent_attention),
+    ({"kv_cache_dtype", "num_heads", "tp_size", "isl", "latency"}, latent_prompts),
     ({"nheads", "n_groups", "d_state", "phase", "latency"}, state_spaces),
     ({"node_num", "dispatch_avg_t_us", "combine_avg_t_us"}, low_latency),
     ({"dispatch_sms", "dispatch_transmit_us", "combine_sms", "combine_transmit_us"}, normal),

@@ -16,9 +16,11 @@ import numpy as np
 from flashstill.arch import Attention, Indexer, LatentAttention
 from flashstill.arch.model import Mixer
 from flashstill.cost import make_conditions, uniform
+from flashstill.cost.operations import kernel_kind
 from flashstill.hardware import Chip
 from flashstill.validation.anchors.tables import MILLI, PRECISIONS, KernelSet, Rows, column, engine_in_name, split
 from flashstill.validation.comparison import Values
+from flashstill.workload import Attention as AttentionWork
 from flashstill.workload import SmallKernels
 from flashstill.workload.mixers import mix
 
@@ -71,6 +73,30 @@ def latent_modules(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
             (gemm, cache),
             group,
             prompt=not decoding and source not in ABSORBED_PROMPTS,
+        )
+
+
+def latent_prompts(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
+    """The attention of MLA alone in prompts, with keys and values of every head.
+
+    SGLang's table times the latent form, with 3.4 times the FLOPs, which no prediction makes without a selection.
+    """
+    if engine_in_name(anchor) == "sglang":
+        return
+    for (heads, cache), group in split(rows, "num_heads", "kv_cache_dtype"):
+        batch, precision = column(group, "batch_size"), PRECISIONS[cache]
+        widths = make_conditions(chip, uniform("bf16", precision)).widths
+        mixer, queries = replace(DEEPSEEK, heads=int(heads)), column(group, "isl")
+        works = mix(DEEPSEEK_WIDTH, mixer, batch, queries, np.zeros_like(batch), widths, prompt=True)
+        (work,) = (work for work in works if isinstance(work, AttentionWork))
+        yield KernelSet(
+            anchor=anchor,
+            chip=chip.name,
+            kind=kernel_kind(work),
+            precision=precision,
+            engine=engine_in_name(anchor),
+            work=work,
+            seconds=column(group, "latency") * MILLI,
         )
 
 

@@ -58,6 +58,7 @@ KERNEL_START: Mapping[str, Mapping[str, float]] = {
         "expert_s": 3e-6,
         "tile_penalty": 32.0,
     },
+    "expanded-attention": {"compute_efficiency": 0.6, "memory_efficiency": 0.4, "floor_s": 1.5e-5, "block_s": 3.5e-7},
     "state-update": {"memory_efficiency": 0.87, "floor_s": 4.4e-6, "blend": 2.0, "chunk_s": 2e-6},
     "state-scan": {
         "compute_efficiency": 0.1,
@@ -89,6 +90,7 @@ PRIOR: Mapping[str, Mapping[str, float]] = {
         "expert_s": 1.0,
         "tile_penalty": 0.5,
     },
+    "expanded-attention": {},
     "state-update": {"blend": 0.5, "chunk_s": 1.0},
     "state-scan": {"compute_efficiency": 1.0, "blend": 0.5, "block_s": 1.0, "chunk_s": 1.0, "floor_s": 1.0},
     "channel-scan": {"compute_efficiency": 1.0, "blend": 0.5, "block_s": 1.0, "chunk_s": 1.0},
@@ -169,7 +171,7 @@ def _shapes(item: KernelSet) -> npt.NDArray[np.int64]:
     if isinstance(work, Matmul):
         shape = np.stack([work.columns, work.depth])
     elif isinstance(work, Attention):
-        shape = np.stack([work.heads, work.kv_heads])
+        shape = np.stack(np.broadcast_arrays(work.heads, work.kv_heads, item.seconds)[:2])
     elif isinstance(work, Experts):
         shape = np.stack([work.width, work.experts])
     else:  # collectives: by group size

@@ -17,10 +17,12 @@ chip"""
 CHIP_RATIO = 2.0
 """in such a file, a kernel that takes this many times the shortest one hides the launches"""
 OWN_KERNELS = ("trtllm", "vllm", "sglang")
-"""Preference order of engines whose expert kernels stand for those of an engine without rows: the first one timed on a
+"""Preference order of engines whose kernels stand for those of an engine without rows: the first one timed on a
 chip. Kernels of experts (CUTLASS, Triton, FlashInfer's) lie up to four times apart, so a mean would describe none."""
-BY_ENGINE = ("matmul", "experts", *RECURRENT)
+BY_ENGINE = ("matmul", "latent-attention", "experts", *RECURRENT)
 """kinds of kernels that get coefficients of each engine besides those of all engines"""
+UNLIKE = ("experts", "latent-attention", "state-scan")
+"""kinds of which each engine has kernels of its own, so far apart that those of one engine stand for the others"""
 Timed = Sequence[tuple[Chip, KernelSet]]
 
 
@@ -38,7 +40,7 @@ def by_kind(items: Iterable[tuple[Chip, KernelSet]]) -> dict[tuple[str, str], li
         engines = sorted({item.engine for _, item in of_the_chip})
         for engine in engines if len(engines) > 1 else ():
             own = [pair for pair in of_the_chip if pair[1].engine == engine]
-            if kind != "experts" or own != _of_one_engine(shared):
+            if kind not in UNLIKE or own != _of_one_engine(shared):
                 found[kind, f"{precision} {engine}"] = own
     return found
 
@@ -49,7 +51,7 @@ def chosen(kind: str, items: Timed) -> tuple[list[tuple[Chip, KernelSet]], list[
     Sets that time a part of an operation are compared, but not fitted: the part may be another kernel in the whole.
     """
     whole = [(chip, item) for chip, item in items if item.timed == WHOLE]
-    return _of_the_chip(_of_one_engine(whole) if kind == "experts" else whole)
+    return _of_the_chip(_of_one_engine(whole) if kind in UNLIKE else whole)
 
 
 def on_the_chip(item: KernelSet) -> tuple[KernelSet, KernelSet]:
@@ -77,8 +79,8 @@ def _of_one_engine(items: Timed) -> list[tuple[Chip, KernelSet]]:
 
 
 def for_the_class(kind: str, items: Timed) -> Timed:
-    """The chosen sets used for a chip class: expert kernels of one engine only."""
-    if kind != "experts" or len({item.engine for _, item in items}) == 1:
+    """The chosen sets used for a chip class: kernels of one engine only where engines have unlike ones."""
+    if kind not in UNLIKE or len({item.engine for _, item in items}) == 1:
         return items
     engine = next(name for name in OWN_KERNELS if any(item.engine == name for _, item in items))
     return [(chip, item) for chip, item in items if item.engine == engine]
