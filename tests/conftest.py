@@ -32,6 +32,13 @@ settings.register_profile("thorough", _ANY_MACHINE, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The fast suite runs the event loop as plain Python, as compiling it takes longer than its tests; the slow suite
+    compares both."""
+    if config.option.markexpr == "not slow":
+        os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iterator[Path]]:
     """New directories, one after another: thousands are made, so nobody looks for a name that is still free. What tests

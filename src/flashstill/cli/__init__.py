@@ -28,6 +28,7 @@ from flashstill.cli.learning import demo, distill, measure, report, run
 from flashstill.cli.planning import plan
 from flashstill.cli.serving import predict, validate
 from flashstill.cli.shapes import chips, explain, models
+from flashstill.cli.simulating import simulate
 from flashstill.errors import FlashstillError, InfeasiblePlan, nearest, printable
 from flashstill.extras import missing_package
 
@@ -74,7 +75,9 @@ def cli() -> None:
     """Distil a frontier model into a flash model, and know what every token costs."""
 
 
-for _command in (run, demo, distill, evaluate, report, measure, explain, predict, plan, validate, chips, models):
+for _command in (
+    run, demo, distill, evaluate, report, measure, explain, predict, plan, simulate, validate, chips, models,
+):  # fmt: skip
     cli.add_command(_command)
 
 

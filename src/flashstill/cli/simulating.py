@@ -1,0 +1,131 @@
+"""The command that simulates traffic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flashstill.cli.documents import echo_edits, json_option, print_json
+from flashstill.cli.options import (
+    COUNT,
+    RATE,
+    SECONDS,
+    SHARE,
+    WORD,
+    chip_option,
+    deployment_options,
+    facts_options,
+    model_option,
+    price_option,
+)
+
+if TYPE_CHECKING:
+    from flashstill.simulate.simulation import Simulation
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_TRAFFIC = ("trace", "speed", "rate", "cv", "concurrency", "requests", "isl", "osl", "least_ratio", "cached_ratio")
+_POLICY = (
+    "scheduler", "step_tokens", "sequences", "block_tokens", "replicas", "router", "max_ttft_s", "max_tpot_s",
+)  # fmt: skip
+
+
+@click.command()
+@model_option(required=True)
+@chip_option(required=True)
+@deployment_options
+@click.option("--trace", type=_FILE, default=None, help="CSV: arrival_s, input_tokens, output_tokens[, cached_tokens].")
+@click.option("--speed", type=float, default=1.0, show_default=True, help="The trace's arrivals so many times as fast.")
+@click.option("--rate", type=RATE, default=None, help="Requests per second, arriving by themselves.")
+@click.option("--cv", type=float, default=1.0, show_default=True, help="Burstiness of --rate; 1 is a Poisson process.")
+@click.option("--concurrency", type=COUNT, default=None, help="Requests in flight: one comes when one is done.")
+@click.option("--requests", type=COUNT, default=10_000, show_default=True, help="How many, without a trace.")
+@click.option("--isl", type=COUNT, default=1024, show_default=True, help="Prompt tokens, without a trace.")
+@click.option("--osl", type=COUNT, default=1024, show_default=True, help="Output tokens, without a trace.")
+@click.option(
+    "--least-ratio", type=SHARE, default=1.0, show_default=True, help="Shortest drawn length over the nominal one."
+)
+@click.option(
+    "--cached-ratio", type=SHARE, default=0.0, show_default=True, help="Share of each prompt found in a prefix cache."
+)
+@click.option("--scheduler", type=WORD, default=None, help="chunked, or prefill-first [default: the engine's].")
+@click.option("--step-tokens", type=COUNT, default=None, help="Most tokens of one step [default: the engine's].")
+@click.option("--sequences", type=COUNT, default=None, help="Most sequences running at once [default: the engine's].")
+@click.option("--block-tokens", type=COUNT, default=None, help="Tokens of a cache block [default: the engine's].")
+@click.option("--replicas", type=COUNT, default=1, show_default=True, help="Copies of the deployment.")
+@click.option(
+    "--router", type=WORD, default="least-requests", show_default=True,
+    help="round-robin, least-requests, two-choices or least-tokens.",
+)  # fmt: skip
+@click.option("--max-ttft", "max_ttft_s", type=SECONDS, default=None, help="Bound of goodput, as 500ms.")
+@click.option("--max-tpot", "max_tpot_s", type=SECONDS, default=None, help="Bound of goodput, as 30ms.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@price_option
+@facts_options
+@json_option
+def simulate(
+    model: str,
+    seed: int,
+    price: str,
+    facts_directories: tuple[Path, ...],
+    edits: tuple[str, ...],
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """What traffic gets: latencies at percentiles, waiting, cache, energy and dollars, event by event."""
+    from flashstill.facts import load
+    from flashstill.plan.deployment import Deployment
+    from flashstill.simulate.compiled import IS_COMPILED
+    from flashstill.simulate.policy import Policy
+    from flashstill.simulate.simulation import simulate as simulated
+    from flashstill.simulate.traffic import Traffic
+
+    facts = load(facts_directories, edits)
+    echo_edits(facts, as_json)
+    traffic = Traffic(**{name: flags.pop(name) for name in _TRAFFIC})
+    policy = Policy(**{name: flags.pop(name) for name in _POLICY})
+    if not IS_COMPILED:
+        click.echo('numba is not installed, so events pass slowly; pip install "flashstill[simulate]"', err=True)
+    answer = simulated(facts, model, Deployment(**flags), traffic, policy, seed, price)
+    if as_json:
+        print_json(answer.as_dict())
+    else:
+        print_simulation(model, answer)
+
+
+def print_simulation(model: str, answer: Simulation) -> None:
+    """A summary, the percentiles as a table, and warnings."""
+    from flashstill.printing import print_notes, print_table
+    from flashstill.units import show
+
+    used = answer.deployment
+    replicas = f"{answer.policy.replicas} x " if answer.policy.replicas > 1 else ""
+    click.echo(
+        f"{model} on {replicas}{used.chips} x {used.chip} (tp{used.tp}), {used.engine}: {answer.requests:,} requests"
+    )
+    click.echo(
+        f"in {show(answer.seconds, 's')}: {answer.output_tokens_per_s:,.0f} output tokens/s, {answer.mean_running:.1f}"
+        f" running on average, busy {answer.utilisation:.0%}, {answer.preemptions:,} preemptions"
+    )
+    heading = ["", "mean", "p50", "p90", "p95", "p99", "n"]
+    rows = [
+        [name.removesuffix("_s").replace("_", " "), show(each.mean_s, "s"),
+         *(show(value, "s") for value, _, _ in each.percentiles.values()), f"{each.n:,}"]
+        for name, each in answer.latencies.items()
+    ]  # fmt: skip
+    print_table([heading, *rows])
+    dollars = answer.usd_per_million_output_tokens
+    price = "no price is known" if dollars is None else f"${dollars:,.2f} per million output tokens"
+    click.echo(f"{answer.joules_per_output_token:.3g} J per output token; {price} ({answer.price_basis})")
+    if answer.policy.max_ttft_s or answer.policy.max_tpot_s:
+        click.echo(f"goodput: {answer.goodput_per_s:.3g} requests/s, {answer.goodput_ratio:.1%} of those that came")
+    if answer.refused:
+        click.echo(f"{answer.refused:,} requests are larger than the cache and were refused", err=True)
+    if answer.steady is not None and not answer.steady.is_steady:
+        click.echo(
+            f"not steady: waiting grows from {show(answer.steady.before_s, 's')} to {show(answer.steady.after_s, 's')};"
+            " this is more than the replicas can serve, and percentiles depend on the length of the run",
+            err=True,
+        )
+    print_notes("; ".join(answer.notes))

@@ -1,0 +1,1 @@
+"""Discrete events of continuous batching: requests through replicas of an engine, step times from the cost model."""

@@ -1,0 +1,99 @@
+"""Percentiles with intervals, rates, and the check for a steady state, from what was counted (tally.py).
+
+A percentile's 95 % interval is the wider of two: from its order statistics, which are binomial (independent requests),
+and from its spread over consecutive parts of the run (batch means, Law and Carson 1979), as neighbours in a queue wait
+together.  An end that so few requests cannot determine is None: the 99th percentile of 71 requests is their maximum.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from flashstill.simulate.state import Counts, Values
+from flashstill.simulate.tally import BIN, LEAST_S, METRICS, WAITING, Tally
+
+PERCENTILES = (50, 90, 95, 99)
+NORMAL_95, STUDENT_95 = 1.96, 2.1
+"""two-sided 95 % quantiles: of a normal variable, and of Student's t with about 20 degrees of freedom"""
+FEWEST_IN_A_PART = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Latency:
+    """A latency over n requests (inter-token gaps: n gaps): mean, and percentile -> (value, low, high) in seconds."""
+
+    n: int
+    mean_s: float
+    percentiles: dict[int, tuple[float, float | None, float | None]]
+
+
+def latencies(tally: Tally) -> dict[str, Latency]:
+    """All latencies that any request had, by name."""
+    found = {}
+    for metric, name in enumerate(METRICS):
+        counts = tally.counts[metric]
+        n = int(counts.sum())
+        if n:
+            found[name] = Latency(
+                n=n,
+                mean_s=float(tally.sums[metric].sum() / n),
+                percentiles={each: _percentile(tally.histograms[metric], counts, each / 100.0) for each in PERCENTILES},
+            )
+    return found
+
+
+def _percentile(parts: Counts, counts: Counts, share: float) -> tuple[float, float | None, float | None]:
+    whole = parts.sum(axis=0)
+    n = int(whole.sum())
+    value = _quantile(whole, share)
+    reach = NORMAL_95 * math.sqrt(share * (1.0 - share) / n)
+    low = _quantile(whole, share - reach) if share - reach > 0.0 else None
+    high = _quantile(whole, share + reach) if share + reach < 1.0 else None
+    used = [part for part, count in zip(parts, counts, strict=True) if count >= FEWEST_IN_A_PART]
+    if len(used) >= 8:
+        each = np.array([_quantile(part, share) for part in used])
+        width = STUDENT_95 * float(each.std(ddof=1)) / math.sqrt(len(used))
+        low = None if low is None else max(min(low, value - width), 0.0)
+        high = None if high is None else max(high, value + width)
+    return value, low, high
+
+
+def _quantile(histogram: Counts, share: float) -> float:
+    """Value below which `share` of a histogram lies, interpolated within its bin."""
+    passed = np.cumsum(histogram)
+    rank = share * float(passed[-1])
+    at = int(np.searchsorted(passed, max(rank, 1e-9)))
+    before = float(passed[at - 1]) if at else 0.0
+    inside = (rank - before) / float(histogram[at])
+    return 0.0 if at == 0 else LEAST_S * math.exp(BIN * (at - 1 + min(max(inside, 0.0), 1.0)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Steadiness:
+    """Whether waiting grows over the run: mean seconds of waiting in its second and in its last quarter, and their
+    standard errors; `is_steady` is False if the last is larger by a quarter and by more than three of them."""
+
+    before_s: float
+    after_s: float
+    error_s: float
+
+    @property
+    def is_steady(self) -> bool:
+        """No sign of a backlog that grows without bound."""
+        return self.after_s - self.before_s <= max(0.25 * self.before_s, 3.0 * self.error_s, 1e-3)
+
+
+def steadiness(tally: Tally) -> Steadiness | None:
+    """None for a run of too few requests to tell."""
+    counts, sums = tally.counts[WAITING], tally.sums[WAITING]
+    used = counts >= FEWEST_IN_A_PART
+    means: Values = sums[used] / counts[used]
+    quarter = len(means) // 4
+    if quarter < 2:
+        return None
+    second, last = means[quarter : 2 * quarter], means[-quarter:]
+    error = math.sqrt((float(second.var(ddof=1)) + float(last.var(ddof=1))) / quarter)
+    return Steadiness(before_s=float(second.mean()), after_s=float(last.mean()), error_s=error)

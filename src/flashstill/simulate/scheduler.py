@@ -1,0 +1,142 @@
+"""One replica's continuous batching: what its next steps do, and what they leave behind.
+
+A replica runs steps one after another.  A step decodes one token of every decoding sequence and prefills chunks of
+prompts within the budget of tokens (Agrawal et al. 2024), or, with `prefill_first`, only prefills while there are
+prompts.  The cache is paged (Kwon et al. 2023): where no block is free, the sequence that came last is preempted, and
+recomputed later.  Decode steps between which nothing is decided are planned as one jump.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flashstill.simulate import state as field
+from flashstill.simulate.compiled import compiled
+from flashstill.simulate.slots import (
+    blocks_of,
+    growth,
+    preempt_latest,
+    steps_in_memory,
+)
+from flashstill.simulate.state import Fleet, Limits, Pool
+from flashstill.simulate.tables import StepTables
+from flashstill.simulate.tally import (
+    WAITING,
+    Tally,
+    note,
+    part_of,
+)
+from flashstill.simulate.times import decode_sum, decode_value, extra_value
+
+
+@compiled
+def schedule_prompts(
+    fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, r: int, budget: int, reserved: int, admits: bool, now: float
+) -> tuple[int, float]:
+    """Give chunks of the budget to filling sequences, then to waiting ones; returns tokens and token-contexts.
+
+    reserved: free blocks that the decoding sequences need in the same step.  admits: whether waiting ones may start.
+    """
+    left, free = budget, fleet.counts[r, field.FREE] - reserved
+    prompt, work = 0, 0.0
+    for slot in range(fleet.counts[r, field.FILLING]):
+        cached = fleet.slots[r, field.FILL_CACHED, slot]
+        room = (blocks_of(cached, limits.block) + free) * limits.block - cached
+        chunk = max(min(min(fleet.slots[r, field.FILL_LEFT, slot], left), room), 0)
+        fleet.slots[r, field.FILL_CHUNK, slot] = chunk
+        free -= blocks_of(cached + chunk, limits.block) - blocks_of(cached, limits.block)
+        left -= chunk
+        prompt += chunk
+        work += chunk * (cached + chunk / 2.0)
+    while (
+        admits
+        and fleet.counts[r, field.QUEUED]
+        and left > 0
+        and fleet.counts[r, field.DECODING] + fleet.counts[r, field.FILLING] < limits.sequences
+    ):
+        place = fleet.counts[r, field.HEAD]
+        cached = pool.counts[place, field.CACHED]
+        tokens = pool.counts[place, field.PROMPT] + pool.counts[place, field.GENERATED] - cached
+        chunk = min(tokens, left)
+        blocks = blocks_of(cached + chunk, limits.block)
+        if blocks > free:
+            break
+        if np.isnan(pool.clock[place, field.LAST_S]):
+            pool.clock[place, field.LAST_S] = now
+            note(
+                tally,
+                WAITING,
+                part_of(tally, pool.counts[place, field.NUMBER]),
+                now - pool.clock[place, field.ARRIVAL_S],
+                1,
+            )
+        slot = fleet.counts[r, field.FILLING]
+        fleet.slots[r, field.FILL_REQUEST, slot] = place
+        fleet.slots[r, field.FILL_CACHED, slot] = cached
+        fleet.slots[r, field.FILL_LEFT, slot] = tokens
+        fleet.slots[r, field.FILL_CHUNK, slot] = chunk
+        fleet.slots[r, field.FILL_BORN, slot] = fleet.counts[r, field.ADMITTED]
+        fleet.counts[r, field.ADMITTED] += 1
+        fleet.counts[r, field.FILLING] += 1
+        fleet.counts[r, field.FREE] -= blocks_of(cached, limits.block)
+        fleet.counts[r, field.HEAD] = pool.counts[place, field.FOLLOWING]
+        fleet.counts[r, field.QUEUED] -= 1
+        free -= blocks
+        left -= chunk
+        prompt += chunk
+        work += chunk * (cached + chunk / 2.0)
+    return prompt, work
+
+
+@compiled
+def plan(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Tally, r: int, now: float) -> None:
+    """Plan a replica's next step, or its next decode steps as one jump; idle if it has no request."""
+    fleet.clock[r, field.STARTS], fleet.counts[r, field.STEPS] = now, 0
+    preempted = False
+    while True:
+        decodes = fleet.counts[r, field.DECODING] > 0 and not limits.prefill_first
+        while decodes and growth(fleet, limits, r, 1) > fleet.counts[r, field.FREE]:
+            preempt_latest(fleet, pool, limits, tally, r, now)
+            preempted, decodes = True, fleet.counts[r, field.DECODING] > 0
+        budget = limits.tokens - (fleet.counts[r, field.DECODING] if decodes else 0)
+        reserved = growth(fleet, limits, r, 1) if decodes else 0
+        prompt, work = schedule_prompts(fleet, pool, limits, tally, r, budget, reserved, not preempted, now)
+        if prompt == 0 and limits.prefill_first:
+            decodes = fleet.counts[r, field.DECODING] > 0
+            if decodes and growth(fleet, limits, r, 1) > fleet.counts[r, field.FREE]:
+                preempt_latest(fleet, pool, limits, tally, r, now)
+                preempted = True
+                continue
+        if prompt == 0 and not decodes and fleet.counts[r, field.FILLING] > 0:
+            preempt_latest(fleet, pool, limits, tally, r, now)  # prompts that hold all blocks and none can go on
+            preempted = True
+            continue
+        if prompt == 0 and not decodes and preempted and fleet.counts[r, field.QUEUED] > 0:
+            preempted = False  # nothing runs any more, so the blocks are free
+            continue
+        break
+    count = fleet.counts[r, field.DECODING] if decodes else 0
+    if prompt == 0 and count == 0:
+        fleet.ends[r] = np.inf
+        return
+    mean = fleet.counts[r, field.CONTEXT] / count if count else 0.0
+    row_s, row_j = tables.decode_s[count], tables.decode_j[count]
+    if prompt == 0:
+        least = fleet.slots[r, field.END, 0]
+        for i in range(1, fleet.counts[r, field.DECODING]):
+            least = min(least, fleet.slots[r, field.END, i])
+        most = least - fleet.counts[r, field.COUNTER]
+        if preempted and fleet.counts[r, field.QUEUED] > 0:
+            most = 1  # those that wait may start again in the step after next
+        fleet.counts[r, field.STEPS] = steps_in_memory(fleet, limits, r, most)
+        fleet.ends[r] = now + decode_sum(tables.contexts, row_s, mean, fleet.counts[r, field.STEPS])
+        return
+    attended = work / prompt
+    seconds = extra_value(tables.batches, tables.tokens, tables.attended, tables.extra_s, count, prompt, attended)
+    joules = extra_value(tables.batches, tables.tokens, tables.attended, tables.extra_j, count, prompt, attended)
+    if count:
+        fleet.counts[r, field.STEPS] = 1
+        seconds += decode_value(tables.contexts, row_s, mean)
+        joules += decode_value(tables.contexts, row_j, mean)
+    fleet.ends[r] = now + seconds
+    fleet.clock[r, field.JOULES] += joules

@@ -1,0 +1,116 @@
+"""Arrays of the event loop (loop.py): replicas, requests in flight, limits, and what is counted.
+
+Symbols: R replicas, M most sequences of one, Q places for requests in flight, B tokens of a cache block.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Values = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+NONE = -1
+"""no request"""
+ROUTERS = ("round-robin", "least-requests", "two-choices", "least-tokens")
+
+
+class Limits(NamedTuple):
+    """Settings of a replica's scheduler and of the router.
+
+    sequences: most in one step.  tokens: most in one step, decoding ones included.  block: tokens of a cache block;
+    blocks: of one replica.  prefill_first: prompts stall decoding, else they share its steps.  router: index into
+    ROUTERS.  ttft_s, tpot_s: bounds of goodput.  first_s: on the way in and out
+    of the engine, in every request's first token and end.
+    """
+
+    sequences: int
+    tokens: int
+    block: int
+    blocks: int
+    prefill_first: bool
+    router: int
+    ttft_s: float
+    tpot_s: float
+    first_s: float
+
+
+STARTS, STALL_S, JOULES, BUSY_S = range(4)
+"""columns of Fleet.clock: start of the planned steps; seconds that prompts have made decoding wait since its last step;
+joules and busy seconds so far"""
+STEPS, COUNTER, DECODING, CONTEXT, FREE, FILLING, STALLED, CALLED = range(8)
+"""columns of Fleet.counts: decode steps planned and done; sequences that decode, and their cached tokens; free blocks;
+sequences whose prompt is being prefilled; sequences that wait for prompts; 1 while a new request is to be noticed"""
+HEAD, TAIL, QUEUED, OWED, OWED_TOKENS, ADMITTED = range(8, 14)
+"""of the waiting line: its ends and length; requests and tokens routed here and not done; requests admitted so far"""
+REQUEST, BASE, END, BORN = range(4)
+"""columns of Fleet.slots: a decoding sequence has BASE + COUNTER cached tokens and is done when COUNTER reaches END"""
+FILL_REQUEST, FILL_CACHED, FILL_LEFT, FILL_CHUNK, FILL_BORN = range(4, 9)
+"""of a prefilling one: cached tokens, prompt tokens left and in the planned step; BORN: in order of admission"""
+ARRIVAL_S, FIRST_S, LAST_S = range(3)
+"""columns of Pool.clock: arrival; first token, and last one before a preemption (nan: none yet)"""
+PROMPT, OUTPUT, CACHED, GENERATED, FOLLOWING, NUMBER = range(6)
+"""columns of Pool.counts: tokens of the prompt, the answer, found in a prefix cache, generated before a preemption; the
+next in a waiting line; the number in order of arrival"""
+
+
+class Fleet(NamedTuple):
+    """Replicas. ends [R]: of the planned steps, infinite without any.  clock [R, 4], counts [R, 14], slots [R, 9, M]:
+    by the columns above.  residues [R, B]: decoding slots by BASE mod B.  router [2]: next replica, random state.
+
+    Few arrays with many columns, as compiling takes time in proportion to the number of arrays.
+    """
+
+    ends: Values
+    clock: Values
+    counts: Counts
+    slots: Counts
+    residues: Counts
+    router: Counts
+
+
+class Pool(NamedTuple):
+    """Requests in flight, by place: clock [Q, 3], counts [Q, 6]. spare [Q]: a stack of free places, spares [1] high."""
+
+    clock: Values
+    counts: Counts
+    spare: Counts
+    spares: Counts
+
+
+def new_fleet(replicas: int, limits: Limits, seed: int) -> Fleet:
+    """Idle replicas."""
+    counts = np.zeros((replicas, 14), dtype=np.int64)
+    counts[:, FREE] = limits.blocks
+    counts[:, HEAD] = counts[:, TAIL] = NONE
+    return Fleet(
+        ends=np.full(replicas, np.inf),
+        clock=np.zeros((replicas, 4)),
+        counts=counts,
+        slots=np.zeros((replicas, 9, limits.sequences), dtype=np.int64),
+        residues=np.zeros((replicas, limits.block), dtype=np.int64),
+        router=np.array([0, seed % 2147483646 + 1], dtype=np.int64),
+    )
+
+
+def new_pool(places: int) -> Pool:
+    """Room for `places` requests in flight."""
+    return Pool(
+        clock=np.full((places, 3), np.nan),
+        counts=np.zeros((places, 6), dtype=np.int64),
+        spare=np.arange(places - 1, -1, -1, dtype=np.int64),
+        spares=np.array([places], dtype=np.int64),
+    )
+
+
+def larger(pool: Pool) -> Pool:
+    """The same requests with twice the room."""
+    size, spares = len(pool.clock), int(pool.spares[0])
+    grown = new_pool(2 * size)
+    grown.clock[:size], grown.counts[:size] = pool.clock, pool.counts
+    grown.spare[:size] = np.arange(2 * size - 1, size - 1, -1)
+    grown.spare[size : size + spares] = pool.spare[:spares]
+    grown.spares[0] = size + spares
+    return grown

@@ -1,0 +1,119 @@
+"""Seconds and joules of an engine's steps, tabulated once per layout from the cost model (cost/phases.py).
+
+    decode[b, s]     b sequences decode, each with s cached tokens
+    extra[b, p, a]   added by p prompt tokens in the same step, each of which attends to a earlier tokens on average
+
+A step's time is linear between the knots: exact in b up to `DENSE`, and within the knots' distance elsewhere.  Several
+chunks in one step count as one of the same attention: of L_i tokens after P_i cached ones,
+
+    p = sum L_i,    a = sum L_i (P_i + L_i / 2) / p
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from flashstill.cost.phases import batch_step, mixed_step, verify_step
+from flashstill.plan.resolve import Resolved
+from flashstill.workload import Chunks, Decoding
+
+Values = npt.NDArray[np.float64]
+DENSE = 128
+"""batches up to this one have a row each; above it every sixteenth, as GEMMs are tiled in sixteens"""
+LEAST_TOKENS = 16.0
+"""the first knot of prompt tokens and of contexts; further ones are a factor of two (tokens) or four thirds apart"""
+
+
+class StepTables(NamedTuple):
+    """Arrays for the event loop: seconds and joules of all chips of one replica.
+
+    contexts [S], decode_s and decode_j [B + 1, S]: by decoding sequences 0..B and mean cached tokens.
+    batches [K], tokens [P], attended [A], extra_s and extra_j [K, P, A]: by sequences, prompt tokens and mean attended.
+    """
+
+    contexts: Values
+    decode_s: Values
+    decode_j: Values
+    batches: Values
+    tokens: Values
+    attended: Values
+    extra_s: Values
+    extra_j: Values
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Engine:
+    """What the event loop needs of one replica. idle_w: watts of all its chips while no step runs."""
+
+    tables: StepTables
+    cache_tokens: int
+    chips: int
+    idle_w: float
+
+
+def step_tables(resolved: Resolved, most_sequences: int, most_tokens: int, longest: int) -> StepTables:
+    """Tables of a deployment's steps, up to `most_sequences` decoding, `most_tokens` prompt tokens in a step and
+    contexts of `longest` tokens."""
+    contexts = np.concatenate([[0.0], _spaced(4.0 / 3.0, float(longest))])
+    rows = np.unique(
+        np.concatenate([np.arange(1, min(DENSE, most_sequences) + 1), np.arange(DENSE, most_sequences, 16)])
+    )
+    rows = np.unique(np.append(rows, most_sequences)).astype(np.float64)
+    step = batch_step(resolved.model, resolved.conditions, resolved.layout, rows[:, None], contexts[None, :])
+    shape = (len(rows), len(contexts))
+    decode_s, decode_j = (
+        _every_batch(rows, np.broadcast_to(each, shape)) for each in (step.seconds, step.total_joules)
+    )
+    batches = np.unique(
+        [0.0, *(2.0**power for power in range(0, 20, 2) if 2.0**power < most_sequences), most_sequences]
+    )
+    tokens = np.concatenate([[0.0, 1.0], _spaced(2.0**0.5, float(most_tokens))])
+    attended = np.concatenate([[0.0], _spaced(2.0, float(longest))])
+    extra_s, extra_j = _extra(resolved, batches, tokens, attended)
+    return StepTables(
+        contexts=contexts,
+        decode_s=decode_s,
+        decode_j=decode_j,
+        batches=batches.astype(np.float64),
+        tokens=tokens,
+        attended=attended,
+        extra_s=extra_s,
+        extra_j=extra_j,
+    )
+
+
+def _spaced(ratio: float, last: float) -> Values:
+    """Whole numbers from `LEAST_TOKENS` to `last`, each about `ratio` times the one before."""
+    count = max(int(np.ceil(np.log(last / LEAST_TOKENS) / np.log(ratio))), 0)
+    inner = np.round(LEAST_TOKENS * ratio ** np.arange(count))
+    return np.unique(np.append(inner[inner < last], last)).astype(np.float64)
+
+
+def _every_batch(rows: Values, values: Values) -> Values:
+    """[len(rows), S] -> [B + 1, S]: a row for every whole batch, by interpolation; row 0 is zero."""
+    wanted = np.arange(int(rows[-1]) + 1, dtype=np.float64)
+    table = np.stack([np.interp(wanted, rows, column) for column in values.T], axis=1)
+    table[0] = 0.0
+    return np.ascontiguousarray(table)
+
+
+def _extra(resolved: Resolved, batches: Values, tokens: Values, attended: Values) -> tuple[Values, Values]:
+    """Seconds and joules that prompt tokens add to a step of `batches` decoding sequences."""
+    model, conditions, layout = resolved.model, resolved.conditions, resolved.layout
+    b, p, a = np.meshgrid(batches, tokens[1:], attended, indexing="ij")
+    # one chunk of p tokens attends to p/2 of its own on average; less means several chunks of 2a tokens, more a past
+    length = np.clip(2.0 * a, 1.0, p)
+    chunks = Chunks(count=p / length / layout.dp, length=length, past=np.maximum(a - length / 2.0, 0.0))
+    local, mean = layout.local_batch(b), float(np.median(attended[attended > 0]))
+    both = mixed_step(model, conditions, layout, Decoding(sequences=np.where(b > 0, local, 0.0), context=mean), chunks)
+    alone = verify_step(model, conditions, layout, Decoding(sequences=local, context=mean))
+    seconds, joules = (
+        np.where(b > 0, np.broadcast_to(mixed - decode, b.shape), np.broadcast_to(mixed, b.shape))
+        for mixed, decode in ((both.seconds, alone.seconds), (both.total_joules, alone.total_joules))
+    )
+    first = ((0, 0), (1, 0), (0, 0))
+    return np.pad(seconds, first), np.pad(joules, first)

@@ -1,0 +1,102 @@
+"""What is counted while events pass, in memory that does not grow with the number of requests.
+
+Latencies go into histograms whose bins are 1 % wide, one for each of up to `PARTS` consecutive parts of the requests,
+so that percentiles have intervals (results.py); when the parts are used up, neighbours are joined.
+Time lines work in the same way with up to `MOMENTS` bins of time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from flashstill.simulate.compiled import compiled
+from flashstill.simulate.state import Counts, Values
+
+TTFT, TPOT, GAP, END_TO_END, WAITING = range(5)
+METRICS = ("ttft_s", "tpot_s", "inter_token_s", "end_to_end_s", "waiting_s")
+BIN = 0.01
+LEAST_S = 1e-6
+BINS = 2800
+"""bins from 1 microsecond to over two weeks"""
+PARTS, MOMENTS = 32, 512
+ARRIVED, DONE, REFUSED, PREEMPTED, GOOD, TOKENS_IN, TOKENS_OUT, CACHED_IN, PART_SIZE = range(9)
+RUNNING, QUEUED, CACHE, WORKING, TOKENS = range(5)
+LINES = ("running", "queued", "cache_blocks", "working", "output_tokens")
+
+
+class Tally(NamedTuple):
+    """histograms [metric, part, bin]; sums, counts [metric, part]; totals: by the names above; lines [moment, line]:
+    integrals over time; moment [1]: seconds of a bin of time; area [1]: request-seconds in the system."""
+
+    histograms: Counts
+    sums: Values
+    counts: Counts
+    totals: Counts
+    lines: Values
+    moment: Values
+    area: Values
+
+
+def new_tally(moment_s: float = 0.1) -> Tally:
+    """All zero."""
+    totals = np.zeros(9, dtype=np.int64)
+    totals[PART_SIZE] = 16
+    return Tally(
+        histograms=np.zeros((len(METRICS), PARTS, BINS), dtype=np.int64),
+        sums=np.zeros((len(METRICS), PARTS)),
+        counts=np.zeros((len(METRICS), PARTS), dtype=np.int64),
+        totals=totals,
+        lines=np.zeros((MOMENTS, len(LINES))),
+        moment=np.array([moment_s]),
+        area=np.zeros(1),
+    )
+
+
+@compiled
+def part_of(tally: Tally, number: int) -> int:
+    """The part that holds a request by its number; joins parts first where there are too few."""
+    while number // tally.totals[PART_SIZE] >= PARTS:
+        half = PARTS // 2
+        for part in range(half):
+            tally.histograms[:, part] = tally.histograms[:, 2 * part] + tally.histograms[:, 2 * part + 1]
+            tally.sums[:, part] = tally.sums[:, 2 * part] + tally.sums[:, 2 * part + 1]
+            tally.counts[:, part] = tally.counts[:, 2 * part] + tally.counts[:, 2 * part + 1]
+        tally.histograms[:, half:] = 0
+        tally.sums[:, half:] = 0.0
+        tally.counts[:, half:] = 0
+        tally.totals[PART_SIZE] *= 2
+    return int(number // tally.totals[PART_SIZE])
+
+
+@compiled
+def note(tally: Tally, metric: int, part: int, seconds: float, times: int) -> None:
+    """Count a latency `times` times."""
+    if times == 0:
+        return
+    at = 0
+    if seconds > LEAST_S:
+        at = min(int(np.log(seconds / LEAST_S) / BIN) + 1, BINS - 1)
+    tally.histograms[metric, part, at] += times
+    tally.sums[metric, part] += seconds * times
+    tally.counts[metric, part] += times
+
+
+@compiled
+def draw_line(tally: Tally, line: int, start: float, end: float, value: float) -> None:
+    """Add `value` over [start, end) to a time line."""
+    if value == 0.0 or end <= start:
+        return
+    while end >= tally.moment[0] * MOMENTS:
+        half = MOMENTS // 2
+        for moment in range(half):
+            tally.lines[moment] = tally.lines[2 * moment] + tally.lines[2 * moment + 1]
+        tally.lines[half:] = 0.0
+        tally.moment[0] *= 2.0
+    width = tally.moment[0]
+    first, last = int(start / width), int(end / width)
+    for moment in range(first, last + 1):
+        inside = min(end, (moment + 1) * width) - max(start, moment * width)
+        if inside > 0.0:
+            tally.lines[moment, line] += value * inside

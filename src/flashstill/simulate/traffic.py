@@ -1,0 +1,101 @@
+"""Requests over time: Poisson and burstier arrivals, closed loops, and traces (traces.py), in pieces of bounded size.
+
+open loop     arrivals by themselves: gamma-distributed gaps with a coefficient of variation (1: Poisson)
+closed loop   a fixed number in flight: so many come at once at time 0, each further one when another is done
+lengths       uniform between `least_ratio` and 1 times the nominal ones, as public benchmarks draw them
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from flashstill.errors import BadInput, check_counts
+from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.state import Counts
+
+PIECE = 65536
+"""requests made or read at a time"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Traffic:
+    """What comes in. Exactly one of trace, rate and concurrency is given.
+
+    trace: a CSV file, see traces.py; speed: its arrivals so many times as fast.  rate: requests per second; cv:
+    coefficient of variation of the gaps between them.  concurrency: requests in flight.  requests: how many (not with a
+    trace).  isl, osl: nominal tokens of a prompt and its answer; least_ratio: shortest drawn length / nominal.
+    cached_ratio: share of each prompt found in a prefix cache.
+    """
+
+    trace: Path | None = None
+    speed: float = 1.0
+    rate: float | None = None
+    cv: float = 1.0
+    concurrency: int | None = None
+    requests: int = 10_000
+    isl: int = 1024
+    osl: int = 1024
+    least_ratio: float = 1.0
+    cached_ratio: float = 0.0
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("trace", "rate", "concurrency") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise BadInput(f"give one of trace, rate and concurrency, not {' and '.join(given) or 'none of them'}")
+        check_counts({"requests": self.requests, "isl": self.isl, "osl": self.osl, "concurrency": self.concurrency})
+        for name in ("rate", "speed", "cv"):
+            value = getattr(self, name)
+            if value is not None and not (0.0 < value < math.inf):
+                raise BadInput(f"{name} must be above 0 and finite, not {value}")
+        for name in ("least_ratio", "cached_ratio"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise BadInput(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
+        if self.concurrency is not None and self.requests < self.concurrency:
+            raise BadInput(f"{self.requests} requests cannot keep {self.concurrency} in flight; give more requests")
+
+    @property
+    def closed(self) -> bool:
+        """Whether a request comes only when another is done."""
+        return self.concurrency is not None
+
+    @property
+    def mean_tokens(self) -> float:
+        """Mean cached tokens of a request while it decodes, for generated traffic."""
+        mean = (1.0 + self.least_ratio) / 2.0
+        return mean * (self.isl + self.osl / 2.0)
+
+
+def generated(traffic: Traffic, seed: int) -> Iterator[Arrivals]:
+    """The requests of generated traffic; the same for the same seed."""
+    numbers = np.random.default_rng(seed)
+    clock, left = 0.0, traffic.requests
+    while left > 0:
+        count = left if traffic.closed else min(left, PIECE)
+        prompt, output = (
+            _lengths(numbers, nominal, traffic.least_ratio, count) for nominal in (traffic.isl, traffic.osl)
+        )
+        if traffic.concurrency is not None:
+            times = np.where(np.arange(count) < traffic.concurrency, 0.0, np.inf)
+        else:
+            assert traffic.rate is not None
+            shape = 1.0 / traffic.cv**2
+            times = clock + np.cumsum(numbers.gamma(shape, 1.0 / (shape * traffic.rate), count))
+            clock = float(times[-1])
+        yield Arrivals(times, prompt, output, _cached(prompt, traffic.cached_ratio))
+        left -= count
+
+
+def _lengths(numbers: np.random.Generator, nominal: int, least_ratio: float, count: int) -> Counts:
+    least = max(round(nominal * least_ratio), 1)
+    return numbers.integers(least, nominal, count, endpoint=True).astype(np.int64)
+
+
+def _cached(prompt: Counts, ratio: float) -> Counts:
+    """Prompt tokens found in a prefix cache; at least one token is always computed."""
+    found: Counts = np.minimum((prompt * ratio).astype(np.int64), prompt - 1)
+    return found

@@ -1,0 +1,53 @@
+"""Tables of a made-up engine, arrivals and limits for the tests of the event loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.state import Limits
+from flashstill.simulate.tables import StepTables
+
+MOST = 64
+"""sequences that the tables of these tests hold"""
+
+
+def step_s(count: int, mean: float, prompt: int, attended: float) -> float:
+    """Seconds of a step: linear in everything the tables interpolate."""
+    seconds = 1e-2 + 1e-4 * count + 1e-6 * count * mean if count else 0.0
+    return seconds + (2e-5 * prompt + 1e-8 * prompt * attended + (0.0 if count else 1e-2) if prompt else 0.0)
+
+
+def tables(cost: Callable[[int, float, int, float], float] = step_s, longest: float = 4096.0) -> StepTables:
+    """The tables of a cost that is linear between knots."""
+    contexts = np.array([0.0, longest / 3.0, longest])
+    batches = np.array([0.0, 1.0, float(MOST)])
+    tokens, attended = np.array([0.0, 1.0, 8192.0]), np.array([0.0, longest])
+    decode = np.array([[cost(b, s, 0, 0.0) for s in contexts] for b in range(MOST + 1)])
+    extra = np.array(
+        [
+            [
+                [(cost(int(b), 0.0, int(p), a) - cost(int(b), 0.0, 0, 0.0)) if p else 0.0 for a in attended]
+                for p in tokens
+            ]
+            for b in batches
+        ]
+    )
+    return StepTables(contexts, decode, 2.0 * decode, batches, tokens, attended, extra, 3.0 * extra)
+
+
+def arrivals(rows: list[tuple[float, int, int]], cached: int = 0) -> Arrivals:
+    times, prompt, output = (np.array(values) for values in zip(*rows, strict=True))
+    found = np.minimum(np.full(len(rows), cached), prompt - 1)
+    return Arrivals(times.astype(float), prompt.astype(np.int64), output.astype(np.int64), found.astype(np.int64))
+
+
+def limits(**changed: object) -> Limits:
+    usual: dict[str, object] = {
+        "sequences": 16, "tokens": 256, "block": 16, "blocks": 10_000, "prefill_first": False, "router": 1,
+        "ttft_s": math.inf, "tpot_s": math.inf, "first_s": 0.0,
+    }  # fmt: skip
+    return Limits(**{**usual, **changed})  # type: ignore[arg-type]

@@ -1,0 +1,195 @@
+"""A second, plain implementation of continuous batching for the tests: one step at a time, objects and lists.
+
+It shares no code with flashstill/simulate and walks through every decode step, so that what jumps over steps and is
+compiled can be compared with it event for event.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Request:
+    """One request and what has become of it."""
+
+    arrival: float
+    prompt: int
+    output: int
+    cached: int = 0
+    generated: int = 0
+    first: float | None = None
+    started: float | None = None
+    done: float | None = None
+    context: int = 0
+    left: int = 0
+    born: int = -1
+
+
+@dataclass
+class Server:
+    """Replica of an engine. step_s: (decoding, mean context, prompt tokens, mean attended) -> seconds."""
+
+    step_s: Callable[[int, float, int, float], float]
+    sequences: int
+    tokens: int
+    block: int
+    blocks: int
+    prefill_first: bool
+    waiting: deque[Request] = field(default_factory=deque)
+    filling: list[Request] = field(default_factory=list)
+    decoding: list[Request] = field(default_factory=list)
+    chunks: list[tuple[Request, int]] = field(default_factory=list)
+    decodes: bool = False
+    preemptions: int = 0
+    admissions: int = 0
+    owed: int = 0
+
+    def _blocks(self, tokens: int) -> int:
+        return -(-tokens // self.block)
+
+    @property
+    def free(self) -> int:
+        """Blocks that nobody holds."""
+        return self.blocks - sum(self._blocks(each.context) for each in (*self.filling, *self.decoding))
+
+    def _needed(self) -> int:
+        return sum(1 for each in self.decoding if each.context % self.block == 0)
+
+    def _preempt(self) -> None:
+        latest = max((*self.filling, *self.decoding), key=lambda each: each.born)
+        (self.filling if latest in self.filling else self.decoding).remove(latest)
+        latest.context = 0
+        self.waiting.appendleft(latest)
+        self.preemptions += 1
+
+    def _prompts(self, budget: int, free: int, admits: bool, now: float) -> None:
+        self.chunks = []
+        for each in self.filling:
+            room = (self._blocks(each.context) + free) * self.block - each.context
+            chunk = max(min(each.left, budget, room), 0)
+            free -= self._blocks(each.context + chunk) - self._blocks(each.context)
+            budget -= chunk
+            self.chunks.append((each, chunk))
+        while admits and self.waiting and budget > 0 and len(self.decoding) + len(self.filling) < self.sequences:
+            each = self.waiting[0]
+            left = each.prompt + each.generated - each.cached
+            chunk = min(left, budget)
+            if self._blocks(each.cached + chunk) > free:
+                break
+            self.waiting.popleft()
+            each.started = now if each.started is None else each.started
+            each.context, each.left, each.born = each.cached, left, self.admissions
+            self.admissions += 1
+            free -= self._blocks(each.cached + chunk)
+            budget -= chunk
+            self.filling.append(each)
+            self.chunks.append((each, chunk))
+
+    def plan(self, now: float) -> float | None:
+        """Decide the next step; its end, or None if there is nothing to do."""
+        preempted = False
+        while True:
+            self.decodes = bool(self.decoding) and not self.prefill_first
+            while self.decodes and self._needed() > self.free:
+                self._preempt()
+                preempted, self.decodes = True, bool(self.decoding)
+            reserved = self._needed() if self.decodes else 0
+            budget = self.tokens - (len(self.decoding) if self.decodes else 0)
+            self._prompts(budget, self.free - reserved, not preempted, now)
+            prompt = sum(chunk for _, chunk in self.chunks)
+            if prompt == 0 and self.prefill_first:
+                self.decodes = bool(self.decoding)
+                if self.decodes and self._needed() > self.free:
+                    self._preempt()
+                    preempted = True
+                    continue
+            if prompt == 0 and not self.decodes and self.filling:
+                self._preempt()
+                preempted = True
+                continue
+            if prompt == 0 and not self.decodes and preempted and self.waiting:
+                preempted = False
+                continue
+            break
+        count = len(self.decoding) if self.decodes else 0
+        if not prompt and not count:
+            return None
+        mean = sum(each.context for each in self.decoding) / count if count else 0.0
+        work = sum(chunk * (each.context + chunk / 2.0) for each, chunk in self.chunks)
+        return now + self.step_s(count, mean, prompt, work / prompt if prompt else 0.0)
+
+    def finish_step(self, now: float) -> list[Request]:
+        """Carry out the step that ends now; the requests that it finished."""
+        done = []
+        if self.decodes:
+            for each in list(self.decoding):
+                each.context += 1
+                each.generated += 1
+                if each.generated == each.output:
+                    self.decoding.remove(each)
+                    done.append(each)
+        for each, chunk in self.chunks:
+            each.context += chunk
+            each.left -= chunk
+            if each.left == 0:
+                self.filling.remove(each)
+                each.first = now if each.first is None else each.first
+                each.generated += 1
+                if each.generated == each.output:
+                    done.append(each)
+                else:
+                    self.decoding.append(each)
+        for each in done:
+            each.done = now
+        self.owed -= len(done)
+        return done
+
+
+def walk(servers: Sequence[Server], requests: Sequence[Request], concurrency: int | None = None) -> float:
+    """Serve all requests with the router that counts requests; the time of the last event.
+
+    concurrency: only so many come at time 0, and each of the others when one is done.
+    """
+    order = itertools.count()
+    later = deque(requests[concurrency:] if concurrency is not None else ())
+    arriving = deque(requests[:concurrency] if concurrency is not None else requests)
+    events: list[tuple[float, int, int]] = []
+    is_busy = [False] * len(servers)
+
+    def route(request: Request, now: float) -> int:
+        request.arrival = now
+        best = min(range(len(servers)), key=lambda r: (servers[r].owed, r))
+        servers[best].owed += 1
+        servers[best].waiting.append(request)
+        return best
+
+    def go_on(r: int, now: float) -> None:
+        end = servers[r].plan(now)
+        is_busy[r] = end is not None
+        if end is not None:
+            heapq.heappush(events, (end, r, next(order)))
+
+    last = 0.0
+    while arriving or events:
+        if arriving and (not events or arriving[0].arrival <= events[0][0]):
+            now = arriving[0].arrival
+            called = set()
+            while arriving and arriving[0].arrival == now:
+                called.add(route(arriving.popleft(), now))
+            for r in sorted(called):
+                if not is_busy[r]:
+                    go_on(r, now)
+            continue
+        now, r, _ = heapq.heappop(events)
+        last = now
+        called = {route(later.popleft(), now) for _ in servers[r].finish_step(now) if later}
+        for other in sorted(called - {r}):
+            if not is_busy[other]:
+                go_on(other, now)
+        go_on(r, now)
+    return last

@@ -1,0 +1,271 @@
+"""The event loop against queueing theory, against a plain second implementation, and against conservation laws."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flashstill.simulate import tally as counted
+from flashstill.simulate.engine import Outcome, run
+from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.results import latencies
+from flashstill.simulate.state import (
+    BUSY_S,
+    CONTEXT,
+    DECODING,
+    FILLING,
+    FREE,
+    OWED,
+    OWED_TOKENS,
+    QUEUED,
+)
+from tests.batching import arrivals, limits, step_s, tables
+from tests.commands import Cli, refuse
+from tests.plain_batching import Request, Server, walk
+
+
+def served_one_by_one(seconds: Iterator[float], gaps: Iterator[float], count: int, servers: int = 1) -> Outcome:
+    """Requests of one token each, whose prefill takes the given seconds, on replicas that take one at a time."""
+    unit = 1e-4  # seconds of a prompt token
+    times = np.cumsum(list(itertools.islice(gaps, count)))
+    prompt = np.maximum(np.round(np.array(list(itertools.islice(seconds, count))) / unit), 1).astype(np.int64)
+    cost = tables(lambda b, s, p, a: unit * p, longest=1e6)
+    cost = cost._replace(tokens=np.array([0.0, 1.0, 1e6]), extra_s=np.array([[[0, 0], [unit, unit], [1e2, 1e2]]] * 3))
+    one = limits(sequences=1, tokens=10**6, blocks=10**6, router=0)
+    pieces = [Arrivals(times, prompt, np.ones(count, dtype=np.int64), np.zeros(count, dtype=np.int64))]
+    return run(cost, one, pieces, servers)
+
+
+def mean_waiting(outcome: Outcome) -> float:
+    return float(outcome.tally.sums[counted.WAITING].sum() / outcome.tally.counts[counted.WAITING].sum())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("load", [0.5, 0.7, 0.9, 0.95])
+@pytest.mark.parametrize("kind", ["M/D/1", "M/M/1"])
+def test_waiting_is_that_of_pollaczek_and_khinchine(kind: str, load: float) -> None:
+    """W = load s (1 + cv^2) / (2 (1 - load)), cv = 0 for constant and 1 for exponential service (Kleinrock 1975)."""
+    numbers = np.random.default_rng(5)
+    mean = 0.05
+    count = 2_000_000 if load < 0.9 else 8_000_000
+    service = itertools.repeat(mean) if kind == "M/D/1" else iter(numbers.exponential(mean, count))
+    outcome = served_one_by_one(service, iter(numbers.exponential(mean / load, count)), count)
+    expected = load * mean / (1.0 - load) * (0.5 if kind == "M/D/1" else 1.0)
+    assert mean_waiting(outcome) == pytest.approx(expected, rel=0.02)
+
+
+def test_waiting_at_a_moderate_load() -> None:
+    numbers = np.random.default_rng(6)
+    outcome = served_one_by_one(itertools.repeat(0.05), iter(numbers.exponential(0.1, 6_000)), 6_000)
+    assert mean_waiting(outcome) == pytest.approx(0.5 * 0.05 / 0.5 * 0.5, rel=0.1)
+
+
+REQUESTS = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 300), st.integers(1, 40)), min_size=1, max_size=40)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=REQUESTS, seed=st.integers(0, 10**6), servers=st.integers(1, 3), sequences=st.integers(1, 8),
+    tokens=st.integers(1, 200), block=st.sampled_from([1, 4, 16]), spare=st.integers(0, 400),
+    prefill_first=st.booleans(), concurrency=st.one_of(st.none(), st.integers(1, 6)), cached=st.integers(0, 50),
+)  # fmt: skip
+def test_it_agrees_with_a_plain_walk_through_every_step(
+    rows: list[tuple[int, int, int]], seed: int, servers: int, sequences: int, tokens: int, block: int, spare: int,
+    prefill_first: bool, concurrency: int | None, cached: int,
+) -> None:  # fmt: skip
+    numbers = np.random.default_rng(seed)
+    asked = sorted((0.01 * at + 1e-4 * numbers.random(), prompt, output) for at, prompt, output in rows)
+    if concurrency is not None:
+        concurrency = min(concurrency, len(asked))
+        asked = [(0.0 if i < concurrency else math.inf, prompt, output) for i, (_, prompt, output) in enumerate(asked)]
+    blocks = -(-(max(prompt + output for _, prompt, output in asked) + spare) // block)
+    chosen = limits(sequences=sequences, tokens=tokens, block=block, blocks=blocks, prefill_first=prefill_first)
+    outcome = run(tables(), chosen, [arrivals(asked, cached)], servers, closed=concurrency is not None)
+
+    requests = [Request(at, prompt, output, min(cached, prompt - 1)) for at, prompt, output in asked]
+    plain = [Server(step_s, sequences, tokens, block, blocks, prefill_first) for _ in range(servers)]
+    end = walk(plain, requests, concurrency)
+    tally = outcome.tally
+    assert tally.totals[counted.DONE] == len(requests)
+    assert tally.totals[counted.PREEMPTED] == sum(server.preemptions for server in plain)
+    assert tally.totals[counted.TOKENS_OUT] == sum(request.output for request in requests)
+    assert outcome.end_s == pytest.approx(end, rel=1e-9)
+    for metric, values in (
+        (counted.TTFT, [each.first - each.arrival for each in requests if each.first is not None]),
+        (counted.WAITING, [each.started - each.arrival for each in requests if each.started is not None]),
+        (counted.END_TO_END, [each.done - each.arrival for each in requests if each.done is not None]),
+    ):
+        assert tally.counts[metric].sum() == len(values)
+        assert tally.sums[metric].sum() == pytest.approx(sum(values), rel=1e-8, abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=REQUESTS, servers=st.integers(1, 4), router=st.integers(0, 3), seed=st.integers(0, 99))
+def test_nothing_is_lost(rows: list[tuple[int, int, int]], servers: int, router: int, seed: int) -> None:
+    """Requests and tokens are conserved, the cache is free again, and Little's law holds: N = rate x time in system."""
+    asked = sorted((0.01 * at, prompt, output) for at, prompt, output in rows)
+    outcome = run(tables(), limits(blocks=30, router=router), [arrivals(asked)], servers, seed=seed)
+    tally, fleet = outcome.tally, outcome.fleet
+    totals = tally.totals
+    assert totals[counted.ARRIVED] == len(asked) == totals[counted.DONE] + totals[counted.REFUSED]
+    kept = [(prompt, output) for _, prompt, output in asked if -(-(prompt + output) // 16) <= 30]
+    assert totals[counted.TOKENS_IN] == sum(prompt for prompt, _ in kept)
+    assert totals[counted.TOKENS_OUT] == sum(output for _, output in kept)
+    assert (fleet.counts[:, FREE] == 30).all()
+    assert not fleet.counts[:, [OWED, OWED_TOKENS, DECODING, FILLING, QUEUED, CONTEXT]].any()
+    assert not fleet.residues.any()
+    assert tally.area[0] == pytest.approx(tally.sums[counted.END_TO_END].sum(), rel=1e-12)
+    assert (fleet.clock[:, BUSY_S] <= outcome.end_s * (1 + 1e-12)).all()
+
+
+def test_pieces_of_a_trace_are_one_trace() -> None:
+    numbers = np.random.default_rng(1)
+    rows = [(0.02 * i, int(numbers.integers(1, 500)), int(numbers.integers(1, 60))) for i in range(600)]
+    whole = run(tables(), limits(), [arrivals(rows)], 2)
+    pieces = run(tables(), limits(), [arrivals(rows[i : i + 7]) for i in range(0, len(rows), 7)], 2)
+    assert whole.end_s == pieces.end_s
+    assert (whole.tally.histograms == pieces.tally.histograms).all()
+    again = run(tables(), limits(), [arrivals(rows)], 2)
+    assert (whole.tally.sums == again.tally.sums).all()
+
+
+RANDOM_RUN = """
+import numpy as np, sys
+from tests.batching import arrivals, limits, tables
+from flashstill.simulate.engine import run
+numbers = np.random.default_rng(9)
+times = np.cumsum(numbers.exponential(0.02, 4000))
+rows = [(at, int(numbers.integers(1, 700)), int(numbers.integers(1, 90))) for at in times]
+for prefill_first in (False, True):
+    outcome = run(tables(), limits(blocks=120, router=2, prefill_first=prefill_first), [arrivals(rows)], 3)
+    tally = outcome.tally
+    print(repr(outcome.end_s), tally.totals.tolist(), tally.histograms.sum(axis=(1, 2)))
+    print([repr(each) for each in tally.sums.ravel()])
+"""
+
+
+@pytest.mark.slow
+def test_the_compiled_loop_is_the_plain_one() -> None:
+    """Event for event: the same sums to the last digit, where Numba is installed."""
+    pytest.importorskip("numba")
+    printed = []
+    for plain in ("0", "1"):
+        variables = {**os.environ, "NUMBA_DISABLE_JIT": plain}
+        done = subprocess.run(
+            [sys.executable, "-c", RANDOM_RUN], env=variables, capture_output=True, text=True, check=True
+        )
+        printed.append(done.stdout)
+    assert printed[0] == printed[1]
+    assert len(printed[0].splitlines()) >= 2
+
+
+def test_more_requests_than_the_pool_first_holds() -> None:
+    outcome = run(tables(), limits(), [arrivals([(0.0, 10, 2)] * 5_000)], 1)
+    assert outcome.tally.totals[counted.DONE] == 5_000
+
+
+def test_a_percentile_has_its_interval_or_none() -> None:
+    """Of 71 requests the 99th percentile's upper end is not known; of many it is within a bin of the exact one."""
+    few = latencies(run(tables(), limits(), [arrivals([(float(i), 50, 5) for i in range(71)])], 1).tally)["ttft_s"]
+    assert few.percentiles[99][2] is None
+    numbers = np.random.default_rng(3)
+    service = numbers.exponential(0.05, 3_000)
+    outcome = served_one_by_one(iter(service), itertools.repeat(10.0), 3_000)
+    exact = np.maximum(np.round(service / 1e-4), 1) * 1e-4
+    for at, (value, low, high) in latencies(outcome.tally)["ttft_s"].percentiles.items():
+        assert value == pytest.approx(float(np.quantile(exact, at / 100.0)), rel=0.011)
+        assert low is not None
+        assert high is not None
+        assert low < value < high
+
+
+class TestCommand:
+    ASKED = ("simulate", "--model", "qwen3-8b", "--chip", "h100-sxm", "--osl", "20", "--requests", "60")
+
+    def test_json(self, cli: Cli) -> None:
+        """The whole answer as one document; a slow prefill counts for goodput, and the same seed gives the same."""
+        one, two = (json.loads(cli(*self.ASKED, "--rate", "5", "--max-ttft", "1s", "--json").stdout) for _ in range(2))
+        assert one == two
+        assert one["finished"] == one["requests"] == 60
+        assert one["output_tokens"] == 60 * 20
+        assert one["input_tokens"] == 60 * 1024
+        assert one["goodput_ratio"] == 1.0
+        ttft = one["latencies"]["ttft_s"]
+        assert ttft["n"] == 60
+        assert ttft["p50"]["value"] <= ttft["p99"]["value"]
+        assert ttft["p99"]["high"] is None
+        assert one["deployment"]["engine"] == "vllm"
+
+    def test_the_closed_form_is_near(self, cli: Cli) -> None:
+        """A closed loop at the same mean lengths: time per token within a tenth of what `predict` says."""
+        asked = (*self.ASKED[1:5], "--concurrency", "8", "--json")
+        drawn = ("--isl", "1024", "--osl", "256", "--least-ratio", "0.5", "--requests", "300")
+        loop = json.loads(cli("simulate", *asked, *drawn).stdout)
+        form = json.loads(cli("predict", *asked, "--isl", "768", "--osl", "192", "--burst-share", "0").stdout)
+        assert loop["latencies"]["tpot_s"]["mean_s"] == pytest.approx(form["tpot_s"], rel=0.1)
+        assert loop["output_tokens_per_s"] == pytest.approx(form["output_tokens_per_s"], rel=0.1)
+
+    @pytest.mark.parametrize(
+        ("flags", "sentence"),
+        [
+            ((), "give one of trace, rate and concurrency, not none of them"),
+            (
+                ("--rate", "1", "--concurrency", "2"),
+                "give one of trace, rate and concurrency, not rate and concurrency",
+            ),
+            (("--rate", "-1"), "rate must be above 0 and finite, not -1"),
+            (("--rate", "1", "--scheduler", "chunkd"), "unknown scheduler 'chunkd'; the nearest known: chunked"),
+            (("--rate", "1", "--router", "robin"), "unknown router 'robin'"),
+            (("--rate", "1", "--replicas", "0"), "replicas must be at least 1, not 0"),
+            (("--concurrency", "100"), "60 requests cannot keep 100 in flight; give more requests"),
+        ],
+    )
+    def test_mistakes(self, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], sentence: str) -> None:
+        assert sentence in refuse(capsys, *self.ASKED, *flags)
+
+    @pytest.mark.parametrize(
+        ("text", "sentence"),
+        [
+            ("", "has no column 'arrival_s'"),
+            ("arrival,input_tokens,output_tokens\n", "has no column 'arrival_s'; is it 'arrival'?"),
+            ("arrival_s,input_tokens,output_tokens\n", "holds no requests"),
+            ("arrival_s,input_tokens,output_tokens\n1,5,5\n-2,5,5\n", "line 3: arrival_s is '-2', not a time"),
+            ("arrival_s,input_tokens,output_tokens\nnan,5,5\n", "line 2: arrival_s is 'nan', not a time"),
+            (
+                "arrival_s,input_tokens,output_tokens\n1,0,5\n",
+                "line 2: input_tokens is '0', not a whole number of at least 1",
+            ),
+            ("arrival_s,input_tokens,output_tokens\n1,5,2.5\n", "line 2: output_tokens is '2.5', not a whole number"),
+            ("arrival_s,input_tokens,output_tokens\n2,5,5\n1,5,5\n", "line 3: arrives before the request above it"),
+            ("arrival_s,input_tokens,output_tokens\n2,5\n", "line 2: 2 of 3 columns"),
+            ("arrival_s," + ",".join("abc" for _ in range(1000)), "has 1,001 columns"),
+        ],
+    )
+    def test_bad_traces_name_the_line(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, sentence: str
+    ) -> None:
+        path = tmp_path / "trace.csv"
+        path.write_text(text, encoding="utf-8")
+        assert sentence in refuse(capsys, *self.ASKED, "--trace", path)
+
+    def test_a_request_larger_than_the_cache_is_refused_and_counted(self, cli: Cli, tmp_path: Path) -> None:
+        path = tmp_path / "trace.csv"
+        path.write_text("arrival_s,input_tokens,output_tokens\n0,100,5\n1,90000000,5\n2,100,5\n", encoding="utf-8")
+        done = cli(*self.ASKED, "--trace", str(path), "--json")
+        answer = json.loads(done.stdout)
+        assert (answer["finished"], answer["refused"]) == (2, 1)
+
+    def test_more_than_the_replicas_can_serve_is_said(self, cli: Cli) -> None:
+        done = cli(*self.ASKED[:5], "--osl", "200", "--requests", "900", "--rate", "2000", "--sequences", "4")
+        assert "not steady: waiting grows" in done.stderr
