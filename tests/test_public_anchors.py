@@ -21,6 +21,7 @@ from flashstill.validation.anchors.public import compare_public
 from flashstill.validation.anchors.sram import compare_sram
 from flashstill.validation.anchors.sweeps import batch_latency, compare_sweeps
 from flashstill.validation.anchors.throughput import compare_throughput
+from flashstill.validation.single_operations import compare_operations
 
 FACTS = load()
 PUBLIC = (
@@ -179,3 +180,23 @@ def test_rows_of_an_engine_alone_are_compared_without_a_server(tmp_path: Path) -
     assert first.predicted[0] < 0.02
     assert static.predicted[0] > 4.0 * grouped.predicted[0] * 0.5
     assert "XQA" in grouped.quantity
+
+
+def test_operations_of_papers_and_best_rates_are_compared_with_the_kernels(tmp_path: Path) -> None:
+    ops = "op,gpu,M,N,K,value,unit\nmatmul_fp16,A100,8192,8192,8192,3.96,ms\nall_reduce_x,A100x4,1e9,,,6700,us\n"
+    best = (
+        "kind,device,config,size_or_shape,metric,value,peak,unit,source\n"
+        'matmul,H100 SXM,"bf16 dense, best shape found",2048x2048x13312,max achieved,794.5,989,TFLOP/s,x\n'
+        "all-reduce,H100,8 GPUs 1 node,10 GB,busbw,370,450,GB/s,x\n"
+        "vector add,H100,fp32,N=65536,time,1.5,0.23,us,x\n"
+    )
+    (tmp_path / "ops_some.csv").write_text(ops, encoding="utf-8")
+    (tmp_path / "matmul_best_rates.csv").write_text(best, encoding="utf-8")
+    found = compare_operations(FACTS, tmp_path)
+    assert [(each.anchor, each.chip[0]) for each in found] == [
+        ("ops_some", "a100-80g"),
+        ("ops_some", "a100-80g"),
+        ("matmul_best_rates", "h100-sxm"),
+        ("matmul_best_rates", "h100-sxm"),
+    ]
+    assert all(abs(float(each.errors[0])) < 0.25 for each in found)

@@ -26,6 +26,7 @@ from flashstill.validation.anchors.training import compare_training
 from flashstill.validation.calibration.selection import by_kind, chosen, on_the_chip
 from flashstill.validation.comparison import FITTED, NOT_FITTED, Comparison, ErrorRow, error_rows
 from flashstill.validation.kernel_times import exchange_seconds, kernel_seconds
+from flashstill.validation.single_operations import compare_operations
 
 HEADINGS = (
     "anchor",
@@ -68,6 +69,7 @@ def all_comparisons(facts: Facts, anchors: Path) -> list[Comparison]:
         "training": compare_training,
         "expert parallelism at scale": compare_moe_at_scale,
         "kernels": compare_kernels,
+        "operations": compare_operations,
     }
     comparisons: list[Comparison] = []
     for kind, compare in readers.items():
