@@ -181,17 +181,46 @@ class TestAttention:
         timing = kernels.decode_attention(round_chip(), latent, shaped, PEAK, 0.0)
         assert float(timing.seconds) == pytest.approx(1e-4 * 3.5)
 
-    def test_a_prompt_is_rounded_up_to_tiles_of_128(self) -> None:
-        """100 tokens have 5,050 pairs; the kernel works on half of 128 x 256."""
+    def test_a_prompt_is_rounded_up_to_tiles(self) -> None:
+        """100 tokens have 5,050 pairs: 112 x 128 / 2 in tiles of 16 queries, 128 x 256 / 2 in one of 128.
+
+        64 heads of 2 sequences deal 10 units; at the end they wait for the longest tile, 128 queries x 100 keys.
+        """
         prompt = attention(sequences=2.0, queries=100.0, seen=0.0, pairs=5050.0, prompt=True)
-        timing = kernels.prompt_attention(round_chip(), prompt, kernel(floor_s=1e-6, block_s=1e-4), PEAK, 5e-6)
-        compute = 2 * 2 * 32 * 256 * 128 * 256 / 2 / PEAK
+        free = kernels.prompt_attention(round_chip(), prompt, kernel(), PEAK, 0.0)
+        assert float(free.compute_s) == pytest.approx(2 * 512 * 32 * 112 * 128 / 2 / PEAK)
+        large = {"tile_penalty": 1e3, "block_s": 1e-4}
+        timing = kernels.prompt_attention(round_chip(), prompt, kernel(floor_s=1e-6, **large), PEAK, 5e-6)
+        compute = 512 * (64 * 128 * 256 / 2 + 10 * 128 * 100) / PEAK
         assert float(timing.compute_s) == pytest.approx(compute)
         blocks = 2 * 32 * 1e-5
         assert float(timing.seconds) == pytest.approx(1e-6 + compute + 5e-6 + blocks)
         assert float(timing.memory_s) == pytest.approx(5e-6 + blocks)
-        half = kernels.prompt_attention(round_chip(), prompt, kernel(compute_efficiency=0.5), PEAK, 0.0)
+        half = kernels.prompt_attention(round_chip(), prompt, kernel(compute_efficiency=0.5, **large), PEAK, 0.0)
         assert float(half.compute_s) == pytest.approx(2 * compute)
+
+    def test_the_last_row_of_a_window_reads_no_more_than_twice_the_mean(self) -> None:
+        """1000 queries of a window of 10: 9,955 pairs; the longest tile has at most 2 x 9.955 keys, not 1000."""
+        prompt = attention(sequences=1.0, heads=1.0, queries=1000.0, seen=0.0, pairs=9955.0, prompt=True)
+        tiled = kernel(block_s=1e-12, tile_penalty=1e6)
+        timing = kernels.prompt_attention(round_chip(), prompt, tiled, PEAK, 0.0)
+        pairs = 1024 / 1000 * 9955 + 1024 * (24 + 127) / 2
+        assert float(timing.compute_s) == pytest.approx(512 * (pairs + 10 * 128 * 19.91) / PEAK)
+
+    def test_the_softmax_of_narrow_heads(self) -> None:
+        """If the softmax takes as long as the products at heads of 128, it takes twice as long at 64: 3 for 2."""
+        narrow = attention(queries=128.0, seen=0.0, pairs=8256.0, key_width=64.0, value_width=64.0, prompt=True)
+        without = kernels.prompt_attention(round_chip(), narrow, kernel(), PEAK, 0.0)
+        timing = kernels.prompt_attention(round_chip(), narrow, kernel(softmax_ratio=1.0), PEAK, 0.0)
+        assert float(timing.compute_s) == pytest.approx(1.5 * float(without.compute_s))
+
+    def test_a_block_of_wide_heads_takes_longer(self) -> None:
+        """Half of a block's time is that of its width: heads of 384 take twice those of 128."""
+        wide = attention(key_width=384.0, value_width=384.0)
+        shaped = kernel(block_s=1e-3)
+        usual = kernels.decode_attention(round_chip(), attention(), shaped, PEAK, 0.0)
+        timing = kernels.decode_attention(round_chip(), wide, shaped, PEAK, 0.0)
+        assert float(timing.memory_s) == pytest.approx(2.0 * float(usual.memory_s))
 
     def test_heads_that_are_narrower_than_a_systolic_array(self) -> None:
         """Widths of 64 and 192 take 1 and 2 edges of 128: 384 for 256; one of 64 wastes nothing. 128 x 128 pairs."""
@@ -201,9 +230,8 @@ class TestAttention:
             array = round_chip(compute_units=0, matrix_edge=edge)
             timing = kernels.prompt_attention(array, prompt, kernel(), PEAK, 0.0)
             assert float(timing.compute_s) == pytest.approx(least * ratio)
-        assert float(
-            kernels.prompt_attention(round_chip(matrix_edge=128), prompt, kernel(), PEAK, 0.0).compute_s
-        ) == pytest.approx(least)
+        units = kernels.prompt_attention(round_chip(matrix_edge=128), prompt, kernel(tile_penalty=1e3), PEAK, 0.0)
+        assert float(units.compute_s) == pytest.approx(least)
 
 
 class TestExperts:
@@ -264,7 +292,7 @@ class TestOperations:
         assert float(decoding.seconds) == pytest.approx(2 * 4 * 8 * 4 * 256 * 961 / 1e12)
         prompt = attention(queries=128.0, seen=0.0, pairs=8256.0, kv_values=0.0, prompt=True)
         assert float(operation_seconds(conditions, prompt).seconds) == pytest.approx(
-            2 * 4 * 32 * 256 * 128 * 128 / 2e12
+            2 * 4 * 32 * 256 * 128 * (128 + 16) / 2 / 2e12
         )
 
     @pytest.mark.parametrize(

@@ -7,8 +7,9 @@
                       M = bytes / (bandwidth x eff)
                       + where activations are quantised:  floor + rows / units x block + passes x bytes / bandwidth
     decode attention  floor + doubling log2(1 + S/64) + (C^p + M^p + blocks^p)^(1/p)
-                      blocks = sequences x cached heads x (1 + group_ratio h/(8 g)) / units x block
-    prompt attention  floor + C + M + blocks,  causal pairs rounded up to whole tiles
+                      blocks = sequences x cached heads x (1 + group_ratio h/(8 g)) (1 + e/128)/2 / units x block
+    prompt attention  floor + C + M + blocks,  causal pairs rounded up to whole tiles of 16 to 128 queries; C includes
+                      the softmax, and the longest tile, for which idle units wait at the end (Graham 1969)
     recurrence        (floor^p + C^p + M^p + chain^p)^(1/p)
                       chain = waves x (block + steps x step),  waves = ceil(sequences x heads / units)
     experts           floor + expert x local experts/100 + (C^p + M^p)^(1/p) + activation traffic + remote traffic
@@ -35,6 +36,8 @@ from flashstill.hardware import Chip, Kernel, Memory
 from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity, State
 
 Edges = npt.NDArray[np.float64]
+_USUAL_WIDTH = 128.0
+"""head width to which the coefficients of attention refer"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,9 +174,11 @@ def decode_attention(
     work = 2.0 * operation.sequences * operation.kv_heads * filled * (operation.key_width + operation.value_width)
     compute_s = work * (operation.seen + operation.queries) / peak
     ratio = operation.heads / 64.0 if operation.latent else group / 8.0
-    blocks_s = (
-        operation.sequences * operation.kv_heads * (1.0 + kernel.group_ratio * ratio) * _block_seconds(chip, kernel)
+    wide = (
+        1.0 if operation.latent else (1.0 + (operation.key_width + operation.value_width) / (2.0 * _USUAL_WIDTH)) / 2.0
     )
+    blocks = operation.sequences * operation.kv_heads * (1.0 + kernel.group_ratio * ratio) * wide
+    blocks_s = blocks * _block_seconds(chip, kernel)
     floor_s = kernel.floor_s + kernel.doubling_s * np.log2(1.0 + operation.seen / 64.0)
     seconds = floor_s + blend(kernel.blend, compute_s, memory_s, blocks_s)
     return Timing(seconds=seconds, compute_s=compute_s, memory_s=np.maximum(memory_s, blocks_s), floor_s=floor_s)
@@ -188,10 +193,24 @@ def prompt_attention(
     chip: Chip, operation: Attention, kernel: Kernel, flops_per_s: float, memory_s: Quantity
 ) -> Timing:
     """Time of causal attention over a prompt (many queries)."""
-    peak = flops_per_s * kernel.compute_efficiency
-    whole = np.ceil(operation.queries / chip.calibration.tiling.prompt_rows) * chip.calibration.tiling.prompt_rows
-    rounding = whole * (whole + chip.calibration.tiling.prompt_rows) / (operation.queries * (operation.queries + 1.0))
-    compute_s = operation.flops * np.maximum(rounding, 1.0) * _array_rounding(chip, operation) / peak
+    widths = operation.key_width + operation.value_width
+    softmax = (1.0 + kernel.softmax_ratio * 2.0 * _USUAL_WIDTH / widths) / (1.0 + kernel.softmax_ratio)
+    rate = flops_per_s * kernel.compute_efficiency / (softmax * _array_rounding(chip, operation))
+    pair_s = 2.0 * widths / rate
+    keys = np.minimum(operation.seen + operation.queries, 2.0 * operation.pairs / operation.queries)
+    units = chip.compute_units if kernel.block_s else 0
+    compute_s: Quantity = np.inf
+    largest = chip.calibration.tiling.prompt_rows
+    rows = chip.calibration.tiling.least_rows if chip.compute_units else largest
+    while rows <= largest:
+        whole = np.ceil(operation.queries / rows) * rows
+        # a row of tiles ends at the diagonal, where half of the last tile is masked
+        pairs = whole / operation.queries * operation.pairs + whole * (whole - operation.queries + rows - 1.0) / 2.0
+        smaller = 1.0 + kernel.tile_penalty * (1.0 / rows - 1.0 / largest)
+        longest = rows * keys * units  # as if its unit's share of the rate were the chip's
+        tiled_s = (operation.sequences * operation.heads * pairs + longest) * smaller * pair_s
+        compute_s = np.minimum(compute_s, tiled_s)
+        rows *= 2.0
     blocks_s = operation.sequences * operation.heads * _block_seconds(chip, kernel)
     seconds = kernel.floor_s + compute_s + memory_s + blocks_s
     return Timing(seconds=seconds, compute_s=compute_s, memory_s=memory_s + blocks_s, floor_s=kernel.floor_s)

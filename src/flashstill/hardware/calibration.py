@@ -35,9 +35,11 @@ class Kernel:
     where units idle than the power limit lets the whole chip sustain.
     unit_bytes_per_s: rate at which one compute unit loads the operands of its tile; 0 for no limit.
     split_s: added where the depth of a matmul is split over idle compute units; 0 if kernels never split it.
-    tile_penalty: rows of padding for every expert that has tokens.
+    tile_penalty: rows of padding for every expert that has tokens; c in the time of a prompt's tiles of r queries,
+    relative to the largest: 1 + c (1/r - 1/largest).
     block_s: time of one wave of (sequence, head) blocks (of one block where they run one after another), or of rows to
     quantise.
+    softmax_ratio: time of the softmax of a prompt relative to that of its products, at heads of 128.
     group_ratio: growth of block_s with query heads per KV head.
     doubling_s: added for every doubling of the context above 64 tokens.
     chunk_s: time of one step of a recurrence, after all before it.
@@ -57,6 +59,7 @@ class Kernel:
     tile_penalty: float = 0.0
     block_s: float = 0.0
     group_ratio: float = 0.0
+    softmax_ratio: float = 0.0
     doubling_s: float = 0.0
     padding: float = 0.0
     chunk_s: float = 0.0
@@ -102,7 +105,8 @@ class Tiling:
 
     depth: the inner dimension of a matmul is rounded up to a multiple of it.
     split_depth: least depth of a part if the depth is split over compute units.
-    prompt_rows, latent_rows: queries per tile of prefill attention and of latent attention.
+    least_rows, prompt_rows: queries of the smallest and the largest tile of prefill attention; those between double.
+    latent_rows: queries per tile of latent attention.
     array_rows: rows that a systolic array processes at once.
     """
 
@@ -110,6 +114,7 @@ class Tiling:
     depth: float
     split_depth: float
     prompt_rows: float
+    least_rows: float
     latent_rows: float
     array_rows: float
 
@@ -190,7 +195,15 @@ PERFECT = Calibration(
     experts_floor_ratio=1.0,
     blend=SHARPEST,
     on_chip_share=1.0,
-    tiling=Tiling(tiles=((1.0, 1.0),), depth=1.0, split_depth=1.0, prompt_rows=1.0, latent_rows=1.0, array_rows=1.0),
+    tiling=Tiling(
+        tiles=((1.0, 1.0),),
+        depth=1.0,
+        split_depth=1.0,
+        prompt_rows=1.0,
+        least_rows=1.0,
+        latent_rows=1.0,
+        array_rows=1.0,
+    ),
     kernels={
         (kind, precision): Kernel(
             compute_efficiency=1.0, memory_efficiency=1.0, floor_s=0.0, passes=0.0 if kind in SPARSE else 1.0

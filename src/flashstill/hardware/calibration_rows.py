@@ -86,6 +86,7 @@ def _tiling(needs: Needs) -> Tiling:
         depth=needs.of(GENERAL, "tile.depth"),
         split_depth=needs.of(GENERAL, "tile.split_depth"),
         prompt_rows=needs.of(GENERAL, "tile.prompt_rows"),
+        least_rows=needs.of(GENERAL, "tile.least_rows"),
         latent_rows=needs.of(GENERAL, "tile.latent_rows"),
         array_rows=needs.of(GENERAL, "tile.array_rows"),
     )

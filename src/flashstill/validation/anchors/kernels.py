@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from flashstill.cost import make_conditions, uniform
 from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts
+from flashstill.validation.anchors.attention import COLUMNS as ATTENTION
+from flashstill.validation.anchors.attention import attention, one_token
 from flashstill.validation.anchors.collectives import collective_table, custom_all_reduce, library
 from flashstill.validation.anchors.expert_exchanges import layer, low_latency, normal
-from flashstill.validation.anchors.experts import COLUMNS, experts
+from flashstill.validation.anchors.experts import COLUMNS as EXPERTS
+from flashstill.validation.anchors.experts import experts
 from flashstill.validation.anchors.modules import block_selection, latent_modules, latent_prompts
 from flashstill.validation.anchors.recurrences import channel_decays, delta_rules, state_spaces
 from flashstill.validation.anchors.tables import (
@@ -32,7 +34,7 @@ from flashstill.validation.anchors.tables import (
     read_rows,
     split,
 )
-from flashstill.workload import Attention, Operation, Widths, matmul
+from flashstill.workload import Operation, Widths, matmul
 
 LATENT_RANK, ROPE_WIDTH = 512.0, 64.0
 """dimensions of the latent attention measured in the files (DeepSeek-V2 and V3)"""
@@ -95,43 +97,12 @@ def _quantisations(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
     yield replace(_kernel_set(anchor, chip, "matmul", "fp8", work, rows), timed=QUANTISATION)
 
 
-def _one_token(group: Rows, **shape: Any) -> Attention:
-    """Attention of one new token per sequence; each row has `step` - 1 tokens cached beyond its prompt of `isl`."""
-    batch, seen = column(group, "batch_size"), column(group, "step")
-    if "isl" in group[0]:
-        seen = seen + column(group, "isl") - 1.0
-    return Attention(
-        name="attention",
-        sequences=batch,
-        queries=np.ones_like(batch),
-        seen=seen,
-        pairs=seen + 1.0,
-        prompt=False,
-        **shape,
-    )
-
-
-def _decode_attention(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
-    for (dtype, head_dim), group in split(rows, "kv_cache_dtype", "head_dim"):
-        cached = column(group, "num_key_value_heads")
-        work = _one_token(
-            group,
-            heads=column(group, "num_heads"),
-            kv_heads=cached,
-            key_width=float(head_dim),
-            value_width=float(head_dim),
-            kv_values=cached * 2.0 * float(head_dim),
-            kv_value_bytes=_widths(chip, PRECISIONS[dtype]).kv,
-        )
-        yield _kernel_set(anchor, chip, "decode-attention", PRECISIONS[dtype], work, group)
-
-
 def _latent_attention(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
     for (dtype,), group in split(rows, "kv_cache_dtype"):
         if "latency" not in group[0] or not group[0].get("num_heads"):
             continue
         heads = column(group, "num_heads")
-        work = _one_token(
+        work = one_token(
             group,
             heads=heads,
             kv_heads=np.ones_like(heads),
@@ -142,29 +113,6 @@ def _latent_attention(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet
             latent=True,
         )
         yield _kernel_set(anchor, chip, "latent-attention", PRECISIONS[dtype], work, group)
-
-
-def _prompt_attention(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
-    for (dtype, kv, head_dim), group in split(rows, "attn_dtype", "kv_cache_dtype", "head_dim"):
-        if dtype not in PRECISIONS or kv != dtype:
-            continue
-        batch, length = column(group, "batch_size"), column(group, "isl")
-        cached, width = column(group, "num_key_value_heads"), float(head_dim)
-        work = Attention(
-            name="attention",
-            sequences=batch,
-            queries=length,
-            seen=np.zeros_like(batch),
-            pairs=length * (length + 1.0) / 2.0,
-            heads=column(group, "num_heads"),
-            kv_heads=cached,
-            key_width=width,
-            value_width=width,
-            kv_values=cached * 2.0 * width,
-            kv_value_bytes=_widths(chip, PRECISIONS[dtype]).kv,
-            prompt=True,
-        )
-        yield _kernel_set(anchor, chip, "prompt-attention", PRECISIONS[dtype], work, group)
 
 
 def _kernel_set(anchor: str, chip: Chip, kind: str, precision: str, work: Operation, rows: Rows) -> KernelSet:
@@ -185,8 +133,8 @@ _READERS: Sequence[tuple[set[str], Callable[[str, Chip, Rows], Iterator[KernelSe
     ({"m", "n", "k", "latency"}, _gemms),
     ({"m", "k", "latency"}, _quantisations),
     ({"mla_dtype", "kv_cache_dtype", "num_heads", "tp_size", "step", "latency"}, _latent_attention),
-    ({"attn_dtype", "kv_cache_dtype", "step", "num_key_value_heads", "batch_size"}, lambda a, c, r: _by_phase(a, c, r)),
-    (COLUMNS, experts),
+    (ATTENTION, attention),
+    (EXPERTS, experts),
     ({"num_k_heads", "num_v_heads", "d_model", "phase", "latency"}, delta_rules),
     ({"num_k_heads", "num_v_heads", "phase", "latency"}, channel_decays),
     ({"gemm_type", "kv_cache_dtype", "model", "num_heads", "step", "latency"}, latent_modules),
@@ -201,8 +149,3 @@ _READERS: Sequence[tuple[set[str], Callable[[str, Chip, Rows], Iterator[KernelSe
     ({"op_name", "nccl_dtype", "message_size", "num_gpus"}, library),
     ({"message_size", "num_gpus", "latency"}, custom_all_reduce),
 )
-
-
-def _by_phase(anchor: str, chip: Chip, rows: Rows) -> Iterator[KernelSet]:
-    prompt = "context" in anchor or all(row["step"] == "0" for row in rows)
-    yield from (_prompt_attention if prompt else _decode_attention)(anchor, chip, rows)

@@ -36,9 +36,11 @@ LARGEST = dict.fromkeys(
         "exposed_ratio",
     ),
     1.0,
-)
-"""upper bounds: no kernel exceeds the peak, and no more than all of a collective is exposed; a fit at the bound means
-its formula is wrong elsewhere"""
+) | {"softmax_ratio": 10.0}
+"""upper bounds: no kernel exceeds the peak, no more than all of a collective is exposed, and no softmax takes ten times
+the products of heads of 128; a fit at the bound means its formula is wrong elsewhere"""
+SMALLEST = {"blend": 0.5}
+"""lower bounds: a blend below makes two equal times take more than four times one of them"""
 _STEP = 1e-4
 TOLERANCES = {"ftol": 1e-4, "xtol": 1e-3}
 """a search ends when coefficients change by less than their printed precision"""
@@ -111,11 +113,13 @@ def least(
 
     bounds = {name: LARGEST.get(name.rpartition(".")[2]) for name in names}
     highest = [float(np.log(bound / start[name])) if bound else 6.0 for name, bound in bounds.items()]
-    limits = ([-6.0] * len(names), highest)
+    least_of = {name: SMALLEST.get(name.rpartition(".")[2]) for name in names}
+    lowest = [float(np.log(bound / start[name])) if bound else -6.0 for name, bound in least_of.items()]
+    limits = (lowest, highest)
     first = np.log([(near or start).get(name, start[name]) / start[name] for name in names])
     solution = least_squares(
         residuals,
-        np.clip(first, -5.9, np.array(highest) - 1e-3),
+        np.clip(first, np.array(lowest) + 1e-3, np.array(highest) - 1e-3),
         loss="soft_l1",
         f_scale=ROBUST_SCALE,
         bounds=limits,

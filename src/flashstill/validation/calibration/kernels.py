@@ -47,7 +47,14 @@ KERNEL_START: Mapping[str, Mapping[str, float]] = {
         "group_ratio": 3.6,
         "doubling_s": 8e-7,
     },
-    "prompt-attention": {"compute_efficiency": 0.55, "memory_efficiency": 0.4, "floor_s": 1.3e-5, "block_s": 3.5e-7},
+    "prompt-attention": {
+        "compute_efficiency": 0.55,
+        "memory_efficiency": 0.4,
+        "floor_s": 1.3e-5,
+        "block_s": 3.5e-7,
+        "softmax_ratio": 0.3,
+        "tile_penalty": 16.0,
+    },
     "experts": {
         "compute_efficiency": 0.7,
         "memory_efficiency": 0.81,
@@ -81,7 +88,7 @@ PRIOR: Mapping[str, Mapping[str, float]] = {
     "matmul": {"blend": 0.5, "compute_efficiency": 0.5, "unit_bytes_per_s": 1.0, "split_s": 1.0},
     "decode-attention": {"group_ratio": 0.5, "blend": 0.5, "block_s": 0.5},
     "latent-attention": {"compute_efficiency": 0.15, "memory_efficiency": 0.1, "blend": 0.5},
-    "prompt-attention": {},
+    "prompt-attention": {"block_s": 1.0, "softmax_ratio": 0.5, "tile_penalty": 0.5, "memory_efficiency": 0.5},
     "experts": {
         "compute_efficiency": 0.15,
         "memory_efficiency": 0.1,

@@ -19,9 +19,9 @@ CHIP_RATIO = 2.0
 OWN_KERNELS = ("trtllm", "vllm", "sglang")
 """Preference order of engines whose kernels stand for those of an engine without rows: the first one timed on a
 chip. Kernels of experts (CUTLASS, Triton, FlashInfer's) lie up to four times apart, so a mean would describe none."""
-BY_ENGINE = ("matmul", "latent-attention", "experts", *RECURRENT)
+BY_ENGINE = ("matmul", "experts", "decode-attention", "prompt-attention", "latent-attention", *RECURRENT)
 """kinds of kernels that get coefficients of each engine besides those of all engines"""
-UNLIKE = ("experts", "latent-attention", "state-scan")
+UNLIKE = ("experts", "decode-attention", "prompt-attention", "latent-attention", "state-scan")
 """kinds of which each engine has kernels of its own, so far apart that those of one engine stand for the others"""
 Timed = Sequence[tuple[Chip, KernelSet]]
 
@@ -36,11 +36,16 @@ def by_kind(items: Iterable[tuple[Chip, KernelSet]]) -> dict[tuple[str, str], li
     for chip, item in items:
         found[item.kind, item.engine if item.kind in COLLECTIVES else item.precision].append((chip, item))
     for (kind, precision), shared in list(found.items()):
-        of_the_chip = _of_the_chip(shared)[0] if kind in BY_ENGINE else []
-        engines = sorted({item.engine for _, item in of_the_chip})
+        if kind not in BY_ENGINE:
+            continue
+        timed = _of_the_chip(shared)[0]
+        # Kernels that an engine takes for some shapes only are named after themselves and stand for no engine.
+        found[kind, precision] = [pair for pair in shared if pair[1].engine in OWN_KERNELS] or shared
+        usual = found[kind, precision]
+        engines = sorted({item.engine for _, item in timed})
         for engine in engines if len(engines) > 1 else ():
-            own = [pair for pair in of_the_chip if pair[1].engine == engine]
-            if kind not in UNLIKE or own != _of_one_engine(shared):
+            own = [pair for pair in timed if pair[1].engine == engine]
+            if own != (_of_one_engine(usual) if kind in UNLIKE else usual):
                 found[kind, f"{precision} {engine}"] = own
     return found
 
