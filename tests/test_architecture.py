@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "distilled": {"records", "tables"},
     "distilling": {"console", "distilled", "evaluate", "extras", "recipes", "report", "runs", "studies"},
     "api": {"asking", "sweeps", "arch", "facts", "hardware", "plan"},
+    "training_costs": {"arch", "asking", "plan"},
     "cli": {  # what a command calls, and never around it: not cost, parallel, workload or economics, which plan asks
         "api",
         "arch",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
 
+import flashstill as fs
 from flashstill.arch import load_architecture
 from flashstill.cli import main
+from flashstill.economics import HourlyPrice, run_totals
 from flashstill.errors import BadInput, FlashstillError, InfeasiblePlan
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts
@@ -67,12 +71,12 @@ def test_a_run_is_its_steps() -> None:
     found = answer(*LLAMA, tokens=10**9, chips=8)
     run, document = found.run, found.as_dict()
     assert run is not None
-    assert run["steps"] == 1908.0
-    assert run["days"]
-    assert run["days"] == pytest.approx(1908 * document["seconds"] / 86400)
-    assert run["chip_hours"] == pytest.approx(8 * 24 * run["days"])
-    assert run["usd"] == pytest.approx(run["chip_hours"] * document["usd_per_chip_hour"])
-    assert run["mwh"] == pytest.approx(1908 * 64 * 8192 * document["wall_joules_per_token"] / 3.6e9)
+    assert run.steps == 1908.0
+    assert run.usd is not None
+    assert run.days == pytest.approx(1908 * document["seconds"] / 86400)
+    assert run.chip_hours == pytest.approx(8 * 24 * run.days)
+    assert run.usd == pytest.approx(run.chip_hours * document["usd_per_chip_hour"])
+    assert run.mwh == pytest.approx(1908 * 64 * 8192 * document["wall_joules_per_token"] / 3.6e9)
     assert answer(*LLAMA, chips=8).run is None
 
 
@@ -222,3 +226,40 @@ class TestCommand:
     def test_the_question_of_serving_is_as_it_was(self, capsys: pytest.CaptureFixture[str]) -> None:
         _, out, _ = run(capsys, "predict", "--model", "llama-3.1-8b", "--chip", "h100-sxm", "--json")
         assert not {"phase", "length", "global_batch", "fsdp"} & set(json.loads(out)["question"])
+
+
+class TestTheFace:
+    ASKED: MappingProxyType[str, Any] = MappingProxyType(
+        {"model": "llama-3.1-8b", "chip": "h100-sxm", "length": 4096, "batch": 64}
+    )
+
+    def test_it_is_the_answer_of_the_command(self) -> None:
+        found = fs.train_cost(**self.ASKED, chips=8, tokens=10**9)
+        same = predict_training(
+            FACTS,
+            TrainingScenario(model="llama-3.1-8b", length=4096, batch=64, tokens=10**9),
+            TrainingDeployment(chip="h100-sxm", chips=8),
+        )
+        assert found.as_dict() == same.as_dict()
+        (record,) = found.as_records()
+        assert record["run_days"] == found.as_dict()["run"]["days"]
+        assert (record["chips"], record["tp"] * record["fsdp"] * record["dp"]) == (8, 8)
+        assert "llama-3.1-8b on 8 x h100-sxm" in found._repr_html_()
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            found.evaluated = 1  # type: ignore[misc]
+
+    def test_what_it_refuses(self) -> None:
+        with pytest.raises(fs.BadInput, match="keyword of train_cost"):
+            fs.train_cost(**self.ASKED, chipz=8)
+        with pytest.raises(fs.BadInput, match="beyond the 131072 tokens"):
+            fs.train_cost(**{**self.ASKED, "length": 131073}, chips=8)
+
+
+def test_the_totals_of_a_run() -> None:
+    """1,001 tokens in steps of 100 take 11 steps of 3,600 s and 7.2 MJ on 2 chips at $3 an hour."""
+    price = HourlyPrice(usd_per_hour=3.0, basis="test")
+    totals = run_totals(price, 2, 1001, 100, 3600.0, 7.2e6)
+    assert (totals.steps, totals.chip_hours, totals.usd) == (11.0, 22.0, 66.0)
+    assert totals.days == pytest.approx(11 / 24)
+    assert totals.mwh == pytest.approx(11 * 2e-3)
+    assert run_totals(HourlyPrice(usd_per_hour=None, basis="none"), 2, 1001, 100, 3600.0, 7.2e6).usd is None

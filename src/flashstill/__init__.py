@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from flashstill.distilling import distill, evaluate, run
     from flashstill.plan.space import SearchSpace
+    from flashstill.training_costs import train_cost
 
 __version__ = "0.2.0"
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "predict",
     "run",
     "search",
+    "train_cost",
 ]
 
 
@@ -56,6 +58,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "distill": "flashstill.distilling",
         "evaluate": "flashstill.distilling",
         "run": "flashstill.distilling",
+        "train_cost": "flashstill.training_costs",
     }
     """public name -> its module, for names outside flashstill.api (which imports only what `predict` needs)"""
 

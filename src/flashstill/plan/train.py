@@ -1,7 +1,7 @@
 """Time, energy and dollars of training: one optimizer step on a layout, and a run of many steps.
 
 step   cost/training.py on the given layout, or on the fastest that fits if degrees are left open
-run    tokens / (batch x length) steps; time lost to failures and restarts is not included
+run    tokens / (batch x length) steps, summed in economics/training.py
 MFU    FLOPs of the model by definition (attention over all pairs) / (time x chips x peak of the precision)
 """
 
@@ -17,19 +17,36 @@ from flashstill.arch import Architecture, load_architecture
 from flashstill.cost import LEVELS, Conditions, make_conditions, uniform
 from flashstill.cost.footprint import usable_bytes
 from flashstill.cost.training import PARTS, TrainingCost, train_step
-from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
+from flashstill.economics import (
+    RENTED,
+    HourlyPrice,
+    RunTotals,
+    hourly_price,
+    run_totals,
+    usd_per_million_tokens,
+)
 from flashstill.errors import BadInput, InfeasiblePlan, check_counts, unknown
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts, software_of
 from flashstill.parallel.training import RECOMPUTE, TrainingPlan
 from flashstill.plan.prediction import NOT_FITTING
 from flashstill.plan.train_layouts import TrainingDegrees, TrainingDeployment, plan_of, training_layouts
-from flashstill.units import JOULES_PER_KWH, SECONDS_PER_HOUR, show
+from flashstill.tables import cell, flat, html_table
+from flashstill.units import show
 
 FRAMEWORKS = ("nemo", "megatron", "maxtext", "none")
 PRECISIONS = ("bf16", "fp8")
 _DEFAULT_FRAMEWORK = {"gpu": "nemo", "tpu": "maxtext"}
-SECONDS_PER_DAY = 24.0 * SECONDS_PER_HOUR
+FIGURES = (
+    ("seconds", "one step, s"),
+    ("tokens_per_s", "tokens/s"),
+    ("mfu", "MFU"),
+    ("watts_per_chip", "watts per chip"),
+    ("wall_joules_per_token", "joules per token at the wall"),
+    ("usd_per_million_tokens", "dollars per million tokens"),
+    ("price_basis", "price"),
+)
+"""figures that a notebook shows first"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,22 +88,12 @@ class TrainingAnswer:
         return self.scenario.batch * self.scenario.length
 
     @property
-    def run(self) -> dict[str, float | None] | None:
-        """Totals of the whole run; dollars are None if no price is known."""
+    def run(self) -> RunTotals | None:
+        """Totals of the whole run, if its tokens are given."""
         if self.scenario.tokens is None:
             return None
-        steps = float(np.ceil(self.scenario.tokens / self.step_tokens))
-        seconds, joules = steps * float(self.cost.seconds), steps * float(self.cost.step.wall_joules)
-        hourly = self.price.usd_per_hour
-        chip_hours = seconds * self.degrees.chips / SECONDS_PER_HOUR
-        return {
-            "tokens": float(self.scenario.tokens),
-            "steps": steps,
-            "days": seconds / SECONDS_PER_DAY,
-            "chip_hours": chip_hours,
-            "mwh": joules / JOULES_PER_KWH / 1e3,
-            "usd": None if hourly is None else chip_hours * hourly,
-        }
+        seconds, joules = float(self.cost.seconds), float(self.cost.step.wall_joules)
+        return run_totals(self.price, self.degrees.chips, self.scenario.tokens, self.step_tokens, seconds, joules)
 
     def as_dict(self) -> dict[str, Any]:
         """The document of `predict --phase train --json`. Seconds, bytes, joules, dollars; rates as named."""
@@ -127,10 +134,26 @@ class TrainingAnswer:
             ),
             "usd_per_chip_hour": self.price.usd_per_hour,
             "price_basis": self.price.basis,
-            "run": self.run,
+            "run": None if self.run is None else self.run.as_dict(),
             "evaluated": self.evaluated,
             "reasons": self.reasons,
         }
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """One flat row: nested names are joined, as in run_days; counted reasons are left out."""
+        tree = self.as_dict()
+        layout = tree.pop("layout")
+        del tree["reasons"]
+        return [flat({**tree, **layout})]
+
+    def _repr_html_(self) -> str:
+        tree = self.as_dict()
+        layout = " ".join(f"{name}{count}" for name, count in tree["layout"].items() if count > 1)
+        title = f"training {tree['model']} on {tree['chips']} x {tree['chip']} ({layout or 'one chip'})"
+        rows = [(told, cell(tree[name])) for name, told in FIGURES]
+        rows += [(f"{part}, s", cell(seconds)) for part, seconds in tree["seconds_by"].items() if seconds]
+        rows += [(f"run: {name}", cell(total)) for name, total in (tree["run"] or {}).items()]
+        return html_table(("", ""), rows, title)
 
 
 def predict_training(
@@ -141,7 +164,7 @@ def predict_training(
     Raises BadInput for invalid input, MissingFact for unknown names, InfeasiblePlan if no layout can be built or fits.
     """
     model = load_architecture(scenario.model) if isinstance(scenario.model, str) else scenario.model
-    _check(scenario, asked)
+    _check(scenario, asked, model)
     chip = chip_from_facts(facts, asked.chip)
     conditions = make_conditions(
         chip,
@@ -170,8 +193,13 @@ def predict_training(
     )
 
 
-def _check(scenario: TrainingScenario, asked: TrainingDeployment) -> None:
+def _check(scenario: TrainingScenario, asked: TrainingDeployment, model: Architecture) -> None:
     check_counts({name: getattr(scenario, name) for name in ("length", "batch", "microbatch", "tokens")})
+    if scenario.length > model.context:
+        raise BadInput(
+            f"sequences of {scenario.length} tokens are beyond the {model.context} tokens that {model.name} was made"
+            " for; shorten them, or give the config.json of a model with a longer context"
+        )
     if asked.precision not in PRECISIONS:
         raise BadInput(unknown("precision of training", asked.precision, PRECISIONS))
     if asked.framework is not None and asked.framework not in FRAMEWORKS:
