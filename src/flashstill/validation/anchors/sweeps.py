@@ -2,8 +2,8 @@
 these rows.
 
 All requests of a batch are equal and start together, so latency is one prefill of all prompts and osl - 1 decode steps.
-Where memory holds only b of the N requests at mean length, the others follow as places become free: N / b times the
-latency of b requests.  Rows below the time of a perfect machine are listed apart:
+Where memory holds only b of the N requests, the others follow when these end, all at once: N // b times the latency of
+b requests, and once that of the rest.  Rows below the time of a perfect machine are listed apart:
 answers that ended early, and mixtures of experts fed with equal tokens, which all choose the same experts.
 
 The measured engines are of 2024, older than those behind the calibration; the machines are those of the Argonne
@@ -117,10 +117,21 @@ def _comparison(
 def batch_latency(
     model: Architecture, conditions: Conditions, layout: Layout, batch: Values, isl: Values, osl: Values
 ) -> Values:
-    """Seconds from the start of `batch` equal requests to the last token of all; inf if not one fits in memory."""
-    fitting = np.asarray(most_sequences(model, conditions, layout, isl + osl / 2.0), dtype=np.float64)
-    running = np.clip(fitting, 1.0, batch)
-    first = prefill_step(model, conditions, layout, running, isl)
-    step = decode_step(model, conditions, layout, running, isl + osl / 2.0)
-    latency = batch / running * (first.seconds + (osl - 1.0) * step.seconds)
+    """Seconds from the start of `batch` equal requests to the last token of all; inf if not one fits in memory.
+
+    An engine that reserves memory for tokens still to come runs fewer at once.
+    """
+    reserved = conditions.software.reserved_ratio
+    held = isl + osl * (1.0 + reserved) / 2.0
+    fitting = np.asarray(most_sequences(model, conditions, layout, held), dtype=np.float64)
+    running = np.clip(np.floor(fitting), 1.0, batch)
+    turns = np.floor(batch / running)
+    rest = batch - turns * running
+
+    def together(sequences: Values) -> Values:
+        first = prefill_step(model, conditions, layout, sequences, isl)
+        step = decode_step(model, conditions, layout, sequences, isl + osl / 2.0)
+        return np.asarray(first.seconds + (osl - 1.0) * step.seconds, dtype=np.float64)
+
+    latency = turns * together(running) + np.where(rest > 0, together(np.maximum(rest, 1.0)), 0.0)
     return np.where(fitting >= 1.0, latency, np.inf)
