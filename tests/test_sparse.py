@@ -15,9 +15,12 @@ from flashstill.cost import sparse
 from flashstill.cost.operations import kernel_kind
 from flashstill.facts import load
 from flashstill.hardware import Kernel, chip_from_facts
+from flashstill.hardware.calibration import MODULES
 from flashstill.parallel.local import split_scores, split_small
 from flashstill.validation.anchors.kernels import kernel_sets
+from flashstill.validation.calibration.modules import fit_modules
 from flashstill.validation.error_table import compare_kernels
+from flashstill.validation.kernel_times import kernel_seconds
 from flashstill.workload import Attention, IndexScores, SmallKernels, Widths
 from flashstill.workload.mixers import mix
 
@@ -129,6 +132,28 @@ def test_tables_of_latent_attention_alone_are_read(tmp_path: Path) -> None:
     assert isinstance(step.work, Attention)
     assert np.all(prompt.work.flops == 2 * 2 * 16 * (192 + 128) * (64 * 65 / 2))
     assert np.all(step.work.kv_bytes == 8 * (31 + 1) * (512 + 64))
+
+
+@pytest.mark.slow
+def test_a_fit_of_whole_mixers_recovers_their_times(tmp_path: Path) -> None:
+    """Times made with 70 us of small kernels are met by a fit that starts elsewhere; sparse kinds stand for others."""
+    header = "kernel_source,model,kv_cache_dtype,gemm_type,num_heads,batch_size,step,latency"
+    rows = [
+        f"sglang_dsa_indexer_fa3,zai-org/GLM-5,bfloat16,bfloat16,16,{b},{n},1" for b in (1, 16, 128) for n in (8, 8192)
+    ]
+    (tmp_path / "kernels_h100_sxm_sglang_dsa_generation_module.csv").write_text("\n".join([header, *rows]))
+    (item,) = kernel_sets(load(), tmp_path)
+    chip = chip_from_facts(load(), item.chip)
+    kernel = Kernel(compute_efficiency=0.5, memory_efficiency=0.7, floor_s=7e-5)
+    rows_of = {(kind, "bf16"): kernel for kind in MODULES}
+    made = replace(chip.calibration, kernels={**chip.calibration.kernels, **rows_of})
+    timed = replace(item, engine="", seconds=kernel_seconds(replace(chip, calibration=made), replace(item, engine="")))
+    fitted = fit_modules([(chip, replace(timed, engine="sglang"))])
+    assert {each.together.median_absolute_error < 0.05 for each in fitted} == {True}
+    conditions: dict[str, set[str]] = {each.kind: set() for each in fitted}
+    for each in fitted:
+        conditions[each.kind].add(each.condition)
+    assert conditions == {kind: {"bf16", "bf16 sglang"} for kind in ("selected", "index-scores", "selecting-kernels")}
 
 
 @pytest.mark.slow

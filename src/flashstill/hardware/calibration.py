@@ -160,9 +160,9 @@ class Calibration:
             coefficients = self.kernels.get((kind, f"{near} {engine}")) or self.kernels.get((kind, near))
             if coefficients is not None:
                 return coefficients
+        attends = "attention" in kind or "scan" in kind or kind in SPARSE
         return Kernel(
-            compute_efficiency=self.matmul_efficiency
-            * (self.attention_ratio if "attention" in kind or "scan" in kind else 1.0),
+            compute_efficiency=self.matmul_efficiency * (self.attention_ratio if attends else 1.0),
             memory_efficiency=self.memory_efficiency,
             floor_s=self.operation_floor_s * (self.experts_floor_ratio if kind == "experts" else 1.0),
             blend=self.blend,

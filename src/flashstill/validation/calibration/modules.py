@@ -51,6 +51,11 @@ PRIOR: Mapping[str, float] = {
     "passes": 0.7,
 }
 """standard deviations (in logs) of coefficients around the start values"""
+STAND_INS = ("sglang", "vllm")
+"""preference order of engines whose kernels stand for those of an engine without rows: the leanest first"""
+ENGINES_ALONE = ("small-kernels", "small-kernels-prompt")
+"""kinds that stand for no other engine: DeepSeek-V3 as SGLang and TensorRT-LLM serve it leaves no room for the 50 us of
+vLLM's small kernels, which were timed alone"""
 _REST = Kernel(compute_efficiency=0.5, memory_efficiency=0.8, floor_s=0.0)
 Timed = Sequence[tuple[Chip, KernelSet]]
 
@@ -77,7 +82,19 @@ def fit_modules(timed: Timed) -> list[FittedKind]:
             for kind in MODULES
             if _has(first, kind)
         ]
-    return fitted
+    return [*fitted, *_for_the_others(fitted)]
+
+
+def _for_the_others(fitted: Sequence[FittedKind]) -> list[FittedKind]:
+    """The fits that stand for engines without rows: those of the first engine of `STAND_INS` that was timed."""
+    found: dict[tuple[str, str], FittedKind] = {}
+    for engine in STAND_INS:
+        for each in fitted:
+            cache, _, own = each.condition.partition(" ")
+            if own == engine and each.kind not in ENGINES_ALONE:
+                shared = replace(each, condition=cache, note=f"of {engine}'s kernels, for engines without rows")
+                found.setdefault((each.kind, cache), shared)
+    return list(found.values())
 
 
 def _fit(items: Timed, start: Mapping[str, float]) -> Fit:
