@@ -22,6 +22,8 @@ import numpy.typing as npt
 from flashstill.workload.operations import Operation, Quantity
 
 EVEN = -1.0
+FEW = 64
+"""numbers of tokens that are not worth sorting"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,10 +88,12 @@ class Experts(Operation):
 
     @property
     def busiest(self) -> Experts:
-        """The work of the busiest shard, which sets the time of all; the energy is that of their mean."""
-        if np.ndim(self.load) == 0 and self.load == 1.0:
+        """The work of the busiest shard, which sets the time of all, counted; the energy is that of their mean."""
+        if self.counted is not None:
             return self
-        return replace(self, tokens=self.tokens * self.load, load=1.0)
+        alike = np.ndim(self.load) == 0 and self.load == 1.0
+        busy = self if alike else replace(self, tokens=self.tokens * self.load, load=1.0)
+        return replace(busy, counted=Routed(pairs=busy.assignments, distinct=busy.distinct))
 
     @property
     def remote_bytes(self) -> Quantity:
@@ -118,5 +122,9 @@ def distinct_experts(experts: Quantity, chosen: Quantity, tokens: Quantity, skew
         return uniform
     popularity = np.arange(1.0, float(experts) + 1.0) ** -skew
     share = np.minimum(popularity * chosen / popularity.sum(), 1.0 - 1e-12)
-    met: npt.NDArray[np.float64] = -np.expm1(np.asarray(count)[..., None] * np.log1p(-share)).sum(-1)
-    return met
+    counts, where = np.asarray(count), None
+    if counts.size > FEW:  # a grid of layouts and batches has few different numbers of tokens
+        shape = counts.shape
+        counts, where = np.unique(counts, return_inverse=True)
+    met: npt.NDArray[np.float64] = -np.expm1(counts[..., None] * np.log1p(-share)).sum(-1)
+    return met if where is None else met[where.reshape(shape)]
