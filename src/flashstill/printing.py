@@ -198,6 +198,8 @@ def print_prediction(answer: Answer) -> None:
     rows.append(("bound by", values["bound"], ""))
     layout = _layout({name: getattr(used, name) for name in ("tp", "pp", "ep", "dp")})
     engine = f", {_engine(used.engine)}" if used.engine else ""
+    if used.prefill_instances:
+        layout += f" and {used.prefill_instances} x {used.prefill_chips} for prefill"
     click.echo(
         f"{printable(asked.model_name)} on {used.chips} x {used.chip}{layout}, {asked.isl} tokens in,"
         f" {asked.osl} out, {asked.batch} in flight{engine}"
