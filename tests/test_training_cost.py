@@ -263,3 +263,12 @@ def test_the_totals_of_a_run() -> None:
     assert totals.days == pytest.approx(11 / 24)
     assert totals.mwh == pytest.approx(11 * 2e-3)
     assert run_totals(HourlyPrice(usd_per_hour=None, basis="none"), 2, 1001, 100, 3600.0, 7.2e6).usd is None
+
+
+@pytest.mark.parametrize("model", ["llama-3.1-70b", "qwen3-235b-a22b"])
+@pytest.mark.parametrize("framework", ["nemo", "megatron", "maxtext"])
+def test_no_framework_is_never_slower_than_one(model: str, framework: str) -> None:
+    asked: dict[str, Any] = {"tp": 8, "pp": 2, "fsdp": 8, "dp": 1, "ep": 32 if "qwen3" in model else 1}
+    asked["recompute"] = "full"
+    bare, loaded = (answer(model, 256, 4096, framework=name, **asked) for name in ("none", framework))
+    assert float(bare.cost.seconds) <= float(loaded.cost.seconds)

@@ -8,7 +8,7 @@ MFU    FLOPs of the model by definition (attention over all pairs) / (time x chi
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,14 +27,15 @@ from flashstill.economics import (
 )
 from flashstill.errors import BadInput, InfeasiblePlan, check_counts, unknown
 from flashstill.facts import Facts
-from flashstill.hardware import chip_from_facts, software_of
+from flashstill.hardware import Software, chip_from_facts, software_of
+from flashstill.hardware.software import ALONE
 from flashstill.parallel.training import RECOMPUTE, TrainingPlan
 from flashstill.plan.prediction import NOT_FITTING
 from flashstill.plan.train_layouts import TrainingDegrees, TrainingDeployment, plan_of, training_layouts
 from flashstill.tables import cell, flat, html_table
 from flashstill.units import show
 
-FRAMEWORKS = ("nemo", "megatron", "maxtext", "none")
+FRAMEWORKS = ("nemo", "megatron", "maxtext", ALONE)
 PRECISIONS = ("bf16", "fp8")
 _DEFAULT_FRAMEWORK = {"gpu": "nemo", "tpu": "maxtext"}
 FIGURES = (
@@ -169,7 +170,7 @@ def predict_training(
     conditions = make_conditions(
         chip,
         uniform(asked.precision, "bf16"),
-        software=software_of(facts, asked.framework or _DEFAULT_FRAMEWORK.get(chip.chip_class, "none")),
+        software=_software(facts, asked.framework or _DEFAULT_FRAMEWORK.get(chip.chip_class, ALONE)),
         skew=facts.value("routing", "skew_exponent"),
     )
     size = (scenario.batch, scenario.length, scenario.microbatch)
@@ -191,6 +192,15 @@ def predict_training(
         evaluated=len(layouts) * len(modes),
         reasons=dict(refused),
     )
+
+
+def _software(facts: Facts, framework: str) -> Software:
+    """Overheads of a framework; "none" hides as much of the collectives as any framework, so it is never slower."""
+    software = software_of(facts, framework)
+    if framework != ALONE:
+        return software
+    least = min(software_of(facts, name).collective_ratio for name in FRAMEWORKS)
+    return replace(software, collective_ratio=least)
 
 
 def _check(scenario: TrainingScenario, asked: TrainingDeployment, model: Architecture) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from flashstill.cost import StepCost
 from flashstill.cost.training import TrainingCost
 from flashstill.errors import FlashstillError
 from flashstill.facts import Fact, Facts, table
@@ -33,7 +32,7 @@ class TrainedRun:
     measured: float
     figure: str
     key: Hashable
-    cost: Callable[[Facts], TrainingCost | StepCost]
+    cost: Callable[[Facts], TrainingCost]
 
 
 def chip_label(facts: Facts, name: str) -> str:
@@ -51,7 +50,7 @@ FIGURES: dict[str, Callable[[TrainingCost], float]] = {
 
 def predicted(facts: Facts, runs: Sequence[TrainedRun]) -> Values:
     """The predicted figure of each run; NaN where the model or the chip is unknown."""
-    costs: dict[Hashable, TrainingCost | StepCost | None] = {}
+    costs: dict[Hashable, TrainingCost | None] = {}
     values = []
     for run in runs:
         if run.key not in costs:
@@ -59,14 +58,9 @@ def predicted(facts: Facts, runs: Sequence[TrainedRun]) -> Values:
                 costs[run.key] = run.cost(facts)
             except FlashstillError:
                 costs[run.key] = None
-        values.append(_figure(costs[run.key], run.figure))
+        cost = costs[run.key]
+        values.append(np.nan if cost is None else FIGURES[run.figure](cost))
     return np.array(values)
-
-
-def _figure(cost: TrainingCost | StepCost | None, figure: str) -> float:
-    if cost is None:
-        return float("nan")
-    return float(cost.seconds) if isinstance(cost, StepCost) else FIGURES[figure](cost)
 
 
 def compare_runs(facts: Facts, runs: Sequence[TrainedRun]) -> list[Comparison]:
