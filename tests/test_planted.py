@@ -113,19 +113,40 @@ def test_search_keeps_to_each_bound(bound: str, figure: str, reason: str) -> Non
     assert searched(batches, **{bound: figures[2]}).feasible == (2 if bound.startswith("min") else 3)
 
 
-def test_the_band_is_wider_for_chips_that_nobody_measured() -> None:
-    facts = FACTS.edited(["band.same_class_ratio=2", "band.other_class_ratio=3"])
-    software = software_of(facts, "vllm")
-    low, high = software.tpot_low, software.tpot_high
-    assert low < 1.0 < high
-    measured = {name for name in facts.machines if facts.find(name, "serving_measurements")}
-    assert "h100-sxm" in measured
-    assert not measured & {"l40s", "tpu-v5e"}
-    for chip, power in (("h100-sxm", 1), ("l40s", 2), ("tpu-v5e", 3)):
-        (found,) = predict(facts, [Case.of(model="llama-3.2-1b", chip=chip, engine="vllm", tp=1)])
-        assert found.tpot_s is not None
-        assert found.tpot_low_s == pytest.approx(found.tpot_s * low**power)
-        assert found.tpot_high_s == pytest.approx(found.tpot_s * high**power)
+@pytest.mark.parametrize(
+    ("model", "chip", "engine", "basis", "rows", "power"),
+    [
+        ("llama-3.1-8b", "h100-sxm", "trtllm", "stack measured", "stack measured", 1),
+        ("llama-3.1-8b", "h200-sxm", "trtllm", "combination not measured", "combination not measured", 1),
+        ("llama-3.2-1b", "h100-sxm", "vllm", "new model", "new model", 1),
+        ("llama-3.1-8b", "l40s", "vllm", "new chip", "new chip", 1),
+        ("llama-3.2-1b", "l40s", "vllm", "new model and chip", "new model and chip", 1),
+        ("llama-3.2-1b", "trainium2", "vllm", "class not measured", "new model and chip", 3),
+    ],
+)
+def test_the_band_is_that_of_what_is_new(model: str, chip: str, engine: str, basis: str, rows: str, power: int) -> None:
+    """Each quantity has the band of its basis; of a class that nobody measured, in logs wider by a row's ratio."""
+    facts = FACTS.edited(["band.other_class_ratio=3"])
+    (found,) = predict(facts, [Case.of(model=model, chip=chip, engine=engine, tp=1)])
+    assert found.band_basis == basis
+    for name, figure, low, high in (
+        ("tpot", found.tpot_s, found.tpot_low_s, found.tpot_high_s),
+        ("ttft", found.ttft_s, found.ttft_low_s, found.ttft_high_s),
+        (
+            "output_rate",
+            found.output_tokens_per_s,
+            found.output_tokens_per_s_low,
+            found.output_tokens_per_s_high,
+        ),
+    ):
+        ends = [facts.get(f"engine-{engine}", f"{name}_{side}", rows).value for side in ("low", "high")]
+        assert ends[0] < 1.0 < ends[1]
+        assert figure is not None
+        assert [low, high] == pytest.approx([figure * end**power for end in ends])
+    assert found.joules_per_output_token is not None
+    assert found.joules_per_output_token_low is not None
+    assert found.joules_per_output_token_high is not None
+    assert found.joules_per_output_token_low < found.joules_per_output_token < found.joules_per_output_token_high
 
 
 def test_tiles_and_waves() -> None:
@@ -206,3 +227,18 @@ def test_the_first_of_the_tokens_comes_from_the_prefill() -> None:
     assert float(pace.output_tokens_per_s) == pytest.approx(55.0)
     assert float(pace.joules_per_output_token) == pytest.approx(50.0 / 11.0)
     assert float(pace.watts_per_chip) == pytest.approx(50.0 / 0.2)
+
+
+def test_a_class_with_a_band_of_its_own_has_it_as_it_is() -> None:
+    """Its output rate has the inverse band; the time to first token that of what nobody measured."""
+    (found,) = predict(FACTS, [Case.of(model="llama-3.2-1b", chip="mi300x", engine="vllm", tp=1)])
+    low, high = (FACTS.value("gpu-amd", f"tpot_{side}") for side in ("low", "high"))
+    assert found.tpot_s is not None
+    assert found.output_tokens_per_s is not None
+    assert found.ttft_s is not None
+    assert [found.tpot_low_s, found.tpot_high_s] == pytest.approx([found.tpot_s * low, found.tpot_s * high])
+    rates = [found.output_tokens_per_s_low, found.output_tokens_per_s_high]
+    assert rates == pytest.approx([found.output_tokens_per_s / high, found.output_tokens_per_s / low])
+    wider = FACTS.value("band", "other_class_ratio")
+    first = FACTS.get("engine-vllm", "ttft_high", "new model and chip").value
+    assert found.ttft_high_s == pytest.approx(found.ttft_s * first**wider)

@@ -187,12 +187,19 @@ def print_prediction(answer: Answer) -> None:
     def known(name: str, unit: str) -> str:
         return "unknown" if values[name] is None else show(values[name], unit)
 
-    rows = [("predicted", "", "80 % band"), ("time to first token", known("ttft_s", "s"), "")]
-    span = "" if answer.tpot_s is None else f"{known('tpot_low_s', 's')} to {known('tpot_high_s', 's')}"
+    def span(low: str, high: str, unit: str) -> str:
+        return "" if values[low] is None else f"{show(values[low], unit)} to {show(values[high], unit)}"
+
+    rows = [("predicted", "", "80 % band")]
+    rows.append(("time to first token", known("ttft_s", "s"), span("ttft_low_s", "ttft_high_s", "s")))
     none = "none" if asked.osl == 1 else "unknown"
-    rows.append(("time per output token", none if answer.tpot_s is None else known("tpot_s", "s"), span))
-    rows.append(("output", f"{values['output_tokens_per_s']:,.0f} tokens/s", ""))
-    rows.append(("energy per output token", show(values["joules_per_output_token"], "J"), "chips only"))
+    tpot = none if answer.tpot_s is None else known("tpot_s", "s")
+    rows.append(("time per output token", tpot, span("tpot_low_s", "tpot_high_s", "s")))
+    low, high = values["output_tokens_per_s_low"], values["output_tokens_per_s_high"]
+    rates = "" if low is None else f"{low:,.0f} to {high:,.0f} tokens/s"
+    rows.append(("output", f"{values['output_tokens_per_s']:,.0f} tokens/s", rates))
+    joules = span("joules_per_output_token_low", "joules_per_output_token_high", "J")
+    rows.append(("energy per output token, chips", show(values["joules_per_output_token"], "J"), joules))
     rows.append(("power per chip", show(values["watts_per_chip"], "W"), ""))
     rows.append(("price per million output tokens", known("usd_per_million_output_tokens", "USD"), ""))
     rows.append(("bound by", values["bound"], ""))
@@ -205,6 +212,8 @@ def print_prediction(answer: Answer) -> None:
         f" {asked.osl} out, {asked.batch} in flight{engine}"
     )
     print_table(rows)
+    if answer.band_basis:
+        click.echo(f"\nband: {answer.band_basis}")
     if answer.cache_room_bytes is not None:
         click.echo(f"\n{_room(values)} of {asked.isl + asked.osl / 2:g} tokens, the mean")
     if answer.usd_per_chip_hour is not None:

@@ -129,11 +129,18 @@ def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, defaults: di
 
 @click.command()
 @click.option("--anchors", type=DIRECTORY, default=None, help="A directory of measurements [default: golden figures].")
+@click.option(
+    "--leave-out",
+    type=click.Choice(("model", "chip", "engine", "stack")),
+    default=None,
+    help="Fit the engines anew without each of them in turn, and predict it (a minute or two).",
+)
 @click.option("--out", type=_FILE, default=None, help="Write the tables as Markdown.")
 @facts_options
 @json_option
 def validate(
     anchors: Path | None,
+    leave_out: str | None,
     out: Path | None,
     facts_directories: tuple[Path, ...],
     edits: tuple[str, ...],
@@ -145,15 +152,19 @@ def validate(
     from flashstill.facts import load
     from flashstill.outputs import written_out
     from flashstill.printing import print_table
-    from flashstill.validation.error_table import error_table, markdown, table_cells
+    from flashstill.validation.error_table import apart_cells, doubtful_rows, error_table, markdown, table_cells
 
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
-    rows = error_table(facts, anchors)
+    rows = error_table(facts, anchors, leave_out)
+    apart = doubtful_rows(facts, anchors)
     if out is not None:
         with written_out(out) as text:
-            text.write(markdown(rows))
+            text.write(markdown(rows, apart))
     if as_json:
         print_json([dataclasses.asdict(row) for row in rows])
     else:
         print_table(table_cells(rows), spare=("unanswered", "bias", "in the band", "median"))
+        if apart:
+            click.echo("\nlisted apart, neither fitted nor counted:")
+            print_table(apart_cells(apart))

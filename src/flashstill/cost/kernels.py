@@ -50,14 +50,14 @@ class Timing:
     floor_s: Quantity
 
 
-def scaled(timing: Timing, ratio: float, least_s: Quantity, more_s: Quantity = 0.0) -> Timing:
+def scaled(timing: Timing, ratio: Quantity, least_s: Quantity, more_s: Quantity = 0.0) -> Timing:
     """The kernel's time multiplied by the engine's `ratio`, plus `more_s` seconds of overhead.
 
     least_s: the time at the chip's peaks; a ratio below 1 never goes below it.
     """
     seconds = timing.seconds * ratio
-    if ratio < 1.0:
-        seconds = np.maximum(seconds, least_s)
+    if not isinstance(ratio, float) or ratio < 1.0:
+        seconds = np.maximum(seconds, np.minimum(least_s, timing.seconds))
     return Timing(
         seconds=seconds + more_s,
         compute_s=timing.compute_s,

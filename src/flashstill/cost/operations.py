@@ -85,10 +85,10 @@ def _with_kernel(conditions: Conditions, operation: Operation, kernel: Kernel) -
         runs_in = chip.precision(conditions.precisions.of(operation.role))
         timing = kernels.matmul(chip, operation, kernel, chip.flops_per_s[runs_in], memory_s)
         ratio, quantise_s = conditions.software.matmul_ratio, _NO_TIME
-        if kernel.quantise_floor_s and conditions.software.quantise_ratio:
+        if kernel.quantise_floor_s and np.any(conditions.software.quantise_ratio):
             quantise_s = conditions.software.quantise_ratio * kernels.quantise_seconds(chip, operation, kernel)
-        rate = chip.flops_per_s[runs_in]
-        peaks_s = kernels.peak_seconds(chip, operation, timing, kernel, rate) if ratio < 1.0 else _NO_TIME
+        rate, bounded = chip.flops_per_s[runs_in], not isinstance(ratio, float) or ratio < 1.0
+        peaks_s = kernels.peak_seconds(chip, operation, timing, kernel, rate) if bounded else _NO_TIME
         return kernels.scaled(timing, ratio, peaks_s, quantise_s)
     if isinstance(operation, Attention):
         # Prefill with an 8-bit cache multiplies in 8 bits; decode attention computes in bf16 and is memory-bound.

@@ -37,6 +37,12 @@ RANGES = {
     "pue_ratio": (1.0, 100.0),
     "tpot_low": (0.01, 1.0),
     "tpot_high": (1.0, 100.0),
+    "ttft_low": (0.001, 1.0),
+    "ttft_high": (1.0, 1000.0),
+    "output_rate_low": (0.01, 1.0),
+    "output_rate_high": (1.0, 100.0),
+    "joules_low": (0.01, 1.0),
+    "joules_high": (1.0, 100.0),
     # by the quantity's last words
     "_efficiency": (1e-3, 1.0),
     ".efficiency": (1e-3, 1.0),

@@ -40,7 +40,6 @@ class Software:
     buffer_bytes: activations and library workspaces per chip.  graph_bytes: CUDA graphs.
     sync_ratio: fraction of a training step added per doubling of the number of domains, for synchronisation.
     exposed_ratio: fraction of data-parallel collectives in training that is not overlapped though it could be.
-    tpot_low, tpot_high: 10th and 90th percentile of measured over predicted TPOT.
     """
 
     name: str
@@ -65,8 +64,6 @@ class Software:
     graph_bytes: float
     sync_ratio: float
     exposed_ratio: float
-    tpot_low: float
-    tpot_high: float
     fastest_of: tuple[Software, ...] = ()
     """engines whose kernels and collectives are used if faster"""
 
@@ -94,8 +91,6 @@ NO_SOFTWARE = Software(
     graph_bytes=0.0,
     sync_ratio=0.0,
     exposed_ratio=0.0,
-    tpot_low=1.0,
-    tpot_high=1.0,
 )
 """kernels without any software around them, on a chip of which they have all memory"""
 MEMORY_FIELDS = ("usable_ratio", "free_ratio", "reserved_ratio", "prefill_tokens", "buffer_bytes", "graph_bytes")

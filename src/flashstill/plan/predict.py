@@ -16,8 +16,8 @@ from flashstill.cost.footprint import held_tokens, layout_room_bytes, most_seque
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.errors import BadInput, FlashstillError
 from flashstill.facts import Facts
-from flashstill.hardware import Chip, Software
-from flashstill.hardware.software import has_measured_engines
+from flashstill.parallel import Layout
+from flashstill.plan.bands import Bands, bands_of
 from flashstill.plan.case import Case
 from flashstill.plan.deployment import GREEDY, Deployment
 from flashstill.plan.hardwired import answer_hardwired, is_hardwired
@@ -27,7 +27,7 @@ from flashstill.plan.pool_answers import pool_notes, pools_of
 from flashstill.plan.prediction import NOT_FITTING, Prediction, sound
 from flashstill.plan.resolve import Resolved, Resolver, Setup, resolve
 
-__all__ = ["GREEDY", "Case", "Outcome", "Prediction", "band", "completed", "outcomes", "predict"]
+__all__ = ["GREEDY", "Case", "Outcome", "Prediction", "completed", "outcomes", "predict"]
 
 
 class Outcome(NamedTuple):
@@ -93,23 +93,14 @@ def _check_serving(case: Case) -> None:
 def _answers(facts: Facts, setup: Setup, group: Sequence[Resolved], price: str) -> list[Prediction]:
     """Predictions of cases that differ only in load and layout."""
     model, conditions, drafting = setup.model, setup.conditions, setup.speculation
-    layout = layout_of(np.array([each.degrees for each in group], dtype=np.float64).T)
-    loads = [_of_load(each.scenario) for each in group]
-    isl, osl, concurrency, batching, bursts = np.array(loads, dtype=np.float64).T
-    load = Load(
-        isl=isl,
-        osl=osl,
-        concurrency=concurrency,
-        chunk=setup.chunk,
-        batching_steps=batching,
-        burst_share=bursts,
-    )
+    layout, load = stacked(setup, group)
+    isl, osl = np.asarray(load.isl), np.asarray(load.osl)
     if group[0].prefill is None:
         served, of_pools = serve(model, conditions, layout, load, drafting), {}
     else:
         apart = serve_apart(model, conditions, pools_of(group, layout), load, drafting)
         served, of_pools = apart, {"kv_transfer_s": apart.transfer_s, "prefill_busy_share": apart.busy_share}
-    span = band(facts, conditions.chip, conditions.software)
+    bands = bands_of(facts, model, conditions)
     paid = hourly_price(facts, conditions.chip.name, price)
     drafted = drafting.tokens_per_step if drafting else 1.0
     figures = [getattr(served, name) for name in _SERVED]
@@ -128,13 +119,28 @@ def _answers(facts: Facts, setup: Setup, group: Sequence[Resolved], price: str) 
         _prediction(
             each,
             {"kv_bytes_per_token": kv_bytes, **dict(zip(names, values, strict=True))},
-            span,
+            bands,
             paid,
             drafted,
             decoding if each.scenario.osl > 1 else filling,
         )
         for each, values, decoding, filling in zip(group, zip(*columns, strict=True), *bounds, strict=True)
     ]
+
+
+def stacked(setup: Setup, group: Sequence[Resolved]) -> tuple[Layout, Load]:
+    """The layouts and loads of cases with the same setup, as arrays over the cases."""
+    layout = layout_of(np.array([each.degrees for each in group], dtype=np.float64).T)
+    loads = [_of_load(each.scenario) for each in group]
+    isl, osl, concurrency, batching, bursts = np.array(loads, dtype=np.float64).T
+    return layout, Load(
+        isl=isl,
+        osl=osl,
+        concurrency=concurrency,
+        chunk=setup.chunk,
+        batching_steps=batching,
+        burst_share=bursts,
+    )
 
 
 _SERVED = ("batch", "ttft_s", "tpot_s", "output_tokens_per_s", "joules_per_output_token", "watts_per_chip")
@@ -144,27 +150,18 @@ def _bounds(step: StepCost, count: int) -> list[str]:
     return [step.bound] * count if isinstance(step.bound, str) else step.bound
 
 
-def band(facts: Facts, chip: Chip, software: Software) -> tuple[float, float]:
-    """Ends of the 80 % band as factors on the prediction; wider (in logs) if no anchor measured the chip."""
-    low, high = software.tpot_low, software.tpot_high
-    if facts.find(chip.name, "serving_measurements"):
-        return low, high
-    same = has_measured_engines(facts, chip.maker_class)
-    wider = facts.value("band", "same_class_ratio" if same else "other_class_ratio")
-    return low**wider, high**wider
-
-
 def _prediction(
     resolved: Resolved,
     figures: dict[str, float],
-    span: tuple[float, float],
+    bands: Bands,
     paid: HourlyPrice,
     drafted: float,
     bound: str,
 ) -> Prediction:
-    """The prediction of one case. span: ends of the band as factors.  drafted: expected tokens per step."""
+    """The prediction of one case. drafted: expected tokens per step."""
     scenario, chips, apart = resolved.scenario, float(resolved.degrees.chips), resolved.prefill is not None
     rate, running = figures["output_tokens_per_s"], figures["batch"]
+    first, joules = figures["ttft_s"], figures["joules_per_output_token"]
     notes = list(resolved.notes)
     if running < (1e-9 if apart else 1.0):
         return Prediction(fits=False, reason=NOT_FITTING, note="; ".join(notes))
@@ -184,12 +181,12 @@ def _prediction(
         kv_bytes_per_token=figures["kv_bytes_per_token"],
         cache_room_bytes=figures["cache_room_bytes"],
         sequences_fit=figures["sequences_fit"],
-        ttft_s=figures["ttft_s"],
+        ttft_s=first,
         tpot_s=tpot,
-        tpot_low_s=None if tpot is None else tpot * span[0],
-        tpot_high_s=None if tpot is None else tpot * span[1],
+        tpot_low_s=None if tpot is None else tpot * bands.tpot[0],
+        tpot_high_s=None if tpot is None else tpot * bands.tpot[1],
         output_tokens_per_s=rate,
-        joules_per_output_token=figures["joules_per_output_token"],
+        joules_per_output_token=joules,
         watts_per_chip=figures["watts_per_chip"],
         usd_per_million_output_tokens=usd_per_million_tokens(paid, 1.0, float(resolved.all_chips), rate),
         bound=bound,
@@ -202,4 +199,11 @@ def _prediction(
         decode_usd_per_million_tokens=decode_usd,
         kv_transfer_s=figures.get("kv_transfer_s"),
         prefill_busy_share=figures.get("prefill_busy_share"),
+        ttft_low_s=first * bands.ttft[0],
+        ttft_high_s=first * bands.ttft[1],
+        output_tokens_per_s_low=rate * bands.output_rate[0],
+        output_tokens_per_s_high=rate * bands.output_rate[1],
+        joules_per_output_token_low=joules * bands.joules[0],
+        joules_per_output_token_high=joules * bands.joules[1],
+        band_basis=bands.basis,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 NOT_FITTING = "does not fit in memory"
@@ -21,6 +22,7 @@ class Prediction:
     the engine's buffers, on all chips together.  sequences_fit: how many sequences of mean length fit in it.
     kv_transfer_s, prefill_busy_share: with a prefill pool, the seconds of a request's cache on its way to the decode
     pool, and the share of the time in which the prefill pool works; `running` are then the requests that decode.
+    ..._low, ..._high: ends of the 80 % band.  band_basis: what had been measured of the case (plan/bands.py).
     """
 
     fits: bool
@@ -46,6 +48,13 @@ class Prediction:
     sequences_fit: float | None = None
     kv_transfer_s: float | None = None
     prefill_busy_share: float | None = None
+    ttft_low_s: float | None = None
+    ttft_high_s: float | None = None
+    output_tokens_per_s_low: float | None = None
+    output_tokens_per_s_high: float | None = None
+    joules_per_output_token_low: float | None = None
+    joules_per_output_token_high: float | None = None
+    band_basis: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Keys as the columns of case files."""
@@ -58,12 +67,24 @@ class Prediction:
 
 
 PREDICTION_FIELDS = tuple(field.name for field in fields(Prediction))
+ENDS = {
+    "tpot_s": ("tpot_low_s", "tpot_high_s"),
+    "ttft_s": ("ttft_low_s", "ttft_high_s"),
+    "output_tokens_per_s": ("output_tokens_per_s_low", "output_tokens_per_s_high"),
+    "joules_per_output_token": ("joules_per_output_token_low", "joules_per_output_token_high"),
+}
+"""figures with a band, and the fields with its ends"""
+_FIGURES = tuple(
+    field.name
+    for field in fields(Prediction)
+    if "float" in str(field.type) and "_low" not in field.name and "_high" not in field.name
+)
+_figures = attrgetter(*_FIGURES)
 
 
 def sound(answer: Prediction) -> Prediction:
     """The prediction, or a reason in its place if a figure is NaN, infinite or negative."""
-    for name in PREDICTION_FIELDS:
-        value = getattr(answer, name)
-        if isinstance(value, float) and not 0.0 <= value < math.inf:
+    for name, value in zip(_FIGURES, _figures(answer), strict=True):  # ends of bands are multiples of these
+        if value is not None and not 0.0 <= value < math.inf:
             return Prediction(fits=False, reason=f"the facts and the case lead to no {name} that can be ({value})")
     return answer

@@ -7,22 +7,24 @@ from pathlib import Path
 
 import numpy as np
 
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, unknown
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts
 from flashstill.parallel import Exchange
 from flashstill.validation.anchors.energy import compare_energy
 from flashstill.validation.anchors.golden import golden_comparisons
 from flashstill.validation.anchors.kernels import kernel_sets
+from flashstill.validation.anchors.left_out import compare_left_out
 from flashstill.validation.anchors.moe_at_scale import compare_moe_at_scale
 from flashstill.validation.anchors.palm import compare_palm
 from flashstill.validation.anchors.public import compare_public
-from flashstill.validation.anchors.serving import compare_serving, served
+from flashstill.validation.anchors.serving import LEAVE_OUT, compare_serving, served
 from flashstill.validation.anchors.sram import compare_sram
 from flashstill.validation.anchors.sweeps import compare_sweeps
 from flashstill.validation.anchors.tables import WHOLE, KernelSet, anchors_of
 from flashstill.validation.anchors.throughput import compare_throughput
 from flashstill.validation.anchors.training import compare_training
+from flashstill.validation.calibration.doubtful import Doubtful, credible, doubtful
 from flashstill.validation.calibration.selection import by_kind, chosen, on_the_chip
 from flashstill.validation.comparison import FITTED, NOT_FITTED, Comparison, ErrorRow, error_rows
 from flashstill.validation.kernel_times import exchange_seconds, kernel_seconds
@@ -43,9 +45,14 @@ HEADINGS = (
 )
 
 
-def error_table(facts: Facts, anchors: Path | None) -> list[ErrorRow]:
-    """Comparisons with all anchors of the directory; without a directory, with the project's golden figures."""
-    if anchors is None:
+def error_table(facts: Facts, anchors: Path | None, leave_out: str | None = None) -> list[ErrorRow]:
+    """Comparisons with all anchors of the directory; without a directory, with the project's golden figures.
+
+    leave_out: only served rows, predicted by engines fitted anew without each model, chip, engine or stack.
+    """
+    if leave_out is not None:
+        comparisons = left_out_comparisons(facts, anchors, leave_out)
+    elif anchors is None:
         comparisons = golden_comparisons(facts)
     elif anchors.is_dir():
         comparisons = all_comparisons(facts, anchors)
@@ -79,8 +86,28 @@ def all_comparisons(facts: Facts, anchors: Path) -> list[Comparison]:
 
 
 def _serving(facts: Facts, anchors: Path) -> list[Comparison]:
-    rows = served(anchors)
-    return compare_serving(facts, rows) if rows else []
+    rows = credible(facts, served(anchors))
+    return [*compare_serving(facts, rows), *compare_left_out(facts, rows)] if rows else []
+
+
+def left_out_comparisons(facts: Facts, anchors: Path | None, kind: str) -> list[Comparison]:
+    """Served rows as fitted, and by fits made anew without each group of a kind."""
+    from flashstill.validation.anchors.energy import token_served
+    from flashstill.validation.calibration.engines import refitted
+    from flashstill.validation.calibration.software import ServedRows
+
+    if kind not in LEAVE_OUT:
+        raise BadInput(unknown("kind of group to leave out", kind, LEAVE_OUT))
+    if anchors is None or not (rows := served(anchors)):
+        raise BadInput("--leave-out fits engines to served rows: give --anchors DIR with serving_gpu.csv")
+    rows = credible(facts, rows)
+    fitted = refitted(facts, ServedRows.of(facts, [*rows, *token_served(anchors)]), kind)
+    return [*compare_serving(facts, rows), *compare_left_out(facts, rows, (kind,), fitted)]
+
+
+def doubtful_rows(facts: Facts, anchors: Path | None) -> list[Doubtful]:
+    """The served rows of a directory that are listed apart."""
+    return doubtful(facts, served(anchors)) if anchors is not None and anchors.is_dir() else []
 
 
 def _sound(comparison: Comparison) -> Comparison:
@@ -161,8 +188,20 @@ def _share(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def markdown(rows: Sequence[ErrorRow]) -> str:
-    """docs/validation.md: the table, with a paragraph before and after on how to read it."""
+def apart_cells(rows: Sequence[Doubtful]) -> list[tuple[str, ...]]:
+    """Rows that are listed apart, as rows of text, header first."""
+    asked = [(each, each.row.case.scenario, each.row.case.deployment) for each in rows]
+    return [
+        ("stack", "tp", "in", "out", "in flight", "reason"),
+        *(
+            (each.stack, str(used.tp), str(case.isl), str(case.osl), str(case.batch), each.reason)
+            for each, case, used in asked
+        ),
+    ]
+
+
+def markdown(rows: Sequence[ErrorRow], apart: Sequence[Doubtful] = ()) -> str:
+    """docs/validation.md: the table, how to read it, and the rows listed apart."""
     headings, *body = table_cells(rows)
     lines = [
         "# How far the predictions are off",
@@ -172,8 +211,9 @@ def markdown(rows: Sequence[ErrorRow]) -> str:
         " The last column says how many measurements lie inside the 80 % band of their prediction.",
         "",
         "The third column tells what a row is worth. *fitted*: coefficients were fitted to these measurements, so that"
-        " the error says how well the form suits them. *left out*: the coefficients of the engine were fitted without"
-        " any served row of the chip that is predicted (the kernels keep those of the chip)."
+        " the error says how well the form suits them. *left out*: the coefficients of the engines, and the band, come"
+        " from fits to other served rows: without the model, the chip (the kernels keep those of the chip), the engine"
+        " (its siblings' mean takes its place) or the stack (model, engine, version, format, chip) that is predicted."
         " *not fitted*: no coefficient has seen the row. What a prediction of something new may be off is told by the"
         " last two.",
         "",
@@ -182,4 +222,17 @@ def markdown(rows: Sequence[ErrorRow]) -> str:
         *("| " + " | ".join(cells) + " |" for cells in body),
         "",
     ]
+    if apart:
+        titles, *listed = apart_cells(apart)
+        lines += [
+            "## Rows listed apart",
+            "",
+            "Measurements that no machine can reach, or that repeats of the same configuration contradict: they are"
+            " neither fitted nor counted above.",
+            "",
+            "| " + " | ".join(titles) + " |",
+            "|" + "---|" * len(titles),
+            *("| " + " | ".join(cells) + " |" for cells in listed),
+            "",
+        ]
     return "\n".join(lines)

@@ -13,7 +13,7 @@ import numpy as np
 
 from flashstill.facts import Facts
 from flashstill.plan.predict import Case, predict
-from flashstill.plan.prediction import Prediction
+from flashstill.plan.prediction import ENDS, Prediction
 from flashstill.validation.comparison import FITTED, NOT_FITTED, Comparison
 
 TPOT, TTFT, RATE, JOULES = "tpot_s", "ttft_s", "output_tokens_per_s", "joules_per_output_token"
@@ -69,8 +69,7 @@ def compared(
 
 
 def band_of(answer: Prediction, quantity: str) -> tuple[float, float] | None:
-    """Ends of the 80 % band as factors on the prediction; a rate has the inverse band of the time per token."""
-    if quantity not in (TPOT, RATE) or not (answer.tpot_s and answer.tpot_low_s and answer.tpot_high_s):
-        return None
-    low, high = answer.tpot_low_s / answer.tpot_s, answer.tpot_high_s / answer.tpot_s
-    return (low, high) if quantity == TPOT else (1.0 / high, 1.0 / low)
+    """Ends of the 80 % band as factors on the prediction; None if the quantity has none."""
+    value = getattr(answer, quantity)
+    low, high = (getattr(answer, name) for name in ENDS[quantity]) if quantity in ENDS else (None, None)
+    return (low / value, high / value) if value and low is not None and high is not None else None

@@ -2,44 +2,102 @@
 
 from __future__ import annotations
 
+import datetime
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from flashstill.facts import Fact, Facts, table
+from flashstill.errors import FlashstillError
+from flashstill.facts import Fact, Facts
+from flashstill.plan.bands import MEASURED, stack_of
 from flashstill.plan.predict import Case, Prediction, predict
+from flashstill.plan.prediction import ENDS
+from flashstill.plan.resolve import Resolver
 from flashstill.validation.anchors.launched import as_launched
 from flashstill.validation.anchors.tables import read_rows
-from flashstill.validation.comparison import FITTED, LEFT_OUT, Comparison
+from flashstill.validation.comparison import FITTED, Comparison
 
 SERVING = "serving_gpu"
-LEFT_OUT_FILE = Path(__file__).with_name("left_out.csv")
-"""coefficients of engines, each fitted without one chip or model; written by scripts/calibrate"""
 NEEDED = ("model", "gpu", "backend", "isl", "osl", "concurrency", "tp_size", "pp_size")
 """columns that a row needs to be priced; a missing value never counts as 1"""
 
 
+COMPARED = ("tpot_s", "ttft_s", "output_tokens_per_s")
+"""quantities of served rows and of predictions"""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Served:
-    """One measured case. group: rows that share one weight in a fit; empty: grouped by model and chip."""
+    """One measured case. version: of the engine.  group: name of rows from elsewhere, fitted but not scored."""
 
     case: Case
     tpot_s: float
     ttft_s: float | None
+    version: str = ""
     group: str = ""
+
+    @property
+    def output_tokens_per_s(self) -> float | None:
+        """Rate of the closed loop: concurrency x osl / (ttft + (osl - 1) tpot)."""
+        if self.ttft_s is None:
+            return None
+        asked = self.case.scenario
+        return asked.batch * asked.osl / (self.ttft_s + (asked.osl - 1) * self.tpot_s)
 
 
 Group = tuple[str, str]
-"""served rows left out of a fit together: ("chip", its name) or ("model", its name)"""
+"""served rows left out of a fit together: one of LEAVE_OUT, and the name of the model, chip, engine or stack"""
+LEAVE_OUT = ("model", "chip", "engine", "stack")
 
 
-def groups(facts: Facts, row: Served) -> tuple[Group, Group]:
-    """The chip group and the model group of a row."""
-    model = row.case.scenario.model_name.rsplit("/", 1)[-1].lower()
-    return ("chip", facts.machine(row.case.deployment.chip).name), ("model", model)
+def stack_name(facts: Facts, row: Served) -> str:
+    """The name of a row's stack: engine and version, chip, model and format."""
+    deployment = row.case.deployment
+    parts = (deployment.engine, row.version or row.group, facts.machine(deployment.chip).name, _model_name(row))
+    return " ".join(str(part) for part in (*parts, deployment.precision) if part)
+
+
+def _model_name(row: Served) -> str:
+    return row.case.scenario.model_name.rsplit("/", 1)[-1].lower()
+
+
+def groups(facts: Facts, row: Served) -> tuple[Group, ...]:
+    """The groups of a row, one of each kind of LEAVE_OUT."""
+    chip, engine = facts.machine(row.case.deployment.chip).name, str(row.case.deployment.engine)
+    return ("model", _model_name(row)), ("chip", chip), ("engine", engine), ("stack", stack_name(facts, row))
+
+
+def measured_rows(facts: Facts, rows: Sequence[Served]) -> list[Fact]:
+    """How many measurements each stack of a chip has, as fact rows from which predictions know what was measured."""
+    resolver, counts, models = Resolver(facts), Counter[tuple[str, str]](), {}
+    for row in rows:
+        try:
+            resolved = resolver.resolve(row.case.scenario, row.case.deployment)
+        except FlashstillError:
+            continue
+        stack = resolved.chip.name, stack_of(resolved.model, resolved.conditions)
+        counts[stack] += 1
+        models[stack] = resolved.model.name
+    return [
+        Fact(
+            name=chip,
+            quantity=MEASURED,
+            value=float(count),
+            low=float(count),
+            high=float(count),
+            unit="1",
+            per="chip",
+            condition=stack,
+            kind="measured",
+            source="count of published serving measurements behind the engine rows (scripts/calibrate)",
+            as_of=datetime.date.today().isoformat(),
+            note=models[chip, stack],
+        )
+        for (chip, stack), count in sorted(counts.items())
+    ]
 
 
 def without(group: Group) -> str:
@@ -68,6 +126,7 @@ def served(directory: Path) -> list[Served]:
             ),
             tpot_s=float(row["tpot_ms"]) * 1e-3,
             ttft_s=float(row["ttft_ms"]) * 1e-3 if row.get("ttft_ms") else None,
+            version=row.get("backend_version") or "",
         )
         for row in read_rows(path)
         if row.get("tpot_ms") and all(row[name] for name in NEEDED)
@@ -80,38 +139,22 @@ def _whole(row: Mapping[str, str], name: str) -> int | None:
 
 
 def compare_serving(facts: Facts, rows: Sequence[Served]) -> list[Comparison]:
-    """Errors of tpot and ttft, in-sample and with the row's chip or model left out of the fit.
-
-    The left-out errors estimate the error of a prediction for a new chip or model.
-    """
-    comparisons = _compared(facts, rows, predict(facts, [row.case for row in rows]), "", FITTED)
-    for number, kind in enumerate(("chip", "model")):
-        priced: list[tuple[Served, Prediction]] = []
-        for group in sorted({groups(facts, row)[number] for row in rows}):
-            coefficients = _left_out(group)
-            members = [row for row in rows if groups(facts, row)[number] == group and coefficients]
-            priced += zip(members, predict(facts.with_rows(coefficients), [row.case for row in members]), strict=True)
-        if priced:
-            answers = [answer for _, answer in priced]
-            comparisons += _compared(facts, [row for row, _ in priced], answers, f", {kind} left out", LEFT_OUT)
-    return comparisons
+    """Errors of the latencies and the output rate of rows that are in no doubt, as fitted."""
+    return compared(facts, rows, predict(facts, [row.case for row in rows]), "", FITTED)
 
 
-def _compared(
+def compared(
     facts: Facts, rows: Sequence[Served], answers: Sequence[Prediction], label: str, fitted: str
 ) -> list[Comparison]:
+    """Comparisons of latencies and output rate. label: added to the quantity.  fitted: see Comparison."""
     comparisons = []
-    for quantity in ("tpot_s", "ttft_s"):
+    for quantity in COMPARED:
+        low, high = ENDS[quantity]
         pairs = [
             (row, answer)
             for row, answer in zip(rows, answers, strict=True)
             if getattr(row, quantity) and getattr(answer, quantity)
         ]
-        low, high = (
-            (np.array([getattr(answer, f"tpot_{side}_s") for _, answer in pairs]) for side in ("low", "high"))
-            if quantity == "tpot_s"
-            else (None, None)
-        )
         comparisons.append(
             Comparison(
                 anchor=SERVING,
@@ -122,18 +165,8 @@ def _compared(
                 chip=tuple(facts.machine(row.case.deployment.chip).name for row, _ in pairs),
                 engine=tuple(str(row.case.deployment.engine) for row, _ in pairs),
                 unanswered=sum(1 for row in rows if getattr(row, quantity)) - len(pairs),
-                low=low,
-                high=high,
+                low=np.array([getattr(answer, low) for _, answer in pairs]),
+                high=np.array([getattr(answer, high) for _, answer in pairs]),
             )
         )
     return comparisons
-
-
-def _left_out(group: Group) -> list[Fact]:
-    """Fact rows of the engines, fitted without a group."""
-    return [row for row in _left_out_rows() if row.condition == without(group)]
-
-
-@cache
-def _left_out_rows() -> tuple[Fact, ...]:
-    return tuple(table.read_rows(LEFT_OUT_FILE))

@@ -29,7 +29,7 @@ from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts
 from flashstill.hardware.software import software_on
 from flashstill.parallel import Layout
-from flashstill.plan.predict import band
+from flashstill.plan.bands import bands_of
 from flashstill.validation.anchors.tables import column, read_rows, split
 from flashstill.validation.comparison import FITTED, NOT_FITTED, Comparison, Values
 
@@ -67,7 +67,7 @@ def compare_sweeps(facts: Facts, directory: Path) -> list[Comparison]:
         batch, isl, osl, chips = (column(rows, each) for each in ("batch", "isl", "osl", "num"))
         predicted = batch_latency(model, conditions, Layout(tp=chips), batch, isl, osl)
         perfect = replace(make_conditions(chip, formats), calibration=chip.calibration.perfect)
-        low, high = band(facts, chip, software)
+        low, high = bands_of(facts, model, conditions).tpot
         parts["measured"].append(column(rows, "latency_s"))
         parts["predicted"].append(predicted)
         parts["low"].append(predicted * low)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from flashstill.hardware.calibration import COLLECTIVES, KINDS, MODULES
 from flashstill.validation.anchors.energy import LEFT_OUT_FILE as ENERGY_LEFT_OUT
 from flashstill.validation.anchors.energy import token_served
 from flashstill.validation.anchors.kernels import kernel_sets
-from flashstill.validation.anchors.serving import Served, served
+from flashstill.validation.anchors.serving import served
 from flashstill.validation.anchors.trained import LEFT_OUT_FILE as TRAINING_LEFT_OUT
 from flashstill.validation.calibration.energy import (
     ENERGY_START,
@@ -25,6 +24,7 @@ from flashstill.validation.calibration.energy import (
     left_out_energy,
     measured_chips,
 )
+from flashstill.validation.calibration.engines import engine_rows
 from flashstill.validation.calibration.fit import Fit
 from flashstill.validation.calibration.kernels import (
     collective_start,
@@ -32,9 +32,8 @@ from flashstill.validation.calibration.kernels import (
     fit_kernel,
 )
 from flashstill.validation.calibration.modules import fit_modules
-from flashstill.validation.calibration.rows import SCRIPT, FittedKind, apart, fact, kind_rows, typical
+from flashstill.validation.calibration.rows import FittedKind, apart, kind_rows, typical
 from flashstill.validation.calibration.selection import Timed, by_kind, chosen, for_the_class
-from flashstill.validation.calibration.software import bare_rows, fit_software, left_out_rows, software_rows
 from flashstill.validation.calibration.training import FRAMEWORKS, training_rows
 
 MIXERS, ENGINES, ENERGY, TRAINING = "mixers", "engines", "energy", "training"
@@ -67,11 +66,9 @@ def calibrate(anchors: Path, out: Path, left_out: Path, only: Collection[str] = 
         rows += mixer_rows(facts.with_rows(rows), anchors)
     if ENGINES in only:
         measured = [*served(anchors), *token_served(anchors)]
-        engines = fit_software(facts.with_rows(rows), measured)
-        rows += [row for each in engines for row in software_rows(each)]
-        rows += bare_rows(facts.with_rows(rows), measured)
-        rows += _measured_chips(facts, served(anchors))
-        write_text(left_out, to_csv(row for each in engines for row in left_out_rows(each)))
+        found, without_groups = engine_rows(facts.with_rows(rows), measured)
+        rows += found
+        write_text(left_out, to_csv(without_groups))
     if ENERGY in only:
         energy = fit_energy(facts.with_rows(rows), anchors)
         print(f"energy: {energy.n} rows, median error {energy.median_absolute_error:.1%}", file=sys.stderr)
@@ -153,21 +150,3 @@ def _fit(kind: str, condition: str, items: Timed) -> Fit:
     if kind in COLLECTIVES:
         return fit_collective(items, collective_start(kind, condition))
     return fit_kernel(kind, items)
-
-
-def _measured_chips(facts: Facts, rows: Sequence[Served]) -> list[Fact]:
-    """Number of serving measurements per chip, as fact rows; a chip without any gets a wider band."""
-    counts = Counter(facts.machine(row.case.deployment.chip).name for row in rows)
-    return [
-        fact(
-            owner=chip,
-            quantity="serving_measurements",
-            value=float(count),
-            low=float(count),
-            high=float(count),
-            per="chip",
-            kind="measured",
-            source=f"count of published serving measurements behind the engine rows {SCRIPT}",
-        )
-        for chip, count in sorted(counts.items())
-    ]

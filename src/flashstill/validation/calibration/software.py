@@ -1,25 +1,20 @@
-"""Overheads that each engine adds to its kernels, fitted to served models.
-
-The band of an engine's predictions and its left-out errors come from fits that exclude the chip of the predicted rows,
-so overfitting to a chip's own rows cannot improve them.
-"""
+"""Overheads that engines add to their kernels, fitted to served models, all engines in one fit (pooled.py)."""
 
 from __future__ import annotations
 
-import itertools
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
+import numpy.typing as npt
 
 from flashstill.facts import Fact, Facts
 from flashstill.hardware import Software
-from flashstill.hardware.software import ALONE
-from flashstill.plan.predict import GREEDY, predict
-from flashstill.validation.anchors.serving import Group, Served, groups, without
-from flashstill.validation.calibration.fit import Fit, Measured, least
+from flashstill.validation.anchors.serving import Served, stack_name
+from flashstill.validation.calibration.fit import Fit
+from flashstill.validation.calibration.pooled import Observed, Pooled, Prior, fit_pooled, priced
 from flashstill.validation.calibration.rows import SCRIPT, fact, fitted_row, rounded
+from flashstill.validation.calibration.trials import Trial, trials
 from flashstill.validation.comparison import Values
 
 SOFTWARE_START: Mapping[str, float] = {
@@ -34,141 +29,122 @@ SOFTWARE_START: Mapping[str, float] = {
     "quantise_ratio": 0.3,
     "interference_ratio": 1.0,
 }
-SOFTWARE_PRIOR = {
-    "step_s": 0.7,
-    "layer_s": 0.5,
-    "sequence_s": 0.7,
-    "norm_ratio": 0.7,
-    "logit_s": 0.7,
-    "matmul_ratio": 0.1,
-    "experts_ratio": 0.4,
-    "collective_ratio": 0.3,
-    "quantise_ratio": 0.7,
-    "interference_ratio": 0.3,
-}
-"""Prior standard deviations in logs: kernel ratios stay near those measured in isolation; other coefficients are
-free."""
+"""start values of what the time per output token determines"""
 FIRST_START: Mapping[str, float] = {"first_s": 0.05, "first_ratio": 1.5}
-FIRST_PRIOR = {"first_s": 0.7, "first_ratio": 0.3}
-BAND = (0.1, 0.9)
-LEFT_OUT_KINDS = ("chip",)
-"""what is left out in turn; "model" also works, at one more fit per model"""
-ALL = "all"
-"""name of the joint fit over all engines"""
+"""start values of what the time to first token determines"""
+MEAN_WIDTH: Mapping[str, float] = {
+    "step_s": 1.0,
+    "layer_s": 0.7,
+    "sequence_s": 1.0,
+    "norm_ratio": 0.7,
+    "logit_s": 1.5,
+    "matmul_ratio": 0.15,
+    "experts_ratio": 0.4,
+    "collective_ratio": 0.4,
+    "quantise_ratio": 0.7,
+    "interference_ratio": 0.4,
+    "first_s": 0.7,
+    "first_ratio": 0.4,
+}
+"""Prior standard deviations in logs of the mean over engines around the start: ratios of kernels stay near 1, as the
+kernels were timed in isolation, matrix products nearest, as all engines call the same libraries for them."""
+ENGINE_WIDTH: Mapping[str, float] = {
+    "step_s": 0.6,
+    "layer_s": 0.4,
+    "sequence_s": 0.6,
+    "norm_ratio": 0.3,
+    "logit_s": 2.0,
+    "matmul_ratio": 0.1,
+    "experts_ratio": 0.2,
+    "collective_ratio": 0.2,
+    "quantise_ratio": 0.5,
+    "interference_ratio": 0.2,
+    "first_s": 0.7,
+    "first_ratio": 0.3,
+}
+"""the same of an engine around the mean: engines share kernel libraries, less so hosts and schedulers"""
+FREE_MEAN, FREE_ENGINE = 1.0, 0.6
+"""widths of a coefficient without an entry above"""
+NOISE = {"tpot_s": 0.08, "ttft_s": 0.25}
+"""standard deviation of the log error of a row; repeats of one configuration differ by 3 to 8 % and 5 to 18 %"""
 GROWTH = 0.5
-"""exponent of a group's weight in its rows: a hundred rows weigh more than three, but less than proportionally"""
+"""exponent of a stack's weight in its rows: a hundred rows weigh more than three, but less than proportionally"""
+EVIDENCE = 0.05
+"""Weight of a stack with one row. The rows of a stack share an error of a tenth that no coefficient describes, so that
+all of them together say little more of an engine than one.  Chosen by the error of models and chips left out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EngineFit:
-    """Fitted overheads of an engine. band: quantiles of measured / predicted, with each row's chip left out of the fit.
+class ServedRows:
+    """Served rows prepared for fits. tpot_s, ttft_s: measured, NaN where a row has none."""
 
-    left_out: coefficients fitted without the rows of a chip or a model, on this engine and all others.
-    """
+    rows: Sequence[Served]
+    blocks: Sequence[Trial]
+    stacks: npt.NDArray[np.int64]
+    tpot_s: Values
+    ttft_s: Values
 
-    engine: str
-    fit: Fit
-    band: tuple[float, float]
-    left_out: Mapping[Group, Fit]
-
-
-def fit_software(facts: Facts, rows: Sequence[Served]) -> list[EngineFit]:
-    """Fit each engine's overheads to all rows, and again without each chip's rows."""
-    whole = _engines(facts, rows)
-    names = [name for name in whole if name != ALL]
-    left_out: dict[str, dict[Group, Fit]] = {engine: {} for engine in names}
-    ratios: dict[str, list[Values]] = {engine: [] for engine in names}
-    served_groups = {group for row in rows if not row.group for group in groups(facts, row)}
-    for group in sorted(group for group in served_groups if group[0] in LEFT_OUT_KINDS):
-        rest = [row for row in rows if group not in groups(facts, row)]
-        for engine, fit in _engines(facts, rest, whole).items():
-            own = [row for row in rows if row.case.deployment.engine == engine and group in groups(facts, row)]
-            if engine == ALL or not own:
-                continue
-            left_out[engine][group] = fit
-            predicted = _predicted(with_software(facts, [engine], fit.values), own, "tpot_s")
-            ratios[engine].append(np.array([row.tpot_s for row in own]) / predicted)
-            off = float(np.nanmedian(np.abs(1.0 / ratios[engine][-1] - 1.0)))
-            print(f"engine {engine} without {' '.join(group)}: {len(own)} rows, {off:.1%}", file=sys.stderr, flush=True)
-    engine_fits = []
-    for engine in names:
-        known = np.concatenate(ratios[engine])
-        low, high = (float(np.nanquantile(known, share)) for share in BAND)
-        band = (min(low, 1.0), max(high, 1.0))
-        engine_fits.append(EngineFit(engine=engine, fit=whole[engine], band=band, left_out=left_out[engine]))
-    return engine_fits
-
-
-def _engines(facts: Facts, rows: Sequence[Served], near: Mapping[str, Fit] | None = None) -> dict[str, Fit]:
-    """Fits of every engine and of ALL engines jointly; the joint fit is the prior of each, for engines with few rows.
-
-    near: fits from which the search starts.
-    """
-    names = sorted({str(row.case.deployment.engine) for row in rows})
-    shared = _both(facts, names, rows, SOFTWARE_START, near[ALL].values if near else None)
-    print(f"engines together: {shared.n} rows, {shared.median_absolute_error:.1%}", file=sys.stderr, flush=True)
-    fits = {ALL: shared}
-    for name in names:
-        own = [row for row in rows if row.case.deployment.engine == name]
-        fits[name] = _both(facts, [name], own, shared.values, near[name].values if near else None)
-        if near is None:
-            error = fits[name].median_absolute_error
-            print(f"engine {name}: {fits[name].n} rows, {error:.1%}", file=sys.stderr, flush=True)
-    return fits
-
-
-def _both(
-    facts: Facts,
-    engines: Sequence[str],
-    rows: Sequence[Served],
-    start: Mapping[str, float],
-    near: Mapping[str, float] | None,
-) -> Fit:
-    """Coefficients of the decode step, then of the time to first token. near: values at which the search starts."""
-    rows = sorted(rows, key=_group)
-    drawn = any(row.case.deployment.sampling != GREEDY for row in rows)
-    free = {name: start.get(name, value) for name, value in SOFTWARE_START.items() if drawn or name != "logit_s"}
-    fit = _fit(facts, engines, rows, "tpot_s", free, SOFTWARE_PRIOR, near)
-    tuned = with_software(facts, engines, fit.values)
-    first_start = {name: start.get(name, value) for name, value in FIRST_START.items()}
-    first = _fit(tuned, engines, [row for row in rows if row.ttft_s], "ttft_s", first_start, FIRST_PRIOR, near)
-    return replace(fit, values={**fit.values, **first.values}, spread={**fit.spread, **first.spread})
-
-
-def _group(row: Served) -> str:
-    """Rows of one model on one chip form a group, so that a long sweep does not dominate the fit."""
-    return row.group or f"{row.case.deployment.chip} {row.case.scenario.model_name}"
-
-
-def _predicted(facts: Facts, rows: Sequence[Served], quantity: str) -> Values:
-    answers = predict(facts, [row.case for row in rows])
-    return np.array([getattr(answer, quantity) or np.nan for answer in answers])
-
-
-def _fit(
-    facts: Facts,
-    engines: Sequence[str],
-    rows: Sequence[Served],
-    quantity: str,
-    start: Mapping[str, float],
-    prior: Mapping[str, float],
-    near: Mapping[str, float] | None,
-) -> Fit:
-    groups = [list(members) for _, members in itertools.groupby(rows, key=_group)]
-    ends = np.cumsum([len(members) for members in groups])[:-1]
-
-    def predicted(values: Mapping[str, float]) -> list[Values]:
-        return list(np.split(_predicted(with_software(facts, engines, values), rows, quantity), ends))
-
-    measured = [
-        Measured(
-            group=_group(members[0]),
-            values=np.array([getattr(row, quantity) for row in members]),
-            clusters=np.zeros(len(members), dtype=np.int64),
+    @classmethod
+    def of(cls, facts: Facts, rows: Sequence[Served]) -> ServedRows:
+        """Resolve the rows; those that are invalid stay without a price."""
+        _, stacks = np.unique([stack_name(facts, row) for row in rows], return_inverse=True)
+        return cls(
+            rows=rows,
+            blocks=trials(facts, rows),
+            stacks=stacks,
+            tpot_s=np.array([row.tpot_s for row in rows]),
+            ttft_s=np.array([row.ttft_s or np.nan for row in rows]),
         )
-        for members in groups
+
+    @property
+    def rate(self) -> Values:
+        """Output tokens per second, NaN where a row has no time to first token."""
+        return np.array([row.output_tokens_per_s or np.nan for row in self.rows])
+
+    def weights(self, kept: npt.NDArray[np.bool_]) -> Values:
+        """Weight of each row: those of a stack have together EVIDENCE times their number to the power GROWTH."""
+        counts = np.bincount(self.stacks[kept], minlength=int(self.stacks.max(initial=0)) + 1)
+        return np.where(kept, EVIDENCE * np.maximum(counts[self.stacks], 1.0) ** (GROWTH - 1.0), 0.0)
+
+
+def software_prior() -> Prior:
+    """The prior of all fitted coefficients."""
+    start = {**SOFTWARE_START, **FIRST_START}
+    return Prior(
+        start=start,
+        mean_width={name: MEAN_WIDTH.get(name, FREE_MEAN) for name in start},
+        width={name: ENGINE_WIDTH.get(name, FREE_ENGINE) for name in start},
+    )
+
+
+def fit_engines(served: ServedRows, kept: npt.NDArray[np.bool_], near: Pooled | None = None) -> Pooled:
+    """Coefficients of all engines from the rows `kept`. near: a fit to almost the same rows, to start from."""
+    observed = [
+        Observed(quantity="tpot_s", values=served.tpot_s, names=tuple(SOFTWARE_START), noise=NOISE["tpot_s"]),
+        Observed(quantity="ttft_s", values=served.ttft_s, names=tuple(FIRST_START), noise=NOISE["ttft_s"]),
     ]
-    return least(start, predicted, measured, prior, GROWTH, near)
+    return fit_pooled(served.blocks, observed, served.weights(kept), served.stacks, software_prior(), near)
+
+
+def fitted_names(served: ServedRows, engine: str) -> list[str]:
+    """The coefficients that rows of an engine bear on: seconds per logit only if some draw samples."""
+    drawn = any(block.setup.conditions.sampled for block in served.blocks if block.engine == engine)
+    return [name for name in software_prior().names if drawn or name != "logit_s"]
+
+
+def engine_fit(served: ServedRows, pooled: Pooled, engine: str) -> Fit:
+    """The fit of one engine, with the median error of its rows."""
+    mine = np.array([row.case.deployment.engine == engine for row in served.rows])
+    chosen = fitted_names(served, engine)
+    predicted = priced(served.blocks, pooled, ("tpot_s",), len(mine))["tpot_s"]
+    values, spread = pooled.values(engine), pooled.spread(engine)
+    return Fit(
+        values={name: values[name] for name in chosen},
+        spread={name: spread[name] for name in chosen},
+        n=int((mine & np.isfinite(predicted)).sum()),
+        median_absolute_error=float(np.nanmedian(np.abs(predicted[mine] / served.tpot_s[mine] - 1.0))),
+        held=pooled.held(engine),
+    )
 
 
 def with_software(facts: Facts, engines: Sequence[str], values: Mapping[str, float]) -> Facts:
@@ -191,69 +167,26 @@ def with_software(facts: Facts, engines: Sequence[str], values: Mapping[str, flo
     )
 
 
-def software_rows(engine_fit: EngineFit) -> list[Fact]:
+def software_rows(engine: str, fit: Fit) -> list[Fact]:
     """The calibration fact rows of a fitted engine."""
-    owner, fit = f"engine-{engine_fit.engine}", engine_fit.fit
-    source = f"fit of {fit.n} published serving measurements with {engine_fit.engine} {SCRIPT}"
+    source = f"fit of {fit.n} published serving measurements with {engine}, pooled with other engines {SCRIPT}"
     note = f"median absolute error of the fit {fit.median_absolute_error:.1%}"
-    rows = [fitted_row(owner, name, "", fit, name, source, note, per="engine") for name in fit.values]
-    for name, value in zip(("tpot_low", "tpot_high"), engine_fit.band, strict=True):
-        rows.append(
-            fact(
-                owner=owner,
-                quantity=name,
-                value=rounded(value, 0.1),
-                low=rounded(value, 0.1),
-                high=rounded(value, 0.1),
-                per="engine",
-                kind="measured",
-                source=f"10 % to 90 % quantile of measured over predicted by fits without that chip, {source}",
-            )
-        )
-    return rows
+    return [fitted_row(f"engine-{engine}", name, "", fit, name, source, note, per="engine") for name in fit.values]
 
 
-def bare_rows(facts: Facts, rows: Sequence[Served]) -> list[Fact]:
-    """Band of engine "none": quantiles of measured / predicted from kernels alone, all engines together.
-
-    facts: including the engines' rows, as "none" uses their fastest kernels.
-    """
-    answers = predict(facts, [row.case.but(engine=ALONE) for row in rows])
-    ratios = np.array([row.tpot_s / (one.tpot_s or np.nan) for row, one in zip(rows, answers, strict=True)])
-    ends = (
-        ("tpot_low", min(float(np.nanquantile(ratios, BAND[0])), 1.0)),
-        ("tpot_high", np.nanquantile(ratios, BAND[1])),
-    )
-    source = f"10 % to 90 % quantile of measured over predicted for the kernels alone, {len(rows)} served rows {SCRIPT}"
+def left_out_rows(engine: str, values: Mapping[str, float], condition: str) -> list[Fact]:
+    """Fact rows of an engine's coefficients fitted without a group, with a condition that names it."""
     return [
         fact(
-            owner=f"engine-{ALONE}",
+            owner=f"engine-{engine}",
             quantity=name,
-            value=rounded(float(value), 0.1),
-            low=rounded(float(value), 0.1),
-            high=rounded(float(value), 0.1),
-            per="engine",
-            kind="measured",
-            source=source,
-        )
-        for name, value in ends
-    ]
-
-
-def left_out_rows(engine_fit: EngineFit) -> list[Fact]:
-    """Fact rows of coefficients fitted without a chip or a model, with a condition that names it."""
-    return [
-        fact(
-            owner=f"engine-{engine_fit.engine}",
-            quantity=name,
-            condition=without(group),
+            condition=condition,
             value=rounded(value, 0.01),
             low=rounded(value, 0.01),
             high=rounded(value, 0.01),
             per="engine",
             kind="estimate",
-            source=f"fit of {fit.n} served rows of {engine_fit.engine}, without those of {group[1]} {SCRIPT}",
+            source=f"fit of published serving measurements, {condition} {SCRIPT}",
         )
-        for group, fit in sorted(engine_fit.left_out.items())
-        for name, value in fit.values.items()
+        for name, value in values.items()
     ]
