@@ -110,3 +110,12 @@ class TestRows:
     def test_whose_kernels(self, chip: str, engine: str, dtype: str, source: str, kernels: str) -> None:
         found = read(f"kernels_x_{engine}_moe", chip, moe_dtype=dtype, kernel_source=source, version="0.5.14")
         assert found.engine == kernels
+
+
+def test_some_rows_of_a_set() -> None:
+    chip = chip_from_facts(load(), "h100-sxm")
+    rows = [{**ROW, "num_tokens": str(count)} for count in (4, 8, 16)]
+    (found,) = experts("kernels_h100_sxm_trtllm_moe", chip, rows)
+    kept = work(found.where(np.array([False, True, True])))
+    assert list(np.ravel(kept.assignments)) == [8.0, 16.0]
+    assert list(np.ravel(kept.tokens)) == [8.0, 16.0]

@@ -19,7 +19,7 @@ from flashstill.bounded import read_bounded
 from flashstill.errors import BadInput, shortened
 from flashstill.parallel import Exchange
 from flashstill.validation.comparison import Values
-from flashstill.workload import Operation
+from flashstill.workload import Operation, Routed
 
 Rows = list[dict[str, str]]
 MOST_BYTES = 64 * 2**20
@@ -76,7 +76,10 @@ class KernelSet:
 
 def _rows(work: Timed, kept: npt.NDArray[np.bool_]) -> Timed:
     given = {field.name: getattr(work, field.name) for field in fields(work) if field.init}
-    return replace(work, **{name: value[kept] for name, value in given.items() if np.shape(value) == kept.shape})
+    arrays = {name: value[kept] for name, value in given.items() if np.shape(value) == kept.shape}
+    if isinstance(given.get("counted"), Routed):
+        arrays["counted"] = Routed(pairs=given["counted"].pairs[kept], distinct=given["counted"].distinct[kept])
+    return replace(work, **arrays)
 
 
 class Row(dict[str, str]):
