@@ -59,7 +59,8 @@ def test_sram_machines_beat_fewer_chips_with_main_memory() -> None:
     rival = fastest(asked("qwen3-4b", "h100-sxm"))
     assert (found.chip, found.weights_in, found.chips) == ("groq-lp30", "sram", 32)
     assert rival.chips < found.chips
-    assert found.tpot_s < rival.tpot_s / 1.4  # 1.5 until all-reduces of H100 were fitted anew
+    # 1.5 until the kernels and all-reduces of H100 were fitted anew: it had 1.28 ms then, and 1.1 ms since.
+    assert found.tpot_s < rival.tpot_s / 1.25
 
 
 def test_many_users_are_served_faster_from_main_memory() -> None:
@@ -77,7 +78,7 @@ def test_many_users_are_served_faster_from_main_memory() -> None:
         min(point.tpot_s or 0.0 for point in asked("llama-3.2-1b", name, batch=256).front if point.chips <= most)
         for name, most in (("h100-sxm", 8), ("groq-lpu", 64))
     )
-    assert from_memory < 0.5 * from_sram
+    assert from_memory < 0.6 * from_sram  # 0.54; 0.45 before the engines were fitted together
 
 
 def test_a_large_model_does_not_fit_into_the_sram_of_64_chips() -> None:

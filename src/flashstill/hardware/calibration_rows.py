@@ -24,7 +24,7 @@ from flashstill.facts.edits import WHAT_IF
 from flashstill.hardware.calibration import COLLECTIVES, KINDS, PERFECT, Calibration, Collective, Kernel, Tiling
 from flashstill.hardware.kernel_ratios import Ratios
 from flashstill.hardware.needs import Needs
-from flashstill.hardware.software import ENGINES
+from flashstill.hardware.software import ENGINES, has_measured_engines
 
 GENERAL = "kernel"
 """owner of rows that apply to the kernels of every class of chips"""
@@ -116,12 +116,18 @@ def _die(facts: Facts, name: str) -> tuple[str, str, float, float] | None:
 
 
 def _conditions(facts: Facts, owners: Sequence[str], kind: str) -> list[str]:
-    """The conditions under which any owner has rows of a kernel kind: "fp8", or "fp8 vllm" for one engine's kernels."""
+    """The conditions under which any owner has rows of a kernel kind: "fp8", or "fp8 vllm" for one engine's kernels.
+
+    The kernels that an engine has of its own in the class (FlashAttention 3, CUTLASS) run on the chips of those makers
+    on whose chips engines were measured; with others it has those of all engines.
+    """
+    shared = "" if len(owners) < 2 or has_measured_engines(facts, owners[-2]) else owners[-1]
     found = {
         row.condition: None
         for owner in owners
         for field in fields(Kernel)
         for row in facts.rows.get((owner, f"{kind}.{field.name}"), ())
+        if not (owner == shared and " " in row.condition)
     }
     return [condition for condition in found if condition.partition(" ")[0] in PRECISIONS]
 
