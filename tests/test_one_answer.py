@@ -164,7 +164,7 @@ def planned_as_predicted(case: Case, answer: Prediction, searching: bool) -> Non
     same = np.equal(chosen.degrees[:, :, 0].T, np.array(degrees, dtype=np.float64)).all(axis=1)
     (at,) = np.flatnonzero(same)
     asked = (found.conditions, chosen, float(scenario.isl), float(scenario.osl), None)
-    pace = priced(found.model, *asked, burst_share=scenario.burst_share).pace
+    pace = priced(found.model, *asked, burst_share=scenario.burst_share, cohort=scenario.cohort).pace
     assert float(np.asarray(pace.output_tokens_per_s)[at, 0]) == answer.output_tokens_per_s
     assert float(np.asarray(pace.ttft_s)[at, 0]) == answer.ttft_s
     assert float(np.asarray(pace.tpot_s)[at, 0]) == (answer.tpot_s or 0.0)

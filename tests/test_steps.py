@@ -472,6 +472,9 @@ class TestServing:
             load = Load(isl=isl, osl=osl, concurrency=local)
             engine = round_conditions(software=dataclasses.replace(NO_SOFTWARE, prefill_tokens=8192.0))
             assert float(prompts_together(engine, load, np.float64(local))) == approx(expected)
+            paired = dataclasses.replace(load, cohort=2.0)
+            pairs = min(max(expected, 2.0), max(8192.0 / isl, 1.0))
+            assert float(prompts_together(engine, paired, np.float64(local))) == approx(pairs)
 
     def test_fewer_run_before_memory_is_full(self) -> None:
         """Room for 10 on average, of 100,000 tokens and 40,000 more in steps: 10 asked for, and ln 2 scales wait."""

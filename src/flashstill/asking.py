@@ -63,6 +63,7 @@ class ServingField(DeploymentField, total=False):
     chunk: int | None
     batching_steps: float
     burst_share: float
+    cohort: float
     draft: str | None
     draft_tokens: int
     acceptance: float
@@ -104,6 +105,7 @@ class ServingFields(DeploymentFields, total=False):
     chunk: Ints
     batching_steps: Numbers
     burst_share: Numbers
+    cohort: Numbers
     draft: Words
     draft_tokens: Ints
     acceptance: Numbers

@@ -58,7 +58,14 @@ SHARE, RATE = Amount("1", "0.7 or 70%", "share"), Amount("1", "500 or 4k", "rate
 
 
 def arrival_options(command: _F) -> _F:
-    """Add --burst-share and --batching-steps."""
+    """Add --burst-share, --batching-steps and --cohort."""
+    command = click.option(
+        "--cohort",
+        type=float,
+        default=1.0,
+        show_default=True,
+        help="Requests that begin in the same step, at the least: about 2 where all lengths are equal.",
+    )(command)
     command = click.option(
         "--burst-share",
         type=SHARE,

@@ -141,6 +141,7 @@ def _question(facts: Facts, model: str, asked: dict[str, Any]) -> tuple[Scenario
         osl=asked["osl"],
         burst_share=asked["burst_share"],
         batching_steps=asked["batching_steps"],
+        cohort=asked["cohort"],
         draft=asked["draft"],
         acceptance=asked["acceptance"],
         acceptance_decay=asked["acceptance_decay"],

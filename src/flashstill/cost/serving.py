@@ -46,6 +46,7 @@ class Load:
 
     batching_steps: decode steps for which a request waits before its prefill, so that prompts are prefilled together.
     burst_share: the part of all requests that arrives together; 0 in a steady state.
+    cohort: requests that begin in the same step, at the least; above 1 where equal lengths keep them in step.
     """
 
     isl: Quantity
@@ -54,6 +55,7 @@ class Load:
     chunk: int | None = None
     batching_steps: Quantity = 0.0
     burst_share: Quantity = 0.0
+    cohort: Quantity = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,7 +184,9 @@ def chunks_of(load: Load, prompts: Quantity) -> Chunks:
 
 def prompts_together(conditions: Conditions, load: Load, local: Quantity) -> Quantity:
     """Prompts per prefill pass of one tensor-parallel group: those that arrive in a step, within the token budget."""
-    prompts: Quantity = np.clip(local / load.osl, 1.0, prompts_of_a_pass(conditions, load))
+    most = prompts_of_a_pass(conditions, load)
+    least = np.minimum(np.clip(local, 1.0, load.cohort), most)
+    prompts: Quantity = np.clip(local / load.osl, least, most)
     return prompts
 
 

@@ -16,6 +16,7 @@ SCENARIO_FIELDS = {
     "chunk": "chunk",
     "batching_steps": "batching_steps",
     "burst_share": "burst_share",
+    "cohort": "cohort",
     "draft": "draft",
     "draft_tokens": "draft_tokens",
     "acceptance": "acceptance",

@@ -61,6 +61,7 @@ def paired(
         osl=float(scenario.osl),
         concurrency=batches[ours],
         burst_share=scenario.burst_share,
+        cohort=scenario.cohort,
     )
     served = serve_apart(model, conditions, pools, load, speculation)
     columns = _columns(served, pools, batches[ours], paid)

@@ -69,7 +69,7 @@ def outcomes(facts: Facts, cases: Sequence[Case], price: str = RENTED) -> list[O
     return [decided[index] for index in range(len(cases))]
 
 
-_of_load = attrgetter("isl", "osl", "batch", "batching_steps", "burst_share")
+_of_load = attrgetter("isl", "osl", "batch", "batching_steps", "burst_share", "cohort")
 
 
 def _on_one_chip(deployment: Deployment) -> Deployment:
@@ -132,7 +132,7 @@ def stacked(setup: Setup, group: Sequence[Resolved]) -> tuple[Layout, Load]:
     """The layouts and loads of cases with the same setup, as arrays over the cases."""
     layout = layout_of(np.array([each.degrees for each in group], dtype=np.float64).T)
     loads = [_of_load(each.scenario) for each in group]
-    isl, osl, concurrency, batching, bursts = np.array(loads, dtype=np.float64).T
+    isl, osl, concurrency, batching, bursts, cohort = np.array(loads, dtype=np.float64).T
     return layout, Load(
         isl=isl,
         osl=osl,
@@ -140,6 +140,7 @@ def stacked(setup: Setup, group: Sequence[Resolved]) -> tuple[Layout, Load]:
         chunk=setup.chunk,
         batching_steps=batching,
         burst_share=bursts,
+        cohort=cohort,
     )
 
 

@@ -30,6 +30,8 @@ class Scenario:
     (half of SGLang's scheduler_recv_interval; TensorRT-LLM's batch_wait_timeout_iters).
     burst_share: the part of all requests that arrives at once: 0.1 as load generators measure that send ten times
     the concurrency, all of the first at t = 0; 0 for a steady state.
+    cohort: requests that begin in the same step, at the least: 1 where lengths vary; answers of equal length end, and
+    so are followed, together, about two at a time.
     draft: a model that drafts `draft_tokens` ahead, or "heads" of the model's own ("new-heads": not yet trained),
     each token accepted with probability `acceptance`, times `acceptance_decay` for each position after the first.
     max_ttft_s, max_tpot_s: bounds in seconds; min_tokens_per_s: output of the whole deployment; None: no bound.
@@ -43,6 +45,7 @@ class Scenario:
     chunk: int | None = None
     batching_steps: float = 0.0
     burst_share: float = 0.1
+    cohort: float = 1.0
     draft: str | None = None
     draft_tokens: int = 3
     acceptance: float = 0.7
@@ -95,6 +98,8 @@ def check_scenario(scenario: Scenario, model: Architecture) -> None:
     check_counts({"isl": scenario.isl, "osl": scenario.osl, "concurrency": scenario.batch, "chunk": scenario.chunk})
     if not 0.0 <= scenario.burst_share <= 1.0:
         raise BadInput(f"burst_share must lie between 0 and 1, not {scenario.burst_share}")
+    if not 1.0 <= scenario.cohort <= 1e6:
+        raise BadInput(f"cohort must lie between 1 and a million, not {scenario.cohort}")
     if not 0.0 <= scenario.batching_steps <= 1e6:
         raise BadInput(f"batching_steps must lie between 0 and a million, not {scenario.batching_steps}")
     if scenario.isl + scenario.osl > model.context:

@@ -79,7 +79,7 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
             except MissingFact:
                 reasons["the chip lacks the precision"] += layouts * batches
                 continue
-            arrivals = {"batching_steps": scenario.batching_steps, "burst_share": scenario.burst_share}
+            arrivals = {name: getattr(scenario, name) for name in ("batching_steps", "burst_share", "cohort")}
             figures = priced(model, conditions, chosen, scenario.isl, scenario.osl, drafting, **arrivals)
             priced_ones += layouts * batches
             label = {

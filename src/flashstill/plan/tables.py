@@ -131,6 +131,7 @@ def priced(
     speculation: Speculation | None,
     batching_steps: float = 0.0,
     burst_share: float = 0.0,
+    cohort: float = 1.0,
 ) -> Priced:
     """Time and energy of every candidate, whether or not it fits."""
     layout = chosen.layout
@@ -140,6 +141,7 @@ def priced(
         concurrency=chosen.batches,
         batching_steps=batching_steps,
         burst_share=burst_share,
+        cohort=cohort,
     )
     spread = chosen.axes[2]
     tp, dp, ep, sequences = np.ix_(chosen.axes[0], chosen.axes[1], spread[0], chosen.axes[3])

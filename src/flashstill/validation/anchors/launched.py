@@ -19,6 +19,8 @@ MEAN_LENGTH = 0.9
 """mean of the lengths drawn, over the nominal ones"""
 FIRST_ROUND = 0.1
 """share of the requests that the first burst of a run with 10 x concurrency prompts holds"""
+PAIRS = 2.0
+"""requests of equal length that begin in the same step, as estimated from the first tokens of those rows"""
 IN_STEP = ("sglang",)
 """engines that prefill in steps of their own, before they decode further (rows mixed_ratio of facts)"""
 CACHES = {
@@ -37,6 +39,7 @@ def as_launched(row: Mapping[str, str]) -> dict[str, Any]:
     return {
         **{name: max(round(length), 1) for name, length in lengths.items()},
         "burst_share": 1.0 if not varied and row["backend"] in IN_STEP else FIRST_ROUND,
+        "cohort": 1.0 if varied else PAIRS,
         "batching_steps": _batching_steps(row),
         "kv_precision": CACHES.get((row["model"], row["gpu"], row["backend"])),
     }
