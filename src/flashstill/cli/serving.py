@@ -128,7 +128,11 @@ def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, defaults: di
 
 
 @click.command()
-@click.option("--anchors", type=DIRECTORY, default=None, help="A directory of measurements [default: golden figures].")
+@click.option(
+    "--anchors", type=DIRECTORY, default=None,
+    help="A directory of measurements [default: anchors/ of the repository; where it is not, golden figures].",
+)  # fmt: skip
+@click.option("--golden", is_flag=True, help="The few golden figures that come with the package, at once.")
 @click.option(
     "--leave-out",
     type=click.Choice(("model", "chip", "engine", "stack")),
@@ -140,6 +144,7 @@ def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, defaults: di
 @json_option
 def validate(
     anchors: Path | None,
+    golden: bool,
     leave_out: str | None,
     out: Path | None,
     facts_directories: tuple[Path, ...],
@@ -148,16 +153,23 @@ def validate(
 ) -> None:
     """Predicted against measured: error tables by anchor file, chip and engine."""
     import dataclasses
+    from contextlib import nullcontext
 
     from flashstill.facts import load
     from flashstill.outputs import written_out
     from flashstill.printing import print_table
+    from flashstill.validation.anchors.packed import SHIPPED, unpacked
     from flashstill.validation.error_table import apart_cells, doubtful_rows, error_table, markdown, table_cells
 
+    if golden and anchors is not None:
+        raise BadInput("--golden takes no --anchors: its figures come with the package")
+    if anchors is None and not golden and SHIPPED.is_dir():
+        anchors = SHIPPED
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
-    rows = error_table(facts, anchors, leave_out)
-    apart = doubtful_rows(facts, anchors)
+    with unpacked(anchors) if anchors is not None else nullcontext() as directory:
+        rows = error_table(facts, directory, leave_out)
+        apart = doubtful_rows(facts, directory)
     if out is not None:
         with written_out(out) as text:
             text.write(markdown(rows, apart))

@@ -206,9 +206,10 @@ def markdown(rows: Sequence[ErrorRow], apart: Sequence[Doubtful] = ()) -> str:
     lines = [
         "# How far the predictions are off",
         "",
-        "Written by `flashstill validate --anchors DIR --out docs/validation.md`. Errors are shares of the measured"
-        " value: the mean and the median of their size, and the median with its sign (positive: predicted too high)."
-        " The last column says how many measurements lie inside the 80 % band of their prediction.",
+        "Written by `flashstill validate --out docs/validation.md` from the measurements in `anchors/`. Errors are"
+        " shares of the measured value: the mean and the median of their size, and the median with its sign (positive:"
+        " predicted too high). The last column says how many measurements lie inside the 80 % band of their"
+        " prediction.",
         "",
         "The third column tells what a row is worth. *fitted*: coefficients were fitted to these measurements, so that"
         " the error says how well the form suits them. *left out*: the coefficients of the engines, and the band, come"

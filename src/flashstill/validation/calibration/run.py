@@ -15,6 +15,7 @@ from flashstill.hardware.calibration import COLLECTIVES, KINDS, MODULES
 from flashstill.validation.anchors.energy import LEFT_OUT_FILE as ENERGY_LEFT_OUT
 from flashstill.validation.anchors.energy import token_served
 from flashstill.validation.anchors.kernels import kernel_sets
+from flashstill.validation.anchors.packed import unpacked
 from flashstill.validation.anchors.serving import served
 from flashstill.validation.anchors.trained import LEFT_OUT_FILE as TRAINING_LEFT_OUT
 from flashstill.validation.calibration.energy import (
@@ -59,6 +60,12 @@ def calibrate(anchors: Path, out: Path, left_out: Path, only: Collection[str] = 
     for stage in only:
         if stage not in STAGES:
             raise BadInput(unknown("stage", stage, STAGES))
+    with unpacked(anchors) as directory:
+        _calibrate(directory, out, left_out, only)
+
+
+def _calibrate(anchors: Path, out: Path, left_out: Path, only: Collection[str]) -> None:
+    """`calibrate` with valid stages and a directory of plain tables."""
     facts = load()
     rows = [row for row in read_rows(out) if _stage(row) not in only] if out.exists() else []
     rows += kernel_rows(facts, anchors, [stage for stage in STAGES if stage in only])
