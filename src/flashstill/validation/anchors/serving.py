@@ -124,13 +124,21 @@ def served(directory: Path) -> list[Served]:
                 concurrency=int(float(row["concurrency"])),
                 engine=row["backend"],
             ),
-            tpot_s=float(row["tpot_ms"]) * 1e-3,
-            ttft_s=float(row["ttft_ms"]) * 1e-3 if row.get("ttft_ms") else None,
+            tpot_s=_seconds(row, "tpot"),
+            ttft_s=_seconds(row, "ttft") if row.get("ttft_ms") else None,
             version=row.get("backend_version") or "",
         )
         for row in read_rows(path)
         if row.get("tpot_ms") and all(row[name] for name in NEEDED)
     ]
+
+
+def _seconds(row: Mapping[str, str], name: str) -> float:
+    """A latency from the column in milliseconds. ValueError if it is not above 0: nothing is faster than at once."""
+    seconds = float(row[f"{name}_ms"]) * 1e-3
+    if not seconds > 0.0:
+        raise ValueError(f"{SERVING}: a measured {name}_s is not a number above 0")
+    return seconds
 
 
 def _whole(row: Mapping[str, str], name: str) -> int | None:
