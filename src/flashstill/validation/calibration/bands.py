@@ -33,6 +33,8 @@ from flashstill.validation.comparison import Values
 BAND = (0.1, 0.9)
 SHARED = 2.0
 """number of stacks as which the rows of all other engines count"""
+ESTIMATED = 0.5
+"""range, as a share of its logarithm, of a band that stands for engines or chips on which it was not measured"""
 ERRORS_OF = {
     STACK: FOLD,
     COMBINATION: "stack",
@@ -95,6 +97,12 @@ def kernels_ends(ratios: Values) -> Ends:
     return min(low, 1.0), max(high, 1.0)
 
 
+def joules_rows(owner: str, ratios: Values) -> list[Fact]:
+    """The band of energy of a maker's class of chips. ratios: measured / predicted, each row's model left out."""
+    source = f"{int(np.isfinite(ratios).sum())} energies per token, each model left out"
+    return band_rows(owner, {"": {"joules": kernels_ends(ratios)}}, source)
+
+
 def _weights(stacks: npt.NDArray[np.int64], own: npt.NDArray[np.bool_], used: npt.NDArray[np.bool_]) -> Values:
     counts = np.bincount(stacks[used], minlength=int(stacks.max()) + 1)
     weights = np.where(used, np.maximum(counts[stacks], 1.0) ** (GROWTH - 1.0), 0.0)
@@ -119,16 +127,18 @@ def weighted_quantile(values: Values, weights: Values, share: float) -> float:
 
 def band_rows(owner: str, bands: Mapping[str, Mapping[str, Ends]], source: str, prefix: str = "") -> list[Fact]:
     """Fact rows of bands by basis and quantity. prefix: put before the basis in the condition."""
+    own = owner.startswith("engine-")
+    spread = 0.0 if own else ESTIMATED
     return [
         fact(
             owner=owner,
             quantity=f"{name}_{side}",
             condition=f"{prefix}{basis}",
             value=rounded(value, 0.1),
-            low=rounded(value, 0.1),
-            high=rounded(value, 0.1),
+            low=min(rounded(value, 0.1) ** (1.0 + spread), rounded(value, 0.1) ** (1.0 - spread)),
+            high=max(rounded(value, 0.1) ** (1.0 + spread), rounded(value, 0.1) ** (1.0 - spread)),
             per="engine",
-            kind="measured" if owner != "engine" else "estimate",
+            kind="measured" if own else "estimate",
             source=f"10 % to 90 % quantile of measured over predicted by fits that did not see it: {source} {SCRIPT}",
         )
         for basis, by_name in bands.items()

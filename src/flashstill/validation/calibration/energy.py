@@ -74,17 +74,22 @@ def fit_energy(facts: Facts, directory: Path, left_out: str | None = None) -> Fi
     return least(ENERGY_START, predicted, measured_sets, ENERGY_PRIOR)
 
 
-def left_out_energy(facts: Facts, directory: Path) -> list[Fact]:
-    """Rows fitted without each model in turn, with a condition that names it; errors on standard error."""
+def left_out_energy(facts: Facts, directory: Path) -> tuple[list[Fact], Values]:
+    """Rows fitted without each model in turn, with a condition that names it, and measured over predicted joules.
+
+    Errors are printed on standard error.
+    """
     cases, joules, _ = token_cases(directory)
     owners = measured_chips(facts, directory)
     rows: list[Fact] = []
+    known = np.full(len(cases), np.nan)
     for name in token_models(cases):
         fit = fit_energy(facts, directory, name)
         mine = of_model(cases, name)
         table = with_energy(facts, owners, fit.values)
         answers = predict(table, [case for case, own in zip(cases, mine, strict=True) if own])
         ratios = np.array([answer.joules_per_output_token or np.nan for answer in answers]) / joules[mine]
+        known[mine] = 1.0 / ratios
         error, bias = float(np.nanmean(np.abs(ratios - 1.0))), float(np.nanmedian(ratios) - 1.0)
         print(f"energy without {name}: {len(ratios)} rows, mean error {error:.1%}, bias {bias:+.1%}", file=sys.stderr)
         rows += [
@@ -103,7 +108,7 @@ def left_out_energy(facts: Facts, directory: Path) -> list[Fact]:
             for owner in owners
             for quantity, value in fit.values.items()
         ]
-    return rows
+    return rows, known
 
 
 def measured_chips(facts: Facts, directory: Path) -> list[str]:

@@ -18,6 +18,7 @@ from flashstill.validation.anchors.kernels import kernel_sets
 from flashstill.validation.anchors.packed import unpacked
 from flashstill.validation.anchors.serving import served
 from flashstill.validation.anchors.trained import LEFT_OUT_FILE as TRAINING_LEFT_OUT
+from flashstill.validation.calibration.bands import joules_rows
 from flashstill.validation.calibration.energy import (
     ENERGY_START,
     energy_rows,
@@ -42,6 +43,8 @@ ALONE = tuple(kind for kind in KINDS if kind not in MODULES)
 """kinds of kernels that are timed alone; the others are fitted together, to whole mixers"""
 STAGES = (*ALONE, *COLLECTIVES, MIXERS, ENGINES, ENERGY, TRAINING)
 """what can be fitted alone, in the order of a whole calibration: each stage builds on the rows of those before it"""
+JOULES = ("joules_low", "joules_high")
+"""the band of energy"""
 _TRAINED = {f"engine-{framework}" for together in FRAMEWORKS for framework in together}
 
 
@@ -80,8 +83,10 @@ def _calibrate(anchors: Path, out: Path, left_out: Path, only: Collection[str]) 
         energy = fit_energy(facts.with_rows(rows), anchors)
         print(f"energy: {energy.n} rows, median error {energy.median_absolute_error:.1%}", file=sys.stderr)
         rows += energy_rows(energy, measured_chips(facts, anchors))
-        energy_left_out = left_out.with_name(ENERGY_LEFT_OUT.name)
-        write_text(energy_left_out, to_csv(left_out_energy(facts.with_rows(rows), anchors)))
+        without_models, ratios = left_out_energy(facts.with_rows(rows), anchors)
+        write_text(left_out.with_name(ENERGY_LEFT_OUT.name), to_csv(without_models))
+        makers = {facts.machine(chip).maker_class for chip in measured_chips(facts, anchors)}
+        rows += [row for maker in sorted(makers) for row in joules_rows(maker, ratios)]
     if TRAINING in only:
         fitted, without_a_model = training_rows(facts.with_rows(rows), anchors)
         rows += fitted
@@ -97,7 +102,8 @@ def _stage(row: Fact) -> str:
         return TRAINING
     if kind in MODULES:
         return MIXERS
-    return kind if kind in STAGES else ENERGY if row.quantity in ENERGY_START else ENGINES
+    energy = row.quantity in (*ENERGY_START, *JOULES)
+    return kind if kind in STAGES else ENERGY if energy else ENGINES
 
 
 def kernel_rows(facts: Facts, anchors: Path, kinds: Sequence[str] = (*ALONE, *COLLECTIVES)) -> list[Fact]:
