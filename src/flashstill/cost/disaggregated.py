@@ -100,6 +100,7 @@ def serve_apart(
     ahead = (load.concurrency / pools.groups + prompts) / 2.0 - 1.0
     burst_s = np.where(load.concurrency > pools.groups, np.maximum(ahead, 0.0), 0.0) * prompt_s
     alone, fitting = capacity(model, conditions, decode, load, speculation)
+    fitting = np.maximum(fitting, 1.0)  # as in `serve`: where not one fits, the batch returned is 0
 
     def first_s(rate: Quantity) -> Quantity:
         busy = np.minimum(rate / prefills, 1.0 - 1e-9)

@@ -132,8 +132,7 @@ def holds(
     draft = speculation.draft if speculation else None
     at_end = np.asarray(most_sequences(model, conditions, layout, np.maximum(longest, 1.0), draft))
     one = at_end >= 1.0
-    held = held_tokens(conditions, tokens, longest)
-    mean = np.asarray(most_sequences(model, conditions, layout, np.maximum(held, 1.0), draft))
+    mean = np.asarray(most_sequences(model, conditions, layout, np.maximum(tokens, 1.0), draft))
     return one & (mean >= sequences), one
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flashstill.cost.footprint import held_tokens, holds, most_sequences, room_bytes, total_bytes
+from flashstill.cost.footprint import holds, most_sequences, room_bytes, total_bytes
 from flashstill.errors import InfeasiblePlan
 from flashstill.plan.layouts import fewest_chips
 from flashstill.plan.notes import empty_notes
@@ -30,8 +30,7 @@ def _too_small(resolved: Resolved) -> str:
     batch, tokens = scenario.batch, scenario.mean_tokens
     needed = show(float(total_bytes(model, batch, tokens, conditions.precisions.widths)), "B")
     small = draft.draft if draft else None
-    held = held_tokens(conditions, tokens, scenario.longest_tokens)
-    fitting = float(most_sequences(model, conditions, resolved.layout, max(held, 1.0), small))
+    fitting = float(most_sequences(model, conditions, resolved.layout, max(tokens, 1.0), small))
     fitting *= float(room_bytes(model, conditions, resolved.layout, small)) > 0
     open_chips = replace(resolved.asked, chips=None, tp=None, topology=None)
     occupancy = scenario.occupancy(draft)
