@@ -50,7 +50,7 @@ WITHIN = {
     NEW_MODEL: (STACK, COMBINATION),
     NEW_CHIP: (STACK, COMBINATION),
     NEW_MODEL_AND_CHIP: (NEW_MODEL, NEW_CHIP),
-    NEW_ENGINE: (STACK, COMBINATION),
+    NEW_ENGINE: (),
 }
 """bases that leave less open, in order"""
 BAND_OF = {"tpot": "tpot_s", "ttft": "ttft_s", "output_rate": "output_tokens_per_s"}
@@ -78,7 +78,7 @@ def engine_bands(
             errors = np.log(measured[name] / left_out.predicted[kind][quantity])
             used = scored & np.isfinite(errors) & (True if unseen is None else ~unseen)
             weights = _weights(served.stacks, own, used)
-            counted = used if basis == NEW_ENGINE else used & own
+            counted = used if basis == NEW_ENGINE or not (used & own).any() else used & own
             outer = BAND[0] if basis == STACK else _outer_share(len(np.unique(served.stacks[counted])) + SHARED)
             low, high = (weighted_quantile(errors, weights, share) for share in (outer, 1.0 - outer))
             narrower = [bands[less][name] for less in WITHIN[basis] if less in bands]
