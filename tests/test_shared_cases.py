@@ -163,7 +163,7 @@ def test_all_missing_rows_of_a_users_chip(tmp_path: Path, capsys: Printed, kind:
 def test_batch_one_is_one_sequence(capsys: Printed) -> None:
     asked = ("--model", "llama-3.1-8b", "--chip", "tpu-v5p", "--tp", 32, "--pp", 8)
     one = answer(capsys, "explain", *asked, "--batch", 1, "--context", 128, "--memory", "sram")
-    assert one["layout"] == {"tp": 32, "pp": 8, "ep": 1, "dp": 1}
+    assert one["layout"] == {"tp": 32, "pp": 8, "ep": 1, "dp": 1, "redundant_experts": 0}
     assert one["tokens_per_s"] * one["seconds"] == pytest.approx(1.0)
     assert "1 of 8 pipeline stages works at a time" in one["note"]
     where = ("--weights-in", "sram", "--kv-in", "sram", "--concurrency", 1, "--isl", 96, "--osl", 64)
