@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 Graph = Mapping[str, frozenset[str]]
@@ -54,8 +54,8 @@ def named_imports(file: Path, for_types: bool = True) -> list[tuple[str, str]]:
 def _named(source: str) -> list[tuple[str, str, bool]]:
     """The same, and whether it is for type checkers alone."""
     tree, found = ast.parse(source), []
-    typed = {id(node) for block in _type_checking(tree) for node in ast.walk(block)}
-    for node in ast.walk(tree):
+    typed = {id(node) for node in _statements(_type_checking(tree))}
+    for node in _statements(tree.body):
         if isinstance(node, ast.Import):
             found += [(alias.name, "", id(node) in typed) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -63,6 +63,16 @@ def _named(source: str) -> list[tuple[str, str, bool]]:
             assert node.module is not None
             found += [(node.module, alias.name, id(node) in typed) for alias in node.names]
     return found
+
+
+def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Statements and all that are nested in them; an import is one, so that expressions are not looked at."""
+    for node in body:
+        yield node
+        for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inner = getattr(node, name, None)
+            if isinstance(inner, list):
+                yield from _statements(inner)
 
 
 def _type_checking(tree: ast.Module) -> Iterator[ast.stmt]:

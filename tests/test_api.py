@@ -244,6 +244,7 @@ def test_answers_are_frozen_and_shown_escaped() -> None:
     assert "&lt;script&gt;" in fs.predict(model=shape, chip="h100-sxm")._repr_html_()
 
 
+@pytest.mark.slow
 def test_rooms_of_the_same_name_can_be_called() -> None:
     code = (
         "import inspect, sys, flashstill as fs, flashstill.distill as room\n"

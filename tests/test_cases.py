@@ -281,6 +281,7 @@ text_cells = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     st.lists(st.sampled_from(CASE_FIELDS), unique=True, max_size=6),
@@ -302,6 +303,7 @@ def test_whatever_cells_hold_the_good_rows_are_answered(fields: list[str], rows:
         assert "fault of its own" not in row["reason"]
 
 
+@pytest.mark.slow
 def test_rows_together_are_what_they_are_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are priced in groups and batches; none of them knows of the others."""
     rows = [

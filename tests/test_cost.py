@@ -121,6 +121,7 @@ class TestWhereJoulesGo:
         assert found.joules_per_token["total"] == pytest.approx(3.76, rel=0.25)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(name=chips, model=models, batch=st.integers(1, 512), context=st.integers(1, 4096))
 def test_what_holds_for_every_step(name: str, model: str, batch: int, context: int) -> None:
@@ -139,6 +140,7 @@ def test_what_holds_for_every_step(name: str, model: str, batch: int, context: i
     assert step.bound in step.shares_s
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(name=chips, model=models, batch=st.integers(1, 512), factor=st.floats(1.0, 100.0))
 def test_more_bandwidth_never_slows(name: str, model: str, batch: int, factor: float) -> None:
@@ -260,6 +262,7 @@ class TestServing:
         demand = Load(isl=asked["isl"], osl=asked["osl"], concurrency=asked["concurrency"])
         return serve(model, conditions, Layout(tp=asked["tp"]), demand, asked["speculation"])
 
+    @pytest.mark.slow
     @settings(deadline=None, max_examples=40)
     @given(few=st.integers(1, 64), more=st.integers(1, 64), isl=st.integers(16, 8192))
     def test_more_load_is_slower_for_one_and_faster_for_all(self, few: int, more: int, isl: int) -> None:

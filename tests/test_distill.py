@@ -49,6 +49,7 @@ def test_one_student(cli: Cli, recipe: Path, tmp_path: Path) -> None:
     assert cli("distill", recipe, "--out", out, "--json").stdout == ran.stdout, "a second run only reads"
 
 
+@pytest.mark.slow
 def test_the_student_generates_in_plain_transformers(recipe: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -185,6 +185,7 @@ class TestSparse:
         targets = torch.arange(7) % 11
         assert torch.allclose(sparse_loss(logits(0), one_hot(targets)), cross_entropy(logits(0), targets))
 
+    @pytest.mark.slow
     def test_draws_give_the_slope_of_the_forward_kl_on_average(self) -> None:
         """Sampled targets: weights are counts over draws, and E[q - w] = q - p."""
         z, y = logits(0), logits(1)

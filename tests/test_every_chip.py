@@ -106,6 +106,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_chip_made_word_for_word_after_the_page_is_answered(tmp_path: Path, number: int) -> None:
     files = blocks("csv")

@@ -93,6 +93,7 @@ def is_whole(fact: Fact) -> None:
     assert wanted is not None or fact.quantity.split("_")[0] == "pj" or "_pj_" in fact.quantity
 
 
+@pytest.mark.slow
 def test_no_number_of_a_chip_stands_in_python() -> None:
     """Nor a chip's name, outside of examples in docstrings."""
     names = set(load().machines) - {"this-machine"}
@@ -474,6 +475,7 @@ def test_a_users_rows_keep_units_and_name_precisions(tmp_path: Path) -> None:
         chip_from_facts(load([tmp_path]), "mine")
 
 
+@pytest.mark.slow
 def test_a_row_that_nothing_reads_is_refused_with_the_nearest_names(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     row = "{},matmul.memory_efficiency,0.7,0.6,0.8,1,chip,bf16,measured,a run,2026-11-28,"
@@ -564,6 +566,7 @@ def test_both_ends_of_every_lawful_range_are_answered(owner: str, capsys: pytest
             assert "Infinity" not in printed, edit
 
 
+@pytest.mark.slow
 def test_a_chip_that_lacks_rows_is_listed_with_what_it_lacks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -211,6 +211,7 @@ class TestWithoutExtras:
         assert done.stderr.count("\n") == 1
         assert "Traceback" not in done.stderr
 
+    @pytest.mark.slow
     def test_costs_are_answered(self) -> None:
         done = without_extras("explain", "--model", "llama-3.1-8b", "--chip", "h100-sxm", "--batch", 1)
         assert done.returncode == 0

@@ -105,6 +105,7 @@ def test_measuring_makes_this_machine_a_chip(cli: Cli, home: Path) -> None:
     assert 1e-3 < document["seconds"] < 1
 
 
+@pytest.mark.slow
 def test_json_of_explain(cli: Cli) -> None:
     done = cli("explain", "--model", "Llama-3.1-70B", "--chip", "tpu-v5p", "--batch", 16, "--context", 2048, "--json")
     document = json.loads(done.stdout)

@@ -181,6 +181,7 @@ LAYOUTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("chip", ["h100-sxm", *slow("gb200", "mi300x", "tpu-v6e")])
 @pytest.mark.parametrize("has_experts", [True, *slow(False)])

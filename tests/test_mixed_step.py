@@ -83,6 +83,7 @@ def test_arrays_hold_steps_of_all_kinds(model: str) -> None:
             assert np.broadcast_to(together.joules[level], 3)[index] == one.joules[level]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(
     model=st.sampled_from(MODELS),

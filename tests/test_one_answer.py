@@ -226,6 +226,7 @@ def check_many(count: int, seed: int, folder: Path, search_every: int) -> None:
     assert answered > count / 4
 
 
+@pytest.mark.slow
 def test_random_deployments(tmp_path: Path) -> None:
     check_many(FEW, 17, tmp_path, 8)
 

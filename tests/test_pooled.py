@@ -126,6 +126,7 @@ def test_trials_price_as_predictions_do() -> None:
     assert set(names) <= set(Software.__slots__)
 
 
+@pytest.mark.slow
 def test_a_model_left_out_does_not_influence_its_own_prediction() -> None:
     predicted = []
     for poison in (1.0, 3.0):

@@ -207,6 +207,7 @@ class TestCommand:
         assert ttft["p99"]["high"] is None
         assert one["deployment"]["engine"] == "vllm"
 
+    @pytest.mark.slow
     def test_the_closed_form_is_near(self, cli: Cli) -> None:
         """A closed loop at the same mean lengths: time per token within a tenth of what `predict` says."""
         asked = (*self.ASKED[1:5], "--concurrency", "8", "--json")
@@ -259,6 +260,7 @@ class TestCommand:
         path.write_text(text, encoding="utf-8")
         assert sentence in refuse(capsys, *self.ASKED, "--trace", path)
 
+    @pytest.mark.slow
     def test_a_request_larger_than_the_cache_is_refused_and_counted(self, cli: Cli, tmp_path: Path) -> None:
         path = tmp_path / "trace.csv"
         path.write_text("arrival_s,input_tokens,output_tokens\n0,100,5\n1,90000000,5\n2,100,5\n", encoding="utf-8")
@@ -266,6 +268,7 @@ class TestCommand:
         answer = json.loads(done.stdout)
         assert (answer["finished"], answer["refused"]) == (2, 1)
 
+    @pytest.mark.slow
     def test_more_than_the_replicas_can_serve_is_said(self, cli: Cli) -> None:
         done = cli(*self.ASKED[:5], "--osl", "200", "--requests", "900", "--rate", "2000", "--sequences", "4")
         assert "not steady: waiting grows" in done.stderr

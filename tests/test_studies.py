@@ -37,6 +37,7 @@ def test_a_share_is_the_ratio_of_sums() -> None:
     assert study_lines({"figures": figures})[-1].split() == ["kept", "nothing", "0.8", "is", "missed"]
 
 
+@pytest.mark.slow
 def test_a_seed_that_is_done_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
@@ -80,6 +81,7 @@ def test_an_interrupted_seed_says_that_it_took_longer(tmp_path: Path, monkeypatc
     assert ran({"seeds": [4], "seconds": 61}) == "Seed 4; 1 minute in all."
 
 
+@pytest.mark.slow
 def test_recipes_by_name(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert kind_of(recipe_file("demo")) == ""
     (tmp_path / "deep-think").mkdir()  # where a run of that name was written

@@ -142,6 +142,7 @@ def test_dense_models_on_many_gpus() -> None:
         assert float(found.tokens_per_s) == pytest.approx(rate, rel=0.2)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(
     model=st.sampled_from(["llama-3.1-8b", "qwen3-30b-a3b", "mixtral-8x7b", "deepseek-v2-lite"]),
