@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from flashstill import __version__
+from flashstill.cli.calibrating import calibrate
 from flashstill.cli.evaluating import evaluate
 from flashstill.cli.interrupts import (
     exit_code,
@@ -76,7 +77,7 @@ def cli() -> None:
 
 
 for _command in (
-    run, demo, distill, evaluate, report, measure, explain, predict, plan, simulate, validate, chips, models,
+    run, demo, distill, evaluate, report, measure, explain, predict, plan, simulate, validate, calibrate, chips, models,
 ):  # fmt: skip
     cli.add_command(_command)
 

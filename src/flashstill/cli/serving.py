@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from flashstill.cli.calibrating import answer_measured
 from flashstill.cli.documents import echo_edits, json_option, print_json, understood
 from flashstill.cli.options import (
     COUNT,
@@ -132,6 +133,9 @@ def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, defaults: di
     "--anchors", type=DIRECTORY, default=None,
     help="A directory of measurements [default: anchors/ of the repository; where it is not, golden figures].",
 )  # fmt: skip
+@click.option(
+    "--measured", type=_FILE, default=None, help="Your own CSV of cases with measured_tpot_ms, measured_ttft_ms."
+)
 @click.option("--golden", is_flag=True, help="The few golden figures that come with the package, at once.")
 @click.option(
     "--leave-out",
@@ -144,6 +148,7 @@ def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, defaults: di
 @json_option
 def validate(
     anchors: Path | None,
+    measured: Path | None,
     golden: bool,
     leave_out: str | None,
     out: Path | None,
@@ -160,7 +165,15 @@ def validate(
     from flashstill.printing import print_table
     from flashstill.validation.anchors.packed import SHIPPED, unpacked
     from flashstill.validation.error_table import apart_cells, doubtful_rows, error_table, markdown, table_cells
+    from flashstill.validation.own import compare_own
 
+    if measured is not None:
+        if golden or anchors is not None or leave_out is not None or out is not None:
+            raise BadInput("--measured compares one file; leave --anchors, --golden, --leave-out and --out out")
+        facts = load(facts_directories, edits)
+        echo_edits(facts, as_json)
+        answer_measured(compare_own(facts, measured), as_json)
+        return
     if golden and anchors is not None:
         raise BadInput("--golden takes no --anchors: its figures come with the package")
     if anchors is None and not golden and SHIPPED.is_dir():

@@ -234,7 +234,7 @@ def closed_form(
     joined = np.minimum(prefills, 1.0) * software.mixed_ratio
     step_s = paces.step_s + joined * paces.mixed_s
     delay_s = (prefills - joined) / pieces * paces.pass_s
-    tpot = (step_s + delay_s) / drafted
+    tpot = (step_s + delay_s) / drafted * software.tpot_ratio
     prefilling = prefills / pieces * paces.pass_s
     share = prefilling / np.maximum(paces.step_s + prefilling, 1e-30)
     queue_s = prefill_queue(conditions, load, local, paces, share)
@@ -243,6 +243,7 @@ def closed_form(
     started = software.first_s + running_s + software.first_ratio * (paces.pass_s + queue_s)
     # Requests with one output token wait for prefills only: those of all requests ahead in the queue.
     started = np.where(steps > 0, started, software.first_s + np.maximum(software.first_ratio, local) * prompt_s)
+    started = started * software.ttft_ratio
     stay = started + steps * tpot
     rate = running * load.osl / stay
     decoding = paces.step_joules / batch * (steps / drafted)

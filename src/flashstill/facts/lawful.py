@@ -30,6 +30,8 @@ RANGES = {
     "utilisation_ratio": (0.01, 1.0),
     "mac_energy_ratio": (0.01, 100.0),
     "logic_energy_ratio": (0.01, 100.0),
+    "served_tpot_ratio": (0.05, 20.0),
+    "served_ttft_ratio": (0.05, 20.0),
     "matmul_ratio": (0.01, 100.0),
     "experts_ratio": (0.01, 100.0),
     "collective_ratio": (0.01, 100.0),

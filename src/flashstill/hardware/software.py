@@ -38,6 +38,7 @@ class Software:
     usable_ratio: fraction of driver-visible memory for weights, KV cache, buffers and graphs.
     free_ratio: fraction of what weights, buffers and graphs leave of it that the KV cache gets.
     buffer_bytes: activations and library workspaces per chip.  graph_bytes: CUDA graphs.
+    tpot_ratio, ttft_ratio: measured over predicted latencies of one stack, from a user's own measurements.
     sync_ratio: fraction of a training step added per doubling of the number of domains, for synchronisation.
     exposed_ratio: fraction of data-parallel collectives in training that is not overlapped though it could be.
     """
@@ -64,6 +65,8 @@ class Software:
     graph_bytes: float
     sync_ratio: float
     exposed_ratio: float
+    tpot_ratio: float = 1.0
+    ttft_ratio: float = 1.0
     fastest_of: tuple[Software, ...] = ()
     """engines whose kernels and collectives are used if faster"""
 

@@ -32,6 +32,7 @@ from flashstill.plan.layouts import Degrees, degrees_of, torus_shape
 from flashstill.plan.notes import notes_on, unmeasured_notes
 from flashstill.plan.pools import prefill_degrees
 from flashstill.plan.scenario import Scenario, check_scenario
+from flashstill.plan.served import with_served_ratios
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,7 +216,7 @@ def make_setup(facts: Facts, scenario: Scenario, deployment: Deployment) -> Setu
 def conditions_of(facts: Facts, model: Architecture, chip: Chip, deployment: Deployment) -> Conditions:
     """The conditions of a deployment: chip, formats, memory tiers and engine."""
     shape = torus_shape(chip, deployment.topology)
-    return make_conditions(
+    conditions = make_conditions(
         replace(chip, topology=replace(chip.topology, shape=shape)) if shape else chip,
         formats_of(model, deployment.precision, deployment.kv_precision),
         deployment.weights_in,
@@ -225,6 +226,7 @@ def conditions_of(facts: Facts, model: Architecture, chip: Chip, deployment: Dep
         sampled=deployment.sampling != GREEDY,
         overlap_units_ratio=facts.value("overlap", "units_ratio") if deployment.overlap == TWO_BATCH else None,
     )
+    return with_served_ratios(facts, model, conditions)
 
 
 def formats_of(model: Architecture, precision: str | None, kv: str | None) -> Precisions:

@@ -1,0 +1,95 @@
+"""Your own measurements: compared with predictions, and made into facts of their stacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flashstill.cli.documents import echo_edits, json_option, print_json
+from flashstill.cli.options import DIRECTORY, facts_options
+from flashstill.errors import BadInput
+
+if TYPE_CHECKING:
+    from flashstill.validation.own import Compared, OwnStack
+
+FACTS_FILE = "served.csv"
+NAMES = {"tpot_s": "time per output token", "ttft_s": "time to first token"}
+
+
+@click.command()
+@click.argument("measured", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
+@click.option("--out", type=DIRECTORY, required=True, help="Directory of the facts; give it to --facts afterwards.")
+@facts_options
+@json_option
+def calibrate(
+    measured: Path, out: Path, facts_directories: tuple[Path, ...], edits: tuple[str, ...], as_json: bool
+) -> None:
+    """Make predictions of your own stacks better: FILE is a CSV of cases with measured_tpot_ms, measured_ttft_ms."""
+    import dataclasses
+
+    from flashstill.facts import load
+    from flashstill.facts.table import to_csv
+    from flashstill.files import write_text
+    from flashstill.validation.own import own_facts, own_stacks
+
+    facts = load(facts_directories, edits)
+    echo_edits(facts, as_json)
+    stacks = own_stacks(facts, measured)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / FACTS_FILE, to_csv(own_facts(stacks, measured)))
+    except OSError as error:
+        raise BadInput(f"{out} cannot be written: {error.strerror or error}") from error
+    if as_json:
+        print_json({"out": str(out / FACTS_FILE), "stacks": [dataclasses.asdict(stack) for stack in stacks]})
+        return
+    _print_stacks(stacks)
+    click.echo(f"Written to {out / FACTS_FILE}; use it with --facts {out}", err=True)
+
+
+def _print_stacks(stacks: Sequence[OwnStack]) -> None:
+    from flashstill.printing import print_table
+
+    heading = ("model", "chip", "engine, format", "quantity", "rows", "measured / predicted", "error before", "after")
+    rows = [
+        (each.model, each.chip, ", ".join(each.stack.split("; ")[:2]), NAMES[each.quantity], f"{each.n:,}",
+         f"{each.ratio:.3f}", f"{each.before:.1%}", f"{each.after:.1%}")
+        for each in stacks
+    ]  # fmt: skip
+    print_table([heading, *rows])
+
+
+def answer_measured(compared: Sequence[Compared], as_json: bool) -> None:
+    """Print measured rows beside their predictions, and the mean error of each quantity."""
+    from flashstill.printing import print_table
+    from flashstill.units import show
+
+    documents: list[dict[str, Any]] = []
+    lines = [("line", "model", "chip", "in flight", "quantity", "measured", "predicted", "80 % band", "error")]
+    for each in compared:
+        scenario = each.row.case.scenario
+        for quantity, (measured, predicted, low, high) in each.seconds.items():
+            error = predicted / measured - 1.0
+            documents.append(
+                {
+                    "line": each.row.line, "model": scenario.model_name, "chip": each.stack[0], "stack": each.stack[1],
+                    "concurrency": scenario.batch, "quantity": quantity, "measured": measured, "predicted": predicted,
+                    "low": low, "high": high, "error": error,
+                }
+            )  # fmt: skip
+            band = f"{show(low, 's')} to {show(high, 's')}"
+            named = (str(each.row.line), scenario.model_name, each.stack[0], f"{scenario.batch:,}", NAMES[quantity])
+            lines.append((*named, show(measured, "s"), show(predicted, "s"), band, f"{error:+.1%}"))
+    if as_json:
+        print_json(documents)
+        return
+    print_table(lines)
+    for quantity, name in NAMES.items():
+        own = [document for document in documents if document["quantity"] == quantity]
+        if own:
+            mean = sum(abs(document["error"]) for document in own) / len(own)
+            inside = sum(document["low"] <= document["measured"] <= document["high"] for document in own)
+            click.echo(f"{name}: mean error {mean:.1%} over {len(own):,} rows, {inside} of them in the band")

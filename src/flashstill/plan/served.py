@@ -1,0 +1,46 @@
+"""Measured over predicted latencies of a stack, from a user's own measurements (`flashstill calibrate`).
+
+A stack is an engine with a model in a format on a chip (bands.stack_of). Its ratios are rows of the chip, with the
+stack as condition, in a directory that --facts names; they scale the time per output token and the time to first
+token of every prediction of that stack, and of no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from flashstill.arch import Architecture
+from flashstill.cost import Conditions
+from flashstill.facts import Facts
+from flashstill.plan.bands import stack_of
+
+TPOT_RATIO, TTFT_RATIO = "served_tpot_ratio", "served_ttft_ratio"
+_FIELDS = {TPOT_RATIO: "tpot_ratio", TTFT_RATIO: "ttft_ratio"}
+
+Ratios = Mapping[tuple[str, str], Mapping[str, float]]
+
+
+def with_served_ratios(facts: Facts, model: Architecture, conditions: Conditions) -> Conditions:
+    """The conditions with the stack's own ratios, where there are any."""
+    ratios: Ratios = facts.derived("served ratios", lambda: _ratios(facts))
+    if not ratios:
+        return conditions
+    own: dict[str, Any] = dict(ratios.get((conditions.chip.name, stack_of(model, conditions)), {}))
+    return replace(conditions, software=replace(conditions.software, **own)) if own else conditions
+
+
+def _ratios(facts: Facts) -> Ratios:
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for (chip, quantity), rows in facts.rows.items():
+        if quantity in _FIELDS:
+            for row in rows:
+                found.setdefault((chip, row.condition), {})[_FIELDS[quantity]] = row.value
+    return found
+
+
+def without_served_ratios(facts: Facts) -> Facts:
+    """The facts without any such ratios: what predictions are before a calibration."""
+    kept = {key: rows for key, rows in facts.rows.items() if key[1] not in _FIELDS}
+    return facts if len(kept) == len(facts.rows) else replace(facts, rows=kept)
