@@ -21,7 +21,7 @@ from tests.deployments import FACTS
 NAMES = {
     "BadInput", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "Scenario", "SearchSpace",
     "UnsupportedArchitecture", "chip", "distill", "evaluate", "explain", "model", "predict", "run", "search",
-    "train_cost",
+    "simulate", "train_cost",
 }  # fmt: skip
 SIGNATURES = {
     "model": ("name",),
@@ -33,6 +33,9 @@ SIGNATURES = {
     "search": ("scenario", "space", "model", "chips", "max_chips", "batches", "price", "facts", "set", "more"),
     "train_cost": (
         "model", "chip", "length", "batch", "microbatch", "tokens", "price", "facts", "set", "more",
+    ),
+    "simulate": (
+        "model", "chip", "trace", "rate", "concurrency", "seed", "price", "facts", "set", "more",
     ),
     "run": ("recipe", "out", "seed", "minutes", "arithmetic", "progress"),
     "distill": ("recipe", "out", "arithmetic", "progress"),

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "validation": {"plan", "cost", "parallel", "workload", "arch", "hardware", "facts"},
     "economics": {"facts", "workload"},
     "plan": {"frontier", "economics", "cost", "parallel", "workload", "arch", "hardware", "facts", "records", "tables"},
-    "simulate": {"economics", "plan", "cost", "workload", "facts"},
+    "simulate": {"economics", "plan", "cost", "workload", "facts", "tables"},
     "distill": {"arch", "records"},
     "evaluate": {"distill", "arch", "records"},
     "measure": {"distill", "arch", "records", "facts"},
@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "distilling": {"console", "distilled", "evaluate", "extras", "recipes", "report", "runs", "studies"},
     "api": {"asking", "sweeps", "arch", "facts", "hardware", "plan"},
     "training_costs": {"arch", "asking", "plan"},
+    "simulating": {"arch", "asking", "plan", "simulate"},
     "cli": {  # what a command calls, and never around it: not cost, parallel, workload or economics, which plan asks
         "api",
         "arch",

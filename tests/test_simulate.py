@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -206,6 +207,22 @@ class TestCommand:
         assert ttft["p50"]["value"] <= ttft["p99"]["value"]
         assert ttft["p99"]["high"] is None
         assert one["deployment"]["engine"] == "vllm"
+
+    def test_from_python(self, tmp_path: Path) -> None:
+        """The same figures as flat rows and as a table; a keyword that is unknown is refused with its neighbour."""
+        import flashstill as fs
+
+        asked: dict[str, Any] = {"model": "qwen3-8b", "chip": "h100-sxm", "rate": 5.0, "requests": 40, "osl": 10}
+        found = fs.simulate(**asked, replicas=2, router="round-robin")
+        assert found.finished == 40
+        rows = {row["latency"]: row for row in found.as_records()}
+        assert rows["ttft_s"]["p50"] == found.latencies["ttft_s"].percentiles[50][0]
+        assert "<table" in found._repr_html_()
+        with pytest.raises(fs.BadInput, match="unknown keyword of simulate 'replica'; the nearest known: replicas"):
+            fs.simulate(**asked, replica=2)
+        path = tmp_path / "trace.csv"
+        path.write_text("arrival_s,input_tokens,output_tokens\n0,100,5\n1,50,1\n", encoding="utf-8")
+        assert fs.simulate(model="qwen3-8b", chip="h100-sxm", trace=path).output_tokens == 6
 
     @pytest.mark.slow
     def test_the_closed_form_is_near(self, cli: Cli) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from flashstill.distilling import distill, evaluate, run
     from flashstill.plan.space import SearchSpace
+    from flashstill.simulating import simulate
     from flashstill.training_costs import train_cost
 
 __version__ = "0.2.0"
@@ -45,6 +46,7 @@ __all__ = [
     "predict",
     "run",
     "search",
+    "simulate",
     "train_cost",
 ]
 
@@ -58,6 +60,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "distill": "flashstill.distilling",
         "evaluate": "flashstill.distilling",
         "run": "flashstill.distilling",
+        "simulate": "flashstill.simulating",
         "train_cost": "flashstill.training_costs",
     }
     """public name -> its module, for names outside flashstill.api (which imports only what `predict` needs)"""

@@ -37,6 +37,7 @@ from flashstill.simulate.tally import (
 )
 from flashstill.simulate.traces import read_trace
 from flashstill.simulate.traffic import Traffic, generated
+from flashstill.tables import cell, html_table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +75,21 @@ class Simulation:
     moment_s: float
     timeline: dict[str, list[float]]
     notes: tuple[str, ...]
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """One flat row per latency: n, mean, and each percentile with its low and high end, in seconds."""
+        rows = []
+        for name, each in self.latencies.items():
+            row: dict[str, Any] = {"latency": name, "n": each.n, "mean_s": each.mean_s}
+            for at, (value, low, high) in each.percentiles.items():
+                row |= {f"p{at}": value, f"p{at}_low": low, f"p{at}_high": high}
+            rows.append(row)
+        return rows
+
+    def _repr_html_(self) -> str:
+        names = ("latency", "n", "mean_s", "p50", "p90", "p95", "p99")
+        rows = [[cell(row[name]) for name in names] for row in self.as_records()]
+        return html_table(names, rows, f"{self.requests:,} requests in {self.seconds:,.0f} s")
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values; percentiles as p50: {value, low, high}, and infinite bounds as None."""
