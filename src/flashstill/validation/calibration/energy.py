@@ -14,7 +14,7 @@ from flashstill.plan.predict import predict
 from flashstill.validation.anchors.energy import of_model, product_joules, products, token_cases, token_models
 from flashstill.validation.anchors.serving import without
 from flashstill.validation.calibration.fit import Fit, Measured, least
-from flashstill.validation.calibration.rows import SCRIPT, fact, rounded
+from flashstill.validation.calibration.rows import SCRIPT, fact, left_out_row, rounded
 from flashstill.validation.comparison import Values
 
 ENERGY_START: Mapping[str, float] = {
@@ -93,17 +93,14 @@ def left_out_energy(facts: Facts, directory: Path) -> tuple[list[Fact], Values]:
         error, bias = float(np.nanmean(np.abs(ratios - 1.0))), float(np.nanmedian(ratios) - 1.0)
         print(f"energy without {name}: {len(ratios)} rows, mean error {error:.1%}, bias {bias:+.1%}", file=sys.stderr)
         rows += [
-            fact(
-                owner=owner,
-                quantity=quantity,
-                condition=without(("model", name)),
-                value=rounded(value, 0.01),
-                low=rounded(value, 0.01),
-                high=rounded(value, 0.01),
-                per="chip",
-                kind="estimate",
-                source=f"fit of {fit.n} powers and energies, without those of {name} {SCRIPT}",
-                unit=_unit(quantity),
+            left_out_row(
+                owner,
+                quantity,
+                value,
+                without(("model", name)),
+                "chip",
+                f"fit of {fit.n} powers and energies, without those of {name}",
+                _unit(quantity),
             )
             for owner in owners
             for quantity, value in fit.values.items()

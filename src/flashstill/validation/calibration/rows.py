@@ -119,6 +119,17 @@ def fitted_row(
     )
 
 
+def left_out_row(
+    owner: str, quantity: str, value: float, condition: str, per: str, source: str, unit: str = ""
+) -> Fact:
+    """A coefficient fitted without a group, which `condition` names; without a range, as it only scores that group."""
+    value = rounded(value, 0.01)
+    return fact(
+        owner=owner, quantity=quantity, condition=condition, value=value, low=value, high=value, per=per,
+        kind="estimate", source=f"{source} {SCRIPT}", unit=unit,
+    )  # fmt: skip
+
+
 def fact(
     *,
     owner: str,

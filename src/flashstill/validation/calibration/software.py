@@ -13,7 +13,7 @@ from flashstill.hardware import Software
 from flashstill.validation.anchors.serving import Served, stack_name
 from flashstill.validation.calibration.fit import Fit
 from flashstill.validation.calibration.pooled import Observed, Pooled, Prior, fit_pooled, priced
-from flashstill.validation.calibration.rows import SCRIPT, fact, fitted_row, rounded
+from flashstill.validation.calibration.rows import SCRIPT, fact, fitted_row, left_out_row
 from flashstill.validation.calibration.trials import Trial, trials
 from flashstill.validation.comparison import Values
 
@@ -177,16 +177,8 @@ def software_rows(engine: str, fit: Fit) -> list[Fact]:
 def left_out_rows(engine: str, values: Mapping[str, float], condition: str) -> list[Fact]:
     """Fact rows of an engine's coefficients fitted without a group, with a condition that names it."""
     return [
-        fact(
-            owner=f"engine-{engine}",
-            quantity=name,
-            condition=condition,
-            value=rounded(value, 0.01),
-            low=rounded(value, 0.01),
-            high=rounded(value, 0.01),
-            per="engine",
-            kind="estimate",
-            source=f"fit of published serving measurements, {condition} {SCRIPT}",
+        left_out_row(
+            f"engine-{engine}", name, value, condition, "engine", f"fit of published serving measurements, {condition}"
         )
         for name, value in values.items()
     ]

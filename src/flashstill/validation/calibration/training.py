@@ -20,7 +20,7 @@ from flashstill.validation.anchors.serving import without
 from flashstill.validation.anchors.trained import TrainedRun, predicted
 from flashstill.validation.anchors.training import training_runs
 from flashstill.validation.calibration.fit import Fit, Measured, least
-from flashstill.validation.calibration.rows import SCRIPT, fact, fitted_row, rounded
+from flashstill.validation.calibration.rows import SCRIPT, fitted_row, left_out_row
 from flashstill.validation.calibration.software import GROWTH, with_software
 from flashstill.validation.comparison import Values
 
@@ -131,16 +131,13 @@ def _rows(frameworks: Sequence[str], fit: Fit, runs: Sequence[TrainedRun]) -> li
 
 def _left_out_rows(frameworks: Sequence[str], fit: Fit, model: str) -> list[Fact]:
     return [
-        fact(
-            owner=f"engine-{framework}",
-            quantity=name,
-            condition=without(("model", model)),
-            value=rounded(value, 0.01),
-            low=rounded(value, 0.01),
-            high=rounded(value, 0.01),
-            per="engine",
-            kind="estimate",
-            source=f"fit of {fit.n} published training figures, without those of {model} {SCRIPT}",
+        left_out_row(
+            f"engine-{framework}",
+            name,
+            value,
+            without(("model", model)),
+            "engine",
+            f"fit of {fit.n} published training figures, without those of {model}",
         )
         for framework in frameworks
         for name, value in fit.values.items()
