@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from functools import cache
+from functools import cache, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ def _rows() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     return rows, schemes
 
 
+@lru_cache(maxsize=64)
 def _of_one(short: str) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """As `_rows`, but parses only this model if the catalogue has not been read yet."""
     return _rows() if _rows.cache_info().currsize else read_one(_FILE.read_text(encoding="utf-8"), short)

@@ -34,7 +34,15 @@ import numpy as np
 from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.footprint import held_tokens, most_sequences
-from flashstill.cost.phases import Speculation, batch_step, mixed_step, prefill_step, verified_queries, verify_step
+from flashstill.cost.phases import (
+    Speculation,
+    decode_step,
+    mixed_step,
+    prefill_step,
+    verified_queries,
+    verify_step,
+    working_share,
+)
 from flashstill.cost.step import StepCost
 from flashstill.parallel import Layout
 from flashstill.workload import Chunks, Decoding, Quantity
@@ -111,12 +119,14 @@ def serve(
     alone, fitting = capacity(model, conditions, layout, load, speculation)
     batch = np.minimum(load.concurrency, np.maximum(fitting, 1.0))
     local = layout.local_batch(batch)
-    step = batch_step(model, conditions, layout, batch, load.isl + load.osl / 2.0, speculation, pue)
+    context = load.isl + load.osl / 2.0
+    whole = decode_step(model, conditions, layout, local, context, speculation, pue)
+    step = whole.partly_empty(working_share(model, layout, batch))
     prompts = prompts_together(conditions, load, local)
     passed = prefill_step(model, conditions, layout, prompts, load.isl, pue, load.chunk)
-    decoding = Decoding(sequences=local, context=load.isl + load.osl / 2.0, queries=verified_queries(speculation))
+    decoding = Decoding(sequences=local, context=context, queries=verified_queries(speculation))
     mixed = mixed_step(model, conditions, layout, decoding, chunks_of(load, prompts), pue)
-    verified = verify_step(model, conditions, layout, decoding, pue)
+    verified = whole if speculation is None else verify_step(model, conditions, layout, decoding, pue)
     paces = Paces(
         step_s=step.seconds,
         step_joules=step.total_joules,
