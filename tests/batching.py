@@ -47,7 +47,7 @@ def arrivals(rows: list[tuple[float, int, int]], cached: int = 0) -> Arrivals:
 
 def limits(**changed: object) -> Limits:
     usual: dict[str, object] = {
-        "sequences": 16, "tokens": 256, "block": 16, "blocks": 10_000, "prefill_first": False, "router": 1,
-        "ttft_s": math.inf, "tpot_s": math.inf, "first_s": 0.0,
+        "sequences": 16, "tokens": 256, "block": 16, "blocks": 10_000, "prefill_first": False,
+        "reserves": False, "router": 1, "ttft_s": math.inf, "tpot_s": math.inf, "first_s": 0.0,
     }  # fmt: skip
     return Limits(**{**usual, **changed})  # type: ignore[arg-type]

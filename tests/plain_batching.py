@@ -40,6 +40,7 @@ class Server:
     block: int
     blocks: int
     prefill_first: bool
+    reserves: bool = False
     waiting: deque[Request] = field(default_factory=deque)
     filling: list[Request] = field(default_factory=list)
     decoding: list[Request] = field(default_factory=list)
@@ -79,7 +80,8 @@ class Server:
             each = self.waiting[0]
             left = each.prompt + each.generated - each.cached
             chunk = min(left, budget)
-            if self._blocks(each.cached + chunk) > free:
+            committed = sum(self._blocks(one.prompt + one.output) for one in (*self.filling, *self.decoding, each))
+            if self._blocks(each.cached + chunk) > free or (self.reserves and committed > self.blocks):
                 break
             self.waiting.popleft()
             each.started = now if each.started is None else each.started

@@ -23,6 +23,7 @@ from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.results import latencies
 from flashstill.simulate.state import (
     BUSY_S,
+    COMMITTED,
     CONTEXT,
     DECODING,
     FILLING,
@@ -79,11 +80,12 @@ REQUESTS = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 300), st.integ
 @given(
     rows=REQUESTS, seed=st.integers(0, 10**6), servers=st.integers(1, 3), sequences=st.integers(1, 8),
     tokens=st.integers(1, 200), block=st.sampled_from([1, 4, 16]), spare=st.integers(0, 400),
-    prefill_first=st.booleans(), concurrency=st.one_of(st.none(), st.integers(1, 6)), cached=st.integers(0, 50),
+    prefill_first=st.booleans(), reserves=st.booleans(),
+    concurrency=st.one_of(st.none(), st.integers(1, 6)), cached=st.integers(0, 50),
 )  # fmt: skip
 def test_it_agrees_with_a_plain_walk_through_every_step(
     rows: list[tuple[int, int, int]], seed: int, servers: int, sequences: int, tokens: int, block: int, spare: int,
-    prefill_first: bool, concurrency: int | None, cached: int,
+    prefill_first: bool, reserves: bool, concurrency: int | None, cached: int,
 ) -> None:  # fmt: skip
     numbers = np.random.default_rng(seed)
     asked = sorted((0.01 * at + 1e-4 * numbers.random(), prompt, output) for at, prompt, output in rows)
@@ -91,14 +93,17 @@ def test_it_agrees_with_a_plain_walk_through_every_step(
         concurrency = min(concurrency, len(asked))
         asked = [(0.0 if i < concurrency else math.inf, prompt, output) for i, (_, prompt, output) in enumerate(asked)]
     blocks = -(-(max(prompt + output for _, prompt, output in asked) + spare) // block)
-    chosen = limits(sequences=sequences, tokens=tokens, block=block, blocks=blocks, prefill_first=prefill_first)
+    chosen = limits(
+        sequences=sequences, tokens=tokens, block=block, blocks=blocks, prefill_first=prefill_first, reserves=reserves
+    )
     outcome = run(tables(), chosen, [arrivals(asked, cached)], servers, closed=concurrency is not None)
 
     requests = [Request(at, prompt, output, min(cached, prompt - 1)) for at, prompt, output in asked]
-    plain = [Server(step_s, sequences, tokens, block, blocks, prefill_first) for _ in range(servers)]
+    plain = [Server(step_s, sequences, tokens, block, blocks, prefill_first, reserves) for _ in range(servers)]
     end = walk(plain, requests, concurrency)
     tally = outcome.tally
     assert tally.totals[counted.DONE] == len(requests)
+    assert not (reserves and tally.totals[counted.PREEMPTED])
     assert tally.totals[counted.PREEMPTED] == sum(server.preemptions for server in plain)
     assert tally.totals[counted.TOKENS_OUT] == sum(request.output for request in requests)
     assert outcome.end_s == pytest.approx(end, rel=1e-9)
@@ -124,7 +129,7 @@ def test_nothing_is_lost(rows: list[tuple[int, int, int]], servers: int, router:
     assert totals[counted.TOKENS_IN] == sum(prompt for prompt, _ in kept)
     assert totals[counted.TOKENS_OUT] == sum(output for _, output in kept)
     assert (fleet.counts[:, FREE] == 30).all()
-    assert not fleet.counts[:, [OWED, OWED_TOKENS, DECODING, FILLING, QUEUED, CONTEXT]].any()
+    assert not fleet.counts[:, [OWED, OWED_TOKENS, DECODING, FILLING, QUEUED, CONTEXT, COMMITTED]].any()
     assert not fleet.residues.any()
     assert tally.area[0] == pytest.approx(tally.sums[counted.END_TO_END].sum(), rel=1e-12)
     assert (fleet.clock[:, BUSY_S] <= outcome.end_s * (1 + 1e-12)).all()

@@ -150,5 +150,6 @@ def finish(fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, r: int, place
     tally.totals[GOOD] += 1 if good else 0
     fleet.counts[r, field.OWED] -= 1
     fleet.counts[r, field.OWED_TOKENS] -= pool.counts[place, field.PROMPT] + output
+    fleet.counts[r, field.COMMITTED] -= blocks_of(pool.counts[place, field.PROMPT] + output, limits.block)
     pool.spare[pool.spares[0]] = place
     pool.spares[0] += 1

@@ -59,8 +59,10 @@ def schedule_prompts(
         tokens = pool.counts[place, field.PROMPT] + pool.counts[place, field.GENERATED] - cached
         chunk = min(tokens, left)
         blocks = blocks_of(cached + chunk, limits.block)
-        if blocks > free:
+        whole = blocks_of(pool.counts[place, field.PROMPT] + pool.counts[place, field.OUTPUT], limits.block)
+        if blocks > free or (limits.reserves and fleet.counts[r, field.COMMITTED] + whole > limits.blocks):
             break
+        fleet.counts[r, field.COMMITTED] += whole
         if np.isnan(pool.clock[place, field.LAST_S]):
             pool.clock[place, field.LAST_S] = now
             note(

@@ -194,6 +194,7 @@ def _limits(facts: Facts, resolved: Resolved, policy: Policy, sizes: _Sizes) -> 
         block=block,
         blocks=blocks,
         prefill_first=scheduler == PREFILL_FIRST,
+        reserves=software.reserved_ratio >= 1.0,
         router=ROUTERS.index(policy.router),
         ttft_s=policy.max_ttft_s or math.inf,
         tpot_s=policy.max_tpot_s or math.inf,

@@ -105,6 +105,8 @@ def preempt_latest(fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, r: in
         )
         pool.clock[place, field.LAST_S] = now
         remove_decoding(fleet, limits, r, slot)
+    whole = pool.counts[place, field.PROMPT] + pool.counts[place, field.OUTPUT]
+    fleet.counts[r, field.COMMITTED] -= blocks_of(whole, limits.block)
     pool.counts[place, field.FOLLOWING] = fleet.counts[r, field.HEAD] if fleet.counts[r, field.QUEUED] else NONE
     if fleet.counts[r, field.QUEUED] == 0:
         fleet.counts[r, field.TAIL] = place

@@ -21,9 +21,9 @@ class Limits(NamedTuple):
     """Settings of a replica's scheduler and of the router.
 
     sequences: most in one step.  tokens: most in one step, decoding ones included.  block: tokens of a cache block;
-    blocks: of one replica.  prefill_first: prompts stall decoding, else they share its steps.  router: index into
-    ROUTERS.  ttft_s, tpot_s: bounds of goodput.  first_s: on the way in and out
-    of the engine, in every request's first token and end.
+    blocks: of one replica.  prefill_first: prompts stall decoding, else they share its steps.  reserves: a request
+    starts only when the blocks of its whole answer are free.  router: index into ROUTERS.  ttft_s, tpot_s: bounds of
+    goodput.  first_s: on the way in and out of the engine, in every request's first token and end.
     """
 
     sequences: int
@@ -31,6 +31,7 @@ class Limits(NamedTuple):
     block: int
     blocks: int
     prefill_first: bool
+    reserves: bool
     router: int
     ttft_s: float
     tpot_s: float
@@ -43,8 +44,9 @@ joules and busy seconds so far"""
 STEPS, COUNTER, DECODING, CONTEXT, FREE, FILLING, STALLED, CALLED = range(8)
 """columns of Fleet.counts: decode steps planned and done; sequences that decode, and their cached tokens; free blocks;
 sequences whose prompt is being prefilled; sequences that wait for prompts; 1 while a new request is to be noticed"""
-HEAD, TAIL, QUEUED, OWED, OWED_TOKENS, ADMITTED = range(8, 14)
-"""of the waiting line: its ends and length; requests and tokens routed here and not done; requests admitted so far"""
+HEAD, TAIL, QUEUED, OWED, OWED_TOKENS, ADMITTED, COMMITTED = range(8, 15)
+"""of the waiting line: its ends and length; requests and tokens routed here and not done; requests admitted so far;
+blocks that those which run will have at their ends"""
 REQUEST, BASE, END, BORN = range(4)
 """columns of Fleet.slots: a decoding sequence has BASE + COUNTER cached tokens and is done when COUNTER reaches END"""
 FILL_REQUEST, FILL_CACHED, FILL_LEFT, FILL_CHUNK, FILL_BORN = range(4, 9)
@@ -57,7 +59,7 @@ next in a waiting line; the number in order of arrival"""
 
 
 class Fleet(NamedTuple):
-    """Replicas. ends [R]: of the planned steps, infinite without any.  clock [R, 4], counts [R, 14], slots [R, 9, M]:
+    """Replicas. ends [R]: of the planned steps, infinite without any.  clock [R, 4], counts [R, 15], slots [R, 9, M]:
     by the columns above.  residues [R, B]: decoding slots by BASE mod B.  router [2]: next replica, random state.
 
     Few arrays with many columns, as compiling takes time in proportion to the number of arrays.
@@ -82,7 +84,7 @@ class Pool(NamedTuple):
 
 def new_fleet(replicas: int, limits: Limits, seed: int) -> Fleet:
     """Idle replicas."""
-    counts = np.zeros((replicas, 14), dtype=np.int64)
+    counts = np.zeros((replicas, 15), dtype=np.int64)
     counts[:, FREE] = limits.blocks
     counts[:, HEAD] = counts[:, TAIL] = NONE
     return Fleet(
