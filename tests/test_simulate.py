@@ -247,15 +247,34 @@ class TestCommand:
                 ("--rate", "1", "--concurrency", "2"),
                 "give one of trace, rate and concurrency, not rate and concurrency",
             ),
-            (("--rate", "-1"), "rate must be above 0 and finite, not -1"),
+            (("--rate", "-1"), "rate must lie between 1e-09 and 1e+09, not -1"),
+            (("--rate", "1", "--cv", "1e300"), "cv must lie between 0.001 and 1000, not 1e+300"),
             (("--rate", "1", "--scheduler", "chunkd"), "unknown scheduler 'chunkd'; the nearest known: chunked"),
             (("--rate", "1", "--router", "robin"), "unknown router 'robin'"),
             (("--rate", "1", "--replicas", "0"), "replicas must be at least 1, not 0"),
+            (("--rate", "1", "--prefill-chips", "2"), "are not simulated; `predict` answers for them"),
             (("--concurrency", "100"), "60 requests cannot keep 100 in flight; give more requests"),
         ],
     )
     def test_mistakes(self, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], sentence: str) -> None:
         assert sentence in refuse(capsys, *self.ASKED, *flags)
+
+    @pytest.mark.parametrize("flags", [("--step-tokens", "1", "--sequences", "1"), ("--block-tokens", "1")])
+    def test_the_smallest_settings(self, flags: tuple[str, ...]) -> None:
+        import flashstill as fs
+
+        asked: dict[str, Any] = {
+            "model": "qwen3-8b",
+            "chip": "tpu-v5e",
+            "rate": 1.0,
+            "requests": 5,
+            "isl": 30,
+            "osl": 3,
+        }
+        for flag, value in zip(flags[::2], flags[1::2], strict=True):
+            asked[flag.removeprefix("--").replace("-", "_")] = int(value)
+        found = fs.simulate(**asked)
+        assert (found.finished, found.output_tokens) == (5, 15)
 
     @pytest.mark.parametrize(
         ("text", "sentence"),

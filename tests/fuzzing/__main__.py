@@ -23,23 +23,26 @@ from tests.fuzzing.sandbox import Bounds, Trial, faults, run
 
 Maker = Callable[[random.Random, Corpus, Path], Trial]
 KINDS: dict[str, tuple[Maker, int]] = {
-    "configs": (costs.configs, 23),
-    "cases": (costs.cases, 14),
+    "configs": (costs.configs, 21),
+    "cases": (costs.cases, 12),
     "facts": (costs.facts, 13),
     "edits": (costs.edits, 10),
-    "flags": (costs.flags, 20),
+    "flags": (costs.flags, 16),
     "recipes": (learning.recipes, 6),
     "results": (learning.results, 5),
     "models": (learning.models, 3),
     "data": (learning.data, 2),
     "labelled": (learning.labelled, 2),
     "anchors": (costs.anchors, 2),
+    "traces": (costs.traces, 6),
+    "measured": (costs.measured, 2),
 }
 """makers, and the share of each kind in a hundred"""
 
 
 def main() -> int:
     """Exit 0 where nothing was found, 1 otherwise."""
+    os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # compiling the event loop takes longer than its short runs
     parser = argparse.ArgumentParser(prog="scripts/fuzz", description=__doc__)
     parser.add_argument("--count", type=int, default=1000, help="inputs [default: %(default)s]")
     parser.add_argument("--seed", type=int, default=0)

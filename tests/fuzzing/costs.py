@@ -146,6 +146,55 @@ def anchors(chance: random.Random, corpus: Corpus, folder: Path) -> Trial:
     return Trial(kind="anchors", arguments=("validate", "--anchors", str(place), *_json(chance)))
 
 
+def traces(chance: random.Random, corpus: Corpus, folder: Path) -> Trial:
+    """A trace of requests with strange cells, or strange settings of traffic and scheduler."""
+    rows = [["arrival_s", "input_tokens", "output_tokens", "cached_tokens"]]
+    for at in range(chance.randint(0, 8)):
+        rows.append([str(at), str(chance.randint(1, 900)), str(chance.randint(1, 40)), "0"])
+    for _ in range(chance.randint(0, 2)):
+        row = chance.choice(rows)
+        row[chance.randrange(4)] = mangle.text(chance)
+    stream = io.StringIO()
+    csv.writer(stream).writerows(rows)
+    written = stream.getvalue().encode("utf-8", "surrogatepass")
+    path = folder / "trace.csv"
+    path.write_bytes(mangle.damaged(chance, written) if chance.random() < 0.15 else written)
+    arguments: tuple[str, ...] = ("simulate", "--model", chance.choice(MODELS), "--chip", chance.choice(CHIPS))
+    arguments += ("--trace", str(path)) if chance.random() < 0.7 else ("--rate", "3", "--requests", "30")
+    for name, good in SETTINGS.items():
+        if chance.random() < 0.15:
+            arguments += (name, chance.choice(good) if chance.random() < 0.7 else mangle.text(chance))
+    return Trial(kind="traces", arguments=tuple(_no_nul(each) for each in (*arguments, *_json(chance))))
+
+
+SETTINGS = {
+    "--scheduler": ("chunked", "prefill-first"), "--step-tokens": ("1", "64", "8192"), "--sequences": ("1", "7", "256"),
+    "--block-tokens": ("1", "16", "256"), "--replicas": ("1", "3"), "--router": ("round-robin", "two-choices"),
+    "--osl": ("1", "20"), "--isl": ("1", "700"), "--cv": ("0.1", "8"), "--least-ratio": ("0", "0.5"),
+    "--cached-ratio": ("0", "1"), "--speed": ("0.5", "1e6"), "--max-ttft": ("1ms", "9"),
+    "--engine": ("trtllm", "sglang"),
+}  # fmt: skip
+
+
+def measured(chance: random.Random, corpus: Corpus, folder: Path) -> Trial:
+    """A user's measured cases with strange cells, compared or made into facts."""
+    columns = ["model", "chip", "tp", "engine", "concurrency", "measured_tpot_ms", "measured_ttft_ms"]
+    rows = [columns]
+    for _ in range(chance.randint(0, 3)):
+        rows.append([chance.choice(MODELS), chance.choice(CHIPS), "8", "vllm", "8", "9.5", "120"])
+    for _ in range(chance.randint(0, 2)):
+        row = chance.choice(rows)
+        row[chance.randrange(len(row))] = mangle.text(chance)
+    stream = io.StringIO()
+    csv.writer(stream).writerows(rows)
+    written = stream.getvalue().encode("utf-8", "surrogatepass")
+    path = folder / "measured.csv"
+    path.write_bytes(mangle.damaged(chance, written) if chance.random() < 0.15 else written)
+    if chance.random() < 0.5:
+        return Trial(kind="measured", arguments=("validate", "--measured", str(path), *_json(chance)))
+    return Trial(kind="measured", arguments=("calibrate", str(path), "--out", str(folder / "mine"), *_json(chance)))
+
+
 def edits(chance: random.Random, corpus: Corpus, folder: Path) -> Trial:
     """What-if edits of any number of a chip, its class, or of things that do not exist."""
     from flashstill.facts import load
@@ -187,6 +236,8 @@ def flags(chance: random.Random, corpus: Corpus, folder: Path) -> Trial:
         if isinstance(option, click.Option) and not option.is_flag:
             good = GOOD.get(option.name or "")
             arguments.append(chance.choice(good) if good and chance.random() < 0.75 else _named(chance, option, folder))
+    if name == "validate" and "--anchors" not in arguments and "--measured" not in arguments:
+        arguments.append("--golden")  # all measurements take a quarter of a minute
     return Trial(kind="flags", arguments=tuple(_no_nul(each) for each in arguments))
 
 

@@ -125,6 +125,8 @@ def simulate(
     Raises BadInput for a mistake, InfeasiblePlan if the memory holds no request.
     """
     policy = policy or Policy()
+    if deployment.has_prefill_pool:
+        raise BadInput("pools of their own for prefill and decoding are not simulated; `predict` answers for them")
     pieces, sizes = _requests(traffic, seed)
     scenario = Scenario(model=model, isl=sizes.isl, osl=sizes.osl, batch=1)
     resolved, replicas, notes = _replicas(resolve(facts, scenario, deployment), policy.replicas)

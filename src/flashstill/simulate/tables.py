@@ -71,7 +71,7 @@ def step_tables(resolved: Resolved, most_sequences: int, most_tokens: int, longe
     batches = np.unique(
         [0.0, *(2.0**power for power in range(0, 20, 2) if 2.0**power < most_sequences), most_sequences]
     )
-    tokens = np.concatenate([[0.0, 1.0], _spaced(2.0**0.5, float(most_tokens))])
+    tokens = np.unique([0.0, 1.0, *_spaced(2.0**0.5, float(most_tokens))])
     attended = np.concatenate([[0.0], _spaced(2.0, float(longest))])
     extra_s, extra_j = _extra(resolved, batches, tokens, attended)
     return StepTables(

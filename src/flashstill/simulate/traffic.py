@@ -7,7 +7,6 @@ lengths       uniform between `least_ratio` and 1 times the nominal ones, as pub
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,8 @@ from flashstill.simulate.state import Counts
 
 PIECE = 65536
 """requests made or read at a time"""
+BOUNDS = {"rate": (1e-9, 1e9), "speed": (1e-6, 1e6), "cv": (1e-3, 1e3), "requests": (1, 1e9)}
+"""beyond these, times lose their digits or a run never ends"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,10 +49,10 @@ class Traffic:
         if len(given) != 1:
             raise BadInput(f"give one of trace, rate and concurrency, not {' and '.join(given) or 'none of them'}")
         check_counts({"requests": self.requests, "isl": self.isl, "osl": self.osl, "concurrency": self.concurrency})
-        for name in ("rate", "speed", "cv"):
+        for name, (least, most) in BOUNDS.items():
             value = getattr(self, name)
-            if value is not None and not (0.0 < value < math.inf):
-                raise BadInput(f"{name} must be above 0 and finite, not {value}")
+            if value is not None and not least <= value <= most:
+                raise BadInput(f"{name} must lie between {least:g} and {most:g}, not {value}")
         for name in ("least_ratio", "cached_ratio"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise BadInput(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
