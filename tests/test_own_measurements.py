@@ -105,6 +105,62 @@ def test_mistakes_name_their_line(tmp_path: Path, text: str, sentence: str) -> N
         read_own(tmp_path / "none.csv")
 
 
+VLLM = {
+    "model_id": "qwen3-8b", "max_concurrency": 8, "completed": 10, "total_input_tokens": 10240,
+    "total_output_tokens": 1280, "mean_ttft_ms": 70.0, "mean_tpot_ms": 9.4,
+}  # fmt: skip
+GUIDELLM = {
+    "benchmarks": [
+        {"metrics": {name: {"successful": {"mean": mean}, "errored": {"mean": 1.0}} for name, mean in (
+            ("prompt_token_count", 1024.2), ("output_token_count", 127.9), ("request_concurrency", 7.8),
+            ("time_per_output_token_ms", 9.4), ("time_to_first_token_ms", 70.0),
+        )}}
+    ]
+}  # fmt: skip
+AIPERF = {
+    "time_to_first_token": {"unit": "ms", "avg": 70.0}, "inter_token_latency": {"unit": "us", "avg": 9400.0},
+    "input_sequence_length": {"unit": "tokens", "avg": 1024}, "output_sequence_length": {"unit": "tokens", "avg": 128},
+}  # fmt: skip
+INFERENCE_PERF = {
+    "load_summary": {"concurrency": 8, "requested_rate": None},
+    "successes": {
+        "count": 10, "prompt_len": {"mean": 1024}, "output_len": {"mean": 128},
+        "latency": {"time_to_first_token": {"mean": 0.07}, "time_per_output_token": {"mean": 0.0094}},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("result", [VLLM, GUIDELLM, AIPERF, INFERENCE_PERF], ids=["vllm", "guidellm", "aiperf", "perf"])
+def test_results_of_load_generators(tmp_path: Path, result: dict[str, object]) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(result), encoding="utf-8")
+    given = {"model": "qwen3-8b", "chip": "h100-sxm", "concurrency": "8", "engine": "vllm"}
+    (row,) = read_own(path, given)
+    assert row.case == Case.of(model="qwen3-8b", chip="h100-sxm", engine="vllm", isl=1024, osl=128, concurrency=8)
+    assert row.measured == {"tpot_s": pytest.approx(9.4e-3), "ttft_s": pytest.approx(0.07)}
+
+
+def test_what_a_result_does_not_say_must_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(AIPERF), encoding="utf-8")
+    asked = ("validate", "--measured", path, "--case", "model=qwen3-8b")
+    assert "result 1: the row has no chip; give it with --case chip=..." in refuse(capsys, *asked)
+    told = refuse(capsys, *asked, "--case", "chip=h100-sxm")
+    assert "result 1: the row has no concurrency; give it with --case concurrency=..." in told
+    assert "unknown column of a case 'chp'; the nearest known: chip" in refuse(capsys, *asked, "--case", "chp=1")
+    assert "--case is 'chip'; write NAME=VALUE" in refuse(capsys, *asked, "--case", "chip")
+    strangers: list[dict[str, object]] = [
+        {"hello": 1},
+        {"benchmarks": []},
+        {"completed": "x", "total_output_tokens": 5},
+    ]
+    for other in strangers:
+        path.write_text(json.dumps(other), encoding="utf-8")
+        assert "is no result file that is known" in refuse(capsys, *asked)
+    path.write_text(json.dumps({**VLLM, "mean_ttft_ms": None, "mean_tpot_ms": 0}), encoding="utf-8")
+    assert "without a time to first token or per output token" in refuse(capsys, *asked)
+
+
 @pytest.mark.slow
 def test_a_few_rows_of_a_stack_that_no_fit_has_seen() -> None:
     """Served rows, each stack left out of the fit: one row brings the others' mean error of the time per token below

@@ -19,15 +19,41 @@ FACTS_FILE = "served.csv"
 NAMES = {"tpot_s": "time per output token", "ttft_s": "time to first token"}
 
 
+case_option = click.option(
+    "--case", "given", multiple=True, metavar="NAME=VALUE",
+    help="A column of every measured row that leaves it empty, as chip=h100-sxm; repeatable.",
+)  # fmt: skip
+
+
+def given_cells(given: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE texts as cells."""
+    cells = {}
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not sign or not value:
+            raise BadInput(f"--case is {text!r}; write NAME=VALUE, as chip=h100-sxm")
+        cells[name.strip()] = value.strip()
+    return cells
+
+
 @click.command()
 @click.argument("measured", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
 @click.option("--out", type=DIRECTORY, required=True, help="Directory of the facts; give it to --facts afterwards.")
+@case_option
 @facts_options
 @json_option
 def calibrate(
-    measured: Path, out: Path, facts_directories: tuple[Path, ...], edits: tuple[str, ...], as_json: bool
+    measured: Path,
+    out: Path,
+    given: tuple[str, ...],
+    facts_directories: tuple[Path, ...],
+    edits: tuple[str, ...],
+    as_json: bool,
 ) -> None:
-    """Make predictions of your own stacks better: FILE is a CSV of cases with measured_tpot_ms, measured_ttft_ms."""
+    """Make predictions of your own stacks better: FILE is a CSV of cases with measured_tpot_ms, measured_ttft_ms.
+
+    Results of vLLM bench, GuideLLM, AIPerf and inference-perf (.json) are read as well, with the chip by --case.
+    """
     import dataclasses
 
     from flashstill.facts import load
@@ -37,7 +63,7 @@ def calibrate(
 
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
-    stacks = own_stacks(facts, measured)
+    stacks = own_stacks(facts, measured, given_cells(given))
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / FACTS_FILE, to_csv(own_facts(stacks, measured)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from flashstill.cli.calibrating import answer_measured
+from flashstill.cli.calibrating import answer_measured, case_option, given_cells
 from flashstill.cli.documents import echo_edits, json_option, print_json, understood
 from flashstill.cli.options import (
     COUNT,
@@ -136,6 +136,7 @@ def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, defaults: di
 @click.option(
     "--measured", type=_FILE, default=None, help="Your own CSV of cases with measured_tpot_ms, measured_ttft_ms."
 )
+@case_option
 @click.option("--golden", is_flag=True, help="The few golden figures that come with the package, at once.")
 @click.option(
     "--leave-out",
@@ -149,6 +150,7 @@ def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, defaults: di
 def validate(
     anchors: Path | None,
     measured: Path | None,
+    given: tuple[str, ...],
     golden: bool,
     leave_out: str | None,
     out: Path | None,
@@ -172,7 +174,7 @@ def validate(
             raise BadInput("--measured compares one file; leave --anchors, --golden, --leave-out and --out out")
         facts = load(facts_directories, edits)
         echo_edits(facts, as_json)
-        answer_measured(compare_own(facts, measured), as_json)
+        answer_measured(compare_own(facts, measured, given_cells(given)), as_json)
         return
     if golden and anchors is not None:
         raise BadInput("--golden takes no --anchors: its figures come with the package")

@@ -14,21 +14,22 @@ from __future__ import annotations
 import datetime
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from flashstill.errors import BadInput, FlashstillError, shortened
+from flashstill.errors import BadInput, FlashstillError, shortened, unknown
 from flashstill.facts import Fact, Facts
 from flashstill.plan.bands import MEASURED, stack_of
-from flashstill.plan.case import Case
+from flashstill.plan.case import CASE_FIELDS, Case
 from flashstill.plan.casefile import REQUIRED, TEXT, Row, Table, read_table
 from flashstill.plan.cells import case_of
 from flashstill.plan.predict import predict
 from flashstill.plan.resolve import resolve
 from flashstill.plan.served import TPOT_RATIO, TTFT_RATIO, without_served_ratios
+from flashstill.validation.load_results import result_cells
 
 LATENCIES = {"measured_tpot_ms": "tpot_s", "measured_ttft_ms": "ttft_s"}
 """column -> the prediction it is compared with; either may be empty in a row"""
@@ -68,15 +69,25 @@ class OwnStack:
     after: float
 
 
-def read_own(path: Path) -> list[OwnRow]:
-    """The rows of a CSV file of cases with at least one measured latency. BadInput names the line of a mistake."""
+def read_own(path: Path, given: Mapping[str, str] | None = None) -> list[OwnRow]:
+    """The rows of a CSV file of cases, or of a load generator's result (.json), with at least one measured latency.
+
+    given: cells of every row that leaves them empty, such as the chip.  BadInput names the line of a mistake.
+    """
+    given = given or {}
+    for name in given:
+        if name not in CASE_FIELDS:
+            raise BadInput(unknown("column of a case", name, CASE_FIELDS))
+    if path.suffix == ".json":
+        cells = enumerate(result_cells(path), start=1)
+        return [_measured_case(f"{path}, result {number}", number, row, given) for number, row in cells]
     try:
         with path.open(**TEXT) as stream:
             table = read_table(stream, str(path))
             at = {name: table.columns.index(name) for name in LATENCIES if name in table.columns}
             if not at:
                 raise BadInput(f"{path} has no column {' or '.join(LATENCIES)}; add what was measured to its cases")
-            rows = [_row(path, table, row, at, line) for line, row in enumerate(table.rows, start=2)]
+            rows = [_row(path, table, row, at, line, given) for line, row in enumerate(table.rows, start=2)]
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
     measured = [row for row in rows if row.measured]
@@ -85,22 +96,26 @@ def read_own(path: Path) -> list[OwnRow]:
     return measured
 
 
-def _row(path: Path, table: Table, row: Row, at: dict[str, int], line: int) -> OwnRow:
+def _row(path: Path, table: Table, row: Row, at: dict[str, int], line: int, given: Mapping[str, str]) -> OwnRow:
     where = f"{path}, line {line}"
     if line > MOST_ROWS:
         raise BadInput(f"{path} has more than {MOST_ROWS:,} rows")
     if row.reason:
         raise BadInput(f"{where}: {row.reason}")
-    cells = {field: row.cells[index].strip() for field, index in table.asked.items()}
-    for field in REQUIRED:
-        if not cells.get(field):
-            raise BadInput(f"{where}: the row has no {field}")
-    measured = {}
-    for name, index in at.items():
-        if text := row.cells[index].strip():
-            measured[LATENCIES[name]] = _milliseconds(where, name, text)
+    cells = {field: row.cells[index].strip() for field, index in {**table.asked, **at}.items()}
+    return _measured_case(where, line, cells, given)
+
+
+def _measured_case(where: str, line: int, cells: Mapping[str, str], given: Mapping[str, str]) -> OwnRow:
+    known = {**given, **{name: cell for name, cell in cells.items() if cell}}
+    measured = {
+        quantity: _milliseconds(where, name, known.pop(name)) for name, quantity in LATENCIES.items() if name in known
+    }
+    for field in (*REQUIRED, *(("isl", "osl", "concurrency") if where.endswith(f"result {line}") else ())):
+        if field not in known:
+            raise BadInput(f"{where}: the row has no {field}; give it with --case {field}=...")
     try:
-        case = case_of({field: cell for field, cell in cells.items() if cell}, {})
+        case = case_of(known, {})
     except FlashstillError as error:
         raise BadInput(f"{where}: {error}") from error
     return OwnRow(line=line, case=case, measured=measured)
@@ -116,9 +131,9 @@ def _milliseconds(where: str, name: str, text: str) -> float:
     return value * 1e-3
 
 
-def compare_own(facts: Facts, path: Path) -> list[Compared]:
+def compare_own(facts: Facts, path: Path, given: Mapping[str, str] | None = None) -> list[Compared]:
     """Every measured row beside its prediction. BadInput names the line of a case that cannot be predicted."""
-    rows = read_own(path)
+    rows = read_own(path, given)
     found = []
     for row, answer in zip(rows, predict(facts, [row.case for row in rows]), strict=True):
         if not answer.fits:
@@ -137,12 +152,12 @@ def compare_own(facts: Facts, path: Path) -> list[Compared]:
     return found
 
 
-def own_stacks(facts: Facts, path: Path) -> list[OwnStack]:
+def own_stacks(facts: Facts, path: Path, given: Mapping[str, str] | None = None) -> list[OwnStack]:
     """The ratio of every stack in the file, for each quantity that was measured; ratios in `facts` are left aside."""
     plain = without_served_ratios(facts)
     logs: dict[tuple[tuple[str, str], str], list[float]] = defaultdict(list)
     models: dict[tuple[str, str], str] = {}
-    for each in compare_own(plain, path):
+    for each in compare_own(plain, path, given):
         models.setdefault(each.stack, each.row.case.scenario.model_name)
         for quantity, (measured, predicted, _, _) in each.seconds.items():
             logs[each.stack, quantity].append(math.log(measured / predicted))

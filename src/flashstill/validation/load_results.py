@@ -1,0 +1,133 @@
+"""Result files of load generators as measured cases: vLLM bench, GuideLLM, AIPerf and inference-perf, by their fields.
+
+    vllm bench      total tokens / completed requests; mean_ttft_ms, mean_tpot_ms; max_concurrency
+    GuideLLM        benchmarks[].metrics, means of successful requests; times in ms; request_concurrency
+    AIPerf          tag -> avg and unit; time_to_first_token, inter_token_latency (per request: time per output token)
+    inference-perf  successes.latency, means in s; load_summary.concurrency
+
+All four count the time per output token after the first.  Means are taken, as predictions are of means.  What a file
+does not say (the chip, often the concurrency) must be given beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from flashstill.checked import json_object
+from flashstill.errors import BadInput
+
+Cells = dict[str, str]
+TPOT, TTFT = "measured_tpot_ms", "measured_ttft_ms"
+UNITS_MS = {"ms": 1.0, "milliseconds": 1.0, "s": 1e3, "sec": 1e3, "seconds": 1e3, "us": 1e-3, "ns": 1e-6}
+
+
+def result_cells(path: Path) -> list[Cells]:
+    """The measured cases of a result file, as the cells of a case file. BadInput if no known tool wrote it."""
+    tree = json_object(path)
+    for known, read in READERS.items():
+        rows = [{name: text for name, text in row.items() if text} for row in read(tree)]
+        if rows:
+            measured = [row for row in rows if TPOT in row or TTFT in row]
+            if not measured:
+                raise BadInput(f"{path} is a result of {known} without a time to first token or per output token")
+            return measured
+    raise BadInput(f"{path} is no result file that is known: {', '.join(READERS)}")
+
+
+def _vllm(tree: Mapping[str, Any]) -> Iterator[Cells]:
+    completed = _number(tree, "completed")
+    if completed is None or "total_output_tokens" not in tree:
+        return
+    prompt, output = (_number(tree, f"total_{kind}_tokens") for kind in ("input", "output"))
+    yield {
+        "model": str(tree.get("model_id") or ""),
+        "isl": _whole(None if prompt is None else prompt / completed),
+        "osl": _whole(None if output is None else output / completed),
+        "concurrency": _whole(_number(tree, "max_concurrency")),
+        TPOT: _text(_number(tree, "mean_tpot_ms")),
+        TTFT: _text(_number(tree, "mean_ttft_ms")),
+    }
+
+
+def _guidellm(tree: Mapping[str, Any]) -> Iterator[Cells]:
+    runs = tree.get("benchmarks")
+    for run in runs if isinstance(runs, list) else []:
+
+        def mean(name: str, run: Any = run) -> float | None:
+            return _number(_inside(run, "metrics", name, "successful"), "mean")
+
+        yield {
+            "isl": _whole(mean("prompt_token_count")),
+            "osl": _whole(mean("output_token_count")),
+            "concurrency": _whole(mean("request_concurrency")),
+            TPOT: _text(mean("time_per_output_token_ms")),
+            TTFT: _text(mean("time_to_first_token_ms")),
+        }
+
+
+def _aiperf(tree: Mapping[str, Any]) -> Iterator[Cells]:
+    first = _inside(tree, "time_to_first_token")
+    if "avg" not in first:
+        return
+
+    def milliseconds(tag: str) -> float | None:
+        found, scale = _inside(tree, tag), UNITS_MS.get(str(_inside(tree, tag).get("unit", "ms")).lower())
+        value = _number(found, "avg")
+        return None if value is None or scale is None else value * scale
+
+    yield {
+        "isl": _whole(_number(_inside(tree, "input_sequence_length"), "avg")),
+        "osl": _whole(_number(_inside(tree, "output_sequence_length"), "avg")),
+        TPOT: _text(milliseconds("inter_token_latency")),
+        TTFT: _text(milliseconds("time_to_first_token")),
+    }
+
+
+def _inference_perf(tree: Mapping[str, Any]) -> Iterator[Cells]:
+    latency = _inside(tree, "successes", "latency")
+    if not latency:
+        return
+    names = ("time_per_output_token", "time_to_first_token")
+    seconds = (_number(_inside(latency, name), "mean") for name in names)
+    tpot, ttft = (None if value is None else value * 1e3 for value in seconds)
+    yield {
+        "isl": _whole(_number(_inside(tree, "successes", "prompt_len"), "mean")),
+        "osl": _whole(_number(_inside(tree, "successes", "output_len"), "mean")),
+        "concurrency": _whole(_number(_inside(tree, "load_summary"), "concurrency")),
+        TPOT: _text(tpot),
+        TTFT: _text(ttft),
+    }
+
+
+READERS: dict[str, Callable[[Mapping[str, Any]], Iterator[Cells]]] = {
+    "vLLM bench": _vllm,
+    "GuideLLM": _guidellm,
+    "AIPerf": _aiperf,
+    "inference-perf": _inference_perf,
+}
+
+
+def _inside(tree: Any, *names: str) -> Mapping[str, Any]:
+    """The object below some names; empty where it is missing or is something else."""
+    for name in names:
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree if isinstance(tree, dict) else {}
+
+
+def _number(tree: Mapping[str, Any], name: str) -> float | None:
+    """A finite number above 0, or None."""
+    value = tree.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value < math.inf:
+        return None
+    return float(value)
+
+
+def _whole(value: float | None) -> str:
+    return "" if value is None else str(max(round(value), 1))
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else repr(value)
