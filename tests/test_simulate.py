@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +29,18 @@ from flashstill.simulate.state import (
     OWED,
     OWED_TOKENS,
     QUEUED,
+    Values,
 )
 from tests.batching import arrivals, limits, step_s, tables
 from tests.commands import Cli, refuse
 from tests.plain_batching import Request, Server, walk
 
 
-def served_one_by_one(seconds: Iterator[float], gaps: Iterator[float], count: int, servers: int = 1) -> Outcome:
+def served_one_by_one(seconds: Values, gaps: Values, servers: int = 1) -> Outcome:
     """Requests of one token each, whose prefill takes the given seconds, on replicas that take one at a time."""
     unit = 1e-4  # seconds of a prompt token
-    times = np.cumsum(list(itertools.islice(gaps, count)))
-    prompt = np.maximum(np.round(np.array(list(itertools.islice(seconds, count))) / unit), 1).astype(np.int64)
+    count, times = len(gaps), np.cumsum(gaps)
+    prompt = np.maximum(np.round(seconds / unit), 1).astype(np.int64)
     cost = tables(lambda b, s, p, a: unit * p, longest=1e6)
     cost = cost._replace(tokens=np.array([0.0, 1.0, 1e6]), extra_s=np.array([[[0, 0], [unit, unit], [1e2, 1e2]]] * 3))
     one = limits(sequences=1, tokens=10**6, blocks=10**6, router=0)
@@ -61,15 +60,15 @@ def test_waiting_is_that_of_pollaczek_and_khinchine(kind: str, load: float) -> N
     numbers = np.random.default_rng(5)
     mean = 0.05
     count = 2_000_000 if load < 0.9 else 8_000_000
-    service = itertools.repeat(mean) if kind == "M/D/1" else iter(numbers.exponential(mean, count))
-    outcome = served_one_by_one(service, iter(numbers.exponential(mean / load, count)), count)
+    service = np.full(count, mean) if kind == "M/D/1" else numbers.exponential(mean, count)
+    outcome = served_one_by_one(service, numbers.exponential(mean / load, count))
     expected = load * mean / (1.0 - load) * (0.5 if kind == "M/D/1" else 1.0)
     assert mean_waiting(outcome) == pytest.approx(expected, rel=0.02)
 
 
 def test_waiting_at_a_moderate_load() -> None:
     numbers = np.random.default_rng(6)
-    outcome = served_one_by_one(itertools.repeat(0.05), iter(numbers.exponential(0.1, 6_000)), 6_000)
+    outcome = served_one_by_one(np.full(6_000, 0.05), numbers.exponential(0.1, 6_000))
     assert mean_waiting(outcome) == pytest.approx(0.5 * 0.05 / 0.5 * 0.5, rel=0.1)
 
 
@@ -187,7 +186,7 @@ def test_a_percentile_has_its_interval_or_none() -> None:
     assert few.percentiles[99][2] is None
     numbers = np.random.default_rng(3)
     service = numbers.exponential(0.05, 3_000)
-    outcome = served_one_by_one(iter(service), itertools.repeat(10.0), 3_000)
+    outcome = served_one_by_one(service, np.full(3_000, 10.0))
     exact = np.maximum(np.round(service / 1e-4), 1) * 1e-4
     for at, (value, low, high) in latencies(outcome.tally)["ttft_s"].percentiles.items():
         assert value == pytest.approx(float(np.quantile(exact, at / 100.0)), rel=0.011)
