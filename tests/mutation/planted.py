@@ -18,11 +18,11 @@ PLANTED: tuple[Planted, ...] = (
     ("plan/scenario.py", "< scenario.min_tokens_per_s", "< 0.0", "planted"),
     ("plan/search.py", "figures.room < batches", "2.0 * figures.room < batches", "planted"),
     # the band of a chip that nobody measured is as narrow as any
-    ("plan/predict.py", "return low**wider, high**wider", "return low, high", "planted"),
+    ("plan/bands.py", "(general[0] ** power, general[1] ** power)", "general", "planted"),
     # depth is not rounded to tiles
-    ("cost/kernels.py", "np.ceil(depth / tiling.depth) * tiling.depth", "depth", "planted"),
+    ("cost/kernels.py", "np.ceil(operation.depth / tiling.depth) * tiling.depth", "operation.depth", "planted"),
     # an all-reduce waits half as often between domains
-    ("cost/links.py", "+ waits * ROUNDS[kind]", "+ waits * ROUNDS[kind] / 2.0", "planted"),
+    ("cost/links.py", "+ calibration.scale_out_hop_s * hops", "+ calibration.scale_out_hop_s * hops / 2.0", "planted"),
     # the first token is decoded as well
     ("cost/serving.py", "steps = load.osl - 1.0", "steps = load.osl", "planted"),
     # activations never leave the chip; a chip never throttles
@@ -35,7 +35,7 @@ PLANTED: tuple[Planted, ...] = (
         "self.sequences * self.state_values",
         "operations",
     ),
-    ("workload/operations.py", "self.ffn_width * self.distinct", "self.ffn_width * self.held", "operations"),
+    ("workload/experts.py", "self.ffn_width * self.distinct", "self.ffn_width * self.held", "operations"),
     # a pipeline has no bubble; the optimizer is not shared
     ("cost/training.py", "(stages - 1.0) / plan.interleave * slowest", "0.0 * slowest", "training_numbers"),
     ("cost/training.py", "plan.fsdp * plan.dp if plan.zero1 else plan.fsdp", "plan.fsdp", "training_numbers"),
