@@ -11,7 +11,6 @@ chunks in one step count as one of the same attention: of L_i tokens after P_i c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -43,16 +42,6 @@ class StepTables(NamedTuple):
     attended: Values
     extra_s: Values
     extra_j: Values
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Engine:
-    """What the event loop needs of one replica. idle_w: watts of all its chips while no step runs."""
-
-    tables: StepTables
-    cache_tokens: int
-    chips: int
-    idle_w: float
 
 
 def step_tables(resolved: Resolved, most_sequences: int, most_tokens: int, longest: int) -> StepTables:

@@ -80,7 +80,8 @@ def read_own(path: Path, given: Mapping[str, str] | None = None) -> list[OwnRow]
             raise BadInput(unknown("column of a case", name, CASE_FIELDS))
     if path.suffix == ".json":
         cells = enumerate(result_cells(path), start=1)
-        return [_measured_case(f"{path}, result {number}", number, row, given) for number, row in cells]
+        needed = (*REQUIRED, "isl", "osl", "concurrency")  # which a result may not say, and a default would be a guess
+        return [_measured_case(f"{path}, result {number}", number, row, given, needed) for number, row in cells]
     try:
         with path.open(**TEXT) as stream:
             table = read_table(stream, str(path))
@@ -103,15 +104,17 @@ def _row(path: Path, table: Table, row: Row, at: dict[str, int], line: int, give
     if row.reason:
         raise BadInput(f"{where}: {row.reason}")
     cells = {field: row.cells[index].strip() for field, index in {**table.asked, **at}.items()}
-    return _measured_case(where, line, cells, given)
+    return _measured_case(where, line, cells, given, REQUIRED)
 
 
-def _measured_case(where: str, line: int, cells: Mapping[str, str], given: Mapping[str, str]) -> OwnRow:
+def _measured_case(
+    where: str, line: int, cells: Mapping[str, str], given: Mapping[str, str], needed: Sequence[str]
+) -> OwnRow:
     known = {**given, **{name: cell for name, cell in cells.items() if cell}}
     measured = {
         quantity: _milliseconds(where, name, known.pop(name)) for name, quantity in LATENCIES.items() if name in known
     }
-    for field in (*REQUIRED, *(("isl", "osl", "concurrency") if where.endswith(f"result {line}") else ())):
+    for field in needed:
         if field not in known:
             raise BadInput(f"{where}: the row has no {field}; give it with --case {field}=...")
     try:
