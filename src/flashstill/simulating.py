@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from flashstill.asking import Edits, FactsLike, facts_of
 from flashstill.errors import BadInput, unknown
 from flashstill.plan.deployment import Deployment
+from flashstill.simulate.answer import Simulation
 from flashstill.simulate.policy import Policy
-from flashstill.simulate.simulation import Simulation
 from flashstill.simulate.simulation import simulate as simulate_traffic
 from flashstill.simulate.traffic import Traffic
 

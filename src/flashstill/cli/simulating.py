@@ -22,7 +22,7 @@ from flashstill.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from flashstill.simulate.simulation import Simulation
+    from flashstill.simulate.answer import Simulation
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _TRAFFIC = ("trace", "speed", "rate", "cv", "concurrency", "requests", "isl", "osl", "least_ratio", "cached_ratio")

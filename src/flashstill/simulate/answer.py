@@ -1,0 +1,148 @@
+"""The answer of a simulation: what was counted, as latencies, rates, energy and dollars."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flashstill.economics import HourlyPrice, usd_per_million_tokens
+from flashstill.plan.deployment import Deployment
+from flashstill.plan.resolve import Resolved
+from flashstill.simulate.engine import Outcome
+from flashstill.simulate.policy import Policy
+from flashstill.simulate.results import Latency, Steadiness, latencies, steadiness
+from flashstill.simulate.state import BUSY_S, JOULES
+from flashstill.simulate.tally import (
+    ARRIVED,
+    CACHED_IN,
+    DONE,
+    GOOD,
+    LINES,
+    PREEMPTED,
+    REFUSED,
+    TOKENS_IN,
+    TOKENS_OUT,
+)
+from flashstill.simulate.traffic import Traffic
+from flashstill.tables import cell, html_table
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Simulation:
+    """What traffic gets on replicas of a deployment. Seconds; joules of the chips, host and facility excluded.
+
+    goodput_ratio: share of the requests that arrived which kept both bounds.  cache_tokens: room of one replica.
+    timeline: line -> mean value in each of consecutive intervals of moment_s seconds.
+    """
+
+    deployment: Deployment
+    policy: Policy
+    traffic: Traffic
+    seed: int
+    requests: int
+    finished: int
+    refused: int
+    preemptions: int
+    seconds: float
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    latencies: dict[str, Latency]
+    goodput_ratio: float
+    goodput_per_s: float
+    output_tokens_per_s: float
+    utilisation: float
+    mean_running: float
+    mean_in_system: float
+    cache_tokens: int
+    joules_per_output_token: float
+    usd_per_million_output_tokens: float | None
+    price_basis: str
+    steady: Steadiness | None
+    moment_s: float
+    timeline: dict[str, list[float]]
+    notes: tuple[str, ...]
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """One flat row per latency: n, mean, and each percentile with its low and high end, in seconds."""
+        rows = []
+        for name, each in self.latencies.items():
+            row: dict[str, Any] = {"latency": name, "n": each.n, "mean_s": each.mean_s}
+            for at, (value, low, high) in each.percentiles.items():
+                row |= {f"p{at}": value, f"p{at}_low": low, f"p{at}_high": high}
+            rows.append(row)
+        return rows
+
+    def _repr_html_(self) -> str:
+        names = ("latency", "n", "mean_s", "p50", "p90", "p95", "p99")
+        rows = [[cell(row[name]) for name in names] for row in self.as_records()]
+        return html_table(names, rows, f"{self.requests:,} requests in {self.seconds:,.0f} s")
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values; percentiles as p50: {value, low, high}, and infinite bounds as None."""
+        values = asdict(self)
+        values["latencies"] = {
+            name: {
+                "n": each.n,
+                "mean_s": each.mean_s,
+                **{
+                    f"p{at}": dict(zip(("value", "low", "high"), ends, strict=True))
+                    for at, ends in each.percentiles.items()
+                },
+            }
+            for name, each in self.latencies.items()
+        }
+        values["traffic"]["trace"] = None if self.traffic.trace is None else str(self.traffic.trace)
+        if self.steady is not None:
+            values["steady"]["is_steady"] = self.steady.is_steady
+        return values
+
+
+def simulation_of(
+    resolved: Resolved,
+    policy: Policy,
+    traffic: Traffic,
+    seed: int,
+    outcome: Outcome,
+    replicas: int,
+    cache_tokens: int,
+    paid: HourlyPrice,
+    notes: tuple[str, ...],
+) -> Simulation:
+    tally, fleet, span = outcome.tally, outcome.fleet, max(outcome.end_s, 1e-12)
+    totals, chips = tally.totals, resolved.chips * replicas
+    busy = float(fleet.clock[:, BUSY_S].sum())
+    idle_j = resolved.chip.idle_w * resolved.chips * (span * replicas - busy)
+    output = int(totals[TOKENS_OUT])
+    width, moments = float(tally.moment[0]), math.ceil(span / float(tally.moment[0]))
+    lines = {name: (tally.lines[:moments, number] / width).tolist() for number, name in enumerate(LINES)}
+    return Simulation(
+        deployment=resolved.deployment,
+        policy=policy,
+        traffic=traffic,
+        seed=seed,
+        requests=int(totals[ARRIVED]),
+        finished=int(totals[DONE]),
+        refused=int(totals[REFUSED]),
+        preemptions=int(totals[PREEMPTED]),
+        seconds=span,
+        input_tokens=int(totals[TOKENS_IN]),
+        cached_tokens=int(totals[CACHED_IN]),
+        output_tokens=output,
+        latencies=latencies(tally),
+        goodput_ratio=float(totals[GOOD] / max(totals[ARRIVED], 1)),
+        goodput_per_s=float(totals[GOOD] / span),
+        output_tokens_per_s=output / span,
+        utilisation=busy / (span * replicas),
+        mean_running=float(tally.lines[:, 0].sum() / span),
+        mean_in_system=float(tally.area[0] / span),
+        cache_tokens=cache_tokens,
+        joules_per_output_token=(float(fleet.clock[:, JOULES].sum()) + idle_j) / max(output, 1),
+        usd_per_million_output_tokens=usd_per_million_tokens(paid, span, float(chips), float(max(output, 1))),
+        price_basis=paid.basis,
+        steady=steadiness(tally),
+        moment_s=width,
+        timeline=lines,
+        notes=notes,
+    )

@@ -1,0 +1,89 @@
+"""What a simulation needs before its first event: requests and their sizes, replicas, and the scheduler's limits."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flashstill.cost.footprint import most_sequences
+from flashstill.errors import BadInput, InfeasiblePlan
+from flashstill.facts import Facts
+from flashstill.plan.prediction import NOT_FITTING
+from flashstill.plan.resolve import Resolved
+from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.policy import CHUNKED, PREFILL_FIRST, Policy
+from flashstill.simulate.state import ROUTERS, Limits
+from flashstill.simulate.traces import read_trace
+from flashstill.simulate.traffic import Traffic, generated
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    """Typical sizes of the requests: of the first piece of a trace, or as asked."""
+
+    isl: int
+    osl: int
+    mean_tokens: float
+    moment_s: float
+
+
+def requests_of(traffic: Traffic, seed: int) -> tuple[Iterator[Arrivals], Sizes]:
+    if traffic.trace is None:
+        sizes = Sizes(isl=traffic.isl, osl=traffic.osl, mean_tokens=traffic.mean_tokens, moment_s=0.1)
+        return generated(traffic, seed), sizes
+    pieces = read_trace(traffic.trace, traffic.speed)
+    first = next(pieces, None)
+    if first is None:
+        raise BadInput(f"{traffic.trace} holds no requests")
+    prompt, output = first.prompt, first.output
+    sizes = Sizes(
+        isl=max(int(np.median(prompt)), 1),
+        osl=max(int(np.median(output)), 1),
+        mean_tokens=float(np.average(prompt + output / 2.0, weights=output)),  # of the tokens that decode
+        moment_s=max(float(first.arrival_s[-1]) / 400.0, 1e-3),
+    )
+    return itertools.chain([first], pieces), sizes
+
+
+def replicas_of(resolved: Resolved, copies: int) -> tuple[Resolved, int, tuple[str, ...]]:
+    """Replicas of a dense model inside a deployment run on their own; those of attention share their experts."""
+    degrees = resolved.degrees
+    if degrees.dp == 1 or resolved.model.routed:
+        return resolved, copies, resolved.notes
+    alone = degrees._replace(dp=1)
+    return replace(resolved, degrees=alone), copies * degrees.dp, resolved.notes
+
+
+def limits_of(facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes) -> tuple[Limits, int]:
+    """The scheduler's settings, those left open as the engine has them, and the tokens of cache of one replica."""
+    model, conditions, layout = resolved.model, resolved.conditions, resolved.layout
+    software = conditions.software
+
+    def default(quantity: str) -> int:
+        own = facts.find(f"engine-{software.name}", quantity)
+        return int(facts.value("engine", quantity) if own is None else own.value)
+
+    scheduler = policy.scheduler or (CHUNKED if software.mixed_ratio >= 0.5 else PREFILL_FIRST)
+    tokens = max(sizes.mean_tokens, 1.0)
+    room = float(most_sequences(model, conditions, layout, tokens)) * tokens
+    block = policy.block_tokens or default("cache_block_tokens")
+    blocks = int(min(room, 1e12) // block)
+    if blocks < 1:
+        raise InfeasiblePlan(f"{model.name} leaves no memory for a cache on {resolved.chips} chips", {NOT_FITTING: 1})
+    limits = Limits(
+        sequences=policy.sequences or default("running_sequences"),
+        tokens=policy.step_tokens or int(software.prefill_tokens),
+        block=block,
+        blocks=blocks,
+        prefill_first=scheduler == PREFILL_FIRST,
+        reserves=software.reserved_ratio >= 1.0,
+        router=ROUTERS.index(policy.router),
+        ttft_s=policy.max_ttft_s or math.inf,
+        tpot_s=policy.max_tpot_s or math.inf,
+        first_s=software.first_s,
+    )
+    return limits, blocks * block
