@@ -92,6 +92,15 @@ class Server:
             self.filling.append(each)
             self.chunks.append((each, chunk))
 
+    def can_admit(self, request: Request) -> bool:
+        """Whether a request from a central line can start here in the next step."""
+        ahead = (*self.filling, *self.waiting)
+        needed = [self._blocks(each.prompt + each.generated) for each in (*ahead, request)]
+        held = sum(self._blocks(each.context) for each in self.filling)
+        whole = [self._blocks(each.prompt + each.output) for each in (*ahead, *self.decoding, request)]
+        fits = sum(needed) - held <= self.free and not (self.reserves and sum(whole) > self.blocks)
+        return self.owed < self.sequences and fits
+
     def plan(self, now: float) -> float | None:
         """Decide the next step; its end, or None if there is nothing to do."""
         preempted = False
@@ -152,23 +161,36 @@ class Server:
         return done
 
 
-def walk(servers: Sequence[Server], requests: Sequence[Request], concurrency: int | None = None) -> float:
-    """Serve all requests with the router that counts requests; the time of the last event.
+def walk(
+    servers: Sequence[Server], requests: Sequence[Request], concurrency: int | None = None, central: bool = False
+) -> float:
+    """Serve all requests with the router that counts requests, or from one line; the time of the last event.
 
     concurrency: only so many come at time 0, and each of the others when one is done.
     """
+    line: deque[Request] = deque()
     order = itertools.count()
     later = deque(requests[concurrency:] if concurrency is not None else ())
     arriving = deque(requests[:concurrency] if concurrency is not None else requests)
     events: list[tuple[float, int, int]] = []
     is_busy = [False] * len(servers)
 
-    def route(request: Request, now: float) -> int:
+    def route(request: Request, now: float) -> set[int]:
         request.arrival = now
-        best = min(range(len(servers)), key=lambda r: (servers[r].owed, r))
-        servers[best].owed += 1
-        servers[best].waiting.append(request)
-        return best
+        line.append(request)
+        return dispatch()
+
+    def dispatch() -> set[int]:
+        chosen = set()
+        while line:
+            able = [r for r, server in enumerate(servers) if not central or server.can_admit(line[0])]
+            if not able:
+                break
+            best = min(able, key=lambda r: (servers[r].owed, r))
+            servers[best].owed += 1
+            servers[best].waiting.append(line.popleft())
+            chosen.add(best)
+        return chosen
 
     def go_on(r: int, now: float) -> None:
         end = servers[r].plan(now)
@@ -180,16 +202,19 @@ def walk(servers: Sequence[Server], requests: Sequence[Request], concurrency: in
     while arriving or events:
         if arriving and (not events or arriving[0].arrival <= events[0][0]):
             now = arriving[0].arrival
-            called = set()
+            called: set[int] = set()
             while arriving and arriving[0].arrival == now:
-                called.add(route(arriving.popleft(), now))
+                called |= route(arriving.popleft(), now)
             for r in sorted(called):
                 if not is_busy[r]:
                     go_on(r, now)
             continue
         now, r, _ = heapq.heappop(events)
         last = now
-        called = {route(later.popleft(), now) for _ in servers[r].finish_step(now) if later}
+        done = servers[r].finish_step(now)
+        called = dispatch() if done else set()
+        for _ in done:
+            called |= route(later.popleft(), now) if later else set()
         for other in sorted(called - {r}):
             if not is_busy[other]:
                 go_on(other, now)

@@ -21,6 +21,7 @@ from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.results import latencies
 from flashstill.simulate.state import (
     BUSY_S,
+    CENTRAL,
     COMMITTED,
     CONTEXT,
     DECODING,
@@ -80,11 +81,11 @@ REQUESTS = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 300), st.integ
     rows=REQUESTS, seed=st.integers(0, 10**6), servers=st.integers(1, 3), sequences=st.integers(1, 8),
     tokens=st.integers(1, 200), block=st.sampled_from([1, 4, 16]), spare=st.integers(0, 400),
     prefill_first=st.booleans(), reserves=st.booleans(),
-    concurrency=st.one_of(st.none(), st.integers(1, 6)), cached=st.integers(0, 50),
+    concurrency=st.one_of(st.none(), st.integers(1, 6)), cached=st.integers(0, 50), central=st.booleans(),
 )  # fmt: skip
 def test_it_agrees_with_a_plain_walk_through_every_step(
     rows: list[tuple[int, int, int]], seed: int, servers: int, sequences: int, tokens: int, block: int, spare: int,
-    prefill_first: bool, reserves: bool, concurrency: int | None, cached: int,
+    prefill_first: bool, reserves: bool, concurrency: int | None, cached: int, central: bool,
 ) -> None:  # fmt: skip
     numbers = np.random.default_rng(seed)
     asked = sorted((0.01 * at + 1e-4 * numbers.random(), prompt, output) for at, prompt, output in rows)
@@ -93,13 +94,19 @@ def test_it_agrees_with_a_plain_walk_through_every_step(
         asked = [(0.0 if i < concurrency else math.inf, prompt, output) for i, (_, prompt, output) in enumerate(asked)]
     blocks = -(-(max(prompt + output for _, prompt, output in asked) + spare) // block)
     chosen = limits(
-        sequences=sequences, tokens=tokens, block=block, blocks=blocks, prefill_first=prefill_first, reserves=reserves
+        sequences=sequences,
+        tokens=tokens,
+        block=block,
+        blocks=blocks,
+        prefill_first=prefill_first,
+        reserves=reserves,
+        router=CENTRAL if central else 1,
     )
     outcome = run(tables(), chosen, [arrivals(asked, cached)], servers, closed=concurrency is not None)
 
     requests = [Request(at, prompt, output, min(cached, prompt - 1)) for at, prompt, output in asked]
     plain = [Server(step_s, sequences, tokens, block, blocks, prefill_first, reserves) for _ in range(servers)]
-    end = walk(plain, requests, concurrency)
+    end = walk(plain, requests, concurrency, central)
     tally = outcome.tally
     assert tally.totals[counted.DONE] == len(requests)
     assert not (reserves and tally.totals[counted.PREEMPTED])
@@ -116,7 +123,7 @@ def test_it_agrees_with_a_plain_walk_through_every_step(
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows=REQUESTS, servers=st.integers(1, 4), router=st.integers(0, 3), seed=st.integers(0, 99))
+@given(rows=REQUESTS, servers=st.integers(1, 4), router=st.integers(0, 4), seed=st.integers(0, 99))
 def test_nothing_is_lost(rows: list[tuple[int, int, int]], servers: int, router: int, seed: int) -> None:
     """Requests and tokens are conserved, the cache is free again, and Little's law holds: N = rate x time in system."""
     asked = sorted((0.01 * at, prompt, output) for at, prompt, output in rows)

@@ -56,7 +56,7 @@ _POLICY = (
 @click.option("--replicas", type=COUNT, default=1, show_default=True, help="Copies of the deployment.")
 @click.option(
     "--router", type=WORD, default="least-requests", show_default=True,
-    help="round-robin, least-requests, two-choices or least-tokens.",
+    help="round-robin, least-requests, two-choices, least-tokens or central.",
 )  # fmt: skip
 @click.option("--max-ttft", "max_ttft_s", type=SECONDS, default=None, help="Bound of goodput, as 500ms.")
 @click.option("--max-tpot", "max_tpot_s", type=SECONDS, default=None, help="Bound of goodput, as 30ms.")

@@ -31,6 +31,7 @@ from flashstill.simulate.tally import (
     WORKING,
     Tally,
     draw_line,
+    leave,
     note,
     part_of,
 )
@@ -145,7 +146,7 @@ def finish(fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, r: int, place
         note(tally, TPOT, part, tpot, 1)
         good = good and tpot <= limits.tpot_s
     note(tally, END_TO_END, part, now - arrived + limits.first_s, 1)
-    tally.area[0] += now - arrived
+    leave(tally, now)
     tally.totals[DONE] += 1
     tally.totals[GOOD] += 1 if good else 0
     fleet.counts[r, field.OWED] -= 1

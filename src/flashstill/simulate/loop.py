@@ -7,17 +7,20 @@ from typing import NamedTuple
 import numpy as np
 
 from flashstill.simulate import state as field
+from flashstill.simulate.central import dispatch, first_with_room, join_line, send
 from flashstill.simulate.commit import commit
 from flashstill.simulate.compiled import compiled
 from flashstill.simulate.scheduler import plan
-from flashstill.simulate.slots import blocks_of, enqueue
-from flashstill.simulate.state import Counts, Fleet, Limits, Pool, Values
+from flashstill.simulate.slots import blocks_of
+from flashstill.simulate.state import CENTRAL, LINE_LENGTH, NEXT, RANDOM, Counts, Fleet, Limits, Pool, Values
 from flashstill.simulate.tables import StepTables
-from flashstill.simulate.tally import ARRIVED, CACHED_IN, REFUSED, TOKENS_IN, Tally
+from flashstill.simulate.tally import ARRIVED, CACHED_IN, REFUSED, TOKENS_IN, Tally, enter
 from flashstill.simulate.times import decode_sum, steps_until
 
 MORE, ROOM, OVER = range(3)
 """why the loop stopped: it needs further requests, a larger pool, or everything is done"""
+TURNED_AWAY, IN_LINE = -1, -2
+"""in place of a replica: a request that no replica could ever hold, and one that waits in the central line"""
 
 
 class Arrivals(NamedTuple):
@@ -34,14 +37,14 @@ def route(fleet: Fleet, limits: Limits, tokens: int) -> int:
     """The replica that gets the next request, by the policies of state.ROUTERS."""
     count = len(fleet.ends)
     if limits.router == 0 or count == 1:
-        chosen = fleet.router[0] % count
-        fleet.router[0] += 1
+        chosen = fleet.router[NEXT] % count
+        fleet.router[NEXT] += 1
         return int(chosen)
     if limits.router == 2:
-        fleet.router[1] = fleet.router[1] * 48271 % 2147483647  # Park and Miller 1988, in plain integers
-        one = fleet.router[1] % count
-        fleet.router[1] = fleet.router[1] * 48271 % 2147483647
-        other = (one + 1 + fleet.router[1] % (count - 1)) % count
+        fleet.router[RANDOM] = fleet.router[RANDOM] * 48271 % 2147483647  # Park and Miller 1988, in plain integers
+        one = fleet.router[RANDOM] % count
+        fleet.router[RANDOM] = fleet.router[RANDOM] * 48271 % 2147483647
+        other = (one + 1 + fleet.router[RANDOM] % (count - 1)) % count
         return int(one if fleet.counts[one, field.OWED] <= fleet.counts[other, field.OWED] else other)
     owed = field.OWED if limits.router == 1 else field.OWED_TOKENS
     chosen = 0
@@ -55,13 +58,14 @@ def route(fleet: Fleet, limits: Limits, tokens: int) -> int:
 def accept(
     fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, arrivals: Arrivals, position: int, now: float
 ) -> int:
-    """Route one request that arrives now; returns its replica, or -1 for one that no replica could ever hold."""
+    """Route one request that arrives now; returns its replica, TURNED_AWAY or IN_LINE."""
     prompt, output = arrivals.prompt[position], arrivals.output[position]
     number = tally.totals[ARRIVED]
     tally.totals[ARRIVED] += 1
     if blocks_of(prompt + output, limits.block) > limits.blocks:
         tally.totals[REFUSED] += 1
-        return -1
+        return TURNED_AWAY
+    enter(tally, now)
     tally.totals[TOKENS_IN] += prompt
     tally.totals[CACHED_IN] += arrivals.cached[position]
     pool.spares[0] -= 1
@@ -77,10 +81,14 @@ def accept(
         number,
     )
     pool.clock[place, field.FIRST_S] = pool.clock[place, field.LAST_S] = np.nan
-    r = route(fleet, limits, prompt + output)
-    fleet.counts[r, field.OWED] += 1
-    fleet.counts[r, field.OWED_TOKENS] += prompt + output
-    enqueue(fleet, pool, r, place)
+    if limits.router == CENTRAL:
+        r = IN_LINE if fleet.router[LINE_LENGTH] else first_with_room(fleet, pool, limits, place)
+        if r < 0:
+            join_line(fleet, pool, place)
+            return IN_LINE
+    else:
+        r = route(fleet, limits, prompt + output)
+    send(fleet, pool, r, place)
     return r
 
 
@@ -142,21 +150,19 @@ def advance(
             while position < total and arrivals.arrival_s[position] == comes_s:
                 if pool.spares[0] == 0:
                     break
-                other = accept(fleet, pool, limits, tally, arrivals, position, comes_s)
+                accept(fleet, pool, limits, tally, arrivals, position, comes_s)
                 position += 1
-                if other >= 0:
-                    fleet.counts[other, field.CALLED] = 1
             wake_called(fleet, pool, tables, limits, tally, comes_s)
             if position == begun:
                 return ROOM, position
             continue
         finished = commit(fleet, pool, tables, limits, tally, r)
+        if finished > 0 and fleet.router[LINE_LENGTH] > 0:
+            dispatch(fleet, pool, limits, tally, event_s)
         while closed and finished > 0 and position < total:
-            other = accept(fleet, pool, limits, tally, arrivals, position, event_s)
-            position += 1
-            if other >= 0:
+            if accept(fleet, pool, limits, tally, arrivals, position, event_s) != TURNED_AWAY:
                 finished -= 1
-                fleet.counts[other, field.CALLED] = 1
+            position += 1
         fleet.counts[r, field.CALLED] = 0
         wake_called(fleet, pool, tables, limits, tally, event_s)
         plan(fleet, pool, tables, limits, tally, r, event_s)

@@ -18,7 +18,8 @@ class Policy:
     scheduler: "chunked": prompts share steps with decoding, within the budget (Sarathi-Serve); "prefill-first": prompts
     come first, while decoding waits.  step_tokens: most tokens of a step; sequences: most running at a time;
     block_tokens: of a cache block.  None takes what the engine does.  replicas: copies of the deployment.  router:
-    round-robin, least-requests, two-choices (the better of two drawn at random) or least-tokens.
+    round-robin, least-requests, two-choices (the better of two drawn at random), least-tokens, or central (requests wait
+    in one line until a replica can admit them).
     max_ttft_s, max_tpot_s: bounds that a request keeps to count for goodput.
     """
 

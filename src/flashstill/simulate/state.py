@@ -14,7 +14,9 @@ Values = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 NONE = -1
 """no request"""
-ROUTERS = ("round-robin", "least-requests", "two-choices", "least-tokens")
+ROUTERS = ("round-robin", "least-requests", "two-choices", "least-tokens", "central")
+CENTRAL = 4
+"""requests wait in one line before the replicas (central.py)"""
 
 
 class Limits(NamedTuple):
@@ -58,9 +60,13 @@ PROMPT, OUTPUT, CACHED, GENERATED, FOLLOWING, NUMBER = range(6)
 next in a waiting line; the number in order of arrival"""
 
 
+NEXT, RANDOM, LINE_HEAD, LINE_TAIL, LINE_LENGTH = range(5)
+"""columns of Fleet.router: next replica in turn, random state, ends and length of the central line"""
+
+
 class Fleet(NamedTuple):
     """Replicas. ends [R]: of the planned steps, infinite without any.  clock [R, 4], counts [R, 15], slots [R, 9, M]:
-    by the columns above.  residues [R, B]: decoding slots by BASE mod B.  router [2]: next replica, random state.
+    by the columns above.  residues [R, B]: decoding slots by BASE mod B.  router [5]: by the columns above.
 
     Few arrays with many columns, as compiling takes time in proportion to the number of arrays.
     """
@@ -93,7 +99,7 @@ def new_fleet(replicas: int, limits: Limits, seed: int) -> Fleet:
         counts=counts,
         slots=np.zeros((replicas, 9, limits.sequences), dtype=np.int64),
         residues=np.zeros((replicas, limits.block), dtype=np.int64),
-        router=np.array([0, seed % 2147483646 + 1], dtype=np.int64),
+        router=np.array([0, seed % 2147483646 + 1, NONE, NONE, 0], dtype=np.int64),
     )
 
 

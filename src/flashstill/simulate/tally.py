@@ -28,7 +28,8 @@ LINES = ("running", "queued", "cache_blocks", "working", "output_tokens")
 
 class Tally(NamedTuple):
     """histograms [metric, part, bin]; sums, counts [metric, part]; totals: by the names above; lines [moment, line]:
-    integrals over time; moment [1]: seconds of a bin of time; area [1]: request-seconds in the system."""
+    integrals over time; moment [1]: seconds of a bin of time; area [3]: integral over time of
+    the number of requests in the system, the time up to which it goes, and that number now."""
 
     histograms: Counts
     sums: Values
@@ -50,7 +51,7 @@ def new_tally(moment_s: float = 0.1) -> Tally:
         totals=totals,
         lines=np.zeros((MOMENTS, len(LINES))),
         moment=np.array([moment_s]),
-        area=np.zeros(1),
+        area=np.zeros(3),
     )
 
 
@@ -68,6 +69,22 @@ def part_of(tally: Tally, number: int) -> int:
         tally.counts[:, half:] = 0
         tally.totals[PART_SIZE] *= 2
     return int(number // tally.totals[PART_SIZE])
+
+
+@compiled
+def enter(tally: Tally, now: float) -> None:
+    """A request comes into the system."""
+    tally.area[0] += tally.area[2] * (now - tally.area[1])
+    tally.area[1] = now
+    tally.area[2] += 1.0
+
+
+@compiled
+def leave(tally: Tally, now: float) -> None:
+    """A request leaves the system."""
+    tally.area[0] += tally.area[2] * (now - tally.area[1])
+    tally.area[1] = now
+    tally.area[2] -= 1.0
 
 
 @compiled

@@ -1,0 +1,80 @@
+"""One line of requests before all replicas: each goes to a replica as soon as one can admit it, in order of arrival.
+
+A replica can admit a request while it runs fewer than `sequences` and has free blocks for the prompt, beside those that
+requests already sent to it need.  With one sequence per replica this is the queue M/G/c of Kendall's notation.
+"""
+
+from __future__ import annotations
+
+from flashstill.simulate import state as field
+from flashstill.simulate.compiled import compiled
+from flashstill.simulate.slots import blocks_of, enqueue
+from flashstill.simulate.state import LINE_HEAD, LINE_LENGTH, LINE_TAIL, NONE, Fleet, Limits, Pool
+from flashstill.simulate.tally import QUEUED, Tally, draw_line
+
+
+@compiled
+def can_admit(fleet: Fleet, pool: Pool, limits: Limits, r: int, place: int) -> bool:
+    """Whether a replica can start this request in its next step, beside those already sent to it."""
+    if fleet.counts[r, field.OWED] >= limits.sequences:
+        return False
+    free, committed = fleet.counts[r, field.FREE], fleet.counts[r, field.COMMITTED]
+    for slot in range(fleet.counts[r, field.FILLING]):
+        cached = fleet.slots[r, field.FILL_CACHED, slot]
+        whole = cached + fleet.slots[r, field.FILL_LEFT, slot]
+        free -= blocks_of(whole, limits.block) - blocks_of(cached, limits.block)
+    other = fleet.counts[r, field.HEAD] if fleet.counts[r, field.QUEUED] else NONE
+    while other != NONE:
+        free -= blocks_of(pool.counts[other, field.PROMPT] + pool.counts[other, field.GENERATED], limits.block)
+        committed += blocks_of(pool.counts[other, field.PROMPT] + pool.counts[other, field.OUTPUT], limits.block)
+        other = pool.counts[other, field.FOLLOWING]
+    prompt, output = pool.counts[place, field.PROMPT], pool.counts[place, field.OUTPUT]
+    if limits.reserves and committed + blocks_of(prompt + output, limits.block) > limits.blocks:
+        return False
+    return bool(blocks_of(prompt, limits.block) <= free)
+
+
+@compiled
+def first_with_room(fleet: Fleet, pool: Pool, limits: Limits, place: int) -> int:
+    """Of the replicas that can admit this request, the one with the fewest; NONE if there is none."""
+    chosen = NONE
+    for r in range(len(fleet.ends)):
+        fewer = chosen == NONE or fleet.counts[r, field.OWED] < fleet.counts[chosen, field.OWED]
+        if fewer and can_admit(fleet, pool, limits, r, place):
+            chosen = r
+    return int(chosen)
+
+
+@compiled
+def join_line(fleet: Fleet, pool: Pool, place: int) -> None:
+    """Put a request at the end of the central line."""
+    pool.counts[place, field.FOLLOWING] = NONE
+    if fleet.router[LINE_LENGTH] == 0:
+        fleet.router[LINE_HEAD] = place
+    else:
+        pool.counts[fleet.router[LINE_TAIL], field.FOLLOWING] = place
+    fleet.router[LINE_TAIL] = place
+    fleet.router[LINE_LENGTH] += 1
+
+
+@compiled
+def dispatch(fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, now: float) -> None:
+    """Send requests from the head of the central line to replicas that can admit them, and mark these as called."""
+    while fleet.router[LINE_LENGTH]:
+        place = fleet.router[LINE_HEAD]
+        r = first_with_room(fleet, pool, limits, place)
+        if r == NONE:
+            return
+        fleet.router[LINE_HEAD] = pool.counts[place, field.FOLLOWING]
+        fleet.router[LINE_LENGTH] -= 1
+        draw_line(tally, QUEUED, pool.clock[place, field.ARRIVAL_S], now, 1.0)
+        send(fleet, pool, r, place)
+
+
+@compiled
+def send(fleet: Fleet, pool: Pool, r: int, place: int) -> None:
+    """Put a request into a replica's own line; the replica is to notice it."""
+    fleet.counts[r, field.OWED] += 1
+    fleet.counts[r, field.OWED_TOKENS] += pool.counts[place, field.PROMPT] + pool.counts[place, field.OUTPUT]
+    fleet.counts[r, field.CALLED] = 1
+    enqueue(fleet, pool, r, place)
