@@ -18,7 +18,7 @@ class Policy:
     scheduler: "chunked": prompts share steps with decoding, within the budget (Sarathi-Serve); "prefill-first": prompts
     come first, while decoding waits.  step_tokens: most tokens of a step; sequences: most running at a time;
     block_tokens: of a cache block.  None takes what the engine does.  replicas: copies of the deployment.  router:
-    round-robin, least-requests, two-choices (the better of two drawn at random), least-tokens, or central (requests wait
+    round-robin, least-requests, two-choices (the better of two drawn at random), least-tokens, or central (all wait
     in one line until a replica can admit them).
     max_ttft_s, max_tpot_s: bounds that a request keeps to count for goodput.
     """
