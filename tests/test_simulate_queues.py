@@ -40,7 +40,7 @@ def exact_waiting(load: float, servers: int, most: int = 800) -> float:
     states = np.arange(most)
     poisson = np.exp(states * math.log(rate) - rate - np.array([math.lgamma(n + 1.0) for n in states]))
     step = np.zeros((most, most))
-    for n in states:
+    for n in range(most):
         left = max(n - servers, 0)
         step[n, left:] = poisson[: most - left]
         step[n, -1] += 1.0 - step[n].sum()
