@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "validation": {"checked", "plan", "cost", "parallel", "workload", "arch", "hardware", "facts"},
     "economics": {"facts", "workload"},
     "plan": {"frontier", "economics", "cost", "parallel", "workload", "arch", "hardware", "facts", "records", "tables"},
-    "simulate": {"economics", "plan", "cost", "workload", "facts", "tables"},
+    "simulate": {"arch", "parallel", "economics", "plan", "cost", "workload", "facts", "tables"},
     "distill": {"arch", "records"},
     "evaluate": {"distill", "arch", "records"},
     "measure": {"distill", "arch", "records", "facts"},

@@ -18,6 +18,7 @@ random times, and preemption, cost a part of the last places.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -87,20 +88,41 @@ def mix_of(prompt: Counts, output: Counts, cached: Counts) -> Mix:
     )
 
 
+class Lumps(NamedTuple):
+    """Prompts beside decoding: requests that end in a step, prompt tokens that come together, the passes in which one
+    request's prompt is prefilled (below 1: several prompts in a pass), and the room for prompt tokens in a step."""
+
+    ends: Values
+    tokens: Values
+    passes: Values
+    room: Values
+
+
+def lumps_of(mix: Mix, step_tokens: int, prefill_first: bool, batches: Values) -> Lumps:
+    """How prompts come where so many sequences decode."""
+    ends = batches / mix.decoded
+    room = np.maximum(step_tokens - (0.0 if prefill_first else batches), 1.0)
+    tokens = np.minimum(mix.prefilled * ends / -np.expm1(-ends), room)
+    return Lumps(ends, tokens, mix.prefilled / tokens, room)
+
+
+def mean_step_s(lumps: Lumps, decode_s: Values, extra_s: Values) -> Values:
+    """Mean seconds of a decode step with its share of prompts. extra_s: what `lumps.tokens` add to a step."""
+    return decode_s + lumps.ends * lumps.passes * extra_s
+
+
 def capacity(tables: StepTables, limits: Limits, mix: Mix) -> Capacity:
     """Rates of one replica for each batch that its slots, memory and budget allow."""
     if mix.decoded <= 0.0:
         return _prefill_only(tables, limits, mix)
     batches = np.arange(1.0, len(tables.decode_s))
-    ends = batches / mix.decoded
-    room = np.maximum(limits.tokens - (0.0 if limits.prefill_first else batches), 1.0)
-    lump = np.minimum(mix.prefilled * ends / -np.expm1(-ends), room)
-    passes = mix.prefilled / lump
-    step_s = np.array([decode_value(tables.contexts, row, mix.context) for row in tables.decode_s[1:]])
+    lumps = lumps_of(mix, limits.tokens, limits.prefill_first, batches)
+    decode_s = np.array([decode_value(tables.contexts, row, mix.context) for row in tables.decode_s[1:]])
     beside = np.zeros_like(batches) if limits.prefill_first else batches
-    extra_s = [_extra(tables, mix, batch, tokens) for batch, tokens in zip(beside, lump, strict=True)]
-    step_s = step_s + ends * passes * np.array(extra_s)
-    filling = ends * np.maximum(passes, 1.0)
+    extra_s = [_extra(tables, mix, batch, tokens) for batch, tokens in zip(beside, lumps.tokens, strict=True)]
+    step_s = mean_step_s(lumps, decode_s, np.array(extra_s))
+    ends, room = lumps.ends, lumps.room
+    filling = ends * np.maximum(lumps.passes, 1.0)
     held = mix.whole if limits.reserves else mix.context + limits.block / 2.0
     full = {
         SLOTS: batches + filling > limits.sequences,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashstill.simulate.state import Counts, Values
-from flashstill.simulate.tally import BIN, LEAST_S, METRICS, WAITING, Tally
+from flashstill.simulate.tally import BIN, LEAST_S, METRICS, REFUSED, WAITING, Tally
 
 PERCENTILES = (50, 90, 95, 99)
 NORMAL_95, STUDENT_95 = 1.96, 2.1
@@ -59,6 +59,16 @@ def _percentile(parts: Counts, counts: Counts, share: float) -> tuple[float, flo
         low = None if low is None else max(min(low, value - width), 0.0)
         high = None if high is None else max(high, value + width)
     return value, low, high
+
+
+def value_at(tally: Tally, metric: int, share: float) -> float:
+    """Seconds of a latency (tally.METRICS) that `share` of those who come keep: infinite if too many are refused."""
+    histogram = tally.histograms[metric].sum(axis=0)
+    n, refused = int(histogram.sum()), int(tally.totals[REFUSED])
+    rank = share if refused == 0 or n == 0 else share * (n + refused) / n
+    if n == 0:
+        return math.inf if refused else 0.0
+    return math.inf if rank > 1.0 else _quantile(histogram, rank)
 
 
 def _quantile(histogram: Counts, share: float) -> float:

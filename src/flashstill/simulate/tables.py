@@ -16,9 +16,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from flashstill.arch import Architecture
+from flashstill.cost import Conditions
 from flashstill.cost.phases import batch_step, mixed_step, verify_step
+from flashstill.parallel import Layout
 from flashstill.plan.resolve import Resolved
-from flashstill.workload import Chunks, Decoding
+from flashstill.workload import Chunks, Decoding, Quantity
 
 Values = npt.NDArray[np.float64]
 DENSE = 128
@@ -92,17 +95,33 @@ def _every_batch(rows: Values, values: Values) -> Values:
 
 def _extra(resolved: Resolved, batches: Values, tokens: Values, attended: Values) -> tuple[Values, Values]:
     """Seconds and joules that prompt tokens add to a step of `batches` decoding sequences."""
-    model, conditions, layout = resolved.model, resolved.conditions, resolved.layout
     b, p, a = np.meshgrid(batches, tokens[1:], attended, indexing="ij")
-    # one chunk of p tokens attends to p/2 of its own on average; less means several chunks of 2a tokens, more a past
-    length = np.clip(2.0 * a, 1.0, p)
-    chunks = Chunks(count=p / length / layout.dp, length=length, past=np.maximum(a - length / 2.0, 0.0))
-    local, mean = layout.local_batch(b), float(np.median(attended[attended > 0]))
-    both = mixed_step(model, conditions, layout, Decoding(sequences=np.where(b > 0, local, 0.0), context=mean), chunks)
-    alone = verify_step(model, conditions, layout, Decoding(sequences=local, context=mean))
-    seconds, joules = (
-        np.where(b > 0, np.broadcast_to(mixed - decode, b.shape), np.broadcast_to(mixed, b.shape))
-        for mixed, decode in ((both.seconds, alone.seconds), (both.total_joules, alone.total_joules))
-    )
+    mean = float(np.median(attended[attended > 0]))
+    seconds, joules = extra_cost(resolved.model, resolved.conditions, resolved.layout, b, p, a, mean)
     first = ((0, 0), (1, 0), (0, 0))
     return np.pad(seconds, first), np.pad(joules, first)
+
+
+def extra_cost(
+    model: Architecture,
+    conditions: Conditions,
+    layout: Layout,
+    batches: Quantity,
+    tokens: Quantity,
+    attended: Quantity,
+    context: float,
+) -> tuple[Values, Values]:
+    """Seconds and joules that `tokens` prompt tokens, each attending to `attended` earlier ones, add to a step of
+    `batches` sequences with `context` cached tokens; quantities broadcast."""
+    # one chunk of p tokens attends to p/2 of its own on average; less means several chunks of 2a tokens, more a past
+    length = np.clip(2.0 * attended, 1.0, tokens)
+    past = np.maximum(attended - length / 2.0, 0.0)
+    chunks = Chunks(count=tokens / length / layout.dp, length=length, past=past)
+    local, decodes = layout.local_batch(batches), np.asarray(batches) > 0
+    sequences = np.where(decodes, local, 0.0)
+    both = mixed_step(model, conditions, layout, Decoding(sequences=sequences, context=context), chunks)
+    alone = verify_step(model, conditions, layout, Decoding(sequences=local, context=context))
+    return (
+        both.seconds - np.where(decodes, alone.seconds, 0.0),
+        both.total_joules - np.where(decodes, alone.total_joules, 0.0),
+    )
