@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from flashstill.cost import Conditions
 from flashstill.cost.footprint import most_sequences
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import Facts
@@ -58,28 +59,43 @@ def replicas_of(resolved: Resolved, copies: int) -> tuple[Resolved, int, tuple[s
     return replace(resolved, degrees=alone), copies * degrees.dp, resolved.notes
 
 
+def engine_default(facts: Facts, conditions: Conditions, quantity: str) -> int:
+    """A setting of the engine, or that of most engines."""
+    own = facts.find(f"engine-{conditions.software.name}", quantity)
+    return int(facts.value("engine", quantity) if own is None else own.value)
+
+
+def is_prefill_first(conditions: Conditions, policy: Policy) -> bool:
+    """Whether prompts stop the decoding."""
+    return (policy.scheduler or (CHUNKED if conditions.software.mixed_ratio >= 0.5 else PREFILL_FIRST)) == PREFILL_FIRST
+
+
+def most_running(facts: Facts, conditions: Conditions, policy: Policy) -> int:
+    """Most sequences of a replica that run at once."""
+    return policy.sequences or engine_default(facts, conditions, "running_sequences")
+
+
+def most_step_tokens(conditions: Conditions, policy: Policy) -> int:
+    """Most tokens of a step."""
+    return policy.step_tokens or int(conditions.software.prefill_tokens)
+
+
 def limits_of(facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes) -> tuple[Limits, int]:
     """The scheduler's settings, those left open as the engine has them, and the tokens of cache of one replica."""
     model, conditions, layout = resolved.model, resolved.conditions, resolved.layout
     software = conditions.software
-
-    def default(quantity: str) -> int:
-        own = facts.find(f"engine-{software.name}", quantity)
-        return int(facts.value("engine", quantity) if own is None else own.value)
-
-    scheduler = policy.scheduler or (CHUNKED if software.mixed_ratio >= 0.5 else PREFILL_FIRST)
     tokens = max(sizes.mean_tokens, 1.0)
     room = float(most_sequences(model, conditions, layout, tokens)) * tokens
-    block = policy.block_tokens or default("cache_block_tokens")
+    block = policy.block_tokens or engine_default(facts, conditions, "cache_block_tokens")
     blocks = int(min(room, 1e12) // block)
     if blocks < 1:
         raise InfeasiblePlan(f"{model.name} leaves no memory for a cache on {resolved.chips} chips", {NOT_FITTING: 1})
     limits = Limits(
-        sequences=policy.sequences or default("running_sequences"),
-        tokens=policy.step_tokens or int(software.prefill_tokens),
+        sequences=most_running(facts, conditions, policy),
+        tokens=most_step_tokens(conditions, policy),
         block=block,
         blocks=blocks,
-        prefill_first=scheduler == PREFILL_FIRST,
+        prefill_first=is_prefill_first(conditions, policy),
         reserves=software.reserved_ratio >= 1.0,
         router=ROUTERS.index(policy.router),
         ttft_s=policy.max_ttft_s or math.inf,
