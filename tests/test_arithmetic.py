@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from flashstill.cli.learning import measure
+from flashstill.cli.measuring import measure
 from flashstill.distill import models
 from flashstill.distill.classifiers.nets import Nets
 from flashstill.distill.models import arithmetic, load_model, load_tokenizer, save_model

@@ -25,7 +25,8 @@ from flashstill.cli.interrupts import (
     trouble_of,
     watch,
 )
-from flashstill.cli.learning import demo, distill, measure, report, run
+from flashstill.cli.learning import demo, distill, report, run
+from flashstill.cli.measuring import measure
 from flashstill.cli.planning import plan
 from flashstill.cli.serving import predict, validate
 from flashstill.cli.shapes import chips, explain, models

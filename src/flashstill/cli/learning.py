@@ -169,42 +169,6 @@ def _student_lines(summary: Mapping[str, Any]) -> list[str]:
 
 
 @click.command()
-@click.option("--arithmetic", type=click.Choice(ARITHMETIC), default="auto", show_default=True, help=ARITHMETIC_HELP)
-@json_option
-def measure(arithmetic: str, as_json: bool) -> None:
-    """Measure this machine's matmul peak, bandwidth and overhead; it becomes the chip `this-machine`."""
-    import dataclasses
-
-    from flashstill.console import Console
-    from flashstill.distill.models.arithmetic import decided, in_use
-    from flashstill.facts import load, user_directory
-    from flashstill.facts.table import to_csv
-    from flashstill.files import write_text
-    from flashstill.measure import measure_machine
-    from flashstill.units import show
-
-    path = user_directory() / "this-machine.csv"
-    console = Console()
-    chosen = in_use(decided(arithmetic))
-    console.say(f"models run in {chosen} here")
-    rows = measure_machine(load(), console, chosen)
-    write_text(path, to_csv(rows))
-    if as_json:
-        print_json(
-            {
-                "path": str(path),
-                "arithmetic": dataclasses.asdict(chosen),
-                "facts": [dataclasses.asdict(row) for row in rows],
-            }
-        )
-        return
-    for row in rows:
-        condition = f", {row.condition}" if row.condition else ""
-        click.echo(f"{row.quantity}{condition}: {show(row.value, row.unit)} ({row.kind})")
-    click.echo(f"Written to {path}", err=True)
-
-
-@click.command()
 @click.argument("out", type=DIRECTORY)
 @json_option
 def report(out: Path, as_json: bool) -> None:

@@ -1,7 +1,8 @@
 """Teachers behind an inference server: request top-k log-probabilities for every token, and validate the responses."""
 
 from flashstill.distill.teachers.served.answers import TokenScores, checked
-from flashstill.distill.teachers.served.client import KEY_VARIABLE, Server
+from flashstill.distill.teachers.served.client import Server
 from flashstill.distill.teachers.served.making import build_from_server, known_model
+from flashstill.servers import KEY_VARIABLE
 
 __all__ = ["KEY_VARIABLE", "Server", "TokenScores", "build_from_server", "checked", "known_model"]

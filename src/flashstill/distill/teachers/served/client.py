@@ -1,14 +1,12 @@
 """HTTP client for an inference server: concurrent requests with a time limit, and retries with growing waits.
 
-Permanent failures become a one-sentence BadInput.  The API key is read from an environment variable and sent only as a
-header; it is never written to a recipe, file or message.
+Permanent failures become a one-sentence BadInput.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -18,15 +16,14 @@ import httpx2
 
 from flashstill.distill.teachers.served.questions import APIS, Api
 from flashstill.errors import BadInput, one_line, unknown
+from flashstill.servers import KEY_VARIABLE, LISTING_BYTES, api_key, headers_with, listed, message_in, served_models
 
-KEY_VARIABLE = "FLASHSTILL_API_KEY"
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """wait before each retry"""
 LONGEST_WAIT_S = 120.0
 CONNECT_S = 10.0
 _BUSY = {408, 409, 425, 429}
 _NOBODY = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol, httpx2.InvalidURL)
-_LISTING_BYTES = 4 * 2**20
 _TOO_MANY = ("max allowed", "greater than", "exceed", "at most")
 
 Note = Callable[[str], None]
@@ -84,12 +81,9 @@ class Conversation:
     """A client session with a server, used with `async with`."""
 
     def __init__(self, server: Server, note: Note) -> None:
-        key = os.environ.get(KEY_VARIABLE, "").strip()
-        if not (key.isascii() and key.isprintable()):
-            raise BadInput(f"the key in {KEY_VARIABLE} holds characters that no HTTP header can carry")
-        self.server, self._note, self._key = server, note, key
+        self.server, self._note, self._key = server, note, api_key()
         self._client = httpx2.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers=headers_with(self._key),
             timeout=httpx2.Timeout(None, connect=CONNECT_S),
             limits=httpx2.Limits(max_connections=server.in_flight, max_keepalive_connections=server.in_flight),
         )
@@ -108,16 +102,12 @@ class Conversation:
         """
         base, name = self.server.base, self.server.name
         url = f"{self.server.address}/models"
-        status, body = await self._patiently("GET", url, None, _LISTING_BYTES, is_first=True)
+        status, body = await self._patiently("GET", url, None, LISTING_BYTES, is_first=True)
         if status != 200:
             raise BadInput(self._refused(status, body, 0))
-        try:
-            cards = {card["id"]: card.get("max_model_len") for card in json.loads(body)["data"]}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise BadInput(f"{base} lists no models at /models; give the address up to /v1") from error
+        cards = served_models(base, body)
         if name not in cards:
-            served = ", ".join(one_line(each) for each in list(cards)[:8]) or "none"
-            raise BadInput(f"{base} serves no model {name!r}; it serves {served}")
+            raise BadInput(f"{base} serves no model {name!r}; it serves {listed(cards)}")
         longest = cards[name]
         return longest if isinstance(longest, int) else None
 
@@ -190,9 +180,7 @@ class Conversation:
             return response.status_code, bytes(body), wait_s
 
     def _said(self, body: bytes) -> str:
-        """The server's error message, with the API key masked, since some servers echo it."""
-        message = _message(body)
-        return message.replace(self._key, "***") if self._key else message
+        return message_in(body, self._key)
 
     def _refused(self, status: int, body: bytes, k: int) -> str:
         """A one-sentence error message for a status that a retry would not change."""
@@ -210,13 +198,3 @@ class Conversation:
         if 300 <= status < 400:
             return f"{base} sends on to another address ({status}); give that one as teachers.model"
         return f"the teacher at {base} refuses to answer ({status} {message})"
-
-
-def _message(body: bytes) -> str:
-    """The error message in a response body, from whichever field holds it."""
-    try:
-        answer = json.loads(body)
-        error = answer.get("error", answer)
-        return one_line(error.get("message", error) if isinstance(error, dict) else error)
-    except (ValueError, AttributeError, RecursionError):
-        return one_line(body.decode("utf-8", "replace"))

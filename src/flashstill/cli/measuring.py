@@ -1,0 +1,184 @@
+"""The command that measures: this machine, a server, or models on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flashstill.cli.documents import json_option, print_json
+from flashstill.cli.learning import ARITHMETIC, ARITHMETIC_HELP
+from flashstill.cli.options import COUNT, DIRECTORY, SECONDS, SHARE, WORD
+from flashstill.errors import BadInput
+from flashstill.units import parse_amount, parse_count
+
+if TYPE_CHECKING:
+    from flashstill.load_test.measurement import Measurement
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.option(
+    "--arithmetic",
+    type=click.Choice(ARITHMETIC),
+    default="auto",
+    show_default=True,
+    help=ARITHMETIC_HELP,
+)
+@click.option(
+    "--server", default=None, metavar="URL", help="Measure this OpenAI-compatible server, as http://127.0.0.1:8000/v1."
+)
+@click.option("--served-name", default="", help="The served model [default: the only one].")
+@click.option("--api", type=WORD, default="completions", show_default=True, help="completions or chat.")
+@click.option("--concurrency", default=None, metavar="N,N,...", help="Closed loop: requests in flight, level by level.")
+@click.option(
+    "--rate", default=None, metavar="R,R,...", help="Open loop: requests per second (Poisson), level by level."
+)
+@click.option("--trace", type=_FILE, default=None, help="Open loop: a trace, as for simulate.")
+@click.option("--speed", type=float, default=1.0, show_default=True, help="The trace's arrivals so many times as fast.")
+@click.option(
+    "--requests", type=COUNT, default=None, help="Requests of a run [default: 10 per request in flight, at least 20]."
+)
+@click.option("--isl", type=COUNT, default=256, show_default=True, help="Prompt tokens.")
+@click.option("--osl", type=COUNT, default=128, show_default=True, help="Output tokens.")
+@click.option(
+    "--least-ratio", type=SHARE, default=1.0, show_default=True, help="Shortest drawn length over the nominal one."
+)
+@click.option("--runs", type=COUNT, default=5, show_default=True, help="Runs of each level.")
+@click.option(
+    "--warm-up/--no-warm-up", default=True, help="Load the server before the runs, until its times are stationary."
+)
+@click.option("--until-saturation", is_flag=True, help="Double the load until it brings no more; stop there.")
+@click.option("--ignore-eos/--keep-eos", default=True, help="Ask for answers of the full length, where the server can.")
+@click.option("--temperature", type=float, default=0.0, show_default=True)
+@click.option(
+    "--tokenizer",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Model directory or tokenizer.json: prompts of exact length.",
+)
+@click.option("--time-limit", "time_limit_s", type=SECONDS, default=300.0, show_default=True, help="Of one request.")
+@click.option("--stall", "stall_s", type=SECONDS, default=60.0, show_default=True, help="Longest wait for a byte.")
+@click.option(
+    "--max-in-flight",
+    "most_in_flight",
+    type=COUNT,
+    default=1024,
+    show_default=True,
+    help="Of an open loop; further requests wait in the client.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--out", type=DIRECTORY, default=None, help="Keep every request here; the same command goes on where it was."
+)
+@json_option
+def measure(arithmetic: str, server: str | None, out: Path | None, as_json: bool, **flags: Any) -> None:
+    """Measure this machine, or with --server URL what the users of a server see under load.
+
+    Without options: this machine's matmul peak, bandwidth and overhead; it becomes the chip `this-machine`.
+    """
+    if server is None:
+        _measure_this_machine(arithmetic, as_json)
+        return
+    from flashstill.console import Console
+    from flashstill.load_test.answer import document
+    from flashstill.load_test.measurement import measure_server
+
+    found = measure_server(load_test_of(server, flags), Console(), out)
+    if as_json:
+        print_json(document(found))
+    else:
+        print_measurement(found)
+
+
+def load_test_of(server: str, flags: dict[str, Any]) -> Any:
+    """The measurement that options ask for."""
+    from flashstill.load_test.question import LoadTest
+
+    many, rates, speed = flags.pop("concurrency"), flags.pop("rate"), flags.pop("speed")
+    if many is None and rates is None and flags["trace"] is None:
+        many = "1"
+    return LoadTest(
+        base=server,
+        name=flags.pop("served_name"),
+        concurrency=_numbers("--concurrency", many, parse_count),
+        rates=_numbers("--rate", rates, lambda text: parse_amount(text, "1")),
+        speeds=(speed,),
+        **flags,
+    )
+
+
+def _numbers(option: str, text: str | None, parse: Any) -> tuple[Any, ...]:
+    if text is None:
+        return ()
+    found = [parse(part.strip()) for part in text.split(",")]
+    if any(each is None for each in found):
+        raise BadInput(f"{option} is {text[:80]!r}; write numbers with commas, as 1,2,4")
+    return tuple(found)
+
+
+def _measure_this_machine(arithmetic: str, as_json: bool) -> None:
+    import dataclasses
+
+    from flashstill.console import Console
+    from flashstill.distill.models.arithmetic import decided, in_use
+    from flashstill.facts import load, user_directory
+    from flashstill.facts.table import to_csv
+    from flashstill.files import write_text
+    from flashstill.measure import measure_machine
+    from flashstill.units import show
+
+    path = user_directory() / "this-machine.csv"
+    console = Console()
+    chosen = in_use(decided(arithmetic))
+    console.say(f"models run in {chosen} here")
+    rows = measure_machine(load(), console, chosen)
+    write_text(path, to_csv(rows))
+    if as_json:
+        print_json(
+            {
+                "path": str(path),
+                "arithmetic": dataclasses.asdict(chosen),
+                "facts": [dataclasses.asdict(row) for row in rows],
+            }
+        )
+        return
+    for row in rows:
+        condition = f", {row.condition}" if row.condition else ""
+        click.echo(f"{row.quantity}{condition}: {show(row.value, row.unit)} ({row.kind})")
+    click.echo(f"Written to {path}", err=True)
+
+
+def print_measurement(found: Measurement) -> None:
+    """Every level as a table, and what must be known of it."""
+    from flashstill.load_test.answer import notes
+    from flashstill.load_test.summary import DEFINITIONS
+    from flashstill.printing import print_notes, print_table
+    from flashstill.units import show
+
+    dialect = found.dialect
+    click.echo(f"{dialect.model} at {found.asked.address}, /v1{dialect.path}, asked as {dialect.name}")
+    for level in found.levels:
+        click.echo(f"\n{level.level}: {level.ok:,} of {level.requests:,} requests ended well, {len(level.runs)} runs")
+        for name, unit in (("output_tokens_per_s", "output tokens/s"), ("requests_per_s", "requests/s")):
+            if name in level.over_runs:
+                each = level.over_runs[name]
+                ends = f"{each.low:,.4g} to {each.high:,.4g}"
+                click.echo(f"{each.median:,.4g} {unit} ({ends}, {each.confidence:.0%} of the median over runs)")
+        heading = ["", "mean", "p50", "p90", "p95", "p99", "n"]
+        rows = [
+            [name.removesuffix("_s").replace("_", " "), show(each.mean, "s"),
+             *("-" if end.value is None else show(end.value, "s") for end in each.percentiles.values()), f"{each.n:,}"]
+            for name, each in level.latencies.items()
+        ]  # fmt: skip
+        if rows:
+            print_table([heading, *rows])
+    if found.saturation is not None:
+        limit = found.saturation
+        click.echo(f"\nsaturated at {limit.beyond:g} ({limit.why}); {limit.output_tokens_per_s:,.4g} output tokens/s")
+    click.echo(f"\nenergy: {found.energy}")
+    for name, text in DEFINITIONS.items():
+        click.echo(f"{name}: {text}")
+    print_notes("; ".join(notes(found)))

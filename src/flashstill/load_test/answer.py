@@ -1,0 +1,108 @@
+"""A measurement as one JSON document, with the definitions of all that it holds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from flashstill.load_test.failures import KINDS
+from flashstill.load_test.measurement import Measurement
+from flashstill.load_test.statistics import STATIONARITY, Distribution
+from flashstill.load_test.summary import DEFINITIONS, LevelResult
+
+BUSY_CLIENT, LATE_S = 0.5, 0.01
+
+
+def document(found: Measurement) -> dict[str, Any]:
+    """All figures of a measurement."""
+    asked, dialect = found.asked, found.dialect
+    return {
+        "server": asked.address,
+        "served_model": dialect.model,
+        "api": asked.api,
+        "asks_as": dialect.name,
+        "forces_length": dialect.forces_length,
+        "counts_by_usage": dialect.has_usage,
+        "context_tokens": found.context,
+        "exact_prompts": found.exact_prompts,
+        "template_tokens": dialect.template_tokens,
+        "energy": found.energy,
+        "resumed_runs": found.resumed_runs,
+        "levels": [level_document(level) for level in found.levels],
+        "saturation": None if found.saturation is None else dataclasses.asdict(found.saturation),
+        "warm_up": STATIONARITY if asked.warm_up else f"none: {asked.runs} runs",
+        "definitions": DEFINITIONS,
+        "notes": notes(found),
+    }
+
+
+def level_document(result: LevelResult) -> dict[str, Any]:
+    """One level: counts, latencies over requests, and figures over runs."""
+    kind, value = result.level.kind, result.level.value
+    steady = result.steady
+    return {
+        "load": kind,
+        kind if kind != "trace" else "speed": int(value) if result.level.is_closed else value,
+        "requests": result.requests,
+        "ok": result.ok,
+        "failures": result.failures,
+        "failure_details": result.details,
+        "short_answers": result.short,
+        "counted_by_usage": result.counted_by_usage,
+        "prompt_tokens": result.prompt_tokens,
+        "wanted_prompt_tokens": result.wanted_prompt_tokens,
+        "output_tokens": result.output_tokens,
+        "wanted_output_tokens": result.wanted_output_tokens,
+        "tokens_per_event": result.tokens_per_event,
+        "reasoning_answers": result.reasoning,
+        "latencies": {name: _distribution(each) for name, each in result.latencies.items()},
+        "over_runs": {name: dataclasses.asdict(each) for name, each in result.over_runs.items()},
+        "runs": list(result.runs),
+        "client_lag_s": result.lag_s,
+        "client_late_s": result.late_s,
+        "burst_share": result.burst_share,
+        "steady": None if steady is None else {**dataclasses.asdict(steady), "is_steady": steady.is_steady},
+        "warm_up": result.warm_up,
+    }
+
+
+def _distribution(each: Distribution) -> dict[str, Any]:
+    ends = {f"p{share}": dataclasses.asdict(value) for share, value in each.percentiles.items()}
+    return {"n": each.n, "mean": each.mean, **ends}
+
+
+def notes(found: Measurement) -> list[str]:
+    """What a reader must know before using the figures."""
+    told = []
+    levels = found.levels
+    if not found.exact_prompts:
+        told.append("prompts are of approximate length, as no tokenizer was given; the server's counts are reported")
+    if not found.dialect.has_usage:
+        told.append("the server sends no usage: output tokens are events with text, which may carry several tokens")
+    if any(level.short for level in levels):
+        short, well = sum(level.short for level in levels), found.ok
+        told.append(f"{short:,} of {well:,} answers have fewer tokens than asked for")
+    if any(level.reasoning for level in levels):
+        told.append("some answers begin with reasoning: ttft_s counts its first token, first_answer_s does not")
+    if any(_ratio(level) > BUSY_CLIENT for level in levels):
+        most = max(_ratio(level) for level in levels)
+        told.append(f"this client used {most:.0%} of a processor core: it may be what was measured")
+    if any(level.lag_s > LATE_S for level in levels):
+        most = max(level.lag_s for level in levels)
+        told.append(
+            f"this client woke up to {most * 1e3:,.0f} ms late: the machine was busy, and times may be too long"
+        )
+    for level in levels:
+        if level.warm_up is not None and not level.warm_up["is_stationary"]:
+            told.append(f"{level.level}: the warm-up did not become stationary")
+        if level.failures:
+            counted = "; ".join(f"{KINDS[kind]}: {count:,}" for kind, count in level.failures.items())
+            told.append(
+                f"{level.level}: {level.requests - level.ok:,} of {level.requests:,} requests failed ({counted})"
+            )
+    return told
+
+
+def _ratio(level: LevelResult) -> float:
+    found = level.over_runs.get("client_processor_ratio")
+    return 0.0 if found is None else found.median

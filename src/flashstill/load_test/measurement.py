@@ -1,0 +1,195 @@
+"""Measure a server at every level of load: a warm-up and some runs each, kept as they end."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flashstill.errors import InfeasiblePlan
+from flashstill.load_test.client import Client, Reply, connected
+from flashstill.load_test.dialects import Dialect, probed
+from flashstill.load_test.drive import Ran, Run, Traffic
+from flashstill.load_test.failures import KINDS, OK
+from flashstill.load_test.kept import Kept, from_start
+from flashstill.load_test.meters import Energy
+from flashstill.load_test.prompts import Prompts, prompts_of
+from flashstill.load_test.question import GROWTH, MOST_IN_FLIGHT, Level, LoadTest
+from flashstill.load_test.saturation import Saturation, saturation
+from flashstill.load_test.statistics import WarmUp
+from flashstill.load_test.summary import METRICS, LevelResult, Measured, level_result
+from flashstill.progress import Advance, Progress
+from flashstill.simulate.traces import read_trace
+from flashstill.simulate.traffic import generated
+
+WARM_UP_SEED, RUN_SEEDS = 1_000_003, 1
+"""seed of the warm-up beside that of the first run, and from one run to the next"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """A measured server. exact_prompts: whether a tokenizer counted the prompts; energy: the meters, or why not."""
+
+    asked: LoadTest
+    dialect: Dialect
+    context: int | None
+    exact_prompts: bool
+    energy: str
+    levels: tuple[LevelResult, ...]
+    saturation: Saturation | None
+    resumed_runs: int
+
+    @property
+    def ok(self) -> int:
+        """Requests that ended well."""
+        return sum(level.ok for level in self.levels)
+
+
+def measure_server(asked: LoadTest, progress: Progress, out: Path | None = None) -> Measurement:
+    """Measure all levels. out: a directory that keeps what is done; the same question goes on where it was.
+
+    BadInput if the server cannot be asked; InfeasiblePlan, with the failures counted, if no request ended well.
+    """
+    prompts = prompts_of(asked.tokenizer)
+    kept = Kept(out, _question(asked))
+    try:
+        found = asyncio.run(_all(asked, prompts, kept, progress))
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from group
+    finally:
+        kept.close()
+    if not found.ok:
+        reasons: dict[str, int] = {}
+        for level in found.levels:
+            for kind, count in level.failures.items():
+                reasons[KINDS[kind]] = reasons.get(KINDS[kind], 0) + count
+        raise InfeasiblePlan(f"no request to {asked.address} ended well", reasons)
+    return found
+
+
+def _question(asked: LoadTest) -> dict[str, Any]:
+    """What makes two measurements the same: not which levels or how many runs, of which more may be added."""
+    plain = dataclasses.asdict(asked)
+    for name in ("concurrency", "rates", "speeds", "runs", "until_saturation"):
+        plain.pop(name)
+    return plain
+
+
+async def _all(asked: LoadTest, prompts: Prompts, kept: Kept, progress: Progress) -> Measurement:
+    async with connected(asked.address, asked.time_limit_s, asked.stall_s) as client:
+        name, context = await client.model(asked.name)
+        dialect = await probed(client, asked, name, prompts)
+        if dialect.template_tokens:
+            prompts = prompts.with_template(dialect.template_tokens)
+        work = _Levels(asked, client, dialect, prompts, kept, progress)
+        resumed, results = len(kept.runs), []
+        found: Saturation | None = None
+        for level in _levels(asked):
+            results.append(await work.measure(level))
+            found = saturation(results)
+            progress.say(_line(results[-1]))
+            if found is not None and asked.until_saturation:
+                break
+            if not results[-1].ok:
+                break  # a higher load would not help
+        return Measurement(
+            asked=asked, dialect=dialect, context=context, exact_prompts=prompts.is_exact, energy=work.energy.told,
+            levels=tuple(results), saturation=found, resumed_runs=resumed,
+        )  # fmt: skip
+
+
+def _levels(asked: LoadTest) -> Iterator[Level]:
+    """The levels that were asked for; until saturation, ever higher ones after the last."""
+    level = None
+    for level in asked.levels:
+        yield level
+    while asked.until_saturation and level is not None:
+        level = Level(kind=level.kind, value=level.value * GROWTH)
+        if level.is_closed and level.value > MOST_IN_FLIGHT:
+            return
+        yield level
+
+
+class _Levels:
+    """Measures level by level."""
+
+    def __init__(
+        self, asked: LoadTest, client: Client, dialect: Dialect, prompts: Prompts, kept: Kept, progress: Progress
+    ) -> None:
+        self.asked, self.client, self.dialect, self.prompts = asked, client, dialect, prompts
+        self.kept, self.progress, self.energy = kept, progress, Energy()
+
+    async def measure(self, level: Level) -> LevelResult:
+        """The runs of a level that are not there yet, after a warm-up, and the summary of all of them."""
+        asked, kept = self.asked, self.kept
+        missing = [run for run in range(asked.runs) if (level.kind, level.value, run) not in kept.runs]
+        if missing and asked.warm_up:
+            await self._warm_up(level)
+        if missing:
+            total = len(missing) * len(self._traffic(level, 0))
+            with self.progress.task(f"{level}", total, "requests") as advance:
+                for run in missing:
+                    await self._run(level, run, advance)
+        runs = [kept.runs[level.kind, level.value, run] for run in range(asked.runs)]
+        return level_result(level, runs, kept.warm_ups.get((level.kind, level.value)))
+
+    def _traffic(self, level: Level, run: int, requests: int | None = None) -> Traffic:
+        asked = self.asked
+        traffic, seed = asked.traffic(level), asked.seed + RUN_SEEDS * run
+        if requests is not None and asked.trace is None:
+            traffic = dataclasses.replace(traffic, requests=max(requests, traffic.concurrency or 1))
+        trace, most = asked.trace, requests
+        if trace is not None and most is None:
+            most = asked.requests
+        pieces = generated(traffic, seed) if trace is None else read_trace(trace, level.value)
+        return Traffic.of(pieces, most, seed)
+
+    async def _drive(self, run: Run, level: Level) -> Ran:
+        if level.is_closed:
+            return await run.closed(int(level.value))
+        return await run.opened(self.asked.most_in_flight)
+
+    async def _run(self, level: Level, run: int, advance: Advance) -> None:
+        replies: list[Reply] = []
+        traffic = self._traffic(level, run)
+        self.kept.begin(level, run)
+
+        def sink(reply: Reply) -> None:
+            self.kept.request(level, run, "run", reply)
+            replies.append(reply)
+            failed = sum(each.outcome != OK for each in replies[-100:])
+            advance(1, f"{failed} of the last {min(len(replies), 100)} failed" if failed else "")
+
+        self.energy.start()
+        ran = await self._drive(Run(self.client, self.dialect, self.prompts, traffic, sink), level)
+        measured = Measured(run=run, seed=traffic.seed, replies=replies, ran=ran, joules=self.energy.joules())
+        for reply in replies:
+            from_start(reply, ran.started)
+        ran.started = 0.0
+        self.kept.finished(level, measured)
+
+    async def _warm_up(self, level: Level) -> None:
+        """Load the server until its times are stationary; what comes is kept, and counts for nothing."""
+        window = int(level.value) if level.is_closed else 0
+        watch = WarmUp(window)
+        traffic = self._traffic(level, WARM_UP_SEED, watch.most_requests)
+
+        def stop(reply: Reply) -> bool:
+            value = METRICS["tpot_with_first_s"](reply) if reply.outcome == OK else None
+            return value is not None and watch.add(value)
+
+        def sink(reply: Reply) -> None:
+            self.kept.request(level, 0, "warm-up", reply)
+
+        await self._drive(Run(self.client, self.dialect, self.prompts, traffic, sink, stop), level)
+        self.kept.warm_up(level, {"requests": watch.requests, "is_stationary": watch.is_stationary})
+
+
+def _line(result: LevelResult) -> str:
+    """A level in a line, for standard error."""
+    failed = result.requests - result.ok
+    told = f"{result.level}: {result.output_tokens_per_s:,.1f} output tokens/s"
+    return f"{told}, {failed:,} of {result.requests:,} requests failed" if failed else told

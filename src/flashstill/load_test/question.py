@@ -1,0 +1,124 @@
+"""What is measured: a server, its load level by level, and how long one waits for it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from flashstill.errors import BadInput, check_counts, unknown
+from flashstill.simulate.traffic import Traffic
+
+APIS = {"completions": "/completions", "chat": "/chat/completions"}
+FEWEST_RUNS = 5
+"""runs without a warm-up"""
+REQUESTS_PER_SLOT, FEWEST_REQUESTS = 10, 20
+"""default requests of a run: so many per request in flight, as public benchmarks send"""
+GROWTH, MOST_IN_FLIGHT = 2, 4096
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Level:
+    """One load: `concurrency` requests in flight (closed loop), `rate` requests per second, or a `trace` at a speed."""
+
+    kind: str
+    value: float
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether a request is sent only when another is done."""
+        return self.kind == "concurrency"
+
+    def __str__(self) -> str:
+        if self.kind == "rate":
+            return f"{self.value:g} requests/s"
+        return f"{self.value:g} in flight" if self.is_closed else f"trace at {self.value:g} x its speed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadTest:
+    """A measurement. base: URL up to and including /v1; name: the served model, empty for the only one.
+
+    Exactly one of concurrency, rates and trace is given; each entry is a level.  requests: of one run, None for
+    REQUESTS_PER_SLOT per slot or the whole trace.  isl, osl, least_ratio: lengths as in `simulate.traffic`, drawn with
+    the same seeds.  speeds: of the trace.  tokenizer: a directory with tokenizer.json, for prompts of exact length.
+    time_limit_s: of one request; stall_s: longest wait for a byte.  most_in_flight: beyond it, requests of an open
+    loop wait in the client, which is counted.
+    """
+
+    base: str
+    name: str = ""
+    api: str = "completions"
+    concurrency: tuple[int, ...] = ()
+    rates: tuple[float, ...] = ()
+    trace: Path | None = None
+    speeds: tuple[float, ...] = (1.0,)
+    requests: int | None = None
+    isl: int = 256
+    osl: int = 128
+    least_ratio: float = 1.0
+    runs: int = FEWEST_RUNS
+    warm_up: bool = True
+    until_saturation: bool = False
+    ignore_eos: bool = True
+    temperature: float = 0.0
+    seed: int = 0
+    tokenizer: Path | None = None
+    time_limit_s: float = 300.0
+    stall_s: float = 60.0
+    most_in_flight: int = 1024
+
+    def __post_init__(self) -> None:
+        scheme, sign, rest = self.base.partition("://")
+        if scheme not in ("http", "https") or not sign or not rest.strip("/"):
+            raise BadInput(f"the server is {self.base[:80]!r}; write its address as http://127.0.0.1:8000/v1")
+        if self.api not in APIS:
+            raise BadInput(unknown("api of a server", self.api, APIS))
+        given = [name for name in ("concurrency", "rates", "trace") if getattr(self, name)]
+        if len(given) != 1:
+            raise BadInput("give one of concurrency, rate and trace")
+        check_counts({"requests": self.requests, "runs": self.runs, "isl": self.isl, "osl": self.osl})
+        for many in self.concurrency:
+            if not 1 <= many <= MOST_IN_FLIGHT:
+                raise BadInput(f"concurrency must lie between 1 and {MOST_IN_FLIGHT:,}, not {many}")
+        if not 1 <= self.most_in_flight <= MOST_IN_FLIGHT:
+            raise BadInput(f"max_in_flight must lie between 1 and {MOST_IN_FLIGHT:,}, not {self.most_in_flight}")
+        for name in ("time_limit_s", "stall_s"):
+            if not 0.0 < getattr(self, name) < math.inf:
+                raise BadInput(f"{name} must be a positive number of seconds, not {getattr(self, name)}")
+        if not 0.0 <= self.temperature <= 10.0:
+            raise BadInput(f"temperature must lie between 0 and 10, not {self.temperature}")
+        if self.runs < FEWEST_RUNS and not self.warm_up:
+            raise BadInput(
+                f"fewer than {FEWEST_RUNS} runs need a warm-up; leave --no-warm-up out, or run it more often"
+            )
+        if len(self.levels) != len(set(self.levels)):
+            raise BadInput("a level of the load is given twice")
+        for level in self.levels:
+            self.traffic(level)
+
+    @property
+    def address(self) -> str:
+        """The base URL with /v1 and without a slash at its end."""
+        plain = self.base.rstrip("/")
+        return plain if plain.rpartition("/")[2].startswith("v") else f"{plain}/v1"
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels in the order in which they are measured."""
+        if self.trace is not None:
+            return tuple(Level(kind="trace", value=speed) for speed in self.speeds)
+        kind, values = ("concurrency", self.concurrency) if self.concurrency else ("rate", self.rates)
+        return tuple(Level(kind=kind, value=float(value)) for value in values)
+
+    def traffic(self, level: Level) -> Traffic:
+        """The requests of a run at a level, as `simulate` makes them."""
+        if self.trace is not None:
+            return Traffic(trace=self.trace, speed=level.value)
+        many = int(level.value) if level.is_closed else None
+        requests = self.requests or max(REQUESTS_PER_SLOT * (many or 1), FEWEST_REQUESTS)
+        requests = max(requests, many or 1)
+        rate = None if level.is_closed else level.value
+        return Traffic(
+            concurrency=many, rate=rate, requests=requests, isl=self.isl, osl=self.osl, least_ratio=self.least_ratio
+        )
