@@ -6,12 +6,7 @@ import numpy as np
 
 from flashstill.simulate import state as field
 from flashstill.simulate.compiled import compiled
-from flashstill.simulate.slots import (
-    blocks_of,
-    growth,
-    remove_decoding,
-    remove_filling,
-)
+from flashstill.simulate.slots import blocks_of, growth, release, remove_decoding, remove_filling
 from flashstill.simulate.state import Fleet, Limits, Pool
 from flashstill.simulate.tables import StepTables
 from flashstill.simulate.tally import (
@@ -31,7 +26,6 @@ from flashstill.simulate.tally import (
     WORKING,
     Tally,
     draw_line,
-    leave,
     note,
     part_of,
 )
@@ -71,7 +65,8 @@ def commit(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: 
             count,
         )
     draw_line(tally, RUNNING, start, now, float(count + fleet.counts[r, field.FILLING]))
-    draw_line(tally, QUEUED, start, now, float(fleet.counts[r, field.QUEUED]))
+    queued = fleet.counts[r, field.QUEUED] + fleet.counts[r, field.LATE_QUEUED]
+    draw_line(tally, QUEUED, start, now, float(queued))
     draw_line(tally, CACHE, start, now, float(limits.blocks - fleet.counts[r, field.FREE]))
     draw_line(tally, WORKING, start, now, 1.0)
     fleet.clock[r, field.BUSY_S] += now - start
@@ -146,11 +141,7 @@ def finish(fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, r: int, place
         note(tally, TPOT, part, tpot, 1)
         good = good and tpot <= limits.tpot_s
     note(tally, END_TO_END, part, now - arrived + limits.first_s, 1)
-    leave(tally, now)
     tally.totals[DONE] += 1
     tally.totals[GOOD] += 1 if good else 0
-    fleet.counts[r, field.OWED] -= 1
-    fleet.counts[r, field.OWED_TOKENS] -= pool.counts[place, field.PROMPT] + output
     fleet.counts[r, field.COMMITTED] -= blocks_of(pool.counts[place, field.PROMPT] + output, limits.block)
-    pool.spare[pool.spares[0]] = place
-    pool.spares[0] += 1
+    release(fleet, pool, tally, r, place, now)

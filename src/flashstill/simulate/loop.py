@@ -81,6 +81,7 @@ def accept(
         number,
     )
     pool.clock[place, field.FIRST_S] = pool.clock[place, field.LAST_S] = np.nan
+    pool.counts[place, field.LATE] = 0
     if limits.router == CENTRAL:
         r = IN_LINE if fleet.router[LINE_LENGTH] else first_with_room(fleet, pool, limits, place)
         if r < 0:

@@ -11,13 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from flashstill.simulate import state as field
+from flashstill.simulate.bounds import budget_within, sort_out_late
 from flashstill.simulate.compiled import compiled
-from flashstill.simulate.slots import (
-    blocks_of,
-    growth,
-    preempt_latest,
-    steps_in_memory,
-)
+from flashstill.simulate.slots import blocks_of, growth, preempt_latest, steps_in_memory
 from flashstill.simulate.state import Fleet, Limits, Pool
 from flashstill.simulate.tables import StepTables
 from flashstill.simulate.tally import (
@@ -28,14 +24,26 @@ from flashstill.simulate.tally import (
 )
 from flashstill.simulate.times import decode_sum, decode_value, extra_value
 
+ALL = 2**31
+"""as many requests as there are"""
+
 
 @compiled
 def schedule_prompts(
-    fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, r: int, budget: int, reserved: int, admits: bool, now: float
+    fleet: Fleet,
+    pool: Pool,
+    tables: StepTables,
+    limits: Limits,
+    tally: Tally,
+    r: int,
+    budget: int,
+    reserved: int,
+    admits: int,
+    now: float,
 ) -> tuple[int, float]:
     """Give chunks of the budget to filling sequences, then to waiting ones; returns tokens and token-contexts.
 
-    reserved: free blocks that the decoding sequences need in the same step.  admits: whether waiting ones may start.
+    reserved: free blocks that the decoding sequences need in the same step.  admits: how many waiting ones may start.
     """
     left, free = budget, fleet.counts[r, field.FREE] - reserved
     prompt, work = 0, 0.0
@@ -49,11 +57,14 @@ def schedule_prompts(
         prompt += chunk
         work += chunk * (cached + chunk / 2.0)
     while (
-        admits
-        and fleet.counts[r, field.QUEUED]
+        admits > 0
         and left > 0
         and fleet.counts[r, field.DECODING] + fleet.counts[r, field.FILLING] < limits.sequences
     ):
+        if limits.late:
+            sort_out_late(fleet, pool, tables, limits, tally, r, budget, now)
+        if fleet.counts[r, field.QUEUED] == 0:
+            break
         place = fleet.counts[r, field.HEAD]
         cached = pool.counts[place, field.CACHED]
         tokens = pool.counts[place, field.PROMPT] + pool.counts[place, field.GENERATED] - cached
@@ -83,6 +94,7 @@ def schedule_prompts(
         fleet.counts[r, field.FREE] -= blocks_of(cached, limits.block)
         fleet.counts[r, field.HEAD] = pool.counts[place, field.FOLLOWING]
         fleet.counts[r, field.QUEUED] -= 1
+        admits -= 1
         free -= blocks
         left -= chunk
         prompt += chunk
@@ -95,21 +107,34 @@ def plan(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Ta
     """Plan a replica's next step, or its next decode steps as one jump; idle if it has no request."""
     fleet.clock[r, field.STARTS], fleet.counts[r, field.STEPS] = now, 0
     preempted = False
+    stalls = limits.prefill_first or (limits.asks and fleet.counts[r, field.MAY_DECODE] == 0)
     while True:
-        decodes = fleet.counts[r, field.DECODING] > 0 and not limits.prefill_first
+        if fleet.counts[r, field.DECODING] <= limits.few:
+            fleet.counts[r, field.GATE] = 1
+        decodes = fleet.counts[r, field.DECODING] > 0 and not stalls
         while decodes and growth(fleet, limits, r, 1) > fleet.counts[r, field.FREE]:
             preempt_latest(fleet, pool, limits, tally, r, now)
             preempted, decodes = True, fleet.counts[r, field.DECODING] > 0
         budget = limits.tokens - (fleet.counts[r, field.DECODING] if decodes else 0)
+        admits = ALL
+        if limits.late and decodes:
+            budget = budget_within(fleet, pool, tables, limits, r, budget)
+        if limits.asks:
+            budget, admits = min(budget, fleet.counts[r, field.MAY_PREFILL]), fleet.counts[r, field.MAY_ADMIT]
+        if fleet.counts[r, field.GATE] == 0:
+            budget = 0
         reserved = growth(fleet, limits, r, 1) if decodes else 0
-        prompt, work = schedule_prompts(fleet, pool, limits, tally, r, budget, reserved, not preempted, now)
-        if prompt == 0 and limits.prefill_first:
+        prompt, work = schedule_prompts(
+            fleet, pool, tables, limits, tally, r, budget, reserved, 0 if preempted else admits, now
+        )
+        if prompt == 0 and stalls:
+            fleet.counts[r, field.GATE] = 0
             decodes = fleet.counts[r, field.DECODING] > 0
             if decodes and growth(fleet, limits, r, 1) > fleet.counts[r, field.FREE]:
                 preempt_latest(fleet, pool, limits, tally, r, now)
                 preempted = True
                 continue
-        if prompt == 0 and not decodes and fleet.counts[r, field.FILLING] > 0:
+        if prompt == 0 and not decodes and fleet.counts[r, field.FILLING] > 0 and budget > 0:
             preempt_latest(fleet, pool, limits, tally, r, now)  # prompts that hold all blocks and none can go on
             preempted = True
             continue
@@ -130,6 +155,9 @@ def plan(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Ta
         most = least - fleet.counts[r, field.COUNTER]
         if preempted and fleet.counts[r, field.QUEUED] > 0:
             most = 1  # those that wait may start again in the step after next
+        waiting = fleet.counts[r, field.QUEUED] + fleet.counts[r, field.FILLING] > 0
+        if limits.asks and waiting and (budget < limits.tokens - count or admits < fleet.counts[r, field.QUEUED]):
+            most = 1  # the user's function may decide otherwise after any step
         fleet.counts[r, field.STEPS] = steps_in_memory(fleet, limits, r, most)
         fleet.ends[r] = now + decode_sum(tables.contexts, row_s, mean, fleet.counts[r, field.STEPS])
         return

@@ -9,10 +9,7 @@ from __future__ import annotations
 from flashstill.simulate import state as field
 from flashstill.simulate.compiled import compiled
 from flashstill.simulate.state import NONE, Fleet, Limits, Pool
-from flashstill.simulate.tally import (
-    PREEMPTED,
-    Tally,
-)
+from flashstill.simulate.tally import PREEMPTED, Tally, leave
 
 
 @compiled
@@ -31,6 +28,16 @@ def enqueue(fleet: Fleet, pool: Pool, r: int, place: int) -> None:
         pool.counts[fleet.counts[r, field.TAIL], field.FOLLOWING] = place
     fleet.counts[r, field.TAIL] = place
     fleet.counts[r, field.QUEUED] += 1
+
+
+@compiled
+def release(fleet: Fleet, pool: Pool, tally: Tally, r: int, place: int, now: float) -> None:
+    """A request that a replica owed leaves the system; its place is free for another."""
+    leave(tally, now)
+    fleet.counts[r, field.OWED] -= 1
+    fleet.counts[r, field.OWED_TOKENS] -= pool.counts[place, field.PROMPT] + pool.counts[place, field.OUTPUT]
+    pool.spare[pool.spares[0]] = place
+    pool.spares[0] += 1
 
 
 @compiled

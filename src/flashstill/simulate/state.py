@@ -26,6 +26,9 @@ class Limits(NamedTuple):
     blocks: of one replica.  prefill_first: prompts stall decoding, else they share its steps.  reserves: a request
     starts only when the blocks of its whole answer are free.  router: index into ROUTERS.  ttft_s, tpot_s: bounds of
     goodput.  first_s: on the way in and out of the engine, in every request's first token and end.
+    few: with prefill_first, prompts start only while at most so many decode.  late: what becomes of a request that can
+    no longer keep ttft_s (ANY_TIME, BEHIND, TURNED_DOWN); unless ANY_TIME, prompts keep a step within tpot_s.
+    asks: a function of the user decides each step (deciding.py).  ranks: replicas in a row that step together.
     """
 
     sequences: int
@@ -38,8 +41,14 @@ class Limits(NamedTuple):
     ttft_s: float
     tpot_s: float
     first_s: float
+    few: int = 2**31
+    late: int = 0
+    asks: bool = False
+    ranks: int = 1
 
 
+ANY_TIME, BEHIND, TURNED_DOWN = range(3)
+"""requests that come too late are served as any other, after the others, or not at all"""
 STARTS, STALL_S, JOULES, BUSY_S = range(4)
 """columns of Fleet.clock: start of the planned steps; seconds that prompts have made decoding wait since its last step;
 joules and busy seconds so far"""
@@ -49,15 +58,19 @@ sequences whose prompt is being prefilled; sequences that wait for prompts; 1 wh
 HEAD, TAIL, QUEUED, OWED, OWED_TOKENS, ADMITTED, COMMITTED = range(8, 15)
 """of the waiting line: its ends and length; requests and tokens routed here and not done; requests admitted so far;
 blocks that those which run will have at their ends"""
+LATE_HEAD, LATE_TAIL, LATE_QUEUED, GATE = range(15, 19)
+"""of the line of requests that are too late: its ends and length; 1 while prompts may start (few)"""
+UNDECIDED, MAY_PREFILL, MAY_ADMIT, MAY_DECODE = range(19, 23)
+"""1 while the user's function is to be asked, and what it decided: prompt tokens, requests to admit, 0 to stall"""
 REQUEST, BASE, END, BORN = range(4)
 """columns of Fleet.slots: a decoding sequence has BASE + COUNTER cached tokens and is done when COUNTER reaches END"""
 FILL_REQUEST, FILL_CACHED, FILL_LEFT, FILL_CHUNK, FILL_BORN = range(4, 9)
 """of a prefilling one: cached tokens, prompt tokens left and in the planned step; BORN: in order of admission"""
 ARRIVAL_S, FIRST_S, LAST_S = range(3)
 """columns of Pool.clock: arrival; first token, and last one before a preemption (nan: none yet)"""
-PROMPT, OUTPUT, CACHED, GENERATED, FOLLOWING, NUMBER = range(6)
+PROMPT, OUTPUT, CACHED, GENERATED, FOLLOWING, NUMBER, LATE = range(7)
 """columns of Pool.counts: tokens of the prompt, the answer, found in a prefix cache, generated before a preemption; the
-next in a waiting line; the number in order of arrival"""
+next in a waiting line; the number in order of arrival; 1 for one known to be too late"""
 
 
 NEXT, RANDOM, LINE_HEAD, LINE_TAIL, LINE_LENGTH = range(5)
@@ -65,7 +78,7 @@ NEXT, RANDOM, LINE_HEAD, LINE_TAIL, LINE_LENGTH = range(5)
 
 
 class Fleet(NamedTuple):
-    """Replicas. ends [R]: of the planned steps, infinite without any.  clock [R, 4], counts [R, 15], slots [R, 9, M]:
+    """Replicas. ends [R]: of the planned steps, infinite without any.  clock [R, 4], counts [R, 23], slots [R, 9, M]:
     by the columns above.  residues [R, B]: decoding slots by BASE mod B.  router [5]: by the columns above.
 
     Few arrays with many columns, as compiling takes time in proportion to the number of arrays.
@@ -80,7 +93,7 @@ class Fleet(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """Requests in flight, by place: clock [Q, 3], counts [Q, 6]. spare [Q]: a stack of free places, spares [1] high."""
+    """Requests in flight, by place: clock [Q, 3], counts [Q, 7]. spare [Q]: a stack of free places, spares [1] high."""
 
     clock: Values
     counts: Counts
@@ -90,7 +103,7 @@ class Pool(NamedTuple):
 
 def new_fleet(replicas: int, limits: Limits, seed: int) -> Fleet:
     """Idle replicas."""
-    counts = np.zeros((replicas, 15), dtype=np.int64)
+    counts = np.zeros((replicas, 23), dtype=np.int64)
     counts[:, FREE] = limits.blocks
     counts[:, HEAD] = counts[:, TAIL] = NONE
     return Fleet(
@@ -107,7 +120,7 @@ def new_pool(places: int) -> Pool:
     """Room for `places` requests in flight."""
     return Pool(
         clock=np.full((places, 3), np.nan),
-        counts=np.zeros((places, 6), dtype=np.int64),
+        counts=np.zeros((places, 7), dtype=np.int64),
         spare=np.arange(places - 1, -1, -1, dtype=np.int64),
         spares=np.array([places], dtype=np.int64),
     )

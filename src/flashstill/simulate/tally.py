@@ -21,7 +21,7 @@ LEAST_S = 1e-6
 BINS = 2800
 """bins from 1 microsecond to over two weeks"""
 PARTS, MOMENTS = 32, 512
-ARRIVED, DONE, REFUSED, PREEMPTED, GOOD, TOKENS_IN, TOKENS_OUT, CACHED_IN, PART_SIZE = range(9)
+ARRIVED, DONE, REFUSED, PREEMPTED, GOOD, TOKENS_IN, TOKENS_OUT, CACHED_IN, PART_SIZE, TOO_LATE = range(10)
 RUNNING, QUEUED, CACHE, WORKING, TOKENS = range(5)
 LINES = ("running", "queued", "cache_blocks", "working", "output_tokens")
 
@@ -42,7 +42,7 @@ class Tally(NamedTuple):
 
 def new_tally(moment_s: float = 0.1) -> Tally:
     """All zero."""
-    totals = np.zeros(9, dtype=np.int64)
+    totals = np.zeros(10, dtype=np.int64)
     totals[PART_SIZE] = 16
     return Tally(
         histograms=np.zeros((len(METRICS), PARTS, BINS), dtype=np.int64),
