@@ -57,9 +57,7 @@ def schedule_prompts(
         prompt += chunk
         work += chunk * (cached + chunk / 2.0)
     while (
-        admits > 0
-        and left > 0
-        and fleet.counts[r, field.DECODING] + fleet.counts[r, field.FILLING] < limits.sequences
+        admits > 0 and left > 0 and fleet.counts[r, field.DECODING] + fleet.counts[r, field.FILLING] < limits.sequences
     ):
         if limits.late:
             sort_out_late(fleet, pool, tables, limits, tally, r, budget, now)
