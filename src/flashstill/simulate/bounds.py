@@ -1,4 +1,4 @@
-"""SLO-aware scheduling: which requests can still keep their bound on TTFT, and how many prompt tokens keep that on TPOT.
+"""SLO-aware scheduling: requests that can still keep their bound on TTFT, and prompt tokens that keep that on TPOT.
 
 A waiting request is too late if, started now, its first token comes after the bound: it prefills behind the prompts
 that have begun, in steps of the budget B, beside the sequences that decode,
