@@ -110,6 +110,7 @@ def fill(fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, r: int, now: fl
             note(tally, GAP, part, now - pool.clock[place, field.LAST_S], 1)
         pool.counts[place, field.GENERATED] += 1
         tally.totals[TOKENS_OUT] += 1
+        tally.lines[int(now / tally.moment[0]), TOKENS] += 1.0  # the time lines reach to now, as the step is drawn
         left = pool.counts[place, field.OUTPUT] - pool.counts[place, field.GENERATED]
         if left == 0:
             fleet.counts[r, field.FREE] += blocks_of(cached, limits.block)
