@@ -3,14 +3,15 @@
 In a steady state b sequences decode at a time.  Of requests with p prompt tokens to prefill and d tokens to decode
 after the first, r = b / d finish in a decode step, and as many take their places.  Their prompts come in lumps of q:
 
-    q     min(p r / (1 - exp(-r)), room)     the prompts of a step that has any, at random times (Poisson);
-                                             room: the step's budget of tokens, less b where prompts share decode steps
+    t     p r / (1 - exp(-r))                the prompts that start together, at random times (Poisson)
+    q     min(t, room), or                   prompt tokens of a step that has any; room: its budget of tokens, less b
+          t / max(t / room + 1/2, 1)         where prompts share the steps of decoding, and not where they come first
     step  T(b, s) + r (p / q) E(b, q, a)     mean seconds of a decode step with its share of the prompts, which is also
                                              the mean time per output token; E at b = 0 where prompts stop the decoding
     rate  r / step                           requests per second
 
 with T and E of tables.py, s cached tokens per decoded token and a attended tokens per prompt token, both means over
-tokens.  b ends where the slots, the cache blocks or the budget of tokens are full.  Means stand for whole
+tokens.  b ends where the slots, the cache blocks or the budget of tokens are full, which need not be a whole number.  Means stand for whole
 distributions: exact where T and E are linear, which they are in contexts, and nearly in b; that memory is used up at
 random times, and preemption, cost a part of the last places.
 """
@@ -35,6 +36,8 @@ class Mix:
 
     prefilled: prompt tokens not found in a cache; attended: earlier tokens that each of them attends to; decoded:
     tokens after the first; context: cached tokens, over the decoded ones; whole: tokens at the end, over them too.
+    prompt: of the whole prompt; prompt_spare, whole_spare: mean tokens of memory that stay free because the next request
+    needs more than is free, E[x^2] / (2 E[x]) of a renewal process.
     """
 
     prefilled: float
@@ -42,6 +45,9 @@ class Mix:
     decoded: float
     context: float
     whole: float
+    prompt: float
+    prompt_spare: float
+    whole_spare: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,14 +83,17 @@ class Capacity:
 
 def mix_of(prompt: Counts, output: Counts, cached: Counts) -> Mix:
     """Mean lengths of requests, one entry each."""
-    fresh, later = prompt - cached, output - 1
+    fresh, later, whole = prompt - cached, output - 1, prompt + output
     tokens, steps = float(fresh.sum()), float(later.sum())
     return Mix(
         prefilled=tokens / len(prompt),
         attended=float((fresh * (cached + fresh / 2.0)).sum()) / max(tokens, 1.0),
         decoded=steps / len(prompt),
         context=float((later * (prompt + output / 2.0)).sum()) / steps if steps else float(prompt.mean()),
-        whole=float((later * (prompt + output)).sum()) / steps if steps else float(prompt.mean()) + 1.0,
+        whole=float((later * whole).sum()) / steps if steps else float(prompt.mean()) + 1.0,
+        prompt=float(prompt.mean()),
+        prompt_spare=float(np.square(prompt, dtype=np.float64).mean() / (2.0 * prompt.mean())),
+        whole_spare=float(np.square(whole, dtype=np.float64).mean() / (2.0 * whole.mean())),
     )
 
 
@@ -102,7 +111,9 @@ def lumps_of(mix: Mix, step_tokens: int, prefill_first: bool, batches: Values) -
     """How prompts come where so many sequences decode."""
     ends = batches / mix.decoded
     room = np.maximum(step_tokens - (0.0 if prefill_first else batches), 1.0)
-    tokens = np.minimum(mix.prefilled * ends / -np.expm1(-ends), room)
+    together = mix.prefilled * ends / -np.expm1(-ends)
+    # steps of prompts alone end with a part of a step, half of one on average; decoding goes on beside chunks anyway
+    tokens = together / np.maximum(together / room + 0.5, 1.0) if prefill_first else np.minimum(together, room)
     return Lumps(ends, tokens, mix.prefilled / tokens, room)
 
 
@@ -111,30 +122,55 @@ def mean_step_s(lumps: Lumps, decode_s: Values, extra_s: Values) -> Values:
     return decode_s + lumps.ends * lumps.passes * extra_s
 
 
-def capacity(tables: StepTables, limits: Limits, mix: Mix) -> Capacity:
-    """Rates of one replica for each batch that its slots, memory and budget allow."""
-    if mix.decoded <= 0.0:
-        return _prefill_only(tables, limits, mix)
-    batches = np.arange(1.0, len(tables.decode_s))
+def loads(limits: Limits, mix: Mix, batches: Values) -> dict[str, Values]:
+    """How full each limit is where so many sequences decode: 1 where it is met. Prompts that share steps with decoding
+    hold slots and memory meanwhile; those that come first find the slots that they will decode in."""
     lumps = lumps_of(mix, limits.tokens, limits.prefill_first, batches)
-    decode_s = np.array([decode_value(tables.contexts, row, mix.context) for row in tables.decode_s[1:]])
+    filling = 0.0 if limits.prefill_first else lumps.ends * np.maximum(lumps.passes, 1.0)
+    spare, started = (mix.whole_spare, mix.whole) if limits.reserves else (mix.prompt_spare, mix.prompt)
+    held = (mix.whole if limits.reserves else mix.context) + (limits.block - 1) / 2.0  # the last block is half full
+    memory = limits.blocks * limits.block
+    return {
+        SLOTS: (batches + filling) / limits.sequences,
+        MEMORY: (batches * held + filling * started) / max(memory - spare, memory / 2.0),
+        BUDGET: 0.0 * batches if limits.prefill_first else lumps.ends * mix.prefilled / lumps.room,
+    }
+
+
+def edge(limits: Limits, mix: Mix) -> tuple[float, str]:
+    """The most sequences that decode at a time, not rounded, and the limit that they meet."""
+    low, high = 0.0, float(limits.sequences)
+    for _ in range(50):
+        middle = (low + high) / 2.0
+        is_over = max(float(each[0]) for each in loads(limits, mix, np.array([middle])).values()) > 1.0
+        low, high = (low, middle) if is_over else (middle, high)
+    full = loads(limits, mix, np.array([high]))
+    return low, max(full, key=lambda name: float(full[name][0]))
+
+
+def mean_steps_s(tables: StepTables, limits: Limits, mix: Mix, batches: Values) -> Values:
+    """Mean seconds of a decode step with its share of prompts, between whole batches too."""
+    lumps = lumps_of(mix, limits.tokens, limits.prefill_first, batches)
+    most = len(tables.decode_s) - 1
+    below = np.minimum(batches.astype(np.int64), most)
+    rows = [
+        tables.decode_s[low] + part * (tables.decode_s[min(low + 1, most)] - tables.decode_s[low])
+        for low, part in zip(below, np.minimum(batches - below, 1.0), strict=True)
+    ]
+    decode_s = np.array([decode_value(tables.contexts, row, mix.context) for row in rows])
     beside = np.zeros_like(batches) if limits.prefill_first else batches
     extra_s = [_extra(tables, mix, batch, tokens) for batch, tokens in zip(beside, lumps.tokens, strict=True)]
-    step_s = mean_step_s(lumps, decode_s, np.array(extra_s))
-    ends, room = lumps.ends, lumps.room
-    filling = ends * np.maximum(lumps.passes, 1.0)
-    held = mix.whole if limits.reserves else mix.context + limits.block / 2.0
-    full = {
-        SLOTS: batches + filling > limits.sequences,
-        MEMORY: batches * held + filling * mix.prefilled / 2.0 > limits.blocks * limits.block,
-        BUDGET: ends * mix.prefilled > room if not limits.prefill_first else np.zeros(len(batches), dtype=bool),
-    }
-    first = {name: int(np.argmax(over)) if over.any() else len(batches) for name, over in full.items()}
-    limit = min(first, key=lambda name: first[name])
-    fitting = slice(0, first[limit])
-    return Capacity(
-        batches=batches[fitting], step_s=step_s[fitting], requests_per_s=(ends / step_s)[fitting], limit=limit
-    )
+    return mean_step_s(lumps, decode_s, np.array(extra_s))
+
+
+def capacity(tables: StepTables, limits: Limits, mix: Mix) -> Capacity:
+    """Rates of one replica for each whole batch that its slots, memory and budget allow, and for the last, partial one."""
+    if mix.decoded <= 0.0:
+        return _prefill_only(tables, limits, mix)
+    last, limit = edge(limits, mix)
+    batches = np.unique([*np.arange(1.0, int(last) + 1), last])
+    step_s = mean_steps_s(tables, limits, mix, batches)
+    return Capacity(batches=batches, step_s=step_s, requests_per_s=batches / mix.decoded / step_s, limit=limit)
 
 
 def _extra(tables: StepTables, mix: Mix, batch: float, tokens: float) -> float:
