@@ -11,9 +11,9 @@ after the first, r = b / d finish in a decode step, and as many take their place
     rate  r / step                           requests per second
 
 with T and E of tables.py, s cached tokens per decoded token and a attended tokens per prompt token, both means over
-tokens.  b ends where the slots, the cache blocks or the budget of tokens are full, which need not be a whole number.  Means stand for whole
-distributions: exact where T and E are linear, which they are in contexts, and nearly in b; that memory is used up at
-random times, and preemption, cost a part of the last places.
+tokens.  b ends where the slots, the cache blocks or the budget of tokens are full, which need not be a whole number.
+Means stand for whole distributions: exact where T and E are linear, which they are in contexts, and nearly in b; that
+memory is used up at random times, and preemption (saturated.py), cost a part of the last places.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Mix:
 
     prefilled: prompt tokens not found in a cache; attended: earlier tokens that each of them attends to; decoded:
     tokens after the first; context: cached tokens, over the decoded ones; whole: tokens at the end, over them too.
-    prompt: of the whole prompt; prompt_spare, whole_spare: mean tokens of memory that stay free because the next request
-    needs more than is free, E[x^2] / (2 E[x]) of a renewal process.
+    prompt: of the whole prompt; prompt_spare, whole_spare: mean tokens of memory that stay free as the next request
+    needs more than that, E[x^2] / (2 E[x]) of a renewal process.
     """
 
     prefilled: float
@@ -164,7 +164,7 @@ def mean_steps_s(tables: StepTables, limits: Limits, mix: Mix, batches: Values) 
 
 
 def capacity(tables: StepTables, limits: Limits, mix: Mix) -> Capacity:
-    """Rates of one replica for each whole batch that its slots, memory and budget allow, and for the last, partial one."""
+    """Rates of one replica for each batch that its slots, memory and budget allow, the last one not rounded."""
     if mix.decoded <= 0.0:
         return _prefill_only(tables, limits, mix)
     last, limit = edge(limits, mix)

@@ -8,12 +8,11 @@ Where memory binds and is taken block by block, requests are started whose growt
 need O = N tokens more until the next one ends; what a plan does not set aside of these goes to prompts, which are
 preempted and computed again later:
 
-    computed again, of each request that ends    max(N - b, 0)         prompts share the steps of decoding: b are set aside
-                                                 N                     prompts come first: none are
-    and of a prompt P longer than the room q     N (P - q) / (P b) w   started when its first q tokens fit and preempted
-      of one step                                                      when the next block is needed, over and over:
-                                                                       w = F with prompts first, F / (F / q + 3/2) where
-                                                                       they share steps, F = (P + q) / 2 tokens at a time
+    computed again, by request      max(N - b, 0)         prompts share the steps of decoding: b are set aside
+                                    N                     prompts come first: none are
+    and of a prompt of P tokens,    N (P - q) / (P b) w   it starts when its first q tokens fit and is preempted when
+      more than the room q                                the next block is needed, over and over: w = F with prompts
+      of one step                                         first, F / (F / q + 3/2) where they share steps; 2 F = P + q
 
 Prompts are taken to start at random times, and lengths to be independent of each other.
 """
@@ -39,7 +38,7 @@ LOWERED, LEAST_ELASTICITY = 0.9, 0.1
 class Saturated:
     """One replica while requests always wait: requests per second, sequences that decode, mean seconds of a step.
 
-    best: the highest rate at any number of sequences; above `rate` where preemption wastes what the last ones would add.
+    best: the highest rate at any number of sequences; above `rate` where preemption wastes what the last ones add.
     binds: sequences, memory, prefill (the budget of tokens in a step), or compute where more of none of them helps.
     """
 

@@ -1,8 +1,8 @@
 """The rate at which a fleet serves requests while its waiting lines never empty, from simulation.
 
 A queue of this kind is stable exactly below its throughput in saturation (Baccelli and Foss 1995), so one run finds
-the knee where a search over rates would need many.  Requests of the traffic's lengths arrive at random, faster than they
-can be served; what counts is the time from when the fleet is full until the last one has arrived.
+the knee where a search over rates would need many.  Requests of the traffic's lengths arrive at random, faster than
+they can be served; what counts is the time from when the fleet is full until the last one has arrived.
 
     rate = output tokens per second / output tokens of a request
 
@@ -53,8 +53,8 @@ def saturated_rate(
 ) -> Measured:
     """Requests per second that are served while all lines are full.
 
-    requests: lengths, used over and over; outputs: their mean output tokens.  expected: rate to begin with, raised until
-    lines grow.  stay_s: seconds that a request stays with a full fleet; count: requests of each run.
+    requests: lengths, used over and over; outputs: their mean output tokens.  expected: rate to begin with, raised
+    until lines grow.  stay_s: seconds that a request stays with a full fleet; count: requests of each run.
     """
     means: list[Values] = []
     for seed in seeds:
@@ -91,7 +91,8 @@ def batch_rates(outcome: Outcome, outputs: float, stay_s: float, last_s: float) 
     fewest = max(math.ceil(stay_s / width), 1)
     parts = min(max(len(tokens) // fewest, 2), BATCHES)
     size = len(tokens) // parts
-    return tokens[: size * parts].reshape(parts, size).sum(axis=1) / (size * width * outputs)
+    rates: Values = tokens[: size * parts].reshape(parts, size).sum(axis=1) / (size * width * outputs)
+    return rates
 
 
 def _arrivals(requests: Arrivals, rate: float, count: int, seed: int) -> Iterator[Arrivals]:
@@ -103,4 +104,4 @@ def _arrivals(requests: Arrivals, rate: float, count: int, seed: int) -> Iterato
         chosen = (begin + np.arange(done, min(done + PIECE, count))) % total
         times = clock + np.cumsum(numbers.exponential(1.0 / rate, len(chosen)))
         clock = float(times[-1])
-        yield Arrivals(*(column[chosen] for column in requests))._replace(arrival_s=times)
+        yield Arrivals._make(column[chosen] for column in requests)._replace(arrival_s=times)
