@@ -20,7 +20,7 @@ from tests.deployments import FACTS
 
 NAMES = {
     "BadInput", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "Scenario", "SearchSpace",
-    "UnsupportedArchitecture", "chip", "distill", "evaluate", "explain", "model", "predict", "run", "search",
+    "UnsupportedArchitecture", "chip", "distill", "evaluate", "explain", "model", "predict", "run", "search", "serve",
     "simulate", "train_cost",
 }  # fmt: skip
 SIGNATURES = {
@@ -36,6 +36,10 @@ SIGNATURES = {
     ),
     "simulate": (
         "model", "chip", "trace", "rate", "concurrency", "seed", "price", "facts", "set", "more",
+    ),
+    "serve": (
+        "directory", "engine", "engine_python", "plan", "sequences", "length", "arithmetic", "name", "host", "port",
+        "log", "wait_s",
     ),
     "run": ("recipe", "out", "seed", "minutes", "arithmetic", "progress"),
     "distill": ("recipe", "out", "arithmetic", "progress"),

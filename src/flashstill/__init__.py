@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         search,
     )
     from flashstill.distilling import distill, evaluate, run
+    from flashstill.endpoint import serve
     from flashstill.plan.space import SearchSpace
     from flashstill.simulating import simulate
     from flashstill.training_costs import train_cost
@@ -46,6 +47,7 @@ __all__ = [
     "predict",
     "run",
     "search",
+    "serve",
     "simulate",
     "train_cost",
 ]
@@ -60,6 +62,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "distill": "flashstill.distilling",
         "evaluate": "flashstill.distilling",
         "run": "flashstill.distilling",
+        "serve": "flashstill.endpoint",
         "simulate": "flashstill.simulating",
         "train_cost": "flashstill.training_costs",
     }

@@ -14,6 +14,7 @@ import click
 
 from flashstill import __version__
 from flashstill.cli.calibrating import calibrate
+from flashstill.cli.endpoint import serve
 from flashstill.cli.evaluating import evaluate
 from flashstill.cli.interrupts import (
     exit_code,
@@ -78,7 +79,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, demo, distill, evaluate, report, measure, explain, predict, plan, simulate, validate, calibrate, chips, models,
+    run, demo, distill, evaluate, report, measure, explain, predict, plan, simulate, validate, calibrate, serve, chips,
+    models,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -32,6 +32,11 @@ def version_of(engine: str) -> str:
     return str(_rows()[engine]["version"])
 
 
+def serving_row(engine: str, quantity: str) -> int:
+    """What `serve` knows of an engine's own settings: block_tokens, step_tokens, spare_percent."""
+    return int(_rows()["serving"][engine][quantity])
+
+
 def plugin_of(engine: str, chip: str) -> str:
     """The plug-in package that the engine needs on the chip; empty if it needs none."""
     return str(_rows()[engine].get("plugins", {}).get(chip, ""))
