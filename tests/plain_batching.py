@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,11 +29,17 @@ class Request:
     context: int = 0
     left: int = 0
     born: int = -1
+    number: int = 0
 
 
 @dataclass
 class Server:
-    """Replica of an engine. step_s: (decoding, mean context, prompt tokens, mean attended) -> seconds."""
+    """Replica of an engine. step_s: (decoding, mean context, prompt tokens, mean attended) -> seconds.
+
+    drafts: verified in each step; accepted: (number of the request, tokens left) -> how many of them come true.
+    few: with prefill_first, prompts start only while at most so many decode.
+    late: "behind" or "away": what becomes of requests that can no longer keep ttft; prompts keep steps within tpot.
+    """
 
     step_s: Callable[[int, float, int, float], float]
     sequences: int
@@ -41,6 +48,16 @@ class Server:
     blocks: int
     prefill_first: bool
     reserves: bool = False
+    few: float = math.inf
+    drafts: int = 0
+    accepted: Callable[[int, int], int] = lambda number, left: 0
+    late: str = ""
+    ttft: float = math.inf
+    tpot: float = math.inf
+    behind: deque[Request] = field(default_factory=deque)
+    forgiven: list[Request] = field(default_factory=list)
+    refused: list[Request] = field(default_factory=list)
+    opened: bool = False
     waiting: deque[Request] = field(default_factory=deque)
     filling: list[Request] = field(default_factory=list)
     decoding: list[Request] = field(default_factory=list)
@@ -59,7 +76,12 @@ class Server:
         return self.blocks - sum(self._blocks(each.context) for each in (*self.filling, *self.decoding))
 
     def _needed(self) -> int:
-        return sum(1 for each in self.decoding if each.context % self.block == 0)
+        """Blocks that the next step of all decoding sequences may take."""
+        most = [min(self.drafts + 1, each.output - each.generated) for each in self.decoding]
+        return sum(
+            self._blocks(each.context + more) - self._blocks(each.context)
+            for each, more in zip(self.decoding, most, strict=True)
+        )
 
     def _preempt(self) -> None:
         latest = max((*self.filling, *self.decoding), key=lambda each: each.born)
@@ -76,7 +98,12 @@ class Server:
             free -= self._blocks(each.context + chunk) - self._blocks(each.context)
             budget -= chunk
             self.chunks.append((each, chunk))
-        while admits and self.waiting and budget > 0 and len(self.decoding) + len(self.filling) < self.sequences:
+        whole_budget = budget + sum(chunk for _, chunk in self.chunks)
+        while admits and budget > 0 and len(self.decoding) + len(self.filling) < self.sequences:
+            if self.late:
+                self._sort_out(whole_budget, now)
+            if not self.waiting:
+                break
             each = self.waiting[0]
             left = each.prompt + each.generated - each.cached
             chunk = min(left, budget)
@@ -92,6 +119,44 @@ class Server:
             self.filling.append(each)
             self.chunks.append((each, chunk))
 
+    def _mean(self) -> float:
+        return sum(each.context for each in self.decoding) / len(self.decoding) if self.decoding else 0.0
+
+    def _within(self, most: int) -> int:
+        """The largest budget of prompt tokens with which the next step keeps tpot."""
+        for budget in range(most, 0, -1):
+            left, prompt, work = budget, 0, 0.0
+            ahead = [(each.left, each.context) for each in self.filling]
+            ahead += [(each.prompt + each.generated - each.cached, each.cached) for each in self.waiting]
+            for tokens, past in ahead:
+                chunk = min(tokens, left)
+                left, prompt, work = left - chunk, prompt + chunk, work + chunk * (past + chunk / 2.0)
+            if not prompt or self.step_s(len(self.decoding), self._mean(), prompt, work / prompt) <= self.tpot:
+                return budget
+        return 0
+
+    def _sort_out(self, budget: int, now: float) -> None:
+        """Take those that are too late off the head of the line."""
+        while self.waiting:
+            each = self.waiting[0]
+            own = each.prompt - each.cached
+            left, seconds = own + sum(one.left for one in self.filling), 0.0
+            while left > 0:
+                seconds += self.step_s(len(self.decoding), self._mean(), min(left, budget), each.cached + own / 2.0)
+                left -= budget
+            known = each.started is not None or any(each is one for one in self.forgiven)
+            if known or now - each.arrival + seconds <= self.ttft:
+                return
+            self.waiting.popleft()
+            if self.late == "away":
+                self.refused.append(each)
+                self.owed -= 1
+            else:
+                self.forgiven.append(each)
+                self.behind.append(each)
+        if self.behind:
+            self.waiting.append(self.behind.popleft())
+
     def can_admit(self, request: Request) -> bool:
         """Whether a request from a central line can start here in the next step."""
         ahead = (*self.filling, *self.waiting)
@@ -105,21 +170,26 @@ class Server:
         """Decide the next step; its end, or None if there is nothing to do."""
         preempted = False
         while True:
+            self.opened = self.opened or len(self.decoding) <= self.few
             self.decodes = bool(self.decoding) and not self.prefill_first
             while self.decodes and self._needed() > self.free:
                 self._preempt()
                 preempted, self.decodes = True, bool(self.decoding)
             reserved = self._needed() if self.decodes else 0
-            budget = self.tokens - (len(self.decoding) if self.decodes else 0)
+            budget = self.tokens - (len(self.decoding) * (self.drafts + 1) if self.decodes else 0)
+            if self.late and self.decodes:
+                budget = self._within(budget)
+            budget = budget if self.opened else 0
             self._prompts(budget, self.free - reserved, not preempted, now)
             prompt = sum(chunk for _, chunk in self.chunks)
             if prompt == 0 and self.prefill_first:
+                self.opened = False
                 self.decodes = bool(self.decoding)
                 if self.decodes and self._needed() > self.free:
                     self._preempt()
                     preempted = True
                     continue
-            if prompt == 0 and not self.decodes and self.filling:
+            if prompt == 0 and not self.decodes and self.filling and budget > 0:
                 self._preempt()
                 preempted = True
                 continue
@@ -139,8 +209,10 @@ class Server:
         done = []
         if self.decodes:
             for each in list(self.decoding):
-                each.context += 1
-                each.generated += 1
+                left = each.output - each.generated - 1
+                more = 1 + min(self.accepted(each.number, left), left)
+                each.context += more
+                each.generated += more
                 if each.generated == each.output:
                     self.decoding.remove(each)
                     done.append(each)

@@ -19,9 +19,9 @@ from flashstill.distilling import says_what_is_missing
 from tests.deployments import FACTS
 
 NAMES = {
-    "BadInput", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "Scenario", "SearchSpace",
-    "UnsupportedArchitecture", "chip", "distill", "evaluate", "explain", "model", "predict", "run", "search", "serve",
-    "simulate", "train_cost",
+    "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView", "Scenario",
+    "SearchSpace", "UnsupportedArchitecture", "chip", "distill", "evaluate", "explain", "model", "predict", "run",
+    "search", "serve", "simulate", "train_cost",
 }  # fmt: skip
 SIGNATURES = {
     "model": ("name",),

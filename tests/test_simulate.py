@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashstill.simulate import tally as counted
+from flashstill.simulate.drafting import accepted_drafts
 from flashstill.simulate.engine import Outcome, run
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.results import latencies
@@ -82,10 +83,12 @@ REQUESTS = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 300), st.integ
     tokens=st.integers(1, 200), block=st.sampled_from([1, 4, 16]), spare=st.integers(0, 400),
     prefill_first=st.booleans(), reserves=st.booleans(),
     concurrency=st.one_of(st.none(), st.integers(1, 6)), cached=st.integers(0, 50), central=st.booleans(),
+    few=st.one_of(st.just(2**31), st.integers(0, 4)), drafts=st.sampled_from([0, 0, 1, 3]),
 )  # fmt: skip
 def test_it_agrees_with_a_plain_walk_through_every_step(
     rows: list[tuple[int, int, int]], seed: int, servers: int, sequences: int, tokens: int, block: int, spare: int,
     prefill_first: bool, reserves: bool, concurrency: int | None, cached: int, central: bool,
+    few: int, drafts: int,
 ) -> None:  # fmt: skip
     numbers = np.random.default_rng(seed)
     asked = sorted((0.01 * at + 1e-4 * numbers.random(), prompt, output) for at, prompt, output in rows)
@@ -101,11 +104,23 @@ def test_it_agrees_with_a_plain_walk_through_every_step(
         prefill_first=prefill_first,
         reserves=reserves,
         router=CENTRAL if central else 1,
+        few=few,
     )
-    outcome = run(tables(), chosen, [arrivals(asked, cached)], servers, closed=concurrency is not None)
+    likely = 0.8 ** np.arange(1.0, drafts + 1.0)
+    outcome = run(
+        tables()._replace(accepted=likely), chosen, [arrivals(asked, cached)], servers, closed=concurrency is not None
+    )
 
     requests = [Request(at, prompt, output, min(cached, prompt - 1)) for at, prompt, output in asked]
-    plain = [Server(step_s, sequences, tokens, block, blocks, prefill_first, reserves) for _ in range(servers)]
+    for number, request in enumerate(requests):
+        request.number = number
+    plain = [
+        Server(
+            step_s, sequences, tokens, block, blocks, prefill_first, reserves, few, drafts,
+            lambda number, left: accepted_drafts(likely, 0, number, left),
+        )
+        for _ in range(servers)
+    ]  # fmt: skip
     end = walk(plain, requests, concurrency, central)
     tally = outcome.tally
     assert tally.totals[counted.DONE] == len(requests)
@@ -155,6 +170,7 @@ def test_pieces_of_a_trace_are_one_trace() -> None:
 RANDOM_RUN = """
 import numpy as np, sys
 from tests.batching import arrivals, limits, tables
+from flashstill.simulate.drafting import accepted_drafts
 from flashstill.simulate.engine import run
 numbers = np.random.default_rng(9)
 times = np.cumsum(numbers.exponential(0.02, 4000))

@@ -26,16 +26,19 @@ if TYPE_CHECKING:
     from flashstill.distilling import distill, evaluate, run
     from flashstill.endpoint import serve
     from flashstill.plan.space import SearchSpace
+    from flashstill.simulate.view import Decision, ReplicaView
     from flashstill.simulating import simulate
     from flashstill.training_costs import train_cost
 
 __version__ = "0.2.0"
 __all__ = [
     "BadInput",
+    "Decision",
     "Deployment",
     "FlashstillError",
     "InfeasiblePlan",
     "MissingFact",
+    "ReplicaView",
     "Scenario",
     "SearchSpace",
     "UnsupportedArchitecture",
@@ -58,6 +61,8 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
 
     _Module = type(sys)
     _HOMES = {
+        "Decision": "flashstill.simulate.view",
+        "ReplicaView": "flashstill.simulate.view",
         "SearchSpace": "flashstill.plan.space",
         "distill": "flashstill.distilling",
         "evaluate": "flashstill.distilling",

@@ -41,7 +41,9 @@ def simulate(
     Give one of trace (a CSV file: arrival_s, input_tokens, output_tokens), rate (requests per second that arrive by
     themselves) and concurrency (requests in flight).
     more: fields of the traffic (requests, isl, osl, least_ratio, cv, cached_ratio, speed), of the policy (scheduler,
-    step_tokens, sequences, block_tokens, replicas, router, max_ttft_s, max_tpot_s) and of a `Deployment`.
+    refill_sequences, refuse_late, step_tokens, sequences, block_tokens, replicas, router, max_ttft_s, max_tpot_s,
+    draft, draft_tokens, acceptance, acceptance_decay) and of a `Deployment`.
+    scheduler: a name, or a function of your own, which gets a `ReplicaView` before each step and returns a `Decision`.
     seed: the same seed gives the same answer.  price, facts and set work as in `predict`.
     Raises BadInput for invalid values or a trace with a mistake (its line is named), MissingFact for unknown names,
     and InfeasiblePlan if the memory holds no request.

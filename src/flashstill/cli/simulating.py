@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _TRAFFIC = ("trace", "speed", "rate", "cv", "concurrency", "requests", "isl", "osl", "least_ratio", "cached_ratio")
 _POLICY = (
-    "scheduler", "step_tokens", "sequences", "block_tokens", "replicas", "router", "max_ttft_s", "max_tpot_s",
+    "scheduler", "refill_sequences", "refuse_late", "step_tokens", "sequences", "block_tokens", "replicas", "router",
+    "max_ttft_s", "max_tpot_s", "draft", "draft_tokens", "acceptance", "acceptance_decay",
 )  # fmt: skip
 
 
@@ -49,7 +50,20 @@ _POLICY = (
 @click.option(
     "--cached-ratio", type=SHARE, default=0.0, show_default=True, help="Share of each prompt found in a prefix cache."
 )
-@click.option("--scheduler", type=WORD, default=None, help="chunked, or prefill-first [default: the engine's].")
+@click.option(
+    "--scheduler",
+    default=None,
+    help="chunked, prefill-first, decode-priority, slo-aware, or a function of your own as FILE.py:NAME, which is run"
+    " [default: the engine's].",
+)
+@click.option(
+    "--refill-sequences",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="decode-priority: prompts start once only so many sequences decode.",
+)
+@click.option("--refuse-late", is_flag=True, help="slo-aware: turn away requests that can no longer keep --max-ttft.")
 @click.option("--step-tokens", type=COUNT, default=None, help="Most tokens of one step [default: the engine's].")
 @click.option("--sequences", type=COUNT, default=None, help="Most sequences running at once [default: the engine's].")
 @click.option("--block-tokens", type=COUNT, default=None, help="Tokens of a cache block [default: the engine's].")
@@ -60,6 +74,18 @@ _POLICY = (
 )  # fmt: skip
 @click.option("--max-ttft", "max_ttft_s", type=SECONDS, default=None, help="Bound of goodput, as 500ms.")
 @click.option("--max-tpot", "max_tpot_s", type=SECONDS, default=None, help="Bound of goodput, as 30ms.")
+@click.option(
+    "--draft", default=None, help="Draft with this model, the model's own 'heads', or 'new-heads' yet to be trained."
+)
+@click.option("--draft-tokens", type=COUNT, default=3, show_default=True, help="How many tokens are drafted ahead.")
+@click.option("--acceptance", type=SHARE, default=0.7, show_default=True, help="Rate at which a draft is accepted.")
+@click.option(
+    "--acceptance-decay",
+    type=SHARE,
+    default=1.0,
+    show_default=True,
+    help="Its factor for each position after the first.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @price_option
 @facts_options
@@ -77,6 +103,7 @@ def simulate(
     from flashstill.facts import load
     from flashstill.plan.deployment import Deployment
     from flashstill.simulate.compiled import IS_COMPILED
+    from flashstill.simulate.own_scheduler import scheduler_of
     from flashstill.simulate.policy import Policy
     from flashstill.simulate.simulation import simulate as simulated
     from flashstill.simulate.traffic import Traffic
@@ -84,6 +111,7 @@ def simulate(
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
     traffic = Traffic(**{name: flags.pop(name) for name in _TRAFFIC})
+    flags["scheduler"] = scheduler_of(flags["scheduler"])
     policy = Policy(**{name: flags.pop(name) for name in _POLICY})
     if not IS_COMPILED:
         click.echo('numba is not installed, so events pass slowly; pip install "flashstill[simulate]"', err=True)
@@ -122,6 +150,8 @@ def print_simulation(model: str, answer: Simulation) -> None:
         click.echo(f"goodput: {answer.goodput_per_s:.3g} requests/s, {answer.goodput_ratio:.1%} of those that came")
     if answer.refused:
         click.echo(f"{answer.refused:,} requests are larger than the cache and were refused", err=True)
+    if answer.refused_late:
+        click.echo(f"{answer.refused_late:,} requests could no longer keep their bound and were refused", err=True)
     if answer.steady is not None and not answer.steady.is_steady:
         click.echo(
             f"not steady: waiting grows from {show(answer.steady.before_s, 's')} to {show(answer.steady.after_s, 's')};"

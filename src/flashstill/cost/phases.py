@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
@@ -41,11 +42,17 @@ class Speculation:
         """
         rate = self.acceptance
         if self.decay != 1.0:
-            place = np.arange(1.0, self.tokens + 1.0)
-            return float(1.0 + np.sum(rate**place * self.decay ** (place * (place - 1.0) / 2.0)))
+            return float(1.0 + np.sum(self.accepted_ratios))
         if rate >= 1.0:
             return self.tokens + 1.0
         return (1.0 - rate ** (self.tokens + 1)) / (1.0 - rate)
+
+    @property
+    def accepted_ratios(self) -> npt.NDArray[np.float64]:
+        """Probability that at least 1, 2, ... `tokens` drafts of a step are accepted."""
+        place = np.arange(1.0, self.tokens + 1.0)
+        ratios: npt.NDArray[np.float64] = self.acceptance**place * self.decay ** (place * (place - 1.0) / 2.0)
+        return ratios
 
 
 def batch_step(

@@ -23,6 +23,7 @@ from flashstill.simulate.tally import (
     REFUSED,
     TOKENS_IN,
     TOKENS_OUT,
+    TOO_LATE,
 )
 from flashstill.simulate.traffic import Traffic
 from flashstill.tables import cell, html_table
@@ -32,7 +33,8 @@ from flashstill.tables import cell, html_table
 class Simulation:
     """What traffic gets on replicas of a deployment. Seconds; joules of the chips, host and facility excluded.
 
-    goodput_ratio: share of the requests that arrived which kept both bounds.  cache_tokens: room of one replica.
+    refused: larger than the cache; refused_late: by the scheduler.  goodput_ratio: share of the requests that arrived
+    which kept both bounds.  cache_tokens: room of one replica.
     timeline: line -> mean value in each of consecutive intervals of moment_s seconds.
     """
 
@@ -43,6 +45,7 @@ class Simulation:
     requests: int
     finished: int
     refused: int
+    refused_late: int
     preemptions: int
     seconds: float
     input_tokens: int
@@ -93,6 +96,7 @@ class Simulation:
             }
             for name, each in self.latencies.items()
         }
+        values["policy"] = self.policy.as_dict()
         values["traffic"]["trace"] = None if self.traffic.trace is None else str(self.traffic.trace)
         if self.steady is not None:
             values["steady"]["is_steady"] = self.steady.is_steady
@@ -125,6 +129,7 @@ def simulation_of(
         requests=int(totals[ARRIVED]),
         finished=int(totals[DONE]),
         refused=int(totals[REFUSED]),
+        refused_late=int(totals[TOO_LATE]),
         preemptions=int(totals[PREEMPTED]),
         seconds=span,
         input_tokens=int(totals[TOKENS_IN]),

@@ -6,6 +6,7 @@ import numpy as np
 
 from flashstill.simulate import state as field
 from flashstill.simulate.compiled import compiled
+from flashstill.simulate.drafting import accept_drafts
 from flashstill.simulate.slots import blocks_of, growth, release, remove_decoding, remove_filling
 from flashstill.simulate.state import Fleet, Limits, Pool
 from flashstill.simulate.tables import StepTables
@@ -57,8 +58,11 @@ def commit(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: 
         fleet.counts[r, field.FREE] -= growth(fleet, limits, r, steps)
         fleet.counts[r, field.CONTEXT] += steps * count
         fleet.counts[r, field.COUNTER] += steps
-        tally.totals[TOKENS_OUT] += steps * count
-        draw_line(tally, TOKENS, start, now, steps * count / (now - start))
+        tokens = steps * count
+        if len(tables.accepted):
+            tokens += accept_drafts(fleet, pool, tables, limits, r)
+        tally.totals[TOKENS_OUT] += tokens
+        draw_line(tally, TOKENS, start, now, tokens / (now - start))
     elif count:
         fleet.clock[r, field.STALL_S], fleet.counts[r, field.STALLED] = (
             fleet.clock[r, field.STALL_S] + now - start,

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flashstill.simulate.loop import MORE, ROOM, Arrivals, advance
+from flashstill.simulate.deciding import check_all_served, decide
+from flashstill.simulate.loop import ASK, MORE, ROOM, Arrivals, advance
 from flashstill.simulate.state import STARTS, Fleet, Limits, larger, new_fleet, new_pool
 from flashstill.simulate.tables import StepTables
 from flashstill.simulate.tally import Tally, new_tally
+from flashstill.simulate.view import Scheduler
 
 PLACES = 4096
 """room for requests in flight at first; it doubles as often as needed"""
@@ -33,8 +35,12 @@ def run(
     closed: bool = False,
     seed: int = 0,
     moment_s: float = 0.1,
+    scheduler: Scheduler | None = None,
 ) -> Outcome:
-    """Simulate all requests, until the last one is finished. blocks: arrivals in order, piece by piece."""
+    """Simulate all requests, until the last one is finished. blocks: arrivals in order, piece by piece.
+
+    scheduler: the user's, asked before every step where limits.asks.  BadInput for a mistake of it.
+    """
     fleet, pool, tally = new_fleet(replicas, limits, seed), new_pool(PLACES), new_tally(moment_s)
     pieces = iter(blocks)
     piece, following = next(pieces, _empty()), next(pieces, None)
@@ -46,8 +52,13 @@ def run(
         elif why == MORE:
             assert following is not None
             piece, following, position = following, next(pieces, None), 0
+        elif why == ASK:
+            assert scheduler is not None
+            decide(fleet, pool, tables, limits, tally, scheduler, closed)
         else:
             break
+    if scheduler is not None:
+        check_all_served(tally, scheduler)
     return Outcome(tally=tally, fleet=fleet, end_s=float(np.max(fleet.clock[:, STARTS])))
 
 

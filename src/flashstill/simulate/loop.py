@@ -17,8 +17,9 @@ from flashstill.simulate.tables import StepTables
 from flashstill.simulate.tally import ARRIVED, CACHED_IN, REFUSED, TOKENS_IN, Tally, enter
 from flashstill.simulate.times import decode_sum, steps_until
 
-MORE, ROOM, OVER = range(3)
-"""why the loop stopped: it needs further requests, a larger pool, or everything is done"""
+MORE, ROOM, OVER, ASK = range(4)
+"""why the loop stopped: it needs further requests, a larger pool, everything is done, or the user's function is to
+decide a step"""
 TURNED_AWAY, IN_LINE = -1, -2
 """in place of a replica: a request that no replica could ever hold, and one that waits in the central line"""
 
@@ -94,10 +95,19 @@ def accept(
 
 
 @compiled
+def go_on(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Tally, r: int, now: float) -> None:
+    """Plan a replica's next steps, or leave that to the user's function (deciding.py)."""
+    if limits.asks:
+        fleet.clock[r, field.STARTS], fleet.counts[r, field.UNDECIDED] = now, 1
+    else:
+        plan(fleet, pool, tables, limits, tally, r, now)
+
+
+@compiled
 def wake(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Tally, r: int, now: float) -> None:
     """A request has come: start an idle replica, or end a jump of decode steps at the next step's end."""
     if fleet.ends[r] == np.inf:
-        plan(fleet, pool, tables, limits, tally, r, now)
+        go_on(fleet, pool, tables, limits, tally, r, now)
         return
     full = fleet.counts[r, field.DECODING] + fleet.counts[r, field.FILLING] >= limits.sequences
     if fleet.counts[r, field.STEPS] > 1 and not full:
@@ -137,6 +147,8 @@ def advance(
     """
     total = len(arrivals.arrival_s)
     while True:
+        if limits.asks and fleet.counts[:, field.UNDECIDED].any():
+            return ASK, position
         r = int(np.argmin(fleet.ends))
         event_s = fleet.ends[r]
         comes_s = np.inf
@@ -166,4 +178,4 @@ def advance(
             position += 1
         fleet.counts[r, field.CALLED] = 0
         wake_called(fleet, pool, tables, limits, tally, event_s)
-        plan(fleet, pool, tables, limits, tally, r, event_s)
+        go_on(fleet, pool, tables, limits, tally, r, event_s)

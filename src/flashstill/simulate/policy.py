@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from flashstill.errors import BadInput, check_counts, unknown
 from flashstill.simulate.state import ROUTERS
+from flashstill.simulate.view import Scheduler, name_of
 
-CHUNKED, PREFILL_FIRST = "chunked", "prefill-first"
-SCHEDULERS = (CHUNKED, PREFILL_FIRST)
+CHUNKED, PREFILL_FIRST, DECODE_PRIORITY, SLO_AWARE = "chunked", "prefill-first", "decode-priority", "slo-aware"
+SCHEDULERS = (CHUNKED, PREFILL_FIRST, DECODE_PRIORITY, SLO_AWARE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
     """Settings of every replica, and the router before them.
 
-    scheduler: "chunked": prompts share steps with decoding, within the budget (Sarathi-Serve); "prefill-first": prompts
-    come first, while decoding waits.  step_tokens: most tokens of a step; sequences: most running at a time;
-    block_tokens: of a cache block.  None takes what the engine does.  replicas: copies of the deployment.  router:
-    round-robin, least-requests, two-choices (the better of two drawn at random), least-tokens, or central (all wait
-    in one line until a replica can admit them).
+    scheduler: a function of the user (view.py), or one of
+      chunked: prompts share steps with decoding, within the budget of tokens (Sarathi-Serve, Agrawal et al. 2024)
+      prefill-first: prompts come first, while decoding waits (Orca and vLLM's first scheduler)
+      decode-priority: no prompt starts before all but `refill_sequences` of the running sequences are done; then the
+      replica is filled again (FasterTransformer's batches; the term is that of Agrawal et al., section 3.1)
+      slo-aware: as chunked; requests that can no longer keep max_ttft_s go behind those that can, or away with
+      refuse_late, and prompts get only what keeps a step within max_tpot_s (bounds.py)
+    step_tokens: most tokens of a step; sequences: most running at a time; block_tokens: of a cache block.  None takes
+    what the engine does.  replicas: copies of the deployment.  router: round-robin, least-requests, two-choices (the
+    better of two drawn at random), least-tokens, or central (all wait in one line until a replica can admit them).
     max_ttft_s, max_tpot_s: bounds that a request keeps to count for goodput.
+    draft, draft_tokens, acceptance, acceptance_decay: speculative decoding, as in a `Scenario`.
     """
 
-    scheduler: str | None = None
+    scheduler: str | Scheduler | None = None
+    refill_sequences: int = 0
+    refuse_late: bool = False
     step_tokens: int | None = None
     sequences: int | None = None
     block_tokens: int | None = None
@@ -31,10 +41,17 @@ class Policy:
     router: str = ROUTERS[1]
     max_ttft_s: float | None = None
     max_tpot_s: float | None = None
+    draft: str | None = None
+    draft_tokens: int = 3
+    acceptance: float = 0.7
+    acceptance_decay: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.scheduler is not None and self.scheduler not in SCHEDULERS:
-            raise BadInput(unknown("scheduler", self.scheduler, SCHEDULERS))
+        if isinstance(self.scheduler, str):
+            if self.scheduler not in SCHEDULERS:
+                raise BadInput(unknown("scheduler", self.scheduler, SCHEDULERS))
+        elif self.scheduler is not None and not callable(self.scheduler):
+            raise BadInput(f"a scheduler is a name or a function, not {self.scheduler!r}")
         if self.router not in ROUTERS:
             raise BadInput(unknown("router", self.router, ROUTERS))
         check_counts(
@@ -49,3 +66,21 @@ class Policy:
             bound = getattr(self, name)
             if bound is not None and not bound > 0:
                 raise BadInput(f"the bound {name} must be above 0, not {bound}")
+        if self.refill_sequences < 0:
+            raise BadInput(f"refill_sequences must be at least 0, not {self.refill_sequences}")
+        if self.refill_sequences and self.scheduler != DECODE_PRIORITY:
+            raise BadInput(f"refill_sequences is of the scheduler {DECODE_PRIORITY}")
+        if self.scheduler == SLO_AWARE and self.max_ttft_s is None and self.max_tpot_s is None:
+            raise BadInput(f"the scheduler {SLO_AWARE} needs a bound to keep: max_ttft_s, max_tpot_s or both")
+        if self.refuse_late and (self.scheduler != SLO_AWARE or self.max_ttft_s is None):
+            raise BadInput(f"refuse_late is of the scheduler {SLO_AWARE} with max_ttft_s")
+
+    @property
+    def function(self) -> Scheduler | None:
+        """The user's function, if that is what schedules."""
+        return None if self.scheduler is None or isinstance(self.scheduler, str) else self.scheduler
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values; a function by its name, file and line."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return values | ({} if self.function is None else {"scheduler": name_of(self.function)})

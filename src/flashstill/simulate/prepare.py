@@ -16,8 +16,8 @@ from flashstill.facts import Facts
 from flashstill.plan.prediction import NOT_FITTING
 from flashstill.plan.resolve import Resolved
 from flashstill.simulate.loop import Arrivals
-from flashstill.simulate.policy import CHUNKED, PREFILL_FIRST, Policy
-from flashstill.simulate.state import ROUTERS, Limits
+from flashstill.simulate.policy import CHUNKED, DECODE_PRIORITY, PREFILL_FIRST, SLO_AWARE, Policy
+from flashstill.simulate.state import ALL, ANY_TIME, BEHIND, ROUTERS, TURNED_DOWN, Limits
 from flashstill.simulate.traces import read_trace
 from flashstill.simulate.traffic import Traffic, generated
 
@@ -67,7 +67,8 @@ def engine_default(facts: Facts, conditions: Conditions, quantity: str) -> int:
 
 def is_prefill_first(conditions: Conditions, policy: Policy) -> bool:
     """Whether prompts stop the decoding."""
-    return (policy.scheduler or (CHUNKED if conditions.software.mixed_ratio >= 0.5 else PREFILL_FIRST)) == PREFILL_FIRST
+    scheduler = policy.scheduler or (CHUNKED if conditions.software.mixed_ratio >= 0.5 else PREFILL_FIRST)
+    return scheduler in (PREFILL_FIRST, DECODE_PRIORITY)
 
 
 def most_running(facts: Facts, conditions: Conditions, policy: Policy) -> int:
@@ -85,7 +86,9 @@ def limits_of(facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes) ->
     model, conditions, layout = resolved.model, resolved.conditions, resolved.layout
     software = conditions.software
     tokens = max(sizes.mean_tokens, 1.0)
-    room = float(most_sequences(model, conditions, layout, tokens)) * tokens
+    speculation = resolved.setup.speculation
+    small = speculation.draft if speculation else None
+    room = float(most_sequences(model, conditions, layout, tokens, small)) * tokens
     block = policy.block_tokens or engine_default(facts, conditions, "cache_block_tokens")
     blocks = int(min(room, 1e12) // block)
     if blocks < 1:
@@ -101,5 +104,8 @@ def limits_of(facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes) ->
         ttft_s=policy.max_ttft_s or math.inf,
         tpot_s=policy.max_tpot_s or math.inf,
         first_s=software.first_s,
+        few=policy.refill_sequences if policy.scheduler == DECODE_PRIORITY else ALL,
+        late=(TURNED_DOWN if policy.refuse_late else BEHIND) if policy.scheduler == SLO_AWARE else ANY_TIME,
+        asks=policy.function is not None,
     )
     return limits, blocks * block

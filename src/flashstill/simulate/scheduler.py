@@ -13,8 +13,8 @@ import numpy as np
 from flashstill.simulate import state as field
 from flashstill.simulate.bounds import budget_within, sort_out_late
 from flashstill.simulate.compiled import compiled
-from flashstill.simulate.slots import blocks_of, growth, preempt_latest, steps_in_memory
-from flashstill.simulate.state import Fleet, Limits, Pool
+from flashstill.simulate.slots import blocks_of, preempt_latest, step_growth, steps_in_memory
+from flashstill.simulate.state import ALL, Fleet, Limits, Pool
 from flashstill.simulate.tables import StepTables
 from flashstill.simulate.tally import (
     WAITING,
@@ -23,9 +23,6 @@ from flashstill.simulate.tally import (
     part_of,
 )
 from flashstill.simulate.times import decode_sum, decode_value, extra_value
-
-ALL = 2**31
-"""as many requests as there are"""
 
 
 @compiled
@@ -104,16 +101,16 @@ def schedule_prompts(
 def plan(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Tally, r: int, now: float) -> None:
     """Plan a replica's next step, or its next decode steps as one jump; idle if it has no request."""
     fleet.clock[r, field.STARTS], fleet.counts[r, field.STEPS] = now, 0
-    preempted = False
+    preempted, queries = False, len(tables.accepted) + 1
     stalls = limits.prefill_first or (limits.asks and fleet.counts[r, field.MAY_DECODE] == 0)
     while True:
         if fleet.counts[r, field.DECODING] <= limits.few:
             fleet.counts[r, field.GATE] = 1
         decodes = fleet.counts[r, field.DECODING] > 0 and not stalls
-        while decodes and growth(fleet, limits, r, 1) > fleet.counts[r, field.FREE]:
+        while decodes and step_growth(fleet, limits, r, queries) > fleet.counts[r, field.FREE]:
             preempt_latest(fleet, pool, limits, tally, r, now)
             preempted, decodes = True, fleet.counts[r, field.DECODING] > 0
-        budget = limits.tokens - (fleet.counts[r, field.DECODING] if decodes else 0)
+        budget = limits.tokens - (fleet.counts[r, field.DECODING] * queries if decodes else 0)
         admits = ALL
         if limits.late and decodes:
             budget = budget_within(fleet, pool, tables, limits, r, budget)
@@ -121,14 +118,14 @@ def plan(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Ta
             budget, admits = min(budget, fleet.counts[r, field.MAY_PREFILL]), fleet.counts[r, field.MAY_ADMIT]
         if fleet.counts[r, field.GATE] == 0:
             budget = 0
-        reserved = growth(fleet, limits, r, 1) if decodes else 0
+        reserved = step_growth(fleet, limits, r, queries) if decodes else 0
         prompt, work = schedule_prompts(
             fleet, pool, tables, limits, tally, r, budget, reserved, 0 if preempted else admits, now
         )
         if prompt == 0 and stalls:
             fleet.counts[r, field.GATE] = 0
             decodes = fleet.counts[r, field.DECODING] > 0
-            if decodes and growth(fleet, limits, r, 1) > fleet.counts[r, field.FREE]:
+            if decodes and step_growth(fleet, limits, r, queries) > fleet.counts[r, field.FREE]:
                 preempt_latest(fleet, pool, limits, tally, r, now)
                 preempted = True
                 continue
@@ -150,11 +147,15 @@ def plan(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Ta
         least = fleet.slots[r, field.END, 0]
         for i in range(1, fleet.counts[r, field.DECODING]):
             least = min(least, fleet.slots[r, field.END, i])
-        most = least - fleet.counts[r, field.COUNTER]
+        most = least - fleet.counts[r, field.COUNTER] if queries == 1 else 1
         if preempted and fleet.counts[r, field.QUEUED] > 0:
             most = 1  # those that wait may start again in the step after next
         waiting = fleet.counts[r, field.QUEUED] + fleet.counts[r, field.FILLING] > 0
-        if limits.asks and waiting and (budget < limits.tokens - count or admits < fleet.counts[r, field.QUEUED]):
+        if (
+            limits.asks
+            and waiting
+            and (budget < limits.tokens - count * queries or admits < fleet.counts[r, field.QUEUED])
+        ):
             most = 1  # the user's function may decide otherwise after any step
         fleet.counts[r, field.STEPS] = steps_in_memory(fleet, limits, r, most)
         fleet.ends[r] = now + decode_sum(tables.contexts, row_s, mean, fleet.counts[r, field.STEPS])

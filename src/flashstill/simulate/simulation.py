@@ -41,7 +41,9 @@ class Prepared:
 
     def serve(self, pieces: Iterable[Arrivals], closed: bool, seed: int) -> Outcome:
         """Run requests through the fleet until the last one is finished."""
-        return run(self.tables, self.limits, pieces, self.replicas, closed, seed, moment_s=self.sizes.moment_s)
+        return run(
+            self.tables, self.limits, pieces, self.replicas, closed, seed, self.sizes.moment_s, self.policy.function
+        )
 
 
 def prepared(
@@ -50,7 +52,16 @@ def prepared(
     """The fleet for requests of these sizes. BadInput for a mistake, InfeasiblePlan if the memory holds no request."""
     if deployment.has_prefill_pool:
         raise BadInput("pools of their own for prefill and decoding are not simulated; `predict` answers for them")
-    scenario = Scenario(model=model, isl=sizes.isl, osl=sizes.osl, batch=1)
+    scenario = Scenario(
+        model=model,
+        isl=sizes.isl,
+        osl=sizes.osl,
+        batch=1,
+        draft=policy.draft,
+        draft_tokens=policy.draft_tokens,
+        acceptance=policy.acceptance,
+        acceptance_decay=policy.acceptance_decay,
+    )
     resolved, replicas, notes = replicas_of(resolve(facts, scenario, deployment), policy.replicas)
     limits, cache_tokens = limits_of(facts, resolved, policy, sizes)
     return Prepared(

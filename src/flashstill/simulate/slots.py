@@ -51,6 +51,19 @@ def growth(fleet: Fleet, limits: Limits, r: int, steps: int) -> int:
 
 
 @compiled
+def step_growth(fleet: Fleet, limits: Limits, r: int, queries: int) -> int:
+    """Blocks that the decoding sequences may need in the next step, which gives each up to `queries` tokens."""
+    if queries == 1:
+        return growth(fleet, limits, r, 1)
+    needed, counter = 0, fleet.counts[r, field.COUNTER]
+    for slot in range(fleet.counts[r, field.DECODING]):
+        cached = fleet.slots[r, field.BASE, slot] + counter
+        most = min(queries, fleet.slots[r, field.END, slot] - counter)
+        needed += blocks_of(cached + most, limits.block) - blocks_of(cached, limits.block)
+    return int(needed)
+
+
+@compiled
 def steps_in_memory(fleet: Fleet, limits: Limits, r: int, most: int) -> int:
     """Decode steps, up to `most`, for which the free blocks last."""
     free, count = fleet.counts[r, field.FREE], fleet.counts[r, field.DECODING]

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
-NONE = -1
-"""no request"""
+NONE, ALL = -1, 2**31
+"""no request; as many as there are"""
 ROUTERS = ("round-robin", "least-requests", "two-choices", "least-tokens", "central")
 CENTRAL = 4
 """requests wait in one line before the replicas (central.py)"""
@@ -41,7 +41,7 @@ class Limits(NamedTuple):
     ttft_s: float
     tpot_s: float
     first_s: float
-    few: int = 2**31
+    few: int = ALL
     late: int = 0
     asks: bool = False
     ranks: int = 1
@@ -73,13 +73,13 @@ PROMPT, OUTPUT, CACHED, GENERATED, FOLLOWING, NUMBER, LATE = range(7)
 next in a waiting line; the number in order of arrival; 1 for one known to be too late"""
 
 
-NEXT, RANDOM, LINE_HEAD, LINE_TAIL, LINE_LENGTH = range(5)
-"""columns of Fleet.router: next replica in turn, random state, ends and length of the central line"""
+NEXT, RANDOM, LINE_HEAD, LINE_TAIL, LINE_LENGTH, SEED = range(6)
+"""columns of Fleet.router: next replica in turn, random state, ends and length of the central line, the seed"""
 
 
 class Fleet(NamedTuple):
     """Replicas. ends [R]: of the planned steps, infinite without any.  clock [R, 4], counts [R, 23], slots [R, 9, M]:
-    by the columns above.  residues [R, B]: decoding slots by BASE mod B.  router [5]: by the columns above.
+    by the columns above.  residues [R, B]: decoding slots by BASE mod B.  router [6]: by the columns above.
 
     Few arrays with many columns, as compiling takes time in proportion to the number of arrays.
     """
@@ -112,7 +112,7 @@ def new_fleet(replicas: int, limits: Limits, seed: int) -> Fleet:
         counts=counts,
         slots=np.zeros((replicas, 9, limits.sequences), dtype=np.int64),
         residues=np.zeros((replicas, limits.block), dtype=np.int64),
-        router=np.array([0, seed % 2147483646 + 1, NONE, NONE, 0], dtype=np.int64),
+        router=np.array([0, seed % 2147483646 + 1, NONE, NONE, 0, seed], dtype=np.int64),
     )
 
 

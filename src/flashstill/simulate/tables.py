@@ -7,10 +7,14 @@ A step's time is linear between the knots: exact in b up to `DENSE`, and within 
 chunks in one step count as one of the same attention: of L_i tokens after P_i cached ones,
 
     p = sum L_i,    a = sum L_i (P_i + L_i / 2) / p
+
+With drafts a decode step includes drafting, and verifies g + 1 tokens per sequence.  Where attention has replicas (dp)
+that share experts, b, p and joules are of one replica: `alone` is a step in which the others have no tokens.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +22,7 @@ import numpy.typing as npt
 
 from flashstill.arch import Architecture
 from flashstill.cost import Conditions
-from flashstill.cost.phases import batch_step, mixed_step, verify_step
+from flashstill.cost.phases import batch_step, mixed_step, verified_queries, verify_step
 from flashstill.parallel import Layout
 from flashstill.plan.resolve import Resolved
 from flashstill.workload import Chunks, Decoding, Quantity
@@ -35,6 +39,8 @@ class StepTables(NamedTuple):
 
     contexts [S], decode_s and decode_j [B + 1, S]: by decoding sequences 0..B and mean cached tokens.
     batches [K], tokens [P], attended [A], extra_s and extra_j [K, P, A]: by sequences, prompt tokens and mean attended.
+    accepted [g]: probability that at least 1, 2, ... g drafts of a step are accepted; empty without drafts.
+    alone_decode_s, alone_extra_s: as decode_s and extra_s, if only this replica of attention has tokens; else empty.
     """
 
     contexts: Values
@@ -45,6 +51,9 @@ class StepTables(NamedTuple):
     attended: Values
     extra_s: Values
     extra_j: Values
+    accepted: Values = np.zeros(0)
+    alone_decode_s: Values = np.zeros((0, 0))
+    alone_extra_s: Values = np.zeros((0, 0, 0))
 
 
 def step_tables(resolved: Resolved, most_sequences: int, most_tokens: int, longest: int) -> StepTables:
@@ -55,27 +64,47 @@ def step_tables(resolved: Resolved, most_sequences: int, most_tokens: int, longe
         np.concatenate([np.arange(1, min(DENSE, most_sequences) + 1), np.arange(DENSE, most_sequences, 16)])
     )
     rows = np.unique(np.append(rows, most_sequences)).astype(np.float64)
-    step = batch_step(resolved.model, resolved.conditions, resolved.layout, rows[:, None], contexts[None, :])
-    shape = (len(rows), len(contexts))
-    decode_s, decode_j = (
-        _every_batch(rows, np.broadcast_to(each, shape)) for each in (step.seconds, step.total_joules)
-    )
     batches = np.unique(
         [0.0, *(2.0**power for power in range(0, 20, 2) if 2.0**power < most_sequences), most_sequences]
     )
     tokens = np.unique([0.0, 1.0, *_spaced(2.0**0.5, float(most_tokens))])
     attended = np.concatenate([[0.0], _spaced(2.0, float(longest))])
-    extra_s, extra_j = _extra(resolved, batches, tokens, attended)
-    return StepTables(
+    decode_s, decode_j = _decode(resolved, resolved.layout, rows, contexts)
+    extra_s, extra_j = _extra(resolved, resolved.layout, batches, tokens, attended)
+    speculation, ranks = resolved.setup.speculation, ranks_of(resolved)
+    tables = StepTables(
         contexts=contexts,
         decode_s=decode_s,
-        decode_j=decode_j,
+        decode_j=decode_j / ranks,
         batches=batches.astype(np.float64),
         tokens=tokens,
         attended=attended,
         extra_s=extra_s,
-        extra_j=extra_j,
+        extra_j=extra_j / ranks,
+        accepted=np.zeros(0) if speculation is None else speculation.accepted_ratios,
     )
+    if ranks == 1:
+        return tables
+    one = replace(resolved.layout, uneven=float(ranks))
+    return tables._replace(
+        alone_decode_s=_decode(resolved, one, rows, contexts)[0],
+        alone_extra_s=_extra(resolved, one, batches, tokens, attended)[0],
+    )
+
+
+def ranks_of(resolved: Resolved) -> int:
+    """Replicas of attention that share experts, and so step together; 1 for a dense model."""
+    return int(resolved.degrees.dp) if resolved.model.routed else 1
+
+
+def _decode(resolved: Resolved, layout: Layout, rows: Values, contexts: Values) -> tuple[Values, Values]:
+    """Seconds and joules of decode steps of every batch, [B + 1, S]; batches are of one replica of attention."""
+    model, conditions, speculation = resolved.model, resolved.conditions, resolved.setup.speculation
+    batch = rows[:, None] * ranks_of(resolved)
+    step = batch_step(model, conditions, layout, batch, contexts[None, :], speculation)
+    shape = (len(rows), len(contexts))
+    seconds, joules = (_every_batch(rows, np.broadcast_to(each, shape)) for each in (step.seconds, step.total_joules))
+    return seconds, joules
 
 
 def _spaced(ratio: float, last: float) -> Values:
@@ -93,11 +122,14 @@ def _every_batch(rows: Values, values: Values) -> Values:
     return np.ascontiguousarray(table)
 
 
-def _extra(resolved: Resolved, batches: Values, tokens: Values, attended: Values) -> tuple[Values, Values]:
+def _extra(
+    resolved: Resolved, layout: Layout, batches: Values, tokens: Values, attended: Values
+) -> tuple[Values, Values]:
     """Seconds and joules that prompt tokens add to a step of `batches` decoding sequences."""
-    b, p, a = np.meshgrid(batches, tokens[1:], attended, indexing="ij")
+    ranks, queries = ranks_of(resolved), verified_queries(resolved.setup.speculation)
+    b, p, a = np.meshgrid(batches * ranks, tokens[1:] * ranks, attended, indexing="ij")
     mean = float(np.median(attended[attended > 0]))
-    seconds, joules = extra_cost(resolved.model, resolved.conditions, resolved.layout, b, p, a, mean)
+    seconds, joules = extra_cost(resolved.model, resolved.conditions, layout, b, p, a, mean, queries)
     first = ((0, 0), (1, 0), (0, 0))
     return np.pad(seconds, first), np.pad(joules, first)
 
@@ -110,17 +142,19 @@ def extra_cost(
     tokens: Quantity,
     attended: Quantity,
     context: float,
+    queries: float = 1.0,
 ) -> tuple[Values, Values]:
     """Seconds and joules that `tokens` prompt tokens, each attending to `attended` earlier ones, add to a step of
-    `batches` sequences with `context` cached tokens; quantities broadcast."""
+    `batches` sequences with `context` cached tokens and so many new ones each; quantities broadcast."""
     # one chunk of p tokens attends to p/2 of its own on average; less means several chunks of 2a tokens, more a past
     length = np.clip(2.0 * attended, 1.0, tokens)
     past = np.maximum(attended - length / 2.0, 0.0)
     chunks = Chunks(count=tokens / length / layout.dp, length=length, past=past)
     local, decodes = layout.local_batch(batches), np.asarray(batches) > 0
     sequences = np.where(decodes, local, 0.0)
-    both = mixed_step(model, conditions, layout, Decoding(sequences=sequences, context=context), chunks)
-    alone = verify_step(model, conditions, layout, Decoding(sequences=local, context=context))
+    decoding = Decoding(sequences=sequences, context=context, queries=queries)
+    both = mixed_step(model, conditions, layout, decoding, chunks)
+    alone = verify_step(model, conditions, layout, replace(decoding, sequences=local))
     return (
         both.seconds - np.where(decodes, alone.seconds, 0.0),
         both.total_joules - np.where(decodes, alone.total_joules, 0.0),
