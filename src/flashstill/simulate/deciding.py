@@ -65,10 +65,11 @@ def _decision(scheduler: Scheduler, view: ReplicaView, closed: bool) -> Decision
     return decision
 
 
-def _mistake(decision: Any, view: ReplicaView, closed: bool) -> str:
+def _mistake(returned: Any, view: ReplicaView, closed: bool) -> str:
     """What is wrong with a decision, or nothing."""
-    if not isinstance(decision, Decision):
-        return f"it returned {type(decision).__name__}, not a Decision"
+    if not isinstance(returned, Decision):
+        return f"it returned {type(returned).__name__}, not a Decision"
+    decision: Any = returned
     count = view.waiting_count
     tokens, admit, refuse = decision.prompt_tokens, decision.admit, decision.refuse
     if tokens is not None and (not _is_whole(tokens) or tokens < 0):
