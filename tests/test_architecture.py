@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "evaluate": {"distill", "arch", "records"},
     "measure": {"distill", "arch", "records", "facts"},
     "servers": set(),
-    "load_test": {"servers", "simulate"},
+    "load_test": {"servers", "simulate", "plan", "records"},
     "checked": set(),
     "sweeps": {"tables"},
     "asking": {"arch", "sweeps", "facts", "plan"},

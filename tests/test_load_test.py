@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flashstill.cli import main
 from flashstill.errors import BadInput
+from flashstill.load_test.answer import notes
 from flashstill.load_test.failures import KINDS
-from flashstill.load_test.measurement import measure_server
+from flashstill.load_test.meters import Energy, rapl
+from flashstill.load_test.prompts import prompts_of
 from flashstill.load_test.question import LoadTest
+from flashstill.load_test.written import measure_server
 from flashstill.progress import Silent
+from flashstill.records import read_records
+from flashstill.validation.own import read_own
+from tests.commands import refuse
 from tests.fake_stream import FAULTS, FakeStream
 
 
@@ -36,6 +48,7 @@ def asked(server: FakeStream, **more: Any) -> LoadTest:
 
 def test_figures_and_counts(server: FakeStream, capsys: pytest.CaptureFixture[str]) -> None:
     shape = ("--isl", "12", "--osl", "5", "--requests", "6", "--runs", "2")
+    server.first_s = 0.005
     main(["measure", "--server", server.base, "--concurrency", "1,3", *shape, "--json"])
     document = json.loads(capsys.readouterr().out)
     assert [level["concurrency"] for level in document["levels"]] == [1, 3]
@@ -83,3 +96,196 @@ def test_a_server_that_dies_ends_soon(server: FakeStream) -> None:
     assert found.levels[1].failures == {"cut_off": 5 * 9, "not_sent": 5 * 41}
     with pytest.raises(BadInput, match="cannot be measured: the connection was closed"):
         measure_server(asked(server), Silent())
+
+
+def test_a_token_of_reasoning_is_the_first_token(server: FakeStream) -> None:
+    server.reasoning, server.token_s = 3, 0.02
+    found = measure_server(asked(server, api="chat", osl=6), Silent())
+    level = found.levels[0]
+    first, answer = (level.latencies[name].mean for name in ("ttft_s", "first_answer_s"))
+    assert answer >= first + 3 * 0.02
+    assert level.reasoning == level.ok
+    assert any("reasoning" in note for note in notes(found))
+    assert level.prompt_tokens == 15, "the server's template is in its count, and without a tokenizer it is not known"
+
+
+def test_definitions_hold_in_every_request(server: FakeStream, tmp_path: Path) -> None:
+    server.token_s, server.short = 0.001, 2
+    found = measure_server(asked(server, requests=40, concurrency=(4,), osl=8), Silent(), tmp_path / "out")
+    level = found.levels[0]
+    assert level.short == level.ok == 40
+    for reply in level.replies:
+        assert reply.first is not None
+        assert reply.last is not None
+        assert (reply.output_tokens, reply.wanted_output, len(reply.gaps_s)) == (6, 8, 5)
+        assert sum(reply.gaps_s) == pytest.approx(reply.last - reply.first, abs=1e-5)
+        assert reply.due <= reply.sent <= reply.first <= reply.last <= reply.ended
+    tpot, gaps = level.latencies["tpot_s"], level.latencies["inter_token_s"]
+    assert (tpot.n, gaps.n) == (40, 200)
+    assert tpot.mean == pytest.approx(gaps.mean, rel=1e-3), "equal where all answers are equally long"
+    rates = level.over_runs
+    assert rates["output_tokens_per_s"].median == pytest.approx(6 * rates["requests_per_s"].median)
+
+    text = (tmp_path / "out" / "points" / "point_1.yaml").read_text()
+    point = {name: float(value) for name, value in (line.split(": ") for line in text.splitlines())}
+    assert point["tps_per_user"] == 1000 / point["tpot_p90_ms"]
+    assert point["concurrency"] == 4
+    given = {"model": "qwen3-8b", "chip": "h100-sxm", "isl": "12", "osl": "6"}
+    (row,) = read_own(tmp_path / "out" / "points" / "point_1.yaml", given)
+    assert row.measured["tpot_s"] == pytest.approx(point["tpot_p90_ms"] * 1e-3)
+    assert row.note == "90th percentiles"
+    whole = [read_own(tmp_path / "out" / name, given) for name in ("summary.json", "results/concurrency-4.json")]
+    for (row,) in whole:
+        assert (row.case.scenario.isl, row.case.scenario.osl, row.case.scenario.batch) == (12, 6, 4)
+        assert row.measured["tpot_s"] == pytest.approx(tpot.mean, rel=1e-6)
+        assert row.measured["ttft_s"] == pytest.approx(level.latencies["ttft_s"].mean, rel=1e-6)
+    records = read_records(tmp_path / "out" / "records.jsonl")
+    assert [getattr(record, "phase", "") for record in records] == ["first token", "output token"]
+
+
+def test_cases_for_calibrate(server: FakeStream, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, case = tmp_path / "out", ("--case", "chip=h100-sxm", "--case", "model=qwen3-8b")
+    shape = ("--isl", "12", "--osl", "5", "--requests", "6", "--runs", "1", "--rate", "50,100")
+    main(["measure", "--server", server.base, *shape, "--out", str(out), *case])
+    assert "percentiles: 95 % intervals" in capsys.readouterr().out, "definitions are in every output"
+    rows = read_own(out / "measured.csv")
+    assert [row.case.scenario.isl for row in rows] == [12, 12]
+    assert all(row.case.scenario.burst_share == 0.0 for row in rows), "an open loop has no burst"
+    main(["calibrate", str(out / "measured.csv"), "--out", str(tmp_path / "facts"), "--json"])
+    assert {stack["n"] for stack in json.loads(capsys.readouterr().out)["stacks"]} == {2}
+
+
+@pytest.mark.slow
+def test_a_killed_measurement_goes_on(server: FakeStream, tmp_path: Path) -> None:
+    server.token_s = 0.01
+    more = (
+        "--isl",
+        "12",
+        "--osl",
+        "9",
+        "--requests",
+        "10",
+        "--runs",
+        "3",
+        "--concurrency",
+        "2",
+        "--out",
+        str(tmp_path),
+    )
+    command = [sys.executable, "-m", "flashstill", "measure", "--server", server.base, *more]
+    path = tmp_path / "requests.jsonl"
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60.0
+    while not (path.exists() and path.read_bytes().count(b'"record": "run"') >= 1) and time.monotonic() < until:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    with path.open("ab") as stream:
+        stream.write(b'{"record": "requ')  # torn
+    server.token_s = 0.0
+    question = LoadTest(base=server.base, isl=12, osl=9, requests=10, runs=3, concurrency=(2,))
+    found = measure_server(question, Silent(), tmp_path)
+    assert found.resumed_runs >= 1
+    assert found.levels[0].ok == 30
+    again = measure_server(question, Silent(), tmp_path)
+    assert again.resumed_runs == 3
+    assert again.levels[0].latencies == found.levels[0].latencies
+    with pytest.raises(BadInput, match="belongs to another measurement: osl differ"):
+        measure_server(dataclasses.replace(question, osl=8), Silent(), tmp_path)
+
+
+@pytest.mark.slow
+def test_saturation_ends_the_levels() -> None:
+    slow = FakeStream(token_s=0.003, slots=1)
+    try:
+        usual = {"requests": 8, "osl": 6, "warm_up": False, "runs": 5, "until_saturation": True}
+        found = measure_server(asked(slow, concurrency=(1,), **usual), Silent())
+    finally:
+        slow.close()
+    assert found.saturation is not None
+    assert found.saturation.beyond == found.levels[-1].level.value
+    assert found.levels[-1].level.value <= 8
+
+
+def test_what_a_server_refuses_is_asked_otherwise(server: FakeStream) -> None:
+    server.unknown = {"ignore_eos", "min_tokens"}
+    assert measure_server(asked(server), Silent()).dialect.name == "transformers"
+    server.unknown |= {"generation_config", "stream_options"}
+    found = measure_server(asked(server), Silent())
+    assert (found.dialect.name, found.dialect.has_usage) == ("plain, without stream_options", False)
+    assert found.levels[0].output_tokens == 5, "events with text are counted"
+    assert any("sends no usage" in note for note in notes(found))
+    server.names = ["one", "two"]
+    with pytest.raises(BadInput, match="choose one with --served-name: one, two"):
+        measure_server(asked(server), Silent())
+
+
+def test_a_trace_in_an_open_loop(server: FakeStream, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("arrival_s,input_tokens,output_tokens,cached_tokens\n0,9,3,4\n0.05,7,2,0\n0.1,8,4,6\n")
+    found = measure_server(asked(server, trace=trace, requests=None, warm_up=False, runs=5), Silent())
+    level = found.levels[0]
+    assert [(reply.wanted_prompt, reply.output_tokens) for reply in level.replies] == [(9, 3), (7, 2), (8, 4)] * 5
+    assert [round(reply.due, 2) for reply in level.replies[:3]] == [0.0, 0.05, 0.1]
+    prompts = [question["prompt"].split() for question in server.questions[1:4]]
+    assert prompts[0][:4] == prompts[2][:4], "cached tokens are shared"
+    assert [len(prompt) for prompt in prompts] == [9, 7, 8]
+
+
+def test_prompts_of_exact_length(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    letters = {chr(code): number for number, code in enumerate(range(97, 123), start=2)}
+    words = {"ti": 28, "tim": 29, "time": 30, "Ġtime": 31, "Ġw": 32, "Ġwa": 33, "Ġway": 34}
+    merges = [("t", "i"), ("ti", "m"), ("tim", "e"), ("Ġ", "time"), ("Ġ", "w"), ("Ġw", "a"), ("Ġwa", "y")]
+    tokenizer = Tokenizer(models.BPE(vocab={"<s>": 0, "Ġ": 1, **letters, **words}, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    prompts = prompts_of(tmp_path)
+    numbers = np.random.default_rng(0)
+    for tokens in (2, 3, 17, 1000):
+        assert prompts.count(prompts.make(tokens, 0, numbers)) == tokens
+    assert prompts.with_template(5).make(20, 0, numbers).count(" ") == 20 - 5 - 2
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "tokenizer.json").write_text("{}")
+    with pytest.raises(BadInput, match="no tokenizer that can be read"):
+        prompts_of(tmp_path / "bad")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--server", "127.0.0.1:8000"], "write its address as http://"),
+        (["--server", "http://127.0.0.1:1/v1"], "no server answers at"),
+        (["--server", "http://127.0.0.1:1", "--concurrency", "1,x"], "--concurrency is '1,x'"),
+        (["--server", "http://127.0.0.1:1", "--concurrency", "0"], "concurrency must lie between 1 and 4,096"),
+        (["--server", "http://127.0.0.1:1", "--concurrency", "2,2"], "given twice"),
+        (["--server", "http://127.0.0.1:1", "--rate", "1", "--concurrency", "2"], "give one of"),
+        (["--server", "http://127.0.0.1:1", "--rate", "-1"], "rate must lie between"),
+        (["--server", "http://127.0.0.1:1", "--runs", "2", "--no-warm-up"], "fewer than 5 runs need a warm-up"),
+        (["--server", "http://127.0.0.1:1", "--api", "chats"], "nearest known: chat"),
+        (["--server", "http://127.0.0.1:1", "--case", "ship=h100"], "nearest known: chip"),
+        (["--concurrency", "4"], "--concurrency measures a server; give --server"),
+    ],
+)
+def test_mistakes(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sentence in refuse(capsys, "measure", *arguments)
+
+
+def test_meters(tmp_path: Path) -> None:
+    for number, (name, energy) in enumerate([("package-0", 900), ("package-1", 50)]):
+        zone = tmp_path / f"intel-rapl:{number}"
+        zone.mkdir()
+        for file, text in (("name", name), ("energy_uj", str(energy)), ("max_energy_range_uj", "1000")):
+            (zone / file).write_text(f"{text}\n")
+    meter = rapl(tmp_path)
+    assert meter is not None
+    counted = Energy([meter])
+    counted.start()
+    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("100")  # it wrapped around
+    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("60")
+    assert counted.joules() == pytest.approx(210e-6)
+    assert rapl(tmp_path / "none") is None
+    assert Energy([]).joules() is None
+    assert "no meter" in Energy([]).told

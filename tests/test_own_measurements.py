@@ -192,3 +192,39 @@ def test_a_few_rows_of_a_stack_that_no_fit_has_seen() -> None:
     assert means[0] > 0.12
     assert means[1] < 0.10
     assert means[5] < 0.08
+
+
+def test_a_page_with_residuals(measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["validate", "--measured", str(measured), "--out", str(tmp_path / "page.html"), "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 2 * len(rows)
+    assert page.count("-25.0%") == 3 * len(rows), "on both drawings and in the table"
+    assert "<script" not in page
+    assert len(page) < 20_000
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("concurrency: 8\ntpot_p90_ms: 9.4\n", "no positive ttft_p90_ms"),
+        ("concurrency: 8\nttft_p90_ms: x\ntpot_p90_ms: 9.4\n", "ttft_p90_ms is 'x', not a number"),
+        ("concurrency: 8\nttft_p90_ms: 7\ntpot_p90_ms: 10\ntps_per_user: 90\n", "tps_per_user is 90, but 1000 / tpot"),
+    ],
+)
+def test_points_of_mlperf_that_contradict_themselves(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "point.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match=sentence):
+        read_own(path)
+
+
+def test_a_point_of_mlperf(tmp_path: Path) -> None:
+    path = tmp_path / "point.yaml"
+    path.write_text(
+        "system: x\nmetrics:\n  tpot_p90_ms: 10  # inside\n  ttft_p90_ms: 70\n  tps_per_user: 100.0\nconcurrency: 8\n",
+        encoding="utf-8",
+    )
+    (row,) = read_own(path, {"model": "qwen3-8b", "chip": "h100-sxm", "isl": "1024", "osl": "128"})
+    assert row.measured == {"tpot_s": pytest.approx(0.01), "ttft_s": pytest.approx(0.07)}
+    assert row.case.scenario.batch == 8

@@ -52,7 +52,8 @@ def calibrate(
 ) -> None:
     """Make predictions of your own stacks better: FILE is a CSV of cases with measured_tpot_ms, measured_ttft_ms.
 
-    Results of vLLM bench, GuideLLM, AIPerf and inference-perf (.json) are read as well, with the chip by --case.
+    Results of `measure --server`, vLLM bench, GuideLLM, AIPerf, inference-perf (.json) and MLPerf Endpoints (.yaml) are
+    read as well, with the chip by --case.
     """
     import dataclasses
 
@@ -88,30 +89,31 @@ def _print_stacks(stacks: Sequence[OwnStack]) -> None:
     print_table([heading, *rows])
 
 
-def answer_measured(compared: Sequence[Compared], as_json: bool) -> None:
-    """Print measured rows beside their predictions, and the mean error of each quantity."""
+def answer_measured(compared: Sequence[Compared], as_json: bool, out: Path | None = None) -> None:
+    """Print measured rows beside their predictions, and the mean error of each quantity.
+
+    out: where a page with both, their residuals drawn, is written.
+    """
     from flashstill.printing import print_table
     from flashstill.units import show
 
-    documents: list[dict[str, Any]] = []
-    lines = [("line", "model", "chip", "in flight", "quantity", "measured", "predicted", "80 % band", "error")]
-    for each in compared:
-        scenario = each.row.case.scenario
-        for quantity, (measured, predicted, low, high) in each.seconds.items():
-            error = predicted / measured - 1.0
-            documents.append(
-                {
-                    "line": each.row.line, "model": scenario.model_name, "chip": each.stack[0], "stack": each.stack[1],
-                    "concurrency": scenario.batch, "quantity": quantity, "measured": measured, "predicted": predicted,
-                    "low": low, "high": high, "error": error,
-                }
-            )  # fmt: skip
-            band = f"{show(low, 's')} to {show(high, 's')}"
-            named = (str(each.row.line), scenario.model_name, each.stack[0], f"{scenario.batch:,}", NAMES[quantity])
-            lines.append((*named, show(measured, "s"), show(predicted, "s"), band, f"{error:+.1%}"))
+    documents = measured_documents(compared)
+    notes = list(dict.fromkeys(f"{each.row.note} are compared with means" for each in compared if each.row.note))
+    if out is not None:
+        from flashstill.outputs import written_out
+        from flashstill.report.residuals import residual_page
+
+        with written_out(out) as text:
+            text.write(residual_page("Predicted against measured", NAMES, documents, notes))
     if as_json:
         print_json(documents)
         return
+    lines = [("line", "model", "chip", "in flight", "quantity", "measured", "predicted", "80 % band", "error")]
+    for row in documents:
+        band = f"{show(row['low'], 's')} to {show(row['high'], 's')}"
+        named = (str(row["line"]), row["model"], row["chip"], f"{row['concurrency']:,}", NAMES[row["quantity"]])
+        seconds = (show(row["measured"], "s"), show(row["predicted"], "s"))
+        lines.append((*named, *seconds, band, f"{row['error']:+.1%}"))
     print_table(lines)
     for quantity, name in NAMES.items():
         own = [document for document in documents if document["quantity"] == quantity]
@@ -119,3 +121,18 @@ def answer_measured(compared: Sequence[Compared], as_json: bool) -> None:
             mean = sum(abs(document["error"]) for document in own) / len(own)
             inside = sum(document["low"] <= document["measured"] <= document["high"] for document in own)
             click.echo(f"{name}: mean error {mean:.1%} over {len(own):,} rows, {inside} of them in the band")
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+
+
+def measured_documents(compared: Sequence[Compared]) -> list[dict[str, Any]]:
+    """A row for every measured quantity beside its prediction, in seconds."""
+    return [
+        {
+            "line": each.row.line, "model": each.row.case.scenario.model_name, "chip": each.stack[0],
+            "stack": each.stack[1], "concurrency": each.row.case.scenario.batch, "quantity": quantity,
+            "measured": measured, "predicted": predicted, "low": low, "high": high, "error": predicted / measured - 1.0,
+        }
+        for each in compared
+        for quantity, (measured, predicted, low, high) in each.seconds.items()
+    ]  # fmt: skip

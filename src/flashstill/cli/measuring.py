@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from flashstill.cli.calibrating import case_option, given_cells
 from flashstill.cli.documents import json_option, print_json
 from flashstill.cli.learning import ARITHMETIC, ARITHMETIC_HELP
 from flashstill.cli.options import COUNT, DIRECTORY, SECONDS, SHARE, WORD
@@ -73,6 +76,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--out", type=DIRECTORY, default=None, help="Keep every request here; the same command goes on where it was."
 )
+@case_option
 @json_option
 def measure(arithmetic: str, server: str | None, out: Path | None, as_json: bool, **flags: Any) -> None:
     """Measure this machine, or with --server URL what the users of a server see under load.
@@ -80,13 +84,15 @@ def measure(arithmetic: str, server: str | None, out: Path | None, as_json: bool
     Without options: this machine's matmul peak, bandwidth and overhead; it becomes the chip `this-machine`.
     """
     if server is None:
+        _refuse_given("a server; give --server", ())
         _measure_this_machine(arithmetic, as_json)
         return
     from flashstill.console import Console
     from flashstill.load_test.answer import document
-    from flashstill.load_test.measurement import measure_server
+    from flashstill.load_test.written import measure_server
 
-    found = measure_server(load_test_of(server, flags), Console(), out)
+    case = given_cells(flags.pop("given"))
+    found = measure_server(load_test_of(server, flags), Console(), out, case)
     if as_json:
         print_json(document(found))
     else:
@@ -108,6 +114,17 @@ def load_test_of(server: str, flags: dict[str, Any]) -> Any:
         speeds=(speed,),
         **flags,
     )
+
+
+def _refuse_given(sentence: str, allowed: Collection[str]) -> None:
+    """BadInput for an option on the command line that means nothing without --server."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name in ("arithmetic", "as_json", *allowed):
+            continue
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise BadInput(f"{parameter.opts[0]} measures {sentence}")
 
 
 def _numbers(option: str, text: str | None, parse: Any) -> tuple[Any, ...]:

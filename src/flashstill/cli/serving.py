@@ -134,7 +134,10 @@ def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, defaults: di
     help="A directory of measurements [default: anchors/ of the repository; where it is not, golden figures].",
 )  # fmt: skip
 @click.option(
-    "--measured", type=_FILE, default=None, help="Your own CSV of cases with measured_tpot_ms, measured_ttft_ms."
+    "--measured",
+    type=_FILE,
+    default=None,
+    help="Your own CSV of cases with measured_tpot_ms, measured_ttft_ms, or a load generator's result.",
 )
 @case_option
 @click.option("--golden", is_flag=True, help="The few golden figures that come with the package, at once.")
@@ -144,7 +147,12 @@ def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, defaults: di
     default=None,
     help="Fit the engines anew without each of them in turn, and predict it (a minute or two).",
 )
-@click.option("--out", type=_FILE, default=None, help="Write the tables as Markdown.")
+@click.option(
+    "--out",
+    type=_FILE,
+    default=None,
+    help="Write the tables as Markdown; of --measured, a page with the residuals drawn.",
+)
 @facts_options
 @json_option
 def validate(
@@ -170,11 +178,11 @@ def validate(
     from flashstill.validation.own import compare_own
 
     if measured is not None:
-        if golden or anchors is not None or leave_out is not None or out is not None:
-            raise BadInput("--measured compares one file; leave --anchors, --golden, --leave-out and --out out")
+        if golden or anchors is not None or leave_out is not None:
+            raise BadInput("--measured compares one file; leave --anchors, --golden and --leave-out out")
         facts = load(facts_directories, edits)
         echo_edits(facts, as_json)
-        answer_measured(compare_own(facts, measured, given_cells(given)), as_json)
+        answer_measured(compare_own(facts, measured, given_cells(given)), as_json, out)
         return
     if golden and anchors is not None:
         raise BadInput("--golden takes no --anchors: its figures come with the package")

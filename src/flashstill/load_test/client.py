@@ -1,7 +1,7 @@
 """One streamed request to a server, timed token by token; whatever the server does, it ends in bounded time and memory.
 
 Nothing is retried, no redirect is followed, and no compressed answer is asked for: what is counted is what a user of
-this server would see.  All times are seconds of time.perf_counter.
+this server would see.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from flashstill.load_test.failures import OK, status_kind
 from flashstill.servers import KEY_VARIABLE, LISTING_BYTES, api_key, headers_with, listed, message_in, served_models
 
 CONNECT_S, REFUSAL_BYTES = 10.0, 2**16
+CLOCKS = ("due", "sent", "first", "answer", "last", "ended")
+"""fields of a reply that are times"""
 _NOBODY = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol, httpx2.InvalidURL)
 
 
 @dataclass(kw_only=True, slots=True)
 class Reply:
-    """What came back for one request. Clock seconds; None where it did not happen.
+    """What came back for one request. Times are of time.perf_counter until `since`; None where it did not happen.
 
     due: when it should have been sent; first: first token of any kind; answer: first token that is no reasoning;
     last: last token; gaps_s: between the events that carry text.  output_tokens: by the server's usage, else by the
@@ -67,6 +69,14 @@ class Reply:
             self.answer = now
         if self.counted_by == "events":
             self.output_tokens += 1
+
+    def since(self, started: float) -> None:
+        """Make all times seconds from the start of the run, to the microsecond, as they are kept."""
+        for name in CLOCKS:
+            value = getattr(self, name)
+            if value is not None:
+                setattr(self, name, round(value - started, 6))
+        self.gaps_s = [round(gap, 6) for gap in self.gaps_s]
 
 
 class Client:

@@ -70,7 +70,7 @@ class Run:
         self._client, self._dialect, self._prompts, self._traffic = client, dialect, prompts, traffic
         self._sink, self._stop, self._stopped, self._in_a_row = sink, stop, False, 0
         self._most_in_a_row = FEWEST_FAILURES
-        self._given_up = False
+        self._given_up, self._ran = False, Ran()
 
     async def closed(self, concurrency: int) -> Ran:
         """All requests, `concurrency` in flight: so many at once at first, then one whenever another is done."""
@@ -83,7 +83,7 @@ class Run:
                 if self._stopped:
                     return
 
-        async with _timed() as ran, asyncio.TaskGroup() as group:
+        async with _timed(self._ran) as ran, asyncio.TaskGroup() as group:
             for _ in range(min(concurrency, len(self._traffic))):
                 group.create_task(slot())
         return self._left_over(ran, numbers)
@@ -100,7 +100,7 @@ class Run:
             finally:
                 room.release()
 
-        async with _timed() as ran, asyncio.TaskGroup() as group:
+        async with _timed(self._ran) as ran, asyncio.TaskGroup() as group:
             for number in numbers:
                 due = ran.started + float(self._traffic.arrival_s[number])
                 await asyncio.sleep(max(due - time.perf_counter(), 0.0))
@@ -118,6 +118,7 @@ class Run:
         try:
             await self._client.ask(self._dialect.path, self._dialect.body(text, output), reply)
         finally:
+            reply.since(self._ran.started)
             self._sink(reply)
         self._in_a_row = 0 if reply.outcome == OK else self._in_a_row + 1
         self._given_up = self._given_up or self._in_a_row >= self._most_in_a_row
@@ -131,9 +132,9 @@ class Run:
 
 
 @asynccontextmanager
-async def _timed() -> AsyncIterator[Ran]:
+async def _timed(ran: Ran) -> AsyncIterator[Ran]:
     """Times a run, and watches how late this process's event loop wakes up."""
-    ran = Ran(started=time.perf_counter())
+    ran.started = time.perf_counter()
     processor = time.process_time()
 
     async def watch() -> None:

@@ -27,7 +27,6 @@ from flashstill.load_test.summary import Measured
 SCHEMA = 1
 QUESTION, REQUESTS, SUMMARY = "question.json", "requests.jsonl", "summary.json"
 LONGEST_LINE = 2**26
-_CLOCKS = ("due", "sent", "first", "answer", "last", "ended")
 Key = tuple[str, float, int]
 
 
@@ -136,13 +135,3 @@ class Kept:
         """Close the file, which frees the directory."""
         if self._stream is not None:
             self._stream.close()
-
-
-def from_start(reply: Reply, started: float) -> Reply:
-    """The same with times from the start of its run, to the microsecond."""
-    for name in _CLOCKS:
-        value = getattr(reply, name)
-        if value is not None:
-            setattr(reply, name, round(value - started, 6))
-    reply.gaps_s = [round(gap, 6) for gap in reply.gaps_s]
-    return reply

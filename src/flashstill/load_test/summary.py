@@ -132,6 +132,10 @@ class LevelResult:
     burst_share: float
     steady: Steadiness | None
     warm_up: dict[str, Any] | None
+    replies: tuple[Reply, ...]
+    """all requests that were sent, run after run, with times from the start of their run"""
+    wall_s: float
+    """seconds of all runs"""
 
     @property
     def output_tokens_per_s(self) -> float:
@@ -170,7 +174,8 @@ def level_result(level: Level, runs: Sequence[Measured], warm_up: dict[str, Any]
         lag_s=max((each.ran.lag_s for each in runs), default=0.0),
         late_s=max((reply.sent - reply.due for reply in replies), default=0.0),
         burst_share=min(level.value * len(runs) / max(len(replies), 1), 1.0) if level.is_closed else 0.0,
-        steady=None if level.is_closed else _steadiness(runs), warm_up=warm_up,
+        steady=None if level.is_closed else _steadiness(runs), warm_up=warm_up, replies=tuple(replies),
+        wall_s=sum(each.ran.wall_s for each in runs),
     )  # fmt: skip
 
 

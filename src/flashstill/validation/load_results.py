@@ -1,31 +1,44 @@
-"""Result files of load generators as measured cases: vLLM bench, GuideLLM, AIPerf and inference-perf, by their fields.
+"""Result files of load generators as measured cases, by their fields.
 
     vllm bench      total tokens / completed requests; mean_ttft_ms, mean_tpot_ms; max_concurrency
     GuideLLM        benchmarks[].metrics, means of successful requests; times in ms; request_concurrency
     AIPerf          tag -> avg and unit; time_to_first_token, inter_token_latency (per request: time per output token)
     inference-perf  successes.latency, means in s; load_summary.concurrency
+    flashstill      levels[].latencies, means in s, of `measure --server` (--json, or summary.json)
+    MLPerf          point.yaml of Endpoints: concurrency, ttft_p90_ms, tpot_p90_ms; tps_per_user = 1000 / tpot_p90_ms
 
-All four count the time per output token after the first.  Means are taken, as predictions are of means.  What a file
-does not say (the chip, often the concurrency) must be given beside it.
+All count the time per output token after the first.  Means are taken, as predictions are of means; MLPerf's points hold
+90th percentiles alone, and are labelled as such.  What a file does not say (the chip, often the lengths) must be given
+beside it.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flashstill.bounded import read_bounded
 from flashstill.checked import json_object
 from flashstill.errors import BadInput
 
 Cells = dict[str, str]
-TPOT, TTFT = "measured_tpot_ms", "measured_ttft_ms"
+TPOT, TTFT, NOTE = "measured_tpot_ms", "measured_ttft_ms", "note"
+ROUNDING = 0.01
+"""by how much a point's tps_per_user may differ from 1000 / tpot_p90_ms, as both are rounded"""
+SUFFIXES = (".json", ".yaml", ".yml")
+"""of result files; all else is read as CSV"""
+POINT_BYTES = 2**20
+_POINT = re.compile(r"^[ \t]*(concurrency|tps_per_user|ttft_p90_ms|tpot_p90_ms)[ \t]*:[ \t]*([^\s#]+)", re.MULTILINE)
 UNITS_MS = {"ms": 1.0, "milliseconds": 1.0, "s": 1e3, "sec": 1e3, "seconds": 1e3, "us": 1e-3, "ns": 1e-6}
 
 
 def result_cells(path: Path) -> list[Cells]:
     """The measured cases of a result file, as the cells of a case file. BadInput if no known tool wrote it."""
+    if path.suffix in SUFFIXES[1:]:
+        return [_mlperf_point(path)]
     tree = json_object(path)
     for known, read in READERS.items():
         rows = [{name: text for name, text in row.items() if text} for row in read(tree)]
@@ -102,11 +115,53 @@ def _inference_perf(tree: Mapping[str, Any]) -> Iterator[Cells]:
     }
 
 
+def _flashstill(tree: Mapping[str, Any]) -> Iterator[Cells]:
+    levels = tree.get("levels")
+    for level in levels if isinstance(levels, list) and "definitions" in tree else []:
+        ttft, tpot = (_number(_inside(level, "latencies", name), "mean") for name in ("ttft_s", "tpot_s"))
+        many = _number(level, "concurrency") or _number(_inside(level, "over_runs", "in_flight"), "median")
+        burst = level.get("burst_share") if isinstance(level, dict) else None
+        yield {
+            "model": str(tree.get("served_model") or ""),
+            "isl": _whole(_number(level, "prompt_tokens") or _number(level, "wanted_prompt_tokens")),
+            "osl": _whole(_number(level, "output_tokens")),
+            "concurrency": _whole(many),
+            "burst_share": repr(burst) if isinstance(burst, float) else "",
+            TPOT: _text(None if tpot is None else tpot * 1e3),
+            TTFT: _text(None if ttft is None else ttft * 1e3),
+        }
+
+
+def _mlperf_point(path: Path) -> Cells:
+    """The figures of a point, wherever in the file they stand; BadInput if one is missing or they contradict."""
+    try:
+        text = read_bounded(path, POINT_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not UTF-8 text") from error
+    found: dict[str, float] = {}
+    for name, value in _POINT.findall(text):
+        try:
+            found.setdefault(name, float(value))
+        except ValueError as error:
+            raise BadInput(f"{path}: {name} is {value[:40]!r}, not a number") from error
+    for name in ("concurrency", "ttft_p90_ms", "tpot_p90_ms"):
+        if not 0.0 < found.get(name, 0.0) < math.inf:
+            raise BadInput(f"{path} has no positive {name}, as a measurement point of MLPerf Endpoints has")
+    rate = found.get("tps_per_user")
+    if rate is not None and abs(rate * found["tpot_p90_ms"] / 1e3 - 1.0) > ROUNDING:
+        raise BadInput(f"{path}: tps_per_user is {rate:g}, but 1000 / tpot_p90_ms {1e3 / found['tpot_p90_ms']:g}")
+    return {
+        "concurrency": _whole(found["concurrency"]), NOTE: "90th percentiles",
+        TPOT: _text(found["tpot_p90_ms"]), TTFT: _text(found["ttft_p90_ms"]),
+    }  # fmt: skip
+
+
 READERS: dict[str, Callable[[Mapping[str, Any]], Iterator[Cells]]] = {
     "vLLM bench": _vllm,
     "GuideLLM": _guidellm,
     "AIPerf": _aiperf,
     "inference-perf": _inference_perf,
+    "flashstill measure": _flashstill,
 }
 
 

@@ -29,7 +29,7 @@ from flashstill.plan.cells import case_of
 from flashstill.plan.predict import predict
 from flashstill.plan.resolve import resolve
 from flashstill.plan.served import TPOT_RATIO, TTFT_RATIO, without_served_ratios
-from flashstill.validation.load_results import result_cells
+from flashstill.validation.load_results import NOTE, SUFFIXES, result_cells
 
 LATENCIES = {"measured_tpot_ms": "tpot_s", "measured_ttft_ms": "ttft_s"}
 """column -> the prediction it is compared with; either may be empty in a row"""
@@ -39,11 +39,12 @@ MOST_ROWS, FURTHEST = 100_000, 1.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnRow:
-    """One measured case: its line in the file, and quantity -> measured seconds."""
+    """One measured case: its line in the file, and quantity -> measured seconds. note: if they are no means."""
 
     line: int
     case: Case
     measured: dict[str, float]
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +71,7 @@ class OwnStack:
 
 
 def read_own(path: Path, given: Mapping[str, str] | None = None) -> list[OwnRow]:
-    """The rows of a CSV file of cases, or of a load generator's result (.json), with at least one measured latency.
+    """The rows of a CSV file of cases, or of a load generator's result (.json, .yaml), with a measured latency each.
 
     given: cells of every row that leaves them empty, such as the chip.  BadInput names the line of a mistake.
     """
@@ -78,8 +79,9 @@ def read_own(path: Path, given: Mapping[str, str] | None = None) -> list[OwnRow]
     for name in given:
         if name not in CASE_FIELDS:
             raise BadInput(unknown("column of a case", name, CASE_FIELDS))
-    if path.suffix == ".json":
-        cells = enumerate(result_cells(path), start=1)
+    if path.suffix in SUFFIXES:
+        named = {name: given[name] for name in ("model",) if name in given}  # a server's name may be none that is known
+        cells = enumerate(({**row, **named} for row in result_cells(path)), start=1)
         needed = (*REQUIRED, "isl", "osl", "concurrency")  # which a result may not say, and a default would be a guess
         return [_measured_case(f"{path}, result {number}", number, row, given, needed) for number, row in cells]
     try:
@@ -111,6 +113,7 @@ def _measured_case(
     where: str, line: int, cells: Mapping[str, str], given: Mapping[str, str], needed: Sequence[str]
 ) -> OwnRow:
     known = {**given, **{name: cell for name, cell in cells.items() if cell}}
+    note = known.pop(NOTE, "")
     measured = {
         quantity: _milliseconds(where, name, known.pop(name)) for name, quantity in LATENCIES.items() if name in known
     }
@@ -121,7 +124,7 @@ def _measured_case(
         case = case_of(known, {})
     except FlashstillError as error:
         raise BadInput(f"{where}: {error}") from error
-    return OwnRow(line=line, case=case, measured=measured)
+    return OwnRow(line=line, case=case, measured=measured, note=note)
 
 
 def _milliseconds(where: str, name: str, text: str) -> float:
