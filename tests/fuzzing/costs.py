@@ -22,7 +22,7 @@ GOOD = {
     "batch": ("1", "16"), "context": ("128", "4096"), "isl": ("128", "2048"), "osl": ("1", "128"), "tp": ("1", "8"),
     "pp": ("1", "2"), "dp": ("1", "4"), "ep": ("1", "8"), "concurrency": ("1", "64"), "precision": ("bf16", "fp8"),
     "kv_precision": ("fp8",), "engine": ("vllm", "none"), "memory": ("memory", "sram"), "chips": ("1", "8"),
-    "draft": ("heads", "qwen3-0.6b"), "count": ("1", "8"), "emit": ("vllm", "sglang", "trtllm"),
+    "draft": ("heads", "qwen3-0.6b"), "count": ("1", "8"), "emit": ("vllm", "trtllm", "compose:sglang"),
     "pick": ("tpot", "dollars"), "draft_tokens": ("1", "1,3"),
 }  # fmt: skip
 CASE_COLUMNS = (

@@ -67,8 +67,10 @@ if TYPE_CHECKING:
     "--engine", type=WORD, default=None, help="vllm, sglang, trtllm, none: kernels alone [default: vllm; none on SRAM]."
 )
 @click.option(
-    "--emit", type=WORD, default=None, help="Print the command that starts this engine (vllm, sglang, trtllm)."
-)
+    "--emit", type=WORD, default=None,
+    help="Print what starts an engine: commands (vllm, sglang, trtllm), or compose:vllm, kubernetes:sglang and so on.",
+)  # fmt: skip
+@click.option("--image", default=None, help="Container image of a manifest [default: of the engine's version].")
 @click.option(
     "--pick", type=WORD, default="dollars", show_default=True, help="Point to emit: tpot, throughput, joules, dollars."
 )
@@ -80,6 +82,7 @@ def plan(
     facts_directories: tuple[Path, ...],
     edits: tuple[str, ...],
     emit: str | None,
+    image: str | None,
     pick: str,
     as_json: bool,
     **asked: Any,
@@ -88,20 +91,23 @@ def plan(
     from flashstill import api
     from flashstill.facts import load
     from flashstill.plan.drafts import NEW_HEADS, drafter
-    from flashstill.plan.engines import ENGINES, check_engine, model_source
+    from flashstill.plan.engines import check_engine, model_source
     from flashstill.plan.launch import launch
     from flashstill.plan.launch import pick as pick_point
+    from flashstill.plan.manifests import form_and_engine, manifest, written
     from flashstill.printing import print_notes, print_plan
 
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json, on_stderr=emit is not None)
+    form, engine = form_and_engine(emit) if emit is not None else ("", "")
+    if image is not None and not form:
+        raise BadInput("--image is of a manifest; give it with --emit compose:vllm, kubernetes:sglang and so on")
     if emit is not None:
-        named(emit, ENGINES, "engine")
         source = model_source(model)
-        check_engine(emit, [facts.machine(name).name for name in words(asked["chips_from"])])
+        check_engine(engine, [facts.machine(name).name for name in words(asked["chips_from"])])
         if asked["draft"] is not None and drafter(asked["draft"]) == NEW_HEADS:
             raise BadInput(f"no engine can start {NEW_HEADS}, which would have to be trained first; leave out --emit")
-        asked["engine"], asked["tiers"] = emit, "memory"
+        asked["engine"], asked["tiers"] = engine, "memory"
     scenario, space = _question(facts, model, asked)
     understood(_understood(scenario, space))
     price = asked["price"]
@@ -115,12 +121,18 @@ def plan(
     document = result.as_dict()
     command = None
     if emit is not None:
-        has_experts = api.model(model).routed
-        point = pick_point(_startable(facts, scenario, space, price, result, emit, has_experts), pick)
+        has_experts, tokens = api.model(model).routed, asked["isl"] + asked["osl"]
+        points = _startable(facts, scenario, space, price, result, engine, has_experts)
+        if form:
+            points = written(facts, form, engine, points, has_experts, image)
+        point = pick_point(points, pick)
         drafted = replace(point, draft=model_source(asked["draft"])) if point.draft else point
-        command = launch(emit, source, drafted, asked["isl"] + asked["osl"], has_experts)
+        command = launch(engine, source, drafted, tokens, has_experts)
         place = result.front.index(point) if point in result.front else None
         document["launch"] = {"point": place, "configuration": asdict(point), "command": command}
+        if form:
+            command = manifest(facts, form, engine, source, drafted, tokens, has_experts, image).rstrip("\n")
+            document["launch"]["manifest"] = command
     if as_json:
         print_json(document)
     elif command is not None:
@@ -214,15 +226,6 @@ def _redundant(text: str | None) -> tuple[int | None, ...]:
 def words(text: str) -> list[str]:
     """The comma-separated words of a text."""
     return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def named(name: str, known: tuple[str, ...], what: str) -> str:
-    """`name`, or BadInput with the nearest known names."""
-    from flashstill.errors import unknown
-
-    if name not in known:
-        raise BadInput(unknown(what, name, known))
-    return name
 
 
 def _whole(text: str, name: str) -> int:

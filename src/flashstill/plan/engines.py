@@ -37,6 +37,17 @@ def serving_row(engine: str, quantity: str) -> int:
     return int(_rows()["serving"][engine][quantity])
 
 
+def container_of(maker: str) -> dict[str, Any] | None:
+    """How containers get chips of a maker (resource, compose, images, by_chip); None if no row says."""
+    found = _rows()["containers"].get(maker)
+    return None if found is None else dict(found)
+
+
+def router_of(engine: str) -> dict[str, Any]:
+    """The router in front of the engine's pools: words, package, image."""
+    return dict(_rows()["routers"][engine])
+
+
 def plugin_of(engine: str, chip: str) -> str:
     """The plug-in package that the engine needs on the chip; empty if it needs none."""
     return str(_rows()[engine].get("plugins", {}).get(chip, ""))

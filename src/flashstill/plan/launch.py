@@ -13,8 +13,9 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from flashstill.errors import BadInput, unknown
+from flashstill.errors import BadInput, printable, unknown
 from flashstill.plan.engines import ENGINES, check_engine, chips_of_a_node, is_node_guessed, plugin_of, version_of
 from flashstill.plan.launch_layouts import (
     TRTLLM_TRANSFER,
@@ -25,7 +26,7 @@ from flashstill.plan.launch_layouts import (
 )
 from flashstill.plan.space import Configuration
 
-__all__ = ["ENGINES", "launch", "pick", "startable"]
+__all__ = ["ENGINES", "Started", "heading", "launch", "pick", "startable", "started"]
 
 ON_THE_FLY = {"vllm": ("fp8",), "sglang": ("fp8",), "trtllm": ()}
 """formats to which an engine can quantise a 16-bit checkpoint while loading it"""
@@ -36,6 +37,22 @@ PICKS = {
     "dollars": "usd_per_million_output_tokens",
 }
 Words = list[object]
+
+
+class Started(NamedTuple):
+    """How a server is started: its command, the same on each of its hosts but for what tells them apart.
+
+    address: words that give the first host's address, ending with it; followers: words of all hosts but the first.
+    settings: lines of a file that the command reads.  copies: equal servers, each on its part of the chips.
+    """
+
+    words: Words
+    nodes: int = 1
+    address: Words = []  # noqa: RUF012 - never changed
+    followers: Words = []  # noqa: RUF012 - never changed
+    comments: list[str] = []  # noqa: RUF012 - never changed
+    settings: list[str] = []  # noqa: RUF012 - never changed
+    copies: int = 1
 
 
 def pick(front: Sequence[Configuration], by: str) -> Configuration:
@@ -64,6 +81,35 @@ def startable(engine: str, front: Sequence[Configuration], has_experts: bool) ->
 
 def launch(engine: str, model: str, point: Configuration, tokens: int, has_experts: bool = True) -> str:
     """The commands, preceded by comments. model: Hugging Face id or path; tokens: of the longest request."""
+    servers = started(engine, model, point, tokens, has_experts)
+    lines = heading(engine, model, point)
+    for role, part, server in servers:
+        lines += [f"# one server of the {role} pool, on {part.chips} x {part.chip}"] if role else []
+        lines += _lines(server)
+    lines += router_lines(engine, point) if point.prefill_instances else []
+    return "\n".join(lines)
+
+
+def heading(engine: str, model: str, point: Configuration) -> list[str]:
+    """Comments: what is started, and what must be prepared for it."""
+    expected = f", expected {point.tpot_s * 1e3:.3g} ms a token" if point.tpot_s is not None else ""
+    plugin = plugin_of(engine, point.chip)
+    program = f"{engine} {version_of(engine)}{f' with its plug-in {plugin}' if plugin else ''}"
+    comments = [f"# {point.chips} x {point.chip}, {point.batch} requests in flight{expected}; {program}"]
+    if point.precision != "published" and point.precision not in (*ON_THE_FLY[engine], "bf16"):
+        comments.append(
+            f"# {printable(model)} must be a checkpoint in {point.precision}: {engine} does not quantise to it on"
+            " loading"
+        )
+    if point.chips > 1 and is_node_guessed(point.chip):
+        comments.append(f"# that one host has {chips_of_a_node(point.chip)} {point.chip} is a guess: servers differ")
+    return comments
+
+
+def started(
+    engine: str, model: str, point: Configuration, tokens: int, has_experts: bool = True
+) -> list[tuple[str, Configuration, Started]]:
+    """Of each pool its role ("" if there is one that does both), layout, and how one of its servers is started."""
     check_engine(engine, [point.chip])
     for where, what in ((point.weights_in, "weights"), (point.kv_in, "the cache")):
         if where != "memory":
@@ -71,23 +117,8 @@ def launch(engine: str, model: str, point: Configuration, tokens: int, has_exper
                 f"{engine} keeps weights and cache in the main memory, but this point has {what} in {where};"
                 " ask for --tiers memory"
             )
-    expected = f", expected {point.tpot_s * 1e3:.3g} ms a token" if point.tpot_s is not None else ""
-    plugin = plugin_of(engine, point.chip)
-    program = f"{engine} {version_of(engine)}{f' with its plug-in {plugin}' if plugin else ''}"
-    comments = [f"# {point.chips} x {point.chip}, {point.batch} requests in flight{expected}; {program}"]
-    if point.precision != "published" and point.precision not in (*ON_THE_FLY[engine], "bf16"):
-        comments.append(
-            f"# {model} must be a checkpoint in {point.precision}: {engine} does not quantise to it on loading"
-        )
-    if point.chips > 1 and is_node_guessed(point.chip):
-        comments.append(f"# that one host has {chips_of_a_node(point.chip)} {point.chip} is a guess: servers differ")
     make = {"vllm": _vllm, "sglang": _sglang, "trtllm": _trtllm}[engine]
-    lines: list[str] = []
-    for role, part in points_by_role(point):
-        lines += [f"# one server of the {role} pool, on {part.chips} x {part.chip}"] if role else []
-        lines += make(model, part, tokens, has_experts, role)
-    lines += router_lines(engine, point) if point.prefill_instances else []
-    return "\n".join([*comments, *lines])
+    return [(role, part, make(model, part, tokens, has_experts, role)) for role, part in points_by_role(point)]
 
 
 def _nodes(engine: str, chip: str, chips: int) -> int:
@@ -102,7 +133,7 @@ def _nodes(engine: str, chip: str, chips: int) -> int:
     return chips // chips_per_node
 
 
-def _vllm(model: str, point: Configuration, tokens: int, has_experts: bool, role: str) -> list[str]:
+def _vllm(model: str, point: Configuration, tokens: int, has_experts: bool, role: str) -> Started:
     if point.ep not in (1, point.tp * point.dp):
         raise BadInput(f"vllm spreads experts over all chips or none: ep {point.ep} is neither 1 nor tp x dp")
     nodes, replica = _nodes("vllm", point.chip, point.chips), point.tp * point.pp
@@ -121,16 +152,16 @@ def _vllm(model: str, point: Configuration, tokens: int, has_experts: bool, role
         drafting: dict[str, object] = {"num_speculative_tokens": point.speculated_tokens}
         drafting |= {"model": point.draft} if point.draft else {"method": "mtp"}
         words += ["--speculative-config", json.dumps(drafting)]
-    return _on_nodes(words, nodes, ["--master-addr", "NODE_0_ADDRESS"], ["--headless"])
+    return Started(words, nodes, ["--master-addr", "NODE_0_ADDRESS"], ["--headless"])
 
 
-def _sglang(model: str, point: Configuration, tokens: int, has_experts: bool, role: str) -> list[str]:
+def _sglang(model: str, point: Configuration, tokens: int, has_experts: bool, role: str) -> Started:
     groups, comments = point.dp > 1 and has_experts, []
     replicas = 1 if has_experts else point.dp
-    chips, batch = point.chips, -(-point.batch // replicas)  # max-running-requests is per replica
+    chips, batch, copies = point.chips, -(-point.batch // replicas), 1  # max-running-requests is per replica
     if replicas > 1 and point.chips > chips_of_a_node(point.chip):
         comments = _one_by_one(point)
-        chips, replicas = point.chips // replicas, 1
+        chips, replicas, copies = point.chips // replicas, 1, replicas
     if point.speculated_tokens and point.draft and groups:
         raise BadInput("sglang does not speculate with a draft model beside attention over data-parallel groups (dp)")
     if point.speculated_tokens and point.draft and point.pp > 1:
@@ -153,10 +184,10 @@ def _sglang(model: str, point: Configuration, tokens: int, has_experts: bool, ro
         words += ["--speculative-draft-model-path", point.draft] if point.draft else []
         words += ["--speculative-num-steps", point.speculated_tokens, "--speculative-eagle-topk", 1]
         words += ["--speculative-num-draft-tokens", point.speculated_tokens + 1]
-    return [*comments, *_on_nodes(words, nodes, ["--dist-init-addr", "NODE_0_ADDRESS:25000"], [])]
+    return Started(words, nodes, ["--dist-init-addr", "NODE_0_ADDRESS:25000"], comments=comments, copies=copies)
 
 
-def _trtllm(model: str, point: Configuration, tokens: int, has_experts: bool, role: str) -> list[str]:
+def _trtllm(model: str, point: Configuration, tokens: int, has_experts: bool, role: str) -> Started:
     groups, comments = point.dp > 1 and has_experts, []
     if groups and point.tp > 1:
         raise BadInput(f"trtllm repeats attention on every chip or on none: tp {point.tp} x dp {point.dp} is neither")
@@ -178,10 +209,8 @@ def _trtllm(model: str, point: Configuration, tokens: int, has_experts: bool, ro
     words += ["--max_batch_size", -(-point.batch // point.dp), "--max_seq_len", tokens]
     if nodes > 1:
         comments.append(f"# mpirun starts it on {nodes} nodes: give it their names (--host or --hostfile)")
-    if not settings:
-        return [*comments, _line(words)]
-    words += ["--extra_llm_api_options", "trtllm-options.yaml"]
-    return [*comments, "cat > trtllm-options.yaml <<'YAML'", *settings, "YAML", _line(words)]
+    words += ["--extra_llm_api_options", "trtllm-options.yaml"] if settings else []
+    return Started(words, comments=comments, settings=settings)
 
 
 def _trtllm_drafts(point: Configuration) -> list[str]:
@@ -199,13 +228,16 @@ def _one_by_one(point: Configuration) -> list[str]:
     return [f"# one of {point.dp} replicas: start each on its own {point.tp * point.pp} chips, behind a load balancer"]
 
 
-def _on_nodes(words: Words, nodes: int, address: Words, followers: Words) -> list[str]:
-    """The command of each host."""
-    if nodes == 1:
-        return [_line(words)]
-    lines = [f"# one command for each of {nodes} nodes; NODE_0_ADDRESS is the address of the first"]
-    for rank in range(nodes):
-        own = [*words, "--nnodes", nodes, "--node-rank", rank, *address, *(followers if rank else [])]
+def _lines(server: Started) -> list[str]:
+    """The comments, the file of settings, and the command of each host."""
+    lines = list(server.comments)
+    lines += ["cat > trtllm-options.yaml <<'YAML'", *server.settings, "YAML"] if server.settings else []
+    if server.nodes == 1:
+        return [*lines, _line(server.words)]
+    lines += [f"# one command for each of {server.nodes} nodes; NODE_0_ADDRESS is the address of the first"]
+    for rank in range(server.nodes):
+        followers = server.followers if rank else []
+        own = [*server.words, "--nnodes", server.nodes, "--node-rank", rank, *server.address, *followers]
         lines += [f"# node {rank}", _line(own)]
     return lines
 
