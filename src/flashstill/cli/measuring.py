@@ -19,6 +19,8 @@ from flashstill.units import parse_amount, parse_count
 if TYPE_CHECKING:
     from flashstill.load_test.measurement import Measurement
 
+_SWEEP = ("batch", "context", "repeats")
+"""options of --model"""
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -29,6 +31,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     default="auto",
     show_default=True,
     help=ARITHMETIC_HELP,
+)
+@click.option("--model", type=DIRECTORY, default=None, help="Time prefill and decode of this model directory in torch.")
+@click.option("--batch", default=None, metavar="N,N,...", help="Batches of --model [default: 1,2,4,8].")
+@click.option("--context", default=None, metavar="N,N,...", help="Contexts of --model [default: 128,512].")
+@click.option(
+    "--repeats", type=COUNT, default=5, show_default=True, help="Of every batch and context, after a warm-up."
 )
 @click.option(
     "--server", default=None, metavar="URL", help="Measure this OpenAI-compatible server, as http://127.0.0.1:8000/v1."
@@ -78,25 +86,58 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @case_option
 @json_option
-def measure(arithmetic: str, server: str | None, out: Path | None, as_json: bool, **flags: Any) -> None:
-    """Measure this machine, or with --server URL what the users of a server see under load.
+def measure(
+    arithmetic: str, model: Path | None, server: str | None, out: Path | None, as_json: bool, **flags: Any
+) -> None:
+    """Measure this machine; with --server URL what users of a server see under load; with --model DIR a model's steps.
 
     Without options: this machine's matmul peak, bandwidth and overhead; it becomes the chip `this-machine`.
     """
+    sweep = {name: flags.pop(name) for name in _SWEEP}
+    if model is not None:
+        _refuse_given("a server; leave --model out", ("model", "out", *_SWEEP))
+        _measure_model(model, sweep, arithmetic, out, as_json)
+        return
     if server is None:
-        _refuse_given("a server; give --server", ())
+        _refuse_given("a server; give --server", _SWEEP)
+        _refuse_given("a model; give --model", ())
         _measure_this_machine(arithmetic, as_json)
         return
     from flashstill.console import Console
     from flashstill.load_test.answer import document
     from flashstill.load_test.written import measure_server
 
+    _refuse_given("a model; give --model", [each.name for each in _here().params if each.name not in _SWEEP])
     case = given_cells(flags.pop("given"))
     found = measure_server(load_test_of(server, flags), Console(), out, case)
     if as_json:
         print_json(document(found))
     else:
         print_measurement(found)
+
+
+def _measure_model(model: Path, sweep: dict[str, Any], arithmetic: str, out: Path | None, as_json: bool) -> None:
+    from flashstill.console import Console
+    from flashstill.printing import print_table
+    from flashstill.runs.speed import measure_model
+    from flashstill.units import show
+
+    batches = _numbers("--batch", sweep["batch"] or "1,2,4,8", parse_count)
+    contexts = _numbers("--context", sweep["context"] or "128,512", parse_count)
+    found = measure_model(model, batches, contexts, sweep["repeats"], Console(), arithmetic, out)
+    if as_json:
+        print_json(found.as_dict())
+        return
+    click.echo(f"{model} in {found.arithmetic}; predicted from {found.machine}")
+    heading = ("phase", "batch", "context", "measured", "lowest", "highest", "predicted", "error")
+    rows = []
+    for step in found.steps:
+        each = step.measured
+        seconds = (show(value, "s") for value in (each.seconds, each.low, each.high, step.predicted.seconds))
+        rows.append((each.phase, f"{each.batch:,}", f"{each.context:,}", *seconds, f"{step.error:+.1%}"))
+    print_table([heading, *rows])
+    mean = sum(abs(step.error) for step in found.steps) / len(found.steps)
+    click.echo(f"mean error {mean:.1%} over {len(found.steps):,} steps")
 
 
 def load_test_of(server: str, flags: dict[str, Any]) -> Any:
@@ -116,10 +157,14 @@ def load_test_of(server: str, flags: dict[str, Any]) -> Any:
     )
 
 
-def _refuse_given(sentence: str, allowed: Collection[str]) -> None:
-    """BadInput for an option on the command line that means nothing without --server."""
+def _here() -> click.Command:
+    return click.get_current_context().command
+
+
+def _refuse_given(sentence: str, allowed: Collection[str | None]) -> None:
+    """BadInput for an option on the command line that means nothing here."""
     context = click.get_current_context()
-    for parameter in context.command.params:
+    for parameter in _here().params:
         name = parameter.name or ""
         if name in ("arithmetic", "as_json", *allowed):
             continue
