@@ -20,8 +20,8 @@ from tests.deployments import FACTS
 
 NAMES = {
     "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView", "Scenario",
-    "SearchSpace", "UnsupportedArchitecture", "chip", "distill", "evaluate", "explain", "model", "predict", "run",
-    "search", "serve", "simulate", "train_cost",
+    "SearchSpace", "UnsupportedArchitecture", "chip", "distill", "evaluate", "explain", "knee", "model", "predict",
+    "run", "search", "serve", "simulate", "train_cost",
 }  # fmt: skip
 SIGNATURES = {
     "model": ("name",),
@@ -41,6 +41,7 @@ SIGNATURES = {
         "directory", "engine", "engine_python", "plan", "sequences", "length", "arithmetic", "name", "host", "port",
         "log", "wait_s",
     ),
+    "knee": ("model", "chip", "trace", "percentile", "seed", "facts", "set", "more"),
     "run": ("recipe", "out", "seed", "minutes", "arithmetic", "progress"),
     "distill": ("recipe", "out", "arithmetic", "progress"),
     "evaluate": (

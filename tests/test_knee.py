@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from flashstill.simulate.saturation import Measured, measured, saturated_rate, s
 from flashstill.simulate.state import Limits
 from flashstill.simulate.tally import TOKENS, TOKENS_OUT
 from tests.batching import arrivals, limits, tables
+from tests.commands import Cli, refuse
 
 
 def lengths(prompt: int, output: int, count: int = 1000) -> Arrivals:
@@ -71,3 +74,93 @@ def test_the_interval_is_the_wider_of_batches_and_seeds() -> None:
     assert (apart.value, apart.batches) == (10.0, 4)
     assert apart.high - apart.value == pytest.approx(student_95(1) * np.sqrt(2.0) / np.sqrt(2.0))
     assert student_95(20) == pytest.approx(2.09, abs=0.01)
+
+
+ASKED = ("simulate", "--model", "qwen3-8b", "--chip", "h100-sxm", "--isl", "64", "--osl", "8", "--sequences", "4")
+
+
+@pytest.mark.slow
+def test_a_knee_needs_no_rate(cli: Cli) -> None:
+    """Only the knee without a rate; beside the rest with one; both are the same, and so is the interface's."""
+    import flashstill as fs
+
+    asking = (*ASKED, "--knee", "--max-ttft", "60ms", "--json")
+    alone = json.loads(cli(*asking).stdout)
+    assert "latencies" not in alone
+    beside = json.loads(cli(*asking[:-3], "--json", "--rate", "5", "--requests", "50").stdout)
+    assert beside["finished"] == 50
+    knee = alone["knee"]
+    assert {name: knee[name] for name in ("rate", "low", "high")} == {
+        name: beside["knee"][name] for name in ("rate", "low", "high")
+    }
+    asked: dict[str, Any] = {"model": "qwen3-8b", "chip": "h100-sxm", "isl": 64, "osl": 8, "sequences": 4}
+    found = fs.knee(**asked, max_ttft_s=0.06, percentile=90.0)
+    assert found.rate == knee["rate"]
+    assert found.low < found.rate < found.high
+    assert found.bounds is not None
+    assert found.bounds.rate > knee["bounds"]["rate"]
+    assert found.closed_form == pytest.approx(found.rate, rel=0.05)
+    assert (found.agrees, found.binds, found.speed) == (True, "sequences", None)
+    assert found.bounds.binds == "ttft"
+    assert 0.0 < found.bounds.low <= found.bounds.rate <= found.bounds.high <= found.rate
+    assert found.as_records()[0]["bounds_rate"] == found.bounds.rate
+    assert "<table" in found._repr_html_()
+    below, above = (fs.simulate(**asked, rate=each * found.rate, requests=6000) for each in (0.9, 1.1))
+    assert below.steady is not None
+    assert above.steady is not None
+    assert below.steady.is_steady
+    assert not above.steady.is_steady
+    assert "the engine's limit on running sequences binds" in cli(*ASKED, "--knee").stdout
+    tight = fs.knee(**asked, max_ttft_s=1e-4)
+    assert tight.bounds is not None
+    assert (tight.bounds.rate, tight.bounds.binds) == (0.0, "ttft")
+    with pytest.raises(fs.BadInput, match="unknown keyword of knee 'replica'; the nearest known: replicas"):
+        fs.knee(**asked, replica=2)
+
+
+@pytest.mark.slow
+def test_the_knee_of_a_trace_is_a_speed(tmp_path: Path) -> None:
+    """Twice the replicas serve the same trace at twice the speed; a request larger than the cache is left out."""
+    import flashstill as fs
+
+    path = tmp_path / "trace.csv"
+    rows = [f"{0.1 * i},{100 + 7 * (i % 30)},{2 + i % 9}" for i in range(400)] + ["40,900000000,5"]
+    path.write_text("arrival_s,input_tokens,output_tokens\n" + "\n".join(rows), encoding="utf-8")
+    asked: dict[str, Any] = {"model": "qwen3-8b", "chip": "h100-sxm", "trace": path, "sequences": 8}
+    one, two = (fs.knee(**asked, replicas=count) for count in (1, 2))
+    assert one.speed == pytest.approx(one.rate * 400 / 401 / 10.0, rel=0.01)
+    assert two.rate == pytest.approx(2.0 * one.rate, rel=0.05)
+    assert one.closed_form == pytest.approx(one.rate, rel=0.05)
+
+
+DEPLOYMENTS = [
+    ({"model": "qwen3-8b", "chip": "h100-sxm", "isl": 600, "osl": 99, "least_ratio": 0.5, "sequences": 9}, "sequences"),
+    ({"model": "llama-3.1-70b", "chip": "h100-sxm", "tp": 2, "engine": "trtllm", "isl": 5000, "osl": 120}, "memory"),
+    ({"model": "llama-3.1-8b", "chip": "tpu-v6e", "isl": 40, "osl": 50, "step_tokens": 512}, "prefill"),
+    ({"model": "qwen3-8b", "chip": "b200", "tp": 2, "isl": 2600, "osl": 50}, "compute"),
+    ({"model": "qwen3-30b-a3b", "chip": "h200-sxm", "engine": "sglang", "isl": 99, "osl": 9, "least_ratio": 0.3},
+     "compute"),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("asked", "binds"), DEPLOYMENTS)
+def test_closed_form_and_simulation_agree(asked: dict[str, Any], binds: str) -> None:
+    import flashstill as fs
+
+    found = fs.knee(**asked)
+    assert found.binds == binds
+    assert found.agrees
+    assert found.closed_form == pytest.approx(found.rate, rel=0.03)
+    assert not [note for note in found.notes if "disagree" in note]
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--concurrency", "8"), "with 8 requests in flight waiting cannot grow without bound; give a rate or a trace"),
+        (("--percentile", "100"), "the percentile of the bounds must lie between 0 and 100, not 100"),
+    ],
+)
+def test_mistakes(capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], sentence: str) -> None:
+    assert sentence in refuse(capsys, *ASKED, "--knee", *flags)

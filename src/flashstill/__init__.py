@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from flashstill.endpoint import serve
     from flashstill.plan.space import SearchSpace
     from flashstill.simulate.view import Decision, ReplicaView
-    from flashstill.simulating import simulate
+    from flashstill.simulating import knee, simulate
     from flashstill.training_costs import train_cost
 
 __version__ = "0.2.0"
@@ -46,6 +46,7 @@ __all__ = [
     "distill",
     "evaluate",
     "explain",
+    "knee",
     "model",
     "predict",
     "run",
@@ -66,6 +67,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "SearchSpace": "flashstill.plan.space",
         "distill": "flashstill.distilling",
         "evaluate": "flashstill.distilling",
+        "knee": "flashstill.simulating",
         "run": "flashstill.distilling",
         "serve": "flashstill.endpoint",
         "simulate": "flashstill.simulating",

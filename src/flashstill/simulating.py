@@ -10,6 +10,8 @@ from flashstill.asking import Edits, FactsLike, facts_of
 from flashstill.errors import BadInput, unknown
 from flashstill.plan.deployment import Deployment
 from flashstill.simulate.answer import Simulation
+from flashstill.simulate.knee import Knee
+from flashstill.simulate.knee import knee as knee_of_traffic
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.simulation import simulate as simulate_traffic
 from flashstill.simulate.traffic import Traffic
@@ -17,7 +19,7 @@ from flashstill.simulate.traffic import Traffic
 if TYPE_CHECKING:
     from flashstill.arch import Architecture
 
-__all__ = ["simulate"]
+__all__ = ["knee", "simulate"]
 _TRAFFIC, _POLICY, _DEPLOYMENT = (
     tuple(field.name for field in fields(kind) if field.name != "chip") for kind in (Traffic, Policy, Deployment)
 )
@@ -48,14 +50,47 @@ def simulate(
     Raises BadInput for invalid values or a trace with a mistake (its line is named), MissingFact for unknown names,
     and InfeasiblePlan if the memory holds no request.
     """
-    known = (*_TRAFFIC, *_POLICY, *_DEPLOYMENT)
-    for name in more:
-        if name not in known:
-            raise BadInput(unknown("keyword of simulate", name, known))
-    asked, policy, used = (
-        {name: value for name, value in more.items() if name in names} for names in (_TRAFFIC, _POLICY, _DEPLOYMENT)
-    )
+    asked, policy, used = _sorted("simulate", more)
     traffic = Traffic(trace=None if trace is None else Path(trace), rate=rate, concurrency=concurrency, **asked)
     return simulate_traffic(
         facts_of(facts, set), model, Deployment(chip=chip, **used), traffic, Policy(**policy), seed, price
     )
+
+
+def knee(
+    *,
+    model: str | Architecture,
+    chip: str,
+    trace: str | Path | None = None,
+    percentile: float = 95.0,
+    seed: int = 0,
+    facts: FactsLike = (),
+    set: Edits | None = None,
+    **more: Any,
+) -> Knee:
+    """The load at which waiting begins to grow without bound, in requests per second with a 95 % interval.
+
+    In closed form and by simulation, which are compared; what binds: sequences, memory, prefill or compute.  With
+    max_ttft_s or max_tpot_s, also the load at which that percentile of the latency first breaks its bound.
+    The lengths are those of a trace, or isl and osl.  more, seed, facts and set: as in `simulate`.
+    Raises what `simulate` raises.
+    """
+    asked, policy, used = _sorted("knee", more)
+    if trace is None and "rate" not in asked and "concurrency" not in asked:
+        asked["rate"] = 1.0  # the knee depends on the lengths, not on the rate
+    traffic = Traffic(trace=None if trace is None else Path(trace), **asked)
+    return knee_of_traffic(
+        facts_of(facts, set), model, Deployment(chip=chip, **used), traffic, Policy(**policy), seed, percentile
+    )
+
+
+def _sorted(function: str, more: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Keywords of the traffic, of the policy and of the deployment. BadInput for one that is unknown."""
+    known = (*_TRAFFIC, *_POLICY, *_DEPLOYMENT)
+    for name in more:
+        if name not in known:
+            raise BadInput(unknown(f"keyword of {function}", name, known))
+    traffic, policy, deployment = (
+        {name: value for name, value in more.items() if name in names} for names in (_TRAFFIC, _POLICY, _DEPLOYMENT)
+    )
+    return traffic, policy, deployment

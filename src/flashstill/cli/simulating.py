@@ -87,12 +87,20 @@ _POLICY = (
     help="Its factor for each position after the first.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--knee", "with_knee", is_flag=True, help="The load at which waiting grows without bound; no --rate needed."
+)
+@click.option(
+    "--percentile", type=float, default=95.0, show_default=True, help="With --knee: at which the bounds are to hold."
+)
 @price_option
 @facts_options
 @json_option
 def simulate(
     model: str,
     seed: int,
+    with_knee: bool,
+    percentile: float,
     price: str,
     facts_directories: tuple[Path, ...],
     edits: tuple[str, ...],
@@ -100,9 +108,12 @@ def simulate(
     **flags: Any,
 ) -> None:
     """What traffic gets: latencies at percentiles, waiting, cache, energy and dollars, event by event."""
+    from flashstill.cli.knees import print_knee
+    from flashstill.console import Console
     from flashstill.facts import load
     from flashstill.plan.deployment import Deployment
     from flashstill.simulate.compiled import IS_COMPILED
+    from flashstill.simulate.knee import knee
     from flashstill.simulate.own_scheduler import scheduler_of
     from flashstill.simulate.policy import Policy
     from flashstill.simulate.simulation import simulate as simulated
@@ -110,16 +121,24 @@ def simulate(
 
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
-    traffic = Traffic(**{name: flags.pop(name) for name in _TRAFFIC})
+    asked = {name: flags.pop(name) for name in _TRAFFIC}
+    only_knee = with_knee and all(asked[name] is None for name in ("trace", "rate", "concurrency"))
+    traffic = Traffic(**asked | ({"rate": 1.0} if only_knee else {}))
     flags["scheduler"] = scheduler_of(flags["scheduler"])
     policy = Policy(**{name: flags.pop(name) for name in _POLICY})
     if not IS_COMPILED:
         click.echo('numba is not installed, so events pass slowly; pip install "flashstill[simulate]"', err=True)
-    answer = simulated(facts, model, Deployment(**flags), traffic, policy, seed, price)
+    deployment = Deployment(**flags)
+    found = knee(facts, model, deployment, traffic, policy, seed, percentile, Console()) if with_knee else None
+    answer = None if only_knee else simulated(facts, model, deployment, traffic, policy, seed, price)
     if as_json:
-        print_json(answer.as_dict())
-    else:
+        document = {} if answer is None else answer.as_dict()
+        print_json(document | ({} if found is None else {"knee": found.as_dict()}))
+        return
+    if answer is not None:
         print_simulation(model, answer)
+    if found is not None:
+        print_knee(found, policy.max_ttft_s, policy.max_tpot_s)
 
 
 def print_simulation(model: str, answer: Simulation) -> None:

@@ -40,13 +40,15 @@ def latencies(tally: Tally) -> dict[str, Latency]:
             found[name] = Latency(
                 n=n,
                 mean_s=float(tally.sums[metric].sum() / n),
-                percentiles={each: _percentile(tally.histograms[metric], counts, each / 100.0) for each in PERCENTILES},
+                percentiles={each: percentile(tally, metric, each / 100.0) for each in PERCENTILES},
             )
     return found
 
 
-def _percentile(parts: Counts, counts: Counts, share: float) -> tuple[float, float | None, float | None]:
-    whole = parts.sum(axis=0)
+def percentile(tally: Tally, metric: int, share: float) -> tuple[float, float | None, float | None]:
+    """A percentile of a latency (tally.METRICS) and the ends of its 95 % interval, in seconds."""
+    parts, counts = tally.histograms[metric], tally.counts[metric]
+    whole: Counts = parts.sum(axis=0)
     n = int(whole.sum())
     value = _quantile(whole, share)
     reach = NORMAL_95 * math.sqrt(share * (1.0 - share) / n)

@@ -25,7 +25,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flashstill.simulate.capacity import BUDGET, MEMORY, SLOTS, Mix, capacity, edge, mean_steps_s
-from flashstill.simulate.state import Limits
+from flashstill.simulate.policy import Policy
+from flashstill.simulate.state import ALL, ANY_TIME, Limits
 from flashstill.simulate.tables import StepTables
 
 COMPUTE = "compute"
@@ -67,6 +68,18 @@ def saturated(tables: StepTables, limits: Limits, mix: Mix) -> Saturated:
         best=max(curve.best[0], rate),
         binds=BINDS[met] if elasticity > LEAST_ELASTICITY else COMPUTE,
     )
+
+
+def outside(policy: Policy, limits: Limits) -> str:
+    """What of a policy these equations leave out, in words; empty where they hold."""
+    reasons = {
+        "a scheduler of your own": limits.asks,
+        "SLO-aware scheduling": limits.late != ANY_TIME,
+        "decode priority": limits.prefill_first and limits.few != ALL,
+        "speculative decoding": policy.draft is not None,
+        "ranks of attention that step together": limits.ranks > 1,
+    }
+    return " and ".join(reason for reason, holds in reasons.items() if holds)
 
 
 def _lowered(limits: Limits, met: str) -> Limits:

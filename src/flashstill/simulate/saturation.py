@@ -96,12 +96,13 @@ def batch_rates(outcome: Outcome, outputs: float, stay_s: float, last_s: float) 
 
 
 def _arrivals(requests: Arrivals, rate: float, count: int, seed: int) -> Iterator[Arrivals]:
-    """`count` requests of these lengths, over and over from a place that the seed chooses, at a Poisson process."""
+    """`count` requests of these lengths at a Poisson process, over and over and each time in another order: in that of
+    a trace, whose lengths change by the hour, parts of a run would be those of different knees."""
     numbers = np.random.default_rng(seed)
-    total = len(requests.arrival_s)
-    begin, clock = int(numbers.integers(total)), 0.0
+    clock, total = 0.0, len(requests.arrival_s)
+    order = np.concatenate([numbers.permutation(total) for _ in range(-(-count // total))])[:count]
     for done in range(0, count, PIECE):
-        chosen = (begin + np.arange(done, min(done + PIECE, count))) % total
+        chosen = order[done : done + PIECE]
         times = clock + np.cumsum(numbers.exponential(1.0 / rate, len(chosen)))
         clock = float(times[-1])
         yield Arrivals._make(column[chosen] for column in requests)._replace(arrival_s=times)
