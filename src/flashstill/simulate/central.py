@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from flashstill.simulate import state as field
 from flashstill.simulate.compiled import compiled
+from flashstill.simulate.routing import route
 from flashstill.simulate.slots import blocks_of, enqueue
-from flashstill.simulate.state import LINE_HEAD, LINE_LENGTH, LINE_TAIL, NONE, Fleet, Limits, Pool
+from flashstill.simulate.state import CENTRAL, ENTRIES, LINE_HEAD, LINE_LENGTH, LINE_TAIL, NONE, Fleet, Limits, Pool
 from flashstill.simulate.tally import QUEUED, Tally, draw_line
 
 
@@ -31,23 +32,32 @@ def can_admit(fleet: Fleet, pool: Pool, limits: Limits, r: int, place: int) -> b
     prompt, output = pool.counts[place, field.PROMPT], pool.counts[place, field.OUTPUT]
     if limits.reserves and committed + blocks_of(prompt + output, limits.block) > limits.blocks:
         return False
-    return bool(blocks_of(prompt, limits.block) <= free)
+    return bool(blocks_of(prompt + pool.counts[place, field.GENERATED], limits.block) <= free)
 
 
 @compiled
 def first_with_room(fleet: Fleet, pool: Pool, limits: Limits, place: int) -> int:
     """Of the replicas that can admit this request, the one with the fewest; NONE if there is none."""
     chosen = NONE
-    for r in range(len(fleet.ends)):
+    for r in range(fleet.router[ENTRIES]):
         fewer = chosen == NONE or fleet.counts[r, field.OWED] < fleet.counts[chosen, field.OWED]
-        if fewer and can_admit(fleet, pool, limits, r, place):
+        if fewer and fleet.counts[r, field.STATUS] == field.UP and can_admit(fleet, pool, limits, r, place):
             chosen = r
     return int(chosen)
 
 
 @compiled
-def join_line(fleet: Fleet, pool: Pool, place: int) -> None:
+def choose(fleet: Fleet, pool: Pool, limits: Limits, place: int) -> int:
+    """The replica that gets a request now; NONE if it has to wait in the central line."""
+    if limits.router == CENTRAL:
+        return first_with_room(fleet, pool, limits, place)
+    return route(fleet, limits)
+
+
+@compiled
+def join_line(fleet: Fleet, pool: Pool, place: int, now: float) -> None:
     """Put a request at the end of the central line."""
+    pool.clock[place, field.HELD_S] = now
     pool.counts[place, field.FOLLOWING] = NONE
     if fleet.router[LINE_LENGTH] == 0:
         fleet.router[LINE_HEAD] = place
@@ -59,15 +69,17 @@ def join_line(fleet: Fleet, pool: Pool, place: int) -> None:
 
 @compiled
 def dispatch(fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, now: float) -> None:
-    """Send requests from the head of the central line to replicas that can admit them, and mark these as called."""
+    """Send requests from the head of the central line to replicas that can admit them, and mark these as called.
+
+    With another router than the central one, requests are in this line only while no replica serves."""
     while fleet.router[LINE_LENGTH]:
         place = fleet.router[LINE_HEAD]
-        r = first_with_room(fleet, pool, limits, place)
+        r = choose(fleet, pool, limits, place)
         if r == NONE:
             return
         fleet.router[LINE_HEAD] = pool.counts[place, field.FOLLOWING]
         fleet.router[LINE_LENGTH] -= 1
-        draw_line(tally, QUEUED, pool.clock[place, field.ARRIVAL_S], now, 1.0)
+        draw_line(tally, QUEUED, pool.clock[place, field.HELD_S], now, 1.0)
         send(fleet, pool, r, place)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from flashstill.simulate import state as field
 from flashstill.simulate.compiled import compiled
 from flashstill.simulate.drafting import accept_drafts
+from flashstill.simulate.lines import push
 from flashstill.simulate.slots import blocks_of, growth, release, remove_decoding, remove_filling
 from flashstill.simulate.state import Fleet, Limits, Pool
 from flashstill.simulate.tables import StepTables
@@ -27,6 +28,7 @@ from flashstill.simulate.tally import (
     WORKING,
     Tally,
     draw_line,
+    draw_token,
     note,
     part_of,
 )
@@ -106,29 +108,47 @@ def fill(fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, r: int, now: fl
             cached + chunk,
         )
         remove_filling(fleet, r, slot)
-        part = part_of(tally, pool.counts[place, field.NUMBER])
-        if np.isnan(pool.clock[place, field.FIRST_S]):
-            pool.clock[place, field.FIRST_S] = now
-            note(tally, TTFT, part, now - pool.clock[place, field.ARRIVAL_S] + limits.first_s, 1)
-        else:
-            note(tally, GAP, part, now - pool.clock[place, field.LAST_S], 1)
-        pool.counts[place, field.GENERATED] += 1
-        tally.totals[TOKENS_OUT] += 1
-        tally.lines[int(now / tally.moment[0]), TOKENS] += 1.0  # the time lines reach to now, as the step is drawn
-        left = pool.counts[place, field.OUTPUT] - pool.counts[place, field.GENERATED]
+        left = pool.counts[place, field.OUTPUT] - pool.counts[place, field.GENERATED] - 1
+        if limits.sends and left > 0:
+            pool.clock[place, field.HELD_S] = now
+            push(fleet.counts, pool, r, field.SEND_HEAD, place)
+            fleet.counts[r, field.HELD] += 1
+            continue
+        give_token(pool, limits, tally, place, now)
         if left == 0:
             fleet.counts[r, field.FREE] += blocks_of(cached, limits.block)
             finish(fleet, pool, limits, tally, r, place, now)
             done += 1
-            continue
-        at = fleet.counts[r, field.DECODING]
-        fleet.slots[r, field.REQUEST, at], fleet.slots[r, field.BORN, at] = place, born
-        fleet.slots[r, field.BASE, at] = cached - fleet.counts[r, field.COUNTER]
-        fleet.slots[r, field.END, at] = fleet.counts[r, field.COUNTER] + left
-        fleet.residues[r, fleet.slots[r, field.BASE, at] % limits.block] += 1
-        fleet.counts[r, field.CONTEXT] += cached
-        fleet.counts[r, field.DECODING] += 1
+        else:
+            start_decoding(fleet, pool, limits, r, place, born, cached)
     return done
+
+
+@compiled
+def give_token(pool: Pool, limits: Limits, tally: Tally, place: int, now: float) -> None:
+    """Count the token that a complete prompt gives: the first one, or the next one after a preemption or failure."""
+    part = part_of(tally, pool.counts[place, field.NUMBER])
+    if np.isnan(pool.clock[place, field.FIRST_S]):
+        pool.clock[place, field.FIRST_S] = now
+        note(tally, TTFT, part, now - pool.clock[place, field.ARRIVAL_S] + limits.first_s, 1)
+    else:
+        note(tally, GAP, part, now - pool.clock[place, field.LAST_S], 1)
+    pool.counts[place, field.GENERATED] += 1
+    tally.totals[TOKENS_OUT] += 1
+    draw_token(tally, now)
+
+
+@compiled
+def start_decoding(fleet: Fleet, pool: Pool, limits: Limits, r: int, place: int, born: int, cached: int) -> None:
+    """Put a request into a slot, to decode from the next step on."""
+    at = fleet.counts[r, field.DECODING]
+    left = pool.counts[place, field.OUTPUT] - pool.counts[place, field.GENERATED]
+    fleet.slots[r, field.REQUEST, at], fleet.slots[r, field.BORN, at] = place, born
+    fleet.slots[r, field.BASE, at] = cached - fleet.counts[r, field.COUNTER]
+    fleet.slots[r, field.END, at] = fleet.counts[r, field.COUNTER] + left
+    fleet.residues[r, fleet.slots[r, field.BASE, at] % limits.block] += 1
+    fleet.counts[r, field.CONTEXT] += cached
+    fleet.counts[r, field.DECODING] += 1
 
 
 @compiled

@@ -16,21 +16,22 @@ import numpy as np
 from flashstill.errors import BadInput, first_line
 from flashstill.simulate import state as field
 from flashstill.simulate.scheduler import plan
+from flashstill.simulate.settings import Settings
 from flashstill.simulate.slots import release
-from flashstill.simulate.state import ALL, NONE, Fleet, Limits, Pool
-from flashstill.simulate.tables import StepTables
+from flashstill.simulate.state import ALL, NONE, Fleet, Pool
 from flashstill.simulate.tally import ARRIVED, DONE, REFUSED, TOO_LATE, Tally
 from flashstill.simulate.view import Decision, ReplicaView, Scheduler, name_of, places_in_line, view_of
 
 
-def decide(
-    fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Tally, scheduler: Scheduler, closed: bool
-) -> None:
+def decide(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, scheduler: Scheduler, closed: bool) -> None:
     """Ask for every replica that is to plan a step, and plan it. closed: a request sent away would come back at once.
 
     BadInput for an error in the scheduler, or a decision that cannot be.
     """
     for r in np.flatnonzero(fleet.counts[:, field.UNDECIDED]):
+        prefills = r < settings.prefills
+        tables = settings.prefill_tables if prefills else settings.tables
+        limits = settings.prefill_limits if prefills else settings.limits
         view = view_of(fleet, pool, tables, limits, int(r))
         decision = _decision(scheduler, view, closed)
         _arrange(fleet, pool, tally, int(r), decision, scheduler)

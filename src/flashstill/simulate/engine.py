@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flashstill.simulate.course import STEADY, Course, PrefillPool, is_on, set_up
 from flashstill.simulate.deciding import check_all_served, decide
 from flashstill.simulate.loop import ASK, MORE, ROOM, Arrivals, advance
-from flashstill.simulate.state import STARTS, Fleet, Limits, larger, new_fleet, new_pool
+from flashstill.simulate.outages import begin, give_up_rest, settle
+from flashstill.simulate.settings import Settings
+from flashstill.simulate.state import OFF, SINCE_S, STARTS, STATUS, Fleet, Limits, larger, new_pool
 from flashstill.simulate.tables import StepTables
-from flashstill.simulate.tally import Tally, new_tally
+from flashstill.simulate.tally import IN_SYSTEM, Tally, new_tally
 from flashstill.simulate.view import Scheduler
 
 PLACES = 4096
@@ -20,11 +23,13 @@ PLACES = 4096
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What happened: counts, replicas at the end, and the time of the last event in seconds."""
+    """What happened: counts, replicas at the end (the first `prefills` of them only prefill), and the time of the last
+    event in seconds."""
 
     tally: Tally
     fleet: Fleet
     end_s: float
+    prefills: int = 0
 
 
 def run(
@@ -36,17 +41,22 @@ def run(
     seed: int = 0,
     moment_s: float = 0.1,
     scheduler: Scheduler | None = None,
+    prefill: PrefillPool | None = None,
+    course: Course = STEADY,
 ) -> Outcome:
     """Simulate all requests, until the last one is finished. blocks: arrivals in order, piece by piece.
 
+    replicas: of one unit, where the course scales units.  prefill: a pool that prefills for the replicas.
     scheduler: the user's, asked before every step where limits.asks.  BadInput for a mistake of it.
     """
-    fleet, pool, tally = new_fleet(replicas, limits, seed), new_pool(PLACES), new_tally(moment_s)
+    fleet, settings = set_up(tables, limits, replicas, prefill, course, seed)
+    pool, tally = new_pool(PLACES), new_tally(moment_s)
+    _begin(fleet, settings, tally, course)
     pieces = iter(blocks)
     piece, following = next(pieces, _empty()), next(pieces, None)
     position = 0
     while True:
-        why, position = advance(fleet, pool, tables, limits, tally, piece, position, following is None, closed)
+        why, position = advance(fleet, pool, settings, tally, piece, position, following is None, closed)
         if why == ROOM:
             pool = larger(pool)
         elif why == MORE:
@@ -54,12 +64,32 @@ def run(
             piece, following, position = following, next(pieces, None), 0
         elif why == ASK:
             assert scheduler is not None
-            decide(fleet, pool, tables, limits, tally, scheduler, closed)
+            decide(fleet, pool, settings, tally, scheduler, closed)
         else:
             break
-    if scheduler is not None:
+    if scheduler is not None and course is STEADY:
         check_all_served(tally, scheduler)
-    return Outcome(tally=tally, fleet=fleet, end_s=float(np.max(fleet.clock[:, STARTS])))
+    end_s = float(max(np.max(fleet.clock[:, STARTS]), np.max(fleet.clock[:, SINCE_S]), tally.area[1]))
+    for r in range(len(fleet.counts)):
+        settle(fleet, tally, r, end_s)
+    if tally.area[IN_SYSTEM]:
+        give_up_rest(fleet, pool, settings, tally, end_s)
+    return Outcome(tally=tally, fleet=fleet, end_s=end_s, prefills=settings.prefills)
+
+
+def _begin(fleet: Fleet, settings: Settings, tally: Tally, course: Course) -> None:
+    """Switch on the first replicas, and set the times of the first changes."""
+    if course is STEADY:
+        return
+    for r in range(len(fleet.counts)):
+        if is_on(settings, course.first_units, r):
+            begin(fleet, tally, settings, r, 0.0)
+        else:
+            fleet.counts[r, STATUS] = OFF
+    if course.autoscaler is not None:
+        fleet.ends[-1] = course.autoscaler.interval_s
+    elif len(course.schedule) > 1:
+        fleet.ends[-1] = course.schedule[1][0]
 
 
 def _empty() -> Arrivals:

@@ -1,4 +1,4 @@
-"""The event loop: arrivals are routed to replicas, and the replica whose steps end first goes on, in order of time."""
+"""The event loop: arrivals, ends of steps and transfers, failures, repairs and scaling, in order of time."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from typing import NamedTuple
 import numpy as np
 
 from flashstill.simulate import state as field
-from flashstill.simulate.central import dispatch, first_with_room, join_line, send
+from flashstill.simulate.central import choose, dispatch, join_line, send
 from flashstill.simulate.commit import commit
 from flashstill.simulate.compiled import compiled
+from flashstill.simulate.outages import change, drain
+from flashstill.simulate.scaling import look
 from flashstill.simulate.scheduler import plan
+from flashstill.simulate.settings import Settings
 from flashstill.simulate.slots import blocks_of
-from flashstill.simulate.state import CENTRAL, LINE_LENGTH, NEXT, RANDOM, Counts, Fleet, Limits, Pool, Values
-from flashstill.simulate.tables import StepTables
-from flashstill.simulate.tally import ARRIVED, CACHED_IN, REFUSED, TOKENS_IN, Tally, enter
+from flashstill.simulate.state import DRAINING, LINE_LENGTH, Counts, Fleet, Pool, Values
+from flashstill.simulate.tally import ARRIVED, CACHED_IN, IN_SYSTEM, REFUSED, TOKENS_IN, Tally, enter
 from flashstill.simulate.times import decode_sum, steps_until
+from flashstill.simulate.transfers import end_transfer, land, start_transfers
 
 MORE, ROOM, OVER, ASK = range(4)
 """why the loop stopped: it needs further requests, a larger pool, everything is done, or the user's function is to
@@ -34,36 +37,23 @@ class Arrivals(NamedTuple):
 
 
 @compiled
-def route(fleet: Fleet, limits: Limits, tokens: int) -> int:
-    """The replica that gets the next request, by the policies of state.ROUTERS."""
-    count = len(fleet.ends)
-    if limits.router == 0 or count == 1:
-        chosen = fleet.router[NEXT] % count
-        fleet.router[NEXT] += 1
-        return int(chosen)
-    if limits.router == 2:
-        fleet.router[RANDOM] = fleet.router[RANDOM] * 48271 % 2147483647  # Park and Miller 1988, in plain integers
-        one = fleet.router[RANDOM] % count
-        fleet.router[RANDOM] = fleet.router[RANDOM] * 48271 % 2147483647
-        other = (one + 1 + fleet.router[RANDOM] % (count - 1)) % count
-        return int(one if fleet.counts[one, field.OWED] <= fleet.counts[other, field.OWED] else other)
-    owed = field.OWED if limits.router == 1 else field.OWED_TOKENS
-    chosen = 0
-    for r in range(1, count):
-        if fleet.counts[r, owed] < fleet.counts[chosen, owed]:
-            chosen = r
-    return int(chosen)
+def can_hold(settings: Settings, prompt: int, output: int) -> bool:
+    """Whether the cache of a replica (of either pool) has room for a request."""
+    limits, filling = settings.limits, settings.prefill_limits
+    if blocks_of(prompt + output, limits.block) > limits.blocks:
+        return False
+    return bool(settings.prefills == 0 or blocks_of(prompt, filling.block) <= filling.blocks)
 
 
 @compiled
 def accept(
-    fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, arrivals: Arrivals, position: int, now: float
+    fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, arrivals: Arrivals, position: int, now: float
 ) -> int:
     """Route one request that arrives now; returns its replica, TURNED_AWAY or IN_LINE."""
     prompt, output = arrivals.prompt[position], arrivals.output[position]
     number = tally.totals[ARRIVED]
     tally.totals[ARRIVED] += 1
-    if blocks_of(prompt + output, limits.block) > limits.blocks:
+    if not can_hold(settings, prompt, output):
         tally.totals[REFUSED] += 1
         return TURNED_AWAY
     enter(tally, now)
@@ -81,34 +71,62 @@ def accept(
         0,
         number,
     )
+    pool.counts[place, field.RETRIES] = 0
     pool.clock[place, field.FIRST_S] = pool.clock[place, field.LAST_S] = np.nan
     pool.counts[place, field.LATE] = 0
-    if limits.router == CENTRAL:
-        r = IN_LINE if fleet.router[LINE_LENGTH] else first_with_room(fleet, pool, limits, place)
-        if r < 0:
-            join_line(fleet, pool, place)
-            return IN_LINE
-    else:
-        r = route(fleet, limits, prompt + output)
+    r = IN_LINE if fleet.router[LINE_LENGTH] else choose(fleet, pool, settings.prefill_limits, place)
+    if r < 0:
+        join_line(fleet, pool, place, now)
+        return IN_LINE
     send(fleet, pool, r, place)
     return r
 
 
 @compiled
-def go_on(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Tally, r: int, now: float) -> None:
-    """Plan a replica's next steps, or leave that to the user's function (deciding.py)."""
-    if limits.asks:
+def go_on(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: int, now: float) -> None:
+    """Plan a replica's next steps, by the tables and limits of its role, or leave that to the user's function."""
+    if fleet.counts[r, field.LAND_LENGTH]:
+        land(fleet, pool, settings.limits, tally, r, now)
+    if settings.limits.asks:
         fleet.clock[r, field.STARTS], fleet.counts[r, field.UNDECIDED] = now, 1
+    elif r < settings.prefills:
+        plan(fleet, pool, settings.prefill_tables, settings.prefill_limits, tally, r, now)
     else:
-        plan(fleet, pool, tables, limits, tally, r, now)
+        plan(fleet, pool, settings.tables, settings.limits, tally, r, now)
 
 
 @compiled
-def wake(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Tally, r: int, now: float) -> None:
+def carry_out(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: int) -> int:
+    """Carry out a replica's planned steps; returns the number of requests that they finished."""
+    if r < settings.prefills:
+        return commit(fleet, pool, settings.prefill_tables, settings.prefill_limits, tally, r)
+    return commit(fleet, pool, settings.tables, settings.limits, tally, r)
+
+
+@compiled
+def happen(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, event: int, now: float) -> int:
+    """What is not the end of steps: a transfer ends, a replica's status ends, or their number is looked at; returns the
+    number of requests given up."""
+    event -= len(fleet.counts)
+    if event < len(fleet.links):
+        sender = end_transfer(fleet, pool, settings, event)
+        if fleet.counts[sender, field.STATUS] == DRAINING:
+            drain(fleet, tally, sender, now)
+        return 0
+    event -= len(fleet.links)
+    if event < len(fleet.counts):
+        return change(fleet, pool, settings, tally, event, now)
+    look(fleet, settings, tally, now)
+    return 0
+
+
+@compiled
+def wake(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: int, now: float) -> None:
     """A request has come: start an idle replica, or end a jump of decode steps at the next step's end."""
     if fleet.ends[r] == np.inf:
-        go_on(fleet, pool, tables, limits, tally, r, now)
+        go_on(fleet, pool, settings, tally, r, now)
         return
+    tables, limits = settings.tables, settings.limits  # prefill replicas do not jump
     full = fleet.counts[r, field.DECODING] + fleet.counts[r, field.FILLING] >= limits.sequences
     if fleet.counts[r, field.STEPS] > 1 and not full:
         count, start = fleet.counts[r, field.DECODING], fleet.clock[r, field.STARTS]
@@ -120,20 +138,19 @@ def wake(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Ta
 
 
 @compiled
-def wake_called(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Tally, now: float) -> None:
-    """Wake the replicas that got a request."""
-    for r in range(len(fleet.ends)):
+def wake_called(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, now: float) -> None:
+    """Wake the replicas that got a request, or room."""
+    for r in range(len(fleet.counts)):
         if fleet.counts[r, field.CALLED]:
             fleet.counts[r, field.CALLED] = 0
-            wake(fleet, pool, tables, limits, tally, r, now)
+            wake(fleet, pool, settings, tally, r, now)
 
 
 @compiled
 def advance(
     fleet: Fleet,
     pool: Pool,
-    tables: StepTables,
-    limits: Limits,
+    settings: Settings,
     tally: Tally,
     arrivals: Arrivals,
     position: int,
@@ -145,9 +162,9 @@ def advance(
     is_last: no further requests come after these.  closed: those that arrive at time 0 come then, and each of the
     others when one is finished, whatever its time of arrival; all must be given at once.
     """
-    total = len(arrivals.arrival_s)
+    total, replicas = len(arrivals.arrival_s), len(fleet.counts)
     while True:
-        if limits.asks and fleet.counts[:, field.UNDECIDED].any():
+        if settings.limits.asks and fleet.counts[:, field.UNDECIDED].any():
             return ASK, position
         r = int(np.argmin(fleet.ends))
         event_s = fleet.ends[r]
@@ -156,26 +173,36 @@ def advance(
             comes_s = arrivals.arrival_s[position]
         elif position == total and not is_last:
             return MORE, position
-        if comes_s == np.inf and event_s == np.inf:
+        if comes_s == np.inf and (event_s == np.inf or tally.area[IN_SYSTEM] == 0.0):
             return OVER, position
         if comes_s <= event_s:
             begun = position
             while position < total and arrivals.arrival_s[position] == comes_s:
                 if pool.spares[0] == 0:
                     break
-                accept(fleet, pool, limits, tally, arrivals, position, comes_s)
+                accept(fleet, pool, settings, tally, arrivals, position, comes_s)
                 position += 1
-            wake_called(fleet, pool, tables, limits, tally, comes_s)
+            wake_called(fleet, pool, settings, tally, comes_s)
             if position == begun:
                 return ROOM, position
             continue
-        finished = commit(fleet, pool, tables, limits, tally, r)
-        if finished > 0 and fleet.router[LINE_LENGTH] > 0:
-            dispatch(fleet, pool, limits, tally, event_s)
+        steps_end = r < replicas
+        if steps_end:
+            finished = carry_out(fleet, pool, settings, tally, r)
+        else:
+            finished = happen(fleet, pool, settings, tally, r, event_s)
+        if fleet.router[LINE_LENGTH] > 0 and (finished > 0 or not steps_end or settings.prefills > 0):
+            dispatch(fleet, pool, settings.prefill_limits, tally, event_s)
         while closed and finished > 0 and position < total:
-            if accept(fleet, pool, limits, tally, arrivals, position, event_s) != TURNED_AWAY:
+            if accept(fleet, pool, settings, tally, arrivals, position, event_s) != TURNED_AWAY:
                 finished -= 1
             position += 1
-        fleet.counts[r, field.CALLED] = 0
-        wake_called(fleet, pool, tables, limits, tally, event_s)
-        go_on(fleet, pool, tables, limits, tally, r, event_s)
+        if steps_end:
+            fleet.counts[r, field.CALLED] = 0
+        wake_called(fleet, pool, settings, tally, event_s)
+        if steps_end:
+            go_on(fleet, pool, settings, tally, r, event_s)
+            if fleet.counts[r, field.STATUS] == DRAINING:
+                drain(fleet, tally, r, event_s)
+        if settings.prefills > 0:
+            start_transfers(fleet, pool, settings, event_s)

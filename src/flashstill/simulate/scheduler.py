@@ -54,7 +54,10 @@ def schedule_prompts(
         prompt += chunk
         work += chunk * (cached + chunk / 2.0)
     while (
-        admits > 0 and left > 0 and fleet.counts[r, field.DECODING] + fleet.counts[r, field.FILLING] < limits.sequences
+        admits > 0
+        and left > 0
+        and fleet.counts[r, field.DECODING] + fleet.counts[r, field.FILLING] + fleet.counts[r, field.INCOMING]
+        < limits.sequences
     ):
         if limits.late:
             sort_out_late(fleet, pool, tables, limits, tally, r, budget, now)
@@ -129,7 +132,8 @@ def plan(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Ta
                 preempt_latest(fleet, pool, limits, tally, r, now)
                 preempted = True
                 continue
-        if prompt == 0 and not decodes and fleet.counts[r, field.FILLING] > 0 and budget > 0:
+        stuck = prompt == 0 and not decodes and fleet.counts[r, field.FILLING] > 0
+        if stuck and budget > 0 and fleet.counts[r, field.HELD] == 0:
             preempt_latest(fleet, pool, limits, tally, r, now)  # prompts that hold all blocks and none can go on
             preempted = True
             continue

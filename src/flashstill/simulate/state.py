@@ -29,6 +29,7 @@ class Limits(NamedTuple):
     few: with prefill_first, prompts start only while at most so many decode.  late: what becomes of a request that can
     no longer keep ttft_s (ANY_TIME, BEHIND, TURNED_DOWN); unless ANY_TIME, prompts keep a step within tpot_s.
     asks: a function of the user decides each step (deciding.py).  ranks: replicas in a row that step together.
+    sends: whether a prefilled request goes to a decode replica.
     """
 
     sequences: int
@@ -45,6 +46,7 @@ class Limits(NamedTuple):
     late: int = 0
     asks: bool = False
     ranks: int = 1
+    sends: bool = False
 
 
 ANY_TIME, BEHIND, TURNED_DOWN = range(3)
@@ -62,24 +64,44 @@ LATE_HEAD, LATE_TAIL, LATE_QUEUED, GATE = range(15, 19)
 """of the line of requests that are too late: its ends and length; 1 while prompts may start (few)"""
 UNDECIDED, MAY_PREFILL, MAY_ADMIT, MAY_DECODE = range(19, 23)
 """1 while the user's function is to be asked, and what it decided: prompt tokens, requests to admit, 0 to stall"""
+SINCE_S, PAID_S, SEEN_S = range(4, 7)
+"""columns of Fleet.clock: begin of the status; seconds paid for before; busy seconds when last looked at (scaling)"""
+STATUS, CHANCE, INCOMING = range(23, 26)
+"""columns of Fleet.counts: one of UP..OFF; random state; requests whose cache comes from a prefill replica"""
+SEND_HEAD, SEND_TAIL, SEND_LENGTH, LAND_HEAD, LAND_TAIL, LAND_LENGTH, HELD = range(26, 33)
+"""lines of requests: prefilled here, before their transfer; arrived here, before their first step.  HELD: requests
+prefilled here whose cache has not left yet"""
+COLUMNS = 33
+UP, STARTING, DOWN, DRAINING, OFF = range(5)
+"""of a replica: serving; starting, paid for and not serving; failed, in repair; serving what it has; not paid for"""
 REQUEST, BASE, END, BORN = range(4)
 """columns of Fleet.slots: a decoding sequence has BASE + COUNTER cached tokens and is done when COUNTER reaches END"""
 FILL_REQUEST, FILL_CACHED, FILL_LEFT, FILL_CHUNK, FILL_BORN = range(4, 9)
 """of a prefilling one: cached tokens, prompt tokens left and in the planned step; BORN: in order of admission"""
-ARRIVAL_S, FIRST_S, LAST_S = range(3)
-"""columns of Pool.clock: arrival; first token, and last one before a preemption (nan: none yet)"""
-PROMPT, OUTPUT, CACHED, GENERATED, FOLLOWING, NUMBER, LATE = range(7)
+ARRIVAL_S, FIRST_S, LAST_S, HELD_S = range(4)
+"""columns of Pool.clock: arrival; first token, and last one before a preemption (nan: none yet); begin of a wait in the
+central line or for a transfer"""
+PROMPT, OUTPUT, CACHED, GENERATED, FOLLOWING, NUMBER, LATE, RETRIES = range(8)
 """columns of Pool.counts: tokens of the prompt, the answer, found in a prefix cache, generated before a preemption; the
-next in a waiting line; the number in order of arrival; 1 for one known to be too late"""
+next in a waiting line; the number in order of arrival; 1 for one known to be too late; failures that it has met"""
 
 
-NEXT, RANDOM, LINE_HEAD, LINE_TAIL, LINE_LENGTH, SEED = range(6)
-"""columns of Fleet.router: next replica in turn, random state, ends and length of the central line, the seed"""
+UNITS, LOWER_S, PEAK, AT_ROW = range(4)
+"""of Fleet.scaling: units; since when fewer would do (infinite: no), and the most of these; row of the schedule"""
+REQUEST_SENT, RECEIVER = range(2)
+"""columns of Fleet.links: the request whose cache is on its way, and the replica that it goes to"""
+NEXT, RANDOM, LINE_HEAD, LINE_TAIL, LINE_LENGTH, SEED, ENTRIES = range(7)
+"""columns of Fleet.router: next replica in turn, random state, ends and length of the central line, the seed; replicas
+[0, ENTRIES) are those that requests are routed to"""
 
 
 class Fleet(NamedTuple):
-    """Replicas. ends [R]: of the planned steps, infinite without any.  clock [R, 4], counts [R, 23], slots [R, 9, M]:
-    by the columns above.  residues [R, B]: decoding slots by BASE mod B.  router [6]: by the columns above.
+    """Replicas: first those that only prefill, if there are any.
+
+    ends: times of the next events, infinite without any: [R] ends of the planned steps, [L] of the transfers on links,
+    and, where replicas fail or their number changes, [R] ends of their status and [1] of the next look at their number.
+    clock [R, 7], counts [R, 33], slots [R, 9, M], links [L, 2], scaling [4]: by the columns above.
+    residues [R, B]: decoding slots by BASE mod B.  router [7]: by the columns above.
 
     Few arrays with many columns, as compiling takes time in proportion to the number of arrays.
     """
@@ -90,10 +112,12 @@ class Fleet(NamedTuple):
     slots: Counts
     residues: Counts
     router: Counts
+    links: Counts
+    scaling: Values
 
 
 class Pool(NamedTuple):
-    """Requests in flight, by place: clock [Q, 3], counts [Q, 7]. spare [Q]: a stack of free places, spares [1] high."""
+    """Requests in flight, by place: clock [Q, 4], counts [Q, 8]. spare [Q]: a stack of free places, spares [1] high."""
 
     clock: Values
     counts: Counts
@@ -101,26 +125,37 @@ class Pool(NamedTuple):
     spares: Counts
 
 
-def new_fleet(replicas: int, limits: Limits, seed: int) -> Fleet:
-    """Idle replicas."""
-    counts = np.zeros((replicas, 23), dtype=np.int64)
-    counts[:, FREE] = limits.blocks
+def new_fleet(
+    replicas: int, limits: Limits, seed: int, prefills: int = 0, filling: Limits | None = None, lanes: int = 1,
+    changes: bool = False,
+) -> Fleet:  # fmt: skip
+    """Idle replicas: `prefills` that only prefill, with limits of their own, and `replicas` others.
+
+    lanes: transfers that a prefill replica sends at a time.  changes: replicas may fail, or their number change.
+    """
+    each = [*[filling or limits] * prefills, *[limits] * replicas]
+    total, links = len(each), prefills * lanes
+    counts = np.zeros((total, COLUMNS), dtype=np.int64)
+    counts[:, FREE] = [one.blocks for one in each]
     counts[:, HEAD] = counts[:, TAIL] = NONE
+    counts[:, CHANCE] = 1 + np.random.default_rng([seed, 1]).integers(2147483646, size=total)
     return Fleet(
-        ends=np.full(replicas, np.inf),
-        clock=np.zeros((replicas, 4)),
+        ends=np.full(total + links + (total + 1 if changes else 0), np.inf),
+        clock=np.zeros((total, 7)),
         counts=counts,
-        slots=np.zeros((replicas, 9, limits.sequences), dtype=np.int64),
-        residues=np.zeros((replicas, limits.block), dtype=np.int64),
-        router=np.array([0, seed % 2147483646 + 1, NONE, NONE, 0, seed], dtype=np.int64),
+        slots=np.zeros((total, 9, max(one.sequences for one in each)), dtype=np.int64),
+        residues=np.zeros((total, max(one.block for one in each)), dtype=np.int64),
+        router=np.array([0, seed % 2147483646 + 1, NONE, NONE, 0, seed, prefills or replicas], dtype=np.int64),
+        links=np.full((links, 2), NONE, dtype=np.int64),
+        scaling=np.array([0.0, np.inf, 0.0, 0.0]),
     )
 
 
 def new_pool(places: int) -> Pool:
     """Room for `places` requests in flight."""
     return Pool(
-        clock=np.full((places, 3), np.nan),
-        counts=np.zeros((places, 7), dtype=np.int64),
+        clock=np.full((places, 4), np.nan),
+        counts=np.zeros((places, 8), dtype=np.int64),
         spare=np.arange(places - 1, -1, -1, dtype=np.int64),
         spares=np.array([places], dtype=np.int64),
     )

@@ -14,16 +14,20 @@ import numpy as np
 from flashstill.simulate.compiled import compiled
 from flashstill.simulate.state import Counts, Values
 
-TTFT, TPOT, GAP, END_TO_END, WAITING = range(5)
-METRICS = ("ttft_s", "tpot_s", "inter_token_s", "end_to_end_s", "waiting_s")
+TTFT, TPOT, GAP, END_TO_END, WAITING, TRANSFER = range(6)
+METRICS = ("ttft_s", "tpot_s", "inter_token_s", "end_to_end_s", "waiting_s", "transfer_s")
 BIN = 0.01
 LEAST_S = 1e-6
 BINS = 2800
 """bins from 1 microsecond to over two weeks"""
 PARTS, MOMENTS = 32, 512
 ARRIVED, DONE, REFUSED, PREEMPTED, GOOD, TOKENS_IN, TOKENS_OUT, CACHED_IN, PART_SIZE, TOO_LATE = range(10)
-RUNNING, QUEUED, CACHE, WORKING, TOKENS = range(5)
-LINES = ("running", "queued", "cache_blocks", "working", "output_tokens")
+FAILED, RETRIED, FAILURES, LOST_OUT = range(10, 14)
+"""requests given up, and tried again; replicas that failed; tokens given to requests that were given up"""
+IN_SYSTEM = 2
+"""place in Tally.area of the number of requests in the system"""
+RUNNING, QUEUED, CACHE, WORKING, TOKENS, SERVING, PAID = range(7)
+LINES = ("running", "queued", "cache_blocks", "working", "output_tokens", "replicas_serving", "replicas_paid")
 
 
 class Tally(NamedTuple):
@@ -42,7 +46,7 @@ class Tally(NamedTuple):
 
 def new_tally(moment_s: float = 0.1) -> Tally:
     """All zero."""
-    totals = np.zeros(10, dtype=np.int64)
+    totals = np.zeros(14, dtype=np.int64)
     totals[PART_SIZE] = 16
     return Tally(
         histograms=np.zeros((len(METRICS), PARTS, BINS), dtype=np.int64),
@@ -101,19 +105,33 @@ def note(tally: Tally, metric: int, part: int, seconds: float, times: int) -> No
 
 
 @compiled
+def widen(tally: Tally) -> None:
+    """Join neighbouring moments, so that the time lines reach twice as far."""
+    half = MOMENTS // 2
+    for moment in range(half):
+        tally.lines[moment] = tally.lines[2 * moment] + tally.lines[2 * moment + 1]
+    tally.lines[half:] = 0.0
+    tally.moment[0] *= 2.0
+
+
+@compiled
 def draw_line(tally: Tally, line: int, start: float, end: float, value: float) -> None:
     """Add `value` over [start, end) to a time line."""
     if value == 0.0 or end <= start:
         return
     while end >= tally.moment[0] * MOMENTS:
-        half = MOMENTS // 2
-        for moment in range(half):
-            tally.lines[moment] = tally.lines[2 * moment] + tally.lines[2 * moment + 1]
-        tally.lines[half:] = 0.0
-        tally.moment[0] *= 2.0
+        widen(tally)
     width = tally.moment[0]
     first, last = int(start / width), int(end / width)
     for moment in range(first, last + 1):
         inside = min(end, (moment + 1) * width) - max(start, moment * width)
         if inside > 0.0:
             tally.lines[moment, line] += value * inside
+
+
+@compiled
+def draw_token(tally: Tally, now: float) -> None:
+    """Add one output token at a moment to its time line."""
+    while now >= tally.moment[0] * MOMENTS:
+        widen(tally)
+    tally.lines[int(now / tally.moment[0]), TOKENS] += 1.0
