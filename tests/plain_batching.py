@@ -234,11 +234,15 @@ class Server:
 
 
 def walk(
-    servers: Sequence[Server], requests: Sequence[Request], concurrency: int | None = None, central: bool = False
+    servers: Sequence[Server],
+    requests: Sequence[Request],
+    concurrency: int | None = None,
+    central: bool = False,
+    return_s: float = 0.0,
 ) -> float:
     """Serve all requests with the router that counts requests, or from one line; the time of the last event.
 
-    concurrency: only so many come at time 0, and each of the others when one is done.
+    concurrency: only so many come at time 0, and each of the others `return_s` after one is done.
     """
     line: deque[Request] = deque()
     order = itertools.count()
@@ -286,7 +290,11 @@ def walk(
         done = servers[r].finish_step(now)
         called = dispatch() if done else set()
         for _ in done:
-            called |= route(later.popleft(), now) if later else set()
+            if later and return_s > 0.0:
+                later[0].arrival = now + return_s
+                arriving.append(later.popleft())
+            elif later:
+                called |= route(later.popleft(), now)
         for other in sorted(called - {r}):
             if not is_busy[other]:
                 go_on(other, now)

@@ -84,11 +84,12 @@ REQUESTS = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 300), st.integ
     prefill_first=st.booleans(), reserves=st.booleans(),
     concurrency=st.one_of(st.none(), st.integers(1, 6)), cached=st.integers(0, 50), central=st.booleans(),
     few=st.one_of(st.just(2**31), st.integers(0, 4)), drafts=st.sampled_from([0, 0, 1, 3]),
+    return_s=st.sampled_from([0.0, 0.003, 0.1]),
 )  # fmt: skip
 def test_it_agrees_with_a_plain_walk_through_every_step(
     rows: list[tuple[int, int, int]], seed: int, servers: int, sequences: int, tokens: int, block: int, spare: int,
     prefill_first: bool, reserves: bool, concurrency: int | None, cached: int, central: bool,
-    few: int, drafts: int,
+    few: int, drafts: int, return_s: float,
 ) -> None:  # fmt: skip
     numbers = np.random.default_rng(seed)
     asked = sorted((0.01 * at + 1e-4 * numbers.random(), prompt, output) for at, prompt, output in rows)
@@ -105,6 +106,7 @@ def test_it_agrees_with_a_plain_walk_through_every_step(
         reserves=reserves,
         router=CENTRAL if central else 1,
         few=few,
+        return_s=return_s,
     )
     likely = 0.8 ** np.arange(1.0, drafts + 1.0)
     outcome = run(
@@ -121,7 +123,7 @@ def test_it_agrees_with_a_plain_walk_through_every_step(
         )
         for _ in range(servers)
     ]  # fmt: skip
-    end = walk(plain, requests, concurrency, central)
+    end = walk(plain, requests, concurrency, central, return_s)
     tally = outcome.tally
     assert tally.totals[counted.DONE] == len(requests)
     assert not (reserves and tally.totals[counted.PREEMPTED])

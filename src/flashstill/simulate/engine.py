@@ -12,7 +12,7 @@ from flashstill.simulate.deciding import check_all_served, decide
 from flashstill.simulate.loop import ASK, MORE, ROOM, Arrivals, advance
 from flashstill.simulate.outages import begin, give_up_rest, settle
 from flashstill.simulate.settings import Settings
-from flashstill.simulate.state import OFF, SINCE_S, STARTS, STATUS, Fleet, Limits, larger, new_pool
+from flashstill.simulate.state import FOLLOWED, OFF, SINCE_S, STARTS, STATUS, Fleet, Limits, larger, new_pool
 from flashstill.simulate.tables import StepTables
 from flashstill.simulate.tally import IN_SYSTEM, Tally, new_tally
 from flashstill.simulate.view import Scheduler
@@ -55,6 +55,10 @@ def run(
     pieces = iter(blocks)
     piece, following = next(pieces, _empty()), next(pieces, None)
     position = 0
+    if closed:
+        at_once = piece.arrival_s <= 0.0
+        piece = piece._replace(arrival_s=np.where(at_once, 0.0, np.inf))
+        fleet.router[FOLLOWED] = int(np.count_nonzero(at_once))
     while True:
         why, position = advance(fleet, pool, settings, tally, piece, position, following is None, closed)
         if why == ROOM:

@@ -8,6 +8,7 @@ import numpy as np
 
 from flashstill.simulate import state as field
 from flashstill.simulate.central import choose, dispatch, join_line, send
+from flashstill.simulate.closed import follow
 from flashstill.simulate.commit import commit
 from flashstill.simulate.compiled import compiled
 from flashstill.simulate.outages import change, drain
@@ -15,7 +16,7 @@ from flashstill.simulate.scaling import look
 from flashstill.simulate.scheduler import plan
 from flashstill.simulate.settings import Settings
 from flashstill.simulate.slots import blocks_of
-from flashstill.simulate.state import DRAINING, LINE_LENGTH, Counts, Fleet, Pool, Values
+from flashstill.simulate.state import DRAINING, FOLLOWED, LINE_LENGTH, Counts, Fleet, Pool, Values
 from flashstill.simulate.tally import ARRIVED, CACHED_IN, IN_SYSTEM, REFUSED, TOKENS_IN, Tally, enter
 from flashstill.simulate.times import decode_sum, steps_until
 from flashstill.simulate.transfers import end_transfer, land, start_transfers
@@ -160,16 +161,16 @@ def advance(
     """Go on until more requests are needed or all are done; returns why it stopped and the position in `arrivals`.
 
     is_last: no further requests come after these.  closed: those that arrive at time 0 come then, and each of the
-    others when one is finished, whatever its time of arrival; all must be given at once.
+    others when one is finished (closed.py), whatever its time of arrival; all must be given at once.
     """
-    total, replicas = len(arrivals.arrival_s), len(fleet.counts)
+    total, replicas, return_s = len(arrivals.arrival_s), len(fleet.counts), settings.limits.return_s
     while True:
         if settings.limits.asks and fleet.counts[:, field.UNDECIDED].any():
             return ASK, position
         r = int(np.argmin(fleet.ends))
         event_s = fleet.ends[r]
         comes_s = np.inf
-        if position < total and not (closed and arrivals.arrival_s[position] > 0.0):
+        if position < total and not (closed and position >= fleet.router[FOLLOWED]):
             comes_s = arrivals.arrival_s[position]
         elif position == total and not is_last:
             return MORE, position
@@ -180,7 +181,8 @@ def advance(
             while position < total and arrivals.arrival_s[position] == comes_s:
                 if pool.spares[0] == 0:
                     break
-                accept(fleet, pool, settings, tally, arrivals, position, comes_s)
+                if accept(fleet, pool, settings, tally, arrivals, position, comes_s) == TURNED_AWAY and closed:
+                    follow(fleet, return_s, arrivals.arrival_s, position + 1, 1, comes_s)
                 position += 1
             wake_called(fleet, pool, settings, tally, comes_s)
             if position == begun:
@@ -193,7 +195,9 @@ def advance(
             finished = happen(fleet, pool, settings, tally, r, event_s)
         if fleet.router[LINE_LENGTH] > 0 and (finished > 0 or not steps_end or settings.prefills > 0):
             dispatch(fleet, pool, settings.prefill_limits, tally, event_s)
-        while closed and finished > 0 and position < total:
+        if closed and return_s > 0.0:
+            follow(fleet, return_s, arrivals.arrival_s, position, finished, event_s)
+        while closed and return_s == 0.0 and finished > 0 and position < total:
             if accept(fleet, pool, settings, tally, arrivals, position, event_s) != TURNED_AWAY:
                 finished -= 1
             position += 1

@@ -30,6 +30,7 @@ class Limits(NamedTuple):
     no longer keep ttft_s (ANY_TIME, BEHIND, TURNED_DOWN); unless ANY_TIME, prompts keep a step within tpot_s.
     asks: a function of the user decides each step (deciding.py).  ranks: replicas in a row that step together.
     sends: whether a prefilled request goes to a decode replica.
+    return_s: in a closed loop, from the end of a request until the next one reaches the scheduler (closed.py).
     """
 
     sequences: int
@@ -47,6 +48,7 @@ class Limits(NamedTuple):
     asks: bool = False
     ranks: int = 1
     sends: bool = False
+    return_s: float = 0.0
 
 
 ANY_TIME, BEHIND, TURNED_DOWN = range(3)
@@ -90,9 +92,9 @@ UNITS, LOWER_S, PEAK, AT_ROW = range(4)
 """of Fleet.scaling: units; since when fewer would do (infinite: no), and the most of these; row of the schedule"""
 REQUEST_SENT, RECEIVER = range(2)
 """columns of Fleet.links: the request whose cache is on its way, and the replica that it goes to"""
-NEXT, RANDOM, LINE_HEAD, LINE_TAIL, LINE_LENGTH, SEED, ENTRIES = range(7)
+NEXT, RANDOM, LINE_HEAD, LINE_TAIL, LINE_LENGTH, SEED, ENTRIES, FOLLOWED = range(8)
 """columns of Fleet.router: next replica in turn, random state, ends and length of the central line, the seed; replicas
-[0, ENTRIES) are those that requests are routed to"""
+[0, ENTRIES) are those that requests are routed to; in a closed loop, requests that have a time of arrival"""
 
 
 class Fleet(NamedTuple):
@@ -101,7 +103,7 @@ class Fleet(NamedTuple):
     ends: times of the next events, infinite without any: [R] ends of the planned steps, [L] of the transfers on links,
     and, where replicas fail or their number changes, [R] ends of their status and [1] of the next look at their number.
     clock [R, 7], counts [R, 33], slots [R, 9, M], links [L, 2], scaling [4]: by the columns above.
-    residues [R, B]: decoding slots by BASE mod B.  router [7]: by the columns above.
+    residues [R, B]: decoding slots by BASE mod B.  router [8]: by the columns above.
 
     Few arrays with many columns, as compiling takes time in proportion to the number of arrays.
     """
@@ -145,7 +147,7 @@ def new_fleet(
         counts=counts,
         slots=np.zeros((total, 9, max(one.sequences for one in each)), dtype=np.int64),
         residues=np.zeros((total, max(one.block for one in each)), dtype=np.int64),
-        router=np.array([0, seed % 2147483646 + 1, NONE, NONE, 0, seed, prefills or replicas], dtype=np.int64),
+        router=np.array([0, seed % 2147483646 + 1, NONE, NONE, 0, seed, prefills or replicas, 0], dtype=np.int64),
         links=np.full((links, 2), NONE, dtype=np.int64),
         scaling=np.array([0.0, np.inf, 0.0, 0.0]),
     )
