@@ -19,9 +19,9 @@ from flashstill.distilling import says_what_is_missing
 from tests.deployments import FACTS
 
 NAMES = {
-    "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView", "Scenario",
-    "SearchSpace", "UnsupportedArchitecture", "chip", "distill", "evaluate", "explain", "knee", "model", "predict",
-    "run", "search", "serve", "simulate", "train_cost",
+    "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView",
+    "Scenario", "SearchSpace", "UnsupportedArchitecture", "chip", "distill", "evaluate", "explain", "knee",
+    "measure_model", "measure_server", "model", "predict", "run", "search", "serve", "simulate", "train_cost",
 }  # fmt: skip
 SIGNATURES = {
     "model": ("name",),
@@ -42,6 +42,8 @@ SIGNATURES = {
         "log", "wait_s",
     ),
     "knee": ("model", "chip", "trace", "percentile", "seed", "facts", "set", "more"),
+    "measure_model": ("model", "batch", "context", "repeats", "arithmetic", "out", "progress"),
+    "measure_server": ("server", "concurrency", "rate", "trace", "case", "out", "progress", "more"),
     "run": ("recipe", "out", "seed", "minutes", "arithmetic", "progress"),
     "distill": ("recipe", "out", "arithmetic", "progress"),
     "evaluate": (

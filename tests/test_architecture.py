@@ -39,7 +39,8 @@ MAY_IMPORT = {
     "evaluate": {"distill", "arch", "records"},
     "measure": {"distill", "arch", "records", "facts"},
     "servers": set(),
-    "load_test": {"servers", "simulate", "plan", "records"},
+    "load_test": {"servers", "simulate", "plan", "records", "tables"},
+    "measuring": {"distilling", "load_test", "runs"},
     "checked": set(),
     "sweeps": {"tables"},
     "asking": {"arch", "sweeps", "facts", "plan"},
@@ -81,6 +82,7 @@ MAY_IMPORT = {
     "printing": {"tables", "facts", "hardware", "plan"},
     "runs": {
         "checked",
+        "tables",
         "report",
         "plan",
         "distill",

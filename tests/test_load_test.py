@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import flashstill as fs
 from flashstill.cli import main
 from flashstill.errors import BadInput
 from flashstill.load_test.answer import notes
@@ -22,6 +23,7 @@ from flashstill.load_test.failures import KINDS
 from flashstill.load_test.meters import Energy, rapl
 from flashstill.load_test.prompts import prompts_of
 from flashstill.load_test.question import LoadTest
+from flashstill.load_test.summary import METRICS
 from flashstill.load_test.written import measure_server
 from flashstill.progress import Silent
 from flashstill.records import read_records
@@ -99,11 +101,12 @@ def test_a_server_that_dies_ends_soon(server: FakeStream) -> None:
 
 
 def test_a_token_of_reasoning_is_the_first_token(server: FakeStream) -> None:
-    server.reasoning, server.token_s = 3, 0.02
+    server.reasoning, server.token_s = 3, 0.005
     found = measure_server(asked(server, api="chat", osl=6), Silent())
     level = found.levels[0]
-    first, answer = (level.latencies[name].mean for name in ("ttft_s", "first_answer_s"))
-    assert answer >= first + 3 * 0.02
+    for reply in level.replies:
+        assert reply.first is not None
+        assert reply.answer == pytest.approx(reply.first + sum(reply.gaps_s[:3]), abs=1e-5)
     assert level.reasoning == level.ok
     assert any("reasoning" in note for note in notes(found))
     assert level.prompt_tokens == 15, "the server's template is in its count, and without a tokenizer it is not known"
@@ -216,7 +219,9 @@ def test_what_a_server_refuses_is_asked_otherwise(server: FakeStream) -> None:
     assert found.levels[0].output_tokens == 5, "events with text are counted"
     assert any("sends no usage" in note for note in notes(found))
     server.names = ["one", "two"]
-    with pytest.raises(BadInput, match="choose one with --served-name: one, two"):
+    with pytest.raises(
+        BadInput, match=r"lists several models \(one, two\); name the one to measure with --served-name"
+    ):
         measure_server(asked(server), Silent())
 
 
@@ -289,3 +294,14 @@ def test_meters(tmp_path: Path) -> None:
     assert rapl(tmp_path / "none") is None
     assert Energy([]).joules() is None
     assert "no meter" in Energy([]).told
+
+
+def test_from_python(server: FakeStream) -> None:
+    found = fs.measure_server(server.base, concurrency=2, requests=6, runs=1, isl=12, osl=5)
+    rows = found.as_records()
+    assert [row["latency"] for row in rows] == [*METRICS, "inter_token_s"]
+    assert rows[0]["n"] == found.ok == 6
+    assert found.as_dict()["levels"][0]["latencies"]["tpot_s"]["n"] == 6
+    assert "ttft_s" in found._repr_html_()
+    with pytest.raises(fs.BadInput, match="the nearest known: requests"):
+        fs.measure_server(server.base, concurrency=2, request=6)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from flashstill.distilling import distill, evaluate, run
     from flashstill.endpoint import serve
+    from flashstill.measuring import measure_model, measure_server
     from flashstill.plan.space import SearchSpace
     from flashstill.simulate.view import Decision, ReplicaView
     from flashstill.simulating import knee, simulate
@@ -47,6 +48,8 @@ __all__ = [
     "evaluate",
     "explain",
     "knee",
+    "measure_model",
+    "measure_server",
     "model",
     "predict",
     "run",
@@ -68,6 +71,8 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "distill": "flashstill.distilling",
         "evaluate": "flashstill.distilling",
         "knee": "flashstill.simulating",
+        "measure_model": "flashstill.measuring",
+        "measure_server": "flashstill.measuring",
         "run": "flashstill.distilling",
         "serve": "flashstill.endpoint",
         "simulate": "flashstill.simulating",

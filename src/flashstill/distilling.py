@@ -43,7 +43,7 @@ def says_what_is_missing(function: Callable[P, R]) -> Callable[P, R]:
     return called
 
 
-def _progress(progress: bool | Progress) -> Progress:
+def progress_of(progress: bool | Progress) -> Progress:
     """False is silent; True draws bars on standard error."""
     if not isinstance(progress, bool):
         return progress
@@ -71,7 +71,7 @@ def run(
     the recipe.
     """
     return run_recipe(
-        str(recipe), Path(out), seed=seed, minutes=minutes, arithmetic=arithmetic, progress=_progress(progress)
+        str(recipe), Path(out), seed=seed, minutes=minutes, arithmetic=arithmetic, progress=progress_of(progress)
     )
 
 
@@ -133,7 +133,7 @@ def distill(
     from flashstill.runs.distillation import run_distillation
 
     asked = _distillation(recipe, arithmetic)
-    return DistillResult(out=Path(out), summary=run_distillation(asked, Path(out), _progress(progress)))
+    return DistillResult(out=Path(out), summary=run_distillation(asked, Path(out), progress_of(progress)))
 
 
 @says_what_is_missing
@@ -151,7 +151,7 @@ def build_signals(
     """
     from flashstill.runs import distillation
 
-    return distillation.build_signals(_distillation(recipe, arithmetic), Path(out), _progress(progress), shard)
+    return distillation.build_signals(_distillation(recipe, arithmetic), Path(out), progress_of(progress), shard)
 
 
 def _distillation(recipe: str | Path, arithmetic: str | None) -> DistillRecipe:
@@ -191,6 +191,6 @@ def evaluate(
         [models] if isinstance(models, str) else models, [texts] if isinstance(texts, str) else texts,
         teacher=teacher, control=control, metrics=[metrics] if isinstance(metrics, str) else metrics, tokens=tokens,
         window_tokens=window_tokens, seed=seed, arithmetic=arithmetic, out=None if out is None else Path(out),
-        progress=_progress(progress),
+        progress=progress_of(progress),
     )  # fmt: skip
     return EvaluationResult(records=evaluation.records, left_out=evaluation.left_out)

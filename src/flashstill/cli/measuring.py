@@ -17,7 +17,7 @@ from flashstill.errors import BadInput
 from flashstill.units import parse_amount, parse_count
 
 if TYPE_CHECKING:
-    from flashstill.load_test.measurement import Measurement
+    from flashstill.load_test.answer import Measurement
 
 _SWEEP = ("batch", "context", "repeats")
 """options of --model"""
@@ -104,14 +104,13 @@ def measure(
         _measure_this_machine(arithmetic, as_json)
         return
     from flashstill.console import Console
-    from flashstill.load_test.answer import document
     from flashstill.load_test.written import measure_server
 
     _refuse_given("a model; give --model", [each.name for each in _here().params if each.name not in _SWEEP])
     case = given_cells(flags.pop("given"))
     found = measure_server(load_test_of(server, flags), Console(), out, case)
     if as_json:
-        print_json(document(found))
+        print_json(found.as_dict())
     else:
         print_measurement(found)
 

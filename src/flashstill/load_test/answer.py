@@ -3,14 +3,59 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
+from flashstill.load_test.dialects import Dialect
 from flashstill.load_test.failures import KINDS
-from flashstill.load_test.measurement import Measurement
+from flashstill.load_test.question import LoadTest
+from flashstill.load_test.saturation import Saturation
 from flashstill.load_test.statistics import STATIONARITY, Distribution
 from flashstill.load_test.summary import DEFINITIONS, LevelResult
+from flashstill.tables import cell, html_table
 
-BUSY_CLIENT, LATE_S = 0.5, 0.01
+BUSY_CLIENT, LATE_S, BUNCHED = 0.5, 0.01, 1.1
+"""share of a core, seconds late, and tokens per event from which a reader is told"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """A measured server. exact_prompts: whether a tokenizer counted the prompts; energy: the meters, or why not."""
+
+    asked: LoadTest
+    dialect: Dialect
+    context: int | None
+    exact_prompts: bool
+    energy: str
+    levels: tuple[LevelResult, ...]
+    saturation: Saturation | None
+    resumed_runs: int
+
+    @property
+    def ok(self) -> int:
+        """Requests that ended well."""
+        return sum(level.ok for level in self.levels)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All figures with their definitions, as plain values."""
+        return document(self)
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """One flat row per level and latency: n, mean, and each percentile with its ends, in seconds."""
+        rows = []
+        for level in self.levels:
+            for name, each in level.latencies.items():
+                row = {"load": level.level.kind, "value": level.level.value, "latency": name, "n": each.n}
+                row |= {"mean_s": each.mean, "output_tokens_per_s": level.output_tokens_per_s, "ok": level.ok}
+                for share, end in each.percentiles.items():
+                    row |= {f"p{share}": end.value, f"p{share}_low": end.low, f"p{share}_high": end.high}
+                rows.append(row)
+        return rows
+
+    def _repr_html_(self) -> str:
+        names = ("load", "value", "latency", "n", "mean_s", "p50", "p90", "p95", "p99")
+        rows = [[cell(row[name]) for name in names] for row in self.as_records()]
+        return html_table(names, rows, f"{self.dialect.model} at {self.asked.address}")
 
 
 def document(found: Measurement) -> dict[str, Any]:
@@ -84,6 +129,9 @@ def notes(found: Measurement) -> list[str]:
         told.append(f"{short:,} of {well:,} answers have fewer tokens than asked for")
     if any(level.reasoning for level in levels):
         told.append("some answers begin with reasoning: ttft_s counts its first token, first_answer_s does not")
+    bunched = max((level.tokens_per_event or 1.0 for level in levels), default=1.0)
+    if bunched > BUNCHED:
+        told.append(f"an event with text carries {bunched:.2g} tokens: inter_token_s are gaps between events")
     if any(_ratio(level) > BUSY_CLIENT for level in levels):
         most = max(_ratio(level) for level in levels)
         told.append(f"this client used {most:.0%} of a processor core: it may be what was measured")

@@ -31,7 +31,8 @@ class Reply:
     """What came back for one request. Times are of time.perf_counter until `since`; None where it did not happen.
 
     due: when it should have been sent; first: first token of any kind; answer: first token that is no reasoning;
-    last: last token; gaps_s: between the events that carry text.  output_tokens: by the server's usage, else by the
+    last: last token, or the end of the answer as the server says it; gaps_s: between the events that carry text.
+    output_tokens: by the server's usage, else by the
     events with text (`counted_by`).  outcome: `ok`, or a kind of failure.
     """
 
@@ -59,6 +60,8 @@ class Reply:
             self.counted_by = "usage"
         self.finish = event.finish or self.finish
         if not (event.text or event.thinking):
+            if event.finish and self.last is not None:
+                self.last = now  # its last tokens had no text of their own
             return
         if self.first is None or self.last is None:
             self.first = now
@@ -112,14 +115,17 @@ class Client:
         return served_models(self.address, body)
 
     async def model(self, name: str) -> tuple[str, int | None]:
-        """The served model of this name (the only one for ""), and its context length. BadInput if there is none."""
+        """The served model of this name (the only one for ""), and its context length, None if the server does not say.
+
+        A name that is not listed is believed: transformers lists what was downloaded, not the directory that it serves.
+        """
         models = await self.models()
-        if not name and len(models) == 1:
+        if not name:
+            if len(models) != 1:
+                what = f"several models ({listed(models)})" if models else "no models"
+                raise BadInput(f"{self.address} lists {what}; name the one to measure with --served-name")
             name = next(iter(models))
-        if name not in models:
-            asked = f"no model {name!r}" if name else "several models or none"
-            raise BadInput(f"{self.address} serves {asked}; choose one with --served-name: {listed(models)}")
-        longest = models[name]
+        longest = models.get(name)
         return name, longest if isinstance(longest, int) and longest > 0 else None
 
     async def ask(self, path: str, body: dict[str, Any], reply: Reply) -> None:

@@ -20,6 +20,8 @@ from flashstill.load_test.prompts import Prompts
 from flashstill.load_test.question import APIS, LoadTest
 
 PROBE_PROMPT, PROBE_OUTPUT = 32, 16
+NO_TOKEN = -1
+"""id of no token; without one, the batching manager takes the model's own end of text"""
 FORCED, CONFIGURED, PLAIN = "vllm", "transformers", "plain"
 BARE = "plain, without stream_options"
 DIALECTS = (FORCED, CONFIGURED, PLAIN, BARE)
@@ -63,7 +65,8 @@ class Dialect:
             return {**asked, "ignore_eos": True, "min_tokens": output}
         if self.name == CONFIGURED:
             sampled = {"do_sample": True} if self.temperature > 0.0 else {}
-            return {**asked, "generation_config": json.dumps({"max_new_tokens": output, **sampled})}
+            own = {"max_new_tokens": output, "eos_token_id": NO_TOKEN, **sampled}
+            return {**asked, "generation_config": json.dumps(own)}
         return asked
 
 

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from flashstill.files import disk_errors, write_text
+from flashstill.load_test.answer import Measurement
 from flashstill.load_test.failures import OK
-from flashstill.load_test.measurement import Measurement
 from flashstill.load_test.statistics import Distribution
 from flashstill.load_test.summary import LevelResult, values_of
 from flashstill.records import MeasuredRecord, write_records

@@ -57,8 +57,9 @@ class Kept:
     def _check(self, directory: Path, question: Mapping[str, Any]) -> None:
         path = directory / QUESTION
         plain = json.loads(json.dumps({"schema": SCHEMA, **question}, default=str))
-        if not path.exists():
-            if any(directory.iterdir()) and not (directory / REQUESTS).exists():
+        requests = directory / REQUESTS
+        if not path.exists() or not requests.exists() or not requests.stat().st_size:  # nothing was measured yet
+            if {file.name for file in directory.iterdir()} - {QUESTION, REQUESTS}:
                 raise BadInput(f"{directory} holds other files; give --out an empty directory, or one of a measurement")
             write_text(path, json.dumps(plain, indent=1) + "\n")
             return

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flashstill.load_test.answer import Measurement
 from flashstill.load_test.client import Client, Reply, connected
 from flashstill.load_test.dialects import Dialect, probed
 from flashstill.load_test.drive import Ran, Run, Traffic
@@ -26,25 +26,6 @@ from flashstill.simulate.traffic import generated
 
 WARM_UP_SEED, RUN_SEEDS = 1_000_003, 1
 """seed of the warm-up beside that of the first run, and from one run to the next"""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Measurement:
-    """A measured server. exact_prompts: whether a tokenizer counted the prompts; energy: the meters, or why not."""
-
-    asked: LoadTest
-    dialect: Dialect
-    context: int | None
-    exact_prompts: bool
-    energy: str
-    levels: tuple[LevelResult, ...]
-    saturation: Saturation | None
-    resumed_runs: int
-
-    @property
-    def ok(self) -> int:
-        """Requests that ended well."""
-        return sum(level.ok for level in self.levels)
 
 
 def measured(asked: LoadTest, progress: Progress, out: Path | None = None) -> Measurement:

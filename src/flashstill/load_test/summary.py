@@ -23,6 +23,7 @@ DEFINITIONS = {
     "ttft_with_queue_s": "the same from when the request was due: with the client's own queue and delay (equal to"
     " ttft_s in a closed loop)",
     "first_answer_s": "from sending a request to its first token that is no reasoning (reasoning_content, reasoning)",
+    "last token": "the last event with text, or the one that says why the answer ended, whichever is later",
     "tpot_s": "per request, (last token - first token) / (output tokens - 1): the first token is left out",
     "tpot_with_first_s": "per request, (last token - sending) / output tokens: the first token and its wait are in",
     "inter_token_s": "all gaps between events that carry text, over all requests: long answers count more often than in"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from flashstill.errors import BadInput, InfeasiblePlan, unknown
 from flashstill.files import write_text
-from flashstill.load_test.answer import document
+from flashstill.load_test.answer import Measurement, document
 from flashstill.load_test.exports import write_exports
 from flashstill.load_test.failures import KINDS
 from flashstill.load_test.kept import SUMMARY
-from flashstill.load_test.measurement import Measurement, measured
+from flashstill.load_test.measurement import measured
 from flashstill.load_test.question import LoadTest
 from flashstill.plan.case import CASE_FIELDS
 from flashstill.progress import Progress

@@ -35,6 +35,7 @@ from flashstill.plan.deployment import Deployment
 from flashstill.plan.grid import price_grid
 from flashstill.progress import Progress
 from flashstill.records import CostRecord, MeasuredRecord, write_records
+from flashstill.tables import cell, html_table
 
 ENGINE = "none"
 """no engine: steps are called one by one from Python"""
@@ -75,9 +76,9 @@ class ModelSpeed:
     machine: Path
     steps: tuple[Timed, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """The document of `flashstill measure --model --json`."""
-        rows = [
+    def as_records(self) -> list[dict[str, Any]]:
+        """One flat row per step, measured beside predicted, in seconds."""
+        return [
             {
                 "phase": step.measured.phase, "batch": step.measured.batch, "context": step.measured.context,
                 "seconds": step.measured.seconds, "low": step.measured.low, "high": step.measured.high,
@@ -86,11 +87,19 @@ class ModelSpeed:
             }
             for step in self.steps
         ]  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        names = ("phase", "batch", "context", "seconds", "predicted_s", "error")
+        rows = [[cell(row[name]) for name in names] for row in self.as_records()]
+        return html_table(names, rows, f"{self.model} in {self.arithmetic}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document of `flashstill measure --model --json`."""
         return {
             "model": self.model,
             "machine": str(self.machine),
             "arithmetic": {"precision": self.arithmetic.precision, "threads": self.arithmetic.threads},
-            "steps": rows,
+            "steps": self.as_records(),
             "cases": [step.case(self.model) for step in self.steps],
             "definitions": DEFINITIONS,
         }
