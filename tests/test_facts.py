@@ -20,6 +20,10 @@ from tests.commands import SHARED
 
 ROWS = [fact for facts in load().rows.values() for fact in facts]
 QUANTITY_UNITS = {
+    "usd_per_mm2": "USD/mm2",
+    "transistors_per_mm2": "1/mm2",
+    "defects_per_cm2": "1/cm2",
+    "usd_per_byte": "USD/B",
     "flops_per_s": "FLOP/s",
     "bytes_per_s": "B/s",
     "memory_bytes": "B",
@@ -30,6 +34,12 @@ QUANTITY_UNITS = {
     "tokens_per_s": "1",  # a rate by experiment; `per` says of what
     "_w": "W",
     "_nm": "nm",
+    **dict.fromkeys(("diameter_mm", "edge_mm", "scribe_mm", "width_mm", "height_mm"), "mm"),
+    "stack_bytes": "B",
+    "usd_per_wafer": "USD",
+    "usd_mask_set": "USD",
+    "usd_design": "USD",
+    "usd_test": "USD",
     "_mm2": "mm2",
     "usd_per_hour": "USD/h",
     "usd_purchase": "USD",

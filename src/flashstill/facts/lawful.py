@@ -46,6 +46,7 @@ RANGES = {
     "joules_low": (0.01, 1.0),
     "joules_high": (1.0, 100.0),
     # by the quantity's last words
+    "_yield_ratio": (0.01, 1.0),
     "_efficiency": (1e-3, 1.0),
     ".efficiency": (1e-3, 1.0),
     "_ratio": (0.0, 100.0),
@@ -65,6 +66,11 @@ RANGES = {
     "s": (0.0, 1e3),
     "J": (0.0, 1e6),
     "year": (0.01, 1000.0),
+    "mm": (1e-4, 1e4),
+    "1/cm2": (0.0, 100.0),
+    "1/mm2": (1.0, 1e12),
+    "USD/B": (0.0, 1e-3),
+    "USD/mm2": (0.0, 1e4),
     "1": (0.0, 1e9),
 }
 """(minimum, maximum) in the unit of the row; the first matching key applies"""

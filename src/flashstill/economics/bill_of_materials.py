@@ -1,0 +1,124 @@
+"""What a packaged accelerator costs to make: dies, memory, package, test, and what is lost in assembly.
+
+    die        usd of a wafer / (dies of a wafer x share that is sold)
+    package    dollars per mm2 of what stands on it
+    lost       all pieces x (1 / y^n - 1) for n pieces, each placed with yield y: a bad one spoils the others
+
+No margin, design or board is included: `asic` adds the first, economics/prices the last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from flashstill.economics.wafers import MM2_PER_CM2, dies_per_wafer, wafer_of, yield_with_spares
+from flashstill.errors import BadInput
+from flashstill.facts import Facts
+from flashstill.workload import Quantity
+
+INTERPOSER, ORGANIC = "cowos", "organic"
+
+
+class Rows(Protocol):
+    """Values of fact rows: `Facts`, or many draws of each (draws.py)."""
+
+    def value(self, name: str, quantity: str, /) -> Any:
+        """One value, or an array of draws."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Die:
+    """A die of a package: node_nm; sides; count on one package; equal units of which `needed` must work.
+
+    units_ratio: share of the die's area that its units take; without units every defect spoils the die.
+    """
+
+    node_nm: int
+    width_mm: float
+    height_mm: float
+    count: int = 1
+    units: int = 0
+    needed: int = 0
+    units_ratio: float = 0.0
+
+    @property
+    def mm2(self) -> float:
+        """Area."""
+        return self.width_mm * self.height_mm
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Package:
+    """What stands on one package. memory: type of the stacks (as "hbm3e"), or "" for none."""
+
+    dies: tuple[Die, ...]
+    memory: str = ""
+    memory_bytes: float = 0.0
+    stacks: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BillOfMaterials:
+    """Dollars of one package that works: `lost` is what assembly spoils. Arrays where the rows are drawn (draws.py)."""
+
+    dies_usd: Quantity
+    memory_usd: Quantity
+    package_usd: Quantity
+    test_usd: Quantity
+    lost_usd: Quantity
+
+    @property
+    def usd(self) -> Quantity:
+        """All of it."""
+        return self.dies_usd + self.memory_usd + self.package_usd + self.test_usd + self.lost_usd
+
+
+def check_reticle(facts: Facts, die: Die) -> None:
+    """BadInput if a die is larger than one exposure."""
+    width, height = facts.value("reticle", "width_mm"), facts.value("reticle", "height_mm")
+    fits = (die.width_mm <= width and die.height_mm <= height) or (die.width_mm <= height and die.height_mm <= width)
+    if not fits:
+        raise BadInput(
+            f"a die of {die.width_mm:g} x {die.height_mm:g} mm does not fit one exposure of {width:g} x {height:g} mm;"
+            " divide it into chiplets"
+        )
+
+
+def sold_ratio(facts: Facts, rows: Rows, die: Die) -> Quantity:
+    """Share of the dies of a wafer that can be sold; the clustering of defects is the facts' own."""
+    defects = rows.value(f"node-{die.node_nm}", "defects_per_cm2") * die.mm2 / MM2_PER_CM2
+    return yield_with_spares(defects, facts.value("defect", "clustering_ratio"), die.units, die.needed, die.units_ratio)
+
+
+def die_usd(facts: Facts, rows: Rows, die: Die) -> Quantity:
+    """Dollars of one die that works; BadInput for one beyond the reticle."""
+    check_reticle(facts, die)
+    count = dies_per_wafer(die.width_mm, die.height_mm, wafer_of(facts))
+    dollars: Quantity = rows.value(f"node-{die.node_nm}", "usd_per_wafer") / (count * sold_ratio(facts, rows, die))
+    return dollars
+
+
+def bill_of_materials(facts: Facts, package: Package, rows: Rows | None = None) -> BillOfMaterials:
+    """What one package costs to make. rows: draws of the facts, for an interval.
+
+    Raises BadInput for an impossible package and MissingFact for an unknown node.
+    """
+    rows = rows or facts
+    if bool(package.memory) != bool(package.stacks) or bool(package.stacks) != bool(package.memory_bytes):
+        raise BadInput("a package has a type of memory, its bytes and its stacks, or none of them")
+    kind = INTERPOSER if package.stacks else ORGANIC
+    dies = sum(each.count * die_usd(facts, rows, each) for each in package.dies)
+    memory = package.memory_bytes * rows.value(package.memory, "usd_per_byte") if package.stacks else 0.0
+    area = sum(each.count * each.mm2 for each in package.dies)
+    area += package.stacks * rows.value("hbm", "stack_mm2") if package.stacks else 0.0
+    carrier, test = area * rows.value(kind, "usd_per_mm2"), rows.value("package", "usd_test")
+    pieces = package.stacks + sum(each.count for each in package.dies)
+    good = rows.value(kind, "bond_yield_ratio") ** pieces
+    return BillOfMaterials(
+        dies_usd=dies,
+        memory_usd=memory,
+        package_usd=carrier,
+        test_usd=test,
+        lost_usd=(dies + memory + carrier) * (1.0 / good - 1.0),
+    )
