@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -39,10 +39,16 @@ def tables(cost: Callable[[int, float, int, float], float] = step_s, longest: fl
     return StepTables(contexts, decode, 2.0 * decode, batches, tokens, attended, extra, 3.0 * extra)
 
 
-def arrivals(rows: list[tuple[float, int, int]], cached: int = 0) -> Arrivals:
+def arrivals(
+    rows: list[tuple[float, int, int]], cached: int = 0, keys: Sequence[Sequence[int]] | None = None
+) -> Arrivals:
     times, prompt, output = (np.array(values) for values in zip(*rows, strict=True))
     found = np.minimum(np.full(len(rows), cached), prompt - 1)
-    return Arrivals(times.astype(float), prompt.astype(np.int64), output.astype(np.int64), found.astype(np.int64))
+    whole = Arrivals(times.astype(float), prompt.astype(np.int64), output.astype(np.int64), found.astype(np.int64))
+    if keys is None:
+        return whole
+    ends = np.cumsum([len(each) for each in keys], dtype=np.int64)
+    return whole._replace(key_ends=ends, keys=np.array([key for each in keys for key in each], dtype=np.int64))
 
 
 def limits(**changed: object) -> Limits:

@@ -30,6 +30,8 @@ class Request:
     left: int = 0
     born: int = -1
     number: int = 0
+    keys: tuple[int, ...] = ()
+    held: int = 0
 
 
 @dataclass
@@ -66,14 +68,64 @@ class Server:
     preemptions: int = 0
     admissions: int = 0
     owed: int = 0
+    unit: int = 0
+    holders: dict[int, int] = field(default_factory=dict)
+    idle: dict[int, None] = field(default_factory=dict)  # the least recently used first
+    evictions: int = 0
+    hits: int = 0
+
+    @property
+    def _unit_blocks(self) -> int:
+        return self.unit // self.block
+
+    def _evict(self, free: int) -> None:
+        while self.unit and len(self.idle) * self._unit_blocks > free:
+            del self.idle[next(iter(self.idle))]
+            self.evictions += self._unit_blocks
+
+    def cached_units(self, request: Request) -> int:
+        """Units of the longest cached prefix of a prompt, of which one token is left to compute."""
+        if not self.unit:
+            return 0
+        most = min(len(request.keys), (request.prompt + request.generated - 1) // self.unit)
+        known = [key in self.holders or key in self.idle for key in request.keys[:most]]
+        return known.index(False) if False in known else most
+
+    def _hold(self, request: Request, units: int) -> None:
+        for key in request.keys[request.held : units]:
+            self.idle.pop(key, None)
+            self.holders[key] = self.holders.get(key, 0) + 1
+        request.held = max(request.held, min(units, len(request.keys)))
+
+    def _enter(self, request: Request, tokens: int) -> None:
+        if self.unit:
+            self._hold(request, tokens // self.unit)
+
+    def _leave(self, request: Request) -> None:
+        """A sequence gives up its memory; what has a key stays until it is needed."""
+        self._enter(request, request.context)
+        for key in reversed(request.keys[: request.held]):
+            self.holders[key] -= 1
+            if self.holders[key] == 0:
+                del self.holders[key]
+                self.idle[key] = None
+        request.held = 0
+
+    def _drop(self, request: Request) -> None:
+        """Take a decoding sequence out; the last one takes its place."""
+        at = self.decoding.index(request)
+        self.decoding[at] = self.decoding[-1]
+        self.decoding.pop()
 
     def _blocks(self, tokens: int) -> int:
         return -(-tokens // self.block)
 
     @property
     def free(self) -> int:
-        """Blocks that nobody holds."""
-        return self.blocks - sum(self._blocks(each.context) for each in (*self.filling, *self.decoding))
+        """Blocks that nobody holds; those of idle units are free."""
+        running = (*self.filling, *self.decoding)
+        own = sum(self._blocks(each.context) - each.held * self._unit_blocks for each in running)
+        return self.blocks - own - len(self.holders) * self._unit_blocks
 
     def _needed(self) -> int:
         """Blocks that the next step of all decoding sequences may take."""
@@ -85,19 +137,30 @@ class Server:
 
     def _preempt(self) -> None:
         latest = max((*self.filling, *self.decoding), key=lambda each: each.born)
-        (self.filling if latest in self.filling else self.decoding).remove(latest)
+        if latest in self.filling:
+            self.filling.remove(latest)
+        else:
+            self._drop(latest)
+        self._leave(latest)
         latest.context = 0
         self.waiting.appendleft(latest)
         self.preemptions += 1
 
-    def _prompts(self, budget: int, free: int, admits: bool, now: float) -> None:
+    def _prompts(self, budget: int, reserved: int, admits: bool, now: float) -> None:
         self.chunks = []
+        planned = 0  # blocks of the chunks
+
+        def left_free() -> int:
+            return self.free - reserved - planned
+
         for each in self.filling:
-            room = (self._blocks(each.context) + free) * self.block - each.context
+            room = (self._blocks(each.context) + left_free()) * self.block - each.context
             chunk = max(min(each.left, budget, room), 0)
-            free -= self._blocks(each.context + chunk) - self._blocks(each.context)
+            planned += self._blocks(each.context + chunk) - self._blocks(each.context)
             budget -= chunk
             self.chunks.append((each, chunk))
+            self._enter(each, each.context + chunk)
+        self._evict(left_free())
         whole_budget = budget + sum(chunk for _, chunk in self.chunks)
         while admits and budget > 0 and len(self.decoding) + len(self.filling) < self.sequences:
             if self.late:
@@ -105,19 +168,28 @@ class Server:
             if not self.waiting:
                 break
             each = self.waiting[0]
+            units = self.cached_units(each)
+            if self.unit and each.keys:
+                each.cached = units * self.unit
+            shared = sum(self._unit_blocks for key in each.keys[:units] if key in self.holders)
             left = each.prompt + each.generated - each.cached
             chunk = min(left, budget)
             committed = sum(self._blocks(one.prompt + one.output) for one in (*self.filling, *self.decoding, each))
-            if self._blocks(each.cached + chunk) > free or (self.reserves and committed > self.blocks):
+            if self._blocks(each.cached + chunk) - shared > left_free() or (self.reserves and committed > self.blocks):
                 break
             self.waiting.popleft()
-            each.started = now if each.started is None else each.started
+            if each.started is None:
+                each.started = now
+                self.hits += each.cached
             each.context, each.left, each.born = each.cached, left, self.admissions
             self.admissions += 1
-            free -= self._blocks(each.cached + chunk)
+            planned += self._blocks(each.cached + chunk) - self._blocks(each.cached)
             budget -= chunk
             self.filling.append(each)
             self.chunks.append((each, chunk))
+            self._hold(each, units)
+            self._enter(each, each.cached + chunk)
+            self._evict(left_free())
 
     def _mean(self) -> float:
         return sum(each.context for each in self.decoding) / len(self.decoding) if self.decoding else 0.0
@@ -180,7 +252,7 @@ class Server:
             if self.late and self.decodes:
                 budget = self._within(budget)
             budget = budget if self.opened else 0
-            self._prompts(budget, self.free - reserved, not preempted, now)
+            self._prompts(budget, reserved, not preempted, now)
             prompt = sum(chunk for _, chunk in self.chunks)
             if prompt == 0 and self.prefill_first:
                 self.opened = False
@@ -200,6 +272,8 @@ class Server:
         count = len(self.decoding) if self.decodes else 0
         if not prompt and not count:
             return None
+        if not prompt:
+            self._evict(self.free - self._needed())
         mean = sum(each.context for each in self.decoding) / count if count else 0.0
         work = sum(chunk * (each.context + chunk / 2.0) for each, chunk in self.chunks)
         return now + self.step_s(count, mean, prompt, work / prompt if prompt else 0.0)
@@ -208,14 +282,20 @@ class Server:
         """Carry out the step that ends now; the requests that it finished."""
         done = []
         if self.decodes:
-            for each in list(self.decoding):
+            for each in self.decoding:
                 left = each.output - each.generated - 1
                 more = 1 + min(self.accepted(each.number, left), left)
                 each.context += more
                 each.generated += more
+            at = 0
+            while at < len(self.decoding):
+                each = self.decoding[at]
                 if each.generated == each.output:
-                    self.decoding.remove(each)
+                    self._drop(each)
+                    self._leave(each)
                     done.append(each)
+                else:
+                    at += 1
         for each, chunk in self.chunks:
             each.context += chunk
             each.left -= chunk
@@ -224,6 +304,7 @@ class Server:
                 each.first = now if each.first is None else each.first
                 each.generated += 1
                 if each.generated == each.output:
+                    self._leave(each)
                     done.append(each)
                 else:
                     self.decoding.append(each)

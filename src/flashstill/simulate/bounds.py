@@ -15,6 +15,7 @@ import numpy as np
 
 from flashstill.simulate import state as field
 from flashstill.simulate.compiled import compiled
+from flashstill.simulate.prefix import cached_tokens
 from flashstill.simulate.slots import enqueue, release
 from flashstill.simulate.state import NONE, TURNED_DOWN, Fleet, Limits, Pool
 from flashstill.simulate.tables import StepTables
@@ -36,7 +37,7 @@ def step_seconds(tables: StepTables, count: int, mean: float, prompt: int, atten
 
 
 @compiled
-def prompt_work(fleet: Fleet, pool: Pool, r: int, budget: int) -> tuple[int, float]:
+def prompt_work(fleet: Fleet, pool: Pool, limits: Limits, r: int, budget: int) -> tuple[int, float]:
     """Prompt tokens, and tokens times those that they attend to, of a step with this budget and enough memory."""
     left, prompt, work = budget, 0, 0.0
     for slot in range(fleet.counts[r, field.FILLING]):
@@ -46,7 +47,7 @@ def prompt_work(fleet: Fleet, pool: Pool, r: int, budget: int) -> tuple[int, flo
         work += chunk * (fleet.slots[r, field.FILL_CACHED, slot] + chunk / 2.0)
     place = fleet.counts[r, field.HEAD] if fleet.counts[r, field.QUEUED] else NONE
     while left > 0 and place != NONE:
-        cached = pool.counts[place, field.CACHED]
+        cached = cached_tokens(fleet, pool, limits, r, place)
         chunk = min(pool.counts[place, field.PROMPT] + pool.counts[place, field.GENERATED] - cached, left)
         left -= chunk
         prompt += chunk
@@ -65,7 +66,7 @@ def budget_within(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, 
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
-        prompt, work = prompt_work(fleet, pool, r, middle)
+        prompt, work = prompt_work(fleet, pool, limits, r, middle)
         if prompt == 0 or step_seconds(tables, count, mean, prompt, work / prompt) <= limits.tpot_s:
             low = middle
         else:
@@ -80,7 +81,7 @@ def is_too_late(
     """Whether a request that has not begun would get its first token after ttft_s even if it started now."""
     if not np.isnan(pool.clock[place, field.LAST_S]):
         return False
-    count, cached = fleet.counts[r, field.DECODING], pool.counts[place, field.CACHED]
+    count, cached = fleet.counts[r, field.DECODING], cached_tokens(fleet, pool, limits, r, place)
     own = pool.counts[place, field.PROMPT] - cached
     total = own
     for slot in range(fleet.counts[r, field.FILLING]):

@@ -8,7 +8,8 @@ from flashstill.simulate import state as field
 from flashstill.simulate.compiled import compiled
 from flashstill.simulate.drafting import accept_drafts
 from flashstill.simulate.lines import push
-from flashstill.simulate.slots import blocks_of, growth, release, remove_decoding, remove_filling
+from flashstill.simulate.prefix import evict
+from flashstill.simulate.slots import blocks_of, free_blocks, growth, release, remove_decoding, remove_filling
 from flashstill.simulate.state import Fleet, Limits, Pool
 from flashstill.simulate.tables import StepTables
 from flashstill.simulate.tally import (
@@ -19,6 +20,7 @@ from flashstill.simulate.tally import (
     GOOD,
     PART_SIZE,
     PARTS,
+    PREFIX,
     QUEUED,
     RUNNING,
     TOKENS,
@@ -63,6 +65,8 @@ def commit(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: 
         tokens = steps * count
         if len(tables.accepted):
             tokens += accept_drafts(fleet, pool, tables, limits, r)
+        if fleet.counts[r, field.IDLE]:
+            evict(fleet, limits, tally, r, fleet.counts[r, field.FREE])
         tally.totals[TOKENS_OUT] += tokens
         draw_line(tally, TOKENS, start, now, tokens / (now - start))
     elif count:
@@ -74,13 +78,15 @@ def commit(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: 
     queued = fleet.counts[r, field.QUEUED] + fleet.counts[r, field.LATE_QUEUED]
     draw_line(tally, QUEUED, start, now, float(queued))
     draw_line(tally, CACHE, start, now, float(limits.blocks - fleet.counts[r, field.FREE]))
+    if limits.unit:
+        draw_line(tally, PREFIX, start, now, float(fleet.counts[r, field.IDLE] * limits.unit_blocks))
     draw_line(tally, WORKING, start, now, 1.0)
     fleet.clock[r, field.BUSY_S] += now - start
     done, slot = 0, 0
     while steps and slot < fleet.counts[r, field.DECODING]:
         if fleet.slots[r, field.END, slot] == fleet.counts[r, field.COUNTER]:
             place = fleet.slots[r, field.REQUEST, slot]
-            remove_decoding(fleet, limits, r, slot)
+            remove_decoding(fleet, pool, limits, r, slot)
             finish(fleet, pool, limits, tally, r, place, now)
             done += 1
         else:
@@ -116,7 +122,7 @@ def fill(fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, r: int, now: fl
             continue
         give_token(pool, limits, tally, place, now)
         if left == 0:
-            fleet.counts[r, field.FREE] += blocks_of(cached, limits.block)
+            free_blocks(fleet, pool, limits, r, place, cached)
             finish(fleet, pool, limits, tally, r, place, now)
             done += 1
         else:

@@ -9,10 +9,22 @@ import numpy as np
 
 from flashstill.simulate.course import STEADY, Course, PrefillPool, is_on, set_up
 from flashstill.simulate.deciding import check_all_served, decide
-from flashstill.simulate.loop import ASK, MORE, ROOM, Arrivals, advance
+from flashstill.simulate.loop import ASK, MORE, ROOM, Arrivals, advance, keys_of
 from flashstill.simulate.outages import begin, give_up_rest, settle
+from flashstill.simulate.prefix import with_larger_tables
 from flashstill.simulate.settings import Settings
-from flashstill.simulate.state import FOLLOWED, OFF, SINCE_S, STARTS, STATUS, Fleet, Limits, larger, new_pool
+from flashstill.simulate.state import (
+    FOLLOWED,
+    OFF,
+    SINCE_S,
+    STARTS,
+    STATUS,
+    Fleet,
+    Limits,
+    larger,
+    new_pool,
+    with_room_for_keys,
+)
 from flashstill.simulate.tables import StepTables
 from flashstill.simulate.tally import IN_SYSTEM, Tally, new_tally
 from flashstill.simulate.view import Scheduler
@@ -62,7 +74,13 @@ def run(
     while True:
         why, position = advance(fleet, pool, settings, tally, piece, position, following is None, closed)
         if why == ROOM:
-            pool = larger(pool)
+            keys = keys_of(settings.prefill_limits, piece, position)[1]
+            if pool.spares[0] == 0:
+                pool = larger(pool)
+            elif pool.keyed[0] + keys > len(pool.keys):
+                pool = with_room_for_keys(pool, keys)
+            else:
+                fleet = with_larger_tables(fleet)
         elif why == MORE:
             assert following is not None
             piece, following, position = following, next(pieces, None), 0

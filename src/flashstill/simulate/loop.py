@@ -16,8 +16,8 @@ from flashstill.simulate.scaling import look
 from flashstill.simulate.scheduler import plan
 from flashstill.simulate.settings import Settings
 from flashstill.simulate.slots import blocks_of
-from flashstill.simulate.state import DRAINING, FOLLOWED, LINE_LENGTH, Counts, Fleet, Pool, Values
-from flashstill.simulate.tally import ARRIVED, CACHED_IN, IN_SYSTEM, REFUSED, TOKENS_IN, Tally, enter
+from flashstill.simulate.state import DRAINING, FOLLOWED, LINE_LENGTH, Counts, Fleet, Limits, Pool, Values
+from flashstill.simulate.tally import ARRIVED, IN_SYSTEM, REFUSED, TOKENS_IN, Tally, enter
 from flashstill.simulate.times import decode_sum, steps_until
 from flashstill.simulate.transfers import end_transfer, land, start_transfers
 
@@ -28,13 +28,23 @@ TURNED_AWAY, IN_LINE = -1, -2
 """in place of a replica: a request that no replica could ever hold, and one that waits in the central line"""
 
 
+NO_KEYS = np.zeros(0, dtype=np.int64)
+
+
 class Arrivals(NamedTuple):
-    """Requests in order of arrival: seconds, prompt and output tokens, prompt tokens found in a prefix cache."""
+    """Requests in order of arrival: seconds, prompt and output tokens, prompt tokens found in a prefix cache.
+
+    key_ends [N], keys: names of the hash blocks of each request's tokens; those of request i are
+    keys[key_ends[i - 1]:key_ends[i]].  Equal names mean that all tokens up to the block's end are equal.
+    Empty without names.
+    """
 
     arrival_s: Values
     prompt: Counts
     output: Counts
     cached: Counts
+    key_ends: Counts = NO_KEYS
+    keys: Counts = NO_KEYS
 
 
 @compiled
@@ -44,6 +54,28 @@ def can_hold(settings: Settings, prompt: int, output: int) -> bool:
     if blocks_of(prompt + output, limits.block) > limits.blocks:
         return False
     return bool(settings.prefills == 0 or blocks_of(prompt, filling.block) <= filling.blocks)
+
+
+@compiled
+def keys_of(limits: Limits, arrivals: Arrivals, position: int) -> tuple[int, int]:
+    """First of a request's keys in `arrivals`, and the number of whole units of the prefix cache that they name."""
+    if limits.unit == 0 or len(arrivals.key_ends) == 0:
+        return 0, 0
+    first = arrivals.key_ends[position - 1] if position else 0
+    whole = (arrivals.prompt[position] + arrivals.output[position]) // limits.unit
+    return int(first), int(min((arrivals.key_ends[position] - first) // limits.key_stride, whole))
+
+
+@compiled
+def has_room(fleet: Fleet, pool: Pool, limits: Limits, arrivals: Arrivals, position: int) -> bool:
+    """Whether the next request has a place, its keys too, and every replica's table an entry for each key so far."""
+    if pool.spares[0] == 0:
+        return False
+    keys = keys_of(limits, arrivals, position)[1]
+    if keys == 0:
+        return True
+    most = min(limits.blocks // limits.unit_blocks, pool.keyed[1] + keys)
+    return bool(pool.keyed[0] + keys <= len(pool.keys) and most <= fleet.prefix.shape[2])
 
 
 @compiled
@@ -59,7 +91,6 @@ def accept(
         return TURNED_AWAY
     enter(tally, now)
     tally.totals[TOKENS_IN] += prompt
-    tally.totals[CACHED_IN] += arrivals.cached[position]
     pool.spares[0] -= 1
     place = pool.spare[pool.spares[0]]
     pool.clock[place, field.ARRIVAL_S], pool.counts[place, field.PROMPT], pool.counts[place, field.OUTPUT] = (
@@ -74,6 +105,13 @@ def accept(
     )
     pool.counts[place, field.RETRIES] = 0
     pool.clock[place, field.FIRST_S] = pool.clock[place, field.LAST_S] = np.nan
+    first, keys = keys_of(settings.prefill_limits, arrivals, position)
+    pool.counts[place, field.KEYS_AT], pool.counts[place, field.KEYS] = pool.keyed[0], keys
+    pool.counts[place, field.SHARED] = 0
+    for i in range(keys):
+        pool.keys[pool.keyed[0] + i] = arrivals.keys[first + (i + 1) * settings.prefill_limits.key_stride - 1]
+    pool.keyed[0] += keys
+    pool.keyed[1] += keys
     pool.counts[place, field.LATE] = 0
     r = IN_LINE if fleet.router[LINE_LENGTH] else choose(fleet, pool, settings.prefill_limits, place)
     if r < 0:
@@ -177,16 +215,13 @@ def advance(
         if comes_s == np.inf and (event_s == np.inf or tally.area[IN_SYSTEM] == 0.0):
             return OVER, position
         if comes_s <= event_s:
-            begun = position
             while position < total and arrivals.arrival_s[position] == comes_s:
-                if pool.spares[0] == 0:
-                    break
+                if not has_room(fleet, pool, settings.prefill_limits, arrivals, position):
+                    return ROOM, position
                 if accept(fleet, pool, settings, tally, arrivals, position, comes_s) == TURNED_AWAY and closed:
                     follow(fleet, return_s, arrivals.arrival_s, position + 1, 1, comes_s)
                 position += 1
             wake_called(fleet, pool, settings, tally, comes_s)
-            if position == begun:
-                return ROOM, position
             continue
         steps_end = r < replicas
         if steps_end:

@@ -20,6 +20,7 @@ from flashstill.simulate.central import choose, join_line, send
 from flashstill.simulate.commit import commit
 from flashstill.simulate.compiled import compiled
 from flashstill.simulate.lines import pop, push_front
+from flashstill.simulate.prefix import forget
 from flashstill.simulate.settings import Settings
 from flashstill.simulate.slots import blocks_of, preempt_latest
 from flashstill.simulate.state import (
@@ -86,7 +87,9 @@ def become(fleet: Fleet, tally: Tally, r: int, status: int, now: float, until: f
 
 @compiled
 def begin(fleet: Fleet, tally: Tally, settings: Settings, r: int, now: float) -> None:
-    """A replica serves from now on."""
+    """A replica serves from now on, with an empty cache."""
+    if fleet.prefix.shape[2]:
+        forget(fleet, r)
     become(fleet, tally, r, UP, now, now + drawn(fleet, r, settings.changes.mtbf_s[int(r < settings.prefills)]))
 
 

@@ -13,10 +13,12 @@ import numpy as np
 from flashstill.simulate import state as field
 from flashstill.simulate.bounds import budget_within, sort_out_late
 from flashstill.simulate.compiled import compiled
+from flashstill.simulate.prefix import cached_units, enter_units, evict, take_units
 from flashstill.simulate.slots import blocks_of, preempt_latest, step_growth, steps_in_memory
 from flashstill.simulate.state import ALL, Fleet, Limits, Pool
 from flashstill.simulate.tables import StepTables
 from flashstill.simulate.tally import (
+    CACHED_IN,
     WAITING,
     Tally,
     note,
@@ -53,6 +55,13 @@ def schedule_prompts(
         left -= chunk
         prompt += chunk
         work += chunk * (cached + chunk / 2.0)
+        place = fleet.slots[r, field.FILL_REQUEST, slot]
+        if limits.unit and pool.counts[place, field.KEYS]:
+            before = fleet.counts[r, field.FREE]
+            enter_units(fleet, pool, limits, r, place, cached + chunk)
+            free += fleet.counts[r, field.FREE] - before
+    if fleet.counts[r, field.IDLE]:
+        evict(fleet, limits, tally, r, free)
     while (
         admits > 0
         and left > 0
@@ -64,10 +73,14 @@ def schedule_prompts(
         if fleet.counts[r, field.QUEUED] == 0:
             break
         place = fleet.counts[r, field.HEAD]
-        cached = pool.counts[place, field.CACHED]
-        tokens = pool.counts[place, field.PROMPT] + pool.counts[place, field.GENERATED] - cached
+        cached, units, shared = pool.counts[place, field.CACHED], 0, 0
+        tokens = pool.counts[place, field.PROMPT] + pool.counts[place, field.GENERATED]
+        if limits.unit and pool.counts[place, field.KEYS]:
+            units, idle = cached_units(fleet, pool, limits, r, place, tokens)
+            cached, shared = units * limits.unit, (units - idle) * limits.unit_blocks
+        tokens -= cached
         chunk = min(tokens, left)
-        blocks = blocks_of(cached + chunk, limits.block)
+        blocks = blocks_of(cached + chunk, limits.block) - shared
         whole = blocks_of(pool.counts[place, field.PROMPT] + pool.counts[place, field.OUTPUT], limits.block)
         if blocks > free or (limits.reserves and fleet.counts[r, field.COMMITTED] + whole > limits.blocks):
             break
@@ -81,6 +94,7 @@ def schedule_prompts(
                 now - pool.clock[place, field.ARRIVAL_S],
                 1,
             )
+            tally.totals[CACHED_IN] += cached
         slot = fleet.counts[r, field.FILLING]
         fleet.slots[r, field.FILL_REQUEST, slot] = place
         fleet.slots[r, field.FILL_CACHED, slot] = cached
@@ -89,15 +103,37 @@ def schedule_prompts(
         fleet.slots[r, field.FILL_BORN, slot] = fleet.counts[r, field.ADMITTED]
         fleet.counts[r, field.ADMITTED] += 1
         fleet.counts[r, field.FILLING] += 1
-        fleet.counts[r, field.FREE] -= blocks_of(cached, limits.block)
+        free -= blocks
+        if limits.unit and pool.counts[place, field.KEYS]:
+            take_units(fleet, pool, limits, r, place, units)
+            before = fleet.counts[r, field.FREE]
+            enter_units(fleet, pool, limits, r, place, cached + chunk)
+            free += fleet.counts[r, field.FREE] - before
+        else:
+            fleet.counts[r, field.FREE] -= blocks_of(cached, limits.block)
+        if fleet.counts[r, field.IDLE]:
+            evict(fleet, limits, tally, r, free)
         fleet.counts[r, field.HEAD] = pool.counts[place, field.FOLLOWING]
         fleet.counts[r, field.QUEUED] -= 1
         admits -= 1
-        free -= blocks
         left -= chunk
         prompt += chunk
         work += chunk * (cached + chunk / 2.0)
     return prompt, work
+
+
+@compiled
+def waits_with_idle_units(fleet: Fleet, pool: Pool, limits: Limits, r: int) -> bool:
+    """Whether the request in front waits for memory with a cached prefix that decoding may yet evict.
+
+    It then needs less memory for its first chunk, so it may start before anything else happens.
+    """
+    running = fleet.counts[r, field.DECODING] + fleet.counts[r, field.FILLING]
+    if fleet.counts[r, field.QUEUED] == 0 or running >= limits.sequences:
+        return False
+    place = fleet.counts[r, field.HEAD]
+    tokens = pool.counts[place, field.PROMPT] + pool.counts[place, field.GENERATED]
+    return bool(cached_units(fleet, pool, limits, r, place, tokens)[1] > 0)
 
 
 @compiled
@@ -161,7 +197,11 @@ def plan(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Ta
             and (budget < limits.tokens - count * queries or admits < fleet.counts[r, field.QUEUED])
         ):
             most = 1  # the user's function may decide otherwise after any step
+        if fleet.counts[r, field.IDLE] and waits_with_idle_units(fleet, pool, limits, r):
+            most = 1
         fleet.counts[r, field.STEPS] = steps_in_memory(fleet, limits, r, most)
+        if fleet.counts[r, field.IDLE]:
+            evict(fleet, limits, tally, r, fleet.counts[r, field.FREE] - step_growth(fleet, limits, r, queries))
         fleet.ends[r] = now + decode_sum(tables.contexts, row_s, mean, fleet.counts[r, field.STEPS])
         return
     attended = work / prompt

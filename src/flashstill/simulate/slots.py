@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from flashstill.simulate import state as field
 from flashstill.simulate.compiled import compiled
+from flashstill.simulate.prefix import enter_units, release_units
 from flashstill.simulate.state import NONE, Fleet, Limits, Pool
 from flashstill.simulate.tally import PREEMPTED, Tally, leave
 
@@ -78,10 +79,22 @@ def steps_in_memory(fleet: Fleet, limits: Limits, r: int, most: int) -> int:
 
 
 @compiled
-def remove_decoding(fleet: Fleet, limits: Limits, r: int, slot: int) -> None:
+def free_blocks(fleet: Fleet, pool: Pool, limits: Limits, r: int, place: int, cached: int) -> None:
+    """Free the blocks of a sequence with so many cached tokens; those that have keys stay in the prefix cache."""
+    if limits.unit and pool.counts[place, field.KEYS]:
+        enter_units(fleet, pool, limits, r, place, cached)
+        own = blocks_of(cached, limits.block) - pool.counts[place, field.SHARED] * limits.unit_blocks
+        fleet.counts[r, field.FREE] += own
+        release_units(fleet, pool, limits, r, place)
+    else:
+        fleet.counts[r, field.FREE] += blocks_of(cached, limits.block)
+
+
+@compiled
+def remove_decoding(fleet: Fleet, pool: Pool, limits: Limits, r: int, slot: int) -> None:
     """Free a decoding sequence's slot and blocks."""
     cached = fleet.slots[r, field.BASE, slot] + fleet.counts[r, field.COUNTER]
-    fleet.counts[r, field.FREE] += blocks_of(cached, limits.block)
+    free_blocks(fleet, pool, limits, r, fleet.slots[r, field.REQUEST, slot], cached)
     fleet.counts[r, field.CONTEXT] -= cached
     fleet.residues[r, fleet.slots[r, field.BASE, slot] % limits.block] -= 1
     last = fleet.counts[r, field.DECODING] - 1
@@ -116,7 +129,7 @@ def preempt_latest(fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, r: in
             latest, slot, is_filling = fleet.slots[r, field.FILL_BORN, i], i, True
     if is_filling:
         place = fleet.slots[r, field.FILL_REQUEST, slot]
-        fleet.counts[r, field.FREE] += blocks_of(fleet.slots[r, field.FILL_CACHED, slot], limits.block)
+        free_blocks(fleet, pool, limits, r, place, fleet.slots[r, field.FILL_CACHED, slot])
         remove_filling(fleet, r, slot)
     else:
         place = fleet.slots[r, field.REQUEST, slot]
@@ -124,7 +137,7 @@ def preempt_latest(fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, r: in
             fleet.slots[r, field.END, slot] - fleet.counts[r, field.COUNTER]
         )
         pool.clock[place, field.LAST_S] = now
-        remove_decoding(fleet, limits, r, slot)
+        remove_decoding(fleet, pool, limits, r, slot)
     whole = pool.counts[place, field.PROMPT] + pool.counts[place, field.OUTPUT]
     fleet.counts[r, field.COMMITTED] -= blocks_of(whole, limits.block)
     pool.counts[place, field.FOLLOWING] = fleet.counts[r, field.HEAD] if fleet.counts[r, field.QUEUED] else NONE

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
+TABLE = 1024
+"""entries of a replica's table of the prefix cache at first; it doubles as often as needed"""
 NONE, ALL = -1, 2**31
 """no request; as many as there are"""
 ROUTERS = ("round-robin", "least-requests", "two-choices", "least-tokens", "central")
@@ -31,6 +33,9 @@ class Limits(NamedTuple):
     asks: a function of the user decides each step (deciding.py).  ranks: replicas in a row that step together.
     sends: whether a prefilled request goes to a decode replica.
     return_s: in a closed loop, from the end of a request until the next one reaches the scheduler (closed.py).
+
+    unit: tokens of a unit of the prefix cache (prefix.py), 0 without one; unit_blocks: cache blocks of a unit;
+    key_stride: a unit is named by each so manieth key of an arrival.
     """
 
     sequences: int
@@ -49,6 +54,9 @@ class Limits(NamedTuple):
     ranks: int = 1
     sends: bool = False
     return_s: float = 0.0
+    unit: int = 0
+    unit_blocks: int = 0
+    key_stride: int = 1
 
 
 ANY_TIME, BEHIND, TURNED_DOWN = range(3)
@@ -73,9 +81,14 @@ STATUS, CHANCE, INCOMING = range(23, 26)
 SEND_HEAD, SEND_TAIL, SEND_LENGTH, LAND_HEAD, LAND_TAIL, LAND_LENGTH, HELD = range(26, 33)
 """lines of requests: prefilled here, before their transfer; arrived here, before their first step.  HELD: requests
 prefilled here whose cache has not left yet"""
-COLUMNS = 33
 UP, STARTING, DOWN, DRAINING, OFF = range(5)
 """of a replica: serving; starting, paid for and not serving; failed, in repair; serving what it has; not paid for"""
+IDLE, OLDEST, NEWEST, UNUSED = range(33, 37)
+"""of the prefix cache: units that nobody holds, the ends of their order of use, the first unused entry of its table"""
+COLUMNS = 37
+KEY, REFERENCES, OLDER, NEWER, CHAINED, BUCKET = range(6)
+"""rows of Fleet.prefix. Of an entry: key, sequences that hold it, neighbours in order of use, next of its bucket (or
+next unused entry).  BUCKET: first entry of each bucket"""
 REQUEST, BASE, END, BORN = range(4)
 """columns of Fleet.slots: a decoding sequence has BASE + COUNTER cached tokens and is done when COUNTER reaches END"""
 FILL_REQUEST, FILL_CACHED, FILL_LEFT, FILL_CHUNK, FILL_BORN = range(4, 9)
@@ -86,6 +99,8 @@ central line or for a transfer"""
 PROMPT, OUTPUT, CACHED, GENERATED, FOLLOWING, NUMBER, LATE, RETRIES = range(8)
 """columns of Pool.counts: tokens of the prompt, the answer, found in a prefix cache, generated before a preemption; the
 next in a waiting line; the number in order of arrival; 1 for one known to be too late; failures that it has met"""
+KEYS_AT, KEYS, SHARED = range(8, 11)
+"""of the prefix cache: the first of its keys in Pool.keys, how many, and for how many a running one holds the units"""
 
 
 UNITS, LOWER_S, PEAK, AT_ROW = range(4)
@@ -102,8 +117,9 @@ class Fleet(NamedTuple):
 
     ends: times of the next events, infinite without any: [R] ends of the planned steps, [L] of the transfers on links,
     and, where replicas fail or their number changes, [R] ends of their status and [1] of the next look at their number.
-    clock [R, 7], counts [R, 33], slots [R, 9, M], links [L, 2], scaling [4]: by the columns above.
+    clock [R, 7], counts [R, 37], slots [R, 9, M], links [L, 2], scaling [4]: by the columns above.
     residues [R, B]: decoding slots by BASE mod B.  router [8]: by the columns above.
+    prefix [R, 6, S]: tables of the prefix cache, by the rows above.
 
     Few arrays with many columns, as compiling takes time in proportion to the number of arrays.
     """
@@ -116,15 +132,21 @@ class Fleet(NamedTuple):
     router: Counts
     links: Counts
     scaling: Values
+    prefix: Counts
 
 
 class Pool(NamedTuple):
-    """Requests in flight, by place: clock [Q, 4], counts [Q, 8]. spare [Q]: a stack of free places, spares [1] high."""
+    """Requests in flight, by place: clock [Q, 4], counts [Q, 11]. spare [Q]: a stack of free places, spares [1] high.
+
+    keys: names of their units of the prefix cache; keyed [2]: how many are there, of all requests that came so far.
+    """
 
     clock: Values
     counts: Counts
     spare: Counts
     spares: Counts
+    keys: Counts
+    keyed: Counts
 
 
 def new_fleet(
@@ -139,8 +161,10 @@ def new_fleet(
     total, links = len(each), prefills * lanes
     counts = np.zeros((total, COLUMNS), dtype=np.int64)
     counts[:, FREE] = [one.blocks for one in each]
-    counts[:, HEAD] = counts[:, TAIL] = NONE
+    counts[:, HEAD] = counts[:, TAIL] = counts[:, OLDEST] = counts[:, NEWEST] = NONE
     counts[:, CHANCE] = 1 + np.random.default_rng([seed, 1]).integers(2147483646, size=total)
+    prefix = np.full((total, 6, TABLE if each[0].unit else 0), NONE, dtype=np.int64)
+    prefix[:, REFERENCES], prefix[:, CHAINED, :-1] = 0, np.arange(1, prefix.shape[2])
     return Fleet(
         ends=np.full(total + links + (total + 1 if changes else 0), np.inf),
         clock=np.zeros((total, 7)),
@@ -150,6 +174,7 @@ def new_fleet(
         router=np.array([0, seed % 2147483646 + 1, NONE, NONE, 0, seed, prefills or replicas, 0], dtype=np.int64),
         links=np.full((links, 2), NONE, dtype=np.int64),
         scaling=np.array([0.0, np.inf, 0.0, 0.0]),
+        prefix=prefix,
     )
 
 
@@ -157,9 +182,11 @@ def new_pool(places: int) -> Pool:
     """Room for `places` requests in flight."""
     return Pool(
         clock=np.full((places, 4), np.nan),
-        counts=np.zeros((places, 8), dtype=np.int64),
+        counts=np.zeros((places, 11), dtype=np.int64),
         spare=np.arange(places - 1, -1, -1, dtype=np.int64),
         spares=np.array([places], dtype=np.int64),
+        keys=np.zeros(0, dtype=np.int64),
+        keyed=np.zeros(2, dtype=np.int64),
     )
 
 
@@ -171,4 +198,21 @@ def larger(pool: Pool) -> Pool:
     grown.spare[:size] = np.arange(2 * size - 1, size - 1, -1)
     grown.spare[size : size + spares] = pool.spare[:spares]
     grown.spares[0] = size + spares
-    return grown
+    return grown._replace(keys=pool.keys, keyed=pool.keyed)
+
+
+def with_room_for_keys(pool: Pool, wanted: int) -> Pool:
+    """The same requests, their keys moved together, with room for at least `wanted` more."""
+    in_flight = np.ones(len(pool.clock), dtype=bool)
+    in_flight[pool.spare[: pool.spares[0]]] = False
+    places = np.flatnonzero(in_flight)
+    counts = pool.counts[places, KEYS]
+    ends = np.cumsum(counts)
+    used = int(ends[-1]) if len(ends) else 0
+    keys = np.zeros(max(2 * used, used + wanted, len(pool.keys)), dtype=np.int64)
+    for place, count, end in zip(places, counts, ends, strict=True):
+        first = pool.counts[place, KEYS_AT]
+        keys[end - count : end] = pool.keys[first : first + count]
+        pool.counts[place, KEYS_AT] = end - count
+    pool.keyed[0] = used
+    return pool._replace(keys=keys)

@@ -15,7 +15,7 @@ from flashstill.simulate.commit import give_token, start_decoding
 from flashstill.simulate.compiled import compiled
 from flashstill.simulate.lines import pop, push
 from flashstill.simulate.settings import Settings
-from flashstill.simulate.slots import blocks_of
+from flashstill.simulate.slots import blocks_of, free_blocks
 from flashstill.simulate.state import NONE, RECEIVER, REQUEST_SENT, UP, Fleet, Limits, Pool
 from flashstill.simulate.tally import TRANSFER, Tally, note, part_of
 from flashstill.simulate.times import decode_value
@@ -36,7 +36,10 @@ def whole_blocks(pool: Pool, limits: Limits, place: int) -> int:
 @compiled
 def hold(fleet: Fleet, pool: Pool, limits: Limits, r: int, place: int, sign: int) -> None:
     """Count a request with its cache as one of replica r (sign 1), or no longer (-1)."""
-    fleet.counts[r, field.FREE] -= sign * blocks_of(cached_tokens(pool, place), limits.block)
+    if sign > 0:
+        fleet.counts[r, field.FREE] -= blocks_of(cached_tokens(pool, place), limits.block)
+    else:
+        free_blocks(fleet, pool, limits, r, place, cached_tokens(pool, place))
     fleet.counts[r, field.COMMITTED] += sign * whole_blocks(pool, limits, place)
     fleet.counts[r, field.OWED] += sign
     fleet.counts[r, field.OWED_TOKENS] += sign * (pool.counts[place, field.PROMPT] + pool.counts[place, field.OUTPUT])
