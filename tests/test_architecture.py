@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "workload": {"arch"},
     "parallel": {"workload", "arch"},
     "cost": {"hardware", "parallel", "workload", "arch"},
-    "validation": {"checked", "plan", "cost", "parallel", "workload", "arch", "hardware", "facts"},
+    "validation": {"checked", "plan", "simulate", "cost", "parallel", "workload", "arch", "hardware", "facts"},
     "economics": {"facts", "workload"},
     "plan": {"frontier", "economics", "cost", "parallel", "workload", "arch", "hardware", "facts", "records", "tables"},
     "simulate": {"arch", "parallel", "economics", "plan", "cost", "workload", "facts", "tables"},

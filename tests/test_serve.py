@@ -293,5 +293,5 @@ def test_transformers_serves_a_student(tiny_teacher: Path) -> None:
             lines = [json.loads(line[6:]) for line in answer.read().decode().splitlines() if line.startswith("data: {")]
         assert lines[-1]["usage"]["completion_tokens"] == 5
         with health._OPENER.open(f"{server.url}/models", timeout=60) as answer:
-            assert json.load(answer)["object"] == "list"
+            assert [each["id"] for each in json.load(answer)["data"]] == ["student"]
     assert wait_gone(server.process.pid)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flashstill.cli.documents import echo_edits, json_option, print_json
-from flashstill.cli.options import DIRECTORY, facts_options
+from flashstill.cli.options import COUNT, DIRECTORY, facts_options
 from flashstill.errors import BadInput
 
 if TYPE_CHECKING:
@@ -39,12 +39,18 @@ def given_cells(given: Sequence[str]) -> dict[str, str]:
 @click.command()
 @click.argument("measured", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
 @click.option("--out", type=DIRECTORY, required=True, help="Directory of the facts; give it to --facts afterwards.")
+@click.option("--sequences", type=COUNT, default=None, help="Most sequences of the measured server's steps.")
+@click.option("--step-tokens", type=COUNT, default=None, help="Most tokens of one of its steps.")
+@click.option("--block-tokens", type=COUNT, default=None, help="Tokens of a block of its cache.")
 @case_option
 @facts_options
 @json_option
 def calibrate(
     measured: Path,
     out: Path,
+    sequences: int | None,
+    step_tokens: int | None,
+    block_tokens: int | None,
     given: tuple[str, ...],
     facts_directories: tuple[Path, ...],
     edits: tuple[str, ...],
@@ -53,27 +59,39 @@ def calibrate(
     """Make predictions of your own stacks better: FILE is a CSV of cases with measured_tpot_ms, measured_ttft_ms.
 
     Results of `measure --server`, vLLM bench, GuideLLM, AIPerf, inference-perf (.json) and MLPerf Endpoints (.yaml) are
-    read as well, with the chip by --case.
+    read as well, with the chip by --case. A summary.json of `measure --server` with several loads also gives the
+    seconds of the stack's steps, which `simulate` uses; say what limits the server had.
     """
     import dataclasses
 
     from flashstill.facts import load
     from flashstill.facts.table import to_csv
     from flashstill.files import write_text
+    from flashstill.simulate.policy import Policy
     from flashstill.validation.own import own_facts, own_stacks
+    from flashstill.validation.served_steps import fit_measured, step_facts
 
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
-    stacks = own_stacks(facts, measured, given_cells(given))
+    cells = given_cells(given)
+    stacks = own_stacks(facts, measured, cells)
+    limits = Policy(sequences=sequences, step_tokens=step_tokens, block_tokens=block_tokens)
+    steps = fit_measured(facts, measured, cells, limits)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_text(out / FACTS_FILE, to_csv(own_facts(stacks, measured)))
+        rows = [*own_facts(stacks, measured), *(step_facts(steps, measured) if steps else [])]
+        write_text(out / FACTS_FILE, to_csv(rows))
     except OSError as error:
         raise BadInput(f"{out} cannot be written: {error.strerror or error}") from error
     if as_json:
-        print_json({"out": str(out / FACTS_FILE), "stacks": [dataclasses.asdict(stack) for stack in stacks]})
+        fitted = None if steps is None else dataclasses.asdict(steps)
+        document = {"out": str(out / FACTS_FILE), "stacks": [dataclasses.asdict(stack) for stack in stacks]}
+        print_json({**document, "steps": fitted})
         return
     _print_stacks(stacks)
+    if steps is not None:
+        errors = f"{steps.before:.1%} before, {steps.after:.1%} after"
+        click.echo(f"simulated percentiles of {steps.loads} loads: mean error {errors}")
     click.echo(f"Written to {out / FACTS_FILE}; use it with --facts {out}", err=True)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from flashstill.errors import BadInput, shortened
 
 LINKED = {".safetensors", ".json", ".txt", ".model", ".jinja"}
-HUB = ".hub"
+HUB, REVISION = ".hub", "0" * 40
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -50,14 +50,27 @@ def served_name(directory: Path, name: str | None) -> str:
 
 @contextmanager
 def linked(directory: Path, config: dict[str, Any], name: str) -> Iterator[Path]:
-    """A temporary directory that holds the model as `name`, and an empty `HUB` for an engine that looks for a cache."""
+    """A temporary directory that holds the model as `name`, and a cache of models, `HUB`, that lists only this one."""
     with TemporaryDirectory(prefix="flashstill-serve-", ignore_cleanup_errors=True) as text:
         work = Path(text)
         model = work / name
         model.mkdir()
-        (work / HUB).mkdir()
+        _listed(work / HUB, name, config)
         for file in sorted(directory.resolve().iterdir()):
             if file.suffix in LINKED and file.is_file() and file.name != "config.json":
                 (model / file.name).symlink_to(file)
         (model / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
         yield work
+
+
+def _listed(hub: Path, name: str, config: dict[str, Any]) -> None:
+    """A Hugging Face cache with one model of this name, as transformers tells its clients what is in its cache."""
+    if "--" in name:  # would be read as owner--model
+        hub.mkdir()
+        return
+    repository = hub / f"models--{name}"
+    snapshot = repository / "snapshots" / REVISION
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(REVISION, encoding="ascii")
+    (snapshot / "config.json").write_text(json.dumps(config), encoding="utf-8")

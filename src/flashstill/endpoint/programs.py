@@ -1,7 +1,7 @@
 """The command and environment that start each engine on one model: transformers, vLLM, SGLang.
 
 Options as of the versions in plan/engines.toml.  Nothing is fetched: engines are told to stay offline, to look for
-models in an empty cache beside the one that they serve, and to run no code that comes with it.
+models in a cache that lists only the one that they serve, and to run no code that comes with it.
 """
 
 from __future__ import annotations

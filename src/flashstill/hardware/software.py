@@ -16,7 +16,9 @@ from flashstill.facts import Facts
 from flashstill.hardware.needs import Needs
 
 ALONE = "none"
-ENGINES = ("vllm", "sglang", "trtllm", ALONE)
+FITTED = ("vllm", "sglang", "trtllm")
+"""engines with overheads fitted to published measurements; others have those of class `engine`, or a user's own"""
+ENGINES = (*FITTED, "transformers", ALONE)
 _ENGINE = "engine"
 
 
@@ -139,7 +141,7 @@ def _measured(facts: Facts) -> frozenset[str]:
 
 def _software_on(facts: Facts, engine: str, maker_class: str) -> Software:
     if engine == ALONE:
-        engines = tuple(software_on(facts, name, maker_class) for name in ENGINES if name != ALONE)
+        engines = tuple(software_on(facts, name, maker_class) for name in FITTED)
         alone = software_of(facts, engine)
         least: dict[str, Any] = {
             name: min(float(getattr(engine_rows, name)) for engine_rows in (alone, *engines)) for name in _NEVER_SLOWER

@@ -12,13 +12,14 @@ from flashstill.facts import Facts
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.resolve import Resolved, resolve
 from flashstill.plan.scenario import Scenario
+from flashstill.plan.served import served_steps
 from flashstill.simulate.answer import Simulation, simulation_of
 from flashstill.simulate.engine import Outcome, run
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.prepare import Sizes, limits_of, replicas_of, requests_of
 from flashstill.simulate.state import Limits
-from flashstill.simulate.tables import StepTables, step_tables
+from flashstill.simulate.tables import StepTables, step_tables, with_served_steps
 from flashstill.simulate.traffic import Traffic
 
 
@@ -64,13 +65,18 @@ def prepared(
     )
     resolved, replicas, notes = replicas_of(resolve(facts, scenario, deployment), policy.replicas)
     limits, cache_tokens = limits_of(facts, resolved, policy, sizes)
+    tables = step_tables(resolved, limits.sequences, limits.tokens, resolved.model.context)
+    served = served_steps(facts, resolved.model, resolved.conditions)
+    if served is not None:
+        tables, limits = with_served_steps(tables, served), limits._replace(first_s=served.first_s)
+        notes = (*notes, "steps take what a server of this stack was measured to take")
     return Prepared(
         resolved=resolved,
         policy=policy,
         replicas=replicas,
         limits=limits,
         cache_tokens=cache_tokens,
-        tables=step_tables(resolved, limits.sequences, limits.tokens, resolved.model.context),
+        tables=tables,
         sizes=sizes,
         paid=hourly_price(facts, resolved.chip.name, price),
         notes=notes,

@@ -25,6 +25,7 @@ from flashstill.cost import Conditions
 from flashstill.cost.phases import batch_step, mixed_step, verified_queries, verify_step
 from flashstill.parallel import Layout
 from flashstill.plan.resolve import Resolved
+from flashstill.plan.served import ServedSteps
 from flashstill.workload import Chunks, Decoding, Quantity
 
 Values = npt.NDArray[np.float64]
@@ -105,6 +106,15 @@ def _decode(resolved: Resolved, layout: Layout, rows: Values, contexts: Values) 
     shape = (len(rows), len(contexts))
     seconds, joules = (_every_batch(rows, np.broadcast_to(each, shape)) for each in (step.seconds, step.total_joules))
     return seconds, joules
+
+
+def with_served_steps(tables: StepTables, served: ServedSteps) -> StepTables:
+    """The tables of a stack whose server was measured; prompts alone in a step (batch 0) take its constant as well."""
+    batch = np.arange(tables.decode_s.shape[0])[:, None]
+    decode_s = served.kernel * tables.decode_s + np.where(batch > 0, served.step_s + batch * served.sequence_s, 0.0)
+    is_alone = (tables.batches == 0.0)[:, None, None] & (tables.tokens > 0.0)[None, :, None]
+    extra_s = served.prompt * tables.extra_s + np.where(is_alone, served.step_s, 0.0)
+    return tables._replace(decode_s=decode_s, extra_s=extra_s)
 
 
 def _spaced(ratio: float, last: float) -> Values:

@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""A student behind transformers and vLLM on this machine: latencies predicted by the simulation beside measured ones.
+
+Each engine is started on the student, measured at six loads up to saturation (closed loop, `LOADS` requests in
+flight), calibrated on three of them, and simulated at the other three: p50 and p90 of the time to first token and of
+the time per output token, and the knee, which is what the server puts out while requests always wait.  Beside each
+error stands the engine's own noise: how far the medians of its runs lie apart.  To be run alone, in about 12 minutes:
+
+    benchmarks/serving_accuracy.py --student DIR [--vllm-python PYTHON] [--out DIR] [--small]
+
+--small sends fewer and shorter requests, to see that everything works.  Tables go to stderr; the last line of stdout is
+JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import flashstill as fs
+from flashstill.console import Console
+from flashstill.facts import load, user_directory
+from flashstill.load_test.measurement import Measurement
+from flashstill.load_test.question import LoadTest
+from flashstill.load_test.written import measure_server
+from flashstill.plan.deployment import Deployment
+from flashstill.simulate.policy import Policy
+from flashstill.simulate.prepare import requests_of
+from flashstill.simulate.simulation import prepared, simulated
+from flashstill.validation.served_steps import Load, fit_steps, loads_of, percentiles, step_facts
+
+SEQUENCES = 8
+LOADS, CALIBRATED = (1, 2, 4, 8, 12, 16), (1, 4, 12)
+"""requests in flight; beyond SEQUENCES they wait"""
+CHIP = "this-machine"
+WITHIN = 0.15
+
+
+def main() -> None:
+    asked = arguments()
+    if not (user_directory() / "this-machine.csv").is_file():
+        print("this machine is measured first", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "flashstill", "measure"], check=True, stdout=subprocess.DEVNULL)
+    found = {}
+    for engine, python in (("transformers", None), ("vllm", asked.vllm_python)):
+        if engine == "transformers" or python is not None:
+            found[engine] = engine_errors(engine, python, asked)
+    print(json.dumps(found))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--student", type=Path, required=True, help="a Hugging Face directory")
+    parser.add_argument("--vllm-python", type=Path, default=None, help="the Python of an environment with vLLM")
+    parser.add_argument(
+        "--out", type=Path, default=None, help="keeps the measurements [default: a temporary directory]"
+    )
+    parser.add_argument("--isl", type=int, default=64)
+    parser.add_argument("--osl", type=int, default=32)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--small", action="store_true")
+    asked = parser.parse_args()
+    asked.out = asked.out or Path(tempfile.mkdtemp(prefix="serving-accuracy-"))
+    if asked.small:
+        asked.osl = 8
+    return asked
+
+
+def engine_errors(engine: str, python: Path | None, asked: argparse.Namespace) -> dict[str, Any]:
+    """Measure, calibrate, simulate: the errors of one engine."""
+    length = 2 * (asked.isl + asked.osl)
+    with fs.serve(asked.student, engine=engine, engine_python=python, sequences=SEQUENCES, length=length) as server:
+        settings = server.settings
+        levels = []
+        for number, load_of in enumerate(LOADS):
+            requests = max(load_of, 4) if asked.small else max(3 * load_of, 10)
+            test = LoadTest(
+                base=server.url, name=server.model, concurrency=(load_of,), requests=requests, isl=asked.isl,
+                osl=asked.osl, runs=asked.runs, warm_up=not number, tokenizer=asked.student, seed=number,
+            )  # fmt: skip
+            levels.append(measure_server(test, Console(), asked.out / engine / str(load_of)))
+    deployment = Deployment(chip=CHIP, engine=engine, precision=settings.precision)
+    policy = Policy(sequences=SEQUENCES, step_tokens=settings.step_tokens)
+    loads = {many: loads_of(document(found))[0] for many, found in zip(LOADS, levels, strict=True)}
+    facts, model = load(), str(asked.student)
+    fitted = fit_steps(facts, model, deployment, policy, [loads[many] for many in CALIBRATED])
+    own = facts.with_rows(step_facts(fitted, asked.out))
+    noise = {many: spread(found) for many, found in zip(LOADS, levels, strict=True)}
+    rows = [row for many in LOADS for row in compared(own, model, deployment, policy, loads[many], many, noise[many])]
+    show(engine, fitted.steps, rows)
+    held_out = [abs(row["error"]) for row in rows if row["load"] not in CALIBRATED]
+    return {
+        "steps": {name: getattr(fitted.steps, name) for name in fitted.steps.__dataclass_fields__},
+        "held_out_mean_error": statistics.mean(held_out),
+        "held_out_largest_error": max(held_out),
+        "held_out_within": sum(error <= WITHIN for error in held_out) / len(held_out),
+        "rows": rows,
+    }
+
+
+def document(found: Measurement) -> dict[str, Any]:
+    from flashstill.load_test.answer import document as of
+
+    return of(found)
+
+
+def spread(found: Measurement) -> dict[str, float]:
+    """Half the distance of the extreme runs over the median, of each latency's median and of the output."""
+    (level,) = found.levels
+    noise = {}
+    for name in ("ttft_median_s", "tpot_median_s", "output_tokens_per_s"):
+        values = [run[name] for run in level.runs if name in run]
+        noise[name] = (max(values) - min(values)) / 2.0 / statistics.median(values) if values else float("nan")
+    return noise
+
+
+def compared(
+    facts: Any, model: str, deployment: Deployment, policy: Policy, measured: Load, many: int, noise: dict[str, float]
+) -> list[dict[str, Any]]:
+    """Predicted and measured figures of a load."""
+    pieces, sizes = requests_of(measured.traffic, 0)
+    fleet = prepared(facts, model, deployment, policy, sizes)
+    rows = []
+    for (name, percentile), value in percentiles(fleet, measured).items():
+        real = measured.measured[name, percentile]
+        rows.append(
+            {"load": many, "figure": f"{name.removesuffix('_s')} p{percentile}", "unit": "ms", "measured": real * 1e3,
+             "predicted": value * 1e3, "error": value / real - 1.0, "noise": noise[f"{name[:-2]}_median_s"]}
+        )  # fmt: skip
+    rate = simulated(fleet, measured.traffic, pieces).output_tokens_per_s
+    figure = "knee" if many == LOADS[-1] else "output"
+    rows.append(
+        {"load": many, "figure": figure, "unit": "tokens/s", "measured": measured.output_tokens_per_s,
+         "predicted": rate, "error": rate / measured.output_tokens_per_s - 1.0, "noise": noise["output_tokens_per_s"]}
+    )  # fmt: skip
+    return rows
+
+
+def show(engine: str, steps: Any, rows: list[dict[str, Any]]) -> None:
+    print(f"\n{engine}: {steps}", file=sys.stderr)
+    print(
+        f"{'in flight':>9}  {'figure':<9} {'measured':>9} {'predicted':>9}  {'error':>7}  {'noise':>6}", file=sys.stderr
+    )
+    for row in rows:
+        used = " (calibrated)" if row["load"] in CALIBRATED else ""
+        print(
+            f"{row['load']:>9}  {row['figure']:<9} {row['measured']:>9.1f} {row['predicted']:>9.1f}"
+            f"  {row['error']:>+7.1%}  {row['noise']:>6.1%}{used}",
+            file=sys.stderr,
+        )
+
+
+if __name__ == "__main__":
+    main()

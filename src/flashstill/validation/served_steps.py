@@ -1,0 +1,203 @@
+"""The steps of a served stack, fitted so that its simulation gives the latencies that a server was measured to have.
+
+Symbols: theta = (kernel, prompt, step_s, sequence_s, first_s), the fields of `ServedSteps`; u a typical time of a step.
+
+    minimise   sum over loads, latencies and percentiles  ( ln(simulated / measured) / SPREAD )^2
+             + (ln kernel / WIDE)^2 + (ln prompt / WIDE)^2 + (step_s / u)^2 + (sequence_s / u)^2 + (first_s / u)^2
+
+The last line is a prior around the cost model without overheads: it decides only what the loads leave open, such as the
+share of a step that grows with its sequences where one load was measured.  The simulation repeats the protocol: as many
+requests, in a closed loop or arriving at the rate, of the lengths that were counted.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from flashstill.checked import json_object
+from flashstill.errors import BadInput
+from flashstill.facts import Fact, Facts
+from flashstill.plan.bands import stack_of
+from flashstill.plan.cells import case_of
+from flashstill.plan.deployment import Deployment
+from flashstill.plan.served import STEP_FIELDS, ServedSteps, without_served_ratios
+from flashstill.simulate.policy import Policy
+from flashstill.simulate.prepare import requests_of
+from flashstill.simulate.simulation import Prepared, prepared
+from flashstill.simulate.tables import with_served_steps
+from flashstill.simulate.traffic import Traffic
+
+LATENCIES, PERCENTILES = ("ttft_s", "tpot_s"), (50, 90)
+SPREAD, WIDE = 0.05, 1.0
+"""logs: of percentiles between runs of a load, and of the cost model's error of a machine that was not calibrated"""
+SEEDS, FEWEST_LOADS = 3, 2
+START = np.array([0.0, 0.0, 0.3, 0.03, 0.3])
+LEAST, MOST = np.array([-3.0, -3.0, 0.0, 0.0, 0.0]), np.array([3.0, 5.0, 20.0, 20.0, 20.0])
+WIDTHS, SCALE = (0.1, 0.1, 0.05, 0.01, 0.05), np.array([0.3, 0.3, 0.3, 0.05, 0.3])
+EVALUATIONS = 30
+"""of theta as it is searched: ln kernel, ln prompt, and the three times over u"""
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Load:
+    """One load of a measurement. traffic: of one run; measured: (latency, percentile) -> seconds.
+
+    output_tokens_per_s: the median over runs.
+    """
+
+    traffic: Traffic
+    measured: dict[tuple[str, int], float]
+    output_tokens_per_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FittedSteps:
+    """The fit. before, after: mean absolute error of the percentiles without and with it; chip, stack: of its facts."""
+
+    chip: str
+    stack: str
+    model: str
+    steps: ServedSteps
+    loads: int
+    before: float
+    after: float
+
+
+def fit_measured(facts: Facts, path: Path, given: Mapping[str, str], policy: Policy) -> FittedSteps | None:
+    """The steps by a summary.json of `measure --server` with several loads; None for any other file.
+
+    given: cells of the case, such as model, chip, engine and precision; policy: with the limits that the server had.
+    """
+    document = json_object(path) if path.suffix == ".json" else {}
+    if not isinstance(document.get("levels"), list):
+        return None
+    loads = loads_of(document)
+    if len(loads) < FEWEST_LOADS:
+        return None
+    isl, osl = loads[0].traffic.isl, loads[0].traffic.osl
+    case = case_of({"model": str(document.get("served_model", "")), **given}, {"isl": isl, "osl": osl})
+    return fit_steps(facts, case.scenario.model_name, case.deployment, policy, loads)
+
+
+def loads_of(summary: Mapping[str, Any]) -> list[Load]:
+    """The loads of a `measure --server` document. BadInput if it holds none with percentiles."""
+    found = []
+    levels = summary["levels"]
+    for level in levels:
+        measured = {
+            (name, percentile): float(value)
+            for name in LATENCIES
+            for percentile in PERCENTILES
+            if (value := (level["latencies"].get(name, {}).get(f"p{percentile}") or {}).get("value"))
+        }
+        rate = level["over_runs"].get("output_tokens_per_s", {}).get("median", 0.0)
+        if not measured or level["load"] == "trace":
+            continue
+        runs = max(len(level["runs"]), 1)
+        asked = {level["load"]: level[level["load"]]}
+        traffic = Traffic(
+            requests=max(round(level["requests"] / runs), 1),
+            isl=max(round(level["prompt_tokens"] or level["wanted_prompt_tokens"]), 1),
+            osl=max(round(level["output_tokens"] or 1), 1),
+            **asked,
+        )
+        found.append(Load(traffic=traffic, measured=measured, output_tokens_per_s=float(rate)))
+    if not found:
+        raise BadInput("the measurement holds no load with percentiles; measure --server with more requests writes one")
+    return found
+
+
+def percentiles(fleet: Prepared, load: Load, seeds: int = SEEDS) -> dict[tuple[str, int], float]:
+    """Percentiles of a load on a fleet: (latency, percentile) -> seconds, means over seeds."""
+    from flashstill.simulate.simulation import simulated as simulate_one
+
+    answers = [
+        simulate_one(fleet, load.traffic, requests_of(load.traffic, seed)[0], seed).latencies for seed in range(seeds)
+    ]
+    return {
+        (name, percentile): float(np.mean([answer[name].percentiles[percentile][0] for answer in answers]))
+        for name, percentile in load.measured
+        if all(name in answer for answer in answers)
+    }
+
+
+def fit_steps(facts: Facts, model: str, deployment: Deployment, policy: Policy, loads: Sequence[Load]) -> FittedSteps:
+    """The steps that fit these loads best. BadInput or InfeasiblePlan as in `simulate`."""
+    from scipy.optimize import least_squares
+
+    _, sizes = requests_of(loads[-1].traffic, 0)
+    fleet = prepared(without_served_ratios(facts), model, deployment, policy, sizes)
+    typical = min(value for load in loads for (name, _), value in load.measured.items() if name == LATENCIES[-1])
+
+    def residuals(theta: Vector) -> Vector:
+        own = _with(fleet, _steps(theta, typical))
+        off = [np.log(_ratios(own, load)) / SPREAD for load in loads]
+        prior = np.array([theta[0] / WIDE, theta[1] / WIDE, *theta[2:]])
+        return np.concatenate([*off, prior])
+
+    def slopes(theta: Vector) -> Vector:
+        """Central differences wide enough for percentiles, which move in steps of a histogram's width."""
+        columns = []
+        for place, width in enumerate(WIDTHS):
+            ends = [np.clip(theta[place] + sign * width, LEAST[place], MOST[place]) for sign in (1.0, -1.0)]
+            high, low = (residuals(np.concatenate([theta[:place], [end], theta[place + 1 :]])) for end in ends)
+            columns.append((high - low) / (ends[0] - ends[1]))
+        return np.stack(columns, axis=1)
+
+    found = least_squares(residuals, START, jac=slopes, bounds=(LEAST, MOST), x_scale=SCALE, max_nfev=EVALUATIONS)
+    steps = _steps(found.x, typical)
+
+    def error(own: Prepared) -> float:
+        return float(np.mean([np.abs(_ratios(own, load) - 1.0).mean() for load in loads]))
+
+    return FittedSteps(
+        chip=fleet.resolved.chip.name,
+        stack=stack_of(fleet.resolved.model, fleet.resolved.conditions),
+        model=model,
+        steps=steps,
+        loads=len(loads),
+        before=error(fleet),
+        after=error(_with(fleet, steps)),
+    )
+
+
+def _ratios(fleet: Prepared, load: Load) -> Vector:
+    ours = percentiles(fleet, load)
+    return np.array([ours[key] / value for key, value in load.measured.items() if key in ours])
+
+
+def _with(fleet: Prepared, steps: ServedSteps) -> Prepared:
+    limits = fleet.limits._replace(first_s=steps.first_s)
+    return replace(fleet, tables=with_served_steps(fleet.tables, steps), limits=limits)
+
+
+def _steps(theta: Vector, typical: float) -> ServedSteps:
+    kernel, prompt = np.exp(theta[:2])
+    step_s, sequence_s, first_s = theta[2:] * typical
+    return ServedSteps(
+        kernel=float(kernel), prompt=float(prompt), step_s=float(step_s), sequence_s=float(sequence_s),
+        first_s=float(first_s),
+    )  # fmt: skip
+
+
+def step_facts(fitted: FittedSteps, path: Path) -> list[Fact]:
+    """Fact rows of the fit, for a directory that --facts names."""
+    source, today = f"{path.name}, measured by the user", datetime.date.today().isoformat()
+    values = asdict(fitted.steps)
+    return [
+        Fact(
+            name=fitted.chip, quantity=quantity, value=float(f"{values[field]:.4g}"),
+            low=float(f"{values[field]:.4g}"), high=float(f"{values[field]:.4g}"),
+            unit="s" if field.endswith("_s") else "1", per="chip", condition=fitted.stack, kind="measured",
+            source=source, as_of=today, note=f"{fitted.loads} loads of {fitted.model}",
+        )
+        for quantity, field in STEP_FIELDS.items()
+    ]  # fmt: skip

@@ -1,0 +1,138 @@
+"""The steps of a measured server: found again from the latencies that they gave, and used by the simulation."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flashstill.cli import main
+from flashstill.errors import BadInput
+from flashstill.plan.bands import stack_of
+from flashstill.plan.deployment import Deployment
+from flashstill.plan.served import STEP_FIELDS, ServedSteps, served_steps, without_served_ratios
+from flashstill.simulate.policy import Policy
+from flashstill.simulate.prepare import requests_of
+from flashstill.simulate.simulation import Prepared, prepared, simulated
+from flashstill.simulate.tables import with_served_steps
+from flashstill.simulate.traffic import Traffic
+from flashstill.validation.served_steps import FittedSteps, Load, fit_steps, loads_of, percentiles, step_facts
+from tests.deployments import FACTS
+
+MODEL, USED = "qwen3-0.6b", Deployment(chip="h100-sxm", engine="transformers")
+POLICY = Policy(sequences=8, step_tokens=256)
+TRUE = ServedSteps(kernel=2.0, prompt=3.0, step_s=0.01, sequence_s=0.0005, first_s=0.02)
+
+
+def traffic(many: int) -> Traffic:
+    return Traffic(concurrency=many, requests=3 * many + 4, isl=100, osl=20)
+
+
+def fleet(facts: Any = FACTS) -> Prepared:
+    return prepared(facts, MODEL, USED, POLICY, requests_of(traffic(1), 0)[1])
+
+
+def rows_of(steps: ServedSteps) -> list[Any]:
+    resolved = fleet().resolved
+    stack = stack_of(resolved.model, resolved.conditions)
+    return step_facts(
+        FittedSteps(chip="h100-sxm", stack=stack, model=MODEL, steps=steps, loads=3, before=1.0, after=0.0),
+        Path("summary.json"),
+    )
+
+
+def measured(many: int) -> Load:
+    """What a server with the true steps would show."""
+    shown = Load(traffic=traffic(many), measured=dict.fromkeys(KEYS, 1.0), output_tokens_per_s=1.0)
+    return dataclasses.replace(shown, measured=percentiles(fleet(FACTS.with_rows(rows_of(TRUE))), shown))
+
+
+KEYS = [(name, percentile) for name in ("ttft_s", "tpot_s") for percentile in (50, 90)]
+
+
+def test_tables_with_steps() -> None:
+    plain = fleet().tables
+    changed = with_served_steps(plain, TRUE)
+    assert np.all(changed.decode_s[0] == 0.0)
+    assert np.allclose(changed.decode_s[3], 2.0 * plain.decode_s[3] + 0.01 + 3 * 0.0005)
+    assert np.all(changed.extra_s[:, 0] == 0.0)
+    assert np.allclose(changed.extra_s[0, 1:], 3.0 * plain.extra_s[0, 1:] + 0.01)
+    assert np.allclose(changed.extra_s[1:, 1:], 3.0 * plain.extra_s[1:, 1:])
+    same = with_served_steps(plain, ServedSteps())
+    assert all(np.array_equal(*pair) for pair in zip(same, plain, strict=True))
+
+
+def test_rows_are_those_of_one_stack() -> None:
+    own = FACTS.with_rows(rows_of(TRUE))
+    for deployment, model, expected in (
+        (USED, MODEL, TRUE), (dataclasses.replace(USED, engine="vllm"), MODEL, None), (USED, "qwen3-8b", None),
+    ):  # fmt: skip
+        other = prepared(own, model, deployment, POLICY, requests_of(traffic(1), 0)[1])
+        assert served_steps(own, other.resolved.model, other.resolved.conditions) == expected
+        assert any("was measured to take" in note for note in other.notes) == (expected is not None)
+    assert not any(quantity in STEP_FIELDS for _, quantity in without_served_ratios(own).rows)
+    ours = fleet(own)
+    assert ours.limits.first_s == 0.02
+    answers = [simulated(each, traffic(2), requests_of(traffic(2), 0)[0]) for each in (fleet(), ours)]
+    assert answers[1].latencies["tpot_s"].mean_s > answers[0].latencies["tpot_s"].mean_s + 0.01
+
+
+@pytest.mark.slow
+def test_steps_are_found_again() -> None:
+    fitted = fit_steps(FACTS, MODEL, USED, POLICY, [measured(many) for many in (1, 4, 12)])
+    assert fitted.after < 0.03 < 0.5 < fitted.before
+    own = fleet(FACTS.with_rows(step_facts(fitted, Path("summary.json"))))
+    for many in (2, 8, 16):  # loads that were not seen
+        load = measured(many)
+        for key, seconds in percentiles(own, load).items():
+            assert seconds == pytest.approx(load.measured[key], rel=0.08), (many, key)
+
+
+def summary(levels: int) -> dict[str, Any]:
+    """A document of `measure --server`, as far as it is read."""
+    found = []
+    for many in (1, 4, 12)[:levels]:
+        load = measured(many)
+        latencies: dict[str, Any] = {name: {"n": 16, "mean": load.measured[name, 50]} for name in ("ttft_s", "tpot_s")}
+        for (name, percentile), value in load.measured.items():
+            latencies[name][f"p{percentile}"] = {"value": value, "low": None, "high": None}
+        found.append(
+            {
+                "load": "concurrency", "concurrency": many, "requests": load.traffic.requests, "ok": 16, "runs": [{}],
+                "prompt_tokens": 100.0, "wanted_prompt_tokens": 100.0, "output_tokens": 20.0, "latencies": latencies,
+                "over_runs": {"output_tokens_per_s": {"median": 50.0}}, "burst_share": 0.2,
+            }
+        )  # fmt: skip
+    return {"served_model": "student", "levels": found, "definitions": {}}
+
+
+def test_what_is_read() -> None:
+    (load,) = loads_of(summary(1))
+    assert load.traffic == traffic(1)
+    assert load.output_tokens_per_s == 50.0
+    assert set(load.measured) == set(KEYS)
+    empty = summary(1)
+    empty["levels"][0]["latencies"] = {}
+    with pytest.raises(BadInput, match="holds no load with percentiles"):
+        loads_of(empty)
+
+
+@pytest.mark.slow
+def test_calibrate_and_simulate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps(summary(2)))
+    cases = [f"--case={each}" for each in (f"model={MODEL}", "chip=h100-sxm", "engine=transformers")]
+    limits = ["--sequences", "8", "--step-tokens", "256"]
+    main(["calibrate", str(tmp_path / "summary.json"), "--out", str(tmp_path / "mine"), *cases, *limits, "--json"])
+    told = json.loads(capsys.readouterr().out)["steps"]
+    assert told["loads"] == 2
+    assert told["after"] < 0.05
+    asked = ["simulate", "--model", MODEL, "--chip", "h100-sxm", "--engine", "transformers", *limits, "--json"]
+    load = ["--concurrency", "8", "--requests", "28", "--isl", "100", "--osl", "20"]
+    main([*asked, *load, "--facts", str(tmp_path / "mine")])
+    answer = json.loads(capsys.readouterr().out)
+    expected = measured(8).measured["tpot_s", 50]
+    assert answer["latencies"]["tpot_s"]["p50"]["value"] == pytest.approx(expected, rel=0.1)
