@@ -26,7 +26,7 @@ from typing import Any
 import flashstill as fs
 from flashstill.console import Console
 from flashstill.facts import load, user_directory
-from flashstill.load_test.measurement import Measurement
+from flashstill.load_test.answer import Measurement
 from flashstill.load_test.question import LoadTest
 from flashstill.load_test.written import measure_server
 from flashstill.plan.deployment import Deployment
