@@ -20,7 +20,7 @@ from typing import NoReturn
 
 RESUMED = ("run", "demo", "distill")
 """commands that resume from finished work"""
-RESUMED_WITH_OUT = ("evaluate",)
+RESUMED_WITH_OUT = ("evaluate", "measure")
 """commands that resume only if given --out"""
 
 RESEND_S = 0.01

@@ -50,7 +50,10 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--trace", type=_FILE, default=None, help="Open loop: a trace, as for simulate.")
 @click.option("--speed", type=float, default=1.0, show_default=True, help="The trace's arrivals so many times as fast.")
 @click.option(
-    "--requests", type=COUNT, default=None, help="Requests of a run [default: 10 per request in flight, at least 20]."
+    "--requests",
+    type=COUNT,
+    default=None,
+    help="Requests of a run [default: 10 per request in flight, at least 20; 100 at a rate; the whole trace].",
 )
 @click.option("--isl", type=COUNT, default=256, show_default=True, help="Prompt tokens.")
 @click.option("--osl", type=COUNT, default=128, show_default=True, help="Output tokens.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from array import array
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ class Reply:
     answer: float | None = None
     last: float | None = None
     ended: float = 0.0
-    gaps_s: list[float] = field(default_factory=list)
+    gaps_s: array[float] = field(default_factory=lambda: array("d"))
     prompt_tokens: int | None = None
     output_tokens: int = 0
     counted_by: str = "events"
@@ -79,7 +80,7 @@ class Reply:
             value = getattr(self, name)
             if value is not None:
                 setattr(self, name, round(value - started, 6))
-        self.gaps_s = [round(gap, 6) for gap in self.gaps_s]
+        self.gaps_s = array("d", [round(gap, 6) for gap in self.gaps_s])
 
 
 class Client:

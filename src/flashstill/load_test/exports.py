@@ -110,7 +110,7 @@ def vllm_result(found: Measurement, level: LevelResult) -> dict[str, Any]:
         "input_lens": [_prompt(reply) for reply in replies],
         "output_lens": [reply.output_tokens for reply in replies],
         "ttfts": [0.0 if reply.first is None else reply.first - reply.sent for reply in replies],
-        "itls": [reply.gaps_s for reply in replies],
+        "itls": [reply.gaps_s.tolist() for reply in replies],
         "latencies": [reply.ended - reply.sent for reply in replies],
         "start_times": [reply.sent for reply in replies],
         "queue_times": [max(reply.sent - reply.due, 0.0) for reply in replies],

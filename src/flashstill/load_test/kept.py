@@ -13,6 +13,7 @@ import dataclasses
 import fcntl
 import json
 import os
+from array import array
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -94,7 +95,7 @@ class Kept:
         elif row["record"] == "begin":
             open_runs[key] = []
         elif row["record"] == "request":
-            reply = Reply(**row["reply"])
+            reply = Reply(**row["reply"] | {"gaps_s": array("d", row["reply"]["gaps_s"])})
             if row["phase"] == "run":
                 open_runs[key].append(reply)
         elif row["record"] == "run":
@@ -117,7 +118,8 @@ class Kept:
     def request(self, level: Level, run: int, phase: str, reply: Reply) -> None:
         """Keep a finished request, with its times from the start of the run."""
         if self._stream is not None:
-            self._write("request", level, run, phase=phase, reply=dataclasses.asdict(reply))
+            plain = dataclasses.asdict(reply) | {"gaps_s": reply.gaps_s.tolist()}
+            self._write("request", level, run, phase=phase, reply=plain)
 
     def warm_up(self, level: Level, result: dict[str, Any]) -> None:
         """Keep how a warm-up ended."""

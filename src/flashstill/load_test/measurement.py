@@ -48,7 +48,14 @@ def _question(asked: LoadTest) -> dict[str, Any]:
     return plain
 
 
+def _quiet(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say nothing of a task in which the signal arrived that stops everything; it is raised there as well."""
+    if not isinstance(context.get("exception"), KeyboardInterrupt):
+        loop.default_exception_handler(context)
+
+
 async def _all(asked: LoadTest, prompts: Prompts, kept: Kept, progress: Progress) -> Measurement:
+    asyncio.get_running_loop().set_exception_handler(_quiet)
     async with connected(asked.address, asked.time_limit_s, asked.stall_s) as client:
         name, context = await client.model(asked.name)
         dialect = await probed(client, asked, name, prompts)

@@ -12,8 +12,8 @@ from flashstill.simulate.traffic import Traffic
 APIS = {"completions": "/completions", "chat": "/chat/completions"}
 FEWEST_RUNS = 5
 """runs without a warm-up"""
-REQUESTS_PER_SLOT, FEWEST_REQUESTS = 10, 20
-"""default requests of a run: so many per request in flight, as public benchmarks send"""
+REQUESTS_PER_SLOT, FEWEST_REQUESTS, OPEN_REQUESTS = 10, 20, 100
+"""default requests of a run: so many per request in flight, as public benchmarks send; and of an open loop"""
 GROWTH, MOST_IN_FLIGHT = 2, 4096
 
 
@@ -40,8 +40,8 @@ class LoadTest:
     """A measurement. base: URL up to and including /v1; name: the served model, empty for the only one.
 
     Exactly one of concurrency, rates and trace is given; each entry is a level.  requests: of one run, None for
-    REQUESTS_PER_SLOT per slot or the whole trace.  isl, osl, least_ratio: lengths as in `simulate.traffic`, drawn with
-    the same seeds.  speeds: of the trace.  tokenizer: a directory with tokenizer.json, for prompts of exact length.
+    REQUESTS_PER_SLOT per slot, OPEN_REQUESTS at a rate, or the whole trace.  isl, osl, least_ratio: lengths as in
+    `simulate.traffic`, drawn with the same seeds.  speeds: of the trace.  tokenizer: a directory with tokenizer.json, for prompts of exact length.
     time_limit_s: of one request; stall_s: longest wait for a byte.  most_in_flight: beyond it, requests of an open
     loop wait in the client, which is counted.
     """
@@ -116,8 +116,8 @@ class LoadTest:
         if self.trace is not None:
             return Traffic(trace=self.trace, speed=level.value)
         many = int(level.value) if level.is_closed else None
-        requests = self.requests or max(REQUESTS_PER_SLOT * (many or 1), FEWEST_REQUESTS)
-        requests = max(requests, many or 1)
+        usual = OPEN_REQUESTS if many is None else max(REQUESTS_PER_SLOT * many, FEWEST_REQUESTS)
+        requests = max(self.requests or usual, many or 1)
         rate = None if level.is_closed else level.value
         return Traffic(
             concurrency=many, rate=rate, requests=requests, isl=self.isl, osl=self.osl, least_ratio=self.least_ratio

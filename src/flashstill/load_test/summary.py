@@ -99,7 +99,7 @@ class Measured:
 def values_of(name: str, replies: Iterable[Reply]) -> np.ndarray:
     """The values of a latency over requests that ended well (gaps: over their events)."""
     if name == "inter_token_s":
-        return np.array([gap for reply in replies for gap in reply.gaps_s])
+        return np.concatenate([np.array(reply.gaps_s) for reply in replies] or [np.zeros(0)])
     found = (METRICS[name](reply) for reply in replies)
     return np.array([value for value in found if value is not None])
 
