@@ -19,14 +19,17 @@ import flashstill as fs
 from flashstill.cli import main
 from flashstill.errors import BadInput
 from flashstill.load_test.answer import notes
+from flashstill.load_test.drive import Traffic
 from flashstill.load_test.failures import KINDS
 from flashstill.load_test.meters import Energy, rapl
+from flashstill.load_test.processes import shares
 from flashstill.load_test.prompts import prompts_of
 from flashstill.load_test.question import LoadTest
 from flashstill.load_test.summary import METRICS
 from flashstill.load_test.written import measure_server
 from flashstill.progress import Silent
 from flashstill.records import read_records
+from flashstill.simulate.traffic import generated
 from flashstill.validation.own import read_own
 from tests.commands import refuse
 from tests.fake_stream import FAULTS, FakeStream
@@ -305,3 +308,30 @@ def test_from_python(server: FakeStream) -> None:
     assert "ttft_s" in found._repr_html_()
     with pytest.raises(fs.BadInput, match="the nearest known: requests"):
         fs.measure_server(server.base, concurrency=2, request=6)
+
+
+@pytest.mark.slow
+def test_several_client_processes(server: FakeStream) -> None:
+    server.first_s = server.token_s = 0.002
+    found = measure_server(asked(server, concurrency=(5,), requests=40, runs=2, clients=3), Silent())
+    level = found.levels[0]
+    assert (level.requests, level.ok) == (80, 80)
+    assert server.most_in_flight == 5
+    assert sorted(reply.number for reply in level.replies[:40]) == list(range(40))
+    prompts = [question["prompt"] for question in server.questions]
+    assert len(set(prompts)) == len(prompts)
+    assert all(reply.sent >= 0.0 for reply in level.replies), "all count from one moment"
+    server.always = "reset"
+    with pytest.raises(BadInput):
+        measure_server(asked(server, clients=2), Silent())
+
+
+def test_shares_are_the_whole(server: FakeStream) -> None:
+    question = asked(server, concurrency=(5,))
+    level = question.levels[0]
+    traffic = Traffic.of(generated(question.traffic(level), 0), None, 7)
+    for processes in (1, 2, 3, 5, 9):
+        dealt = shares(traffic, level, 100, processes)
+        assert sum(each.in_flight for each in dealt) == 5
+        assert min(each.in_flight for each in dealt) >= 1
+        assert sorted(int(number) for each in dealt for number in each.traffic.numbers) == list(range(len(traffic)))

@@ -83,6 +83,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
     help="Of an open loop; further requests wait in the client.",
 )
+@click.option(
+    "--clients", type=COUNT, default=1, show_default=True, help="Processes that send requests, where one is too slow."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "--out", type=DIRECTORY, default=None, help="Keep every request here; the same command goes on where it was."

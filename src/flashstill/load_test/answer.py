@@ -132,9 +132,9 @@ def notes(found: Measurement) -> list[str]:
     bunched = max((level.tokens_per_event or 1.0 for level in levels), default=1.0)
     if bunched > BUNCHED:
         told.append(f"an event with text carries {bunched:.2g} tokens: inter_token_s are gaps between events")
-    if any(_ratio(level) > BUSY_CLIENT for level in levels):
-        most = max(_ratio(level) for level in levels)
-        told.append(f"this client used {most:.0%} of a processor core: it may be what was measured")
+    most = max(map(_ratio, levels), default=0.0) / found.asked.clients
+    if most > BUSY_CLIENT:
+        told.append(f"a client used {most:.0%} of a processor core: it may be what was measured; give more --clients")
     if any(level.lag_s > LATE_S for level in levels):
         most = max(level.lag_s for level in levels)
         told.append(

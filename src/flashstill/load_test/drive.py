@@ -25,12 +25,16 @@ FEWEST_FAILURES, LAG_EVERY_S = 8, 0.05
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Traffic:
-    """The requests of a run: seconds from its start (infinite in a closed loop), and tokens. seed: of the prompts."""
+    """The requests of a run: seconds from its start (infinite in a closed loop), and tokens.
+
+    numbers: of the requests, which with the seed make their prompts; no two runs should have the same seed.
+    """
 
     arrival_s: np.ndarray
     prompt: np.ndarray
     output: np.ndarray
     cached: np.ndarray
+    numbers: np.ndarray
     seed: int
 
     @staticmethod
@@ -42,7 +46,15 @@ class Traffic:
             if most is not None and sum(len(each.prompt) for each in kept) >= most:
                 break
         columns = [np.concatenate(column)[:most] for column in zip(*kept, strict=True)]
-        return Traffic(arrival_s=columns[0], prompt=columns[1], output=columns[2], cached=columns[3], seed=seed)
+        numbers = np.arange(len(columns[0]))
+        return Traffic(
+            arrival_s=columns[0], prompt=columns[1], output=columns[2], cached=columns[3], numbers=numbers, seed=seed
+        )
+
+    def every(self, first: int, step: int) -> Traffic:
+        """The requests first, first + step, ..."""
+        names = ("arrival_s", "prompt", "output", "cached", "numbers")
+        return Traffic(**{name: getattr(self, name)[first::step] for name in names}, seed=self.seed)
 
     def __len__(self) -> int:
         return len(self.prompt)
@@ -72,8 +84,15 @@ class Run:
         self._most_in_a_row = FEWEST_FAILURES
         self._given_up, self._ran = False, Ran()
 
-    async def closed(self, concurrency: int) -> Ran:
-        """All requests, `concurrency` in flight: so many at once at first, then one whenever another is done."""
+    def halt(self) -> None:
+        """Send no further request."""
+        self._stopped = True
+
+    async def closed(self, concurrency: int, started: float | None = None) -> Ran:
+        """All requests, `concurrency` in flight: so many at once at first, then one whenever another is done.
+
+        started: the moment that times are counted from, if it is not now.
+        """
         self._most_in_a_row = max(FEWEST_FAILURES, 2 * concurrency)
         numbers = iter(range(len(self._traffic)))
 
@@ -83,12 +102,12 @@ class Run:
                 if self._stopped:
                     return
 
-        async with _timed(self._ran) as ran, asyncio.TaskGroup() as group:
+        async with _timed(self._ran, started) as ran, asyncio.TaskGroup() as group:
             for _ in range(min(concurrency, len(self._traffic))):
                 group.create_task(slot())
         return self._left_over(ran, numbers)
 
-    async def opened(self, most_in_flight: int) -> Ran:
+    async def opened(self, most_in_flight: int, started: float | None = None) -> Ran:
         """All requests at their times; beyond `most_in_flight`, they wait here, which counts as the client's queue."""
         self._most_in_a_row = 4 * FEWEST_FAILURES
         room = asyncio.Semaphore(most_in_flight)
@@ -100,7 +119,7 @@ class Run:
             finally:
                 room.release()
 
-        async with _timed(self._ran) as ran, asyncio.TaskGroup() as group:
+        async with _timed(self._ran, started) as ran, asyncio.TaskGroup() as group:
             for number in numbers:
                 due = ran.started + float(self._traffic.arrival_s[number])
                 await asyncio.sleep(max(due - time.perf_counter(), 0.0))
@@ -112,7 +131,8 @@ class Run:
 
     async def _one(self, number: int, due: float) -> None:
         traffic = self._traffic
-        prompt, output, cached = (int(column[number]) for column in (traffic.prompt, traffic.output, traffic.cached))
+        columns = (traffic.prompt, traffic.output, traffic.cached, traffic.numbers)
+        prompt, output, cached, number = (int(column[number]) for column in columns)
         text = self._prompts.make(prompt, cached, np.random.default_rng((traffic.seed, number)))
         reply = Reply(number=number, due=due, wanted_prompt=prompt, wanted_output=output)
         try:
@@ -132,9 +152,9 @@ class Run:
 
 
 @asynccontextmanager
-async def _timed(ran: Ran) -> AsyncIterator[Ran]:
+async def _timed(ran: Ran, started: float | None) -> AsyncIterator[Ran]:
     """Times a run, and watches how late this process's event loop wakes up."""
-    ran.started = time.perf_counter()
+    ran.started = time.perf_counter() if started is None else started
     processor = time.process_time()
 
     async def watch() -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 from flashstill.load_test.answer import Measurement
 from flashstill.load_test.client import Client, Reply, connected
 from flashstill.load_test.dialects import Dialect, probed
-from flashstill.load_test.drive import Ran, Run, Traffic
+from flashstill.load_test.drive import Ran, Run, Sink, Traffic
 from flashstill.load_test.failures import OK
 from flashstill.load_test.kept import Kept
 from flashstill.load_test.meters import Energy
+from flashstill.load_test.processes import Processes, shares
 from flashstill.load_test.prompts import Prompts, prompts_of
 from flashstill.load_test.question import GROWTH, MOST_IN_FLIGHT, Level, LoadTest
 from flashstill.load_test.saturation import Saturation, saturation
@@ -56,12 +59,14 @@ def _quiet(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 async def _all(asked: LoadTest, prompts: Prompts, kept: Kept, progress: Progress) -> Measurement:
     asyncio.get_running_loop().set_exception_handler(_quiet)
-    async with connected(asked.address, asked.time_limit_s, asked.stall_s) as client:
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(connected(asked.address, asked.time_limit_s, asked.stall_s))
         name, context = await client.model(asked.name)
         dialect = await probed(client, asked, name, prompts)
         if dialect.template_tokens:
             prompts = prompts.with_template(dialect.template_tokens)
-        work = _Levels(asked, client, dialect, prompts, kept, progress)
+        processes = stack.enter_context(Processes(asked, dialect, prompts)) if asked.clients > 1 else None
+        work = _Levels(asked, client, dialect, prompts, kept, progress, processes)
         resumed, results = len(kept.runs), []
         found: Saturation | None = None
         for level in _levels(asked):
@@ -94,10 +99,12 @@ class _Levels:
     """Measures level by level."""
 
     def __init__(
-        self, asked: LoadTest, client: Client, dialect: Dialect, prompts: Prompts, kept: Kept, progress: Progress
-    ) -> None:
+        self, asked: LoadTest, client: Client, dialect: Dialect, prompts: Prompts, kept: Kept, progress: Progress,
+        processes: Processes | None,
+    ) -> None:  # fmt: skip
         self.asked, self.client, self.dialect, self.prompts = asked, client, dialect, prompts
-        self.kept, self.progress, self.energy = kept, progress, Energy()
+        self.kept, self.progress, self.energy, self.processes = kept, progress, Energy(), processes
+        self._salt = int.from_bytes(os.urandom(6), "big")
 
     async def measure(self, level: Level) -> LevelResult:
         """The runs of a level that are not there yet, after a warm-up, and the summary of all of them."""
@@ -114,6 +121,7 @@ class _Levels:
         return level_result(level, runs, kept.warm_ups.get((level.kind, level.value)))
 
     def _traffic(self, level: Level, run: int, requests: int | None = None) -> Traffic:
+        """The same requests for the same seed, with prompts that no other run has: a server may have kept those."""
         asked = self.asked
         traffic, seed = asked.traffic(level), asked.seed + RUN_SEEDS * run
         if requests is not None and asked.trace is None:
@@ -122,9 +130,16 @@ class _Levels:
         if trace is not None and most is None:
             most = asked.requests
         pieces = generated(traffic, seed) if trace is None else read_trace(trace, level.value)
-        return Traffic.of(pieces, most, seed)
+        self._salt += 1
+        return Traffic.of(pieces, most, self._salt)
 
-    async def _drive(self, run: Run, level: Level) -> Ran:
+    async def _drive(
+        self, level: Level, traffic: Traffic, sink: Sink, stop: Callable[[Reply], bool] = lambda _: False
+    ) -> Ran:
+        if self.processes is not None:
+            work = shares(traffic, level, self.asked.most_in_flight, self.asked.clients)
+            return self.processes.drive(work, sink, stop)
+        run = Run(self.client, self.dialect, self.prompts, traffic, sink, stop)
         if level.is_closed:
             return await run.closed(int(level.value))
         return await run.opened(self.asked.most_in_flight)
@@ -141,8 +156,9 @@ class _Levels:
             advance(1, f"{failed} of the last {min(len(replies), 100)} failed" if failed else "")
 
         self.energy.start()
-        ran = await self._drive(Run(self.client, self.dialect, self.prompts, traffic, sink), level)
-        measured = Measured(run=run, seed=traffic.seed, replies=replies, ran=ran, joules=self.energy.joules())
+        ran = await self._drive(level, traffic, sink)
+        seed = self.asked.seed + RUN_SEEDS * run
+        measured = Measured(run=run, seed=seed, replies=replies, ran=ran, joules=self.energy.joules())
         self.kept.finished(level, measured)
 
     async def _warm_up(self, level: Level) -> None:
@@ -158,7 +174,7 @@ class _Levels:
         def sink(reply: Reply) -> None:
             self.kept.request(level, 0, "warm-up", reply)
 
-        await self._drive(Run(self.client, self.dialect, self.prompts, traffic, sink, stop), level)
+        await self._drive(level, traffic, sink, stop)
         self.kept.warm_up(level, {"requests": watch.requests, "is_stationary": watch.is_stationary})
 
 

@@ -50,6 +50,10 @@ class Prompts:
         """The same, where the server adds so many tokens to every text."""
         return Prompts(self._tokenizer, self._words, self.overhead + tokens)
 
+    def without_tokenizer(self) -> Prompts:
+        """The same for another process: it makes equal prompts, and counts none."""
+        return Prompts(None, self._words, self.overhead)
+
     def make(self, tokens: int, shared: int, numbers: np.random.Generator) -> str:
         """A prompt of `tokens` tokens, of which the first `shared` are the same in all prompts."""
         count = max(tokens - self.overhead, 0)

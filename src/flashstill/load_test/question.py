@@ -14,7 +14,7 @@ FEWEST_RUNS = 5
 """runs without a warm-up"""
 REQUESTS_PER_SLOT, FEWEST_REQUESTS, OPEN_REQUESTS = 10, 20, 100
 """default requests of a run: so many per request in flight, as public benchmarks send; and of an open loop"""
-GROWTH, MOST_IN_FLIGHT = 2, 4096
+GROWTH, MOST_IN_FLIGHT, MOST_CLIENTS = 2, 4096, 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,9 +41,10 @@ class LoadTest:
 
     Exactly one of concurrency, rates and trace is given; each entry is a level.  requests: of one run, None for
     REQUESTS_PER_SLOT per slot, OPEN_REQUESTS at a rate, or the whole trace.  isl, osl, least_ratio: lengths as in
-    `simulate.traffic`, drawn with the same seeds.  speeds: of the trace.  tokenizer: a directory with tokenizer.json, for prompts of exact length.
+    `simulate.traffic`, drawn with the same seeds.  speeds: of the trace.
+    tokenizer: a directory with tokenizer.json, for prompts of exact length.
     time_limit_s: of one request; stall_s: longest wait for a byte.  most_in_flight: beyond it, requests of an open
-    loop wait in the client, which is counted.
+    loop wait in the client, which is counted.  clients: processes that send requests.
     """
 
     base: str
@@ -67,6 +68,7 @@ class LoadTest:
     time_limit_s: float = 300.0
     stall_s: float = 60.0
     most_in_flight: int = 1024
+    clients: int = 1
 
     def __post_init__(self) -> None:
         scheme, sign, rest = self.base.partition("://")
@@ -83,6 +85,8 @@ class LoadTest:
                 raise BadInput(f"concurrency must lie between 1 and {MOST_IN_FLIGHT:,}, not {many}")
         if not 1 <= self.most_in_flight <= MOST_IN_FLIGHT:
             raise BadInput(f"max_in_flight must lie between 1 and {MOST_IN_FLIGHT:,}, not {self.most_in_flight}")
+        if not 1 <= self.clients <= MOST_CLIENTS:
+            raise BadInput(f"clients must lie between 1 and {MOST_CLIENTS}, not {self.clients}")
         for name in ("time_limit_s", "stall_s"):
             if not 0.0 < getattr(self, name) < math.inf:
                 raise BadInput(f"{name} must be a positive number of seconds, not {getattr(self, name)}")

@@ -34,7 +34,7 @@ DEFINITIONS = {
     "percentiles": "95 % intervals by order statistics; null where n values cannot tell it",
     "over_runs": "the median of the runs' figures, and order statistics around it with the confidence that they have",
     "failures": "every request that was due ends as ok or as one kind of failure; latencies are of those that ended ok",
-    "client_processor_ratio": "processor seconds of this client per second: near 1, it measures itself",
+    "client_processor_ratio": "processor seconds of this client per second: near 1 per process, it measures itself",
 }
 """traps of serving metrics, each defined once; printed in every output"""
 METRICS: dict[str, Callable[[Reply], float | None]] = {
