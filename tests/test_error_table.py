@@ -7,7 +7,8 @@ import json
 import numpy as np
 
 from flashstill.validation.comparison import NOT_FITTED, Comparison, error_rows
-from flashstill.validation.error_table import markdown, table_cells
+from flashstill.validation.error_table import table_cells
+from flashstill.validation.page import markdown
 
 
 def compared(measured: list[float], predicted: list[float]) -> Comparison:

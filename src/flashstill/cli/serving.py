@@ -148,10 +148,13 @@ def _answer_cases(facts: Facts, cases: Path, out: Path, price: str, defaults: di
     help="Fit the engines anew without each of them in turn, and predict it (a minute or two).",
 )
 @click.option(
+    "--simulated", is_flag=True, help="Simulate the served rows as well, as their benchmark ran (needs numba)."
+)
+@click.option(
     "--out",
     type=_FILE,
     default=None,
-    help="Write the tables as Markdown; of --measured, a page with the residuals drawn.",
+    help="Write the tables as Markdown, with a picture beside; of --measured, a page with the residuals drawn.",
 )
 @facts_options
 @json_option
@@ -161,6 +164,7 @@ def validate(
     given: tuple[str, ...],
     golden: bool,
     leave_out: str | None,
+    simulated: bool,
     out: Path | None,
     facts_directories: tuple[Path, ...],
     edits: tuple[str, ...],
@@ -171,15 +175,18 @@ def validate(
     from contextlib import nullcontext
 
     from flashstill.facts import load
-    from flashstill.outputs import written_out
+    from flashstill.outputs import STANDARD, written_out
     from flashstill.printing import print_table
     from flashstill.validation.anchors.packed import SHIPPED, unpacked
-    from flashstill.validation.error_table import apart_cells, doubtful_rows, error_table, markdown, table_cells
+    from flashstill.validation.comparison import error_rows
+    from flashstill.validation.error_table import comparisons_with, doubtful_rows, table_cells
     from flashstill.validation.own import compare_own
+    from flashstill.validation.page import apart_cells, markdown
+    from flashstill.validation.picture import picture, quantile_cells
 
     if measured is not None:
-        if golden or anchors is not None or leave_out is not None:
-            raise BadInput("--measured compares one file; leave --anchors, --golden and --leave-out out")
+        if golden or simulated or anchors is not None or leave_out is not None:
+            raise BadInput("--measured compares one file; leave --anchors, --golden, --leave-out and --simulated out")
         facts = load(facts_directories, edits)
         echo_edits(facts, as_json)
         answer_measured(compare_own(facts, measured, given_cells(given)), as_json, out)
@@ -192,11 +199,16 @@ def validate(
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
     with unpacked(anchors) if anchors is not None else nullcontext() as directory:
-        rows = error_table(facts, directory, leave_out)
+        comparisons = comparisons_with(facts, directory, leave_out, simulated)
+        rows = [row for each in comparisons for row in error_rows(each)]
         apart = doubtful_rows(facts, directory)
     if out is not None:
+        drawn, image = picture(comparisons) if out != STANDARD else "", out.with_suffix(".svg")
         with written_out(out) as text:
-            text.write(markdown(rows, apart))
+            text.write(markdown(rows, apart, quantile_cells(comparisons) if drawn else (), image.name))
+        if drawn:
+            with written_out(image) as text:
+                text.write(drawn)
     if as_json:
         print_json([dataclasses.asdict(row) for row in rows])
     else:

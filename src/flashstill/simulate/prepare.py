@@ -107,5 +107,6 @@ def limits_of(facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes) ->
         few=policy.refill_sequences if policy.scheduler == DECODE_PRIORITY else ALL,
         late=(TURNED_DOWN if policy.refuse_late else BEHIND) if policy.scheduler == SLO_AWARE else ANY_TIME,
         asks=policy.function is not None,
+        return_s=facts.value("engine", "return_s"),
     )
     return limits, blocks * block

@@ -155,7 +155,10 @@ def extra_cost(
     queries: float = 1.0,
 ) -> tuple[Values, Values]:
     """Seconds and joules that `tokens` prompt tokens, each attending to `attended` earlier ones, add to a step of
-    `batches` sequences with `context` cached tokens and so many new ones each; quantities broadcast."""
+    `batches` sequences with `context` cached tokens and so many new ones each; quantities broadcast.
+
+    An engine's prompts take `first_ratio` times their kernels, as in the closed form (cost/serving.py); in the time
+    beyond these the chips wait."""
     # one chunk of p tokens attends to p/2 of its own on average; less means several chunks of 2a tokens, more a past
     length = np.clip(2.0 * attended, 1.0, tokens)
     past = np.maximum(attended - length / 2.0, 0.0)
@@ -165,7 +168,7 @@ def extra_cost(
     decoding = Decoding(sequences=sequences, context=context, queries=queries)
     both = mixed_step(model, conditions, layout, decoding, chunks)
     alone = verify_step(model, conditions, layout, replace(decoding, sequences=local))
-    return (
-        both.seconds - np.where(decodes, alone.seconds, 0.0),
-        both.total_joules - np.where(decodes, alone.total_joules, 0.0),
-    )
+    seconds = both.seconds - np.where(decodes, alone.seconds, 0.0)
+    joules = both.total_joules - np.where(decodes, alone.total_joules, 0.0)
+    ratio = conditions.software.first_ratio
+    return ratio * seconds, joules + (ratio - 1.0) * seconds * conditions.chip.waiting_w * layout.chips

@@ -1,4 +1,4 @@
-"""All comparisons of an anchor directory as one error table, for a terminal and as docs/validation.md."""
+"""All comparisons of an anchor directory as one error table, and as rows of text."""
 
 from __future__ import annotations
 
@@ -46,9 +46,17 @@ HEADINGS = (
 
 
 def error_table(facts: Facts, anchors: Path | None, leave_out: str | None = None) -> list[ErrorRow]:
+    """The errors of `comparisons_with`."""
+    return [row for comparison in comparisons_with(facts, anchors, leave_out) for row in error_rows(comparison)]
+
+
+def comparisons_with(
+    facts: Facts, anchors: Path | None, leave_out: str | None = None, simulated: bool = False
+) -> list[Comparison]:
     """Comparisons with all anchors of the directory; without a directory, with the project's golden figures.
 
     leave_out: only served rows, predicted by engines fitted anew without each model, chip, engine or stack.
+    simulated: served rows simulated at the protocol of their benchmark as well.
     """
     if leave_out is not None:
         comparisons = left_out_comparisons(facts, anchors, leave_out)
@@ -60,7 +68,18 @@ def error_table(facts: Facts, anchors: Path | None, leave_out: str | None = None
         raise BadInput(f"there is no directory {anchors}; leave --anchors out to validate on the golden figures")
     if not comparisons:
         raise BadInput(f"{anchors} holds no anchor file that is understood; see docs/validation.md for their names")
-    return [row for comparison in comparisons for row in error_rows(comparison)]
+    if simulated:
+        comparisons += simulated_comparisons(facts, anchors)
+    return comparisons
+
+
+def simulated_comparisons(facts: Facts, anchors: Path | None) -> list[Comparison]:
+    """Served rows in no doubt, simulated; BadInput without any."""
+    from flashstill.validation.simulated import compare_simulated
+
+    if anchors is None or not (rows := served(anchors)):
+        raise BadInput("--simulated simulates served rows: give --anchors DIR with serving_gpu.csv")
+    return compare_simulated(facts, credible(facts, rows))
 
 
 def all_comparisons(facts: Facts, anchors: Path) -> list[Comparison]:
@@ -186,54 +205,3 @@ def table_cells(rows: Sequence[ErrorRow]) -> list[tuple[str, ...]]:
 def _share(value: float | None, form: str) -> str:
     """A share in percent; a dash for None."""
     return "-" if value is None else format(value, form)
-
-
-def apart_cells(rows: Sequence[Doubtful]) -> list[tuple[str, ...]]:
-    """Rows that are listed apart, as rows of text, header first."""
-    asked = [(each, each.row.case.scenario, each.row.case.deployment) for each in rows]
-    return [
-        ("stack", "tp", "in", "out", "in flight", "reason"),
-        *(
-            (each.stack, str(used.tp), str(case.isl), str(case.osl), str(case.batch), each.reason)
-            for each, case, used in asked
-        ),
-    ]
-
-
-def markdown(rows: Sequence[ErrorRow], apart: Sequence[Doubtful] = ()) -> str:
-    """docs/validation.md: the table, how to read it, and the rows listed apart."""
-    headings, *body = table_cells(rows)
-    lines = [
-        "# How far the predictions are off",
-        "",
-        "Written by `flashstill validate --out docs/validation.md` from the measurements in `anchors/`. Errors are"
-        " shares of the measured value: the mean and the median of their size, and the median with its sign (positive:"
-        " predicted too high). The last column says how many measurements lie inside the 80 % band of their"
-        " prediction.",
-        "",
-        "The third column tells what a row is worth. *fitted*: coefficients were fitted to these measurements, so that"
-        " the error says how well the form suits them. *left out*: the coefficients of the engines, and the band, come"
-        " from fits to other served rows: without the model, the chip (the kernels keep those of the chip), the engine"
-        " (its siblings' mean takes its place) or the stack (model, engine, version, format, chip) that is predicted."
-        " *not fitted*: no coefficient has seen the row. What a prediction of something new may be off is told by the"
-        " last two.",
-        "",
-        "| " + " | ".join(headings) + " |",
-        "|" + "---|" * len(headings),
-        *("| " + " | ".join(cells) + " |" for cells in body),
-        "",
-    ]
-    if apart:
-        titles, *listed = apart_cells(apart)
-        lines += [
-            "## Rows listed apart",
-            "",
-            "Measurements that no machine can reach, or that repeats of the same configuration contradict: they are"
-            " neither fitted nor counted above.",
-            "",
-            "| " + " | ".join(titles) + " |",
-            "|" + "---|" * len(titles),
-            *("| " + " | ".join(cells) + " |" for cells in listed),
-            "",
-        ]
-    return "\n".join(lines)

@@ -9,6 +9,7 @@ before it decodes then answers all requests of a round in step: each round is a 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 VARIED = "InferenceX"
@@ -32,9 +33,54 @@ CACHES = {
 """cache format of a model on a chip and engine, where launch scripts set another than the checkpoint's"""
 
 
+ROUNDS = 10
+"""requests of a run, over those in flight"""
+SPARE_TOKENS = 1500
+"""of a step beyond one prompt and a token of every sequence, in the launch commands that aiconfigurator generates"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClosedLoop:
+    """How a row was loaded. concurrency: requests in flight; isl, osl: nominal lengths; least_ratio: of the shortest
+    drawn; requests: in all.
+
+    step_tokens: most tokens of a step, where the launch command sets it; None: as the engine does.
+    """
+
+    concurrency: int
+    isl: int
+    osl: int
+    least_ratio: float
+    requests: int
+    step_tokens: int | None
+
+
+def closed_loop(row: Mapping[str, str]) -> ClosedLoop:
+    """The load of a row.
+
+    aiconfigurator (generator/rule_plugin/benchmark: vllm.rule, trtllm.rule) launches vLLM and TensorRT-LLM with
+    max_num_tokens = isl + 1500 + the largest batch, which is the concurrency: one long prompt a step, or two of 1,024.
+    """
+    varied, concurrency = _is_varied(row), int(float(row["concurrency"]))
+    isl, osl = int(float(row["isl"])), int(float(row["osl"]))
+    one_prompt = not varied and row["backend"] not in IN_STEP
+    return ClosedLoop(
+        concurrency=concurrency,
+        isl=isl,
+        osl=osl,
+        least_ratio=2.0 * MEAN_LENGTH - 1.0 if varied else 1.0,
+        requests=ROUNDS * concurrency,
+        step_tokens=isl + SPARE_TOKENS + concurrency if one_prompt else None,
+    )
+
+
+def _is_varied(row: Mapping[str, str]) -> bool:
+    return row.get("kind", "").startswith(VARIED) or row.get("origin") in COPIES
+
+
 def as_launched(row: Mapping[str, str]) -> dict[str, Any]:
     """Columns of a case, beyond those that the row states: mean lengths, burst share, and format of the cache."""
-    varied = row.get("kind", "").startswith(VARIED) or row.get("origin") in COPIES
+    varied = _is_varied(row)
     lengths = {name: float(row[name]) * (MEAN_LENGTH if varied else 1.0) for name in ("isl", "osl")}
     return {
         **{name: max(round(length), 1) for name, length in lengths.items()},

@@ -16,7 +16,7 @@ from flashstill.plan.bands import MEASURED, stack_of
 from flashstill.plan.predict import Case, Prediction, predict
 from flashstill.plan.prediction import ENDS
 from flashstill.plan.resolve import Resolver
-from flashstill.validation.anchors.launched import as_launched
+from flashstill.validation.anchors.launched import ClosedLoop, as_launched, closed_loop
 from flashstill.validation.anchors.tables import read_rows
 from flashstill.validation.comparison import FITTED, Comparison
 
@@ -31,13 +31,17 @@ COMPARED = ("tpot_s", "ttft_s", "output_tokens_per_s")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Served:
-    """One measured case. version: of the engine.  group: name of rows from elsewhere, fitted but not scored."""
+    """One measured case. version: of the engine.  group: name of rows from elsewhere, fitted but not scored.
+
+    loop: how it was loaded, if the row says.
+    """
 
     case: Case
     tpot_s: float
     ttft_s: float | None
     version: str = ""
     group: str = ""
+    loop: ClosedLoop | None = None
 
     @property
     def output_tokens_per_s(self) -> float | None:
@@ -127,6 +131,7 @@ def served(directory: Path) -> list[Served]:
             tpot_s=_seconds(row, "tpot"),
             ttft_s=_seconds(row, "ttft") if row.get("ttft_ms") else None,
             version=row.get("backend_version") or "",
+            loop=closed_loop(row),
         )
         for row in read_rows(path)
         if row.get("tpot_ms") and all(row[name] for name in NEEDED)

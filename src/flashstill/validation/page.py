@@ -1,0 +1,86 @@
+"""docs/validation.md: the table of errors, how to read it, the picture of served latencies, and rows listed apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flashstill.validation.calibration.doubtful import Doubtful
+from flashstill.validation.comparison import ErrorRow
+from flashstill.validation.error_table import table_cells
+
+
+def _pictured(quantiles: Sequence[Sequence[str]], image: str) -> list[str]:
+    if not quantiles:
+        return []
+    titles, *lines = quantiles
+    return [
+        "## Served latencies",
+        "",
+        f"![Predicted against measured time per output token and time to first token]({image})",
+        "",
+        "Quantiles of predicted over measured, and the share of rows whose error is within 10 and 25 %:",
+        "",
+        "| " + " | ".join(titles) + " |",
+        "|" + "---|" * len(titles),
+        *("| " + " | ".join(cells) + " |" for cells in lines),
+        "",
+        "## All errors",
+        "",
+    ]
+
+
+def apart_cells(rows: Sequence[Doubtful]) -> list[tuple[str, ...]]:
+    """Rows that are listed apart, as rows of text, header first."""
+    asked = [(each, each.row.case.scenario, each.row.case.deployment) for each in rows]
+    return [
+        ("stack", "tp", "in", "out", "in flight", "reason"),
+        *(
+            (each.stack, str(used.tp), str(case.isl), str(case.osl), str(case.batch), each.reason)
+            for each, case, used in asked
+        ),
+    ]
+
+
+def markdown(
+    rows: Sequence[ErrorRow], apart: Sequence[Doubtful] = (), quantiles: Sequence[Sequence[str]] = (), image: str = ""
+) -> str:
+    """docs/validation.md: the table, how to read it, and the rows listed apart.
+
+    quantiles: of predicted over measured (picture.py), beside the picture in the file `image`.
+    """
+    headings, *body = table_cells(rows)
+    lines = [
+        "# How far the predictions are off",
+        "",
+        "Written by `flashstill validate --out docs/validation.md` from the measurements in `anchors/`. Errors are"
+        " shares of the measured value: the mean and the median of their size, and the median with its sign (positive:"
+        " predicted too high). The last column says how many measurements lie inside the 80 % band of their"
+        " prediction.",
+        "",
+        "The third column tells what a row is worth. *fitted*: coefficients were fitted to these measurements, so that"
+        " the error says how well the form suits them. *left out*: the coefficients of the engines, and the band, come"
+        " from fits to other served rows: without the model, the chip (the kernels keep those of the chip), the engine"
+        " (its siblings' mean takes its place) or the stack (model, engine, version, format, chip) that is predicted."
+        " *not fitted*: no coefficient has seen the row. What a prediction of something new may be off is told by the"
+        " last two. *simulated*: the same coefficients in a run of the benchmark itself, event by event.",
+        "",
+        *_pictured(quantiles, image),
+        "| " + " | ".join(headings) + " |",
+        "|" + "---|" * len(headings),
+        *("| " + " | ".join(cells) + " |" for cells in body),
+        "",
+    ]
+    if apart:
+        titles, *listed = apart_cells(apart)
+        lines += [
+            "## Rows listed apart",
+            "",
+            "Measurements that no machine can reach, or that repeats of the same configuration contradict: they are"
+            " neither fitted nor counted above.",
+            "",
+            "| " + " | ".join(titles) + " |",
+            "|" + "---|" * len(titles),
+            *("| " + " | ".join(cells) + " |" for cells in listed),
+            "",
+        ]
+    return "\n".join(lines)

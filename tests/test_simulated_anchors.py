@@ -1,0 +1,104 @@
+"""Served rows simulated at the protocol of their benchmark."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flashstill.facts import load
+from flashstill.plan.case import Case
+from flashstill.plan.predict import predict
+from flashstill.validation.anchors.launched import ClosedLoop, closed_loop
+from flashstill.validation.anchors.packed import SHIPPED, unpacked
+from flashstill.validation.anchors.serving import SERVING, Served, served
+from flashstill.validation.calibration.doubtful import credible
+from flashstill.validation.comparison import FITTED, LEFT_OUT, Comparison
+from flashstill.validation.picture import picture, quantile_cells
+from flashstill.validation.simulated import compare_simulated, departures, simulated_rows
+
+FACTS = load()
+LOOP = ClosedLoop(concurrency=4, isl=1024, osl=64, least_ratio=0.8, requests=40, step_tokens=None)
+ROW = Served(
+    case=Case.of(
+        model="llama-3.1-70b", chip="h100-sxm", tp=4, precision="fp8", isl=922, osl=58, concurrency=4, engine="vllm",
+        burst_share=0.1,
+    ),
+    tpot_s=0.012,
+    ttft_s=0.11,
+    loop=LOOP,
+)  # fmt: skip
+
+
+def test_how_rows_were_loaded() -> None:
+    """InferenceX draws lengths from 0.8 of the nominal ones; aiconfigurator's launch commands bound a step's tokens."""
+    row = {"kind": "InferenceX nightly dump", "isl": "1024", "osl": "8192", "concurrency": "16", "backend": "vllm"}
+    drawn = closed_loop(row)
+    assert (drawn.requests, drawn.step_tokens, drawn.isl) == (160, None, 1024)
+    assert drawn.least_ratio == pytest.approx(0.8)
+    equal = closed_loop({**row, "kind": "aiconfigurator team sweep"})
+    assert (equal.least_ratio, equal.step_tokens) == (1.0, 1024 + 1500 + 16)
+    assert closed_loop({**row, "kind": "aiconfigurator team sweep", "backend": "sglang"}).step_tokens is None
+
+
+def test_a_row_is_simulated_and_compared() -> None:
+    found = simulated_rows(FACTS, [ROW, replace(ROW, loop=None)])
+    assert found == simulated_rows(FACTS, [ROW, replace(ROW, loop=None)])
+    latencies, none = found
+    assert none is None
+    assert latencies is not None
+    closed = predict(FACTS, [ROW.case])[0]
+    assert latencies.tpot_s == pytest.approx(closed.tpot_s, rel=0.1)
+    assert latencies.ttft_s == pytest.approx(closed.ttft_s, rel=0.35)
+    comparisons = {each.quantity: each for each in compare_simulated(FACTS, [ROW])}
+    tpot = comparisons["tpot_s, simulated"]
+    assert tpot.predicted[0] == latencies.tpot_s
+    assert tpot.low is not None
+    assert tpot.high is not None
+    assert tpot.low[0] / latencies.tpot_s == pytest.approx(closed.tpot_low_s / closed.tpot_s)  # type: ignore[operator]
+    rate = comparisons["output_tokens_per_s, simulated"].predicted[0]
+    assert rate * (latencies.ttft_s + 57 * latencies.tpot_s) == pytest.approx(4 * 58)
+
+
+def test_where_first_tokens_leave_their_floor() -> None:
+    rows = [
+        replace(ROW, ttft_s=measured, loop=replace(LOOP, concurrency=at))
+        for at, measured in ((4, 0.1), (8, 0.11), (16, 0.3), (32, 0.9))
+    ]
+    assert departures(rows, [0.1, 0.1, 0.1, 0.3]) == (1, 1)
+    assert departures(rows, [0.1, 0.1, 0.1, 0.1]) == (0, 1)
+    assert departures(rows[:3], [0.1, 0.1, 0.1]) == (0, 0)
+
+
+def test_the_picture_has_its_numbers() -> None:
+    line = Comparison(
+        anchor=SERVING, quantity="tpot_s", fitted=FITTED, measured=np.array([0.01, 0.02]),
+        predicted=np.array([0.01, 0.04]), chip=("a", "a"), engine=("b", "b"),
+    )  # fmt: skip
+    left = replace(line, quantity="tpot_s, model left out", fitted=LEFT_OUT)
+    titles, fitted, other = quantile_cells([line, left])
+    assert len(titles) == len(fitted) == len(other)
+    assert fitted[:3] == ("time per output token", "fitted", "2")
+    assert fitted[-2:] == ("50%", "50%")
+    drawn = picture([line, left])
+    assert drawn.count("<path") == 2
+    assert drawn.count("h0") == 4
+    assert "model left out" in drawn
+    assert picture([]) == ""
+    assert len(quantile_cells([])) == 1
+
+
+@pytest.mark.slow
+def test_anchors_simulated() -> None:
+    """A thinned set of the measurements: errors as published in docs/validation.md, with room for the thinning."""
+    if not SHIPPED.is_dir():
+        pytest.skip("the measurements are in the repository only")
+    with unpacked(SHIPPED) as directory:
+        rows = credible(FACTS, served(Path(directory)))
+    few = [row for row in rows if row.loop is not None and row.loop.concurrency * row.loop.osl < 20_000][::25]
+    errors = {each.quantity: np.abs(each.errors) for each in compare_simulated(FACTS, few)}
+    assert len(errors["tpot_s, simulated"]) > 20
+    assert errors["tpot_s, simulated"].mean() < 0.15
+    assert errors["ttft_s, simulated"].mean() < 0.35
