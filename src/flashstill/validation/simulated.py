@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,7 +58,7 @@ def with_latencies(row: Served, answer: Prediction, latencies: Latencies) -> Pre
     rate = asked.batch * asked.osl / (latencies.ttft_s + (asked.osl - 1) * latencies.tpot_s)
     values = {"ttft_s": latencies.ttft_s, "tpot_s": latencies.tpot_s or None, "output_tokens_per_s": rate}
     ends = {"ttft_s": "ttft_{}_s", "tpot_s": "tpot_{}_s", "output_tokens_per_s": "output_tokens_per_s_{}"}
-    changed: dict[str, float | None] = {}
+    changed: dict[str, Any] = {}
     for name, value in values.items():
         changed[name] = value
         for side in ("low", "high"):
