@@ -21,7 +21,8 @@ from tests.deployments import FACTS
 NAMES = {
     "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView",
     "Scenario", "SearchSpace", "UnsupportedArchitecture", "chip", "distill", "evaluate", "explain", "knee",
-    "measure_model", "measure_server", "model", "predict", "run", "search", "serve", "simulate", "train_cost",
+    "measure_model", "measure_server", "model", "plan_fleet", "predict", "run", "search", "serve", "simulate",
+    "train_cost",
 }  # fmt: skip
 SIGNATURES = {
     "model": ("name",),
@@ -33,6 +34,10 @@ SIGNATURES = {
     "search": ("scenario", "space", "model", "chips", "max_chips", "batches", "price", "facts", "set", "more"),
     "train_cost": (
         "model", "chip", "length", "batch", "microbatch", "tokens", "price", "facts", "set", "more",
+    ),
+    "plan_fleet": (
+        "model", "chips", "trace", "slo", "max_chips", "precision", "kv_precision", "engine", "speed", "window_s",
+        "cold_start_s", "price", "told", "facts", "set", "more",
     ),
     "simulate": (
         "model", "chip", "trace", "rate", "concurrency", "seed", "price", "facts", "set", "more",

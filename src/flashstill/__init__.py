@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flashstill.distilling import distill, evaluate, run
     from flashstill.endpoint import serve
     from flashstill.measuring import measure_model, measure_server
+    from flashstill.fleet_sizing import plan_fleet
     from flashstill.plan.space import SearchSpace
     from flashstill.simulate.view import Decision, ReplicaView
     from flashstill.simulating import knee, simulate
@@ -51,6 +52,7 @@ __all__ = [
     "measure_model",
     "measure_server",
     "model",
+    "plan_fleet",
     "predict",
     "run",
     "search",
@@ -73,6 +75,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "knee": "flashstill.simulating",
         "measure_model": "flashstill.measuring",
         "measure_server": "flashstill.measuring",
+        "plan_fleet": "flashstill.fleet_sizing",
         "run": "flashstill.distilling",
         "serve": "flashstill.endpoint",
         "simulate": "flashstill.simulating",

@@ -10,6 +10,7 @@ import click
 
 from flashstill.cli.completion import complete_chips
 from flashstill.cli.documents import echo_edits, json_option, print_infeasible, print_json, understood
+from flashstill.cli.fleets import check_question, plan_trace
 from flashstill.cli.options import (
     COUNT,
     RATE,
@@ -29,13 +30,22 @@ if TYPE_CHECKING:
     from flashstill.plan.scenario import Scenario
     from flashstill.plan.space import Configuration, SearchResult, SearchSpace
 
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
 
 @click.command()
 @model_option(required=True)
 @click.option(
-    "--chips-from", required=True, shell_complete=complete_chips, help="Chips to choose from, with commas between."
+    "--chips-from",
+    "--chip",
+    required=True,
+    shell_complete=complete_chips,
+    help="Chips to choose from, with commas between.",
 )
-@click.option("--max-chips", type=COUNT, required=True, help="The most chips of one configuration.")
+@click.option(
+    "--max-chips", type=COUNT, default=None,
+    help="The most chips of one configuration [with --trace: of a replica; default 16, or as many as it needs].",
+)  # fmt: skip
 @click.option("--isl", type=COUNT, default=1024, show_default=True, help="Prompt tokens, as 4096, 4k or 4Ki.")
 @click.option("--osl", type=COUNT, default=1024, show_default=True, help="Output tokens.")
 @arrival_options
@@ -74,6 +84,12 @@ if TYPE_CHECKING:
 @click.option(
     "--pick", type=WORD, default="dollars", show_default=True, help="Point to emit: tpot, throughput, joules, dollars."
 )
+@click.option("--trace", type=_FILE, default=None, help="CSV of requests: size a fleet for them, by simulation.")
+@click.option("--slo", default=None, help='Bounds of the fleet, as "ttft_p95<0.5,tpot_p95<30ms".')
+@click.option("--speed", type=float, default=1.0, show_default=True, help="The trace's arrivals so many times as fast.")
+@click.option("--window", type=SECONDS, default=None, help="The fleet's replicas may change this often [default: 1 h].")
+@click.option("--cold-start", type=SECONDS, default=None, help="Replicas are paid so long before they serve.")
+@click.option("--router", type=WORD, default="least-requests", show_default=True, help="The fleet's, as in simulate.")
 @price_option
 @facts_options
 @json_option
@@ -99,6 +115,10 @@ def plan(
 
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json, on_stderr=emit is not None)
+    if check_question(asked):
+        lists = {name: words(asked[name]) for name in ("chips_from", "precision")}
+        plan_trace(facts, model, {**asked, **lists}, as_json)
+        return
     form, engine = form_and_engine(emit) if emit is not None else ("", "")
     if image is not None and not form:
         raise BadInput("--image is of a manifest; give it with --emit compose:vllm, kubernetes:sglang and so on")

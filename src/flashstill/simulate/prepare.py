@@ -40,14 +40,18 @@ def requests_of(traffic: Traffic, seed: int) -> tuple[Iterator[Arrivals], Sizes]
     first = next(pieces, None)
     if first is None:
         raise BadInput(f"{traffic.trace} holds no requests")
-    prompt, output = first.prompt, first.output
-    sizes = Sizes(
+    return itertools.chain([first], pieces), sizes_of(first)
+
+
+def sizes_of(requests: Arrivals) -> Sizes:
+    """Typical sizes of requests in order of arrival."""
+    prompt, output = requests.prompt, requests.output
+    return Sizes(
         isl=max(int(np.median(prompt)), 1),
         osl=max(int(np.median(output)), 1),
         mean_tokens=float(np.average(prompt + output / 2.0, weights=output)),  # of the tokens that decode
-        moment_s=max(float(first.arrival_s[-1]) / 400.0, 1e-3),
+        moment_s=max(float(requests.arrival_s[-1]) / 400.0, 1e-3),
     )
-    return itertools.chain([first], pieces), sizes
 
 
 def replicas_of(resolved: Resolved, copies: int) -> tuple[Resolved, int, tuple[str, ...]]:

@@ -1,0 +1,120 @@
+"""plan --trace: the cheapest fleet under the requests of a trace."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flashstill.cli.documents import print_json
+from flashstill.errors import BadInput
+from flashstill.units import SECONDS_PER_HOUR, show
+
+if TYPE_CHECKING:
+    from flashstill.facts import Facts
+    from flashstill.fleets.answer import FleetPlan
+
+FLEET_ONLY = ("slo", "speed", "window", "cold_start", "router")
+BESIDE_A_TRACE = (
+    "model", "chips_from", "max_chips", "precision", "kv_precision", "engine", "price", "facts_directories", "edits",
+    "as_json", "trace", *FLEET_ONLY,
+)  # fmt: skip
+
+
+def check_question(asked: Mapping[str, Any]) -> bool:
+    """Whether a fleet is asked for; BadInput for options that have no place beside the others."""
+    context = click.get_current_context()
+    given = [
+        name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    options = {option.name: option.opts[0] for option in context.command.params}
+    if asked["trace"] is None:
+        for name in FLEET_ONLY:
+            if name in given:
+                raise BadInput(f"{options[name]} is of a fleet, which needs the requests of a --trace")
+        if asked["max_chips"] is None:
+            raise click.MissingParameter(ctx=context, param_type="option", param_hint="'--max-chips'")
+        return False
+    for name in given:
+        if name not in BESIDE_A_TRACE:
+            raise BadInput(f"{options[name]} has no place beside --trace: a fleet follows from its requests and --slo")
+    if asked["slo"] is None:
+        raise BadInput('a fleet needs bounds: give --slo, as "ttft_p95<0.5,tpot_p95<30ms"')
+    return True
+
+
+def plan_trace(facts: Facts, model: str, asked: Mapping[str, Any], as_json: bool) -> None:
+    """Print the cheapest fleet, as text or as a JSON document. asked: chips_from and precision as lists."""
+    from flashstill.fleet_sizing import plan_fleet
+    from flashstill.simulate.compiled import IS_COMPILED
+
+    if not IS_COMPILED:
+        click.echo('numba is not installed, so events pass slowly; pip install "flashstill[simulate]"', err=True)
+    shows = sys.stderr.isatty()
+    answer = plan_fleet(
+        model=model,
+        chips=asked["chips_from"],
+        trace=asked["trace"],
+        slo=asked["slo"],
+        max_chips=asked["max_chips"],
+        precision=asked["precision"],
+        kv_precision=asked["kv_precision"],
+        engine=asked["engine"],
+        speed=asked["speed"],
+        window_s=asked["window"] or SECONDS_PER_HOUR,
+        cold_start_s=asked["cold_start"] or 0.0,
+        price=asked["price"],
+        told=(lambda text: click.echo(text, err=True)) if shows else (lambda text: None),
+        facts=facts,
+        router=asked["router"],
+    )
+    if as_json:
+        print_json(answer.as_dict())
+    else:
+        print_fleet(answer)
+
+
+def print_fleet(answer: FleetPlan) -> None:
+    """The fleet and its proof, what binds, and a table of other bounds and more traffic."""
+    from flashstill.printing import print_notes, print_table
+
+    fleet, proof, binds = answer.fleet, answer.proof, answer.binds
+    click.echo(f"{answer.model}: {answer.requests:,} requests in {show(answer.span_s, 's')}; {', '.join(answer.slo)}")
+    click.echo(f"{fleet.name}: ${answer.usd_per_hour:,.2f} an hour, {_bound(answer)} ({answer.price_basis})")
+    if len(fleet.replicas_by_window) > 1:
+        click.echo(f"replicas in each {show(answer.window_s, 's')}: {' '.join(map(str, fleet.replicas_by_window))}")
+    reached = ", ".join(f"{name} {show(seconds, 's')}" for name, seconds in proof.worst.items())
+    click.echo(f"kept under {proof.seeds} seeds, at worst {reached}; busy {proof.busy:.0%}")
+    if proof.fewer_breaks:
+        seconds = "" if proof.fewer_seconds is None else f": {show(proof.fewer_seconds, 's')}"
+        click.echo(f"one replica fewer breaks {proof.fewer_breaks}{seconds} (seed {proof.fewer_seed})")
+    batch = f"{binds.batch_sequences:,.0f} decode at a time at most, for {binds.batch}"
+    click.echo(f"what binds: {batch}; {binds.whole_replicas:.1f} times the replicas of the mean load")
+    heading = ["", "fleet", "$ per hour", "times", "lower bound", "gap"]
+    rows = [
+        [
+            row["question"],
+            row["fleet"],
+            _number(row["usd_per_hour"], ",.2f"),
+            _number(row["times"], ".2f"),
+            _number(row["lower_bound_usd_per_hour"], ",.2f"),
+            _number(row["gap"], ".0%"),
+        ]
+        for row in answer.as_records()
+    ]
+    print_table([heading, *rows])
+    design = f"another design is the cheapest at {', '.join(answer.flips)}" if answer.flips else "the design stays"
+    click.echo(f"times: of the dollars as asked, for more traffic per request; {design} from 1x to 100x the traffic")
+    click.echo(f"{answer.considered:,} layouts by the closed form, {answer.simulated:,} runs")
+    print_notes("; ".join(answer.notes))
+
+
+def _bound(answer: FleetPlan) -> str:
+    return f"at least ${answer.lower_bound_usd_per_hour:,.2f} for any fleet, a gap of {answer.gap:.0%}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None or not math.isfinite(value) else format(value, form)

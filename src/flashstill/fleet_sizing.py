@@ -1,0 +1,72 @@
+"""The Python face of fleet sizing: the cheapest replicas that keep latency bounds under a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flashstill.asking import Edits, FactsLike, facts_of
+from flashstill.errors import BadInput, unknown
+from flashstill.fleets.answer import FleetPlan
+from flashstill.fleets.sizing import plan_fleet as sized_fleet
+from flashstill.fleets.slo import parse_slo
+from flashstill.fleets.space import Choices
+from flashstill.plan.deployment import AS_PUBLISHED
+from flashstill.simulate.policy import Policy
+from flashstill.units import SECONDS_PER_HOUR
+
+if TYPE_CHECKING:
+    from flashstill.arch import Architecture
+
+__all__ = ["plan_fleet"]
+_OWN = ("replicas", "max_ttft_s", "max_tpot_s")
+_POLICY = tuple(field.name for field in fields(Policy) if field.name not in _OWN)
+
+
+def plan_fleet(
+    *,
+    model: str | Architecture,
+    chips: str | Sequence[str],
+    trace: str | Path,
+    slo: str,
+    max_chips: int | None = None,
+    precision: str | Sequence[str] = AS_PUBLISHED,
+    kv_precision: str | None = None,
+    engine: str | None = None,
+    speed: float = 1.0,
+    window_s: float = SECONDS_PER_HOUR,
+    cold_start_s: float = 0.0,
+    price: str = "rented",
+    told: Callable[[str], None] = lambda text: None,
+    facts: FactsLike = (),
+    set: Edits | None = None,
+    **more: Any,
+) -> FleetPlan:
+    """The cheapest fleet that keeps latency bounds under the requests of a trace, proved by simulation.
+
+    chips: kinds to choose from.  slo: bounds as text, such as "ttft_p95<0.5,tpot_p95<30ms".  max_chips: the most chips
+    of one replica (default: 16, or as many as one request needs).  window_s: the number of replicas may change so
+    often.  cold_start_s: replicas are paid so long before they serve.  told: called with lines of progress.
+    more: settings of the scheduler and router (`Policy`).  price, facts and set work as in `predict`.
+    Raises BadInput for a mistake in the bounds or the trace, and InfeasiblePlan, with the reasons counted, if no fleet
+    keeps the bounds.
+    """
+    for name in more:
+        if name not in _POLICY:
+            raise BadInput(unknown("keyword of plan_fleet", name, _POLICY))
+    names = (chips,) if isinstance(chips, str) else tuple(chips)
+    choices = Choices(
+        chips=tuple(each.strip() for name in names for each in name.split(",") if each.strip()),
+        max_chips=max_chips,
+        precisions=(precision,) if isinstance(precision, str) else tuple(precision),
+        kv_precisions=(kv_precision,),
+        engine=engine,
+        policy=Policy(**more),
+        price=price,
+    )
+    return sized_fleet(
+        facts_of(facts, set), model, Path(trace), parse_slo(slo), choices,
+        speed=speed, window_s=window_s, cold_start_s=cold_start_s, told=told,
+    )  # fmt: skip

@@ -1,0 +1,168 @@
+"""The answer of fleet sizing: the fleet, what proves it, and what other bounds and more traffic would cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flashstill.plan.deployment import Deployment
+from flashstill.tables import cell, html_table
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fleet:
+    """Equal replicas of one deployment. replicas: in the busiest window; replicas_by_window: in each (one number if the
+    trace fits into one window)."""
+
+    deployment: Deployment
+    replicas: int
+    replicas_by_window: tuple[int, ...]
+    usd_per_hour_of_a_replica: float
+
+    @property
+    def chips(self) -> int:
+        """Chips in the busiest window."""
+        return self.replicas * (self.deployment.chips or 1)
+
+    @property
+    def name(self) -> str:
+        """For people: 2 x 4 x h100-sxm (tp4)."""
+        used = self.deployment
+        degrees = [
+            f"{each}{getattr(used, each)}" for each in ("tp", "pp", "ep", "dp") if (getattr(used, each) or 1) > 1
+        ]
+        return f"{self.replicas} x {used.chips} x {used.chip}" + (f" ({' '.join(degrees)})" if degrees else "")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proof:
+    """What simulation shows. seeds: those in which the fleet keeps all bounds; worst: the largest value of each
+    percentile over them, in seconds.  fewer_...: one replica fewer (in the busiest window) breaks this bound, with this
+    many seconds, under this seed; None for a single replica.  busy: share of the time in which replicas work."""
+
+    seeds: int
+    worst: dict[str, float]
+    busy: float
+    preemptions: int
+    fewer_breaks: str | None
+    fewer_seconds: float | None
+    fewer_seed: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Binds:
+    """What keeps the fleet from being cheaper. bound: that one replica fewer breaks; batch: what ends the number of
+    sequences that decode at a time by the closed form (tpot, memory, ...), at `batch_sequences`; whole_replicas:
+    replicas over those that the mean load would keep busy at that batch."""
+
+    bound: str | None
+    batch: str
+    batch_sequences: float
+    whole_replicas: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """The cheapest fleet of another question, or the reasons against all. times: its dollars over those of the asked
+    one (for scales: per request).  seeds: how many it was proved with; seconds: of the trace that was simulated."""
+
+    question: str
+    fleet: Fleet | None
+    usd_per_hour: float | None
+    times: float | None
+    lower_bound_usd_per_hour: float | None
+    seeds: int
+    seconds: float
+    infeasible: dict[str, int]
+
+    @property
+    def gap(self) -> float | None:
+        """Dollars above the lower bound, over it."""
+        return _gap(self.usd_per_hour, self.lower_bound_usd_per_hour)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FleetPlan:
+    """The cheapest fleet found, its proof, its distance from the lower bound, and variants of the question.
+
+    usd_per_hour: mean over the trace, of replicas by window.  flips: scales at which another design is the cheapest.
+    considered: layouts that were looked at by the closed form; simulated: runs.
+    """
+
+    model: str
+    slo: tuple[str, ...]
+    requests: int
+    span_s: float
+    fleet: Fleet
+    usd_per_hour: float
+    usd_per_million_output_tokens: float
+    lower_bound_usd_per_hour: float
+    price_basis: str
+    proof: Proof
+    binds: Binds
+    price_of_a_nine: Variant
+    price_of_halving: dict[str, Variant]
+    scales: tuple[Variant, ...]
+    flips: tuple[str, ...]
+    considered: int
+    simulated: int
+    infeasible: dict[str, int]
+    window_s: float
+    notes: tuple[str, ...]
+
+    @property
+    def gap(self) -> float:
+        """Dollars above the lower bound, over it."""
+        return _gap(self.usd_per_hour, self.lower_bound_usd_per_hour) or 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document that `plan --trace --json` prints."""
+        values = asdict(self)
+        values["gap"] = self.gap
+        values["fleet"] |= {"chips": self.fleet.chips, "name": self.fleet.name}
+        variants = [
+            (self.price_of_a_nine, values["price_of_a_nine"]),
+            *((each, values["price_of_halving"][name]) for name, each in self.price_of_halving.items()),
+            *zip(self.scales, values["scales"], strict=True),
+        ]
+        for variant, plain in variants:
+            plain["gap"] = variant.gap
+            if variant.fleet is not None:
+                plain["fleet"] |= {"chips": variant.fleet.chips, "name": variant.fleet.name}
+        return values
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """One flat row for the fleet and each variant."""
+        rows = [
+            {
+                "question": "as asked",
+                "fleet": self.fleet.name,
+                "usd_per_hour": self.usd_per_hour,
+                "times": 1.0,
+                "lower_bound_usd_per_hour": self.lower_bound_usd_per_hour,
+                "gap": self.gap,
+            }
+        ]
+        for each in (self.price_of_a_nine, *self.price_of_halving.values(), *self.scales):
+            rows.append(
+                {
+                    "question": each.question,
+                    "fleet": each.fleet.name if each.fleet else "none: " + ", ".join(each.infeasible),
+                    "usd_per_hour": each.usd_per_hour,
+                    "times": each.times,
+                    "lower_bound_usd_per_hour": each.lower_bound_usd_per_hour,
+                    "gap": each.gap,
+                }
+            )
+        return rows
+
+    def _repr_html_(self) -> str:
+        names = ("question", "fleet", "usd_per_hour", "times", "lower_bound_usd_per_hour", "gap")
+        return html_table(names, [[cell(row[name]) for name in names] for row in self.as_records()], self.fleet.name)
+
+
+def _gap(cost: float | None, bound: float | None) -> float | None:
+    if cost is None or bound is None or not math.isfinite(bound) or bound <= 0.0:
+        return None
+    return cost / bound - 1.0

@@ -1,0 +1,168 @@
+"""The cheapest fleet: layouts in the order of what they cost at best, each with as few replicas as keep the bounds.
+
+A layout's fewest replicas are at least load / rate, by the closed form.  The layout that may still be the cheapest is
+looked at next: first the fewest replicas that keep the bounds under the trace itself are found by simulation, then they
+must keep them under every other seed, or get as many more as that seed needs.  It ends when the layout whose turn it is
+has kept them all: no other one, even at its best, costs less.  This assumes that more replicas never break a bound that
+fewer keep.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from flashstill.fleets.floor import broken_alone
+from flashstill.fleets.slo import Bound, tightest
+from flashstill.fleets.trials import Broken, Candidate, Traffic, Trials
+
+ALONE = "{} above the bound even alone"
+TTFT_FLOOR, TPOT_FLOOR = (ALONE.format(name) for name in ("ttft", "tpot"))
+NEVER = "a bound is broken however many replicas"
+MOST_REPLICAS = 4096
+ALL = Traffic()
+IDLE = 0.02
+"""replicas that work a smaller share of the time hardly wait: more of them change nothing"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sized:
+    """A layout with its number of replicas. fewer_breaks: what one replica fewer breaks, under `fewer_seed`; None for
+    a single replica."""
+
+    candidate: Candidate
+    replicas: int
+    fewer_breaks: Broken | None
+    fewer_seed: int | None
+
+    @property
+    def usd_per_hour(self) -> float:
+        """Of all replicas."""
+        return self.replicas * self.candidate.usd_per_hour
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """Bounds under some traffic, proved with the seeds. coarse: replicas may be this share too many."""
+
+    bounds: tuple[Bound, ...]
+    traffic: Traffic = ALL
+    seeds: tuple[int, ...] = (0,)
+    coarse: float = 0.0
+
+
+def cheapest(
+    trials: Trials,
+    candidates: Sequence[Candidate],
+    question: Question,
+    reasons: Counter[str],
+    told: Callable[[str], None] = lambda text: None,
+) -> Sized | None:
+    """The cheapest sized layout; None, with the reasons counted, if none keeps the bounds."""
+    tie = itertools.count()
+    queue: list[tuple[float, int, Candidate, int, bool]] = []
+    hardest: dict[tuple[int, int], int] = {}
+    for candidate in candidates:
+        least = least_replicas(trials, candidate, question)
+        if least is None:
+            reasons[TPOT_FLOOR] += 1
+            continue
+        tables, limits = candidate.prepared.tables, candidate.prepared.limits
+        alone = broken_alone(tables, limits, trials.demand.requests, question.bounds)
+        if alone is not None:
+            reasons[ALONE.format(alone.metric)] += 1
+            continue
+        heapq.heappush(queue, (least * candidate.usd_per_hour, next(tie), candidate, least, False))
+    while queue:
+        cost, _, candidate, count, is_found = heapq.heappop(queue)
+        rival = next((cost for cost, *_, found in sorted(queue) if found), math.inf)
+        if not is_found:
+            told(f"{count}+ x {candidate.name}")
+            seed = hardest.get(candidate.key, question.seeds[0])
+            few, is_enough = _fewest(trials, candidate, question, seed, count, rival / candidate.usd_per_hour)
+            if few == 0:
+                reasons[NEVER] += 1
+            else:
+                heapq.heappush(queue, (few * candidate.usd_per_hour, next(tie), candidate, few, is_enough))
+            continue
+        told(f"{count} x {candidate.name}: ${cost:,.2f} an hour")
+        seeds = sorted(question.seeds, key=lambda seed: seed != hardest.get(candidate.key, question.seeds[0]))
+        harder = trials.keeps(candidate, count, seeds, question.bounds, question.traffic)
+        if harder is not None:
+            hardest[candidate.key] = harder
+            few, is_enough = _fewest(trials, candidate, question, harder, count + 1, rival / candidate.usd_per_hour)
+            if few == 0:
+                reasons[NEVER] += 1
+            else:
+                heapq.heappush(queue, (few * candidate.usd_per_hour, next(tie), candidate, few, is_enough))
+            continue
+        if question.coarse:
+            return Sized(candidate=candidate, replicas=count, fewer_breaks=None, fewer_seed=None)
+        return _settled(trials, candidate, question, count)
+    return None
+
+
+def least_replicas(trials: Trials, candidate: Candidate, question: Question) -> int | None:
+    """Replicas without which the requests cannot be served in time, by the closed form; None: no step keeps tpot."""
+    return _by_rate(trials, candidate, question, trials.span_s(question.traffic) + trials.late_s)
+
+
+def _by_rate(trials: Trials, candidate: Candidate, question: Question, seconds: float) -> int | None:
+    """Replicas that serve all requests at their best rate in so many seconds."""
+    bound_s = tightest(question.bounds, "tpot")
+    rate, _ = candidate.capacity.within(math.inf if bound_s is None else bound_s)
+    if rate <= 0.0:
+        return None
+    requests = len(trials.arrivals(question.seeds[0], question.traffic).arrival_s)
+    return max(math.ceil(requests / seconds / rate - 1e-9), 1)
+
+
+def _fewest(
+    trials: Trials, candidate: Candidate, question: Question, seed: int, least: int, dear: float
+) -> tuple[int, bool]:
+    """The fewest replicas, from `least` on, that keep the bounds under one seed, and True.
+
+    If none up to `dear` does: the next number to try, and False.  0 if more replicas do not help.
+    """
+    bounds, traffic = question.bounds, question.traffic
+
+    def keeps(count: int) -> bool:
+        return not trials.broken(candidate, count, seed, bounds, traffic)
+
+    broken, kept = least - 1, 0
+    count = max(_by_rate(trials, candidate, question, trials.span_s(traffic)) or least, least)
+    if count >= dear:
+        count = max(math.ceil(dear) - 1, least)
+    while not kept:
+        if keeps(count):
+            kept = count
+            break
+        if count + 1 >= dear:
+            return count + 1, False
+        trial = trials.of(candidate, count, seed, traffic)
+        if trial.busy < IDLE or count >= MOST_REPLICAS:
+            return 0, False
+        ratio = trials.broken(candidate, count, seed, bounds, traffic)[0].ratio
+        factor = min(max(1.0 + 0.4 * (ratio - 1.0), 1.1), 2.0)  # far from the bound in large steps
+        broken, count = count, min(max(count + 1, int(count * factor)), MOST_REPLICAS)
+    while kept - broken > max(1, int(question.coarse * kept)):
+        middle = max((kept + broken) // 2, int(0.85 * kept))
+        middle = middle if middle < kept else kept - 1
+        kept, broken = (middle, broken) if keeps(middle) else (kept, middle)
+    return kept, True
+
+
+def _settled(trials: Trials, candidate: Candidate, question: Question, count: int) -> Sized:
+    """The sized layout, with what one replica fewer breaks; fewer still if that keeps all bounds after all."""
+    while count > 1:
+        seed = trials.keeps(candidate, count - 1, question.seeds, question.bounds, question.traffic)
+        if seed is None:
+            count -= 1
+            continue
+        broken = trials.broken(candidate, count - 1, seed, question.bounds, question.traffic)[0]
+        return Sized(candidate=candidate, replicas=count, fewer_breaks=broken, fewer_seed=seed)
+    return Sized(candidate=candidate, replicas=1, fewer_breaks=None, fewer_seed=None)

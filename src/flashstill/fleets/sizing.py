@@ -1,0 +1,151 @@
+"""Size a fleet: from a trace and latency bounds to the cheapest replicas, their proof, and variants of the question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flashstill.arch import load_architecture
+from flashstill.errors import BadInput, InfeasiblePlan
+from flashstill.facts import Facts
+from flashstill.fleets.answer import Binds, Fleet, FleetPlan, Proof
+from flashstill.fleets.demand import Demand, read_demand
+from flashstill.fleets.lower_bound import lower_bound
+from flashstill.fleets.question import Sizing, sizing_of
+from flashstill.fleets.search import Sized
+from flashstill.fleets.slo import Bound, tightest
+from flashstill.fleets.space import Choices
+from flashstill.fleets.trials import Traffic, reached, worst
+from flashstill.fleets.variants import fleet_of, scales, tighter
+from flashstill.fleets.windows import by_window, windows_of
+from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
+
+PROOF_SEEDS = 10
+
+
+def plan_fleet(
+    facts: Facts,
+    model: str | Any,
+    trace: Path,
+    bounds: tuple[Bound, ...],
+    choices: Choices,
+    *,
+    speed: float = 1.0,
+    window_s: float = SECONDS_PER_HOUR,
+    cold_start_s: float = 0.0,
+    told: Callable[[str], None] = lambda text: None,
+) -> FleetPlan:
+    """The cheapest fleet that keeps the bounds under the trace.
+
+    window_s: the number of replicas may change this often.  cold_start_s: replicas are paid so long before they serve.
+    told: called with a line of progress.  Raises BadInput for a mistake, InfeasiblePlan with the reasons counted.
+    """
+    if not window_s > 0.0 or not cold_start_s >= 0.0:
+        raise BadInput("the window must be above 0 seconds, and a cold start takes at least 0 seconds")
+    architecture = load_architecture(model) if isinstance(model, str) else model
+    demand = read_demand(trace, architecture.context, speed)
+    sizing = sizing_of(facts, architecture, demand, bounds, choices, told)
+    windows = windows_of(demand, window_s)
+    busiest = max(windows, key=lambda traffic: _tokens(demand, traffic))
+    told(f"{len(demand.requests.arrival_s):,} requests; the cheapest fleet")
+    best, reasons = sizing.sized(bounds, busiest, PROOF_SEEDS)
+    if best is None:
+        raise InfeasiblePlan(f"no fleet of these chips keeps the bounds of {architecture.name}", dict(reasons))
+    counts = by_window(sizing.trials, best, bounds, windows, busiest, PROOF_SEEDS)
+    fleet = fleet_of(best, counts)
+    paid = _mean_usd(fleet, demand.span_s, cold_start_s)
+    least = _least_usd(sizing, bounds, len(windows))
+    told("the price of a nine, and of half of each bound")
+    nine, halves = tighter(sizing, best, busiest)
+    told("more traffic")
+    at_scales = scales(sizing, best, busiest, PROOF_SEEDS)
+    names = [each.fleet.deployment if each.fleet else None for each in at_scales]
+    output = float(demand.requests.output.sum())
+    return FleetPlan(
+        model=architecture.name,
+        slo=tuple(bound.text for bound in bounds),
+        requests=len(demand.requests.arrival_s),
+        span_s=demand.span_s,
+        fleet=fleet,
+        usd_per_hour=paid,
+        usd_per_million_output_tokens=paid * demand.span_s / SECONDS_PER_HOUR / output * TOKENS_PER_MILLION,
+        lower_bound_usd_per_hour=least,
+        price_basis=best.candidate.prepared.paid.basis,
+        proof=_proof(sizing, best, busiest),
+        binds=_binds(sizing, best, busiest),
+        price_of_a_nine=nine,
+        price_of_halving=halves,
+        scales=at_scales,
+        flips=tuple(
+            scale.question for before, now, scale in zip(names, names[1:], at_scales[1:], strict=False) if before != now
+        ),
+        considered=sum(len(kind.layouts) for kind in sizing.candidates.kinds),
+        simulated=sizing.trials.runs,
+        infeasible=dict(reasons),
+        window_s=min(window_s, demand.span_s),
+        notes=_notes(demand, best, windows, cold_start_s),
+    )
+
+
+def _tokens(demand: Demand, traffic: Traffic) -> int:
+    start, end = traffic.part or (0, demand.blocks)
+    rows = slice(int(demand.edges[start]), int(demand.edges[end]))
+    requests = demand.requests
+    return int((requests.prompt[rows] - requests.cached[rows] + requests.output[rows]).sum())
+
+
+def _mean_usd(fleet: Fleet, span_s: float, cold_start_s: float) -> float:
+    """Mean dollars per hour over the trace. Replicas are paid from `cold_start_s` before they serve."""
+    counts = np.array(fleet.replicas_by_window, dtype=np.float64)
+    started = float(np.maximum(np.diff(counts), 0.0).sum())
+    return fleet.usd_per_hour_of_a_replica * float(counts.mean() + started * cold_start_s / span_s)
+
+
+def _least_usd(sizing: Sizing, bounds: Sequence[Bound], windows: int) -> float:
+    """The lower bound: of whole replicas all the time, or where they may change, of fractions but at least one."""
+    least = lower_bound(sizing.candidates.kinds, sizing.demand, bounds)
+    if windows == 1:
+        return least.usd_per_hour
+    cheapest_one = min(float(kind.usd_per_hour.min()) for kind in sizing.candidates.kinds)
+    return max(least.fractional_usd_per_hour, cheapest_one)
+
+
+def _proof(sizing: Sizing, best: Sized, traffic: Traffic) -> Proof:
+    trials = [sizing.trials.of(best.candidate, best.replicas, seed, traffic) for seed in range(PROOF_SEEDS)]
+    broken = best.fewer_breaks
+    return Proof(
+        seeds=PROOF_SEEDS,
+        worst=worst([reached(trial, sizing.bounds) for trial in trials]),
+        busy=float(np.mean([trial.busy for trial in trials])),
+        preemptions=sum(trial.preemptions for trial in trials),
+        fewer_breaks=broken.name if broken else None,
+        fewer_seconds=broken.seconds if broken and math.isfinite(broken.seconds) else None,
+        fewer_seed=best.fewer_seed,
+    )
+
+
+def _binds(sizing: Sizing, best: Sized, traffic: Traffic) -> Binds:
+    tpot_s = tightest(sizing.bounds, "tpot")
+    capacity = best.candidate.capacity
+    rate, batch = capacity.within(math.inf if tpot_s is None else tpot_s)
+    is_paced = rate < capacity.best[0] * (1.0 - 1e-9)
+    asked = len(sizing.trials.arrivals(0, traffic).arrival_s) / sizing.trials.span_s(traffic)
+    return Binds(
+        bound=best.fewer_breaks.name if best.fewer_breaks else None,
+        batch="tpot" if is_paced else capacity.limit,
+        batch_sequences=batch,
+        whole_replicas=best.replicas * rate / asked,
+    )
+
+
+def _notes(demand: Demand, best: Sized, windows: Sequence[Traffic], cold_start_s: float) -> tuple[str, ...]:
+    notes = list(best.candidate.prepared.notes)
+    if demand.left_out:
+        notes.append(f"{demand.left_out:,} requests are longer than the model's context and are left out")
+    if len(windows) > 1 and cold_start_s == 0.0:
+        notes.append("replicas start at once: --cold-start adds what it takes")
+    return tuple(dict.fromkeys(notes))

@@ -1,0 +1,203 @@
+"""Fleet sizing: bounds as text, other days like a trace, the lower bound, and the cheapest fleet with its proof."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import flashstill as fs
+from flashstill.fleets.answer import FleetPlan
+from flashstill.fleets.demand import demand_of, read_demand, sample
+from flashstill.fleets.lower_bound import tokens_of
+from flashstill.fleets.slo import Bound, parse_slo
+from flashstill.simulate.loop import Arrivals
+from tests.commands import Cli, refuse
+
+SLO = "ttft_p95<400ms,tpot_p90<20ms"
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """Two minutes of chat, busier in the second half."""
+    numbers = np.random.default_rng(7)
+    gaps = np.concatenate([numbers.exponential(0.6, 100), numbers.exponential(0.3, 200)])
+    rows = zip(np.cumsum(gaps), numbers.integers(100, 900, 300), numbers.integers(5, 60, 300), strict=True)
+    path = tmp_path / "trace.csv"
+    lines = [f"{time:.4f},{prompt},{output}" for time, prompt, output in rows]
+    path.write_text("arrival_s,input_tokens,output_tokens\n" + "\n".join(lines))
+    return path
+
+
+def planned(trace: Path, slo: str = SLO, **more: Any) -> FleetPlan:
+    asked: dict[str, Any] = {"model": "llama-3.1-8b", "chips": "l40s", "max_chips": 2}
+    return fs.plan_fleet(trace=trace, slo=slo, **{**asked, **more})
+
+
+def test_bounds_are_read_with_units() -> None:
+    assert parse_slo("ttft_p95<0.5, TPOT_p99.9 <= 30ms") == (
+        Bound(metric="ttft", percentile=95.0, seconds=0.5),
+        Bound(metric="tpot", percentile=99.9, seconds=0.03),
+    )
+    assert Bound(metric="end_to_end", percentile=95.0, seconds=2.0).one_more_nine().name == "end_to_end_p99"
+    assert Bound(metric="ttft", percentile=99.0, seconds=2.0).halved().text == "ttft_p99<1"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "the bounds are empty; write them as ttft_p95<0.5"),
+        ("ttfb_p95<0.5", "unknown metric 'ttfb'.*the nearest known: ttft"),
+        ("ttft<0.5", "names no percentile; write it as ttft_p95<0.5"),
+        ("ttft_p999<1", "is it p99.9?"),
+        ("ttft_p0<1", "is no percentile"),
+        ("tpot_p95<fast", "no time above 0.*write it as 0.5 or 500ms"),
+        ("tpot_p95<-1", "no time above 0"),
+        ("tpot_p95>30ms", "no bound; write it as tpot_p95<0.5"),
+        ("ttft_p95<1,ttft_p95<2", "ttft_p95 is bounded twice"),
+    ],
+)
+def test_a_mistake_in_a_bound_is_told(text: str, told: str) -> None:
+    with pytest.raises(fs.BadInput, match=told):
+        parse_slo(text)
+
+
+def test_other_days_keep_the_profile_of_the_load(trace: Path) -> None:
+    demand = read_demand(trace, 8192)
+    itself = sample(demand, 0)
+    assert all(np.array_equal(one, two) for one, two in zip(itself, demand.requests, strict=True))
+    days = [sample(demand, seed) for seed in range(1, 40)]
+    half_s = demand.span_s / 2.0
+    early = np.mean([np.count_nonzero(day.arrival_s < half_s) for day in days])
+    assert early == pytest.approx(np.count_nonzero(itself.arrival_s < half_s), rel=0.1)  # a step becomes a slope
+    assert all(np.all(np.diff(day.arrival_s) >= 0.0) for day in days)
+    assert not np.array_equal(days[0].prompt, days[1].prompt)
+    ten = sample(demand, 3, 10.0)
+    assert len(ten.arrival_s) == pytest.approx(3000, rel=0.05)
+    assert ten.arrival_s[-1] <= demand.span_s * (1.0 + 1e-9)
+    assert len(sample(demand, 3, 0.5).arrival_s) == pytest.approx(150, rel=0.25)
+    start, end = demand.busiest(10)
+    part = sample(demand, 0, 1.0, (start, end))
+    assert part.arrival_s[-1] <= demand.span_s / 6.0
+    assert start >= demand.blocks // 3
+
+
+def test_requests_beyond_the_context_are_left_out_and_counted(trace: Path) -> None:
+    demand = read_demand(trace, 500)
+    assert demand.left_out == 300 - len(demand.requests.prompt) > 0
+    with pytest.raises(fs.BadInput, match=r"every request of .* is longer than the 10 tokens"):
+        read_demand(trace, 10)
+
+
+def test_the_longest_answers_may_break_the_bound() -> None:
+    output = np.array([11, 1, 101, 21])
+    requests = Arrivals(np.arange(4.0), output * 2, output, np.ones(4, dtype=np.int64))
+    inside, outside, prompts = tokens_of(demand_of(requests, 4.0), parse_slo("tpot_p70<1"))
+    assert (inside, outside, prompts) == (30.0, 100.0, 264.0)
+    assert tokens_of(demand_of(requests, 4.0), parse_slo("ttft_p70<1"))[:2] == (130.0, 0.0)
+
+
+@pytest.mark.slow
+def test_the_fleet_keeps_its_bounds_and_one_replica_fewer_does_not(trace: Path) -> None:
+    """Checked by simulations of their own, from the trace as it is."""
+    answer = planned(trace, speed=4.0)
+    used = answer.fleet.deployment
+    assert answer.fleet.replicas > 1
+    assert answer.lower_bound_usd_per_hour <= answer.usd_per_hour
+    assert answer.proof.fewer_breaks in {"ttft_p95", "tpot_p90"}
+    layout: dict[str, Any] = {"chip": used.chip, "tp": used.tp, "pp": used.pp, "chips": used.chips}
+
+    def kept(replicas: int) -> bool:
+        served = fs.simulate(model="llama-3.1-8b", trace=trace, speed=4.0, replicas=replicas, **layout)
+        values = served.latencies
+        return bool(values["ttft_s"].percentiles[95][0] < 0.4 and values["tpot_s"].percentiles[90][0] < 0.02)
+
+    assert kept(answer.fleet.replicas)
+    if answer.proof.fewer_seed == 0:
+        assert not kept(answer.fleet.replicas - 1)
+
+
+@pytest.mark.slow
+def test_looser_bounds_and_less_traffic_are_never_dearer(trace: Path) -> None:
+    costs = [
+        planned(trace, f"ttft_p95<{ttft},tpot_p90<{tpot}").usd_per_hour for ttft, tpot in ((0.3, 0.02), (0.6, 0.04))
+    ]
+    assert costs[1] <= costs[0]
+    answers = [planned(trace, speed=speed) for speed in (1.0, 3.0, 9.0)]
+    assert answers[0].usd_per_hour <= answers[1].usd_per_hour <= answers[2].usd_per_hour
+    for answer in answers:
+        variants = [answer.price_of_a_nine, *answer.price_of_halving.values(), *answer.scales]
+        assert answer.gap >= 0.0
+        for each in variants:
+            assert each.usd_per_hour is None or each.lower_bound_usd_per_hour is not None
+            assert each.gap is None or each.gap >= -1e-9
+        assert answer.price_of_a_nine.times is None or answer.price_of_a_nine.times >= 1.0
+        costs = [each.usd_per_hour for each in answer.scales if each.usd_per_hour is not None]
+        assert costs == sorted(costs)
+
+
+@pytest.mark.slow
+def test_replicas_by_window_cost_less_than_those_of_the_busiest(trace: Path) -> None:
+    whole, parts = planned(trace, speed=4.0), planned(trace, speed=4.0, window_s=8.0, cold_start_s=1.0)
+    counts = parts.fleet.replicas_by_window
+    assert len(counts) == 4
+    assert max(counts) == parts.fleet.replicas
+    assert counts[0] <= counts[-1]
+    mean = np.mean(counts) * parts.fleet.usd_per_hour_of_a_replica
+    assert mean <= parts.usd_per_hour
+    assert parts.lower_bound_usd_per_hour <= parts.usd_per_hour
+    assert whole.fleet.replicas_by_window == (whole.fleet.replicas,)
+
+
+@pytest.mark.slow
+def test_the_command_prints_one_document(trace: Path, cli: Cli) -> None:
+    asked = [
+        "plan",
+        "--model",
+        "llama-3.1-8b",
+        "--chip",
+        "l40s",
+        "--max-chips",
+        "1",
+        "--trace",
+        str(trace),
+        "--slo",
+        SLO,
+    ]
+    document = json.loads(cli(*asked, "--json").stdout)
+    wanted = {
+        "fleet", "usd_per_hour", "lower_bound_usd_per_hour", "gap", "binds", "price_of_a_nine", "price_of_halving",
+        "scales", "proof",
+    }  # fmt: skip
+    assert wanted <= set(document)
+    assert document["fleet"]["replicas"] >= 1
+    assert [each["question"] for each in document["scales"]] == [
+        "1x the traffic",
+        "10x the traffic",
+        "100x the traffic",
+    ]
+    text = cli(*asked).stdout
+    assert "an hour, at least $" in text
+    assert "what binds" in text
+
+
+def test_mistakes_are_refused(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["plan", "--model", "llama-3.1-8b", "--chip", "l40s"]
+    assert "a fleet needs bounds: give --slo" in refuse(capsys, *asked, "--trace", trace)
+    assert "--isl has no place" in refuse(capsys, *asked, "--trace", trace, "--slo", SLO, "--isl", 5)
+    assert "--slo is of a fleet, which needs the requests" in refuse(capsys, *asked, "--slo", SLO)
+    assert "--max-chips" in refuse(capsys, *asked)
+    with pytest.raises(fs.BadInput, match="unknown keyword of plan_fleet 'roter'; the nearest known: router"):
+        planned(trace, roter="central")
+    with pytest.raises(fs.MissingFact, match="l40"):
+        planned(trace, chips="l40z")
+
+
+def test_bounds_that_nothing_keeps_are_counted(trace: Path) -> None:
+    with pytest.raises(fs.InfeasiblePlan, match="no fleet of these chips keeps the bounds") as caught:
+        planned(trace, "ttft_p95<1ms")
+    assert Counter(caught.value.reasons)["ttft above the bound even alone"] > 0
