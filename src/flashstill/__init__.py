@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     )
     from flashstill.distilling import distill, evaluate, run
     from flashstill.endpoint import serve
-    from flashstill.measuring import measure_model, measure_server
     from flashstill.fleet_sizing import plan_fleet
+    from flashstill.measuring import measure_model, measure_server
     from flashstill.plan.space import SearchSpace
     from flashstill.simulate.view import Decision, ReplicaView
     from flashstill.simulating import knee, simulate
