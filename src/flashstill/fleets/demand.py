@@ -11,7 +11,7 @@ Seed 0 at 1 times the traffic is the trace itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +33,14 @@ class Demand:
     """Requests in order of arrival, from time 0 on. edges [blocks + 1]: index of the first request of each block.
 
     span_s: from the first to the last arrival.  left_out: requests longer than the model's context.
+    has_names: the trace names its hash blocks; they are not followed, as other days would repeat them.
     """
 
     requests: Arrivals
     span_s: float
     edges: Counts
     left_out: int = 0
+    has_names: bool = False
 
     @property
     def rate(self) -> float:
@@ -69,12 +71,19 @@ def read_demand(path: Path, longest: int, speed: float = 1.0) -> Demand:
             raise BadInput(f"{path} has over {MOST_REQUESTS:,} requests; a fleet is sized for up to so many: cut it")
     if not pieces:
         raise BadInput(f"{path} holds no requests")
-    whole = Arrivals._make(np.concatenate(columns) for columns in zip(*pieces, strict=True))
+    whole = Arrivals(
+        np.concatenate([piece.arrival_s for piece in pieces]),
+        np.concatenate([piece.prompt for piece in pieces]),
+        np.concatenate([piece.output for piece in pieces]),
+        np.concatenate([piece.cached for piece in pieces]),
+    )
+    has_names = any(len(piece.keys) for piece in pieces)
     fitting = np.flatnonzero(whole.prompt + whole.output <= longest)
     if not len(fitting):
         raise BadInput(f"every request of {path} is longer than the {longest:,} tokens that the model was made for")
     kept = _rows(whole, fitting, -float(whole.arrival_s[0]))
-    return demand_of(kept, float(kept.arrival_s[-1]), len(whole.arrival_s) - len(fitting))
+    demand = demand_of(kept, float(kept.arrival_s[-1]), len(whole.arrival_s) - len(fitting))
+    return replace(demand, has_names=has_names)
 
 
 def demand_of(requests: Arrivals, span_s: float, left_out: int = 0) -> Demand:
@@ -116,5 +125,9 @@ def _near(block: int, blocks: int, numbers: np.random.Generator) -> int:
 
 
 def _rows(requests: Arrivals, rows: Counts, shift_s: Values | float) -> Arrivals:
-    picked = Arrivals._make(column[rows] for column in requests)
-    return picked._replace(arrival_s=np.maximum(picked.arrival_s + shift_s, 0.0))
+    return Arrivals(
+        np.maximum(requests.arrival_s[rows] + shift_s, 0.0),
+        requests.prompt[rows],
+        requests.output[rows],
+        requests.cached[rows],
+    )

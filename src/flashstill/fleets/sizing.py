@@ -146,6 +146,8 @@ def _notes(demand: Demand, best: Sized, windows: Sequence[Traffic], cold_start_s
     notes = list(best.candidate.prepared.notes)
     if demand.left_out:
         notes.append(f"{demand.left_out:,} requests are longer than the model's context and are left out")
+    if demand.has_names:
+        notes.append("names of hash blocks are not followed: a prompt is cached where the trace says how much of it is")
     if len(windows) > 1 and cold_start_s == 0.0:
         notes.append("replicas start at once: --cold-start adds what it takes")
     return tuple(dict.fromkeys(notes))
