@@ -24,6 +24,8 @@ class FakeStream:
         self.always = ""
         self.has_usage, self.reasoning, self.short = True, 0, 0
         self.names = ["tiny"]
+        self.listing = ""
+        """a fault of the list of models"""
         self.template = 3
         self.unknown: set[str] = set()
         self.questions: list[dict[str, Any]] = []
@@ -77,6 +79,8 @@ class FakeStream:
     async def _answer(self, path: str, body: bytes, write: Write) -> bool:
         """Answer one request; False closes the connection."""
         if path == "/v1/models":
+            if self.listing:
+                return await FAULTS[self.listing](write)
             cards = [{"id": name, "max_model_len": 4096} for name in self.names]
             await _whole(write, "200 OK", {"data": cards})
             return True

@@ -299,6 +299,41 @@ def test_meters(tmp_path: Path) -> None:
     assert "no meter" in Energy([]).told
 
 
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("silent", "does not answer"),
+        ("drips", "does not answer"),
+        ("dies", "no server answers"),
+        ("no http", "no server answers"),
+        ("redirect", "sends on to another address"),
+        ("503", "answers 503 not now"),
+        ("endless", "answers with more than"),
+        ("another type", "lists no models"),
+    ],
+)
+def test_a_list_of_models_that_cannot_be_had(server: FakeStream, fault: str, sentence: str) -> None:
+    server.listing = fault
+    with pytest.raises(BadInput, match=sentence):
+        measure_server(asked(server), Silent())
+
+
+def test_damaged_directories(server: FakeStream, tmp_path: Path) -> None:
+    measure_server(asked(server), Silent(), tmp_path)
+    path = tmp_path / "requests.jsonl"
+    whole = path.read_bytes()
+    for old, new in ((b'"sent": ', b'"sent": "x'), (b'"ok"', b'"fine"'), (b'"record"', b'"rekord"'), (b"{", b"[{")):
+        path.write_bytes(whole.replace(old, new))
+        with pytest.raises(BadInput, match="has a line that is none of a measurement"):
+            measure_server(asked(server), Silent(), tmp_path)
+    path.write_bytes(whole)
+    assert measure_server(asked(server), Silent(), tmp_path).resumed_runs == 1
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("x")
+    with pytest.raises(BadInput, match="holds other files"):
+        measure_server(asked(server), Silent(), tmp_path / "other")
+
+
 def test_from_python(server: FakeStream) -> None:
     found = fs.measure_server(server.base, concurrency=2, requests=6, runs=1, isl=12, osl=5)
     rows = found.as_records()

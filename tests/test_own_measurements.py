@@ -228,3 +228,10 @@ def test_a_point_of_mlperf(tmp_path: Path) -> None:
     (row,) = read_own(path, {"model": "qwen3-8b", "chip": "h100-sxm", "isl": "1024", "osl": "128"})
     assert row.measured == {"tpot_s": pytest.approx(0.01), "ttft_s": pytest.approx(0.07)}
     assert row.case.scenario.batch == 8
+
+
+def test_numbers_that_no_float_holds_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps({**VLLM, "mean_ttft_ms": 10**400, "levels": [3], "definitions": {}}), encoding="utf-8")
+    (row,) = read_own(path, {"model": "qwen3-8b", "chip": "h100-sxm"})
+    assert list(row.measured) == ["tpot_s"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import json
+import math
 import os
 from array import array
 from collections.abc import Mapping
@@ -20,8 +21,9 @@ from typing import IO, Any
 
 from flashstill.errors import BadInput
 from flashstill.files import disk_errors, write_text
-from flashstill.load_test.client import Reply
+from flashstill.load_test.client import CLOCKS, Reply
 from flashstill.load_test.drive import Ran
+from flashstill.load_test.failures import KINDS, OK
 from flashstill.load_test.question import Level
 from flashstill.load_test.summary import Measured
 
@@ -35,7 +37,8 @@ class Kept:
     """Where a measurement keeps what it has; nothing is written without a directory."""
 
     def __init__(self, directory: Path | None, question: Mapping[str, Any]) -> None:
-        self.directory, self._stream = directory, None
+        self.directory = directory
+        self._stream: IO[bytes] | None = None
         self.runs: dict[Key, Measured] = {}
         self.warm_ups: dict[tuple[str, float], dict[str, Any]] = {}
         if directory is None:
@@ -45,15 +48,22 @@ class Kept:
         self._check(directory, question)
         path = directory / REQUESTS
         with disk_errors(path):
-            self._stream: IO[bytes] | None = path.open("ab+")  # type: ignore[no-redef]
-            assert self._stream is not None
-            try:
-                fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise BadInput(
-                    f"another measurement writes to {directory}; wait for it, or give another --out"
-                ) from error
-            self._read(path, self._stream)
+            self._stream = path.open("ab+")
+        try:
+            self._begin(path, self._stream)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, path: Path, stream: IO[bytes]) -> None:
+        """Take the file for this process, and read what is there."""
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BadInput(
+                f"another measurement writes to {path.parent}; wait for it, or give another --out"
+            ) from error
+        self._read(path, stream)
 
     def _check(self, directory: Path, question: Mapping[str, Any]) -> None:
         path = directory / QUESTION
@@ -95,7 +105,7 @@ class Kept:
         elif row["record"] == "begin":
             open_runs[key] = []
         elif row["record"] == "request":
-            reply = Reply(**row["reply"] | {"gaps_s": array("d", row["reply"]["gaps_s"])})
+            reply = _reply(row["reply"])
             if row["phase"] == "run":
                 open_runs[key].append(reply)
         elif row["record"] == "run":
@@ -138,3 +148,15 @@ class Kept:
         """Close the file, which frees the directory."""
         if self._stream is not None:
             self._stream.close()
+
+
+def _reply(row: dict[str, Any]) -> Reply:
+    """A kept request; ValueError or TypeError for one that nobody wrote."""
+    reply = Reply(**row | {"gaps_s": array("d", row["gaps_s"])})
+    clocks = [value for name in CLOCKS if (value := getattr(reply, name)) is not None]
+    counts = [reply.number, reply.wanted_prompt, reply.wanted_output, reply.output_tokens, reply.prompt_tokens or 0]
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in (*clocks, *counts)):
+        raise ValueError("a time or a count is no number")
+    if not all(map(math.isfinite, reply.gaps_s)) or reply.outcome not in (OK, *KINDS):
+        raise ValueError("a gap is no number, or an outcome is unknown")
+    return reply

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.bounded import read_bounded
-from flashstill.checked import json_object
+from flashstill.checked import LARGEST, json_object
 from flashstill.errors import BadInput
 
 Cells = dict[str, str]
@@ -118,9 +118,11 @@ def _inference_perf(tree: Mapping[str, Any]) -> Iterator[Cells]:
 def _flashstill(tree: Mapping[str, Any]) -> Iterator[Cells]:
     levels = tree.get("levels")
     for level in levels if isinstance(levels, list) and "definitions" in tree else []:
+        if not isinstance(level, dict):
+            continue
         ttft, tpot = (_number(_inside(level, "latencies", name), "mean") for name in ("ttft_s", "tpot_s"))
         many = _number(level, "concurrency") or _number(_inside(level, "over_runs", "in_flight"), "median")
-        burst = level.get("burst_share") if isinstance(level, dict) else None
+        burst = level.get("burst_share")
         yield {
             "model": str(tree.get("served_model") or ""),
             "isl": _whole(_number(level, "prompt_tokens") or _number(level, "wanted_prompt_tokens")),
@@ -173,9 +175,9 @@ def _inside(tree: Any, *names: str) -> Mapping[str, Any]:
 
 
 def _number(tree: Mapping[str, Any], name: str) -> float | None:
-    """A finite number above 0, or None."""
+    """A number above 0 that a float holds, or None."""
     value = tree.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value < LARGEST:
         return None
     return float(value)
 
