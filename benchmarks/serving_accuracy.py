@@ -62,7 +62,7 @@ def arguments() -> argparse.Namespace:
         "--out", type=Path, default=None, help="keeps the measurements [default: a temporary directory]"
     )
     parser.add_argument("--isl", type=int, default=64)
-    parser.add_argument("--osl", type=int, default=32)
+    parser.add_argument("--osl", type=int, default=24)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--small", action="store_true")
     asked = parser.parse_args()
@@ -79,7 +79,7 @@ def engine_errors(engine: str, python: Path | None, asked: argparse.Namespace) -
         settings = server.settings
         levels = []
         for number, load_of in enumerate(LOADS):
-            requests = max(load_of, 4) if asked.small else max(3 * load_of, 10)
+            requests = max(load_of, 4) if asked.small else max(2 * load_of, 6)
             test = LoadTest(
                 base=server.url, name=server.model, concurrency=(load_of,), requests=requests, isl=asked.isl,
                 osl=asked.osl, runs=asked.runs, warm_up=not number, tokenizer=asked.student, seed=number,

@@ -253,7 +253,9 @@ def test_commands_of_engines(tiny_teacher: Path, tmp_path: Path, monkeypatch: py
         return " ".join(made.words)
 
     assert "serve student --continuous-batching --dtype float32" in words("transformers")
-    assert "--cb-num-blocks 5" in words("transformers")  # 4 of 256 tokens each, and the share that is kept free
+    assert "--cb-num-blocks 4" in words("transformers")  # the fourth is taken in while a quarter is free
+    eight = {"sequences": 8, "blocks": 8}
+    assert "--cb-num-blocks 9" in words("transformers", **eight)  # with eight blocks, less than 15 % would be free
     assert "--cb-num-blocks" not in words("transformers", on_cpu=False)
     assert f"--model {tmp_path}/student --served-model-name student --dtype bfloat16" in words("vllm", precision="bf16")
     assert "--quantization fp8 --kv-cache-dtype fp8_e4m3" in words("sglang", quantise="fp8", kv_precision="fp8")

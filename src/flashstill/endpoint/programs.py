@@ -102,7 +102,9 @@ def _transformers(settings: Settings, name: str) -> list[str]:
     words += ["--cb-max-batch-tokens", str(settings.step_tokens), "--log-level", "error"]
     if settings.on_cpu:  # it would take 60 % of the memory
         spare = serving_row(TRANSFORMERS, "spare_percent") / 100.0
-        words += ["--device", "cpu", "--cb-num-blocks", str(math.ceil(settings.blocks / (1.0 - spare)))]
+        last = settings.blocks / settings.sequences  # it is taken in while the others leave so much free
+        blocks = max(settings.blocks, math.ceil((settings.blocks - last) / (1.0 - spare)))
+        words += ["--device", "cpu", "--cb-num-blocks", str(blocks)]
     return words
 
 

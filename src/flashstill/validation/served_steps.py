@@ -41,7 +41,7 @@ SEEDS, FEWEST_LOADS = 3, 2
 START = np.array([0.0, 0.0, 0.3, 0.03, 0.3])
 LEAST, MOST = np.array([-3.0, -3.0, 0.0, 0.0, 0.0]), np.array([3.0, 5.0, 20.0, 20.0, 20.0])
 WIDTHS, SCALE = (0.1, 0.1, 0.05, 0.01, 0.05), np.array([0.3, 0.3, 0.3, 0.05, 0.3])
-EVALUATIONS = 30
+EVALUATIONS, CLOSE = 16, 1e-3
 """of theta as it is searched: ln kernel, ln prompt, and the three times over u"""
 Vector = npt.NDArray[np.float64]
 
@@ -144,15 +144,18 @@ def fit_steps(facts: Facts, model: str, deployment: Deployment, policy: Policy, 
         return np.concatenate([*off, prior])
 
     def slopes(theta: Vector) -> Vector:
-        """Central differences wide enough for percentiles, which move in steps of a histogram's width."""
+        """Differences wide enough for percentiles, which move in steps of a histogram's width."""
+        here = residuals(theta)
         columns = []
         for place, width in enumerate(WIDTHS):
-            ends = [np.clip(theta[place] + sign * width, LEAST[place], MOST[place]) for sign in (1.0, -1.0)]
-            high, low = (residuals(np.concatenate([theta[:place], [end], theta[place + 1 :]])) for end in ends)
-            columns.append((high - low) / (ends[0] - ends[1]))
+            moved = theta.copy()
+            moved[place] += width
+            columns.append((residuals(moved) - here) / width)
         return np.stack(columns, axis=1)
 
-    found = least_squares(residuals, START, jac=slopes, bounds=(LEAST, MOST), x_scale=SCALE, max_nfev=EVALUATIONS)
+    found = least_squares(
+        residuals, START, jac=slopes, bounds=(LEAST, MOST), x_scale=SCALE, max_nfev=EVALUATIONS, ftol=CLOSE
+    )
     steps = _steps(found.x, typical)
 
     def error(own: Prepared) -> float:
