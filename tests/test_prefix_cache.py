@@ -49,7 +49,7 @@ def conserved(outcome: Outcome, chosen: Limits) -> None:
     assert (outcome.fleet.counts[:, IDLE] * chosen.unit_blocks <= chosen.blocks).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 10**6), servers=st.integers(1, 3), sequences=st.integers(1, 8), tokens=st.integers(1, 200),
     block=st.sampled_from([1, 4, 16]), ratio=st.sampled_from([1, 2, 8]), spare=st.integers(0, 600),
@@ -121,8 +121,8 @@ def test_the_least_recently_used_goes_first_and_its_end_before_its_beginning() -
 
 def test_more_units_than_the_table_first_holds() -> None:
     """Tables and keys grow with what is cached, and pieces of a trace are one trace."""
-    rows, keys = conversations(np.random.default_rng(4), 1500, 4, 40, 400)
-    chosen = with_cache(4, block=4, blocks=8000)
+    rows, keys = conversations(np.random.default_rng(4), 250, 4, 40, 400)
+    chosen = with_cache(4, block=4, blocks=3000)
     whole = run(tables(), chosen, [arrivals(rows, keys=keys)], 2)
     parts = [arrivals(rows[i : i + 70], keys=keys[i : i + 70]) for i in range(0, len(rows), 70)]
     again = run(tables(), chosen, parts, 2)

@@ -157,6 +157,8 @@ def traces(chance: random.Random, corpus: Corpus, folder: Path) -> Trial:
     stream = io.StringIO()
     csv.writer(stream).writerows(rows)
     written = stream.getvalue().encode("utf-8", "surrogatepass")
+    if chance.random() < 0.4:
+        written = _json_trace(chance)
     path = folder / "trace.csv"
     path.write_bytes(mangle.damaged(chance, written) if chance.random() < 0.15 else written)
     arguments: tuple[str, ...] = ("simulate", "--model", chance.choice(MODELS), "--chip", chance.choice(CHIPS))
@@ -167,11 +169,28 @@ def traces(chance: random.Random, corpus: Corpus, folder: Path) -> Trial:
     return Trial(kind="traces", arguments=tuple(_no_nul(each) for each in (*arguments, *_json(chance))))
 
 
+def _json_trace(chance: random.Random) -> bytes:
+    """JSON lines as Mooncake's with a few wrong places."""
+    lines = []
+    for at in range(chance.randint(0, 8)):
+        prompt = chance.randint(1, 4000)
+        names = [chance.choice((0, i, 100 * at + i)) for i in range(-(-prompt // 512))]
+        row: Any = {
+            "timestamp": at * 500,
+            "input_length": prompt,
+            "output_length": chance.randint(1, 40),
+            "hash_ids": names,
+        }
+        lines.append(mangle.as_json(chance, mangle.document(chance, row) if chance.random() < 0.3 else row))
+    return b"\n".join(lines)
+
+
 SETTINGS = {
     "--scheduler": ("chunked", "prefill-first"), "--step-tokens": ("1", "64", "8192"), "--sequences": ("1", "7", "256"),
-    "--block-tokens": ("1", "16", "256"), "--replicas": ("1", "3"), "--router": ("round-robin", "two-choices"),
+    "--block-tokens": ("1", "16", "256"), "--replicas": ("1", "3"), "--router": ("two-choices", "prefix"),
     "--osl": ("1", "20"), "--isl": ("1", "700"), "--cv": ("0.1", "8"), "--least-ratio": ("0", "0.5"),
     "--cached-ratio": ("0", "1"), "--speed": ("0.5", "1e6"), "--max-ttft": ("1ms", "9"),
+    "--hash-block": ("512", "16"), "--prefix-cache": ("lru", "off"), "--prefix-margin": ("0", "9"),
     "--engine": ("trtllm", "sglang"),
 }  # fmt: skip
 

@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     from flashstill.simulate.answer import Simulation
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
-_TRAFFIC = ("trace", "speed", "rate", "cv", "concurrency", "requests", "isl", "osl", "least_ratio", "cached_ratio")
+_TRAFFIC = (
+    "trace", "speed", "rate", "cv", "concurrency", "requests", "isl", "osl", "least_ratio", "cached_ratio",
+    "hash_block",
+)  # fmt: skip
 _POLICY = (
     "scheduler", "refill_sequences", "refuse_late", "step_tokens", "sequences", "block_tokens", "replicas", "router",
-    "max_ttft_s", "max_tpot_s", "draft", "draft_tokens", "acceptance", "acceptance_decay",
+    "prefix_cache", "prefix_margin", "max_ttft_s", "max_tpot_s", "draft", "draft_tokens",
+    "acceptance", "acceptance_decay",
 )  # fmt: skip
 
 
@@ -36,7 +40,12 @@ _POLICY = (
 @model_option(required=True)
 @chip_option(required=True)
 @deployment_options
-@click.option("--trace", type=_FILE, default=None, help="CSV: arrival_s, input_tokens, output_tokens[, cached_tokens].")
+@click.option(
+    "--trace",
+    type=_FILE,
+    default=None,
+    help="CSV: arrival_s, input_tokens, output_tokens[, ...]; or JSON lines as Mooncake's.",
+)
 @click.option("--speed", type=float, default=1.0, show_default=True, help="The trace's arrivals so many times as fast.")
 @click.option("--rate", type=RATE, default=None, help="Requests per second, arriving by themselves.")
 @click.option("--cv", type=float, default=1.0, show_default=True, help="Burstiness of --rate; 1 is a Poisson process.")
@@ -49,6 +58,9 @@ _POLICY = (
 )
 @click.option(
     "--cached-ratio", type=SHARE, default=0.0, show_default=True, help="Share of each prompt found in a prefix cache."
+)
+@click.option(
+    "--hash-block", type=COUNT, default=None, help="Tokens of a block of JSON lines' hash_ids [default: 512]."
 )
 @click.option(
     "--scheduler",
@@ -70,7 +82,12 @@ _POLICY = (
 @click.option("--replicas", type=COUNT, default=1, show_default=True, help="Copies of the deployment.")
 @click.option(
     "--router", type=WORD, default="least-requests", show_default=True,
-    help="round-robin, least-requests, two-choices, least-tokens or central.",
+    help="round-robin, least-requests, two-choices, least-tokens, central or prefix.",
+)  # fmt: skip
+@click.option("--prefix-cache", type=WORD, default=None, help="lru or off [default: lru where the trace has hashes].")
+@click.option(
+    "--prefix-margin", type=click.IntRange(min=0), default=None,
+    help="--router prefix: most requests above the least loaded replica [default: as SGLang's].",
 )  # fmt: skip
 @click.option("--max-ttft", "max_ttft_s", type=SECONDS, default=None, help="Bound of goodput, as 500ms.")
 @click.option("--max-tpot", "max_tpot_s", type=SECONDS, default=None, help="Bound of goodput, as 30ms.")
@@ -155,6 +172,11 @@ def print_simulation(model: str, answer: Simulation) -> None:
         f"in {show(answer.seconds, 's')}: {answer.output_tokens_per_s:,.0f} output tokens/s, {answer.mean_running:.1f}"
         f" running on average, busy {answer.utilisation:.0%}, {answer.preemptions:,} preemptions"
     )
+    if answer.cached_tokens:
+        click.echo(
+            f"{answer.cached_tokens / answer.input_tokens:.1%} of the prompt tokens were cached;"
+            f" {answer.evicted_blocks:,} cache blocks were evicted"
+        )
     heading = ["", "mean", "p50", "p90", "p95", "p99", "n"]
     rows = [
         [name.removesuffix("_s").replace("_", " "), show(each.mean_s, "s"),

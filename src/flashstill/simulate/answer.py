@@ -17,6 +17,7 @@ from flashstill.simulate.tally import (
     ARRIVED,
     CACHED_IN,
     DONE,
+    EVICTED,
     GOOD,
     LINES,
     PREEMPTED,
@@ -33,7 +34,8 @@ from flashstill.tables import cell, html_table
 class Simulation:
     """What traffic gets on replicas of a deployment. Seconds; joules of the chips, host and facility excluded.
 
-    refused: larger than the cache; refused_late: by the scheduler.  goodput_ratio: share of the requests that arrived
+    refused: larger than the cache; refused_late: by the scheduler.  cached_tokens: of prompts, found in a
+    prefix cache when they started; evicted_blocks: of prefix caches.  goodput_ratio: share of the requests that arrived
     which kept both bounds.  cache_tokens: room of one replica.
     timeline: line -> mean value in each of consecutive intervals of moment_s seconds.
     """
@@ -50,6 +52,7 @@ class Simulation:
     seconds: float
     input_tokens: int
     cached_tokens: int
+    evicted_blocks: int
     output_tokens: int
     latencies: dict[str, Latency]
     goodput_ratio: float
@@ -134,6 +137,7 @@ def simulation_of(
         seconds=span,
         input_tokens=int(totals[TOKENS_IN]),
         cached_tokens=int(totals[CACHED_IN]),
+        evicted_blocks=int(totals[EVICTED]),
         output_tokens=output,
         latencies=latencies(tally),
         goodput_ratio=float(totals[GOOD] / max(totals[ARRIVED], 1)),

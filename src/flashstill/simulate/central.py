@@ -51,7 +51,7 @@ def choose(fleet: Fleet, pool: Pool, limits: Limits, place: int) -> int:
     """The replica that gets a request now; NONE if it has to wait in the central line."""
     if limits.router == CENTRAL:
         return first_with_room(fleet, pool, limits, place)
-    return route(fleet, limits)
+    return route(fleet, pool, limits, place)
 
 
 @compiled

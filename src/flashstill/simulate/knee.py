@@ -103,6 +103,8 @@ def knee(
         traffic = replace(traffic, requests=LENGTHS)
     pieces, sizes = requests_of(traffic, seed)
     fleet = prepared(facts, model, deployment, policy or Policy(), sizes, RENTED)
+    if fleet.limits.unit:
+        raise BadInput("the knee is found without a prefix cache; give prefix_cache off, or a trace without hashes")
     return knee_of(fleet, traffic, pieces, seed, percentile, progress or Silent())
 
 
@@ -185,7 +187,7 @@ def _read(pieces: Iterable[Arrivals], limits: Limits) -> tuple[Arrivals, float]:
     for piece in pieces:
         fits = np.ceil((piece.prompt + piece.output) / limits.block) <= limits.blocks
         total += len(fits)
-        kept.append(Arrivals._make(column[fits][: MOST_REQUESTS - rows] for column in piece))
+        kept.append(Arrivals._make(column[fits][: MOST_REQUESTS - rows] for column in piece[:4]))
         rows += len(kept[-1].prompt)
         if rows == MOST_REQUESTS:
             break

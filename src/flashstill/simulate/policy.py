@@ -6,10 +6,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from flashstill.errors import BadInput, check_counts, unknown
-from flashstill.simulate.state import ROUTERS
+from flashstill.simulate.state import PREFIX_ROUTER, ROUTERS
 from flashstill.simulate.view import Scheduler, name_of
 
 CHUNKED, PREFILL_FIRST, DECODE_PRIORITY, SLO_AWARE = "chunked", "prefill-first", "decode-priority", "slo-aware"
+LRU, OFF = "lru", "off"
 SCHEDULERS = (CHUNKED, PREFILL_FIRST, DECODE_PRIORITY, SLO_AWARE)
 
 
@@ -26,7 +27,11 @@ class Policy:
       refuse_late, and prompts get only what keeps a step within max_tpot_s (bounds.py)
     step_tokens: most tokens of a step; sequences: most running at a time; block_tokens: of a cache block.  None takes
     what the engine does.  replicas: copies of the deployment.  router: round-robin, least-requests, two-choices (the
-    better of two drawn at random), least-tokens, or central (all wait in one line until a replica can admit them).
+    better of two drawn at random), least-tokens, central (all wait in one line until a replica can admit them), or
+    prefix (the replica with the longest cached prefix, unless it has more than prefix_margin requests more than the one
+    with the fewest, which then gets the request; None: as SGLang's cache-aware router, a fact row).
+    prefix_cache: lru (blocks that requests name are kept until their memory is needed) or off; None: lru where they
+    name any, as engines do.
     max_ttft_s, max_tpot_s: bounds that a request keeps to count for goodput.
     draft, draft_tokens, acceptance, acceptance_decay: speculative decoding, as in a `Scenario`.
     """
@@ -39,6 +44,8 @@ class Policy:
     block_tokens: int | None = None
     replicas: int = 1
     router: str = ROUTERS[1]
+    prefix_cache: str | None = None
+    prefix_margin: int | None = None
     max_ttft_s: float | None = None
     max_tpot_s: float | None = None
     draft: str | None = None
@@ -54,6 +61,12 @@ class Policy:
             raise BadInput(f"a scheduler is a name or a function, not {self.scheduler!r}")
         if self.router not in ROUTERS:
             raise BadInput(unknown("router", self.router, ROUTERS))
+        if self.prefix_cache not in (None, LRU, OFF):
+            raise BadInput(unknown("prefix_cache", self.prefix_cache, (LRU, OFF)))
+        if self.prefix_margin is not None and self.prefix_margin < 0:
+            raise BadInput(f"prefix_margin must be at least 0, not {self.prefix_margin}")
+        if self.prefix_margin is not None and self.router != PREFIX_ROUTER:
+            raise BadInput(f"prefix_margin is of the router {PREFIX_ROUTER}")
         check_counts(
             {
                 "step_tokens": self.step_tokens,

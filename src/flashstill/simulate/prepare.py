@@ -16,9 +16,9 @@ from flashstill.facts import Facts
 from flashstill.plan.prediction import NOT_FITTING
 from flashstill.plan.resolve import Resolved
 from flashstill.simulate.loop import Arrivals
-from flashstill.simulate.policy import CHUNKED, DECODE_PRIORITY, PREFILL_FIRST, SLO_AWARE, Policy
-from flashstill.simulate.state import ALL, ANY_TIME, BEHIND, ROUTERS, TURNED_DOWN, Limits
-from flashstill.simulate.traces import read_trace
+from flashstill.simulate.policy import CHUNKED, DECODE_PRIORITY, LRU, OFF, PREFILL_FIRST, SLO_AWARE, Policy
+from flashstill.simulate.state import ALL, ANY_TIME, BEHIND, PREFIX_ROUTER, ROUTERS, TURNED_DOWN, Limits
+from flashstill.simulate.traces import hash_block_of, read_trace
 from flashstill.simulate.traffic import Traffic, generated
 
 
@@ -30,17 +30,20 @@ class Sizes:
     osl: int
     mean_tokens: float
     moment_s: float
+    hash_block: int = 0
+    """tokens of a block that requests name for the prefix cache; 0 if they name none"""
 
 
 def requests_of(traffic: Traffic, seed: int) -> tuple[Iterator[Arrivals], Sizes]:
     if traffic.trace is None:
         sizes = Sizes(isl=traffic.isl, osl=traffic.osl, mean_tokens=traffic.mean_tokens, moment_s=0.1)
         return generated(traffic, seed), sizes
-    pieces = read_trace(traffic.trace, traffic.speed)
+    pieces = read_trace(traffic.trace, traffic.speed, traffic.hash_block)
     first = next(pieces, None)
     if first is None:
         raise BadInput(f"{traffic.trace} holds no requests")
-    return itertools.chain([first], pieces), sizes_of(first)
+    hash_block = hash_block_of(traffic.trace, traffic.hash_block)
+    return itertools.chain([first], pieces), replace(sizes_of(first), hash_block=hash_block)
 
 
 def sizes_of(requests: Arrivals) -> Sizes:
@@ -113,4 +116,21 @@ def limits_of(facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes) ->
         asks=policy.function is not None,
         return_s=facts.value("engine", "return_s"),
     )
-    return limits, blocks * block
+    return _with_prefix_cache(facts, policy, sizes.hash_block, limits), blocks * block
+
+
+def _with_prefix_cache(facts: Facts, policy: Policy, hash_block: int, limits: Limits) -> Limits:
+    """Settings of the prefix cache: a unit is a hash block, or a cache block of several of them."""
+    margin = policy.prefix_margin
+    if margin is None:
+        margin = int(facts.value("engine", "prefix_router_requests"))
+    if hash_block == 0 or policy.prefix_cache == OFF:
+        if policy.prefix_cache == LRU or policy.router == PREFIX_ROUTER:
+            asked = f"the router {PREFIX_ROUTER}" if policy.router == PREFIX_ROUTER else f"prefix_cache {LRU}"
+            raise BadInput(f"{asked} needs a prefix cache and requests that name their blocks: a trace with hash_ids")
+        return limits
+    block = limits.block
+    unit = max(hash_block, block)
+    if hash_block % block and block % hash_block:
+        raise BadInput(f"cache blocks of {block} tokens and hash blocks of {hash_block} do not divide each other")
+    return limits._replace(unit=unit, unit_blocks=unit // block, key_stride=unit // hash_block, margin=margin)

@@ -16,7 +16,8 @@ TABLE = 1024
 """entries of a replica's table of the prefix cache at first; it doubles as often as needed"""
 NONE, ALL = -1, 2**31
 """no request; as many as there are"""
-ROUTERS = ("round-robin", "least-requests", "two-choices", "least-tokens", "central")
+ROUTERS = ("round-robin", "least-requests", "two-choices", "least-tokens", "central", "prefix")
+PREFIX_ROUTER = ROUTERS[5]
 CENTRAL = 4
 """requests wait in one line before the replicas (central.py)"""
 
@@ -35,7 +36,8 @@ class Limits(NamedTuple):
     return_s: in a closed loop, from the end of a request until the next one reaches the scheduler (closed.py).
 
     unit: tokens of a unit of the prefix cache (prefix.py), 0 without one; unit_blocks: cache blocks of a unit;
-    key_stride: a unit is named by each so manieth key of an arrival.
+    key_stride: a unit is named by each so manieth key of an arrival.  margin: requests by which the router prefix lets
+    a replica with a longer cached prefix exceed the least loaded one.
     """
 
     sequences: int
@@ -57,6 +59,7 @@ class Limits(NamedTuple):
     unit: int = 0
     unit_blocks: int = 0
     key_stride: int = 1
+    margin: int = 0
 
 
 ANY_TIME, BEHIND, TURNED_DOWN = range(3)

@@ -30,7 +30,8 @@ class Traffic:
     trace: a CSV file, see traces.py; speed: its arrivals so many times as fast.  rate: requests per second; cv:
     coefficient of variation of the gaps between them.  concurrency: requests in flight.  requests: how many (not with a
     trace).  isl, osl: nominal tokens of a prompt and its answer; least_ratio: shortest drawn length / nominal.
-    cached_ratio: share of each prompt found in a prefix cache.
+    cached_ratio: share of each prompt found in a prefix cache.  hash_block: tokens of a block that JSON lines name; 512
+    as in Mooncake's.
     """
 
     trace: Path | None = None
@@ -43,12 +44,16 @@ class Traffic:
     osl: int = 1024
     least_ratio: float = 1.0
     cached_ratio: float = 0.0
+    hash_block: int | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in ("trace", "rate", "concurrency") if getattr(self, name) is not None]
         if len(given) != 1:
             raise BadInput(f"give one of trace, rate and concurrency, not {' and '.join(given) or 'none of them'}")
-        check_counts({"requests": self.requests, "isl": self.isl, "osl": self.osl, "concurrency": self.concurrency})
+        counts = {"requests": self.requests, "isl": self.isl, "osl": self.osl, "concurrency": self.concurrency}
+        check_counts(counts | {"hash_block": self.hash_block})
+        if self.hash_block is not None and self.trace is None:
+            raise BadInput("hash_block says what the names in a trace stand for; give a trace")
         for name, (least, most) in BOUNDS.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
