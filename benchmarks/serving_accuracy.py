@@ -30,9 +30,11 @@ from flashstill.load_test.answer import Measurement
 from flashstill.load_test.question import LoadTest
 from flashstill.load_test.written import measure_server
 from flashstill.plan.deployment import Deployment
+from flashstill.simulate.knee import knee
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.prepare import requests_of
 from flashstill.simulate.simulation import prepared, simulated
+from flashstill.simulate.traffic import Traffic
 from flashstill.validation.served_steps import Load, fit_steps, loads_of, percentiles, step_facts
 
 SEQUENCES = 8
@@ -79,7 +81,7 @@ def engine_errors(engine: str, python: Path | None, asked: argparse.Namespace) -
         settings = server.settings
         levels = []
         for number, load_of in enumerate(LOADS):
-            requests = max(load_of, 4) if asked.small else max(2 * load_of, 6)
+            requests = max(load_of, 4) if asked.small else max(3 * load_of, 10)
             test = LoadTest(
                 base=server.url, name=server.model, concurrency=(load_of,), requests=requests, isl=asked.isl,
                 osl=asked.osl, runs=asked.runs, warm_up=not number, tokenizer=asked.student, seed=number,
@@ -94,9 +96,12 @@ def engine_errors(engine: str, python: Path | None, asked: argparse.Namespace) -
     noise = {many: spread(found) for many, found in zip(LOADS, levels, strict=True)}
     rows = [row for many in LOADS for row in compared(own, model, deployment, policy, loads[many], many, noise[many])]
     show(engine, fitted.steps, rows)
+    steady = knee(own, model, deployment, Traffic(rate=1.0, isl=asked.isl, osl=asked.osl), policy)
+    print(f"knee without the ends of a run: {steady.rate:.2f} requests/s, {steady.binds} bind", file=sys.stderr)
     held_out = [abs(row["error"]) for row in rows if row["load"] not in CALIBRATED]
     return {
         "steps": {name: getattr(fitted.steps, name) for name in fitted.steps.__dataclass_fields__},
+        "knee_requests_per_s": steady.rate,
         "held_out_mean_error": statistics.mean(held_out),
         "held_out_largest_error": max(held_out),
         "held_out_within": sum(error <= WITHIN for error in held_out) / len(held_out),
