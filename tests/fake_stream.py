@@ -22,7 +22,8 @@ class FakeStream:
         self.first_s, self.token_s = first_s, token_s
         self.faults: list[str] = []
         self.always = ""
-        self.has_usage, self.reasoning, self.short = True, 0, 0
+        self.has_usage, self.reasoning, self.short, self.claimed = True, 0, 0, 1
+        """whether it counts tokens, reasoning tokens, tokens too few, and by how much it multiplies its count"""
         self.names = ["tiny"]
         self.listing = ""
         """a fault of the list of models"""
@@ -116,7 +117,10 @@ class FakeStream:
             await send(event({"choices": [{**choice, "finish_reason": finish}]}))
         if self.has_usage and question.get("stream_options"):
             prompt = question["messages"][0]["content"] if chat else question["prompt"]
-            usage = {"prompt_tokens": len(prompt.split()) + self.template * chat, "completion_tokens": many}
+            usage = {
+                "prompt_tokens": len(prompt.split()) + self.template * chat,
+                "completion_tokens": many * self.claimed,
+            }
             await send(event({"choices": [], "usage": usage}))
         await send(b"data: [DONE]\n\n")
         await write(b"0\r\n\r\n")
@@ -215,5 +219,6 @@ FAULTS: dict[str, Callable[[Write], Awaitable[bool]]] = {
     "error": _bytes(event({"error": {"message": "out of memory"}})),
     "endless line": _bytes(b"data: ", b"x" * 2**18, forever=True),
     "endless": _bytes(event({**TOKEN, "padding": "x" * 2**19}), forever=True),
+    "no end": _bytes(event(TOKEN), b"data: [DONE]\n\n", b": and on\n", forever=True, wait_s=0.02),
     "nothing in it": _bytes(b"data: [DONE]\n\n"),
 }

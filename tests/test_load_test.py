@@ -78,17 +78,17 @@ EXPECTED = {
 
 
 def test_every_fault_is_tried_and_told() -> None:
-    assert set(EXPECTED) == set(FAULTS)
+    assert set(EXPECTED) == set(FAULTS) - {"no end"}
     assert set(EXPECTED.values()) <= set(KINDS)
 
 
 def test_hostile_servers_are_counted(server: FakeStream) -> None:
-    server.faults = ["", *(each for fault in FAULTS for each in (fault, ""))]  # the probe is answered well
-    requests = 2 * len(FAULTS)
+    server.faults = ["", *(each for fault in EXPECTED for each in (fault, ""))]  # the probe is answered well
+    requests = 2 * len(EXPECTED)
     found = measure_server(asked(server, concurrency=(8,), requests=requests, runs=5, warm_up=False), Silent())
     level = found.levels[0]
     assert level.failures == Counter(EXPECTED.values())
-    assert (level.requests, level.ok) == (5 * requests, 5 * requests - len(FAULTS))
+    assert (level.requests, level.ok) == (5 * requests, 5 * requests - len(EXPECTED))
 
 
 def test_a_server_that_dies_ends_soon(server: FakeStream) -> None:
@@ -332,6 +332,16 @@ def test_damaged_directories(server: FakeStream, tmp_path: Path) -> None:
     (tmp_path / "other" / "file").write_text("x")
     with pytest.raises(BadInput, match="holds other files"):
         measure_server(asked(server), Silent(), tmp_path / "other")
+
+
+def test_an_answer_is_whole_at_its_last_event(server: FakeStream) -> None:
+    server.always, server.claimed = "no end", 3
+    level = measure_server(asked(server, requests=2, concurrency=(2,)), Silent()).levels[0]
+    assert (level.ok, level.short, level.failures) == (2, 2, {})
+    server.always = ""
+    found = measure_server(asked(server), Silent())
+    assert found.levels[0].long == found.ok
+    assert any("do not trust" in note for note in notes(found))
 
 
 def test_from_python(server: FakeStream) -> None:

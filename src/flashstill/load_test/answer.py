@@ -93,6 +93,7 @@ def level_document(result: LevelResult) -> dict[str, Any]:
         "failures": result.failures,
         "failure_details": result.details,
         "short_answers": result.short,
+        "long_answers": result.long,
         "counted_by_usage": result.counted_by_usage,
         "prompt_tokens": result.prompt_tokens,
         "wanted_prompt_tokens": result.wanted_prompt_tokens,
@@ -127,6 +128,9 @@ def notes(found: Measurement) -> list[str]:
     if any(level.short for level in levels):
         short, well = sum(level.short for level in levels), found.ok
         told.append(f"{short:,} of {well:,} answers have fewer tokens than asked for")
+    if any(level.long for level in levels):
+        long = sum(level.long for level in levels)
+        told.append(f"{long:,} answers have more tokens than asked for, by the server's count: do not trust its rates")
     if any(level.reasoning for level in levels):
         told.append("some answers begin with reasoning: ttft_s counts its first token, first_answer_s does not")
     bunched = max((level.tokens_per_event or 1.0 for level in levels), default=1.0)

@@ -7,6 +7,7 @@ this server would see.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from array import array
 from collections.abc import AsyncIterator
@@ -21,7 +22,8 @@ from flashstill.load_test.events import BODY_BYTES, BYTES_PER_TOKEN, END, Broken
 from flashstill.load_test.failures import OK, status_kind
 from flashstill.servers import KEY_VARIABLE, LISTING_BYTES, api_key, headers_with, listed, message_in, served_models
 
-CONNECT_S, REFUSAL_BYTES = 10.0, 2**16
+CONNECT_S, REST_S, REFUSAL_BYTES = 10.0, 0.5, 2**16
+"""seconds to connect, and to end a body after its last event; bytes that are read of a refusal"""
 CLOCKS = ("due", "sent", "first", "answer", "last", "ended")
 """fields of a reply that are times"""
 _NOBODY = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol, httpx2.InvalidURL)
@@ -149,7 +151,7 @@ class Client:
             reply.outcome = "interrupted"
             raise
         finally:
-            reply.ended = time.perf_counter()
+            reply.ended = reply.ended or time.perf_counter()
 
     async def _stream(self, path: str, body: dict[str, Any], reply: Reply) -> None:
         async with self._http.stream("POST", f"{self.address}{path}", json=body) as response:
@@ -162,18 +164,29 @@ class Client:
             if response.headers.get("content-encoding", "identity") != "identity":
                 raise Broken("wrong_type", "it is compressed, which was not asked for")
             reader = EventReader(BODY_BYTES + BYTES_PER_TOKEN * reply.wanted_output)
-            done = False
-            async for piece in response.aiter_raw():
+            done, pieces = False, response.aiter_raw()
+            async for piece in pieces:
                 now = time.perf_counter()
                 for data in reader.feed(piece):
-                    if data == END:
-                        done = True
-                    elif not done:
+                    done = done or data == END
+                    if not done:
                         reply.take(event_of(data, self._key), now)
-            if reader.rest() or not (done or reply.finish):
+                if done:  # whether or not the server ends its body, the answer is whole
+                    reply.ended = now
+                    await _drained(pieces)
+                    break
+            if (reader.rest() and not done) or not (done or reply.finish):
                 raise Broken("cut_off", "the stream ended inside an answer")
             if reply.first is None:
                 raise Broken("no_token")
+
+
+async def _drained(pieces: AsyncIterator[bytes]) -> None:
+    """Read on to the end of a body, so that its connection can be used again, but not for long."""
+    with contextlib.suppress(TimeoutError, httpx2.HTTPError, httpx2.StreamError):
+        async with asyncio.timeout(REST_S):
+            async for _ in pieces:
+                pass
 
 
 async def _bounded(response: httpx2.Response, most_bytes: int, cut: bool = False) -> bytes:

@@ -108,7 +108,8 @@ def values_of(name: str, replies: Iterable[Reply]) -> np.ndarray:
 class LevelResult:
     """What was measured at one load. latencies: over the requests of all runs. over_runs: figure -> median over runs.
 
-    failures: kind -> count; short: requests that ended well with fewer tokens than asked for.  steady: of the waiting
+    failures: kind -> count; short, long: requests that ended well with fewer or more tokens
+    than asked for.  steady: of the waiting
     in an open loop, None where it cannot be told.  warm_up: its requests, and whether they became stationary.
     """
 
@@ -119,6 +120,7 @@ class LevelResult:
     failures: dict[str, int]
     details: dict[str, str]
     short: int
+    long: int
     counted_by_usage: int
     prompt_tokens: float | None
     wanted_prompt_tokens: float
@@ -163,6 +165,7 @@ def level_result(level: Level, runs: Sequence[Measured], warm_up: dict[str, Any]
     return LevelResult(
         level=level, runs=tuple(figures), requests=len(replies) + not_sent, ok=len(well), failures=dict(failures),
         details=details, short=sum(reply.output_tokens < reply.wanted_output for reply in well),
+        long=sum(reply.output_tokens > reply.wanted_output for reply in well),
         counted_by_usage=sum(reply.counted_by == "usage" for reply in well),
         prompt_tokens=float(np.mean(counted)) if counted else None,
         wanted_prompt_tokens=_mean([reply.wanted_prompt for reply in replies]),
