@@ -60,6 +60,7 @@ class Server:
     forgiven: list[Request] = field(default_factory=list)
     refused: list[Request] = field(default_factory=list)
     opened: bool = False
+    load: tuple[int, float, int, float] = (0, 0.0, 0, 0.0)
     waiting: deque[Request] = field(default_factory=deque)
     filling: list[Request] = field(default_factory=list)
     decoding: list[Request] = field(default_factory=list)
@@ -270,13 +271,13 @@ class Server:
                 continue
             break
         count = len(self.decoding) if self.decodes else 0
+        work = sum(chunk * (each.context + chunk / 2.0) for each, chunk in self.chunks)
+        self.load = (count, self._mean() if count else 0.0, prompt, work / prompt if prompt else 0.0)
         if not prompt and not count:
             return None
         if not prompt:
             self._evict(self.free - self._needed())
-        mean = sum(each.context for each in self.decoding) / count if count else 0.0
-        work = sum(chunk * (each.context + chunk / 2.0) for each, chunk in self.chunks)
-        return now + self.step_s(count, mean, prompt, work / prompt if prompt else 0.0)
+        return now + self.step_s(*self.load)
 
     def finish_step(self, now: float) -> list[Request]:
         """Carry out the step that ends now; the requests that it finished."""
@@ -314,16 +315,28 @@ class Server:
         return done
 
 
+def together_s(group: Sequence[Server], alone_s: Callable[[int, float, int, float], float]) -> float:
+    """Seconds of a step of servers that step together. alone_s: of one, if the others have no tokens."""
+    tokens = [server.load[0] * (server.drafts + 1) + server.load[2] for server in group]
+    least = 1.0 / len(group)
+    share = (sum(tokens) / len(group) / max(tokens) - least) / (1.0 - least)
+    busy = [server for server, own in zip(group, tokens, strict=True) if own]
+    return max(share * server.step_s(*server.load) + (1.0 - share) * alone_s(*server.load) for server in busy)
+
+
 def walk(
     servers: Sequence[Server],
     requests: Sequence[Request],
     concurrency: int | None = None,
     central: bool = False,
     return_s: float = 0.0,
+    ranks: int = 1,
+    alone_s: Callable[[int, float, int, float], float] = lambda count, mean, prompt, attended: 0.0,
 ) -> float:
     """Serve all requests with the router that counts requests, or from one line; the time of the last event.
 
     concurrency: only so many come at time 0, and each of the others `return_s` after one is done.
+    ranks: so many servers in a row step together.
     """
     line: deque[Request] = deque()
     order = itertools.count()
@@ -350,10 +363,13 @@ def walk(
         return chosen
 
     def go_on(r: int, now: float) -> None:
-        end = servers[r].plan(now)
-        is_busy[r] = end is not None
-        if end is not None:
-            heapq.heappush(events, (end, r, next(order)))
+        first = r - r % ranks
+        group = servers[first : first + ranks]
+        ends = [end for end in [server.plan(now) for server in group] if end is not None]
+        is_busy[first : first + ranks] = [bool(ends)] * ranks
+        if ends:
+            end = ends[0] if ranks == 1 else now + together_s(group, alone_s)
+            heapq.heappush(events, (end, first, next(order)))
 
     last = 0.0
     while arriving or events:
@@ -368,7 +384,7 @@ def walk(
             continue
         now, r, _ = heapq.heappop(events)
         last = now
-        done = servers[r].finish_step(now)
+        done = [request for server in servers[r : r + ranks] for request in server.finish_step(now)]
         called = dispatch() if done else set()
         for _ in done:
             if later and return_s > 0.0:
@@ -376,7 +392,7 @@ def walk(
                 arriving.append(later.popleft())
             elif later:
                 called |= route(later.popleft(), now)
-        for other in sorted(called - {r}):
+        for other in sorted(called - set(range(r, r + ranks))):
             if not is_busy[other]:
                 go_on(other, now)
         go_on(r, now)

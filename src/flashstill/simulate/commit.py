@@ -80,8 +80,9 @@ def commit(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: 
     draw_line(tally, CACHE, start, now, float(limits.blocks - fleet.counts[r, field.FREE]))
     if limits.unit:
         draw_line(tally, PREFIX, start, now, float(fleet.counts[r, field.IDLE] * limits.unit_blocks))
-    draw_line(tally, WORKING, start, now, 1.0)
-    fleet.clock[r, field.BUSY_S] += now - start
+    own_s = now - start if limits.ranks == 1 else fleet.clock[r, field.OWN_S]
+    draw_line(tally, WORKING, start, now, own_s / (now - start))
+    fleet.clock[r, field.BUSY_S] += own_s
     done, slot = 0, 0
     while steps and slot < fleet.counts[r, field.DECODING]:
         if fleet.slots[r, field.END, slot] == fleet.counts[r, field.COUNTER]:

@@ -81,6 +81,8 @@ def set_up(
     tables: StepTables, limits: Limits, replicas: int, prefill: PrefillPool | None, course: Course, seed: int
 ) -> tuple[Fleet, Settings]:
     """The replicas at time 0 and the settings of a run. replicas: of one unit, where units are scaled."""
+    if limits.ranks > 1 and course is not STEADY:
+        raise BadInput("replicas of attention that share experts (dp) neither fail nor scale in the simulation")
     units, pool = course.most_units, prefill
     prefills = pool.replicas if pool else 0
     none = np.zeros(2)

@@ -15,6 +15,7 @@ import numpy as np
 
 from flashstill.errors import BadInput, first_line
 from flashstill.simulate import state as field
+from flashstill.simulate.lockstep import step_together
 from flashstill.simulate.scheduler import plan
 from flashstill.simulate.settings import Settings
 from flashstill.simulate.slots import release
@@ -28,7 +29,8 @@ def decide(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, scheduler
 
     BadInput for an error in the scheduler, or a decision that cannot be.
     """
-    for r in np.flatnonzero(fleet.counts[:, field.UNDECIDED]):
+    asked = np.flatnonzero(fleet.counts[:, field.UNDECIDED])
+    for r in asked:
         prefills = r < settings.prefills
         tables = settings.prefill_tables if prefills else settings.tables
         limits = settings.prefill_limits if prefills else settings.limits
@@ -37,6 +39,9 @@ def decide(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, scheduler
         _arrange(fleet, pool, tally, int(r), decision, scheduler)
         fleet.counts[r, field.UNDECIDED] = 0
         plan(fleet, pool, tables, limits, tally, int(r), float(fleet.clock[r, field.STARTS]))
+    ranks = settings.limits.ranks
+    for first in asked[asked >= settings.prefills][::ranks] if ranks > 1 else ():
+        step_together(fleet, settings.tables, settings.limits, int(first), float(fleet.clock[first, field.STARTS]))
 
 
 def check_all_served(tally: Tally, scheduler: Scheduler) -> None:

@@ -11,6 +11,7 @@ from flashstill.simulate.central import choose, dispatch, join_line, send
 from flashstill.simulate.closed import follow
 from flashstill.simulate.commit import commit
 from flashstill.simulate.compiled import compiled
+from flashstill.simulate.lockstep import cut_jump, first_rank, step_together
 from flashstill.simulate.outages import change, drain
 from flashstill.simulate.scaling import look
 from flashstill.simulate.scheduler import plan
@@ -123,23 +124,31 @@ def accept(
 
 @compiled
 def go_on(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: int, now: float) -> None:
-    """Plan a replica's next steps, by the tables and limits of its role, or leave that to the user's function."""
-    if fleet.counts[r, field.LAND_LENGTH]:
-        land(fleet, pool, settings.limits, tally, r, now)
-    if settings.limits.asks:
-        fleet.clock[r, field.STARTS], fleet.counts[r, field.UNDECIDED] = now, 1
-    elif r < settings.prefills:
-        plan(fleet, pool, settings.prefill_tables, settings.prefill_limits, tally, r, now)
-    else:
-        plan(fleet, pool, settings.tables, settings.limits, tally, r, now)
+    """Plan the next steps of a replica and of those that step with it, by the tables and limits of their role, or leave
+    that to the user's function (deciding.py)."""
+    first, ranks = first_rank(settings, r), 1 if r < settings.prefills else settings.limits.ranks
+    for rank in range(first, first + ranks):
+        if fleet.counts[rank, field.LAND_LENGTH]:
+            land(fleet, pool, settings.limits, tally, rank, now)
+        if settings.limits.asks:
+            fleet.clock[rank, field.STARTS], fleet.counts[rank, field.UNDECIDED] = now, 1
+        elif r < settings.prefills:
+            plan(fleet, pool, settings.prefill_tables, settings.prefill_limits, tally, rank, now)
+        else:
+            plan(fleet, pool, settings.tables, settings.limits, tally, rank, now)
+    if ranks > 1 and not settings.limits.asks:
+        step_together(fleet, settings.tables, settings.limits, first, now)
 
 
 @compiled
 def carry_out(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: int) -> int:
-    """Carry out a replica's planned steps; returns the number of requests that they finished."""
+    """Carry out the steps of a replica and of those that step with it; the number of requests that they finished."""
     if r < settings.prefills:
         return commit(fleet, pool, settings.prefill_tables, settings.prefill_limits, tally, r)
-    return commit(fleet, pool, settings.tables, settings.limits, tally, r)
+    finished = 0
+    for rank in range(r, r + settings.limits.ranks):
+        finished += commit(fleet, pool, settings.tables, settings.limits, tally, rank)
+    return finished
 
 
 @compiled
@@ -167,7 +176,11 @@ def wake(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: int, now
         return
     tables, limits = settings.tables, settings.limits  # prefill replicas do not jump
     full = fleet.counts[r, field.DECODING] + fleet.counts[r, field.FILLING] >= limits.sequences
-    if fleet.counts[r, field.STEPS] > 1 and not full:
+    if limits.ranks > 1:
+        first = first_rank(settings, r)
+        if not full and fleet.counts[first : first + limits.ranks, field.STEPS].max() > 1:
+            cut_jump(fleet, tables, limits, first, now)
+    elif fleet.counts[r, field.STEPS] > 1 and not full:
         count, start = fleet.counts[r, field.DECODING], fleet.clock[r, field.STARTS]
         mean, row = fleet.counts[r, field.CONTEXT] / count, tables.decode_s[count]
         fleet.counts[r, field.STEPS] = steps_until(
@@ -237,7 +250,7 @@ def advance(
                 finished -= 1
             position += 1
         if steps_end:
-            fleet.counts[r, field.CALLED] = 0
+            fleet.counts[r : r + (1 if r < settings.prefills else settings.limits.ranks), field.CALLED] = 0
         wake_called(fleet, pool, settings, tally, event_s)
         if steps_end:
             go_on(fleet, pool, settings, tally, r, event_s)

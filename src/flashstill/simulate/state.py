@@ -64,9 +64,9 @@ class Limits(NamedTuple):
 
 ANY_TIME, BEHIND, TURNED_DOWN = range(3)
 """requests that come too late are served as any other, after the others, or not at all"""
-STARTS, STALL_S, JOULES, BUSY_S = range(4)
+STARTS, STALL_S, JOULES, BUSY_S, OWN_S = range(5)
 """columns of Fleet.clock: start of the planned steps; seconds that prompts have made decoding wait since its last step;
-joules and busy seconds so far"""
+joules and busy seconds so far; seconds of the planned steps that a rank computes itself (lockstep.py)"""
 STEPS, COUNTER, DECODING, CONTEXT, FREE, FILLING, STALLED, CALLED = range(8)
 """columns of Fleet.counts: decode steps planned and done; sequences that decode, and their cached tokens; free blocks;
 sequences whose prompt is being prefilled; sequences that wait for prompts; 1 while a new request is to be noticed"""
@@ -77,7 +77,7 @@ LATE_HEAD, LATE_TAIL, LATE_QUEUED, GATE = range(15, 19)
 """of the line of requests that are too late: its ends and length; 1 while prompts may start (few)"""
 UNDECIDED, MAY_PREFILL, MAY_ADMIT, MAY_DECODE = range(19, 23)
 """1 while the user's function is to be asked, and what it decided: prompt tokens, requests to admit, 0 to stall"""
-SINCE_S, PAID_S, SEEN_S = range(4, 7)
+SINCE_S, PAID_S, SEEN_S = range(5, 8)
 """columns of Fleet.clock: begin of the status; seconds paid for before; busy seconds when last looked at (scaling)"""
 STATUS, CHANCE, INCOMING = range(23, 26)
 """columns of Fleet.counts: one of UP..OFF; random state; requests whose cache comes from a prefill replica"""
@@ -120,7 +120,7 @@ class Fleet(NamedTuple):
 
     ends: times of the next events, infinite without any: [R] ends of the planned steps, [L] of the transfers on links,
     and, where replicas fail or their number changes, [R] ends of their status and [1] of the next look at their number.
-    clock [R, 7], counts [R, 37], slots [R, 9, M], links [L, 2], scaling [4]: by the columns above.
+    clock [R, 8], counts [R, 37], slots [R, 9, M], links [L, 2], scaling [4]: by the columns above.
     residues [R, B]: decoding slots by BASE mod B.  router [8]: by the columns above.
     prefix [R, 6, S]: tables of the prefix cache, by the rows above.
 
@@ -170,7 +170,7 @@ def new_fleet(
     prefix[:, REFERENCES], prefix[:, CHAINED, :-1] = 0, np.arange(1, prefix.shape[2])
     return Fleet(
         ends=np.full(total + links + (total + 1 if changes else 0), np.inf),
-        clock=np.zeros((total, 7)),
+        clock=np.zeros((total, 8)),
         counts=counts,
         slots=np.zeros((total, 9, max(one.sequences for one in each)), dtype=np.int64),
         residues=np.zeros((total, max(one.block for one in each)), dtype=np.int64),
