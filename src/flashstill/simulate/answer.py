@@ -13,6 +13,7 @@ from flashstill.simulate.engine import Outcome
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.results import Latency, Steadiness, latencies, steadiness
 from flashstill.simulate.state import BUSY_S, JOULES
+from flashstill.simulate.tables import ranks_of
 from flashstill.simulate.tally import (
     ARRIVED,
     CACHED_IN,
@@ -118,9 +119,9 @@ def simulation_of(
     notes: tuple[str, ...],
 ) -> Simulation:
     tally, fleet, span = outcome.tally, outcome.fleet, max(outcome.end_s, 1e-12)
-    totals, chips = tally.totals, resolved.chips * replicas
+    totals, chips_each = tally.totals, resolved.chips / ranks_of(resolved)
     busy = float(fleet.clock[:, BUSY_S].sum())
-    idle_j = resolved.chip.idle_w * resolved.chips * (span * replicas - busy)
+    idle_j = resolved.chip.idle_w * chips_each * (span * replicas - busy)
     output = int(totals[TOKENS_OUT])
     width, moments = float(tally.moment[0]), math.ceil(span / float(tally.moment[0]))
     lines = {name: (tally.lines[:moments, number] / width).tolist() for number, name in enumerate(LINES)}
@@ -148,7 +149,7 @@ def simulation_of(
         mean_in_system=float(tally.area[0] / span),
         cache_tokens=cache_tokens,
         joules_per_output_token=(float(fleet.clock[:, JOULES].sum()) + idle_j) / max(output, 1),
-        usd_per_million_output_tokens=usd_per_million_tokens(paid, span, float(chips), float(max(output, 1))),
+        usd_per_million_output_tokens=usd_per_million_tokens(paid, span, chips_each * replicas, float(max(output, 1))),
         price_basis=paid.basis,
         steady=steadiness(tally),
         moment_s=width,

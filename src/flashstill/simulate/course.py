@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flashstill.errors import BadInput
 from flashstill.simulate.settings import Changes, Links, Scaling, Settings
 from flashstill.simulate.state import UNITS, Fleet, Limits, new_fleet
 from flashstill.simulate.tables import StepTables

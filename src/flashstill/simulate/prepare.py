@@ -18,6 +18,7 @@ from flashstill.plan.resolve import Resolved
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.policy import CHUNKED, DECODE_PRIORITY, LRU, OFF, PREFILL_FIRST, SLO_AWARE, Policy
 from flashstill.simulate.state import ALL, ANY_TIME, BEHIND, PREFIX_ROUTER, ROUTERS, TURNED_DOWN, Limits
+from flashstill.simulate.tables import ranks_of
 from flashstill.simulate.traces import hash_block_of, read_trace
 from flashstill.simulate.traffic import Traffic, generated
 
@@ -58,10 +59,16 @@ def sizes_of(requests: Arrivals) -> Sizes:
 
 
 def replicas_of(resolved: Resolved, copies: int) -> tuple[Resolved, int, tuple[str, ...]]:
-    """Replicas of a dense model inside a deployment run on their own; those of attention share their experts."""
+    """The replicas that run, each with its own cache and line. Those of a dense model inside a deployment (dp) run on
+    their own; those of attention share their experts, and so step together (lockstep.py)."""
     degrees = resolved.degrees
-    if degrees.dp == 1 or resolved.model.routed:
+    if degrees.dp == 1:
         return resolved, copies, resolved.notes
+    if resolved.model.routed:
+        note = (
+            f"{degrees.dp} replicas of attention step together, each with sequences and a budget of tokens of its own"
+        )
+        return resolved, copies * degrees.dp, (*resolved.notes, note)
     alone = degrees._replace(dp=1)
     return replace(resolved, degrees=alone), copies * degrees.dp, resolved.notes
 
@@ -95,7 +102,8 @@ def limits_of(facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes) ->
     tokens = max(sizes.mean_tokens, 1.0)
     speculation = resolved.setup.speculation
     small = speculation.draft if speculation else None
-    room = float(most_sequences(model, conditions, layout, tokens, small)) * tokens
+    ranks = ranks_of(resolved)
+    room = float(most_sequences(model, conditions, layout, tokens, small)) * tokens / ranks
     block = policy.block_tokens or engine_default(facts, conditions, "cache_block_tokens")
     blocks = int(min(room, 1e12) // block)
     if blocks < 1:
@@ -115,6 +123,7 @@ def limits_of(facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes) ->
         late=(TURNED_DOWN if policy.refuse_late else BEHIND) if policy.scheduler == SLO_AWARE else ANY_TIME,
         asks=policy.function is not None,
         return_s=facts.value("engine", "return_s"),
+        ranks=ranks,
     )
     return _with_prefix_cache(facts, policy, sizes.hash_block, limits), blocks * block
 
