@@ -97,6 +97,8 @@ def test_it_agrees_with_a_plain_walk_through_every_step(
         concurrency = min(concurrency, len(asked))
         asked = [(0.0 if i < concurrency else math.inf, prompt, output) for i, (_, prompt, output) in enumerate(asked)]
     blocks = -(-(max(prompt + output for _, prompt, output in asked) + spare) // block)
+    if central and concurrency is not None:  # replicas in step end at the same time, and either may come first
+        blocks += 10_000
     chosen = limits(
         sequences=sequences,
         tokens=tokens,

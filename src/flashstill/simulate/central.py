@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from flashstill.simulate import state as field
 from flashstill.simulate.compiled import compiled
+from flashstill.simulate.lockstep import steps_done
 from flashstill.simulate.routing import route
-from flashstill.simulate.slots import blocks_of, enqueue
-from flashstill.simulate.state import CENTRAL, ENTRIES, LINE_HEAD, LINE_LENGTH, LINE_TAIL, NONE, Fleet, Limits, Pool
+from flashstill.simulate.settings import Settings
+from flashstill.simulate.slots import blocks_of, enqueue, growth
+from flashstill.simulate.state import CENTRAL, ENTRIES, LINE_HEAD, LINE_LENGTH, LINE_TAIL, NONE, Fleet, Pool
 from flashstill.simulate.tally import QUEUED, Tally, draw_line
 
 
 @compiled
-def can_admit(fleet: Fleet, pool: Pool, limits: Limits, r: int, place: int) -> bool:
+def can_admit(fleet: Fleet, pool: Pool, settings: Settings, r: int, place: int, now: float) -> bool:
     """Whether a replica can start this request in its next step, beside those already sent to it."""
+    limits = settings.prefill_limits
     if fleet.counts[r, field.OWED] >= limits.sequences:
         return False
     free, committed = fleet.counts[r, field.FREE], fleet.counts[r, field.COMMITTED]
+    done = steps_done(fleet, settings, r, now)
+    if done:
+        free -= growth(fleet, limits, r, done)
     for slot in range(fleet.counts[r, field.FILLING]):
         cached = fleet.slots[r, field.FILL_CACHED, slot]
         whole = cached + fleet.slots[r, field.FILL_LEFT, slot]
@@ -36,22 +42,22 @@ def can_admit(fleet: Fleet, pool: Pool, limits: Limits, r: int, place: int) -> b
 
 
 @compiled
-def first_with_room(fleet: Fleet, pool: Pool, limits: Limits, place: int) -> int:
+def first_with_room(fleet: Fleet, pool: Pool, settings: Settings, place: int, now: float) -> int:
     """Of the replicas that can admit this request, the one with the fewest; NONE if there is none."""
     chosen = NONE
     for r in range(fleet.router[ENTRIES]):
         fewer = chosen == NONE or fleet.counts[r, field.OWED] < fleet.counts[chosen, field.OWED]
-        if fewer and fleet.counts[r, field.STATUS] == field.UP and can_admit(fleet, pool, limits, r, place):
+        if fewer and fleet.counts[r, field.STATUS] == field.UP and can_admit(fleet, pool, settings, r, place, now):
             chosen = r
     return int(chosen)
 
 
 @compiled
-def choose(fleet: Fleet, pool: Pool, limits: Limits, place: int) -> int:
+def choose(fleet: Fleet, pool: Pool, settings: Settings, place: int, now: float) -> int:
     """The replica that gets a request now; NONE if it has to wait in the central line."""
-    if limits.router == CENTRAL:
-        return first_with_room(fleet, pool, limits, place)
-    return route(fleet, pool, limits, place)
+    if settings.prefill_limits.router == CENTRAL:
+        return first_with_room(fleet, pool, settings, place, now)
+    return route(fleet, pool, settings.prefill_limits, place)
 
 
 @compiled
@@ -68,13 +74,13 @@ def join_line(fleet: Fleet, pool: Pool, place: int, now: float) -> None:
 
 
 @compiled
-def dispatch(fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, now: float) -> None:
+def dispatch(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, now: float) -> None:
     """Send requests from the head of the central line to replicas that can admit them, and mark these as called.
 
     With another router than the central one, requests are in this line only while no replica serves."""
     while fleet.router[LINE_LENGTH]:
         place = fleet.router[LINE_HEAD]
-        r = choose(fleet, pool, limits, place)
+        r = choose(fleet, pool, settings, place, now)
         if r == NONE:
             return
         fleet.router[LINE_HEAD] = pool.counts[place, field.FOLLOWING]

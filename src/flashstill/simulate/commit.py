@@ -46,6 +46,7 @@ def commit(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: 
         fleet.counts[r, field.STEPS],
         fleet.counts[r, field.DECODING],
     )
+    fleet.counts[r, field.STEPS] = 0
     part = min(int(tally.totals[DONE] // tally.totals[PART_SIZE]), PARTS - 1)
     filled = 0
     for slot in range(fleet.counts[r, field.FILLING]):

@@ -135,21 +135,55 @@ def steps_of_the_busiest(
 
 
 @compiled
-def cut_jump(fleet: Fleet, tables: StepTables, limits: Limits, first: int, now: float) -> None:
-    """End a jump of all ranks at the end of the step that runs now."""
-    share = even_share(fleet, tables, limits, first)
-    start, busiest, longest, steps = fleet.clock[first, field.STARTS], first, 0.0, 1
-    for r in range(first, first + limits.ranks):
-        if fleet.counts[r, field.STEPS]:
-            seconds = one_step_s(fleet, tables, r, share)
-            steps = fleet.counts[r, field.STEPS]
+def jump_of(fleet: Fleet, settings: Settings, r: int) -> tuple[Values, float, int]:
+    """Of a replica's decode steps: seconds of one by context, mean context of the first, and their number (0: there are
+    none, or prompts share the only one). They are those of the busiest of the replicas that step together."""
+    tables, limits, first = settings.tables, settings.limits, first_rank(settings, r)
+    if r < settings.prefills or (limits.ranks == 1 and fleet.counts[r, field.STEPS] < 2):
+        return tables.decode_s[0], 0.0, 0
+    if limits.ranks == 1:
+        return (
+            tables.decode_s[fleet.counts[r, field.DECODING]],
+            mean_context(fleet, r),
+            int(fleet.counts[r, field.STEPS]),
+        )
+    share, busiest, longest, steps = even_share(fleet, tables, limits, first), first, 0.0, 0
+    for rank in range(first, first + limits.ranks):
+        if fleet.counts[rank, field.STEPS]:
+            seconds = one_step_s(fleet, tables, rank, share)
+            steps = int(fleet.counts[rank, field.STEPS])
             if seconds > longest:
-                busiest, longest = r, seconds
-    row, mean = mixed_row(tables, fleet.counts[busiest, field.DECODING], share), mean_context(fleet, busiest)
+                busiest, longest = rank, seconds
+    if steps < 2:
+        return tables.decode_s[0], 0.0, 0
+    row = mixed_row(tables, fleet.counts[busiest, field.DECODING], share)
+    return row, mean_context(fleet, busiest), steps
+
+
+@compiled
+def steps_done(fleet: Fleet, settings: Settings, r: int, now: float) -> int:
+    """Steps of a replica's jump that have ended before now."""
+    row, mean, steps = jump_of(fleet, settings, r)
+    if steps == 0:
+        return 0
+    return steps_until(settings.tables.contexts, row, mean, steps, now - fleet.clock[r, field.STARTS]) - 1
+
+
+@compiled
+def cut_jump(fleet: Fleet, settings: Settings, r: int, now: float) -> None:
+    """End a jump at the end of the step that runs now; nothing else that is planned is changed."""
+    row, mean, steps = jump_of(fleet, settings, r)
+    if steps == 0:
+        return
+    tables, first = settings.tables, first_rank(settings, r)
+    start = fleet.clock[r, field.STARTS]
     steps = steps_until(tables.contexts, row, mean, steps, now - start)
-    for r in range(first, first + limits.ranks):
-        fleet.ends[r] = start + decode_sum(tables.contexts, row, mean, steps)
-        if fleet.counts[r, field.STEPS]:
-            own = mixed_row(tables, fleet.counts[r, field.DECODING], share)
-            fleet.clock[r, field.OWN_S] = decode_sum(tables.contexts, own, mean_context(fleet, r), steps)
-            fleet.counts[r, field.STEPS] = steps
+    share = 1.0 if settings.limits.ranks == 1 else even_share(fleet, tables, settings.limits, first)
+    end = start + decode_sum(tables.contexts, row, mean, steps)
+    for rank in range(first, first + settings.limits.ranks):
+        fleet.ends[rank] = end
+        if fleet.counts[rank, field.STEPS]:
+            fleet.counts[rank, field.STEPS] = steps
+            if settings.limits.ranks > 1:
+                own = mixed_row(tables, fleet.counts[rank, field.DECODING], share)
+                fleet.clock[rank, field.OWN_S] = decode_sum(tables.contexts, own, mean_context(fleet, rank), steps)

@@ -19,7 +19,6 @@ from flashstill.simulate.settings import Settings
 from flashstill.simulate.slots import blocks_of
 from flashstill.simulate.state import DRAINING, FOLLOWED, LINE_LENGTH, Counts, Fleet, Limits, Pool, Values
 from flashstill.simulate.tally import ARRIVED, IN_SYSTEM, REFUSED, TOKENS_IN, Tally, enter
-from flashstill.simulate.times import decode_sum, steps_until
 from flashstill.simulate.transfers import end_transfer, land, start_transfers
 
 MORE, ROOM, OVER, ASK = range(4)
@@ -114,7 +113,7 @@ def accept(
     pool.keyed[0] += keys
     pool.keyed[1] += keys
     pool.counts[place, field.LATE] = 0
-    r = IN_LINE if fleet.router[LINE_LENGTH] else choose(fleet, pool, settings.prefill_limits, place)
+    r = IN_LINE if fleet.router[LINE_LENGTH] else choose(fleet, pool, settings, place, now)
     if r < 0:
         join_line(fleet, pool, place, now)
         return IN_LINE
@@ -174,19 +173,9 @@ def wake(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: int, now
     if fleet.ends[r] == np.inf:
         go_on(fleet, pool, settings, tally, r, now)
         return
-    tables, limits = settings.tables, settings.limits  # prefill replicas do not jump
-    full = fleet.counts[r, field.DECODING] + fleet.counts[r, field.FILLING] >= limits.sequences
-    if limits.ranks > 1:
-        first = first_rank(settings, r)
-        if not full and fleet.counts[first : first + limits.ranks, field.STEPS].max() > 1:
-            cut_jump(fleet, tables, limits, first, now)
-    elif fleet.counts[r, field.STEPS] > 1 and not full:
-        count, start = fleet.counts[r, field.DECODING], fleet.clock[r, field.STARTS]
-        mean, row = fleet.counts[r, field.CONTEXT] / count, tables.decode_s[count]
-        fleet.counts[r, field.STEPS] = steps_until(
-            tables.contexts, row, mean, fleet.counts[r, field.STEPS], now - start
-        )
-        fleet.ends[r] = start + decode_sum(tables.contexts, row, mean, fleet.counts[r, field.STEPS])
+    full = fleet.counts[r, field.DECODING] + fleet.counts[r, field.FILLING] >= settings.limits.sequences
+    if not full:
+        cut_jump(fleet, settings, r, now)
 
 
 @compiled
@@ -242,7 +231,7 @@ def advance(
         else:
             finished = happen(fleet, pool, settings, tally, r, event_s)
         if fleet.router[LINE_LENGTH] > 0 and (finished > 0 or not steps_end or settings.prefills > 0):
-            dispatch(fleet, pool, settings.prefill_limits, tally, event_s)
+            dispatch(fleet, pool, settings, tally, event_s)
         if closed and return_s > 0.0:
             follow(fleet, return_s, arrivals.arrival_s, position, finished, event_s)
         while closed and return_s == 0.0 and finished > 0 and position < total:

@@ -220,7 +220,7 @@ def retry(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, place: int
         give_up(pool, tally, place, now)
         return 1
     tally.totals[RETRIED] += 1
-    r = NONE if fleet.router[LINE_LENGTH] else choose(fleet, pool, limits, place)
+    r = NONE if fleet.router[LINE_LENGTH] else choose(fleet, pool, settings, place, now)
     if r == NONE:
         join_line(fleet, pool, place, now)
     else:
