@@ -64,7 +64,8 @@ def mean_context(fleet: Fleet, r: int) -> float:
 @compiled
 def mixed_row(tables: StepTables, count: int, share: float) -> Values:
     """Seconds of a decode step of `count` sequences on a rank, by context."""
-    return share * tables.decode_s[count] + (1.0 - share) * tables.alone_decode_s[count]
+    row: Values = share * tables.decode_s[count] + (1.0 - share) * tables.alone_decode_s[count]
+    return row
 
 
 @compiled
