@@ -28,7 +28,8 @@ SIGNATURES = {
     "model": ("name",),
     "chip": ("name", "facts", "set"),
     "predict": (
-        "scenario", "deployment", "model", "chip", "batch", "isl", "osl", "price", "facts", "set", "more",
+        "scenario", "deployment", "model", "chip", "batch", "isl", "osl", "price", "simulated", "facts", "set",
+        "more",
     ),
     "explain": ("scenario", "deployment", "model", "chip", "batch", "context", "price", "facts", "set", "more"),
     "search": ("scenario", "space", "model", "chips", "max_chips", "batches", "price", "facts", "set", "more"),

@@ -97,22 +97,28 @@ def chip(name: str, *, facts: FactsLike = (), set: Edits | None = None) -> Chip:
 
 @overload
 def predict(  # type: ignore[overload-overlap]  # a single value is no sequence, which the types cannot say
-    scenario: Scenario, deployment: Deployment, *, price: str = ..., facts: FactsLike = ..., set: Edits | None = ...
+    scenario: Scenario,
+    deployment: Deployment,
+    *,
+    price: str = ...,
+    simulated: bool = ...,
+    facts: FactsLike = ...,
+    set: Edits | None = ...,
 ) -> Answer: ...
 @overload
 def predict(  # type: ignore[overload-overlap]
     *, model: Model, chip: str, batch: int = ..., isl: int = ..., osl: int = ..., price: str = ...,
-    facts: FactsLike = ..., set: Edits | None = ..., **more: Unpack[ServingField],
+    simulated: bool = ..., facts: FactsLike = ..., set: Edits | None = ..., **more: Unpack[ServingField],
 ) -> Answer: ...  # fmt: skip
 @overload
 def predict(
     scenario: Scenario | Sequence[Scenario], deployment: Deployment | Sequence[Deployment], *, price: str = ...,
-    facts: FactsLike = ..., set: Edits | None = ...,
+    simulated: bool = ..., facts: FactsLike = ..., set: Edits | None = ...,
 ) -> Sweep[Answer]: ...  # fmt: skip
 @overload
 def predict(
     *, model: Models, chip: Words, batch: Ints = ..., isl: Ints = ..., osl: Ints = ..., price: str = ...,
-    facts: FactsLike = ..., set: Edits | None = ..., **more: Unpack[ServingFields],
+    simulated: bool = ..., facts: FactsLike = ..., set: Edits | None = ..., **more: Unpack[ServingFields],
 ) -> Sweep[Answer]: ...  # fmt: skip
 def predict(
     scenario: Scenario | Sequence[Scenario] | None = None,
@@ -124,6 +130,7 @@ def predict(
     isl: Ints = None,
     osl: Ints = None,
     price: str = "rented",
+    simulated: bool = False,
     facts: FactsLike = (),
     set: Edits | None = None,
     **more: Any,
@@ -138,12 +145,19 @@ def predict(
 
     price: basis of all dollar figures: rented, owned or list.  facts: directories with additional fact rows.  set:
     what-if edits, such as {"h100-sxm.memory_bytes_per_s": 5e12}.
+    simulated: where memory or the token budget of a step binds, simulate the requests; `note` says whether it did.
     Returns an `Answer`, or a `Sweep` of answers if any keyword has several values.
     """
     keywords = {"model": model, "chip": chip, "isl": isl, "osl": osl, **more, "batch": batch}
     by_values = scenario is not None or deployment is not None
     asked = asked_by_values(scenario, deployment, keywords) if by_values else asked_by_keywords(keywords)
-    outcomes = outcomes_of(asked.questions, answers(facts_of(facts, set), asked.cases, price), asked.swept)
+    table = facts_of(facts, set)
+    found = answers(table, asked.cases, price)
+    if simulated:
+        from flashstill.in_flight import simulated_answer
+
+        found = [simulated_answer(table, one, price) if isinstance(one, Answer) else one for one in found]
+    outcomes = outcomes_of(asked.questions, found, asked.swept)
     return Sweep(outcomes, PREDICTED) if asked.swept else _only(outcomes)
 
 

@@ -54,6 +54,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="A CSV file of cases, columns named as the options; - reads standard input.",
 )
 @click.option("--out", type=_FILE, default=None, help="Where the answered cases go, as CSV; - is standard output.")
+@click.option(
+    "--simulated", is_flag=True, help="Simulate the requests where memory or the token budget of a step binds."
+)
 @training_options
 @price_option
 @facts_options
@@ -61,6 +64,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 def predict(
     cases: Path | None,
     out: Path | None,
+    simulated: bool,
     price: str,
     facts_directories: tuple[Path, ...],
     edits: tuple[str, ...],
@@ -80,6 +84,8 @@ def predict(
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json, on_stderr=cases is not None)
     flags, training = split_phase(flags)
+    if simulated and (training is not None or cases is not None):
+        raise BadInput("--simulated is for one question of serving; leave --cases and --phase train out")
     if training is not None:
         if cases is not None or out is not None:
             raise BadInput("--cases and --out hold cases of serving; leave them out with --phase train")
@@ -96,7 +102,7 @@ def predict(
         raise BadInput("predict needs --model and --chip, or --cases and --out")
     scenario, deployment = Case.of(**flags)
     try:
-        answer = api.predict(scenario, deployment, price=price, facts=facts)
+        answer = api.predict(scenario, deployment, price=price, simulated=simulated, facts=facts)
     except NotFitting as error:
         understood(error.answer.columns())
         if as_json:

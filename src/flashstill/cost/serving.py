@@ -5,12 +5,16 @@
     T_m   seconds of a mixed step: b sequences decode and c prompts, or a chunk of each, are prefilled (mixed_step.py)
     B     burst share: the part of all requests that arrives at once (Load.burst_share)
     s     = interference (b-1)(1 - B/2)/((osl-1)/E) pieces/c  prefill passes that delay each decode step,  m = min(s, 1)
-    tpot  = (T_d + draft steps + m (T_m - T_d) + (s - m) T_p / pieces) / E,  E = E[tokens per step]
-    ttft  = first_s + (1 + batching steps) step + first (T_p + (1-B) W + B Q) + waiting for memory
+    q     = max(s - 1, 0) T_p / pieces if prompts join decode steps, else 0
+    tpot  = (T_d + draft steps + m (T_m - T_d) + (s - m) T_p / pieces - q) / E,  E = E[tokens per step]
+    ttft  = first_s + (1 + batching steps) step + first T_p + max(first ((1-B) W + B Q), (osl-1) q / E)
+            + waiting for memory
 
 A request decodes for (osl-1)/E steps.  Meanwhile each of the b-1 other requests is prefilled once on average: in mixed
-steps, which read the weights once for both, and, if there are more prefills than decode steps or the engine never
-mixes, in separate steps.  Of requests that come together, each is delayed by half of the others only.
+steps, which read the weights once for both, and, if the engine never mixes, in separate steps.  If there are more
+prefills than decode steps, an engine that mixes still decodes in every step, with one pass of prompts beside it, so
+that the others (q) keep requests from starting, not from going on.  Of requests that come together, each is delayed by
+half of the others only.
 `interference` is the share of these prefills that delays the request's decoding; it is a property of the engine's
 scheduler, as are `first` and `first_s`.
 
@@ -244,13 +248,17 @@ def closed_form(
     joined = np.minimum(prefills, 1.0) * software.mixed_ratio
     step_s = paces.step_s + joined * paces.mixed_s
     delay_s = (prefills - joined) / pieces * paces.pass_s
+    # An engine that mixes gives every step to decoding, so that prompts beyond one pass a step wait before they start.
+    queued_s = software.mixed_ratio * np.maximum(prefills - 1.0, 0.0) / pieces * paces.pass_s
+    delay_s = delay_s - queued_s
     tpot = (step_s + delay_s) / drafted * software.tpot_ratio
     prefilling = prefills / pieces * paces.pass_s
     share = prefilling / np.maximum(paces.step_s + prefilling, 1e-30)
     queue_s = prefill_queue(conditions, load, local, paces, share)
     # A request alone finds no step running.
     running_s = np.minimum(others, 1.0) * (1.0 + load.batching_steps) * step_s
-    started = software.first_s + running_s + software.first_ratio * (paces.pass_s + queue_s)
+    waiting_s = np.maximum(software.first_ratio * queue_s, steps * queued_s / drafted)
+    started = software.first_s + running_s + software.first_ratio * paces.pass_s + waiting_s
     # Requests with one output token wait for prefills only: those of all requests ahead in the queue.
     started = np.where(steps > 0, started, software.first_s + np.maximum(software.first_ratio, local) * prompt_s)
     started = started * software.ttft_ratio

@@ -1,0 +1,111 @@
+"""A prediction at fixed concurrency by simulation, where memory or the token budget of a step binds.
+
+The closed form (cost/serving.py) takes the mean of what is in memory and of what is prefilled together.  Where fewer
+requests fit than are in flight, or a prompt is longer than a step may hold, who waits for whom decides: the run of a
+load generator is then simulated, and its means take the place of the closed form's.  Elsewhere the two agree, and the
+closed form answers at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from flashstill.errors import FlashstillError
+from flashstill.facts import Facts
+from flashstill.plan.answer import Answer
+from flashstill.plan.prediction import ENDS
+from flashstill.plan.resolve import Resolved, resolve
+from flashstill.simulate.answer import Simulation
+from flashstill.simulate.policy import Policy
+from flashstill.simulate.simulation import simulate
+from flashstill.simulate.traffic import Traffic
+
+MEAN_LENGTH, LEAST_RATIO = 0.9, 0.8
+"""of lengths that vary as public benchmarks draw them: mean and least, over the nominal ones"""
+STEADY_ROUNDS = 20
+"""requests over those in flight where no burst is asked for: its part in the means is then small"""
+
+
+def what_binds(resolved: Resolved, answer: Answer) -> str:
+    """Why the closed form is an approximation here, in words; empty if nothing waits for memory or a step's budget."""
+    asked = answer.scenario
+    if answer.running is not None and answer.running < asked.batch - 0.05:
+        return f"memory holds {answer.running:,.1f} of {asked.batch} requests"
+    budget = asked.chunk or int(resolved.conditions.software.prefill_tokens)
+    if asked.isl > budget:
+        return f"a prompt of {asked.isl:,} tokens is prefilled in chunks of at most {budget:,}"
+    return ""
+
+
+def simulated_answer(facts: Facts, answer: Answer, price: str) -> Answer:
+    """The answer by simulation where something binds, else as it is; its note says which.
+
+    Raises what `simulate` raises.
+    """
+    asked, used = answer.scenario, answer.deployment
+    if asked.osl == 1 or used.has_prefill_pool:
+        return _noted(answer, "in closed form: requests of one token, and pools of prefill, are not simulated here")
+    try:
+        resolved = resolve(facts, asked, used)
+    except FlashstillError:  # chips with a model hard-wired into them have no layout
+        return _noted(answer, "in closed form: not a machine that steps are simulated on")
+    reason = what_binds(resolved, answer)
+    if not reason:
+        return _noted(answer, "in closed form, as neither memory nor the token budget of a step binds")
+    varied = asked.cohort <= 1.0
+    nominal = MEAN_LENGTH if varied else 1.0
+    rounds = max(round(1.0 / asked.burst_share), 1) if asked.burst_share > 0.0 else STEADY_ROUNDS
+    traffic = Traffic(
+        concurrency=asked.batch,
+        requests=rounds * asked.batch,
+        isl=max(round(asked.isl / nominal), 1),
+        osl=max(round(asked.osl / nominal), 2),
+        least_ratio=LEAST_RATIO if varied else 1.0,
+    )
+    policy = Policy(
+        step_tokens=asked.chunk,
+        draft=asked.draft,
+        draft_tokens=asked.draft_tokens,
+        acceptance=asked.acceptance,
+        acceptance_decay=asked.acceptance_decay,
+    )
+    found = simulate(facts, asked.model, used, traffic, policy, price=price)
+    return _with_means(answer, found, f"simulated ({traffic.requests:,} requests), as {reason}")
+
+
+def _with_means(answer: Answer, found: Simulation, told: str) -> Answer:
+    """The answer with the means of a simulation; rates follow by Little's law, and bands keep their width in logs."""
+    asked = answer.scenario
+    ttft, tpot = found.latencies["ttft_s"].mean_s, found.latencies["tpot_s"].mean_s
+    stay = ttft + (asked.osl - 1) * tpot
+    rate = asked.batch * asked.osl / stay
+    waits = found.latencies["waiting_s"].mean_s
+    joules = found.joules_per_output_token
+    assert answer.output_tokens_per_s is not None
+    slower = answer.output_tokens_per_s / rate
+    changed: dict[str, Any] = {
+        "ttft_s": ttft,
+        "tpot_s": tpot,
+        "output_tokens_per_s": rate,
+        "joules_per_output_token": joules,
+    }
+    for name, value in list(changed.items()):
+        before = getattr(answer, name)
+        changed |= {end: value * getattr(answer, end) / before for end in ENDS[name]}
+    usd = answer.usd_per_million_output_tokens
+    before = f"closed form: first token {answer.ttft_s:.3g} s, {answer.tpot_s:.3g} s per token"
+    return _noted(
+        replace(
+            answer,
+            **changed,
+            watts_per_chip=joules * rate / (answer.deployment.chips or 1),
+            usd_per_million_output_tokens=None if usd is None else usd * slower,
+            running=asked.batch * (stay - waits) / stay,
+        ),
+        f"{told}; {before}",
+    )
+
+
+def _noted(answer: Answer, text: str) -> Answer:
+    return replace(answer, note="; ".join(part for part in (answer.note, text) if part))
