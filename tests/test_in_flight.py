@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from typing import Any
 
 import pytest
 
@@ -11,11 +12,22 @@ import flashstill as fs
 from flashstill.plan.prediction import ENDS
 from tests.commands import Cli, refuse
 
-CASE = {"model": "llama-3.1-70b", "chip": "h100-sxm", "tp": 2, "precision": "fp8", "isl": 8192, "osl": 32}
+CASE: dict[str, Any] = {
+    "model": "llama-3.1-70b",
+    "chip": "h100-sxm",
+    "tp": 2,
+    "precision": "fp8",
+    "isl": 8192,
+    "osl": 32,
+}
+
+
+def answer(**more: Any) -> Any:
+    return fs.predict(**{**CASE, **more})
 
 
 def test_where_nothing_binds_the_closed_form_answers() -> None:
-    closed, simulated = fs.predict(**CASE, batch=4), fs.predict(**CASE, batch=4, simulated=True)
+    closed, simulated = answer(batch=4), answer(batch=4, simulated=True)
     names = [field.name for field in fields(closed) if field.name != "note"]
     assert [getattr(closed, name) for name in names] == [getattr(simulated, name) for name in names]
     assert simulated.note.endswith("in closed form, as neither memory nor the token budget of a step binds")
@@ -28,7 +40,7 @@ def test_where_nothing_binds_the_closed_form_answers() -> None:
 )  # fmt: skip
 def test_where_something_binds_it_is_simulated(shape: dict[str, int], reason: str) -> None:
     """Tokens per second times the stay of a request is the requests in flight; ends of bands move with the values."""
-    closed, found = fs.predict(**CASE | shape), fs.predict(**CASE | shape, simulated=True)
+    closed, found = answer(**shape), answer(**shape, simulated=True)
     assert "simulated (" in found.note
     assert reason in found.note
     assert found.output_tokens_per_s * (found.ttft_s + 31 * found.tpot_s) / 32 == pytest.approx(shape["batch"])
@@ -46,24 +58,24 @@ def test_where_something_binds_it_is_simulated(shape: dict[str, int], reason: st
 
 def test_more_prompts_than_decode_steps_wait_before_they_start() -> None:
     """40 prompts of 8,192 tokens within 31 decode steps: an engine that mixes decodes in each, beside one prompt."""
-    closed = fs.predict(**CASE, batch=40)
-    lengths = {"concurrency": 40, "requests": 400, "isl": 9102, "osl": 36, "least_ratio": 0.8}
+    closed = answer(batch=40)
+    lengths: dict[str, Any] = {"concurrency": 40, "requests": 400, "isl": 9102, "osl": 36, "least_ratio": 0.8}
     found = fs.simulate(**{name: value for name, value in CASE.items() if name not in ("isl", "osl")}, **lengths)
     assert closed.tpot_s == pytest.approx(found.latencies["tpot_s"].mean_s, rel=0.25)
     assert closed.ttft_s == pytest.approx(found.latencies["ttft_s"].mean_s, rel=0.45)
 
 
 def test_one_token_and_pools_stay_in_closed_form() -> None:
-    one = fs.predict(**CASE | {"osl": 1}, batch=64, simulated=True)
+    one = answer(osl=1, batch=64, simulated=True)
     assert "in closed form: requests of one token" in one.note
-    apart = fs.predict(**CASE | {"osl": 64}, batch=8, prefill_chips=2, simulated=True)
+    apart = answer(osl=64, batch=8, prefill_chips=2, simulated=True)
     assert "in closed form" in apart.note
 
 
 def test_from_the_command_line(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ("--model", "llama-3.1-70b", "--chip", "h100-sxm", "--tp", "2", "--precision", "fp8", "--simulated")
     asked = ("--isl", "8192", "--osl", "16", "--concurrency", "2", "--chunk", "4096")
-    answer = json.loads(cli("predict", *flags, *asked, "--json").stdout)
-    assert "simulated (20 requests)" in answer["note"]
+    told = json.loads(cli("predict", *flags, *asked, "--json").stdout)
+    assert "simulated (20 requests)" in told["note"]
     cases = ("--cases", "x.csv", "--out", "y.csv", "--simulated")
     assert "one question of serving" in refuse(capsys, "predict", *cases)
