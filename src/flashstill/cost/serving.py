@@ -14,9 +14,8 @@ A request decodes for (osl-1)/E steps.  Meanwhile each of the b-1 other requests
 steps, which read the weights once for both, and, if the engine never mixes, in separate steps.  If there are more
 prefills than decode steps, an engine that mixes still decodes in every step, with one pass of prompts beside it, so
 that the others (q) keep requests from starting, not from going on.  Of requests that come together, each is delayed by
-half of the others only.
-`interference` is the share of these prefills that delays the request's decoding; it is a property of the engine's
-scheduler, as are `first` and `first_s`.
+half of the others only.  `interference`, the share of these prefills that delays the request's decoding, is a property
+of the engine's scheduler, as are `first` and `first_s`.
 
 The first token waits for the step that runs when the request arrives (step), for its own prefill, and for prefills
 ahead.  With a share u of the time spent on prefills, a request finds W = u T_p / (2 (1-u)) of them left to do (M/D/1,
@@ -248,7 +247,7 @@ def closed_form(
     joined = np.minimum(prefills, 1.0) * software.mixed_ratio
     step_s = paces.step_s + joined * paces.mixed_s
     delay_s = (prefills - joined) / pieces * paces.pass_s
-    # An engine that mixes gives every step to decoding, so that prompts beyond one pass a step wait before they start.
+    # Beside decoding an engine that mixes runs one pass of prompts a step; the others wait before they start.
     queued_s = software.mixed_ratio * np.maximum(prefills - 1.0, 0.0) / pieces * paces.pass_s
     delay_s = delay_s - queued_s
     tpot = (step_s + delay_s) / drafted * software.tpot_ratio
