@@ -27,6 +27,8 @@ from flashstill.progress import Advance, Progress
 from flashstill.simulate.traces import read_trace
 from flashstill.simulate.traffic import generated
 
+REFINEMENTS = 2
+"""loads that are tried between the last that was sustained and the first that was not: the bracket's fourth root"""
 WARM_UP_SEED, RUN_SEEDS = 1_000_003, 1
 """seed of the warm-up beside that of the first run, and from one run to the next"""
 
@@ -77,6 +79,14 @@ async def _all(asked: LoadTest, prompts: Prompts, kept: Kept, progress: Progress
                 break
             if not results[-1].ok:
                 break  # a higher load would not help
+        for _ in range(REFINEMENTS if asked.until_saturation and results[-1].ok else 0):
+            between = None if found is None else found.between
+            if between is None:
+                break
+            results.append(await work.measure(between))
+            progress.say(_line(results[-1]))
+            results.sort(key=lambda result: result.level.value)
+            found = saturation(results)
         return Measurement(
             asked=asked, dialect=dialect, context=context, exact_prompts=prompts.is_exact, energy=work.energy.told,
             levels=tuple(results), saturation=found, resumed_runs=resumed,

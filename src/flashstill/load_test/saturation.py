@@ -9,9 +9,11 @@ The knee lies between the highest load that was sustained and the lowest that wa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flashstill.load_test.question import Level
 from flashstill.load_test.summary import LevelResult
 
 LEAST_GAIN, LEAST_SERVED = 0.1, 0.95
@@ -31,11 +33,21 @@ class Saturation:
     requests_per_s: float
     why: str
 
+    @property
+    def between(self) -> Level | None:
+        """A load between both sides, in the middle of their logarithms; None where there is none."""
+        if self.sustained is None or self.kind == "trace":
+            return None
+        middle = math.sqrt(self.sustained * self.beyond)
+        if self.kind == "concurrency":
+            middle = float(round(middle))
+        return Level(kind=self.kind, value=middle) if self.sustained < middle < self.beyond else None
+
 
 def saturation(levels: Sequence[LevelResult]) -> Saturation | None:
-    """The first level beyond saturation, None if there is none so far."""
+    """The lowest level beyond saturation, None if there is none so far."""
     before: LevelResult | None = None
-    for result in levels:
+    for result in sorted(levels, key=lambda level: level.level.value):
         why = _why(before, result)
         if why:
             best = [each.over_runs[name].median for each in levels for name in ("requests_per_s",) if each.over_runs]
