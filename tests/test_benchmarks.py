@@ -41,6 +41,20 @@ def test_plan_speed_prints_its_figures_as_the_last_line() -> None:
     assert said["evaluated"] >= said["priced"] >= said["feasible"] >= said["front"] > 0
 
 
+@pytest.mark.slow
+def test_simulate_speed_prints_its_figures_as_the_last_line(tmp_path: Path) -> None:
+    """Without the trace, of an hour that has its totals and is said to be made up."""
+    absent = ["--trace", str(tmp_path / "absent.csv")]
+    command = [sys.executable, str(BENCHMARKS / "simulate_speed.py"), "--quick", "--no-peers", *absent]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+    said = json.loads(ran.stdout.splitlines()[-1])
+    assert (said["requests"], said["input_tokens"], said["output_tokens"]) == (19_366, 22_361_870, 4_088_665)
+    assert said["trace"].startswith("synthetic")
+    assert said["output_tokens_per_s"] > 0
+    assert said["azure_hour_s"] > 0
+    assert said["peak_bytes"] > 0
+
+
 @pytest.fixture
 def vs_trl(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
