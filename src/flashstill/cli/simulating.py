@@ -187,6 +187,10 @@ def print_simulation(model: str, answer: Simulation) -> None:
     dollars = answer.usd_per_million_output_tokens
     price = "no price is known" if dollars is None else f"${dollars:,.2f} per million output tokens"
     click.echo(f"{answer.joules_per_output_token:.3g} J per output token; {price} ({answer.price_basis})")
+    if answer.usd_per_million is not None:
+        kinds = {kind: each for kind, each in answer.usd_per_million.items() if each is not None}
+        parts = ", ".join(f"{kind} ${each:,.3g}" for kind, each in kinds.items())
+        click.echo(f"per million tokens of each kind, by the step time it causes: {parts}")
     if answer.policy.max_ttft_s or answer.policy.max_tpot_s:
         click.echo(f"goodput: {answer.goodput_per_s:.3g} requests/s, {answer.goodput_ratio:.1%} of those that came")
     if answer.refused:

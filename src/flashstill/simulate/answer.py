@@ -10,6 +10,7 @@ from flashstill.economics import HourlyPrice, usd_per_million_tokens
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.resolve import Resolved
 from flashstill.simulate.engine import Outcome
+from flashstill.simulate.kinds import joules_by_kind, per_million, seconds_by_kind
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.results import Latency, Steadiness, latencies, steadiness
 from flashstill.simulate.state import BUSY_S, JOULES
@@ -29,6 +30,7 @@ from flashstill.simulate.tally import (
 )
 from flashstill.simulate.traffic import Traffic
 from flashstill.tables import cell, html_table
+from flashstill.units import TOKENS_PER_MILLION
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +40,8 @@ class Simulation:
     refused: larger than the cache; refused_late: by the scheduler.  cached_tokens: of prompts, found in a
     prefix cache when they started; evicted_blocks: of prefix caches.  goodput_ratio: share of the requests that arrived
     which kept both bounds.  cache_tokens: room of one replica.
-    timeline: line -> mean value in each of consecutive intervals of moment_s seconds.
+    usd_per_million, joules_per_million: by kind of token: cached, input (computed), output (kinds.py).
+    timeline: line -> mean value in each of consecutive intervals of moment_s seconds; utilisation: of the replicas.
     """
 
     deployment: Deployment
@@ -65,6 +68,8 @@ class Simulation:
     cache_tokens: int
     joules_per_output_token: float
     usd_per_million_output_tokens: float | None
+    joules_per_million: dict[str, float | None]
+    usd_per_million: dict[str, float | None] | None
     price_basis: str
     steady: Steadiness | None
     moment_s: float
@@ -124,7 +129,11 @@ def simulation_of(
     idle_j = resolved.chip.idle_w * chips_each * (span * replicas - busy)
     output = int(totals[TOKENS_OUT])
     width, moments = float(tally.moment[0]), math.ceil(span / float(tally.moment[0]))
+    tokens = {"cached": int(totals[CACHED_IN]), "input": int(totals[TOKENS_IN] - totals[CACHED_IN]), "output": output}
+    dollars = usd_per_million_tokens(paid, span, chips_each * replicas, TOKENS_PER_MILLION)
+    joules = float(fleet.clock[:, JOULES].sum()) + idle_j
     lines = {name: (tally.lines[:moments, number] / width).tolist() for number, name in enumerate(LINES)}
+    lines["utilisation"] = [each / replicas for each in lines["working"]]
     return Simulation(
         deployment=resolved.deployment,
         policy=policy,
@@ -148,7 +157,9 @@ def simulation_of(
         mean_running=float(tally.lines[:, 0].sum() / span),
         mean_in_system=float(tally.area[0] / span),
         cache_tokens=cache_tokens,
-        joules_per_output_token=(float(fleet.clock[:, JOULES].sum()) + idle_j) / max(output, 1),
+        joules_per_output_token=joules / max(output, 1),
+        joules_per_million=per_million(joules, joules_by_kind(fleet), tokens),
+        usd_per_million=None if dollars is None else per_million(dollars, seconds_by_kind(fleet), tokens),
         usd_per_million_output_tokens=usd_per_million_tokens(paid, span, chips_each * replicas, float(max(output, 1))),
         price_basis=paid.basis,
         steady=steadiness(tally),

@@ -45,7 +45,7 @@ def schedule_prompts(
     reserved: free blocks that the decoding sequences need in the same step.  admits: how many waiting ones may start.
     """
     left, free = budget, fleet.counts[r, field.FREE] - reserved
-    prompt, work = 0, 0.0
+    prompt, work, shared = 0, 0.0, 0.0
     for slot in range(fleet.counts[r, field.FILLING]):
         cached = fleet.slots[r, field.FILL_CACHED, slot]
         room = (blocks_of(cached, limits.block) + free) * limits.block - cached
@@ -56,6 +56,7 @@ def schedule_prompts(
         prompt += chunk
         work += chunk * (cached + chunk / 2.0)
         place = fleet.slots[r, field.FILL_REQUEST, slot]
+        shared += chunk * pool.counts[place, field.CACHED]
         if limits.unit and pool.counts[place, field.KEYS]:
             before = fleet.counts[r, field.FREE]
             enter_units(fleet, pool, limits, r, place, cached + chunk)
@@ -119,6 +120,8 @@ def schedule_prompts(
         left -= chunk
         prompt += chunk
         work += chunk * (cached + chunk / 2.0)
+        shared += chunk * cached
+    fleet.clock[r, field.SHARED_WORK] = shared
     return prompt, work
 
 
@@ -207,6 +210,16 @@ def plan(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Ta
     attended = work / prompt
     seconds = extra_value(tables.batches, tables.tokens, tables.attended, tables.extra_s, count, prompt, attended)
     joules = extra_value(tables.batches, tables.tokens, tables.attended, tables.extra_j, count, prompt, attended)
+    fleet.clock[r, field.PROMPT_S] += seconds
+    fleet.clock[r, field.PROMPT_J] += joules
+    if fleet.clock[r, field.SHARED_WORK] > 0.0:
+        own = attended - fleet.clock[r, field.SHARED_WORK] / prompt
+        fleet.clock[r, field.SHARED_S] += seconds - extra_value(
+            tables.batches, tables.tokens, tables.attended, tables.extra_s, count, prompt, own
+        )
+        fleet.clock[r, field.SHARED_J] += joules - extra_value(
+            tables.batches, tables.tokens, tables.attended, tables.extra_j, count, prompt, own
+        )
     if count:
         fleet.counts[r, field.STEPS] = 1
         seconds += decode_value(tables.contexts, row_s, mean)

@@ -79,6 +79,9 @@ UNDECIDED, MAY_PREFILL, MAY_ADMIT, MAY_DECODE = range(19, 23)
 """1 while the user's function is to be asked, and what it decided: prompt tokens, requests to admit, 0 to stall"""
 SINCE_S, PAID_S, SEEN_S = range(5, 8)
 """columns of Fleet.clock: begin of the status; seconds paid for before; busy seconds when last looked at (scaling)"""
+PROMPT_S, PROMPT_J, SHARED_S, SHARED_J, SHARED_WORK = range(8, 13)
+"""of Fleet.clock, for prices by kind of token (kinds.py): seconds and joules that prompts added to steps; those of them
+for attention to tokens found in a prefix cache; and the latter's token-contexts in the planned step"""
 STATUS, CHANCE, INCOMING = range(23, 26)
 """columns of Fleet.counts: one of UP..OFF; random state; requests whose cache comes from a prefill replica"""
 SEND_HEAD, SEND_TAIL, SEND_LENGTH, LAND_HEAD, LAND_TAIL, LAND_LENGTH, HELD = range(26, 33)
@@ -120,7 +123,7 @@ class Fleet(NamedTuple):
 
     ends: times of the next events, infinite without any: [R] ends of the planned steps, [L] of the transfers on links,
     and, where replicas fail or their number changes, [R] ends of their status and [1] of the next look at their number.
-    clock [R, 8], counts [R, 37], slots [R, 9, M], links [L, 2], scaling [4]: by the columns above.
+    clock [R, 13], counts [R, 37], slots [R, 9, M], links [L, 2], scaling [4]: by the columns above.
     residues [R, B]: decoding slots by BASE mod B.  router [8]: by the columns above.
     prefix [R, 6, S]: tables of the prefix cache, by the rows above.
 
@@ -170,7 +173,7 @@ def new_fleet(
     prefix[:, REFERENCES], prefix[:, CHAINED, :-1] = 0, np.arange(1, prefix.shape[2])
     return Fleet(
         ends=np.full(total + links + (total + 1 if changes else 0), np.inf),
-        clock=np.zeros((total, 8)),
+        clock=np.zeros((total, 13)),
         counts=counts,
         slots=np.zeros((total, 9, max(one.sequences for one in each)), dtype=np.int64),
         residues=np.zeros((total, max(one.block for one in each)), dtype=np.int64),

@@ -1,0 +1,47 @@
+"""What a million tokens cost by kind: found in a prefix cache, prefilled, and put out.
+
+Each pays for the part of the steps that it causes, by the step tables (tables.py):
+
+    output    the decode steps of their batch and contexts
+    input     what prompt tokens that are computed add to steps, as if nothing had been found in a cache before them;
+              what is computed again after a preemption counts as well, and the first token, which comes with its prompt
+    cached    what attention to the tokens found in a cache adds to that
+
+Time in which replicas do nothing is shared in proportion to the time that they work, and so are its dollars and joules.
+Then the tokens of each kind, times their price, add up to what all of it costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flashstill.simulate.state import BUSY_S, JOULES, PROMPT_J, PROMPT_S, SHARED_J, SHARED_S, Fleet
+from flashstill.units import TOKENS_PER_MILLION
+
+KINDS = ("cached", "input", "output")
+
+
+def per_million(total: float, parts: Mapping[str, float], tokens: Mapping[str, int]) -> dict[str, float | None]:
+    """A total by kind of token, over a million tokens of each; None for a kind of which there are none.
+
+    parts: what each kind has caused, in any unit.
+    """
+    caused = sum(parts.values())
+    return {
+        kind: total * parts[kind] / caused / tokens[kind] * TOKENS_PER_MILLION if tokens[kind] and caused else None
+        for kind in KINDS
+    }
+
+
+def seconds_by_kind(fleet: Fleet) -> dict[str, float]:
+    """Busy seconds of all replicas."""
+    return _by_kind(*(float(fleet.clock[:, column].sum()) for column in (BUSY_S, PROMPT_S, SHARED_S)))
+
+
+def joules_by_kind(fleet: Fleet) -> dict[str, float]:
+    """Joules of the steps of all replicas."""
+    return _by_kind(*(float(fleet.clock[:, column].sum()) for column in (JOULES, PROMPT_J, SHARED_J)))
+
+
+def _by_kind(whole: float, prompts: float, shared: float) -> dict[str, float]:
+    return {"cached": shared, "input": prompts - shared, "output": max(whole - prompts, 0.0)}
