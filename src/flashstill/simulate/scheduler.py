@@ -45,7 +45,7 @@ def schedule_prompts(
     reserved: free blocks that the decoding sequences need in the same step.  admits: how many waiting ones may start.
     """
     left, free = budget, fleet.counts[r, field.FREE] - reserved
-    prompt, work, shared = 0, 0.0, 0.0
+    prompt, work, found = 0, 0.0, 0.0
     for slot in range(fleet.counts[r, field.FILLING]):
         cached = fleet.slots[r, field.FILL_CACHED, slot]
         room = (blocks_of(cached, limits.block) + free) * limits.block - cached
@@ -56,7 +56,7 @@ def schedule_prompts(
         prompt += chunk
         work += chunk * (cached + chunk / 2.0)
         place = fleet.slots[r, field.FILL_REQUEST, slot]
-        shared += chunk * pool.counts[place, field.CACHED]
+        found += chunk * pool.counts[place, field.CACHED]
         if limits.unit and pool.counts[place, field.KEYS]:
             before = fleet.counts[r, field.FREE]
             enter_units(fleet, pool, limits, r, place, cached + chunk)
@@ -107,6 +107,7 @@ def schedule_prompts(
         free -= blocks
         if limits.unit and pool.counts[place, field.KEYS]:
             take_units(fleet, pool, limits, r, place, units)
+            pool.counts[place, field.CACHED] = cached
             before = fleet.counts[r, field.FREE]
             enter_units(fleet, pool, limits, r, place, cached + chunk)
             free += fleet.counts[r, field.FREE] - before
@@ -120,8 +121,8 @@ def schedule_prompts(
         left -= chunk
         prompt += chunk
         work += chunk * (cached + chunk / 2.0)
-        shared += chunk * cached
-    fleet.clock[r, field.SHARED_WORK] = shared
+        found += chunk * cached
+    fleet.clock[r, field.SHARED_WORK] = found
     return prompt, work
 
 
