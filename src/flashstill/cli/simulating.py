@@ -110,6 +110,7 @@ _POLICY = (
 @click.option(
     "--percentile", type=float, default=95.0, show_default=True, help="With --knee: at which the bounds are to hold."
 )
+@click.option("--out", type=_FILE, default=None, help="An HTML page of it: .html or .htm.")
 @price_option
 @facts_options
 @json_option
@@ -118,6 +119,7 @@ def simulate(
     seed: int,
     with_knee: bool,
     percentile: float,
+    out: Path | None,
     price: str,
     facts_directories: tuple[Path, ...],
     edits: tuple[str, ...],
@@ -129,6 +131,7 @@ def simulate(
     from flashstill.console import Console
     from flashstill.facts import load
     from flashstill.plan.deployment import Deployment
+    from flashstill.report.simulation import write_simulation_page
     from flashstill.simulate.compiled import IS_COMPILED
     from flashstill.simulate.knee import knee
     from flashstill.simulate.own_scheduler import scheduler_of
@@ -148,6 +151,10 @@ def simulate(
     deployment = Deployment(**flags)
     found = knee(facts, model, deployment, traffic, policy, seed, percentile, Console()) if with_knee else None
     answer = None if only_knee else simulated(facts, model, deployment, traffic, policy, seed, price)
+    if out is not None:
+        title = f"{model} on {deployment.chip}"
+        documents = None if answer is None else answer.as_dict(), None if found is None else found.as_dict()
+        write_simulation_page(out, title, *documents, ())
     if as_json:
         document = {} if answer is None else answer.as_dict()
         print_json(document | ({} if found is None else {"knee": found.as_dict()}))

@@ -28,6 +28,7 @@ from flashstill.simulate.policy import Policy
 from flashstill.simulate.prepare import requests_of
 from flashstill.simulate.saturated import Saturated, outside, saturated
 from flashstill.simulate.saturation import Measured, saturated_rate
+from flashstill.simulate.selection import joined, selected
 from flashstill.simulate.simulation import Prepared, prepared
 from flashstill.simulate.state import Limits
 from flashstill.simulate.traffic import Traffic
@@ -187,10 +188,10 @@ def _read(pieces: Iterable[Arrivals], limits: Limits) -> tuple[Arrivals, float]:
     for piece in pieces:
         fits = np.ceil((piece.prompt + piece.output) / limits.block) <= limits.blocks
         total += len(fits)
-        kept.append(Arrivals._make(column[fits][: MOST_REQUESTS - rows] for column in piece[:4]))
+        kept.append(selected(piece, np.flatnonzero(fits)[: MOST_REQUESTS - rows]))
         rows += len(kept[-1].prompt)
         if rows == MOST_REQUESTS:
             break
     if not rows:
         raise BadInput("no request of this traffic fits into the cache of a replica, so that there is no knee")
-    return Arrivals._make(np.concatenate(columns) for columns in zip(*kept, strict=True)), rows / total
+    return joined(kept), rows / total

@@ -78,6 +78,7 @@ def outside(policy: Policy, limits: Limits) -> str:
         "decode priority": limits.prefill_first and limits.few != ALL,
         "speculative decoding": policy.draft is not None,
         "ranks of attention that step together": limits.ranks > 1,
+        "a prefix cache that is simulated": limits.unit > 0,
     }
     return " and ".join(reason for reason, holds in reasons.items() if holds)
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from flashstill.simulate.engine import Outcome
 from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.selection import selected
 from flashstill.simulate.state import Values
 from flashstill.simulate.tally import TOKENS
 from flashstill.simulate.traffic import PIECE
@@ -100,9 +101,13 @@ def _arrivals(requests: Arrivals, rate: float, count: int, seed: int) -> Iterato
     a trace, whose lengths change by the hour, parts of a run would be those of different knees."""
     numbers = np.random.default_rng(seed)
     clock, total = 0.0, len(requests.arrival_s)
-    order = np.concatenate([numbers.permutation(total) for _ in range(-(-count // total))])[:count]
+    rounds = -(-count // total)
+    if len(requests.key_ends):  # prefixes are found again in the order of the trace, and not in its next round
+        order, names = (int(numbers.integers(total)) + np.arange(count)) % total, int(requests.keys.max(initial=0)) + 1
+    else:
+        order, names = np.concatenate([numbers.permutation(total) for _ in range(rounds)])[:count], 0
     for done in range(0, count, PIECE):
-        chosen = order[done : done + PIECE]
-        times = clock + np.cumsum(numbers.exponential(1.0 / rate, len(chosen)))
+        chosen = selected(requests, order[done : done + PIECE])
+        times = clock + np.cumsum(numbers.exponential(1.0 / rate, len(chosen.prompt)))
         clock = float(times[-1])
-        yield Arrivals._make(column[chosen] for column in requests)._replace(arrival_s=times)
+        yield chosen._replace(arrival_s=times, keys=chosen.keys + names * (done // total))

@@ -1,0 +1,186 @@
+"""Small charts as inline SVG: lines over a number, and percentiles with their intervals. No script is needed.
+
+Colours are those of the page's style (`--series-1` and on), for light and for dark; everything that is text is escaped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 480.0, 220.0
+LEFT, RIGHT, TOP, BOTTOM = 56.0, 12.0, 26.0, 40.0
+"""of the plot's frame, in units of the view box"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """A series: its name and its points; a value of None is a gap."""
+
+    name: str
+    points: Sequence[tuple[float, float | None]]
+    dots: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bar:
+    """A value with the ends of its interval, of a row and a group: the 95th percentile of TTFT."""
+
+    row: str
+    label: str
+    value: float
+    low: float | None
+    high: float | None
+
+
+def lines(
+    series: Sequence[Line], x_title: str, title: str, marks: Sequence[tuple[float, str]] = (), log_y: bool = False
+) -> str:
+    """Lines over one axis, with marks: vertical lines at a number, with a word."""
+    points = [(x, y) for each in series for x, y in each.points if y is not None and (not log_y or y > 0.0)]
+    if not points:
+        return ""
+    xs = _Scale.over([*(x for x, _ in points), *(x for x, _ in marks)], LEFT, WIDTH - RIGHT)
+    ys = _Scale.over([*(y for _, y in points), *(() if log_y else (0.0,))], HEIGHT - BOTTOM, TOP, log_y)
+    parts = [_axes(xs, ys, x_title)]
+    for place, word in marks:
+        at = xs.at(place)
+        side = "end" if at > (LEFT + WIDTH) / 2.0 else "start"
+        parts.append(f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
+        shift = -4.0 if side == "end" else 4.0
+        parts.append(f'<text x="{at + shift:.1f}" y="{TOP + 11}" text-anchor="{side}">{escape(word)}</text>')
+    for number, each in enumerate(series, start=1):
+        for run in _runs(each.points, log_y):
+            path = " ".join(f"{xs.at(x):.1f},{ys.at(y):.1f}" for x, y in run)
+            parts.append(f'<polyline class="line s{number}" points="{path}"/>')
+            if each.dots or len(run) == 1:
+                parts += [
+                    f'<circle class="dot s{number}" cx="{xs.at(x):.1f}" cy="{ys.at(y):.1f}" r="3"/>' for x, y in run
+                ]
+    names = [each.name for each in series] if len(series) > 1 else []
+    return _figure(title, [*parts, *_legend(names)], HEIGHT)
+
+
+def intervals(bars: Sequence[Bar], x_title: str, title: str) -> str:
+    """A row for each latency on a logarithmic axis: a dot for each percentile, and its interval as a line."""
+    rows, labels = list(dict.fromkeys(each.row for each in bars)), list(dict.fromkeys(each.label for each in bars))
+    shown = [each for each in bars if each.value > 0.0]
+    if not shown:
+        return ""
+    left, pitch = 92.0, 13.0 * len(labels) + 10.0
+    height = TOP + pitch * len(rows) + BOTTOM
+    ends = [end for each in shown for end in (each.value, each.low, each.high) if end is not None and end > 0.0]
+    xs = _Scale.over(ends, left, WIDTH - RIGHT, log=True)
+    parts = [
+        f'<line class="grid" x1="{xs.at(tick):.1f}" x2="{xs.at(tick):.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>'
+        f'<text x="{xs.at(tick):.1f}" y="{height - BOTTOM + 15}" text-anchor="middle">{short(tick)}</text>'
+        for tick in xs.ticks
+    ]
+    parts.append(f'<text x="{(left + WIDTH) / 2}" y="{height - 8}" text-anchor="middle">{escape(x_title)}</text>')
+    for number, row in enumerate(rows):
+        middle = TOP + pitch * (number + 0.5)
+        parts.append(f'<text x="{left - 8}" y="{middle + 4}" text-anchor="end">{escape(row)}</text>')
+    for each in shown:
+        place = labels.index(each.label)
+        at = TOP + pitch * rows.index(each.row) + 13.0 * (place + 0.5) + 5.0
+        low, high = (each.value if end is None or end <= 0.0 else end for end in (each.low, each.high))
+        words = f"{each.row}, {each.label}: {each.value:.4g}"
+        parts.append(
+            f'<g class="s{place + 1}"><title>{escape(words)}</title>'
+            f'<line class="line" x1="{xs.at(low):.1f}" x2="{xs.at(high):.1f}" y1="{at}" y2="{at}"/>'
+            f'<circle class="dot" cx="{xs.at(each.value):.1f}" cy="{at}" r="3.5"/></g>'
+        )
+    return _figure(title, [*parts, *_legend(labels)], height)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """From values to places, linear or logarithmic."""
+
+    low: float
+    high: float
+    begin: float
+    end: float
+    ticks: tuple[float, ...]
+    log: bool
+
+    @classmethod
+    def over(cls, values: Sequence[float], begin: float, end: float, log: bool = False) -> _Scale:
+        low, high = min(values), max(values)
+        if log:
+            begins, ends = math.floor(math.log10(low)), math.ceil(math.log10(high))
+            ends = max(ends, begins + 1)
+            powers = tuple(10.0**power for power in range(begins, ends + 1, max((ends - begins) // 6, 1)))
+            return cls(10.0**begins, 10.0**ends, begin, end, powers, True)
+        high = high if high > low else low + 1.0
+        step = _step((high - low) / 4.0)
+        first = math.floor(low / step)
+        ticks = tuple(step * number for number in range(first, math.ceil(high / step - 1e-9) + 1))
+        return cls(ticks[0], ticks[-1], begin, end, ticks, False)
+
+    def at(self, value: float) -> float:
+        """The place of a value."""
+        if self.log:
+            share = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
+        return self.begin + share * (self.end - self.begin)
+
+
+def _step(least: float) -> float:
+    """1, 2 or 5 times a power of ten, at least this."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= least * (1 - 1e-9))
+
+
+def short(value: float) -> str:
+    """A number of a tick: 250, 0.5, 12k, 3M."""
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{suffix}"
+    return f"{value:.6g}"
+
+
+def _runs(points: Sequence[tuple[float, float | None]], log: bool) -> list[list[tuple[float, float]]]:
+    """Points without gaps between them."""
+    runs: list[list[tuple[float, float]]] = [[]]
+    for x, y in points:
+        if y is None or (log and y <= 0.0):
+            runs.append([])
+        else:
+            runs[-1].append((x, y))
+    return [run for run in runs if run]
+
+
+def _axes(xs: _Scale, ys: _Scale, x_title: str) -> str:
+    parts = []
+    for tick in ys.ticks:
+        at = ys.at(tick)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{short(tick)}</text>')
+    for tick in xs.ticks:
+        at, foot = xs.at(tick), HEIGHT - BOTTOM
+        parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{foot}" y2="{foot + 4}"/>')
+        parts.append(f'<text x="{at:.1f}" y="{foot + 16}" text-anchor="middle">{short(tick)}</text>')
+    middle = (LEFT + WIDTH - RIGHT) / 2.0
+    parts.append(f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_title)}</text>')
+    return "".join(parts)
+
+
+def _legend(names: Sequence[str]) -> list[str]:
+    parts, at = [], LEFT
+    for number, name in enumerate(names, start=1):
+        parts.append(f'<circle class="dot s{number}" cx="{at + 4:.0f}" cy="11" r="4"/>')
+        parts.append(f'<text x="{at + 12:.0f}" y="15">{escape(name)}</text>')
+        at += 26.0 + 7.2 * len(name)
+    return parts
+
+
+def _figure(title: str, parts: Sequence[str], height: float) -> str:
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDTH:g} {height:g}" role="img" aria-label="{escape(title)}">'
+        + "".join(parts)
+        + "</svg>"
+    )
