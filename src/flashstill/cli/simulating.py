@@ -110,7 +110,13 @@ _POLICY = (
 @click.option(
     "--percentile", type=float, default=95.0, show_default=True, help="With --knee: at which the bounds are to hold."
 )
-@click.option("--out", type=_FILE, default=None, help="An HTML page of it: .html or .htm.")
+@click.option("--rates", default=None, help="A sweep: loads as 1,2,4 (requests/s, or with --trace its speed).")
+@click.option("--seeds", type=COUNT, default=1, show_default=True, help="Of a sweep: runs of each load.")
+@click.option("--workers", type=COUNT, default=None, help="Of a sweep: processes [default: all cores].")
+@click.option(
+    "--dask", default=None, metavar="ADDRESS", help="Of a sweep: run it on the cluster of this Dask scheduler."
+)
+@click.option("--out", type=_FILE, default=None, help="A page of it (.html), or a sweep's rows (.csv, .json).")
 @price_option
 @facts_options
 @json_option
@@ -119,6 +125,10 @@ def simulate(
     seed: int,
     with_knee: bool,
     percentile: float,
+    rates: str | None,
+    seeds: int,
+    workers: int | None,
+    dask: str | None,
     out: Path | None,
     price: str,
     facts_directories: tuple[Path, ...],
@@ -128,7 +138,9 @@ def simulate(
 ) -> None:
     """What traffic gets: latencies at percentiles, waiting, cache, energy and dollars, event by event."""
     from flashstill.cli.knees import print_knee
+    from flashstill.cli.sweeping import loads_of, print_rows, swept, write_rows
     from flashstill.console import Console
+    from flashstill.errors import BadInput
     from flashstill.facts import load
     from flashstill.plan.deployment import Deployment
     from flashstill.report.simulation import write_simulation_page
@@ -137,30 +149,46 @@ def simulate(
     from flashstill.simulate.own_scheduler import scheduler_of
     from flashstill.simulate.policy import Policy
     from flashstill.simulate.simulation import simulate as simulated
+    from flashstill.simulate.sweep import Job, jobs_of
     from flashstill.simulate.traffic import Traffic
 
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
     asked = {name: flags.pop(name) for name in _TRAFFIC}
-    only_knee = with_knee and all(asked[name] is None for name in ("trace", "rate", "concurrency"))
-    traffic = Traffic(**asked | ({"rate": 1.0} if only_knee else {}))
+    free = all(asked[name] is None for name in ("trace", "rate", "concurrency"))
+    loads, only_knee = None if rates is None else loads_of(rates), with_knee and free
+    if loads is not None and asked["rate"] is not None:
+        raise BadInput("give --rate or --rates, not both")
+    traffic = Traffic(**asked | ({"rate": 1.0} if free and (with_knee or loads) else {}))
     flags["scheduler"] = scheduler_of(flags["scheduler"])
     policy = Policy(**{name: flags.pop(name) for name in _POLICY})
     if not IS_COMPILED:
         click.echo('numba is not installed, so events pass slowly; pip install "flashstill[simulate]"', err=True)
     deployment = Deployment(**flags)
     found = knee(facts, model, deployment, traffic, policy, seed, percentile, Console()) if with_knee else None
-    answer = None if only_knee else simulated(facts, model, deployment, traffic, policy, seed, price)
-    if out is not None:
+    rows: list[dict[str, Any]] = []
+    if loads is not None:
+        base = Job(
+            label=deployment.chip, load=0.0, model=model, deployment=deployment, traffic=traffic, policy=policy,
+            seed=seed, price=price, facts=(facts_directories, edits),
+        )  # fmt: skip
+        rows = swept(jobs_of(base, loads, seeds), workers, dask, out)
+    alone = not only_knee and loads is None
+    answer = simulated(facts, model, deployment, traffic, policy, seed, price) if alone else None
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        write_rows(out, rows or ([] if answer is None else answer.as_records()))
+    elif out is not None:
         title = f"{model} on {deployment.chip}"
         documents = None if answer is None else answer.as_dict(), None if found is None else found.as_dict()
-        write_simulation_page(out, title, *documents, ())
+        write_simulation_page(out, title, *documents, rows)
     if as_json:
-        document = {} if answer is None else answer.as_dict()
+        document = {"rows": rows} if loads is not None else {} if answer is None else answer.as_dict()
         print_json(document | ({} if found is None else {"knee": found.as_dict()}))
         return
     if answer is not None:
         print_simulation(model, answer)
+    if loads is not None:
+        print_rows(rows)
     if found is not None:
         print_knee(found, policy.max_ttft_s, policy.max_tpot_s)
 

@@ -15,7 +15,7 @@ from flashstill.units import show
 
 _TEMPLATE = "simulation.html.j2"
 _TIMELINES = (
-    ("Requests", ("running", "queued"), "requests"),
+    ("In flight", ("running", "queued"), "requests"),
     ("Cache", ("cache_blocks",), "blocks in use, all replicas"),
     ("Utilisation", ("utilisation",), "share of the replicas that work"),
     ("Output", ("output_tokens",), "tokens/s"),
