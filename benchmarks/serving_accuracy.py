@@ -30,11 +30,11 @@ from flashstill.load_test.answer import Measurement
 from flashstill.load_test.question import LoadTest
 from flashstill.load_test.written import measure_server
 from flashstill.plan.deployment import Deployment
-from flashstill.simulate.knee import knee
+from flashstill.simulate.capacity import mix_of
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.prepare import requests_of
+from flashstill.simulate.saturated import saturated
 from flashstill.simulate.simulation import prepared, simulated
-from flashstill.simulate.traffic import Traffic
 from flashstill.validation.served_steps import Load, fit_steps, loads_of, percentiles, step_facts
 
 SEQUENCES = 8
@@ -96,12 +96,12 @@ def engine_errors(engine: str, python: Path | None, asked: argparse.Namespace) -
     noise = {many: spread(found) for many, found in zip(LOADS, levels, strict=True)}
     rows = [row for many in LOADS for row in compared(own, model, deployment, policy, loads[many], many, noise[many])]
     show(engine, fitted.steps, rows)
-    steady = knee(own, model, deployment, Traffic(rate=1.0, isl=asked.isl, osl=asked.osl), policy)
-    print(f"knee without the ends of a run: {steady.rate:.2f} requests/s, {steady.binds} bind", file=sys.stderr)
+    steady = knee_in_closed_form(own, model, deployment, policy, loads[LOADS[-1]])
+    print(f"knee without the ends of a run, in closed form: {steady:.2f} requests/s", file=sys.stderr)
     held_out = [abs(row["error"]) for row in rows if row["load"] not in CALIBRATED]
     return {
         "steps": {name: getattr(fitted.steps, name) for name in fitted.steps.__dataclass_fields__},
-        "knee_requests_per_s": steady.rate,
+        "knee_requests_per_s": steady,
         "held_out_mean_error": statistics.mean(held_out),
         "held_out_largest_error": max(held_out),
         "held_out_within": sum(error <= WITHIN for error in held_out) / len(held_out),
@@ -145,6 +145,13 @@ def compared(
          "predicted": rate, "error": rate / measured.output_tokens_per_s - 1.0, "noise": noise["output_tokens_per_s"]}
     )  # fmt: skip
     return rows
+
+
+def knee_in_closed_form(facts: Any, model: str, deployment: Deployment, policy: Policy, load: Load) -> float:
+    """Requests per second of a server whose line never empties, for requests of the load's lengths."""
+    pieces, sizes = requests_of(load.traffic, 0)
+    fleet, requests = prepared(facts, model, deployment, policy, sizes), next(pieces)
+    return saturated(fleet.tables, fleet.limits, mix_of(requests.prompt, requests.output, requests.cached)).rate
 
 
 def show(engine: str, steps: Any, rows: list[dict[str, Any]]) -> None:
