@@ -32,6 +32,7 @@ class Request:
     number: int = 0
     keys: tuple[int, ...] = ()
     held: int = 0
+    hosted: int = 0
 
 
 @dataclass
@@ -73,6 +74,8 @@ class Server:
     holders: dict[int, int] = field(default_factory=dict)
     idle: dict[int, None] = field(default_factory=dict)  # the least recently used first
     evictions: int = 0
+    swap_s: float = 0.0
+    link: float = 0.0
     hits: int = 0
 
     @property
@@ -143,6 +146,9 @@ class Server:
         else:
             self._drop(latest)
         self._leave(latest)
+        if self.swap_s:
+            latest.hosted = latest.context
+            self.link += self._blocks(latest.context) * self.swap_s
         latest.context = 0
         self.waiting.appendleft(latest)
         self.preemptions += 1
@@ -173,23 +179,28 @@ class Server:
             if self.unit and each.keys:
                 each.cached = units * self.unit
             shared = sum(self._unit_blocks for key in each.keys[:units] if key in self.holders)
-            left = each.prompt + each.generated - each.cached
+            found = max(each.cached, each.hosted)
+            left = each.prompt + each.generated - found
             chunk = min(left, budget)
             committed = sum(self._blocks(one.prompt + one.output) for one in (*self.filling, *self.decoding, each))
-            if self._blocks(each.cached + chunk) - shared > left_free() or (self.reserves and committed > self.blocks):
+            if self._blocks(found + chunk) - shared > left_free() or (self.reserves and committed > self.blocks):
                 break
             self.waiting.popleft()
             if each.started is None:
                 each.started = now
                 self.hits += each.cached
-            each.context, each.left, each.born = each.cached, left, self.admissions
+            each.context, each.left, each.born = found, left, self.admissions
             self.admissions += 1
-            planned += self._blocks(each.cached + chunk) - self._blocks(each.cached)
+            planned += self._blocks(found + chunk) - self._blocks(found)
+            if each.hosted:
+                shared_tokens = units * self._unit_blocks if self.unit else 0
+                self.link += (self._blocks(found) - shared_tokens) * self.swap_s
+                each.hosted = 0
             budget -= chunk
             self.filling.append(each)
             self.chunks.append((each, chunk))
             self._hold(each, units)
-            self._enter(each, each.cached + chunk)
+            self._enter(each, found + chunk)
             self._evict(left_free())
 
     def _mean(self) -> float:
@@ -277,7 +288,8 @@ class Server:
             return None
         if not prompt:
             self._evict(self.free - self._needed())
-        return now + self.step_s(*self.load)
+        link, self.link = self.link, 0.0
+        return now + link + self.step_s(*self.load)
 
     def finish_step(self, now: float) -> list[Request]:
         """Carry out the step that ends now; the requests that it finished."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -53,23 +55,24 @@ def conserved(outcome: Outcome, chosen: Limits) -> None:
 @given(
     seed=st.integers(0, 10**6), servers=st.integers(1, 3), sequences=st.integers(1, 8), tokens=st.integers(1, 200),
     block=st.sampled_from([1, 4, 16]), ratio=st.sampled_from([1, 2, 8]), spare=st.integers(0, 600),
-    prefill_first=st.booleans(), reserves=st.booleans(),
+    prefill_first=st.booleans(), reserves=st.booleans(), swap_s=st.sampled_from([0.0, 1e-3]),
 )  # fmt: skip
 def test_it_agrees_with_a_plain_walk(
     seed: int, servers: int, sequences: int, tokens: int, block: int, ratio: int, spare: int,
-    prefill_first: bool, reserves: bool,
+    prefill_first: bool, reserves: bool, swap_s: float,
 ) -> None:  # fmt: skip
     unit = block * ratio
     rows, keys = conversations(np.random.default_rng(seed), 30, unit, 3, 300)
     blocks = -(-(max(prompt + output for _, prompt, output in rows) + spare) // block)
     chosen = with_cache(
         unit, sequences=sequences, tokens=tokens, block=block, blocks=blocks, prefill_first=prefill_first,
-        reserves=reserves,
+        reserves=reserves, swap_s=swap_s,
     )  # fmt: skip
     outcome = run(tables(), chosen, [arrivals(rows, keys=keys)], servers)
     requests = [Request(at, prompt, output, keys=path) for (at, prompt, output), path in zip(rows, keys, strict=True)]
     plain = [
-        Server(step_s, sequences, tokens, block, blocks, prefill_first, reserves, unit=unit) for _ in range(servers)
+        Server(step_s, sequences, tokens, block, blocks, prefill_first, reserves, unit=unit, swap_s=swap_s)
+        for _ in range(servers)
     ]
     end = walk(plain, requests)
     totals = outcome.tally.totals
@@ -130,3 +133,28 @@ def test_more_units_than_the_table_first_holds() -> None:
     assert whole.tally.totals.tolist() == again.tally.totals.tolist()
     assert whole.tally.totals[counted.EVICTED] > 0
     conserved(whole, chosen)
+
+
+def test_what_is_swapped_is_not_computed_again() -> None:
+    """Two sequences outgrow the memory: one goes to the host and comes back, which takes the link both ways."""
+    rows = [(0.0, 60, 60), (0.0, 60, 60)]
+    chosen = with_cache(16, blocks=9)._replace(unit=0)
+    again = run(tables(), chosen, [arrivals(rows)])
+    swapped = run(tables(), chosen._replace(swap_s=1e-6), [arrivals(rows)])
+    slow = run(tables(), chosen._replace(swap_s=1.0), [arrivals(rows)])
+    totals = swapped.tally.totals
+    assert totals[counted.PREEMPTED] == again.tally.totals[counted.PREEMPTED] == 1
+    assert totals[counted.SWAPPED] == 2 * 4
+    assert totals[counted.TOKENS_OUT] == 120
+    assert swapped.end_s < again.end_s
+    assert slow.end_s == pytest.approx(swapped.end_s + 8.0, rel=1e-3)
+    conserved(slow, chosen)
+
+
+def test_swapping_needs_the_link_of_the_chip() -> None:
+    import flashstill as fs
+
+    asked: dict[str, Any] = {"model": "qwen3-8b", "rate": 1.0, "requests": 4, "osl": 4, "preemption": "swap"}
+    assert fs.simulate(chip="h100-sxm", **asked).finished == 4
+    with pytest.raises(fs.MissingFact, match="host_link_bytes_per_s"):
+        fs.simulate(chip="trainium2", **asked)

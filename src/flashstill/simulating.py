@@ -44,7 +44,8 @@ def simulate(
     per second that arrive by themselves) and concurrency (requests in flight).
     more: fields of the traffic (requests, isl, osl, least_ratio, cv, cached_ratio, speed, hash_block), of the policy
     (scheduler, refill_sequences, refuse_late, step_tokens, sequences, block_tokens, replicas, router, prefix_cache,
-    prefix_margin, max_ttft_s, max_tpot_s, draft, draft_tokens, acceptance, acceptance_decay) and of a `Deployment`.
+    prefix_margin, preemption, max_ttft_s, max_tpot_s, draft, draft_tokens, acceptance, acceptance_decay) and of a
+    `Deployment`.
     scheduler: a name, or a function of your own, which gets a `ReplicaView` before each step and returns a `Decision`.
     seed: the same seed gives the same answer.  price, facts and set work as in `predict`.
     Raises BadInput for invalid values or a trace with a mistake (its line is named), MissingFact for unknown names,

@@ -191,6 +191,7 @@ SETTINGS = {
     "--osl": ("1", "20"), "--isl": ("1", "700"), "--cv": ("0.1", "8"), "--least-ratio": ("0", "0.5"),
     "--cached-ratio": ("0", "1"), "--speed": ("0.5", "1e6"), "--max-ttft": ("1ms", "9"),
     "--hash-block": ("512", "16"), "--prefix-cache": ("lru", "off"), "--prefix-margin": ("0", "9"),
+    "--preemption": ("swap", "recompute"),
     "--engine": ("trtllm", "sglang"),
 }  # fmt: skip
 

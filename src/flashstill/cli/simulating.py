@@ -31,7 +31,7 @@ _TRAFFIC = (
 )  # fmt: skip
 _POLICY = (
     "scheduler", "refill_sequences", "refuse_late", "step_tokens", "sequences", "block_tokens", "replicas", "router",
-    "prefix_cache", "prefix_margin", "max_ttft_s", "max_tpot_s", "draft", "draft_tokens",
+    "prefix_cache", "prefix_margin", "preemption", "max_ttft_s", "max_tpot_s", "draft", "draft_tokens",
     "acceptance", "acceptance_decay",
 )  # fmt: skip
 
@@ -84,6 +84,7 @@ _POLICY = (
     "--router", type=WORD, default="least-requests", show_default=True,
     help="round-robin, least-requests, two-choices, least-tokens, central or prefix.",
 )  # fmt: skip
+@click.option("--preemption", type=WORD, default="recompute", show_default=True, help="recompute, or swap to the host.")
 @click.option("--prefix-cache", type=WORD, default=None, help="lru or off [default: lru where the trace has hashes].")
 @click.option(
     "--prefix-margin", type=click.IntRange(min=0), default=None,

@@ -24,6 +24,7 @@ from flashstill.simulate.tally import (
     LINES,
     PREEMPTED,
     REFUSED,
+    SWAPPED,
     TOKENS_IN,
     TOKENS_OUT,
     TOO_LATE,
@@ -38,7 +39,8 @@ class Simulation:
     """What traffic gets on replicas of a deployment. Seconds; joules of the chips, host and facility excluded.
 
     refused: larger than the cache; refused_late: by the scheduler.  cached_tokens: of prompts, found in a
-    prefix cache when they started; evicted_blocks: of prefix caches.  goodput_ratio: share of the requests that arrived
+    prefix cache when they started; evicted_blocks: of prefix caches.  swapped_blocks: that
+    went to the host or came back.  goodput_ratio: share of the requests that arrived
     which kept both bounds.  cache_tokens: room of one replica.
     usd_per_million, joules_per_million: by kind of token: cached, input (computed), output (kinds.py).
     timeline: line -> mean value in each of consecutive intervals of moment_s seconds; utilisation: of the replicas.
@@ -57,6 +59,7 @@ class Simulation:
     input_tokens: int
     cached_tokens: int
     evicted_blocks: int
+    swapped_blocks: int
     output_tokens: int
     latencies: dict[str, Latency]
     goodput_ratio: float
@@ -148,6 +151,7 @@ def simulation_of(
         input_tokens=int(totals[TOKENS_IN]),
         cached_tokens=int(totals[CACHED_IN]),
         evicted_blocks=int(totals[EVICTED]),
+        swapped_blocks=int(totals[SWAPPED]),
         output_tokens=output,
         latencies=latencies(tally),
         goodput_ratio=float(totals[GOOD] / max(totals[ARRIVED], 1)),

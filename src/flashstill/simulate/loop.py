@@ -107,7 +107,7 @@ def accept(
     pool.clock[place, field.FIRST_S] = pool.clock[place, field.LAST_S] = np.nan
     first, keys = keys_of(settings.prefill_limits, arrivals, position)
     pool.counts[place, field.KEYS_AT], pool.counts[place, field.KEYS] = pool.keyed[0], keys
-    pool.counts[place, field.SHARED] = 0
+    pool.counts[place, field.SHARED] = pool.counts[place, field.HOSTED] = 0
     for i in range(keys):
         pool.keys[pool.keyed[0] + i] = arrivals.keys[first + (i + 1) * settings.prefill_limits.key_stride - 1]
     pool.keyed[0] += keys

@@ -11,6 +11,7 @@ from flashstill.simulate.view import Scheduler, name_of
 
 CHUNKED, PREFILL_FIRST, DECODE_PRIORITY, SLO_AWARE = "chunked", "prefill-first", "decode-priority", "slo-aware"
 LRU, OFF = "lru", "off"
+RECOMPUTE, SWAP = "recompute", "swap"
 SCHEDULERS = (CHUNKED, PREFILL_FIRST, DECODE_PRIORITY, SLO_AWARE)
 
 
@@ -32,6 +33,8 @@ class Policy:
     with the fewest, which then gets the request; None: as SGLang's cache-aware router, a fact row).
     prefix_cache: lru (blocks that requests name are kept until their memory is needed) or off; None: lru where they
     name any, as engines do.
+    preemption: recompute (the cache of a preempted sequence is computed again) or swap (it goes to the memory of the
+    host and comes back).
     max_ttft_s, max_tpot_s: bounds that a request keeps to count for goodput.
     draft, draft_tokens, acceptance, acceptance_decay: speculative decoding, as in a `Scenario`.
     """
@@ -46,6 +49,7 @@ class Policy:
     router: str = ROUTERS[1]
     prefix_cache: str | None = None
     prefix_margin: int | None = None
+    preemption: str = RECOMPUTE
     max_ttft_s: float | None = None
     max_tpot_s: float | None = None
     draft: str | None = None
@@ -63,6 +67,8 @@ class Policy:
             raise BadInput(unknown("router", self.router, ROUTERS))
         if self.prefix_cache not in (None, LRU, OFF):
             raise BadInput(unknown("prefix_cache", self.prefix_cache, (LRU, OFF)))
+        if self.preemption not in (RECOMPUTE, SWAP):
+            raise BadInput(unknown("preemption", self.preemption, (RECOMPUTE, SWAP)))
         if self.prefix_margin is not None and self.prefix_margin < 0:
             raise BadInput(f"prefix_margin must be at least 0, not {self.prefix_margin}")
         if self.prefix_margin is not None and self.router != PREFIX_ROUTER:

@@ -106,6 +106,8 @@ def cached_units(fleet: Fleet, pool: Pool, limits: Limits, r: int, place: int, t
 @compiled
 def cached_tokens(fleet: Fleet, pool: Pool, limits: Limits, r: int, place: int) -> int:
     """Tokens of a waiting request that need not be computed on a replica, as its cache is now."""
+    if pool.counts[place, field.HOSTED]:
+        return int(pool.counts[place, field.HOSTED])
     if limits.unit == 0 or pool.counts[place, field.KEYS] == 0:
         return int(pool.counts[place, field.CACHED])
     tokens = pool.counts[place, field.PROMPT] + pool.counts[place, field.GENERATED]

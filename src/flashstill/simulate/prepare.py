@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flashstill.cost import Conditions
-from flashstill.cost.footprint import most_sequences
+from flashstill.cost.footprint import most_sequences, sequence_bytes
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import Facts
 from flashstill.plan.prediction import NOT_FITTING
 from flashstill.plan.resolve import Resolved
 from flashstill.simulate.loop import Arrivals
-from flashstill.simulate.policy import CHUNKED, DECODE_PRIORITY, LRU, OFF, PREFILL_FIRST, SLO_AWARE, Policy
+from flashstill.simulate.policy import CHUNKED, DECODE_PRIORITY, LRU, OFF, PREFILL_FIRST, SLO_AWARE, SWAP, Policy
 from flashstill.simulate.state import ALL, ANY_TIME, BEHIND, PREFIX_ROUTER, ROUTERS, TURNED_DOWN, Limits
 from flashstill.simulate.tables import ranks_of
 from flashstill.simulate.traces import hash_block_of, read_trace
@@ -125,6 +125,15 @@ def limits_of(facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes) ->
         return_s=facts.value("engine", "return_s"),
         ranks=ranks,
     )
+    if policy.preemption == SWAP:
+        if ranks > 1:
+            raise BadInput("preemption swap is not simulated for replicas of attention that step together (dp above 1)")
+        rate = facts.value(resolved.chip.name, "host_link_bytes_per_s")
+        held = sequence_bytes(model, tokens, conditions.precisions.widths, layout)
+        if small is not None:
+            held = held + sequence_bytes(small, tokens, conditions.precisions.widths, layout)
+        swap_s = float(held) / tokens * block / rate
+        limits = limits._replace(swap_s=swap_s, swap_w=resolved.chip.idle_w * resolved.chips)
     return _with_prefix_cache(facts, policy, sizes.hash_block, limits), blocks * block
 
 

@@ -14,7 +14,7 @@ from flashstill.simulate import state as field
 from flashstill.simulate.bounds import budget_within, sort_out_late
 from flashstill.simulate.compiled import compiled
 from flashstill.simulate.prefix import cached_units, enter_units, evict, take_units
-from flashstill.simulate.slots import blocks_of, preempt_latest, step_growth, steps_in_memory
+from flashstill.simulate.slots import blocks_of, preempt_latest, step_growth, steps_in_memory, swap
 from flashstill.simulate.state import ALL, Fleet, Limits, Pool
 from flashstill.simulate.tables import StepTables
 from flashstill.simulate.tally import (
@@ -79,6 +79,8 @@ def schedule_prompts(
         if limits.unit and pool.counts[place, field.KEYS]:
             units, idle = cached_units(fleet, pool, limits, r, place, tokens)
             cached, shared = units * limits.unit, (units - idle) * limits.unit_blocks
+        if pool.counts[place, field.HOSTED] > cached:
+            cached = pool.counts[place, field.HOSTED]
         tokens -= cached
         chunk = min(tokens, left)
         blocks = blocks_of(cached + chunk, limits.block) - shared
@@ -105,9 +107,13 @@ def schedule_prompts(
         fleet.counts[r, field.ADMITTED] += 1
         fleet.counts[r, field.FILLING] += 1
         free -= blocks
+        if pool.counts[place, field.HOSTED]:
+            swap(fleet, limits, tally, r, blocks_of(cached, limits.block) - units * limits.unit_blocks)
+            pool.counts[place, field.HOSTED] = 0
         if limits.unit and pool.counts[place, field.KEYS]:
             take_units(fleet, pool, limits, r, place, units)
-            pool.counts[place, field.CACHED] = cached
+            pool.counts[place, field.CACHED] = units * limits.unit
+            fleet.counts[r, field.FREE] -= blocks_of(cached, limits.block) - units * limits.unit_blocks
             before = fleet.counts[r, field.FREE]
             enter_units(fleet, pool, limits, r, place, cached + chunk)
             free += fleet.counts[r, field.FREE] - before
@@ -203,10 +209,15 @@ def plan(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Ta
             most = 1  # the user's function may decide otherwise after any step
         if fleet.counts[r, field.IDLE] and waits_with_idle_units(fleet, pool, limits, r):
             most = 1
+        link_s = fleet.clock[r, field.LINK_S]
+        if link_s > 0.0:
+            most = 1
         fleet.counts[r, field.STEPS] = steps_in_memory(fleet, limits, r, most)
         if fleet.counts[r, field.IDLE]:
             evict(fleet, limits, tally, r, fleet.counts[r, field.FREE] - step_growth(fleet, limits, r, queries))
-        fleet.ends[r] = now + decode_sum(tables.contexts, row_s, mean, fleet.counts[r, field.STEPS])
+        fleet.clock[r, field.LINK_S] = 0.0
+        fleet.clock[r, field.JOULES] += link_s * limits.swap_w
+        fleet.ends[r] = now + link_s + decode_sum(tables.contexts, row_s, mean, fleet.counts[r, field.STEPS])
         return
     attended = work / prompt
     seconds = extra_value(tables.batches, tables.tokens, tables.attended, tables.extra_s, count, prompt, attended)
@@ -225,5 +236,8 @@ def plan(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Ta
         fleet.counts[r, field.STEPS] = 1
         seconds += decode_value(tables.contexts, row_s, mean)
         joules += decode_value(tables.contexts, row_j, mean)
+    seconds += fleet.clock[r, field.LINK_S]
+    joules += fleet.clock[r, field.LINK_S] * limits.swap_w
+    fleet.clock[r, field.LINK_S] = 0.0
     fleet.ends[r] = now + seconds
     fleet.clock[r, field.JOULES] += joules

@@ -10,7 +10,7 @@ from flashstill.simulate import state as field
 from flashstill.simulate.compiled import compiled
 from flashstill.simulate.prefix import enter_units, release_units
 from flashstill.simulate.state import NONE, Fleet, Limits, Pool
-from flashstill.simulate.tally import PREEMPTED, Tally, leave
+from flashstill.simulate.tally import PREEMPTED, SWAPPED, Tally, leave
 
 
 @compiled
@@ -118,8 +118,15 @@ def remove_filling(fleet: Fleet, r: int, slot: int) -> None:
 
 
 @compiled
+def swap(fleet: Fleet, limits: Limits, tally: Tally, r: int, blocks: int) -> None:
+    """Blocks go to the memory of the host or come back, which the next step waits for."""
+    fleet.clock[r, field.LINK_S] += blocks * limits.swap_s
+    tally.totals[SWAPPED] += blocks
+
+
+@compiled
 def preempt_latest(fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, r: int, now: float) -> None:
-    """Put the sequence that was admitted last back to the front of the line; its cache is lost."""
+    """Put the sequence that was admitted last back to the front of the line; its cache is lost, or goes to the host."""
     latest, slot, is_filling = -1, -1, False
     for i in range(fleet.counts[r, field.DECODING]):
         if fleet.slots[r, field.BORN, i] > latest:
@@ -129,7 +136,8 @@ def preempt_latest(fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, r: in
             latest, slot, is_filling = fleet.slots[r, field.FILL_BORN, i], i, True
     if is_filling:
         place = fleet.slots[r, field.FILL_REQUEST, slot]
-        free_blocks(fleet, pool, limits, r, place, fleet.slots[r, field.FILL_CACHED, slot])
+        cached = fleet.slots[r, field.FILL_CACHED, slot]
+        free_blocks(fleet, pool, limits, r, place, cached)
         remove_filling(fleet, r, slot)
     else:
         place = fleet.slots[r, field.REQUEST, slot]
@@ -137,7 +145,11 @@ def preempt_latest(fleet: Fleet, pool: Pool, limits: Limits, tally: Tally, r: in
             fleet.slots[r, field.END, slot] - fleet.counts[r, field.COUNTER]
         )
         pool.clock[place, field.LAST_S] = now
+        cached = fleet.slots[r, field.BASE, slot] + fleet.counts[r, field.COUNTER]
         remove_decoding(fleet, pool, limits, r, slot)
+    if limits.swap_s:
+        pool.counts[place, field.HOSTED] = cached
+        swap(fleet, limits, tally, r, blocks_of(cached, limits.block))
     whole = pool.counts[place, field.PROMPT] + pool.counts[place, field.OUTPUT]
     fleet.counts[r, field.COMMITTED] -= blocks_of(whole, limits.block)
     pool.counts[place, field.FOLLOWING] = fleet.counts[r, field.HEAD] if fleet.counts[r, field.QUEUED] else NONE

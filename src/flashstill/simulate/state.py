@@ -38,6 +38,8 @@ class Limits(NamedTuple):
     unit: tokens of a unit of the prefix cache (prefix.py), 0 without one; unit_blocks: cache blocks of a unit;
     key_stride: a unit is named by each so manieth key of an arrival.  margin: requests by which the router prefix lets
     a replica with a longer cached prefix exceed the least loaded one.
+    swap_s: seconds of one cache block on the link to the host, 0 where what is preempted is computed again; swap_w:
+    power of a replica while it waits for that link.
     """
 
     sequences: int
@@ -60,6 +62,8 @@ class Limits(NamedTuple):
     unit_blocks: int = 0
     key_stride: int = 1
     margin: int = 0
+    swap_s: float = 0.0
+    swap_w: float = 0.0
 
 
 ANY_TIME, BEHIND, TURNED_DOWN = range(3)
@@ -80,8 +84,10 @@ UNDECIDED, MAY_PREFILL, MAY_ADMIT, MAY_DECODE = range(19, 23)
 SINCE_S, PAID_S, SEEN_S = range(5, 8)
 """columns of Fleet.clock: begin of the status; seconds paid for before; busy seconds when last looked at (scaling)"""
 PROMPT_S, PROMPT_J, SHARED_S, SHARED_J, SHARED_WORK = range(8, 13)
+LINK_S = 13
 """of Fleet.clock, for prices by kind of token (kinds.py): seconds and joules that prompts added to steps; those of them
-for attention to tokens found in a prefix cache; and the latter's token-contexts in the planned step"""
+for attention to tokens found in a prefix cache; and the latter's token-contexts in the planned step; and seconds
+on the link to the host that the next step waits for"""
 STATUS, CHANCE, INCOMING = range(23, 26)
 """columns of Fleet.counts: one of UP..OFF; random state; requests whose cache comes from a prefill replica"""
 SEND_HEAD, SEND_TAIL, SEND_LENGTH, LAND_HEAD, LAND_TAIL, LAND_LENGTH, HELD = range(26, 33)
@@ -105,8 +111,9 @@ central line or for a transfer"""
 PROMPT, OUTPUT, CACHED, GENERATED, FOLLOWING, NUMBER, LATE, RETRIES = range(8)
 """columns of Pool.counts: tokens of the prompt, the answer, found in a prefix cache, generated before a preemption; the
 next in a waiting line; the number in order of arrival; 1 for one known to be too late; failures that it has met"""
-KEYS_AT, KEYS, SHARED = range(8, 11)
-"""of the prefix cache: the first of its keys in Pool.keys, how many, and for how many a running one holds the units"""
+KEYS_AT, KEYS, SHARED, HOSTED = range(8, 12)
+"""of the prefix cache: the first of its keys in Pool.keys, how many, and for how many a running one holds the units;
+tokens of a preempted one whose cache is in the memory of the host"""
 
 
 UNITS, LOWER_S, PEAK, AT_ROW = range(4)
@@ -123,7 +130,7 @@ class Fleet(NamedTuple):
 
     ends: times of the next events, infinite without any: [R] ends of the planned steps, [L] of the transfers on links,
     and, where replicas fail or their number changes, [R] ends of their status and [1] of the next look at their number.
-    clock [R, 13], counts [R, 37], slots [R, 9, M], links [L, 2], scaling [4]: by the columns above.
+    clock [R, 14], counts [R, 37], slots [R, 9, M], links [L, 2], scaling [4]: by the columns above.
     residues [R, B]: decoding slots by BASE mod B.  router [8]: by the columns above.
     prefix [R, 6, S]: tables of the prefix cache, by the rows above.
 
@@ -142,7 +149,7 @@ class Fleet(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """Requests in flight, by place: clock [Q, 4], counts [Q, 11]. spare [Q]: a stack of free places, spares [1] high.
+    """Requests in flight, by place: clock [Q, 4], counts [Q, 12]. spare [Q]: a stack of free places, spares [1] high.
 
     keys: names of their units of the prefix cache; keyed [2]: how many are there, of all requests that came so far.
     """
@@ -173,7 +180,7 @@ def new_fleet(
     prefix[:, REFERENCES], prefix[:, CHAINED, :-1] = 0, np.arange(1, prefix.shape[2])
     return Fleet(
         ends=np.full(total + links + (total + 1 if changes else 0), np.inf),
-        clock=np.zeros((total, 13)),
+        clock=np.zeros((total, 14)),
         counts=counts,
         slots=np.zeros((total, 9, max(one.sequences for one in each)), dtype=np.int64),
         residues=np.zeros((total, max(one.block for one in each)), dtype=np.int64),
@@ -188,7 +195,7 @@ def new_pool(places: int) -> Pool:
     """Room for `places` requests in flight."""
     return Pool(
         clock=np.full((places, 4), np.nan),
-        counts=np.zeros((places, 11), dtype=np.int64),
+        counts=np.zeros((places, 12), dtype=np.int64),
         spare=np.arange(places - 1, -1, -1, dtype=np.int64),
         spares=np.array([places], dtype=np.int64),
         keys=np.zeros(0, dtype=np.int64),

@@ -22,9 +22,9 @@ BINS = 2800
 """bins from 1 microsecond to over two weeks"""
 PARTS, MOMENTS = 32, 512
 ARRIVED, DONE, REFUSED, PREEMPTED, GOOD, TOKENS_IN, TOKENS_OUT, CACHED_IN, PART_SIZE, TOO_LATE = range(10)
-FAILED, RETRIED, FAILURES, LOST_OUT, EVICTED = range(10, 15)
+FAILED, RETRIED, FAILURES, LOST_OUT, EVICTED, SWAPPED = range(10, 16)
 """requests given up, and tried again; replicas that failed; tokens given to requests that were given up;
-cache blocks of the prefix cache that were given up"""
+cache blocks of the prefix cache that were given up, and blocks that went to the host or came back"""
 IN_SYSTEM = 2
 """place in Tally.area of the number of requests in the system"""
 RUNNING, QUEUED, CACHE, WORKING, TOKENS, SERVING, PAID, PREFIX = range(8)
@@ -56,7 +56,7 @@ class Tally(NamedTuple):
 
 def new_tally(moment_s: float = 0.1) -> Tally:
     """All zero."""
-    totals = np.zeros(15, dtype=np.int64)
+    totals = np.zeros(16, dtype=np.int64)
     totals[PART_SIZE] = 16
     return Tally(
         histograms=np.zeros((len(METRICS), PARTS, BINS), dtype=np.int64),
