@@ -12,6 +12,7 @@ from flashstill.plan.deployment import Deployment
 from flashstill.simulate.answer import Simulation
 from flashstill.simulate.knee import Knee
 from flashstill.simulate.knee import knee as knee_of_traffic
+from flashstill.simulate.operations import Operations
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.simulation import simulate as simulate_traffic
 from flashstill.simulate.traffic import Traffic
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from flashstill.arch import Architecture
 
 __all__ = ["knee", "simulate"]
-_TRAFFIC, _POLICY, _DEPLOYMENT = (
-    tuple(field.name for field in fields(kind) if field.name != "chip") for kind in (Traffic, Policy, Deployment)
+_TRAFFIC, _POLICY, _OPERATIONS, _DEPLOYMENT = (
+    tuple(field.name for field in fields(kind) if field.name != "chip")
+    for kind in (Traffic, Policy, Operations, Deployment)
 )
 
 
@@ -41,21 +43,25 @@ def simulate(
     """Serve traffic event by event: latencies at percentiles with intervals, goodput, joules and dollars.
 
     Give one of trace (a CSV file: arrival_s, input_tokens, output_tokens; or JSON lines as Mooncake's), rate (requests
-    per second that arrive by themselves) and concurrency (requests in flight).
-    more: fields of the traffic (requests, isl, osl, least_ratio, cv, cached_ratio, speed, hash_block), of the policy
-    (scheduler, refill_sequences, refuse_late, step_tokens, sequences, block_tokens, replicas, router, prefix_cache,
-    prefix_margin, preemption, max_ttft_s, max_tpot_s, draft, draft_tokens, acceptance, acceptance_decay) and of a
+    per second that arrive by themselves), concurrency (requests in flight) and daily (a CSV file of rates:
+    window_start_s, rate[, cv]).
+    more: fields of the traffic (requests, isl, osl, least_ratio, cv, cached_ratio, speed, hash_block, daily,
+    rate_scale, lengths), of the policy (scheduler, refill_sequences, refuse_late, step_tokens, sequences, block_tokens,
+    replicas, prefill_replicas, router, prefix_cache, prefix_margin, preemption, max_ttft_s, max_tpot_s, draft,
+    draft_tokens, acceptance, acceptance_decay), of failures and scaling (chip_mtbf_s, repair_s, retries, cold_start_s,
+    replicas_by_hour, autoscale, scale_target, min_replicas, max_replicas, scale_interval_s, scale_down_s) and of a
     `Deployment`.
     scheduler: a name, or a function of your own, which gets a `ReplicaView` before each step and returns a `Decision`.
     seed: the same seed gives the same answer.  price, facts and set work as in `predict`.
     Raises BadInput for invalid values or a trace with a mistake (its line is named), MissingFact for unknown names,
     and InfeasiblePlan if the memory holds no request.
     """
-    asked, policy, used = _sorted("simulate", more)
+    asked, policy, operations, used = _sorted("simulate", more)
     traffic = Traffic(trace=None if trace is None else Path(trace), rate=rate, concurrency=concurrency, **asked)
     return simulate_traffic(
-        facts_of(facts, set), model, Deployment(chip=chip, **used), traffic, Policy(**policy), seed, price
-    )
+        facts_of(facts, set), model, Deployment(chip=chip, **used), traffic, Policy(**policy), seed, price,
+        Operations(**operations),
+    )  # fmt: skip
 
 
 def knee(
@@ -76,7 +82,9 @@ def knee(
     The lengths are those of a trace, or isl and osl.  more, seed, facts and set: as in `simulate`.
     Raises what `simulate` raises.
     """
-    asked, policy, used = _sorted("knee", more)
+    asked, policy, operations, used = _sorted("knee", more)
+    if operations:
+        raise BadInput(f"the knee is that of replicas that always serve; leave {next(iter(operations))} out")
     if trace is None and "rate" not in asked and "concurrency" not in asked:
         asked["rate"] = 1.0  # the knee depends on the lengths, not on the rate
     traffic = Traffic(trace=None if trace is None else Path(trace), **asked)
@@ -85,13 +93,18 @@ def knee(
     )
 
 
-def _sorted(function: str, more: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Keywords of the traffic, of the policy and of the deployment. BadInput for one that is unknown."""
-    known = (*_TRAFFIC, *_POLICY, *_DEPLOYMENT)
+_Keywords = dict[str, Any]
+
+
+def _sorted(function: str, more: _Keywords) -> tuple[_Keywords, _Keywords, _Keywords, _Keywords]:
+    """Keywords of the traffic, the policy, operations and the deployment. BadInput for one that is unknown."""
+    known = (*_TRAFFIC, *_POLICY, *_OPERATIONS, *_DEPLOYMENT)
     for name in more:
         if name not in known:
             raise BadInput(unknown(f"keyword of {function}", name, known))
-    traffic, policy, deployment = (
-        {name: value for name, value in more.items() if name in names} for names in (_TRAFFIC, _POLICY, _DEPLOYMENT)
-    )
-    return traffic, policy, deployment
+    traffic, policy, operations, deployment = (
+        {name: Path(value) if name in ("daily", "lengths") and value is not None else value
+         for name, value in more.items() if name in names}
+        for names in (_TRAFFIC, _POLICY, _OPERATIONS, _DEPLOYMENT)
+    )  # fmt: skip
+    return traffic, policy, operations, deployment

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flashstill.cli.documents import echo_edits, json_option, print_json
+from flashstill.cli.operations import OPERATIONS, operations_options
 from flashstill.cli.options import (
     COUNT,
     RATE,
@@ -20,18 +21,19 @@ from flashstill.cli.options import (
     model_option,
     price_option,
 )
+from flashstill.errors import BadInput
 
 if TYPE_CHECKING:
     from flashstill.simulate.answer import Simulation
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _TRAFFIC = (
-    "trace", "speed", "rate", "cv", "concurrency", "requests", "isl", "osl", "least_ratio", "cached_ratio",
-    "hash_block",
+    "trace", "speed", "rate", "cv", "concurrency", "requests", "isl", "osl", "least_ratio", "cached_ratio", "daily",
+    "rate_scale", "lengths", "hash_block",
 )  # fmt: skip
 _POLICY = (
     "scheduler", "refill_sequences", "refuse_late", "step_tokens", "sequences", "block_tokens", "replicas", "router",
-    "prefix_cache", "prefix_margin", "preemption", "max_ttft_s", "max_tpot_s", "draft", "draft_tokens",
+    "prefill_replicas", "prefix_cache", "prefix_margin", "preemption", "max_ttft_s", "max_tpot_s", "draft", "draft_tokens",
     "acceptance", "acceptance_decay",
 )  # fmt: skip
 
@@ -59,6 +61,9 @@ _POLICY = (
 @click.option(
     "--cached-ratio", type=SHARE, default=0.0, show_default=True, help="Share of each prompt found in a prefix cache."
 )
+@click.option("--daily", type=_FILE, default=None, help="CSV of rates over time: window_start_s, rate[, cv].")
+@click.option("--rate-scale", type=float, default=1.0, show_default=True, help="Factor of the rates of --daily.")
+@click.option("--lengths", type=_FILE, default=None, help="CSV to draw lengths from: input_tokens, output_tokens.")
 @click.option(
     "--hash-block", type=COUNT, default=None, help="Tokens of a block of JSON lines' hash_ids [default: 512]."
 )
@@ -80,6 +85,7 @@ _POLICY = (
 @click.option("--sequences", type=COUNT, default=None, help="Most sequences running at once [default: the engine's].")
 @click.option("--block-tokens", type=COUNT, default=None, help="Tokens of a cache block [default: the engine's].")
 @click.option("--replicas", type=COUNT, default=1, show_default=True, help="Copies of the deployment.")
+@click.option("--prefill-replicas", type=COUNT, default=None, help="Prefill instances of all copies together.")
 @click.option(
     "--router", type=WORD, default="least-requests", show_default=True,
     help="round-robin, least-requests, two-choices, least-tokens, central or prefix.",
@@ -104,6 +110,7 @@ _POLICY = (
     show_default=True,
     help="Its factor for each position after the first.",
 )
+@operations_options
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "--knee", "with_knee", is_flag=True, help="The load at which waiting grows without bound; no --rate needed."
@@ -141,22 +148,22 @@ def simulate(
     from flashstill.cli.knees import print_knee
     from flashstill.cli.sweeping import loads_of, print_rows, swept, write_rows
     from flashstill.console import Console
-    from flashstill.errors import BadInput
     from flashstill.facts import load
     from flashstill.plan.deployment import Deployment
     from flashstill.report.simulation import write_simulation_page
     from flashstill.simulate.compiled import IS_COMPILED
     from flashstill.simulate.knee import knee
+    from flashstill.simulate.operations import Operations
     from flashstill.simulate.own_scheduler import scheduler_of
     from flashstill.simulate.policy import Policy
     from flashstill.simulate.simulation import simulate as simulated
     from flashstill.simulate.sweep import Job, jobs_of
-    from flashstill.simulate.traffic import Traffic
+    from flashstill.simulate.traffic import SOURCES, Traffic
 
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
     asked = {name: flags.pop(name) for name in _TRAFFIC}
-    free = all(asked[name] is None for name in ("trace", "rate", "concurrency"))
+    free = all(asked[name] is None for name in SOURCES)
     loads, only_knee = None if rates is None else loads_of(rates), with_knee and free
     if loads is not None and asked["rate"] is not None:
         raise BadInput("give --rate or --rates, not both")
@@ -165,17 +172,20 @@ def simulate(
     policy = Policy(**{name: flags.pop(name) for name in _POLICY})
     if not IS_COMPILED:
         click.echo('numba is not installed, so events pass slowly; pip install "flashstill[simulate]"', err=True)
+    operations = Operations(**{name: flags.pop(name) for name in OPERATIONS})
+    if with_knee and operations.changes:
+        raise BadInput("the knee is that of replicas that always serve; leave failures and scaling out")
     deployment = Deployment(**flags)
     found = knee(facts, model, deployment, traffic, policy, seed, percentile, Console()) if with_knee else None
     rows: list[dict[str, Any]] = []
     if loads is not None:
         base = Job(
             label=deployment.chip, load=0.0, model=model, deployment=deployment, traffic=traffic, policy=policy,
-            seed=seed, price=price, facts=(facts_directories, edits),
+            seed=seed, price=price, facts=(facts_directories, edits), operations=operations,
         )  # fmt: skip
         rows = swept(jobs_of(base, loads, seeds), workers, dask, out)
     alone = not only_knee and loads is None
-    answer = simulated(facts, model, deployment, traffic, policy, seed, price) if alone else None
+    answer = simulated(facts, model, deployment, traffic, policy, seed, price, operations) if alone else None
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         write_rows(out, rows or ([] if answer is None else answer.as_records()))
     elif out is not None:
@@ -197,7 +207,7 @@ def simulate(
 def print_simulation(model: str, answer: Simulation) -> None:
     """A summary, the percentiles as a table, and warnings."""
     from flashstill.printing import print_notes, print_table
-    from flashstill.units import show
+    from flashstill.units import SECONDS_PER_HOUR, show
 
     used = answer.deployment
     replicas = f"{answer.policy.replicas} x " if answer.policy.replicas > 1 else ""
@@ -212,6 +222,14 @@ def print_simulation(model: str, answer: Simulation) -> None:
         click.echo(
             f"{answer.cached_tokens / answer.input_tokens:.1%} of the prompt tokens were cached;"
             f" {answer.evicted_blocks:,} cache blocks were evicted"
+        )
+    for name, role in answer.roles.items() if len(answer.roles) > 1 else ():
+        click.echo(f"{name}: {role.replicas} x {role.chips} chips, busy {role.utilisation:.0%}")
+    if answer.operations.changes:
+        up = SECONDS_PER_HOUR * answer.replica_hours / answer.seconds
+        click.echo(
+            f"{up:.2f} replicas on average ({answer.replica_hours:,.2f} replica-hours), {answer.failures:,} failures,"
+            f" {answer.retries:,} requests tried again"
         )
     heading = ["", "mean", "p50", "p90", "p95", "p99", "n"]
     rows = [
@@ -231,6 +249,8 @@ def print_simulation(model: str, answer: Simulation) -> None:
         click.echo(f"goodput: {answer.goodput_per_s:.3g} requests/s, {answer.goodput_ratio:.1%} of those that came")
     if answer.refused:
         click.echo(f"{answer.refused:,} requests are larger than the cache and were refused", err=True)
+    if answer.failed:
+        click.echo(f"{answer.failed:,} requests failed", err=True)
     if answer.refused_late:
         click.echo(f"{answer.refused_late:,} requests could no longer keep their bound and were refused", err=True)
     if answer.steady is not None and not answer.steady.is_steady:

@@ -11,19 +11,22 @@ from flashstill.plan.deployment import Deployment
 from flashstill.plan.resolve import Resolved
 from flashstill.simulate.engine import Outcome
 from flashstill.simulate.kinds import joules_by_kind, per_million, seconds_by_kind
+from flashstill.simulate.operations import Operations
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.results import Latency, Steadiness, latencies, steadiness
-from flashstill.simulate.state import BUSY_S, JOULES
-from flashstill.simulate.tables import ranks_of
+from flashstill.simulate.roles import RoleUse
 from flashstill.simulate.tally import (
     ARRIVED,
     CACHED_IN,
     DONE,
     EVICTED,
+    FAILED,
+    FAILURES,
     GOOD,
     LINES,
     PREEMPTED,
     REFUSED,
+    RETRIED,
     SWAPPED,
     TOKENS_IN,
     TOKENS_OUT,
@@ -41,19 +44,25 @@ class Simulation:
     refused: larger than the cache; refused_late: by the scheduler.  cached_tokens: of prompts, found in a
     prefix cache when they started; evicted_blocks: of prefix caches.  swapped_blocks: that
     went to the host or came back.  goodput_ratio: share of the requests that arrived
-    which kept both bounds.  cache_tokens: room of one replica.
+    which kept both bounds.  cache_tokens: room of one replica.  failed: given up after retries on other replicas;
+    failures: of replicas.  replica_hours: paid for, cold starts included; roles: what "serve", or "prefill" and
+    "decode", replicas did.
     usd_per_million, joules_per_million: by kind of token: cached, input (computed), output (kinds.py).
     timeline: line -> mean value in each of consecutive intervals of moment_s seconds; utilisation: of the replicas.
     """
 
     deployment: Deployment
     policy: Policy
+    operations: Operations
     traffic: Traffic
     seed: int
     requests: int
     finished: int
     refused: int
     refused_late: int
+    failed: int
+    retries: int
+    failures: int
     preemptions: int
     seconds: float
     input_tokens: int
@@ -66,6 +75,8 @@ class Simulation:
     goodput_per_s: float
     output_tokens_per_s: float
     utilisation: float
+    replica_hours: float
+    roles: dict[str, RoleUse]
     mean_running: float
     mean_in_system: float
     cache_tokens: int
@@ -108,8 +119,10 @@ class Simulation:
             }
             for name, each in self.latencies.items()
         }
-        values["policy"] = self.policy.as_dict()
-        values["traffic"]["trace"] = None if self.traffic.trace is None else str(self.traffic.trace)
+        values["policy"], values["operations"] = self.policy.as_dict(), self.operations.as_dict()
+        for name in ("trace", "daily", "lengths"):
+            path = getattr(self.traffic, name)
+            values["traffic"][name] = None if path is None else str(path)
         if self.steady is not None:
             values["steady"]["is_steady"] = self.steady.is_steady
         return values
@@ -118,34 +131,43 @@ class Simulation:
 def simulation_of(
     resolved: Resolved,
     policy: Policy,
+    operations: Operations,
     traffic: Traffic,
     seed: int,
     outcome: Outcome,
-    replicas: int,
+    roles: dict[str, RoleUse],
     cache_tokens: int,
     paid: HourlyPrice,
     notes: tuple[str, ...],
 ) -> Simulation:
-    tally, fleet, span = outcome.tally, outcome.fleet, max(outcome.end_s, 1e-12)
-    totals, chips_each = tally.totals, resolved.chips / ranks_of(resolved)
-    busy = float(fleet.clock[:, BUSY_S].sum())
-    idle_j = resolved.chip.idle_w * chips_each * (span * replicas - busy)
+    tally, span = outcome.tally, max(outcome.end_s, 1e-12)
+    totals = tally.totals
+    hours = sum(role.replica_hours for role in roles.values())
+    busy_hours = sum(role.utilisation * role.replica_hours for role in roles.values())
+    chip_s, joules = (
+        sum(values) for values in zip(*((each.chip_s, each.joules) for each in roles.values()), strict=True)
+    )
     output = int(totals[TOKENS_OUT])
     width, moments = float(tally.moment[0]), math.ceil(span / float(tally.moment[0]))
     tokens = {"cached": int(totals[CACHED_IN]), "input": int(totals[TOKENS_IN] - totals[CACHED_IN]), "output": output}
-    dollars = usd_per_million_tokens(paid, span, chips_each * replicas, TOKENS_PER_MILLION)
-    joules = float(fleet.clock[:, JOULES].sum()) + idle_j
+    dollars = usd_per_million_tokens(paid, 1.0, chip_s, TOKENS_PER_MILLION)
     lines = {name: (tally.lines[:moments, number] / width).tolist() for number, name in enumerate(LINES)}
-    lines["utilisation"] = [each / replicas for each in lines["working"]]
+    lines["utilisation"] = [
+        working / up if up else 0.0 for working, up in zip(lines["working"], lines["replicas_paid"], strict=True)
+    ]
     return Simulation(
         deployment=resolved.deployment,
         policy=policy,
+        operations=operations,
         traffic=traffic,
         seed=seed,
         requests=int(totals[ARRIVED]),
         finished=int(totals[DONE]),
         refused=int(totals[REFUSED]),
         refused_late=int(totals[TOO_LATE]),
+        failed=int(totals[FAILED]),
+        retries=int(totals[RETRIED]),
+        failures=int(totals[FAILURES]),
         preemptions=int(totals[PREEMPTED]),
         seconds=span,
         input_tokens=int(totals[TOKENS_IN]),
@@ -157,14 +179,16 @@ def simulation_of(
         goodput_ratio=float(totals[GOOD] / max(totals[ARRIVED], 1)),
         goodput_per_s=float(totals[GOOD] / span),
         output_tokens_per_s=output / span,
-        utilisation=busy / (span * replicas),
+        utilisation=busy_hours / hours if hours else 0.0,
+        replica_hours=hours,
+        roles=roles,
         mean_running=float(tally.lines[:, 0].sum() / span),
         mean_in_system=float(tally.area[0] / span),
         cache_tokens=cache_tokens,
         joules_per_output_token=joules / max(output, 1),
-        joules_per_million=per_million(joules, joules_by_kind(fleet), tokens),
-        usd_per_million=None if dollars is None else per_million(dollars, seconds_by_kind(fleet), tokens),
-        usd_per_million_output_tokens=usd_per_million_tokens(paid, span, chips_each * replicas, float(max(output, 1))),
+        joules_per_million=per_million(joules, joules_by_kind(outcome.fleet), tokens),
+        usd_per_million=None if dollars is None else per_million(dollars, seconds_by_kind(outcome.fleet), tokens),
+        usd_per_million_output_tokens=usd_per_million_tokens(paid, 1.0, chip_s, float(max(output, 1))),
         price_basis=paid.basis,
         steady=steadiness(tally),
         moment_s=width,

@@ -9,22 +9,26 @@ import numpy as np
 
 from flashstill.simulate.course import STEADY, Course, PrefillPool, is_on, set_up
 from flashstill.simulate.deciding import check_all_served, decide
-from flashstill.simulate.loop import ASK, MORE, ROOM, Arrivals, advance, keys_of
-from flashstill.simulate.outages import begin, give_up_rest, settle
+from flashstill.simulate.loop import ASK, CHANGE, MORE, ROOM, Arrivals, advance, keys_of
+from flashstill.simulate.outages import begin, change, give_up_rest
 from flashstill.simulate.prefix import with_larger_tables
+from flashstill.simulate.scaling import look
 from flashstill.simulate.settings import Settings
 from flashstill.simulate.state import (
     FOLLOWED,
+    NOW_S,
     OFF,
     SINCE_S,
     STARTS,
     STATUS,
     Fleet,
     Limits,
+    Pool,
     larger,
     new_pool,
     with_room_for_keys,
 )
+from flashstill.simulate.status import settle
 from flashstill.simulate.tables import StepTables
 from flashstill.simulate.tally import IN_SYSTEM, Tally, new_tally
 from flashstill.simulate.view import Scheduler
@@ -66,13 +70,14 @@ def run(
     _begin(fleet, settings, tally, course)
     pieces = iter(blocks)
     piece, following = next(pieces, _empty()), next(pieces, None)
-    position = 0
+    position, given_up = 0, -1
     if closed:
         at_once = piece.arrival_s <= 0.0
         piece = piece._replace(arrival_s=np.where(at_once, 0.0, np.inf))
         fleet.router[FOLLOWED] = int(np.count_nonzero(at_once))
     while True:
-        why, position = advance(fleet, pool, settings, tally, piece, position, following is None, closed)
+        why, position = advance(fleet, pool, settings, tally, piece, position, following is None, closed, given_up)
+        given_up = -1
         if why == ROOM:
             keys = keys_of(settings.prefill_limits, piece, position)[1]
             if pool.spares[0] == 0:
@@ -87,6 +92,8 @@ def run(
         elif why == ASK:
             assert scheduler is not None
             decide(fleet, pool, settings, tally, scheduler, closed)
+        elif why == CHANGE:
+            given_up = _change(fleet, pool, settings, tally)
         else:
             break
     if scheduler is not None and course is STEADY:
@@ -97,6 +104,17 @@ def run(
     if tally.area[IN_SYSTEM]:
         give_up_rest(fleet, pool, settings, tally, end_s)
     return Outcome(tally=tally, fleet=fleet, end_s=end_s, prefills=settings.prefills)
+
+
+def _change(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally) -> int:
+    """Carry out the next change of replicas; returns the number of requests given up."""
+    event = int(np.argmin(fleet.ends))
+    fleet.scaling[NOW_S] = now = float(fleet.ends[event])
+    r = event - len(fleet.counts) - len(fleet.links)
+    if r < len(fleet.counts):
+        return change(fleet, pool, settings, tally, r, now)
+    look(fleet, settings, tally, now)
+    return 0
 
 
 def _begin(fleet: Fleet, settings: Settings, tally: Tally, course: Course) -> None:

@@ -98,6 +98,8 @@ def knee(
         raise BadInput(
             f"with {traffic.concurrency} requests in flight waiting cannot grow without bound; give a rate or a trace"
         )
+    if deployment.has_prefill_pool:
+        raise BadInput("the knee is that of replicas that do both, not of pools; simulate pools at several rates")
     if not 0.0 < percentile < 100.0:
         raise BadInput(f"the percentile of the bounds must lie between 0 and 100, not {percentile}")
     if traffic.trace is None:

@@ -12,18 +12,17 @@ from flashstill.simulate.closed import follow
 from flashstill.simulate.commit import commit
 from flashstill.simulate.compiled import compiled
 from flashstill.simulate.lockstep import cut_jump, first_rank, step_together
-from flashstill.simulate.outages import change, drain
-from flashstill.simulate.scaling import look
 from flashstill.simulate.scheduler import plan
 from flashstill.simulate.settings import Settings
 from flashstill.simulate.slots import blocks_of
-from flashstill.simulate.state import DRAINING, FOLLOWED, LINE_LENGTH, Counts, Fleet, Limits, Pool, Values
+from flashstill.simulate.state import DRAINING, FOLLOWED, LINE_LENGTH, NOW_S, Counts, Fleet, Limits, Pool, Values
+from flashstill.simulate.status import drain
 from flashstill.simulate.tally import ARRIVED, IN_SYSTEM, REFUSED, TOKENS_IN, Tally, enter
 from flashstill.simulate.transfers import end_transfer, land, start_transfers
 
-MORE, ROOM, OVER, ASK = range(4)
-"""why the loop stopped: it needs further requests, a larger pool, everything is done, or the user's function is to
-decide a step"""
+MORE, ROOM, OVER, ASK, CHANGE = range(5)
+"""why the loop stopped: it needs further requests, a larger pool, everything is done, the user's function is to decide
+a step, or a replica fails, starts or is scaled (the next of Fleet.ends)"""
 TURNED_AWAY, IN_LINE = -1, -2
 """in place of a replica: a request that no replica could ever hold, and one that waits in the central line"""
 
@@ -140,83 +139,46 @@ def go_on(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: int, no
 
 
 @compiled
-def carry_out(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: int) -> int:
-    """Carry out the steps of a replica and of those that step with it; the number of requests that they finished."""
-    if r < settings.prefills:
-        return commit(fleet, pool, settings.prefill_tables, settings.prefill_limits, tally, r)
-    finished = 0
-    for rank in range(r, r + settings.limits.ranks):
-        finished += commit(fleet, pool, settings.tables, settings.limits, tally, rank)
-    return finished
-
-
-@compiled
-def happen(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, event: int, now: float) -> int:
-    """What is not the end of steps: a transfer ends, a replica's status ends, or their number is looked at; returns the
-    number of requests given up."""
-    event -= len(fleet.counts)
-    if event < len(fleet.links):
-        sender = end_transfer(fleet, pool, settings, event)
-        if fleet.counts[sender, field.STATUS] == DRAINING:
-            drain(fleet, tally, sender, now)
-        return 0
-    event -= len(fleet.links)
-    if event < len(fleet.counts):
-        return change(fleet, pool, settings, tally, event, now)
-    look(fleet, settings, tally, now)
-    return 0
-
-
-@compiled
-def wake(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: int, now: float) -> None:
-    """A request has come: start an idle replica, or end a jump of decode steps at the next step's end."""
-    if fleet.ends[r] == np.inf:
-        go_on(fleet, pool, settings, tally, r, now)
-        return
-    full = fleet.counts[r, field.DECODING] + fleet.counts[r, field.FILLING] >= settings.limits.sequences
-    if not full:
-        cut_jump(fleet, settings, r, now)
-
-
-@compiled
 def wake_called(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, now: float) -> None:
-    """Wake the replicas that got a request, or room."""
+    """Start the idle replicas that got a request, or room; end the jumps of others at the next step's end."""
     for r in range(len(fleet.counts)):
-        if fleet.counts[r, field.CALLED]:
-            fleet.counts[r, field.CALLED] = 0
-            wake(fleet, pool, settings, tally, r, now)
+        if fleet.counts[r, field.CALLED] == 0:
+            continue
+        fleet.counts[r, field.CALLED] = 0
+        if fleet.ends[r] == np.inf:
+            go_on(fleet, pool, settings, tally, r, now)
+        elif fleet.counts[r, field.DECODING] + fleet.counts[r, field.FILLING] < settings.limits.sequences:
+            cut_jump(fleet, settings, r, now)
 
 
 @compiled
 def advance(
-    fleet: Fleet,
-    pool: Pool,
-    settings: Settings,
-    tally: Tally,
-    arrivals: Arrivals,
-    position: int,
-    is_last: bool,
-    closed: bool,
-) -> tuple[int, int]:
-    """Go on until more requests are needed or all are done; returns why it stopped and the position in `arrivals`.
+    fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, arrivals: Arrivals, position: int, is_last: bool,
+    closed: bool, given_up: int,
+) -> tuple[int, int]:  # fmt: skip
+    """Go on until the caller is to do something; returns what (MORE, ...) and the position in `arrivals`.
 
     is_last: no further requests come after these.  closed: those that arrive at time 0 come then, and each of the
     others when one is finished (closed.py), whatever its time of arrival; all must be given at once.
+    given_up: after a CHANGE that has been carried out, the number of requests given up; else -1.
     """
-    total, replicas, return_s = len(arrivals.arrival_s), len(fleet.counts), settings.limits.return_s
+    total, replicas, links = len(arrivals.arrival_s), len(fleet.counts), len(fleet.links)
+    return_s = settings.limits.return_s
     while True:
         if settings.limits.asks and fleet.counts[:, field.UNDECIDED].any():
             return ASK, position
         r = int(np.argmin(fleet.ends))
-        event_s = fleet.ends[r]
+        event_s, finished = fleet.ends[r], max(given_up, 0)
         comes_s = np.inf
         if position < total and not (closed and position >= fleet.router[FOLLOWED]):
             comes_s = arrivals.arrival_s[position]
+        if given_up >= 0:
+            r, event_s, given_up = replicas, fleet.scaling[NOW_S], -1
         elif position == total and not is_last:
             return MORE, position
-        if comes_s == np.inf and (event_s == np.inf or tally.area[IN_SYSTEM] == 0.0):
+        elif comes_s == np.inf and (event_s == np.inf or tally.area[IN_SYSTEM] == 0.0):
             return OVER, position
-        if comes_s <= event_s:
+        elif comes_s <= event_s:
             while position < total and arrivals.arrival_s[position] == comes_s:
                 if not has_room(fleet, pool, settings.prefill_limits, arrivals, position):
                     return ROOM, position
@@ -225,11 +187,16 @@ def advance(
                 position += 1
             wake_called(fleet, pool, settings, tally, comes_s)
             continue
-        steps_end = r < replicas
-        if steps_end:
-            finished = carry_out(fleet, pool, settings, tally, r)
+        elif r < settings.prefills:
+            finished = commit(fleet, pool, settings.prefill_tables, settings.prefill_limits, tally, r)
+        elif r < replicas:
+            for rank in range(r, r + settings.limits.ranks):  # those that step together end at the same time
+                finished += commit(fleet, pool, settings.tables, settings.limits, tally, rank)
+        elif r < replicas + links:
+            end_transfer(fleet, pool, settings, tally, r - replicas, event_s)
         else:
-            finished = happen(fleet, pool, settings, tally, r, event_s)
+            return CHANGE, position
+        steps_end = r < replicas
         if fleet.router[LINE_LENGTH] > 0 and (finished > 0 or not steps_end or settings.prefills > 0):
             dispatch(fleet, pool, settings, tally, event_s)
         if closed and return_s > 0.0:

@@ -6,7 +6,7 @@
     DRAINING -> OFF   once it has no request left (scaling.py decides who drains)
 
 A request keeps the tokens that it has got; its cache is lost.  The step that a failure interrupts is lost, though not
-its time and energy.
+its time and energy.  Failures are rare, so that they are carried out outside of the compiled loop.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import numpy as np
 from flashstill.simulate import state as field
 from flashstill.simulate.central import choose, join_line, send
 from flashstill.simulate.commit import commit
-from flashstill.simulate.compiled import compiled
 from flashstill.simulate.lines import pop, push_front
 from flashstill.simulate.prefix import forget
 from flashstill.simulate.settings import Settings
@@ -38,15 +37,14 @@ from flashstill.simulate.state import (
     Limits,
     Pool,
 )
+from flashstill.simulate.status import become
 from flashstill.simulate.tables import StepTables
 from flashstill.simulate.tally import (
     FAILED,
     FAILURES,
     LOST_OUT,
-    PAID,
     PREEMPTED,
     RETRIED,
-    SERVING,
     WORKING,
     Tally,
     draw_line,
@@ -56,7 +54,6 @@ from flashstill.simulate.times import decode_sum, decode_value, steps_until
 from flashstill.simulate.transfers import free, hold
 
 
-@compiled
 def drawn(fleet: Fleet, r: int, mean: float) -> float:
     """An exponential time of a replica's own random numbers; infinite for an infinite mean."""
     if mean == np.inf:
@@ -65,27 +62,6 @@ def drawn(fleet: Fleet, r: int, mean: float) -> float:
     return -mean * math.log(fleet.counts[r, field.CHANCE] / 2147483647.0)
 
 
-@compiled
-def settle(fleet: Fleet, tally: Tally, r: int, now: float) -> None:
-    """Count the time since a replica's status began."""
-    status, since = fleet.counts[r, field.STATUS], fleet.clock[r, field.SINCE_S]
-    if status in (UP, DRAINING, STARTING):
-        fleet.clock[r, field.PAID_S] += now - since
-        draw_line(tally, PAID, since, now, 1.0)
-    if status in (UP, DRAINING):
-        draw_line(tally, SERVING, since, now, 1.0)
-    fleet.clock[r, field.SINCE_S] = now
-
-
-@compiled
-def become(fleet: Fleet, tally: Tally, r: int, status: int, now: float, until: float) -> None:
-    """Change a replica's status; it ends by itself at `until`."""
-    settle(fleet, tally, r, now)
-    fleet.counts[r, field.STATUS] = status
-    fleet.ends[len(fleet.counts) + len(fleet.links) + r] = until
-
-
-@compiled
 def begin(fleet: Fleet, tally: Tally, settings: Settings, r: int, now: float) -> None:
     """A replica serves from now on, with an empty cache."""
     if fleet.prefix.shape[2]:
@@ -93,22 +69,11 @@ def begin(fleet: Fleet, tally: Tally, settings: Settings, r: int, now: float) ->
     become(fleet, tally, r, UP, now, now + drawn(fleet, r, settings.changes.mtbf_s[int(r < settings.prefills)]))
 
 
-@compiled
 def start(fleet: Fleet, tally: Tally, settings: Settings, r: int, now: float) -> None:
     """A replica is switched on, and serves after its cold start."""
     become(fleet, tally, r, STARTING, now, now + settings.changes.cold_s[int(r < settings.prefills)])
 
 
-@compiled
-def drain(fleet: Fleet, tally: Tally, r: int, now: float) -> None:
-    """A replica gets no further requests; it is switched off when it has none left."""
-    if fleet.counts[r, field.OWED] == 0:
-        become(fleet, tally, r, OFF, now, np.inf)
-    elif fleet.counts[r, field.STATUS] != DRAINING:
-        become(fleet, tally, r, DRAINING, now, fleet.ends[len(fleet.counts) + len(fleet.links) + r])
-
-
-@compiled
 def change(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: int, now: float) -> int:
     """A replica's status ends by itself; returns the number of requests that are given up."""
     status = fleet.counts[r, field.STATUS]
@@ -121,7 +86,6 @@ def change(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: int, n
     return 0
 
 
-@compiled
 def fail(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: int, now: float) -> int:
     """A replica fails: its requests are tried elsewhere; returns the number of those that are given up."""
     tally.totals[FAILURES] += 1
@@ -143,7 +107,6 @@ def fail(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: int, now
     return lose_transfers(fleet, pool, settings, tally, r, now) + lose_lines(fleet, pool, settings, tally, r, now)
 
 
-@compiled
 def lose_transfers(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: int, now: float) -> int:
     """Stop the transfers from and to a replica that has failed; returns the number of requests given up."""
     given_up = 0
@@ -163,7 +126,6 @@ def lose_transfers(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r
     return given_up
 
 
-@compiled
 def lose_lines(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: int, now: float) -> int:
     """Empty the lines of a replica that runs nothing any more; returns the number of requests given up."""
     given_up = 0
@@ -186,7 +148,6 @@ def lose_lines(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: in
     return given_up
 
 
-@compiled
 def interrupt(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Tally, r: int, now: float) -> float:
     """Carry out the whole steps of a jump that a replica has done, and stop it; returns the end of the last one."""
     if fleet.ends[r] == np.inf:
@@ -211,7 +172,6 @@ def interrupt(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tall
     return float(begun)
 
 
-@compiled
 def retry(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, place: int, now: float) -> int:
     """Try a request elsewhere; 1 if it is given up, as it has failed too often or no longer fits, else 0."""
     limits = settings.prefill_limits
@@ -230,7 +190,6 @@ def retry(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, place: int
     return 0
 
 
-@compiled
 def give_up(pool: Pool, tally: Tally, place: int, now: float) -> None:
     """Count a request as failed and free its place."""
     tally.totals[FAILED] += 1
@@ -240,7 +199,6 @@ def give_up(pool: Pool, tally: Tally, place: int, now: float) -> None:
     pool.spares[0] += 1
 
 
-@compiled
 def give_up_rest(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, now: float) -> None:
     """Give up the requests that wait for a replica that never comes; nothing runs any more."""
     for r in range(len(fleet.counts)):

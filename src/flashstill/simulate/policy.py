@@ -27,7 +27,8 @@ class Policy:
       slo-aware: as chunked; requests that can no longer keep max_ttft_s go behind those that can, or away with
       refuse_late, and prompts get only what keeps a step within max_tpot_s (bounds.py)
     step_tokens: most tokens of a step; sequences: most running at a time; block_tokens: of a cache block.  None takes
-    what the engine does.  replicas: copies of the deployment.  router: round-robin, least-requests, two-choices (the
+    what the engine does.  replicas: copies of the deployment; prefill_replicas: prefill instances of all copies, by
+    default as many for each as the deployment says.  router: round-robin, least-requests, two-choices (the
     better of two drawn at random), least-tokens, central (all wait in one line until a replica can admit them), or
     prefix (the replica with the longest cached prefix, unless it has more than prefix_margin requests more than the one
     with the fewest, which then gets the request; None: as SGLang's cache-aware router, a fact row).
@@ -46,6 +47,7 @@ class Policy:
     sequences: int | None = None
     block_tokens: int | None = None
     replicas: int = 1
+    prefill_replicas: int | None = None
     router: str = ROUTERS[1]
     prefix_cache: str | None = None
     prefix_margin: int | None = None
@@ -79,6 +81,7 @@ class Policy:
                 "sequences": self.sequences,
                 "block_tokens": self.block_tokens,
                 "replicas": self.replicas,
+                "prefill_replicas": self.prefill_replicas,
             }
         )
         for name in ("max_ttft_s", "max_tpot_s"):

@@ -36,25 +36,29 @@ class Sizes:
 
 
 def requests_of(traffic: Traffic, seed: int) -> tuple[Iterator[Arrivals], Sizes]:
-    if traffic.trace is None:
+    if traffic.trace is None and traffic.lengths is None:
         sizes = Sizes(isl=traffic.isl, osl=traffic.osl, mean_tokens=traffic.mean_tokens, moment_s=0.1)
         return generated(traffic, seed), sizes
-    pieces = read_trace(traffic.trace, traffic.speed, traffic.hash_block)
+    if traffic.trace is None:
+        pieces, source = generated(traffic, seed), traffic.daily or traffic.lengths
+    else:
+        pieces, source = read_trace(traffic.trace, traffic.speed, traffic.hash_block), traffic.trace
     first = next(pieces, None)
     if first is None:
-        raise BadInput(f"{traffic.trace} holds no requests")
-    hash_block = hash_block_of(traffic.trace, traffic.hash_block)
+        raise BadInput(f"{source} holds no requests")
+    hash_block = 0 if traffic.trace is None else hash_block_of(traffic.trace, traffic.hash_block)
     return itertools.chain([first], pieces), replace(sizes_of(first), hash_block=hash_block)
 
 
 def sizes_of(requests: Arrivals) -> Sizes:
     """Typical sizes of requests in order of arrival."""
     prompt, output = requests.prompt, requests.output
+    last_s = float(requests.arrival_s[-1])
     return Sizes(
         isl=max(int(np.median(prompt)), 1),
         osl=max(int(np.median(output)), 1),
         mean_tokens=float(np.average(prompt + output / 2.0, weights=output)),  # of the tokens that decode
-        moment_s=max(float(requests.arrival_s[-1]) / 400.0, 1e-3),
+        moment_s=max(last_s / 400.0, 1e-3) if math.isfinite(last_s) else 0.1,
     )
 
 

@@ -15,8 +15,7 @@ import math
 import numpy as np
 
 from flashstill.simulate import state as field
-from flashstill.simulate.compiled import compiled
-from flashstill.simulate.outages import become, drain, start
+from flashstill.simulate.outages import start
 from flashstill.simulate.settings import Settings
 from flashstill.simulate.state import (
     AT_ROW,
@@ -33,10 +32,10 @@ from flashstill.simulate.state import (
     UP,
     Fleet,
 )
+from flashstill.simulate.status import become, drain
 from flashstill.simulate.tally import IN_SYSTEM, Tally
 
 
-@compiled
 def look(fleet: Fleet, settings: Settings, tally: Tally, now: float) -> None:
     """The time has come to look at the number of replicas."""
     scaling, last = settings.scaling, len(fleet.ends) - 1
@@ -52,7 +51,6 @@ def look(fleet: Fleet, settings: Settings, tally: Tally, now: float) -> None:
     resize(fleet, settings, tally, settings.prefills, len(fleet.counts), units * scaling.decodes, now)
 
 
-@compiled
 def asked_units(fleet: Fleet, settings: Settings, works: bool, now: float) -> int:
     """Units that an autoscaler asks for. works: there are requests, so that one unit is the least."""
     scaling, units = settings.scaling, int(fleet.scaling[UNITS])
@@ -73,7 +71,6 @@ def asked_units(fleet: Fleet, settings: Settings, works: bool, now: float) -> in
     return int(fleet.scaling[PEAK])
 
 
-@compiled
 def needed_units(fleet: Fleet, settings: Settings, first: int, end: int, each: int, now: float) -> float:
     """Units with which replicas [first, end), `each` of a unit, would be at the target."""
     scaling, total = settings.scaling, 0.0
@@ -93,7 +90,6 @@ def needed_units(fleet: Fleet, settings: Settings, first: int, end: int, each: i
     return total / (scaling.target * each)
 
 
-@compiled
 def resize(fleet: Fleet, settings: Settings, tally: Tally, first: int, end: int, wanted: int, now: float) -> None:
     """Start or drain replicas of [first, end) until `wanted` of them serve, start or are in repair."""
     active = 0
@@ -117,7 +113,6 @@ def resize(fleet: Fleet, settings: Settings, tally: Tally, first: int, end: int,
         active -= 1
 
 
-@compiled
 def first_of(fleet: Fleet, first: int, end: int, status: int) -> int:
     """The first replica of [first, end) with a status; NONE without any."""
     for r in range(first, end):
@@ -126,7 +121,6 @@ def first_of(fleet: Fleet, first: int, end: int, status: int) -> int:
     return NONE
 
 
-@compiled
 def last_of(fleet: Fleet, first: int, end: int, status: int) -> int:
     """The last replica of [first, end) with a status; NONE without any."""
     for r in range(end - 1, first - 1, -1):

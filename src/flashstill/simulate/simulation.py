@@ -14,12 +14,16 @@ from flashstill.plan.resolve import Resolved, resolve
 from flashstill.plan.scenario import Scenario
 from flashstill.plan.served import served_steps
 from flashstill.simulate.answer import Simulation, simulation_of
+from flashstill.simulate.apart import Apart, decode_pool, prefill_pool
+from flashstill.simulate.course import STEADY, Course
 from flashstill.simulate.engine import Outcome, run
 from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.operations import AS_THEY_ARE, Operations, course_of
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.prepare import Sizes, limits_of, replicas_of, requests_of
+from flashstill.simulate.roles import RoleUse, role_use
 from flashstill.simulate.state import Limits
-from flashstill.simulate.tables import StepTables, step_tables, with_served_steps
+from flashstill.simulate.tables import StepTables, ranks_of, step_tables, with_served_steps
 from flashstill.simulate.traffic import Traffic
 
 
@@ -27,7 +31,9 @@ from flashstill.simulate.traffic import Traffic
 class Prepared:
     """A fleet that is ready for requests: one deployment with its step tables and limits, copied `replicas` times.
 
-    It serves any number of runs, and none of them changes it.  cache_tokens: room of one replica.
+    It serves any number of runs, and none of them changes it.  cache_tokens: room of one replica.  apart: the replicas
+    that prefill for the others, if these have a pool of their own.  replicas: where their number changes, those of one
+    copy of the deployment.
     """
 
     resolved: Resolved
@@ -39,20 +45,24 @@ class Prepared:
     sizes: Sizes
     paid: HourlyPrice
     notes: tuple[str, ...]
+    operations: Operations = AS_THEY_ARE
+    apart: Apart | None = None
+    course: Course = STEADY
 
     def serve(self, pieces: Iterable[Arrivals], closed: bool, seed: int) -> Outcome:
         """Run requests through the fleet until the last one is finished."""
         return run(
-            self.tables, self.limits, pieces, self.replicas, closed, seed, self.sizes.moment_s, self.policy.function
-        )
+            self.tables, self.limits, pieces, self.replicas, closed, seed, self.sizes.moment_s, self.policy.function,
+            self.apart.pool if self.apart else None, self.course,
+        )  # fmt: skip
 
 
 def prepared(
-    facts: Facts, model: str | Any, deployment: Deployment, policy: Policy, sizes: Sizes, price: str = RENTED
-) -> Prepared:
+    facts: Facts, model: str | Any, deployment: Deployment, policy: Policy, sizes: Sizes, price: str = RENTED,
+    operations: Operations = AS_THEY_ARE,
+) -> Prepared:  # fmt: skip
     """The fleet for requests of these sizes. BadInput for a mistake, InfeasiblePlan if the memory holds no request."""
-    if deployment.has_prefill_pool:
-        raise BadInput("pools of their own for prefill and decoding are not simulated; `predict` answers for them")
+    _check(deployment, policy, operations)
     scenario = Scenario(
         model=model,
         isl=sizes.isl,
@@ -63,15 +73,23 @@ def prepared(
         acceptance=policy.acceptance,
         acceptance_decay=policy.acceptance_decay,
     )
-    resolved, replicas, notes = replicas_of(resolve(facts, scenario, deployment), policy.replicas)
+    whole = resolve(facts, scenario, deployment)
+    copies = 1 if operations.scales else policy.replicas
+    resolved, replicas, notes = replicas_of(decode_pool(whole), copies)
     limits, cache_tokens = limits_of(facts, resolved, policy, sizes)
     tables = step_tables(resolved, limits.sequences, limits.tokens, resolved.model.context)
+    apart = prefill_pool(facts, whole, policy, sizes, resolved, tables, copies) if whole.prefill else None
     served = served_steps(facts, resolved.model, resolved.conditions)
     if served is not None:
         tables, limits = with_served_steps(tables, served), limits._replace(first_s=served.first_s)
         notes = (*notes, "steps take what a server of this stack was measured to take")
+        if apart:
+            apart = apart.served(served)
+    if operations.changes and apart and ranks_of(apart.prefill) > 1:
+        raise BadInput("prefill instances whose attention is replicated (prefill_dp) neither fail nor scale here")
+    course, estimates = course_of(facts, operations, policy.replicas, resolved, apart.prefill if apart else None)
     return Prepared(
-        resolved=resolved,
+        resolved=whole if apart else resolved,
         policy=policy,
         replicas=replicas,
         limits=limits,
@@ -79,8 +97,25 @@ def prepared(
         tables=tables,
         sizes=sizes,
         paid=hourly_price(facts, resolved.chip.name, price),
-        notes=notes,
+        notes=(*notes, *estimates),
+        operations=operations,
+        apart=apart,
+        course=course,
     )
+
+
+def _check(deployment: Deployment, policy: Policy, operations: Operations) -> None:
+    """BadInput for settings that contradict each other."""
+    if policy.prefill_replicas is not None:
+        if not deployment.has_prefill_pool:
+            raise BadInput("prefill_replicas are of a prefill pool; give its layout, as with prefill_chips")
+        if operations.scales:
+            raise BadInput(
+                "prefill_replicas is a fixed number; where copies of the deployment come and go, give prefill_instances"
+                " of one copy"
+            )
+    if operations.replicas_by_hour is not None and policy.replicas != 1:
+        raise BadInput("give one of replicas and replicas_by_hour, not both")
 
 
 def simulate(
@@ -91,19 +126,32 @@ def simulate(
     policy: Policy | None = None,
     seed: int = 0,
     price: str = RENTED,
+    operations: Operations = AS_THEY_ARE,
 ) -> Simulation:
     """Serve the traffic on replicas of the deployment, event by event; the same answer for the same seed.
 
     Raises BadInput for a mistake, InfeasiblePlan if the memory holds no request.
     """
     pieces, sizes = requests_of(traffic, seed)
-    return simulated(prepared(facts, model, deployment, policy or Policy(), sizes, price), traffic, pieces, seed)
+    fleet = prepared(facts, model, deployment, policy or Policy(), sizes, price, operations)
+    return simulated(fleet, traffic, pieces, seed)
 
 
 def simulated(fleet: Prepared, traffic: Traffic, pieces: Iterable[Arrivals], seed: int = 0) -> Simulation:
     """Serve the requests of some traffic, in order of arrival, on a fleet that is ready."""
     outcome = fleet.serve(pieces, traffic.closed, seed)
     return simulation_of(
-        fleet.resolved, fleet.policy, traffic, seed, outcome, fleet.replicas, fleet.cache_tokens, fleet.paid,
-        fleet.notes,
+        fleet.resolved, fleet.policy, fleet.operations, traffic, seed, outcome, roles_of(fleet, outcome),
+        fleet.cache_tokens, fleet.paid, fleet.notes,
     )  # fmt: skip
+
+
+def roles_of(fleet: Prepared, outcome: Outcome) -> dict[str, RoleUse]:
+    """What the replicas of each role did: "serve", or "prefill" and "decode"."""
+    if fleet.apart is None:
+        return {"serve": role_use(fleet.resolved, outcome.fleet, slice(None))}
+    decode, _, _ = replicas_of(decode_pool(fleet.resolved), 1)
+    return {
+        "prefill": role_use(fleet.apart.prefill, outcome.fleet, slice(0, outcome.prefills)),
+        "decode": role_use(decode, outcome.fleet, slice(outcome.prefills, None)),
+    }

@@ -116,8 +116,9 @@ KEYS_AT, KEYS, SHARED, HOSTED = range(8, 12)
 tokens of a preempted one whose cache is in the memory of the host"""
 
 
-UNITS, LOWER_S, PEAK, AT_ROW = range(4)
-"""of Fleet.scaling: units; since when fewer would do (infinite: no), and the most of these; row of the schedule"""
+UNITS, LOWER_S, PEAK, AT_ROW, NOW_S = range(5)
+"""of Fleet.scaling: units; since when fewer would do (infinite: no), and the most of these; row of the schedule; time
+of the last change"""
 REQUEST_SENT, RECEIVER = range(2)
 """columns of Fleet.links: the request whose cache is on its way, and the replica that it goes to"""
 NEXT, RANDOM, LINE_HEAD, LINE_TAIL, LINE_LENGTH, SEED, ENTRIES, FOLLOWED = range(8)
@@ -130,7 +131,7 @@ class Fleet(NamedTuple):
 
     ends: times of the next events, infinite without any: [R] ends of the planned steps, [L] of the transfers on links,
     and, where replicas fail or their number changes, [R] ends of their status and [1] of the next look at their number.
-    clock [R, 14], counts [R, 37], slots [R, 9, M], links [L, 2], scaling [4]: by the columns above.
+    clock [R, 14], counts [R, 37], slots [R, 9, M], links [L, 2], scaling [5]: by the columns above.
     residues [R, B]: decoding slots by BASE mod B.  router [8]: by the columns above.
     prefix [R, 6, S]: tables of the prefix cache, by the rows above.
 
@@ -186,7 +187,7 @@ def new_fleet(
         residues=np.zeros((total, max(one.block for one in each)), dtype=np.int64),
         router=np.array([0, seed % 2147483646 + 1, NONE, NONE, 0, seed, prefills or replicas, 0], dtype=np.int64),
         links=np.full((links, 2), NONE, dtype=np.int64),
-        scaling=np.array([0.0, np.inf, 0.0, 0.0]),
+        scaling=np.array([0.0, np.inf, 0.0, 0.0, 0.0]),
         prefix=prefix,
     )
 

@@ -17,6 +17,7 @@ from flashstill.errors import BadInput, FlashstillError
 from flashstill.facts import Facts, load
 from flashstill.plan.deployment import Deployment
 from flashstill.simulate.answer import Simulation
+from flashstill.simulate.operations import AS_THEY_ARE, Operations
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.prepare import requests_of
 from flashstill.simulate.simulation import Prepared, prepared, simulated
@@ -41,6 +42,7 @@ class Job:
     seed: int
     price: str
     facts: tuple[tuple[Path, ...], tuple[str, ...]]
+    operations: Operations = AS_THEY_ARE
 
 
 def jobs_of(base: Job, loads: Sequence[float], seeds: int) -> list[Job]:
@@ -56,6 +58,8 @@ def jobs_of(base: Job, loads: Sequence[float], seeds: int) -> list[Job]:
 
 
 def _at(traffic: Traffic, load: float) -> Traffic:
+    if traffic.daily is not None:
+        return replace(traffic, rate_scale=load)
     return replace(traffic, rate=load) if traffic.trace is None else replace(traffic, speed=load)
 
 
@@ -79,13 +83,15 @@ def _pieces(job: Job) -> Iterator[Any]:
 
 @lru_cache(maxsize=4)
 def _fleet_of(base: tuple[Any, ...]) -> Prepared:
-    model, deployment, traffic, policy, price, facts = base
-    return prepared(_facts(*facts), model, deployment, policy, requests_of(traffic, 0)[1], price)
+    model, deployment, traffic, policy, price, facts, operations = base
+    return prepared(_facts(*facts), model, deployment, policy, requests_of(traffic, 0)[1], price, operations)
 
 
 def _fleet(job: Job) -> Prepared:
     """The fleet of a run; the same for all loads, as it depends on the lengths of requests alone."""
-    return _fleet_of((job.model, job.deployment, _at(job.traffic, 1.0), job.policy, job.price, job.facts))
+    return _fleet_of(
+        (job.model, job.deployment, _at(job.traffic, 1.0), job.policy, job.price, job.facts, job.operations)
+    )
 
 
 @lru_cache(maxsize=1)

@@ -2,7 +2,9 @@
 
 open loop     arrivals by themselves: gamma-distributed gaps with a coefficient of variation (1: Poisson)
 closed loop   a fixed number in flight: so many come at once at time 0, each further one when another is done
-lengths       uniform between `least_ratio` and 1 times the nominal ones, as public benchmarks draw them
+daily curve   as the open loop, at a rate that changes by windows of time (daily.py)
+lengths       uniform between `least_ratio` and 1 times the nominal ones, as public benchmarks draw them, or drawn from
+              a list of pairs
 """
 
 from __future__ import annotations
@@ -14,24 +16,34 @@ from pathlib import Path
 import numpy as np
 
 from flashstill.errors import BadInput, check_counts
+from flashstill.simulate.daily import arrival_times, read_day, read_lengths
 from flashstill.simulate.loop import Arrivals
-from flashstill.simulate.state import Counts
+from flashstill.simulate.state import Counts, Values
 
 PIECE = 65536
 """requests made or read at a time"""
-BOUNDS = {"rate": (1e-9, 1e9), "speed": (1e-6, 1e6), "cv": (1e-3, 1e3), "requests": (1, 1e9)}
+SOURCES = ("trace", "rate", "concurrency", "daily")
+BOUNDS = {
+    "rate": (1e-9, 1e9),
+    "speed": (1e-6, 1e6),
+    "cv": (1e-3, 1e3),
+    "requests": (1, 1e9),
+    "rate_scale": (1e-6, 1e6),
+}
 """beyond these, times lose their digits or a run never ends"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Traffic:
-    """What comes in. Exactly one of trace, rate and concurrency is given.
+    """What comes in. Exactly one of trace, rate, concurrency and daily is given.
 
     trace: a CSV file, see traces.py; speed: its arrivals so many times as fast.  rate: requests per second; cv:
     coefficient of variation of the gaps between them.  concurrency: requests in flight.  requests: how many (not with a
     trace).  isl, osl: nominal tokens of a prompt and its answer; least_ratio: shortest drawn length / nominal.
     cached_ratio: share of each prompt found in a prefix cache.  hash_block: tokens of a block that JSON lines name; 512
     as in Mooncake's.
+    daily: a CSV file of rates over time, see daily.py, which decides how many requests there are; rate_scale: factor of
+    these rates.  lengths: a CSV file of pairs input_tokens, output_tokens to draw from, in place of isl and osl.
     """
 
     trace: Path | None = None
@@ -45,11 +57,20 @@ class Traffic:
     least_ratio: float = 1.0
     cached_ratio: float = 0.0
     hash_block: int | None = None
+    daily: Path | None = None
+    rate_scale: float = 1.0
+    lengths: Path | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name in ("trace", "rate", "concurrency") if getattr(self, name) is not None]
+        given = [name for name in SOURCES if getattr(self, name) is not None]
         if len(given) != 1:
-            raise BadInput(f"give one of trace, rate and concurrency, not {' and '.join(given) or 'none of them'}")
+            raise BadInput(
+                f"give one of {', '.join(SOURCES[:-1])} and {SOURCES[-1]}, not {' and '.join(given) or 'none of them'}"
+            )
+        if self.lengths is not None and self.trace is not None:
+            raise BadInput("a trace has lengths of its own; leave the lengths out")
+        if self.rate_scale != 1.0 and self.daily is None:
+            raise BadInput("rate_scale is of a daily curve; change rate or speed instead")
         counts = {"requests": self.requests, "isl": self.isl, "osl": self.osl, "concurrency": self.concurrency}
         check_counts(counts | {"hash_block": self.hash_block})
         if self.hash_block is not None and self.trace is None:
@@ -79,20 +100,35 @@ class Traffic:
 def generated(traffic: Traffic, seed: int) -> Iterator[Arrivals]:
     """The requests of generated traffic; the same for the same seed."""
     numbers = np.random.default_rng(seed)
+    pairs = None if traffic.lengths is None else read_lengths(traffic.lengths)
+    for times in _times(traffic, numbers):
+        count = len(times)
+        if pairs is not None:
+            drawn = numbers.integers(len(pairs[0]), size=count)
+            prompt, output = pairs[0][drawn], pairs[1][drawn]
+        else:
+            prompt, output = (
+                _lengths(numbers, nominal, traffic.least_ratio, count) for nominal in (traffic.isl, traffic.osl)
+            )
+        yield Arrivals(times, prompt, output, _cached(prompt, traffic.cached_ratio))
+
+
+def _times(traffic: Traffic, numbers: np.random.Generator) -> Iterator[Values]:
+    """Times of arrival, in pieces; of a closed loop infinite for those that come when another is done."""
+    if traffic.daily is not None:
+        yield from arrival_times(read_day(traffic.daily, traffic.cv, traffic.rate_scale), numbers, PIECE)
+        return
     clock, left = 0.0, traffic.requests
     while left > 0:
         count = left if traffic.closed else min(left, PIECE)
-        prompt, output = (
-            _lengths(numbers, nominal, traffic.least_ratio, count) for nominal in (traffic.isl, traffic.osl)
-        )
         if traffic.concurrency is not None:
-            times = np.where(np.arange(count) < traffic.concurrency, 0.0, np.inf)
+            times: Values = np.where(np.arange(count) < traffic.concurrency, 0.0, np.inf)
         else:
             assert traffic.rate is not None
             shape = 1.0 / traffic.cv**2
             times = clock + np.cumsum(numbers.gamma(shape, 1.0 / (shape * traffic.rate), count))
             clock = float(times[-1])
-        yield Arrivals(times, prompt, output, _cached(prompt, traffic.cached_ratio))
+        yield times
         left -= count
 
 

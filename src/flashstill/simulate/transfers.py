@@ -16,7 +16,8 @@ from flashstill.simulate.compiled import compiled
 from flashstill.simulate.lines import pop, push
 from flashstill.simulate.settings import Settings
 from flashstill.simulate.slots import blocks_of, free_blocks
-from flashstill.simulate.state import NONE, RECEIVER, REQUEST_SENT, UP, Fleet, Limits, Pool
+from flashstill.simulate.state import DRAINING, NONE, RECEIVER, REQUEST_SENT, UP, Fleet, Limits, Pool
+from flashstill.simulate.status import drain
 from flashstill.simulate.tally import TRANSFER, Tally, note, part_of
 from flashstill.simulate.times import decode_value
 
@@ -108,8 +109,8 @@ def start_transfers(fleet: Fleet, pool: Pool, settings: Settings, now: float) ->
 
 
 @compiled
-def end_transfer(fleet: Fleet, pool: Pool, settings: Settings, link: int) -> int:
-    """The cache has arrived: the sender is rid of it, and the receiver is to notice it; returns the sender."""
+def end_transfer(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, link: int, now: float) -> None:
+    """The cache has arrived: the sender is rid of it, and the receiver is to notice it."""
     r, place = link // (len(fleet.links) // settings.prefills), fleet.links[link, REQUEST_SENT]
     to = fleet.links[link, RECEIVER]
     free(fleet, link)
@@ -117,7 +118,8 @@ def end_transfer(fleet: Fleet, pool: Pool, settings: Settings, link: int) -> int
     fleet.counts[r, field.HELD] -= 1
     push(fleet.counts, pool, to, field.LAND_HEAD, place)
     fleet.counts[r, field.CALLED] = fleet.counts[to, field.CALLED] = 1
-    return int(r)
+    if fleet.counts[r, field.STATUS] == DRAINING:
+        drain(fleet, tally, r, now)
 
 
 @compiled

@@ -1,0 +1,81 @@
+"""The prefill pool of a deployment, ready for the event loop: its replicas, and the transfers to the others.
+
+The seconds and joules of a transfer are those of `predict` (cost/disaggregated.py), for every number of cached tokens.
+Caches may go from any prefill replica to any decode replica, so that the fast links carry them only if one domain
+joins all chips of the fleet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flashstill.cost.disaggregated import Pools, transfer
+from flashstill.facts import Facts
+from flashstill.plan.resolve import Resolved
+from flashstill.plan.served import ServedSteps
+from flashstill.simulate.course import PrefillPool
+from flashstill.simulate.policy import Policy
+from flashstill.simulate.prepare import Sizes, limits_of, replicas_of
+from flashstill.simulate.settings import Links
+from flashstill.simulate.tables import StepTables, ranks_of, step_tables, with_served_steps
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Apart:
+    """Prefill and decode replicas of a deployment with two pools. pool.replicas: of all copies of the deployment."""
+
+    prefill: Resolved
+    pool: PrefillPool
+
+    def served(self, measured: ServedSteps) -> Apart:
+        """With the steps that a server of this stack was measured to take."""
+        tables = with_served_steps(self.pool.tables, measured)
+        limits = self.pool.limits._replace(first_s=measured.first_s)
+        return replace(self, pool=replace(self.pool, tables=tables, limits=limits))
+
+
+def decode_pool(resolved: Resolved) -> Resolved:
+    """The decode pool of a deployment as one of its own."""
+    return replace(resolved, prefill=None)
+
+
+def prefill_pool(
+    facts: Facts, resolved: Resolved, policy: Policy, sizes: Sizes, decode: Resolved, tables: StepTables, copies: int
+) -> Apart:
+    """The prefill replicas for `copies` of a deployment. decode, tables: one of its decode replicas.
+
+    InfeasiblePlan if a prefill instance leaves no memory for a cache.
+    """
+    assert resolved.prefill is not None
+    instances = policy.prefill_replicas or resolved.prefill_instances * copies
+    alone = replace(resolved, degrees=resolved.prefill, prefill=None, setup=replace(resolved.setup, speculation=None))
+    prefill, replicas, _ = replicas_of(alone, instances)
+    prompts = replace(sizes, mean_tokens=float(sizes.isl))
+    limits, _ = limits_of(facts, prefill, policy, prompts)
+    limits = limits._replace(sends=True, reserves=False, ranks=1)  # prompts, never answers; ranks step alone
+    everything = resolved.prefill.chips * instances + resolved.degrees.chips * copies
+    pools = Pools(
+        prefill=prefill.layout,
+        instances=(everything - decode.layout.chips) / prefill.layout.chips,  # `transfer` asks only for all chips
+        decode=decode.layout,
+    )
+    sent_bytes, seconds = transfer(resolved.model, resolved.conditions, pools, tables.contexts)
+    shape = tables.contexts.shape
+    links = Links(
+        contexts=tables.contexts,
+        seconds=np.broadcast_to(np.asarray(seconds, dtype=np.float64), shape).copy(),
+        joules=np.broadcast_to(sent_bytes * resolved.chip.system.scale_out_joules_per_byte, shape).astype(np.float64),
+        receives=int(decode.degrees.dp) // ranks_of(decode),
+    )
+    return Apart(
+        prefill=prefill,
+        pool=PrefillPool(
+            tables=step_tables(prefill, limits.sequences, limits.tokens, prefill.model.context),
+            limits=limits,
+            replicas=replicas,
+            lanes=int(prefill.degrees.dp) // ranks_of(prefill),
+            links=links,
+        ),
+    )
