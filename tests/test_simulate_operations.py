@@ -27,8 +27,8 @@ class TestPools:
     def test_predict_agrees_where_nothing_waits(self) -> None:
         """One request in flight: time per token, time to first token, energy, and the transfer.
 
-        `predict` scales prefills by what engines add to their kernels (first_ratio), which steps do not have, and
-        lets a request wait for others by the formula of a queue, T r / (2 (1 - r)), also where there are none.
+        `predict` lets a request wait for others by the formula of a queue, T r / (2 (1 - r)), even if none come,
+        and what engines add to the kernels of prompts (first_ratio) counts for it as waiting, not as busy.
         """
         form = fs.predict(**POOLS, batch=1, isl=2048, osl=200, burst_share=0.0)
         found = fs.simulate(**POOLS, concurrency=1, requests=5, isl=2048, osl=200)
@@ -39,7 +39,7 @@ class TestPools:
         outside = software.first_s + form.kv_transfer_s
         busy = form.prefill_busy_share
         assert busy is not None
-        prefill_s = (form.ttft_s - outside) / software.first_ratio / (1.0 + busy / (2.0 * (1.0 - busy)))
+        prefill_s = (form.ttft_s - outside) / (1.0 + busy / (2.0 * (1.0 - busy)))
         assert found.latencies["transfer_s"].mean_s == pytest.approx(form.kv_transfer_s, rel=1e-6)
         assert found.latencies["tpot_s"].mean_s == pytest.approx(form.tpot_s, rel=2e-3)
         assert found.latencies["ttft_s"].mean_s - outside == pytest.approx(prefill_s, rel=2e-3)
@@ -47,7 +47,7 @@ class TestPools:
         assert found.usd_per_million_output_tokens == pytest.approx(form.usd_per_million_output_tokens, rel=0.03)
         assert found.joules_per_output_token == pytest.approx(form.joules_per_output_token, rel=0.05)
         assert set(found.roles) == {"prefill", "decode"}
-        assert found.roles["prefill"].utilisation == pytest.approx(busy, rel=0.03)
+        assert found.roles["prefill"].utilisation == pytest.approx(busy * software.first_ratio, rel=0.03)
 
     def test_replicas_scale_both_pools(self) -> None:
         asked = POOLS | {"prefill_instances": 2, "rate": 1.0, "requests": 5, "osl": 5}
