@@ -33,8 +33,8 @@ _TRAFFIC = (
 )  # fmt: skip
 _POLICY = (
     "scheduler", "refill_sequences", "refuse_late", "step_tokens", "sequences", "block_tokens", "replicas", "router",
-    "prefill_replicas", "prefix_cache", "prefix_margin", "preemption", "max_ttft_s", "max_tpot_s", "draft", "draft_tokens",
-    "acceptance", "acceptance_decay",
+    "prefill_replicas", "prefix_cache", "prefix_margin", "preemption", "max_ttft_s", "max_tpot_s", "draft",
+    "draft_tokens", "acceptance", "acceptance_decay",
 )  # fmt: skip
 
 
