@@ -162,7 +162,7 @@ def test_the_command_prints_one_document(trace: Path, cli: Cli) -> None:
         "--chip",
         "l40s",
         "--max-chips",
-        "1",
+        "2",
         "--trace",
         str(trace),
         "--slo",
