@@ -165,4 +165,5 @@ class FleetPlan:
 def _gap(cost: float | None, bound: float | None) -> float | None:
     if cost is None or bound is None or not math.isfinite(bound) or bound <= 0.0:
         return None
-    return cost / bound - 1.0
+    gap = cost / bound - 1.0
+    return 0.0 if abs(gap) < 1e-6 else gap

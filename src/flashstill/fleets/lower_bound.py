@@ -2,7 +2,7 @@
 
     decoding   w_d = D_in c(x) + D_out c(inf)       seconds of a replica;  c(x) = min T(b) / b over steps T(b) <= x
     prompts    w_p = P e                            e: the least seconds that a prompt token adds to any step
-    least      sum of n_i price_i,   n_i whole,   y_i + z_i <= n_i H,   sum y_i / w_d,i >= 1,   sum z_i / w_p,i >= 1
+    least      sum of n_i price_i,   n_i whole,   y_i w_d,i + z_i w_p,i <= n_i H,   sum y_i >= 1,   sum z_i >= 1
 
 over all layouts i of all kinds of chips, with H the time in which all work must be done (`horizon_s`).  Of the
 requests, the percentile's remainder (5 % for tpot_p95) may break the TPOT bound x: those with the longest answers are
@@ -79,20 +79,19 @@ def _whole(price: Values, decoding: Values, filling: Values) -> float:
     usable = np.flatnonzero(np.isfinite(decoding) | np.isfinite(filling))
     usable = usable[_worthwhile(price[usable], decoding[usable], filling[usable])]
     count = len(usable)
-    own = np.arange(count)
-    shares = [
-        np.where(np.isfinite(each[usable]), 1.0 / np.maximum(each[usable], 1e-12), 0.0) for each in (decoding, filling)
-    ]
+    own, able = np.arange(count), [np.isfinite(each[usable]) for each in (decoding, filling)]
+    work = [np.where(can, each[usable], 0.0) for can, each in zip(able, (decoding, filling), strict=True)]
     rows = np.concatenate([own, own, own, np.full(count, count), np.full(count, count + 1)])
     columns = np.concatenate([own, count + own, 2 * count + own, count + own, 2 * count + own])
-    values = np.concatenate([np.ones(count), -np.ones(count), -np.ones(count), *shares])
+    values = np.concatenate([np.ones(count), -work[0], -work[1], np.ones(2 * count)])
     needed = np.concatenate([np.zeros(count), [1.0, 1.0]])
     matrix = coo_array((values, (rows, columns)), shape=(count + 2, 3 * count)).tocsc()
+    most = np.concatenate([np.full(count, np.inf), *(can.astype(np.float64) for can in able)])
     found = milp(
         np.concatenate([price[usable], np.zeros(2 * count)]),
         constraints=LinearConstraint(matrix, needed, np.inf),
         integrality=np.concatenate([np.ones(count), np.zeros(2 * count)]),
-        bounds=Bounds(0.0, np.inf),
+        bounds=Bounds(0.0, most),
         options={"mip_rel_gap": 1e-3, "time_limit": 2.0},
     )
     return float(found.mip_dual_bound)

@@ -14,15 +14,15 @@ from dataclasses import replace
 from flashstill.fleets.answer import Fleet, Variant
 from flashstill.fleets.question import Sizing
 from flashstill.fleets.search import Sized
-from flashstill.fleets.slo import Bound
+from flashstill.fleets.slo import Bound, tightest
 from flashstill.fleets.trials import Traffic
 
 VARIANT_SEEDS = 3
 SCALES = (1.0, 10.0, 100.0)
 COARSE = 0.03
-REQUESTS_AT_SCALE, STAYS, CELL = 8_000, 8.0, 32
+REQUESTS_AT_SCALE, STAYS, CELL, HEADROOM = 8_000, 8.0, 32, 1.5
 """requests simulated at a multiple of the traffic, at least; the shortest part of the trace, in stays of a mean
-request, so that it is not all warming up; and replicas of a cell"""
+request, so that it is not all warming up; replicas of a cell; and replicas over those that are busy at the best rate"""
 
 
 def fleet_of(best: Sized, counts: Sequence[int]) -> Fleet:
@@ -64,7 +64,8 @@ def scales(sizing: Sizing, best: Sized, busiest: Traffic, seeds: int) -> tuple[V
         if times == 1.0:
             found, reasons, seconds, proved = best, Counter[str](), asked_s, seeds
         else:
-            cells = max(math.ceil(best.replicas * times / CELL), 1)
+            needed = min(HEADROOM * _busy_replicas(sizing, best, busiest), float(best.replicas))
+            cells = max(math.ceil(times * needed / CELL), 1)
             traffic = _part(sizing, best, busiest, times / cells)
             one, reasons = sizing.sized(sizing.bounds, traffic, 1, COARSE, is_quick=True)
             found = None if one is None else replace(one, replicas=cells * one.replicas)
@@ -72,6 +73,12 @@ def scales(sizing: Sizing, best: Sized, busiest: Traffic, seeds: int) -> tuple[V
         question = f"{times:g}x the traffic"
         variants.append(_variant(question, found, reasons, best.usd_per_hour * times, least, proved, seconds))
     return tuple(variants)
+
+
+def _busy_replicas(sizing: Sizing, best: Sized, traffic: Traffic) -> float:
+    """Replicas that the traffic would keep busy at the best rate within the bounds, by the closed form."""
+    rate, _ = best.candidate.capacity.within(tightest(sizing.bounds, "tpot") or math.inf)
+    return len(sizing.trials.arrivals(0, traffic).arrival_s) / sizing.trials.span_s(traffic) / rate
 
 
 def _part(sizing: Sizing, best: Sized, busiest: Traffic, times: float) -> Traffic:
