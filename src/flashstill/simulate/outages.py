@@ -99,8 +99,9 @@ def fail(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: int, now
         become(fleet, tally, r, OFF, now, np.inf)
     else:
         become(fleet, tally, r, DOWN, now, now + drawn(fleet, r, settings.changes.repair_s))
+    lost = limits._replace(swap_s=0.0)  # the memory of its host fails with it
     while fleet.counts[r, field.DECODING] + fleet.counts[r, field.FILLING]:
-        preempt_latest(fleet, pool, limits, tally, r, token_s)
+        preempt_latest(fleet, pool, lost, tally, r, token_s)
         tally.totals[PREEMPTED] -= 1
     fleet.clock[r, field.STALL_S], fleet.counts[r, field.STALLED], fleet.counts[r, field.CALLED] = 0.0, 0, 0
     fleet.clock[r, field.LINK_S] = 0.0  # the host fails with it
@@ -176,6 +177,7 @@ def retry(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, place: int
     """Try a request elsewhere; 1 if it is given up, as it has failed too often or no longer fits, else 0."""
     limits = settings.prefill_limits
     pool.counts[place, field.RETRIES] += 1
+    pool.counts[place, field.HOSTED] = 0
     pool.counts[place, field.HOSTED] = 0
     needed = blocks_of(pool.counts[place, field.PROMPT] + pool.counts[place, field.GENERATED], limits.block)
     if pool.counts[place, field.RETRIES] > settings.changes.retries or needed > limits.blocks:
