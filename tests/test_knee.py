@@ -124,7 +124,7 @@ def test_the_knee_of_a_trace_is_a_speed(tmp_path: Path) -> None:
     import flashstill as fs
 
     path = tmp_path / "trace.csv"
-    rows = [f"{0.1 * i},{100 + 7 * (i % 30)},{2 + i % 9}" for i in range(400)] + ["40,900000000,5"]
+    rows = [f"{0.1 * i},{100 + 7 * (i % 30)},{12 + i % 9}" for i in range(400)] + ["40,900000000,5"]
     path.write_text("arrival_s,input_tokens,output_tokens\n" + "\n".join(rows), encoding="utf-8")
     asked: dict[str, Any] = {"model": "qwen3-8b", "chip": "h100-sxm", "trace": path, "sequences": 8}
     one, two = (fs.knee(**asked, replicas=count) for count in (1, 2))
