@@ -74,6 +74,14 @@ def test_what_is_done_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert [row["load"] for row in csv.DictReader(text)] == ["1.0", "2.0"]
 
 
+def test_a_scheduler_of_the_users_stays_in_this_process() -> None:
+    def own(view: Any) -> Any:
+        raise AssertionError
+
+    with pytest.raises(BadInput, match="runs in one process; leave --dask and --workers out"):
+        swept(jobs_of(base(policy=Policy(scheduler=own)), [1.0], 1), 2, None, None)
+
+
 def test_rows_as_files(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"load": 1.0, "fits": True}, {"load": 2.0, "fits": False, "reason": "a, b"}]
     write_rows(tmp_path / "rows.json", rows)

@@ -36,6 +36,10 @@ def swept(jobs: Sequence[Job], workers: int | None, dask: str | None, out: Path 
     from flashstill.simulate.sweep import row_of
     from flashstill.simulate.workers import cores, each_done
 
+    if jobs and jobs[0].policy.function is not None:  # other processes do not know a function of the user's file
+        if dask is not None or (workers or 1) > 1:
+            raise BadInput("a scheduler of your own runs in one process; leave --dask and --workers out")
+        workers = 1
     rows: dict[int, dict[str, Any]] = {}
     where = dask or f"{min(workers or cores(), len(jobs))} processes"
     console, begun = Console(), time.monotonic()
