@@ -5,7 +5,7 @@
     T_m   seconds of a mixed step: b sequences decode and c prompts, or a chunk of each, are prefilled (mixed_step.py)
     B     burst share: the part of all requests that arrives at once (Load.burst_share)
     s     = interference (b-1)(1 - B/2)/((osl-1)/E) pieces/c  prefill passes that delay each decode step,  m = min(s, 1)
-    q     = max(s - 1, 0) T_p / pieces if prompts join decode steps, else 0
+    q     = max(s - interference, 0) T_p / pieces if prompts join decode steps, else 0
     tpot  = (T_d + draft steps + m (T_m - T_d) + (s - m) T_p / pieces - q) / E,  E = E[tokens per step]
     ttft  = first_s + (1 + batching steps) step + first T_p + max(first ((1-B) W + B Q), (osl-1) q / E)
             + waiting for memory
@@ -14,8 +14,7 @@ A request decodes for (osl-1)/E steps.  Meanwhile each of the b-1 other requests
 steps, which read the weights once for both, and, if the engine never mixes, in separate steps.  If there are more
 prefills than decode steps, an engine that mixes still decodes in every step, with one pass of prompts beside it, so
 that the others (q) keep requests from starting, not from going on.  Of requests that come together, each is delayed by
-half of the others only.  `interference`, the share of these prefills that delays the request's decoding, is a property
-of the engine's scheduler, as are `first` and `first_s`.
+half of the others only.  `interference`, the delay per prefill of another, belongs to the engine, as `first` and `first_s`.
 
 The first token waits for the step that runs when the request arrives (step), for its own prefill, and for prefills
 ahead.  With a share u of the time spent on prefills, a request finds W = u T_p / (2 (1-u)) of them left to do (M/D/1,
@@ -247,8 +246,9 @@ def closed_form(
     joined = np.minimum(prefills, 1.0) * software.mixed_ratio
     step_s = paces.step_s + joined * paces.mixed_s
     delay_s = (prefills - joined) / pieces * paces.pass_s
-    # Beside decoding an engine that mixes runs one pass of prompts a step; the others wait before they start.
-    queued_s = software.mixed_ratio * np.maximum(prefills - 1.0, 0.0) / pieces * paces.pass_s
+    # Beside decoding an engine that mixes runs one pass a step; other prompts wait before they start.
+    beyond = np.maximum(prefills - software.interference_ratio, 0.0)  # that ratio is the cost of a pass, not its number
+    queued_s = software.mixed_ratio * beyond / pieces * paces.pass_s
     delay_s = delay_s - queued_s
     tpot = (step_s + delay_s) / drafted * software.tpot_ratio
     prefilling = prefills / pieces * paces.pass_s
