@@ -14,7 +14,7 @@ A request decodes for (osl-1)/E steps.  Meanwhile each of the b-1 other requests
 steps, which read the weights once for both, and, if the engine never mixes, in separate steps.  If there are more
 prefills than decode steps, an engine that mixes still decodes in every step, with one pass of prompts beside it, so
 that the others (q) keep requests from starting, not from going on.  Of requests that come together, each is delayed by
-half of the others only.  `interference`, the delay per prefill of another, belongs to the engine, as `first` and `first_s`.
+half of the others only.  `interference`, the delay by another's prefill, is the engine's, as are `first`, `first_s`.
 
 The first token waits for the step that runs when the request arrives (step), for its own prefill, and for prefills
 ahead.  With a share u of the time spent on prefills, a request finds W = u T_p / (2 (1-u)) of them left to do (M/D/1,
