@@ -411,15 +411,23 @@ class TestServing:
         assert float(found.tpot_s) == approx(0.01 + 0.5 * 4 / 10 * 0.1)
 
     def test_more_prefills_than_steps(self) -> None:
-        """2 waited for in a single step: one is mixed into it, the other takes its own 100 ms."""
+        """2 waited for in a single step: one pass is mixed into it, at half of its 90 ms; the others wait to start."""
         found = self.pace(5.0, osl=2.0)
-        assert float(found.tpot_s) == approx(0.01 + 0.09 + 0.1)
+        assert float(found.tpot_s) == approx(0.01 + 0.5 * 0.09)
+        # 0.2 / 0.21 of the time goes to prefills: u/(2(1-u)) = 10, at most 4 are waited for; 10 x 2/(10 + 2) of them
+        assert float(found.ttft_s) == approx(0.05 + 0.055 + 2 * (0.1 + 0.1 * 10 * 2 / 12))
         assert float(found.joules_per_output_token) == approx((3 / 5 + (18 + 20) / 2) / 2)
-        # Two prompts a step, and of two pieces each: as many steps, of two prompts' halves.
-        assert float(self.pace(5.0, osl=2.0, paces={"prompts": np.float64(2.0)}).tpot_s) == approx(0.01 + 0.09)
+        # Two prompts a step, or of two pieces each: the same step, and fewer or cheaper passes wait.
+        assert float(self.pace(5.0, osl=2.0, paces={"prompts": np.float64(2.0)}).tpot_s) == approx(0.055)
         load = Load(isl=100.0, osl=2.0, concurrency=5.0, chunk=50)
         chunked = closed_form(round_conditions(software=self.SOFTWARE), Layout(), load, 5.0, self.PACES)
-        assert float(chunked.tpot_s) == approx(0.01 + 0.09 + 3 / 2 * 0.1)  # 4 pieces: 1 mixed, 3 halves of a prefill
+        assert float(chunked.tpot_s) == approx(0.055)
+
+    def test_more_prompts_never_shorten_a_step(self) -> None:
+        """Answers of fewer tokens bring more prefills a step; beyond one pass a step the time per token stays."""
+        times = [float(self.pace(5.0, osl=osl).tpot_s) for osl in (101.0, 31.0, 11.0, 5.0, 3.0, 2.0)]
+        assert times == sorted(times)
+        assert times[-1] == approx(times[-2])
 
     def test_more_than_fit(self) -> None:
         """10 asked for where 5 run: the other half waits for a whole stay."""

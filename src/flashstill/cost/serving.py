@@ -4,9 +4,9 @@
     T_p   seconds of a separate prefill of c prompts: those that arrive in one step, b/osl, within the token budget
     T_m   seconds of a mixed step: b sequences decode and c prompts, or a chunk of each, are prefilled (mixed_step.py)
     B     burst share: the part of all requests that arrives at once (Load.burst_share)
-    s     = interference (b-1)(1 - B/2)/((osl-1)/E) pieces/c  prefill passes that delay each decode step,  m = min(s, 1)
-    q     = max(s - interference, 0) T_p / pieces if prompts join decode steps, else 0
-    tpot  = (T_d + draft steps + m (T_m - T_d) + (s - m) T_p / pieces - q) / E,  E = E[tokens per step]
+    s     = interference (b-1)(1 - B/2)/((osl-1)/E) pieces/c  prefill passes that delay each decode step
+    n     = min(s, interference) where prompts join decode steps, else s;  m = min(n, 1);  q = (s - n) T_p / pieces
+    tpot  = (T_d + draft steps + m (T_m - T_d) + (n - m) T_p / pieces) / E,  E = E[tokens per step]
     ttft  = first_s + (1 + batching steps) step + first T_p + max(first ((1-B) W + B Q), (osl-1) q / E)
             + waiting for memory
 
@@ -243,13 +243,12 @@ def closed_form(
     waits = software.interference_ratio * others * (1.0 - load.burst_share / 2.0)
     pieces = pieces_of(load)
     prefills = waits / (np.maximum(steps, 1.0) / drafted) * pieces / paces.prompts
-    joined = np.minimum(prefills, 1.0) * software.mixed_ratio
+    # Beside decoding an engine that mixes runs one pass a step, at the cost of `interference`; other prompts wait.
+    beside = np.minimum(prefills, software.interference_ratio) * software.mixed_ratio
+    joined = np.minimum(beside, software.mixed_ratio)
     step_s = paces.step_s + joined * paces.mixed_s
-    delay_s = (prefills - joined) / pieces * paces.pass_s
-    # Beside decoding an engine that mixes runs one pass a step; other prompts wait before they start.
-    beyond = np.maximum(prefills - software.interference_ratio, 0.0)  # that ratio is the cost of a pass, not its number
-    queued_s = software.mixed_ratio * beyond / pieces * paces.pass_s
-    delay_s = delay_s - queued_s
+    delay_s = (beside + (1.0 - software.mixed_ratio) * prefills - joined) / pieces * paces.pass_s
+    queued_s = (software.mixed_ratio * prefills - beside) / pieces * paces.pass_s
     tpot = (step_s + delay_s) / drafted * software.tpot_ratio
     prefilling = prefills / pieces * paces.pass_s
     share = prefilling / np.maximum(paces.step_s + prefilling, 1e-30)
@@ -264,7 +263,8 @@ def closed_form(
     stay = started + steps * tpot
     rate = running * load.osl / stay
     decoding = paces.step_joules / batch * (steps / drafted)
-    mixed = np.where((prefills > 0) & (steps > 0), joined / np.maximum(prefills, 1e-30), 0.0)
+    together = np.minimum(prefills, 1.0) * software.mixed_ratio
+    mixed = np.where((prefills > 0) & (steps > 0), together / np.maximum(prefills, 1e-30), 0.0)
     spent = mixed * pieces * paces.mixed_joules + (1.0 - mixed) * paces.pass_joules
     timed = mixed * pieces * paces.mixed_timed_joules + (1.0 - mixed) * paces.pass_timed_joules
     # A prefill spends work on the prompts of every stage, but its duration delays only the stages of its own replica.
