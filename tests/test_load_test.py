@@ -337,6 +337,7 @@ def test_damaged_directories(server: FakeStream, tmp_path: Path) -> None:
         measure_server(asked(server), Silent(), tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_an_answer_is_whole_at_its_last_event(server: FakeStream) -> None:
     server.always, server.claimed = "no end", 3
     level = measure_server(asked(server, requests=2, concurrency=(2,)), Silent()).levels[0]

@@ -77,7 +77,7 @@ def test_waiting_at_a_moderate_load() -> None:
 REQUESTS = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 300), st.integers(1, 40)), min_size=1, max_size=40)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     rows=REQUESTS, seed=st.integers(0, 10**6), servers=st.integers(1, 3), sequences=st.integers(1, 8),
     tokens=st.integers(1, 200), block=st.sampled_from([1, 4, 16]), spare=st.integers(0, 400),

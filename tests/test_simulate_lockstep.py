@@ -22,7 +22,7 @@ def alone_s(count: int, mean: float, prompt: int, attended: float) -> float:
     return 0.8 * step_s(count, mean, prompt, attended)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     rows=st.lists(st.tuples(st.integers(0, 200), st.integers(1, 300), st.integers(1, 40)), min_size=1, max_size=30),
     groups=st.integers(1, 2), ranks=st.integers(2, 4), sequences=st.integers(1, 8), tokens=st.integers(1, 200),
