@@ -344,11 +344,12 @@ def walk(
     return_s: float = 0.0,
     ranks: int = 1,
     alone_s: Callable[[int, float, int, float], float] = lambda count, mean, prompt, attended: 0.0,
+    follow: Callable[[list[Request], float], list[Request]] = lambda done, now: [],
 ) -> float:
     """Serve all requests with the router that counts requests, or from one line; the time of the last event.
 
     concurrency: only so many come at time 0, and each of the others `return_s` after one is done.
-    ranks: so many servers in a row step together.
+    ranks: so many servers in a row step together.  follow: those that come because of the ones that are done now.
     """
     line: deque[Request] = deque()
     order = itertools.count()
@@ -398,6 +399,7 @@ def walk(
         last = now
         done = [request for server in servers[r : r + ranks] for request in server.finish_step(now)]
         called = dispatch() if done else set()
+        arriving = deque(sorted([*arriving, *follow(done, now)], key=lambda each: each.arrival))
         for _ in done:
             if later and return_s > 0.0:
                 later[0].arrival = now + return_s

@@ -268,17 +268,20 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("flags", "sentence"),
         [
-            ((), "give one of trace, rate, concurrency and daily, not none of them"),
+            ((), "give one of trace, rate, concurrency, daily and agents, not none of them"),
             (
                 ("--rate", "1", "--concurrency", "2"),
-                "give one of trace, rate, concurrency and daily, not rate and concurrency",
+                "give one of trace, rate, concurrency, daily and agents, not rate and concurrency",
             ),
             (("--rate", "-1"), "rate must lie between 1e-09 and 1e+09, not -1"),
             (("--rate", "1", "--cv", "1e300"), "cv must lie between 0.001 and 1000, not 1e+300"),
             (("--rate", "1", "--scheduler", "chunkd"), "unknown scheduler 'chunkd'; the nearest known: chunked"),
             (("--rate", "1", "--router", "robin"), "unknown router 'robin'"),
             (("--rate", "1", "--replicas", "0"), "replicas must be at least 1, not 0"),
-            (("--rate", "1", "--daily", "x.csv"), "give one of trace, rate, concurrency and daily, not rate and daily"),
+            (
+                ("--rate", "1", "--daily", "x.csv"),
+                "give one of trace, rate, concurrency, daily and agents, not rate and daily",
+            ),
             (("--concurrency", "100"), "60 requests cannot keep 100 in flight; give more requests"),
         ],
     )

@@ -43,14 +43,14 @@ def simulate(
     """Serve traffic event by event: latencies at percentiles with intervals, goodput, joules and dollars.
 
     Give one of trace (a CSV file: arrival_s, input_tokens, output_tokens; or JSON lines as Mooncake's), rate (requests
-    per second that arrive by themselves), concurrency (requests in flight) and daily (a CSV file of rates:
-    window_start_s, rate[, cv]).
-    more: fields of the traffic (requests, isl, osl, least_ratio, cv, cached_ratio, speed, hash_block, daily,
-    rate_scale, lengths), of the policy (scheduler, refill_sequences, refuse_late, step_tokens, sequences, block_tokens,
-    replicas, prefill_replicas, router, prefix_cache, prefix_margin, preemption, max_ttft_s, max_tpot_s, draft,
-    draft_tokens, acceptance, acceptance_decay), of failures and scaling (chip_mtbf_s, repair_s, retries, cold_start_s,
-    replicas_by_hour, autoscale, scale_target, min_replicas, max_replicas, scale_interval_s, scale_down_s) and of a
-    `Deployment`.
+    per second that arrive by themselves), concurrency (requests in flight), daily (a CSV file of rates: window_start_s,
+    rate[, cv]) and agents (sessions of turns).
+    more: fields of the traffic (requests, isl, osl, least_ratio, cv, cached_ratio, speed, hash_block, rate_scale,
+    lengths, turns, think_s, fan_out, shared_prefix), of the policy (scheduler, refill_sequences, refuse_late,
+    step_tokens, sequences, block_tokens, replicas, prefill_replicas, router, prefix_cache, prefix_margin, preemption,
+    max_ttft_s, max_tpot_s, draft, draft_tokens, acceptance, acceptance_decay), of failures and scaling (chip_mtbf_s,
+    repair_s, retries, cold_start_s, replicas_by_hour, autoscale, scale_target, min_replicas, max_replicas,
+    scale_interval_s, scale_down_s) and of a `Deployment`.
     scheduler: a name, or a function of your own, which gets a `ReplicaView` before each step and returns a `Decision`.
     seed: the same seed gives the same answer.  price, facts and set work as in `predict`.
     Raises BadInput for invalid values or a trace with a mistake (its line is named), MissingFact for unknown names,
@@ -85,7 +85,7 @@ def knee(
     asked, policy, operations, used = _sorted("knee", more)
     if operations:
         raise BadInput(f"the knee is that of replicas that always serve; leave {next(iter(operations))} out")
-    if trace is None and "rate" not in asked and "concurrency" not in asked:
+    if trace is None and not {"rate", "concurrency", "daily", "agents"} & asked.keys():
         asked["rate"] = 1.0  # the knee depends on the lengths, not on the rate
     traffic = Traffic(trace=None if trace is None else Path(trace), **asked)
     return knee_of_traffic(

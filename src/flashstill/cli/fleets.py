@@ -49,10 +49,11 @@ def check_question(asked: Mapping[str, Any]) -> bool:
 def plan_trace(facts: Facts, model: str, asked: Mapping[str, Any], as_json: bool) -> None:
     """Print the cheapest fleet, as text or as a JSON document. asked: chips_from and precision as lists."""
     from flashstill.fleet_sizing import plan_fleet
-    from flashstill.simulate.compiled import IS_COMPILED
+    from flashstill.simulate.compiled import IS_COMPILED, telling
 
     if not IS_COMPILED:
         click.echo('numba is not installed, so events pass slowly; pip install "flashstill[simulate]"', err=True)
+    click.get_current_context().with_resource(telling(lambda line: click.echo(line, err=True)))
     shows = sys.stderr.isatty()
     answer = plan_fleet(
         model=model,

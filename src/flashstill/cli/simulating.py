@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _TRAFFIC = (
     "trace", "speed", "rate", "cv", "concurrency", "requests", "isl", "osl", "least_ratio", "cached_ratio", "daily",
-    "rate_scale", "lengths", "hash_block",
+    "rate_scale", "lengths", "hash_block", "agents", "turns", "think_s", "fan_out", "shared_prefix",
 )  # fmt: skip
 _POLICY = (
     "scheduler", "refill_sequences", "refuse_late", "step_tokens", "sequences", "block_tokens", "replicas", "router",
@@ -66,6 +66,13 @@ _POLICY = (
 @click.option("--lengths", type=_FILE, default=None, help="CSV to draw lengths from: input_tokens, output_tokens.")
 @click.option(
     "--hash-block", type=COUNT, default=None, help="Tokens of a block of JSON lines' hash_ids [default: 512]."
+)
+@click.option("--agents", type=COUNT, default=None, help="Sessions of turns whose prompts repeat what was said.")
+@click.option("--turns", type=COUNT, default=10, show_default=True, help="Of each agent.")
+@click.option("--think", "think_s", type=SECONDS, default=0.0, help="Mean time of an agent between turns, as 20s.")
+@click.option("--fan-out", type=COUNT, default=1, show_default=True, help="Requests at once of each turn of an agent.")
+@click.option(
+    "--shared-prefix", type=click.IntRange(min=0), default=0, help="Tokens that all prompts of agents begin with."
 )
 @click.option(
     "--scheduler",
@@ -151,7 +158,7 @@ def simulate(
     from flashstill.facts import load
     from flashstill.plan.deployment import Deployment
     from flashstill.report.simulation import write_simulation_page
-    from flashstill.simulate.compiled import IS_COMPILED
+    from flashstill.simulate.compiled import IS_COMPILED, telling
     from flashstill.simulate.knee import knee
     from flashstill.simulate.operations import Operations
     from flashstill.simulate.own_scheduler import scheduler_of
@@ -172,6 +179,7 @@ def simulate(
     policy = Policy(**{name: flags.pop(name) for name in _POLICY})
     if not IS_COMPILED:
         click.echo('numba is not installed, so events pass slowly; pip install "flashstill[simulate]"', err=True)
+    click.get_current_context().with_resource(telling(lambda line: click.echo(line, err=True)))
     operations = Operations(**{name: flags.pop(name) for name in OPERATIONS})
     if with_knee and operations.changes:
         raise BadInput("the knee is that of replicas that always serve; leave failures and scaling out")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 try:
     from numba import njit
+    from numba.core import event
 except ModuleNotFoundError:
-    njit = None
+    njit = event = None
 
 
 def compiled(function: F) -> F:
@@ -19,3 +21,23 @@ def compiled(function: F) -> F:
 
 
 IS_COMPILED = njit is not None
+COMPILING = "compiling the event loop once on this machine, about two minutes"
+
+
+@contextmanager
+def telling(tell: Callable[[str], object]) -> Iterator[None]:
+    """Within it, `tell` hears when the event loop (loop.py) is compiled, and not when it comes from the cache."""
+    if event is None:
+        yield
+        return
+
+    class Listener(event.Listener):  # type: ignore[misc]
+        def on_start(self, begun: Any) -> None:
+            if begun.data["dispatcher"].py_func.__name__ == "advance":
+                tell(COMPILING)
+
+        def on_end(self, ended: Any) -> None:
+            """Nothing to tell."""
+
+    with event.install_listener("numba:compile", Listener()):
+        yield

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flashstill.simulate.agents import Agents
 from flashstill.simulate.course import STEADY, Course, PrefillPool, is_on, set_up
 from flashstill.simulate.deciding import check_all_served, decide
-from flashstill.simulate.loop import ASK, CHANGE, MORE, ROOM, Arrivals, advance, keys_of
+from flashstill.simulate.loop import ASK, CHANGE, MORE, OVER, ROOM, Arrivals, advance, keys_of
 from flashstill.simulate.outages import begin, change, give_up_rest
 from flashstill.simulate.prefix import with_larger_tables
 from flashstill.simulate.scaling import look
@@ -17,6 +18,7 @@ from flashstill.simulate.settings import Settings
 from flashstill.simulate.state import (
     FOLLOWED,
     NOW_S,
+    NUMBER,
     OFF,
     SINCE_S,
     STARTS,
@@ -30,7 +32,7 @@ from flashstill.simulate.state import (
 )
 from flashstill.simulate.status import settle
 from flashstill.simulate.tables import StepTables
-from flashstill.simulate.tally import IN_SYSTEM, Tally, new_tally
+from flashstill.simulate.tally import ARRIVED, IN_SYSTEM, Tally, new_tally
 from flashstill.simulate.view import Scheduler
 
 PLACES = 4096
@@ -59,13 +61,15 @@ def run(
     scheduler: Scheduler | None = None,
     prefill: PrefillPool | None = None,
     course: Course = STEADY,
+    agents: Agents | None = None,
 ) -> Outcome:
     """Simulate all requests, until the last one is finished. blocks: arrivals in order, piece by piece.
 
     replicas: of one unit, where the course scales units.  prefill: a pool that prefills for the replicas.
-    scheduler: the user's, asked before every step where limits.asks.  BadInput for a mistake of it.
+    agents: whose requests come, in place of blocks.  scheduler: the user's, asked before every step where limits.asks.
+    BadInput for a mistake of it.
     """
-    fleet, settings = set_up(tables, limits, replicas, prefill, course, seed)
+    fleet, settings = set_up(tables, limits._replace(follows=agents is not None), replicas, prefill, course, seed)
     pool, tally = new_pool(PLACES), new_tally(moment_s)
     _begin(fleet, settings, tally, course)
     pieces = iter(blocks)
@@ -76,7 +80,8 @@ def run(
         piece = piece._replace(arrival_s=np.where(at_once, 0.0, np.inf))
         fleet.router[FOLLOWED] = int(np.count_nonzero(at_once))
     while True:
-        why, position = advance(fleet, pool, settings, tally, piece, position, following is None, closed, given_up)
+        is_last = following is None if agents is None else agents.is_last
+        why, position = advance(fleet, pool, settings, tally, piece, position, is_last, closed, given_up)
         given_up = -1
         if why == ROOM:
             keys = keys_of(settings.prefill_limits, piece, position)[1]
@@ -86,6 +91,8 @@ def run(
                 pool = with_room_for_keys(pool, keys)
             else:
                 fleet = with_larger_tables(fleet)
+        elif why == MORE and agents is not None:
+            piece, position = agents.due(int(tally.totals[ARRIVED])), 0
         elif why == MORE:
             assert following is not None
             piece, following, position = following, next(pieces, None), 0
@@ -94,8 +101,13 @@ def run(
             decide(fleet, pool, settings, tally, scheduler, closed)
         elif why == CHANGE:
             given_up = _change(fleet, pool, settings, tally)
-        else:
+        elif why == OVER:
             break
+        if agents is not None and pool.spares[0] > pool.spares[1]:
+            left = pool.spare[pool.spares[1] : pool.spares[0]]
+            pool.spares[1] = pool.spares[0]
+            if agents.leave(pool.counts[left, NUMBER].tolist(), float(tally.area[1]), piece, position):
+                piece, position = _empty(), 0
     if scheduler is not None and course is STEADY:
         check_all_served(tally, scheduler)
     end_s = float(max(np.max(fleet.clock[:, STARTS]), np.max(fleet.clock[:, SINCE_S]), tally.area[1]))

@@ -94,10 +94,9 @@ def knee(
 
     Raises BadInput for traffic with a fixed number in flight, and what `simulate` raises.
     """
-    if traffic.closed:
-        raise BadInput(
-            f"with {traffic.concurrency} requests in flight waiting cannot grow without bound; give a rate or a trace"
-        )
+    if traffic.closed or traffic.agents is not None:
+        in_flight = f"{traffic.concurrency} requests in flight" if traffic.closed else f"{traffic.agents} agents"
+        raise BadInput(f"with {in_flight} waiting cannot grow without bound; give a rate or a trace")
     if deployment.has_prefill_pool:
         raise BadInput("the knee is that of replicas that do both, not of pools; simulate pools at several rates")
     if not 0.0 < percentile < 100.0:

@@ -20,9 +20,9 @@ from flashstill.simulate.status import drain
 from flashstill.simulate.tally import ARRIVED, IN_SYSTEM, REFUSED, TOKENS_IN, Tally, enter
 from flashstill.simulate.transfers import end_transfer, land, start_transfers
 
-MORE, ROOM, OVER, ASK, CHANGE = range(5)
+MORE, ROOM, OVER, ASK, CHANGE, LEFT = range(6)
 """why the loop stopped: it needs further requests, a larger pool, everything is done, the user's function is to decide
-a step, or a replica fails, starts or is scaled (the next of Fleet.ends)"""
+a step, a replica fails, starts or is scaled (the next of Fleet.ends), or requests have left that others follow"""
 TURNED_AWAY, IN_LINE = -1, -2
 """in place of a replica: a request that no replica could ever hold, and one that waits in the central line"""
 
@@ -91,6 +91,7 @@ def accept(
     enter(tally, now)
     tally.totals[TOKENS_IN] += prompt
     pool.spares[0] -= 1
+    pool.spares[1] = pool.spares[0]
     place = pool.spare[pool.spares[0]]
     pool.clock[place, field.ARRIVAL_S], pool.counts[place, field.PROMPT], pool.counts[place, field.OUTPUT] = (
         now,
@@ -165,6 +166,8 @@ def advance(
     total, replicas, links = len(arrivals.arrival_s), len(fleet.counts), len(fleet.links)
     return_s = settings.limits.return_s
     while True:
+        if settings.limits.follows and pool.spares[0] > pool.spares[1]:
+            return LEFT, position
         if settings.limits.asks and fleet.counts[:, field.UNDECIDED].any():
             return ASK, position
         r = int(np.argmin(fleet.ends))

@@ -32,10 +32,21 @@ class Sizes:
     mean_tokens: float
     moment_s: float
     hash_block: int = 0
-    """tokens of a block that requests name for the prefix cache; 0 if they name none"""
+    """tokens of a block that requests name for the prefix cache (or AS_CACHE_BLOCKS); 0 if they name none"""
+
+
+AS_CACHE_BLOCKS = -1
+"""in place of the tokens of a hash block: those of the engine's cache blocks"""
 
 
 def requests_of(traffic: Traffic, seed: int) -> tuple[Iterator[Arrivals], Sizes]:
+    """The requests, and their sizes; those of agents come one after the other (agents.py)."""
+    if traffic.agents is not None:
+        sizes = Sizes(
+            isl=traffic.shared_prefix + traffic.isl, osl=traffic.osl, mean_tokens=traffic.mean_tokens, moment_s=0.1,
+            hash_block=AS_CACHE_BLOCKS,
+        )  # fmt: skip
+        return iter(()), sizes
     if traffic.trace is None and traffic.lengths is None:
         sizes = Sizes(isl=traffic.isl, osl=traffic.osl, mean_tokens=traffic.mean_tokens, moment_s=0.1)
         return generated(traffic, seed), sizes
@@ -149,9 +160,12 @@ def _with_prefix_cache(facts: Facts, policy: Policy, hash_block: int, limits: Li
     if hash_block == 0 or policy.prefix_cache == OFF:
         if policy.prefix_cache == LRU or policy.router == PREFIX_ROUTER:
             asked = f"the router {PREFIX_ROUTER}" if policy.router == PREFIX_ROUTER else f"prefix_cache {LRU}"
-            raise BadInput(f"{asked} needs a prefix cache and requests that name their blocks: a trace with hash_ids")
+            raise BadInput(
+                f"{asked} needs a prefix cache and requests that name their blocks: agents, or a trace with hash_ids"
+            )
         return limits
     block = limits.block
+    hash_block = block if hash_block == AS_CACHE_BLOCKS else hash_block
     unit = max(hash_block, block)
     if hash_block % block and block % hash_block:
         raise BadInput(f"cache blocks of {block} tokens and hash blocks of {hash_block} do not divide each other")

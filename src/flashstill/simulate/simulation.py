@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from flashstill.economics import RENTED, HourlyPrice, hourly_price
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import Facts
 from flashstill.plan.deployment import Deployment
+from flashstill.plan.prediction import NOT_FITTING
 from flashstill.plan.resolve import Resolved, resolve
 from flashstill.plan.scenario import Scenario
 from flashstill.plan.served import served_steps
+from flashstill.simulate.agents import Agents, agents_of
 from flashstill.simulate.answer import Simulation, simulation_of
 from flashstill.simulate.apart import Apart, decode_pool, prefill_pool
 from flashstill.simulate.course import STEADY, Course
@@ -49,11 +51,11 @@ class Prepared:
     apart: Apart | None = None
     course: Course = STEADY
 
-    def serve(self, pieces: Iterable[Arrivals], closed: bool, seed: int) -> Outcome:
-        """Run requests through the fleet until the last one is finished."""
+    def serve(self, pieces: Iterable[Arrivals], closed: bool, seed: int, agents: Agents | None = None) -> Outcome:
+        """Run requests, or those of agents, through the fleet until the last one is finished."""
         return run(
             self.tables, self.limits, pieces, self.replicas, closed, seed, self.sizes.moment_s, self.policy.function,
-            self.apart.pool if self.apart else None, self.course,
+            self.apart.pool if self.apart else None, self.course, agents,
         )  # fmt: skip
 
 
@@ -139,11 +141,26 @@ def simulate(
 
 def simulated(fleet: Prepared, traffic: Traffic, pieces: Iterable[Arrivals], seed: int = 0) -> Simulation:
     """Serve the requests of some traffic, in order of arrival, on a fleet that is ready."""
-    outcome = fleet.serve(pieces, traffic.closed, seed)
+    outcome = fleet.serve(pieces, traffic.closed, seed, _agents(fleet, traffic, seed))
     return simulation_of(
         fleet.resolved, fleet.policy, fleet.operations, traffic, seed, outcome, roles_of(fleet, outcome),
         fleet.cache_tokens, fleet.paid, fleet.notes,
     )  # fmt: skip
+
+
+def _agents(fleet: Prepared, traffic: Traffic, seed: int) -> Agents | None:
+    """The agents of the traffic, if it is theirs. BadInput, InfeasiblePlan if their last turns are too long."""
+    if traffic.agents is None:
+        return None
+    longest, model = traffic.longest_tokens, fleet.resolved.model
+    asked = f"the last turn of an agent has {longest:,} tokens with its answer"
+    if longest > model.context:
+        raise BadInput(f"{asked}, and {model.name} takes at most {model.context:,}; give fewer turns or shorter ones")
+    limits = fleet.apart.pool.limits if fleet.apart else fleet.limits
+    room = min(fleet.cache_tokens, limits.blocks * limits.block)
+    if longest > room:
+        raise InfeasiblePlan(f"{asked}, and the cache of a replica has room for {room:,}", {NOT_FITTING: 1})
+    return agents_of(traffic, seed, limits.unit, fleet.limits.return_s)
 
 
 def roles_of(fleet: Prepared, outcome: Outcome) -> dict[str, RoleUse]:

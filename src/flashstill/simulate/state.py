@@ -38,6 +38,7 @@ class Limits(NamedTuple):
     unit: tokens of a unit of the prefix cache (prefix.py), 0 without one; unit_blocks: cache blocks of a unit;
     key_stride: a unit is named by each so manieth key of an arrival.  margin: requests by which the router prefix lets
     a replica with a longer cached prefix exceed the least loaded one.
+    follows: what comes next depends on what is done (agents.py), so that the loop stops when requests leave.
     swap_s: seconds of one cache block on the link to the host, 0 where what is preempted is computed again; swap_w:
     power of a replica while it waits for that link.
     """
@@ -64,6 +65,7 @@ class Limits(NamedTuple):
     margin: int = 0
     swap_s: float = 0.0
     swap_w: float = 0.0
+    follows: bool = False
 
 
 ANY_TIME, BEHIND, TURNED_DOWN = range(3)
@@ -150,7 +152,9 @@ class Fleet(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """Requests in flight, by place: clock [Q, 4], counts [Q, 12]. spare [Q]: a stack of free places, spares [1] high.
+    """Requests in flight, by place: clock [Q, 4], counts [Q, 12]. spare [Q]: a stack of free places.
+
+    spares [2]: its height now and after the last arrival; places above the latter are of requests that have left since.
 
     keys: names of their units of the prefix cache; keyed [2]: how many are there, of all requests that came so far.
     """
@@ -198,7 +202,7 @@ def new_pool(places: int) -> Pool:
         clock=np.full((places, 4), np.nan),
         counts=np.zeros((places, 12), dtype=np.int64),
         spare=np.arange(places - 1, -1, -1, dtype=np.int64),
-        spares=np.array([places], dtype=np.int64),
+        spares=np.array([places, places], dtype=np.int64),
         keys=np.zeros(0, dtype=np.int64),
         keyed=np.zeros(2, dtype=np.int64),
     )
@@ -211,7 +215,7 @@ def larger(pool: Pool) -> Pool:
     grown.clock[:size], grown.counts[:size] = pool.clock, pool.counts
     grown.spare[:size] = np.arange(2 * size - 1, size - 1, -1)
     grown.spare[size : size + spares] = pool.spare[:spares]
-    grown.spares[0] = size + spares
+    grown.spares[:] = size + spares
     return grown._replace(keys=pool.keys, keyed=pool.keyed)
 
 

@@ -49,8 +49,9 @@ def jobs_of(base: Job, loads: Sequence[float], seeds: int) -> list[Job]:
     """Every load with every seed, from the base's seed on; loads change slowest."""
     if seeds < 1:
         raise BadInput(f"a sweep needs at least one seed, not {seeds}")
-    if base.traffic.closed:
-        raise BadInput("a sweep goes over rates, or the speeds of a trace; leave --concurrency out")
+    for name in ("concurrency", "agents"):
+        if getattr(base.traffic, name) is not None:
+            raise BadInput(f"a sweep goes over rates, or the speeds of a trace; leave --{name} out")
     return [
         replace(base, load=load, seed=base.seed + number, traffic=_at(base.traffic, load))
         for load, number in itertools.product(loads, range(seeds))

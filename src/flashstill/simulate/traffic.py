@@ -2,6 +2,7 @@
 
 open loop     arrivals by themselves: gamma-distributed gaps with a coefficient of variation (1: Poisson)
 closed loop   a fixed number in flight: so many come at once at time 0, each further one when another is done
+agents        sessions of turns, each a think time after the one before it (agents.py)
 daily curve   as the open loop, at a rate that changes by windows of time (daily.py)
 lengths       uniform between `least_ratio` and 1 times the nominal ones, as public benchmarks draw them, or drawn from
               a list of pairs
@@ -22,28 +23,34 @@ from flashstill.simulate.state import Counts, Values
 
 PIECE = 65536
 """requests made or read at a time"""
-SOURCES = ("trace", "rate", "concurrency", "daily")
+SOURCES = ("trace", "rate", "concurrency", "daily", "agents")
+OF_AGENTS = ("turns", "think_s", "fan_out", "shared_prefix")
 BOUNDS = {
     "rate": (1e-9, 1e9),
     "speed": (1e-6, 1e6),
     "cv": (1e-3, 1e3),
     "requests": (1, 1e9),
     "rate_scale": (1e-6, 1e6),
+    "think_s": (0.0, 1e9),
+    "shared_prefix": (0, 1e9),
+    "agents": (1, 1e6),
 }
 """beyond these, times lose their digits or a run never ends"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Traffic:
-    """What comes in. Exactly one of trace, rate, concurrency and daily is given.
+    """What comes in. Exactly one of trace, rate, concurrency, daily and agents is given.
 
     trace: a CSV file, see traces.py; speed: its arrivals so many times as fast.  rate: requests per second; cv:
     coefficient of variation of the gaps between them.  concurrency: requests in flight.  requests: how many (not with a
-    trace).  isl, osl: nominal tokens of a prompt and its answer; least_ratio: shortest drawn length / nominal.
+    trace or agents).  isl, osl: nominal tokens of a prompt and its answer; least_ratio: shortest drawn length over it.
     cached_ratio: share of each prompt found in a prefix cache.  hash_block: tokens of a block that JSON lines name; 512
     as in Mooncake's.
     daily: a CSV file of rates over time, see daily.py, which decides how many requests there are; rate_scale: factor of
     these rates.  lengths: a CSV file of pairs input_tokens, output_tokens to draw from, in place of isl and osl.
+    agents: sessions of `turns` turns each, think_s seconds apart on average; a turn is fan_out requests at once, each
+    with isl new tokens; shared_prefix: tokens that all prompts begin with (agents.py).
     """
 
     trace: Path | None = None
@@ -60,6 +67,11 @@ class Traffic:
     daily: Path | None = None
     rate_scale: float = 1.0
     lengths: Path | None = None
+    agents: int | None = None
+    turns: int = 10
+    think_s: float = 0.0
+    fan_out: int = 1
+    shared_prefix: int = 0
 
     def __post_init__(self) -> None:
         given = [name for name in SOURCES if getattr(self, name) is not None]
@@ -72,6 +84,7 @@ class Traffic:
         if self.rate_scale != 1.0 and self.daily is None:
             raise BadInput("rate_scale is of a daily curve; change rate or speed instead")
         counts = {"requests": self.requests, "isl": self.isl, "osl": self.osl, "concurrency": self.concurrency}
+        counts |= {"agents": self.agents, "turns": self.turns, "fan_out": self.fan_out}
         check_counts(counts | {"hash_block": self.hash_block})
         if self.hash_block is not None and self.trace is None:
             raise BadInput("hash_block says what the names in a trace stand for; give a trace")
@@ -82,6 +95,14 @@ class Traffic:
         for name in ("least_ratio", "cached_ratio"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise BadInput(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
+        for name in OF_AGENTS:
+            if self.agents is None and getattr(self, name) != self.__dataclass_fields__[name].default:
+                raise BadInput(f"{name} is of agents; say how many there are with agents")
+        if self.agents is not None and (self.cached_ratio or self.lengths is not None):
+            other = "cached_ratio" if self.cached_ratio else "lengths"
+            raise BadInput(
+                f"what agents have cached and how long their prompts are follows from turns; leave {other} out"
+            )
         if self.concurrency is not None and self.requests < self.concurrency:
             raise BadInput(f"{self.requests} requests cannot keep {self.concurrency} in flight; give more requests")
 
@@ -91,10 +112,21 @@ class Traffic:
         return self.concurrency is not None
 
     @property
+    def turn_tokens(self) -> int:
+        """Tokens by which the context of an agent grows with a turn, at most."""
+        return self.fan_out * (self.isl + self.osl)
+
+    @property
+    def longest_tokens(self) -> int:
+        """Tokens of an agent's last turn with its answer, at most."""
+        return self.shared_prefix + (self.turns - 1) * self.turn_tokens + self.isl + self.osl
+
+    @property
     def mean_tokens(self) -> float:
         """Mean cached tokens of a request while it decodes, for generated traffic."""
         mean = (1.0 + self.least_ratio) / 2.0
-        return mean * (self.isl + self.osl / 2.0)
+        past = 0.0 if self.agents is None else self.shared_prefix + mean * self.turn_tokens * (self.turns - 1) / 2.0
+        return past + mean * (self.isl + self.osl / 2.0)
 
 
 def generated(traffic: Traffic, seed: int) -> Iterator[Arrivals]:
