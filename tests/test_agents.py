@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -178,3 +179,21 @@ def test_an_agent_goes_on_whatever_becomes_of_a_request(more: dict[str, Any]) ->
 )  # fmt: skip
 def test_mistakes(capsys: pytest.CaptureFixture[str], options: tuple[str, ...], message: str) -> None:
     assert message in refuse(capsys, "simulate", "--model", "qwen3-8b", "--chip", "h100-sxm", *options)
+
+
+def test_the_first_compilation_is_told() -> None:
+    """Numba announces what it compiles, after its cache has missed; of the many functions the loop alone is told."""
+    event = pytest.importorskip("numba.core.event")
+    from flashstill.simulate import compiled
+
+    def function(name: str) -> SimpleNamespace:
+        return SimpleNamespace(py_func=SimpleNamespace(__name__=name))
+
+    lines: list[str] = []
+    with compiled.telling(lines.append):
+        for name in ("commit", "advance"):
+            with event.trigger_event("numba:compile", {"dispatcher": function(name)}):
+                pass
+    with event.trigger_event("numba:compile", {"dispatcher": function("advance")}):
+        pass
+    assert lines == [compiled.COMPILING]
