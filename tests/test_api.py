@@ -38,7 +38,7 @@ SIGNATURES = {
     ),
     "plan_fleet": (
         "model", "chips", "trace", "slo", "max_chips", "precision", "kv_precision", "engine", "speed", "window_s",
-        "cold_start_s", "price", "told", "facts", "set", "more",
+        "cold_start_s", "disaggregated", "price", "told", "facts", "set", "more",
     ),
     "simulate": (
         "model", "chip", "trace", "rate", "concurrency", "seed", "price", "facts", "set", "more",

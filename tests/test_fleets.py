@@ -104,7 +104,7 @@ def test_the_longest_answers_may_break_the_bound() -> None:
 @pytest.mark.slow
 def test_the_fleet_keeps_its_bounds_and_one_replica_fewer_does_not(trace: Path) -> None:
     """Checked by simulations of their own, from the trace as it is."""
-    answer = planned(trace, speed=4.0)
+    answer = planned(trace, speed=4.0, disaggregated=False)
     used = answer.fleet.deployment
     assert answer.fleet.replicas > 1
     assert answer.lower_bound_usd_per_hour <= answer.usd_per_hour
@@ -142,7 +142,8 @@ def test_looser_bounds_and_less_traffic_are_never_dearer(trace: Path) -> None:
 
 @pytest.mark.slow
 def test_replicas_by_window_cost_less_than_those_of_the_busiest(trace: Path) -> None:
-    whole, parts = planned(trace, speed=4.0), planned(trace, speed=4.0, window_s=8.0, cold_start_s=1.0)
+    plain = {"speed": 4.0, "disaggregated": False}
+    whole, parts = planned(trace, **plain), planned(trace, **plain, window_s=8.0, cold_start_s=1.0)
     counts = parts.fleet.replicas_by_window
     assert len(counts) == 4
     assert max(counts) == parts.fleet.replicas

@@ -38,6 +38,7 @@ def plan_fleet(
     speed: float = 1.0,
     window_s: float = SECONDS_PER_HOUR,
     cold_start_s: float = 0.0,
+    disaggregated: bool = True,
     price: str = "rented",
     told: Callable[[str], None] = lambda text: None,
     facts: FactsLike = (),
@@ -48,7 +49,8 @@ def plan_fleet(
 
     chips: kinds to choose from.  slo: bounds as text, such as "ttft_p95<0.5,tpot_p95<30ms".  max_chips: the most chips
     of one replica (default: 16, or as many as one request needs).  window_s: the number of replicas may change so
-    often.  cold_start_s: replicas are paid so long before they serve.  told: called with lines of progress.
+    often.  cold_start_s: replicas are paid so long before they serve.  disaggregated: whether prefill may have replicas
+    of its own.  told: called with lines of progress.
     more: settings of the scheduler and router (`Policy`).  price, facts and set work as in `predict`.
     Raises BadInput for a mistake in the bounds or the trace, and InfeasiblePlan, with the reasons counted, if no fleet
     keeps the bounds.
@@ -65,6 +67,7 @@ def plan_fleet(
         engine=engine,
         policy=Policy(**more),
         price=price,
+        disaggregated=disaggregated,
     )
     return sized_fleet(
         facts_of(facts, set), model, Path(trace), parse_slo(slo), choices,

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from flashstill.facts import Facts
     from flashstill.fleets.answer import FleetPlan
 
-FLEET_ONLY = ("slo", "speed", "window", "cold_start", "router")
+FLEET_ONLY = ("slo", "speed", "window", "cold_start", "router", "co_located")
 BESIDE_A_TRACE = (
     "model", "chips_from", "max_chips", "precision", "kv_precision", "engine", "price", "facts_directories", "edits",
-    "as_json", "trace", *FLEET_ONLY,
+    "as_json", "trace", "disaggregated", *FLEET_ONLY,
 )  # fmt: skip
 
 
@@ -67,6 +67,7 @@ def plan_trace(facts: Facts, model: str, asked: Mapping[str, Any], as_json: bool
         speed=asked["speed"],
         window_s=asked["window"] or SECONDS_PER_HOUR,
         cold_start_s=asked["cold_start"] or 0.0,
+        disaggregated=not asked["co_located"],
         price=asked["price"],
         told=(lambda text: click.echo(text, err=True)) if shows else (lambda text: None),
         facts=facts,
@@ -85,13 +86,20 @@ def print_fleet(answer: FleetPlan) -> None:
     fleet, proof, binds = answer.fleet, answer.proof, answer.binds
     click.echo(f"{answer.model}: {answer.requests:,} requests in {show(answer.span_s, 's')}; {', '.join(answer.slo)}")
     click.echo(f"{fleet.name}: ${answer.usd_per_hour:,.2f} an hour, {_bound(answer)} ({answer.price_basis})")
+    if answer.pairs is not None:
+        click.echo(_kind(answer))
     if len(fleet.replicas_by_window) > 1:
         click.echo(f"replicas in each {show(answer.window_s, 's')}: {' '.join(map(str, fleet.replicas_by_window))}")
+        if fleet.prefill_replicas:
+            click.echo(f"prefill replicas: {' '.join(map(str, fleet.prefill_replicas_by_window))}")
     reached = ", ".join(f"{name} {show(seconds, 's')}" for name, seconds in proof.worst.items())
-    click.echo(f"kept under {proof.seeds} seeds, at worst {reached}; busy {proof.busy:.0%}")
-    if proof.fewer_breaks:
-        seconds = "" if proof.fewer_seconds is None else f": {show(proof.fewer_seconds, 's')}"
-        click.echo(f"one replica fewer breaks {proof.fewer_breaks}{seconds} (seed {proof.fewer_seed})")
+    busy = f"busy {proof.busy:.0%}" + ("" if proof.prefill_busy is None else f", prefill {proof.prefill_busy:.0%}")
+    click.echo(f"kept under {proof.seeds} seeds, at worst {reached}; {busy}")
+    role = "decode replica" if fleet.prefill_replicas else "replica"
+    _print_fewer(role, proof.fewer_breaks, proof.fewer_seconds, proof.fewer_seed)
+    _print_fewer(
+        "prefill replica", proof.fewer_prefills_breaks, proof.fewer_prefills_seconds, proof.fewer_prefills_seed
+    )
     batch = f"{binds.batch_sequences:,.0f} decode at a time at most, for {binds.batch}"
     click.echo(f"what binds: {batch}; {binds.whole_replicas:.1f} times the replicas of the mean load")
     heading = ["", "fleet", "$ per hour", "times", "lower bound", "gap"]
@@ -111,6 +119,21 @@ def print_fleet(answer: FleetPlan) -> None:
     click.echo(f"times: of the dollars as asked, for more traffic per request; {design} from 1x to 100x the traffic")
     click.echo(f"{answer.considered:,} layouts by the closed form, {answer.simulated:,} runs")
     print_notes("; ".join(answer.notes))
+
+
+def _kind(answer: FleetPlan) -> str:
+    """Co-located or not, and what the other kind costs."""
+    fleet, other = answer.fleet, answer.co_located_usd_per_hour
+    if fleet.prefill_replicas:
+        costs = "no co-located fleet keeps the bounds" if other is None else f"co-located ${other:,.2f} an hour"
+        return f"{fleet.kind}: {fleet.prefill_replicas} prefill for {fleet.replicas} decode replicas; {costs}"
+    return f"{fleet.kind}: no pools of prefill and decode that were tried are cheaper"
+
+
+def _print_fewer(role: str, breaks: str | None, seconds: float | None, seed: int | None) -> None:
+    if breaks:
+        reached = "" if seconds is None else f": {show(seconds, 's')}"
+        click.echo(f"one {role} fewer breaks {breaks}{reached} (seed {seed})")
 
 
 def _bound(answer: FleetPlan) -> str:

@@ -90,6 +90,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--window", type=SECONDS, default=None, help="The fleet's replicas may change this often [default: 1 h].")
 @click.option("--cold-start", type=SECONDS, default=None, help="Replicas are paid so long before they serve.")
 @click.option("--router", type=WORD, default="least-requests", show_default=True, help="The fleet's, as in simulate.")
+@click.option("--co-located", is_flag=True, help="Of fleets, leave those out in which prefill has its own replicas.")
 @price_option
 @facts_options
 @json_option

@@ -6,40 +6,59 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from flashstill.fleets.trials import layout_name
 from flashstill.plan.deployment import Deployment
 from flashstill.tables import cell, html_table
+
+CO_LOCATED, DISAGGREGATED = "co-located", "disaggregated"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fleet:
     """Equal replicas of one deployment. replicas: in the busiest window; replicas_by_window: in each (one number if the
-    trace fits into one window)."""
+    trace fits into one window).
+
+    Where prefill has replicas of its own, the others only decode, and `deployment` has the layouts of both.
+    """
 
     deployment: Deployment
     replicas: int
     replicas_by_window: tuple[int, ...]
     usd_per_hour_of_a_replica: float
+    prefill_replicas: int = 0
+    prefill_replicas_by_window: tuple[int, ...] = ()
+    usd_per_hour_of_a_prefill_replica: float | None = None
+
+    @property
+    def kind(self) -> str:
+        """co-located or disaggregated."""
+        return DISAGGREGATED if self.prefill_replicas else CO_LOCATED
 
     @property
     def chips(self) -> int:
         """Chips in the busiest window."""
-        return self.replicas * (self.deployment.chips or 1)
+        prefill = self.prefill_replicas * (self.deployment.prefill_chips or 0)
+        return self.replicas * (self.deployment.chips or 1) + prefill
 
     @property
     def name(self) -> str:
-        """For people: 2 x 4 x h100-sxm (tp4)."""
-        used = self.deployment
-        degrees = [
-            f"{each}{getattr(used, each)}" for each in ("tp", "pp", "ep", "dp") if (getattr(used, each) or 1) > 1
-        ]
-        return f"{self.replicas} x {used.chips} x {used.chip}" + (f" ({' '.join(degrees)})" if degrees else "")
+        """For people: 2 x 4 x h100-sxm (tp4); or prefill 1 x 4 x h100-sxm (tp4), decode 2 x ..."""
+        decode = f"{self.replicas} x {layout_name(self.deployment)}"
+        if not self.prefill_replicas:
+            return decode
+        return f"prefill {self.prefill_replicas} x {layout_name(self.deployment.of_prefill)}, decode {decode}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self) | {"kind": self.kind, "chips": self.chips, "name": self.name}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Proof:
     """What simulation shows. seeds: those in which the fleet keeps all bounds; worst: the largest value of each
     percentile over them, in seconds.  fewer_...: one replica fewer (in the busiest window) breaks this bound, with this
-    many seconds, under this seed; None for a single replica.  busy: share of the time in which replicas work."""
+    many seconds, under this seed; None for a single replica.  busy: share of the time in which replicas work.
+    prefill_busy, fewer_prefills_...: the same of replicas that only prefill; None without them."""
 
     seeds: int
     worst: dict[str, float]
@@ -48,6 +67,10 @@ class Proof:
     fewer_breaks: str | None
     fewer_seconds: float | None
     fewer_seed: int | None
+    prefill_busy: float | None = None
+    fewer_prefills_breaks: str | None = None
+    fewer_prefills_seconds: float | None = None
+    fewer_prefills_seed: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +110,9 @@ class FleetPlan:
     """The cheapest fleet found, its proof, its distance from the lower bound, and variants of the question.
 
     usd_per_hour: mean over the trace, of replicas by window.  flips: scales at which another design is the cheapest.
-    considered: layouts that were looked at by the closed form; simulated: runs.
+    considered: layouts that were looked at by the closed form; simulated: runs.  co_located_usd_per_hour: of the best
+    fleet without a prefill pool in the busiest window; None if none keeps the bounds.  pairs: of pools that might have
+    been cheaper than it; None where fleets with a prefill pool are left out.
     """
 
     model: str
@@ -110,6 +135,8 @@ class FleetPlan:
     infeasible: dict[str, int]
     window_s: float
     notes: tuple[str, ...]
+    co_located_usd_per_hour: float | None = None
+    pairs: int | None = None
 
     @property
     def gap(self) -> float:
@@ -120,7 +147,7 @@ class FleetPlan:
         """The document that `plan --trace --json` prints."""
         values = asdict(self)
         values["gap"] = self.gap
-        values["fleet"] |= {"chips": self.fleet.chips, "name": self.fleet.name}
+        values["fleet"] = self.fleet.as_dict()
         variants = [
             (self.price_of_a_nine, values["price_of_a_nine"]),
             *((each, values["price_of_halving"][name]) for name, each in self.price_of_halving.items()),
@@ -129,7 +156,7 @@ class FleetPlan:
         for variant, plain in variants:
             plain["gap"] = variant.gap
             if variant.fleet is not None:
-                plain["fleet"] |= {"chips": variant.fleet.chips, "name": variant.fleet.name}
+                plain["fleet"] = variant.fleet.as_dict()
         return values
 
     def as_records(self) -> list[dict[str, Any]]:

@@ -58,10 +58,11 @@ class Candidates:
         best = min(share for _, share, _ in rows)
         parts = [key for share, key in sorted((share, key) for _, share, key in rows) if share <= DEARER * best]
         keys = dict.fromkeys([*whole[: MOST - MOST // 4], *parts[: MOST // 4], *whole[:MOST]])
-        made = (self._candidate(key, reasons) for key in list(keys)[:MOST])
+        made = (self.of(key, reasons) for key in list(keys)[:MOST])
         return [each for each in made if each is not None]
 
-    def _candidate(self, key: tuple[int, int], reasons: Counter[str]) -> Candidate | None:
+    def of(self, key: tuple[int, int], reasons: Counter[str]) -> Candidate | None:
+        """The layout of a kind (its number, that of the layout) with its tables; None, with the reason counted."""
         if key not in self._made:
             kind = self.kinds[key[0]]
             try:
@@ -72,7 +73,7 @@ class Candidates:
                 self._made[key] = Candidate(
                     key=key,
                     prepared=fleet,
-                    capacity=capacity(fleet.tables, fleet.limits, self.mix),
+                    capacity=capacity(fleet.tables, fleet.limits, self.mix).times(fleet.limits.ranks),
                     usd_per_hour=float(kind.usd_per_hour[key[1]]),
                 )
             except FlashstillError as error:

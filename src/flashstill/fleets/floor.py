@@ -1,6 +1,7 @@
 """Latencies of requests that meet no other: what no number of replicas can go below.
 
-ttft        the passes of a prompt, one after another, each of at most the step's tokens, and the engine's own time
+ttft        the passes of a prompt, one after another, each of at most the step's tokens, the engine's own time, and the
+            transfer of the cache to a replica that decodes
 tpot        a decode step of one sequence, at the middle of its answer
 end to end  ttft + (output - 1) tpot
 """
@@ -13,14 +14,18 @@ import numpy as np
 
 from flashstill.fleets.slo import Bound
 from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.simulation import Prepared
 from flashstill.simulate.state import Limits, Values
 from flashstill.simulate.tables import StepTables
 
 
-def broken_alone(tables: StepTables, limits: Limits, requests: Arrivals, bounds: Sequence[Bound]) -> Bound | None:
+def broken_alone(fleet: Prepared, requests: Arrivals, bounds: Sequence[Bound]) -> Bound | None:
     """A bound that requests break even alone; None if there is none. Gaps between tokens count as tpot."""
-    ttft_s, tpot_s = first_s(tables, limits, requests), pace_s(tables, requests)
-    several = requests.output > 1
+    pool, several = fleet.apart.pool if fleet.apart else None, requests.output > 1
+    ttft_s = first_s(pool.tables if pool else fleet.tables, pool.limits if pool else fleet.limits, requests)
+    if pool:
+        ttft_s += np.where(several, np.interp(requests.prompt, pool.links.contexts, pool.links.seconds), 0.0)
+    tpot_s = pace_s(fleet.tables, requests)
     values = {
         "ttft": ttft_s,
         "tpot": tpot_s[several],

@@ -12,9 +12,11 @@ import numpy as np
 
 from flashstill.errors import BadInput
 from flashstill.facts import Facts
+from flashstill.fleets.apart import cheapest_apart
 from flashstill.fleets.candidates import Candidates
 from flashstill.fleets.demand import Demand
 from flashstill.fleets.lower_bound import horizon_s, lower_bound
+from flashstill.fleets.pairs import pairs_below
 from flashstill.fleets.search import Question, Sized, cheapest
 from flashstill.fleets.slo import Bound, tightest
 from flashstill.fleets.space import Choices, check_kinds, kinds_of
@@ -22,11 +24,18 @@ from flashstill.fleets.trials import Traffic, Trials
 from flashstill.simulate.capacity import mix_of
 
 QUICK_LAYOUTS = 5
+SLIGHTLY_MORE = 1.0 + 1e-6
+"""so that of two fleets that cost the same the co-located one is taken"""
+MOST_PAIRS, QUICK_PAIRS, MANY_SEEDS = 4, 2, 10
+"""pairs of pools that are simulated for one question, and for variants of it, which are proved with fewer seeds"""
 
 
 @dataclass(kw_only=True, slots=True)
 class Sizing:
-    """Bounds under a demand. told: called with a line of progress; reasons: of layouts that are impossible."""
+    """Bounds under a demand. told: called with a line of progress; reasons: of layouts that are impossible.
+
+    pairs: of pools that might have been cheaper than the best co-located fleet of a question, at most.
+    """
 
     bounds: tuple[Bound, ...]
     demand: Demand
@@ -34,15 +43,35 @@ class Sizing:
     trials: Trials
     told: Callable[[str], None]
     reasons: Counter[str] = field(default_factory=Counter)
+    pairs: int = 0
 
     def sized(
-        self, bounds: tuple[Bound, ...], traffic: Traffic, seeds: int, coarse: float = 0.0, is_quick: bool = False
+        self, bounds: tuple[Bound, ...], traffic: Traffic, seeds: int, coarse: float = 0.0
     ) -> tuple[Sized | None, Counter[str]]:
-        """The cheapest fleet of a question, or None and the reasons. is_quick: among fewer layouts."""
+        """The cheapest fleet of a question, or None and the reasons. coarse: among fewer layouts."""
         reasons = Counter(self.reasons)
-        ranked = self.candidates.ranked(bounds, traffic.times, reasons)[: QUICK_LAYOUTS if is_quick else None]
         question = Question(bounds=bounds, traffic=traffic, seeds=tuple(range(seeds)), coarse=coarse)
-        return cheapest(self.trials, ranked, question, reasons, self.told), reasons
+        if coarse:  # pools first: where they are much cheaper, every other layout needs one run to be out
+            best = self.apart(question, math.inf, reasons)
+            as_dear = best.usd_per_hour * SLIGHTLY_MORE if best else math.inf
+            return self.co_located(question, as_dear, reasons) or best, reasons
+        best = self.co_located(question, math.inf, reasons)
+        return self.apart(question, best.usd_per_hour if best else math.inf, reasons) or best, reasons
+
+    def co_located(self, question: Question, dear: float, reasons: Counter[str]) -> Sized | None:
+        """The cheapest fleet, below `dear` dollars per hour, whose replicas both prefill and decode."""
+        ranked = self.candidates.ranked(question.bounds, question.traffic.times, reasons)
+        ranked = ranked[: QUICK_LAYOUTS if question.coarse else None]
+        return cheapest(self.trials, ranked, question, reasons, self.told, dear)
+
+    def apart(self, question: Question, dear: float, reasons: Counter[str]) -> Sized | None:
+        """The cheapest fleet below `dear` dollars per hour with replicas of its own for prefill."""
+        if not self.candidates.choices.disaggregated:
+            return None
+        most = MOST_PAIRS if len(question.seeds) >= MANY_SEEDS else QUICK_PAIRS
+        pairs, count = pairs_below(self.candidates, self.trials, question, dear, most, reasons)
+        self.pairs = max(self.pairs, count)
+        return cheapest_apart(self.trials, pairs, question, dear, reasons, self.told)
 
     def bound_usd(self, bounds: Sequence[Bound], times: float = 1.0) -> float | None:
         """The lower bound in dollars per hour; None where no layout keeps the bounds."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from flashstill.fleets.floor import broken_alone
 from flashstill.fleets.slo import Bound, tightest
-from flashstill.fleets.trials import Broken, Candidate, Traffic, Trials
+from flashstill.fleets.trials import Broken, Candidate, Copies, Traffic, Trials
 
 ALONE = "{} above the bound even alone"
 TTFT_FLOOR, TPOT_FLOOR = (ALONE.format(name) for name in ("ttft", "tpot"))
@@ -31,18 +31,18 @@ IDLE = 0.02
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sized:
-    """A layout with its number of replicas. fewer_breaks: what one replica fewer breaks, under `fewer_seed`; None for
-    a single replica."""
+    """A layout with its numbers of replicas. fewer: what one replica fewer breaks, and under which seed; None for a
+    single replica.  fewer_prefills: the same of one prefill instance fewer."""
 
     candidate: Candidate
-    replicas: int
-    fewer_breaks: Broken | None
-    fewer_seed: int | None
+    copies: Copies
+    fewer: tuple[Broken, int] | None = None
+    fewer_prefills: tuple[Broken, int] | None = None
 
     @property
     def usd_per_hour(self) -> float:
         """Of all replicas."""
-        return self.replicas * self.candidate.usd_per_hour
+        return self.candidate.usd_of(self.copies)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,25 +61,28 @@ def cheapest(
     question: Question,
     reasons: Counter[str],
     told: Callable[[str], None] = lambda text: None,
+    dear: float = math.inf,
 ) -> Sized | None:
-    """The cheapest sized layout; None, with the reasons counted, if none keeps the bounds."""
+    """The cheapest sized layout; None, with the reasons counted, if none keeps the bounds for less than `dear` dollars
+    per hour."""
     tie = itertools.count()
     queue: list[tuple[float, int, Candidate, int, bool]] = []
-    hardest: dict[tuple[int, int], int] = {}
+    hardest: dict[tuple[int, ...], int] = {}
     for candidate in candidates:
         least = least_replicas(trials, candidate, question)
         if least is None:
             reasons[TPOT_FLOOR] += 1
             continue
-        tables, limits = candidate.prepared.tables, candidate.prepared.limits
-        alone = broken_alone(tables, limits, trials.demand.requests, question.bounds)
+        alone = broken_alone(candidate.prepared, trials.demand.requests, question.bounds)
         if alone is not None:
             reasons[ALONE.format(alone.metric)] += 1
             continue
         heapq.heappush(queue, (least * candidate.usd_per_hour, next(tie), candidate, least, False))
     while queue:
         cost, _, candidate, count, is_found = heapq.heappop(queue)
-        rival = next((cost for cost, *_, found in sorted(queue) if found), math.inf)
+        if cost >= dear * (1.0 - 1e-9):
+            return None
+        rival = next((cost for cost, *_, found in sorted(queue) if found), dear)
         if not is_found:
             told(f"{count}+ x {candidate.name}")
             seed = hardest.get(candidate.key, question.seeds[0])
@@ -91,7 +94,7 @@ def cheapest(
             continue
         told(f"{count} x {candidate.name}: ${cost:,.2f} an hour")
         seeds = sorted(question.seeds, key=lambda seed: seed != hardest.get(candidate.key, question.seeds[0]))
-        harder = trials.keeps(candidate, count, seeds, question.bounds, question.traffic)
+        harder = trials.keeps(candidate, Copies(count), seeds, question.bounds, question.traffic)
         if harder is not None:
             hardest[candidate.key] = harder
             few, is_enough = _fewest(trials, candidate, question, harder, count + 1, rival / candidate.usd_per_hour)
@@ -101,7 +104,7 @@ def cheapest(
                 heapq.heappush(queue, (few * candidate.usd_per_hour, next(tie), candidate, few, is_enough))
             continue
         if question.coarse:
-            return Sized(candidate=candidate, replicas=count, fewer_breaks=None, fewer_seed=None)
+            return Sized(candidate=candidate, copies=Copies(count))
         return _settled(trials, candidate, question, count)
     return None
 
@@ -131,7 +134,7 @@ def _fewest(
     bounds, traffic = question.bounds, question.traffic
 
     def keeps(count: int) -> bool:
-        return not trials.broken(candidate, count, seed, bounds, traffic)
+        return not trials.quickly_broken(candidate, Copies(count), seed, bounds, traffic)[1]
 
     broken, kept = least - 1, 0
     count = max(_by_rate(trials, candidate, question, trials.span_s(traffic)) or least, least)
@@ -143,10 +146,10 @@ def _fewest(
             break
         if count + 1 >= dear:
             return count + 1, False
-        trial = trials.of(candidate, count, seed, traffic)
+        trial, over = trials.quickly_broken(candidate, Copies(count), seed, bounds, traffic)
         if trial.busy < IDLE or count >= MOST_REPLICAS:
             return 0, False
-        ratio = trials.broken(candidate, count, seed, bounds, traffic)[0].ratio
+        ratio = over[0].ratio
         factor = min(max(1.0 + 0.4 * (ratio - 1.0), 1.1), 2.0)  # far from the bound in large steps
         broken, count = count, min(max(count + 1, int(count * factor)), MOST_REPLICAS)
     while kept - broken > max(1, int(question.coarse * kept)):
@@ -159,10 +162,10 @@ def _fewest(
 def _settled(trials: Trials, candidate: Candidate, question: Question, count: int) -> Sized:
     """The sized layout, with what one replica fewer breaks; fewer still if that keeps all bounds after all."""
     while count > 1:
-        seed = trials.keeps(candidate, count - 1, question.seeds, question.bounds, question.traffic)
+        seed = trials.keeps(candidate, Copies(count - 1), question.seeds, question.bounds, question.traffic)
         if seed is None:
             count -= 1
             continue
-        broken = trials.broken(candidate, count - 1, seed, question.bounds, question.traffic)[0]
-        return Sized(candidate=candidate, replicas=count, fewer_breaks=broken, fewer_seed=seed)
-    return Sized(candidate=candidate, replicas=1, fewer_breaks=None, fewer_seed=None)
+        broken = trials.broken(candidate, Copies(count - 1), seed, question.bounds, question.traffic)[0]
+        return Sized(candidate=candidate, copies=Copies(count), fewer=(broken, seed))
+    return Sized(candidate=candidate, copies=Copies(1))

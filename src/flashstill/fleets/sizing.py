@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ from flashstill.fleets.answer import Binds, Fleet, FleetPlan, Proof
 from flashstill.fleets.demand import Demand, read_demand
 from flashstill.fleets.lower_bound import lower_bound
 from flashstill.fleets.question import Sizing, sizing_of
-from flashstill.fleets.search import Sized
+from flashstill.fleets.search import Question, Sized
 from flashstill.fleets.slo import Bound, tightest
 from flashstill.fleets.space import Choices
-from flashstill.fleets.trials import Traffic, reached, worst
+from flashstill.fleets.trials import Broken, Traffic, reached, worst
 from flashstill.fleets.variants import fleet_of, scales, tighter
 from flashstill.fleets.windows import by_window, windows_of
 from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
@@ -55,9 +56,16 @@ def plan_fleet(
     best, reasons = sizing.sized(bounds, busiest, PROOF_SEEDS)
     if best is None:
         raise InfeasiblePlan(f"no fleet of these chips keeps the bounds of {architecture.name}", dict(reasons))
-    counts = by_window(sizing.trials, best, bounds, windows, busiest, PROOF_SEEDS)
-    fleet = fleet_of(best, counts)
-    paid = _mean_usd(fleet, demand.span_s, cold_start_s)
+    asked = Question(bounds=bounds, traffic=busiest, seeds=tuple(range(PROOF_SEEDS)))
+    plain = best if best.candidate.prefill is None else sizing.co_located(asked, math.inf, Counter[str]())
+
+    def over_time(each: Sized) -> tuple[float, Fleet, Sized]:
+        fleet = fleet_of(each, by_window(sizing.trials, each, bounds, windows, busiest, PROOF_SEEDS))
+        return _mean_usd(fleet, demand.span_s, cold_start_s), fleet, each
+
+    paid, fleet, best = over_time(best)
+    if plain is not None and plain is not best and len(windows) > 1:  # pools of both shrink by less where few come
+        paid, fleet, best = min((paid, fleet, best), over_time(plain), key=lambda each: each[0])
     least = _least_usd(sizing, bounds, len(windows))
     told("the price of a nine, and of half of each bound")
     nine, halves = tighter(sizing, best, busiest)
@@ -88,6 +96,8 @@ def plan_fleet(
         infeasible=dict(reasons),
         window_s=min(window_s, demand.span_s),
         notes=_notes(demand, best, windows, cold_start_s),
+        co_located_usd_per_hour=None if plain is None else plain.usd_per_hour,
+        pairs=sizing.pairs if choices.disaggregated else None,
     )
 
 
@@ -100,9 +110,15 @@ def _tokens(demand: Demand, traffic: Traffic) -> int:
 
 def _mean_usd(fleet: Fleet, span_s: float, cold_start_s: float) -> float:
     """Mean dollars per hour over the trace. Replicas are paid from `cold_start_s` before they serve."""
-    counts = np.array(fleet.replicas_by_window, dtype=np.float64)
-    started = float(np.maximum(np.diff(counts), 0.0).sum())
-    return fleet.usd_per_hour_of_a_replica * float(counts.mean() + started * cold_start_s / span_s)
+
+    def paid(price: float, by_window: Sequence[int]) -> float:
+        counts = np.array(by_window, dtype=np.float64)
+        started = float(np.maximum(np.diff(counts), 0.0).sum())
+        return price * float(counts.mean() + started * cold_start_s / span_s)
+
+    dollars = paid(fleet.usd_per_hour_of_a_replica, fleet.replicas_by_window)
+    prefill = fleet.usd_per_hour_of_a_prefill_replica
+    return dollars if prefill is None else dollars + paid(prefill, fleet.prefill_replicas_by_window)
 
 
 def _least_usd(sizing: Sizing, bounds: Sequence[Bound], windows: int) -> float:
@@ -115,17 +131,30 @@ def _least_usd(sizing: Sizing, bounds: Sequence[Bound], windows: int) -> float:
 
 
 def _proof(sizing: Sizing, best: Sized, traffic: Traffic) -> Proof:
-    trials = [sizing.trials.of(best.candidate, best.replicas, seed, traffic) for seed in range(PROOF_SEEDS)]
-    broken = best.fewer_breaks
+    trials = [sizing.trials.of(best.candidate, best.copies, seed, traffic) for seed in range(PROOF_SEEDS)]
+    breaks, seconds, seed = _fewer(best.fewer)
+    prefill_breaks, prefill_seconds, prefill_seed = _fewer(best.fewer_prefills)
     return Proof(
         seeds=PROOF_SEEDS,
         worst=worst([reached(trial, sizing.bounds) for trial in trials]),
         busy=float(np.mean([trial.busy for trial in trials])),
         preemptions=sum(trial.preemptions for trial in trials),
-        fewer_breaks=broken.name if broken else None,
-        fewer_seconds=broken.seconds if broken and math.isfinite(broken.seconds) else None,
-        fewer_seed=best.fewer_seed,
+        fewer_breaks=breaks,
+        fewer_seconds=seconds,
+        fewer_seed=seed,
+        prefill_busy=float(np.mean([trial.prefill_busy for trial in trials])) if best.copies.prefills else None,
+        fewer_prefills_breaks=prefill_breaks,
+        fewer_prefills_seconds=prefill_seconds,
+        fewer_prefills_seed=prefill_seed,
     )
+
+
+def _fewer(found: tuple[Broken, int] | None) -> tuple[str | None, float | None, int | None]:
+    """The bound, seconds if finite, and the seed."""
+    if found is None:
+        return None, None, None
+    broken, seed = found
+    return broken.name, broken.seconds if math.isfinite(broken.seconds) else None, seed
 
 
 def _binds(sizing: Sizing, best: Sized, traffic: Traffic) -> Binds:
@@ -135,10 +164,10 @@ def _binds(sizing: Sizing, best: Sized, traffic: Traffic) -> Binds:
     is_paced = rate < capacity.best[0] * (1.0 - 1e-9)
     asked = len(sizing.trials.arrivals(0, traffic).arrival_s) / sizing.trials.span_s(traffic)
     return Binds(
-        bound=best.fewer_breaks.name if best.fewer_breaks else None,
+        bound=best.fewer[0].name if best.fewer else None,
         batch="tpot" if is_paced else capacity.limit,
         batch_sequences=batch,
-        whole_replicas=best.replicas * rate / asked,
+        whole_replicas=best.copies.replicas * rate / asked,
     )
 
 

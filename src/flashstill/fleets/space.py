@@ -40,7 +40,8 @@ LARGEST_BY_ITSELF = 16
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choices:
     """What a replica may be made of: chips, most chips of one replica (None: as many as LARGEST_BY_ITSELF, or as one
-    request needs), formats of the weights and the cache, engine, settings of its scheduler, basis of the prices."""
+    request needs), formats of the weights and the cache, engine, settings of its scheduler, basis of the prices, and
+    whether prefill may have replicas of its own."""
 
     chips: tuple[str, ...]
     max_chips: int | None
@@ -49,6 +50,7 @@ class Choices:
     engine: str | None
     policy: Policy
     price: str
+    disaggregated: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

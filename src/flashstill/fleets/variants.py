@@ -15,7 +15,7 @@ from flashstill.fleets.answer import Fleet, Variant
 from flashstill.fleets.question import Sizing
 from flashstill.fleets.search import Sized
 from flashstill.fleets.slo import Bound, tightest
-from flashstill.fleets.trials import Traffic
+from flashstill.fleets.trials import Copies, Traffic
 
 VARIANT_SEEDS = 3
 SCALES = (1.0, 10.0, 100.0)
@@ -25,12 +25,16 @@ REQUESTS_AT_SCALE, STAYS, CELL, HEADROOM = 8_000, 8.0, 32, 1.5
 request, so that it is not all warming up; replicas of a cell; and replicas over those that are busy at the best rate"""
 
 
-def fleet_of(best: Sized, counts: Sequence[int]) -> Fleet:
+def fleet_of(best: Sized, counts: Sequence[Copies]) -> Fleet:
+    prefill = best.candidate.prefill
     return Fleet(
-        deployment=best.candidate.prepared.resolved.deployment,
-        replicas=best.replicas,
-        replicas_by_window=tuple(counts),
+        deployment=best.candidate.deployment,
+        replicas=best.copies.replicas,
+        replicas_by_window=tuple(each.replicas for each in counts),
         usd_per_hour_of_a_replica=best.candidate.usd_per_hour,
+        prefill_replicas=best.copies.prefills,
+        prefill_replicas_by_window=tuple(each.prefills for each in counts) if prefill else (),
+        usd_per_hour_of_a_prefill_replica=prefill.usd_per_hour if prefill else None,
     )
 
 
@@ -64,11 +68,14 @@ def scales(sizing: Sizing, best: Sized, busiest: Traffic, seeds: int) -> tuple[V
         if times == 1.0:
             found, reasons, seconds, proved = best, Counter[str](), asked_s, seeds
         else:
-            needed = min(HEADROOM * _busy_replicas(sizing, best, busiest), float(best.replicas))
+            needed = (
+                min(HEADROOM * _busy_replicas(sizing, best, busiest), float(best.copies.replicas))
+                + best.copies.prefills
+            )
             cells = max(math.ceil(times * needed / CELL), 1)
             traffic = _part(sizing, best, busiest, times / cells)
-            one, reasons = sizing.sized(sizing.bounds, traffic, 1, COARSE, is_quick=True)
-            found = None if one is None else replace(one, replicas=cells * one.replicas)
+            one, reasons = sizing.sized(sizing.bounds, traffic, 1, COARSE)
+            found = None if one is None else replace(one, copies=Copies(*(cells * each for each in one.copies)))
             seconds, proved = sizing.trials.span_s(traffic), 1
         question = f"{times:g}x the traffic"
         variants.append(_variant(question, found, reasons, best.usd_per_hour * times, least, proved, seconds))
@@ -92,7 +99,7 @@ def _part(sizing: Sizing, best: Sized, busiest: Traffic, times: float) -> Traffi
 
 def _stay_s(sizing: Sizing, best: Sized, traffic: Traffic) -> float:
     """Mean seconds of a request in the fleet."""
-    trial = sizing.trials.of(best.candidate, best.replicas, 0, traffic)
+    trial = sizing.trials.of(best.candidate, best.copies, 0, traffic)
     return float(trial.tally.area[0]) / max(len(sizing.trials.arrivals(0, traffic).arrival_s), 1)
 
 
@@ -107,7 +114,7 @@ def _variant(
 ) -> Variant:
     return Variant(
         question=question,
-        fleet=None if found is None else fleet_of(found, [found.replicas]),
+        fleet=None if found is None else fleet_of(found, [found.copies]),
         usd_per_hour=None if found is None else found.usd_per_hour,
         times=None if found is None else found.usd_per_hour / reference_usd,
         lower_bound_usd_per_hour=least,

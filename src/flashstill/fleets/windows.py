@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from flashstill.fleets.apart import fewest_of_both
 from flashstill.fleets.demand import Demand
-from flashstill.fleets.search import Sized
+from flashstill.fleets.search import Question, Sized
 from flashstill.fleets.slo import Bound
-from flashstill.fleets.trials import Traffic, Trials
+from flashstill.fleets.trials import Copies, Traffic, Trials
 
 
 def windows_of(demand: Demand, window_s: float) -> list[Traffic]:
@@ -28,15 +29,17 @@ def windows_of(demand: Demand, window_s: float) -> list[Traffic]:
 
 def by_window(
     trials: Trials, best: Sized, bounds: Sequence[Bound], windows: Sequence[Traffic], busiest: Traffic, seeds: int
-) -> list[int]:
+) -> list[Copies]:
     """Replicas in each window; the busiest has those of `best`."""
     counts = []
     for window in windows:
-        count = best.replicas
+        copies = best.copies
         if window is not busiest:
-            guess = best.replicas * _requests(trials, window) / max(_requests(trials, busiest), 1)
-            count = _fewest(trials, best, bounds, window, max(math.ceil(guess), 1), seeds)
-        counts.append(count)
+            share = _requests(trials, window) / max(_requests(trials, busiest), 1)
+            guess = Copies(*(math.ceil(share * each) for each in best.copies))
+            guess = guess._replace(replicas=max(guess.replicas, 1))
+            copies = _fewest(trials, best, bounds, window, guess, seeds)
+        counts.append(copies)
     return counts
 
 
@@ -44,17 +47,25 @@ def _requests(trials: Trials, traffic: Traffic) -> int:
     return len(trials.arrivals(0, traffic).arrival_s)
 
 
-def _fewest(trials: Trials, best: Sized, bounds: Sequence[Bound], window: Traffic, guess: int, seeds: int) -> int:
+def _fewest(trials: Trials, best: Sized, bounds: Sequence[Bound], window: Traffic, guess: Copies, seeds: int) -> Copies:
     """The fewest replicas near a guess that keep the bounds under all seeds; one where nobody comes."""
+    one = Copies(1, min(best.copies.prefills, 1))
 
     def keeps(count: int) -> bool:
-        return trials.keeps(best.candidate, count, range(seeds), bounds, window) is None
+        return trials.keeps(best.candidate, Copies(count), range(seeds), bounds, window) is None
 
     if _requests(trials, window) == 0:
-        return 1
-    count = guess
+        return one
+    if best.candidate.prefill is not None:
+        question = Question(bounds=tuple(bounds), traffic=window, seeds=tuple(range(seeds)))
+        # what serves the busiest window serves any other, unless other days make one of these the busiest
+        return (
+            fewest_of_both(trials, best.candidate, question, one, guess._replace(prefills=max(guess.prefills, 1)))
+            or best.copies
+        )
+    count = guess.replicas
     while not keeps(count):
         count += 1
     while count > 1 and keeps(count - 1):
         count -= 1
-    return count
+    return Copies(count)

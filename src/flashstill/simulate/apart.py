@@ -19,6 +19,7 @@ from flashstill.simulate.course import PrefillPool
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.prepare import Sizes, limits_of, replicas_of
 from flashstill.simulate.settings import Links
+from flashstill.simulate.state import Limits, Values
 from flashstill.simulate.tables import StepTables, ranks_of, step_tables, with_served_steps
 
 
@@ -52,30 +53,42 @@ def prefill_pool(
     instances = policy.prefill_replicas or resolved.prefill_instances * copies
     alone = replace(resolved, degrees=resolved.prefill, prefill=None, setup=replace(resolved.setup, speculation=None))
     prefill, replicas, _ = replicas_of(alone, instances)
-    prompts = replace(sizes, mean_tokens=float(sizes.isl))
-    limits, _ = limits_of(facts, prefill, policy, prompts)
-    limits = limits._replace(sends=True, reserves=False, ranks=1)  # prompts, never answers; ranks step alone
+    limits = prompt_limits(facts, prefill, policy, sizes)
     everything = resolved.prefill.chips * instances + resolved.degrees.chips * copies
+    made = step_tables(prefill, limits.sequences, limits.tokens, prefill.model.context)
+    return joined(prefill, decode, made, limits, replicas, everything, tables.contexts)
+
+
+def prompt_limits(facts: Facts, prefill: Resolved, policy: Policy, sizes: Sizes) -> Limits:
+    """The scheduler's settings of a prefill replica. InfeasiblePlan if it leaves no memory for a cache."""
+    limits, _ = limits_of(facts, prefill, policy, replace(sizes, mean_tokens=float(sizes.isl)))
+    return limits._replace(sends=True, reserves=False, ranks=1)  # prompts, never answers; ranks step alone
+
+
+def joined(
+    prefill: Resolved,
+    decode: Resolved,
+    tables: StepTables,
+    limits: Limits,
+    replicas: int,
+    chips: int,
+    contexts: Values,
+) -> Apart:
+    """Prefill replicas with the links to decode replicas. tables, limits, replicas: of the prefill pool; chips: of the
+    whole fleet; contexts: knots of the cached tokens of a transfer."""
     pools = Pools(
         prefill=prefill.layout,
-        instances=(everything - decode.layout.chips) / prefill.layout.chips,  # `transfer` asks only for all chips
+        instances=(chips - decode.layout.chips) / prefill.layout.chips,  # `transfer` asks only for all chips
         decode=decode.layout,
     )
-    sent_bytes, seconds = transfer(resolved.model, resolved.conditions, pools, tables.contexts)
-    shape = tables.contexts.shape
+    sent_bytes, seconds = transfer(decode.model, decode.conditions, pools, contexts)
+    shape = contexts.shape
     links = Links(
-        contexts=tables.contexts,
+        contexts=contexts,
         seconds=np.broadcast_to(np.asarray(seconds, dtype=np.float64), shape).copy(),
-        joules=np.broadcast_to(sent_bytes * resolved.chip.system.scale_out_joules_per_byte, shape).astype(np.float64),
+        joules=np.broadcast_to(sent_bytes * decode.chip.system.scale_out_joules_per_byte, shape).astype(np.float64),
         receives=int(decode.degrees.dp) // ranks_of(decode),
     )
-    return Apart(
-        prefill=prefill,
-        pool=PrefillPool(
-            tables=step_tables(prefill, limits.sequences, limits.tokens, prefill.model.context),
-            limits=limits,
-            replicas=replicas,
-            lanes=int(prefill.degrees.dp) // ranks_of(prefill),
-            links=links,
-        ),
-    )
+    lanes = int(prefill.degrees.dp) // ranks_of(prefill)
+    pool = PrefillPool(tables=tables, limits=limits, replicas=replicas, lanes=lanes, links=links)
+    return Apart(prefill=prefill, pool=pool)

@@ -18,14 +18,14 @@ memory is used up at random times, and preemption (saturated.py), cost a part of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from flashstill.simulate.state import Counts, Limits, Values
 from flashstill.simulate.tables import StepTables
-from flashstill.simulate.times import decode_value, extra_value
+from flashstill.simulate.times import extra_value, knot_before
 
 SLOTS, MEMORY, BUDGET = "sequences of the engine", "memory", "tokens of a step"
 
@@ -61,6 +61,10 @@ class Capacity:
     step_s: Values
     requests_per_s: Values
     limit: str
+
+    def times(self, ranks: int) -> Capacity:
+        """Of so many that step together, each with as much."""
+        return replace(self, batches=ranks * self.batches, requests_per_s=ranks * self.requests_per_s)
 
     @property
     def best(self) -> tuple[float, float]:
@@ -151,16 +155,21 @@ def edge(limits: Limits, mix: Mix) -> tuple[float, str]:
 def mean_steps_s(tables: StepTables, limits: Limits, mix: Mix, batches: Values) -> Values:
     """Mean seconds of a decode step with its share of prompts, between whole batches too."""
     lumps = lumps_of(mix, limits.tokens, limits.prefill_first, batches)
-    most = len(tables.decode_s) - 1
-    below = np.minimum(batches.astype(np.int64), most)
-    rows = [
-        tables.decode_s[low] + part * (tables.decode_s[min(low + 1, most)] - tables.decode_s[low])
-        for low, part in zip(below, np.minimum(batches - below, 1.0), strict=True)
-    ]
-    decode_s = np.array([decode_value(tables.contexts, row, mix.context) for row in rows])
+    decode_s = decode_s_of(tables, mix.context, batches)
     beside = np.zeros_like(batches) if limits.prefill_first else batches
     extra_s = [_extra(tables, mix, batch, tokens) for batch, tokens in zip(beside, lumps.tokens, strict=True)]
     return mean_step_s(lumps, decode_s, np.array(extra_s))
+
+
+def decode_s_of(tables: StepTables, context: float, batches: Values) -> Values:
+    """Seconds of a decode step without prompts, between whole batches too."""
+    at = knot_before(tables.contexts, context)
+    low, high = tables.contexts[at], tables.contexts[at + 1]
+    column = tables.decode_s[:, at] + (context - low) / (high - low) * (
+        tables.decode_s[:, at + 1] - tables.decode_s[:, at]
+    )
+    found: Values = np.interp(batches, np.arange(len(column)), column)
+    return found
 
 
 def capacity(tables: StepTables, limits: Limits, mix: Mix) -> Capacity:
@@ -170,6 +179,17 @@ def capacity(tables: StepTables, limits: Limits, mix: Mix) -> Capacity:
     last, limit = edge(limits, mix)
     batches = np.unique([*np.arange(1.0, int(last) + 1), last])
     step_s = mean_steps_s(tables, limits, mix, batches)
+    return Capacity(batches=batches, step_s=step_s, requests_per_s=batches / mix.decoded / step_s, limit=limit)
+
+
+def decode_only(tables: StepTables, limits: Limits, mix: Mix) -> Capacity:
+    """The same of one replica that gets requests with their prompt already in the cache."""
+    held = (mix.whole if limits.reserves else mix.context) + (limits.block - 1) / 2.0
+    memory = limits.blocks * limits.block
+    room = max(memory - mix.whole_spare, memory / 2.0) / held
+    last, limit = min((float(limits.sequences), SLOTS), (room, MEMORY))
+    batches = np.unique([*np.arange(1.0, int(last) + 1), last])
+    step_s = decode_s_of(tables, mix.context, batches)
     return Capacity(batches=batches, step_s=step_s, requests_per_s=batches / mix.decoded / step_s, limit=limit)
 
 

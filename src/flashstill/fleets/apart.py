@@ -1,0 +1,175 @@
+"""The cheapest pools of prefill and decode: the best pairs of layouts, each with as few of both as keep the bounds.
+
+Where a fleet breaks a bound, one of its pools is to blame and grows:
+
+    tpot, gaps         decode
+    ttft               decode if half of the bound is spent between prefill and the first token, else prefill
+    anything else      the pool that is busier
+
+Then both shrink as far as the bounds are kept, and one more of either is tried where it saves others that cost more.
+The result keeps the bounds under every seed, and one fewer of either pool breaks one.  That no other numbers of the two
+are cheaper is not certain: where the wrong pool was blamed, there may be.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from flashstill.fleets.floor import broken_alone
+from flashstill.fleets.pairs import Pair
+from flashstill.fleets.search import ALONE, IDLE, MOST_REPLICAS, Question, Sized
+from flashstill.fleets.slo import METRICS
+from flashstill.fleets.trials import Broken, Candidate, Copies, Trial, Trials
+from flashstill.simulate.results import value_at
+from flashstill.simulate.tally import GAP, TPOT, TRANSFER, TTFT
+
+DECODE, PREFILL = Copies._fields
+ROLES = (DECODE, PREFILL)
+
+
+def cheapest_apart(
+    trials: Trials,
+    pairs: Sequence[Pair],
+    question: Question,
+    dear: float,
+    reasons: Counter[str],
+    told: Callable[[str], None] = lambda text: None,
+) -> Sized | None:
+    """The cheapest sized pair below `dear` dollars per hour; None if there is none."""
+    best: Sized | None = None
+    for pair in pairs:
+        alone = broken_alone(pair.candidate.fleet(pair.guess), trials.demand.requests, question.bounds)
+        if alone is not None:
+            reasons[ALONE.format(alone.metric)] += 1
+            continue
+        told(f"{pair.guess.replicas} x {pair.candidate.name} x {pair.guess.prefills}")
+        copies = fewest_of_both(trials, pair.candidate, question, pair.least, pair.guess, dear)
+        if copies is not None:
+            best = Sized(candidate=pair.candidate, copies=copies)
+            dear = best.usd_per_hour
+    if best is None or question.coarse:
+        return best
+    fewer = {role: _fewer(trials, best, question, role) for role in ROLES}
+    return Sized(candidate=best.candidate, copies=best.copies, fewer=fewer[DECODE], fewer_prefills=fewer[PREFILL])
+
+
+def fewest_of_both(
+    trials: Trials, candidate: Candidate, question: Question, least: Copies, guess: Copies, dear: float = math.inf
+) -> Copies | None:
+    """As few of both as keep the bounds under all seeds; None if they would cost `dear` dollars per hour."""
+    found, hard = _fewest(trials, candidate, question, question.seeds[0], least, guess, dear), question.seeds[0]
+    while found is not None:
+        seeds = sorted(question.seeds, key=lambda seed: seed != hard)
+        harder = trials.keeps(candidate, found, seeds, question.bounds, question.traffic)
+        if harder is None:
+            smaller = next((less for less in _less(found) if _keeps(trials, candidate, question, less)), None)
+            if smaller is None or question.coarse:
+                return found
+            found = smaller
+        else:
+            hard = harder
+            found = _fewest(trials, candidate, question, harder, least, found, dear)
+    return None
+
+
+def _keeps(trials: Trials, candidate: Candidate, question: Question, copies: Copies) -> bool:
+    return trials.keeps(candidate, copies, question.seeds, question.bounds, question.traffic) is None
+
+
+def _less(copies: Copies) -> list[Copies]:
+    """One fewer of each."""
+    return [copies._replace(**{role: count - 1}) for role, count in copies._asdict().items() if count > 1]
+
+
+def _fewest(
+    trials: Trials, candidate: Candidate, question: Question, seed: int, least: Copies, guess: Copies, dear: float
+) -> Copies | None:
+    """The same under one seed."""
+    low, copies, bounds, traffic = least, guess, question.bounds, question.traffic
+    assert candidate.prefill is not None
+
+    def fits(some: Copies) -> bool:
+        joined = candidate.prefill is None or candidate.chips_of(some) <= candidate.prefill.chips_joined
+        return joined and candidate.usd_of(some) < dear * (1.0 - 1e-9)
+
+    def keeps(some: Copies) -> bool:
+        return not trials.quickly_broken(candidate, some, seed, bounds, traffic)[1]
+
+    while True:
+        if not fits(low):
+            return None
+        copies = _within(candidate, low, copies, fits)
+        trial, broken = trials.quickly_broken(candidate, copies, seed, bounds, traffic)
+        if not broken:
+            break
+        if max(trial.busy, trial.prefill_busy) < IDLE or max(copies) >= MOST_REPLICAS:
+            return None
+        role = blamed(trial, broken[0])
+        count = getattr(copies, role)
+        factor = min(max(1.0 + 0.4 * (broken[0].ratio - 1.0), 1.1), 2.0)
+        low = low._replace(**{role: count + 1})
+        copies = copies._replace(**{role: max(count + 1, int(count * factor))})
+    for role in sorted(ROLES, key=lambda role: role == PREFILL):
+        copies = _shrunk(copies, low, role, keeps, question.coarse)
+    if question.coarse:
+        return copies
+    cheaper: Copies | None = copies
+    while cheaper is not None:
+        copies = cheaper
+        swaps = (_swapped(candidate, copies, least, role) for role in ROLES)
+        cheaper = next((each for each in swaps if each is not None and keeps(each)), None)
+    return copies
+
+
+def _within(candidate: Candidate, low: Copies, copies: Copies, fits: Callable[[Copies], bool]) -> Copies:
+    """The copies, or fewer of them that cost little enough: first of those that are further above their least."""
+    copies = Copies(*(max(pair) for pair in zip(low, copies, strict=True)))
+    while not fits(copies):
+        role = max(ROLES, key=lambda role: getattr(copies, role) / getattr(low, role))
+        copies = copies._replace(**{role: getattr(copies, role) - 1})
+    return copies
+
+
+def _shrunk(copies: Copies, low: Copies, role: str, keeps: Callable[[Copies], bool], coarse: float) -> Copies:
+    """As few of one role as keep the bounds beside as many of the other."""
+    kept, broken = getattr(copies, role), getattr(low, role) - 1
+    while kept - broken > max(1, int(coarse * kept)):
+        middle = min(max((kept + broken) // 2, int(0.85 * kept)), kept - 1)
+        kept, broken = (middle, broken) if keeps(copies._replace(**{role: middle})) else (kept, middle)
+    return copies._replace(**{role: kept})
+
+
+def _swapped(candidate: Candidate, copies: Copies, least: Copies, more: str) -> Copies | None:
+    """One more of a role, and as many fewer of the other as make it cheaper."""
+    other = PREFILL if more == DECODE else DECODE
+    raised = copies._replace(**{more: getattr(copies, more) + 1})
+    while candidate.usd_of(raised) >= candidate.usd_of(copies) * (1.0 - 1e-9):
+        count = getattr(raised, other) - 1
+        if count < getattr(least, other):
+            return None
+        raised = raised._replace(**{other: count})
+    return raised
+
+
+def blamed(trial: Trial, broken: Broken) -> str:
+    """The role whose replicas are too few."""
+    metric = METRICS.get(broken.name.rpartition("_p")[0])
+    if metric in (TPOT, GAP):
+        return DECODE
+    if metric == TTFT:
+        share = float(broken.name.rpartition("_p")[2]) / 100.0
+        return DECODE if value_at(trial.tally, TRANSFER, share) > broken.seconds / 2.0 else PREFILL
+    return PREFILL if trial.prefill_busy > trial.busy else DECODE
+
+
+def _fewer(trials: Trials, best: Sized, question: Question, role: str) -> tuple[Broken, int] | None:
+    """What one fewer of a role breaks, and under which seed; None if there is only one."""
+    less = best.copies._replace(**{role: getattr(best.copies, role) - 1})
+    if min(less) < 1:
+        return None
+    seed = trials.keeps(best.candidate, less, question.seeds, question.bounds, question.traffic)
+    if seed is None:
+        return None
+    return trials.broken(best.candidate, less, seed, question.bounds, question.traffic)[0], seed
