@@ -174,7 +174,7 @@ def test_the_command_names_the_ratio(tmp_path: Path, cli: Cli) -> None:
     asked = ["plan", "--model", "llama-3.1-8b", "--chip", "l40s", "--max-chips", "1", "--trace", str(trace)]
     asked += ["--slo", "ttft_p90<1,tpot_p99<40ms"]
     text = cli(*asked).stdout
-    assert "disaggregated: " in text
-    assert " prefill for " in text
-    assert "decode replicas; co-located $" in text
+    assert "disaggregated, " in text
+    assert " prefill to " in text
+    assert " decode; co-located $" in text
     assert "disaggregated" not in cli(*asked, "--co-located").stdout

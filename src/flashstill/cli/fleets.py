@@ -126,7 +126,7 @@ def _kind(answer: FleetPlan) -> str:
     fleet, other = answer.fleet, answer.co_located_usd_per_hour
     if fleet.prefill_replicas:
         costs = "no co-located fleet keeps the bounds" if other is None else f"co-located ${other:,.2f} an hour"
-        return f"{fleet.kind}: {fleet.prefill_replicas} prefill for {fleet.replicas} decode replicas; {costs}"
+        return f"{fleet.kind}, {fleet.prefill_replicas} prefill to {fleet.replicas} decode; {costs}"
     return f"{fleet.kind}: no pools of prefill and decode that were tried are cheaper"
 
 
