@@ -142,7 +142,7 @@ def test_looser_bounds_and_less_traffic_are_never_dearer(trace: Path) -> None:
 
 @pytest.mark.slow
 def test_replicas_by_window_cost_less_than_those_of_the_busiest(trace: Path) -> None:
-    plain = {"speed": 4.0, "disaggregated": False}
+    plain: dict[str, Any] = {"speed": 4.0, "disaggregated": False}
     whole, parts = planned(trace, **plain), planned(trace, **plain, window_s=8.0, cold_start_s=1.0)
     counts = parts.fleet.replicas_by_window
     assert len(counts) == 4

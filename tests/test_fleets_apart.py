@@ -26,8 +26,7 @@ def trace_of(path: Path, shape: dict[str, Any], requests: int = 240) -> Path:
     numbers = np.random.default_rng(7)
     rows = zip(
         np.cumsum(numbers.exponential(shape["gap_s"], requests)),
-        numbers.integers(*shape["prompt"], requests),
-        numbers.integers(*shape["answer"], requests),
+        *(numbers.integers(low, high, requests) for low, high in (shape["prompt"], shape["answer"])),
         strict=True,
     )
     lines = [f"{time:.4f},{prompt},{output}" for time, prompt, output in rows]
@@ -42,11 +41,12 @@ def planned(trace: Path, slo: str, **more: Any) -> FleetPlan:
 
 def test_instances_by_the_closed_form() -> None:
     """As many as keep up, more where the wait counts, infinitely many where there is none left."""
-    assert instances_that_keep(rate=2.0, prompt_s=1.0, wait_s=1e9, share=0.95) == 3.0
-    waits = [instances_that_keep(rate=2.0, prompt_s=1.0, wait_s=wait, share=0.95) for wait in (0.1, 0.5, 2.0)]
+    assert instances_that_keep(2.0, 1.0, 1.0, wait_s=1e9, share=0.95) == 3.0
+    waits = [instances_that_keep(2.0, 1.0, 1.0, wait_s=wait, share=0.95) for wait in (0.1, 0.5, 2.0)]
     assert waits == sorted(waits, reverse=True)
-    assert instances_that_keep(rate=2.0, prompt_s=1.0, wait_s=0.5, share=0.999) > waits[1]
-    assert instances_that_keep(rate=2.0, prompt_s=1.0, wait_s=0.0, share=0.95) == math.inf
+    assert instances_that_keep(2.0, 1.0, 1.0, wait_s=0.5, share=0.999) > waits[1]
+    assert instances_that_keep(2.0, 1.0, 4.0, wait_s=0.5, share=0.95) > waits[1]
+    assert instances_that_keep(2.0, 1.0, 1.0, wait_s=0.0, share=0.95) == math.inf
 
 
 class Corner:
@@ -163,7 +163,7 @@ def test_replicas_of_attention_count_as_one_deployment(tmp_path: Path) -> None:
     answer = planned(trace, "ttft_p95<2,tpot_p95<60ms", **asked)
     fleet = answer.fleet
     used = {name: value for name, value in asdict(fleet.deployment).items() if value is not None}
-    beside = {"prefill_replicas": fleet.prefill_replicas} if fleet.prefill_replicas else {}
+    beside: dict[str, Any] = {"prefill_replicas": fleet.prefill_replicas} if fleet.prefill_replicas else {}
     served = fs.simulate(model="qwen3-30b-a3b", trace=trace, replicas=fleet.replicas, **beside, **used)
     assert served.latencies["tpot_s"].percentiles[95][0] < 0.06
 

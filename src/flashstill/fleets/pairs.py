@@ -2,11 +2,12 @@
 
     decode    n_d = rate D c(x)         replicas;   c(x) = min T(b) / b over steps T(b) <= x, the TPOT bound
     prefill   n_p                       the fewest instances with   F + w_q <= the TTFT bound
-    wait      w_q = T_p / (2 n_p (1 - r)) ln(P_w / (1 - q)),   P_w = r^(sqrt(2 (n_p + 1)) - 1),   r = rate T_p / n_p
+    wait      w_q = v T_p / (2 n_p (1 - r)) ln(P_w / (1 - q)),   P_w = r^(sqrt(2 (n_p + 1)) - 1),   r = rate T_p / n_p
 
 with D decoded tokens of a request, F the prefill of the bound's prompt on an idle instance, T_p the least seconds of a
-mean prompt, and q the bound's percentile.  The wait is half of an M/M/k queue's, as passes do not vary (Sakasegawa
-1977, as in cost/disaggregated.py), with an exponential tail.  A pair costs the sum of both, so that the best few of
+mean prompt, v the mean square of the prompts over the square of their mean, and q the bound's percentile.  The wait is
+v / 2 of an M/M/k queue's (Sakasegawa 1977, as in cost/disaggregated.py, where all prompts are equal), with an
+exponential tail.  A pair costs the sum of both, so that the best few of
 each role are paired.  Without the wait, in all the time that a fleet may take, it is what the pair costs at least.
 """
 
@@ -105,10 +106,12 @@ def _roles(candidates: Candidates, kind: Kind, trials: Trials, question: Questio
     end_s = span_s + trials.late_s
     decoding = requests * mix.decoded * kind.token_s(tpot_s)
     filling = requests * mix.prefilled * kind.prompt_s
+    fresh = candidates.demand.requests.prompt - candidates.demand.requests.cached
+    varied = float(np.square(fresh, dtype=np.float64).mean() / max(float(fresh.mean()), 1e-9) ** 2)
     share = min((bound.share for bound in bounds if bound.metric == "ttft"), default=0.5)
     left_s = (math.inf if ttft_s is None else ttft_s) - kind.first_s
     enough = np.array([
-        instances_that_keep(requests / span_s, mix.prefilled * each_s, wait_s, share)
+        instances_that_keep(requests / span_s, mix.prefilled * each_s, varied, wait_s, share)
         for each_s, wait_s in zip(kind.prompt_s, left_s, strict=True)
     ])  # fmt: skip
     return (
@@ -117,8 +120,8 @@ def _roles(candidates: Candidates, kind: Kind, trials: Trials, question: Questio
     )
 
 
-def instances_that_keep(rate: float, prompt_s: float, wait_s: float, share: float) -> float:
-    """The fewest instances whose wait keeps a bound for a share of the requests."""
+def instances_that_keep(rate: float, prompt_s: float, varied: float, wait_s: float, share: float) -> float:
+    """The fewest instances whose wait keeps a bound for a share of the requests. varied: v, 1 for equal prompts."""
     if not (wait_s > 0.0 and math.isfinite(prompt_s)):
         return math.inf
     count = max(math.ceil(rate * prompt_s + 1e-9), 1)
@@ -127,7 +130,7 @@ def instances_that_keep(rate: float, prompt_s: float, wait_s: float, share: floa
         if busy < 1.0:
             power = math.sqrt(2.0 * (count + 1.0)) - 1.0
             spread = math.log(max(busy**power / (1.0 - share), 1.0))
-            if prompt_s / (2.0 * count * (1.0 - busy)) * spread <= wait_s:
+            if varied * prompt_s / (2.0 * count * (1.0 - busy)) * spread <= wait_s:
                 return float(count)
         count += 1
     return float(MOST_INSTANCES)
