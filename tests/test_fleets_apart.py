@@ -13,9 +13,10 @@ import pytest
 import flashstill as fs
 from flashstill.fleets.answer import FleetPlan
 from flashstill.fleets.apart import fewest_of_both
+from flashstill.fleets.copies import Copies
 from flashstill.fleets.pairs import instances_that_keep
 from flashstill.fleets.search import Question
-from flashstill.fleets.trials import Broken, Copies
+from flashstill.fleets.trials import Broken
 from tests.commands import Cli
 
 LONG = {"prompt": (3000, 6000), "answer": (20, 60), "gap_s": 0.25}
@@ -55,7 +56,7 @@ class Corner:
     def __init__(self, needed: Copies, prices: tuple[float, float], trade: float = 0.0) -> None:
         self.needed, self.prices, self.trade, self.runs = needed, prices, trade, 0
         self.prefill = self
-        self.chips_joined = math.inf
+        self.chips_joined, self.key = math.inf, (0, 0, 0)
 
     def usd_of(self, copies: Copies) -> float:
         return copies.replicas * self.prices[0] + copies.prefills * self.prices[1]
@@ -72,6 +73,12 @@ class Corner:
         if copies.prefills < self.needed.prefills:
             lacks.append(Broken("end_to_end_p95", 2.0, 1.1))
         return busy, lacks
+
+    def too_few(self, *_: Any) -> int:
+        return 0
+
+    def note_too_few(self, *_: Any) -> None:
+        pass
 
     def keeps(self, candidate: Any, copies: Copies, seeds: Any, *_: Any) -> int | None:
         return next((seed for seed in seeds if self.quickly_broken(candidate, copies, seed)[1]), None)

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from flashstill.fleets.trials import layout_name
+from flashstill.fleets.copies import layout_name
 from flashstill.plan.deployment import Deployment
 from flashstill.tables import cell, html_table
 

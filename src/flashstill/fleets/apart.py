@@ -17,11 +17,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from flashstill.fleets.copies import Candidate, Copies
 from flashstill.fleets.floor import broken_alone
 from flashstill.fleets.pairs import Pair
 from flashstill.fleets.search import ALONE, IDLE, MOST_REPLICAS, Question, Sized
 from flashstill.fleets.slo import METRICS
-from flashstill.fleets.trials import Broken, Candidate, Copies, Trial, Trials
+from flashstill.fleets.trials import Broken, Trial, Trials
 from flashstill.simulate.results import value_at
 from flashstill.simulate.tally import GAP, TPOT, TRANSFER, TTFT
 
@@ -48,9 +49,14 @@ def cheapest_apart(
         copies = fewest_of_both(trials, pair.candidate, question, pair.least, pair.guess, dear)
         if copies is not None:
             best = Sized(candidate=pair.candidate, copies=copies)
+            if question.coarse:
+                trials.needed[pair.candidate.key, question.bounds] = question.traffic.times, copies
             dear = best.usd_per_hour
-    if best is None or question.coarse:
-        return best
+    return best
+
+
+def explained(trials: Trials, best: Sized, question: Question) -> Sized:
+    """A sized pair with what one fewer of either role breaks."""
     fewer = {role: _fewer(trials, best, question, role) for role in ROLES}
     return Sized(candidate=best.candidate, copies=best.copies, fewer=fewer[DECODE], fewer_prefills=fewer[PREFILL])
 
@@ -64,8 +70,10 @@ def fewest_of_both(
         seeds = sorted(question.seeds, key=lambda seed: seed != hard)
         harder = trials.keeps(candidate, found, seeds, question.bounds, question.traffic)
         if harder is None:
+            if question.coarse:
+                return found
             smaller = next((less for less in _less(found) if _keeps(trials, candidate, question, less)), None)
-            if smaller is None or question.coarse:
+            if smaller is None:
                 return found
             found = smaller
         else:
@@ -75,7 +83,8 @@ def fewest_of_both(
 
 
 def _keeps(trials: Trials, candidate: Candidate, question: Question, copies: Copies) -> bool:
-    return trials.keeps(candidate, copies, question.seeds, question.bounds, question.traffic) is None
+    bounds, traffic = question.bounds, question.traffic
+    return not any(trials.quickly_broken(candidate, copies, seed, bounds, traffic)[1] for seed in question.seeds)
 
 
 def _less(copies: Copies) -> list[Copies]:
@@ -88,7 +97,10 @@ def _fewest(
 ) -> Copies | None:
     """The same under one seed."""
     low, copies, bounds, traffic = least, guess, question.bounds, question.traffic
-    assert candidate.prefill is not None
+    layouts = dict(zip(ROLES, (candidate.key[:2], (candidate.key[0], candidate.key[-1])), strict=True))
+    for role in ROLES:  # what another pair with this layout has shown
+        known = trials.too_few(role, layouts[role], seed, bounds, traffic)
+        low = low._replace(**{role: max(getattr(low, role), known + 1)})
 
     def fits(some: Copies) -> bool:
         joined = candidate.prefill is None or candidate.chips_of(some) <= candidate.prefill.chips_joined
@@ -108,6 +120,7 @@ def _fewest(
             return None
         role = blamed(trial, broken[0])
         count = getattr(copies, role)
+        trials.note_too_few(role, layouts[role], seed, bounds, traffic, broken[0], count)
         factor = min(max(1.0 + 0.4 * (broken[0].ratio - 1.0), 1.1), 2.0)
         low = low._replace(**{role: count + 1})
         copies = copies._replace(**{role: max(count + 1, int(count * factor))})

@@ -12,11 +12,11 @@ import numpy as np
 from flashstill.arch import Architecture
 from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
+from flashstill.fleets.copies import Candidate
 from flashstill.fleets.demand import Demand
 from flashstill.fleets.search import TPOT_FLOOR, TTFT_FLOOR
 from flashstill.fleets.slo import Bound, tightest
 from flashstill.fleets.space import Choices, Kind
-from flashstill.fleets.trials import Candidate
 from flashstill.simulate.capacity import Mix, capacity
 from flashstill.simulate.prepare import sizes_of
 from flashstill.simulate.simulation import prepared

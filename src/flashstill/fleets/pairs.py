@@ -22,10 +22,11 @@ import numpy as np
 
 from flashstill.errors import FlashstillError
 from flashstill.fleets.candidates import Candidates
+from flashstill.fleets.copies import Candidate, Copies, Prefill
 from flashstill.fleets.search import Question
 from flashstill.fleets.slo import tightest
 from flashstill.fleets.space import Kind
-from flashstill.fleets.trials import Candidate, Copies, Prefill, Trials
+from flashstill.fleets.trials import Trials
 from flashstill.simulate.apart import prompt_limits
 from flashstill.simulate.capacity import decode_only
 from flashstill.simulate.prepare import sizes_of
@@ -86,7 +87,7 @@ def pairs_below(
             chips = least.replicas * kind.layouts[here].chips + least.prefills * kind.layouts[there].chips
             if least_usd < dear * (1.0 - 1e-9) and chips <= joined:
                 found.append(_Found(guess_usd, least_usd, number, here, there, least, guess))
-    made = (_pair(candidates, each, reasons) for each in sorted(found)[:most])
+    made = (_pair(candidates, trials, question, each, reasons) for each in sorted(found)[:most])
     return [pair for pair in made if pair is not None], len(found)
 
 
@@ -146,7 +147,9 @@ def _cheapest(price: Values, least: Values, guess: Values, usable: np.typing.NDA
     return _Role(at, needed, np.maximum(whole[order].astype(np.int64), needed))
 
 
-def _pair(candidates: Candidates, found: _Found, reasons: Counter[str]) -> Pair | None:
+def _pair(
+    candidates: Candidates, trials: Trials, question: Question, found: _Found, reasons: Counter[str]
+) -> Pair | None:
     decode = candidates.of((found.kind, found.decode), reasons)
     prefill = candidates.of((found.kind, found.prefill), reasons)
     if decode is None or prefill is None:
@@ -171,4 +174,13 @@ def _pair(candidates: Candidates, found: _Found, reasons: Counter[str]) -> Pair 
             chips_joined=chips_joined(kind),
         ),
     )
-    return Pair(candidate=candidate, least=found.least, guess=found.guess)
+    return Pair(candidate=candidate, least=found.least, guess=_learnt(trials, candidate.key, question, found))
+
+
+def _learnt(trials: Trials, key: tuple[int, ...], question: Question, found: _Found) -> Copies:
+    """The guess, or what the same pair needed for another multiple of the traffic, in proportion."""
+    known = trials.needed.get((key, question.bounds))
+    if known is None or question.traffic.times == known[0]:
+        return found.guess
+    share = question.traffic.times / known[0]
+    return Copies(*(max(math.ceil(share * count), low) for count, low in zip(known[1], found.least, strict=True)))

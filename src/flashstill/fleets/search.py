@@ -16,9 +16,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from flashstill.fleets.copies import Candidate, Copies
 from flashstill.fleets.floor import broken_alone
 from flashstill.fleets.slo import Bound, tightest
-from flashstill.fleets.trials import Broken, Candidate, Copies, Traffic, Trials
+from flashstill.fleets.trials import Broken, Traffic, Trials
 
 ALONE = "{} above the bound even alone"
 TTFT_FLOOR, TPOT_FLOOR = (ALONE.format(name) for name in ("ttft", "tpot"))

@@ -14,6 +14,7 @@ from flashstill.arch import load_architecture
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import Facts
 from flashstill.fleets.answer import Binds, Fleet, FleetPlan, Proof
+from flashstill.fleets.apart import explained
 from flashstill.fleets.demand import Demand, read_demand
 from flashstill.fleets.lower_bound import lower_bound
 from flashstill.fleets.question import Sizing, sizing_of
@@ -66,6 +67,7 @@ def plan_fleet(
     paid, fleet, best = over_time(best)
     if plain is not None and plain is not best and len(windows) > 1:  # pools of both shrink by less where few come
         paid, fleet, best = min((paid, fleet, best), over_time(plain), key=lambda each: each[0])
+    shown = best if best.candidate.prefill is None else explained(sizing.trials, best, asked)
     least = _least_usd(sizing, bounds, len(windows))
     told("the price of a nine, and of half of each bound")
     nine, halves = tighter(sizing, best, busiest)
@@ -83,8 +85,8 @@ def plan_fleet(
         usd_per_million_output_tokens=paid * demand.span_s / SECONDS_PER_HOUR / output * TOKENS_PER_MILLION,
         lower_bound_usd_per_hour=least,
         price_basis=best.candidate.prepared.paid.basis,
-        proof=_proof(sizing, best, busiest),
-        binds=_binds(sizing, best, busiest),
+        proof=_proof(sizing, shown, busiest),
+        binds=_binds(sizing, shown, busiest),
         price_of_a_nine=nine,
         price_of_halving=halves,
         scales=at_scales,

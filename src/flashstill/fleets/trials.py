@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from flashstill.fleets.copies import Candidate, Copies
 from flashstill.fleets.demand import Demand, sample
 from flashstill.fleets.slo import METRICS, Bound
-from flashstill.plan.deployment import LAID, PREFILL, Deployment
-from flashstill.simulate.apart import joined
-from flashstill.simulate.capacity import Capacity
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.results import value_at
-from flashstill.simulate.simulation import Prepared
-from flashstill.simulate.state import BUSY_S, Limits
+from flashstill.simulate.state import BUSY_S
 from flashstill.simulate.tally import PREEMPTED, Tally
 
 LATE = "not finished in time"
@@ -30,87 +27,6 @@ class Traffic(NamedTuple):
 
     times: float = 1.0
     part: tuple[int, int] | None = None
-
-
-class Copies(NamedTuple):
-    """Replicas of a deployment, and prefill instances beside them where they only decode."""
-
-    replicas: int
-    prefills: int = 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prefill:
-    """Prefill instances for replicas that only decode. prepared: one instance as a fleet of its own; limits: as it
-    prefills; requests_per_s: that one can prefill at best; chips_joined: most chips of a fleet with links between."""
-
-    prepared: Prepared
-    limits: Limits
-    requests_per_s: float
-    usd_per_hour: float
-    chips_joined: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Candidate:
-    """A deployment that may be replicated. capacity: of one replica; usd_per_hour: of one replica.
-
-    prefill: where replicas only decode, the instances that prefill for them.
-    """
-
-    key: tuple[int, ...]
-    prepared: Prepared
-    capacity: Capacity
-    usd_per_hour: float
-    prefill: Prefill | None = None
-
-    def usd_of(self, copies: Copies) -> float:
-        """Dollars per hour of so many."""
-        return copies.replicas * self.usd_per_hour + copies.prefills * (
-            self.prefill.usd_per_hour if self.prefill else 0.0
-        )
-
-    def fleet(self, copies: Copies) -> Prepared:
-        """So many, ready for requests."""
-        one, other = self.prepared, self.prefill
-        fleet = replace(one, replicas=copies.replicas * one.replicas)
-        if other is None:
-            return fleet
-        return replace(
-            fleet,
-            apart=joined(
-                other.prepared.resolved, one.resolved, other.prepared.tables, other.limits,
-                copies.prefills * other.prepared.replicas, self.chips_of(copies), one.tables.contexts,
-            ),
-        )  # fmt: skip
-
-    def chips_of(self, copies: Copies) -> int:
-        """Chips of so many."""
-        chips = copies.replicas * (self.deployment.chips or 1)
-        return chips + copies.prefills * (self.prefill.prepared.resolved.chips if self.prefill else 0)
-
-    @property
-    def deployment(self) -> Deployment:
-        """One replica, with the layout of the prefill instances if there are any."""
-        used = self.prepared.resolved.deployment
-        if self.prefill is None:
-            return used
-        other = self.prefill.prepared.resolved.deployment
-        return replace(used, **{f"{PREFILL}{name}": getattr(other, name) for name in LAID})
-
-    @property
-    def name(self) -> str:
-        """Chips and degrees, for people: 4 x h100-sxm (tp4)."""
-        if self.prefill is None:
-            return layout_name(self.deployment)
-        prefill = layout_name(self.prefill.prepared.resolved.deployment)
-        return f"{layout_name(self.prepared.resolved.deployment)}, prefill on {prefill}"
-
-
-def layout_name(used: Deployment) -> str:
-    """Chips and degrees of one replica, for people: 4 x h100-sxm (tp4)."""
-    degrees = [f"{each}{getattr(used, each)}" for each in ("tp", "pp", "ep", "dp") if (getattr(used, each) or 1) > 1]
-    return f"{used.chips} x {used.chip}" + (f" ({' '.join(degrees)})" if degrees else "")
 
 
 class Broken(NamedTuple):
@@ -134,12 +50,17 @@ class Trial(NamedTuple):
 
 @dataclass(kw_only=True, slots=True)
 class Trials:
-    """Runs and their results so far. late_s: seconds after the last arrival in which everything must be over."""
+    """Runs and their results so far. late_s: seconds after the last arrival in which everything must be over.
+
+    needed: of the last question with a multiple of the traffic, that multiple and what each pair of pools needed.
+    """
 
     demand: Demand
     late_s: float
     runs: int = 0
+    needed: dict[tuple[tuple[int, ...], tuple[Bound, ...]], tuple[float, Copies]] = field(default_factory=dict)
     _done: dict[tuple[object, ...], Trial] = field(default_factory=dict)
+    _few: list[tuple[tuple[Any, ...], Bound, int]] = field(default_factory=list)
     _samples: dict[tuple[Any, ...], Arrivals] = field(default_factory=dict)
 
     def arrivals(self, seed: int, traffic: Traffic) -> Arrivals:
@@ -212,6 +133,26 @@ class Trials:
         found = self.broken(candidate, copies, seed, bounds, traffic)
         return self.of(candidate, copies, seed, traffic), found
 
+    def note_too_few(
+        self, role: str, layout: tuple[int, ...], seed: int, bounds: Sequence[Bound], traffic: Traffic, broken: Broken,
+        count: int,
+    ) -> None:  # fmt: skip
+        """Remember that so many of a role were to blame for a broken bound."""
+        bound = next((bound for bound in bounds if bound.name == broken.name), None)
+        if bound is not None:
+            self._few.append(((role, layout, seed, traffic), bound, count))
+
+    def too_few(self, role: str, layout: tuple[int, ...], seed: int, bounds: Sequence[Bound], traffic: Traffic) -> int:
+        """The most of a role that were to blame for a bound that is at least as tight among these ones; 0 if none."""
+        return max(
+            (
+                count
+                for key, broken, count in self._few
+                if key == (role, layout, seed, traffic) and any(_as_tight(bound, broken) for bound in bounds)
+            ),
+            default=0,
+        )
+
     def _part(self, seed: int, traffic: Traffic) -> Arrivals:
         """The span of a sample with the most tokens, `PART` of its time."""
         key = (seed, traffic, "part")
@@ -232,6 +173,11 @@ class Trials:
     ) -> int | None:
         """The first seed in which a fleet breaks a bound; None if it keeps them in all."""
         return next((seed for seed in seeds if self.broken(candidate, copies, seed, bounds, traffic)), None)
+
+
+def _as_tight(bound: Bound, other: Bound) -> bool:
+    same = bound.metric == other.metric
+    return same and bound.percentile >= other.percentile and bound.seconds <= other.seconds
 
 
 def _weight(requests: Arrivals, metric: str) -> float:

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flashstill.fleets.answer import Fleet, Variant
+from flashstill.fleets.copies import Copies
 from flashstill.fleets.question import Sizing
 from flashstill.fleets.search import Sized
 from flashstill.fleets.slo import Bound, tightest
-from flashstill.fleets.trials import Copies, Traffic
+from flashstill.fleets.trials import Traffic
 
 VARIANT_SEEDS = 3
 SCALES = (1.0, 10.0, 100.0)

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from flashstill.fleets.apart import fewest_of_both
+from flashstill.fleets.copies import Copies
 from flashstill.fleets.demand import Demand
 from flashstill.fleets.search import Question, Sized
 from flashstill.fleets.slo import Bound
-from flashstill.fleets.trials import Copies, Traffic, Trials
+from flashstill.fleets.trials import Traffic, Trials
 
 
 def windows_of(demand: Demand, window_s: float) -> list[Traffic]:
