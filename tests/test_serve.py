@@ -67,10 +67,17 @@ def folders_left() -> set[str]:
     return {path.name for path in Path(tempfile.gettempdir()).glob("flashstill-serve-*")}
 
 
-def test_a_server_answers_and_is_gone(tiny_teacher: Path, tmp_path: Path, fake: object) -> None:
+def test_a_server_answers_and_is_gone(tiny_teacher: Path, tmp_path: Path, fake: pytest.MonkeyPatch) -> None:
     before = folders_left()
+    fake.setenv("SOME_API_KEY", "sesame-open")
+    fake.setenv("PYTHONPATH", f"{os.environ.get('PYTHONPATH', '')}{os.pathsep}/own")
     with fs.serve(tiny_teacher, engine="vllm", sequences=3, length=64, name="student", log=tmp_path / "log") as server:
         assert is_running(server.process.pid)
+        process, keeper = (Path(f"/proc/{pid}") for pid in (server.process.pid, server.process.keeper.pid))
+        assert b"sesame-open" not in (keeper / "cmdline").read_bytes(), "which every user may read"
+        variables = (process / "environ").read_bytes().split(b"\0")
+        assert b"SOME_API_KEY=sesame-open" in variables
+        assert f"PYTHONPATH={os.environ['PYTHONPATH']}".encode() in variables
         request = urllib.request.Request(f"{server.url}/completions", data=b"{}")
         with health._OPENER.open(request, timeout=10) as answer:
             assert json.load(answer)["choices"]

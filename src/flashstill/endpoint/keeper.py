@@ -1,7 +1,8 @@
 """Keeps a serving engine: starts it, and ends it with all its processes when asked to or when the parent is gone.
 
 Run as `python -m flashstill.endpoint.keeper JOB`, JOB a JSON object: words, folder (working directory), log, grace_s,
-environment.  The first line on standard output is the engine's process id, or "-" and why it could not be started.
+python_path (the engine's PYTHONPATH, or null; all other variables are the keeper's own).  The first line on standard
+output is the engine's process id, or "-" and why it could not be started.
 
     parent --pipe on standard input--> keeper --PR_SET_PDEATHSIG--> engine, in a session of its own
 
@@ -66,9 +67,10 @@ def _become(job: dict[str, object], keeper: int, writing: int, woken: tuple[int,
         for source, target in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
         os.chdir(str(job["folder"]))
-        words, environment = job["words"], job["environment"]
+        words, environment = job["words"], dict(os.environ)
         assert isinstance(words, list)
-        assert isinstance(environment, dict)
+        environment.pop("PYTHONPATH", None)
+        environment |= {} if job["python_path"] is None else {"PYTHONPATH": str(job["python_path"])}
         os.execvpe(words[0], words, environment)
     except BaseException as error:
         os.write(writing, f"{getattr(error, 'strerror', None) or error}".encode()[:500])

@@ -61,9 +61,10 @@ def start(words: Sequence[str], environment: Mapping[str, str], folder: Path, lo
         log.write_bytes(b"")
     job = {
         "words": list(words), "folder": str(folder), "log": str(log.resolve()), "grace_s": GRACE_S,
-        "environment": dict(environment),
+        "python_path": environment.get("PYTHONPATH"),
     }  # fmt: skip
-    ours = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PACKAGE_PARENT), os.environ.get("PYTHONPATH", "")])}
+    paths = [str(PACKAGE_PARENT), os.environ.get("PYTHONPATH", "")]
+    ours = {**environment, "PYTHONPATH": os.pathsep.join(paths)}  # not in the job: all users may read a command line
     keeper = subprocess.Popen(
         [sys.executable, "-m", "flashstill.endpoint.keeper", json.dumps(job)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=ours,
