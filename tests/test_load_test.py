@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -19,13 +21,16 @@ import flashstill as fs
 from flashstill.cli import main
 from flashstill.errors import BadInput
 from flashstill.load_test.answer import notes
-from flashstill.load_test.drive import Traffic
+from flashstill.load_test.client import Reply
+from flashstill.load_test.dialects import Dialect
+from flashstill.load_test.drive import Ran, Traffic
 from flashstill.load_test.failures import KINDS
+from flashstill.load_test.kept import Kept
 from flashstill.load_test.meters import Energy, rapl
-from flashstill.load_test.processes import shares
+from flashstill.load_test.processes import Processes, shares
 from flashstill.load_test.prompts import prompts_of
 from flashstill.load_test.question import LoadTest
-from flashstill.load_test.summary import METRICS
+from flashstill.load_test.summary import METRICS, Measured, _steadiness
 from flashstill.load_test.written import measure_server
 from flashstill.progress import Silent
 from flashstill.records import read_records
@@ -48,6 +53,8 @@ def asked(server: FakeStream, **more: Any) -> LoadTest:
     }  # fmt: skip
     if "rates" in more or "trace" in more:
         usual.pop("concurrency")
+    if "trace" in more:
+        del usual["isl"], usual["osl"]
     return LoadTest(base=server.base, **{**usual, **more})
 
 
@@ -276,6 +283,14 @@ def test_prompts_of_exact_length(tmp_path: Path) -> None:
         (["--server", "http://127.0.0.1:1", "--rate", "-1"], "rate must lie between"),
         (["--server", "http://127.0.0.1:1", "--runs", "2", "--no-warm-up"], "fewer than 5 runs need a warm-up"),
         (["--server", "http://127.0.0.1:1", "--api", "chats"], "nearest known: chat"),
+        (["--server", "http://127.0.0.1:1", "--speed", "2"], "speed is of a trace"),
+        (["--server", "http://127.0.0.1:1", "--trace", "a.csv", "--isl", "9"], "a trace says how long its requests"),
+        (["--server", "http://127.0.0.1:1", "--max-in-flight", "9"], "max_in_flight is of an open loop"),
+        (["--server", "http://127.0.0.1:1", "--requests", "3", "--concurrency", "4"], "3 requests never put 4 in"),
+        (
+            ["--server", "http://127.0.0.1:1", "--rate", "1", "--requests", "7", "--runs", "1", "--until-saturation"],
+            "from fewer than 8 requests nobody can tell",
+        ),
         (["--server", "http://127.0.0.1:1", "--case", "ship=h100"], "nearest known: chip"),
         (["--concurrency", "4"], "--concurrency measures a server; give --server"),
     ],
@@ -297,6 +312,9 @@ def test_meters(tmp_path: Path) -> None:
     (tmp_path / "intel-rapl:0" / "energy_uj").write_text("100")  # it wrapped around
     (tmp_path / "intel-rapl:1" / "energy_uj").write_text("60")
     assert counted.joules() == pytest.approx(210e-6)
+    (tmp_path / "intel-rapl:0" / "energy_uj").unlink()
+    counted.start()
+    assert counted.joules() is None, "a counter that is gone is no error"
     assert rapl(tmp_path / "none") is None
     assert Energy([]).joules() is None
     assert "no meter" in Energy([]).told
@@ -355,8 +373,54 @@ def test_from_python(server: FakeStream) -> None:
     assert rows[0]["n"] == found.ok == 6
     assert found.as_dict()["levels"][0]["latencies"]["tpot_s"]["n"] == 6
     assert "ttft_s" in found._repr_html_()
+    for wrong, told in (({"seed": -1}, "seed must be"), ({"concurrency": 2.5}, "whole number"),
+                        ({"concurrency": "4"}, "'4' is no number")):  # fmt: skip
+        with pytest.raises(fs.BadInput, match=told):
+            fs.measure_server(server.base, **{"concurrency": np.int64(2), **wrong})
     with pytest.raises(fs.BadInput, match="the nearest known: requests"):
         fs.measure_server(server.base, concurrency=2, request=6)
+
+
+@pytest.mark.slow
+def test_python_hears_an_interruption_of_client_processes(server: FakeStream) -> None:
+    """asyncio's own handler of SIGINT only cancels, so that nothing may block."""
+    server.first_s = 0.05
+    call = f"import flashstill as fs; fs.measure_server({server.base!r}, concurrency=2, requests=2000, clients=2)"
+    with subprocess.Popen([sys.executable, "-c", call], stderr=subprocess.PIPE) as running:
+        until = time.monotonic() + 60.0
+        while len(server.questions) < 20 and time.monotonic() < until:
+            time.sleep(0.02)
+        running.send_signal(signal.SIGINT)
+        assert b"KeyboardInterrupt" in running.communicate(timeout=20)[1]
+
+
+def test_a_directory_in_use_is_left_alone(server: FakeStream, tmp_path: Path) -> None:
+    taken = Kept(tmp_path, {"osl": 5})
+    with pytest.raises(BadInput, match="another measurement writes to"):
+        measure_server(asked(server), Silent(), tmp_path)
+    taken.close()
+    assert json.loads((tmp_path / "question.json").read_text())["osl"] == 5
+    assert "base" not in json.loads((tmp_path / "question.json").read_text())
+
+
+def test_a_short_trace_cannot_saturate(server: FakeStream, tmp_path: Path) -> None:
+    trace = tmp_path / "short.csv"
+    trace.write_text("arrival_s,input_tokens,output_tokens\n0,5,2\n0.01,5,2\n")
+    found = measure_server(asked(server, trace=trace, requests=None, until_saturation=True), Silent())
+    assert len(found.levels) == 1
+    assert found.saturation is None
+
+
+def test_waiting_grows_in_the_order_of_arrival() -> None:
+    """Requests that wait longest end last, whenever they came."""
+    replies = [
+        Reply(number=n, due=float(n), sent=float(n), first=n + wait, last=n + wait, wanted_prompt=1, wanted_output=1)
+        for n, wait in enumerate([1.0, 99.0] * 8)
+    ]
+    replies.sort(key=lambda reply: reply.last or 0.0)
+    steady = _steadiness([Measured(run=0, seed=0, replies=replies, ran=Ran())])
+    assert steady is not None
+    assert (steady.before_s, steady.after_s) == (50.0, 50.0)
 
 
 @pytest.mark.slow
@@ -370,6 +434,15 @@ def test_several_client_processes(server: FakeStream) -> None:
     prompts = [question["prompt"] for question in server.questions]
     assert len(set(prompts)) == len(prompts)
     assert all(reply.sent >= 0.0 for reply in level.replies), "all count from one moment"
+    question = asked(server, clients=2)
+    dialect = Dialect(name="vllm", model="tiny", api="completions", temperature=0.0)
+    traffic = Traffic.of(generated(question.traffic(question.levels[0]), 0), None, 7)
+    replies: list[Reply] = []
+    with Processes(question, dialect, prompts_of(None)) as processes:
+        processes._ends[0].send(None)  # it is told to stop a run that has ended
+        work = shares(traffic, question.levels[0], 100, 2)
+        asyncio.run(processes.drive(work, replies.append, lambda _: False))
+    assert len(replies) == len(traffic)
     server.always = "reset"
     with pytest.raises(BadInput):
         measure_server(asked(server, clients=2), Silent())

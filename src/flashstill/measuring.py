@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,11 @@ def _levels(given: Any) -> tuple[Any, ...]:
     """One value or several as levels."""
     if given is None:
         return ()
-    return (given,) if isinstance(given, (int, float)) else tuple(given)
+    levels = (given,) if isinstance(given, (Real, str)) else tuple(given)
+    for level in levels:
+        if not isinstance(level, Real):
+            raise BadInput(f"{level!r} is no number; give one number or a list of them")
+    return levels
 
 
 @says_what_is_missing

@@ -36,6 +36,8 @@ def write_exports(found: Measurement, directory: Path, case: Mapping[str, str]) 
     with disk_errors(directory):
         for folder in (POINTS, RESULTS):
             (directory / folder).mkdir(parents=True, exist_ok=True)
+        for old in (directory / POINTS).glob("point_*.yaml"):  # of fewer levels; they are numbered in order
+            old.unlink()
     for number, level in enumerate(found.levels, start=1):
         point = mlperf_point(level)
         if point is not None:

@@ -45,33 +45,34 @@ class Kept:
             return
         with disk_errors(directory):
             directory.mkdir(parents=True, exist_ok=True)
-        self._check(directory, question)
         path = directory / REQUESTS
+        has_begun = (directory / QUESTION).exists() and path.exists() and path.stat().st_size
+        if not has_begun and {file.name for file in directory.iterdir()} - {QUESTION, REQUESTS}:
+            raise BadInput(f"{directory} holds other files; give --out an empty directory, or one of a measurement")
         with disk_errors(path):
             self._stream = path.open("ab+")
         try:
             self._begin(path, self._stream)
+            self._check(directory, question)
+            self._read(path, self._stream)
         except BaseException:
             self.close()
             raise
 
     def _begin(self, path: Path, stream: IO[bytes]) -> None:
-        """Take the file for this process, and read what is there."""
+        """Take the directory for this process, before anything in it is read or written."""
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise BadInput(
                 f"another measurement writes to {path.parent}; wait for it, or give another --out"
             ) from error
-        self._read(path, stream)
 
     def _check(self, directory: Path, question: Mapping[str, Any]) -> None:
         path = directory / QUESTION
         plain = json.loads(json.dumps({"schema": SCHEMA, **question}, default=str))
         requests = directory / REQUESTS
-        if not path.exists() or not requests.exists() or not requests.stat().st_size:  # nothing was measured yet
-            if {file.name for file in directory.iterdir()} - {QUESTION, REQUESTS}:
-                raise BadInput(f"{directory} holds other files; give --out an empty directory, or one of a measurement")
+        if not path.exists() or not requests.stat().st_size:  # nothing was measured yet
             write_text(path, json.dumps(plain, indent=1) + "\n")
             return
         try:

@@ -75,8 +75,8 @@ async def _all(asked: LoadTest, prompts: Prompts, kept: Kept, progress: Progress
             results.append(await work.measure(level))
             found = saturation(results)
             progress.say(_line(results[-1]))
-            if found is not None and asked.until_saturation:
-                break
+            if asked.until_saturation and (found is not None or (not level.is_closed and results[-1].steady is None)):
+                break  # or from so few requests nobody can tell
             if not results[-1].ok:
                 break  # a higher load would not help
         for _ in range(REFINEMENTS if asked.until_saturation and results[-1].ok else 0):
@@ -148,7 +148,7 @@ class _Levels:
     ) -> Ran:
         if self.processes is not None:
             work = shares(traffic, level, self.asked.most_in_flight, self.asked.clients)
-            return self.processes.drive(work, sink, stop)
+            return await self.processes.drive(work, sink, stop)
         run = Run(self.client, self.dialect, self.prompts, traffic, sink, stop)
         if level.is_closed:
             return await run.closed(int(level.value))

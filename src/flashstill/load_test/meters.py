@@ -131,13 +131,17 @@ class Energy:
         return " and ".join(meter.name for meter in self._meters) + ", of this machine, whoever uses it"
 
     def start(self) -> None:
-        """Read the counters."""
-        self._before = [meter.read() for meter in self._meters]
+        """Read the counters; one that cannot be read any more gives no energy."""
+        try:
+            self._before = [meter.read() for meter in self._meters]
+        except (OSError, ValueError):
+            self._before = []
 
     def joules(self) -> float | None:
         """Energy since `start`; None without a meter, or if one can no longer be read."""
         try:
-            readings = zip(self._meters, self._before, strict=True)
-            return sum(meter.joules(before, meter.read()) for meter, before in readings) if self._meters else None
+            readings = zip(self._meters, self._before, strict=True)  # ValueError if they could not be read before
+            found = [meter.joules(before, meter.read()) for meter, before in readings]
+            return sum(found) if found else None
         except (OSError, ValueError):
             return None

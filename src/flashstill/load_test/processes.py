@@ -25,8 +25,8 @@ from flashstill.load_test.drive import Ran, Run, Sink, Traffic
 from flashstill.load_test.prompts import Prompts
 from flashstill.load_test.question import Level, LoadTest
 
-START_S, END_S = 0.2, 5.0
-"""seconds from the last process that is ready to the common start, and that a process has to end"""
+START_S, END_S, POLL_S = 0.2, 5.0, 0.005
+"""seconds from the last process that is ready to the common start, that a process has to end, and between two looks"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,19 +79,27 @@ class Processes:
             process.join(0.0 if error is not None else END_S)
             process.terminate()
 
-    def drive(self, work: list[Share], sink: Sink, stop: Callable[[Reply], bool]) -> Ran:
-        """One run by all processes: replies go to `sink` as they come; after `stop`, no further request is sent."""
+    async def drive(self, work: list[Share], sink: Sink, stop: Callable[[Reply], bool]) -> Ran:
+        """One run by all processes: replies go to `sink` as they come; after `stop`, no further request is sent.
+
+        It never blocks, so that an interruption is heard: without a reply it sleeps for POLL_S. The times are of the
+        processes.
+        """
         used = self._ends[: len(work)]
         for end, share in zip(used, work, strict=True):
             end.send(share)
         for end in used:
+            while not end.poll():
+                await asyncio.sleep(POLL_S)
             _received(end)  # it is ready
         started = time.perf_counter() + START_S
         for end in used:
             end.send(started)
         processor, ran, left = time.process_time(), Ran(started=started), set(used)
         while left:
-            for ready in wait(list(left)):
+            waiting = wait(list(left), 0.0)
+            await asyncio.sleep(0.0 if waiting else POLL_S)
+            for ready in waiting:
                 assert isinstance(ready, Connection)
                 what = _received(ready)
                 if isinstance(what, Ran):
@@ -126,7 +134,8 @@ def _work(
     async def all_runs() -> None:
         async with connected(address, time_limit_s, stall_s) as client:
             while True:
-                share = await asyncio.to_thread(end.recv)
+                while (share := await asyncio.to_thread(end.recv)) is None:
+                    pass  # told to stop a run that had just ended
                 end.send("ready")
                 started = await asyncio.to_thread(end.recv)
                 end.send(await _one_run(end, client, dialect, prompts, share, started))

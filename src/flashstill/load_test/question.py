@@ -14,6 +14,7 @@ FEWEST_RUNS = 5
 """runs without a warm-up"""
 REQUESTS_PER_SLOT, FEWEST_REQUESTS, OPEN_REQUESTS = 10, 20, 100
 """default requests of a run: so many per request in flight, as public benchmarks send; and of an open loop"""
+ISL, OSL, OPEN_IN_FLIGHT = 256, 128, 1024
 GROWTH, MOST_IN_FLIGHT, MOST_CLIENTS = 2, 4096, 256
 
 
@@ -55,8 +56,8 @@ class LoadTest:
     trace: Path | None = None
     speeds: tuple[float, ...] = (1.0,)
     requests: int | None = None
-    isl: int = 256
-    osl: int = 128
+    isl: int = ISL
+    osl: int = OSL
     least_ratio: float = 1.0
     runs: int = FEWEST_RUNS
     warm_up: bool = True
@@ -67,7 +68,7 @@ class LoadTest:
     tokenizer: Path | None = None
     time_limit_s: float = 300.0
     stall_s: float = 60.0
-    most_in_flight: int = 1024
+    most_in_flight: int = OPEN_IN_FLIGHT
     clients: int = 1
 
     def __post_init__(self) -> None:
@@ -81,8 +82,8 @@ class LoadTest:
             raise BadInput("give one of concurrency, rate and trace")
         check_counts({"requests": self.requests, "runs": self.runs, "isl": self.isl, "osl": self.osl})
         for many in self.concurrency:
-            if not 1 <= many <= MOST_IN_FLIGHT:
-                raise BadInput(f"concurrency must lie between 1 and {MOST_IN_FLIGHT:,}, not {many}")
+            if not 1 <= many <= MOST_IN_FLIGHT or many != int(many):
+                raise BadInput(f"concurrency must lie between 1 and {MOST_IN_FLIGHT:,}, a whole number, not {many}")
         if not 1 <= self.most_in_flight <= MOST_IN_FLIGHT:
             raise BadInput(f"max_in_flight must lie between 1 and {MOST_IN_FLIGHT:,}, not {self.most_in_flight}")
         if not 1 <= self.clients <= MOST_CLIENTS:
@@ -96,10 +97,29 @@ class LoadTest:
             raise BadInput(
                 f"fewer than {FEWEST_RUNS} runs need a warm-up; leave --no-warm-up out, or run it more often"
             )
+        if self.seed < 0:
+            raise BadInput(f"seed must be at least 0, not {self.seed}")
+        self._check_unused()
         if len(self.levels) != len(set(self.levels)):
             raise BadInput("a level of the load is given twice")
         for level in self.levels:
             self.traffic(level)
+
+    def _check_unused(self) -> None:
+        """BadInput for values that this load would ignore."""
+        if self.trace is None and self.speeds != (1.0,):
+            raise BadInput("speed is of a trace, and none is given")
+        if self.trace is not None and (self.isl, self.osl, self.least_ratio) != (ISL, OSL, 1.0):
+            raise BadInput("a trace says how long its requests are; leave isl, osl and least_ratio out")
+        if self.concurrency and self.most_in_flight != OPEN_IN_FLIGHT:
+            raise BadInput("max_in_flight is of an open loop; concurrency says how many requests are in flight")
+        if self.requests is not None and self.requests < max(self.concurrency, default=0):
+            raise BadInput(
+                f"{self.requests:,} requests never put {max(self.concurrency):,} in flight; give more requests"
+            )
+        few = 4 * -(-2 // self.runs)  # so that two of them are in a quarter of the runs (summary.py)
+        if self.until_saturation and self.rates and (self.requests or OPEN_REQUESTS) < few:
+            raise BadInput(f"from fewer than {few} requests nobody can tell whether waiting grows; give more requests")
 
     @property
     def address(self) -> str:

@@ -192,7 +192,8 @@ def _steadiness(runs: Sequence[Measured]) -> Steadiness | None:
     second: list[float] = []
     last: list[float] = []
     for each in runs:
-        waited = [seconds for reply in each.well if (seconds := METRICS["ttft_with_queue_s"](reply)) is not None]
+        arrived = sorted(each.well, key=lambda reply: reply.due)  # they are kept as they ended
+        waited = [seconds for reply in arrived if (seconds := METRICS["ttft_with_queue_s"](reply)) is not None]
         quarter = len(waited) // 4
         if quarter:
             second += waited[quarter : 2 * quarter]
