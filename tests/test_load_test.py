@@ -373,10 +373,12 @@ def test_from_python(server: FakeStream) -> None:
     assert rows[0]["n"] == found.ok == 6
     assert found.as_dict()["levels"][0]["latencies"]["tpot_s"]["n"] == 6
     assert "ttft_s" in found._repr_html_()
-    for wrong, told in (({"seed": -1}, "seed must be"), ({"concurrency": 2.5}, "whole number"),
-                        ({"concurrency": "4"}, "'4' is no number")):  # fmt: skip
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"seed": -1}, "seed must be"), ({"concurrency": 2.5}, "whole number"), ({"concurrency": "4"}, "is no number"),
+    ]  # fmt: skip
+    for more, told in wrong:
         with pytest.raises(fs.BadInput, match=told):
-            fs.measure_server(server.base, **{"concurrency": np.int64(2), **wrong})
+            fs.measure_server(server.base, **{"concurrency": np.int64(2), **more})
     with pytest.raises(fs.BadInput, match="the nearest known: requests"):
         fs.measure_server(server.base, concurrency=2, request=6)
 
