@@ -283,6 +283,7 @@ def test_prompts_of_exact_length(tmp_path: Path) -> None:
         (["--server", "http://127.0.0.1:1", "--rate", "-1"], "rate must lie between"),
         (["--server", "http://127.0.0.1:1", "--runs", "2", "--no-warm-up"], "fewer than 5 runs need a warm-up"),
         (["--server", "http://127.0.0.1:1", "--api", "chats"], "nearest known: chat"),
+        (["--server", "http://127.0.0.1:1", "--case", "isl=4"], "isl of a case is what was measured"),
         (["--server", "http://127.0.0.1:1", "--speed", "2"], "speed is of a trace"),
         (["--server", "http://127.0.0.1:1", "--trace", "a.csv", "--isl", "9"], "a trace says how long its requests"),
         (["--server", "http://127.0.0.1:1", "--max-in-flight", "9"], "max_in_flight is of an open loop"),
@@ -411,6 +412,9 @@ def test_a_short_trace_cannot_saturate(server: FakeStream, tmp_path: Path) -> No
     found = measure_server(asked(server, trace=trace, requests=None, until_saturation=True), Silent())
     assert len(found.levels) == 1
     assert found.saturation is None
+    trace.write_text("arrival_s,input_tokens,output_tokens\n")
+    with pytest.raises(BadInput, match="the trace holds no requests"):
+        measure_server(asked(server, trace=trace, requests=None), Silent())
 
 
 def test_waiting_grows_in_the_order_of_arrival() -> None:

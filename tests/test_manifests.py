@@ -18,6 +18,7 @@ from flashstill.errors import BadInput
 from flashstill.facts import load
 from flashstill.plan.launch import launch
 from flashstill.plan.manifests import form_and_engine, manifest, written
+from flashstill.plan.manifests.kubernetes import _escaped
 from flashstill.plan.manifests.pools import plain_name
 from flashstill.plan.manifests.yaml_text import yaml_text
 from flashstill.plan.space import Configuration
@@ -115,7 +116,7 @@ def test_kubernetes(engine: str, model: str, point: Configuration) -> None:
                 chips += copies * container.get("resources", {}).get("limits", {}).get("nvidia.com/gpu", 0)
     assert chips == point.chips
     servers = [words for words in commands(found) if "router" not in " ".join(words)]
-    assert all(model in [word.replace("$$(", "$(") for word in words] for words in servers)
+    assert all(model in [word.replace("$$", "$") for word in words] for words in servers)
 
 
 def pods(document: Any) -> list[tuple[Any, int]]:
@@ -238,3 +239,10 @@ VALUES = st.recursive(
 @given(value=st.lists(VALUES, min_size=1) | st.dictionaries(st.text(), VALUES, min_size=1))
 def test_yaml_says_what_was_meant(value: Any) -> None:
     assert yaml.safe_load(yaml_text(value)) == value
+
+
+def test_kubernetes_sees_no_variable_in_a_word() -> None:
+    """`$$` is a dollar sign there, wherever it stands."""
+    for word in ("$(HOME)", "$$(HOME)", "a$b"):
+        read = re.sub(r"\$(\$|\([^)]*\))", lambda match: "$" if match[1] == "$" else "expanded", _escaped(word))
+        assert read == word

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import flashstill as fs
 from flashstill.cli import main
 from flashstill.facts import load
 from flashstill.plan.predict import predict
@@ -56,4 +57,6 @@ def test_mistakes(tiny_teacher: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (("--osl", "8"), "--osl measures a server; leave --model out"),
     ):
         assert sentence in refuse(capsys, "measure", "--model", tiny_teacher, "--arithmetic", "fp32", *arguments)
+    with pytest.raises(fs.BadInput, match="give at least one batch and one context"):
+        fs.measure_model(tiny_teacher, batch=[])
     assert "--batch measures a model; give --model" in refuse(capsys, "measure", "--batch", "8")

@@ -210,6 +210,11 @@ def test_a_page_with_residuals(measured: Path, tmp_path: Path, capsys: pytest.Ca
         ("concurrency: 8\ntpot_p90_ms: 9.4\n", "no positive ttft_p90_ms"),
         ("concurrency: 8\nttft_p90_ms: x\ntpot_p90_ms: 9.4\n", "ttft_p90_ms is 'x', not a number"),
         ("concurrency: 8\nttft_p90_ms: 7\ntpot_p90_ms: 10\ntps_per_user: 90\n", "tps_per_user is 90, but 1000 / tpot"),
+        ("concurrency: 8\nttft_p90_ms: 7\ntpot_p90_ms: 10\ntps_per_user: nan\n", "tps_per_user is 'nan', not a number"),
+        (
+            "- a: 1\n  concurrency: 8\n  ttft_p90_ms: 7\n  tpot_p90_ms: 10\n- a: 2\n  concurrency: 16\n",
+            "several values for concurrency; write each point into a file of its own",
+        ),
     ],
 )
 def test_points_of_mlperf_that_contradict_themselves(tmp_path: Path, text: str, sentence: str) -> None:
@@ -228,6 +233,13 @@ def test_a_point_of_mlperf(tmp_path: Path) -> None:
     (row,) = read_own(path, {"model": "qwen3-8b", "chip": "h100-sxm", "isl": "1024", "osl": "128"})
     assert row.measured == {"tpot_s": pytest.approx(0.01), "ttft_s": pytest.approx(0.07)}
     assert row.case.scenario.batch == 8
+
+
+def test_an_unknown_unit_is_not_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps({**AIPERF, "time_to_first_token": {"unit": "minutes", "avg": 1.0}}), encoding="utf-8")
+    with pytest.raises(BadInput, match="gives time_to_first_token in minutes; known are ms"):
+        read_own(path)
 
 
 def test_numbers_that_no_float_holds_are_none(tmp_path: Path) -> None:

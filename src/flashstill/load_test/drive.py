@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flashstill.errors import BadInput
 from flashstill.load_test.client import Client, Reply
 from flashstill.load_test.dialects import Dialect
 from flashstill.load_test.failures import OK
@@ -45,6 +46,8 @@ class Traffic:
             kept.append(piece)
             if most is not None and sum(len(each.prompt) for each in kept) >= most:
                 break
+        if not kept:
+            raise BadInput("the trace holds no requests")
         columns = [np.concatenate(column)[:most] for column in zip(*kept, strict=True)]
         numbers = np.arange(len(columns[0]))
         return Traffic(

@@ -17,6 +17,9 @@ from flashstill.load_test.question import LoadTest
 from flashstill.plan.case import CASE_FIELDS
 from flashstill.progress import Progress
 
+TOLD = ("isl", "osl", "concurrency", "burst_share")
+"""columns of a case that the measurement gives"""
+
 
 def measure_server(
     asked: LoadTest, progress: Progress, out: Path | None = None, case: Mapping[str, str] | None = None
@@ -31,6 +34,8 @@ def measure_server(
     for name in case:
         if name not in CASE_FIELDS:
             raise BadInput(unknown("column of a case", name, CASE_FIELDS))
+        if name in TOLD:
+            raise BadInput(f"{name} of a case is what was measured; leave it out")
     if case and out is None:
         raise BadInput("columns of a case go into the files of --out, which is not given")
     found = measured(asked, progress, out)

@@ -128,6 +128,8 @@ def measure_model(
     This machine is measured first if `flashstill measure` has not been run yet.  BadInput for a directory that holds no
     model or a context that it does not have; InfeasiblePlan if the largest batch does not fit.
     """
+    if not batches or not contexts:
+        raise BadInput("give at least one batch and one context")
     check_counts({"repeats": repeats, "a batch": min(batches), "a context": min(contexts)})
     architecture = read_config(directory / "config.json", directory.resolve().name)
     used = in_use(decided(arithmetic, shape_of(directory)))

@@ -22,7 +22,7 @@ from typing import Any
 
 from flashstill.bounded import read_bounded
 from flashstill.checked import LARGEST, json_object
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, one_line
 
 Cells = dict[str, str]
 TPOT, TTFT, NOTE = "measured_tpot_ms", "measured_ttft_ms", "note"
@@ -87,9 +87,10 @@ def _aiperf(tree: Mapping[str, Any]) -> Iterator[Cells]:
         return
 
     def milliseconds(tag: str) -> float | None:
-        found, scale = _inside(tree, tag), UNITS_MS.get(str(_inside(tree, tag).get("unit", "ms")).lower())
-        value = _number(found, "avg")
-        return None if value is None or scale is None else value * scale
+        value, unit = _number(_inside(tree, tag), "avg"), str(_inside(tree, tag).get("unit", "ms")).lower()
+        if value is not None and unit not in UNITS_MS:
+            raise BadInput(f"a result of AIPerf gives {tag} in {one_line(unit, 40)}; known are {', '.join(UNITS_MS)}")
+        return None if value is None else value * UNITS_MS[unit]
 
     yield {
         "isl": _whole(_number(_inside(tree, "input_sequence_length"), "avg")),
@@ -143,9 +144,13 @@ def _mlperf_point(path: Path) -> Cells:
     found: dict[str, float] = {}
     for name, value in _POINT.findall(text):
         try:
-            found.setdefault(name, float(value))
+            number = float(value)
+            if not math.isfinite(number):
+                raise ValueError
         except ValueError as error:
             raise BadInput(f"{path}: {name} is {value[:40]!r}, not a number") from error
+        if found.setdefault(name, number) != number:
+            raise BadInput(f"{path} gives several values for {name}; write each point into a file of its own")
     for name in ("concurrency", "ttft_p90_ms", "tpot_p90_ms"):
         if not 0.0 < found.get(name, 0.0) < math.inf:
             raise BadInput(f"{path} has no positive {name}, as a measurement point of MLPerf Endpoints has")

@@ -176,4 +176,4 @@ def _router(found: Containers) -> dict[str, Any]:
 
 def _escaped(word: str) -> str:
     """A word in which Kubernetes sees no variable."""
-    return word.replace("$(", "$$(")
+    return word.replace("$", "$$")
