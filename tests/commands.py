@@ -18,6 +18,9 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 SHARED = Path(__file__).parents[2] / "shared"
 """published configurations and inputs that once failed; beside the project in its workplace only"""
 
+HEAR = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+"""before a command starts: SIGINT is heard, even where the tests run in the background of a shell, which ignores it"""
+
 
 def refuse(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """Run a command that must be refused; returns its one sentence."""
@@ -34,5 +37,4 @@ def refuse(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 def listening(command: list[str], **more: Any) -> subprocess.Popen[str]:
     """A process that hears a Ctrl-C, also where the tests themselves run in the background, which ignores it."""
-    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hear, **more)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=HEAR, **more)

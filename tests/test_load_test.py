@@ -36,7 +36,7 @@ from flashstill.progress import Silent
 from flashstill.records import read_records
 from flashstill.simulate.traffic import generated
 from flashstill.validation.own import read_own
-from tests.commands import refuse
+from tests.commands import HEAR, refuse
 from tests.fake_stream import FAULTS, FakeStream
 
 
@@ -389,7 +389,7 @@ def test_python_hears_an_interruption_of_client_processes(server: FakeStream) ->
     """asyncio's own handler of SIGINT only cancels, so that nothing may block."""
     server.first_s = 0.05
     call = f"import flashstill as fs; fs.measure_server({server.base!r}, concurrency=2, requests=2000, clients=2)"
-    with subprocess.Popen([sys.executable, "-c", call], stderr=subprocess.PIPE) as running:
+    with subprocess.Popen([sys.executable, "-c", call], stderr=subprocess.PIPE, preexec_fn=HEAR) as running:
         until = time.monotonic() + 60.0
         while len(server.questions) < 20 and time.monotonic() < until:
             time.sleep(0.02)

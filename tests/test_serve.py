@@ -25,7 +25,7 @@ from flashstill.endpoint.folder import checked_model, linked, served_name
 from flashstill.endpoint.programs import program
 from flashstill.endpoint.settings import read_plan, settings_of
 from flashstill.errors import BadInput, InfeasiblePlan
-from tests.commands import refuse
+from tests.commands import HEAR, refuse
 
 FAKE = Path(__file__).with_name("fake_engine.py")
 
@@ -111,7 +111,8 @@ def started(directory: Path, **environment: str) -> Iterator[tuple[subprocess.Po
     """`flashstill serve` in a process of its own, once it is healthy, and the document that it printed."""
     command = [sys.executable, "-m", "flashstill", "serve", str(directory), "--engine", "vllm", "--port", "0"]
     command += ["--length", "64", "--arithmetic", "fp32", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}) as running:
+    variables = {**os.environ, **environment}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables, preexec_fn=HEAR) as running:
         assert running.stdout is not None
         text = ""
         while line := running.stdout.readline():
@@ -229,7 +230,12 @@ class TestSettings:
             "sequences": 7, "length": 2048, "tp": 2, "quantise": "", "kv_precision": "",
         }  # fmt: skip
 
-    @pytest.mark.parametrize("text", ["{}", "[]", '{"schema": "flashstill.plan/1", "question": {}}', "nonsense"])
+    @pytest.mark.parametrize(
+        "text",
+        ["{}", "[]", '{"schema": "flashstill.plan/1", "question": {}}', "nonsense",
+         '{"schema": "flashstill.plan/1", "question": {}, "launch": {"configuration": [1]}}',
+         '{"schema": "flashstill.predict/1", "question": {"isl": 9, "osl": 9, "concurrency": 2, "pp": "2"}}'],
+    )  # fmt: skip
     def test_another_document_is_refused(self, text: str, tmp_path: Path) -> None:
         (tmp_path / "plan.json").write_text(text)
         with pytest.raises(BadInput):

@@ -132,10 +132,11 @@ def read_plan(path: Path) -> dict[str, Any]:
         point: Mapping[str, Any] = {**question, "batch": question.get("concurrency")}
     else:
         launched = document.get("launch")
-        point = launched.get("configuration", {}) if isinstance(launched, dict) else {}
+        configuration = launched.get("configuration") if isinstance(launched, dict) else None
+        point = configuration if isinstance(configuration, dict) else {}
         if not point:
             raise BadInput(f"{path} holds no configuration to start; write it with plan --emit vllm --json")
-    if point.get("prefill_instances") or (point.get("pp") or 1) > 1 or (point.get("ep") or 1) > 1:
+    if point.get("prefill_instances") or any(_count(path, name, point.get(name) or 1) > 1 for name in ("pp", "ep")):
         raise BadInput(
             f"{path} plans several servers or stages, and one is started here; plan --emit writes the commands or"
             " manifests of such a deployment"
