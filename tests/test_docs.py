@@ -5,15 +5,35 @@ from __future__ import annotations
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+SIMULATED = re.compile(r"flashstill simulate |plan [^\n]*--trace|fs\.simulate\(|predict [^\n]*--simulated")
+"""examples that take a compiled event loop, or minutes"""
+
+
+def pages() -> list[Any]:
+    """README and all pages of docs/; those whose examples simulate are slow."""
+    paths = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    names = [path.relative_to(ROOT).as_posix() for path in paths]
+    return [
+        pytest.param(name, marks=[pytest.mark.slow] if simulates(path) else [])
+        for name, path in zip(names, paths, strict=True)
+    ]
+
+
+def simulates(path: Path) -> bool:
+    """Whether an example of the page, of whatever language is run, simulates."""
+    blocks = re.findall(r"(?ms)^```(?:console|python)\n(.*?)^```$", path.read_text(encoding="utf-8"))
+    return any(SIMULATED.search(block) for block in blocks)
+
+
 RENEWED = runpy.run_path(str(ROOT / "scripts" / "docs"))["renewed"]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", pages())
 def test_examples_print_what_they_say(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     assert RENEWED(text) == text, f"{page} is stale: scripts/docs renews it"
