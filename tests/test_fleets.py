@@ -192,10 +192,25 @@ def test_mistakes_are_refused(trace: Path, capsys: pytest.CaptureFixture[str]) -
     assert "--isl has no place" in refuse(capsys, *asked, "--trace", trace, "--slo", SLO, "--isl", 5)
     assert "--slo is of a fleet, which needs the requests" in refuse(capsys, *asked, "--slo", SLO)
     assert "--max-chips" in refuse(capsys, *asked)
+    for speed in ("nan", "0", "-1"):
+        assert "speed must lie between" in refuse(capsys, *asked, "--trace", trace, "--slo", SLO, "--speed", speed)
+    window = refuse(capsys, *asked, "--trace", trace, "--slo", SLO, "--window", "0s")
+    assert "the window must be above 0 seconds" in window
+
     with pytest.raises(fs.BadInput, match="unknown keyword of plan_fleet 'roter'; the nearest known: router"):
         planned(trace, roter="central")
     with pytest.raises(fs.MissingFact, match="l40"):
         planned(trace, chips="l40z")
+
+
+@pytest.mark.slow
+def test_a_window_that_no_number_of_replicas_serves(tmp_path: Path) -> None:
+    """One prompt of 30,000 tokens among three requests takes longer than the bound by itself."""
+    path = tmp_path / "trace.csv"
+    rows = [*((12.0 * number, 200, 20) for number in range(300)), (3700, 200, 20), (3800, 30_000, 20), (7100, 200, 20)]
+    path.write_text("arrival_s,input_tokens,output_tokens\n" + "\n".join(",".join(map(str, row)) for row in rows))
+    with pytest.raises(fs.InfeasiblePlan, match=r"in the window from .*ttft_p95 is broken by the requests themselves"):
+        planned(path, "ttft_p95<0.3", chips="h100-sxm", max_chips=1, disaggregated=False)
 
 
 def test_bounds_that_nothing_keeps_are_counted(trace: Path) -> None:

@@ -65,7 +65,7 @@ def plan_trace(facts: Facts, model: str, asked: Mapping[str, Any], as_json: bool
         kv_precision=asked["kv_precision"],
         engine=asked["engine"],
         speed=asked["speed"],
-        window_s=asked["window"] or SECONDS_PER_HOUR,
+        window_s=SECONDS_PER_HOUR if asked["window"] is None else asked["window"],
         cold_start_s=asked["cold_start"] or 0.0,
         disaggregated=not asked["co_located"],
         price=asked["price"],

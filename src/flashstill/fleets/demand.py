@@ -20,6 +20,7 @@ from flashstill.errors import BadInput
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.state import Counts, Values
 from flashstill.simulate.traces import read_trace
+from flashstill.simulate.traffic import Traffic
 
 FEWEST_BLOCKS, MOST_BLOCKS, REQUESTS_OF_A_BLOCK = 60, 960, 300
 NEAR_SHARE = 0.1
@@ -63,6 +64,7 @@ class Demand:
 
 def read_demand(path: Path, longest: int, speed: float = 1.0) -> Demand:
     """The requests of a trace that a model of `longest` tokens of context can answer."""
+    Traffic(trace=path, speed=speed)  # raises for a speed that cannot be
     pieces, count = [], 0
     for piece in read_trace(path, speed):
         pieces.append(piece)

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from flashstill.errors import InfeasiblePlan
 from flashstill.fleets.apart import fewest_of_both
 from flashstill.fleets.copies import Copies
 from flashstill.fleets.demand import Demand
-from flashstill.fleets.search import Question, Sized
+from flashstill.fleets.search import IDLE, MOST_REPLICAS, Question, Sized
 from flashstill.fleets.slo import Bound
 from flashstill.fleets.trials import Traffic, Trials
 
@@ -52,8 +53,8 @@ def _fewest(trials: Trials, best: Sized, bounds: Sequence[Bound], window: Traffi
     """The fewest replicas near a guess that keep the bounds under all seeds; one where nobody comes."""
     one = Copies(1, min(best.copies.prefills, 1))
 
-    def keeps(count: int) -> bool:
-        return trials.keeps(best.candidate, Copies(count), range(seeds), bounds, window) is None
+    def broken_in(count: int) -> int | None:
+        return trials.keeps(best.candidate, Copies(count), range(seeds), bounds, window)
 
     if _requests(trials, window) == 0:
         return one
@@ -65,8 +66,22 @@ def _fewest(trials: Trials, best: Sized, bounds: Sequence[Bound], window: Traffi
             or best.copies
         )
     count = guess.replicas
-    while not keeps(count):
+    while (seed := broken_in(count)) is not None:
+        trial = trials.of(best.candidate, Copies(count), seed, window)
+        if trial.busy < IDLE or count >= MOST_REPLICAS:
+            raise InfeasiblePlan(_hopeless(trials, best, bounds, window, count, seed), {"a window": 1})
         count += 1
-    while count > 1 and keeps(count - 1):
+    while count > 1 and broken_in(count - 1) is None:
         count -= 1
     return Copies(count)
+
+
+def _hopeless(trials: Trials, best: Sized, bounds: Sequence[Bound], window: Traffic, count: int, seed: int) -> str:
+    """Which bound no number of replicas keeps in a window, as a sentence."""
+    demand = trials.demand
+    start = (window.part or (0, demand.blocks))[0] / demand.blocks * demand.span_s
+    name = trials.broken(best.candidate, Copies(count), seed, bounds, window)[0].name
+    return (
+        f"in the window from {start:,.0f} s on, {name} is broken by the requests themselves, however many replicas"
+        " of the busiest window's fleet there are; ask for a longer --window or a looser bound"
+    )
