@@ -44,10 +44,12 @@ def decide(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, scheduler
         step_together(fleet, settings.tables, settings.limits, int(first), float(fleet.clock[first, field.STARTS]))
 
 
-def check_all_served(tally: Tally, scheduler: Scheduler) -> None:
-    """BadInput if the scheduler has left requests in line at the end."""
+def check_all_served(fleet: Fleet, tally: Tally, scheduler: Scheduler, steady: bool) -> None:
+    """BadInput if the scheduler has left requests in line at the end. steady: replicas always serve; where they do not,
+    requests may also be left because none serves any more."""
     totals = tally.totals
     left = int(totals[ARRIVED] - totals[DONE] - totals[REFUSED] - totals[TOO_LATE])
+    left = left if steady else int(fleet.counts[:, field.QUEUED].sum())
     if left:
         raise BadInput(
             f"the scheduler {name_of(scheduler)} left {left:,} requests in line with nothing running; it must admit or "

@@ -17,6 +17,7 @@ from flashstill.simulate.scaling import look
 from flashstill.simulate.settings import Settings
 from flashstill.simulate.state import (
     FOLLOWED,
+    LINE_LENGTH,
     NOW_S,
     NUMBER,
     OFF,
@@ -99,6 +100,8 @@ def run(
         elif why == ASK:
             assert scheduler is not None
             decide(fleet, pool, settings, tally, scheduler, closed)
+        elif why == CHANGE and is_last and not _goes_on(fleet, settings, piece, position):
+            break
         elif why == CHANGE:
             given_up = _change(fleet, pool, settings, tally)
         elif why == OVER:
@@ -108,14 +111,21 @@ def run(
             pool.spares[1] = pool.spares[0]
             if agents.leave(pool.counts[left, NUMBER].tolist(), float(tally.area[1]), piece, position):
                 piece, position = _empty(), 0
-    if scheduler is not None and course is STEADY:
-        check_all_served(tally, scheduler)
+    if scheduler is not None:
+        check_all_served(fleet, tally, scheduler, course is STEADY)
     end_s = float(max(np.max(fleet.clock[:, STARTS]), np.max(fleet.clock[:, SINCE_S]), tally.area[1]))
     for r in range(len(fleet.counts)):
         settle(fleet, tally, r, end_s)
     if tally.area[IN_SYSTEM]:
         give_up_rest(fleet, pool, settings, tally, end_s)
     return Outcome(tally=tally, fleet=fleet, end_s=end_s, prefills=settings.prefills)
+
+
+def _goes_on(fleet: Fleet, settings: Settings, piece: Arrivals, position: int) -> bool:
+    """Whether anything can happen beside the next look of an autoscaler: it alone would look for ever."""
+    comes = position < len(piece.arrival_s) and piece.arrival_s[position] < np.inf
+    others = bool((fleet.ends[:-1] < np.inf).any()) or fleet.router[LINE_LENGTH] > 0
+    return comes or others or settings.scaling.interval_s == 0.0
 
 
 def _change(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally) -> int:

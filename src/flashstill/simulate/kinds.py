@@ -4,7 +4,8 @@ Each pays for the part of the steps that it causes, by the step tables (tables.p
 
     output    the decode steps of their batch and contexts
     input     what prompt tokens that are computed add to steps, as if nothing had been found in a cache before them;
-              what is computed again after a preemption counts as well, and the first token, which comes with its prompt
+              what is computed again after a preemption counts as well, what is then found if nothing was found before,
+              and the first token, which comes with its prompt
     cached    what attention to the tokens found in a cache adds to that
 
 Time in which replicas do nothing is shared in proportion to the time that they work, and so are its dollars and joules.
@@ -26,6 +27,8 @@ def per_million(total: float, parts: Mapping[str, float], tokens: Mapping[str, i
 
     parts: what each kind has caused, in any unit.
     """
+    if not tokens["cached"]:  # found again after a preemption only, in a cache or the host's memory
+        parts = {**parts, "cached": 0.0, "input": parts["input"] + parts["cached"]}
     caused = sum(parts.values())
     return {
         kind: total * parts[kind] / caused / tokens[kind] * TOKENS_PER_MILLION if tokens[kind] and caused else None

@@ -15,9 +15,20 @@ from flashstill.simulate.lockstep import cut_jump, first_rank, step_together
 from flashstill.simulate.scheduler import plan
 from flashstill.simulate.settings import Settings
 from flashstill.simulate.slots import blocks_of
-from flashstill.simulate.state import DRAINING, FOLLOWED, LINE_LENGTH, NOW_S, Counts, Fleet, Limits, Pool, Values
+from flashstill.simulate.state import (
+    DRAINING,
+    FOLLOWED,
+    LINE_LENGTH,
+    NOTICED,
+    NOW_S,
+    Counts,
+    Fleet,
+    Limits,
+    Pool,
+    Values,
+)
 from flashstill.simulate.status import drain
-from flashstill.simulate.tally import ARRIVED, IN_SYSTEM, REFUSED, TOKENS_IN, Tally, enter
+from flashstill.simulate.tally import ARRIVED, IN_SYSTEM, REFUSED, TIME_S, TOKENS_IN, TOO_LATE, Tally, enter
 from flashstill.simulate.transfers import end_transfer, land, start_transfers
 
 MORE, ROOM, OVER, ASK, CHANGE, LEFT = range(6)
@@ -170,6 +181,12 @@ def advance(
             return LEFT, position
         if settings.limits.asks and fleet.counts[:, field.UNDECIDED].any():
             return ASK, position
+        if tally.totals[TOO_LATE] > fleet.router[NOTICED]:  # some were turned away at this very moment, and left room
+            fleet.router[NOTICED] = tally.totals[TOO_LATE]
+            if fleet.router[LINE_LENGTH] > 0:
+                dispatch(fleet, pool, settings, tally, tally.area[TIME_S])
+                wake_called(fleet, pool, settings, tally, tally.area[TIME_S])
+                continue
         r = int(np.argmin(fleet.ends))
         event_s, finished = fleet.ends[r], max(given_up, 0)
         comes_s = np.inf

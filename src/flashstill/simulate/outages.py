@@ -51,7 +51,7 @@ from flashstill.simulate.tally import (
     leave,
 )
 from flashstill.simulate.times import decode_sum, decode_value, steps_until
-from flashstill.simulate.transfers import free, hold
+from flashstill.simulate.transfers import expect, free, let_go
 
 
 def drawn(fleet: Fleet, r: int, mean: float) -> float:
@@ -117,12 +117,12 @@ def lose_transfers(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r
         if place == NONE or r not in (sender, to):
             continue
         free(fleet, link)
-        hold(fleet, pool, settings.limits, to, place, -1)
+        expect(fleet, pool, settings.limits, to, place, -1)
         fleet.counts[to, field.INCOMING] -= 1
         if to == r:
             push_front(fleet.counts, pool, sender, field.SEND_HEAD, place)  # its cache is still there
         else:
-            hold(fleet, pool, settings.prefill_limits, r, place, -1)
+            let_go(fleet, pool, settings.prefill_limits, r, place)
             given_up += retry(fleet, pool, settings, tally, place, now)
     return given_up
 
@@ -132,13 +132,13 @@ def lose_lines(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, r: in
     given_up = 0
     while fleet.counts[r, field.SEND_LENGTH]:
         place = pop(fleet.counts, pool, r, field.SEND_HEAD)
-        hold(fleet, pool, settings.prefill_limits, r, place, -1)
+        let_go(fleet, pool, settings.prefill_limits, r, place)
         given_up += retry(fleet, pool, settings, tally, place, now)
     fleet.counts[r, field.HELD] = 0
     while fleet.counts[r, field.LAND_LENGTH]:
         place = pop(fleet.counts, pool, r, field.LAND_HEAD)
         fleet.counts[r, field.INCOMING] -= 1
-        hold(fleet, pool, settings.limits, r, place, -1)
+        let_go(fleet, pool, settings.limits, r, place)
         given_up += retry(fleet, pool, settings, tally, place, now)
     while fleet.counts[r, field.QUEUED] + fleet.counts[r, field.LATE_QUEUED]:
         head = field.HEAD if fleet.counts[r, field.QUEUED] else field.LATE_HEAD
@@ -177,7 +177,6 @@ def retry(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, place: int
     """Try a request elsewhere; 1 if it is given up, as it has failed too often or no longer fits, else 0."""
     limits = settings.prefill_limits
     pool.counts[place, field.RETRIES] += 1
-    pool.counts[place, field.HOSTED] = 0
     pool.counts[place, field.HOSTED] = 0
     needed = blocks_of(pool.counts[place, field.PROMPT] + pool.counts[place, field.GENERATED], limits.block)
     if pool.counts[place, field.RETRIES] > settings.changes.retries or needed > limits.blocks:

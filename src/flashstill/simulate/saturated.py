@@ -79,6 +79,7 @@ def outside(policy: Policy, limits: Limits) -> str:
         "speculative decoding": policy.draft is not None,
         "ranks of attention that step together": limits.ranks > 1,
         "a prefix cache that is simulated": limits.unit > 0,
+        "preemption by swap": limits.swap_s > 0.0,
     }
     return " and ".join(reason for reason, holds in reasons.items() if holds)
 

@@ -127,7 +127,7 @@ def schedule_prompts(
         left -= chunk
         prompt += chunk
         work += chunk * (cached + chunk / 2.0)
-        found += chunk * cached
+        found += chunk * pool.counts[place, field.CACHED]
     fleet.clock[r, field.SHARED_WORK] = found
     return prompt, work
 

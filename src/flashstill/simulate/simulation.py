@@ -141,6 +141,8 @@ def simulate(
 
 def simulated(fleet: Prepared, traffic: Traffic, pieces: Iterable[Arrivals], seed: int = 0) -> Simulation:
     """Serve the requests of some traffic, in order of arrival, on a fleet that is ready."""
+    if traffic.closed and fleet.policy.refuse_late:
+        raise BadInput("refuse_late sends away requests of a closed loop, which would come again at once; give a rate")
     outcome = fleet.serve(pieces, traffic.closed, seed, _agents(fleet, traffic, seed))
     return simulation_of(
         fleet.resolved, fleet.policy, fleet.operations, traffic, seed, outcome, roles_of(fleet, outcome),

@@ -123,9 +123,10 @@ UNITS, LOWER_S, PEAK, AT_ROW, NOW_S = range(5)
 of the last change"""
 REQUEST_SENT, RECEIVER = range(2)
 """columns of Fleet.links: the request whose cache is on its way, and the replica that it goes to"""
-NEXT, RANDOM, LINE_HEAD, LINE_TAIL, LINE_LENGTH, SEED, ENTRIES, FOLLOWED = range(8)
+NEXT, RANDOM, LINE_HEAD, LINE_TAIL, LINE_LENGTH, SEED, ENTRIES, FOLLOWED, NOTICED = range(9)
 """columns of Fleet.router: next replica in turn, random state, ends and length of the central line, the seed; replicas
-[0, ENTRIES) are those that requests are routed to; in a closed loop, requests that have a time of arrival"""
+[0, ENTRIES) are those that requests are routed to; in a closed loop, requests that have a time of arrival; requests turned
+away whose place has been offered to the central line"""
 
 
 class Fleet(NamedTuple):
@@ -134,7 +135,7 @@ class Fleet(NamedTuple):
     ends: times of the next events, infinite without any: [R] ends of the planned steps, [L] of the transfers on links,
     and, where replicas fail or their number changes, [R] ends of their status and [1] of the next look at their number.
     clock [R, 14], counts [R, 37], slots [R, 9, M], links [L, 2], scaling [5]: by the columns above.
-    residues [R, B]: decoding slots by BASE mod B.  router [8]: by the columns above.
+    residues [R, B]: decoding slots by BASE mod B.  router [9]: by the columns above.
     prefix [R, 6, S]: tables of the prefix cache, by the rows above.
 
     Few arrays with many columns, as compiling takes time in proportion to the number of arrays.
@@ -189,7 +190,7 @@ def new_fleet(
         counts=counts,
         slots=np.zeros((total, 9, max(one.sequences for one in each)), dtype=np.int64),
         residues=np.zeros((total, max(one.block for one in each)), dtype=np.int64),
-        router=np.array([0, seed % 2147483646 + 1, NONE, NONE, 0, seed, prefills or replicas, 0], dtype=np.int64),
+        router=np.array([0, seed % 2147483646 + 1, NONE, NONE, 0, seed, prefills or replicas, 0, 0], dtype=np.int64),
         links=np.full((links, 2), NONE, dtype=np.int64),
         scaling=np.array([0.0, np.inf, 0.0, 0.0, 0.0]),
         prefix=prefix,

@@ -25,8 +25,8 @@ ARRIVED, DONE, REFUSED, PREEMPTED, GOOD, TOKENS_IN, TOKENS_OUT, CACHED_IN, PART_
 FAILED, RETRIED, FAILURES, LOST_OUT, EVICTED, SWAPPED = range(10, 16)
 """requests given up, and tried again; replicas that failed; tokens given to requests that were given up;
 cache blocks of the prefix cache that were given up, and blocks that went to the host or came back"""
-IN_SYSTEM = 2
-"""place in Tally.area of the number of requests in the system"""
+TIME_S, IN_SYSTEM = 1, 2
+"""places in Tally.area: when a request last came or left, and the number of requests in the system"""
 RUNNING, QUEUED, CACHE, WORKING, TOKENS, SERVING, PAID, PREFIX = range(8)
 LINES = (
     "running",

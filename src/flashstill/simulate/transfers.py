@@ -35,15 +35,25 @@ def whole_blocks(pool: Pool, limits: Limits, place: int) -> int:
 
 
 @compiled
-def hold(fleet: Fleet, pool: Pool, limits: Limits, r: int, place: int, sign: int) -> None:
-    """Count a request with its cache as one of replica r (sign 1), or no longer (-1)."""
-    if sign > 0:
-        fleet.counts[r, field.FREE] -= blocks_of(cached_tokens(pool, place), limits.block)
-    else:
-        free_blocks(fleet, pool, limits, r, place, cached_tokens(pool, place))
+def owe(fleet: Fleet, pool: Pool, limits: Limits, r: int, place: int, sign: int) -> None:
+    """Count a request, whose cache is or comes there, as one of replica r (sign 1), or no longer (-1)."""
     fleet.counts[r, field.COMMITTED] += sign * whole_blocks(pool, limits, place)
     fleet.counts[r, field.OWED] += sign
     fleet.counts[r, field.OWED_TOKENS] += sign * (pool.counts[place, field.PROMPT] + pool.counts[place, field.OUTPUT])
+
+
+@compiled
+def expect(fleet: Fleet, pool: Pool, limits: Limits, r: int, place: int, sign: int) -> None:
+    """Keep blocks free for a cache that is on its way to replica r (sign 1), or no longer (-1): none of it has come."""
+    fleet.counts[r, field.FREE] -= sign * blocks_of(cached_tokens(pool, place), limits.block)
+    owe(fleet, pool, limits, r, place, sign)
+
+
+@compiled
+def let_go(fleet: Fleet, pool: Pool, limits: Limits, r: int, place: int) -> None:
+    """Replica r is rid of a request and its cache."""
+    free_blocks(fleet, pool, limits, r, place, cached_tokens(pool, place))
+    owe(fleet, pool, limits, r, place, -1)
 
 
 @compiled
@@ -101,7 +111,7 @@ def start_transfers(fleet: Fleet, pool: Pool, settings: Settings, now: float) ->
             return
         place, link = pop(fleet.counts, pool, r, field.SEND_HEAD), free_link(fleet, r, lanes)
         fleet.links[link, REQUEST_SENT], fleet.links[link, RECEIVER] = place, to
-        hold(fleet, pool, settings.limits, to, place, 1)
+        expect(fleet, pool, settings.limits, to, place, 1)
         fleet.counts[to, field.INCOMING] += 1
         tokens, links = float(cached_tokens(pool, place)), settings.links
         fleet.ends[len(fleet.counts) + link] = now + decode_value(links.contexts, links.seconds, tokens)
@@ -114,7 +124,7 @@ def end_transfer(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, lin
     r, place = link // (len(fleet.links) // settings.prefills), fleet.links[link, REQUEST_SENT]
     to = fleet.links[link, RECEIVER]
     free(fleet, link)
-    hold(fleet, pool, settings.prefill_limits, r, place, -1)
+    let_go(fleet, pool, settings.prefill_limits, r, place)
     fleet.counts[r, field.HELD] -= 1
     push(fleet.counts, pool, to, field.LAND_HEAD, place)
     fleet.counts[r, field.CALLED] = fleet.counts[to, field.CALLED] = 1

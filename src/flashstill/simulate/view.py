@@ -9,13 +9,15 @@ import numpy as np
 
 from flashstill.simulate import state as field
 from flashstill.simulate.bounds import step_seconds
+from flashstill.simulate.prefix import cached_tokens
 from flashstill.simulate.state import Fleet, Limits, Pool
 from flashstill.simulate.tables import StepTables
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
-    """A request in line. cached_tokens: of its prompt, in a prefix cache; generated_tokens: before a preemption."""
+    """A request in line. cached_tokens: of its prompt that need not be computed here, as they
+    are in a prefix cache or the host's memory; generated_tokens: before a preemption."""
 
     arrival_s: float
     prompt_tokens: int
@@ -75,21 +77,23 @@ class ReplicaView:
     max_tpot_s: float
     _fleet: Fleet
     _pool: Pool
+    _limits: Limits
     _tables: StepTables
 
     @property
     def waiting(self) -> tuple[Waiting, ...]:
         """Requests in line, in order."""
-        clock, counts = self._pool.clock, self._pool.counts
+        fleet, pool, limits = self._fleet, self._pool, self._limits
+        clock, counts = pool.clock, pool.counts
         return tuple(
             Waiting(
                 arrival_s=float(clock[place, field.ARRIVAL_S]),
                 prompt_tokens=int(counts[place, field.PROMPT]),
                 output_tokens=int(counts[place, field.OUTPUT]),
-                cached_tokens=int(counts[place, field.CACHED]),
+                cached_tokens=cached_tokens(fleet, pool, limits, self.replica, place),
                 generated_tokens=int(counts[place, field.GENERATED]),
             )
-            for place in places_in_line(self._fleet, self._pool, self.replica)
+            for place in places_in_line(fleet, pool, self.replica)
         )
 
     @property
@@ -166,6 +170,7 @@ def view_of(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, r: int
         max_tpot_s=limits.tpot_s,
         _fleet=fleet,
         _pool=pool,
+        _limits=limits,
         _tables=tables,
     )
 

@@ -1,0 +1,112 @@
+"""Mechanisms of the simulation that meet: lines and refusals, pools and prefix caches, scaling and schedulers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import flashstill as fs
+from flashstill.simulate import tally as counted
+from flashstill.simulate.course import Autoscaler, Course, PrefillPool
+from flashstill.simulate.engine import Outcome, run
+from flashstill.simulate.kinds import joules_by_kind, per_million
+from flashstill.simulate.policy import Policy
+from flashstill.simulate.saturated import outside
+from flashstill.simulate.settings import Links
+from flashstill.simulate.state import CENTRAL, FREE, TURNED_DOWN
+from flashstill.simulate.view import Decision, ReplicaView
+from tests.batching import arrivals, limits, tables
+
+BURST = [(0.01 * i, 100, 50) for i in range(40)]
+LATER = [(100.0 + 10.0 * i, 100, 20) for i in range(10)]
+LINKS = Links(np.array([0.0, 4096.0]), np.array([0.3, 2.0]), np.zeros(2), 4)
+
+
+def counts_of(outcome: Outcome) -> tuple[int, int, int]:
+    """Requests done, turned away as too late, and failed."""
+    totals = outcome.tally.totals
+    return int(totals[counted.DONE]), int(totals[counted.TOO_LATE]), int(totals[counted.FAILED])
+
+
+class TestCentralLine:
+    """A request that is turned away leaves room for the next one in the central line."""
+
+    def test_refused_late(self) -> None:
+        asked = limits(router=CENTRAL, late=TURNED_DOWN, ttft_s=0.2, sequences=1)
+        done, late, failed = counts_of(run(tables(), asked, [arrivals(BURST + LATER)]))
+        assert done + late == 50
+        assert done >= 10, "those that come to an idle replica"
+        assert failed == 0
+
+    def test_refused_by_a_function(self) -> None:
+        def every_other(view: ReplicaView) -> Decision:
+            old = [at for at, each in enumerate(view.waiting) if view.now_s - each.arrival_s > 0.2]
+            return Decision(refuse=old)
+
+        asked = limits(router=CENTRAL, asks=True, sequences=1)
+        done, late, failed = counts_of(run(tables(), asked, [arrivals(BURST + LATER)], scheduler=every_other))
+        assert done + late == 50
+        assert done >= 10
+        assert failed == 0
+
+
+def test_pools_with_prefix_caches_that_fail_free_their_blocks() -> None:
+    """A transfer that is called off leaves the prefix cache of the receiver as it was."""
+    asked = limits(unit=16, unit_blocks=1, blocks=400)
+    rows = [(0.05 * i, 64, 30) for i in range(60)]
+    keys = [[(i % 3) * 1000 + k for k in range(5)] for i in range(60)]
+    filling = asked._replace(sends=True)
+    pool = PrefillPool(tables=tables(), limits=filling, replicas=2, lanes=1, links=LINKS)
+    course = Course(mtbf_s=(1.5, 1.5), repair_s=0.5, cold_s=(0.1, 0.1), retries=50)
+    outcome = run(tables(), asked, [arrivals(rows, keys=keys)], 2, prefill=pool, course=course)
+    assert outcome.tally.totals[counted.FAILURES] > 10
+    assert outcome.fleet.counts[:, FREE].tolist() == [400] * 4
+
+
+def test_an_autoscaler_does_not_look_for_ever() -> None:
+    """Where a scheduler leaves requests in line, nothing but the autoscaler's looks would ever happen."""
+    scaler = Autoscaler(
+        metric=0, target=2.0, interval_s=1.0, tolerance=0.1, patience_s=5.0, least=1, most=2, begin=1
+    )  # fmt: skip
+    with pytest.raises(fs.BadInput, match="left 1 requests in line"):
+        run(
+            tables(), limits(asks=True), [arrivals([(0.1, 64, 30)])], course=Course(autoscaler=scaler),
+            scheduler=lambda view: Decision(admit=0),
+        )  # fmt: skip
+
+
+def test_a_closed_loop_turns_nobody_away() -> None:
+    with pytest.raises(fs.BadInput, match="come again at once"):
+        fs.simulate(
+            model="qwen3-0.6b", chip="h100-sxm", concurrency=2, requests=4, isl=10, osl=2, scheduler="slo-aware",
+            max_ttft_s=0.1, refuse_late=True,
+        )  # fmt: skip
+
+
+def test_a_scheduler_sees_what_is_cached() -> None:
+    seen: list[int] = []
+
+    def noting(view: ReplicaView) -> Decision:
+        seen.extend(each.cached_tokens for each in view.waiting)
+        return Decision()
+
+    asked = limits(unit=16, unit_blocks=1, asks=True)
+    run(tables(), asked, [arrivals([(0.0, 64, 4), (10.0, 64, 4)], keys=[[1, 2, 3, 4]] * 2)], scheduler=noting)
+    assert seen == [0, 48], "three units, as at least one token of the prompt is computed"
+
+
+def test_prices_add_up_with_swapping() -> None:
+    """What comes back from the host was never found in a prefix cache: it is paid for by the input."""
+    outcome = run(tables(), limits(blocks=40, swap_s=1e-3), [arrivals([(0.0, 100, 200)] * 6)])
+    totals = outcome.tally.totals
+    assert totals[counted.SWAPPED] > 0
+    tokens = {"cached": 0, "input": int(totals[counted.TOKENS_IN]), "output": int(totals[counted.TOKENS_OUT])}
+    parts = joules_by_kind(outcome.fleet)
+    for each in (parts, {**parts, "cached": 1.0}):
+        prices = per_million(7.0, each, tokens)
+        assert sum(tokens[kind] / 1e6 * (price or 0.0) for kind, price in prices.items()) == pytest.approx(7.0)
+
+
+def test_the_closed_form_of_the_knee_leaves_swapping_out() -> None:
+    assert outside(Policy(preemption="swap"), limits(swap_s=1e-3)) == "preemption by swap"
+    assert outside(Policy(), limits()) == ""
