@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,12 +13,17 @@ from flashstill.simulate import tally as counted
 from flashstill.simulate.course import Autoscaler, Course, PrefillPool
 from flashstill.simulate.engine import Outcome, run
 from flashstill.simulate.kinds import joules_by_kind, per_million
+from flashstill.simulate.knee import _read
+from flashstill.simulate.operations import Operations
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.saturated import outside
+from flashstill.simulate.saturation import _arrivals
 from flashstill.simulate.settings import Links
 from flashstill.simulate.state import CENTRAL, FREE, TURNED_DOWN
+from flashstill.simulate.traffic import Traffic
 from flashstill.simulate.view import Decision, ReplicaView
 from tests.batching import arrivals, limits, tables
+from tests.commands import refuse
 
 BURST = [(0.01 * i, 100, 50) for i in range(40)]
 LATER = [(100.0 + 10.0 * i, 100, 20) for i in range(10)]
@@ -110,3 +118,60 @@ def test_prices_add_up_with_swapping() -> None:
 def test_the_closed_form_of_the_knee_leaves_swapping_out() -> None:
     assert outside(Policy(preemption="swap"), limits(swap_s=1e-3)) == "preemption by swap"
     assert outside(Policy(), limits()) == ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"rate": 1.0, "speed": 2.0}, "speed has no effect with rate"),
+        ({"concurrency": 2, "cv": 2.0}, "cv has no effect with concurrency"),
+        ({"agents": 2, "cv": 2.0}, "cv has no effect with agents"),
+        ({"trace": Path("any.csv"), "cached_ratio": 0.5}, "cached_ratio has no effect with trace"),
+        ({"trace": Path("any.csv"), "least_ratio": 0.5}, "least_ratio has no effect with trace"),
+        ({"rate": 1.0, "lengths": Path("any.csv"), "least_ratio": 0.5}, "leave least_ratio out"),
+    ],
+)
+def test_no_setting_of_the_traffic_is_ignored(asked: dict[str, Any], told: str) -> None:
+    with pytest.raises(fs.BadInput, match=told):
+        Traffic(**asked)
+
+
+@pytest.mark.parametrize("asked", [{"min_replicas": 3}, {"scale_down_s": 0.0}, {"cold_start_s": 5.0}])
+def test_no_setting_of_the_scaling_is_ignored(asked: dict[str, Any]) -> None:
+    with pytest.raises(fs.BadInput, match=next(iter(asked))):
+        Operations(**asked)
+
+
+class TestKnee:
+    def test_more_requests_than_a_trace_with_block_names_has(self) -> None:
+        """Names of blocks are large numbers; a knee, found without a prefix cache, does not use them."""
+        given = arrivals([(0.1 * i, 64, 30) for i in range(10)], keys=[[2**62 + i] for i in range(10)])
+        kept, share = _read([given, arrivals([(1.0, 64, 30)])], limits())
+        assert (len(kept.prompt), len(kept.keys), share) == (11, 0, 1.0)
+        assert sum(len(piece.prompt) for piece in _arrivals(kept, 1.0, 70_000, 0)) == 70_000
+
+    def test_turning_away_has_none(self) -> None:
+        with pytest.raises(fs.BadInput, match="with refuse_late waiting cannot grow"):
+            fs.knee(
+                model="qwen3-0.6b", chip="h100-sxm", isl=10, osl=2, scheduler="slo-aware", max_ttft_s=0.1,
+                refuse_late=True,
+            )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_knee_of_one_request(tmp_path: Path) -> None:
+    """One request has lengths, and so a knee; but no rate, whose multiples could be tried."""
+    path = tmp_path / "one.csv"
+    path.write_text("arrival_s,input_tokens,output_tokens\n0,64,8\n", encoding="utf-8")
+    asked: dict[str, Any] = {"model": "qwen3-0.6b", "chip": "h100-sxm", "trace": path, "sequences": 4}
+    found = fs.knee(**asked)
+    assert found.rate > 0.0
+    assert found.speed is None
+    with pytest.raises(fs.BadInput, match="all arrive at once"):
+        fs.knee(**asked, max_ttft_s=0.1)
+
+
+def test_settings_of_a_sweep_need_one(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("simulate", "--model", "qwen3-0.6b", "--chip", "h100-sxm", "--rate", "1")
+    for option in (("--seeds", "2"), ("--workers", "2"), ("--dask", "any:1")):
+        assert f"{option[0]} is of a sweep" in refuse(capsys, *asked, *option)

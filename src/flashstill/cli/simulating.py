@@ -153,7 +153,7 @@ def simulate(
 ) -> None:
     """What traffic gets: latencies at percentiles, waiting, cache, energy and dollars, event by event."""
     from flashstill.cli.knees import print_knee
-    from flashstill.cli.sweeping import loads_of, print_rows, swept, write_rows
+    from flashstill.cli.sweeping import check_sweep, loads_of, print_rows, swept, write_rows
     from flashstill.console import Console
     from flashstill.facts import load
     from flashstill.plan.deployment import Deployment
@@ -171,6 +171,7 @@ def simulate(
     echo_edits(facts, as_json)
     asked = {name: flags.pop(name) for name in _TRAFFIC}
     free = all(asked[name] is None for name in SOURCES)
+    check_sweep(rates, seeds, workers, dask)
     loads, only_knee = None if rates is None else loads_of(rates), with_knee and free
     if loads is not None and asked["rate"] is not None:
         raise BadInput("give --rate or --rates, not both")
@@ -195,7 +196,7 @@ def simulate(
     alone = not only_knee and loads is None
     answer = simulated(facts, model, deployment, traffic, policy, seed, price, operations) if alone else None
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
-        write_rows(out, rows or ([] if answer is None else answer.as_records()))
+        write_rows(out, rows or next(each for each in (answer, found) if each is not None).as_records())
     elif out is not None:
         title = f"{model} on {deployment.chip}"
         documents = None if answer is None else answer.as_dict(), None if found is None else found.as_dict()

@@ -30,6 +30,14 @@ def loads_of(text: str) -> list[float]:
     return [load for load in loads if load is not None]
 
 
+def check_sweep(rates: str | None, seeds: int, workers: int | None, dask: str | None) -> None:
+    """BadInput for a setting of a sweep without one."""
+    given = {"--seeds": seeds != 1, "--workers": workers is not None, "--dask": dask is not None}
+    name = next((name for name, is_given in given.items() if is_given), None)
+    if rates is None and name is not None:
+        raise BadInput(f"{name} is of a sweep; give --rates")
+
+
 def swept(jobs: Sequence[Job], workers: int | None, dask: str | None, out: Path | None) -> list[dict[str, Any]]:
     """The rows of all runs, in order; progress on standard error. Interrupted, what is done is written to `out`."""
     from flashstill.console import Console

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from flashstill.errors import BadInput
 from flashstill.progress import Progress
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.results import percentile
@@ -65,8 +66,13 @@ def rate_of(requests: Arrivals) -> float:
 def bound_knee(
     fleet: Prepared, requests: Arrivals, found: Measured, bounds: Bounds, seed: int, progress: Progress
 ) -> BoundKnee:
-    """The highest rate below the knee (found) that keeps the bounds. requests: in order of arrival, at any rate."""
+    """The highest rate below the knee (found) that keeps the bounds. requests: in order of arrival, at any rate.
+
+    BadInput if they all arrive at once.
+    """
     knee, given, seen = found.value, rate_of(requests), dict[float, dict[str, tuple[float, float, float]]]()
+    if given == math.inf:
+        raise BadInput("these requests all arrive at once, so that the load at which a bound breaks cannot be found")
     limits = {name: each for name, each in (("ttft", bounds.ttft_s), ("tpot", bounds.tpot_s)) if each < math.inf}
     total = 2 + 3 * math.ceil(math.log2(1.0 / PRECISION))
     with progress.task("bounds", total, "runs at most") as advance:

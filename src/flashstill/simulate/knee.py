@@ -9,6 +9,7 @@ latencies, the load at which a percentile first breaks one is found as well (bou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -23,7 +24,7 @@ from flashstill.progress import Progress, Silent
 from flashstill.simulate.bound_knee import BoundKnee, Bounds, bound_knee, rate_of
 from flashstill.simulate.capacity import mix_of
 from flashstill.simulate.engine import Outcome
-from flashstill.simulate.loop import Arrivals
+from flashstill.simulate.loop import NO_KEYS, Arrivals
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.prepare import requests_of
 from flashstill.simulate.saturated import Saturated, outside, saturated
@@ -103,6 +104,8 @@ def knee(
         raise BadInput(f"the percentile of the bounds must lie between 0 and 100, not {percentile}")
     if traffic.trace is None:
         traffic = replace(traffic, requests=LENGTHS)
+    if policy is not None and policy.refuse_late:
+        raise BadInput("with refuse_late waiting cannot grow without bound; leave it out to find the knee")
     pieces, sizes = requests_of(traffic, seed)
     fleet = prepared(facts, model, deployment, policy or Policy(), sizes, RENTED)
     if fleet.limits.unit:
@@ -131,7 +134,7 @@ def knee_of(
             return outcome
 
         found = saturated_rate(serve, requests, outputs, expected, stay_s, count, range(seed, seed + SEEDS))
-    left_out = outside(fleet.policy, fleet.limits)
+    given, left_out = rate_of(requests), outside(fleet.policy, fleet.limits)
     agrees = None if left_out else _agree(expected, found)
     asked = Bounds(ttft_s=fleet.limits.ttft_s, tpot_s=fleet.limits.tpot_s, percentile=percentile)
     bounds = None
@@ -147,7 +150,7 @@ def knee_of(
         agrees=agrees,
         binds=form.binds,
         running=form.running * fleet.replicas,
-        speed=found.value / rate_of(requests) if traffic.trace else None,
+        speed=found.value / given if traffic.trace and given < math.inf else None,
         replicas=fleet.replicas,
         requests=count,
         seeds=SEEDS,
@@ -183,13 +186,15 @@ def _notes(
 
 
 def _read(pieces: Iterable[Arrivals], limits: Limits) -> tuple[Arrivals, float]:
-    """All requests that a replica can hold, at most `MOST_REQUESTS`, and the share that they are."""
+    """All requests that a replica can hold, at most `MOST_REQUESTS`, without the names of their blocks, and the share
+    that they are."""
     kept: list[Arrivals] = []
     total, rows = 0, 0
     for piece in pieces:
         fits = np.ceil((piece.prompt + piece.output) / limits.block) <= limits.blocks
         total += len(fits)
-        kept.append(selected(piece, np.flatnonzero(fits)[: MOST_REQUESTS - rows]))
+        unnamed = piece._replace(key_ends=NO_KEYS, keys=NO_KEYS)  # a knee is found without a prefix cache
+        kept.append(selected(unnamed, np.flatnonzero(fits)[: MOST_REQUESTS - rows]))
         rows += len(kept[-1].prompt)
         if rows == MOST_REQUESTS:
             break

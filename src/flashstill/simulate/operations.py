@@ -60,10 +60,14 @@ class Operations:
             raise BadInput("failures need both times: chip_mtbf_s between them, and repair_s until a replica can start")
         if not 0 <= self.retries <= MOST_RETRIES:
             raise BadInput(f"retries must lie between 0 and {MOST_RETRIES}, not {self.retries}")
+        if self.cold_start_s is not None and not self.changes:
+            raise BadInput(
+                "cold_start_s is of replicas that come and go: with chip_mtbf_s, replicas_by_hour or autoscale"
+            )
         if self.autoscale is None:
-            given = [
-                n for n in ("scale_target", "max_replicas", "scale_interval_s", "scale_down_s") if getattr(self, n)
-            ]
+            names = ("scale_target", "max_replicas", "scale_interval_s", "scale_down_s")
+            given = [name for name in names if getattr(self, name) is not None]
+            given += ["min_replicas"] if self.min_replicas != 1 else []
             if given:
                 raise BadInput(f"{given[0]} is of an autoscaler; say what it looks at with autoscale")
             return

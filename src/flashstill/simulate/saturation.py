@@ -54,8 +54,9 @@ def saturated_rate(
 ) -> Measured:
     """Requests per second that are served while all lines are full.
 
-    requests: lengths, used over and over; outputs: their mean output tokens.  expected: rate to begin with, raised
-    until lines grow.  stay_s: seconds that a request stays with a full fleet; count: requests of each run.
+    requests: lengths, without block names, used over and over; outputs: their mean output tokens.  expected: rate to
+    begin with, raised until lines grow.  stay_s: seconds that a request stays with a full fleet; count: of
+    each run.
     """
     means: list[Values] = []
     for seed in seeds:
@@ -102,12 +103,9 @@ def _arrivals(requests: Arrivals, rate: float, count: int, seed: int) -> Iterato
     numbers = np.random.default_rng(seed)
     clock, total = 0.0, len(requests.arrival_s)
     rounds = -(-count // total)
-    if len(requests.key_ends):  # prefixes are found again in the order of the trace, and not in its next round
-        order, names = (int(numbers.integers(total)) + np.arange(count)) % total, int(requests.keys.max(initial=0)) + 1
-    else:
-        order, names = np.concatenate([numbers.permutation(total) for _ in range(rounds)])[:count], 0
+    order = np.concatenate([numbers.permutation(total) for _ in range(rounds)])[:count]
     for done in range(0, count, PIECE):
         chosen = selected(requests, order[done : done + PIECE])
         times = clock + np.cumsum(numbers.exponential(1.0 / rate, len(chosen.prompt)))
         clock = float(times[-1])
-        yield chosen._replace(arrival_s=times, keys=chosen.keys + names * (done // total))
+        yield chosen._replace(arrival_s=times)

@@ -125,8 +125,8 @@ REQUEST_SENT, RECEIVER = range(2)
 """columns of Fleet.links: the request whose cache is on its way, and the replica that it goes to"""
 NEXT, RANDOM, LINE_HEAD, LINE_TAIL, LINE_LENGTH, SEED, ENTRIES, FOLLOWED, NOTICED = range(9)
 """columns of Fleet.router: next replica in turn, random state, ends and length of the central line, the seed; replicas
-[0, ENTRIES) are those that requests are routed to; in a closed loop, requests that have a time of arrival; requests turned
-away whose place has been offered to the central line"""
+[0, ENTRIES) are those that requests are routed to; in a closed loop, requests that have a time of arrival; requests
+turned away whose place has been offered to the central line"""
 
 
 class Fleet(NamedTuple):

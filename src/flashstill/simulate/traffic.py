@@ -25,6 +25,13 @@ PIECE = 65536
 """requests made or read at a time"""
 SOURCES = ("trace", "rate", "concurrency", "daily", "agents")
 OF_AGENTS = ("turns", "think_s", "fan_out", "shared_prefix")
+ONLY_OF = {
+    "speed": ("trace",),
+    "cv": ("rate", "daily"),
+    "least_ratio": ("rate", "concurrency", "daily", "agents"),
+    "cached_ratio": ("rate", "concurrency", "daily", "agents"),
+}
+"""settings that some sources do not know"""
 BOUNDS = {
     "rate": (1e-9, 1e9),
     "speed": (1e-6, 1e6),
@@ -95,6 +102,12 @@ class Traffic:
         for name in ("least_ratio", "cached_ratio"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise BadInput(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
+        source = given[0]
+        for name, sources in ONLY_OF.items():
+            if source not in sources and getattr(self, name) != self.__dataclass_fields__[name].default:
+                raise BadInput(f"{name} has no effect with {source}; it is of {' and '.join(sources)}")
+        if self.lengths is not None and self.least_ratio != 1.0:
+            raise BadInput("lengths from a file are taken as they are; leave least_ratio out")
         for name in OF_AGENTS:
             if self.agents is None and getattr(self, name) != self.__dataclass_fields__[name].default:
                 raise BadInput(f"{name} is of agents; say how many there are with agents")
