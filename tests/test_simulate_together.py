@@ -19,7 +19,7 @@ from flashstill.simulate.policy import Policy
 from flashstill.simulate.saturated import outside
 from flashstill.simulate.saturation import _arrivals
 from flashstill.simulate.settings import Links
-from flashstill.simulate.state import CENTRAL, FREE, TURNED_DOWN
+from flashstill.simulate.state import CENTRAL, FREE, REFERENCES, TURNED_DOWN
 from flashstill.simulate.traffic import Traffic
 from flashstill.simulate.view import Decision, ReplicaView
 from tests.batching import arrivals, limits, tables
@@ -175,3 +175,17 @@ def test_settings_of_a_sweep_need_one(capsys: pytest.CaptureFixture[str]) -> Non
     asked = ("simulate", "--model", "qwen3-0.6b", "--chip", "h100-sxm", "--rate", "1")
     for option in (("--seeds", "2"), ("--workers", "2"), ("--dask", "any:1")):
         assert f"{option[0]} is of a sweep" in refuse(capsys, *asked, *option)
+
+
+def test_transfers_take_no_blocks_from_planned_steps() -> None:
+    """A cache that comes while a replica decodes leaves it the blocks of the step that runs, and evicts idle units."""
+    asked = limits(unit=16, unit_blocks=1, blocks=40, sequences=8)
+    numbers = np.random.default_rng(5)
+    rows = [(0.03 * i, int(numbers.integers(1, 300)), int(numbers.integers(2, 120))) for i in range(80)]
+    keys = [[1000 * (i % 3) + k for k in range((row[1] + row[2]) // 16)] for i, row in enumerate(rows)]
+    pool = PrefillPool(tables=tables(), limits=asked._replace(sends=True), replicas=2, lanes=2, links=LINKS)
+    outcome = run(tables(), asked, [arrivals(rows, keys=keys)], 1, prefill=pool)
+    assert outcome.tally.totals[counted.DONE] == 80
+    assert outcome.tally.totals[counted.EVICTED] > 0
+    assert outcome.fleet.counts[:, FREE].tolist() == [40] * 3
+    assert not (outcome.fleet.prefix[:, REFERENCES] != 0).any()

@@ -77,14 +77,16 @@ def keys_of(limits: Limits, arrivals: Arrivals, position: int) -> tuple[int, int
 
 
 @compiled
-def has_room(fleet: Fleet, pool: Pool, limits: Limits, arrivals: Arrivals, position: int) -> bool:
+def has_room(fleet: Fleet, pool: Pool, settings: Settings, arrivals: Arrivals, position: int) -> bool:
     """Whether the next request has a place, its keys too, and every replica's table an entry for each key so far."""
     if pool.spares[0] == 0:
         return False
+    limits = settings.prefill_limits
     keys = keys_of(limits, arrivals, position)[1]
     if keys == 0:
         return True
-    most = min(limits.blocks // limits.unit_blocks, pool.keyed[1] + keys)
+    blocks = max(limits.blocks, settings.limits.blocks)
+    most = min(blocks // limits.unit_blocks, pool.keyed[1] + keys)
     return bool(pool.keyed[0] + keys <= len(pool.keys) and most <= fleet.prefix.shape[2])
 
 
@@ -200,7 +202,7 @@ def advance(
             return OVER, position
         elif comes_s <= event_s:
             while position < total and arrivals.arrival_s[position] == comes_s:
-                if not has_room(fleet, pool, settings.prefill_limits, arrivals, position):
+                if not has_room(fleet, pool, settings, arrivals, position):
                     return ROOM, position
                 if accept(fleet, pool, settings, tally, arrivals, position, comes_s) == TURNED_AWAY and closed:
                     follow(fleet, return_s, arrivals.arrival_s, position + 1, 1, comes_s)
@@ -233,4 +235,4 @@ def advance(
             if fleet.counts[r, field.STATUS] == DRAINING:
                 drain(fleet, tally, r, event_s)
         if settings.prefills > 0:
-            start_transfers(fleet, pool, settings, event_s)
+            start_transfers(fleet, pool, settings, tally, event_s)

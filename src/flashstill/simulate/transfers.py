@@ -14,8 +14,10 @@ from flashstill.simulate import state as field
 from flashstill.simulate.commit import give_token, start_decoding
 from flashstill.simulate.compiled import compiled
 from flashstill.simulate.lines import pop, push
+from flashstill.simulate.lockstep import cut_jump, steps_done
+from flashstill.simulate.prefix import evict
 from flashstill.simulate.settings import Settings
-from flashstill.simulate.slots import blocks_of, free_blocks
+from flashstill.simulate.slots import blocks_of, free_blocks, growth, step_growth
 from flashstill.simulate.state import DRAINING, NONE, RECEIVER, REQUEST_SENT, UP, Fleet, Limits, Pool
 from flashstill.simulate.status import drain
 from flashstill.simulate.tally import TRANSFER, Tally, note, part_of
@@ -78,7 +80,26 @@ def next_sender(fleet: Fleet, pool: Pool, prefills: int, lanes: int) -> int:
 
 
 @compiled
-def receiver_of(fleet: Fleet, pool: Pool, settings: Settings, place: int) -> int:
+def planned_growth(fleet: Fleet, settings: Settings, r: int, steps: int) -> int:
+    """Blocks that a decode replica needs for so many of its planned steps, with the chunks of prompts in the first."""
+    limits, queries, needed = settings.limits, len(settings.tables.accepted) + 1, 0
+    if steps:
+        needed = growth(fleet, limits, r, steps) if queries == 1 else step_growth(fleet, limits, r, queries)
+    for slot in range(fleet.counts[r, field.FILLING]):
+        cached, chunk = fleet.slots[r, field.FILL_CACHED, slot], fleet.slots[r, field.FILL_CHUNK, slot]
+        needed += blocks_of(cached + chunk, limits.block) - blocks_of(cached, limits.block)
+    return int(needed)
+
+
+@compiled
+def room_of(fleet: Fleet, settings: Settings, r: int, now: float) -> int:
+    """Blocks of a decode replica that are free at the end of the step that runs."""
+    steps = min(fleet.counts[r, field.STEPS], steps_done(fleet, settings, r, now) + 1)
+    return int(fleet.counts[r, field.FREE] - planned_growth(fleet, settings, r, steps))
+
+
+@compiled
+def receiver_of(fleet: Fleet, pool: Pool, settings: Settings, place: int, now: float) -> int:
     """Of the decode replicas with room, the one with the fewest requests (or tokens, as the router counts)."""
     limits, chosen = settings.limits, NONE
     owed = field.OWED_TOKENS if limits.router == 3 else field.OWED
@@ -91,6 +112,7 @@ def receiver_of(fleet: Fleet, pool: Pool, settings: Settings, place: int) -> int
             and running < limits.sequences
             and fleet.counts[r, field.INCOMING] - fleet.counts[r, field.LAND_LENGTH] < settings.links.receives
             and fleet.counts[r, field.FREE] >= blocks
+            and room_of(fleet, settings, r, now) >= blocks
             and not (limits.reserves and fleet.counts[r, field.COMMITTED] + whole > limits.blocks)
             and (chosen == NONE or fleet.counts[r, owed] < fleet.counts[chosen, owed])
         ):
@@ -99,19 +121,23 @@ def receiver_of(fleet: Fleet, pool: Pool, settings: Settings, place: int) -> int
 
 
 @compiled
-def start_transfers(fleet: Fleet, pool: Pool, settings: Settings, now: float) -> None:
-    """Start all transfers that can start."""
+def start_transfers(fleet: Fleet, pool: Pool, settings: Settings, tally: Tally, now: float) -> None:
+    """Start all transfers that can start; the blocks that they take are missing to planned steps and idle units."""
     lanes = len(fleet.links) // settings.prefills
     while True:
         r = next_sender(fleet, pool, settings.prefills, lanes)
         if r == NONE:
             return
-        to = receiver_of(fleet, pool, settings, fleet.counts[r, field.SEND_HEAD])
+        to = receiver_of(fleet, pool, settings, fleet.counts[r, field.SEND_HEAD], now)
         if to == NONE:
             return
         place, link = pop(fleet.counts, pool, r, field.SEND_HEAD), free_link(fleet, r, lanes)
         fleet.links[link, REQUEST_SENT], fleet.links[link, RECEIVER] = place, to
         expect(fleet, pool, settings.limits, to, place, 1)
+        if planned_growth(fleet, settings, to, fleet.counts[to, field.STEPS]) > fleet.counts[to, field.FREE]:
+            cut_jump(fleet, settings, to, now)
+        if fleet.counts[to, field.IDLE]:
+            evict(fleet, settings.limits, tally, to, fleet.counts[to, field.FREE])
         fleet.counts[to, field.INCOMING] += 1
         tokens, links = float(cached_tokens(pool, place)), settings.links
         fleet.ends[len(fleet.counts) + link] = now + decode_value(links.contexts, links.seconds, tokens)
