@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import flashstill as fs
@@ -101,6 +101,10 @@ def test_whatever_a_user_decides_nothing_is_lost(rows: Rows, servers: int, block
 @given(
     rows=REQUESTS, servers=st.integers(1, 2), sequences=st.integers(1, 8), tokens=st.integers(1, 200),
     blocks=st.integers(22, 60), away=st.booleans(), ttft=st.floats(0.005, 0.5), tpot=st.floats(0.005, 0.05),
+)  # fmt: skip
+@example(
+    rows=[(87, 1, 38), (126, 65, 1), (122, 286, 12), (127, 1, 1)], servers=1, sequences=2, tokens=92, blocks=22,
+    away=True, ttft=0.125, tpot=0.03125,
 )  # fmt: skip
 def test_slo_aware_agrees_with_a_plain_walk(
     rows: Rows, servers: int, sequences: int, tokens: int, blocks: int, away: bool, ttft: float, tpot: float

@@ -207,6 +207,8 @@ def plan(fleet: Fleet, pool: Pool, tables: StepTables, limits: Limits, tally: Ta
             and (budget < limits.tokens - count * queries or admits < fleet.counts[r, field.QUEUED])
         ):
             most = 1  # the user's function may decide otherwise after any step
+        if limits.late and waiting:
+            most = 1  # who is too late, and what keeps a step within its bound, may be otherwise after any step
         if fleet.counts[r, field.IDLE] and waits_with_idle_units(fleet, pool, limits, r):
             most = 1
         link_s = fleet.clock[r, field.LINK_S]
