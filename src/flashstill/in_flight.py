@@ -76,7 +76,8 @@ def simulated_answer(facts: Facts, answer: Answer, price: str) -> Answer:
 
 def _with_means(answer: Answer, found: Simulation, told: str) -> Answer:
     """The answer with the means of a simulation; rates follow by Little's law, and bands keep their width in logs."""
-    asked = answer.scenario
+    asked, chips = answer.scenario, answer.deployment.chips
+    assert chips is not None, "an answer's deployment is filled in"
     ttft, tpot = found.latencies["ttft_s"].mean_s, found.latencies["tpot_s"].mean_s
     stay = ttft + (asked.osl - 1) * tpot
     rate = asked.batch * asked.osl / stay
@@ -99,7 +100,7 @@ def _with_means(answer: Answer, found: Simulation, told: str) -> Answer:
         replace(
             answer,
             **changed,
-            watts_per_chip=joules * rate / (answer.deployment.chips or 1),
+            watts_per_chip=joules * rate / chips,
             usd_per_million_output_tokens=None if usd is None else usd * slower,
             running=asked.batch * (stay - waits) / stay,
         ),

@@ -37,8 +37,9 @@ class Fleet:
     @property
     def chips(self) -> int:
         """Chips in the busiest window."""
+        assert self.deployment.chips is not None, "filled in when the layout was resolved"
         prefill = self.prefill_replicas * (self.deployment.prefill_chips or 0)
-        return self.replicas * (self.deployment.chips or 1) + prefill
+        return self.replicas * self.deployment.chips + prefill
 
     @property
     def name(self) -> str:

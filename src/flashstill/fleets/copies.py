@@ -66,8 +66,9 @@ class Candidate:
 
     def chips_of(self, copies: Copies) -> int:
         """Chips of so many."""
-        chips = copies.replicas * (self.deployment.chips or 1)
-        return chips + copies.prefills * (self.prefill.prepared.resolved.chips if self.prefill else 0)
+        each = self.deployment.chips
+        assert each is not None, "filled in when the layout was resolved"
+        return copies.replicas * each + copies.prefills * (self.prefill.prepared.resolved.chips if self.prefill else 0)
 
     @property
     def deployment(self) -> Deployment:

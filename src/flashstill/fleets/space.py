@@ -167,6 +167,7 @@ def _kind(
     sizes = np.unique(np.minimum(2.0 ** np.arange(4, 20, 2), float(budget)))[None, :]
     alone_s, beside_s = extra_s(none, sizes, mix.attended), extra_s(batches[:, -1:], sizes, mix.attended)
     passes = np.ceil(prompt / budget)
+    assert paid.usd_per_hour is not None, "kinds without a price are counted among the reasons"
     return Kind(
         deployment=deployment,
         setup=setup,
@@ -179,7 +180,7 @@ def _kind(
         prompt_s=np.min(np.minimum(alone_s, beside_s) / sizes, axis=1),
         first_s=passes * extra_s(none, np.full((1, 1), prompt / passes), prompt / 2.0)[:, 0]
         + conditions.software.first_s,
-        usd_per_hour=np.array([each.chips for each in layouts]) * float(paid.usd_per_hour or 0.0),
+        usd_per_hour=np.array([each.chips for each in layouts]) * paid.usd_per_hour,
     )
 
 

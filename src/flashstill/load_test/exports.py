@@ -137,7 +137,7 @@ def measured_cases(found: Measurement, case: Mapping[str, str]) -> list[dict[str
                 "model": found.dialect.model,
                 **case,
                 "isl": str(max(round(prompt), 1)),
-                "osl": str(max(round(level.output_tokens or 1.0), 1)),
+                "osl": str(max(round(level.output_tokens or level.wanted_output_tokens), 1)),
                 "concurrency": str(max(round(in_flight(level)), 1)),
                 "burst_share": f"{level.burst_share:.6g}",
                 "measured_tpot_ms": "" if tpot is None else f"{tpot.mean * 1e3:.6g}",
