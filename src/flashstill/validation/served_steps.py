@@ -106,7 +106,7 @@ def loads_of(summary: Mapping[str, Any]) -> list[Load]:
         traffic = Traffic(
             requests=max(round(level["requests"] / runs), 1),
             isl=max(round(level["prompt_tokens"] or level["wanted_prompt_tokens"]), 1),
-            osl=max(round(level["output_tokens"] or 1), 1),
+            osl=max(round(level["output_tokens"] or level["wanted_output_tokens"]), 1),
             **asked,
         )
         found.append(Load(traffic=traffic, measured=measured, output_tokens_per_s=float(rate)))
