@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "cost": {"hardware", "parallel", "workload", "arch"},
     "validation": {"checked", "plan", "simulate", "cost", "parallel", "workload", "arch", "hardware", "facts"},
     "economics": {"facts", "workload"},
+    "asic": {"economics", "plan", "hardware", "cost", "workload", "arch", "facts", "tables", "parallel"},
     "plan": {"frontier", "economics", "cost", "parallel", "workload", "arch", "hardware", "facts", "records", "tables"},
     "simulate": {"arch", "parallel", "economics", "plan", "cost", "workload", "facts", "tables"},
     "fleets": {"arch", "cost", "economics", "facts", "frontier", "plan", "simulate", "tables"},
