@@ -22,7 +22,7 @@ NAMES = {
     "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView",
     "Scenario", "SearchSpace", "UnsupportedArchitecture", "chip", "distill", "evaluate", "explain", "knee",
     "measure_model", "measure_server", "model", "plan_fleet", "predict", "run", "search", "serve", "simulate",
-    "train_cost",
+    "simulate_sweep", "train_cost",
 }  # fmt: skip
 SIGNATURES = {
     "model": ("name",),
@@ -42,6 +42,9 @@ SIGNATURES = {
     ),
     "simulate": (
         "model", "chip", "trace", "rate", "concurrency", "seed", "price", "facts", "set", "more",
+    ),
+    "simulate_sweep": (
+        "model", "chip", "seeds", "seed", "workers", "dask", "price", "facts", "set", "told", "more",
     ),
     "serve": (
         "directory", "engine", "engine_python", "plan", "sequences", "length", "arithmetic", "name", "host", "port",

@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "api": {"asking", "in_flight", "sweeps", "arch", "facts", "hardware", "plan"},
     "training_costs": {"arch", "asking", "plan"},
     "fleet_sizing": {"arch", "asking", "fleets", "plan", "simulate"},
-    "simulating": {"arch", "asking", "plan", "simulate"},
+    "simulating": {"arch", "asking", "plan", "simulate", "sweeps"},
     "cli": {  # what a command calls, and never around it: not cost, parallel, workload or economics, which plan asks
         "api",
         "arch",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flashstill as fs
-from flashstill.cli.simulating import print_simulation
+from flashstill.cli.simulated import print_simulation
 from flashstill.facts import load
 from flashstill.hardware.software import software_on
 from flashstill.simulate.daily import arrival_times, read_day, read_lengths

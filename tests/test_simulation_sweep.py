@@ -10,16 +10,18 @@ from typing import Any
 
 import pytest
 
+from flashstill.cli import main
 from flashstill.cli.sweeping import loads_of, swept, write_rows
 from flashstill.errors import BadInput
 from flashstill.plan.deployment import Deployment
 from flashstill.simulate import workers
 from flashstill.simulate.policy import Policy
-from flashstill.simulate.sweep import Job, jobs_of, row_of
+from flashstill.simulate.sweep import Job, jobs_of, row_of, seeded
 from flashstill.simulate.traffic import Traffic
 from flashstill.simulate.workers import each_done
 from tests.commands import Cli, refuse
 
+Caps = pytest.CaptureFixture[str]
 ASKED = ("simulate", "--model", "qwen3-8b", "--chip", "h100-sxm", "--isl", "64", "--osl", "8", "--requests", "40")
 
 
@@ -78,7 +80,7 @@ def test_a_scheduler_of_the_users_stays_in_this_process() -> None:
     def own(view: Any) -> Any:
         raise AssertionError
 
-    with pytest.raises(BadInput, match="runs in one process; leave --dask and --workers out"):
+    with pytest.raises(BadInput, match="runs in one process; leave dask and workers out"):
         swept(jobs_of(base(policy=Policy(scheduler=own)), [1.0], 1), 2, None, None)
 
 
@@ -120,3 +122,77 @@ def test_a_dask_cluster_gives_the_same_results() -> None:
         assert sorted(each_done(square, range(5), dask=address)) == [(n, n * n) for n in range(5)]
         jobs = jobs_of(base(), [2.0, 8.0], 1)
         assert sorted(each_done(row_of, jobs, dask=address)) == sorted(each_done(row_of, jobs, 1))
+
+
+class TestCases:
+    def table(self, tmp_path: Path, text: str) -> Path:
+        path = tmp_path / "cases.csv"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def test_rows_take_the_place_of_options(self, capsys: Caps, tmp_path: Path) -> None:
+        path = self.table(tmp_path, "tp,--scheduler,max-ttft\n1,,\n2,prefill-first,50ms\n3,,\nx,,\n1,nope,\n1\n")
+        main([*ASKED, "--rate", "2", "--cases", str(path), "--workers", "1", "--json"])
+        rows = json.loads(capsys.readouterr().out)["rows"]
+        assert [row["fits"] for row in rows] == [True, True, False, False, False, False]
+        assert (rows[1]["tp"], rows[1]["max_ttft_s"], rows[1]["load"]) == ("2", "50ms", 2.0)
+        assert rows[0]["goodput_ratio"] == 1.0
+        reasons = [row["reason"] for row in rows[2:]]
+        for part, reason in zip(
+            ("does not divide", "'x' is not", "unknown scheduler", "1 cells"), reasons, strict=True
+        ):
+            assert part in reason
+
+    def test_every_row_at_every_load_and_seed(self, capsys: Caps, tmp_path: Path) -> None:
+        path = self.table(tmp_path, "tp\n1\n2\n")
+        main([*ASKED, "--cases", str(path), "--rates", "2,4", "--seeds", "2", "--workers", "1", "--json"])
+        rows = json.loads(capsys.readouterr().out)["rows"]
+        assert [(row["tp"], row["load"], row["seed"]) for row in rows] == [
+            (tp, load, seed) for tp in ("1", "2") for load in (2.0, 4.0) for seed in (0, 1)
+        ]
+
+    @pytest.mark.parametrize(
+        ("text", "sentence"),
+        [
+            ("", "no cases"),
+            ("tp\n", "no cases"),
+            ("tpp\n1\n", "unknown option of a run 'tpp'; the nearest known: tp"),
+            ("tp,tp\n1,1\n", "two columns for tp"),
+            ("workers\n1\n", "unknown option of a run 'workers'"),
+        ],
+    )
+    def test_a_table_that_is_none(self, capsys: Caps, tmp_path: Path, text: str, sentence: str) -> None:
+        assert sentence in refuse(capsys, *ASKED, "--rate", "2", "--cases", str(self.table(tmp_path, text)))
+
+    def test_in_python_lists_are_axes(self) -> None:
+        import flashstill as fs
+
+        told: list[tuple[int, int]] = []
+        rows = fs.simulate_sweep(
+            model="qwen3-8b", chip="h100-sxm", tp=[1, 3], rate=[2.0, 4.0], isl=64, osl=8, requests=40, seeds=2,
+            workers=1, told=lambda done, runs: told.append((done, runs)),
+        )  # fmt: skip
+        assert [(row["tp"], row["rate"], row["seed"], row["fits"]) for row in rows] == [
+            (tp, rate, seed, tp == 1) for tp in (1, 3) for rate in (2.0, 4.0) for seed in (0, 1)
+        ]
+        assert told[-1] == (8, 8)
+        with pytest.raises(BadInput, match="unknown keyword of simulate_sweep 'tpp'"):
+            fs.simulate_sweep(model="qwen3-8b", chip="h100-sxm", tpp=1, rate=1.0)
+
+
+def test_the_load_of_any_traffic() -> None:
+    assert [job.load for job in seeded(base(traffic=Traffic(concurrency=4)), 2)] == [4.0, 4.0]
+    assert seeded(base(traffic=Traffic(agents=3)), 1)[0].load == 3.0
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--percentile", "90"), "--percentile is of the knee"),
+        (("--acceptance", "0.9"), "acceptance is of speculative decoding"),
+        (("--draft-tokens", "5"), "draft_tokens is of speculative decoding"),
+        (("--retries", "9"), "retries are of failures"),
+    ],
+)
+def test_a_setting_without_what_it_is_of(capsys: Caps, flags: tuple[str, ...], sentence: str) -> None:
+    assert sentence in refuse(capsys, *ASKED, "--rate", "2", *flags)

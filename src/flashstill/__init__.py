@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flashstill.measuring import measure_model, measure_server
     from flashstill.plan.space import SearchSpace
     from flashstill.simulate.view import Decision, ReplicaView
-    from flashstill.simulating import knee, simulate
+    from flashstill.simulating import knee, simulate, simulate_sweep
     from flashstill.training_costs import train_cost
 
 __version__ = "0.2.0"
@@ -58,6 +58,7 @@ __all__ = [
     "search",
     "serve",
     "simulate",
+    "simulate_sweep",
     "train_cost",
 ]
 
@@ -79,6 +80,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "run": "flashstill.distilling",
         "serve": "flashstill.endpoint",
         "simulate": "flashstill.simulating",
+        "simulate_sweep": "flashstill.simulating",
         "train_cost": "flashstill.training_costs",
     }
     """public name -> its module, for names outside flashstill.api (which imports only what `predict` needs)"""

@@ -251,10 +251,15 @@ def _given(keywords: Mapping[str, Any]) -> dict[str, Any]:
 
 def facts_of(facts: FactsLike = (), edits: Edits | None = None) -> Facts:
     """Fact rows of the package, this machine and the given directories, with what-if edits applied."""
-    texts = [
-        f"{name}={value if isinstance(value, str) else repr(float(value))}" for name, value in (edits or {}).items()
-    ]
+    texts = texts_of(edits)
     if isinstance(facts, Facts):
         return facts.edited(texts)
     directories = [facts] if isinstance(facts, str | Path) else list(facts)
     return load([Path(directory) for directory in directories], texts)
+
+
+def texts_of(edits: Edits | None) -> list[str]:
+    """Edits as the texts of `--set`."""
+    return [
+        f"{name}={value if isinstance(value, str) else repr(float(value))}" for name, value in (edits or {}).items()
+    ]

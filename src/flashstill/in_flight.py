@@ -63,13 +63,8 @@ def simulated_answer(facts: Facts, answer: Answer, price: str) -> Answer:
         osl=max(round(asked.osl / nominal), 2),
         least_ratio=LEAST_RATIO if varied else 1.0,
     )
-    policy = Policy(
-        step_tokens=asked.chunk,
-        draft=asked.draft,
-        draft_tokens=asked.draft_tokens,
-        acceptance=asked.acceptance,
-        acceptance_decay=asked.acceptance_decay,
-    )
+    drafting = ("draft", "draft_tokens", "acceptance", "acceptance_decay") if asked.draft else ()
+    policy = Policy(step_tokens=asked.chunk, **{name: getattr(asked, name) for name in drafting})
     found = simulate(facts, asked.model, used, traffic, policy, price=price)
     return _with_means(answer, found, f"simulated ({traffic.requests:,} requests), as {reason}")
 

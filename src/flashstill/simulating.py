@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flashstill.asking import Edits, FactsLike, facts_of
-from flashstill.errors import BadInput, unknown
+from flashstill.asking import Edits, FactsLike, facts_of, texts_of
+from flashstill.errors import BadInput, FlashstillError, unknown
 from flashstill.plan.deployment import Deployment
 from flashstill.simulate.answer import Simulation
 from flashstill.simulate.knee import Knee
@@ -16,11 +17,14 @@ from flashstill.simulate.operations import Operations
 from flashstill.simulate.policy import Policy
 from flashstill.simulate.simulation import simulate as simulate_traffic
 from flashstill.simulate.traffic import Traffic
+from flashstill.sweeps import combinations, is_axis, several
 
 if TYPE_CHECKING:
     from flashstill.arch import Architecture
 
-__all__ = ["knee", "simulate"]
+__all__ = ["knee", "simulate", "simulate_sweep"]
+NO_AXES = ("replicas_by_hour",)
+"""keywords of which a sequence is one value"""
 _TRAFFIC, _POLICY, _OPERATIONS, _DEPLOYMENT = (
     tuple(field.name for field in fields(kind) if field.name != "chip")
     for kind in (Traffic, Policy, Operations, Deployment)
@@ -62,6 +66,54 @@ def simulate(
         facts_of(facts, set), model, Deployment(chip=chip, **used), traffic, Policy(**policy), seed, price,
         Operations(**operations),
     )  # fmt: skip
+
+
+def simulate_sweep(
+    *,
+    model: str | Sequence[str],
+    chip: str | Sequence[str],
+    seeds: int = 1,
+    seed: int = 0,
+    workers: int | None = None,
+    dask: str | None = None,
+    price: str = "rented",
+    facts: str | Path | Iterable[str | Path] = (),
+    set: Edits | None = None,
+    told: Callable[[int, int], None] = lambda done, runs: None,
+    **more: Any,
+) -> list[dict[str, Any]]:
+    """Simulate every combination of the values, on all cores: one flat row for each run, for pandas or polars.
+
+    model, chip and more: as in `simulate`, each one value or several (a list, tuple, range or array); the last varies
+    fastest.  seeds: runs of each, from `seed` on.  workers: processes [all cores; scripts need `if __name__ ==
+    "__main__"`]; 1 stays in this one.  dask: the address of a scheduler.  facts: directories.  told: gets
+    the number of runs that are done, and of all, after each.
+    A combination without an answer is a row whose `fits` is False, with its `reason`; BadInput for an unknown keyword.
+    """
+    from flashstill.simulate.sweep import Job, Row, each_row, label_of, seeded
+
+    keywords = {"model": model, "chip": chip, **more}
+    whole = {name: keywords.pop(name) for name in NO_AXES if name in keywords}
+    runs: list[Job | Row] = []
+    for values in combinations({name: value for name, value in keywords.items() if value is not None})[0]:
+        varied = {name: value for name, value in values.items() if is_axis(keywords[name])}
+        on = {name: values.pop(name) for name in ("model", "chip")}
+        asked, policy, operations, used = _sorted("simulate_sweep", {**values, **whole})
+        try:
+            run = Job(
+                label=label_of(varied) or on["chip"], load=0.0, model=on["model"], seed=seed, price=price,
+                deployment=Deployment(chip=on["chip"], **used), traffic=Traffic(**asked), policy=Policy(**policy),
+                operations=Operations(**operations), columns=tuple(varied.items()),
+                facts=(tuple(Path(each) for each in several(facts)), tuple(texts_of(set))),
+            )  # fmt: skip
+            runs += seeded(run, seeds)
+        except FlashstillError as error:
+            runs.append({"label": label_of(varied), **varied, "fits": False, "reason": str(error)})
+    rows: dict[int, Row] = {}
+    for place, row in each_row(runs, workers, dask):
+        rows[place] = row
+        told(len(rows), len(runs))
+    return [rows[place] for place in sorted(rows)]
 
 
 def knee(

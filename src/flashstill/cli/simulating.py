@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,18 +26,21 @@ from flashstill.cli.options import (
 from flashstill.errors import BadInput
 
 if TYPE_CHECKING:
-    from flashstill.simulate.answer import Simulation
+    from flashstill.simulate.sweep import Job
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _TRAFFIC = (
     "trace", "speed", "rate", "cv", "concurrency", "requests", "isl", "osl", "least_ratio", "cached_ratio", "daily",
     "rate_scale", "lengths", "hash_block", "agents", "turns", "think_s", "fan_out", "shared_prefix",
 )  # fmt: skip
+_SOURCES = ("trace", "rate", "concurrency", "daily", "agents")
 _POLICY = (
     "scheduler", "refill_sequences", "refuse_late", "step_tokens", "sequences", "block_tokens", "replicas", "router",
     "prefill_replicas", "prefix_cache", "prefix_margin", "preemption", "max_ttft_s", "max_tpot_s", "draft",
     "draft_tokens", "acceptance", "acceptance_decay",
 )  # fmt: skip
+PERCENTILE = 95.0
+"""at which the bounds of a knee are to hold, unless the user says another"""
 
 
 @click.command()
@@ -123,9 +128,13 @@ _POLICY = (
     "--knee", "with_knee", is_flag=True, help="The load at which waiting grows without bound; no --rate needed."
 )
 @click.option(
-    "--percentile", type=float, default=95.0, show_default=True, help="With --knee: at which the bounds are to hold."
+    "--percentile", type=float, default=None, help="With --knee: at which the bounds are to hold [default: 95]."
 )
 @click.option("--rates", default=None, help="A sweep: loads as 1,2,4 (requests/s, or with --trace its speed).")
+@click.option(
+    "--cases", type=_FILE, default=None,
+    help="A sweep over policies, layouts, ...: CSV with options as columns; each row is a run (or --rates of them).",
+)  # fmt: skip
 @click.option("--seeds", type=COUNT, default=1, show_default=True, help="Of a sweep: runs of each load.")
 @click.option("--workers", type=COUNT, default=None, help="Of a sweep: processes [default: all cores].")
 @click.option(
@@ -139,8 +148,9 @@ def simulate(
     model: str,
     seed: int,
     with_knee: bool,
-    percentile: float,
+    percentile: float | None,
     rates: str | None,
+    cases: Path | None,
     seeds: int,
     workers: int | None,
     dask: str | None,
@@ -153,119 +163,86 @@ def simulate(
 ) -> None:
     """What traffic gets: latencies at percentiles, waiting, cache, energy and dollars, event by event."""
     from flashstill.cli.knees import print_knee
-    from flashstill.cli.sweeping import check_sweep, loads_of, print_rows, swept, write_rows
+    from flashstill.cli.simulated import print_simulation
+    from flashstill.cli.sweeping import check_sweep, jobs_asked, loads_of, print_rows, swept, write_rows
     from flashstill.console import Console
     from flashstill.facts import load
-    from flashstill.plan.deployment import Deployment
     from flashstill.report.simulation import write_simulation_page
     from flashstill.simulate.compiled import IS_COMPILED, telling
     from flashstill.simulate.knee import knee
-    from flashstill.simulate.operations import Operations
-    from flashstill.simulate.own_scheduler import scheduler_of
-    from flashstill.simulate.policy import Policy
     from flashstill.simulate.simulation import simulate as simulated
-    from flashstill.simulate.sweep import Job, jobs_of
-    from flashstill.simulate.traffic import SOURCES, Traffic
 
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
-    asked = {name: flags.pop(name) for name in _TRAFFIC}
-    free = all(asked[name] is None for name in SOURCES)
-    check_sweep(rates, seeds, workers, dask)
-    loads, only_knee = None if rates is None else loads_of(rates), with_knee and free
-    if loads is not None and asked["rate"] is not None:
+    check_sweep(rates, seeds, workers, dask, cases)
+    if percentile is not None and not with_knee:
+        raise BadInput("--percentile is of the knee; give --knee")
+    loads = None if rates is None else loads_of(rates)
+    if loads is not None and flags["rate"] is not None:
         raise BadInput("give --rate or --rates, not both")
-    traffic = Traffic(**asked | ({"rate": 1.0} if free and (with_knee or loads) else {}))
-    flags["scheduler"] = scheduler_of(flags["scheduler"])
-    policy = Policy(**{name: flags.pop(name) for name in _POLICY})
+    if with_knee and cases is not None:
+        raise BadInput("--knee is of one question; leave --cases out")
     if not IS_COMPILED:
         click.echo('numba is not installed, so events pass slowly; pip install "flashstill[simulate]"', err=True)
     click.get_current_context().with_resource(telling(lambda line: click.echo(line, err=True)))
-    operations = Operations(**{name: flags.pop(name) for name in OPERATIONS})
-    if with_knee and operations.changes:
-        raise BadInput("the knee is that of replicas that always serve; leave failures and scaling out")
-    deployment = Deployment(**flags)
-    found = knee(facts, model, deployment, traffic, policy, seed, percentile, Console()) if with_knee else None
+    free, sweeps = all(flags[name] is None for name in _SOURCES), loads is not None or cases is not None
+    asked = {"model": model, "seed": seed, **flags}
+    make = partial(_job, price=price, facts=(facts_directories, edits), any_rate=with_knee or loads is not None)
     rows: list[dict[str, Any]] = []
-    if loads is not None:
-        base = Job(
-            label=deployment.chip, load=0.0, model=model, deployment=deployment, traffic=traffic, policy=policy,
-            seed=seed, price=price, facts=(facts_directories, edits), operations=operations,
-        )  # fmt: skip
-        rows = swept(jobs_of(base, loads, seeds), workers, dask, out)
-    alone = not only_knee and loads is None
-    answer = simulated(facts, model, deployment, traffic, policy, seed, price, operations) if alone else None
+    answer = found = None
+    if sweeps:
+        rows = swept(jobs_asked(make, asked, cases, loads, seeds), workers, dask, out)
+    if cases is None:
+        job = make(asked)
+        parts = facts, model, job.deployment, job.traffic, job.policy, seed
+        if with_knee and job.operations.changes:
+            raise BadInput("the knee is that of replicas that always serve; leave failures and scaling out")
+        found = knee(*parts, PERCENTILE if percentile is None else percentile, Console()) if with_knee else None
+        answer = None if sweeps or (with_knee and free) else simulated(*parts, price, job.operations)
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         write_rows(out, rows or next(each for each in (answer, found) if each is not None).as_records())
     elif out is not None:
-        title = f"{model} on {deployment.chip}"
         documents = None if answer is None else answer.as_dict(), None if found is None else found.as_dict()
-        write_simulation_page(out, title, *documents, rows)
+        write_simulation_page(out, f"{model} on {flags['chip']}", *documents, rows)
     if as_json:
-        document = {"rows": rows} if loads is not None else {} if answer is None else answer.as_dict()
+        document = {"rows": rows} if sweeps else {} if answer is None else answer.as_dict()
         print_json(document | ({} if found is None else {"knee": found.as_dict()}))
         return
     if answer is not None:
         print_simulation(model, answer)
-    if loads is not None:
+    if sweeps:
         print_rows(rows)
     if found is not None:
-        print_knee(found, policy.max_ttft_s, policy.max_tpot_s)
+        print_knee(found, flags["max_ttft_s"], flags["max_tpot_s"])
 
 
-def print_simulation(model: str, answer: Simulation) -> None:
-    """A summary, the percentiles as a table, and warnings."""
-    from flashstill.printing import print_notes, print_table
-    from flashstill.units import SECONDS_PER_HOUR, show
+def _job(
+    asked: Mapping[str, Any], columns: Mapping[str, Any] | None = None, *, price: str, facts: Any, any_rate: bool
+) -> Job:
+    """The run that the options ask for. columns: of a row of cases; any_rate: traffic without a rate gets one."""
+    from flashstill.plan.deployment import Deployment
+    from flashstill.simulate.operations import Operations
+    from flashstill.simulate.own_scheduler import scheduler_of
+    from flashstill.simulate.policy import Policy
+    from flashstill.simulate.sweep import Job, label_of
+    from flashstill.simulate.traffic import Traffic
 
-    used = answer.deployment
-    replicas = f"{answer.policy.replicas} x " if answer.policy.replicas > 1 else ""
-    click.echo(
-        f"{model} on {replicas}{used.chips} x {used.chip} (tp{used.tp}), {used.engine}: {answer.requests:,} requests"
+    flags = dict(asked)
+    model, seed = flags.pop("model"), flags.pop("seed")
+    traffic = {name: flags.pop(name) for name in _TRAFFIC}
+    if any_rate and all(traffic[name] is None for name in _SOURCES):
+        traffic["rate"] = 1.0
+    flags["scheduler"] = scheduler_of(flags["scheduler"])
+    return Job(
+        label=label_of(columns or {}) or flags["chip"],
+        load=0.0,
+        model=model,
+        traffic=Traffic(**traffic),
+        policy=Policy(**{name: flags.pop(name) for name in _POLICY}),
+        operations=Operations(**{name: flags.pop(name) for name in OPERATIONS}),
+        deployment=Deployment(**flags),
+        seed=seed,
+        price=price,
+        facts=facts,
+        columns=tuple((columns or {}).items()),
     )
-    click.echo(
-        f"in {show(answer.seconds, 's')}: {answer.output_tokens_per_s:,.0f} output tokens/s, {answer.mean_running:.1f}"
-        f" running on average, busy {answer.utilisation:.0%}, {answer.preemptions:,} preemptions"
-    )
-    if answer.cached_tokens:
-        click.echo(
-            f"{answer.cached_tokens / answer.input_tokens:.1%} of the prompt tokens were cached;"
-            f" {answer.evicted_blocks:,} cache blocks were evicted"
-        )
-    for name, role in answer.roles.items() if len(answer.roles) > 1 else ():
-        click.echo(f"{name}: {role.replicas} x {role.chips} chips, busy {role.utilisation:.0%}")
-    if answer.operations.changes:
-        up = SECONDS_PER_HOUR * answer.replica_hours / answer.seconds
-        click.echo(
-            f"{up:.2f} replicas on average ({answer.replica_hours:,.2f} replica-hours), {answer.failures:,} failures,"
-            f" {answer.retries:,} requests tried again"
-        )
-    heading = ["", "mean", "p50", "p90", "p95", "p99", "n"]
-    rows = [
-        [name.removesuffix("_s").replace("_", " "), show(each.mean_s, "s"),
-         *(show(value, "s") for value, _, _ in each.percentiles.values()), f"{each.n:,}"]
-        for name, each in answer.latencies.items()
-    ]  # fmt: skip
-    print_table([heading, *rows])
-    dollars = answer.usd_per_million_output_tokens
-    price = "no price is known" if dollars is None else f"${dollars:,.2f} per million output tokens"
-    click.echo(f"{answer.joules_per_output_token:.3g} J per output token; {price} ({answer.price_basis})")
-    if answer.usd_per_million is not None:
-        kinds = {kind: each for kind, each in answer.usd_per_million.items() if each is not None}
-        parts = ", ".join(f"{kind} ${each:,.3g}" for kind, each in kinds.items())
-        click.echo(f"per million tokens of each kind, by the step time it causes: {parts}")
-    if answer.policy.max_ttft_s or answer.policy.max_tpot_s:
-        click.echo(f"goodput: {answer.goodput_per_s:.3g} requests/s, {answer.goodput_ratio:.1%} of those that came")
-    if answer.refused:
-        click.echo(f"{answer.refused:,} requests are larger than the cache and were refused", err=True)
-    if answer.failed:
-        click.echo(f"{answer.failed:,} requests failed", err=True)
-    if answer.refused_late:
-        click.echo(f"{answer.refused_late:,} requests could no longer keep their bound and were refused", err=True)
-    if answer.steady is not None and not answer.steady.is_steady:
-        click.echo(
-            f"not steady: waiting grows from {show(answer.steady.before_s, 's')} to {show(answer.steady.after_s, 's')};"
-            " this is more than the replicas can serve, and percentiles depend on the length of the run",
-            err=True,
-        )
-    print_notes("; ".join(answer.notes))

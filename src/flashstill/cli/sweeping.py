@@ -6,18 +6,28 @@ import csv
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, FlashstillError
 
 if TYPE_CHECKING:
-    from flashstill.simulate.sweep import Job
+    from flashstill.simulate.sweep import Job, Row
 
-SHOWN = ("load", "seed", "output_tokens_per_s", "ttft_p50_s", "ttft_p95_s", "tpot_p50_s", "tpot_p95_s", "goodput_ratio")
+SHOWN = (
+    "label",
+    "load",
+    "seed",
+    "output_tokens_per_s",
+    "ttft_p50_s",
+    "ttft_p95_s",
+    "tpot_p50_s",
+    "tpot_p95_s",
+    "goodput_ratio",
+)
 
 
 def loads_of(text: str) -> list[float]:
@@ -30,34 +40,60 @@ def loads_of(text: str) -> list[float]:
     return [load for load in loads if load is not None]
 
 
-def check_sweep(rates: str | None, seeds: int, workers: int | None, dask: str | None) -> None:
+def check_sweep(rates: str | None, seeds: int, workers: int | None, dask: str | None, cases: Path | None) -> None:
     """BadInput for a setting of a sweep without one."""
     given = {"--seeds": seeds != 1, "--workers": workers is not None, "--dask": dask is not None}
     name = next((name for name, is_given in given.items() if is_given), None)
-    if rates is None and name is not None:
-        raise BadInput(f"{name} is of a sweep; give --rates")
+    if rates is None and cases is None and name is not None:
+        raise BadInput(f"{name} is of a sweep; give --rates or --cases")
 
 
-def swept(jobs: Sequence[Job], workers: int | None, dask: str | None, out: Path | None) -> list[dict[str, Any]]:
+def jobs_asked(
+    make: Callable[..., Job], asked: Mapping[str, Any], cases: Path | None, loads: list[float] | None, seeds: int
+) -> list[Job | Row]:
+    """The runs of a sweep, or in place of one that cannot be a row with the reason.
+
+    make: the run that options ask for, and the columns of a row; asked: the options of the command line; cases: rows
+    of options that take their place.
+    """
+    from flashstill.cli.simulation_cases import Case, read_cases
+    from flashstill.simulate.sweep import jobs_of, label_of, seeded
+
+    jobs: list[Job | Row] = []
+    command = click.get_current_context().command
+    for case in [Case({}, {}, "")] if cases is None else read_cases(cases, command):
+        try:
+            if case.reason:
+                raise BadInput(case.reason)
+            base = make({**asked, **case.values}, case.cells)
+            jobs += seeded(base, seeds) if loads is None else jobs_of(base, loads, seeds)
+        except FlashstillError as error:
+            if cases is None:
+                raise
+            jobs.append({"label": label_of(case.cells), **case.cells, "fits": False, "reason": str(error)})
+    return jobs
+
+
+def swept(runs: Sequence[Job | Row], workers: int | None, dask: str | None, out: Path | None) -> list[Row]:
     """The rows of all runs, in order; progress on standard error. Interrupted, what is done is written to `out`."""
     from flashstill.console import Console
-    from flashstill.simulate.sweep import row_of
-    from flashstill.simulate.workers import cores, each_done
+    from flashstill.simulate.sweep import Job, each_row
+    from flashstill.simulate.workers import cores
 
-    if jobs and jobs[0].policy.function is not None:  # other processes do not know a function of the user's file
-        if dask is not None or (workers or 1) > 1:
-            raise BadInput("a scheduler of your own runs in one process; leave --dask and --workers out")
-        workers = 1
-    rows: dict[int, dict[str, Any]] = {}
-    where = dask or f"{min(workers or cores(), len(jobs))} processes"
-    console, begun = Console(), time.monotonic()
+    rows: dict[int, Row] = {}
+    jobs = sum(isinstance(each, Job) for each in runs)
+    where = dask or f"{max(min(workers or cores(), jobs), 1)} processes"
+    console, begun, done = Console(), time.monotonic(), 0
     try:
-        with console.task(f"sweep on {where}", len(jobs), "runs") as advance:
-            for number, row in each_done(row_of, jobs, workers, dask):
-                rows[number] = row
-                if len(rows) == 1 and len(jobs) > 1:
+        with console.task(f"sweep on {where}", jobs, "runs") as advance:
+            for place, row in each_row(runs, workers, dask):
+                rows[place] = row
+                if not isinstance(runs[place], Job):
+                    continue
+                done += 1
+                if done == 1 and jobs > 1:
                     each_s = time.monotonic() - begun
-                    rounds = math.ceil(len(jobs) / (1 if dask else min(workers or cores(), len(jobs))))
+                    rounds = math.ceil(jobs / (1 if dask else min(workers or cores(), jobs)))
                     console.say(
                         f"the first run took {each_s:.1f} s; all of them take at most about {each_s * rounds:.0f} s"
                     )
@@ -94,9 +130,11 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
     from flashstill.printing import print_table
     from flashstill.tables import cell
 
-    names = [name for name in SHOWN if any(name in row for row in rows)]
+    several = len({row.get("label") for row in rows}) > 1
+    names = [name for name in SHOWN if any(name in row for row in rows) and (several or name != "label")]
     headings = [name.removesuffix("_s").replace("_", " ") for name in names]
     print_table([headings, *([cell(row.get(name)) for name in names] for row in rows)])
     for row in rows:
         if not row["fits"]:
-            click.echo(f"{row['load']:g}: {row['reason']}", err=True)
+            where = f" at {row['load']:g}" if "load" in row else ""
+            click.echo(f"{row['label']}{where}: {row['reason']}", err=True)

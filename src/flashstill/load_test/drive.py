@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -114,7 +115,7 @@ class Run:
         """All requests at their times; beyond `most_in_flight`, they wait here, which counts as the client's queue."""
         self._most_in_a_row = 4 * FEWEST_FAILURES
         room = asyncio.Semaphore(most_in_flight)
-        numbers = iter(range(len(self._traffic)))
+        numbers: Iterator[int] = iter(range(len(self._traffic)))
 
         async def one(number: int, due: float) -> None:
             try:
@@ -127,9 +128,10 @@ class Run:
                 due = ran.started + float(self._traffic.arrival_s[number])
                 await asyncio.sleep(max(due - time.perf_counter(), 0.0))
                 await room.acquire()
-                group.create_task(one(number, due))
                 if self._stopped:
+                    numbers = chain((number,), numbers)
                     break
+                group.create_task(one(number, due))
         return self._left_over(ran, numbers)
 
     async def _one(self, number: int, due: float) -> None:

@@ -60,6 +60,8 @@ class Operations:
             raise BadInput("failures need both times: chip_mtbf_s between them, and repair_s until a replica can start")
         if not 0 <= self.retries <= MOST_RETRIES:
             raise BadInput(f"retries must lie between 0 and {MOST_RETRIES}, not {self.retries}")
+        if self.chip_mtbf_s is None and self.retries != self.__dataclass_fields__["retries"].default:
+            raise BadInput("retries are of failures; give chip_mtbf_s and repair_s")
         if self.cold_start_s is not None and not self.changes:
             raise BadInput(
                 "cold_start_s is of replicas that come and go: with chip_mtbf_s, replicas_by_hour or autoscale"

@@ -94,6 +94,9 @@ class Policy:
             raise BadInput(f"refill_sequences is of the scheduler {DECODE_PRIORITY}")
         if self.scheduler == SLO_AWARE and self.max_ttft_s is None and self.max_tpot_s is None:
             raise BadInput(f"the scheduler {SLO_AWARE} needs a bound to keep: max_ttft_s, max_tpot_s or both")
+        for name in ("draft_tokens", "acceptance", "acceptance_decay"):
+            if self.draft is None and getattr(self, name) != self.__dataclass_fields__[name].default:
+                raise BadInput(f"{name} is of speculative decoding; say with draft what drafts")
         if self.refuse_late and (self.scheduler != SLO_AWARE or self.max_ttft_s is None):
             raise BadInput(f"refuse_late is of the scheduler {SLO_AWARE} with max_ttft_s")
 
