@@ -5,15 +5,14 @@ Every chart stands with its numbers; charts are inline SVG (svg.py), so that the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from flashstill.outputs import written_out
-from flashstill.report.svg import Bar, Line, intervals, lines, short
+from flashstill.report.sections import Document, Section, cell, render_sections
+from flashstill.report.svg import Bar, Line, intervals, lines
 from flashstill.units import show
 
-_TEMPLATE = "simulation.html.j2"
 _TIMELINES = (
     ("In flight", ("running", "queued"), "requests"),
     ("Cache", ("cache_blocks",), "blocks in use, all replicas"),
@@ -32,9 +31,6 @@ _LOAD_COLUMNS = (
     "goodput_ratio", "steady",
 )  # fmt: skip
 
-Document = Mapping[str, Any]
-Section = dict[str, Any]
-
 
 def write_simulation_page(
     out: Path, title: str, document: Document | None, knee: Document | None, sweep: Sequence[Document]
@@ -46,26 +42,17 @@ def write_simulation_page(
 
 def render_simulation(title: str, document: Document | None, knee: Document | None, sweep: Sequence[Document]) -> str:
     """The whole page as HTML."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     sections: list[Section] = []
     if document is not None:
         sections += [_latencies(document), _over_time(document)]
     if knee is not None or sweep:
         sections.append(_loads(knee, sweep))
-    return environment.get_template(_TEMPLATE).render(
-        title=title,
-        subtitle=_subtitle(document),
-        warnings=_warnings(document, knee),
+    return render_sections(
+        title,
+        _subtitle(document),
+        sections,
         facts=[*_facts(document), *_knee_facts(knee)],
-        sections=sections,
+        warnings=_warnings(document, knee),
         question=_question(document),
     )
 
@@ -136,13 +123,13 @@ def _latencies(document: Document) -> Section:
             for at in PERCENTILES
         ]
         rows.append([shown, f"{each['n']:,}", show(each["mean_s"], "s"), *ends])
-    return {
-        "title": "Latencies",
-        "text": "Percentiles with their 95 % intervals. TTFT counts from the arrival, waiting included.",
-        "charts": [("Percentiles", intervals(bars, "seconds", "latencies at percentiles, with intervals"))],
-        "headings": ["latency", "n", "mean", *(f"{at} (95 % interval)" for at in PERCENTILES)],
-        "rows": rows,
-    }
+    return Section(
+        title="Latencies",
+        text="Percentiles with their 95 % intervals. TTFT counts from the arrival, waiting included.",
+        charts=[("Percentiles", intervals(bars, "seconds", "latencies at percentiles, with intervals"))],
+        headings=["latency", "n", "mean", *(f"{at} (95 % interval)" for at in PERCENTILES)],
+        rows=rows,
+    )
 
 
 def _end(value: float | None) -> str:
@@ -159,15 +146,13 @@ def _over_time(document: Document) -> Section:
         ]
         charts.append((f"{title} ({unit})", lines(series, "seconds", f"{title.lower()} over time")))
     columns = list(timeline)
-    return {
-        "title": "Over time",
-        "text": f"Means over {show(width, 's')} each.",
-        "charts": charts,
-        "headings": ["seconds", *(name.replace("_", " ") for name in columns)],
-        "rows": [
-            [f"{at:.4g}", *(f"{timeline[name][number]:.4g}" for name in columns)] for number, at in enumerate(times)
-        ],
-    }
+    return Section(
+        title="Over time",
+        text=f"Means over {show(width, 's')} each.",
+        charts=charts,
+        headings=["seconds", *(name.replace("_", " ") for name in columns)],
+        rows=[[f"{at:.4g}", *(f"{timeline[name][number]:.4g}" for name in columns)] for number, at in enumerate(times)],
+    )
 
 
 def _loads(knee: Document | None, sweep: Sequence[Document]) -> Section:
@@ -188,19 +173,19 @@ def _loads(knee: Document | None, sweep: Sequence[Document]) -> Section:
             charts.append((title, chart))
     if sweep:
         names = [name.removesuffix("_s").replace("_", " ") for name in _LOAD_COLUMNS]
-        cells = [[_cell(row.get(name)) for name in _LOAD_COLUMNS] for row in sweep]
+        cells = [[cell(row.get(name)) for name in _LOAD_COLUMNS] for row in sweep]
     else:
         names = ["figure", "value"]
         plain = {name: value for name, value in (knee or {}).items() if name not in ("bounds", "notes")}
-        cells = [[name.replace("_", " "), _cell(value)] for name, value in plain.items()]
+        cells = [[name.replace("_", " "), cell(value)] for name, value in plain.items()]
     text = "Means over the seeds of each load; the dashed line is where waiting begins to grow without bound."
-    return {
-        "title": "Over the load" if sweep else "The knee",
-        "text": text if sweep else "The load at which waiting begins to grow without bound, by simulation.",
-        "charts": charts,
-        "headings": names,
-        "rows": cells,
-    }
+    return Section(
+        title="Over the load" if sweep else "The knee",
+        text=text if sweep else "The load at which waiting begins to grow without bound, by simulation.",
+        charts=charts,
+        headings=names,
+        rows=cells,
+    )
 
 
 def _means(rows: Sequence[Document], name: str) -> list[tuple[float, float | None]]:
@@ -211,20 +196,12 @@ def _means(rows: Sequence[Document], name: str) -> list[tuple[float, float | Non
     return [(load, sum(values) / len(values)) for load, values in by_load.items()]
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return short(value) if value >= 1e4 else f"{value:.4g}"
-    return "" if value is None else str(value)
-
-
 def _question(document: Document | None) -> list[tuple[str, str]]:
     if document is None:
         return []
     parts = (("deployment", document["deployment"]), ("policy", document["policy"]), ("traffic", document["traffic"]))
     return [
-        (f"{part}: {name.replace('_', ' ')}", _cell(value))
+        (f"{part}: {name.replace('_', ' ')}", cell(value))
         for part, values in parts
         for name, value in values.items()
         if value is not None

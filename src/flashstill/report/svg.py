@@ -6,13 +6,16 @@ Colours are those of the page's style (`--series-1` and on), for light and for d
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 480.0, 220.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 12.0, 26.0, 40.0
 """of the plot's frame, in units of the view box"""
+CHARACTER = 7.2
+"""mean width of a character, in the same units"""
+_HOURS = (1, 3, 6, 12, 24, 48, 120, 168, 336, 730, 1460, 2190, 4380, 8760)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,9 +45,9 @@ def lines(
     points = [(x, y) for each in series for x, y in each.points if y is not None and (not log_y or y > 0.0)]
     if not points:
         return ""
-    xs = _Scale.over([*(x for x, _ in points), *(x for x, _ in marks)], LEFT, WIDTH - RIGHT)
-    ys = _Scale.over([*(y for _, y in points), *(() if log_y else (0.0,))], HEIGHT - BOTTOM, TOP, log_y)
-    parts = [_axes(xs, ys, x_title)]
+    xs = Scale.over([*(x for x, _ in points), *(x for x, _ in marks)], LEFT, WIDTH - RIGHT)
+    ys = Scale.over([*(y for _, y in points), *(() if log_y else (0.0,))], HEIGHT - BOTTOM, TOP, log_y)
+    parts = [axes(xs, ys, x_title)]
     for place, word in marks:
         at = xs.at(place)
         side = "end" if at > (LEFT + WIDTH) / 2.0 else "start"
@@ -60,7 +63,7 @@ def lines(
                     f'<circle class="dot s{number}" cx="{xs.at(x):.1f}" cy="{ys.at(y):.1f}" r="3"/>' for x, y in run
                 ]
     names = [each.name for each in series] if len(series) > 1 else []
-    return _figure(title, [*parts, *_legend(names)], HEIGHT)
+    return figure(title, [*parts, *legend(names)], HEIGHT)
 
 
 def intervals(bars: Sequence[Bar], x_title: str, title: str) -> str:
@@ -72,13 +75,8 @@ def intervals(bars: Sequence[Bar], x_title: str, title: str) -> str:
     left, pitch = 92.0, 13.0 * len(labels) + 10.0
     height = TOP + pitch * len(rows) + BOTTOM
     ends = [end for each in shown for end in (each.value, each.low, each.high) if end is not None and end > 0.0]
-    xs = _Scale.over(ends, left, WIDTH - RIGHT, log=True)
-    parts = [
-        f'<line class="grid" x1="{xs.at(tick):.1f}" x2="{xs.at(tick):.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>'
-        f'<text x="{xs.at(tick):.1f}" y="{height - BOTTOM + 15}" text-anchor="middle">{short(tick)}</text>'
-        for tick in xs.ticks
-    ]
-    parts.append(f'<text x="{(left + WIDTH) / 2}" y="{height - 8}" text-anchor="middle">{escape(x_title)}</text>')
+    xs = Scale.over(ends, left, WIDTH - RIGHT, log=True)
+    parts = [base_axis(xs, TOP, height - BOTTOM, x_title)]
     for number, row in enumerate(rows):
         middle = TOP + pitch * (number + 0.5)
         parts.append(f'<text x="{left - 8}" y="{middle + 4}" text-anchor="end">{escape(row)}</text>')
@@ -92,11 +90,11 @@ def intervals(bars: Sequence[Bar], x_title: str, title: str) -> str:
             f'<line class="line" x1="{xs.at(low):.1f}" x2="{xs.at(high):.1f}" y1="{at}" y2="{at}"/>'
             f'<circle class="dot" cx="{xs.at(each.value):.1f}" cy="{at}" r="3.5"/></g>'
         )
-    return _figure(title, [*parts, *_legend(labels)], height)
+    return figure(title, [*parts, *legend(labels)], height)
 
 
 @dataclass(frozen=True, slots=True)
-class _Scale:
+class Scale:
     """From values to places, linear or logarithmic."""
 
     low: float
@@ -107,18 +105,33 @@ class _Scale:
     log: bool
 
     @classmethod
-    def over(cls, values: Sequence[float], begin: float, end: float, log: bool = False) -> _Scale:
+    def over(cls, values: Sequence[float], begin: float, end: float, log: bool = False) -> Scale:
         low, high = min(values), max(values)
         if log:
-            begins, ends = math.floor(math.log10(low)), math.ceil(math.log10(high))
-            ends = max(ends, begins + 1)
-            powers = tuple(10.0**power for power in range(begins, ends + 1, max((ends - begins) // 6, 1)))
-            return cls(10.0**begins, 10.0**ends, begin, end, powers, True)
+            ticks = _log_ticks(low, high)
+            return cls(ticks[0], ticks[-1], begin, end, ticks, True)
         high = high if high > low else low + 1.0
         step = _step((high - low) / 4.0)
         first = math.floor(low / step)
         ticks = tuple(step * number for number in range(first, math.ceil(high / step - 1e-9) + 1))
         return cls(ticks[0], ticks[-1], begin, end, ticks, False)
+
+    @classmethod
+    def exact(cls, values: Sequence[float], begin: float, end: float) -> Scale:
+        """A logarithmic scale from the least to the greatest value, with the ticks between them."""
+        low, high = min(values), max(values)
+        if high <= low:
+            return cls.over(values, begin, end, log=True)
+        ticks = tuple(tick for tick in _log_ticks(low, high) if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9))
+        return cls(low, high, begin, end, ticks, True)
+
+    @classmethod
+    def hours(cls, first: float, end: float, begin: float, finish: float) -> Scale:
+        """Exactly the hours from first to end, with ticks at whole hours, days, weeks or months."""
+        span = end - first
+        pace = next((each for each in _HOURS if span / each <= 9.0), _HOURS[-1] * math.ceil(span / _HOURS[-1] / 9.0))
+        ticks = range(math.ceil(first / pace), math.floor(end / pace) + 1)
+        return cls(first, end, begin, finish, tuple(float(pace * number) for number in ticks), False)
 
     def at(self, value: float) -> float:
         """The place of a value."""
@@ -129,6 +142,20 @@ class _Scale:
         return self.begin + share * (self.end - self.begin)
 
 
+def _log_ticks(low: float, high: float) -> tuple[float, ...]:
+    """Ticks around positive values: 1, 2 and 5 times powers of ten, or powers of ten alone over two decades or more."""
+    begins, ends = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    if math.log10(high / low) < 2.0:
+        powers = [factor * 10.0**power for power in range(begins, ends + 1) for factor in (1.0, 2.0, 5.0)]
+        first = max(number for number, tick in enumerate(powers) if tick <= low * (1 + 1e-9))
+        last = min(number for number, tick in enumerate(powers) if tick >= high * (1 - 1e-9))
+        if last > first:
+            return tuple(powers[first : last + 1])
+        return tuple(powers[first : first + 2])
+    pace = -(-(ends - begins) // 7)
+    return tuple(10.0**power for power in range(begins, begins + pace * -(-(ends - begins) // pace) + 1, pace))
+
+
 def _step(least: float) -> float:
     """1, 2 or 5 times a power of ten, at least this."""
     power = 10.0 ** math.floor(math.log10(least))
@@ -136,11 +163,28 @@ def _step(least: float) -> float:
 
 
 def short(value: float) -> str:
-    """A number of a tick: 250, 0.5, 12k, 3M."""
-    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{suffix}"
+    """A number of a tick: 250, 0.5, 12k, 3M, 2T."""
+    for size, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size * (1 - 1e-9):
+            return f"{value / size:.6g}{suffix}"
     return f"{value:.6g}"
+
+
+def dollars(value: float) -> str:
+    """Dollars in three figures: $87.1k, $0.0042, -$1.2B."""
+    sign, size = "-" if value < 0.0 else "", abs(value)
+    for least, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
+        if size >= least * (1 - 5e-4):
+            return f"{sign}${size / (1e3 if suffix == 'k' else least):.3g}{suffix}"
+    plain = f"{size:,.0f}" if size >= 999.5 else f"{size:.3g}"
+    cents = "0" if plain[-2:-1] == "." else ""
+    return f"{sign}${plain}{cents}"
+
+
+def shortened(name: str, room: float) -> str:
+    """A name that fits into so many units, its end left out if need be."""
+    most = max(int(room / CHARACTER), 2)
+    return name if len(name) <= most else f"{name[: most - 1].rstrip()}…"
 
 
 def _runs(points: Sequence[tuple[float, float | None]], log: bool) -> list[list[tuple[float, float]]]:
@@ -154,22 +198,42 @@ def _runs(points: Sequence[tuple[float, float | None]], log: bool) -> list[list[
     return [run for run in runs if run]
 
 
-def _axes(xs: _Scale, ys: _Scale, x_title: str) -> str:
+def axes(xs: Scale, ys: Scale, x_title: str, y_text: Callable[[float], str] = short, height: float = HEIGHT) -> str:
+    """The grid, ticks and titles of the plot's frame."""
     parts = []
     for tick in ys.ticks:
         at = ys.at(tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{short(tick)}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{escape(y_text(tick))}</text>')
     for tick in xs.ticks:
-        at, foot = xs.at(tick), HEIGHT - BOTTOM
+        at, foot = xs.at(tick), height - BOTTOM
         parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{foot}" y2="{foot + 4}"/>')
-        parts.append(f'<text x="{at:.1f}" y="{foot + 16}" text-anchor="middle">{short(tick)}</text>')
+        side, shift = ("end", RIGHT) if at > WIDTH - RIGHT - 12.0 else ("middle", 0.0)
+        parts.append(text(at + shift - (4.0 if shift else 0.0), foot + 16, short(tick), side))
     middle = (LEFT + WIDTH - RIGHT) / 2.0
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_title)}</text>')
+    parts.append(f'<text x="{middle}" y="{height - 6}" text-anchor="middle">{escape(x_title)}</text>')
     return "".join(parts)
 
 
-def _legend(names: Sequence[str]) -> list[str]:
+def base_axis(xs: Scale, top: float, foot: float, x_title: str, show: Callable[[float], str] = short) -> str:
+    """Vertical grid lines with their ticks and title below, for charts of rows."""
+    ticks = xs.ticks[:: 1 if len(xs.ticks) <= 6 else 2]
+    parts = [
+        f'<line class="grid" x1="{xs.at(tick):.1f}" x2="{xs.at(tick):.1f}" y1="{top:g}" y2="{foot:g}"/>'
+        f"{text(xs.at(tick), foot + 15, show(tick), 'middle')}"
+        for tick in ticks
+    ]
+    return "".join([*parts, text((xs.begin + xs.end) / 2.0, foot + BOTTOM - 7, x_title, "middle")])
+
+
+def text(x: float, y: float, words: str, anchor: str = "start", kind: str = "") -> str:
+    """Words at a place, escaped; kind: a class of the style."""
+    style = f' class="{kind}"' if kind else ""
+    return f'<text{style} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+def legend(names: Sequence[str]) -> list[str]:
+    """A dot and a name for each series, in one row above the plot."""
     parts, at = [], LEFT
     for number, name in enumerate(names, start=1):
         parts.append(f'<circle class="dot s{number}" cx="{at + 4:.0f}" cy="11" r="4"/>')
@@ -178,7 +242,8 @@ def _legend(names: Sequence[str]) -> list[str]:
     return parts
 
 
-def _figure(title: str, parts: Sequence[str], height: float) -> str:
+def figure(title: str, parts: Sequence[str], height: float) -> str:
+    """The whole drawing, with its title for those who hear the page."""
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH:g} {height:g}" role="img" aria-label="{escape(title)}">'
         + "".join(parts)

@@ -1,0 +1,64 @@
+"""A page of sections: charts without a script, the numbers of each in a table, and where they are from.
+
+The pages of a simulation and of every question about money are written with it; all text is escaped by the template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flashstill.report.svg import short
+
+_TEMPLATE = "sections.html.j2"
+
+Document = Mapping[str, Any]
+Pairs = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Section:
+    """Charts as (title, SVG), their numbers as headings and rows of text, and the sources of these."""
+
+    title: str
+    text: str = ""
+    charts: Sequence[tuple[str, str]] = ()
+    headings: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    sources: Sequence[str] = ()
+
+
+def render_sections(
+    title: str,
+    subtitle: str,
+    sections: Sequence[Section],
+    facts: Pairs = (),
+    warnings: Sequence[str] = (),
+    question: Pairs = (),
+) -> str:
+    """The whole page as HTML. facts: its main figures; question: what was asked, as it was understood."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(_TEMPLATE).render(
+        title=title, subtitle=subtitle, sections=sections, facts=facts, warnings=warnings, question=question
+    )
+
+
+def cell(value: Any) -> str:
+    """A value of an answer as text: numbers in four figures, lists with commas, nothing for None."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return short(value) if value >= 1e4 else f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(cell(each) for each in value)
+    return "" if value is None else str(value)
