@@ -32,6 +32,7 @@ QUANTITY_UNITS = {
     "cache_bytes": "B",
     "host_bytes": "B",
     "tokens_per_s": "1",  # a rate by experiment; `per` says of what
+    "usd_per_w": "USD/W",
     "_w": "W",
     "_nm": "nm",
     **dict.fromkeys(("diameter_mm", "edge_mm", "scribe_mm", "width_mm", "height_mm"), "mm"),

@@ -2,7 +2,7 @@
 
     rented   market price of an hour on demand; the list price if no other is known
     list     list price of a large cloud
-    owned    purchase x server ratio / (lifetime x utilisation) + power limit x server ratio x PUE x electricity
+    owned    purchase with server, network and building, over their lives at interest, and power (tco.py)
 
 All chips of a question are priced on one basis.  A chip without a row for that basis gets the best available estimate,
 labelled as such; a chip without any price gets no dollar figures.
@@ -13,9 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import overload
 
+from flashstill.economics.tco import owned_chip, owned_hour, terms_of
 from flashstill.errors import BadInput, unknown
 from flashstill.facts import Fact, Facts
-from flashstill.units import HOURS_PER_YEAR, JOULES_PER_KWH, SECONDS_PER_HOUR, TOKENS_PER_MILLION
+from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
 from flashstill.workload import Quantity
 
 BASES = ("rented", "owned", "list")
@@ -62,15 +63,11 @@ def _hourly_price(facts: Facts, name: str, basis: str) -> HourlyPrice:
 
 
 def _owned(facts: Facts, name: str, bought: Fact) -> HourlyPrice:
-    hours = facts.value("server", "lifetime_years") * HOURS_PER_YEAR * facts.value("server", "utilisation_ratio")
-    whole = bought.condition.endswith("system")  # the price includes the host server
-    capital = bought.value * (1.0 if whole else facts.value("server", "capital_ratio")) / hours
-    watts = facts.value(name, "power_limit_w") * facts.value(facts.machine(name).chip_class, "server_power_ratio")
-    energy = watts * SECONDS_PER_HOUR / JOULES_PER_KWH * facts.value("facility", "pue_ratio")
-    years = facts.value("server", "lifetime_years")
+    chip, terms = owned_chip(facts, name), terms_of(facts)
+    assert chip is not None  # bought is its purchase price
     return HourlyPrice(
-        usd_per_hour=capital + energy * facts.value("facility", "usd_per_kwh"),
-        basis=f"{_label('owned', bought)}, over {years:g} years",
+        usd_per_hour=float(owned_hour(terms, chip, chip.limit_w).usd),
+        basis=f"{_label('owned', bought)}, over {terms.lifetime_years:g} years at {terms.interest_ratio:.3g} interest",
     )
 
 

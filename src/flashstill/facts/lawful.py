@@ -28,6 +28,9 @@ RANGES = {
     "reserved_ratio": (0.0, 1.0),
     "prefill_tokens": (1.0, 1e7),
     "utilisation_ratio": (0.01, 1.0),
+    "interest_ratio": (0.0, 1.0),
+    "capital_share_ratio": (0.0, 0.95),
+    "capital_ratio": (1.0, 100.0),
     "mac_energy_ratio": (0.01, 100.0),
     "logic_energy_ratio": (0.01, 100.0),
     "served_tpot_ratio": (0.05, 20.0),
@@ -71,6 +74,7 @@ RANGES = {
     "1/mm2": (1.0, 1e12),
     "USD/B": (0.0, 1e-3),
     "USD/mm2": (0.0, 1e4),
+    "USD/W": (0.0, 1e4),
     "1": (0.0, 1e9),
 }
 """(minimum, maximum) in the unit of the row; the first matching key applies"""

@@ -1,0 +1,158 @@
+"""What an hour of an owned chip costs, and that it moves the right way with all that it depends on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flashstill.economics import hourly_price
+from flashstill.economics.draws import Draws
+from flashstill.economics.tco import (
+    HourCost,
+    OwnedChip,
+    Terms,
+    annuity,
+    owned_chip,
+    owned_hour,
+    terms_of,
+)
+from flashstill.errors import BadInput
+from flashstill.facts import load
+
+FACTS = load()
+TERMS = terms_of(FACTS)
+CHIP = OwnedChip(purchase_usd=20_000.0, limit_w=700.0, idle_w=100.0, server_power_ratio=1.5)
+PLAIN = Terms(
+    interest_ratio=0.0, lifetime_years=5.0, utilisation_ratio=1.0, server_capital_ratio=1.5, network_share_ratio=0.2,
+    building_usd_per_w=10.0, building_years=10.0, pue_ratio=1.2, usd_per_kwh=0.1,
+)  # fmt: skip
+
+
+def test_a_worked_hour_without_interest() -> None:
+    """Sums by hand: 20,000 + 10,000 of server + 30,000 x 0.2 / 0.8 of network over 5 x 8766 h; 1,050 W of building."""
+    hour = owned_hour(PLAIN, CHIP, 500.0)
+    assert hour.chip_usd == pytest.approx(20_000 / 43_830)
+    assert hour.server_usd == pytest.approx(10_000 / 43_830)
+    assert hour.network_usd == pytest.approx(7_500 / 43_830)
+    assert hour.building_usd == pytest.approx(10_500 / 87_660)
+    assert hour.interest_usd == pytest.approx(0.0, abs=1e-12)
+    assert hour.power_usd == pytest.approx(0.5 * 1.5 * 1.2 * 0.1)
+    assert hour.usd == pytest.approx(sum(hour.parts().values()))
+
+
+def test_a_loan_is_paid_back() -> None:
+    """The balance of a loan of 1 is 0 after the last of its yearly payments: 25.05 % a year at 8 % over 5 years."""
+    assert annuity(0.08, 5.0) == pytest.approx(0.250456, abs=1e-6)
+    balance = 1.0
+    for _ in range(5):
+        balance = balance * 1.08 - float(annuity(0.08, 5.0))
+    assert balance == pytest.approx(0.0, abs=1e-12)
+    assert annuity(0.0, 4.0) == 0.25
+    assert np.asarray(annuity(np.array([0.0, 1e-12, 0.08]), 5.0)) == pytest.approx([0.2, 0.2, 0.250456], abs=1e-6)
+    dear = owned_hour(replace(PLAIN, interest_ratio=0.08), CHIP, 500.0)
+    yearly = 37_500 * annuity(0.08, 5.0) + 10_500 * annuity(0.08, 10.0)
+    assert float(dear.usd - dear.power_usd) * 8766 == pytest.approx(yearly)
+
+
+def test_hours_that_earn_pay_for_those_that_do_not() -> None:
+    """At half the hours every share of capital doubles, and each earned hour pays for one of idling."""
+    half, full = (owned_hour(replace(PLAIN, utilisation_ratio=u), CHIP, 500.0) for u in (0.5, 1.0))
+    for name in ("chip_usd", "server_usd", "network_usd", "building_usd"):
+        assert getattr(half, name) == pytest.approx(2.0 * getattr(full, name))
+    assert half.power_usd == pytest.approx(full.power_usd * 600.0 / 500.0)
+
+
+def test_a_price_that_holds_the_server_buys_it_once() -> None:
+    whole = owned_hour(PLAIN, replace(CHIP, price_holds_server=True), 500.0)
+    assert whole.server_usd == 0.0
+    assert whole.network_usd == pytest.approx(20_000 * 0.25 / 43_830)
+    chip = owned_chip(FACTS, "gb200")
+    assert chip is not None
+    assert chip.price_holds_server
+
+
+def test_owned_prices_have_this_home() -> None:
+    for name in ("h100-sxm", "mi300x", "wse-3"):
+        chip = owned_chip(FACTS, name)
+        assert chip is not None
+        price = hourly_price(FACTS, name, "owned")
+        assert price.usd_per_hour == pytest.approx(float(owned_hour(TERMS, chip, chip.limit_w).usd))
+        assert price.basis.endswith("over 5 years at 0.08 interest")
+    dearer = hourly_price(FACTS.edited(["facility.usd_per_kwh=0.2"]), "mi300x", "owned").usd_per_hour
+    assert dearer is not None
+    assert dearer > (hourly_price(FACTS, "mi300x", "owned").usd_per_hour or math.inf)
+
+
+def test_many_draws_at_once_are_what_one_by_one_would_be() -> None:
+    draws = Draws(facts=FACTS, count=200)
+    chip = owned_chip(FACTS, "mi300x", draws)
+    assert chip is not None
+    terms = terms_of(draws)
+    together = np.asarray(owned_hour(terms, chip, chip.limit_w).usd)
+    assert together.shape == (200,)
+    for at in (0, 77, 199):
+        one = Terms(**{each.name: float(np.asarray(getattr(terms, each.name))[at]) for each in fields(Terms)})
+        numbers = ("purchase_usd", "limit_w", "idle_w", "server_power_ratio")
+        known: dict[str, Any] = {name: float(np.asarray(getattr(chip, name))[at]) for name in numbers}
+        alone = replace(chip, **known)
+        assert float(owned_hour(one, alone, alone.limit_w).usd) == pytest.approx(together[at])
+    assert np.quantile(together, 0.1) < (hourly_price(FACTS, "mi300x", "owned").usd_per_hour or 0.0)
+
+
+RISES = (
+    "interest_ratio", "server_capital_ratio", "network_share_ratio", "building_usd_per_w", "pue_ratio", "usd_per_kwh",
+)  # fmt: skip
+FALLS = ("lifetime_years", "building_years", "utilisation_ratio")
+OF_THE_CHIP = ("purchase_usd", "limit_w", "idle_w", "server_power_ratio")
+share = st.floats(0.0, 1.0, allow_nan=False)
+
+
+def between(low: float, high: float, at: float) -> float:
+    return low + (high - low) * at
+
+
+@settings(max_examples=200, deadline=None)
+@given(places=st.tuples(*[share] * 14), changed=st.sampled_from(RISES + FALLS + OF_THE_CHIP), step=share)
+def test_every_input_moves_the_hour_the_right_way(places: tuple[float, ...], changed: str, step: float) -> None:
+    """Dearer electricity, interest, purchase or building never make an hour cheaper; longer lives never dearer."""
+    ends = {
+        "interest_ratio": (0.0, 0.3), "lifetime_years": (2.0, 10.0), "utilisation_ratio": (0.1, 1.0),
+        "server_capital_ratio": (1.0, 3.0), "network_share_ratio": (0.0, 0.5), "building_usd_per_w": (0.0, 30.0),
+        "building_years": (5.0, 30.0), "pue_ratio": (1.0, 2.0), "usd_per_kwh": (0.0, 1.0), "purchase_usd": (0.0, 1e6),
+        "limit_w": (1.0, 1e4), "idle_w": (0.0, 1e3), "server_power_ratio": (1.0, 3.0),
+    }  # fmt: skip
+    low = {name: between(*span, at) for (name, span), at in zip(ends.items(), places, strict=False)}
+    high = {**low, changed: between(low[changed], ends[changed][1], step)}
+
+    def hour(numbers: dict[str, float]) -> HourCost:
+        of_the_chip: dict[str, Any] = {name: numbers[name] for name in OF_THE_CHIP}
+        chip = replace(CHIP, **of_the_chip)
+        return owned_hour(Terms(**{each.name: numbers[each.name] for each in fields(Terms)}), chip, 300.0)
+
+    before, after = float(hour(low).usd), float(hour(high).usd)
+    tiny = 1e-9 * max(before, 1.0)
+    assert after <= before + tiny if changed in FALLS else after >= before - tiny
+    assert all(float(part) >= -1e-12 for part in hour(high).parts().values())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("interest_ratio", -0.01), ("utilisation_ratio", 0.0), ("utilisation_ratio", 1.2), ("lifetime_years", 0.0),
+     ("network_share_ratio", 1.0), ("usd_per_kwh", -1.0), ("pue_ratio", 0.9), ("interest_ratio", math.nan)],
+)  # fmt: skip
+def test_terms_that_cannot_be(field: str, value: float) -> None:
+    with pytest.raises(BadInput, match=field):
+        terms_of(FACTS, **{field: value})
+
+
+def test_chips_that_cannot_be() -> None:
+    with pytest.raises(BadInput, match="purchase_usd"):
+        owned_hour(PLAIN, replace(CHIP, purchase_usd=-1.0), 100.0)
+    with pytest.raises(BadInput, match="watts"):
+        owned_hour(PLAIN, CHIP, np.array([1.0, math.nan]))
