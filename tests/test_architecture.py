@@ -14,7 +14,7 @@ from tests.import_graph import circles, folders, import_graph, named_imports, re
 
 SOURCE = Path(__file__).parents[1] / "src" / "flashstill"
 STEM = {"errors", "units", "records", "files", "outputs", "bounded", "progress", "facts", "tables"}
-COST_ARM = {"arch", "hardware", "workload", "parallel", "cost", "economics", "plan", "validation"}
+COST_ARM = {"arch", "hardware", "workload", "parallel", "cost", "economics", "quality", "plan", "validation"}
 LEARNING_ARM = {"distill", "evaluate", "measure"}
 # What each room may import of the package, beside itself, errors, units, files and progress.
 MAY_IMPORT = {
@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "validation": {"checked", "plan", "simulate", "cost", "parallel", "workload", "arch", "hardware", "facts"},
     "economics": {"facts", "workload"},
     "asic": {"economics", "plan", "hardware", "cost", "workload", "arch", "facts", "tables", "parallel"},
+    "quality": {"arch", "checked", "facts", "records", "tables"},
     "plan": {"frontier", "economics", "cost", "parallel", "workload", "arch", "hardware", "facts", "records", "tables"},
     "simulate": {"arch", "parallel", "economics", "plan", "cost", "workload", "facts", "tables"},
     "fleets": {"arch", "cost", "economics", "facts", "frontier", "plan", "simulate", "tables"},

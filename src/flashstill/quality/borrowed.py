@@ -1,0 +1,70 @@
+"""What a law does not know itself, borrowed from another one: experts, number formats, repeated tokens.
+
+    experts          N -> the dense model that the joint law of Ludziejewski et al. 2025 gives the same loss
+    formats in bits  N -> N x share of parameters that Kumar et al. 2024 let a format keep, against 16 bits
+    unique_tokens    D -> the unseen tokens that D repeated ones are worth (Muennighoff et al. 2023)
+
+Each is an assumption (that what one corpus and tokeniser shows carries over), so `remarks` says which were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from flashstill.quality.forms import joint_moe
+from flashstill.quality.precision import kept_share
+from flashstill.quality.repetition import effective_tokens
+from flashstill.quality.table import coefficients, entries
+
+Values = npt.NDArray[np.float64]
+JOINT, FORMATS, REPEATS = "ludziejewski-2025", "kumar-2024", "muennighoff-2023"
+BITS = ("weight_bits", "activation_bits", "cache_bits")
+BORROWED = ("experts", *BITS, "unique_tokens")
+"""conditions that any law takes, if need be with the help of another"""
+
+
+def dense_equivalent(parameters: Values, tokens: Values, experts: Values) -> Values:
+    """Parameters of the dense model with the loss of a mixture of `experts` with N active parameters, after D tokens.
+
+    Infinite where the joint law lets no dense model reach it.
+    """
+    c = coefficients(JOINT)
+    start = np.log(c["E_start"])
+    mixture = joint_moe(c, parameters, tokens, experts)
+    data = c["b"] * c["E_start"] ** c["omega"] * tokens ** (c["beta"] + c["zeta"] * start)
+    left = mixture - c["c"] - data
+    reachable = np.maximum(left, np.finfo(float).tiny) / (c["a"] * c["E_start"] ** c["delta"])
+    return np.asarray(np.where(left > 0, reachable ** (1 / (c["alpha"] + c["gamma"] * start)), np.inf))
+
+
+def format_share(**bits: Values) -> Values:
+    """Share of its parameters that a model keeps in these formats, against 16 bits everywhere."""
+    c = coefficients(FORMATS)
+    return np.asarray(kept_share(c, **bits) / kept_share(c))
+
+
+def adjusted(parameters: Values, tokens: Values, conditions: Mapping[str, Values]) -> tuple[Values, Values]:
+    """(parameters, tokens) of the plain dense model, in 16 bits on unseen tokens, that these stand for."""
+    if "experts" in conditions:
+        parameters = dense_equivalent(parameters, tokens, conditions["experts"])
+    bits = {name: conditions[name] for name in BITS if name in conditions}
+    if bits:
+        parameters = parameters * format_share(**bits)
+    if "unique_tokens" in conditions:
+        tokens = effective_tokens(tokens, conditions["unique_tokens"], coefficients(REPEATS)["repeats"])
+    return parameters, tokens
+
+
+def remarks(conditions: Mapping[str, Values]) -> Iterator[str]:
+    """One sentence for each borrowed assumption."""
+    if "experts" in conditions:
+        yield f"experts counted as the dense model with which {JOINT} gives them the same loss"
+        if np.max(conditions["experts"]) > entries()[JOINT]["experts"]:
+            yield f"{JOINT} saw at most {entries()[JOINT]['experts']} experts"
+    if any(name in conditions for name in BITS):
+        yield f"formats below 16 bits counted as fewer parameters, by the shape of {FORMATS} (unverified coefficients)"
+    if "unique_tokens" in conditions:
+        yield f"repeated tokens counted as fewer unseen ones, as {REPEATS} fitted on C4"

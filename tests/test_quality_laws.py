@@ -1,0 +1,158 @@
+"""Published scaling laws: worked figures of their papers, inverses, intervals, refusals, monotonicity."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flashstill.errors import BadInput
+from flashstill.quality import published, published_names
+from flashstill.quality.forms import FORMS, NEEDED
+from flashstill.quality.table import entries
+
+CHINCHILLA, APPLE, MOE = published("besiroglu-2024"), published("busbridge-2025"), published("ludziejewski-2025")
+SIZES, TOKENS = st.floats(1e7, 1e12), st.floats(1e9, 1e14)
+
+
+@pytest.mark.parametrize("name", published_names())
+def test_every_law_is_whole(name: str) -> None:
+    row, law = entries()[name], published(name)
+    assert set(law.coefficients) == set(NEEDED[law.form])
+    assert law.kind in ("published", "unverified")
+    assert ("memory" in law.source) == (law.kind == "unverified")
+    assert set(row.get("standard_errors", {})) <= set(law.coefficients)
+    assert law.support.parameters[0] < law.support.parameters[1]
+    assert law.support.tokens[0] < law.support.tokens[1]
+    assert 1.0 < float(law.loss(1e9, 2e10)) < 4.0
+    assert set(NEEDED) == set(FORMS)
+
+
+def test_besiroglu_at_the_size_of_chinchilla() -> None:
+    """1.8172 + 482.01 / N^0.3478 + 2085.43 / D^0.3658, by hand."""
+    by_hand = 1.8172 + 482.01 / 70e9**0.3478 + 2085.43 / 1.4e12**0.3658
+    assert float(CHINCHILLA.loss(70e9, 1.4e12)) == pytest.approx(by_hand, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("size", "tokens", "teacher", "loss"),
+    [
+        (1e9, 2e10, None, 2.375), (1e9, 2e10, 2.4, 2.421), (1e9, 2e10, 2.2, 2.317), (1e9, 2e10, 2.0, 2.277),
+        (1e9, 2e10, 1.8, 2.255), (1e9, 2e10, 1.7, 2.253), (1e9, 2e10, 1.6, 2.262), (1e9, 5e11, None, 2.163),
+        (1e9, 5e11, 2.0, 2.152), (3e8, 1e11, None, 2.420), (3e8, 1e11, 2.2, 2.388),
+    ],
+)  # fmt: skip
+def test_distilled_losses_of_the_sanity_table(size: float, tokens: float, teacher: float | None, loss: float) -> None:
+    assert float(APPLE.loss(size, tokens, teacher_loss=teacher)) == pytest.approx(loss, abs=6e-4)
+
+
+@given(st.floats(2e8, 1e10), st.floats(5e9, 5e11))
+@settings(max_examples=40, deadline=None)
+def test_a_teacher_can_be_too_strong(size: float, tokens: float) -> None:
+    """The capacity gap: the student's loss over the teacher's has its minimum inside."""
+    teachers = np.linspace(1.25, 3.5, 400)
+    losses = APPLE.loss(size, tokens, teacher_loss=teachers)
+    best = int(np.argmin(losses))
+    assert 0 < best < 399
+    assert losses[0] > losses[best] < losses[-1]
+
+
+@pytest.mark.parametrize(
+    ("experts", "m", "mu", "n", "nu"),
+    [(1, 30.364, 0.1817, 53.98, 0.1965), (8, 21.833, 0.1676, 119.91, 0.2338), (32, 16.542, 0.1557, 234.67, 0.2652)],
+)
+def test_joint_moe_law_reproduces_table_4(experts: int, m: float, mu: float, n: float, nu: float) -> None:
+    """Ludziejewski et al. 2025, table 4: the law at a number of experts, L = m N^-mu + n D^-nu + 1.3637."""
+    size, tokens = np.meshgrid(np.geomspace(1e8, 3e9, 7), np.geomspace(1e10, 2e11, 7))
+    table = m * size**-mu + n * tokens**-nu + 1.3637
+    np.testing.assert_allclose(MOE.loss(size, tokens, experts=experts), table, rtol=3e-3)
+
+
+@given(st.sampled_from(published_names()), SIZES, TOKENS, st.floats(1.01, 30))
+@settings(max_examples=80, deadline=None)
+def test_more_parameters_or_tokens_are_never_worse(name: str, size: float, tokens: float, more: float) -> None:
+    law = published(name)
+    assert law.loss(size * more, tokens) <= law.loss(size, tokens) >= law.loss(size, tokens * more)
+    if name == "busbridge-2025":
+        at = {"teacher_loss": 2.0}
+        assert (
+            law.loss(size * more, tokens, **at) <= law.loss(size, tokens, **at) >= law.loss(size, tokens * more, **at)
+        )
+
+
+@given(st.sampled_from(published_names()), st.floats(1e8, 1e10), st.floats(1e9, 1e12))
+@settings(max_examples=60, deadline=None)
+def test_inverses(name: str, size: float, tokens: float) -> None:
+    law = published(name)
+    loss = law.loss(size, tokens)
+    assert float(law.tokens_for(loss, size)) == pytest.approx(tokens, rel=1e-3)
+    assert float(law.parameters_for(loss, tokens)) == pytest.approx(size, rel=1e-3)
+
+
+def test_what_no_amount_reaches_is_infinite() -> None:
+    np.testing.assert_array_equal(np.isinf(CHINCHILLA.tokens_for([1.7, 2.4], 1e9)), [True, False])
+    assert np.isinf(CHINCHILLA.parameters_for(1.8, 1e12))
+    assert np.isinf(APPLE.tokens_for(1.9, 1e9, teacher_loss=2.0))
+
+
+def test_everything_broadcasts() -> None:
+    losses = APPLE.loss([[1e9], [3e9]], [1e10, 1e11, 1e12], teacher_loss=2.0)
+    assert losses.shape == (2, 3)
+    around = CHINCHILLA.interval([[1e9], [3e9]], [1e10, 1e11, 1e12])
+    assert around is not None
+    assert around[0].shape == around[1].shape == (2, 3)
+    assert np.all(around[0] < CHINCHILLA.loss([[1e9], [3e9]], [1e10, 1e11, 1e12]))
+    assert CHINCHILLA.tokens_for([2.3, 2.4], [[1e9], [3e9], [9e9]]).shape == (3, 2)
+
+
+def test_an_answer_says_what_it_rests_on() -> None:
+    answer = APPLE.predict(1e9, 2e10, teacher_loss=2.0)
+    assert any("unverified" in note for note in answer.notes)
+    assert answer.as_dict()["scale"] == "nats per token of the paper's own on C4, English"
+    assert answer.as_dict()["loss_low"] == pytest.approx(0.99 * float(answer.loss))
+    assert answer.as_records() == [{name: pytest.approx(value) for name, value in answer.as_records()[0].items()}]
+    inside = CHINCHILLA.predict(1e9, 1e11).notes
+    beyond = CHINCHILLA.predict(7e10, 1.5e13).notes
+    assert not any("fit saw" in note for note in inside)
+    assert any("4.38 times above" in note and "extrapolation" not in note for note in beyond)
+    assert any("30 times above" in note and "an extrapolation, not a prediction" in note for note in beyond)
+
+
+def test_a_law_with_a_limit_refuses_what_lies_far_beyond() -> None:
+    law = dataclasses.replace(CHINCHILLA, limit=10.0)
+    assert law.loss(1e11, 1e12) == CHINCHILLA.loss(1e11, 1e12)
+    with pytest.raises(BadInput, match=r"12\.5 times beyond the largest run"):
+        law.loss(2e11, 1e12)
+    with pytest.raises(BadInput, match="beyond 10 times a fit extrapolates only if it is told to"):
+        law.tokens_for(1.98, 1e10)
+    assert law.extrapolating().loss(2e11, 1e12) == CHINCHILLA.loss(2e11, 1e12)
+
+
+def test_conditions_that_a_law_lacks_are_borrowed_or_refused() -> None:
+    with pytest.raises(BadInput, match="busbridge-2025 takes it"):
+        CHINCHILLA.loss(1e9, 1e10, teacher_loss=2.0)
+    with pytest.raises(BadInput, match="tokens must be positive"):
+        CHINCHILLA.loss(1e9, 0)
+    with pytest.raises(BadInput, match="parameters must be a number"):
+        CHINCHILLA.loss("many", 1e9)
+    with pytest.raises(BadInput, match="nearest known: besiroglu-2024"):
+        published("besirogli")
+    plain = CHINCHILLA.loss(1e9, 2e10)
+    assert CHINCHILLA.loss(1e9, 2e10, experts=8) < plain < CHINCHILLA.loss(1e9, 2e10, weight_bits=4)
+    assert CHINCHILLA.loss(1e9, 2e10, weight_bits=16) == plain == CHINCHILLA.loss(1e9, 2e10, unique_tokens=3e10)
+    assert CHINCHILLA.loss(1e9, 2e10, unique_tokens=2e9) > plain
+    notes = CHINCHILLA.predict(1e9, 2e10, experts=64, weight_bits=4, unique_tokens=1e9).notes
+    for words in ("dense model with which ludziejewski-2025", "at most 32 experts", "by the shape of kumar-2024", "C4"):
+        assert any(words in note for note in notes)
+
+
+def test_a_mixture_equals_its_dense_equivalent_under_the_joint_law() -> None:
+    from flashstill.quality.borrowed import dense_equivalent
+
+    size, tokens = np.array([5e8, 2e9]), np.array([3e10, 1e11])
+    dense = dense_equivalent(size, tokens, np.array(16.0))
+    np.testing.assert_allclose(MOE.loss(dense, tokens), MOE.loss(size, tokens, experts=16), rtol=1e-9)
+    assert np.all(dense > size)
