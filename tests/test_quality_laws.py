@@ -156,3 +156,23 @@ def test_a_mixture_equals_its_dense_equivalent_under_the_joint_law() -> None:
     dense = dense_equivalent(size, tokens, np.array(16.0))
     np.testing.assert_allclose(MOE.loss(dense, tokens), MOE.loss(size, tokens, experts=16), rtol=1e-9)
     assert np.all(dense > size)
+
+
+def test_the_interval_of_the_refit_is_that_of_its_standard_errors() -> None:
+    """Its covariance has the paper's standard errors; with the correlations, a loss inside is known within 1 %."""
+    errors = CHINCHILLA.spread
+    drawn = errors.draws(CHINCHILLA.coefficients, 20_000, seed=1)
+    assert drawn is not None
+    for name, error in errors.standard_errors.items():
+        assert np.std(drawn[name]) == pytest.approx(error, rel=0.35)  # the paper rounds 0.0145 to 0.02
+        assert np.median(drawn[name]) == pytest.approx(CHINCHILLA.coefficients[name], rel=0.01)
+    answer = CHINCHILLA.predict(1e9, 1e11)
+    assert answer.low < answer.loss < answer.high < answer.low * 1.01
+    wide = CHINCHILLA.predict(1e9, 1e11, level=0.99)
+    assert wide.low < answer.low < answer.high < wide.high
+    alone = dataclasses.replace(CHINCHILLA, spread=dataclasses.replace(errors, covariance=(), order=()))
+    assert alone.predict(1e9, 1e11).high > answer.high * 1.02
+    assert any("drawn independently" in note for note in alone.predict(1e9, 1e11).notes)
+    assert published("hoffmann-2022").predict(1e9, 1e11).low is None
+    with pytest.raises(BadInput, match="level must lie between 0 and 1"):
+        CHINCHILLA.predict(1e9, 1e11, level=80)

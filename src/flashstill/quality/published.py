@@ -27,6 +27,7 @@ def published(name: str) -> Law:
 @cache
 def _published(name: str) -> Law:
     row = entries()[name]
+    errors = row.get("covariance", {})
     return Law(
         name=name,
         title=row["title"],
@@ -44,8 +45,9 @@ def _published(name: str) -> Law:
         ),
         spread=Spread(
             standard_errors=dict(row.get("standard_errors", {})),
-            correlations=tuple(tuple(line) for line in row.get("correlations", ())),
-            correlations_source=row.get("correlations_source", ""),
+            order=tuple(errors.get("order", ())),
+            covariance=tuple(tuple(line) for line in errors.get("matrix", ())),
+            covariance_source=errors.get("source", ""),
             relative_error=row.get("relative_error"),
         ),
         notes=tuple(row.get("notes", ())),
