@@ -217,3 +217,16 @@ def test_bounds_that_nothing_keeps_are_counted(trace: Path) -> None:
     with pytest.raises(fs.InfeasiblePlan, match="no fleet of these chips keeps the bounds") as caught:
         planned(trace, "ttft_p95<1ms")
     assert Counter(caught.value.reasons)["ttft above the bound even alone"] > 0
+
+
+@pytest.mark.slow
+def test_runs_ahead_change_nothing(monkeypatch: pytest.MonkeyPatch, trace: Path) -> None:
+    """Threads may run seeds that are then not looked at: the answer, its count of runs included, is the same."""
+    from flashstill.fleets import trials
+
+    found = []
+    for at_once in (1, 3):
+        monkeypatch.setattr(trials, "RUNS_IN_THREADS", at_once > 1)
+        monkeypatch.setattr(trials, "cores", lambda at_once=at_once: at_once)
+        found.append(planned(trace).as_dict())
+    assert found[0] == found[1]

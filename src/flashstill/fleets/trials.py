@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,10 +13,12 @@ import numpy as np
 from flashstill.fleets.copies import Candidate, Copies
 from flashstill.fleets.demand import Demand, sample
 from flashstill.fleets.slo import METRICS, Bound
+from flashstill.simulate.compiled import RUNS_IN_THREADS
 from flashstill.simulate.loop import Arrivals
 from flashstill.simulate.results import value_at
 from flashstill.simulate.state import BUSY_S
 from flashstill.simulate.tally import PREEMPTED, Tally
+from flashstill.simulate.workers import cores
 
 LATE = "not finished in time"
 SCREENED, PART = 4_000, 0.125
@@ -53,6 +56,7 @@ class Trials:
     """Runs and their results so far. late_s: seconds after the last arrival in which everything must be over.
 
     needed: of the last question with a multiple of the traffic, that multiple and what each pair of pools needed.
+    runs: that were looked at; those that threads ran ahead in vain do not count, so that it is the same everywhere.
     """
 
     demand: Demand
@@ -60,6 +64,7 @@ class Trials:
     runs: int = 0
     needed: dict[tuple[tuple[int, ...], tuple[Bound, ...]], tuple[float, Copies]] = field(default_factory=dict)
     _done: dict[tuple[object, ...], Trial] = field(default_factory=dict)
+    _ahead: dict[tuple[object, ...], Trial] = field(default_factory=dict)
     _few: list[tuple[tuple[Any, ...], Bound, int]] = field(default_factory=list)
     _samples: dict[tuple[Any, ...], Arrivals] = field(default_factory=dict)
 
@@ -85,17 +90,20 @@ class Trials:
     def _run(self, candidate: Candidate, copies: Copies, seed: int, requests: Arrivals, name: tuple[Any, ...]) -> Trial:
         key = (candidate.key, copies, *name)
         if key not in self._done:
-            outcome = candidate.fleet(copies).serve([requests], False, seed)
-            tally, end_s, busy_s = outcome.tally, outcome.end_s, outcome.fleet.clock[:, BUSY_S]
+            ran = key in self._ahead
+            self._done[key] = self._ahead.pop(key) if ran else _trial(candidate, copies, seed, requests)
             self.runs += 1
-            self._done[key] = Trial(
-                tally=tally._replace(histograms=tally.histograms.sum(axis=1, keepdims=True)),
-                end_s=end_s,
-                busy=float(busy_s[outcome.prefills :].mean()) / max(end_s, 1e-12),
-                prefill_busy=float(busy_s[: outcome.prefills].sum()) / max(end_s * outcome.prefills, 1e-12),
-                preemptions=int(tally.totals[PREEMPTED]),
-            )
         return self._done[key]
+
+    def _run_ahead(self, candidate: Candidate, copies: Copies, seeds: Sequence[int], traffic: Traffic) -> None:
+        """Run the next seeds side by side, one for each core."""
+        keys = {seed: (candidate.key, copies, seed, traffic) for seed in seeds}
+        wanted = [seed for seed, key in keys.items() if key not in self._done and key not in self._ahead]
+        if len(wanted) > 1:
+            samples = [self.arrivals(seed, traffic) for seed in wanted]
+            with ThreadPoolExecutor(len(wanted)) as threads:
+                work = [threads.submit(_trial, candidate, copies, *each) for each in zip(wanted, samples, strict=True)]
+            self._ahead |= {keys[seed]: each.result() for seed, each in zip(wanted, work, strict=True)}
 
     def broken(
         self, candidate: Candidate, copies: Copies, seed: int, bounds: Sequence[Bound], traffic: Traffic
@@ -172,7 +180,25 @@ class Trials:
         self, candidate: Candidate, copies: Copies, seeds: Sequence[int], bounds: Sequence[Bound], traffic: Traffic
     ) -> int | None:
         """The first seed in which a fleet breaks a bound; None if it keeps them in all."""
-        return next((seed for seed in seeds if self.broken(candidate, copies, seed, bounds, traffic)), None)
+        at_once = cores() if RUNS_IN_THREADS else 1
+        for place, seed in enumerate(seeds):
+            if place % at_once == 0:
+                self._run_ahead(candidate, copies, seeds[place : place + at_once], traffic)
+            if self.broken(candidate, copies, seed, bounds, traffic):
+                return seed
+        return None
+
+
+def _trial(candidate: Candidate, copies: Copies, seed: int, requests: Arrivals) -> Trial:
+    outcome = candidate.fleet(copies).serve([requests], False, seed)
+    tally, end_s, busy_s = outcome.tally, outcome.end_s, outcome.fleet.clock[:, BUSY_S]
+    return Trial(
+        tally=tally._replace(histograms=tally.histograms.sum(axis=1, keepdims=True)),
+        end_s=end_s,
+        busy=float(busy_s[outcome.prefills :].mean()) / max(end_s, 1e-12),
+        prefill_busy=float(busy_s[: outcome.prefills].sum()) / max(end_s * outcome.prefills, 1e-12),
+        preemptions=int(tally.totals[PREEMPTED]),
+    )
 
 
 def _as_tight(bound: Bound, other: Bound) -> bool:

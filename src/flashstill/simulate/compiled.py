@@ -9,18 +9,20 @@ from typing import Any, TypeVar
 F = TypeVar("F", bound=Callable[..., Any])
 
 try:
-    from numba import njit
+    from numba import config, njit
     from numba.core import event
 except ModuleNotFoundError:
-    njit = event = None
+    config = njit = event = None
 
 
 def compiled(function: F) -> F:
-    """The function compiled by Numba and cached on disk, or itself."""
-    return function if njit is None else njit(cache=True)(function)
+    """The function compiled by Numba and cached on disk, so that threads run it side by side; or itself."""
+    return function if njit is None else njit(cache=True, nogil=True)(function)
 
 
 IS_COMPILED = njit is not None
+RUNS_IN_THREADS = IS_COMPILED and not config.DISABLE_JIT
+"""whether threads share the work of several runs"""
 COMPILING = "compiling the event loop once on this machine, about two minutes"
 
 
