@@ -30,6 +30,7 @@ QUANTITY_UNITS = {
     "memory_visible_bytes": "B",
     "sram_bytes": "B",
     "cache_bytes": "B",
+    "token_bytes": "B",
     "host_bytes": "B",
     "tokens_per_s": "1",  # a rate by experiment; `per` says of what
     "usd_per_w": "USD/W",

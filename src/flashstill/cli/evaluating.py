@@ -78,12 +78,9 @@ def evaluate(
     if as_json:
         records = [json.loads(to_line(record)) for record in evaluation.records]
         used = dataclasses.asdict(evaluation.arithmetic)
-        warnings = [dataclasses.asdict(warning) for warning in evaluation.warnings]
-        print_json({"records": records, "left_out": evaluation.left_out, "arithmetic": used, "warnings": warnings})
+        print_json({"records": records, "left_out": evaluation.left_out, "arithmetic": used})
     elif out != STANDARD:
         _print_quality(evaluation.records)
-    for warning in evaluation.warnings:
-        click.echo(f"warning: {warning.message}", err=as_json or out == STANDARD)
     if out not in (None, STANDARD):
         click.echo(f"Records: {out}", err=True)
 

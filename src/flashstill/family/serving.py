@@ -1,0 +1,59 @@
+"""What serving a model costs: the cheapest deployment within the latency bounds, and its dollars per million tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flashstill.errors import InfeasiblePlan, MissingFact
+from flashstill.facts import Facts
+from flashstill.family.models import Model
+from flashstill.family.spec import Member, Serving
+from flashstill.family.training import TOLD
+from flashstill.plan.scenario import Scenario
+from flashstill.plan.search import search
+from flashstill.plan.space import SearchSpace
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Served:
+    """Dollars per million output tokens, their prompts included, and on what; or None and the reason why not."""
+
+    usd_per_million_tokens: float | None
+    on: str
+    price_basis: str = ""
+    tpot_s: float | None = None
+    ttft_s: float | None = None
+    joules_per_token: float | None = None
+
+
+def served(facts: Facts, model: Model, member: Member, serving: Serving, price: str) -> Served:
+    """The cheapest way to serve a model. Raises MissingFact if none of the chips has a price."""
+    if member.usd_per_million_tokens:
+        return Served(usd_per_million_tokens=member.usd_per_million_tokens, on=TOLD, price_basis=TOLD)
+    if model.architecture is None:
+        return Served(usd_per_million_tokens=None, on="its shape is not known")
+    scenario = Scenario(
+        model=model.architecture,
+        isl=serving.isl,
+        osl=serving.osl,
+        max_ttft_s=serving.max_ttft_s,
+        max_tpot_s=serving.max_tpot_s,
+    )
+    space = SearchSpace(chips=serving.chips, max_chips=serving.max_chips, precisions=(serving.precision,))
+    try:
+        front = search(facts, scenario, space, price).front
+    except InfeasiblePlan as refused:
+        return Served(usd_per_million_tokens=None, on=str(refused))
+    paid = [each for each in front if each.usd_per_million_output_tokens is not None]
+    if not paid:
+        raise MissingFact(f"none of serving.chips ({', '.join(serving.chips)}) has a price that is known")
+    best = min(paid, key=lambda each: each.usd_per_million_output_tokens or 0.0)
+    assert best.usd_per_million_output_tokens is not None
+    return Served(
+        usd_per_million_tokens=best.usd_per_million_output_tokens / serving.utilisation,
+        on=f"{best.chips} x {best.chip}, {best.batch} at a time, {best.precision}",
+        price_basis=best.price_basis,
+        tpot_s=best.tpot_s,
+        ttft_s=best.ttft_s,
+        joules_per_token=best.joules_per_output_token,
+    )
