@@ -282,6 +282,15 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tiny_teacher: Path, hal
     assert (document["question"]["teacher"], document["question"]["seed"]) == (str(tiny_teacher), 0)
     assert document["arithmetic"] == {"precision": "fp32", "threads": 1}
     assert {each["record"] for each in document["records"]} == {"model", "quality"}
+    shares = {
+        (each["model"], each["metric"]): each["value"]
+        for each in document["records"]
+        if each.get("metric") in ("accuracy", "agreement") and each["model"] != "teacher"
+    }
+    warned = {(each["model"], each["metric"]) for each in document["warnings"] if each["model"] != "teacher"}
+    first = document["warnings"][0]
+    assert 0 < first["chance"] < first["lowest"] < first["highest"] == 0.95
+    assert warned == {key for key, value in shares.items() if value < first["lowest"] or value > 0.95}
 
 
 def test_the_commands_of_the_page_can_be_given() -> None:

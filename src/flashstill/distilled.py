@@ -11,6 +11,7 @@ from typing import Any
 
 from flashstill.records import QualityRecord, Record, to_line
 from flashstill.tables import cell, flat, html_table
+from flashstill.useful_range import RangeWarning
 
 SHOWN = 30
 """rows displayed in a notebook"""
@@ -94,21 +95,30 @@ class DistillResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationResult:
-    """Quality of models on texts. left_out: metric -> why it could not be computed for a comparison."""
+    """Quality of models on texts. left_out: metric -> why it could not be computed for a comparison.
+
+    warnings: scores outside the range in which a text tells models apart.
+    """
 
     records: tuple[Record, ...]
     left_out: Mapping[str, str]
+    warnings: tuple[RangeWarning, ...] = ()
 
     def as_records(self) -> list[dict[str, Any]]:
         """One flat row per model, text and metric, with its 95 % interval."""
         return [dataclasses.asdict(record) for record in self.records if isinstance(record, QualityRecord)]
 
     def as_dict(self) -> dict[str, Any]:
-        """All records, including those describing the models, and the metrics left out."""
-        return {"records": [_row(record) for record in self.records], "left_out": dict(self.left_out)}
+        """All records, including those describing the models, the metrics left out, and the warnings."""
+        return {
+            "records": [_row(record) for record in self.records],
+            "left_out": dict(self.left_out),
+            "warnings": [dataclasses.asdict(warning) for warning in self.warnings],
+        }
 
     def _repr_html_(self) -> str:
-        return _records_table(self.as_records(), ("model", "domain", "metric", "value", "low", "high"), "")
+        title = "; ".join(warning.message for warning in self.warnings)
+        return _records_table(self.as_records(), ("model", "domain", "metric", "value", "low", "high"), title)
 
 
 def _row(record: Record) -> dict[str, Any]:

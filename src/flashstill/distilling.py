@@ -193,4 +193,4 @@ def evaluate(
         window_tokens=window_tokens, seed=seed, arithmetic=arithmetic, out=None if out is None else Path(out),
         progress=progress_of(progress),
     )  # fmt: skip
-    return EvaluationResult(records=evaluation.records, left_out=evaluation.left_out)
+    return EvaluationResult(records=evaluation.records, left_out=evaluation.left_out, warnings=evaluation.warnings)

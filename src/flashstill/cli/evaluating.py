@@ -78,9 +78,12 @@ def evaluate(
     if as_json:
         records = [json.loads(to_line(record)) for record in evaluation.records]
         used = dataclasses.asdict(evaluation.arithmetic)
-        print_json({"records": records, "left_out": evaluation.left_out, "arithmetic": used})
+        warnings = [dataclasses.asdict(warning) for warning in evaluation.warnings]
+        print_json({"records": records, "left_out": evaluation.left_out, "arithmetic": used, "warnings": warnings})
     elif out != STANDARD:
         _print_quality(evaluation.records)
+    for warning in evaluation.warnings:
+        click.echo(f"warning: {warning.message}", err=as_json or out == STANDARD)
     if out not in (None, STANDARD):
         click.echo(f"Records: {out}", err=True)
 

@@ -25,7 +25,7 @@ from flashstill.evaluate.entrants import (
     find_entrants,
     named,
 )
-from flashstill.evaluate.excerpts import choose_excerpts, pack_excerpts, unknown_tokens
+from flashstill.evaluate.excerpts import choose_excerpts, most_frequent_share, pack_excerpts, unknown_tokens
 from flashstill.evaluate.gap import GAP_CLOSED, gap_closed, has_gap
 from flashstill.evaluate.scoring import Scoring
 from flashstill.evaluate.summary import Sums, metric_records
@@ -33,17 +33,21 @@ from flashstill.evaluate.unfinished import Unfinished
 from flashstill.outputs import STANDARD, written_out
 from flashstill.progress import Progress, Silent
 from flashstill.records import QualityRecord, Record, to_line
+from flashstill.useful_range import RangeWarning, range_warnings
 
 TOKENS, WINDOW_TOKENS = 32_768, 512
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """records: a ModelRecord for each model, then QualityRecords by text and model; left_out: metric -> why."""
+    """records: a ModelRecord for each model, then QualityRecords by text and model; left_out: metric -> why.
+
+    warnings: scores at which a text does not tell models apart."""
 
     records: tuple[Record, ...]
     left_out: Mapping[str, str]
     arithmetic: Arithmetic
+    warnings: tuple[RangeWarning, ...] = ()
 
 
 def evaluate_models(
@@ -94,7 +98,8 @@ def evaluate_models(
         with written_out(out) as text:
             text.writelines(f"{to_line(record)}\n" for record in records)
     unfinished.remove()
-    return Evaluation(records=records, left_out={**left_out, **without_gap}, arithmetic=used)
+    warnings = range_warnings(quality, lambda model, domain: most_frequent_share(packed[domain][model]))
+    return Evaluation(records=records, left_out={**left_out, **without_gap}, arithmetic=used, warnings=warnings)
 
 
 def _unfinished(out: Path | None) -> Unfinished:

@@ -90,3 +90,9 @@ def unknown_tokens(packed: Packed, tokenizer: Any) -> int:
     if unknown is None or unknown == tokenizer.eos_token_id:
         return 0
     return int(np.count_nonzero((packed.tokens[:, 1:] == unknown) & (packed.target_document >= 0)))
+
+
+def most_frequent_share(packed: Packed) -> float:
+    """Share of the most frequent token among the targets, what a model that always answers it scores; 0 to 1."""
+    targets = packed.tokens[:, 1:][packed.target_document >= 0]
+    return float(np.bincount(targets).max() / targets.size) if targets.size else 0.0

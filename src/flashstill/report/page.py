@@ -24,6 +24,7 @@ from flashstill.report.findings import View, findings
 from flashstill.report.kinds import kind_words, legend
 from flashstill.report.whole import QUALITY, check_whole
 from flashstill.units import show
+from flashstill.useful_range import range_warnings
 
 _TEMPLATE = "report.html.j2"
 
@@ -58,6 +59,7 @@ def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -
         name=family["name"],
         seed=family.get("seed", 0),
         findings=findings(records),
+        warnings=[warning.message for warning in range_warnings(records)],
         chips=view.chips,
         metrics=METRIC_LABELS,
         models=_model_rows(view),

@@ -11,10 +11,12 @@ import numpy as np
 
 from flashstill.files import write_text
 from flashstill.frontier import on_front
+from flashstill.records import QualityRecord
 from flashstill.report import kept
 from flashstill.report.figures import Figure, drawn
 from flashstill.report.page import render_page
 from flashstill.units import show
+from flashstill.useful_range import range_warnings
 
 _COLOURS = ("#2a78d6", "#8a8a86", "#1baf7a", "#eb6834", "#eda100")
 _LARGEST_SHARE = 2.0
@@ -49,6 +51,7 @@ def render_study(summary: Mapping[str, Any], recipe: str) -> str:
         rows=[_row(name, found) for name, found in summary["figures"].items()],
         priced=priced,
         thought=[_thought_row(point) for point in points],
+        warnings=[warning.message for warning in range_warnings(_accuracies(summary["figures"], points))],
         heights={name: _height(part) for name, part in parts.items()},
         recipe=recipe,
     )
@@ -177,6 +180,25 @@ def _point(who: str, how: str, seeds: Sequence[Mapping[str, Any]], details: Sequ
         "tokens": tokens,
         "dollars": None if dollars is None else tokens * dollars * 1e6,
     }
+
+
+def _accuracies(figures: Mapping[str, Any], points: Sequence[Point]) -> list[QualityRecord]:
+    """Mean accuracies of a study as records: of a deep-think study its points, else the figures named accuracy."""
+    if points:
+        rows = [(f"{each['who']} ({each['how']})", each["accuracy"], 1.96 * each["se"]) for each in points]
+    else:
+        rows = [
+            (_words(name.removesuffix("_accuracy")), found["value"], found["value"] - (found["low"] or found["value"]))
+            for name, found in figures.items()
+            if name.endswith("_accuracy") and found["value"] is not None
+        ]
+    return [
+        QualityRecord(
+            model=who, domain="test", metric="accuracy", value=value, low=value - reach, high=value + reach, tokens=0,
+            documents=0,
+        )
+        for who, value, reach in rows
+    ]  # fmt: skip
 
 
 def _thought_row(point: Point) -> dict[str, str]:
