@@ -42,6 +42,8 @@ QUANTITY_UNITS = {
     "usd_mask_set": "USD",
     "usd_design": "USD",
     "usd_test": "USD",
+    **dict.fromkeys(("usd_ip_memory", "usd_ip_links", "usd_ip_host", "usd_bring_up", "usd_rewire", "usd_host"), "USD"),
+    "respins": "1",
     "_mm2": "mm2",
     "usd_per_hour": "USD/h",
     "usd_purchase": "USD",
