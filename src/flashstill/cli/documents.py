@@ -70,13 +70,7 @@ def print_json(document: Any) -> None:
     """Print one document, adding the common keys to an object; BadInput for NaN or infinity."""
     context = click.get_current_context(silent=True)
     if isinstance(document, dict) and context is not None:
-        document = {
-            "schema": f"flashstill.{context.info_name}/1",
-            "version": __version__,
-            "question": _question(context),
-            **context.meta.get(_EDITS, {}),
-            **document,
-        }
+        document = with_common_keys(document)
     place = _not_finite(document)
     if place:
         raise BadInput(
@@ -85,6 +79,18 @@ def print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=1, allow_nan=False, default=_plain))
     if context is not None:
         context.meta[_PRINTED] = True
+
+
+def with_common_keys(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of the running command with the keys that all have: schema, version, question, edits."""
+    context = click.get_current_context()
+    return {
+        "schema": f"flashstill.{context.info_name}/1",
+        "version": __version__,
+        "question": _question(context),
+        **context.meta.get(_EDITS, {}),
+        **document,
+    }
 
 
 def _question(context: click.Context) -> dict[str, Any]:

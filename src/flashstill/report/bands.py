@@ -7,7 +7,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from flashstill.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Scale, axes, dollars, figure, legend, text
+from flashstill.report.svg import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Scale,
+    axes,
+    dollars,
+    figure,
+    legend,
+    text,
+    tokens,
+)
 
 TALL = 60.0
 """how much taller than a line chart"""
@@ -39,7 +53,7 @@ def bands(
     log_y: bool = True,
     show: Callable[[float], str] = dollars,
 ) -> str:
-    """Curves over a logarithmic x axis, the crossing as a shaded range with a dashed line at its middle; "" if empty.
+    """Curves over a logarithmic x axis of tokens; the crossing is a shaded range with a dashed middle. "" if empty.
 
     Only positive x are drawn and, on a logarithmic y axis, only positive values.
     """
@@ -51,7 +65,7 @@ def bands(
     height = HEIGHT + TALL
     xs = Scale.exact([*(x for x, *_ in places), *marks], LEFT, WIDTH - RIGHT)
     ys = Scale.over([*values, *(() if log_y else (0.0,))], height - BOTTOM, TOP, log_y)
-    parts = [axes(xs, ys, x_title, show, height)]
+    parts = [axes(xs, ys, x_title, show, height, tokens)]
     if crossing is not None:
         parts += _crossing(crossing, xs, height)
     for number, curve in enumerate(curves, start=1):

@@ -170,6 +170,11 @@ def short(value: float) -> str:
     return f"{value:.6g}"
 
 
+def tokens(value: float) -> str:
+    """A number of tokens in three figures, with B for a thousand millions: 361B, 2T."""
+    return short(float(f"{value:.3g}")).replace("G", "B")
+
+
 def dollars(value: float) -> str:
     """Dollars in three figures: $87.1k, $0.0042, -$1.2B."""
     sign, size = "-" if value < 0.0 else "", abs(value)
@@ -198,7 +203,14 @@ def _runs(points: Sequence[tuple[float, float | None]], log: bool) -> list[list[
     return [run for run in runs if run]
 
 
-def axes(xs: Scale, ys: Scale, x_title: str, y_text: Callable[[float], str] = short, height: float = HEIGHT) -> str:
+def axes(
+    xs: Scale,
+    ys: Scale,
+    x_title: str,
+    y_text: Callable[[float], str] = short,
+    height: float = HEIGHT,
+    x_text: Callable[[float], str] = short,
+) -> str:
     """The grid, ticks and titles of the plot's frame."""
     parts = []
     for tick in ys.ticks:
@@ -208,8 +220,7 @@ def axes(xs: Scale, ys: Scale, x_title: str, y_text: Callable[[float], str] = sh
     for tick in xs.ticks:
         at, foot = xs.at(tick), height - BOTTOM
         parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{foot}" y2="{foot + 4}"/>')
-        side, shift = ("end", RIGHT) if at > WIDTH - RIGHT - 12.0 else ("middle", 0.0)
-        parts.append(text(at + shift - (4.0 if shift else 0.0), foot + 16, short(tick), side))
+        parts.append(_below(at, foot + 16, x_text(tick)))
     middle = (LEFT + WIDTH - RIGHT) / 2.0
     parts.append(f'<text x="{middle}" y="{height - 6}" text-anchor="middle">{escape(x_title)}</text>')
     return "".join(parts)
@@ -220,10 +231,16 @@ def base_axis(xs: Scale, top: float, foot: float, x_title: str, show: Callable[[
     ticks = xs.ticks[:: 1 if len(xs.ticks) <= 6 else 2]
     parts = [
         f'<line class="grid" x1="{xs.at(tick):.1f}" x2="{xs.at(tick):.1f}" y1="{top:g}" y2="{foot:g}"/>'
-        f"{text(xs.at(tick), foot + 15, show(tick), 'middle')}"
+        f"{_below(xs.at(tick), foot + 15, show(tick))}"
         for tick in ticks
     ]
     return "".join([*parts, text((xs.begin + xs.end) / 2.0, foot + BOTTOM - 7, x_title, "middle")])
+
+
+def _below(x: float, y: float, words: str) -> str:
+    """Words under a tick, kept inside the drawing."""
+    half = CHARACTER * len(words) / 2.0
+    return text(min(x, WIDTH - half), y, words, "middle")
 
 
 def text(x: float, y: float, words: str, anchor: str = "start", kind: str = "") -> str:

@@ -1,0 +1,43 @@
+"""--out PAGE.html: the page of an answer about money, from the same document as --json prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from flashstill.errors import BadInput
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+SUFFIXES = (".html", ".htm")
+
+
+def _is_page(_context: click.Context, _option: click.Parameter, out: Path | None) -> Path | None:
+    """The path; BadInput, before any work, for one that is not named as a page."""
+    if out is not None and out.suffix.lower() not in SUFFIXES:
+        raise BadInput(f"--out writes a page, so its name ends in .html, not {out.name!r}; --json prints the numbers")
+    return out
+
+
+def page_option(command: _F) -> _F:
+    """Add --out: `out` is the path of a page, or None."""
+    return click.option(
+        "--out",
+        type=click.Path(path_type=Path, dir_okay=False),
+        default=None,
+        callback=_is_page,
+        help="A page of it (.html): charts, their numbers and sources.",
+    )(command)
+
+
+def write_page(out: Path | None, document: Mapping[str, Any]) -> None:
+    """Write the page of a command's answer, if one is asked for; its question is that of the running command."""
+    if out is None:
+        return
+    from flashstill.cli.documents import with_common_keys
+    from flashstill.report.answers import write_answer_page
+
+    write_answer_page(out, with_common_keys(document))
+    click.echo(f"Page: {out}", err=True)
