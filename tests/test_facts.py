@@ -21,6 +21,10 @@ from tests.commands import SHARED
 ROWS = [fact for facts in load().rows.values() for fact in facts]
 QUANTITY_UNITS = {
     "usd_per_mm2": "USD/mm2",
+    "w_per_mm2": "W/mm2",
+    "_um2": "um2",
+    "_hz": "Hz",
+    **dict.fromkeys(("transistors_per_bit", "cycles_per_weight", "pipeline_cycles"), "1"),
     "transistors_per_mm2": "1/mm2",
     "defects_per_cm2": "1/cm2",
     "usd_per_byte": "USD/B",

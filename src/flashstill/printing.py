@@ -147,7 +147,7 @@ def chip_summary(chip: Chip) -> dict[str, Any]:
         "title": chip.title,
         "class": chip.chip_class,
         "flops_per_s": chip.flops_per_s,
-        "memories": {tier.name: {"bytes": tier.bytes, "bytes_per_s": tier.bytes_per_s} for tier in chip.tiers},
+        "memories": {tier.name: {"bytes": tier.bytes, "bytes_per_s": tier.finite_bytes_per_s} for tier in chip.tiers},
         "link_bytes_per_s": chip.topology.link_bytes_per_s,
         "power_limit_w": chip.power_limit_w,
     }

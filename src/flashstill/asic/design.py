@@ -48,8 +48,8 @@ class ChipDesign:
     """One design. Quantities are of one package, `area` and the sides of one die, `chips` of a machine.
 
     name: of the chip in the fact rows (rows.py).  node_nm: process.  model, parameters: what it was derived from.
-    precision: format of the weights and of their multipliers.  kv_precision: format of the cache.
-    chips: packages that hold one copy of the model and the wanted sequences.
+    precision: format of the weights, "published" for those of the checkpoint.  kv_precision: format of the cache.
+    chips: packages that hold one copy of the model and the wanted sequences, split into tp x pp of them.
     flops_per_s: by format.  sram_bytes_per_s: all arrays together.  memory: type of the stacks, "" without.
     link_bytes_per_s: to other packages, one direction, all links; 0 for a machine of one package.
     concurrency, context: sequences and tokens of each that the machine was sized for.
@@ -68,6 +68,8 @@ class ChipDesign:
     height_mm: float
     package: Package
     chips: int
+    tp: int
+    pp: int
     flops_per_s: dict[str, float]
     sram_bytes: float
     sram_bytes_per_s: float

@@ -1,10 +1,70 @@
-"""Derive a chip from a model (`design_chip`), and make it a chip of the fact rows (`with_design`)."""
+"""Derive a chip from a model: every choice of a grid is sized, the cheapest for its tokens is kept.
+
+choices     packages of a machine: powers of two;  dies of a package;  FLOP a byte of memory rate;  HBM stacks beyond
+            the fewest;  SerDes lanes
+sized       all of them (sizing.py); those that cannot be built are counted by reason
+cost        owned dollars per output token: materials of the packages, server, network, building, interest and power
+            (economics/tco.py), over the tokens a second that the cost arm predicts for the load.  No NRE and no
+            margin: those are the same for every choice of one node (money.py)
+search      per number of packages, one coordinate after the other from the middle of the grid until none improves
+silicon     instead of cost: the least mm2 of a machine that holds the model and the load, whatever its speed
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 from flashstill.arch import Architecture
-from flashstill.asic.design import ChipDesign
+from flashstill.asic.choosing import asked_of, cheapest, sized
+from flashstill.asic.design import HARDWIRED, VARIANTS, ChipDesign
+from flashstill.asic.rows import rows_of, with_design
+from flashstill.asic.sizing import Wanted, ground_of
+from flashstill.cost import Precisions, precisions_of
+from flashstill.cost.conditions import CACHE_OF
+from flashstill.errors import BadInput, InfeasiblePlan, check_counts, unknown
 from flashstill.facts import Facts
+from flashstill.hardware import chip_from_facts
+from flashstill.plan.deployment import AS_PUBLISHED, asked_precision, known_precision
+from flashstill.plan.scenario import Scenario, check_bounds, check_scenario
+
+COST, SILICON = "cost", "silicon"
+OBJECTIVES = (COST, SILICON)
+__all__ = ["COST", "OBJECTIVES", "SILICON", "design_chip", "known_node", "node_nm", "rows_of", "with_design"]
+
+
+def node_nm(node: str | int) -> int:
+    """The process node in nm: 5 for "n5", "5" or 5; BadInput for anything else."""
+    text = str(node).lower().removeprefix("node-").removeprefix("n").removesuffix("nm")
+    if not text.isdecimal() or int(text) < 1:
+        raise BadInput(f"{node!r} is no process node; give one such as n5")
+    return int(text)
+
+
+def known_node(facts: Facts, node: str | int) -> int:
+    """A node that has rows of area and of wafers; BadInput with those that have."""
+    number = node_nm(node)
+    has = [
+        int(name.removeprefix("node-"))
+        for name, quantity in facts.rows
+        if quantity == "cell_um2" and facts.find(name, "usd_per_wafer") and facts.find(name, "transistors_per_mm2")
+    ]
+    if number not in has:
+        names = ", ".join(f"n{each}" for each in sorted(has))
+        raise BadInput(f"no fact rows of area and wafers for n{number}; those with them: {names}")
+    return number
+
+
+def wanted_formats(model: Architecture, variant: str, precision: str | None, kv: str | None) -> Precisions:
+    """Formats of weights and cache: as published, or as asked; all weights of a wired model have one."""
+    cache = None if kv is None else known_precision(kv)
+    formats = precisions_of(model, asked_precision(precision), cache)
+    if variant != HARDWIRED:
+        return formats
+    one = asked_precision(precision) or (formats.experts if model.routed else formats.linear)
+    one = "fp8" if one == "fp8-block" else one  # scales of blocks are wired as well
+    roles = dict.fromkeys(("linear", "attention", "experts", "exact"), one)
+    return Precisions(**roles, kv=cache or CACHE_OF.get(one, one))
 
 
 def design_chip(
@@ -19,17 +79,60 @@ def design_chip(
     isl: int = 1024,
     osl: int = 1024,
     max_tpot_s: float | None = None,
+    max_ttft_s: float | None = None,
     memory: str = "hbm3e",
     max_chips: int = 4096,
     name: str = "asic",
+    objective: str = COST,
 ) -> ChipDesign:
-    """The cheapest chip of a variant that serves the load; InfeasiblePlan with counted reasons if none does.
+    """The chip of a variant that serves the load for the least dollars a token (or on the least silicon).
 
-    Cheapest: dollars of the packages of a machine per output token a second that the cost arm predicts for it.
+    concurrency: requests in flight on one machine, for which its memory is sized at isl + osl tokens each.
+    Raises BadInput for unknown words, MissingFact without rows of a node or memory, InfeasiblePlan, with the reasons
+    counted, if nothing can be built or no design keeps the bounds.
     """
-    raise NotImplementedError
+    for what, word, known in (("variant", variant, VARIANTS), ("objective", objective, OBJECTIVES)):
+        if word not in known:
+            raise BadInput(unknown(what, word, known))
+    check_counts({"max_chips": max_chips})
+    scenario = Scenario(model=model, isl=isl, osl=osl, batch=concurrency, max_tpot_s=max_tpot_s, max_ttft_s=max_ttft_s)
+    check_scenario(scenario, model)
+    check_bounds(scenario)
+    formats = wanted_formats(model, variant, precision, kv_precision)
+    wanted = Wanted(
+        model=model,
+        variant=variant,
+        node_nm=known_node(facts, node),
+        precision=formats.linear if variant == HARDWIRED else asked_precision(precision) or AS_PUBLISHED,
+        precisions=formats,
+        concurrency=concurrency,
+        tokens=isl + osl,
+        memory=memory,
+        name=name,
+    )
+    ground, reasons = ground_of(facts, wanted), Counter[str]()
+    designs = sized(ground, max_chips, reasons)
+    evaluated = len(designs) + sum(reasons.values())
+    if objective == SILICON:
+        best = min(designs.values(), key=lambda design: design.machine_mm2, default=None)
+    else:
+        best = cheapest(asked_of(facts, scenario), designs, reasons)
+    if best is None:
+        raise InfeasiblePlan(
+            f"no {variant} chip of n{wanted.node_nm} for {model.name} can be built within these bounds", dict(reasons)
+        )
+    return replace(with_needed_watts(facts, best), evaluated=evaluated, infeasible=dict(reasons))
 
 
-def with_design(facts: Facts, design: ChipDesign) -> Facts:
-    """The facts with the design as a further chip: `plan.predict` and `plan.search` take it by `design.name`."""
-    raise NotImplementedError
+def with_needed_watts(facts: Facts, design: ChipDesign) -> ChipDesign:
+    """The design with its power limit lowered to what multipliers and memory draw when all are at their peak."""
+    chip = chip_from_facts(with_design(facts, design), design.name)
+    macs = max(
+        rate / 2.0 * (chip.joules_per_mac[name] + chip.operand_joules_per_mac[name])
+        for name, rate in chip.flops_per_s.items()
+    )
+    moved = chip.memory.bytes_per_s * chip.memory.joules_per_byte_total
+    links = chip.topology.link_bytes_per_s * chip.topology.link_joules_per_byte
+    busy = chip.active_w / chip.power_limit_w
+    needed = (chip.idle_w + macs + moved + links) / (1.0 - busy)
+    return replace(design, power_limit_w=min(design.power_limit_w, needed))

@@ -145,11 +145,12 @@ def make_conditions(
     sampled: bool = False,
     overlap_units_ratio: float | None = None,
 ) -> Conditions:
-    """Conditions on one chip. weights, cache: names of memory tiers, None for the main memory."""
+    """Conditions on one chip. weights, cache: names of memory tiers; None for the main memory, or the wiring of weights
+    that are in it."""
     return Conditions(
         chip=chip,
         precisions=precisions or Precisions(),
-        weights=chip.tier(weights) if weights else chip.memory,
+        weights=chip.tier(weights) if weights else chip.weights_memory,
         cache=chip.tier(cache) if cache else chip.memory,
         calibration=chip.calibration,
         software=software,

@@ -13,6 +13,8 @@ libraries and CUDA graphs leave of it, or a share of that (TensorRT-LLM's free_g
 
 from __future__ import annotations
 
+from math import inf
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,6 +22,7 @@ from flashstill.arch import Architecture, Attention
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.phases import Speculation
 from flashstill.hardware import Memory
+from flashstill.hardware.wiring import WIRING
 from flashstill.parallel import Layout
 from flashstill.workload import (
     Quantity,
@@ -36,7 +39,9 @@ DRAM = "memory"
 
 
 def usable_bytes(conditions: Conditions, tier: Memory) -> float:
-    """Bytes of a chip's memory tier available to weights and cache."""
+    """Bytes of a chip's memory tier available to weights and cache; wiring was made to hold its model."""
+    if tier.name == WIRING:
+        return inf
     software = conditions.software
     own = software.buffer_bytes + software.graph_bytes if tier.name == DRAM else 0.0
     return max(tier.visible_bytes * software.usable_ratio - own, 0.0)

@@ -54,6 +54,7 @@ RANGES = {
     "output_rate_high": (1.0, 100.0),
     "joules_low": (0.01, 1.0),
     "joules_high": (1.0, 100.0),
+    "wired_parameters": (1.0, 1e15),
     # by the quantity's last words
     "_yield_ratio": (0.01, 1.0),
     "_efficiency": (1e-3, 1.0),
@@ -76,6 +77,9 @@ RANGES = {
     "J": (0.0, 1e6),
     "year": (0.01, 1000.0),
     "mm": (1e-4, 1e4),
+    "um2": (1e-6, 1e9),
+    "Hz": (1e5, 1e12),
+    "W/mm2": (0.0, 100.0),
     "1/cm2": (0.0, 100.0),
     "1/mm2": (1.0, 1e12),
     "USD/B": (0.0, 1e-3),

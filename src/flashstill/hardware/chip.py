@@ -19,6 +19,7 @@ from flashstill.hardware.memories import Memory, memory_tiers
 from flashstill.hardware.needs import Needs
 from flashstill.hardware.system import System
 from flashstill.hardware.topology import Topology
+from flashstill.hardware.wiring import Wired, wired_memory, wired_of
 from flashstill.units import BITS_PER_BYTE, PICO
 
 
@@ -35,6 +36,7 @@ class Chip:
     active_w: power of clocks and leakage while working, in addition to idle_w.  waiting_power_ratio: share of active_w
     drawn while waiting for kernel launches, links or the host.
     topology: its fast links.  system: the domain they connect, the scale-out network and the server.
+    wired: the one model whose weights are in the wiring; None for a chip that runs any model.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Chip:
     active_w: float
     waiting_power_ratio: float
     calibration: Calibration
+    wired: Wired | None = None
 
     @property
     def static_w(self) -> float:
@@ -71,6 +74,11 @@ class Chip:
     def memory(self) -> Memory:
         """Default tier of weights and KV cache: DRAM if the chip has any."""
         return self.tiers[0]
+
+    @property
+    def weights_memory(self) -> Memory:
+        """Default tier of weights: the wiring if they are in it, else as `memory`."""
+        return self.tiers[-1] if self.wired else self.memory
 
     def tier(self, name: str) -> Memory:
         """A memory tier by name; MissingFact lists the chip's tiers."""
@@ -152,7 +160,11 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
     linked = facts.find(name, "link_bytes_per_s") is not None
     axes = int(needs.number("torus_axes", absent=0.0)) if linked else 0
     wiring = "host-network" if kind in ("sram", "cpu") else ("ici" if axes else "nvlink")
-    tiers = memory_tiers(needs, ratio, wire)
+    tiers, wired = memory_tiers(needs, ratio, wire), wired_of(facts, name)
+    if wired is not None:
+        if wired.precision not in BYTES_PER_VALUE:
+            raise MissingFact(unknown("precision", wired.precision, BYTES_PER_VALUE))
+        tiers = (*tiers, wired_memory(wired, BYTES_PER_VALUE[wired.precision]))
     calibration = calibration_of(facts, (name, *same_die(facts, name), machine.maker_class, kind), needs)
     systolic = kind == "tpu" or facts.find(name, "matrix_edge") is not None
     deals_tiles = kind == "gpu" or (calibration.deals_blocks and not systolic)
@@ -193,6 +205,7 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
         waiting_power_ratio=needs.number("waiting_power_ratio"),
         idle_w=needs.number("idle_w"),
         calibration=calibration,
+        wired=wired,
     )
     needs.refuse()
     _check_power(chip)

@@ -12,6 +12,7 @@ Wire energy does not scale with the process node, array energy does (Keckler et 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from flashstill.errors import MissingFact
 from flashstill.hardware.needs import Needs
@@ -30,6 +31,11 @@ class Memory:
     visible_bytes: float
     bytes_per_s: float
     joules_per_byte: dict[str, float]
+
+    @property
+    def finite_bytes_per_s(self) -> float | None:
+        """The bandwidth; None for wiring, from which nothing is moved (wiring.py)."""
+        return None if self.bytes_per_s == inf else self.bytes_per_s
 
     @property
     def joules_per_byte_total(self) -> float:

@@ -28,6 +28,7 @@ from flashstill.plan.deployment import (
     known_precision,
 )
 from flashstill.plan.drafts import NEW_HEADS, drafter, speculation
+from flashstill.plan.hardwired import check_draft, wired_formats
 from flashstill.plan.layouts import Degrees, degrees_of, torus_shape
 from flashstill.plan.notes import notes_on, unmeasured_notes
 from flashstill.plan.pools import prefill_degrees
@@ -196,6 +197,7 @@ def make_setup(facts: Facts, scenario: Scenario, deployment: Deployment) -> Setu
     model = load_architecture(scenario.model) if isinstance(scenario.model, str) else scenario.model
     check_deployment(deployment)
     chip = chip_from_facts(facts, deployment.chip)
+    check_draft(chip, scenario.draft)
     conditions = conditions_of(facts, model, chip, deployment)
     drafting, notes = None, unmeasured_notes(facts, conditions)
     if scenario.draft is not None:
@@ -208,7 +210,7 @@ def make_setup(facts: Facts, scenario: Scenario, deployment: Deployment) -> Setu
         conditions=conditions,
         speculation=drafting,
         chunk=scenario.chunk,
-        precision=asked_precision(deployment.precision) or AS_PUBLISHED,
+        precision=chip.wired.precision if chip.wired else asked_precision(deployment.precision) or AS_PUBLISHED,
         notes=tuple(notes),
     )
 
@@ -218,7 +220,7 @@ def conditions_of(facts: Facts, model: Architecture, chip: Chip, deployment: Dep
     shape = torus_shape(chip, deployment.topology)
     conditions = make_conditions(
         replace(chip, topology=replace(chip.topology, shape=shape)) if shape else chip,
-        formats_of(model, deployment.precision, deployment.kv_precision),
+        wired_formats(chip, model, deployment) or formats_of(model, deployment.precision, deployment.kv_precision),
         deployment.weights_in,
         deployment.kv_in,
         software=engine_of(facts, chip, deployment.engine),

@@ -21,10 +21,12 @@ from flashstill.errors import InfeasiblePlan, MissingFact
 from flashstill.facts import Facts
 from flashstill.frontier import Values, non_dominated
 from flashstill.hardware import Chip, chip_from_facts
+from flashstill.hardware.wiring import WIRING
 from flashstill.plan.crossover import weights_dominate_below
 from flashstill.plan.deployment import TWO_BATCH, Deployment
 from flashstill.plan.drafts import speculation
 from flashstill.plan.fronts import Table, costs_of, front_of
+from flashstill.plan.hardwired import check_draft
 from flashstill.plan.layouts import NOTHING_TO_HIDE, Degrees
 from flashstill.plan.pool_search import Paired, paired
 from flashstill.plan.prediction import NOT_FITTING
@@ -63,6 +65,7 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
     evaluated = priced_ones = feasible = 0
     for name in space.chips:
         chip = chip_from_facts(facts, name)
+        check_draft(chip, scenario.draft)
         prices[name] = paid = hourly_price(facts, name, price)
         for precision, kv, (weights, cache), overlap, drafting in itertools.product(
             space.precisions, space.kv_precisions, _placements(space, chip), space.overlaps, drafts
@@ -147,7 +150,7 @@ def _crossover(facts: Facts, scenario: Scenario, space: SearchSpace, name: str) 
 def _placements(space: SearchSpace, chip: Chip) -> list[tuple[str, str]]:
     """Pairs of memory tiers for weights and cache, of the tiers requested that the chip has."""
     names = [tier.name for tier in chip.tiers if tier.name in space.tiers]
-    return list(itertools.product(names, names))
+    return list(itertools.product([WIRING] if chip.wired else names, names))
 
 
 def _columns(chosen: Candidates, figures: Priced, paid: HourlyPrice) -> dict[str, Values]:

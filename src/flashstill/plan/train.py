@@ -167,6 +167,8 @@ def predict_training(
     model = load_architecture(scenario.model) if isinstance(scenario.model, str) else scenario.model
     _check(scenario, asked, model)
     chip = chip_from_facts(facts, asked.chip)
+    if chip.wired:
+        raise BadInput(f"{chip.name} has {chip.wired.model} in its wiring, where no weight can be trained")
     conditions = make_conditions(
         chip,
         uniform(asked.precision, "bf16"),

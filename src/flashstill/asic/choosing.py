@@ -1,0 +1,158 @@
+"""Choose among sized chips: what each costs per output token, found by the cost arm, one coordinate at a time.
+
+dollars a token = hour of a machine / (tokens a second x 3600)
+hour            = owned cost of its packages at the materials' price, at the watts predicted (economics/tco.py)
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from math import inf
+from typing import Any
+
+from flashstill.asic.design import HBM, ChipDesign
+from flashstill.asic.rows import CLASS_OF, deployment_of, with_design
+from flashstill.asic.sizing import NO_SPLIT, Choice, Ground, pipelines, size_holding
+from flashstill.economics.bill_of_materials import bill_of_materials
+from flashstill.economics.tco import OwnedChip, Terms, owned_hour, terms_of
+from flashstill.facts import Facts
+from flashstill.plan.case import Case
+from flashstill.plan.predict import outcomes
+from flashstill.plan.prediction import Prediction
+from flashstill.plan.scenario import Scenario, broken_bounds
+from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
+
+DIES = (1, 2, 4, 8)
+INTENSITIES = tuple(2.0**power for power in range(-2, 12))
+MORE_STACKS = (1, 2, 3, 4)
+LANES = (8, 16, 32, 64, 128)
+NO_ROOM = "the load does not fit the memory it was sized for"
+_ROUNDS = 4
+Sized = dict[Choice, ChipDesign]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """The load that designs are judged with, and the terms of owning them. terms, priced: filled in once."""
+
+    facts: Facts
+    scenario: Scenario
+    terms: Terms
+    priced: dict[Choice, float] = field(default_factory=dict)
+
+
+def asked_of(facts: Facts, scenario: Scenario) -> Asked:
+    """The load, with the terms of the fact rows."""
+    return Asked(facts=facts, scenario=scenario, terms=terms_of(facts))
+
+
+def answer_of(asked: Asked, design: ChipDesign) -> Prediction:
+    """What the cost arm predicts for one machine of a design; the errors of `predict`."""
+    case = Case(asked.scenario, deployment_of(design))
+    outcome = outcomes(with_design(asked.facts, design), [case])[0]
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.prediction
+
+
+def usd_per_million(asked: Asked, design: ChipDesign, answer: Prediction) -> float:
+    """Owned dollars per million output tokens of a machine whose packages cost what they are made of."""
+    chip = OwnedChip(
+        purchase_usd=bill_of_materials(asked.facts, design.package).usd,
+        limit_w=design.power_limit_w,
+        idle_w=design.idle_w,
+        server_power_ratio=asked.facts.value(CLASS_OF[design.variant], "server_power_ratio"),
+    )
+    hour = owned_hour(asked.terms, chip, answer.watts_per_chip or design.idle_w).usd
+    rate = answer.output_tokens_per_s or 0.0
+    return float(hour * design.chips / (rate * SECONDS_PER_HOUR) * TOKENS_PER_MILLION) if rate else inf
+
+
+def choices(variant: str, chips: int, stages: int) -> Iterator[Choice]:
+    """Every choice for a machine of so many packages in so many stages."""
+    more = MORE_STACKS if variant == HBM else (1,)
+    lanes = LANES if chips > 1 else (0,)
+    for dies, intensity, stacks, lane in itertools.product(DIES, INTENSITIES, more, lanes):
+        yield Choice(chips=chips, dies=dies, intensity=intensity, stages=stages, more=stacks, lanes=lane)
+
+
+def sized(ground: Ground, max_chips: int, reasons: Counter[str]) -> Sized:
+    """Every choice that can be built, with its chip; the others are counted in `reasons`."""
+    found: Sized = {}
+    for power in range(max_chips.bit_length()):
+        split = pipelines(ground, 2**power)
+        if not split:
+            reasons[NO_SPLIT] += 1
+        for stages, held in split.items():
+            for choice in choices(ground.wanted.variant, 2**power, stages):
+                chip = size_holding(ground, choice, *held)
+                if isinstance(chip, str):
+                    reasons[chip] += 1
+                else:
+                    found[choice] = chip
+    return found
+
+
+def cheapest(asked: Asked, designs: Sized, reasons: Counter[str]) -> ChipDesign | None:
+    """The design with the least dollars a token among those that keep the bounds; None without one.
+
+    From the fewest packages on, until `_WORSE` numbers of packages in a row are no better than the best.
+    """
+    best, least, worse = None, inf, 0
+    for number in sorted({choice.chips for choice in designs}):
+        mine = {choice: chip for choice, chip in designs.items() if choice.chips == number}
+        choice, dollars = _descend(asked, mine, reasons)
+        if dollars < least:
+            best, least, worse = mine[choice], dollars, 0
+        elif best is not None:
+            worse += 1
+        if worse >= _WORSE:
+            break
+    return best
+
+
+_WORSE = 2
+
+
+def _descend(asked: Asked, designs: Sized, reasons: Counter[str]) -> tuple[Choice, float]:
+    """The best choice of one number of packages that changing any one coordinate does not improve."""
+    order = sorted(designs, key=lambda choice: (choice.dies, choice.more, choice.lanes, choice.intensity))
+    fewest = [choice for choice in order if (choice.dies, choice.more) == (order[0].dies, order[0].more)]
+    at = fewest[len(fewest) // 2]
+    least = _cost(asked, designs, at, reasons)
+    for _ in range(_ROUNDS):
+        before = at
+        for coordinate in ("intensity", "lanes", "stages", "more", "dies"):
+            for other in _along(designs, at, coordinate):
+                dollars = _cost(asked, designs, other, reasons)
+                if dollars < least:
+                    at, least = other, dollars
+        if at == before:
+            break
+    return at, least
+
+
+def _along(designs: Sized, at: Choice, coordinate: str) -> list[Choice]:
+    """Choices that differ in one coordinate and can be built."""
+    values = {getattr(choice, coordinate) for choice in designs}
+    changed: list[Any] = [replace(at, **{coordinate: value}) for value in sorted(values)]
+    return [choice for choice in changed if choice in designs and choice != at]
+
+
+def _cost(asked: Asked, designs: Sized, choice: Choice, reasons: Counter[str]) -> float:
+    """Dollars a token of a choice, infinite if it breaks a bound."""
+    if choice in asked.priced:
+        return asked.priced[choice]
+    answer = answer_of(asked, designs[choice])
+    broken: list[str] = []
+    if not answer.fits:
+        broken = [NO_ROOM]
+    else:
+        bounds = broken_bounds(asked.scenario, answer.ttft_s, answer.tpot_s, answer.output_tokens_per_s)
+        broken = [reason for reason, is_broken in bounds.items() if bool(is_broken)]
+    reasons.update(broken[:1])
+    asked.priced[choice] = inf if broken else usd_per_million(asked, designs[choice], answer)
+    return asked.priced[choice]

@@ -1,0 +1,255 @@
+"""One chip from the numbers that a design leaves open: its size, watts and rates, or why it cannot be built.
+
+weights     bytes of one chip of the layout that `plan` gives so many chips (cost/footprint.py)
+cache       `concurrency` sequences of isl + osl tokens; key/value heads that chips share are held by each
+memory      (weights + cache / free share) / usable share of the engine, and the engine's own buffers in DRAM
+SRAM        sram: all of that.  hardwired: the cache.  hbm: activations of the step at which multipliers and memory
+            take as long as each other, of which kernels may count on a part (`on_chip_ratio`)
+rate        sram, hardwired: bytes a cycle x clock;  hbm: stacks x rate of one
+multipliers intensity x rate: FLOP of the widest format a byte; a narrower format has 2, 4 or 8 times as many, the
+            most that fit the same array.  hardwired: weights x clock / cycles between two uses of a weight, and
+            multipliers for the attention beside them
+spares      slices of SRAM and multipliers beyond those that must work; wiring has none
+watts       heat that is removed from the dies, at most that of a package; less if the chip never needs them
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from flashstill.arch import Architecture
+from flashstill.asic.area import Content, Rules, area_of, rules_of, sides_of
+from flashstill.asic.design import HARDWIRED, HBM, ChipDesign
+from flashstill.asic.rows import CLASS_OF, MAKER
+from flashstill.cost import Precisions
+from flashstill.cost.footprint import chip_weight_bytes, sequence_bytes
+from flashstill.economics.bill_of_materials import Die, Package
+from flashstill.facts import Facts
+from flashstill.hardware import BYTES_PER_VALUE
+from flashstill.hardware.software import Software, software_on
+from flashstill.plan.deployment import OWN_SOFTWARE
+from flashstill.plan.layouts import Degrees, split
+from flashstill.units import BITS_PER_BYTE
+from flashstill.workload import decode, weight_bytes
+
+NO_SPLIT = "the model cannot be split over so many chips"
+RETICLE = "a die does not fit one exposure"
+CARRIER = "dies and stacks do not fit one package"
+POWER = "idle power uses up what cooling removes"
+MULTIPLIED_IN = {"fp8-block": "fp8", "int2": "bf16"}
+"""formats that are multiplied in another one"""
+ATTENTION = "bf16"
+"""format of attention's products (cost/operations.py)"""
+FLOPS_PER_MAC = 2.0
+_LEAST_SRAM = 2.0**20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What a chip is for.
+
+    precision: of the weights, as a deployment names it.  tokens: of a sequence at its full length.  memory: type of
+    HBM.  name: of the chip.
+    """
+
+    model: Architecture
+    variant: str
+    node_nm: int
+    precision: str
+    precisions: Precisions
+    concurrency: int
+    tokens: int
+    memory: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """What a search decides. chips: packages of a machine.  dies: of a package.  intensity: FLOP a byte.
+
+    stages: of the pipeline over the chips; the chips of a stage split every matrix.
+    more: HBM stacks as a multiple of the fewest that hold weights and cache.  lanes: of SerDes, of a package.
+    """
+
+    chips: int
+    dies: int
+    intensity: float
+    stages: int = 1
+    more: int = 1
+    lanes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ground:
+    """What all choices share: the numbers of the node, the engine, the arrays.
+
+    widest: format of the array's widest multiplier.  rates: multipliers of each format over those of the widest.
+    activation_bytes: of the operation that has most, a sequence.  least_sram_bytes: of any chip.
+    """
+
+    wanted: Wanted
+    rules: Rules
+    software: Software
+    widest: str
+    rates: dict[str, float]
+    activation_bytes: float
+    clock_hz: float
+    lane_bytes_per_s: float
+    modules: int
+    facts: Facts
+
+    def value(self, name: str, quantity: str) -> float:
+        """A fact row."""
+        return self.facts.value(name, quantity)
+
+
+def ground_of(facts: Facts, wanted: Wanted) -> Ground:
+    """What all choices for `wanted` share; MissingFact for a node or memory without rows."""
+    rules, node = rules_of(facts, wanted.node_nm), f"node-{wanted.node_nm}"
+    kind = CLASS_OF[wanted.variant]
+    roles = wanted.precisions
+    used = {roles.linear, roles.attention, roles.experts, roles.exact, ATTENTION}
+    if wanted.variant == HARDWIRED:
+        used = {ATTENTION}
+    formats = {MULTIPLIED_IN.get(name, name) for name in used}
+    widest = max(formats, key=lambda name: (rules.multiplier_mm2[name], name))
+    rates = {
+        name: 2.0 ** math.floor(math.log2(rules.multiplier_mm2[widest] / rules.multiplier_mm2[name]))
+        for name in sorted(formats)
+    }
+    step = decode(wanted.model, 1.0, float(wanted.tokens), wanted.precisions.widths)
+    across = facts.value("die-to-die", "die_bytes_per_s") / facts.value("die-to-die", "module_bytes_per_s")
+    return Ground(
+        wanted=wanted,
+        rules=rules,
+        software=software_on(facts, "none" if kind in OWN_SOFTWARE else "vllm", f"{kind}-{MAKER}"),
+        widest=widest,
+        rates=rates,
+        activation_bytes=max(float(operation.activation_bytes) for operation in step),
+        clock_hz=facts.value(node, "clock_hz"),
+        lane_bytes_per_s=facts.value(node, "lane_bytes_per_s"),
+        modules=math.ceil(across),
+        facts=facts,
+    )
+
+
+def held_bytes(ground: Ground, chips: int, stages: int) -> tuple[float, float] | None:
+    """Bytes of weights and of cache on one of `chips` chips; None if the model cannot be split so."""
+    wanted = ground.wanted
+    laid = split(wanted.model, chips, stages)
+    if laid is None:
+        return None
+    layout, widths = Degrees(laid[0], laid[1], 1, 1).layout, wanted.precisions.widths
+    weights = float(chip_weight_bytes(wanted.model, widths, layout))
+    cache = float(sequence_bytes(wanted.model, float(wanted.tokens), widths, layout)) * wanted.concurrency
+    return weights, cache
+
+
+def pipelines(ground: Ground, chips: int) -> dict[int, tuple[float, float]]:
+    """Numbers of stages worth trying, with the bytes of weights and of cache of a chip; empty if there are none.
+
+    The fewest stages that the heads allow, and those with which a chip holds least: caches that the chips of a stage
+    hold in common (few key/value heads, MLA) are split by stages only.
+    """
+    possible = {2**power: held_bytes(ground, chips, 2**power) for power in range(chips.bit_length())}
+    found = {stages: held for stages, held in possible.items() if held is not None}
+    if not found:
+        return {}
+    least = min(found, key=lambda stages: (sum(found[stages]), stages))
+    return {stages: found[stages] for stages in sorted({min(found), least})}
+
+
+def size(ground: Ground, choice: Choice) -> ChipDesign | str:
+    """The chip of a choice, or the reason why it cannot be built."""
+    held = held_bytes(ground, choice.chips, choice.stages)
+    return NO_SPLIT if held is None else size_holding(ground, choice, *held)
+
+
+def size_holding(ground: Ground, choice: Choice, weights: float, cache: float) -> ChipDesign | str:
+    """As `size`, of a chip that holds so many bytes."""
+    wanted, software = ground.wanted, ground.software
+    cached = cache / software.free_ratio
+    stacks, memory_bytes, memory_rate = 0, 0.0, 0.0
+    if wanted.variant == HBM:
+        stack = ground.value(wanted.memory, "stack_bytes")
+        own = software.buffer_bytes + software.graph_bytes
+        fewest = math.ceil(((weights + cached + own) / software.usable_ratio) / stack)
+        stacks = choice.more * math.ceil(fewest / choice.dies) * choice.dies
+        memory_bytes, memory_rate = stacks * stack, stacks * ground.value(wanted.memory, "stack_bytes_per_s")
+        rows = max(choice.intensity * BYTES_PER_VALUE[ground.widest] / FLOPS_PER_MAC, wanted.concurrency)
+        sram = ground.activation_bytes * rows / ground.value("kernel", "on_chip_ratio")
+    else:
+        sram = (cached + (0.0 if wanted.variant == HARDWIRED else weights)) / software.usable_ratio
+        sram = max(sram, ground.activation_bytes * wanted.concurrency / ground.value("kernel", "on_chip_ratio"))
+    sram = max(sram, _LEAST_SRAM)
+    sram_rate = sram * ground.value("sram-macro", "bytes_per_cycle_ratio") * ground.clock_hz
+    widest = choice.intensity * (memory_rate or sram_rate)
+    flops = {name: widest * rate for name, rate in ground.rates.items()}
+    needed, spare = ground.value("spares", "needed_units"), ground.value("spares", "spare_units")
+    each = (needed + spare) / needed / choice.dies
+    bits = 0.0
+    if wanted.variant == HARDWIRED:
+        bits = float(weight_bytes(wanted.model, wanted.precisions.widths)) * BITS_PER_BYTE / choice.chips
+        used_hz = ground.clock_hz / ground.value("wired", "cycles_per_weight")
+        flops = {**flops, wanted.precisions.linear: FLOPS_PER_MAC * wanted.model.parameters / choice.chips * used_hz}
+    content = Content(
+        sram_bytes=sram * each,
+        multipliers={
+            name: widest * rate / FLOPS_PER_MAC / ground.clock_hz * each for name, rate in ground.rates.items()
+        },
+        wired_bits=bits / choice.dies,
+        stacks=stacks / choice.dies,
+        lanes=math.ceil(choice.lanes / choice.dies),
+        modules=ground.modules if choice.dies > 1 else 0,
+    )
+    area = area_of(ground.rules, content)
+    sides = sides_of(ground.rules, area.mm2)
+    if sides is None:
+        return RETICLE
+    silicon = choice.dies * area.mm2
+    carrier = "cowos" if stacks else "organic"
+    if silicon + stacks * ground.value("hbm", "stack_mm2") > ground.value(carrier, "carrier_mm2"):
+        return CARRIER
+    idle = silicon * ground.value("silicon", "idle_w_per_mm2")
+    watts = min(silicon * ground.value("cooling", "w_per_mm2"), ground.value("cooling", "package_w"))
+    if idle >= watts:
+        return POWER
+    die = Die(
+        node_nm=wanted.node_nm,
+        width_mm=sides[0],
+        height_mm=sides[1],
+        count=choice.dies,
+        units=int(needed + spare),
+        needed=int(needed),
+        units_ratio=(area.sram + area.multipliers) / area.mm2,
+    )
+    cycles = ground.value("wired", "cycles_per_weight") + ground.value("wired", "pipeline_cycles")
+    return ChipDesign(
+        name=wanted.name,
+        variant=wanted.variant,
+        node_nm=wanted.node_nm,
+        model=wanted.model.name,
+        parameters=float(wanted.model.parameters),
+        precision=wanted.precision,
+        kv_precision=wanted.precisions.kv,
+        area=area,
+        width_mm=sides[0],
+        height_mm=sides[1],
+        package=Package(dies=(die,), memory=wanted.memory if stacks else "", memory_bytes=memory_bytes, stacks=stacks),
+        chips=choice.chips,
+        tp=choice.chips // choice.stages,
+        pp=choice.stages,
+        flops_per_s=flops,
+        sram_bytes=sram,
+        sram_bytes_per_s=sram_rate,
+        memory=wanted.memory if stacks else "",
+        memory_bytes=memory_bytes,
+        memory_bytes_per_s=memory_rate,
+        link_bytes_per_s=choice.lanes * ground.lane_bytes_per_s,
+        power_limit_w=watts,
+        idle_w=idle,
+        operation_floor_s=cycles / ground.clock_hz if wanted.variant == HARDWIRED else None,
+        concurrency=wanted.concurrency,
+        context=wanted.tokens,
+    )
