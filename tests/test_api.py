@@ -60,8 +60,8 @@ SIGNATURES = {
         "progress",
     ),
     "Scenario": (
-        "model", "isl", "osl", "batch", "context", "chunk", "batching_steps", "burst_share", "cohort", "draft",
-        "draft_tokens", "acceptance", "acceptance_decay", "max_ttft_s", "max_tpot_s", "min_tokens_per_s",
+        "model", "isl", "osl", "batch", "context", "chunk", "batching_steps", "burst_share", "cohort", "cached_ratio",
+        "draft", "draft_tokens", "acceptance", "acceptance_decay", "max_ttft_s", "max_tpot_s", "min_tokens_per_s",
     ),
     "Deployment": (
         "chip", "chips", "tp", "pp", "ep", "dp", "redundant_experts", "prefill_chips", "prefill_tp", "prefill_pp",

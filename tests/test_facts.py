@@ -38,6 +38,9 @@ QUANTITY_UNITS = {
     "host_bytes": "B",
     "tokens_per_s": "1",  # a rate by experiment; `per` says of what
     "usd_per_w": "USD/W",
+    **dict.fromkeys(("million_input", "million_cached", "million_output"), "USD/Mtok"),
+    "g_per_kwh": "g/kWh",
+    "l_per_kwh": "L/kWh",
     "_w": "W",
     "_nm": "nm",
     **dict.fromkeys(("diameter_mm", "edge_mm", "scribe_mm", "width_mm", "height_mm"), "mm"),

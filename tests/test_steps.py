@@ -21,6 +21,7 @@ from flashstill.cost.footprint import (
     usable_bytes,
 )
 from flashstill.cost.links import link_cost
+from flashstill.cost.load import prompts_together
 from flashstill.cost.phases import (
     batch_step,
     decode_step,
@@ -32,7 +33,7 @@ from flashstill.cost.phases import (
     with_sampling,
     working_share,
 )
-from flashstill.cost.serving import Paces, capacity, closed_form, prompts_together, running_requests, serve
+from flashstill.cost.serving import Paces, capacity, closed_form, running_requests, serve
 from flashstill.hardware.calibration import PERFECT, Collective
 from flashstill.hardware.software import NO_SOFTWARE
 from flashstill.parallel import Exchange, Layout, Sharded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import flashstill as fs
 from flashstill.economics import hourly_price
 from flashstill.economics.draws import Draws
 from flashstill.economics.tco import (
@@ -22,8 +24,10 @@ from flashstill.economics.tco import (
     owned_hour,
     terms_of,
 )
+from flashstill.economics.token_kinds import KINDS
 from flashstill.errors import BadInput
 from flashstill.facts import load
+from flashstill.plan.deployment import Deployment
 
 FACTS = load()
 TERMS = terms_of(FACTS)
@@ -83,7 +87,7 @@ def test_owned_prices_have_this_home() -> None:
         assert chip is not None
         price = hourly_price(FACTS, name, "owned")
         assert price.usd_per_hour == pytest.approx(float(owned_hour(TERMS, chip, chip.limit_w).usd))
-        assert price.basis.endswith("over 5 years at 0.08 interest")
+        assert price.basis.endswith("over 5 years at 0.08 interest, power at the limit")
     dearer = hourly_price(FACTS.edited(["facility.usd_per_kwh=0.2"]), "mi300x", "owned").usd_per_hour
     assert dearer is not None
     assert dearer > (hourly_price(FACTS, "mi300x", "owned").usd_per_hour or math.inf)
@@ -156,3 +160,87 @@ def test_chips_that_cannot_be() -> None:
         owned_hour(PLAIN, replace(CHIP, purchase_usd=-1.0), 100.0)
     with pytest.raises(BadInput, match="watts"):
         owned_hour(PLAIN, CHIP, np.array([1.0, math.nan]))
+
+
+def test_an_owned_hour_pays_for_the_power_that_is_predicted() -> None:
+    price, chip = hourly_price(FACTS, "mi300x", "owned"), owned_chip(FACTS, "mi300x")
+    assert chip is not None
+    asked: dict[str, Any] = {"model": "llama-3.1-8b", "chip": "mi300x", "price": "owned"}
+    answer = fs.predict(**asked)
+    assert answer.watts_per_chip is not None
+    assert answer.watts_per_chip < chip.limit_w
+    assert answer.usd_per_chip_hour == pytest.approx(float(owned_hour(TERMS, chip, answer.watts_per_chip).usd))
+    assert answer.price_basis == price.basis.replace("at the limit", "as predicted")
+    explained = fs.explain(**asked).as_dict()
+    assert explained["usd_per_chip_hour"] == pytest.approx(
+        float(owned_hour(TERMS, chip, explained["watts_per_chip"]).usd)
+    )
+    assert fs.predict(model="llama-3.1-8b", chip="h100-sxm").usd_per_chip_hour == 3.2  # a rented hour pays for itself
+
+
+@pytest.mark.parametrize("cached_ratio", [0.0, 0.5])
+@pytest.mark.parametrize(
+    "more", [{}, {"prefill_chips": 1, "prefill_instances": 1, "chips": 1}, {"dp": 2, "tp": 1, "model": "mixtral-8x7b"}]
+)
+def test_tokens_of_each_kind_pay_for_everything_together(cached_ratio: float, more: dict[str, Any]) -> None:
+    asked: dict[str, Any] = {"model": "llama-3.1-8b", "chip": "h200-sxm", "isl": 2000, "osl": 200, "batch": 32, **more}
+    answer = fs.predict(**asked, cached_ratio=cached_ratio)
+    kinds = (answer.cached_usd_per_million_tokens, answer.input_usd_per_million_tokens)
+    cached, computed = (0.0 if each is None else each for each in kinds)
+    assert (answer.cached_usd_per_million_tokens is None) == (cached_ratio == 0.0)
+    output = answer.output_usd_per_million_tokens or 0.0
+    total = 2000 * cached_ratio * cached + 2000 * (1.0 - cached_ratio) * computed + 200 * output
+    assert total == pytest.approx(200 * (answer.usd_per_million_output_tokens or 0.0))
+    assert cached < 0.3 * computed < output
+
+
+def test_plan_splits_its_dollars_as_predict_does() -> None:
+    for disaggregated in (False, True):
+        found = fs.search(model="qwen3-8b", chips=["h100-sxm"], max_chips=4, batches=[16, 64], isl=2048, osl=512,
+                          cached_ratio=0.6, disaggregated=disaggregated)  # fmt: skip
+        for point in found.front[::5]:
+            layout: dict[str, Any] = {
+                name: getattr(point, name) for name in ("chip", "tp", "pp", "dp", "batch", "weights_in", "kv_in")
+            }
+            if point.prefill_instances:
+                names = [name for name in Deployment.__dataclass_fields__ if name.startswith("prefill_")]
+                layout |= {name: getattr(point, name) for name in names}
+            same = fs.predict(model="qwen3-8b", isl=2048, osl=512, cached_ratio=0.6, **layout)
+            for kind in KINDS:
+                name = f"{kind}_usd_per_million_tokens"
+                assert getattr(point, name) == pytest.approx(getattr(same, name), rel=1e-6), (kind, point)
+
+
+def test_found_tokens_make_requests_faster_and_cheaper() -> None:
+    asked: dict[str, Any] = {
+        "model": "llama-3.1-70b",
+        "chip": "h100-sxm",
+        "chips": 4,
+        "isl": 4096,
+        "osl": 256,
+        "batch": 32,
+    }
+    rows = [fs.predict(**asked, cached_ratio=share) for share in (0.0, 0.3, 0.6, 0.9, 1.0)]
+    for before, after in pairwise(rows):
+        assert (after.ttft_s or 0.0) < (before.ttft_s or 0.0)
+        assert (after.usd_per_million_output_tokens or 0.0) < (before.usd_per_million_output_tokens or 0.0)
+    with pytest.raises(BadInput, match="cached_ratio must lie between 0 and 1"):
+        fs.predict(**asked, cached_ratio=1.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cached_ratio", [0.0, 0.5, 0.9])
+def test_the_closed_form_splits_dollars_as_a_simulation_does(cached_ratio: float) -> None:
+    asked: dict[str, Any] = {
+        "model": "llama-3.1-8b",
+        "chip": "h100-sxm",
+        "isl": 2048,
+        "osl": 256,
+        "cached_ratio": cached_ratio,
+    }
+    closed = fs.predict(**asked, batch=64, burst_share=0.0)
+    found = fs.simulate(**asked, concurrency=64, requests=12 * 64, least_ratio=1.0)
+    assert found.usd_per_million is not None
+    assert closed.output_tokens_per_s == pytest.approx(found.output_tokens_per_s, rel=0.1)
+    assert closed.output_usd_per_million_tokens == pytest.approx(found.usd_per_million["output"], rel=0.2)
+    assert closed.input_usd_per_million_tokens == pytest.approx(found.usd_per_million["input"], rel=0.35)

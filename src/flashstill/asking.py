@@ -64,6 +64,7 @@ class ServingField(DeploymentField, total=False):
     batching_steps: float
     burst_share: float
     cohort: float
+    cached_ratio: float
     draft: str | None
     draft_tokens: int
     acceptance: float
@@ -106,6 +107,7 @@ class ServingFields(DeploymentFields, total=False):
     batching_steps: Numbers
     burst_share: Numbers
     cohort: Numbers
+    cached_ratio: Numbers
     draft: Words
     draft_tokens: Ints
     acceptance: Numbers

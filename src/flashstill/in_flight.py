@@ -14,6 +14,7 @@ from typing import Any
 from flashstill.errors import FlashstillError
 from flashstill.facts import Facts
 from flashstill.plan.answer import Answer
+from flashstill.plan.kinds import usd_by_kind
 from flashstill.plan.prediction import ENDS
 from flashstill.plan.resolve import Resolved, resolve
 from flashstill.simulate.answer import Simulation
@@ -62,6 +63,7 @@ def simulated_answer(facts: Facts, answer: Answer, price: str) -> Answer:
         isl=max(round(asked.isl / nominal), 1),
         osl=max(round(asked.osl / nominal), 2),
         least_ratio=LEAST_RATIO if varied else 1.0,
+        cached_ratio=asked.cached_ratio,
     )
     drafting = ("draft", "draft_tokens", "acceptance", "acceptance_decay") if asked.draft else ()
     policy = Policy(step_tokens=asked.chunk, **{name: getattr(asked, name) for name in drafting})
@@ -89,18 +91,30 @@ def _with_means(answer: Answer, found: Simulation, told: str) -> Answer:
     for name, value in list(changed.items()):
         before = getattr(answer, name)
         changed |= {end: value * getattr(answer, end) / before for end in ENDS[name]}
-    usd = answer.usd_per_million_output_tokens
+    usd = None if answer.usd_per_million_output_tokens is None else answer.usd_per_million_output_tokens * slower
     before = f"closed form: first token {answer.ttft_s:.3g} s, {answer.tpot_s:.3g} s per token"
     return _noted(
         replace(
             answer,
             **changed,
             watts_per_chip=joules * rate / chips,
-            usd_per_million_output_tokens=None if usd is None else usd * slower,
+            usd_per_million_output_tokens=usd,
+            **usd_by_kind(asked, usd, *_shares(found)),
             running=asked.batch * (stay - waits) / stay,
         ),
         f"{told}; {before}",
     )
+
+
+def _shares(found: Simulation) -> tuple[float, float]:
+    """Shares of a run's dollars that computed and cached prompt tokens cause, 0 if no price is known."""
+    price = found.usd_per_million or {}
+    tokens = {"input": found.input_tokens - found.cached_tokens, "cached": found.cached_tokens}
+    parts = {
+        kind: (price.get(kind) or 0.0) * number for kind, number in (tokens | {"output": found.output_tokens}).items()
+    }
+    whole = sum(parts.values()) or 1.0
+    return parts["input"] / whole, parts["cached"] / whole
 
 
 def _noted(answer: Answer, text: str) -> Answer:

@@ -58,7 +58,14 @@ SHARE, RATE = Amount("1", "0.7 or 70%", "share"), Amount("1", "500 or 4k", "rate
 
 
 def arrival_options(command: _F) -> _F:
-    """Add --burst-share, --batching-steps and --cohort."""
+    """Add --cached-ratio, --burst-share, --batching-steps and --cohort."""
+    command = click.option(
+        "--cached-ratio",
+        type=SHARE,
+        default=0.0,
+        show_default=True,
+        help="Share of each prompt found in a prefix cache, as 0.5 or 50%.",
+    )(command)
     command = click.option(
         "--cohort",
         type=float,

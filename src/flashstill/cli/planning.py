@@ -175,6 +175,7 @@ def _question(facts: Facts, model: str, asked: dict[str, Any]) -> tuple[Scenario
         burst_share=asked["burst_share"],
         batching_steps=asked["batching_steps"],
         cohort=asked["cohort"],
+        cached_ratio=asked["cached_ratio"],
         draft=asked["draft"],
         acceptance=asked["acceptance"],
         acceptance_decay=asked["acceptance_decay"],

@@ -1,8 +1,9 @@
 """Cost model: seconds and joules of operations on chips."""
 
 from flashstill.cost.conditions import Conditions, Precisions, make_conditions, precisions_of, uniform
+from flashstill.cost.load import Load
 from flashstill.cost.phases import Speculation, mixed_step
-from flashstill.cost.serving import Load, Serving, serve
+from flashstill.cost.serving import Serving, serve
 from flashstill.cost.step import BOUNDS, LEVELS, StepCost, step_cost
 
 __all__ = [

@@ -28,8 +28,9 @@ import numpy.typing as npt
 from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.footprint import most_sequences, sequence_bytes
+from flashstill.cost.load import Load, prompts_of_a_pass
 from flashstill.cost.phases import Speculation, batch_step, prefill_step
-from flashstill.cost.serving import Load, Serving, capacity, prompts_of_a_pass
+from flashstill.cost.serving import Serving, capacity
 from flashstill.cost.step import StepCost
 from flashstill.parallel import Layout
 from flashstill.workload import Quantity
@@ -91,8 +92,11 @@ def serve_apart(
     room = most_sequences(model, conditions, prefill, load.isl) / (prefill.dp * prefill.pp)
     most_prompts = np.minimum(prompts_of_a_pass(conditions, load), load.concurrency / pools.groups)
     prompts = np.maximum(np.minimum(most_prompts, room), 1.0)
-    full = prefill_step(model, conditions, prefill, prompts, load.isl, pue, load.chunk)
-    single = prefill_step(model, conditions, prefill, 1.0, load.isl, pue, load.chunk)
+    full = prefill_step(model, conditions, prefill, prompts, load.computed, pue, load.chunk, load.cached)
+    single = prefill_step(model, conditions, prefill, 1.0, load.computed, pue, load.chunk, load.cached)
+    cacheless_s = full.seconds
+    if np.any(load.cached):
+        cacheless_s = prefill_step(model, conditions, prefill, prompts, load.computed, pue, load.chunk).seconds
     sent_bytes, transfer_s = transfer(model, conditions, pools, load.isl)
     prefills = pools.groups * prompts / full.seconds
     most = np.minimum(prefills, np.minimum(pools.instances * prefill.dp, decode.dp) / transfer_s)
@@ -124,12 +128,15 @@ def serve_apart(
     moved = sent_bytes * chip.system.scale_out_joules_per_byte
     joules = (step.total_joules / batch * steps + working + waiting + moved) / load.osl
     tokens_per_s = rate * load.osl
+    prefilling, found = prefill.chips * pools.instances / pools.chips, np.maximum(1.0 - cacheless_s / full.seconds, 0.0)
     return PoolServing(
         tpot_s=tpot_s,
         ttft_s=load.concurrency / rate - (load.osl - 1.0) * tpot_s,
         output_tokens_per_s=tokens_per_s,
         joules_per_output_token=joules,
         watts_per_chip=np.minimum(joules * tokens_per_s / pools.chips, chip.power_limit_w),
+        input_share=prefilling * (1.0 - found),
+        cached_share=prefilling * found,
         batch=np.where((alone >= 1.0) & (room * prefill.dp * prefill.pp >= 1.0), batch, 0.0),
         decode=step,
         prefill=full,

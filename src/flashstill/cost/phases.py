@@ -139,9 +139,11 @@ def prefill_step(
     length: Quantity,
     pue: float = 1.0,
     chunk: int | None = None,
+    past: Quantity = 0.0,
 ) -> StepCost:
-    """Prefill of `prompts` whole prompts on every tensor-parallel group, in one step or in consecutive chunks.
+    """Prefill of `length` tokens of each of `prompts` prompts on every tensor-parallel group, at once or in chunks.
 
+    past: tokens of each prompt before these, found in a cache; they are attended to.
     Each chunk reads the weights again and attends to all earlier tokens.  Chunk cost is smooth in the number of earlier
     tokens, so the sum over chunks is Simpson's rule on the first, middle and last one.
     """
@@ -157,13 +159,13 @@ def prefill_step(
         return step.plus(sends(model, conditions, layout, prompts * tokens))
 
     if chunk is None or np.all(np.asarray(length) <= chunk):
-        return one(length, 0.0)
+        return one(length, past)
     steps = np.ceil(length / chunk)
     tokens = length / steps  # chunks of equal size; an engine's last chunk is shorter, with the same total
     last = length - tokens
-    total = one(tokens, 0.0).times(steps / 6.0)
-    total = total.plus(one(tokens, last / 2.0), steps * 4.0 / 6.0)
-    return total.plus(one(tokens, last), steps / 6.0)
+    total = one(tokens, past).times(steps / 6.0)
+    total = total.plus(one(tokens, past + last / 2.0), steps * 4.0 / 6.0)
+    return total.plus(one(tokens, past + last), steps / 6.0)
 
 
 def mixed_step(

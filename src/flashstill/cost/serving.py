@@ -29,13 +29,14 @@ is taken: E[max(c - n, 0)] = w ln(1 + exp((c - n)/w)) for n of a logistic distri
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.footprint import held_tokens, most_sequences
+from flashstill.cost.load import Load, chunks_of, pieces_of, prompts_of_a_pass, prompts_together
 from flashstill.cost.phases import (
     Speculation,
     decode_step,
@@ -47,25 +48,7 @@ from flashstill.cost.phases import (
 )
 from flashstill.cost.step import StepCost
 from flashstill.parallel import Layout
-from flashstill.workload import Chunks, Decoding, Quantity
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Load:
-    """Token lengths, requests in flight, and the most prompt tokens per prefill pass (None: whole prompts).
-
-    batching_steps: decode steps for which a request waits before its prefill, so that prompts are prefilled together.
-    burst_share: the part of all requests that arrives together; 0 in a steady state.
-    cohort: requests that begin in the same step, at the least; above 1 where equal lengths keep them in step.
-    """
-
-    isl: Quantity
-    osl: Quantity
-    concurrency: Quantity
-    chunk: int | None = None
-    batching_steps: Quantity = 0.0
-    burst_share: Quantity = 0.0
-    cohort: Quantity = 1.0
+from flashstill.workload import Decoding, Quantity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +59,7 @@ class Paces:
     mixed_...: the additional cost of a decode step that also prefills `prompts` prompts, or a chunk of each.
     pass_...: a separate prefill of `prompts` prompts.
     mixed_... and pass_... assume work on every stage of every replica; ..._timed_joules is their static energy.
+    cacheless_s: seconds of that separate prefill, if nothing had been found in a cache; None: nothing was.
     """
 
     step_s: Quantity
@@ -87,17 +71,24 @@ class Paces:
     pass_joules: Quantity
     pass_timed_joules: Quantity
     prompts: Quantity
+    cacheless_s: Quantity | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """Rates from the closed form. tpot_s: 0 if osl is 1, as there is no token after the first."""
+    """Rates from the closed form. tpot_s: 0 if osl is 1, as there is no token after the first.
+
+    input_share, cached_share: of the seconds that requests take of the chips, what computed prompt tokens cause, and
+    what attention to those found in a cache adds; decode steps cause the others.
+    """
 
     tpot_s: Quantity
     ttft_s: Quantity
     output_tokens_per_s: Quantity
     joules_per_output_token: Quantity
     watts_per_chip: Quantity
+    input_share: Quantity
+    cached_share: Quantity
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +116,7 @@ def serve(
     whole = decode_step(model, conditions, layout, local, context, speculation, pue)
     step = whole.partly_empty(working_share(model, layout, batch))
     prompts = prompts_together(conditions, load, local)
-    passed = prefill_step(model, conditions, layout, prompts, load.isl, pue, load.chunk)
+    passed = prefill_step(model, conditions, layout, prompts, load.computed, pue, load.chunk, load.cached)
     decoding = Decoding(sequences=local, context=context, queries=verified_queries(speculation))
     mixed = mixed_step(model, conditions, layout, decoding, chunks_of(load, prompts), pue)
     verified = whole if speculation is None else verify_step(model, conditions, layout, decoding, pue)
@@ -140,6 +131,9 @@ def serve(
         pass_timed_joules=passed.timed_joules,
         prompts=prompts,
     )
+    if np.any(load.cached):
+        cacheless = prefill_step(model, conditions, layout, prompts, load.computed, pue, load.chunk)
+        paces = replace(paces, cacheless_s=cacheless.seconds)
     running = running_requests(conditions, load, fitting)
     pace = closed_form(conditions, layout, load, batch, paces, speculation, running)
     return Serving(
@@ -148,6 +142,8 @@ def serve(
         output_tokens_per_s=pace.output_tokens_per_s,
         joules_per_output_token=pace.joules_per_output_token,
         watts_per_chip=pace.watts_per_chip,
+        input_share=pace.input_share,
+        cached_share=pace.cached_share,
         batch=np.where(alone >= 1.0, running, 0.0),
         decode=step,
         prefill=passed,
@@ -180,32 +176,6 @@ def running_requests(conditions: Conditions, load: Load, fitting: Quantity) -> Q
     waiting = scale * np.logaddexp(0.0, (load.concurrency - fitting) / scale)
     running: Quantity = np.maximum(load.concurrency - waiting, 1.0)
     return running
-
-
-def pieces_of(load: Load) -> Quantity:
-    """Number of chunks in which a prompt is prefilled."""
-    pieces: Quantity = 1.0 if load.chunk is None else np.ceil(load.isl / load.chunk)
-    return pieces
-
-
-def chunks_of(load: Load, prompts: Quantity) -> Chunks:
-    """The chunks of `prompts` prompts in one step: one each, with the average number of tokens before it."""
-    length = load.isl / pieces_of(load)
-    return Chunks(count=prompts, length=length, past=(load.isl - length) / 2.0)
-
-
-def prompts_together(conditions: Conditions, load: Load, local: Quantity) -> Quantity:
-    """Prompts per prefill pass of one tensor-parallel group: those that arrive in a step, within the token budget."""
-    most = prompts_of_a_pass(conditions, load)
-    least = np.minimum(np.clip(local, 1.0, load.cohort), most)
-    prompts: Quantity = np.clip(local / load.osl, least, most)
-    return prompts
-
-
-def prompts_of_a_pass(conditions: Conditions, load: Load) -> Quantity:
-    """Most prompts that the engine prefills in one pass."""
-    most: Quantity = np.maximum(conditions.software.prefill_tokens / load.isl, 1.0)
-    return most
 
 
 def prefill_queue(conditions: Conditions, load: Load, local: Quantity, paces: Paces, share: Quantity) -> Quantity:
@@ -271,10 +241,16 @@ def closed_form(
     prompts = paces.prompts * np.minimum(batch, layout.dp)
     working = (spent - timed) / (paces.prompts * layout.pp * layout.dp)
     joules = (decoding + working + timed / prompts) / load.osl
+    # Chip time of a request: its share of decode steps, and of prefills, which all stages of all replicas do at once.
+    prompt_s = (mixed * pieces * paces.mixed_s + (1.0 - mixed) * paces.pass_s) / (paces.prompts * layout.pp * layout.dp)
+    prompt_share = prompt_s / (prompt_s + paces.step_s / batch * (steps / drafted))
+    found = 0.0 if paces.cacheless_s is None else np.maximum(1.0 - paces.cacheless_s / paces.pass_s, 0.0)
     return Pace(
         tpot_s=np.where(steps > 0, tpot, 0.0),
         ttft_s=started + np.maximum(load.concurrency / running - 1.0, 0.0) * stay,
         output_tokens_per_s=rate,
         joules_per_output_token=joules,
         watts_per_chip=np.minimum(joules * rate / layout.chips, conditions.chip.power_limit_w),
+        input_share=prompt_share * (1.0 - found),
+        cached_share=prompt_share * found,
     )

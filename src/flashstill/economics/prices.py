@@ -10,10 +10,10 @@ labelled as such; a chip without any price gets no dollar figures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import overload
 
-from flashstill.economics.tco import owned_chip, owned_hour, terms_of
+from flashstill.economics.tco import owned_chip, owned_hour, terms_of, usd_per_watt_hour
 from flashstill.errors import BadInput, unknown
 from flashstill.facts import Fact, Facts
 from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
@@ -23,14 +23,27 @@ BASES = ("rented", "owned", "list")
 RENTED = BASES[0]
 NO_PRICE = "no price is known"
 _LIST, _ACCOUNTING = "list", "accounting"
+AT_THE_LIMIT, AS_PREDICTED = "power at the limit", "power as predicted"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HourlyPrice:
-    """Dollars per chip-hour, or None if no price is known. basis: rented, owned or list, with its source, as text."""
+    """Dollars per chip-hour, or None if no price is known. basis: rented, owned or list, with its source.
+
+    limit_w, usd_per_watt_hour: of an owned chip, the watts that usd_per_hour pays for, and dollars for one more.
+    """
 
     usd_per_hour: float | None
     basis: str
+    limit_w: float = 0.0
+    usd_per_watt_hour: float = 0.0
+
+    def at(self, watts: float) -> HourlyPrice:
+        """The price of an hour in which the chip draws `watts`, as predicted; the same for a chip that is not owned."""
+        if self.usd_per_hour is None or not self.usd_per_watt_hour:
+            return self
+        dollars = self.usd_per_hour + (watts - self.limit_w) * self.usd_per_watt_hour
+        return replace(self, usd_per_hour=dollars, basis=self.basis.replace(AT_THE_LIMIT, AS_PREDICTED), limit_w=watts)
 
 
 def hourly_price(facts: Facts, name: str, basis: str = RENTED) -> HourlyPrice:
@@ -59,7 +72,7 @@ def _hourly_price(facts: Facts, name: str, basis: str) -> HourlyPrice:
         return best
     lacking = {"rented": "no rent is known", "list": "no list price is known", "owned": "no purchase price is known"}
     kind, source = best.basis.split(":", 1)
-    return HourlyPrice(usd_per_hour=best.usd_per_hour, basis=f"{kind}, as {lacking[basis]}:{source}")
+    return replace(best, basis=f"{kind}, as {lacking[basis]}:{source}")
 
 
 def _owned(facts: Facts, name: str, bought: Fact) -> HourlyPrice:
@@ -67,7 +80,10 @@ def _owned(facts: Facts, name: str, bought: Fact) -> HourlyPrice:
     assert chip is not None  # bought is its purchase price
     return HourlyPrice(
         usd_per_hour=float(owned_hour(terms, chip, chip.limit_w).usd),
-        basis=f"{_label('owned', bought)}, over {terms.lifetime_years:g} years at {terms.interest_ratio:.3g} interest",
+        basis=f"{_label('owned', bought)}, over {terms.lifetime_years:g} years at {terms.interest_ratio:.3g} interest,"
+        f" {AT_THE_LIMIT}",
+        limit_w=float(chip.limit_w),
+        usd_per_watt_hour=float(usd_per_watt_hour(terms, chip)),
     )
 
 
@@ -78,13 +94,23 @@ def _label(kind: str, row: Fact) -> str:
 
 
 @overload
-def usd_per_million_tokens(price: HourlyPrice, seconds: float, chips: float, tokens: float) -> float | None: ...
+def usd_per_million_tokens(
+    price: HourlyPrice, seconds: float, chips: float, tokens: float, watts: float | None = None
+) -> float | None: ...
 @overload
 def usd_per_million_tokens(
-    price: HourlyPrice, seconds: Quantity, chips: Quantity, tokens: Quantity
+    price: HourlyPrice, seconds: Quantity, chips: Quantity, tokens: Quantity, watts: Quantity | None = None
 ) -> Quantity | None: ...
-def usd_per_million_tokens(price: HourlyPrice, seconds: Quantity, chips: Quantity, tokens: Quantity) -> Quantity | None:
-    """Dollars per million tokens if `chips` produce `tokens` in `seconds`; None if no price is known."""
+def usd_per_million_tokens(
+    price: HourlyPrice, seconds: Quantity, chips: Quantity, tokens: Quantity, watts: Quantity | None = None
+) -> Quantity | None:
+    """Dollars per million tokens if `chips` produce `tokens` in `seconds`; None if no price is known.
+
+    watts: predicted for a chip meanwhile, which an owned chip's hour pays for; None: its limit.
+    """
     if price.usd_per_hour is None:
         return None
-    return price.usd_per_hour * chips * seconds / SECONDS_PER_HOUR / tokens * TOKENS_PER_MILLION
+    hour: Quantity = price.usd_per_hour
+    if watts is not None:
+        hour = hour + (watts - price.limit_w) * price.usd_per_watt_hour
+    return hour * chips * seconds / SECONDS_PER_HOUR / tokens * TOKENS_PER_MILLION

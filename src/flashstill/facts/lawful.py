@@ -85,6 +85,9 @@ RANGES = {
     "USD/B": (0.0, 1e-3),
     "USD/mm2": (0.0, 1e4),
     "USD/W": (0.0, 1e4),
+    "USD/Mtok": (0.0, 1e6),
+    "g/kWh": (0.0, 5000.0),
+    "L/kWh": (0.0, 100.0),
     "1": (0.0, 1e9),
 }
 """(minimum, maximum) in the unit of the row; the first matching key applies"""

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from flashstill.errors import BadInput, unknown
 from flashstill.facts.row import Fact, Machine
 
-_FAMILIES = ("engine-", "node-")
+_FAMILIES = ("engine-", "node-", "grid-", "api-")
 """beginnings of names of which a user may add more"""
 _NAMES_A_MEMORY = ("memory_bytes", "host_bytes")
 

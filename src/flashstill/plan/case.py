@@ -17,6 +17,7 @@ SCENARIO_FIELDS = {
     "batching_steps": "batching_steps",
     "burst_share": "burst_share",
     "cohort": "cohort",
+    "cached_ratio": "cached_ratio",
     "draft": "draft",
     "draft_tokens": "draft_tokens",
     "acceptance": "acceptance",

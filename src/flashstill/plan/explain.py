@@ -51,7 +51,7 @@ class Explanation:
 
     def as_dict(self) -> dict[str, Any]:
         """The document that `explain --json` prints. Seconds, joules, picojoules, dollars."""
-        resolved, cost = self.resolved, self.cost
+        resolved, cost, paid = self.resolved, self.cost, self.price.at(float(self.cost.watts_per_chip))
         segments = {part: joules * 1e12 for part, joules in resolved.tier.joules_per_byte.items()}
         formats = resolved.conditions.precisions
         return {
@@ -77,10 +77,10 @@ class Explanation:
             "macs_per_token": float(cost.macs) / self.batch,
             "watts_per_chip": float(cost.watts_per_chip),
             "usd_per_million_tokens": usd_per_million_tokens(
-                self.price, float(cost.seconds), float(resolved.chips), float(self.batch)
+                paid, float(cost.seconds), float(resolved.chips), float(self.batch)
             ),
-            "usd_per_chip_hour": self.price.usd_per_hour,
-            "price_basis": self.price.basis,
+            "usd_per_chip_hour": paid.usd_per_hour,
+            "price_basis": paid.basis,
             "bound": cost.bound,
             "note": "; ".join(resolved.notes),
             "formats": {"linear": formats.linear, "experts": formats.experts, "cache": formats.kv},

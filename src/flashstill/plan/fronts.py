@@ -10,8 +10,13 @@ import numpy as np
 
 from flashstill.frontier import Values, non_dominated
 from flashstill.plan.deployment import PREFILL_FIELDS
+from flashstill.plan.kinds import usd_by_kind
 from flashstill.plan.layouts import Degrees
+from flashstill.plan.scenario import Scenario
 from flashstill.plan.space import OBJECTIVES, Configuration
+
+SHARES = ("input_share", "cached_share")
+"""columns of a table, of the seconds that requests take"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +33,29 @@ def costs_of(columns: Sequence[Values]) -> Values:
     return np.stack([sign * column for sign, column in zip(signs, columns, strict=True)], axis=1)
 
 
-def front_of(tables: Sequence[Table], several: bool) -> tuple[Configuration, ...]:
-    """Pareto front of all tables, fastest first. several: False if only one output token is asked for (no tpot)."""
+def front_of(tables: Sequence[Table], scenario: Scenario) -> tuple[Configuration, ...]:
+    """Pareto front of all tables, fastest first."""
     sizes = [len(table.columns["tpot_s"]) for table in tables]
     owner = np.repeat(np.arange(len(tables)), sizes)
     place = np.concatenate([np.arange(size) for size in sizes])
     costs = costs_of([np.concatenate([table.columns[name] for table in tables]) for name in OBJECTIVES])
     chosen = sorted(non_dominated(costs), key=lambda index: float(costs[index, 0]))
-    return tuple(_point(tables[int(owner[index])], int(place[index]), several) for index in chosen)
+    return tuple(_point(tables[int(owner[index])], int(place[index]), scenario) for index in chosen)
 
 
-def _point(table: Table, index: int, several: bool) -> Configuration:
+def _point(table: Table, index: int, scenario: Scenario) -> Configuration:
     values: dict[str, Any] = {name: float(column[index]) for name, column in table.columns.items()}
     for name in ("chips", "batch", *Degrees._fields, *PREFILL_FIELDS):
         if name in values:
             values[name] = round(values[name])
-    if not several:
+    if scenario.osl == 1:
         values["tpot_s"] = None
     label = dict(table.label)
-    if label["usd_per_chip_hour"] is None:
+    paid = label.pop("paid").at(values["watts_per_chip"])
+    label |= {"usd_per_chip_hour": paid.usd_per_hour, "price_basis": paid.basis}
+    if paid.usd_per_hour is None:
         values["usd_per_million_output_tokens"] = None
+    values |= usd_by_kind(scenario, values["usd_per_million_output_tokens"], *map(values.pop, SHARES))
     speculation = label.pop("speculation")
     drafted = speculation.tokens if speculation else 0
     drafts = speculation.draft.name if speculation and speculation.draft else ""

@@ -69,7 +69,7 @@ def _records(
     levels = {level: spread(cost.joules[level]) / tokens for level in LEVELS}
     levels["total"] = spread(cost.total_joules) / tokens
     wall, bounds = spread(cost.wall_joules) / tokens, np.atleast_1d(np.asarray(cost.bound))
-    dollars = usd_per_million_tokens(price, cost.seconds, float(resolved.chips), tokens)
+    dollars = usd_per_million_tokens(price, cost.seconds, float(resolved.chips), tokens, cost.watts_per_chip)
     records = []
     for index, batch in enumerate(batches):
         records.append(
@@ -88,7 +88,7 @@ def _records(
                 usd_per_million_tokens=None if dollars is None else float(spread(dollars)[index]),
                 watts_per_chip=float(watts[index]),
                 bound=str(np.broadcast_to(bounds, tokens.shape)[index]),
-                price_basis=price.basis,
+                price_basis=price.at(float(watts[index])).basis,
             )
         )
     return records

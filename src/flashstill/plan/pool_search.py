@@ -19,6 +19,7 @@ from flashstill.cost.serving import capacity
 from flashstill.economics import HourlyPrice, usd_per_million_tokens
 from flashstill.frontier import Values, non_dominated
 from flashstill.plan.deployment import PREFILL
+from flashstill.plan.fronts import SHARES
 from flashstill.plan.layouts import Degrees, layout_of
 from flashstill.plan.scenario import Scenario
 from flashstill.plan.tables import Candidates
@@ -62,6 +63,7 @@ def paired(
         concurrency=batches[ours],
         burst_share=scenario.burst_share,
         cohort=scenario.cohort,
+        cached=float(scenario.cached_tokens),
     )
     served = serve_apart(model, conditions, pools, load, speculation)
     columns = _columns(served, pools, batches[ours], paid)
@@ -72,7 +74,7 @@ def paired(
 
 def _columns(served: PoolServing, pools: Pools, batches: Values, paid: HourlyPrice) -> dict[str, Values]:
     chips, rate = np.asarray(pools.chips), np.asarray(served.output_tokens_per_s)
-    dollars = usd_per_million_tokens(paid, 1.0, chips, rate)
+    dollars = usd_per_million_tokens(paid, 1.0, chips, rate, served.watts_per_chip)
     columns: dict[str, Any] = {
         "tpot_s": served.tpot_s,
         "ttft_s": served.ttft_s,
@@ -81,6 +83,7 @@ def _columns(served: PoolServing, pools: Pools, batches: Values, paid: HourlyPri
         "joules_per_output_token": served.joules_per_output_token,
         "usd_per_million_output_tokens": np.inf if dollars is None else dollars,
         "watts_per_chip": served.watts_per_chip,
+        **{name: getattr(served, name) for name in SHARES},
         "chips": chips,
         "batch": batches,
         "prefill_chips": pools.prefill.chips,
@@ -124,7 +127,8 @@ def _prefill_front(
     layouts = layout_of(degrees)
     load = Load(isl=float(scenario.isl), osl=1.0, concurrency=1.0)
     alone, _ = capacity(model, conditions, layouts, load)
-    step = prefill_step(model, conditions, layouts, 1.0, float(scenario.isl))
+    cached = float(scenario.cached_tokens)
+    step = prefill_step(model, conditions, layouts, 1.0, scenario.isl - cached, past=cached)
     seconds = np.asarray(step.seconds)
     rate = np.asarray(layouts.dp * layouts.pp) / seconds
     costs = np.stack([seconds, layouts.chips / rate, step.total_joules / (layouts.dp * layouts.pp)], axis=1)

@@ -21,6 +21,7 @@ from flashstill.plan.bands import Bands, bands_of
 from flashstill.plan.case import Case
 from flashstill.plan.deployment import GREEDY, Deployment
 from flashstill.plan.hardwired import answer_hardwired, is_hardwired
+from flashstill.plan.kinds import usd_by_kind
 from flashstill.plan.layouts import layout_of
 from flashstill.plan.notes import empty_notes
 from flashstill.plan.pool_answers import pool_notes, pools_of
@@ -69,7 +70,7 @@ def outcomes(facts: Facts, cases: Sequence[Case], price: str = RENTED) -> list[O
     return [decided[index] for index in range(len(cases))]
 
 
-_of_load = attrgetter("isl", "osl", "batch", "batching_steps", "burst_share", "cohort")
+_of_load = attrgetter("isl", "osl", "batch", "batching_steps", "burst_share", "cohort", "cached_tokens")
 
 
 def _on_one_chip(deployment: Deployment) -> Deployment:
@@ -132,7 +133,7 @@ def stacked(setup: Setup, group: Sequence[Resolved]) -> tuple[Layout, Load]:
     """The layouts and loads of cases with the same setup, as arrays over the cases."""
     layout = layout_of(np.array([each.degrees for each in group], dtype=np.float64).T)
     loads = [_of_load(each.scenario) for each in group]
-    isl, osl, concurrency, batching, bursts, cohort = np.array(loads, dtype=np.float64).T
+    isl, osl, concurrency, batching, bursts, cohort, cached = np.array(loads, dtype=np.float64).T
     return layout, Load(
         isl=isl,
         osl=osl,
@@ -141,10 +142,14 @@ def stacked(setup: Setup, group: Sequence[Resolved]) -> tuple[Layout, Load]:
         batching_steps=batching,
         burst_share=bursts,
         cohort=cohort,
+        cached=cached,
     )
 
 
-_SERVED = ("batch", "ttft_s", "tpot_s", "output_tokens_per_s", "joules_per_output_token", "watts_per_chip")
+_SERVED = (
+    "batch", "ttft_s", "tpot_s", "output_tokens_per_s", "joules_per_output_token", "watts_per_chip", "input_share",
+    "cached_share",
+)  # fmt: skip
 
 
 def _bounds(step: StepCost, count: int) -> list[str]:
@@ -162,7 +167,7 @@ def _prediction(
     """The prediction of one case. drafted: expected tokens per step."""
     scenario, chips, apart = resolved.scenario, float(resolved.degrees.chips), resolved.prefill is not None
     rate, running = figures["output_tokens_per_s"], figures["batch"]
-    first, joules = figures["ttft_s"], figures["joules_per_output_token"]
+    first, joules, watts = figures["ttft_s"], figures["joules_per_output_token"], figures["watts_per_chip"]
     notes = list(resolved.notes)
     if running < (1e-9 if apart else 1.0):
         return Prediction(fits=False, reason=NOT_FITTING, note="; ".join(notes))
@@ -173,7 +178,12 @@ def _prediction(
     notes += empty_notes(resolved.model, resolved.degrees, running)
     tpot: float | None = figures["tpot_s"]
     decode_s: float | None = figures["decode_s"]
-    decode_usd = usd_per_million_tokens(paid, figures["decode_s"], chips, running * drafted)
+    decode_w = figures["decode_joules"] * running * drafted / (chips * figures["decode_s"])
+    decode_usd = usd_per_million_tokens(paid, figures["decode_s"], chips, running * drafted, decode_w)
+    paid_as_predicted, dollars = (
+        paid.at(watts),
+        usd_per_million_tokens(paid, 1.0, float(resolved.all_chips), rate, watts),
+    )
     if scenario.osl == 1:
         tpot = decode_s = decode_usd = None
         notes.append("with one output token there is none after the first, and so no time per output token")
@@ -188,12 +198,13 @@ def _prediction(
         tpot_high_s=None if tpot is None else tpot * bands.tpot[1],
         output_tokens_per_s=rate,
         joules_per_output_token=joules,
-        watts_per_chip=figures["watts_per_chip"],
-        usd_per_million_output_tokens=usd_per_million_tokens(paid, 1.0, float(resolved.all_chips), rate),
+        watts_per_chip=watts,
+        usd_per_million_output_tokens=dollars,
+        **usd_by_kind(scenario, dollars, figures["input_share"], figures["cached_share"]),
         bound=bound,
         note="; ".join(notes),
-        usd_per_chip_hour=paid.usd_per_hour,
-        price_basis=paid.basis,
+        usd_per_chip_hour=paid_as_predicted.usd_per_hour,
+        price_basis=paid_as_predicted.basis,
         running=running,
         decode_step_s=decode_s,
         decode_joules_per_token=None if decode_s is None else figures["decode_joules"],

@@ -22,6 +22,8 @@ class Prediction:
     the engine's buffers, on all chips together.  sequences_fit: how many sequences of mean length fit in it.
     kv_transfer_s, prefill_busy_share: with a prefill pool, the seconds of a request's cache on its way to the decode
     pool, and the share of the time in which the prefill pool works; `running` are then the requests that decode.
+    usd_per_million_output_tokens pays for everything; of its dollars, KIND_usd_per_million_tokens (cached, input,
+    output) are what each kind of token causes (economics/token_kinds.py), None for a kind of which there are none.
     ..._low, ..._high: ends of the 80 % band.  band_basis: what had been measured of the case (plan/bands.py).
     """
 
@@ -43,6 +45,9 @@ class Prediction:
     decode_step_s: float | None = None
     decode_joules_per_token: float | None = None
     decode_usd_per_million_tokens: float | None = None
+    cached_usd_per_million_tokens: float | None = None
+    input_usd_per_million_tokens: float | None = None
+    output_usd_per_million_tokens: float | None = None
     kv_bytes_per_token: float | None = None
     cache_room_bytes: float | None = None
     sequences_fit: float | None = None

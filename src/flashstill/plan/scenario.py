@@ -32,6 +32,7 @@ class Scenario:
     the concurrency, all of the first at t = 0; 0 for a steady state.
     cohort: requests that begin in the same step, at the least: 1 where lengths vary; answers of equal length end, and
     so are followed, together, about two at a time.
+    cached_ratio: share of every prompt that is found in a prefix cache in the chips' memory: not computed again.
     draft: a model that drafts `draft_tokens` ahead, or "heads" of the model's own ("new-heads": not yet trained),
     each token accepted with probability `acceptance`, times `acceptance_decay` for each position after the first.
     max_ttft_s, max_tpot_s: bounds in seconds; min_tokens_per_s: output of the whole deployment; None: no bound.
@@ -46,6 +47,7 @@ class Scenario:
     batching_steps: float = 0.0
     burst_share: float = 0.1
     cohort: float = 1.0
+    cached_ratio: float = 0.0
     draft: str | None = None
     draft_tokens: int = 3
     acceptance: float = 0.7
@@ -58,6 +60,11 @@ class Scenario:
     def model_name(self) -> str:
         """The name of the model."""
         return self.model if isinstance(self.model, str) else self.model.name
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of a prompt that are found in a cache: at least one is computed."""
+        return min(round(self.isl * self.cached_ratio), self.isl - 1)
 
     @property
     def mean_tokens(self) -> float:
@@ -98,6 +105,8 @@ def check_scenario(scenario: Scenario, model: Architecture) -> None:
     check_counts({"isl": scenario.isl, "osl": scenario.osl, "concurrency": scenario.batch, "chunk": scenario.chunk})
     if not 0.0 <= scenario.burst_share <= 1.0:
         raise BadInput(f"burst_share must lie between 0 and 1, not {scenario.burst_share}")
+    if not 0.0 <= scenario.cached_ratio <= 1.0:
+        raise BadInput(f"cached_ratio must lie between 0 and 1, not {scenario.cached_ratio}")
     if not 1.0 <= scenario.cohort <= 1e6:
         raise BadInput(f"cohort must lie between 1 and a million, not {scenario.cohort}")
     if not 0.0 <= scenario.batching_steps <= 1e6:

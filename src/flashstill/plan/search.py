@@ -25,7 +25,7 @@ from flashstill.hardware.wiring import WIRING
 from flashstill.plan.crossover import weights_dominate_below
 from flashstill.plan.deployment import TWO_BATCH, Deployment
 from flashstill.plan.drafts import speculation
-from flashstill.plan.fronts import Table, costs_of, front_of
+from flashstill.plan.fronts import SHARES, Table, costs_of, front_of
 from flashstill.plan.hardwired import check_draft
 from flashstill.plan.layouts import NOTHING_TO_HIDE, Degrees
 from flashstill.plan.pool_search import Paired, paired
@@ -83,6 +83,7 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
                 reasons["the chip lacks the precision"] += layouts * batches
                 continue
             arrivals = {name: getattr(scenario, name) for name in ("batching_steps", "burst_share", "cohort")}
+            arrivals["cached"] = float(scenario.cached_tokens)
             figures = priced(model, conditions, chosen, scenario.isl, scenario.osl, drafting, **arrivals)
             priced_ones += layouts * batches
             label = {
@@ -94,8 +95,7 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
                 "speculation": drafting,
                 "engine": conditions.software.name,
                 "overlap": overlap,
-                "usd_per_chip_hour": paid.usd_per_hour,
-                "price_basis": paid.basis,
+                "paid": paid,
             }
             columns = _columns(chosen, figures, paid)
             feasible += _keep(scenario, chip, chosen, label, columns, figures, reasons, tables)
@@ -112,7 +112,7 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
         seconds=time.perf_counter() - started,
         infeasible=dict(reasons),
         weights_dominate_below={name: _crossover(facts, scenario, space, name) for name in space.chips},
-        front=front_of(tables, scenario.osl > 1),
+        front=front_of(tables, scenario),
         prices=prices,
         note=model.note,
     )
@@ -156,7 +156,7 @@ def _placements(space: SearchSpace, chip: Chip) -> list[tuple[str, str]]:
 def _columns(chosen: Candidates, figures: Priced, paid: HourlyPrice) -> dict[str, Values]:
     pace, chips = figures.pace, np.asarray(chosen.layout.chips)
     rate = np.asarray(pace.output_tokens_per_s)
-    dollars = usd_per_million_tokens(paid, 1.0, chips, rate)
+    dollars = usd_per_million_tokens(paid, 1.0, chips, rate, pace.watts_per_chip)
     columns: dict[str, Any] = {
         "tpot_s": pace.tpot_s,
         "ttft_s": pace.ttft_s,
@@ -165,6 +165,7 @@ def _columns(chosen: Candidates, figures: Priced, paid: HourlyPrice) -> dict[str
         "joules_per_output_token": pace.joules_per_output_token,
         "usd_per_million_output_tokens": np.inf if dollars is None else dollars,  # inf: never on the price front
         "watts_per_chip": pace.watts_per_chip,
+        **{name: getattr(pace, name) for name in SHARES},
         "chips": chips,
         "batch": chosen.batches,
         **dict(zip(Degrees._fields, chosen.degrees, strict=True)),

@@ -57,6 +57,7 @@ class Configuration:
     chips: of all pools.  prefill_...: of each prefill instance, 0 if all chips prefill and decode; the other degrees
     are those of the decode pool.
     tpot_s: None if only one output token is asked for.  usd_...: None if no price of the chip is known.
+    KIND_usd_...: of the dollars, what each kind of token causes (economics/token_kinds.py).
     """
 
     chip: str
@@ -80,6 +81,9 @@ class Configuration:
     joules_per_output_token: float
     usd_per_million_output_tokens: float | None
     watts_per_chip: float
+    cached_usd_per_million_tokens: float | None = None
+    input_usd_per_million_tokens: float | None = None
+    output_usd_per_million_tokens: float | None = None
     usd_per_chip_hour: float | None = None
     price_basis: str = ""
     redundant_experts: int = 0

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from flashstill.arch import Architecture
 from flashstill.cost import Conditions, Load, Speculation
+from flashstill.cost.load import chunks_of, prompts_together
 from flashstill.cost.phases import (
     decode_step,
     head_share,
@@ -27,7 +28,7 @@ from flashstill.cost.phases import (
     verify_step,
     working_share,
 )
-from flashstill.cost.serving import Pace, Paces, capacity, chunks_of, closed_form, prompts_together, running_requests
+from flashstill.cost.serving import Pace, Paces, capacity, closed_form, running_requests
 from flashstill.parallel import Layout, layout_reason, least_redundant
 from flashstill.plan.layouts import Degrees, layout_of
 from flashstill.workload import Decoding, Quantity
@@ -132,8 +133,9 @@ def priced(
     batching_steps: float = 0.0,
     burst_share: float = 0.0,
     cohort: float = 1.0,
+    cached: float = 0.0,
 ) -> Priced:
-    """Time and energy of every candidate, whether or not it fits."""
+    """Time and energy of every candidate, whether or not it fits. cached: tokens of a prompt found in a cache."""
     layout = chosen.layout
     load = Load(
         isl=isl,
@@ -142,6 +144,7 @@ def priced(
         batching_steps=batching_steps,
         burst_share=burst_share,
         cohort=cohort,
+        cached=cached,
     )
     spread = chosen.axes[2]
     tp, dp, ep, sequences = np.ix_(chosen.axes[0], chosen.axes[1], spread[0], chosen.axes[3])
@@ -150,7 +153,8 @@ def priced(
     prompts = prompts_together(conditions, load, sequences)
     few, back = np.unique(prompts, return_inverse=True)
     step = decode_step(model, conditions, group, sequences, isl + osl / 2.0, speculation)
-    passed = prefill_step(model, conditions, group, few, isl)
+    passed = prefill_step(model, conditions, group, few, load.computed, past=cached)
+    cacheless = prefill_step(model, conditions, group, few, load.computed) if cached else None
     queries = verified_queries(speculation)
     tokens = Decoding(sequences=sequences, context=isl + osl / 2.0, queries=queries)
     mixed = mixed_step(model, conditions, group, tokens, chunks_of(load, prompts))
@@ -172,7 +176,7 @@ def priced(
     together = prompts_together(conditions, load, local)
     after_mixed = sends(model, conditions, layout, local * queries + chunks_of(load, together).tokens)
     after_step = sends(model, conditions, layout, local * queries)
-    after_pass = sends(model, conditions, layout, together * isl)
+    after_pass = sends(model, conditions, layout, together * load.computed)
     heads = 1.0 + speculation.tokens * head_share(model) if speculation and speculation.draft is None else 1.0
     work = decoding(per_chip(step.work_joules)) * layout.chips + heads * after_step.work_joules
     timed = decoding(per_chip(step.timed_joules)) * layout.chips + heads * after_step.timed_joules
@@ -185,6 +189,7 @@ def priced(
         mixed_timed_joules=adding(mixed.timed_joules, verified.timed_joules)
         + (after_mixed.timed_joules - after_step.timed_joules),
         pass_s=filling(passed.seconds) + after_pass.seconds,
+        cacheless_s=None if cacheless is None else filling(cacheless.seconds) + after_pass.seconds,
         pass_joules=filling(per_chip(passed.total_joules)) * layout.chips + after_pass.total_joules,
         pass_timed_joules=filling(per_chip(passed.timed_joules)) * layout.chips + after_pass.timed_joules,
         prompts=together,

@@ -89,12 +89,17 @@ class TrainingAnswer:
         return self.scenario.batch * self.scenario.length
 
     @property
+    def paid(self) -> HourlyPrice:
+        """The price at the power of the step."""
+        return self.price.at(float(self.cost.step.watts_per_chip))
+
+    @property
     def run(self) -> RunTotals | None:
         """Totals of the whole run, if its tokens are given."""
         if self.scenario.tokens is None:
             return None
         seconds, joules = float(self.cost.seconds), float(self.cost.step.wall_joules)
-        return run_totals(self.price, self.degrees.chips, self.scenario.tokens, self.step_tokens, seconds, joules)
+        return run_totals(self.paid, self.degrees.chips, self.scenario.tokens, self.step_tokens, seconds, joules)
 
     def as_dict(self) -> dict[str, Any]:
         """The document of `predict --phase train --json`. Seconds, bytes, joules, dollars; rates as named."""
@@ -131,10 +136,10 @@ class TrainingAnswer:
             "wall_joules_per_token": float(step.wall_joules) / tokens,
             "watts_per_chip": float(step.watts_per_chip),
             "usd_per_million_tokens": usd_per_million_tokens(
-                self.price, float(cost.seconds), float(self.degrees.chips), tokens
+                self.paid, float(cost.seconds), float(self.degrees.chips), tokens
             ),
-            "usd_per_chip_hour": self.price.usd_per_hour,
-            "price_basis": self.price.basis,
+            "usd_per_chip_hour": self.paid.usd_per_hour,
+            "price_basis": self.paid.basis,
             "run": None if self.run is None else self.run.as_dict(),
             "evaluated": self.evaluated,
             "reasons": self.reasons,

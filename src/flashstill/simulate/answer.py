@@ -150,6 +150,7 @@ def simulation_of(
     output = int(totals[TOKENS_OUT])
     width, moments = float(tally.moment[0]), math.ceil(span / float(tally.moment[0]))
     tokens = {"cached": int(totals[CACHED_IN]), "input": int(totals[TOKENS_IN] - totals[CACHED_IN]), "output": output}
+    paid = paid.at(joules / max(chip_s, 1e-12))
     dollars = usd_per_million_tokens(paid, 1.0, chip_s, TOKENS_PER_MILLION)
     lines = {name: (tally.lines[:moments, number] / width).tolist() for number, name in enumerate(LINES)}
     lines["utilisation"] = [

@@ -16,24 +16,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from flashstill.economics.token_kinds import KINDS
+from flashstill.economics.token_kinds import per_million as by_kind
 from flashstill.simulate.state import BUSY_S, JOULES, PROMPT_J, PROMPT_S, SHARED_J, SHARED_S, Fleet
-from flashstill.units import TOKENS_PER_MILLION
 
-KINDS = ("cached", "input", "output")
+__all__ = ["KINDS", "joules_by_kind", "per_million", "seconds_by_kind"]
 
 
 def per_million(total: float, parts: Mapping[str, float], tokens: Mapping[str, int]) -> dict[str, float | None]:
-    """A total by kind of token, over a million tokens of each; None for a kind of which there are none.
-
-    parts: what each kind has caused, in any unit.
-    """
+    """As economics/token_kinds.py, where what was found again after a preemption only counts as input."""
     if not tokens["cached"]:  # found again after a preemption only, in a cache or the host's memory
         parts = {**parts, "cached": 0.0, "input": parts["input"] + parts["cached"]}
-    caused = sum(parts.values())
-    return {
-        kind: total * parts[kind] / caused / tokens[kind] * TOKENS_PER_MILLION if tokens[kind] and caused else None
-        for kind in KINDS
-    }
+    return by_kind(total, parts, tokens)
 
 
 def seconds_by_kind(fleet: Fleet) -> dict[str, float]:

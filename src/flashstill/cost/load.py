@@ -1,0 +1,61 @@
+"""The load of a server: lengths, requests in flight, and what it makes of the passes that prefill prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flashstill.cost.conditions import Conditions
+from flashstill.workload import Chunks, Quantity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Load:
+    """Token lengths, requests in flight, and the most prompt tokens per prefill pass (None: whole prompts).
+
+    batching_steps: decode steps for which a request waits before its prefill, so that prompts are prefilled together.
+    burst_share: the part of all requests that arrives together; 0 in a steady state.
+    cohort: requests that begin in the same step, at the least; above 1 where equal lengths keep them in step.
+    cached: tokens of each prompt that are found in a prefix cache: they take room and are attended to, not computed.
+    """
+
+    isl: Quantity
+    osl: Quantity
+    concurrency: Quantity
+    chunk: int | None = None
+    batching_steps: Quantity = 0.0
+    burst_share: Quantity = 0.0
+    cohort: Quantity = 1.0
+    cached: Quantity = 0.0
+
+    @property
+    def computed(self) -> Quantity:
+        """Tokens of a prompt that are prefilled."""
+        return self.isl - self.cached
+
+
+def pieces_of(load: Load) -> Quantity:
+    """Number of chunks in which a prompt is prefilled."""
+    pieces: Quantity = 1.0 if load.chunk is None else np.ceil(load.computed / load.chunk)
+    return pieces
+
+
+def chunks_of(load: Load, prompts: Quantity) -> Chunks:
+    """The chunks of `prompts` prompts in one step: one each, with the average number of tokens before it."""
+    length = load.computed / pieces_of(load)
+    return Chunks(count=prompts, length=length, past=load.cached + (load.computed - length) / 2.0)
+
+
+def prompts_together(conditions: Conditions, load: Load, local: Quantity) -> Quantity:
+    """Prompts per prefill pass of one tensor-parallel group: those that arrive in a step, within the token budget."""
+    most = prompts_of_a_pass(conditions, load)
+    least = np.minimum(np.clip(local, 1.0, load.cohort), most)
+    prompts: Quantity = np.clip(local / load.osl, least, most)
+    return prompts
+
+
+def prompts_of_a_pass(conditions: Conditions, load: Load) -> Quantity:
+    """Most prompts that the engine prefills in one pass."""
+    most: Quantity = np.maximum(conditions.software.prefill_tokens / load.computed, 1.0)
+    return most
