@@ -76,6 +76,103 @@ def test_everything_is_escaped_and_nothing_is_fetched(tmp_path: Path) -> None:
     assert len(page) < 200_000
 
 
+def capacity(steps: int, step_hours: float = 1.0) -> dict[str, Any]:
+    """A fleet whose training gets what serving leaves over: more by night."""
+    serving = [300.0 + 200.0 * (8 <= hour * step_hours % 24 < 20) for hour in range(steps)]
+    kind = {
+        "available": [800.0] * steps, "products": {"chat": serving, HOSTILE: [50.0] * steps},
+        "runs": {"next": [700.0 - each for each in serving]}, "idle": [50.0] * steps,
+    }  # fmt: skip
+    return {
+        "schema": "flashstill.capacity/1", "status": "infeasible", "seconds": 0.1, "cost_usd": 1e6, "gap": 0.01,
+        "fits": False,
+        "allocation": {
+            "step_hours": step_hours, "hours": [step_hours * step for step in range(steps)],
+            "kinds": {"h200-sxm": kind},
+            "products": {"chat": {"owed_tokens_per_s": serving, "served_tokens_per_s": serving}},
+        },
+        "chip_hours": [{"chip": "h200-sxm", "for": "chat", "chip_hours": 12345.678, "ratio": 0.5}],
+        "training_finishes": [{"run": "next", "deadline": 90.0, "finishes": 72.0, "teacher": None},
+                              {"run": "late", "deadline": 90.0, "finishes": None, "teacher": "next"}],
+        "duals": {"unit": "usd", "chips": {"h200-sxm": {"one_more": 12.5, "per_chip_hour": [0.0, 2.5] * (steps // 2)}},
+                  "work": {"next": 1.25}, "one_more_nine": None},
+        "violations": [{"kind": "demand", "product": "chat", "hour": 7.0, "mend": {"more_chips": {"h200-sxm": 12}}}],
+        "frontier": None, "notes": [HOSTILE],
+    }  # fmt: skip
+
+
+def test_the_page_of_a_fleet_shows_the_night_release_and_what_would_mend_it() -> None:
+    page = render_answer(capacity(72))
+    assert page.count("<svg") == 4  # the plan, its mean day, demand, and a dual
+    for text in (
+        "Train next: 400 chips at hour 0 of the mean day, 200 at hour 8.", "more chips: h200-sxm 12", "hour 72",
+        "not in this plan", "1 demands or deadlines cannot be kept", "12,346", "greatest, at hour 1", "12.5",
+    ):  # fmt: skip
+        assert text in page
+    assert not re.search(r"<script|https?:|alert\('", page)
+
+
+def test_a_year_of_a_fleet_is_a_small_page() -> None:
+    page = render_answer(capacity(8760))
+    assert len(page) < 150_000
+    assert "mean from hour" in page
+    assert "busy chips, least and greatest" in page
+
+
+def test_long_steps_have_no_mean_day_of_one_step() -> None:
+    assert "The mean day" not in render_answer(capacity(20, 24.0))
+    assert "The mean day" in render_answer(capacity(20, 6.0))
+
+
+def family() -> dict[str, Any]:
+    def member(name: str) -> dict[str, Any]:
+        return {
+            "name": name, "parameters": 7e10, "active_parameters": 7e10, "tokens": 1.5e13, "share": 0.5,
+            "tokens_per_day": 1e11, "run": {"usd": 1.5e7}, "signals": {"usd": 1e5}, "expected_loss": 1.7,
+            "served": {"on": "8 x h100-sxm", "usd_per_million_tokens": 1.25}, "expected_loss_on_labels": None,
+            "usd_per_million_tokens": {"serving": 1.25, "total": 1.5},
+        }  # fmt: skip
+
+    crossing = {"tokens_per_day": 1.34e9, "verdict": "pays above", "band": interval(8e8, 1.3e9, None)}
+    student = {
+        **member(HOSTILE),
+        "break_even": {
+            "against_teacher": crossing,
+            "against_scratch": {"its_part": {"tokens_per_day": None, "verdict": "always", "band": None}},
+        },
+        "curves": [
+            {"tokens_per_day": 10.0**power, "usd_per_million_tokens": {
+                "student": 1.0 + 10.0 ** (9 - power), "student_with_prerequisite": 1.0 + 10.0 ** (10 - power),
+                "teacher": 2.0, "scratch": None}}
+            for power in range(3, 18)
+        ],
+        "should_distil": {"answer": "distil (sure)", "distil": True, "gain_nats": 0.05, "notes": ["unverified"]},
+        "should_distil_reason": "",
+        "generations": [{"number": 1, "pro_parameters": 2e12, "reaches": True, "price_ratio": None}],
+    }  # fmt: skip
+    return {
+        "schema": "flashstill.economics/1", "family": HOSTILE, "unit": "output tokens", "tokens_per_day": 2e11,
+        "usd_per_million_tokens": {"serving": 1.25, "prerequisite": 0.25, "total": 1.5},
+        "waterfall": [{"name": "serving", "value": 1.25, "is_total": False},
+                      {"name": "training", "value": 0.25, "is_total": False},
+                      {"name": "a million tokens", "value": 1.5, "is_total": True}],
+        "prerequisite": {"usd": 1.5e7, "share_of_usd": 1 / 6}, "teacher": member("pro"), "students": [student],
+        "law": {"name": "a-law", "source": "a paper about it"}, "measured": None, "notes": [],
+    }  # fmt: skip
+
+
+def test_the_page_of_a_family_shows_its_break_even_points() -> None:
+    page = render_answer(family())
+    assert page.count("<svg") == 2
+    for text in (
+        "pays above 1.34B a day (800M to never)", "pays from 1.34B", "16.7%", "$15M", "Distil (sure).", "unverified",
+        "a-law: a paper about it", "2T", "always",
+    ):  # fmt: skip
+        assert text in page
+    assert not re.search(r"<script|https?:|alert\('", page)
+    assert "same quality on labels</text>" not in page  # a curve without a value is left out
+
+
 def test_an_answer_without_a_page_of_its_own_is_shown_in_full() -> None:
     document = {
         "schema": "flashstill.other/1", "question": {"a": {"b": 1}}, "usd_per_hour": 2.5,

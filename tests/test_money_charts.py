@@ -6,10 +6,11 @@ import re
 
 import pytest
 
+from flashstill.report.amounts import dollars, short
 from flashstill.report.bands import Crossing, Curve, bands
 from flashstill.report.hours import Layer, hours, mean_day, stretches
 from flashstill.report.sections import Section, cell, render_sections
-from flashstill.report.svg import Scale, dollars, short
+from flashstill.report.svg import Scale
 from flashstill.report.tornado import Driver, tornado
 from flashstill.report.waterfall import Step, waterfall
 
@@ -116,8 +117,9 @@ def test_layers_are_stacked_and_more_than_the_colours_are_added_up() -> None:
 
 
 def test_a_mean_day_begins_at_midnight() -> None:
-    values = [float((hour + 5) % 24) for hour in range(72)]  # the first hour is five o'clock
-    assert mean_day(values, start_hour=5) == [float(hour) for hour in range(24)]
+    values = [float(hour % 24 + hour // 24) for hour in range(72)]
+    assert mean_day(values) == [hour + 1.0 for hour in range(24)]
+    assert mean_day([1.0, 3.0, 2.0, 4.0], steps=2) == [1.5, 3.5]
     with pytest.raises(ValueError, match="less than a day"):
         mean_day([1.0] * 23)
 

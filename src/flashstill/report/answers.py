@@ -10,6 +10,8 @@ from pathlib import Path
 
 from flashstill.outputs import written_out
 from flashstill.report.asic import asic_page
+from flashstill.report.capacity import capacity_page
+from flashstill.report.family import family_page
 from flashstill.report.money import others, question_of
 from flashstill.report.pages import Page
 from flashstill.report.sections import Document, render_sections
@@ -25,13 +27,15 @@ def write_answer_page(out: Path, document: Document) -> None:
 def render_answer(document: Document) -> str:
     """The whole page as HTML."""
     command = str(document.get("schema", "")).removeprefix("flashstill.").split("/")[0]
-    page = PAGES.get(command, _plain)(document)
+    draw = family_page if "family" in document else PAGES.get(command, _plain)
+    page = draw(document)
     return render_sections(
         page.title,
         page.subtitle,
         [*page.sections, *others(document, page.shown)],
         facts=page.facts,
-        warnings=[*page.warnings, *map(str, document.get("notes") or ())],
+        warnings=page.warnings,
+        notes=[str(note) for note in document.get("notes") or ()],
         question=question_of(document),
     )
 
@@ -40,4 +44,4 @@ def _plain(document: Document) -> Page:
     return Page(title=str(document.get("schema", "answer")), subtitle="All numbers of the answer.")
 
 
-PAGES: dict[str, Callable[[Document], Page]] = {"asic": asic_page}
+PAGES: dict[str, Callable[[Document], Page]] = {"asic": asic_page, "capacity": capacity_page}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from flashstill.report.amounts import dollars, short
 from flashstill.report.bands import bands
 from flashstill.report.money import crossing_of, curve_rows, curves_of, driven_by, made_of, ranged, value
 from flashstill.report.pages import Page
 from flashstill.report.sections import Document, Section
-from flashstill.report.svg import dollars, short
 
 CURVE = {"asic": "own chip", "alternative": "best alternative"}
 _SHOWN = (

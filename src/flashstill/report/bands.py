@@ -7,24 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from flashstill.report.svg import (
-    BOTTOM,
-    HEIGHT,
-    LEFT,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Scale,
-    axes,
-    dollars,
-    figure,
-    legend,
-    text,
-    tokens,
-)
+from flashstill.report.amounts import dollars, tokens
+from flashstill.report.svg import BOTTOM, LEFT, RIGHT, WIDTH, Scale, axes, figure, key_rows, text
 
-TALL = 60.0
-"""how much taller than a line chart"""
+PLOT = 214.0
+"""height of the plot"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,33 +49,33 @@ def bands(
     if not values:
         return ""
     marks = [] if crossing is None else [x for x in (crossing.low, crossing.middle, crossing.high) if x]
-    height = HEIGHT + TALL
+    key, top = key_rows([(curve.name, f"s{number}") for number, curve in enumerate(curves, start=1)])
+    height = top + PLOT + BOTTOM
     xs = Scale.exact([*(x for x, *_ in places), *marks], LEFT, WIDTH - RIGHT)
-    ys = Scale.over([*values, *(() if log_y else (0.0,))], height - BOTTOM, TOP, log_y)
+    ys = Scale.over([*values, *(() if log_y else (0.0,))], height - BOTTOM, top, log_y)
     parts = [axes(xs, ys, x_title, show, height, tokens)]
     if crossing is not None:
-        parts += _crossing(crossing, xs, height)
+        parts += _crossing(crossing, xs, top, height - BOTTOM)
     for number, curve in enumerate(curves, start=1):
         parts += _curve(curve, number, xs, ys, log_y)
-    return figure(title, [*parts, *legend([curve.name for curve in curves])], height)
+    return figure(title, [*parts, *key], height)
 
 
-def _crossing(crossing: Crossing, xs: Scale, height: float) -> list[str]:
+def _crossing(crossing: Crossing, xs: Scale, top: float, foot: float) -> list[str]:
     """The range in which curves cross; one that is open ends at the edge of the plot."""
     if crossing.middle is None and crossing.low is None:
         return []
     low = xs.begin if not crossing.low else xs.at(crossing.low)
     high = xs.end if not crossing.high else xs.at(crossing.high)
-    foot = height - BOTTOM
     parts = [
-        f'<rect class="range" x="{low:.1f}" y="{TOP}" width="{max(high - low, 1.0):.1f}" height="{foot - TOP:.1f}"/>'
+        f'<rect class="range" x="{low:.1f}" y="{top:g}" width="{max(high - low, 1.0):.1f}" height="{foot - top:.1f}"/>'
     ]
     at = (low + high) / 2.0
     if crossing.middle:
         at = xs.at(crossing.middle)
-        parts.append(f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{foot:.1f}"/>')
+        parts.append(f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{top:g}" y2="{foot:.1f}"/>')
     side, shift = ("end", -5.0) if at > (LEFT + WIDTH) / 2.0 else ("start", 5.0)
-    return [*parts, text(at + shift, TOP + 12, crossing.word, side)]
+    return [*parts, text(at + shift, top + 12.0, crossing.word, side)]
 
 
 def _curve(curve: Curve, number: int, xs: Scale, ys: Scale, log_y: bool) -> list[str]:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from flashstill.report.svg import BOTTOM, LEFT, RIGHT, WIDTH, Scale, figure, short, shortened, text
+from flashstill.report.amounts import short
+from flashstill.report.svg import BOTTOM, LEFT, RIGHT, WIDTH, Scale, figure, key_rows, text
 
 MOST = 336
 """hours from which on stretches are drawn"""
@@ -20,30 +21,35 @@ STRETCHES = 250
 COLOURS = 8
 """of the page's style; layers beyond them are drawn as one"""
 DAY, WEEK, MONTH = 24, 168, 730
-ROW, PLOT = 17.0, 190.0
-"""height of a row of the legend; of the plot"""
+PLOT = 190.0
+"""height of the plot"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layer:
-    """What so many chips do in each hour; `is_idle` for those that do nothing, drawn without a colour."""
+    """What so many chips do in each hour; `is_idle` for those that do nothing, drawn without a colour.
+
+    colour: of the page's style, from 1, so that charts share it; 0: the layer's place among the others.
+    """
 
     name: str
     values: Sequence[float]
     is_idle: bool = False
+    colour: int = 0
 
 
-def stretches(count: int) -> list[range]:
-    """The hours as they are drawn: one by one, or in stretches of whole days where there are more than MOST."""
-    width = 1 if count <= MOST else DAY * math.ceil(count / STRETCHES / DAY)
+def stretches(count: int, step_hours: float = 1.0, most: int = MOST) -> list[range]:
+    """The steps as they are drawn: one by one, or in stretches of whole days where there are more than `most`."""
+    day = max(round(DAY / step_hours), 1)
+    width = 1 if count <= most else day * math.ceil(count / min(most, STRETCHES) / day)
     return [range(begin, min(begin + width, count)) for begin in range(0, count, width)]
 
 
-def mean_day(values: Sequence[float], start_hour: int = 0) -> list[float]:
-    """The mean of each hour of the day, of hours of which the first is `start_hour` o'clock; at least a day of them."""
-    if len(values) < DAY:
-        raise ValueError(f"{len(values)} hours are less than a day")
-    at = [values[(hour - start_hour) % DAY :: DAY] for hour in range(DAY)]
+def mean_day(values: Sequence[float], steps: int = DAY) -> list[float]:
+    """The mean of each step of the day, of `steps` a day, the first of which begins the day; at least a day of them."""
+    if len(values) < steps:
+        raise ValueError(f"{len(values)} steps are less than a day")
+    at = [values[step::steps] for step in range(steps)]
     return [sum(each) / len(each) for each in at]
 
 
@@ -51,18 +57,18 @@ def hours(
     layers: Sequence[Layer],
     title: str,
     line: tuple[str, Sequence[float]] | None = None,
-    first: int = 0,
+    step_hours: float = 1.0,
     y_title: str = "chips",
     show: Callable[[float], str] = short,
 ) -> str:
     """Stacked areas over the hours, the first layer lowest; `line` is a name and values drawn over them; "" if empty.
 
-    first: the number of the first hour (or, of a mean day, its hour of the day).
+    Each value holds for a step of `step_hours`, the first from hour 0 on.
     """
     count = min((len(each.values) for each in layers), default=0)
     if not count:
         return ""
-    layers, drawn = _few(layers), stretches(count)
+    layers, drawn = _few(layers), stretches(count, step_hours)
     is_long = len(drawn) < count
     if is_long and line is None:
         busy = [sum(each.values[hour] for each in layers if not each.is_idle) for hour in range(count)]
@@ -73,11 +79,12 @@ def hours(
     )
     names = [(each.name, _colour(number, each)) for number, each in enumerate(layers, start=1)]
     names += [] if line is None else [(f"{line[0]}{', least and greatest' if is_long else ''}", "over")]
-    key, top = _key(names)
+    key, top = key_rows(names)
+    top += 16.0
     foot = top + PLOT
-    xs = Scale.hours(first, first + count, LEFT, WIDTH - RIGHT)
+    xs = Scale.hours(count * step_hours, LEFT, WIDTH - RIGHT)
     ys = Scale.over([0.0, *tops[-1], *(value for edge in over for value in edge)], foot, top)
-    places = [xs.at(first + each.start) for each in drawn] + [xs.at(first + count)]
+    places = [xs.at(each.start * step_hours) for each in drawn] + [xs.at(xs.high)]
     parts = [_frame(xs, ys, foot, top, y_title, show)]
     for number in range(len(layers), 0, -1):  # from the highest to the lowest: each covers the foot of the one above
         path = _stairs(places, [ys.at(value) for value in tops[number - 1]])
@@ -106,7 +113,7 @@ def _few(layers: Sequence[Layer]) -> list[Layer]:
 
 
 def _colour(number: int, layer: Layer) -> str:
-    return "idle" if layer.is_idle else f"s{number}"
+    return "idle" if layer.is_idle else f"s{layer.colour or number}"
 
 
 def _tops(layers: Sequence[Layer], drawn: Sequence[range]) -> list[list[float]]:
@@ -132,7 +139,7 @@ def _stairs(places: Sequence[float], heights: Sequence[float]) -> str:
 
 
 def _frame(xs: Scale, ys: Scale, foot: float, top: float, y_title: str, show: Callable[[float], str]) -> str:
-    parts = [text(LEFT - 6, top - 10, y_title, "end")]
+    parts = [text(2.0, top - 10, y_title)]
     for tick in ys.ticks:
         at = ys.at(tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
@@ -144,18 +151,3 @@ def _frame(xs: Scale, ys: Scale, foot: float, top: float, y_title: str, show: Ca
         parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{foot:.1f}" y2="{foot + 4:.1f}"/>')
         parts.append(text(at, foot + 16, f"{tick / unit:.4g}", "middle"))
     return "".join([*parts, text((LEFT + WIDTH - RIGHT) / 2.0, foot + BOTTOM - 6, word, "middle")])
-
-
-def _key(names: Sequence[tuple[str, str]]) -> tuple[list[str], float]:
-    """The legend in as many rows as it needs, and where the plot begins below it."""
-    parts, at, row = [], LEFT, 0
-    for name, colour in names:
-        shown = shortened(name, 180.0)
-        room = 22.0 + 6.9 * len(shown)
-        if at + room > WIDTH and at > LEFT:
-            at, row = LEFT, row + 1
-        y = 11.0 + ROW * row
-        parts.append(f'<rect class="key {colour}" x="{at:.0f}" y="{y - 5:.0f}" width="10" height="10" rx="2"/>')
-        parts.append(text(at + 14, y + 4, shown))
-        at += room
-    return parts, 11.0 + ROW * (row + 1) + 16.0

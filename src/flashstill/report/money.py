@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from flashstill.report.amounts import dollars, short, tokens
 from flashstill.report.bands import Crossing, Curve
 from flashstill.report.sections import Document, Pairs, Section, cell
-from flashstill.report.svg import dollars, short, tokens
 from flashstill.report.tornado import Driver, tornado, width_of
 from flashstill.report.waterfall import Step, waterfall
 
@@ -38,7 +38,7 @@ def value(key: str, held: Any) -> str:
     if isinstance(held, int | float) and not isinstance(held, bool):
         if "usd" in key.split("_"):
             return dollars(float(held))
-        return f"{held:,}" if isinstance(held, int) and abs(held) < 1e9 else cell(float(held))
+        return f"{held:,}" if isinstance(held, int) and abs(held) < 1e9 else plain(float(held))
     return cell(held)
 
 

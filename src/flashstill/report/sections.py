@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flashstill.report.svg import short
+from flashstill.report.amounts import short
 
 _TEMPLATE = "sections.html.j2"
 
@@ -37,8 +37,9 @@ def render_sections(
     facts: Pairs = (),
     warnings: Sequence[str] = (),
     question: Pairs = (),
+    notes: Sequence[str] = (),
 ) -> str:
-    """The whole page as HTML. facts: its main figures; question: what was asked, as it was understood."""
+    """The whole page as HTML. facts: its main figures; question: what was asked; notes: what the answer rests on."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -49,7 +50,13 @@ def render_sections(
         lstrip_blocks=True,
     )
     return environment.get_template(_TEMPLATE).render(
-        title=title, subtitle=subtitle, sections=sections, facts=facts, warnings=warnings, question=question
+        title=title,
+        subtitle=subtitle,
+        sections=sections,
+        facts=facts,
+        warnings=warnings,
+        question=question,
+        notes=notes,
     )
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from flashstill.report.amounts import short
+
 WIDTH, HEIGHT = 480.0, 220.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 12.0, 26.0, 40.0
 """of the plot's frame, in units of the view box"""
@@ -126,12 +128,12 @@ class Scale:
         return cls(low, high, begin, end, ticks, True)
 
     @classmethod
-    def hours(cls, first: float, end: float, begin: float, finish: float) -> Scale:
-        """Exactly the hours from first to end, with ticks at whole hours, days, weeks or months."""
-        span = end - first
+    def hours(cls, span: float, begin: float, end: float) -> Scale:
+        """Exactly so many hours from 0 on, with ticks at whole hours, days, weeks or months."""
         pace = next((each for each in _HOURS if span / each <= 9.0), _HOURS[-1] * math.ceil(span / _HOURS[-1] / 9.0))
-        ticks = range(math.ceil(first / pace), math.floor(end / pace) + 1)
-        return cls(first, end, begin, finish, tuple(float(pace * number) for number in ticks), False)
+        return cls(
+            0.0, span, begin, end, tuple(float(pace * tick) for tick in range(math.floor(span / pace) + 1)), False
+        )
 
     def at(self, value: float) -> float:
         """The place of a value."""
@@ -160,30 +162,6 @@ def _step(least: float) -> float:
     """1, 2 or 5 times a power of ten, at least this."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= least * (1 - 1e-9))
-
-
-def short(value: float) -> str:
-    """A number of a tick: 250, 0.5, 12k, 3M, 2T."""
-    for size, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size * (1 - 1e-9):
-            return f"{value / size:.6g}{suffix}"
-    return f"{value:.6g}"
-
-
-def tokens(value: float) -> str:
-    """A number of tokens in three figures, with B for a thousand millions: 361B, 2T."""
-    return short(float(f"{value:.3g}")).replace("G", "B")
-
-
-def dollars(value: float) -> str:
-    """Dollars in three figures: $87.1k, $0.0042, -$1.2B."""
-    sign, size = "-" if value < 0.0 else "", abs(value)
-    for least, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
-        if size >= least * (1 - 5e-4):
-            return f"{sign}${size / (1e3 if suffix == 'k' else least):.3g}{suffix}"
-    plain = f"{size:,.0f}" if size >= 999.5 else f"{size:.3g}"
-    cents = "0" if plain[-2:-1] == "." else ""
-    return f"{sign}${plain}{cents}"
 
 
 def shortened(name: str, room: float) -> str:
@@ -257,6 +235,21 @@ def legend(names: Sequence[str]) -> list[str]:
         parts.append(f'<text x="{at + 12:.0f}" y="15">{escape(name)}</text>')
         at += 26.0 + 7.2 * len(name)
     return parts
+
+
+def key_rows(names: Sequence[tuple[str, str]]) -> tuple[list[str], float]:
+    """A legend of (name, class of the style) in as many rows as it needs, and where it ends."""
+    parts, at, row = [], LEFT, 0
+    for name, kind in names:
+        shown = shortened(name, WIDTH - LEFT - 30.0)
+        room = 24.0 + CHARACTER * len(shown)
+        if at + room - 10.0 > WIDTH and at > LEFT:
+            at, row = LEFT, row + 1
+        y = 11.0 + 17.0 * row
+        parts.append(f'<rect class="key {kind}" x="{at:.0f}" y="{y - 5:.0f}" width="10" height="10" rx="2"/>')
+        parts.append(text(at + 14.0, y + 4.0, shown))
+        at += room
+    return parts, 11.0 + 17.0 * (row + 1)
 
 
 def figure(title: str, parts: Sequence[str], height: float) -> str:

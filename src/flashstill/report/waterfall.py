@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from flashstill.report.svg import WIDTH, Scale, base_axis, dollars, figure, shortened, text
+from flashstill.report.amounts import dollars
+from flashstill.report.svg import WIDTH, Scale, base_axis, figure, shortened, text
 
 TOP, PITCH, BAR, BOTTOM = 8.0, 24.0, 15.0, 40.0
 LABEL, MARGIN = 158.0, 58.0
