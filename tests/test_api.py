@@ -20,13 +20,20 @@ from tests.deployments import FACTS
 
 NAMES = {
     "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView",
-    "Scenario", "SearchSpace", "UnsupportedArchitecture", "chip", "distill", "evaluate", "explain", "knee",
-    "measure_model", "measure_server", "model", "plan_fleet", "predict", "run", "search", "serve", "simulate",
-    "simulate_sweep", "train_cost",
+    "Scenario", "SearchSpace", "UnsupportedArchitecture", "chip", "distill", "evaluate", "explain",
+    "family_economics", "knee", "measure_model", "measure_server", "model", "plan_fleet", "predict", "run", "search",
+    "serve", "should_distil", "simulate", "simulate_sweep", "train_cost",
 }  # fmt: skip
 SIGNATURES = {
     "model": ("name",),
     "chip": ("name", "facts", "set"),
+    "family_economics": (
+        "family", "generations", "student_growth", "tokens_per_day", "chip", "draws", "seed", "facts", "set",
+    ),
+    "should_distil": (
+        "student", "tokens", "teacher", "teacher_tokens", "teacher_loss", "teacher_ratio", "teacher_exists",
+        "students", "reading", "overhead", "unique_tokens", "tokens_range", "draws", "seed",
+    ),
     "predict": (
         "scenario", "deployment", "model", "chip", "batch", "isl", "osl", "price", "simulated", "facts", "set",
         "more",

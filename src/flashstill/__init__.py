@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from flashstill.distilling import distill, evaluate, run
     from flashstill.endpoint import serve
+    from flashstill.family_economics import family_economics, should_distil
     from flashstill.fleet_sizing import plan_fleet
     from flashstill.measuring import measure_model, measure_server
     from flashstill.plan.space import SearchSpace
@@ -48,6 +49,7 @@ __all__ = [
     "distill",
     "evaluate",
     "explain",
+    "family_economics",
     "knee",
     "measure_model",
     "measure_server",
@@ -57,6 +59,7 @@ __all__ = [
     "run",
     "search",
     "serve",
+    "should_distil",
     "simulate",
     "simulate_sweep",
     "train_cost",
@@ -73,12 +76,14 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "SearchSpace": "flashstill.plan.space",
         "distill": "flashstill.distilling",
         "evaluate": "flashstill.distilling",
+        "family_economics": "flashstill.family_economics",
         "knee": "flashstill.simulating",
         "measure_model": "flashstill.measuring",
         "measure_server": "flashstill.measuring",
         "plan_fleet": "flashstill.fleet_sizing",
         "run": "flashstill.distilling",
         "serve": "flashstill.endpoint",
+        "should_distil": "flashstill.family_economics",
         "simulate": "flashstill.simulating",
         "simulate_sweep": "flashstill.simulating",
         "train_cost": "flashstill.training_costs",

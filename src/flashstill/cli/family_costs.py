@@ -1,0 +1,185 @@
+"""`economics FAMILY_OR_RESULT`: what a family costs, when students pay, whether to distil, the next generations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from flashstill.cli.documents import print_json
+from flashstill.cli.options import COUNT, RATE
+from flashstill.errors import BadInput, printable
+from flashstill.units import show
+
+if TYPE_CHECKING:
+    from flashstill.facts import Facts
+    from flashstill.family.answer import FamilyAnswer, StudentAnswer
+    from flashstill.family.break_even import Crossing
+    from flashstill.family.generations import Generation
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_BEARERS = {
+    "teacher_exists": "the teacher exists",
+    "its_part": "with its part of the teacher",
+    "all_of_it": "with all of the teacher",
+}
+
+
+def family_options(command: _F) -> _F:
+    """Add the argument FAMILY_OR_RESULT and the options of a family."""
+    for name, kind, default, told in reversed(
+        (
+            ("--generations", COUNT, None, "Family: later generations, Flash(n) against Pro(n-1)."),
+            ("--student-growth", RATE, None, "Family: factor on the students' size and tokens per generation [1]."),
+            ("--tokens-per-day", RATE, None, "Finished run: output tokens that its family serves a day [1e9]."),
+            ("--serve-on", str, None, "Finished run: the chip that serves it [the first that it priced]."),
+            ("--draws", COUNT, None, "Family: draws of the intervals [2000]."),
+            ("--seed", COUNT, None, "Family: seed of the draws [0]."),
+        )
+    ):  # fmt: skip
+        command = click.option(name, type=kind, default=default, help=told)(command)
+    return click.argument("family", required=False, metavar="[FAMILY_OR_RESULT]", type=click.Path(path_type=Path))(
+        command
+    )
+
+
+def answer_family(facts: Facts, family: Path, asked: Mapping[str, Any], as_json: bool) -> FamilyAnswer:
+    """Answer and print, as text or as a JSON document. asked: the options of `family_options` by name."""
+    from flashstill.family_economics import family_economics
+
+    answer = family_economics(
+        family,
+        generations=asked["generations"] or 0,
+        student_growth=1.0 if asked["student_growth"] is None else asked["student_growth"],
+        tokens_per_day=asked["tokens_per_day"],
+        chip=asked["serve_on"],
+        draws=2000 if asked["draws"] is None else asked["draws"],
+        seed=asked["seed"] or 0,
+        facts=facts,
+    )
+    if as_json:
+        print_json(answer.as_dict())
+    else:
+        print_family(answer)
+    return answer
+
+
+def check_alone(family: Path | None, asked: Mapping[str, Any], model: str | None) -> None:
+    """BadInput for options of a family without one, and for a family beside --model."""
+    given = [name for name in ("generations", "student_growth", "tokens_per_day", "serve_on", "draws", "seed")
+             if asked.get(name) is not None]  # fmt: skip
+    if family is None and given:
+        raise BadInput(f"--{given[0].replace('_', '-')} is of a family: give its TOML file, or the directory of a run")
+    if family is not None and model is not None:
+        raise BadInput("give a family or --model, not both: a family names its own models")
+
+
+def print_family(answer: FamilyAnswer) -> None:
+    """Print the dollars by model and part, the break-even points, whether to distil, and later generations."""
+    from flashstill.printing import print_notes, print_table
+
+    costs, plan = answer.costs, answer.costs.plan
+    total = sum(costs.parts.values())
+    click.echo(
+        f"{printable(plan.name)}: {plan.serving.tokens_per_day:,.3g} output tokens a day for {costs.life.years:g}"
+        f" years, cost of capital {costs.life.interest:.0%}: {show(total, 'USD')} per million tokens, prompts included"
+    )
+    heading = ["", "share", "trained", "signals", "serving", "own", "teacher", "per million", "expected loss"]
+    print_table([heading, *(_row(answer, each) for each in costs.members)])
+    share = costs.parts["prerequisite"] / total if total else 0.0
+    small = answer.prerequisite_small_above
+    click.echo(
+        f"\n{printable(costs.teacher.name)} as a prerequisite: {show(costs.prerequisite_usd, 'USD')} at launch,"
+        f" {share:.0%} of all dollars" + ("" if small is None else f"; below a tenth from {small:,.2g} tokens a day on")
+    )
+    for student in answer.students:
+        _print_student(answer, student)
+    print_notes("; ".join(note.replace(";", ",") for note in answer.notes))
+
+
+def _row(answer: FamilyAnswer, each: Any) -> list[str]:
+    parts, loss = each.usd_per_million_tokens or {}, answer.expected[each.key].loss
+    served = each.served.usd_per_million_tokens
+    return [
+        printable(each.name),
+        f"{each.member.share:.0%}",
+        show(each.run.usd, "USD"),
+        "" if each.signals is None else show(each.signals.usd, "USD"),
+        "-" if served is None else show(served, "USD"),
+        show(parts["training"] + parts["signals"], "USD") if parts else "",
+        show(parts["prerequisite"], "USD") if parts else "",
+        "" if each.total_usd_per_million_tokens is None else show(each.total_usd_per_million_tokens, "USD"),
+        "" if loss is None else f"{loss:.3f}",
+    ]
+
+
+def _print_student(answer: FamilyAnswer, student: StudentAnswer) -> None:
+    name, teacher = printable(student.costs.name), printable(answer.costs.teacher.name)
+    click.echo(f"\n{name}")
+    click.echo(f"  against serving {teacher}: {_crossing(student.against_teacher)}")
+    for who, found in student.against_scratch.items():
+        click.echo(f"  against the same loss on labels, {_BEARERS[who]}: {_crossing(found)}")
+    if student.worth is None:
+        click.echo(f"  should I distil: not asked, {printable(student.worth_reason)}")
+    else:
+        flips = student.worth.flips_at_tokens
+        click.echo(
+            f"  should I distil: {student.worth.answer};"
+            f" {'the answer never changes' if flips is None else f'changes at {flips:,.2g} tokens'};"
+            f" the teacher is {student.worth.teacher_is} for it"
+        )
+    if answer.measured:
+        _print_measured(answer.measured.get(student.costs.name, {}))
+    if student.generations:
+        _print_generations(student.generations)
+
+
+def _crossing(found: Crossing) -> str:
+    if found.tokens_per_day is None:
+        return printable(found.verdict)
+    band = found.band or {}
+    ends = ""
+    if band.get("p10") is not None and band.get("p90") is not None:
+        ends = f" (P10 to P90: {band['p10']:,.2g} to {band['p90']:,.2g})"
+    return f"{found.verdict} {found.tokens_per_day:,.3g} tokens a day{ends}"
+
+
+def _print_measured(measured: Mapping[str, Any]) -> None:
+    made, other = measured.get("distilled"), measured.get("on_labels")
+    if made is None:
+        return
+    told = f"  measured {measured['metric'].replace('_', ' ')}: {made['value']:.4g} distilled"
+    if other is None:
+        click.echo(f"{told}; no control on labels")
+        return
+    verdict = "intervals overlap" if measured["overlap"] else "better" if measured["is_better"] else "worse"
+    click.echo(f"{told}, {other['value']:.4g} on labels ({verdict})")
+
+
+def _print_generations(rows: tuple[Generation, ...]) -> None:
+    from flashstill.printing import print_table
+
+    heading = ["generation", "Pro loss", "Flash loss", "reaches Pro(n-1)", "price to Pro(n-1)", "needs parameters",
+               "or tokens", "or algorithms x"]  # fmt: skip
+    print_table(
+        [heading]
+        + [
+            [
+                str(each.number),
+                f"{each.pro_loss:.3f}",
+                f"{each.flash_loss:.3f}",
+                "" if each.reaches is None else "yes" if each.reaches else "no",
+                "" if each.price_ratio is None else f"{each.price_ratio:.1%}",
+                _amount(each.parameters_needed),
+                _amount(each.tokens_needed),
+                _amount(each.algorithms_needed),
+            ]
+            for each in rows
+        ]
+    )
+
+
+def _amount(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.3g}"

@@ -1,0 +1,186 @@
+"""From which traffic a student pays, against serving its teacher and against the same quality without a teacher.
+
+    against the teacher     (own dollars of the student) / (what the teacher's tokens cost more): the teacher is there
+                            in both cases, so that its dollars are in neither
+    against from scratch    the student with its prerequisite against the cheapest model on labels of the same loss
+                            (scratch.py); on one side of the traffic or on both the same one may win throughout
+
+Traffic is in output tokens per day at launch; over the life it grows as the plan says and is discounted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from flashstill.economics.bill_of_materials import Rows
+from flashstill.economics.draws import Values
+from flashstill.economics.sensitivity import drawn, interval
+from flashstill.facts import Facts
+from flashstill.family.costs import FamilyCosts, MemberCosts, life_of
+from flashstill.family.lifetime import Life
+from flashstill.family.scratch import Scratch, discounted_millions
+from flashstill.family.training import TOLD
+from flashstill.workload import Quantity
+
+LEAST, MOST, POINTS = 1e3, 1e17, 57
+"""tokens per day between which crossings are sought and curves drawn, four to a decade"""
+SURE_DRAWS = 2000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Crossing:
+    """tokens_per_day: where the student begins to pay; None where `always` or `never` says why."""
+
+    tokens_per_day: float | None
+    verdict: str
+    band: dict[str, float | None] | None = None
+
+
+def against_teacher(facts: Facts, costs: FamilyCosts, student: MemberCosts, draws: int = SURE_DRAWS) -> Crossing:
+    """Traffic from which training the student and serving it is cheaper than serving the teacher in its place."""
+    teacher_price, price = costs.teacher.served.usd_per_million_tokens, student.served.usd_per_million_tokens
+    if teacher_price is None or price is None:
+        who = costs.teacher if teacher_price is None else student
+        return Crossing(tokens_per_day=None, verdict=f"no price of serving {who.name}: {who.served.on}")
+    if price >= teacher_price:
+        return Crossing(tokens_per_day=None, verdict="never: the student's tokens cost as much as the teacher's")
+    found = float(costs.life.tokens_per_day(student.own_usd, teacher_price - price))
+
+    def figure(rows: Rows) -> dict[str, Values]:
+        life = life_of(rows, costs.plan.money)
+        own = drawn_own(facts, rows, costs, student, life)
+        saved = (teacher_price - price) * serving_factor(facts, rows, student)
+        return {"tokens": np.broadcast_to(np.asarray(life.tokens_per_day(own, saved)), (_count(rows),))}
+
+    band = interval(drawn(facts, figure, draws)["tokens"]) if draws else None
+    return Crossing(tokens_per_day=found, verdict="pays above", band=band)
+
+
+def against_scratch(costs: FamilyCosts, student: MemberCosts, found: Scratch | None, prerequisite: float) -> Crossing:
+    """Traffic at which the student, bearing `prerequisite` dollars at launch, begins to beat its like from scratch."""
+    if found is None:
+        return Crossing(tokens_per_day=None, verdict="what its tokens cost is not known")
+    if not found.parameters.size:
+        return Crossing(tokens_per_day=None, verdict="always: no model on labels reaches its loss, by the law")
+    wins = [_gain(costs, student, found, prerequisite, at) > 0.0 for at in grid()]
+    if all(wins):
+        return Crossing(tokens_per_day=None, verdict="always")
+    if not any(wins):
+        return Crossing(tokens_per_day=None, verdict="never: a model on labels of the same loss costs less")
+    first = wins.index(True)
+    if first == 0:
+        last = len(wins) - wins[::-1].index(True)
+        at = _bisected(
+            lambda tokens: _gain(costs, student, found, prerequisite, tokens) <= 0.0, *grid()[last - 1 : last + 1]
+        )
+        return Crossing(tokens_per_day=at, verdict="pays below")
+    at = _bisected(
+        lambda tokens: _gain(costs, student, found, prerequisite, tokens) > 0.0, *grid()[first - 1 : first + 1]
+    )
+    return Crossing(tokens_per_day=at, verdict="pays above")
+
+
+def curves(costs: FamilyCosts, student: MemberCosts, found: Scratch | None) -> list[dict[str, object]]:
+    """Dollars per million tokens at each traffic: the student alone, with its part of the prerequisite, with all of it;
+    the teacher; the same quality from scratch. None where something is not known."""
+    rows: list[dict[str, object]] = []
+    days = costs.life.discounted_days
+    price, teacher = student.served.usd_per_million_tokens, costs.teacher.served.usd_per_million_tokens
+    for tokens in grid():
+        millions = discounted_millions(tokens, float(days))
+        at = None if found is None else found.cheapest(millions)
+        other = None
+        if found is not None and at is not None:
+            other = found.usd_per_million_tokens[at] + _launched(costs, student, float(found.usd[at])) / millions
+        rows.append(
+            {
+                "tokens_per_day": tokens,
+                "usd_per_million_tokens": {
+                    "student": None if price is None else price + student.own_usd / millions,
+                    "student_with_prerequisite": None
+                    if price is None
+                    else price + (student.own_usd + costs.prerequisite_usd) / millions,
+                    "teacher": teacher,
+                    "scratch": None if other is None else float(other),
+                },
+            }
+        )
+    return rows
+
+
+def grid() -> list[float]:
+    """Traffics that are tried."""
+    return [float(each) for each in np.geomspace(LEAST, MOST, POINTS)]
+
+
+def _launched(costs: FamilyCosts, student: MemberCosts, usd: float) -> float:
+    """Dollars of a run from scratch at launch, as long as the student's."""
+    return float(costs.life.at_launch(usd, student.run.days))
+
+
+def _gain(
+    costs: FamilyCosts, student: MemberCosts, found: Scratch, prerequisite: float, tokens_per_day: float
+) -> float:
+    """Dollars that the student saves over its like from scratch, at a traffic."""
+    millions = discounted_millions(tokens_per_day, float(costs.life.discounted_days))
+    at = found.cheapest(millions)
+    assert at is not None
+    assert student.served.usd_per_million_tokens is not None
+    own = student.own_usd + prerequisite + millions * student.served.usd_per_million_tokens
+    other = _launched(costs, student, float(found.usd[at])) + millions * float(found.usd_per_million_tokens[at])
+    return other - own
+
+
+def _bisected(holds: Callable[[float], bool], low: float, high: float) -> float:
+    """The traffic between two at which `holds` becomes true."""
+    for _ in range(50):
+        middle = float(np.sqrt(low * high))
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+def drawn_own(facts: Facts, rows: Rows, costs: FamilyCosts, student: MemberCosts, life: Life) -> Quantity:
+    """The student's own dollars at launch with the ranges of the rows that they follow from."""
+    signals = student.signals
+    trained = training_factor(facts, rows, student) if student.run.chip_hours else 1.0
+    read = training_factor(facts, rows, costs.teacher) if signals is not None and signals.kind != "text" else 1.0
+    usd = student.run.usd * trained + student.member.other_usd
+    if signals is not None:
+        usd = usd + signals.teacher_usd * read + signals.storage_usd
+    return life.at_launch(usd, student.run.days)
+
+
+def training_factor(facts: Facts, rows: Rows, each: MemberCosts) -> Quantity:
+    """Drawn dollars of a run over those at the values of the rows: goodput or MFU, and the price of the chip."""
+    rate = each.rate
+    if rate is None:
+        return 1.0
+    row = "mfu_ratio" if each.model.architecture is None or each.member.flops else "goodput_ratio"
+    told = bool(each.member.mfu)
+    hours = 1.0 if told else facts.value("training", row) / rows.value("training", row)
+    factor: Quantity = hours * price_factor(facts, rows, rate.chip, rate.price.usd_per_hour)
+    return factor
+
+
+def serving_factor(facts: Facts, rows: Rows, each: MemberCosts) -> Quantity:
+    """Drawn dollars of serving over those predicted: the error of predicted throughput."""
+    if each.served.price_basis == TOLD:
+        return 1.0
+    factor: Quantity = facts.value("serving", "throughput_ratio") / rows.value("serving", "throughput_ratio")
+    return factor
+
+
+def price_factor(facts: Facts, rows: Rows, chip: str, usd_per_hour: float | None) -> Quantity:
+    """Drawn price of a chip-hour over its value, where that is the chip's first row of prices."""
+    row = facts.find(chip, "usd_per_hour") if chip else None
+    if row is None or row.value != usd_per_hour:
+        return 1.0
+    factor: Quantity = rows.value(chip, "usd_per_hour") / row.value
+    return factor
+
+
+def _count(rows: Rows) -> int:
+    return int(getattr(rows, "count", 1))

@@ -1,0 +1,332 @@
+"""The whole answer about a family: break-even points, generations, finished runs, the document and its text."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import flashstill as fs
+from flashstill.cli.family_costs import print_family
+from flashstill.errors import BadInput
+from flashstill.facts import load
+from flashstill.family.answer import FamilyAnswer, StudentAnswer
+from flashstill.family.break_even import grid
+from flashstill.family.scratch import discounted_millions
+from flashstill.records import CostRecord, ModelRecord, QualityRecord, write_records
+
+FACTS = load()
+PLAN: dict[str, Any] = {
+    "name": "planned",
+    "money": {"cost_of_capital": 0.1, "life_years": 2.0},
+    "training": {"chip": "h100-sxm", "chips": 64},
+    "serving": {"chips": ["h100-sxm"], "tokens_per_day": 1e10},
+    "teacher": {"name": "pro", "parameters": 12e9, "tokens": 5e11, "usd_per_million_tokens": 3.0},
+    "students": [
+        {"name": "flash", "parameters": 3e9, "tokens": 5e10, "share": 0.75, "usd_per_million_tokens": 0.4},
+        {"name": "lite", "parameters": 1e9, "tokens": 5e10, "share": 0.25, "usd_per_million_tokens": 0.1},
+    ],
+}
+
+
+def answer(generations: int = 0, draws: int = 1, **changes: Any) -> FamilyAnswer:
+    """The answer to PLAN with changes by path, as students__0__share."""
+    tree = copy.deepcopy(PLAN)
+    for path, value in changes.items():
+        *places, last = path.split("__")
+        table: Any = tree
+        for place in places:
+            table = table[int(place)] if place.isdigit() else table.setdefault(place, {})
+        table[last] = value
+    return fs.family_economics(tree, generations=generations, draws=draws, facts=FACTS)
+
+
+def flash(**changes: Any) -> StudentAnswer:
+    return answer(**changes).students[0]
+
+
+class TestAgainstTheTeacher:
+    def test_at_the_break_even_both_cost_the_same(self) -> None:
+        found = answer()
+        student, life = found.students[0], found.costs.life
+        at = student.against_teacher.tokens_per_day
+        assert at is not None
+        millions = discounted_millions(at, float(life.discounted_days))
+        assert student.costs.own_usd + 0.4 * millions == pytest.approx(3.0 * millions)
+
+    def test_the_band_holds_the_point(self) -> None:
+        crossing = flash(draws=500).against_teacher
+        assert crossing.band is not None
+        low, middle, high = (crossing.band[name] for name in ("p10", "p50", "p90"))
+        assert low is not None
+        assert middle is not None
+        assert high is not None
+        assert crossing.tokens_per_day is not None
+        assert low < middle < high
+        assert low < crossing.tokens_per_day < high
+
+    def test_told_numbers_leave_no_band(self) -> None:
+        """Dollars, life and prices told: nothing is drawn."""
+        crossing = flash(draws=50, students__0__usd=1e6, students__0__signal="none").against_teacher
+        assert crossing.band is not None
+        assert crossing.band["p10"] == pytest.approx(crossing.tokens_per_day)
+        assert crossing.band["p90"] == pytest.approx(crossing.tokens_per_day)
+
+    def test_a_dearer_student_never_pays(self) -> None:
+        crossing = flash(students__0__usd_per_million_tokens=3.5).against_teacher
+        assert (crossing.tokens_per_day, crossing.verdict.split(":")[0]) == (None, "never")
+
+    def test_a_teacher_that_cannot_serve(self) -> None:
+        tree = copy.deepcopy(PLAN)
+        del tree["teacher"]["usd_per_million_tokens"]
+        crossing = fs.family_economics(tree, facts=FACTS, draws=1).students[0].against_teacher
+        assert crossing.verdict == "no price of serving pro: its shape is not known"
+
+    @settings(max_examples=8, deadline=None)
+    @given(
+        st.sampled_from(
+            [("students__0__tokens", 1), ("students__0__other_usd", 1), ("students__0__usd_per_million_tokens", 1),
+             ("teacher__usd_per_million_tokens", -1), ("money__life_years", -1), ("money__cost_of_capital", 1),
+             ("training__usd_per_chip_hour", 1)]
+        ),
+        st.floats(1.05, 3.0),
+    )  # fmt: skip
+    def test_it_moves_the_right_way(self, change: tuple[str, int], times: float) -> None:
+        key, sign = change
+        start = {
+            "students__0__tokens": 5e10, "students__0__other_usd": 1e5, "students__0__usd_per_million_tokens": 0.4,
+            "teacher__usd_per_million_tokens": 3.0, "money__life_years": 2.0, "money__cost_of_capital": 0.1,
+            "training__usd_per_chip_hour": 2.0,
+        }[key]  # fmt: skip
+        before, after = (flash(**{key: value}).against_teacher.tokens_per_day for value in (start, start * times))
+        assert before is not None
+        assert after is not None
+        assert (after - before) * sign > 0.0
+
+
+class TestAgainstScratch:
+    def test_a_dearer_prerequisite_never_helps(self) -> None:
+        """The student with all of its teacher wins at no traffic at which it would not with a part of it."""
+        found = flash().against_scratch
+        order = [found[who] for who in ("teacher_exists", "its_part", "all_of_it")]
+        points = [each.tokens_per_day or (0.0 if each.verdict.startswith("always") else math.inf) for each in order]
+        assert points == sorted(points)
+
+    def test_the_crossing_is_where_the_curves_meet(self) -> None:
+        """The teacher paid for by somebody else: below, labels are cheaper; above, the student."""
+        told = {"students__0__signal": "cached", "students__1__signal": "cached", "students__0__tokens": 1e11}
+        found = flash(teacher__exists=True, **told)
+        at = found.against_scratch["teacher_exists"]
+        assert at.tokens_per_day is not None
+        assert at.verdict == "pays above"
+        for row in found.curves:
+            usd, traffic = row["usd_per_million_tokens"], row["tokens_per_day"]
+            assert (usd["student"] < usd["scratch"]) == (traffic > at.tokens_per_day)
+
+    def test_curves_fall_to_the_price_of_serving(self) -> None:
+        rows = flash().curves
+        assert [row["tokens_per_day"] for row in rows] == grid()
+        student = [row["usd_per_million_tokens"]["student"] for row in rows]
+        assert student == sorted(student, reverse=True)
+        assert student[-1] == pytest.approx(0.4, rel=1e-3)
+        assert {row["usd_per_million_tokens"]["teacher"] for row in rows} == {3.0}
+        assert all(
+            row["usd_per_million_tokens"]["student_with_prerequisite"] > row["usd_per_million_tokens"]["student"]
+            for row in rows
+        )
+
+    def test_scratch_is_never_dearer_than_the_same_size(self) -> None:
+        """The least over sizes includes the student's own, where labels reach its loss."""
+        found = answer()
+        law, loss = found.law, found.expected["students[0]"].loss
+        rate = found.costs.students[0].rate
+        assert loss is not None
+        assert rate is not None
+        tokens = float(law.tokens_for(loss, 3e9))
+        days = float(found.costs.life.discounted_days)
+        for row in found.students[0].curves[::8]:
+            same = 0.4 + rate.usd * tokens * 1.001 / discounted_millions(row["tokens_per_day"], days)
+            assert row["usd_per_million_tokens"]["scratch"] <= same * 1.05
+
+
+class TestPrerequisite:
+    def test_where_it_is_a_tenth(self) -> None:
+        at = answer().prerequisite_small_above
+        assert at is not None
+        found = answer(serving__tokens_per_day=at)
+        assert found.costs.parts["prerequisite"] / sum(found.costs.parts.values()) == pytest.approx(0.1)
+        assert answer(teacher__exists=True).prerequisite_small_above is None
+
+    def test_the_waterfall_adds_up(self) -> None:
+        *steps, total = answer(teacher__share=0.25, students__0__share=0.5).waterfall
+        assert total["is_total"]
+        assert sum(step["value"] for step in steps) == pytest.approx(total["value"])
+        assert {"serving pro", "serving flash", "training lite", "training pro"} <= {step["name"] for step in steps}
+
+
+class TestGenerations:
+    def test_flash_against_the_pro_before(self) -> None:
+        first, second, _ = flash(generations=2).generations
+        assert first.reaches is None
+        assert second.previous_pro_loss == first.pro_loss
+        assert second.pro_loss < first.pro_loss
+        assert second.reaches == (second.flash_loss <= first.pro_loss)
+        assert second.price_ratio == pytest.approx(
+            0.4 / 3.0 / FACTS.value("generation", "flops_per_usd_growth_ratio") ** 2.0
+        )
+
+    def test_what_is_needed_is_enough(self) -> None:
+        """A student as large as is said reaches the Pro before it, one a tenth smaller does not."""
+        needed = flash(generations=1).generations[1].parameters_needed
+        assert needed is not None
+        for times, reaches in ((1.01, True), (0.9, False)):
+            assert flash(generations=1, students__0__parameters=needed * times).generations[1].reaches is reaches
+
+    def test_a_student_that_grows_reaches_sooner(self) -> None:
+        tree = copy.deepcopy(PLAN)
+        slow, fast = (
+            fs.family_economics(tree, generations=2, student_growth=growth, draws=1, facts=FACTS)
+            .students[0]
+            .generations
+            for growth in (1.0, 2.5)
+        )
+        assert fast[2].flash_loss < slow[2].flash_loss
+        assert slow[2].flash_usd_per_million_tokens is not None
+        assert fast[2].flash_usd_per_million_tokens == pytest.approx(slow[2].flash_usd_per_million_tokens * 2.5**2)
+
+    def test_too_many(self) -> None:
+        with pytest.raises(BadInput, match="generations must lie between 1 and 12"):
+            answer(generations=13)
+        with pytest.raises(BadInput, match="need the parameters and the tokens of pro"):
+            answer(generations=1, teacher__tokens=0.0, teacher__exists=True)
+
+
+class TestWorth:
+    def test_the_familys_own_bill_is_asked_about(self) -> None:
+        found = flash()
+        assert found.worth is not None
+        signals, run = found.costs.signals, found.costs.run
+        assert signals is not None
+        assert found.worth.overhead == pytest.approx((run.usd + signals.usd) / run.usd)
+        assert found.worth.question.students == 2
+        assert not found.worth.question.teacher_exists
+        exists = flash(teacher__exists=True).worth
+        assert exists is not None
+        assert exists.distil
+        assert exists.gain_nats > found.worth.gain_nats
+
+    def test_what_cannot_be_asked_says_why(self) -> None:
+        found = flash(teacher__tokens=0.0, teacher__exists=True)
+        assert found.worth is None
+        assert found.worth_reason.endswith("of pro are told")
+
+
+def test_the_document_is_plain_json() -> None:
+    found = answer(generations=1)
+    tree = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert tree["usd_per_million_tokens"]["total"] == pytest.approx(tree["waterfall"][-1]["value"])
+    assert tree["teacher"]["usd_per_million_tokens"] is None
+    first = tree["students"][0]
+    assert set(first["break_even"]["against_scratch"]) == {"teacher_exists", "its_part", "all_of_it"}
+    assert len(first["curves"]) == len(grid())
+    assert first["should_distil"]["answer"]
+    assert len(first["generations"]) == 2
+    assert tree["law"]["kind"] == "unverified"
+    assert [row["name"] for row in found.as_records()] == ["pro", "flash", "lite"]
+    assert "planned" in found._repr_html_()
+
+
+def test_the_text_says_it(capsys: pytest.CaptureFixture[str]) -> None:
+    print_family(answer(generations=1, draws=20))
+    text = capsys.readouterr().out
+    for words in ("per million tokens", "as a prerequisite", "against serving pro: pays above", "should I distil:",
+                  "reaches Pro(n-1)", "unverified"):  # fmt: skip
+        assert words in text
+
+
+def finished(directory: Path, chip: str = "h100-sxm") -> Path:
+    """A directory as `flashstill run` leaves it: a teacher, a student, its control."""
+
+    def model(name: str, role: str, of: str, size: int, tokens: int, seconds: float) -> ModelRecord:
+        return ModelRecord(model=name, role=role, of=of, parameters=size, layers=4, training_tokens=tokens,
+                           training_s=seconds, path=name)  # fmt: skip
+
+    def quality(name: str, value: float) -> QualityRecord:
+        return QualityRecord(model=name, domain="heldout", metric="bits_per_byte", value=value, low=value - 0.01,
+                             high=value + 0.01, tokens=1000, documents=10)  # fmt: skip
+
+    def cost(name: str, usd: float, batch: int) -> CostRecord:
+        return CostRecord(model=name, chip=chip, chips=1, phase="decode", batch=batch, context=512, precision="bf16",
+                          seconds=0.01, tokens_per_s=100.0, joules_per_token={"total": 1.0}, wall_joules_per_token=2.0,
+                          usd_per_million_tokens=usd, watts_per_chip=300.0, bound="memory")  # fmt: skip
+
+    directory.mkdir()
+    write_records(
+        directory / "records.jsonl",
+        [
+            model("teacher", "teacher", "teacher", 134_000_000, 0, 0.0),
+            model("half", "student", "half", 70_000_000, 3_000_000, 60.0),
+            model("half-control", "control", "half", 70_000_000, 3_000_000, 40.0),
+            quality("teacher", 1.0), quality("half", 1.2), quality("half-control", 1.4),
+            cost("teacher", 0.2, 1), cost("teacher", 0.02, 64), cost("half", 0.1, 1), cost("half", 0.011, 64),
+        ],
+    )  # fmt: skip
+    return directory
+
+
+class TestFinishedRuns:
+    def test_a_run_is_a_family(self, tmp_path: Path) -> None:
+        found = fs.family_economics(finished(tmp_path / "out"), draws=1, facts=FACTS)
+        teacher, student = found.costs.members
+        assert (teacher.name, teacher.member.exists) == ("teacher", True)
+        assert (student.name, student.member.tokens) == ("half", 3e6)
+        assert student.served.usd_per_million_tokens == 0.011  # the cheapest batch
+        assert found.students[0].against_teacher.tokens_per_day is not None
+        assert any("a guess" in note for note in found.notes)
+        assert found.measured is not None
+        half = found.measured["half"]
+        assert (half["is_better"], half["overlap"]) == (True, False)
+        assert half["times_the_seconds_on_labels"] == 1.5
+
+    def test_its_traffic_can_be_told(self, tmp_path: Path) -> None:
+        found = fs.family_economics(finished(tmp_path / "out"), tokens_per_day=5e6, draws=1, facts=FACTS)
+        assert found.costs.plan.serving.tokens_per_day == 5e6
+        assert not any("a guess: say" in note for note in found.notes)
+
+    def test_the_text_says_what_was_measured(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        print_family(fs.family_economics(finished(tmp_path / "out"), draws=1, facts=FACTS))
+        assert "measured bits per byte: 1.2 distilled, 1.4 on labels (better)" in capsys.readouterr().out
+
+    def test_mistakes(self, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        for path, more, sentence in (
+            (tmp_path / "empty", {}, "holds no records.jsonl"),
+            (finished(tmp_path / "out"), {"chip": "h20"}, "unknown chip of this run's costs 'h20'"),
+            (tmp_path / "none.toml", {}, "none.toml"),
+        ):
+            with pytest.raises(BadInput, match=sentence):
+                fs.family_economics(path, facts=FACTS, **more)  # type: ignore[arg-type]
+        with pytest.raises(BadInput, match="tokens_per_day is of a finished run"):
+            fs.family_economics(PLAN, tokens_per_day=1e9, facts=FACTS)
+        with pytest.raises(BadInput, match="not a path"):
+            fs.family_economics(7, facts=FACTS)  # type: ignore[arg-type]
+
+
+def test_a_toml_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "family.toml"
+    path.write_text(
+        '[training]\nchip = "h100-sxm"\n[serving]\nchips = ["h100-sxm"]\ntokens_per_day = 1e9\n'
+        "[teacher]\nparameters = 7e9\ntokens = 1e12\n"
+        "[[students]]\nparameters = 1e9\ntokens = 1e11\nshare = 1.0\nusd_per_million_tokens = 0.1\n",
+        encoding="utf-8",
+    )
+    found = fs.family_economics(path, draws=1, facts=FACTS)
+    assert [each.name for each in found.costs.members] == ["teacher", "students[0]"]
+    assert float(found.costs.life.interest) == FACTS.value("capital", "interest_ratio")
+    assert float(found.costs.life.years) == FACTS.value("model", "life_years")
