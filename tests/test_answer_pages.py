@@ -173,6 +173,48 @@ def test_the_page_of_a_family_shows_its_break_even_points() -> None:
     assert "same quality on labels</text>" not in page  # a curve without a value is left out
 
 
+def span(low: float | None, value: float | None, high: float | None) -> dict[str, float | None]:
+    return {"low": low, "value": value, "high": high}
+
+
+def hosting(api: bool = True) -> dict[str, Any]:
+    prices = {"cached": span(None, None, None), "input": span(0.1, 0.2, 0.3), "output": span(1.0, 2.0, 4.0)}
+    charged = {
+        "usd_per_million": {"cached": 0.1, "input": 0.5, "output": 2.5}, "source": HOSTILE, "as_of": "2026-01",
+        "usd_per_request": span(0.002, 0.004, 0.008), "usd_per_day": None,
+    }  # fmt: skip
+    return {
+        "schema": "flashstill.economics/1", "question": {"model": HOSTILE}, "model": HOSTILE, "chip": "h100-sxm",
+        "answer": "depends", "configuration": {"chips": 4, "batch": 64}, "usd_per_chip_hour": 3.2, "chips": 8,
+        "price_basis": HOSTILE, "requests_per_day": 1e6, "usd_per_million": prices,
+        "usd_per_request": span(0.001, 0.002, 0.003), "usd_per_day": span(1e3, 2e3, 3e3),
+        "api": charged if api else None,
+        "break_even": {"requests_per_day": span(2e4, 5e4, None)} if api else None,
+        "corners": [{"cached_ratio": 0.5, "replicas": 2}],
+        "steps": [{"name": "rent", "usd": 1.5, "source": "a price"}, {"name": HOSTILE, "usd": 0.5, "source": "b"}],
+        "power": {"joules_per_output_token": 2.0, "decode_share_by_place": {"weights": 0.75, "kv": 0.25},
+                  "usd_per_million_output_tokens_by_place": None},
+        "curve": [{"requests_per_day": 10.0**power, "self_usd_per_day": span(1e3, 2e3, 3e3),
+                   **({"api_usd_per_day": span(1.0, 2.0, 3.0)} if api else {})} for power in range(3, 8)],
+        "assumptions": [{"name": "facility", "quantity": "pue_ratio", "value": 1.2, "source": HOSTILE}],
+        "footprint": {"grid": "us", "sources": [HOSTILE]}, "notes": [HOSTILE],
+    }  # fmt: skip
+
+
+def test_the_page_of_hosting_shows_prices_by_kind_beside_the_api() -> None:
+    page = render_answer(hosting())
+    assert page.count("<svg") == 3
+    for text in (
+        "$2 ($1 to $4)", "none", "$0.004 ($0.002 to $0.008)", "it depends on the volume or the ranges",
+        "50k (20k to never)", "pays from 50k", "75.0%", "rent: a price",
+    ):  # fmt: skip
+        assert text in page
+    assert not re.search(r"<script|https?:|alert\('", page)
+    alone = render_answer(hosting(api=False))
+    assert alone.count("<svg") == 3
+    assert "API" not in alone
+
+
 def test_an_answer_without_a_page_of_its_own_is_shown_in_full() -> None:
     document = {
         "schema": "flashstill.other/1", "question": {"a": {"b": 1}}, "usd_per_hour": 2.5,

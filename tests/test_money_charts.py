@@ -143,8 +143,8 @@ def test_everything_is_escaped_and_nothing_is_fetched() -> None:
 
 
 def test_amounts_are_short() -> None:
-    assert [dollars(each) for each in (0.0, 0.0042, 0.2, 1.2, 17.0, 999.6, 87_072.0, 1.2e9, -3e6)] == [
-        "$0", "$0.0042", "$0.20", "$1.20", "$17", "$1,000", "$87.1k", "$1.2B", "-$3M",
+    assert [dollars(each) for each in (0.0, 6.05e-5, 0.0042, 0.2, 1.2, 17.0, 999.6, 87_072.0, 1.2e9, -3e6)] == [
+        "$0", "$0.0000605", "$0.0042", "$0.20", "$1.20", "$17", "$1,000", "$87.1k", "$1.2B", "-$3M",
     ]  # fmt: skip
     assert [short(each) for each in (250.0, 12e3, 2e12, 1e15)] == ["250", "12k", "2T", "1000T"]
     assert cell([1.0, "a", None, True]) == "1, a, , yes"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def short(value: float) -> str:
     """A number of a tick: 250, 0.5, 12k, 3M, 2T."""
@@ -23,5 +25,7 @@ def dollars(value: float) -> str:
         if size >= least * (1 - 5e-4):
             return f"{sign}${size / (1e3 if suffix == 'k' else least):.3g}{suffix}"
     plain = f"{size:,.0f}" if size >= 999.5 else f"{size:.3g}"
+    if 1e-9 <= size < 1e-4:
+        plain = f"{size:.{2 - math.floor(math.log10(size))}f}"
     cents = "0" if plain[-2:-1] == "." else ""
     return f"{sign}${plain}{cents}"

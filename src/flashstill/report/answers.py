@@ -11,6 +11,7 @@ from pathlib import Path
 from flashstill.outputs import written_out
 from flashstill.report.asic import asic_page
 from flashstill.report.capacity import capacity_page
+from flashstill.report.economics import economics_page
 from flashstill.report.family import family_page
 from flashstill.report.money import others, question_of
 from flashstill.report.pages import Page
@@ -44,4 +45,8 @@ def _plain(document: Document) -> Page:
     return Page(title=str(document.get("schema", "answer")), subtitle="All numbers of the answer.")
 
 
-PAGES: dict[str, Callable[[Document], Page]] = {"asic": asic_page, "capacity": capacity_page}
+PAGES: dict[str, Callable[[Document], Page]] = {
+    "asic": asic_page,
+    "capacity": capacity_page,
+    "economics": economics_page,
+}

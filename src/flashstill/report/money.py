@@ -18,6 +18,8 @@ COMMON = ("schema", "version", "question", "edits", "notes", "sources", "fits")
 """keys of an answer that no section of numbers shows"""
 LONGEST = 400
 """rows of a table; a longer list is sampled evenly, and says so"""
+INTERVAL, SPAN = ("p10", "p50", "p90"), ("low", "value", "high")
+"""ends and middle of a figure: over draws; over the corners of what was asked"""
 Show = Callable[[float], str]
 
 
@@ -196,7 +198,8 @@ def _title(key: str) -> str:
 def curves_of(rows: Sequence[Document], at: str, series: Mapping[str, str]) -> list[Curve]:
     """Curves of rows with the key `at`; series: key (or outer.inner) -> name of the curve.
 
-    A value is a number, or an object with p10, p50 and p90; None is a gap, and a series without any value is left out.
+    A value is a number, or an object with p10, p50 and p90 or low, value and high; None is a gap, and a series without
+    any value is left out.
     """
     curves = []
     for key, name in series.items():
@@ -229,22 +232,22 @@ def _inner(row: Document, key: str) -> Any:
 
 def _band(held: Any) -> tuple[float | None, float | None, float | None]:
     if isinstance(held, Mapping):
-        return held.get("p10"), held.get("p50"), held.get("p90")
+        low, middle, high = SPAN if "value" in held else INTERVAL
+        return held.get(low), held.get(middle), held.get(high)
     return None, held, None
 
 
 def crossing_of(interval: Document | None, what: str) -> Crossing | None:
-    """The mark of an interval {p10, p50, p90} on an axis; None if there is none."""
+    """The mark of an interval or a span on an axis; None if there is none."""
     if interval is None:
         return None
-    middle = interval.get("p50")
-    word = what if middle is None else f"{what} {tokens(middle)}"
-    return Crossing(word=word, low=interval.get("p10"), middle=middle, high=interval.get("p90"))
+    low, middle, high = _band(interval)
+    return Crossing(word=what if middle is None else f"{what} {tokens(middle)}", low=low, middle=middle, high=high)
 
 
 def ranged(interval: Document | None, show: Show = tokens, never: str = "never") -> str:
-    """An interval in words: 361B (104B to never)."""
+    """An interval or a span in words: 361B (104B to never)."""
     if interval is None:
         return never
-    low, middle, high = (never if interval.get(at) is None else show(interval[at]) for at in ("p10", "p50", "p90"))
-    return never if low == middle == high == never else f"{middle} ({low} to {high})"
+    low, middle, high = (never if end is None else show(end) for end in _band(interval))
+    return middle if low == middle == high else f"{middle} ({low} to {high})"
