@@ -20,8 +20,8 @@ from tests.deployments import FACTS
 
 NAMES = {
     "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView",
-    "Scenario", "SearchSpace", "UnsupportedArchitecture", "chip", "distill", "evaluate", "explain",
-    "family_economics", "knee", "measure_model", "measure_server", "model", "plan_fleet", "predict", "run", "search",
+    "Scenario", "SearchSpace", "UnsupportedArchitecture", "chip", "distill", "economics", "evaluate",
+    "explain", "family_economics", "knee", "measure_model", "measure_server", "model", "plan_fleet", "predict", "run", "search",
     "serve", "should_distil", "simulate", "simulate_sweep", "train_cost",
 }  # fmt: skip
 SIGNATURES = {
@@ -42,6 +42,11 @@ SIGNATURES = {
     "search": ("scenario", "space", "model", "chips", "max_chips", "batches", "price", "facts", "set", "more"),
     "train_cost": (
         "model", "chip", "length", "batch", "microbatch", "tokens", "price", "facts", "set", "more",
+    ),
+    "economics": (
+        "model", "chip", "max_chips", "isl", "osl", "cached", "thinking", "tokens_per_day", "requests_per_day",
+        "api_price", "grid", "utilisation", "least_replicas", "max_ttft_s", "max_tpot_s", "precision", "engine", "price",
+        "facts", "set",
     ),
     "plan_fleet": (
         "model", "chips", "trace", "slo", "max_chips", "precision", "kv_precision", "engine", "speed", "window_s",

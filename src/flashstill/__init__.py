@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from flashstill.plan.space import SearchSpace
     from flashstill.simulate.view import Decision, ReplicaView
     from flashstill.simulating import knee, simulate, simulate_sweep
+    from flashstill.token_costs import economics
     from flashstill.training_costs import train_cost
 
 __version__ = "0.2.0"
@@ -47,6 +48,7 @@ __all__ = [
     "UnsupportedArchitecture",
     "chip",
     "distill",
+    "economics",
     "evaluate",
     "explain",
     "family_economics",
@@ -75,6 +77,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "ReplicaView": "flashstill.simulate.view",
         "SearchSpace": "flashstill.plan.space",
         "distill": "flashstill.distilling",
+        "economics": "flashstill.token_costs",
         "evaluate": "flashstill.distilling",
         "family_economics": "flashstill.family_economics",
         "knee": "flashstill.simulating",

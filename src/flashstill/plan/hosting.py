@@ -1,0 +1,247 @@
+"""What serving a model costs per token and per day on the chips that a search finds, beside the price of an API.
+
+The share of prompts found in a cache and the thinking tokens are ranges: every corner of them gets its own
+configuration of the same chip, the cheapest within the bounds, and answers are spans over the corners.  The middle of
+both ranges is the value.  A day is served by whole replicas (economics/self_hosting.py).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flashstill.arch import Architecture, load_architecture
+from flashstill.economics import RENTED, HourlyPrice, hourly_price
+from flashstill.economics.self_hosting import BreakEven, Replica, break_even, replica_of, replicas_for
+from flashstill.economics.tco import HourCost, OwnedChip, Terms, owned_chip, owned_hour, terms_of
+from flashstill.economics.token_kinds import KINDS, per_million
+from flashstill.economics.token_prices import TokenPrice, Tokens, tokens_of
+from flashstill.errors import BadInput, InfeasiblePlan
+from flashstill.facts import Facts
+from flashstill.plan.hardwired import is_hardwired
+from flashstill.plan.scenario import Scenario
+from flashstill.plan.search import search
+from flashstill.plan.space import Configuration, SearchSpace
+from flashstill.units import TOKENS_PER_MILLION
+
+Range = tuple[float, float]
+FEWEST, MOST = 16, 1024
+"""chips of a replica at the most, if the user names no number: doubled from the first until the model fits"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hosting:
+    """The question.
+
+    chips: names to choose from; empty: all that have a price of that basis of their own.  max_chips: of a replica.
+    isl, osl: prompt tokens, and tokens of an answer without thinking.  cached_ratio, thinking_ratio: (low, high):
+    share of a prompt found in a cache, thinking tokens per token of an answer.
+    requests_per_day: None: only prices and break-even are asked for.  utilisation_ratio: mean load over the day, of a
+    replica's full rate; None: the fact row of servers.  least_replicas: that stand whatever comes.
+    """
+
+    model: str | Architecture
+    chips: tuple[str, ...] = ()
+    max_chips: int | None = None
+    isl: int = 1024
+    osl: int = 1024
+    cached_ratio: Range = (0.0, 0.0)
+    thinking_ratio: Range = (0.0, 0.0)
+    requests_per_day: float | None = None
+    utilisation_ratio: float | None = None
+    least_replicas: int = 1
+    max_ttft_s: float | None = None
+    max_tpot_s: float | None = None
+    precision: str = "published"
+    engine: str | None = None
+    price: str = RENTED
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Corner:
+    """One point of the ranges, the configuration chosen for it, and its replica.
+
+    parts: shares of the dollars that cached, input and output tokens cause.  api_usd: of a request; None without API.
+    replicas: None where no volume is asked about.
+    """
+
+    cached_ratio: float
+    thinking_ratio: float
+    tokens: Tokens
+    configuration: Configuration
+    replica: Replica
+    parts: dict[str, float]
+    api_usd: float | None
+    break_even: BreakEven | None
+    replicas: int | None
+
+    def usd_per_request(self, requests: float | None, utilisation_ratio: float) -> float:
+        """Dollars of a request: of so many a day, or at that mean load of a replica."""
+        if requests is None or self.replicas is None:
+            requests, replicas = self.replica.requests_per_day * utilisation_ratio, 1
+        else:
+            replicas = self.replicas
+        return self.replica.usd(requests, replicas) / requests
+
+    def usd_per_million(self, requests: float | None, utilisation_ratio: float) -> dict[str, float | None]:
+        """Dollars per million cached, input and output tokens; they add up to what a request costs."""
+        tokens = {kind: getattr(self.tokens, kind) for kind in KINDS}
+        return per_million(self.usd_per_request(requests, utilisation_ratio), self.parts, tokens)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hosted:
+    """The answer. corners: the middle of both ranges, then the ends. hour: of an owned chip that works; else None."""
+
+    facts: Facts
+    asked: Hosting
+    model: Architecture
+    chip: str
+    price: HourlyPrice
+    utilisation_ratio: float
+    owned: tuple[Terms, OwnedChip] | None
+    hour: HourCost | None
+    api: TokenPrice | None
+    corners: tuple[Corner, ...]
+
+    @property
+    def middle(self) -> Corner:
+        """The corner at the middle of the ranges."""
+        return self.corners[0]
+
+
+def host(facts: Facts, asked: Hosting, api: TokenPrice | None = None) -> Hosted:
+    """Search the chips, price every corner, and compare with the API.
+
+    Raises BadInput for impossible numbers or where no price is known, InfeasiblePlan if no configuration fits.
+    """
+    model = load_architecture(asked.model) if isinstance(asked.model, str) else asked.model
+    utilisation = asked.utilisation_ratio
+    utilisation = facts.value("server", "utilisation_ratio") if utilisation is None else utilisation
+    _check(asked, utilisation)
+    cached, thinking = (sum(span) / 2.0 for span in (asked.cached_ratio, asked.thinking_ratio))
+    named = tuple(facts.machine(name).name for name in asked.chips) or _priced_chips(facts, asked.price)
+    for name in named:
+        if hourly_price(facts, name, asked.price).usd_per_hour is None:
+            raise BadInput(f"no price is known of {name}; give one with --set {name}.usd_per_hour=2, or --facts DIR")
+    best = _cheapest(facts, asked, model, named, cached, thinking)
+    price = hourly_price(facts, best.chip, asked.price)
+    chip = owned_chip(facts, best.chip) if price.usd_per_watt_hour else None
+    owned = None if chip is None else (terms_of(facts, utilisation_ratio=1.0), chip)
+    ends = dict.fromkeys(itertools.product(asked.cached_ratio, asked.thinking_ratio))
+    corners = [_corner(facts, asked, best, owned, price, api, utilisation, (cached, thinking))]
+    for end in ends:
+        if end != (cached, thinking):
+            found = _cheapest(facts, asked, model, (best.chip,), *end)
+            corners.append(_corner(facts, asked, found, owned, price, api, utilisation, end))
+    return Hosted(
+        facts=facts,
+        asked=asked,
+        model=model,
+        chip=best.chip,
+        price=price,
+        utilisation_ratio=utilisation,
+        owned=owned,
+        hour=None if owned is None else owned_hour(*owned, best.watts_per_chip),
+        api=api,
+        corners=tuple(corners),
+    )
+
+
+def scenario_of(asked: Hosting, model: Architecture, cached_ratio: float, thinking_ratio: float) -> Scenario:
+    """Steady traffic of requests at one point of the ranges."""
+    return Scenario(
+        model=model,
+        isl=asked.isl,
+        osl=max(round(asked.osl * (1.0 + thinking_ratio)), 1),
+        burst_share=0.0,
+        cached_ratio=cached_ratio,
+        max_ttft_s=asked.max_ttft_s,
+        max_tpot_s=asked.max_tpot_s,
+    )
+
+
+def _cheapest(
+    facts: Facts, asked: Hosting, model: Architecture, chips: Sequence[str], cached: float, thinking: float
+) -> Configuration:
+    """The configuration of the fewest dollars per token; of equally dear ones, the fastest."""
+    scenario, most = scenario_of(asked, model, cached, thinking), asked.max_chips or FEWEST
+    while True:
+        space = SearchSpace(chips=tuple(chips), max_chips=most, precisions=(asked.precision,), engine=asked.engine)
+        try:
+            front = search(facts, scenario, space, asked.price).front
+        except InfeasiblePlan:
+            if asked.max_chips is not None or most >= MOST:
+                raise
+            most *= 2
+            continue
+        return min(front, key=lambda point: point.usd_per_million_output_tokens or math.inf)
+
+
+def _corner(
+    facts: Facts,
+    asked: Hosting,
+    found: Configuration,
+    owned: tuple[Terms, OwnedChip] | None,
+    price: HourlyPrice,
+    api: TokenPrice | None,
+    utilisation: float,
+    place: tuple[float, float],
+) -> Corner:
+    tokens = tokens_of(float(asked.isl), float(asked.osl), *place)
+    machine = facts.machine(found.chip)
+    replica = replica_of(
+        found.chips,
+        found.output_tokens_per_s / tokens.output,
+        found.watts_per_chip,
+        price,
+        owned,
+        facts.value(machine.name, "idle_w"),
+        facts.value(machine.chip_class, "server_power_ratio") * facts.value("facility", "pue_ratio"),
+    )
+    prices = {kind: getattr(found, f"{kind}_usd_per_million_tokens") or 0.0 for kind in KINDS}
+    api_usd, requests = None if api is None else api.usd(tokens), asked.requests_per_day
+    return Corner(
+        cached_ratio=place[0],
+        thinking_ratio=place[1],
+        tokens=tokens,
+        configuration=found,
+        replica=replica,
+        parts={kind: prices[kind] * getattr(tokens, kind) / TOKENS_PER_MILLION for kind in KINDS},
+        api_usd=api_usd,
+        break_even=None if api_usd is None else break_even(replica, api_usd, utilisation, asked.least_replicas),
+        replicas=None if requests is None else replicas_for(requests, replica, utilisation, asked.least_replicas),
+    )
+
+
+def _priced_chips(facts: Facts, basis: str) -> tuple[str, ...]:
+    """Chips with a price of their own on this basis that is not a mere guess: a choice among what can be had."""
+    names = [name for name in facts.machines if not is_hardwired(facts, name) and facts.find(name, "flops_per_s")]
+    own = [name for name in names if _has_own_price(facts, name, basis)]
+    if not own:
+        raise BadInput(f"no chip has a price on the basis {basis}; name one with --chip, or add rows with --facts")
+    return tuple(own)
+
+
+def _has_own_price(facts: Facts, name: str, basis: str) -> bool:
+    price = hourly_price(facts, name, basis)
+    return price.usd_per_hour is not None and ", as no " not in price.basis and ": estimate" not in price.basis
+
+
+def _check(asked: Hosting, utilisation: float) -> None:
+    if not 0.0 < utilisation <= 1.0:
+        raise BadInput(f"utilisation must be above 0 and at most 1, not {utilisation:g}")
+    for name, span, most in (
+        ("cached_ratio", asked.cached_ratio, 1.0), ("thinking_ratio", asked.thinking_ratio, 1000.0),
+    ):  # fmt: skip
+        low, high = span
+        if not 0.0 <= low <= high <= most:
+            raise BadInput(
+                f"{name} is {low:g} to {high:g}; it must be LOW,HIGH from 0 to {most:g}, the lower end first"
+            )
+    if asked.requests_per_day is not None and not 0.0 < asked.requests_per_day < math.inf:
+        raise BadInput(f"requests_per_day must be above 0, not {asked.requests_per_day:g}")
+    if asked.least_replicas < 1:
+        raise BadInput(f"least_replicas must be at least 1, not {asked.least_replicas}")

@@ -1,0 +1,127 @@
+"""The Python face of serving costs: dollars per token of a model, and whether to host it or pay an API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flashstill.asking import Edits, FactsLike, facts_of
+from flashstill.economics.footprint import GRID, carbon_row
+from flashstill.economics.token_prices import TokenPrice, api_price, asked_price, price_of
+from flashstill.errors import BadInput
+from flashstill.facts import Facts
+from flashstill.plan.hosting import Hosting, host
+from flashstill.plan.hosting_answer import document_of
+from flashstill.tables import cell, flat, html_table
+
+if TYPE_CHECKING:
+    from flashstill.arch import Architecture
+
+__all__ = ["TokenCosts", "economics"]
+TPOT_S, TTFT_S = 0.05, 5.0
+"""bounds where the user names none: 20 tokens/s a user, as in DeepSeek's day (open-infra-index, day 6), and 5 s"""
+SHOWN = (
+    "cached_ratio",
+    "thinking_ratio",
+    "replicas",
+    "usd_per_request",
+    "api_usd_per_request",
+    "break_even_requests_per_day",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenCosts:
+    """The answer: `document` holds what `economics --json` prints."""
+
+    document: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document."""
+        return self.document
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """One flat row per corner of the ranges, the middle first."""
+        return [flat({"model": self.document["model"], "chip": self.document["chip"], **row}) for row in self.corners]
+
+    @property
+    def corners(self) -> list[dict[str, Any]]:
+        """The corners of the ranges, as in the document."""
+        return list(self.document["corners"])
+
+    def _repr_html_(self) -> str:
+        rows = [[cell(row[name]) for name in SHOWN] for row in self.corners]
+        return html_table(SHOWN, rows, f"{self.document['model']} on {self.document['chip']}")
+
+
+def economics(
+    *,
+    model: str | Architecture,
+    chip: str | Sequence[str] = (),
+    max_chips: int | None = None,
+    isl: int = 1024,
+    osl: int = 1024,
+    cached: float | tuple[float, float] = 0.0,
+    thinking: float | tuple[float, float] = 0.0,
+    tokens_per_day: float | None = None,
+    requests_per_day: float | None = None,
+    api_price: str | tuple[float, float, float] | None = None,
+    grid: str = GRID,
+    utilisation: float | None = None,
+    least_replicas: int = 1,
+    max_ttft_s: float | None = TTFT_S,
+    max_tpot_s: float | None = TPOT_S,
+    precision: str = "published",
+    engine: str | None = None,
+    price: str = "rented",
+    facts: FactsLike = (),
+    set: Edits | None = None,
+) -> TokenCosts:
+    """What a million cached, input and output tokens cost on chips rented or owned, and whether an API is cheaper.
+
+    chip: a name, several to choose from, or () for all that have a price of the basis `price`: rented, owned or list.
+    isl, osl: prompt tokens, and tokens of an answer without thinking.  cached: share of a prompt found in a prefix
+    cache; thinking: thinking tokens per token of an answer; each a number or (low, high).
+    tokens_per_day (prompts and answers, thinking left out) or requests_per_day: the volume.  utilisation: mean load
+    over the day, of what the replicas could do [the fact row server.utilisation_ratio].
+    api_price: (IN, CACHED, OUT) in dollars per million tokens, or a name with fact rows; None: the model's, if known.
+    Raises BadInput for values that cannot be, MissingFact for unknown names, InfeasiblePlan if no configuration keeps
+    the bounds.
+    """
+    table = facts_of(facts, set)
+    carbon_row(table, grid)
+    if tokens_per_day is not None and requests_per_day is not None:
+        raise BadInput("give tokens_per_day or requests_per_day, not both")
+    if tokens_per_day is not None:
+        requests_per_day = tokens_per_day / (isl + osl)
+    asked = Hosting(
+        model=model,
+        chips=(chip,) if isinstance(chip, str) else tuple(chip),
+        max_chips=max_chips,
+        isl=isl,
+        osl=osl,
+        cached_ratio=_range(cached),
+        thinking_ratio=_range(thinking),
+        requests_per_day=requests_per_day,
+        utilisation_ratio=utilisation,
+        least_replicas=least_replicas,
+        max_ttft_s=max_ttft_s,
+        max_tpot_s=None if osl == 1 else max_tpot_s,
+        precision=precision,
+        engine=engine,
+        price=price,
+    )
+    paid = _api(table, api_price, model if isinstance(model, str) else model.name)
+    return TokenCosts(document=document_of(host(table, asked, paid), grid))
+
+
+def _range(value: float | tuple[float, float]) -> tuple[float, float]:
+    low, high = value if isinstance(value, tuple | list) else (value, value)
+    return float(low), float(high)
+
+
+def _api(facts: Facts, price: str | tuple[float, float, float] | None, model: str) -> TokenPrice | None:
+    if price is None:
+        return api_price(facts, model)
+    return asked_price(facts, price) if isinstance(price, str) else price_of(*price)
