@@ -6,7 +6,7 @@ import copy
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +18,7 @@ from flashstill.errors import BadInput
 from flashstill.facts import load
 from flashstill.family.answer import FamilyAnswer, StudentAnswer
 from flashstill.family.break_even import grid
+from flashstill.family.ranges import total
 from flashstill.family.scratch import discounted_millions
 from flashstill.records import CostRecord, ModelRecord, QualityRecord, write_records
 
@@ -170,6 +171,26 @@ class TestPrerequisite:
         assert {"serving pro", "serving flash", "training lite", "training pro"} <= {step["name"] for step in steps}
 
 
+class TestRanges:
+    def test_the_band_holds_the_price_and_its_drivers_move_it(self) -> None:
+        found = answer(draws=400, money__cost_of_capital=0.1)
+        total = sum(found.costs.parts.values())
+        low, high = found.band["p10"], found.band["p90"]
+        assert low is not None
+        assert high is not None
+        assert low < total < high
+        names = {f"{row['name']}.{row['quantity']}" for row in found.drivers}
+        assert {"training.mfu_ratio", "h100-sxm.usd_per_hour"} <= names
+        assert "capital.interest_ratio" not in names, "it is told"
+        by_name = {row["quantity"]: row for row in found.drivers}
+        assert by_name["mfu_ratio"]["at_low"] > total > by_name["mfu_ratio"]["at_high"]
+        assert by_name["usd_per_hour"]["at_low"] < total < by_name["usd_per_hour"]["at_high"]
+
+    def test_at_the_values_of_the_rows_it_is_the_price(self) -> None:
+        found = answer(teacher__share=0.25, students__0__share=0.5, students__1__signal="text")
+        assert float(total(FACTS, FACTS, found.costs)) == pytest.approx(sum(found.costs.parts.values()))
+
+
 class TestGenerations:
     def test_flash_against_the_pro_before(self) -> None:
         first, second, _ = flash(generations=2).generations
@@ -316,6 +337,51 @@ class TestFinishedRuns:
             fs.family_economics(PLAN, tokens_per_day=1e9, facts=FACTS)
         with pytest.raises(BadInput, match="not a path"):
             fs.family_economics(7, facts=FACTS)  # type: ignore[arg-type]
+
+
+class TestFinishedDistillations:
+    """What `flashstill distill` leaves: one student and a summary."""
+
+    SUMMARY: ClassVar[dict[str, Any]] = {
+        "name": "half", "parameters": {"teacher": 134e6, "student": 70e6, "control": 70e6}, "training_s": 100.0,
+        "tokens_per_s": 2000.0, "steps": 10,
+        "quality": {
+            "student": {"heldout": {"bits_per_byte": [1.2, 1.19, 1.21]}},
+            "control": {"heldout": {"bits_per_byte": [1.2, 1.18, 1.22]}},
+        },
+    }  # fmt: skip
+
+    def made(self, directory: Path, **changes: Any) -> Path:
+        student = directory / "student"
+        student.mkdir(parents=True)
+        config = {
+            "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 512, "max_position_embeddings": 1024,
+        }  # fmt: skip
+        (student / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        summary = {**self.SUMMARY, "student": str(student), **changes}
+        (directory / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+        write_records(directory / "records.jsonl", [])
+        return directory
+
+    def test_a_distillation_is_a_family_of_one(self, tmp_path: Path) -> None:
+        found = fs.family_economics(self.made(tmp_path / "out"), chip="h100-sxm", draws=1, facts=FACTS)
+        (student,) = found.costs.students
+        assert student.member.tokens == 2e5
+        assert student.served.usd_per_million_tokens is not None
+        assert found.measured is not None
+        assert found.measured["half"]["overlap"] is True
+
+    def test_mistakes(self, tmp_path: Path) -> None:
+        made = self.made(tmp_path / "out")
+        with pytest.raises(BadInput, match="name a chip for its student"):
+            fs.family_economics(made, facts=FACTS)
+        (made / "student" / "config.json").unlink()
+        with pytest.raises(BadInput, match=r"holds no config\.json"):
+            fs.family_economics(made, chip="h100-sxm", facts=FACTS)
+        bare = self.made(tmp_path / "bare", parameters={"student": 7e7})
+        with pytest.raises(BadInput, match="no parameters of a teacher"):
+            fs.family_economics(bare, chip="h100-sxm", facts=FACTS)
 
 
 def test_a_toml_file_is_read(tmp_path: Path) -> None:

@@ -3,11 +3,11 @@ generations after it; as one document of plain values."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flashstill.facts import Facts
-from flashstill.family import break_even, expected, generations
+from flashstill.family import break_even, expected, generations, ranges
 from flashstill.family.break_even import Crossing
 from flashstill.family.costs import PARTS, TEACHER, FamilyCosts, MemberCosts, family_costs
 from flashstill.family.expected import Expected, distillation_law
@@ -44,7 +44,10 @@ class StudentAnswer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FamilyAnswer:
-    """The family's costs and, for each student, when it pays. measured: of a finished run, else None."""
+    """The family's costs and, for each student, when it pays. measured: of a finished run, else None.
+
+    band: P10, P50 and P90 of the dollars per million tokens; drivers: the fact rows that move them.
+    """
 
     costs: FamilyCosts
     students: tuple[StudentAnswer, ...]
@@ -52,6 +55,8 @@ class FamilyAnswer:
     law: Law
     notes: tuple[str, ...]
     measured: dict[str, Any] | None = None
+    band: dict[str, float | None] = field(default_factory=dict)
+    drivers: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def prerequisite_small_above(self) -> float | None:
@@ -97,6 +102,8 @@ class FamilyAnswer:
             },
             "tokens_per_day": plan.serving.tokens_per_day,
             "usd_per_million_tokens": {**parts, "total": total},
+            "usd_per_million_tokens_band": self.band,
+            "drivers": self.drivers,
             "waterfall": self.waterfall,
             "prerequisite": {
                 "usd": costs.prerequisite_usd,
@@ -163,6 +170,8 @@ def family_answer(
         expected=losses,
         law=law,
         notes=tuple(dict.fromkeys((*costs.notes, *expected.remarks(costs, law)))),
+        band=ranges.total_band(facts, costs, draws, seed),
+        drivers=ranges.total_drivers(facts, costs, seed),
     )
 
 

@@ -20,10 +20,8 @@ from flashstill.economics.draws import Values
 from flashstill.economics.sensitivity import drawn, interval
 from flashstill.facts import Facts
 from flashstill.family.costs import FamilyCosts, MemberCosts, life_of
-from flashstill.family.lifetime import Life
+from flashstill.family.ranges import drawn_own, serving_factor
 from flashstill.family.scratch import Scratch, discounted_millions
-from flashstill.family.training import TOLD
-from flashstill.workload import Quantity
 
 LEAST, MOST, POINTS = 1e3, 1e17, 57
 """tokens per day between which crossings are sought and curves drawn, four to a decade"""
@@ -52,8 +50,12 @@ def against_teacher(facts: Facts, costs: FamilyCosts, student: MemberCosts, draw
     def figure(rows: Rows) -> dict[str, Values]:
         life = life_of(rows, costs.plan.money)
         own = drawn_own(facts, rows, costs, student, life)
-        saved = (teacher_price - price) * serving_factor(facts, rows, student)
-        return {"tokens": np.broadcast_to(np.asarray(life.tokens_per_day(own, saved)), (_count(rows),))}
+        saved = teacher_price * serving_factor(facts, rows, costs.teacher) - price * serving_factor(
+            facts, rows, student
+        )
+        saved = np.where(np.asarray(saved) > 0.0, saved, 0.0)
+        with np.errstate(divide="ignore"):
+            return {"tokens": np.asarray(life.tokens_per_day(own, saved))}
 
     band = interval(drawn(facts, figure, draws)["tokens"]) if draws else None
     return Crossing(tokens_per_day=found, verdict="pays above", band=band)
@@ -140,47 +142,3 @@ def _bisected(holds: Callable[[float], bool], low: float, high: float) -> float:
         middle = float(np.sqrt(low * high))
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high
-
-
-def drawn_own(facts: Facts, rows: Rows, costs: FamilyCosts, student: MemberCosts, life: Life) -> Quantity:
-    """The student's own dollars at launch with the ranges of the rows that they follow from."""
-    signals = student.signals
-    trained = training_factor(facts, rows, student) if student.run.chip_hours else 1.0
-    read = training_factor(facts, rows, costs.teacher) if signals is not None and signals.kind != "text" else 1.0
-    usd = student.run.usd * trained + student.member.other_usd
-    if signals is not None:
-        usd = usd + signals.teacher_usd * read + signals.storage_usd
-    return life.at_launch(usd, student.run.days)
-
-
-def training_factor(facts: Facts, rows: Rows, each: MemberCosts) -> Quantity:
-    """Drawn dollars of a run over those at the values of the rows: goodput or MFU, and the price of the chip."""
-    rate = each.rate
-    if rate is None:
-        return 1.0
-    row = "mfu_ratio" if each.model.architecture is None or each.member.flops else "goodput_ratio"
-    told = bool(each.member.mfu)
-    hours = 1.0 if told else facts.value("training", row) / rows.value("training", row)
-    factor: Quantity = hours * price_factor(facts, rows, rate.chip, rate.price.usd_per_hour)
-    return factor
-
-
-def serving_factor(facts: Facts, rows: Rows, each: MemberCosts) -> Quantity:
-    """Drawn dollars of serving over those predicted: the error of predicted throughput."""
-    if each.served.price_basis == TOLD:
-        return 1.0
-    factor: Quantity = facts.value("serving", "throughput_ratio") / rows.value("serving", "throughput_ratio")
-    return factor
-
-
-def price_factor(facts: Facts, rows: Rows, chip: str, usd_per_hour: float | None) -> Quantity:
-    """Drawn price of a chip-hour over its value, where that is the chip's first row of prices."""
-    row = facts.find(chip, "usd_per_hour") if chip else None
-    if row is None or row.value != usd_per_hour:
-        return 1.0
-    factor: Quantity = rows.value(chip, "usd_per_hour") / row.value
-    return factor
-
-
-def _count(rows: Rows) -> int:
-    return int(getattr(rows, "count", 1))

@@ -21,6 +21,8 @@ class Served:
     usd_per_million_tokens: float | None
     on: str
     price_basis: str = ""
+    chip: str = ""
+    usd_per_chip_hour: float | None = None
     tpot_s: float | None = None
     ttft_s: float | None = None
     joules_per_token: float | None = None
@@ -53,6 +55,8 @@ def served(facts: Facts, model: Model, member: Member, serving: Serving, price: 
         usd_per_million_tokens=best.usd_per_million_output_tokens / serving.utilisation,
         on=f"{best.chips} x {best.chip}, {best.batch} at a time, {best.precision}",
         price_basis=best.price_basis,
+        chip=best.chip,
+        usd_per_chip_hour=best.usd_per_chip_hour,
         tpot_s=best.tpot_s,
         ttft_s=best.ttft_s,
         joules_per_token=best.joules_per_output_token,
