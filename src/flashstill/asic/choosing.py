@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
@@ -27,10 +27,10 @@ from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
 
 DIES = (1, 2, 4, 8)
 INTENSITIES = tuple(2.0**power for power in range(-2, 12))
-MORE_STACKS = (1, 2, 3, 4)
+MORE_STACKS = (1, 2, 3)
 LANES = (8, 16, 32, 64, 128)
 NO_ROOM = "the load does not fit the memory it was sized for"
-_ROUNDS = 4
+_ROUNDS, _WORSE = 4, 2
 Sized = dict[Choice, ChipDesign]
 
 
@@ -79,13 +79,16 @@ def choices(variant: str, chips: int, stages: int) -> Iterator[Choice]:
         yield Choice(chips=chips, dies=dies, intensity=intensity, stages=stages, more=stacks, lanes=lane)
 
 
-def sized(ground: Ground, max_chips: int, reasons: Counter[str]) -> Sized:
-    """Every choice that can be built, with its chip; the others are counted in `reasons`."""
-    found: Sized = {}
+def machines(ground: Ground, max_chips: int, reasons: Counter[str]) -> Iterator[Sized]:
+    """For 1, 2, 4, ... packages: every choice that can be built, with its chip; the others are counted in `reasons`.
+
+    Numbers of packages for which nothing can be built are left out.
+    """
     for power in range(max_chips.bit_length()):
         split = pipelines(ground, 2**power)
         if not split:
             reasons[NO_SPLIT] += 1
+        found: Sized = {}
         for stages, held in split.items():
             for choice in choices(ground.wanted.variant, 2**power, stages):
                 chip = size_holding(ground, choice, *held)
@@ -93,17 +96,23 @@ def sized(ground: Ground, max_chips: int, reasons: Counter[str]) -> Sized:
                     reasons[chip] += 1
                 else:
                     found[choice] = chip
-    return found
+        if found:
+            yield found
 
 
-def cheapest(asked: Asked, designs: Sized, reasons: Counter[str]) -> ChipDesign | None:
+def smallest(designs: Iterable[Sized]) -> ChipDesign | None:
+    """The design with the least silicon of a machine; None without one."""
+    built = (chip for found in designs for chip in found.values())
+    return min(built, key=lambda chip: chip.machine_mm2, default=None)
+
+
+def cheapest(asked: Asked, designs: Iterable[Sized], reasons: Counter[str]) -> ChipDesign | None:
     """The design with the least dollars a token among those that keep the bounds; None without one.
 
     From the fewest packages on, until `_WORSE` numbers of packages in a row are no better than the best.
     """
     best, least, worse = None, inf, 0
-    for number in sorted({choice.chips for choice in designs}):
-        mine = {choice: chip for choice, chip in designs.items() if choice.chips == number}
+    for mine in designs:
         choice, dollars = _descend(asked, mine, reasons)
         if dollars < least:
             best, least, worse = mine[choice], dollars, 0
@@ -112,9 +121,6 @@ def cheapest(asked: Asked, designs: Sized, reasons: Counter[str]) -> ChipDesign 
         if worse >= _WORSE:
             break
     return best
-
-
-_WORSE = 2
 
 
 def _descend(asked: Asked, designs: Sized, reasons: Counter[str]) -> tuple[Choice, float]:

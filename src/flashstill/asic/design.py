@@ -53,7 +53,7 @@ class ChipDesign:
     flops_per_s: by format.  sram_bytes_per_s: all arrays together.  memory: type of the stacks, "" without.
     link_bytes_per_s: to other packages, one direction, all links; 0 for a machine of one package.
     concurrency, context: sequences and tokens of each that the machine was sized for.
-    evaluated: designs that were compared.  infeasible: why others were not, counted.  notes: rules that bound it.
+    evaluated: designs that could be built.  infeasible: why others could not, or broke a bound, counted.
     """
 
     name: str

@@ -13,10 +13,11 @@ silicon     instead of cost: the least mm2 of a machine that holds the model and
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from flashstill.arch import Architecture
-from flashstill.asic.choosing import asked_of, cheapest, sized
+from flashstill.asic.choosing import Sized, asked_of, cheapest, machines, smallest
 from flashstill.asic.design import HARDWIRED, VARIANTS, ChipDesign
 from flashstill.asic.rows import rows_of, with_design
 from flashstill.asic.sizing import Wanted, ground_of
@@ -110,18 +111,21 @@ def design_chip(
         memory=memory,
         name=name,
     )
-    ground, reasons = ground_of(facts, wanted), Counter[str]()
-    designs = sized(ground, max_chips, reasons)
-    evaluated = len(designs) + sum(reasons.values())
-    if objective == SILICON:
-        best = min(designs.values(), key=lambda design: design.machine_mm2, default=None)
-    else:
-        best = cheapest(asked_of(facts, scenario), designs, reasons)
+    ground, reasons, built = ground_of(facts, wanted), Counter[str](), list[int]()
+    designs = _counted(machines(ground, max_chips, reasons), built)
+    best = smallest(designs) if objective == SILICON else cheapest(asked_of(facts, scenario), designs, reasons)
     if best is None:
         raise InfeasiblePlan(
             f"no {variant} chip of n{wanted.node_nm} for {model.name} can be built within these bounds", dict(reasons)
         )
-    return replace(with_needed_watts(facts, best), evaluated=evaluated, infeasible=dict(reasons))
+    return replace(with_needed_watts(facts, best), evaluated=sum(built), infeasible=dict(reasons))
+
+
+def _counted(designs: Iterable[Sized], built: list[int]) -> Iterator[Sized]:
+    """The same, with the number of designs of each noted in `built`."""
+    for found in designs:
+        built.append(len(found))
+        yield found
 
 
 def with_needed_watts(facts: Facts, design: ChipDesign) -> ChipDesign:

@@ -42,7 +42,9 @@ MULTIPLIED_IN = {"fp8-block": "fp8", "int2": "bf16"}
 ATTENTION = "bf16"
 """format of attention's products (cost/operations.py)"""
 FLOPS_PER_MAC = 2.0
-_LEAST_SRAM = 2.0**20
+_LEAST_SRAM, _BANK_BYTES = 2.0**20, 2.0**16
+"""of any chip, and of a bank, of which a chip has a whole number"""
+_ROUNDING = 1.0 + 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,7 +184,7 @@ def size_holding(ground: Ground, choice: Choice, weights: float, cache: float) -
     else:
         sram = (cached + (0.0 if wanted.variant == HARDWIRED else weights)) / software.usable_ratio
         sram = max(sram, ground.activation_bytes * wanted.concurrency / ground.value("kernel", "on_chip_ratio"))
-    sram = max(sram, _LEAST_SRAM)
+    sram = max(math.ceil(sram * _ROUNDING / _BANK_BYTES) * _BANK_BYTES, _LEAST_SRAM)
     sram_rate = sram * ground.value("sram-macro", "bytes_per_cycle_ratio") * ground.clock_hz
     widest = choice.intensity * (memory_rate or sram_rate)
     flops = {name: widest * rate for name, rate in ground.rates.items()}
