@@ -50,7 +50,7 @@ def test_distilled_losses_of_the_sanity_table(size: float, tokens: float, teache
 
 
 @given(st.floats(2e8, 1e10), st.floats(5e9, 5e11))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_a_teacher_can_be_too_strong(size: float, tokens: float) -> None:
     """The capacity gap: the student's loss over the teacher's has its minimum inside."""
     teachers = np.linspace(1.25, 3.5, 400)
@@ -72,7 +72,7 @@ def test_joint_moe_law_reproduces_table_4(experts: int, m: float, mu: float, n: 
 
 
 @given(st.sampled_from(published_names()), SIZES, TOKENS, st.floats(1.01, 30))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_more_parameters_or_tokens_are_never_worse(name: str, size: float, tokens: float, more: float) -> None:
     law = published(name)
     assert law.loss(size * more, tokens) <= law.loss(size, tokens) >= law.loss(size, tokens * more)
@@ -84,7 +84,7 @@ def test_more_parameters_or_tokens_are_never_worse(name: str, size: float, token
 
 
 @given(st.sampled_from(published_names()), st.floats(1e8, 1e10), st.floats(1e9, 1e12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_inverses(name: str, size: float, tokens: float) -> None:
     law = published(name)
     loss = law.loss(size, tokens)

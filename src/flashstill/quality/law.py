@@ -20,6 +20,7 @@ import numpy.typing as npt
 from flashstill.errors import BadInput, unknown
 from flashstill.quality import borrowed
 from flashstill.quality.forms import FORMS
+from flashstill.quality.held_out import HeldOut
 from flashstill.quality.prediction import Prediction
 from flashstill.quality.spread import Spread
 from flashstill.quality.support import Support
@@ -39,6 +40,7 @@ class Law:
 
     corpus, tokeniser: whose nats these are.  counted: which parameters N counts.
     limit: times beyond its largest run at which a question is refused; infinite for published laws, which only remark.
+    held_out: of a fit, each run as the others foretell it.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Law:
     unit: str = "nats per token"
     notes: tuple[str, ...] = ()
     limit: float = math.inf
+    held_out: tuple[HeldOut, ...] = ()
 
     @property
     def scale(self) -> str:

@@ -1,0 +1,147 @@
+"""The user's own training runs: parameters, tokens, loss; from rows, CSV, JSON lines, or records of `flashstill run`.
+
+    parameters,tokens,loss              a CSV file with this header; JSON lines with these keys
+    ...,teacher_loss                    all runs distilled from one teacher, and its loss in the same unit
+
+Of records (ModelRecord and QualityRecord) the loss is ln(perplexity), nats per token, of one text (domain) and of the
+models of one role: control (trained on the text itself) or student (distilled).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from flashstill.bounded import read_bounded
+from flashstill.errors import BadInput, nearest, unknown
+from flashstill.records import ModelRecord, QualityRecord, Record
+from flashstill.units import LN_2
+
+_MOST_BYTES = 2**26
+_METRICS: dict[str, tuple[str, Callable[[float], float]]] = {
+    "perplexity": ("nats per token", math.log),
+    "bits per byte": ("nats per byte", lambda bits: bits * LN_2),
+}
+"""metric of a record -> unit of the loss, and how it follows"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One trained model. teacher_loss: of the teacher that it was distilled from; None if it learned from text."""
+
+    parameters: float
+    tokens: float
+    loss: float
+    teacher_loss: float | None = None
+    model: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runs:
+    """Runs whose losses are in one unit on one text. corpus: that text, as far as it is known."""
+
+    runs: tuple[Run, ...]
+    unit: str = "nats per token"
+    corpus: str = "the user's own text"
+
+
+def from_rows(rows: Iterable[Mapping[str, Any]], where: str = "runs") -> Runs:
+    """Runs from mappings with the keys parameters, tokens, loss; BadInput names the row and key that is wrong."""
+    return Runs(runs=tuple(_run(row, f"{where}, row {number}") for number, row in enumerate(rows, start=1)))
+
+
+def from_file(path: Path, domain: str = "", metric: str = "perplexity", role: str = "") -> Runs:
+    """Runs of a .csv or .jsonl file; records of flashstill are recognised by their key `record`."""
+    if path.suffix.lower() == ".csv":
+        text = _text(path)
+        return from_rows(csv.DictReader(io.StringIO(text)), str(path))
+    from flashstill.checked import json_rows
+
+    rows = [row for _, row in json_rows(path)]
+    if any("record" in row for row in rows):
+        from flashstill.records import read_records
+
+        return from_records(read_records(path), str(path), domain, metric, role)
+    return from_rows(rows, str(path))
+
+
+def from_records(
+    records: Sequence[Record], where: str = "records", domain: str = "", metric: str = "perplexity", role: str = ""
+) -> Runs:
+    """One run for each trained model with this metric on this text. domain, role: needed where there are several."""
+    if metric not in _METRICS:
+        raise BadInput(unknown("metric of a quality law", metric, _METRICS))
+    unit, loss_of = _METRICS[metric]
+    models = {record.model: record for record in records if isinstance(record, ModelRecord) and record.training_tokens}
+    measured = [
+        record
+        for record in records
+        if isinstance(record, QualityRecord) and record.metric.replace("_", " ") == metric and record.model in models
+    ]
+    text = _only("domain", domain, {record.domain for record in measured}, where)
+    measured = [record for record in measured if record.domain == text]
+    kind = _only("role", role, {models[record.model].role for record in measured}, where)
+    return Runs(
+        runs=tuple(
+            Run(
+                parameters=models[record.model].parameters,
+                tokens=models[record.model].training_tokens,
+                loss=loss_of(record.value),
+                model=record.model,
+            )
+            for record in measured
+            if models[record.model].role == kind
+        ),
+        unit=unit,
+        corpus=f"{text} (models of role {kind})",
+    )
+
+
+def _only(what: str, asked: str, there: set[str], where: str) -> str:
+    """What was asked for, or the only one there."""
+    if asked and asked in there:
+        return asked
+    if asked:
+        raise BadInput(f"{where}: {unknown(what, asked, there)}")
+    if len(there) > 1:
+        raise BadInput(f"{where}: records of several kinds of {what} ({', '.join(sorted(there))}); name one")
+    if not there:
+        raise BadInput(f"{where}: no record says both how long a model was trained and how good it is on a text")
+    return next(iter(there))
+
+
+def _run(row: Mapping[str, Any], where: str) -> Run:
+    known = {field.name for field in fields(Run)}
+    for key in row:
+        if key not in known:
+            raise BadInput(f"{where}: unknown key {key!r}; the nearest known: {', '.join(nearest(str(key), known))}")
+    numbers: dict[str, float] = {}
+    for key in ("parameters", "tokens", "loss", "teacher_loss"):
+        value = row.get(key)
+        if value in (None, "") and key == "teacher_loss":
+            continue
+        try:
+            numbers[key] = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise BadInput(f"{where}: {key} must be a number, not {value!r}") from None
+        if not (math.isfinite(numbers[key]) and numbers[key] > 0):
+            raise BadInput(f"{where}: {key} must be positive, not {value!r}")
+    return Run(
+        parameters=numbers["parameters"],
+        tokens=numbers["tokens"],
+        loss=numbers["loss"],
+        teacher_loss=numbers.get("teacher_loss"),
+        model=str(row.get("model") or ""),
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_bounded(path, _MOST_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not UTF-8 text") from error
