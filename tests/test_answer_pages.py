@@ -23,7 +23,8 @@ def driver(name: str, low: float | None, high: float | None) -> dict[str, Any]:
     return {
         "name": name, "quantity": "wafer_usd", "unit": "USD", "value": 2.0, "low": 1.0, "high": 3.0, "kind": "estimate",
         "source": f"a source of {name}", "first": 0.25, "first_error": 0.01, "total": 0.3, "total_error": 0.01,
-        "at_low": low, "at_high": high,
+        "at_low": low, "at_high": high, "break_even_at_low": None if low is None else low * 1e2,
+        "break_even_at_high": 4e11,
     }  # fmt: skip
 
 
@@ -47,6 +48,7 @@ def variant(factor: float = 1.0) -> dict[str, Any]:
         ],
         "as_share_of_training_run": [{"training_usd": 1e7, "nre_ratio": interval(30.0, 40.0, 60.0)}],
         "schedule": {"design_years": 2.25},
+        "at_values": {"net_usd": 8e8, "break_even_tokens_per_day": 3.5e11},
         "notes": [HOSTILE],
     }  # fmt: skip
 
@@ -59,8 +61,9 @@ ASIC: dict[str, Any] = {
 
 def test_the_page_of_a_chip_shows_its_figures() -> None:
     page = render_answer(ASIC)
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
     for text in (
+        "What moves the break-even", "50 mJ",
         "400B (100B to never)", "800B (200B to never)", "$0.20 ($0.10 to $0.40)", "break-even 400B", "$400M",
         "40x", "0.250 ± 0.010", "a source of n5", "maker&#39;s margin", "2.25",
     ):  # fmt: skip

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flashstill.report.amounts import dollars, short
+from flashstill.report.amounts import dollars, tokens
 from flashstill.report.bands import bands
-from flashstill.report.money import crossing_of, curve_rows, curves_of, driven_by, made_of, ranged, value
+from flashstill.report.money import crossing_of, curve_rows, curves_of, driven_by, ends_of, made_of, ranged, value
 from flashstill.report.pages import Page
 from flashstill.report.sections import Document, Section
+from flashstill.report.tornado import tornado, width_of
+from flashstill.units import show
 
 CURVE = {"asic": "own chip", "alternative": "best alternative"}
 _SHOWN = (
@@ -25,7 +27,7 @@ def asic_page(document: Document) -> Page:
     model = document.get("model") or asked.get("model") or "one model"
     sections = [
         _curve(document), _choices(document, "variants"), _choices(document, "nodes"), _nre(document),
-        _package(document), _joules(document), _drivers(document), _shares(document),
+        _package(document), _joules(document), _volumes(document), _drivers(document), _shares(document),
     ]  # fmt: skip
     return Page(
         title=f"A chip for {model}",
@@ -119,7 +121,31 @@ def _package(document: Document) -> Section | None:
 
 def _joules(document: Document) -> Section | None:
     parts = {name: part for name, part in _plain(document.get("joules_per_token")).items() if name != "total"}
-    return made_of("Where a token's joules go", parts, "a token", "J", show=short) if parts else None
+    return (
+        made_of("Where a token's joules go", parts, "a token", "J", show=lambda joules: show(joules, "J"))
+        if parts
+        else None
+    )
+
+
+def _volumes(document: Document) -> Section | None:
+    """A tornado of the break-even itself, where it is finite."""
+    drivers = document.get("drivers") or ()
+    base = (document.get("at_values") or {}).get("break_even_tokens_per_day")
+    if base is None or not drivers or "break_even_at_low" not in drivers[0]:
+        return None
+    drawn = ends_of(drivers, "break_even_at_low", "break_even_at_high")
+    figure = "break-even, tokens a day"
+    rows = sorted(drawn, key=lambda each: -width_of(each, base))
+    return Section(
+        title="What moves the break-even",
+        text="One fact row at either end of its range; a paler bar to the edge means that the chip then never pays.",
+        charts=[(figure, tornado(drawn, base, figure, f"{figure}, by what drives it", tokens))],
+        headings=["fact row", "at low", "at high"],
+        rows=[
+            [each.name, *("never" if end is None else tokens(end) for end in (each.low, each.high))] for each in rows
+        ],
+    )
 
 
 def _drivers(document: Document) -> Section | None:

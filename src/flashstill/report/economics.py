@@ -7,9 +7,10 @@ from typing import Any
 
 from flashstill.report.amounts import dollars, tokens
 from flashstill.report.bands import bands
-from flashstill.report.money import crossing_of, curve_rows, curves_of, made_of, once, plain, ranged, table, value
+from flashstill.report.money import crossing_of, curve_rows, curves_of, made_of, once, ranged, table, value
 from flashstill.report.pages import Page
 from flashstill.report.sections import Document, Section
+from flashstill.units import show
 
 KINDS = ("cached", "input", "output")
 UNIT = "$ per million output tokens"
@@ -91,7 +92,11 @@ def _power(document: Document) -> Section | None:
     shares = power.get("decode_share_by_place") or {}
     parts = {name: share * power["joules_per_output_token"] for name, share in shares.items()}
     text = "The chips' energy per output token, prompts included, by the shares of a decode step."
-    return made_of("Where a token's joules go", parts, "a token", "J", text, show=plain) if parts else None
+    return (
+        made_of("Where a token's joules go", parts, "a token", "J", text, show=lambda joules: show(joules, "J"))
+        if parts
+        else None
+    )
 
 
 def _curve(document: Document) -> Section | None:

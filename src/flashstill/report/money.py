@@ -85,10 +85,7 @@ def driven_by(
     """
     if not drivers or base is None:
         return None
-    drawn = [
-        Driver(name=f"{each['name']}: {words(each['quantity'])}", low=each["at_low"], high=each["at_high"])
-        for each in drivers
-    ]
+    drawn = ends_of(drivers, "at_low", "at_high")
     order = sorted(range(len(drawn)), key=lambda number: -width_of(drawn[number], base))
     rows = []
     for number in order:
@@ -107,6 +104,15 @@ def driven_by(
         rows=rows,
         sources=once(f"{each['name']}: {each['source']}" for each in (drivers[number] for number in order)),
     )
+
+
+def ends_of(drivers: Sequence[Document], at_low: str, at_high: str) -> list[Driver]:
+    """Rows as a tornado draws them; at_low, at_high: the keys of a figure at either end."""
+    return [
+        Driver(name=f"{each['name']}: {each['quantity'].replace('_', ' ').replace('usd', '$')}",
+               low=each[at_low], high=each[at_high])
+        for each in drivers
+    ]  # fmt: skip
 
 
 def _end(end: float | None, show: Show) -> str:

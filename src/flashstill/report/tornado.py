@@ -10,7 +10,7 @@ from html import escape
 from flashstill.report.amounts import dollars
 from flashstill.report.svg import WIDTH, Scale, base_axis, figure, shortened, text
 
-TOP, PITCH, BAR, BOTTOM, LABEL, MARGIN = 26.0, 24.0, 15.0, 40.0, 190.0, 14.0
+TOP, PITCH, BAR, BOTTOM, LABEL, MARGIN = 26.0, 24.0, 15.0, 40.0, 226.0, 14.0
 MOST = 16
 """rows drawn; the table has all"""
 LOG_FROM = 30.0
@@ -59,7 +59,7 @@ def tornado(
         parts.append(f"<g><title>{escape(words)}</title>{bars}</g>")
         parts.append(text(LABEL - 8, top + 12, shortened(each.name, LABEL - 12.0), "end"))
     parts.append(f'<line class="mark" x1="{middle:.1f}" x2="{middle:.1f}" y1="{TOP - 4}" y2="{foot}"/>')
-    for at, colour, word in ((LABEL, 1, "input at its low end"), (LABEL + 142.0, 2, "at its high end")):
+    for at, colour, word in ((LABEL - 60.0, 1, "input at its low end"), (LABEL + 90.0, 2, "at its high end")):
         parts.append(f'<circle class="dot s{colour}" cx="{at + 4:.0f}" cy="11" r="4"/>')
         parts.append(text(at + 12, 15, word))
     return figure(title, parts, height)
