@@ -46,7 +46,7 @@ SIGNATURES = {
     "economics": (
         "model", "chip", "max_chips", "isl", "osl", "cached", "thinking", "tokens_per_day", "requests_per_day",
         "api_price", "grid", "utilisation", "least_replicas", "max_ttft_s", "max_tpot_s", "precision", "engine",
-        "price", "facts", "set",
+        "overlaps", "redundant_experts", "disaggregated", "price", "facts", "set",
     ),
     "plan_fleet": (
         "model", "chips", "trace", "slo", "max_chips", "precision", "kv_precision", "engine", "speed", "window_s",

@@ -38,6 +38,19 @@ class TestDeepSeeksDay:
         assert revenue == pytest.approx(562_027, rel=1e-3)
         assert revenue / 87_072 - 1.0 == pytest.approx(5.45, rel=2e-3)  # "a cost profit margin of 545 %"
 
+    @pytest.mark.slow
+    def test_what_the_model_and_the_chip_lead_to(self) -> None:
+        """Lengths from the mean KV length of 4,989 (test_deepseek_day.py); nothing was fitted to that day."""
+        tree = fs.economics(
+            model="deepseek-v3", chip="h800-sxm", max_chips=192, engine="sglang", disaggregated=True,
+            overlaps=("none", "two-batch"), redundant_experts=(None, 32), isl=4383, osl=1211, cached=3.42 / 6.08,
+            utilisation=1.0, tokens_per_day=7.76e11, set={"h800-sxm.usd_per_hour": 2.0}, api_price="deepseek-r1",
+        ).as_dict()  # fmt: skip
+        assert tree["chips"] / 8 == pytest.approx(226.75, rel=0.3)
+        assert tree["usd_per_day"]["value"] == pytest.approx(87_072, rel=0.3)
+        assert tree["api"]["usd_per_day"]["value"] == pytest.approx(562_027, rel=0.002)
+        assert tree["answer"] == "self-host"
+
 
 def test_tokens_of_a_request() -> None:
     """Thinking tokens come beside those of the answer and are paid as output."""
@@ -242,4 +255,6 @@ def test_the_chip_is_chosen_among_those_that_can_be_had() -> None:
         assert full[0] <= full[1] * (1.0 + 1e-9)
     owned = fs.economics(model="llama-3.1-70b", isl=1000, osl=200, price="owned").as_dict()
     assert ": estimate" not in owned["price_basis"]
+    row = FACTS.get(owned["chip"], "usd_purchase")
+    assert row.high <= 3.0 * row.low
     assert not math.isnan(owned["usd_per_request"]["value"])

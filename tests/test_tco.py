@@ -171,6 +171,9 @@ def test_an_owned_hour_pays_for_the_power_that_is_predicted() -> None:
     assert answer.watts_per_chip < chip.limit_w
     assert answer.usd_per_chip_hour == pytest.approx(float(owned_hour(TERMS, chip, answer.watts_per_chip).usd))
     assert answer.price_basis == price.basis.replace("at the limit", "as predicted")
+    assert answer.output_tokens_per_s is not None
+    hours = (answer.deployment.chips or 0) / answer.output_tokens_per_s / 3600.0
+    assert answer.usd_per_million_output_tokens == pytest.approx(answer.usd_per_chip_hour * hours * 1e6)
     explained = fs.explain(**asked).as_dict()
     assert explained["usd_per_chip_hour"] == pytest.approx(
         float(owned_hour(TERMS, chip, explained["watts_per_chip"]).usd)

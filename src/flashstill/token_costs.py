@@ -74,6 +74,9 @@ def economics(
     max_tpot_s: float | None = TPOT_S,
     precision: str = "published",
     engine: str | None = None,
+    overlaps: Sequence[str] = ("none",),
+    redundant_experts: Sequence[int | None] = (None,),
+    disaggregated: bool = False,
     price: str = "rented",
     facts: FactsLike = (),
     set: Edits | None = None,
@@ -86,6 +89,7 @@ def economics(
     tokens_per_day (prompts and answers, thinking left out) or requests_per_day: the volume.  utilisation: mean load
     over the day, of what the replicas could do [the fact row server.utilisation_ratio].
     api_price: (IN, CACHED, OUT) in dollars per million tokens, or a name with fact rows; None: the model's, if known.
+    overlaps, redundant_experts, disaggregated: also tried, as by `search`.
     Raises BadInput for values that cannot be, MissingFact for unknown names, InfeasiblePlan if no configuration keeps
     the bounds.
     """
@@ -110,6 +114,9 @@ def economics(
         max_tpot_s=None if osl == 1 else max_tpot_s,
         precision=precision,
         engine=engine,
+        overlaps=tuple(overlaps),
+        redundant_experts=tuple(redundant_experts),
+        disaggregated=disaggregated,
         price=price,
     )
     paid = _api(table, api_price, model if isinstance(model, str) else model.name)

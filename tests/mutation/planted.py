@@ -36,6 +36,21 @@ PLANTED: tuple[Planted, ...] = (
         "operations",
     ),
     ("workload/experts.py", "self.ffn_width * self.distinct", "self.ffn_width * self.held", "operations"),
+    # an owned hour: idle chips draw nothing, the server is bought twice, money is free
+    ("economics/tco.py", "(watts + idle_watts(terms, chip)) *", "watts *", "tco"),
+    ("economics/tco.py", "0.0 if chip.price_holds_server else chip", "chip", "tco"),
+    ("economics/tco.py", "bought * dearer + building", "building", "tco"),
+    # power is paid at the limit; attention to cached tokens is free
+    (
+        "economics/prices.py",
+        "hour = hour + (watts - price.limit_w)",
+        "hour = hour + 0.0 * (watts - price.limit_w)",
+        "tco",
+    ),
+    ("cost/serving.py", "0.0 if paces.cacheless_s is None else np", "0.0 * np", "tco"),
+    # any fraction of a replica can be had; the API's cached tokens cost as others
+    ("economics/self_hosting.py", "math.ceil(requests / (replica", "(requests / (replica", "self_hosting"),
+    ("economics/token_prices.py", "self.cached * tokens.cached", "self.input * tokens.cached", "self_hosting"),
     # a pipeline has no bubble; the optimizer is not shared
     ("cost/training.py", "(stages - 1.0) / plan.interleave * slowest", "0.0 * slowest", "training_numbers"),
     ("cost/training.py", "plan.fsdp * plan.dp if plan.zero1 else plan.fsdp", "plan.fsdp", "training_numbers"),

@@ -22,7 +22,7 @@ from flashstill.cli.options import (
 from flashstill.cli.paging import page_option, write_page
 from flashstill.errors import BadInput, printable, shortened
 from flashstill.tables import table_lines
-from flashstill.units import parse_amount, show
+from flashstill.units import parse_amount, parse_count, show
 
 
 @click.command()
@@ -51,6 +51,9 @@ from flashstill.units import parse_amount, show
 @click.option("--max-tpot", type=SECONDS, default=0.05, show_default=True, help="Longest time per output token.")
 @click.option("--precision", type=WORD, default="published", show_default=True, help="Of weights and arithmetic.")
 @click.option("--engine", type=WORD, default=None, help="vllm, sglang, trtllm, none [default: vllm; none on SRAM].")
+@click.option("--overlap", type=WORD, default="none", show_default=True, help="none, two-batch, or both with a comma.")
+@click.option("--redundant-experts", default=None, help="Numbers to try, with commas [default: the fewest].")
+@click.option("--disaggregated", is_flag=True, help="Also try prefill and decoding on pools of their own.")
 @page_option
 @price_option
 @facts_options
@@ -80,8 +83,11 @@ def host_model(facts: Any, asked: dict[str, Any]) -> dict[str, Any]:
     chips = [name.strip() for name in (asked["chip"] or "").split(",") if name.strip()]
     same = (
         "max_chips", "isl", "osl", "tokens_per_day", "requests_per_day", "api_price", "grid", "utilisation",
-        "least_replicas", "precision", "engine", "price",
+        "least_replicas", "precision", "engine", "disaggregated", "price",
     )  # fmt: skip
+    redundant = [parse_count(text) for text in (asked["redundant_experts"] or "").split(",") if text.strip()]
+    if None in redundant:
+        raise BadInput(f"--redundant-experts is {shortened(asked['redundant_experts'])!r}, not numbers with commas")
     return costs_of(
         model=asked["model"],
         chip=chips,
@@ -89,6 +95,8 @@ def host_model(facts: Any, asked: dict[str, Any]) -> dict[str, Any]:
         thinking=_range("--thinking", asked["thinking"]),
         max_ttft_s=asked["max_ttft"],
         max_tpot_s=asked["max_tpot"],
+        overlaps=[name.strip() for name in asked["overlap"].split(",")],
+        redundant_experts=redundant or [None],
         facts=facts,
         **{name: asked[name] for name in same},
     ).as_dict()
@@ -166,9 +174,8 @@ def _echo_break_even(document: dict[str, Any]) -> None:
             f"hosting pays from {first['low']:,.0f} requests a day at best, and never at the other end of the ranges"
         )
     else:
-        volume = (
-            f"hosting pays from {first['value']:,.0f} requests a day on ({first['low']:,.0f} to {first['high']:,.0f})"
-        )
+        ends = "" if first["low"] == first["high"] else f" ({first['low']:,.0f} to {first['high']:,.0f})"
+        volume = f"hosting pays from {first['value']:,.0f} requests a day on{ends}"
     answers = {"self-host": "host it yourself", "api": "pay the API", "depends": "it depends"}
     click.echo(f"answer: {answers[document['answer']]}; {volume}")
     click.echo(f"API price: {document['api']['source']}, {document['api']['as_of']}")

@@ -20,6 +20,7 @@ from flashstill.economics.token_kinds import KINDS, per_million
 from flashstill.economics.token_prices import TokenPrice, Tokens, tokens_of
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import Facts
+from flashstill.plan.deployment import APART
 from flashstill.plan.hardwired import is_hardwired
 from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
@@ -29,6 +30,8 @@ from flashstill.units import TOKENS_PER_MILLION
 Range = tuple[float, float]
 FEWEST, MOST = 16, 1024
 """chips of a replica at the most, if the user names no number: doubled from the first until the model fits"""
+SPREAD = 3.0
+"""of a price's range, from its low to its high end, up to which it is a price to choose by"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +43,7 @@ class Hosting:
     share of a prompt found in a cache, thinking tokens per token of an answer.
     requests_per_day: None: only prices and break-even are asked for.  utilisation_ratio: mean load over the day, of a
     replica's full rate; None: the fact row of servers.  least_replicas: that stand whatever comes.
+    overlaps, redundant_experts, disaggregated: also tried, as in `SearchSpace`.
     """
 
     model: str | Architecture
@@ -56,6 +60,9 @@ class Hosting:
     max_tpot_s: float | None = None
     precision: str = "published"
     engine: str | None = None
+    overlaps: tuple[str, ...] = (APART,)
+    redundant_experts: tuple[int | None, ...] = (None,)
+    disaggregated: bool = False
     price: str = RENTED
 
 
@@ -169,7 +176,15 @@ def _cheapest(
     """The configuration of the fewest dollars per token; of equally dear ones, the fastest."""
     scenario, most = scenario_of(asked, model, cached, thinking), asked.max_chips or FEWEST
     while True:
-        space = SearchSpace(chips=tuple(chips), max_chips=most, precisions=(asked.precision,), engine=asked.engine)
+        space = SearchSpace(
+            chips=tuple(chips),
+            max_chips=most,
+            precisions=(asked.precision,),
+            engine=asked.engine,
+            overlaps=asked.overlaps,
+            redundant_experts=asked.redundant_experts,
+            disaggregated=asked.disaggregated,
+        )
         try:
             front = search(facts, scenario, space, asked.price).front
         except InfeasiblePlan:
@@ -227,7 +242,10 @@ def _priced_chips(facts: Facts, basis: str) -> tuple[str, ...]:
 
 def _has_own_price(facts: Facts, name: str, basis: str) -> bool:
     price = hourly_price(facts, name, basis)
-    return price.usd_per_hour is not None and ", as no " not in price.basis and ": estimate" not in price.basis
+    if price.usd_per_hour is None or ", as no " in price.basis or ": estimate" in price.basis:
+        return False
+    rows = facts.rows.get((name, "usd_purchase" if price.usd_per_watt_hour else "usd_per_hour"), ())
+    return all(row.high <= SPREAD * row.low for row in rows if row.source in price.basis)
 
 
 def _check(asked: Hosting, utilisation: float) -> None:

@@ -71,12 +71,12 @@ def power_of(found: Hosted) -> dict[str, Any]:
 
 
 def _case(found: Hosted) -> Case:
-    """The middle of the ranges on its configuration."""
+    """The middle of the ranges on its configuration; of two pools, on the one that decodes."""
     chosen, middle = found.middle.configuration, found.middle
     layout = {
         each.name: getattr(chosen, each.name)
         for each in fields(Deployment)
-        if not each.name.startswith(PREFILL) and each.name not in ("topology", "sampling")
+        if not each.name.startswith(PREFILL) and each.name not in ("topology", "sampling", "chips")
     }
     scenario = scenario_of(found.asked, found.model, middle.cached_ratio, middle.thinking_ratio)
     return Case(replace(scenario, batch=chosen.batch), Deployment(**layout))
