@@ -161,13 +161,15 @@ def family() -> dict[str, Any]:
                       {"name": "a million tokens", "value": 1.5, "is_total": True}],
         "prerequisite": {"usd": 1.5e7, "share_of_usd": 1 / 6}, "teacher": member("pro"), "students": [student],
         "law": {"name": "a-law", "source": "a paper about it"}, "measured": None, "notes": [],
+        "usd_per_million_tokens_band": interval(1.25, 1.5, 2.0), "drivers": [driver(HOSTILE, 1.25, 2.0)],
     }  # fmt: skip
 
 
 def test_the_page_of_a_family_shows_its_break_even_points() -> None:
     page = render_answer(family())
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
     for text in (
+        "$1.50 ($1.25 to $2)",
         "pays above 1.34B a day (800M to never)", "pays from 1.34B", "16.7%", "$15M", "Distil (sure).", "unverified",
         "a-law: a paper about it", "2T", "always",
     ):  # fmt: skip

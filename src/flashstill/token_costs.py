@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,8 @@ def economics(
     if tokens_per_day is not None and requests_per_day is not None:
         raise BadInput("give tokens_per_day or requests_per_day, not both")
     if tokens_per_day is not None:
+        if not 0.0 < tokens_per_day < math.inf:
+            raise BadInput(f"tokens_per_day must be above 0, not {tokens_per_day:g}")
         requests_per_day = tokens_per_day / (isl + osl)
     asked = Hosting(
         model=model,

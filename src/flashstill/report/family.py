@@ -7,7 +7,7 @@ from typing import Any
 
 from flashstill.report.amounts import dollars, tokens
 from flashstill.report.bands import Crossing, bands
-from flashstill.report.money import curve_rows, curves_of, plain, table, value
+from flashstill.report.money import curve_rows, curves_of, driven_by, plain, table, value
 from flashstill.report.pages import Page
 from flashstill.report.sections import Document, Section
 from flashstill.report.waterfall import Step, waterfall
@@ -30,7 +30,7 @@ _WORTH = (
 )  # fmt: skip
 _SHOWN = (
     "family", "unit", "tokens_per_day", "usd_per_million_tokens", "waterfall", "prerequisite", "teacher", "students",
-    "law",
+    "law", "usd_per_million_tokens_band", "drivers",
 )  # fmt: skip
 
 
@@ -39,6 +39,8 @@ def family_page(document: Document) -> Page:
     sections: list[Section | None] = [_waterfall(document), _models(document)]
     for student in document["students"]:
         sections += [_crossings(student), _worth(student, document), _generations(student)]
+    whole = document["usd_per_million_tokens"]["total"]
+    sections.append(driven_by(document.get("drivers") or (), whole, "$ per million tokens of the family", dollars))
     return Page(
         title=f"The money of {document['family']}",
         subtitle=f"Dollars per million {document['unit']}; {tokens(document['tokens_per_day'])} a day in all.",
@@ -51,7 +53,7 @@ def family_page(document: Document) -> Page:
 def _facts(document: Document) -> list[tuple[str, str]]:
     teacher, share = document["prerequisite"], document["prerequisite"].get("share_of_usd")
     facts = [
-        ("a million tokens", dollars(document["usd_per_million_tokens"]["total"])),
+        ("a million tokens", _total(document)),
         ("of which the teacher's training", "" if share is None else f"{share:.1%}"),
         ("the teacher's training", dollars(teacher["usd"])),
     ]
@@ -61,6 +63,16 @@ def _facts(document: Document) -> list[tuple[str, str]]:
         if student.get("should_distil"):
             facts.append((f"distil {student['name']}?", "yes" if student["should_distil"]["distil"] else "no"))
     return [(name, text) for name, text in facts if text]
+
+
+def _total(document: Document) -> str:
+    """Dollars per million tokens, with P10 and P90 where they are known."""
+    whole, band = (
+        dollars(document["usd_per_million_tokens"]["total"]),
+        document.get("usd_per_million_tokens_band") or {},
+    )
+    low, high = band.get("p10"), band.get("p90")
+    return whole if low is None or high is None else f"{whole} ({dollars(low)} to {dollars(high)})"
 
 
 def _verdict(found: Document) -> str:
