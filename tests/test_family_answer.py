@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flashstill as fs
+from flashstill.cli import main
 from flashstill.cli.family_costs import print_family
 from flashstill.errors import BadInput
 from flashstill.facts import load
@@ -21,6 +22,7 @@ from flashstill.family.break_even import grid
 from flashstill.family.ranges import total
 from flashstill.family.scratch import discounted_millions
 from flashstill.records import CostRecord, ModelRecord, QualityRecord, write_records
+from tests.commands import refuse
 
 FACTS = load()
 PLAN: dict[str, Any] = {
@@ -396,3 +398,48 @@ def test_a_toml_file_is_read(tmp_path: Path) -> None:
     assert [each.name for each in found.costs.members] == ["teacher", "students[0]"]
     assert float(found.costs.life.interest) == FACTS.value("capital", "interest_ratio")
     assert float(found.costs.life.years) == FACTS.value("model", "life_years")
+
+
+class TestCommand:
+    """`flashstill economics FAMILY_OR_RESULT`."""
+
+    def written(self, tmp_path: Path, text: str = "") -> Path:
+        path = tmp_path / "family.toml"
+        path.write_text(
+            '[training]\nchip = "h100-sxm"\n[serving]\nchips = ["h100-sxm"]\ntokens_per_day = 1e9\n'
+            "[teacher]\nparameters = 7e9\ntokens = 1e12\n"
+            "[[students]]\nparameters = 1e9\ntokens = 1e11\nusd_per_million_tokens = 0.1\n" + (text or "share = 1.0\n"),
+            encoding="utf-8",
+        )
+        return path
+
+    def test_it_prints_the_document(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        main(["economics", str(self.written(tmp_path)), "--json", "--generations", "1", "--draws", "10"])
+        tree = json.loads(capsys.readouterr().out)
+        assert tree["schema"] == "flashstill.economics/1"
+        assert tree["question"]["generations"] == 1
+        assert "isl" not in tree["question"]
+        assert len(tree["students"][0]["generations"]) == 2
+
+    def test_it_prints_text_and_a_page(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        page = tmp_path / "page.html"
+        main(["economics", str(self.written(tmp_path)), "--draws", "10", "--out", str(page)])
+        assert "as a prerequisite" in capsys.readouterr().out
+        assert "The money of family" in page.read_text(encoding="utf-8")
+
+    def test_a_finished_run(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        main(["economics", str(finished(tmp_path / "out")), "--draws", "10", "--tokens-per-day", "5M"])
+        assert "5e+06 output tokens a day" in capsys.readouterr().out
+
+    def test_mistakes_exit_with_2(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        family = self.written(tmp_path)
+        for arguments, sentence in (
+            ((family, "--isl", 5), "--isl is of a single --model"),
+            ((family, "--model", "llama-3.1-8b"), "--model is of a single --model"),
+            (("--model", "llama-3.1-8b", "--seed", 1), "--seed is of a family"),
+            ((family, "--tokens-per-day", 5), "tokens_per_day is of a finished run"),
+            ((family, "--generations", 99), "generations must lie between"),
+        ):
+            assert sentence in refuse(capsys, "economics", *arguments)
+        path = self.written(tmp_path, "share = 0.4\n")
+        assert "sum to 0.4; they must sum to 1" in refuse(capsys, "economics", path)

@@ -9,6 +9,7 @@ import click
 
 from flashstill.cli.completion import complete_chips
 from flashstill.cli.documents import echo_edits, json_option, print_json
+from flashstill.cli.family_costs import answer_family, check_family, family_options
 from flashstill.cli.options import (
     COUNT,
     RATE,
@@ -26,6 +27,7 @@ from flashstill.units import parse_amount, parse_count, show
 
 
 @click.command()
+@family_options
 @model_option()
 @click.option(
     "--chip", "--chips-from", "chip", default=None, shell_complete=complete_chips,
@@ -59,13 +61,26 @@ from flashstill.units import parse_amount, parse_count, show
 @facts_options
 @json_option
 def economics(
-    facts_directories: tuple[Path, ...], edits: tuple[str, ...], out: Path | None, as_json: bool, **asked: Any
+    facts_directories: tuple[Path, ...],
+    edits: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
+    family: Path | None,
+    **asked: Any,
 ) -> None:
-    """What a million tokens cost on chips rented or owned, and whether to host a model or pay an API."""
+    """What a million tokens cost on chips rented or owned, and whether to host a model or pay an API.
+
+    With FAMILY_OR_RESULT, a family's TOML file or the directory of a finished run: what its teacher and students cost,
+    when each student pays, and whether to distil.
+    """
     from flashstill.facts import load
 
+    check_family(family)
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
+    if family is not None:
+        write_page(out, answer_family(facts, family, asked, as_json))
+        return
     document = host_model(facts, asked)
     if as_json:
         print_json(document)

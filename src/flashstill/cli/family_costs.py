@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from flashstill.family.generations import Generation
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_OF_A_FAMILY = ("generations", "student_growth", "draws", "seed")
+_ANSWERED = (*_OF_A_FAMILY, "family", "chip", "tokens_per_day", "out", "facts_directories", "edits", "as_json")
 _BEARERS = {
     "teacher_exists": "the teacher exists",
     "its_part": "with its part of the teacher",
@@ -29,51 +31,45 @@ _BEARERS = {
 
 def family_options(command: _F) -> _F:
     """Add the argument FAMILY_OR_RESULT and the options of a family."""
-    for name, kind, default, told in reversed(
+    for name, kind, told in reversed(
         (
-            ("--generations", COUNT, None, "Family: later generations, Flash(n) against Pro(n-1)."),
-            ("--student-growth", RATE, None, "Family: factor on the students' size and tokens per generation [1]."),
-            ("--tokens-per-day", RATE, None, "Finished run: output tokens that its family serves a day [1e9]."),
-            ("--serve-on", str, None, "Finished run: the chip that serves it [the first that it priced]."),
-            ("--draws", COUNT, None, "Family: draws of the intervals [2000]."),
-            ("--seed", COUNT, None, "Family: seed of the draws [0]."),
+            ("--generations", COUNT, "Family: later generations, each Flash against the Pro before it [default: 0]."),
+            ("--student-growth", RATE, "Family: factor on the students' size and tokens per generation [default: 1]."),
+            ("--draws", COUNT, "Family: draws of its intervals [default: 2000]."),
+            ("--seed", COUNT, "Family: seed of the draws [default: 0]."),
         )
-    ):  # fmt: skip
-        command = click.option(name, type=kind, default=default, help=told)(command)
-    return click.argument("family", required=False, metavar="[FAMILY_OR_RESULT]", type=click.Path(path_type=Path))(
-        command
-    )
+    ):
+        command = click.option(name, type=kind, default=None, help=told)(command)
+    path = click.Path(path_type=Path)
+    return click.argument("family", required=False, metavar="[FAMILY_OR_RESULT]", type=path)(command)
 
 
-def answer_family(facts: Facts, family: Path, asked: Mapping[str, Any], as_json: bool) -> FamilyAnswer:
-    """Answer and print, as text or as a JSON document. asked: the options of `family_options` by name."""
+def check_family(family: Path | None) -> None:
+    """BadInput for options of a family without one, and for those of a single model beside one."""
+    context = click.get_current_context()
+    options = {option.name: option.opts[0] for option in context.command.params}
+    foreign = _OF_A_FAMILY if family is None else [name for name in context.params if name not in _ANSWERED]
+    for name in foreign:
+        if context.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
+            context.params.pop(name)  # no part of the question
+        elif family is None:
+            raise BadInput(f"{options[name]} is of a family: give its TOML file, or the directory of a finished run")
+        else:
+            raise BadInput(f"{options[name]} is of a single --model; a family's file says it itself")
+
+
+def answer_family(facts: Facts, family: Path, asked: Mapping[str, Any], as_json: bool) -> dict[str, Any]:
+    """Answer and print, as text or as a JSON document, which is returned. asked: the options of the command."""
     from flashstill.family_economics import family_economics
 
-    answer = family_economics(
-        family,
-        generations=asked["generations"] or 0,
-        student_growth=1.0 if asked["student_growth"] is None else asked["student_growth"],
-        tokens_per_day=asked["tokens_per_day"],
-        chip=asked["serve_on"],
-        draws=2000 if asked["draws"] is None else asked["draws"],
-        seed=asked["seed"] or 0,
-        facts=facts,
-    )
+    given = {name: asked[name] for name in _OF_A_FAMILY if asked[name] is not None}
+    answer = family_economics(family, tokens_per_day=asked["tokens_per_day"], chip=asked["chip"], facts=facts, **given)
+    document = answer.as_dict()
     if as_json:
-        print_json(answer.as_dict())
+        print_json(document)
     else:
         print_family(answer)
-    return answer
-
-
-def check_alone(family: Path | None, asked: Mapping[str, Any], model: str | None) -> None:
-    """BadInput for options of a family without one, and for a family beside --model."""
-    given = [name for name in ("generations", "student_growth", "tokens_per_day", "serve_on", "draws", "seed")
-             if asked.get(name) is not None]  # fmt: skip
-    if family is None and given:
-        raise BadInput(f"--{given[0].replace('_', '-')} is of a family: give its TOML file, or the directory of a run")
-    if family is not None and model is not None:
-        raise BadInput("give a family or --model, not both: a family names its own models")
+    return document
 
 
 def print_family(answer: FamilyAnswer) -> None:
@@ -90,8 +86,15 @@ def print_family(answer: FamilyAnswer) -> None:
     print_table([heading, *(_row(answer, each) for each in costs.members)])
     share = costs.parts["prerequisite"] / total if total else 0.0
     small = answer.prerequisite_small_above
+    ends = answer.band
+    if ends.get("p10") is not None and ends.get("p90") is not None:
+        drivers = [f"{each['name']}.{each['quantity']}" for each in answer.drivers[:3]]
+        click.echo(
+            f"\nP10 to P90: {show(ends['p10'] or 0.0, 'USD')} to {show(ends['p90'] or 0.0, 'USD')} per million tokens"
+            + (f", most by {', '.join(drivers)}" if drivers else "")
+        )
     click.echo(
-        f"\n{printable(costs.teacher.name)} as a prerequisite: {show(costs.prerequisite_usd, 'USD')} at launch,"
+        f"{printable(costs.teacher.name)} as a prerequisite: {show(costs.prerequisite_usd, 'USD')} at launch,"
         f" {share:.0%} of all dollars" + ("" if small is None else f"; below a tenth from {small:,.2g} tokens a day on")
     )
     for student in answer.students:
