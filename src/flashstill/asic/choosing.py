@@ -132,20 +132,37 @@ def _descend(asked: Asked, designs: Sized, reasons: Counter[str]) -> tuple[Choic
     for _ in range(_ROUNDS):
         before = at
         for coordinate in ("intensity", "lanes", "stages", "more", "dies"):
-            for other in _along(designs, at, coordinate):
-                dollars = _cost(asked, designs, other, reasons)
-                if dollars < least:
-                    at, least = other, dollars
+            for way in _along(designs, at, coordinate):
+                at, least = _walk(asked, designs, (at, least), way, reasons)
         if at == before:
             break
     return at, least
 
 
-def _along(designs: Sized, at: Choice, coordinate: str) -> list[Choice]:
-    """Choices that differ in one coordinate and can be built."""
-    values = {getattr(choice, coordinate) for choice in designs}
-    changed: list[Any] = [replace(at, **{coordinate: value}) for value in sorted(values)]
-    return [choice for choice in changed if choice in designs and choice != at]
+def _along(designs: Sized, at: Choice, coordinate: str) -> tuple[list[Choice], list[Choice]]:
+    """Choices that differ in one coordinate and can be built: those above, and those below, the nearest first."""
+    here = getattr(at, coordinate)
+    values = sorted({getattr(choice, coordinate) for choice in designs})
+    ways = [value for value in values if value > here], [value for value in reversed(values) if value < here]
+    above, below = ([choice for value in way if (choice := _with(at, coordinate, value)) in designs] for way in ways)
+    return above, below
+
+
+def _with(choice: Choice, coordinate: str, value: Any) -> Choice:
+    return replace(choice, **{coordinate: value})
+
+
+def _walk(
+    asked: Asked, designs: Sized, best: tuple[Choice, float], way: list[Choice], reasons: Counter[str]
+) -> tuple[Choice, float]:
+    """The best choice, `best` or one of a way that is left after `_WORSE` choices in a row that are no better."""
+    worse = 0
+    for choice in way:
+        dollars = _cost(asked, designs, choice, reasons)
+        best, worse = ((choice, dollars), 0) if dollars < best[1] else (best, worse + 1)
+        if worse >= _WORSE and best[1] < inf:
+            break
+    return best
 
 
 def _cost(asked: Asked, designs: Sized, choice: Choice, reasons: Counter[str]) -> float:

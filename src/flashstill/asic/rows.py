@@ -7,8 +7,6 @@ their bands.  A chip with its weights in SRAM or in the wiring is of class sram,
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from flashstill.asic.design import HARDWIRED, HBM, SRAM, ChipDesign
 from flashstill.errors import BadInput
 from flashstill.facts import Fact, Facts
@@ -72,8 +70,7 @@ def with_design(facts: Facts, design: ChipDesign) -> Facts:
     """The facts with the design as a further chip; BadInput if a chip of that name exists."""
     if design.name in facts.machines:
         raise BadInput(f"a chip called {design.name} exists already; give the design another name")
-    machines = {**facts.machines, design.name: machine_of(design)}
-    return replace(facts.with_rows(rows_of(facts, design)), machines=machines)
+    return facts.with_machine(machine_of(design), rows_of(facts, design))
 
 
 def _row(design: ChipDesign, quantity: str, value: float, unit: str, condition: str = "") -> Fact:

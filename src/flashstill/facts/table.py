@@ -28,6 +28,8 @@ _PACKAGE = Path(__file__).parent
 _MACHINES = "machines.csv"
 CLASS_ROW = "crossing_ratio"
 """quantity for which every class of chips, and no other owner, has a row"""
+SPELLINGS = "spellings"
+"""key of the names of machines among what is derived"""
 _Made = TypeVar("_Made")
 
 
@@ -62,7 +64,7 @@ class Facts:
             written.replace("gb", "g"),
             written.replace("tpuv", "tpu-v"),
         )
-        known = self.derived("spellings", lambda: {plain(machine): machine for machine in self.machines})
+        known = self.derived(SPELLINGS, lambda: {plain(machine): machine for machine in self.machines})
         return next((known[spelling] for spelling in spellings if spelling in known), None)
 
     def machine(self, name: str) -> Machine:
@@ -106,6 +108,13 @@ class Facts:
         for row in rows:
             renewed[row.name, row.quantity] = (*renewed.get((row.name, row.quantity), ()), row)
         return Facts(rows={**self.rows, **renewed}, machines=self.machines, edits=self.edits)
+
+    def with_machine(self, machine: Machine, rows: Iterable[Fact]) -> Facts:
+        """A copy with one machine more, and its rows. What was derived stays: it came from rows that stay."""
+        more = self.with_rows(rows)
+        copy = Facts(rows=more.rows, machines={**self.machines, machine.name: machine}, edits=self.edits)
+        copy._derived.update((key, value) for key, value in self._derived.items() if key != SPELLINGS)
+        return copy
 
     def edited(self, edits: Iterable[str]) -> Facts:
         """A copy with what-if edits, for example h100-sxm.memory_bytes_per_s=5e12 (see facts/edits.py)."""
