@@ -27,7 +27,7 @@ from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
 
 DIES = (1, 2, 4, 8)
 INTENSITIES = tuple(2.0**power for power in range(-2, 12))
-MORE_STACKS = (1, 2, 3)
+MORE_STACKS = (1, 2, 3, 4, 6, 8)
 LANES = (8, 16, 32, 64, 128)
 NO_ROOM = "the load does not fit the memory it was sized for"
 _ROUNDS, _WORSE = 4, 2
