@@ -21,8 +21,8 @@ from tests.deployments import FACTS
 NAMES = {
     "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView",
     "Scenario", "SearchSpace", "UnsupportedArchitecture", "chip", "distill", "economics", "evaluate",
-    "explain", "family_economics", "knee", "measure_model", "measure_server", "model", "plan_fleet", "predict", "run",
-    "search", "serve", "should_distil", "simulate", "simulate_sweep", "train_cost",
+    "explain", "family_economics", "knee", "measure_model", "measure_server", "model", "plan_fleet", "predict",
+    "quality_law", "run", "search", "serve", "should_distil", "simulate", "simulate_sweep", "train_cost",
 }  # fmt: skip
 SIGNATURES = {
     "model": ("name",),
@@ -40,6 +40,7 @@ SIGNATURES = {
     ),
     "explain": ("scenario", "deployment", "model", "chip", "batch", "context", "price", "facts", "set", "more"),
     "search": ("scenario", "space", "model", "chips", "max_chips", "batches", "price", "facts", "set", "more"),
+    "quality_law": ("law_or_runs", "domain", "metric", "role", "teacher_loss", "extrapolate", "seed"),
     "train_cost": (
         "model", "chip", "length", "batch", "microbatch", "tokens", "price", "facts", "set", "more",
     ),

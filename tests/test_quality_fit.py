@@ -190,3 +190,15 @@ def test_many_runs_pin_the_exponents() -> None:
     assert np.median(found.beta) == pytest.approx(0.3658, abs=0.04)
     assert np.median(found.E) == pytest.approx(1.8172, abs=0.12)
     assert np.median(found.sigma) == pytest.approx(0.002, rel=0.4)
+
+
+@pytest.mark.slow
+def test_six_small_runs_of_chinchilla_foretell_larger_ones() -> None:
+    """Hoffmann et al. 2022, as Besiroglu et al. 2024 read its figure 4: 74M to 306M foretell 632M to 3B."""
+    law = fitted(from_file(Path(__file__).parents[1] / "docs" / "small-runs.csv"))
+    for size, flops, loss in (
+        (632.2e6, 5.76e19, 2.640), (1018e6, 2.00e20, 2.457), (1794e6, 2.78e20, 2.428), (2980e6, 5.92e20, 2.360),
+    ):  # fmt: skip
+        answer = law.predict(size, flops / 6 / size)
+        assert answer.low < loss < answer.high < 1.1 * answer.low
+        assert answer.loss == pytest.approx(loss, rel=0.03)

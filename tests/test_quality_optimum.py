@@ -98,6 +98,8 @@ def test_refusals() -> None:
         usd_per_flop(1.0, 1e15, 40.0)
     with pytest.raises(BadInput, match="not on one scale and cannot be compared"):
         difference(CHINCHILLA.predict(1e9, 1e11), APPLE.predict(1e9, 1e11))
+    with pytest.raises(BadInput, match="output_tokens must be at least 0"):
+        Life(output_tokens=[1.0, -1.0])
     check_one_scale(CHINCHILLA, HOFFMANN.predict(1e9, 1e10))
     assert difference(CHINCHILLA.predict(1e9, 1e11), CHINCHILLA.predict(1e9, 1e12)) > 0
 

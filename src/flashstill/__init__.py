@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flashstill.fleet_sizing import plan_fleet
     from flashstill.measuring import measure_model, measure_server
     from flashstill.plan.space import SearchSpace
+    from flashstill.quality_laws import quality_law
     from flashstill.simulate.view import Decision, ReplicaView
     from flashstill.simulating import knee, simulate, simulate_sweep
     from flashstill.token_costs import economics
@@ -58,6 +59,7 @@ __all__ = [
     "model",
     "plan_fleet",
     "predict",
+    "quality_law",
     "run",
     "search",
     "serve",
@@ -84,6 +86,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "measure_model": "flashstill.measuring",
         "measure_server": "flashstill.measuring",
         "plan_fleet": "flashstill.fleet_sizing",
+        "quality_law": "flashstill.quality_laws",
         "run": "flashstill.distilling",
         "serve": "flashstill.endpoint",
         "should_distil": "flashstill.family_economics",

@@ -30,6 +30,7 @@ from flashstill.cli.interrupts import (
 from flashstill.cli.learning import demo, distill, report, run
 from flashstill.cli.measuring import measure
 from flashstill.cli.planning import plan
+from flashstill.cli.quality import quality
 from flashstill.cli.serving import predict, validate
 from flashstill.cli.shapes import chips, explain, models
 from flashstill.cli.simulating import simulate
@@ -80,8 +81,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, demo, distill, evaluate, report, measure, explain, predict, plan, simulate, economics, validate, calibrate,
-    serve, chips, models,
+    run, demo, distill, evaluate, report, measure, explain, predict, plan, simulate, economics, quality, validate,
+    calibrate, serve, chips, models,
 ):  # fmt: skip
     cli.add_command(_command)
 

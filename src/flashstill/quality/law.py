@@ -146,6 +146,23 @@ class Law:
         said += borrowed.remarks(self._foreign(given))
         return (*said, *self.spread.remarks(), *self.notes)
 
+    def as_dict(self) -> dict[str, Any]:
+        """What the law is and rests on, as plain values."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "form": self.form,
+            "coefficients": dict(self.coefficients),
+            "kind": self.kind,
+            "source": self.source,
+            "scale": self.scale,
+            "counted": self.counted,
+            "parameters_seen": list(self.support.parameters),
+            "tokens_seen": list(self.support.tokens),
+            "held_out": [row.as_dict() for row in self.held_out],
+            "notes": list(self.notes),
+        }
+
     def extrapolating(self) -> Law:
         """The same law, which remarks on questions far beyond its runs and refuses none."""
         return replace(self, limit=math.inf)

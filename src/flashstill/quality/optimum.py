@@ -30,7 +30,7 @@ _POINTS, _ROUNDS = 64, 7
 _STEP = 1e-4
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Life:
     """What a model does over its life, and what a FLOP of each part costs. Fields may be arrays.
 
@@ -45,6 +45,18 @@ class Life:
     input_per_flop: Any = 1.0
     output_per_flop: Any = 1.0
     teacher_per_flop: Any = 1.0
+
+    def __post_init__(self) -> None:
+        """Amounts become arrays; BadInput for one that is negative or no number."""
+        for name in Life.__dataclass_fields__:
+            given = getattr(self, name)
+            try:
+                amounts = np.asarray(given, dtype=np.float64)
+            except (TypeError, ValueError) as error:
+                raise BadInput(f"{name} must be a number or numbers, not {given!r}") from error
+            if not np.all(np.isfinite(amounts) & (amounts >= 0)):
+                raise BadInput(f"{name} must be at least 0, not {given!r}")
+            object.__setattr__(self, name, amounts[()])
 
     def training(self, parameters: Any, tokens: Any) -> Any:
         """Cost of training the model."""

@@ -1,0 +1,64 @@
+"""The Python face of scaling laws: a published one by name, or one fitted on the user's own runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flashstill.bounded import named_path
+from flashstill.errors import BadInput, unknown
+from flashstill.quality import Law, published, published_names
+from flashstill.quality.law import positive
+from flashstill.quality.own_runs import Runs, from_file, from_rows
+
+__all__ = ["quality_law"]
+_FILES = (".csv", ".jsonl", ".json")
+
+
+def quality_law(
+    law_or_runs: str | Path | Iterable[Mapping[str, Any]],
+    *,
+    domain: str = "",
+    metric: str = "perplexity",
+    role: str = "",
+    teacher_loss: float | None = None,
+    extrapolate: bool = False,
+    seed: int = 0,
+) -> Law:
+    """A scaling law: loss from parameters and tokens, with its interval, inverses and remarks.
+
+    law_or_runs: the name of a published law (`besiroglu-2024`, `busbridge-2025`, ...), or at least five runs of one's
+    own to fit one to: rows with the keys parameters, tokens and loss, a CSV or JSON-lines file of such rows, or the
+    records.jsonl of flashstill.  domain, metric (perplexity or "bits per byte") and role (control or student) choose
+    among records; they may be left out where there is only one.
+    teacher_loss: of the one teacher of all runs, in their unit, where the rows do not say it.
+    extrapolate: a fitted law answers beyond ten times its largest run as well, and says so.
+    Raises BadInput for unknown names, fewer than five runs, and runs that do not belong to one law.
+    """
+    if isinstance(law_or_runs, str | Path):
+        path = named_path(str(law_or_runs))
+        if path.suffix.lower() not in _FILES and not path.is_file():
+            if str(law_or_runs).strip().lower() not in published_names():
+                problem = unknown("scaling law", str(law_or_runs), published_names())
+                raise BadInput(f"{problem}; or name a .csv or .jsonl file of runs")
+            return published(str(law_or_runs))
+        runs, name = from_file(path, domain, metric, role), path.stem
+    else:
+        runs, name = from_rows(law_or_runs), "own runs"
+    if teacher_loss is not None:
+        runs = _taught(runs, teacher_loss)
+    from flashstill.quality.fit import fitted
+
+    return fitted(runs, name=name, extrapolate=extrapolate, seed=seed)
+
+
+def _taught(runs: Runs, teacher_loss: float) -> Runs:
+    positive("teacher_loss", teacher_loss)
+    told = [run.teacher_loss for run in runs.runs if run.teacher_loss is not None]
+    if told:
+        raise BadInput(f"the runs say what loss their teacher had ({told[0]:.4g}); leave teacher_loss out")
+    return dataclasses.replace(
+        runs, runs=tuple(dataclasses.replace(run, teacher_loss=teacher_loss) for run in runs.runs)
+    )
