@@ -241,7 +241,37 @@ class TestFamily:
     def test_written_text_costs_what_serving_does(self) -> None:
         assert signals(costs(students__0__signal="text"))[0].teacher_usd == pytest.approx(1e12 * 3.0 / 1e6)
         with pytest.raises(BadInput, match="usd_per_million_tokens"):
-            costs(students__0__signal="text", teacher__usd_per_million_tokens=None)
+            costs(
+                students__0__signal="text", teacher__usd_per_million_tokens=None, teacher__parameters=None,
+                teacher__flops=1e24,
+            )  # fmt: skip
+
+    def test_a_student_on_labels_bears_no_teacher(self) -> None:
+        found = costs(students__0__signal="none")
+        assert [each.prerequisite_usd for each in found.members] == [0.0, 0.0, found.prerequisite_usd]
+        assert found.students[0].signals is not None
+        assert found.students[0].signals.usd == 0.0
+        assert sum(found.parts.values()) == pytest.approx(sum(costs().parts.values()) - _signals_of_flash())
+
+    def test_a_size_is_served_as_the_nearest_known_model(self) -> None:
+        """2.1B parameters are priced as the known model nearest to them, in proportion."""
+        found = costs(students__1__usd_per_million_tokens=None, students__1__parameters=2.1e9, serving__max_chips=1,
+                      serving__isl=128, serving__osl=64).students[1].served  # fmt: skip
+        assert found.usd_per_million_tokens is not None
+        assert "priced as" in found.on
+        name = found.on.split(" x ")[-1]
+        plan = changed(serving__max_chips=1, serving__isl=128, serving__osl=64, students__1__parameters=None,
+                       students__1__usd_per_million_tokens=None, students__1__model=name)  # fmt: skip
+        known = family_costs(FACTS, plan_of(plan, "plan")).students[1]
+        assert known.served.usd_per_million_tokens is not None
+        times = 2.1e9 / known.model.active_parameters
+        assert found.usd_per_million_tokens == pytest.approx(known.served.usd_per_million_tokens * times)
+
+    def test_a_teacher_that_exists_needs_no_layout(self) -> None:
+        """It is read, never trained: a model of 70B beside one chip."""
+        found = costs(teacher__parameters=None, teacher__model="llama-3.1-70b", teacher__exists=True, training__chips=1)
+        assert found.students[0].signals is not None
+        assert found.students[0].signals.teacher_usd > 0.0
 
     def test_told_dollars_stand(self) -> None:
         found = costs(teacher__usd=1e8, teacher__other_usd=5e7, money__cost_of_capital=0.0)
@@ -272,6 +302,13 @@ class TestFamily:
         assert least < most
 
 
+def _signals_of_flash() -> float:
+    """Dollars per million tokens of the family that the signals of PLAN's first student take."""
+    found = costs().students[0]
+    assert found.usd_per_million_tokens is not None
+    return 0.75 * found.usd_per_million_tokens["signals"]
+
+
 def _at(path: str) -> float:
     table: Any = PLAN
     for place in path.split("__"):
@@ -290,7 +327,20 @@ def _at(path: str) -> float:
         ({"students__0__tokens": None}, r"students\[0\].tokens is missing"),
         ({"students__0__model": "llama-3.1-8b"}, r"students\[0\] has both model and parameters"),
         ({"students__0__active_parameters": 9e9}, r"students\[0\].active_parameters is 9e\+09, more than"),
-        ({"students__0__usd_per_million_tokens": None}, r"students\[0\].usd_per_million_tokens is missing"),
+        (
+            {
+                "teacher__parameters": None,
+                "teacher__flops": 1e25,
+                "teacher__share": 0.25,
+                "students__0__share": 0.5,
+                "teacher__usd_per_million_tokens": None,
+            },
+            "teacher.usd_per_million_tokens is missing",
+        ),
+        (
+            {"students__0__signal": "none", "students__1__signal": "none"},
+            "nobody bears its training",
+        ),
         ({"students__0__signal": "cache"}, "unknown students"),
         ({"students__0__passes": 0.5}, r"students\[0\].passes is 0.5"),
         ({"students__1__name": "flash"}, "two models are called 'flash'"),

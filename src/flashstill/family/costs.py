@@ -2,7 +2,7 @@
 
 own            training + signals + other, at launch, over the model's own tokens
 prerequisite   the teacher's training + other, at launch (it ends before its students begin), over the tokens of the
-               family in proportion, or in equal parts over its models; 0 for a teacher that exists
+               teacher and those it taught in proportion, or over these models in equal parts; 0 if it exists
 total          serving + own + prerequisite, dollars per million output tokens
 """
 
@@ -163,10 +163,15 @@ def _check_served(key: str, member: Member, found: Served) -> None:
 
 
 def _share(plan: FamilyPlan, each: MemberCosts, whole: list[MemberCosts]) -> float:
-    """Share of the prerequisite that a model bears; models without traffic bear none."""
-    if plan.money.shared_by == "tokens":
-        return each.tokens_per_day / plan.serving.tokens_per_day
-    return bool(each.tokens_per_day) / sum(bool(other.tokens_per_day) for other in whole)
+    """Share of the prerequisite that a model bears: none without traffic, or if it learns from no teacher."""
+    by_tokens = plan.money.shared_by == "tokens"
+    parts = {
+        other.key: (other.tokens_per_day if by_tokens else float(other.tokens_per_day > 0.0))
+        for other in whole
+        if other.member.signal != "none"
+    }
+    total = sum(parts.values())
+    return parts.get(each.key, 0.0) / total if total else 0.0
 
 
 def _priced(each: MemberCosts, life: Life, prerequisite: float) -> MemberCosts:
@@ -190,6 +195,11 @@ def _priced(each: MemberCosts, life: Life, prerequisite: float) -> MemberCosts:
 
 def _notes(plan: FamilyPlan, members: list[MemberCosts]) -> tuple[str, ...]:
     found = [note for each in members if each.rate is not None for note in each.rate.notes]
+    found += [
+        f"the price of serving {each.name} is a guess: {each.served.on}"
+        for each in members
+        if each.model.architecture is None and each.served.usd_per_million_tokens and each.served.chip
+    ]
     if plan.serving.utilisation == 1.0:
         found.append("served by chips that are full all day; serving.utilisation says what share of them is needed")
     if not plan.teacher.share:
@@ -197,7 +207,7 @@ def _notes(plan: FamilyPlan, members: list[MemberCosts]) -> tuple[str, ...]:
     if plan.teacher.exists:
         found.append(f"{members[0].name} exists: nothing of what it cost is counted")
     found += [
-        f"{each.name} learns from no teacher and yet shares its dollars, as traffic does"
+        f"{each.name} learns from no teacher and bears none of its dollars"
         for each in members[1:]
         if each.member.signal == "none"
     ]

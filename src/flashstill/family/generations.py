@@ -105,12 +105,13 @@ def _one(
     pro = teacher.model.dense_parameters * larger, teacher.member.tokens * larger
     flash = student.model.dense_parameters * grown, student.member.tokens * grown
     pro_loss = float(law.loss(pro[0] * better, pro[1] * better))
-    flash_loss = float(law.loss(flash[0] * better, flash[1] * better, teacher_loss=pro_loss))
+    taught = pro_loss if student.member.signal != "none" else None
+    flash_loss = float(law.loss(flash[0] * better, flash[1] * better, teacher_loss=taught))
     target = None if before is None else before.pro_loss
     pro_price = _scaled(teacher.served.usd_per_million_tokens, larger / cheaper)
     flash_price = _scaled(student.served.usd_per_million_tokens, grown / cheaper)
     previous_price = None if before is None else before.pro_usd_per_million_tokens
-    needed = _needed(law, target, flash, better, pro_loss)
+    needed = _needed(law, target, flash, better, taught)
     return Generation(
         number=number,
         pro_parameters=pro[0],
@@ -131,7 +132,7 @@ def _one(
 
 
 def _needed(
-    law: Law, target: float | None, flash: tuple[float, float], better: float, teacher_loss: float
+    law: Law, target: float | None, flash: tuple[float, float], better: float, teacher_loss: float | None
 ) -> dict[str, Any]:
     if target is None:
         return {"tokens_needed": None, "parameters_needed": None, "algorithms_needed": None}

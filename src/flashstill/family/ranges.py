@@ -82,7 +82,8 @@ def training_factor(facts: Facts, rows: Rows, each: MemberCosts) -> Quantity:
     rate = each.rate
     if rate is None:
         return 1.0
-    row = "mfu_ratio" if each.model.architecture is None or each.member.flops else "goodput_ratio"
+    by_flops = each.model.architecture is None or each.member.exists or each.member.flops
+    row = "mfu_ratio" if by_flops else "goodput_ratio"
     told = bool(each.member.mfu)
     hours = 1.0 if told else facts.value("training", row) / rows.value("training", row)
     factor: Quantity = hours * price_factor(facts, rows, rate.chip, rate.price.usd_per_hour)

@@ -1,12 +1,19 @@
-"""What serving a model costs: the cheapest deployment within the latency bounds, and its dollars per million tokens."""
+"""What serving a model costs: the cheapest deployment within the latency bounds, and its dollars per million tokens.
+
+A model of which only the parameters are known costs what the known model nearest to it does (in the logarithms of all
+and of active parameters), times its active parameters over those: a labelled guess.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
+from flashstill.arch import known_models
 from flashstill.errors import InfeasiblePlan, MissingFact
 from flashstill.facts import Facts
-from flashstill.family.models import Model
+from flashstill.family.models import Model, model_of
 from flashstill.family.spec import Member, Serving
 from flashstill.family.training import TOLD
 from flashstill.plan.scenario import Scenario
@@ -33,7 +40,7 @@ def served(facts: Facts, model: Model, member: Member, serving: Serving, price: 
     if member.usd_per_million_tokens:
         return Served(usd_per_million_tokens=member.usd_per_million_tokens, on=TOLD, price_basis=TOLD)
     if model.architecture is None:
-        return Served(usd_per_million_tokens=None, on="its shape is not known")
+        return _as_the_nearest(facts, model, serving, price)
     scenario = Scenario(
         model=model.architecture,
         isl=serving.isl,
@@ -61,3 +68,32 @@ def served(facts: Facts, model: Model, member: Member, serving: Serving, price: 
         ttft_s=best.ttft_s,
         joules_per_token=best.joules_per_output_token,
     )
+
+
+def _as_the_nearest(facts: Facts, model: Model, serving: Serving, price: str) -> Served:
+    if not model.active_parameters:
+        return Served(usd_per_million_tokens=None, on="its size is not known")
+    nearest = _nearest(model.parameters, model.active_parameters)
+    found = served(facts, nearest, Member(), serving, price)
+    if found.usd_per_million_tokens is None:
+        return replace(found, on=f"as {nearest.name}: {found.on}")
+    times = model.active_parameters / nearest.active_parameters
+    return replace(
+        found,
+        usd_per_million_tokens=found.usd_per_million_tokens * times,
+        on=f"{found.on}, priced as {times:.3g} x {nearest.name}",
+        tpot_s=None,
+        ttft_s=None,
+        joules_per_token=None,
+    )
+
+
+@lru_cache(maxsize=64)
+def _nearest(parameters: float, active_parameters: float) -> Model:
+    """The known model of the nearest size."""
+
+    def distance(known: Model) -> float:
+        off = known.parameters / parameters, known.active_parameters / active_parameters
+        return sum(abs(math.log(each)) for each in off)
+
+    return min((model_of(name) for name in known_models()), key=distance)

@@ -151,6 +151,12 @@ def _problems(plan: FamilyPlan) -> Iterator[str]:
     for name in names:
         if names.count(name) > 1:
             yield f"two models are called {name!r}: give each a name of its own"
+    bearers = [each for each in plan.students if each.share and each.signal != "none"]
+    if not (plan.teacher.exists or plan.teacher.share or bearers):
+        yield (
+            "the teacher serves nobody and no student that is served learns from it (signal), so that nobody bears its"
+            " training; set teacher.exists, or leave its dollars out"
+        )
     shares = math.fsum(member.share for _, member in plan.members)
     if abs(shares - 1.0) > 1e-6:
         yield f"the keys share of the teacher and the students sum to {shares:g}; they must sum to 1"
@@ -163,8 +169,8 @@ def _of_member(plan: FamilyPlan, key: str, member: Member) -> Iterator[str]:
         yield f"{key} has both model and parameters; the model's shape says its parameters, so leave one out"
     if member.active_parameters > member.parameters:
         yield f"{key}.active_parameters is {member.active_parameters:g}, more than its parameters"
-    if member.share and not member.model and not member.usd_per_million_tokens:
-        yield f"{key}.usd_per_million_tokens is missing: a size without a model cannot be served by a plan"
+    if member.share and not (member.model or member.parameters or member.usd_per_million_tokens):
+        yield f"{key}.usd_per_million_tokens is missing: a model of unknown size cannot be served by a plan"
     is_read = any(each.signal in ("online", "cached") for each in plan.students)
     if key == "teacher" and member.flops and not member.tokens and is_read:
         yield "teacher.tokens is missing: what a token takes to read follows from flops and tokens"

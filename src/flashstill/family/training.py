@@ -91,11 +91,12 @@ def rate_of(facts: Facts, model: Model, member: Member, training: Training, pric
 
     Raises MissingFact for an unknown chip or one without a price, BadInput for impossible settings, InfeasiblePlan if
     no layout fits on the chips, nor on fewer where the family's number was not told for this model.
-    thrifty: where it was not, fewer chips are taken as long as that saves chip-hours.
+    thrifty: where it was not, fewer chips are taken as long as that saves chip-hours.  A model that exists is never
+    trained, only read, so that it needs no layout: it goes by its FLOPs.
     """
     asked = settings_of(training, member)
     paid = _price(facts, asked, price)
-    if model.architecture is None or member.mfu or member.flops:
+    if model.architecture is None or member.exists or member.mfu or member.flops:
         return _by_flops(facts, model, member, asked, paid)
     return _by_model(facts, model, asked, paid, fewer=not member.chips, thrifty=thrifty and not member.chips)
 
