@@ -358,6 +358,11 @@ def test_a_mistake_is_a_sentence_that_names_its_key(changes: dict[str, Any], sen
         plan_of(changed(**changes), "family.toml")
 
 
+def test_a_number_of_chips_that_is_missing_is_named_as_in_the_file() -> None:
+    with pytest.raises(BadInput, match=r"training\.chips is missing: on how many h100-sxm"):
+        costs(students__1__parameters=None, students__1__model="llama-3.2-1b", training__chips=None)
+
+
 @pytest.mark.slow
 def test_a_model_by_name_is_trained_and_served_by_the_plan() -> None:
     """Prices of training and serving are those of the training model and of the search."""

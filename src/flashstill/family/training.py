@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass, replace
 
 from flashstill.economics import HourlyPrice, hourly_price
-from flashstill.errors import InfeasiblePlan, MissingFact
+from flashstill.errors import BadInput, InfeasiblePlan, MissingFact
 from flashstill.facts import Facts
 from flashstill.family.models import READ_FLOPS, TRAINED_FLOPS, Model
 from flashstill.family.spec import OWN, Member, Training
@@ -98,6 +98,8 @@ def rate_of(facts: Facts, model: Model, member: Member, training: Training, pric
     paid = _price(facts, asked, price)
     if model.architecture is None or member.exists or member.mfu or member.flops:
         return _by_flops(facts, model, member, asked, paid)
+    if not asked.chips:
+        raise BadInput(f"training.chips is missing: on how many {asked.chip} is {member.name or member.model} trained?")
     return _by_model(facts, model, asked, paid, fewer=not member.chips, thrifty=thrifty and not member.chips)
 
 
