@@ -21,8 +21,8 @@ from tests.deployments import FACTS
 NAMES = {
     "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView",
     "Scenario", "SearchSpace", "UnsupportedArchitecture", "chip", "distill", "economics", "evaluate",
-    "explain", "family_economics", "knee", "measure_model", "measure_server", "model", "plan_fleet", "predict",
-    "quality_law", "run", "search", "serve", "should_distil", "simulate", "simulate_sweep", "train_cost",
+    "explain", "family_economics", "knee", "measure_model", "measure_server", "model", "plan_fleet", "plan_student",
+    "predict", "quality_law", "run", "search", "serve", "should_distil", "simulate", "simulate_sweep", "train_cost",
 }  # fmt: skip
 SIGNATURES = {
     "model": ("name",),
@@ -52,6 +52,11 @@ SIGNATURES = {
     "plan_fleet": (
         "model", "chips", "trace", "slo", "max_chips", "precision", "kv_precision", "engine", "speed", "window_s",
         "cold_start_s", "disaggregated", "price", "told", "facts", "set", "more",
+    ),
+    "plan_student": (
+        "target", "like", "chips", "max_chips", "tokens_served", "law", "experts", "teacher", "teacher_loss",
+        "students", "unique_tokens", "train_chips", "train_days", "train_length", "train_precision", "price",
+        "progress", "facts", "set", "more",
     ),
     "simulate": (
         "model", "chip", "trace", "rate", "concurrency", "seed", "price", "facts", "set", "more",

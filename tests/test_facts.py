@@ -56,6 +56,7 @@ QUANTITY_UNITS = {
     "usd_purchase": "USD",
     "usd_per_kwh": "USD/kWh",
     "_ratio": "1",
+    "_exponent": "1",
     "_efficiency": "1",
     "_s": "s",
     "_years": "year",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from flashstill.quality_laws import quality_law
     from flashstill.simulate.view import Decision, ReplicaView
     from flashstill.simulating import knee, simulate, simulate_sweep
+    from flashstill.student_planning import plan_student
     from flashstill.token_costs import economics
     from flashstill.training_costs import train_cost
 
@@ -58,6 +59,7 @@ __all__ = [
     "measure_server",
     "model",
     "plan_fleet",
+    "plan_student",
     "predict",
     "quality_law",
     "run",
@@ -86,6 +88,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "measure_model": "flashstill.measuring",
         "measure_server": "flashstill.measuring",
         "plan_fleet": "flashstill.fleet_sizing",
+        "plan_student": "flashstill.student_planning",
         "quality_law": "flashstill.quality_laws",
         "run": "flashstill.distilling",
         "serve": "flashstill.endpoint",

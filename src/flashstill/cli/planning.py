@@ -22,6 +22,7 @@ from flashstill.cli.options import (
     model_option,
     price_option,
 )
+from flashstill.cli.targets import check_target, plan_quality, target_options
 from flashstill.errors import BadInput, InfeasiblePlan, shortened
 from flashstill.units import parse_count
 
@@ -34,7 +35,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@model_option(required=True)
+@model_option(required=False)
 @click.option(
     "--chips-from",
     "--chip",
@@ -90,12 +91,13 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--window", type=SECONDS, default=None, help="The fleet's replicas may change this often [default: 1 h].")
 @click.option("--cold-start", type=SECONDS, default=None, help="Replicas are paid so long before they serve.")
 @click.option("--router", type=WORD, default="least-requests", show_default=True, help="The fleet's, as in simulate.")
+@target_options
 @click.option("--co-located", is_flag=True, help="Of fleets, leave those out in which prefill has its own replicas.")
 @price_option
 @facts_options
 @json_option
 def plan(
-    model: str,
+    model: str | None,
     facts_directories: tuple[Path, ...],
     edits: tuple[str, ...],
     emit: str | None,
@@ -116,6 +118,10 @@ def plan(
 
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json, on_stderr=emit is not None)
+    if check_target(model, {**asked, "emit": emit}):
+        plan_quality(facts, model, {**asked, **_lists(asked)}, as_json)
+        return
+    assert model is not None
     if check_question(asked):
         lists = {name: words(asked[name]) for name in ("chips_from", "precision")}
         plan_trace(facts, model, {**asked, **lists}, as_json)
@@ -197,6 +203,18 @@ def _question(facts: Facts, model: str, asked: dict[str, Any]) -> tuple[Scenario
         disaggregated=asked["disaggregated"],
     )
     return scenario, normalised(facts, space)
+
+
+def _lists(asked: dict[str, Any]) -> dict[str, list[Any]]:
+    """Options with several choices, by the names of the search space."""
+    return {
+        "batches": [_whole(text, "batch") for text in words(asked["batch"] or "")],
+        "precisions": words(asked["precision"]),
+        "kv_precisions": words(asked["kv_precision"] or ""),
+        "tiers": words(asked["tiers"]),
+        "overlaps": words(asked["overlap"]),
+        "redundant_experts": list(_redundant(asked["redundant_experts"])),
+    }
 
 
 def _startable(

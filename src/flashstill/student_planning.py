@@ -1,0 +1,98 @@
+"""The Python face of `plan --quality-target`: the cheapest student that reaches a quality."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from flashstill.arch import load_architecture
+from flashstill.asking import Edits, FactsLike, facts_of, search_by_keywords
+from flashstill.errors import BadInput
+from flashstill.facts import Facts
+from flashstill.plan.space import normalised
+from flashstill.progress import Progress
+from flashstill.quality import published
+from flashstill.targets import TargetPlan, TargetQuestion, parse_target, parse_trained, plan_target
+
+if TYPE_CHECKING:
+    from flashstill.arch import Architecture
+    from flashstill.quality import Law
+
+__all__ = ["plan_student"]
+LAWS = ("besiroglu-2024", "busbridge-2025")
+"""laws without and with a teacher"""
+_NOT_SEARCHED = ("draft", "draft_tokens", "acceptance", "acceptance_decay")
+
+
+def plan_student(
+    *,
+    target: float | str,
+    like: str | Architecture,
+    chips: str | Sequence[str],
+    max_chips: int,
+    tokens_served: float,
+    law: str | Law | None = None,
+    experts: float | Sequence[float | None] | None = 1,
+    teacher: str | None = None,
+    teacher_loss: float | None = None,
+    students: int = 1,
+    unique_tokens: float | None = None,
+    train_chips: str | Sequence[str] = (),
+    train_days: float = 90.0,
+    train_length: int = 4096,
+    train_precision: str = "bf16",
+    price: str = "rented",
+    progress: Progress | None = None,
+    facts: FactsLike = (),
+    set: Edits | None = None,
+    **more: Any,
+) -> TargetPlan:
+    """The cheapest student that reaches a quality: training, the teacher's reading of its text, and serving.
+
+    target: a loss in nats per token of the law's corpus, or "as MODEL", or "as MODEL on 15T".  like: the model whose
+    shape is scaled.  chips, max_chips and more (isl, osl, latency bounds, precisions, batches, ...): of serving, as in
+    `search`.  tokens_served: output tokens in the student's life.
+    law: a published law by name, or a Law, as fitted on runs of one's own; default: besiroglu-2024, or with a teacher
+    busbridge-2025.  experts: FFN weights over those of one token, to be tried; None for as many as `like` has.
+    teacher: "MODEL" or "MODEL on 15T"; teacher_loss: its loss, if the law is not to tell it.  students: that share its
+    stored signals.  unique_tokens: of the training text.
+    train_chips: kinds to train on (default: those of serving); train_days: in which the training must end;
+    train_length: tokens of a sequence; train_precision: bf16 or fp8.  price, facts and set work as in `predict`.
+    Raises BadInput for invalid values, and InfeasiblePlan, with counted reasons, for a target that nothing reaches.
+    """
+    for name in _NOT_SEARCHED:
+        if more.get(name) is not None:
+            raise BadInput(f"{name} is of speculative decoding, which a search for a student leaves out")
+    shape = load_architecture(like) if isinstance(like, str) else like
+    table = facts_of(facts, set)
+    scenario, space = search_by_keywords({"model": shape, "chips": _names(chips), "max_chips": max_chips, **more})
+    name = LAWS[0 if teacher is None else 1]
+    tried = (experts,) if experts is None or isinstance(experts, (int, float)) else tuple(experts)
+    question = TargetQuestion(
+        target=parse_target(target) if isinstance(target, str) else float(target),
+        like=shape,
+        tokens_served=float(tokens_served),
+        scenario=scenario,
+        space=normalised(table, space),
+        law=published(law or name) if law is None or isinstance(law, str) else law,
+        experts=tuple(None if count is None else float(count) for count in tried),
+        teacher=None if teacher is None else parse_trained(teacher),
+        teacher_loss=teacher_loss,
+        students=students,
+        unique_tokens=unique_tokens,
+        train_chips=_known(table, _names(train_chips) or space.chips),
+        train_days=train_days,
+        train_length=train_length,
+        train_precision=train_precision,
+        price=price,
+    )
+    return plan_target(table, question, progress)
+
+
+def _names(chips: str | Sequence[str]) -> tuple[str, ...]:
+    names = (chips,) if isinstance(chips, str) else tuple(chips)
+    return tuple(each.strip() for name in names for each in name.split(",") if each.strip())
+
+
+def _known(facts: Facts, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(facts.machine(name).name for name in names))
