@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,9 @@ def test_the_answer_adds_up(few_sizes: None) -> None:
     assert best.usd == pytest.approx(best.training_usd + best.teacher_usd + best.serving_usd)
     assert best.serving_usd == pytest.approx((best.usd_per_million_output_tokens or 0) * 1e6)
     assert LAW.loss(best.counted_parameters, best.training_tokens) == pytest.approx(plan.loss, rel=1e-6)
-    assert all(each.usd >= best.usd for each in plan.runners_up)
+    dollars = [each.usd for each in (best, *plan.runners_up)]
+    assert dollars == sorted(dollars)
+    assert plan.evaluated == plan.priced + sum(plan.reasons.values())
     assert len({each.model for each in (best, *plan.runners_up)}) == 1 + len(plan.runners_up)
     assert plan.reference is not None
     assert plan.reference.training_tokens == 1e11
@@ -222,6 +225,25 @@ def test_more_tokens_served_make_a_smaller_student_trained_for_longer(monkeypatc
 
 
 @pytest.mark.slow
+def test_a_law_of_own_runs_is_not_trusted_far_beyond_them(few_sizes: None, tmp_path: Path) -> None:
+    """Runs that obey 1.8 + 480 / N^0.35 + 2,000 / D^0.37, of up to 100M parameters and 10B tokens."""
+    runs = tmp_path / "runs.csv"
+    rows = [
+        (size, tokens, 1.8 + 480 / size**0.35 + 2000 / tokens**0.37)
+        for size, tokens in ((1e7, 2e8), (1e7, 2e9), (3e7, 2e9), (1e8, 1e9), (1e8, 1e10))
+    ]
+    runs.write_text("parameters,tokens,loss\n" + "\n".join(",".join(map(str, row)) for row in rows) + "\n")
+    asked = {**ASKED, "like": load_architecture("smollm2-135m"), "runs": runs, "max_chips": 1}
+    plan = fs.plan_student(**{**asked, "target": 2.95})
+    assert plan.law_kind == "fitted"
+    assert plan.best.counted_parameters < 1e9
+    with pytest.raises(InfeasiblePlan) as refused:
+        fs.plan_student(**{**asked, "target": 2.2})
+    assert refused.value.reasons["size or tokens beyond what the law answers for"] > 0
+    assert fs.plan_student(**{**asked, "target": 2.2}, extrapolate=True).best.counted_parameters > 1e8
+
+
+@pytest.mark.slow
 def test_a_teacher_is_paid_and_its_signals_are_shared(few_sizes: None) -> None:
     asked = {**ASKED, "target": 2.3, "teacher": "llama-3.1-8b on 1T", "max_chips": 4}
     alone, shared = fs.plan_student(**asked), fs.plan_student(**asked, students=10)
@@ -261,6 +283,10 @@ def test_the_command_prints_the_same_as_python(few_sizes: None, capsys: pytest.C
     assert isinstance(plan, TargetPlan)
     assert plan.best.experts > 1
     assert plan.best.precision == "fp8"
+    students = [plan.best, *plan.runners_up]
+    assert [each.usd for each in students] == sorted(each.usd for each in students)
+    assert len({each.model for each in students}) == len(students)
+    assert plan.evaluated == plan.priced + sum(plan.reasons.values())
     main(words)
     told = capsys.readouterr().out
     for part in ("cheapest student:", "how sure", "P10 / P50 / P90", "experts counted as the dense model"):

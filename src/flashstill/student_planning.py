@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.arch import load_architecture
@@ -32,6 +33,8 @@ def plan_student(
     max_chips: int,
     tokens_served: float,
     law: str | Law | None = None,
+    runs: str | Path | None = None,
+    extrapolate: bool = False,
     experts: float | Sequence[float | None] | None = 1,
     teacher: str | None = None,
     teacher_loss: float | None = None,
@@ -52,8 +55,9 @@ def plan_student(
     target: a loss in nats per token of the law's corpus, or "as MODEL", or "as MODEL on 15T".  like: the model whose
     shape is scaled.  chips, max_chips and more (isl, osl, latency bounds, precisions, batches, ...): of serving, as in
     `search`.  tokens_served: output tokens in the student's life.
-    law: a published law by name, or a Law, as fitted on runs of one's own; default: besiroglu-2024, or with a teacher
-    busbridge-2025.  experts: FFN weights over those of one token, to be tried; None for as many as `like` has.
+    law: a published law by name, or a Law; default: besiroglu-2024, or with a teacher busbridge-2025.  runs: a CSV or
+    JSON-lines file of at least five runs of one's own, to which a law is fitted; extrapolate: also beyond ten times the
+    largest of them.  experts: FFN weights over those of one token, to be tried; None for as many as `like` has.
     teacher: "MODEL" or "MODEL on 15T"; teacher_loss: its loss, if the law is not to tell it.  students: that share its
     stored signals.  unique_tokens: of the training text.
     train_chips: kinds to train on (default: those of serving); train_days: in which the training must end;
@@ -66,7 +70,6 @@ def plan_student(
     shape = load_architecture(like) if isinstance(like, str) else like
     table = facts_of(facts, set)
     scenario, space = search_by_keywords({"model": shape, "chips": _names(chips), "max_chips": max_chips, **more})
-    name = LAWS[0 if teacher is None else 1]
     tried = (experts,) if experts is None or isinstance(experts, (int, float)) else tuple(experts)
     question = TargetQuestion(
         target=parse_target(target) if isinstance(target, str) else float(target),
@@ -74,7 +77,7 @@ def plan_student(
         tokens_served=float(tokens_served),
         scenario=scenario,
         space=normalised(table, space),
-        law=published(law or name) if law is None or isinstance(law, str) else law,
+        law=_law(law, runs, extrapolate, teacher is not None),
         experts=tuple(None if count is None else float(count) for count in tried),
         teacher=None if teacher is None else parse_trained(teacher),
         teacher_loss=teacher_loss,
@@ -87,6 +90,19 @@ def plan_student(
         price=price,
     )
     return plan_target(table, question, progress)
+
+
+def _law(law: str | Law | None, runs: str | Path | None, extrapolate: bool, taught: bool) -> Law:
+    if runs is None:
+        if extrapolate:
+            raise BadInput("extrapolate is of a law fitted on runs; published laws only remark on what lies beyond")
+        return published(law or LAWS[taught]) if law is None or isinstance(law, str) else law
+    if law is not None:
+        raise BadInput("give a law or runs to fit one to, not both")
+    from flashstill.quality.fit import fitted
+    from flashstill.quality.own_runs import from_file
+
+    return fitted(from_file(Path(runs)), name=f"a law of {Path(runs).name}", extrapolate=extrapolate)
 
 
 def _names(chips: str | Sequence[str]) -> tuple[str, ...]:

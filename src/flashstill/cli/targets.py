@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -38,6 +39,13 @@ _OPTIONS = (
     ("--like", str, None, "Student: the model whose shape is scaled [default: --model]."),
     ("--tokens-served", _Tokens(), None, "Student: output tokens that it serves in its life."),
     ("--law", WORD, None, "Student: scaling law [default: besiroglu-2024; with --teacher busbridge-2025]."),
+    (
+        "--runs",
+        click.Path(path_type=Path, dir_okay=False),
+        None,
+        "Student: CSV or JSON lines of runs; a law is fitted.",
+    ),
+    ("--extrapolate", bool, False, "Student: a law of --runs also beyond ten times the largest of them."),
     ("--experts", str, "1", "Student: FFN weights over those of a token, with commas; like: as the shape's."),
     ("--teacher", str, None, 'Student: learns from it, "MODEL" or "MODEL on 15T"; its reading is paid.'),
     ("--teacher-loss", float, None, "Student: the teacher's loss [default: what the law gives]."),
@@ -65,6 +73,9 @@ _LISTS = ("batches", "precisions", "kv_precisions", "tiers", "overlaps", "redund
 def target_options(command: _F) -> _F:
     """Add --quality-target and the options of a student."""
     for name, kind, default, told in reversed(_OPTIONS):
+        if kind is bool:
+            command = click.option(name, is_flag=True, help=told)(command)
+            continue
         command = click.option(name, type=kind, default=default, show_default=default is not None, help=told)(command)
     return command
 

@@ -84,7 +84,7 @@ def _on(facts: Facts, model: Architecture, tokens: float, question: TargetQuesti
     limit_s = question.train_days * _SECONDS_PER_DAY
     fewest = 6.0 * model.active_parameters * tokens / (peak * limit_s)
     if fewest > MOST_TRAINING_CHIPS:
-        raise InfeasiblePlan("", {f"training needs more than {MOST_TRAINING_CHIPS:,} x {name} to end in time": 1})
+        raise InfeasiblePlan("", {f"it needs more than {MOST_TRAINING_CHIPS:,} x {name} to end in time": 1})
     chips = 2 ** max(0, math.ceil(math.log2(fewest)))
     reasons: Counter[str] = Counter()
     for doubling in range(_MORE):
@@ -92,7 +92,7 @@ def _on(facts: Facts, model: Architecture, tokens: float, question: TargetQuesti
         try:
             answer = predict_training(facts, scenario, asked, question.price)
         except InfeasiblePlan as error:
-            reasons.update({f"training on {name}: {reason}": 1 for reason in error.reasons})
+            reasons[f"{max(error.reasons, key=error.reasons.__getitem__)} on {chips * 2**doubling:,} x {name}"] += 1
             continue
         run = answer.run
         assert run is not None
@@ -104,7 +104,7 @@ def _on(facts: Facts, model: Architecture, tokens: float, question: TargetQuesti
                 chip=name, chips=answer.degrees.chips, layout=layout, batch_tokens=step, days=run.days,
                 mfu=float(answer.cost.mfu), usd=run.usd, price_basis=answer.price.basis,
             )  # fmt: skip
-        reasons[f"training on {name} ends too late"] += 1
+        reasons[f"it ends too late on {name}"] += 1
     raise InfeasiblePlan("", dict(reasons))
 
 

@@ -74,6 +74,10 @@ class TargetQuestion:
             raise BadInput("students share the signals of a teacher; name the teacher, or leave students out")
         if self.teacher_loss is not None and self.teacher is None:
             raise BadInput("a teacher loss needs the teacher whose reading is paid; name the teacher")
+        if self.teacher is None and self.law.support.teacher_loss is not None:
+            raise BadInput(
+                f"{self.law.name} was fitted on students of a teacher; name the teacher, whose reading is paid"
+            )
         if self.teacher is not None and "teacher_loss" not in self.law.conditions:
             raise BadInput(
                 f"the law {self.law.name} knows no teachers; take busbridge-2025 or a law of your own distilled runs,"

@@ -97,15 +97,20 @@ class _Search:
         try:
             run = training(self.facts, shape.model, most, self.question)
         except InfeasiblePlan as error:
-            self.reasons.update(dict.fromkeys(error.reasons, len(possible)))
+            self.reasons[f"training: {main_reason(error)}"] += len(possible)
             return
         for variant, tokens in possible:
             try:
                 point = serving(self.facts, shape.model, variant, self.question)
             except InfeasiblePlan as error:
-                self.reasons.update(error.reasons)
+                self.reasons[f"serving on {variant.chip}: {main_reason(error)}"] += 1
                 continue
             self.priced.append(_priced(shape, variant, tokens, run, most, self.reading, point, self.question))
+
+
+def main_reason(error: InfeasiblePlan) -> str:
+    """The reason that was counted most often."""
+    return max(error.reasons, key=lambda reason: error.reasons[reason], default=str(error))
 
 
 def _priced(

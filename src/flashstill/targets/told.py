@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from flashstill.arch import Architecture
 from flashstill.errors import InfeasiblePlan
 from flashstill.facts import Facts
 from flashstill.targets.answer import Reference, Student
@@ -36,7 +37,10 @@ def student(each: Priced) -> Student:
 
 def different(in_order: Sequence[Priced]) -> list[Priced]:
     """The cheapest variant of each architecture."""
-    return list({each.shape.model: each for each in reversed(in_order)}.values())[::-1]
+    cheapest: dict[Architecture, Priced] = {}
+    for each in in_order:
+        cheapest.setdefault(each.shape.model, each)
+    return list(cheapest.values())
 
 
 def reference_of(facts: Facts, question: TargetQuestion, variants: Sequence[Variant]) -> Reference | None:
