@@ -134,6 +134,10 @@ class TestAgainstScratch:
             usd, traffic = row["usd_per_million_tokens"], row["tokens_per_day"]
             assert (usd["student"] < usd["scratch"]) == (traffic > at.tokens_per_day)
 
+    def test_a_student_on_labels_is_its_own_rival(self) -> None:
+        verdicts = {each.verdict for each in flash(students__0__signal="none").against_scratch.values()}
+        assert verdicts == {"it is trained on labels itself"}
+
     def test_curves_fall_to_the_price_of_serving(self) -> None:
         rows = flash().curves
         assert [row["tokens_per_day"] for row in rows] == grid()
@@ -245,6 +249,11 @@ class TestWorth:
         assert exists is not None
         assert exists.distil
         assert exists.gain_nats > found.worth.gain_nats
+
+    def test_a_teacher_that_is_served_is_there_anyway(self) -> None:
+        found = flash(teacher__share=0.25, students__0__share=0.5)
+        assert found.worth is not None
+        assert found.worth.question.teacher_exists
 
     def test_what_cannot_be_asked_says_why(self) -> None:
         found = flash(teacher__tokens=0.0, teacher__exists=True)

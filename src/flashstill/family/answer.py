@@ -205,7 +205,8 @@ def question_of(costs: FamilyCosts, each: MemberCosts, teacher: Expected) -> tup
         return None, f"parameters and tokens of {each.name} are not told"
     if teacher.loss is None:
         return None, f"neither loss, nor parameters and tokens, of {costs.teacher.name} are told"
-    exists = costs.teacher.member.exists or not (teacher.parameters and teacher.tokens)
+    served = bool(costs.teacher.member.share)  # it is trained for its own traffic, whether it teaches or not
+    exists = costs.teacher.member.exists or served or not (teacher.parameters and teacher.tokens)
     overhead = None
     if each.run.usd and each.signals is not None and each.signals.kind != "none":
         overhead = (each.run.usd + each.signals.usd) / each.run.usd

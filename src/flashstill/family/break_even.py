@@ -3,14 +3,14 @@
     against the teacher     (own dollars of the student) / (what the teacher's tokens cost more): the teacher is there
                             in both cases, so that its dollars are in neither
     against from scratch    the student with its prerequisite against the cheapest model on labels of the same loss
-                            (scratch.py); on one side of the traffic or on both the same one may win throughout
+                            (scratch.py): always, never, or above some traffic
 
 Traffic is in output tokens per day at launch; over the life it grows as the plan says and is discounted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,26 +63,25 @@ def against_teacher(facts: Facts, costs: FamilyCosts, student: MemberCosts, draw
 
 def against_scratch(costs: FamilyCosts, student: MemberCosts, found: Scratch | None, prerequisite: float) -> Crossing:
     """Traffic at which the student, bearing `prerequisite` dollars at launch, begins to beat its like from scratch."""
+    if student.member.signal == "none":
+        return Crossing(tokens_per_day=None, verdict="it is trained on labels itself")
     if found is None:
         return Crossing(tokens_per_day=None, verdict="what its tokens cost is not known")
     if not found.parameters.size:
         return Crossing(tokens_per_day=None, verdict="always: no model on labels reaches its loss, by the law")
-    wins = [_gain(costs, student, found, prerequisite, at) > 0.0 for at in grid()]
-    if all(wins):
+    traffic = grid()  # the gain never falls with traffic: no rival is cheaper to serve than the student
+    gains = [_gain(costs, student, found, prerequisite, at) for at in traffic]
+    if gains[0] > 0.0:
         return Crossing(tokens_per_day=None, verdict="always")
-    if not any(wins):
+    if gains[-1] <= 0.0:
         return Crossing(tokens_per_day=None, verdict="never: a model on labels of the same loss costs less")
-    first = wins.index(True)
-    if first == 0:
-        last = len(wins) - wins[::-1].index(True)
-        at = _bisected(
-            lambda tokens: _gain(costs, student, found, prerequisite, tokens) <= 0.0, *grid()[last - 1 : last + 1]
-        )
-        return Crossing(tokens_per_day=at, verdict="pays below")
-    at = _bisected(
-        lambda tokens: _gain(costs, student, found, prerequisite, tokens) > 0.0, *grid()[first - 1 : first + 1]
-    )
-    return Crossing(tokens_per_day=at, verdict="pays above")
+    first = next(at for at, gain in enumerate(gains) if gain > 0.0)
+    low, high = traffic[first - 1], traffic[first]
+    for _ in range(50):
+        middle = math.sqrt(low * high)
+        is_cheaper = _gain(costs, student, found, prerequisite, middle) > 0.0
+        low, high = (low, middle) if is_cheaper else (middle, high)
+    return Crossing(tokens_per_day=high, verdict="pays above")
 
 
 def curves(costs: FamilyCosts, student: MemberCosts, found: Scratch | None) -> list[dict[str, object]]:
@@ -134,11 +133,3 @@ def _gain(
     own = student.own_usd + prerequisite + millions * student.served.usd_per_million_tokens
     other = _launched(costs, student, float(found.usd[at])) + millions * float(found.usd_per_million_tokens[at])
     return other - own
-
-
-def _bisected(holds: Callable[[float], bool], low: float, high: float) -> float:
-    """The traffic between two at which `holds` becomes true."""
-    for _ in range(50):
-        middle = float(np.sqrt(low * high))
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    return high
