@@ -69,6 +69,10 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
     assert sentence in refuse(capsys, "quality", *arguments)
 
 
+def test_what_is_asked_of_no_law_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--parameters needs a law: name one" in refuse(capsys, "quality", "--parameters", "8e9", "--tokens", "1e12")
+
+
 def test_what_no_size_reaches_is_infeasible(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["quality", "besiroglu-2024", "--parameters", "1B", "--loss", "1.9", "--json"])

@@ -63,6 +63,7 @@ def quality(law_or_runs: str | None, as_json: bool, **asked: Any) -> None:
     from flashstill.quality_laws import quality_law
 
     if law_or_runs is None:
+        _check_nothing_asked(asked)
         _list(as_json)
         return
     chosen = {name: asked.pop(name) for name in ("domain", "metric", "role", "extrapolate")}
@@ -74,6 +75,18 @@ def quality(law_or_runs: str | None, as_json: bool, **asked: Any) -> None:
         print_json(document)
     else:
         _print(law, document)
+
+
+def _check_nothing_asked(asked: dict[str, Any]) -> None:
+    """BadInput if anything was asked of no law: it would be ignored."""
+    context = click.get_current_context()
+    given = (name for name in asked if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE)
+    name = next(given, None)
+    if name is not None:
+        raise BadInput(
+            f"--{name.replace('_', '-')} needs a law: name one, as besiroglu-2024, or a file of runs; without one,"
+            " quality lists the laws"
+        )
 
 
 def _list(as_json: bool) -> None:
