@@ -20,7 +20,7 @@ from tests.deployments import FACTS
 
 NAMES = {
     "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView",
-    "Scenario", "SearchSpace", "UnsupportedArchitecture", "chip", "distill", "economics", "evaluate",
+    "Scenario", "SearchSpace", "UnsupportedArchitecture", "capacity", "chip", "distill", "economics", "evaluate",
     "explain", "family_economics", "knee", "measure_model", "measure_server", "model", "plan_fleet", "plan_student",
     "predict", "quality_law", "run", "search", "serve", "should_distil", "simulate", "simulate_sweep", "train_cost",
 }  # fmt: skip
@@ -33,6 +33,9 @@ SIGNATURES = {
     "should_distil": (
         "student", "tokens", "teacher", "teacher_tokens", "teacher_loss", "teacher_ratio", "teacher_exists",
         "students", "reading", "overhead", "unique_tokens", "tokens_range", "draws", "seed",
+    ),
+    "capacity": (
+        "plan", "price", "rolling_hours", "gang_gap", "gang_seconds", "frontier", "told", "facts", "set",
     ),
     "predict": (
         "scenario", "deployment", "model", "chip", "batch", "isl", "osl", "price", "simulated", "facts", "set",

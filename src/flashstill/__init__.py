@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         predict,
         search,
     )
+    from flashstill.capacity_planning import capacity
     from flashstill.distilling import distill, evaluate, run
     from flashstill.endpoint import serve
     from flashstill.family_economics import family_economics, should_distil
@@ -48,6 +49,7 @@ __all__ = [
     "Scenario",
     "SearchSpace",
     "UnsupportedArchitecture",
+    "capacity",
     "chip",
     "distill",
     "economics",
@@ -80,6 +82,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "Decision": "flashstill.simulate.view",
         "ReplicaView": "flashstill.simulate.view",
         "SearchSpace": "flashstill.plan.space",
+        "capacity": "flashstill.capacity_planning",
         "distill": "flashstill.distilling",
         "economics": "flashstill.token_costs",
         "evaluate": "flashstill.distilling",

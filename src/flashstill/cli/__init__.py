@@ -14,6 +14,7 @@ import click
 
 from flashstill import __version__
 from flashstill.cli.calibrating import calibrate
+from flashstill.cli.capacity import capacity
 from flashstill.cli.economics import economics
 from flashstill.cli.endpoint import serve
 from flashstill.cli.evaluating import evaluate
@@ -81,8 +82,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, demo, distill, evaluate, report, measure, explain, predict, plan, simulate, economics, quality, validate,
-    calibrate, serve, chips, models,
+    run, demo, distill, evaluate, report, measure, explain, predict, plan, simulate, capacity, economics, quality,
+    validate, calibrate, serve, chips, models,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -1,0 +1,215 @@
+"""Gangs of whole sizes: stretches of steps in which a run keeps a number of chips of one kind.
+
+A gang of a run is of one kind at a time and has between its fewest and its most chips; whenever it starts, moves or
+changes its size, restart hours of all its chips are lost.  Candidates are all stretches between break points on each
+kind; of each, a programme with whole numbers decides whether it is used (on) and with how many chips (n):
+
+    fewest x on <= n <= most x on,   at most one stretch of a run covers any step
+    chips    n in each of its steps;    work    speed x n x (hours - restart hours)
+
+together with everything else of the linear programme.  Break points are steps at which the load crosses a level, chips
+come or go, a run's window begins or ends, and some evenly between.  Long plans go window by window, each with the work
+that the relaxed programme did in it and what is still owed; a gang may go on into the next window without a restart.
+What the result costs above the relaxed programme is the gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flashstill.capacity.curves import Values
+from flashstill.capacity.finish import restarts_of, work_done
+from flashstill.capacity.problem import Problem
+from flashstill.capacity.programme import Programme, programme_of
+from flashstill.capacity.relaxed import Relaxed
+from flashstill.capacity.solver import Rows, solve_whole
+from flashstill.capacity.steps import sliced
+
+LEVELS, EVENLY = (0.5, 0.25, 0.75), 3
+"""levels of load, as shares of its range, whose crossings are break points while there are few, and the pieces of equal
+length that there are besides"""
+TINY = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gangs:
+    """Chips of each run [K, R, T] while it runs, their mean over the step [K, R, T], and chip-hours lost [K, R, T]."""
+
+    sizes: Values
+    held: Values
+    lost: Values
+
+
+class Stretch(NamedTuple):
+    """A candidate: kind, run, first step and the step after its last; fewest and most chips; whether it restarts."""
+
+    kind: int
+    run: int
+    first: int
+    last: int
+    least: float
+    most: float
+    restarts: bool
+
+
+def gangs_of(problem: Problem, sizes: Values) -> Gangs:
+    """The gangs of given sizes [K, R, T]: their means over steps that are open in part, and what restarts lose."""
+    return Gangs(sizes=sizes, held=sizes * problem.window[None], lost=restarts_of(problem, sizes))
+
+
+class Search(NamedTuple):
+    """Steps of a window, break points in it, the gap at which its search ends, and the most seconds."""
+
+    window_steps: int
+    breaks: int
+    gap: float
+    seconds: float
+
+
+def chosen_gangs(problem: Problem, relaxed: Relaxed, search: Search, told: Callable[[str], None]) -> Gangs:
+    """Gangs of the runs that have any, window by window. relaxed: sets the work of each window."""
+    steps = len(problem.starts)
+    sizes = np.zeros((problem.shape[0], problem.shape[2], steps))
+    target = np.cumsum(work_done(problem, relaxed.trained), axis=1)
+    target = np.minimum(target / np.maximum(target[:, -1:], TINY), 1.0) * problem.work[:, None]
+    done = np.zeros(len(problem.work))
+    for first in range(0, steps, search.window_steps):
+        last = min(first + search.window_steps, steps)
+        part = sliced(problem, first, last)
+        told(f"gangs from hour {problem.starts[first]:g} on")
+        need = np.maximum(target[:, last - 1] - done, 0.0)
+        need = np.where(need > TINY * problem.work, need, 0.0)
+        before = sizes[:, :, first - 1] if first else np.zeros(sizes.shape[:2])
+        found, others = _window(part, need, before, search)
+        sizes[:, :, first:last] = found
+        gangs = gangs_of(problem, sizes[:, :, :last] if last == steps else _until(sizes, last))
+        done = np.where(problem.gangs, work_done(problem, gangs.held, gangs.lost).sum(axis=1), done + others)
+    return gangs_of(problem, sizes)
+
+
+def _until(sizes: Values, last: int) -> Values:
+    return np.where(np.arange(sizes.shape[-1]) < last, sizes, 0.0)
+
+
+def _window(problem: Problem, need: Values, before: Values, search: Search) -> tuple[Values, Values]:
+    """Sizes [K, R, T] of one window, and the work [R] of runs without gangs. before [K, R]: the sizes until then."""
+    kinds, _, runs, steps = problem.shape
+    sizes = np.zeros((kinds, runs, steps))
+    base = programme_of(problem, need=need)
+    base.upper[base.columns.y[problem.gangs[base.columns.y_run]]] = 0.0
+    candidates, breaks = _candidates(problem, need, before, search.breaks)
+    cost, rows, lower, upper, whole = _extended(problem, base, candidates, breaks)
+    solved = solve_whole(cost, rows, lower, upper, whole, search.gap, search.seconds)
+    if solved is None:
+        return sizes, np.zeros(runs)
+    start, count = base.columns.count, len(candidates)
+    for number, each in enumerate(candidates):
+        if solved.x[start + count + number] > 0.5:
+            chips = float(np.clip(solved.x[start + number], each.least, each.most))
+            sizes[each.kind, each.run, each.first : each.last] = chips
+    sizes = np.where(problem.window[None] > 0.0, sizes, 0.0)
+    at, trained = base.columns, np.zeros((kinds, runs, steps))
+    trained[at.y_kind, at.y_run] = solved.x[at.y]
+    return sizes, work_done(problem, trained).sum(axis=1)
+
+
+def _breaks(problem: Problem, run: int, most: int) -> list[int]:
+    """Steps between which a run's gang stays as it is, the first and the one after the last included."""
+    open_steps = np.flatnonzero(problem.window[run] > 0.0)
+    if not len(open_steps):
+        return []
+    low, high = int(open_steps[0]), int(open_steps[-1]) + 1
+    if high - low <= most:
+        return list(range(low, high + 1))
+    found = {low, high}
+    change = (np.abs(np.diff(problem.available, axis=1)) > TINY * problem.available.max()).any(axis=0)
+    found |= {int(step) + 1 for step in np.flatnonzero(change)[:most]}
+    load = (problem.demand / problem.reference[:, None]).sum(axis=0)
+    for level in LEVELS:
+        above = load > load.min() + level * (load.max() - load.min())
+        crossings = {int(step) + 1 for step in np.flatnonzero(np.diff(above))}
+        if len({step for step in found | crossings if low < step < high}) <= most - EVENLY:
+            found |= crossings
+    found |= {round(float(step)) for step in np.linspace(low, high, EVENLY + 1)}
+    return sorted(step for step in found if low <= step <= high)
+
+
+def _candidates(
+    problem: Problem, need: Values, before: Values, most_breaks: int
+) -> tuple[list[Stretch], dict[int, list[int]]]:
+    candidates: list[Stretch] = []
+    breaks: dict[int, list[int]] = {}
+    for run in np.flatnonzero(problem.gangs & (need > 0.0)):
+        breaks[int(run)] = points = _breaks(problem, int(run), most_breaks)
+        for kind in np.flatnonzero(problem.speed[:, run] > 0.0):
+            least = max(float(problem.least[kind, run]), TINY)
+            for place, first in enumerate(points[:-1]):
+                for last in points[place + 1 :]:
+                    most = min(problem.most[kind, run], float(problem.available[kind, first:last].min()))
+                    if most < least:
+                        continue
+                    candidates.append(Stretch(int(kind), int(run), first, last, least, float(most), True))
+                    size = float(before[kind, run])
+                    if first == 0 and 0.0 < size <= most:
+                        candidates.append(Stretch(int(kind), int(run), first, last, size, size, False))
+    return candidates, breaks
+
+
+def _extended(
+    problem: Problem, base: Programme, candidates: list[Stretch], breaks: dict[int, list[int]]
+) -> tuple[Values, Rows, Values, Values, Any]:
+    """The programme with two more variables for each candidate: its chips, then whether it is used."""
+    at, start, count = base.columns, base.columns.count, len(candidates)
+    pair = {key: place for place, key in enumerate(zip(at.y_kind.tolist(), at.y_run.tolist(), strict=True))}
+    hours = problem.step_hours * problem.weight
+    cost = np.concatenate([base.cost, np.zeros(2 * count)])
+    entries = _Entries(base.rows)
+    following = len(base.rows.side)
+    covers: dict[tuple[int, int], list[int]] = {}
+    for number, each in enumerate(candidates):
+        chips, used = start + number, start + count + number
+        steps = np.arange(each.first, each.last)
+        share = problem.window[each.run, steps]
+        speed = float(problem.speed[each.kind, each.run])
+        lost = float(problem.restart_hours[each.run]) if each.restarts else 0.0
+        cost[chips] = float(base.cost[at.y[pair[each.kind, each.run], steps]] @ share)
+        work = -speed * (float(share @ hours[steps]) - lost) / base.work_unit[each.run]
+        entries.add(base.rows_of_chips[each.kind, steps], chips, share)
+        entries.add(base.rows_of_work[each.run], chips, work)
+        entries.add(following, [chips, used], [1.0, -each.most])
+        entries.add(following + 1, [chips, used], [-1.0, each.least])
+        following += 2
+        for first in breaks[each.run]:
+            if each.first <= first < each.last:
+                covers.setdefault((each.run, first), []).append(used)
+    for users in covers.values():
+        entries.add(following, users, 1.0)
+        following += 1
+    sides = np.concatenate([base.rows.side, np.zeros(2 * count), np.ones(len(covers))])
+    at_most = np.concatenate([base.rows.at_most, np.ones(len(sides) - len(base.rows.side), dtype=bool)])
+    rows = entries.rows(sides, at_most)
+    lower = np.concatenate([base.lower, np.zeros(2 * count)])
+    upper = np.concatenate([base.upper, np.array([each.most for each in candidates]), np.ones(count)])
+    whole = np.concatenate([np.zeros(start + count, dtype=bool), np.ones(count, dtype=bool)])
+    return cost, rows, lower, upper, whole
+
+
+class _Entries:
+    """Entries of a matrix, gathered piece by piece after those of given rows."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.parts = [(rows.row, rows.column, rows.value)]
+
+    def add(self, row: Any, column: Any, value: Any) -> None:
+        """Add entries, which broadcast."""
+        rows, columns, values = np.broadcast_arrays(np.atleast_1d(row), column, value)
+        self.parts.append((rows, columns, values))
+
+    def rows(self, side: Values, at_most: Any) -> Rows:
+        """All of them, with the sides of all rows."""
+        row, column, value = (np.concatenate(parts) for parts in zip(*self.parts, strict=True))
+        return Rows(row=row, column=column, value=value, side=side, at_most=at_most)

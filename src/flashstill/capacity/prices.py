@@ -1,0 +1,132 @@
+"""What binds: dual values, and what one unit more is worth.
+
+    one more chip        - sum over steps of the dual value of its kind's chips x the chips that one more adds
+    one more nine        the same with the chips that one more nine takes: a lower bound, as costs are convex
+    one hour of slack    the least cost with the deadline an hour later, and an hour earlier, solved anew; of large
+                         plans, that hour's gain at the dual values of work: at most so much, and at least so much
+
+The cost of a linear programme is convex in the numbers of chips, so that a dual value lies between what one unit more
+saves and what one unit less costs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from flashstill.capacity.curves import Values
+from flashstill.capacity.problem import Problem
+from flashstill.capacity.programme import Programme, columns_of, cost_unit, most_ties, programme_of
+from flashstill.capacity.solver import solve_linear
+from flashstill.capacity.steps import picked
+from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
+
+TIE_DUAL = 1e-5
+"""share of the dearest chip-hour below which a dual value comes from the costs that break ties, and counts as none"""
+SMALL = 6000
+"""variables up to which a deadline's worth is found by solving anew"""
+SOLVED_ANEW, AT_PRICES = "solved anew", "at fixed prices of work"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prices:
+    """Dual values in dollars (hours of finishing with the objective "training"), none negative.
+
+    chip [K, T]: of a chip in a step.  token [P, T]: of a million output tokens.  work [R]: of a chip-hour of the
+    fastest kind.
+    """
+
+    chip: Values
+    token: Values
+    work: Values
+
+
+def prices_of(problem: Problem, programme: Programme, duals: Values) -> Prices:
+    """The dual values of the rows by what they are of."""
+    hours = problem.step_hours * problem.weight
+    duals = duals / cost_unit(problem)
+    million = programme.reference[:, None] * SECONDS_PER_HOUR * hours / TOKENS_PER_MILLION
+    work = np.zeros(len(problem.work))
+    if len(programme.rows_of_work):
+        work = -duals[programme.rows_of_work] / programme.work_unit
+    chip = -duals[programme.rows_of_chips]
+    early = problem.plan.objective == "training"
+    dearest = chip.max(initial=0.0) if early else problem.supply.price_usd.max(initial=0.0) * hours.max(initial=0.0)
+    return Prices(
+        chip=np.where(chip > TIE_DUAL * dearest, chip, 0.0),
+        token=np.maximum(duals[programme.rows_of_demand], 0.0) / million,
+        work=np.maximum(work, 0.0),
+    )
+
+
+def worth_of_chips(problem: Problem, prices: Prices) -> Values:
+    """What one more chip of each kind saves [K]."""
+    found: Values = (prices.chip * problem.supply.one_more).sum(axis=1)
+    return found
+
+
+def cost_of_a_nine(problem: Problem, prices: Prices) -> float:
+    """What one more nine costs at the least."""
+    return float((prices.chip * problem.supply.nine_takes).sum())
+
+
+def worth_of_deadlines(problem: Problem, cost: float, prices: Prices) -> list[dict[str, Any]]:
+    """For each run, what an hour later saves and an hour earlier costs; None where no such hour is in the plan."""
+    tie = most_ties(problem)
+    found, unit, small = [], cost_unit(problem), columns_of(problem).count <= SMALL
+    for run, one in enumerate(problem.plan.trainings):
+        later = _moved(problem, run, one.deadline + 1.0) if one.deadline + 1.0 <= problem.plan.horizon_hours else None
+        earlier = _moved(problem, run, one.deadline - 1.0) if one.deadline - 1.0 > one.start else None
+        gain = _difference(problem, later, run, cost, prices, small)
+        loss = _difference(problem, earlier, run, cost, prices, small)
+        found.append(
+            {
+                "one_hour_later": None if gain is None else _real(-gain / unit, tie),
+                "one_hour_earlier": None if loss is None else _real(loss / unit, tie),
+                "basis": SOLVED_ANEW if small else AT_PRICES,
+            }
+        )
+    return found
+
+
+def _real(value: float, tie: float) -> float:
+    """A worth, 0 where it is less than what ties can make."""
+    return value if value > tie else 0.0
+
+
+def _moved(problem: Problem, run: int, deadline: float) -> Problem:
+    ends = problem.starts + problem.step_hours
+    start = problem.plan.trainings[run].start
+    share = np.clip(np.minimum(ends, deadline) - np.maximum(problem.starts, start), 0.0, None) / problem.step_hours
+    window = problem.window.copy()
+    window[run] = share
+    return replace(problem, window=window)
+
+
+def _difference(
+    problem: Problem, other: Problem | None, run: int, cost: float, prices: Prices, small: bool
+) -> float | None:
+    """By how much the other problem costs more."""
+    if other is None:
+        return None
+    if small:
+        programme = programme_of(other)
+        solved = solve_linear(programme.cost, programme.rows, programme.lower, programme.upper)
+        late = solved is None or bool((solved.x[programme.columns.u] > 1e-6 * np.maximum(problem.work, 1.0)).any())
+        return None if solved is None or late else solved.cost - cost
+    changed = np.flatnonzero(other.window[run] != problem.window[run])
+    return (
+        priced_cost(picked(other, changed), prices.work) - priced_cost(picked(problem, changed), prices.work)
+    ) * cost_unit(problem)
+
+
+def priced_cost(problem: Problem, price_of_work: Values, held: Values | None = None) -> float:
+    """The least cost of a problem whose runs need not be done, but earn so much for each chip-hour of work.
+
+    In dollars or hours, as the price is.  held [K, R, T]: chips of gangs.
+    """
+    programme = programme_of(problem, held=held, price_of_work=price_of_work * cost_unit(problem))
+    solved = solve_linear(programme.cost, programme.rows, programme.lower, programme.upper)
+    return -np.inf if solved is None else solved.cost / cost_unit(problem)
