@@ -10,8 +10,10 @@ from flashstill.asic.area import Content, area_of, edge_bound_mm2, rules_of, sid
 from flashstill.asic.choosing import answer_of, asked_of
 from flashstill.asic.design import Area, ChipDesign
 from flashstill.asic.designing import SILICON, design_chip, node_nm
+from flashstill.asic.drawn_area import area_ratio
 from flashstill.asic.known_dies import known_dies, parts_of
 from flashstill.asic.rows import deployment_of, rows_of, with_design
+from flashstill.economics.bill_of_materials import bill_of_materials
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import load
 from flashstill.hardware import chip_from_facts
@@ -151,3 +153,28 @@ def test_what_cannot_be_built_is_counted() -> None:
     with pytest.raises(InfeasiblePlan) as error:
         wired(max_tpot_s=1e-9)
     assert error.value.reasons["tpot above the bound"] > 0
+
+
+def test_drawn_rows_move_the_area_as_a_new_design_would() -> None:
+    """Each row at an end of its range: the ratio is that of the die sized anew; unchanged rows give exactly 1."""
+    design = wired()
+    assert area_ratio(FACTS, design, FACTS) == pytest.approx(1.0, rel=1e-12)
+    content = Content(
+        sram_bytes=design.area.sram / rules_of(FACTS, 6).byte_mm2,
+        multipliers={"bf16": design.area.multipliers / rules_of(FACTS, 6).multiplier_mm2["bf16"]},
+        wired_bits=design.area.wired_weights / rules_of(FACTS, 6).wired_bit_mm2,
+    )
+    for edit in (
+        "node-6.cell_um2=0.031",
+        "sram-macro.area_efficiency=0.7",
+        "wired.transistors_per_bit=1.65",
+        "host-interface.block_mm2=30",
+        "die.other_ratio[dataflow, of the whole die]=0.21",
+    ):
+        edited = load(edits=[edit])
+        ratio = area_of(rules_of(edited, 6), content).mm2 / design.area.mm2
+        assert area_ratio(FACTS, design, edited) == pytest.approx(ratio, rel=1e-9), edit
+        assert ratio != pytest.approx(1.0, rel=1e-3)
+    bills = [bill_of_materials(FACTS, design.package, area_ratio=ratio).dies_usd for ratio in (0.8, 1.0, 1.25)]
+    assert bills[0] < 0.8 * bills[1]
+    assert bills[2] > 1.25 * bills[1]

@@ -24,7 +24,7 @@ QUANTITY_UNITS = {
     "w_per_mm2": "W/mm2",
     "_um2": "um2",
     "_hz": "Hz",
-    **dict.fromkeys(("transistors_per_bit", "cycles_per_weight", "pipeline_cycles"), "1"),
+    **dict.fromkeys(("transistors_per_bit", "cycles_per_weight", "pipeline_cycles", "die_stacks"), "1"),
     "transistors_per_mm2": "1/mm2",
     "defects_per_cm2": "1/cm2",
     "usd_per_byte": "USD/B",

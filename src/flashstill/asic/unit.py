@@ -9,6 +9,7 @@ economics/tco.py.
 from __future__ import annotations
 
 from flashstill.asic.design import ChipDesign
+from flashstill.asic.drawn_area import area_ratio
 from flashstill.economics.bill_of_materials import BillOfMaterials, Rows, bill_of_materials
 from flashstill.economics.tco import OwnedChip
 from flashstill.facts import Facts
@@ -17,7 +18,7 @@ from flashstill.workload import Quantity
 
 def package_parts(facts: Facts, design: ChipDesign, rows: Rows) -> tuple[BillOfMaterials, Quantity]:
     """The bill of materials of one package, and the dollars it is bought for."""
-    bill = bill_of_materials(facts, design.package, rows)
+    bill = bill_of_materials(facts, design.package, rows, area_ratio(facts, design, rows))
     return bill, bill.usd * rows.value("asic", "unit_price_ratio")
 
 

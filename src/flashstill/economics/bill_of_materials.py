@@ -85,22 +85,30 @@ def check_reticle(facts: Facts, die: Die) -> None:
         )
 
 
-def sold_ratio(facts: Facts, rows: Rows, die: Die) -> Quantity:
+def sold_ratio(facts: Facts, rows: Rows, die: Die, area_ratio: Quantity = 1.0) -> Quantity:
     """Share of the dies of a wafer that can be sold; the clustering of defects is the facts' own."""
-    defects = rows.value(f"node-{die.node_nm}", "defects_per_cm2") * die.mm2 / MM2_PER_CM2
+    defects = rows.value(f"node-{die.node_nm}", "defects_per_cm2") * (die.mm2 * area_ratio) / MM2_PER_CM2
     return yield_with_spares(defects, facts.value("defect", "clustering_ratio"), die.units, die.needed, die.units_ratio)
 
 
-def die_usd(facts: Facts, rows: Rows, die: Die) -> Quantity:
-    """Dollars of one die that works; BadInput for one beyond the reticle."""
+def die_usd(facts: Facts, rows: Rows, die: Die, area_ratio: Quantity = 1.0) -> Quantity:
+    """Dollars of one die that works; BadInput for one beyond the reticle.
+
+    area_ratio: area over that of its sides, where it is a guess; as many dies fewer are on a wafer.
+    """
     check_reticle(facts, die)
     count = dies_per_wafer(die.width_mm, die.height_mm, wafer_of(facts))
-    dollars: Quantity = rows.value(f"node-{die.node_nm}", "usd_per_wafer") / (count * sold_ratio(facts, rows, die))
+    sold = count * sold_ratio(facts, rows, die, area_ratio)
+    dollars: Quantity = rows.value(f"node-{die.node_nm}", "usd_per_wafer") * area_ratio / sold
     return dollars
 
 
-def bill_of_materials(facts: Facts, package: Package, rows: Rows | None = None) -> BillOfMaterials:
+def bill_of_materials(
+    facts: Facts, package: Package, rows: Rows | None = None, area_ratio: Quantity = 1.0
+) -> BillOfMaterials:
     """What one package costs to make. rows: draws of the facts, for an interval.
+
+    area_ratio: area of the dies over that of their sides, where it is a guess (asic/drawn_area.py).
 
     Raises BadInput for an impossible package and MissingFact for an unknown node.
     """
@@ -108,9 +116,9 @@ def bill_of_materials(facts: Facts, package: Package, rows: Rows | None = None) 
     if bool(package.memory) != bool(package.stacks) or bool(package.stacks) != bool(package.memory_bytes):
         raise BadInput("a package has a type of memory, its bytes and its stacks, or none of them")
     kind = INTERPOSER if package.stacks else ORGANIC
-    dies = sum(each.count * die_usd(facts, rows, each) for each in package.dies)
+    dies = sum(each.count * die_usd(facts, rows, each, area_ratio) for each in package.dies)
     memory = package.memory_bytes * rows.value(package.memory, "usd_per_byte") if package.stacks else 0.0
-    area = sum(each.count * each.mm2 for each in package.dies)
+    area = sum(each.count * each.mm2 for each in package.dies) * area_ratio
     area += package.stacks * rows.value("hbm", "stack_mm2") if package.stacks else 0.0
     carrier, test = area * rows.value(kind, "usd_per_mm2"), rows.value("package", "usd_test")
     pieces = package.stacks + sum(each.count for each in package.dies)
