@@ -151,6 +151,33 @@ def test_ranges_span_their_corners() -> None:
     assert "replicas" in found._repr_html_()
 
 
+@pytest.mark.parametrize("price", ["rented", "owned"])
+@pytest.mark.parametrize("requests", [None, 50_000.0])
+def test_rows_without_ranges_leave_no_doubt(price: str, requests: float | None) -> None:
+    certain = {
+        key: tuple(replace(row, low=row.value, high=row.value) for row in rows) for key, rows in FACTS.rows.items()
+    }
+    asked = {**SMALL, "price": price, "requests_per_day": requests, "api_price": "gemini-2.5-flash"}
+    tree = fs.economics(**asked, facts=replace(FACTS, rows=certain)).as_dict()
+    assert tree["drivers"] == []
+    for name, value in (
+        ("usd_per_request", tree["usd_per_request"]["value"]),
+        ("break_even_requests_per_day", tree["break_even"]["requests_per_day"]["value"]),
+    ):
+        assert list(tree["interval"][name].values()) == pytest.approx([value] * 3)
+
+
+def test_how_sure_and_what_it_depends_on() -> None:
+    tree = fs.economics(**SMALL, price="owned", api_price="gemini-2.5-flash").as_dict()
+    for span in tree["interval"].values():
+        assert span["p10"] < span["p50"] < span["p90"]
+    names = [f"{row['name']}.{row['quantity']}" for row in tree["drivers"]]
+    assert {"server.utilisation_ratio", "h100-pcie.usd_purchase", "capital.interest_ratio"} == {*names[:2], names[3]}
+    for row in tree["drivers"]:
+        rises = row["quantity"] not in ("utilisation_ratio", "lifetime_years")
+        assert (row["at_high"] >= row["at_low"]) == rises
+
+
 def test_the_grid_decides_the_carbon_and_not_the_price() -> None:
     us, norway = (fs.economics(**SMALL, requests_per_day=1e4, grid=grid).as_dict() for grid in ("us", "norway"))
     assert us["usd_per_day"] == norway["usd_per_day"]

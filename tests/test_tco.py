@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import flashstill as fs
 from flashstill.economics import hourly_price
@@ -114,35 +112,33 @@ RISES = (
 )  # fmt: skip
 FALLS = ("lifetime_years", "building_years", "utilisation_ratio")
 OF_THE_CHIP = ("purchase_usd", "limit_w", "idle_w", "server_power_ratio")
-share = st.floats(0.0, 1.0, allow_nan=False)
+ENDS = {
+    "interest_ratio": (0.0, 0.3), "lifetime_years": (2.0, 10.0), "utilisation_ratio": (0.1, 1.0),
+    "server_capital_ratio": (1.0, 3.0), "network_share_ratio": (0.0, 0.5), "building_usd_per_w": (0.0, 30.0),
+    "building_years": (5.0, 30.0), "pue_ratio": (1.0, 2.0), "usd_per_kwh": (0.0, 1.0), "purchase_usd": (0.0, 1e6),
+    "limit_w": (1.0, 1e4), "idle_w": (0.0, 1e3), "server_power_ratio": (1.0, 3.0),
+}  # fmt: skip
 
 
-def between(low: float, high: float, at: float) -> float:
-    return low + (high - low) * at
+@pytest.mark.parametrize("changed", RISES + FALLS + OF_THE_CHIP)
+def test_every_input_moves_the_hour_the_right_way(changed: str) -> None:
+    """Over 2,000 draws: dearer electricity, interest, purchase or building never make an hour cheaper; longer lives
+    never dearer."""
+    numbers = np.random.default_rng(1)
+    low: dict[str, Any] = {name: numbers.uniform(*span, 2000) for name, span in ENDS.items()}
+    high = {**low, changed: low[changed] + numbers.random(2000) * (ENDS[changed][1] - low[changed])}
 
+    def hour(values: dict[str, Any]) -> HourCost:
+        of_the_chip: dict[str, Any] = {name: values[name] for name in OF_THE_CHIP}
+        return owned_hour(
+            Terms(**{each.name: values[each.name] for each in fields(Terms)}), OwnedChip(**of_the_chip), 300.0
+        )
 
-@settings(max_examples=200, deadline=None)
-@given(places=st.tuples(*[share] * 14), changed=st.sampled_from(RISES + FALLS + OF_THE_CHIP), step=share)
-def test_every_input_moves_the_hour_the_right_way(places: tuple[float, ...], changed: str, step: float) -> None:
-    """Dearer electricity, interest, purchase or building never make an hour cheaper; longer lives never dearer."""
-    ends = {
-        "interest_ratio": (0.0, 0.3), "lifetime_years": (2.0, 10.0), "utilisation_ratio": (0.1, 1.0),
-        "server_capital_ratio": (1.0, 3.0), "network_share_ratio": (0.0, 0.5), "building_usd_per_w": (0.0, 30.0),
-        "building_years": (5.0, 30.0), "pue_ratio": (1.0, 2.0), "usd_per_kwh": (0.0, 1.0), "purchase_usd": (0.0, 1e6),
-        "limit_w": (1.0, 1e4), "idle_w": (0.0, 1e3), "server_power_ratio": (1.0, 3.0),
-    }  # fmt: skip
-    low = {name: between(*span, at) for (name, span), at in zip(ends.items(), places, strict=False)}
-    high = {**low, changed: between(low[changed], ends[changed][1], step)}
-
-    def hour(numbers: dict[str, float]) -> HourCost:
-        of_the_chip: dict[str, Any] = {name: numbers[name] for name in OF_THE_CHIP}
-        chip = replace(CHIP, **of_the_chip)
-        return owned_hour(Terms(**{each.name: numbers[each.name] for each in fields(Terms)}), chip, 300.0)
-
-    before, after = float(hour(low).usd), float(hour(high).usd)
-    tiny = 1e-9 * max(before, 1.0)
-    assert after <= before + tiny if changed in FALLS else after >= before - tiny
-    assert all(float(part) >= -1e-12 for part in hour(high).parts().values())
+    before, after = np.asarray(hour(low).usd), np.asarray(hour(high).usd)
+    tiny = 1e-9 * np.maximum(before, 1.0)
+    assert np.all(after <= before + tiny if changed in FALLS else after >= before - tiny)
+    assert not np.allclose(before, after)
+    assert all(np.all(np.asarray(part) >= -1e-12) for part in hour(high).parts().values())
 
 
 @pytest.mark.parametrize(
@@ -199,9 +195,9 @@ def test_tokens_of_each_kind_pay_for_everything_together(cached_ratio: float, mo
 
 def test_plan_splits_its_dollars_as_predict_does() -> None:
     for disaggregated in (False, True):
-        found = fs.search(model="qwen3-8b", chips=["h100-sxm"], max_chips=4, batches=[16, 64], isl=2048, osl=512,
+        found = fs.search(model="qwen3-8b", chips=["h100-sxm"], max_chips=4, batches=[16], isl=2048, osl=512,
                           cached_ratio=0.6, disaggregated=disaggregated)  # fmt: skip
-        for point in found.front[::5]:
+        for point in found.front[::3]:
             layout: dict[str, Any] = {
                 name: getattr(point, name) for name in ("chip", "tp", "pp", "dp", "batch", "weights_in", "kv_in")
             }

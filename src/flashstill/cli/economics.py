@@ -146,6 +146,13 @@ def print_answer(document: dict[str, Any]) -> None:
     _table(parts)
     _echo_volume(document)
     _echo_break_even(document)
+    ends, rows = document["interval"]["usd_per_request"], document["drivers"][:3]
+    if rows:
+        named = ", ".join(f"{row['name']}.{row['quantity']}" for row in rows)
+        click.echo(
+            f"a request over the ranges of all rows: {_usd(ends['p10'])} to {_usd(ends['p90'])} (P10 to P90),"
+            f" mostly by {named}"
+        )
     energy, keeping = document["footprint"], document["keeping"]
     carbon, water = (energy[f"{name}_per_million_output_tokens"]["value"] for name in ("co2_g", "water_l"))
     click.echo(

@@ -24,13 +24,17 @@ class Tokens:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenPrice:
-    """Dollars per million tokens found in a cache, of other input and of output (thinking included); its source."""
+    """Dollars per million tokens found in a cache, of other input and of output (thinking included); its source.
+
+    name: of the model with these rows; empty for a user's own price.
+    """
 
     cached: float
     input: float
     output: float
     source: str
     as_of: str
+    name: str = ""
 
     def usd(self, tokens: Tokens) -> float:
         """Dollars for so many tokens."""
@@ -62,6 +66,7 @@ def api_price(facts: Facts, name: str) -> TokenPrice | None:
         output=left.value,
         source=f"{entered.source}{note}",
         as_of=entered.as_of,
+        name=name,
     )
 
 

@@ -195,6 +195,14 @@ def _cheapest(
         return min(front, key=lambda point: point.usd_per_million_output_tokens or math.inf)
 
 
+def most_chips(asked: Hosting, chosen: int) -> int:
+    """The most chips of a replica that were tried, where one of `chosen` was found."""
+    most = asked.max_chips or FEWEST
+    while most < chosen:
+        most *= 2
+    return most
+
+
 def _corner(
     facts: Facts,
     asked: Hosting,

@@ -10,8 +10,9 @@ import numpy as np
 
 from flashstill.economics.self_hosting import replicas_for
 from flashstill.economics.token_kinds import KINDS
-from flashstill.plan.hosting import Corner, Hosted
+from flashstill.plan.hosting import Corner, Hosted, most_chips
 from flashstill.plan.hosting_parts import assumptions_of, footprint_of, keeping_of, power_of, steps_of
+from flashstill.plan.hosting_ranges import ranges_of
 
 SELF, API, DEPENDS = "self-host", "api", "depends"
 POINTS, DECADES = 25, 2.0
@@ -40,6 +41,7 @@ def document_of(found: Hosted, grid: str) -> dict[str, Any]:
         "price_basis": found.price.at(middle.configuration.watts_per_chip).basis,
         "utilisation_ratio": load,
         "requests_per_day": requests,
+        "request": {"isl": asked.isl, "osl": asked.osl, "max_ttft_s": asked.max_ttft_s, "max_tpot_s": asked.max_tpot_s},
         "replicas": middle.replicas,
         "chips": (middle.replicas or 1) * middle.replica.chips,
         "usd_per_million": {kind: _span(each[kind] for each in per_million) for kind in KINDS},
@@ -51,12 +53,13 @@ def document_of(found: Hosted, grid: str) -> dict[str, Any]:
         "break_even": _break_even(found),
         "corners": [_corner(found, corner) for corner in found.corners],
         "steps": steps_of(found),
+        **ranges_of(found),
         "power": power_of(found),
         "keeping": keeping_of(found),
         "footprint": footprint_of(found, grid, kwh, served),
         "curve": _curve(found),
         "assumptions": assumptions_of(found, grid),
-        "notes": list(NOTES),
+        "notes": [*NOTES, f"replicas of up to {most_chips(asked, middle.configuration.chips)} chips were tried"],
     }
     return document
 
@@ -110,15 +113,14 @@ def _api(found: Hosted) -> dict[str, Any] | None:
 
 
 def _break_even(found: Hosted) -> dict[str, Any] | None:
-    """Volumes from which self-hosting is cheaper; a high end of None: never, at some corner."""
+    """Volumes from which self-hosting is cheaper, tokens without thinking; a high end of None: never somewhere."""
     if found.api is None:
         return None
     first = [corner.break_even.first if corner.break_even else None for corner in found.corners]
     always = [corner.break_even.always if corner.break_even else None for corner in found.corners]
-    tokens = [corner.tokens.cached + corner.tokens.input + corner.tokens.output for corner in found.corners]
     return {
         "requests_per_day": _span(first),
-        "tokens_per_day": _span(None if at is None else at * each for at, each in zip(first, tokens, strict=True)),
+        "tokens_per_day": _span(None if at is None else at * (found.asked.isl + found.asked.osl) for at in first),
         "always_requests_per_day": _span(always),
     }
 
