@@ -156,7 +156,7 @@ def trained(run: Run, place: Path, parameters: int, arithmetic: str, console: Co
         dataclasses.replace(record, model=run.name)
         for record in read_records(workdir.out / "records.jsonl")
         if isinstance(record, QualityRecord) and record.model == "student"
-        and (run.teacher or record.metric in ("bits per byte", "perplexity"))
+        and (run.teacher or record.metric in ("bits_per_byte", "perplexity"))
     ]  # fmt: skip
     model = ModelRecord(
         model=run.name, role="student" if run.teacher else "control", of=run.name, parameters=parameters,

@@ -57,9 +57,9 @@ SIGNATURES = {
         "cold_start_s", "disaggregated", "price", "told", "facts", "set", "more",
     ),
     "plan_student": (
-        "target", "like", "chips", "max_chips", "tokens_served", "law", "runs", "extrapolate", "experts", "teacher",
-        "teacher_loss", "students", "unique_tokens", "train_chips", "train_days", "train_length", "train_precision",
-        "price", "progress", "facts", "set", "more",
+        "target", "like", "chips", "max_chips", "tokens_served", "law", "runs", "domain", "role", "extrapolate",
+        "experts", "teacher", "teacher_loss", "students", "unique_tokens", "train_chips", "train_days", "train_length",
+        "train_precision", "price", "progress", "facts", "set", "more",
     ),
     "simulate": (
         "model", "chip", "trace", "rate", "concurrency", "seed", "price", "facts", "set", "more",

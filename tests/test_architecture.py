@@ -72,7 +72,7 @@ MAY_IMPORT = {
     "token_costs": {"arch", "asking", "economics", "facts", "plan", "tables"},
     "training_costs": {"arch", "asking", "plan"},
     "targets": {"arch", "cost", "economics", "facts", "hardware", "plan", "quality", "tables"},
-    "student_planning": {"arch", "asking", "facts", "plan", "quality", "targets"},
+    "student_planning": {"arch", "asking", "facts", "plan", "quality", "quality_laws", "targets"},
     "capacity_planning": {"asking", "capacity"},
     "fleet_sizing": {"arch", "asking", "fleets", "plan", "simulate"},
     "simulating": {"arch", "asking", "plan", "simulate", "sweeps"},

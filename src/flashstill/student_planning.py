@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from flashstill.facts import Facts
 from flashstill.plan.space import normalised
 from flashstill.progress import Progress
 from flashstill.quality import published
+from flashstill.quality_laws import quality_law
 from flashstill.targets import TargetPlan, TargetQuestion, parse_target, parse_trained, plan_target
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def plan_student(
     tokens_served: float,
     law: str | Law | None = None,
     runs: str | Path | None = None,
+    domain: str = "",
+    role: str = "",
     extrapolate: bool = False,
     experts: float | Sequence[float | None] | None = 1,
     teacher: str | None = None,
@@ -56,8 +59,9 @@ def plan_student(
     shape is scaled.  chips, max_chips and more (isl, osl, latency bounds, precisions, batches, ...): of serving, as in
     `search`.  tokens_served: output tokens in the student's life.
     law: a published law by name, or a Law; default: besiroglu-2024, or with a teacher busbridge-2025.  runs: a CSV or
-    JSON-lines file of at least five runs of one's own, to which a law is fitted; extrapolate: also beyond ten times the
-    largest of them.  experts: FFN weights over those of one token, to be tried; None for as many as `like` has.
+    JSON-lines file of at least five runs of one's own, to which a law is fitted (domain, role and extrapolate as in
+    `quality_law`; with a teacher its teacher_loss too).
+    experts: FFN weights over those of one token, to be tried; None for as many as `like` has.
     teacher: "MODEL" or "MODEL on 15T"; teacher_loss: its loss, if the law is not to tell it.  students: that share its
     stored signals.  unique_tokens: of the training text.
     train_chips: kinds to train on (default: those of serving); train_days: in which the training must end;
@@ -77,7 +81,7 @@ def plan_student(
         tokens_served=float(tokens_served),
         scenario=scenario,
         space=normalised(table, space),
-        law=_law(law, runs, extrapolate, teacher is not None),
+        law=_law(law, runs, {"domain": domain, "role": role, "extrapolate": extrapolate}, teacher, teacher_loss),
         experts=tuple(None if count is None else float(count) for count in tried),
         teacher=None if teacher is None else parse_trained(teacher),
         teacher_loss=teacher_loss,
@@ -92,17 +96,18 @@ def plan_student(
     return plan_target(table, question, progress)
 
 
-def _law(law: str | Law | None, runs: str | Path | None, extrapolate: bool, taught: bool) -> Law:
+def _law(
+    law: str | Law | None, runs: str | Path | None, told: Mapping[str, Any], teacher: str | None, loss: float | None
+) -> Law:
+    """The law to ask. told: domain, role and extrapolate, of runs alone."""
     if runs is None:
-        if extrapolate:
-            raise BadInput("extrapolate is of a law fitted on runs; published laws only remark on what lies beyond")
-        return published(law or LAWS[taught]) if law is None or isinstance(law, str) else law
+        for name, value in told.items():
+            if value:
+                raise BadInput(f"{name} is of a law fitted on runs; give runs, or leave it out")
+        return published(law or LAWS[teacher is not None]) if law is None or isinstance(law, str) else law
     if law is not None:
         raise BadInput("give a law or runs to fit one to, not both")
-    from flashstill.quality.fit import fitted
-    from flashstill.quality.own_runs import from_file
-
-    return fitted(from_file(Path(runs)), name=f"a law of {Path(runs).name}", extrapolate=extrapolate)
+    return quality_law(Path(runs), **told, teacher_loss=None if teacher is None else loss)
 
 
 def _names(chips: str | Sequence[str]) -> tuple[str, ...]:

@@ -45,6 +45,8 @@ _OPTIONS = (
         None,
         "Student: CSV or JSON lines of runs; a law is fitted.",
     ),
+    ("--domain", str, "", "Student: text of the records of --runs [default: the only one]."),
+    ("--role", WORD, "", "Student: models of the records of --runs, control or student [default: the only one]."),
     ("--extrapolate", bool, False, "Student: a law of --runs also beyond ten times the largest of them."),
     ("--experts", str, "1", "Student: FFN weights over those of a token, with commas; like: as the shape's."),
     ("--teacher", str, None, 'Student: learns from it, "MODEL" or "MODEL on 15T"; its reading is paid.'),
@@ -76,7 +78,9 @@ def target_options(command: _F) -> _F:
         if kind is bool:
             command = click.option(name, is_flag=True, help=told)(command)
             continue
-        command = click.option(name, type=kind, default=default, show_default=default is not None, help=told)(command)
+        command = click.option(name, type=kind, default=default, show_default=default not in (None, ""), help=told)(
+            command
+        )
     return command
 
 
