@@ -28,7 +28,7 @@ def stand_in(variant: str, node_nm: int = 5, chips: int = 1) -> ChipDesign:
         kv_precision="bf16",
         area=Area(sram=300.0, multipliers=100.0, wired_weights=0.0, memory_phy=50.0, links=30.0, die_to_die=0.0,
                   host=20.0, other=100.0),
-        width_mm=20.0, height_mm=30.0, package=package, chips=chips, tp=chips, pp=1,
+        width_mm=20.0, height_mm=30.0, package=package, chips=chips, tp=min(chips, 32), pp=max(chips // 32, 1),
         flops_per_s={"bf16": 1e15}, sram_bytes=5e8, sram_bytes_per_s=1e14, memory=package.memory,
         memory_bytes=package.memory_bytes, memory_bytes_per_s=4.8e12 if has_hbm else 0.0,
         link_bytes_per_s=1e11, power_limit_w=500.0, idle_w=80.0, operation_floor_s=None, concurrency=16, context=2048,

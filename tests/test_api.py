@@ -20,9 +20,10 @@ from tests.deployments import FACTS
 
 NAMES = {
     "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView",
-    "Scenario", "SearchSpace", "UnsupportedArchitecture", "capacity", "chip", "distill", "economics", "evaluate",
-    "explain", "family_economics", "knee", "measure_model", "measure_server", "model", "plan_fleet", "plan_student",
-    "predict", "quality_law", "run", "search", "serve", "should_distil", "simulate", "simulate_sweep", "train_cost",
+    "Scenario", "SearchSpace", "UnsupportedArchitecture", "asic", "capacity", "chip", "distill", "economics",
+    "evaluate", "explain", "family_economics", "knee", "measure_model", "measure_server", "model", "plan_fleet",
+    "plan_student", "predict", "quality_law", "run", "search", "serve", "should_distil", "simulate",
+    "simulate_sweep", "train_cost",
 }  # fmt: skip
 SIGNATURES = {
     "model": ("name",),
@@ -66,6 +67,10 @@ SIGNATURES = {
     ),
     "simulate_sweep": (
         "model", "chip", "seeds", "seed", "workers", "dask", "price", "facts", "set", "told", "more",
+    ),
+    "asic": (
+        "model", "volume", "variant", "node", "isl", "osl", "max_ttft_s", "max_tpot_s", "precision", "kv_precision",
+        "memory", "concurrency", "against", "price", "draws", "seed", "decided", "told", "facts", "set",
     ),
     "serve": (
         "directory", "engine", "engine_python", "plan", "sequences", "length", "arithmetic", "name", "host", "port",

@@ -210,7 +210,7 @@ def test_a_hard_wired_chip_dies_with_its_model() -> None:
     assert hbm.chip_years == hbm.service_years == 5.0
     assert wired.served_ratio == pytest.approx(1.0 - 0.2 / 1.5)
     assert hbm.served_ratio == 1.0
-    assert hbm.lead_years == pytest.approx(2.0 + 0.33 + 0.33 + 1.0 * 0.5)
+    assert hbm.lead_years == pytest.approx(1.35 + 0.33 + 0.33 + 1.0 * 0.5)
     short = FACTS.edited(["model.life_years=0.15"])  # gone before its chips are there
     found = verdict(decision(short, "hardwired"), 1e15, 64)
     assert not found.pays

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SIMULATED = re.compile(r"flashstill simulate |plan [^\n]*--trace|fs\.simulate\(|predict [^\n]*--simulated")
+SIMULATED = re.compile(r"flashstill (simulate|asic) |plan [^\n]*--trace|fs\.simulate\(|predict [^\n]*--simulated")
 """examples that take a compiled event loop, or minutes"""
 
 

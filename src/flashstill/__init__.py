@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flashstill.family_economics import family_economics, should_distil
     from flashstill.fleet_sizing import plan_fleet
     from flashstill.measuring import measure_model, measure_server
+    from flashstill.own_chips import asic
     from flashstill.plan.space import SearchSpace
     from flashstill.quality_laws import quality_law
     from flashstill.simulate.view import Decision, ReplicaView
@@ -49,6 +50,7 @@ __all__ = [
     "Scenario",
     "SearchSpace",
     "UnsupportedArchitecture",
+    "asic",
     "capacity",
     "chip",
     "distill",
@@ -82,6 +84,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "Decision": "flashstill.simulate.view",
         "ReplicaView": "flashstill.simulate.view",
         "SearchSpace": "flashstill.plan.space",
+        "asic": "flashstill.own_chips",
         "capacity": "flashstill.capacity_planning",
         "distill": "flashstill.distilling",
         "economics": "flashstill.token_costs",

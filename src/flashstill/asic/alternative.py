@@ -16,6 +16,7 @@ from flashstill.economics.tco import owned_chip, owned_hour, terms_of
 from flashstill.errors import BadInput, InfeasiblePlan, MissingFact
 from flashstill.facts import Fact, Facts
 from flashstill.hardware import chip_from_facts
+from flashstill.plan.deployment import AS_PUBLISHED
 from flashstill.plan.hardwired import is_hardwired
 from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
@@ -81,11 +82,17 @@ def purchase_of(facts: Facts, name: str) -> Fact | None:
 
 
 def options(
-    facts: Facts, scenario: Scenario, names: Sequence[str] = (), bases: Sequence[str] = (RENTED, OWNED)
+    facts: Facts,
+    scenario: Scenario,
+    names: Sequence[str] = (),
+    bases: Sequence[str] = (RENTED, OWNED),
+    precision: str | None = None,
+    kv_precision: str | None = None,
 ) -> tuple[Alternative, ...]:
     """Configurations that keep the scenario's bounds, the cheapest first.
 
     names: chips to choose from; () for all that can be rented or bought.  bases: how they are paid.
+    precision, kv_precision: formats that may be used beside the published ones.
     Raises BadInput for a chip that cannot be had, and InfeasiblePlan with the reasons counted if none keeps the bounds.
     """
     found: list[Alternative] = []
@@ -95,7 +102,12 @@ def options(
             rows = {name: row for name in _asked(facts, names) if (row := _price(facts, name, basis)) is not None}
             if not rows:
                 continue
-            space = SearchSpace(chips=tuple(rows), max_chips=most)
+            space = SearchSpace(
+                chips=tuple(rows),
+                max_chips=most,
+                precisions=(AS_PUBLISHED,) if precision is None else (AS_PUBLISHED, precision),
+                kv_precisions=(None,) if kv_precision is None else (None, kv_precision),
+            )
             try:
                 front = search(facts, scenario, space, basis).front
             except InfeasiblePlan as error:

@@ -31,7 +31,8 @@ from flashstill.workload import Quantity
 DAYS_PER_YEAR = 365.25
 _STEPS, _HALVINGS = 60, 40
 _CLOSE = 1.0 - 1e-9
-_TINY = 1e-300
+_TINY, _LEAST = 1e-300, 1e-100
+"""what a denominator is at least, and what counts as nothing"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +101,8 @@ class Programme:
             end = self.stop_years(volume)
             saved = np.asarray(self._per_token(end))
             fixed = self.once_usd + self.rewiring_usd * self._present(0.0, end)
-            found = np.where(saved > 0.0, fixed / np.where(saved > 0.0, saved, 1.0), np.inf)
+            saves = saved > _LEAST
+            found = np.where(saves, fixed / np.where(saves, saved, 1.0), np.inf)
             if np.array_equal(found, volume) or bool((found >= volume * _CLOSE).all()):
                 return found
             volume = found
@@ -135,7 +137,8 @@ class Programme:
     def _over_served(self, usd: Quantity, millions: Quantity) -> Values:
         """Dollars over millions of tokens; infinite where each model is gone before its chips are there."""
         served = np.asarray(self.served_ratio * millions)
-        return np.where(served > 0.0, usd / np.where(served > 0.0, served, 1.0), np.inf)
+        serves = served > _LEAST
+        return np.where(serves, usd / np.where(serves, served, 1.0), np.inf)
 
     def payback_years(self, tokens_per_day: Quantity) -> Values:
         """Years from the decision until what was saved exceeds what was spent; infinite where it never does."""

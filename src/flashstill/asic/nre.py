@@ -72,6 +72,6 @@ def rewiring_usd(design: ChipDesign, rows: Rows) -> Quantity:
     if design.variant != HARDWIRED:
         return 0.0
     kind, mask_set = owner_of(design), rows.value(f"node-{design.node_nm}", "usd_mask_set")
-    masks: Quantity = design.dies * rows.value(kind, "rewire_mask_ratio") * mask_set
+    masks: Quantity = design.dies * rows.value("wired", "masks_ratio") * mask_set
     dollars: Quantity = rows.value(kind, "usd_rewire") + masks
     return dollars

@@ -1,7 +1,8 @@
-"""Where a design serves: the layout and batch at which it breaks even soonest, priced as any chip by the cost arm."""
+"""Where a design serves: the batch at which a machine of it breaks even soonest, priced as any chip by the cost arm."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,66 +11,103 @@ import numpy as np
 from flashstill.asic.alternative import OWNED, Alternative
 from flashstill.asic.design import ChipDesign
 from flashstill.asic.terms import OURS, RATE, THEIRS, Decision, Serving
+from flashstill.errors import InfeasiblePlan
 from flashstill.facts import Fact, Facts
 from flashstill.plan.case import Case
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.explain import explain
-from flashstill.plan.predict import predict
+from flashstill.plan.predict import outcomes, predict
 from flashstill.plan.prediction import Prediction
-from flashstill.plan.scenario import Scenario
-from flashstill.plan.search import search
-from flashstill.plan.space import Configuration, SearchSpace
+from flashstill.plan.scenario import Scenario, broken_bounds
+from flashstill.plan.space import Configuration
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A machine at one batch: its deployment with every default filled in, and what the cost arm predicts for it."""
+
+    deployment: Deployment
+    batch: int
+    prediction: Prediction
+
+    @property
+    def chips(self) -> int:
+        """Packages of the machine."""
+        assert self.deployment.chips is not None  # resolved
+        return self.deployment.chips
+
+    @property
+    def tokens_per_s_per_chip(self) -> float:
+        """Output tokens a second of one package."""
+        return (self.prediction.output_tokens_per_s or 0.0) / self.chips
+
+    @property
+    def watts_per_chip(self) -> float:
+        """Watts that a package draws while it serves."""
+        assert self.prediction.watts_per_chip is not None  # known of all that fits
+        return self.prediction.watts_per_chip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
-    """A decision with the chip's configuration, its joules per token by level in a decode step, and the notes."""
+    """A decision with the machine and batch it is made for, its joules per token by level in a decode step, notes."""
 
     decision: Decision
-    configuration: Configuration
+    candidate: Candidate
     joules_per_token: dict[str, float]
     notes: tuple[str, ...]
 
 
-def front_of(facts: Facts, design: ChipDesign, scenario: Scenario) -> tuple[Configuration, ...]:
-    """Layouts and batches of one machine that keep the bounds; InfeasiblePlan with counted reasons if none does."""
-    space = SearchSpace(
-        chips=(design.name,),
-        max_chips=design.chips,
-        precisions=(design.precision,),
-        kv_precisions=(design.kv_precision,),
-    )
-    return search(facts, scenario, space, OWNED).front
+def candidates_of(facts: Facts, design: ChipDesign, scenario: Scenario, machine: Deployment) -> tuple[Candidate, ...]:
+    """One machine at every batch up to what it was sized for that fits and keeps the bounds.
+
+    facts: with the design among its machines.  Raises InfeasiblePlan with counted reasons if there is none.
+    """
+    batches = sorted({*(2**power for power in range(design.concurrency.bit_length())), design.concurrency})
+    cases = [Case(replace(scenario, batch=batch, draft=None), machine) for batch in batches]
+    found, refused = [], Counter[str]()
+    for batch, outcome in zip(batches, outcomes(facts, cases, OWNED), strict=True):
+        if outcome.error is not None:
+            raise outcome.error
+        answer, used = outcome.prediction, outcome.deployment
+        broken = (
+            broken_bounds(scenario, answer.ttft_s, answer.tpot_s, answer.output_tokens_per_s) if answer.fits else {}
+        )
+        reasons = [answer.reason] if not answer.fits else [name for name, is_broken in broken.items() if is_broken]
+        refused.update(reasons[:1])
+        if not reasons:
+            resolved = used if isinstance(used, Deployment) else used.deployment
+            found.append(Candidate(deployment=resolved, batch=batch, prediction=answer))
+    if not found:
+        raise InfeasiblePlan(f"no batch of {design.name} keeps the bounds", dict(refused))
+    return tuple(found)
 
 
 def best_point(
     facts: Facts,
     design: ChipDesign,
     scenario: Scenario,
-    front: Sequence[Configuration],
+    candidates: Sequence[Candidate],
     alternatives: Sequence[Alternative],
 ) -> Point:
-    """The point of the front with the lowest break-even; of those that never do, the one that saves most.
+    """The candidate with the lowest break-even; of those that never do, the one that saves most.
 
     It is compared with the alternative that costs least over the time in which the chip would serve.
     facts: with the design among its machines.
     """
-    rates = np.array([point.tokens_per_s_per_chip for point in front])
-    watts = np.array([point.watts_per_chip for point in front])
+    serving = Serving(
+        tokens_per_s=np.array([each.tokens_per_s_per_chip for each in candidates]),
+        watts=np.array([each.watts_per_chip for each in candidates]),
+    )
     trials = [
-        Decision(
-            facts=priced(facts, design, alternative),
-            design=design,
-            serving=Serving(tokens_per_s=rates, watts=watts),
-            alternative=alternative,
-        )
-        for alternative in alternatives
+        Decision(facts=priced(facts, design, other), design=design, serving=serving, alternative=other)
+        for other in alternatives
     ]
     trial = min(trials, key=lambda one: float(np.min(one.programme(one.facts).alternative_present_usd)))
     terms = trial.programme(trial.facts)
     volumes, worth = terms.break_even(), np.asarray(terms.saved_usd)
     best = int(np.lexsort((-worth, np.broadcast_to(volumes, worth.shape)))[0])
-    return _point(trial.facts, design, scenario, front[best], trial.alternative)
+    return _point(trial.facts, design, scenario, candidates[best], trial.alternative)
 
 
 def priced(facts: Facts, design: ChipDesign, alternative: Alternative) -> Facts:
@@ -77,34 +115,31 @@ def priced(facts: Facts, design: ChipDesign, alternative: Alternative) -> Facts:
     return facts.with_rows([alternative.row, _band(OURS, None, design.name), _band(THEIRS, None, alternative.chip)])
 
 
-def _point(
-    facts: Facts, design: ChipDesign, scenario: Scenario, chosen: Configuration, alternative: Alternative
-) -> Point:
-    ours, theirs = (_prediction(facts, scenario, point) for point in (chosen, alternative.configuration))
-    rows = [_band(OURS, ours, design.name), _band(THEIRS, theirs, alternative.chip)]
+def _point(facts: Facts, design: ChipDesign, scenario: Scenario, chosen: Candidate, alternative: Alternative) -> Point:
+    theirs = _prediction(facts, scenario, alternative.configuration)
+    rows = [_band(OURS, chosen.prediction, design.name), _band(THEIRS, theirs, alternative.chip)]
     decision = Decision(
         facts=facts.with_rows(rows),
         design=design,
         serving=Serving(tokens_per_s=chosen.tokens_per_s_per_chip, watts=chosen.watts_per_chip),
         alternative=alternative,
     )
-    step = explain(facts, replace(scenario, batch=chosen.batch, draft=None), _deployment(chosen), OWNED)
+    at_once = max(1, int(min(chosen.batch, chosen.prediction.sequences_fit or chosen.batch)))  # the others wait
+    step = explain(facts, replace(scenario, batch=at_once, draft=None), chosen.deployment, OWNED)
+    notes = (*design.notes, *chosen.prediction.note.split("; "))
     return Point(
         decision=decision,
-        configuration=chosen,
+        candidate=chosen,
         joules_per_token=step.joules_per_token,
-        notes=tuple(filter(None, (*design.notes, *ours.note.split("; ")))),
+        notes=tuple(dict.fromkeys(note for note in notes if note)),
     )
 
 
-def _deployment(point: Configuration) -> Deployment:
-    names = ("chip", "chips", "tp", "pp", "ep", "dp", "precision", "kv_precision", "weights_in", "kv_in", "engine")
-    return Deployment(**{name: getattr(point, name) for name in names})
-
-
 def _prediction(facts: Facts, scenario: Scenario, point: Configuration) -> Prediction:
+    names = ("chip", "chips", "tp", "pp", "ep", "dp", "precision", "kv_precision", "weights_in", "kv_in", "engine")
+    used = Deployment(**{name: getattr(point, name) for name in names})
     asked = replace(scenario, batch=point.batch, draft=None)
-    return predict(facts, [Case(scenario=asked, deployment=_deployment(point))], OWNED)[0]
+    return predict(facts, [Case(scenario=asked, deployment=used)], OWNED)[0]
 
 
 def _band(owner: str, prediction: Prediction | None, chip: str) -> Fact:

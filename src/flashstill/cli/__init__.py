@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from flashstill import __version__
+from flashstill.cli.asic import asic
 from flashstill.cli.calibrating import calibrate
 from flashstill.cli.capacity import capacity
 from flashstill.cli.economics import economics
@@ -82,7 +83,7 @@ def cli() -> None:
 
 
 for _command in (
-    run, demo, distill, evaluate, report, measure, explain, predict, plan, simulate, capacity, economics, quality,
+    run, demo, distill, evaluate, report, measure, explain, predict, plan, simulate, capacity, economics, asic, quality,
     validate, calibrate, serve, chips, models,
 ):  # fmt: skip
     cli.add_command(_command)
