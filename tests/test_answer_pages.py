@@ -203,20 +203,22 @@ def hosting(api: bool = True) -> dict[str, Any]:
                    **({"api_usd_per_day": span(1.0, 2.0, 3.0)} if api else {})} for power in range(3, 8)],
         "assumptions": [{"name": "facility", "quantity": "pue_ratio", "value": 1.2, "source": HOSTILE}],
         "footprint": {"grid": "us", "sources": [HOSTILE]}, "notes": [HOSTILE],
+        "interval": {"usd_per_request": interval(0.0015, 0.0021, 0.0033)}, "drivers": [driver(HOSTILE, 0.001, 0.004)],
     }  # fmt: skip
 
 
 def test_the_page_of_hosting_shows_prices_by_kind_beside_the_api() -> None:
     page = render_answer(hosting())
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
     for text in (
+        "$0.0021 ($0.0015 to $0.0033)",
         "$2 ($1 to $4)", "none", "$0.004 ($0.002 to $0.008)", "it depends on the volume or the ranges",
         "50k (20k to never)", "pays from 50k", "75.0%", "rent: a price",
     ):  # fmt: skip
         assert text in page
     assert not re.search(r"<script|https?:|alert\('", page)
     alone = render_answer(hosting(api=False))
-    assert alone.count("<svg") == 3
+    assert alone.count("<svg") == 4
     assert "API" not in alone
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from flashstill.report.amounts import dollars, tokens
 from flashstill.report.bands import bands
-from flashstill.report.money import crossing_of, curve_rows, curves_of, made_of, once, ranged, table, value
+from flashstill.report.money import crossing_of, curve_rows, curves_of, driven_by, made_of, once, ranged, table, value
 from flashstill.report.pages import Page
 from flashstill.report.sections import Document, Section
 from flashstill.units import show
@@ -15,9 +15,14 @@ from flashstill.units import show
 KINDS = ("cached", "input", "output")
 UNIT = "$ per million output tokens"
 _ANSWERS = {"self-host": "host it", "api": "pay the API", "depends": "it depends on the volume or the ranges"}
+_SURE = {
+    "usd_per_request": "a request, P10 to P90 over the fact rows",
+    "break_even_requests_per_day": "hosting pays from, over the fact rows",
+}
 _SHOWN = (
     "fits", "model", "chip", "answer", "usd_per_million", "usd_per_request", "usd_per_day", "api", "break_even",
     "corners", "steps", "power", "curve", "assumptions", "price_basis", "usd_per_chip_hour",
+    "interval", "drivers",
 )  # fmt: skip
 
 
@@ -26,6 +31,9 @@ def economics_page(document: Document) -> Page:
     chosen = document["configuration"]
     sections = [
         _prices(document), _steps(document), _power(document), _curve(document),
+        driven_by(
+            document.get("drivers") or (), document["usd_per_request"]["value"], "dollars of a request", dollars
+        ),
         table("The ends of the ranges", document["corners"], "The first row is the middle."),
         table("What was assumed", document["assumptions"]),
     ]  # fmt: skip
@@ -46,6 +54,9 @@ def _facts(document: Document) -> list[tuple[str, str]]:
         if document["usd_per_million"][kind]["value"] is not None
     ]
     facts.append(("a request", ranged(document["usd_per_request"], dollars)))
+    for key, name in _SURE.items():
+        if (document.get("interval") or {}).get(key):
+            facts.append((name, ranged(document["interval"][key], dollars if "usd" in key else tokens)))
     if document["requests_per_day"] is not None:
         facts.append(("a day", ranged(document["usd_per_day"], dollars)))
         facts.append(("chips", value("", document["chips"])))

@@ -217,7 +217,7 @@ def base_axis(xs: Scale, top: float, foot: float, x_title: str, show: Callable[[
 
 def _below(x: float, y: float, words: str) -> str:
     """Words under a tick, kept inside the drawing."""
-    half = CHARACTER * len(words) / 2.0
+    half = 1.0 + 8.0 * len(words) / 2.0
     return text(min(x, WIDTH - half), y, words, "middle")
 
 
