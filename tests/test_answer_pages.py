@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flashstill.cli import main
 from flashstill.errors import BadInput
 from flashstill.report.answers import render_answer, write_answer_page
 from flashstill.report.money import driven_by, flat, others, ranged, table, words
@@ -100,14 +101,17 @@ def capacity(steps: int, step_hours: float = 1.0) -> dict[str, Any]:
         "duals": {"unit": "usd", "chips": {"h200-sxm": {"one_more": 12.5, "per_chip_hour": [0.0, 2.5] * (steps // 2)}},
                   "work": {"next": 1.25}, "one_more_nine": None},
         "violations": [{"kind": "demand", "product": "chat", "hour": 7.0, "mend": {"more_chips": {"h200-sxm": 12}}}],
-        "frontier": None, "notes": [HOSTILE],
+        "frontier": [{"served_ratio": 0.5, "peak_requests_per_s": 100.0, "finishes": {"next": 21.0, HOSTILE: None}},
+                     {"served_ratio": 1.0, "peak_requests_per_s": 200.0, "finishes": {"next": 27.5, HOSTILE: None}}],
+        "notes": [HOSTILE],
     }  # fmt: skip
 
 
 def test_the_page_of_a_fleet_shows_the_night_release_and_what_would_mend_it() -> None:
     page = render_answer(capacity(72))
-    assert page.count("<svg") == 4  # the plan, its mean day, demand, and a dual
+    assert page.count("<svg") == 5  # the plan, its mean day, demand, a dual, users against training
     for text in (
+        "27.5",
         "Train next: 400 chips at hour 0 of the mean day, 200 at hour 8.", "more chips: h200-sxm 12", "hour 72",
         "not in this plan", "1 demands or deadlines cannot be kept", "12,346", "greatest, at hour 1", "12.5",
     ):  # fmt: skip
@@ -260,6 +264,26 @@ def test_a_tornado_lists_all_rows_with_sources_and_needs_a_base() -> None:
     assert section.rows[0][0].startswith("row 29")
     assert driven_by(rows, None, "a figure") is None
     assert driven_by([], 1.0, "a figure") is None
+
+
+@pytest.mark.slow
+def test_capacity_writes_its_page_also_where_not_all_can_be_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, out = tmp_path / "plan.toml", tmp_path / "page.html"
+    plan.write_text(
+        'horizon_hours = 4\nchips = [{name = "a", count = 2, usd_per_hour = 1}]\n[[products]]\nname = "<b>chat"\n'
+        'model = "llama-3.1-8b"\ninput_tokens = 10\noutput_tokens = 10\npeak_requests_per_s = 30\n'
+        "tokens_per_s_per_chip = {a = 100}\n"
+    )
+    with pytest.raises(SystemExit) as stop:
+        main(["capacity", str(plan), "--out", str(out)])
+    assert stop.value.code == 3
+    page = out.read_text(encoding="utf-8")
+    assert "1 demands or deadlines cannot be kept" in page
+    assert "more chips: a 1" in page
+    assert "<b>" not in page
+    assert "Page:" in capsys.readouterr().err
 
 
 def test_out_is_the_name_of_a_page() -> None:

@@ -10,6 +10,7 @@ import click
 
 from flashstill.cli.documents import echo_edits, json_option, print_json
 from flashstill.cli.options import SECONDS, SHARE, facts_options, price_option
+from flashstill.cli.paging import page_option, write_page
 from flashstill.errors import BadInput, InfeasiblePlan, printable
 from flashstill.units import parse_amount
 
@@ -35,6 +36,7 @@ SHOWN = 3
 @click.option(
     "--gang-seconds", type=SECONDS, default="5s", show_default=True, help="The most for the gangs of each window."
 )
+@page_option
 @price_option
 @facts_options
 @json_option
@@ -44,6 +46,7 @@ def capacity(
     frontier: str | None,
     gang_gap: float,
     gang_seconds: float,
+    out: Path | None,
     price: str,
     facts_directories: tuple[Path, ...],
     edits: tuple[str, ...],
@@ -67,6 +70,8 @@ def capacity(
         print_json({**answer.as_dict(), **why})
     else:
         print_answer(answer)
+    if out is not None:
+        write_page(out, answer.as_dict())
     if not answer.feasible:
         raise InfeasiblePlan(reason, answer.reasons)
 

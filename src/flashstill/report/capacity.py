@@ -224,5 +224,23 @@ def _over_time(words: str, values: Sequence[float], step: float, unit: str) -> l
 
 def _frontier(document: Document) -> Section | None:
     """When training finishes against how many users are served."""
-    rows = document.get("frontier") or ()
-    return table("Users served against training finished", rows) if rows else None
+    rows: Sequence[Document] = document.get("frontier") or ()
+    if not rows:
+        return None
+    runs = list(dict.fromkeys(run for row in rows for run in row["finishes"]))
+    series = [
+        Line(name=run, points=[(100.0 * row["served_ratio"], row["finishes"].get(run)) for row in rows], dots=True)
+        for run in runs[:COLOURS]
+    ]
+    chart = lines(series, "% of the demand served", "hour at which runs finish, over the demand that is served")
+    return Section(
+        title="Users served against training finished",
+        text="The earliest hour at which each run finishes, if so much of the demand must be served.",
+        charts=[("Finishes at hour", chart)] if chart else [],
+        headings=["demand served", "requests/s at the peak", *runs],
+        rows=[
+            [f"{row['served_ratio']:.1%}", plain(row["peak_requests_per_s"]),
+             *("not in this plan" if row["finishes"].get(run) is None else plain(row["finishes"][run]) for run in runs)]
+            for row in rows
+        ],
+    )  # fmt: skip
