@@ -1,5 +1,6 @@
 """Chips derived from a model: area against known dies, rows that the cost arm prices, wired weights, searches."""
 
+from collections import Counter
 from dataclasses import fields, replace
 from functools import cache
 
@@ -7,12 +8,13 @@ import pytest
 
 from flashstill.arch import Architecture, load_architecture
 from flashstill.asic.area import Content, area_of, edge_bound_mm2, rules_of, sides_of
-from flashstill.asic.choosing import answer_of, asked_of
+from flashstill.asic.choosing import answer_of, asked_of, cheapest, machines, usd_per_million
 from flashstill.asic.design import Area, ChipDesign
-from flashstill.asic.designing import SILICON, design_chip, node_nm
+from flashstill.asic.designing import COST, SILICON, design_chip, node_nm, wanted_formats
 from flashstill.asic.drawn_area import area_ratio
 from flashstill.asic.known_dies import known_dies, parts_of
 from flashstill.asic.rows import deployment_of, rows_of, with_design
+from flashstill.asic.sizing import Wanted, ground_of
 from flashstill.economics.bill_of_materials import bill_of_materials
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import load
@@ -27,7 +29,14 @@ from flashstill.plan.space import SearchSpace
 
 FACTS = load()
 SMALL = load_architecture("llama-3.1-8b")
-HC1 = {"variant": "hardwired", "node": "n6", "precision": "int4", "kv_precision": "fp8", "concurrency": 1}
+HC1 = {
+    "variant": "hardwired",
+    "node": "n6",
+    "precision": "int4",
+    "kv_precision": "fp8",
+    "concurrency": 1,
+    "max_chips": 1,
+}
 
 
 def test_area_model_on_known_dies() -> None:
@@ -72,12 +81,14 @@ def test_parts_sum_to_the_die_and_edges_bound_it() -> None:
 
 @cache
 def wired(**changes: object) -> ChipDesign:
-    return design_chip(FACTS, SMALL, **{**HC1, "max_chips": 1, **changes})  # type: ignore[arg-type]
+    """A chip like HC1, with the fewest multipliers beside the wiring: on the least silicon."""
+    return design_chip(FACTS, SMALL, **{**HC1, "objective": SILICON, **changes})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_wired_chip_like_hc1() -> None:
     """Area within a tenth of HC1's; twice its rate for one user: nothing was fitted to it."""
-    design = wired()
+    design = wired(objective=COST)
     answer = answer_of(asked_of(FACTS, Scenario(model=SMALL, batch=1)), design)
     assert design.chips == design.dies == 1
     assert design.area.mm2 / FACTS.value("taalas-hc1", "die_mm2") == pytest.approx(0.94, abs=0.02)
@@ -151,7 +162,7 @@ def test_what_cannot_be_built_is_counted() -> None:
         design_chip(FACTS, big, variant="hardwired", node="n7", max_chips=1)
     assert set(error.value.reasons) == {"a die does not fit one exposure"}
     with pytest.raises(InfeasiblePlan) as error:
-        wired(max_tpot_s=1e-9)
+        wired(max_tpot_s=1e-9, objective=COST)
     assert error.value.reasons["tpot above the bound"] > 0
 
 
@@ -178,3 +189,25 @@ def test_drawn_rows_move_the_area_as_a_new_design_would() -> None:
     bills = [bill_of_materials(FACTS, design.package, area_ratio=ratio).dies_usd for ratio in (0.8, 1.0, 1.25)]
     assert bills[0] < 0.8 * bills[1]
     assert bills[2] > 1.25 * bills[1]
+
+
+@pytest.mark.slow
+def test_walking_finds_the_best_design_or_one_a_hundredth_dearer() -> None:
+    """Every design of a grid priced, against those that the search prices."""
+    variant, chips, formats = "hardwired", 2, wanted_formats(SMALL, "hardwired", "int8", None)
+    wanted = Wanted(
+        model=SMALL, variant=variant, node_nm=5, precision="int8", precisions=formats, concurrency=16, tokens=512,
+        memory="hbm3e", name="asic",
+    )  # fmt: skip
+    ground, load_ = ground_of(FACTS, wanted), Scenario(model=SMALL, batch=16, isl=256, osl=256)
+    walked, all_of_them = asked_of(FACTS, load_), asked_of(FACTS, load_)
+    best = cheapest(walked, machines(ground, chips, Counter()), Counter())
+    assert best is not None
+    found = usd_per_million(walked, best, answer_of(walked, best))
+    every = [
+        usd_per_million(all_of_them, chip, answer_of(all_of_them, chip))
+        for designs in machines(ground, chips, Counter())
+        for chip in designs.values()
+    ]
+    assert found <= 1.01 * min(every)
+    assert len(walked.priced) < len(every) / 3
