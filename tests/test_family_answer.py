@@ -232,6 +232,8 @@ class TestGenerations:
     def test_too_many(self) -> None:
         with pytest.raises(BadInput, match="generations must lie between 1 and 12"):
             answer(generations=13)
+        with pytest.raises(BadInput, match="beyond what any law says"):
+            answer(generations=2, money__life_years=20.0)
         with pytest.raises(BadInput, match="need the parameters and the tokens of pro"):
             answer(generations=1, teacher__tokens=0.0, teacher__exists=True)
 

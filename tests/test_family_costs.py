@@ -220,7 +220,8 @@ class TestFamily:
     def test_a_teacher_that_exists_is_sunk(self) -> None:
         found, planned = costs(teacher__exists=True), costs()
         assert found.prerequisite_usd == 0.0
-        assert found.sunk_usd == planned.prerequisite_usd
+        assert found.sunk_usd == planned.teacher.run.usd
+        assert planned.sunk_usd == 0.0
         assert found.students[0].own_usd == planned.students[0].own_usd
 
     def test_reading_is_a_third_of_training(self) -> None:
@@ -266,6 +267,16 @@ class TestFamily:
         assert known.served.usd_per_million_tokens is not None
         times = 2.1e9 / known.model.active_parameters
         assert found.usd_per_million_tokens == pytest.approx(known.served.usd_per_million_tokens * times)
+
+    def test_a_run_without_a_number_of_chips_has_no_days(self) -> None:
+        found = costs(training__chips=0)
+        assert found.teacher.run.days == 0.0
+        assert found.prerequisite_usd == pytest.approx(found.teacher.run.usd)
+        assert any("no interest is counted" in note for note in found.notes)
+
+    def test_a_run_of_centuries_is_refused(self) -> None:
+        with pytest.raises(BadInput, match=r"teacher would train for \d+ years on 1 chips; raise training.chips"):
+            costs(training__chips=1)
 
     def test_a_teacher_that_exists_needs_no_layout(self) -> None:
         """It is read, never trained: a model of 70B beside one chip."""
@@ -341,6 +352,8 @@ def _at(path: str) -> float:
             {"students__0__signal": "none", "students__1__signal": "none"},
             "nobody bears its training",
         ),
+        ({"students__0__exists": True}, r"students\[0\].exists has no meaning"),
+        ({"students__0__tokens": None, "students__0__usd": 1e6}, r"students\[0\].tokens is missing"),
         ({"students__0__signal": "cache"}, "unknown students"),
         ({"students__0__passes": 0.5}, r"students\[0\].passes is 0.5"),
         ({"students__1__name": "flash"}, "two models are called 'flash'"),

@@ -107,7 +107,7 @@ class FamilyAnswer:
             "waterfall": self.waterfall,
             "prerequisite": {
                 "usd": costs.prerequisite_usd,
-                "sunk_usd": costs.sunk_usd if plan.teacher.exists else 0.0,
+                "sunk_usd": costs.sunk_usd,
                 "share_of_usd": parts["prerequisite"] / total if total else None,
                 "usd_per_million_tokens": parts["prerequisite"],
                 "borne_by": {each.name: each.prerequisite_usd for each in costs.members if each.prerequisite_usd},

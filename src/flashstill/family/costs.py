@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from flashstill.economics.bill_of_materials import Rows
-from flashstill.errors import InfeasiblePlan
+from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import Facts
-from flashstill.family.lifetime import Life
+from flashstill.family.lifetime import DAYS_PER_YEAR, Life
 from flashstill.family.models import Model, model_of
 from flashstill.family.serving import Served, served
 from flashstill.family.signals import Signals, signals_of
@@ -22,6 +22,8 @@ from flashstill.family.training import Rate, Run, rate_of, run_of, told_run
 
 TEACHER, STUDENT = "teacher", "student"
 PARTS = ("serving", "training", "signals", "prerequisite")
+LONGEST_YEARS = 20.0
+"""of a run; its interest would soon be beyond all numbers"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +57,7 @@ class MemberCosts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FamilyCosts:
-    """prerequisite_usd: of the teacher, at launch; sunk_usd: what it would be if the teacher did not exist."""
+    """prerequisite_usd: of the teacher, at launch; sunk_usd: of one that exists, without interest."""
 
     plan: FamilyPlan
     life: Life
@@ -96,12 +98,14 @@ def family_costs(facts: Facts, plan: FamilyPlan) -> FamilyCosts:
     teacher = _teacher(facts, plan, life)
     rate = teacher.rate
     students = [_student(facts, plan, f"students[{at}]", each, price) for at, each in enumerate(plan.students)]
+    for each in (teacher, *students):
+        _check_days(each)
     written = teacher.served.usd_per_million_tokens
     taught = [(each.member, each.run) for each in students]
     signals = signals_of(facts, taught, rate, teacher.model.read_flops, written)
     days = max(each.run.days for each in students)
-    sunk = float(life.at_launch(teacher.run.usd + teacher.member.other_usd, teacher.run.days, days))
-    prerequisite = 0.0 if teacher.member.exists else sunk
+    spent = teacher.run.usd + teacher.member.other_usd
+    prerequisite = 0.0 if teacher.member.exists else float(life.at_launch(spent, teacher.run.days, days))
     made = [
         replace(each, signals=signal, own_usd=float(life.at_launch(_own(each, signal), each.run.days)))
         for each, signal in zip(students, signals, strict=True)
@@ -114,7 +118,7 @@ def family_costs(facts: Facts, plan: FamilyPlan) -> FamilyCosts:
         teacher=priced[0],
         students=tuple(priced[1:]),
         prerequisite_usd=prerequisite,
-        sunk_usd=sunk,
+        sunk_usd=spent if teacher.member.exists else 0.0,
         notes=_notes(plan, priced),
     )
 
@@ -155,6 +159,14 @@ def _student(facts: Facts, plan: FamilyPlan, key: str, member: Member, price: st
 
 def _model(member: Member, key: str) -> Model:
     return model_of(member.model, member.parameters, member.active_parameters, called(key, member))
+
+
+def _check_days(each: MemberCosts) -> None:
+    if not each.member.exists and each.run.days > LONGEST_YEARS * DAYS_PER_YEAR:
+        raise BadInput(
+            f"{each.key} would train for {each.run.days / DAYS_PER_YEAR:,.0f} years on {each.run.chips} chips; raise"
+            f" training.chips or {each.key}.chips"
+        )
 
 
 def _check_served(key: str, member: Member, found: Served) -> None:
@@ -199,6 +211,11 @@ def _notes(plan: FamilyPlan, members: list[MemberCosts]) -> tuple[str, ...]:
         f"the price of serving {each.name} is a guess: {each.served.on}"
         for each in members
         if each.model.architecture is None and each.served.usd_per_million_tokens and each.served.chip
+    ]
+    found += [
+        f"on how many chips {each.name} trains is not told, so that no interest is counted until launch"
+        for each in members
+        if each.run.chip_hours and not each.run.chips
     ]
     if plan.serving.utilisation == 1.0:
         found.append("served by chips that are full all day; serving.utilisation says what share of them is needed")

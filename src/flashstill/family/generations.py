@@ -26,6 +26,8 @@ from flashstill.quality import Law
 
 FURTHEST = 1e9
 """the largest further factor on effective compute that is looked for"""
+MOST_GROWTH = 1e12
+"""of the teacher's compute over all generations"""
 MOST = 12
 """generations that can be asked for: beyond, every law is far from its runs"""
 
@@ -86,6 +88,11 @@ def generations(
     """`count` generations after the first. BadInput if sizes or tokens of teacher and student are not told."""
     if not 1 <= count <= MOST:
         raise BadInput(f"generations must lie between 1 and {MOST}, not {count}")
+    if count * math.log(growth.compute) > math.log(MOST_GROWTH):
+        raise BadInput(
+            f"{count} generations let the teacher's compute grow {growth.compute:.3g} times each, beyond what any law"
+            " says; ask for fewer, or for a shorter money.life_years"
+        )
     teacher = costs.teacher
     for each in (teacher, student):
         if not (each.model.dense_parameters and each.member.tokens):

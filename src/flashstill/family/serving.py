@@ -73,7 +73,7 @@ def served(facts: Facts, model: Model, member: Member, serving: Serving, price: 
 def _as_the_nearest(facts: Facts, model: Model, serving: Serving, price: str) -> Served:
     if not model.active_parameters:
         return Served(usd_per_million_tokens=None, on="its size is not known")
-    nearest = _nearest(model.parameters, model.active_parameters)
+    nearest = _nearest(model.parameters, model.active_parameters, serving.isl + serving.osl)
     found = served(facts, nearest, Member(), serving, price)
     if found.usd_per_million_tokens is None:
         return replace(found, on=f"as {nearest.name}: {found.on}")
@@ -89,11 +89,13 @@ def _as_the_nearest(facts: Facts, model: Model, serving: Serving, price: str) ->
 
 
 @lru_cache(maxsize=64)
-def _nearest(parameters: float, active_parameters: float) -> Model:
-    """The known model of the nearest size."""
+def _nearest(parameters: float, active_parameters: float, length: int) -> Model:
+    """The known model of the nearest size that takes sequences of `length` tokens; of any, if none does."""
 
     def distance(known: Model) -> float:
         off = known.parameters / parameters, known.active_parameters / active_parameters
         return sum(abs(math.log(each)) for each in off)
 
-    return min((model_of(name) for name in known_models()), key=distance)
+    known = [model_of(name) for name in known_models()]
+    long_enough = [each for each in known if each.architecture is not None and each.architecture.context >= length]
+    return min(long_enough or known, key=distance)

@@ -174,13 +174,22 @@ def _of_member(plan: FamilyPlan, key: str, member: Member) -> Iterator[str]:
     is_read = any(each.signal in ("online", "cached") for each in plan.students)
     if key == "teacher" and member.flops and not member.tokens and is_read:
         yield "teacher.tokens is missing: what a token takes to read follows from flops and tokens"
-    elif not member.tokens and not (member.exists or member.usd or member.flops):
+    elif not member.tokens and _needs_tokens(key, member):
         yield f"{key}.tokens is missing: how many tokens is it trained on?"
+    if key != "teacher" and member.exists:
+        yield f"{key}.exists has no meaning: only the teacher may be there already"
     if key == "teacher" and member.signal != "online":
         yield "teacher.signal has no meaning: signals are the students'"
     needs_chip = not (member.exists and key == "teacher") and not member.usd
     if needs_chip and not (member.chip or plan.training.chip):
         yield f"training.chip is missing: {key} is trained on some chip"
+
+
+def _needs_tokens(key: str, member: Member) -> bool:
+    """A student learns from a text; a teacher may be there, or its bill told."""
+    if key == "teacher":
+        return not (member.exists or member.usd or member.flops)
+    return not (member.usd and member.signal == "none")
 
 
 def called(key: str, member: Member) -> str:

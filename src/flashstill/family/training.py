@@ -64,7 +64,7 @@ class Rate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """A training run, or the dollars told for one (chips 0). usd_low, usd_high: by the range of the chip-hours."""
+    """A training run, or the dollars told for one. chips, days: 0 where not known.  usd_low, usd_high: of the hours."""
 
     tokens: float
     flops: float
@@ -114,7 +114,7 @@ def run_of(rate: Rate, tokens: float) -> Run:
         chip=rate.chip,
         chips=rate.chips,
         chip_hours=hours,
-        days=hours / max(rate.chips, 1) / HOURS_PER_DAY,
+        days=hours / rate.chips / HOURS_PER_DAY if rate.chips else 0.0,
         usd=usd,
         usd_low=usd * rate.low_ratio,
         usd_high=usd * rate.high_ratio,
