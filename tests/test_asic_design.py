@@ -103,9 +103,9 @@ def test_wired_weights_move_nothing_and_die_with_their_model() -> None:
     step = explain(facts, Scenario(model=SMALL, batch=1), deployment)
     assert step.joules_per_token["weights"] == 0.0 < step.joules_per_token["kv"]
     assert (step.as_dict()["memory"], step.resolved.precision) == ("wiring", "int4")
-    other = load_architecture("qwen3-8b")
-    refused = outcomes(facts, [Case(Scenario(model=other, batch=1), Deployment(chip="asic"))])[0]
-    assert "llama-3.1-8b in its wiring" in refused.prediction.reason.lower()
+    for other in ("qwen3-8b", "llama-3-8b"):  # the second has as many parameters
+        case = Case(Scenario(model=load_architecture(other), batch=1), Deployment(chip="asic"))
+        assert "llama-3.1-8b in its wiring" in outcomes(facts, [case])[0].prediction.reason.lower()
     for wrong, sentence in (
         ({"precision": "fp8"}, "wired in int4"),
         ({"weights_in": "sram"}, "nowhere else"),
@@ -211,3 +211,13 @@ def test_walking_finds_the_best_design_or_one_a_hundredth_dearer() -> None:
     ]
     assert found <= 1.01 * min(every)
     assert len(walked.priced) < len(every) / 3
+
+
+def test_notes_say_what_bounds_a_design() -> None:
+    notes = " ".join(wired().notes)
+    assert "derived from llama-3.1-8b" in notes.lower()
+    assert "no other model, for good" in notes
+    edgy = design_chip(
+        FACTS, SMALL, variant="hbm", node="n2", precision="int4", concurrency=1, max_chips=1, objective=SILICON
+    )
+    assert any("bounds the die" in note for note in edgy.notes) is (edgy.area.other > edgy.area.mm2 * 0.5)

@@ -20,7 +20,7 @@ from flashstill.arch import Architecture
 from flashstill.asic.choosing import Sized, asked_of, cheapest, machines, smallest
 from flashstill.asic.design import HARDWIRED, VARIANTS, ChipDesign
 from flashstill.asic.rows import rows_of, with_design
-from flashstill.asic.sizing import Wanted, ground_of
+from flashstill.asic.sizing import ATTENTION, Ground, Wanted, ground_of
 from flashstill.cost import Precisions, precisions_of
 from flashstill.cost.conditions import CACHE_OF
 from flashstill.errors import BadInput, InfeasiblePlan, check_counts, unknown
@@ -118,7 +118,31 @@ def design_chip(
         raise InfeasiblePlan(
             f"no {variant} chip of n{wanted.node_nm} for {model.name} can be built within these bounds", dict(reasons)
         )
-    return replace(with_needed_watts(facts, best), evaluated=sum(built), infeasible=dict(reasons))
+    return replace(
+        with_needed_watts(facts, best),
+        evaluated=sum(built),
+        infeasible=dict(reasons),
+        notes=notes_on(ground, best),
+    )
+
+
+def notes_on(ground: Ground, design: ChipDesign) -> tuple[str, ...]:
+    """What bounds a design, and what is a guess about it, in words."""
+    area, share = design.area, ground.rules.other_ratio
+    slack = area.other - (area.mm2 - area.wired_weights - area.other) * share / (1.0 - share)
+    notes = [
+        f"{design.name}: a chip of {design.node_nm} nm derived from {design.model}; nothing was measured on one of its"
+        " kind, and its area is known to a third"
+    ]
+    if slack > 1e-6 * area.mm2:
+        notes.append(f"the edge that its interfaces need bounds the die: {slack:.0f} of {area.mm2:.0f} mm2 are left")
+    if design.dies_per_package > 1:
+        notes.append(f"divided into {design.dies_per_package} dies a package, priced as one chip")
+    if design.variant == HARDWIRED:
+        notes.append(f"its wiring is {design.model} and no other model, for good")
+        if ground.wanted.precisions.linear == ATTENTION:
+            notes.append("its attention is priced at the rate of the wired arrays, which multiply in the same format")
+    return tuple(notes)
 
 
 def _counted(designs: Iterable[Sized], built: list[int]) -> Iterator[Sized]:

@@ -75,7 +75,7 @@ def wired_formats(chip: Chip, model: Architecture, deployment: Deployment) -> Pr
     wired = chip.wired
     if wired is None:
         return None
-    if model.parameters != wired.parameters:
+    if (model.name.lower(), model.parameters) != (wired.model.lower(), wired.parameters):
         raise BadInput(
             f"{chip.name} has {wired.model} in its wiring ({wired.parameters:,.0f} parameters) and runs nothing else,"
             f" not {model.name} ({model.parameters:,} parameters)"
