@@ -109,7 +109,8 @@ def pools_as_predicted(case: Case, whole: Case, answer: Prediction) -> None:
     assert answer.prefill_busy_share is not None
     assert 0 < answer.prefill_busy_share <= 1
     paid = hourly_price(FACTS, found.chip.name, "rented")
-    usd = usd_per_million_tokens(paid, 1.0, float(found.all_chips), answer.output_tokens_per_s or 0.0)
+    rate, watts = answer.output_tokens_per_s or 0.0, answer.watts_per_chip
+    usd = usd_per_million_tokens(paid, 1.0, float(found.all_chips), rate, watts)
     assert usd == answer.usd_per_million_output_tokens
 
 
@@ -123,7 +124,13 @@ def explained_as_predicted(case: Case, whole: Case, answer: Prediction) -> None:
     assert told["seconds"] == answer.decode_step_s
     assert told["joules_per_token"]["total"] == answer.decode_joules_per_token
     assert told["usd_per_million_tokens"] == answer.decode_usd_per_million_tokens
-    assert (told["price_basis"], told["usd_per_chip_hour"]) == (answer.price_basis, answer.usd_per_chip_hour)
+    assert told["price_basis"] == answer.price_basis
+    price = hourly_price(FACTS, found.resolved.chip.name)
+    for usd, watts in (
+        (told["usd_per_chip_hour"], told["watts_per_chip"]),
+        (answer.usd_per_chip_hour, answer.watts_per_chip or 0.0),
+    ):
+        assert usd == price.at(watts).usd_per_hour  # an owned chip's hour pays for the power of its own question
     assert told["tokens_per_s"] * told["seconds"] == near(case.scenario.batch)
     assert found.perfect_seconds <= told["seconds"] * (1 + 1e-9)
     assert float(found.cost.timed_joules) >= 0.999 * told["chips"] * found.resolved.chip.idle_w * told["seconds"]
@@ -208,7 +215,8 @@ def on_or_behind_the_front(case: Case, answer: Prediction) -> None:
             assert (point.redundant_experts, point.overlap) == (used.redundant_experts, used.overlap)
             assert (point.tpot_s, point.ttft_s) == (answer.tpot_s, answer.ttft_s)
             assert point.output_tokens_per_s == answer.output_tokens_per_s
-            assert point.usd_per_million_output_tokens == answer.usd_per_million_output_tokens
+            # an owned chip's dollars contain its joules
+            assert point.usd_per_million_output_tokens == pytest.approx(answer.usd_per_million_output_tokens, rel=1e-14)
             assert point.joules_per_output_token == pytest.approx(answer.joules_per_output_token, rel=1e-14)
         no_worse |= all(their <= our + 1e-12 * abs(our) for our, their in zip(ours, theirs, strict=True))
     assert no_worse, "predict found what the front of the search misses"

@@ -106,6 +106,7 @@ def _answers(facts: Facts, setup: Setup, group: Sequence[Resolved], price: str) 
     drafted = drafting.tokens_per_step if drafting else 1.0
     figures = [getattr(served, name) for name in _SERVED]
     figures += [served.decode.seconds, served.decode.total_joules / (np.maximum(served.batch, 1e-9) * drafted)]
+    figures += [served.decode.watts_per_chip]
     small = drafting.draft if drafting else None
     figures += [
         layout_room_bytes(model, conditions, layout, small),
@@ -115,7 +116,15 @@ def _answers(facts: Facts, setup: Setup, group: Sequence[Resolved], price: str) 
     kv_bytes = token_bytes(model, conditions.precisions.widths)
     columns = [np.broadcast_to(figure, isl.shape).tolist() for figure in figures]
     bounds = [_bounds(step, len(group)) for step in (served.decode, served.prefill)]
-    names = (*_SERVED, "decode_s", "decode_joules", "cache_room_bytes", "sequences_fit", *of_pools)
+    names = (
+        *_SERVED,
+        "decode_s",
+        "decode_joules",
+        "decode_watts_per_chip",
+        "cache_room_bytes",
+        "sequences_fit",
+        *of_pools,
+    )
     return [
         _prediction(
             each,
@@ -178,8 +187,9 @@ def _prediction(
     notes += empty_notes(resolved.model, resolved.degrees, running)
     tpot: float | None = figures["tpot_s"]
     decode_s: float | None = figures["decode_s"]
-    decode_w = figures["decode_joules"] * running * drafted / (chips * figures["decode_s"])
-    decode_usd = usd_per_million_tokens(paid, figures["decode_s"], chips, running * drafted, decode_w)
+    decode_usd = usd_per_million_tokens(
+        paid, figures["decode_s"], chips, running * drafted, figures["decode_watts_per_chip"]
+    )
     paid_as_predicted, dollars = (
         paid.at(watts),
         usd_per_million_tokens(paid, 1.0, float(resolved.all_chips), rate, watts),
