@@ -1,7 +1,8 @@
 """Dollars of a student's life: its training, the teacher's reading of the training text, and serving.
 
 training   the fewest chips (powers of two) on which plan.train finds a layout that fits and ends in time, on the
-           cheapest kind of chip;  tokens of a step = 0.58 D^0.571 (fact rows `training`), in whole sequences
+           cheapest kind of chip;  tokens of a step = 0.58 D^0.571 (fact rows `training`), the nearest power of two of
+           sequences
 teacher    its prefill of one training sequence at the cheapest point of plan.search / tokens of the sequence x D,
            shared among the students that learn from the stored signals
 serving    dollars per output token (its prompt included) at the cheapest point of plan.search x tokens served
@@ -52,10 +53,10 @@ class Training:
 
 
 def batch_tokens(facts: Facts, tokens: float, length: int) -> int:
-    """Tokens of an optimizer step of a run of `tokens`, in whole sequences."""
+    """Tokens of an optimizer step of a run of `tokens`: a power of two of sequences, which replicas can share."""
     ratio, exponent = (facts.value("training", name) for name in ("batch_tokens_ratio", "batch_tokens_exponent"))
     wanted: float = ratio * tokens**exponent
-    return length * max(1, round(wanted / length))
+    return length * int(2 ** max(0, round(math.log2(wanted / length))))
 
 
 def training(facts: Facts, model: Architecture, tokens: float, question: TargetQuestion) -> Training:
