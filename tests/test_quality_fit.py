@@ -139,13 +139,13 @@ Values = npt.NDArray[np.float64]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scatter", [0.002, 0.01])
-def test_intervals_of_five_runs_hold(scatter: float) -> None:
-    """40 laws with drawn exponents and shares, five runs each: a new run of 2, 5 and 10 times the size and tokens.
+def test_intervals_of_five_runs_hold() -> None:
+    """120 laws with drawn exponents and shares, five runs each: a new run of 1, 2, 5 and 10 times the size and tokens.
 
-    80 % intervals hold it at least 74 times of a hundred, 90 % ones 84 times.
+    80 % intervals hold it at least 74 times of a hundred, 90 % ones 84 times; at a scatter of 1 % as at one of 0.2 %.
     """
-    numbers, laws = np.random.default_rng(7), 40
+    numbers, laws = np.random.default_rng(7), 120
+    scatter = np.where(np.arange(laws) % 2, 0.002, 0.01)[:, None]
     size, tokens = SIZES[:5], TOKENS[:5]
     alpha, beta = np.exp(numbers.normal(np.log(0.33), 0.4, (2, laws, 1)))
     shares = 3.0 * numbers.dirichlet((1.0, 1.0, 1.0), laws).T[..., None]
@@ -163,9 +163,10 @@ def test_intervals_of_five_runs_hold(scatter: float) -> None:
         new = truth(np.array([at[0]]), np.array([at[1]]))[:, 0]
         low, lower, upper, high = np.quantile(losses, [0.05, 0.1, 0.9, 0.95], axis=1)
         inside.append(((lower <= new) & (new <= upper), (low <= new) & (new <= high)))
-    eight, nine = np.mean(inside, axis=(0, 2))
-    assert 0.74 <= eight <= 0.96
-    assert nine >= 0.84
+    for which in (0, 1):  # by scatter
+        eight, nine = np.mean(np.array(inside)[:, :, which::2], axis=(0, 2))
+        assert 0.74 <= eight <= 0.96
+        assert nine >= 0.84
 
 
 @pytest.mark.slow

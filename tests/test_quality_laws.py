@@ -105,6 +105,10 @@ def test_everything_broadcasts() -> None:
     assert around is not None
     assert around[0].shape == around[1].shape == (2, 3)
     assert np.all(around[0] < CHINCHILLA.loss([[1e9], [3e9]], [1e10, 1e11, 1e12]))
+    many = CHINCHILLA.interval(np.full((1, 2500), 1e9), 1e11, draws=200)
+    assert many is not None
+    assert many[0].shape == (1, 2500)
+    assert np.ptp(many[0]) < 1e-12
     assert CHINCHILLA.tokens_for([2.3, 2.4], [[1e9], [3e9], [9e9]]).shape == (3, 2)
 
 
@@ -134,6 +138,12 @@ def test_a_law_with_a_limit_refuses_what_lies_far_beyond() -> None:
 def test_conditions_that_a_law_lacks_are_borrowed_or_refused() -> None:
     with pytest.raises(BadInput, match="busbridge-2025 takes it"):
         CHINCHILLA.loss(1e9, 1e10, teacher_loss=2.0)
+    with pytest.raises(
+        BadInput, match=r"no teacher has a loss of 1\.1 under busbridge-2025, where no model falls below 1\.22"
+    ):
+        APPLE.loss(1e9, 1e10, teacher_loss=[2.0, 1.1])
+    with pytest.raises(BadInput, match="experts must be at least 1"):
+        MOE.loss(1e9, 1e10, experts=0.5)
     with pytest.raises(BadInput, match="tokens must be positive"):
         CHINCHILLA.loss(1e9, 0)
     with pytest.raises(BadInput, match="parameters must be a number"):

@@ -37,13 +37,13 @@ def quality_law(
     extrapolate: a fitted law answers beyond ten times its largest run as well, and says so.
     Raises BadInput for unknown names, fewer than five runs, and runs that do not belong to one law.
     """
+    if isinstance(law_or_runs, str) and law_or_runs.strip().lower() in published_names():
+        return published(law_or_runs)
     if isinstance(law_or_runs, str | Path):
         path = named_path(str(law_or_runs))
         if path.suffix.lower() not in _FILES and not path.is_file():
-            if str(law_or_runs).strip().lower() not in published_names():
-                problem = unknown("scaling law", str(law_or_runs), published_names())
-                raise BadInput(f"{problem}; or name a .csv or .jsonl file of runs")
-            return published(str(law_or_runs))
+            problem = unknown("scaling law", str(law_or_runs), published_names())
+            raise BadInput(f"{problem}; or name a .csv or .jsonl file of runs")
         runs, name = from_file(path, domain, metric, role), path.stem
     else:
         runs, name = from_rows(law_or_runs), "own runs"

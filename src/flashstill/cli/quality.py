@@ -60,6 +60,7 @@ def quality(law_or_runs: str | None, as_json: bool, **asked: Any) -> None:
     LAW_OR_RUNS: besiroglu-2024, busbridge-2025, ... (without it: all of them), or a .csv or .jsonl file of five or more
     runs with parameters, tokens and loss, or the records.jsonl of flashstill.
     """
+    from flashstill.quality import published_names
     from flashstill.quality_laws import quality_law
 
     if law_or_runs is None:
@@ -68,8 +69,8 @@ def quality(law_or_runs: str | None, as_json: bool, **asked: Any) -> None:
         return
     chosen = {name: asked.pop(name) for name in ("domain", "metric", "role", "extrapolate")}
     conditions = {name: asked[name] for name in ("teacher_loss", "experts", "weight_bits", "unique_tokens")}
-    is_file = law_or_runs.endswith((".csv", ".jsonl", ".json"))
-    law = quality_law(law_or_runs, teacher_loss=conditions["teacher_loss"] if is_file else None, **chosen)
+    is_published = law_or_runs.strip().lower() in published_names()
+    law = quality_law(law_or_runs, teacher_loss=None if is_published else conditions["teacher_loss"], **chosen)
     document = _answer(law, asked, conditions)
     if as_json:
         print_json(document)

@@ -31,6 +31,8 @@ Placed = Callable[[Values], tuple[Values, Values]]
 MOST = 1e24
 """parameters or tokens, the end of every search"""
 _HALVINGS = 64
+_AT_ONCE = 1000
+"""points of which all draws are held at once"""
 UNVERIFIED, FITTED = "unverified", "fitted"
 
 
@@ -98,10 +100,15 @@ class Law:
         drawn = self.spread.draws(self.coefficients, draws, seed)
         if drawn is None:
             return None
-        shape = (-1, *(1 for _ in np.broadcast_shapes(size.shape, data.shape, *(v.shape for v in given.values()))))
-        spread = {name: np.reshape(values, shape) for name, values in drawn.items()}
-        losses = self._loss(spread, size, data, given) * spread.get("noise", 1.0)
-        low, high = np.quantile(losses, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        columns = {name: values[:, None] for name, values in drawn.items()}
+        whole = np.broadcast_arrays(size, data, *given.values())
+        points = [np.ravel(amounts) for amounts in whole]
+        around = np.empty((2, points[0].size))
+        for start in range(0, points[0].size, _AT_ONCE):
+            at, on, *rest = (amounts[start : start + _AT_ONCE] for amounts in points)
+            losses = self._loss(columns, at, on, dict(zip(given, rest, strict=True))) * columns.get("noise", 1.0)
+            around[:, start : start + _AT_ONCE] = np.quantile(losses, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        low, high = around.reshape(2, *whole[0].shape)
         return low[()], high[()]
 
     def predict(self, parameters: Any, tokens: Any, *, level: float = 0.8, **conditions: Any) -> Prediction:
@@ -185,11 +192,19 @@ class Law:
                 hint = "; busbridge-2025 takes it" if name == "teacher_loss" else ""
                 raise BadInput(f"{unknown(f'condition of the law {self.name}', name, self.conditions)}{hint}")
         amounts = {name: positive(name, value) for name, value in given.items()}
-        self._same_teacher(amounts)
+        self._check_teacher(amounts)
+        if np.any(amounts.get("experts", np.asarray(1.0)) < 1):
+            raise BadInput(f"experts must be at least 1, not {given['experts']!r}")
         return positive(names[0], first), positive(names[1], second), amounts
 
-    def _same_teacher(self, given: dict[str, Values]) -> None:
-        known = self.support.teacher_loss
+    def _check_teacher(self, given: dict[str, Values]) -> None:
+        """A teacher's loss is on the law's scale, and that of a fit's only teacher."""
+        known, least = self.support.teacher_loss, self.coefficients.get("E", 0.0)
+        if self.form == "distilled" and np.any(given.get("teacher_loss", np.asarray(np.inf)) <= least):
+            raise BadInput(
+                f"no teacher has a loss of {float(np.min(given['teacher_loss'])):.4g} under {self.name}, where no model"
+                f" falls below {least:.4g}; it must be in {self.scale}"
+            )
         if known is not None and "teacher_loss" in given and not np.allclose(given["teacher_loss"], known, rtol=1e-3):
             raise BadInput(
                 f"the law {self.name} was fitted on students of one teacher, of loss {known:.4g}; another teacher needs"
