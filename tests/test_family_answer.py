@@ -93,7 +93,8 @@ class TestAgainstTheTeacher:
         assert crossing.verdict.startswith("no price of serving pro: as ")
         assert "nothing serves" in crossing.verdict
 
-    @settings(max_examples=8, deadline=None)
+    @pytest.mark.slow
+    @settings(max_examples=60, deadline=None)
     @given(
         st.sampled_from(
             [("students__0__tokens", 1), ("students__0__other_usd", 1), ("students__0__usd_per_million_tokens", 1),
@@ -165,6 +166,7 @@ class TestAgainstScratch:
 
 
 class TestPrerequisite:
+    @pytest.mark.slow
     def test_where_it_is_a_tenth(self) -> None:
         at = answer().prerequisite_small_above
         assert at is not None
@@ -210,6 +212,7 @@ class TestGenerations:
             0.4 / 3.0 / FACTS.value("generation", "flops_per_usd_growth_ratio") ** 2.0
         )
 
+    @pytest.mark.slow
     def test_what_is_needed_is_enough(self) -> None:
         """A student as large as is said reaches the Pro before it, one a tenth smaller does not."""
         needed = flash(generations=1).generations[1].parameters_needed
@@ -217,6 +220,7 @@ class TestGenerations:
         for times, reaches in ((1.01, True), (0.9, False)):
             assert flash(generations=1, students__0__parameters=needed * times).generations[1].reaches is reaches
 
+    @pytest.mark.slow
     def test_a_student_that_grows_reaches_sooner(self) -> None:
         tree = copy.deepcopy(PLAN)
         slow, fast = (
@@ -379,6 +383,7 @@ class TestFinishedDistillations:
         write_records(directory / "records.jsonl", [])
         return directory
 
+    @pytest.mark.slow
     def test_a_distillation_is_a_family_of_one(self, tmp_path: Path) -> None:
         found = fs.family_economics(self.made(tmp_path / "out"), chip="h100-sxm", draws=1, facts=FACTS)
         (student,) = found.costs.students
@@ -434,6 +439,7 @@ class TestCommand:
         assert "isl" not in tree["question"]
         assert len(tree["students"][0]["generations"]) == 2
 
+    @pytest.mark.slow
     def test_it_prints_text_and_a_page(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         page = tmp_path / "page.html"
         main(["economics", str(self.written(tmp_path)), "--draws", "10", "--out", str(page)])

@@ -93,7 +93,7 @@ class TestPublished:
 
     @pytest.mark.parametrize(
         ("asked", "usd_per_hour", "rental"),
-        [(GPT_4, 1.45, 7.86e7), (ULTRA, 1.45, 1.99e8), (LLAMA, 4.76, 1.70e8)],
+        [(GPT_4, 1.45, 7.86e7), (ULTRA, 1.45, 1.99e8), pytest.param(LLAMA, 4.76, 1.70e8, marks=pytest.mark.slow)],
         ids=["GPT-4", "Gemini-1-Ultra", "Llama-3.1-405B"],
     )
     def test_rented(self, asked: tuple[Member, Training], usd_per_hour: float, rental: float) -> None:
@@ -106,7 +106,11 @@ class TestPublished:
 
     @pytest.mark.parametrize(
         ("asked", "total"),
-        [((GPT_4[0], Training(chip="a100-80g")), 6.88e7), (ULTRA, 5.23e7), (LLAMA, 7.34e7)],
+        [
+            ((GPT_4[0], Training(chip="a100-80g")), 6.88e7),
+            (ULTRA, 5.23e7),
+            pytest.param(LLAMA, 7.34e7, marks=pytest.mark.slow),
+        ],
         ids=["GPT-4", "Gemini-1-Ultra", "Llama-3.1-405B"],
     )
     def test_owned(self, asked: tuple[Member, Training], total: float) -> None:
@@ -247,6 +251,7 @@ class TestFamily:
                 teacher__flops=1e24,
             )  # fmt: skip
 
+    @pytest.mark.slow
     def test_a_student_on_labels_bears_no_teacher(self) -> None:
         found = costs(students__0__signal="none")
         assert [each.prerequisite_usd for each in found.members] == [0.0, 0.0, found.prerequisite_usd]

@@ -136,7 +136,8 @@ class TestSure:
         assert fs.should_distil(**SHOWN).as_dict() == fs.should_distil(**SHOWN).as_dict()
 
 
-@settings(max_examples=8, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
 @given(st.floats(2e8, 1e10), st.floats(1e10, 3e11), st.floats(2e9, 1e10), st.integers(1, 50))
 def test_more_students_never_make_distilling_worse(
     student: float, tokens: float, teacher: float, students: int
