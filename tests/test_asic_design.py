@@ -130,7 +130,7 @@ def test_search_prices_a_design_like_any_chip() -> None:
 
 
 def test_sram_design_holds_what_it_was_sized_for() -> None:
-    design = design_chip(FACTS, SMALL, variant="sram", precision="fp8", objective=SILICON)
+    design = design_chip(FACTS, SMALL, variant="sram", precision="fp8", objective=SILICON, max_chips=16)
     facts = with_design(FACTS, design)
     answer = outcomes(facts, [Case(Scenario(model=SMALL), deployment_of(design))])[0].prediction
     assert answer.running == pytest.approx(16.0, abs=0.01)
@@ -152,8 +152,9 @@ def test_mistakes_are_told() -> None:
     ):
         with pytest.raises(BadInput, match=sentence):
             wired(**wrong)
-    with pytest.raises(BadInput, match="exists already"):
-        with_design(FACTS, replace(wired(), name="taalas-hc1"))
+    for taken in ("taalas-hc1", "H100"):
+        with pytest.raises(BadInput, match="exists already"):
+            with_design(FACTS, replace(wired(), name=taken))
 
 
 def test_what_cannot_be_built_is_counted() -> None:
@@ -221,3 +222,22 @@ def test_notes_say_what_bounds_a_design() -> None:
         FACTS, SMALL, variant="hbm", node="n2", precision="int4", concurrency=1, max_chips=1, objective=SILICON
     )
     assert any("bounds the die" in note for note in edgy.notes) is (edgy.area.other > edgy.area.mm2 * 0.5)
+
+
+def test_sixteen_wired_bits_do_not_speed_attention_up() -> None:
+    design = design_chip(
+        FACTS,
+        SMALL,
+        variant="hardwired",
+        node="n2",
+        precision="bf16",
+        concurrency=1,
+        isl=128,
+        osl=128,
+        objective=SILICON,
+        max_chips=2,
+    )
+    assert design.precision == "fp16"
+    assert design.flops_per_s["bf16"] < design.flops_per_s["fp16"] / 100
+    answer = answer_of(asked_of(FACTS, Scenario(model=SMALL, batch=1, isl=128, osl=128)), design)
+    assert answer.fits

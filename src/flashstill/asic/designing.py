@@ -20,7 +20,7 @@ from flashstill.arch import Architecture
 from flashstill.asic.choosing import Sized, asked_of, cheapest, machines, smallest
 from flashstill.asic.design import HARDWIRED, VARIANTS, ChipDesign
 from flashstill.asic.rows import rows_of, with_design
-from flashstill.asic.sizing import ATTENTION, Ground, Wanted, ground_of
+from flashstill.asic.sizing import Ground, Wanted, ground_of
 from flashstill.cost import Precisions, precisions_of
 from flashstill.cost.conditions import CACHE_OF
 from flashstill.errors import BadInput, InfeasiblePlan, check_counts, unknown
@@ -31,6 +31,8 @@ from flashstill.plan.scenario import Scenario, check_bounds, check_scenario
 
 COST, SILICON = "cost", "silicon"
 OBJECTIVES = (COST, SILICON)
+WIRED_AS = {"fp8-block": "fp8", "bf16": "fp16"}
+"""formats of wired weights: scales of blocks are wired too; 16 bits are called fp16, beside the bf16 of attention"""
 __all__ = ["COST", "OBJECTIVES", "SILICON", "design_chip", "known_node", "node_nm", "rows_of", "with_design"]
 
 
@@ -63,7 +65,7 @@ def wanted_formats(model: Architecture, variant: str, precision: str | None, kv:
     if variant != HARDWIRED:
         return formats
     one = asked_precision(precision) or (formats.experts if model.routed else formats.linear)
-    one = "fp8" if one == "fp8-block" else one  # scales of blocks are wired as well
+    one = WIRED_AS.get(one, one)
     roles = dict.fromkeys(("linear", "attention", "experts", "exact"), one)
     return Precisions(**roles, kv=cache or CACHE_OF.get(one, one))
 
@@ -140,8 +142,6 @@ def notes_on(ground: Ground, design: ChipDesign) -> tuple[str, ...]:
         notes.append(f"divided into {design.dies_per_package} dies a package, priced as one chip")
     if design.variant == HARDWIRED:
         notes.append(f"its wiring is {design.model} and no other model, for good")
-        if ground.wanted.precisions.linear == ATTENTION:
-            notes.append("its attention is priced at the rate of the wired arrays, which multiply in the same format")
     return tuple(notes)
 
 

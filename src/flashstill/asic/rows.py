@@ -68,8 +68,9 @@ def deployment_of(design: ChipDesign) -> Deployment:
 
 def with_design(facts: Facts, design: ChipDesign) -> Facts:
     """The facts with the design as a further chip; BadInput if a chip of that name exists."""
-    if design.name in facts.machines:
-        raise BadInput(f"a chip called {design.name} exists already; give the design another name")
+    taken = facts.chip_name(design.name)
+    if taken is not None:
+        raise BadInput(f"a chip called {taken} exists already; give the design another name than {design.name!r}")
     return facts.with_machine(machine_of(design), rows_of(facts, design))
 
 

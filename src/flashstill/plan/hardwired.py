@@ -81,7 +81,7 @@ def wired_formats(chip: Chip, model: Architecture, deployment: Deployment) -> Pr
             f" not {model.name} ({model.parameters:,} parameters)"
         )
     asked = asked_precision(deployment.precision)
-    if asked not in (None, wired.precision):
+    if asked not in (None, known_precision(wired.precision)):
         raise BadInput(f"the weights of {chip.name} are wired in {wired.precision}; {asked} cannot be chosen")
     if deployment.weights_in not in (None, WIRING):
         raise BadInput(f"the weights of {chip.name} are in its wiring and nowhere else, not in {deployment.weights_in}")
