@@ -236,8 +236,8 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["--api-price", "gemini"], "the nearest known: gemini"),
         (["--utilisation", "0"], "utilisation must be above 0 and at most 1"),
         (["--utilisation", "1.5"], "utilisation must be above 0 and at most 1"),
-        (["--cached", "0.6,0.2"], "cached_ratio is 0.6 to 0.2"),
-        (["--cached", "2"], "cached_ratio is 2 to 2"),
+        (["--cached", "0.6,0.2"], "cached is 0.6 to 0.2"),
+        (["--cached", "2"], "cached is 2 to 2"),
         (["--thinking", "a"], "--thinking is 'a'"),
         (["--requests-per-day", "-5"], "requests_per_day must be above 0"),
         (["--tokens-per-day", "-5"], "tokens_per_day must be above 0, not -5"),
@@ -255,6 +255,23 @@ def test_nonsense_gets_a_sentence(capsys: pytest.CaptureFixture[str], options: l
     assert stop.value.code == 2
     assert words in told
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"api_price": (1.0, 2.0)}, r"api_price is \(1.0, 2.0\), not"),
+        ({"cached": (0.0, 0.5, 1.0)}, "cached is .*, not a number or"),
+        ({"thinking": "much"}, "thinking is 'much'"),
+        ({"isl": 0, "osl": 0, "tokens_per_day": 1e9}, "isl must be at least 1"),
+        ({"max_chips": 0}, "max_chips must be at least 1"),
+        ({"requests_per_day": math.nan}, "requests_per_day must be above 0"),
+        ({"thinking": (0.0, 900.0)}, "beyond the"),
+    ],
+)
+def test_nonsense_from_python(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        fs.economics(**{**SMALL, **given})
 
 
 def test_a_chip_without_a_price_is_named() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flashstill.asking import Edits, FactsLike, facts_of
 from flashstill.economics.footprint import GRID, carbon_row
 from flashstill.economics.token_prices import TokenPrice, api_price, asked_price, price_of
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, check_counts, shown
 from flashstill.facts import Facts
 from flashstill.plan.hosting import Hosting, host
 from flashstill.plan.hosting_answer import document_of
@@ -96,6 +96,7 @@ def economics(
     """
     table = facts_of(facts, set)
     carbon_row(table, grid)
+    check_counts({"isl": isl, "osl": osl})
     if tokens_per_day is not None and requests_per_day is not None:
         raise BadInput("give tokens_per_day or requests_per_day, not both")
     if tokens_per_day is not None:
@@ -108,8 +109,8 @@ def economics(
         max_chips=max_chips,
         isl=isl,
         osl=osl,
-        cached_ratio=_range(cached),
-        thinking_ratio=_range(thinking),
+        cached_ratio=_range("cached", cached),
+        thinking_ratio=_range("thinking", thinking),
         requests_per_day=requests_per_day,
         utilisation_ratio=utilisation,
         least_replicas=least_replicas,
@@ -126,12 +127,18 @@ def economics(
     return TokenCosts(document=document_of(host(table, asked, paid), grid))
 
 
-def _range(value: float | tuple[float, float]) -> tuple[float, float]:
-    low, high = value if isinstance(value, tuple | list) else (value, value)
-    return float(low), float(high)
+def _range(name: str, value: Any) -> tuple[float, float]:
+    ends = value if isinstance(value, tuple | list) else (value, value)
+    if len(ends) != 2 or any(isinstance(end, bool) or not isinstance(end, int | float) for end in ends):
+        raise BadInput(f"{name} is {shown(value)}, not a number or (low, high)")
+    return float(ends[0]), float(ends[1])
 
 
 def _api(facts: Facts, price: str | tuple[float, float, float] | None, model: str) -> TokenPrice | None:
     if price is None:
         return api_price(facts, model)
-    return asked_price(facts, price) if isinstance(price, str) else price_of(*price)
+    if isinstance(price, str):
+        return asked_price(facts, price)
+    if len(price) != 3 or any(isinstance(each, bool) or not isinstance(each, int | float) for each in price):
+        raise BadInput(f"api_price is {shown(price)}, not (IN, CACHED, OUT) in dollars per million tokens")
+    return price_of(*price)

@@ -18,7 +18,7 @@ from flashstill.economics.self_hosting import BreakEven, Replica, break_even, re
 from flashstill.economics.tco import HourCost, OwnedChip, Terms, owned_chip, owned_hour, terms_of
 from flashstill.economics.token_kinds import KINDS, per_million
 from flashstill.economics.token_prices import TokenPrice, Tokens, tokens_of
-from flashstill.errors import BadInput, InfeasiblePlan
+from flashstill.errors import BadInput, InfeasiblePlan, check_counts
 from flashstill.facts import Facts
 from flashstill.plan.deployment import APART
 from flashstill.plan.hardwired import is_hardwired
@@ -257,10 +257,11 @@ def _has_own_price(facts: Facts, name: str, basis: str) -> bool:
 
 
 def _check(asked: Hosting, utilisation: float) -> None:
+    check_counts({"max_chips": asked.max_chips, "least_replicas": asked.least_replicas})
     if not 0.0 < utilisation <= 1.0:
         raise BadInput(f"utilisation must be above 0 and at most 1, not {utilisation:g}")
     for name, span, most in (
-        ("cached_ratio", asked.cached_ratio, 1.0), ("thinking_ratio", asked.thinking_ratio, 1000.0),
+        ("cached", asked.cached_ratio, 1.0), ("thinking", asked.thinking_ratio, 1000.0),
     ):  # fmt: skip
         low, high = span
         if not 0.0 <= low <= high <= most:
@@ -269,5 +270,3 @@ def _check(asked: Hosting, utilisation: float) -> None:
             )
     if asked.requests_per_day is not None and not 0.0 < asked.requests_per_day < math.inf:
         raise BadInput(f"requests_per_day must be above 0, not {asked.requests_per_day:g}")
-    if asked.least_replicas < 1:
-        raise BadInput(f"least_replicas must be at least 1, not {asked.least_replicas}")
