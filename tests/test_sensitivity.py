@@ -78,14 +78,19 @@ def _variance(each: Fact) -> float:
 
 
 def test_triangular_draws() -> None:
+    """Mean (l + v + h) / 3, its variance, and the shares below two values."""
     each = row("a", 1.0, 2.0, 5.0)
-    values = triangular(each, (np.arange(200_000) + 0.5) / 200_000)
-    assert (values[0], values[-1]) == pytest.approx((1.0, 5.0), abs=0.02)
+    shares = (np.arange(700) + 0.5) / 700
+    first, second = (axis.ravel() for axis in np.meshgrid(shares, shares))  # every pair of shares: an exact quadrature
+    values = triangular(each, first, second)
+    assert (values.min(), values.max()) == pytest.approx((1.0, 5.0), abs=0.01)
     assert values.mean() == pytest.approx((1.0 + 2.0 + 5.0) / 3.0, abs=1e-5)
     assert values.var() == pytest.approx(_variance(each), rel=1e-4)
-    assert (values < 2.0).mean() == pytest.approx(0.25, abs=1e-5)
-    for edge in (row("a", 1.0, 1.0, 5.0), row("a", 1.0, 5.0, 5.0)):
-        assert np.isfinite(triangular(edge, np.array([0.0, 0.5, 1.0]))).all()
+    assert (values < 2.0).mean() == pytest.approx(0.25, abs=2e-3)
+    assert (values < 3.5).mean() == pytest.approx(1.0 - 1.5**2 / 12.0, abs=2e-3)
+    for edge in (row("a", 1.0, 1.0, 5.0), row("a", 1.0, 5.0, 5.0), row("a", 1.0, 1.0, 1.0)):
+        ends = triangular(edge, np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+        assert ends.tolist() == [edge.low, edge.high]
 
 
 def test_draws_of_a_row_do_not_depend_on_the_others() -> None:

@@ -3,8 +3,10 @@
 Each row is drawn from a triangular distribution: lowest at `low`, most likely at `value`, highest at `high`.  Rows are
 independent of each other; the same seed gives the same draws of a row, whichever others are asked for.
 
-    x = low + sqrt(u (high - low) (value - low))              where u < (value - low) / (high - low)
-    x = high - sqrt((1 - u) (high - low) (high - value))      elsewhere,  u uniform in [0, 1)
+    x = low + (high - value) min(u, v) + (value - low) max(u, v),      u, v uniform in [0, 1)
+
+(Stein and Keblis 2009, Mathematical and Computer Modelling 49: the same distribution as by its inverse, without roots
+and branches, and several times as fast.)
 """
 
 from __future__ import annotations
@@ -40,16 +42,16 @@ class Draws:
         key = name, quantity
         if key not in self.drawn:
             numbers = np.random.default_rng([self.seed, self.part, zlib.crc32(f"{name} {quantity}".encode())])
-            self.drawn[key] = triangular(self.facts.get(name, quantity), numbers.random(self.count))
+            self.drawn[key] = triangular(self.facts.get(name, quantity), *numbers.random((2, self.count)))
         return self.drawn[key]
 
 
-def triangular(row: Fact, uniforms: Values) -> Values:
-    """The row's values at the shares `uniforms` of its distribution, of the same shape."""
-    width, below = row.high - row.low, row.value - row.low
-    if width == 0.0:
-        return np.full(uniforms.shape, row.value)
-    rises = uniforms < below / width
-    reach = np.where(rises, uniforms * (width * below), (1.0 - uniforms) * (width * (width - below)))
-    np.sqrt(reach, out=reach)
-    return np.where(rises, row.low + reach, row.high - reach)
+def triangular(row: Fact, first: Values, second: Values) -> Values:
+    """The row's values for two arrays of independent uniform shares, of their shape."""
+    values: Values = np.minimum(first, second)
+    values *= row.high - row.value
+    values += row.low
+    largest = np.maximum(first, second)
+    largest *= row.value - row.low
+    values += largest
+    return values
