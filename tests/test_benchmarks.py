@@ -31,6 +31,17 @@ report(name=asked["name"])
 
 
 @pytest.mark.slow
+def test_asic_speed_prints_its_figures_as_the_last_line() -> None:
+    command = [sys.executable, str(BENCHMARKS / "asic_speed.py"), "--draws", "2000"]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+    said = json.loads(ran.stdout.splitlines()[-1])
+    assert said["draws"] == 2000
+    assert said["seconds"] == pytest.approx(said["draws_s"] + said["sobol_s"])
+    assert said["rows"] > 40
+    assert 0.7 < said["sum_of_first"] < 1.2
+
+
+@pytest.mark.slow
 def test_plan_speed_prints_its_figures_as_the_last_line() -> None:
     command = [sys.executable, str(BENCHMARKS / "plan_speed.py"), "--quick", "--no-peers"]
     ran = subprocess.run(command, check=True, capture_output=True, text=True)
