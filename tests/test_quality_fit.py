@@ -53,6 +53,17 @@ def test_a_fit_answers_with_interval_error_and_limit() -> None:
 
 
 @pytest.mark.usefixtures("short")
+def test_runs_that_follow_no_law_are_said_to() -> None:
+    worse = [{**row, "loss": 2.0 + number} for number, row in enumerate(rows())]  # the larger, the worse
+    law = fitted(from_rows(worse))
+    assert any("hardly follow one law" in note for note in law.notes)
+    same = fitted(from_rows([{**row, "tokens": 2e8} for row in rows()]))
+    assert any("hardly differ in tokens" in note for note in same.notes)
+    along = fitted(from_rows([{**row, "tokens": 20 * row["parameters"]} for row in rows()]))
+    assert any("tokens rose with size" in note for note in along.notes)
+
+
+@pytest.mark.usefixtures("short")
 def test_students_of_one_teacher() -> None:
     teacher = published("busbridge-2025")
     taught = [

@@ -29,6 +29,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
         return number
 
 
+_CONDITIONS = ("teacher_loss", "experts", "weight_bits", "activation_bits", "cache_bits", "unique_tokens")
 SIZE, NATS, RATIO = _Size(), Amount("1", "2.2", "loss"), Amount("1", "0.5 or 50", "ratio")
 
 
@@ -40,6 +41,8 @@ SIZE, NATS, RATIO = _Size(), Amount("1", "2.2", "loss"), Amount("1", "0.5 or 50"
 @click.option("--teacher-loss", type=NATS, default=None, help="Loss of the teacher, on the law's scale.")
 @click.option("--experts", type=COUNT, default=None, help="Experts of a mixture.")
 @click.option("--weight-bits", type=RATIO, default=None, help="Bits of a weight in training.")
+@click.option("--activation-bits", type=RATIO, default=None, help="Bits of an activation in training.")
+@click.option("--cache-bits", type=RATIO, default=None, help="Bits of keys and values in training.")
 @click.option("--unique-tokens", type=SIZE, default=None, help="Of which the training tokens are repetitions.")
 @click.option("--level", type=SHARE, default=0.8, show_default=True, help="Probability that the interval holds.")
 @click.option("--inference-tokens", type=SIZE, default=None, help="Tokens served over its life: the cheapest model.")
@@ -68,7 +71,7 @@ def quality(law_or_runs: str | None, as_json: bool, **asked: Any) -> None:
         _list(as_json)
         return
     chosen = {name: asked.pop(name) for name in ("domain", "metric", "role", "extrapolate")}
-    conditions = {name: asked[name] for name in ("teacher_loss", "experts", "weight_bits", "unique_tokens")}
+    conditions = {name: asked[name] for name in _CONDITIONS}
     is_published = law_or_runs.strip().lower() in published_names()
     law = quality_law(law_or_runs, teacher_loss=None if is_published else conditions["teacher_loss"], **chosen)
     document = _answer(law, asked, conditions)

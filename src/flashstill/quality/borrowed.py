@@ -37,7 +37,9 @@ def dense_equivalent(parameters: Values, tokens: Values, experts: Values) -> Val
     data = c["b"] * c["E_start"] ** c["omega"] * tokens ** (c["beta"] + c["zeta"] * start)
     left = mixture - c["c"] - data
     reachable = np.maximum(left, np.finfo(float).tiny) / (c["a"] * c["E_start"] ** c["delta"])
-    return np.asarray(np.where(left > 0, reachable ** (1 / (c["alpha"] + c["gamma"] * start)), np.inf))
+    with np.errstate(over="ignore"):  # beyond any size is infinite
+        size = np.asarray(reachable ** (1 / (c["alpha"] + c["gamma"] * start)))
+    return np.where(left > 0, size, np.inf)
 
 
 def format_share(**bits: Values) -> Values:
