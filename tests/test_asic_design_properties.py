@@ -150,7 +150,7 @@ def test_silicon_moves_the_right_way_in_2000_draws(
 
 @pytest.mark.slow
 @given(shape=SHAPES, load_=LOADS, finer=st.sampled_from(NODES))
-@settings(max_examples=15, deadline=None, phases=(Phase.generate,))
+@settings(max_examples=100, deadline=None, phases=(Phase.generate,))
 def test_smallest_machines_move_the_right_way(shape: dict[str, int], load_: dict[str, Any], finer: int) -> None:
     """The whole search for the least silicon: wider never less, finer never more; or counted reasons."""
 

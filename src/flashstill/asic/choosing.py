@@ -71,18 +71,19 @@ def usd_per_million(asked: Asked, design: ChipDesign, answer: Prediction) -> flo
     return float(hour * design.chips / (rate * SECONDS_PER_HOUR) * TOKENS_PER_MILLION) if rate else inf
 
 
-def choices(variant: str, chips: int, stages: int) -> Iterator[Choice]:
-    """Every choice for a machine of so many packages in so many stages."""
+def choices(variant: str, chips: int, stages: int, least: bool = False) -> Iterator[Choice]:
+    """Every choice for a machine of so many packages in so many stages; with `least` those of the least silicon."""
     more = MORE_STACKS if variant == HBM else (1,)
     lanes = LANES if chips > 1 else (0,)
-    for dies, intensity, stacks, lane in itertools.product(DIES, INTENSITIES, more, lanes):
+    grid = (INTENSITIES[:1], more[:1], lanes[:1]) if least else (INTENSITIES, more, lanes)
+    for dies, intensity, stacks, lane in itertools.product(DIES, *grid):
         yield Choice(chips=chips, dies=dies, intensity=intensity, stages=stages, more=stacks, lanes=lane)
 
 
-def machines(ground: Ground, max_chips: int, reasons: Counter[str]) -> Iterator[Sized]:
+def machines(ground: Ground, max_chips: int, reasons: Counter[str], least: bool = False) -> Iterator[Sized]:
     """For 1, 2, 4, ... packages: every choice that can be built, with its chip; the others are counted in `reasons`.
 
-    Numbers of packages for which nothing can be built are left out.
+    Numbers of packages for which nothing can be built are left out.  least: only choices of the least silicon.
     """
     for power in range(max_chips.bit_length()):
         split = pipelines(ground, 2**power)
@@ -90,7 +91,7 @@ def machines(ground: Ground, max_chips: int, reasons: Counter[str]) -> Iterator[
             reasons[NO_SPLIT] += 1
         found: Sized = {}
         for stages, held in split.items():
-            for choice in choices(ground.wanted.variant, 2**power, stages):
+            for choice in choices(ground.wanted.variant, 2**power, stages, least):
                 chip = size_holding(ground, choice, *held)
                 if isinstance(chip, str):
                     reasons[chip] += 1

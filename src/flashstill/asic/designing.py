@@ -114,7 +114,7 @@ def design_chip(
         name=name,
     )
     ground, reasons, built = ground_of(facts, wanted), Counter[str](), list[int]()
-    designs = _counted(machines(ground, max_chips, reasons), built)
+    designs = _counted(machines(ground, max_chips, reasons, objective == SILICON), built)
     best = smallest(designs) if objective == SILICON else cheapest(asked_of(facts, scenario), designs, reasons)
     if best is None:
         raise InfeasiblePlan(
