@@ -66,6 +66,15 @@ def test_simulate_speed_prints_its_figures_as_the_last_line(tmp_path: Path) -> N
     assert said["peak_bytes"] > 0
 
 
+@pytest.mark.slow
+def test_capacity_speed_prints_its_figures_as_the_last_line() -> None:
+    command = [sys.executable, str(BENCHMARKS / "capacity_speed.py"), "--quick"]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+    said = json.loads(ran.stdout.splitlines()[-1])
+    assert [row["hours"] for row in said["plans"]] == [24, 24, 168, 168]
+    assert all(row["status"] in ("optimal", "feasible") and row["gap"] < 0.03 for row in said["plans"])
+
+
 @pytest.fixture
 def vs_trl(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(BENCHMARKS))

@@ -15,6 +15,7 @@ What the result costs above the relaxed programme is the gap.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,14 +25,19 @@ import numpy as np
 from flashstill.capacity.curves import Values
 from flashstill.capacity.finish import restarts_of, work_done
 from flashstill.capacity.problem import Problem
-from flashstill.capacity.programme import Programme, programme_of
+from flashstill.capacity.programme import Programme, cost_unit, programme_of
 from flashstill.capacity.relaxed import Relaxed
 from flashstill.capacity.solver import Rows, solve_whole
-from flashstill.capacity.steps import sliced
+from flashstill.capacity.steps import grouped, sliced
 
 LEVELS, EVENLY = (0.5, 0.25, 0.75), 3
 """levels of load, as shares of its range, whose crossings are break points while there are few, and the pieces of equal
 length that there are besides"""
+FINE, LOADS = 50, 8
+"""steps of a window up to which each is looked at by itself, and into how many levels of load others are taken together
+between break points"""
+CARRY = 3.0
+"""what work that a window leaves to later ones costs, in prices of work and of the dearest chip-hour"""
 TINY = 1e-6
 
 
@@ -62,12 +68,14 @@ def gangs_of(problem: Problem, sizes: Values) -> Gangs:
 
 
 class Search(NamedTuple):
-    """Steps of a window, break points in it, the gap at which its search ends, and the most seconds."""
+    """Steps of a window, break points in it, the gap at which its search ends, the most seconds, and whether work may
+    be left to later windows at a price."""
 
     window_steps: int
     breaks: int
     gap: float
     seconds: float
+    carries: bool
 
 
 def chosen_gangs(problem: Problem, relaxed: Relaxed, search: Search, told: Callable[[str], None]) -> Gangs:
@@ -76,7 +84,7 @@ def chosen_gangs(problem: Problem, relaxed: Relaxed, search: Search, told: Calla
     sizes = np.zeros((problem.shape[0], problem.shape[2], steps))
     target = np.cumsum(work_done(problem, relaxed.trained), axis=1)
     target = np.minimum(target / np.maximum(target[:, -1:], TINY), 1.0) * problem.work[:, None]
-    done = np.zeros(len(problem.work))
+    done, dearest = np.zeros(len(problem.work)), float(problem.supply.price_usd.max(initial=0.0))
     for first in range(0, steps, search.window_steps):
         last = min(first + search.window_steps, steps)
         part = sliced(problem, first, last)
@@ -84,7 +92,9 @@ def chosen_gangs(problem: Problem, relaxed: Relaxed, search: Search, told: Calla
         need = np.maximum(target[:, last - 1] - done, 0.0)
         need = np.where(need > TINY * problem.work, need, 0.0)
         before = sizes[:, :, first - 1] if first else np.zeros(sizes.shape[:2])
-        found, others = _window(part, need, before, search)
+        last_chance = (problem.window[:, last:].sum(axis=1) <= TINY) | (not search.carries)
+        carried = np.where(last_chance, np.inf, CARRY * (relaxed.work_price * cost_unit(problem) + dearest))
+        found, others = _window(part, need, before, search, carried)
         sizes[:, :, first:last] = found
         gangs = gangs_of(problem, sizes[:, :, :last] if last == steps else _until(sizes, last))
         done = np.where(problem.gangs, work_done(problem, gangs.held, gangs.lost).sum(axis=1), done + others)
@@ -95,14 +105,25 @@ def _until(sizes: Values, last: int) -> Values:
     return np.where(np.arange(sizes.shape[-1]) < last, sizes, 0.0)
 
 
-def _window(problem: Problem, need: Values, before: Values, search: Search) -> tuple[Values, Values]:
-    """Sizes [K, R, T] of one window, and the work [R] of runs without gangs. before [K, R]: the sizes until then."""
+def _window(problem: Problem, need: Values, before: Values, search: Search, carried: Values) -> tuple[Values, Values]:
+    """Sizes [K, R, T] of one window, and the work [R] of runs without gangs.
+
+    before [K, R]: the sizes until then.  carried [R]: what a chip-hour of work costs that is left to later windows.
+    """
     kinds, _, runs, steps = problem.shape
     sizes = np.zeros((kinds, runs, steps))
-    base = programme_of(problem, need=need)
+    wanted = np.flatnonzero(problem.gangs & (need > 0.0)).tolist()
+    breaks = {run: _breaks(problem, run, search.breaks) for run in wanted}
+    part, place = problem, {step: step for step in range(steps + 1)}
+    if steps > FINE:
+        part, place = _levelled(problem, sorted({0, steps, *(step for points in breaks.values() for step in points)}))
+    step_of = {group: step for step, group in place.items()}
+    breaks = {run: [place[step] for step in points] for run, points in breaks.items()}
+    base = programme_of(part, need=need)
     base.upper[base.columns.y[problem.gangs[base.columns.y_run]]] = 0.0
-    candidates, breaks = _candidates(problem, need, before, search.breaks)
-    cost, rows, lower, upper, whole = _extended(problem, base, candidates, breaks)
+    base.cost[base.columns.u] = np.minimum(base.cost[base.columns.u], carried)
+    candidates = _candidates(part, breaks, before)
+    cost, rows, lower, upper, whole = _extended(part, base, candidates, breaks)
     solved = solve_whole(cost, rows, lower, upper, whole, search.gap, search.seconds)
     if solved is None:
         return sizes, np.zeros(runs)
@@ -110,11 +131,27 @@ def _window(problem: Problem, need: Values, before: Values, search: Search) -> t
     for number, each in enumerate(candidates):
         if solved.x[start + count + number] > 0.5:
             chips = float(np.clip(solved.x[start + number], each.least, each.most))
-            sizes[each.kind, each.run, each.first : each.last] = chips
+            sizes[each.kind, each.run, step_of[each.first] : step_of[each.last]] = chips
     sizes = np.where(problem.window[None] > 0.0, sizes, 0.0)
-    at, trained = base.columns, np.zeros((kinds, runs, steps))
+    at, trained = base.columns, np.zeros((kinds, runs, len(part.starts)))
     trained[at.y_kind, at.y_run] = solved.x[at.y]
-    return sizes, work_done(problem, trained).sum(axis=1)
+    return sizes, work_done(part, trained).sum(axis=1)
+
+
+def _levelled(problem: Problem, points: list[int]) -> tuple[Problem, dict[int, int]]:
+    """Steps between break points taken together by their load, and the place of each break point among the groups.
+
+    A group owes its highest demand and has its fewest chips, so that what fits it fits all of its steps.
+    """
+    load = (problem.demand / problem.reference[:, None]).sum(axis=0)
+    group, place, following = np.zeros(len(load), dtype=np.int64), {points[0]: 0}, 0
+    for low, high in itertools.pairwise(points):
+        rank = np.argsort(np.argsort(load[low:high], kind="stable"), kind="stable")
+        levels = min(LOADS, high - low)
+        group[low:high] = following + rank * levels // (high - low)
+        following += levels
+        place[high] = following
+    return grouped(problem, group, worst=True), place
 
 
 def _breaks(problem: Problem, run: int, most: int) -> list[int]:
@@ -138,25 +175,18 @@ def _breaks(problem: Problem, run: int, most: int) -> list[int]:
     return sorted(step for step in found if low <= step <= high)
 
 
-def _candidates(
-    problem: Problem, need: Values, before: Values, most_breaks: int
-) -> tuple[list[Stretch], dict[int, list[int]]]:
+def _candidates(problem: Problem, breaks: dict[int, list[int]], before: Values) -> list[Stretch]:
     candidates: list[Stretch] = []
-    breaks: dict[int, list[int]] = {}
-    for run in np.flatnonzero(problem.gangs & (need > 0.0)):
-        breaks[int(run)] = points = _breaks(problem, int(run), most_breaks)
+    for run, points in breaks.items():
         for kind in np.flatnonzero(problem.speed[:, run] > 0.0):
-            least = max(float(problem.least[kind, run]), TINY)
-            for place, first in enumerate(points[:-1]):
-                for last in points[place + 1 :]:
-                    most = min(problem.most[kind, run], float(problem.available[kind, first:last].min()))
-                    if most < least:
-                        continue
-                    candidates.append(Stretch(int(kind), int(run), first, last, least, float(most), True))
-                    size = float(before[kind, run])
-                    if first == 0 and 0.0 < size <= most:
-                        candidates.append(Stretch(int(kind), int(run), first, last, size, size, False))
-    return candidates, breaks
+            least, size = max(float(problem.least[kind, run]), TINY), float(before[kind, run])
+            for first, last in itertools.combinations(points, 2):
+                most = min(float(problem.most[kind, run]), float(problem.available[kind, first:last].min()))
+                if most >= least:
+                    candidates.append(Stretch(int(kind), run, first, last, least, most, True))
+                    if first == 0 and 0.0 < size <= most:  # it goes on as it was
+                        candidates.append(Stretch(int(kind), run, first, last, size, size, False))
+    return candidates
 
 
 def _extended(

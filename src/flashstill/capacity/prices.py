@@ -19,12 +19,14 @@ import numpy as np
 from flashstill.capacity.curves import Values
 from flashstill.capacity.problem import Problem
 from flashstill.capacity.programme import Programme, columns_of, cost_unit, most_ties, programme_of
-from flashstill.capacity.solver import solve_linear
+from flashstill.capacity.solver import SolverTrouble, solve_linear
 from flashstill.capacity.steps import picked
 from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
 
 TIE_DUAL = 1e-5
 """share of the dearest chip-hour below which a dual value comes from the costs that break ties, and counts as none"""
+TIE_OF_ALL = 1e-3
+"""share of all that ties can make, below which a difference of two costs comes from them"""
 SMALL = 6000
 """variables up to which a deadline's worth is found by solving anew"""
 SOLVED_ANEW, AT_PRICES = "solved anew", "at fixed prices of work"
@@ -74,7 +76,7 @@ def cost_of_a_nine(problem: Problem, prices: Prices) -> float:
 
 def worth_of_deadlines(problem: Problem, cost: float, prices: Prices) -> list[dict[str, Any]]:
     """For each run, what an hour later saves and an hour earlier costs; None where no such hour is in the plan."""
-    tie = most_ties(problem)
+    tie = TIE_OF_ALL * most_ties(problem)
     found, unit, small = [], cost_unit(problem), columns_of(problem).count <= SMALL
     for run, one in enumerate(problem.plan.trainings):
         later = _moved(problem, run, one.deadline + 1.0) if one.deadline + 1.0 <= problem.plan.horizon_hours else None
@@ -118,15 +120,16 @@ def _difference(
         return None if solved is None or late else solved.cost - cost
     changed = np.flatnonzero(other.window[run] != problem.window[run])
     return (
-        priced_cost(picked(other, changed), prices.work) - priced_cost(picked(problem, changed), prices.work)
+        priced(picked(other, changed), prices.work)[0] - priced(picked(problem, changed), prices.work)[0]
     ) * cost_unit(problem)
 
 
-def priced_cost(problem: Problem, price_of_work: Values, held: Values | None = None) -> float:
-    """The least cost of a problem whose runs need not be done, but earn so much for each chip-hour of work.
-
-    In dollars or hours, as the price is.  held [K, R, T]: chips of gangs.
-    """
-    programme = programme_of(problem, held=held, price_of_work=price_of_work * cost_unit(problem))
+def priced(problem: Problem, price_of_work: Values, held: Values | None = None) -> tuple[float, Prices]:
+    """The least cost of a problem whose runs need not be done, but earn so much for each chip-hour of work, and its
+    dual values. In dollars or hours, as the price is.  held [K, R, T]: chips of gangs."""
+    unit = cost_unit(problem)
+    programme = programme_of(problem, held=held, price_of_work=price_of_work * unit)
     solved = solve_linear(programme.cost, programme.rows, programme.lower, programme.upper)
-    return -np.inf if solved is None else solved.cost / cost_unit(problem)
+    if solved is None:
+        raise SolverTrouble("the gangs take more chips than there are")
+    return solved.cost / unit, replace(prices_of(problem, programme, solved.duals), work=price_of_work)

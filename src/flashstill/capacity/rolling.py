@@ -3,7 +3,7 @@
     targets    the whole plan with each window as one typical day gives every run's work by window and its price
     windows    one after another, each with the work that its target asks for and what windows before it still owe
     bound      sum over windows of their least cost where work earns its price, + price x work: by weak duality no plan
-               costs less, at any price of work
+               costs less, at any price of work; its dual values are those of the answer
     gap        (cost of the windows - bound) / cost
 
 Without runs, or with all of their chips fixed, the windows are the whole plan: nothing couples them, and the gap is 0.
@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from flashstill.capacity.curves import Values
-from flashstill.capacity.prices import priced_cost
+from flashstill.capacity.prices import priced
 from flashstill.capacity.problem import Problem
 from flashstill.capacity.programme import least_work, programme_of
 from flashstill.capacity.relaxed import Relaxed, relaxed_of
@@ -33,6 +33,7 @@ def solve_rolling(problem: Problem, window_steps: int, told: Told, held: Values 
     steps = len(problem.starts)
     firsts = list(range(0, steps, window_steps))
     target, price = _targets(problem, window_steps, len(firsts), held)
+    coupled = price if _work_left(problem, held).any() else None
     owed, parts = np.zeros(len(problem.work)), []
     bound = float((price * _work_left(problem, held)).sum())
     for number, first in enumerate(firsts):
@@ -46,7 +47,12 @@ def solve_rolling(problem: Problem, window_steps: int, told: Told, held: Values 
         owed = np.where(problem.gangs & (held is not None), 0.0, solved.x[programme.columns.u])
         last = number == len(firsts) - 1
         parts.append(relaxed_of(part, programme, solved, carries=not last))
-        bound += priced_cost(part, price, fixed)
+        if coupled is None:  # nothing is left that joins the windows
+            bound += parts[-1].cost
+        else:
+            cost, prices = priced(part, price, fixed)
+            bound += cost
+            parts[-1] = replace(parts[-1], chip_price=prices.chip, token_price=prices.token)
         told(f"window {number + 1} of {len(firsts)}")
     return replace(_joined(parts), bound=bound, work_price=price)
 

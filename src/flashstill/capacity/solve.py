@@ -20,13 +20,14 @@ from flashstill.capacity.programme import columns_of, cost_unit, most_ties
 from flashstill.capacity.relaxed import Relaxed, solve_relaxed
 from flashstill.capacity.release import no_sooner, released
 from flashstill.capacity.rolling import solve_rolling
+from flashstill.capacity.solver import LARGE
 
 MOST_AT_ONCE = 400_000
 """variables of one programme; above, the horizon rolls"""
 MOST_GANG_STEPS, GANG_HOURS = 300, 168.0
 """steps x runs up to which gangs are found for the whole horizon at once, and the windows of longer plans"""
-FEW_AND_MANY = (6, 12)
-"""break points of gangs: first few, and more where these leave a gap"""
+FEW, MANY, WINDOW_GAP = 6, 12, 0.03
+"""break points of gangs: first few, and more where these leave a gap; the gap at which one window of several is done"""
 SHIFTS = (0.3, -0.3, 0.7)
 """how the hours at which students begin are moved where gangs cannot do their work with the best ones"""
 CLOSE, SECONDS = 0.02, 5.0
@@ -70,6 +71,8 @@ def solve(
     limits = limits or Limits()
     started = time.perf_counter()
     window = _window_steps(problem, limits)
+    if window is None and problem.gangs.any() and columns_of(problem).count > LARGE:
+        window = max(round(WINDOW_HOURS / problem.step_hours), 1)  # the windows that gangs need in any case
     parted = released(problem) if (problem.teacher >= 0).any() else problem
     first = _relaxed(parted, window, told)
     bound = (first if parted is problem else _relaxed(no_sooner(problem), window, told)).bound - most_ties(problem)
@@ -151,14 +154,16 @@ def _with_gangs(
     steps = window or len(problem.starts)
     if steps * len(problem.work) > MOST_GANG_STEPS:
         steps = max(round(GANG_HOURS / problem.step_hours), 1)
-    found = None
-    for breaks in FEW_AND_MANY:
-        gangs = chosen_gangs(problem, first, Search(steps, breaks, limits.gap / 2.0, limits.seconds), told)
-        whole = steps >= len(problem.starts)
+    whole, found = steps >= len(problem.starts), None
+    tries = [(FEW, False), (MANY, False)] if whole else [(FEW, True), (FEW, False)]
+    for breaks, carries in tries:
+        gap = limits.gap / 2.0 if whole else max(limits.gap, WINDOW_GAP)
+        gangs = chosen_gangs(problem, first, Search(steps, breaks, gap, limits.seconds, carries), told)
         relaxed = solve_relaxed(problem, gangs.held) if whole else solve_rolling(problem, steps, told, gangs.held)
         other = _measured(problem, relaxed, gangs, "stretches of gangs")
         found = other if found is None or _rank(other) < _rank(found) else found
-        if not whole or (_rank(found)[:2] == (0.0, 0.0) and _gap(found.cost, bound, problem) <= limits.gap):
+        kept = not found.relaxed.unserved.any() and not found.missing.any()
+        if kept and (not whole or _gap(found.cost, bound, problem) <= limits.gap):
             break
     assert found is not None
     return found

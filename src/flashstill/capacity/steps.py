@@ -17,21 +17,31 @@ OneByOne: TypeAlias = Callable[[Values], Values]
 Places: TypeAlias = npt.NDArray[np.int64]
 
 
-def _by_step(problem: Problem, starts: Values, weight: Values, each: OneByOne) -> Problem:
-    """The problem with `each` applied to all arrays whose last axis is the step."""
-    supply = problem.supply
+def _by_step(
+    problem: Problem,
+    starts: Values,
+    weight: Values,
+    each: OneByOne,
+    owed: OneByOne | None = None,
+    had: OneByOne | None = None,
+) -> Problem:
+    """The problem with `each` applied to all arrays whose last axis is the step.
+
+    owed, had: instead, for demand, and for chips and their rates.
+    """
+    supply, owed, had = problem.supply, owed or each, had or each
     return replace(
         problem,
         starts=starts,
         weight=weight,
-        demand=each(problem.demand),
-        requests=each(problem.requests),
-        rate=each(problem.rate),
+        demand=owed(problem.demand),
+        requests=owed(problem.requests),
+        rate=had(problem.rate),
         window=each(problem.window),
         open=each(problem.open),
         supply=replace(
             supply,
-            available=each(supply.available),
+            available=had(supply.available),
             one_more=each(supply.one_more),
             nine_takes=each(supply.nine_takes),
         ),
@@ -48,16 +58,24 @@ def picked(problem: Problem, places: Places) -> Problem:
     return _by_step(problem, problem.starts[places], problem.weight[places], lambda rows: rows[..., places])
 
 
-def grouped(problem: Problem, group: Places) -> Problem:
+def grouped(problem: Problem, group: Places, worst: bool = False) -> Problem:
     """One step for each group, the mean of its own, standing for as many. group [T]: numbers from 0 without a gap.
 
-    Means make the problem easier: a peak inside a group is no longer seen.
+    Means make the problem easier: a peak inside a group is no longer seen.  worst: instead the most demand and the
+    fewest chips and rates of a group, so that what can be had in it can be had in all of its steps.
     """
     counts = np.bincount(group).astype(np.float64)
     starts, weight = np.full(len(counts), np.inf), np.zeros(len(counts))
     np.minimum.at(starts, group, problem.starts)
     np.add.at(weight, group, problem.weight)
-    return _by_step(problem, starts, weight, lambda rows: group_means(rows, group))
+    means: OneByOne = lambda rows: group_means(rows, group)
+    if not worst:
+        return _by_step(problem, starts, weight, means)
+    order = np.argsort(group, kind="stable")
+    firsts = np.searchsorted(group[order], np.arange(len(counts)))
+    most: OneByOne = lambda rows: np.maximum.reduceat(rows[..., order], firsts, axis=-1)
+    least: OneByOne = lambda rows: np.minimum.reduceat(rows[..., order], firsts, axis=-1)
+    return _by_step(problem, starts, weight, means, most, least)
 
 
 def group_means(values: Values, group: Places) -> Values:
