@@ -180,6 +180,7 @@ def test_as_early_as_possible_takes_all_that_users_leave() -> None:
     assert answer.finishes[0] == pytest.approx(hour, rel=1e-5)
     assert answer.duals is not None
     assert answer.duals["unit"] == "hours"
+    assert answer.status == "optimal"
 
 
 GANG = {"gang": {"a": [30, 60]}, "restart_hours": 0.5}

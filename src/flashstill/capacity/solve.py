@@ -87,6 +87,11 @@ def solve(
                 parted, first, found = moved, again, other
             if not found.missing.any():
                 break
+    if problem.plan.objective == "training" and len(problem.work) == 1 and window is None:
+        # a run alone: what does most work up to each hour is earliest in mean and in end
+        bound = max(
+            bound, *(hour or 0.0 for hour in finishes(parted, work_done(parted, first.trained), first.idle(parted)))
+        )
     violations = violations_of(parted, found.relaxed, found.missing) if with_duals else []
     return CapacityAnswer(
         problem=problem,

@@ -32,7 +32,7 @@ SHOWN = 3
     "--frontier", default=None, metavar="SHARES",
     help="When training finishes at the earliest if so much of the demand is served, as 50%,75%,100%.",
 )  # fmt: skip
-@click.option("--gang-gap", type=SHARE, default="1%", show_default=True, help="Gap at which the search for gangs ends.")
+@click.option("--gang-gap", type=SHARE, default="2%", show_default=True, help="Gap at which the search for gangs ends.")
 @click.option(
     "--gang-seconds", type=SECONDS, default="5s", show_default=True, help="The most for the gangs of each window."
 )
