@@ -2,8 +2,8 @@
 """How fast `capacity` builds and solves plans on one core.
 
 Plans of 5 products, 4 chip kinds and 3 runs: a day, a year by the hour at once (280,000 variables), the same in windows
-of a week, and both with gangs. Processor seconds, as other work on the machine does not count in them. Prints a table on
-stderr and one JSON line on stdout: for each plan variables, build_s, solve_s, gap, status.
+of a week, and both with gangs. Processor seconds, as other work on the machine does not count in them. Prints a table
+on stderr and one JSON line on stdout: for each plan variables, build_s, solve_s, gap, status.
 """
 
 from __future__ import annotations
