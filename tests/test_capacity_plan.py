@@ -287,6 +287,8 @@ MISTAKES = [
     ({"chips__1__name": "a"}, "has the name 'a' twice"),
     ({"products__0__demand_csv": "x.csv"}, "demand_csv must be given, and not both"),
     ({"step_hours": 0.0}, "step_hours is 0; it must be positive"),
+    ({"products__0__tokens_per_s_per_chip": None, "products__0__model": "llama-9"},
+     r"products\[0\]\.model: unknown model 'llama-9'"),
 ]  # fmt: skip
 
 

@@ -68,7 +68,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Links that point outside docs/, or from the root into it, made to fit the site."""
     source = {target: name for name, target in FROM_THE_ROOT.items()}.get(page.file.src_uri)
-    folder = PurePosixPath("docs") / PurePosixPath(page.file.src_uri).parent if source is None else PurePosixPath()
+    folder = PurePosixPath(source).parent if source else PurePosixPath("docs") / PurePosixPath(page.file.src_uri).parent
     depth = len(PurePosixPath(page.file.src_uri).parts) - 1
 
     def fitted(match: re.Match[str]) -> str:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from flashstill.capacity.curves import Values, edges, generation_of, requests_per_s
 from flashstill.capacity.plan import CapacityPlan
-from flashstill.capacity.rates import lengths_of, run_chip_hours, serving_rates
+from flashstill.capacity.rates import check_models, lengths_of, run_chip_hours, serving_rates
 from flashstill.capacity.supply import Supply, supply_of
 from flashstill.errors import InfeasiblePlan
 from flashstill.facts import Facts
@@ -81,6 +81,8 @@ def problem_of(facts: Facts, plan: CapacityPlan, price: str = "rented") -> Probl
     requests = [requests_per_s(plan, each, f"products[{place}]") for place, each in enumerate(plan.products)]
     numbers = [generation_of(plan, each) for each in plan.products]
     outputs = [np.array([float(one.output_tokens) for one in lengths_of(each)]) for each in plan.products]
+    for place, product in enumerate(plan.products):
+        check_models(product, f"products[{place}]")
     rates = [serving_rates(facts, plan, each, notes)[:, at] for each, at in zip(plan.products, numbers, strict=True)]
     kinds = [kind.name for kind in plan.chips]
     work, speed = _work(facts, plan, kinds, notes)

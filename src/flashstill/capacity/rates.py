@@ -53,6 +53,23 @@ def lengths_of(product: Product) -> tuple[Lengths, ...]:
     return (first, *later)
 
 
+def named_model(name: str, key: str) -> Architecture:
+    """A model by name or path; BadInput names the key of one that is not known."""
+    try:
+        return load_architecture(name)
+    except BadInput as error:
+        raise BadInput(f"{key}: {error}") from error
+
+
+def check_models(product: Product, key: str) -> None:
+    """BadInput names the key of a model that has to be priced and is not known."""
+    if product.tokens_per_s_per_chip is None:
+        named_model(product.model, f"{key}.model")
+        for number, each in enumerate(product.generations):
+            if each.model:
+                named_model(each.model, f"{key}.generations[{number}].model")
+
+
 def serving_rates(facts: Facts, plan: CapacityPlan, product: Product, notes: list[str]) -> Values:
     """Output tokens/s of a chip [K, G] at each kind and generation; 0 where a kind cannot serve the product.
 
@@ -127,7 +144,7 @@ def run_chip_hours(facts: Facts, plan: CapacityPlan, run: Run, key: str, notes: 
     """Chip-hours that all of a run takes on each kind that it may use."""
     if run.chip_hours is not None:
         return dict(run.chip_hours)
-    model = load_architecture(run.model)
+    model = named_model(run.model, f"{key}.model")
     by_name = {kind.name: kind for kind in plan.chips}
     found: dict[str, float] = {}
     for name in run.kinds or by_name:
