@@ -12,17 +12,21 @@ import pytest
 import flashstill as fs
 from flashstill.arch import Architecture, load_architecture
 from flashstill.asic import answer as answers
-from flashstill.asic.alternative import OWNED, RENTED, options, purchase_of, rent_of, within
+from flashstill.asic import point as points
+from flashstill.asic.alternative import OWNED, RENTED, options, possible_chips, purchase_of, rent_of, within
 from flashstill.asic.design import ChipDesign
 from flashstill.asic.document import fleet_of
+from flashstill.asic.point import Candidate
 from flashstill.asic.question import Question, check_question, node_nm
 from flashstill.asic.trial import Trial
 from flashstill.cli import main
 from flashstill.errors import BadInput, InfeasiblePlan, MissingFact
 from flashstill.facts import Facts, load
 from flashstill.own_chips import asic
+from flashstill.plan.deployment import Deployment
+from flashstill.plan.prediction import Prediction
 from flashstill.plan.scenario import Scenario
-from tests.asic_stand_in import stand_in, with_stand_in
+from tests.asic_stand_in import alternative, stand_in, with_stand_in
 
 FACTS = load()
 MODEL = load_architecture("llama-3.1-8b")
@@ -114,6 +118,26 @@ def test_trials_are_ranked_by_worth_then_by_break_even() -> None:
     assert sorted([*best[3:], *best[:3]], key=lambda one: one.rank) == best
 
 
+def test_the_best_batch_breaks_even_first_or_saves_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(*rates: float) -> float:
+        found = [
+            Candidate(
+                deployment=Deployment(chip="asic", chips=1),
+                batch=8,
+                prediction=Prediction(fits=True, output_tokens_per_s=rate, watts_per_chip=400.0),
+            )
+            for rate in rates
+        ]
+        design = stand_in("hbm")
+        facts = with_stand_in(FACTS, design)
+        made: Any = points.best_point(facts, design, Scenario(model=MODEL), found, [alternative(FACTS)])
+        return float(made)
+
+    monkeypatch.setattr(points, "_point", lambda *values: values[3].tokens_per_s_per_chip)
+    assert chosen(5e3, 2e4, 9e3) == 2e4
+    assert chosen(20.0, 30.0, 10.0) == 30.0  # none ever pays
+
+
 def test_alternatives_can_be_had_and_are_never_hard_wired() -> None:
     found = options(FACTS, Scenario(model=MODEL), ("h100-sxm", "tpu-v5e"))
     kinds = {(one.chip, one.basis) for one in found}
@@ -134,6 +158,9 @@ def test_alternatives_can_be_had_and_are_never_hard_wired() -> None:
     assert "list" not in rent.condition
     assert purchase_of(FACTS, "maia-200") is None
     assert rent_of(FACTS, "h800-sxm") is not None
+    everything = possible_chips(FACTS)
+    assert not {"taalas-hc1", "this-machine"} & set(everything)
+    assert {"h100-sxm", "tpu-v5e", "mi300x"} <= set(everything)
     for name, why in (("taalas-hc1", "hard-wired"), ("maia-200", "neither rented nor bought")):
         with pytest.raises(BadInput, match=why):
             options(FACTS, Scenario(model=MODEL), (name,))

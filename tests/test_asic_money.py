@@ -15,7 +15,9 @@ from flashstill.asic.money import DAYS_PER_YEAR, Programme
 from flashstill.asic.nre import rewiring_usd
 from flashstill.asic.terms import OURS, RATE, THEIRS
 from flashstill.asic.verdict import drivers_of, two_for_two, verdict
+from flashstill.economics.bill_of_materials import bill_of_materials
 from flashstill.economics.draws import Draws, Values
+from flashstill.economics.tco import annuity
 from flashstill.facts import load
 from tests.asic_stand_in import alternative, decision, stand_in
 
@@ -217,6 +219,46 @@ def test_a_hard_wired_chip_dies_with_its_model() -> None:
     assert found.break_even == {"p10": None, "p50": None, "p90": None}
     assert found.asic_usd["p50"] is None
     assert found.alternative_usd["p50"] is not None
+
+
+def test_the_terms_of_a_decision_by_hand() -> None:
+    """A chip of 500 W with HBM at 6,000 tokens/s against an H100 at 3,000, rented at $3.20 and busy for 0.9 of it."""
+    asked = decision(FACTS, "hbm")
+    terms, interest = asked.programme(asked.facts), math.log(1.08)
+    hours = 365.25 / (3600 * 6000.0)
+    package = float(bill_of_materials(FACTS, asked.design.package).usd) * 1.15 + 0.82 * 500.0 + 1500.0
+    with_network = package / (1.0 - 0.19)
+    assert terms.start_years == pytest.approx(2.51)
+    assert terms.bought_usd == pytest.approx(hours * with_network / (8766 * 0.7) * 1.08**-2.51)
+    assert terms.alternative_usd == pytest.approx(365.25 / (3600 * 3000.0) * 3.2 / 0.9)
+    assert (terms.replaced_usd, terms.rewiring_usd, terms.served_ratio) == (0.0, 0.0, 1.0)
+    assert terms.token_fall == pytest.approx(-math.log(0.97) / 1.5)
+    parts = asked.nre(asked.facts).parts()
+    design = parts["hardware"] + parts["software"] + parts["licences"]
+    early, late = ((1.0 - math.exp(-interest * years)) / (interest * years) for years in (1.35, 1.16))
+    later = (parts["respins"] + parts["bring_up"]) * late
+    assert terms.once_usd == pytest.approx(design * early + 1.08**-1.35 * (parts["masks"] + later))
+    # building: 500 W x the server's 1.82 x $10 a watt over 12 years; power: 400 W, and 80 W while it waits
+    ratio = FACTS.value("gpu", "server_power_ratio")
+    building = 500.0 * ratio * 10.0 * annuity(0.08, 12.0) / (8766 * 0.7)
+    power = (400.0 + 80.0 * 0.3 / 0.7) * ratio * 1.1 * 0.0826 / 1000.0
+    assert terms.running_usd == pytest.approx(hours * (building + power))
+    wired = decision(FACTS, "hardwired")
+    again = wired.programme(wired.facts)
+    assert again.bought_usd == 0.0
+    assert again.rewiring_usd == pytest.approx((2e6 + 0.02 * 17e6) * interest / (1.0 - 1.08**-1.5))
+    twice = FACTS.edited(["asic.respins=2"])
+    assert decision(twice, "hbm").nre(twice).parts()["respins"] == pytest.approx(2.0 * parts["respins"])
+
+
+def test_a_fleet_stops_when_others_are_cheaper() -> None:
+    """At 40 % a year less, and 10 % less of each year's tokens, what is saved is used up before the end."""
+    falling = replace(PLAIN, price_fall=0.4, token_fall=0.1, interest=0.05, start_years=1.0)
+    assert falling.stop_years(1e12) == pytest.approx(math.log(4.0) / 0.5)
+    assert falling.net_usd(1e12) == pytest.approx(by_quadrature(falling, 1e12), rel=1e-3)
+    wired = replace(falling, rewiring_usd=5e7, served_ratio=0.9, replaced_usd=2e-5)
+    assert wired.stop_years(1e12) == pytest.approx(math.log(0.9 * 4e-4 / (0.9e-4 + 2e-5 + 5e7 / 1e12)) / 0.5)
+    assert wired.net_usd(1e12) == pytest.approx(by_quadrature(wired, 1e12), rel=1e-3)
 
 
 def test_a_bought_alternative_keeps_the_price_of_its_day() -> None:

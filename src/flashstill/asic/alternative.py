@@ -99,7 +99,9 @@ def options(
     refused: Counter[str] = Counter()
     for most in _MOST_CHIPS:
         for basis in bases:
-            rows = {name: row for name in _asked(facts, names) if (row := _price(facts, name, basis)) is not None}
+            rows = {
+                name: row for name in possible_chips(facts, names) if (row := _price(facts, name, basis)) is not None
+            }
             if not rows:
                 continue
             space = SearchSpace(
@@ -128,7 +130,7 @@ def within(found: Sequence[Alternative], tpot_s: float | None = None) -> tuple[A
     return tuple(first.values())
 
 
-def _asked(facts: Facts, names: Sequence[str]) -> list[str]:
+def possible_chips(facts: Facts, names: Sequence[str] = ()) -> list[str]:
     """The chips that may take part; BadInput for one that is asked for and cannot be an alternative."""
     for name in (facts.machine(name).name for name in names):
         if is_hardwired(facts, name):
