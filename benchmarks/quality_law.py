@@ -161,7 +161,8 @@ def trained(run: Run, place: Path, parameters: int, arithmetic: str, console: Co
     model = ModelRecord(
         model=run.name, role="student" if run.teacher else "control", of=run.name, parameters=parameters,
         layers=SHAPES[run.size][1], training_tokens=run.tokens, training_s=summary["training_s"], path=run.name,
-        training_steps=summary["steps"], arithmetic=f"{summary['arithmetic']}", kind="scratch", regime="offline",
+        training_steps=summary["steps"], kind="scratch", regime="offline",
+        arithmetic="{precision} arithmetic, {threads} thread".format(**summary["arithmetic"]),
     )  # fmt: skip
     return [model, *quality]
 
