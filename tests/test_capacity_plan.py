@@ -18,6 +18,7 @@ import flashstill as fs
 from flashstill.capacity.curves import step_means
 from flashstill.capacity.supply import _quantile
 from flashstill.cli import main
+from flashstill.cli.capacity import sentence
 from flashstill.errors import BadInput
 from tests.commands import refuse
 
@@ -169,6 +170,13 @@ def test_a_late_run_says_what_would_mend_it() -> None:
     assert fs.capacity(tree).feasible
     tree["chips"][0]["count"] -= 1
     assert not fs.capacity(tree).feasible
+
+
+def test_a_gang_that_is_never_free_is_told_apart() -> None:
+    answer = fs.capacity(plan(runs__0={**RUN, "gang": {"a": [90, 100]}}))
+    assert answer.violations[0]["mend"]["more_chips"]["a"] == 10
+    slow = {**RUN, "chip_hours": {"a": 500.0}, "gang": {"a": [30, 60]}, "restart_hours": 10.0}
+    assert "not together" in sentence(fs.capacity(plan(runs__0=slow)).violations[0])
 
 
 def test_as_early_as_possible_takes_all_that_users_leave() -> None:

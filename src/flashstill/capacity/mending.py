@@ -6,7 +6,7 @@
 
 Demand comes before training, so where demand is left over no chip trains that could serve.  More chips are the least
 number e that solves the same programme with e chips more of one kind.  In long plans the mend of a deadline is found
-with neighbouring steps taken together, and says "about".
+with neighbouring steps taken together, and gangs may need more than their programme does: both say "about".
 """
 
 from __future__ import annotations
@@ -124,11 +124,20 @@ def _late(problem: Problem, run: int, missing: float) -> dict[str, Any]:
         "missing_chip_hours": missing,
         "missing_ratio": missing / float(problem.work[run]),
         "mend": {
-            "more_chips": _more_for_work(thin),
+            "more_chips": _with_gang(problem, run, _more_for_work(thin)),
             "hours_later": _hours_later(thin, run),
             "about": len(thin.starts) < len(problem.starts) or bool(problem.gangs.any()),
         },
     }
+
+
+def _with_gang(problem: Problem, run: int, more: dict[str, int | None]) -> dict[str, int | None]:
+    """At least as many that the fewest of a gang are there at all; kinds that the run cannot use have no number."""
+    found: dict[str, int | None] = {}
+    for place, (kind, count) in enumerate(more.items()):
+        lacking = problem.least[place, run] - problem.available[place].max(initial=0.0)
+        found[kind] = None if count is None else max(count, int(np.ceil(lacking)) if problem.speed[place, run] else 0)
+    return found
 
 
 def _more_for_work(problem: Problem) -> dict[str, int | None]:

@@ -105,6 +105,8 @@ def sentence(violation: dict[str, Any]) -> str:
             f" {violation['deadline']:g}"
         )
         more += [f"a deadline {mend['hours_later']:g} hours later"] if mend["hours_later"] else []
+    if not more and mend.get("about"):
+        return f"{what} (chip-hours are enough, but not together: a smaller gang or shorter restarts would mend it)"
     about = "about " if mend.get("about") else ""
     return (
         f"{what} ({about}{' or '.join(more)} would mend it)" if more else f"{what} (no number of chips would mend it)"
