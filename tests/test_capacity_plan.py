@@ -433,3 +433,23 @@ def test_gangs_hold_whatever_is_asked(numbers: dict[str, Any], least: int, resta
     assert ((used >= least - 1e-4) & (used <= most + 1e-4)).all()
     assert ((chips > 1e-6).sum(axis=0) <= 1).all()
     assert answer.bound <= answer.cost + 1e-3 or not answer.feasible
+
+
+@pytest.mark.slow
+def test_a_gang_follows_the_days_of_a_plan_of_many() -> None:
+    """Few break points over many days cannot: windows of a day do, where longer ones leave work undone."""
+    answer = fs.capacity(
+        plan(
+            horizon_hours=480.0,
+            step_hours=2.0,
+            chips__0__count=84,
+            chips__1__count=1,
+            runs__0={
+                "name": "frontier", "chip_hours": {"a": 8000.0}, "deadline": 480.0, "gang": {"a": [10, 60]},
+                "restart_hours": 0.5,
+            },
+        )
+    )  # fmt: skip
+    assert answer.feasible
+    assert answer.finishes[0] is not None
+    check_conservation(answer)

@@ -26,6 +26,8 @@ MOST_AT_ONCE = 400_000
 """variables of one programme; above, the horizon rolls"""
 MOST_GANG_STEPS, GANG_HOURS = 300, 168.0
 """steps x runs up to which gangs are found for the whole horizon at once, and the windows of longer plans"""
+DAY_HOURS = 24.0
+"""windows in which gangs are looked for where longer ones, with few break points for many days, do not find any"""
 FEW, MANY, WINDOW_GAP = 6, 12, 0.03
 """break points of gangs: first few, and more where these leave a gap; the gap at which one window of several is done"""
 SHIFTS = (0.3, -0.3, 0.7)
@@ -160,15 +162,18 @@ def _with_gangs(
     if steps * len(problem.work) > MOST_GANG_STEPS:
         steps = max(round(GANG_HOURS / problem.step_hours), 1)
     whole, found = steps >= len(problem.starts), None
-    tries = [(FEW, False), (MANY, False)] if whole else [(FEW, True), (FEW, False)]
-    for breaks, carries in tries:
+    tries = [(steps, FEW, False), (steps, MANY, False)] if whole else [(steps, FEW, True), (steps, FEW, False)]
+    day = max(round(DAY_HOURS / problem.step_hours), 1)
+    days = [(day, MANY, True), (day, MANY, False)] if day < steps else []
+    for length, breaks, carries in [*tries, *days]:
         gap = limits.gap / 2.0 if whole else max(limits.gap, WINDOW_GAP)
-        gangs = chosen_gangs(problem, first, Search(steps, breaks, gap, limits.seconds, carries), told)
+        gangs = chosen_gangs(problem, first, Search(length, breaks, gap, limits.seconds, carries), told)
         relaxed = solve_relaxed(problem, gangs.held) if whole else solve_rolling(problem, steps, told, gangs.held)
         other = _measured(problem, relaxed, gangs, "stretches of gangs")
         found = other if found is None or _rank(other) < _rank(found) else found
         kept = not found.relaxed.unserved.any() and not found.missing.any()
-        if kept and (not whole or _gap(found.cost, bound, problem) <= limits.gap):
+        is_last = (length, breaks, carries) == tries[-1]
+        if kept and (is_last or not whole or _gap(found.cost, bound, problem) <= limits.gap):
             break
     assert found is not None
     return found
