@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
@@ -149,12 +150,14 @@ def _corner(found: Hosted, corner: Corner) -> dict[str, Any]:
 
 
 def _curve(found: Hosted) -> list[dict[str, Any]]:
-    """Dollars a day of both ways over volumes around the one asked for, or around the break-even."""
+    """Dollars a day of both ways over volumes around the one asked for and the break-even."""
     middle, load = found.middle, found.utilisation_ratio
-    centre = found.asked.requests_per_day or (middle.break_even.first if middle.break_even else None)
-    centre = centre or middle.replica.requests_per_day * load
+    first = middle.break_even.first if middle.break_even else None
+    around = [volume for volume in (found.asked.requests_per_day, first) if volume]
+    around = around or [middle.replica.requests_per_day * load]
+    ends = math.log10(min(around)) - DECADES, math.log10(max(around)) + DECADES
     rows = []
-    for volume in (centre * np.logspace(-DECADES, DECADES, POINTS)).tolist():
+    for volume in np.logspace(*ends, POINTS).tolist():
         own = [_own_usd(found, corner, volume) for corner in found.corners]
         row: dict[str, Any] = {"requests_per_day": volume, "self_usd_per_day": _span(own)}
         if found.api is not None:
