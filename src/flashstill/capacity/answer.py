@@ -23,7 +23,7 @@ class CapacityAnswer:
 
     status: optimal (within 0.01 % of the bound), feasible (gangs of whole sizes, within `gap`), or infeasible: not all
     that was asked for, with `violations`.  cost, bound: dollars (hours with the objective "training"); no plan costs
-    less than the bound.  finishes: hour of each run, or None.  seconds: to build and solve.
+    less than the bound (None beside violations).  finishes: hour of each run, or None.  seconds: to build and solve.
     """
 
     problem: Problem
@@ -34,7 +34,7 @@ class CapacityAnswer:
     gangs: Gangs | None
     missing: Values
     cost: float
-    bound: float
+    bound: float | None
     gap: float | None
     duals: dict[str, Any] | None
     violations: tuple[dict[str, Any], ...]

@@ -14,13 +14,14 @@ from flashstill.capacity.curves import Values
 from flashstill.capacity.finish import finishes, work_done
 from flashstill.capacity.gangs import Gangs, Search, chosen_gangs
 from flashstill.capacity.mending import violations_of
-from flashstill.capacity.prices import Prices, cost_of_a_nine, worth_of_chips, worth_of_deadlines
+from flashstill.capacity.prices import SMALL, Prices, cost_of_a_nine, worth_of_chips, worth_of_deadlines
 from flashstill.capacity.problem import Problem
 from flashstill.capacity.programme import columns_of, cost_unit, most_ties
 from flashstill.capacity.relaxed import Relaxed, solve_relaxed
 from flashstill.capacity.release import no_sooner, released
 from flashstill.capacity.rolling import solve_rolling
 from flashstill.capacity.solver import LARGE
+from flashstill.capacity.sooner import valued_runs, with_ends
 
 MOST_AT_ONCE = 400_000
 """variables of one programme; above, the horizon rolls"""
@@ -79,6 +80,11 @@ def solve(
     first = _relaxed(parted, window, told)
     bound = (first if parted is problem else _relaxed(no_sooner(problem), window, told)).bound - most_ties(problem)
     found = _measured(parted, first, None, "linear programme" if window is None else "rolling horizon")
+    valued = valued_runs(problem) if columns_of(problem).count <= SMALL and problem.plan.objective != "training" else []
+    if valued and not problem.gangs.any():
+        ended, sooner = with_ends(parted, valued)
+        other = _measured(parted, solve_relaxed(ended), None, found.how, ended.value_usd_per_hour)
+        found, bound = min(found, other, key=_rank), max(bound, sooner)
     if problem.gangs.any():
         found = _with_gangs(parted, first, bound, window, limits, told)
         for shift in SHIFTS if found.missing.any() and parted is not problem else ():
@@ -104,7 +110,7 @@ def solve(
         gangs=found.gangs,
         missing=found.missing,
         cost=found.cost + _fixed(problem),
-        bound=bound + _fixed(problem),
+        bound=None if violations else bound + _fixed(problem),
         gap=None if violations else _gap(found.cost, bound, problem),
         duals=_duals(parted, first, found.relaxed) if with_duals and not violations else None,
         violations=tuple(violations),
@@ -137,8 +143,13 @@ def _gap(cost: float, bound: float, problem: Problem) -> float:
     return max(cost - bound, 0.0) / max(abs(whole), 1e-9)
 
 
-def _measured(problem: Problem, relaxed: Relaxed, gangs: Gangs | None, how: str) -> _Found:
-    """The cost with the hours at which runs do finish, in place of the mean hour of their work."""
+def _measured(
+    problem: Problem, relaxed: Relaxed, gangs: Gangs | None, how: str, counted: Values | None = None
+) -> _Found:
+    """The cost with the hours at which runs do finish, in place of the mean hour of their work.
+
+    counted [R]: the value of an hour that the relaxed cost has, if it is not the plan's.
+    """
     lost = None if gangs is None else gangs.lost
     done = work_done(problem, relaxed.trained, lost)
     missing = np.where(problem.gangs, np.maximum(problem.work - done.sum(axis=1), 0.0), relaxed.missing)
@@ -150,7 +161,11 @@ def _measured(problem: Problem, relaxed: Relaxed, gangs: Gangs | None, how: str)
     worth = np.ones(len(problem.work)) if early else problem.value_usd_per_hour
     ends = problem.starts + problem.step_hours
     means = (work_done(problem, relaxed.trained) @ ends) / np.maximum(problem.work, 1e-9)
-    cost = relaxed.real - float(worth @ means) + float(worth @ np.array(ended)) if len(ended) else relaxed.real
+    cost = (
+        relaxed.real - float((worth if counted is None else counted) @ means) + float(worth @ np.array(ended))
+        if len(ended)
+        else relaxed.real
+    )
     return _Found(relaxed=relaxed, gangs=gangs, done=done, missing=missing, cost=cost, how=how)
 
 

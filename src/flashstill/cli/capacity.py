@@ -120,7 +120,8 @@ def print_answer(answer: CapacityAnswer) -> None:
     plan = answer.problem.plan
     unit = "hours of finishing" if plan.objective == "training" else "dollars"
     click.echo(
-        f"{answer.status}: {answer.cost:,.0f} {unit}, at least {answer.bound:,.0f}"
+        f"{answer.status}: {answer.cost:,.0f} {unit}"
+        + ("" if answer.bound is None else f", at least {answer.bound:,.0f}")
         + ("" if answer.gap is None else f" (gap {answer.gap:.2%})")
         + f"; {len(plan.chips)} chip kinds, {plan.periods:,} steps of {plan.step_hours:g} h, {answer.method}"
     )
