@@ -52,7 +52,7 @@ MAY_IMPORT = {
         "tables",
         "workload",
     },
-    "family_economics": {"arch", "asking", "family"},
+    "family_economics": {"arch", "asking", "economics", "family"},
     "capacity": {"arch", "checked", "economics", "facts", "hardware", "plan", "simulate", "tables", "workload"},
     "distill": {"arch", "records", "servers"},
     "evaluate": {"distill", "arch", "records", "useful_range"},

@@ -19,8 +19,10 @@ from flashstill.errors import BadInput
 from flashstill.facts import load
 from flashstill.family.answer import FamilyAnswer, StudentAnswer
 from flashstill.family.break_even import grid
+from flashstill.family.expected import distillation_law
 from flashstill.family.ranges import total
 from flashstill.family.scratch import discounted_millions
+from flashstill.family.taught import ENDLESS
 from flashstill.records import CostRecord, ModelRecord, QualityRecord, write_records
 from tests.commands import refuse
 
@@ -462,3 +464,41 @@ class TestCommand:
             assert sentence in refuse(capsys, "economics", *arguments)
         path = self.written(tmp_path, "share = 0.4\n")
         assert "sum to 0.4; they must sum to 1" in refuse(capsys, "economics", path)
+
+
+def test_the_seed_reaches_every_interval() -> None:
+    one, two = (fs.family_economics(PLAN, draws=200, seed=seed, facts=FACTS) for seed in (1, 2))
+    assert one.band != two.band
+    assert one.students[0].against_teacher.band != two.students[0].against_teacher.band
+
+
+def test_a_teacher_of_unknown_bill_is_not_taken_to_exist() -> None:
+    tree = copy.deepcopy(PLAN)
+    tree["teacher"] = {"name": "pro", "parameters": 12e9, "usd": 1e7, "loss": 2.0, "usd_per_million_tokens": 3.0}
+    student = fs.family_economics(tree, draws=1, facts=FACTS).students[0]
+    assert student.worth is None
+    assert "what training pro takes is not told" in student.worth_reason
+
+
+def test_no_teacher_takes_a_student_below_endless_tokens_on_labels() -> None:
+    """In a family as in should_distil: the formula would, far beyond its runs."""
+    law = distillation_law()
+    told = {"students__0__parameters": 1e8, "students__0__tokens": 1e14, "students__0__usd": 1e6}
+    student = answer(teacher__loss=2.331, **told).expected["students[0]"]
+    assert float(law.loss(1e8, 1e14, teacher_loss=2.331)) < float(law.loss(1e8, ENDLESS))
+    assert student.loss is not None
+    assert student.loss >= float(law.loss(student.parameters, ENDLESS))
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"draws": 10**9}, "draws must be at most"),
+        ({"generations": 1.5}, "generations is 1.5, not a whole number"),
+        ({"generations": 1, "student_growth": 1e300}, "student_growth, a factor per generation"),
+    ],
+)
+def test_what_is_asked_must_be_possible(asked: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BadInput, match=sentence):
+        fs.family_economics(PLAN, facts=FACTS, **{"draws": 1, **asked})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 import flashstill as fs
 from flashstill.errors import BadInput
 from flashstill.family.expected import distillation_law
+from flashstill.family.models import model_of
 from flashstill.family.worth import error_of
 
 CASES: list[dict[str, Any]] = tomllib.loads(
@@ -170,6 +172,22 @@ def test_more_students_never_make_distilling_worse(
         ({"students": 0}, "students must be at least 1"),
         ({"tokens_range": (2e10, 1e10)}, "tokens_range must be"),
         ({"draws": 0}, "draws must be at least 1"),
+        ({"draws": 10**12}, "draws must be at most"),
+        ({"draws": True}, "draws is True, not a whole number"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"seed": "x"}, "seed is 'x', not a whole number"),
+        ({"students": 1.5}, "students is 1.5, not a whole number"),
+        ({"tokens": "many"}, "tokens is 'many', not a number"),
+        ({"tokens": math.nan}, "tokens must be above 0"),
+        ({"tokens": 10**400}, "tokens must be above 0 and at most"),
+        ({"tokens": 1e-300}, "tokens must be at least 1"),
+        ({"unique_tokens": 1e-300}, "unique_tokens must be at least 1"),
+        ({"tokens_range": (1e10, math.inf)}, "an end of tokens_range must be above 0 and at most"),
+        ({"tokens_range": 5}, "tokens_range must be"),
+        ({"teacher_tokens": None, "teacher_ratio": -1.0}, "teacher_ratio must be above 0"),
+        ({"teacher_tokens": None, "teacher_loss": 1e300}, "teacher_loss must be above 0 and at most 100"),
+        ({"teacher_exists": "no"}, "teacher_exists is 'no', not True or False"),
+        ({"student": None}, "student is None, not a model"),
         ({"student": "llama-9"}, "llama"),
         ({"student": True}, "student is True"),
     ],
@@ -177,6 +195,19 @@ def test_more_students_never_make_distilling_worse(
 def test_a_mistake_is_a_sentence(ask: dict[str, Any], sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence):
         fs.should_distil(**{**SHOWN, **ask})
+
+
+def test_the_bill_of_a_mixture_follows_its_active_parameters() -> None:
+    """By hand: 6 A FLOPs a trained token, 2 A read; its loss is that of sqrt(active x all) dense parameters."""
+    teacher, student = model_of("deepseek-v3"), model_of("qwen3-30b-a3b")
+    ask: dict[str, Any] = {"teacher": "deepseek-v3", "teacher_tokens": 14.8e12, "tokens": 1e12, "draws": 1}
+    found = fs.should_distil(student="qwen3-30b-a3b", **ask)
+    assert found.overhead == pytest.approx(1.0 + teacher.active_parameters / (3.0 * student.active_parameters))
+    assert found.flops == pytest.approx(6e12 * student.active_parameters * found.overhead)
+    assert found.question.parameters == pytest.approx(math.sqrt(student.active_parameters * student.parameters))
+    assert any("mixture of experts" in note for note in found.notes)
+    trained = fs.should_distil(student="qwen3-30b-a3b", **ask, teacher_exists=False)
+    assert trained.flops - found.flops == pytest.approx(6.0 * teacher.active_parameters * 14.8e12)
 
 
 def test_plain_values() -> None:

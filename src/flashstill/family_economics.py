@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.asking import Edits, FactsLike, facts_of
+from flashstill.economics.sensitivity import check_draws
 from flashstill.errors import BadInput, shown
 from flashstill.family.answer import FamilyAnswer, family_answer
 from flashstill.family.expected import distillation_law
 from flashstill.family.finished import is_result, read_result
 from flashstill.family.models import model_of
-from flashstill.family.question import Question
+from flashstill.family.question import Question, check_whole
 from flashstill.family.spec import FamilyPlan, plan_of, read_plan
 from flashstill.family.worth import Worth
 from flashstill.family.worth import should_distil as worth_of
@@ -46,6 +47,8 @@ def family_economics(
     priced.  draws, seed: of intervals.  facts and set work as in `predict`.
     Raises BadInput naming the key that is wrong, MissingFact, and InfeasiblePlan if a model cannot be served.
     """
+    check_draws(draws, seed)
+    check_whole("generations", generations, 0)
     rows = facts_of(facts, set)
     plan, measured, notes = _plan(family, tokens_per_day, chip)
     answer = family_answer(rows, plan, generations, student_growth, draws, seed)
@@ -99,17 +102,24 @@ def should_distil(
     tokens_range: (low, high) of the tokens, for how sure the answer is.
     By the distillation law of Busbridge et al. 2025, whose coefficients are unverified.  Raises BadInput.
     """
-    sized = _parameters("student", student)
-    taught = None if teacher is None else _parameters("teacher", teacher)
+    sized, active = _parameters("student", student)
+    taught, reading_active = (None, None) if teacher is None else _parameters("teacher", teacher)
     question = Question(
-        parameters=sized, tokens=tokens, teacher_parameters=taught, teacher_tokens=teacher_tokens,
+        parameters=sized, active_parameters=active, tokens=tokens, teacher_parameters=taught,
+        teacher_active_parameters=reading_active, teacher_tokens=teacher_tokens,
         teacher_loss=teacher_loss, teacher_ratio=teacher_ratio, teacher_exists=teacher_exists, students=students,
         reading=reading, overhead=overhead, unique_tokens=unique_tokens, tokens_range=tokens_range,
     )  # fmt: skip
     return worth_of(question, distillation_law(), draws, seed)
 
 
-def _parameters(name: str, model: str | Architecture | float) -> float:
-    if isinstance(model, bool):
-        raise BadInput(f"{name} is {model}, not a model or its parameters")
-    return float(model) if isinstance(model, int | float) else model_of(model).dense_parameters
+def _parameters(name: str, model: str | Architecture | float) -> tuple[Any, float | None]:
+    """(parameters for the law, active ones of a mixture of experts or None)"""
+    from flashstill.arch import Architecture
+
+    if isinstance(model, int | float) and not isinstance(model, bool):
+        return model, None
+    if not isinstance(model, str | Architecture):
+        raise BadInput(f"{name} is {shown(model)}, not a model or its parameters")
+    found = model_of(model)
+    return found.dense_parameters, found.active_parameters if found.is_mixture else None

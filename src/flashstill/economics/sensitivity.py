@@ -20,13 +20,14 @@ import numpy as np
 
 from flashstill.economics.bill_of_materials import Rows
 from flashstill.economics.draws import Draws, Key, Values
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, shown
 from flashstill.facts import Fact, Facts
 
 Figure = Callable[[Rows], Values]
 Figures = Callable[[Rows], Mapping[str, Values]]
 AT = (0.1, 0.5, 0.9)
 NAMES = ("p10", "p50", "p90")
+MOST_DRAWS = 10**7
 _PART = 2**14
 """draws evaluated at once: arrays of this length stay in a core's cache"""
 
@@ -88,13 +89,22 @@ class _Ends:
 
 def drawn(facts: Facts, figures: Figures, count: int, seed: int = 0) -> dict[str, Values]:
     """`count` draws of each of several figures, each figure an array over draws; BadInput for fewer than 1."""
-    if count < 1:
-        raise BadInput(f"draws must be at least 1, not {count}")
+    check_draws(count, seed)
     parts = [
         figures(Draws(facts=facts, count=min(_PART, count - start), seed=seed, part=number))
         for number, start in enumerate(range(0, count, _PART))
     ]
     return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in parts[0]}
+
+
+def check_draws(count: int, seed: int = 0) -> None:
+    """BadInput unless both are whole numbers, of draws at least 1 and no more than a machine's memory holds."""
+    for name, value, least, most in (("draws", count, 1, MOST_DRAWS), ("seed", seed, 0, 2**63)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise BadInput(f"{name} is {shown(value)}, not a whole number")
+        if not least <= value <= most:
+            end = f"at least {least}" if value < least else f"at most {most:,}"
+            raise BadInput(f"{name} must be {end}, not {shown(value)}")
 
 
 def quantiles(values: Values, at: Sequence[float] = AT) -> tuple[float | None, ...]:

@@ -190,7 +190,7 @@ def _student(
         )
     return StudentAnswer(
         costs=each,
-        against_teacher=break_even.against_teacher(facts, costs, each, draws),
+        against_teacher=break_even.against_teacher(facts, costs, each, draws, seed),
         against_scratch={who: break_even.against_scratch(costs, each, found, usd) for who, usd in bearers.items()},
         curves=break_even.curves(costs, each, found),
         worth=None if question is None else should_distil(question, law, draws, seed),
@@ -206,7 +206,9 @@ def question_of(costs: FamilyCosts, each: MemberCosts, teacher: Expected) -> tup
     if teacher.loss is None:
         return None, f"neither loss, nor parameters and tokens, of {costs.teacher.name} are told"
     served = bool(costs.teacher.member.share)  # it is trained for its own traffic, whether it teaches or not
-    exists = costs.teacher.member.exists or served or not (teacher.parameters and teacher.tokens)
+    exists = costs.teacher.member.exists or served
+    if not exists and not (teacher.parameters and teacher.tokens):
+        return None, f"what training {costs.teacher.name} takes is not told: its parameters or tokens are missing"
     overhead = None
     if each.run.usd and each.signals is not None and each.signals.kind != "none":
         overhead = (each.run.usd + each.signals.usd) / each.run.usd
@@ -216,7 +218,9 @@ def question_of(costs: FamilyCosts, each: MemberCosts, teacher: Expected) -> tup
         Question(
             parameters=each.model.dense_parameters,
             tokens=each.member.tokens,
+            active_parameters=_active(each),
             teacher_parameters=teacher.parameters or None,
+            teacher_active_parameters=_active(costs.teacher),
             teacher_tokens=teacher.tokens or None,
             teacher_loss=teacher.loss if teacher.is_told else None,
             teacher_exists=exists,
@@ -226,6 +230,11 @@ def question_of(costs: FamilyCosts, each: MemberCosts, teacher: Expected) -> tup
         ),
         "",
     )
+
+
+def _active(each: MemberCosts) -> float | None:
+    """Active parameters of a mixture of experts, else None."""
+    return each.model.active_parameters if each.model.is_mixture else None
 
 
 def _of_student(each: StudentAnswer) -> dict[str, Any]:

@@ -37,7 +37,9 @@ class Crossing:
     band: dict[str, float | None] | None = None
 
 
-def against_teacher(facts: Facts, costs: FamilyCosts, student: MemberCosts, draws: int = SURE_DRAWS) -> Crossing:
+def against_teacher(
+    facts: Facts, costs: FamilyCosts, student: MemberCosts, draws: int = SURE_DRAWS, seed: int = 0
+) -> Crossing:
     """Traffic from which training the student and serving it is cheaper than serving the teacher in its place."""
     teacher_price, price = costs.teacher.served.usd_per_million_tokens, student.served.usd_per_million_tokens
     if teacher_price is None or price is None:
@@ -57,7 +59,7 @@ def against_teacher(facts: Facts, costs: FamilyCosts, student: MemberCosts, draw
         with np.errstate(divide="ignore"):
             return {"tokens": np.asarray(life.tokens_per_day(own, saved))}
 
-    band = interval(drawn(facts, figure, draws)["tokens"]) if draws else None
+    band = interval(drawn(facts, figure, draws, seed)["tokens"])
     return Crossing(tokens_per_day=found, verdict="pays above", band=band)
 
 

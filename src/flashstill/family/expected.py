@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flashstill.family.costs import TEACHER, FamilyCosts, MemberCosts
+from flashstill.family.taught import taught_loss
 from flashstill.quality import Law, published
 
 DISTILLATION_LAW = "busbridge-2025"
@@ -46,7 +47,7 @@ def _of_one(each: MemberCosts, law: Law, teacher: Expected | None) -> Expected:
     supervised = float(law.loss(parameters, tokens)) if known else None
     loss = supervised
     if known and teacher is not None and teacher.loss is not None:
-        loss = float(law.loss(parameters, tokens, teacher_loss=teacher.loss))
+        loss = float(taught_loss(law, parameters, tokens, teacher.loss))
     elif teacher is not None:
         loss = None
     told = each.member.loss

@@ -22,12 +22,15 @@ import numpy as np
 from flashstill.economics.bill_of_materials import Rows
 from flashstill.errors import BadInput
 from flashstill.family.costs import FamilyCosts, MemberCosts
+from flashstill.family.taught import taught_loss
 from flashstill.quality import Law
 
 FURTHEST = 1e9
 """the largest further factor on effective compute that is looked for"""
 MOST_GROWTH = 1e12
 """of the teacher's compute over all generations"""
+MOST_STUDENT_GROWTH = 1e3
+"""factor on a student's size and on its tokens per generation"""
 MOST = 12
 """generations that can be asked for: beyond, every law is far from its runs"""
 
@@ -73,8 +76,11 @@ class Generation:
 
 def growth_of(rows: Rows, years: float, student: float = 1.0) -> Growth:
     """Growth per generation of so many years, from the fact rows."""
-    if not student > 0.0:
-        raise BadInput(f"the growth of the student must be above 0, not {student:g}")
+    if not 0.0 < student <= MOST_STUDENT_GROWTH:
+        raise BadInput(
+            f"student_growth, a factor per generation, must be above 0 and at most {MOST_STUDENT_GROWTH:g}, not"
+            f" {student:g}"
+        )
     yearly = {
         name: rows.value("generation", f"{row}_growth_ratio")
         for name, row in (("compute", "compute"), ("algorithms", "algorithm"), ("flops_per_usd", "flops_per_usd"))
@@ -113,7 +119,7 @@ def _one(
     flash = student.model.dense_parameters * grown, student.member.tokens * grown
     pro_loss = float(law.loss(pro[0] * better, pro[1] * better))
     taught = pro_loss if student.member.signal != "none" else None
-    flash_loss = float(law.loss(flash[0] * better, flash[1] * better, teacher_loss=taught))
+    flash_loss = float(_loss(law, flash[0] * better, flash[1] * better, taught))
     target = None if before is None else before.pro_loss
     pro_price = _scaled(teacher.served.usd_per_million_tokens, larger / cheaper)
     flash_price = _scaled(student.served.usd_per_million_tokens, grown / cheaper)
@@ -147,12 +153,18 @@ def _needed(
     size = float(law.parameters_for(target, flash[1] * better, teacher_loss=teacher_loss)) / better
     further = np.geomspace(1e-3, FURTHEST, 1200)
     act = better * np.sqrt(further)
-    enough = np.flatnonzero(law.loss(flash[0] * act, flash[1] * act, teacher_loss=teacher_loss) <= target)
+    enough = np.flatnonzero(_loss(law, flash[0] * act, flash[1] * act, teacher_loss) <= target)
     return {
         "tokens_needed": tokens if math.isfinite(tokens) else None,
         "parameters_needed": size if math.isfinite(size) else None,
         "algorithms_needed": float(further[enough[0]]) if enough.size else None,
     }
+
+
+def _loss(law: Law, parameters: Any, tokens: Any, teacher_loss: float | None) -> Any:
+    if teacher_loss is None:
+        return law.loss(parameters, tokens)
+    return taught_loss(law, parameters, tokens, teacher_loss)
 
 
 def _scaled(value: float | None, factor: float) -> float | None:

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.errors import BadInput
+from flashstill.economics.sensitivity import check_draws
 from flashstill.family.question import Question, bill, check_question, label_tokens, overhead
+from flashstill.family.taught import ENDLESS, taught_loss
 from flashstill.quality import Law
 from flashstill.tables import cell, flat, html_table
 
@@ -28,8 +29,6 @@ Values = npt.NDArray[np.float64]
 _LEAST, _MOST, _POINTS = 1e6, 1e18, 400
 _SURE_ERROR = 0.01
 """relative error of a law that does not tell its own, as a labelled guess"""
-ENDLESS = 1e24
-"""tokens: a model of a size can do no better, with or without a teacher"""
 TOKENS_PER_PARAMETER = 20.0
 """of a teacher that is trained as well as its compute allows (Besiroglu et al. 2024)"""
 
@@ -89,6 +88,7 @@ class Worth:
 def should_distil(question: Question, law: Law, draws: int = 2000, seed: int = 0) -> Worth:
     """The answer by the law. Raises BadInput for numbers that cannot be, or a teacher of which too little is told."""
     check_question(question)
+    check_draws(draws, seed)
     teacher_loss, predicted = _teacher_loss(question, law)
     gain = float(_gain(question, law, question.tokens, teacher_loss))
     tokens = np.geomspace(_LEAST, _MOST, _POINTS)
@@ -134,8 +134,7 @@ def _conditions(question: Question) -> dict[str, Any]:
 
 
 def _distilled(question: Question, law: Law, tokens: Any, teacher_loss: Any) -> Values:
-    taught = law.loss(question.parameters, tokens, teacher_loss=teacher_loss, **_conditions(question))
-    return np.maximum(taught, law.loss(question.parameters, ENDLESS))
+    return taught_loss(law, question.parameters, tokens, teacher_loss, **_conditions(question))
 
 
 def _supervised(question: Question, law: Law, tokens: Any) -> Values:
@@ -217,8 +216,6 @@ def _sure(
     question: Question, law: Law, teacher_loss: float, predicted: bool, wins: bool, draws: int, seed: int
 ) -> float:
     """Share of draws in which the answer holds."""
-    if draws < 1:
-        raise BadInput(f"draws must be at least 1, not {draws}")
     student = error_of(law, question.parameters, question.tokens)
     taught = error_of(law, question.teacher_parameters, question.teacher_tokens) if predicted else student
     numbers = np.random.default_rng(seed)
@@ -250,6 +247,11 @@ def _notes(question: Question, law: Law, predicted: bool) -> tuple[str, ...]:
     if question.initialised:
         found.append(
             "the student starts from the teacher's weights, which the law does not know; it needs fewer tokens"
+        )
+    if question.active_parameters or question.teacher_active_parameters:
+        found.append(
+            "a mixture of experts counts as a dense model of sqrt(active x all) parameters in losses, a rule of thumb;"
+            " its bill follows the active ones"
         )
     if law.spread.relative_error is None:
         found.append(f"the law does not tell its error; {_SURE_ERROR:.0%} is a guess")
