@@ -483,7 +483,7 @@ def test_a_teacher_of_unknown_bill_is_not_taken_to_exist() -> None:
 def test_no_teacher_takes_a_student_below_endless_tokens_on_labels() -> None:
     """In a family as in should_distil: the formula would, far beyond its runs."""
     law = distillation_law()
-    told = {"students__0__parameters": 1e8, "students__0__tokens": 1e14, "students__0__usd": 1e6}
+    told: dict[str, Any] = {"students__0__parameters": 1e8, "students__0__tokens": 1e14, "students__0__usd": 1e6}
     student = answer(teacher__loss=2.331, **told).expected["students[0]"]
     assert float(law.loss(1e8, 1e14, teacher_loss=2.331)) < float(law.loss(1e8, ENDLESS))
     assert student.loss is not None
