@@ -331,6 +331,8 @@ class TestFinishedRuns:
         assert student.served.usd_per_million_tokens == 0.011  # the cheapest batch
         assert found.students[0].against_teacher.tokens_per_day is not None
         assert any("a guess" in note for note in found.notes)
+        assert any("at the MFU of frontier runs" in note for note in found.notes)
+        assert any("prompts are not in it" in note for note in found.notes)
         assert found.measured is not None
         half = found.measured["half"]
         assert (half["is_better"], half["overlap"]) == (True, False)
@@ -390,6 +392,7 @@ class TestFinishedDistillations:
         found = fs.family_economics(self.made(tmp_path / "out"), chip="h100-sxm", draws=1, facts=FACTS)
         (student,) = found.costs.students
         assert student.member.tokens == 2e5
+        assert any("training is priced on 1 h100-sxm" in note and "a guess" in note for note in found.notes)
         assert student.served.usd_per_million_tokens is not None
         assert found.measured is not None
         assert found.measured["half"]["overlap"] is True
@@ -502,3 +505,97 @@ def test_no_teacher_takes_a_student_below_endless_tokens_on_labels() -> None:
 def test_what_is_asked_must_be_possible(asked: dict[str, Any], sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence):
         fs.family_economics(PLAN, facts=FACTS, **{"draws": 1, **asked})
+
+
+def served(price: str, **serving: float) -> FamilyAnswer:
+    """A small model by name, served on chips of a price basis."""
+    tree = copy.deepcopy(PLAN)
+    tree["money"] = {"price": price}
+    tree["serving"] |= {"isl": 512, "osl": 128, "max_chips": 1, **serving}
+    tree["students"] = [{"name": "flash", "model": "gpt2", "tokens": 5e10, "share": 1.0, "chips": 8, "length": 1024,
+                         "signal": "none"}]  # fmt: skip
+    tree["teacher"]["exists"] = True
+    return fs.family_economics(tree, draws=200, facts=FACTS)
+
+
+def usd_of(found: FamilyAnswer) -> float:
+    usd = found.costs.students[0].served.usd_per_million_tokens
+    assert usd is not None
+    return usd
+
+
+class TestUtilisation:
+    """Hours without work are paid once: by the price of an owned hour, or beside a rent."""
+
+    def test_the_row_told_changes_nothing_of_an_owned_price(self) -> None:
+        row = FACTS.value("server", "utilisation_ratio")
+        assert usd_of(served("owned", utilisation=row)) == pytest.approx(usd_of(served("owned")), rel=1e-9)
+
+    @pytest.mark.slow
+    def test_a_rent_pays_for_the_hours_that_wait(self) -> None:
+        assert usd_of(served("rented", utilisation=0.5)) == pytest.approx(2.0 * usd_of(served("rented")))
+
+    @pytest.mark.slow
+    def test_an_idle_owned_chip_draws_less(self) -> None:
+        half, full = (usd_of(served("owned", utilisation=share)) for share in (0.5, 1.0))
+        assert full < half < 2.0 * full
+
+    @pytest.mark.slow
+    def test_what_an_owned_hour_is_made_of_is_drawn(self) -> None:
+        names = {f"{each['name']}.{each['quantity']}" for each in served("owned").drivers}
+        assert {"h100-sxm.usd_purchase", "server.lifetime_years", "server.utilisation_ratio"} <= names
+
+    @pytest.mark.slow
+    def test_an_owned_chip_bears_the_interest_that_is_told(self) -> None:
+        tree = copy.deepcopy(PLAN)
+        tree["money"]["price"] = "owned"
+        tree["students"][0]["signal"] = tree["students"][1]["signal"] = "none"
+        tree["teacher"]["exists"] = True
+        dollars = []
+        for interest in (0.0, 0.15):
+            tree["money"]["cost_of_capital"] = interest
+            dollars.append(fs.family_economics(tree, draws=1, facts=FACTS).costs.students[0].run.usd)
+        assert dollars[0] < dollars[1]
+
+
+def test_a_student_that_serves_nobody_is_paid_by_the_others() -> None:
+    spare = {"name": "spare", "parameters": 2e9, "tokens": 5e10, "share": 0.0}
+    plain, more = answer(draws=100), answer(draws=100, students=[*PLAN["students"], spare])
+    extra = next(each for each in more.costs.students if each.name == "spare")
+    paid = sum(more.costs.parts.values()) - sum(plain.costs.parts.values())
+    daily, life = more.costs.plan.serving.tokens_per_day, more.costs.life
+    shared = sum(each.own_usd for each in more.costs.students) - sum(each.own_usd for each in plain.costs.students)
+    assert extra.own_usd > 0.0
+    assert shared == pytest.approx(paid * daily * float(life.discounted_days) / 1e6)
+    assert float(total(FACTS, FACTS, more.costs)) == pytest.approx(sum(more.costs.parts.values()))
+    steps = [step["value"] for step in more.waterfall if not step["is_total"]]
+    assert math.fsum(steps) == pytest.approx(sum(more.costs.parts.values()))
+    assert any("spare serves nobody" in note for note in more.notes)
+
+
+def test_staff_is_paid_with_and_without_a_teacher() -> None:
+    """So that it cannot decide between a student and the same loss on labels."""
+    bare, staffed = (flash(students__0__other_usd=usd).against_scratch["teacher_exists"] for usd in (0.0, 1e7))
+    assert bare.verdict == staffed.verdict
+    assert (bare.tokens_per_day or 0.0) == pytest.approx(staffed.tokens_per_day or 0.0)
+
+
+def test_told_dollars_price_the_rival_too() -> None:
+    run = flash().costs.run
+    told, plain = flash(students__0__usd=10.0 * run.usd), flash()
+    assert told.costs.run.usd == pytest.approx(10.0 * plain.costs.run.usd)
+    lowest = [row.curves[0]["usd_per_million_tokens"]["scratch"] for row in (told, plain)]
+    assert lowest[0] > 5.0 * lowest[1]
+
+
+def test_a_teacher_of_known_flops_reads_a_third_of_them() -> None:
+    tree = copy.deepcopy(PLAN)
+    tree["teacher"] = {"name": "pro", "flops": 3.6e22, "tokens": 5e11, "usd_per_million_tokens": 3.0}
+    signals = fs.family_economics(tree, draws=1, facts=FACTS).costs.students[0].signals
+    assert signals is not None
+    assert signals.teacher_flops == pytest.approx(5e10 * 3.6e22 / 5e11 / 3.0)
+
+
+def test_a_framework_is_checked_where_flops_are_counted_too() -> None:
+    with pytest.raises(BadInput, match="unknown training framework 'nemoo'; the nearest known: nemo"):
+        answer(training__framework="nemoo")

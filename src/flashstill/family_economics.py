@@ -60,9 +60,9 @@ def _plan(
 ) -> tuple[FamilyPlan, dict[str, Any] | None, tuple[str, ...]]:
     if isinstance(family, str | Path) and is_result(Path(family)):
         daily = TOKENS_PER_DAY if tokens_per_day is None else tokens_per_day
-        plan, measured = read_result(Path(family), daily, chip or "")
+        plan, measured, notes = read_result(Path(family), daily, chip or "")
         guess = f"served at {TOKENS_PER_DAY:.0e} tokens per day, a guess: say tokens_per_day"
-        return plan, measured, () if tokens_per_day is not None else (guess,)
+        return plan, measured, notes if tokens_per_day is not None else (guess, *notes)
     for name, value in (("tokens_per_day", tokens_per_day), ("chip", chip)):
         if value is not None:
             raise BadInput(f"{name} is of a finished run; a family's plan says it itself (serving.tokens_per_day, ...)")

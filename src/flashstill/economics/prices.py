@@ -87,6 +87,24 @@ def _owned(facts: Facts, name: str, bought: Fact) -> HourlyPrice:
     )
 
 
+def earned_hour(
+    facts: Facts, name: str, basis: str, watts: float, utilisation_ratio: float | None = None
+) -> HourlyPrice:
+    """Price of an hour in which chip `name` earns, drawing `watts`, with the hours in which it does not.
+
+    utilisation_ratio: share of hours that earn; None: of rented chips all, of owned ones the fact row's, which the
+    price of an owned hour holds already.
+    """
+    price = hourly_price(facts, name, basis).at(watts)
+    if utilisation_ratio is None or price.usd_per_hour is None:
+        return price
+    chip = owned_chip(facts, name) if price.usd_per_watt_hour else None
+    if chip is None:
+        return replace(price, usd_per_hour=price.usd_per_hour / utilisation_ratio)
+    terms = terms_of(facts, utilisation_ratio=utilisation_ratio)
+    return replace(price, usd_per_hour=float(owned_hour(terms, chip, watts).usd))
+
+
 def _label(kind: str, row: Fact) -> str:
     """Label of a price: its kind, source and date."""
     guess = ", an estimate" if row.kind == "estimate" and "estimate" not in row.source else ""

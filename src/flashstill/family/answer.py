@@ -9,7 +9,7 @@ from typing import Any
 from flashstill.facts import Facts
 from flashstill.family import break_even, expected, generations, ranges
 from flashstill.family.break_even import Crossing
-from flashstill.family.costs import PARTS, TEACHER, FamilyCosts, MemberCosts, family_costs
+from flashstill.family.costs import PARTS, TEACHER, FamilyCosts, MemberCosts, facts_for, family_costs
 from flashstill.family.expected import Expected, distillation_law
 from flashstill.family.generations import Generation, growth_of
 from flashstill.family.question import CACHED, FREE, ONLINE, Question
@@ -72,11 +72,10 @@ class FamilyAnswer:
     @property
     def waterfall(self) -> list[dict[str, Any]]:
         """Steps that add up to the family's dollars per million output tokens."""
-        daily = self.costs.plan.serving.tokens_per_day
-        steps = []
+        costs, steps = self.costs, []
         for part in PARTS:
-            for each in self.costs.members:
-                value = (each.usd_per_million_tokens or {}).get(part, 0.0) * each.tokens_per_day / daily
+            for each in costs.members:
+                value = costs.parts_of(each)[part]
                 if value and part != PARTS[-1]:
                     steps.append({"name": f"{part} {each.name}", "value": value, "is_total": False})
         prerequisite = self.costs.parts[PARTS[-1]]
@@ -159,6 +158,7 @@ def family_answer(
 
     Raises what `family_costs` raises, and BadInput for generations that cannot be asked.
     """
+    facts = facts_for(facts, plan)
     costs, law = family_costs(facts, plan), distillation_law()
     losses = expected.expected(costs, law)
     students = tuple(

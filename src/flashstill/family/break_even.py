@@ -52,8 +52,9 @@ def against_teacher(
     def figure(rows: Rows) -> dict[str, Values]:
         life = life_of(rows, costs.plan.money)
         own = drawn_own(facts, rows, costs, student, life)
-        saved = teacher_price * serving_factor(facts, rows, costs.teacher) - price * serving_factor(
-            facts, rows, student
+        load = costs.plan.serving.utilisation
+        saved = teacher_price * serving_factor(facts, rows, costs.teacher, load) - price * serving_factor(
+            facts, rows, student, load
         )
         saved = np.where(np.asarray(saved) > 0.0, saved, 0.0)
         with np.errstate(divide="ignore"):

@@ -1,6 +1,6 @@
 """What a family costs: training, signals and serving of every model, and the teacher as a prerequisite of them all.
 
-own            training + signals + other, at launch, over the model's own tokens
+own            training + signals + other, at launch, over the model's own tokens; over the family's if it serves nobody
 prerequisite   the teacher's training + other, at launch (it ends before its students begin), over the tokens of the
                teacher and those it taught in proportion, or over these models in equal parts; 0 if it exists
 total          serving + own + prerequisite, dollars per million output tokens
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from flashstill.economics import hourly_price
 from flashstill.economics.bill_of_materials import Rows
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import Facts
@@ -18,7 +19,7 @@ from flashstill.family.models import Model, model_of
 from flashstill.family.serving import Served, served
 from flashstill.family.signals import Signals, signals_of
 from flashstill.family.spec import FamilyPlan, Member, Money, called
-from flashstill.family.training import Rate, Run, rate_of, run_of, told_run
+from flashstill.family.training import FORWARD_SHARE, Rate, Run, rate_of, run_of, told_run
 
 TEACHER, STUDENT = "teacher", "student"
 PARTS = ("serving", "training", "signals", "prerequisite")
@@ -75,12 +76,25 @@ class FamilyCosts:
     @property
     def parts(self) -> dict[str, float]:
         """Dollars per million output tokens of the family, by part."""
+        each = [self.parts_of(member) for member in self.members]
+        return {part: sum(parts[part] for parts in each) for part in PARTS}
+
+    def parts_of(self, each: MemberCosts) -> dict[str, float]:
+        """What a million output tokens of the family pay for one model, by part."""
         daily = self.plan.serving.tokens_per_day
-        paid = [each for each in self.members if each.usd_per_million_tokens]
-        return {
-            part: sum(each.tokens_per_day / daily * (each.usd_per_million_tokens or {})[part] for each in paid)
-            for part in PARTS
-        }
+        if each.usd_per_million_tokens is not None:
+            return {part: each.tokens_per_day / daily * usd for part, usd in each.usd_per_million_tokens.items()}
+        spread = {"serving": 0.0, **own_parts(each, self.life), "prerequisite": 0.0}
+        return {part: float(self.life.usd_per_million_tokens(usd, daily)) for part, usd in spread.items()}
+
+
+def own_parts(each: MemberCosts, life: Life) -> dict[str, float]:
+    """A model's own dollars at launch, by part; none of a teacher, whose dollars are the prerequisite."""
+    run = float(life.at_launch(1.0, each.run.days))
+    return {
+        "training": 0.0 if each.role == TEACHER else (each.run.usd + each.member.other_usd) * run,
+        "signals": 0.0 if each.signals is None else each.signals.usd * run,
+    }
 
 
 def life_of(rows: Rows, money: Money) -> Life:
@@ -92,9 +106,20 @@ def life_of(rows: Rows, money: Money) -> Life:
     )
 
 
+def facts_for(facts: Facts, plan: FamilyPlan) -> Facts:
+    """The fact rows with the cost of capital that the plan tells, where chips are owned and bear it too."""
+    told, money = plan.money.cost_of_capital, plan.money
+    chips = {*plan.serving.chips, plan.training.chip, *(each.chip for _, each in plan.members)} - {""}
+    if told is None or not any(hourly_price(facts, chip, money.price).usd_per_watt_hour for chip in chips):
+        return facts
+    row = replace(facts.get("capital", "interest_ratio"), value=told, low=told, high=told, source="cost_of_capital")
+    return facts.with_rows([row])
+
+
 def family_costs(facts: Facts, plan: FamilyPlan) -> FamilyCosts:
     """All costs of a family. Raises BadInput and MissingFact for what is unknown, InfeasiblePlan if nothing serves."""
-    life, price = life_of(facts, plan.money), plan.money.price
+    facts, price = facts_for(facts, plan), plan.money.price
+    life = life_of(facts, plan.money)
     teacher = _teacher(facts, plan, life)
     rate = teacher.rate
     students = [_student(facts, plan, f"students[{at}]", each, price) for at, each in enumerate(plan.students)]
@@ -102,7 +127,8 @@ def family_costs(facts: Facts, plan: FamilyPlan) -> FamilyCosts:
         _check_days(each)
     written = teacher.served.usd_per_million_tokens
     taught = [(each.member, each.run) for each in students]
-    signals = signals_of(facts, taught, rate, teacher.model.read_flops, written)
+    read_flops = teacher.model.read_flops or (0.0 if rate is None else rate.flops * FORWARD_SHARE)
+    signals = signals_of(facts, taught, rate, read_flops, written)
     days = max(each.run.days for each in students)
     spent = teacher.run.usd + teacher.member.other_usd
     prerequisite = 0.0 if teacher.member.exists else float(life.at_launch(spent, teacher.run.days, days))
@@ -190,13 +216,7 @@ def _priced(each: MemberCosts, life: Life, prerequisite: float) -> MemberCosts:
     """A model with its part of the prerequisite, in dollars at launch, and its dollars per million tokens."""
     if not each.tokens_per_day or each.served.usd_per_million_tokens is None:
         return replace(each, prerequisite_usd=prerequisite)
-    signals = 0.0 if each.signals is None else each.signals.usd
-    run = float(life.at_launch(1.0, each.run.days))
-    spread = {
-        "training": 0.0 if each.role == TEACHER else (each.run.usd + each.member.other_usd) * run,
-        "signals": signals * run,
-        "prerequisite": prerequisite,
-    }
+    spread = {**own_parts(each, life), "prerequisite": prerequisite}
     parts = {name: float(life.usd_per_million_tokens(usd, each.tokens_per_day)) for name, usd in spread.items()}
     return replace(
         each,
@@ -213,12 +233,21 @@ def _notes(plan: FamilyPlan, members: list[MemberCosts]) -> tuple[str, ...]:
         if each.model.architecture is None and each.served.usd_per_million_tokens and each.served.chip
     ]
     found += [
-        f"on how many chips {each.name} trains is not told, so that no interest is counted until launch"
+        f"on how many chips {each.name} trains is not told, so that no interest is counted until launch,"
+        " nor the storage of cached signals"
         for each in members
         if each.run.chip_hours and not each.run.chips
     ]
-    if plan.serving.utilisation == 1.0:
+    searched = [each.served for each in members if each.served.chip]
+    if any(not each.owned and plan.serving.utilisation in (None, 1.0) for each in searched):
         found.append("served by chips that are full all day; serving.utilisation says what share of them is needed")
+    if any(each.owned and plan.serving.utilisation is None for each in searched):
+        found.append("owned chips earn in the share of their hours that server.utilisation_ratio says")
+    found += [
+        f"{each.name} serves nobody: its own dollars are borne by all tokens of the family"
+        for each in members[1:]
+        if not each.tokens_per_day
+    ]
     if not plan.teacher.share:
         found.append(f"{members[0].name} serves nobody: its dollars are borne by its students alone")
     if plan.teacher.exists:

@@ -6,7 +6,7 @@ measured                    each student against the same student on labels (its
                             first metric of METRICS that both have, with the intervals of the run
 
 The teacher exists: somebody else paid for it.  Losses of these texts are on no law's scale, so that the law is asked
-about sizes and tokens alone.
+about sizes and tokens alone.  What such a directory does not tell is taken as the notes of the answer say.
 """
 
 from __future__ import annotations
@@ -18,13 +18,24 @@ from typing import Annotated, Any
 
 from flashstill.checked import Amount, Number, built, json_object, sized
 from flashstill.errors import BadInput, unknown
-from flashstill.family.spec import FamilyPlan, plan_of
+from flashstill.family.spec import FamilyPlan, Training, plan_of
 from flashstill.records import CostRecord, ModelRecord, QualityRecord, Record, read_records
 
 METRICS = ("bits_per_byte", "perplexity", "kl_to_teacher")
 """lower is better in all"""
 RECORDS, SUMMARY = "records.jsonl", "summary.json"
 ENDS = ("value", "low", "high")
+_CACHED = "signals are priced as cached logits, read once by the teacher, whatever the run took"
+NOTES = (
+    "training is priced by FLOPs at the MFU of frontier runs on the chip named, not by the seconds that the run took:"
+    " a small model takes more",
+    _CACHED,
+    "serving is the cheapest decoding that the run priced, whatever its latency; prompts are not in it",
+)
+"""what the answer about a finished run takes for granted"""
+SHARED = "traffic is divided equally among the students, a guess"
+DISTILLED = Training(chips=1, batch=64, length=512)
+SERVED_LENGTH = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,8 +55,12 @@ def is_result(path: Path) -> bool:
     return path.is_dir()
 
 
-def read_result(path: Path, tokens_per_day: float, chip: str = "") -> tuple[FamilyPlan, dict[str, Any]]:
-    """(plan, measured quality) of a result directory, served on `chip` (default: its first with a price).
+def read_result(
+    path: Path, tokens_per_day: float, chip: str = ""
+) -> tuple[FamilyPlan, dict[str, Any], tuple[str, ...]]:
+    """(plan, measured quality, notes of what was taken for granted) of a result directory.
+
+    It is served on `chip`, by default the first of its chips with a price.
 
     Raises BadInput if it holds no records of models, and for a chip on which the run priced nothing.
     """
@@ -75,7 +90,8 @@ def read_result(path: Path, tokens_per_day: float, chip: str = "") -> tuple[Fami
             for each in students
         ],
     }  # fmt: skip
-    return plan_of(tree, str(path)), measured(records, students)
+    notes = (*NOTES, *((SHARED,) if len(students) > 1 else ()))
+    return plan_of(tree, str(path)), measured(records, students), notes
 
 
 class _Prices:
@@ -140,7 +156,7 @@ def _against(
     }
 
 
-def _of_summary(path: Path, tokens_per_day: float, chip: str) -> tuple[FamilyPlan, dict[str, Any]]:
+def _of_summary(path: Path, tokens_per_day: float, chip: str) -> tuple[FamilyPlan, dict[str, Any], tuple[str, ...]]:
     """As `read_result`, of `distill`: its student is served as its directory's config.json says, on the chip named."""
     if not (path / SUMMARY).is_file():
         raise BadInput(f"{path} holds neither models in {RECORDS} nor {SUMMARY}; give that of a finished run")
@@ -155,8 +171,11 @@ def _of_summary(path: Path, tokens_per_day: float, chip: str) -> tuple[FamilyPla
         raise BadInput(f"{path / SUMMARY} tells no parameters of a teacher; write a family's TOML file instead")
     tree = {
         "name": found.name,
-        "training": {"chip": chip, "chips": 1, "batch": 64, "length": 512},
-        "serving": {"chips": [chip], "tokens_per_day": tokens_per_day, "isl": 256, "osl": 256, "max_chips": 1},
+        "training": {"chip": chip, "chips": DISTILLED.chips, "batch": DISTILLED.batch, "length": DISTILLED.length},
+        "serving": {
+            "chips": [chip], "tokens_per_day": tokens_per_day, "isl": SERVED_LENGTH, "osl": SERVED_LENGTH,
+            "max_chips": 1,
+        },
         "teacher": {"name": "teacher", "parameters": teacher, "exists": True},
         "students": [
             {
@@ -165,7 +184,13 @@ def _of_summary(path: Path, tokens_per_day: float, chip: str) -> tuple[FamilyPla
             }
         ],
     }  # fmt: skip
-    return plan_of(tree, str(path)), {found.name: _of_table(found)}
+    notes = (
+        f"training is priced on {DISTILLED.chips} {chip}, {DISTILLED.batch} sequences of {DISTILLED.length} tokens at a"
+        " time, which the directory does not tell: a guess; its own seconds were those of another machine",
+        f"served on at most {DISTILLED.chips} {chip}, {SERVED_LENGTH} tokens in and {SERVED_LENGTH} out: a guess",
+        _CACHED,
+    )
+    return plan_of(tree, str(path)), {found.name: _of_table(found)}, notes
 
 
 def _of_table(found: Summary) -> dict[str, Any]:

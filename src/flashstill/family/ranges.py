@@ -1,7 +1,7 @@
 """How far a family's dollars move with the fact rows that they follow from: intervals, and what drives them.
 
-Read are goodput or MFU of training, prices of chips where they are the chip's first row, cost of capital and life where
-they are not told, and the error of predicted throughput.  Dollars and prices that are told do not move.
+Read are goodput or MFU of training, rents where they are the chip's first row, all that an owned hour is made of, cost
+of capital and life where they are not told, and the error of predicted throughput.  What is told does not move.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from flashstill.economics.bill_of_materials import Rows
 from flashstill.economics.draws import Values
 from flashstill.economics.sensitivity import drawn, drivers, interval
+from flashstill.economics.tco import owned_chip, owned_hour, terms_of
 from flashstill.facts import Facts
 from flashstill.family.costs import FamilyCosts, MemberCosts, life_of
 from flashstill.family.lifetime import Life
@@ -50,7 +51,8 @@ def total(facts: Facts, rows: Rows, costs: FamilyCosts) -> Values:
     for each in costs.members:
         price = each.served.usd_per_million_tokens
         if price is not None:
-            usd = usd + each.member.share * price * serving_factor(facts, rows, each)
+            factor = serving_factor(facts, rows, each, costs.plan.serving.utilisation)
+            usd = usd + each.member.share * price * factor
     own = sum(drawn_own(facts, rows, costs, each, life) for each in costs.students)
     whole = own + drawn_prerequisite(facts, rows, costs, life)
     return np.asarray(usd + whole / millions)
@@ -86,16 +88,35 @@ def training_factor(facts: Facts, rows: Rows, each: MemberCosts) -> Quantity:
     row = "mfu_ratio" if by_flops else "goodput_ratio"
     told = bool(each.member.mfu)
     hours = 1.0 if told else facts.value("training", row) / rows.value("training", row)
-    factor: Quantity = hours * price_factor(facts, rows, rate.chip, rate.price.usd_per_hour)
+    if rate.price.usd_per_watt_hour:
+        factor: Quantity = hours * owned_factor(facts, rows, rate.chip, rate.price.limit_w, None)
+    else:
+        factor = hours * price_factor(facts, rows, rate.chip, rate.price.usd_per_hour)
     return factor
 
 
-def serving_factor(facts: Facts, rows: Rows, each: MemberCosts) -> Quantity:
+def serving_factor(facts: Facts, rows: Rows, each: MemberCosts, utilisation: float | None) -> Quantity:
     """Drawn dollars of serving over those predicted: the error of predicted throughput, and the price of the chip."""
     if each.served.price_basis == TOLD:
         return 1.0
-    rate = rows.value("serving", "throughput_ratio") / facts.value("serving", "throughput_ratio")
-    factor: Quantity = price_factor(facts, rows, each.served.chip, each.served.usd_per_chip_hour) / rate
+    on, rate = each.served, rows.value("serving", "throughput_ratio") / facts.value("serving", "throughput_ratio")
+    if on.owned:
+        factor: Quantity = owned_factor(facts, rows, on.chip, on.watts_per_chip, utilisation) / rate
+    else:
+        factor = price_factor(facts, rows, on.chip, on.usd_per_chip_hour) / rate
+    return factor
+
+
+def owned_factor(facts: Facts, rows: Rows, chip: str, watts: float, utilisation_ratio: float | None) -> Quantity:
+    """Drawn dollars of an owned hour over those at the values of the rows."""
+
+    def hour(read: Rows) -> Quantity:
+        bought = owned_chip(facts, chip, read)
+        assert bought is not None  # its hour was priced
+        told = {} if utilisation_ratio is None else {"utilisation_ratio": utilisation_ratio}
+        return owned_hour(terms_of(read, **told), bought, watts).usd
+
+    factor: Quantity = hour(rows) / hour(facts)
     return factor
 
 

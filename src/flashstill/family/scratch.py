@@ -2,7 +2,8 @@
 
 D(N)      tokens with which N parameters reach the student's loss on labels (the law, inverted); infinite below the
           size that no number of tokens brings there
-fixed     dollars of a trained token x N / N_student x D(N)
+fixed     dollars of a trained token x N / N_student x D(N) + other dollars of the student (staff, experiments, failed
+          runs), which a model on labels has as well
 serving   the student's price x N / N_student: a model of another size is priced by its parameters alone
 cost(V)   the least over N of fixed + V x serving
 """
@@ -45,8 +46,8 @@ class Scratch:
 
 def scratch(student: MemberCosts, loss: float, law: Law) -> Scratch | None:
     """The models that reach `loss` on labels; None if what the student's tokens cost is not known."""
-    price, rate = student.served.usd_per_million_tokens, student.rate
-    if price is None or rate is None:
+    price, run = student.served.usd_per_million_tokens, student.run
+    if price is None or not (run.usd and run.tokens):
         return None
     size = student.model.dense_parameters
     parameters = size * np.geomspace(1.0, _LARGEST, _SIZES)
@@ -58,7 +59,7 @@ def scratch(student: MemberCosts, loss: float, law: Law) -> Scratch | None:
         loss=loss,
         parameters=parameters,
         tokens=tokens,
-        usd=rate.usd * times * tokens,
+        usd=run.usd / run.tokens * times * tokens + student.member.other_usd,
         usd_per_million_tokens=price * times,
     )
 

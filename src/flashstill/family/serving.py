@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from flashstill.arch import known_models
+from flashstill.economics.prices import earned_hour, hourly_price
 from flashstill.errors import InfeasiblePlan, MissingFact
 from flashstill.facts import Facts
 from flashstill.family.models import Model, model_of
@@ -18,12 +19,15 @@ from flashstill.family.spec import Member, Serving
 from flashstill.family.training import TOLD
 from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
-from flashstill.plan.space import SearchSpace
+from flashstill.plan.space import Configuration, SearchSpace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Served:
-    """Dollars per million output tokens, their prompts included, and on what; or None and the reason why not."""
+    """Dollars per million output tokens, their prompts included, and on what; or None and the reason why not.
+
+    usd_per_chip_hour: of an hour by the search.  watts_per_chip: predicted.  owned: its chips are bought.
+    """
 
     usd_per_million_tokens: float | None
     on: str
@@ -33,6 +37,8 @@ class Served:
     tpot_s: float | None = None
     ttft_s: float | None = None
     joules_per_token: float | None = None
+    watts_per_chip: float = 0.0
+    owned: bool = False
 
 
 def served(facts: Facts, model: Model, member: Member, serving: Serving, price: str) -> Served:
@@ -56,10 +62,9 @@ def served(facts: Facts, model: Model, member: Member, serving: Serving, price: 
     paid = [each for each in front if each.usd_per_million_output_tokens is not None]
     if not paid:
         raise MissingFact(f"none of serving.chips ({', '.join(serving.chips)}) has a price that is known")
-    best = min(paid, key=lambda each: each.usd_per_million_output_tokens or 0.0)
-    assert best.usd_per_million_output_tokens is not None
+    usd, best = min(((_earned_usd(facts, each, serving, price), each) for each in paid), key=lambda pair: pair[0])
     return Served(
-        usd_per_million_tokens=best.usd_per_million_output_tokens / serving.utilisation,
+        usd_per_million_tokens=usd,
         on=f"{best.chips} x {best.chip}, {best.batch} at a time, {best.precision}",
         price_basis=best.price_basis,
         chip=best.chip,
@@ -67,7 +72,20 @@ def served(facts: Facts, model: Model, member: Member, serving: Serving, price: 
         tpot_s=best.tpot_s,
         ttft_s=best.ttft_s,
         joules_per_token=best.joules_per_output_token,
+        watts_per_chip=best.watts_per_chip,
+        owned=hourly_price(facts, best.chip, price).usd_per_watt_hour > 0.0,
     )
+
+
+def _earned_usd(facts: Facts, found: Configuration, serving: Serving, price: str) -> float:
+    """Dollars per million output tokens, with the hours in which the chips wait."""
+    assert found.usd_per_million_output_tokens is not None
+    hour = found.usd_per_chip_hour
+    if serving.utilisation is None or not hour:
+        return found.usd_per_million_output_tokens
+    earned = earned_hour(facts, found.chip, price, found.watts_per_chip, serving.utilisation).usd_per_hour
+    assert earned is not None  # it has a price
+    return found.usd_per_million_output_tokens * earned / hour
 
 
 def _as_the_nearest(facts: Facts, model: Model, serving: Serving, price: str) -> Served:

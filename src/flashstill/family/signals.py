@@ -6,7 +6,8 @@
     text      it writes the text (tokens / passes) at the price of serving it
     none      labels alone
 
-Reading and writing are shared by tokens among the students that read the same cache, storage by what each keeps.
+Reading a cache is shared by tokens among the students that read it, storage by what each keeps; a text is written for
+each student that learns from one.
 """
 
 from __future__ import annotations

@@ -65,7 +65,8 @@ class Training:
 class Serving:
     """How all models are served. tokens_per_day: output tokens of the whole family; isl prompt tokens to osl of them.
 
-    utilisation: share of the day's chip-hours that are needed; the others are paid as well.
+    utilisation: share of the day's chip-hours that are needed; the others are paid as well.  None: all of rented chips,
+    of owned ones the fact row server.utilisation_ratio, which the price of their hours holds.
     """
 
     chips: Annotated[tuple[str, ...], sized(1, 100)]
@@ -76,7 +77,7 @@ class Serving:
     max_ttft_s: Annotated[float, _Positive] | None = None
     max_tpot_s: Annotated[float, _Positive] | None = None
     precision: str = "published"
-    utilisation: Annotated[float, between(0, 1, open_low=True)] = 1.0
+    utilisation: Annotated[float, between(0.001, 1)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
