@@ -60,7 +60,9 @@ def test_what_is_left_out_is_solved_for(capsys: pytest.CaptureFixture[str]) -> N
         (("besiroglu-2024", "--parameters", "-1", "--tokens", "1T"), "write it as 7B, 1.4T or 7e9"),
         (("besiroglu-2024", "--requests", "1e9", "--loss", "2.1"), "--requests needs --isl and --osl"),
         (("besiroglu-2024", "--inference-tokens", "1T"), "the cheapest model needs a quality"),
-        (("besiroglu-2024", "--loss", "1.8"), "no model reaches a loss of 1.8"),
+        (("besiroglu-2024", "--parameters", "1B", "--tokens", "1T", "--isl", "4"), "give --requests"),
+        (("besiroglu-2024", "--parameters", "1B", "--tokens", "1T", "--domain", "x"), "leave it out"),
+        (("besiroglu-2024", "--parameters", "1B", "--tokens", "1T", "--teacher-parameters", "8B"), "cheapest model"),
         (("nowhere.csv", "--parameters", "1B", "--tokens", "1T"), "nowhere.csv cannot be read"),
         (("besiroglu-2024", "--parameters", "1B", "--tokens", "1T", "--teacher-loss", "2"), "busbridge-2025 takes it"),
     ],
@@ -73,9 +75,10 @@ def test_what_is_asked_of_no_law_is_refused(capsys: pytest.CaptureFixture[str]) 
     assert "--parameters needs a law: name one" in refuse(capsys, "quality", "--parameters", "8e9", "--tokens", "1e12")
 
 
-def test_what_no_size_reaches_is_infeasible(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("asked", [("--parameters", "1B", "--loss", "1.9"), ("--loss", "1.8")])
+def test_what_no_size_reaches_is_infeasible(capsys: pytest.CaptureFixture[str], asked: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["quality", "besiroglu-2024", "--parameters", "1B", "--loss", "1.9", "--json"])
+        main(["quality", "besiroglu-2024", *asked, "--json"])
     assert stop.value.code == 3
     assert json.loads(capsys.readouterr().out)["fits"] is False
 

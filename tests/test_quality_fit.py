@@ -13,6 +13,7 @@ from flashstill.errors import BadInput
 from flashstill.quality import Law, posterior, published
 from flashstill.quality.fit import fitted, prior
 from flashstill.quality.own_runs import from_file, from_records, from_rows
+from flashstill.quality_laws import quality_law
 from flashstill.records import ModelRecord, QualityRecord, Record, write_records
 
 TRUTH = published("besiroglu-2024")
@@ -85,7 +86,7 @@ def test_what_is_no_set_of_runs_is_refused(tmp_path: Path) -> None:
         fitted(from_rows(rows()[:4]))
     with pytest.raises(BadInput, match="these are repetitions of 1"):
         fitted(from_rows([rows()[0]] * 6))
-    with pytest.raises(BadInput, match="runs, row 1: loss must be positive"):
+    with pytest.raises(BadInput, match="runs, row 1: loss must be a positive number"):
         from_rows([{"parameters": 1e6, "tokens": 1e7, "loss": -1.0}])
     with pytest.raises(BadInput, match="row 1: tokens must be a number, not None"):
         from_rows([{"parameters": 1e6, "loss": 2.0}])
@@ -96,6 +97,26 @@ def test_what_is_no_set_of_runs_is_refused(tmp_path: Path) -> None:
         "parameters,tokens,loss\n" + "".join(f"{r['parameters']},{r['tokens']},{r['loss']}\n" for r in rows())
     )
     assert from_file(path) == from_rows(rows())
+    path.write_text("\ufeff" + path.read_text().replace(",", ", "), encoding="utf-8")  # as a spreadsheet saves it
+    assert from_file(path) == from_rows(rows())
+    with pytest.raises(BadInput, match="holds plain rows and no records of flashstill; leave domain out"):
+        from_file(path, domain="heldout")
+    with pytest.raises(BadInput, match="these are rows; leave it out"):
+        quality_law(rows(), role="student")
+    for text, said in (
+        ("parameters,tokens,loss,loss\n", "two columns are named 'loss'"),
+        ("parameters,tokens,loss\n1e6,1e7,2,3\n", "row 1: 4 cells under a header of 3"),
+        ("parameters,tokens,loss\n" + "9" * 200_000 + ",1e7,2\n", "no table of runs"),
+    ):
+        path.write_text(text)
+        with pytest.raises(BadInput, match=said):
+            from_file(path)
+    for value in (True, 10**400, "9" * 10_000):
+        with pytest.raises(BadInput, match="row 1: parameters must be a positive number, not") as refused:
+            from_rows([{"parameters": value, "tokens": 1e7, "loss": 2.0}])
+        assert len(str(refused.value)) < 200
+    with pytest.raises(BadInput, match="at most 1,000 runs, and there are 1,002; give the last loss of each run"):
+        fitted(from_rows(rows() * 167))
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(BadInput, match="not UTF-8"):
         from_file(path)

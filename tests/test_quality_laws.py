@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from flashstill.errors import BadInput
 from flashstill.quality import published, published_names
+from flashstill.quality.borrowed import dense_equivalent, peak_tokens
 from flashstill.quality.forms import FORMS, NEEDED
 from flashstill.quality.table import entries
 
@@ -81,6 +82,27 @@ def test_more_parameters_or_tokens_are_never_worse(name: str, size: float, token
         assert (
             law.loss(size * more, tokens, **at) <= law.loss(size, tokens, **at) >= law.loss(size, tokens * more, **at)
         )
+
+
+@pytest.mark.parametrize("name", published_names())
+def test_more_is_never_worse_where_experts_formats_or_repeats_are_borrowed(name: str) -> None:
+    numbers = np.random.default_rng(0)
+    size, tokens = 10 ** numbers.uniform([[7], [8]], [[13], [15]], (2, 3000))
+    for conditions in ({"experts": 8}, {"experts": 512}, {"experts": 64, "unique_tokens": 1e11}, {"weight_bits": 4}):
+        at = published(name).loss(size, tokens, **conditions)
+        more = numbers.uniform(1.01, 20, 3000)
+        assert np.all(published(name).loss(size * more, tokens, **conditions) <= at * (1 + 1e-12))
+        assert np.all(published(name).loss(size, tokens * more, **conditions) <= at * (1 + 1e-12))
+
+
+def test_experts_are_rated_highest_where_the_slopes_of_the_data_terms_are_equal() -> None:
+    peak = float(peak_tokens(np.array(8.0)))
+    assert 1e11 < peak < 3e11  # near the most tokens that the law saw
+    ratios = dense_equivalent(np.array(1e9), peak * np.array([0.5, 0.9, 1.0, 10.0]), np.array(8.0))
+    assert ratios[0] < ratios[1] < ratios[2] == ratios[3]
+    assert np.isinf(peak_tokens(np.array(1.0)))
+    notes = CHINCHILLA.predict(1e9, 1e12, experts=8).notes
+    assert any("held beyond 2e+11 tokens, where its formula lets their worth fall again" in note for note in notes)
 
 
 @given(st.sampled_from(published_names()), st.floats(1e8, 1e10), st.floats(1e9, 1e12))
@@ -160,8 +182,6 @@ def test_conditions_that_a_law_lacks_are_borrowed_or_refused() -> None:
 
 
 def test_a_mixture_equals_its_dense_equivalent_under_the_joint_law() -> None:
-    from flashstill.quality.borrowed import dense_equivalent
-
     size, tokens = np.array([5e8, 2e9]), np.array([3e10, 1e11])
     dense = dense_equivalent(size, tokens, np.array(16.0))
     np.testing.assert_allclose(MOE.loss(dense, tokens), MOE.loss(size, tokens, experts=16), rtol=1e-9)

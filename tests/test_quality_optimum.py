@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.quality import published
 from flashstill.quality.optimum import Life, cheapest, compute_optimal, elasticities, usd_per_flop
 from flashstill.quality.scales import check_one_scale, converted, difference
@@ -92,7 +92,9 @@ def test_arrays_and_a_distilled_student() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(BadInput, match=r"no model reaches a loss of 1\.8 under besiroglu-2024: .* stays above 1\.817"):
+    with pytest.raises(
+        InfeasiblePlan, match=r"no model reaches a loss of 1\.8 under besiroglu-2024: .* stays above 1\.817"
+    ):
         cheapest(CHINCHILLA, 1.8)
     with pytest.raises(BadInput, match="mfu must be a share of the peak"):
         usd_per_flop(1.0, 1e15, 40.0)

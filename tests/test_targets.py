@@ -160,6 +160,20 @@ def test_a_loss_below_the_laws_least_is_infeasible() -> None:
     assert refused.value.reasons == {"the target is below the least loss of the law": 1}
 
 
+def test_a_loss_that_the_smallest_shape_beats_is_infeasible_and_says_why(few_sizes: None) -> None:
+    with pytest.raises(InfeasiblePlan) as refused:
+        plan_target(load(), question(target=100.0))
+    assert refused.value.reasons == {"no model of this shape has the size": 3}
+
+
+def test_a_teacher_below_the_laws_least_loss_is_a_mistake() -> None:
+    taught = question(
+        target=2.3, law=published("busbridge-2025"), teacher=parse_trained("llama-3.1-8b on 1T"), teacher_loss=0.5
+    )
+    with pytest.raises(BadInput, match=r"no teacher has a loss of 0\.5"):
+        plan_target(load(), taught)
+
+
 def test_a_loss_beyond_the_teacher_is_infeasible() -> None:
     taught = question(
         target=2.0, law=published("busbridge-2025"), teacher=parse_trained("llama-3.1-8b on 1T"), teacher_loss=2.1

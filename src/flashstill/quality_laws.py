@@ -14,6 +14,7 @@ from flashstill.quality.law import positive
 from flashstill.quality.own_runs import Runs, from_file, from_rows
 
 __all__ = ["quality_law"]
+PERPLEXITY = "perplexity"
 _FILES = (".csv", ".jsonl", ".json")
 
 
@@ -21,7 +22,7 @@ def quality_law(
     law_or_runs: str | Path | Iterable[Mapping[str, Any]],
     *,
     domain: str = "",
-    metric: str = "perplexity",
+    metric: str = PERPLEXITY,
     role: str = "",
     teacher_loss: float | None = None,
     extrapolate: bool = False,
@@ -35,9 +36,14 @@ def quality_law(
     among records; they may be left out where there is only one.
     teacher_loss: of the one teacher of all runs, in their unit, where the rows do not say it.
     extrapolate: a fitted law answers beyond ten times its largest run as well, and says so.
-    Raises BadInput for unknown names, fewer than five runs, and runs that do not belong to one law.
+    Raises BadInput for unknown names, fewer than five runs, runs that do not belong to one law, and choices that do not
+    apply.
     """
     if isinstance(law_or_runs, str) and law_or_runs.strip().lower() in published_names():
+        _refuse(
+            f"{law_or_runs.strip()} is published, and {{}} is of a law fitted on runs",
+            domain=domain, role=role, metric=metric != PERPLEXITY, teacher_loss=teacher_loss, extrapolate=extrapolate,
+        )  # fmt: skip
         return published(law_or_runs)
     if isinstance(law_or_runs, str | Path):
         path = named_path(str(law_or_runs))
@@ -46,12 +52,20 @@ def quality_law(
             raise BadInput(f"{problem}; or name a .csv or .jsonl file of runs")
         runs, name = from_file(path, domain, metric, role), path.stem
     else:
+        _refuse("{} chooses among records of flashstill, and these are rows", domain=domain, role=role)
         runs, name = from_rows(law_or_runs), "own runs"
     if teacher_loss is not None:
         runs = _taught(runs, teacher_loss)
     from flashstill.quality.fit import fitted
 
     return fitted(runs, name=name, extrapolate=extrapolate, seed=seed)
+
+
+def _refuse(why: str, **given: Any) -> None:
+    """BadInput for the first of `given` that says anything: it would be ignored."""
+    for name, value in given.items():
+        if value not in (None, "", False):
+            raise BadInput(f"{why.format(name)}; leave it out")
 
 
 def _taught(runs: Runs, teacher_loss: float) -> Runs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,6 +31,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
 
 
 _CONDITIONS = ("teacher_loss", "experts", "weight_bits", "activation_bits", "cache_bits", "unique_tokens")
+_OF_OPTIMA = ("input_flop_cost", "output_flop_cost", "teacher_parameters")
 SIZE, NATS, RATIO = _Size(), Amount("1", "2.2", "loss"), Amount("1", "0.5 or 50", "ratio")
 
 
@@ -75,6 +77,8 @@ def quality(law_or_runs: str | None, as_json: bool, **asked: Any) -> None:
     is_published = law_or_runs.strip().lower() in published_names()
     law = quality_law(law_or_runs, teacher_loss=None if is_published else conditions["teacher_loss"], **chosen)
     document = _answer(law, asked, conditions)
+    if document["optimum"] is None:
+        _refuse_unused(_OF_OPTIMA, "is of the cheapest model: give --inference-tokens or --requests, or --loss alone")
     if as_json:
         print_json(document)
     else:
@@ -83,14 +87,18 @@ def quality(law_or_runs: str | None, as_json: bool, **asked: Any) -> None:
 
 def _check_nothing_asked(asked: dict[str, Any]) -> None:
     """BadInput if anything was asked of no law: it would be ignored."""
+    _refuse_unused(
+        asked, "needs a law: name one, as besiroglu-2024, or a file of runs; without one, quality lists the laws"
+    )
+
+
+def _refuse_unused(names: Iterable[str], why: str) -> None:
+    """BadInput for the first of these options that was given."""
     context = click.get_current_context()
-    given = (name for name in asked if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE)
+    given = (name for name in names if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE)
     name = next(given, None)
     if name is not None:
-        raise BadInput(
-            f"--{name.replace('_', '-')} needs a law: name one, as besiroglu-2024, or a file of runs; without one,"
-            " quality lists the laws"
-        )
+        raise BadInput(f"--{name.replace('_', '-')} {why}")
 
 
 def _list(as_json: bool) -> None:
@@ -151,6 +159,7 @@ def _served(asked: dict[str, Any]) -> dict[str, float] | None:
             raise BadInput("--requests needs --isl and --osl, and no --inference-tokens")
         each = {"input_tokens": asked["isl"], "output_tokens": asked["osl"]}
         return {**{name: count * asked["requests"] for name, count in each.items()}, **costs}
+    _refuse_unused(("isl", "osl"), "is of a request: give --requests, how many there are")
     if asked["inference_tokens"] is not None:
         return {"output_tokens": asked["inference_tokens"], **costs}
     return None

@@ -24,7 +24,8 @@ from flashstill.quality.spread import Spread
 from flashstill.quality.support import FAR, Support
 
 Values = npt.NDArray[np.float64]
-FEWEST = 5
+FEWEST, MOST = 5, 1000
+"""runs of a fit; more are steps of learning curves, which are no runs of their own"""
 _FOLDS, _MANY, _KEPT = 12, 48, 2000
 _BAD = 0.05
 """median error of runs left out from which the runs hardly follow one law"""
@@ -47,6 +48,11 @@ def prior() -> Prior:
 def fitted(told: Runs, *, name: str = "own runs", extrapolate: bool = False, seed: int = 0) -> Law:
     """The law of these runs; BadInput for fewer than five, or for runs that do not belong to one law."""
     runs = told.runs
+    if len(runs) > MOST:
+        raise BadInput(
+            f"a quality law is fitted to at most {MOST:,} runs, and there are {len(runs):,}; give the last loss of each"
+            " run, not its learning curve"
+        )
     teacher_loss = _one_teacher(runs)
     if len(runs) < FEWEST:
         raise BadInput(

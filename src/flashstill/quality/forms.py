@@ -62,13 +62,17 @@ def distilled(c: Coefficients, parameters: Values, tokens: Values, teacher_loss:
 
 def joint_moe(c: Coefficients, parameters: Values, tokens: Values, experts: Values | None = None) -> Values:
     """Loss of a mixture of `experts` experts with N active parameters; of a dense model if that is None."""
-    count = np.asarray(1.0 if experts is None else experts)
-    start = 1 / (1 / c["E_start"] - 1 / c["E_max"])
-    effective = 1 / (1 / (count - 1 + start) + 1 / c["E_max"])
+    effective = effective_experts(c, np.asarray(1.0 if experts is None else experts))
     log_effective = np.log(effective)
     size = c["a"] * effective ** c["delta"] * parameters ** (c["alpha"] + c["gamma"] * log_effective)
     data = c["b"] * effective ** c["omega"] * tokens ** (c["beta"] + c["zeta"] * log_effective)
     return np.asarray(size + data + c["c"])
+
+
+def effective_experts(c: Coefficients, experts: Values) -> Values:
+    """Eh of a number of experts: E_start for one, at most E_max."""
+    start = 1 / (1 / c["E_start"] - 1 / c["E_max"])
+    return np.asarray(1 / (1 / (experts - 1 + start) + 1 / c["E_max"]))
 
 
 def precision(

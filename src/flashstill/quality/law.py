@@ -94,12 +94,10 @@ class Law:
         check_level(level)
         size, data, given = self._checked(parameters, tokens, conditions)
         self._refuse_far(size, data)
-        if self.spread.relative_error is not None:
-            loss = self._loss(self.coefficients, size, data, given)
-            return (loss * (1 - self.spread.relative_error))[()], (loss * (1 + self.spread.relative_error))[()]
-        drawn = self.spread.draws(self.coefficients, draws, seed)
+        drawn, error = self.spread.draws(self.coefficients, draws, seed), self.spread.relative_error
         if drawn is None:
-            return None
+            loss = self._loss(self.coefficients, size, data, given)
+            return None if error is None else ((loss * (1 - error))[()], (loss * (1 + error))[()])
         columns = {name: values[:, None] for name, values in drawn.items()}
         whole = np.broadcast_arrays(size, data, *given.values())
         points = [np.ravel(amounts) for amounts in whole]

@@ -19,13 +19,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.quality.law import MOST, Law, positive
 from flashstill.units import SECONDS_PER_HOUR
 
 Values = npt.NDArray[np.float64]
 TRAIN, FORWARD = 6.0, 2.0
 """FLOPs for each parameter and token, without attention over the context"""
+BELOW = "the target is below the least loss of the law"
+"""why no model reaches a loss"""
 _POINTS, _ROUNDS = 64, 7
 _STEP = 1e-4
 
@@ -100,16 +102,18 @@ def usd_per_flop(usd_per_hour: float, flops_per_s: float, mfu: float) -> float:
 def cheapest(law: Law, loss: Any, life: Life | None = None, **conditions: Any) -> Optimum:
     """The cheapest model over its life that reaches `loss`. conditions: as of `Law.loss`.
 
-    Raises BadInput if no model of the law reaches the loss, or if the optimum lies beyond the law's limit.
+    Raises InfeasiblePlan if no model of the law reaches the loss, and BadInput if the optimum lies beyond the law's
+    limit.
     """
     uses = Life() if life is None else life
     free = law.extrapolating()
     target = positive("loss", loss)
     least = free.parameters_for(target, MOST, **conditions)
     if not np.all(np.isfinite(least)):
-        raise BadInput(
+        raise InfeasiblePlan(
             f"no model reaches a loss of {float(np.min(target)):.4g} under {law.name}: with any size and tokens it"
-            f" stays above {float(np.max(free.loss(MOST, MOST, **conditions))):.4g}"
+            f" stays above {float(np.max(free.loss(MOST, MOST, **conditions))):.4g}",
+            {BELOW: 1},
         )
     shape = np.broadcast_shapes(*(np.shape(value) for value in (least, *_amounts(uses))))
     low, high = np.broadcast_to(np.log(least), shape) + 0.0, np.full(shape, np.log(MOST))

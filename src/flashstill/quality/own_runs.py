@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.bounded import read_bounded
-from flashstill.errors import BadInput, nearest, unknown
+from flashstill.errors import BadInput, nearest, shortened, unknown
 from flashstill.records import ModelRecord, QualityRecord, Record
 from flashstill.units import LN_2
 
@@ -58,8 +58,8 @@ def from_rows(rows: Iterable[Mapping[str, Any]], where: str = "runs") -> Runs:
 def from_file(path: Path, domain: str = "", metric: str = "perplexity", role: str = "") -> Runs:
     """Runs of a .csv or .jsonl file; records of flashstill are recognised by their key `record`."""
     if path.suffix.lower() == ".csv":
-        text = _text(path)
-        return from_rows(csv.DictReader(io.StringIO(text)), str(path))
+        _refuse_choice(path, domain, role)
+        return from_rows(_table(_text(path), str(path)), str(path))
     from flashstill.checked import json_rows
 
     rows = [row for _, row in json_rows(path)]
@@ -67,7 +67,32 @@ def from_file(path: Path, domain: str = "", metric: str = "perplexity", role: st
         from flashstill.records import read_records
 
         return from_records(read_records(path), str(path), domain, metric, role)
+    _refuse_choice(path, domain, role)
     return from_rows(rows, str(path))
+
+
+def _refuse_choice(path: Path, domain: str, role: str) -> None:
+    """BadInput for a choice among records where the file holds none: it would be ignored."""
+    for what, asked in (("domain", domain), ("role", role)):
+        if asked:
+            raise BadInput(f"{path} holds plain rows and no records of flashstill; leave {what} out")
+
+
+def _table(text: str, where: str) -> list[dict[str, str]]:
+    """Rows of a CSV table, blanks around cells left out; BadInput for rows that do not fit its header."""
+    try:
+        header, *rows = csv.reader(io.StringIO(text), skipinitialspace=True) if text.strip() else [[]]
+    except csv.Error as error:
+        raise BadInput(f"{where} is no table of runs: {error}") from error
+    names = [name.strip() for name in header]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"{where}: two columns are named {shortened(name)!r}; keep one")
+    filled = [row for row in rows if row]
+    for number, row in enumerate(filled, start=1):
+        if len(row) != len(names):
+            raise BadInput(f"{where}, row {number}: {len(row)} cells under a header of {len(names)}")
+    return [dict(zip(names, (cell.strip() for cell in row), strict=True)) for row in filled]
 
 
 def from_records(
@@ -119,18 +144,24 @@ def _run(row: Mapping[str, Any], where: str) -> Run:
     known = {field.name for field in fields(Run)}
     for key in row:
         if key not in known:
-            raise BadInput(f"{where}: unknown key {key!r}; the nearest known: {', '.join(nearest(str(key), known))}")
+            near = ", ".join(nearest(str(key), known))
+            raise BadInput(f"{where}: unknown key {shortened(str(key))!r}; the nearest known: {near}")
     numbers: dict[str, float] = {}
     for key in ("parameters", "tokens", "loss", "teacher_loss"):
         value = row.get(key)
         if value in (None, "") and key == "teacher_loss":
             continue
+        told = shortened(repr(value))
         try:
-            numbers[key] = float(value)  # type: ignore[arg-type]
+            numbers[key] = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+        except OverflowError:
+            numbers[key] = math.inf
         except (TypeError, ValueError):
-            raise BadInput(f"{where}: {key} must be a number, not {value!r}") from None
+            raise BadInput(f"{where}: {key} must be a number, not {told}") from None
         if not (math.isfinite(numbers[key]) and numbers[key] > 0):
-            raise BadInput(f"{where}: {key} must be positive, not {value!r}")
+            raise BadInput(f"{where}: {key} must be a positive number, not {told}")
+    if not isinstance(row.get("model"), str | int | None):
+        raise BadInput(f"{where}: model must be a name, not {shortened(repr(row['model']))}")
     return Run(
         parameters=numbers["parameters"],
         tokens=numbers["tokens"],
@@ -142,6 +173,6 @@ def _run(row: Mapping[str, Any], where: str) -> Run:
 
 def _text(path: Path) -> str:
     try:
-        return read_bounded(path, _MOST_BYTES).decode("utf-8")
+        return read_bounded(path, _MOST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8 text") from error

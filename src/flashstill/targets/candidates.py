@@ -30,7 +30,8 @@ from flashstill.targets.target import counts_embeddings, mixture, size_of
 Values = npt.NDArray[np.float64]
 MOST_TOKENS_RATIO, LARGEST_RATIO = 1000.0, 4.0
 SIXTEEN = 16.0
-BELOW = "the target is below the least loss of the law"
+NO_PRECISION = "the chip lacks the precision"
+NO_SHAPE = "no model of this shape has the size"
 NO_TOKENS = "no number of training tokens reaches the loss"
 FAR = "size or tokens beyond what the law answers for"
 
@@ -74,7 +75,7 @@ def variants(facts: Facts, question: TargetQuestion, refused: Counter[str]) -> l
                 try:
                     multiplied = chip.precision(formats.linear)
                 except MissingFact:
-                    refused["the chip lacks the precision"] += 1
+                    refused[NO_PRECISION] += 1
                     continue
                 found.append(
                     Variant(
@@ -103,8 +104,8 @@ def reachable(question: TargetQuestion, loss: float, teacher: float | None) -> d
             with np.errstate(over="ignore"):
                 best = cheapest(law, loss, Life(teacher_parameters=_teacher_size(question)), **conditions)
                 smallest = float(law.parameters_for(loss, MOST_TOKENS_RATIO * best.tokens, **conditions))
-        except BadInput as error:
-            reasons[BELOW] += 1
+        except InfeasiblePlan as error:
+            reasons.update(error.reasons)
             said = str(error)
             continue
         ranges[experts] = (1.001 * smallest, LARGEST_RATIO * float(best.parameters))
@@ -126,13 +127,16 @@ def _conditions(question: TargetQuestion, teacher: float | None, experts: float 
     }
 
 
-def shapes(question: TargetQuestion, sizes: Iterable[float], experts: float | None) -> list[Shape]:
-    """Architectures of these sizes (as the law counts them), each once; sizes that no shape has are left out."""
+def shapes(
+    question: TargetQuestion, sizes: Iterable[float], experts: float | None, refused: Counter[str]
+) -> list[Shape]:
+    """Architectures of these sizes (as the law counts them), each once; sizes that no shape has are counted."""
     law, made = question.law, {}
     for size in sizes:
         try:
             model = scaled(question.like, size, experts, counts_embeddings(law))
         except BadInput:
+            refused[NO_SHAPE] += 1
             continue
         made[model] = Shape(model=model, size=size_of(law, model), experts=experts)
     return list(made.values())

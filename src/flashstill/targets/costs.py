@@ -27,6 +27,7 @@ from flashstill.plan.train_layouts import TrainingDeployment
 from flashstill.targets.candidates import Variant
 from flashstill.targets.question import TargetQuestion
 from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
+from flashstill.workload.training import model_flops
 
 MOST_TRAINING_CHIPS = 2**20
 _MORE = 6
@@ -83,7 +84,7 @@ def _on(facts: Facts, model: Architecture, tokens: float, question: TargetQuesti
     scenario = TrainingScenario(model=model, length=length, batch=step // length, tokens=math.ceil(tokens))
     peak = chip.flops_per_s[chip.precision(question.train_precision)]
     limit_s = question.train_days * _SECONDS_PER_DAY
-    fewest = 6.0 * model.active_parameters * tokens / (peak * limit_s)
+    fewest = flops_per_token(model, length) * tokens / (peak * limit_s)
     if fewest > MOST_TRAINING_CHIPS:
         raise InfeasiblePlan("", {f"it needs more than {MOST_TRAINING_CHIPS:,} x {name} to end in time": 1})
     chips = 2 ** max(0, math.ceil(math.log2(fewest)))
@@ -170,4 +171,10 @@ def peak_usd(facts: Facts, model: Architecture, tokens: float, question: TargetQ
         except MissingFact:
             continue
         per_flop.append(hour / SECONDS_PER_HOUR / peak)
-    return 6.0 * model.active_parameters * tokens * min(per_flop, default=0.0)
+    length = min(question.train_length, model.context)
+    return flops_per_token(model, length) * tokens * min(per_flop, default=0.0)
+
+
+def flops_per_token(model: Architecture, length: int) -> float:
+    """FLOPs of training on one token of a sequence of `length`, which no machine can do without."""
+    return float(model_flops(model, 1, length, causal=True)) / length

@@ -22,7 +22,19 @@ from flashstill.facts import Facts
 from flashstill.plan.space import Configuration
 from flashstill.progress import Progress, Silent
 from flashstill.targets.answer import TargetPlan
-from flashstill.targets.candidates import FAR, NO_TOKENS, Shape, Variant, reachable, shapes, tokens_of, variants, within
+from flashstill.targets.candidates import (
+    FAR,
+    NO_PRECISION,
+    NO_SHAPE,
+    NO_TOKENS,
+    Shape,
+    Variant,
+    reachable,
+    shapes,
+    tokens_of,
+    variants,
+    within,
+)  # fmt: skip
 from flashstill.targets.costs import Training, peak_usd, prices, reading_usd_per_token, serving, training
 from flashstill.targets.doubt import doubt
 from flashstill.targets.priced import Priced
@@ -37,6 +49,8 @@ SIZES, REFINED = 14, 5
 FAR_ABOVE = 3.0
 """times the best total beyond which a training on a perfect machine ends the pricing of a candidate"""
 RUNNERS_UP = 5
+_WITHOUT_TOKENS = (NO_SHAPE, NO_PRECISION)
+"""reasons of what never became a candidate with tokens"""
 
 
 @dataclass
@@ -153,7 +167,7 @@ def plan_target(facts: Facts, question: TargetQuestion, progress: Progress | Non
     first = [
         shape
         for experts, (low, high) in ranges.items()
-        for shape in shapes(question, np.geomspace(low, high, SIZES).tolist(), experts)
+        for shape in shapes(question, np.geomspace(low, high, SIZES).tolist(), experts, reasons)
     ]
     work.price(first, shown, "sizes, experts, formats and chips")
     if work.best is None:
@@ -162,10 +176,8 @@ def plan_target(facts: Facts, question: TargetQuestion, progress: Progress | Non
         )
     near = _between(work.best, [each.shape for each in work.priced])
     known = {shape.model for shape in first}
-    work.price(
-        [shape for shape in shapes(question, near, work.best.shape.experts) if shape.model not in known], shown,
-        "sizes around the best",
-    )  # fmt: skip
+    new = [shape for shape in shapes(question, near, work.best.shape.experts, reasons) if shape.model not in known]
+    work.price(new, shown, "sizes around the best")
     return _answer(work, ranges, bases)
 
 
@@ -214,7 +226,7 @@ def _answer(work: _Search, ranges: dict[float | None, tuple[float, float]], base
         runners_up=tuple(shown_student(each) for each in different(in_order)[1 : RUNNERS_UP + 1]),
         reference=reference_of(work.facts, question, work.variants),
         doubt=around,
-        evaluated=work.evaluated,
+        evaluated=work.evaluated + sum(work.reasons[reason] for reason in _WITHOUT_TOKENS),
         priced=len(work.priced),
         reasons=dict(work.reasons),
         prices=bases,
