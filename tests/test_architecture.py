@@ -72,7 +72,7 @@ MAY_IMPORT = {
     "api": {"asking", "in_flight", "sweeps", "arch", "facts", "hardware", "plan"},
     "token_costs": {"arch", "asking", "economics", "facts", "plan", "tables"},
     "training_costs": {"arch", "asking", "plan"},
-    "targets": {"arch", "cost", "economics", "facts", "hardware", "plan", "quality", "tables"},
+    "targets": {"arch", "cost", "economics", "facts", "hardware", "plan", "quality", "tables", "workload"},
     "student_planning": {"arch", "asking", "facts", "plan", "quality", "quality_laws", "targets"},
     "capacity_planning": {"asking", "capacity"},
     "fleet_sizing": {"arch", "asking", "fleets", "plan", "simulate"},
