@@ -45,7 +45,7 @@ def requests_per_s(plan: CapacityPlan, product: Product, key: str) -> Values:
     if product.demand_csv:
         base = _from_file(plan, Path(product.demand_csv), bounds, key)
     else:
-        base = (product.peak_requests_per_s or 0.0) * _shape(product, bounds)
+        base = (product.peak_requests_per_s or 0.0) * _shape(product, bounds, plan.clock_hours)
     grown: Values = base * product.growth_per_year ** (middle / HOURS_PER_YEAR)
     factors = np.array([1.0, *(each.requests_factor for each in product.generations)])
     found: Values = grown * factors[generation_of(plan, product)]
@@ -59,17 +59,18 @@ def generation_of(plan: CapacityPlan, product: Product) -> npt.NDArray[np.int64]
     return np.searchsorted(starts, begins, side="right").astype(np.int64)
 
 
-def _shape(product: Product, bounds: Values) -> Values:
+def _shape(product: Product, bounds: Values, clock: float) -> Values:
+    """Mean of each step relative to the peak. clock: hours of the week at which the plan begins."""
     if product.shape == "flat":
         return np.ones(len(bounds) - 1)
     if product.shape == "day":
         turn = 2.0 * math.pi / HOURS_PER_DAY
-        wave = np.diff(np.sin(turn * (bounds - product.peak_hour))) / (turn * np.diff(bounds))
+        wave = np.diff(np.sin(turn * (bounds + clock - product.peak_hour))) / (turn * np.diff(bounds))
         found: Values = product.trough_ratio + (1.0 - product.trough_ratio) * (1.0 + wave) / 2.0
         return found
     numbers = np.array(product.shape)
-    hours = np.arange(math.ceil(bounds[-1]) + 1)
-    return step_means(hours.astype(np.float64), numbers[hours % len(numbers)], bounds)
+    hours = np.arange(math.ceil(bounds[-1] + clock % 1.0) + 1)
+    return step_means(hours.astype(np.float64), numbers[(hours + int(clock)) % len(numbers)], bounds + clock % 1.0)
 
 
 def _from_file(plan: CapacityPlan, path: Path, bounds: Values, key: str) -> Values:

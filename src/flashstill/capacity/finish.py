@@ -27,13 +27,13 @@ def work_done(problem: Problem, trained: Values, lost: Values | None = None) -> 
 
 
 def finishes(problem: Problem, done: Values, idle: Values | None = None) -> list[float | None]:
-    """The hour at which each run's work is done, within the step in proportion; None where it is not.
+    """The hour at which each run's work is done, within its part of the step in proportion; None where it is not.
 
     idle [K, T]: chips with which runs without gangs hurry in their last step; runs that end together share them.
     """
-    fastest = done if idle is None else _hurried(problem, done, idle)
+    fastest, shares = done if idle is None else _hurried(problem, done, idle), _shares(problem)
     hours: list[float | None] = []
-    for work, steps, most, share in zip(problem.work, done, fastest, problem.open, strict=True):
+    for work, steps, most, share, after in zip(problem.work, done, fastest, shares, problem.open, strict=True):
         total = np.cumsum(steps)
         reached = np.flatnonzero(total >= work * DONE)
         if not len(reached):
@@ -42,7 +42,7 @@ def finishes(problem: Problem, done: Values, idle: Values | None = None) -> list
         at = int(reached[0])
         missing = max(min(work, total[at]) - (total[at] - steps[at]), 0.0)
         part = min(missing / most[at], 1.0) if most[at] > 0.0 else 0.0
-        late = 1.0 - share[at]  # a run that may begin within the step
+        late = 1.0 - after[at]  # a run that may begin within the step
         hours.append(float(problem.starts[at] + problem.step_hours * (late + part * share[at])))
     return hours
 
@@ -53,13 +53,18 @@ def _hurried(problem: Problem, done: Values, idle: Values) -> Values:
     ends = reached & ~np.concatenate([np.zeros_like(reached[:, :1]), reached[:, :-1]], axis=1) & (done > 0.0)
     ends &= ~problem.gangs[:, None]
     shared = np.einsum("kr,kt->rt", problem.speed, idle) * problem.step_hours / np.maximum(ends.sum(axis=0), 1)
-    found: Values = done + np.where(ends, shared * problem.open, 0.0)
+    found: Values = done + np.where(ends, shared * _shares(problem), 0.0)
     return found
+
+
+def _shares(problem: Problem) -> Values:
+    """Share of each step [R, T] in which a run may train; after its deadline, as if it had none."""
+    return np.where(problem.window > 0.0, problem.window, problem.open)
 
 
 def earliest(problem: Problem) -> Values:
     """Hours [R] before which no run can finish, even alone on all chips that it may use."""
-    room = np.minimum(problem.most[:, :, None], problem.available[:, None, :]) * problem.open[None]
+    room = np.minimum(problem.most[:, :, None], problem.available[:, None, :]) * _shares(problem)[None]
     pace = problem.speed[:, :, None] * room
     best = np.where(problem.gangs[:, None], pace.max(axis=0, initial=0.0), pace.sum(axis=0))
     alone = finishes(problem, best * problem.step_hours * problem.weight)

@@ -208,7 +208,7 @@ def _extended(
         lost = float(problem.restart_hours[each.run]) if each.restarts else 0.0
         cost[chips] = float(base.cost[at.y[pair[each.kind, each.run], steps]] @ share)
         work = -speed * (float(share @ hours[steps]) - lost) / base.work_unit[each.run]
-        entries.add(base.rows_of_chips[each.kind, steps], chips, share)
+        entries.add(base.rows_of_chips[each.kind, steps], chips, np.where(share > 0.0, 1.0, 0.0))
         entries.add(base.rows_of_work[each.run], chips, work)
         entries.add(following, [chips, used], [1.0, -each.most])
         entries.add(following + 1, [chips, used], [-1.0, each.least])

@@ -5,12 +5,14 @@
     deadline    work left over; how many more chips of a kind all the time, or how many hours later, would do it
 
 Demand comes before training, so where demand is left over no chip trains that could serve.  More chips are the least
-number e that solves the same programme with e chips more of one kind.  In long plans the mend of a deadline is found
+number e that solves the same programme with e chips more of one kind, of which some are serviced and spares as of those
+that are there.  In long plans the mend of a deadline is found
 with neighbouring steps taken together, and gangs may need more than their programme does: both say "about".
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -22,10 +24,13 @@ from flashstill.capacity.programme import Programme, programme_of
 from flashstill.capacity.relaxed import Relaxed
 from flashstill.capacity.solver import Rows, solve_linear
 from flashstill.capacity.steps import picked, thinned
+from flashstill.capacity.supply import added_by
 
 MOST_STEPS, THIN = 200, 240
 """steps with demand left over that a mend looks at, the worst ones; and steps of a plan that a late run is mended in"""
 EDGE = 1e-6
+MOST_TRIES = 12
+"""numbers of more chips that are tried, where spares follow from how many there are"""
 
 
 def violations_of(problem: Problem, found: Relaxed, missing: Values) -> list[dict[str, Any]]:
@@ -84,34 +89,62 @@ def _out_of_service(problem: Problem, step: int) -> dict[str, float]:
 def _more_for_demand(problem: Problem, short: Values) -> dict[str, int | None]:
     """For each kind, the fewest more chips with which all demand of the short steps is served; None: no number."""
     worst = np.argsort(-(short / problem.reference[:, None]).sum(axis=0))[:MOST_STEPS]
-    steps = np.sort(worst[short[:, worst].any(axis=0)])
-    part = picked(problem, steps.astype(np.int64))
-    part = replace(
-        part, window=np.zeros_like(part.window), work=np.zeros_like(part.work), restart_hours=0.0 * part.work
+    steps = np.sort(worst[short[:, worst].any(axis=0)]).astype(np.int64)
+    idle = replace(
+        problem,
+        window=np.zeros_like(problem.window),
+        work=np.zeros_like(problem.work),
+        restart_hours=0.0 * problem.work,
     )
-    return {kind.name: _fewest(part, place) for place, kind in enumerate(problem.plan.chips)}
+    return _least_more(idle, lambda whole: picked(whole, steps))
+
+
+def _least_more(problem: Problem, reduced: Callable[[Problem], Problem]) -> dict[str, int | None]:
+    """For each kind, the fewest more chips with which nothing is left over; None: no number. reduced: to fewer steps.
+
+    With e more chips each adds a(e) usable ones (`added_by`), and the programme at a(e) needs some number n: e does if
+    n <= e.  Where a is the same for all e, the first n is the answer; else the fewest found by going on from n.
+    """
+    found: dict[str, int | None] = {}
+    for place, kind in enumerate(problem.plan.chips):
+        more, best, tried = max(kind.count, kind.fails_together), None, set[int]()
+        while more not in tried and len(tried) < MOST_TRIES:
+            tried.add(more)
+            one_more = problem.supply.one_more.copy()
+            one_more[place] = added_by(problem.plan, place, float(max(more, 1)))
+            needed = _fewest(reduced(replace(problem, supply=replace(problem.supply, one_more=one_more))), place)
+            if needed is None or not kind.failure_share:
+                best = needed
+                break
+            best = more if needed <= more and (best is None or more < best) else best
+            more = needed
+        found[kind.name] = best
+    return found
 
 
 def _fewest(problem: Problem, kind: int) -> int | None:
-    """The fewest more chips of a kind, in every step, with which nothing is left over."""
+    """The fewest more chips of a kind, in every step, that may serve and train, with which nothing is left over."""
+    available = problem.available.copy()
+    available[kind] += 1e12  # only to widen the bounds of y; the rows of chips hold what there is
+    wide = programme_of(replace(problem, supply=replace(problem.supply, available=available)))
     programme = programme_of(problem)
     at, must = programme.columns, _must(problem)
-    upper = programme.upper.copy()
+    upper = np.minimum(wide.upper, 1e9)
     upper[at.s[must]], upper[at.u] = 0.0, 0.0
-    rows, cost = _with_chips(programme, kind), np.zeros(at.count + 1)
+    rows, cost = _with_chips(programme, kind, problem.supply.one_more[kind]), np.zeros(at.count + 1)
     cost[-1] = 1.0
     solved = solve_linear(cost, rows, np.zeros(at.count + 1), np.append(upper, np.inf))
     return None if solved is None else int(np.ceil(solved.x[-1] - EDGE))
 
 
-def _with_chips(programme: Programme, kind: int) -> Rows:
-    """The rows with one more variable: chips of a kind that are added in every step."""
+def _with_chips(programme: Programme, kind: int, usable: Values) -> Rows:
+    """The rows with one more variable: chips of a kind that are added in every step, usable [T] of each."""
     rows, added = programme.rows, programme.rows_of_chips[kind]
     return replace(
         rows,
         row=np.concatenate([rows.row, added]),
         column=np.concatenate([rows.column, np.full(len(added), programme.columns.count)]),
-        value=np.concatenate([rows.value, np.full(len(added), -1.0)]),
+        value=np.concatenate([rows.value, -usable]),
     )
 
 
@@ -124,7 +157,7 @@ def _late(problem: Problem, run: int, missing: float) -> dict[str, Any]:
         "missing_chip_hours": missing,
         "missing_ratio": missing / float(problem.work[run]),
         "mend": {
-            "more_chips": _with_gang(problem, run, _more_for_work(thin)),
+            "more_chips": _with_gang(problem, run, _least_more(problem, lambda whole: thinned(whole, THIN))),
             "hours_later": _hours_later(thin, run),
             "about": len(thin.starts) < len(problem.starts) or bool(problem.gangs.any()),
         },
@@ -138,27 +171,6 @@ def _with_gang(problem: Problem, run: int, more: dict[str, int | None]) -> dict[
         lacking = problem.least[place, run] - problem.available[place].max(initial=0.0)
         found[kind] = None if count is None else max(count, int(np.ceil(lacking)) if problem.speed[place, run] else 0)
     return found
-
-
-def _more_for_work(problem: Problem) -> dict[str, int | None]:
-    """For each kind, the fewest more chips, all the time, with which all demand is served and all work done."""
-    roomy = replace(problem, supply=replace(problem.supply, available=problem.available))
-    return {kind.name: _fewest_for_all(roomy, place) for place, kind in enumerate(problem.plan.chips)}
-
-
-def _fewest_for_all(problem: Problem, kind: int) -> int | None:
-    """As `_fewest`, where the added chips may train too."""
-    available = problem.available.copy()
-    available[kind] += 1e12  # only to widen the bounds of y; the rows of chips hold what there is
-    wide = programme_of(replace(problem, supply=replace(problem.supply, available=available)))
-    programme = programme_of(problem)
-    at, must = programme.columns, _must(problem)
-    upper = np.minimum(wide.upper, 1e9)
-    upper[at.s[must]], upper[at.u] = 0.0, 0.0
-    cost = np.zeros(at.count + 1)
-    cost[-1] = 1.0
-    solved = solve_linear(cost, _with_chips(programme, kind), np.zeros(at.count + 1), np.append(upper, np.inf))
-    return None if solved is None else int(np.ceil(solved.x[-1] - EDGE))
 
 
 def _hours_later(problem: Problem, run: int) -> float | None:
@@ -176,8 +188,10 @@ def _hours_later(problem: Problem, run: int) -> float | None:
 
 
 def _done_with(problem: Problem, run: int, steps: int) -> bool:
-    window = problem.window.copy()
+    window, teacher = problem.window.copy(), int(problem.teacher[run])
     window[run] = np.where(np.arange(len(problem.starts)) < steps, problem.open[run], 0.0)
+    if teacher >= 0 and window[teacher].any():  # a student begins after its teacher, as planned
+        window[run, : int(np.flatnonzero(window[teacher])[-1]) + 1] = 0.0
     programme = programme_of(replace(problem, window=window))
     solved = solve_linear(programme.cost, programme.rows, programme.lower, programme.upper)
     return solved is not None and bool(solved.x[programme.columns.u[run]] <= EDGE * problem.work[run])

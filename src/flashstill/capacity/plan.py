@@ -1,12 +1,13 @@
 """What a capacity plan says: chip kinds, products with their demand, training runs, the horizon and the objective.
 
 Hours count from the beginning of the plan.  In the file an hour may also be written as a date ("2026-03-01", or
-"2026-03-01T06:00"), where the plan has a `start`.
+"2026-03-01T06:00"), where the plan has a `start`, in whose time zone dates without one are.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, TypeAlias
 
 from flashstill.checked import Amount, between, one_of, shaped, sized
@@ -98,7 +99,8 @@ class Product:
     """Requests that are owed an answer by a model.
 
     peak_requests_per_s x shape: "flat", "day" (a cosine between trough_ratio and 1, highest at peak_hour), or 24 or 168
-    numbers relative to the peak, which repeat; or demand_csv: a file with the columns hour and requests_per_s.
+    numbers relative to the peak, which repeat; or demand_csv: a file with the columns hour and requests_per_s.  Where
+    the plan has a start, peak_hour and 24 numbers go by its clock and 168 begin on Monday; else by the plan's hours.
     growth_per_year: factor of demand after a year, compounding by the hour.
     tokens_per_s_per_chip: output tokens a second of one chip of each kind; kinds left out are found by a search of
     `plan` under the latency bounds, with up to max_chips a replica, and with throughput = "simulate" by the knee of
@@ -182,3 +184,11 @@ class CapacityPlan:
     def periods(self) -> int:
         """Number of steps."""
         return round(self.horizon_hours / self.step_hours)
+
+    @property
+    def clock_hours(self) -> float:
+        """Hours from Monday, 0:00, until the beginning of the plan; 0 without a start."""
+        if not self.start:
+            return 0.0
+        begin = datetime.fromisoformat(self.start)
+        return begin.weekday() * 24.0 + begin.hour + begin.minute / 60.0 + begin.second / 3600.0

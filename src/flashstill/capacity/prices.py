@@ -79,10 +79,10 @@ def worth_of_deadlines(problem: Problem, cost: float, prices: Prices) -> list[di
     tie = TIE_OF_ALL * most_ties(problem)
     found, unit, small = [], cost_unit(problem), columns_of(problem).count <= SMALL
     for run, one in enumerate(problem.plan.trainings):
-        later = _moved(problem, run, one.deadline + 1.0) if one.deadline + 1.0 <= problem.plan.horizon_hours else None
-        earlier = _moved(problem, run, one.deadline - 1.0) if one.deadline - 1.0 > one.start else None
-        gain = _difference(problem, later, run, cost, prices, small)
-        loss = _difference(problem, earlier, run, cost, prices, small)
+        later = _moved(problem, run, 1.0) if one.deadline + 1.0 <= problem.plan.horizon_hours else ()
+        earlier = _moved(problem, run, -1.0) if one.deadline - 1.0 > one.start else ()
+        gain = _difference(problem, later, cost, prices, small)
+        loss = _difference(problem, earlier, cost, prices, small)
         found.append(
             {
                 "one_hour_later": None if gain is None else _real(-gain / unit, tie),
@@ -98,27 +98,64 @@ def _real(value: float, tie: float) -> float:
     return value if value > tie else 0.0
 
 
-def _moved(problem: Problem, run: int, deadline: float) -> Problem:
+def _moved(problem: Problem, run: int, hours: float) -> tuple[Problem, ...]:
+    """The problem with a run's deadline moved.
+
+    A student still begins after its teacher.  A teacher's students begin when they did, if it may end then, and as a
+    choice so many hours later.
+    """
+    window, one = problem.window.copy(), problem.plan.trainings[run]
+    window[run] = _share(problem, one.start, one.deadline + hours)
+    teacher, students = int(problem.teacher[run]), np.flatnonzero(problem.teacher == run)
+    if teacher >= 0:
+        window[run, : _handover(problem, teacher)] = 0.0
+    if not len(students):
+        return (replace(problem, window=window),)
+    handover = _handover(problem, run)
+    last = int(np.ceil((one.deadline + hours) / problem.step_hours - 1e-9))
+    choices = {min(handover, last), min(handover + int(np.ceil(max(hours, 0.0) / problem.step_hours)), last)}
+    found = []
+    for step in sorted(choices):
+        other = window.copy()
+        other[run, step:] = 0.0
+        for student in students:
+            its = problem.plan.trainings[student]
+            other[student] = _share(problem, its.start, its.deadline)
+            other[student, :step] = 0.0
+        found.append(replace(problem, window=other))
+    return tuple(found)
+
+
+def _handover(problem: Problem, teacher: int) -> int:
+    """The step in which the students of a teacher may begin."""
+    steps = np.flatnonzero(problem.window[teacher] > 0.0)
+    return int(steps[-1]) + 1 if len(steps) else 0
+
+
+def _share(problem: Problem, start: float, deadline: float) -> Values:
+    """Share of each step [T] between two hours."""
     ends = problem.starts + problem.step_hours
-    start = problem.plan.trainings[run].start
-    share = np.clip(np.minimum(ends, deadline) - np.maximum(problem.starts, start), 0.0, None) / problem.step_hours
-    window = problem.window.copy()
-    window[run] = share
-    return replace(problem, window=window)
+    found: Values = np.clip(np.minimum(ends, deadline) - np.maximum(problem.starts, start), 0.0, None)
+    return found / problem.step_hours
 
 
 def _difference(
-    problem: Problem, other: Problem | None, run: int, cost: float, prices: Prices, small: bool
+    problem: Problem, others: tuple[Problem, ...], cost: float, prices: Prices, small: bool
 ) -> float | None:
-    """By how much the other problem costs more."""
-    if other is None:
-        return None
+    """By how much the best of the other problems costs more; None if there is none that can be kept."""
+    costs = [one for other in others if (one := _one_difference(problem, other, cost, prices, small)) is not None]
+    return min(costs, default=None)
+
+
+def _one_difference(problem: Problem, other: Problem, cost: float, prices: Prices, small: bool) -> float | None:
     if small:
         programme = programme_of(other)
         solved = solve_linear(programme.cost, programme.rows, programme.lower, programme.upper)
         late = solved is None or bool((solved.x[programme.columns.u] > 1e-6 * np.maximum(problem.work, 1.0)).any())
         return None if solved is None or late else solved.cost - cost
-    changed = np.flatnonzero(other.window[run] != problem.window[run])
+    changed = np.flatnonzero((other.window != problem.window).any(axis=0))
+    if not len(changed):
+        return 0.0
     return (
         priced(picked(other, changed), prices.work)[0] - priced(picked(problem, changed), prices.work)[0]
     ) * cost_unit(problem)

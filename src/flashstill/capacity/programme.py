@@ -5,7 +5,8 @@
     s[p, t]     demand that is not served, in chips of the fastest kind
     u[r]        work that is not done by the deadline, in chip-hours of the fastest kind
 
-    chips       sum_p x + sum_r y <= available                       every kind and step
+    chips       sum_p x + sum_r y / share <= available               every kind and step; share: of the step within the
+                                                                     run's window: a run's chips are its own all step
     demand      sum_k (rate / reference) x + s = demand / reference  every product and step
     work        sum_k,t speed h y + u >= work                        every run, within its window; h: hours of a step
     gangs       sum_k y / most <= 1                                  every gang that may be of several kinds
@@ -114,7 +115,7 @@ def programme_of(
     unit = _work_unit(problem)
     triplets = [
         _entries(chips_rows[at.x_kind], at.x, 1.0),
-        _entries(chips_rows[at.y_kind], at.y, 1.0),
+        _entries(chips_rows[at.y_kind], at.y, 1.0 / np.where(problem.window > 0.0, problem.window, 1.0)[at.y_run]),
         _entries(demand_rows[at.x_product], at.x, ratio),
         _entries(demand_rows, at.s, 1.0),
     ]

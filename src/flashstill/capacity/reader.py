@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,34 +36,45 @@ def plan_of(tree: Mapping[str, Any], where: str = "the plan", base: Path | None 
 
 def _with_hours(tree: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The tables with every date in place of an hour turned into hours since `start`."""
-    begin = tree.get("start", "")
+    begin = _written(tree.get("start", ""))
     origin = _date(begin, f"{where}: start") if isinstance(begin, str) and begin else None
 
     def walked(value: Any, path: str) -> Any:
         if isinstance(value, Mapping):
             return {key: hour(entry, f"{path}.{key}", str(key)) for key, entry in value.items()}
-        if isinstance(value, list):
+        if isinstance(value, list | tuple):
             return [walked(entry, f"{path}[{place}]") for place, entry in enumerate(value)]
         return value
 
     def hour(value: Any, path: str, key: str) -> Any:
-        if key not in HOUR_KEYS or not isinstance(value, str):
+        text = _written(value)
+        if key not in HOUR_KEYS or not isinstance(text, str):
             return walked(value, path)
         if origin is None:
-            raise BadInput(f"{where}: {path} is the date {shortened(value)!r}; give the plan's start as a date too")
-        return (_date(value, f"{where}: {path}") - origin).total_seconds() / SECONDS_PER_HOUR
+            raise BadInput(f"{where}: {path} is the date {shortened(text)!r}; give the plan's start as a date too")
+        moment = _date(text, f"{where}: {path}")
+        if moment.tzinfo is not None and origin.tzinfo is None:
+            raise BadInput(f"{where}: {path} is {shortened(text)!r}, with a time zone, but start has none; give it one")
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=origin.tzinfo)
+        return (moment - origin).total_seconds() / SECONDS_PER_HOUR
 
-    return {key: value if key == "start" else walked(value, str(key)) for key, value in tree.items()}
+    return {key: begin if key == "start" else walked(value, str(key)) for key, value in tree.items()}
+
+
+def _written(value: Any) -> Any:
+    """A date of TOML as text; anything else as it is."""
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _date(text: str, where: str) -> datetime:
+    """A moment, in the time zone that it has or none; dates without one are in that of `start`."""
     try:
-        date = datetime.fromisoformat(text)
+        return datetime.fromisoformat(text)
     except ValueError:
         raise BadInput(
             f"{where} is {shortened(text)!r}, not a date; write it as 2026-03-01 or 2026-03-01T06:00"
         ) from None
-    return date.replace(tzinfo=UTC) if date.tzinfo is None else date
 
 
 Problems = Iterator[tuple[str, str]]

@@ -40,6 +40,12 @@ class Relaxed:
         found: Values = problem.available - self.serving.sum(axis=1) - self.trained.sum(axis=1)
         return np.maximum(found, 0.0)
 
+    def spare(self, problem: Problem) -> Values:
+        """Chips [K, T] that do nothing at any time of a step: a run's are not to be had outside its window either."""
+        share = np.where(problem.window > 0.0, problem.window, 1.0)
+        found: Values = problem.available - self.serving.sum(axis=1) - (self.trained / share).sum(axis=1)
+        return np.maximum(found, 0.0)
+
 
 def solve_relaxed(problem: Problem, held: Values | None = None) -> Relaxed:
     """The whole programme at once. held [K, R, T]: chips of the runs that have gangs."""

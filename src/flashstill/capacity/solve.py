@@ -98,7 +98,7 @@ def solve(
     if problem.plan.objective == "training" and len(problem.work) == 1 and window is None:
         # a run alone: what does most work up to each hour is earliest in mean and in end
         bound = max(
-            bound, *(hour or 0.0 for hour in finishes(parted, work_done(parted, first.trained), first.idle(parted)))
+            bound, *(hour or 0.0 for hour in finishes(parted, work_done(parted, first.trained), first.spare(parted)))
         )
     violations = violations_of(parted, found.relaxed, found.missing) if with_duals else []
     return CapacityAnswer(
@@ -106,7 +106,7 @@ def solve(
         status="infeasible" if violations else "optimal" if _gap(found.cost, bound, problem) <= 1e-4 else "feasible",
         method=found.how,
         relaxed=found.relaxed,
-        finishes=tuple(finishes(problem, found.done, found.relaxed.idle(problem))),
+        finishes=tuple(finishes(problem, found.done, found.relaxed.spare(problem))),
         gangs=found.gangs,
         missing=found.missing,
         cost=found.cost + _fixed(problem),
@@ -155,7 +155,7 @@ def _measured(
     missing = np.where(problem.gangs, np.maximum(problem.work - done.sum(axis=1), 0.0), relaxed.missing)
     missing = np.where(missing > 1e-6 * problem.work, missing, 0.0)
     ended = [
-        problem.plan.horizon_hours if hour is None else hour for hour in finishes(problem, done, relaxed.idle(problem))
+        problem.plan.horizon_hours if hour is None else hour for hour in finishes(problem, done, relaxed.spare(problem))
     ]
     early = problem.plan.objective == "training"
     worth = np.ones(len(problem.work)) if early else problem.value_usd_per_hour

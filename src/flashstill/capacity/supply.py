@@ -10,6 +10,7 @@ A kind that does not fail keeps all that are not serviced.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,8 +74,15 @@ def _own_price(kind: ChipKind, place: int, own: float | None, usd: float) -> flo
     return usd if own is None else own
 
 
-def _kind(plan: CapacityPlan, kind: ChipKind, bounds: Values) -> tuple[Values, Values, Values, float]:
-    """Usable chips by step, what one more chip adds, what one more nine takes, and all chip-hours that are there."""
+def added_by(plan: CapacityPlan, place: int, more: float) -> Values:
+    """Usable chips [T] that each of so many more chips of a kind adds: below 1 where some are serviced or spares."""
+    starts, there, usable = _usable(plan.chips[place])
+    added: Values = step_means(starts, usable(there + more, plan.nines) - usable(there, plan.nines), edges(plan))
+    return added / more
+
+
+def _usable(kind: ChipKind) -> tuple[Values, Values, Callable[[Values, float], Values]]:
+    """Hours of changes, chips that are there from each on, and those of so many that can be used with so many nines."""
     changes = {0.0, *(each.at for each in kind.purchases)}
     changes |= {hour for each in kind.maintenance for hour in (each.start, each.end)}
     starts = np.array(sorted(changes))
@@ -96,6 +104,12 @@ def _kind(plan: CapacityPlan, kind: ChipKind, bounds: Values) -> tuple[Values, V
         found: Values = working - count + kind.fails_together * _quantile(groups, kind.failure_share, nines)
         return found
 
+    return starts, there, usable
+
+
+def _kind(plan: CapacityPlan, kind: ChipKind, bounds: Values) -> tuple[Values, Values, Values, float]:
+    """Usable chips by step, what one more chip adds, what one more nine takes, and all chip-hours that are there."""
+    starts, there, usable = _usable(kind)
     base = usable(there, plan.nines)
     rows = (base, usable(there + 1.0, plan.nines) - base, base - usable(there, plan.nines + 1.0))
     means = [step_means(starts, row, bounds) for row in rows]

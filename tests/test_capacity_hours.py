@@ -1,0 +1,90 @@
+"""Capacity plans: hours by the clock, parts of steps, students' deadlines, and mends with chips that are serviced."""
+
+from __future__ import annotations
+
+import copy
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pytest
+
+import flashstill as fs
+from flashstill.errors import BadInput
+
+PRODUCT: dict[str, Any] = {
+    "name": "chat", "model": "llama-3.1-70b", "input_tokens": 10, "output_tokens": 100, "peak_requests_per_s": 600.0,
+    "tokens_per_s_per_chip": {"a": 1000.0},
+}  # fmt: skip
+KIND: dict[str, Any] = {"name": "a", "count": 80, "usd_per_hour": 2.0, "paid": "used"}
+PLAN: dict[str, Any] = {"horizon_hours": 24.0, "chips": [KIND], "products": [PRODUCT]}
+
+
+def run(work: float, deadline: Any, **more: Any) -> dict[str, Any]:
+    return {"name": "next", "chip_hours": {"a": work}, "deadline": deadline, **more}
+
+
+@pytest.mark.parametrize(
+    "more", [{"deadline": 10.5}, {"start": 13.5, "deadline": 24.0}, {"start": 2.25, "deadline": 12.75}]
+)
+def test_a_part_of_a_step_has_only_its_part_of_the_free_chips(more: dict[str, float]) -> None:
+    """60 of 80 chips serve all the time, so that 10.5 hours are 210 chip-hours."""
+    fits = fs.capacity({**PLAN, "runs": [run(209.0, **more)]})
+    assert fits.feasible
+    assert fits.finishes[0] == pytest.approx(more.get("start", 0.0) + 209.0 / 20.0)
+    assert not fs.capacity({**PLAN, "runs": [run(211.0, **more)]}).feasible
+
+
+def test_a_gang_has_only_its_part_of_a_step_too() -> None:
+    gang = {"gang": {"a": [5, 40]}, "restart_hours": 0.1}
+    assert fs.capacity({**PLAN, "runs": [run(207.9, 10.5, **gang)]}).feasible
+    assert not fs.capacity({**PLAN, "runs": [run(208.1, 10.5, **gang)]}).feasible
+
+
+@pytest.mark.parametrize("more", [{"maintenance_share": 0.2}, {"failure_share": 0.1, "maintenance_share": 0.1}])
+def test_more_chips_are_serviced_and_spared_too(more: dict[str, float]) -> None:
+    tree = {"horizon_hours": 2.0, "nines": 3.0, "chips": [{**KIND, **more}],
+            "products": [{**PRODUCT, "peak_requests_per_s": 1000.0}]}  # fmt: skip
+    extra = fs.capacity(tree).violations[0]["mend"]["more_chips"]["a"]
+    for fewer, enough in ((0, True), (1, False)):
+        changed = {**tree, "chips": [{**KIND, **more, "count": 80 + extra - fewer}]}
+        assert fs.capacity(changed).feasible is enough
+
+
+def test_a_student_needs_hours_after_its_teacher() -> None:
+    student = {"name": "flash", "teacher": "next", "chip_hours": {"a": 100.0}, "deadline": 14.0}
+    tree = {**PLAN, "runs": [run(200.0, 12.0)], "distillations": [student]}
+    later = fs.capacity(tree).violations[0]["mend"]["hours_later"]
+    assert later == 1.0
+    assert fs.capacity({**tree, "distillations": [{**student, "deadline": 15.0}]}).feasible
+
+
+def test_an_hour_of_a_student_is_worth_what_solving_anew_says() -> None:
+    kinds = [{"name": name, "count": count, "usd_per_hour": usd, "paid": "used"}
+             for name, count, usd in (("a", 40, 2.0), ("b", 100, 5.0), ("c", 10, 2.0))]  # fmt: skip
+    student = {"name": "flash", "teacher": "next", "chip_hours": {"a": 220.0, "b": 220.0}, "deadline": 14.0}
+    tree: dict[str, Any] = {
+        "horizon_hours": 24.0, "chips": kinds, "distillations": [student],
+        "runs": [{"name": "next", "chip_hours": {"c": 100.0}, "deadline": 12.0}],
+    }  # fmt: skip
+    base = fs.capacity(tree)
+    assert base.duals is not None
+    slack = base.duals["deadlines"]["flash"]
+    for deadline, key in ((13.0, "one_hour_earlier"), (15.0, "one_hour_later")):
+        other = copy.deepcopy(tree)
+        other["distillations"][0]["deadline"] = deadline
+        assert abs(fs.capacity(other).cost - base.cost) == pytest.approx(slack[key], abs=0.01)
+
+
+def test_dates_are_in_the_time_zone_of_the_start_and_shapes_go_by_its_clock() -> None:
+    dated = {**PLAN, "horizon_hours": 48.0, "start": "2026-03-02T06:00+02:00", "runs": [run(10.0, "2026-03-03")],
+             "products": [{**PRODUCT, "shape": "day", "trough_ratio": 0.0}]}  # fmt: skip
+    answer = fs.capacity(dated)
+    assert answer.problem.plan.runs[0].deadline == 18.0
+    assert np.argmax(answer.problem.demand[0, :24] > 59_000.0) == 8  # from 14:00 on, around 15:00
+    week = [1.0 if hour == 30 else 0.5 for hour in range(168)]  # Tuesday, 6:00 to 7:00
+    shaped = fs.capacity({**dated, "products": [{**PRODUCT, "shape": week}]}).problem.requests[0]
+    assert (shaped[24], shaped[23], shaped[25]) == (600.0, 300.0, 300.0)
+    assert fs.capacity({**dated, "start": date(2026, 3, 2)}).problem.plan.runs[0].deadline == 24.0
+    with pytest.raises(BadInput, match=r"runs\[0\]\.deadline is .* with a time zone, but start has none"):
+        fs.capacity({**dated, "start": "2026-03-02", "runs": [run(10.0, "2026-03-03T00:00Z")]})
