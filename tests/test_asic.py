@@ -187,6 +187,9 @@ def test_alternatives_can_be_had_and_are_never_hard_wired() -> None:
         ({"concurrency": (0,)}, "concurrency must be at least 1"),
         ({"max_tpot_s": -1.0}, "max_tpot_s must be above 0"),
         ({"isl": 10**7}, "beyond the"),
+        ({"seed": -1}, "seed must be 0 or above"),
+        ({"variants": ()}, "no variant is asked for"),
+        ({"nodes": ()}, "no node is asked for"),
     ],
 )
 def test_nonsense_gets_one_sentence(change: dict[str, Any], why: str) -> None:
@@ -199,6 +202,7 @@ def test_nodes_have_several_spellings() -> None:
     assert [node_nm(FACTS, name) for name in ("n5", "5nm", "5", " N7 ")] == [5, 5, 5, 7]
     assert ASKED.day(1.5) == "2028-07-02"
     assert ASKED.day(None) is None
+    assert replace(ASKED, decided=date(9999, 12, 1)).day(1.0) is None  # beyond the calendar
 
 
 @pytest.mark.parametrize(

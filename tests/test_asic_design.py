@@ -162,6 +162,10 @@ def test_what_cannot_be_built_is_counted() -> None:
     with pytest.raises(InfeasiblePlan) as error:
         design_chip(FACTS, big, variant="hardwired", node="n7", max_chips=1)
     assert set(error.value.reasons) == {"a die does not fit one exposure"}
+    small = FACTS.edited(["wafer.diameter_mm=12"])
+    with pytest.raises(InfeasiblePlan) as error:
+        design_chip(small, load_architecture("llama-3.1-8b"), variant="hardwired", node="n2", max_chips=1)
+    assert error.value.reasons["a die does not fit the wafer"] > 0
     with pytest.raises(InfeasiblePlan) as error:
         wired(max_tpot_s=1e-9, objective=COST)
     assert error.value.reasons["tpot above the bound"] > 0

@@ -219,6 +219,10 @@ def test_a_hard_wired_chip_dies_with_its_model() -> None:
     assert found.break_even == {"p10": None, "p50": None, "p90": None}
     assert found.asic_usd["p50"] is None
     assert found.alternative_usd["p50"] is not None
+    asked = decision(short, "hardwired")
+    rule = two_for_two(asked.programme(asked.facts), 1e15).as_dict()
+    assert rule == {"alternative_over_asic_cost": None, "once_over_alternative_cost": None, "threshold": None,
+                    "pays": False}  # fmt: skip
 
 
 def test_the_terms_of_a_decision_by_hand() -> None:

@@ -39,6 +39,7 @@ def test_dies_are_counted_by_placement() -> None:
     assert dies_per_wafer(26.0, 31.3, PLAIN) == dies_per_wafer(31.3, 26.0, PLAIN) == 67
     assert dies_per_wafer(10.0, 10.0, PLAIN) == 626
     assert dies_per_wafer(400.0, 1.0, PLAIN) == 0
+    assert [dies_per_wafer(side, side, PLAIN) for side in (4.0, 140.0, 207.0)] == [4106, 1, 1]
 
 
 @settings(max_examples=30, deadline=None)
@@ -93,6 +94,10 @@ def test_what_cannot_be_made() -> None:
     facts = load()
     with pytest.raises(BadInput, match="divide it into chiplets"):
         bill_of_materials(facts, Package(dies=(Die(node_nm=5, width_mm=40.0, height_mm=30.0),)))
+    with pytest.raises(BadInput, match="fits a wafer of 25 mm"):
+        bill_of_materials(
+            facts.edited(["wafer.diameter_mm=25"]), Package(dies=(Die(node_nm=5, width_mm=20, height_mm=20),))
+        )
     with pytest.raises(BadInput, match="or none of them"):
         bill_of_materials(facts, Package(dies=(Die(node_nm=5, width_mm=10.0, height_mm=10.0),), memory="hbm3"))
     with pytest.raises(BadInput, match="cannot need 5 of 4"):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from flashstill.asic.design import Area
 from flashstill.facts import Facts
@@ -99,19 +99,17 @@ def _rules(facts: Facts, node_nm: int, kind: str) -> Rules:
 def area_of(rules: Rules, content: Content) -> Area:
     """The die that holds `content`, by part; at least as large as its edge asks for."""
     sizes = rules.multiplier_mm2
-    area = Area(
-        sram=content.sram_bytes * rules.byte_mm2,
-        multipliers=max((count * sizes[name] for name, count in content.multipliers.items()), default=0.0),
-        wired_weights=content.wired_bits * rules.wired_bit_mm2,
-        memory_phy=content.stacks * rules.stack_mm2,
-        links=content.lanes * rules.lane_mm2,
-        die_to_die=content.modules * rules.module_mm2,
-        host=content.hosts * rules.host_mm2,
-        other=0.0,
-    )
-    surrounded = (area.mm2 - area.wired_weights) / (1.0 - rules.other_ratio)
-    whole = max(area.wired_weights + surrounded, edge_bound_mm2(rules, content))
-    return replace(area, other=whole - area.mm2)
+    parts = {
+        "sram": content.sram_bytes * rules.byte_mm2,
+        "multipliers": max((count * sizes[name] for name, count in content.multipliers.items()), default=0.0),
+        "memory_phy": content.stacks * rules.stack_mm2,
+        "links": content.lanes * rules.lane_mm2,
+        "die_to_die": content.modules * rules.module_mm2,
+        "host": content.hosts * rules.host_mm2,
+    }
+    wired, inside = content.wired_bits * rules.wired_bit_mm2, sum(parts.values())
+    whole = max(wired + inside / (1.0 - rules.other_ratio), edge_bound_mm2(rules, content))
+    return Area(**parts, wired_weights=wired, other=whole - wired - inside)
 
 
 def edge_bound_mm2(rules: Rules, content: Content) -> float:

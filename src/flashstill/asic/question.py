@@ -65,7 +65,8 @@ class Question:
 
     def day(self, years: float | None) -> str | None:
         """The date so many years after the decision; None if it never comes, or not in a calendar's reach."""
-        if years is None or years > 1000.0:
+        days_left = (date.max - self.decided).days
+        if years is None or years * DAYS_PER_YEAR >= days_left:
             return None
         return (self.decided + timedelta(days=round(years * DAYS_PER_YEAR))).isoformat()
 
@@ -75,6 +76,9 @@ def check_question(facts: Facts, question: Question) -> None:
     volume = question.tokens_per_day
     if not (math.isfinite(volume) and 0.0 < volume <= MOST_TOKENS):
         raise BadInput(f"the volume must be above 0 and at most {MOST_TOKENS:g} tokens a day, not {volume:g}")
+    for what, words in (("variant", question.variants), ("node", question.nodes)):
+        if not words:
+            raise BadInput(f"no {what} is asked for; name one or several, with commas between them")
     for variant in question.variants:
         if variant not in VARIANTS:
             raise BadInput(unknown("variant", variant, VARIANTS))
@@ -83,6 +87,8 @@ def check_question(facts: Facts, question: Question) -> None:
     if question.basis not in BASES:
         raise BadInput(unknown("price of the alternative", question.basis, BASES))
     check_counts({"draws": question.draws, "concurrency": min(question.concurrency, default=None)})
+    if question.seed < 0:
+        raise BadInput(f"the seed must be 0 or above, not {question.seed}")
     if question.draws > MOST_DRAWS:
         raise BadInput(f"draws must be at most {MOST_DRAWS:,}, not {question.draws:,}")
     check_bounds(question.scenario)

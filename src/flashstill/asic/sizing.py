@@ -25,6 +25,7 @@ from flashstill.asic.rows import CLASS_OF, MAKER
 from flashstill.cost import Precisions
 from flashstill.cost.footprint import chip_weight_bytes, sequence_bytes
 from flashstill.economics.bill_of_materials import Die, Package
+from flashstill.economics.wafers import Wafer, fits_wafer, wafer_of
 from flashstill.facts import Facts
 from flashstill.hardware import BYTES_PER_VALUE
 from flashstill.hardware.software import Software, software_on
@@ -35,6 +36,7 @@ from flashstill.workload import decode, weight_bytes
 
 NO_SPLIT = "the model cannot be split over so many chips"
 RETICLE = "a die does not fit one exposure"
+WAFER = "a die does not fit the wafer"
 CARRIER = "dies and stacks do not fit one package"
 POWER = "idle power uses up what cooling removes"
 MULTIPLIED_IN = {"fp8-block": "fp8", "int2": "bf16"}
@@ -87,7 +89,7 @@ class Ground:
     """What all choices share: the numbers of the node, the engine, the arrays.
 
     widest: format of the array's widest multiplier.  rates: multipliers of each format over those of the widest.
-    activation_bytes: of the operation that has most, a sequence.  least_sram_bytes: of any chip.
+    activation_bytes: of the operation that has most, a sequence.
     """
 
     wanted: Wanted
@@ -99,6 +101,7 @@ class Ground:
     clock_hz: float
     lane_bytes_per_s: float
     modules: int
+    wafer: Wafer
     facts: Facts
 
     def value(self, name: str, quantity: str) -> float:
@@ -132,6 +135,7 @@ def ground_of(facts: Facts, wanted: Wanted) -> Ground:
         clock_hz=facts.value(node, "clock_hz"),
         lane_bytes_per_s=facts.value(node, "lane_bytes_per_s"),
         modules=math.ceil(across),
+        wafer=wafer_of(facts),
         facts=facts,
     )
 
@@ -209,6 +213,8 @@ def size_holding(ground: Ground, choice: Choice, weights: float, cache: float) -
     sides = sides_of(ground.rules, area.mm2)
     if sides is None:
         return RETICLE
+    if not fits_wafer(*sides, ground.wafer):
+        return WAFER
     silicon = choice.dies * area.mm2
     carrier = "cowos" if stacks else "organic"
     if silicon + stacks * ground.value("hbm", "stack_mm2") > ground.value(carrier, "carrier_mm2"):

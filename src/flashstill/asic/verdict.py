@@ -146,12 +146,13 @@ class TwoForTwo:
         return 1.0 - 1.0 / self.cost_ratio
 
     def as_dict(self) -> dict[str, Any]:
-        """The rule's numbers, and its answer."""
+        """The rule's numbers, and its answer; None of all numbers if the chip never serves, or the other is free."""
+        serves = self.cost_ratio > 0.0
         return {
-            "alternative_over_asic_cost": self.cost_ratio,
-            "once_over_alternative_cost": self.spent_ratio,
-            "threshold": self.threshold,
-            "pays": self.spent_ratio < self.threshold,
+            "alternative_over_asic_cost": self.cost_ratio if serves else None,
+            "once_over_alternative_cost": self.spent_ratio if serves else None,
+            "threshold": self.threshold if serves else None,
+            "pays": serves and self.spent_ratio < self.threshold,
         }
 
 
@@ -159,6 +160,8 @@ def two_for_two(terms: Programme, tokens_per_day: float) -> TwoForTwo:
     """The rule at a volume; the cost of masks for next models counts as spent once."""
     asic, alternative = (float(usd) for usd in terms.usd_per_million(tokens_per_day))
     recurring = float(terms.recurring_usd_per_million(tokens_per_day))
+    if math.isinf(recurring) or alternative == 0.0:
+        return TwoForTwo(cost_ratio=0.0, spent_ratio=math.inf)
     return TwoForTwo(cost_ratio=alternative / recurring, spent_ratio=(asic - recurring) / alternative)
 
 

@@ -40,7 +40,9 @@ _SHOWN = 7
 )  # fmt: skip
 @click.option("--price", type=WORD, default="best", show_default=True, help="Of the alternative: best, rented, owned.")
 @click.option("--draws", type=COUNT, default=100_000, show_default=True, help="Draws of the fact rows.")
-@click.option("--seed", type=COUNT, default=0, show_default=True, help="The same seed gives the same answer.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same answer."
+)
 @click.option("--decided", default=None, help="Day of the decision, as 2027-01-31 [default: today].")
 @facts_options
 @page_option
@@ -136,7 +138,7 @@ def print_asic(values: Mapping[str, Any]) -> None:
 
 def _print_best(values: Mapping[str, Any]) -> None:
     """What stands behind the best variant, in a line each."""
-    fleet, schedule, other, rule = (values[name] for name in ("fleet", "schedule", "alternative", "two_for_two"))
+    fleet, schedule, other = (values[name] for name in ("fleet", "schedule", "alternative"))
     chosen, quick, day = values["configuration"], values["as_quick"], values["break_even_date"]["p50"]
     click.echo(
         f"\n{values['variant']} {values['node']}: {fleet['machines']:,} machines of {chosen['chips']:,} packages,"
@@ -158,11 +160,7 @@ def _print_best(values: Mapping[str, Any]) -> None:
     )
     parts = ", ".join(f"{name} {_usd(usd)}" for name, usd in values["nre"]["parts_usd"].items())
     click.echo(f"once: {parts}")
-    below = f"it pays below {rule['threshold']:.0%}" if rule["threshold"] > 0.0 else "so that no volume repays it"
-    click.echo(
-        f"ASIC Clouds: {rule['alternative_over_asic_cost']:.2g} x cheaper beside what is spent once, which is"
-        f" {rule['once_over_alternative_cost']:.0%} of the alternative's cost; {below}"
-    )
+    click.echo(_rule(values["two_for_two"]))
     shares = ", ".join(
         f"{_share(row['nre_ratio']['p50'])} of {_usd(row['training_usd'])}"
         for row in values["as_share_of_training_run"]
@@ -171,6 +169,17 @@ def _print_best(values: Mapping[str, Any]) -> None:
     click.echo(f"spent once, as a share of a training run: {shares}")
     joules = ", ".join(f"{level} {show(energy, 'J')}" for level, energy in values["joules_per_token"].items() if energy)
     click.echo(f"joules per token of a decode step: {joules}\n")
+
+
+def _rule(rule: Mapping[str, Any]) -> str:
+    """The rule of ASIC Clouds: the chip's cost beside what is spent once, and how much may be."""
+    if rule["threshold"] is None:
+        return "no ratio of costs: the alternative is free, or each model is gone before its chips are there"
+    below = f"it pays below {rule['threshold']:.0%}" if rule["threshold"] > 0.0 else "so that no volume repays it"
+    return (
+        f"ASIC Clouds: {rule['alternative_over_asic_cost']:.2g} x cheaper beside what is spent once, which is"
+        f" {rule['once_over_alternative_cost']:.0%} of the alternative's cost; {below}"
+    )
 
 
 def _alternative(other: Mapping[str, Any]) -> str:

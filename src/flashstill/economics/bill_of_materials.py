@@ -97,7 +97,10 @@ def die_usd(facts: Facts, rows: Rows, die: Die, area_ratio: Quantity = 1.0) -> Q
     area_ratio: area over that of its sides, where it is a guess; as many dies fewer are on a wafer.
     """
     check_reticle(facts, die)
-    count = dies_per_wafer(die.width_mm, die.height_mm, wafer_of(facts))
+    wafer = wafer_of(facts)
+    count = dies_per_wafer(die.width_mm, die.height_mm, wafer)
+    if not count:
+        raise BadInput(f"no die of {die.width_mm:g} x {die.height_mm:g} mm fits a wafer of {wafer.diameter_mm:g} mm")
     sold = count * sold_ratio(facts, rows, die, area_ratio)
     dollars: Quantity = rows.value(f"node-{die.node_nm}", "usd_per_wafer") * area_ratio / sold
     return dollars

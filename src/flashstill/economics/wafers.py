@@ -26,6 +26,10 @@ Values = npt.NDArray[np.float64]
 MM2_PER_CM2 = 100.0
 _ROWS = 512
 """offsets of the grid of dies that are tried along the height; along the width the best one is exact"""
+_TOUCHES = 1e-9
+"""of a die's width: a die that touches the edge counts"""
+_COMPARED = 2**20
+"""pairs of rows that are compared at once"""
 _KNOTS = 257
 _NARROW = 100.0
 """from this clustering on, Laguerre's rule loses its digits"""
@@ -46,6 +50,12 @@ def wafer_of(facts: Facts) -> Wafer:
     return Wafer(**{name: facts.value("wafer", name) for name in names})
 
 
+def fits_wafer(width_mm: float, height_mm: float, wafer: Wafer) -> bool:
+    """Whether a wafer holds one such die."""
+    diagonal = math.hypot(width_mm + wafer.scribe_mm, height_mm + wafer.scribe_mm)
+    return diagonal <= wafer.diameter_mm - 2.0 * wafer.edge_mm
+
+
 @lru_cache(maxsize=256)
 def dies_per_wafer(width_mm: float, height_mm: float, wafer: Wafer) -> int:
     """Whole dies on a wafer: rectangles on one grid, at the best offset of the grid from the centre.
@@ -58,20 +68,28 @@ def dies_per_wafer(width_mm: float, height_mm: float, wafer: Wafer) -> int:
         raise BadInput(f"the sides of a die must be above 0 mm, not {width_mm:g} x {height_mm:g}")
     width, height = width_mm + wafer.scribe_mm, height_mm + wafer.scribe_mm
     radius = wafer.diameter_mm / 2.0 - wafer.edge_mm
-    if math.hypot(width, height) > 2.0 * radius:
+    if not fits_wafer(width_mm, height_mm, wafer):
         return 0
-    return max(_at_offset(width, height, radius, height * number / _ROWS) for number in range(_ROWS // 2 + 1))
-
-
-def _at_offset(width: float, height: float, radius: float, offset: float) -> int:
-    """The most dies with a horizontal grid line at `offset` mm above the centre."""
-    lines = offset + height * np.arange(-math.ceil(2.0 * radius / height), math.ceil(2.0 * radius / height) + 1)
+    offsets = height * np.arange(_ROWS // 2 + 1)[:, None] / _ROWS
+    lines = offsets + height * np.arange(-math.ceil(2.0 * radius / height), math.ceil(2.0 * radius / height) + 1)
     farthest = np.maximum(np.abs(lines), np.abs(lines + height))
-    chords = np.sqrt(radius**2 - farthest[farthest <= radius] ** 2)
-    starts = np.unique(np.concatenate([chords % width, -chords % width, [0.0]]))
-    tiny = 1e-9  # a die that touches the edge counts
-    counts = np.floor((chords - starts[:, None]) / width + tiny) + np.floor((chords + starts[:, None]) / width + tiny)
-    return int(counts.sum(axis=1).max(initial=0.0))
+    chords = np.sqrt(np.maximum(radius**2 - farthest**2, 0.0)) / width + _TOUCHES
+    held = np.where(farthest <= radius, chords, np.nan)
+    parts = math.ceil(held.shape[1] ** 2 * len(held) / _COMPARED)
+    return max(_most_dies(part) for part in np.array_split(held, min(parts, len(held))))
+
+
+def _most_dies(chords: Values) -> int:
+    """The most dies of several grids. chords [grids, rows]: half the chord of each row in dies; NaN without a row.
+
+    With c = n + f and a grid line at x of a die's width, 0 <= x <= 1/2 (the other half mirrors it), a row holds
+    floor(c - x) + floor(c + x) = 2 n + (x >= 1 - f) - (x > f) dies: of interest are x = 0 and each 1 - f up to 1/2.
+    """
+    whole = np.floor(chords)
+    left = (chords - whole)[:, None, :]
+    lines = np.where(left >= 0.5, 1.0 - left, 0.0).transpose(0, 2, 1)
+    more = (lines >= 1.0 - left).sum(axis=2) - (lines > left).sum(axis=2)
+    return int((2.0 * np.nansum(whole, axis=1) + more.max(axis=1)).max())
 
 
 def poisson(mean_defects: float) -> float:

@@ -10,7 +10,16 @@ from functools import cache
 
 from flashstill.units import show
 
-COUNTS = ("torus_axes", "direct_peers", "link_domain_chips", "wrap_edge", "matrix_edge", "compute_units")
+COUNTS = (
+    "torus_axes",
+    "direct_peers",
+    "link_domain_chips",
+    "wrap_edge",
+    "matrix_edge",
+    "compute_units",
+    "needed_units",
+    "spare_units",
+)
 """quantities that must be whole numbers"""
 RANGES = {
     # by quantity
@@ -20,6 +29,10 @@ RANGES = {
     "wrap_edge": (1.0, 1e7),
     "matrix_edge": (1.0, 65536.0),
     "compute_units": (1.0, 1e7),
+    "needed_units": (1.0, 1e4),
+    "spare_units": (0.0, 1e4),
+    "other_ratio": (0.0, 0.95),
+    "respins": (0.0, 20.0),
     "buffer_bytes": (0.0, 1e12),
     "graph_bytes": (0.0, 1e12),
     "usable_ratio": (0.01, 1.0),

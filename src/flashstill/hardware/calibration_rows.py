@@ -29,6 +29,8 @@ from flashstill.hardware.software import ENGINES, has_measured_engines
 GENERAL = "kernel"
 """owner of rows that apply to the kernels of every class of chips"""
 _Coefficients = TypeVar("_Coefficients", Kernel, Collective)
+_NAMES = {kind.__name__: tuple(field.name for field in fields(kind)) for kind in (Kernel, Collective)}
+"""fields by class: they are asked for thousands of times"""
 PRECISIONS = ("bf16", "fp32", "fp8", "fp8-block", "fp4", "int8", "int4", "int2")
 
 
@@ -125,8 +127,8 @@ def _conditions(facts: Facts, owners: Sequence[str], kind: str) -> list[str]:
     found = {
         row.condition: None
         for owner in owners
-        for field in fields(Kernel)
-        for row in facts.rows.get((owner, f"{kind}.{field.name}"), ())
+        for name in _NAMES[Kernel.__name__]
+        for row in facts.rows.get((owner, f"{kind}.{name}"), ())
         if not (owner == shared and " " in row.condition)
     }
     return [condition for condition in found if condition.partition(" ")[0] in PRECISIONS]
@@ -166,9 +168,9 @@ def _coefficients(
 def _rows(made_of: type[_Coefficients], facts: Facts, owner: str, kind: str, condition: str) -> dict[str, Fact]:
     """Field name -> row of one owner."""
     return {
-        field.name: row
-        for field in fields(made_of)
-        for row in facts.rows.get((owner, f"{kind}.{field.name}"), ())
+        name: row
+        for name in _NAMES[made_of.__name__]
+        for row in facts.rows.get((owner, f"{kind}.{name}"), ())
         if row.condition == condition
     }
 
