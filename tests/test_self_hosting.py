@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flashstill as fs
+from flashstill.arch import load_architecture
 from flashstill.cli import main
 from flashstill.economics.self_hosting import Replica, break_even, fleet_usd_per_day, replicas_for
 from flashstill.economics.token_prices import Tokens, api_price, asked_price, tokens_of
 from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import load
+from flashstill.plan.hosting import Hosting, scenario_of
 
 FACTS = load()
 SMALL: dict[str, Any] = {"model": "llama-3.1-8b", "chip": "h100-pcie", "max_chips": 1, "isl": 2000, "osl": 300}
@@ -234,8 +236,12 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["--api-price", "0.5,-0.1,2"], "CACHED must be at least 0"),
         (["--api-price", "0.5,2"], "three numbers"),
         (["--api-price", "gemini"], "the nearest known: gemini"),
-        (["--utilisation", "0"], "utilisation must be above 0 and at most 1"),
-        (["--utilisation", "1.5"], "utilisation must be above 0 and at most 1"),
+        (["--utilisation", "0"], "utilisation must be at least 0.01 and at most 1"),
+        (["--utilisation", "1.5"], "utilisation must be at least 0.01 and at most 1"),
+        (["--utilisation", "1e-300"], "utilisation must be at least 0.01 and at most 1"),
+        (["--redundant-experts", "-1"], "redundant_experts must be at least 0, not -1"),
+        (["--redundant-experts", ""], "--redundant-experts is ''"),
+        (["--chip", ","], "--chip is ','"),
         (["--cached", "0.6,0.2"], "cached is 0.6 to 0.2"),
         (["--cached", "2"], "cached is 2 to 2"),
         (["--thinking", "a"], "--thinking is 'a'"),
@@ -303,3 +309,43 @@ def test_the_chip_is_chosen_among_those_that_can_be_had() -> None:
     row = FACTS.get(owned["chip"], "usd_purchase")
     assert row.high <= 3.0 * row.low
     assert not math.isnan(owned["usd_per_request"]["value"])
+
+
+def test_the_bound_holds_where_only_thinking_makes_an_answer_longer() -> None:
+    """An answer of one token has no time per output token; with thinking it has."""
+    asked = Hosting(model="llama-3.1-8b", osl=1, max_tpot_s=0.05)
+    model = load_architecture("llama-3.1-8b")
+    assert scenario_of(asked, model, 0.0, 0.0).max_tpot_s is None
+    assert scenario_of(asked, model, 0.0, 3.0).max_tpot_s == 0.05
+
+
+@pytest.mark.slow
+class TestHours:
+    """One hour of a chip, by whatever command it is asked about."""
+
+    def test_a_chip_for_nothing_is_used_well(self) -> None:
+        paid, free = (fs.economics(**SMALL, set={"h100-pcie.usd_per_hour": usd}).as_dict() for usd in (2.0, 0.0))
+        assert free["configuration"]["batch"] == paid["configuration"]["batch"]
+        assert free["usd_per_request"]["value"] == 0.0
+
+    @pytest.mark.parametrize("utilisation", [0.35, 1.0])
+    def test_an_owned_hour_is_told_at_the_load_that_is_told(self, utilisation: float) -> None:
+        found = fs.economics(**SMALL, price="owned", utilisation=utilisation).as_dict()
+        chosen = found["configuration"]
+        hours = chosen["chips"] / chosen["output_tokens_per_s"] / 3600.0
+        assert found["usd_per_chip_hour"] * hours * 300 == pytest.approx(found["usd_per_request"]["value"])
+
+    @pytest.mark.parametrize("price", ["rented", "owned", "list"])
+    def test_plan_and_economics_agree(self, price: str) -> None:
+        found = fs.economics(**SMALL, price=price).as_dict()
+        chosen = found["configuration"]
+        assert found["usd_per_chip_hour"] == pytest.approx(chosen["usd_per_chip_hour"])
+        by_clock = chosen["usd_per_million_output_tokens"] / 1e6 * 300
+        load = 1.0 if price == "owned" else found["utilisation_ratio"]
+        assert found["usd_per_request"]["value"] == pytest.approx(by_clock / load)
+
+    def test_every_row_is_told_once(self) -> None:
+        found = fs.economics(**SMALL, set={"h100-pcie.usd_per_hour": 2.0}).as_dict()
+        rows = [(row["name"], row["quantity"]) for row in found["assumptions"]]
+        assert len(rows) == len(set(rows))
+        assert {("h100-pcie", "idle_w"), ("host-memory", "usd_per_byte")} <= set(rows)

@@ -96,11 +96,14 @@ def host_model(facts: Any, asked: dict[str, Any]) -> dict[str, Any]:
     if asked["model"] is None:
         raise BadInput("economics needs --model, a known name or the path of a config.json or model directory")
     chips = [name.strip() for name in (asked["chip"] or "").split(",") if name.strip()]
+    if asked["chip"] is not None and not chips:
+        raise BadInput(f"--chip is {shortened(asked['chip'])!r}, not a chip or several with commas")
     same = (
         "max_chips", "isl", "osl", "tokens_per_day", "requests_per_day", "api_price", "grid", "utilisation",
         "least_replicas", "precision", "engine", "disaggregated", "price",
     )  # fmt: skip
-    redundant = [parse_count(text) for text in (asked["redundant_experts"] or "").split(",") if text.strip()]
+    written = asked["redundant_experts"]
+    redundant = [] if written is None else [parse_count(text) for text in written.split(",")]
     if None in redundant:
         raise BadInput(f"--redundant-experts is {shortened(asked['redundant_experts'])!r}, not numbers with commas")
     return costs_of(

@@ -77,7 +77,7 @@ class Serving:
     max_ttft_s: Annotated[float, _Positive] | None = None
     max_tpot_s: Annotated[float, _Positive] | None = None
     precision: str = "published"
-    utilisation: Annotated[float, between(0.001, 1)] | None = None
+    utilisation: Annotated[float, between(0.01, 1)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from flashstill.arch import Architecture, load_architecture
 from flashstill.economics import RENTED, HourlyPrice, hourly_price
+from flashstill.economics.prices import earned_hour
 from flashstill.economics.self_hosting import BreakEven, Replica, break_even, replica_of, replicas_for
 from flashstill.economics.tco import HourCost, OwnedChip, Terms, owned_chip, owned_hour, terms_of
 from flashstill.economics.token_kinds import KINDS, per_million
@@ -21,7 +22,7 @@ from flashstill.economics.token_prices import TokenPrice, Tokens, tokens_of
 from flashstill.errors import BadInput, InfeasiblePlan, check_counts
 from flashstill.facts import Facts
 from flashstill.plan.deployment import APART
-from flashstill.plan.hardwired import is_hardwired
+from flashstill.plan.priced_chips import priced_chips
 from flashstill.plan.scenario import Scenario
 from flashstill.plan.search import search
 from flashstill.plan.space import Configuration, SearchSpace
@@ -30,8 +31,8 @@ from flashstill.units import TOKENS_PER_MILLION
 Range = tuple[float, float]
 FEWEST, MOST = 16, 1024
 """chips of a replica at the most, if the user names no number: doubled from the first until the model fits"""
-SPREAD = 3.0
-"""of a price's range, from its low to its high end, up to which it is a price to choose by"""
+LEAST_LOAD = 0.01
+"""mean load over the day, of what a replica could do, as the fact row server.utilisation_ratio may be at the least"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,6 +115,14 @@ class Hosted:
     corners: tuple[Corner, ...]
 
     @property
+    def chip_hour(self) -> HourlyPrice:
+        """Price of an hour in which a chip works at the middle of the ranges; an owned one's at the load told."""
+        watts, told = self.middle.configuration.watts_per_chip, self.asked.utilisation_ratio
+        if self.owned is None:
+            return self.price.at(watts)
+        return earned_hour(self.facts, self.chip, self.asked.price, watts, told)
+
+    @property
     def middle(self) -> Corner:
         """The corner at the middle of the ranges."""
         return self.corners[0]
@@ -129,7 +138,7 @@ def host(facts: Facts, asked: Hosting, api: TokenPrice | None = None) -> Hosted:
     utilisation = facts.value("server", "utilisation_ratio") if utilisation is None else utilisation
     _check(asked, utilisation)
     cached, thinking = (sum(span) / 2.0 for span in (asked.cached_ratio, asked.thinking_ratio))
-    named = tuple(facts.machine(name).name for name in asked.chips) or _priced_chips(facts, asked.price)
+    named = tuple(facts.machine(name).name for name in asked.chips) or priced_chips(facts, asked.price)
     for name in named:
         if hourly_price(facts, name, asked.price).usd_per_hour is None:
             raise BadInput(f"no price is known of {name}; give one with --set {name}.usd_per_hour=2, or --facts DIR")
@@ -158,15 +167,16 @@ def host(facts: Facts, asked: Hosting, api: TokenPrice | None = None) -> Hosted:
 
 
 def scenario_of(asked: Hosting, model: Architecture, cached_ratio: float, thinking_ratio: float) -> Scenario:
-    """Steady traffic of requests at one point of the ranges."""
+    """Steady traffic of requests at one point of the ranges. A single token has no time per output token to bound."""
+    osl = max(round(asked.osl * (1.0 + thinking_ratio)), 1)
     return Scenario(
         model=model,
         isl=asked.isl,
-        osl=max(round(asked.osl * (1.0 + thinking_ratio)), 1),
+        osl=osl,
         burst_share=0.0,
         cached_ratio=cached_ratio,
         max_ttft_s=asked.max_ttft_s,
-        max_tpot_s=asked.max_tpot_s,
+        max_tpot_s=None if osl == 1 else asked.max_tpot_s,
     )
 
 
@@ -192,7 +202,12 @@ def _cheapest(
                 raise
             most *= 2
             continue
-        return min(front, key=lambda point: point.usd_per_million_output_tokens or math.inf)
+        return min(front, key=_dearness)
+
+
+def _dearness(point: Configuration) -> tuple[float, float]:
+    usd = point.usd_per_million_output_tokens
+    return math.inf if usd is None else usd, -point.tokens_per_s_per_chip
 
 
 def most_chips(asked: Hosting, chosen: int) -> int:
@@ -239,27 +254,13 @@ def _corner(
     )
 
 
-def _priced_chips(facts: Facts, basis: str) -> tuple[str, ...]:
-    """Chips with a price of their own on this basis that is not a mere guess: a choice among what can be had."""
-    names = [name for name in facts.machines if not is_hardwired(facts, name) and facts.find(name, "flops_per_s")]
-    own = [name for name in names if _has_own_price(facts, name, basis)]
-    if not own:
-        raise BadInput(f"no chip has a price on the basis {basis}; name one with --chip, or add rows with --facts")
-    return tuple(own)
-
-
-def _has_own_price(facts: Facts, name: str, basis: str) -> bool:
-    price = hourly_price(facts, name, basis)
-    if price.usd_per_hour is None or ", as no " in price.basis or ": estimate" in price.basis:
-        return False
-    rows = facts.rows.get((name, "usd_purchase" if price.usd_per_watt_hour else "usd_per_hour"), ())
-    return all(row.high <= SPREAD * row.low for row in rows if row.source in price.basis)
-
-
 def _check(asked: Hosting, utilisation: float) -> None:
     check_counts({"max_chips": asked.max_chips, "least_replicas": asked.least_replicas})
-    if not 0.0 < utilisation <= 1.0:
-        raise BadInput(f"utilisation must be above 0 and at most 1, not {utilisation:g}")
+    if not LEAST_LOAD <= utilisation <= 1.0:
+        raise BadInput(f"utilisation must be at least {LEAST_LOAD:g} and at most 1, not {utilisation:g}")
+    for number in asked.redundant_experts:
+        if number is not None and number < 0:
+            raise BadInput(f"redundant_experts must be at least 0, not {number}")
     for name, span, most in (
         ("cached", asked.cached_ratio, 1.0), ("thinking", asked.thinking_ratio, 1000.0),
     ):  # fmt: skip

@@ -125,12 +125,15 @@ def assumptions_of(found: Hosted, grid: str) -> list[dict[str, Any]]:
         rows += [facts.get(found.chip, "usd_purchase"), facts.get(found.chip, "power_limit_w")]
     else:
         rents = facts.rows.get((found.chip, "usd_per_hour"), ())
-        rows += [row for row in rents if row.source in found.price.basis]
+        rows += [row for row in rents if f"{row.source}, {row.as_of}" in found.price.basis][:1]
         rows.append(facts.get("facility", "pue_ratio"))
+    rows.append(facts.get(found.chip, "idle_w"))
     rows.append(facts.get(facts.machine(found.chip).chip_class, "server_power_ratio"))
     if found.asked.utilisation_ratio is None:
         rows.append(facts.get("server", "utilisation_ratio"))
-    rows += [carbon_row(facts, grid), water_row(facts)]
+    rows += [carbon_row(facts, grid), water_row(facts), facts.get("host-memory", "usd_per_byte")]
+    if found.owned is None:  # a host's memory is paid over the life of its server
+        rows += [facts.get("server", "lifetime_years"), facts.get("capital", "interest_ratio")]
     return [{name: getattr(row, name) for name in _OF_A_ROW} for row in rows]
 
 
