@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import flashstill as fs
+from flashstill.capacity.plan import CapacityPlan, ChipKind, Product
 from flashstill.errors import BadInput
 
 PRODUCT: dict[str, Any] = {
@@ -88,3 +89,44 @@ def test_dates_are_in_the_time_zone_of_the_start_and_shapes_go_by_its_clock() ->
     assert fs.capacity({**dated, "start": date(2026, 3, 2)}).problem.plan.runs[0].deadline == 24.0
     with pytest.raises(BadInput, match=r"runs\[0\]\.deadline is .* with a time zone, but start has none"):
         fs.capacity({**dated, "start": "2026-03-02", "runs": [run(10.0, "2026-03-03T00:00Z")]})
+
+
+def test_numbers_far_apart_keep_their_answers() -> None:
+    """A bound is no looser for chips that stay idle; few chips beside many, and a run beyond any fleet, are told."""
+    many = {**KIND, "count": 100_000_000}
+    for requests in (0.0, 600.0):
+        answer = fs.capacity({**PLAN, "chips": [many], "products": [{**PRODUCT, "peak_requests_per_s": requests}]})
+        assert answer.status == "optimal"
+    few = {**PRODUCT, "name": "few", "peak_requests_per_s": 10.0}
+    much = {**PRODUCT, "peak_requests_per_s": 9e8, "tokens_per_s_per_chip": {"b": 1000.0}}
+    beside = fs.capacity({**PLAN, "chips": [{**KIND, "count": 5}, {**many, "name": "b"}], "products": [few, much]})
+    assert np.allclose(beside.relaxed.serving[0, 0], 1.0)
+    assert fs.capacity({**PLAN, "runs": [run(1e15, 24.0)]}).status == "infeasible"
+
+
+def test_training_counts_hours_and_no_dollars() -> None:
+    answer = fs.capacity({**PLAN, "objective": "training", "runs": [run(100.0, 24.0)]})
+    assert answer.status == "optimal"
+    assert [answer.cost, answer.finishes[0]] == pytest.approx([5.0, 5.0])
+
+
+def test_mistakes_from_python_are_told() -> None:
+    product = Product(name="p", model="m", input_tokens=1, output_tokens=1, peak_requests_per_s=-5.0)
+    for plan, more, said in (
+        (CapacityPlan(horizon_hours=1.0, chips=(ChipKind(name="a", count=1),), products=(product,)), {}, "is -5"),
+        (PLAN, {"frontier": "50%"}, "not a list of shares"),
+        (PLAN, {"rolling_hours": "a week"}, "rolling_hours is 'a week', not a number"),
+        ({**PLAN, "runs": [run(1e-9, 24.0)]}, {}, r"runs\[0\] takes 1e-09 chip-hours"),
+        ({**PLAN, "products": [{**PRODUCT, "growth_per_year": 1e6}], "horizon_hours": 5e5, "step_hours": 5e3}, {},
+         r"products\[0\].growth_per_year is 1e\+06"),
+        ({**PLAN, "horizon_hours": 5e5, "step_hours": 0.01}, {}, "take steps of about 0.025 hours"),
+    ):  # fmt: skip
+        with pytest.raises(BadInput, match=said):
+            fs.capacity(plan, **more)  # type: ignore[arg-type]
+
+
+def test_long_plans_tell_how_much_is_left() -> None:
+    lines: list[str] = []
+    fs.capacity(PLAN, rolling_hours=8.0, told=lines.append)
+    assert [line.partition(",")[0] for line in lines] == ["window 1 of 3", "window 2 of 3", "window 3 of 3"]
+    assert lines[-1].endswith("about 0 s left")

@@ -11,7 +11,7 @@ from flashstill.asking import Edits, FactsLike, facts_of
 from flashstill.capacity.answer import CapacityAnswer
 from flashstill.capacity.plan import CapacityPlan
 from flashstill.capacity.problem import problem_of
-from flashstill.capacity.reader import plan_of, read_plan
+from flashstill.capacity.reader import checked, plan_of, read_plan
 from flashstill.capacity.solve import Limits, solve
 from flashstill.errors import BadInput, shown
 
@@ -49,7 +49,7 @@ def capacity(
     from flashstill.capacity.frontier import frontier_of
 
     if isinstance(plan, CapacityPlan):
-        asked = plan
+        asked = checked(plan)
     elif isinstance(plan, Mapping):
         asked = plan_of(plan)
     elif isinstance(plan, str | Path):
@@ -64,6 +64,9 @@ def capacity(
 
 
 def _limits(rolling_hours: float | None, gap: float, seconds: float) -> Limits:
+    for name, value in (("rolling_hours", rolling_hours), ("gang_gap", gap), ("gang_seconds", seconds)):
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            raise BadInput(f"{name} is {shown(value)}, not a number")
     if rolling_hours is not None and not 0.0 < rolling_hours < float("inf"):
         raise BadInput(f"rolling_hours is {shown(rolling_hours)}, not a number of hours above 0")
     if not 0.0 <= gap < 1.0:
@@ -74,6 +77,9 @@ def _limits(rolling_hours: float | None, gap: float, seconds: float) -> Limits:
 
 
 def _shares(frontier: Sequence[float]) -> list[float]:
+    given: Any = frontier
+    if isinstance(given, str) or not all(isinstance(share, int | float) for share in given):
+        raise BadInput(f"frontier is {shown(frontier)}, not a list of shares, as [0.5, 1.0]")
     shares = sorted({float(share) for share in frontier})
     for share in shares:
         if not 0.0 <= share <= 1.0:

@@ -21,6 +21,7 @@ from flashstill.units import HOURS_PER_YEAR
 
 Values: TypeAlias = npt.NDArray[np.float64]
 HOURS_PER_DAY = 24.0
+MOST_REQUESTS_PER_S = 1e12
 
 
 def edges(plan: CapacityPlan) -> Values:
@@ -46,7 +47,13 @@ def requests_per_s(plan: CapacityPlan, product: Product, key: str) -> Values:
         base = _from_file(plan, Path(product.demand_csv), bounds, key)
     else:
         base = (product.peak_requests_per_s or 0.0) * _shape(product, bounds, plan.clock_hours)
-    grown: Values = base * product.growth_per_year ** (middle / HOURS_PER_YEAR)
+    with np.errstate(over="ignore"):
+        grown: Values = base * product.growth_per_year ** (middle / HOURS_PER_YEAR)
+    if not (grown <= MOST_REQUESTS_PER_S).all():
+        raise BadInput(
+            f"{key}.growth_per_year is {product.growth_per_year:g}, which makes more than {MOST_REQUESTS_PER_S:g}"
+            " requests a second before the horizon's end"
+        )
     factors = np.array([1.0, *(each.requests_factor for each in product.generations)])
     found: Values = grown * factors[generation_of(plan, product)]
     return found

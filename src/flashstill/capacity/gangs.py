@@ -26,6 +26,7 @@ from flashstill.capacity.curves import Values
 from flashstill.capacity.finish import restarts_of, work_done
 from flashstill.capacity.problem import Problem
 from flashstill.capacity.programme import Programme, cost_unit, programme_of
+from flashstill.capacity.progress import counted
 from flashstill.capacity.relaxed import Relaxed
 from flashstill.capacity.solver import Rows, solve_whole
 from flashstill.capacity.steps import grouped, sliced
@@ -85,16 +86,17 @@ def chosen_gangs(problem: Problem, relaxed: Relaxed, search: Search, told: Calla
     target = np.cumsum(work_done(problem, relaxed.trained), axis=1)
     target = np.minimum(target / np.maximum(target[:, -1:], TINY), 1.0) * problem.work[:, None]
     done, dearest = np.zeros(len(problem.work)), float(problem.supply.price_usd.max(initial=0.0))
+    tell = counted(told, -(-steps // search.window_steps))
     for first in range(0, steps, search.window_steps):
         last = min(first + search.window_steps, steps)
         part = sliced(problem, first, last)
-        told(f"gangs from hour {problem.starts[first]:g} on")
         need = np.maximum(target[:, last - 1] - done, 0.0)
         need = np.where(need > TINY * problem.work, need, 0.0)
         before = sizes[:, :, first - 1] if first else np.zeros(sizes.shape[:2])
         last_chance = (problem.window[:, last:].sum(axis=1) <= TINY) | (not search.carries)
         carried = np.where(last_chance, np.inf, CARRY * (relaxed.work_price * cost_unit(problem) + dearest))
         found, others = _window(part, need, before, search, carried)
+        tell("gangs of window")
         sizes[:, :, first:last] = found
         gangs = gangs_of(problem, sizes[:, :, :last] if last == steps else _until(sizes, last))
         done = np.where(problem.gangs, work_done(problem, gangs.held, gangs.lost).sum(axis=1), done + others)

@@ -12,11 +12,13 @@ from flashstill.capacity.curves import Values, edges, generation_of, requests_pe
 from flashstill.capacity.plan import CapacityPlan
 from flashstill.capacity.rates import check_models, lengths_of, run_chip_hours, serving_rates
 from flashstill.capacity.supply import Supply, supply_of
-from flashstill.errors import InfeasiblePlan
+from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import Facts
 from flashstill.units import TOKENS_PER_MILLION
 
 Flags = npt.NDArray[np.bool_]
+LEAST_WORK = 1e-3
+"""chip-hours of a run: a few chip-seconds are below the solver's tolerance"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,6 +132,8 @@ def _work(facts: Facts, plan: CapacityPlan, kinds: list[str], notes: list[str]) 
     for place, (run, key) in enumerate(zip(runs, keys, strict=True)):
         hours = run_chip_hours(facts, plan, run, key, notes)
         work[place] = min(hours.values())
+        if work[place] < LEAST_WORK:
+            raise BadInput(f"{key} takes {work[place]:.3g} chip-hours; a run needs at least {LEAST_WORK:g}")
         for kind, needed in hours.items():
             speed[kinds.index(kind), place] = work[place] / needed
         for kind in sorted(set(hours) - set(run.gang or hours)):

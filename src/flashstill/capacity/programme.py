@@ -172,8 +172,9 @@ def least_work(problem: Problem) -> Values:
 
 
 def _work_unit(problem: Problem) -> Values:
-    """Work is counted in shares of what the run takes, times the steps, so that entries lie near 1."""
-    return np.maximum(problem.work / max(len(problem.starts), 1), 1e-9)
+    """Work is counted in shares of what the run takes, times the steps, so that entries lie near 1; of a run that is
+    far beyond any fleet in millions of chip-hours, as the solver drops entries below 1e-9."""
+    return np.clip(problem.work / max(len(problem.starts), 1), 1e-9, 1e6)
 
 
 def _entries(rows: Any, columns: Any, values: Any) -> tuple[Indices, Indices, Values]:
@@ -189,15 +190,16 @@ def _costs(problem: Problem, at: Columns, must_serve: npt.NDArray[np.bool_]) -> 
     dollar = TIE_OF_DOLLARS / scale if early else 1.0
     ties = TIE * supply.price_usd * dollar
     real, penalties = np.zeros(at.count), np.zeros(at.count)
-    real[at.x] = dollar * supply.usd_per_hour[at.x_kind][:, None] * hours
-    real[at.y] = dollar * supply.usd_per_hour[at.y_kind][:, None] * hours
+    paid = penalties if early else real  # with the objective "training" dollars only break ties
+    paid[at.x] = dollar * supply.usd_per_hour[at.x_kind][:, None] * hours
+    paid[at.y] = dollar * supply.usd_per_hour[at.y_kind][:, None] * hours
     ends = problem.starts + problem.step_hours
     worth = cost_unit(problem) if early else problem.value_usd_per_hour
     per_work = worth / np.maximum(problem.work, 1e-9)
     share = problem.speed[at.y_kind, at.y_run][:, None] * hours
     real[at.y] += per_work[at.y_run][:, None] * share * ends
-    penalties[at.x] = ties[at.x_kind][:, None] * hours
-    penalties[at.y] = ties[at.y_kind][:, None] * hours * (1.0 + ends / horizon)
+    penalties[at.x] += ties[at.x_kind][:, None] * hours
+    penalties[at.y] += ties[at.y_kind][:, None] * hours * (1.0 + ends / horizon)
     dearest = scale * dollar + float((per_work * horizon).max(initial=0.0))
     slowest = float((1.0 / np.where(problem.speed > 0.0, problem.speed, 1.0)).max(initial=1.0))
     late = ABOVE * dearest * min(slowest, WORST)
@@ -215,8 +217,17 @@ def cost_unit(problem: Problem) -> float:
 
 
 def most_ties(problem: Problem) -> float:
-    """What ties can add to the cost at the most, in dollars or hours: a bound is lower by so much."""
-    chips = (problem.available * problem.step_hours * problem.weight).sum(axis=1)
+    """What ties can add to the cost at the most, in dollars or hours: a bound is lower by so much.
+
+    No kind works more than it would if it did all by itself; gangs, whose restarts are not known, may take all chips.
+    """
+    hours = problem.step_hours * problem.weight
+    chips = (problem.available * hours).sum(axis=1)
+    if not problem.gangs.any():
+        rate, speed = problem.rate, problem.speed
+        served = np.divide(problem.demand[None], rate, out=np.zeros_like(rate), where=rate > 0.0) @ hours
+        trained = np.divide(problem.work[None], speed, out=np.zeros_like(speed), where=speed > 0.0)
+        chips = np.minimum(chips, served.sum(axis=1) + trained.sum(axis=1))
     if problem.plan.objective == "training":
         return 2.0 * TIE_OF_DOLLARS * float(chips.sum()) / cost_unit(problem)
     return 2.0 * TIE * float(problem.supply.price_usd @ chips)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ def plan_of(tree: Mapping[str, Any], where: str = "the plan", base: Path | None 
     for key, problem in _problems(plan):
         raise BadInput(f"{where}: {key} {problem}")
     return plan if base is None else _with_paths(plan, base)
+
+
+def checked(plan: CapacityPlan) -> CapacityPlan:
+    """A plan that was made in Python, checked as one from a file is."""
+    return plan_of(json.loads(json.dumps(asdict(plan))))
 
 
 def _with_hours(tree: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -102,7 +108,12 @@ def _problems(plan: CapacityPlan) -> Problems:
     yield from _circles(plan)
     size = plan.periods * len(plan.chips) * (len(plan.products) + len(plan.trainings))
     if size > MOST_VARIABLES:
-        yield "step_hours", f"makes {size:,} chip-hour variables, above {MOST_VARIABLES:,}; take longer steps"
+        enough = plan.step_hours * size / MOST_VARIABLES
+        yield (
+            "step_hours",
+            f"makes {size:,} chip-hour variables, above {MOST_VARIABLES:,}; take steps of about {enough:.2g} hours or"
+            " more",
+        )
 
 
 def _repeated(key: str, names: Sequence[str]) -> Problems:

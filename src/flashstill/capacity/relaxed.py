@@ -14,6 +14,8 @@ from flashstill.capacity.solver import Solved, SolverTrouble, solve_linear
 
 NOTHING = 1e-7
 """share below which chips and missing work are rounding of the solver"""
+MOST_ROUNDED = 1e5
+"""chips from which on rounding grows no more: a hundredth of a chip is no rounding"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +54,11 @@ def solve_relaxed(problem: Problem, held: Values | None = None) -> Relaxed:
     programme = programme_of(problem, held=held)
     solved = solve_linear(programme.cost, programme.rows, programme.lower, programme.upper)
     if solved is None:
-        raise SolverTrouble("the gangs take more chips than there are")
+        raise SolverTrouble(
+            "HiGHS found no allocation, though leaving all undone is one: the plan's numbers lie too far apart"
+            if held is None
+            else "the gangs take more chips than there are"
+        )
     return relaxed_of(problem, programme, solved)
 
 
@@ -61,8 +67,9 @@ def relaxed_of(problem: Problem, programme: Programme, solved: Solved, carries: 
     at, unit = programme.columns, cost_unit(problem)
     kinds, products, runs, steps = problem.shape
     serving, trained = np.zeros((kinds, products, steps)), np.zeros((kinds, runs, steps))
-    serving[at.x_kind, at.x_product] = _clean(solved.x[at.x])
-    trained[at.y_kind, at.y_run] = _clean(solved.x[at.y])
+    most = problem.available.max(axis=1, initial=0.0)
+    serving[at.x_kind, at.x_product] = _clean(solved.x[at.x], most[at.x_kind])
+    trained[at.y_kind, at.y_run] = _clean(solved.x[at.y], most[at.y_kind])
     unserved = solved.x[at.s] * programme.reference[:, None]
     unserved[unserved < NOTHING * problem.demand.max(axis=1, initial=0.0)[:, None]] = 0.0
     missing = solved.x[at.u]
@@ -82,6 +89,6 @@ def relaxed_of(problem: Problem, programme: Programme, solved: Solved, carries: 
     )
 
 
-def _clean(chips: Values) -> Values:
-    """Chips without the solver's rounding."""
-    return np.where(chips > NOTHING * max(float(chips.max(initial=0.0)), 1.0), chips, 0.0)
+def _clean(chips: Values, most: Values) -> Values:
+    """Chips [N, T] without the solver's rounding. most [N]: of their kind."""
+    return np.where(chips > NOTHING * np.minimum(np.maximum(most, 1.0), MOST_ROUNDED)[:, None], chips, 0.0)

@@ -20,6 +20,7 @@ from flashstill.capacity.curves import Values
 from flashstill.capacity.prices import priced
 from flashstill.capacity.problem import Problem
 from flashstill.capacity.programme import least_work, programme_of
+from flashstill.capacity.progress import counted
 from flashstill.capacity.relaxed import Relaxed, relaxed_of
 from flashstill.capacity.solver import solve_linear
 from flashstill.capacity.steps import day_groups, group_means, sliced, typical_days
@@ -36,6 +37,7 @@ def solve_rolling(problem: Problem, window_steps: int, told: Told, held: Values 
     coupled = price if _work_left(problem, held).any() else None
     owed, parts = np.zeros(len(problem.work)), []
     bound = float((price * _work_left(problem, held)).sum())
+    tell = counted(told, len(firsts))
     for number, first in enumerate(firsts):
         part = sliced(problem, first, first + window_steps)
         fixed = None if held is None else held[..., first : first + window_steps]
@@ -53,7 +55,7 @@ def solve_rolling(problem: Problem, window_steps: int, told: Told, held: Values 
             cost, prices = priced(part, price, fixed)
             bound += cost
             parts[-1] = replace(parts[-1], chip_price=prices.chip, token_price=prices.token)
-        told(f"window {number + 1} of {len(firsts)}")
+        tell("window")
     return replace(_joined(parts), bound=bound, work_price=price)
 
 

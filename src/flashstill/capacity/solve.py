@@ -130,6 +130,8 @@ def _window_steps(problem: Problem, limits: Limits) -> int | None:
 
 def _relaxed(problem: Problem, window: int | None, told: Told, held: Values | None = None) -> Relaxed:
     if window is None:
+        if (count := columns_of(problem).count) > LARGE:
+            told(f"linear programme of {count:,} variables")
         return solve_relaxed(problem, held)
     return solve_rolling(problem, window, told, held)
 
