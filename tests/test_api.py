@@ -70,7 +70,7 @@ SIGNATURES = {
     ),
     "asic": (
         "model", "volume", "variant", "node", "isl", "osl", "max_ttft_s", "max_tpot_s", "precision", "kv_precision",
-        "memory", "concurrency", "against", "price", "draws", "seed", "decided", "told", "facts", "set",
+        "memory", "concurrency", "against", "price", "draws", "seed", "decided", "progress", "facts", "set",
     ),
     "serve": (
         "directory", "engine", "engine_python", "plan", "sequences", "length", "arithmetic", "name", "host", "port",

@@ -20,6 +20,7 @@ from flashstill.asic.point import Candidate
 from flashstill.asic.question import Question, check_question, node_nm
 from flashstill.asic.trial import Trial
 from flashstill.cli import main
+from flashstill.console import Console
 from flashstill.errors import BadInput, InfeasiblePlan, MissingFact
 from flashstill.facts import Facts, load
 from flashstill.own_chips import asic
@@ -203,6 +204,21 @@ def test_nodes_have_several_spellings() -> None:
     assert ASKED.day(1.5) == "2028-07-02"
     assert ASKED.day(None) is None
     assert replace(ASKED, decided=date(9999, 12, 1)).day(1.0) is None  # beyond the calendar
+
+
+def test_the_order_of_nodes_does_not_matter_and_progress_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sizes are tried at the coarsest node, however nodes are spelled or sorted; every search advances the bar."""
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(answers, "options", lambda *asked: ())
+    monkeypatch.setattr(answers, "_trial", lambda facts, asked, variant, node, size, *more: seen.append((node, size)))
+    for nodes in (("n2", "n7", "7nm"), ("n7", "2")):
+        seen.clear()
+        with pytest.raises(InfeasiblePlan, match="no sram chip"):
+            answers.answer(FACTS, replace(ASKED, variants=("sram",), nodes=nodes), Console())
+        assert seen == [(node, size) for node in (7, 2) for size in answers.CONCURRENCIES]
+        assert "search alternatives and designs: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from flashstill.errors import BadInput
 
 if TYPE_CHECKING:
     from flashstill.arch import Architecture
+    from flashstill.progress import Progress
 
 __all__ = ["asic"]
 
@@ -39,7 +40,7 @@ def asic(
     draws: int = 100_000,
     seed: int = 0,
     decided: date | str | None = None,
-    told: Callable[[str], None] = lambda text: None,
+    progress: Progress | None = None,
     facts: FactsLike = (),
     set: Edits | None = None,
 ) -> AsicAnswer:
@@ -51,7 +52,7 @@ def asic(
     of the variant hbm.  concurrency: sequences that a machine of the chips is sized for (default: several are tried).
     against: chips that can be had (default: all with a price, none hard-wired); price: best, rented or owned.
     draws: of the fact rows, for P10, P50 and P90.  decided: day of the decision (default: today).
-    told: called with lines of progress.  facts and set work as in `predict`.
+    progress: shows how far the search is (`flashstill.console.Console`).  facts and set work as in `predict`.
     Raises BadInput for an impossible question, MissingFact for unknown names, and InfeasiblePlan, with counted
     reasons, if no design or no alternative serves the model within the bounds.
     """
@@ -74,7 +75,7 @@ def asic(
         seed=seed,
         decided=_day(decided),
     )
-    return answer_question(facts_of(facts, set), question, told)
+    return answer_question(facts_of(facts, set), question, progress)
 
 
 def _several(words: str | Sequence[str]) -> tuple[str, ...]:

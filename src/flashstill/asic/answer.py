@@ -7,7 +7,7 @@ one that would pay at the lowest volume.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from flashstill.asic.trial import Trial, VariantAnswer, record_of
 from flashstill.asic.verdict import verdict
 from flashstill.errors import InfeasiblePlan
 from flashstill.facts import Facts
+from flashstill.progress import Advance, Progress, Silent
 from flashstill.tables import cell, html_table
 
 _TRIAL_DRAWS = 4096
@@ -64,25 +65,27 @@ class AsicAnswer:
         return html_table(tuple(rows[0]), [[cell(value) for value in row.values()] for row in rows], title)
 
 
-def answer(facts: Facts, question: Question, told: Callable[[str], None] = lambda text: None) -> AsicAnswer:
-    """Answer the question. told: called with lines of progress.
+def answer(facts: Facts, question: Question, progress: Progress | None = None) -> AsicAnswer:
+    """Answer the question. progress: shows how far the search for designs is.
 
     Raises BadInput for an impossible question, and InfeasiblePlan with counted reasons if no design or no alternative
     serves the model within the bounds.
     """
     check_question(facts, question)
-    told("searching what can be rented or bought")
-    found = options(
-        facts, question.scenario, question.alternatives, question.bases, question.precision, question.kv_precision
-    )
     answers: list[VariantAnswer] = []
     refused: dict[str, dict[str, int]] = {}
-    for variant in question.variants:
-        one, reasons = _variant(facts, question, variant, found, told)
-        if one is None:
-            refused[variant] = reasons
-        else:
-            answers.append(one)
+    searches = 1 + len(question.variants) * (len(question.nodes) + len(_sizes(question)) - 1)
+    with (progress or Silent()).task("search alternatives and designs", searches, "searches") as advance:
+        found = options(
+            facts, question.scenario, question.alternatives, question.bases, question.precision, question.kv_precision
+        )
+        advance(1.0)
+        for variant in question.variants:
+            one, reasons = _variant(facts, question, variant, found, advance)
+            if one is None:
+                refused[variant] = reasons
+            else:
+                answers.append(one)
     if not answers:
         counted = sum((Counter(reasons) for reasons in refused.values()), Counter[str]())
         tried = " or ".join(question.variants)
@@ -97,21 +100,20 @@ def _variant(
     question: Question,
     variant: str,
     found: Sequence[Alternative],
-    told: Callable[[str], None],
+    advance: Advance,
 ) -> tuple[VariantAnswer | None, dict[str, int]]:
     """The best design of a variant, or None; and why designs were refused, counted."""
     reasons: Counter[str] = Counter()
     nodes: dict[str, Trial] = {}
-    sizes = question.concurrency or CONCURRENCIES
-    for node in question.nodes:
-        told(f"designing {variant} chips, {node}")
-        nanometres = node_nm(facts, node)
-        trials = [_trial(facts, question, variant, nanometres, number, found, reasons) for number in sizes]
+    sizes = _sizes(question)
+    for number, nanometres in enumerate(sorted({node_nm(facts, node) for node in question.nodes}, reverse=True)):
+        trials = [_trial(facts, question, variant, nanometres, size, found, reasons) for size in sizes]
         possible = [trial for trial in trials if trial is not None]
         if possible:
             best = min(possible, key=lambda trial: trial.rank)
             nodes[f"n{nanometres}"] = best
-            sizes = (best.design.concurrency,)  # of the first node that can be; the others are sized for as many
+            sizes = (best.design.concurrency,)  # of the coarsest node that can be; the others are sized for as many
+        advance(1.0 if number else float(len(_sizes(question))), f"{variant} n{nanometres}")
     if not nodes:
         return None, dict(reasons)
     best = min(nodes.values(), key=lambda trial: trial.rank)
@@ -126,6 +128,11 @@ def _variant(
         ),
         dict(reasons),
     )
+
+
+def _sizes(question: Question) -> tuple[int, ...]:
+    """Sequences that machines are sized for."""
+    return question.concurrency or CONCURRENCIES
 
 
 def _trial(

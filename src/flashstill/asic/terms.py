@@ -84,9 +84,9 @@ class Decision:
         )
 
     def waiting_usd(self, rows: Rows) -> Quantity:
-        """Present value of a token a day on the alternative until the chip serves."""
+        """Present value of a token a day on the alternative until the chip serves; what is bought keeps its price."""
         interest = np.log1p(rows.value(*TERM_ROWS["interest_ratio"]))
-        fall = -np.log1p(-rows.value("alternative", "price_decline_ratio"))
+        fall = -np.log1p(-rows.value("alternative", "price_decline_ratio")) if self.alternative.rented else 0.0
         years = self.schedule(rows).lead_years
         return self.alternative_usd(rows, terms_of(rows)) * years * _spread(interest + fall, years)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,19 +59,19 @@ def asic(
     **asked: Any,
 ) -> None:
     """Whether a chip made for one model pays: break-even, cost, energy and drivers against what can be had."""
+    from flashstill.console import Console
     from flashstill.facts import load
     from flashstill.own_chips import asic as answer_asic
 
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
-    shows = sys.stderr.isatty()
     answer = answer_asic(
         model=model,
         volume=volume,
         max_ttft_s=max_ttft,
         max_tpot_s=max_tpot,
         concurrency=() if concurrency is None else concurrency,
-        told=(lambda text: click.echo(text, err=True)) if shows else (lambda text: None),
+        progress=Console(),
         facts=facts,
         **asked,
     )
@@ -155,8 +154,8 @@ def _print_best(values: Mapping[str, Any]) -> None:
         )
     dies = "; the chips die with each model" if schedule["dies_with_its_model"] else ""
     click.echo(
-        f"first chips after {schedule['lead_years']:.1f} years, rent until then {_usd(values['waiting_usd'])};"
-        f" paid back {day or 'never'} (P50){dies}"
+        f"first chips after {schedule['lead_years']:.1f} years, the alternative until then"
+        f" {_usd(values['waiting_usd'])}; paid back {day or 'never'} (P50){dies}"
     )
     parts = ", ".join(f"{name} {_usd(usd)}" for name, usd in values["nre"]["parts_usd"].items())
     click.echo(f"once: {parts}")
