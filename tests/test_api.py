@@ -121,7 +121,10 @@ def test_an_import_loads_nothing() -> None:
     code = "import sys; before = set(sys.modules); import flashstill; print(*sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["flashstill"]
-    code = f"import sys, flashstill as fs; fs.predict(**{CASE}); print(*{{each.split('.')[0] for each in sys.modules}})"
+    code = (
+        f"import sys, flashstill as fs; fs.predict(**{CASE}); fs.quality_law('besiroglu-2024').predict(1e9, 1e11);"
+        " print(*{each.split('.')[0] for each in sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"torch", "transformers", "scipy", "click", "pydantic", "pandas"} & set(done.stdout.split()) == set()
 

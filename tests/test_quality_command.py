@@ -1,10 +1,8 @@
-"""`flashstill quality` and `fs.quality_law`: one answer, its refusals, what it loads."""
+"""`flashstill quality` and `fs.quality_law`: one answer, its refusals."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +83,7 @@ def test_what_no_size_reaches_is_infeasible(capsys: pytest.CaptureFixture[str], 
 
 def test_one_s_own_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("_ANNEALED", "_SETTLED", "_KEPT"):
-        monkeypatch.setattr(posterior, name, 28)
+        monkeypatch.setattr(posterior, name, 14)
     truth = published("besiroglu-2024")
     sizes, tokens = [1e7, 2e7, 4e7, 1e7, 4e7], [2e8, 2e8, 4e8, 8e8, 8e8]
     path = tmp_path / "mine.jsonl"
@@ -111,12 +109,3 @@ def with_teacher(path: Path) -> Path:
     other = path.with_name("taught.jsonl")
     other.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return other
-
-
-def test_a_published_law_loads_no_scipy_and_no_pydantic() -> None:
-    code = (
-        "import sys, flashstill as fs; fs.quality_law('besiroglu-2024').predict(1e9, 1e11);"
-        " print(*{name.partition('.')[0] for name in sys.modules})"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert {"scipy", "pydantic", "torch", "click"} & set(done.stdout.split()) == set()

@@ -49,11 +49,22 @@ def test_a_fit_answers_with_interval_error_and_limit() -> None:
     assert all(abs(row.predicted / row.loss - 1) < 0.02 for row in law.held_out)
     with pytest.raises(BadInput, match="20 times beyond the largest run that own runs was fitted on"):
         law.predict(1.6e9, 1e9)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_fit_extrapolates_where_it_is_told_to() -> None:
     far = fitted(from_rows(rows()), extrapolate=True).predict(1.6e9, 1e9)
     assert any("20 times above" in note and "an extrapolation" in note for note in far.notes)
 
 
-@pytest.mark.usefixtures("short")
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hardly any steps: enough for what does not depend on the draws."""
+    for name in ("_ANNEALED", "_SETTLED", "_KEPT"):
+        monkeypatch.setattr(posterior, name, 14)
+
+
+@pytest.mark.usefixtures("hasty")
 def test_runs_that_follow_no_law_are_said_to() -> None:
     worse = [{**row, "loss": 2.0 + number} for number, row in enumerate(rows())]  # the larger, the worse
     law = fitted(from_rows(worse))
@@ -64,7 +75,7 @@ def test_runs_that_follow_no_law_are_said_to() -> None:
     assert any("tokens rose with size" in note for note in along.notes)
 
 
-@pytest.mark.usefixtures("short")
+@pytest.mark.usefixtures("hasty")
 def test_students_of_one_teacher() -> None:
     teacher = published("busbridge-2025")
     taught = [

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.quality import published
@@ -63,19 +61,20 @@ def test_sardana_30b_quality_at_1_5e9_requests() -> None:
     assert 1 - found.cost / life.cost(30e9, best_tokens(30e9)) == pytest.approx(0.17, abs=0.02)
 
 
-@given(st.floats(2.05, 2.9), st.floats(0, 1e14), st.floats(0, 1e11))
-@settings(max_examples=8, deadline=None)
-def test_first_order_condition(loss: float, served: float, teacher: float) -> None:
+def test_first_order_condition() -> None:
     """eps_N / eps_D = (6 N D + 2 N D_inf) / (6 N D + 2 N_T D); 1 + D_inf / (3 D) without a teacher."""
+    numbers = np.random.default_rng(0)
+    loss, served, teacher = numbers.uniform([[2.05], [0], [0]], [[2.9], [1e14], [1e11]], (3, 40))
+    served[:8] = teacher[4:12] = 0.0
     life = Life(input_tokens=served, teacher_parameters=teacher)
     found = cheapest(CHINCHILLA, loss, life)
     size, data = elasticities(CHINCHILLA, found.parameters, found.tokens)
     wanted = (1 + served / (3 * found.tokens)) / (1 + teacher / (3 * found.parameters))
-    assert size / data == pytest.approx(wanted, rel=2e-3)
+    np.testing.assert_allclose(size / data, wanted, rtol=2e-3)
     for factor in (0.97, 1.03):
         near = found.parameters * factor
-        assert life.cost(near, CHINCHILLA.tokens_for(loss, near)) >= found.cost
-    assert CHINCHILLA.loss(found.parameters, found.tokens) == pytest.approx(loss, rel=1e-6)
+        assert np.all(life.cost(near, CHINCHILLA.tokens_for(loss, near)) >= found.cost)
+    np.testing.assert_allclose(CHINCHILLA.loss(found.parameters, found.tokens), loss, rtol=1e-6)
 
 
 def test_arrays_and_a_distilled_student() -> None:
