@@ -240,7 +240,7 @@ def test_more_tokens_served_make_a_smaller_student_trained_for_longer(monkeypatc
 @pytest.mark.slow
 def test_a_looser_target_is_never_dearer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(searched, "SIZES", 8)
-    losses = (2.1, 2.15, 2.2, 2.3, 2.4, 2.5)
+    losses = (2.1, 2.2, 2.3, 2.5)
     dollars = [fs.plan_student(**{**ASKED, "max_chips": 4, "target": loss}).best.usd for loss in losses]
     assert dollars == sorted(dollars, reverse=True)
 
