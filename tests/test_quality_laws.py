@@ -72,9 +72,15 @@ def test_more_parameters_or_tokens_are_never_worse(name: str) -> None:
     """Whether experts, formats and repeats are the law's own or borrowed, and whatever the teacher."""
     numbers = np.random.default_rng(0)
     size, tokens = 10 ** numbers.uniform([[7], [8]], [[13], [15]], (2, 1000))
-    taught = [{"teacher_loss": loss} for loss in (1.3, 2.0, 3.5)] if name == APPLE.name else []
-    borrowed = [{"experts": 8}, {"experts": 512}, {"experts": 64, "unique_tokens": 1e11}, {"weight_bits": 4}]
-    for conditions in ({}, *borrowed, *taught):
+    taught: list[dict[str, float]] = [{"teacher_loss": loss} for loss in (1.3, 2.0, 3.5)] if name == APPLE.name else []
+    borrowed: list[dict[str, float]] = [
+        {"experts": 8},
+        {"experts": 512},
+        {"experts": 64, "unique_tokens": 1e11},
+        {"weight_bits": 4},
+    ]
+    plain: dict[str, float] = {}
+    for conditions in (plain, *borrowed, *taught):
         at = published(name).loss(size, tokens, **conditions)
         more = numbers.uniform(1.01, 20, 1000)
         assert np.all(published(name).loss(size * more, tokens, **conditions) <= at * (1 + 1e-12))

@@ -64,7 +64,7 @@ def test_sardana_30b_quality_at_1_5e9_requests() -> None:
 def test_first_order_condition() -> None:
     """eps_N / eps_D = (6 N D + 2 N D_inf) / (6 N D + 2 N_T D); 1 + D_inf / (3 D) without a teacher."""
     numbers = np.random.default_rng(0)
-    loss, served, teacher = numbers.uniform([[2.05], [0], [0]], [[2.9], [1e14], [1e11]], (3, 40))
+    loss, served, teacher = numbers.uniform(np.array([[2.05], [0], [0]]), np.array([[2.9], [1e14], [1e11]]), (3, 40))
     served[:8] = teacher[4:12] = 0.0
     life = Life(input_tokens=served, teacher_parameters=teacher)
     found = cheapest(CHINCHILLA, loss, life)

@@ -50,7 +50,7 @@ def test_the_shape_of_llama_grows_into_its_larger_sisters() -> None:
         assert attention.heads % attention.kv_heads == 0
 
 
-@pytest.mark.parametrize("name", ["llama-3.1-8b", "deepseek-v3", "qwen3-235b-a22b"])
+@pytest.mark.parametrize("name", ["llama-3.1-8b", "deepseek-v3", "qwen3-235b-a22b", "jamba-v0.1"])
 @pytest.mark.parametrize("experts", [1, 8, 32])
 def test_experts_multiply_the_weights_and_not_the_work(name: str, experts: int) -> None:
     made = scaled(load_architecture(name), 4e9, experts)

@@ -57,6 +57,7 @@ def scaled(
     """
     if not parameters > 0:
         raise BadInput(f"a model has a positive number of parameters, not {parameters:g}")
+    experts = _of_routed(like, experts)
     low, high = _SMALLEST, _LARGEST
     for _ in range(_HALVINGS):
         middle = (low * high) ** 0.5
@@ -71,6 +72,15 @@ def scaled(
         nearest = f"the nearest has {counted(best, embeddings):,}"
         raise BadInput(f"no model in the shape of {like.name} has {parameters:,.0f} parameters: {nearest}")
     return best
+
+
+def _of_routed(like: Architecture, experts: float | None) -> float | None:
+    """How many times the FFN weights of a token a layer with experts has, so that all layers have `experts` times."""
+    if experts is None or experts <= 1 or not like.routed:
+        return experts
+    used = [(layer, layer.count * _ffn_weights(layer.ffn, like.width, active=True)) for layer in like.layers]
+    routed = sum(weights for layer, weights in used if layer.ffn.experts)
+    return 1 + (experts - 1) * sum(weights for _, weights in used) / routed
 
 
 def _shaped(like: Architecture, width: float, depth: float, experts: float | None) -> Architecture:
