@@ -126,6 +126,12 @@ def test_what_is_no_set_of_runs_is_refused(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="row 1: parameters must be a positive number, not") as refused:
             from_rows([{"parameters": value, "tokens": 1e7, "loss": 2.0}])
         assert len(str(refused.value)) < 200
+    with pytest.raises(BadInput, match="row 2: None is no mapping"):
+        from_rows([rows()[0], None])  # type: ignore[list-item]
+    with pytest.raises(BadInput, match="rows of runs, not of 3"):
+        quality_law(3)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="seed is -1, not a whole number"):
+        quality_law(rows(), seed=-1)
     with pytest.raises(BadInput, match="at most 1,000 runs, and there are 1,002; give the last loss of each run"):
         fitted(from_rows(rows() * 167))
     path.write_bytes(b"\xff\xfe")

@@ -163,6 +163,10 @@ def test_conditions_that_a_law_lacks_are_borrowed_or_refused() -> None:
         CHINCHILLA.loss(1e9, 0)
     with pytest.raises(BadInput, match="parameters must be a number"):
         CHINCHILLA.loss("many", 1e9)
+    with pytest.raises(BadInput, match=r"do not broadcast: parameters \(2,\), tokens \(3,\)"):
+        CHINCHILLA.loss([1e9, 2e9], [1e10, 2e10, 3e10])
+    with pytest.raises(BadInput, match="draws must be at least 1"):
+        CHINCHILLA.interval(1e9, 1e10, draws=0)
     with pytest.raises(BadInput, match="nearest known: besiroglu-2024"):
         published("besirogli")
     plain = CHINCHILLA.loss(1e9, 2e10)

@@ -201,6 +201,22 @@ def test_a_mistaken_question_names_what_is_wrong(changes: dict[str, Any], said: 
         question(**changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tokens_served": "1T"}, "tokens_served is '1T', not a number"),
+        ({"target": None}, "target is None, not a number"),
+        ({"experts": "1,8"}, "experts is '1,8', not a number"),
+        ({"train_length": 2.5}, r"train_length is 2\.5, not a whole number"),
+        ({"law": 3}, "law is 3, not a published law's name"),
+        ({"runs": 3}, "runs is 3, not the path of a file"),
+    ],
+)
+def test_a_value_of_another_kind_is_a_sentence(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        fs.plan_student(**{**ASKED, **changes})
+
+
 def test_the_command_refuses_what_does_not_belong(capsys: pytest.CaptureFixture[str]) -> None:
     without = ["plan", "--chip", CHIP, "--max-chips", "2"]
     assert "a student needs --tokens-served" in refuse(capsys, *COMMAND[:-2])

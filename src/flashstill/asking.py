@@ -159,7 +159,7 @@ def asked_by_keywords(keywords: Mapping[str, Any]) -> Asked:
             raise BadInput(unknown("keyword", name, _SCENARIO | _DEPLOYMENT))
     given = {name: value for name, value in keywords.items() if value is not None}
     chosen, swept = combinations(given)
-    chosen = [{name: _of_kind(name, value, _KINDS[name]) for name, value in values.items()} for values in chosen]
+    chosen = [{name: of_kind(name, value, _KINDS[name]) for name, value in values.items()} for values in chosen]
     return Asked(
         [
             Case(
@@ -175,7 +175,7 @@ def asked_by_keywords(keywords: Mapping[str, Any]) -> Asked:
 _KINDS = {field.name: str(field.type) for field in (*fields(Scenario), *fields(Deployment))}
 
 
-def _of_kind(name: str, value: Any, kind: str) -> Any:
+def of_kind(name: str, value: Any, kind: str) -> Any:
     """The value; BadInput for text in place of a number or the reverse. 16.0 becomes 16, as float arrays hold it.
 
     kind: the field's type annotation as text; every entry of a tuple is checked.
@@ -183,7 +183,7 @@ def _of_kind(name: str, value: Any, kind: str) -> Any:
     if kind.startswith("tuple["):
         if not (values := several(value)):
             raise BadInput(f"{name} is empty; give at least one value")
-        return tuple(_of_kind(name, each, kind.removeprefix("tuple[").partition(",")[0]) for each in values)
+        return tuple(of_kind(name, each, kind.removeprefix("tuple[").partition(",")[0]) for each in values)
     value = plain_value(value)
     if name == "model":
         return _known_model(value)
@@ -215,7 +215,7 @@ T = TypeVar("T", Scenario, Deployment, "SearchSpace")
 def _checked(asked: T) -> T:
     """The same scenario, deployment or space with the type of every field checked."""
     return type(asked)(
-        **{field.name: _of_kind(field.name, getattr(asked, field.name), str(field.type)) for field in fields(asked)}
+        **{field.name: of_kind(field.name, getattr(asked, field.name), str(field.type)) for field in fields(asked)}
     )
 
 

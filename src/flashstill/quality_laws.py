@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.bounded import named_path
-from flashstill.errors import BadInput, unknown
+from flashstill.errors import BadInput, shown, unknown
 from flashstill.quality import Law, published, published_names
 from flashstill.quality.law import positive
 from flashstill.quality.own_runs import Runs, from_file, from_rows
@@ -51,11 +51,15 @@ def quality_law(
             problem = unknown("scaling law", str(law_or_runs), published_names())
             raise BadInput(f"{problem}; or name a .csv or .jsonl file of runs")
         runs, name = from_file(path, domain, metric, role), path.stem
+    elif not isinstance(law_or_runs, Iterable):
+        raise BadInput(f"a quality law is of a name, a file or rows of runs, not of {shown(law_or_runs)}")
     else:
         _refuse("{} chooses among records of flashstill, and these are rows", domain=domain, role=role)
         runs, name = from_rows(law_or_runs), "own runs"
     if teacher_loss is not None:
         runs = _taught(runs, teacher_loss)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise BadInput(f"seed is {shown(seed)}, not a whole number of at least 0")
     from flashstill.quality.fit import fitted
 
     return fitted(runs, name=name, extrapolate=extrapolate, seed=seed)

@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashstill.arch import load_architecture
-from flashstill.asking import Edits, FactsLike, facts_of, search_by_keywords
-from flashstill.errors import BadInput
+from flashstill.asking import Edits, FactsLike, facts_of, of_kind, search_by_keywords
+from flashstill.errors import BadInput, shown
 from flashstill.facts import Facts
 from flashstill.plan.space import normalised
 from flashstill.progress import Progress
-from flashstill.quality import published
+from flashstill.quality import Law, published
 from flashstill.quality_laws import quality_law
 from flashstill.targets import TargetPlan, TargetQuestion, parse_target, parse_trained, plan_target
 
 if TYPE_CHECKING:
     from flashstill.arch import Architecture
-    from flashstill.quality import Law
 
 __all__ = ["plan_student"]
 LAWS = ("besiroglu-2024", "busbridge-2025")
@@ -71,25 +70,25 @@ def plan_student(
     for name in _NOT_SEARCHED:
         if more.get(name) is not None:
             raise BadInput(f"{name} is of speculative decoding, which a search for a student leaves out")
+    numbers = {"tokens_served": tokens_served, "train_days": train_days}
+    choices = {"teacher_loss": teacher_loss, "unique_tokens": unique_tokens}
+    counts = {"students": students, "train_length": train_length}
     shape = load_architecture(like) if isinstance(like, str) else like
     table = facts_of(facts, set)
     scenario, space = search_by_keywords({"model": shape, "chips": _names(chips), "max_chips": max_chips, **more})
-    tried = (experts,) if experts is None or isinstance(experts, (int, float)) else tuple(experts)
+    tried = (experts,) if experts is None or isinstance(experts, int | float | str) else tuple(experts)
     question = TargetQuestion(
-        target=parse_target(target) if isinstance(target, str) else float(target),
+        target=parse_target(target) if isinstance(target, str) else of_kind("target", target, "float"),
         like=shape,
-        tokens_served=float(tokens_served),
         scenario=scenario,
         space=normalised(table, space),
         law=_law(law, runs, {"domain": domain, "role": role, "extrapolate": extrapolate}, teacher, teacher_loss),
-        experts=tuple(None if count is None else float(count) for count in tried),
-        teacher=None if teacher is None else parse_trained(teacher),
-        teacher_loss=teacher_loss,
-        students=students,
-        unique_tokens=unique_tokens,
+        experts=tuple(of_kind("experts", count, "float | None") for count in tried),
+        teacher=None if teacher is None else parse_trained(of_kind("teacher", teacher, "str")),
         train_chips=_known(table, _names(train_chips) or space.chips),
-        train_days=train_days,
-        train_length=train_length,
+        **{name: of_kind(name, value, "float") for name, value in numbers.items()},
+        **{name: of_kind(name, value, "float | None") for name, value in choices.items()},
+        **{name: of_kind(name, value, "int") for name, value in counts.items()},
         train_precision=train_precision,
         price=price,
     )
@@ -104,9 +103,15 @@ def _law(
         for name, value in told.items():
             if value:
                 raise BadInput(f"{name} is of a law fitted on runs; give runs, or leave it out")
-        return published(law or LAWS[teacher is not None]) if law is None or isinstance(law, str) else law
+        if law is None or isinstance(law, str):
+            return published(LAWS[teacher is not None] if law is None else law)
+        if not isinstance(law, Law):
+            raise BadInput(f"law is {shown(law)}, not a published law's name or what quality_law returns")
+        return law
     if law is not None:
         raise BadInput("give a law or runs to fit one to, not both")
+    if not isinstance(runs, str | Path):
+        raise BadInput(f"runs is {shown(runs)}, not the path of a file; for rows, give law=quality_law(rows)")
     return quality_law(Path(runs), **told, teacher_loss=None if teacher is None else loss)
 
 

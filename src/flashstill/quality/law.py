@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.errors import BadInput, unknown
+from flashstill.errors import BadInput, check_counts, unknown
 from flashstill.quality import borrowed
 from flashstill.quality.forms import FORMS
 from flashstill.quality.held_out import HeldOut
@@ -92,6 +92,7 @@ class Law:
     ) -> tuple[Values, Values] | None:
         """(low, high) that hold the loss with probability `level`; None if nothing is known about the law's errors."""
         check_level(level)
+        check_counts({"draws": draws})
         size, data, given = self._checked(parameters, tokens, conditions)
         self._refuse_far(size, data)
         drawn, error = self.spread.draws(self.coefficients, draws, seed), self.spread.relative_error
@@ -190,10 +191,16 @@ class Law:
                 hint = "; busbridge-2025 takes it" if name == "teacher_loss" else ""
                 raise BadInput(f"{unknown(f'condition of the law {self.name}', name, self.conditions)}{hint}")
         amounts = {name: positive(name, value) for name, value in given.items()}
+        found = {names[0]: positive(names[0], first), names[1]: positive(names[1], second), **amounts}
+        try:
+            np.broadcast_shapes(*(array.shape for array in found.values()))
+        except ValueError:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in found.items())
+            raise BadInput(f"arrays of these shapes do not broadcast: {shapes}") from None
         self._check_teacher(amounts)
         if np.any(amounts.get("experts", np.asarray(1.0)) < 1):
             raise BadInput(f"experts must be at least 1, not {given['experts']!r}")
-        return positive(names[0], first), positive(names[1], second), amounts
+        return found[names[0]], found[names[1]], amounts
 
     def _check_teacher(self, given: dict[str, Values]) -> None:
         """A teacher's loss is on the law's scale, and that of a fit's only teacher."""
@@ -245,5 +252,5 @@ def positive(name: str, value: Any) -> Values:
 
 def check_level(level: float) -> None:
     """BadInput unless 0 < level < 1."""
-    if not 0 < level < 1:
-        raise BadInput(f"level must lie between 0 and 1, as 0.8, not {level:g}")
+    if not np.all((positive("level", level) < 1) & (np.ndim(level) == 0)):
+        raise BadInput(f"level must lie between 0 and 1, as 0.8, not {level!r}")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill.bounded import read_bounded
-from flashstill.errors import BadInput, nearest, shortened, unknown
+from flashstill.errors import BadInput, nearest, shortened, shown, unknown
 from flashstill.records import ModelRecord, QualityRecord, Record
 from flashstill.units import LN_2
 
@@ -141,6 +141,8 @@ def _only(what: str, asked: str, there: set[str], where: str) -> str:
 
 
 def _run(row: Mapping[str, Any], where: str) -> Run:
+    if not isinstance(row, Mapping):
+        raise BadInput(f"{where}: {shown(row)} is no mapping with the keys parameters, tokens and loss")
     known = {field.name for field in fields(Run)}
     for key in row:
         if key not in known:
@@ -149,7 +151,7 @@ def _run(row: Mapping[str, Any], where: str) -> Run:
     numbers: dict[str, float] = {}
     for key in ("parameters", "tokens", "loss", "teacher_loss"):
         value = row.get(key)
-        if value in (None, "") and key == "teacher_loss":
+        if key == "teacher_loss" and (value is None or (isinstance(value, str) and not value)):
             continue
         told = shortened(repr(value))
         try:
