@@ -130,3 +130,21 @@ def test_long_plans_tell_how_much_is_left() -> None:
     fs.capacity(PLAN, rolling_hours=8.0, told=lines.append)
     assert [line.partition(",")[0] for line in lines] == ["window 1 of 3", "window 2 of 3", "window 3 of 3"]
     assert lines[-1].endswith("about 0 s left")
+
+
+def test_one_more_chip_is_worth_it_where_a_run_takes_all_of_a_kind() -> None:
+    """10 h of 2 good chips do 20 of 40 chip-hours, and dear ones the rest at $5: each more saves 10 h x $4."""
+    kinds = [{"name": "good", "count": 2, "usd_per_hour": 1.0, "paid": "used"},
+             {"name": "dear", "count": 50, "usd_per_hour": 5.0, "paid": "used"}]  # fmt: skip
+    one = {"name": "next", "chip_hours": {"good": 40.0, "dear": 40.0}, "deadline": 10.0}
+    answer = fs.capacity({"horizon_hours": 24.0, "chips": kinds, "runs": [one]})
+    assert answer.duals is not None
+    assert answer.duals["chips"]["good"]["one_more"] == pytest.approx(40.0, rel=1e-3)
+
+
+@pytest.mark.parametrize(("work", "status"), [(475.0, "optimal"), (485.0, "infeasible")])
+def test_windows_do_not_forget_what_typical_days_left_undone(work: float, status: str) -> None:
+    """20 of 80 chips are free for 24 of 48 hours."""
+    tree = {**PLAN, "horizon_hours": 48.0, "runs": [run(work, 24.0)]}
+    assert fs.capacity(tree, rolling_hours=12.0).status == status
+    assert fs.capacity(tree).status == status

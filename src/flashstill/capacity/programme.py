@@ -134,8 +134,9 @@ def programme_of(
     )  # fmt: skip
     lower, upper = np.zeros(at.count), np.full(at.count, np.inf)
     upper[at.x] = np.where(ratio > 0.0, np.inf, 0.0)
-    room = np.minimum(problem.most[at.y_kind, at.y_run][:, None], problem.available[at.y_kind])
-    upper[at.y] = room * problem.window[at.y_run]
+    most, share = problem.most[at.y_kind, at.y_run][:, None], problem.window[at.y_run]
+    binds = most < problem.available[at.y_kind]  # else rows of chips are the bound, so that their dual values count it
+    upper[at.y] = np.where(share > 0.0, np.where(binds, np.where(binds, most, 0.0) * share, np.inf), 0.0)
     if free:
         upper[at.u] = 0.0
     if held is not None:

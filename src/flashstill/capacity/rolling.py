@@ -35,7 +35,7 @@ def solve_rolling(problem: Problem, window_steps: int, told: Told, held: Values 
     firsts = list(range(0, steps, window_steps))
     target, price = _targets(problem, window_steps, len(firsts), held)
     coupled = price if _work_left(problem, held).any() else None
-    owed, parts = np.zeros(len(problem.work)), []
+    owed, parts = np.maximum(_work_left(problem, held) - target.sum(axis=1), 0.0), []  # typical days may leave some
     bound = float((price * _work_left(problem, held)).sum())
     tell = counted(told, len(firsts))
     for number, first in enumerate(firsts):
