@@ -70,7 +70,7 @@ MAY_IMPORT = {
     "in_flight": {"facts", "plan", "simulate"},
     "own_chips": {"arch", "asic", "asking"},
     "api": {"asking", "in_flight", "sweeps", "arch", "facts", "hardware", "plan"},
-    "token_costs": {"arch", "asking", "economics", "facts", "plan", "tables"},
+    "token_costs": {"arch", "asking", "checked", "economics", "facts", "plan", "sweeps", "tables"},
     "training_costs": {"arch", "asking", "plan"},
     "targets": {"arch", "cost", "economics", "facts", "hardware", "plan", "quality", "tables", "workload"},
     "student_planning": {"arch", "asking", "facts", "plan", "quality", "quality_laws", "targets"},

@@ -500,6 +500,12 @@ def test_no_teacher_takes_a_student_below_endless_tokens_on_labels() -> None:
         ({"draws": 10**9}, "draws must be at most"),
         ({"generations": 1.5}, "generations is 1.5, not a whole number"),
         ({"generations": 1, "student_growth": 1e300}, "student_growth, a factor per generation"),
+        ({"student_growth": 2.0}, "student_growth is per generation: say how many"),
+        (
+            {"generations": 1, "set": {"generation.compute_growth_ratio": 0.0}},
+            "growth of compute per year must be above",
+        ),
+        ({"generations": 1, "set": {"generation.flops_per_usd_growth_ratio": 0.0}}, "growth of flops_per_usd per year"),
     ],
 )
 def test_what_is_asked_must_be_possible(asked: dict[str, Any], sentence: str) -> None:
@@ -599,3 +605,9 @@ def test_a_teacher_of_known_flops_reads_a_third_of_them() -> None:
 def test_a_framework_is_checked_where_flops_are_counted_too() -> None:
     with pytest.raises(BadInput, match="unknown training framework 'nemoo'; the nearest known: nemo"):
         answer(training__framework="nemoo")
+
+
+def test_a_guessed_mfu_is_said() -> None:
+    assert any("pro goes by its FLOPs at 0.375 of the peak" in note for note in answer().notes)
+    told = answer(teacher__mfu=0.4, students__0__mfu=0.4, students__1__mfu=0.4)
+    assert not any("of the peak" in note for note in told.notes)

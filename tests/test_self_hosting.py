@@ -271,7 +271,7 @@ def test_nonsense_gets_a_sentence(capsys: pytest.CaptureFixture[str], options: l
         ({"thinking": "much"}, "thinking is 'much'"),
         ({"isl": 0, "osl": 0, "tokens_per_day": 1e9}, "isl must be at least 1"),
         ({"max_chips": 0}, "max_chips must be at least 1"),
-        ({"requests_per_day": math.nan}, "requests_per_day must be above 0"),
+        ({"requests_per_day": math.nan}, "'requests_per_day' is nan, not a finite number"),
         ({"thinking": (0.0, 900.0)}, "beyond the"),
     ],
 )
@@ -349,3 +349,27 @@ class TestHours:
         rows = [(row["name"], row["quantity"]) for row in found["assumptions"]]
         assert len(rows) == len(set(rows))
         assert {("h100-pcie", "idle_w"), ("host-memory", "usd_per_byte")} <= set(rows)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"isl": "x"}, "'isl' is 'x', not a whole number"),
+        ({"osl": 1.5}, "'osl' is 1.5, not a whole number"),
+        ({"max_chips": True}, "'max_chips' is True, not a whole number"),
+        ({"least_replicas": math.nan}, "'least_replicas' is nan"),
+        ({"least_replicas": 10**400}, "'least_replicas' is a number beyond"),
+        ({"max_ttft_s": math.inf}, "'max_ttft_s' is inf, not a finite number"),
+        ({"disaggregated": "no"}, "'disaggregated' is 'no', not true or false"),
+        ({"grid": None}, "'grid' is None, not a text"),
+        ({"chip": 5}, "'chip' is 5, not a list"),
+        ({"overlaps": None}, "'overlaps' is None, not a list"),
+        ({"redundant_experts": ("a",)}, "'redundant_experts\\[0\\]' is 'a', not a whole number"),
+        ({"model": None}, "model is None, not the name of a model"),
+        ({"api_price": 3.0}, "api_price is 3.0, not"),
+        ({"thinking": 10**400}, "thinking is a number of about 401 digits, beyond"),
+    ],
+)
+def test_keywords_have_types(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        fs.economics(**{**SMALL, **given})

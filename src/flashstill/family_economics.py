@@ -49,6 +49,8 @@ def family_economics(
     """
     check_draws(draws, seed)
     check_whole("generations", generations, 0)
+    if not generations and student_growth != 1.0:
+        raise BadInput("student_growth is per generation: say how many (generations)")
     rows = facts_of(facts, set)
     plan, measured, notes = _plan(family, tokens_per_day, chip)
     answer = family_answer(rows, plan, generations, student_growth, draws, seed)

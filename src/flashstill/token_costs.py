@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from flashstill.asking import Edits, FactsLike, facts_of
+from flashstill.checked import LARGEST, Number, between, built
 from flashstill.economics.footprint import GRID, carbon_row
 from flashstill.economics.token_prices import TokenPrice, api_price, asked_price, price_of
 from flashstill.errors import BadInput, check_counts, shown
 from flashstill.facts import Facts
 from flashstill.plan.hosting import Hosting, host
 from flashstill.plan.hosting_answer import document_of
+from flashstill.sweeps import plain_value
 from flashstill.tables import cell, flat, html_table
 
 if TYPE_CHECKING:
     from flashstill.arch import Architecture
 
 __all__ = ["TokenCosts", "economics"]
+Whole = Annotated[int, between(-(10**9), 10**9)]
 TPOT_S, TTFT_S = 0.05, 5.0
 """bounds where the user names none: 20 tokens/s a user, as in DeepSeek's day (open-infra-index, day 6), and 5 s"""
 SHOWN = (
@@ -30,6 +33,29 @@ SHOWN = (
     "api_usd_per_request",
     "break_even_requests_per_day",
 )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Keywords:
+    """Types of the keywords; what their values may be is checked where they are used."""
+
+    chip: tuple[str, ...]
+    max_chips: Whole | None
+    isl: Whole
+    osl: Whole
+    tokens_per_day: Number | None
+    requests_per_day: Number | None
+    grid: str
+    utilisation: Number | None
+    least_replicas: Whole
+    max_ttft_s: Number | None
+    max_tpot_s: Number | None
+    precision: str
+    engine: str | None
+    overlaps: tuple[str, ...]
+    redundant_experts: tuple[Whole | None, ...]
+    disaggregated: bool
+    price: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +120,17 @@ def economics(
     Raises BadInput for values that cannot be, MissingFact for unknown names, InfeasiblePlan if no configuration keeps
     the bounds.
     """
+    chip = (chip,) if isinstance(chip, str) else chip
+    told = {
+        "chip": chip, "max_chips": max_chips, "isl": isl, "osl": osl, "tokens_per_day": tokens_per_day,
+        "requests_per_day": requests_per_day, "grid": grid, "utilisation": utilisation,
+        "least_replicas": least_replicas, "max_ttft_s": max_ttft_s, "max_tpot_s": max_tpot_s, "precision": precision,
+        "engine": engine, "overlaps": overlaps, "redundant_experts": redundant_experts,
+        "disaggregated": disaggregated, "price": price,
+    }  # fmt: skip
+    built(_Keywords, {name: _plain(value) for name, value in told.items()}, "economics")
+    if not isinstance(model, str) and not hasattr(model, "name"):
+        raise BadInput(f"model is {shown(model)}, not the name of a model, a path or an Architecture")
     table = facts_of(facts, set)
     carbon_row(table, grid)
     check_counts({"isl": isl, "osl": osl})
@@ -105,7 +142,7 @@ def economics(
         requests_per_day = tokens_per_day / (isl + osl)
     asked = Hosting(
         model=model,
-        chips=(chip,) if isinstance(chip, str) else tuple(chip),
+        chips=tuple(chip),
         max_chips=max_chips,
         isl=isl,
         osl=osl,
@@ -127,10 +164,16 @@ def economics(
     return TokenCosts(document=document_of(host(table, asked, paid), grid))
 
 
+def _plain(value: Any) -> Any:
+    return [plain_value(each) for each in value] if isinstance(value, list | tuple) else plain_value(value)
+
+
 def _range(name: str, value: Any) -> tuple[float, float]:
     ends = value if isinstance(value, tuple | list) else (value, value)
     if len(ends) != 2 or any(isinstance(end, bool) or not isinstance(end, int | float) for end in ends):
         raise BadInput(f"{name} is {shown(value)}, not a number or (low, high)")
+    if any(abs(end) > LARGEST for end in ends):
+        raise BadInput(f"{name} is {shown(value)}, beyond all that can be priced")
     return float(ends[0]), float(ends[1])
 
 
@@ -139,6 +182,10 @@ def _api(facts: Facts, price: str | tuple[float, float, float] | None, model: st
         return api_price(facts, model)
     if isinstance(price, str):
         return asked_price(facts, price)
-    if len(price) != 3 or any(isinstance(each, bool) or not isinstance(each, int | float) for each in price):
+    if (
+        not isinstance(price, tuple | list)
+        or len(price) != 3
+        or any(isinstance(each, bool) or not isinstance(each, int | float) for each in price)
+    ):
         raise BadInput(f"api_price is {shown(price)}, not (IN, CACHED, OUT) in dollars per million tokens")
     return price_of(*price)

@@ -85,6 +85,9 @@ def growth_of(rows: Rows, years: float, student: float = 1.0) -> Growth:
         name: rows.value("generation", f"{row}_growth_ratio")
         for name, row in (("compute", "compute"), ("algorithms", "algorithm"), ("flops_per_usd", "flops_per_usd"))
     }
+    for name, value in yearly.items():
+        if not value > 0.0:
+            raise BadInput(f"growth of {name} per year must be above 0, not {value:g} (rows of generation)")
     return Growth(student=student, **{name: value**years for name, value in yearly.items()})
 
 

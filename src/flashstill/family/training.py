@@ -158,6 +158,12 @@ def _by_flops(facts: Facts, model: Model, member: Member, asked: Training, paid:
         low_ratio=1.0 if member.mfu else row.value / row.high,
         high_ratio=1.0 if member.mfu else row.value / row.low,
         price=paid,
+        notes=()
+        if member.mfu
+        else (
+            f"{member.name or model.name or 'the teacher'} goes by its FLOPs at {mfu:.3g} of the peak, as frontier runs"
+            " do: tell its mfu where it is known",
+        ),
         how=f"{how}, at the MFU told" if member.mfu else f"{how}, at the MFU of frontier runs ({row.source})",
     )
 
