@@ -60,6 +60,8 @@ def test_the_message_says_what_chance_is_and_what_to_do() -> None:
     assert "below 32.5%" in low.message
     assert "chance (25.0%)" in low.message
     assert "easier" in low.message
+    (none,) = range_warnings([score(0.96)], lambda model, domain: 0.97)
+    assert none.message.endswith("and chance is 97.0% of all: no score tells models apart; take another benchmark")
     (high,) = range_warnings([score(0.97)])
     assert "harder" in high.message
 

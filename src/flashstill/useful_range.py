@@ -71,7 +71,9 @@ def _warning(record: QualityRecord, chance: float, lowest: float) -> RangeWarnin
     score = (
         f"{metric} of {record.model} on {record.domain} is {record.value:.1%} ({record.low:.1%} to {record.high:.1%})"
     )
-    if record.value > HIGHEST:
+    if lowest > HIGHEST:
+        why = f"and chance is {chance:.1%} of all: no score tells models apart; take another benchmark"
+    elif record.value > HIGHEST:
         why = f"above {HIGHEST:.0%}: too few mistakes are left to tell models apart; take a harder benchmark"
     elif chance:
         why = (
