@@ -52,7 +52,9 @@ class Generation:
     dollar.
 
     reaches: Flash(n) is at least as good as Pro(n-1); None in the first generation.  tokens_needed, parameters_needed:
-    of Flash(n) to do so.  algorithms_needed: the factor on effective compute, beyond what the growth gives, to do so.
+    of Flash(n) to do so.  price_ratio: of a Flash(n) token over one of Pro(n-1), each in its own generation, so that a
+    part of it is hardware that became cheaper meanwhile.
+    algorithms_needed: the factor on effective compute, beyond what the growth gives, to do so.
     """
 
     number: int
