@@ -106,20 +106,22 @@ def test_the_best_variant_comes_first_and_what_cannot_be_is_counted() -> None:
 def test_trials_are_ranked_by_worth_then_by_break_even() -> None:
     from flashstill.asic.verdict import Verdict
 
-    def trial(volume: float | None, worth: float) -> Trial:
+    def trial(volume: float | None, worth: float, dollars: float = 1.0) -> Trial:
         one = {"p10": volume, "p50": volume, "p90": None}
         made = Verdict(
-            tokens_per_day=100.0, probability=0.5, break_even=one, asic_usd=one, alternative_usd=one, nre_usd=one,
+            tokens_per_day=100.0, probability=0.5, break_even=one, asic_usd={"p50": dollars},
+            alternative_usd=one, nre_usd=one,
             net_usd={"p10": 0.0, "p50": worth, "p90": 0.0}, payback_years=one,
         )  # fmt: skip
         return Trial(point=None, verdict=made)  # type: ignore[arg-type]
 
-    pairs = [(50.0, 9.0), (20.0, 5.0), (200.0, -9.0), (300.0, -1.0), (None, -1.0), (None, -2.0)]
+    pairs = [(50.0, 9.0), (20.0, 5.0), (200.0, -9.0), (300.0, -1.0), (None, -2.0, 3.0), (None, -1.0, 4.0)]
     best = [trial(*pair) for pair in pairs]
     assert sorted([*best[3:], *best[:3]], key=lambda one: one.rank) == best
 
 
-def test_the_best_batch_breaks_even_first_or_saves_most(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("variant", ["hbm", "hardwired"])
+def test_the_best_batch_breaks_even_first_or_costs_least(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def chosen(*rates: float) -> float:
         found = [
             Candidate(
@@ -129,7 +131,7 @@ def test_the_best_batch_breaks_even_first_or_saves_most(monkeypatch: pytest.Monk
             )
             for rate in rates
         ]
-        design = stand_in("hbm")
+        design = stand_in(variant)
         facts = with_stand_in(FACTS, design)
         made: Any = points.best_point(facts, design, Scenario(model=MODEL), found, [alternative(FACTS)])
         return float(made)

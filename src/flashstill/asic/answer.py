@@ -1,7 +1,7 @@
 """Does silicon of one's own pay? Designs of each variant and node against the best that can be rented or bought.
 
 Of the nodes of a variant, and of the variants, the one is taken that is worth most at the volume; where none pays, the
-one that would pay at the lowest volume.
+one that would pay at the lowest volume; where none ever would, the one with the fewest dollars a token at the volume.
 """
 
 from __future__ import annotations

@@ -78,11 +78,6 @@ class Programme:
         return gained - self._costs * self._present(0.0, end) - self.bought_usd
 
     @property
-    def saved_usd(self) -> Quantity:
-        """Present value of what a token a day saves, at a volume at which masks of next models do not matter."""
-        return self._per_token(self.stop_years(np.inf))
-
-    @property
     def alternative_present_usd(self) -> Quantity:
         """Present value of a token a day on the alternative, over the whole service."""
         end = self.start_years + self.service_years

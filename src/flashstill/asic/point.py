@@ -90,7 +90,7 @@ def best_point(
     candidates: Sequence[Candidate],
     alternatives: Sequence[Alternative],
 ) -> Point:
-    """The candidate with the lowest break-even; of those that never do, the one that saves most.
+    """The candidate with the lowest break-even; of those that never do, the one whose tokens cost least.
 
     It is compared with the alternative that costs least over the time in which the chip would serve.
     facts: with the design among its machines.
@@ -105,8 +105,8 @@ def best_point(
     ]
     trial = min(trials, key=lambda one: float(np.min(one.programme(one.facts).alternative_present_usd)))
     terms = trial.programme(trial.facts)
-    volumes, worth = terms.break_even(), np.asarray(terms.saved_usd)
-    best = int(np.lexsort((-worth, np.broadcast_to(volumes, worth.shape)))[0])
+    dollars = np.broadcast_to(terms.recurring_usd_per_million(np.inf), len(candidates))
+    best = int(np.lexsort((dollars, np.broadcast_to(terms.break_even(), len(candidates))))[0])
     return _point(trial.facts, design, scenario, candidates[best], trial.alternative)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from flashstill.asic.design import ChipDesign
@@ -25,11 +26,12 @@ class Trial:
 
     @property
     def rank(self) -> tuple[int, float]:
-        """Sorts the better first: what pays by its worth, then by break-even, what never does by its loss."""
-        worth, volume = self.verdict.net_usd["p50"] or 0.0, self.verdict.break_even["p50"]
-        if self.verdict.pays:
-            return (0, -worth)
-        return (2, -worth) if volume is None else (1, volume)
+        """Sorts the better first: what pays by its worth, then by break-even, what never does by dollars a token."""
+        found = self.verdict
+        worth, volume, dollars = (each["p50"] for each in (found.net_usd, found.break_even, found.asic_usd))
+        if found.pays:
+            return (0, -(worth or 0.0))
+        return (1, volume) if volume is not None else (2, inf if dollars is None else dollars)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
