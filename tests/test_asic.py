@@ -106,7 +106,7 @@ def test_the_best_variant_comes_first_and_what_cannot_be_is_counted() -> None:
 def test_trials_are_ranked_by_worth_then_by_break_even() -> None:
     from flashstill.asic.verdict import Verdict
 
-    def trial(volume: float | None, worth: float, dollars: float = 1.0) -> Trial:
+    def trial(volume: float | None, worth: float, dollars: float) -> Trial:
         one = {"p10": volume, "p50": volume, "p90": None}
         made = Verdict(
             tokens_per_day=100.0, probability=0.5, break_even=one, asic_usd={"p50": dollars},
@@ -115,9 +115,11 @@ def test_trials_are_ranked_by_worth_then_by_break_even() -> None:
         )  # fmt: skip
         return Trial(point=None, verdict=made)  # type: ignore[arg-type]
 
-    pairs = [(50.0, 9.0), (20.0, 5.0), (200.0, -9.0), (300.0, -1.0), (None, -2.0, 3.0), (None, -1.0, 4.0)]
-    best = [trial(*pair) for pair in pairs]
-    assert sorted([*best[3:], *best[:3]], key=lambda one: one.rank) == best
+    pays = [trial(50.0, 9.0, 1.0), trial(20.0, 5.0, 1.0)]
+    would = [trial(200.0, -9.0, 1.0), trial(300.0, -1.0, 1.0)]
+    never = [trial(None, -2.0, 3.0), trial(None, -1.0, 4.0)]
+    best = [*pays, *would, *never]
+    assert sorted(best[::-1], key=lambda one: one.rank) == best
 
 
 @pytest.mark.parametrize("variant", ["hbm", "hardwired"])
