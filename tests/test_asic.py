@@ -119,7 +119,7 @@ def test_trials_are_ranked_by_worth_then_by_break_even() -> None:
     would = [trial(200.0, -9.0, 1.0), trial(300.0, -1.0, 1.0)]
     never = [trial(None, -2.0, 3.0), trial(None, -1.0, 4.0)]
     best = [*pays, *would, *never]
-    assert sorted(best[::-1], key=lambda one: one.rank) == best
+    assert sorted([*never, *would, *pays], key=lambda one: one.rank) == best
 
 
 @pytest.mark.parametrize("variant", ["hbm", "hardwired"])
