@@ -10,24 +10,27 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SIMULATED = re.compile(r"flashstill (simulate|asic) |plan [^\n]*--trace|fs\.simulate\(|predict [^\n]*--simulated")
-"""examples that take a compiled event loop, or minutes"""
+LONG = re.compile(
+    r"flashstill (simulate|asic|capacity|economics) |plan [^\n]*--(trace|quality-target)|fs\.simulate\("
+    r"|predict [^\n]*--simulated"
+)
+"""examples that take a compiled event loop, or seconds"""
 
 
 def pages() -> list[Any]:
-    """README and all pages of docs/; those whose examples simulate are slow."""
+    """README and all pages of docs/; those with long examples are slow."""
     paths = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     names = [path.relative_to(ROOT).as_posix() for path in paths]
     return [
-        pytest.param(name, marks=[pytest.mark.slow] if simulates(path) else [])
+        pytest.param(name, marks=[pytest.mark.slow] if is_long(path) else [])
         for name, path in zip(names, paths, strict=True)
     ]
 
 
-def simulates(path: Path) -> bool:
-    """Whether an example of the page, of whatever language is run, simulates."""
+def is_long(path: Path) -> bool:
+    """Whether an example of the page, of whatever language is run, takes long."""
     blocks = re.findall(r"(?ms)^```(?:console|python)\n(.*?)^```$", path.read_text(encoding="utf-8"))
-    return any(SIMULATED.search(block) for block in blocks)
+    return any(LONG.search(block) for block in blocks)
 
 
 RENEWED = runpy.run_path(str(ROOT / "scripts" / "docs"))["renewed"]
