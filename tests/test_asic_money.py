@@ -242,8 +242,8 @@ def test_the_terms_of_a_decision_by_hand() -> None:
     early, late = ((1.0 - math.exp(-interest * years)) / (interest * years) for years in (1.35, 1.16))
     later = (parts["respins"] + parts["bring_up"]) * late
     assert terms.once_usd == pytest.approx(design * early + 1.08**-1.35 * (parts["masks"] + later))
-    # building: 500 W x the server's 1.82 x $10 a watt over 12 years; power: 400 W, and 80 W while it waits
-    ratio = FACTS.value("gpu", "server_power_ratio")
+    # building: 500 W x the server's 1.6 x $10 a watt over 12 years; power: 400 W, and 80 W while it waits
+    ratio = FACTS.value("npu", "server_power_ratio")
     building = 500.0 * ratio * 10.0 * annuity(0.08, 12.0) / (8766 * 0.7)
     power = (400.0 + 80.0 * 0.3 / 0.7) * ratio * 1.1 * 0.0826 / 1000.0
     assert terms.running_usd == pytest.approx(hours * (building + power))

@@ -1,7 +1,7 @@
 """Choose among sized chips: what each costs per output token, found by the cost arm, one coordinate at a time.
 
 dollars a token = hour of a machine / (tokens a second x 3600)
-hour            = owned cost of its packages at the materials' price, at the watts predicted (economics/tco.py)
+hour            = owned cost of its packages with board and host (unit.py), at the watts predicted (economics/tco.py)
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from math import inf
 from typing import Any
 
 from flashstill.asic.design import HBM, ChipDesign
-from flashstill.asic.rows import CLASS_OF, deployment_of, with_design
+from flashstill.asic.rows import deployment_of, with_design
 from flashstill.asic.sizing import NO_SPLIT, Choice, Ground, pipelines, size_holding
-from flashstill.economics.bill_of_materials import bill_of_materials
-from flashstill.economics.tco import OwnedChip, Terms, owned_hour, terms_of
+from flashstill.asic.unit import owned_package
+from flashstill.economics.tco import Terms, owned_hour, terms_of
 from flashstill.facts import Facts
 from flashstill.plan.case import Case
 from flashstill.plan.predict import outcomes
@@ -59,13 +59,8 @@ def answer_of(asked: Asked, design: ChipDesign) -> Prediction:
 
 
 def usd_per_million(asked: Asked, design: ChipDesign, answer: Prediction) -> float:
-    """Owned dollars per million output tokens of a machine whose packages cost what they are made of."""
-    chip = OwnedChip(
-        purchase_usd=bill_of_materials(asked.facts, design.package).usd,
-        limit_w=design.power_limit_w,
-        idle_w=design.idle_w,
-        server_power_ratio=asked.facts.value(CLASS_OF[design.variant], "server_power_ratio"),
-    )
+    """Owned dollars per million output tokens of a machine, its packages with their boards and hosts."""
+    chip = owned_package(asked.facts, design, asked.facts)
     hour = owned_hour(asked.terms, chip, answer.watts_per_chip or design.idle_w).usd
     rate = answer.output_tokens_per_s or 0.0
     return float(hour * design.chips / (rate * SECONDS_PER_HOUR) * TOKENS_PER_MILLION) if rate else inf

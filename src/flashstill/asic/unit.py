@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from flashstill.asic.design import ChipDesign
 from flashstill.asic.drawn_area import area_ratio
+from flashstill.asic.rows import CLASS_OF
 from flashstill.economics.bill_of_materials import BillOfMaterials, Rows, bill_of_materials
 from flashstill.economics.tco import OwnedChip
 from flashstill.facts import Facts
@@ -23,14 +24,13 @@ def package_parts(facts: Facts, design: ChipDesign, rows: Rows) -> tuple[BillOfM
 
 
 def owned_package(facts: Facts, design: ChipDesign, rows: Rows) -> OwnedChip:
-    """One package with its board and host. facts: with the design among its machines."""
+    """One package with its board and host. rows: the facts, or draws of them."""
     _, bought = package_parts(facts, design, rows)
     board = rows.value("board", "usd_per_w") * design.power_limit_w + rows.value("board", "usd_host")
-    chip_class = facts.machine(design.name).chip_class
     return OwnedChip(
         purchase_usd=bought + board,
         limit_w=design.power_limit_w,
         idle_w=design.idle_w,
-        server_power_ratio=rows.value(chip_class, "server_power_ratio"),
+        server_power_ratio=rows.value(CLASS_OF[design.variant], "server_power_ratio"),
         price_holds_server=True,
     )
