@@ -140,9 +140,9 @@ def _print_best(values: Mapping[str, Any]) -> None:
     fleet, schedule, other = (values[name] for name in ("fleet", "schedule", "alternative"))
     chosen, quick, day = values["configuration"], values["as_quick"], values["break_even_date"]["p50"]
     click.echo(
-        f"\n{values['variant']} {values['node']}: {fleet['machines']:,} machines of {chosen['chips']:,} packages,"
-        f" {fleet['dies']:,} dies from {fleet['wafers']:,} wafers, {_usd(fleet['purchase_usd'])};"
-        f" {_tpot(chosen['tpot_s'])} a token, batch {chosen['batch']:,}"
+        f"\n{values['variant']} {values['node']}: {_of(fleet['machines'], 'machine')} of"
+        f" {_of(chosen['chips'], 'package')}, {_of(fleet['dies'], 'die')} from {_of(fleet['wafers'], 'wafer')},"
+        f" {_usd(fleet['purchase_usd'])}; {_tpot(chosen['tpot_s'])} a token, batch {chosen['batch']:,}"
     )
     click.echo(f"alternative, {_alternative(other)}")
     if quick is None:
@@ -198,6 +198,10 @@ def _interval(values: Mapping[str, float | None]) -> str:
 
 def _count(value: float | None) -> str:
     return "never" if value is None else f"{value:.3g}"
+
+
+def _of(count: float, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _usd(value: float | None) -> str:
