@@ -323,3 +323,18 @@ def test_a_package_that_is_missing_is_told_with_its_extra() -> None:
         says_what_is_missing(has_a_fault)()
     with pytest.raises(fs.BadInput, match="there is no recipe at"):
         fs.run("no-such-recipe", "out")
+
+
+@pytest.mark.parametrize(
+    ("keywords", "told"),
+    [
+        ({"facts": 3}, "facts is a directory, several, or"),
+        ({"facts": [None]}, "facts is a directory, several, or"),
+        ({"set": ["h100-sxm.memory_bytes=1"]}, "set is a mapping"),
+        ({"set": {"h100-sxm.memory_bytes": None}}, "neither a number nor a text"),
+        ({"set": {"h100-sxm.memory_bytes": True}}, "neither a number nor a text"),
+    ],
+)
+def test_facts_and_edits_of_another_kind_are_refused(keywords: dict[str, Any], told: str) -> None:
+    with pytest.raises(fs.BadInput, match=told):
+        fs.predict(**CASE, **keywords)

@@ -252,16 +252,28 @@ def _given(keywords: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def facts_of(facts: FactsLike = (), edits: Edits | None = None) -> Facts:
-    """Fact rows of the package, this machine and the given directories, with what-if edits applied."""
+    """Fact rows of the package, this machine and the given directories, with what-if edits applied.
+
+    Raises BadInput for values of another kind, and for rows or edits that cannot be.
+    """
     texts = texts_of(edits)
     if isinstance(facts, Facts):
         return facts.edited(texts)
-    directories = [facts] if isinstance(facts, str | Path) else list(facts)
+    directories = [facts] if isinstance(facts, str | Path) else list(facts) if isinstance(facts, Iterable) else [facts]
+    for each in directories:
+        if not isinstance(each, str | Path):
+            raise BadInput(f"facts is a directory, several, or what flashstill.facts.load returns, not {shown(each)}")
     return load([Path(directory) for directory in directories], texts)
 
 
 def texts_of(edits: Edits | None) -> list[str]:
-    """Edits as the texts of `--set`."""
+    """Edits as the texts of `--set`. BadInput for what is no mapping, or holds neither numbers nor texts."""
+    if not isinstance(edits, Mapping | None):
+        raise BadInput(f'set is a mapping, as {{"h100-sxm.memory_bytes_per_s": 5e12}}, not {shown(edits)}')
+    for name, value in (edits or {}).items():
+        plain = plain_value(value)
+        if isinstance(plain, bool) or not isinstance(plain, str | int | float):
+            raise BadInput(f"set: {shown(name)} is {shown(value)}, neither a number nor a text with a unit")
     return [
         f"{name}={value if isinstance(value, str) else repr(float(value))}" for name, value in (edits or {}).items()
     ]
