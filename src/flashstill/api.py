@@ -30,9 +30,9 @@ from flashstill.errors import BadInput, FlashstillError, InfeasiblePlan, Missing
 from flashstill.plan.answer import Answer, answers
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.explain import Explanation
-from flashstill.plan.explain import explain as explain_step
+from flashstill.plan.explained import explanations
 from flashstill.plan.scenario import Scenario
-from flashstill.sweeps import Refusal, Sweep, each_or_error, outcomes_of
+from flashstill.sweeps import Refusal, Sweep, outcomes_of
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -206,7 +206,7 @@ def explain(
     else:
         asked = asked_by_keywords({**keywords, "context": 1024 if context is None else context})
     table = facts_of(facts, set)
-    steps = each_or_error(lambda case: explain_step(table, case.scenario, case.deployment, price), asked.cases)
+    steps = explanations(table, asked.cases, price)
     outcomes = outcomes_of(asked.questions, steps, asked.swept)
     return Sweep(outcomes, EXPLAINED) if asked.swept else _only(outcomes)
 

@@ -6,7 +6,7 @@ A list, tuple, range or one-dimensional array is an axis of the sweep; the last 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -137,15 +137,6 @@ def outcomes_of(
     if len(errors) == len(outcomes):
         raise next((error for error in errors if not isinstance(error, InfeasiblePlan)), errors[0])
     return tuple(outcomes)
-
-
-def each_or_error(ask: Callable[[Any], A], questions: Iterable[Any]) -> Iterator[A | FlashstillError]:
-    """The result of `ask` for each question, or the FlashstillError it raised."""
-    for question in questions:
-        try:
-            yield ask(question)
-        except FlashstillError as error:
-            yield error
 
 
 def several(values: Any) -> tuple[Any, ...]:

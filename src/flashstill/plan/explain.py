@@ -113,8 +113,7 @@ def explain(facts: Facts, scenario: Scenario, deployment: Deployment, price: str
 
     Raises the errors of `resolve`, InfeasiblePlan if the batch does not fit, BadInput for a scenario with a draft.
     """
-    if scenario.draft is not None:
-        raise BadInput("explain prices a step without drafts; leave draft out, or ask predict")
+    check_step(scenario)
     resolved = check_room(resolve(facts, scenario, deployment))
     step = (resolved.layout, float(scenario.batch), scenario.mean_tokens)
     pue = facts.value("facility", "pue_ratio")
@@ -124,3 +123,9 @@ def explain(facts: Facts, scenario: Scenario, deployment: Deployment, price: str
         perfect_seconds=float(batch_step(resolved.model, resolved.conditions.perfect, *step).seconds),
         price=hourly_price(facts, resolved.chip.name, price),
     )
+
+
+def check_step(scenario: Scenario) -> None:
+    """Raise BadInput for a scenario with a draft, of which a single step says nothing."""
+    if scenario.draft is not None:
+        raise BadInput("explain prices a step without drafts; leave draft out, or ask predict")

@@ -13,10 +13,14 @@ from flashstill.plan.resolve import Resolved
 from flashstill.units import show
 
 
-def check_room(resolved: Resolved) -> Resolved:
-    """The same with notes about its batch added; InfeasiblePlan if the whole batch does not fit in memory at once."""
-    occupancy = resolved.scenario.occupancy(resolved.setup.speculation)
-    all_fit, _ = holds(resolved.model, resolved.conditions, resolved.layout, *occupancy)
+def check_room(resolved: Resolved, all_fit: bool | None = None) -> Resolved:
+    """The same with notes about its batch added; InfeasiblePlan if the whole batch does not fit in memory at once.
+
+    all_fit: whether it does, where the caller has asked `holds` for many deployments together.
+    """
+    if all_fit is None:
+        occupancy = resolved.scenario.occupancy(resolved.setup.speculation)
+        all_fit = bool(holds(resolved.model, resolved.conditions, resolved.layout, *occupancy)[0])
     if not all_fit:
         raise InfeasiblePlan(_too_small(resolved), {NOT_FITTING: 1})
     empty = empty_notes(resolved.model, resolved.degrees, resolved.scenario.batch)
