@@ -78,7 +78,8 @@ def keys_of(limits: Limits, arrivals: Arrivals, position: int) -> tuple[int, int
 
 @compiled
 def has_room(fleet: Fleet, pool: Pool, settings: Settings, arrivals: Arrivals, position: int) -> bool:
-    """Whether the next request has a place, its keys too, and every replica's table an entry for each key so far."""
+    """Whether the next request has a place, its keys too, and every replica's table an entry for each key that it may
+    hold at once: those that are idle, those that are held, and those of a planned step, for which idle ones go next."""
     if pool.spares[0] == 0:
         return False
     limits = settings.prefill_limits
@@ -86,7 +87,8 @@ def has_room(fleet: Fleet, pool: Pool, settings: Settings, arrivals: Arrivals, p
     if keys == 0:
         return True
     blocks = max(limits.blocks, settings.limits.blocks)
-    most = min(blocks // limits.unit_blocks, pool.keyed[1] + keys)
+    planned = limits.tokens // limits.unit + limits.sequences
+    most = min(2 * (blocks // limits.unit_blocks) + planned, pool.keyed[1] + keys)
     return bool(pool.keyed[0] + keys <= len(pool.keys) and most <= fleet.prefix.shape[2])
 
 
