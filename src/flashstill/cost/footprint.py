@@ -38,13 +38,14 @@ DRAM = "memory"
 """the memory tier in which an engine keeps its own buffers"""
 
 
-def usable_bytes(conditions: Conditions, tier: Memory) -> float:
+def usable_bytes(conditions: Conditions, tier: Memory) -> Quantity:
     """Bytes of a chip's memory tier available to weights and cache; wiring was made to hold its model."""
     if tier.name == WIRING:
         return inf
     software = conditions.software
     own = software.buffer_bytes + software.graph_bytes if tier.name == DRAM else 0.0
-    return max(tier.visible_bytes * software.usable_ratio - own, 0.0)
+    usable: Quantity = tier.visible_bytes * software.usable_ratio - own
+    return np.maximum(usable, 0.0) if isinstance(usable, np.ndarray) else max(usable, 0.0)
 
 
 def chip_weight_bytes(model: Architecture, widths: Widths, layout: Layout) -> Quantity:

@@ -25,7 +25,6 @@ NVIDIA's guide to matrix multiplication; the coefficients are calibration rows.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flashstill.hardware import Chip, Kernel, Memory
+from flashstill.hardware.present import present
 from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity, State
 
 Edges = npt.NDArray[np.float64]
@@ -83,24 +83,25 @@ def fastest(timings: Sequence[Timing]) -> Timing:
 def peak_seconds(chip: Chip, operation: Matmul, timing: Timing, kernel: Kernel, flops_per_s: float) -> Quantity:
     """Seconds of a matrix product at the chip's peak FLOP/s and peak bandwidth."""
     compute_s = timing.compute_s * kernel.compute_efficiency
-    if chip.compute_units:
+    if present(chip.compute_units):
         in_tiles = compute_s > operation.flops / flops_per_s * (1.0 + 1e-9)  # waves of tiles, not the whole chip's rate
         compute_s = np.where(in_tiles, timing.compute_s * kernel.unit_efficiency, compute_s)
     return np.maximum(compute_s, timing.memory_s * kernel.memory_efficiency)
 
 
-def blend(exponent: float, *parts: Quantity) -> Quantity:
+def blend(exponent: Quantity, *parts: Quantity) -> Quantity:
     """(a^p + b^p)^(1/p) of times: their maximum for large p, their sum at p = 1; zero if all are zero."""
     longest = parts[0]
     for part in parts[1:]:
         longest = np.maximum(longest, part)
-    if exponent >= 64.0:
+    if not isinstance(exponent, np.ndarray) and exponent >= 64.0:
         return longest
     scale = np.maximum(longest, 1e-30)
     total: Quantity = 0.0
     for part in parts:
         total = total + (part / scale) ** exponent
-    return longest * np.maximum(total, 1.0) ** (1.0 / exponent)
+    mixed: Quantity = longest * np.maximum(total, 1.0) ** (1.0 / exponent)
+    return np.where(exponent >= 64.0, longest, mixed) if isinstance(exponent, np.ndarray) else mixed
 
 
 def memory_seconds(operation: Operation, weights: Memory, cache: Memory, main: Memory, efficiency: float) -> Quantity:
@@ -115,10 +116,10 @@ def matmul(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: float, me
     """Time of a dense matrix product. memory_s: its bytes divided by the effective bandwidth."""
     rows, columns, depth = operation.rows, operation.columns, operation.depth
     peak, tiling = flops_per_s * kernel.compute_efficiency, chip.calibration.tiling
-    if chip.compute_units:
+    if present(chip.compute_units):
         compute_s = np.maximum(operation.flops / peak, _tiles_seconds(chip, operation, kernel, flops_per_s))
-    elif chip.matrix_edge:
-        edge = float(chip.matrix_edge)
+    elif present(chip.matrix_edge):
+        edge = chip.matrix_edge * 1.0
         whole = np.ceil(columns / edge) * np.ceil(depth / edge) * edge * edge
         compute_s = 2.0 * np.ceil(rows / tiling.array_rows) * tiling.array_rows * whole / peak
     else:
@@ -129,18 +130,19 @@ def matmul(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: float, me
 
 def _tiles_seconds(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: float) -> Quantity:
     """Seconds of the waves of tiles that a product is cut into, with the best tile size."""
-    tiling, units = chip.calibration.tiling, float(chip.compute_units)
+    tiling, units = chip.calibration.tiling, chip.compute_units * 1.0
     rows, columns = operation.rows, operation.columns
-    high, wide = _tile_edges(tiling.tiles, np.broadcast(rows, columns, operation.depth, operation.value_bytes).ndim)
+    shapes = np.broadcast(rows, columns, operation.depth, operation.value_bytes, units, flops_per_s)
+    high, wide = _tile_edges(tiling.tiles, max(shapes.ndim, np.ndim(kernel.unit_bytes_per_s)))
     mac_s = 2.0 * units / (flops_per_s * kernel.unit_efficiency)
-    if kernel.unit_bytes_per_s:
+    if present(kernel.unit_bytes_per_s):
         loads = operation.input_value_bytes / wide + operation.value_bytes / high
         mac_s = mac_s + (loads - loads.min(axis=0)) / kernel.unit_bytes_per_s
     tiles = np.ceil(rows / high) * np.ceil(columns / wide)
     waves_s = np.ceil(tiles / units) * (high * wide * mac_s)
     deep = np.ceil(operation.depth / tiling.depth) * tiling.depth
     whole: Quantity = waves_s.min(axis=0) * deep
-    if not kernel.split_s:
+    if not present(kernel.split_s):
         return whole
     most_parts = np.maximum(np.floor(deep / tiling.split_depth), 1.0)
     parts = np.maximum(np.minimum(np.floor(units / np.maximum(tiles, 1.0)), most_parts), 1.0)
@@ -168,7 +170,7 @@ def decode_attention(
     peak = flops_per_s * kernel.compute_efficiency
     group = operation.heads / operation.kv_heads
     filled = group * operation.queries
-    if operation.latent and chip.compute_units:
+    if operation.latent and present(chip.compute_units):
         # MLA: all heads share one latent key, so the heads are the rows of one GEMM, padded to whole tiles.
         filled = np.ceil(filled / chip.calibration.tiling.latent_rows) * chip.calibration.tiling.latent_rows
     work = 2.0 * operation.sequences * operation.kv_heads * filled * (operation.key_width + operation.value_width)
@@ -186,7 +188,7 @@ def decode_attention(
 
 def _block_seconds(chip: Chip, kernel: Kernel) -> float:
     """Seconds per block, averaged over all busy compute units; chips without units run blocks one after another."""
-    return kernel.block_s / chip.compute_units if chip.compute_units else kernel.block_s
+    return kernel.block_s / chip.compute_units if present(chip.compute_units) else kernel.block_s
 
 
 def prompt_attention(
@@ -198,10 +200,10 @@ def prompt_attention(
     rate = flops_per_s * kernel.compute_efficiency / (softmax * _array_rounding(chip, operation))
     pair_s = 2.0 * widths / rate
     keys = np.minimum(operation.seen + operation.queries, 2.0 * operation.pairs / operation.queries)
-    units = chip.compute_units if kernel.block_s else 0
+    units = chip.compute_units if present(kernel.block_s) else 0
     compute_s: Quantity = np.inf
     largest = chip.calibration.tiling.prompt_rows
-    rows = chip.calibration.tiling.least_rows if chip.compute_units else largest
+    rows = chip.calibration.tiling.least_rows if present(chip.compute_units) else largest
     while rows <= largest:
         whole = np.ceil(operation.queries / rows) * rows
         # a row of tiles ends at the diagonal, where half of the last tile is masked
@@ -216,12 +218,14 @@ def prompt_attention(
     return Timing(seconds=seconds, compute_s=compute_s, memory_s=memory_s + blocks_s, floor_s=kernel.floor_s)
 
 
-def _array_rounding(chip: Chip, operation: Attention) -> float:
+def _array_rounding(chip: Chip, operation: Attention) -> Quantity:
     """Factor by which attention slows on a systolic array because head widths are padded to the array's edge."""
-    if chip.compute_units or not chip.matrix_edge:
+    if present(chip.compute_units) or not present(chip.matrix_edge):
         return 1.0
     widths = (operation.key_width, operation.value_width)
-    return sum(math.ceil(width / chip.matrix_edge) for width in widths) * chip.matrix_edge / sum(widths)
+    padded = np.ceil(widths[0] / chip.matrix_edge) + np.ceil(widths[1] / chip.matrix_edge)
+    rounding: Quantity = padded * chip.matrix_edge / sum(widths)
+    return rounding
 
 
 def experts(
@@ -243,7 +247,7 @@ def recurrence(chip: Chip, operation: State, kernel: Kernel, flops_per_s: float,
     """Time of a recurrence or of its convolution: heads side by side, the steps of each one after another."""
     compute_s = operation.flops / (flops_per_s * kernel.compute_efficiency)
     chain_s: Quantity = 0.0
-    if chip.compute_units:
+    if present(chip.compute_units):
         waves = np.ceil(operation.sequences * operation.blocks / chip.compute_units)
         chain_s = waves * (kernel.block_s + operation.chunks * kernel.chunk_s)
     seconds = blend(kernel.blend, kernel.floor_s, compute_s, memory_s, chain_s)

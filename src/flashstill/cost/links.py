@@ -24,6 +24,7 @@ import numpy as np
 from flashstill.cost.kernels import blend
 from flashstill.hardware import Chip
 from flashstill.hardware.calibration import Calibration, Collective
+from flashstill.hardware.present import present
 from flashstill.parallel import ROUNDS, Exchange, sent_bytes
 from flashstill.workload import Quantity
 
@@ -61,7 +62,7 @@ def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: 
         within = seconds if chip.topology.axes else _switch(chip, between, kind, size, inside, near)
         floor_s = between.floor_s if between.measured else 0.0
         rate = chip.system.scale_out_bytes_per_s * calibration.scale_out_efficiency
-        over = beyond / rate if rate else np.inf
+        over = beyond / rate if present(rate) else np.inf
         if kind == "all-to-all":
             across = np.maximum(np.where(near > 1, within, 0.0), floor_s + over) + calibration.scale_out_hop_s
         else:
@@ -77,12 +78,14 @@ def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: 
 
 
 def _switch(chip: Chip, collective: Collective, kind: str, size: Quantity, sent: Quantity, group: Quantity) -> Quantity:
-    if not chip.topology.link_bytes_per_s:  # a chip without links is a domain of its own and sends nothing within it
+    if not present(
+        chip.topology.link_bytes_per_s
+    ):  # a chip without links is a domain of its own and sends nothing within it
         return np.zeros_like(sent)
     rate = chip.topology.switched_bytes_per_s(group)
     floor_s = collective.floor_s + collective.rank_s * (group - 1.0)
     whole = blend(collective.blend, floor_s * np.ones_like(sent), sent / (rate * collective.efficiency))
-    if kind != "all-reduce" or not collective.one_shot_efficiency:
+    if kind != "all-reduce" or not present(collective.one_shot_efficiency):
         return whole
     first_s = collective.one_shot_floor_s + collective.one_shot_doubling_s * np.log2(group)
     return np.minimum(whole, first_s + (group - 1.0) * size / (rate * collective.one_shot_efficiency))

@@ -19,6 +19,7 @@ import numpy as np
 
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.step import StepCost, chip_work, on_chips
+from flashstill.hardware.present import present
 from flashstill.parallel import Sharded
 from flashstill.workload import Experts, Quantity
 
@@ -41,7 +42,7 @@ def two_batches(
     others = [exchange for exchange in half.exchanges if exchange.tier != "expert"]
     computing = chip_work(conditions, operations, others).times(2.0).lasting("overhead", overhead_s)
     sending = chip_work(conditions, (), sent).times(2.0)
-    if units_ratio and conditions.chip.compute_units:
+    if units_ratio and present(conditions.chip.compute_units):
         slower = computing.shares_s["compute"] * units_ratio / (1.0 - units_ratio)
         computing = computing.lasting("compute", slower)
     exposed_s = np.maximum(sending.seconds - computing.seconds, 0.0)

@@ -37,6 +37,7 @@ class Chip:
     drawn while waiting for kernel launches, links or the host.
     topology: its fast links.  system: the domain they connect, the scale-out network and the server.
     wired: the one model whose weights are in the wiring; None for a chip that runs any model.
+    stacked: number of chips if this stands for many, with arrays for numbers (stacked.py); 0 for one chip.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Chip:
     waiting_power_ratio: float
     calibration: Calibration
     wired: Wired | None = None
+    stacked: int = 0
 
     @property
     def static_w(self) -> float:

@@ -32,7 +32,7 @@ class System:
         """Chips connected by fast links: the domain, or `slice_chips` if smaller; 0 means the whole domain."""
         return np.minimum(
             np.where(np.asarray(slice_chips) > 0, slice_chips, np.inf),
-            float(self.domain_chips),
+            self.domain_chips * 1.0,
         )
 
     def near(self, group: Quantity, stride: Quantity = 1.0, slice_chips: Quantity = 0.0) -> Quantity:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from flashstill.cost.phases import (
     working_share,
 )
 from flashstill.cost.serving import Pace, Paces, capacity, closed_form, running_requests
+from flashstill.hardware.stacked import AXES
 from flashstill.parallel import Layout, layout_reason, least_redundant
 from flashstill.plan.layouts import Degrees, layout_of
 from flashstill.workload import Decoding, Quantity
@@ -65,7 +66,10 @@ class Candidates:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Priced:
-    """Figures of all candidates, each of shape (layouts, batches). room: sequences that fit at the same time."""
+    """Figures of all candidates, each of shape (layouts, batches); (chips, layouts, batches) for a stack of chips.
+
+    room: sequences that fit at the same time.
+    """
 
     pace: Pace
     room: Values
@@ -163,11 +167,15 @@ def priced(
     def per_chip(total: Quantity) -> Quantity:
         return total / group.chips
 
+    # A stack of chips has an axis before those of layouts and batches, of which there are at most AXES.
+    stacked = conditions.chip.stacked
+    lead, whole = ((stacked,), (stacked, *(1,) * (AXES - 2), *chosen.shape)) if stacked else ((), chosen.shape)
+
     def decoding(quantity: Quantity) -> Values:
-        return np.broadcast_to(quantity, grid).reshape(-1)[chosen.at]
+        return np.broadcast_to(quantity, (*lead, *grid)).reshape(*lead, -1)[..., chosen.at].reshape(whole)
 
     def filling(quantity: Quantity) -> Values:
-        return decoding(np.broadcast_to(quantity, (*grid[:3], len(few)))[..., back.reshape(-1)])
+        return decoding(np.broadcast_to(quantity, (*lead, *grid[:3], len(few)))[..., back.reshape(-1)])
 
     def adding(more: Quantity, less: Quantity) -> Quantity:
         return decoding(per_chip(more - less)) * layout.chips
@@ -199,4 +207,12 @@ def priced(
     batch = np.broadcast_to(chosen.batches, chosen.shape)
     running = running_requests(conditions, load, room)
     pace = closed_form(conditions, layout, load, batch, paces, speculation, running)
+    if stacked:
+        each = {name: _by_chip(getattr(pace, name), whole) for name in (field.name for field in fields(pace))}
+        return Priced(pace=Pace(**each), room=_by_chip(room, whole))
     return Priced(pace=pace, room=np.broadcast_to(room, chosen.shape))
+
+
+def _by_chip(quantity: Quantity, shape: tuple[int, ...]) -> Values:
+    """An array of `shape` without the axes of length 1 behind the first: (chips, layouts, batches)."""
+    return np.broadcast_to(quantity, shape).reshape(shape[0], *shape[-2:])

@@ -249,7 +249,7 @@ def _fastest(
     if not refused[NOT_FITTING]:
         del refused[NOT_FITTING]
     if best is None:
-        usable = usable_bytes(conditions, conditions.chip.memory)
+        usable = float(usable_bytes(conditions, conditions.chip.memory))
         raise InfeasiblePlan(
             f"training {model.name} on {layouts[0].chips} x {conditions.chip.name} needs at least"
             f" {show(least_bytes, 'B')} a chip, of which {show(usable, 'B')} can be used; take more chips or"

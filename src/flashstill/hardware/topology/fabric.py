@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flashstill.hardware.present import present
 from flashstill.hardware.topology.torus import GroupLinks, Quantity, closes, group_links, slice_edges
 
 
@@ -38,7 +39,7 @@ class Topology:
     def switched_bytes_per_s(self, members: Quantity) -> Quantity:
         """Bandwidth of a chip towards a group of `members` chips: of all links through a switch, else of those that
         lead directly to the group's other chips."""
-        if not self.peers:
+        if not present(self.peers):
             return self.link_bytes_per_s
         return self.link_bytes_per_s * np.clip((np.asarray(members) - 1.0) / self.peers, 1.0 / self.peers, 1.0)
 
