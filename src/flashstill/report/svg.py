@@ -15,8 +15,8 @@ from flashstill.report.amounts import short
 WIDTH, HEIGHT = 480.0, 220.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 12.0, 26.0, 40.0
 """of the plot's frame, in units of the view box"""
-CHARACTER = 7.2
-"""mean width of a character, in the same units"""
+CHARACTER = 8.2
+"""room for a character, in the same units: enough for the larger text of a narrow screen"""
 _HOURS = (1, 3, 6, 12, 24, 48, 120, 168, 336, 730, 1460, 2190, 4380, 8760)
 
 
@@ -233,18 +233,18 @@ def legend(names: Sequence[str]) -> list[str]:
     for number, name in enumerate(names, start=1):
         parts.append(f'<circle class="dot s{number}" cx="{at + 4:.0f}" cy="11" r="4"/>')
         parts.append(f'<text x="{at + 12:.0f}" y="15">{escape(name)}</text>')
-        at += 26.0 + 7.2 * len(name)
+        at += 26.0 + CHARACTER * len(name)
     return parts
 
 
-def key_rows(names: Sequence[tuple[str, str]]) -> tuple[list[str], float]:
+def key_rows(names: Sequence[tuple[str, str]], width: float = WIDTH, left: float = LEFT) -> tuple[list[str], float]:
     """A legend of (name, class of the style) in as many rows as it needs, and where it ends."""
-    parts, at, row = [], LEFT, 0
+    parts, at, row = [], left, 0
     for name, kind in names:
-        shown = shortened(name, WIDTH - LEFT - 30.0)
+        shown = shortened(name, width - left - 30.0)
         room = 24.0 + CHARACTER * len(shown)
-        if at + room - 10.0 > WIDTH and at > LEFT:
-            at, row = LEFT, row + 1
+        if at + room - 10.0 > width and at > left:
+            at, row = left, row + 1
         y = 11.0 + 17.0 * row
         parts.append(f'<rect class="key {kind}" x="{at:.0f}" y="{y - 5:.0f}" width="10" height="10" rx="2"/>')
         parts.append(text(at + 14.0, y + 4.0, shown))
@@ -252,10 +252,9 @@ def key_rows(names: Sequence[tuple[str, str]]) -> tuple[list[str], float]:
     return parts, 11.0 + 17.0 * (row + 1)
 
 
-def figure(title: str, parts: Sequence[str], height: float) -> str:
+def figure(title: str, parts: Sequence[str], height: float, width: float = WIDTH) -> str:
     """The whole drawing, with its title for those who hear the page."""
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH:g} {height:g}" role="img" aria-label="{escape(title)}">'
-        + "".join(parts)
-        + "</svg>"
+        f'<svg class="chart{" wide" if width > 1.2 * WIDTH else ""}" viewBox="0 0 {width:g} {height:g}" role="img"'
+        f' aria-label="{escape(title)}">' + "".join(parts) + "</svg>"
     )
