@@ -71,6 +71,13 @@ RANGES = {
     "joules_low": (0.01, 1.0),
     "joules_high": (1.0, 100.0),
     "wired_parameters": (1.0, 1e15),
+    "volume_year": (1950.0, 2100.0),
+    "known_year": (1950.0, 2100.0),
+    "node_lag_years": (0.0, 20.0),
+    "memory_lag_years": (0.0, 20.0),
+    "band_ratio": (0.01, 0.999),
+    "largest_parameters": (1.0, 1e18),
+    "tokens_per_month": (1.0, 1e20),
     # by the quantity's last words
     "_yield_ratio": (0.01, 1.0),
     "_efficiency": (1e-3, 1.0),

@@ -1,0 +1,215 @@
+"""What a chip that lands in a year can be made of, by what was known when it was decided.
+
+    process     the newest that is in volume by then (node_lag_years of the rows `roadmap` before the chip lands)
+    price       of a wafer or a byte of memory: the fact row, from the year of its as_of on; in an earlier year the
+                latest quote of then, or for a process without one the trend of wafer prices over the years of
+                processes, for a memory without one the latest quote of its kind
+    memory      kinds in volume by then; beside them the next generation of HBM by trend (hbm-trend), if none that is
+                known comes within the usual gap between two of them
+    package     the largest interposer that is offered by then, or the trend of those offered so far
+    the rest    trends of chips (trends.py), each with its band
+
+`facts_of` gives the same as fact rows, so that everything that reads facts can price such a chip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from flashstill.codesign.dated import check_year, known_by, last_year, latest_quote, quotes
+from flashstill.codesign.future import MemoryKind, Roadmap, Spread
+from flashstill.codesign.trends import (
+    CHIPS,
+    chip_trend,
+    generations,
+    quote_trend,
+    stack_trend,
+    wafer_trend,
+)
+from flashstill.errors import BadInput, MissingFact
+from flashstill.facts import Fact, Facts
+
+NEXT = "hbm-trend"
+"""name of the generation of HBM that is extrapolated"""
+_PER_MM2 = "flops_per_s_per_mm2."
+SOURCE = "flashstill trends: extrapolated from dated rows (docs/futures.md)"
+
+
+def roadmap(facts: Facts, year: int, as_of: int | None = None) -> Roadmap:
+    """What a chip that lands in `year` can be made of. as_of: the last year whose rows may be used; None for all.
+
+    Raises BadInput for a year that is not after as_of or beyond the calendar, MissingFact where too few dated rows
+    are known for a trend.
+    """
+    known, last = _known(facts, year, as_of)
+    node = _node(known, year)
+    others: dict[str, Spread] = {}
+    notes: list[str] = []
+    for key in CHIPS:
+        try:
+            others[key] = chip_trend(known, key).at(year)
+        except MissingFact as error:
+            notes.append(str(error))
+    if _PER_MM2 + "16 bits" not in others:
+        raise MissingFact(notes[0])
+    return Roadmap(
+        year=year,
+        as_of=last,
+        node_nm=node,
+        flops_per_s_per_mm2={
+            key.removeprefix(_PER_MM2): value for key, value in others.items() if key.startswith(_PER_MM2)
+        },
+        mac_energy_ratio=spread_of(known.get(f"node-{node:g}", "logic_energy_ratio")),
+        usd_per_wafer=_wafer(known, f"node-{node:g}", last),
+        memories=_memories(known, year, last),
+        stacks=others["stacks"],
+        link_bytes_per_s=others["link_bytes_per_s"],
+        package_w=others["power_limit_w"],
+        die_mm2=_reticle(known),
+        package_mm2=_offered(known, "cowos", "carrier_mm2_offered", year),
+        others=others,
+        notes=tuple(notes),
+    )
+
+
+def facts_of(facts: Facts, year: int, as_of: int | None = None) -> Facts:
+    """The facts as known at the end of `as_of`, with the roadmap's own rows for a chip that lands in `year`.
+
+    Replaced: dollars of wafers and of bytes of memory, the largest interposer.  Added: hbm-trend.
+    """
+    known, last = _known(facts, year, as_of)
+    plan = roadmap(facts, year, as_of)
+    rows = [_fact("cowos", "carrier_mm2", plan.package_mm2, "package")]
+    for name in [owner for owner, what in known.rows if what == "volume_year"]:
+        if known.find(name, "usd_per_wafer"):
+            rows.append(_fact(name, "usd_per_wafer", _wafer(known, name, last), "wafer"))
+        if known.find(name, "usd_per_byte"):
+            rows.append(_fact(name, "usd_per_byte", _byte(known, name, last), "stack"))
+    if NEXT in plan.memories:
+        coming = plan.memories[NEXT]
+        rows += [_fact(NEXT, name, getattr(coming, name), "stack") for name in (*_STACK, "usd_per_byte")]
+    return known.with_rows(rows)
+
+
+_STACK = ("stack_bytes", "stack_bytes_per_s", "pj_per_bit")
+
+
+def spread_of(row: Fact) -> Spread:
+    """The range of a fact row."""
+    return Spread(value=row.value, low=row.low, high=row.high, unit=row.unit, basis=f"{row.source}, {row.as_of}")
+
+
+def _known(facts: Facts, year: int, as_of: int | None) -> tuple[Facts, int]:
+    check_year("year", year)
+    last = last_year(facts) if as_of is None else check_year("as_of", as_of)
+    if year < last:
+        raise BadInput(f"the year must be {last} or later, the last of which the rows tell, not {year}")
+    return known_by(facts, last), last
+
+
+def _node(facts: Facts, year: int) -> float:
+    """Nanometres of the newest process in volume early enough for a chip of `year`; it needs the rows of a design."""
+    lag = facts.value("roadmap", "node_lag_years")
+    found = [
+        (rows[0].value, -float(name.removeprefix("node-")))
+        for (name, quantity), rows in facts.rows.items()
+        if quantity == "volume_year" and name.startswith("node-") and rows[0].value + lag <= year
+    ]
+    if not found:
+        raise MissingFact(f"no process with a row volume_year is in volume {lag:g} years before {year}")
+    return -max(found)[1]
+
+
+def _stated_by(row: Fact, last: int) -> bool:
+    """Whether an undated row holds in a year: its as_of begins with that year or an earlier one."""
+    return row.as_of[:4].isdecimal() and int(row.as_of[:4]) <= last
+
+
+def _wafer(facts: Facts, name: str, last: int) -> Spread:
+    """Dollars of a wafer, as told by the end of `last`."""
+    row = facts.get(name, "usd_per_wafer")
+    if _stated_by(row, last):
+        return spread_of(row)
+    quote = latest_quote(facts, name, "usd_per_wafer_quoted")
+    if quote is not None:
+        return spread_of(quote.row)
+    return wafer_trend(facts).at(facts.value(name, "volume_year"))
+
+
+def _byte(facts: Facts, name: str, last: int) -> Spread:
+    """Dollars of a byte of memory, as `_wafer`; MissingFact without a quote of its kind by then."""
+    row = facts.get(name, "usd_per_byte")
+    if _stated_by(row, last):
+        return spread_of(row)
+    kind = name.rstrip("0123456789ex")
+    alike = [owner for owner, what in facts.rows if what == "usd_per_byte_quoted" and owner.startswith(kind)]
+    found = [latest_quote(facts, owner, "usd_per_byte_quoted") for owner in ([name] if name in alike else alike)]
+    latest = max((quote for quote in found if quote), key=lambda quote: quote.known, default=None)
+    if latest is None:
+        raise MissingFact(f"no price of {kind} was quoted by {last}; add a row usd_per_byte_quoted with its year")
+    return spread_of(latest.row)
+
+
+def _reticle(facts: Facts) -> Spread:
+    width, height = facts.get("reticle", "width_mm"), facts.get("reticle", "height_mm")
+    area = width.value * height.value
+    return Spread(value=area, low=area, high=area, unit="mm2", basis=width.source)
+
+
+def _offered(facts: Facts, name: str, quantity: str, year: int) -> Spread:
+    """The largest that is offered by `year`: a dated row of at most two years before, or the trend of all."""
+    dated = [quote for quote in quotes(facts, name, quantity) if quote.true <= year]
+    if dated and dated[-1].true + 2 > year:
+        return spread_of(dated[-1].row)
+    return quote_trend(facts, f"{quantity} of {name}", quantity, (name,)).at(year)
+
+
+def _memories(facts: Facts, year: int, last: int) -> Mapping[str, MemoryKind]:
+    lag = facts.value("roadmap", "memory_lag_years")
+    names = [name for name, what in facts.rows if what == "volume_year" and facts.find(name, "stack_bytes")]
+    kinds = {name: _memory(facts, name, last) for name in names if facts.value(name, "volume_year") + lag <= year}
+    coming = generations(facts, year - lag)
+    gap = (coming[-1][1] - coming[0][1]) / (len(coming) - 1) if len(coming) > 1 else np.inf
+    if coming and coming[-1][1] <= year - lag - gap:
+        kinds[NEXT] = _next(facts, year, last, kinds[coming[-1][0]])
+    return kinds
+
+
+def _memory(facts: Facts, name: str, last: int) -> MemoryKind:
+    on_die = facts.find(name, "on_die_ratio")
+    return MemoryKind(
+        name=name,
+        stack_bytes=spread_of(facts.get(name, "stack_bytes")),
+        stack_bytes_per_s=spread_of(facts.get(name, "stack_bytes_per_s")),
+        pj_per_bit=spread_of(facts.get(name, "pj_per_bit")),
+        usd_per_byte=_byte(facts, name, last),
+        since=spread_of(facts.get(name, "volume_year")),
+        stacked=on_die is not None and on_die.value > 0.5,
+    )
+
+
+def _next(facts: Facts, year: int, last: int, newest: MemoryKind) -> MemoryKind:
+    """The generation of HBM of a year by trend; a byte costs what one of the newest known does."""
+    since = Spread(value=year, low=year, high=year, unit="year", basis="the year that is asked for")
+    size, rate, energy = (stack_trend(facts, name, last).at(year) for name in _STACK)
+    return replace(newest, name=NEXT, since=since, stack_bytes=size, stack_bytes_per_s=rate, pj_per_bit=energy)
+
+
+def _fact(name: str, quantity: str, spread: Spread, per: str) -> Fact:
+    return Fact(
+        name=name,
+        quantity=quantity,
+        value=spread.value,
+        low=spread.low,
+        high=spread.high,
+        unit=spread.unit,
+        per=per,
+        condition="",
+        kind="estimate",
+        source=SOURCE,
+        as_of="by trend",
+        note=spread.basis,
+    )
