@@ -1,10 +1,11 @@
 """Cost model: seconds and joules of operations on chips."""
 
+from flashstill.cost.chip_work import BOUNDS, LEVELS
 from flashstill.cost.conditions import Conditions, Precisions, make_conditions, precisions_of, uniform
 from flashstill.cost.load import Load
 from flashstill.cost.phases import Speculation, mixed_step
 from flashstill.cost.serving import Serving, serve
-from flashstill.cost.step import BOUNDS, LEVELS, StepCost, step_cost
+from flashstill.cost.step import StepCost, step_cost
 
 __all__ = [
     "BOUNDS",

@@ -17,11 +17,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from flashstill.cost.chip_work import chip_work, sharded_work
 from flashstill.cost.conditions import Conditions
-from flashstill.cost.step import StepCost, chip_work, on_chips
+from flashstill.cost.step import StepCost, on_chips
 from flashstill.hardware.present import present
 from flashstill.parallel import Sharded
-from flashstill.workload import Experts, Quantity
+from flashstill.workload import Quantity
 
 
 def two_batches(
@@ -37,10 +38,9 @@ def two_batches(
     half: operations and collectives of one half.  overhead_s: software seconds of both.
     units_ratio: share of the compute units that exchange tokens, on chips that have such units.
     """
-    operations = sorted(half.operations, key=lambda operation: isinstance(operation, Experts))
     sent = [exchange for exchange in half.exchanges if exchange.tier == "expert"]
-    others = [exchange for exchange in half.exchanges if exchange.tier != "expert"]
-    computing = chip_work(conditions, operations, others).times(2.0).lasting("overhead", overhead_s)
+    others = replace(half, exchanges=tuple(exchange for exchange in half.exchanges if exchange.tier != "expert"))
+    computing = sharded_work(conditions, others).times(2.0).lasting("overhead", overhead_s)
     sending = chip_work(conditions, (), sent).times(2.0)
     if units_ratio and present(conditions.chip.compute_units):
         slower = computing.shares_s["compute"] * units_ratio / (1.0 - units_ratio)

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from flashstill.arch import Architecture
+from flashstill.cost.chip_work import chip_work
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.overlap import two_batches
-from flashstill.cost.step import StepCost, chip_work, on_chips, step_cost
+from flashstill.cost.step import StepCost, on_chips, step_cost
 from flashstill.parallel import Layout, Sharded, shard, to_next_stages
 from flashstill.workload import Chunks, Decoding, Quantity, decode, mixed, prefill
 
@@ -100,8 +101,9 @@ def decode_step(
     if speculation.draft is not None:
         small = speculation.draft
         drafting = shard(decode(small, local_batch, context, conditions.widths), layout)
-        one = step_cost(conditions, drafting, layout.chips, overhead_seconds(small, conditions, local_batch), pue)
-        one = with_sampling(one, small, conditions, local_batch)
+        sequences = layout.each(local_batch)
+        one = step_cost(conditions, drafting, layout.chips, overhead_seconds(small, conditions, sequences), pue)
+        one = with_sampling(one, small, conditions, sequences)
         return step.plus(one, float(speculation.tokens))
     return step.plus(step, speculation.tokens * head_share(model))
 
@@ -121,14 +123,14 @@ def verify_step(
         mine = sequences * share
         return shard(decode(model, mine, decoding.context, conditions.widths, queries, conditions.skew), layout)
 
-    overhead_s = overhead_seconds(model, conditions, sequences)
+    overhead_s = overhead_seconds(model, conditions, layout.each(sequences))
     step = step_cost(conditions, part(1.0), layout.chips, overhead_s, pue)
     if conditions.overlap_units_ratio is not None:
         again_s = overhead_s + block_seconds(model, conditions)
         halves = two_batches(conditions, part(0.5), layout.chips, again_s, pue)
-        step = step.where(np.asarray(sequences) >= 2.0, halves)
-    step = with_sampling(step, model, conditions, sequences * queries)
-    return step.plus(sends(model, conditions, layout, decoding.tokens))
+        step = step.where(np.asarray(layout.each(sequences)) >= 2.0, halves)
+    step = with_sampling(step, model, conditions, layout.each(sequences * queries))
+    return step.plus(sends(model, conditions, layout, layout.each(decoding.tokens)))
 
 
 def prefill_step(
@@ -153,10 +155,11 @@ def prefill_step(
             mine = prompts * share
             return shard(prefill(model, mine, tokens, conditions.widths, past, conditions.skew), layout)
 
-        overhead_s = overhead_seconds(model, conditions, prompts)
+        every = layout.each(prompts)
+        overhead_s = overhead_seconds(model, conditions, every)
         step = _prompt_step(model, conditions, layout, part, overhead_s, pue)
-        step = with_sampling(step, model, conditions, prompts)
-        return step.plus(sends(model, conditions, layout, prompts * tokens))
+        step = with_sampling(step, model, conditions, every)
+        return step.plus(sends(model, conditions, layout, every * tokens))
 
     if chunk is None or np.all(np.asarray(length) <= chunk):
         return one(length, past)
@@ -186,10 +189,10 @@ def mixed_step(
         theirs = replace(chunks, count=chunks.count * share)
         return shard(mixed(model, mine, theirs, conditions.widths, conditions.skew), layout)
 
-    overhead_s = overhead_seconds(model, conditions, decoding.sequences + chunks.count)
+    overhead_s = overhead_seconds(model, conditions, layout.each(decoding.sequences + chunks.count))
     step = _prompt_step(model, conditions, layout, part, overhead_s, pue)
-    step = with_sampling(step, model, conditions, decoding.tokens + chunks.count)
-    return step.plus(sends(model, conditions, layout, decoding.tokens + chunks.tokens))
+    step = with_sampling(step, model, conditions, layout.each(decoding.tokens + chunks.count))
+    return step.plus(sends(model, conditions, layout, layout.each(decoding.tokens + chunks.tokens)))
 
 
 def _prompt_step(

@@ -20,24 +20,20 @@ Host power and facility overhead (PUE) multiply this (`wall_joules`).  Every qua
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from flashstill.cost.chip_work import BOUNDS, ChipWork, sharded_work
 from flashstill.cost.conditions import Conditions
-from flashstill.cost.links import link_cost
-from flashstill.cost.operations import operation_joules, operation_seconds, streaming_watts
-from flashstill.parallel import Exchange, Sharded
-from flashstill.workload import Experts, Operation, Quantity
+from flashstill.parallel import Sharded
+from flashstill.workload import Quantity
 
-LEVELS = ("arithmetic", "near_sram", "far_sram", "weights", "kv", "activations", "links", "idle", "active")
 TIMED_LEVELS = ("idle",)
 """Energy levels proportional to a step's duration on every chip, working or waiting: power of idle and waiting chips"""
 STATIC_LEVELS = ("idle", "active")
 """Energy levels of power that does not depend on what is computed: `active` is that of the clocks of a busy chip"""
-BOUNDS = ("compute", "memory", "links", "overhead", "power")
 BUSY_BOUNDS = ("compute", "memory")
 """the seconds in which a chip draws its whole active power"""
 
@@ -135,94 +131,6 @@ class StepCost:
         return {"compute": self.joules["arithmetic"] / self.macs * 1e12, "movement": moved / self.macs * 1e12}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ChipWork:
-    """Work of one chip: seconds by BOUNDS, and dynamic joules by LEVELS; static energy is added by `on_chips`."""
-
-    shares_s: dict[str, Quantity]
-    joules: dict[str, Quantity]
-    macs: Quantity
-
-    @property
-    def seconds(self) -> Quantity:
-        """Total seconds; the bounds do not overlap."""
-        return sum(self.shares_s.values(), start=0.0)
-
-    def plus(self, other: ChipWork, times: Quantity = 1.0) -> ChipWork:
-        """This work followed by `times` repetitions of `other`."""
-        return ChipWork(
-            shares_s={name: self.shares_s[name] + times * other.shares_s[name] for name in BOUNDS},
-            joules={level: self.joules[level] + times * other.joules[level] for level in LEVELS},
-            macs=self.macs + times * other.macs,
-        )
-
-    def times(self, times: Quantity) -> ChipWork:
-        """`times` repetitions of this work."""
-        return NO_WORK.plus(self, times)
-
-    def lasting(self, bound: str, seconds: Quantity) -> ChipWork:
-        """This work with `seconds` of waiting added to one bound; energy unchanged."""
-        return replace(self, shares_s={**self.shares_s, bound: self.shares_s[bound] + seconds})
-
-    def taking(self, shares_s: dict[str, Quantity]) -> ChipWork:
-        """This work with its seconds replaced, as when other work hides part of it; energy unchanged."""
-        return replace(self, shares_s={**dict.fromkeys(BOUNDS, 0.0), **shares_s})
-
-
-NO_WORK = ChipWork(shares_s=dict.fromkeys(BOUNDS, 0.0), joules=dict.fromkeys(LEVELS, 0.0), macs=0.0)
-
-
-def chip_work(
-    conditions: Conditions,
-    operations: Iterable[Operation] = (),
-    exchanges: Iterable[Exchange] = (),
-    overhead_s: Quantity = 0.0,
-    sampling_s: Quantity = 0.0,
-) -> ChipWork:
-    """One chip's share of the operations, the collectives it takes part in, `overhead_s` of software, in which it
-    waits, and `sampling_s` of sorting logits, which streams memory."""
-    shares_s: dict[str, Quantity] = dict.fromkeys(BOUNDS, 0.0)
-    joules: dict[str, Quantity] = dict.fromkeys(LEVELS, 0.0)
-    macs: Quantity = 0.0
-    for operation in operations:
-        timing = operation_seconds(conditions, operation)
-        count, floor_s = operation.count, timing.floor_s
-        work_s = timing.seconds - floor_s
-        computes = np.asarray(timing.compute_s) >= timing.memory_s
-        shares_s["compute"] = shares_s["compute"] + count * np.where(computes, work_s, 0.0)
-        shares_s["memory"] = shares_s["memory"] + count * np.where(computes, 0.0, work_s)
-        shares_s["overhead"] = shares_s["overhead"] + count * floor_s
-        for level, spent in operation_joules(conditions, operation).items():
-            if not _is_zero(spent):
-                joules[level] = joules[level] + count * spent
-        macs = macs + count * operation.flops / 2.0
-    for exchange in exchanges:
-        seconds, sent_joules = _exchange_cost(conditions, exchange)
-        shares_s["links"] = shares_s["links"] + exchange.count * seconds
-        joules["links"] = joules["links"] + exchange.count * sent_joules
-    shares_s["overhead"] = shares_s["overhead"] + overhead_s
-    if not _is_zero(sampling_s):
-        shares_s["memory"] = shares_s["memory"] + sampling_s
-        joules["activations"] = joules["activations"] + sampling_s * streaming_watts(conditions)
-    return ChipWork(shares_s=shares_s, joules=joules, macs=macs)
-
-
-def _exchange_cost(conditions: Conditions, exchange: Exchange) -> tuple[Quantity, Quantity]:
-    """Seconds of one exchange with the fastest collective the engine has, and joules of the bytes one chip sends."""
-    chip, software, calibration = conditions.chip, conditions.software, conditions.calibration
-    cost = link_cost(chip, calibration, exchange, software.name)
-    seconds = cost.seconds * software.collective_ratio
-    for engine in software.fastest_of:
-        if (exchange.kind, engine.name) in calibration.collectives:
-            other = link_cost(chip, calibration, exchange, engine.name)
-            seconds = np.minimum(seconds, other.seconds * engine.collective_ratio)
-    sent = (
-        cost.inside_bytes * chip.topology.link_joules_per_byte
-        + cost.beyond_bytes * chip.system.scale_out_joules_per_byte
-    )
-    return seconds, sent
-
-
 def on_chips(conditions: Conditions, work: ChipWork, chips: Quantity, pue: float = 1.0) -> StepCost:
     """Cost of a step in which each of `chips` chips does this work; throttled where it would exceed the power limit."""
     chip = conditions.chip
@@ -247,10 +155,6 @@ def on_chips(conditions: Conditions, work: ChipWork, chips: Quantity, pue: float
     )
 
 
-def _is_zero(quantity: Quantity) -> bool:
-    return np.ndim(quantity) == 0 and not quantity
-
-
 def step_cost(
     conditions: Conditions,
     sharded: Sharded,
@@ -259,7 +163,4 @@ def step_cost(
     pue: float = 1.0,
 ) -> StepCost:
     """The cost of one step in which every chip does `sharded`. overhead_s: seconds of software overhead."""
-    # Experts last: over a grid of layouts only they broadcast to the full grid shape, so the other sums stay small.
-    operations = sorted(sharded.operations, key=lambda operation: isinstance(operation, Experts))
-    work = chip_work(conditions, operations, sharded.exchanges, overhead_s)
-    return on_chips(conditions, work, chips, pue)
+    return on_chips(conditions, sharded_work(conditions, sharded, overhead_s), chips, pue)

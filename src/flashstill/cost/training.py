@@ -22,9 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from flashstill.arch import Architecture
+from flashstill.cost.chip_work import NO_WORK, ChipWork, chip_work
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.footprint import usable_bytes
-from flashstill.cost.step import NO_WORK, ChipWork, StepCost, chip_work, on_chips
+from flashstill.cost.step import StepCost, on_chips
 from flashstill.cost.training_footprint import activation_bytes, state_bytes
 from flashstill.parallel import Exchange, shard
 from flashstill.parallel.training import TrainingPlan

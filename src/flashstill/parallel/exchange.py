@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from flashstill.workload import Operation, Quantity
 
+Places = npt.NDArray[np.intp]
 ROUNDS = {"all-reduce": 2.0, "all-gather": 1.0, "reduce-scatter": 1.0, "all-to-all": 1.0, "send": 1.0}
 """passes round the group per collective: an all-reduce is a reduce-scatter and an all-gather"""
 
@@ -40,10 +42,15 @@ class Exchange:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sharded:
-    """One chip's operations and exchanges."""
+    """One chip's operations and exchanges.
+
+    dense, at: of many layouts, the work apart from experts, which several of them share; and the place of each in it.
+    """
 
     operations: tuple[Operation, ...]
     exchanges: tuple[Exchange, ...]
+    dense: Sharded | None = None
+    at: Places | None = None
 
 
 def sent_bytes(kind: str, size: Quantity, group: Quantity) -> Quantity:

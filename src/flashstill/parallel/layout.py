@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from flashstill.arch import Architecture, Attention, LinearAttention
 from flashstill.errors import BadInput, unknown
@@ -34,6 +35,8 @@ class Layout:
     uneven: tokens of the busiest data-parallel group, which the operations hold, relative to the mean.
     gather: number of chips over which weights are gathered; 0 for the degree with the least traffic.
     shard_batch: split the cache by sequences instead of replicating key/value heads.
+    dense, at: of a row of candidates, the distinct ones as far as all work but that of experts goes (tp), and the place
+    of each candidate among them.  Operations then hold the sequences of `dense`.
     """
 
     tp: Quantity = 1.0
@@ -46,6 +49,8 @@ class Layout:
     ffn: str = "1d"
     gather: Quantity = 0.0
     shard_batch: bool = False
+    dense: Layout | None = None
+    at: npt.NDArray[np.intp] | None = None
 
     def __post_init__(self) -> None:
         if self.ffn not in FFN_LAYOUTS:
@@ -60,6 +65,13 @@ class Layout:
     def expert_tp(self) -> Quantity:
         """Number of chips that share one expert."""
         return self.tp * self.dp / self.ep
+
+    def each(self, quantity: Quantity) -> Quantity:
+        """A quantity of the candidates of `dense`, for all candidates; any other quantity as it is."""
+        if self.at is None or np.ndim(quantity) == 0 or np.shape(quantity)[-1] == 1:
+            return quantity
+        every: Quantity = np.take(quantity, self.at, axis=-1)
+        return every
 
     def local_batch(self, batch: Quantity) -> Quantity:
         """Sequences per tensor-parallel group and pipeline stage; at least one."""

@@ -12,6 +12,7 @@ c: expert groups that receive a token: at most its k experts, on average Z (1 - 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,21 +31,40 @@ from flashstill.workload import Attention, Experts, IndexScores, Matmul, Operati
 
 
 def shard(operations: Iterable[Operation], layout: Layout) -> Sharded:
-    """Split `operations`, which hold the tokens of one tensor-parallel group, over its chips."""
+    """Split `operations`, which hold the tokens of one tensor-parallel group, over its chips.
+
+    Exchanges of experts come last, as do the seconds of experts in a sum of them.
+    """
     everything = tuple(operations)
+    if layout.dense is not None:
+        return _shared(everything, layout, layout.dense)
     if layout.ffn == "2d":
         mine, exchanges = two_dimensional(everything, layout)
     elif layout.ffn == "gathered":
         mine, exchanges = gathered(everything, layout)
     else:
         mine = [_local(operation, layout) for operation in everything]
-        exchanges = [exchange for operation in everything for exchange in _sums(operation, layout)]
+        exchanges = [exchange for operation in experts_last(everything) for exchange in _sums(operation, layout)]
     for operation in everything:
         if isinstance(operation, Attention) and layout.ffn != "gathered":
             exchanges += _by_sequences(operation, layout)
         if isinstance(operation, Experts):
             exchanges += _to_experts(operation, layout)
     return Sharded(operations=tuple(mine), exchanges=tuple(exchanges))
+
+
+def experts_last(operations: Iterable[Operation]) -> list[Operation]:
+    """Operations in order, but those of experts after the others."""
+    return sorted(operations, key=lambda operation: isinstance(operation, Experts))
+
+
+def _shared(operations: tuple[Operation, ...], layout: Layout, dense: Layout) -> Sharded:
+    """The work of experts of all layouts, and that of other operations once for all layouts that share it."""
+    routed = [operation for operation in operations if isinstance(operation, Experts)]
+    every = [replace(one, tokens=layout.each(one.tokens), reduce_bytes=layout.each(one.reduce_bytes)) for one in routed]
+    mine = shard(every, replace(layout, dense=None, at=None))
+    others = shard([operation for operation in operations if not isinstance(operation, Experts)], dense)
+    return replace(mine, dense=others, at=layout.at)
 
 
 def _local(operation: Operation, layout: Layout) -> Operation:

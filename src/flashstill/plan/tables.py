@@ -1,7 +1,7 @@
 """All layouts and batches of one chip, precision and placement, priced in one call.
 
 A step's cost depends only on the work of one tensor-parallel group, not on the pipeline stages or on sequences in other
-groups.  So steps are priced on four short axes (tp, dp, ep, sequences of a group) and looked up for every
+groups.  So steps are priced for the distinct groups (tp, dp, ep, sequences; plan/groups.py) and looked up for every
 configuration; only the closed form of serving runs over all configurations.
 """
 
@@ -31,6 +31,7 @@ from flashstill.cost.phases import (
 from flashstill.cost.serving import Pace, Paces, capacity, closed_form, running_requests
 from flashstill.hardware.stacked import AXES
 from flashstill.parallel import Layout, layout_reason, least_redundant
+from flashstill.plan.groups import Groups, distinct
 from flashstill.plan.layouts import Degrees, layout_of
 from flashstill.workload import Decoding, Quantity
 
@@ -42,14 +43,13 @@ Places = npt.NDArray[np.intp]
 class Candidates:
     """Layouts and batches to price. degrees: (5, layouts, 1), in the order of `Degrees`; batches: (1, batches).
 
-    axes: the distinct tp, dp, pairs of ep and redundant experts (an array of two rows), and sequences of a group.
-    at: flat index of each configuration into their grid.
+    groups: the distinct work of one tensor-parallel group; at: the place of each configuration in it.
     refused: number of layouts that cannot be built, by reason.
     """
 
     degrees: Values
     batches: Values
-    axes: tuple[Values, ...]
+    groups: Groups
     at: Places
     refused: Counter[str]
 
@@ -116,15 +116,9 @@ def candidates(layouts: Sequence[Degrees], refused: Counter[str], batches: tuple
     """Every layout combined with every batch."""
     degrees = np.array(layouts, dtype=np.float64).reshape(-1, len(Degrees._fields)).T[:, :, None]
     asked = np.array(batches, dtype=np.float64)[None, :]
-    shape = (degrees.shape[1], asked.shape[1])
-    local = Layout(tp=degrees[0], pp=degrees[1], dp=degrees[3]).local_batch(asked)
-    (tp, at_tp), (dp, at_dp) = (np.unique(degrees[index], return_inverse=True) for index in (0, 3))
-    spread, at_spread = np.unique(degrees[[2, 4], :, 0], axis=1, return_inverse=True)
-    sequences, where = np.unique(local, return_inverse=True)
-    axes = (tp, dp, spread, sequences)
-    places = [np.broadcast_to(inverse.reshape(-1, 1), shape) for inverse in (at_tp, at_dp, at_spread)]
-    at = np.ravel_multi_index((*places, where.reshape(shape)), tuple(axis.shape[-1] for axis in axes))
-    return Candidates(degrees=degrees, batches=asked, axes=axes, at=at, refused=refused)
+    local = np.asarray(Layout(tp=degrees[0], pp=degrees[1], dp=degrees[3]).local_batch(asked))
+    groups, at = distinct(degrees[:, :, 0], local)
+    return Candidates(degrees=degrees, batches=asked, groups=groups, at=at, refused=refused)
 
 
 def priced(
@@ -150,35 +144,33 @@ def priced(
         cohort=cohort,
         cached=cached,
     )
-    spread = chosen.axes[2]
-    tp, dp, ep, sequences = np.ix_(chosen.axes[0], chosen.axes[1], spread[0], chosen.axes[3])
-    group = Layout(tp=tp, ep=ep, dp=dp, redundant=spread[1][:, None])
-    grid = tuple(axis.shape[-1] for axis in chosen.axes)
+    group, sequences = chosen.groups.layout, chosen.groups.sequences
     prompts = prompts_together(conditions, load, sequences)
-    few, back = np.unique(prompts, return_inverse=True)
+    fewer, back = chosen.groups.alike(np.asarray(prompts_together(conditions, load, chosen.groups.numbers)))
+    filled = back[chosen.at]
     step = decode_step(model, conditions, group, sequences, isl + osl / 2.0, speculation)
-    passed = prefill_step(model, conditions, group, few, load.computed, past=cached)
-    cacheless = prefill_step(model, conditions, group, few, load.computed) if cached else None
+    passed = prefill_step(model, conditions, fewer.layout, fewer.sequences, load.computed, past=cached)
+    cacheless = prefill_step(model, conditions, fewer.layout, fewer.sequences, load.computed) if cached else None
     queries = verified_queries(speculation)
     tokens = Decoding(sequences=sequences, context=isl + osl / 2.0, queries=queries)
     mixed = mixed_step(model, conditions, group, tokens, chunks_of(load, prompts))
     verified = step if speculation is None else verify_step(model, conditions, group, tokens)
 
-    def per_chip(total: Quantity) -> Quantity:
-        return total / group.chips
-
     # A stack of chips has an axis before those of layouts and batches, of which there are at most AXES.
     stacked = conditions.chip.stacked
-    lead, whole = ((stacked,), (stacked, *(1,) * (AXES - 2), *chosen.shape)) if stacked else ((), chosen.shape)
+    whole = (stacked, *(1,) * (AXES - len(chosen.shape)), *chosen.shape) if stacked else chosen.shape
+
+    def looked_up(quantity: Quantity, places: Places) -> Values:
+        return np.take(quantity, places, axis=-1).reshape(whole if np.ndim(quantity) > 1 else places.shape)
 
     def decoding(quantity: Quantity) -> Values:
-        return np.broadcast_to(quantity, (*lead, *grid)).reshape(*lead, -1)[..., chosen.at].reshape(whole)
+        return looked_up(quantity, chosen.at)
 
     def filling(quantity: Quantity) -> Values:
-        return decoding(np.broadcast_to(quantity, (*lead, *grid[:3], len(few)))[..., back.reshape(-1)])
+        return looked_up(quantity, filled)
 
     def adding(more: Quantity, less: Quantity) -> Quantity:
-        return decoding(per_chip(more - less)) * layout.chips
+        return decoding((more - less) / group.chips) * layout.chips
 
     local = layout.local_batch(chosen.batches)
     together = prompts_together(conditions, load, local)
@@ -186,8 +178,8 @@ def priced(
     after_step = sends(model, conditions, layout, local * queries)
     after_pass = sends(model, conditions, layout, together * load.computed)
     heads = 1.0 + speculation.tokens * head_share(model) if speculation and speculation.draft is None else 1.0
-    work = decoding(per_chip(step.work_joules)) * layout.chips + heads * after_step.work_joules
-    timed = decoding(per_chip(step.timed_joules)) * layout.chips + heads * after_step.timed_joules
+    work = decoding(step.work_joules / group.chips) * layout.chips + heads * after_step.work_joules
+    timed = decoding(step.timed_joules / group.chips) * layout.chips + heads * after_step.timed_joules
     paces = Paces(
         step_s=decoding(step.seconds) + heads * after_step.seconds,
         step_joules=work * working_share(model, layout, chosen.batches) + timed,
@@ -198,8 +190,8 @@ def priced(
         + (after_mixed.timed_joules - after_step.timed_joules),
         pass_s=filling(passed.seconds) + after_pass.seconds,
         cacheless_s=None if cacheless is None else filling(cacheless.seconds) + after_pass.seconds,
-        pass_joules=filling(per_chip(passed.total_joules)) * layout.chips + after_pass.total_joules,
-        pass_timed_joules=filling(per_chip(passed.timed_joules)) * layout.chips + after_pass.timed_joules,
+        pass_joules=filling(passed.total_joules / fewer.layout.chips) * layout.chips + after_pass.total_joules,
+        pass_timed_joules=filling(passed.timed_joules / fewer.layout.chips) * layout.chips + after_pass.timed_joules,
         prompts=together,
     )
     alone, fitting = capacity(model, conditions, layout, load, speculation)
