@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from flashstill.arch import Architecture
+from flashstill.cost.chip_work import ChipWork, chip_work
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.footprint import room_bytes, sequence_bytes
 from flashstill.cost.phases import overhead_seconds, with_sampling
-from flashstill.cost.step import ChipWork, StepCost, chip_work, on_chips
+from flashstill.cost.step import StepCost, on_chips
 from flashstill.parallel import Layout, shard
 from flashstill.parallel.context import (
     cached_before,
