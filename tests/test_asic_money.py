@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flashstill.asic.money import DAYS_PER_YEAR, Programme
+from flashstill.asic.money import Programme
 from flashstill.asic.nre import rewiring_usd
 from flashstill.asic.terms import OURS, RATE, THEIRS
 from flashstill.asic.verdict import drivers_of, two_for_two, verdict
@@ -19,6 +19,7 @@ from flashstill.economics.bill_of_materials import bill_of_materials
 from flashstill.economics.draws import Draws, Values
 from flashstill.economics.tco import annuity
 from flashstill.facts import load
+from flashstill.units import DAYS_PER_YEAR
 from tests.asic_stand_in import alternative, decision, stand_in
 
 FACTS = load()

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from flashstill.errors import BadInput, InfeasiblePlan, MissingFact
 from flashstill.facts import Facts, load
 from flashstill.family.costs import FamilyCosts, family_costs
-from flashstill.family.lifetime import DAYS_PER_YEAR, Life
+from flashstill.family.lifetime import Life
 from flashstill.family.models import model_of
 from flashstill.family.signals import Signals
 from flashstill.family.spec import Member, Training, plan_of
 from flashstill.family.training import Run, rate_of, run_of
+from flashstill.units import DAYS_PER_YEAR
 
 FACTS = load()
 PLAN: dict[str, Any] = {

@@ -25,10 +25,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from flashstill.economics.draws import Values
-from flashstill.units import TOKENS_PER_MILLION
+from flashstill.units import DAYS_PER_YEAR, TOKENS_PER_MILLION
 from flashstill.workload import Quantity
 
-DAYS_PER_YEAR = 365.25
 _STEPS, _HALVINGS = 60, 40
 _CLOSE = 1.0 - 1e-9
 _TINY, _LEAST = 1e-300, 1e-100

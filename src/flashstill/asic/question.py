@@ -10,10 +10,10 @@ from datetime import date, timedelta
 from flashstill.arch import Architecture
 from flashstill.asic.alternative import OWNED, RENTED
 from flashstill.asic.design import VARIANTS
-from flashstill.asic.money import DAYS_PER_YEAR
 from flashstill.errors import BadInput, check_counts, shortened, unknown
 from flashstill.facts import Facts
 from flashstill.plan.scenario import Scenario, check_bounds, check_scenario
+from flashstill.units import DAYS_PER_YEAR
 
 NODES = ("n7", "n5", "n3", "n2")
 """processes that are compared if none is asked for"""

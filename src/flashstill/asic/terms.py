@@ -17,7 +17,7 @@ import numpy as np
 
 from flashstill.asic.alternative import Alternative
 from flashstill.asic.design import HARDWIRED, ChipDesign
-from flashstill.asic.money import DAYS_PER_YEAR, Programme
+from flashstill.asic.money import Programme
 from flashstill.asic.nre import Nre, nre_of, rewiring_usd
 from flashstill.asic.schedule import Schedule, schedule_of
 from flashstill.asic.unit import owned_package
@@ -25,7 +25,7 @@ from flashstill.economics.bill_of_materials import Rows
 from flashstill.economics.tco import TERM_ROWS, OwnedChip, annuity, owned_chip, owned_hour, terms_of
 from flashstill.economics.tco import Terms as Ownership
 from flashstill.facts import Facts
-from flashstill.units import SECONDS_PER_HOUR
+from flashstill.units import DAYS_PER_YEAR, SECONDS_PER_HOUR
 from flashstill.workload import Quantity
 
 OURS, THEIRS = "asic-predicted", "alternative-predicted"

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from flashstill.asic.money import DAYS_PER_YEAR, Programme
+from flashstill.asic.money import Programme
 from flashstill.asic.terms import Decision
 from flashstill.economics.bill_of_materials import Rows
 from flashstill.economics.draws import Values
 from flashstill.economics.sensitivity import drawn, drivers, interval, tornado, uncertain_rows
-from flashstill.units import TOKENS_PER_MILLION
+from flashstill.units import DAYS_PER_YEAR, TOKENS_PER_MILLION
 
 TRAINING_USD = (1e7, 3e7, 1e8, 3e8, 1e9, 3e9, 1e10)
 _CURVE, _DECADES, _CURVE_DRAWS, _SOBOL_DRAWS = 25, 2.0, 4096, 2048

@@ -17,10 +17,9 @@ import numpy.typing as npt
 from flashstill.capacity.plan import CapacityPlan, Product
 from flashstill.errors import BadInput
 from flashstill.simulate.csv_rows import number_in, rows_of
-from flashstill.units import HOURS_PER_YEAR
+from flashstill.units import HOURS_PER_DAY, HOURS_PER_YEAR
 
 Values: TypeAlias = npt.NDArray[np.float64]
-HOURS_PER_DAY = 24.0
 MOST_REQUESTS_PER_S = 1e12
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Annotated, TypeAlias
 
 from flashstill.checked import Amount, between, one_of, shaped, sized
+from flashstill.units import HOURS_PER_DAY
 
 MOST_HOURS, MOST_CHIPS = 500_000.0, 100_000_000
 OBJECTIVES = ("served", "cost", "training")
@@ -191,4 +192,4 @@ class CapacityPlan:
         if not self.start:
             return 0.0
         begin = datetime.fromisoformat(self.start)
-        return begin.weekday() * 24.0 + begin.hour + begin.minute / 60.0 + begin.second / 3600.0
+        return begin.weekday() * HOURS_PER_DAY + begin.hour + begin.minute / 60.0 + begin.second / 3600.0

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from flashstill.capacity.curves import Values
 from flashstill.capacity.problem import Problem
+from flashstill.units import HOURS_PER_DAY
 
-HOURS_PER_DAY = 24.0
 OneByOne: TypeAlias = Callable[[Values], Values]
 Places: TypeAlias = npt.NDArray[np.int64]
 

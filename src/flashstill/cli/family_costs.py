@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from flashstill.cli.documents import print_json
-from flashstill.cli.options import COUNT, RATE
+from flashstill.cli.options import COUNT, RATE, given_options
 from flashstill.errors import BadInput, printable
 from flashstill.units import show
 
@@ -46,16 +46,15 @@ def family_options(command: _F) -> _F:
 
 def check_family(family: Path | None) -> None:
     """BadInput for options of a family without one, and for those of a single model beside one."""
-    context = click.get_current_context()
-    options = {option.name: option.opts[0] for option in context.command.params}
+    context, given = click.get_current_context(), given_options()
     foreign = _OF_A_FAMILY if family is None else [name for name in context.params if name not in _ANSWERED]
     for name in foreign:
-        if context.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
+        if name not in given:
             context.params.pop(name)  # no part of the question
         elif family is None:
-            raise BadInput(f"{options[name]} is of a family: give its TOML file, or the directory of a finished run")
+            raise BadInput(f"{given[name]} is of a family: give its TOML file, or the directory of a finished run")
         else:
-            raise BadInput(f"{options[name]} is of a single --model; a family's file says it itself")
+            raise BadInput(f"{given[name]} is of a single --model; a family's file says it itself")
 
 
 def answer_family(facts: Facts, family: Path, asked: Mapping[str, Any], as_json: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flashstill.cli.documents import print_json
+from flashstill.cli.options import given_options
 from flashstill.errors import BadInput
 from flashstill.units import SECONDS_PER_HOUR, show
 
@@ -26,21 +27,19 @@ BESIDE_A_TRACE = (
 
 def check_question(asked: Mapping[str, Any]) -> bool:
     """Whether a fleet is asked for; BadInput for options that have no place beside the others."""
-    context = click.get_current_context()
-    given = [
-        name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    ]
-    options = {option.name: option.opts[0] for option in context.command.params}
+    given = given_options()
     if asked["trace"] is None:
         for name in FLEET_ONLY:
             if name in given:
-                raise BadInput(f"{options[name]} is of a fleet, which needs the requests of a --trace")
+                raise BadInput(f"{given[name]} is of a fleet, which needs the requests of a --trace")
         if asked["max_chips"] is None:
-            raise click.MissingParameter(ctx=context, param_type="option", param_hint="'--max-chips'")
+            raise click.MissingParameter(
+                ctx=click.get_current_context(), param_type="option", param_hint="'--max-chips'"
+            )
         return False
     for name in given:
         if name not in BESIDE_A_TRACE:
-            raise BadInput(f"{options[name]} has no place beside --trace: a fleet follows from its requests and --slo")
+            raise BadInput(f"{given[name]} has no place beside --trace: a fleet follows from its requests and --slo")
     if asked["slo"] is None:
         raise BadInput('a fleet needs bounds: give --slo, as "ttft_p95<0.5,tpot_p95<30ms"')
     return True

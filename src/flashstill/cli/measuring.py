@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from flashstill.cli.calibrating import case_option, given_cells
 from flashstill.cli.documents import json_option, print_json
 from flashstill.cli.learning import ARITHMETIC, ARITHMETIC_HELP
-from flashstill.cli.options import COUNT, DIRECTORY, SECONDS, SHARE, WORD
+from flashstill.cli.options import COUNT, DIRECTORY, SECONDS, SHARE, WORD, given_options
 from flashstill.errors import BadInput
 from flashstill.units import parse_amount, parse_count
 
@@ -168,13 +167,9 @@ def _here() -> click.Command:
 
 def _refuse_given(sentence: str, allowed: Collection[str | None]) -> None:
     """BadInput for an option on the command line that means nothing here."""
-    context = click.get_current_context()
-    for parameter in _here().params:
-        name = parameter.name or ""
-        if name in ("arithmetic", "as_json", *allowed):
-            continue
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise BadInput(f"{parameter.opts[0]} measures {sentence}")
+    for name, option in given_options().items():
+        if name not in ("arithmetic", "as_json", *allowed):
+            raise BadInput(f"{option} measures {sentence}")
 
 
 def _numbers(option: str, text: str | None, parse: Any) -> tuple[Any, ...]:

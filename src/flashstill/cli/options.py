@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from flashstill.cli.completion import complete_chips, complete_models
 from flashstill.errors import shortened
@@ -14,6 +15,17 @@ from flashstill.units import parse_amount, parse_count
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
+
+
+def given_options() -> dict[str, str]:
+    """Names of the options that stand on the command line of the running command, and how they are spelled: with
+    dashes, as in {"max_chips": "--max-chips"}. An option that has its default is none of them."""
+    context = click.get_current_context()
+    return {
+        option.name: option.opts[0]
+        for option in context.command.params
+        if option.name and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    }
 
 
 class _Count(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flashstill.cli.documents import json_option, print_json
-from flashstill.cli.options import COUNT, SHARE, Amount
+from flashstill.cli.options import COUNT, SHARE, Amount, given_options
 from flashstill.errors import BadInput, printable, shortened
 from flashstill.units import parse_amount
 
@@ -94,11 +94,10 @@ def _check_nothing_asked(asked: dict[str, Any]) -> None:
 
 def _refuse_unused(names: Iterable[str], why: str) -> None:
     """BadInput for the first of these options that was given."""
-    context = click.get_current_context()
-    given = (name for name in names if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE)
-    name = next(given, None)
+    given = given_options()
+    name = next((name for name in names if name in given), None)
     if name is not None:
-        raise BadInput(f"--{name.replace('_', '-')} {why}")
+        raise BadInput(f"{given[name]} {why}")
 
 
 def _list(as_json: bool) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from flashstill.cli.calibrating import answer_measured, case_option, given_cells
 from flashstill.cli.documents import echo_edits, json_option, print_json, understood
@@ -18,6 +17,7 @@ from flashstill.cli.options import (
     chip_option,
     deployment_options,
     facts_options,
+    given_options,
     model_option,
     price_option,
 )
@@ -94,8 +94,7 @@ def predict(
     if cases is not None:
         if out is None:
             raise BadInput("--cases needs --out, the CSV file that the answers go to; - is standard output")
-        source = click.get_current_context().get_parameter_source
-        given = {name: flag for name, flag in flags.items() if source(name) is ParameterSource.COMMANDLINE}
+        given = {name: flags[name] for name in given_options() if name in flags}
         _answer_cases(facts, cases, out, price, given, as_json)
         return
     if flags["model"] is None or flags["chip"] is None:

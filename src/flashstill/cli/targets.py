@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from flashstill.cli.documents import print_infeasible, print_json
-from flashstill.cli.options import COUNT, WORD, Amount
+from flashstill.cli.options import COUNT, WORD, Amount, given_options
 from flashstill.errors import BadInput, InfeasiblePlan, printable, shortened
 from flashstill.units import parse_count, show
 
@@ -86,28 +86,24 @@ def target_options(command: _F) -> _F:
 
 def check_target(model: str | None, asked: Mapping[str, Any]) -> bool:
     """Whether a student is asked for; BadInput for options that have no place beside the others."""
-    context = click.get_current_context()
-    given = [
-        name for name in context.params if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    ]
-    options = {option.name: option.opts[0] for option in context.command.params}
+    given = given_options()
     if asked["quality_target"] is None:
         for name in NAMES:
             if name in given:
-                raise BadInput(f"{options[name]} is of a student, which needs a --quality-target")
+                raise BadInput(f"{given[name]} is of a student, which needs a --quality-target")
         if model is None:
-            raise click.MissingParameter(ctx=context, param_type="option", param_hint="'--model'")
+            raise click.MissingParameter(ctx=click.get_current_context(), param_type="option", param_hint="'--model'")
         return False
     for name in given:
         if name in NOT_BESIDE:
-            raise BadInput(f"{options[name]} has no place beside --quality-target")
+            raise BadInput(f"{given[name]} has no place beside --quality-target")
     if model is not None and asked["like"] is not None:
         raise BadInput("--like and --model both name the shape of the student; give one")
     if model is None and asked["like"] is None:
         raise BadInput("a student needs a shape to be scaled: give --like MODEL")
     for name in ("tokens_served", "max_chips"):
         if asked[name] is None:
-            raise BadInput(f"a student needs {options[name]}")
+            raise BadInput(f"a student needs --{name.replace('_', '-')}")
     return True
 
 

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.core import ParameterSource
 
 from flashstill.cli.documents import print_json, understood
-from flashstill.cli.options import COUNT, WORD
+from flashstill.cli.options import COUNT, WORD, given_options
 from flashstill.errors import BadInput, printable
 from flashstill.units import show
 
@@ -60,12 +59,12 @@ def split_phase(flags: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] |
     if phase not in PHASES:
         raise BadInput(unknown("phase", phase, PHASES))
     training = {name: flags.pop(name) for name in NAMES}
-    context = click.get_current_context()
+    context, given = click.get_current_context(), given_options()
     foreign = NAMES if phase == "serve" else [name for name in flags if name not in _SHARED]
     for name in foreign:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        if name in given:
             other = "train" if phase == "serve" else "serve"
-            raise BadInput(f"--{name.replace('_', '-')} is an option of --phase {other}, not of --phase {phase}")
+            raise BadInput(f"{given[name]} is an option of --phase {other}, not of --phase {phase}")
         context.params.pop(name, None)
     if phase == "serve":
         context.params.pop("phase")

@@ -20,10 +20,7 @@ from dataclasses import dataclass
 from flashstill.economics.prices import HourlyPrice
 from flashstill.economics.tco import OwnedChip, Terms, owned_hour, usd_per_watt_hour
 from flashstill.errors import BadInput
-from flashstill.units import JOULES_PER_KWH, SECONDS_PER_HOUR
-
-HOURS_PER_DAY = 24.0
-SECONDS_PER_DAY = HOURS_PER_DAY * SECONDS_PER_HOUR
+from flashstill.units import HOURS_PER_DAY, JOULES_PER_KWH, SECONDS_PER_DAY, SECONDS_PER_HOUR
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,9 +9,8 @@ import math
 from dataclasses import asdict, dataclass
 
 from flashstill.economics.prices import HourlyPrice
-from flashstill.units import JOULES_PER_KWH, SECONDS_PER_HOUR
+from flashstill.units import JOULES_PER_KWH, SECONDS_PER_DAY, SECONDS_PER_HOUR
 
-SECONDS_PER_DAY = 24.0 * SECONDS_PER_HOUR
 KWH_PER_MWH = 1e3
 
 

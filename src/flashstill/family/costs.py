@@ -14,12 +14,13 @@ from flashstill.economics import hourly_price
 from flashstill.economics.bill_of_materials import Rows
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import Facts
-from flashstill.family.lifetime import DAYS_PER_YEAR, Life
+from flashstill.family.lifetime import Life
 from flashstill.family.models import Model, model_of
 from flashstill.family.serving import Served, served
 from flashstill.family.signals import Signals, signals_of
 from flashstill.family.spec import FamilyPlan, Member, Money, called
 from flashstill.family.training import FORWARD_SHARE, Rate, Run, rate_of, run_of, told_run
+from flashstill.units import DAYS_PER_YEAR
 
 TEACHER, STUDENT = "teacher", "student"
 PARTS = ("serving", "training", "signals", "prerequisite")

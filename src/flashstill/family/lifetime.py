@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flashstill.units import HOURS_PER_YEAR, TOKENS_PER_MILLION
+from flashstill.units import DAYS_PER_YEAR, TOKENS_PER_MILLION
 from flashstill.workload import Quantity
-
-DAYS_PER_YEAR = HOURS_PER_YEAR / 24.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

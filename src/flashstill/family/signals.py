@@ -17,10 +17,9 @@ from dataclasses import dataclass
 
 from flashstill.errors import BadInput
 from flashstill.facts import Facts
-from flashstill.family.lifetime import DAYS_PER_YEAR
 from flashstill.family.spec import Member
 from flashstill.family.training import FORWARD_SHARE, Rate, Run
-from flashstill.units import TOKENS_PER_MILLION
+from flashstill.units import DAYS_PER_YEAR, TOKENS_PER_MILLION
 
 DAYS_PER_MONTH = DAYS_PER_YEAR / 12.0
 

@@ -22,9 +22,8 @@ from flashstill.hardware import chip_from_facts
 from flashstill.hardware.software import ALONE
 from flashstill.plan.train import FRAMEWORKS, TrainingAnswer, TrainingScenario, predict_training
 from flashstill.plan.train_layouts import TrainingDeployment
-from flashstill.units import SECONDS_PER_HOUR
+from flashstill.units import HOURS_PER_DAY, SECONDS_PER_HOUR
 
-HOURS_PER_DAY = 24.0
 TOLD = "told"
 WORTH_HALVING = 0.95
 """chip-hours on half the chips, over those on all, from which on twice the days are not worth it"""

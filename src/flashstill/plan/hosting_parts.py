@@ -6,7 +6,6 @@ from dataclasses import fields, replace
 from typing import Any
 
 from flashstill.economics.footprint import carbon_row, water_row
-from flashstill.economics.self_hosting import HOURS_PER_DAY
 from flashstill.economics.tco import TERM_ROWS, annuity
 from flashstill.facts import Fact
 from flashstill.plan.case import Case
@@ -14,7 +13,7 @@ from flashstill.plan.deployment import PREFILL, Deployment
 from flashstill.plan.explain import explain
 from flashstill.plan.hosting import Hosted, scenario_of
 from flashstill.plan.predict import predict
-from flashstill.units import HOURS_PER_YEAR, SECONDS_PER_HOUR, TOKENS_PER_MILLION
+from flashstill.units import HOURS_PER_DAY, HOURS_PER_YEAR, SECONDS_PER_HOUR, TOKENS_PER_MILLION
 
 
 def steps_of(found: Hosted) -> list[dict[str, Any]]:

@@ -12,13 +12,12 @@ import numpy as np
 
 from flashstill.economics.bill_of_materials import Rows
 from flashstill.economics.draws import Values
-from flashstill.economics.self_hosting import HOURS_PER_DAY
 from flashstill.economics.sensitivity import drawn, drivers, interval
 from flashstill.economics.tco import owned_chip, owned_hour, terms_of, usd_per_watt_hour
 from flashstill.economics.token_kinds import KINDS
 from flashstill.economics.token_prices import OWNER
 from flashstill.plan.hosting import Hosted
-from flashstill.units import TOKENS_PER_MILLION
+from flashstill.units import HOURS_PER_DAY, TOKENS_PER_MILLION
 
 COUNT, SEED = 4096, 0
 REQUEST, BREAK_EVEN = "usd_per_request", "break_even_requests_per_day"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flashstill.recipes.ranges import Bound, Context
+from flashstill.units import SECONDS_PER_HOUR
 
 KINDS = ("depth", "width")
 
@@ -34,7 +35,9 @@ class BudgetRecipe:
     def seconds(self) -> float:
         """The smaller of the limits from minutes and dollars, in seconds; infinite if neither is given."""
         allowed = [self.minutes * 60.0] if self.minutes else []
-        return min([*allowed, self.usd / self.usd_per_hour * 3600.0] if self.usd else allowed, default=float("inf"))
+        if self.usd:
+            allowed.append(self.usd / self.usd_per_hour * SECONDS_PER_HOUR)
+        return min(allowed, default=float("inf"))
 
 
 def problems(budget: BudgetRecipe, student: str, is_served: bool) -> Iterator[str]:

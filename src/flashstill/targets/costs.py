@@ -26,13 +26,12 @@ from flashstill.plan.train import TrainingScenario, predict_training
 from flashstill.plan.train_layouts import TrainingDeployment
 from flashstill.targets.candidates import Variant
 from flashstill.targets.question import TargetQuestion
-from flashstill.units import SECONDS_PER_HOUR, TOKENS_PER_MILLION
+from flashstill.units import SECONDS_PER_DAY, SECONDS_PER_HOUR, TOKENS_PER_MILLION
 from flashstill.workload.training import model_flops
 
 MOST_TRAINING_CHIPS = 2**20
 _MORE = 6
 """doublings of the chips beyond what a perfect machine needs, after which a kind is given up"""
-_SECONDS_PER_DAY = 24.0 * SECONDS_PER_HOUR
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +82,7 @@ def _on(facts: Facts, model: Architecture, tokens: float, question: TargetQuesti
     step = batch_tokens(facts, tokens, length)
     scenario = TrainingScenario(model=model, length=length, batch=step // length, tokens=math.ceil(tokens))
     peak = chip.flops_per_s[chip.precision(question.train_precision)]
-    limit_s = question.train_days * _SECONDS_PER_DAY
+    limit_s = question.train_days * SECONDS_PER_DAY
     fewest = flops_per_token(model, length) * tokens / (peak * limit_s)
     if fewest > MOST_TRAINING_CHIPS:
         raise InfeasiblePlan("", {f"it needs more than {MOST_TRAINING_CHIPS:,} x {name} to end in time": 1})
