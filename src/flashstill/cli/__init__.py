@@ -19,6 +19,7 @@ from flashstill.cli.capacity import capacity
 from flashstill.cli.economics import economics
 from flashstill.cli.endpoint import serve
 from flashstill.cli.evaluating import evaluate
+from flashstill.cli.exploring import explore
 from flashstill.cli.interrupts import (
     exit_code,
     has_directory,
@@ -84,7 +85,7 @@ def cli() -> None:
 
 for _command in (
     run, demo, distill, evaluate, report, measure, explain, predict, plan, simulate, capacity, economics, asic, quality,
-    validate, calibrate, serve, chips, models,
+    explore, validate, calibrate, serve, chips, models,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -18,7 +18,6 @@ from flashstill.explore.engine import Engine
 from flashstill.explore.kinds import Kind
 from flashstill.explore.state import State, query_of, read_state
 from flashstill.explore.view import Chart, Table, View
-from flashstill.units import show
 
 KEPT_ANSWERS = 64
 
@@ -93,6 +92,8 @@ class Answers:
                 continue
             high = longest if control.unit == "tokens" else None
             choices = [choice.as_dict() for choice in catalogue.choices(control.key)]
+            if control.optional and choices:
+                choices.insert(0, {"value": "", "label": "as it comes"})
             default = defaults[control.key]
             default = list(default) if isinstance(default, tuple) else default
             listed.append(control.as_dict(default, choices, high))
@@ -106,7 +107,7 @@ class Answers:
         return [
             {
                 "value": f"{row.name}.{row.quantity}" + (f"[{row.condition}]" if several else ""),
-                "label": f"{row.quantity}{f', {row.condition}' if row.condition else ''}: {show(row.value, row.unit)}",
+                "label": f"{row.name}, {row.quantity}{f', {row.condition}' if row.condition else ''}",
                 "chip": row.name,
                 "unit": row.unit,
                 "now": row.value,
@@ -133,4 +134,3 @@ def as_json(document: Mapping[str, Any]) -> bytes:
         raise BadInput(
             "a figure of this view is not finite; check the numbers that were asked for and the edited facts"
         ) from error
-

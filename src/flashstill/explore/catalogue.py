@@ -13,13 +13,13 @@ from typing import Any
 
 from flashstill.arch import Architecture, load_architecture
 from flashstill.arch.catalogue import catalogue as known_entries
+from flashstill.economics.prices import BASES
 from flashstill.errors import MissingFact, unknown
 from flashstill.explore.controls import BY_KEY, Choice
 from flashstill.facts import Facts
 from flashstill.hardware import BYTES_PER_VALUE, known_chips
 from flashstill.hardware.software import ENGINES
 from flashstill.plan.deployment import AS_PUBLISHED
-from flashstill.economics.prices import BASES
 from flashstill.plan.space import TIERS
 
 MODEL, CHIP = "qwen3-8b", "h100-sxm"
@@ -110,5 +110,3 @@ class Catalogue:
 
 def _named(names: Any) -> tuple[Choice, ...]:
     return tuple(Choice(value=name, label=name) for name in names)
-
-

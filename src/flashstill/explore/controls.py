@@ -110,7 +110,7 @@ CONTROLS = (
     Control(key="isl", label="Prompt", kind=COUNT, low=1, high=2**24, unit="tokens",
             stops=tuple(2**power for power in range(4, 25)), help="tokens of each prompt"),
     Control(key="osl", label="Answer", kind=COUNT, low=1, high=2**20, unit="tokens",
-            stops=tuple(2**power for power in range(0, 17)), help="tokens of each answer"),
+            stops=tuple(2**power for power in range(17)), help="tokens of each answer"),
     Control(key="precision", label="Weights in", kind=CHOICE, help="format of weights and arithmetic"),
     Control(key="kv_precision", label="Cache in", kind=CHOICE, optional=True,
             help="format of the cache; left out: what goes with the weights"),

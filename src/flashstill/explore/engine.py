@@ -27,7 +27,7 @@ class Engine:
 
     facts: Facts
     catalogue: Catalogue
-    given: Given = Given()
+    given: Given = field(default_factory=Given)
     result: Mapping[str, Any] | None = None
     result_name: str = ""
     _edited: Any = field(init=False, repr=False, compare=False)

@@ -34,14 +34,16 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from flashstill.errors import BadInput, FlashstillError, MissingFact
+from flashstill.errors import BadInput, FlashstillError
 from flashstill.explore.answers import Answers, as_json
-from flashstill.explore.shell import ASSETS, page
-from flashstill.explore.state import LONGEST_QUERY, quoted
+from flashstill.explore.controls import quoted
+from flashstill.explore.shell import script, served_page, style
+from flashstill.explore.state import LONGEST_QUERY
 
 HOST = "127.0.0.1"
 MOST_REQUESTS = 96
@@ -50,6 +52,11 @@ READ_SECONDS, LIFE_SECONDS = 5.0, 20.0
 """longest wait for a part of a request, and longest life of a connection"""
 TOKEN = "token"
 JSON, CSV, HTML = "application/json; charset=utf-8", "text/csv; charset=utf-8", "text/html; charset=utf-8"
+ASSETS = {
+    "page.js": ("text/javascript; charset=utf-8", script),
+    "page.css": ("text/css; charset=utf-8", style),
+}
+"""what lies beside the page, by its name in an address: content type, and what gives its text"""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -64,6 +71,9 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Connection": "close",
 }
+
+
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class ExploreServer(ThreadingHTTPServer):
@@ -88,12 +98,9 @@ class ExploreServer(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start a thread for the request; one too many is told so at once."""
         if not self.free.acquire(blocking=False):
-            busy = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-            try:
+            with suppress(OSError):
                 request.settimeout(1.0)
-                request.sendall(busy)
-            except OSError:
-                pass
+                request.sendall(BUSY)
             self.shutdown_request(request)
             return
         self._began[request] = time.monotonic()
@@ -111,10 +118,8 @@ class ExploreServer(ThreadingHTTPServer):
         """Close connections that send their request a byte at a time."""
         for request, began in list(self._began.items()):
             if time.monotonic() - began > LIFE_SECONDS:
-                try:
+                with suppress(OSError):
                     request.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Nothing: a client that hangs up is no news, and what goes wrong in an answer is caught in `Handler`."""
@@ -152,7 +157,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._send(HTTPStatus.OK, kind, body)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815  # the name that http.server calls
 
     def _check(self) -> None:
         """Refuse what another site or program asks: its Host, Origin, kind of fetch, or token tells."""
@@ -175,12 +180,12 @@ class Handler(BaseHTTPRequestHandler):
         query = self._without_token(query)
         answers, parts = self.server.answers, path.split("/")[1:]
         if path == "/":
-            return HTML, page(self.server.token).encode()
+            return HTML, served_page(self.server.token).encode()
         if path == "/states":
             return JSON, answers.states_json(query)
         if len(parts) == 1 and parts[0] in ASSETS:
-            asset = ASSETS[parts[0]]
-            return asset.kind, asset.body()
+            kind, text = ASSETS[parts[0]]
+            return kind, text().encode()
         if len(parts) == 2 and parts[0] == "view":
             return JSON, answers.view_json(parts[1][:40], query)
         if len(parts) == 2 and parts[0] == "table" and parts[1].endswith(".csv"):
@@ -193,7 +198,9 @@ class Handler(BaseHTTPRequestHandler):
         tokens = [field.partition("=")[2] for field in fields if field.partition("=")[0] == TOKEN]
         given = tokens[0].encode("utf-8", "surrogateescape") if len(tokens) == 1 else b""
         if not hmac.compare_digest(given, self.server.token.encode()):
-            raise Refused(HTTPStatus.FORBIDDEN, "the token is missing or wrong; open the address that the command printed")
+            raise Refused(
+                HTTPStatus.FORBIDDEN, "the token is missing or wrong; open the address that the command printed"
+            )
         return "&".join(field for field in fields if field.partition("=")[0] != TOKEN)
 
     def _refuse(self, status: HTTPStatus, sentence: str) -> None:
@@ -215,5 +222,5 @@ class Handler(BaseHTTPRequestHandler):
         sentence = "only GET and HEAD are answered" if allowed else f"the request cannot be read: {status.phrase}"
         self._send(status, JSON, as_json({"error": sentence}), {"Allow": "GET, HEAD"} if allowed else None)
 
-    def log_message(self, format: str, *values: Any) -> None:
+    def log_message(self, *values: Any) -> None:
         """Nothing: the token stands in every line of a log."""

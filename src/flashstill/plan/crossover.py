@@ -1,4 +1,4 @@
-"""The batch below which moving weights takes most of a chip's dynamic energy.
+"""The batches at which moving weights stops to take most of a chip's dynamic energy, and memory most of its time.
 
 A decode step reads all weights once, whatever the batch; each sequence adds arithmetic, cache, activations and links.
 Above the crossover batch these dominate, and larger batches save little energy.  Static energy is excluded.
@@ -6,9 +6,12 @@ Above the crossover batch these dominate, and larger batches save little energy.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
+from flashstill.cost import StepCost
 from flashstill.cost.phases import batch_step
 from flashstill.plan.resolve import Resolved
 
@@ -20,11 +23,31 @@ def weights_dominate_below(resolved: Resolved) -> int | None:
 
     On the chips and layout of a deployment, at the mean context of its scenario.
     """
+    return _first(resolved, lambda step: 2.0 * step.joules["weights"] <= step.dynamic_joules)
+
+
+def arithmetic_dominates_from(resolved: Resolved) -> int | None:
+    """Smallest batch at which a step spends as long on kernels bound by arithmetic as on those bound by memory.
+
+    None if none up to `LARGEST_BATCH`: a long cache is read for each sequence, so that a larger batch does not help.
+    """
+    return _first(resolved, lambda step: np.asarray(step.shares_s["compute"]) >= step.shares_s["memory"])
+
+
+def knees(resolved: Resolved) -> dict[str, int | None]:
+    """Both batches, as `explain --json` prints them."""
+    return {
+        "weights_dominate_below": weights_dominate_below(resolved),
+        "arithmetic_dominates_from": arithmetic_dominates_from(resolved),
+    }
+
+
+def _first(resolved: Resolved, is_reached: Callable[[StepCost], npt.ArrayLike]) -> int | None:
+    """Smallest batch of which something is true; it is taken to stay true for larger ones."""
 
     def first(batches: npt.NDArray[np.float64]) -> int | None:
         step = batch_step(resolved.model, resolved.conditions, resolved.layout, batches, resolved.scenario.mean_tokens)
-        is_below = 2.0 * step.joules["weights"] <= step.dynamic_joules
-        below = np.flatnonzero(np.broadcast_to(is_below, batches.shape))
+        below = np.flatnonzero(np.broadcast_to(is_reached(step), batches.shape))
         return int(below[0]) if len(below) else None
 
     coarse = np.unique(np.round(np.geomspace(1, LARGEST_BATCH, 120)))

@@ -49,9 +49,26 @@ class Explanation:
         levels = {level: float(self.cost.joules[level]) / self.batch for level in LEVELS}
         return {**levels, "total": float(self.cost.total_joules) / self.batch}
 
+    @property
+    def tokens_per_s(self) -> float:
+        """Output tokens a second of all sequences together."""
+        return self.batch / float(self.cost.seconds)
+
+    @property
+    def paid(self) -> HourlyPrice:
+        """The price of an hour at the power that the chips draw."""
+        return self.price.at(float(self.cost.watts_per_chip))
+
+    @property
+    def usd_per_million_tokens(self) -> float | None:
+        """Dollars of a million tokens of this step; None if no price of the chip is known."""
+        return usd_per_million_tokens(
+            self.paid, float(self.cost.seconds), float(self.resolved.chips), float(self.batch)
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """The document that `explain --json` prints. Seconds, joules, picojoules, dollars."""
-        resolved, cost, paid = self.resolved, self.cost, self.price.at(float(self.cost.watts_per_chip))
+        resolved, cost, paid = self.resolved, self.cost, self.paid
         segments = {part: joules * 1e12 for part, joules in resolved.tier.joules_per_byte.items()}
         formats = resolved.conditions.precisions
         return {
@@ -69,16 +86,14 @@ class Explanation:
             "seconds": float(cost.seconds),
             "seconds_perfect": self.perfect_seconds,
             "seconds_by": {name: float(share) for name, share in cost.shares_s.items()},
-            "tokens_per_s": self.batch / float(cost.seconds),
+            "tokens_per_s": self.tokens_per_s,
             "joules_per_token": self.joules_per_token,
             "wall_joules_per_token": float(cost.wall_joules) / self.batch,
             "pj_per_mac": {name: float(value) for name, value in cost.pj_per_mac.items()},
             "pj_per_byte": {**segments, "total": sum(segments.values())},
             "macs_per_token": float(cost.macs) / self.batch,
             "watts_per_chip": float(cost.watts_per_chip),
-            "usd_per_million_tokens": usd_per_million_tokens(
-                paid, float(cost.seconds), float(resolved.chips), float(self.batch)
-            ),
+            "usd_per_million_tokens": self.usd_per_million_tokens,
             "usd_per_chip_hour": paid.usd_per_hour,
             "price_basis": paid.basis,
             "bound": cost.bound,

@@ -1,0 +1,30 @@
+"""The command that opens the page to explore the engine's answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flashstill.cli.options import chip_option, facts_options, model_option
+
+
+@click.command()
+@model_option()
+@chip_option()
+@click.option("--port", type=int, default=0, help="Port on 127.0.0.1 [default: one that is free].")
+@click.option("--no-browser", is_flag=True, help="Print the address without opening a browser.")
+@facts_options
+def explore(
+    model: str | None,
+    chip: str | None,
+    port: int,
+    no_browser: bool,
+    facts_directories: tuple[Path, ...],
+    edits: tuple[str, ...],
+) -> None:
+    """Open a page that draws what the engine says: sliders, fronts, tables, what-if edits; on this machine alone."""
+    from flashstill.explore.starting import answers_of, serve
+
+    answers = answers_of(model=model, chip=chip, directories=facts_directories, edits=edits)
+    serve(answers, port, opens_browser=not no_browser, say=lambda sentence: click.echo(sentence, err=True))

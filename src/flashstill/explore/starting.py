@@ -1,0 +1,100 @@
+"""Starting the page: the server of an engine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import secrets
+import webbrowser
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from flashstill.arch import load_architecture
+from flashstill.arch.catalogue import known_models
+from flashstill.errors import BadInput
+from flashstill.explore.answers import Answers
+from flashstill.explore.catalogue import CHIP, MODEL, Catalogue
+from flashstill.explore.commands import Given
+from flashstill.explore.engine import Engine
+from flashstill.explore.server import HOST, ExploreServer
+from flashstill.explore.state import query_of
+from flashstill.explore.views import kinds_of
+from flashstill.facts import load
+
+MOST_PORT = 65535
+
+
+def answers_of(
+    *,
+    model: str | None = None,
+    chip: str | None = None,
+    directories: Sequence[Path] = (),
+    edits: Sequence[str] = (),
+    result: Mapping[str, Any] | None = None,
+    result_name: str = "",
+) -> Answers:
+    """What a page answers that starts with a model and a chip; BadInput or MissingFact for what cannot be.
+
+    model: a known name, or the path of a config.json or a model directory.  result: a document that a command wrote.
+    """
+    facts = load(directories, edits)
+    kinds = kinds_of(result)
+    name = model or MODEL
+    own = None
+    if name not in known_models():
+        own = load_architecture(name)
+    catalogue = Catalogue(
+        facts=facts,
+        views=tuple(kind.name for kind in kinds),
+        model=name,
+        chip=facts.machine(chip or CHIP).name,
+        own_model=own,
+    )
+    given = Given(directories=tuple(str(each) for each in directories), edits=tuple(edits))
+    engine = Engine(facts=facts, catalogue=catalogue, given=given, result=result, result_name=result_name)
+    return Answers(engine, kinds)
+
+
+def listening(answers: Answers, port: int) -> ExploreServer:
+    """A server with a fresh token; BadInput where the port cannot be taken. port 0: any that is free."""
+    if not 0 <= port <= MOST_PORT:
+        raise BadInput(f"port must lie between 0 and {MOST_PORT:,}, not {port:,}")
+    try:
+        return ExploreServer(answers, secrets.token_urlsafe(32), port)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BadInput(
+            f"port {port} of {HOST} cannot be taken ({reason}); name another, or leave --port out"
+        ) from error
+
+
+def serve(answers: Answers, port: int, *, opens_browser: bool, say: Callable[[str], None]) -> None:
+    """Answer until Ctrl-C. say: gets the address, and what else the user should know."""
+    with listening(answers, port) as server:
+        address = server.address()
+        say(f"flashstill explore: {address}")
+        say("Only this machine can open it, with the token of the address; Ctrl-C ends it.")
+        Thread(target=_warm, args=(answers,), daemon=True).start()
+        if opens_browser and not _opened(address):
+            say("no browser could be opened here; open the address yourself")
+        try:
+            server.serve_forever(poll_interval=0.2)
+        except KeyboardInterrupt:
+            say("stopped")
+
+
+def _warm(answers: Answers) -> None:
+    """Compute the first view while the browser starts; what is wrong with it is said when it is asked for."""
+    try:
+        state = answers.state("")
+        answers.view(state)
+        query_of(state)
+    except Exception:
+        return
+
+
+def _opened(address: str) -> bool:
+    try:
+        return webbrowser.open(address)
+    except webbrowser.Error:
+        return False

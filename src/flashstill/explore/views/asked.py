@@ -1,0 +1,39 @@
+"""From a state to what the engine is asked: a decode step, or serving requests, on a deployment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flashstill.api import Deployment, Scenario
+from flashstill.explore.engine import Engine
+from flashstill.explore.state import State
+from flashstill.plan.case import Case
+
+
+def step_case(engine: Engine, state: State, *, model: str | None = None, batch: int | None = None,
+              context: int | None = None, **other: Any) -> Case:  # fmt: skip
+    """One decode step of the state; other: fields of the deployment that differ from the state's."""
+    scenario = Scenario(
+        model=engine.model(model or state.model), batch=batch or state.batch, context=context or state.context
+    )
+    return Case(scenario, deployment_of(state, **other))
+
+
+def serving_case(engine: Engine, state: State, **other: Any) -> Case:
+    """Serving the state's requests; other: fields of the deployment that differ from the state's."""
+    scenario = Scenario(model=engine.model(state.model), batch=state.batch, isl=state.isl, osl=state.osl)
+    return Case(scenario, deployment_of(state, **other))
+
+
+def deployment_of(state: State, **other: Any) -> Deployment:
+    """The deployment that the state names."""
+    fields = {
+        "chip": state.chip, "chips": state.chips, "precision": state.precision, "kv_precision": state.kv_precision,
+        "weights_in": state.memory, "kv_in": state.memory, "engine": state.engine,
+    }  # fmt: skip
+    return Deployment(**{**fields, **other})
+
+
+def in_words(amount: int, what: str) -> str:
+    """1 chip, 8 chips."""
+    return f"{amount:,} {what}{'' if amount == 1 else 's'}"
