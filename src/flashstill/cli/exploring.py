@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from flashstill.cli.documents import echo_edits, json_option, print_json
 from flashstill.cli.options import chip_option, facts_options, model_option
 
 
@@ -15,6 +16,7 @@ from flashstill.cli.options import chip_option, facts_options, model_option
 @click.option("--port", type=int, default=0, help="Port on 127.0.0.1 [default: one that is free].")
 @click.option("--no-browser", is_flag=True, help="Print the address without opening a browser.")
 @facts_options
+@json_option
 def explore(
     model: str | None,
     chip: str | None,
@@ -22,9 +24,17 @@ def explore(
     no_browser: bool,
     facts_directories: tuple[Path, ...],
     edits: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Open a page that draws what the engine says: sliders, fronts, tables, what-if edits; on this machine alone."""
-    from flashstill.explore.starting import answers_of, serve
+    from flashstill.explore.starting import answers_of, serving
 
     answers = answers_of(model=model, chip=chip, directories=facts_directories, edits=edits)
-    serve(answers, port, opens_browser=not no_browser, say=lambda sentence: click.echo(sentence, err=True))
+    echo_edits(answers.engine.facts, as_json)
+    with serving(answers, port, opens_browser=not no_browser) as page:
+        if as_json:
+            print_json({"url": page.address(), "port": page.port, "views": list(answers.kinds)})
+        else:
+            click.echo(f"Page: {page.address()}")
+        click.echo("Only this machine can open it, with the token of its address; Ctrl-C ends it.", err=True)
+        page.answer()

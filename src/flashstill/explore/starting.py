@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import secrets
 import webbrowser
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 from flashstill.arch import load_architecture
 from flashstill.arch.catalogue import known_models
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, FlashstillError
 from flashstill.explore.answers import Answers
 from flashstill.explore.catalogue import CHIP, MODEL, Catalogue
 from flashstill.explore.commands import Given
 from flashstill.explore.engine import Engine
 from flashstill.explore.server import HOST, ExploreServer
-from flashstill.explore.state import query_of
 from flashstill.explore.views import kinds_of
 from flashstill.facts import load
 
@@ -68,33 +69,45 @@ def listening(answers: Answers, port: int) -> ExploreServer:
         ) from error
 
 
-def serve(answers: Answers, port: int, *, opens_browser: bool, say: Callable[[str], None]) -> None:
-    """Answer until Ctrl-C. say: gets the address, and what else the user should know."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """A page that is being served."""
+
+    server: ExploreServer
+    opens_browser: bool
+
+    @property
+    def port(self) -> int:
+        """Port on 127.0.0.1."""
+        return self.server.port
+
+    def address(self) -> str:
+        """What a browser opens, token included."""
+        return self.server.address()
+
+    def answer(self) -> None:
+        """Answer requests until Ctrl-C, with a browser opened first where that is wanted and can be."""
+        Thread(target=_warm, args=(self.server.answers,), daemon=True).start()
+        if self.opens_browser:
+            Thread(target=_open, args=(self.address(),), daemon=True).start()
+        with suppress(KeyboardInterrupt):
+            self.server.serve_forever(poll_interval=0.2)
+
+
+@contextmanager
+def serving(answers: Answers, port: int, *, opens_browser: bool) -> Iterator[Page]:
+    """A page whose port is taken, and given back at the end; BadInput where it cannot be taken."""
     with listening(answers, port) as server:
-        address = server.address()
-        say(f"flashstill explore: {address}")
-        say("Only this machine can open it, with the token of the address; Ctrl-C ends it.")
-        Thread(target=_warm, args=(answers,), daemon=True).start()
-        if opens_browser and not _opened(address):
-            say("no browser could be opened here; open the address yourself")
-        try:
-            server.serve_forever(poll_interval=0.2)
-        except KeyboardInterrupt:
-            say("stopped")
+        yield Page(server=server, opens_browser=opens_browser)
 
 
 def _warm(answers: Answers) -> None:
     """Compute the first view while the browser starts; what is wrong with it is said when it is asked for."""
-    try:
-        state = answers.state("")
-        answers.view(state)
-        query_of(state)
-    except Exception:
-        return
+    with suppress(FlashstillError):
+        answers.view(answers.state(""))
 
 
-def _opened(address: str) -> bool:
-    try:
-        return webbrowser.open(address)
-    except webbrowser.Error:
-        return False
+def _open(address: str) -> None:
+    """A browser that cannot be opened leaves the printed address."""
+    with suppress(webbrowser.Error):
+        webbrowser.open(address)
