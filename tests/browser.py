@@ -95,7 +95,7 @@ class Page:
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
             with contextlib.suppress(AssertionError):  # between two documents there is none
-                if self.run(condition):
+                if self.run(f"!!({condition})"):
                     return
             time.sleep(0.03)
         pytest.fail(f"the page never came to: {condition}\n{self.complaints}")

@@ -78,7 +78,7 @@ MAY_IMPORT = {
     "checked": set(),
     "sweeps": {"tables"},
     "asking": {"arch", "sweeps", "facts", "plan"},
-    "explore": {"api", "arch", "economics", "facts", "hardware", "plan", "records", "report", "tables"},
+    "explore": {"api", "arch", "checked", "economics", "facts", "hardware", "plan", "records", "report", "tables"},
     "extras": set(),
     "distilled": {"records", "tables", "useful_range"},
     "distilling": {"console", "distilled", "evaluate", "extras", "recipes", "report", "runs", "studies"},

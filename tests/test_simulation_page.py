@@ -4,36 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from flashstill.report.simulation import render_simulation, write_simulation_page
 from flashstill.report.svg import Bar, Line, intervals, lines
-
-ENDS = {f"p{at}": {"value": 0.002 * at, "low": 0.001 * at, "high": None} for at in (50, 90, 95, 99)}
-LATENCY = {"n": 100, "mean_s": 0.2, **ENDS}
-NAMES = ("running", "queued", "cache_blocks", "working", "output_tokens", "utilisation")
-DOCUMENT: dict[str, Any] = {
-    "requests": 100, "seconds": 50.0, "seed": 3, "steady": {"is_steady": False}, "refused": 2, "preemptions": 1,
-    "notes": ("a <note>",), "output_tokens_per_s": 1234.0, "mean_running": 3.5, "utilisation": 0.5,
-    "goodput_per_s": 1.0,
-    "joules_per_output_token": 2.0, "usd_per_million_output_tokens": None, "usd_per_million": None,
-    "latencies": {"ttft_s": LATENCY, "tpot_s": LATENCY}, "moment_s": 0.5,
-    "timeline": {name: [0.0, 1.0, 2.5, 0.0] for name in NAMES},
-    "deployment": {"chip": "<b>chip</b>"}, "policy": {"replicas": 2}, "traffic": {"rate": 4.0},
-}  # fmt: skip
-KNEE: dict[str, Any] = {
-    "rate": 7.5, "low": 7.0, "high": 8.0, "closed_form": 7.4, "agrees": True, "binds": "memory", "notes": ("another",),
-    "bounds": {"percentile": 95.0, "rate": 5.0, "low": 4.0, "high": 6.0, "binds": "ttft"},
-}  # fmt: skip
-
-
-def rows(loads: int) -> list[dict[str, Any]]:
-    return [
-        {"label": "base", "load": float(load), "seed": seed, "ttft_p95_s": 0.1 * load, "tpot_p95_s": 0.01,
-         "output_tokens_per_s": 100.0 * load, "goodput_ratio": 1.0, "steady": True}
-        for load in range(1, loads + 1)
-        for seed in (0, 1)
-    ]  # fmt: skip
+from tests.answers import KNEE
+from tests.answers import SIMULATION as DOCUMENT
+from tests.answers import loads as rows
 
 
 def test_every_chart_has_its_numbers() -> None:

@@ -9,6 +9,8 @@ from functools import cache
 from importlib.resources import files
 from urllib.parse import quote
 
+from flashstill.report.style import stylesheet
+
 _HEAD, _DATA = "<!-- head -->", "<!-- data -->"
 
 
@@ -36,7 +38,7 @@ def saved_script() -> str:
 
 def style() -> str:
     """The style: that of all reports, and over it that of this page."""
-    return _text("page.css")
+    return stylesheet() + _text("page.css")
 
 
 @cache

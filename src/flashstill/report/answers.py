@@ -27,9 +27,7 @@ def write_answer_page(out: Path, document: Document) -> None:
 
 def render_answer(document: Document) -> str:
     """The whole page as HTML."""
-    command = str(document.get("schema", "")).removeprefix("flashstill.").split("/")[0]
-    draw = family_page if "family" in document else PAGES.get(command, _plain)
-    page = draw(document)
+    page = page_of(document)
     return render_sections(
         page.title,
         page.subtitle,
@@ -39,6 +37,18 @@ def render_answer(document: Document) -> str:
         notes=[str(note) for note in document.get("notes") or ()],
         question=question_of(document),
     )
+
+
+def command_of(document: Document) -> str:
+    """The command that an answer's schema names, as asic of flashstill.asic/1; "" without one."""
+    name, _, version = str(document.get("schema", "")).partition("/")
+    return name.removeprefix("flashstill.") if name.startswith("flashstill.") and version else ""
+
+
+def page_of(document: Document) -> Page:
+    """What the page of an answer shows beside every other number, which `others` has."""
+    draw = family_page if "family" in document else PAGES.get(command_of(document), _plain)
+    return draw(document)
 
 
 def _plain(document: Document) -> Page:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flashstill.outputs import written_out
+from flashstill.report.pages import Page
 from flashstill.report.sections import Document, Section, cell, render_sections
 from flashstill.report.svg import Bar, Line, intervals, lines
 from flashstill.units import show
@@ -42,18 +43,31 @@ def write_simulation_page(
 
 def render_simulation(title: str, document: Document | None, knee: Document | None, sweep: Sequence[Document]) -> str:
     """The whole page as HTML."""
+    page = simulation_page(title, document, knee, sweep)
+    return render_sections(
+        page.title,
+        page.subtitle,
+        page.sections,
+        facts=page.facts,
+        warnings=page.warnings,
+        question=_question(document),
+    )
+
+
+def simulation_page(title: str, document: Document | None, knee: Document | None, sweep: Sequence[Document]) -> Page:
+    """What the page holds; keys: as `flashstill simulate --json` prints them, those of the sections are `shown`."""
     sections: list[Section] = []
     if document is not None:
         sections += [_latencies(document), _over_time(document)]
     if knee is not None or sweep:
         sections.append(_loads(knee, sweep))
-    return render_sections(
-        title,
-        _subtitle(document),
-        sections,
+    return Page(
+        title=title,
+        subtitle=_subtitle(document),
         facts=[*_facts(document), *_knee_facts(knee)],
+        sections=sections,
         warnings=_warnings(document, knee),
-        question=_question(document),
+        shown=("latencies", "timeline", "moment_s", "rows", "knee", "deployment", "policy", "traffic", "steady"),
     )
 
 

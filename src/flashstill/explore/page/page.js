@@ -97,9 +97,9 @@ function el(tag, attributes = {}, ...children) {
   return made;
 }
 const SIZES = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""], [1e-3, "m"], [1e-6, "µ"], [1e-9, "n"], [1e-12, "p"]];
-function words(value, unit = "") {  // a number of a setting in words: 0.03 s is 30 ms
+function words(value, kind = "") {  // a number of a setting in words: 0.03 s is 30 ms
   if (value === null || value === undefined || value === "") return "not set";
-  const number = Number(value);
+  const number = Number(value), unit = kind === "1" ? "" : kind;
   if (!Number.isFinite(number)) return `${value}`;
   const digits = (amount) => amount.toLocaleString("en", { maximumSignificantDigits: 4 });
   if (unit === "usd" || unit === "$") return `$${digits(number)}`;
@@ -185,7 +185,7 @@ const MAKERS = {
     const boxes = [...control.choices, ...more].map((each, number) => el("label", {}, el("input", {
       type: "checkbox", value: each.value, id: `c-${control.name}-${number}`, disabled: !!control.fixed, onchange: () => set(control.name, chosen().join(",")),
     }), each.label || each.value));
-    const node = el("fieldset", { class: "control" }, el("legend", {}, control.label, " ", el("span", { class: "value" })), el("div", { class: "several", tabindex: "-1" }, ...boxes), ...help(control));
+    const node = el("fieldset", { class: "control" }, el("legend", {}, control.label, " ", el("span", { class: "value" })), el("div", { class: "several" }, ...boxes), ...help(control));
     return { node, update(value) {
       const now = listOf(value);
       node.querySelector(".value").textContent = `${now.length} chosen`;
@@ -261,7 +261,7 @@ function draw() {
         ...(picture ? [el("button", { type: "button", "aria-label": `PNG of ${chart.title}`, onclick: () => png(picture.querySelector("svg"), chart).catch((trouble) => ($("trouble").textContent = trouble.message)) }, "PNG")] : [])));
   });
   const command = view.command ? [el("section", { class: "card", "aria-label": "Command line" }, el("h3", {}, "The same on the command line"), el("pre", { tabindex: 0 }, el("code", { id: "command" }, view.command)), el("div", { class: "tools" }, el("button", { type: "button", id: "copy", onclick: copy }, "Copy the command")))] : [];
-  const sources = view.sources?.length ? [el("div", { class: "card" }, fold("sources", isOpen("sources", false), `Sources: ${view.sources.length} fact rows`, sourcesOf(view.sources)))] : [];
+  const sources = view.sources?.length ? [el("div", { class: "card" }, fold("sources", isOpen("sources", false), `Sources: ${view.sources.length} fact row${view.sources.length === 1 ? "" : "s"}`, sourcesOf(view.sources)))] : [];
   const notes = view.notes?.length ? [el("div", { class: "card" }, el("h3", {}, "What this rests on"), el("ul", {}, ...view.notes.map((note) => el("li", {}, note))))] : [];
   panel.replaceChildren(el("h2", {}, view.title), el("p", { class: "lead" }, view.lead), el("div", { class: "charts" }, ...charts), el("div", { class: "foot" }, ...notes, ...command, ...sources));
   tip.hidden = true;
@@ -292,7 +292,7 @@ function drawing(chart) {  // the engine's SVG, as elements; nothing in it may r
   if (!svg.getAttribute("aria-label")) svg.setAttribute("aria-label", chart.title);
   for (const title of [...svg.querySelectorAll("title")]) if (title.parentNode !== svg) { title.parentNode.dataset.value = title.textContent; title.remove(); }
   const marks = [...svg.querySelectorAll("[data-value]")];
-  const place = el("div", { class: "plot" }, svg);
+  const place = el("div", { class: "plot", tabindex: 0, role: "group", "aria-label": chart.title }, svg);
   if (!marks.length) return place;
   let at = -1;
   const point = (mark, x, y) => {
@@ -305,7 +305,7 @@ function drawing(chart) {  // the engine's SVG, as elements; nothing in it may r
     tip.style.left = `${Math.max(4, Math.min(left, innerWidth - tip.offsetWidth - 8)) + scrollX}px`;
     tip.style.top = `${Math.max(4, top) + scrollY}px`;
   };
-  Object.entries({ tabindex: 0, role: "group", "aria-label": `${chart.title}: ${marks.length} values, one after another with the arrow keys` }).forEach(([name, value]) => place.setAttribute(name, value));
+  place.setAttribute("aria-label", `${chart.title}: ${marks.length} values, one after another with the arrow keys`);
   place.addEventListener("pointermove", (event) => point(event.target.closest("[data-value]"), event.clientX, event.clientY));
   place.addEventListener("pointerleave", () => point(null));
   place.addEventListener("blur", () => { at = -1; point(null); });
@@ -340,8 +340,7 @@ async function png(svg, chart) {
   from.forEach((each, at) => { const style = getComputedStyle(each); for (const name of KEPT) to[at].setAttribute(name, style.getPropertyValue(name)); });
   const { width, height } = svg.viewBox.baseVal, head = 30, page = getComputedStyle(document.body), scale = Math.max(2, 1200 / width);
   const back = getComputedStyle(svg.closest(".card")).backgroundColor;
-  copied.setAttribute("y", head);
-  for (const each of [copied]) { each.setAttribute("width", width); each.setAttribute("height", height); }
+  Object.entries({ y: head, width, height }).forEach(([name, value]) => copied.setAttribute(name, value));
   const outer = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   outer.setAttribute("xmlns", "http://www.w3.org/2000/svg");
   for (const [name, value] of [["width", width * scale], ["height", (height + head) * scale], ["viewBox", `0 0 ${width} ${height + head}`]]) outer.setAttribute(name, value);
