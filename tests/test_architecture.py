@@ -56,6 +56,7 @@ MAY_IMPORT = {
     "codesign": {
         "arch",
         "asic",
+        "checked",
         "cost",
         "economics",
         "facts",

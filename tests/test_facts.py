@@ -60,7 +60,7 @@ QUANTITY_UNITS = {
     "usd_per_byte_quoted": "USD/B",
     "carrier_mm2_offered": "mm2",
     "lane_bytes_per_s_offered": "B/s",
-    **dict.fromkeys(("largest_parameters", "context_tokens", "output_tokens", "tokens_per_month"), "1"),
+    **dict.fromkeys(("largest_parameters", "context_tokens", "input_tokens", "output_tokens", "tokens_per_month"), "1"),
     "_ratio": "1",
     "_exponent": "1",
     "_efficiency": "1",
