@@ -88,12 +88,6 @@ def study(place: Path, name: str) -> Path:
     return place
 
 
-@pytest.fixture
-def light(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages without the five megabytes of Plotly."""
-    monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "")
-
-
 def report(out: Path) -> Path:
     return write_study_report(out) if (out / "study.toml").exists() else write_report(out)
 
@@ -167,7 +161,6 @@ DAMAGES: list[Damage] = [
 ]  # fmt: skip
 
 
-@pytest.mark.usefixtures("light")
 @pytest.mark.parametrize("count", [40, *slow(300)])
 def test_any_damage_is_a_sentence_or_nothing(tmp_path: Path, family: Path, count: int) -> None:
     chance = random.Random(17)
@@ -204,7 +197,6 @@ def refusal(out: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("light")
 def test_every_record_is_missed_by_name(family: Path) -> None:
     path, records = family / "records.jsonl", family_records()
     for place, record in enumerate(records):
@@ -276,7 +268,6 @@ def test_names_stay_text(family: Path) -> None:
         assert "<" not in json.dumps(figure)
 
 
-@pytest.mark.usefixtures("light")
 def test_thinking_on_a_chip_without_a_price_has_no_dollars(tmp_path: Path) -> None:
     out = study(tmp_path / "study", "deep-think")
     found = json.loads((out / "summary.json").read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -184,7 +185,7 @@ def test_a_family_without_controls(finished: tuple[Path, Any], tmp_path: Path) -
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-def browse(page: Path, profile: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def browse(page: Path, profile: Path, *options: str, fragment: str = "") -> subprocess.CompletedProcess[str]:
     found = next((browser for name in BROWSERS if (browser := shutil.which(name))), None)
     if found is None:
         if os.environ.get("FLASHSTILL_REQUIRE_BROWSER"):
@@ -194,7 +195,8 @@ def browse(page: Path, profile: Path, *options: str) -> subprocess.CompletedProc
         [
             found, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
             "--disable-component-update", "--disable-sync", f"--user-data-dir={profile}", "--enable-logging=stderr",
-            "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=8000", *options, page.as_uri(),
+            "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=8000", *options,
+            f"{page.as_uri()}#{fragment}",
         ],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
@@ -207,7 +209,9 @@ def test_the_report_renders_in_a_browser_without_a_network(
     shown = browse(page, tmp_path / "profile", "--dump-dom")
     dom = shown.stdout
     assert 'data-drawn="true"' in dom, shown.stderr[-2000:]
-    assert dom.count('class="main-svg"') >= 4
+    assert charts_shown(dom) == 5, "two of quality against cost, two of joules, one of this machine"
+    assert dom.count('class="chart"') == 5 * 3 + 1 + 3 * 3, "every chip and quality is on the page"
+    assert page.stat().st_size < 500_000
     for text in ("half-control", "Where each joule goes", "batch 256", "How it was made"):
         assert text in dom
     assert "Uncaught" not in shown.stderr
@@ -215,6 +219,21 @@ def test_the_report_renders_in_a_browser_without_a_network(
     source = page.read_text(encoding="utf-8")
     outside = [part for part in source.split('src="')[1:] + source.split("src='")[1:] if part.startswith("http")]
     assert not outside
+
+
+def charts_shown(dom: str) -> int:
+    found = re.search(r'data-charts="(\d+)"', dom)
+    assert found
+    return int(found[1])
+
+
+def test_a_view_of_the_report_has_an_address(finished: tuple[Path, Any], tmp_path: Path) -> None:
+    page = finished[0] / "out" / "report.html"
+    chips = re.findall(r"<option>([^<]+)</option>", page.read_text(encoding="utf-8"))
+    shown = browse(page, tmp_path / "profile", "--dump-dom", fragment=f"chip={chips[-1]}&metric=agreement")
+    visible = re.findall(r'<div class="pair" data-chip="([^"]+)" data-metric="([^"]+)">', shown.stdout)
+    assert visible == [(chips[-1], "agreement")]
+    assert charts_shown(shown.stdout) == 5
 
 
 @pytest.mark.parametrize("option", ["--force-dark-mode", "--window-size=390,844"])

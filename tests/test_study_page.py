@@ -2,14 +2,18 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flashstill.recipes.studies import KINDS
+from flashstill.report.claims import CLAIMS, judged
 from flashstill.report.study import render_study
 
 EVIDENCE = Path(__file__).parents[1] / "docs" / "evidence"
+RECIPES = Path(__file__).parents[1] / "src" / "flashstill" / "recipes"
 RECIPE = 'name = "<b>mine</b>"\n'
 
 
@@ -31,21 +35,61 @@ def test_the_frontier_is_what_no_other_beats_in_tokens_and_accuracy() -> None:
 
 
 def test_a_count_does_not_squeeze_the_shares() -> None:
-    drawn = _figures(render_study(_summary("deep-think"), RECIPE))
-    assert drawn["others"]["data"][0]["y"] == ["standard errors over unverified"]
-    assert "standard errors over unverified" not in drawn["figures"]["data"][0]["y"]
-    assert "others" not in _figures(render_study(_summary("hinton-2015"), RECIPE))
+    drawn = _charts(render_study(_summary("deep-think"), RECIPE))
+    assert _names(drawn["Other measures"]) == ["standard errors over unverified"]
+    assert "standard errors over unverified" not in _names(drawn["Shares"])
+    assert "Other measures" not in _charts(render_study(_summary("hinton-2015"), RECIPE))
 
 
 def test_accuracies_have_an_axis_of_their_own() -> None:
     """A point between two students is a tenth of an inch on an axis from 0 to 1."""
-    drawn = _figures(render_study(_summary("hinton-2015"), RECIPE))
-    assert drawn["figures"]["layout"]["xaxis"]["rangemode"] == "tozero"
-    assert drawn["accuracies"]["layout"]["xaxis"]["rangemode"] == "normal"
-    names = {part: drawn[part]["data"][0]["y"] for part in ("figures", "accuracies")}
-    assert all("accuracy" in name for name in names["accuracies"])
-    assert "small gap closed" in names["figures"]
-    assert not any("accuracy" in name for name in names["figures"])
+    drawn = _charts(render_study(_summary("hinton-2015"), RECIPE))
+    assert _ticks(drawn["Shares"])[0] == 0.0
+    assert _ticks(drawn["Accuracies"])[0] > 0.5
+    names = {part: _names(drawn[part]) for part in ("Shares", "Accuracies")}
+    assert all("accuracy" in name for name in names["Accuracies"])
+    assert "small gap closed" in names["Shares"]
+    assert not any("accuracy" in name for name in names["Shares"])
+
+
+def test_quality_is_drawn_over_tokens_and_over_dollars() -> None:
+    drawn = _charts(render_study(_summary("deep-think"), RECIPE))
+    summary = _summary("deep-think")
+    details = next(iter(summary["details"].values()))
+    for chart in (drawn["Tokens an answer"], drawn["Dollars per million answers"]):
+        names = _names(chart)
+        assert "teacher, one greedy pass" in names
+        assert {f"arm, {name}" for name in details["student_greedy"]} - set(names) == {f"arm, {details['student']}"}
+        assert chart.count('class="broad') == 1, "the frontier"
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [("deep-think", "It holds over 3 seeds"), ("hinton-2015", "It holds in part over 5 seeds: missed is ensemble gain"),
+     ("kd-against-labels", "It holds over 3 seeds"), ("moe-to-dense", "It holds"), ("rounding", "It holds")],
+)  # fmt: skip
+def test_a_page_says_what_the_study_claims_and_whether_it_holds(name: str, verdict: str) -> None:
+    summary = _summary(name)
+    page = render_study(summary, f'{RECIPE}study = "{_kind(name)}"\n')
+    (claim,) = re.findall(r'<p class="claim[^"]*">([^<]*)</p>', page)
+    assert claim.startswith("The study claims: ")
+    assert verdict in claim
+
+
+def test_a_claim_is_judged_by_its_interval() -> None:
+    name = "KL to the teacher, held out: distilled less labels"
+    figures = _summary("kd-against-labels")["figures"]
+    words, holds = judged("kd-against-labels", {**figures, name: {**figures[name], "high": 0.01}}, 3)
+    assert holds is False
+    assert f"missed is {name}" in words
+    assert judged("kd-against-labels", {}, 3)[1] is None
+    missed = {"share": {"value": 0.5, "low": None, "high": None, "bar": 0.6, "holds": False}}
+    words = "The study set itself minimums. It does not hold over 1 seed: share 0.500 (at least 0.6)."
+    assert judged("a new kind", missed, 1) == (words, False)
+
+
+def test_every_kind_of_study_has_a_claim() -> None:
+    assert set(CLAIMS) == set(KINDS)
 
 
 def test_a_name_is_escaped() -> None:
@@ -66,9 +110,20 @@ def _summary(name: str) -> dict[str, Any]:
     return found
 
 
-def _figures(page: str) -> dict[str, Any]:
-    """The figures as the page hands them to its script."""
-    found = re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)
-    assert found
-    figures: dict[str, Any] = json.loads(found[1])
-    return figures
+def _kind(name: str) -> str:
+    return str(tomllib.loads((RECIPES / f"{name}.toml").read_text())["study"])
+
+
+def _charts(page: str) -> dict[str, str]:
+    """title -> SVG."""
+    return dict(re.findall(r"<h3>([^<]*)</h3>(<svg .*?</svg>)", page, re.DOTALL))
+
+
+def _names(chart: str) -> list[str]:
+    """What each mark is the value of."""
+    return [words.split(":")[0] for words in re.findall(r"<title>([^<]*)</title>", chart)]
+
+
+def _ticks(chart: str) -> list[float]:
+    """Numbers below the plot."""
+    return [float(words) for words in re.findall(r'text-anchor="middle">([\d.]+)</text>', chart)]

@@ -37,6 +37,12 @@ class Axis:
     log: bool = False
     from_zero: bool = False
     is_reversed: bool = False
+    word: str = ""
+
+    @property
+    def name(self) -> str:
+        """A word for the axis on hover, where its title is long."""
+        return self.word or self.title
 
     def shown(self, value: float | None) -> bool:
         """Whether a value has a place on this axis."""
@@ -155,15 +161,15 @@ class Frame:
 
     def drawn(self, x: Axis, y: Axis) -> list[str]:
         """Grid, ticks and titles."""
-        parts = []
+        across = [f"M{self.left:.1f},{self.ys.at(tick):.1f}H{self.right:.1f}" for tick in self.ys.ticks]
+        down = [f"M{self.xs.at(tick):.1f},{self.top:.1f}V{self.foot:.1f}" for tick in self.xs.ticks]
+        parts = [f'<path class="grid" d="{"".join([*across, *down])}"/>']
         for tick in self.ys.ticks:
             at = self.ys.at(tick)
-            parts.append(f'<line class="grid" x1="{self.left:.1f}" x2="{self.right:.1f}" y1="{at:.1f}" y2="{at:.1f}"/>')
             parts.append(text(self.left - 6.0, at + 4.0, tick_text(tick, y.unit), "end"))
         ends = -math.inf
         for tick in sorted(self.xs.ticks, key=self.xs.at):
             at, words = self.xs.at(tick), tick_text(tick, x.unit)
-            parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{self.top:.1f}" y2="{self.foot:.1f}"/>')
             half = CHARACTER * len(words) / 2.0
             centre = min(at, self.right + EDGE - half)
             if centre - half > ends + 4.0:

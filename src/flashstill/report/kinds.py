@@ -12,7 +12,7 @@ MARKERS = {
     "depth": "circle", "width": "square", "copy": "pentagon", "upcycle": "hexagon2", "dense": "hexagon",
     "scratch": "triangle-down",
 }  # fmt: skip
-ROLES = {"teacher": "star", "student": "circle", "control": "diamond-open", "untrained": "triangle-up-open"}
+ROLES = {"teacher": "star", "student": "circle", "control": "diamond-open", "untrained": "triangle-open"}
 
 
 def kind_words(record: ModelRecord) -> str:
@@ -28,13 +28,16 @@ def marker(record: ModelRecord) -> str:
     return MARKERS.get(record.kind, ROLES["student"]) + ("-dot" if record.number_format else "")
 
 
-def legend(records: list[ModelRecord]) -> str:
-    """A sentence that names the marker of each kind of student."""
-    shapes = {"circle": "circle", "square": "square", "pentagon": "pentagon", "hexagon2": "hexagon",
-              "hexagon": "hexagon", "triangle-down": "triangle pointing down"}  # fmt: skip
-    told = dict.fromkeys((record.kind, bool(record.number_format)) for record in records if record.role == "student")
-    return ", ".join(
-        f"a {shapes[MARKERS.get(kind, ROLES['student'])]}{' with a dot' if rounded else ''} a student"
-        + (f" ({WORDS.get(kind, kind)}{', rounded' if rounded else ''})" if kind else "")
-        for kind, rounded in told
-    )
+def shapes(records: list[ModelRecord]) -> list[tuple[str, str]]:
+    """Each marker of a plot of these models, with what it stands for."""
+    others = {
+        "teacher": "teacher",
+        "control": "hard-label control of a student",
+        "untrained": "student before training",
+    }
+    found: dict[str, str] = {}
+    for record in records:
+        kind = WORDS.get(record.kind, record.kind)
+        words = f"student{f', {kind}' if kind else ''}{', rounded' if record.number_format else ''}"
+        found.setdefault(marker(record), others.get(record.role, words))
+    return list(found.items())

@@ -93,7 +93,7 @@ def _panel(
                 continue
             kind = "dot" if each.dots or len(run) == 1 else "spot"
             for at, value in run:
-                words = f"{each.name}, {x.title} {amount(at, x.unit)}: {amount(value, y.unit)}"
+                words = f"{each.name}, {x.name} {amount(at, x.unit)}: {amount(value, y.unit)}"
                 spot = f'cx="{frame.xs.at(at):.1f}" cy="{frame.ys.at(value):.1f}"'
                 parts.append(f'<circle class="{kind} s{number}" {spot} r="3.5"><title>{escape(words)}</title></circle>')
     return parts

@@ -27,17 +27,34 @@ Box = tuple[float, float, float, float]
 """left, top, right, bottom"""
 
 
-def mark(shape: str, x: float, y: float, words: str, series: int = 1, size: float = SIZE) -> str:
-    """A shape of SHAPES, with "-open" for its outline alone and "-dot" for a dot inside; words are said on hover."""
+def mark(shape: str, x: float, y: float, words: str, series: int = 1, size: float = SIZE, intervals: str = "") -> str:
+    """A shape of SHAPES, with "-open" for its outline alone and "-dot" for a dot inside; words are said on hover.
+
+    intervals: the path of lines through it, as the attribute d has it.
+    """
     base, is_open, is_dotted = shape.removesuffix("-open").removesuffix("-dot"), "-open" in shape, "-dot" in shape
-    kind = f"{'outline' if is_open else 'dot'} s{series}"
+    kind = "outline" if is_open else "dot"
+    parts = [f"<title>{escape(words)}</title>"] if words else []
+    if intervals:
+        parts.append(f'<path class="interval" d="{intervals}"/>')
     if base == "circle":
-        drawn = f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{size:g}"/>'
+        parts.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{size:.3g}"/>')
     else:
-        corners = " ".join(f"{left:.1f},{top:.1f}" for left, top in _corners(base, x, y, size))
-        drawn = f'<polygon class="{kind}" points="{corners}"/>'
-    inner = f'<circle class="pip" cx="{x:.1f}" cy="{y:.1f}" r="1.6"/>' if is_dotted else ""
-    return f"<g><title>{escape(words)}</title>{drawn}{inner}</g>"
+        corners = _corners(base, x, y, size)
+        path = "L".join(f"{left:.1f},{top:.1f}" for left, top in corners)
+        parts.append(f'<path class="{kind}" d="M{path}Z"/>')
+    if is_dotted:
+        parts.append(f'<circle class="pip" cx="{x:.1f}" cy="{y:.1f}" r="1.6"/>')
+    return f'<g class="s{series}">{"".join(parts)}</g>'
+
+
+def shape(name: str) -> str:
+    """A shape alone, beside words of a legend that say what it is."""
+    return (
+        f'<svg class="chart shape" viewBox="0 0 16 16" aria-hidden="true">{mark(name, 8.0, 8.0, "", 1)}</svg>'.replace(
+            "<title></title>", ""
+        )
+    )
 
 
 def _corners(shape: str, x: float, y: float, size: float) -> list[tuple[float, float]]:

@@ -1,10 +1,9 @@
-"""Renders the report page: figures and their numbers, with all values escaped."""
+"""The report of a family: its charts and their numbers."""
 
 from __future__ import annotations
 
-import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from flashstill.files import write_text
 from flashstill.records import QualityRecord, Record, read_records
 from flashstill.report import kept
 from flashstill.report.figures import (
-    COST_LABELS,
+    COST_TITLES,
     LEVEL_GROUPS,
     METRIC_LABELS,
     chosen_batches,
@@ -21,7 +20,9 @@ from flashstill.report.figures import (
     predicted_against_measured,
 )
 from flashstill.report.findings import View, findings
-from flashstill.report.kinds import kind_words, legend
+from flashstill.report.kinds import kind_words, shapes
+from flashstill.report.marks import shape
+from flashstill.report.shell import render_page
 from flashstill.report.whole import QUALITY, check_whole
 from flashstill.units import show
 from flashstill.useful_range import range_warnings
@@ -47,15 +48,12 @@ def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -
     """The whole page as HTML."""
     view = View.of(records)
     family = tomllib.loads(recipe)
-    figures: dict[str, Any] = {"fit": predicted_against_measured(view)}
-    for chip in view.chips:
-        figures[f"energy|{chip}"] = energy(view, chip)
-        for metric in METRIC_LABELS:
-            for cost in COST_LABELS:
-                figures[f"{cost}|{chip}|{metric}"] = pareto(records, view, chip, metric, cost)
     return render_page(
         _TEMPLATE,
-        figures,
+        script="choices.js",
+        paretos=[_pareto(records, view, chip, metric) for chip in view.chips for metric in METRIC_LABELS],
+        energies={chip: energy(view, chip) for chip in view.chips},
+        fit=predicted_against_measured(view),
         name=family["name"],
         seed=family.get("seed", 0),
         findings=findings(records),
@@ -63,7 +61,7 @@ def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -
         chips=view.chips,
         metrics=METRIC_LABELS,
         models=_model_rows(view),
-        students=legend(list(view.models.values())),
+        shapes=[(shape(name), words) for name, words in shapes(list(view.models.values()))],
         cost_tables={chip: _cost_rows(view, chip) for chip in view.chips},
         groups=list(LEVEL_GROUPS),
         fit_rows=_fit_rows(view),
@@ -75,21 +73,10 @@ def render(records: Sequence[Record], provenance: dict[str, Any], recipe: str) -
     )
 
 
-def render_page(template: str, figures: Mapping[str, Any], **values: Any) -> str:
-    """A template of this folder with its values, everything escaped, and its figures as Plotly JSON."""
-    import jinja2
-    from plotly.offline import get_plotlyjs
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # "</script" or "<!--" in a name could end or hide the script element that holds the data
-    data = json.dumps(figures).replace("<", "\\u003c")
-    return environment.get_template(template).render(figures=data, plotly=get_plotlyjs(), **values)
+def _pareto(records: Sequence[Record], view: View, chip: str, metric: str) -> dict[str, Any]:
+    """Both plots of a chip and a quality."""
+    charts = [(title, pareto(records, view, chip, metric, cost)) for cost, title in COST_TITLES.items()]
+    return {"chip": chip, "metric": metric, "charts": charts}
 
 
 def _interval(record: QualityRecord, form: str) -> dict[str, str]:

@@ -35,11 +35,12 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Front:
-    """A line through the points of a front, from the least x on; `is_step` where between two of them nothing is."""
+    """A line through points from the least x on; is_step: level until the next; is_wide: pale and broad."""
 
     points: Sequence[tuple[float, float]]
     series: int = 1
     is_step: bool = False
+    is_wide: bool = False
 
 
 def scatter(
@@ -74,12 +75,11 @@ def scatter(
         places = sorted(place for place in front.points if x.shown(place[0]) and y.shown(place[1]))
         steps = [corner for left, right in pairwise(places) for corner in (left, (right[0], left[1]))]
         line = [*steps, *places[-1:]] if front.is_step else places
-        parts.append(_path(line, frame, f"front s{front.series}"))
-    for each in shown:
-        parts += _intervals(each, frame)
+        parts.append(_path(line, frame, f"{'broad' if front.is_wide else 'front'} s{front.series}"))
     for each in sorted(shown, key=lambda point: point.is_strong):
         at = (frame.xs.at(each.x), frame.ys.at(each.y))
-        parts.append(mark(each.shape, *at, said(each, x, y), each.series, SIZE * (1.15 if each.is_strong else 0.85)))
+        size = SIZE * (1.15 if each.is_strong else 0.85)
+        parts.append(mark(each.shape, *at, said(each, x, y), each.series, size, _intervals(each, frame)))
     first = sorted(shown, key=lambda point: not point.is_strong)
     places_of = [(frame.xs.at(each.x), frame.ys.at(each.y), each.label) for each in first]
     parts += labels(places_of, (frame.left, frame.top, frame.right + 10.0, frame.foot))
@@ -88,7 +88,7 @@ def scatter(
 
 def said(point: Point, x: Axis, y: Axis) -> str:
     """What is said of a point: its words, and its values with their units."""
-    values = f"{x.title}: {amount(point.x, x.unit)}; {y.title}: {amount(point.y, y.unit)}"
+    values = f"{x.name} {amount(point.x, x.unit)}, {y.name} {amount(point.y, y.unit)}"
     if point.y_low is not None and point.y_high is not None:
         values += f" ({amount(point.y_low, y.unit)} to {amount(point.y_high, y.unit)})"
     return f"{point.words or point.label}: {values}" if point.words or point.label else values
@@ -101,17 +101,13 @@ def _path(places: Sequence[tuple[float, float]], frame: Frame, kind: str) -> str
     return f'<polyline class="{kind}" points="{path}"/>'
 
 
-def _intervals(point: Point, frame: Frame) -> list[str]:
-    """Thin lines from the low to the high end, where they are known; cut at the edge of the plot."""
-    parts, x, y = [], frame.xs.at(point.x), frame.ys.at(point.y)
+def _intervals(point: Point, frame: Frame) -> str:
+    """The path of lines from the low to the high end, where they are known; cut at the edge of the plot."""
+    path, x, y = "", frame.xs.at(point.x), frame.ys.at(point.y)
     if point.x_low is not None and point.x_high is not None:
         low, high = (frame.xs.at(max(end, frame.xs.low)) for end in (point.x_low, point.x_high))
-        parts.append(
-            f'<line class="interval s{point.series}" x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        )
+        path += f"M{low:.1f},{y:.1f}H{high:.1f}"
     if point.y_low is not None and point.y_high is not None:
         low, high = (frame.ys.at(max(end, frame.ys.low)) for end in (point.y_low, point.y_high))
-        parts.append(
-            f'<line class="interval s{point.series}" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>'
-        )
-    return parts
+        path += f"M{x:.1f},{low:.1f}V{high:.1f}"
+    return path

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from flashstill.report.amounts import short
+from flashstill.report.shell import render_page
 
 _TEMPLATE = "sections.html.j2"
 
@@ -40,16 +40,8 @@ def render_sections(
     notes: Sequence[str] = (),
 ) -> str:
     """The whole page as HTML. facts: its main figures; question: what was asked; notes: what the answer rests on."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(_TEMPLATE).render(
+    return render_page(
+        _TEMPLATE,
         title=title,
         subtitle=subtitle,
         sections=sections,

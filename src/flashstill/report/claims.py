@@ -1,0 +1,89 @@
+"""What each kind of study claims, in one sentence, and whether its figures bear it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """A sentence; figures that must lie below zero, interval included, where the study set itself no minimum."""
+
+    sentence: str
+    below_zero: Sequence[str] = ()
+
+
+CLAIMS = {
+    "deep-think": Claim(
+        sentence="A small student that learns from a teacher's many verified attempts answers better in one pass than"
+        " the teacher does, and better than from unverified attempts"
+    ),
+    "classifiers": Claim(
+        sentence="Soft targets carry what labels do not: a student learns most of what its teacher, or an ensemble,"
+        " gained, a class it never saw, and nearly as much from a few per cent of the data"
+    ),
+    "kd-against-labels": Claim(
+        sentence="A student that learns from its teacher's distribution comes nearer to it than the same student that"
+        " learns from the text",
+        below_zero=(
+            "KL to the teacher, held out: distilled less labels",
+            "KL to the teacher, other domain: distilled less labels",
+        ),
+    ),
+    "moe-to-dense": Claim(
+        sentence="A dense student keeps a good part of what a mixture of experts gains over a dense model of equal"
+        " FLOPs a token"
+    ),
+    "rounding": Claim(
+        sentence="Training with rounded weights wins back most of the loss that rounding to int4 or ternary weights"
+        " costs"
+    ),
+}
+
+
+def judged(kind: str, figures: Mapping[str, Mapping[str, Any]], seeds: int) -> tuple[str, bool | None]:
+    """The claim of a kind of study with its verdict, and whether it holds; None where nothing was there to judge by.
+
+    A study holds if all its claimed minimums are reached, or all figures that must be below zero are, with their
+    intervals. A kind without a claim here is judged by its minimums alone.
+    """
+    claim = CLAIMS.get(kind)
+    tests = _tests(claim, figures)
+    sentence = f"The study claims: {claim.sentence}." if claim else "The study set itself minimums."
+    over = f"over {seeds} seed{'s' if seeds != 1 else ''}"
+    if not tests:
+        return f"{sentence} Nothing was measured that decides it.", None
+    missed = [words for words, holds in tests if not holds]
+    if not missed:
+        return f"{sentence} It holds {over}: {_and([words for words, _ in tests])}.", True
+    if len(missed) == len(tests):
+        return f"{sentence} It does not hold {over}: {_and(missed)}.", False
+    return f"{sentence} It holds in part {over}: missed is {_and(missed)}, of {len(tests)} minimums.", False
+
+
+def _tests(claim: Claim | None, figures: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, bool]]:
+    """Each figure that decides, in words, and whether it bears the claim out."""
+    tests = [
+        (f"{name.replace('_', ' ')} {_number(figure['value'])} (at least {figure['bar']:g})", bool(figure["holds"]))
+        for name, figure in figures.items()
+        if figure.get("bar") is not None
+    ]
+    if tests or claim is None:
+        return tests
+    for name in claim.below_zero:
+        figure = figures.get(name)
+        if figure is not None and figure["value"] is not None:
+            end = figure["value"] if figure["high"] is None else figure["high"]
+            words = f"{name} {_number(figure['value'])} (must be below zero with its interval, at most {_number(end)})"
+            tests.append((words, end < 0.0))
+    return tests
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
+def _and(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{'; '.join(words[:-1])}; and {words[-1]}"
