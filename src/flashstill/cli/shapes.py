@@ -100,7 +100,7 @@ def chips(
         machine = facts.machine(name)
         if as_json:
             rows = [dataclasses.asdict(row) for row in facts.of(machine.name)]
-            print_json({**dataclasses.asdict(machine), "facts": rows})
+            print_json({**dataclasses.asdict(machine), "facts": rows, "pj_per_byte": _energies(facts, machine.name)})
         else:
             print_chip(facts, machine)
         return
@@ -118,6 +118,17 @@ def chips(
         print_chips(complete)
         for chosen, lacks in lacking.items():
             click.echo(f"{printable(chosen)} cannot be priced, as it lacks {printable(lacks)}")
+
+
+def _energies(facts: Facts, name: str) -> dict[str, dict[str, float]] | None:
+    """Picojoules per byte from each place of the chip; None where rows are lacking."""
+    from flashstill.hardware import chip_from_facts
+    from flashstill.hardware.byte_energies import energies_document
+
+    try:
+        return energies_document(chip_from_facts(facts, name))
+    except BadInput:
+        return None
 
 
 def chosen_chips(facts: Facts, text: str | None, chip_class: str | None, maker: str | None) -> list[str]:

@@ -16,6 +16,7 @@ from flashstill.errors import BadInput, InfeasiblePlan, MissingFact, unknown
 from flashstill.explore.controls import CONTROLS, EDITS
 from flashstill.explore.engine import Engine
 from flashstill.explore.kinds import Kind
+from flashstill.explore.sources import numbers_of
 from flashstill.explore.state import State, query_of, read_state
 from flashstill.explore.view import Chart, Table, View
 
@@ -103,7 +104,7 @@ class Answers:
         """The numbers of the state's chips that an edit can change, as they are before the state's own edits."""
         facts = self.engine.facts
         chips = (state.chip,) if "chip" in self.kinds[state.view].controls else state.chips_from
-        rows = [(row, len(facts.rows[row.name, row.quantity]) > 1) for chip in chips for row in facts.of(chip)]
+        rows = [(row, len(facts.rows[row.name, row.quantity]) > 1) for chip in chips for row in numbers_of(facts, chip)]
         return [
             {
                 "value": f"{row.name}.{row.quantity}" + (f"[{row.condition}]" if several else ""),

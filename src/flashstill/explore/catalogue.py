@@ -39,6 +39,7 @@ class Catalogue:
     chip: str = CHIP
     own_model: Architecture | None = None
     _choices: dict[str, tuple[Choice, ...]] = field(init=False, repr=False, compare=False)
+    _built: dict[str, Architecture] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         own = (Choice(value=self.model, label=self.own_model.name),) if self.own_model else ()
@@ -73,9 +74,11 @@ class Catalogue:
         """The architecture of a model that the catalogue lists."""
         if self.own_model is not None and name == self.model:
             return self.own_model
-        if not any(choice.value == name for choice in self.choices("model")):
+        if name not in known_entries():
             raise MissingFact(unknown("model", name, [choice.value for choice in self.choices("model")]))
-        return load_architecture(name)
+        if name not in self._built:
+            self._built[name] = load_architecture(name)
+        return self._built[name]
 
     def defaults(self, model: str | None, chip: str | None) -> dict[str, Any]:
         """The parts of a state that a query leaves out, given its model and chip."""

@@ -72,6 +72,7 @@ def read_state(query: str, catalogue: Catalogue) -> State:
 
 def _fields(query: str) -> dict[str, list[str]]:
     """The texts of each name in a query; all but edits stand once."""
+    query = query.strip("&")
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), errors="strict",
                           max_num_fields=MOST_FIELDS)  # fmt: skip

@@ -20,8 +20,13 @@ from flashstill.plan.resolve import Resolved, Resolver
 from flashstill.plan.room import check_room
 
 
-def explanations(facts: Facts, cases: Sequence[Case], price: str = RENTED) -> list[Explanation | FlashstillError]:
-    """As `explain` for each case, in order; the error of a case that cannot be answered, in its place."""
+def explanations(
+    facts: Facts, cases: Sequence[Case], price: str = RENTED, *, bounded: bool = True
+) -> list[Explanation | FlashstillError]:
+    """As `explain` for each case, in order; the error of a case that cannot be answered, in its place.
+
+    bounded: with the seconds of a perfect machine; without, that lower bound is 0 and the work is almost half.
+    """
     decided: dict[int, Explanation | FlashstillError] = {}
     resolver = Resolver(facts)
     groups: dict[int, list[tuple[int, Resolved]]] = defaultdict(list)
@@ -35,11 +40,13 @@ def explanations(facts: Facts, cases: Sequence[Case], price: str = RENTED) -> li
         groups[id(resolved.setup)].append((index, resolved))
     for members in groups.values():
         indices, group = zip(*members, strict=True)
-        decided.update(zip(indices, _explained(facts, group, price), strict=True))
+        decided.update(zip(indices, _explained(facts, group, price, bounded), strict=True))
     return [decided[index] for index in range(len(cases))]
 
 
-def _explained(facts: Facts, group: Sequence[Resolved], price: str) -> list[Explanation | FlashstillError]:
+def _explained(
+    facts: Facts, group: Sequence[Resolved], price: str, bounded: bool
+) -> list[Explanation | FlashstillError]:
     """Breakdowns of steps that differ only in load and layout."""
     model, conditions = group[0].model, group[0].conditions
     layout = layout_of(np.array([each.degrees for each in group], dtype=np.float64).T)
@@ -48,7 +55,8 @@ def _explained(facts: Facts, group: Sequence[Resolved], price: str) -> list[Expl
     fits = np.broadcast_to(holds(model, conditions, layout, batch, tokens, longest)[0], batch.shape)
     step = (layout, batch, tokens)
     costs = _apart(batch_step(model, conditions, *step, pue=facts.value("facility", "pue_ratio")), len(group))
-    perfect = np.broadcast_to(batch_step(model, conditions.perfect, *step).seconds, batch.shape)
+    least = batch_step(model, conditions.perfect, *step).seconds if bounded else 0.0
+    perfect = np.broadcast_to(least, batch.shape)
     paid = hourly_price(facts, conditions.chip.name, price)
     answers: list[Explanation | FlashstillError] = []
     for number, (resolved, cost) in enumerate(zip(group, costs, strict=True)):

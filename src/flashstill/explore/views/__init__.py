@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from flashstill.explore.kinds import Kind
-from flashstill.explore.views import model
+from flashstill.explore.views import byte, chips, front, model, placement
 
-ENGINE_VIEWS = (model.KIND,)
+ENGINE_VIEWS = (model.KIND, chips.KIND, front.KIND, placement.KIND, byte.KIND)
 """views that the engine answers from a state alone"""
 
 

@@ -9,6 +9,11 @@ from flashstill.explore.engine import Engine
 from flashstill.explore.state import State
 from flashstill.plan.case import Case
 
+STEP_CONTROLS = (
+    "model", "chip", "batch", "context", "chips", "precision", "kv_precision", "memory", "engine", "price", "set",
+)  # fmt: skip
+"""of views of one decode step"""
+
 
 def step_case(engine: Engine, state: State, *, model: str | None = None, batch: int | None = None,
               context: int | None = None, **other: Any) -> Case:  # fmt: skip

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flashstill.errors import FlashstillError
-from flashstill.explore.charts import curves, shares
 from flashstill.explore.commands import Given, command_line, explain_words
 from flashstill.explore.engine import Engine
 from flashstill.explore.kinds import Kind
-from flashstill.explore.sources import sources_of
+from flashstill.explore.sources import kernel_note, sources_of
 from flashstill.explore.state import State
 from flashstill.explore.view import Cell, Chart, Table, View
-from flashstill.explore.views.asked import step_case
+from flashstill.explore.views.asked import STEP_CONTROLS, step_case
 from flashstill.facts import Facts
 from flashstill.plan.crossover import knees
 from flashstill.plan.explain import Explanation
 from flashstill.plan.explained import explanations
-from flashstill.report.amounts import short
+from flashstill.report.axes import Axis, tick_text
+from flashstill.report.line_chart import line_chart
+from flashstill.report.stacks import Stack, stacks
 from flashstill.report.svg import Line
 from flashstill.units import show
 
@@ -26,6 +27,8 @@ BATCHES = tuple(2**power for power in range(15))
 CONTEXTS = tuple(2**power for power in range(7, 25))
 TIMES = ("compute", "memory", "links", "overhead", "power")
 LEVELS = ("arithmetic", "near_sram", "far_sram", "weights", "kv", "activations", "links", "idle", "active")
+COLOURS = {name.replace("_", " "): number for number, name in enumerate(LEVELS[:8], start=1)}
+"""the same for each level in all charts; the last is neutral"""
 Steps = list[tuple[int, Explanation | FlashstillError]]
 """a batch or a context, and the step at it"""
 
@@ -57,7 +60,7 @@ def build(engine: Engine, facts: Facts, state: State) -> View:
         charts=charts,
         command=command(engine.given, state),
         sources=sources_of(facts, [own.resolved.chip.name]),
-        notes=_notes(own, where),
+        notes=(*_notes(own, where), *kernel_note(facts, [own.resolved.chip.name])),
     )
 
 
@@ -69,19 +72,7 @@ def command(given: Given, state: State) -> str:
 KIND = Kind(
     name="model",
     title=TITLE,
-    controls=(
-        "model",
-        "chip",
-        "batch",
-        "context",
-        "chips",
-        "precision",
-        "kv_precision",
-        "memory",
-        "engine",
-        "price",
-        "set",
-    ),
+    controls=STEP_CONTROLS,
     build=build,
     command=command,
 )
@@ -138,8 +129,9 @@ def _seconds(axis: str, steps: Steps, title: str, marks: Sequence[tuple[float, s
     table = _table(f"{title}: the whole step, its lower bound, and its parts", columns, steps, cells)
     drawn = {"whole step": 1, "lower bound": 2, **{name: place for place, name in enumerate(TIMES, start=3)}}
     lines = [Line(name=name, points=_column(table, place)) for name, place in drawn.items()]
-    unit = "sequences" if axis == "batch" else "tokens in the cache"
-    svg = curves(lines, f"{axis}, {unit}", title, lambda value: show(value, "s"), marks)
+    lines = [line for line in lines if any(value for _, value in line.points)]
+    x = Axis(title=f"{axis}, {'sequences' if axis == 'batch' else 'tokens in the cache'}", unit="tokens", log=True)
+    svg = line_chart(lines, x, Axis(title="seconds of a step", unit="s", log=True), title, marks)
     return Chart(name=f"seconds-{axis}", title=title, svg=svg, table=table)
 
 
@@ -153,11 +145,14 @@ def _joules(axis: str, steps: Steps, title: str) -> Chart:
 
     table = _table(f"{title}: chips only, without host and facility", columns, steps, cells)
     rows = [
-        (short(float(at)), [step.joules_per_token[name] for name in LEVELS])
+        Stack(
+            name=tick_text(float(at), "tokens"),
+            parts={name.replace("_", " "): step.joules_per_token[name] for name in LEVELS},
+        )
         for at, step in steps
         if isinstance(step, Explanation)
     ]
-    svg = shares(rows, [name.replace("_", " ") for name in LEVELS], title, lambda value: show(value, "J"))
+    svg = stacks(rows, "J", title, f"share of a token's joules, by {axis}", is_share=True, colours=COLOURS)
     return Chart(name=f"joules-{axis}", title=title, svg=svg, table=table)
 
 
