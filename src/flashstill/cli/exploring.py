@@ -11,6 +11,7 @@ from flashstill.cli.options import chip_option, facts_options, model_option
 
 
 @click.command()
+@click.argument("result", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @model_option()
 @chip_option()
 @click.option("--port", type=int, default=0, help="Port on 127.0.0.1 [default: one that is free].")
@@ -18,6 +19,7 @@ from flashstill.cli.options import chip_option, facts_options, model_option
 @facts_options
 @json_option
 def explore(
+    result: Path | None,
     model: str | None,
     chip: str | None,
     port: int,
@@ -26,10 +28,13 @@ def explore(
     edits: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Open a page that draws what the engine says: sliders, fronts, tables, what-if edits; on this machine alone."""
+    """Open a page that draws what the engine says: sliders, fronts, tables, what-if edits; on this machine alone.
+
+    RESULT is a file with what a command printed with --json; its charts come first.
+    """
     from flashstill.explore.starting import answers_of, serving
 
-    answers = answers_of(model=model, chip=chip, directories=facts_directories, edits=edits)
+    answers = answers_of(model=model, chip=chip, directories=facts_directories, edits=edits, result=result)
     echo_edits(answers.engine.facts, as_json)
     with serving(answers, port, opens_browser=not no_browser) as page:
         if as_json:

@@ -6,7 +6,6 @@ changes: an edit makes fact rows of its own, of which the last few are kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -22,14 +21,11 @@ KEPT_EDITS = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Engine:
-    """facts: of the start, with its edits.  given: how the command line says them.  result: the document of the file
-    that the page was started with, if any, and result_name its name."""
+    """facts: of the start, with its edits.  given: how the command line says them."""
 
     facts: Facts
     catalogue: Catalogue
     given: Given = field(default_factory=Given)
-    result: Mapping[str, Any] | None = None
-    result_name: str = ""
     _edited: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import secrets
 import webbrowser
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 from flashstill.arch import load_architecture
 from flashstill.arch.catalogue import known_models
@@ -18,6 +17,7 @@ from flashstill.explore.answers import Answers
 from flashstill.explore.catalogue import CHIP, MODEL, Catalogue
 from flashstill.explore.commands import Given
 from flashstill.explore.engine import Engine
+from flashstill.explore.results import answer_views
 from flashstill.explore.server import HOST, ExploreServer
 from flashstill.explore.views import kinds_of
 from flashstill.facts import load
@@ -31,15 +31,15 @@ def answers_of(
     chip: str | None = None,
     directories: Sequence[Path] = (),
     edits: Sequence[str] = (),
-    result: Mapping[str, Any] | None = None,
-    result_name: str = "",
+    result: Path | None = None,
 ) -> Answers:
     """What a page answers that starts with a model and a chip; BadInput or MissingFact for what cannot be.
 
-    model: a known name, or the path of a config.json or a model directory.  result: a document that a command wrote.
+    model: a known name, or the path of a config.json or a model directory.  result: a file with what a
+    command printed with --json, whose views come first.
     """
     facts = load(directories, edits)
-    kinds = kinds_of(result)
+    kinds = kinds_of(answer_views(result) if result is not None else ())
     name = model or MODEL
     own = None
     if name not in known_models():
@@ -52,7 +52,7 @@ def answers_of(
         own_model=own,
     )
     given = Given(directories=tuple(str(each) for each in directories), edits=tuple(edits))
-    engine = Engine(facts=facts, catalogue=catalogue, given=given, result=result, result_name=result_name)
+    engine = Engine(facts=facts, catalogue=catalogue, given=given)
     return Answers(engine, kinds)
 
 
@@ -108,6 +108,8 @@ def _warm(answers: Answers) -> None:
 
 
 def _open(address: str) -> None:
-    """A browser that cannot be opened leaves the printed address."""
+    """A browser that cannot be opened, or would draw into the terminal, leaves the printed address."""
     with suppress(webbrowser.Error):
-        webbrowser.open(address)
+        browser = webbrowser.get()
+        if type(browser) is not webbrowser.GenericBrowser:  # lynx, w3m and the like run in the terminal
+            browser.open(address)
