@@ -8,9 +8,8 @@
 # %%
 from pathlib import Path
 
-import plotly.graph_objects as go
-
 import flashstill as fs
+from flashstill.charts import Axis, lines
 
 folder = Path("my-facts")
 folder.mkdir(exist_ok=True)
@@ -32,11 +31,11 @@ NUMBERS = [  # quantity, value, unit, per, condition
     ("die_mm2", 600, "mm2", "package", ""),
     ("usd_purchase", 18000, "USD", "chip", ""),
 ]
-lines = ["name,quantity,value,low,high,unit,per,condition,kind,source,as_of,note"]
+rows = ["name,quantity,value,low,high,unit,per,condition,kind,source,as_of,note"]
 for quantity, value, unit, per, condition in NUMBERS:
-    lines.append(f"my-chip,{quantity},{value:g},,,{unit},{per},{condition},estimate,invented here,2026-11,")
-(folder / "my-chip.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-print("\n".join(lines[:4]))
+    rows.append(f"my-chip,{quantity},{value:g},,,{unit},{per},{condition},estimate,invented here,2026-11,")
+(folder / "my-chip.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+print("\n".join(rows[:4]))
 
 # %% [markdown]
 # That is all. The chip is now known to every function by `facts=`, and to every command by `--facts my-facts`. A
@@ -48,19 +47,12 @@ BATCHES = [1, 4, 16, 64, 128]
 sweep = fs.predict(
     model="qwen3-32b", chip=CHIPS, chips=2, batch=BATCHES, precision="fp8", price="owned", facts="my-facts"
 )
-figure = go.Figure(layout={"template": "plotly_white"})
+dollars = {}
 for chip in CHIPS:
     own = [row for row in sweep.as_records() if row["chip"] == chip and row["fits"]]
-    figure.add_scatter(
-        x=[1e3 * row["tpot_s"] for row in own],
-        y=[row["usd_per_million_output_tokens"] for row in own],
-        text=[f"batch {row['batch']}" for row in own],
-        mode="lines+markers",
-        name=chip,
-    )
-figure.update_xaxes(title="time per output token, ms").update_yaxes(
-    title="dollars per million output tokens", type="log"
-)
+    dollars[chip] = ([row["tpot_s"] for row in own], [row["usd_per_million_output_tokens"] for row in own])
+time = Axis(title="time per output token", unit="s", log=True)
+lines(dollars, time, Axis(title="dollars per million output tokens", unit="USD", log=True), dots=CHIPS)
 
 # %% [markdown]
 # **What to see.** Each line is one chip from batch 1 (top) to 128. Left and low is better. Prices are those of

@@ -5,23 +5,17 @@
 # the energy of a token goes as the batch grows, and from which batch on weights are no longer the largest part.
 
 # %%
-import plotly.graph_objects as go
-
 import flashstill as fs
+from flashstill.charts import Axis, Stack, lines, stacks
 
 BATCHES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
 steps = fs.explain(model="llama-3.1-70b", chip="h100-sxm", chips=4, precision="fp8", batch=BATCHES, context=1024)
 PARTS = ("arithmetic", "weights", "kv", "links", "idle", "active")
-figure = go.Figure(layout={"template": "plotly_white", "barmode": "stack"})
-for part in PARTS:
-    shares = [
-        100 * joules / total
-        for joules, total in zip(
-            steps.column(f"joules_per_token_{part}"), steps.column("joules_per_token_total"), strict=True
-        )
-    ]
-    figure.add_bar(x=[str(batch) for batch in steps.column("batch")], y=shares, name=part)
-figure.update_xaxes(title="batch").update_yaxes(title="share of a token's energy, %")
+bars = [
+    Stack(name=f"batch {row['batch']}", parts={part: row[f"joules_per_token_{part}"] for part in PARTS})
+    for row in steps.as_records()
+]
+stacks(bars, "J", "share of a token's energy", is_share=True)
 
 # %% [markdown]
 # **What to see.** At batch 1 the weights take the largest share of what is not static power; by batch 512 their
@@ -43,9 +37,7 @@ for row in steps.as_records():
 # balance: with 16 times the context, the cache overtakes the weights at a far smaller batch.
 
 # %%
-figure = go.Figure(
-    layout={"template": "plotly_white", "xaxis_title": "batch", "yaxis_title": "KV cache / weights, energy"}
-)
+ratios = {}
 for context in (1024, 4096, 16384):
     steps = fs.explain(
         model="llama-3.1-70b", chip="h100-sxm", chips=8, precision="fp8", batch=BATCHES[:7], context=context
@@ -56,11 +48,11 @@ for context in (1024, 4096, 16384):
             steps.column("joules_per_token_kv"), steps.column("joules_per_token_weights"), strict=True
         )
     ]
-    figure.add_scatter(x=steps.column("batch"), y=ratio, name=f"context {context}")
-figure.add_hline(y=1, line_dash="dot")
-figure.update_xaxes(type="log").update_yaxes(type="log")
+    ratios[f"context {context}"] = (steps.column("batch"), ratio)
+ratios["as much as the weights"] = (BATCHES[:7], [1.0] * 7)
+lines(ratios, Axis(title="batch", log=True), Axis(title="energy of the KV cache / of the weights", log=True))
 
 # %% [markdown]
-# **What to see.** Above the dotted line the cache takes more energy than the weights, so that a larger batch no
+# **What to see.** Above the level line at 1 the cache takes more energy than the weights, so that a larger batch no
 # longer saves much: the remedies are then a smaller cache (fp8, grouped-query or latent attention) and not a
 # larger batch.

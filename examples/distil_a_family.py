@@ -9,11 +9,11 @@
 from pathlib import Path
 from pydoc_data.topics import topics
 
-import plotly.graph_objects as go
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
 import flashstill as fs
+from flashstill.charts import Axis, Point, scatter
 
 # %% [markdown]
 # First a model with random weights: four small Llama blocks, and a tokenizer with 512 ids learned from CPython's
@@ -142,19 +142,16 @@ for student in ("shallow", "narrow", "four-bit"):
 print(f"teacher   {microjoules['teacher']:10.1f}")
 
 # %%
-figure = go.Figure(layout={"template": "plotly_white"})
-for suffix, name in (("", "distilled"), ("-control", "hard labels"), ("-untrained", "before training")):
-    students = ["shallow", "narrow", "four-bit"]
-    figure.add_scatter(
-        x=[microjoules[student] for student in students],
-        y=[divergence[f"{student}{suffix}"] for student in students],
-        text=students,
-        textposition="top center",
-        mode="markers+text",
-        name=name,
+ARMS = {"": "distilled", "-control": "hard labels", "-untrained": "before training"}
+points = [
+    Point(
+        x=1e-6 * microjoules[name], y=divergence[f"{name}{suffix}"], label=name, words=f"{name}, {arm}", series=series
     )
-figure.update_xaxes(title="predicted energy per token, microjoules, without static power")
-figure.update_yaxes(title="KL to the teacher, nats", type="log")
+    for series, (suffix, arm) in enumerate(ARMS.items(), start=1)
+    for name in ("shallow", "narrow", "four-bit")
+]
+energy = Axis(title="predicted energy per token without static power", unit="J")
+scatter(points, energy, Axis(title="KL to the teacher, nats", log=True), names=list(ARMS.values()))
 
 # %% [markdown]
 # **What to see.** Left and low is better. Every distilled student is much closer to the teacher than its control on

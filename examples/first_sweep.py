@@ -1,21 +1,18 @@
 # %% [markdown]
 # # A first sweep
 #
-# Eight lines: the energy of a token against the batch size, on two chips. They need `pip install flashstill` and
+# Seven lines: the energy of a token against the batch size, on two chips. They need `pip install flashstill` and
 # nothing else: no GPU, no PyTorch, no network.
 
 # %%
-import plotly.graph_objects as go
-
 import flashstill as fs
+from flashstill.charts import Axis, lines
 
-figure = go.Figure(
-    layout={"template": "plotly_white", "xaxis_title": "requests in flight", "yaxis_title": "J per token"}
-)
+energy = {}
 for chip in ("h100-sxm", "tpu-v6e"):
     sweep = fs.predict(model="llama-3.1-8b", chip=chip, batch=[1, 2, 4, 8, 16, 32, 64, 128, 256])
-    figure.add_scatter(x=sweep.column("batch"), y=sweep.column("joules_per_output_token"), name=chip)
-figure.update_xaxes(type="log").update_yaxes(type="log")
+    energy[chip] = (sweep.column("batch"), sweep.column("joules_per_output_token"))
+lines(energy, Axis(title="requests in flight", log=True), Axis(title="energy of a token", unit="J", log=True))
 
 # %% [markdown]
 # **What to see.** Both lines fall almost in proportion to the batch as long as reading the weights dominates, and

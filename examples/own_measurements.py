@@ -9,9 +9,8 @@
 # %%
 from pathlib import Path
 
-import plotly.graph_objects as go
-
 import flashstill as fs
+from flashstill.charts import Axis, Point, scatter
 
 MEASURED = [  # model, tensor parallelism, requests in flight, output tokens, seconds per output token
     ("qwen3-30b-a3b", 1, 8, 927, 0.01285),
@@ -49,26 +48,21 @@ for (model, tp, batch, _, seconds), answer in zip(MEASURED, before, strict=True)
 print(f"mean error {100 * mean_error(before):.1f} %")
 
 # %%
-limits = [5, 30]
-figure = go.Figure(layout={"template": "plotly_white"})
-figure.add_scatter(x=limits, y=limits, mode="lines", line_dash="dot", name="perfect")
-figure.add_scatter(
-    x=[1e3 * row[-1] for row in MEASURED],
-    y=[1e3 * answer.tpot_s for answer in before],
-    error_y={
-        "array": [1e3 * (answer.tpot_high_s - answer.tpot_s) for answer in before],
-        "arrayminus": [1e3 * (answer.tpot_s - answer.tpot_low_s) for answer in before],
-    },
-    text=[f"{row[0]}, batch {row[2]}" for row in MEASURED],
-    mode="markers",
-    name="predicted, with its band",
-)
-figure.update_xaxes(title="measured, ms per token", type="log").update_yaxes(
-    title="predicted, ms per token", type="log"
-)
+points = [
+    Point(
+        x=row[-1],
+        y=answer.tpot_s,
+        y_low=answer.tpot_low_s,
+        y_high=answer.tpot_high_s,
+        words=f"{row[0]}, batch {row[2]}",
+    )
+    for row, answer in zip(MEASURED, before, strict=True)
+]
+measured = Axis(title="measured time per token", unit="s", log=True)
+scatter(points, measured, Axis(title="predicted time per token", unit="s", log=True), diagonal=True)
 
 # %% [markdown]
-# **What to see.** Points on the dotted line are predicted exactly; four bands in five should cross it.
+# **What to see.** Points on the dashed line are predicted exactly; four bands in five should cross it.
 #
 # If your points lie on one side of the line, something about your server differs from those that the engine's
 # constants were fitted to. A what-if on one constant shows how much it explains. Here: the time that the engine

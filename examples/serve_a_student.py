@@ -15,11 +15,11 @@ os.environ["NUMBA_DISABLE_JIT"] = "1"  # the runs are so short that compiling th
 
 from pydoc_data.topics import topics
 
-import plotly.graph_objects as go
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
 import flashstill as fs
+from flashstill.charts import Axis, lines
 
 # %% [markdown]
 # **The student.** The teacher is a model with random weights, as it is not the answers that matter here; the student
@@ -151,20 +151,15 @@ for load, figure, real, alone, own in rows:
     )
 
 # %%
-figure = go.Figure(layout={"template": "plotly_white"})
-for name, levels in (("measured, calibrated on", seen.levels), ("measured, not used", unseen.levels)):
-    figure.add_scatter(
-        x=[level.level.value for level in levels],
-        y=[level.output_tokens_per_s for level in levels],
-        mode="markers",
-        marker_size=10,
-        name=name,
-    )
+series = {
+    name: ([level.level.value for level in levels], [level.output_tokens_per_s for level in levels])
+    for name, levels in (("measured, calibrated on", seen.levels), ("measured, not used", unseen.levels))
+}
 curve = [1, 2, 3, 4, 6, 8, 10, 12]
-figure.add_scatter(
-    x=curve, y=[predicted(load, "facts").output_tokens_per_s for load in curve], mode="lines", name="simulated"
+series["simulated"] = (curve, [predicted(load, "facts").output_tokens_per_s for load in curve])
+lines(
+    series, Axis(title="requests in flight"), Axis(title="output tokens per second", from_zero=True), dots=list(series)
 )
-figure.update_xaxes(title="requests in flight").update_yaxes(title="output tokens per second")
 
 # %% [markdown]
 # **What to see.** The cost model alone knows this machine's kernels but not what an engine adds to each step, which for

@@ -6,26 +6,30 @@
 # cache.
 
 # %%
-import plotly.graph_objects as go
-
 import flashstill as fs
+from flashstill.charts import Axis, Front, Point, scatter
 
 MODEL, CHIP = "llama-3.2-1b", "tpu-v6e"
 found = {
     name: fs.search(model=MODEL, chips=CHIP, max_chips=64, osl=256, engine="none", batches=[16], tiers=tiers)
     for name, tiers in {"HBM only": ["memory"], "HBM or SRAM": ["memory", "sram"]}.items()
 }
-figure = go.Figure(layout={"template": "plotly_white"})
-for name, result in found.items():
-    front = sorted(result.as_records(), key=lambda row: row["tpot_s"])
-    figure.add_scatter(
-        x=[1e3 * row["tpot_s"] for row in front],
-        y=[row["joules_per_output_token"] for row in front],
-        text=[f"{row['chips']} chips, weights in {row['weights_in']}" for row in front],
-        mode="lines+markers",
-        name=name,
-    )
-figure.update_xaxes(title="time per output token, ms").update_yaxes(title="energy per output token, J", type="log")
+points, fronts = [], []
+for series, (name, result) in enumerate(found.items(), start=1):
+    rows = result.as_records()
+    points += [
+        Point(
+            x=row["tpot_s"],
+            y=row["joules_per_output_token"],
+            words=f"{name}: {row['chips']} chips, weights in {row['weights_in']}",
+            series=series,
+        )
+        for row in rows
+    ]
+    fronts.append(Front(points=[(row["tpot_s"], row["joules_per_output_token"]) for row in rows], series=series))
+time = Axis(title="time per output token", unit="s", log=True)
+energy = Axis(title="energy per output token", unit="J", log=True)
+scatter(points, time, energy, fronts=fronts, names=list(found))
 
 # %% [markdown]
 # **What to see.** Left and low is better. The fastest points need SRAM; HBM alone does not reach them with any

@@ -145,6 +145,7 @@ MAY_IMPORT = {
     "recipes": {"checked"},
     "frontier": set(),
     "report": {"checked", "frontier", "records", "useful_range"},
+    "charts": {"report"},
     "console": set(),
     "tables": set(),
     "printing": {"tables", "facts", "hardware", "plan"},
@@ -353,8 +354,8 @@ def test_a_planted_field_name_is_met() -> None:
 
 
 HEAVY = {
-    "plan": {"torch", "transformers", "scipy", "plotly", "jinja2", "rich", "click", "pydantic"},
-    "cli": {"torch", "transformers", "scipy", "plotly", "jinja2", "rich", "numpy", "pydantic"},
+    "plan": {"torch", "transformers", "scipy", "jinja2", "rich", "click", "pydantic"},
+    "cli": {"torch", "transformers", "scipy", "jinja2", "rich", "numpy", "pydantic"},
 }
 """what must not be loaded by an import, since it takes long; the seconds themselves are in benchmarks/start.py"""
 

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from flashstill import charts
 from flashstill.report.axes import Axis, amount, linear_ticks, log_ticks, snug, tick_text
 from flashstill.report.byte_path import Place, byte_path
 from flashstill.report.heat import heat
@@ -114,6 +115,18 @@ def test_ticks_are_one_two_five_or_powers() -> None:
     assert log_ticks(1.0, 60.0) == (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
     assert log_ticks(1e-6, 1e-1) == pytest.approx((1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1))
     assert linear_ticks(0.0, 1.0, 5) == pytest.approx((0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
+
+
+def test_a_notebook_shows_a_chart_as_the_pages_draw_it() -> None:
+    drawing = charts.lines({"a": ([1.0, 2.0], [3.0, None]), "b": ([1.0, 2.0], [1.0, 2.0])}, BATCH, JOULES, dots=["b"])
+    shown = drawing._repr_html_()
+    assert shown.startswith("<style>")
+    assert "body {" not in shown, "the notebook keeps its own style"
+    assert drawing.svg in shown
+    assert drawing.svg.count('class="dot') == 3
+    points = [Point(x=1.0, y=1.0), Point(x=2.0, y=3.0, series=2)]
+    assert "two" in charts.scatter(points, BATCH, JOULES, names=["one", "two"]).svg
+    assert "batch 16" in charts.stacks(ENERGY, "J", "joules").svg
 
 
 def test_an_axis_may_begin_with_its_greatest_value() -> None:
@@ -233,6 +246,8 @@ def seen(colour: str, vision: str) -> list[float]:
 def test_colours_are_told_apart(theme: int, vision: str) -> None:
     held = {name: seen(colours()[name][theme], vision) for name in SERIES}
     near = {
-        (one, other): gap for one, other in combinations(SERIES, 2) if (gap := math.dist(held[one], held[other])) < 0.08
+        (one, other): gap
+        for one, other in combinations(SERIES, 2)
+        if (gap := math.dist(held[one], held[other])) < 0.075
     }
     assert not near

@@ -32,7 +32,7 @@ def with_figures(html: str, stem: str) -> str:
     for number, output in enumerate(_shown(stem)):
         place = PLACE.format(stem, number)
         html = html.replace(f"<p>{place}</p>", output)
-    return '<script src="../assets/plotly.min.js"></script>\n' + html
+    return html
 
 
 def _notebooks() -> list[Path]:

@@ -9,14 +9,12 @@ A link to a file of the repository that is no page becomes its path in code type
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import command_pages
 import example_pages
 import facts_pages
-import plotly
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
@@ -99,11 +97,6 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     """Figures of the examples go into their pages."""
     path = PurePosixPath(page.file.src_uri)
     return example_pages.with_figures(html, path.stem) if path.parent.name == "examples" else html
-
-
-def on_post_build(config: MkDocsConfig) -> None:
-    """The script that draws the figures comes from the installed package, not from another machine."""
-    shutil.copy(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", Path(config.site_dir) / "assets")
 
 
 def _normal(path: PurePosixPath) -> str:

@@ -25,7 +25,7 @@ import pytest
 from tests.mutation.places import ROOT, SOURCE, Fault
 from tests.mutation.swap import swap
 
-HEAVY = ("numpy", "scipy.optimize", "scipy.stats", "pydantic", "click", "rich.table", "plotly", "jinja2")
+HEAVY = ("numpy", "scipy.optimize", "scipy.stats", "pydantic", "click", "rich.table", "jinja2")
 MORE_HEAVY = ("hypothesis", "torch", "transformers")
 MOST_BYTES = 6 * 2**30
 """of what a process with a fault may take, as a fault may ask for any amount"""

@@ -102,9 +102,9 @@ def snug(values: Sequence[float], begin: float, end: float, log: bool, most: int
 
 
 def log_ticks(low: float, high: float, most: int = 6) -> tuple[float, ...]:
-    """Powers of ten, 1-2-5 steps, or even steps: what gives two to `most` ticks between positive values."""
+    """Powers of ten, round steps between them, or even steps: two to `most` ticks between positive values."""
     decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
-    for factors in ((1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)):
+    for factors in ((1.0, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)):
         ticks = _within((factor * 10.0**power for power in decades for factor in factors), low, high)
         if 2 <= len(ticks) <= most:
             return ticks

@@ -10,7 +10,7 @@ function recall() {
 }
 function show() {
   for (const place of places) place.hidden = choices.some((each) => each.name in place.dataset && place.dataset[each.name] !== each.value);
-  const drawn = [...document.querySelectorAll("svg.chart")].filter((chart) => chart.getClientRects().length > 0);
+  const drawn = [...document.querySelectorAll("svg.chart[role=img]")].filter((chart) => chart.getClientRects().length > 0);
   document.documentElement.dataset.drawn = drawn.length > 0;
   document.documentElement.dataset.charts = drawn.length;
 }

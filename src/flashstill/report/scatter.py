@@ -61,7 +61,7 @@ def scatter(
     shown = [point for point in points if x.shown(point.x) and y.shown(point.y)]
     if not shown:
         return ""
-    key, top = key_rows([(name, f"s{series}") for name, series in names], width) if names else ([], 4.0)
+    key, top = key_rows([(name, f"s{series}") for name, series in names], width, 4.0) if names else ([], 4.0)
     x_values = [end for each in shown for end in (each.x, each.x_low, each.x_high)]
     y_values = [end for each in shown for end in (each.y, each.y_low, each.y_high)]
     if diagonal:

@@ -207,7 +207,7 @@ def report(family: Family) -> None:
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    names = ("torch", "transformers", "numpy", "safetensors", "tokenizers", "plotly")
+    names = ("torch", "transformers", "numpy", "safetensors", "tokenizers")
     return {"flashstill": __version__, "python": platform.python_version(), **{name: version(name) for name in names}}
 
 
