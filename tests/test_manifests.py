@@ -51,7 +51,7 @@ HOSTILE = (
 
 def documents(form: str, engine: str, point: Configuration, model: str = "some/model", **more: Any) -> list[Any]:
     """The parsed documents, which are valid."""
-    found = list(yaml.safe_load_all(manifest(FACTS, form, engine, model, point, 1280, **more)))
+    found = list(yaml.load_all(manifest(FACTS, form, engine, model, point, 1280, **more), yaml.CSafeLoader))
     for document in found:
         root = schema(form)
         part = root if form == "compose" else root["definitions"][KINDS[document["kind"]]]
