@@ -46,23 +46,26 @@ function change(how, edit, isSmall) {
   edit(asked);
   if (how) history[how === "push" ? "pushState" : "replaceState"](null, "", addressed(asked));
   clearTimeout(timer);
-  timer = setTimeout(refresh, isSmall ? WAIT_MS : 0);
+  timer = setTimeout(refresh, isSmall ? WAIT_MS : 0, isSmall);
 }
-async function refresh() {
+async function refresh(isSmall) {  // small: a slider moved, which changes no control
   running?.abort();
   const mine = (running = new AbortController());
   const slow = setTimeout(() => { panel.classList.add("stale"); panel.setAttribute("aria-busy", "true"); say("Working…"); }, 250);
   try {
     const query = new URLSearchParams(asked);
     const known = told && query.get("view");
-    const states = ask("states", query, mine.signal), early = known && ask(`view/${known}`, query, mine.signal);
+    const early = known && ask(`view/${known}`, query, mine.signal);
     early && early.catch(() => {});
-    const next = await states;
-    if (mine.signal.aborted) return;
-    told = next;
-    buildTabs(); buildControls();
+    if (!known || !isSmall) {
+      const next = await ask("states", query, mine.signal);
+      if (mine.signal.aborted) return;
+      told = next;
+      buildTabs(); buildControls();
+    }
     const answer = await (known === told.state.view ? early : ask(`view/${told.state.view}`, query, mine.signal));
     if (mine.signal.aborted) return;
+    told = { ...told, state: answer.state, query: answer.query };
     asked = new URLSearchParams(told.query);
     asked.set("view", told.state.view);
     history.replaceState(null, "", addressed(asked));
@@ -159,11 +162,11 @@ function buildControls() {
   $("settings").hidden = listed.length === 0;
 }
 const help = (control) => {
-  const text = control.fixed ? `Not in this saved page: always ${control.fixed}.` : control.help;
+  const text = control.fixed ? `Not in this saved page: ${control.fixed}.` : control.help;
   return text ? [el("p", { class: "help", id: `help-${control.name}` }, text)] : [];
 };
 const described = (control) => (control.help || control.fixed ? `help-${control.name}` : null);
-const set = (name, value, small) => change(small ? "replace" : "push", (state) => (value === "" || value === null ? state.delete(name) : state.set(name, value)), small);
+const set = (name, value, small) => change(small ? "replace" : "push", (state) => state.set(name, value ?? ""), small);
 const MAKERS = {
   choice(control) {
     const id = `c-${control.name}`;
@@ -203,7 +206,7 @@ const MAKERS = {
       oninput: () => { const value = stops[range.value]; show(value); set(control.name, value, true); },
     });
     const exact = el("input", { type: "text", id: `${id}-exact`, inputmode: "decimal", disabled: !!control.fixed, hidden: !!saved, "aria-label": `${control.label}${control.unit ? `, ${control.unit}` : ""}, exactly`, onchange: () => set(control.name, exact.value.trim()) });
-    const bound = control.optional && !control.fixed ? el("input", { type: "checkbox", id: `${id}-set`, "aria-label": `${control.label}: set it`, onchange: () => set(control.name, bound.checked ? stops[range.value] : "") }) : null;
+    const bound = control.optional && !control.fixed ? el("input", { type: "checkbox", id: `${id}-set`, "aria-label": `Set: ${control.label}`, onchange: () => set(control.name, bound.checked ? stops[range.value] : "") }) : null;
     const show = (value) => {
       const text = words(value, control.unit);
       inWords.textContent = text;
@@ -212,7 +215,7 @@ const MAKERS = {
     };
     const name = el("label", { for: id }, inWords, control.label);
     return {
-      node: el("div", { class: "control" }, name, el("div", { class: "slide" }, range, el("span", {}, exact)), ...(bound ? [el("label", { class: "help" }, bound, " set this bound")] : []), ...help(control)),
+      node: el("div", { class: "control" }, name, el("div", { class: "slide" }, range, el("span", {}, exact)), ...(bound ? [el("label", { class: "help" }, bound, " set it")] : []), ...help(control)),
       update(value) {
         const unset = value === null || value === undefined;
         if (bound) { bound.checked = !unset; range.disabled = unset; }
@@ -233,11 +236,13 @@ const MAKERS = {
         onchange: () => put(Number((now * 2 ** (slider.value / 4)).toPrecision(4))) }) : "";
       return el("div", { class: "edit" }, el("div", { class: "row" }, el("span", {}, choice.label || fact), el("button", { type: "button", id: `${id}-off`, "aria-label": `Take back the edit of ${fact}`, onclick: () => write(rows.filter((_, place) => place !== number)) }, "Undo")), inWords, el("div", { class: "slide" }, el("span", {}, slider), exact));
     });
-    const add = el("select", { id: "c-edit-add", disabled: !!control.fixed || rows.length >= (control.most || Infinity), onchange: () => {
-      const found = control.choices.find((each) => each.value === add.value);
+    const add = el("input", { type: "text", id: "c-edit-add", list: "facts", disabled: !!control.fixed || rows.length >= (control.most || Infinity), placeholder: "type a number's name", onchange: () => {
+      const found = control.choices.find((each) => each.value === add.value.trim());
       if (found) write([...rows.filter((each) => !each.startsWith(`${found.value}=`)), `${found.value}=${found.now ?? 1}`]);
-    } }, el("option", { value: "" }, "choose a number of the chip"), ...control.choices.map((each) => el("option", { value: each.value }, `${each.label || each.value}${each.now === undefined ? "" : `: ${words(each.now, each.unit)}`}`)));
-    return { node: el("div", { class: "control" }, el("label", { for: "c-edit-add" }, control.label), add, ...parts, ...help(control)), update() {} };
+      else if (add.value.includes("=")) write([...rows, add.value.trim()]);
+    } });
+    const facts = el("datalist", { id: "facts" }, ...control.choices.map((each) => el("option", { value: each.value }, each.now === undefined ? "" : words(each.now, each.unit))));
+    return { node: el("div", { class: "control" }, el("label", { for: "c-edit-add" }, control.label), add, facts, ...parts, ...help(control)), update() {} };
   },
 };
 function listOf(value) { return Array.isArray(value) ? value : value ? `${value}`.split(",") : []; }
@@ -253,20 +258,24 @@ function draw() {
   const isOpen = (key, otherwise) => (first || !panel.querySelector(`[data-key="${CSS.escape(key)}"]`) ? otherwise : opens.has(key));
   const charts = view.charts.map((chart) => {
     const picture = drawing(chart), only = view.charts.length === 1;
-    const short = chart.table.rows.length <= 12 || !picture;
     return el("section", { class: `card${only || !picture ? " wide" : ""}`, "aria-label": chart.title }, el("h3", {}, chart.title), ...(picture ? [picture] : []),
-      ...(chart.table.columns.length ? [fold(`t-${chart.name}`, isOpen(`t-${chart.name}`, short && !NARROW.matches), "The numbers", tableOf(chart.table))] : []),
+      ...(chart.table.columns.length ? [fold(`t-${chart.name}`, isOpen(`t-${chart.name}`, !picture), "The numbers", () => tableOf(chart.table))] : []),
       el("div", { class: "tools" },
         ...(chart.table.columns.length ? [el("button", { type: "button", "aria-label": `CSV of ${chart.title}`, onclick: () => save(csv(chart.table), "text/csv", `${view.name}-${chart.name}.csv`) }, "CSV")] : []),
         ...(picture ? [el("button", { type: "button", "aria-label": `PNG of ${chart.title}`, onclick: () => png(picture.querySelector("svg"), chart).catch((trouble) => ($("trouble").textContent = trouble.message)) }, "PNG")] : [])));
   });
   const command = view.command ? [el("section", { class: "card", "aria-label": "Command line" }, el("h3", {}, "The same on the command line"), el("pre", { tabindex: 0 }, el("code", { id: "command" }, view.command)), el("div", { class: "tools" }, el("button", { type: "button", id: "copy", onclick: copy }, "Copy the command")))] : [];
-  const sources = view.sources?.length ? [el("div", { class: "card" }, fold("sources", isOpen("sources", false), `Sources: ${view.sources.length} fact row${view.sources.length === 1 ? "" : "s"}`, sourcesOf(view.sources)))] : [];
+  const sources = view.sources?.length ? [el("div", { class: "card" }, fold("sources", isOpen("sources", false), `Sources: ${view.sources.length} fact row${view.sources.length === 1 ? "" : "s"}`, () => sourcesOf(view.sources)))] : [];
   const notes = view.notes?.length ? [el("div", { class: "card" }, el("h3", {}, "What this rests on"), el("ul", {}, ...view.notes.map((note) => el("li", {}, note))))] : [];
   panel.replaceChildren(el("h2", {}, view.title), el("p", { class: "lead" }, view.lead), el("div", { class: "charts" }, ...charts), el("div", { class: "foot" }, ...notes, ...command, ...sources));
   tip.hidden = true;
 }
-function fold(key, open, title, content) { return el("details", { "data-key": key, open }, el("summary", {}, title), content); }
+function fold(key, open, title, make) {  // its content is made when it is opened
+  const fill = () => { if (details.open && details.children.length < 2) details.append(make()); };
+  const details = el("details", { "data-key": key, open, ontoggle: fill }, el("summary", {}, title));
+  fill();
+  return details;
+}
 function boxed(label, table) { return el("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": label }, table); }
 function tableOf(table) {
   const isWord = table.columns.map((_, at) => table.rows.some((row) => typeof row[at] === "string"));
@@ -384,8 +393,8 @@ const wide = () => { $("settings").open = !NARROW.matches; };
 NARROW.addEventListener("change", wide);
 wide();
 form.addEventListener("submit", (event) => event.preventDefault());
-addEventListener("popstate", () => { asked = wanted(); refresh(); });
+addEventListener("popstate", () => { asked = wanted(); refresh(false); });
 addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
-if (saved) { addEventListener("hashchange", () => { if (`${wanted()}` !== `${asked}`) { asked = wanted(); refresh(); } }); }
-refresh();
+if (saved) { addEventListener("hashchange", () => { if (`${wanted()}` !== `${asked}`) { asked = wanted(); refresh(false); } }); }
+refresh(false);
 })();

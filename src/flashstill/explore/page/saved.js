@@ -16,12 +16,12 @@ function states(query) {
   const name = saved.views.some((each) => each.name === query.get("view")) ? query.get("view") : saved.views[0].name;
   const controls = saved.controls[name], state = {};
   for (const each of controls) {
-    const given = each.kind === "edits" ? null : query.get(each.name);
-    const kept = each.values && each.values.find((value) => `${value}` === given);
-    state[each.name] = kept === undefined || kept === null ? each.now : kept;
+    const given = query.get(each.name);
+    const kept = each.values?.find((value) => `${value ?? ""}` === given);
+    state[each.name] = kept === undefined ? each.now : kept;
   }
   const clean = new URLSearchParams({ view: name });
-  for (const each of controls) if (each.values) clean.set(each.name, state[each.name]);
+  for (const each of controls) if (each.values) clean.set(each.name, state[each.name] ?? "");
   return { state: { ...state, view: name }, query: `${clean}`, views: saved.views, controls };
 }
 async function view(query) {
@@ -29,7 +29,9 @@ async function view(query) {
   const axes = controls.filter((each) => each.values);
   const place = axes.reduce((sum, each) => sum * each.values.length + each.values.indexOf(state[each.name]), 0);
   const [part, row] = saved.places[state.view][place];
-  return { ...(await opened(part))[row], state, query: clean };
+  const answer = (await opened(part))[row];
+  if (answer.error) throw new Error(answer.error);
+  return { ...answer, sources: (await opened("part-sources"))[answer.sources], state, query: clean };
 }
 return { states, view };
 })();
