@@ -30,6 +30,15 @@ _BROKEN = (KeyError, IndexError, TypeError, ValueError, AttributeError, Arithmet
 """what drawing raises where a part is missing or of another kind"""
 
 
+def result_views(path: Path) -> tuple[View, ...]:
+    """The views of a run's directory or of a saved answer; BadInput for anything else."""
+    if path.is_dir():
+        from flashstill.explore.directories import directory_views
+
+        return directory_views(path)
+    return answer_views(path)
+
+
 def answer_views(path: Path) -> tuple[View, ...]:
     """The views of a command's saved JSON answer: its charts, and every other number. BadInput for another file."""
     document, shown = json_object(path, MOST_BYTES), shortened(str(path), 200)

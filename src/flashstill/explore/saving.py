@@ -85,7 +85,7 @@ class _Asked:
 
 def _grids(asked: _Asked, most: int) -> list[tuple[Grid, Mapping[str, Any]]]:
     """The grid of each view, with what `/states` says of its first state."""
-    grids = []
+    grids: list[tuple[Grid, Mapping[str, Any]]] = []
     for name in asked.kinds:
         told = asked.states(name)
         begun = time.process_time()
@@ -148,8 +148,14 @@ def _controls(asked: _Asked, grid: Grid, told: Mapping[str, Any]) -> Iterator[di
         now = told["state"].get(name)
         labels = {each["value"]: each.get("label") or each["value"] for each in control.get("choices") or ()}
         if name not in axes:
-            few = [each for each in control.get("choices") or () if control["kind"] != "edits" and _is_chosen(each, now)]
-            fixed = "left out" if now in (None, [], "") else f"always {', '.join(labels.get(each, str(each)) for each in _listed(now))}"
+            few = [
+                each for each in control.get("choices") or () if control["kind"] != "edits" and _is_chosen(each, now)
+            ]
+            fixed = (
+                "left out"
+                if now in (None, [], "")
+                else f"always {', '.join(labels.get(each, str(each)) for each in _listed(now))}"
+            )
             yield {**control, "choices": few, "stops": [now] if now is not None else [], "now": now, "fixed": fixed}
         elif control["kind"] == "number":
             stops = [value for value in axes[name] if value is not None]
@@ -170,8 +176,8 @@ def _listed(now: Any) -> list[Any]:
 def _about(states: int) -> str:
     day = datetime.datetime.now(tz=datetime.UTC).date()
     return (
-        f"Saved on {day} by flashstill {__version__}: {states:,} states were priced then, and settings that are off have"
-        " one value here. For every other state run flashstill explore."
+        f"Saved on {day} by flashstill {__version__}: {states:,} states were priced then, and settings that are off"
+        " have one value here. For every other state run flashstill explore."
     )
 
 

@@ -17,7 +17,7 @@ from flashstill.explore.answers import Answers
 from flashstill.explore.catalogue import CHIP, MODEL, Catalogue
 from flashstill.explore.commands import Given
 from flashstill.explore.engine import Engine
-from flashstill.explore.results import answer_views
+from flashstill.explore.results import result_views
 from flashstill.explore.server import HOST, ExploreServer
 from flashstill.explore.views import kinds_of
 from flashstill.facts import load
@@ -35,11 +35,11 @@ def answers_of(
 ) -> Answers:
     """What a page answers that starts with a model and a chip; BadInput or MissingFact for what cannot be.
 
-    model: a known name, or the path of a config.json or a model directory.  result: a file with what a
-    command printed with --json, whose views come first.
+    model: a known name, or the path of a config.json or a model directory.  result: the directory of a finished
+    run, or a saved JSON answer.
     """
     facts = load(directories, edits)
-    kinds = kinds_of(answer_views(result) if result is not None else ())
+    kinds = kinds_of(() if result is None else result_views(result))
     name = model or MODEL
     own = None
     if name not in known_models():

@@ -33,26 +33,40 @@ def write_study_report(out: Path) -> Path:
 
 def render_study(summary: Mapping[str, Any], recipe: str) -> str:
     """The whole page as HTML."""
-    parts = _parts(summary["figures"])
     points = thought_points(list(summary["details"].values()))
-    priced = all(point["dollars"] is not None for point in points)
     heading = tomllib.loads(recipe)
     claim, holds = judged(str(heading.get("study", "")), summary["figures"], len(summary["seeds"]))
-    costs = {"tokens": "Tokens an answer", **({"dollars": "Dollars per million answers"} if priced else {})}
     return render_page(
         "study.html.j2",
         claim=claim,
         holds=holds,
-        plots=[(title, quality(points, cost)) for cost, title in costs.items()] if points else [],
-        charts=[(_TITLES[name], _intervals(part, name)) for name, part in parts.items()],
+        plots=plots_of(points),
+        charts=intervals_of(summary),
         name=heading["name"],
         ran=ran(summary),
         bars=[_sentence(name, found) for name, found in summary["figures"].items() if "bar" in found],
-        rows=[_row(name, found) for name, found in summary["figures"].items()],
+        rows=figure_rows(summary),
         thought=[thought_row(point) for point in points],
         warnings=[warning.message for warning in range_warnings(_accuracies(summary["figures"], points))],
         recipe=recipe,
     )
+
+
+def plots_of(points: Sequence[Point]) -> list[tuple[str, str]]:
+    """(title, SVG) of quality against tokens, and against dollars where all have a price; none of other studies."""
+    priced = all(point["dollars"] is not None for point in points)
+    costs = {"tokens": "Tokens an answer", **({"dollars": "Dollars per million answers"} if priced else {})}
+    return [(title, quality(points, cost)) for cost, title in costs.items()] if points else []
+
+
+def intervals_of(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(title, SVG) of the figures with their intervals, by their sizes."""
+    return [(_TITLES[name], _intervals(part, name)) for name, part in _parts(summary["figures"]).items()]
+
+
+def figure_rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Each figure as name, value, reach (of the interval), bar and values by seed, in words."""
+    return [_row(name, figure) for name, figure in summary["figures"].items()]
 
 
 def ran(summary: Mapping[str, Any]) -> str:

@@ -150,7 +150,7 @@ function buildControls() {
   const listed = told.controls.filter((each) => !names || names.includes(each.name));
   const held = document.activeElement?.id;
   const next = listed.map((control) => {
-    const shape = JSON.stringify([control, ["edits", "choices"].includes(control.kind) ? valueOf(control) : 0]);
+    const shape = JSON.stringify([control, control.kind === "edits" ? valueOf(control) : 0]);
     const old = drawn.get(control.name);
     const place = old && old.shape === shape ? old : { shape, ...MAKERS[control.kind](control) };
     drawn.set(control.name, place);
@@ -185,7 +185,8 @@ const MAKERS = {
     const chosen = () => [...node.querySelectorAll("input:checked")].map((each) => each.value);
     const held = listOf(valueOf(control));
     const more = held.filter((name) => !control.choices.some((each) => each.value === name)).map((value) => ({ value }));
-    const boxes = [...control.choices, ...more].map((each, number) => el("label", {}, el("input", {
+    const isChosen = (each) => held.includes(each.value), all = [...control.choices, ...more];
+    const boxes = [...all.filter(isChosen), ...all.filter((each) => !isChosen(each))].map((each, number) => el("label", {}, el("input", {
       type: "checkbox", value: each.value, id: `c-${control.name}-${number}`, disabled: !!control.fixed, onchange: () => set(control.name, chosen().join(",")),
     }), each.label || each.value));
     const node = el("fieldset", { class: "control" }, el("legend", {}, control.label, " ", el("span", { class: "value" })), el("div", { class: "several" }, ...boxes), ...help(control));
@@ -305,7 +306,7 @@ function drawing(chart) {  // the engine's SVG, as elements; nothing in it may r
   if (!marks.length) return place;
   let at = -1;
   const point = (mark, x, y) => {
-    marks.forEach((each) => each.classList.toggle("on", each === mark));
+    marks.forEach((each) => each.classList.toggle("here", each === mark));
     tip.hidden = !mark;
     if (!mark) return;
     const box = mark.getBoundingClientRect();

@@ -21,7 +21,7 @@ def fixed(view: View) -> Kind:
     """A view that is the same in every state."""
     return Kind(
         name=view.name,
-        title=view.title,
+        title=view.title.partition(":")[0],
         controls=(),
         build=lambda engine, facts, state: view,
         command=lambda given, state: view.command,
