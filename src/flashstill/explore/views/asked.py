@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from flashstill.api import Deployment, Scenario
+from flashstill.errors import FlashstillError, InfeasiblePlan
 from flashstill.explore.engine import Engine
 from flashstill.explore.state import State
 from flashstill.plan.case import Case
 
+MOST_REASONS = 20
+"""shown of what nothing can do"""
 STEP_CONTROLS = (
     "model", "chip", "batch", "context", "chips", "precision", "kv_precision", "memory", "engine", "price", "set",
 )  # fmt: skip
@@ -37,6 +42,19 @@ def deployment_of(state: State, **other: Any) -> Deployment:
         "weights_in": state.memory, "kv_in": state.memory, "engine": state.engine,
     }  # fmt: skip
     return Deployment(**{**fields, **other})
+
+
+def nothing(sentence: str, errors: Iterable[tuple[str, FlashstillError]]) -> FlashstillError:
+    """What to raise where no part of a view has an answer; errors: what was tried, and why it failed.
+
+    A mistake that all share is said as it is; else the reasons are counted under `sentence`.
+    """
+    pairs = list(errors)
+    mistakes = [error for _, error in pairs if not isinstance(error, InfeasiblePlan)]
+    if len(mistakes) == len(pairs):
+        return mistakes[0]
+    reasons = Counter(f"{tried}: {error}" for tried, error in pairs)
+    return InfeasiblePlan(sentence, dict(reasons.most_common(MOST_REASONS)))
 
 
 def in_words(amount: int, what: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from flashstill.errors import FlashstillError, InfeasiblePlan
+from flashstill.errors import FlashstillError
 from flashstill.explore.commands import Given, command_line, predict_words
 from flashstill.explore.engine import Engine
 from flashstill.explore.kinds import Kind
 from flashstill.explore.sources import kernel_note, sources_of
 from flashstill.explore.state import State
 from flashstill.explore.view import Chart, Table, View
-from flashstill.explore.views.asked import in_words, serving_case
+from flashstill.explore.views.asked import in_words, nothing, serving_case
 from flashstill.facts import Facts
 from flashstill.plan.answer import Answer, answers
 from flashstill.report.axes import Axis
@@ -29,9 +29,8 @@ def build(engine: Engine, facts: Facts, state: State) -> View:
     each: Each = list(zip(state.chips_from, answers(facts, cases, state.price), strict=True))
     fitting = [(chip, answer) for chip, answer in each if isinstance(answer, Answer)]
     if not fitting:
-        raise InfeasiblePlan(
-            "none of these chips serves the requests", {f"{chip}: {answer}": 1 for chip, answer in each}
-        )
+        failed = [(chip, answer) for chip, answer in each if isinstance(answer, FlashstillError)]
+        raise nothing("none of these chips serves the requests", failed)
     asked = f"{state.isl:,} tokens in, {state.osl:,} out, {in_words(state.batch, 'request')} in flight"
     return View(
         name="chips",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from flashstill.errors import FlashstillError, InfeasiblePlan
+from flashstill.errors import BadInput, FlashstillError
 from flashstill.explore.commands import Given, command_line, explain_words
 from flashstill.explore.engine import Engine
 from flashstill.explore.kinds import Kind
 from flashstill.explore.sources import sources_of
 from flashstill.explore.state import State
 from flashstill.explore.view import Cell, Chart, Table, View
-from flashstill.explore.views.asked import step_case
+from flashstill.explore.views.asked import nothing, step_case
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts
 from flashstill.plan.case import Case
@@ -33,6 +33,8 @@ COLUMNS = ("model", "parameters", "chips", "chip", "memory", "seconds", "joules_
 def build(engine: Engine, facts: Facts, state: State) -> View:
     """The view: every model on every number of chips, from each tier of each chip that it could be read from."""
     places = places_of(facts, state)
+    if not places:
+        raise BadInput(f"none of {', '.join(state.chips_from)} has a memory called {state.memory!r} with a bandwidth")
     asked = {
         (model, count, place): step_case(engine, state, model=model, chip=place[0], chips=count, weights_in=place[1],
                                          kv_in=place[1])
@@ -40,12 +42,12 @@ def build(engine: Engine, facts: Facts, state: State) -> View:
     }  # fmt: skip
     steps: Steps = dict(zip(asked, explanations(facts, list(asked.values()), state.price, bounded=False), strict=True))
     if not any(isinstance(step, Explanation) for step in steps.values()):
-        reasons: dict[str, int] = {}
-        for step in steps.values():
-            reasons[str(step)] = reasons.get(str(step), 0) + 1
-        raise InfeasiblePlan(
-            "none of these models fits on any of these numbers of chips", dict(list(reasons.items())[:20])
-        )
+        failed = [
+            (f"{model} on {chip} from {memory}", step)
+            for (model, _, (chip, memory)), step in steps.items()
+            if isinstance(step, FlashstillError)
+        ]
+        raise nothing("none of these models fits on any of these numbers of chips", failed)
     own = state.model if state.model in state.models else state.models[0]
     return View(
         name="placement",
