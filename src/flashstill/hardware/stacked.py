@@ -33,6 +33,11 @@ _LABELS = ("name", "title", "maker_class")
 """fields of a chip that only describe it"""
 _COUNTED = ("axes", "wrap_edge", "prefill_tokens")
 """numbers that must agree: shapes of a torus, and prompts of a prefill pass"""
+_BRANCHED = (
+    "compute_units", "matrix_edge", "link_bytes_per_s", "peers", "scale_out_bytes_per_s", "unit_bytes_per_s", "split_s",
+    "quantise_floor_s", "block_s", "one_shot_efficiency",
+)  # fmt: skip
+"""numbers of which formulas ask whether they are 0 (`present`): none or all of a stack are"""
 _Stackable = TypeVar("_Stackable")
 
 
@@ -63,7 +68,7 @@ def _structure(value: Any, name: str, known: dict[int, Hashable]) -> Hashable:
     if isinstance(value, bool) or name in _COUNTED or isinstance(value, Tiling):
         return value  # type: ignore[no-any-return]
     if isinstance(value, int | float):
-        return value != 0.0
+        return value != 0.0 if name in _BRANCHED else None
     if isinstance(value, dict):
         return tuple((key, _structure(one, "", known)) for key, one in value.items())
     if isinstance(value, tuple):
