@@ -6,7 +6,7 @@ out, and looks up the kernels once, so that most chips of a class share a struct
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from flashstill.cost.conditions import Conditions
@@ -40,10 +40,12 @@ def essential(conditions: Conditions) -> Conditions:
     return replace(conditions, chip=kept, calibration=calibration)
 
 
-def stacked(conditions: Sequence[Conditions]) -> list[tuple[list[int], Conditions]]:
-    """Places of conditions that can be priced together, and their stack."""
-    kept = [essential(one) for one in conditions]
-    return [(places, stack([kept[place] for place in places])) for places in alike(kept)]
+def stacked_alike(conditions: Sequence[Conditions], most: int) -> Iterator[tuple[list[int], Conditions]]:
+    """Places of essential conditions that can be priced together, at most `most` at once, and their stack."""
+    for places in alike(conditions):
+        for start in range(0, len(places), most):
+            part = places[start : start + most]
+            yield part, stack([conditions[place] for place in part])
 
 
 def _formats(conditions: Conditions) -> set[str]:

@@ -25,6 +25,7 @@ from flashstill.hardware.wiring import WIRING
 from flashstill.plan.crossover import weights_dominate_below
 from flashstill.plan.deployment import TWO_BATCH, Deployment
 from flashstill.plan.drafts import speculation
+from flashstill.plan.feasible import NO_LINKS, refusals
 from flashstill.plan.fronts import SHARES, Table, costs_of, front_of
 from flashstill.plan.hardwired import check_draft
 from flashstill.plan.layouts import NOTHING_TO_HIDE, Degrees
@@ -42,9 +43,6 @@ from flashstill.plan.space import (
     normalised,
 )
 from flashstill.plan.tables import Candidates, Priced, candidates, layouts_of, priced
-
-NO_LINKS = "the chip has no links: it stands alone"
-
 
 def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RENTED) -> SearchResult:
     """Price all configurations; InfeasiblePlan with the reasons counted if none is feasible.
@@ -184,16 +182,10 @@ def _keep(
     tables: list[Table],
 ) -> int:
     """Count infeasible configurations by first reason, add the others' front to `tables`; return the feasible count."""
-    layout, batches = chosen.layout, chosen.batches
     feasible = np.ones(chosen.shape, dtype=bool)
-    broken = broken_bounds(scenario, columns["ttft_s"], columns["tpot_s"], columns["output_tokens_per_s"])
-    for reason, refused in (
-        (NO_LINKS, np.asarray(layout.chips > 1) & (not chip.topology.link_bytes_per_s)),
-        (NOTHING_TO_HIDE, np.asarray(layout.dp == 1) & (label["overlap"] == TWO_BATCH)),
-        (NOT_FITTING, figures.room < batches),
-        ("batch does not fill every group", batches < np.asarray(layout.dp)),
-        *broken.items(),
-    ):
+    timed = (columns[name] for name in ("ttft_s", "tpot_s", "output_tokens_per_s"))
+    refusing = refusals(scenario, chip, chosen.layout, chosen.batches, label["overlap"], figures.room, *timed)
+    for reason, refused in refusing.items():
         count = int(np.count_nonzero(feasible & refused))
         if count:
             reasons[reason] += count

@@ -1,0 +1,114 @@
+"""Conditions whose numbers are multiplied: what a chip with other numbers makes of the same deployment.
+
+The same result as fact rows edited with `--set`, without building each chip anew; ratios may be arrays along the axis
+of chips, so that one call of the cost arm prices all changes at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from flashstill.codesign.parameters import COLLECTIVE_FLOORS, ENGINE_SECONDS, KERNEL_FLOORS, UNIT_LOADS, Ratios
+from flashstill.cost import Conditions
+from flashstill.hardware import Chip, Memory, Software
+from flashstill.hardware.calibration import Calibration
+
+_KERNEL_SECONDS = ("floor_s", "split_s", "block_s", "doubling_s", "chunk_s", "expert_s", "quantise_floor_s")
+_COLLECTIVE_SECONDS = ("floor_s", "rank_s", "one_shot_floor_s", "one_shot_doubling_s")
+_ENGINE_SECONDS = ("step_s", "layer_s", "sequence_s", "logit_s", "first_s")
+
+
+def scaled(conditions: Conditions, ratios: Ratios, stacked: int = 0) -> Conditions:
+    """The conditions with the numbers of these places multiplied. stacked: length of ratios that are arrays."""
+    tiers: dict[int, Memory] = {}
+    chip = _chip(conditions.chip, ratios, tiers, stacked)
+    return replace(
+        conditions,
+        chip=chip,
+        calibration=chip.calibration,
+        weights=_memory(conditions.weights, ratios, tiers),
+        cache=_memory(conditions.cache, ratios, tiers),
+        software=_software(conditions.software, ratios),
+    )
+
+
+def _chip(chip: Chip, ratios: Ratios, tiers: dict[int, Memory], stacked: int) -> Chip:
+    numbers = {
+        "on_chip_bytes": _times(chip.on_chip_bytes, ratios, "on_chip"),
+        "power_limit_w": _times(chip.power_limit_w, ratios, "limit"),
+        "active_w": _times(chip.active_w, ratios, "active"),
+        "idle_w": _times(chip.idle_w, ratios, "idle"),
+        "flops_per_s": {name: _times(rate, ratios, f"flops.{name}") for name, rate in chip.flops_per_s.items()},
+        "tiers": tuple(_memory(tier, ratios, tiers) for tier in chip.tiers),
+        "calibration": _calibration(chip.calibration, ratios),
+        "stacked": stacked or chip.stacked,
+    }
+    links: Any = {"link_bytes_per_s": _times(chip.topology.link_bytes_per_s, ratios, "link")}
+    system: Any = {
+        "domain_chips": _times(chip.system.domain_chips, ratios, "domain"),
+        "scale_out_bytes_per_s": _times(chip.system.scale_out_bytes_per_s, ratios, "scale_out"),
+    }
+    return replace(
+        chip, topology=replace(chip.topology, **links), system=replace(chip.system, **system), **numbers
+    )  # type: ignore[arg-type]
+
+
+def _memory(tier: Memory, ratios: Ratios, made: dict[int, Memory]) -> Memory:
+    """The tier scaled; the same object for the same tier."""
+    if id(tier) not in made:
+        numbers: Any = {
+            "bytes": _times(tier.bytes, ratios, f"{tier.name}.bytes"),
+            "visible_bytes": _times(tier.visible_bytes, ratios, f"{tier.name}.bytes"),
+            "bytes_per_s": _times(tier.bytes_per_s, ratios, f"{tier.name}.rate"),
+        }
+        made[id(tier)] = replace(tier, **numbers)
+    return made[id(tier)]
+
+
+def _calibration(calibration: Calibration, ratios: Ratios) -> Calibration:
+    numbers: Any = {
+        "hop_s": _times(calibration.hop_s, ratios, "hop"),
+        "scale_out_hop_s": _times(calibration.scale_out_hop_s, ratios, "scale_out_hop"),
+        "operation_floor_s": _times(calibration.operation_floor_s, ratios, KERNEL_FLOORS),
+    }
+    if KERNEL_FLOORS in ratios or UNIT_LOADS in ratios:
+        numbers["kernels"] = {
+            key: _scaled_fields(
+                kernel,
+                {**dict.fromkeys(_KERNEL_SECONDS, KERNEL_FLOORS), "unit_bytes_per_s": UNIT_LOADS},
+                ratios,
+            )
+            for key, kernel in calibration.kernels.items()
+        }
+    if COLLECTIVE_FLOORS in ratios or "hop" in ratios:
+        # Without rows of its own a collective's floor is two hops (hardware/calibration.py).
+        numbers["collectives"] = {
+            key: _scaled_fields(
+                one, dict.fromkeys(_COLLECTIVE_SECONDS, COLLECTIVE_FLOORS if one.measured else "hop"), ratios
+            )
+            for key, one in calibration.collectives.items()
+        }
+    return replace(calibration, **numbers)
+
+
+def _software(software: Software, ratios: Ratios) -> Software:
+    if ENGINE_SECONDS not in ratios:
+        return software
+    return _scaled_fields(software, dict.fromkeys(_ENGINE_SECONDS, ENGINE_SECONDS), ratios)
+
+
+def _scaled_fields(value: Any, places: dict[str, str], ratios: Ratios) -> Any:
+    """A dataclass with these fields multiplied, each by the ratio of its place; zeros stay what they are."""
+    changes = {
+        name: number * ratios[place]
+        for name, place in places.items()
+        if place in ratios and np.any(number := getattr(value, name))
+    }
+    return replace(value, **changes) if changes else value
+
+
+def _times(number: Any, ratios: Ratios, place: str) -> Any:
+    return number * ratios[place] if place in ratios else number

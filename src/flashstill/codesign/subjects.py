@@ -1,0 +1,161 @@
+"""What a what-if looks at: a chip with its price, its numbers, and the deployments that are tried on it."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from flashstill.arch import Architecture
+from flashstill.codesign.parameters import Parameter, parameters_of
+from flashstill.codesign.scaled import scaled
+from flashstill.cost import Conditions
+from flashstill.cost.stacks import essential
+from flashstill.economics import HourlyPrice, hourly_price
+from flashstill.economics.tco import OwnedChip, Terms, owned_chip, owned_hour, terms_of
+from flashstill.errors import MissingFact
+from flashstill.facts import Facts
+from flashstill.hardware import Chip, chip_from_facts
+from flashstill.plan.deployment import Deployment
+from flashstill.plan.resolve import conditions_of
+from flashstill.plan.space import SearchSpace
+from flashstill.workload import Quantity
+
+NO_PRECISION = "the chip lacks the precision"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """A chip whose numbers are varied. ratios: numbers that differ from its rows, by place of the conditions.
+
+    owned: how its owner pays, None for a chip whose hours are rented or without a price.
+    """
+
+    chip: Chip
+    parameters: tuple[Parameter, ...]
+    price: HourlyPrice
+    owned: OwnedChip | None
+    terms: Terms | None
+    ratios: Mapping[str, float] = field(default_factory=dict)
+
+
+def subject_of(facts: Facts, name: str, basis: str, tiers: Sequence[str]) -> Subject:
+    """The chip `name` of the fact rows."""
+    chip, price = chip_from_facts(facts, name), hourly_price(facts, name, basis)
+    owned = owned_chip(facts, name) if price.usd_per_watt_hour else None
+    return Subject(
+        chip=chip,
+        parameters=parameters_of(facts, chip, tiers),
+        price=price,
+        owned=owned,
+        terms=terms_of(facts) if owned else None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One way to deploy a model on a subject, before its layout: formats and memory tiers, as conditions.
+
+    subject: its place in the list of subjects.  varied: the count that this entry has at its next value, "" for none.
+    """
+
+    subject: int
+    conditions: Conditions
+    precision: str
+    overlap: str
+    varied: str = ""
+
+    @property
+    def label(self) -> dict[str, Any]:
+        """What a configuration says of these."""
+        return {
+            "precision": self.precision,
+            "kv_precision": self.conditions.precisions.kv,
+            "weights_in": self.conditions.weights.name,
+            "kv_in": self.conditions.cache.name,
+            "engine": self.conditions.software.name,
+            "overlap": self.overlap,
+        }
+
+
+def entries_of(
+    facts: Facts,
+    model: Architecture,
+    subjects: Sequence[Subject],
+    space: SearchSpace,
+    placements: Sequence[Sequence[tuple[str, str]]],
+    reasons: Sequence[Counter[str]],
+    configurations: int,
+) -> list[Entry]:
+    """Every combination of formats, tiers and overlap on every subject; those that a chip cannot do are counted.
+
+    placements: pairs of tiers for weights and cache, by subject.  reasons: counters of the subjects.
+    """
+    found: list[Entry] = []
+    for place, subject in enumerate(subjects):
+        choices = itertools.product(space.precisions, space.kv_precisions, placements[place], space.overlaps)
+        for precision, kv, (weights, cache), overlap in choices:
+            deployment = Deployment(
+                chip=subject.chip.name, precision=precision, kv_precision=kv, weights_in=weights, kv_in=cache,
+                engine=space.engine, overlap=overlap,
+            )  # fmt: skip
+            conditions = conditions_of(facts, model, subject.chip, deployment)
+            try:
+                subject.chip.precision(conditions.precisions.linear)
+            except MissingFact:
+                reasons[place][NO_PRECISION] += configurations
+                continue
+            kept = essential(conditions)
+            kept = scaled(kept, subject.ratios) if subject.ratios else kept
+            found.append(Entry(subject=place, conditions=kept, precision=precision, overlap=overlap))
+    return found
+
+
+def hours_of(
+    subjects: Sequence[Subject], places: np.typing.NDArray[np.intp], ratios: Mapping[str, Quantity]
+) -> HourlyPrice:
+    """Prices of the subjects at `places`, as one price of arrays; NaN dollars without a price.
+
+    ratios: what rent, purchase price, power limit and idle power are multiplied by, arrays like `places`.
+    """
+    dollars = np.array([np.nan if one.price.usd_per_hour is None else one.price.usd_per_hour for one in subjects])
+    limits = np.array([one.price.limit_w for one in subjects])
+    per_watt = np.array([one.price.usd_per_watt_hour for one in subjects])
+    hour = dollars[places] * ratios.get("rent", 1.0)
+    limit = limits[places] * ratios.get("limit", 1.0)
+    for holds in (False, True):
+        mine = np.array([one.owned is not None and one.owned.price_holds_server == holds for one in subjects])[places]
+        if mine.any():
+            hour[mine] = _owned_hours(subjects, places[mine], ratios, mine)
+    numbers: dict[str, Any] = {"usd_per_hour": hour, "limit_w": limit, "usd_per_watt_hour": per_watt[places]}
+    return HourlyPrice(basis="", **numbers)
+
+
+def _owned_hours(
+    subjects: Sequence[Subject],
+    places: np.typing.NDArray[np.intp],
+    ratios: Mapping[str, Quantity],
+    mine: np.typing.NDArray[np.bool_],
+) -> Quantity:
+    def of(name: str, place: str = "") -> Quantity:
+        values = np.array([getattr(one.owned, name) if one.owned else 0.0 for one in subjects])
+        ratio = ratios.get(place, 1.0)
+        return values[places] * (ratio[mine] if isinstance(ratio, np.ndarray) else ratio)
+
+    owner = next(one for one in subjects if one.owned is not None)
+    assert owner.terms is not None
+    limit = of("limit_w", "limit")
+    holds = subjects[int(places[0])].owned
+    assert holds is not None
+    chips = OwnedChip(
+        purchase_usd=of("purchase_usd", "purchase"),
+        limit_w=limit,
+        idle_w=of("idle_w", "idle"),
+        server_power_ratio=of("server_power_ratio"),
+        price_holds_server=holds.price_holds_server,
+    )
+    return owned_hour(owner.terms, chips, limit).usd
