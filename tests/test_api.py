@@ -20,8 +20,8 @@ from tests.deployments import FACTS
 
 NAMES = {
     "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView",
-    "Scenario", "SearchSpace", "UnsupportedArchitecture", "asic", "capacity", "chip", "distill", "economics",
-    "evaluate", "explain", "family_economics", "knee", "measure_model", "measure_server", "model", "plan_fleet",
+    "Scenario", "SearchSpace", "UnsupportedArchitecture", "asic", "capacity", "chip", "codesign", "distill",
+    "economics", "evaluate", "explain", "family_economics", "knee", "measure_model", "measure_server", "model", "plan_fleet",
     "plan_student", "predict", "quality_law", "run", "search", "serve", "should_distil", "simulate",
     "simulate_sweep", "train_cost",
 }  # fmt: skip
@@ -71,6 +71,11 @@ SIGNATURES = {
     "asic": (
         "model", "volume", "variant", "node", "isl", "osl", "max_ttft_s", "max_tpot_s", "precision", "kv_precision",
         "memory", "concurrency", "against", "price", "draws", "seed", "decided", "progress", "facts", "set",
+    ),
+    "codesign": (
+        "model", "chip", "isl", "osl", "max_chips", "batches", "max_ttft_s", "max_tpot_s", "min_tokens_per_s",
+        "precisions", "kv_precisions", "tiers", "engine", "overlaps", "redundant_experts", "burst_share",
+        "batching_steps", "cohort", "cached_ratio", "price", "doubling", "facts", "set",
     ),
     "serve": (
         "directory", "engine", "engine_python", "plan", "sequences", "length", "arithmetic", "name", "host", "port",

@@ -104,6 +104,7 @@ MAY_IMPORT = {
     "targets": {"arch", "cost", "economics", "facts", "hardware", "plan", "quality", "tables", "workload"},
     "student_planning": {"arch", "asking", "facts", "plan", "quality", "quality_laws", "targets"},
     "capacity_planning": {"asking", "capacity"},
+    "what_ifs": {"arch", "asking", "codesign", "facts", "hardware", "plan"},
     "fleet_sizing": {"arch", "asking", "fleets", "plan", "simulate"},
     "simulating": {"arch", "asking", "plan", "simulate", "sweeps"},
     "cli": {  # what a command calls, and never around it: not cost, parallel, workload or economics, which plan asks
@@ -140,6 +141,7 @@ MAY_IMPORT = {
         "tables",
         "token_costs",
         "targets",
+        "what_ifs",
         "validation",
     },
     "recipes": {"checked"},

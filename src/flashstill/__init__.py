@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from flashstill.student_planning import plan_student
     from flashstill.token_costs import economics
     from flashstill.training_costs import train_cost
+    from flashstill.what_ifs import codesign
 
 __version__ = "0.2.0"
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "asic",
     "capacity",
     "chip",
+    "codesign",
     "distill",
     "economics",
     "evaluate",
@@ -86,6 +88,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "SearchSpace": "flashstill.plan.space",
         "asic": "flashstill.own_chips",
         "capacity": "flashstill.capacity_planning",
+        "codesign": "flashstill.what_ifs",
         "distill": "flashstill.distilling",
         "economics": "flashstill.token_costs",
         "evaluate": "flashstill.distilling",

@@ -173,7 +173,7 @@ def _question(facts: Facts, model: str, asked: dict[str, Any]) -> tuple[Scenario
     from flashstill.plan.scenario import Scenario
     from flashstill.plan.space import BATCHES, SearchSpace, normalised
 
-    drafts = tuple(_whole(text, "draft-tokens") for text in words(asked["draft_tokens"]))
+    drafts = tuple(whole(text, "draft-tokens") for text in words(asked["draft_tokens"]))
     scenario = Scenario(
         model=model,
         isl=asked["isl"],
@@ -192,13 +192,13 @@ def _question(facts: Facts, model: str, asked: dict[str, Any]) -> tuple[Scenario
     space = SearchSpace(
         chips=tuple(words(asked["chips_from"])),
         max_chips=asked["max_chips"],
-        batches=tuple(_whole(text, "batch") for text in words(asked["batch"])) if asked["batch"] else BATCHES,
+        batches=tuple(whole(text, "batch") for text in words(asked["batch"])) if asked["batch"] else BATCHES,
         precisions=tuple(words(asked["precision"])),
         kv_precisions=tuple(words(asked["kv_precision"] or "")) or (None,),
         tiers=tuple(words(asked["tiers"])),
         engine=asked["engine"],
         draft_tokens=drafts,
-        redundant_experts=_redundant(asked["redundant_experts"]),
+        redundant_experts=redundant_numbers(asked["redundant_experts"]),
         overlaps=tuple(words(asked["overlap"])),
         disaggregated=asked["disaggregated"],
     )
@@ -208,12 +208,12 @@ def _question(facts: Facts, model: str, asked: dict[str, Any]) -> tuple[Scenario
 def _lists(asked: dict[str, Any]) -> dict[str, list[Any]]:
     """Options with several choices, by the names of the search space."""
     return {
-        "batches": [_whole(text, "batch") for text in words(asked["batch"] or "")],
+        "batches": [whole(text, "batch") for text in words(asked["batch"] or "")],
         "precisions": words(asked["precision"]),
         "kv_precisions": words(asked["kv_precision"] or ""),
         "tiers": words(asked["tiers"]),
         "overlaps": words(asked["overlap"]),
-        "redundant_experts": list(_redundant(asked["redundant_experts"])),
+        "redundant_experts": list(redundant_numbers(asked["redundant_experts"])),
     }
 
 
@@ -255,7 +255,7 @@ def _understood(scenario: Scenario, space: SearchSpace) -> dict[str, Any]:
     }
 
 
-def _redundant(text: str | None) -> tuple[int | None, ...]:
+def redundant_numbers(text: str | None) -> tuple[int | None, ...]:
     """The numbers of redundant experts to try; 0 is a number here."""
     numbers = [parse_count(word) for word in words(text or "")]
     if None in numbers:
@@ -268,7 +268,8 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _whole(text: str, name: str) -> int:
+def whole(text: str, name: str) -> int:
+    """A whole number of at least 1; BadInput names the option."""
     number = parse_count(text)
     if number is None or number < 1:
         raise BadInput(f"{name} is {shortened(text)!r}, not a whole number of at least 1")

@@ -1,4 +1,4 @@
-"""Deployments on a chip with one of its counts at the next value: a larger domain of links, one more axis of a torus."""
+"""Deployments on a chip with one of its counts at the next value: a larger domain, one more axis of a torus."""
 
 from __future__ import annotations
 

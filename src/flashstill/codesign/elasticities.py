@@ -104,8 +104,8 @@ def sensitivities(
     changes = [changes_of(subject, 1.0 + STEP) for subject in subjects]
     priced = priced_nearby(question, subjects, grids, list(rows), changes) if rows else []
     by_subject: list[list[int]] = [[] for _ in subjects]
-    for (grid, _, _), number in rows.items():
-        by_subject[grids[grid].entry.subject].append(number)
+    for (at, _, _), number in rows.items():
+        by_subject[grids[at].entry.subject].append(number)
     return [
         Sensitivity(
             optima={
@@ -163,7 +163,9 @@ def _scaled_ones(
             found[one.name][objective] = Elasticity(
                 value=_slope(least[which, up], least[which, down], 2.0 * math.log1p(STEP)),
                 fixed=_slope(costs[today, which, up], costs[today, which, down], 2.0 * math.log1p(STEP)),
-                jumps=bool(least[which, up] < costs[today, which, up] or least[which, down] < costs[today, which, down]),
+                jumps=bool(
+                    least[which, up] < costs[today, which, up] or least[which, down] < costs[today, which, down]
+                ),
             )
     return found
 

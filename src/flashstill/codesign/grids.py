@@ -104,7 +104,9 @@ def _priced(
     grids = []
     more_room, gain = _with_more_memory(question, conditions, figures.room, step) if step else (figures.room, None)
     for place, entry in enumerate(entries):
-        timed = (_at(value, place) for value in (figures.pace.ttft_s, figures.pace.tpot_s, figures.pace.output_tokens_per_s))
+        timed = (
+            _at(value, place) for value in (figures.pace.ttft_s, figures.pace.tpot_s, figures.pace.output_tokens_per_s)
+        )
         ttft, tpot, rate = timed
         args = (question.scenario, entry.conditions.chip, chosen.layout, chosen.batches, entry.overlap)
         refused = refusals(*args, figures.room[place], ttft, tpot, rate)

@@ -20,6 +20,7 @@ from flashstill.codesign.subjects import Subject, hours_of
 from flashstill.cost import Conditions, serve
 from flashstill.cost.serving import capacity
 from flashstill.cost.stacks import stacked_alike
+from flashstill.hardware import Chip
 from flashstill.hardware.stacked import along
 from flashstill.plan.feasible import refusals
 from flashstill.plan.layouts import layout_of
@@ -105,7 +106,7 @@ def _rows(
     for entry, end, length in zip(entries, ends, lengths, strict=True):
         one = changes[entry.subject]
         table[end - length : end, [places.index(place) for place in one.places]] = one.ratios
-    ratios = {place: column for place, column in zip(places, table.T, strict=True)}
+    ratios = dict(zip(places, table.T, strict=True))
     which = np.repeat(np.arange(len(configurations)), lengths)
     many = int(lengths.sum())
     stack = scaled(
@@ -173,7 +174,7 @@ def _taken(value: Any, places: npt.NDArray[np.intp], made: dict[int, Any]) -> An
             for each in fields(value)
             if each.init and (after := _taken(before := getattr(value, each.name), places, made)) is not before
         }
-        if "stacked" in value.__slots__ and value.stacked:
+        if isinstance(value, Chip) and value.stacked:
             changed["stacked"] = len(places)
         made[id(value)] = replace(value, **changed) if changed else value
     return made[id(value)]

@@ -116,7 +116,9 @@ def _parameters(facts: Facts, chip: Chip, tiers: Sequence[str]) -> tuple[Paramet
         for precision, rate in chip.flops_per_s.items()
     ]
     found = [_of_row(facts, chip, quantity) for quantity in _ROWS if _bears(facts, chip, quantity, tiers)]
-    bundles = [Parameter(name=name, kind=kind, value=None, unit="", acts_on=(name,)) for name, (kind, _) in BUNDLES.items()]
+    bundles = [
+        Parameter(name=name, kind=kind, value=None, unit="", acts_on=(name,)) for name, (kind, _) in BUNDLES.items()
+    ]
     return (*peaks, *(one for one in found if one is not None), *bundles)
 
 

@@ -36,7 +36,7 @@ def scaled(conditions: Conditions, ratios: Ratios, stacked: int = 0) -> Conditio
 
 
 def _chip(chip: Chip, ratios: Ratios, tiers: dict[int, Memory], stacked: int) -> Chip:
-    numbers = {
+    numbers: dict[str, Any] = {
         "on_chip_bytes": _times(chip.on_chip_bytes, ratios, "on_chip"),
         "power_limit_w": _times(chip.power_limit_w, ratios, "limit"),
         "active_w": _times(chip.active_w, ratios, "active"),
@@ -51,9 +51,7 @@ def _chip(chip: Chip, ratios: Ratios, tiers: dict[int, Memory], stacked: int) ->
         "domain_chips": _times(chip.system.domain_chips, ratios, "domain"),
         "scale_out_bytes_per_s": _times(chip.system.scale_out_bytes_per_s, ratios, "scale_out"),
     }
-    return replace(
-        chip, topology=replace(chip.topology, **links), system=replace(chip.system, **system), **numbers
-    )  # type: ignore[arg-type]
+    return replace(chip, topology=replace(chip.topology, **links), system=replace(chip.system, **system), **numbers)
 
 
 def _memory(tier: Memory, ratios: Ratios, made: dict[int, Memory]) -> Memory:
@@ -97,7 +95,8 @@ def _calibration(calibration: Calibration, ratios: Ratios) -> Calibration:
 def _software(software: Software, ratios: Ratios) -> Software:
     if ENGINE_SECONDS not in ratios:
         return software
-    return _scaled_fields(software, dict.fromkeys(_ENGINE_SECONDS, ENGINE_SECONDS), ratios)
+    changed: Software = _scaled_fields(software, dict.fromkeys(_ENGINE_SECONDS, ENGINE_SECONDS), ratios)
+    return changed
 
 
 def _scaled_fields(value: Any, places: dict[str, str], ratios: Ratios) -> Any:

@@ -44,6 +44,7 @@ from flashstill.plan.space import (
 )
 from flashstill.plan.tables import Candidates, Priced, candidates, layouts_of, priced
 
+
 def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RENTED) -> SearchResult:
     """Price all configurations; InfeasiblePlan with the reasons counted if none is feasible.
 
@@ -66,7 +67,7 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
         check_draft(chip, scenario.draft)
         prices[name] = paid = hourly_price(facts, name, price)
         for precision, kv, (weights, cache), overlap, drafting in itertools.product(
-            space.precisions, space.kv_precisions, _placements(space, chip), space.overlaps, drafts
+            space.precisions, space.kv_precisions, placements_of(space, chip), space.overlaps, drafts
         ):
             evaluated += layouts * batches + sum(refused.values())
             reasons.update(refused)
@@ -128,7 +129,7 @@ def _drafts(scenario: Scenario, model: Architecture, space: SearchSpace) -> tupl
 def _layouts(facts: Facts, model: Architecture, space: SearchSpace, drafts: int) -> tuple[list[Degrees], Counter[str]]:
     """Layouts of the model on up to so many chips; BadInput if too many configurations would result."""
     possible, refused = layouts_of(model, space.max_chips, space.redundant_experts)
-    placements = sum(len(_placements(space, chip_from_facts(facts, name))) for name in space.chips)
+    placements = sum(len(placements_of(space, chip_from_facts(facts, name))) for name in space.chips)
     formats = len(space.precisions) * len(space.kv_precisions)
     check_size(len(possible), len(space.batches), placements * formats * len(space.overlaps) * drafts)
     return possible, refused
@@ -145,7 +146,7 @@ def _crossover(facts: Facts, scenario: Scenario, space: SearchSpace, name: str) 
         return None
 
 
-def _placements(space: SearchSpace, chip: Chip) -> list[tuple[str, str]]:
+def placements_of(space: SearchSpace, chip: Chip) -> list[tuple[str, str]]:
     """Pairs of memory tiers for weights and cache, of the tiers requested that the chip has."""
     names = [tier.name for tier in chip.tiers if tier.name in space.tiers]
     return list(itertools.product([WIRING] if chip.wired else names, names))

@@ -11,6 +11,7 @@ from pathlib import Path
 from flashstill.outputs import written_out
 from flashstill.report.asic import asic_page
 from flashstill.report.capacity import capacity_page
+from flashstill.report.codesign import codesign_page
 from flashstill.report.economics import economics_page
 from flashstill.report.family import family_page
 from flashstill.report.money import others, question_of
@@ -58,5 +59,6 @@ def _plain(document: Document) -> Page:
 PAGES: dict[str, Callable[[Document], Page]] = {
     "asic": asic_page,
     "capacity": capacity_page,
+    "codesign": codesign_page,
     "economics": economics_page,
 }

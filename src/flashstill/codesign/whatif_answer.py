@@ -1,0 +1,249 @@
+"""The answer of `codesign`: which numbers of a chip bear on the cost of a model's tokens, and what binds."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flashstill.arch import Architecture
+from flashstill.codesign.doubling import Binding, Gains, binding_of, doubled, followed, improved, mean
+from flashstill.codesign.elasticities import STEP, Sensitivity, sensitivities
+from flashstill.codesign.grids import OBJECTIVES, Question
+from flashstill.codesign.parameters import Parameter
+from flashstill.codesign.subjects import Subject, entries_of, subject_of
+from flashstill.errors import BadInput, InfeasiblePlan
+from flashstill.facts import Facts
+from flashstill.plan.scenario import Scenario
+from flashstill.plan.search import placements_of
+from flashstill.plan.space import SearchSpace, check_search, check_size, normalised
+from flashstill.plan.tables import candidates, layouts_of
+from flashstill.tables import cell, html_table
+
+MEANING = {
+    "usd": "dollars per million output tokens, of the cheapest configuration",
+    "joules": "joules per output token, of the configuration with the fewest",
+    "seconds": "seconds per output token after the first, of the fastest configuration",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """One model on one chip. binding: by objective.  doubling: cost over today's, by parameter and objective."""
+
+    model: str
+    chip: str
+    parameters: tuple[Parameter, ...]
+    sensitivity: Sensitivity
+    binding: dict[str, Binding]
+    doubling: Gains
+    price_basis: str
+
+    @property
+    def elasticities(self) -> dict[str, dict[str, float | None]]:
+        """By parameter and objective; None where the cost is not known."""
+        found = self.sensitivity.elasticities
+        return {name: {key: _value(of, key) for key in OBJECTIVES} for name, of in found.items()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The pair as a JSON document."""
+        found = self.sensitivity.elasticities
+        return {
+            "model": self.model,
+            "chip": self.chip,
+            "price_basis": self.price_basis,
+            "optima": {name: {"cost": one.cost, **one.deployment} for name, one in self.sensitivity.optima.items()},
+            "elasticities": self.elasticities,
+            "fixed": {name: {key: one.fixed for key, one in of.items()} for name, of in found.items()},
+            "jumps": {name: [key for key, one in of.items() if one.jumps] for name, of in found.items()},
+            "binding": {name: one.as_dict() for name, one in self.binding.items()},
+            "doubling": self.doubling,
+            "infeasible": self.sensitivity.infeasible,
+        }
+
+
+def _value(found: Mapping[str, Any], objective: str) -> float | None:
+    return found[objective].value if objective in found else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WhatIfs:
+    """Elasticities of every pair of a model and a chip, models within chips; means leave out what is not known."""
+
+    pairs: tuple[Pair, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def elasticities(self) -> dict[str, dict[str, float | None]]:
+        """By parameter and objective: those of the one pair, or the mean over all pairs that have the parameter."""
+        return _means(self.pairs)
+
+    @property
+    def by_chip(self) -> dict[str, dict[str, dict[str, float | None]]]:
+        """The mean over models, by chip, parameter and objective."""
+        return {chip: _means(self.of_chip(chip)) for chip in dict.fromkeys(pair.chip for pair in self.pairs)}
+
+    def of_chip(self, chip: str) -> tuple[Pair, ...]:
+        """The pairs of one chip."""
+        return tuple(pair for pair in self.pairs if pair.chip == chip)
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """The parameters of all chips by name; values are those of the first chip that has one."""
+        return {one.name: one for pair in reversed(self.pairs) for one in pair.parameters}
+
+    @property
+    def binding(self) -> dict[str, Binding]:
+        """What binds, by objective: of the one pair, or by the means."""
+        if len(self.pairs) == 1:
+            return self.pairs[0].binding
+        return _bindings(tuple(self.parameters.values()), self.elasticities)
+
+    @property
+    def doubling(self) -> Gains:
+        """Cost over today's, by parameter and objective: of the one pair, or the mean over pairs."""
+        names = dict.fromkeys(name for pair in self.pairs for name in pair.doubling)
+        return {
+            name: {
+                key: mean([pair.doubling[name][key] for pair in self.pairs if name in pair.doubling])
+                for key in OBJECTIVES
+            }
+            for name in names
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document that `codesign --json` prints."""
+        chips = {pair.chip: pair.parameters for pair in self.pairs}
+        return {
+            "objectives": MEANING,
+            "step": STEP,
+            "elasticities": self.elasticities,
+            "binding": {name: one.as_dict() for name, one in self.binding.items()},
+            "doubling": self.doubling,
+            "factors": {name: improved(one) for name, one in self.parameters.items()},
+            "by_chip": self.by_chip,
+            "pairs": [pair.as_dict() for pair in self.pairs],
+            "parameters": {chip: {one.name: one.as_dict() for one in ones} for chip, ones in chips.items()},
+            "notes": list(self.notes),
+        }
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """One flat row for each model, chip and parameter."""
+        return [
+            {"model": pair.model, "chip": pair.chip, "parameter": name, **of}
+            for pair in self.pairs
+            for name, of in pair.elasticities.items()
+        ]
+
+    def _repr_html_(self) -> str:
+        found = self.elasticities
+        rows = [[cell(name), *(cell(of[key]) for key in OBJECTIVES)] for name, of in found.items()]
+        title = f"{len(self.pairs)} pairs of model and chip: d ln(cost) / d ln(number)"
+        return html_table(("number of the chip", *OBJECTIVES), rows, title)
+
+
+def _means(pairs: Sequence[Pair]) -> dict[str, dict[str, float | None]]:
+    tables = [pair.elasticities for pair in pairs]
+    names = dict.fromkeys(name for table in tables for name in table)
+    return {
+        name: {key: mean([table[name][key] for table in tables if name in table]) for key in OBJECTIVES}
+        for name in names
+    }
+
+
+def _bindings(parameters: Sequence[Parameter], found: Mapping[str, Any]) -> dict[str, Binding]:
+    each = {objective: binding_of(parameters, found, objective) for objective in OBJECTIVES}
+    return {objective: one for objective, one in each.items() if one is not None}
+
+
+def what_ifs(
+    facts: Facts,
+    models: Sequence[Architecture],
+    scenario: Scenario,
+    space: SearchSpace,
+    price: str,
+    doubling: bool,
+) -> WhatIfs:
+    """Elasticities of every model on every chip of `space`; the scenario's model is ignored.
+
+    doubling: also what a doubling of each number buys, and how far what binds stays what binds.
+    Raises BadInput for an impossible question; InfeasiblePlan, with counted reasons, if no pair has a feasible
+    configuration.
+    """
+    if scenario.osl == 1:
+        raise BadInput("with one output token nothing is decoded, so that it has no seconds per token; raise osl")
+    space = normalised(facts, space)
+    subjects = [subject_of(facts, name, price, space.tiers) for name in space.chips]
+    reasons: Counter[str] = Counter()
+    pairs = [
+        pair
+        for model in models
+        for pair in _of_model(facts, model, _asked(scenario, model), space, subjects, doubling, reasons)
+    ]
+    if not any(pair.sensitivity.optima for pair in pairs):
+        names = ", ".join(model.name for model in models)
+        raise InfeasiblePlan(f"nothing serves {names} within these bounds", dict(reasons))
+    return WhatIfs(pairs=tuple(pairs), notes=_notes(pairs, doubling))
+
+
+def _asked(scenario: Scenario, model: Architecture) -> Scenario:
+    return replace(scenario, model=model)
+
+
+def _of_model(
+    facts: Facts,
+    model: Architecture,
+    scenario: Scenario,
+    space: SearchSpace,
+    subjects: Sequence[Subject],
+    doubling: bool,
+    reasons: Counter[str],
+) -> list[Pair]:
+    check_search(scenario, model, space)
+    possible, refused = layouts_of(model, space.max_chips, space.redundant_experts)
+    chosen = candidates(possible, refused, space.batches)
+    question = Question(model=model, scenario=scenario, chosen=chosen)
+    placements = [placements_of(space, subject.chip) for subject in subjects]
+    combinations = len(space.precisions) * len(space.kv_precisions) * len(space.overlaps)
+    check_size(len(possible), len(space.batches), sum(len(each) for each in placements) * combinations)
+    counted = [Counter({why: times * len(space.batches) for why, times in refused.items()}) for _ in subjects]
+    entries = entries_of(facts, model, subjects, space, placements, counted, chosen.shape[0] * chosen.shape[1])
+    found = sensitivities(question, subjects, entries, counted)
+    pairs = []
+    for place, (subject, one) in enumerate(zip(subjects, found, strict=True)):
+        reasons.update(one.infeasible)
+        binding = _bindings(subject.parameters, one.elasticities)
+        gains: Gains = {}
+        if doubling and one.optima:
+            mine = [replace(entry, subject=0) for entry in entries if entry.subject == place]
+            gains = doubled(question, subject, mine, one)
+            binding = followed(question, subject, mine, binding)
+        pairs.append(
+            Pair(
+                model=model.name,
+                chip=subject.chip.name,
+                parameters=subject.parameters,
+                sensitivity=one,
+                binding=binding,
+                doubling=gains,
+                price_basis=subject.price.basis,
+            )
+        )
+    return pairs
+
+
+def _notes(pairs: Sequence[Pair], doubling: bool) -> tuple[str, ...]:
+    notes = []
+    without = [f"{pair.model} on {pair.chip}" for pair in pairs if not pair.sensitivity.optima]
+    if without:
+        notes.append(f"no feasible configuration: {', '.join(without[:8])}{' and others' if len(without) > 8 else ''}")
+    unpriced = dict.fromkeys(
+        pair.chip for pair in pairs if pair.sensitivity.optima and "usd" not in pair.sensitivity.optima
+    )
+    if unpriced:
+        notes.append(f"no price is known of {', '.join(itertools.islice(unpriced, 12))}: no elasticities of dollars")
+    if not doubling:
+        notes.append("doublings were not asked for (--doubling)")
+    return tuple(notes)
