@@ -21,8 +21,8 @@ from tests.deployments import FACTS
 NAMES = {
     "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView",
     "Scenario", "SearchSpace", "UnsupportedArchitecture", "asic", "capacity", "chip", "codesign", "distill",
-    "economics", "evaluate", "explain", "family_economics", "knee", "measure_model", "measure_server", "model", "plan_fleet",
-    "plan_student", "predict", "quality_law", "run", "search", "serve", "should_distil", "simulate",
+    "economics", "evaluate", "explain", "family_economics", "knee", "measure_model", "measure_server", "model",
+    "plan_fleet", "plan_student", "predict", "quality_law", "run", "search", "serve", "should_distil", "simulate",
     "simulate_sweep", "train_cost",
 }  # fmt: skip
 SIGNATURES = {

@@ -155,7 +155,7 @@ def test_without_a_jump_the_derivative_is_that_of_the_best_configuration() -> No
 @pytest.mark.parametrize("chip", ["h100-sxm", "tpu-v5e", "a100-80g"])
 def test_what_is_left_out_near_the_best_changes_nothing(monkeypatch: pytest.MonkeyPatch, chip: str) -> None:
     """Ten times as wide a neighbourhood of the best gives the same elasticities."""
-    asked = {"model": ["gpt-oss-120b", "qwen3-8b"], "chip": chip, "doubling": False, "max_ttft_s": 2.0}
+    asked: dict[str, Any] = {"model": ["gpt-oss-120b", "qwen3-8b"], "chip": chip, "doubling": False, "max_ttft_s": 2.0}
     narrow = fs.codesign(**asked)
     monkeypatch.setattr(elasticities, "MARGIN", 10.0 * elasticities.MARGIN)
     wide = fs.codesign(**asked)
