@@ -82,7 +82,7 @@ def test_nothing_to_draw_is_nothing() -> None:
     ("value", "unit", "words"),
     [(1e-6, "s", "1 µs"), (0.01, "s", "10 ms"), (1000.0, "J", "1 kJ"), (0.1, "USD", "$0.10"), (2e-4, "USD", "$0.0002"),
      (1e-8, "USD", "$1e-8"), (5e9, "tokens", "5B"), (0.4, "ratio", "40 %"), (1.2e4, "1", "12k"), (0.0, "s", "0"),
-     (8e10, "B", "80 GB"), (3.0, "chips", "3 chips")],
+     (8e10, "B", "80 GB"), (3.0, "chips", "3 chips"), (7200.0, "s", "7,200 s")],
 )  # fmt: skip
 def test_a_tick_can_be_said(value: float, unit: str, words: str) -> None:
     assert tick_text(value, unit) == words

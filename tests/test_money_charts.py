@@ -7,10 +7,11 @@ import re
 import pytest
 
 from flashstill.report.amounts import dollars, short
+from flashstill.report.axes import EDGE
 from flashstill.report.bands import Crossing, Curve, bands
 from flashstill.report.hours import Layer, hours, mean_day, stretches
 from flashstill.report.sections import Section, cell, render_sections
-from flashstill.report.svg import Scale
+from flashstill.report.svg import WIDTH, Scale
 from flashstill.report.tornado import Driver, tornado
 from flashstill.report.waterfall import Step, waterfall
 
@@ -63,7 +64,12 @@ def test_bands_are_between_their_ends_and_the_crossing_is_marked() -> None:
 def test_an_open_crossing_reaches_the_edge_and_none_leaves_no_mark() -> None:
     points = [(1.0, 1.0, 2.0, 3.0), (100.0, 1.0, 2.0, 3.0)]
     open_end = bands([Curve(name="a", points=points)], "x", "t", Crossing(word="w", low=10.0, middle=None, high=None))
-    assert 'class="range" x="262.0"' in open_end
+    shade = re.search(r'class="range" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', open_end)
+    ends = re.search(r'class="line s1" points="([\d.]+),[\d.]+ ([\d.]+),[\d.]+"', open_end)
+    assert shade is not None
+    assert ends is not None
+    assert float(shade[1]) == pytest.approx((float(ends[1]) + float(ends[2])) / 2.0, abs=0.11)
+    assert float(shade[1]) + float(shade[2]) == pytest.approx(WIDTH - EDGE, abs=0.11)
     assert 'class="mark"' not in open_end
     never = bands([Curve(name="a", points=points)], "x", "t", Crossing(word="w", low=None, middle=None, high=None))
     assert "range" not in never

@@ -5,8 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from flashstill.report.simulation import render_simulation, write_simulation_page
-from flashstill.report.svg import Bar, Line, intervals, lines
+import pytest
+
+from flashstill.report.axes import Axis
+from flashstill.report.line_chart import line_chart
+from flashstill.report.percentiles import Bar, intervals
+from flashstill.report.simulation import LATENCY, render_simulation, write_simulation_page
+from flashstill.report.svg import Line
 from tests.answers import KNEE
 from tests.answers import SIMULATION as DOCUMENT
 from tests.answers import loads as rows
@@ -41,15 +46,22 @@ def test_only_a_knee() -> None:
 
 
 def test_charts_place_their_values() -> None:
-    """A line from corner to corner of its axes; a gap parts a line; an open interval ends at its value."""
-    chart = lines([Line(name="one", points=[(0.0, 0.0), (100.0, 8.0)])], "seconds", "a & b")
-    assert 'points="56.0,180.0 468.0,26.0"' in chart
+    """A straight line over its ticks; a gap parts a line; an open interval ends at its value."""
+    seconds, running = Axis(title="time", unit="s"), Axis(title="running", from_zero=True)
+    chart = line_chart([Line(name="one", points=[(0.0, 0.0), (50.0, 4.0), (100.0, 8.0)])], seconds, running, "a & b")
+    drawn = re.search(r'points="([\d.]+),([\d.]+) ([\d.]+),([\d.]+) ([\d.]+),([\d.]+)"', chart)
+    ticks = dict(re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="middle">([^<]+)</text>', chart))
+    assert drawn is not None
+    x1, y1, x2, y2, x3, y3 = map(float, drawn.groups())
+    assert (x2, y2) == pytest.approx(((x1 + x3) / 2.0, (y1 + y3) / 2.0), abs=0.11)
+    assert ticks[drawn[1]] == "0"
+    assert ticks[drawn[5]] == "100 s"
     assert "a &amp; b" in chart
-    parted = lines([Line(name="one", points=[(0.0, 1.0), (1.0, None), (2.0, 1.0), (3.0, 1.0)])], "seconds", "gap")
-    assert parted.count("<polyline") == 2
-    assert lines([Line(name="none", points=[])], "seconds", "nothing") == ""
-    bars = intervals([Bar(row="ttft", label="p50", value=1.0, low=0.1, high=None)], "seconds", "latencies")
-    found = re.search(r'class="line" x1="([\d.]+)" x2="([\d.]+)"', bars)
+    gap = [(0.0, 1.0), (1.0, None), (2.0, 1.0), (3.0, 1.0)]
+    assert line_chart([Line(name="one", points=gap)], seconds, running, "gap").count("<polyline") == 2
+    assert line_chart([Line(name="none", points=[])], seconds, running, "nothing") == ""
+    bars = intervals([Bar(row="ttft", label="p50", value=1.0, low=0.1, high=None)], LATENCY, "latencies")
+    found = re.search(r'class="interval" d="M([\d.]+),[\d.]+H([\d.]+)"', bars)
     place = re.search(r'class="dot" cx="([\d.]+)"', bars)
     assert found is not None
     assert place is not None

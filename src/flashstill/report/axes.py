@@ -44,6 +44,10 @@ class Axis:
         """A word for the axis on hover, where its title is long."""
         return self.word or self.title
 
+    def text(self, value: float) -> str:
+        """The text of a tick."""
+        return tick_text(value, self.unit)
+
     def shown(self, value: float | None) -> bool:
         """Whether a value has a place on this axis."""
         return value is not None and math.isfinite(value) and (not self.log or value > 0.0)
@@ -66,7 +70,7 @@ def tick_text(value: float, unit: str) -> str:
             return f"${value:.0e}".replace("e-0", "e-")
         return words.rstrip("0").rstrip(".") if "." in words and abs(value) < 0.01 else words
     if unit in _SI:
-        return "0" if value == 0.0 else show(value, unit, 4)
+        return "0" if value == 0.0 else _prefixed(value, unit, 4)
     if unit == "tokens":
         return tokens(value)
     if unit == "ratio":
@@ -81,8 +85,13 @@ def amount(value: float, unit: str) -> str:
     if unit in ("ratio", "tokens"):
         return tick_text(float(f"{value:.3g}"), unit)
     if unit in _SI:
-        return show(value, unit)
+        return _prefixed(value, unit, 3)
     return f"{short(float(f'{value:.4g}'))} {'' if unit == '1' else unit}".strip()
+
+
+def _prefixed(value: float, unit: str, digits: int) -> str:
+    """With a prefix of the unit; nobody counts in kiloseconds."""
+    return f"{value:,.0f} s" if unit == "s" and abs(value) >= 1e3 else show(value, unit, digits)
 
 
 def snug(values: Sequence[float], begin: float, end: float, log: bool, most: int = 6) -> Scale:

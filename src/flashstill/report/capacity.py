@@ -7,13 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from flashstill.report.amounts import short
+from flashstill.report.axes import Axis
 from flashstill.report.hours import COLOURS, DAY, Layer, hours, mean_day, stretches
+from flashstill.report.line_chart import line_chart
 from flashstill.report.money import plain, table, value
 from flashstill.report.pages import Page
 from flashstill.report.sections import Document, Section
-from flashstill.report.svg import Line, lines
+from flashstill.report.svg import Line
 
 TRAIN = "train "
+HOUR = Axis(title="hour")
 ROWS = 200
 """rows of the table beside a chart; a longer plan has means over whole days"""
 _SHOWN = ("status", "allocation", "chip_hours", "training_finishes", "duals", "violations", "frontier", "fits")
@@ -218,7 +221,8 @@ def _over_time(words: str, values: Sequence[float], step: float, unit: str) -> l
     if max(values, default=0.0) - min(values, default=0.0) <= 1e-9:
         return []
     points = [(each.start * step, _mean(values, each)) for each in stretches(len(values), step)]
-    chart = lines([Line(name=words, points=points)], "hour", f"{words}, {unit}, over time")
+    y = Axis(title=unit, unit="USD" if unit == "$" else "1", from_zero=True)
+    chart = line_chart([Line(name=words, points=points)], HOUR, y, f"{words}, {unit}, over time")
     return [(f"{words[:1].upper()}{words[1:]} ({unit})", chart)]
 
 
@@ -229,10 +233,12 @@ def _frontier(document: Document) -> Section | None:
         return None
     runs = list(dict.fromkeys(run for row in rows for run in row["finishes"]))
     series = [
-        Line(name=run, points=[(100.0 * row["served_ratio"], row["finishes"].get(run)) for row in rows], dots=True)
+        Line(name=run, points=[(row["served_ratio"], row["finishes"].get(run)) for row in rows], dots=True)
         for run in runs[:COLOURS]
     ]
-    chart = lines(series, "% of the demand served", "hour at which runs finish, over the demand that is served")
+    title = "hour at which runs finish, over the demand that is served"
+    served = Axis(title="demand served", unit="ratio")
+    chart = line_chart(series, served, Axis(title="finishes at hour", from_zero=True), title)
     return Section(
         title="Users served against training finished",
         text="The earliest hour at which each run finishes, if so much of the demand must be served.",

@@ -9,24 +9,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flashstill.outputs import written_out
+from flashstill.report.axes import Axis
+from flashstill.report.line_chart import line_chart
 from flashstill.report.pages import Page
+from flashstill.report.percentiles import Bar, intervals
 from flashstill.report.sections import Document, Section, cell, render_sections
-from flashstill.report.svg import Bar, Line, intervals, lines
+from flashstill.report.svg import Line
 from flashstill.units import show
 
 _TIMELINES = (
-    ("In flight", ("running", "queued"), "requests"),
-    ("Cache", ("cache_blocks",), "blocks in use, all replicas"),
-    ("Utilisation", ("utilisation",), "share of the replicas that work"),
-    ("Output", ("output_tokens",), "tokens/s"),
+    ("In flight", ("running", "queued"), "requests", "1"),
+    ("Cache", ("cache_blocks",), "blocks in use, all replicas", "1"),
+    ("Utilisation", ("utilisation",), "share of the replicas that work", "ratio"),
+    ("Output", ("output_tokens",), "tokens/s", "1"),
 )
 PERCENTILES = ("p50", "p90", "p95", "p99")
 _LOAD_CHARTS = {
-    "ttft_p95_s": "p95 of TTFT (seconds)",
-    "tpot_p95_s": "p95 of TPOT (seconds)",
-    "output_tokens_per_s": "Output (tokens/s, all replicas)",
-    "goodput_ratio": "Goodput (share of the requests)",
+    "ttft_p95_s": ("p95 of TTFT", "s"),
+    "tpot_p95_s": ("p95 of TPOT", "s"),
+    "output_tokens_per_s": ("Output, tokens/s of all replicas", "1"),
+    "goodput_ratio": ("Goodput, share of the requests", "ratio"),
 }
+TIME, LATENCY = Axis(title="time", unit="s"), Axis(title="latency", unit="s", log=True)
 _LOAD_COLUMNS = (
     "label", "load", "seed", "ttft_p50_s", "ttft_p95_s", "tpot_p50_s", "tpot_p95_s", "output_tokens_per_s",
     "goodput_ratio", "steady",
@@ -140,7 +144,7 @@ def _latencies(document: Document) -> Section:
     return Section(
         title="Latencies",
         text="Percentiles with their 95 % intervals. TTFT counts from the arrival, waiting included.",
-        charts=[("Percentiles", intervals(bars, "seconds", "latencies at percentiles, with intervals"))],
+        charts=[("Percentiles", intervals(bars, LATENCY, "latencies at percentiles, with intervals"))],
         headings=["latency", "n", "mean", *(f"{at} (95 % interval)" for at in PERCENTILES)],
         rows=rows,
     )
@@ -154,11 +158,12 @@ def _over_time(document: Document) -> Section:
     timeline, width = document["timeline"], document["moment_s"]
     times = [width * (number + 0.5) for number in range(len(timeline["running"]))]
     charts = []
-    for title, names, unit in _TIMELINES:
+    for title, names, words, unit in _TIMELINES:
+        y = Axis(title=words, unit=unit, from_zero=True)
         series = [
             Line(name=name.replace("_", " "), points=list(zip(times, timeline[name], strict=True))) for name in names
         ]
-        charts.append((f"{title} ({unit})", lines(series, "seconds", f"{title.lower()} over time")))
+        charts.append((title, line_chart(series, TIME, y, f"{title.lower()} over time")))
     columns = list(timeline)
     return Section(
         title="Over time",
@@ -180,9 +185,10 @@ def _loads(knee: Document | None, sweep: Sequence[Document]) -> Section:
     for row in answered:
         groups.setdefault(str(row["label"]), []).append(row)
     charts = []
-    for name, title in _LOAD_CHARTS.items():
+    for name, (title, unit) in _LOAD_CHARTS.items():
+        y = Axis(title=title, unit=unit, log=name == "ttft_p95_s", from_zero=True)
         series = [Line(name=label, points=_means(rows, name), dots=True) for label, rows in list(groups.items())[:4]]
-        chart = lines(series, "requests/s", f"{title}, over the load", marks, log_y=name == "ttft_p95_s")
+        chart = line_chart(series, Axis(title="requests/s"), y, f"{title}, over the load", marks)
         if chart:
             charts.append((title, chart))
     if sweep:

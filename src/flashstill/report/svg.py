@@ -1,4 +1,4 @@
-"""Small charts as inline SVG: lines over a number, and percentiles with their intervals. No script is needed.
+"""What charts share: scales from values to places, ticks, words, legends and the drawing itself. Inline SVG.
 
 Colours are those of the page's style (`--series-1` and on), for light and for dark; everything that is text is escaped.
 """
@@ -12,8 +12,8 @@ from html import escape
 
 from flashstill.report.amounts import short
 
-WIDTH, HEIGHT = 480.0, 220.0
-LEFT, RIGHT, TOP, BOTTOM = 56.0, 12.0, 26.0, 40.0
+WIDTH = 480.0
+LEFT, RIGHT, BOTTOM = 56.0, 12.0, 40.0
 """of the plot's frame, in units of the view box"""
 CHARACTER = 8.2
 """room for a character, in the same units: enough for the larger text of a narrow screen"""
@@ -27,72 +27,6 @@ class Line:
     name: str
     points: Sequence[tuple[float, float | None]]
     dots: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bar:
-    """A value with the ends of its interval, of a row and a group: the 95th percentile of TTFT."""
-
-    row: str
-    label: str
-    value: float
-    low: float | None
-    high: float | None
-
-
-def lines(
-    series: Sequence[Line], x_title: str, title: str, marks: Sequence[tuple[float, str]] = (), log_y: bool = False
-) -> str:
-    """Lines over one axis, with marks: vertical lines at a number, with a word."""
-    points = [(x, y) for each in series for x, y in each.points if y is not None and (not log_y or y > 0.0)]
-    if not points:
-        return ""
-    xs = Scale.over([*(x for x, _ in points), *(x for x, _ in marks)], LEFT, WIDTH - RIGHT)
-    ys = Scale.over([*(y for _, y in points), *(() if log_y else (0.0,))], HEIGHT - BOTTOM, TOP, log_y)
-    parts = [axes(xs, ys, x_title)]
-    for place, word in marks:
-        at = xs.at(place)
-        side = "end" if at > (LEFT + WIDTH) / 2.0 else "start"
-        parts.append(f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        shift = -4.0 if side == "end" else 4.0
-        parts.append(f'<text x="{at + shift:.1f}" y="{TOP + 11}" text-anchor="{side}">{escape(word)}</text>')
-    for number, each in enumerate(series, start=1):
-        for run in _runs(each.points, log_y):
-            path = " ".join(f"{xs.at(x):.1f},{ys.at(y):.1f}" for x, y in run)
-            parts.append(f'<polyline class="line s{number}" points="{path}"/>')
-            if each.dots or len(run) == 1:
-                parts += [
-                    f'<circle class="dot s{number}" cx="{xs.at(x):.1f}" cy="{ys.at(y):.1f}" r="3"/>' for x, y in run
-                ]
-    names = [each.name for each in series] if len(series) > 1 else []
-    return figure(title, [*parts, *legend(names)], HEIGHT)
-
-
-def intervals(bars: Sequence[Bar], x_title: str, title: str) -> str:
-    """A row for each latency on a logarithmic axis: a dot for each percentile, and its interval as a line."""
-    rows, labels = list(dict.fromkeys(each.row for each in bars)), list(dict.fromkeys(each.label for each in bars))
-    shown = [each for each in bars if each.value > 0.0]
-    if not shown:
-        return ""
-    left, pitch = 92.0, 13.0 * len(labels) + 10.0
-    height = TOP + pitch * len(rows) + BOTTOM
-    ends = [end for each in shown for end in (each.value, each.low, each.high) if end is not None and end > 0.0]
-    xs = Scale.over(ends, left, WIDTH - RIGHT, log=True)
-    parts = [base_axis(xs, TOP, height - BOTTOM, x_title)]
-    for number, row in enumerate(rows):
-        middle = TOP + pitch * (number + 0.5)
-        parts.append(f'<text x="{left - 8}" y="{middle + 4}" text-anchor="end">{escape(row)}</text>')
-    for each in shown:
-        place = labels.index(each.label)
-        at = TOP + pitch * rows.index(each.row) + 13.0 * (place + 0.5) + 5.0
-        low, high = (each.value if end is None or end <= 0.0 else end for end in (each.low, each.high))
-        words = f"{each.row}, {each.label}: {each.value:.4g}"
-        parts.append(
-            f'<g class="s{place + 1}"><title>{escape(words)}</title>'
-            f'<line class="line" x1="{xs.at(low):.1f}" x2="{xs.at(high):.1f}" y1="{at}" y2="{at}"/>'
-            f'<circle class="dot" cx="{xs.at(each.value):.1f}" cy="{at}" r="3.5"/></g>'
-        )
-    return figure(title, [*parts, *legend(labels)], height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +51,6 @@ class Scale:
         first = math.floor(low / step)
         ticks = tuple(step * number for number in range(first, math.ceil(high / step - 1e-9) + 1))
         return cls(ticks[0], ticks[-1], begin, end, ticks, False)
-
-    @classmethod
-    def exact(cls, values: Sequence[float], begin: float, end: float) -> Scale:
-        """A logarithmic scale from the least to the greatest value, with the ticks between them."""
-        low, high = min(values), max(values)
-        if high <= low:
-            return cls.over(values, begin, end, log=True)
-        ticks = tuple(tick for tick in _log_ticks(low, high) if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9))
-        return cls(low, high, begin, end, ticks, True)
 
     @classmethod
     def hours(cls, span: float, begin: float, end: float) -> Scale:
@@ -170,40 +95,6 @@ def shortened(name: str, room: float) -> str:
     return name if len(name) <= most else f"{name[: most - 1].rstrip()}…"
 
 
-def _runs(points: Sequence[tuple[float, float | None]], log: bool) -> list[list[tuple[float, float]]]:
-    """Points without gaps between them."""
-    runs: list[list[tuple[float, float]]] = [[]]
-    for x, y in points:
-        if y is None or (log and y <= 0.0):
-            runs.append([])
-        else:
-            runs[-1].append((x, y))
-    return [run for run in runs if run]
-
-
-def axes(
-    xs: Scale,
-    ys: Scale,
-    x_title: str,
-    y_text: Callable[[float], str] = short,
-    height: float = HEIGHT,
-    x_text: Callable[[float], str] = short,
-) -> str:
-    """The grid, ticks and titles of the plot's frame."""
-    parts = []
-    for tick in ys.ticks:
-        at = ys.at(tick)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{escape(y_text(tick))}</text>')
-    for tick in xs.ticks:
-        at, foot = xs.at(tick), height - BOTTOM
-        parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{foot}" y2="{foot + 4}"/>')
-        parts.append(_below(at, foot + 16, x_text(tick)))
-    middle = (LEFT + WIDTH - RIGHT) / 2.0
-    parts.append(f'<text x="{middle}" y="{height - 6}" text-anchor="middle">{escape(x_title)}</text>')
-    return "".join(parts)
-
-
 def base_axis(xs: Scale, top: float, foot: float, x_title: str, show: Callable[[float], str] = short) -> str:
     """Vertical grid lines with their ticks and title below, for charts of rows."""
     ticks = xs.ticks[:: 1 if len(xs.ticks) <= 6 else 2]
@@ -225,16 +116,6 @@ def text(x: float, y: float, words: str, anchor: str = "start", kind: str = "") 
     """Words at a place, escaped; kind: a class of the style."""
     style = f' class="{kind}"' if kind else ""
     return f'<text{style} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
-
-
-def legend(names: Sequence[str]) -> list[str]:
-    """A dot and a name for each series, in one row above the plot."""
-    parts, at = [], LEFT
-    for number, name in enumerate(names, start=1):
-        parts.append(f'<circle class="dot s{number}" cx="{at + 4:.0f}" cy="11" r="4"/>')
-        parts.append(f'<text x="{at + 12:.0f}" y="15">{escape(name)}</text>')
-        at += 26.0 + CHARACTER * len(name)
-    return parts
 
 
 def key_rows(names: Sequence[tuple[str, str]], width: float = WIDTH, left: float = LEFT) -> tuple[list[str], float]:

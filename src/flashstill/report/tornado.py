@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from flashstill.report.amounts import dollars
+from flashstill.report.axes import snug
 from flashstill.report.svg import WIDTH, Scale, base_axis, figure, shortened, text
 
 TOP, PITCH, BAR, BOTTOM, LABEL, MARGIN = 26.0, 24.0, 15.0, 40.0, 226.0, 14.0
@@ -46,9 +47,7 @@ def tornado(
         return ""
     values = [base, *(end for each in drawn for end in (each.low, each.high) if end is not None)]
     log = min(values) > 0.0 and max(values) / min(values) >= LOG_FROM
-    reach = max(values) - min(values)
-    margin = 0.0 if log else 0.04 * reach
-    xs = Scale.over([*values, min(values) - margin, max(values) + margin], LABEL, WIDTH - MARGIN, log)
+    xs = snug(values, LABEL, WIDTH - MARGIN, log, 4)
     height = TOP + PITCH * len(drawn) + BOTTOM
     foot, middle = height - BOTTOM, xs.at(base)
     parts = [base_axis(xs, TOP, foot, x_title, show)]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from html import escape
 
 from flashstill.report.amounts import dollars
-from flashstill.report.svg import WIDTH, Scale, base_axis, figure, shortened, text
+from flashstill.report.axes import snug
+from flashstill.report.svg import WIDTH, base_axis, figure, shortened, text
 
 TOP, PITCH, BAR, BOTTOM = 8.0, 24.0, 15.0, 40.0
 LABEL, MARGIN = 158.0, 58.0
@@ -31,7 +32,7 @@ def waterfall(steps: Sequence[Step], x_title: str, title: str, show: Callable[[f
     if not steps:
         return ""
     ends = _ends(steps)
-    xs = Scale.over([0.0, *(end for pair in ends for end in pair)], LABEL, WIDTH - MARGIN)
+    xs = snug([0.0, *(end for pair in ends for end in pair)], LABEL, WIDTH - MARGIN, False, 4)
     height = TOP + PITCH * len(steps) + BOTTOM
     foot = height - BOTTOM
     parts = [base_axis(xs, TOP, foot, x_title, show)]
