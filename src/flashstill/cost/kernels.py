@@ -98,8 +98,11 @@ def blend(exponent: Quantity, *parts: Quantity) -> Quantity:
         return longest
     scale = np.maximum(longest, 1e-30)
     total: Quantity = 0.0
-    for part in parts:
-        total = total + (part / scale) ** exponent
+    if len(parts) == 2:
+        total = 1.0 + (np.minimum(*parts) / scale) ** exponent  # the longer one over itself is 1
+    else:
+        for part in parts:
+            total = total + (part / scale) ** exponent
     mixed: Quantity = longest * np.maximum(total, 1.0) ** (1.0 / exponent)
     return np.where(exponent >= 64.0, longest, mixed) if isinstance(exponent, np.ndarray) else mixed
 

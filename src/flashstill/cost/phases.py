@@ -8,7 +8,7 @@ their own drafts (MTP, EAGLE) are accepted less at each further position: a_i = 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from flashstill.cost.chip_work import chip_work
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.overlap import two_batches
 from flashstill.cost.step import StepCost, on_chips, step_cost
-from flashstill.parallel import Layout, Sharded, shard, to_next_stages
+from flashstill.parallel import Layout, Sharded, remembered, shard, to_next_stages
 from flashstill.workload import Chunks, Decoding, Quantity, decode, mixed, prefill
 
 
@@ -120,8 +120,10 @@ def verify_step(
     sequences, queries = decoding.sequences, decoding.queries
 
     def part(share: float) -> Sharded:
-        mine = sequences * share
-        return shard(decode(model, mine, decoding.context, conditions.widths, queries, conditions.skew), layout)
+        mine, how = sequences * share, (decoding.context, widths, queries, conditions.skew)
+        return remembered(layout, lambda: decode(model, mine, *how), "decode", model, mine, *how)
+
+    widths = conditions.widths
 
     overhead_s = overhead_seconds(model, conditions, layout.each(sequences))
     step = step_cost(conditions, part(1.0), layout.chips, overhead_s, pue)
@@ -152,9 +154,10 @@ def prefill_step(
 
     def one(tokens: Quantity, past: Quantity) -> StepCost:
         def part(share: float) -> Sharded:
-            mine = prompts * share
-            return shard(prefill(model, mine, tokens, conditions.widths, past, conditions.skew), layout)
+            mine, how = prompts * share, (tokens, widths, past, conditions.skew)
+            return remembered(layout, lambda: prefill(model, mine, *how), "prefill", model, mine, *how)
 
+        widths = conditions.widths
         every = layout.each(prompts)
         overhead_s = overhead_seconds(model, conditions, every)
         step = _prompt_step(model, conditions, layout, part, overhead_s, pue)
@@ -187,8 +190,14 @@ def mixed_step(
     def part(share: float) -> Sharded:
         mine = replace(decoding, sequences=decoding.sequences * share)
         theirs = replace(chunks, count=chunks.count * share)
-        return shard(mixed(model, mine, theirs, conditions.widths, conditions.skew), layout)
+        how = (widths, conditions.skew)
+        depends = (
+            *(getattr(mine, each.name) for each in fields(mine)),
+            *(getattr(theirs, each.name) for each in fields(theirs)),
+        )
+        return remembered(layout, lambda: mixed(model, mine, theirs, *how), "mixed", model, *depends, *how)
 
+    widths = conditions.widths
     overhead_s = overhead_seconds(model, conditions, layout.each(decoding.sequences + chunks.count))
     step = _prompt_step(model, conditions, layout, part, overhead_s, pue)
     step = with_sampling(step, model, conditions, layout.each(decoding.tokens + chunks.count))

@@ -3,7 +3,7 @@
 from flashstill.parallel.balance import busiest_rank, popular_load
 from flashstill.parallel.exchange import ROUNDS, Exchange, Sharded, sent_bytes
 from flashstill.parallel.layout import FFN_LAYOUTS, Layout, layout_reason, least_redundant
-from flashstill.parallel.sharding import copies, experts_last, shard, to_next_stages
+from flashstill.parallel.sharding import copies, experts_last, remembered, shard, to_next_stages
 
 __all__ = [
     "FFN_LAYOUTS",
@@ -17,6 +17,7 @@ __all__ = [
     "layout_reason",
     "least_redundant",
     "popular_load",
+    "remembered",
     "sent_bytes",
     "shard",
     "to_next_stages",

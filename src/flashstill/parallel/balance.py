@@ -24,6 +24,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from flashstill.distinct import distinct_integers
 from flashstill.workload import EVEN, Experts, Quantity
 
 Values = npt.NDArray[np.float64]
@@ -68,9 +69,9 @@ def _placed(experts: int, skew: float, groups: Quantity, redundant: Quantity) ->
     number, copies = np.broadcast_arrays(np.rint(groups), np.rint(redundant))
     if number.ndim == 0:
         return np.array(_one(experts, skew, int(number), int(copies)))
-    keys, where = np.unique(number * 2.0**20 + copies, return_inverse=True)
-    table = np.array([_one(experts, skew, int(key // 2**20), int(key % 2**20)) for key in keys])
-    found: Values = table[where.reshape(number.shape)]
+    (few, extra), where = distinct_integers(number.astype(np.int64), copies.astype(np.int64))
+    table = np.array([_one(experts, skew, *key) for key in zip(few.tolist(), extra.tolist(), strict=True)])
+    found: Values = table[where]
     return found
 
 

@@ -14,6 +14,7 @@ Without routed experts dp means independent replicas.  If there are fewer key/va
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,7 @@ class Layout:
     shard_batch: split the cache by sequences instead of replicating key/value heads.
     dense, at: of a row of candidates, the distinct ones as far as all work but that of experts goes (tp), and the place
     of each candidate among them.  Operations then hold the sequences of `dense`.
+    known: work of the candidates that has been sharded before, by all that it depends on; None to keep none.
     """
 
     tp: Quantity = 1.0
@@ -51,6 +53,7 @@ class Layout:
     shard_batch: bool = False
     dense: Layout | None = None
     at: npt.NDArray[np.intp] | None = None
+    known: dict[Any, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.ffn not in FFN_LAYOUTS:

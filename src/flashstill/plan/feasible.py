@@ -32,9 +32,16 @@ def refusals(
 ) -> dict[str, Any]:
     """Masks of configurations by the reason that refuses them, in the order in which reasons are counted."""
     return {
+        **impossible(chip, layout, batches, overlap, room),
+        **broken_bounds(scenario, ttft_s, tpot_s, tokens_per_s),
+    }
+
+
+def impossible(chip: Chip, layout: Layout, batches: Quantity, overlap: str, room: Quantity) -> dict[str, Any]:
+    """The reasons among them that are known before anything is priced. room: sequences that fit at the same time."""
+    return {
         NO_LINKS: np.asarray(layout.chips > 1) & (not present(chip.topology.link_bytes_per_s)),
         NOTHING_TO_HIDE: np.asarray(layout.dp == 1) & (overlap == TWO_BATCH),
         NOT_FITTING: room < batches,
         UNFILLED: batches < np.asarray(layout.dp),
-        **broken_bounds(scenario, ttft_s, tpot_s, tokens_per_s),
     }

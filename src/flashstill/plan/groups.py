@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from flashstill.distinct import distinct_integers
 from flashstill.parallel import Layout
 
 Values = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
+MOST_KNOWN = 2**16
+"""groups whose work is remembered from one chip and placement to the next; that of more takes too much memory"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,13 +55,14 @@ def distinct(degrees: Values, local: Values) -> tuple[Groups, Places]:
 
 
 def _groups(degrees: Values, numbers: Values, by_degrees: Places, by_number: Places) -> tuple[Groups, Places]:
-    keys, at = np.unique(by_degrees * len(numbers) + by_number, return_inverse=True)
-    layouts, place = np.divmod(keys, len(numbers))
+    (layouts, place), at = distinct_integers(by_degrees, by_number)
     tp, ep, dp, redundant = degrees[:, layouts]
     widths, by_width = np.unique(degrees[0], return_inverse=True)
-    dense, at_dense = np.unique(by_width[layouts] * len(numbers) + place, return_inverse=True)
-    width, sequences = np.divmod(dense, len(numbers))
-    layout = Layout(tp=tp, ep=ep, dp=dp, redundant=redundant, dense=Layout(tp=widths[width]), at=at_dense)
+    (width, sequences), at_dense = distinct_integers(by_width[layouts], place)
+    layout = Layout(
+        tp=tp, ep=ep, dp=dp, redundant=redundant, dense=Layout(tp=widths[width]), at=at_dense,
+        known={} if len(at_dense) <= MOST_KNOWN else None,
+    )  # fmt: skip
     groups = Groups(
         degrees=degrees, numbers=numbers, by_degrees=layouts, by_number=place, layout=layout,
         sequences=numbers[sequences],

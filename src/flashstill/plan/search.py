@@ -9,23 +9,24 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from flashstill.arch import Architecture, load_architecture
-from flashstill.cost import Speculation
+from flashstill.cost import Conditions, Speculation
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.errors import InfeasiblePlan, MissingFact
 from flashstill.facts import Facts
-from flashstill.frontier import Values, non_dominated
+from flashstill.frontier import Values, non_dominated, thinned
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware.wiring import WIRING
 from flashstill.plan.crossover import weights_dominate_below
 from flashstill.plan.deployment import TWO_BATCH, Deployment
 from flashstill.plan.drafts import speculation
-from flashstill.plan.feasible import NO_LINKS, refusals
+from flashstill.plan.feasible import NO_LINKS, impossible
 from flashstill.plan.fronts import SHARES, Table, costs_of, front_of
 from flashstill.plan.hardwired import check_draft
 from flashstill.plan.layouts import NOTHING_TO_HIDE, Degrees
@@ -42,7 +43,7 @@ from flashstill.plan.space import (
     check_size,
     normalised,
 )
-from flashstill.plan.tables import Candidates, Priced, candidates, layouts_of, priced
+from flashstill.plan.tables import Candidates, Places, Priced, candidates, layouts_of, priced, room_for
 
 
 def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RENTED) -> SearchResult:
@@ -62,6 +63,8 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
     layouts, batches = chosen.shape
     refused = {reason: times * batches for reason, times in chosen.refused.items()}
     evaluated = priced_ones = feasible = 0
+    arrivals = {name: getattr(scenario, name) for name in ("batching_steps", "burst_share", "cohort")}
+    arrivals["cached"] = float(scenario.cached_tokens)
     for name in space.chips:
         chip = chip_from_facts(facts, name)
         check_draft(chip, scenario.draft)
@@ -81,10 +84,6 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
             except MissingFact:
                 reasons["the chip lacks the precision"] += layouts * batches
                 continue
-            arrivals = {name: getattr(scenario, name) for name in ("batching_steps", "burst_share", "cohort")}
-            arrivals["cached"] = float(scenario.cached_tokens)
-            figures = priced(model, conditions, chosen, scenario.isl, scenario.osl, drafting, **arrivals)
-            priced_ones += layouts * batches
             label = {
                 "chip": chip.name,
                 "precision": precision,
@@ -96,8 +95,11 @@ def search(facts: Facts, scenario: Scenario, space: SearchSpace, price: str = RE
                 "overlap": overlap,
                 "paid": paid,
             }
-            columns = _columns(chosen, figures, paid)
-            feasible += _keep(scenario, chip, chosen, label, columns, figures, reasons, tables)
+            possible = chosen.taken(_possible(model, conditions, chosen, scenario, label, reasons))
+            if possible.at.size:
+                figures = priced(model, conditions, possible, scenario.isl, scenario.osl, drafting, **arrivals)
+                feasible += _keep(scenario, label, _columns(possible, figures, paid), reasons, tables)
+            priced_ones += possible.at.size
             if space.disaggregated:
                 pairs = paired(model, conditions, chosen, scenario, space.max_chips, drafting, paid)
                 number, kept = _keep_pairs(scenario, chip, label, pairs, reasons, tables)
@@ -172,29 +174,46 @@ def _columns(chosen: Candidates, figures: Priced, paid: HourlyPrice) -> dict[str
     return {name: np.broadcast_to(column, chosen.shape) for name, column in columns.items()}
 
 
+def _possible(
+    model: Architecture,
+    conditions: Conditions,
+    chosen: Candidates,
+    scenario: Scenario,
+    label: dict[str, Any],
+    reasons: Counter[str],
+) -> Places:
+    """Flat places of the configurations that can run, found without pricing them; the others counted by reason."""
+    room = room_for(model, conditions, chosen.layout, scenario.isl, scenario.osl, label["speculation"])
+    refused = impossible(conditions.chip, chosen.layout, chosen.batches, label["overlap"], room)
+    return _without(refused, chosen.shape, reasons)
+
+
+def _without(refused: Mapping[str, Any], shape: tuple[int, ...], reasons: Counter[str]) -> Places:
+    """Flat places that no reason refuses; the others are counted by their first reason."""
+    left = np.ones(shape, dtype=bool)
+    for reason, these in refused.items():
+        count = int(np.count_nonzero(left & these))
+        if count:
+            reasons[reason] += count
+            left &= ~these
+    return np.flatnonzero(left)
+
+
 def _keep(
     scenario: Scenario,
-    chip: Chip,
-    chosen: Candidates,
     label: dict[str, Any],
     columns: dict[str, Values],
-    figures: Priced,
     reasons: Counter[str],
     tables: list[Table],
 ) -> int:
-    """Count infeasible configurations by first reason, add the others' front to `tables`; return the feasible count."""
-    feasible = np.ones(chosen.shape, dtype=bool)
-    timed = (columns[name] for name in ("ttft_s", "tpot_s", "output_tokens_per_s"))
-    refusing = refusals(scenario, chip, chosen.layout, chosen.batches, label["overlap"], figures.room, *timed)
-    for reason, refused in refusing.items():
-        count = int(np.count_nonzero(feasible & refused))
-        if count:
-            reasons[reason] += count
-            feasible &= ~refused
-    left = np.flatnonzero(feasible)
+    """Count configurations that break a bound, add the others' front to `tables`; return the feasible count."""
+    broken = broken_bounds(scenario, columns["ttft_s"], columns["tpot_s"], columns["output_tokens_per_s"])
+    left = _without(broken, columns["batch"].shape, reasons)
     if len(left):
-        best = left[non_dominated(costs_of([columns[name].reshape(-1)[left] for name in OBJECTIVES]))]
-        tables.append(Table(label, {name: column.reshape(-1)[best] for name, column in columns.items()}))
+        costs = costs_of([columns[name][left] for name in OBJECTIVES])
+        few = thinned(costs)
+        best = left[few[non_dominated(costs[few])]]
+        tables.append(Table(label, {name: column[best] for name, column in columns.items()}))
     return len(left)
 
 
@@ -212,19 +231,13 @@ def _keep_pairs(
     columns, topology, system = pairs.columns, chip.topology, chip.system
     apart = (columns["chips"] > system.domain_chips) & (not system.scale_out_bytes_per_s)
     broken = broken_bounds(scenario, columns["ttft_s"], columns["tpot_s"], columns["output_tokens_per_s"])
-    feasible = np.ones(len(pairs.fits), dtype=bool)
-    for reason, refused in (
-        (NO_LINKS, apart | (not topology.link_bytes_per_s)),
-        (NOTHING_TO_HIDE, (columns["dp"] == 1) & (label["overlap"] == TWO_BATCH)),
-        (NOT_FITTING, ~pairs.fits),
-        *broken.items(),
-    ):
-        count = int(np.count_nonzero(feasible & refused))
-        if count:
-            reasons[reason] += count
-            feasible &= ~refused
-    left = np.flatnonzero(feasible)
+    refused = {
+        NO_LINKS: apart | (not topology.link_bytes_per_s),
+        NOTHING_TO_HIDE: (columns["dp"] == 1) & (label["overlap"] == TWO_BATCH),
+        NOT_FITTING: ~pairs.fits,
+    }
+    left = _without(refused | broken, pairs.fits.shape, reasons)
     if len(left):
         best = left[non_dominated(costs_of([columns[name][left] for name in OBJECTIVES]))]
         tables.append(Table(label, {name: column[best] for name, column in columns.items()}))
-    return len(feasible), len(left)
+    return len(pairs.fits), len(left)

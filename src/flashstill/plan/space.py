@@ -101,7 +101,8 @@ class Configuration:
 class SearchResult:
     """The front, sorted by time per token, and statistics of the search.
 
-    priced: number of configurations priced in time, energy, dollars and fit.
+    priced: number of configurations priced in time, energy, dollars and fit; those that cannot run (no links, no room,
+    fewer requests than groups) are told by their reason without a price.
     weights_dominate_below: for each chip, the batch below which moving weights from main memory takes most of the
     dynamic energy.
     prices: for each chip, dollars an hour (None if no price is known: such a chip is never on the front by dollars) and

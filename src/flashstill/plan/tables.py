@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -43,8 +43,10 @@ Places = npt.NDArray[np.intp]
 class Candidates:
     """Layouts and batches to price. degrees: (5, layouts, 1), in the order of `Degrees`; batches: (1, batches).
 
+    Of some configurations only (`taken`): degrees (5, configurations) and batches (configurations,).
     groups: the distinct work of one tensor-parallel group; at: the place of each configuration in it.
     refused: number of layouts that cannot be built, by reason.
+    known: groups by the prompts of their passes, as found before.
     """
 
     degrees: Values
@@ -52,6 +54,14 @@ class Candidates:
     groups: Groups
     at: Places
     refused: Counter[str]
+    known: dict[bytes, tuple[Groups, Places]] = field(default_factory=dict)
+
+    def with_prompts(self, prompts: Values) -> tuple[Groups, Places]:
+        """Distinct groups with `prompts` in place of each number of sequences; and the place of each group in them."""
+        key = prompts.tobytes()
+        if key not in self.known:
+            self.known[key] = self.groups.alike(prompts)
+        return self.known[key]
 
     @property
     def layout(self) -> Layout:
@@ -59,14 +69,24 @@ class Candidates:
         return layout_of(self.degrees)
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """(layouts, batches)."""
-        return self.degrees.shape[1], self.batches.shape[1]
+    def shape(self) -> tuple[int, ...]:
+        """(layouts, batches), or (configurations,)."""
+        return np.broadcast_shapes(self.degrees.shape[1:], self.batches.shape)
+
+    def taken(self, places: Places) -> Candidates:
+        """The configurations at these flat places, in a row."""
+        rows, columns = np.divmod(places, self.shape[1])
+        return replace(
+            self,
+            degrees=self.degrees[:, rows, 0],
+            batches=self.batches[0, columns],
+            at=self.at.reshape(-1)[places],
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Priced:
-    """Figures of all candidates, each of shape (layouts, batches); (chips, layouts, batches) for a stack of chips.
+    """Figures of all candidates, each of their shape; (chips, layouts, batches) for a stack of chips.
 
     room: sequences that fit at the same time.
     """
@@ -144,9 +164,12 @@ def priced(
         cohort=cohort,
         cached=cached,
     )
+    stacked = conditions.chip.stacked
     group, sequences = chosen.groups.layout, chosen.groups.sequences
+    if stacked:
+        group = replace(group, known=None)  # the formats of a stack are arrays, too
     prompts = prompts_together(conditions, load, sequences)
-    fewer, back = chosen.groups.alike(np.asarray(prompts_together(conditions, load, chosen.groups.numbers)))
+    fewer, back = chosen.with_prompts(np.asarray(prompts_together(conditions, load, chosen.groups.numbers)))
     filled = back[chosen.at]
     step = decode_step(model, conditions, group, sequences, isl + osl / 2.0, speculation)
     passed = prefill_step(model, conditions, fewer.layout, fewer.sequences, load.computed, past=cached)
@@ -157,7 +180,6 @@ def priced(
     verified = step if speculation is None else verify_step(model, conditions, group, tokens)
 
     # A stack of chips has an axis before those of layouts and batches, of which there are at most AXES.
-    stacked = conditions.chip.stacked
     whole = (stacked, *(1,) * (AXES - len(chosen.shape)), *chosen.shape) if stacked else chosen.shape
 
     def looked_up(quantity: Quantity, places: Places) -> Values:
@@ -194,8 +216,7 @@ def priced(
         pass_timed_joules=filling(passed.timed_joules / fewer.layout.chips) * layout.chips + after_pass.timed_joules,
         prompts=together,
     )
-    alone, fitting = capacity(model, conditions, layout, load, speculation)
-    room = np.where(np.asarray(alone) >= 1.0, fitting, 0.0)
+    room = room_for(model, conditions, layout, isl, osl, speculation)
     batch = np.broadcast_to(chosen.batches, chosen.shape)
     running = running_requests(conditions, load, room)
     pace = closed_form(conditions, layout, load, batch, paces, speculation, running)
@@ -203,6 +224,20 @@ def priced(
         each = {name: _by_chip(getattr(pace, name), whole) for name in (field.name for field in fields(pace))}
         return Priced(pace=Pace(**each), room=_by_chip(room, whole))
     return Priced(pace=pace, room=np.broadcast_to(room, chosen.shape))
+
+
+def room_for(
+    model: Architecture,
+    conditions: Conditions,
+    layout: Layout,
+    isl: float,
+    osl: float,
+    speculation: Speculation | None,
+) -> Values:
+    """Sequences of the mean length held that fit at the same time; 0 if not even one of the full length fits."""
+    load = Load(isl=isl, osl=osl, concurrency=1.0)
+    alone, fitting = capacity(model, conditions, layout, load, speculation)
+    return np.where(np.asarray(alone) >= 1.0, fitting, 0.0)
 
 
 def _by_chip(quantity: Quantity, shape: tuple[int, ...]) -> Values:

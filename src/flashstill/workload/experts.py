@@ -62,6 +62,8 @@ class Experts(Operation):
     copies: Quantity = 1.0
     load: Quantity = 1.0
     activation_bytes: Quantity = field(init=False)
+    _distinct: Quantity | None = field(init=False, default=None, repr=False, compare=False)
+    _busiest: Experts | None = field(init=False, default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         pairs = self.assignments
@@ -81,6 +83,13 @@ class Experts(Operation):
         """Number of this shard's experts that receive at least one token, expected if it was not counted."""
         if self.counted is not None:
             return self.counted.distinct
+        found = self._distinct
+        if found is None:
+            found = self._expected()
+            object.__setattr__(self, "_distinct", found)
+        return found
+
+    def _expected(self) -> Quantity:
         share = distinct_experts(self.experts, self.chosen, self.tokens, self.skew) / self.experts
         # Copies are of popular experts and take a part of their tokens: few tokens meet few of them.
         met = self.local_experts * share * (1.0 + (self.copies - 1.0) * share)
@@ -91,6 +100,13 @@ class Experts(Operation):
         """The work of the busiest shard, which sets the time of all, counted; the energy is that of their mean."""
         if self.counted is not None:
             return self
+        found = self._busiest
+        if found is None:
+            found = self._counted()
+            object.__setattr__(self, "_busiest", found)
+        return found
+
+    def _counted(self) -> Experts:
         alike = np.ndim(self.load) == 0 and self.load == 1.0
         busy = self if alike else replace(self, tokens=self.tokens * self.load, load=1.0)
         return replace(busy, counted=Routed(pairs=busy.assignments, distinct=busy.distinct))

@@ -21,9 +21,10 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from flashstill.distinct import distinct_integers
+
 Values = npt.NDArray[np.float64]
 Quantity = float | Values
-_BITS = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,22 +56,11 @@ def group_links(
     apart = np.asarray(stride, dtype=np.float64)
     whole = np.maximum(slice_chips, members * apart)
     members, apart, whole = np.broadcast_arrays(members, apart, whole)
-    keys = (_integers(whole) << 2 * _BITS) | (_integers(apart) << _BITS) | _integers(members)
-    distinct, where = np.unique(keys, return_inverse=True)
-    mask = (1 << _BITS) - 1
-    by_key = np.array(
-        [
-            _one_group(
-                shape or slice_edges(int(key) >> 2 * _BITS, axes, wrap_edge),
-                wrap_edge,
-                int(key) & mask,
-                int(key) >> _BITS & mask,
-            )
-            for key in distinct
-        ]
-    )
-    links, hops, cross = np.moveaxis(by_key[where.reshape(members.shape)], -1, 0)
-    return GroupLinks(links=links, hops=hops, cross=cross)
+    keys, where = distinct_integers(_integers(whole), _integers(apart), _integers(members))
+    rows = zip(*(key.tolist() for key in keys), strict=True)
+    table = [_one_group(shape or slice_edges(chips, axes, wrap_edge), wrap_edge, few, by) for chips, by, few in rows]
+    links, hops, cross = np.array(table).T
+    return GroupLinks(links=links[where], hops=hops[where], cross=cross[where])
 
 
 def _integers(values: Values) -> npt.NDArray[np.int64]:
