@@ -20,10 +20,10 @@ from tests.deployments import FACTS
 
 NAMES = {
     "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView",
-    "Scenario", "SearchSpace", "UnsupportedArchitecture", "asic", "capacity", "chip", "codesign", "distill",
-    "economics", "evaluate", "explain", "family_economics", "knee", "measure_model", "measure_server", "model",
-    "plan_fleet", "plan_student", "predict", "quality_law", "run", "search", "serve", "should_distil", "simulate",
-    "simulate_sweep", "train_cost",
+    "Scenario", "SearchSpace", "UnsupportedArchitecture", "arrays", "asic", "capacity", "ceiling", "chip",
+    "codesign", "distill", "economics", "evaluate", "explain", "family_economics", "knee", "measure_model",
+    "measure_server", "model", "plan_fleet", "plan_student", "predict", "quality_law", "run", "search", "serve",
+    "should_distil", "simulate", "simulate_sweep", "train_cost", "trends",
 }  # fmt: skip
 SIGNATURES = {
     "model": ("name",),
@@ -76,6 +76,16 @@ SIGNATURES = {
         "model", "chip", "isl", "osl", "max_chips", "batches", "max_ttft_s", "max_tpot_s", "min_tokens_per_s",
         "precisions", "kv_precisions", "tiers", "engine", "overlaps", "redundant_experts", "burst_share",
         "batching_steps", "cohort", "cached_ratio", "price", "doubling", "facts", "set",
+    ),
+    "trends": (
+        "year", "as_of", "against", "model", "isl", "osl", "concurrency", "facts", "set",
+    ),
+    "ceiling": (
+        "model", "chip", "memory", "sync_s", "context", "wanted", "precision", "max_chips", "operation_s", "facts",
+        "set",
+    ),
+    "arrays": (
+        "model", "tokens", "edge", "precision", "node", "multipliers", "overlapped", "facts", "set",
     ),
     "serve": (
         "directory", "engine", "engine_python", "plan", "sequences", "length", "arithmetic", "name", "host", "port",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from flashstill.token_costs import economics
     from flashstill.training_costs import train_cost
     from flashstill.what_ifs import codesign
+    from flashstill.years_ahead import arrays, ceiling, trends
 
 __version__ = "0.2.0"
 __all__ = [
@@ -51,8 +52,10 @@ __all__ = [
     "Scenario",
     "SearchSpace",
     "UnsupportedArchitecture",
+    "arrays",
     "asic",
     "capacity",
+    "ceiling",
     "chip",
     "codesign",
     "distill",
@@ -75,6 +78,7 @@ __all__ = [
     "simulate",
     "simulate_sweep",
     "train_cost",
+    "trends",
 ]
 
 
@@ -86,9 +90,11 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "Decision": "flashstill.simulate.view",
         "ReplicaView": "flashstill.simulate.view",
         "SearchSpace": "flashstill.plan.space",
+        "arrays": "flashstill.years_ahead",
         "asic": "flashstill.own_chips",
         "capacity": "flashstill.capacity_planning",
         "codesign": "flashstill.what_ifs",
+        "ceiling": "flashstill.years_ahead",
         "distill": "flashstill.distilling",
         "economics": "flashstill.token_costs",
         "evaluate": "flashstill.distilling",
@@ -105,6 +111,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "simulate": "flashstill.simulating",
         "simulate_sweep": "flashstill.simulating",
         "train_cost": "flashstill.training_costs",
+        "trends": "flashstill.years_ahead",
     }
     """public name -> its module, for names outside flashstill.api (which imports only what `predict` needs)"""
 

@@ -38,6 +38,7 @@ from flashstill.cli.quality import quality
 from flashstill.cli.serving import predict, validate
 from flashstill.cli.shapes import chips, explain, models
 from flashstill.cli.simulating import simulate
+from flashstill.cli.years_ahead import arrays, ceiling, trends
 from flashstill.errors import FlashstillError, InfeasiblePlan, nearest, printable
 from flashstill.extras import missing_package
 
@@ -86,7 +87,7 @@ def cli() -> None:
 
 for _command in (
     run, demo, distill, evaluate, report, measure, explain, predict, plan, simulate, capacity, economics, asic,
-    codesign, quality, explore, validate, calibrate, serve, chips, models,
+    codesign, quality, trends, ceiling, arrays, explore, validate, calibrate, serve, chips, models,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -170,6 +170,11 @@ class MemoryKind:
     since: Spread
     stacked: bool = False
 
+    def as_dict(self) -> dict[str, Any]:
+        """The memory as a JSON document."""
+        names = ("stack_bytes", "stack_bytes_per_s", "pj_per_bit", "usd_per_byte", "since")
+        return {**{name: getattr(self, name).as_dict() for name in names}, "stacked": self.stacked}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Roadmap:
@@ -197,3 +202,19 @@ class Roadmap:
     package_mm2: Spread
     others: Mapping[str, Spread] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The roadmap as a JSON document."""
+        names = (
+            "mac_energy_ratio", "usd_per_wafer", "stacks", "link_bytes_per_s", "package_w", "die_mm2", "package_mm2",
+        )  # fmt: skip
+        return {
+            "year": self.year,
+            "as_of": self.as_of,
+            "node_nm": self.node_nm,
+            **{name: getattr(self, name).as_dict() for name in names},
+            "flops_per_s_per_mm2": {name: spread.as_dict() for name, spread in self.flops_per_s_per_mm2.items()},
+            "memories": {name: kind.as_dict() for name, kind in self.memories.items()},
+            "chips": {name: spread.as_dict() for name, spread in self.others.items()},
+            "notes": list(self.notes),
+        }

@@ -78,7 +78,7 @@ CHIPS: Mapping[str, tuple[str, str, Measure]] = MappingProxyType(
         "flops_per_s_per_mm2.16 bits": ("16-bit FLOP/s per mm2", "FLOP/s", over(rate(WIDE), _row("die_mm2"))),
         "flops_per_s_per_mm2.fp8": ("fp8 FLOP/s per mm2", "FLOP/s", over(rate(("fp8",)), _row("die_mm2"))),
         "flops_per_s_per_mm2.fp4": ("fp4 FLOP/s per mm2", "FLOP/s", over(rate(("fp4",)), _row("die_mm2"))),
-        "flops_per_joule.16 bits": ("16-bit FLOP per joule", "FLOP/s", over(rate(WIDE), _row("power_limit_w"))),
+        "flops_per_s_per_w.16 bits": ("16-bit FLOP/s per watt", "FLOP/s", over(rate(WIDE), _row("power_limit_w"))),
         "stacks": ("stacks of HBM of a chip", "1", _stacks),
     }
 )
