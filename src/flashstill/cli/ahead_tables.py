@@ -36,6 +36,8 @@ def print_trends(values: Mapping[str, Any]) -> None:
             ),
         ]
     )
+    others = [trend for name, trend in values["trends"].items() if name not in plan["chips"]]
+    print_table([["", "doubles in years"], *([trend["what"], _years(trend["doubling_years"])] for trend in others)])
     if values["back_test"]["guesses"]:
         _print_back_test(values["back_test"])
     print_notes("; ".join(values["notes"]))
@@ -51,7 +53,16 @@ def _driver(row: tuple[str, Mapping[str, Any], Mapping[str, Any] | None]) -> lis
     name, spread, trend = row
     unit = spread["unit"]
     times = "" if trend is None else _years(trend["doubling_years"])
-    return [name, show(spread["value"], unit), f"{show(spread['low'], unit)} to {show(spread['high'], unit)}", times]
+    return [
+        name,
+        _amount(spread["value"], unit),
+        f"{_amount(spread['low'], unit)} to {_amount(spread['high'], unit)}",
+        times,
+    ]
+
+
+def _amount(value: float, unit: str) -> str:
+    return f"{value:,.0f} mm2" if unit == "mm2" else show(value, unit)
 
 
 def _years(times: Mapping[str, float | None]) -> str:

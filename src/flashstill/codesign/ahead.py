@@ -15,10 +15,17 @@ from flashstill.codesign.dated import known_by
 from flashstill.codesign.future import KINDS, Roadmap
 from flashstill.codesign.futures import DRIVERS, driver_trend
 from flashstill.codesign.regression import Trend
-from flashstill.codesign.roadmap import roadmap
+from flashstill.codesign.roadmap import few_rows, roadmap
 from flashstill.codesign.trends import CHIPS, chip_trend, stack_trend, wafer_trend
 from flashstill.errors import MissingFact
 from flashstill.facts import Facts
+
+_WORDS = {
+    "stack_bytes": "bytes of a stack of HBM",
+    "stack_bytes_per_s": "bandwidth of a stack of HBM",
+    "usd_per_wafer": "dollars of a wafer",
+    **{quantity: words for words, quantity in DRIVERS.values()},
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,6 +135,7 @@ def trends_of(
     notes = list(plan.notes)
     chips = {key: chip_trend(known, key) for key in CHIPS if key in plan.others}
     others: dict[str, Trend] = {}
+    lacking: list[str] = []
     asked: dict[str, Callable[[], Trend]] = {
         "stack_bytes": partial(stack_trend, known, "stack_bytes", plan.as_of),
         "stack_bytes_per_s": partial(stack_trend, known, "stack_bytes_per_s", plan.as_of),
@@ -137,8 +145,10 @@ def trends_of(
     for name, fit in asked.items():
         try:
             others[name] = fit()
-        except MissingFact as error:
-            notes.append(str(error))
+        except MissingFact:
+            lacking.append(_WORDS[name])
+    if lacking:
+        notes.append(few_rows(plan.as_of, list(dict.fromkeys(lacking))))
     guesses: tuple[Guess, ...] = ()
     if came:
         vectors = dict(lines(facts, year, plan.as_of))

@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,6 +35,8 @@ from flashstill.facts import Fact, Facts
 NEXT = "hbm-trend"
 """name of the generation of HBM that is extrapolated"""
 _PER_MM2 = "flops_per_s_per_mm2."
+_NEEDED = (f"{_PER_MM2}16 bits", "stacks", "link_bytes_per_s", "power_limit_w")
+"""trends without which there is no roadmap"""
 SOURCE = "flashstill trends: extrapolated from dated rows (docs/futures.md)"
 
 
@@ -47,14 +49,14 @@ def roadmap(facts: Facts, year: int, as_of: int | None = None) -> Roadmap:
     known, last = _known(facts, year, as_of)
     node = _node(known, year)
     others: dict[str, Spread] = {}
-    notes: list[str] = []
-    for key in CHIPS:
+    lacking: list[str] = []
+    for key, (what, _, _) in CHIPS.items():
         try:
             others[key] = chip_trend(known, key).at(year)
-        except MissingFact as error:
-            notes.append(str(error))
-    if _PER_MM2 + "16 bits" not in others:
-        raise MissingFact(notes[0])
+        except MissingFact:
+            if key in _NEEDED:
+                raise
+            lacking.append(what)
     return Roadmap(
         year=year,
         as_of=last,
@@ -71,8 +73,13 @@ def roadmap(facts: Facts, year: int, as_of: int | None = None) -> Roadmap:
         die_mm2=_reticle(known),
         package_mm2=_offered(known, "cowos", "carrier_mm2_offered", year),
         others=others,
-        notes=tuple(notes),
+        notes=(few_rows(last, lacking),) if lacking else (),
     )
+
+
+def few_rows(last: int, lacking: Sequence[str]) -> str:
+    """The note on trends for which too few dated rows are known."""
+    return f"too few dated rows at the end of {last} for trends of {', '.join(lacking)}"
 
 
 def facts_of(facts: Facts, year: int, as_of: int | None = None) -> Facts:

@@ -120,7 +120,8 @@ def stack_trend(facts: Facts, quantity: str, until: float) -> Trend:
     rows = [(name, year, facts.find(name, quantity)) for name, year in generations(facts, until)]
     points = [Point(name=name, year=year, value=row.value) for name, year, row in rows if row is not None]
     unit = next(row.unit for _, _, row in rows if row is not None)
-    return fitted(f"{quantity} of HBM", unit, points, band_of(facts))
+    words = {"stack_bytes": "bytes of a stack of HBM", "stack_bytes_per_s": "bandwidth of a stack of HBM"}
+    return fitted(words.get(quantity, f"{quantity} of HBM"), unit, points, band_of(facts))
 
 
 def quote_trend(facts: Facts, what: str, quantity: str, owners: Iterable[str] | None = None) -> Trend:

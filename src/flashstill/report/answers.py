@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flashstill.outputs import written_out
+from flashstill.report.ahead import arrays_page, ceiling_page, trends_page
 from flashstill.report.asic import asic_page
 from flashstill.report.capacity import capacity_page
 from flashstill.report.codesign import codesign_page
@@ -57,8 +58,11 @@ def _plain(document: Document) -> Page:
 
 
 PAGES: dict[str, Callable[[Document], Page]] = {
+    "arrays": arrays_page,
     "asic": asic_page,
     "capacity": capacity_page,
     "codesign": codesign_page,
+    "ceiling": ceiling_page,
     "economics": economics_page,
+    "trends": trends_page,
 }
