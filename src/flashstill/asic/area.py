@@ -5,12 +5,13 @@
                   that it is as large as the largest of them asks for
     wiring        bits of weights x transistors of a bit / (density of logic x share that synthesis reaches)
     interfaces    HBM stacks, SerDes lanes, die-to-die modules, host: blocks that do not shrink with the node
+    feeds         rows and columns of systolic arrays x registers and accumulators along an edge, as logic
     other         a share of the die, wiring apart: network on chip, sequencers, vector units, clocks, gaps.  Wiring
                   needs none of it: the transistors of a bit count all that serves it
     edge          a die is never smaller than its interfaces, side by side along its edge, ask for
 
 All numbers are fact rows (facts/chip_design.csv).  The share `other` was estimated on dies of chips that exist, and the
-model is checked on each with the share of the others (known_dies.py).
+model is checked on each with the share of the others (known_dies.py).  Every number may be an array: of many designs.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from flashstill.asic.design import Area
 from flashstill.facts import Facts
 from flashstill.units import BITS_PER_BYTE
+from flashstill.workload import Quantity
 
 UM2_PER_MM2 = 1e6
 REFERENCE_NM = 7
@@ -34,16 +38,19 @@ DATAFLOW, GPU, GRAPHICS = "dataflow", "gpu", "graphics"
 class Content:
     """What one die holds. multipliers: by format.  wired_bits: of weights in the wiring.  lanes: of SerDes.
 
-    modules: die-to-die.  hosts: host interfaces.
+    modules: die-to-die.  hosts: host interfaces.  feeds: rows and columns of all systolic arrays.
+    enlarged: multipliers over those of the formats alone, for what they can do beside.
     """
 
-    sram_bytes: float = 0.0
-    multipliers: Mapping[str, float] = field(default_factory=dict)
-    wired_bits: float = 0.0
-    stacks: float = 0.0
-    lanes: float = 0.0
-    modules: float = 0.0
-    hosts: float = 1.0
+    sram_bytes: Quantity = 0.0
+    multipliers: Mapping[str, Quantity] = field(default_factory=dict)
+    wired_bits: Quantity = 0.0
+    stacks: Quantity = 0.0
+    lanes: Quantity = 0.0
+    modules: Quantity = 0.0
+    hosts: Quantity = 1.0
+    feeds: Quantity = 0.0
+    enlarged: Quantity = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,12 +60,13 @@ class Rules:
     byte_mm2: float
     multiplier_mm2: Mapping[str, float]
     wired_bit_mm2: float
-    stack_mm2: float
-    lane_mm2: float
+    stack_mm2: Quantity
+    lane_mm2: Quantity
     module_mm2: float
     host_mm2: float
-    stack_edge_mm: float
-    lane_edge_mm: float
+    feed_mm2: float
+    stack_edge_mm: Quantity
+    lane_edge_mm: Quantity
     module_edge_mm: float
     host_edge_mm: float
     other_ratio: float
@@ -86,6 +94,7 @@ def _rules(facts: Facts, node_nm: int, kind: str) -> Rules:
         lane_mm2=facts.value("serdes", "lane_mm2"),
         module_mm2=facts.value("die-to-die", "module_mm2"),
         host_mm2=facts.value("host-interface", "block_mm2"),
+        feed_mm2=facts.value("array", "feed_um2") / UM2_PER_MM2 * shrink,
         stack_edge_mm=facts.value("hbm", "stack_edge_mm"),
         lane_edge_mm=facts.value("serdes", "lane_edge_mm"),
         module_edge_mm=facts.value("die-to-die", "module_edge_mm"),
@@ -98,21 +107,32 @@ def _rules(facts: Facts, node_nm: int, kind: str) -> Rules:
 
 def area_of(rules: Rules, content: Content) -> Area:
     """The die that holds `content`, by part; at least as large as its edge asks for."""
-    sizes = rules.multiplier_mm2
     parts = {
         "sram": content.sram_bytes * rules.byte_mm2,
-        "multipliers": max((count * sizes[name] for name, count in content.multipliers.items()), default=0.0),
+        "multipliers": array_mm2(rules, content),
         "memory_phy": content.stacks * rules.stack_mm2,
         "links": content.lanes * rules.lane_mm2,
         "die_to_die": content.modules * rules.module_mm2,
         "host": content.hosts * rules.host_mm2,
     }
     wired, inside = content.wired_bits * rules.wired_bit_mm2, sum(parts.values())
-    whole = max(wired + inside / (1.0 - rules.other_ratio), edge_bound_mm2(rules, content))
+    whole = _larger(wired + inside / (1.0 - rules.other_ratio), edge_bound_mm2(rules, content))
     return Area(**parts, wired_weights=wired, other=whole - wired - inside)
 
 
-def edge_bound_mm2(rules: Rules, content: Content) -> float:
+def array_mm2(rules: Rules, content: Content) -> Quantity:
+    """Multipliers of one die, with what feeds them: as large as the format that asks for most."""
+    largest: Quantity = 0.0
+    for name, count in content.multipliers.items():
+        largest = _larger(largest, count * rules.multiplier_mm2[name])
+    return largest * content.enlarged + content.feeds * rules.feed_mm2
+
+
+def _larger(one: Quantity, other: Quantity) -> Quantity:
+    return np.maximum(one, other) if np.ndim(one) or np.ndim(other) else max(one, other)
+
+
+def edge_bound_mm2(rules: Rules, content: Content) -> Quantity:
     """mm2 of the smallest die with edge enough, in the proportion of the reticle.
 
     HBM lies along the two long sides of height h, everything else where edge is left, of 2 (width + h) in all.
@@ -122,7 +142,7 @@ def edge_bound_mm2(rules: Rules, content: Content) -> float:
         content.lanes * rules.lane_edge_mm + content.modules * rules.module_edge_mm + content.hosts * rules.host_edge_mm
     )
     slim = rules.width_mm / rules.height_mm
-    height = max(stacks / 2.0, (stacks + others) / (2.0 * (1.0 + slim)))
+    height = _larger(stacks / 2.0, (stacks + others) / (2.0 * (1.0 + slim)))
     return height * height * slim
 
 

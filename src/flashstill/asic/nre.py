@@ -47,14 +47,19 @@ def owner_of(design: ChipDesign) -> str:
 
 def nre_of(design: ChipDesign, rows: Rows) -> Nre:
     """The cost of a design up to its first chips; MissingFact for an unknown node."""
-    node, kind = f"node-{design.node_nm}", owner_of(design)
+    return nre_for(rows, design.node_nm, owner_of(design), bool(design.memory), bool(design.link_bytes_per_s))
+
+
+def nre_for(rows: Rows, node_nm: int, kind: str, has_memory: bool, has_links: bool) -> Nre:
+    """As `nre_of`, of any chip. kind: owner of the rows of its variant (asic-hbm)."""
+    node = f"node-{node_nm}"
     headline, software_share = rows.value(node, "usd_design"), rows.value("asic", "software_share_ratio")
     hardware = headline * (1.0 - software_share) * rows.value(kind, "design_ratio")
     mask_set = rows.value(node, "usd_mask_set")
     licences = rows.value("asic", "usd_ip_host")
-    if design.memory:
+    if has_memory:
         licences = licences + rows.value("asic", "usd_ip_memory")
-    if design.link_bytes_per_s:
+    if has_links:
         licences = licences + rows.value("asic", "usd_ip_links")
     again = rows.value("asic", "respin_mask_ratio") * mask_set + rows.value("asic", "respin_design_ratio") * hardware
     return Nre(

@@ -86,7 +86,10 @@ def check_reticle(facts: Facts, die: Die) -> None:
 
 
 def sold_ratio(facts: Facts, rows: Rows, die: Die, area_ratio: Quantity = 1.0) -> Quantity:
-    """Share of the dies of a wafer that can be sold; the clustering of defects is the facts' own."""
+    """Share of the dies of a wafer that can be sold; the clustering of defects is the facts' own.
+
+    area_ratio: area over that of its sides; an array for dies of many sizes, or for one whose size is a guess.
+    """
     defects = rows.value(f"node-{die.node_nm}", "defects_per_cm2") * (die.mm2 * area_ratio) / MM2_PER_CM2
     return yield_with_spares(defects, facts.value("defect", "clustering_ratio"), die.units, die.needed, die.units_ratio)
 
@@ -123,13 +126,19 @@ def bill_of_materials(
     memory = package.memory_bytes * rows.value(package.memory, "usd_per_byte") if package.stacks else 0.0
     area = sum(each.count * each.mm2 for each in package.dies) * area_ratio
     area += package.stacks * rows.value("hbm", "stack_mm2") if package.stacks else 0.0
-    carrier, test = area * rows.value(kind, "usd_per_mm2"), rows.value("package", "usd_test")
     pieces = package.stacks + sum(each.count for each in package.dies)
     good = rows.value(kind, "bond_yield_ratio") ** pieces
+    return assembled(rows, dies, memory, area * rows.value(kind, "usd_per_mm2"), good)
+
+
+def assembled(
+    rows: Rows, dies_usd: Quantity, memory_usd: Quantity, carrier_usd: Quantity, good_ratio: Quantity
+) -> BillOfMaterials:
+    """The bill of pieces on a carrier. good_ratio: share of packages on which all were placed well; arrays broadcast."""
     return BillOfMaterials(
-        dies_usd=dies,
-        memory_usd=memory,
-        package_usd=carrier,
-        test_usd=test,
-        lost_usd=(dies + memory + carrier) * (1.0 / good - 1.0),
+        dies_usd=dies_usd,
+        memory_usd=memory_usd,
+        package_usd=carrier_usd,
+        test_usd=rows.value("package", "usd_test"),
+        lost_usd=(dies_usd + memory_usd + carrier_usd) * (1.0 / good_ratio - 1.0),
     )

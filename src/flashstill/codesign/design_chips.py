@@ -1,0 +1,220 @@
+"""Designs as chips: one archetype from fact rows for each structure, then arrays of numbers for many designs.
+
+An archetype is a chip that `chip_from_facts` builds from rows as those of `asic` (asic/rows.py): class npu with memory,
+class sram without, made by "own".  Its energies, calibration and software are those of the class.  For many designs
+its peaks, memory, links, watts and wires are replaced by arrays (hardware/stacked.py), as their rows would have them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flashstill.asic.rows import MAKER, SOURCE
+from flashstill.codesign.designs import AXES_OF, OPTICS, Block, DesignSpace, Links, Memory, Values, row_of
+from flashstill.codesign.silicon import Draw
+from flashstill.facts import Fact, Facts
+from flashstill.facts.row import Machine
+from flashstill.hardware import Chip, chip_from_facts
+from flashstill.hardware import Memory as Tier
+from flashstill.hardware.stacked import along
+from flashstill.units import BITS_PER_BYTE, PICO
+
+NAME = "design"
+CLASS_OF = {False: "npu", True: "sram"}
+"""class of chip by whether it has its SRAM only"""
+WIRES = "wires across the die"
+"""the segment of a byte's way that grows with the die (hardware/memories.py)"""
+_MM2, _BYTES, _RATE, _WATTS = 100.0, 2.0**30, 1e12, 1000.0
+"""of an archetype; what depends on them is replaced"""
+_YEAR = 2028
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Columns:
+    """Numbers of many designs, one value each. flops_per_s: by format.  edge: of their arrays, 0 to leave rounding out.
+
+    memory_bytes, memory_bytes_per_s: of the tier that holds the cache.  weights_: of one for weights alone, or 0.
+    cells, weights_cells: joules of a byte at the cells of each.
+    """
+
+    flops_per_s: dict[str, Values]
+    sram_bytes: Values
+    sram_bytes_per_s: Values
+    memory_bytes: Values
+    memory_bytes_per_s: Values
+    weights_bytes: Values
+    weights_bytes_per_s: Values
+    cells: Values
+    weights_cells: Values
+    link_bytes_per_s: Values
+    link_joules: Values
+    domain_chips: Values
+    package_mm2: Values
+    limit_w: Values
+    idle_w: Values
+
+
+def archetype(facts: Facts, block: Block, memory: Memory, links: Links) -> Chip:
+    """A chip of the structure that a block's designs with this memory and these links share."""
+    kept = (block.on_sram, block.node_nm, block.narrowest, block.edge, memory.kind, memory.weights_kind)
+    key = ("archetype", *kept, AXES_OF[links.wiring], bool(links.lanes))
+    return facts.derived(key, lambda: _archetype(facts, block, memory, links))
+
+
+def _archetype(facts: Facts, block: Block, memory: Memory, links: Links) -> Chip:
+    from flashstill.codesign.silicon import FORMATS
+
+    formats = FORMATS[: FORMATS.index(block.narrowest) + 1]
+    rows = [_row("flops_per_s", _RATE, "FLOP/s", f"{name} dense") for name in formats]
+    rows += [
+        _row("sram_bytes", _BYTES, "B", "software managed"),
+        _row("power_limit_w", _WATTS, "W"),
+        _row("idle_w", 1.0, "W"),
+        _row("process_nm", block.node_nm, "nm"),
+        _row("die_mm2", _MM2, "mm2"),
+        _row("matrix_edge", block.edge, "1"),
+    ]
+    if block.on_sram:
+        rows.append(_row("sram_bytes_per_s", _RATE, "B/s", "all arrays"))
+    else:
+        rows.append(_row("memory_bytes", _BYTES, "B", memory.kind.upper()))
+        rows.append(_row("memory_bytes_per_s", _RATE, "B/s", memory.kind.upper()))
+    if links.lanes:
+        rows.append(_row("link_bytes_per_s", _RATE, "B/s", "one direction, all links"))
+        rows.append(_row("torus_axes", AXES_OF[links.wiring], "1", "0 = switched"))
+        rows.append(_row("link_domain_chips", domain_of(facts, links), "1"))
+        scale_out = facts.value("host-interface", "scale_out_bytes_per_s")
+        rows.append(_row("scale_out_bytes_per_s", scale_out, "B/s", "one direction"))
+        if AXES_OF[links.wiring]:
+            rows.append(_row("wrap_edge", 4, "1", "shortest axis that closes to a ring"))
+    machine = Machine(name=NAME, title="a design", maker=MAKER, chip_class=CLASS_OF[block.on_sram], year=_YEAR)
+    chip = chip_from_facts(facts.with_machine(machine, rows), NAME)
+    if memory.weights_kind:
+        own = Tier(
+            name=memory.weights_kind,
+            bytes=_BYTES,
+            visible_bytes=_BYTES,
+            bytes_per_s=_RATE,
+            joules_per_byte={**chip.memory.joules_per_byte},
+        )
+        chip = replace(chip, tiers=(*chip.tiers, own))
+    return chip
+
+
+def _row(quantity: str, value: float, unit: str, condition: str = "") -> Fact:
+    return Fact(
+        name=NAME, quantity=quantity, value=float(value), low=float(value), high=float(value), unit=unit, per="chip",
+        condition=condition, kind="estimate", source=SOURCE, as_of=str(_YEAR), note="",
+    )  # fmt: skip
+
+
+def domain_of(facts: Facts, links: Links) -> float:
+    """Chips that the links of a chip connect."""
+    if not links.lanes:
+        return 1.0
+    owner = "torus" if AXES_OF[links.wiring] else "optics" if links.wiring == OPTICS else "copper"
+    return facts.value(owner, "domain_chips")
+
+
+def cells_joules(facts: Facts, kind: str) -> float:
+    """Joules of a byte at the cells of a kind of memory; 0 for none."""
+    return facts.value(kind, "pj_per_bit") * BITS_PER_BYTE * PICO if facts.find(kind, "pj_per_bit") else 0.0
+
+
+def link_joules(facts: Facts, links: Links) -> float:
+    """Joules of a byte over the links, both ends."""
+    if links.wiring == OPTICS:
+        return facts.value("optics", "pj_per_bit") * BITS_PER_BYTE * PICO
+    kind = "ici" if AXES_OF[links.wiring] else "nvlink"
+    return facts.value(kind, "pj_per_bit") * BITS_PER_BYTE * PICO
+
+
+def draw_of(facts: Facts, space: DesignSpace, block: Block) -> Draw:
+    """What decides the watts of a block's designs."""
+    choices = space.memories_of(block)
+    chip = archetype(facts, block, choices[0], space.links[0])
+    fixed = _fixed_joules(chip)
+    wire = chip.memory.joules_per_byte[WIRES]
+    mine = [cells_joules(facts, one.kind) for one in choices]
+    own = [cells_joules(facts, one.weights_kind) for one in choices]
+    return Draw(
+        mac_joules={name: chip.joules_per_mac[name] + chip.operand_joules_per_mac[name] for name in chip.flops_per_s},
+        byte_joules=np.array(mine) + fixed,
+        weights_byte_joules=np.array(own) + fixed,
+        byte_wire=wire / math.sqrt(_MM2),
+        link_joules=np.array([link_joules(facts, one) for one in space.links]),
+        active_ratio=chip.active_w / chip.power_limit_w,
+    )
+
+
+def _fixed_joules(chip: Chip) -> float:
+    """Joules of a byte between cells and wires: interface, controller; of SRAM the array itself."""
+    parts = chip.memory.joules_per_byte
+    return sum(value for name, value in parts.items() if name != WIRES and not name.endswith(" cells"))
+
+
+def stacked_chip(chip: Chip, columns: Columns) -> Chip:
+    """The designs of `columns` as one stacked chip. chip: their archetype."""
+    wire = chip.memory.joules_per_byte[WIRES] * np.sqrt(columns.package_mm2 / _MM2)
+    fixed = _fixed_joules(chip)
+
+    def tier(old: Tier, size: Values, rate: Values, cells: Values) -> Tier:
+        joules = {"cells, interface, controller": along(cells + fixed), WIRES: along(wire)}
+        return replace(
+            old, bytes=along(size), visible_bytes=along(size), bytes_per_s=along(rate), joules_per_byte=joules
+        )
+
+    first = chip.memory
+    if first.name == "sram":
+        tiers = [tier(first, columns.sram_bytes, columns.sram_bytes_per_s, columns.cells)]
+    else:
+        tiers = [tier(first, columns.memory_bytes, columns.memory_bytes_per_s, columns.cells)]
+        tiers += [tier(own, columns.weights_bytes, columns.weights_bytes_per_s, columns.weights_cells)
+                  for own in chip.tiers[1:]]  # fmt: skip
+    near = chip.on_chip_joules_per_byte - first.joules_per_byte[WIRES]
+    return replace(
+        chip,
+        flops_per_s={name: along(rate) for name, rate in columns.flops_per_s.items()},
+        tiers=tuple(tiers),
+        on_chip_bytes=along(columns.sram_bytes),
+        on_chip_joules_per_byte=along(near + wire),
+        topology=replace(
+            chip.topology,
+            link_bytes_per_s=along(columns.link_bytes_per_s) if chip.topology.link_bytes_per_s else 0.0,
+            link_joules_per_byte=along(columns.link_joules),
+        ),
+        system=replace(chip.system, domain_chips=along(columns.domain_chips) if chip.topology.link_bytes_per_s else 1),
+        power_limit_w=along(columns.limit_w),
+        idle_w=along(columns.idle_w),
+        active_w=along(columns.limit_w * (chip.active_w / chip.power_limit_w)),
+        stacked=len(columns.sram_bytes),
+    )
+
+
+def weights_tier(memory: Memory) -> str | None:
+    """Name of the tier that holds the weights; None for the main one."""
+    return memory.weights_kind or None
+
+
+def sram_rate(facts: Facts, block: Block, sram_bytes: Values) -> Values:
+    """Bytes a second of all arrays together."""
+    clock = facts.value(f"node-{block.node_nm}", "clock_hz")
+    return sram_bytes * facts.value("sram-macro", "bytes_per_cycle_ratio") * clock
+
+
+def kinds_of(memories: Sequence[Memory]) -> dict[str, list[int]]:
+    """Places of the choices by structure: with a tier of weights of their own, or without."""
+    groups: dict[str, list[int]] = {}
+    for place, one in enumerate(memories):
+        groups.setdefault("apart" if one.weights_kind else "together", []).append(place)
+    return groups
+
+
+__all__ = [
+    "Columns", "archetype", "cells_joules", "domain_of", "draw_of", "kinds_of", "link_joules", "row_of", "sram_rate",
+    "stacked_chip", "weights_tier",
+]  # fmt: skip

@@ -1,0 +1,222 @@
+"""The full price of designs: each becomes a chip, and the cost arm prices it on all deployments of a load.
+
+    dollars a token = hour of a package (economics/tco.py, at the watts predicted) x packages / tokens a second
+    hour            = purchase + share of the design's own dollars, board, host, building, power, interest
+
+One call prices the designs of one structure (hardware/stacked.py).  What does not fit or breaks a bound is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from flashstill.codesign.design_chips import (
+    Columns,
+    archetype,
+    cells_joules,
+    domain_of,
+    link_joules,
+    sram_rate,
+    stacked_chip,
+    weights_tier,
+)
+from flashstill.codesign.designs import AXES_OF, Block, DesignSpace, Values
+from flashstill.codesign.loads import BURST_SHARE, Load, conditions_for
+from flashstill.codesign.silicon import Ground, Silicon, silicon_of
+from flashstill.economics.tco import OwnedChip, Terms, owned_hour
+from flashstill.facts import Facts
+from flashstill.plan.scenario import Scenario, broken_bounds
+from flashstill.plan.tables import priced
+from flashstill.units import SECONDS_PER_HOUR
+
+Places = npt.NDArray[np.intp]
+USD, JOULES, LATENCY = "usd", "joules", "latency"
+OBJECTIVES = (USD, JOULES, LATENCY)
+"""dollars, joules and seconds of an output token"""
+FIGURES = ("usd", "joules", "latency", "ttft_s", "chips", "batch", "tp", "pp", "dp", "ep", "tokens_per_s", "watts")
+_AT_ONCE = 64
+"""designs in one call"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Designs:
+    """Designs of one block by their places on its axes, all made of what can be built. silicon: one value each."""
+
+    block: Block
+    macs: Values
+    sram_bytes: Values
+    memory: Places
+    links: Places
+    silicon: Silicon
+
+    def part(self, places: Places) -> Designs:
+        """Some of them."""
+
+        def one(values: object) -> Values:
+            return np.broadcast_to(np.asarray(values), self.macs.shape)[places]
+
+        mine = self.silicon
+        return Designs(
+            block=self.block,
+            macs=self.macs[places],
+            sram_bytes=self.sram_bytes[places],
+            memory=self.memory[places],
+            links=self.links[places],
+            silicon=Silicon(
+                flops_per_s={name: one(rate) for name, rate in mine.flops_per_s.items()},
+                **{name: one(getattr(mine, name)) for name in Silicon.__dataclass_fields__ if name != "flops_per_s"},
+            ),
+        )
+
+
+def designs_at(ground: Ground, space: DesignSpace, inside: Places) -> Designs:
+    """The designs of a block with these numbers within the block."""
+    macs, sram, memory, links = np.unravel_index(inside, ground.block.shape)
+    columns = space.macs[macs], space.sram_bytes[sram]
+    return Designs(
+        block=ground.block,
+        macs=columns[0],
+        sram_bytes=columns[1],
+        memory=memory,
+        links=links,
+        silicon=silicon_of(ground, *columns, memory, links),
+    )
+
+
+def columns_of(facts: Facts, space: DesignSpace, ground: Ground, designs: Designs) -> Columns:
+    """The numbers that stacked chips take."""
+    memory, links, silicon = ground.memory, space.links, designs.silicon
+    choices, shape = space.memories_of(designs.block), designs.macs.shape
+    cells = np.array([cells_joules(facts, one.kind) for one in choices])
+    own = np.array([cells_joules(facts, one.weights_kind) for one in choices])
+    lane = facts.value(f"node-{designs.block.node_nm}", "lane_bytes_per_s")
+    lanes = np.array([one.lanes * lane for one in links])
+
+    def each(values: object) -> Values:
+        return np.broadcast_to(np.asarray(values, dtype=np.float64), shape)
+
+    return Columns(
+        flops_per_s={name: each(rate) for name, rate in silicon.flops_per_s.items()},
+        sram_bytes=designs.sram_bytes,
+        sram_bytes_per_s=sram_rate(facts, designs.block, designs.sram_bytes),
+        memory_bytes=memory.bytes[designs.memory],
+        memory_bytes_per_s=memory.bytes_per_s[designs.memory],
+        weights_bytes=memory.weights_bytes[designs.memory],
+        weights_bytes_per_s=memory.weights_bytes_per_s[designs.memory],
+        cells=cells[designs.memory],
+        weights_cells=own[designs.memory],
+        link_bytes_per_s=lanes[designs.links],
+        link_joules=np.array([link_joules(facts, one) for one in links])[designs.links],
+        domain_chips=np.array([domain_of(facts, one) for one in links])[designs.links],
+        package_mm2=each(silicon.package_mm2),
+        limit_w=each(silicon.limit_w),
+        idle_w=each(silicon.idle_w),
+    )
+
+
+def owned(terms_chip: tuple[Terms, float], silicon: Silicon, volume: float) -> OwnedChip:
+    """Packages as their owner sees them. terms_chip: terms, and server power over that of chips.  volume: of them."""
+    return OwnedChip(
+        purchase_usd=silicon.purchase_usd + silicon.design_usd / volume,
+        limit_w=silicon.limit_w,
+        idle_w=silicon.idle_w,
+        server_power_ratio=terms_chip[1],
+        price_holds_server=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prices:
+    """Of each design the deployment that is best by one objective: FIGURES, infinite where none keeps the bounds."""
+
+    figures: dict[str, Values]
+
+
+def prices_of(
+    facts: Facts,
+    space: DesignSpace,
+    ground: Ground,
+    designs: Designs,
+    load: Load,
+    terms: Terms,
+    volumes: tuple[float, ...],
+    objective: str,
+) -> tuple[Prices, ...]:
+    """One answer for each volume over which the design's own dollars are spread."""
+    count = len(designs.macs)
+    tables = [{name: np.full(count, np.inf) for name in FIGURES} for _ in volumes]
+    choices, links = space.memories_of(designs.block), space.links
+    structure = [
+        (bool(choices[memory].weights_kind), AXES_OF[links[link].wiring], bool(links[link].lanes))
+        for memory, link in zip(designs.memory, designs.links, strict=True)
+    ]
+    for kind in dict.fromkeys(structure):
+        places = np.flatnonzero([one == kind for one in structure])
+        for start in range(0, len(places), _AT_ONCE):
+            some = places[start : start + _AT_ONCE]
+            answers = _priced(facts, space, ground, designs.part(some), load, terms, volumes, objective)
+            for table, answer in zip(tables, answers, strict=True):
+                for name, values in answer.items():
+                    table[name][some] = values
+    return tuple(Prices(figures=table) for table in tables)
+
+
+def _priced(
+    facts: Facts,
+    space: DesignSpace,
+    ground: Ground,
+    designs: Designs,
+    load: Load,
+    terms: Terms,
+    volumes: tuple[float, ...],
+    objective: str,
+) -> list[dict[str, Values]]:
+    memory, links = space.memories_of(designs.block)[designs.memory[0]], space.links[designs.links[0]]
+    chip = archetype(facts, designs.block, memory, links)
+    stacked = stacked_chip(chip, columns_of(facts, space, ground, designs))
+    conditions = conditions_for(facts, load, stacked, weights_tier(memory))
+    share, chosen = load.share, load.chosen if links.lanes else load.alone
+    table = priced(load.model, conditions, chosen, share.isl, share.osl, None, burst_share=BURST_SHARE)
+    pace, layout = table.pace, chosen.layout
+    packages = np.asarray(np.broadcast_to(layout.chips, chosen.shape), dtype=np.float64)
+    rate = np.asarray(pace.output_tokens_per_s)
+    asked = Scenario(model=load.model, max_ttft_s=share.max_ttft_s, max_tpot_s=share.max_tpot_s)
+    refused = (table.room < chosen.batches) | (chosen.batches < np.asarray(layout.dp))
+    for broken in broken_bounds(asked, pace.ttft_s, pace.tpot_s, rate).values():
+        refused = refused | broken
+    watts, ratio = np.asarray(pace.watts_per_chip), chip.system.server_power_ratio
+    silicon = _leading(designs.silicon)
+    answers = []
+    for volume in volumes:
+        hour = owned_hour(terms, owned((terms, ratio), silicon, volume), watts).usd
+        columns = {
+            "usd": hour / SECONDS_PER_HOUR * packages / rate,
+            "joules": np.asarray(pace.joules_per_output_token) * ratio * terms.pue_ratio,
+            "latency": np.asarray(pace.tpot_s if share.osl > 1 else pace.ttft_s),
+            "ttft_s": np.asarray(pace.ttft_s),
+            "chips": packages,
+            "batch": chosen.batches,
+            **dict(zip(("tp", "pp", "ep", "dp"), chosen.degrees, strict=False)),
+            "tokens_per_s": rate,
+            "watts": watts,
+        }
+        whole = {
+            name: np.broadcast_to(values, refused.shape).reshape(len(refused), -1) for name, values in columns.items()
+        }
+        wanted = np.where(refused.reshape(len(refused), -1), np.inf, whole[objective])
+        best = wanted.argmin(axis=1)
+        found = {name: np.take_along_axis(values, best[:, None], 1)[:, 0] for name, values in whole.items()}
+        none = ~np.isfinite(wanted.min(axis=1))
+        answers.append({name: np.where(none, np.inf, found[name]) for name in FIGURES})
+    return answers
+
+
+def _leading(silicon: Silicon) -> Silicon:
+    """The same with two axes behind that of the designs, for layouts and batches."""
+    names = (name for name in Silicon.__dataclass_fields__ if name != "flops_per_s")
+    return Silicon(
+        flops_per_s=silicon.flops_per_s, **{name: np.asarray(getattr(silicon, name))[:, None, None] for name in names}
+    )

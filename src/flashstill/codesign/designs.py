@@ -1,0 +1,200 @@
+"""The space of chips that a search goes through: axes, and what each of their values means.
+
+A design is one value of each axis:
+
+    node        process            dies       chiplets of a package
+    narrowest   bf16, fp8 or fp4: the array multiplies in that format and all wider ones
+    edge        of its systolic arrays
+    macs        multipliers of the widest format, of a package
+    sram_bytes  of a package
+    memory      kind and stacks; weights may have a kind of their own (flash); none: all in SRAM
+    links       lanes, and what they lead to: neighbours in a torus, or a switch over copper or optics
+
+Designs are numbered: a family (with memory, or of SRAM only) is a list of blocks, one for each node, dies, narrowest
+and edge; within a block macs, SRAM, memory and links count on, the last fastest.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from flashstill.errors import BadInput, unknown
+from flashstill.facts import Facts
+
+Values = npt.NDArray[np.float64]
+FORMATS = ("bf16", "fp8", "fp4")
+"""formats of an array, the widest first; a chip that multiplies in one does so in all before it"""
+TORUS_2, TORUS_3, SWITCH, OPTICS, ALONE = "torus 2d", "torus 3d", "switch", "optics", "alone"
+AXES_OF = {TORUS_2: 2, TORUS_3: 3, SWITCH: 0, OPTICS: 0, ALONE: 0}
+WIRINGS = tuple(AXES_OF)
+ON_SRAM = "none"
+"""the kind of memory of a chip that has its SRAM only"""
+MEMORIES = ("hbm2e", "hbm3", "hbm3e", "hbm4", "hbm5", "dram3d", "lpddr5x", "lpddr6", "gddr7")
+READ_ONLY = ("hbf",)
+"""kinds that hold weights and no cache, beside another kind"""
+LARGEST, SMALLEST_BLOCK = 20_000_000, 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """One choice of memory. kind, stacks: of the cache, and of the weights unless they have a kind of their own."""
+
+    kind: str = ON_SRAM
+    stacks: int = 0
+    weights_kind: str = ""
+    weights_stacks: int = 0
+
+    @property
+    def label(self) -> str:
+        """As "8 x hbm4", "2 x hbf + 4 x hbm4" or "none"."""
+        own = f"{self.weights_stacks} x {self.weights_kind} + " if self.weights_kind else ""
+        return f"{own}{self.stacks} x {self.kind}" if self.stacks else ON_SRAM
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Links:
+    """One choice of links. wiring: one of WIRINGS.  lanes: of a package, each direction."""
+
+    wiring: str
+    lanes: int
+
+    @property
+    def label(self) -> str:
+        """As "64 lanes, torus 3d"."""
+        return f"{self.lanes} lanes, {self.wiring}" if self.lanes else ALONE
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """Designs that share node, chiplets, formats and edge of the arrays. first: number of its first design."""
+
+    first: int
+    on_sram: bool
+    node_nm: int
+    dies: int
+    narrowest: str
+    edge: int
+    shape: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DesignSpace:
+    """The axes. memories: choices with memory; on_sram: whether chips of SRAM only are searched as well."""
+
+    nodes: tuple[int, ...]
+    dies: tuple[int, ...]
+    narrowest: tuple[str, ...]
+    edges: tuple[int, ...]
+    macs: Values
+    sram_bytes: Values
+    memories: tuple[Memory, ...]
+    links: tuple[Links, ...]
+    on_sram: bool
+
+    def blocks(self) -> Iterator[Block]:
+        """All blocks, in the order of their numbers."""
+        first = 0
+        families = [(False, self.memories)] * bool(self.memories) + [(True, (Memory(),))] * self.on_sram
+        for on_sram, choices in families:
+            shape = (len(self.macs), len(self.sram_bytes), len(choices), len(self.links))
+            for node, dies, narrowest, edge in itertools.product(self.nodes, self.dies, self.narrowest, self.edges):
+                yield Block(
+                    first=first, on_sram=on_sram, node_nm=node, dies=dies, narrowest=narrowest, edge=edge, shape=shape
+                )
+                first += math.prod(shape)
+
+    def memories_of(self, block: Block) -> tuple[Memory, ...]:
+        """The choices of memory of a block."""
+        return (Memory(),) if block.on_sram else self.memories
+
+    @property
+    def size(self) -> int:
+        """Number of designs."""
+        return sum(math.prod(block.shape) for block in self.blocks())
+
+
+def memories_of(facts: Facts, kinds: Sequence[str], stacks: Sequence[int], year: int | None) -> tuple[Memory, ...]:
+    """Choices of memory: each kind with each number of stacks, flash beside each other kind that needs an interposer.
+
+    year: kinds that are not in volume by then are left out; None for all.  Packages of few pins and bonded tiles come
+    in twice the numbers of stacks.
+    """
+    in_time = [kind for kind in kinds if year is None or facts.value(kind, "since_year") <= year]
+    chosen = [Memory(kind=kind, stacks=int(count * _often(facts, kind))) for kind in in_time if kind not in READ_ONLY
+              for count in stacks]  # fmt: skip
+    beside = [kind for kind in in_time if kind not in READ_ONLY and row_of(facts, kind, "interposer_ratio")]
+    for flash, kind in itertools.product([kind for kind in in_time if kind in READ_ONLY], beside):
+        for count, more in itertools.product(stacks, stacks):
+            if count <= more and count + more <= max(stacks):
+                chosen.append(Memory(kind=kind, stacks=more, weights_kind=flash, weights_stacks=count))
+    return tuple(chosen)
+
+
+def _often(facts: Facts, kind: str) -> int:
+    return 1 if row_of(facts, kind, "interposer_ratio") else 2
+
+
+def row_of(facts: Facts, kind: str, quantity: str) -> float:
+    """A number of a kind of memory: its own row, or that of all HBM; 0 without one, as for area on an interposer."""
+    found = facts.find(kind, quantity) or (facts.find("hbm", quantity) if kind.startswith("hbm") else None)
+    return found.value if found else 0.0
+
+
+def design_space(
+    facts: Facts,
+    *,
+    nodes: Sequence[int],
+    year: int | None = None,
+    designs: int = 1_000_000,
+    memories: Sequence[str] = (*MEMORIES[2:], *READ_ONLY, ON_SRAM),
+    dies: Sequence[int] = (1, 2, 4),
+    narrowest: Sequence[str] = FORMATS,
+    edges: Sequence[int] = (64, 128, 256),
+    stacks: Sequence[int] = (2, 4, 6, 8, 12),
+    lanes: Sequence[int] = (16, 32, 64, 128),
+    wirings: Sequence[str] = (TORUS_3, SWITCH, OPTICS),
+    macs: tuple[float, float] = (2.0**12, 2.0**21),
+    sram_bytes: tuple[float, float] = (2.0**23, 2.0**31),
+) -> DesignSpace:
+    """About `designs` designs: multipliers and SRAM are as finely divided as that allows.
+
+    memories: kinds, with "none" for chips of SRAM only.  macs, sram_bytes: least and most of a package.
+    BadInput for an unknown word, or for a number of designs that leaves no choice.
+    """
+    for what, words, known in (
+        ("kind of memory", memories, (*MEMORIES, *READ_ONLY, ON_SRAM)),
+        ("format", narrowest, FORMATS),
+        ("wiring", wirings, WIRINGS),
+    ):
+        for word in words:
+            if word not in known:
+                raise BadInput(unknown(what, word, known))
+    if not 1 <= designs <= LARGEST:
+        raise BadInput(f"designs must lie between 1 and {LARGEST}, not {designs}")
+    choices = memories_of(facts, [kind for kind in memories if kind != ON_SRAM], stacks, year)
+    links = tuple(Links(wiring=wiring, lanes=count) for wiring in wirings if wiring != ALONE for count in lanes)
+    links = (Links(wiring=ALONE, lanes=0), *links) if ALONE in wirings or not links else links
+    others = len(nodes) * len(dies) * len(narrowest) * len(edges) * len(links)
+    others *= len(choices) + (ON_SRAM in memories)
+    if not others:
+        raise BadInput("no kind of memory is left to choose from; allow more of them, or a later year")
+    points = max(designs / others, 1.0)
+    fine = max(round(math.sqrt(points * 2.0)), SMALLEST_BLOCK)
+    coarse = max(round(points / fine), SMALLEST_BLOCK)
+    return DesignSpace(
+        nodes=tuple(nodes),
+        dies=tuple(dies),
+        narrowest=tuple(narrowest),
+        edges=tuple(edges),
+        macs=np.geomspace(*macs, fine),
+        sram_bytes=np.geomspace(*sram_bytes, coarse),
+        memories=choices,
+        links=links,
+        on_sram=ON_SRAM in memories,
+    )

@@ -1,0 +1,115 @@
+"""The cheapest design, found by pricing designs in the order of their lower bounds until no bound is below the best.
+
+    bound(d) <= cost(d) for every design d: once the least bound left is not below the best cost, no design is better.
+
+Costs of one design in several futures are a vector; what is minimised may be any function of it that never falls when
+one of them rises: one of them, a mean, the largest regret (regret.py).  Prices are kept: the futures share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from flashstill.codesign.design_prices import Designs, Places, designs_at, prices_of
+from flashstill.codesign.designs import DesignSpace, Values
+from flashstill.codesign.loads import Load
+from flashstill.codesign.screened import Screened, Wanted
+from flashstill.economics.tco import Terms
+from flashstill.facts import Facts
+
+Combined = Callable[[Sequence[Values]], Values]
+_FIRST, _MOST = 32, 1024
+"""designs priced in the first round, and in one round at the most"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hunt:
+    """A screened space, and the prices found so far. costs: by (load, objective, volume), NaN where not priced."""
+
+    facts: Facts
+    space: DesignSpace
+    loads: tuple[Load, ...]
+    wanted: tuple[Wanted, ...]
+    terms: Terms
+    screened: Screened
+    costs: dict[tuple[int, str, float], Values] = field(default_factory=dict)
+
+    def cost(self, future: int, designs: Places) -> Values:
+        """Full cost of designs in a future; infinite where nothing keeps the bounds."""
+        one = self.wanted[future]
+        total = np.zeros(len(designs))
+        for load, part in one.loads:
+            total += part * self._priced(load, one, designs)
+        return total
+
+    def _priced(self, load: int, one: Wanted, designs: Places) -> Values:
+        key = (load, one.objective, one.volume)
+        volumes = tuple(dict.fromkeys(other.volume for other in self.wanted if other.objective == one.objective))
+        for volume in volumes:
+            self.costs.setdefault((load, one.objective, volume), np.full(self.space.size, np.nan))
+        missing = designs[np.isnan(self.costs[key][designs])]
+        if len(missing):
+            for places, found in self.by_block(missing):
+                ground = self.screened.grounds[self._block(places[0])]
+                answers = prices_of(
+                    self.facts, self.space, ground, found, self.loads[load], self.terms, volumes, one.objective
+                )
+                for volume, answer in zip(volumes, answers, strict=True):
+                    self.costs[load, one.objective, volume][places] = answer.figures[one.objective]
+        return self.costs[key][designs]
+
+    def by_block(self, designs: Places) -> list[tuple[Places, Designs]]:
+        """Designs by block, with their silicon."""
+        groups: list[tuple[Places, Designs]] = []
+        blocks = self._block(designs)
+        for block in np.unique(blocks):
+            mine, ground = designs[blocks == block], self.screened.grounds[block]
+            groups.append((mine, designs_at(ground, self.space, mine - ground.block.first)))
+        return groups
+
+    def _block(self, designs: npt.ArrayLike) -> Places:
+        firsts = [ground.block.first for ground in self.screened.grounds]
+        return np.searchsorted(firsts, np.asarray(designs), side="right") - 1
+
+    @property
+    def priced(self) -> int:
+        """Designs that were priced in full in some future."""
+        known = [~np.isnan(values) for values in self.costs.values()]
+        return int(np.any(known, axis=0).sum()) if known else 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """The best design, its cost, and the designs that were priced on the way. design: -1 if none is feasible."""
+
+    design: int
+    cost: float
+    tried: Places
+
+
+def least(hunt: Hunt, futures: Sequence[int], combined: Combined | None = None) -> Found:
+    """The design with the least combined cost. combined: of the costs in these futures; None for the only one."""
+    together: Combined = combined or (lambda costs: costs[0])
+    bound = together([hunt.screened.bounds[future] for future in futures])
+    best, cost, tried = -1, np.inf, []
+    open_ = np.flatnonzero(np.isfinite(bound))
+    size = _FIRST
+    while len(open_):
+        if len(open_) > size:
+            parted = np.argpartition(bound[open_], size - 1)
+            some, left = open_[parted[:size]], open_[parted[size:]]
+        else:
+            some, left = open_, open_[:0]
+        some = np.sort(some)
+        full = together([hunt.cost(future, some) for future in futures])
+        tried.append(some)
+        place = int(np.argmin(full))
+        if full[place] < cost or (full[place] == cost and some[place] < best):
+            best, cost = int(some[place]), float(full[place])
+        open_ = left[bound[left] < cost]
+        size = min(2 * size, _MOST)
+    return Found(design=best, cost=cost, tried=np.concatenate(tried) if tried else open_)

@@ -1,0 +1,339 @@
+"""Lower bounds of what a token takes on designs: chip-seconds and joules, without pricing each design.
+
+Of a decode step (d), a step that prefills as well (m) and a prefill pass (p), on layout and batch D:
+
+    T(design, D) >= K(multipliers, memory, D) + L(links, D)       kernels and exchanges follow one another
+    T(design, D) >= dynamic joules of a chip(memory, D) / (power limit - waiting watts)              it throttles
+
+K is the cost arm's own time of the same kernels on a chip without links and without a power limit, whose arrays round
+nothing up; L its time of the exchanges.  The closed form of serving (cost/serving.py) is linear in T_d, T_m and T_p,
+with weights that do not depend on the chip, but for the queue of prompts, which is left out as it is never negative:
+
+    stay >= c0 + c_d T_d + c_m T_m + c_p T_p,    chip-seconds a token = chips stay / (running osl)
+
+So the least over D is found for each pair (multipliers with memory, links), and holds for every SRAM, die, package and
+wire around them.  joules a token >= least over D of the dynamic joules with wires of no length, + least of the bytes
+over wires x joules of a wire of that die's length, + idle watts x least of the chip-seconds that the steps take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flashstill.codesign.designs import Values
+from flashstill.codesign.loads import BURST_SHARE, Load
+from flashstill.cost import Conditions
+from flashstill.cost import Load as Traffic
+from flashstill.cost.load import chunks_of, pieces_of, prompts_together
+from flashstill.cost.phases import overhead_seconds, working_share
+from flashstill.cost.serving import capacity, running_requests
+from flashstill.cost.step import NO_WORK, ChipWork, chip_work
+from flashstill.hardware.stacked import AXES
+from flashstill.parallel import Layout, shard, to_next_stages
+from flashstill.workload import Decoding, Operation, Quantity, decode, mixed, prefill
+
+CLOSE = 1.0 - 1e-9
+"""a bound is lowered by its own rounding"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    """The closed form as weights of steps, each (layouts, batches). tpot_: the same of the time per output token."""
+
+    once_s: Values
+    decode: Values
+    mixed: Values
+    filled: Values
+    tpot_decode: Values
+    tpot_mixed: Values
+    tpot_filled: Values
+    ttft_filled: float
+
+    def of(self, steps: Steps) -> Values:
+        """The stay of a request, without what happens once."""
+        return self.decode * steps.decode + self.mixed * steps.mixed + self.filled * steps.filled
+
+    def tpot(self, steps: Steps) -> Values:
+        """The time per output token."""
+        return self.tpot_decode * steps.decode + self.tpot_mixed * steps.mixed + self.tpot_filled * steps.filled
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Seconds of one chip, or its dynamic joules, of the three steps: (chips, layouts, batches)."""
+
+    decode: Values
+    mixed: Values
+    filled: Values
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kernels:
+    """Of chips without links: seconds, dynamic joules and bytes over wires of a chip, by step.
+
+    running: requests that run at once; 0 where the batch does not fit.
+    """
+
+    seconds: Steps
+    joules: Steps
+    wired: Steps
+    running: Values
+
+
+def traffic_of(load: Load) -> Traffic:
+    """The load as the cost arm has it."""
+    share = load.share
+    return Traffic(isl=share.isl, osl=share.osl, concurrency=load.chosen.batches, burst_share=BURST_SHARE)
+
+
+def weights_of(conditions: Conditions, load: Load) -> Weights:
+    """How often each step delays a request that stays: from the closed form, term by term."""
+    software, traffic, layout = conditions.software, traffic_of(load), load.chosen.layout
+    batch = np.broadcast_to(load.chosen.batches, load.chosen.shape)
+    local = layout.local_batch(batch)
+    prompts, pieces = prompts_together(conditions, traffic, local), pieces_of(traffic)
+    steps = load.share.osl - 1.0
+    others = np.maximum(np.minimum(local * layout.pp, batch) - 1.0, 0.0)
+    waits = software.interference_ratio * others * (1.0 - traffic.burst_share / 2.0)
+    prefills = waits / np.maximum(steps, 1.0) * pieces / prompts
+    beside = np.minimum(prefills, software.interference_ratio) * software.mixed_ratio
+    joined = np.minimum(beside, software.mixed_ratio)
+    delayed = (beside + (1.0 - software.mixed_ratio) * prefills - joined) / pieces
+    queued = (software.mixed_ratio * prefills - beside) / pieces
+    runs = np.minimum(others, 1.0) * software.ttft_ratio
+    tpot = software.tpot_ratio * (1.0 if steps > 0 else 0.0)
+    alone = np.maximum(software.first_ratio, local) / prompts  # with one output token a request waits for prefills only
+    filled = software.first_ratio + steps * queued if steps > 0 else alone
+    runs = runs if steps > 0 else 0.0 * runs
+    shape = load.chosen.shape
+
+    def whole(values: object) -> Values:
+        return np.broadcast_to(np.asarray(values, dtype=np.float64), shape)
+
+    return Weights(
+        once_s=whole(software.first_s * software.ttft_ratio),
+        decode=whole((runs + steps * tpot) * (1.0 - joined)),
+        mixed=whole((runs + steps * tpot) * joined),
+        filled=whole(filled * software.ttft_ratio + steps * tpot * delayed),
+        tpot_decode=whole(tpot * (1.0 - joined)),
+        tpot_mixed=whole(tpot * joined),
+        tpot_filled=whole(tpot * delayed),
+        ttft_filled=software.first_ratio * software.ttft_ratio if steps > 0 else 0.0,
+    )
+
+
+def kernels_of(conditions: Conditions, load: Load) -> Kernels:
+    """Of a stack of chips: kernels only, with the engine's overhead."""
+    seconds, joules, wired = _steps(conditions, load, exchanged=False)
+    layout, traffic = load.chosen.layout, traffic_of(load)
+    alone, fitting = capacity(load.model, conditions, layout, traffic)
+    running = running_requests(conditions, traffic, np.where(np.asarray(alone) >= 1.0, fitting, 0.0))
+    fits = (np.asarray(alone) >= 1.0) & (fitting >= load.chosen.batches) & (load.chosen.batches >= layout.dp)
+    counted = _chips(conditions, np.where(fits, running, 0.0), load)
+    return Kernels(seconds=seconds, joules=joules, wired=wired, running=counted)
+
+
+def links_of(conditions: Conditions, load: Load) -> tuple[Steps, Steps]:
+    """Of a stack of chips: seconds and joules of exchanges only."""
+    return _steps(conditions, load, exchanged=True)[:2]
+
+
+def _chips(conditions: Conditions, values: object, load: Load) -> Values:
+    """An array that broadcasts to (chips, 1, 1, layouts, batches), without the middle axes."""
+    lead = conditions.chip.stacked
+    shape = (lead, *(1,) * (AXES - 2), *load.chosen.shape)
+    return np.broadcast_to(np.asarray(values, dtype=np.float64), shape).reshape(lead, *load.chosen.shape)
+
+
+def _steps(conditions: Conditions, load: Load, exchanged: bool) -> tuple[Steps, Steps, Steps]:
+    """Seconds, dynamic joules and bytes over wires, of one chip, of the three steps; see `kernels_of` and `links_of`.
+
+    Steps depend on the work of one group of chips: the distinct ones are priced, and looked up for every layout.
+    """
+    chosen, model, share = load.chosen, load.model, load.share
+    traffic, widths, skew = traffic_of(load), conditions.widths, conditions.skew
+    kinds, at_kind = np.unique(chosen.degrees[[0, 2, 3, 4], :, 0], axis=1, return_inverse=True)
+    tp, ep, dp, redundant = (kind[:, None] for kind in kinds)
+    group, layout = Layout(tp=tp, ep=ep, dp=dp, redundant=redundant), chosen.layout
+    sequences = chosen.axes[3][None, :]
+    local = np.broadcast_to(layout.local_batch(chosen.batches), chosen.shape)
+    at_sequences = np.searchsorted(chosen.axes[3], local)
+    prompts = prompts_together(conditions, traffic, sequences)
+    few, back = np.unique(prompts, return_inverse=True)
+    context = share.isl + share.osl / 2.0
+    together = prompts_together(conditions, traffic, local)
+    lead, kind = conditions.chip.stacked, at_kind.reshape(-1, 1)
+
+    def work(operations: Iterable[Operation], sequences: Quantity) -> ChipWork:
+        sharded = shard(operations, group)
+        if exchanged:
+            return chip_work(conditions, (), sharded.exchanges)
+        return chip_work(conditions, sharded.operations, (), overhead_seconds(model, conditions, sequences))
+
+    def at_each(part: Quantity, after: Quantity, fill: bool) -> Values:
+        width = len(few) if fill else sequences.shape[1]
+        values = np.broadcast_to(part, (lead, *(1,) * (AXES - 2), len(kinds[0]), width)).reshape(lead, -1, width)
+        at = back.reshape(-1)[at_sequences] if fill else at_sequences
+        return values[:, kind, at] + _chips(conditions, after, load)
+
+    tokens, chunks = Decoding(sequences=sequences, context=context), chunks_of(traffic, prompts)
+    whole = (
+        (decode(model, sequences, context, widths, 1.0, skew), sequences, local),
+        (mixed(model, tokens, chunks, widths, skew), sequences + prompts, local + chunks_of(traffic, together).tokens),
+        (prefill(model, few, traffic.computed, widths, 0.0, skew), few, together * traffic.computed),
+    )
+    answers: tuple[list[Values], ...] = ([], [], [])
+    for place, (operations, requests, sent) in enumerate(whole):
+        mine, after = work(operations, requests), NO_WORK
+        if exchanged:
+            after = chip_work(conditions, (), to_next_stages(layout, model.width, sent))
+        fill = place == 2
+        answers[0].append(at_each(mine.seconds, after.seconds, fill))
+        answers[1].append(at_each(_spent(mine), _spent(after), fill))
+        answers[2].append(at_each(0.0 if exchanged else _wired(conditions, mine), 0.0, fill))
+    seconds, joules, wired = (Steps(decode=part[0], mixed=part[1], filled=part[2]) for part in answers)
+    return seconds, joules, wired
+
+
+def _spent(work: ChipWork) -> Quantity:
+    return sum(work.joules.values(), start=0.0)
+
+
+def _wired(conditions: Conditions, work: ChipWork) -> Quantity:
+    """Bytes of one chip that cross wires of the die, from the joules of each level over those of a byte."""
+    main = conditions.chip.memory
+    per_byte = {
+        "weights": conditions.weights.joules_per_byte_total,
+        "kv": conditions.cache.joules_per_byte_total,
+        "activations": main.joules_per_byte_total,
+        "far_sram": conditions.chip.on_chip_joules_per_byte,
+    }
+    return sum((work.joules[level] / joules for level, joules in per_byte.items()), start=0.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """Lower bounds by (chips with memory, links): chip-seconds and joules of an output token, seconds per token.
+
+    wired: bytes that cross wires, of an output token; with the wires' joules a byte they add to `joules`.
+    idle_s: chip-seconds of an output token in which idle watts are drawn.  throttled_j: dynamic joules that the chips
+    must get rid of meanwhile: over the watts of a chip they bound `chip_s` as well.
+    """
+
+    chip_s: Values
+    throttled_j: Values
+    joules: Values
+    wired: Values
+    idle_s: Values
+    tpot_s: Values
+
+
+def bounds_of(
+    conditions: Conditions,
+    load: Load,
+    kernels: Kernels,
+    links: tuple[Steps, Steps],
+    alone: Sequence[bool],
+) -> Bounds:
+    """The least over all deployments that fit and can keep the bounds; infinite where there is none.
+
+    alone: of each way to link chips, whether it links none.
+    """
+    weights, spread, share = weights_of(conditions, load), spread_of(conditions, load), load.share
+    (seconds, joules), (link_s, link_j) = (kernels.seconds, kernels.joules), links
+    chips = np.asarray(np.broadcast_to(load.chosen.layout.chips, load.chosen.shape), dtype=np.float64)
+    fits = kernels.running > 0.0
+    ease = np.where(fits, chips / (np.where(fits, kernels.running, 1.0) * share.osl), 0.0)
+    count, ways = len(ease), len(link_s.decode)
+    found = {name: np.full((count, ways), np.inf) for name in Bounds.__dataclass_fields__}
+    stays = ease * (weights.once_s + weights.of(seconds)), ease * weights.of(joules)
+    spent, wired, idle = spread.work(joules), spread.work(kernels.wired), spread.idle(seconds)
+    for way in range(ways):
+        more = Steps(*(getattr(link_s, name)[way] for name in Steps.__dataclass_fields__))
+        sent = Steps(*(getattr(link_j, name)[way] for name in Steps.__dataclass_fields__))
+        tpot = weights.tpot(seconds) + weights.tpot(more)
+        late = ~fits | ((chips > 1.0) & alone[way])
+        if share.max_tpot_s is not None:
+            late |= tpot * CLOSE > share.max_tpot_s
+        if share.max_ttft_s is not None:
+            first = weights.once_s + weights.ttft_filled * (seconds.filled + more.filled)
+            late |= first * CLOSE > share.max_ttft_s
+        figures = {
+            "chip_s": stays[0] + ease * weights.of(more),
+            "throttled_j": stays[1] + ease * weights.of(sent),
+            "joules": spent + spread.work(sent),
+            "wired": wired,
+            "idle_s": idle + spread.idle(more),
+            "tpot_s": tpot if share.osl > 1 else weights.once_s + weights.filled * (seconds.filled + more.filled),
+        }
+        for name, values in figures.items():
+            found[name][:, way] = np.where(late, np.inf, values).reshape(count, -1).min(axis=1)
+    return Bounds(**{name: values * CLOSE for name, values in found.items()})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spread:
+    """How much of each step's work, and of its idle time, falls on an output token: (layouts, batches).
+
+    Each step is done on all chips of the layout; prompts join decode steps in part, or have passes of their own.
+    """
+
+    decode: Values
+    prompt: Values
+    joined: Values
+    idle_decode: Values
+    idle_prompt: Values
+
+    def work(self, steps: Steps) -> Values:
+        """Of dynamic joules (or bytes) of one chip: those of a token."""
+        more = self.joined * (steps.mixed - steps.decode) + (1.0 - self.joined) * steps.filled
+        return self.decode * steps.decode + self.prompt * np.maximum(more, 0.0)
+
+    def idle(self, steps: Steps) -> Values:
+        """Of seconds: chip-seconds of a token, where a mixed step never takes less than the decode step in it."""
+        mixed = self.joined * self.idle_prompt
+        own = self.idle_decode - mixed
+        at_least = np.where(own >= 0.0, mixed * steps.mixed + own * steps.decode, (mixed + own) * steps.mixed)
+        return at_least + (1.0 - self.joined) * self.idle_prompt * steps.filled
+
+
+def spread_of(conditions: Conditions, load: Load) -> Spread:
+    """From the joules of the closed form (cost/serving.py), term by term."""
+    software, traffic, layout, share = conditions.software, traffic_of(load), load.chosen.layout, load.share
+    shape = load.chosen.shape
+    batch, chips = np.broadcast_to(load.chosen.batches, shape), np.broadcast_to(layout.chips, shape)
+    local, prompts = layout.local_batch(batch), prompts_of(conditions, load)
+    steps = share.osl - 1.0
+    others = np.maximum(np.minimum(local * layout.pp, batch) - 1.0, 0.0)
+    waits = software.interference_ratio * others * (1.0 - traffic.burst_share / 2.0)
+    prefills = waits / np.maximum(steps, 1.0) * pieces_of(traffic) / prompts
+    together = np.minimum(prefills, 1.0) * software.mixed_ratio
+    mixed_in = np.where((prefills > 0) & (steps > 0), together / np.maximum(prefills, 1e-30), 0.0)
+    share_of_steps = chips / batch * (steps / share.osl)
+
+    def whole(values: Quantity) -> Values:
+        return np.broadcast_to(np.asarray(values, dtype=np.float64), shape)
+
+    return Spread(
+        decode=whole(share_of_steps * working_share(load.model, layout, batch)),
+        prompt=whole(chips / (prompts * layout.pp * layout.dp) / share.osl),
+        joined=whole(mixed_in * pieces_of(traffic)),
+        idle_decode=whole(share_of_steps),
+        idle_prompt=whole(chips / (prompts * np.minimum(batch, layout.dp)) / share.osl),
+    )
+
+
+def prompts_of(conditions: Conditions, load: Load) -> Values:
+    """Prompts that are prefilled together, (layouts, batches)."""
+    local = load.chosen.layout.local_batch(load.chosen.batches)
+    return np.asarray(prompts_together(conditions, traffic_of(load), local))
+
+
+def without_limit(conditions: Conditions) -> Conditions:
+    """Conditions on the same chips with no links, no limit and no idle power, arrays that round nothing up."""
+    chip = conditions.chip
+    free = replace(chip, matrix_edge=0, power_limit_w=np.inf, idle_w=0.0, active_w=0.0)
+    return replace(conditions, chip=free)

@@ -1,0 +1,345 @@
+"""What designs cost and whether they can be made: area, edge, heat, carrier and dollars of many designs at once.
+
+    die        content of one chiplet (asic/area.py), its width rounded up to a step, in the proportion of the reticle
+    fed        square tiles of side t in SRAM keep the array busy:  FLOP/s <= bytes/s of memory x t / bytes of a value,
+               3 t^2 values in the share of SRAM that kernels may count on
+    heat       watts <= dies x mm2 x heat that a cold plate removes, and <= those of a package
+    watts      of multipliers, memory and links all at their peak, if that is less
+    purchase   (bill of materials) x price over cost + board and host + lanes (cable, switch or optics)
+    design     non-recurring dollars, spread over the volume later
+
+Arrays have the axes macs, SRAM, memory, links, or one axis for a list of designs: everything broadcasts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flashstill.asic.area import Content, Rules, area_of, rules_of
+from flashstill.asic.nre import nre_for
+from flashstill.codesign.designs import (
+    AXES_OF,
+    FORMATS,
+    OPTICS,
+    SWITCH,
+    Block,
+    DesignSpace,
+    Links,
+    Memory,
+    Values,
+    row_of,
+)
+from flashstill.economics.bill_of_materials import INTERPOSER, ORGANIC, Die, assembled, die_usd
+from flashstill.errors import MissingFact
+from flashstill.facts import Facts
+from flashstill.hardware import BYTES_PER_VALUE
+from flashstill.workload import Quantity
+
+RETICLE, BENEATH = "a die does not fit one exposure", "stacked memory is larger than the die beneath it"
+UNFED = "SRAM is too small to feed the multipliers from memory"
+CARRIER = "dies and stacks do not fit one package"
+POWER = "idle power uses up what cooling removes"
+UNEVEN = "stacks cannot be spread evenly over the dies"
+REASONS = (UNEVEN, UNFED, RETICLE, BENEATH, CARRIER, POWER)
+FLOPS_PER_MAC = 2.0
+_SHARES = 32
+"""steps of the share of a die that can be repaired"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryNumbers:
+    """Numbers of choices of memory, one a choice. weights_: of the kind that holds the weights, 0 without its own."""
+
+    bytes: Values
+    bytes_per_s: Values
+    weights_bytes: Values
+    weights_bytes_per_s: Values
+    usd: Values
+    stacks: Values
+    phy_mm2: Values
+    edge_mm: Values
+    interposer_mm2: Values
+    placed: Values
+    beneath_mm2: Values
+    bonded_ratio: Values
+    heat_ratio: Values
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draw:
+    """Joules a unit of work that decide how many watts a design can use. Of a MAC at the rate of each format, a byte.
+
+    byte_wire: of a byte of memory, for each mm of the square root of a package's silicon.
+    """
+
+    mac_joules: dict[str, float]
+    byte_joules: Values
+    weights_byte_joules: Values
+    byte_wire: float
+    link_joules: Values
+    active_ratio: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Silicon:
+    """What designs are and cost. reason: index into REASONS of why they cannot be made, -1 if they can.
+
+    design_usd: once, for all packages of one design.  package_mm2: silicon, memory apart.
+    """
+
+    flops_per_s: dict[str, Quantity]
+    package_mm2: Quantity
+    die_mm2: Quantity
+    limit_w: Quantity
+    idle_w: Quantity
+    made_usd: Quantity
+    memory_usd: Quantity
+    purchase_usd: Quantity
+    design_usd: Quantity
+    reason: Values
+
+
+def rates_of(rules: Rules, narrowest: str) -> dict[str, float]:
+    """Rates of the formats of an array over that of its widest: powers of two, as many as fit the same area."""
+    kept = FORMATS[: FORMATS.index(narrowest) + 1]
+    size = rules.multiplier_mm2
+    return {name: 2.0 ** math.floor(math.log2(size[kept[0]] / size[name])) for name in kept}
+
+
+def memory_numbers(facts: Facts, choices: tuple[Memory, ...]) -> MemoryNumbers:
+    """The numbers of choices of memory; MissingFact for a kind without rows."""
+
+    def per(quantity: str, with_weights: bool = True, none: float = 0.0) -> Values:
+        def of(kind: str, stacks: int) -> float:
+            return stacks * row_of(facts, kind, quantity) if stacks else none
+
+        both = [of(one.kind, one.stacks) + (of(one.weights_kind, one.weights_stacks) if with_weights else 0.0)
+                for one in choices]  # fmt: skip
+        return np.array(both)
+
+    def own(quantity: str) -> Values:
+        return np.array([one.weights_stacks * row_of(facts, one.weights_kind, quantity) for one in choices])
+
+    for one in choices:
+        for kind in {one.kind if one.stacks else "", one.weights_kind} - {""}:
+            if not row_of(facts, kind, "stack_bytes"):
+                raise MissingFact(f"no fact row gives stack_bytes of {kind}; add one with --facts DIR")
+
+    def product(quantity: str) -> Values:
+        rows = [(row_of(facts, one.kind, quantity) or 1.0) ** one.stacks if one.stacks else 1.0 for one in choices]
+        return np.array(rows)
+
+    stands = np.array([[row_of(facts, one.kind, "interposer_ratio") * one.stacks, one.weights_stacks *
+                        row_of(facts, one.weights_kind, "interposer_ratio")] for one in choices])  # fmt: skip
+    area = np.array([[row_of(facts, one.kind, "stack_mm2"), row_of(facts, one.weights_kind, "stack_mm2")]
+                     for one in choices])  # fmt: skip
+    dollars = [sum(row_of(facts, kind, "stack_bytes") * stacks * row_of(facts, kind, "usd_per_byte")
+                   for kind, stacks in ((one.kind, one.stacks), (one.weights_kind, one.weights_stacks)) if stacks)
+               for one in choices]  # fmt: skip
+    return MemoryNumbers(
+        bytes=per("stack_bytes", with_weights=False),
+        bytes_per_s=per("stack_bytes_per_s", with_weights=False),
+        weights_bytes=own("stack_bytes"),
+        weights_bytes_per_s=own("stack_bytes_per_s"),
+        usd=np.array(dollars),
+        stacks=np.array([float(one.stacks + one.weights_stacks) for one in choices]),
+        phy_mm2=per("phy_mm2"),
+        edge_mm=per("stack_edge_mm"),
+        interposer_mm2=(stands * area).sum(axis=1),
+        placed=stands.sum(axis=1),
+        beneath_mm2=per("beneath_mm2"),
+        bonded_ratio=product("bond_yield_ratio"),
+        heat_ratio=np.array([row_of(facts, one.kind, "w_per_mm2_ratio") or 1.0 for one in choices]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ground:
+    """What the designs of one block share. dies_usd: of a die that works, by width in steps and repairable share."""
+
+    facts: Facts
+    block: Block
+    rules: Rules
+    memory: MemoryNumbers
+    links: tuple[Links, ...]
+    draw: Draw
+    dies_usd: Values
+    step_mm: float
+
+
+def ground_of(facts: Facts, space: DesignSpace, block: Block, draw: Draw) -> Ground:
+    """The shared part of a block; MissingFact for a node without rows."""
+    step = facts.value("chip-search", "die_step_mm")
+    return Ground(
+        facts=facts,
+        block=block,
+        rules=rules_of(facts, block.node_nm),
+        memory=memory_numbers(facts, space.memories_of(block)),
+        links=space.links,
+        draw=draw,
+        dies_usd=facts.derived(("dies_usd", block.node_nm, step), lambda: _dies_usd(facts, block.node_nm, step)),
+        step_mm=step,
+    )
+
+
+def _dies_usd(facts: Facts, node_nm: int, step_mm: float) -> Values:
+    """Dollars of a die, by (width in steps, repairable share in 1/32); infinite where no die is."""
+    rules = rules_of(facts, node_nm)
+    needed, spare = facts.value("spares", "needed_units"), facts.value("spares", "spare_units")
+    table = np.full((math.floor(rules.width_mm / step_mm + 1e-9) + 1, _SHARES + 1), np.inf)
+    for size in range(1, len(table)):
+        width = size * step_mm
+        if width < 2.0:
+            continue  # of no use to a chip with interfaces, and slow to count on a wafer
+        for share in range(_SHARES + 1):
+            die = Die(
+                node_nm=node_nm,
+                width_mm=width,
+                height_mm=width * rules.height_mm / rules.width_mm,
+                units=int(needed + spare),
+                needed=int(needed),
+                units_ratio=share / _SHARES,
+            )
+            table[size, share] = float(die_usd(facts, facts, die))
+    return table
+
+
+def silicon_of(ground: Ground, macs: Quantity, sram: Quantity, memory: Quantity, links: Quantity) -> Silicon:
+    """The designs with so many multipliers and bytes of SRAM, and these choices of memory and links, by index."""
+    facts, block, rules, numbers = ground.facts, ground.block, ground.rules, ground.memory
+    memory, links = np.asarray(memory), np.asarray(links)
+    lanes = np.array([float(one.lanes) for one in ground.links])[links]
+    optical = np.array([one.wiring == OPTICS for one in ground.links])[links]
+    needed, spare = facts.value("spares", "needed_units"), facts.value("spares", "spare_units")
+    each = (needed + spare) / needed / block.dies
+    rates = rates_of(rules, block.narrowest)
+    across = facts.value("die-to-die", "die_bytes_per_s") / facts.value("die-to-die", "module_bytes_per_s")
+    content = Content(
+        sram_bytes=sram * each,
+        multipliers={name: macs * rate * each for name, rate in rates.items()},
+        stacks=1.0 / block.dies,  # the rules count all stacks of the package
+        lanes=np.ceil(lanes / block.dies),
+        modules=float(math.ceil(across)) if block.dies > 1 else 0.0,
+        feeds=2.0 * macs / block.edge * each,
+        enlarged=1.0 + facts.value("narrow-format", "area_ratio") * (len(rates) - 1.0),
+    )
+    own = replace(
+        rules,
+        stack_mm2=numbers.phy_mm2[memory],
+        stack_edge_mm=numbers.edge_mm[memory],
+        lane_mm2=np.where(optical, facts.value("optics", "lane_mm2"), rules.lane_mm2),
+        lane_edge_mm=np.where(optical, facts.value("optics", "lane_edge_mm"), rules.lane_edge_mm),
+    )
+    area = area_of(own, content)
+    steps = np.ceil(np.sqrt(area.mm2 * rules.width_mm / rules.height_mm) / ground.step_mm - 1e-9)
+    width = steps * ground.step_mm
+    die_mm2 = width * width * (rules.height_mm / rules.width_mm)
+    silicon = block.dies * die_mm2
+    clock = facts.value(f"node-{block.node_nm}", "clock_hz")
+    flops = {name: FLOPS_PER_MAC * macs * rate * clock for name, rate in rates.items()}
+    cooled = np.minimum(
+        silicon * facts.value("cooling", "w_per_mm2") * numbers.heat_ratio[memory], facts.value("cooling", "package_w")
+    )
+    idle = silicon * facts.value("silicon", "idle_w_per_mm2")
+    reason = np.full(np.broadcast_shapes(np.shape(silicon), np.shape(macs), np.shape(sram)), -1, dtype=np.int8)
+    stands = silicon + numbers.interposer_mm2[memory]
+    interposed = numbers.interposer_mm2[memory] > 0.0
+    most = np.where(interposed, facts.value(INTERPOSER, "carrier_mm2"), facts.value(ORGANIC, "carrier_mm2"))
+    broken = (
+        (numbers.stacks[memory] % block.dies) != 0.0,
+        ~_fed(ground, flops, sram, memory),
+        steps > len(ground.dies_usd) - 1,
+        numbers.beneath_mm2[memory] > silicon,
+        stands > most,
+        idle >= cooled,
+    )
+    for index in range(len(REASONS) - 1, -1, -1):
+        reason = np.where(broken[index], np.int8(index), reason)
+    watts = np.minimum(cooled, _needed_w(ground, flops, silicon, idle, memory, links, lanes))
+    share = np.floor((area.sram + area.multipliers) / die_mm2 * _SHARES).astype(np.intp)
+    size = np.minimum(steps, len(ground.dies_usd) - 1).astype(np.intp)
+    dies = block.dies * ground.dies_usd[size, np.clip(share, 0, _SHARES)]
+    return Silicon(
+        flops_per_s=flops,
+        package_mm2=silicon,
+        die_mm2=die_mm2,
+        limit_w=watts,
+        idle_w=idle,
+        reason=reason,
+        memory_usd=numbers.usd[memory],
+        **_dollars(ground, dies, stands, interposed, watts, lanes, memory, links),
+    )
+
+
+def _fed(ground: Ground, flops: dict[str, Quantity], sram: Quantity, memory: Quantity) -> Values:
+    """Whether tiles in SRAM are large enough for the memory to feed every format; chips of SRAM only always are."""
+    if ground.block.on_sram:
+        return np.asarray(True)
+    rate = np.maximum(ground.memory.bytes_per_s, ground.memory.weights_bytes_per_s)[memory]
+    fed = np.asarray(True)
+    for name, most in flops.items():
+        width = BYTES_PER_VALUE[name]
+        side = np.sqrt(sram * ground.facts.value("kernel", "on_chip_ratio") / (3.0 * width))
+        fed = fed & (most <= rate * side / width)
+    return fed
+
+
+def _needed_w(
+    ground: Ground,
+    flops: dict[str, Quantity],
+    silicon: Quantity,
+    idle: Quantity,
+    memory: Quantity,
+    links: Quantity,
+    lanes: Quantity,
+) -> Quantity:
+    """Watts with multipliers, memory and links all at their peaks, as `asic` counts them."""
+    draw, numbers = ground.draw, ground.memory
+    math_w: Quantity = 0.0
+    for name, rate in flops.items():
+        math_w = np.maximum(math_w, rate / FLOPS_PER_MAC * draw.mac_joules[name])
+    wire = draw.byte_wire * np.sqrt(silicon)
+    moved_w = numbers.bytes_per_s[memory] * (draw.byte_joules[memory] + wire)
+    moved_w = moved_w + numbers.weights_bytes_per_s[memory] * (draw.weights_byte_joules[memory] + wire)
+    lane = ground.facts.value(f"node-{ground.block.node_nm}", "lane_bytes_per_s")
+    sent_w = lanes * lane * draw.link_joules[links]
+    return (idle + math_w + moved_w + sent_w) / (1.0 - draw.active_ratio)
+
+
+def _dollars(
+    ground: Ground,
+    dies: Quantity,
+    stands: Quantity,
+    interposed: Quantity,
+    watts: Quantity,
+    lanes: Quantity,
+    memory: Quantity,
+    links: Quantity,
+) -> dict[str, Quantity]:
+    facts, numbers, block = ground.facts, ground.memory, ground.block
+    price = np.where(interposed, facts.value(INTERPOSER, "usd_per_mm2"), facts.value(ORGANIC, "usd_per_mm2"))
+    bond = np.where(interposed, facts.value(INTERPOSER, "bond_yield_ratio"), facts.value(ORGANIC, "bond_yield_ratio"))
+    good = bond ** (block.dies + numbers.placed[memory])
+    good = good * np.where(interposed, 1.0, numbers.bonded_ratio[memory])
+    bill = assembled(facts, dies, numbers.usd[memory], stands * price, good)
+    lane_usd = np.array([_lane_usd(facts, one) for one in ground.links])[links]
+    board = facts.value("board", "usd_per_w") * watts + facts.value("board", "usd_host") + lanes * lane_usd
+    kind = "asic-sram" if block.on_sram else "asic-hbm"
+    once = [float(nre_for(facts, block.node_nm, kind, not block.on_sram, bool(one.lanes)).usd) for one in ground.links]
+    return {
+        "made_usd": bill.usd,
+        "purchase_usd": bill.usd * facts.value("asic", "unit_price_ratio") + board,
+        "design_usd": np.array(once)[links],
+    }
+
+
+def _lane_usd(facts: Facts, links: Links) -> float:
+    if not links.lanes:
+        return 0.0
+    switch = 0.0 if AXES_OF[links.wiring] else facts.value("switch", "usd_per_lane")
+    medium = "optics" if links.wiring == OPTICS else "copper"
+    assert links.wiring != SWITCH or switch
+    return switch + facts.value(medium, "usd_per_lane")
