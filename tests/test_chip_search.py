@@ -24,8 +24,8 @@ MODELS = ("llama-3.1-8b", "gpt-oss-20b", "deepseek-v2-lite")
 
 def a_space(random: np.random.Generator, size: int) -> DesignSpace:
     """A small space with something of everything: kinds of memory, links, formats, edges, chiplets."""
-    kinds = ["none", *random.choice(["hbm3e", "hbm4", "hbm5", "lpddr6", "gddr7", "dram3d", "hbf"], 3, replace=False)]
-    if set(kinds) == {"none", "hbf"} or not {"hbm3e", "hbm4", "hbm5", "lpddr6", "gddr7", "dram3d"} & set(kinds):
+    kinds = ["none", *random.choice(["hbm3e", "hbm4", "hbm5", "lpddr6", "gddr7", "dram-3d", "hbf"], 3, replace=False)]
+    if set(kinds) == {"none", "hbf"} or not {"hbm3e", "hbm4", "hbm5", "lpddr6", "gddr7", "dram-3d"} & set(kinds):
         kinds.append("hbm4")
     return design_space(
         FACTS,
@@ -47,27 +47,26 @@ def a_hunt(seed: int, model: str, size: int = 200, futures: int = 1) -> Hunt:
     """A screened space of random axes, a load with or without bounds, and each objective in each future."""
     random = np.random.default_rng(seed)
     space = a_space(random, size)
-    bounds = (None, 0.05, 0.2)
     loads = tuple(
         load_of(
             Share(
                 model=load_architecture(model),
                 weight=1.0,
                 isl=int(random.choice([128, 2048])),
-                osl=int(random.choice([1, 64, 1024])),
+                osl=osl,
                 precision=str(random.choice(["bf16", "fp8"])),
                 max_ttft_s=random.choice((None, 2.0)),
+                max_tpot_s=random.choice((None, 0.1)) if osl > 1 else None,
             ),
             8,
             256,
         )
-        for _ in range(futures)
+        for osl in (int(random.choice([1, 64, 1024])) for _ in range(futures))
     )
     wanted = tuple(
         Wanted(loads=((place, 1.0),), volume=float(10.0 ** random.uniform(3, 6)), objective=objective)
         for place, objective in product(range(futures), OBJECTIVES)
     )
-    assert bounds
     terms = terms_of(FACTS)
     screened = screen(FACTS, space, loads, wanted, terms)
     return Hunt(facts=FACTS, space=space, loads=loads, wanted=wanted, terms=terms, screened=screened)
@@ -91,17 +90,34 @@ def check_every_design(hunt: Hunt) -> int:
     return served
 
 
+@pytest.mark.slow
 def test_the_bound_never_exceeds_the_price_and_the_winner_is_that_of_pricing_all() -> None:
     assert check_every_design(a_hunt(3, "llama-3.1-8b", 120)) > 10
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_winners_of_random_spaces_are_those_of_pricing_all(seed: int) -> None:
-    assert check_every_design(a_hunt(seed, MODELS[seed % len(MODELS)], 400)) >= 0
+    assert check_every_design(a_hunt(seed, MODELS[seed % len(MODELS)], 200)) >= 0
 
 
+@pytest.mark.slow
 def test_every_design_is_made_or_refused_for_one_reason() -> None:
     hunt = a_hunt(1, "llama-3.1-8b", 120)
     assert hunt.screened.buildable + sum(hunt.screened.reasons.values()) == hunt.space.size
     assert set(hunt.screened.reasons) <= set(REASONS)
+
+
+def test_a_small_space_is_searched_as_if_every_design_were_priced() -> None:
+    space = design_space(
+        FACTS, nodes=(5,), designs=8, memories=("hbm4",), dies=(1,), narrowest=("fp8",), edges=(128,), stacks=(4,),
+        lanes=(32,), wirings=("torus 3d",), macs=(2.0**15, 2.0**18), sram_bytes=(2.0**26, 2.0**28),
+    )  # fmt: skip
+    model = load_architecture("llama-3.1-8b")
+    load = load_of(Share(model=model, weight=1.0, isl=512, osl=64, max_tpot_s=0.05), 2, 64)
+    wanted = tuple(Wanted(loads=((0, 1.0),), volume=1e5, objective=objective) for objective in OBJECTIVES)
+    terms = terms_of(FACTS)
+    screened = screen(FACTS, space, (load,), wanted, terms)
+    hunt = Hunt(facts=FACTS, space=space, loads=(load,), wanted=wanted, terms=terms, screened=screened)
+    assert check_every_design(hunt) == 3 * screened.buildable > 0
+    assert screened.buildable + sum(screened.reasons.values()) == space.size

@@ -61,7 +61,7 @@ QUANTITY_UNITS = {
     "carrier_mm2_offered": "mm2",
     "lane_bytes_per_s_offered": "B/s",
     **dict.fromkeys(("largest_parameters", "context_tokens", "input_tokens", "output_tokens", "tokens_per_month"), "1"),
-    **dict.fromkeys(("since_year", "volume_packages"), "1"),
+    "volume_packages": "1",
     "usd_per_lane": "USD",
     "step_mm": "mm",
     "_ratio": "1",

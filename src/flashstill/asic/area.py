@@ -107,6 +107,11 @@ def _rules(facts: Facts, node_nm: int, kind: str) -> Rules:
 
 def area_of(rules: Rules, content: Content) -> Area:
     """The die that holds `content`, by part; at least as large as its edge asks for."""
+    return Area(**{name: float(mm2) for name, mm2 in area_parts(rules, content).items()})
+
+
+def area_parts(rules: Rules, content: Content) -> dict[str, Quantity]:
+    """As `area_of`, of one die or of many: mm2 by the parts of an `Area`, which sum to the die."""
     parts = {
         "sram": content.sram_bytes * rules.byte_mm2,
         "multipliers": array_mm2(rules, content),
@@ -117,7 +122,7 @@ def area_of(rules: Rules, content: Content) -> Area:
     }
     wired, inside = content.wired_bits * rules.wired_bit_mm2, sum(parts.values())
     whole = _larger(wired + inside / (1.0 - rules.other_ratio), edge_bound_mm2(rules, content))
-    return Area(**parts, wired_weights=wired, other=whole - wired - inside)
+    return {**parts, "wired_weights": wired, "other": whole - wired - inside}
 
 
 def array_mm2(rules: Rules, content: Content) -> Quantity:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from flashstill.asic.rows import MAKER, SOURCE
-from flashstill.codesign.designs import AXES_OF, OPTICS, Block, DesignSpace, Links, Memory, Values, row_of
+from flashstill.codesign.designs import AXES_OF, FORMATS, OPTICS, Block, DesignSpace, Links, Memory, Values
 from flashstill.codesign.silicon import Draw
 from flashstill.facts import Fact, Facts
 from flashstill.facts.row import Machine
@@ -31,6 +32,7 @@ WIRES = "wires across the die"
 _MM2, _BYTES, _RATE, _WATTS = 100.0, 2.0**30, 1e12, 1000.0
 """of an archetype; what depends on them is replaced"""
 _YEAR = 2028
+_Some = TypeVar("_Some")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,8 +68,6 @@ def archetype(facts: Facts, block: Block, memory: Memory, links: Links) -> Chip:
 
 
 def _archetype(facts: Facts, block: Block, memory: Memory, links: Links) -> Chip:
-    from flashstill.codesign.silicon import FORMATS
-
     formats = FORMATS[: FORMATS.index(block.narrowest) + 1]
     rows = [_row("flops_per_s", _RATE, "FLOP/s", f"{name} dense") for name in formats]
     rows += [
@@ -164,9 +164,8 @@ def stacked_chip(chip: Chip, columns: Columns) -> Chip:
 
     def tier(old: Tier, size: Values, rate: Values, cells: Values) -> Tier:
         joules = {"cells, interface, controller": along(cells + fixed), WIRES: along(wire)}
-        return replace(
-            old, bytes=along(size), visible_bytes=along(size), bytes_per_s=along(rate), joules_per_byte=joules
-        )
+        held = {"bytes": along(size), "visible_bytes": along(size), "bytes_per_s": along(rate)}
+        return _replaced(old, **held, joules_per_byte=joules)
 
     first = chip.memory
     if first.name == "sram":
@@ -176,23 +175,27 @@ def stacked_chip(chip: Chip, columns: Columns) -> Chip:
         tiers += [tier(own, columns.weights_bytes, columns.weights_bytes_per_s, columns.weights_cells)
                   for own in chip.tiers[1:]]  # fmt: skip
     near = chip.on_chip_joules_per_byte - first.joules_per_byte[WIRES]
-    return replace(
+    linked = bool(chip.topology.link_bytes_per_s)
+    sent = {"link_bytes_per_s": along(columns.link_bytes_per_s)} if linked else {}
+    domain = {"domain_chips": along(columns.domain_chips)} if linked else {}
+    return _replaced(
         chip,
         flops_per_s={name: along(rate) for name, rate in columns.flops_per_s.items()},
         tiers=tuple(tiers),
         on_chip_bytes=along(columns.sram_bytes),
         on_chip_joules_per_byte=along(near + wire),
-        topology=replace(
-            chip.topology,
-            link_bytes_per_s=along(columns.link_bytes_per_s) if chip.topology.link_bytes_per_s else 0.0,
-            link_joules_per_byte=along(columns.link_joules),
-        ),
-        system=replace(chip.system, domain_chips=along(columns.domain_chips) if chip.topology.link_bytes_per_s else 1),
+        topology=_replaced(chip.topology, link_joules_per_byte=along(columns.link_joules), **sent),
+        system=_replaced(chip.system, **domain),
         power_limit_w=along(columns.limit_w),
         idle_w=along(columns.idle_w),
         active_w=along(columns.limit_w * (chip.active_w / chip.power_limit_w)),
         stacked=len(columns.sram_bytes),
     )
+
+
+def _replaced(value: _Some, **arrays: Any) -> _Some:
+    """The value with arrays for numbers: what a stack of chips is (hardware/stacked.py)."""
+    return replace(value, **arrays)  # type: ignore[type-var]
 
 
 def weights_tier(memory: Memory) -> str | None:
@@ -212,9 +215,3 @@ def kinds_of(memories: Sequence[Memory]) -> dict[str, list[int]]:
     for place, one in enumerate(memories):
         groups.setdefault("apart" if one.weights_kind else "together", []).append(place)
     return groups
-
-
-__all__ = [
-    "Columns", "archetype", "cells_joules", "domain_of", "draw_of", "kinds_of", "link_joules", "row_of", "sram_rate",
-    "stacked_chip", "weights_tier",
-]  # fmt: skip

@@ -20,6 +20,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ import numpy.typing as npt
 from flashstill.errors import BadInput, unknown
 from flashstill.facts import Facts
 
-Values = npt.NDArray[np.float64]
+Values = npt.NDArray[Any]
 FORMATS = ("bf16", "fp8", "fp4")
 """formats of an array, the widest first; a chip that multiplies in one does so in all before it"""
 TORUS_2, TORUS_3, SWITCH, OPTICS, ALONE = "torus 2d", "torus 3d", "switch", "optics", "alone"
@@ -35,10 +36,9 @@ AXES_OF = {TORUS_2: 2, TORUS_3: 3, SWITCH: 0, OPTICS: 0, ALONE: 0}
 WIRINGS = tuple(AXES_OF)
 ON_SRAM = "none"
 """the kind of memory of a chip that has its SRAM only"""
-MEMORIES = ("hbm2e", "hbm3", "hbm3e", "hbm4", "hbm5", "dram3d", "lpddr5x", "lpddr6", "gddr7")
-READ_ONLY = ("hbf",)
-"""kinds that hold weights and no cache, beside another kind"""
-LARGEST, SMALLEST_BLOCK = 20_000_000, 2
+_NEEDED = ("stack_bytes", "stack_bytes_per_s", "usd_per_byte", "pj_per_bit")
+LARGEST, LEAST_POINTS = 20_000_000, 2
+"""designs of a space, and values of its two finest axes"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,17 +119,32 @@ class DesignSpace:
         return sum(math.prod(block.shape) for block in self.blocks())
 
 
-def memories_of(facts: Facts, kinds: Sequence[str], stacks: Sequence[int], year: int | None) -> tuple[Memory, ...]:
-    """Choices of memory: each kind with each number of stacks, flash beside each other kind that needs an interposer.
+def known_memories(facts: Facts) -> tuple[str, ...]:
+    """Kinds of memory with rows of all that a design needs, and where they are placed: edge, or logic beneath."""
+    names = dict.fromkeys(name for name, quantity in facts.rows if quantity == "stack_bytes" and name != "hbm")
+    return tuple(
+        name
+        for name in names
+        if all(facts.find(name, quantity) for quantity in _NEEDED)
+        and (row_of(facts, name, "stack_edge_mm") or row_of(facts, name, "beneath_mm2"))
+    )
 
-    year: kinds that are not in volume by then are left out; None for all.  Packages of few pins and bonded tiles come
-    in twice the numbers of stacks.
+
+def holds_cache(facts: Facts, kind: str) -> bool:
+    """Whether a kind of memory can hold a cache that every token writes; flash cannot."""
+    row = facts.find(kind, "cache_ratio")
+    return row is None or row.value > 0.0
+
+
+def memories_of(facts: Facts, kinds: Sequence[str], stacks: Sequence[int]) -> tuple[Memory, ...]:
+    """Choices of memory: each kind with each number of stacks, and flash beside each other kind on an interposer.
+
+    Packages of few pins and tiles on the die come in twice the numbers of stacks.
     """
-    in_time = [kind for kind in kinds if year is None or facts.value(kind, "since_year") <= year]
-    chosen = [Memory(kind=kind, stacks=int(count * _often(facts, kind))) for kind in in_time if kind not in READ_ONLY
-              for count in stacks]  # fmt: skip
-    beside = [kind for kind in in_time if kind not in READ_ONLY and row_of(facts, kind, "interposer_ratio")]
-    for flash, kind in itertools.product([kind for kind in in_time if kind in READ_ONLY], beside):
+    holding = [kind for kind in kinds if holds_cache(facts, kind)]
+    chosen = [Memory(kind=kind, stacks=count * _often(facts, kind)) for kind in holding for count in stacks]
+    beside = [kind for kind in holding if row_of(facts, kind, "interposer_ratio")]
+    for flash, kind in itertools.product([kind for kind in kinds if not holds_cache(facts, kind)], beside):
         for count, more in itertools.product(stacks, stacks):
             if count <= more and count + more <= max(stacks):
                 chosen.append(Memory(kind=kind, stacks=more, weights_kind=flash, weights_stacks=count))
@@ -150,9 +165,8 @@ def design_space(
     facts: Facts,
     *,
     nodes: Sequence[int],
-    year: int | None = None,
     designs: int = 1_000_000,
-    memories: Sequence[str] = (*MEMORIES[2:], *READ_ONLY, ON_SRAM),
+    memories: Sequence[str] | None = None,
     dies: Sequence[int] = (1, 2, 4),
     narrowest: Sequence[str] = FORMATS,
     edges: Sequence[int] = (64, 128, 256),
@@ -164,11 +178,14 @@ def design_space(
 ) -> DesignSpace:
     """About `designs` designs: multipliers and SRAM are as finely divided as that allows.
 
-    memories: kinds, with "none" for chips of SRAM only.  macs, sram_bytes: least and most of a package.
+    memories: kinds, with "none" for chips of SRAM only; None for all with rows, and none.  macs, sram_bytes: least and
+    most of a package.
     BadInput for an unknown word, or for a number of designs that leaves no choice.
     """
+    possible = (*known_memories(facts), ON_SRAM)
+    memories = possible if memories is None else memories
     for what, words, known in (
-        ("kind of memory", memories, (*MEMORIES, *READ_ONLY, ON_SRAM)),
+        ("kind of memory", memories, possible),
         ("format", narrowest, FORMATS),
         ("wiring", wirings, WIRINGS),
     ):
@@ -177,7 +194,7 @@ def design_space(
                 raise BadInput(unknown(what, word, known))
     if not 1 <= designs <= LARGEST:
         raise BadInput(f"designs must lie between 1 and {LARGEST}, not {designs}")
-    choices = memories_of(facts, [kind for kind in memories if kind != ON_SRAM], stacks, year)
+    choices = memories_of(facts, [kind for kind in memories if kind != ON_SRAM], stacks)
     links = tuple(Links(wiring=wiring, lanes=count) for wiring in wirings if wiring != ALONE for count in lanes)
     links = (Links(wiring=ALONE, lanes=0), *links) if ALONE in wirings or not links else links
     others = len(nodes) * len(dies) * len(narrowest) * len(edges) * len(links)
@@ -185,8 +202,8 @@ def design_space(
     if not others:
         raise BadInput("no kind of memory is left to choose from; allow more of them, or a later year")
     points = max(designs / others, 1.0)
-    fine = max(round(math.sqrt(points * 2.0)), SMALLEST_BLOCK)
-    coarse = max(round(points / fine), SMALLEST_BLOCK)
+    fine = max(round(math.sqrt(points * 2.0)), LEAST_POINTS)
+    coarse = max(round(points / fine), LEAST_POINTS)
     return DesignSpace(
         nodes=tuple(nodes),
         dies=tuple(dies),

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from flashstill.asic.area import rules_of
 from flashstill.codesign.design_chips import (
     Columns,
     archetype,
@@ -201,8 +202,6 @@ def _ideal(facts: Facts, space: DesignSpace, block: Block, macs: Values, place: 
     ones, memories = np.ones(len(macs)), space.memories_of(block)
     numbers = memory_numbers(facts, memories)
     clock = facts.value(f"node-{block.node_nm}", "clock_hz")
-    from flashstill.asic.area import rules_of
-
     rates = rates_of(rules_of(facts, block.node_nm), block.narrowest)
     sram = space.sram_bytes[place] if block.on_sram else ones * space.sram_bytes[-1]
     at = np.zeros(len(macs), dtype=np.intp) if block.on_sram else place
@@ -239,17 +238,15 @@ def _sent(facts: Facts, space: DesignSpace, block: Block, load: Load) -> tuple[S
             groups.setdefault(AXES_OF[one.wiring], []).append(place)
     for places in groups.values():
         some = [links[place] for place in places]
-        ones = np.ones(len(some))
         base = _ideal(facts, space, block, np.zeros(len(some), dtype=np.intp), np.zeros(len(some), dtype=np.intp))
         columns = replace(
             base,
             link_bytes_per_s=np.array([one.lanes * lane for one in some]),
             link_joules=np.array([link_joules(facts, one) for one in some]),
             domain_chips=np.array([domain_of(facts, one) for one in some]),
-            limit_w=ones,
         )
         chip = stacked_chip(archetype(facts, block, memory, some[0]), columns)
-        answers = links_of(conditions_for(facts, load, chip, weights_tier(memory)), load)
+        answers = links_of(without_limit(conditions_for(facts, load, chip, weights_tier(memory))), load)
         for table, steps in zip(tables, answers, strict=True):
             for name, values in table.items():
                 values[places] = getattr(steps, name)

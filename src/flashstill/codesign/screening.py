@@ -18,11 +18,13 @@ over wires x joules of a wire of that die's length, + idle watts x least of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from flashstill.codesign.design_prices import Places
 from flashstill.codesign.designs import Values
 from flashstill.codesign.loads import BURST_SHARE, Load
 from flashstill.cost import Conditions
@@ -30,10 +32,10 @@ from flashstill.cost import Load as Traffic
 from flashstill.cost.load import chunks_of, pieces_of, prompts_together
 from flashstill.cost.phases import overhead_seconds, working_share
 from flashstill.cost.serving import capacity, running_requests
-from flashstill.cost.step import NO_WORK, ChipWork, chip_work
+from flashstill.cost.step import STATIC_LEVELS, StepCost, step_cost
 from flashstill.hardware.stacked import AXES
-from flashstill.parallel import Layout, shard, to_next_stages
-from flashstill.workload import Decoding, Operation, Quantity, decode, mixed, prefill
+from flashstill.parallel import Sharded, shard, to_next_stages
+from flashstill.workload import Decoding, Quantity, decode, mixed, prefill
 
 CLOSE = 1.0 - 1e-9
 """a bound is lowered by its own rounding"""
@@ -54,11 +56,13 @@ class Weights:
 
     def of(self, steps: Steps) -> Values:
         """The stay of a request, without what happens once."""
-        return self.decode * steps.decode + self.mixed * steps.mixed + self.filled * steps.filled
+        stay: Values = self.decode * steps.decode + self.mixed * steps.mixed + self.filled * steps.filled
+        return stay
 
     def tpot(self, steps: Steps) -> Values:
         """The time per output token."""
-        return self.tpot_decode * steps.decode + self.tpot_mixed * steps.mixed + self.tpot_filled * steps.filled
+        one: Values = self.tpot_decode * steps.decode + self.tpot_mixed * steps.mixed + self.tpot_filled * steps.filled
+        return one
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,58 +155,59 @@ def _chips(conditions: Conditions, values: object, load: Load) -> Values:
 def _steps(conditions: Conditions, load: Load, exchanged: bool) -> tuple[Steps, Steps, Steps]:
     """Seconds, dynamic joules and bytes over wires, of one chip, of the three steps; see `kernels_of` and `links_of`.
 
-    Steps depend on the work of one group of chips: the distinct ones are priced, and looked up for every layout.
+    As in `plan.tables.priced`, the distinct groups of chips are priced, and looked up for every layout and batch.
     """
     chosen, model, share = load.chosen, load.model, load.share
     traffic, widths, skew = traffic_of(load), conditions.widths, conditions.skew
-    kinds, at_kind = np.unique(chosen.degrees[[0, 2, 3, 4], :, 0], axis=1, return_inverse=True)
-    tp, ep, dp, redundant = (kind[:, None] for kind in kinds)
-    group, layout = Layout(tp=tp, ep=ep, dp=dp, redundant=redundant), chosen.layout
-    sequences = chosen.axes[3][None, :]
-    local = np.broadcast_to(layout.local_batch(chosen.batches), chosen.shape)
-    at_sequences = np.searchsorted(chosen.axes[3], local)
+    group, layout, sequences = chosen.groups.layout, chosen.layout, chosen.groups.sequences
+    fewer, back = chosen.groups.alike(np.asarray(prompts_together(conditions, traffic, chosen.groups.numbers)))
     prompts = prompts_together(conditions, traffic, sequences)
-    few, back = np.unique(prompts, return_inverse=True)
-    context = share.isl + share.osl / 2.0
+    local = layout.local_batch(chosen.batches)
     together = prompts_together(conditions, traffic, local)
-    lead, kind = conditions.chip.stacked, at_kind.reshape(-1, 1)
-
-    def work(operations: Iterable[Operation], sequences: Quantity) -> ChipWork:
-        sharded = shard(operations, group)
-        if exchanged:
-            return chip_work(conditions, (), sharded.exchanges)
-        return chip_work(conditions, sharded.operations, (), overhead_seconds(model, conditions, sequences))
-
-    def at_each(part: Quantity, after: Quantity, fill: bool) -> Values:
-        width = len(few) if fill else sequences.shape[1]
-        values = np.broadcast_to(part, (lead, *(1,) * (AXES - 2), len(kinds[0]), width)).reshape(lead, -1, width)
-        at = back.reshape(-1)[at_sequences] if fill else at_sequences
-        return values[:, kind, at] + _chips(conditions, after, load)
-
+    context = share.isl + share.osl / 2.0
     tokens, chunks = Decoding(sequences=sequences, context=context), chunks_of(traffic, prompts)
+    few = fewer.sequences
+    lead, filled = conditions.chip.stacked, back[chosen.at]
     whole = (
-        (decode(model, sequences, context, widths, 1.0, skew), sequences, local),
-        (mixed(model, tokens, chunks, widths, skew), sequences + prompts, local + chunks_of(traffic, together).tokens),
-        (prefill(model, few, traffic.computed, widths, 0.0, skew), few, together * traffic.computed),
-    )
+        (decode(model, sequences, context, widths, 1.0, skew), group, sequences, chosen.at, local),
+        (mixed(model, tokens, chunks, widths, skew), group, sequences + prompts, chosen.at,
+         local + chunks_of(traffic, together).tokens),
+        (prefill(model, few, traffic.computed, widths, 0.0, skew), fewer.layout, few, filled,
+         together * traffic.computed),
+    )  # fmt: skip
+
+    def looked_up(part: Quantity, at: Places, after: Quantity) -> Values:
+        table = np.asarray(part, dtype=np.float64)
+        values = np.take(table, at, axis=-1) if table.ndim else np.full(at.shape, table)
+        shape = (-1, *at.shape) if table.ndim > 1 else (1, *at.shape)
+        return values.reshape(shape) + _chips(conditions, after, load) + np.zeros((lead, 1, 1))
+
     answers: tuple[list[Values], ...] = ([], [], [])
-    for place, (operations, requests, sent) in enumerate(whole):
-        mine, after = work(operations, requests), NO_WORK
+    for operations, placed, requests, at, sent in whole:
+        overhead_s = 0.0 if exchanged else overhead_seconds(model, conditions, placed.each(requests))
+        step, after = step_cost(conditions, _part(shard(operations, placed), exchanged), 1.0, overhead_s), _NOTHING
         if exchanged:
-            after = chip_work(conditions, (), to_next_stages(layout, model.width, sent))
-        fill = place == 2
-        answers[0].append(at_each(mine.seconds, after.seconds, fill))
-        answers[1].append(at_each(_spent(mine), _spent(after), fill))
-        answers[2].append(at_each(0.0 if exchanged else _wired(conditions, mine), 0.0, fill))
+            after = step_cost(conditions, Sharded(operations=(), exchanges=to_next_stages(layout, model.width, sent)))
+        answers[0].append(looked_up(step.seconds, at, after.seconds))
+        answers[1].append(looked_up(step.dynamic_joules, at, after.dynamic_joules))
+        answers[2].append(looked_up(0.0 if exchanged else _wired(conditions, step), at, 0.0))
     seconds, joules, wired = (Steps(decode=part[0], mixed=part[1], filled=part[2]) for part in answers)
     return seconds, joules, wired
 
 
-def _spent(work: ChipWork) -> Quantity:
-    return sum(work.joules.values(), start=0.0)
+def _part(sharded: Sharded, exchanged: bool) -> Sharded:
+    """Only the exchanges of one chip's share of a step, or only its kernels."""
+    kept: dict[str, Any] = {"operations": ()} if exchanged else {"exchanges": ()}
+    shared = None if sharded.dense is None else replace(sharded.dense, **kept)
+    return replace(sharded, dense=shared, **kept)
 
 
-def _wired(conditions: Conditions, work: ChipWork) -> Quantity:
+_NOTHING = StepCost(
+    seconds=0.0, joules=dict.fromkeys(STATIC_LEVELS, 0.0), shares_s={}, macs=0.0, chips=1.0, wall_ratio=1.0
+)
+
+
+def _wired(conditions: Conditions, step: StepCost) -> Quantity:
     """Bytes of one chip that cross wires of the die, from the joules of each level over those of a byte."""
     main = conditions.chip.memory
     per_byte = {
@@ -211,7 +216,7 @@ def _wired(conditions: Conditions, work: ChipWork) -> Quantity:
         "activations": main.joules_per_byte_total,
         "far_sram": conditions.chip.on_chip_joules_per_byte,
     }
-    return sum((work.joules[level] / joules for level, joules in per_byte.items()), start=0.0)
+    return sum((step.joules[level] / joules for level, joules in per_byte.items()), start=0.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -290,14 +295,16 @@ class Spread:
     def work(self, steps: Steps) -> Values:
         """Of dynamic joules (or bytes) of one chip: those of a token."""
         more = self.joined * (steps.mixed - steps.decode) + (1.0 - self.joined) * steps.filled
-        return self.decode * steps.decode + self.prompt * np.maximum(more, 0.0)
+        mine: Values = self.decode * steps.decode + self.prompt * np.maximum(more, 0.0)
+        return mine
 
     def idle(self, steps: Steps) -> Values:
         """Of seconds: chip-seconds of a token, where a mixed step never takes less than the decode step in it."""
         mixed = self.joined * self.idle_prompt
         own = self.idle_decode - mixed
         at_least = np.where(own >= 0.0, mixed * steps.mixed + own * steps.decode, (mixed + own) * steps.mixed)
-        return at_least + (1.0 - self.joined) * self.idle_prompt * steps.filled
+        mine: Values = at_least + (1.0 - self.joined) * self.idle_prompt * steps.filled
+        return mine
 
 
 def spread_of(conditions: Conditions, load: Load) -> Spread:

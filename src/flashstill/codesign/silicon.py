@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flashstill.asic.area import Content, Rules, area_of, rules_of
+from flashstill.asic.area import Content, Rules, area_parts, rules_of
 from flashstill.asic.nre import nre_for
 from flashstill.codesign.designs import (
     AXES_OF,
@@ -32,11 +32,11 @@ from flashstill.codesign.designs import (
     Values,
     row_of,
 )
-from flashstill.economics.bill_of_materials import INTERPOSER, ORGANIC, Die, assembled, die_usd
+from flashstill.economics.bill_of_materials import INTERPOSER, ORGANIC, Die, assembled, sold_ratio, usd_of_wafer
+from flashstill.economics.wafers import dies_per_wafer, wafer_of
 from flashstill.errors import MissingFact
 from flashstill.facts import Facts
 from flashstill.hardware import BYTES_PER_VALUE
-from flashstill.workload import Quantity
 
 RETICLE, BENEATH = "a die does not fit one exposure", "stacked memory is larger than the die beneath it"
 UNFED = "SRAM is too small to feed the multipliers from memory"
@@ -47,6 +47,8 @@ REASONS = (UNEVEN, UNFED, RETICLE, BENEATH, CARRIER, POWER)
 FLOPS_PER_MAC = 2.0
 _SHARES = 32
 """steps of the share of a die that can be repaired"""
+_NARROWEST_MM = 2.0
+"""of a die: smaller ones have no room for a host interface"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,15 +92,15 @@ class Silicon:
     design_usd: once, for all packages of one design.  package_mm2: silicon, memory apart.
     """
 
-    flops_per_s: dict[str, Quantity]
-    package_mm2: Quantity
-    die_mm2: Quantity
-    limit_w: Quantity
-    idle_w: Quantity
-    made_usd: Quantity
-    memory_usd: Quantity
-    purchase_usd: Quantity
-    design_usd: Quantity
+    flops_per_s: dict[str, Values]
+    package_mm2: Values
+    die_mm2: Values
+    limit_w: Values
+    idle_w: Values
+    made_usd: Values
+    memory_usd: Values
+    purchase_usd: Values
+    design_usd: Values
     reason: Values
 
 
@@ -187,30 +189,30 @@ def ground_of(facts: Facts, space: DesignSpace, block: Block, draw: Draw) -> Gro
 
 def _dies_usd(facts: Facts, node_nm: int, step_mm: float) -> Values:
     """Dollars of a die, by (width in steps, repairable share in 1/32); infinite where no die is."""
-    rules = rules_of(facts, node_nm)
+    rules, wafer = rules_of(facts, node_nm), wafer_of(facts)
     needed, spare = facts.value("spares", "needed_units"), facts.value("spares", "spare_units")
-    table = np.full((math.floor(rules.width_mm / step_mm + 1e-9) + 1, _SHARES + 1), np.inf)
-    for size in range(1, len(table)):
-        width = size * step_mm
-        if width < 2.0:
-            continue  # of no use to a chip with interfaces, and slow to count on a wafer
-        for share in range(_SHARES + 1):
-            die = Die(
-                node_nm=node_nm,
-                width_mm=width,
-                height_mm=width * rules.height_mm / rules.width_mm,
-                units=int(needed + spare),
-                needed=int(needed),
-                units_ratio=share / _SHARES,
-            )
-            table[size, share] = float(die_usd(facts, facts, die))
+    slim = rules.height_mm / rules.width_mm
+    widths = step_mm * np.arange(math.floor(rules.width_mm / step_mm + 1e-9) + 1)
+    first = math.ceil(_NARROWEST_MM / step_mm)
+    counts = [dies_per_wafer(float(width), float(width * slim), wafer) for width in widths[first:]]
+    table = np.full((len(widths), _SHARES + 1), np.inf)
+    for share in range(_SHARES + 1):
+        square = Die(
+            node_nm=node_nm,
+            width_mm=1.0,
+            height_mm=slim,
+            units=int(needed + spare),
+            needed=int(needed),
+            units_ratio=share / _SHARES,
+        )
+        sold = sold_ratio(facts, facts, square, np.asarray(widths[first:] ** 2, dtype=np.float64))
+        table[first:, share] = usd_of_wafer(facts, node_nm, np.array(counts), sold)
     return table
 
 
-def silicon_of(ground: Ground, macs: Quantity, sram: Quantity, memory: Quantity, links: Quantity) -> Silicon:
+def silicon_of(ground: Ground, macs: Values, sram: Values, memory: Values, links: Values) -> Silicon:
     """The designs with so many multipliers and bytes of SRAM, and these choices of memory and links, by index."""
     facts, block, rules, numbers = ground.facts, ground.block, ground.rules, ground.memory
-    memory, links = np.asarray(memory), np.asarray(links)
     lanes = np.array([float(one.lanes) for one in ground.links])[links]
     optical = np.array([one.wiring == OPTICS for one in ground.links])[links]
     needed, spare = facts.value("spares", "needed_units"), facts.value("spares", "spare_units")
@@ -233,8 +235,8 @@ def silicon_of(ground: Ground, macs: Quantity, sram: Quantity, memory: Quantity,
         lane_mm2=np.where(optical, facts.value("optics", "lane_mm2"), rules.lane_mm2),
         lane_edge_mm=np.where(optical, facts.value("optics", "lane_edge_mm"), rules.lane_edge_mm),
     )
-    area = area_of(own, content)
-    steps = np.ceil(np.sqrt(area.mm2 * rules.width_mm / rules.height_mm) / ground.step_mm - 1e-9)
+    area = area_parts(own, content)
+    steps = np.ceil(np.sqrt(sum(area.values()) * rules.width_mm / rules.height_mm) / ground.step_mm - 1e-9)
     width = steps * ground.step_mm
     die_mm2 = width * width * (rules.height_mm / rules.width_mm)
     silicon = block.dies * die_mm2
@@ -259,7 +261,7 @@ def silicon_of(ground: Ground, macs: Quantity, sram: Quantity, memory: Quantity,
     for index in range(len(REASONS) - 1, -1, -1):
         reason = np.where(broken[index], np.int8(index), reason)
     watts = np.minimum(cooled, _needed_w(ground, flops, silicon, idle, memory, links, lanes))
-    share = np.floor((area.sram + area.multipliers) / die_mm2 * _SHARES).astype(np.intp)
+    share = np.floor((area["sram"] + area["multipliers"]) / die_mm2 * _SHARES).astype(np.intp)
     size = np.minimum(steps, len(ground.dies_usd) - 1).astype(np.intp)
     dies = block.dies * ground.dies_usd[size, np.clip(share, 0, _SHARES)]
     return Silicon(
@@ -274,7 +276,7 @@ def silicon_of(ground: Ground, macs: Quantity, sram: Quantity, memory: Quantity,
     )
 
 
-def _fed(ground: Ground, flops: dict[str, Quantity], sram: Quantity, memory: Quantity) -> Values:
+def _fed(ground: Ground, flops: dict[str, Values], sram: Values, memory: Values) -> Values:
     """Whether tiles in SRAM are large enough for the memory to feed every format; chips of SRAM only always are."""
     if ground.block.on_sram:
         return np.asarray(True)
@@ -289,16 +291,16 @@ def _fed(ground: Ground, flops: dict[str, Quantity], sram: Quantity, memory: Qua
 
 def _needed_w(
     ground: Ground,
-    flops: dict[str, Quantity],
-    silicon: Quantity,
-    idle: Quantity,
-    memory: Quantity,
-    links: Quantity,
-    lanes: Quantity,
-) -> Quantity:
+    flops: dict[str, Values],
+    silicon: Values,
+    idle: Values,
+    memory: Values,
+    links: Values,
+    lanes: Values,
+) -> Values:
     """Watts with multipliers, memory and links all at their peaks, as `asic` counts them."""
     draw, numbers = ground.draw, ground.memory
-    math_w: Quantity = 0.0
+    math_w: Values = np.zeros(1)
     for name, rate in flops.items():
         math_w = np.maximum(math_w, rate / FLOPS_PER_MAC * draw.mac_joules[name])
     wire = draw.byte_wire * np.sqrt(silicon)
@@ -311,14 +313,14 @@ def _needed_w(
 
 def _dollars(
     ground: Ground,
-    dies: Quantity,
-    stands: Quantity,
-    interposed: Quantity,
-    watts: Quantity,
-    lanes: Quantity,
-    memory: Quantity,
-    links: Quantity,
-) -> dict[str, Quantity]:
+    dies: Values,
+    stands: Values,
+    interposed: Values,
+    watts: Values,
+    lanes: Values,
+    memory: Values,
+    links: Values,
+) -> dict[str, Values]:
     facts, numbers, block = ground.facts, ground.memory, ground.block
     price = np.where(interposed, facts.value(INTERPOSER, "usd_per_mm2"), facts.value(ORGANIC, "usd_per_mm2"))
     bond = np.where(interposed, facts.value(INTERPOSER, "bond_yield_ratio"), facts.value(ORGANIC, "bond_yield_ratio"))

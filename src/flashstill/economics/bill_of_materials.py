@@ -104,8 +104,12 @@ def die_usd(facts: Facts, rows: Rows, die: Die, area_ratio: Quantity = 1.0) -> Q
     count = dies_per_wafer(die.width_mm, die.height_mm, wafer)
     if not count:
         raise BadInput(f"no die of {die.width_mm:g} x {die.height_mm:g} mm fits a wafer of {wafer.diameter_mm:g} mm")
-    sold = count * sold_ratio(facts, rows, die, area_ratio)
-    dollars: Quantity = rows.value(f"node-{die.node_nm}", "usd_per_wafer") * area_ratio / sold
+    return usd_of_wafer(rows, die.node_nm, count / area_ratio, sold_ratio(facts, rows, die, area_ratio))
+
+
+def usd_of_wafer(rows: Rows, node_nm: int, count: Quantity, sold: Quantity) -> Quantity:
+    """Dollars of one die that works, of `count` on a wafer of which the share `sold` can be sold."""
+    dollars: Quantity = rows.value(f"node-{node_nm}", "usd_per_wafer") / (count * sold)
     return dollars
 
 
@@ -134,7 +138,7 @@ def bill_of_materials(
 def assembled(
     rows: Rows, dies_usd: Quantity, memory_usd: Quantity, carrier_usd: Quantity, good_ratio: Quantity
 ) -> BillOfMaterials:
-    """The bill of pieces on a carrier. good_ratio: share of packages on which all were placed well; arrays broadcast."""
+    """The bill of pieces on a carrier, of one package or many. good_ratio: share on which all were placed well."""
     return BillOfMaterials(
         dies_usd=dies_usd,
         memory_usd=memory_usd,

@@ -19,7 +19,6 @@ COUNTS = (
     "compute_units",
     "needed_units",
     "spare_units",
-    "since_year",
     "domain_chips",
 )
 """quantities that must be whole numbers"""
@@ -80,10 +79,10 @@ RANGES = {
     "band_ratio": (0.01, 0.999),
     "largest_parameters": (1.0, 1e18),
     "tokens_per_month": (1.0, 1e20),
-    "since_year": (1990.0, 2100.0),
     "domain_chips": (1.0, 1e6),
     "volume_packages": (1.0, 1e9),
     "interposer_ratio": (0.0, 1.0),
+    "cache_ratio": (0.0, 1.0),
     # by the quantity's last words
     "_yield_ratio": (0.01, 1.0),
     "_efficiency": (1e-3, 1.0),
