@@ -146,7 +146,7 @@ def memories_of(facts: Facts, kinds: Sequence[str], stacks: Sequence[int]) -> tu
     beside = [kind for kind in holding if row_of(facts, kind, "interposer_ratio")]
     for flash, kind in itertools.product([kind for kind in kinds if not holds_cache(facts, kind)], beside):
         for count, more in itertools.product(stacks, stacks):
-            if count <= more and count + more <= max(stacks):
+            if count in (more, min(stacks)) and count <= more and count + more <= max(stacks):
                 chosen.append(Memory(kind=kind, stacks=more, weights_kind=flash, weights_stacks=count))
     return tuple(chosen)
 
@@ -203,7 +203,7 @@ def design_space(
         raise BadInput("no kind of memory is left to choose from; allow more of them, or a later year")
     points = max(designs / others, 1.0)
     fine = max(round(math.sqrt(points * 2.0)), LEAST_POINTS)
-    coarse = max(round(points / fine), LEAST_POINTS)
+    coarse = max(math.ceil(points / fine), LEAST_POINTS)
     return DesignSpace(
         nodes=tuple(nodes),
         dies=tuple(dies),

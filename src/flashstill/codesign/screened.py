@@ -31,17 +31,18 @@ from flashstill.codesign.design_chips import (
 from flashstill.codesign.design_prices import JOULES, USD, owned
 from flashstill.codesign.designs import AXES_OF, FORMATS, Block, DesignSpace, Values
 from flashstill.codesign.loads import Load, conditions_for
-from flashstill.codesign.screening import Bounds, Steps, bounds_of, kernels_of, links_of, without_limit
+from flashstill.codesign.memory_choices import memory_numbers
+from flashstill.codesign.screening import Bounds, bounds_of, kernels_of, links_of, without_limit
 from flashstill.codesign.silicon import (
     FLOPS_PER_MAC,
     REASONS,
     Ground,
     Silicon,
     ground_of,
-    memory_numbers,
     rates_of,
     silicon_of,
 )
+from flashstill.codesign.step_weights import Steps
 from flashstill.economics.tco import Terms, owned_hour, usd_per_watt_hour
 from flashstill.errors import MissingFact
 from flashstill.facts import Facts
