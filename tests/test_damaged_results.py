@@ -15,7 +15,9 @@ from flashstill.cli import main
 from flashstill.errors import BadInput, FlashstillError
 from flashstill.recipes import read_recipe, to_toml
 from flashstill.records import CostRecord, MeasuredRecord, ModelRecord, QualityRecord, Record, write_records
-from flashstill.report import kept, write_report, write_study_report
+from flashstill.report import kept
+from flashstill.report.page import write_report
+from flashstill.report.study import write_study_report
 from flashstill.report.whole import LEVELS, QUALITY
 from flashstill.runs import kept as stages_kept
 from flashstill.runs.run_lock import claim

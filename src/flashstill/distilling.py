@@ -89,7 +89,7 @@ def run_recipe(
     from flashstill.recipes import read_recipe
     from flashstill.recipes.arithmetic import with_arithmetic
     from flashstill.recipes.studies import kind_of, read_study, recipe_file
-    from flashstill.report import findings
+    from flashstill.report.findings import findings
     from flashstill.runs import run_family
 
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or seed < 0):

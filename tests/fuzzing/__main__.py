@@ -98,13 +98,14 @@ def _preload() -> None:
 
     import flashstill.cli
     import flashstill.plan.search
-    import flashstill.report
+    import flashstill.report.page
+    import flashstill.report.study
     import flashstill.runs.distillation
     from flashstill.distill.models import quiet
 
     torch.set_num_threads(1)
     quiet()
-    assert all((pyarrow.parquet, transformers, flashstill.cli, flashstill.plan.search, flashstill.report))
+    assert all((pyarrow.parquet, transformers, flashstill.cli, flashstill.plan.search, flashstill.report.page))
 
 
 def _version() -> str:

@@ -173,7 +173,8 @@ def _student_lines(summary: Mapping[str, Any]) -> list[str]:
 @json_option
 def report(out: Path, as_json: bool) -> None:
     """Write report.html again from the records of a finished run."""
-    from flashstill.report import write_report, write_study_report
+    from flashstill.report.page import write_report
+    from flashstill.report.study import write_study_report
 
     try:
         names = {entry.name for entry in out.iterdir()} if out.is_dir() else set()

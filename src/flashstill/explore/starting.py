@@ -17,8 +17,8 @@ from flashstill.explore.answers import Answers
 from flashstill.explore.catalogue import CHIP, MODEL, Catalogue
 from flashstill.explore.commands import Given
 from flashstill.explore.engine import Engine
-from flashstill.explore.results import result_views
 from flashstill.explore.server import HOST, ExploreServer
+from flashstill.explore.view import View
 from flashstill.explore.views import kinds_of
 from flashstill.facts import load
 
@@ -39,7 +39,7 @@ def answers_of(
     run, or a saved JSON answer.
     """
     facts = load(directories, edits)
-    kinds = kinds_of(() if result is None else result_views(result))
+    kinds = kinds_of(() if result is None else _views_of(result))
     name = model or MODEL
     own = None
     if name not in known_models():
@@ -54,6 +54,12 @@ def answers_of(
     given = Given(directories=tuple(str(each) for each in directories), edits=tuple(edits))
     engine = Engine(facts=facts, catalogue=catalogue, given=given)
     return Answers(engine, kinds)
+
+
+def _views_of(result: Path) -> tuple[View, ...]:
+    from flashstill.explore.results import result_views  # it takes as long to import as all the rest
+
+    return result_views(result)
 
 
 def listening(answers: Answers, port: int) -> ExploreServer:

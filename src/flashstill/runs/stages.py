@@ -196,7 +196,7 @@ def cost(family: Family) -> None:
 
 def report(family: Family) -> None:
     """Write records.jsonl and report.html; delete files that only training and evaluation need."""
-    from flashstill.report import write_report
+    from flashstill.report.page import write_report
 
     for folder in ("signals", "starts", "text"):
         shutil.rmtree(family.out / folder, ignore_errors=True)

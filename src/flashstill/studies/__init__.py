@@ -19,7 +19,7 @@ from flashstill.files import make_directory, remove_leftovers, write_text
 from flashstill.progress import Progress
 from flashstill.recipes import to_toml
 from flashstill.recipes.study import StudyRecipe
-from flashstill.report import write_study_report
+from flashstill.report.study import write_study_report
 from flashstill.runs import kept
 from flashstill.runs.run_lock import claim, lock
 from flashstill.studies import classifiers, deep_think, kd_against_labels, moe_to_dense, rounding

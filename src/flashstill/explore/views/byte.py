@@ -86,8 +86,8 @@ def _picture(own: Explanation, energies: tuple[ByteEnergy, ...], step: str) -> C
     for each in energies:
         spent = sum(joules[level] for level in levels.get(each.place, ()))
         share = spent / joules["total"]
-        words = f"{amount(share, 'ratio')} of a token's joules" if spent else ""
-        places.append(Place(name=each.place, pj_per_byte=each.pj_per_byte, on_die=each.on_die, words=words))
+        words = f"{amount(share, 'ratio')} of the joules" if spent else ""
+        places.append(Place(name=_named(each), pj_per_byte=each.pj_per_byte, on_die=each.on_die, words=words))
         for segment, picojoules in each.segments.items():
             rows.append((each.place, segment, picojoules, each.pj_per_byte, spent, share))
     table = Table(
@@ -96,6 +96,12 @@ def _picture(own: Explanation, energies: tuple[ByteEnergy, ...], step: str) -> C
         rows=tuple(rows),
     )
     return Chart(name="way", title=title, svg=byte_path(places, title), table=table)
+
+
+def _named(each: ByteEnergy) -> str:
+    """A memory with its kind: memory (HBM3)."""
+    first = next(iter(each.segments))
+    return f"{each.place} ({first.removesuffix(' cells')})" if first.endswith(" cells") else each.place
 
 
 def _token(own: Explanation, step: str) -> Chart:

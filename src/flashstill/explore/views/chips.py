@@ -90,7 +90,8 @@ def _lead(fitting: list[tuple[str, Answer]]) -> str:
         if found
         for value, chip in [min(found)]
     ]
-    return f"{'; '.join(parts)}." if parts else "No figure is known of these chips."
+    said = "; ".join(parts)
+    return f"{said[:1].upper()}{said[1:]}." if parts else "No figure is known of these chips."
 
 
 def _table(each: Each, caption: str, names: tuple[str, ...]) -> Table:
@@ -111,11 +112,11 @@ def _time_and_dollars(each: Each, asked: str) -> Chart:
             x=answer.tpot_s,
             y=answer.usd_per_million_output_tokens,
             label=chip,
-            series=number % 8 + 1,
+            series=number,
             x_low=answer.tpot_low_s,
             x_high=answer.tpot_high_s,
         )
-        for number, (chip, answer) in enumerate(each)
+        for number, (chip, answer) in enumerate(each, start=1)
         if isinstance(answer, Answer) and answer.tpot_s is not None and answer.usd_per_million_output_tokens is not None
     ]
     names = (
@@ -146,7 +147,7 @@ def _bars(each: Each, name: str, figure: str, unit: str, title: str) -> Chart:
         if isinstance(answer, Answer) and getattr(answer, figure) is not None
     ]
     words = figure.replace("_", " ")
-    rows = [Stack(name=chip, parts={words: value}) for chip, value in values]
+    rows = [Stack(name=chip, parts={chip: value}) for chip, value in values]
     ends = tuple(f"{figure}_{end}" for end in ("low", "high")) if hasattr(Answer, f"{figure}_low") else ()
     return Chart(
         name=name, title=title, svg=stacks(rows, unit, title, words), table=_table(each, title, (figure, *ends))

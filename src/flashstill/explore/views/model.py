@@ -16,7 +16,7 @@ from flashstill.facts import Facts
 from flashstill.plan.crossover import knees
 from flashstill.plan.explain import Explanation
 from flashstill.plan.explained import explanations
-from flashstill.report.axes import Axis, tick_text
+from flashstill.report.axes import Axis
 from flashstill.report.line_chart import line_chart
 from flashstill.report.stacks import Stack, stacks
 from flashstill.report.svg import Line
@@ -26,6 +26,8 @@ TITLE = "A model on a chip"
 BATCHES = tuple(2**power for power in range(15))
 CONTEXTS = tuple(2**power for power in range(7, 25))
 TIMES = ("compute", "memory", "links", "overhead", "power")
+DRAWN = ("memory", "overhead", "compute", "links", "power")
+"""in the order of their colours: first what every step has"""
 LEVELS = ("arithmetic", "near_sram", "far_sram", "weights", "kv", "activations", "links", "idle", "active")
 COLOURS = {name.replace("_", " "): number for number, name in enumerate(LEVELS[:8], start=1)}
 """the same for each level in all charts; the last is neutral"""
@@ -127,7 +129,7 @@ def _seconds(axis: str, steps: Steps, title: str, marks: Sequence[tuple[float, s
         return [float(step.cost.seconds), step.perfect_seconds, *parts, step.tokens_per_s, str(step.cost.bound)]
 
     table = _table(f"{title}: the whole step, its lower bound, and its parts", columns, steps, cells)
-    drawn = {"whole step": 1, "lower bound": 2, **{name: place for place, name in enumerate(TIMES, start=3)}}
+    drawn = {"whole step": 1, "lower bound": 2, **{name: columns.index(f"seconds_{name}") for name in DRAWN}}
     lines = [Line(name=name, points=_column(table, place)) for name, place in drawn.items()]
     lines = [line for line in lines if any(value for _, value in line.points)]
     x = Axis(title=f"{axis}, {'sequences' if axis == 'batch' else 'tokens in the cache'}", unit="tokens", log=True)
@@ -146,7 +148,7 @@ def _joules(axis: str, steps: Steps, title: str) -> Chart:
     table = _table(f"{title}: chips only, without host and facility", columns, steps, cells)
     rows = [
         Stack(
-            name=tick_text(float(at), "tokens"),
+            name=f"{at:,}",
             parts={name.replace("_", " "): step.joules_per_token[name] for name in LEVELS},
         )
         for at, step in steps

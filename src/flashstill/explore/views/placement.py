@@ -157,7 +157,7 @@ def _seconds(step: Explanation | FlashstillError) -> float | None:
 
 
 def _lead(steps: Steps, state: State) -> str:
-    """For each model, from how many chips on SRAM is faster than any main memory on as many."""
+    """For each model, the fewest chips at which SRAM is faster than any main memory on as many."""
     parts = []
     for model in state.models:
         first = next(
@@ -165,9 +165,9 @@ def _lead(steps: Steps, state: State) -> str:
                 (count, sram[1])
                 for count in COUNTS
                 if (sram := _fastest(steps, model, count, SRAM))
-                and sram < (_fastest(steps, model, count, MEMORY) or (float("inf"), ""))
+                and sram[0] < (_fastest(steps, model, count, MEMORY) or (float("inf"), ""))[0]
             ),
             None,
         )
-        parts.append(f"{model} from {first[0]} x {first[1]} on" if first else f"{model} on none of these numbers")
-    return f"SRAM is faster than as many chips with main memory for: {'; '.join(parts)}."
+        parts.append(f"{model} {first[0]} x {first[1]}" if first else f"{model} none")
+    return f"The fewest chips at which SRAM is faster than as many with main memory: {'; '.join(parts)}."
