@@ -17,6 +17,7 @@ import pytest
 
 from flashstill.recipes import read_recipe
 from flashstill.records import CostRecord, MeasuredRecord, ModelRecord, QualityRecord, read_records
+from tests.browser import browser
 from tests.commands import Cli, listening
 from tests.tiny import family_text
 
@@ -235,6 +236,22 @@ def test_a_view_of_the_report_has_an_address(finished: tuple[Path, Any], tmp_pat
     visible = re.findall(r'<div class="pair" data-chip="([^"]+)" data-metric="([^"]+)">', shown.stdout)
     assert visible == [(chips[-1], "agreement")]
     assert charts_shown(shown.stdout) == 5
+
+
+def test_the_report_is_accessible_and_follows_its_choices(finished: tuple[Path, Any], tmp_path: Path) -> None:
+    with browser(tmp_path / "profile") as tab:
+        tab.open((finished[0] / "out" / "report.html").as_uri())
+        tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        for width, dark in ((1280, False), (1280, True), (390, False)):
+            tab.appear(width=width, dark=dark)
+            tab.check_accessible(where=f"{width} px, {'dark' if dark else 'light'}")
+        assert tab.run("document.documentElement.scrollWidth") <= 390
+        tab.run("document.querySelector('select[name=metric]').focus()")
+        tab.press("ArrowDown")
+        tab.until("location.hash.includes('metric=kl_to_teacher')")
+        shown = "[...document.querySelectorAll('[data-metric]:not([hidden])')].map((each) => each.dataset.metric)"
+        assert tab.run(shown) == ["kl_to_teacher"]
+        assert not tab.complaints
 
 
 @pytest.mark.parametrize("option", ["--force-dark-mode", "--window-size=390,844"])

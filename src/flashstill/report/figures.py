@@ -86,6 +86,7 @@ def _point(model: PricedModel, view: View, batch: int, series: int) -> Point:
         series=series,
         shape=marker(view.models[model.model]),
         is_strong=model.on_front,
+        size=1.6 if model.role == "control" else 1.0,  # around the student, beside which it often lies
     )
 
 

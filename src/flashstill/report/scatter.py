@@ -17,7 +17,8 @@ HEIGHT = 300.0
 class Point:
     """A point: its place, the ends of its intervals, its label, its colour (series, from 1) and its shape.
 
-    words: said on hover before the values; `label` if empty. is_strong: larger, and labelled before the others.
+    words: said on hover before the values; `label` if empty. is_strong: larger, and labelled before the others; size:
+    how many times as large besides.
     """
 
     x: float
@@ -31,6 +32,7 @@ class Point:
     y_low: float | None = None
     y_high: float | None = None
     is_strong: bool = False
+    size: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +80,7 @@ def scatter(
         parts.append(_path(line, frame, f"{'broad' if front.is_wide else 'front'} s{front.series}"))
     for each in sorted(shown, key=lambda point: point.is_strong):
         at = (frame.xs.at(each.x), frame.ys.at(each.y))
-        size = SIZE * (1.15 if each.is_strong else 0.85)
+        size = SIZE * each.size * (1.15 if each.is_strong else 0.85)
         parts.append(mark(each.shape, *at, said(each, x, y), each.series, size, _intervals(each, frame)))
     first = sorted(shown, key=lambda point: not point.is_strong)
     places_of = [(frame.xs.at(each.x), frame.ys.at(each.y), each.label) for each in first]

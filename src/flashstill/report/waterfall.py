@@ -11,7 +11,7 @@ from flashstill.report.axes import snug
 from flashstill.report.svg import WIDTH, base_axis, figure, shortened, text
 
 TOP, PITCH, BAR, BOTTOM = 8.0, 24.0, 15.0, 40.0
-LABEL, MARGIN = 158.0, 58.0
+LABEL, MARGIN = 172.0, 62.0
 """of names on the left; of the figures beside the bars"""
 
 
