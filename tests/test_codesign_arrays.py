@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flashstill.arch import load_architecture
-from flashstill.codesign.arrays import ArrayCost, Product, array_costs, products_of
+from flashstill.codesign.arrays import ArrayCost, Product, array_costs, best_shares, products_of
 from flashstill.errors import BadInput, UnsupportedArchitecture
 from flashstill.facts import load
 
@@ -62,6 +62,21 @@ def test_64_is_best_of_equal_silicon_in_8_bits() -> None:
     assert rows[128].energy_delay / rows[64].energy_delay == pytest.approx(1.294, abs=0.02)
     assert rows[32].utilisation > rows[64].utilisation > rows[128].utilisation
     assert rows[32].total_joules > rows[64].total_joules > rows[128].total_joules
+
+
+def test_how_sure_the_best_edge_is() -> None:
+    """Over the ranges of the rows; one array of each edge leaves no doubt, and rows without ranges none either."""
+    shares = best_shares(FACTS, list(costs("int8", ONE).values()), "int8")
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert max(shares, key=lambda edge: shares[edge]) == 64
+    assert best_shares(FACTS, list(costs("int8", None).values()), "int8")[128] == 1.0
+    fixed = (
+        "mac.pj_per_mac[int8]=0.3",
+        "mac.area_um2[int8]=190",
+        "sram-far.pj_per_byte=1.75",
+        "silicon.idle_w_per_mm2=0.1",
+    )
+    assert best_shares(FACTS.edited(fixed), list(costs("int8", ONE).values()), "int8")[64] == 1.0
 
 
 def test_what_decides_the_edge() -> None:

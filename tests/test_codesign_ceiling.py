@@ -82,6 +82,14 @@ def test_one_chip_that_reads_in_no_time_is_bound_by_its_multipliers() -> None:
     assert row.step_s > 2.0 * (LARGE.parameters - LARGE.vocabulary * LARGE.width) / peak
 
 
+@pytest.mark.parametrize("chip", ["wse-3", "l40s", "groq-lp30", "tpu-v7"])
+def test_any_chip_lends_its_multipliers(chip: str) -> None:
+    """Also one without stacks of its own, or without memory but SRAM, or on a torus."""
+    rows = ceilings(FACTS, SMALL, chip, ("hbm4", "dram-3d", "sram", "infinite"), (1e-6,), (1024,))
+    assert {row.memory for row in rows} == {"hbm4", "dram-3d", "sram", "infinite"}
+    assert all(row.tokens_per_s > 0.0 for row in rows)
+
+
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [

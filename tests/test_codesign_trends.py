@@ -114,6 +114,15 @@ def test_the_years_ahead() -> None:
     assert far.high / far.low > near.high / near.low  # a band widens with its distance
 
 
+def test_an_early_year_leaves_out_what_had_no_price() -> None:
+    plan = roadmap(FACTS, 2024, 2020)
+    assert plan.node_nm == 3.0  # announced in 2020 for 2023
+    assert "lpddr5" not in plan.memories
+    assert "left out, as no price was quoted by 2020: lpddr5" in " ".join(plan.notes)
+    assert any("no row tells of a process after 2 nm" in note for note in roadmap(FACTS, 2035).notes)
+    assert not roadmap(FACTS, 2028).notes
+
+
 def test_doubling_times_are_fitted_and_have_a_spread() -> None:
     """Compute doubles faster than memory in these rows, as in arXiv 2601.20115; each has a band around it."""
     rate, memory = chip_trend(FACTS, "flops_per_s.16 bits"), chip_trend(FACTS, "memory_bytes_per_s")

@@ -9,7 +9,7 @@ from flashstill.arch import load_architecture
 from flashstill.asic.designing import node_nm
 from flashstill.asking import Edits, FactsLike, facts_of
 from flashstill.codesign.ahead import ArraysAnswer, CeilingAnswer, TrendsAnswer, trends_of
-from flashstill.codesign.arrays import array_costs, products_of
+from flashstill.codesign.arrays import array_costs, best_shares, products_of
 from flashstill.codesign.ceiling import ceilings
 from flashstill.errors import BadInput, InfeasiblePlan, check_counts
 
@@ -112,7 +112,8 @@ def arrays(
     check_counts({"tokens": tokens})
     edges = (edge,) if isinstance(edge, int) else tuple(edge)
     rows = array_costs(table, products_of(shape, tokens), edges, precision, nm, multipliers, overlapped)
-    return ArraysAnswer(model=shape.name, tokens=tokens, precision=precision, node_nm=nm, rows=rows)
+    shares = best_shares(table, rows, precision)
+    return ArraysAnswer(model=shape.name, tokens=tokens, precision=precision, node_nm=nm, rows=rows, shares=shares)
 
 
 def _model(model: str | Architecture | None) -> Architecture | None:

@@ -104,14 +104,21 @@ def print_ceiling(values: Mapping[str, Any]) -> None:
     table: dict[tuple[str, float], dict[int, Any]] = {}
     for row in rows:
         table.setdefault((row["memory"], row["sync_s"]), {})[row["context"]] = row
-    heading = ["memory", "sync", *(f"tokens/s at {context:,}" for context in contexts), "chips", "bound by"]
+    heading = [
+        "memory",
+        "sync",
+        *(f"tokens/s at {context:,}" for context in contexts),
+        f"chips at {contexts[0]:,}",
+        "bound by",
+    ]
     lines = []
     for (memory, sync), found in table.items():
         first = next(iter(found.values()))
         cells = [_rate(found.get(context), wanted) for context in contexts]
         lines.append([memory, show(sync, "s"), *cells, f"{first['chips']:,}", first["bound"]])
     print_table([heading, *lines])
-    click.echo("* reaches it")
+    if values["reached"]:
+        click.echo("* reaches it")
 
 
 def _rate(row: Mapping[str, Any] | None, wanted: float) -> str:
@@ -136,7 +143,8 @@ def print_arrays(values: Mapping[str, Any]) -> None:
             *(show(joules, "J") for joules in row["joules"].values()),
             show(row["total_joules"], "J"),
             f"{row['energy_delay_js'] * 1e6:.3g}",
+            f"{row['best_share']:.0%}",
         ]
         for row in values["rows"]
     ]
-    print_table([["arrays", "time", "busy", *values["rows"][0]["joules"], "energy", "uJ s"], *rows])
+    print_table([["arrays", "time", "busy", *values["rows"][0]["joules"], "energy", "uJ s", "best in"], *rows])

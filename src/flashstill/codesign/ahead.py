@@ -89,13 +89,17 @@ class CeilingAnswer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArraysAnswer:
-    """Systolic arrays by edge, and which is best by energy x delay."""
+    """Systolic arrays by edge, and which is best by energy x delay.
+
+    shares: edge -> share of draws of the fact rows in which it is best.
+    """
 
     model: str
     tokens: int
     precision: str
     node_nm: int
     rows: tuple[ArrayCost, ...]
+    shares: dict[int, float]
 
     @property
     def best(self) -> ArrayCost:
@@ -115,7 +119,7 @@ class ArraysAnswer:
 
     def as_records(self) -> list[dict[str, Any]]:
         """One record for each edge."""
-        return [row.as_dict() for row in self.rows]
+        return [{**row.as_dict(), "best_share": self.shares[row.edge]} for row in self.rows]
 
 
 def trends_of(

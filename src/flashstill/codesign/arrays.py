@@ -23,8 +23,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from flashstill.arch import Architecture
 from flashstill.asic.area import rules_of
+from flashstill.economics.draws import triangular
 from flashstill.errors import BadInput, UnsupportedArchitecture, unknown
 from flashstill.facts import Facts
 from flashstill.hardware import BYTES_PER_VALUE
@@ -119,6 +122,28 @@ def array_costs(
     """
     _check(facts, edges, precision, macs, products)
     return tuple(_cost(facts, products, edge, precision, node_nm, macs, overlapped) for edge in edges)
+
+
+def best_shares(
+    facts: Facts, costs: Sequence[ArrayCost], precision: str, draws: int = 10_000, seed: int = 0
+) -> dict[int, float]:
+    """Edge -> share of draws in which it has the least joules x seconds, energies and areas drawn from their ranges.
+
+    A draw takes one value of each row for all edges: joules by part scale with the rows that they are made of.
+    """
+    numbers = np.random.default_rng(seed)
+    rows = {
+        "multiply": (facts.get("mac", "pj_per_mac", precision),),
+        "operands": (facts.get("sram-far", "pj_per_byte"),),
+        "leakage": (facts.get("silicon", "idle_w_per_mm2"), facts.get("mac", "area_um2", precision)),
+    }
+    times = {
+        part: math.prod(triangular(row, *numbers.random((2, draws))) / row.value for row in of_part)
+        for part, of_part in rows.items()
+    }
+    products = np.array([sum(cost.joules[part] * times[part] for part in times) * cost.seconds for cost in costs])
+    least = products.argmin(axis=0)
+    return {cost.edge: float((least == place).mean()) for place, cost in enumerate(costs)}
 
 
 def _cost(

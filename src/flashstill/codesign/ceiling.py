@@ -9,7 +9,8 @@ split of the model over stages and chips; the best is the ceiling.  Davies et al
 the same question.
 
     memory             bytes and rate of one package
-    a stacked one      those of a stack x the stacks of the chip, or x the stacks that its silicon carries
+    a stacked one      those of a stack x the stacks of the chip (of a chip without stacks, those that two sides of its
+                       silicon have room for), or x the stacks that its silicon carries on top
     sram               the chip's silicon filled with SRAM as far as the area model allows
     infinite           the bytes of the chip's own memory, read in no time
 """
@@ -186,10 +187,18 @@ def _tier(facts: Facts, chip: Chip, name: str) -> Memory:
     if on_die is not None and on_die.value > 0.5:
         stacks = float(math.floor(area / facts.value("hbm", "stack_mm2")))
     else:
-        kind = facts.get(chip.name, "memory_bytes").condition.lower()
-        stacks = float(round(own.bytes_per_s / facts.value(kind, "stack_bytes_per_s")))
+        stacks = _stacks_beside(facts, chip, area)
     size = stacks * facts.value(name, "stack_bytes")
     return replace(own, bytes=size, visible_bytes=size, bytes_per_s=stacks * facts.value(name, "stack_bytes_per_s"))
+
+
+def _stacks_beside(facts: Facts, chip: Chip, area: float) -> float:
+    """Stacks of the chip as it is; of a chip without, those that two sides of its silicon have room for."""
+    memory = facts.find(chip.name, "memory_bytes")
+    rate = facts.find(memory.condition.lower(), "stack_bytes_per_s") if memory is not None else None
+    if rate is not None:
+        return max(1.0, round(chip.memory.bytes_per_s / rate.value))
+    return float(max(1, math.floor(2.0 * math.sqrt(area) / facts.value("hbm", "stack_edge_mm"))))
 
 
 def _check(

@@ -21,6 +21,7 @@ import numpy as np
 
 from flashstill.codesign.dated import check_year, known_by, last_year, latest_quote, quotes
 from flashstill.codesign.future import MemoryKind, Roadmap, Spread
+from flashstill.codesign.regression import FEWEST
 from flashstill.codesign.trends import (
     CHIPS,
     chip_trend,
@@ -73,8 +74,30 @@ def roadmap(facts: Facts, year: int, as_of: int | None = None) -> Roadmap:
         die_mm2=_reticle(known),
         package_mm2=_offered(known, "cowos", "carrier_mm2_offered", year),
         others=others,
-        notes=(few_rows(last, lacking),) if lacking else (),
+        notes=(*((few_rows(last, lacking),) if lacking else ()), *_left_out(known, year, last, node)),
     )
+
+
+def _left_out(facts: Facts, year: int, last: int, node: float) -> tuple[str, ...]:
+    """Notes on what a chip of that year will have and no row tells of: memories without a price, a newer process."""
+    notes = []
+    unpriced = [name for name, what in facts.rows if what == "volume_year" and facts.find(name, "usd_per_byte")]
+    missing = [
+        name for name in unpriced if name not in _priced(facts, last) and facts.value(name, "volume_year") <= year
+    ]
+    if missing:
+        notes.append(f"left out, as no price was quoted by {last}: {', '.join(missing)}")
+    years = sorted(
+        {
+            rows[0].value
+            for (name, what), rows in facts.rows.items()
+            if what == "volume_year" and name.startswith("node-")
+        }
+    )
+    gap = (years[-1] - years[0]) / (len(years) - 1) if len(years) > 1 else np.inf
+    if years and facts.value(f"node-{node:g}", "volume_year") + gap < year - facts.value("roadmap", "node_lag_years"):
+        notes.append(f"no row tells of a process after {node:g} nm, and a chip of {year} will be made in a newer one")
+    return tuple(notes)
 
 
 def few_rows(last: int, lacking: Sequence[str]) -> str:
@@ -93,6 +116,7 @@ def facts_of(facts: Facts, year: int, as_of: int | None = None) -> Facts:
     for name in [owner for owner, what in known.rows if what == "volume_year"]:
         if known.find(name, "usd_per_wafer"):
             rows.append(_fact(name, "usd_per_wafer", _wafer(known, name, last), "wafer"))
+    for name in _priced(known, last):
         if known.find(name, "usd_per_byte"):
             rows.append(_fact(name, "usd_per_byte", _byte(known, name, last), "stack"))
     if NEXT in plan.memories:
@@ -160,6 +184,18 @@ def _byte(facts: Facts, name: str, last: int) -> Spread:
     return spread_of(latest.row)
 
 
+def _priced(facts: Facts, last: int) -> list[str]:
+    """Memories whose price was told by the end of `last`: the others are left out of a roadmap."""
+    found = []
+    for name in [owner for owner, what in facts.rows if what == "volume_year" and facts.find(owner, "usd_per_byte")]:
+        try:
+            _byte(facts, name, last)
+        except MissingFact:
+            continue
+        found.append(name)
+    return found
+
+
 def _reticle(facts: Facts) -> Spread:
     width, height = facts.get("reticle", "width_mm"), facts.get("reticle", "height_mm")
     area = width.value * height.value
@@ -167,16 +203,17 @@ def _reticle(facts: Facts) -> Spread:
 
 
 def _offered(facts: Facts, name: str, quantity: str, year: int) -> Spread:
-    """The largest that is offered by `year`: a dated row of at most two years before, or the trend of all."""
+    """The largest offered by `year`: a dated row of two years before or later, or the trend of all; with fewer than
+    three rows the last one."""
     dated = [quote for quote in quotes(facts, name, quantity) if quote.true <= year]
-    if dated and dated[-1].true + 2 > year:
+    if dated and (dated[-1].true + 2 > year or len(quotes(facts, name, quantity)) < FEWEST):
         return spread_of(dated[-1].row)
     return quote_trend(facts, f"{quantity} of {name}", quantity, (name,)).at(year)
 
 
 def _memories(facts: Facts, year: int, last: int) -> Mapping[str, MemoryKind]:
     lag = facts.value("roadmap", "memory_lag_years")
-    names = [name for name, what in facts.rows if what == "volume_year" and facts.find(name, "stack_bytes")]
+    names = [name for name in _priced(facts, last) if facts.find(name, "stack_bytes")]
     kinds = {name: _memory(facts, name, last) for name in names if facts.value(name, "volume_year") + lag <= year}
     coming = generations(facts, year - lag)
     gap = (coming[-1][1] - coming[0][1]) / (len(coming) - 1) if len(coming) > 1 else np.inf

@@ -171,7 +171,7 @@ def arrays_page(document: Document) -> Page:
     line = Line(name="energy x delay", points=[(row["edge"], row["energy_delay_js"]) for row in rows], dots=True)
     edge = Axis(title="edge of an array", log=True)
     curve = line_chart([line], edge, Axis(title="joules x seconds", unit="J s", log=True), "energy x delay by edge")
-    heading = ("arrays", "seconds", "busy", "joules", "J s")
+    heading = ("arrays", "seconds", "busy", "joules", "J s", "best in draws")
     return Page(
         title=f"Systolic arrays for {document['model']}",
         subtitle=f"{document['tokens']:,} tokens in {document['precision']} at {document['node_nm']} nm.",
