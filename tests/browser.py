@@ -80,7 +80,9 @@ class Page:
             self.requests.append(values["request"]["url"])
 
     def open(self, address: str) -> None:
-        """Go there, and wait until it is loaded."""
+        """Go there from an empty page, and wait until it is loaded."""
+        self.ask("Page.navigate", url="about:blank")
+        self.until("location.href === 'about:blank'")
         self.ask("Page.navigate", url=address)
         self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
 
@@ -127,10 +129,12 @@ class Page:
         shot = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(shot["data"]))
 
-    def check_accessible(self, *, where: str) -> None:
-        """axe-core finds nothing serious or critical."""
-        self.run(axe_source() + "; 1")
-        found = self.run("axe.run(document, {resultTypes: ['violations']}).then(a => a.violations)")
+    def check_accessible(self, *, where: str, with_contrast: bool = True) -> None:
+        """axe-core finds nothing serious or critical. with_contrast: its longest check, of every text's colours."""
+        if not self.run("!!window.axe"):
+            self.run(axe_source() + "; 1")
+        options = {"resultTypes": ["violations"], "rules": {"color-contrast": {"enabled": with_contrast}}}
+        found = self.run(f"axe.run(document, {json.dumps(options)}).then(answer => answer.violations)")
         grave = [
             f"{each['id']} ({each['impact']}): {each['help']}: {[node['html'][:160] for node in each['nodes'][:4]]}"
             for each in found

@@ -268,8 +268,10 @@ function draw() {
   const command = view.command ? [el("section", { class: "card", "aria-label": "Command line" }, el("h3", {}, "The same on the command line"), el("pre", { tabindex: 0 }, el("code", { id: "command" }, view.command)), el("div", { class: "tools" }, el("button", { type: "button", id: "copy", onclick: copy }, "Copy the command")))] : [];
   const sources = view.sources?.length ? [el("div", { class: "card" }, fold("sources", isOpen("sources", false), `Sources: ${view.sources.length} fact row${view.sources.length === 1 ? "" : "s"}`, () => sourcesOf(view.sources)))] : [];
   const notes = view.notes?.length ? [el("div", { class: "card" }, el("h3", {}, "What this rests on"), el("ul", {}, ...view.notes.map((note) => el("li", {}, note))))] : [];
+  const isInside = panel.contains(document.activeElement) && document.activeElement !== panel;
   panel.replaceChildren(el("h2", {}, view.title), el("p", { class: "lead" }, view.lead), el("div", { class: "charts" }, ...charts), el("div", { class: "foot" }, ...notes, ...command, ...sources));
   tip.hidden = true;
+  if (isInside) panel.focus();
 }
 function fold(key, open, title, make) {  // its content is made when it is opened
   const fill = () => { if (details.open && details.children.length < 2) details.append(make()); };
@@ -394,8 +396,10 @@ const wide = () => { $("settings").open = !NARROW.matches; };
 NARROW.addEventListener("change", wide);
 wide();
 form.addEventListener("submit", (event) => event.preventDefault());
-addEventListener("popstate", () => { asked = wanted(); refresh(false); });
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); panel.focus(); });
+const moved = () => { if (`${wanted()}` !== `${asked}`) { asked = wanted(); refresh(false); } };
+addEventListener("popstate", moved);
 addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
-if (saved) { addEventListener("hashchange", () => { if (`${wanted()}` !== `${asked}`) { asked = wanted(); refresh(false); } }); }
+if (saved) addEventListener("hashchange", moved);
 refresh(false);
 })();
