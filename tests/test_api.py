@@ -20,7 +20,8 @@ from tests.deployments import FACTS
 
 NAMES = {
     "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView",
-    "Scenario", "SearchSpace", "UnsupportedArchitecture", "arrays", "asic", "capacity", "ceiling", "chip",
+    "Scenario", "SearchSpace", "UnsupportedArchitecture", "arrays", "asic", "capacity", "cascade", "ceiling",
+    "chip",
     "codesign", "distill", "economics", "evaluate", "explain", "family_economics", "knee", "measure_model",
     "measure_server", "model", "plan_fleet", "plan_student", "predict", "quality_law", "run", "search", "serve",
     "should_distil", "simulate", "simulate_sweep", "train_cost", "trends",
@@ -38,6 +39,7 @@ SIGNATURES = {
     "capacity": (
         "plan", "price", "rolling_hours", "gang_gap", "gang_seconds", "frontier", "told", "facts", "set",
     ),
+    "cascade": ("plan", "price", "told", "facts", "set"),
     "predict": (
         "scenario", "deployment", "model", "chip", "batch", "isl", "osl", "price", "simulated", "facts", "set",
         "more",

@@ -118,6 +118,7 @@ MAY_IMPORT = {
     "student_planning": {"arch", "asking", "facts", "plan", "quality", "quality_laws", "targets"},
     "capacity_planning": {"asking", "capacity"},
     "what_ifs": {"arch", "asking", "codesign", "facts", "hardware", "plan"},
+    "cascading": {"asking", "codesign"},
     "fleet_sizing": {"arch", "asking", "fleets", "plan", "simulate"},
     "simulating": {"arch", "asking", "plan", "simulate", "sweeps"},
     "cli": {  # what a command calls, and never around it: not cost, parallel, workload or economics, which plan asks
@@ -125,6 +126,8 @@ MAY_IMPORT = {
         "arch",
         "capacity",
         "capacity_planning",
+        "cascading",
+        "codesign",
         "console",
         "extras",
         "distill",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         search,
     )
     from flashstill.capacity_planning import capacity
+    from flashstill.cascading import cascade
     from flashstill.distilling import distill, evaluate, run
     from flashstill.endpoint import serve
     from flashstill.family_economics import family_economics, should_distil
@@ -55,6 +56,7 @@ __all__ = [
     "arrays",
     "asic",
     "capacity",
+    "cascade",
     "ceiling",
     "chip",
     "codesign",
@@ -95,6 +97,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "capacity": "flashstill.capacity_planning",
         "codesign": "flashstill.what_ifs",
         "ceiling": "flashstill.years_ahead",
+        "cascade": "flashstill.cascading",
         "distill": "flashstill.distilling",
         "economics": "flashstill.token_costs",
         "evaluate": "flashstill.distilling",

@@ -16,6 +16,7 @@ from flashstill import __version__
 from flashstill.cli.asic import asic
 from flashstill.cli.calibrating import calibrate
 from flashstill.cli.capacity import capacity
+from flashstill.cli.cascade import cascade
 from flashstill.cli.codesign import codesign
 from flashstill.cli.economics import economics
 from flashstill.cli.endpoint import serve
@@ -86,8 +87,8 @@ def cli() -> None:
 
 
 for _command in (
-    run, demo, distill, evaluate, report, measure, explain, predict, plan, simulate, capacity, economics, asic,
-    codesign, quality, trends, ceiling, arrays, explore, validate, calibrate, serve, chips, models,
+    run, demo, distill, evaluate, report, measure, explain, predict, plan, simulate, capacity, cascade,
+    economics, asic, codesign, quality, trends, ceiling, arrays, explore, validate, calibrate, serve, chips, models,
 ):  # fmt: skip
     cli.add_command(_command)
 

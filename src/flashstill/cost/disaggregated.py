@@ -30,6 +30,7 @@ from flashstill.cost.conditions import Conditions
 from flashstill.cost.footprint import most_sequences, sequence_bytes
 from flashstill.cost.load import Load, prompts_of_a_pass
 from flashstill.cost.phases import Speculation, batch_step, prefill_step
+from flashstill.cost.queues import wait_seconds
 from flashstill.cost.serving import Serving, capacity
 from flashstill.cost.step import StepCost
 from flashstill.parallel import Layout
@@ -109,8 +110,7 @@ def serve_apart(
     def first_s(rate: Quantity) -> Quantity:
         busy = np.minimum(rate / prefills, 1.0 - 1e-9)
         own_s = single.seconds + busy * (full.seconds - single.seconds)
-        power = np.sqrt(2.0 * (pools.groups + 1.0)) - 1.0
-        steady_s = prompt_s / (2.0 * pools.groups) * busy**power / (1.0 - busy)
+        steady_s = wait_seconds(prompt_s, pools.groups, busy)
         queue_s = (1.0 - load.burst_share) * steady_s + load.burst_share * burst_s
         return software.first_s + software.first_ratio * (own_s + queue_s) + transfer_s
 

@@ -89,8 +89,11 @@ def context_step(
     loads = [np.asarray(each, dtype=np.float64)[..., None] for each in (sequences, context, queries)]
     operations = decode(model, loads[0], loads[1], conditions.widths, loads[2], conditions.skew)
     attending, others, exchanges = decode_of_a_part(operations, group, portions)
-    spread = shard(others, Layout(tp=wide, ep=_expert_groups(model, wide)))
+    # What is not attention depends on `wide` alone, which many ways share: it is priced once for each.
+    distinct, where = np.unique(wide, return_inverse=True)
+    spread = shard(others, Layout(tp=distinct, ep=_expert_groups(model, distinct)))
     rest = chip_work(conditions, spread.operations, spread.exchanges, overhead_seconds(model, conditions, loads[0]))
+    rest = _looked_up(rest, where.reshape(wide.shape), len(distinct))
     work = chip_work(conditions, attending, exchanges).plus(_on_share(rest, wide / there))
     step = with_sampling(on_chips(conditions, work, there, pue), model, conditions, loads[0] * loads[2])
     return _fastest(step)
@@ -112,6 +115,24 @@ def sequences_held(
 
 def _attends(operation: Operation) -> bool:
     return isinstance(operation, Attention | IndexScores)
+
+
+def _looked_up(work: ChipWork, places: npt.NDArray[np.intp], count: int) -> ChipWork:
+    """The work at `places` of its last axis, which has `count` entries."""
+
+    def at(values: Quantity) -> Quantity:
+        if not np.ndim(values):
+            return values
+        shape = np.broadcast_shapes(np.shape(values)[:-1], places.shape[:-1])
+        held = np.broadcast_to(values, (*shape, count))
+        found: Quantity = np.take_along_axis(held, np.broadcast_to(places, (*shape, places.shape[-1])), axis=-1)
+        return found
+
+    return ChipWork(
+        shares_s={name: at(value) for name, value in work.shares_s.items()},
+        joules={name: at(value) for name, value in work.joules.items()},
+        macs=at(work.macs),
+    )
 
 
 def _on_share(work: ChipWork, share: Quantity) -> ChipWork:

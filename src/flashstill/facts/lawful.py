@@ -83,6 +83,14 @@ RANGES = {
     "volume_packages": (1.0, 1e9),
     "interposer_ratio": (0.0, 1.0),
     "cache_ratio": (0.0, 1.0),
+    "scale_ratio": (1e-12, 1.0),
+    "tail_exponent": (0.01, 10.0),
+    "load_ratio": (0.01, 1.0),
+    "drives_per_chip": (1.0, 1024.0),
+    "access_bytes": (1.0, 1e9),
+    "bits_per_parameter": (1e-3, 64.0),
+    "bits_per_token": (1e-3, 1e6),
+    "exposures": (1.0, 1e9),
     # by the quantity's last words
     "_yield_ratio": (0.01, 1.0),
     "_efficiency": (1e-3, 1.0),
@@ -116,6 +124,7 @@ RANGES = {
     "USD/Mtok": (0.0, 1e6),
     "g/kWh": (0.0, 5000.0),
     "L/kWh": (0.0, 100.0),
+    "1/s": (1.0, 1e15),
     "1": (0.0, 1e9),
 }
 """(minimum, maximum) in the unit of the row; the first matching key applies"""

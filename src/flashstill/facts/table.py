@@ -21,7 +21,7 @@ COLUMNS = ("name", "quantity", "value", "low", "high", "unit", "per", "condition
 KINDS = ("datasheet", "measured", "secondary", "estimate", "what-if")
 UNITS = {
     "FLOP/s", "B", "B/s", "1", "W", "nm", "mm2", "USD", "USD/h", "USD/kWh", "pJ", "s", "year", "J",
-    "mm", "um2", "1/cm2", "1/mm2", "USD/B", "USD/mm2", "USD/W", "USD/Mtok", "Hz", "W/mm2", "g/kWh", "L/kWh",
+    "mm", "um2", "1/cm2", "1/mm2", "USD/B", "USD/mm2", "USD/W", "USD/Mtok", "Hz", "W/mm2", "g/kWh", "L/kWh", "1/s",
 }  # fmt: skip
 _WORDS = tuple(column for column in COLUMNS if column not in ("value", "low", "high"))
 _PACKAGE = Path(__file__).parent

@@ -12,6 +12,7 @@ from flashstill.outputs import written_out
 from flashstill.report.ahead import arrays_page, ceiling_page, trends_page
 from flashstill.report.asic import asic_page
 from flashstill.report.capacity import capacity_page
+from flashstill.report.cascade import cascade_page
 from flashstill.report.codesign import codesign_page
 from flashstill.report.economics import economics_page
 from flashstill.report.family import family_page
@@ -63,6 +64,7 @@ PAGES: dict[str, Callable[[Document], Page]] = {
     "capacity": capacity_page,
     "codesign": codesign_page,
     "ceiling": ceiling_page,
+    "cascade": cascade_page,
     "economics": economics_page,
     "trends": trends_page,
 }

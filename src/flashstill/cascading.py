@@ -1,0 +1,45 @@
+"""The Python face of cascades: a question over a corpus, through stages or by attending to all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flashstill.asking import Edits, FactsLike, facts_of
+from flashstill.codesign.cascade_answer import CascadeAnswer, answer_plan
+from flashstill.codesign.cascade_plan import CascadePlan, checked, plan_of, read_plan
+from flashstill.errors import BadInput, shown
+
+if TYPE_CHECKING:
+    Plan = str | Path | Mapping[str, Any] | CascadePlan
+
+__all__ = ["cascade"]
+
+
+def cascade(
+    plan: Plan,
+    *,
+    price: str = "rented",
+    told: Callable[[str], None] = lambda text: None,
+    facts: FactsLike = (),
+    set: Edits | None = None,
+) -> CascadeAnswer:
+    """Seconds, joules and dollars of a question over a corpus: through stages, and by attending to all of it.
+
+    plan: the path of a PLAN.toml, the same as nested tables, or a `CascadePlan`.  told: called with lines of progress.
+    price, facts and set work as in `predict`.
+    The answer holds each stage, the corpus size at which both ways cost the same, long contexts model by model, the
+    tiers in which the index could be kept, the cheapest sizes for a recall, and retrieval against parameters.
+    Raises BadInput, with the key, for a mistake in the plan, MissingFact for an unknown name, and InfeasiblePlan if a
+    stage cannot bear the traffic within its bound.
+    """
+    if isinstance(plan, CascadePlan):
+        asked = checked(plan)
+    elif isinstance(plan, Mapping):
+        asked = plan_of(plan)
+    elif isinstance(plan, str | Path):
+        asked = read_plan(Path(plan))
+    else:
+        raise BadInput(f"the plan is {shown(plan)}, not the path of a PLAN.toml or its tables")
+    return answer_plan(facts_of(facts, set), asked, price, told)

@@ -1,0 +1,174 @@
+"""A scan of embeddings: the dot product of every question with every vector of an index, spread over chips.
+
+    pass     a matrix product of q questions with n/S vectors of d values, which reads the chip's shard of S once,
+             and the best items of all shards sent to where each question is merged
+    index    an approximate index looks at a share v of the vectors for each question: 1 - (1 - v)^q of them a pass,
+             at random places (accesses/s of flash)
+    q        questions that come while a pass runs:  q = max(1, rate t(q));  at most `together` of them
+    wait     half a pass, if one runs when the question comes
+
+Shards are the fewest that hold the index and keep up with the traffic within the bound on seconds; more than `together`
+questions at a time need replicas, each of which holds the whole index.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flashstill.codesign.rent import Rent
+from flashstill.codesign.stage import StageCost, Traffic, paid
+from flashstill.codesign.tiers import Store
+from flashstill.cost import Conditions, StepCost, make_conditions, step_cost, uniform
+from flashstill.cost.conditions import stored_bytes
+from flashstill.cost.footprint import usable_bytes
+from flashstill.errors import InfeasiblePlan
+from flashstill.parallel import Exchange, Sharded
+from flashstill.workload import Matmul
+
+RESULT_BYTES = 12.0
+"""bytes of one result: an identity of 64 bits and a score of 32"""
+MOST_TOGETHER = 2**20
+MOST_SHARDS = 2**24
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scan:
+    """Vectors of `dimensions` values in `precision` for every item, in a tier of a chip.
+
+    visited_ratio: share of the vectors that an approximate index looks at for a question; 1: all.
+    together: questions of one pass at the most; None: all that have come.  max_s: bound on the seconds of a question.
+    """
+
+    name: str
+    dimensions: int
+    precision: str
+    store: Store
+    rent: Rent
+    visited_ratio: float = 1.0
+    together: int | None = None
+    max_s: float | None = None
+
+    @property
+    def item_bytes(self) -> float:
+        """Bytes of one vector."""
+        return self.dimensions * stored_bytes(self.precision)
+
+    @property
+    def conditions(self) -> Conditions:
+        """Kernels alone, with the vectors in the tier."""
+        plain = make_conditions(self.rent.chip, uniform(self.precision))
+        return replace(plain, weights=self.store.memory)
+
+
+def pass_cost(scan: Scan, items: float, kept: float, shards: float, questions: float) -> StepCost:
+    """Cost of one pass of `questions` questions over an index of `items` vectors on `shards` chips."""
+    conditions, share = scan.conditions, 1.0 - (1.0 - scan.visited_ratio) ** questions
+    each = conditions.precisions.widths
+    product = Matmul(
+        name="scan",
+        rows=questions if scan.visited_ratio == 1.0 else questions * scan.visited_ratio / share,
+        columns=items / shards * share,
+        depth=float(scan.dimensions),
+        value_bytes=each.of("linear"),
+        input_value_bytes=each.of("linear"),
+        output_value_bytes=0.0,  # scores are compared where they arise
+    )
+    results = Exchange(
+        name="best items",
+        kind="all-to-all",
+        count=1.0,
+        bytes=questions * min(kept, items) * RESULT_BYTES / shards,
+        group=shards,
+        tier="context",
+    )
+    step = step_cost(conditions, Sharded(operations=(product,), exchanges=(results,) if shards > 1 else ()), shards)
+    if scan.visited_ratio == 1.0 or scan.store.accesses_per_s is None:
+        return step
+    reads = items / shards * share * max(scan.item_bytes / scan.store.access_bytes, 1.0)
+    late = max(reads / scan.store.accesses_per_s - float(step.seconds), 0.0)
+    waiting = conditions.chip.waiting_w * shards * late
+    return replace(
+        step,
+        seconds=step.seconds + late,
+        joules={**step.joules, "idle": step.joules["idle"] + waiting},
+        shares_s={**step.shares_s, "memory": step.shares_s["memory"] + late},
+    )
+
+
+def fewest_shards(scan: Scan, items: float) -> int:
+    """Chips whose tier holds the whole index once."""
+    room = usable_bytes(scan.conditions, scan.store.memory)
+    return max(math.ceil(items * scan.item_bytes / room * (1.0 - 1e-12)), 1)
+
+
+def scan_cost(scan: Scan, items: float, kept: float, recall: float, traffic: Traffic) -> StageCost:
+    """The stage on the chips that cost least; InfeasiblePlan if no number of shards keeps up within the bound."""
+
+    def at(shards: int) -> StageCost | None:
+        return _on_shards(scan, items, kept, recall, traffic, shards)
+
+    low = fewest_shards(scan, items)
+    high = low
+    while at(high) is None:
+        if high > MOST_SHARDS:
+            bound = f" within {scan.max_s:g} s" if scan.max_s else ""
+            raise InfeasiblePlan(
+                f"the stage {scan.name!r} does not answer {traffic.per_s:g} questions a second{bound} from"
+                f" {scan.store.name} of {scan.rent.chip.name}, on any number of chips",
+                {"scan too slow": 1},
+            )
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if at(middle) is None else (low, middle)
+    # Where replicas are whole, a few more shards may need fewer of them.
+    tried = {high, *(math.ceil(high * 2.0 ** (step / 4.0)) for step in range(1, 9) if scan.together)}
+    found = [cost for cost in map(at, sorted(tried)) if cost is not None]
+    return min(found, key=lambda cost: cost.usd)
+
+
+def _on_shards(scan: Scan, items: float, kept: float, recall: float, traffic: Traffic, shards: int) -> StageCost | None:
+    """The stage with a replica of so many shards, and as many replicas as the traffic takes; None if too slow."""
+    if shards < fewest_shards(scan, items):
+        return None
+    most, replicas = float(scan.together or MOST_TOGETHER), traffic.replicas
+    if scan.together:
+        full_s = float(pass_cost(scan, items, kept, shards, most).seconds)
+        replicas = max(replicas, math.ceil(traffic.per_s * full_s / most / traffic.load_ratio * (1.0 - 1e-12)))
+    rate, together = traffic.per_s / replicas, 1.0
+    step = pass_cost(scan, items, kept, shards, together)
+    for _ in range(200):
+        wanted = min(max(1.0, rate * float(step.seconds) / traffic.load_ratio), most)
+        if abs(wanted - together) <= 1e-9 * together:
+            break
+        together = wanted
+        step = pass_cost(scan, items, kept, shards, together)
+    seconds = float(step.seconds)
+    busy = rate * seconds / together
+    latency = seconds * (1.0 + busy / 2.0)
+    if busy > traffic.load_ratio * (1.0 + 1e-6) or (scan.max_s is not None and latency > scan.max_s):
+        return None
+    joules, usd = paid(scan.rent, shards * replicas, traffic, float(step.total_joules) / together, busy)
+    return StageCost(
+        name=scan.name,
+        kind="scan",
+        chip=scan.rent.chip.name,
+        model=f"{scan.dimensions} x {scan.precision}",
+        tier=scan.store.name,
+        items_in=items,
+        items_out=min(kept, items),
+        tokens=0.0,
+        recall=recall,
+        seconds=latency,
+        joules=joules,
+        usd=usd,
+        replicas=replicas,
+        group_chips=shards,
+        together=together,
+        busy=busy,
+        bytes=items * scan.item_bytes * replicas,
+        bound=str(np.asarray(step.bound).ravel()[0]),
+    )
