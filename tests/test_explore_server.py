@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +20,7 @@ from flashstill.explore import server as server_module
 from flashstill.explore.kinds import Kind
 from flashstill.explore.server import HEADERS, ExploreServer
 from flashstill.explore.starting import listening
+from tests.commands import listening as started
 from tests.explored import answers
 from tests.hostile import hostile_queries, is_sentence
 
@@ -254,3 +258,21 @@ def test_only_this_machine_is_listened_to(page: ExploreServer) -> None:
     assert len(page.token) >= 40
     with listening(page.answers, 0) as other:
         assert other.token != page.token
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_quietly() -> None:
+    command = [sys.executable, "-m", "flashstill", "explore", "--no-browser", "--json"]
+    with started(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        told = ""
+        while not told.endswith("}\n"):
+            told += process.stdout.readline()
+        port = json.loads(told)["port"]
+        with socket.create_connection(("127.0.0.1", port), timeout=10):  # a silent client
+            process.send_signal(signal.SIGINT)
+            _, trouble = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in trouble
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=1)

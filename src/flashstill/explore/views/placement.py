@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from flashstill.errors import BadInput, FlashstillError
 from flashstill.explore.commands import Given, command_line, explain_words
 from flashstill.explore.engine import Engine
@@ -12,7 +14,6 @@ from flashstill.explore.view import Cell, Chart, Table, View
 from flashstill.explore.views.asked import nothing, step_case
 from flashstill.facts import Facts
 from flashstill.hardware import chip_from_facts
-from flashstill.plan.case import Case
 from flashstill.plan.explain import Explanation
 from flashstill.plan.explained import explanations
 from flashstill.report.axes import Axis
@@ -26,6 +27,8 @@ Place = tuple[str, str]
 """a chip and one of its memory tiers"""
 Steps = dict[tuple[str, int, Place], Explanation | FlashstillError]
 """(model, chips, place) -> the step there"""
+Fastest = dict[tuple[str, int, str], tuple[float, str]]
+"""(model, chips, tier) -> seconds of the fastest step, and its chip"""
 COLUMNS = ("model", "parameters", "chips", "chip", "memory", "seconds", "joules_per_token", "usd_per_million_tokens",
            "bound", "reason")  # fmt: skip
 
@@ -48,12 +51,13 @@ def build(engine: Engine, facts: Facts, state: State) -> View:
             if isinstance(step, FlashstillError)
         ]
         raise nothing("none of these models fits on any of these numbers of chips", failed)
+    fastest = _fastest(steps)
     own = state.model if state.model in state.models else state.models[0]
     return View(
         name="placement",
         title="SRAM or main memory",
-        lead=_lead(steps, state),
-        charts=(_ratios(steps, state, asked), _lines(steps, state, own, places)),
+        lead=_lead(fastest, state),
+        charts=(_ratios(steps, fastest, state), _lines(steps, state, own, places)),
         command=command(engine.given, state),
         sources=sources_of(facts, state.chips_from),
         notes=(
@@ -101,24 +105,24 @@ KIND = Kind(
 )  # fmt: skip
 
 
-def _fastest(steps: Steps, model: str, count: int, tier: str) -> tuple[float, str] | None:
-    """Seconds of the fastest step of a model on so many chips out of this tier, and the chip."""
-    found = [
-        (float(step.cost.seconds), chip)
-        for (name, chips, (chip, memory)), step in steps.items()
-        if (name, chips, memory) == (model, count, tier) and isinstance(step, Explanation)
-    ]
-    return min(found, default=None)
+def _fastest(steps: Steps) -> Fastest:
+    """The fastest step of each model on each number of chips out of each tier, over the chips."""
+    fastest: Fastest = {}
+    for (model, count, (chip, memory)), step in steps.items():
+        if isinstance(step, Explanation):
+            key, found = (model, count, memory), (float(step.cost.seconds), chip)
+            fastest[key] = min(fastest.get(key, found), found)
+    return fastest
 
 
-def _ratios(steps: Steps, state: State, asked: dict[tuple[str, int, Place], Case]) -> Chart:
+def _ratios(steps: Steps, fastest: Fastest, state: State) -> Chart:
     """Seconds from the fastest main memory over seconds from the fastest SRAM: above 1, SRAM is faster."""
     title = f"Seconds from main memory over seconds from SRAM, batch {state.batch:,}, context {state.context:,}"
     values: list[list[float | None]] = []
     for model in state.models:
         row: list[float | None] = []
         for count in COUNTS:
-            memory, sram = _fastest(steps, model, count, MEMORY), _fastest(steps, model, count, SRAM)
+            memory, sram = fastest.get((model, count, MEMORY)), fastest.get((model, count, SRAM))
             row.append(memory[0] / sram[0] if memory and sram else None)
         values.append(row)
     svg = heat(state.models, [str(count) for count in COUNTS], values, title, middle=1.0, log=True,
@@ -156,7 +160,7 @@ def _seconds(step: Explanation | FlashstillError) -> float | None:
     return float(step.cost.seconds) if isinstance(step, Explanation) else None
 
 
-def _lead(steps: Steps, state: State) -> str:
+def _lead(fastest: Fastest, state: State) -> str:
     """For each model, the fewest chips at which SRAM is faster than any main memory on as many."""
     parts = []
     for model in state.models:
@@ -164,8 +168,8 @@ def _lead(steps: Steps, state: State) -> str:
             (
                 (count, sram[1])
                 for count in COUNTS
-                if (sram := _fastest(steps, model, count, SRAM))
-                and sram[0] < (_fastest(steps, model, count, MEMORY) or (float("inf"), ""))[0]
+                if (sram := fastest.get((model, count, SRAM)))
+                and sram[0] < fastest.get((model, count, MEMORY), (inf, ""))[0]
             ),
             None,
         )
