@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flashstill.errors import BadInput
-from flashstill.explore.results import MOST_ROWS, answer_views
+from flashstill.errors import BadInput, FlashstillError
+from flashstill.explore.results import MOST_ROWS, answer_views, result_views
 from tests.answers import ASIC, HOSTILE, KNEE, SIMULATION, capacity, loads
+from tests.finished_runs import DAMAGES, study, write_family
 
 TRAFFIC: dict[str, Any] = {
     "schema": "flashstill.simulate/1", "question": {"model": "m", "chip": "c"}, **SIMULATION, "knee": KNEE,
@@ -28,7 +30,7 @@ def test_traffic_has_the_charts_of_its_page_and_every_table_once(tmp_path: Path)
     first, rest = answer_views(saved(tmp_path, TRAFFIC))
     assert first.title == "m on c"
     assert sum(bool(chart.svg) for chart in first.charts) == 1 + 4 + 4
-    assert [chart.table.columns for chart in first.charts if chart.name.startswith("over-time")][1:] == [()] * 3
+    assert len({chart.table for chart in first.charts if chart.name.startswith("over-time")}) == 1
     assert "Not steady" in first.notes[0]
     assert ("output", "1,234 tokens/s") in first.charts[0].table.rows
     assert all(not chart.svg for chart in rest.charts)
@@ -91,3 +93,59 @@ def test_brackets_without_end_are_refused(tmp_path: Path) -> None:
     path.write_text('{"schema": "flashstill.asic/1", "x": ' + "[" * 100 + "]" * 100 + "}", encoding="utf-8")
     with pytest.raises(BadInput, match="nests too deep"):
         answer_views(path)
+
+
+def test_a_family_and_a_study_have_their_reports_charts_with_tables(tmp_path: Path) -> None:
+    views = {view.name: view for view in result_views(write_family(tmp_path / "family"))}
+    assert list(views) == [
+        "family-bits-per-byte", "family-kl-to-teacher", "family-agreement", "family-joules", "family-measured",
+    ]  # fmt: skip
+    first = views["family-bits-per-byte"].charts[0]
+    assert first.svg.startswith("<svg")
+    assert ("teacher", "teacher", 1, 1.0, 0.5, 0.4, 0.6, True) in first.table.rows
+    (thought,) = [
+        view for view in result_views(study(tmp_path / "study", "deep-think")) if view.name == "study-thought"
+    ]
+    assert len(thought.charts[0].table.rows) > 20
+    assert all(chart.svg and chart.table.rows for view in views.values() for chart in view.charts)
+
+
+def test_a_directory_of_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"holds no records\.jsonl and no summary\.json"):
+        result_views(tmp_path)
+
+
+@pytest.mark.parametrize("count", [30, pytest.param(600, marks=pytest.mark.slow)])
+def test_any_damage_is_a_sentence_or_views_of_finite_numbers(tmp_path: Path, count: int) -> None:
+    chance = random.Random(5)
+    answers = tmp_path / "answers"
+    answers.mkdir()
+    for name, document in {"asic": ASIC, "fleet": capacity(30), "traffic": TRAFFIC}.items():
+        (answers / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
+    family, thought = write_family(tmp_path / "family"), study(tmp_path / "study", "deep-think")
+    results = [*sorted(answers.iterdir()), family, thought]
+    refused = 0
+    for number in range(count):
+        result = results[number % len(results)]
+        path = chance.choice(sorted(result.iterdir())) if result.is_dir() else result
+        content = path.read_bytes()
+        damaged = chance.choice(DAMAGES)(chance, content)
+        if damaged is None:
+            path.unlink()
+        else:
+            path.write_bytes(damaged)
+        said = refusal(result)
+        refused += bool(said)
+        assert "\n" not in said
+        assert len(said) < 700
+        path.write_bytes(content)
+    assert count / 3 < refused < count
+
+
+def refusal(result: Path) -> str:
+    """What is said against a result; empty where it has views that JSON can hold."""
+    try:
+        json.dumps([view.as_dict() for view in result_views(result)], allow_nan=False).encode()
+    except FlashstillError as error:
+        return str(error)
+    return ""

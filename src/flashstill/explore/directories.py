@@ -146,7 +146,7 @@ def study_views(path: Path) -> tuple[View, ...]:
     name, command = str(heading["name"]), f"flashstill report {path}"
     figures = _table("Every figure with its interval over the seeds", figure_rows(summary))
     charts = tuple(
-        Chart(name=f"figures-{number}", title=drawn, svg=svg, table=_none() if number else figures)
+        Chart(name=f"figures-{number}", title=drawn, svg=svg, table=figures)
         for number, (drawn, svg) in enumerate(intervals_of(summary))
     )
     first = View(name="study", title=f"Study {name}", lead=claim, charts=charts, command=command, notes=(ran(summary),))
@@ -165,7 +165,3 @@ def study_views(path: Path) -> tuple[View, ...]:
 def _table(caption: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     columns = tuple(rows[0]) if rows else ()
     return Table(caption=caption, columns=columns, rows=tuple(tuple(str(row[key]) for key in columns) for row in rows))
-
-
-def _none() -> Table:
-    return Table(caption="", columns=(), rows=())

@@ -96,7 +96,7 @@ def _views(command: str, document: Document, line: str) -> tuple[View, ...]:
     asked = Section(title="What was asked", headings=["", "value"], rows=[list(pair) for pair in question_of(document)])
     rest = View(
         name="result-numbers",
-        title=f"{title}: all other numbers",
+        title=f"All other numbers: {title}",
         lead=f"Every other number of the answer of flashstill {command}.",
         charts=_present(charts_of([asked, *others(document, page.shown)])),
         command=line,
@@ -120,24 +120,27 @@ def _facts(page: Page) -> Chart:
 
 
 def charts_of(sections: Sequence[Section]) -> list[Chart]:
-    """A section's charts, the first of them with its table; a section without a chart is a table alone."""
+    """A section's charts, each with the section's table; a section without a chart is a table alone."""
     charts = []
     for number, section in enumerate(sections):
-        caption = ". ".join(part.rstrip(".") for part in (section.title, section.text) if part) + "."
+        caption = f"{section.title}. {section.text}" if section.text else section.title
         table = _table(caption, section)
         drawn = [(title, svg) for title, svg in section.charts if svg] or [("", "")]
         for place, (title, svg) in enumerate(drawn):
             words = ": ".join(part for part in (section.title, title) if part)
-            own = table if place == 0 else Table(caption="", columns=(), rows=())
-            charts.append(Chart(name=f"{_name(section.title)}-{number}-{place}", title=words, svg=svg, table=own))
+            charts.append(Chart(name=f"{_name(section.title)}-{number}-{place}", title=words, svg=svg, table=table))
     return charts
 
 
 def _table(caption: str, section: Section) -> Table:
     pace = max(-(-len(section.rows) // MOST_ROWS), 1)
     rows = tuple(tuple(str(cell) for cell in row) for row in section.rows[::pace])
-    thinned = f" One row in {pace} of {len(section.rows):,}." if pace > 1 else ""
-    return Table(caption=f"{caption}{thinned}", columns=tuple(str(each) for each in section.headings), rows=rows)
+    thinned = f". One row in {pace} of {len(section.rows):,}." if pace > 1 else ""
+    return Table(
+        caption=f"{caption.rstrip(chr(46)) if thinned else caption}{thinned}",
+        columns=tuple(str(each) for each in section.headings),
+        rows=rows,
+    )
 
 
 def _present(charts: Sequence[Chart]) -> tuple[Chart, ...]:

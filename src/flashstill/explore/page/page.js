@@ -255,23 +255,23 @@ function nearest(stops, value) {
 // ---- a view ----
 function draw() {
   document.title = `${view.title} - flashstill explore`;
-  const opens = new Set([...panel.querySelectorAll("details[open]")].map((each) => each.dataset.key)), first = !panel.children.length;
-  const isOpen = (key, otherwise) => (first || !panel.querySelector(`[data-key="${CSS.escape(key)}"]`) ? otherwise : opens.has(key));
+  const opens = new Set([...panel.querySelectorAll("details[open]")].map((each) => each.dataset.key)), isOpen = (key) => opens.has(key);
   const charts = view.charts.map((chart) => {
     const picture = drawing(chart), only = view.charts.length === 1;
     return el("section", { class: `card${only || !picture ? " wide" : ""}`, "aria-label": chart.title }, el("h3", {}, chart.title), ...(picture ? [picture] : []),
-      ...(chart.table.columns.length ? [fold(`t-${chart.name}`, isOpen(`t-${chart.name}`, !picture), "The numbers", () => tableOf(chart.table))] : []),
+      ...(!chart.table.columns.length ? [] : [picture ? fold(`t-${chart.name}`, isOpen(`t-${chart.name}`), "The numbers", () => tableOf(chart.table)) : tableOf(chart.table)]),
       el("div", { class: "tools" },
         ...(chart.table.columns.length ? [el("button", { type: "button", "aria-label": `CSV of ${chart.title}`, onclick: () => save(csv(chart.table), "text/csv", `${view.name}-${chart.name}.csv`) }, "CSV")] : []),
         ...(picture ? [el("button", { type: "button", "aria-label": `PNG of ${chart.title}`, onclick: () => png(picture.querySelector("svg"), chart).catch((trouble) => ($("trouble").textContent = trouble.message)) }, "PNG")] : [])));
   });
   const command = view.command ? [el("section", { class: "card", "aria-label": "Command line" }, el("h3", {}, "The same on the command line"), el("pre", { tabindex: 0 }, el("code", { id: "command" }, view.command)), el("div", { class: "tools" }, el("button", { type: "button", id: "copy", onclick: copy }, "Copy the command")))] : [];
-  const sources = view.sources?.length ? [el("div", { class: "card" }, fold("sources", isOpen("sources", false), `Sources: ${view.sources.length} fact row${view.sources.length === 1 ? "" : "s"}`, () => sourcesOf(view.sources)))] : [];
+  const sources = view.sources?.length ? [el("div", { class: "card" }, fold("sources", isOpen("sources"), `Sources: ${view.sources.length} fact row${view.sources.length === 1 ? "" : "s"}`, () => sourcesOf(view.sources)))] : [];
   const notes = view.notes?.length ? [el("div", { class: "card" }, el("h3", {}, "What this rests on"), el("ul", {}, ...view.notes.map((note) => el("li", {}, note))))] : [];
   const isInside = panel.contains(document.activeElement) && document.activeElement !== panel;
   panel.replaceChildren(el("h2", {}, view.title), el("p", { class: "lead" }, view.lead), el("div", { class: "charts" }, ...charts), el("div", { class: "foot" }, ...notes, ...command, ...sources));
   tip.hidden = true;
   if (isInside) panel.focus();
+  performance.mark("drawn");
 }
 function fold(key, open, title, make) {  // its content is made when it is opened
   const fill = () => { if (details.open && details.children.length < 2) details.append(make()); };
