@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from flashstill.report.svg import WIDTH, figure, shortened, text
+from flashstill.report.svg import CHARACTER, WIDTH, figure, shortened, text
 from flashstill.units import show
 
 ROW, TOP, FOOT = 46.0, 34.0, 26.0
@@ -85,8 +85,13 @@ def _place(
         text(left + 8.0, middle + (-1.0 if place.words else 4.0), shortened(place.name, box - 10.0), kind="strong"),
         text(left + 8.0, middle + 13.0, shortened(place.words, box - 10.0)) if place.words else "",
         text(at, middle - 6.0, f"{energy} a byte"),
-        text(at, middle + 15.0, shortened(ratio.removeprefix(", "), left - at - 4.0)) if ratio else "",
+        text(at, middle + 15.0, _fitting(ratio.removeprefix(", "), left - at - 4.0)) if ratio else "",
     ]  # fmt: skip
+
+
+def _fitting(ratio: str, room: float) -> str:
+    """How many times the nearest, in as many words as there is room for."""
+    return ratio if CHARACTER * len(ratio) <= room else ratio.partition(" ")[0]
 
 
 def pico(pj: float) -> str:

@@ -76,7 +76,7 @@ def _heat(document: Document, objective: str) -> Section | None:
     # Jumps of a configuration can be large: colours stop at one per cent for one per cent.
     drawn = [[None if value is None else max(-1.0, min(1.0, value)) for value in row] for row in values]
     chart = heat(
-        list(table), names, drawn, f"{name}: d ln(cost) / d ln(number), means over models", _per_cent, 0.0,
+        list(table), names, drawn, f"{name}: d ln(cost) / d ln(number), means over models", _hundredths, 0.0,
         legend=("cheaper with more", "dearer with more"),
     )  # fmt: skip
     return Section(
@@ -90,6 +90,11 @@ def _heat(document: Document, objective: str) -> Section | None:
             for chip, row in zip(table, values, strict=True)
         ],
     )
+
+
+def _hundredths(value: float) -> str:
+    """An elasticity in two digits, which a cell has room for; the table has more."""
+    return "0" if abs(value) < 0.005 else f"{value:+.2f}"
 
 
 def _doublings(document: Document) -> list[Section]:

@@ -18,7 +18,9 @@ STEPS = 7
 HIGH, SLANT = 26.0, 0.5
 """height of a row; of the slanted names above the columns, their height by their length"""
 LEAST = 34.0
-"""units of a column, below which the drawing grows wider than it was asked to be"""
+"""units of a column; where values need more, the drawing grows wider than it was asked to be"""
+SMALL = 7.4
+"""room for a character of a value"""
 
 
 def three_figures(value: float) -> str:
@@ -48,11 +50,12 @@ def heat(
     if not known:
         return ""
     label = min(CHARACTER * max(map(len, rows)) + 10.0, 0.34 * width)
-    column = max((width - label - 2.0) / len(columns), LEAST)
+    longest = max(len(show(value)) for row in values for value in row if value is not None and _is_known(value, log))
+    column = max((width - label - 2.0) / len(columns), SMALL * longest + 6.0, LEAST)
     width = label + column * len(columns) + 2.0
     is_flat = all(CHARACTER * len(name) <= column - 4.0 for name in columns)
-    longest = 0.0 if is_flat else max(min(CHARACTER * len(name), 150.0) for name in columns)
-    top = 22.0 if is_flat else 16.0 + SLANT * longest + 6.0
+    reach = 0.0 if is_flat else max(min(CHARACTER * len(name), 150.0) for name in columns)
+    top = 22.0 if is_flat else 16.0 + SLANT * reach + 6.0
     steps = _steps([float(value) for value in known if value is not None], middle, log)
     parts = []
     for number, name in enumerate(columns):
@@ -65,7 +68,7 @@ def heat(
                 f"{escape(shortened(name, 150.0))}</text>"
             )
     if not is_flat:  # the last slanted names reach beyond the last column
-        width += 0.87 * longest - column / 2.0 if 0.87 * longest > column / 2.0 else 0.0
+        width += max(0.87 * reach - column / 2.0, 0.0)
     for number, (name, row) in enumerate(zip(rows, values, strict=True)):
         y = top + HIGH * number
         parts.append(text(label - 8.0, y + 17.0, shortened(name, label - 8.0), "end"))
@@ -107,8 +110,7 @@ def _cell(
     if value is None:
         return f'<g><title>{escape(name)}: none</title><rect class="gap" {box}/></g>'
     words = show(value)
-    room = 0.9 * CHARACTER * len(words) <= column - 2.0
-    label = text(x + column / 2.0, y + 17.0, words, "middle", "heat-text") if room else ""
+    label = text(x + column / 2.0, y + 17.0, words, "middle", "heat-text")
     return f'<g class="{steps(value)}"><title>{escape(f"{name}: {words}")}</title><rect class="cell" {box}/>{label}</g>'
 
 

@@ -8,7 +8,7 @@ from html import escape
 from flashstill.report.axes import Axis, Frame, amount
 from flashstill.report.svg import CHARACTER, WIDTH, Line, figure, key_rows, shortened, text
 
-HEIGHT, PANEL = 260.0, 190.0
+HEIGHT, PANEL = 260.0, 195.0
 """of a drawing; of each of several panels"""
 DOTS = 80
 """points of a line up to which each is said on hover"""
@@ -60,7 +60,7 @@ def small_multiples(
     for number, (name, lines) in enumerate(shown):
         left, above = wide * (number % columns), top + PANEL * (number // columns)
         places = everything if is_shared else _places(lines, x, y)
-        box = (left, above + 16.0, left + wide, above + PANEL)
+        box = (left, above + 21.0, left + wide, above + PANEL)
         frame = Frame.around(x, y, [at for at, _ in places], [value for _, value in places], box, most=4)
         parts.append(text(left + 4.0, above + 14.0, shortened(name, wide - 8.0), "start", "strong"))
         ordered = [next((line for line in lines if line.name == each), Line(name=each, points=())) for each in names]

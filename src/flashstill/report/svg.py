@@ -134,8 +134,13 @@ def key_rows(names: Sequence[tuple[str, str]], width: float = WIDTH, left: float
 
 
 def figure(title: str, parts: Sequence[str], height: float, width: float = WIDTH) -> str:
-    """The whole drawing, with its title for those who hear the page."""
+    """The whole drawing, with its title for those who hear the page.
+
+    One that is much wider than others keeps its size, and scrolls in its card.
+    """
+    size = f' wide" width="{1.1 * width:.0f}"' if width > 1.2 * WIDTH else '"'
     return (
-        f'<svg class="chart{" wide" if width > 1.2 * WIDTH else ""}" viewBox="0 0 {width:g} {height:g}" role="img"'
-        f' aria-label="{escape(title)}">' + "".join(parts) + "</svg>"
+        f'<svg class="chart{size} viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(title)}">'
+        + "".join(parts)
+        + "</svg>"
     )
