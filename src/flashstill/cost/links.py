@@ -17,9 +17,10 @@ fully connected without a switch use the links that lead to the group's other ch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from flashstill.cost.kernels import blend
 from flashstill.hardware import Chip
@@ -27,6 +28,9 @@ from flashstill.hardware.calibration import Calibration, Collective
 from flashstill.hardware.present import present
 from flashstill.parallel import ROUNDS, Exchange, sent_bytes
 from flashstill.workload import Quantity
+
+MANY, SPARSE = 256, 0.9
+"""exchanges of which those that send nothing are left out, if at most this share of them sends anything"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +44,42 @@ class LinkCost:
 
 def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: str = "") -> LinkCost:
     """The cost of one exchange. engine: name of an engine whose own collectives are used where it has them."""
+    size = np.asarray(exchange.bytes, dtype=np.float64)
+    group = np.asarray(exchange.group, dtype=np.float64)
+    used = (group > 1) & (size > 0)
+    if used.ndim == 1 and len(used) >= MANY:
+        places = np.flatnonzero(used)
+        if len(places) < SPARSE * len(used):
+            return _where_used(chip, calibration, exchange, engine, places, len(used))
+    return _cost(chip, calibration, exchange, engine, used)
+
+
+def _where_used(
+    chip: Chip, calibration: Calibration, exchange: Exchange, engine: str, places: npt.NDArray[np.intp], many: int
+) -> LinkCost:
+    """The cost of those of `many` exchanges that send anything, and zeros for the others."""
+
+    def taken(quantity: Quantity) -> Quantity:
+        alike = np.ndim(quantity) == 0 or np.shape(quantity)[-1] == 1
+        return quantity if alike else np.take(quantity, places, axis=-1)
+
+    def put(quantity: Quantity) -> Quantity:
+        every = np.zeros((*np.shape(quantity)[:-1], many))
+        every[..., places] = quantity
+        return every
+
+    some = replace(
+        exchange, bytes=taken(exchange.bytes), group=taken(exchange.group), stride=taken(exchange.stride),
+        slice_chips=taken(exchange.slice_chips),
+    )  # fmt: skip
+    cost = _cost(chip, calibration, some, engine, np.ones(len(places), dtype=np.bool_))
+    return LinkCost(seconds=put(cost.seconds), inside_bytes=put(cost.inside_bytes), beyond_bytes=put(cost.beyond_bytes))
+
+
+def _cost(
+    chip: Chip, calibration: Calibration, exchange: Exchange, engine: str, used: npt.NDArray[np.bool_]
+) -> LinkCost:
+    """The cost of an exchange; 0 where it is not used."""
     kind = exchange.kind
     size = np.asarray(exchange.bytes, dtype=np.float64)
     group = np.asarray(exchange.group, dtype=np.float64)
@@ -59,7 +99,8 @@ def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: 
         seconds = _switch(chip, collective, kind, size, inside, near)
     if np.any(far > 1):
         between = collective if kind == "all-to-all" else calibration.collective(kind)
-        within = seconds if chip.topology.axes else _switch(chip, between, kind, size, inside, near)
+        same = chip.topology.axes or between is collective
+        within = seconds if same else _switch(chip, between, kind, size, inside, near)
         floor_s = between.floor_s if between.measured else 0.0
         rate = chip.system.scale_out_bytes_per_s * calibration.scale_out_efficiency
         over = beyond / rate if present(rate) else np.inf
@@ -69,7 +110,6 @@ def link_cost(chip: Chip, calibration: Calibration, exchange: Exchange, engine: 
             hops = ROUNDS[kind] * np.ceil(np.log2(np.maximum(far, 1.0)))
             across = np.where(near > 1, within, floor_s) + over + calibration.scale_out_hop_s * hops
         seconds = np.where(far > 1, across, seconds)
-    used = (group > 1) & (size > 0)
     return LinkCost(
         seconds=np.where(used, seconds, 0.0),
         inside_bytes=np.where(used, inside, 0.0),

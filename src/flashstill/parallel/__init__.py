@@ -2,8 +2,9 @@
 
 from flashstill.parallel.balance import busiest_rank, popular_load
 from flashstill.parallel.exchange import ROUNDS, Exchange, Sharded, sent_bytes
-from flashstill.parallel.layout import FFN_LAYOUTS, Layout, layout_reason, least_redundant
-from flashstill.parallel.sharding import copies, experts_last, remembered, shard, to_next_stages
+from flashstill.parallel.layout import FFN_LAYOUTS, Layout, Shared, layout_reason, least_redundant
+from flashstill.parallel.sharding import copies, experts_last, shard, to_next_stages
+from flashstill.parallel.shared import remembered
 
 __all__ = [
     "FFN_LAYOUTS",
@@ -11,6 +12,7 @@ __all__ = [
     "Exchange",
     "Layout",
     "Sharded",
+    "Shared",
     "busiest_rank",
     "copies",
     "experts_last",

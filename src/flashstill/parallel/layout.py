@@ -27,6 +27,19 @@ FFN_LAYOUTS = ("1d", "2d", "gathered")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Shared:
+    """Work that is sharded once for all candidates and then used for some of them again and again (shared.py).
+
+    whole: the layout of all candidates.  known: its sharded work, by all that the work depends on.
+    places: those of the candidates at hand, None for all.
+    """
+
+    whole: Layout
+    known: dict[Any, Any]
+    places: npt.NDArray[np.intp] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
     """Degrees of parallelism, each a number or an array of candidates.
 
@@ -38,7 +51,7 @@ class Layout:
     shard_batch: split the cache by sequences instead of replicating key/value heads.
     dense, at: of a row of candidates, the distinct ones as far as all work but that of experts goes (tp), and the place
     of each candidate among them.  Operations then hold the sequences of `dense`.
-    known: work of the candidates that has been sharded before, by all that it depends on; None to keep none.
+    shared: the work of candidates as sharded before, of which these are some; None to keep none.
     """
 
     tp: Quantity = 1.0
@@ -53,7 +66,7 @@ class Layout:
     shard_batch: bool = False
     dense: Layout | None = None
     at: npt.NDArray[np.intp] | None = None
-    known: dict[Any, Any] | None = None
+    shared: Shared | None = None
 
     def __post_init__(self) -> None:
         if self.ffn not in FFN_LAYOUTS:

@@ -11,9 +11,8 @@ c: expert groups that receive a token: at most its k experts, on average Z (1 - 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -54,20 +53,6 @@ def shard(operations: Iterable[Operation], layout: Layout) -> Sharded:
     return Sharded(operations=tuple(mine), exchanges=tuple(exchanges))
 
 
-def remembered(layout: Layout, work: Callable[[], Iterable[Operation]], *depends: Any) -> Sharded:
-    """The operations that `work` makes, split over a layout; made once for the candidates of a search.
-
-    depends: all that the operations depend on besides the layout; numbers and arrays by their values.
-    """
-    if layout.known is None:
-        return shard(work(), layout)
-    key = tuple(value.tobytes() if isinstance(value, np.ndarray) else value for value in depends)
-    if key not in layout.known:
-        layout.known[key] = shard(work(), layout)
-    found: Sharded = layout.known[key]
-    return found
-
-
 def experts_last(operations: Iterable[Operation]) -> list[Operation]:
     """Operations in order, but those of experts after the others."""
     return sorted(operations, key=lambda operation: isinstance(operation, Experts))
@@ -77,7 +62,7 @@ def _shared(operations: tuple[Operation, ...], layout: Layout, dense: Layout) ->
     """The work of experts of all layouts, and that of other operations once for all layouts that share it."""
     routed = [operation for operation in operations if isinstance(operation, Experts)]
     every = [replace(one, tokens=layout.each(one.tokens), reduce_bytes=layout.each(one.reduce_bytes)) for one in routed]
-    mine = shard(every, replace(layout, dense=None, at=None, known=None))
+    mine = shard(every, replace(layout, dense=None, at=None, shared=None))
     others = shard([operation for operation in operations if not isinstance(operation, Experts)], dense)
     return replace(mine, dense=others, at=layout.at)
 

@@ -6,13 +6,13 @@ sequences alone.  So a step has two short lists: the distinct groups, and what i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from flashstill.distinct import distinct_integers
-from flashstill.parallel import Layout
+from flashstill.parallel import Layout, Shared
 
 Values = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
@@ -35,6 +35,20 @@ class Groups:
     by_number: Places
     layout: Layout
     sequences: Values
+
+    def used(self, at: Places) -> tuple[Groups, Places]:
+        """The groups at places `at`, and the place of each element of `at` among them."""
+        (few,), place = distinct_integers(at)
+        if len(few) == len(self.by_number):
+            return self, at
+        layout, shared = self.layout, self.layout.shared
+        tp, ep, dp, redundant = (np.asarray(row)[few] for row in (layout.tp, layout.ep, layout.dp, layout.redundant))
+        some = Layout(
+            tp=tp, ep=ep, dp=dp, redundant=redundant, dense=layout.dense,
+            at=None if layout.at is None else layout.at[few],
+            shared=None if shared is None else replace(shared, places=few),
+        )  # fmt: skip
+        return replace(self, by_degrees=self.by_degrees[few], by_number=self.by_number[few], layout=some), place
 
     def alike(self, numbers: Values) -> tuple[Groups, Places]:
         """The groups once each of `self.numbers` sequences is replaced, and the place of each group among them."""
@@ -59,10 +73,9 @@ def _groups(degrees: Values, numbers: Values, by_degrees: Places, by_number: Pla
     tp, ep, dp, redundant = degrees[:, layouts]
     widths, by_width = np.unique(degrees[0], return_inverse=True)
     (width, sequences), at_dense = distinct_integers(by_width[layouts], place)
-    layout = Layout(
-        tp=tp, ep=ep, dp=dp, redundant=redundant, dense=Layout(tp=widths[width]), at=at_dense,
-        known={} if len(at_dense) <= MOST_KNOWN else None,
-    )  # fmt: skip
+    layout = Layout(tp=tp, ep=ep, dp=dp, redundant=redundant, dense=Layout(tp=widths[width]), at=at_dense)
+    if len(at_dense) <= MOST_KNOWN:
+        layout = replace(layout, shared=Shared(whole=layout, known={}))
     groups = Groups(
         degrees=degrees, numbers=numbers, by_degrees=layouts, by_number=place, layout=layout,
         sequences=numbers[sequences],
