@@ -227,3 +227,6 @@ def test_distinct_rows_are_those_of_a_sorted_list(rows: list[tuple[int, int, int
     columns, place = distinct_integers(*keys.T)
     assert list(zip(*(column.tolist() for column in columns), strict=True)) == sorted(set(rows))
     assert [tuple(int(column[at]) for column in columns) for at in place] == rows
+    (first, constant, last), place = distinct_integers(keys[:, 0], np.array(7), keys[:, 2])
+    assert list(zip(first.tolist(), last.tolist(), strict=True)) == sorted({(row[0], row[2]) for row in rows})
+    assert set(constant.tolist()) <= {7}

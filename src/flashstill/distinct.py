@@ -14,16 +14,19 @@ WIDEST = 2**18
 def distinct_integers(*keys: Integers) -> tuple[tuple[Integers, ...], Places]:
     """Distinct rows of integers at least 0, one array a key, and the row of each element, of the keys' shape.
 
-    keys: arrays of one shape.  Rows come in ascending order, the first key first.
+    keys: arrays of one shape, or single numbers.  Rows come in ascending order, the first key first.
     """
-    values, place = _one(keys[0])
-    found: tuple[Integers, ...] = (values,)
-    for key in keys[1:]:
+    found: list[Integers] = []
+    place: Places = np.zeros((), dtype=np.intp)
+    for key in keys:
+        if not key.ndim:
+            found.append(key.reshape(1))
+            continue
         more, where = _one(key)
-        together, place = _one(place * len(more) + where)
+        together, place = (np.arange(len(more)), where) if not place.ndim else _one(place * len(more) + where)
         first, second = np.divmod(together, len(more))
-        found = (*(column[first] for column in found), more[second])
-    return found, place
+        found = [*(column[first] if len(column) > 1 else column for column in found), more[second]]
+    return tuple(np.broadcast_arrays(*found)), place
 
 
 def _one(values: Integers) -> tuple[Integers, Places]:

@@ -88,12 +88,13 @@ def _cost(
     far = group / near
     inside = sent_bytes(kind, size, near)
     # Within a domain the array is scattered over its chips: each exchanges 1/near of it with other domains.
-    beyond = sent_bytes(kind, size / near, far)
-    if kind == "all-to-all":
-        beyond = sent_bytes(kind, size, far)
+    beyond = sent_bytes(kind, size if kind == "all-to-all" else size / near, far)
     collective = calibration.collective(kind, engine)
     if chip.topology.axes:
-        whole = np.where(np.asarray(exchange.slice_chips) > 0, chip.system.joined(exchange.slice_chips), near * stride)
+        whole: Quantity = 0.0  # the group and its strides
+        if np.any(np.asarray(exchange.slice_chips) > 0):
+            joined = chip.system.joined(exchange.slice_chips)
+            whole = np.where(np.asarray(exchange.slice_chips) > 0, joined, near * stride)
         seconds = _torus(chip, calibration, collective, kind, size, inside, near, stride, whole)
     else:
         seconds = _switch(chip, collective, kind, size, inside, near)

@@ -202,14 +202,16 @@ def priced(
     after_step = sends(model, conditions, layout, local * queries)
     after_pass = sends(model, conditions, layout, together * load.computed)
     heads = 1.0 + speculation.tokens * head_share(model) if speculation and speculation.draft is None else 1.0
-    work = decoding(step.work_joules / group.chips) * layout.chips + heads * after_step.work_joules
-    timed = decoding(step.timed_joules / group.chips) * layout.chips + heads * after_step.timed_joules
+    whole_joules, timed_joules = step.total_joules, step.timed_joules
+    before = whole_joules if verified is step else verified.total_joules
+    work = decoding((whole_joules - timed_joules) / group.chips) * layout.chips + heads * after_step.work_joules
+    timed = decoding(timed_joules / group.chips) * layout.chips + heads * after_step.timed_joules
+    more_joules = after_mixed.total_joules - after_step.total_joules
     paces = Paces(
         step_s=decoding(step.seconds) + heads * after_step.seconds,
         step_joules=work * working_share(model, layout, chosen.batches) + timed,
         mixed_s=decoding(mixed.seconds) + after_mixed.seconds - (decoding(verified.seconds) + after_step.seconds),
-        mixed_joules=adding(mixed.total_joules, verified.total_joules)
-        + (after_mixed.total_joules - after_step.total_joules),
+        mixed_joules=adding(mixed.total_joules, before) + more_joules,
         mixed_timed_joules=adding(mixed.timed_joules, verified.timed_joules)
         + (after_mixed.timed_joules - after_step.timed_joules),
         pass_s=filling(passed.seconds) + after_pass.seconds,

@@ -52,13 +52,14 @@ def group_links(
 
     Arrays broadcast.
     """
-    members = np.asarray(group, dtype=np.float64)
-    apart = np.asarray(stride, dtype=np.float64)
-    whole = np.maximum(slice_chips, members * apart)
-    members, apart, whole = np.broadcast_arrays(members, apart, whole)
-    keys, where = distinct_integers(_integers(whole), _integers(apart), _integers(members))
-    rows = zip(*(key.tolist() for key in keys), strict=True)
-    table = [_one_group(shape or slice_edges(chips, axes, wrap_edge), wrap_edge, few, by) for chips, by, few in rows]
+    numbers = [np.asarray(value, dtype=np.float64) for value in (group, stride, slice_chips)]
+    common = np.broadcast_shapes(*(number.shape for number in numbers))
+    spread = [_integers(np.broadcast_to(number, common) if number.ndim else number) for number in numbers]
+    keys, where = distinct_integers(*spread)
+    table = []
+    for few, by, least in zip(*(key.tolist() for key in keys), strict=True):
+        edges = shape or slice_edges(max(least, few * by), axes, wrap_edge)
+        table.append(_one_group(edges, wrap_edge, few, by))
     links, hops, cross = np.array(table).T
     return GroupLinks(links=links[where], hops=hops[where], cross=cross[where])
 
