@@ -9,11 +9,12 @@ from typing import Any
 
 from flashstill.arch import Architecture
 from flashstill.codesign.arrays import ArrayCost
-from flashstill.codesign.backtest import COMPARED, Guess, chip_vector, compared, design_vector, lines, proposal
+from flashstill.codesign.backtest import COMPARED, Guess, chip_vector, compared, lines
 from flashstill.codesign.ceiling import Ceiling
 from flashstill.codesign.dated import known_by
 from flashstill.codesign.future import KINDS, Roadmap
 from flashstill.codesign.futures import DRIVERS, driver_trend
+from flashstill.codesign.proposals import design_vector, designed, searched
 from flashstill.codesign.regression import Trend
 from flashstill.codesign.roadmap import few_rows, roadmap
 from flashstill.codesign.trends import CHIPS, chip_trend, stack_trend, wafer_trend
@@ -130,7 +131,7 @@ def trends_of(
     model: Architecture | None = None,
     load: tuple[int, int, int] = (512, 128, 16),
 ) -> TrendsAnswer:
-    """The roadmap of a year and its trends. came: chips of a back-test; model: a chip is proposed for it as well.
+    """The roadmap of a year and its trends. came: chips of a back-test; model: chips are proposed for it as well.
 
     load: tokens of a prompt and of an answer, and sequences in flight, of the chip that is proposed.
     """
@@ -157,8 +158,9 @@ def trends_of(
     if came:
         vectors = dict(lines(facts, year, plan.as_of))
         if model is not None:
-            design = proposal(facts, model, year, plan.as_of, *load)
-            vectors[f"proposed for {model.name}"] = design_vector(design)
+            design = designed(facts, model, year, plan.as_of, *load)
+            vectors[f"designed for {model.name}"] = design_vector(design)
+            vectors[f"searched for {model.name}"] = searched(facts, model, year, plan.as_of, *load[:2])
         guesses = compared(facts, vectors, came)
     return TrendsAnswer(
         plan=plan,

@@ -5,8 +5,7 @@
     lines       each quantity's own trend over the makers' best chips of each year (trends.py), read at the year; the
                 same for each maker with three years; and the newest chip of each maker as it is
 
-A proposal is any vector; this module gives that of the cheapest chip of the designs of `asic` for one model, with the
-facts of the roadmap.  Nothing is fitted to the chips that came.
+A proposal is any vector (proposals.py).  Nothing is fitted to the chips that came.
 """
 
 from __future__ import annotations
@@ -16,14 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flashstill.arch import Architecture
-from flashstill.asic.design import HBM, ChipDesign
-from flashstill.asic.designing import design_chip
 from flashstill.codesign.dated import known_by
 from flashstill.codesign.regression import FEWEST, fitted
-from flashstill.codesign.roadmap import facts_of, roadmap
-from flashstill.codesign.trends import CHIPS, WIDE, band_of, chip_points
-from flashstill.errors import InfeasiblePlan, MissingFact
+from flashstill.codesign.trends import CHIPS, band_of, chip_points
+from flashstill.errors import MissingFact
 from flashstill.facts import Facts
 
 COMPARED = ("flops_per_s.16 bits", "memory_bytes", "memory_bytes_per_s", "power_limit_w")
@@ -86,46 +81,6 @@ def lines(facts: Facts, year: int, as_of: int) -> dict[str, Vector]:
             }
         found[f"{maker}, as in its newest year"] = {key: own[key][-1].value for key in COMPARED if own[key]}
     return {name: vector for name, vector in found.items() if len(vector) == len(COMPARED)}
-
-
-def proposal(
-    facts: Facts, model: Architecture, year: int, as_of: int, isl: int, osl: int, concurrency: int
-) -> ChipDesign:
-    """The cheapest chip for one model of the designs of `asic`, over the memories that the roadmap has.
-
-    Raises InfeasiblePlan if none can be built.
-    """
-    plan, then = roadmap(facts, year, as_of), facts_of(facts, year, as_of)
-    found: list[tuple[float, ChipDesign]] = []
-    for kind in plan.memories.values():
-        if kind.stacked or not kind.name.startswith("hbm"):
-            continue
-        try:
-            design = design_chip(
-                then, model, variant=HBM, node=int(plan.node_nm), memory=kind.name, isl=isl, osl=osl,
-                concurrency=concurrency, name="proposed",
-            )  # fmt: skip
-        except InfeasiblePlan:
-            continue
-        found.append((_usd(then, design, model, isl, osl), design))
-    if not found:
-        raise InfeasiblePlan(f"no memory of {year} gives a chip for {model.name}", {})
-    return min(found, key=lambda pair: pair[0])[1]
-
-
-def _usd(facts: Facts, design: ChipDesign, model: Architecture, isl: int, osl: int) -> float:
-    from flashstill.asic.choosing import answer_of, asked_of, usd_per_million
-    from flashstill.plan.scenario import Scenario
-
-    asked = asked_of(facts, Scenario(model=model, isl=isl, osl=osl, batch=design.concurrency))
-    return usd_per_million(asked, design, answer_of(asked, design))
-
-
-def design_vector(design: ChipDesign) -> Vector:
-    """The vector of a design."""
-    wide = next(design.flops_per_s[name] for name in WIDE if name in design.flops_per_s)
-    numbers = (wide, design.memory_bytes, design.memory_bytes_per_s, design.power_limit_w)
-    return dict(zip(COMPARED, numbers, strict=True))
 
 
 def compared(facts: Facts, vectors: Mapping[str, Vector], came: Sequence[str]) -> tuple[Guess, ...]:

@@ -7,6 +7,7 @@
     memory      kinds in volume by then; beside them the next generation of HBM by trend (hbm-trend), if none that is
                 known comes within the usual gap between two of them
     package     the largest interposer that is offered by then, or the trend of those offered so far
+    cooling     the line through the largest power limit of each year: what could be cooled
     the rest    trends of chips (trends.py), each with its band
 
 `facts_of` gives the same as fact rows, so that everything that reads facts can price such a chip.
@@ -26,6 +27,7 @@ from flashstill.codesign.trends import (
     CHIPS,
     chip_trend,
     generations,
+    limit_trend,
     quote_trend,
     stack_trend,
     wafer_trend,
@@ -70,7 +72,7 @@ def roadmap(facts: Facts, year: int, as_of: int | None = None) -> Roadmap:
         memories=_memories(known, year, last),
         stacks=others["stacks"],
         link_bytes_per_s=others["link_bytes_per_s"],
-        package_w=others["power_limit_w"],
+        package_w=limit_trend(known, "power_limit_w").at(year),
         die_mm2=_reticle(known),
         package_mm2=_offered(known, "cowos", "carrier_mm2_offered", year),
         others=others,
@@ -108,11 +110,15 @@ def few_rows(last: int, lacking: Sequence[str]) -> str:
 def facts_of(facts: Facts, year: int, as_of: int | None = None) -> Facts:
     """The facts as known at the end of `as_of`, with the roadmap's own rows for a chip that lands in `year`.
 
-    Replaced: dollars of wafers and of bytes of memory, the largest interposer.  Added: hbm-trend.
+    Replaced: dollars of wafers and of bytes of memory, the largest interposer, the watts of a package.  Added:
+    hbm-trend.
     """
     known, last = _known(facts, year, as_of)
     plan = roadmap(facts, year, as_of)
-    rows = [_fact("cowos", "carrier_mm2", plan.package_mm2, "package")]
+    rows = [
+        _fact("cowos", "carrier_mm2", plan.package_mm2, "package"),
+        _fact("cooling", "package_w", plan.package_w, "package"),
+    ]
     for name in [owner for owner, what in known.rows if what == "volume_year"]:
         if known.find(name, "usd_per_wafer"):
             rows.append(_fact(name, "usd_per_wafer", _wafer(known, name, last), "wafer"))

@@ -105,6 +105,16 @@ def chip_trend(facts: Facts, key: str) -> Trend:
     return fitted(what, unit, chip_points(facts, measure), band_of(facts))
 
 
+def limit_trend(facts: Facts, key: str) -> Trend:
+    """The line through the largest value of each year over all makers: of what bounds every chip, as cooling does."""
+    what, unit, measure = CHIPS[key]
+    largest: dict[float, Point] = {}
+    for point in chip_points(facts, measure):
+        if point.year not in largest or point.value > largest[point.year].value:
+            largest[point.year] = point
+    return fitted(f"largest {what}", unit, tuple(largest.values()), band_of(facts))
+
+
 def generations(facts: Facts, until: float) -> tuple[tuple[str, float], ...]:
     """Generations of HBM with the year of their first volume, oldest first; those after `until` are left out."""
     years = [
