@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from flashstill import charts
-from flashstill.report.axes import Axis, amount, linear_ticks, log_ticks, snug, tick_text
+from flashstill.report.axes import Axis, amount, linear_ticks, log_ticks, snug, span, tick_text
 from flashstill.report.byte_path import Place, byte_path
 from flashstill.report.heat import heat
 from flashstill.report.line_chart import line_chart, small_multiples
@@ -92,6 +92,13 @@ def test_an_amount_has_three_figures() -> None:
     assert amount(0.0123456, "s") == "12.3 ms"
     assert amount(0.12345, "ratio") == "12.3 %"
     assert amount(4e-8, "USD") == "$4e-08"
+
+
+def test_an_interval_names_its_unit_once() -> None:
+    assert span(0.0123, 0.045, "s") == "12.3 to 45 ms"
+    assert span(0.9e-3, 0.045, "s") == "900 µs to 45 ms"
+    assert span(0.2, 0.3, "USD") == "$0.20 to $0.30"
+    assert span(1.0, 2.0, "nats") == "1 to 2 nats"
 
 
 @pytest.mark.parametrize("low", [3e-9, 0.7, 1.0, 42.0, 9.9e11])

@@ -89,6 +89,13 @@ def amount(value: float, unit: str) -> str:
     return f"{short(float(f'{value:.4g}'))} {'' if unit == '1' else unit}".strip()
 
 
+def span(low: float, high: float, unit: str) -> str:
+    """Both ends of an interval, their unit once where it is the same: 12.3 to 45 ms."""
+    first, last = amount(low, unit), amount(high, unit)
+    (number, _, word), (_, _, other) = first.partition(" "), last.partition(" ")
+    return f"{number if word and word == other else first} to {last}"
+
+
 def _prefixed(value: float, unit: str, digits: int) -> str:
     """With a prefix of the unit; nobody counts in kiloseconds."""
     return f"{value:,.0f} s" if unit == "s" and abs(value) >= 1e3 else show(value, unit, digits)

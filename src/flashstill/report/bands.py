@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from flashstill.report.axes import Axis, Frame, amount
+from flashstill.report.axes import Axis, Frame, amount, span
 from flashstill.report.svg import BOTTOM, WIDTH, figure, key_rows, text
 
 PLOT = 232.0
@@ -105,7 +105,7 @@ def _run(
     for x, low, middle, high in run:
         words = f"{name}, {amount(x, 'tokens')}: {amount(middle, y.unit)}"
         if low is not None and high is not None:
-            words += f" ({amount(low, y.unit)} to {amount(high, y.unit)})"
+            words += f" ({span(low, high, y.unit)})"
         kind = "dot" if len(run) == 1 else "spot"
         parts.append(
             f'<circle class="{kind} s{number}" cx="{xs.at(x):.1f}" cy="{ys.at(middle):.1f}" r="3.5">'

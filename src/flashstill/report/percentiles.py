@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flashstill.report.axes import Axis, amount
+from flashstill.report.axes import Axis, amount, span
 from flashstill.report.marks import mark
 from flashstill.report.svg import BOTTOM, RIGHT, WIDTH, base_axis, figure, key_rows, text
 
@@ -44,7 +44,7 @@ def intervals(bars: Sequence[Bar], x: Axis, title: str) -> str:
         low, high = (xs.at(each.value if end is None or end <= 0.0 else end) for end in (each.low, each.high))
         words = f"{each.row}, {each.label}: {amount(each.value, x.unit)}"
         if each.low is not None and each.high is not None:
-            words += f" ({amount(each.low, x.unit)} to {amount(each.high, x.unit)})"
+            words += f" ({span(each.low, each.high, x.unit)})"
         path = f"M{low:.1f},{at:.1f}H{high:.1f}"
         parts.append(mark("circle", xs.at(each.value), at, words, place + 1, 3.5, path))
     return figure(title, [*parts, *key], height)

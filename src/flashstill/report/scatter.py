@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from flashstill.report.axes import Axis, Frame, amount
+from flashstill.report.axes import Axis, Frame, amount, span
 from flashstill.report.marks import SIZE, labels, mark
 from flashstill.report.svg import WIDTH, figure, key_rows
 
@@ -92,7 +92,7 @@ def said(point: Point, x: Axis, y: Axis) -> str:
     """What is said of a point: its words, and its values with their units."""
     values = f"{x.name} {amount(point.x, x.unit)}, {y.name} {amount(point.y, y.unit)}"
     if point.y_low is not None and point.y_high is not None:
-        values += f" ({amount(point.y_low, y.unit)} to {amount(point.y_high, y.unit)})"
+        values += f" ({span(point.y_low, point.y_high, y.unit)})"
     return f"{point.words or point.label}: {values}" if point.words or point.label else values
 
 

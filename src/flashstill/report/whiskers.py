@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from flashstill.report.axes import Axis, amount, tick_text
+from flashstill.report.axes import Axis, amount, span, tick_text
 from flashstill.report.svg import CHARACTER, WIDTH, figure, key_rows, shortened, text
 
 PITCH, FOOT = 22.0, 40.0
@@ -73,7 +73,7 @@ def said(row: Whisker, unit: str) -> str:
         return f"{row.name}: not measured"
     words = f"{row.name}: {amount(row.value, unit)}"
     if row.low is not None and row.high is not None:
-        words += f" ({amount(row.low, unit)} to {amount(row.high, unit)})"
+        words += f" ({span(row.low, row.high, unit)})"
     if row.bar is not None:
         words += f"; at least {amount(row.bar, unit)} was claimed, which {'holds' if row.holds else 'is missed'}"
     return words
