@@ -32,7 +32,6 @@ from flashstill.facts import load
 from flashstill.hardware import Memory, chip_from_facts
 
 FACTS = load([], [])
-PLAN = Path(__file__).parents[1] / "docs" / "cascade.toml"
 SCAN = {
     "name": "scan", "kind": "scan", "chip": "h200-sxm", "tier": "memory", "dimensions": 256, "precision": "int8",
     "keep": 30000,
@@ -385,17 +384,3 @@ def test_the_command_and_python_say_the_same(tmp_path: Path, capsys: pytest.Capt
     assert "<svg" in out.read_text()
     main(["cascade", str(path)])
     assert "attending to all of it anew" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_the_plan_of_the_documentation() -> None:
-    answer = fs.cascade(PLAN)
-    assert answer.total.recall == pytest.approx(0.77, abs=0.01)
-    assert answer.crossover_cold is not None
-    assert 117e3 < answer.crossover_cold < 118e3
-    assert answer.sizes is not None
-    assert answer.sizes.recall >= 0.7
-    assert answer.sizes.usd < answer.total.usd
-    assert [row["stage"] if "stage" in row else row["name"] for row in answer.as_records()] == [
-        "embeddings", "small reader", "best model",
-    ]  # fmt: skip

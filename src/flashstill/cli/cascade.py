@@ -167,23 +167,19 @@ def _print_sizes(answer: CascadeAnswer) -> None:
 def _print_knowledge(answer: CascadeAnswer) -> None:
     from flashstill.printing import print_table
     from flashstill.report.amounts import dollars
+    from flashstill.report.amounts import tokens as count
 
-    rows = [
-        [
-            "batch",
-            "a token retrieved",
-            "taught, once",
-            "stored, a served token",
-            "an item is stored for less if used within",
-            "the whole corpus, a served token",
-        ]
-    ]
+    rows = [[
+        "batch", "a token retrieved", "held, a served token", "held for less if used within", "taught, once",
+        "teaching an item takes", "all of it held, a served token",
+    ]]  # fmt: skip
     for each in answer.knowledge:
         rows.append([
             f"{each.batch}", f"{show(each.joules_retrieved, 'J')}, {dollars(each.usd_retrieved)}",
-            f"{show(each.taught_joules, 'J')}, {dollars(each.taught_usd)}",
             f"{show(each.joules_stored, 'J')}, {dollars(each.usd_stored)}",
-            f"{each.item_uses_joules:.3g} tokens (joules), {each.item_uses_usd:.3g} ($)",
+            f"{count(each.item_uses_joules)} tokens (J), {count(each.item_uses_usd)} ($)",
+            f"{show(each.taught_joules, 'J')}, {dollars(each.taught_usd)}",
+            f"{each.questions_taught_joules:.3g} questions (J), {each.questions_taught_usd:.3g} ($)",
             f"{show(each.corpus_joules, 'J')}, {dollars(each.corpus_usd)}",
         ])  # fmt: skip
     print_table(rows)

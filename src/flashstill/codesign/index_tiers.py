@@ -31,8 +31,9 @@ HALVINGS = 60
 class TierOfIndex:
     """The index in one tier. holds: chips that hold it once.  The other figures at the plan's traffic, None: too slow.
 
-    free_from_per_s: questions a second from which the next slower tier needs as many chips as hold the index in this
-    one; None for the slowest tier, or if it never does.  replicas_for_free: the slower tier's bytes over this one's.
+    free_from_per_s: questions a second from which the next slower tier that is built needs as many chips as hold the
+    index in this one; None for the slowest tier, or if it never does.  replicas_for_free: the slower tier's bytes over
+    this one's.
     """
 
     tier: str
@@ -57,7 +58,7 @@ def index_tiers(scan: Scan, stores: Sequence[Store], items: float, kept: float, 
     scans = [replace(scan, store=store) for store in stores]
     found = []
     for place, one in enumerate(scans):
-        slower = scans[place + 1] if place + 1 < len(scans) else None
+        slower = next((each for each in scans[place + 1 :] if not each.store.note), None)  # of those that exist
         cost, holds = _cost(one, items, kept, traffic), fewest_shards(one, items)
         found.append(
             TierOfIndex(
