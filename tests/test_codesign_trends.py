@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from flashstill.codesign.roadmap import NEXT, facts_of, roadmap
 from flashstill.codesign.trends import chip_trend, generations
 from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import Fact, Facts, Machine, load
+from flashstill.facts.table import to_csv
 
 FACTS = load()
 QUANTITIES = ("flops_per_s", "memory_bytes", "memory_bytes_per_s", "power_limit_w", "die_mm2", "link_bytes_per_s")
@@ -139,6 +141,22 @@ def test_dates_are_read_from_conditions() -> None:
     assert last is not None
     assert last.known == 2022
     assert quotes(FACTS, "node-5", "usd_per_wafer") == ()
+
+
+def test_a_users_own_memory_and_chip_join_a_roadmap(tmp_path: Path) -> None:
+    names = ("stack_bytes", "stack_bytes_per_s", "pj_per_bit", "usd_per_byte", "volume_year", "known_year")
+    rows = [replace(FACTS.get("hbm5", name), name="hbm-x") for name in names]
+    rows[-2:] = [
+        replace(row, value=year, low=year, high=year) for row, year in zip(rows[-2:], (2025, 2023), strict=True)
+    ]
+    (tmp_path / "own.csv").write_text(to_csv(rows), encoding="utf-8")
+    own = load([tmp_path])
+    assert "hbm-x" in roadmap(own, 2026).memories
+    assert "hbm-x" in known_by(own, 2024).of("hbm-x")[0].name
+    assert "hbm-x" not in roadmap(own, 2026, 2022).memories
+    (tmp_path / "own.csv").write_text(to_csv(rows[1:]), encoding="utf-8")
+    with pytest.raises(BadInput, match="hbm-x"):  # nothing says that it is a memory
+        load([tmp_path])
 
 
 def test_impossible_years_are_refused() -> None:

@@ -36,6 +36,22 @@ def print_trends(values: Mapping[str, Any]) -> None:
             ),
         ]
     )
+    print_table(
+        [
+            ["process", "volume", "Mtransistors/mm2", "SRAM cell um2", "energy over 7 nm", "a wafer"],
+            *(
+                [
+                    f"{row['node_nm']:g} nm",
+                    f"{row['volume_year']:.0f}",
+                    _number(row["transistors_per_mm2"], 1e-6, 4),
+                    _number(row["cell_um2"], 1.0, 3),
+                    _number(row["logic_energy_ratio"], 1.0, 3),
+                    show(row["usd_per_wafer"], "USD"),
+                ]
+                for row in values["processes"]
+            ),
+        ]
+    )
     others = [trend for name, trend in values["trends"].items() if name not in plan["chips"]]
     print_table([["", "doubles in years"], *([trend["what"], _years(trend["doubling_years"])] for trend in others)])
     if values["back_test"]["guesses"]:
@@ -59,6 +75,10 @@ def _driver(row: tuple[str, Mapping[str, Any], Mapping[str, Any] | None]) -> lis
         f"{_amount(spread['low'], unit)} to {_amount(spread['high'], unit)}",
         times,
     ]
+
+
+def _number(value: float | None, times: float, digits: int) -> str:
+    return "" if value is None else f"{value * times:.{digits}g}"
 
 
 def _amount(value: float, unit: str) -> str:

@@ -16,7 +16,7 @@ from flashstill.codesign.future import KINDS, Roadmap
 from flashstill.codesign.futures import DRIVERS, driver_trend
 from flashstill.codesign.proposals import design_vector, designed, searched
 from flashstill.codesign.regression import Trend
-from flashstill.codesign.roadmap import few_rows, roadmap
+from flashstill.codesign.roadmap import facts_of, few_rows, roadmap
 from flashstill.codesign.trends import CHIPS, chip_trend, stack_trend, wafer_trend
 from flashstill.errors import MissingFact
 from flashstill.facts import Facts
@@ -33,12 +33,14 @@ _WORDS = {
 class TrendsAnswer:
     """The roadmap of a year, the lines behind it, and (if asked) a back-test.
 
-    chips, others: lines by name.  came: vectors of the chips that came, by name; guesses: nearest first.
+    chips, others: lines by name.  processes: those known by then, the newest last.  came: vectors of the chips that
+    came, by name.  guesses: nearest first.
     """
 
     plan: Roadmap
     chips: dict[str, Trend]
     others: dict[str, Trend]
+    processes: tuple[dict[str, float | None], ...]
     came: dict[str, dict[str, float]]
     guesses: tuple[Guess, ...]
     notes: tuple[str, ...]
@@ -47,6 +49,7 @@ class TrendsAnswer:
         """The answer as a JSON document."""
         return {
             "roadmap": self.plan.as_dict(),
+            "processes": list(self.processes),
             "trends": {name: trend.as_dict() for name, trend in {**self.chips, **self.others}.items()},
             "back_test": {"came": self.came, "guesses": [guess.as_dict() for guess in self.guesses]},
             "notes": list(self.notes),
@@ -166,7 +169,24 @@ def trends_of(
         plan=plan,
         chips=chips,
         others=others,
+        processes=_processes(facts_of(facts, year, as_of)),
         came={name: {key: chip_vector(facts, name)[key] for key in COMPARED} for name in came},
         guesses=guesses,
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+_OF_PROCESS = (
+    "volume_year", "known_year", "transistors_per_mm2", "cell_um2", "logic_energy_ratio", "usd_per_wafer", "clock_hz",
+)  # fmt: skip
+
+
+def _processes(facts: Facts) -> tuple[dict[str, float | None], ...]:
+    """Each process with its numbers by quantity, None where no row gives one."""
+    names = [name for name, what in facts.rows if what == "volume_year" and facts.find(name, "usd_per_wafer")]
+    found: list[dict[str, float | None]] = []
+    for name in sorted(names, key=lambda name: (facts.value(name, "volume_year"), name)):
+        rows = {quantity: facts.find(name, quantity) for quantity in _OF_PROCESS}
+        numbers = {quantity: None if row is None else row.value for quantity, row in rows.items()}
+        found.append({"node_nm": float(name.removeprefix("node-")), **numbers})
+    return tuple(found)

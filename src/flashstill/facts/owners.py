@@ -1,7 +1,8 @@
 """Owners that rows can have: a row of any other name would never be read, so it is refused with the nearest names.
 
 a machine of machines.csv, or its maker's class (gpu-amd)      a class of chips (gpu)
-an engine (engine-NAME)      a process node (node-5)      a type of memory that some memory_bytes or host_bytes names
+an engine (engine-NAME)      a process node (node-5)
+a type of memory that some memory_bytes or host_bytes names, or with a row stack_bytes
 the other owners of the package's rows: kernel, mac, wire, band, routing, facility, ...
 """
 
@@ -15,6 +16,8 @@ from flashstill.facts.row import Fact, Machine
 _FAMILIES = ("engine-", "node-", "grid-", "api-")
 """beginnings of names of which a user may add more"""
 _NAMES_A_MEMORY = ("memory_bytes", "host_bytes")
+_STACKED = "stack_bytes"
+"""a name with this quantity is a kind of memory, whether or not a chip has it yet"""
 
 
 def check_owners(
@@ -26,6 +29,7 @@ def check_owners(
     """
     pairs = list(rows)
     memories = {row.condition.lower() for _, row in pairs if row.quantity in _NAMES_A_MEMORY}
+    memories |= {row.name for _, row in pairs if row.quantity == _STACKED}
     makers = {owner for machine in machines.values() for owner in (machine.maker_class, machine.chip_class)}
     known = {*package_owners, *machines, *makers, *memories}
     for place, row in pairs:
