@@ -50,6 +50,12 @@ def random_query(chance: random.Random, view: str, catalogue: Any) -> str:
         values.append(("chips", str(chance.choice((8, 16, 64)))))
     if view == "front" and chance.random() < 0.5:
         values.append(("max_ttft", repr(10 ** chance.uniform(-1, 2))))
+    if chance.random() < 0.2:
+        values.append(("engine", chance.choice(("vllm", "sglang", "trtllm", "none"))))
+    if chance.random() < 0.2:
+        values.append(("memory", chance.choice(("memory", "sram", "host"))))
+    if view == "front" and chance.random() < 0.3:
+        values.append(("min_throughput", repr(chance.uniform(1.0, 1000.0))))
     for chip in chips:
         rows = [row for row in catalogue.facts.of(chip) if row.quantity in EDITS]
         if rows and chance.random() < 0.5:

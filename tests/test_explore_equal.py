@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flashstill.errors import FlashstillError
 from flashstill.explore.answers import Answers
 from tests.explored import VIEWS, answers, printed, random_query, row_of
 
@@ -25,7 +26,11 @@ def page() -> Answers:
 def compare(page: Answers, query: str) -> str:
     """Assert equality in a state; returns what kind of answer it had."""
     view = page.state(query).view
-    document = json.loads(page.view_json(view, query))
+    document = answered(page, query)
+    if "error" in document:
+        lines = page.kinds[view].command(page.engine.given, page.state(query)).splitlines()
+        assert document["error"] in [printed(line).get("error") for line in lines]
+        return "refused"
     if [chart["name"] for chart in document["charts"]] == ["reasons"]:
         assert document["command"]
         if view in ("model", "byte", "front"):
@@ -34,6 +39,15 @@ def compare(page: Answers, query: str) -> str:
         return "infeasible"
     COMPARED[view](document)
     return "equal"
+
+
+def answered(page: Answers, query: str) -> Document:
+    """The view of a query, or the sentence that refuses it."""
+    try:
+        document: Document = json.loads(page.view_json(page.state(query).view, query))
+    except FlashstillError as error:
+        return {"error": str(error)}
+    return document
 
 
 def same_step(document: Document, told: Document) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def explore(
     if save is not None:
         _save(answers, save, as_json)
         return
-    with serving(answers, port, opens_browser=not no_browser) as page:
+    with suppress(KeyboardInterrupt), serving(answers, port, opens_browser=not no_browser) as page:
         if as_json:
             print_json({"url": page.address(), "port": page.port, "views": list(answers.kinds)})
         else:

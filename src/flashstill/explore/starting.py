@@ -92,12 +92,11 @@ class Page:
         return self.server.address()
 
     def answer(self) -> None:
-        """Answer requests until Ctrl-C, with a browser opened first where that is wanted and can be."""
+        """Answer requests until KeyboardInterrupt; a browser is opened first where that is wanted and can be."""
         Thread(target=_warm, args=(self.server.answers,), daemon=True).start()
         if self.opens_browser:
             Thread(target=_open, args=(self.address(),), daemon=True).start()
-        with suppress(KeyboardInterrupt):
-            self.server.serve_forever(poll_interval=0.2)
+        self.server.serve_forever(poll_interval=0.2)
 
 
 @contextmanager

@@ -36,8 +36,10 @@ COLUMNS = ("model", "parameters", "chips", "chip", "memory", "seconds", "joules_
 def build(engine: Engine, facts: Facts, state: State) -> View:
     """The view: every model on every number of chips, from each tier of each chip that it could be read from."""
     places = places_of(facts, state)
+    if not places and state.memory is not None:
+        chip_from_facts(facts, state.chips_from[0]).tier(state.memory)  # says which memories it has
     if not places:
-        raise BadInput(f"none of {', '.join(state.chips_from)} has a memory called {state.memory!r} with a bandwidth")
+        raise BadInput(f"none of {', '.join(state.chips_from)} has main memory or SRAM with a bandwidth")
     asked = {
         (model, count, place): step_case(engine, state, model=model, chip=place[0], chips=count, weights_in=place[1],
                                          kv_in=place[1])
@@ -68,12 +70,12 @@ def build(engine: Engine, facts: Facts, state: State) -> View:
 
 
 def places_of(facts: Facts, state: State) -> list[Place]:
-    """Every chip of the state with each of its main memory and SRAM."""
+    """Every chip of the state with each of its main memory and SRAM, or the memory that the state names."""
     return [
         (name, tier.name)
         for name in state.chips_from
         for tier in chip_from_facts(facts, name).tiers
-        if tier.name in (MEMORY, SRAM) and state.memory in (None, tier.name)
+        if (tier.name in (MEMORY, SRAM) if state.memory is None else tier.name == state.memory)
     ]
 
 
