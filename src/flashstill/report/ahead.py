@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flashstill.report.axes import Axis
+from flashstill.report.axes import YEAR, Axis
 from flashstill.report.heat import heat
 from flashstill.report.line_chart import line_chart
 from flashstill.report.pages import Page
@@ -74,7 +74,11 @@ def _lines(document: Document) -> list[Section]:
         )  # fmt: skip
         y = Axis(title=trend["what"], unit=trend["unit"], log=True)
         drawn = scatter(
-            [*seen, ahead], Axis(title="year", unit=""), y, f"{trend['what']} by year", fronts=[_front(seen, ahead)]
+            [*seen, ahead],
+            Axis(title="year", unit=YEAR),
+            y,
+            f"{trend['what']} by year",
+            fronts=[_front(seen, ahead, trend["doubling_years"]["value"])],
         )
         found.append(
             Section(
@@ -88,10 +92,11 @@ def _lines(document: Document) -> list[Section]:
     return found
 
 
-def _front(seen: Sequence[Point], ahead: Point) -> Front:
-    """From the middle of what was seen to what is extrapolated."""
-    last = max(seen, key=lambda point: (point.x, point.y))
-    return Front(points=[(last.x, last.y), (ahead.x, ahead.y)], series=2)
+def _front(seen: Sequence[Point], ahead: Point, years: float | None) -> Front:
+    """The fitted line from the first year that was seen to the one that is asked for."""
+    first = min(point.x for point in seen)
+    times = 1.0 if not years else 2.0 ** ((first - ahead.x) / years)
+    return Front(points=[(first, ahead.y * times), (ahead.x, ahead.y)], series=2)
 
 
 def _memories(document: Document) -> Section:
@@ -183,7 +188,7 @@ def arrays_page(document: Document) -> Page:
                 headings=heading,
                 rows=[
                     [name, f"{row['seconds']:.3g}", f"{row['utilisation']:.0%}", f"{row['total_joules']:.3g}",
-                     f"{row['energy_delay_js']:.3g}"]
+                     f"{row['energy_delay_js']:.3g}", f"{row['best_share']:.0%}"]
                     for name, row in zip(names, rows, strict=True)
                 ],
             )

@@ -24,11 +24,15 @@ _MARGIN = 0.04
 """of the axis' length, left free beyond the least and the greatest value"""
 
 
+YEAR = "calendar year"
+"""unit of an axis of years, which have no prefixes"""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Axis:
     """What an axis shows: its title; the unit of its ticks; logarithmic or not; zero in view; greatest value first.
 
-    unit: "1" (250, 12k), "tokens" (2M, 3B), "ratio" (40 %), "USD", "s", "J", "W", "B", "B/s", "FLOP/s" (with prefixes),
+    unit: "1" (250, 12k), "tokens" (2M, 3B), "ratio" (40 %), YEAR (2028), "USD", "s", "J", "W", "B", "B/s", "FLOP/s" (with prefixes),
     or any other word, which is written after the number.
     """
 
@@ -75,6 +79,8 @@ def tick_text(value: float, unit: str) -> str:
         return tokens(value)
     if unit == "ratio":
         return f"{100.0 * value:.4g} %"
+    if unit == YEAR:
+        return f"{value:.6g}"
     return short(value) if unit in ("1", "") else f"{short(value)} {unit}"
 
 
@@ -84,6 +90,8 @@ def amount(value: float, unit: str) -> str:
         return dollars(value) if abs(value) >= _WRITTEN_OUT or value == 0.0 else f"${value:.3g}"
     if unit in ("ratio", "tokens"):
         return tick_text(float(f"{value:.3g}"), unit)
+    if unit == YEAR:
+        return tick_text(value, unit)
     if unit in _SI:
         return _prefixed(value, unit, 3)
     return f"{short(float(f'{value:.4g}'))} {'' if unit == '1' else unit}".strip()
