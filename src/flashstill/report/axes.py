@@ -32,8 +32,8 @@ YEAR = "calendar year"
 class Axis:
     """What an axis shows: its title; the unit of its ticks; logarithmic or not; zero in view; greatest value first.
 
-    unit: "1" (250, 12k), "tokens" (2M, 3B), "ratio" (40 %), YEAR (2028), "USD", "s", "J", "W", "B", "B/s", "FLOP/s" (with prefixes),
-    or any other word, which is written after the number.
+    unit: "1" (250, 12k), "tokens" (2M, 3B), "ratio" (40 %), YEAR (2028), "USD", "s", "J", "W", "B", "B/s",
+    "FLOP/s" (with prefixes), or any other word, which is written after the number.
     """
 
     title: str
