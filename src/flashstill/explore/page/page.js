@@ -259,7 +259,7 @@ function draw() {
   const charts = view.charts.map((chart) => {
     const picture = drawing(chart), only = view.charts.length === 1;
     return el("section", { class: `card${only || !picture ? " wide" : ""}`, "aria-label": chart.title }, el("h3", {}, chart.title), ...(picture ? [picture] : []),
-      ...(!chart.table.columns.length ? [] : [picture ? fold(`t-${chart.name}`, isOpen(`t-${chart.name}`), "The numbers", () => tableOf(chart.table)) : tableOf(chart.table)]),
+      ...(!chart.table.columns.length ? [] : [picture ? fold(`t-${chart.name}`, isOpen(`t-${chart.name}`), "The numbers", () => tableOf(chart.table)) : tableOf(chart.table, chart.title)]),
       el("div", { class: "tools" },
         ...(chart.table.columns.length ? [el("button", { type: "button", "aria-label": `CSV of ${chart.title}`, onclick: () => save(csv(chart.table), "text/csv", `${view.name}-${chart.name}.csv`) }, "CSV")] : []),
         ...(picture ? [el("button", { type: "button", "aria-label": `PNG of ${chart.title}`, onclick: () => png(picture.querySelector("svg"), chart).catch((trouble) => ($("trouble").textContent = trouble.message)) }, "PNG")] : [])));
@@ -280,11 +280,11 @@ function fold(key, open, title, make) {  // its content is made when it is opene
   return details;
 }
 function boxed(label, table) { return el("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": label }, table); }
-function tableOf(table) {
+function tableOf(table, title) {
   const isWord = table.columns.map((_, at) => table.rows.some((row) => typeof row[at] === "string"));
   const kind = (at, text) => (isWord[at] ? `word${text.length > 40 ? " long" : ""}` : null);
   const texts = table.texts || table.rows.map((row) => row.map((cell) => `${cell ?? ""}`));
-  return boxed(table.caption, el("table", {}, el("caption", {}, table.caption),
+  return boxed(table.caption, el("table", {}, el("caption", { class: table.caption === title ? "heard" : null }, el("span", {}, table.caption)),
     el("thead", {}, el("tr", {}, ...table.columns.map((name, at) => el("th", { scope: "col", class: isWord[at] ? "word" : null }, name)))),
     el("tbody", {}, ...texts.map((row) => el("tr", {}, ...row.map((text, at) => (at === 0 && isWord[0] ? el("th", { scope: "row", class: kind(at, text) }, text) : el("td", { class: kind(at, text) }, text))))))));
 }
