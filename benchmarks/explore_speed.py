@@ -9,12 +9,17 @@ chips are built anew; `first` is a whole process: imports, fact rows, server, pa
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import json
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 from flashstill.explore.answers import Answers
 from flashstill.explore.starting import answers_of
@@ -70,7 +75,22 @@ def first_picture() -> Iterator[tuple[str, float]]:
             connection.close()
         yield "from the command to the first view, wall s", time.perf_counter() - began
         yield "from the request to the first view, wall s", time.perf_counter() - listening
+        if shutil.which("chromium") and importlib.util.find_spec("websocket"):
+            yield from in_a_browser(document)
         process.terminate()
+
+
+def in_a_browser(document: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Seconds from a request of the page to its first picture, by the browser's own clock; nothing without Chromium."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from tests.browser import browser
+
+    with tempfile.TemporaryDirectory() as profile, browser(Path(profile)) as tab:
+        for what in ("first", "second"):
+            tab.open(document["url"])
+            tab.until("performance.getEntriesByName('drawn').length")
+            drawn = tab.run("performance.getEntriesByName('drawn')[0].startTime")
+            yield f"from the request to the {what} picture in Chromium, wall s", drawn / 1e3
 
 
 def main() -> None:

@@ -101,7 +101,8 @@ def names_of(server: ExploreServer) -> list[str]:
 def test_every_view_is_drawn_in_every_look_and_can_be_used_by_all(tab: Page, server: ExploreServer) -> None:
     for name in names_of(server):
         shown(tab, server.address(f"view={name}"))
-        tab.run("(each => { if (each) each.open = true; })(document.querySelector('#panel .charts details'))")
+        if name == names_of(server)[0]:  # a table looks as one does in all views
+            tab.run("document.querySelector('#panel .charts details').open = true")
         for look, settings in LOOKS.items():
             tab.appear(**settings)  # type: ignore[arg-type]
             tab.check_accessible(where=f"{name}, {look}", with_contrast=look != "a phone")

@@ -258,7 +258,7 @@ function draw() {
   const opens = new Set([...panel.querySelectorAll("details[open]")].map((each) => each.dataset.key)), isOpen = (key) => opens.has(key);
   const charts = view.charts.map((chart) => {
     const picture = drawing(chart), only = view.charts.length === 1;
-    return el("section", { class: `card${only || !picture ? " wide" : ""}`, "aria-label": chart.title }, el("h3", {}, chart.title), ...(picture ? [picture] : []),
+    return el("section", { class: `card${only || !picture || picture.firstChild.classList.contains("wide") ? " wide" : ""}`, "aria-label": chart.title }, el("h3", {}, chart.title), ...(picture ? [picture] : []),
       ...(!chart.table.columns.length ? [] : [picture ? fold(`t-${chart.name}`, isOpen(`t-${chart.name}`), "The numbers", () => tableOf(chart.table)) : tableOf(chart.table, chart.title)]),
       el("div", { class: "tools" },
         ...(chart.table.columns.length ? [el("button", { type: "button", "aria-label": `CSV of ${chart.title}`, onclick: () => save(csv(chart.table), "text/csv", `${view.name}-${chart.name}.csv`) }, "CSV")] : []),

@@ -1,0 +1,69 @@
+"""Which states a saved page holds, and what it is refused for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flashstill.errors import BadInput
+from flashstill.explore.grid import grid_of, query_of
+from flashstill.explore.saving import check_name
+
+MODELS = [{"value": name, "label": name.upper()} for name in "abcdefgh"]
+TOLD: list[dict[str, Any]] = [
+    {"name": "model", "kind": "choice", "choices": MODELS},
+    {"name": "models", "kind": "choices", "choices": MODELS},
+    {"name": "batch", "kind": "number", "whole": True, "low": 1, "high": 1024, "stops": [2**k for k in range(11)]},
+    {"name": "max_tpot", "kind": "number", "optional": True, "stops": [0.01, 0.02, 0.05, 0.1, 0.2, 0.5]},
+    {"name": "chips", "kind": "number", "whole": True, "optional": True, "stops": [1, 2, 4]},
+    {"name": "price", "kind": "choice", "choices": [{"value": name} for name in ("rented", "owned", "list")]},
+    {"name": "engine", "kind": "choice", "choices": [{"value": name} for name in ("", "v", "w", "x", "y", "z")]},
+    {"name": "set", "kind": "edits", "choices": [{"value": "h100.watts", "now": 1.0}]},
+]
+STATE: dict[str, Any] = {
+    "view": "front", "model": "c", "models": ["a", "c", "e"], "batch": 16, "max_tpot": None, "chips": None,
+    "price": "rented", "engine": None, "set": ["h100.watts=2"],
+}  # fmt: skip
+HEARD = [control["name"] for control in TOLD]
+
+
+@given(most=st.integers(1, 400), heard=st.sets(st.sampled_from(HEARD)))
+def test_a_grid_holds_the_present_state_and_no_more_than_it_may(most: int, heard: set[str]) -> None:
+    grid = grid_of("front", heard, TOLD, STATE, most)
+    assert 1 <= grid.count <= most
+    assert {axis.name for axis in grid.axes} <= heard
+    for axis in grid.axes:
+        assert STATE[axis.name] in axis.values
+        assert len(set(axis.values)) == len(axis.values) > 1
+    queries = list(grid.queries(STATE))
+    assert len(set(queries)) == grid.count
+    assert query_of("front", STATE) in queries
+
+
+def test_models_chips_and_sliders_vary_before_the_rest() -> None:
+    axes = {axis.name: axis.values for axis in grid_of("front", HEARD, TOLD, STATE, 150).axes}
+    assert axes["model"] == ("c", "a", "e")  # those that the control of several models has
+    assert axes["batch"] == tuple(sorted(axes["batch"], key=float))  # type: ignore[arg-type]
+    assert axes["max_tpot"][0] is None
+    assert "price" not in axes
+    assert "engine" not in axes
+    assert "price" in {axis.name for axis in grid_of("front", HEARD, TOLD, STATE, 10_000).axes}
+
+
+def test_a_query_says_what_is_left_out_and_repeats_edits() -> None:
+    pairs = parse_qsl(query_of("front", {**STATE, "set": ["a.b=1", "c.d=2"]}), keep_blank_values=True)
+    assert ("view", "front") in pairs
+    assert ("max_tpot", "") in pairs
+    assert [value for name, value in pairs if name == "set"] == ["a.b=1", "c.d=2"]
+    assert ("models", "a,c,e") in pairs
+
+
+@pytest.mark.parametrize("name", ["page", "page.txt", "page.html.gz"])
+def test_another_ending_is_refused_before_anything_is_computed(name: str) -> None:
+    with pytest.raises(BadInput, match=r"its name ends in \.html"):
+        check_name(Path(name))
