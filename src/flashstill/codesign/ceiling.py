@@ -183,9 +183,9 @@ def _tier(facts: Facts, chip: Chip, name: str) -> Memory:
         size = area * (1.0 - rules.other_ratio) / rules.byte_mm2
         ratio, clock = facts.value("sram-macro", "bytes_per_cycle_ratio"), facts.value(f"node-{node}", "clock_hz")
         return replace(own, bytes=size, visible_bytes=size, bytes_per_s=size * ratio * clock)
-    on_die = facts.find(name, "on_die_ratio")
-    if on_die is not None and on_die.value > 0.5:
-        stacks = float(math.floor(area / facts.value("hbm", "stack_mm2")))
+    beneath = facts.find(name, "beneath_mm2")
+    if beneath is not None and beneath.value > 0.0:
+        stacks = float(max(1, math.floor(area / beneath.value)))
     else:
         stacks = _stacks_beside(facts, chip, area)
     size = stacks * facts.value(name, "stack_bytes")

@@ -229,7 +229,7 @@ def _memories(facts: Facts, year: int, last: int) -> Mapping[str, MemoryKind]:
 
 
 def _memory(facts: Facts, name: str, last: int) -> MemoryKind:
-    on_die = facts.find(name, "on_die_ratio")
+    beneath = facts.find(name, "beneath_mm2")
     return MemoryKind(
         name=name,
         stack_bytes=spread_of(facts.get(name, "stack_bytes")),
@@ -237,7 +237,7 @@ def _memory(facts: Facts, name: str, last: int) -> MemoryKind:
         pj_per_bit=spread_of(facts.get(name, "pj_per_bit")),
         usd_per_byte=_byte(facts, name, last),
         since=spread_of(facts.get(name, "volume_year")),
-        stacked=on_die is not None and on_die.value > 0.5,
+        stacked=beneath is not None and beneath.value > 0.0,
     )
 
 
