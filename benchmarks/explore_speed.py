@@ -29,6 +29,7 @@ SLIDERS = {
     "model": ("batch={}", lambda step: 20 + step),
     "chips": ("batch={}", lambda step: 20 + step),
     "front": ("max_tpot={}", lambda step: 0.01 + 0.005 * step),
+    "numbers": ("max_tpot={}", lambda step: 0.01 + 0.005 * step),
     "placement": ("context={}", lambda step: 1000 + 10 * step),
     "byte": ("batch={}", lambda step: 20 + step),
     "edit": ("view=model&set=h100-sxm.memory_bytes_per_s%3D{}", lambda step: (3.0 + 0.1 * step) * 1e12),

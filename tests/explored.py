@@ -18,7 +18,7 @@ MODELS = ("qwen3-0.6b", "qwen3-8b", "llama-3.1-70b", "deepseek-v3", "gpt-oss-120
           "mixtral-8x7b", "kimi-linear-48b-a3b", "minimax-m2")  # fmt: skip
 CHIPS = ("h100-sxm", "h200-sxm", "b200", "tpu-v5e", "tpu-v6e", "mi300x", "gaudi3", "groq-lpu", "wse-3", "trainium2")
 EDITS = ("memory_bytes_per_s", "memory_bytes", "idle_w", "link_bytes_per_s", "usd_per_hour")
-VIEWS = ("model", "chips", "front", "placement", "byte")
+VIEWS = ("model", "chips", "front", "numbers", "placement", "byte")
 
 
 def answers() -> Answers:
@@ -48,13 +48,13 @@ def random_query(chance: random.Random, view: str, catalogue: Any) -> str:
         values.append(("kv_precision", chance.choice(("fp8", "bf16"))))
     if chance.random() < 0.3:
         values.append(("chips", str(chance.choice((8, 16, 64)))))
-    if view == "front" and chance.random() < 0.5:
+    if view in ("front", "numbers") and chance.random() < 0.5:
         values.append(("max_ttft", repr(10 ** chance.uniform(-1, 2))))
     if chance.random() < 0.2:
         values.append(("engine", chance.choice(("vllm", "sglang", "trtllm", "none"))))
     if chance.random() < 0.2:
         values.append(("memory", chance.choice(("memory", "sram", "host"))))
-    if view == "front" and chance.random() < 0.3:
+    if view in ("front", "numbers") and chance.random() < 0.3:
         values.append(("min_throughput", repr(chance.uniform(1.0, 1000.0))))
     for chip in chips:
         rows = [row for row in catalogue.facts.of(chip) if row.quantity in EDITS]

@@ -33,7 +33,7 @@ def compare(page: Answers, query: str) -> str:
         return "refused"
     if [chart["name"] for chart in document["charts"]] == ["reasons"]:
         assert document["command"]
-        if view in ("model", "byte", "front"):
+        if view in ("model", "byte", "front", "numbers"):
             told = printed(document["command"].splitlines()[-1])
             assert (told["fits"], told["reason"]) == (False, document["lead"])
         return "infeasible"
@@ -99,6 +99,18 @@ def front(document: Document) -> None:
         assert [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]] == told["front"]
 
 
+def numbers(document: Document) -> None:
+    told = printed(document["command"])
+    (pair,) = told["pairs"]
+    values = told["parameters"][pair["chip"]]
+    for objective, words in (("usd", "dollars"), ("joules", "joules"), ("seconds", "seconds")):
+        for name, of in told["elasticities"].items():
+            if of[objective] is not None:
+                row = row_of(document, words, number=name)
+                assert (row["elasticity"], row["value"]) == (of[objective], values[name]["value"])
+                assert row["jumps"] == (objective in pair["jumps"][name])
+
+
 def placement(document: Document) -> None:
     table = document["charts"][0]["table"]
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
@@ -128,7 +140,7 @@ def byte(document: Document) -> None:
 
 
 COMPARED: dict[str, Callable[[Document], None]] = {
-    "model": model, "chips": chips, "front": front, "placement": placement, "byte": byte,
+    "model": model, "chips": chips, "front": front, "numbers": numbers, "placement": placement, "byte": byte,
 }  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def test_nothing_is_inline(page: ExploreServer) -> None:
     assert " style=" not in html
     assert "onclick" not in html
     assert html.count("<script") == html.count("<script src=")
-    for name in ("model", "chips", "front", "placement", "byte"):
+    for name in ("model", "chips", "front", "numbers", "placement", "byte"):
         charts = ask(page, f"/view/{name}?view={name}&chip=tpu-v6e&model=qwen3-0.6b").document["charts"]
         drawn = "".join(chart["svg"] for chart in charts)
         assert drawn.count("<svg") == len(charts)
@@ -98,7 +98,7 @@ def test_nothing_is_inline(page: ExploreServer) -> None:
 
 def test_states_say_what_each_control_may_be(page: ExploreServer) -> None:
     told = ask(page, "/states?view=front&chip=b200&set=b200.idle_w%3D80").document
-    assert [view["name"] for view in told["views"]] == ["model", "chips", "front", "placement", "byte"]
+    assert [view["name"] for view in told["views"]] == ["model", "chips", "front", "numbers", "placement", "byte"]
     controls = {control["name"]: control for control in told["controls"]}
     assert {name for view in told["views"] for name in view["controls"]} <= set(controls)
     assert controls["batch"]["stops"][:3] == [1, 2, 4]

@@ -47,6 +47,17 @@ def plan_words(given: Given, state: State, **other: Any) -> list[str]:
     return _words("plan", asked, given, state)
 
 
+def codesign_words(given: Given, state: State) -> list[str]:
+    """`codesign`: the elasticities of the state's chip, without doublings."""
+    asked = {
+        "model": state.model, "chip": state.chip, "max_chips": state.max_chips, "isl": state.isl, "osl": state.osl,
+        "tiers": state.memory, "max_ttft": state.max_ttft, "max_tpot": state.max_tpot,
+        "min_throughput": state.min_throughput, **_formats(state),
+    }  # fmt: skip
+    command, *words = _words("codesign", asked, given, state)
+    return [command, "--no-doubling", *words]
+
+
 def chip_words(given: Given, state: State, chip: str) -> list[str]:
     """`chips`: every number of one chip with its source."""
     return ["chips", chip, *_facts_words(given, state)]

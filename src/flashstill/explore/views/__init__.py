@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from flashstill.explore.kinds import Kind
 from flashstill.explore.view import View
-from flashstill.explore.views import byte, chips, front, model, placement
+from flashstill.explore.views import byte, chips, front, model, numbers, placement
 
-ENGINE_VIEWS = (model.KIND, chips.KIND, front.KIND, placement.KIND, byte.KIND)
+ENGINE_VIEWS = (model.KIND, chips.KIND, front.KIND, numbers.KIND, placement.KIND, byte.KIND)
 """views that the engine answers from a state alone"""
 
 
