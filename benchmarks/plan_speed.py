@@ -2,14 +2,16 @@
 """How fast `plan` prices configurations on one core, and what the peers need for one.
 
 A configuration counts when it got time, energy, dollars and fit. Prints a table on stderr and one JSON line on
-stdout: configurations_per_s, search_s, import_s, evaluated, priced, peers. Each peer lives in an environment of its
-own, made on the first run; one that cannot be installed is skipped with the reason.
+stdout: configurations_per_s, search_s, import_s, evaluated, priced, peers. Seconds are processor seconds, the least of
+several. Each peer lives in an environment of its own, made on the first run; one that cannot be installed is skipped
+with the reason. --beside DIR: another tree's `src`, measured in turns with this one, whose answers must be the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from environments import Unavailable, environment, last_line
+from plan_rounds import MODEL
 
 HERE = Path(__file__).resolve().parent
 PEERS = {
@@ -26,10 +29,8 @@ PEERS = {
     "genz-llm": ("genz_peer.py", "genz-llm==0.0.16"),
     "llm-analysis": ("llm_analysis_peer.py", "llm-analysis==0.2.2"),
 }
-MODEL = "qwen3-235b-a22b"
-CHIPS = ("h100-sxm", "h200", "b200", "tpu-v5p", "tpu-v6e", "tpu-v7")
-MAX_CHIPS = 256
-PROMPT, ANSWER = 1024, 256
+ROUNDS = 3
+"""turns of each tree"""
 
 
 def pin() -> int | None:
@@ -51,30 +52,56 @@ def import_seconds(runs: int) -> float:
     return statistics.median(seconds)
 
 
-def searches(runs: int, quick: bool) -> dict[str, float]:
-    """One search over chip kind, count, tp x ep x pp x dp, batch, precision and placement, several times over."""
-    from flashstill.facts import load
-    from flashstill.plan.scenario import Scenario
-    from flashstill.plan.search import search
-    from flashstill.plan.space import SearchSpace
+def rounds(sources: list[Path], runs: int, quick: bool) -> list[dict[str, Any]]:
+    """What each tree took and answered, in turns: the seconds of all rounds, the answers of the last."""
+    said: list[dict[str, Any]] = [{} for _ in sources]
+    for _ in range(1 if quick else ROUNDS):
+        for place, source in enumerate(sources):
+            command = [sys.executable, str(HERE / "plan_rounds.py"), str(runs), *(["--quick"] if quick else [])]
+            environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
+            ran = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+            one = json.loads(ran.stdout.splitlines()[-1])
+            for name in ("pricing_s", "search_s"):
+                one[name] += said[place].get(name, [])
+            said[place] = one
+    return said
 
-    facts = load()
-    scenario = Scenario(model=MODEL, isl=PROMPT, osl=ANSWER)
-    space = SearchSpace(
-        chips=CHIPS[:2] if quick else CHIPS, max_chips=16 if quick else MAX_CHIPS, precisions=("published", "fp8"),
-        batches=tuple(sorted({round(2 ** (step / 3)) for step in range(60)})),
-    )  # fmt: skip
-    seconds = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        found = search(facts, scenario, space)
-        seconds.append(time.perf_counter() - started)
-    median = statistics.median(seconds)
+
+def figures(one: dict[str, Any]) -> dict[str, float]:
+    """The figures of one tree."""
+    pricing_s, search_s = min(one["pricing_s"]), min(one["search_s"])
     return {
-        "configurations_per_s": round(found.priced / median), "search_s": round(median, 4),
-        "slowest_search_s": round(max(seconds), 4), "evaluated": found.evaluated, "priced": found.priced,
-        "feasible": found.feasible, "front": len(found.front),
+        "configurations_per_s": round(one["configurations"] / pricing_s), "pricing_s": round(pricing_s, 4),
+        "search_s": round(search_s, 4), "slowest_search_s": round(max(one["search_s"]), 4),
+        "evaluated_per_s": round(one["evaluated"] / search_s), "configurations": one["configurations"],
+        "evaluated": one["evaluated"], "priced": one["priced"], "feasible": one["feasible"],
+        "front": len(one["front"]),
     }  # fmt: skip
+
+
+def differences(one: Any, other: Any, place: str = "") -> list[str]:
+    """Where two answers differ: numbers by more than a billionth of themselves, anything else at all."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return [found for name in one for found in differences(one[name], other[name], f"{place}.{name}")]
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return [found for at, each in enumerate(one) for found in differences(each, other[at], f"{place}[{at}]")]
+    numbers = isinstance(one, float | int) and isinstance(other, float | int)
+    same = math.isclose(one, other, rel_tol=1e-9) if numbers else one == other
+    return [] if same else [f"{place[1:]}: {one!r} and {other!r}"]
+
+
+def compared(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """The other tree's figures, how many times faster this one is, and the first differences of their answers."""
+    mine, other = figures(ours), figures(theirs)
+    first, second = (
+        {name: one[name] for name in ("evaluated", "feasible", "infeasible", "front")} for one in (ours, theirs)
+    )
+    return {
+        "beside": other,
+        "times_pricing": round(other["pricing_s"] / mine["pricing_s"], 2),
+        "times_search": round(other["search_s"] / mine["search_s"], 2),
+        "differences": differences(first, second)[:10],
+    }
 
 
 def environments() -> dict[str, Path | str]:
@@ -107,7 +134,7 @@ def peers(interpreters: dict[str, Path | str], configurations: int) -> dict[str,
 def table(ours: dict[str, float], theirs: dict[str, dict[str, Any]]) -> str:
     """The comparison for people: one row a tool."""
     own = 1 / ours["configurations_per_s"]
-    rows = [("flashstill", own, ours["import_s"], f"{MODEL}, {ours['priced']:,} configurations")]
+    rows = [("flashstill", own, ours["import_s"], f"{MODEL}, {ours['configurations']:,} configurations")]
     rows += [
         (name, peer["seconds_per_configuration"], peer["import_s"], f"{peer['model']}, {peer['machine']}")
         for name, peer in theirs.items()
@@ -122,15 +149,19 @@ def table(ours: dict[str, float], theirs: dict[str, dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--no-peers", action="store_true", help="time flashstill alone")
+    parser.add_argument("--beside", type=Path, help="the src directory of another tree, measured in turns")
     parser.add_argument("--quick", action="store_true", help="a small search, two configurations a peer: a smoke test")
     options = parser.parse_args()
     interpreters = {} if options.no_peers else environments()
     core = pin()
     theirs = peers(interpreters, 2 if options.quick else 12)
-    ours = {"import_s": round(import_seconds(3 if options.quick else 9), 4)}
-    ours |= searches(2 if options.quick else 9, options.quick)
+    ours: dict[str, Any] = {"import_s": round(import_seconds(3 if options.quick else 9), 4)}
+    trees = [HERE.parent / "src", *([options.beside] if options.beside else [])]
+    said = rounds(trees, 2 if options.quick else 5, options.quick)
+    ours |= figures(said[0])
     print(table(ours, theirs), file=sys.stderr)
-    print(json.dumps(ours | {"one_core": core is not None, "peers": theirs}))
+    besides = compared(*said) if options.beside else {}
+    print(json.dumps(ours | besides | {"one_core": core is not None, "peers": theirs}))
 
 
 if __name__ == "__main__":
