@@ -123,7 +123,8 @@ def _reaching(model: Architecture, tokens: int) -> Architecture:
 
 
 def _dense(share: Share, times: float) -> Share:
-    return grown(replace(share, model=scaled(share.model, share.model.active_parameters, 1.0)), parameters=times)
+    model = scaled(share.model, share.model.active_parameters * times, 1.0)
+    return replace(share, model=_reaching(model, share.isl + share.osl))
 
 
 def _sparse(share: Share, times: float) -> Share:
