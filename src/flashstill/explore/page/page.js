@@ -357,7 +357,7 @@ async function png(svg, chart) {
   outer.setAttribute("xmlns", "http://www.w3.org/2000/svg");
   for (const [name, value] of [["width", width * scale], ["height", (height + head) * scale], ["viewBox", `0 0 ${width} ${height + head}`]]) outer.setAttribute(name, value);
   const part = (tag, attributes, text) => { const made = document.createElementNS(outer.namespaceURI, tag); Object.entries(attributes).forEach(([name, value]) => made.setAttribute(name, value)); if (text) made.textContent = text; return made; };
-  outer.append(part("rect", { width: "100%", height: "100%", fill: back }), part("text", { x: 8, y: 20, fill: page.color, "font-size": 14, "font-weight": 600, "font-family": page.fontFamily }, chart.title), copied);
+  outer.append(part("rect", { width: "100%", height: "100%", fill: back }), part("text", { x: 8, y: 20, fill: page.color, "font-size": Math.min(14, (width - 16) / (0.62 * chart.title.length)), "font-weight": 600, "font-family": page.fontFamily }, chart.title), copied);
   const picture = new Image();
   picture.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(new XMLSerializer().serializeToString(outer))}`;
   await picture.decode();
