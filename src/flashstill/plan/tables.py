@@ -170,12 +170,9 @@ def priced(
     prompts = prompts_together(conditions, load, sequences)
     fewer, back = chosen.with_prompts(np.asarray(prompts_together(conditions, load, chosen.groups.numbers)))
     fewer, filled = fewer.used(back[chosen.at])
-    filling_group = fewer.layout
-    if stacked:  # whose formats may be arrays, too
-        group, filling_group = replace(group, shared=None), replace(filling_group, shared=None)
     step = decode_step(model, conditions, group, sequences, isl + osl / 2.0, speculation)
-    passed = prefill_step(model, conditions, filling_group, fewer.sequences, load.computed, past=cached)
-    cacheless = prefill_step(model, conditions, filling_group, fewer.sequences, load.computed) if cached else None
+    passed = prefill_step(model, conditions, fewer.layout, fewer.sequences, load.computed, past=cached)
+    cacheless = prefill_step(model, conditions, fewer.layout, fewer.sequences, load.computed) if cached else None
     queries = verified_queries(speculation)
     tokens = Decoding(sequences=sequences, context=isl + osl / 2.0, queries=queries)
     mixed = mixed_step(model, conditions, group, tokens, chunks_of(load, prompts))
@@ -216,8 +213,8 @@ def priced(
         + (after_mixed.timed_joules - after_step.timed_joules),
         pass_s=filling(passed.seconds) + after_pass.seconds,
         cacheless_s=None if cacheless is None else filling(cacheless.seconds) + after_pass.seconds,
-        pass_joules=filling(passed.total_joules / filling_group.chips) * layout.chips + after_pass.total_joules,
-        pass_timed_joules=filling(passed.timed_joules / filling_group.chips) * layout.chips + after_pass.timed_joules,
+        pass_joules=filling(passed.total_joules / fewer.layout.chips) * layout.chips + after_pass.total_joules,
+        pass_timed_joules=filling(passed.timed_joules / fewer.layout.chips) * layout.chips + after_pass.timed_joules,
         prompts=together,
     )
     room = room_for(model, conditions, layout, isl, osl, speculation)
