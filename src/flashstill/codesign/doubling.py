@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from flashstill.codesign.elasticities import Elasticity, Sensitivity, sensitivities
-from flashstill.codesign.grids import OBJECTIVES, Question, best_of, grids_of
 from flashstill.codesign.parameters import COUNT, PRICE, SHARE, Parameter
+from flashstill.codesign.pool import pool_of
+from flashstill.codesign.rows import OBJECTIVES, Question, ground_of
 from flashstill.codesign.scaled import scaled
 from flashstill.codesign.subjects import Entry, Subject
 
@@ -101,17 +102,15 @@ def times(ratios: Mapping[str, float], parameter: Parameter, factor: float) -> d
 
 def _bests(question: Question, subjects: Sequence[Subject], entries: Sequence[Entry]) -> list[list[float]]:
     """The best costs, by subject and objective. subjects: the same chip with other numbers."""
-    many = _on_subjects(subjects, entries)
-    grids = grids_of(question, subjects, many, [Counter[str]() for _ in subjects])
-    mine: list[list[int]] = [[] for _ in subjects]
-    for place, grid in enumerate(grids):
-        mine[grid.entry.subject].append(place)
-    return [[best_of(grids, places, which).cost for which in range(len(OBJECTIVES))] for places in mine]
+    ground = ground_of(question, subjects, _on_subjects(subjects, entries))
+    pool = pool_of(ground, [Counter[str]() for _ in subjects])
+    mine = [pool.of(place) for place in range(len(subjects))]
+    return [[pool.best(rows, which)[0] for which in range(len(OBJECTIVES))] for rows in mine]
 
 
 def _on_subjects(subjects: Sequence[Subject], entries: Sequence[Entry]) -> list[Entry]:
     return [
-        replace(entry, subject=place, conditions=scaled(entry.conditions, subject.ratios))
+        replace(entry, subject=place, key=None, conditions=scaled(entry.conditions, entry.local(subject.ratios)))
         for place, subject in enumerate(subjects)
         for entry in entries
     ]

@@ -16,30 +16,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from flashstill.codesign.counts import counted
-from flashstill.codesign.grids import (
-    OBJECTIVES,
-    Best,
-    Grid,
-    Question,
-    Values,
-    best_of,
-    degrees_at,
-    grids_of,
-    near_best,
-)
-from flashstill.codesign.nearby import Changes, changes_of, priced_nearby
+from flashstill.codesign.counts import Counted, counted
+from flashstill.codesign.nearby import priced_nearby
 from flashstill.codesign.parameters import COUNT
+from flashstill.codesign.pool import Pool, pool_of
+from flashstill.codesign.rows import OBJECTIVES, Question, Values, ground_of
 from flashstill.codesign.subjects import Entry, Subject
 from flashstill.hardware import Chip
+from flashstill.plan.layouts import Degrees
 
-STEP = 0.01
+STEP = 0.002
 """relative change of a number"""
 MARGIN = 2.5
 """steps by which two costs may move towards each other, with a reserve"""
@@ -71,11 +64,13 @@ class Sensitivity:
     """All elasticities of one subject. optima: by objective; without one where nothing is feasible or has a price.
 
     elasticities: by parameter and objective.  infeasible: configurations refused, by reason.
+    configurations: number of them that were priced to find the best ones.
     """
 
     optima: dict[str, Optimum]
     elasticities: dict[str, dict[str, Elasticity]]
     infeasible: dict[str, int]
+    configurations: int
 
 
 def sensitivities(
@@ -85,40 +80,52 @@ def sensitivities(
     reasons: Sequence[Counter[str]],
 ) -> list[Sensitivity]:
     """The sensitivity of every subject; entries: the deployments that are tried on them."""
-    more = counted(question, subjects, entries)
-    grids = grids_of(question, subjects, [*entries, *more], reasons, STEP)
-    mine: list[list[int]] = [[] for _ in subjects]
-    counts: list[dict[str, list[int]]] = [{} for _ in subjects]
-    for place, grid in enumerate(grids):
-        owner, name = grid.entry.subject, grid.entry.varied
-        (counts[owner].setdefault(name, []) if name else mine[owner]).append(place)
-    bests = [[best_of(grids, places, which) for which in range(len(OBJECTIVES))] for places in mine]
-    rows: dict[tuple[int, int, int], int] = {}
-    for subject, places, best in zip(subjects, mine, bests, strict=True):
-        margin = MARGIN * STEP * _leverage(subject.chip)
-        for which, one in enumerate(best):
-            if math.isfinite(one.cost):
-                rows.setdefault(one.at, len(rows))
-                for near in near_best(grids, places, which, one.cost * (1.0 + margin)):
-                    rows.setdefault(near, len(rows))
-    changes = [changes_of(subject, 1.0 + STEP) for subject in subjects]
-    priced = priced_nearby(question, subjects, grids, list(rows), changes) if rows else []
-    by_subject: list[list[int]] = [[] for _ in subjects]
-    for (at, _, _), number in rows.items():
-        by_subject[grids[at].entry.subject].append(number)
-    return [
-        Sensitivity(
-            optima={
-                name: _optimum(question, grids, subject, best)
-                for name, best in zip(OBJECTIVES, bests[place], strict=True)
-                if math.isfinite(best.cost)
-            },
-            elasticities=_scaled_ones(grids, bests[place], by_subject[place], list(rows), priced, changes[place])
-            | _counts(subject, grids, mine[place], counts[place], bests[place]),
-            infeasible=dict(reasons[place]),
+    pool = pool_of(ground_of(question, subjects, entries), reasons, STEP)
+    bests, near = [], []
+    for place, subject in enumerate(subjects):
+        mine = pool.of(place)
+        best = [pool.best(mine, which) for which in range(len(OBJECTIVES))]
+        bests.append(best)
+        near.append(_near(pool, mine, best, subject.chip))
+    counts = counted(pool, bests)
+    priced = priced_nearby(pool, np.concatenate(near) if near else np.zeros(0, np.intp), 1.0 + STEP)
+    found, start = [], 0
+    for place, subject in enumerate(subjects):
+        rows = near[place]
+        costs = priced[start : start + len(rows)]
+        start += len(rows)
+        of = _scaled_ones(subject, bests[place], rows, costs) | _counts(counts, place, subject, bests[place])
+        found.append(
+            Sensitivity(
+                optima={
+                    name: _optimum(pool, subject, cost, row)
+                    for name, (cost, row) in zip(OBJECTIVES, bests[place], strict=True)
+                    if row >= 0
+                },
+                elasticities=of,
+                infeasible=dict(reasons[place]),
+                configurations=_tried(question, entries, place),
+            )
         )
-        for place, subject in enumerate(subjects)
-    ]
+    return found
+
+
+def _tried(question: Question, entries: Sequence[Entry], subject: int) -> int:
+    layouts, batches = question.chosen.shape
+    return sum(entry.subject == subject for entry in entries) * layouts * batches
+
+
+def _near(
+    pool: Pool, mine: npt.NDArray[np.intp], bests: Sequence[tuple[float, int]], chip: Chip
+) -> npt.NDArray[np.intp]:
+    """Of the rows of a subject those that are the best, or could become it."""
+    margin = MARGIN * STEP * _leverage(chip)
+    mine = mine[pool.prices.nearly[mine]]
+    close = np.zeros(len(mine), dtype=bool)
+    for which, (cost, row) in enumerate(bests):
+        if row >= 0:
+            close |= pool.prices.bare[which, mine] * pool.prices.gain[mine] <= cost * (1.0 + margin)
+    return mine[close]
 
 
 def _leverage(chip: Chip) -> float:
@@ -126,46 +133,40 @@ def _leverage(chip: Chip) -> float:
     return float(chip.power_limit_w / (chip.power_limit_w - chip.static_w))
 
 
-def _optimum(question: Question, grids: Sequence[Grid], subject: Subject, best: Best) -> Optimum:
-    degrees = degrees_at(question.chosen, best.layout)
+def _optimum(pool: Pool, subject: Subject, cost: float, row: int) -> Optimum:
+    question, rows = pool.ground.question, pool.rows
+    degrees = Degrees(*(int(value) for value in question.chosen.degrees[:, rows.layout[row], 0]))
     deployment = {
         "chip": subject.chip.name,
         "chips": degrees.chips,
         **degrees._asdict(),
-        "batch": int(question.chosen.batches[0, best.batch]),
-        **grids[best.grid].entry.label,
+        "batch": int(question.chosen.batches[0, rows.batch[row]]),
+        **pool.ground.entries[rows.entry[row]].label,
         "speculated_tokens": question.speculation.tokens if question.speculation else 0,
     }
-    return Optimum(cost=best.cost, deployment=deployment)
+    return Optimum(cost=cost, deployment=deployment)
 
 
 def _scaled_ones(
-    grids: Sequence[Grid],
-    bests: Sequence[Best],
-    numbers: Sequence[int],
-    rows: Sequence[tuple[int, int, int]],
-    priced: Sequence[Values],
-    changes: Changes,
+    subject: Subject, bests: Sequence[tuple[float, int]], rows: npt.NDArray[np.intp], costs: Sequence[Values]
 ) -> dict[str, dict[str, Elasticity]]:
-    """Elasticities of the numbers that were scaled up and down. numbers: the subject's places in rows."""
-    found: dict[str, dict[str, Elasticity]] = {one.name: {} for one in changes.parameters}
-    if not numbers:
+    """Elasticities of the numbers that were scaled up and down. costs: of each row, (objectives, changes)."""
+    parameters = [one for one in subject.parameters if one.kind != COUNT]
+    found: dict[str, dict[str, Elasticity]] = {one.name: {} for one in parameters}
+    if not len(rows):
         return found
-    costs = np.stack([priced[number] for number in numbers])  # (configurations, objectives, changes)
-    at = np.argmin(costs, axis=0)
-    least = np.take_along_axis(costs, at[None], axis=0)[0]
+    whole = np.stack(costs)  # (rows, objectives, changes)
+    least = whole.min(axis=0)
     for which, objective in enumerate(OBJECTIVES):
-        if not math.isfinite(bests[which].cost):
+        if bests[which][1] < 0:
             continue
-        today = [rows[number] for number in numbers].index(bests[which].at)
-        for number, one in enumerate(changes.parameters):
+        today = whole[int(np.flatnonzero(rows == bests[which][1])[0]), which]
+        for number, one in enumerate(parameters):
             up, down = 1 + 2 * number, 2 + 2 * number
             found[one.name][objective] = Elasticity(
                 value=_slope(least[which, up], least[which, down], 2.0 * math.log1p(STEP)),
-                fixed=_slope(costs[today, which, up], costs[today, which, down], 2.0 * math.log1p(STEP)),
-                jumps=bool(
-                    least[which, up] < costs[today, which, up] or least[which, down] < costs[today, which, down]
-                ),
+                fixed=_slope(today[up], today[down], 2.0 * math.log1p(STEP)),
+                jumps=bool(least[which, up] < today[up] or least[which, down] < today[down]),
             )
     return found
 
@@ -178,22 +179,17 @@ def _slope(above: float, below: float, width: float) -> float | None:
 
 
 def _counts(
-    subject: Subject,
-    grids: Sequence[Grid],
-    mine: Sequence[int],
-    varied: dict[str, list[int]],
-    bests: Sequence[Best],
+    counts: Mapping[tuple[int, str], Counted], place: int, subject: Subject, bests: Sequence[tuple[float, int]]
 ) -> dict[str, dict[str, Elasticity]]:
-    """Elasticities of counts, from the whole search at their next value. varied: places of its grids, by parameter."""
+    """Elasticities of counts: the best at their next value over today's."""
     found: dict[str, dict[str, Elasticity]] = {}
     for one in subject.parameters:
         if one.kind != COUNT or one.value is None or one.next_value is None:
             continue
-        places, of = varied.get(one.name, []), found.setdefault(one.name, {})
-        width = math.log(one.next_value / one.value)
+        width, after, of = math.log(one.next_value / one.value), counts[place, one.name], found.setdefault(one.name, {})
         for which, objective in enumerate(OBJECTIVES):
-            if math.isfinite(bests[which].cost):
-                after = best_of(grids, places, which) if places else bests[which]
-                jumps = (after.layout, after.batch) != (bests[which].layout, bests[which].batch)
-                of[objective] = Elasticity(value=_slope(after.cost, bests[which].cost, width), fixed=None, jumps=jumps)
+            cost, row = bests[which]
+            if row >= 0:
+                value = _slope(after.costs[which], cost, width)
+                of[objective] = Elasticity(value=value, fixed=None, jumps=after.jumps[which])
     return found

@@ -1,180 +1,142 @@
-"""Configurations near the best, priced again for chips with one number changed: one row for each, all in one call.
-
-A row is one configuration on one chip with one change.  Unlike a grid, rows share nothing but the structure of their
-chips, so that the conditions of all rows are one stack and their layouts are arrays of the same length.
-"""
+"""Configurations near the best, priced again for chips with one number changed: a row for each, all in few calls."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.codesign.grids import Grid, Question, Values, objectives_of
-from flashstill.codesign.parameters import COUNT, Parameter
-from flashstill.codesign.scaled import scaled
-from flashstill.codesign.subjects import Subject, hours_of
-from flashstill.cost import Conditions, serve
-from flashstill.cost.serving import capacity
-from flashstill.cost.stacks import stacked_alike
-from flashstill.hardware import Chip
-from flashstill.hardware.stacked import along
-from flashstill.plan.feasible import refusals
-from flashstill.plan.layouts import layout_of
+from flashstill.codesign.parameters import COUNT, ENGINE_SECONDS, PRICE, UNIT_LOADS, Parameter
+from flashstill.codesign.pool import Pool
+from flashstill.codesign.rows import PRICED, Values, price
+from flashstill.codesign.scaled import has_engine_seconds
+from flashstill.codesign.subjects import Entry, Subject, hours_of
 
-ROWS = 20_000
-"""rows of one call, at the most"""
+_LINKS = ("link", "hop", "collective_floors", "scale_out", "scale_out_hop")
+_BEYOND = ("scale_out", "scale_out_hop")
+Places = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Changes:
-    """What is done to a subject's numbers: nothing first, then each parameter up and down.
+    """What is done to the numbers of a configuration's chip: nothing first, then each that it uses up and down.
 
-    parameters: those that are scaled, in order.  places: of the conditions, columns of `ratios`.
-    ratios: (1 + 2 parameters, places).
+    places: of the conditions, columns of `ratios`, (changes, places).
+    which: place of each change in the list of all of the subject: nothing, the first number up, down, the second ...
+    many: length of that list.
     """
 
-    parameters: tuple[Parameter, ...]
     places: tuple[str, ...]
     ratios: Values
+    which: Places
+    many: int
 
 
-def changes_of(subject: Subject, factor: float) -> Changes:
-    """Each number that is no count, multiplied and divided by `factor`."""
-    scaled_ones = tuple(one for one in subject.parameters if one.kind != COUNT)
-    places = tuple(dict.fromkeys(place for one in scaled_ones for place in one.acts_on))
-    ratios = np.ones((1 + 2 * len(scaled_ones), len(places)))
-    for number, one in enumerate(scaled_ones):
-        for place in one.acts_on:
-            ratios[1 + 2 * number, places.index(place)] = factor
-            ratios[2 + 2 * number, places.index(place)] = 1.0 / factor
-    return Changes(parameters=scaled_ones, places=places, ratios=ratios)
+def changes_of(entry: Entry, subject: Subject, factor: float, chips: float) -> Changes:
+    """Each number that a configuration of so many chips uses, counts and prices aside, multiplied and divided by
+    `factor`."""
+    parameters = [one for one in subject.parameters if one.kind != COUNT]
+    acting = [
+        (number, places)
+        for number, one in enumerate(parameters)
+        if one.kind != PRICE and (places := _used(entry, entry.places(one), chips))
+    ]
+    columns = tuple(dict.fromkeys(place for _, places in acting for place in places))
+    at = {place: number for number, place in enumerate(columns)}
+    ratios, which = np.ones((1 + 2 * len(acting), len(columns))), np.zeros(1 + 2 * len(acting), dtype=np.intp)
+    for row, (number, places) in enumerate(acting):
+        up, down = 1 + 2 * row, 2 + 2 * row
+        which[up], which[down] = 1 + 2 * number, 2 + 2 * number
+        for place in places:
+            ratios[up, at[place]], ratios[down, at[place]] = factor, 1.0 / factor
+    return Changes(places=columns, ratios=ratios, which=which, many=1 + 2 * len(parameters))
 
 
-def priced_nearby(
-    question: Question,
-    subjects: Sequence[Subject],
-    grids: Sequence[Grid],
-    configurations: Sequence[tuple[int, int, int]],
-    changes: Sequence[Changes],
-) -> list[Values]:
-    """For each configuration (grid, layout, batch): (objectives, changes of its subject), infinite where infeasible."""
-    found: list[Values | None] = [None] * len(configurations)
-    used = sorted({grid for grid, _, _ in configurations})
-    for places, conditions in stacked_alike([grids[grid].entry.conditions for grid in used], len(used)):
-        at = {used[place]: number for number, place in enumerate(places)}
-        mine = [number for number, (grid, _, _) in enumerate(configurations) if grid in at]
-        for part in _parts(mine, [len(changes[grids[configurations[one][0]].entry.subject].ratios) for one in mine]):
-            chosen = [configurations[one] for one in part]
-            rows = _rows(question, subjects, grids, chosen, changes, conditions, [at[grid] for grid, _, _ in chosen])
-            for one, values in zip(part, rows, strict=True):
-                found[one] = values
-    return [values for values in found if values is not None]
+def _used(entry: Entry, places: Sequence[str], chips: float) -> tuple[str, ...]:
+    """The places that a configuration of so many chips has any use for."""
+    chip, unused = entry.conditions.chip, set[str]()
+    if chips <= 1.0:
+        unused |= set(_LINKS)
+    elif chips <= chip.system.domain_chips:
+        unused |= set(_BEYOND)
+    if not chip.compute_units:
+        unused.add(UNIT_LOADS)
+    if not has_engine_seconds(entry.conditions.software):
+        unused.add(ENGINE_SECONDS)
+    return tuple(place for place in places if place not in unused)
 
 
-def _parts(mine: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-    """Configurations in parts of at most ROWS rows."""
-    parts: list[list[int]] = []
-    rows = ROWS
-    for one, length in zip(mine, lengths, strict=True):
-        if rows + length > ROWS:
-            parts.append([])
-            rows = 0
-        parts[-1].append(one)
-        rows += length
-    return parts
+def priced_nearby(pool: Pool, near: Places, factor: float) -> list[Values]:
+    """Costs of rows of the pool, each (objectives, changes of its subject), infinite where infeasible.
 
-
-def _rows(
-    question: Question,
-    subjects: Sequence[Subject],
-    grids: Sequence[Grid],
-    configurations: Sequence[tuple[int, int, int]],
-    changes: Sequence[Changes],
-    conditions: Conditions,
-    chips: Sequence[int],
-) -> list[Values]:
-    """The costs of each configuration. chips: its place in the stack `conditions`."""
-    chosen, entries = question.chosen, [grids[grid].entry for grid, _, _ in configurations]
-    lengths = np.array([len(changes[entry.subject].ratios) for entry in entries])
-    places = tuple(dict.fromkeys(place for entry in entries for place in changes[entry.subject].places))
-    table = np.ones((int(lengths.sum()), len(places)))
+    A number that a configuration does not use leaves its cost exactly as it is.
+    """
+    if not len(near):
+        return []
+    own = _of_rows(pool, near, factor)
+    lengths = np.array([len(one.ratios) for one in own])
     ends = np.cumsum(lengths)
-    for entry, end, length in zip(entries, ends, lengths, strict=True):
-        one = changes[entry.subject]
-        table[end - length : end, [places.index(place) for place in one.places]] = one.ratios
-    ratios = dict(zip(places, table.T, strict=True))
-    which = np.repeat(np.arange(len(configurations)), lengths)
-    many = int(lengths.sum())
-    stack = scaled(
-        taken(conditions, np.asarray(chips)[which]), {name: along(column) for name, column in ratios.items()}, many
-    )
-    degrees = chosen.degrees[:, [layout for _, layout, _ in configurations], 0]
-    layout = layout_of(along(row[which]) for row in degrees)
-    batch = along(chosen.batches[0, [batch for _, _, batch in configurations]][which])
-    load = question.load_at(batch)
-    pace = serve(question.model, stack, layout, load, question.speculation)
-    alone, fitting = capacity(question.model, stack, layout, load, question.speculation)
-    room = np.where(np.asarray(alone) >= 1.0, fitting, 0.0)
-    refused = refusals(
-        question.scenario, entries[0].conditions.chip, layout, batch, entries[0].overlap, room,
-        pace.ttft_s, pace.tpot_s, pace.output_tokens_per_s,
-    )  # fmt: skip
-    feasible = np.ones(many, dtype=bool)
-    for mask in refused.values():
-        feasible &= ~np.broadcast_to(mask, batch.shape).reshape(-1)
-    owners = np.array([entry.subject for entry in entries])[which]
-    own = {name: np.array([one.ratios.get(name, 1.0) for one in subjects])[owners] for name in _PRICED}
-    price = hours_of(subjects, owners, {name: own[name] * ratios.get(name, 1.0) for name in _PRICED})
-    costs = objectives_of(price, _flat(layout.chips, many), _Rates(pace, many))
-    costs = np.where(feasible, costs, np.inf)
-    return np.split(costs, ends[:-1], axis=1)
+    places = tuple(dict.fromkeys(place for one in {id(one): one for one in own}.values() for place in one.places))
+    at = {place: number for number, place in enumerate(places)}
+    spread = {id(one): [at[place] for place in one.places] for one in own}
+    table = np.ones((int(ends[-1]), len(places)))
+    for one, end, length in zip(own, ends, lengths, strict=True):
+        table[end - length : end, spread[id(one)]] = one.ratios
+    rows = pool.rows.at(np.repeat(near, lengths))
+    prices = price(pool.ground, rows, dict(zip(places, table.T, strict=True)))
+    costs = prices.costs
+    found = []
+    for one, end, length in zip(own, ends, lengths, strict=True):
+        mine = costs[:, end - length : end]
+        whole = np.repeat(mine[:, :1], one.many, axis=1)
+        whole[:, one.which] = mine
+        found.append(whole)
+    _with_prices(pool, near, found, prices.watts[ends - lengths], factor)
+    return found
 
 
-_PRICED = ("rent", "purchase", "limit", "idle")
+def _of_rows(pool: Pool, near: Places, factor: float) -> list[Changes]:
+    """The changes of each row; the same object for rows of one entry that use the same links."""
+    chips = np.asarray(pool.ground.question.chosen.layout.chips).reshape(-1)[pool.rows.layout[near]]
+    made: dict[tuple[int, int], Changes] = {}
+    found = []
+    for place, many in zip(pool.rows.entry[near].tolist(), chips.tolist(), strict=True):
+        entry = pool.ground.entries[place]
+        key = (place, int(many > 1.0) + int(many > entry.conditions.chip.system.domain_chips))
+        if key not in made:
+            made[key] = changes_of(entry, pool.ground.subjects[entry.subject], factor, many)
+        found.append(made[key])
+    return found
 
 
-class _Rates:
-    """The rates of a pace, as flat arrays."""
-
-    def __init__(self, pace: Any, many: int) -> None:
-        self.tpot_s, self.joules_per_output_token, self.output_tokens_per_s, self.watts_per_chip = (
-            _flat(getattr(pace, name), many)
-            for name in ("tpot_s", "joules_per_output_token", "output_tokens_per_s", "watts_per_chip")
-        )
-
-
-def _flat(value: Any, many: int) -> Values:
-    return np.broadcast_to(value, along(np.ones(many)).shape).reshape(-1)
-
-
-def taken(value: Any, places: npt.NDArray[np.intp]) -> Any:
-    """A stack with its chips taken at these places, which may repeat."""
-    return _taken(value, places, {})
+def _with_prices(pool: Pool, near: Places, found: Sequence[Values], watts: Values, factor: float) -> None:
+    """Write the dollars with each price changed: those of today times what the price makes of the chip's hour."""
+    subjects = pool.ground.subjects
+    owners = np.array([entry.subject for entry in pool.ground.entries], dtype=np.intp)[pool.rows.entry[near]]
+    today = _hours(subjects, owners, watts, {})
+    for place in ("rent", "purchase"):
+        for side, by in enumerate((factor, 1.0 / factor)):
+            after = _hours(subjects, owners, watts, {place: by})
+            for number, owner in enumerate(owners.tolist()):
+                for at, one in enumerate(_scaled(subjects[owner])):
+                    if one.kind == PRICE and place in one.acts_on and after[number] != today[number]:
+                        found[number][0, 1 + 2 * at + side] *= after[number] / today[number]
 
 
-def _taken(value: Any, places: npt.NDArray[np.intp], made: dict[int, Any]) -> Any:
-    """As `taken`; the same object for the same object, and the object itself if it holds no array."""
-    if isinstance(value, np.ndarray):
-        return value[places]
-    if isinstance(value, dict):
-        parts = {key: _taken(one, places, made) for key, one in value.items()}
-        return parts if any(parts[key] is not value[key] for key in parts) else value
-    if isinstance(value, tuple):
-        items = tuple(_taken(one, places, made) for one in value)
-        return items if any(one is not other for one, other in zip(items, value, strict=True)) else value
-    if not is_dataclass(value) or isinstance(value, type):
-        return value
-    if id(value) not in made:
-        changed = {
-            each.name: after
-            for each in fields(value)
-            if each.init and (after := _taken(before := getattr(value, each.name), places, made)) is not before
-        }
-        if isinstance(value, Chip) and value.stacked:
-            changed["stacked"] = len(places)
-        made[id(value)] = replace(value, **changed) if changed else value
-    return made[id(value)]
+def _scaled(subject: Subject) -> list[Parameter]:
+    return [one for one in subject.parameters if one.kind != COUNT]
+
+
+def _hours(subjects: Sequence[Subject], owners: Places, watts: Values, changed: Mapping[str, float]) -> Values:
+    """Dollars of an hour of each row's chip that draws so many watts."""
+    own: dict[str, Any] = {
+        name: np.array([one.ratios.get(name, 1.0) for one in subjects])[owners] * changed.get(name, 1.0)
+        for name in PRICED
+    }
+    hours = hours_of(subjects, owners, own)
+    dollars: Any = hours.usd_per_hour
+    found: Values = dollars + (watts - hours.limit_w) * hours.usd_per_watt_hour
+    return found

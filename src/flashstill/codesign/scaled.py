@@ -6,15 +6,17 @@ of chips, so that one call of the cost arm prices all changes at once.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from flashstill.codesign.parameters import COLLECTIVE_FLOORS, ENGINE_SECONDS, KERNEL_FLOORS, UNIT_LOADS, Ratios
 from flashstill.cost import Conditions
 from flashstill.hardware import Chip, Memory, Software
-from flashstill.hardware.calibration import Calibration
+from flashstill.hardware.calibration import Calibration, Collective
+from flashstill.hardware.later import Later
 
 _KERNEL_SECONDS = ("floor_s", "split_s", "block_s", "doubling_s", "chunk_s", "expert_s", "quantise_floor_s")
 _COLLECTIVE_SECONDS = ("floor_s", "rank_s", "one_shot_floor_s", "one_shot_doubling_s")
@@ -73,23 +75,30 @@ def _calibration(calibration: Calibration, ratios: Ratios) -> Calibration:
         "operation_floor_s": _times(calibration.operation_floor_s, ratios, KERNEL_FLOORS),
     }
     if KERNEL_FLOORS in ratios or UNIT_LOADS in ratios:
-        numbers["kernels"] = {
-            key: _scaled_fields(
-                kernel,
-                {**dict.fromkeys(_KERNEL_SECONDS, KERNEL_FLOORS), "unit_bytes_per_s": UNIT_LOADS},
-                ratios,
-            )
-            for key, kernel in calibration.kernels.items()
-        }
+        places = {**dict.fromkeys(_KERNEL_SECONDS, KERNEL_FLOORS), "unit_bytes_per_s": UNIT_LOADS}
+        kernels = calibration.kernels
+        numbers["kernels"] = Later(kernels, lambda key: _scaled_fields(kernels[key], places, ratios))
     if COLLECTIVE_FLOORS in ratios or "hop" in ratios:
-        # Without rows of its own a collective's floor is two hops (hardware/calibration.py).
-        numbers["collectives"] = {
-            key: _scaled_fields(
-                one, dict.fromkeys(_COLLECTIVE_SECONDS, COLLECTIVE_FLOORS if one.measured else "hop"), ratios
-            )
-            for key, one in calibration.collectives.items()
-        }
+        collectives = calibration.collectives
+        numbers["collectives"] = Later(collectives, lambda key: _collective(collectives[key], ratios))
     return replace(calibration, **numbers)
+
+
+def _collective(one: Collective, ratios: Ratios) -> Collective:
+    """A collective scaled: its own rows as such; without any, its floor is of two hops."""
+    if np.ndim(one.measured) == 0:
+        place = COLLECTIVE_FLOORS if one.measured else "hop"
+        scaled_one: Collective = _scaled_fields(one, dict.fromkeys(_COLLECTIVE_SECONDS, place), ratios)
+        return scaled_one
+    own, hop = (ratios.get(name, 1.0) for name in (COLLECTIVE_FLOORS, "hop"))
+    both = {"": np.where(np.asarray(one.measured) != 0.0, own, hop)}
+    mixed: Collective = _scaled_fields(one, dict.fromkeys(_COLLECTIVE_SECONDS, ""), both)
+    return mixed
+
+
+def has_engine_seconds(software: Software) -> bool:
+    """Whether the engine adds any seconds of its own."""
+    return any(np.any(getattr(software, name)) for name in _ENGINE_SECONDS)
 
 
 def _software(software: Software, ratios: Ratios) -> Software:
@@ -111,3 +120,35 @@ def _scaled_fields(value: Any, places: dict[str, str], ratios: Ratios) -> Any:
 
 def _times(number: Any, ratios: Ratios, place: str) -> Any:
     return number * ratios[place] if place in ratios else number
+
+
+def taken(conditions: Conditions, places: npt.NDArray[np.intp]) -> Conditions:
+    """A stack with its chips taken at these places, which may repeat."""
+    result: Conditions = _taken(conditions, places, {})
+    return result
+
+
+def _taken(value: Any, places: npt.NDArray[np.intp], made: dict[int, Any]) -> Any:
+    """As `taken`; the same object for the same object, and the object itself if it holds no array."""
+    if isinstance(value, np.ndarray):
+        return value[places]
+    if isinstance(value, Later):
+        return Later(value, lambda key: _taken(value[key], places, made))
+    if isinstance(value, dict):
+        parts = {key: _taken(one, places, made) for key, one in value.items()}
+        return parts if any(parts[key] is not value[key] for key in parts) else value
+    if isinstance(value, tuple):
+        items = tuple(_taken(one, places, made) for one in value)
+        return items if any(one is not other for one, other in zip(items, value, strict=True)) else value
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    if id(value) not in made:
+        changed = {
+            each.name: after
+            for each in fields(value)
+            if each.init and (after := _taken(before := getattr(value, each.name), places, made)) is not before
+        }
+        if isinstance(value, Chip) and value.stacked:
+            changed["stacked"] = len(places)
+        made[id(value)] = replace(value, **changed) if changed else value
+    return made[id(value)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,8 @@ import numpy as np
 
 from flashstill.arch import Architecture
 from flashstill.codesign.parameters import Parameter, parameters_of
-from flashstill.codesign.scaled import scaled
 from flashstill.cost import Conditions
-from flashstill.cost.stacks import essential
+from flashstill.cost.stacks import essential, formats_of_use
 from flashstill.economics import HourlyPrice, hourly_price
 from flashstill.economics.tco import OwnedChip, Terms, owned_chip, owned_hour, terms_of
 from flashstill.errors import MissingFact
@@ -60,14 +59,35 @@ def subject_of(facts: Facts, name: str, basis: str, tiers: Sequence[str]) -> Sub
 class Entry:
     """One way to deploy a model on a subject, before its layout: formats and memory tiers, as conditions.
 
-    subject: its place in the list of subjects.  varied: the count that this entry has at its next value, "" for none.
+    subject: its place in the list of subjects.
+    formats: those that are asked for, with the one that the chip multiplies in.
+    key: of equal conditions; None for those that nothing else has.
     """
 
     subject: int
     conditions: Conditions
     precision: str
     overlap: str
-    varied: str = ""
+    formats: tuple[tuple[str, str], ...]
+    key: Hashable = None
+
+    def local(self, ratios: Mapping[str, Any]) -> dict[str, Any]:
+        """Ratios by place, with those of peaks at the formats that this deployment asks for."""
+        asked = {f"flops.{name}": ratios.get(f"flops.{used}") for name, used in self.formats}
+        others = {place: ratio for place, ratio in ratios.items() if not place.startswith("flops.")}
+        return {**others, **{place: ratio for place, ratio in asked.items() if ratio is not None}}
+
+    def places(self, parameter: Parameter) -> tuple[str, ...]:
+        """Places of the conditions that the parameter scales here; none if this deployment does not use it."""
+        tiers = {one.name for one in (*self.conditions.chip.tiers, self.conditions.weights, self.conditions.cache)}
+        found: list[str] = []
+        for place in parameter.acts_on:
+            of, _, name = place.partition(".")
+            if of == "flops":
+                found += [f"flops.{asked}" for asked, used in self.formats if used == name]
+            elif not name or of in tiers:
+                found.append(place)
+        return tuple(found)
 
     @property
     def label(self) -> dict[str, Any]:
@@ -90,10 +110,12 @@ def entries_of(
     placements: Sequence[Sequence[tuple[str, str]]],
     reasons: Sequence[Counter[str]],
     configurations: int,
+    known: dict[Hashable, Any],
 ) -> list[Entry]:
     """Every combination of formats, tiers and overlap on every subject; those that a chip cannot do are counted.
 
-    placements: pairs of tiers for weights and cache, by subject.  reasons: counters of the subjects.
+    placements: pairs of tiers for weights and cache, by subject.  reasons: counters of the subjects.  known: conditions
+    made before.
     """
     found: list[Entry] = []
     for place, subject in enumerate(subjects):
@@ -109,9 +131,13 @@ def entries_of(
             except MissingFact:
                 reasons[place][NO_PRECISION] += configurations
                 continue
-            kept = essential(conditions)
-            kept = scaled(kept, subject.ratios) if subject.ratios else kept
-            found.append(Entry(subject=place, conditions=kept, precision=precision, overlap=overlap))
+            key = (subject.chip.name, conditions.precisions, weights, cache, conditions.software, overlap)
+            if key not in known:
+                known[key] = essential(conditions), formats_of_use(conditions)
+            kept, formats = known[key]
+            found.append(
+                Entry(subject=place, conditions=kept, precision=precision, overlap=overlap, formats=formats, key=key)
+            )
     return found
 
 

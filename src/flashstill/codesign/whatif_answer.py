@@ -11,8 +11,8 @@ from typing import Any
 from flashstill.arch import Architecture
 from flashstill.codesign.doubling import Binding, Gains, binding_of, doubled, followed, improved, mean
 from flashstill.codesign.elasticities import STEP, Sensitivity, sensitivities
-from flashstill.codesign.grids import OBJECTIVES, Question
 from flashstill.codesign.parameters import Parameter
+from flashstill.codesign.rows import OBJECTIVES, Question
 from flashstill.codesign.subjects import Subject, entries_of, subject_of
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import Facts
@@ -60,6 +60,7 @@ class Pair:
             "jumps": {name: [key for key, one in of.items() if one.jumps] for name, of in found.items()},
             "binding": {name: one.as_dict() for name, one in self.binding.items()},
             "doubling": self.doubling,
+            "configurations": self.sensitivity.configurations,
             "infeasible": self.sensitivity.infeasible,
         }
 
@@ -177,10 +178,11 @@ def what_ifs(
     space = normalised(facts, space)
     subjects = [subject_of(facts, name, price, space.tiers) for name in space.chips]
     reasons: Counter[str] = Counter()
+    known: dict[Any, Any] = {}
     pairs = [
         pair
         for model in models
-        for pair in _of_model(facts, model, _asked(scenario, model), space, subjects, doubling, reasons)
+        for pair in _of_model(facts, model, _asked(scenario, model), space, subjects, doubling, reasons, known)
     ]
     if not any(pair.sensitivity.optima for pair in pairs):
         names = ", ".join(model.name for model in models)
@@ -200,16 +202,17 @@ def _of_model(
     subjects: Sequence[Subject],
     doubling: bool,
     reasons: Counter[str],
+    known: dict[Any, Any],
 ) -> list[Pair]:
     check_search(scenario, model, space)
     possible, refused = layouts_of(model, space.max_chips, space.redundant_experts)
     chosen = candidates(possible, refused, space.batches)
-    question = Question(model=model, scenario=scenario, chosen=chosen)
+    question = Question(model=model, scenario=scenario, chosen=chosen, stacks=known)
     placements = [placements_of(space, subject.chip) for subject in subjects]
     combinations = len(space.precisions) * len(space.kv_precisions) * len(space.overlaps)
     check_size(len(possible), len(space.batches), sum(len(each) for each in placements) * combinations)
     counted = [Counter({why: times * len(space.batches) for why, times in refused.items()}) for _ in subjects]
-    entries = entries_of(facts, model, subjects, space, placements, counted, chosen.shape[0] * chosen.shape[1])
+    entries = entries_of(facts, model, subjects, space, placements, counted, chosen.shape[0] * chosen.shape[1], known)
     found = sensitivities(question, subjects, entries, counted)
     pairs = []
     for place, (subject, one) in enumerate(zip(subjects, found, strict=True)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from flashstill.arch import Architecture, Stored
@@ -104,6 +105,8 @@ class Conditions:
     overlap_units_ratio: with two-batch overlap, the share of a chip's compute units that send and receive while prompts
     are computed; None without overlap.
     sampled: True if tokens are sampled (top-k, top-p), False for greedy decoding.
+    input_bytes: bytes of a value in the format in which the chip multiplies one that is stored in another, by the name
+    of that; None: as the chip's formats say.
     """
 
     chip: Chip
@@ -115,6 +118,7 @@ class Conditions:
     skew: float = 0.0
     sampled: bool = False
     overlap_units_ratio: float | None = None
+    input_bytes: Mapping[str, float] | None = None
 
     @property
     def widths(self) -> Widths:
@@ -122,7 +126,9 @@ class Conditions:
         stored = self.precisions.widths
 
         def inputs(role: str) -> float:
-            return min(float(stored.activation), BYTES_PER_VALUE[self.chip.precision(self.precisions.of(role))])
+            name = self.precisions.of(role)
+            own = self.input_bytes[name] if self.input_bytes else BYTES_PER_VALUE[self.chip.precision(name)]
+            return min(float(stored.activation), own)
 
         return replace(
             stored, inputs=inputs("linear"), attention_inputs=inputs("attention"), expert_inputs=inputs("experts")

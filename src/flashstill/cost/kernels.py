@@ -27,12 +27,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from flashstill.hardware import Chip, Kernel, Memory
-from flashstill.hardware.present import present
+from flashstill.hardware.present import either, present
 from flashstill.workload import Attention, Experts, Matmul, Operation, Quantity, State
 
 Edges = npt.NDArray[np.float64]
@@ -83,9 +84,12 @@ def fastest(timings: Sequence[Timing]) -> Timing:
 def peak_seconds(chip: Chip, operation: Matmul, timing: Timing, kernel: Kernel, flops_per_s: float) -> Quantity:
     """Seconds of a matrix product at the chip's peak FLOP/s and peak bandwidth."""
     compute_s = timing.compute_s * kernel.compute_efficiency
-    if present(chip.compute_units):
+
+    def in_waves() -> Quantity:
         in_tiles = compute_s > operation.flops / flops_per_s * (1.0 + 1e-9)  # waves of tiles, not the whole chip's rate
-        compute_s = np.where(in_tiles, timing.compute_s * kernel.unit_efficiency, compute_s)
+        return np.where(in_tiles, timing.compute_s * kernel.unit_efficiency, compute_s)
+
+    compute_s = either(chip.compute_units, in_waves, lambda: compute_s)
     return np.maximum(compute_s, timing.memory_s * kernel.memory_efficiency)
 
 
@@ -119,14 +123,19 @@ def matmul(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: float, me
     """Time of a dense matrix product. memory_s: its bytes divided by the effective bandwidth."""
     rows, columns, depth = operation.rows, operation.columns, operation.depth
     peak, tiling = flops_per_s * kernel.compute_efficiency, chip.calibration.tiling
-    if present(chip.compute_units):
-        compute_s = np.maximum(operation.flops / peak, _tiles_seconds(chip, operation, kernel, flops_per_s))
-    elif present(chip.matrix_edge):
+
+    def in_tiles() -> Quantity:
+        return np.maximum(operation.flops / peak, _tiles_seconds(chip, operation, kernel, flops_per_s))
+
+    def systolic() -> Quantity:
         edge = chip.matrix_edge * 1.0
         whole = np.ceil(columns / edge) * np.ceil(depth / edge) * edge * edge
-        compute_s = 2.0 * np.ceil(rows / tiling.array_rows) * tiling.array_rows * whole / peak
-    else:
-        compute_s = operation.flops / peak
+        padded: Quantity = 2.0 * np.ceil(rows / tiling.array_rows) * tiling.array_rows * whole / peak
+        return padded
+
+    compute_s = either(
+        chip.compute_units, in_tiles, lambda: either(chip.matrix_edge, systolic, lambda: operation.flops / peak)
+    )
     seconds = kernel.floor_s + blend(kernel.blend, compute_s, memory_s)
     return Timing(seconds=seconds, compute_s=compute_s, memory_s=memory_s, floor_s=kernel.floor_s)
 
@@ -137,10 +146,11 @@ def _tiles_seconds(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: f
     rows, columns = operation.rows, operation.columns
     shapes = np.broadcast(rows, columns, operation.depth, operation.value_bytes, units, flops_per_s)
     high, wide = _tile_edges(tiling.tiles, max(shapes.ndim, np.ndim(kernel.unit_bytes_per_s)))
-    mac_s = 2.0 * units / (flops_per_s * kernel.unit_efficiency)
+    mac_s: Quantity = 2.0 * units / (flops_per_s * kernel.unit_efficiency)
     if present(kernel.unit_bytes_per_s):
         loads = operation.input_value_bytes / wide + operation.value_bytes / high
-        mac_s = mac_s + (loads - loads.min(axis=0)) / kernel.unit_bytes_per_s
+        more = loads - loads.min(axis=0)
+        mac_s = mac_s + either(kernel.unit_bytes_per_s, lambda: more / kernel.unit_bytes_per_s, lambda: 0.0)
     tiles = np.ceil(rows / high) * np.ceil(columns / wide)
     waves_s = np.ceil(tiles / units) * (high * wide * mac_s)
     deep = np.ceil(operation.depth / tiling.depth) * tiling.depth
@@ -150,7 +160,7 @@ def _tiles_seconds(chip: Chip, operation: Matmul, kernel: Kernel, flops_per_s: f
     most_parts = np.maximum(np.floor(deep / tiling.split_depth), 1.0)
     parts = np.maximum(np.minimum(np.floor(units / np.maximum(tiles, 1.0)), most_parts), 1.0)
     split: Quantity = (waves_s / parts).min(axis=0) * deep + kernel.split_s
-    return np.minimum(whole, split)
+    return either(kernel.split_s, lambda: np.minimum(whole, split), lambda: whole)
 
 
 @functools.cache
@@ -173,9 +183,10 @@ def decode_attention(
     peak = flops_per_s * kernel.compute_efficiency
     group = operation.heads / operation.kv_heads
     filled = group * operation.queries
-    if operation.latent and present(chip.compute_units):
+    if operation.latent:
         # MLA: all heads share one latent key, so the heads are the rows of one GEMM, padded to whole tiles.
-        filled = np.ceil(filled / chip.calibration.tiling.latent_rows) * chip.calibration.tiling.latent_rows
+        tile = chip.calibration.tiling.latent_rows
+        filled = either(chip.compute_units, lambda: np.ceil(filled / tile) * tile, lambda: filled)
     work = 2.0 * operation.sequences * operation.kv_heads * filled * (operation.key_width + operation.value_width)
     compute_s = work * (operation.seen + operation.queries) / peak
     ratio = operation.heads / 64.0 if operation.latent else group / 8.0
@@ -189,9 +200,9 @@ def decode_attention(
     return Timing(seconds=seconds, compute_s=compute_s, memory_s=np.maximum(memory_s, blocks_s), floor_s=floor_s)
 
 
-def _block_seconds(chip: Chip, kernel: Kernel) -> float:
+def _block_seconds(chip: Chip, kernel: Kernel) -> Quantity:
     """Seconds per block, averaged over all busy compute units; chips without units run blocks one after another."""
-    return kernel.block_s / chip.compute_units if present(chip.compute_units) else kernel.block_s
+    return either(chip.compute_units, lambda: kernel.block_s / chip.compute_units, lambda: kernel.block_s)
 
 
 def prompt_attention(
@@ -203,7 +214,7 @@ def prompt_attention(
     rate = flops_per_s * kernel.compute_efficiency / (softmax * _array_rounding(chip, operation))
     pair_s = 2.0 * widths / rate
     keys = np.minimum(operation.seen + operation.queries, 2.0 * operation.pairs / operation.queries)
-    units = chip.compute_units if present(kernel.block_s) else 0
+    units = either(kernel.block_s, lambda: chip.compute_units, lambda: 0.0)
     compute_s: Quantity = np.inf
     largest = chip.calibration.tiling.prompt_rows
     rows = chip.calibration.tiling.least_rows if present(chip.compute_units) else largest
@@ -213,7 +224,9 @@ def prompt_attention(
         pairs = whole / operation.queries * operation.pairs + whole * (whole - operation.queries + rows - 1.0) / 2.0
         smaller = 1.0 + kernel.tile_penalty * (1.0 / rows - 1.0 / largest)
         longest = rows * keys * units  # as if its unit's share of the rate were the chip's
-        tiled_s = (operation.sequences * operation.heads * pairs + longest) * smaller * pair_s
+        tiled_s: Quantity = (operation.sequences * operation.heads * pairs + longest) * smaller * pair_s
+        if rows < largest:  # smaller tiles are a choice of chips with compute units
+            tiled_s = either(chip.compute_units, partial(_same, tiled_s), lambda: np.inf)
         compute_s = np.minimum(compute_s, tiled_s)
         rows *= 2.0
     blocks_s = operation.sequences * operation.heads * _block_seconds(chip, kernel)
@@ -223,12 +236,17 @@ def prompt_attention(
 
 def _array_rounding(chip: Chip, operation: Attention) -> Quantity:
     """Factor by which attention slows on a systolic array because head widths are padded to the array's edge."""
-    if present(chip.compute_units) or not present(chip.matrix_edge):
-        return 1.0
-    widths = (operation.key_width, operation.value_width)
-    padded = np.ceil(widths[0] / chip.matrix_edge) + np.ceil(widths[1] / chip.matrix_edge)
-    rounding: Quantity = padded * chip.matrix_edge / sum(widths)
-    return rounding
+
+    def padded() -> Quantity:
+        widths, edge = (operation.key_width, operation.value_width), chip.matrix_edge
+        rounding: Quantity = (np.ceil(widths[0] / edge) + np.ceil(widths[1] / edge)) * edge / sum(widths)
+        return rounding
+
+    return either(chip.compute_units, lambda: 1.0, lambda: either(chip.matrix_edge, padded, lambda: 1.0))
+
+
+def _same(quantity: Quantity) -> Quantity:
+    return quantity
 
 
 def experts(
@@ -249,10 +267,12 @@ def experts(
 def recurrence(chip: Chip, operation: State, kernel: Kernel, flops_per_s: float, memory_s: Quantity) -> Timing:
     """Time of a recurrence or of its convolution: heads side by side, the steps of each one after another."""
     compute_s = operation.flops / (flops_per_s * kernel.compute_efficiency)
-    chain_s: Quantity = 0.0
-    if present(chip.compute_units):
+
+    def chain() -> Quantity:
         waves = np.ceil(operation.sequences * operation.blocks / chip.compute_units)
-        chain_s = waves * (kernel.block_s + operation.chunks * kernel.chunk_s)
+        return waves * (kernel.block_s + operation.chunks * kernel.chunk_s)
+
+    chain_s = either(chip.compute_units, chain, lambda: 0.0)
     seconds = blend(kernel.blend, kernel.floor_s, compute_s, memory_s, chain_s)
     return Timing(
         seconds=seconds,

@@ -18,6 +18,7 @@ fully connected without a switch use the links that lead to the group's other ch
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ import numpy.typing as npt
 from flashstill.cost.kernels import blend
 from flashstill.hardware import Chip
 from flashstill.hardware.calibration import Calibration, Collective
-from flashstill.hardware.present import present
+from flashstill.hardware.present import either
 from flashstill.parallel import ROUNDS, Exchange, sent_bytes
 from flashstill.workload import Quantity
 
@@ -90,21 +91,24 @@ def _cost(
     # Within a domain the array is scattered over its chips: each exchanges 1/near of it with other domains.
     beyond = sent_bytes(kind, size if kind == "all-to-all" else size / near, far)
     collective = calibration.collective(kind, engine)
-    if chip.topology.axes:
+
+    def torus() -> Quantity:
         whole: Quantity = 0.0  # the group and its strides
         if np.any(np.asarray(exchange.slice_chips) > 0):
             joined = chip.system.joined(exchange.slice_chips)
             whole = np.where(np.asarray(exchange.slice_chips) > 0, joined, near * stride)
-        seconds = _torus(chip, calibration, collective, kind, size, inside, near, stride, whole)
-    else:
-        seconds = _switch(chip, collective, kind, size, inside, near)
+        return _torus(chip, calibration, collective, kind, size, inside, near, stride, whole)
+
+    seconds = either(chip.topology.axes, torus, partial(_switch, chip, collective, kind, size, inside, near))
     if np.any(far > 1):
         between = collective if kind == "all-to-all" else calibration.collective(kind)
-        same = chip.topology.axes or between is collective
-        within = seconds if same else _switch(chip, between, kind, size, inside, near)
-        floor_s = between.floor_s if between.measured else 0.0
+        within = seconds
+        if between is not collective:
+            switched = partial(_switch, chip, between, kind, size, inside, near)
+            within = either(chip.topology.axes, lambda: seconds, switched)
+        floor_s = either(between.measured, lambda: between.floor_s, lambda: 0.0)
         rate = chip.system.scale_out_bytes_per_s * calibration.scale_out_efficiency
-        over = beyond / rate if present(rate) else np.inf
+        over = either(rate, lambda: beyond / rate, lambda: np.inf)
         if kind == "all-to-all":
             across = np.maximum(np.where(near > 1, within, 0.0), floor_s + over) + calibration.scale_out_hop_s
         else:
@@ -119,17 +123,23 @@ def _cost(
 
 
 def _switch(chip: Chip, collective: Collective, kind: str, size: Quantity, sent: Quantity, group: Quantity) -> Quantity:
-    if not present(
-        chip.topology.link_bytes_per_s
-    ):  # a chip without links is a domain of its own and sends nothing within it
-        return np.zeros_like(sent)
+    # A chip without links is a domain of its own and sends nothing within it.
+    linked = partial(_linked, chip, collective, kind, size, sent, group)
+    return either(chip.topology.link_bytes_per_s, linked, lambda: np.zeros_like(sent))
+
+
+def _linked(chip: Chip, collective: Collective, kind: str, size: Quantity, sent: Quantity, group: Quantity) -> Quantity:
     rate = chip.topology.switched_bytes_per_s(group)
     floor_s = collective.floor_s + collective.rank_s * (group - 1.0)
     whole = blend(collective.blend, floor_s * np.ones_like(sent), sent / (rate * collective.efficiency))
-    if kind != "all-reduce" or not present(collective.one_shot_efficiency):
+    if kind != "all-reduce":
         return whole
-    first_s = collective.one_shot_floor_s + collective.one_shot_doubling_s * np.log2(group)
-    return np.minimum(whole, first_s + (group - 1.0) * size / (rate * collective.one_shot_efficiency))
+
+    def one_shot() -> Quantity:
+        first_s = collective.one_shot_floor_s + collective.one_shot_doubling_s * np.log2(group)
+        return np.minimum(whole, first_s + (group - 1.0) * size / (rate * collective.one_shot_efficiency))
+
+    return either(collective.one_shot_efficiency, one_shot, lambda: whole)
 
 
 def _torus(
@@ -145,7 +155,7 @@ def _torus(
 ) -> Quantity:
     link = chip.topology.one_link_bytes_per_s * collective.efficiency
     # Without a row measured for this kind of collective the floor is 0: the general rows give hop latencies only.
-    floor_s = collective.floor_s if collective.measured else 0.0
+    floor_s = either(collective.measured, lambda: collective.floor_s, lambda: 0.0)
     if kind == "send":
         return floor_s + np.maximum(calibration.hop_s, size / link)
     links = chip.topology.group(group, stride, slice_chips)

@@ -6,12 +6,14 @@ predictions share one formula.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from flashstill.cost import kernels, sparse
 from flashstill.cost.conditions import Conditions
 from flashstill.hardware import Kernel
-from flashstill.hardware.present import present
+from flashstill.hardware.present import either
 from flashstill.workload import Attention, Experts, IndexScores, Matmul, Operation, Quantity, SmallKernels, State
 
 _NO_TIME: Quantity = 0.0
@@ -86,8 +88,10 @@ def _with_kernel(conditions: Conditions, operation: Operation, kernel: Kernel) -
         runs_in = chip.precision(conditions.precisions.of(operation.role))
         timing = kernels.matmul(chip, operation, kernel, chip.flops_per_s[runs_in], memory_s)
         ratio, quantise_s = conditions.software.matmul_ratio, _NO_TIME
-        if present(kernel.quantise_floor_s) and np.any(conditions.software.quantise_ratio):
-            quantise_s = conditions.software.quantise_ratio * kernels.quantise_seconds(chip, operation, kernel)
+        if np.any(conditions.software.quantise_ratio):
+            quantised = partial(kernels.quantise_seconds, chip, operation, kernel)
+            floor_s, free = kernel.quantise_floor_s, lambda: _NO_TIME
+            quantise_s = conditions.software.quantise_ratio * either(floor_s, quantised, free)
         rate, bounded = chip.flops_per_s[runs_in], not isinstance(ratio, float) or ratio < 1.0
         peaks_s = kernels.peak_seconds(chip, operation, timing, kernel, rate) if bounded else _NO_TIME
         return kernels.scaled(timing, ratio, peaks_s, quantise_s)

@@ -20,7 +20,7 @@ import numpy as np
 from flashstill.cost.chip_work import chip_work, sharded_work
 from flashstill.cost.conditions import Conditions
 from flashstill.cost.step import StepCost, on_chips
-from flashstill.hardware.present import present
+from flashstill.hardware.present import either
 from flashstill.parallel import Sharded
 from flashstill.workload import Quantity
 
@@ -42,9 +42,9 @@ def two_batches(
     others = replace(half, exchanges=tuple(exchange for exchange in half.exchanges if exchange.tier != "expert"))
     computing = sharded_work(conditions, others).times(2.0).lasting("overhead", overhead_s)
     sending = chip_work(conditions, (), sent).times(2.0)
-    if units_ratio and present(conditions.chip.compute_units):
+    if units_ratio:
         slower = computing.shares_s["compute"] * units_ratio / (1.0 - units_ratio)
-        computing = computing.lasting("compute", slower)
+        computing = computing.lasting("compute", either(conditions.chip.compute_units, lambda: slower, lambda: 0.0))
     exposed_s = np.maximum(sending.seconds - computing.seconds, 0.0)
     hidden = replace(sending, shares_s={**sending.shares_s, "links": exposed_s})
     return on_chips(conditions, computing.plus(hidden), chips, pue)

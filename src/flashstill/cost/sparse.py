@@ -18,7 +18,7 @@ import numpy as np
 
 from flashstill.cost.kernels import Timing, blend
 from flashstill.hardware import Chip, Kernel, Memory
-from flashstill.hardware.present import present
+from flashstill.hardware.present import either
 from flashstill.workload import Attention, IndexScores, Quantity, SmallKernels
 
 
@@ -35,8 +35,8 @@ def selected_attention(chip: Chip, operation: Attention, kernel: Kernel, flops_p
     chosen = operation.pairs / operation.queries
     slots = chosen + kernel.padding * np.maximum(operation.slots - chosen, 0.0)
     tokens, group = operation.sequences * operation.queries, operation.heads / operation.kv_heads
-    if present(chip.compute_units):
-        group = np.ceil(group / chip.calibration.tiling.latent_rows) * chip.calibration.tiling.latent_rows
+    tile = chip.calibration.tiling.latent_rows
+    group = either(chip.compute_units, lambda: np.ceil(group / tile) * tile, lambda: group)
     work = 2.0 * tokens * operation.kv_heads * group * slots * (operation.key_width + operation.value_width)
     compute_s = work / (flops_per_s * kernel.compute_efficiency)
     gathered = tokens * slots * operation.kv_values * operation.kv_value_bytes

@@ -6,38 +6,43 @@ out, and looks up the kernels once, so that most chips of a class share a struct
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from flashstill.cost.conditions import Conditions
-from flashstill.cost.operations import kernel_precision
 from flashstill.errors import MissingFact
-from flashstill.hardware import Chip
-from flashstill.hardware.calibration import COLLECTIVES, KINDS, Calibration
+from flashstill.hardware import BYTES_PER_VALUE, Chip
+from flashstill.hardware.calibration import COLLECTIVES, KINDS, Calibration, Kernel
+from flashstill.hardware.later import Later
 from flashstill.hardware.stacked import alike, stack
 
 _ROLES = ("linear", "attention", "experts", "exact")
+_OF_WEIGHTS = ("matmul", "experts")
 _ALWAYS = ("bf16", "fp8")
 """formats of attention and of indexers, whatever the weights' are"""
 
 
 def essential(conditions: Conditions) -> Conditions:
-    """Conditions that price every model alike, with only the formats, tiers and kernels that they ask for."""
+    """Conditions that price every model alike, with only the formats, tiers and kernels that they ask for.
+
+    Formats have the names that are asked for, whatever the chip multiplies them in.
+    """
     chip, engines = conditions.chip, [engine.name for engine in conditions.software.fastest_of]
-    used = sorted({runs_in for name in _formats(conditions) if (runs_in := _precision(chip, name))})
-    named = {kernel_precision(conditions, role) for role in _ROLES} | {"bf16", conditions.precisions.kv}
-    calibration = _looked_up(conditions.calibration, sorted(named), engines or [conditions.software.name])
-    rates = {name: chip.flops_per_s[name] for name in used}
+    runs_in = dict(formats_of_use(conditions))
+    calibration = _looked_up(conditions, runs_in, engines or [conditions.software.name])
     kept = replace(
         chip,
-        flops_per_s=rates,
-        joules_per_mac={name: chip.joules_per_mac[name] for name in used},
-        operand_joules_per_mac={name: chip.operand_joules_per_mac[name] for name in used},
+        flops_per_s={name: chip.flops_per_s[used] for name, used in runs_in.items()},
+        joules_per_mac={name: chip.joules_per_mac[used] for name, used in runs_in.items()},
+        operand_joules_per_mac={name: chip.operand_joules_per_mac[used] for name, used in runs_in.items()},
         tiers=chip.tiers[:1],
         calibration=calibration,
         wired=None,
     )
-    return replace(conditions, chip=kept, calibration=calibration)
+    roles = {conditions.precisions.of(role) for role in _ROLES}
+    inputs = {name: BYTES_PER_VALUE[used] for name, used in runs_in.items() if name in roles}
+    return replace(conditions, chip=kept, calibration=calibration, input_bytes=inputs)
 
 
 def stacked_alike(conditions: Sequence[Conditions], most: int) -> Iterator[tuple[list[int], Conditions]]:
@@ -48,8 +53,15 @@ def stacked_alike(conditions: Sequence[Conditions], most: int) -> Iterator[tuple
             yield part, stack([conditions[place] for place in part])
 
 
-def _formats(conditions: Conditions) -> set[str]:
-    return {conditions.precisions.of(role) for role in _ROLES} | {conditions.precisions.kv, *_ALWAYS}
+def formats_of_use(conditions: Conditions) -> tuple[tuple[str, str], ...]:
+    """The formats that a deployment asks for, each with the one that the chip multiplies in."""
+    found = ((name, _precision(conditions.chip, name)) for name in _formats(conditions))
+    return tuple((name, used) for name, used in found if used)
+
+
+def _formats(conditions: Conditions) -> list[str]:
+    named = {conditions.precisions.of(role) for role in _ROLES} | {conditions.precisions.kv, *_ALWAYS}
+    return sorted(named)
 
 
 def _precision(chip: Chip, asked: str) -> str | None:
@@ -59,20 +71,28 @@ def _precision(chip: Chip, asked: str) -> str | None:
         return None
 
 
-def _looked_up(calibration: Calibration, precisions: Sequence[str], engines: Sequence[str]) -> Calibration:
-    """The coefficients as `engines` look them up, for these precisions."""
-    kernels = {
-        (kind, f"{precision} {engine}"): calibration.kernel(kind, precision, engine)
-        for kind in KINDS
-        for precision in precisions
-        for engine in engines
-    }
-    kernels |= {("matmul", "bf16"): calibration.kernel("matmul", "bf16")}  # of kernels that stream memory
-    collectives = {(kind, ""): calibration.collective(kind) for kind in COLLECTIVES}
-    collectives |= {
-        (kind, engine): calibration.collectives[kind, engine]
-        for kind in COLLECTIVES
-        for engine in engines
-        if (kind, engine) in calibration.collectives
-    }
-    return replace(calibration, kernels=kernels, collectives=collectives)
+def _looked_up(conditions: Conditions, runs_in: Mapping[str, str], engines: Sequence[str]) -> Calibration:
+    """The coefficients as `engines` look them up, by the formats that are asked for.
+
+    Kernels of weights are those of the format that the chip multiplies in, those of attention of the cache's own.
+    """
+    calibration, software = conditions.calibration, conditions.software
+
+    def kernel(key: tuple[str, str]) -> Kernel:
+        kind, (name, _, engine) = key[0], key[1].partition(" ")
+        used = runs_in.get(name, name)
+        return calibration.kernel(kind, (name if used in name else used) if kind in _OF_WEIGHTS else name, engine)
+
+    kernels = [(kind, f"{name} {engine}") for kind, name, engine in itertools.product(KINDS, runs_in, engines)] + [
+        ("matmul", "bf16")
+    ]  # the last of kernels that stream memory
+    collectives = [(kind, "") for kind in COLLECTIVES] + [
+        (kind, engine)
+        for kind, engine in itertools.product(COLLECTIVES, engines)
+        if not software.fastest_of or (kind, engine) in calibration.collectives
+    ]
+    return replace(
+        calibration,
+        kernels=Later(kernels, kernel),
+        collectives=Later(collectives, lambda key: calibration.collective(*key)),
+    )

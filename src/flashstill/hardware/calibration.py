@@ -8,7 +8,7 @@ memory_efficiency, operation_floor_s, link_efficiency, hop_s).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 SHARPEST = 64.0
@@ -143,8 +143,8 @@ class Calibration:
     blend: float
     on_chip_share: float
     tiling: Tiling
-    kernels: dict[tuple[str, str], Kernel]
-    collectives: dict[tuple[str, str], Collective]
+    kernels: Mapping[tuple[str, str], Kernel]
+    collectives: Mapping[tuple[str, str], Collective]
 
     @property
     def deals_blocks(self) -> bool:

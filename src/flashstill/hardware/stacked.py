@@ -9,8 +9,8 @@
 So they broadcast against all of these, and no formula knows of stacks.  A search over designs may fill such arrays
 itself: `along(values)`, put into a chip with `dataclasses.replace(chip, stacked=len(values), ...)`.
 
-Chips of one stack have one structure: formats, memory tiers, kernels with coefficients, tiles, kind of topology and its
-axes, and which numbers are 0; formulas branch on these once for the whole stack (`present`).
+Chips of one stack have one structure: formats, memory tiers, kernels with coefficients and tile sizes.  Where a formula
+asks whether a number is 0 (a chip without compute units, a torus or a switch), `either` takes each chip's own answer.
 """
 
 from __future__ import annotations
@@ -23,21 +23,17 @@ import numpy as np
 import numpy.typing as npt
 
 from flashstill.errors import BadInput
-from flashstill.hardware.calibration import Tiling
+from flashstill.hardware.calibration import Collective, Kernel, Tiling
 from flashstill.hardware.chip import Chip
+from flashstill.hardware.later import Later
 from flashstill.hardware.memories import Memory
 
 AXES = 4
 """axes of the arrays that the cost arm makes of layouts and batches, at the most"""
-_LABELS = ("name", "title", "maker_class")
+_LABELS = ("name", "title", "chip_class", "maker_class")
 """fields of a chip that only describe it"""
-_COUNTED = ("axes", "wrap_edge", "prefill_tokens")
-"""numbers that must agree: shapes of a torus, and prompts of a prefill pass"""
-_BRANCHED = (
-    "compute_units", "matrix_edge", "link_bytes_per_s", "peers", "scale_out_bytes_per_s", "unit_bytes_per_s", "split_s",
-    "quantise_floor_s", "block_s", "one_shot_efficiency",
-)  # fmt: skip
-"""numbers of which formulas ask whether they are 0 (`present`): none or all of a stack are"""
+_COUNTED = ("shape", "prefill_tokens", "sampled")
+"""values that must agree: edges of a slice, prompts of a prefill pass, and how tokens are chosen"""
 _Stackable = TypeVar("_Stackable")
 
 
@@ -65,10 +61,16 @@ def alike(values: Sequence[Any]) -> list[list[int]]:
 
 def _structure(value: Any, name: str, known: dict[int, Hashable]) -> Hashable:
     """What must agree within a stack. known: structures of objects by id, as many chips share a calibration."""
-    if isinstance(value, bool) or name in _COUNTED or isinstance(value, Tiling):
+    if name == "input_bytes" and value is not None:
+        return tuple(value.items())
+    if name in _COUNTED or isinstance(value, Tiling):
         return value  # type: ignore[no-any-return]
     if isinstance(value, int | float):
-        return value != 0.0 if name in _BRANCHED else None
+        return None
+    if isinstance(value, Kernel | Collective):
+        return None
+    if isinstance(value, Later):
+        return tuple(value)
     if isinstance(value, dict):
         return tuple((key, _structure(one, "", known)) for key, one in value.items())
     if isinstance(value, tuple):
@@ -91,8 +93,11 @@ def _merged(values: tuple[Any, ...], merged: dict[tuple[int, ...], Any]) -> Any:
     first = values[0]
     if all(value is first for value in values) and not isinstance(first, Chip) and not _has_chip(first):
         return first
-    if isinstance(first, int | float) and not isinstance(first, bool):
+    if isinstance(first, int | float):
         return first if all(value == first for value in values) else along(values)
+    if isinstance(first, Later):
+        _agree(tuple(tuple(value) for value in values))
+        return Later(first, lambda key: _merged(tuple(value[key] for value in values), merged))
     if isinstance(first, dict):
         _agree(tuple(tuple(value) for value in values))
         return {key: _merged(tuple(value[key] for value in values), merged) for key in first}

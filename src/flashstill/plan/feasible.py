@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from flashstill.hardware import Chip
-from flashstill.hardware.present import present
 from flashstill.parallel import Layout
 from flashstill.plan.deployment import TWO_BATCH
 from flashstill.plan.layouts import NOTHING_TO_HIDE
@@ -40,7 +39,7 @@ def refusals(
 def impossible(chip: Chip, layout: Layout, batches: Quantity, overlap: str, room: Quantity) -> dict[str, Any]:
     """The reasons among them that are known before anything is priced. room: sequences that fit at the same time."""
     return {
-        NO_LINKS: np.asarray(layout.chips > 1) & (not present(chip.topology.link_bytes_per_s)),
+        NO_LINKS: np.asarray(layout.chips > 1) & (np.asarray(chip.topology.link_bytes_per_s) == 0.0),
         NOTHING_TO_HIDE: np.asarray(layout.dp == 1) & (overlap == TWO_BATCH),
         NOT_FITTING: room < batches,
         UNFILLED: batches < np.asarray(layout.dp),

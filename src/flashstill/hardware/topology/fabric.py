@@ -10,8 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flashstill.hardware.present import present
-from flashstill.hardware.topology.torus import GroupLinks, Quantity, closes, group_links, slice_edges
+from flashstill.distinct import distinct_integers
+from flashstill.hardware.present import either
+from flashstill.hardware.topology.torus import (
+    GroupLinks,
+    Quantity,
+    closes,
+    group_links,
+    integers,
+    one_group,
+    slice_edges,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,13 +48,19 @@ class Topology:
     def switched_bytes_per_s(self, members: Quantity) -> Quantity:
         """Bandwidth of a chip towards a group of `members` chips: of all links through a switch, else of those that
         lead directly to the group's other chips."""
-        if not present(self.peers):
-            return self.link_bytes_per_s
-        return self.link_bytes_per_s * np.clip((np.asarray(members) - 1.0) / self.peers, 1.0 / self.peers, 1.0)
+        rate = self.link_bytes_per_s
+
+        def direct() -> Quantity:
+            reached: Quantity = rate * np.clip((np.asarray(members) - 1.0) / self.peers, 1.0 / self.peers, 1.0)
+            return reached
+
+        return either(self.peers, direct, lambda: rate)
 
     def group(self, members: Quantity, stride: Quantity, slice_chips: Quantity) -> GroupLinks:
         """Links and hops of groups of `members` chips of a torus, ranks `stride` apart, in a slice of `slice_chips`."""
-        return group_links(self.axes, self.wrap_edge, members, stride, slice_chips, self.shape)
+        if np.ndim(self.axes) == 0 and np.ndim(self.wrap_edge) == 0:
+            return group_links(self.axes, self.wrap_edge, members, stride, slice_chips, self.shape)
+        return _of_each_kind(self.axes, self.wrap_edge, members, stride, slice_chips)
 
     def path(self, chips: int, start: tuple[int, ...], end: tuple[int, ...]) -> tuple[int, int]:
         """(hops, links usable in parallel) between two chips of a slice of `chips`.
@@ -59,3 +74,19 @@ class Topology:
             hops += min(direct, edge - direct) if closes(edge, self.wrap_edge) else direct
             links += direct > 0
         return hops, links
+
+
+def _of_each_kind(
+    axes: Quantity, wrap_edge: Quantity, members: Quantity, stride: Quantity, slice_chips: Quantity
+) -> GroupLinks:
+    """Links of groups where axes and wrap-around differ by chip, as in a stack: one look-up for each kind of torus."""
+    shape = np.broadcast_shapes(*(np.shape(one) for one in (axes, wrap_edge, members, stride, slice_chips)))
+    whole = np.maximum(slice_chips, np.asarray(members) * stride)
+    keys, where = distinct_integers(
+        *(np.broadcast_to(integers(np.asarray(one)), shape) for one in (wrap_edge, whole, stride, members)),
+        np.broadcast_to(np.asarray(axes, dtype=np.int64), shape),
+    )
+    rows = zip(*(key.tolist() for key in keys), strict=True)
+    table = [one_group(axes, edge, chips, few, by) if axes else (1.0, 1.0, 1.0) for edge, chips, by, few, axes in rows]
+    links, hops, cross = np.array(table).T
+    return GroupLinks(links=links[where], hops=hops[where], cross=cross[where])

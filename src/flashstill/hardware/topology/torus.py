@@ -54,18 +54,25 @@ def group_links(
     """
     numbers = [np.asarray(value, dtype=np.float64) for value in (group, stride, slice_chips)]
     common = np.broadcast_shapes(*(number.shape for number in numbers))
-    spread = [_integers(np.broadcast_to(number, common) if number.ndim else number) for number in numbers]
+    spread = [integers(np.broadcast_to(number, common) if number.ndim else number) for number in numbers]
     keys, where = distinct_integers(*spread)
     table = []
     for few, by, least in zip(*(key.tolist() for key in keys), strict=True):
-        edges = shape or slice_edges(max(least, few * by), axes, wrap_edge)
-        table.append(_one_group(edges, wrap_edge, few, by))
+        table.append(one_group(axes, wrap_edge, max(least, few * by), few, by, shape))
     links, hops, cross = np.array(table).T
     return GroupLinks(links=links[where], hops=hops[where], cross=cross[where])
 
 
-def _integers(values: Values) -> npt.NDArray[np.int64]:
+def integers(values: Values) -> npt.NDArray[np.int64]:
+    """Whole numbers of at least 1, the nearest."""
     return np.maximum(np.rint(values), 1.0).astype(np.int64)
+
+
+def one_group(
+    axes: int, wrap_edge: int, chips: int, group: int, stride: int, shape: tuple[int, ...] = ()
+) -> tuple[float, float, float]:
+    """Links, hops and cross of one group in a slice of `chips`, or with edge lengths `shape`."""
+    return _one_group(shape or slice_edges(chips, axes, wrap_edge), wrap_edge, group, stride)
 
 
 @lru_cache(maxsize=4096)

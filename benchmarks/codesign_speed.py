@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""Processor seconds of all elasticities of every chip, for twenty models, on one core.
+
+Prints a table on stderr and one JSON line on stdout: seconds (imports included), import_s, pairs, elasticities,
+pairs_per_s, configurations of the whole searches behind them, and seconds by model.  Processor time, so that a busy
+machine does not count; the processor's caches are shared all the same.
+"""
+
+from __future__ import annotations
+
+import time
+
+_STARTED = time.process_time()
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import sys  # noqa: E402
+
+MODELS = (
+    "qwen3-0.6b", "qwen3-8b", "qwen3-32b", "llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "gemma-3-27b", "phi-4",
+    "mistral-7b", "qwen2.5-72b", "gpt-oss-20b", "gpt-oss-120b", "qwen3-30b-a3b", "qwen3-235b-a22b", "mixtral-8x7b",
+    "deepseek-v3", "deepseek-v2-lite", "kimi-k2", "glm-4.5-air", "qwen3-next-80b-a3b",
+)  # fmt: skip
+"""dense and sparse, with full, sliding, latent and linear attention; from half a billion to a trillion parameters"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two models: a smoke test")
+    options = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    import flashstill as fs
+
+    models = MODELS[:2] if options.quick else MODELS
+    from flashstill.facts import load
+
+    facts = load()
+    imported = time.process_time() - _STARTED
+    seconds: dict[str, float] = {}
+    pairs = elasticities = configurations = feasible = 0
+    for model in models:
+        before = time.process_time()
+        answer = fs.codesign(model=model, chip="all", doubling=False, facts=facts)
+        seconds[model] = round(time.process_time() - before, 3)
+        pairs += len(answer.pairs)
+        for pair in answer.pairs:
+            feasible += bool(pair.sensitivity.optima)
+            elasticities += sum(value is not None for of in pair.elasticities.values() for value in of.values())
+            configurations += pair.sensitivity.configurations
+    total = time.process_time() - _STARTED
+    for model, taken in seconds.items():
+        print(f"{model:<24}{taken:>8.3f} s", file=sys.stderr)
+    print(f"{'all, imports included':<24}{total:>8.3f} s of one core", file=sys.stderr)
+    document = {
+        "seconds": round(total, 3), "import_s": round(imported, 3), "models": len(models), "pairs": pairs,
+        "feasible_pairs": feasible, "elasticities": elasticities, "configurations": configurations,
+        "pairs_per_s": round(pairs / total), "by_model": seconds,
+    }  # fmt: skip
+    print(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()
