@@ -226,7 +226,7 @@ def prompt_attention(
         longest = rows * keys * units  # as if its unit's share of the rate were the chip's
         tiled_s: Quantity = (operation.sequences * operation.heads * pairs + longest) * smaller * pair_s
         if rows < largest:  # smaller tiles are a choice of chips with compute units
-            tiled_s = either(chip.compute_units, partial(_same, tiled_s), lambda: np.inf)
+            tiled_s = either(chip.compute_units, partial(np.asarray, tiled_s), lambda: np.inf)
         compute_s = np.minimum(compute_s, tiled_s)
         rows *= 2.0
     blocks_s = operation.sequences * operation.heads * _block_seconds(chip, kernel)
@@ -243,10 +243,6 @@ def _array_rounding(chip: Chip, operation: Attention) -> Quantity:
         return rounding
 
     return either(chip.compute_units, lambda: 1.0, lambda: either(chip.matrix_edge, padded, lambda: 1.0))
-
-
-def _same(quantity: Quantity) -> Quantity:
-    return quantity
 
 
 def experts(
