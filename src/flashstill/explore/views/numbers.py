@@ -83,11 +83,17 @@ KIND = Kind(
 
 def _lead(pair: Pair) -> str:
     parts = [
-        f"{words}: {one.parameter} ({one.gain:.2g} % less for one per cent)"
+        f"{words}: {one.parameter} ({one.gain:.2g} % less for one per cent{_jump(pair, one.parameter, objective)})"
         for objective, words in OBJECTIVES.items()
         if (one := pair.binding.get(objective)) is not None
     ]
     return f"What binds, by cost of a token: {'; '.join(parts)}." if parts else "No number of this chip binds."
+
+
+def _jump(pair: Pair, number: str, objective: str) -> str:
+    """Says where a figure is not a slope: a larger batch or another configuration comes into reach."""
+    found = pair.sensitivity.elasticities[number][objective]
+    return ", as another configuration comes into reach" if found.jumps else ""
 
 
 def _chart(pair: Pair, objective: str, words: str) -> Chart:
@@ -100,6 +106,6 @@ def _chart(pair: Pair, objective: str, words: str) -> Chart:
         (name, parameters[name].value, parameters[name].unit, value, known[name][objective].jumps)
         for name, value in sorted(found.items(), key=lambda item: -abs(item[1]))
     )
-    svg = tornado(drivers, 0.0, f"per cent of {words}", title, lambda value: f"{value:+.2f} %") if drivers else ""
+    svg = tornado(drivers, 0.0, f"per cent of {words}", title, lambda value: f"{value:+.3g} %") if drivers else ""
     caption = f"d ln({words} per token) / d ln(number), and whether another configuration takes over"
     return Chart(name=words, title=title, svg=svg, table=Table(caption=caption, columns=COLUMNS, rows=rows))
