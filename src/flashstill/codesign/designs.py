@@ -173,7 +173,7 @@ def design_space(
     stacks: Sequence[int] = (2, 4, 6, 8, 12),
     lanes: Sequence[int] = (16, 32, 64, 128),
     wirings: Sequence[str] = (TORUS_3, SWITCH, OPTICS),
-    macs: tuple[float, float] = (2.0**12, 2.0**21),
+    macs: tuple[float, float] = (2.0**13, 2.0**22),
     sram_bytes: tuple[float, float] = (2.0**23, 2.0**31),
 ) -> DesignSpace:
     """About `designs` designs: multipliers and SRAM are as finely divided as that allows.

@@ -1,6 +1,7 @@
 """What designs cost and whether they can be made: area, edge, heat, carrier and dollars of many designs at once.
 
-    die        content of one chiplet (asic/area.py), its width rounded up to a step, in the proportion of the reticle
+    die        content of one chiplet (asic/area.py), in the proportion of the reticle
+    dollars    of a die: wafer over dies that work, interpolated between widths and shares that can be repaired
     fed        square tiles of side t in SRAM keep the array busy:  FLOP/s <= bytes/s of memory x t / bytes of a value,
                3 t^2 values in the share of SRAM that kernels may count on
     heat       watts <= dies x mm2 x heat that a cold plate removes, and <= those of a package
@@ -46,7 +47,8 @@ FLOPS_PER_MAC = 2.0
 _SHARES = 32
 """steps of the share of a die that can be repaired"""
 _NARROWEST_MM = 2.0
-"""of a die: smaller ones have no room for a host interface"""
+"""of a die: smaller ones have no room for a host interface, and are priced as one of this width"""
+_ROUNDING = 1.0 + 1e-12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +94,10 @@ def rates_of(rules: Rules, narrowest: str) -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ground:
-    """What the designs of one block share. dies_usd: of a die that works, by width in steps and repairable share."""
+    """What the designs of one block share. dies_usd: of a die that works, by width in steps and repairable share.
+
+    more_array: further area of the multipliers, as a share of them, for what they can do beside.
+    """
 
     facts: Facts
     block: Block
@@ -102,6 +107,7 @@ class Ground:
     draw: Draw
     dies_usd: Values
     step_mm: float
+    more_array: float = 0.0
 
 
 def ground_of(facts: Facts, space: DesignSpace, block: Block, draw: Draw) -> Ground:
@@ -120,7 +126,7 @@ def ground_of(facts: Facts, space: DesignSpace, block: Block, draw: Draw) -> Gro
 
 
 def _dies_usd(facts: Facts, node_nm: int, step_mm: float) -> Values:
-    """Dollars of a die, by (width in steps, repairable share in 1/32); infinite where no die is."""
+    """Dollars of a die, by (width in steps, repairable share in 1/32)."""
     rules, wafer = rules_of(facts, node_nm), wafer_of(facts)
     needed, spare = facts.value("spares", "needed_units"), facts.value("spares", "spare_units")
     slim = rules.height_mm / rules.width_mm
@@ -139,6 +145,7 @@ def _dies_usd(facts: Facts, node_nm: int, step_mm: float) -> Values:
         )
         sold = sold_ratio(facts, facts, square, np.asarray(widths[first:] ** 2, dtype=np.float64))
         table[first:, share] = usd_of_wafer(facts, node_nm, np.array(counts), sold)
+    table[:first] = table[first]
     return table
 
 
@@ -158,7 +165,7 @@ def silicon_of(ground: Ground, macs: Values, sram: Values, memory: Values, links
         lanes=np.ceil(lanes / block.dies),
         modules=float(math.ceil(across)) if block.dies > 1 else 0.0,
         feeds=2.0 * macs / block.edge * each,
-        enlarged=1.0 + facts.value("narrow-format", "area_ratio") * (len(rates) - 1.0),
+        enlarged=1.0 + facts.value("narrow-format", "area_ratio") * (len(rates) - 1.0) + ground.more_array,
     )
     own = replace(
         rules,
@@ -168,9 +175,8 @@ def silicon_of(ground: Ground, macs: Values, sram: Values, memory: Values, links
         lane_edge_mm=np.where(optical, facts.value("optics", "lane_edge_mm"), rules.lane_edge_mm),
     )
     area = area_parts(own, content)
-    steps = np.ceil(np.sqrt(sum(area.values()) * rules.width_mm / rules.height_mm) / ground.step_mm - 1e-9)
-    width = steps * ground.step_mm
-    die_mm2 = width * width * (rules.height_mm / rules.width_mm)
+    die_mm2: Values = np.asarray(sum(area.values()))
+    steps = np.sqrt(die_mm2 * rules.width_mm / rules.height_mm) / ground.step_mm
     silicon = block.dies * die_mm2
     clock = facts.value(f"node-{block.node_nm}", "clock_hz")
     flops = {name: FLOPS_PER_MAC * macs * rate * clock for name, rate in rates.items()}
@@ -185,7 +191,7 @@ def silicon_of(ground: Ground, macs: Values, sram: Values, memory: Values, links
     broken = (
         (numbers.stacks[memory] % block.dies) != 0.0,
         ~_fed(ground, flops, sram, memory),
-        steps > len(ground.dies_usd) - 1,
+        steps > (len(ground.dies_usd) - 1) * _ROUNDING,
         numbers.beneath_mm2[memory] > silicon,
         stands > most,
         idle >= cooled,
@@ -193,9 +199,8 @@ def silicon_of(ground: Ground, macs: Values, sram: Values, memory: Values, links
     for index in range(len(REASONS) - 1, -1, -1):
         reason = np.where(broken[index], np.int8(index), reason)
     watts = np.minimum(cooled, _needed_w(ground, flops, silicon, idle, memory, links, lanes))
-    share = np.floor((area["sram"] + area["multipliers"]) / die_mm2 * _SHARES).astype(np.intp)
-    size = np.minimum(steps, len(ground.dies_usd) - 1).astype(np.intp)
-    dies = block.dies * ground.dies_usd[size, np.clip(share, 0, _SHARES)]
+    mended = area["sram"] + area["multipliers"]
+    dies = block.dies * _between(ground.dies_usd, steps, np.asarray(mended) / die_mm2 * _SHARES)
     return Silicon(
         flops_per_s=flops,
         package_mm2=silicon,
@@ -206,6 +211,17 @@ def silicon_of(ground: Ground, macs: Values, sram: Values, memory: Values, links
         memory_usd=numbers.usd[memory],
         **_dollars(ground, dies, stands, interposed, watts, lanes, memory, links),
     )
+
+
+def _between(table: Values, row: Values, column: Values) -> Values:
+    """A table of two axes at places between its points, by interpolation."""
+    first, second = (np.clip(place, 0.0, size - 1.0) for place, size in zip((row, column), table.shape, strict=True))
+    low = np.minimum(first.astype(np.intp), table.shape[0] - 2), np.minimum(second.astype(np.intp), table.shape[1] - 2)
+    more = first - low[0], second - low[1]
+    lower = table[low] * (1.0 - more[1]) + table[low[0], low[1] + 1] * more[1]
+    upper = table[low[0] + 1, low[1]] * (1.0 - more[1]) + table[low[0] + 1, low[1] + 1] * more[1]
+    between: Values = lower * (1.0 - more[0]) + upper * more[0]
+    return between
 
 
 def _fed(ground: Ground, flops: dict[str, Values], sram: Values, memory: Values) -> Values:

@@ -1,0 +1,240 @@
+"""The answer of a chip search: the design to build, for which future, at what regret, and beside which chips."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from flashstill.codesign.described import described, served, with_nearest
+from flashstill.codesign.design_prices import JOULES, LATENCY, USD, prices_of
+from flashstill.codesign.hunt import Found, Hunt, least
+from flashstill.codesign.insurance import features_of
+from flashstill.codesign.regret import Regrets, regrets_of
+from flashstill.codesign.screened import screen
+from flashstill.codesign.search_question import REGRET, Question, names_of, tasks_of
+from flashstill.economics.tco import terms_of
+from flashstill.errors import InfeasiblePlan
+from flashstill.facts import Facts
+from flashstill.frontier import non_dominated
+from flashstill.tables import cell, html_table
+from flashstill.units import TOKENS_PER_MILLION
+
+UNSERVED = "the design serves no load within the bounds"
+OBJECTIVES = {
+    USD: "dollars per million output tokens of the mix",
+    JOULES: "joules at the wall per output token of the mix",
+    LATENCY: "seconds per output token after the first, mean of the mix",
+}
+_CANDIDATES = 48
+"""designs of the front, by each objective"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChipSearch:
+    """best: the design, as `described`, with its cost and how it serves each load. regret: None with one future.
+
+    futures: the best design for each, its cost and the regret of the chosen one.  front: designs by usd, joules and
+    latency of the mean over futures, none beaten by another that was priced in full.
+    """
+
+    objective: str
+    best: dict[str, Any]
+    futures: list[dict[str, Any]]
+    regret: dict[str, Any] | None
+    front: list[dict[str, Any]]
+    insurance: list[dict[str, Any]]
+    searched: dict[str, Any]
+    infeasible: dict[str, int]
+    notes: tuple[str, ...] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document that `codesign --search --json` prints."""
+        return {
+            "objective": self.objective,
+            "objectives": OBJECTIVES,
+            "best": self.best,
+            "futures": self.futures,
+            "regret": self.regret,
+            "front": self.front,
+            "insurance": self.insurance,
+            "searched": self.searched,
+            "infeasible": self.infeasible,
+            "notes": list(self.notes),
+        }
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """One flat row for each design of the front."""
+        return [_flat(one) for one in self.front]
+
+    def _repr_html_(self) -> str:
+        rows = [[cell(one["words"]), *(cell(one[name]) for name in OBJECTIVES)] for one in self.front]
+        return html_table(("design", *OBJECTIVES), rows, f"{len(self.front)} designs on the front")
+
+
+def _flat(document: dict[str, Any]) -> dict[str, Any]:
+    flat = {name: value for name, value in document.items() if not isinstance(value, dict)}
+    return {**flat, **document["chip"]}
+
+
+def answer_search(facts: Facts, question: Question, notes: Sequence[str] = ()) -> ChipSearch:
+    """The search; InfeasiblePlan, with the reasons counted, if no design serves what is asked.
+
+    Raises MissingFact for nodes, memories or formats without rows.
+    """
+    began = time.process_time()
+    tasks, terms = tasks_of(question), terms_of(facts)
+    screened = screen(facts, question.space, tasks.loads, tasks.wanted, terms)
+    screening_s = time.process_time() - began
+    hunt = Hunt(facts=facts, space=question.space, loads=tasks.loads, wanted=tasks.wanted, terms=terms,
+                screened=screened)  # fmt: skip
+    futures, chances = list(range(len(question.futures))), [one.probability for one in question.futures]
+    found = regrets_of(hunt, futures, chances)
+    reasons = dict(screened.reasons)
+    mean = least(hunt, [tasks.mean[question.base]])
+    chosen = mean if question.objective != REGRET else found.minimax
+    if chosen is None or chosen.design < 0:
+        reasons[UNSERVED] = screened.buildable
+        lost = [future.name for future, one in zip(question.futures, found.best, strict=True) if one.design < 0]
+        words = f" in the future {lost[0]!r}" if len(question.futures) > 1 and lost else ""
+        raise InfeasiblePlan(
+            f"none of {question.space.size} designs serves the mix{words} within these bounds", reasons
+        )
+    reasons[UNSERVED] = int(np.isinf(screened.bounds[tasks.mean[question.base]]).sum()) - sum(screened.reasons.values())
+    bests = {name: (mean if name == question.base else least(hunt, [place])) for name, place in tasks.mean.items()}
+    front = _front(hunt, tasks.mean, bests)
+    names = names_of(question.futures)
+    insured = features_of(hunt, chosen.design, futures, names, chances)
+    best = with_nearest(facts, described(hunt, chosen.design))
+    volume = tasks.wanted[tasks.mean[question.base]].volume
+    return ChipSearch(
+        objective=question.objective,
+        best={
+            **best,
+            "cost": _shown(hunt.cost(tasks.mean[question.base], np.array([chosen.design]))[0], question.base),
+            "loads": served(hunt, chosen.design, volume, question.base, range(len(tasks.loads))),
+        },
+        futures=_futures(hunt, question, found, chosen),
+        regret=_regret(question, hunt, found),
+        front=front,
+        insurance=[one.as_dict() for one in insured],
+        searched={
+            "designs": question.space.size,
+            "can_be_made": screened.buildable,
+            "priced_in_full": hunt.priced,
+            "deployments_of_each": sum(int(np.prod(load.chosen.shape)) for load in tasks.loads),
+            "screening_cpu_s": screening_s,
+            "cpu_s": time.process_time() - began,
+        },
+        infeasible={name: count for name, count in reasons.items() if count},
+        notes=tuple(notes),
+    )
+
+
+def _shown(cost: float, objective: str) -> float | None:
+    """Dollars of a million tokens, joules or seconds; None where there is none."""
+    if not np.isfinite(cost):
+        return None
+    return float(cost) * (TOKENS_PER_MILLION if objective == USD else 1.0)
+
+
+def _futures(hunt: Hunt, question: Question, found: Regrets, chosen: Found) -> list[dict[str, Any]]:
+    rows = []
+    for place, (future, best) in enumerate(zip(question.futures, found.best, strict=True)):
+        mine = float(hunt.cost(place, np.array([chosen.design]))[0])
+        rows.append(
+            {
+                "name": future.name,
+                "kind": future.kind,
+                "probability": future.probability,
+                "best": described(hunt, best.design) if best.design >= 0 else None,
+                "cost": _shown(best.cost, question.base),
+                "chosen_cost": _shown(mine, question.base),
+                "chosen_regret": mine / best.cost - 1.0 if np.isfinite(mine) else None,
+                "notes": list(future.notes),
+            }
+        )
+    return rows
+
+
+def _regret(question: Question, hunt: Hunt, found: Regrets) -> dict[str, Any] | None:
+    """The table: designs that are best for something, and what each costs more than the best in every future."""
+    if len(question.futures) < 2:
+        return None
+    names, table = names_of(question.futures), found.regrets
+    roles: dict[int, list[str]] = {}
+    for name, one in zip((*names, "least largest regret", "least mean regret"),
+                         (*found.best, found.minimax, found.mean), strict=True):  # fmt: skip
+        if one is not None and one.design >= 0:
+            roles.setdefault(one.design, []).append(name)
+    chances = np.array([one.probability for one in question.futures])
+    rows = []
+    for design, regrets in zip(found.chosen, table, strict=True):
+        finite = [float(value) if np.isfinite(value) else None for value in regrets]
+        served_all = all(value is not None for value in finite)
+        rows.append(
+            {
+                "best_for": roles[design],
+                "design": described(hunt, design),
+                "regret": dict(zip(names, finite, strict=True)),
+                "largest": float(regrets.max()) if served_all else None,
+                "mean": float((chances * regrets).sum()) if served_all else None,
+            }
+        )
+    return {
+        "designs": rows,
+        "minimax": found.minimax.design if found.minimax else None,
+        "mean": found.mean.design if found.mean else None,
+        "guessed_wrong": _guessed_wrong(names, found),
+    }
+
+
+def _guessed_wrong(names: Sequence[str], found: Regrets) -> dict[str, dict[str, float | None]]:
+    """Built for one future, and another comes: the share by which its tokens cost more than on that one's best chip."""
+    rows = dict(zip(found.chosen, found.regrets, strict=True))
+    return {
+        name: {
+            other: float(value) if np.isfinite(value) else None
+            for other, value in zip(names, rows[one.design], strict=True)
+        }
+        for name, one in zip(names, found.best, strict=True)
+        if one.design >= 0
+    }
+
+
+def _front(hunt: Hunt, mean: dict[str, int], bests: dict[str, Found]) -> list[dict[str, Any]]:
+    """Designs and deployments that no other, of those priced in full, beats in dollars, joules and latency."""
+    picked: list[int] = []
+    for objective, found in bests.items():
+        costs = hunt.cost(mean[objective], found.tried) if len(found.tried) else np.zeros(0)
+        order = np.argsort(costs, kind="stable")[:_CANDIDATES]
+        picked += [int(found.tried[place]) for place in order if np.isfinite(costs[place])]
+    designs = np.unique(np.array(picked, dtype=np.intp))
+    points, owners = [], []
+    for objective in bests:
+        one = hunt.wanted[mean[objective]]
+        for places, group in hunt.by_block(designs):
+            ground = next(each for each in hunt.screened.grounds if each.block == group.block)
+            totals = np.zeros((len(places), len(OBJECTIVES)))
+            for load, part in one.loads:
+                priced = prices_of(hunt.facts, hunt.space, ground, group, hunt.loads[load], hunt.terms,
+                                  (hunt.wanted[mean[USD]].volume,), objective)[0]  # fmt: skip
+                totals += part * np.stack([priced.figures[name] for name in OBJECTIVES], axis=1)
+            points.append(totals)
+            owners += [int(place) for place in places]
+    if not points:
+        return []
+    table = np.concatenate(points)
+    kept = np.flatnonzero(np.isfinite(table).all(axis=1))
+    best = [int(kept[place]) for place in non_dominated(table[kept])]
+    best.sort(key=lambda place: (table[place][0], owners[place]))
+    return [
+        {
+            **{name: _shown(value, name) for name, value in zip(OBJECTIVES, table[place], strict=True)},
+            **described(hunt, owners[place]),
+        }
+        for place in best
+    ]
