@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flashstill.codesign.design_prices import Designs, columns_of, prices_of
+from flashstill.codesign.design_prices import Designs, columns_of
 from flashstill.codesign.designs import ON_SRAM
 from flashstill.codesign.hunt import Hunt
 from flashstill.codesign.nearest_chips import nearest
@@ -30,8 +30,7 @@ def document_of(hunt: Hunt, one: Designs) -> dict[str, Any]:
     """As `described`, of a list of one design that need not be of the space."""
     block, silicon = one.block, one.silicon
     memory, links = hunt.space.memories_of(block)[int(one.memory[0])], hunt.space.links[int(one.links[0])]
-    ground = next(each for each in hunt.screened.grounds if each.block == block)
-    columns = columns_of(hunt.facts, hunt.space, ground, one)
+    columns = columns_of(hunt.facts, hunt.space, hunt.ground_of(one), one)
     linked = float(columns.link_bytes_per_s[0])
     chip = {
         **{f"flops_per_s.{name}": float(rate[0]) for name, rate in columns.flops_per_s.items()},
@@ -79,12 +78,10 @@ def words_of(document: dict[str, Any]) -> str:
 
 def served(hunt: Hunt, design: int, volume: float, objective: str, loads: Sequence[int]) -> list[dict[str, Any]]:
     """How a design serves each load, on its best deployment by an objective; what it cannot serve is left out."""
-    one = designs_of(hunt, design)
-    ground = next(each for each in hunt.screened.grounds if each.block == one.block)
     answers = []
     for place in loads:
         load = hunt.loads[place]
-        found = prices_of(hunt.facts, hunt.space, ground, one, load, hunt.terms, (volume,), objective)[0].figures
+        found = hunt.answers(place, np.array([design], dtype=np.intp), ((objective, volume),))[0][1][0]
         if np.isfinite(found[objective][0]):
             figures = {name: int(value[0]) if name in _WHOLE else float(value[0]) for name, value in found.items()}
             answers.append({"load": load.label, "precision": load.share.precision, **figures})

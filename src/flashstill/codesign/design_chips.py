@@ -43,6 +43,7 @@ class Columns:
     cells, weights_cells: joules of a byte at the cells of each.
     """
 
+    edge: Values
     flops_per_s: dict[str, Values]
     sram_bytes: Values
     sram_bytes_per_s: Values
@@ -182,6 +183,7 @@ def stacked_chip(chip: Chip, columns: Columns) -> Chip:
         chip,
         flops_per_s={name: along(rate) for name, rate in columns.flops_per_s.items()},
         tiers=tuple(tiers),
+        matrix_edge=along(columns.edge),
         on_chip_bytes=along(columns.sram_bytes),
         on_chip_joules_per_byte=along(near + wire),
         topology=_replaced(chip.topology, link_joules_per_byte=along(columns.link_joules), **sent),

@@ -8,6 +8,7 @@ One call prices the designs of one structure (hardware/stacked.py).  What does n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,15 +38,19 @@ USD, JOULES, LATENCY = "usd", "joules", "latency"
 OBJECTIVES = (USD, JOULES, LATENCY)
 """dollars, joules and seconds of an output token"""
 FIGURES = ("usd", "joules", "latency", "ttft_s", "chips", "batch", "tp", "pp", "dp", "ep", "tokens_per_s", "watts")
-_AT_ONCE = 64
-"""designs in one call"""
+_ELEMENTS, _LEAST = 16_384, 16
+"""steps of all designs in one call, and designs at the least"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Designs:
-    """Designs of one block by their places on its axes, all made of what can be built. silicon: one value each."""
+    """Designs that share node, formats and family, all of which can be built. silicon: one value each.
+
+    block: of the first; they may differ in chiplets and in the edge of their arrays.
+    """
 
     block: Block
+    edge: Values
     macs: Values
     sram_bytes: Values
     memory: Places
@@ -61,6 +66,7 @@ class Designs:
         mine = self.silicon
         return Designs(
             block=self.block,
+            edge=self.edge[places],
             macs=self.macs[places],
             sram_bytes=self.sram_bytes[places],
             memory=self.memory[places],
@@ -78,11 +84,43 @@ def designs_at(ground: Ground, space: DesignSpace, inside: Places) -> Designs:
     columns = space.macs[macs], space.sram_bytes[sram]
     return Designs(
         block=ground.block,
+        edge=np.full(len(inside), float(ground.block.edge)),
         macs=columns[0],
         sram_bytes=columns[1],
         memory=memory,
         links=links,
         silicon=silicon_of(ground, *columns, memory, links),
+    )
+
+
+def merged(groups: Sequence[Designs]) -> Designs:
+    """Designs of several blocks of one node, one family and the same formats, as one list."""
+    first = groups[0]
+    if len(groups) == 1:
+        return first
+
+    def joined(values: Sequence[object]) -> Values:
+        shaped = [np.broadcast_to(np.asarray(one), group.macs.shape) for one, group in zip(values, groups, strict=True)]
+        return np.concatenate(shaped)
+
+    return Designs(
+        block=first.block,
+        edge=joined([group.edge for group in groups]),
+        macs=joined([group.macs for group in groups]),
+        sram_bytes=joined([group.sram_bytes for group in groups]),
+        memory=joined([group.memory for group in groups]),
+        links=joined([group.links for group in groups]),
+        silicon=Silicon(
+            flops_per_s={
+                name: joined([group.silicon.flops_per_s[name] for group in groups])
+                for name in first.silicon.flops_per_s
+            },
+            **{
+                name: joined([getattr(group.silicon, name) for group in groups])
+                for name in Silicon.__dataclass_fields__
+                if name != "flops_per_s"
+            },
+        ),
     )
 
 
@@ -99,6 +137,7 @@ def columns_of(facts: Facts, space: DesignSpace, ground: Ground, designs: Design
         return np.broadcast_to(np.asarray(values, dtype=np.float64), shape)
 
     return Columns(
+        edge=designs.edge,
         flops_per_s={name: each(rate) for name, rate in silicon.flops_per_s.items()},
         sram_bytes=designs.sram_bytes,
         sram_bytes_per_s=sram_rate(facts, designs.block, designs.sram_bytes),
@@ -128,40 +167,33 @@ def owned(terms_chip: tuple[Terms, float], silicon: Silicon, volume: float) -> O
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prices:
-    """Of each design the deployment that is best by one objective: FIGURES, infinite where none keeps the bounds."""
-
-    figures: dict[str, Values]
+Asks = tuple[tuple[str, float], ...]
+"""pairs of an objective, and the packages over which the design's own dollars are spread"""
+Figures = dict[str, Values]
+"""of each design the deployment that is best by one objective: FIGURES, infinite where none keeps the bounds"""
 
 
 def prices_of(
-    facts: Facts,
-    space: DesignSpace,
-    ground: Ground,
-    designs: Designs,
-    load: Load,
-    terms: Terms,
-    volumes: tuple[float, ...],
-    objective: str,
-) -> tuple[Prices, ...]:
-    """One answer for each volume over which the design's own dollars are spread."""
+    facts: Facts, space: DesignSpace, ground: Ground, designs: Designs, load: Load, terms: Terms, asks: Asks
+) -> tuple[Figures, ...]:
+    """One answer for each pair asked for."""
     count = len(designs.macs)
-    tables = [{name: np.full(count, np.inf) for name in FIGURES} for _ in volumes]
+    tables = tuple({name: np.full(count, np.inf) for name in FIGURES} for _ in asks)
     choices, links = space.memories_of(designs.block), space.links
     structure = [
         (bool(choices[memory].weights_kind), AXES_OF[links[link].wiring], bool(links[link].lanes))
         for memory, link in zip(designs.memory, designs.links, strict=True)
     ]
+    at_once = max(_ELEMENTS // len(load.chosen.groups.by_number), _LEAST)
     for kind in dict.fromkeys(structure):
         places = np.flatnonzero([one == kind for one in structure])
-        for start in range(0, len(places), _AT_ONCE):
-            some = places[start : start + _AT_ONCE]
-            answers = _priced(facts, space, ground, designs.part(some), load, terms, volumes, objective)
+        for start in range(0, len(places), at_once):
+            some = places[start : start + at_once]
+            answers = _priced(facts, space, ground, designs.part(some), load, terms, asks)
             for table, answer in zip(tables, answers, strict=True):
                 for name, values in answer.items():
                     table[name][some] = values
-    return tuple(Prices(figures=table) for table in tables)
+    return tables
 
 
 def _priced(
@@ -171,9 +203,8 @@ def _priced(
     designs: Designs,
     load: Load,
     terms: Terms,
-    volumes: tuple[float, ...],
-    objective: str,
-) -> list[dict[str, Values]]:
+    asks: Asks,
+) -> list[Figures]:
     memory, links = space.memories_of(designs.block)[designs.memory[0]], space.links[designs.links[0]]
     chip = archetype(facts, designs.block, memory, links)
     stacked = stacked_chip(chip, columns_of(facts, space, ground, designs))
@@ -190,7 +221,7 @@ def _priced(
     watts, ratio = np.asarray(pace.watts_per_chip), chip.system.server_power_ratio
     silicon = _leading(designs.silicon)
     answers = []
-    for volume in volumes:
+    for objective, volume in asks:
         hour = owned_hour(terms, owned((terms, ratio), silicon, volume), watts).usd
         columns = {
             "usd": hour / SECONDS_PER_HOUR * packages / rate,

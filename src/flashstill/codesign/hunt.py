@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.codesign.design_prices import Designs, Places, designs_at, prices_of
+from flashstill.codesign.design_prices import Asks, Designs, Figures, Places, designs_at, merged, prices_of
 from flashstill.codesign.designs import DesignSpace, Values
 from flashstill.codesign.loads import Load
 from flashstill.codesign.screened import Screened, Wanted
+from flashstill.codesign.silicon import Ground
 from flashstill.economics.tco import Terms
 from flashstill.facts import Facts
 
@@ -48,19 +49,34 @@ class Hunt:
 
     def _priced(self, load: int, one: Wanted, designs: Places) -> Values:
         key = (load, one.objective, one.volume)
-        volumes = tuple(dict.fromkeys(other.volume for other in self.wanted if other.objective == one.objective))
-        for volume in volumes:
-            self.costs.setdefault((load, one.objective, volume), np.full(self.space.size, np.nan))
+        asks = tuple(dict.fromkeys((other.objective, other.volume) for other in self.wanted))
+        for objective, volume in asks:
+            if (load, objective, volume) not in self.costs:
+                self.costs[load, objective, volume] = np.full(self.space.size, np.nan)
         missing = designs[np.isnan(self.costs[key][designs])]
         if len(missing):
-            for places, found in self.by_block(missing):
-                ground = self.screened.grounds[self._block(places[0])]
-                answers = prices_of(
-                    self.facts, self.space, ground, found, self.loads[load], self.terms, volumes, one.objective
-                )
-                for volume, answer in zip(volumes, answers, strict=True):
-                    self.costs[load, one.objective, volume][places] = answer.figures[one.objective]
+            for places, answers in self.answers(load, missing, asks):
+                for (objective, volume), answer in zip(asks, answers, strict=True):
+                    self.costs[load, objective, volume][places] = answer[objective]
         return self.costs[key][designs]
+
+    def answers(self, load: int, designs: Places, asks: Asks) -> list[tuple[Places, tuple[Figures, ...]]]:
+        """Prices of designs on a load, by groups of designs that one call can price."""
+        groups: dict[object, list[tuple[Places, Designs]]] = {}
+        for places, found in self.by_block(designs):
+            block = found.block
+            groups.setdefault((block.on_sram, block.node_nm, block.narrowest), []).append((places, found))
+        answers = []
+        for group in groups.values():
+            ground = self.ground_of(group[0][1])
+            together = merged([found for _, found in group])
+            prices = prices_of(self.facts, self.space, ground, together, self.loads[load], self.terms, asks)
+            answers.append((np.concatenate([places for places, _ in group]), prices))
+        return answers
+
+    def ground_of(self, designs: Designs) -> Ground:
+        """The ground of the block of designs."""
+        return next(ground for ground in self.screened.grounds if ground.block == designs.block)
 
     def by_block(self, designs: Places) -> list[tuple[Places, Designs]]:
         """Designs by block, with their silicon."""

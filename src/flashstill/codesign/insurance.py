@@ -65,8 +65,7 @@ def features_of(
 ) -> list[Feature]:
     """Every feature that can be added to a design, best insurance first; those that cannot be built are left out."""
     one = designs_of(hunt, design)
-    ground = next(each for each in hunt.screened.grounds if each.block == one.block)
-    base = Subject(space=hunt.space, ground=ground, design=one)
+    base = Subject(space=hunt.space, ground=hunt.ground_of(one), design=one)
     narrow = {place: _narrower(hunt, base, load) for place, load in enumerate(hunt.loads)}
     found = []
     for name, make, world in _features(hunt, base):
@@ -144,10 +143,9 @@ def _cost(hunt: Hunt, subject: Subject, future: int, loads: dict[int, Load] | No
     one, total = hunt.wanted[future], 0.0
     for place, part in one.loads:
         load = loads[place] if loads else hunt.loads[place]
-        found = prices_of(
-            hunt.facts, subject.space, subject.ground, subject.design, load, hunt.terms, (one.volume,), one.objective
-        )[0]
-        total += part * float(found.figures[one.objective][0])
+        asks = ((one.objective, one.volume),)
+        found = prices_of(hunt.facts, subject.space, subject.ground, subject.design, load, hunt.terms, asks)[0]
+        total += part * float(found[one.objective][0])
     return total
 
 

@@ -209,6 +209,7 @@ def _ideal(facts: Facts, space: DesignSpace, block: Block, macs: Values, place: 
     cells = np.array([cells_joules(facts, one.kind) for one in memories])
     own = np.array([cells_joules(facts, one.weights_kind) for one in memories])
     return Columns(
+        edge=ones * block.edge,
         flops_per_s={name: FLOPS_PER_MAC * space.macs[macs] * rate * clock for name, rate in rates.items()},
         sram_bytes=sram,
         sram_bytes_per_s=sram_rate(facts, block, sram),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flashstill.codesign.described import described, served, with_nearest
-from flashstill.codesign.design_prices import JOULES, LATENCY, USD, prices_of
+from flashstill.codesign.design_prices import JOULES, LATENCY, USD
 from flashstill.codesign.hunt import Found, Hunt, least
 from flashstill.codesign.insurance import features_of
 from flashstill.codesign.regret import Regrets, regrets_of
@@ -213,28 +213,21 @@ def _front(hunt: Hunt, mean: dict[str, int], bests: dict[str, Found]) -> list[di
         order = np.argsort(costs, kind="stable")[:_CANDIDATES]
         picked += [int(found.tried[place]) for place in order if np.isfinite(costs[place])]
     designs = np.unique(np.array(picked, dtype=np.intp))
-    points, owners = [], []
-    for objective in bests:
-        one = hunt.wanted[mean[objective]]
-        for places, group in hunt.by_block(designs):
-            ground = next(each for each in hunt.screened.grounds if each.block == group.block)
-            totals = np.zeros((len(places), len(OBJECTIVES)))
-            for load, part in one.loads:
-                priced = prices_of(hunt.facts, hunt.space, ground, group, hunt.loads[load], hunt.terms,
-                                  (hunt.wanted[mean[USD]].volume,), objective)[0]  # fmt: skip
-                totals += part * np.stack([priced.figures[name] for name in OBJECTIVES], axis=1)
-            points.append(totals)
-            owners += [int(place) for place in places]
-    if not points:
-        return []
-    table = np.concatenate(points)
+    asks = tuple((objective, hunt.wanted[mean[USD]].volume) for objective in bests)
+    tables = np.zeros((len(asks), len(designs), len(OBJECTIVES)))
+    for load, part in hunt.wanted[mean[USD]].loads:
+        for places, answers in hunt.answers(load, designs, asks):
+            at = np.searchsorted(designs, places)
+            for table, figures in zip(tables, answers, strict=True):
+                table[at] += part * np.stack([figures[name] for name in OBJECTIVES], axis=1)
+    table, owners = tables.reshape(-1, len(OBJECTIVES)), np.tile(designs, len(asks))
     kept = np.flatnonzero(np.isfinite(table).all(axis=1))
     best = [int(kept[place]) for place in non_dominated(table[kept])]
     best.sort(key=lambda place: (table[place][0], owners[place]))
     return [
         {
             **{name: _shown(value, name) for name, value in zip(OBJECTIVES, table[place], strict=True)},
-            **described(hunt, owners[place]),
+            **described(hunt, int(owners[place])),
         }
         for place in best
     ]
