@@ -21,9 +21,8 @@ from tests.deployments import FACTS
 NAMES = {
     "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView",
     "Scenario", "SearchSpace", "UnsupportedArchitecture", "arrays", "asic", "capacity", "cascade", "ceiling",
-    "chip",
-    "codesign", "distill", "economics", "evaluate", "explain", "family_economics", "knee", "measure_model",
-    "measure_server", "model", "plan_fleet", "plan_student", "predict", "quality_law", "run", "search", "serve",
+    "chip", "chip_search", "codesign", "distill", "economics", "evaluate", "explain", "family_economics", "knee",
+    "measure_model", "measure_server", "model", "plan_fleet", "plan_student", "predict", "quality_law", "run", "search", "serve",
     "should_distil", "simulate", "simulate_sweep", "train_cost", "trends",
 }  # fmt: skip
 SIGNATURES = {
@@ -73,6 +72,10 @@ SIGNATURES = {
     "asic": (
         "model", "volume", "variant", "node", "isl", "osl", "max_ttft_s", "max_tpot_s", "precision", "kv_precision",
         "memory", "concurrency", "against", "price", "draws", "seed", "decided", "progress", "facts", "set",
+    ),
+    "chip_search": (
+        "model", "weights", "future", "objective", "node", "year", "as_of", "isl", "osl", "max_ttft_s", "max_tpot_s",
+        "precision", "memory", "designs", "volume", "demand", "max_chips", "max_batch", "facts", "set",
     ),
     "codesign": (
         "model", "chip", "isl", "osl", "max_chips", "batches", "max_ttft_s", "max_tpot_s", "min_tokens_per_s",

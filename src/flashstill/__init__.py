@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from flashstill.capacity_planning import capacity
     from flashstill.cascading import cascade
+    from flashstill.chip_searching import chip_search
     from flashstill.distilling import distill, evaluate, run
     from flashstill.endpoint import serve
     from flashstill.family_economics import family_economics, should_distil
@@ -59,6 +60,7 @@ __all__ = [
     "cascade",
     "ceiling",
     "chip",
+    "chip_search",
     "codesign",
     "distill",
     "economics",
@@ -96,6 +98,7 @@ if not TYPE_CHECKING:  # for a type checker, a name that is not imported above d
         "asic": "flashstill.own_chips",
         "capacity": "flashstill.capacity_planning",
         "codesign": "flashstill.what_ifs",
+        "chip_search": "flashstill.chip_searching",
         "ceiling": "flashstill.years_ahead",
         "cascade": "flashstill.cascading",
         "distill": "flashstill.distilling",

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from flashstill.cli.chip_search import run_search, search_options
 from flashstill.cli.completion import complete_chips, complete_models
 from flashstill.cli.documents import echo_edits, json_option, print_infeasible, print_json
 from flashstill.cli.options import COUNT, RATE, SECONDS, WORD, arrival_options, facts_options, price_option
@@ -56,6 +57,7 @@ _NEGLIGIBLE = 5e-4
     "--doubling/--no-doubling", default=None,
     help="What twice each number buys, and where the bound moves [default: for one model on one chip].",
 )  # fmt: skip
+@search_options
 @price_option
 @facts_options
 @page_option
@@ -70,7 +72,10 @@ def codesign(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Which number of a chip buys most: d ln(cost) / d ln(number) of dollars, joules and seconds per token."""
+    """Which number of a chip buys most: d ln(cost) / d ln(number); with --search: which chip to build."""
+    found = run_search(words(model), facts_directories, edits, out, as_json, asked)
+    if found:
+        return
     from flashstill.facts import load
     from flashstill.plan.space import BATCHES
     from flashstill.what_ifs import codesign as answer_codesign

@@ -41,9 +41,6 @@ def asked_space(
     now = last_year(facts) if as_of is None else as_of
     lands = landing_year(facts, now) if year is None else year
     plan, known = roadmap(facts, lands, as_of), facts_of(facts, lands, as_of)
-    cooled = known.get("cooling", "package_w")
-    watts = min(max(plan.package_w.value, cooled.low), cooled.high)
-    known = known.with_rows([replace(cooled, value=watts, note=plan.package_w.basis)])
     kinds = known_memories(known)
     made = known.value("chip-search", "production_years")
     in_volume = tuple(
@@ -54,10 +51,12 @@ def asked_space(
             raise BadInput(f"{kind} is not made in volume for a chip of {lands}; kinds that are: {_listed(in_volume)}")
     chosen = tuple(known_node(known, node) for node in nodes) or (int(plan.node_nm),)
     space = design_space(known, nodes=chosen, designs=designs, memories=tuple(memories) or (*in_volume, ON_SRAM))
+    watts = known.value("cooling", "package_w")
     notes = [
         f"a chip that lands in {lands}, of {_listed([f'{node} nm' for node in chosen])}, with at most {watts:.0f} W a"
         f" package; memories to choose from: {_listed(memories or (*in_volume, 'SRAM only'))}",
         "designs are priced as chips of a class of which none was measured; areas are known to a third",
+        *plan.notes,
     ]
     return AskedSpace(facts=known, space=space, year=lands, notes=tuple(notes))
 

@@ -130,6 +130,13 @@ def known_memories(facts: Facts) -> tuple[str, ...]:
     )
 
 
+def known_formats(facts: Facts) -> tuple[str, ...]:
+    """Formats of arrays in which some chip of the rows multiplies."""
+    rows = (row for (_, quantity), rows in facts.rows.items() if quantity == "flops_per_s" for row in rows)
+    multiplied = {row.condition.split()[0] for row in rows}
+    return tuple(name for name in FORMATS if name in multiplied)
+
+
 def holds_cache(facts: Facts, kind: str) -> bool:
     """Whether a kind of memory can hold a cache that every token writes; flash cannot."""
     row = facts.find(kind, "cache_ratio")

@@ -17,7 +17,7 @@ from flashstill.asic.choosing import answer_of, asked_of, usd_per_million
 from flashstill.asic.design import HBM, ChipDesign
 from flashstill.asic.designing import design_chip
 from flashstill.codesign.backtest import COMPARED, Vector
-from flashstill.codesign.designs import FORMATS, ON_SRAM, design_space, known_memories
+from flashstill.codesign.designs import ON_SRAM, design_space, known_formats, known_memories
 from flashstill.codesign.future import Share
 from flashstill.codesign.hunt import Hunt, least
 from flashstill.codesign.loads import load_of
@@ -77,13 +77,12 @@ def searched(facts: Facts, model: Architecture, year: int, as_of: int, isl: int,
     Formats of the arrays are those that some chip known by then multiplies in.
     """
     plan, then = roadmap(facts, year, as_of), facts_of(facts, year, as_of)
-    known = {row.condition.split()[0] for (_, what), rows in then.rows.items() if what == "flops_per_s" for row in rows}
     space = design_space(
         then,
         nodes=(int(plan.node_nm),),
         designs=DESIGNS,
         memories=(*(kind for kind in known_memories(then) if kind in plan.memories), ON_SRAM),
-        narrowest=tuple(name for name in FORMATS if name in known),
+        narrowest=known_formats(then),
     )
     loads = (load_of(Share(model=model, weight=1.0, isl=isl, osl=osl), CHIPS_AT_MOST, BATCH_AT_MOST),)
     wanted, terms = (Wanted(loads=((0, 1.0),), volume=VOLUME, objective="usd"),), terms_of(then)
