@@ -22,8 +22,8 @@ NAMES = {
     "BadInput", "Decision", "Deployment", "FlashstillError", "InfeasiblePlan", "MissingFact", "ReplicaView",
     "Scenario", "SearchSpace", "UnsupportedArchitecture", "arrays", "asic", "capacity", "cascade", "ceiling",
     "chip", "chip_search", "codesign", "distill", "economics", "evaluate", "explain", "family_economics", "knee",
-    "measure_model", "measure_server", "model", "plan_fleet", "plan_student", "predict", "quality_law", "run", "search", "serve",
-    "should_distil", "simulate", "simulate_sweep", "train_cost", "trends",
+    "measure_model", "measure_server", "model", "plan_fleet", "plan_student", "predict", "quality_law", "run",
+    "search", "serve", "should_distil", "simulate", "simulate_sweep", "train_cost", "trends",
 }  # fmt: skip
 SIGNATURES = {
     "model": ("name",),

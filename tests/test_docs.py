@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LONG = re.compile(
     r"flashstill (simulate|asic|capacity|cascade|economics) |plan [^\n]*--(trace|quality-target)|fs\.simulate\("
-    r"|predict [^\n]*--simulated|trends [^\n]*--model"
+    r"|predict [^\n]*--simulated|trends [^\n]*--model|codesign --search|fs\.chip_search\("
 )
 """examples that take a compiled event loop, or seconds"""
 

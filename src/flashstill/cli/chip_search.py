@@ -165,8 +165,8 @@ def print_search(document: Mapping[str, Any]) -> None:
         click.echo(f"and {len(document['front']) - _SHOWN} more designs on the front (--json)")
     found = document["searched"]
     click.echo(
-        f"{found['designs']:,} designs: {found['can_be_made']:,} can be made, {found['priced_in_full']:,} were priced in"
-        f" full, each on {found['deployments_of_each']:,} deployments"
+        f"{found['designs']:,} designs: {found['can_be_made']:,} can be made, {found['priced_in_full']:,} were priced"
+        f" in full, each on {found['deployments_of_each']:,} deployments"
     )
     click.echo(f"{found['cpu_s']:.1f} s of processor time", err=True)
     for reason, count in document["infeasible"].items():

@@ -39,6 +39,8 @@ ON_SRAM = "none"
 _NEEDED = ("stack_bytes", "stack_bytes_per_s", "usd_per_byte", "pj_per_bit")
 LARGEST, LEAST_POINTS = 20_000_000, 2
 """designs of a space, and values of its two finest axes"""
+_ENOUGH = 12
+"""values of multipliers times values of SRAM, below which other axes are thinned"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,11 +176,11 @@ def design_space(
     nodes: Sequence[int],
     designs: int = 1_000_000,
     memories: Sequence[str] | None = None,
-    dies: Sequence[int] = (1, 2, 4),
+    dies: Sequence[int] | None = None,
     narrowest: Sequence[str] = FORMATS,
-    edges: Sequence[int] = (64, 128, 256),
-    stacks: Sequence[int] = (2, 4, 6, 8, 12),
-    lanes: Sequence[int] = (16, 32, 64, 128),
+    edges: Sequence[int] | None = None,
+    stacks: Sequence[int] | None = None,
+    lanes: Sequence[int] | None = None,
     wirings: Sequence[str] = (TORUS_3, SWITCH, OPTICS),
     macs: tuple[float, float] = (2.0**13, 2.0**22),
     sram_bytes: tuple[float, float] = (2.0**23, 2.0**31),
@@ -186,7 +188,7 @@ def design_space(
     """About `designs` designs: multipliers and SRAM are as finely divided as that allows.
 
     memories: kinds, with "none" for chips of SRAM only; None for all with rows, and none.  macs, sram_bytes: least and
-    most of a package.
+    most of a package.  dies, edges, stacks, lanes: None for values that few designs have fewer of.
     BadInput for an unknown word, or for a number of designs that leaves no choice.
     """
     possible = (*known_memories(facts), ON_SRAM)
@@ -201,24 +203,39 @@ def design_space(
                 raise BadInput(unknown(what, word, known))
     if not 1 <= designs <= LARGEST:
         raise BadInput(f"designs must lie between 1 and {LARGEST}, not {designs}")
-    choices = memories_of(facts, [kind for kind in memories if kind != ON_SRAM], stacks)
-    links = tuple(Links(wiring=wiring, lanes=count) for wiring in wirings if wiring != ALONE for count in lanes)
-    links = (Links(wiring=ALONE, lanes=0), *links) if ALONE in wirings or not links else links
-    others = len(nodes) * len(dies) * len(narrowest) * len(edges) * len(links)
-    others *= len(choices) + (ON_SRAM in memories)
+    given = {"dies": dies, "edges": edges, "stacks": stacks, "lanes": lanes}
+    for axes in _thinner():
+        axes.update({name: tuple(values) for name, values in given.items() if values is not None})
+        choices = memories_of(facts, [kind for kind in memories if kind != ON_SRAM], axes["stacks"])
+        links = tuple(Links(wiring=wiring, lanes=count) for wiring in wirings if wiring != ALONE
+                      for count in axes["lanes"])  # fmt: skip
+        links = (Links(wiring=ALONE, lanes=0), *links) if ALONE in wirings or not links else links
+        others = len(nodes) * len(axes["dies"]) * len(narrowest) * len(axes["edges"]) * len(links)
+        others *= len(choices) + (ON_SRAM in memories)
+        if others * _ENOUGH <= designs:
+            break
     if not others:
         raise BadInput("no kind of memory is left to choose from; allow more of them, or a later year")
     points = max(designs / others, 1.0)
-    fine = max(round(math.sqrt(points * 2.0)), LEAST_POINTS)
+    fine = max(round(2.0 * math.sqrt(points)), LEAST_POINTS)
     coarse = max(math.ceil(points / fine), LEAST_POINTS)
     return DesignSpace(
         nodes=tuple(nodes),
-        dies=tuple(dies),
+        dies=axes["dies"],
         narrowest=tuple(narrowest),
-        edges=tuple(edges),
+        edges=axes["edges"],
         macs=np.geomspace(*macs, fine),
         sram_bytes=np.geomspace(*sram_bytes, coarse),
         memories=choices,
         links=links,
         on_sram=ON_SRAM in memories,
     )
+
+
+def _thinner() -> Iterator[dict[str, tuple[int, ...]]]:
+    """Values of the axes of which there are few, and then with fewer of one axis after another."""
+    axes = {"dies": (1, 2, 4), "edges": (64, 128, 256), "stacks": (2, 4, 6, 8, 12), "lanes": (16, 32, 64, 128)}
+    yield dict(axes)
+    for name, fewer in (("edges", (128,)), ("lanes", (32, 128)), ("stacks", (2, 4, 8)), ("dies", (1, 2))):
+        axes[name] = fewer
+        yield dict(axes)
