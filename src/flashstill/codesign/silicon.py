@@ -31,9 +31,9 @@ from flashstill.codesign.designs import (
     Links,
     Values,
 )
+from flashstill.codesign.die_prices import SHARES, between, dies_usd
 from flashstill.codesign.memory_choices import MemoryNumbers, memory_numbers
-from flashstill.economics.bill_of_materials import INTERPOSER, ORGANIC, Die, assembled, sold_ratio, usd_of_wafer
-from flashstill.economics.wafers import dies_per_wafer, wafer_of
+from flashstill.economics.bill_of_materials import INTERPOSER, ORGANIC, assembled
 from flashstill.facts import Facts
 from flashstill.hardware import BYTES_PER_VALUE
 
@@ -44,10 +44,6 @@ POWER = "idle power uses up what cooling removes"
 UNEVEN = "stacks cannot be spread evenly over the dies"
 REASONS = (UNEVEN, UNFED, RETICLE, BENEATH, CARRIER, POWER)
 FLOPS_PER_MAC = 2.0
-_SHARES = 32
-"""steps of the share of a die that can be repaired"""
-_NARROWEST_MM = 2.0
-"""of a die: smaller ones have no room for a host interface, and are priced as one of this width"""
 _ROUNDING = 1.0 + 1e-12
 
 
@@ -120,33 +116,9 @@ def ground_of(facts: Facts, space: DesignSpace, block: Block, draw: Draw) -> Gro
         memory=memory_numbers(facts, space.memories_of(block)),
         links=space.links,
         draw=draw,
-        dies_usd=facts.derived(("dies_usd", block.node_nm, step), lambda: _dies_usd(facts, block.node_nm, step)),
+        dies_usd=facts.derived(("dies_usd", block.node_nm, step), lambda: dies_usd(facts, block.node_nm, step)),
         step_mm=step,
     )
-
-
-def _dies_usd(facts: Facts, node_nm: int, step_mm: float) -> Values:
-    """Dollars of a die, by (width in steps, repairable share in 1/32)."""
-    rules, wafer = rules_of(facts, node_nm), wafer_of(facts)
-    needed, spare = facts.value("spares", "needed_units"), facts.value("spares", "spare_units")
-    slim = rules.height_mm / rules.width_mm
-    widths = step_mm * np.arange(math.floor(rules.width_mm / step_mm + 1e-9) + 1)
-    first = math.ceil(_NARROWEST_MM / step_mm)
-    counts = [dies_per_wafer(float(width), float(width * slim), wafer) for width in widths[first:]]
-    table = np.full((len(widths), _SHARES + 1), np.inf)
-    for share in range(_SHARES + 1):
-        square = Die(
-            node_nm=node_nm,
-            width_mm=1.0,
-            height_mm=slim,
-            units=int(needed + spare),
-            needed=int(needed),
-            units_ratio=share / _SHARES,
-        )
-        sold = sold_ratio(facts, facts, square, np.asarray(widths[first:] ** 2, dtype=np.float64))
-        table[first:, share] = usd_of_wafer(facts, node_nm, np.array(counts), sold)
-    table[:first] = table[first]
-    return table
 
 
 def silicon_of(ground: Ground, macs: Values, sram: Values, memory: Values, links: Values) -> Silicon:
@@ -200,7 +172,7 @@ def silicon_of(ground: Ground, macs: Values, sram: Values, memory: Values, links
         reason = np.where(broken[index], np.int8(index), reason)
     watts = np.minimum(cooled, _needed_w(ground, flops, silicon, idle, memory, links, lanes))
     mended = area["sram"] + area["multipliers"]
-    dies = block.dies * _between(ground.dies_usd, steps, np.asarray(mended) / die_mm2 * _SHARES)
+    dies = block.dies * between(ground.dies_usd, steps, np.asarray(mended) / die_mm2 * SHARES)
     return Silicon(
         flops_per_s=flops,
         package_mm2=silicon,
@@ -211,17 +183,6 @@ def silicon_of(ground: Ground, macs: Values, sram: Values, memory: Values, links
         memory_usd=numbers.usd[memory],
         **_dollars(ground, dies, stands, interposed, watts, lanes, memory, links),
     )
-
-
-def _between(table: Values, row: Values, column: Values) -> Values:
-    """A table of two axes at places between its points, by interpolation."""
-    first, second = (np.clip(place, 0.0, size - 1.0) for place, size in zip((row, column), table.shape, strict=True))
-    low = np.minimum(first.astype(np.intp), table.shape[0] - 2), np.minimum(second.astype(np.intp), table.shape[1] - 2)
-    more = first - low[0], second - low[1]
-    lower = table[low] * (1.0 - more[1]) + table[low[0], low[1] + 1] * more[1]
-    upper = table[low[0] + 1, low[1]] * (1.0 - more[1]) + table[low[0] + 1, low[1] + 1] * more[1]
-    between: Values = lower * (1.0 - more[0]) + upper * more[0]
-    return between
 
 
 def _fed(ground: Ground, flops: dict[str, Values], sram: Values, memory: Values) -> Values:
