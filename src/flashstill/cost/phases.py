@@ -132,7 +132,7 @@ def verify_step(
         halves = two_batches(conditions, part(0.5), layout.chips, again_s, pue)
         step = step.where(np.asarray(layout.each(sequences)) >= 2.0, halves)
     step = with_sampling(step, model, conditions, layout.each(sequences * queries))
-    return step.plus(sends(model, conditions, layout, layout.each(decoding.tokens)))
+    return with_sends(step, model, conditions, layout, layout.each(decoding.tokens))
 
 
 def prefill_step(
@@ -162,7 +162,7 @@ def prefill_step(
         overhead_s = overhead_seconds(model, conditions, every)
         step = _prompt_step(model, conditions, layout, part, overhead_s, pue)
         step = with_sampling(step, model, conditions, every)
-        return step.plus(sends(model, conditions, layout, every * tokens))
+        return with_sends(step, model, conditions, layout, every * tokens)
 
     if chunk is None or np.all(np.asarray(length) <= chunk):
         return one(length, past)
@@ -201,7 +201,7 @@ def mixed_step(
     overhead_s = overhead_seconds(model, conditions, layout.each(decoding.sequences + chunks.count))
     step = _prompt_step(model, conditions, layout, part, overhead_s, pue)
     step = with_sampling(step, model, conditions, layout.each(decoding.tokens + chunks.count))
-    return step.plus(sends(model, conditions, layout, layout.each(decoding.tokens + chunks.tokens)))
+    return with_sends(step, model, conditions, layout, layout.each(decoding.tokens + chunks.tokens))
 
 
 def _prompt_step(
@@ -232,6 +232,15 @@ def sends(model: Architecture, conditions: Conditions, layout: Layout, tokens: Q
     """Cost of sending the activations of `tokens` tokens from stage to stage of a pipeline."""
     exchanges = to_next_stages(layout, model.width, tokens)
     return step_cost(conditions, Sharded(operations=(), exchanges=exchanges), layout.chips)
+
+
+def with_sends(
+    step: StepCost, model: Architecture, conditions: Conditions, layout: Layout, tokens: Quantity
+) -> StepCost:
+    """The step with its `tokens` tokens sent from stage to stage; the step itself where there is one stage."""
+    if not np.any(np.asarray(layout.pp) > 1):
+        return step
+    return step.plus(sends(model, conditions, layout, tokens))
 
 
 def overhead_seconds(model: Architecture, conditions: Conditions, sequences: Quantity) -> Quantity:
