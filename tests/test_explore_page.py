@@ -168,6 +168,24 @@ def test_all_of_it_by_keyboard(tab: Page, server: ExploreServer) -> None:
     tab.until("new URLSearchParams(location.search).get('batch') === '48'")
 
 
+def test_a_long_list_is_one_stop_of_the_keyboard(tab: Page, server: ExploreServer) -> None:
+    shown(tab, server.address("view=front&chips_from=h100-sxm"))
+    chosen = "[...document.querySelectorAll('fieldset input:checked')].map(each => each.value).join()"
+    tab_to(tab, "at.type === 'checkbox' && at.closest('fieldset')")
+    assert tab.run("document.activeElement.value") == "h100-sxm"
+    tab.press("ArrowDown")
+    tab.press(" ")
+    tab.until("new URLSearchParams(location.search).get('chips_from').includes(',')")
+    tab.until(f"{chosen}.includes(',')")
+    assert set(state(tab)["chips_from"].split(",")) == set(tab.run(chosen).split(","))
+    tab.press("End")
+    last = tab.run("document.activeElement.value")
+    tab.press("Tab")
+    assert focused(tab) == "c-max_chips"
+    tab.press("Tab", shift=True)
+    assert tab.run("document.activeElement.value") == last
+
+
 def test_what_if_edits_change_the_answer_and_can_be_taken_back(tab: Page, server: ExploreServer) -> None:
     shown(tab, server.address("view=model"))
     before = tab.run("document.querySelector('.lead').textContent")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flashstill.cli import main
 from flashstill.errors import BadInput
 from flashstill.explore.grid import grid_of, query_of
 from flashstill.explore.saving import check_name
@@ -67,3 +68,10 @@ def test_a_query_says_what_is_left_out_and_repeats_edits() -> None:
 def test_another_ending_is_refused_before_anything_is_computed(name: str) -> None:
     with pytest.raises(BadInput, match=r"its name ends in \.html"):
         check_name(Path(name))
+
+
+def test_the_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["explore", "--save", "page.txt"])
+    assert ended.value.code == 2
+    assert "its name ends in .html, not 'page.txt'" in capsys.readouterr().err

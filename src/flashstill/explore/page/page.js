@@ -99,21 +99,18 @@ function el(tag, attributes = {}, ...children) {
   made.append(...children);
   return made;
 }
-const SIZES = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""], [1e-3, "m"], [1e-6, "µ"], [1e-9, "n"], [1e-12, "p"]];
 function words(value, kind = "") {  // a number of a setting in words: 0.03 s is 30 ms
   if (value === null || value === undefined || value === "") return "not set";
   const number = Number(value), unit = kind === "1" ? "" : kind;
   if (!Number.isFinite(number)) return `${value}`;
-  const digits = (amount) => amount.toLocaleString("en", { maximumSignificantDigits: 4 });
   if (unit === "usd" || unit === "$") return `$${digits(number)}`;
-  if (!unit || !/^(s|J|W|B|B\/s|bytes?|bytes?\/s|flop\/s|Hz|bits?\/s)$/i.test(unit)) {
-    return `${Math.abs(number) < 1e7 ? digits(number) : scaled(number, digits)}${unit ? ` ${unit}` : ""}`;
-  }
-  return `${scaled(number, digits, " ")}${number === 0 ? ` ${unit}` : unit}`;
+  if (!/^(s|J|W|B|B\/s|bytes?|bytes?\/s|flop\/s|Hz|bits?\/s)$/i.test(unit)) return `${Math.abs(number) >= 1e7 ? scaled(number) : Number.isInteger(number) ? number.toLocaleString("en") : digits(number)}${unit ? ` ${unit}` : ""}`;
+  return `${scaled(number, " ")}${unit}`;
 }
-function scaled(number, digits, gap = "") {
-  const [size, letter] = number === 0 ? [1, ""] : SIZES.find(([least]) => Math.abs(number) >= least * 0.99999) || SIZES.at(-1);
-  return `${digits(number / size)}${number === 0 ? "" : gap}${letter}`;
+function digits(number) { return number.toLocaleString("en", { maximumSignificantDigits: 4 }); }
+function scaled(number, gap = "") {
+  const at = number ? Math.max(-4, Math.min(4, Math.floor(Math.log10(Math.abs(number)) / 3 + 1e-6))) : 0;
+  return `${digits(number / 1000 ** at)}${gap}${"pnµm kMGT"[at + 4].trim()}`;
 }
 
 // ---- tabs ----
@@ -162,7 +159,7 @@ function buildControls() {
   $("settings").hidden = listed.length === 0;
 }
 const help = (control) => {
-  const text = control.fixed ? `Not in this saved page: ${control.fixed}.` : control.help;
+  const text = control.fixed ? `Not in this saved page: ${control.fixed}.` : `${control.help || ""}${control.kind === "choices" ? `, up to ${control.most}; arrow keys move in the list` : ""}`;
   return text ? [el("p", { class: "help", id: `help-${control.name}` }, text)] : [];
 };
 const described = (control) => (control.help || control.fixed ? `help-${control.name}` : null);
@@ -189,14 +186,24 @@ const MAKERS = {
     const boxes = [...all.filter(isChosen), ...all.filter((each) => !isChosen(each))].map((each, number) => el("label", {}, el("input", {
       type: "checkbox", value: each.value, id: `c-${control.name}-${number}`, disabled: !!control.fixed, onchange: () => set(control.name, chosen().join(",")),
     }), each.label || each.value));
-    const node = el("fieldset", { class: "control" }, el("legend", {}, control.label, " ", el("span", { class: "value" })), el("div", { class: "several" }, ...boxes), ...help(control));
+    const node = el("fieldset", { class: "control", "aria-describedby": described(control) }, el("legend", {}, control.label, " ", el("span", { class: "value" })), el("div", { class: "several" }, ...boxes), ...help(control));
+    const inputs = [...node.querySelectorAll("input")];
+    const stop = (one) => inputs.forEach((each) => { each.tabIndex = each === one ? 0 : -1; });  // Tab stops once at the list
+    node.addEventListener("focusin", (event) => inputs.includes(event.target) && stop(event.target));
+    node.addEventListener("keydown", (event) => {
+      const on = inputs.filter((each) => !each.disabled), at = on.indexOf(document.activeElement);
+      if (!/^(Arrow(Up|Down)|Home|End)$/.test(event.key)) return;
+      event.preventDefault();
+      ({ ArrowDown: on[at + 1], ArrowUp: on[at - 1], Home: on[0], End: on.at(-1) })[event.key]?.focus();
+    });
     return { node, update(value) {
-      const now = listOf(value);
+      const now = listOf(value), full = now.length >= (control.most || Infinity);
       node.querySelector(".value").textContent = `${now.length} chosen`;
-      for (const box of node.querySelectorAll("input")) {
+      for (const box of inputs) {
         box.checked = now.includes(box.value);
-        box.disabled = !!control.fixed || (!box.checked && now.length >= (control.most || Infinity));
+        box.disabled = !!control.fixed || (!box.checked && full);
       }
+      if (!inputs.some((each) => each.tabIndex === 0 && !each.disabled)) stop(inputs.find((each) => !each.disabled));
     } };
   },
   number(control) {
@@ -232,7 +239,7 @@ const MAKERS = {
       const choice = control.choices.find((each) => each.value === fact) || {}, now = choice.now;
       const put = (value, small) => write(rows.map((each, place) => (place === number ? `${fact}=${value}` : each)), small);
       const exact = el("input", { type: "text", id, inputmode: "decimal", value: amount, "aria-label": `${fact}, new amount`, onchange: () => put(exact.value.trim()) });
-      const ratio = now ? Number(amount) / now : 1, inWords = el("span", { class: "value" }, now ? `${words(amount, choice.unit)} (${ratio.toLocaleString("en", { maximumSignificantDigits: 3 })} x)` : words(amount, choice.unit));
+      const ratio = now ? Number(amount) / now : 1, inWords = el("span", { class: "value" }, now ? `${words(amount, choice.unit)} (${digits(ratio)} x)` : words(amount, choice.unit));
       const slider = now ? el("input", { type: "range", id: `${id}-slide`, min: -12, max: 12, step: 1, value: Math.round(4 * Math.log2(ratio)), "aria-label": `${fact}, times today's`, "aria-valuetext": inWords.textContent,
         onchange: () => put(Number((now * 2 ** (slider.value / 4)).toPrecision(4))) }) : "";
       return el("div", { class: "edit" }, el("div", { class: "row" }, el("span", {}, choice.label || fact), el("button", { type: "button", id: `${id}-off`, "aria-label": `Take back the edit of ${fact}`, onclick: () => write(rows.filter((_, place) => place !== number)) }, "Undo")), inWords, el("div", { class: "slide" }, el("span", {}, slider), exact));

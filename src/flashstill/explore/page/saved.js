@@ -5,6 +5,7 @@ const saved = JSON.parse(document.getElementById("saved").textContent);
 document.getElementById("about").textContent = saved.about;
 const places = new Map();
 async function opened(name) {  // a part of the saved page: gzip in base64, opened once it is needed
+  if (!globalThis.DecompressionStream) throw new Error("This browser is too old for a saved page: it has no DecompressionStream.");
   if (!places.has(name)) {
     const packed = Uint8Array.from(atob(document.getElementById(name).textContent), (letter) => letter.charCodeAt(0));
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
