@@ -239,6 +239,21 @@ def test_replicas_that_make_memory_free() -> None:
     assert (cost.replicas, cost.group_chips, cost.chips) == (20, 60, 1200)
 
 
+def test_an_approximate_index_reads_pages_of_a_drive() -> None:
+    """1 % of 1e6 vectors of 256 bytes are 10,000 reads of 4 KiB: 4 ms at 2.5 million a second, and 41 MB of energy."""
+    chip = chip_from_facts(FACTS, "h200-sxm")
+    flash = store_of(FACTS, chip, "flash")
+    scan = Scan(
+        name="s", dimensions=256, precision="int8", store=flash, rent=rent_of(FACTS, chip, "rented"), visited_ratio=0.01
+    )
+    cost = pass_cost(scan, 1e6, 100.0, 1.0, 1.0)
+    assert cost.seconds == pytest.approx(10000 / 2.5e6, rel=1e-9)
+    assert cost.joules["weights"] == pytest.approx(10000 * 4096 * flash.memory.joules_per_byte_total, rel=1e-9)
+    # a thousand questions look at 1 - 0.99^1000 of the vectors, each of them once
+    together = pass_cost(scan, 1e6, 100.0, 1.0, 1000.0)
+    assert together.seconds == pytest.approx(1e6 * (1.0 - 0.99**1000) / 2.5e6, rel=1e-6)
+
+
 def test_tiers() -> None:
     """An H200 has HBM, its host's DRAM over PCIe at 63 GB/s, a drive of 7.68 TB and 13 GB/s, or 8 stacks of HBF."""
     chip = chip_from_facts(FACTS, "h200-sxm")
@@ -283,6 +298,8 @@ def test_attending_to_all_by_hand() -> None:
     small = setup_of(FACTS, "llama-3.1-8b", "h200-sxm", None)
     assert attention_takes_over(small) == pytest.approx(53248, rel=1e-3)
     assert attention_takes_over(setup_of(FACTS, "deepseek-v3", "h200-sxm", None)) == pytest.approx(28574, rel=1e-3)
+    # 4,096 tokens in every layer of Mistral 7B: 2.1 of 16 GFLOP a token at any length
+    assert attention_takes_over(setup_of(FACTS, "mistral-7b-v0.1", "h200-sxm", None)) is None
     setup = setup_of(FACTS, "llama-3.1-70b", "h200-sxm", None)
     rent = rent_of(FACTS, setup.conditions.chip, "rented")
     answer = one_question(setup, rent, Asked(tokens=1e12, question=64.0, answer=500.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from flashstill.codesign.cascade import (
@@ -136,7 +136,6 @@ def answer_plan(facts: Facts, plan: CascadePlan, basis: str, told: Told = lambda
     contexts, attention = _contexts(facts, plan, basis, notes, told)
     told("tiers of the index")
     tiers = [tier for each in stages if each.scan for tier in _tiers(facts, each, plan, total, traffic)]
-    last = plan.stages[-1]
     sizes = None
     if plan.recall is not None:
         told("sizes of the stages")
@@ -154,11 +153,7 @@ def answer_plan(facts: Facts, plan: CascadePlan, basis: str, told: Told = lambda
         attention=tuple(attention),
         tiers=tuple(tiers),
         sizes=sizes,
-        knowledge=tuple(
-            stored_or_retrieved(
-                facts, total, last.model, last.chip, last.precision or None, plan.corpus_tokens, plan.item_tokens, basis
-            )
-        ),
+        knowledge=tuple(_knowledge(facts, plan, total, basis, notes)),
         modules=tuple(module_costs(facts, plan.modules, basis)),
         notes=tuple(dict.fromkeys(notes)),
     )
@@ -174,7 +169,8 @@ def sizes_of(stages: tuple[Priced, ...], items: float, least: float) -> Sizes:
     def found(stage: Priced) -> Callable[[float, float], float]:
         return lambda kept, given: float(stage.recall.of(kept, given))
 
-    return cheapest_sizes([cost_of(each) for each in stages], [found(each) for each in stages[:-1]], items, least)
+    best = cheapest_sizes([cost_of(each) for each in stages], [found(each) for each in stages[:-1]], items, least)
+    return replace(best, usd=cascade_total(stages, items, best.keeps).usd)
 
 
 def _all(everything: Everything, plan: CascadePlan, kept: bool, notes: list[str]) -> StageCost | None:
@@ -183,6 +179,18 @@ def _all(everything: Everything, plan: CascadePlan, kept: bool, notes: list[str]
     except InfeasiblePlan as error:
         notes.append(f"attending to everything{', kept in memory' if kept else ''}: {error}")
         return None
+
+
+def _knowledge(facts: Facts, plan: CascadePlan, total: Total, basis: str, notes: list[str]) -> list[Stored]:
+    last = plan.stages[-1]
+    precision = last.precision or None
+    try:
+        return stored_or_retrieved(
+            facts, total, last.model, last.chip, precision, plan.corpus_tokens, plan.item_tokens, basis
+        )
+    except InfeasiblePlan as error:
+        notes.append(f"parameters that would hold the corpus: {error}")
+        return []
 
 
 def _contexts(

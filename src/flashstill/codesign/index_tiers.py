@@ -24,7 +24,7 @@ from flashstill.errors import InfeasiblePlan
 
 SLOWEST, QUICKEST = 1e-3, 1e9
 """questions a second between which the traffic is looked for"""
-HALVINGS = 60
+PRECISE = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,9 +92,7 @@ def free_from(slower: Scan, holds: int, items: float, kept: float, traffic: Traf
         return SLOWEST
     if not enough(QUICKEST):
         return None
-    for _ in range(HALVINGS):
-        if high - low < 1e-9:
-            break
+    while high - low > PRECISE:
         middle = (low + high) / 2.0
         low, high = (low, middle) if enough(math.exp(middle)) else (middle, high)
     return math.exp(high)

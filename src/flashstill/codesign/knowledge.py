@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from flashstill.arch import load_architecture
 from flashstill.codesign.cascade import Total
 from flashstill.codesign.rent import busy_usd, rent_of
 from flashstill.cost.phases import batch_step
@@ -29,6 +30,7 @@ from flashstill.workload.training import model_flops
 
 BATCHES = (1, 16, 256)
 CONTEXT = 1024
+"""tokens of context of a decode step, or half of what the model was made for"""
 MOVED = ("arithmetic", "near_sram", "weights")
 """levels of energy that a parameter causes"""
 
@@ -73,20 +75,22 @@ def stored_or_retrieved(
     facts: Facts, total: Total, model: str, chip: str, precision: str | None, corpus: float, item: float, basis: str
 ) -> list[Stored]:
     """Both ways for each of BATCHES. corpus, item: tokens of the corpus and of one item."""
+    shape = load_architecture(model)
+    context = min(CONTEXT, shape.context // 2)
     per_token = facts.value("knowledge", "bits_per_token") / facts.value("knowledge", "bits_per_parameter")
     read = total.stages[-1].items_in * item
     found = []
     for batch in BATCHES:
-        scenario = Scenario(model=model, isl=CONTEXT, osl=2, batch=batch)
+        scenario = Scenario(model=shape, isl=context - 1, osl=2, batch=batch)
         resolved = resolve(facts, scenario, Deployment(chip=chip, precision=precision))
         rent = rent_of(facts, resolved.chip, basis)
-        step = batch_step(resolved.model, resolved.conditions, resolved.layout, float(batch), float(CONTEXT))
+        step = batch_step(resolved.model, resolved.conditions, resolved.layout, float(batch), float(context))
         moved = sum(float(step.joules[level]) for level in MOVED)
         each = moved / batch / resolved.model.parameters * rent.wall_ratio
         dollars = float(busy_usd(rent, resolved.chips, float(step.seconds), float(step.total_joules)))
         per_parameter = dollars / batch / resolved.model.parameters
         joules, usd = per_token * each, per_token * per_parameter
-        taught_s = _taught_seconds(facts, resolved)
+        taught_s = _taught_seconds(facts, resolved, float(context))
         taught = taught_s * resolved.chip.power_limit_w
         taught_usd = float(busy_usd(rent, 1.0, taught_s, taught))
         found.append(
@@ -115,9 +119,9 @@ def stored_or_retrieved(
     return found
 
 
-def _taught_seconds(facts: Facts, resolved: Resolved) -> float:
+def _taught_seconds(facts: Facts, resolved: Resolved, length: float) -> float:
     """Chip-seconds of training that put one token of text into the parameters."""
-    flops = float(model_flops(resolved.model, 1.0, float(CONTEXT))) / CONTEXT
+    flops = float(model_flops(resolved.model, 1.0, length)) / length
     chip = resolved.chip
     rate = chip.flops_per_s[chip.precision("bf16")] * facts.value("training", "mfu_ratio")
     return facts.value("knowledge", "exposures") * flops / rate

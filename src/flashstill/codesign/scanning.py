@@ -14,6 +14,7 @@ questions at a time need replicas, each of which holds the whole index.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +33,7 @@ RESULT_BYTES = 12.0
 """bytes of one result: an identity of 64 bits and a score of 32"""
 MOST_TOGETHER = 2**20
 MOST_SHARDS = 2**24
+PRECISE = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,10 +92,12 @@ def pass_cost(scan: Scan, items: float, kept: float, shards: float, questions: f
     reads = items / shards * share * max(scan.item_bytes / scan.store.access_bytes, 1.0)
     late = max(reads / scan.store.accesses_per_s - float(step.seconds), 0.0)
     waiting = conditions.chip.waiting_w * shards * late
+    beside = max(scan.store.access_bytes - scan.item_bytes, 0.0) * reads * shards  # bytes of whole pages
+    moved = beside * scan.store.memory.joules_per_byte_total
     return replace(
         step,
         seconds=step.seconds + late,
-        joules={**step.joules, "idle": step.joules["idle"] + waiting},
+        joules={**step.joules, "idle": step.joules["idle"] + waiting, "weights": step.joules["weights"] + moved},
         shares_s={**step.shares_s, "memory": step.shares_s["memory"] + late},
     )
 
@@ -138,14 +142,9 @@ def _on_shards(scan: Scan, items: float, kept: float, recall: float, traffic: Tr
     if scan.together:
         full_s = float(pass_cost(scan, items, kept, shards, most).seconds)
         replicas = max(replicas, math.ceil(traffic.per_s * full_s / most / traffic.load_ratio * (1.0 - 1e-12)))
-    rate, together = traffic.per_s / replicas, 1.0
+    rate = traffic.per_s / replicas
+    together = _together(lambda size: _seconds(scan, items, kept, shards, size) * rate / traffic.load_ratio, most)
     step = pass_cost(scan, items, kept, shards, together)
-    for _ in range(200):
-        wanted = min(max(1.0, rate * float(step.seconds) / traffic.load_ratio), most)
-        if abs(wanted - together) <= 1e-9 * together:
-            break
-        together = wanted
-        step = pass_cost(scan, items, kept, shards, together)
     seconds = float(step.seconds)
     busy = rate * seconds / together
     latency = seconds * (1.0 + busy / 2.0)
@@ -172,3 +171,31 @@ def _on_shards(scan: Scan, items: float, kept: float, recall: float, traffic: Tr
         bytes=items * scan.item_bytes * replicas,
         bound=str(np.asarray(step.bound).ravel()[0]),
     )
+
+
+def _seconds(scan: Scan, items: float, kept: float, shards: int, questions: float) -> float:
+    return float(pass_cost(scan, items, kept, shards, questions).seconds)
+
+
+def _together(coming: Callable[[float], float], most: float) -> float:
+    """Questions of a pass: as many as come while it runs, from 1 to `most`. coming: during a pass of so many.
+
+    The rule of false position (Illinois): passes take about a fixed time and one for each question.
+    """
+    low, above = 1.0, coming(1.0) - 1.0
+    if above <= 0.0:
+        return 1.0
+    high, below = most, coming(most) - most
+    if below >= 0.0:
+        return most
+    side = 0
+    for _ in range(100):
+        middle = (low * below - high * above) / (below - above)
+        value = coming(middle) - middle
+        if abs(value) <= PRECISE * middle or high - low <= PRECISE * low:
+            return middle
+        if value > 0.0:
+            low, above, below, side = middle, value, below / 2.0 if side > 0 else below, 1
+        else:
+            high, below, above, side = middle, value, above / 2.0 if side < 0 else above, -1
+    return high

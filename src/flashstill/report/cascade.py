@@ -21,8 +21,8 @@ def cascade_page(document: Document) -> Page:
     stages: Sequence[Document] = document["stages"]
     sections = [
         made_of("Dollars of a question", _parts(stages, "usd"), "a question", "$"),
-        made_of("Joules of a question", _parts(stages, "joules"), "a question", "J", show=short),
-        made_of("Seconds of a question", _parts(stages, "seconds"), "a question", "s", show=short),
+        made_of("Joules of a question", _parts(stages, "joules"), "a question", "J", show=_short),
+        made_of("Seconds of a question", _parts(stages, "seconds"), "a question", "s", show=_short),
         table("Stages", stages),
         _over_the_corpus(document),
         _contexts(document),
@@ -49,6 +49,10 @@ def cascade_page(document: Document) -> Page:
 
 def _parts(stages: Sequence[Document], key: str) -> dict[str, float]:
     return {str(stage["name"]): float(stage[key]) for stage in stages}
+
+
+def _short(value: float) -> str:
+    return short(float(f"{value:.3g}"))
 
 
 def _table(document: Document, key: str, title: str) -> Section | None:
