@@ -140,6 +140,13 @@ def test_a_front_that_would_take_long_is_refused_before_it_starts() -> None:
     assert "configurations; the page searches up to" in sentence
 
 
+def test_a_placement_that_would_take_long_is_refused_before_it_starts() -> None:
+    models = "qwen3-8b,deepseek-v3,kimi-k2,qwen3-32b,gpt-oss-120b,llama-3.1-70b,gemma-3-27b,minimax-m2"
+    sentence = refused_by(PAGE, f"view=placement&models={models}&chips_from=tpu-v6e,tpu-v7,tpu-v5e,tpu-8i,sn40l,l4")
+    assert sentence is not None
+    assert "8 models from 11 memories are 88 to compare" in sentence
+
+
 def test_the_command_of_a_state() -> None:
     given_facts = Given(directories=("my facts",), edits=("h100-sxm.idle_w=90",))
     state = PAGE.state("batch=3&precision=fp8&memory=sram&chips=4&set=h100-sxm.usd_per_hour%3D2&max_tpot=0.03")

@@ -13,6 +13,18 @@ from flashstill.plan.tables import layouts_of
 MOST_CONFIGURATIONS = 40_000
 """of one front: some tenths of a second"""
 
+MOST_SETUPS = 48
+"""of a model and a memory of a chip, each on all numbers of chips: half a second"""
+
+
+def check_setups(models: int, places: int) -> None:
+    """Raise BadInput for more models and memories than a page compares at once."""
+    if models * places > MOST_SETUPS:
+        raise BadInput(
+            f"{models} models from {places} memories are {models * places} to compare; the page compares up to"
+            f" {MOST_SETUPS}: choose fewer models or chips, or name one memory"
+        )
+
 
 def check_work(facts: Facts, scenario: Scenario, space: SearchSpace) -> None:
     """Raise BadInput for a front of more configurations than a page searches at once."""

@@ -17,7 +17,7 @@ from flashstill.plan.case import Case
 from flashstill.plan.explain import Explanation, check_step
 from flashstill.plan.layouts import layout_of
 from flashstill.plan.resolve import Resolved, Resolver
-from flashstill.plan.room import check_room
+from flashstill.plan.room import Advised, check_room
 
 
 def explanations(
@@ -59,9 +59,10 @@ def _explained(
     perfect = np.broadcast_to(least, batch.shape)
     paid = hourly_price(facts, conditions.chip.name, price)
     answers: list[Explanation | FlashstillError] = []
+    advised: Advised = {}
     for number, (resolved, cost) in enumerate(zip(group, costs, strict=True)):
         try:
-            checked = check_room(resolved, bool(fits[number]))
+            checked = check_room(resolved, bool(fits[number]), advised)
         except FlashstillError as error:
             answers.append(error)
             continue

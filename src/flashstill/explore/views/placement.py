@@ -8,6 +8,7 @@ from flashstill.errors import BadInput, FlashstillError
 from flashstill.explore.commands import Given, command_line, explain_words
 from flashstill.explore.engine import Engine
 from flashstill.explore.kinds import Kind
+from flashstill.explore.limits import check_setups
 from flashstill.explore.sources import sources_of
 from flashstill.explore.state import State
 from flashstill.explore.view import Cell, Chart, Table, View
@@ -21,7 +22,7 @@ from flashstill.report.heat import heat
 from flashstill.report.line_chart import line_chart
 from flashstill.report.svg import Line
 
-COUNTS = tuple(2**power for power in range(11))
+COUNTS = tuple(2**power for power in range(10))
 MEMORY, SRAM = "memory", "sram"
 Place = tuple[str, str]
 """a chip and one of its memory tiers"""
@@ -40,6 +41,7 @@ def build(engine: Engine, facts: Facts, state: State) -> View:
         chip_from_facts(facts, state.chips_from[0]).tier(state.memory)  # says which memories it has
     if not places:
         raise BadInput(f"none of {', '.join(state.chips_from)} has main memory or SRAM with a bandwidth")
+    check_setups(len(state.models), len(places))
     asked = {
         (model, count, place): step_case(engine, state, model=model, chip=place[0], chips=count, weights_in=place[1],
                                          kv_in=place[1])
@@ -144,7 +146,7 @@ def _lines(steps: Steps, state: State, model: str, places: list[Place]) -> Chart
         for chip, memory in places
     ]
     svg = line_chart(lines, Axis(title="chips", log=True), Axis(title="seconds of a step", unit="s", log=True), title)
-    rows = tuple(_row(key, step) for key, step in steps.items() if key[0] == model)
+    rows = tuple(_row((model, count, place), steps[model, count, place]) for place in places for count in COUNTS)
     return Chart(name="seconds", title=title, svg=svg, table=Table(caption=title, columns=COLUMNS, rows=rows))
 
 
