@@ -27,7 +27,7 @@ def search_options(command: _F) -> _F:
     options = (
         click.option("--search", is_flag=True, help="Search the chip to build, of a million designs."),
         click.option(
-            "--future", default="",
+            "--future", "--futures", "future", default="",
             help="Search: dense,sparse,long context,thinking, or a TOML file of futures [default: today's mix].",
         ),
         click.option(
