@@ -24,7 +24,7 @@ Bests = Sequence[Sequence[tuple[float, int]]]
 Case = tuple[int, Parameter]
 """a subject and one of its counts"""
 Mask = npt.NDArray[np.bool_]
-WORSE = 1.05
+WORSE = 1.2
 """cost over today's up to which a count may make the best ones dearer without a second look"""
 
 

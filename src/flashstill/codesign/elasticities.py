@@ -161,14 +161,20 @@ def _scaled_ones(
         if bests[which][1] < 0:
             continue
         today = whole[int(np.flatnonzero(rows == bests[which][1])[0]), which]
+        values, fixed = _slopes(least[which]), _slopes(today)
+        better = (least[which, 1:] < today[1:]).reshape(-1, 2).any(axis=1).tolist()
         for number, one in enumerate(parameters):
-            up, down = 1 + 2 * number, 2 + 2 * number
-            found[one.name][objective] = Elasticity(
-                value=_slope(least[which, up], least[which, down], 2.0 * math.log1p(STEP)),
-                fixed=_slope(today[up], today[down], 2.0 * math.log1p(STEP)),
-                jumps=bool(least[which, up] < today[up] or least[which, down] < today[down]),
-            )
+            found[one.name][objective] = Elasticity(value=values[number], fixed=fixed[number], jumps=better[number])
     return found
+
+
+def _slopes(costs: Values) -> list[float | None]:
+    """The slope of each number, of costs at nothing changed, the first number up, down, the second up ..."""
+    above, below = costs[1::2], costs[2::2]
+    known = np.isfinite(above) & np.isfinite(below)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        slopes = np.where(above == below, 0.0, np.log(above / below) / (2.0 * math.log1p(STEP)))
+    return [slope if there else None for slope, there in zip(slopes.tolist(), known.tolist(), strict=True)]
 
 
 def _slope(above: float, below: float, width: float) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.codesign.parameters import COUNT, ENGINE_SECONDS, PRICE, UNIT_LOADS, Parameter
+from flashstill.codesign.parameters import COUNT, ENGINE_SECONDS, PRICE, UNIT_LOADS
 from flashstill.codesign.pool import Pool
 from flashstill.codesign.rows import PRICED, Values, price
 from flashstill.codesign.scaled import has_engine_seconds
@@ -107,8 +107,20 @@ def _of_rows(pool: Pool, near: Places, factor: float) -> list[Changes]:
         entry = pool.ground.entries[place]
         key = (place, int(many > 1.0) + int(many > entry.conditions.chip.system.domain_chips))
         if key not in made:
-            made[key] = changes_of(entry, pool.ground.subjects[entry.subject], factor, many)
+            made[key] = _known_changes(pool, entry, factor, many, key[1])
         found.append(made[key])
+    return found
+
+
+def _known_changes(pool: Pool, entry: Entry, factor: float, chips: float, reach: int) -> Changes:
+    """`changes_of`, once for all models in the same formats. reach: which links are in use."""
+    subject, known = pool.ground.subjects[entry.subject], pool.ground.question.stacks
+    if entry.key is None:
+        return changes_of(entry, subject, factor, chips)
+    key = ("changes", entry.key, reach, factor)
+    if key not in known:
+        known[key] = changes_of(entry, subject, factor, chips)
+    found: Changes = known[key]
     return found
 
 
@@ -118,16 +130,20 @@ def _with_prices(pool: Pool, near: Places, found: Sequence[Values], watts: Value
     owners = np.array([entry.subject for entry in pool.ground.entries], dtype=np.intp)[pool.rows.entry[near]]
     today = _hours(subjects, owners, watts, {})
     for place in ("rent", "purchase"):
+        columns = [_column(subject, place) for subject in subjects]
         for side, by in enumerate((factor, 1.0 / factor)):
             after = _hours(subjects, owners, watts, {place: by})
-            for number, owner in enumerate(owners.tolist()):
-                for at, one in enumerate(_scaled(subjects[owner])):
-                    if one.kind == PRICE and place in one.acts_on and after[number] != today[number]:
-                        found[number][0, 1 + 2 * at + side] *= after[number] / today[number]
+            for number in np.flatnonzero(after != today).tolist():  # NaN, without a price, differs as well
+                column = columns[int(owners[number])]
+                if column is not None:
+                    found[number][0, column + side] *= after[number] / today[number]
 
 
-def _scaled(subject: Subject) -> list[Parameter]:
-    return [one for one in subject.parameters if one.kind != COUNT]
+def _column(subject: Subject, place: str) -> int | None:
+    """Where the changes of a price begin in the list of all of the subject; None without such a price."""
+    parameters = [one for one in subject.parameters if one.kind != COUNT]
+    mine = [number for number, one in enumerate(parameters) if one.kind == PRICE and place in one.acts_on]
+    return 1 + 2 * mine[0] if mine else None
 
 
 def _hours(subjects: Sequence[Subject], owners: Places, watts: Values, changed: Mapping[str, float]) -> Values:

@@ -156,7 +156,10 @@ def _down(ground: Ground, rows: Rows, prices: Prices, least: Places, top: Places
         falls &= at[entry, layout] > least[entry, layout]
         entry, layout = entry[falls], layout[falls]
         at[entry, layout] -= 1
+        # The one below as well: few rows cost as little as one, and a call costs more than both.
         below = Rows(entry=entry, layout=layout, batch=at[entry, layout])
+        two = Rows(entry=entry, layout=layout, batch=np.maximum(at[entry, layout] - 1, least[entry, layout]))
+        below = below.and_(two.at(two.batch < below.batch))
         rows, prices = _more(ground, rows, prices, costs, below, step)
     return rows, prices
 
