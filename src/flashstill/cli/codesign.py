@@ -126,7 +126,7 @@ def print_codesign(document: Mapping[str, Any]) -> None:
     quiet = []
     for name in sorted(elasticities, key=lambda name: -_size(elasticities[name])):
         of = elasticities[name]
-        if _size(of) < _NEGLIGIBLE and not any(_moves(doubling.get(name, {}).get(key)) for key in _OBJECTIVES):
+        if _size(of) < _NEGLIGIBLE and not any(_moves(doubling.get(name, {}).get(key)) for key in ("usd", "seconds")):
             quiet.append(name)
             continue
         gains = [_percent(doubling.get(name, {}).get(key)) for key in ("usd", "seconds")] if doubling else []
@@ -146,12 +146,12 @@ def _print_optima(pair: Mapping[str, Any]) -> None:
     click.echo(f"{printable(pair['model'])} on {pair['chip']}, the best configuration for each cost:")
     for objective, one in pair["optima"].items():
         amount = (
-            f"${one['cost']:.4g}/Mtok"
+            f"${one['cost']:.4g} per million tokens"
             if objective == "usd"
-            else show(one["cost"], "J" if objective == "joules" else "s")
+            else f"{show(one['cost'], 'J' if objective == 'joules' else 's')} per token"
         )
         click.echo(
-            f"  {_WORDS[objective]:<8} {amount} per token on {one['chips']} chips"
+            f"  {_WORDS[objective]:<8} {amount} on {one['chips']} chip{'s' if one['chips'] > 1 else ''}"
             f" (tp {one['tp']} pp {one['pp']} ep {one['ep']} dp {one['dp']}), batch {one['batch']}, {one['weights_in']}"
         )
 
