@@ -305,6 +305,8 @@ def test_attending_to_all_by_hand() -> None:
     answer = one_question(setup, rent, Asked(tokens=1e12, question=64.0, answer=500.0))
     assert answer.kv_bytes == 327680e12
     assert answer.chips == 2**22
+    room = 150754820096 * 0.9 - 141.1e9 / 8.0  # of a chip, beside an eighth of the weights; engines keep a little more
+    assert 1.0 < answer.fewest_chips / (327680e12 / room) < 1.1
     years = 1.31e30 / (2**22 * 989.5e12) / 31557600.0
     assert years == pytest.approx(10.0, rel=0.01)
     assert years < answer.prefill_s / 31557600.0 < years / 0.6
@@ -365,6 +367,10 @@ def test_bad_plans_give_one_sentence(sentence: str) -> None:
 
 
 def test_files_that_are_no_plans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["cascade"])
+    assert stopped.value.code == 2
+    assert "examples/cascade.toml" in capsys.readouterr().err
     for name, text in (("empty", ""), ("words", "hello"), ("huge", "# " + "x" * 2**21)):
         path = tmp_path / f"{name}.toml"
         path.write_text(text)

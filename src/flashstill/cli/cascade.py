@@ -11,6 +11,7 @@ import click
 from flashstill.cli.documents import echo_edits, json_option, print_json
 from flashstill.cli.options import facts_options, price_option
 from flashstill.cli.paging import page_option, write_page
+from flashstill.errors import BadInput
 from flashstill.units import HOURS_PER_YEAR, SECONDS_PER_HOUR, show
 
 if TYPE_CHECKING:
@@ -21,13 +22,13 @@ SECONDS_PER_DAY, SECONDS_PER_YEAR = 24.0 * SECONDS_PER_HOUR, HOURS_PER_YEAR * SE
 
 
 @click.command()
-@click.argument("plan", type=click.Path(path_type=Path, dir_okay=False), metavar="PLAN.toml")
+@click.argument("plan", type=click.Path(path_type=Path, dir_okay=False), metavar="PLAN.toml", required=False)
 @page_option
 @price_option
 @facts_options
 @json_option
 def cascade(
-    plan: Path,
+    plan: Path | None,
     out: Path | None,
     price: str,
     facts_directories: tuple[Path, ...],
@@ -35,6 +36,10 @@ def cascade(
     as_json: bool,
 ) -> None:
     """Price a question over a corpus: scan, small reader and best model, against attending to all of it."""
+    if plan is None:
+        raise BadInput(
+            "give the path of a PLAN.toml; examples/cascade.toml is one, and docs/cascade.md says what its keys mean"
+        )
     from flashstill.cascading import cascade as price_cascade
     from flashstill.facts import load
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from flashstill.codesign.readings import MOST_CHIPS, Asked, Readings, kept_bytes, readings
 from flashstill.codesign.rent import Rent, busy_usd
+from flashstill.cost.long_context import sequences_held
 from flashstill.errors import InfeasiblePlan
 from flashstill.plan.resolve import Setup
 from flashstill.units import SECONDS_PER_HOUR
@@ -32,6 +33,7 @@ HALVINGS = 50
 class OneQuestion:
     """One question over `asked.tokens` on the chips where it costs least. joules: at the wall.
 
+    parts: a power of two.  fewest_chips: that would hold weights and cache with as much tensor parallelism.
     cold_*: with the prefill of the corpus.  kept_*: over a corpus that stays in memory, without its rent.
     attention_ratio: attention's share of the FLOPs of the prefill.  shares_s: seconds of the prefill by bound.
     """
@@ -40,6 +42,7 @@ class OneQuestion:
     asked: Asked
     tp: int
     parts: int
+    fewest_chips: int
     kv_bytes: float
     prefill_s: float
     question_s: float
@@ -67,7 +70,8 @@ class OneQuestion:
         kept_s = self.question_s + self.answer_s
         return {
             "model": self.setup.model.name, "chip": self.setup.conditions.chip.name, "tokens": self.asked.tokens,
-            "chips": self.chips, "tp": self.tp, "parts": self.parts, "kv_bytes": self.kv_bytes,
+            "chips": self.chips, "tp": self.tp, "parts": self.parts,
+            "fewest_chips": self.fewest_chips, "kv_bytes": self.kv_bytes,
             "cold_s": self.prefill_s + kept_s, "cold_joules": self.cold_joules, "cold_usd": self.cold_usd,
             "prefill_s": self.prefill_s, "kept_s": kept_s, "kept_joules": self.kept_joules, "kept_usd": self.kept_usd,
             "rent_usd_per_hour": self.rent_usd_per_hour, "keeping_pays_questions_per_hour": self.pays_per_hour,
@@ -89,7 +93,8 @@ def one_question(
     if not fine.any():
         raise InfeasiblePlan(_why(setup, asked, ways, max_s, most_chips), _reasons(ways))
     at = np.unravel_index(int(np.argmin(np.where(fine, usd, np.inf))), usd.shape)
-    chips = float(ways.chips[at])
+    chips, tp, parts = float(ways.chips[at]), float(ways.tp[at]), float(ways.parts[at])
+    held = float(sequences_held(setup.model, setup.conditions, tp, parts, asked.end))
 
     def of(values: Any) -> float:
         return float(np.broadcast_to(values, usd.shape)[at])
@@ -100,8 +105,9 @@ def one_question(
     return OneQuestion(
         setup=setup,
         asked=asked,
-        tp=int(ways.tp[at]),
-        parts=int(ways.parts[at]),
+        tp=int(tp),
+        parts=int(parts),
+        fewest_chips=int(tp) * math.ceil(parts / held * (1.0 - 1e-12)),
         kv_bytes=kept_bytes(setup, asked.tokens),
         prefill_s=of(ways.prefill.seconds),
         question_s=question_s,
