@@ -121,7 +121,7 @@ MAY_IMPORT = {
     "capacity_planning": {"asking", "capacity"},
     "chip_searching": {"arch", "asking", "codesign"},
     "what_ifs": {"arch", "asking", "codesign", "facts", "hardware", "plan"},
-    "cascading": {"asking", "codesign"},
+    "cascading": {"asking", "codesign", "sweeps"},
     "fleet_sizing": {"arch", "asking", "fleets", "plan", "simulate"},
     "simulating": {"arch", "asking", "plan", "simulate", "sweeps"},
     "cli": {  # what a command calls, and never around it: not cost, parallel, workload or economics, which plan asks

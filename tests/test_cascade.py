@@ -407,3 +407,15 @@ def test_the_command_and_python_say_the_same(tmp_path: Path, capsys: pytest.Capt
     assert "<svg" in out.read_text()
     main(["cascade", str(path)])
     assert "attending to all of it anew" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_tables_of_python() -> None:
+    tables = {
+        "corpus_tokens": np.int64(20000), "contexts": (), "questions_per_s": np.float32(1.0),
+        "stages": ({**ANSWER, "chip": "l4"},),
+    }  # fmt: skip
+    answer = fs.cascade(tables)
+    assert answer.plan.corpus_tokens == 2e4
+    assert "<table>" in answer._repr_html_()
+    assert fs.cascade(answer.plan).total.usd == answer.total.usd

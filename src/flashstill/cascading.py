@@ -10,6 +10,7 @@ from flashstill.asking import Edits, FactsLike, facts_of
 from flashstill.codesign.cascade_answer import CascadeAnswer, answer_plan
 from flashstill.codesign.cascade_plan import CascadePlan, checked, plan_of, read_plan
 from flashstill.errors import BadInput, shown
+from flashstill.sweeps import plain_value
 
 if TYPE_CHECKING:
     Plan = str | Path | Mapping[str, Any] | CascadePlan
@@ -37,9 +38,18 @@ def cascade(
     if isinstance(plan, CascadePlan):
         asked = checked(plan)
     elif isinstance(plan, Mapping):
-        asked = plan_of(plan)
+        asked = plan_of(_listed(plan))
     elif isinstance(plan, str | Path):
         asked = read_plan(Path(plan))
     else:
         raise BadInput(f"the plan is {shown(plan)}, not the path of a PLAN.toml or its tables")
     return answer_plan(facts_of(facts, set), asked, price, told)
+
+
+def _listed(value: Any) -> Any:
+    """Tables and lists as TOML has them: of tuples lists, of NumPy's numbers plain ones."""
+    if isinstance(value, Mapping):
+        return {str(key): _listed(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_listed(each) for each in value]
+    return plain_value(value)
