@@ -3,7 +3,7 @@
     designed    the cheapest machine that `asic` derives for one model and one load (designing.py), over the memories
                 of the roadmap
     searched    the cheapest package of the space of designs (designs.py) for the same model, over all deployments; the
-                design's own dollars are spread over a volume of packages
+                design's own dollars are spread over the packages of the row chip-search.volume_packages
 
 Both see only the facts of the roadmap (`facts_of`): its process, prices, memories, interposer and cooling.
 """
@@ -30,8 +30,8 @@ from flashstill.errors import InfeasiblePlan
 from flashstill.facts import Facts
 from flashstill.plan.scenario import Scenario
 
-DESIGNS, VOLUME, CHIPS_AT_MOST, BATCH_AT_MOST = 200_000, 1e5, 16, 256
-"""of a searched space; packages over which design costs are spread; of a deployment"""
+DESIGNS, CHIPS_AT_MOST, BATCH_AT_MOST = 200_000, 16, 256
+"""of a searched space, and of a deployment"""
 
 
 def designed(
@@ -85,7 +85,8 @@ def searched(facts: Facts, model: Architecture, year: int, as_of: int, isl: int,
         narrowest=known_formats(then),
     )
     loads = (load_of(Share(model=model, weight=1.0, isl=isl, osl=osl), CHIPS_AT_MOST, BATCH_AT_MOST),)
-    wanted, terms = (Wanted(loads=((0, 1.0),), volume=VOLUME, objective="usd"),), terms_of(then)
+    volume = then.value("chip-search", "volume_packages")
+    wanted, terms = (Wanted(loads=((0, 1.0),), volume=volume, objective="usd"),), terms_of(then)
     screened = screen(then, space, loads, wanted, terms)
     hunt = Hunt(facts=then, space=space, loads=loads, wanted=wanted, terms=terms, screened=screened)
     best = least(hunt, [0])
