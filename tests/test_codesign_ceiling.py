@@ -96,6 +96,7 @@ def test_any_chip_lends_its_multipliers(chip: str) -> None:
         ({"memories": ("hbm9",)}, "hbm"),
         ({"syncs_s": (-1.0,)}, "between 0 and 1 second"),
         ({"contexts": ()}, "at least one"),
+        ({"contexts": (10**7,)}, "made for"),
         ({"most_chips": 0}, "most chips"),
     ],
 )

@@ -92,6 +92,10 @@ def ceilings(
     Raises BadInput for impossible numbers or memories, InfeasiblePlan if the model fits nowhere.
     """
     _check(facts, memories, syncs_s, contexts, most_chips, operation_s)
+    if max(contexts) > model.context:
+        raise BadInput(
+            f"a context of {max(contexts)} is beyond the {model.context} tokens that {model.name} was made for"
+        )
     base = chip_from_facts(facts, chip)
     formats = precisions_of(model, precision)
     layouts, _ = layouts_of(model, most_chips)
