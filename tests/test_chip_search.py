@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from flashstill.arch import load_architecture
+from flashstill.cli import main
 from flashstill.codesign.design_prices import OBJECTIVES
 from flashstill.codesign.designs import DesignSpace, design_space
 from flashstill.codesign.future import Share
 from flashstill.codesign.hunt import Hunt, least
 from flashstill.codesign.loads import load_of
+from flashstill.codesign.regret import regrets_of
 from flashstill.codesign.screened import Wanted, screen
 from flashstill.codesign.silicon import REASONS
 from flashstill.economics.tco import terms_of
@@ -121,3 +125,70 @@ def test_a_small_space_is_searched_as_if_every_design_were_priced() -> None:
     hunt = Hunt(facts=FACTS, space=space, loads=(load,), wanted=wanted, terms=terms, screened=screened)
     assert check_every_design(hunt) == 3 * screened.buildable > 0
     assert screened.buildable + sum(screened.reasons.values()) == space.size
+
+
+@pytest.mark.slow
+def test_regrets_are_those_of_every_design() -> None:
+    """Least largest and least mean regret over two loads, against pricing all designs."""
+    hunt = a_hunt(5, "llama-3.1-8b", 150, futures=2)
+    futures = [place for place, one in enumerate(hunt.wanted) if one.objective == "usd"]
+    found = regrets_of(hunt, futures, (0.25, 0.75))
+    made = np.flatnonzero(np.isfinite(hunt.screened.bounds[0]))
+    costs = np.array([hunt.cost(future, made) for future in futures])
+    ratios = costs / costs.min(axis=1)[:, None]
+    assert found.minimax is not None
+    assert found.mean is not None
+    assert found.minimax.cost == ratios.max(axis=0).min()
+    assert found.mean.cost == pytest.approx((np.array([0.25, 0.75]) @ ratios).min(), rel=1e-12)
+    for row, one in enumerate(found.best):
+        assert found.regrets[found.chosen.index(one.design), row] == 0.0
+
+
+@pytest.mark.slow
+def test_the_answer_says_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.html"
+    asked = ["codesign", "--search", "--model", "llama-3.1-8b,qwen3-8b", "--weights", "3,1", "--designs", "300",
+             "--future", "dense,thinking", "--objective", "regret", "--memory", "hbm4,none", "--max-chips", "2",
+             "--isl", "256", "--osl", "64", "--json", "--out", str(page)]  # fmt: skip
+    main(asked)
+    document = json.loads(capsys.readouterr().out)
+    assert document["question"]["max_chips"] == 2
+    assert {one["name"] for one in document["futures"]} == {"dense", "thinking"}
+    least_largest = min(one["largest"] for one in document["regret"]["designs"] if one["largest"] is not None)
+    chosen = [future["chosen_regret"] for future in document["futures"]]
+    assert max(chosen) == pytest.approx(least_largest)
+    assert document["regret"]["guessed_wrong"]["dense"]["dense"] == 0.0
+    usd = [one["usd"] for one in document["front"]]
+    assert usd == sorted(usd)
+    assert all(-1.0 < one["multipliers"] <= 1.0 and abs(one["area"]) < 0.1 for one in document["insurance"])
+    near = document["best"]["nearest"][0]
+    own = document["best"]["chip"]["power_limit_w"] / FACTS.value(near["chip"], "power_limit_w")
+    assert near["ratios"]["power_limit_w"] == pytest.approx(own)
+    assert "<svg" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--max-tpot", "1e-9"), 3, "the design serves no load within the bounds"),
+        (("--objective", "regret"), 2, "at least two"),
+        (("--objective", "cheap"), 2, "objective"),
+        (("--memory", "hbm9"), 2, "hbm4"),
+        (("--memory", "hbm6"), 2, "not made in volume"),
+        (("--node", "n1"), 2, "n2"),
+        (("--future", "sunny"), 2, "dense"),
+        (("--weights", "1,2"), 2, "weights"),
+        (("--volume", "0"), 2, "volume"),
+        (("--chip", "h100-sxm"), 2, "--chip does not bear on a search"),
+    ],
+)
+def test_what_cannot_be_is_said_in_a_sentence(
+    words: tuple[str, ...], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["codesign", "--search", "--model", "llama-3.1-8b", "--designs", "1k", *words])
+    assert stopped.value.code == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error

@@ -11,7 +11,7 @@ from flashstill.asking import Edits, FactsLike, facts_of
 from flashstill.codesign.asked_search import asked_space, futures_of_words
 from flashstill.codesign.future import Share, mix_of
 from flashstill.codesign.search_answer import ChipSearch, answer_search
-from flashstill.codesign.search_question import Question
+from flashstill.codesign.search_question import Question, check_volume
 from flashstill.errors import BadInput
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def chip_search(
         space=found.space,
         futures=futures,
         objective=objective,
-        volume=found.facts.value("chip-search", "volume_packages") if volume is None else volume,
+        volume=found.facts.value("chip-search", "volume_packages") if volume is None else check_volume(volume),
         max_chips=max_chips,
         max_batch=max_batch,
     )

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from flashstill.cli.documents import echo_edits, print_infeasible, print_json
+from flashstill.cli.documents import echo_edits, print_infeasible, print_json, understood
 from flashstill.cli.options import COUNT, WORD, Amount, given_options
 from flashstill.cli.paging import write_page
 from flashstill.errors import BadInput, InfeasiblePlan
@@ -80,6 +80,8 @@ def run_search(
 
     facts = load(facts_directories, edits)
     echo_edits(facts, as_json)
+    most = asked["max_chips"] if "max_chips" in given else MAX_CHIPS
+    understood({"max_chips": most})
     try:
         answer = chip_search(
             model=models,
@@ -98,7 +100,7 @@ def run_search(
             designs=own["designs"],
             volume=own["volume"],
             demand=own["demand"],
-            max_chips=asked["max_chips"] if "max_chips" in given else MAX_CHIPS,
+            max_chips=most,
             facts=facts,
         )
     except InfeasiblePlan as error:

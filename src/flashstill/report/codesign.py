@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flashstill.report.amounts import dollars
+from flashstill.report.chip_search import chip_search_page
 from flashstill.report.heat import heat
 from flashstill.report.pages import Page
 from flashstill.report.sections import Document, Section
@@ -18,7 +19,9 @@ _LEAST = 5e-4
 
 
 def codesign_page(document: Document) -> Page:
-    """Keys: as `flashstill codesign --json` prints them."""
+    """Keys: as `flashstill codesign --json` prints them, or as it does with --search."""
+    if "searched" in document:
+        return chip_search_page(document)
     pairs = document["pairs"]
     models, chips = (list(dict.fromkeys(pair[key] for pair in pairs)) for key in ("model", "chip"))
     draw = _tornado if len(chips) == 1 else _heat
