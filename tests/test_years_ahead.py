@@ -125,6 +125,11 @@ def test_a_mistake_is_one_sentence(words: tuple[str, ...], sentence: str, capsys
     assert sentence in capsys.readouterr().err
 
 
+def test_contexts_that_nobody_asks_for_fit_the_model() -> None:
+    rows = fs.ceiling(model="gpt2", chip="b200", memory="hbm4", sync_s=0.0).rows
+    assert [row.context for row in rows] == [1024]
+
+
 def test_a_chip_that_lacks_a_number_is_no_target() -> None:
     with pytest.raises(BadInput, match="at least"):
         fs.ceiling(model="llama-3.1-8b", chip="b200", context=[])

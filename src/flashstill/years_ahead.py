@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["arrays", "ceiling", "trends"]
 MEMORIES = ("hbm3e", "hbm4", "hbm5", "dram-3d", "sram", "infinite")
 SYNCS_S = (5e-6, 1e-6, 2e-7, 0.0)
+CONTEXTS = (1024, 131072)
 
 
 def trends(
@@ -57,7 +58,7 @@ def ceiling(
     chip: str,
     memory: str | Sequence[str] = MEMORIES,
     sync_s: float | Sequence[float] = SYNCS_S,
-    context: int | Sequence[int] = (1024, 131072),
+    context: int | Sequence[int] | None = None,
     wanted: float = 10_000.0,
     precision: str = "fp8",
     max_chips: int = 1024,
@@ -67,7 +68,8 @@ def ceiling(
 ) -> CeilingAnswer:
     """The most tokens a second for one user at any cost, by memory, seconds of a synchronisation, and context.
 
-    chip: whose multipliers, links and silicon are used, all at their peaks.  operation_s: least seconds of each of the
+    chip: whose multipliers, links and silicon are used, all at their peaks.  context: cached tokens (default: 1,024 and
+    131,072, or the model's own limit where it is lower).  operation_s: least seconds of each of the
     operations that wait for each other on one chip.  wanted: tokens a second.  Raises BadInput for impossible numbers,
     InfeasiblePlan if the model fits nowhere.
     """
@@ -79,7 +81,7 @@ def ceiling(
         chip,
         (memory,) if isinstance(memory, str) else tuple(memory),
         (sync_s,) if isinstance(sync_s, int | float) else tuple(sync_s),
-        (context,) if isinstance(context, int) else tuple(context),
+        _contexts(shape, context),
         precision,
         max_chips,
         operation_s,
@@ -114,6 +116,12 @@ def arrays(
     rows = array_costs(table, products_of(shape, tokens), edges, precision, nm, multipliers, overlapped)
     shares = best_shares(table, rows, precision)
     return ArraysAnswer(model=shape.name, tokens=tokens, precision=precision, node_nm=nm, rows=rows, shares=shares)
+
+
+def _contexts(model: Architecture, context: int | Sequence[int] | None) -> tuple[int, ...]:
+    if context is None:
+        return tuple(dict.fromkeys(min(tokens, model.context) for tokens in CONTEXTS))
+    return (context,) if isinstance(context, int) else tuple(context)
 
 
 def _model(model: str | Architecture | None) -> Architecture | None:

@@ -66,7 +66,7 @@ def trends(
     help="Memories: stacks of the fact rows, sram, infinite (read in no time).",
 )  # fmt: skip
 @click.option("--sync", default="5us,1us,200ns,0", show_default=True, help="Seconds of a collective at the least.")
-@click.option("--context", default="1024,131072", show_default=True, help="Cached tokens.")
+@click.option("--context", default="", help="Cached tokens [default: 1024,131072, or the model's most].")
 @click.option("--wanted", type=Amount("1", "10000"), default=10_000.0, show_default=True, help="Tokens a second.")
 @click.option("--precision", type=WORD, default="fp8", show_default=True, help="Format of the weights.")
 @click.option("--max-chips", type=COUNT, default=1024, show_default=True, help="Most chips of a machine.")
@@ -100,7 +100,7 @@ def ceiling(
         chip=chip,
         memory=_words(memory),
         sync_s=_amounts("--sync", sync, "s"),
-        context=_counts("--context", context),
+        context=_counts("--context", context) if context else None,
         wanted=wanted,
         precision=precision,
         max_chips=max_chips,
