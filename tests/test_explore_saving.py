@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flashstill.cli import main
 from flashstill.errors import BadInput
 from flashstill.explore.grid import grid_of, query_of
-from flashstill.explore.saving import check_name
+from flashstill.explore.saving import check_place
 
 MODELS = [{"value": name, "label": name.upper()} for name in "abcdefgh"]
 TOLD: list[dict[str, Any]] = [
@@ -67,7 +67,13 @@ def test_a_query_says_what_is_left_out_and_repeats_edits() -> None:
 @pytest.mark.parametrize("name", ["page", "page.txt", "page.html.gz"])
 def test_another_ending_is_refused_before_anything_is_computed(name: str) -> None:
     with pytest.raises(BadInput, match=r"its name ends in \.html"):
-        check_name(Path(name))
+        check_place(Path(name))
+
+
+def test_a_directory_that_is_not_there_is_told_before_anything_is_computed(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="there is no directory"):
+        check_place(tmp_path / "nowhere" / "page.html")
+    check_place(tmp_path / "page.html")
 
 
 def test_the_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,9 +48,9 @@ def explore(
     from flashstill.explore.starting import answers_of, serving
 
     if save is not None:
-        from flashstill.explore.saving import check_name
+        from flashstill.explore.saving import check_place
 
-        check_name(save)
+        check_place(save)
     answers = answers_of(model=model, chip=chip, directories=facts_directories, edits=edits, result=result)
     echo_edits(answers.engine.facts, as_json)
     if save is not None:

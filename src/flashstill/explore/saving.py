@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from flashstill import __version__
-from flashstill.errors import BadInput, FlashstillError, shortened
+from flashstill.errors import BadInput, DiskTrouble, FlashstillError, shortened
 from flashstill.explore.answers import Answers
 from flashstill.explore.grid import Grid, grid_of, query_of
 from flashstill.explore.shell import saved_script, script, style, whole_page
@@ -57,7 +58,10 @@ def save_page(answers: Answers, out: Path, progress: Progress) -> Saved:
             return Saved(bytes=size, states=states)
         most = max(math.floor(most * 0.8 * MOST_BYTES / size), 1)
         progress.say(f"{size / 1e6:.1f} MB are more than {MOST_BYTES / 1e6:.0f} MB; fewer states are kept")
-    raise BadInput(f"the page would be larger than {MOST_BYTES / 1e6:.0f} MB with one state of each view; see --port")
+    raise BadInput(
+        f"the page would be larger than {MOST_BYTES / 1e6:.0f} MB with one state of each view;"
+        " give a smaller RESULT, or none"
+    )
 
 
 class _Asked:
@@ -202,7 +206,11 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def check_name(out: Path) -> None:
-    """BadInput for a page that is not named as one."""
+def check_place(out: Path) -> None:
+    """BadInput for a page that is not named as one, or whose directory is not there: said before any work."""
     if out.suffix.lower() not in (".html", ".htm"):
         raise BadInput(f"--save writes a page, so its name ends in .html, not {shortened(out.name)!r}")
+    if not out.parent.is_dir():
+        raise DiskTrouble(f"cannot write {out}: there is no directory {out.parent}; make it first")
+    if not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise DiskTrouble(f"cannot write {out}: permission denied")
