@@ -215,3 +215,30 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
         main(["codesign", "--model", "deepseek-v3", "--chip", "tpu-v5e", "--max-chips", "1", "--batch", "1", "--json"])
     assert nothing.value.code == 3
     assert json.loads(capsys.readouterr().out)["reasons"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "isl", "osl"), [("gpt-oss-20b", 1024, 1024), ("llama-3.1-8b", 8000, 64)])
+def test_the_best_of_every_chip_are_those_of_plan_and_so_are_the_reasons(model: str, isl: int, osl: int) -> None:
+    """Though only configurations that can be the best are priced."""
+    for pair in fs.codesign(model=model, max_chips=8, isl=isl, osl=osl, doubling=False).pairs:
+        space = SearchSpace(chips=(pair.chip,), max_chips=8)
+        if not pair.sensitivity.optima:
+            with pytest.raises(InfeasiblePlan) as nothing:
+                search(FACTS, Scenario(model=model, isl=isl, osl=osl), space)
+            assert pair.sensitivity.infeasible == nothing.value.reasons
+            continue
+        found = search(FACTS, Scenario(model=model, isl=isl, osl=osl), space)
+        assert pair.sensitivity.infeasible == found.infeasible
+        for objective, best in pair.sensitivity.optima.items():
+            costs = [getattr(one, COLUMNS[objective]) for one in found.front]
+            assert best.cost == pytest.approx(min(cost for cost in costs if cost is not None), rel=1e-9)
+
+
+def test_formats_tiers_and_overlaps_are_tried_as_plan_tries_them() -> None:
+    asked: dict[str, Any] = {"precisions": ("published", "fp8"), "overlaps": ("none", "two-batch"), "batches": (1, 256)}
+    (pair,) = fs.codesign(model="gpt-oss-20b", chip="h100-sxm", max_chips=4, doubling=False, **asked).pairs
+    found = search(FACTS, Scenario(model="gpt-oss-20b"), SearchSpace(chips=("h100-sxm",), max_chips=4, **asked))
+    assert pair.sensitivity.infeasible == found.infeasible
+    for objective, best in pair.sensitivity.optima.items():
+        assert best.cost == pytest.approx(min(getattr(one, COLUMNS[objective]) for one in found.front), rel=1e-9)

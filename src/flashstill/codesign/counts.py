@@ -24,7 +24,7 @@ Bests = Sequence[Sequence[tuple[float, int]]]
 Case = tuple[int, Parameter]
 """a subject and one of its counts"""
 Mask = npt.NDArray[np.bool_]
-WORSE = 1.2
+WORSE = 1.05
 """cost over today's up to which a count may make the best ones dearer without a second look"""
 
 
@@ -52,7 +52,7 @@ def counted(pool: Pool, bests: Bests) -> dict[tuple[int, str], Counted]:
         return found
     entries, place_of = _changed(pool.ground, used)
     varied = ground_of(pool.ground.question, pool.ground.subjects, entries)
-    wanted = {case: _contenders(pool, case, noticing[case], bests[case[0]], WORSE) for case in used}
+    wanted = {case: _contenders(pool, case, noticing[case], bests[case[0]], _worst(case[1])) for case in used}
     costs = _priced(pool, varied, place_of, wanted)
     worse = [case for case in used if not _covered(pool, case, noticing[case], bests[case[0]], costs[case])]
     if worse:  # the best of today lose so much that others than those that contend may be the best then
@@ -116,11 +116,16 @@ def _contenders(pool: Pool, case: Case, noticing: Mask, bests: Sequence[tuple[fl
     return contenders
 
 
+def _worst(parameter: Parameter) -> float:
+    """A larger domain makes nothing dearer; one more axis may."""
+    return 1.0 + 1e-9 if parameter.name == "link_domain_chips" else WORSE
+
+
 def _covered(pool: Pool, case: Case, noticing: Mask, bests: Sequence[tuple[float, int]], costs: Values) -> bool:
     """Whether the best with the changed count are surely among the contenders."""
     kept = _unnoticing(pool, case, noticing)
     least = [min(pool.best(kept, which)[0], float(one.min(initial=np.inf))) for which, one in enumerate(costs)]
-    return all(now <= cost * WORSE for now, (cost, row) in zip(least, bests, strict=True) if row >= 0)
+    return all(now <= cost * _worst(case[1]) for now, (cost, row) in zip(least, bests, strict=True) if row >= 0)
 
 
 def _priced(

@@ -1,11 +1,11 @@
 """The configurations among which the best ones are: of each layout the smallest batch, and the largest that fits.
 
 A step takes longer with more sequences, so that the fewest seconds per token are those of the smallest batch that
-fills every group; and it takes less than in proportion longer, so that dollars and joules per token fall up to the
-largest batch that fits.  Where that costs at most CONTENDS times the least of all, the next smaller batch is priced as
-well, and where it is cheaper (requests that wait for memory, power limits), further ones down to the first that costs
-more.  With bounds, which only a price can tell to be kept, every batch is priced.  The result is that of a search of
-all configurations, which is tested.
+fills every group, on as few stages of a pipeline as fit; and it takes less than in proportion longer, so that dollars
+and joules per token fall up to the largest batch that fits.  Where that costs at most CONTENDS times the least of all,
+the next smaller batch is priced as well, and where it is cheaper (requests that wait for memory, power limits), further
+ones down to the first that costs more.  With bounds, which only a price can tell to be kept, every batch is priced.
+The result is that of a search of all configurations, which is tested.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def pool_of(ground: Ground, reasons: Sequence[Counter[str]], step: float = 0.0) 
     allowed = _allowed(ground)
     _count(ground, rooms, reasons)
     few = int(np.count_nonzero((top > least) & allowed)) <= FEW
-    rows = _first(least, top, then, allowed, ground.question.is_bound, few)
+    fastest = _can_be_fastest(ground, (top >= least) & allowed)
+    rows = _first(least, top, then, allowed, fastest, ground.question.is_bound, few)
     prices = price(ground, rows, None, step)
     if ground.question.is_bound:
         _count_bounds(ground, rows, prices, reasons)
@@ -121,7 +122,26 @@ def _count_bounds(ground: Ground, rows: Rows, prices: Prices, reasons: Sequence[
         feasible &= ~prices.refused[why]
 
 
-def _first(least: Places, top: Places, then: Places, allowed: npt.NDArray[np.bool_], whole: bool, few: bool) -> Rows:
+def _can_be_fastest(ground: Ground, fits: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """(entries, layouts): not with more stages of a pipeline than fit, as a token passes through all of them."""
+    degrees = [tuple(column) for column in ground.question.chosen.degrees[:, :, 0].T.tolist()]
+    can = fits.copy()
+    for place, (tp, pp, *others) in enumerate(degrees):
+        fewer = [at for at, (tp2, pp2, *others2) in enumerate(degrees) if pp2 < pp and (tp2, others2) == (tp, others)]
+        if fewer:
+            can[:, place] &= ~fits[:, fewer].any(axis=1)
+    return can
+
+
+def _first(
+    least: Places,
+    top: Places,
+    then: Places,
+    allowed: npt.NDArray[np.bool_],
+    fastest: npt.NDArray[np.bool_],
+    whole: bool,
+    few: bool,
+) -> Rows:
     """Rows of every entry and layout: all batches that fit, or the smallest and the largest (the two largest of few
     layouts); and those that fit with a little more memory."""
     highest = np.maximum(top, then)
@@ -130,7 +150,7 @@ def _first(least: Places, top: Places, then: Places, allowed: npt.NDArray[np.boo
     for batch in range(reach):
         wanted = (batch >= least) & (batch <= highest)
         if not whole:
-            wanted &= (batch == least) | (batch >= (top - 1 if few else top))
+            wanted &= ((batch == least) & fastest) | (batch >= (top - 1 if few else top))
         entry, layout = np.nonzero(wanted & allowed)
         parts.append(Rows(entry=entry, layout=layout, batch=np.full(len(entry), batch, dtype=np.intp)))
     empty = np.zeros(0, dtype=np.intp)

@@ -66,7 +66,7 @@ def _structure(value: Any, name: str, known: dict[int, Hashable]) -> Hashable:
     if name in _COUNTED or isinstance(value, Tiling):
         return value  # type: ignore[no-any-return]
     if isinstance(value, int | float):
-        return None
+        return float  # unlike an absent number
     if isinstance(value, Kernel | Collective):
         return None
     if isinstance(value, Later):
