@@ -131,7 +131,8 @@ def test_no_number_of_a_chip_stands_in_python() -> None:
     """Nor a chip's name, outside of examples in docstrings."""
     names = set(load().machines) - {"this-machine"}
     for path in (Path(__file__).parents[1] / "src" / "flashstill").rglob("*.py"):
-        if path.match("recipes/family.py"):  # the recipe's default list of chips: names, no numbers
+        # the recipe's default list of chips, and what the page shows first: names, no numbers
+        if path.match("recipes/family.py") or path.match("explore/catalogue.py"):
             continue
         nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
         texts = {id(node): node.value for node in nodes if isinstance(node, ast.Constant)}

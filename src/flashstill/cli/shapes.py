@@ -52,7 +52,6 @@ def explain(
 
     from flashstill import api
     from flashstill.facts import load
-    from flashstill.plan.crossover import knees
     from flashstill.printing import print_explanation
 
     for part in ("weights_in", "kv_in"):
@@ -65,7 +64,7 @@ def explain(
     explanation = api.explain(scenario, api.Deployment(chip=chip, **choices), price=price, facts=facts)
     understood(asdict(explanation.resolved.deployment))
     if as_json:
-        print_json({**explanation.as_dict(), "knees": knees(explanation.resolved)})
+        print_json(explanation.as_dict())
     else:
         print_explanation(explanation)
 

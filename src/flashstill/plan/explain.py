@@ -16,6 +16,7 @@ from flashstill.cost.phases import batch_step
 from flashstill.economics import RENTED, HourlyPrice, hourly_price, usd_per_million_tokens
 from flashstill.errors import BadInput
 from flashstill.facts import Facts
+from flashstill.plan.crossover import knees
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.resolve import Resolved, resolve
 from flashstill.plan.room import check_room
@@ -67,7 +68,10 @@ class Explanation:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The document that `explain --json` prints. Seconds, joules, picojoules, dollars."""
+        """The document that `explain --json` prints. Seconds, joules, picojoules, dollars; and the knees (batches)."""
+        return {**self._step(), "knees": knees(self.resolved)}
+
+    def _step(self) -> dict[str, Any]:
         resolved, cost, paid = self.resolved, self.cost, self.paid
         segments = {part: joules * 1e12 for part, joules in resolved.tier.joules_per_byte.items()}
         formats = resolved.conditions.precisions
@@ -109,12 +113,12 @@ class Explanation:
 
     def as_records(self) -> list[dict[str, Any]]:
         """One flat row: nested names are joined, as in joules_per_token_weights; layout degrees are not."""
-        tree = self.as_dict()
+        tree = self._step()
         degrees = tree.pop("layout")
         return [flat({**tree, **degrees, "fits": True})]
 
     def _repr_html_(self) -> str:
-        tree, levels = self.as_dict(), self.joules_per_token
+        tree, levels = self._step(), self.joules_per_token
         title = f"{tree['model']} on {tree['chips']} x {tree['chip']}, batch {self.batch}, context {self.context}"
         rows = [(f"{name}, s", cell(seconds)) for name, seconds in tree["seconds_by"].items() if seconds]
         rows += [("one decode step, s", cell(tree["seconds"]))]
