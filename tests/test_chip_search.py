@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from flashstill.arch import load_architecture
+from flashstill.chip_searching import chip_search
 from flashstill.cli import main
 from flashstill.codesign.design_prices import OBJECTIVES
 from flashstill.codesign.designs import DesignSpace, design_space
@@ -20,7 +21,9 @@ from flashstill.codesign.regret import regrets_of
 from flashstill.codesign.screened import Wanted, screen
 from flashstill.codesign.silicon import REASONS
 from flashstill.economics.tco import terms_of
+from flashstill.errors import BadInput
 from flashstill.facts import load
+from flashstill.facts.table import COLUMNS
 
 FACTS = load()
 MODELS = ("llama-3.1-8b", "gpt-oss-20b", "deepseek-v2-lite")
@@ -180,6 +183,8 @@ def test_the_answer_says_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture
         (("--future", "sunny"), 2, "dense"),
         (("--weights", "1,2"), 2, "weights"),
         (("--volume", "0"), 2, "volume"),
+        (("--max-chips", "0"), 2, "max_chips"),
+        (("--memory", "hbf"), 2, "can hold a cache"),
         (("--chip", "h100-sxm"), 2, "--chip does not bear on a search"),
     ],
 )
@@ -192,3 +197,23 @@ def test_what_cannot_be_is_said_in_a_sentence(
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+@pytest.mark.slow
+def test_a_memory_of_ones_own_joins_the_space(tmp_path: Path) -> None:
+    """Rows in a directory of facts; without one of the four that describe a memory they count as a typing error."""
+    rows = [
+        ("stack_bytes", 1e11, "B"), ("stack_bytes_per_s", 5e12, "B/s"), ("usd_per_byte", 5e-9, "USD/B"),
+        ("pj_per_bit", 1.5, "pJ"), ("phy_mm2", 20, "mm2"), ("stack_edge_mm", 9, "mm"), ("interposer_ratio", 1, "1"),
+        ("stack_mm2", 110, "mm2"), ("volume_year", 2027, "year"),
+    ]  # fmt: skip
+    lines = [
+        f"stack-x,{what},{value},,,{unit},stack,,estimate,a memory of our own,2026,," for what, value, unit in rows
+    ]
+    lines = [line.removesuffix(",") for line in lines]
+    (tmp_path / "own.csv").write_text("\n".join([",".join(COLUMNS), *lines]) + "\n", encoding="utf-8")
+    answer = chip_search(model="llama-3.1-8b", memory="stack-x,hbm4", designs=2000, facts=tmp_path)
+    assert "stack-x" in answer.best["memory"]
+    (tmp_path / "own.csv").write_text("\n".join([",".join(COLUMNS), *lines[1:]]) + "\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="stack-x"):
+        chip_search(model="llama-3.1-8b", designs=2000, facts=tmp_path)

@@ -12,7 +12,7 @@ from flashstill.codesign.asked_search import asked_space, futures_of_words
 from flashstill.codesign.future import Share, mix_of
 from flashstill.codesign.search_answer import ChipSearch, answer_search
 from flashstill.codesign.search_question import Question, check_volume
-from flashstill.errors import BadInput
+from flashstill.errors import BadInput, check_counts
 
 if TYPE_CHECKING:
     from flashstill.arch import Architecture
@@ -65,6 +65,7 @@ def chip_search(
         raise BadInput("name a model with `model`")
     if weights and len(weights) != len(models):
         raise BadInput(f"{len(models)} models need as many weights, not {len(weights)}")
+    check_counts({"max_chips": max_chips, "max_batch": max_batch, "isl": isl, "osl": osl})
     parts = list(weights) or [1.0] * len(models)
     mix = mix_of(
         "today",

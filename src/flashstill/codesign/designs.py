@@ -215,7 +215,10 @@ def design_space(
         if others * _ENOUGH <= designs:
             break
     if not others:
-        raise BadInput("no kind of memory is left to choose from; allow more of them, or a later year")
+        raise BadInput(
+            f"{', '.join(memories) or 'nothing'} leaves no memory that can hold a cache; add a kind beside it, or none"
+            " for SRAM only"
+        )
     points = max(designs / others, 1.0)
     fine = max(round(2.0 * math.sqrt(points)), LEAST_POINTS)
     coarse = max(math.ceil(points / fine), LEAST_POINTS)

@@ -16,6 +16,8 @@ from flashstill.facts.row import Fact, Machine
 _FAMILIES = ("engine-", "node-", "grid-", "api-")
 """beginnings of names of which a user may add more"""
 _NAMES_A_MEMORY = ("memory_bytes", "host_bytes")
+_DESCRIBES_A_MEMORY = ("stack_bytes", "stack_bytes_per_s", "usd_per_byte", "pj_per_bit")
+"""rows that a kind of memory to come has together (codesign --search)"""
 _STACKED = "stack_bytes"
 """a name with this quantity is a kind of memory, whether or not a chip has it yet"""
 
@@ -29,6 +31,8 @@ def check_owners(
     """
     pairs = list(rows)
     memories = {row.condition.lower() for _, row in pairs if row.quantity in _NAMES_A_MEMORY}
+    given = {(row.name, row.quantity) for _, row in pairs}
+    memories |= {name for name, _ in given if all((name, quantity) in given for quantity in _DESCRIBES_A_MEMORY)}
     memories |= {row.name for _, row in pairs if row.quantity == _STACKED}
     makers = {owner for machine in machines.values() for owner in (machine.maker_class, machine.chip_class)}
     known = {*package_owners, *machines, *makers, *memories}
