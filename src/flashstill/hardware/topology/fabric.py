@@ -7,6 +7,7 @@ and chip, so one link carries  w = link_bytes_per_s / (2 axes)  one way (Austin 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -80,11 +81,19 @@ def _of_each_kind(
     axes: Quantity, wrap_edge: Quantity, members: Quantity, stride: Quantity, slice_chips: Quantity
 ) -> GroupLinks:
     """Links of groups where axes and wrap-around differ by chip, as in a stack: one look-up for each kind of torus."""
-    shape = np.broadcast_shapes(*(np.shape(one) for one in (axes, wrap_edge, members, stride, slice_chips)))
-    whole = np.maximum(slice_chips, np.asarray(members) * stride)
+    numbers = [np.asarray(one, dtype=np.float64) for one in (axes, wrap_edge, members, stride, slice_chips)]
+    return _of_kinds(*((one.shape, one.tobytes()) for one in numbers))
+
+
+@lru_cache(maxsize=16)
+def _of_kinds(*numbers: tuple[tuple[int, ...], bytes]) -> GroupLinks:
+    """As `_of_each_kind`, of shapes and bytes of the arrays: the exchanges of a step ask for the same groups again."""
+    axes, wrap_edge, members, stride, slice_chips = (np.frombuffer(one).reshape(shape) for shape, one in numbers)
+    shape = np.broadcast_shapes(*(shape for shape, _ in numbers))
+    whole = np.maximum(slice_chips, members * stride)
     keys, where = distinct_integers(
-        *(np.broadcast_to(integers(np.asarray(one)), shape) for one in (wrap_edge, whole, stride, members)),
-        np.broadcast_to(np.asarray(axes, dtype=np.int64), shape),
+        *(np.broadcast_to(integers(one), shape) for one in (wrap_edge, whole, stride, members)),
+        np.broadcast_to(axes.astype(np.int64), shape),
     )
     rows = zip(*(key.tolist() for key in keys), strict=True)
     table = [one_group(axes, edge, chips, few, by) if axes else (1.0, 1.0, 1.0) for edge, chips, by, few, axes in rows]
