@@ -59,6 +59,7 @@ _ROWS = {
     "usd_purchase": (PRICE, ("purchase",)),
 }
 """quantity -> kind, and the places of the conditions that it scales"""
+COUNTS = tuple(name for name, (kind, _) in _ROWS.items() if kind == COUNT)
 _LINKED = ("link_bytes_per_s", "hop_s", "link_domain_chips", "torus_axes", "scale_out_bytes_per_s", "scale_out_hop_s")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from flashstill.arch import Architecture
 from flashstill.codesign.doubling import Binding, Gains, binding_of, doubled, followed, improved, mean
 from flashstill.codesign.elasticities import STEP, Sensitivity, sensitivities
-from flashstill.codesign.parameters import Parameter
+from flashstill.codesign.parameters import COUNTS, Parameter
 from flashstill.codesign.rows import OBJECTIVES, Question
 from flashstill.codesign.subjects import Subject, entries_of, subject_of
 from flashstill.errors import BadInput, InfeasiblePlan
@@ -47,6 +47,16 @@ class Pair:
         found = self.sensitivity.elasticities
         return {name: {key: _value(of, key) for key in OBJECTIVES} for name, of in found.items()}
 
+    @property
+    def smooth(self) -> dict[str, dict[str, float | None]]:
+        """The same, with today's configuration kept where another takes its place: a jump is no slope to average."""
+        steady = {
+            name: {key: one.fixed for key, one in of.items() if one.jumps}
+            for name, of in self.sensitivity.elasticities.items()
+            if name not in COUNTS
+        }
+        return {name: {**of, **steady.get(name, {})} for name, of in self.elasticities.items()}
+
     def as_dict(self) -> dict[str, Any]:
         """The pair as a JSON document."""
         found = self.sensitivity.elasticities
@@ -78,7 +88,8 @@ class WhatIfs:
 
     @property
     def elasticities(self) -> dict[str, dict[str, float | None]]:
-        """By parameter and objective: those of the one pair, or the mean over all pairs that have the parameter."""
+        """By parameter and objective: those of the one pair, or the mean over all pairs that have the parameter, each
+        with its configuration kept where another takes its place."""
         return _means(self.pairs)
 
     @property
@@ -146,7 +157,7 @@ class WhatIfs:
 
 
 def _means(pairs: Sequence[Pair]) -> dict[str, dict[str, float | None]]:
-    tables = [pair.elasticities for pair in pairs]
+    tables = [pair.smooth for pair in pairs] if len(pairs) > 1 else [pair.elasticities for pair in pairs]
     names = dict.fromkeys(name for table in tables for name in table)
     return {
         name: {key: mean([table[name][key] for table in tables if name in table]) for key in OBJECTIVES}
