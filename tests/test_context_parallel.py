@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from flashstill.cost.conditions import Precisions
 from flashstill.cost.long_context import context_prefill, context_step, sequences_held
 from flashstill.cost.phases import decode_step, prefill_step
 from flashstill.facts import load
 from flashstill.parallel import Layout
-from flashstill.parallel.context import prefill_exchanges
+from flashstill.parallel.context import merging, prefill_exchanges
+from flashstill.parallel.local import split_attention
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.resolve import Setup, make_setup
 from flashstill.plan.scenario import Scenario
-from flashstill.workload import cache_bytes
+from flashstill.workload import Attention, cache_bytes, prefill
 
 FACTS = load([], [])
 KINDS = {  # one of each kind of attention
@@ -89,15 +93,55 @@ def test_questions_over_one_corpus_read_it_once() -> None:
     assert shared.seconds < own.seconds
 
 
-def test_a_million_tokens_on_128_gpus() -> None:
-    """Yang et al. 2024 (arXiv 2411.01783): Llama 3.1 405B, FFNs in fp8, 128 H100: 77 s, 93 % efficiency; 128k: 3.8 s.
+def test_a_ring_hides_what_it_sends_but_for_the_last_block() -> None:
+    """Of c blocks c - 1 are sent, while c - 1 are attended to.  Over slow links (50 MB/s) attention hides all it can.
 
-    Their H100 draw less power than the row's 700 W, so that both predictions are short.
+    1 of 2 blocks of half the attention, 3 of 4 of a quarter: 3/16 against 1/4 of it.  Of 10^6 tokens on tp = 8,
+    llama-3.1-8b attends with 4 heads: 4 x 4 x 128 x 32 x 10^12 / 2 FLOPs, 33 s at 989 TFLOP/s.
     """
-    made = setup("llama-3.1-405b", "h100-sxm", precision="fp8")
-    million = [float(context_prefill(made.model, made.conditions, 8.0, c, 1e6).seconds) for c in (1.0, 8.0, 16.0)]
-    assert 77.0 / 1.35 < million[2] < 77.0
-    assert 0.93 < million[0] / million[2] / 16.0 <= 1.0
-    assert million[1] / million[2] == pytest.approx(2.0, rel=0.02)
-    short = float(context_prefill(made.model, made.conditions, 8.0, 16.0, 131072.0).seconds)
-    assert 3.8 / 2.0 < short < 3.8
+    facts = load([], ["h100-sxm.scale_out_bytes_per_s=5e7"])
+    made = make_setup(facts, Scenario(model="llama-3.1-8b", isl=1, osl=1), Deployment(chip="h100-sxm"))
+    hidden = []
+    for parts in (2.0, 4.0):
+        ring, gathered = (
+            context_prefill(made.model, made.conditions, 8.0, parts, 1e6, ring=each) for each in (True, False)
+        )
+        hidden.append(float(gathered.shares_s["links"] - ring.shares_s["links"]))
+    assert hidden[1] / hidden[0] == pytest.approx(0.75, rel=0.02)
+    assert 33.1 / 4.0 < hidden[0] < 33.1 / 4.0 / 0.6
+
+
+def test_partial_results_of_a_ring_are_merged() -> None:
+    """Llama 3.1 8B on tp = 8: 4 heads x (128 + 2) values x 2 B of 250,000 queries, by 4 parts, written and read."""
+    made = setup("llama-3.1-8b")
+    whole = prefill(made.model, 1.0, 250e3, made.conditions.widths, 375e3)
+    (operation,) = (merging(split_attention(each, 8.0), 4.0) for each in whole if isinstance(each, Attention))
+    assert (operation.count, float(operation.activation_bytes)) == (32, 2 * 4 * 250e3 * 4 * 130 * 2)
+
+
+PUBLISHED = {  # (tokens, nodes): seconds
+    (131072, 1): 42.01, (131072, 2): 21.04, (131072, 4): 10.95, (131072, 8): 5.85, (131072, 16): 3.8, (10**6, 16): 77.0,
+}  # fmt: skip
+
+
+def test_a_million_tokens_on_128_gpus() -> None:
+    """Yang et al. 2024 (arXiv 2411.01783), tables 6 and 7, figure 8, on their machines: 8 H100 of 500 W with HBM2e of
+    2.4 TB/s a node, Llama 3.1 405B with FFNs in fp8 and all else in bf16, tp = 8 in a node and a part for each.
+
+    One node is predicted 17 % short at 128k, a million tokens 7 %, as attention's share grows: their own prefill of
+    8k tokens says that the other products take a third longer than the kernels alone.  Beyond 8 nodes they lose half
+    a millisecond a layer and step of the ring, which their SendRecv (0.16 ms for such blocks, hidden) does not explain.
+    """
+    facts = load([], ["h100-sxm.power_limit_w=500", "h100-sxm.memory_bytes_per_s=2.4e12"])
+    made = make_setup(
+        facts, Scenario(model="llama-3.1-405b", isl=1, osl=1), Deployment(chip="h100-sxm", precision="fp8")
+    )
+    theirs = replace(made.conditions, precisions=Precisions(linear="fp8"))
+    ratio = {
+        (tokens, nodes): float(context_prefill(made.model, theirs, 8.0, float(nodes), float(tokens)).seconds) / seconds
+        for (tokens, nodes), seconds in PUBLISHED.items()
+    }
+    assert ratio[10**6, 16] == pytest.approx(0.93, abs=0.03)
+    assert [ratio[131072, nodes] for nodes in (1, 2, 4)] == pytest.approx([0.82] * 3, abs=0.03)
+    assert ratio[131072, 8] == pytest.approx(0.75, abs=0.03)
+    assert 0.5 < ratio[131072, 16] < 0.65

@@ -1,7 +1,9 @@
 """Seconds and joules of one long sequence over many chips: its prefill, and steps that attend to all of it.
 
-    prefill   t = rest + attention + max(links - attention, 0)     a ring that sends while it attends
-              t = rest + attention + links                         keys and values gathered before each layer
+    prefill   t = rest + attention + max(links - attention (c-1)/c, 0) + merging + (c-1) launches
+                                              a ring of c parts, which has c-1 blocks to send and attends to the last
+                                              one with nothing left to send; a kernel of attention for every block
+              t = rest + attention + links    keys and values gathered before each layer
     step      attention over 1/c of the cache on every chip, all other products over the `wide` chips with which a step
               is fastest; chips beyond them wait
     holds     weights of a chip + L bytes per token / (c shards)  <=  usable bytes      (cost/footprint.py)
@@ -26,10 +28,13 @@ from flashstill.cost.phases import overhead_seconds, with_sampling
 from flashstill.cost.step import StepCost, on_chips
 from flashstill.parallel import Layout, shard
 from flashstill.parallel.context import (
+    KEYS_AND_VALUES,
     cached_before,
     decode_of_a_part,
+    merging,
     prefill_exchanges,
     prefill_of_a_part,
+    ring_layers,
 )
 from flashstill.workload import Attention, IndexScores, Operation, Quantity, decode, prefill
 
@@ -50,7 +55,11 @@ def context_prefill(
     ring: bool = True,
     pue: float = 1.0,
 ) -> StepCost:
-    """Prefill of one sequence of `tokens` over `parts` groups of `tp` chips. ring: sends are hidden by attention."""
+    """Prefill of one sequence of `tokens` over `parts` groups of `tp` chips.
+
+    ring: sends are hidden by the attention of the layers that send; keys and values are passed on in a ring where
+    that is faster than to gather them first, the ends of windows and states arrive while others are attended to.
+    """
     layout, widths = context_layout(model, tp, parts), conditions.widths
     before = cached_before(tokens, parts)
     whole = prefill(model, 1.0, tokens / parts, widths, before, conditions.skew)
@@ -62,10 +71,26 @@ def context_prefill(
         sharded.exchanges,
         overhead_seconds(model, conditions, 1.0),
     )
-    sending = chip_work(conditions, (), prefill_exchanges(model, widths, tp, parts, tokens))
-    hidden_s = np.minimum(sending.seconds, attending.seconds) if ring else 0.0
-    work = rest.plus(attending).plus(sending.lasting("links", -hidden_s))
-    return with_sampling(on_chips(conditions, work, layout.chips, pue), model, conditions, 1.0)
+    sent = prefill_exchanges(model, widths, tp, parts, tokens)
+    sending = chip_work(conditions, (), sent)
+    gathered = rest.plus(attending).plus(sending)
+    step = on_chips(conditions, gathered, layout.chips, pue)
+    if ring and sent:
+        blocks = prefill(
+            replace(model, layers=ring_layers(model)), 1.0, tokens / parts, widths, before, conditions.skew
+        )
+        of_blocks = [each for each in shard(blocks, layout).operations if _attends(each)]
+        attended = chip_work(conditions, of_blocks)
+        passed_s = chip_work(conditions, (), [each for each in sent if each.name == KEYS_AND_VALUES]).seconds
+        nearby_s = np.minimum(sending.seconds - passed_s, attending.seconds - attended.seconds)
+        gathered = gathered.lasting("links", -np.maximum(nearby_s, 0.0))
+        merged = chip_work(conditions, [merging(each, parts) for each in of_blocks if isinstance(each, Attention)])
+        launches_s = (parts - 1.0) * attended.shares_s["overhead"]
+        passed = gathered.lasting("links", -np.minimum(passed_s, attended.seconds * (parts - 1.0) / parts))
+        passed = passed.plus(merged).lasting("overhead", launches_s)
+        step, around = (on_chips(conditions, work, layout.chips, pue) for work in (gathered, passed))
+        step = step.where(np.asarray(around.seconds < step.seconds), around)
+    return with_sampling(step, model, conditions, 1.0)
 
 
 def context_step(

@@ -6,7 +6,9 @@ B sequences of q new tokens, h heads of key width e_k and value width e_v.
     prefill   a part computes L/c tokens, half of them from either end of the sequence, so that every part has the same
               number of causal pairs, and its share of the cache stays where it was computed
               full attention      all parts need all keys and values:  all-gather of L v values, at once or as a ring
-                                  that passes blocks on while they are attended to (Liu et al. 2023, arXiv 2310.01889)
+                                  that passes blocks on while they are attended to (Liu et al. 2023, arXiv 2310.01889);
+                                  a ring makes c partial results of every query, which are written, read and merged
+                                  (Yang et al. 2024, arXiv 2411.01783, appendix B)
               window of w tokens  the w tokens before each of a part's two halves: a send of min(2 w, L (c-1)/c)
               recurrence          the states in which the c parts end: an all-gather of c states
               MLA                 latent vectors are sent; every part expands keys and values of all L tokens
@@ -24,7 +26,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from flashstill.arch import Architecture, LinearAttention
+from flashstill.arch import Architecture, Layer, LinearAttention
 from flashstill.arch import Attention as GroupedAttention
 from flashstill.arch.model import Mixer
 from flashstill.parallel.exchange import Exchange, among
@@ -37,6 +39,8 @@ HALVES = 2.0
 SOFTMAX_VALUES = 2.0
 """values per head and query that rescale a partial result: the greatest logit and the sum of exponentials"""
 TIER = "context"
+KEYS_AND_VALUES = "keys and values"
+"""the exchange that a ring hides"""
 _EXPANDED = LATENT_FORMS[0]
 
 
@@ -66,7 +70,7 @@ def prefill_exchanges(
         elsewhere = tokens * (parts - 1.0) / parts
         near = None if mixer.window is None else np.minimum(HALVES * mixer.window, elsewhere)
         candidates = [
-            _exchange("keys and values", "all-gather", layer.count, tokens * per_token, tp, parts)
+            _exchange(KEYS_AND_VALUES, "all-gather", layer.count, tokens * per_token, tp, parts)
             if near is None
             else _exchange("keys and values of the window", "send", layer.count, near * per_token, tp, parts)
         ]
@@ -75,6 +79,24 @@ def prefill_exchanges(
             candidates.append(_exchange("states", "all-gather", layer.count, state * parts, tp, parts))
         exchanges += among(parts, *(each for each in candidates if np.any(np.asarray(each.bytes) > 0)))
     return exchanges
+
+
+def ring_layers(model: Architecture) -> tuple[Layer, ...]:
+    """The layers whose keys and values all parts need: those without a window that cache tokens."""
+    return tuple(
+        layer
+        for layer in model.layers
+        if layer.attention.window is None and not isinstance(layer.attention, LinearAttention)
+    )
+
+
+def merging(operation: Attention, parts: Quantity) -> Operation:
+    """Writing and reading the partial results of a chip's prompt attention, one of each query and part of a ring."""
+    values = operation.sequences * operation.queries * operation.heads * (operation.value_width + SOFTMAX_VALUES)
+    moved = 2.0 * parts * values * operation.activation_value_bytes
+    return Operation(
+        name="merging", count=operation.count, activation_bytes=np.where(np.asarray(parts) > 1, moved, 0.0)
+    )
 
 
 def decode_of_a_part(
