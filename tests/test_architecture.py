@@ -96,6 +96,7 @@ MAY_IMPORT = {
         "arch",
         "checked",
         "codesign",
+        "cost",
         "economics",
         "facts",
         "frontier",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
 import pytest
 
 from flashstill import charts
+from flashstill.report.amounts import dollars
 from flashstill.report.axes import Axis, amount, linear_ticks, log_ticks, snug, span, tick_text
 from flashstill.report.byte_path import Place, byte_path
 from flashstill.report.heat import heat
@@ -18,7 +19,8 @@ from flashstill.report.marks import labels
 from flashstill.report.scatter import Front, Point, scatter
 from flashstill.report.stacks import Stack, gathered, stacks
 from flashstill.report.style import stylesheet
-from flashstill.report.svg import Line
+from flashstill.report.svg import CHARACTER, Line, base_axis
+from flashstill.report.tornado import Driver, tornado
 
 HOSTILE = "<script>alert('x')</script>\"&"
 X = Axis(title=f"dollars {HOSTILE}", unit="USD", log=True)
@@ -258,3 +260,37 @@ def test_colours_are_told_apart(theme: int, vision: str) -> None:
         if (gap := math.dist(held[one], held[other])) < 0.075
     }
     assert not near
+
+
+def test_words_of_ticks_keep_apart() -> None:
+    """$0, $100M ... under a short axis: as many words as have room, and a grid line at each tick."""
+    xs = snug([-5e7, 4.2e8], 226.0, 400.0, False, 4)
+    tree = ElementTree.fromstring(f"<g>{base_axis(xs, 0.0, 100.0, 'dollars', dollars)}</g>")
+    assert len(tree.findall("line")) == len(xs.ticks)
+    words = [(float(each.get("x", "")), each.text or "") for each in tree.findall("text")[:-1]]
+    assert 2 <= len(words) < len(xs.ticks)
+    for (left, first), (right, second) in pairwise(words):
+        assert right - left >= CHARACTER * (len(first) + len(second)) / 2.0
+
+
+def test_an_axis_may_span_more_than_a_double() -> None:
+    """The ratio of 1e250 to 1e-250 is beyond a double; both have a place, and the ticks lie between them."""
+    scale = snug([1e-250, 1.0, 1e250], 0.0, 100.0, True)
+    assert [scale.at(value) for value in (1e-250, 1.0, 1e250)] == pytest.approx([3.7, 50.0, 96.3], abs=0.01)
+    assert len(scale.ticks) >= 2
+    assert all(0.0 <= scale.at(tick) <= 100.0 for tick in scale.ticks)
+
+
+def test_a_row_of_one_part_repeats_no_name() -> None:
+    """Bars with a name and a total beside them need neither a legend nor words inside."""
+    rows = [Stack(name=name, parts={name: value}) for name, value in (("a", 2.0), ("b", 1.0))]
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", stacks(rows, "W", "watts", "watts"))
+    assert texts.count("a") == texts.count("b") == 1
+    assert 'class="key' not in stacks([Stack(name="a", parts={"all": 2.0})], "W", "watts")
+
+
+def test_the_ends_of_a_tornado_are_named() -> None:
+    chart = tornado([Driver(name="idle_w", low=-0.2, high=0.2)], 0.0, "per cent", "t", ends=("with less", "with more"))
+    assert "idle_w: -$0.20 with less, $0.20 with more" in chart
+    assert ">with less</text>" in chart
+    assert ">with more</text>" in chart

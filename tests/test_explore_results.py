@@ -88,6 +88,13 @@ def test_another_file_is_refused_with_a_sentence(tmp_path: Path, document: Any, 
     assert len(str(refusal.value)) < 500
 
 
+def test_half_a_character_is_told_as_one(tmp_path: Path) -> None:
+    """An escape that no UTF-8 has, in a value or as a key: JSON allows it, and no page can hold it."""
+    for broken in ({**TRAFFIC, "notes": ["\ud800"]}, {**TRAFFIC, "\ud800": 1}):
+        with pytest.raises(BadInput, match="half a character"):
+            answer_views(saved(tmp_path, broken))
+
+
 def test_brackets_without_end_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "answer.json"
     path.write_text('{"schema": "flashstill.asic/1", "x": ' + "[" * 100 + "]" * 100 + "}", encoding="utf-8")

@@ -128,9 +128,11 @@ def _infeasible(kind: Kind, error: InfeasiblePlan, command: str) -> View:
 
 
 def as_json(document: Mapping[str, Any]) -> bytes:
-    """One JSON document in UTF-8; BadInput where a figure is not finite."""
+    """One JSON document in UTF-8; BadInput where a figure is not finite, or a text no Unicode."""
     try:
         return json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise BadInput("a text of this view has a character that UTF-8 has not") from error
     except ValueError as error:
         raise BadInput(
             "a figure of this view is not finite; check the numbers that were asked for and the edited facts"

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flashstill.bounded import is_deeper
+from flashstill.bounded import is_deeper, lone_surrogate
 from flashstill.checked import json_object
 from flashstill.errors import BadInput, shortened
 from flashstill.explore.view import Chart, Table, View
@@ -47,7 +47,7 @@ def answer_views(path: Path) -> tuple[View, ...]:
     if command not in known:
         what = f"is the answer of `flashstill {shortened(command)}`" if command else "is no answer of a command"
         raise BadInput(f"{shown} {what}; give what `flashstill {'|'.join(known)} ... --json` printed")
-    _check_numbers(document, shown)
+    _check_values(document, shown)
     try:
         return _views(command, document, f"flashstill explore {path.name}")
     except _BROKEN as error:
@@ -64,17 +64,19 @@ def answer_views(path: Path) -> tuple[View, ...]:
         ) from error
 
 
-def _check_numbers(document: Any, shown: str) -> None:
-    """BadInput for numbers that are none, or larger than any can be, and for brackets that nest too deep."""
+def _check_values(document: Any, shown: str) -> None:
+    """BadInput for numbers that are none, or larger than any can be, texts that are none, and brackets too deep."""
     if is_deeper(document):
         raise BadInput(f"{shown} nests too deep to be an answer")
     level: list[Any] = [document]
     while level:
         held = level.pop()
         if isinstance(held, Mapping):
-            level += held.values()
+            level += (*held, *held.values())
         elif isinstance(held, list):
             level += held
+        elif isinstance(held, str) and lone_surrogate(held) is not None:
+            raise BadInput(f"{shown} holds a text with half a character: {shortened(held)!a}")
         elif isinstance(held, int | float) and not -LARGEST < held < LARGEST:
             raise BadInput(f"{shown} holds a number that no answer has: {shortened(str(held)[:100])}")
 

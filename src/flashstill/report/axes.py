@@ -6,6 +6,7 @@ An axis knows its unit; a frame knows where the plot is. Scales map values to pl
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -115,8 +116,8 @@ def snug(values: Sequence[float], begin: float, end: float, log: bool, most: int
     if log:
         if high <= low * (1.0 + 1e-9):
             low, high = low / 2.0, high * 2.0
-        margin = (high / low) ** _MARGIN
-        low, high = low / margin, high * margin
+        margin = math.exp(_MARGIN * (math.log(high) - math.log(low)))  # their ratio may be beyond a double
+        low, high = max(low / margin, sys.float_info.min), min(high * margin, sys.float_info.max)
         return Scale(low, high, begin, end, log_ticks(low, high, most), True)
     if high <= low:
         low, high = (low - 0.5 * abs(low), high + 0.5 * abs(high)) if low else (0.0, 1.0)
@@ -127,7 +128,8 @@ def snug(values: Sequence[float], begin: float, end: float, log: bool, most: int
 
 def log_ticks(low: float, high: float, most: int = 6) -> tuple[float, ...]:
     """Powers of ten, round steps between them, or even steps: two to `most` ticks between positive values."""
-    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    most_power = sys.float_info.max_10_exp - 1  # of which a double has also the multiples
+    decades = range(max(math.floor(math.log10(low)) - 1, -most_power), min(math.ceil(math.log10(high)), most_power) + 1)
     for factors in ((1.0, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)):
         ticks = _within((factor * 10.0**power for power in decades for factor in factors), low, high)
         if 2 <= len(ticks) <= most:

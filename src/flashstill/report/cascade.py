@@ -34,7 +34,7 @@ def cascade_page(document: Document) -> Page:
     ]
     return Page(
         title="One question over a corpus",
-        subtitle=f"{len(stages)} stages, against attending to all of it.",
+        subtitle=f"{len(stages)} stage{'' if len(stages) == 1 else 's'}, against attending to all of it.",
         facts=[
             ("a question", dollars(float(total["usd"]))),
             ("joules", plain(float(total["joules"]))),
@@ -72,7 +72,12 @@ def _over_the_corpus(document: Document) -> Section | None:
     return Section(
         title="Dollars over the size of the corpus",
         text=_crossings(document["everything"]),
-        charts=[("A question", bands(curves, "tokens of the corpus", "dollars of a question over the corpus", mark))],
+        charts=[
+            (
+                "Dollars of a question",
+                bands(curves, "tokens of the corpus", "dollars of a question over the corpus", mark),
+            )
+        ],
         headings=["tokens", *headings],
         rows=cells,
     )
@@ -103,7 +108,7 @@ def _contexts(document: Document) -> Section | None:
     return Section(
         title=section.title,
         text=section.text,
-        charts=[("One cold question", chart)] if chart else [],
+        charts=[("Dollars of one cold question", chart)] if chart else [],
         headings=section.headings,
         rows=section.rows,
     )

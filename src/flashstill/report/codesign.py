@@ -43,7 +43,7 @@ def _listed(names: list[str]) -> str:
 
 def _facts(document: Document) -> list[tuple[str, str]]:
     return [
-        (f"binds {OBJECTIVES[objective]}", f"{one['parameter']} ({one['gain']:.2f} % a per cent)")
+        (f"binds {OBJECTIVES[objective]}", f"{one['parameter']} ({one['gain']:.2f} % less for 1 %)")
         for objective, one in document["binding"].items()
     ]
 
@@ -54,11 +54,12 @@ def _tornado(document: Document, objective: str) -> Section | None:
     if not drivers:
         return None
     name = OBJECTIVES[objective]
-    chart = tornado(drivers, 0.0, f"per cent of {name}", f"{name}: per cent for one per cent of a number", _per_cent)
+    chart = tornado(drivers, 0.0, f"per cent of {name}", f"{name}: per cent for one per cent of a number", _per_cent,
+                    ends=("with 1 % less", "with 1 % more"))  # fmt: skip
     ordered = sorted(found.items(), key=lambda item: -abs(item[1]))
     return Section(
         title=f"{name.capitalize()} per token",
-        text=f"{document['objectives'][objective].capitalize()}. At the low end the number is one per cent less.",
+        text=f"{document['objectives'][objective].capitalize()}.",
         charts=[(f"Elasticities of {name}", chart)],
         headings=["number of the chip", "d ln(cost) / d ln(number)"],
         rows=[[number, f"{value:+.4f}"] for number, value in ordered],
@@ -142,4 +143,4 @@ def _saved(ratio: float | None) -> str:
 
 
 def _per_cent(value: float) -> str:
-    return f"{value:+.2g}" if value else "0"
+    return f"{value:+.2g} %" if value else "0"

@@ -137,8 +137,12 @@ def _cost(view: View, best: str) -> str:
         f"Cheapest chip of the recipe for {best}: {chip} at batch {ours.batch},"
         f" {show(usd, 'USD')}"
         f" and {ours.joules_per_token['total'] * 1e6:,.0f} J per million tokens (predicted),"
-        f" {1 - usd / whole:.0%} less than the teacher."
+        f" {_cheaper(usd / whole)} the teacher."
     )
+
+
+def _cheaper(ratio: float) -> str:
+    return f"{1.0 - ratio:.0%} less than" if ratio <= 1.0 else f"{ratio - 1.0:.0%} more than"
 
 
 def _energy(view: View, best: str) -> str:

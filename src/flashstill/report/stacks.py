@@ -49,7 +49,9 @@ def stacks(
     totals = [sum(row.parts.values()) for row in rows]
     if not rows or max(totals) <= 0.0:
         return ""
-    key, top = key_rows([(name, kind) for name, kind in classes.items()], width, 4.0)
+    told = {row.name for row in rows}  # a part that is a row of its own needs no legend, nor one that all rows are
+    named = [] if len(classes) < 2 else [(name, kind) for name, kind in classes.items() if name not in told]
+    key, top = key_rows(named, width, 4.0) if named else ([], 4.0)
     label = min(CHARACTER * max(len(row.name) for row in rows) + 10.0, 0.36 * width)
     ends = [amount(total, unit) for total in totals]
     right = width - 10.0 - CHARACTER * max(map(len, ends))
@@ -113,7 +115,10 @@ def _row(
         reached += part
         words = f"{row.group + ', ' if row.group else ''}{row.name}, {name}: {amount(part, unit)} ({part / total:.1%})"
         room = right - left - 8.0
-        label = next((each for each in (name, f"{part / total:.0%}") if CHARACTER * len(each) <= room), "")
+        alone = name == row.name or part == total  # the name or the total stands beside it
+        label = next(
+            (each for each in (name, f"{part / total:.0%}") if not alone and CHARACTER * len(each) <= room), ""
+        )
         pieces.append(
             f'<g class="{classes[name]}"><title>{escape(words)}</title><rect class="piece" x="{left:.1f}" y="{top:.1f}"'
             f' width="{max(right - left, 0.5):.1f}" height="{BAR:g}"/>'

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 from flashstill.report.amounts import short
 
@@ -63,7 +64,7 @@ class Scale:
     def at(self, value: float) -> float:
         """The place of a value."""
         if self.log:
-            share = math.log(value / self.low) / math.log(self.high / self.low)
+            share = (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
         else:
             share = (value - self.low) / (self.high - self.low)
         return self.begin + share * (self.end - self.begin)
@@ -96,20 +97,29 @@ def shortened(name: str, room: float) -> str:
 
 
 def base_axis(xs: Scale, top: float, foot: float, x_title: str, show: Callable[[float], str] = short) -> str:
-    """Vertical grid lines with their ticks and title below, for charts of rows."""
+    """Vertical grid lines with their ticks and title below, for charts of rows; as many ticks have words as fit."""
     ticks = xs.ticks[:: 1 if len(xs.ticks) <= 6 else 2]
+    words = [_below(xs.at(tick), show(tick)) for tick in ticks]
+    pace = next(pace for pace in range(1, len(ticks) + 1) if _are_apart(words[::pace])) if ticks else 1
     parts = [
         f'<line class="grid" x1="{xs.at(tick):.1f}" x2="{xs.at(tick):.1f}" y1="{top:g}" y2="{foot:g}"/>'
-        f"{_below(xs.at(tick), foot + 15, show(tick))}"
         for tick in ticks
     ]
+    parts += [text(at, foot + 15, word, "middle") for at, word in words[::pace]]
     return "".join([*parts, text((xs.begin + xs.end) / 2.0, foot + BOTTOM - 7, x_title, "middle")])
 
 
-def _below(x: float, y: float, words: str) -> str:
-    """Words under a tick, kept inside the drawing."""
-    half = 1.0 + 8.0 * len(words) / 2.0
-    return text(min(x, WIDTH - half), y, words, "middle")
+def _below(x: float, words: str) -> tuple[float, str]:
+    """Words under a tick and their middle, kept inside the drawing."""
+    return min(x, WIDTH - 1.0 - CHARACTER * len(words) / 2.0), words
+
+
+def _are_apart(words: Sequence[tuple[float, str]]) -> bool:
+    """Whether there is room between words around their middles."""
+    return all(
+        right - left >= CHARACTER * (len(first) + len(second)) / 2.0
+        for (left, first), (right, second) in pairwise(words)
+    )
 
 
 def text(x: float, y: float, words: str, anchor: str = "start", kind: str = "") -> str:

@@ -36,11 +36,17 @@ def width_of(driver: Driver, base: float) -> float:
 
 
 def tornado(
-    drivers: Sequence[Driver], base: float, x_title: str, title: str, show: Callable[[float], str] = dollars
+    drivers: Sequence[Driver],
+    base: float,
+    x_title: str,
+    title: str,
+    show: Callable[[float], str] = dollars,
+    ends: tuple[str, str] = ("at its low end", "at its high end"),
 ) -> str:
     """A row for each driver around the base, sorted by width, the widest first; "" without drivers.
 
-    A figure that is never reached (None) is drawn paler and to the right edge.
+    A figure that is never reached (None) is drawn paler and to the right edge.  ends: what the two ends of an input
+    are called.
     """
     drawn = sorted(drivers, key=lambda each: -width_of(each, base))[:MOST]
     if not drawn:
@@ -53,12 +59,12 @@ def tornado(
     parts = [base_axis(xs, TOP, foot, x_title, show)]
     for number, each in enumerate(drawn):
         top = TOP + PITCH * number + (PITCH - BAR) / 2.0
-        words = f"{each.name}: {_end(each.low, show)} at its low end, {_end(each.high, show)} at its high end"
+        words = f"{each.name}: {_end(each.low, show)} {ends[0]}, {_end(each.high, show)} {ends[1]}"
         bars = "".join(_side(end, colour, middle, xs, top) for colour, end in ((1, each.low), (2, each.high)))
         parts.append(f"<g><title>{escape(words)}</title>{bars}</g>")
         parts.append(text(LABEL - 8, top + 12, shortened(each.name, LABEL - 12.0), "end"))
     parts.append(f'<line class="mark" x1="{middle:.1f}" x2="{middle:.1f}" y1="{TOP - 4}" y2="{foot}"/>')
-    for at, colour, word in ((LABEL - 60.0, 1, "input at its low end"), (LABEL + 90.0, 2, "at its high end")):
+    for at, colour, word in ((LABEL - 60.0, 1, ends[0]), (LABEL + 90.0, 2, ends[1])):
         parts.append(f'<circle class="dot s{colour}" cx="{at + 4:.0f}" cy="11" r="4"/>')
         parts.append(text(at + 12, 15, word))
     return figure(title, parts, height)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from flashstill.api import Deployment, Scenario
+from flashstill.cost import LEVELS
 from flashstill.errors import FlashstillError, InfeasiblePlan
 from flashstill.explore.engine import Engine
 from flashstill.explore.state import State
@@ -18,6 +19,8 @@ STEP_CONTROLS = (
     "model", "chip", "batch", "context", "chips", "precision", "kv_precision", "memory", "engine", "price", "set",
 )  # fmt: skip
 """of views of one decode step"""
+COLOURS = {name.replace("_", " "): number for number, name in enumerate(LEVELS[:-1], start=1)}
+"""of the levels where joules go, the same in all charts; the last is neutral"""
 
 
 def step_case(engine: Engine, state: State, *, model: str | None = None, batch: int | None = None,

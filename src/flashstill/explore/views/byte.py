@@ -8,7 +8,7 @@ from flashstill.explore.kinds import Kind
 from flashstill.explore.sources import kernel_note, sources_of
 from flashstill.explore.state import State
 from flashstill.explore.view import Cell, Chart, Table, View
-from flashstill.explore.views.asked import step_case
+from flashstill.explore.views.asked import COLOURS, LEVELS, STEP_CONTROLS, step_case
 from flashstill.facts import Facts
 from flashstill.hardware.byte_energies import ACROSS, LINK, NEAR, ByteEnergy, byte_energies
 from flashstill.plan.explain import Explanation, explain
@@ -17,9 +17,6 @@ from flashstill.report.byte_path import Place, byte_path
 from flashstill.report.stacks import Stack, stacks
 from flashstill.units import PICO, show
 
-LEVELS = ("arithmetic", "near_sram", "far_sram", "weights", "kv", "activations", "links", "idle", "active")
-DYNAMIC = LEVELS[:7]
-
 
 def build(engine: Engine, facts: Facts, state: State) -> View:
     """The view of the state's decode step."""
@@ -27,6 +24,7 @@ def build(engine: Engine, facts: Facts, state: State) -> View:
     own = explain(facts, case.scenario, case.deployment, state.price)
     energies = byte_energies(own.resolved.chip, own.resolved.runs_in)
     step = f"batch {own.batch:,}, context {own.context:,}"
+    crowded = own.resolved.chips > own.resolved.chip.system.domain_chips
     return View(
         name="byte",
         title=f"A byte's way on {own.resolved.chip.name}",
@@ -38,6 +36,7 @@ def build(engine: Engine, facts: Facts, state: State) -> View:
             f"The multiplier itself takes {show(float(own.cost.pj_per_mac['compute']), 'pJ')} of arithmetic for each"
             " multiply-accumulate.",
             "A share is of all joules of a token on these chips, idle and clock power included.",
+            *(["Joules of the network beyond the fast links are with the link to a chip."] if crowded else []),
             *own.resolved.notes,
             *kernel_note(facts, [own.resolved.chip.name]),
         ),
@@ -52,19 +51,7 @@ def command(given: Given, state: State) -> str:
 KIND = Kind(
     name="byte",
     title="A byte's way",
-    controls=(
-        "model",
-        "chip",
-        "batch",
-        "context",
-        "chips",
-        "precision",
-        "kv_precision",
-        "memory",
-        "engine",
-        "price",
-        "set",
-    ),
+    controls=STEP_CONTROLS,
     build=build,
     command=command,
 )
@@ -92,7 +79,14 @@ def _picture(own: Explanation, energies: tuple[ByteEnergy, ...], step: str) -> C
             rows.append((each.place, segment, picojoules, each.pj_per_byte, spent, share))
     table = Table(
         caption=f"{title}, by segment of the way, and what a token spends on bytes of each place",
-        columns=("place", "segment", "pj_per_byte", "pj_per_byte_of_place", "joules_per_token", "share_of_token"),
+        columns=(
+            "place",
+            "segment",
+            "pj_per_byte",
+            "pj_per_byte_of_place",
+            "joules_per_token_of_place",
+            "share_of_place",
+        ),
         rows=tuple(rows),
     )
     return Chart(name="way", title=title, svg=byte_path(places, title), table=table)
@@ -117,7 +111,7 @@ def _token(own: Explanation, step: str) -> Chart:
         rows=tuple(rows),
     )
     parts = {level.replace("_", " "): joules[level] for level in LEVELS}
-    svg = stacks([Stack(name="a token", parts=parts)], "J", title, "joules of a token")
+    svg = stacks([Stack(name="a token", parts=parts)], "J", title, "joules of a token", colours=COLOURS)
     return Chart(name="token", title=title, svg=svg, table=table)
 
 

@@ -130,7 +130,7 @@ def _time_and_dollars(each: Each, asked: str) -> Chart:
 def _dollars(each: Each, asked: str) -> Chart:
     title = f"Dollars of a million output tokens, {asked}"
     names = ("usd_per_million_output_tokens", *(f"{kind}_usd_per_million_tokens" for kind in KINDS))
-    table = _table(each, f"{title}; of them, what input, cached and output tokens cause", names)
+    table = _table(each, f"{title}, and of a million input, cached and output tokens each", names)
     rows = []
     for chip, answer in each:
         if isinstance(answer, Answer) and answer.usd_per_million_output_tokens is not None:

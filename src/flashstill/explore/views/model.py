@@ -11,7 +11,7 @@ from flashstill.explore.kinds import Kind
 from flashstill.explore.sources import kernel_note, sources_of
 from flashstill.explore.state import State
 from flashstill.explore.view import Cell, Chart, Table, View
-from flashstill.explore.views.asked import STEP_CONTROLS, step_case
+from flashstill.explore.views.asked import COLOURS, LEVELS, STEP_CONTROLS, step_case
 from flashstill.facts import Facts
 from flashstill.plan.crossover import knees
 from flashstill.plan.explain import Explanation
@@ -28,9 +28,6 @@ CONTEXTS = tuple(2**power for power in range(7, 25))
 TIMES = ("compute", "memory", "links", "overhead", "power")
 DRAWN = ("memory", "overhead", "compute", "links", "power")
 """in the order of their colours: first what every step has"""
-LEVELS = ("arithmetic", "near_sram", "far_sram", "weights", "kv", "activations", "links", "idle", "active")
-COLOURS = {name.replace("_", " "): number for number, name in enumerate(LEVELS[:8], start=1)}
-"""the same for each level in all charts; the last is neutral"""
 Steps = list[tuple[int, Explanation | FlashstillError]]
 """a batch or a context, and the step at it"""
 

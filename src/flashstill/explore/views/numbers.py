@@ -106,6 +106,10 @@ def _chart(pair: Pair, objective: str, words: str) -> Chart:
         (name, parameters[name].value, parameters[name].unit, value, known[name][objective].jumps)
         for name, value in sorted(found.items(), key=lambda item: -abs(item[1]))
     )
-    svg = tornado(drivers, 0.0, f"per cent of {words}", title, lambda value: f"{value:+.3g} %") if drivers else ""
+    svg = tornado(drivers, 0.0, f"per cent of {words}", title, _per_cent, ends=("with 1 % less", "with 1 % more"))
     caption = f"d ln({words} per token) / d ln(number), and whether another configuration takes over"
     return Chart(name=words, title=title, svg=svg, table=Table(caption=caption, columns=COLUMNS, rows=rows))
+
+
+def _per_cent(value: float) -> str:
+    return f"{value:+.3g} %" if value else "0"
