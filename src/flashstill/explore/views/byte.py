@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from flashstill.cost import LEVELS
 from flashstill.explore.commands import Given, chip_words, command_line, explain_words
 from flashstill.explore.engine import Engine
 from flashstill.explore.kinds import Kind
 from flashstill.explore.sources import kernel_note, sources_of
 from flashstill.explore.state import State
 from flashstill.explore.view import Cell, Chart, Table, View
-from flashstill.explore.views.asked import COLOURS, LEVELS, STEP_CONTROLS, step_case
+from flashstill.explore.views.asked import COLOURS, STEP_CONTROLS, step_case
 from flashstill.facts import Facts
 from flashstill.hardware.byte_energies import ACROSS, LINK, NEAR, ByteEnergy, byte_energies
 from flashstill.plan.explain import Explanation, explain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from flashstill.cost import LEVELS
 from flashstill.errors import FlashstillError
 from flashstill.explore.commands import Given, command_line, explain_words
 from flashstill.explore.engine import Engine
@@ -11,7 +12,7 @@ from flashstill.explore.kinds import Kind
 from flashstill.explore.sources import kernel_note, sources_of
 from flashstill.explore.state import State
 from flashstill.explore.view import Cell, Chart, Table, View
-from flashstill.explore.views.asked import COLOURS, LEVELS, STEP_CONTROLS, step_case
+from flashstill.explore.views.asked import COLOURS, STEP_CONTROLS, step_case
 from flashstill.facts import Facts
 from flashstill.plan.crossover import knees
 from flashstill.plan.explain import Explanation
