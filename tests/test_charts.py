@@ -294,3 +294,16 @@ def test_the_ends_of_a_tornado_are_named() -> None:
     assert "idle_w: -$0.20 with less, $0.20 with more" in chart
     assert ">with less</text>" in chart
     assert ">with more</text>" in chart
+
+
+def test_the_legend_of_a_heat_map_says_what_its_colours_stand_for() -> None:
+    """Colours diverge alike on both sides: the paler side of -0.2 to 0.6 ends at -0.6, of 0.5 to 8 around 1 at 1/8."""
+    words = ("least", "most")
+    drawn = heat(["a"], ["b", "c"], [[-0.2, 0.6]], "t", middle=0.0, legend=words)
+    assert ">least -0.6<" in drawn
+    assert ">most 0.6<" in drawn
+    drawn = heat(["a"], ["b", "c"], [[0.5, 8.0]], "t", middle=1.0, log=True, legend=words)
+    assert ">least 0.125<" in drawn
+    assert ">most 8<" in drawn
+    assert re.findall(r'<g class="(d\d)">', drawn) == ["d2", "d6"]
+    assert ">least 1<" in heat(["a"], ["b", "c"], [[1.0, 8.0]], "t", legend=words)

@@ -11,6 +11,7 @@ import pytest
 
 from flashstill.errors import BadInput, FlashstillError
 from flashstill.explore.results import MOST_ROWS, answer_views, result_views
+from flashstill.report.kinds import marker_words
 from tests.answers import ASIC, HOSTILE, KNEE, SIMULATION, capacity, loads
 from tests.finished_runs import DAMAGES, study, write_family
 
@@ -109,6 +110,14 @@ def test_a_family_and_a_study_have_their_reports_charts_with_tables(tmp_path: Pa
     ]  # fmt: skip
     first = views["family-bits-per-byte"].charts[0]
     assert first.svg.startswith("<svg")
+    assert views["family-bits-per-byte"].notes[1] == (
+        "Star: teacher; circle: student; open diamond: hard-label control of a student; open triangle: student before"
+        " training. A dotted line joins what no other model beats at the same batch."
+    )
+    assert [marker_words(name) for name in ("hexagon2", "square-dot")] == [
+        "hexagon with a flat top",
+        "square with a dot",
+    ]
     assert ("teacher", "teacher", 1, 1.0, 0.5, 0.4, 0.6, True) in first.table.rows
     (thought,) = [
         view for view in result_views(study(tmp_path / "study", "deep-think")) if view.name == "study-thought"

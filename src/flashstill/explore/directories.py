@@ -26,6 +26,7 @@ from flashstill.report.figures import (
 )
 from flashstill.report.findings import View as Family
 from flashstill.report.findings import findings
+from flashstill.report.kinds import marker_words, shapes
 from flashstill.report.points import points
 from flashstill.report.study import figure_rows, intervals_of, plots_of, ran
 from flashstill.report.thought import thought_points, thought_row
@@ -57,6 +58,8 @@ def family_views(path: Path) -> tuple[View, ...]:
     name = str(tomllib.loads(kept.recipe_text(path / "family.toml"))["name"])
     lines = findings(records)
     command = f"flashstill report {path}"
+    marks = "; ".join(f"{marker_words(mark)}: {stands}" for mark, stands in shapes(list(family.models.values())))
+    key = f"{marks[:1].upper()}{marks[1:]}. A dotted line joins what no other model beats at the same batch."
     views = [
         View(
             name=f"family-{metric.replace('_', '-')}",
@@ -66,7 +69,7 @@ def family_views(path: Path) -> tuple[View, ...]:
                 _against(records, family, chip, metric, cost) for chip in family.chips for cost in COST_LABELS
             ),
             command=command,
-            notes=(f"Quality: {words}.", *lines),
+            notes=(f"Quality: {words}.", key, *lines),
         )
         for metric, words in METRIC_LABELS.items()
     ]

@@ -24,7 +24,7 @@ SMALL = 7.4
 
 
 def three_figures(value: float) -> str:
-    """A number in three three_figures: 0.25, 12.3k."""
+    """A number in three figures: 0.25, 12.3k."""
     return short(float(f"{value:.3g}"))
 
 
@@ -56,7 +56,8 @@ def heat(
     is_flat = all(CHARACTER * len(name) <= column - 4.0 for name in columns)
     reach = 0.0 if is_flat else max(min(CHARACTER * len(name), 150.0) for name in columns)
     top = 22.0 if is_flat else 16.0 + SLANT * reach + 6.0
-    steps = _steps([float(value) for value in known if value is not None], middle, log)
+    ends = _ends([float(value) for value in known if value is not None], middle, log)
+    steps = _steps(*ends, "q" if middle is None else "d", log)
     parts = []
     for number, name in enumerate(columns):
         at = label + column * (number + 0.5)
@@ -77,7 +78,7 @@ def heat(
             parts.append(_cell(x, y, column, value if _is_known(value, log) else None, steps, show,
                                f"{name}, {columns[place]}"))  # fmt: skip
     foot = top + HIGH * len(rows)
-    parts += _legend(label, foot + 12.0, [float(value) for value in known if value is not None], middle, show, legend)
+    parts += _legend(label, foot + 12.0, ends, middle, show, legend)
     return figure(title, parts, foot + 44.0, width)
 
 
@@ -85,19 +86,26 @@ def _is_known(value: float | None, log: bool) -> bool:
     return value is not None and math.isfinite(value) and (not log or value > 0.0)
 
 
-def _steps(known: Sequence[float], middle: float | None, log: bool) -> Callable[[float], str]:
-    """From a value to the class of its colour."""
+def _ends(known: Sequence[float], middle: float | None, log: bool) -> tuple[float, float]:
+    """The values of the first and the last colour: of a diverging map as far from the middle on both sides."""
+    low, high = min(known), max(known)
+    if middle is None:
+        return low, high
+    if log:
+        reach = max(high / middle, middle / low)
+        return middle / reach, middle * reach
+    reach = max(high - middle, middle - low)
+    return middle - reach, middle + reach
+
+
+def _steps(low: float, high: float, kind: str, log: bool) -> Callable[[float], str]:
+    """From a value to the class of its colour, between the values of the first and the last."""
     place = math.log if log else float
-    low, high = place(min(known)), place(max(known))
-    if middle is not None:
-        centre = place(middle)
-        reach = max(high - centre, centre - low, 1e-300)
-        low, high = centre - reach, centre + reach
-    kind = "q" if middle is None else "d"
+    begin, length = place(low), place(high) - place(low)
 
     def step(value: float) -> str:
-        share = (place(value) - low) / (high - low) if high > low else 0.5
-        return f"{kind}{min(int(share * STEPS), STEPS - 1)}"
+        share = (place(value) - begin) / length if length > 0.0 else 0.5
+        return f"{kind}{max(0, min(int(share * STEPS), STEPS - 1))}"
 
     return step
 
@@ -115,12 +123,12 @@ def _cell(
 
 
 def _legend(
-    left: float, top: float, known: Sequence[float], middle: float | None, show: Callable[[float], str],
-    ends: tuple[str, str],
+    left: float, top: float, ends: tuple[float, float], middle: float | None, show: Callable[[float], str],
+    words: tuple[str, str],
 ) -> list[str]:  # fmt: skip
-    """The steps of colour with their ends, and the middle of a diverging map."""
+    """The steps of colour with the values of their ends, and the middle of a diverging map."""
     kind = "q" if middle is None else "d"
-    low = f"{ends[0]} {show(min(known))}"
+    low = f"{words[0]} {show(ends[0])}"
     parts = [text(0.0, top + 11.0, low)]
     at = max(CHARACTER * len(low) + 6.0, min(left, 60.0))
     for number in range(STEPS):
@@ -128,7 +136,7 @@ def _legend(
             f'<rect class="cell {kind}{number}" x="{at + 16.0 * number:.1f}" y="{top:.1f}" width="15" height="14"'
             ' rx="2"/>'
         )
-    parts.append(text(at + 16.0 * STEPS + 6.0, top + 11.0, f"{ends[1]} {show(max(known))}"))
+    parts.append(text(at + 16.0 * STEPS + 6.0, top + 11.0, f"{words[1]} {show(ends[1])}"))
     if middle is not None:
         parts.append(text(at + 8.0 * STEPS, top + 27.0, show(middle), "middle"))
     return parts

@@ -14,6 +14,12 @@ MARKERS = {
 }  # fmt: skip
 ROLES = {"teacher": "star", "student": "circle", "control": "diamond-open", "untrained": "triangle-open"}
 
+_MARKER_WORDS = {
+    "hexagon2": "hexagon with a flat top", "triangle-down": "triangle upside down", "diamond-open": "open diamond",
+    "triangle-open": "open triangle",
+}  # fmt: skip
+"""of markers that are no words themselves"""
+
 
 def kind_words(record: ModelRecord) -> str:
     """ "copy, int4", "fewer layers, on-policy"; empty for a teacher, and in records that are older."""
@@ -26,6 +32,12 @@ def marker(record: ModelRecord) -> str:
     if record.role != "student":
         return ROLES[record.role]
     return MARKERS.get(record.kind, ROLES["student"]) + ("-dot" if record.number_format else "")
+
+
+def marker_words(name: str) -> str:
+    """A marker as a reader sees it: "open diamond", "circle with a dot"."""
+    shape = name.removesuffix("-dot")
+    return f"{_MARKER_WORDS.get(shape, shape)}{' with a dot' if shape != name else ''}"
 
 
 def shapes(records: list[ModelRecord]) -> list[tuple[str, str]]:
