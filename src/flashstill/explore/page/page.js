@@ -43,6 +43,7 @@ async function ask(path, query, signal) {
 }
 // ---- from a state to a picture ----
 function change(how, edit, isSmall) {
+  running?.abort();  // an answer on its way is to the state before, which it would put back
   edit(asked);
   if (how) history[how === "push" ? "pushState" : "replaceState"](null, "", addressed(asked));
   clearTimeout(timer);
