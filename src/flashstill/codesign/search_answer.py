@@ -29,8 +29,8 @@ OBJECTIVES = {
     JOULES: "joules at the wall per output token of the mix",
     LATENCY: "seconds per output token after the first, mean of the mix",
 }
-_CANDIDATES = 48
-"""designs of the front, by each objective"""
+_CANDIDATES, _LIKELY = 48, 96
+"""designs of the front, by each objective, and designs priced for it, those of the least bounds"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,9 +209,12 @@ def _front(hunt: Hunt, mean: dict[str, int], bests: dict[str, Found]) -> list[di
     """Designs and deployments that no other, of those priced in full, beats in dollars, joules and latency."""
     picked: list[int] = []
     for objective, found in bests.items():
-        costs = hunt.cost(mean[objective], found.tried) if len(found.tried) else np.zeros(0)
+        bounds = hunt.screened.bounds[mean[objective]]
+        likely = np.argsort(bounds, kind="stable")[:_LIKELY]
+        tried = np.unique(np.concatenate([found.tried, likely[np.isfinite(bounds[likely])]]))
+        costs = hunt.cost(mean[objective], tried)
         order = np.argsort(costs, kind="stable")[:_CANDIDATES]
-        picked += [int(found.tried[place]) for place in order if np.isfinite(costs[place])]
+        picked += [int(tried[place]) for place in order if np.isfinite(costs[place])]
     designs = np.unique(np.array(picked, dtype=np.intp))
     asks = tuple((objective, hunt.wanted[mean[USD]].volume) for objective in bests)
     tables = np.zeros((len(asks), len(designs), len(OBJECTIVES)))
