@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from flashstill.api import predict
 from flashstill.arch import load_architecture
 from flashstill.chip_searching import chip_search
 from flashstill.cli import main
+from flashstill.codesign.described import described, designs_of, served
 from flashstill.codesign.design_prices import OBJECTIVES
+from flashstill.codesign.design_rows import with_design
 from flashstill.codesign.designs import DesignSpace, design_space
 from flashstill.codesign.future import Share
 from flashstill.codesign.hunt import Hunt, least
@@ -24,6 +28,9 @@ from flashstill.economics.tco import terms_of
 from flashstill.errors import BadInput
 from flashstill.facts import load
 from flashstill.facts.table import COLUMNS
+from flashstill.hardware import chip_from_facts
+from flashstill.plan.deployment import Deployment
+from flashstill.plan.scenario import Scenario
 
 FACTS = load()
 MODELS = ("llama-3.1-8b", "gpt-oss-20b", "deepseek-v2-lite")
@@ -128,6 +135,43 @@ def test_a_small_space_is_searched_as_if_every_design_were_priced() -> None:
     hunt = Hunt(facts=FACTS, space=space, loads=(load,), wanted=wanted, terms=terms, screened=screened)
     assert check_every_design(hunt) == 3 * screened.buildable > 0
     assert screened.buildable + sum(screened.reasons.values()) == space.size
+
+
+@pytest.mark.parametrize(
+    ("memory", "wiring"), [("hbm4", "torus 3d"), ("lpddr5x", "switch"), ("hbm4", "optics"), ("none", "optics")]
+)
+def test_a_design_as_fact_rows_has_the_figures_of_the_search(memory: str, wiring: str) -> None:
+    """`predict` on the rows of a design, on the deployment that the search chose: every figure to a billionth."""
+    space = design_space(
+        FACTS, nodes=(5,), designs=4, memories=(memory,), dies=(2,), narrowest=("fp8",), edges=(128,), stacks=(4,),
+        lanes=(32,), wirings=(wiring,), macs=(2.0**15, 2.0**16), sram_bytes=(2.0**28, 2.0**29),
+    )  # fmt: skip
+    model = "qwen3-0.6b" if memory == "none" else "qwen3-8b"
+    load = load_of(Share(model=load_architecture(model), weight=1.0, isl=512, osl=64, precision="fp8"), 4, 16)
+    wanted, terms = (Wanted(loads=((0, 1.0),), volume=1e5, objective="latency"),), terms_of(FACTS)
+    screened = screen(FACTS, space, (load,), wanted, terms)
+    hunt = Hunt(facts=FACTS, space=space, loads=(load,), wanted=wanted, terms=terms, screened=screened)
+    best = least(hunt, [0])
+    one = designs_of(hunt, best.design)
+    (mine,) = served(hunt, best.design, 1e5, "latency", [0])
+    choice, links = space.memories_of(one.block)[int(one.memory[0])], space.links[int(one.links[0])]
+    facts = with_design(FACTS, "own", one.block, choice, links, described(hunt, best.design)["chip"])
+    bought = float(one.silicon.purchase_usd[0] + one.silicon.design_usd[0] / 1e5)
+    price = replace(facts.get("own", "die_mm2"), quantity="usd_purchase", value=bought, low=bought, high=bought,
+                    unit="USD", condition="system")  # fmt: skip
+    facts = facts.with_rows([price])
+    degrees = {name: mine[name] for name in ("chips", "tp", "pp", "dp", "ep")}
+    deployment = Deployment(chip="own", precision="fp8", **degrees)
+    asked = Scenario(model=model, isl=512, osl=64, batch=mine["batch"])
+    pace = predict(asked, deployment, price="owned", facts=facts).as_dict()
+    assert mine["chips"] > 1
+    for name, value in {
+        "latency": pace["tpot_s"], "ttft_s": pace["ttft_s"], "tokens_per_s": pace["output_tokens_per_s"],
+        "watts": pace["watts_per_chip"], "usd": pace["usd_per_million_output_tokens"] / 1e6,
+    }.items():  # fmt: skip
+        assert mine[name] == pytest.approx(value, rel=1e-9)
+    wall = chip_from_facts(facts, "own").system.server_power_ratio * terms.pue_ratio
+    assert mine["joules"] == pytest.approx(pace["joules_per_output_token"] * wall, rel=1e-9)
 
 
 @pytest.mark.slow

@@ -17,13 +17,12 @@ from flashstill.codesign.design_chips import (
     Columns,
     archetype,
     cells_joules,
-    domain_of,
     kinds_of,
-    link_joules,
     sram_rate,
     stacked_chip,
     weights_tier,
 )
+from flashstill.codesign.design_rows import domain_of, link_joules
 from flashstill.codesign.designs import AXES_OF, FORMATS, Block, DesignSpace, Values
 from flashstill.codesign.loads import Load, conditions_for
 from flashstill.codesign.memory_choices import memory_numbers

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from flashstill.codesign.design_chips import NAME
 from flashstill.codesign.design_prices import Designs, columns_of
+from flashstill.codesign.design_rows import rows_of_design
 from flashstill.codesign.designs import ON_SRAM
 from flashstill.codesign.hunt import Hunt
 from flashstill.codesign.nearest_chips import nearest
@@ -59,6 +61,19 @@ def document_of(hunt: Hunt, one: Designs) -> dict[str, Any]:
         "chip": chip,
     }
     return {"words": words_of(found), **found}
+
+
+def rows_of(hunt: Hunt, design: int) -> list[dict[str, Any]] | None:
+    """A design as fact rows (--facts); None for weights in a memory of their own, which rows do not have."""
+    one = designs_of(hunt, design)
+    memory = hunt.space.memories_of(one.block)[int(one.memory[0])]
+    if memory.weights_kind:
+        return None
+    links, chip = hunt.space.links[int(one.links[0])], document_of(hunt, one)["chip"]
+    rows = rows_of_design(hunt.facts, NAME, one.block, memory, links, chip)
+    return [
+        {"quantity": row.quantity, "value": row.value, "unit": row.unit, "condition": row.condition} for row in rows
+    ]
 
 
 def words_of(document: dict[str, Any]) -> str:

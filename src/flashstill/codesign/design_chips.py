@@ -14,24 +14,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from flashstill.asic.rows import MAKER, SOURCE
-from flashstill.codesign.designs import AXES_OF, FORMATS, OPTICS, Block, DesignSpace, Links, Memory, Values
+from flashstill.codesign.design_rows import link_joules, with_design
+from flashstill.codesign.designs import AXES_OF, FORMATS, Block, DesignSpace, Links, Memory, Values
 from flashstill.codesign.silicon import Draw
-from flashstill.facts import Fact, Facts
-from flashstill.facts.row import Machine
+from flashstill.facts import Facts
 from flashstill.hardware import Chip, chip_from_facts
 from flashstill.hardware import Memory as Tier
 from flashstill.hardware.stacked import along
 from flashstill.units import BITS_PER_BYTE, PICO
 
 NAME = "design"
-CLASS_OF = {False: "npu", True: "sram"}
-"""class of chip by whether it has its SRAM only"""
 WIRES = "wires across the die"
 """the segment of a byte's way that grows with the die (hardware/memories.py)"""
 _MM2, _BYTES, _RATE, _WATTS = 100.0, 2.0**30, 1e12, 1000.0
 """of an archetype; what depends on them is replaced"""
-_YEAR = 2028
 _Some = TypeVar("_Some")
 
 
@@ -70,30 +66,10 @@ def archetype(facts: Facts, block: Block, memory: Memory, links: Links) -> Chip:
 
 def _archetype(facts: Facts, block: Block, memory: Memory, links: Links) -> Chip:
     formats = FORMATS[: FORMATS.index(block.narrowest) + 1]
-    rows = [_row("flops_per_s", _RATE, "FLOP/s", f"{name} dense") for name in formats]
-    rows += [
-        _row("sram_bytes", _BYTES, "B", "software managed"),
-        _row("power_limit_w", _WATTS, "W"),
-        _row("idle_w", 1.0, "W"),
-        _row("process_nm", block.node_nm, "nm"),
-        _row("die_mm2", _MM2, "mm2"),
-        _row("matrix_edge", block.edge, "1"),
-    ]
-    if block.on_sram:
-        rows.append(_row("sram_bytes_per_s", _RATE, "B/s", "all arrays"))
-    else:
-        rows.append(_row("memory_bytes", _BYTES, "B", memory.kind.upper()))
-        rows.append(_row("memory_bytes_per_s", _RATE, "B/s", memory.kind.upper()))
-    if links.lanes:
-        rows.append(_row("link_bytes_per_s", _RATE, "B/s", "one direction, all links"))
-        rows.append(_row("torus_axes", AXES_OF[links.wiring], "1", "0 = switched"))
-        rows.append(_row("link_domain_chips", domain_of(facts, links), "1"))
-        scale_out = facts.value("host-interface", "scale_out_bytes_per_s")
-        rows.append(_row("scale_out_bytes_per_s", scale_out, "B/s", "one direction"))
-        if AXES_OF[links.wiring]:
-            rows.append(_row("wrap_edge", 4, "1", "shortest axis that closes to a ring"))
-    machine = Machine(name=NAME, title="a design", maker=MAKER, chip_class=CLASS_OF[block.on_sram], year=_YEAR)
-    chip = chip_from_facts(facts.with_machine(machine, rows), NAME)
+    rates = dict.fromkeys((f"flops_per_s.{name}" for name in formats), _RATE)
+    sizes = {"sram_bytes": _BYTES, "sram_bytes_per_s": _RATE, "memory_bytes": _BYTES, "memory_bytes_per_s": _RATE}
+    others = {"link_bytes_per_s": _RATE, "power_limit_w": _WATTS, "idle_w": 1.0, "die_mm2": _MM2}
+    chip = chip_from_facts(with_design(facts, NAME, block, memory, links, {**rates, **sizes, **others}), NAME)
     if memory.weights_kind:
         own = Tier(
             name=memory.weights_kind,
@@ -106,32 +82,9 @@ def _archetype(facts: Facts, block: Block, memory: Memory, links: Links) -> Chip
     return chip
 
 
-def _row(quantity: str, value: float, unit: str, condition: str = "") -> Fact:
-    return Fact(
-        name=NAME, quantity=quantity, value=float(value), low=float(value), high=float(value), unit=unit, per="chip",
-        condition=condition, kind="estimate", source=SOURCE, as_of=str(_YEAR), note="",
-    )  # fmt: skip
-
-
-def domain_of(facts: Facts, links: Links) -> float:
-    """Chips that the links of a chip connect."""
-    if not links.lanes:
-        return 1.0
-    owner = "torus" if AXES_OF[links.wiring] else "optics" if links.wiring == OPTICS else "copper"
-    return facts.value(owner, "domain_chips")
-
-
 def cells_joules(facts: Facts, kind: str) -> float:
     """Joules of a byte at the cells of a kind of memory; 0 for none."""
     return facts.value(kind, "pj_per_bit") * BITS_PER_BYTE * PICO if facts.find(kind, "pj_per_bit") else 0.0
-
-
-def link_joules(facts: Facts, links: Links) -> float:
-    """Joules of a byte over the links, both ends."""
-    if links.wiring == OPTICS:
-        return facts.value("optics", "pj_per_bit") * BITS_PER_BYTE * PICO
-    kind = "ici" if AXES_OF[links.wiring] else "nvlink"
-    return facts.value(kind, "pj_per_bit") * BITS_PER_BYTE * PICO
 
 
 def draw_of(facts: Facts, space: DesignSpace, block: Block) -> Draw:

@@ -18,12 +18,11 @@ from flashstill.codesign.design_chips import (
     Columns,
     archetype,
     cells_joules,
-    domain_of,
-    link_joules,
     sram_rate,
     stacked_chip,
     weights_tier,
 )
+from flashstill.codesign.design_rows import domain_of, link_joules
 from flashstill.codesign.designs import AXES_OF, Block, DesignSpace, Values
 from flashstill.codesign.loads import BURST_SHARE, Load, conditions_for
 from flashstill.codesign.silicon import Ground, Silicon, silicon_of

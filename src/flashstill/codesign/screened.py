@@ -1,7 +1,8 @@
 """The screen of a whole space: of every design whether it can be made, and a lower bound of its cost in every future.
 
 Bounds of chip-seconds and joules depend on multipliers or SRAM, memory and links only (block_bounds.py); the dollars of
-an hour (silicon.py) on everything.  A block of designs is their product, so that a million designs take a few array operations.
+an hour (silicon.py) on everything.  A block of designs is their product, so that a million designs take a few array
+operations.
 
     dollars a token >= hour without power / 3600 x S + dollars of a joule x least of (J, power limit x S)
     S = larger of the bound by time and of joules that throttle / (power limit - waiting watts)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flashstill.codesign.described import described, served, with_nearest
+from flashstill.codesign.described import described, rows_of, served, with_nearest
 from flashstill.codesign.design_prices import JOULES, LATENCY, USD
 from flashstill.codesign.hunt import Found, Hunt, least
 from flashstill.codesign.insurance import features_of
@@ -116,6 +116,7 @@ def answer_search(facts: Facts, question: Question, notes: Sequence[str] = ()) -
             **best,
             "cost": _shown(hunt.cost(tasks.mean[question.base], np.array([chosen.design]))[0], question.base),
             "loads": served(hunt, chosen.design, volume, question.base, range(len(tasks.loads))),
+            "rows": rows_of(hunt, chosen.design),
         },
         futures=_futures(hunt, question, found, chosen),
         regret=_regret(question, hunt, found),

@@ -176,7 +176,9 @@ def _chip(facts: Facts, machine: Machine) -> Chip:
     matrix_edge = int(needs.number("matrix_edge") if kind == "tpu" else needs.optional("matrix_edge"))
     topology = Topology(
         link_bytes_per_s=needs.optional("link_bytes_per_s"),
-        link_joules_per_byte=needs.of(wiring, "pj_per_bit") * BITS_PER_BYTE * PICO,
+        link_joules_per_byte=(needs.optional("link_pj_per_bit") or needs.of(wiring, "pj_per_bit"))
+        * BITS_PER_BYTE
+        * PICO,
         axes=axes,
         peers=int(needs.optional("direct_peers")) if linked else 0,
         wrap_edge=int(needs.number("wrap_edge")) if axes else 1,
