@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,36 @@ def test_replicas_that_make_memory_free() -> None:
     assert (cost.replicas, cost.group_chips, cost.chips) == (20, 60, 1200)
 
 
+def test_questions_looked_up_alone_wait_in_a_queue() -> None:
+    """Work of T seconds before one server that is busy for a share r: r T / (2 (1 - r)) of waiting (Pollaczek 1930).
+
+    Where all that wait join the next pass, they wait for half of the running one: r T / 2.
+    """
+    chip = chip_from_facts(FACTS, "h200-sxm")
+    joined = Scan(
+        name="s", dimensions=256, precision="int8", store=Store(memory=chip.memory), rent=rent_of(FACTS, chip, "rented")
+    )
+    alone, two = replace(joined, together=1), replace(joined, together=2)
+    work = float(pass_cost(alone, 1e8, 100.0, 1.0, 1.0).seconds)
+    traffic = Traffic(per_s=0.6 / work, load_ratio=0.7)
+    waits = [scan_cost(each, 1e8, 100.0, 1.0, traffic).seconds / work - 1.0 for each in (alone, joined, two)]
+    assert waits[:2] == pytest.approx([0.6 / 2.0 / 0.4, 0.6 / 2.0], rel=1e-9)
+    assert waits[1] < waits[2] < waits[0]
+
+
+def test_no_more_questions_at_a_time_than_there_are() -> None:
+    """A question every 1,000 s finds the chips idle: it is answered alone, though many together take fewer joules."""
+    made = plan(corpus_tokens=1e5, questions_per_s=1e-3, stages=[ANSWER])
+    (alone,) = cascade_total(priced_stages(FACTS, made, "owned"), made.items).stages
+    assert (alone.together, alone.chips) == (1, 1)
+    busy = plan(corpus_tokens=1e5, questions_per_s=1.0, stages=[ANSWER])
+    for basis in ("rented", "owned"):
+        (stage,) = cascade_total(priced_stages(FACTS, busy, basis), made.items).stages
+        there = stage.seconds / stage.replicas  # questions in a group on average (Little 1961)
+        assert stage.together > 1
+        assert there > 0.35 * stage.together
+
+
 def test_an_approximate_index_reads_pages_of_a_drive() -> None:
     """1 % of 1e6 vectors of 256 bytes are 10,000 reads of 4 KiB: 4 ms at 2.5 million a second, and 41 MB of energy."""
     chip = chip_from_facts(FACTS, "h200-sxm")
@@ -352,6 +383,8 @@ BAD: dict[str, dict[str, Any]] = {
     "unknown chip 'h2000'": {"stages": [{**SCAN, "chip": "h2000"}, READ, ANSWER]},
     "has no memory called 'sram'": {"stages": [{**SCAN, "tier": "sram"}, READ, ANSWER]},
     "leave it out": {"stages": [SCAN, {**READ, "tier": "host"}, ANSWER]},
+    "models and chips make 2,000 pairs; at most 32": {"models": ["llama-3.1-8b"] * 100, "chips": ["l4"] * 20},
+    "contexts times models and chips are 400; at most 256": {"contexts": [1e6] * 100, "models": ["qwen3-8b"] * 4},
     "or model must be given, and not both": {
         "modules": [{"name": "m", "chip": "h200-sxm", "tier": "host", "uses_per_s": 1.0}]
     },

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from flashstill.codesign.cascade_plan import ANSWER, READ, SCAN, CascadePlan, Stage
-from flashstill.codesign.reading import Reader, answer_cost, read_cost, resolved_reader, setup_of
+from flashstill.codesign.reading import Reader, answer_cost, pass_of, read_cost, setup_of
 from flashstill.codesign.recall import EVERYTHING, Recall, recall_law
 from flashstill.codesign.rent import rent_of
 from flashstill.codesign.scanning import Scan, scan_cost
@@ -125,15 +125,13 @@ def _priced(facts: Facts, plan: CascadePlan, stage: Stage, traffic: Traffic, bas
         max_s=stage.max_s,
     )
     if stage.kind == READ:
-        layout = resolved_reader(facts, reader, precision)
+        run = pass_of(facts, reader, precision)
         return Priced(
             stage=stage,
             recall=recall,
             reader=reader,
-            cost=cache(
-                lambda items, kept: read_cost(reader, layout, items, kept, float(recall.of(kept, items)), traffic)
-            ),
-            notes=layout.notes,
+            cost=cache(lambda items, kept: read_cost(reader, run, items, kept, float(recall.of(kept, items)), traffic)),
+            notes=run.layout.notes,
         )
     return Priced(
         stage=stage,

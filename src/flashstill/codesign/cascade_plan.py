@@ -103,6 +103,10 @@ class CascadePlan:
         return self.corpus_tokens / self.item_tokens
 
 
+MOST_PAIRS, MOST_CONTEXTS = 32, 256
+"""models times chips, and those times contexts, that are read by attending to all: seconds of processor time"""
+
+
 def read_plan(path: Path) -> CascadePlan:
     """The plan of a TOML file; BadInput names the file and the key of a mistake."""
     check_regular(path)
@@ -125,6 +129,14 @@ def checked(plan: CascadePlan) -> CascadePlan:
 def _problems(plan: CascadePlan) -> Iterator[tuple[str, str]]:
     if plan.item_tokens > plan.corpus_tokens:
         yield "item_tokens", f"is {plan.item_tokens:g}, more than the corpus of {plan.corpus_tokens:g} tokens"
+    pairs = max(len(plan.models), 1) * max(len(plan.chips), 1)
+    if pairs > MOST_PAIRS:
+        yield "models", f"and chips make {pairs:,} pairs; at most {MOST_PAIRS} are priced at once"
+    if pairs * len(plan.contexts) > MOST_CONTEXTS:
+        yield (
+            "contexts",
+            f"times models and chips are {pairs * len(plan.contexts):,}; at most {MOST_CONTEXTS} are priced at once",
+        )
     names = [stage.name for stage in plan.stages]
     items, last = plan.items, len(plan.stages) - 1
     for place, stage in enumerate(plan.stages):

@@ -24,7 +24,8 @@ from flashstill.errors import InfeasiblePlan
 
 SLOWEST, QUICKEST = 1e-3, 1e9
 """questions a second between which the traffic is looked for"""
-PRECISE = 1e-6
+PRECISE = 1e-4
+"""relative width at which that traffic is found"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

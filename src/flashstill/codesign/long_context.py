@@ -27,6 +27,8 @@ LONGEST = 1e15
 """tokens up to which contexts are looked at"""
 SHORTEST = 128.0
 HALVINGS = 50
+PRECISE = 1e-5
+"""relative width at which a length is found"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,6 +177,6 @@ def _first(reached: Callable[[float], bool]) -> float | None:
     for _ in range(HALVINGS):
         middle = (low + high) / 2.0
         low, high = (low, middle) if reached(math.exp(middle)) else (middle, high)
-        if high - low < 1e-6:
+        if high - low < PRECISE:
             break
     return math.exp(high)

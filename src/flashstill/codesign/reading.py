@@ -5,6 +5,7 @@
              seconds = items / (groups x rate) + wait of work that does not vary before one server   (cost/queues.py)
     answer   all items in one context, cold, on the chips, parts and batch that cost least (readings.py)
              seconds = time of `together` questions at a time + wait before groups x together servers
+             only as many at a time as the traffic fills at least half of those that a group at its load would hold
 
 Groups are the fewest whose load is below the bound and that keep the bound on seconds, or as many as are asked for.
 """
@@ -24,6 +25,7 @@ from flashstill.cost.footprint import most_sequences
 from flashstill.cost.load import Load, prompts_of_a_pass
 from flashstill.cost.phases import prefill_step
 from flashstill.cost.queues import wait_seconds
+from flashstill.cost.step import StepCost
 from flashstill.errors import InfeasiblePlan
 from flashstill.facts import Facts
 from flashstill.plan.deployment import Deployment
@@ -51,26 +53,39 @@ def setup_of(facts: Facts, model: str, chip: str, precision: str | None) -> Setu
     return make_setup(facts, Scenario(model=model, isl=1, osl=1), Deployment(chip=chip, precision=precision))
 
 
-def resolved_reader(facts: Facts, reader: Reader, precision: str | None) -> Resolved:
-    """The layout of one group that reads items: the fewest chips that hold a pass of prompts."""
-    length = math.ceil(reader.tokens + reader.question)
-    scenario = Scenario(model=reader.setup.model, isl=length, osl=1)
-    return resolve(facts, scenario, Deployment(chip=reader.rent.chip.name, precision=precision))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pass:
+    """A pass of one group that reads items. step: of `prompts` prompts together.  least_s: of one item alone."""
+
+    layout: Resolved
+    prompts: float
+    step: StepCost
+    least_s: float
 
 
-def read_cost(
-    reader: Reader, layout: Resolved, items: float, kept: float, recall: float, traffic: Traffic
-) -> StageCost:
-    """The stage that reads `items` items one by one and keeps `kept`; InfeasiblePlan if it cannot be fast enough."""
-    model, conditions, length = layout.model, layout.conditions, reader.tokens + reader.question
+def pass_of(facts: Facts, reader: Reader, precision: str | None) -> Pass:
+    """The pass of one group of a reader: on the fewest chips that hold a pass of prompts."""
+    length = reader.tokens + reader.question
+    scenario = Scenario(model=reader.setup.model, isl=math.ceil(length), osl=1)
+    layout = resolve(facts, scenario, Deployment(chip=reader.rent.chip.name, precision=precision))
+    model, conditions = layout.model, layout.conditions
     prompts = float(prompts_of_a_pass(conditions, Load(isl=length, osl=1.0, concurrency=1.0)))
     prompts = max(min(prompts, float(most_sequences(model, conditions, layout.layout, length))), 1.0)
-    step = prefill_step(model, conditions, layout.layout, prompts, length)
-    alone_s, joules = float(step.seconds) * items / prompts, float(step.total_joules) / prompts * items
-    least_s = float(prefill_step(model, conditions, layout.layout, 1.0, length).seconds)  # of one item
+    return Pass(
+        layout=layout,
+        prompts=prompts,
+        step=prefill_step(model, conditions, layout.layout, prompts, length),
+        least_s=float(prefill_step(model, conditions, layout.layout, 1.0, length).seconds),
+    )
+
+
+def read_cost(reader: Reader, run: Pass, items: float, kept: float, recall: float, traffic: Traffic) -> StageCost:
+    """The stage that reads `items` items one by one and keeps `kept`; InfeasiblePlan if it cannot be fast enough."""
+    step, layout = run.step, run.layout
+    alone_s, joules = float(step.seconds) * items / run.prompts, float(step.total_joules) / run.prompts * items
 
     def seconds_of(groups: int) -> float:
-        work_s = max(alone_s / groups, least_s)
+        work_s = max(alone_s / groups, run.least_s)
         return work_s + float(wait_seconds(work_s, 1.0, min(traffic.per_s * alone_s / groups, 1.0 - 1e-9)))
 
     groups = max(math.ceil(traffic.per_s * alone_s / traffic.load_ratio * (1.0 - 1e-12)), traffic.replicas, 1)
@@ -82,11 +97,11 @@ def read_cost(
         name=reader.name,
         kind="read",
         chip=reader.rent.chip.name,
-        model=model.name,
-        tier=conditions.weights.name,
+        model=layout.model.name,
+        tier=layout.conditions.weights.name,
         items_in=items,
         items_out=min(kept, items),
-        tokens=items * length,
+        tokens=items * (reader.tokens + reader.question),
         recall=recall,
         seconds=seconds_of(groups),
         joules=whole,
@@ -139,7 +154,9 @@ def answer_cost(
     busy, chips, rent = np.minimum(traffic.per_s * alone / groups, 1.0), groups * ways.chips, reader.rent
     joules = question_joules(rent, chips, traffic.per_s, ways.joules / ways.batch, busy)
     usd = np.asarray(question_usd(rent, chips, traffic.per_s, joules))
-    fine = ways.fits & (seconds <= (reader.max_s or math.inf))
+    # Fewer at a time do where so many are not there: halving them at most doubles the load.
+    filled = (ways.batch <= 1.0) | (busy >= traffic.load_ratio / 2.0)
+    fine = ways.fits & filled & (seconds <= (reader.max_s or math.inf))
     if not fine.any():
         raise InfeasiblePlan(_refusal(reader, asked, ways.fits, ways.seconds, most_chips), _counted(ways.fits))
     best = float(np.min(usd[fine]))

@@ -5,7 +5,8 @@
     index    an approximate index looks at a share v of the vectors for each question: 1 - (1 - v)^q of them a pass,
              at random places (accesses/s of flash)
     q        questions that come while a pass runs:  q = max(1, rate t(q));  at most `together` of them
-    wait     half a pass, if one runs when the question comes
+    wait     half a pass, if one runs when the question comes; where each is looked up alone, that of work that does not
+             vary before so many replicas (cost/queues.py), and of it a q-th where at most q are looked up together
 
 Shards are the fewest that hold the index and keep up with the traffic within the bound on seconds; more than `together`
 questions at a time need replicas, each of which holds the whole index.
@@ -25,6 +26,7 @@ from flashstill.codesign.tiers import Store
 from flashstill.cost import Conditions, StepCost, make_conditions, step_cost, uniform
 from flashstill.cost.conditions import stored_bytes
 from flashstill.cost.footprint import usable_bytes
+from flashstill.cost.queues import wait_seconds
 from flashstill.errors import InfeasiblePlan
 from flashstill.parallel import Exchange, Sharded
 from flashstill.workload import Matmul
@@ -147,7 +149,7 @@ def _on_shards(scan: Scan, items: float, kept: float, recall: float, traffic: Tr
     step = pass_cost(scan, items, kept, shards, together)
     seconds = float(step.seconds)
     busy = rate * seconds / together
-    latency = seconds * (1.0 + busy / 2.0)
+    latency = seconds + _wait_seconds(scan, seconds, replicas, busy)
     if busy > traffic.load_ratio * (1.0 + 1e-6) or (scan.max_s is not None and latency > scan.max_s):
         return None
     joules, usd = paid(scan.rent, shards * replicas, traffic, float(step.total_joules) / together, busy)
@@ -171,6 +173,15 @@ def _on_shards(scan: Scan, items: float, kept: float, recall: float, traffic: Tr
         bytes=items * scan.item_bytes * replicas,
         bound=str(np.asarray(step.bound).ravel()[0]),
     )
+
+
+def _wait_seconds(scan: Scan, seconds: float, replicas: int, busy: float) -> float:
+    """Half a running pass that all who wait can join; before passes of one question, a queue; between, between."""
+    joining = seconds * busy / 2.0
+    if scan.together is None:
+        return joining
+    queue = float(wait_seconds(seconds, replicas, min(busy, 1.0 - 1e-9)))
+    return joining + (queue - joining) / scan.together
 
 
 def _seconds(scan: Scan, items: float, kept: float, shards: int, questions: float) -> float:
