@@ -307,3 +307,10 @@ def test_the_legend_of_a_heat_map_says_what_its_colours_stand_for() -> None:
     assert ">most 8<" in drawn
     assert re.findall(r'<g class="(d\d)">', drawn) == ["d2", "d6"]
     assert ">least 1<" in heat(["a"], ["b", "c"], [[1.0, 8.0]], "t", legend=words)
+
+
+def test_ways_are_as_thick_as_their_energy_over_the_whole_range() -> None:
+    """1, 10, 100 and 10,000 pJ: a quarter and a half of the way from the least to the greatest, on a logarithm."""
+    energies = (1.0, 10.0, 100.0, 10_000.0, None)
+    places = [Place(name=str(each), pj_per_byte=each, on_die=False) for each in energies]
+    assert re.findall(r'class="way w(\d)"', byte_path(places, "t")) == ["1", "2", "3", "5", "1"]

@@ -41,6 +41,18 @@ def test_a_count_does_not_squeeze_the_shares() -> None:
     assert "Other measures" not in _charts(render_study(_summary("hinton-2015"), RECIPE))
 
 
+def test_each_measure_of_several_models_has_its_own_axis_and_unit() -> None:
+    """Losses and KL are in nats and no shares, however small; the models' names are whole beside their points."""
+    drawn = _charts(render_study(_summary("rounding"), RECIPE))
+    assert list(drawn) == ["Shares", "Loss, held out", "Loss, other domain", "KL to the teacher, held out"]
+    names = _names(drawn["KL to the teacher, held out"])
+    assert len(names) == 7
+    assert names[:2] == ["int4, distilled", "int4, labels"]
+    assert set(_names(drawn["Shares"])) == {"int4", "ternary"}  # int4: loss won back and the like
+    assert "int4, start: 3.848 nats" in drawn["Loss, held out"]
+    assert not any("…" in name for title, chart in drawn.items() if title != "Shares" for name in _names(chart))
+
+
 def test_accuracies_have_an_axis_of_their_own() -> None:
     """A point between two students is a tenth of an inch on an axis from 0 to 1."""
     drawn = _charts(render_study(_summary("hinton-2015"), RECIPE))

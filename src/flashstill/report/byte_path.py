@@ -6,6 +6,7 @@ stand outside. Every way says its energy and how many times the shortest way's t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -40,7 +41,8 @@ def byte_path(places: Sequence[Place], title: str, unit: str = "multiplier", wid
     die = TOP + ROW * max(inside, 1) + 8.0
     outside = die + 16.0
     height = outside + ROW * (len(ordered) - inside) + FOOT
-    least = min((place.pj_per_byte for place in ordered if place.pj_per_byte), default=None)
+    known = [place.pj_per_byte for place in ordered if place.pj_per_byte]
+    least, most = min(known, default=None), max(known, default=None)
     box = 0.44 * width
     left = width - box - 8.0
     parts = [
@@ -54,13 +56,14 @@ def byte_path(places: Sequence[Place], title: str, unit: str = "multiplier", wid
     ]
     for number, place in enumerate(ordered):
         top = TOP + ROW * number if number < inside else outside + ROW * (number - inside)
-        parts += _place(place, top, left, box, least, place.on_die, die, number - inside, len(ordered) - inside)
+        weight = _weight(place.pj_per_byte, least, most)
+        parts += _place(place, top, left, box, least, weight, die, number - inside, len(ordered) - inside)
     parts.append(text(2.0, height - 8.0, "Thicker: more energy. Not to scale."))
     return figure(title, parts, height, width)
 
 
 def _place(
-    place: Place, top: float, left: float, box: float, least: float | None, on_die: bool, die: float,
+    place: Place, top: float, left: float, box: float, least: float | None, weight: int, die: float,
     number: int, outside: int,
 ) -> list[str]:  # fmt: skip
     """A place as a box, the way from it to the multiplier, and its energy on the way."""
@@ -71,7 +74,7 @@ def _place(
         ratio = f", {float(f'{place.pj_per_byte / least:.2g}'):,.6g}x the nearest"
     words = f"{place.name}: {energy} a byte{ratio}{'; ' + place.words if place.words else ''}"
     start = 12.0 + UNIT_WIDTH
-    if on_die:
+    if place.on_die:
         way = f"M{left:.1f},{middle:.1f}H{start + 6.0:.1f}"
         at = start + 12.0
     else:  # from outside, up through the edge of the die
@@ -79,8 +82,8 @@ def _place(
         way = f"M{left:.1f},{middle:.1f}H{at:.1f}V{TOP + 6.0 + max(die - TOP - 28.0, 0.0):.1f}"
         at = start + 12.0
     return [
-        f'<g class="{"s3" if on_die else "s2"}"><title>{escape(words)}</title>'
-        f'<path class="way w{_weight(place, least)}" d="{way}"/><rect class="place" x="{left:.1f}"'
+        f'<g class="{"s3" if place.on_die else "s2"}"><title>{escape(words)}</title>'
+        f'<path class="way w{weight}" d="{way}"/><rect class="place" x="{left:.1f}"'
         f' y="{top + 5.0:.1f}" width="{box:.1f}" height="{ROW - 10.0:g}" rx="4"/></g>',
         text(left + 8.0, middle + (-1.0 if place.words else 4.0), shortened(place.name, box - 10.0), kind="strong"),
         text(left + 8.0, middle + 13.0, shortened(place.words, box - 10.0)) if place.words else "",
@@ -99,11 +102,8 @@ def pico(pj: float) -> str:
     return show(pj * 1e-12, "J")
 
 
-def _weight(place: Place, least: float | None) -> int:
-    """1 to 5: the thickness of a way, one more for every four times the least energy."""
-    if place.pj_per_byte is None or least is None:
+def _weight(energy: float | None, least: float | None, most: float | None) -> int:
+    """1 to 5, the thickness of a way: even steps of its logarithm from the least energy to the greatest."""
+    if not energy or least is None or most is None or most <= least:
         return 1
-    weight = 1
-    while place.pj_per_byte >= least * 4.0**weight and weight < 5:
-        weight += 1
-    return weight
+    return 1 + round(4.0 * math.log(energy / least) / math.log(most / least))

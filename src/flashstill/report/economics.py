@@ -39,7 +39,8 @@ def economics_page(document: Document) -> Page:
     ]  # fmt: skip
     return Page(
         title=f"{document['model']} on {document['chip']}",
-        subtitle=f"{chosen['chips']} chips a replica, {dollars(document['usd_per_chip_hour'])} a chip-hour"
+        subtitle=f"{chosen['chips']} chip{'' if chosen['chips'] == 1 else 's'} a replica,"
+        f" {dollars(document['usd_per_chip_hour'])} a chip-hour"
         f" ({document['price_basis']}).",
         facts=_facts(document),
         sections=[each for each in sections if each is not None],

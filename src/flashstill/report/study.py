@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,9 +18,13 @@ from flashstill.report.thought import Point, quality, thought_points, thought_ro
 from flashstill.report.whiskers import Whisker, whiskers
 from flashstill.useful_range import range_warnings
 
-_TITLES = {"figures": "Shares", "accuracies": "Accuracies", "others": "Other measures"}
+SHARES, ACCURACIES, OTHERS = "Shares", "Accuracies", "Other measures"
 _LARGEST_SHARE = 2.0
 """figures beyond this get a separate chart; shares can exceed 1"""
+_OF_MODELS = re.compile(r"(?P<measure>(?P<what>[^:,]+), [^:]+): (?P<who>.+)")
+"""the name of a measure of several models, as studies/arms.py writes it: loss, held out: teacher"""
+_UNITS = {"loss": "nats", "KL to the teacher": "nats", "agreement": "ratio"}
+"""of measures that are no plain numbers"""
 
 
 def write_study_report(out: Path) -> Path:
@@ -60,8 +65,8 @@ def plots_of(points: Sequence[Point]) -> list[tuple[str, str]]:
 
 
 def intervals_of(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(title, SVG) of the figures with their intervals, by their sizes."""
-    return [(_TITLES[name], _intervals(part, name)) for name, part in _parts(summary["figures"]).items()]
+    """(title, SVG) of the figures with their intervals, by what they measure or by their sizes."""
+    return [(title, _intervals(part, title)) for title, part in _parts(summary["figures"]).items()]
 
 
 def figure_rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -106,19 +111,23 @@ def _row(name: str, figure: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _parts(figures: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Charts: shares and the like; accuracies, which differ by little; what is of another size than either, such as a
-    number of standard errors, and would squeeze them on one axis."""
-    charts: dict[str, dict[str, Any]] = {"figures": {}, "accuracies": {}, "others": {}}
+    """Charts by their titles: each measure of several models; of what is left, accuracies, which differ by little,
+    shares and the like, and what is of another size, such as a number of standard errors, and would squeeze them."""
+    charts: dict[str, dict[str, Any]] = {SHARES: {}, ACCURACIES: {}, OTHERS: {}}
     for name, figure in figures.items():
+        if of_models := _OF_MODELS.fullmatch(name):
+            measure = of_models["measure"]
+            charts.setdefault(f"{measure[:1].upper()}{measure[1:]}", {})[of_models["who"]] = figure
+            continue
         ends = [abs(figure[key]) for key in ("value", "bar") if figure.get(key) is not None]
-        part = "others" if max(ends, default=0.0) > _LARGEST_SHARE else "figures"
-        charts["accuracies" if "accuracy" in name else part][name] = figure
-    return {name: part for name, part in charts.items() if part}
+        part = OTHERS if max(ends, default=0.0) > _LARGEST_SHARE else SHARES
+        charts[ACCURACIES if "accuracy" in name else part][name] = figure
+    return {title: part for title, part in charts.items() if part}
 
 
-def _intervals(figures: Mapping[str, Any], part: str) -> str:
-    """A dot and an interval per figure, and a tick at its claimed minimum; accuracies differ by little, and so their
-    axis need not begin at zero."""
+def _intervals(figures: Mapping[str, Any], title: str) -> str:
+    """A dot and an interval per figure, and a tick at its claimed minimum; what differs by little has an axis that
+    need not begin at zero."""
     rows = [
         Whisker(
             name=_words(name),
@@ -130,8 +139,10 @@ def _intervals(figures: Mapping[str, Any], part: str) -> str:
         )
         for name, each in figures.items()
     ]
-    axis = Axis(title=_TITLES[part].lower(), from_zero=part != "accuracies")
-    return whiskers(rows, axis, f"{_TITLES[part].lower()} with their intervals")
+    unit = next((unit for what, unit in _UNITS.items() if title.lower().startswith(f"{what.lower()},")), "1")
+    words = title if title.startswith("KL ") else title.lower()
+    axis = Axis(title=words, unit=unit, from_zero=title in (SHARES, OTHERS))
+    return whiskers(rows, axis, f"{words} with their intervals")
 
 
 def _accuracies(figures: Mapping[str, Any], points: Sequence[Point]) -> list[QualityRecord]:

@@ -36,7 +36,7 @@ def whiskers(rows: Sequence[Whisker], axis: Axis, title: str, width: float = WID
     drawn = [names[0], *([names[1]] if any(row.holds for row in rows) else []),
              *([names[2]] if any(row.holds is False for row in rows) else [])]  # fmt: skip
     key, top = key_rows(drawn, width, 4.0) if has_bars else ([], 4.0)
-    label = min(0.9 * CHARACTER * max(len(row.name) for row in rows) + 10.0, 0.5 * width)
+    label = min(0.9 * CHARACTER * max(len(row.name) for row in rows) + 10.0, 0.62 * width)
     xs = axis.scale([*shown, *([0.0] if axis.from_zero else [])], label, width - END, 5)
     foot = top + PITCH * len(rows)
     parts = [*key]

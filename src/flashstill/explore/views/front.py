@@ -108,7 +108,7 @@ def _notes(result: SearchResult) -> tuple[str, ...]:
     tried = f"{result.evaluated:,} configurations were tried{f' ({counted})' if counted else ''}."
     prices = tuple(f"{chip}: {price.basis}." for chip, price in result.prices.items())
     on_a_line = (
-        "A dashed line joins what no other beats in both figures of a chart; all points are on the front of four."
+        "A dotted line joins what no other beats in both figures of a chart; all points are on the front of four."
     )
     return (tried, on_a_line, *prices, *([result.note] if result.note else []))
 

@@ -121,7 +121,10 @@ def _fastest(steps: Steps) -> Fastest:
 
 def _ratios(steps: Steps, fastest: Fastest, state: State) -> Chart:
     """Seconds from the fastest main memory over seconds from the fastest SRAM: above 1, SRAM is faster."""
-    title = f"Seconds from main memory over seconds from SRAM, batch {state.batch:,}, context {state.context:,}"
+    title = (
+        "Seconds from main memory over seconds from SRAM, by model and number of chips,"
+        f" batch {state.batch:,}, context {state.context:,}"
+    )
     values: list[list[float | None]] = []
     for model in state.models:
         row: list[float | None] = []
