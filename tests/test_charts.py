@@ -13,6 +13,7 @@ from flashstill import charts
 from flashstill.report.amounts import dollars
 from flashstill.report.axes import Axis, amount, linear_ticks, log_ticks, snug, span, tick_text
 from flashstill.report.byte_path import Place, byte_path
+from flashstill.report.codesign import elasticity_tornado
 from flashstill.report.heat import heat
 from flashstill.report.line_chart import line_chart, small_multiples
 from flashstill.report.marks import labels
@@ -314,3 +315,13 @@ def test_ways_are_as_thick_as_their_energy_over_the_whole_range() -> None:
     energies = (1.0, 10.0, 100.0, 10_000.0, None)
     places = [Place(name=str(each), pj_per_byte=each, on_die=False) for each in energies]
     assert re.findall(r'class="way w(\d)"', byte_path(places, "t")) == ["1", "2", "3", "5", "1"]
+
+
+def test_a_jump_does_not_squeeze_the_slopes() -> None:
+    """-20.6 where a larger batch comes into reach is told and not drawn; a count's jump within 1 is drawn."""
+    found = {"memory_bytes": -20.6, "memory_bytes_per_s": -0.6, "link_domain_chips": -0.02, "hop_s": 0.0}
+    chart, left_out = elasticity_tornado(found, {"memory_bytes", "link_domain_chips"}, "dollars")
+    assert left_out == "Not drawn, as another configuration comes into reach: memory_bytes (-20.6 %)."
+    assert re.findall(r"<title>(\w+):", chart) == ["memory_bytes_per_s", "link_domain_chips"]
+    assert "memory_bytes_per_s: +0.6 % with 1 % less, -0.6 % with 1 % more" in chart
+    assert elasticity_tornado({"idle_w": 3.0}, (), "joules")[1] == ""

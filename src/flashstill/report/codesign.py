@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from flashstill.report.amounts import dollars
@@ -48,18 +48,35 @@ def _facts(document: Document) -> list[tuple[str, str]]:
     ]
 
 
+def elasticity_tornado(found: Mapping[str, float], jumping: Collection[str], name: str) -> tuple[str, str]:
+    """The bars of elasticities of a cost, and a sentence on what is left out of them ("" if nothing is).
+
+    jumping: numbers with which another configuration comes into reach: beyond 1 in size, such a figure is no slope and
+    would squeeze the others.
+    """
+    left_out = [number for number, value in found.items() if number in jumping and abs(value) > 1.0]
+    drivers = [
+        Driver(name=number, low=-value, high=value)
+        for number, value in found.items()
+        if abs(value) >= _LEAST and number not in left_out
+    ]
+    title = f"{name}: per cent for one per cent of a number"
+    chart = tornado(drivers, 0.0, f"per cent of {name}", title, _per_cent, ends=("with 1 % less", "with 1 % more"))
+    jumps = ", ".join(f"{number} ({found[number]:+.3g} %)" for number in left_out)
+    return chart, f"Not drawn, as another configuration comes into reach: {jumps}." if left_out else ""
+
+
 def _tornado(document: Document, objective: str) -> Section | None:
     found = {name: of[objective] for name, of in document["elasticities"].items() if of.get(objective) is not None}
-    drivers = [Driver(name=name, low=-value, high=value) for name, value in found.items() if abs(value) >= _LEAST]
-    if not drivers:
+    if not any(abs(value) >= _LEAST for value in found.values()):
         return None
     name = OBJECTIVES[objective]
-    chart = tornado(drivers, 0.0, f"per cent of {name}", f"{name}: per cent for one per cent of a number", _per_cent,
-                    ends=("with 1 % less", "with 1 % more"))  # fmt: skip
+    jumping = {number for pair in document["pairs"] for number, of in pair["jumps"].items() if objective in of}
+    chart, left_out = elasticity_tornado(found, jumping, name)
     ordered = sorted(found.items(), key=lambda item: -abs(item[1]))
     return Section(
         title=f"{name.capitalize()} per token",
-        text=f"{document['objectives'][objective].capitalize()}.",
+        text=f"{document['objectives'][objective].capitalize()}. {left_out}".strip(),
         charts=[(f"Elasticities of {name}", chart)],
         headings=["number of the chip", "d ln(cost) / d ln(number)"],
         rows=[[number, f"{value:+.4f}"] for number, value in ordered],
@@ -143,4 +160,4 @@ def _saved(ratio: float | None) -> str:
 
 
 def _per_cent(value: float) -> str:
-    return f"{value:+.2g} %" if value else "0"
+    return f"{value:+.3g} %" if value else "0"

@@ -14,14 +14,11 @@ from flashstill.explore.state import State
 from flashstill.explore.view import Chart, Table, View
 from flashstill.explore.views.front import question
 from flashstill.facts import Facts
-from flashstill.report.tornado import Driver, tornado
+from flashstill.report.codesign import OBJECTIVES, elasticity_tornado
 
 if TYPE_CHECKING:
     from flashstill.codesign.whatif_answer import Pair
 
-OBJECTIVES = {"usd": "dollars", "joules": "joules", "seconds": "seconds"}
-LEAST = 5e-4
-"""elasticities below are in the table alone"""
 COLUMNS = ("number", "value", "unit", "elasticity", "jumps")
 
 
@@ -57,7 +54,8 @@ def build(engine: Engine, facts: Facts, state: State) -> View:
         command=command(engine.given, state),
         sources=sources_of(facts, [pair.chip]),
         notes=(
-            "Each cost has its own best configuration; where another takes over within one per cent, the figure jumps.",
+            "Each cost has its own best configuration; where another takes over within one per cent, the figure jumps,"
+            " and beyond 1 it is in the table alone.",
             *(note for note in answer.notes if "--doubling" not in note),
             *kernel_note(facts, [pair.chip]),
         ),
@@ -97,19 +95,18 @@ def _jump(pair: Pair, number: str, objective: str) -> str:
 
 
 def _chart(pair: Pair, objective: str, words: str) -> Chart:
-    title = f"Per cent of {words} per token for one per cent of a number"
     found = {name: value for name, of in pair.elasticities.items() if (value := of[objective]) is not None}
-    drivers = [Driver(name=name, low=-value, high=value) for name, value in found.items() if abs(value) >= LEAST]
     parameters = {one.name: one for one in pair.parameters}
-    known = pair.sensitivity.elasticities
+    jumping = {name for name, of in pair.sensitivity.elasticities.items() if of[objective].jumps}
     rows = tuple(
-        (name, parameters[name].value, parameters[name].unit, value, known[name][objective].jumps)
+        (name, parameters[name].value, parameters[name].unit, value, name in jumping)
         for name, value in sorted(found.items(), key=lambda item: -abs(item[1]))
     )
-    svg = tornado(drivers, 0.0, f"per cent of {words}", title, _per_cent, ends=("with 1 % less", "with 1 % more"))
-    caption = f"d ln({words} per token) / d ln(number), and whether another configuration takes over"
-    return Chart(name=words, title=title, svg=svg, table=Table(caption=caption, columns=COLUMNS, rows=rows))
-
-
-def _per_cent(value: float) -> str:
-    return f"{value:+.3g} %" if value else "0"
+    svg, left_out = elasticity_tornado(found, jumping, words)
+    caption = f"d ln({words} per token) / d ln(number), and whether another configuration takes over. {left_out}"
+    return Chart(
+        name=words,
+        title=f"Per cent of {words} per token for one per cent of a number",
+        svg=svg,
+        table=Table(caption=caption.strip(), columns=COLUMNS, rows=rows),
+    )
