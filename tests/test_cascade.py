@@ -371,7 +371,11 @@ BAD: dict[str, dict[str, Any]] = {
     "it must be at most 1,000,000,000,000,000": {"corpus_tokens": 1e30},
     "unknown key 'corpus_token'; the nearest known: corpus_tokens": {"corpus_token": 1.0},
     "not a finite number": {"recall": float("nan")},
-    "questions_per_s is 0; it must be positive": {"questions_per_s": 0.0},
+    "questions_per_s is 0; it must be at least 1e-12": {"questions_per_s": 0.0},
+    "load is 1e-300; it must lie between 1e-09 and 1": {"load": 1e-300},
+    "visited_ratio is 1e-300; it must lie between 1e-09 and 1": {
+        "stages": [{**SCAN, "visited_ratio": 1e-300}, READ, ANSWER]
+    },
     "unknown stages[0].tier 'memry'; the nearest known: memory": {"stages": [{**SCAN, "tier": "memry"}, READ, ANSWER]},
     "a stage cannot add items": {"stages": [SCAN, {**READ, "keep": 50000}, ANSWER]},
     "gets; a stage cannot": {"stages": [{**SCAN, "keep": 3e10}, READ, ANSWER]},

@@ -23,9 +23,10 @@ Named: TypeAlias = Annotated[str, sized(1, 200)]
 Tokens: TypeAlias = Annotated[float, between(1, 1e15)]
 Items: TypeAlias = Annotated[float, between(1, 1e15)]
 Short: TypeAlias = Annotated[float, between(1, 1e6)]
-Rate: TypeAlias = Annotated[float, between(0, 1e6, open_low=True)]
+Rate: TypeAlias = Annotated[float, between(1e-12, 1e6)]
 Seconds: TypeAlias = Annotated[float, between(0, 1e9, open_low=True)]
 Ratio: TypeAlias = Annotated[float, between(0, 1, open_low=True)]
+Share: TypeAlias = Annotated[float, between(1e-9, 1)]
 Count: TypeAlias = Annotated[int, between(1, 10**6)]
 Point: TypeAlias = tuple[Items, Ratio]
 
@@ -49,7 +50,7 @@ class Stage:
     precision: Text = ""
     tier: Annotated[str, one_of(("", *TIERS))] = ""
     dimensions: Annotated[int, between(0, 10**6)] = 0
-    visited_ratio: Ratio = 1.0
+    visited_ratio: Share = 1.0
     found_ratio: Ratio = 1.0
     together: Annotated[int, between(1, 2**20)] | None = None
     item_tokens: Tokens | None = None
@@ -85,7 +86,7 @@ class CascadePlan:
     question_tokens: Short = 64.0
     answer_tokens: Short = 500.0
     questions_per_s: Rate = 1.0
-    load: Ratio | None = None
+    load: Share | None = None
     replicas: Count = 1
     recall: Ratio | None = None
     stages: Annotated[tuple[Stage, ...], sized(1, 20)]

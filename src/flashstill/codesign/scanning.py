@@ -69,7 +69,8 @@ class Scan:
 
 def pass_cost(scan: Scan, items: float, kept: float, shards: float, questions: float) -> StepCost:
     """Cost of one pass of `questions` questions over an index of `items` vectors on `shards` chips."""
-    conditions, share = scan.conditions, 1.0 - (1.0 - scan.visited_ratio) ** questions
+    conditions, visited = scan.conditions, scan.visited_ratio
+    share = 1.0 if visited == 1.0 else -math.expm1(questions * math.log1p(-visited))
     each = conditions.precisions.widths
     product = Matmul(
         name="scan",
