@@ -13,7 +13,7 @@ from flashstill import charts
 from flashstill.report.amounts import dollars
 from flashstill.report.axes import Axis, amount, linear_ticks, log_ticks, snug, span, tick_text
 from flashstill.report.byte_path import Place, byte_path
-from flashstill.report.codesign import elasticity_tornado
+from flashstill.report.elasticities import elasticity_tornado
 from flashstill.report.heat import heat
 from flashstill.report.line_chart import line_chart, small_multiples
 from flashstill.report.marks import labels

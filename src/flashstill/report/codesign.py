@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from flashstill.report.amounts import dollars
 from flashstill.report.chip_search import chip_search_page
+from flashstill.report.elasticities import LEAST, OBJECTIVES, elasticity_tornado
 from flashstill.report.heat import heat
 from flashstill.report.pages import Page
 from flashstill.report.sections import Document, Section
-from flashstill.report.tornado import Driver, tornado
 
-OBJECTIVES = {"usd": "dollars", "joules": "joules", "seconds": "seconds"}
 _SHOWN = ("objectives", "step", "elasticities", "binding", "doubling", "factors", "by_chip", "pairs", "parameters")
-_LEAST = 5e-4
-"""elasticities below are neither drawn nor named as columns"""
 
 
 def codesign_page(document: Document) -> Page:
@@ -48,27 +45,9 @@ def _facts(document: Document) -> list[tuple[str, str]]:
     ]
 
 
-def elasticity_tornado(found: Mapping[str, float], jumping: Collection[str], name: str) -> tuple[str, str]:
-    """The bars of elasticities of a cost, and a sentence on what is left out of them ("" if nothing is).
-
-    jumping: numbers with which another configuration comes into reach: beyond 1 in size, such a figure is no slope and
-    would squeeze the others.
-    """
-    left_out = [number for number, value in found.items() if number in jumping and abs(value) > 1.0]
-    drivers = [
-        Driver(name=number, low=-value, high=value)
-        for number, value in found.items()
-        if abs(value) >= _LEAST and number not in left_out
-    ]
-    title = f"{name}: per cent for one per cent of a number"
-    chart = tornado(drivers, 0.0, f"per cent of {name}", title, _per_cent, ends=("with 1 % less", "with 1 % more"))
-    jumps = ", ".join(f"{number} ({found[number]:+.3g} %)" for number in left_out)
-    return chart, f"Not drawn, as another configuration comes into reach: {jumps}." if left_out else ""
-
-
 def _tornado(document: Document, objective: str) -> Section | None:
     found = {name: of[objective] for name, of in document["elasticities"].items() if of.get(objective) is not None}
-    if not any(abs(value) >= _LEAST for value in found.values()):
+    if not any(abs(value) >= LEAST for value in found.values()):
         return None
     name = OBJECTIVES[objective]
     jumping = {number for pair in document["pairs"] for number, of in pair["jumps"].items() if objective in of}
@@ -88,7 +67,7 @@ def _heat(document: Document, objective: str) -> Section | None:
     names = [
         name
         for name in dict.fromkeys(name for of in table.values() for name in of)
-        if any(abs(of.get(name, {}).get(objective) or 0.0) >= _LEAST for of in table.values())
+        if any(abs(of.get(name, {}).get(objective) or 0.0) >= LEAST for of in table.values())
     ]
     if not names:
         return None
@@ -157,7 +136,3 @@ def _cost(objective: str, cost: float) -> str:
 
 def _saved(ratio: float | None) -> str:
     return "" if ratio is None else f"{(ratio - 1.0) * 100.0:+.1f} %"
-
-
-def _per_cent(value: float) -> str:
-    return f"{value:+.3g} %" if value else "0"

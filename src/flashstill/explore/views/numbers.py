@@ -14,7 +14,7 @@ from flashstill.explore.state import State
 from flashstill.explore.view import Chart, Table, View
 from flashstill.explore.views.front import question
 from flashstill.facts import Facts
-from flashstill.report.codesign import OBJECTIVES, elasticity_tornado
+from flashstill.report.elasticities import OBJECTIVES, elasticity_tornado
 
 if TYPE_CHECKING:
     from flashstill.codesign.whatif_answer import Pair
