@@ -14,6 +14,7 @@ from flashstill.api import predict
 from flashstill.arch import load_architecture
 from flashstill.chip_searching import chip_search
 from flashstill.cli import main
+from flashstill.codesign.asked_search import asked_space
 from flashstill.codesign.described import described, designs_of, served
 from flashstill.codesign.design_prices import OBJECTIVES
 from flashstill.codesign.design_rows import with_design
@@ -174,6 +175,14 @@ def test_a_design_as_fact_rows_has_the_figures_of_the_search(memory: str, wiring
     assert mine["joules"] == pytest.approx(pace["joules_per_output_token"] * wall, rel=1e-9)
 
 
+def test_a_small_search_has_values_enough_and_only_formats_known_by_then() -> None:
+    now = asked_space(FACTS, year=None, as_of=None, nodes=(), memories=(), designs=1)
+    assert len(now.space.macs) * len(now.space.sram_bytes) >= 12
+    assert now.space.narrowest == ("bf16", "fp8", "fp4")
+    then = asked_space(FACTS, year=2025, as_of=2022, nodes=(), memories=(), designs=1)
+    assert then.space.narrowest == ("bf16", "fp8")
+
+
 @pytest.mark.slow
 def test_regrets_are_those_of_every_design() -> None:
     """Least largest and least mean regret over two loads, against pricing all designs."""
@@ -227,6 +236,10 @@ def test_the_answer_says_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture
         (("--future", "sunny"), 2, "dense"),
         (("--weights", "1,2"), 2, "weights"),
         (("--volume", "0"), 2, "volume"),
+        (("--demand", "1e300"), 2, "demand"),
+        (("--designs", "1e9"), 2, "designs"),
+        (("--set", "chip-search.die_step_mm=100"), 2, "die_step_mm"),
+        (("--set", "reticle.width_mm=1"), 3, "a die does not fit one exposure"),
         (("--max-chips", "0"), 2, "max_chips"),
         (("--memory", "hbf"), 2, "can hold a cache"),
         (("--chip", "h100-sxm"), 2, "--chip does not bear on a search"),

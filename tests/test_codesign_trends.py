@@ -90,6 +90,15 @@ def test_a_later_quote_memory_or_price_changes_no_earlier_answer() -> None:
     assert facts_of(later, 2025, 2023).value("node-5", "usd_per_wafer") == 99_000.0
 
 
+def test_what_a_user_says_of_cooling_and_interposers_is_not_replaced_by_a_trend() -> None:
+    own = FACTS.edited(["cooling.package_w=700", "cowos.carrier_mm2=1500"])
+    plan, rows = roadmap(own, 2030), facts_of(own, 2030)
+    assert (plan.package_w.value, plan.package_mm2.value) == (700.0, 1500.0)
+    assert rows.value("cooling", "package_w") == 700.0
+    assert rows.value("cowos", "carrier_mm2") == 1500.0
+    assert roadmap(own, 2025, 2022) == roadmap(FACTS, 2025, 2022)  # said in a later year
+
+
 def test_what_was_known_in_2022() -> None:
     known = known_by(FACTS, 2022)
     assert {"h100-sxm", "tpu-v4"} <= set(known.machines)

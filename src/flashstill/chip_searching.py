@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flashstill.arch import Architecture
 
 __all__ = ["chip_search"]
+MOST_TIMES = 1e9
 DESIGNS, MAX_CHIPS, MAX_BATCH = 1_000_000, 64, 1024
 """designs searched, and the most chips and requests of one deployment"""
 
@@ -65,6 +66,10 @@ def chip_search(
         raise BadInput("name a model with `model`")
     if weights and len(weights) != len(models):
         raise BadInput(f"{len(models)} models need as many weights, not {len(weights)}")
+    for name, values in (("weights", weights), ("demand", (demand,))):
+        for value in values:
+            if not 0.0 < value <= MOST_TIMES:
+                raise BadInput(f"{name} must be above 0 and at most {MOST_TIMES:g}, not {value:g}")
     check_counts({"max_chips": max_chips, "max_batch": max_batch, "isl": isl, "osl": osl})
     parts = list(weights) or [1.0] * len(models)
     mix = mix_of(

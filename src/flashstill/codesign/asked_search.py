@@ -8,7 +8,15 @@ from pathlib import Path
 
 from flashstill.asic.designing import known_node
 from flashstill.codesign.dated import last_year
-from flashstill.codesign.designs import ON_SRAM, DesignSpace, design_space, known_memories
+from flashstill.codesign.designs import (
+    ENOUGH,
+    FORMATS,
+    ON_SRAM,
+    DesignSpace,
+    design_space,
+    known_formats,
+    known_memories,
+)
 from flashstill.codesign.future import Future, Mix
 from flashstill.codesign.futures import landing_year, standard_futures
 from flashstill.codesign.futures_file import read_futures
@@ -50,7 +58,14 @@ def asked_space(
         if kind in kinds and kind not in in_volume:
             raise BadInput(f"{kind} is not made in volume for a chip of {lands}; kinds that are: {_listed(in_volume)}")
     chosen = tuple(known_node(known, node) for node in nodes) or (int(plan.node_nm),)
-    space = design_space(known, nodes=chosen, designs=designs, memories=tuple(memories) or (*in_volume, ON_SRAM))
+    space = design_space(
+        known,
+        nodes=chosen,
+        designs=designs,
+        memories=tuple(memories) or (*in_volume, ON_SRAM),
+        narrowest=known_formats(known) or FORMATS[:1],
+        least=ENOUGH,
+    )
     watts = known.value("cooling", "package_w")
     notes = [
         f"a chip that lands in {lands}, of {_listed([f'{node} nm' for node in chosen])}, with at most {watts:.0f} W a"

@@ -39,7 +39,7 @@ ON_SRAM = "none"
 _NEEDED = ("stack_bytes", "stack_bytes_per_s", "usd_per_byte", "pj_per_bit")
 LARGEST, LEAST_POINTS = 20_000_000, 2
 """designs of a space, and values of its two finest axes"""
-_ENOUGH = 12
+ENOUGH = 12
 """values of multipliers times values of SRAM, below which other axes are thinned"""
 
 
@@ -184,11 +184,13 @@ def design_space(
     wirings: Sequence[str] = (TORUS_3, SWITCH, OPTICS),
     macs: tuple[float, float] = (2.0**13, 2.0**22),
     sram_bytes: tuple[float, float] = (2.0**23, 2.0**31),
+    least: int = 1,
 ) -> DesignSpace:
     """About `designs` designs: multipliers and SRAM are as finely divided as that allows.
 
     memories: kinds, with "none" for chips of SRAM only; None for all with rows, and none.  macs, sram_bytes: least and
-    most of a package.  dies, edges, stacks, lanes: None for values that few designs have fewer of.
+    most of a package.  least: fewest values of both together.  dies, edges, stacks, lanes: None for values that few
+    designs have fewer of.
     BadInput for an unknown word, or for a number of designs that leaves no choice.
     """
     possible = (*known_memories(facts), ON_SRAM)
@@ -212,14 +214,14 @@ def design_space(
         links = (Links(wiring=ALONE, lanes=0), *links) if ALONE in wirings or not links else links
         others = len(nodes) * len(axes["dies"]) * len(narrowest) * len(axes["edges"]) * len(links)
         others *= len(choices) + (ON_SRAM in memories)
-        if others * _ENOUGH <= designs:
+        if others * ENOUGH <= designs:
             break
     if not others:
         raise BadInput(
             f"{', '.join(memories) or 'nothing'} leaves no memory that can hold a cache; add a kind beside it, or none"
             " for SRAM only"
         )
-    points = max(designs / others, 1.0)
+    points = max(designs / others, least)
     fine = max(round(2.0 * math.sqrt(points)), LEAST_POINTS)
     coarse = max(math.ceil(points / fine), LEAST_POINTS)
     return DesignSpace(

@@ -27,7 +27,7 @@ def dies_usd(facts: Facts, node_nm: int, step_mm: float) -> Values:
     needed, spare = facts.value("spares", "needed_units"), facts.value("spares", "spare_units")
     slim = rules.height_mm / rules.width_mm
     widths = step_mm * np.arange(math.floor(rules.width_mm / step_mm + 1e-9) + 1)
-    first = math.ceil(_NARROWEST_MM / step_mm)
+    first = min(math.ceil(_NARROWEST_MM / step_mm), len(widths) - 1)
     counts = [dies_per_wafer(float(width), float(width * slim), wafer) for width in widths[first:]]
     table = np.full((len(widths), SHARES + 1), np.inf)
     for share in range(SHARES + 1):

@@ -10,6 +10,7 @@
     cooling     the line through the largest power limit of each year: what could be cooled
     the rest    trends of chips (trends.py), each with its band
 
+A user's own row (--set, --facts) of the interposer or the cooling counts as it is, from the year of its as_of on.
 `facts_of` gives the same as fact rows, so that everything that reads facts can price such a chip.
 """
 
@@ -20,17 +21,23 @@ from dataclasses import replace
 
 import numpy as np
 
-from flashstill.codesign.dated import check_year, known_by, last_year, latest_quote, quotes
+from flashstill.codesign.dated import check_year, known_by, last_year
 from flashstill.codesign.future import MemoryKind, Roadmap, Spread
-from flashstill.codesign.regression import FEWEST
+from flashstill.codesign.roadmap_prices import (
+    byte_usd,
+    largest_offered,
+    priced_memories,
+    reticle_mm2,
+    spread_of,
+    users_own,
+    wafer_usd,
+)
 from flashstill.codesign.trends import (
     CHIPS,
     chip_trend,
     generations,
     limit_trend,
-    quote_trend,
     stack_trend,
-    wafer_trend,
 )
 from flashstill.errors import BadInput, MissingFact
 from flashstill.facts import Fact, Facts
@@ -68,13 +75,14 @@ def roadmap(facts: Facts, year: int, as_of: int | None = None) -> Roadmap:
             key.removeprefix(_PER_MM2): value for key, value in others.items() if key.startswith(_PER_MM2)
         },
         mac_energy_ratio=spread_of(known.get(f"node-{node:g}", "logic_energy_ratio")),
-        usd_per_wafer=_wafer(known, f"node-{node:g}", last),
+        usd_per_wafer=wafer_usd(known, f"node-{node:g}", last),
         memories=_memories(known, year, last),
         stacks=others["stacks"],
         link_bytes_per_s=others["link_bytes_per_s"],
-        package_w=limit_trend(known, "power_limit_w").at(year),
-        die_mm2=_reticle(known),
-        package_mm2=_offered(known, "cowos", "carrier_mm2_offered", year),
+        package_w=users_own(facts, "cooling", "package_w", last) or limit_trend(known, "power_limit_w").at(year),
+        die_mm2=reticle_mm2(known),
+        package_mm2=users_own(facts, "cowos", "carrier_mm2", last)
+        or largest_offered(known, "cowos", "carrier_mm2_offered", year),
         others=others,
         notes=(*((few_rows(last, lacking),) if lacking else ()), *_left_out(known, year, last, node)),
     )
@@ -85,7 +93,9 @@ def _left_out(facts: Facts, year: int, last: int, node: float) -> tuple[str, ...
     notes = []
     unpriced = [name for name, what in facts.rows if what == "volume_year" and facts.find(name, "usd_per_byte")]
     missing = [
-        name for name in unpriced if name not in _priced(facts, last) and facts.value(name, "volume_year") <= year
+        name
+        for name in unpriced
+        if name not in priced_memories(facts, last) and facts.value(name, "volume_year") <= year
     ]
     if missing:
         notes.append(f"left out, as no price was quoted by {last}: {', '.join(missing)}")
@@ -121,10 +131,10 @@ def facts_of(facts: Facts, year: int, as_of: int | None = None) -> Facts:
     ]
     for name in [owner for owner, what in known.rows if what == "volume_year"]:
         if known.find(name, "usd_per_wafer"):
-            rows.append(_fact(name, "usd_per_wafer", _wafer(known, name, last), "wafer"))
-    for name in _priced(known, last):
+            rows.append(_fact(name, "usd_per_wafer", wafer_usd(known, name, last), "wafer"))
+    for name in priced_memories(known, last):
         if known.find(name, "usd_per_byte"):
-            rows.append(_fact(name, "usd_per_byte", _byte(known, name, last), "stack"))
+            rows.append(_fact(name, "usd_per_byte", byte_usd(known, name, last), "stack"))
     if NEXT in plan.memories:
         coming = plan.memories[NEXT]
         rows += [_fact(NEXT, name, getattr(coming, name), "stack") for name in (*_STACK, "usd_per_byte")]
@@ -132,11 +142,6 @@ def facts_of(facts: Facts, year: int, as_of: int | None = None) -> Facts:
 
 
 _STACK = ("stack_bytes", "stack_bytes_per_s", "pj_per_bit")
-
-
-def spread_of(row: Fact) -> Spread:
-    """The range of a fact row."""
-    return Spread(value=row.value, low=row.low, high=row.high, unit=row.unit, basis=f"{row.source}, {row.as_of}")
 
 
 def _known(facts: Facts, year: int, as_of: int | None) -> tuple[Facts, int]:
@@ -160,66 +165,9 @@ def _node(facts: Facts, year: int) -> float:
     return -max(found)[1]
 
 
-def _stated_by(row: Fact, last: int) -> bool:
-    """Whether an undated row holds in a year: its as_of begins with that year or an earlier one."""
-    return row.as_of[:4].isdecimal() and int(row.as_of[:4]) <= last
-
-
-def _wafer(facts: Facts, name: str, last: int) -> Spread:
-    """Dollars of a wafer, as told by the end of `last`."""
-    row = facts.get(name, "usd_per_wafer")
-    if _stated_by(row, last):
-        return spread_of(row)
-    quote = latest_quote(facts, name, "usd_per_wafer_quoted")
-    if quote is not None:
-        return spread_of(quote.row)
-    return wafer_trend(facts).at(facts.value(name, "volume_year"))
-
-
-def _byte(facts: Facts, name: str, last: int) -> Spread:
-    """Dollars of a byte of memory, as `_wafer`; MissingFact without a quote of its kind by then."""
-    row = facts.get(name, "usd_per_byte")
-    if _stated_by(row, last):
-        return spread_of(row)
-    kind = name.rstrip("0123456789ex")
-    alike = [owner for owner, what in facts.rows if what == "usd_per_byte_quoted" and owner.startswith(kind)]
-    found = [latest_quote(facts, owner, "usd_per_byte_quoted") for owner in ([name] if name in alike else alike)]
-    latest = max((quote for quote in found if quote), key=lambda quote: quote.known, default=None)
-    if latest is None:
-        raise MissingFact(f"no price of {kind} was quoted by {last}; add a row usd_per_byte_quoted with its year")
-    return spread_of(latest.row)
-
-
-def _priced(facts: Facts, last: int) -> list[str]:
-    """Memories whose price was told by the end of `last`: the others are left out of a roadmap."""
-    found = []
-    for name in [owner for owner, what in facts.rows if what == "volume_year" and facts.find(owner, "usd_per_byte")]:
-        try:
-            _byte(facts, name, last)
-        except MissingFact:
-            continue
-        found.append(name)
-    return found
-
-
-def _reticle(facts: Facts) -> Spread:
-    width, height = facts.get("reticle", "width_mm"), facts.get("reticle", "height_mm")
-    area = width.value * height.value
-    return Spread(value=area, low=area, high=area, unit="mm2", basis=width.source)
-
-
-def _offered(facts: Facts, name: str, quantity: str, year: int) -> Spread:
-    """The largest offered by `year`: a dated row of two years before or later, or the trend of all; with fewer than
-    three rows the last one."""
-    dated = [quote for quote in quotes(facts, name, quantity) if quote.true <= year]
-    if dated and (dated[-1].true + 2 > year or len(quotes(facts, name, quantity)) < FEWEST):
-        return spread_of(dated[-1].row)
-    return quote_trend(facts, f"{quantity} of {name}", quantity, (name,)).at(year)
-
-
 def _memories(facts: Facts, year: int, last: int) -> Mapping[str, MemoryKind]:
     lag = facts.value("roadmap", "memory_lag_years")
-    names = [name for name in _priced(facts, last) if facts.find(name, "stack_bytes")]
+    names = [name for name in priced_memories(facts, last) if facts.find(name, "stack_bytes")]
     kinds = {name: _memory(facts, name, last) for name in names if facts.value(name, "volume_year") + lag <= year}
     coming = generations(facts, year - lag)
     gap = (coming[-1][1] - coming[0][1]) / (len(coming) - 1) if len(coming) > 1 else np.inf
@@ -235,7 +183,7 @@ def _memory(facts: Facts, name: str, last: int) -> MemoryKind:
         stack_bytes=spread_of(facts.get(name, "stack_bytes")),
         stack_bytes_per_s=spread_of(facts.get(name, "stack_bytes_per_s")),
         pj_per_bit=spread_of(facts.get(name, "pj_per_bit")),
-        usd_per_byte=_byte(facts, name, last),
+        usd_per_byte=byte_usd(facts, name, last),
         since=spread_of(facts.get(name, "volume_year")),
         stacked=beneath is not None and beneath.value > 0.0,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,11 +94,11 @@ def answer_search(facts: Facts, question: Question, notes: Sequence[str] = ()) -
                 screened=screened)  # fmt: skip
     futures, chances = list(range(len(question.futures))), [one.probability for one in question.futures]
     found = regrets_of(hunt, futures, chances)
-    reasons = dict(screened.reasons)
+    reasons = Counter(screened.reasons)
     mean = least(hunt, [tasks.mean[question.base]])
     chosen = mean if question.objective != REGRET else found.minimax
     if chosen is None or chosen.design < 0:
-        reasons[UNSERVED] = screened.buildable
+        reasons += Counter({UNSERVED: screened.buildable})  # a count of 0 is left out
         lost = [future.name for future, one in zip(question.futures, found.best, strict=True) if one.design < 0]
         words = f" in the future {lost[0]!r}" if len(question.futures) > 1 and lost else ""
         raise InfeasiblePlan(

@@ -81,6 +81,7 @@ RANGES = {
     "tokens_per_month": (1.0, 1e20),
     "domain_chips": (1.0, 1e6),
     "volume_packages": (1.0, 1e9),
+    "die_step_mm": (0.01, 2.0),
     "interposer_ratio": (0.0, 1.0),
     "cache_ratio": (0.0, 1.0),
     "scale_ratio": (1e-12, 1.0),

@@ -134,6 +134,11 @@ class Facts:
         return Facts(rows=rows, machines=self.machines, edits=tuple(made))
 
 
+def is_users_own(facts: Facts, name: str, quantity: str) -> bool:
+    """Whether the rows of a quantity differ from the package's: a user's file or what-if edit gave them."""
+    return facts.rows.get((name, quantity)) != _package().rows.get((name, quantity))
+
+
 def user_directory() -> Path:
     """Directory in which `flashstill measure` stores the rows of this machine."""
     return home_directory() / "facts"
