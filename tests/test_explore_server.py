@@ -220,6 +220,25 @@ def test_a_raw_request_that_is_none(page: ExploreServer) -> None:
         assert b'{"error": ' in told, raw[:30]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("Origin: http://{own}", "Origin: http://evil"), ("Sec-Fetch-Site: none", "Sec-Fetch-Site: cross-site")],
+)
+def test_a_header_given_twice_hides_nothing(page: ExploreServer, first: str, second: str) -> None:
+    own = f"127.0.0.1:{page.port}"
+    lines = (f"GET /states?token={page.token} HTTP/1.1", f"Host: {own}", first.format(own=own), second, "", "")
+    with socket.create_connection(("127.0.0.1", page.port), timeout=10) as connection:
+        connection.sendall("\r\n".join(lines).encode())
+        assert connection.recv(65536).startswith(b"HTTP/1.1 403 ")
+
+
+def test_a_view_is_not_read_out_of_another_field(page: ExploreServer) -> None:
+    """An edit whose text holds "view=" says nothing of the view, which the path names."""
+    told = ask(page, "/view/byte?set=preview=1").document["error"]
+    assert "preview" in told
+    assert "the state is of the view" not in told
+
+
 def test_too_many_are_told_to_come_back(page: ExploreServer) -> None:
     taken = [page.free.acquire(blocking=False) for _ in range(server_module.MOST_REQUESTS)]
     try:

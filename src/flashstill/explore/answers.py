@@ -60,7 +60,8 @@ class Answers:
         """The answer of /view/NAME; BadInput for an unknown name."""
         if name not in self.kinds:
             raise MissingFact(unknown("view", name, self.kinds))
-        state = self.state(query if "view=" in query else f"view={name}&{query}".rstrip("&"))
+        says = any(field.startswith("view=") for field in query.split("&"))
+        state = self.state(query if says else f"view={name}&{query}".rstrip("&"))
         if state.view != name:
             raise BadInput(f"the state is of the view {state.view}, not {name}; ask for /view/{state.view}")
         return as_json({**self.view(state).as_dict(), "query": query_of(state), "state": state.as_dict()})

@@ -164,10 +164,10 @@ class Handler(BaseHTTPRequestHandler):
         hosts = self.headers.get_all("Host") or []
         if len(hosts) != 1 or hosts[0] not in self.server.hosts:
             raise Refused(HTTPStatus.FORBIDDEN, "this Host is not the one that the page was started on")
-        origin = self.headers.get("Origin")
-        if origin is not None and origin not in {f"http://{host}" for host in self.server.hosts}:
+        own = {f"http://{host}" for host in self.server.hosts}
+        if not own.issuperset(self.headers.get_all("Origin") or []):
             raise Refused(HTTPStatus.FORBIDDEN, "requests of another origin are not answered")
-        if self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        if not {"none", "same-origin"}.issuperset(self.headers.get_all("Sec-Fetch-Site") or []):
             raise Refused(HTTPStatus.FORBIDDEN, "requests of another site are not answered; open the address itself")
         if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
             raise Refused(HTTPStatus.BAD_REQUEST, "a request has no body here")

@@ -29,7 +29,7 @@ def chip_search_page(document: Document) -> Page:
                 _counts(document)]  # fmt: skip
     return Page(
         title="Which chip to build",
-        subtitle=f"By {document['objective']}: every design of the space is bounded from below, and priced in full"
+        subtitle=f"By {_UNITS.get(document['objective'], (document['objective'],))[0]}: every design of the space is bounded from below, and priced in full"
         " until no bound left is below the best price.",
         facts=facts,
         sections=sections,
