@@ -27,10 +27,11 @@ def chip_search_page(document: Document) -> Page:
     ]
     sections = [_front(document), _served(best), *_regrets(document), *_features(document), _nearest(best),
                 _counts(document)]  # fmt: skip
+    words, *_ = _UNITS.get(document["objective"], (document["objective"],))
     return Page(
         title="Which chip to build",
-        subtitle=f"By {_UNITS.get(document['objective'], (document['objective'],))[0]}: every design of the space is bounded from below, and priced in full"
-        " until no bound left is below the best price.",
+        subtitle=f"By {words}: every design of the space is bounded from below, and priced in full until no bound left"
+        " is below the best price.",
         facts=facts,
         sections=sections,
         shown=_SHOWN,
