@@ -70,6 +70,7 @@ MAY_IMPORT = {
         "asic",
         "checked",
         "cost",
+        "distinct",
         "economics",
         "facts",
         "frontier",

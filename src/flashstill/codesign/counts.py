@@ -132,11 +132,14 @@ def _priced(
     pool: Pool, varied: Ground, place_of: Mapping[tuple[int, str], int], wanted: Mapping[Case, Places]
 ) -> dict[Case, Values]:
     """Costs of rows of the pool with a count changed, (objectives, rows), by case; all in one call."""
-    together = pool.rows.at(np.concatenate(list(wanted.values())))
+    which = np.concatenate(list(wanted.values()))
+    together = pool.rows.at(which)
     names = [one.name for (_, one), rows in wanted.items() for _ in rows]
     places = [place_of[int(entry), name] for entry, name in zip(together.entry, names, strict=True)]
     rows = Rows(entry=np.array(places, dtype=np.intp), layout=together.layout, batch=together.batch)
-    costs = price(varied, rows).costs if len(rows) else np.zeros((len(OBJECTIVES), 0))
+    costs = (
+        price(varied, rows, done=pool.prices.done[:, :, which]).costs if len(rows) else np.zeros((len(OBJECTIVES), 0))
+    )
     ends = np.cumsum([len(part) for part in wanted.values()])
     return dict(zip(wanted, np.split(costs, ends[:-1], axis=1), strict=True))
 

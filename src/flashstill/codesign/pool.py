@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.codesign.rows import OBJECTIVES, Ground, Places, Prices, Rows, Values, price, rooms_of
+from flashstill.codesign.row_prices import Prices
+from flashstill.codesign.rows import OBJECTIVES, Ground, Places, Rows, Values, price, rooms_of
 from flashstill.plan.feasible import refusals
 
 FEW = 2_000

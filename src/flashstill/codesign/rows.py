@@ -9,16 +9,20 @@ Unlike a grid of every layout with every batch, rows can be only those that matt
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from flashstill.arch import Architecture
-from flashstill.codesign.scaled import scaled, taken
+from flashstill.codesign.parts import parts_of, rows_of
+from flashstill.codesign.row_prices import Prices, with_steps
+from flashstill.codesign.scaled import scaled
 from flashstill.codesign.subjects import Entry, Subject, hours_of
 from flashstill.cost import Conditions, Load, Speculation, serve
+from flashstill.cost.load import prompts_together
+from flashstill.cost.parts import as_table
 from flashstill.cost.serving import capacity, running_requests
 from flashstill.cost.stacks import stacked_alike
 from flashstill.economics import usd_per_million_tokens
@@ -143,79 +147,60 @@ class Rows:
         return Rows(entry=entry, layout=layout, batch=batch)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prices:
-    """Costs of rows, (objectives, rows): `bare` whether feasible or not, `costs` infinite where not.
-
-    nearly: whether a small change could make the row feasible.  gain: see `price`.
-    watts: of a chip.  links: share of the seconds in which chips exchange data, of decode or of prefill steps, the
-    larger one.
-    refused: masks of rows by reason.
-    """
-
-    bare: Values
-    feasible: npt.NDArray[np.bool_]
-    nearly: npt.NDArray[np.bool_]
-    gain: Values
-    watts: Values
-    links: Values
-    refused: dict[str, npt.NDArray[np.bool_]]
-
-    @property
-    def costs(self) -> Values:
-        """Infinite where not feasible."""
-        return np.where(self.feasible, self.bare, np.inf)
-
-    def and_(self, other: Prices) -> Prices:
-        """The prices of these rows, then of the others."""
-        masks = {**dict.fromkeys(self.refused, False), **dict.fromkeys(other.refused, False)}
-        return Prices(
-            bare=np.concatenate((self.bare, other.bare), axis=1),
-            feasible=np.concatenate((self.feasible, other.feasible)),
-            nearly=np.concatenate((self.nearly, other.nearly)),
-            gain=np.concatenate((self.gain, other.gain)),
-            watts=np.concatenate((self.watts, other.watts)),
-            links=np.concatenate((self.links, other.links)),
-            refused={why: np.concatenate((self.refused[why], other.refused[why])) for why in masks},
-        )
-
-
-def price(ground: Ground, rows: Rows, ratios: Mapping[str, Values] | None = None, step: float = 0.0) -> Prices:
+def price(
+    ground: Ground,
+    rows: Rows,
+    ratios: Mapping[str, Values] | None = None,
+    step: float = 0.0,
+    done: Values | None = None,
+) -> Prices:
     """Price rows. ratios: by place of the conditions, what the number of each row's chip is multiplied by.
 
     step: relative change for which `nearly` and `gain` are wanted; gain is the factor, at most 1, that a little more
     memory can bring the costs down by, as more of the requests in flight run at once.
+    done: work of the operations of these rows, as found before, of chips that differ in links only.
     """
     many = len(rows)
     bare, feasible, nearly = np.zeros((len(OBJECTIVES), many)), np.ones(many, bool), np.ones(many, bool)
     gain, watts, links = np.ones(many), np.zeros(many), np.zeros(many)
     refused: dict[str, npt.NDArray[np.bool_]] = {}
+    works: Values | None = done
     of = ground.group[rows.entry]
     for group in range(len(ground.stacks)):
         mine = np.flatnonzero(of == group)
         parts = max(1, -(-len(mine) // ROWS))
         for part in np.array_split(mine, parts) if len(mine) else ():
             some = None if ratios is None else {name: values[part] for name, values in ratios.items()}
-            found = _price(ground, rows.at(part), group, some, step)
+            found = _price(ground, rows.at(part), group, some, step, None if done is None else done[:, :, part])
             bare[:, part], feasible[part], nearly[part] = found.bare, found.feasible, found.nearly
             gain[part], watts[part], links[part] = found.gain, found.watts, found.links
+            if done is None and ratios is None:
+                works = with_steps(works, found.done, many)
+                works[: len(found.done), :, part] = found.done
             for why, mask in found.refused.items():
                 refused.setdefault(why, np.zeros(many, bool))[part] = mask
-    return Prices(bare=bare, feasible=feasible, nearly=nearly, gain=gain, watts=watts, links=links, refused=refused)
+    return Prices(
+        bare=bare, feasible=feasible, nearly=nearly, gain=gain, watts=watts, links=links, refused=refused,
+        done=np.zeros((0, 0, many)) if works is None else works,
+    )  # fmt: skip
 
 
-def _price(ground: Ground, rows: Rows, group: int, ratios: Mapping[str, Values] | None, step: float) -> Prices:
+def _price(
+    ground: Ground, rows: Rows, group: int, ratios: Mapping[str, Values] | None, step: float, done: Values | None
+) -> Prices:
     """Rows of one stack."""
     question, chosen, many = ground.question, ground.question.chosen, len(rows)
-    conditions = taken(ground.stacks[group], ground.place[rows.entry])
-    if ratios:
-        acting = {name: along(values) for name, values in ratios.items() if np.any(values != 1.0)}
-        conditions = scaled(conditions, acting, many)
-    layout = layout_of(along(degree) for degree in chosen.degrees[:, rows.layout, 0])
+    stack, place, degrees = ground.stacks[group], ground.place[rows.entry], chosen.degrees[:, rows.layout, 0]
+    conditions = rows_of(stack, place, ratios or {})
+    layout = layout_of(along(degree) for degree in degrees)
     batch = along(chosen.batches[0, rows.batch])
     load = question.load_at(batch)
-    pace = serve(question.model, conditions, layout, load, question.speculation)
-    room = _room(question, conditions, layout, load)
+    alone, fitting = capacity(question.model, conditions, layout, load, question.speculation)
+    room = np.where(np.asarray(alone) >= 1.0, fitting, 0.0)
+    local = layout.local_batch(np.minimum(batch, np.maximum(fitting, 1.0)))
+    counts = (_flat(local, many), _flat(prompts_together(conditions, load, local), many))
+    parts = parts_of(stack, place, ratios or {}, degrees, counts, question.model.routed, done)
+    pace = serve(question.model, replace(conditions, parts=parts), layout, load, question.speculation)
     asked = (question.scenario, conditions.chip, layout, batch, ground.entries[int(rows.entry[0])].overlap)
     refused = refusals(*asked, room, pace.ttft_s, pace.tpot_s, pace.output_tokens_per_s)
     masks = {why: np.broadcast_to(mask, batch.shape).reshape(-1) for why, mask in refused.items()}
@@ -233,7 +218,10 @@ def _price(ground: Ground, rows: Rows, group: int, ratios: Mapping[str, Values] 
     shares = (_flat(step.shares_s["links"] / step.seconds, many) for step in (pace.decode, pace.prefill))
     links = np.maximum(*shares)
     watts = _flat(pace.watts_per_chip, many)
-    return Prices(bare=bare, feasible=feasible, nearly=nearly, gain=gain, watts=watts, links=links, refused=masks)
+    return Prices(
+        bare=bare, feasible=feasible, nearly=nearly, gain=gain, watts=watts, links=links, refused=masks,
+        done=as_table(parts.kept, many) if parts.kept and ratios is None else np.zeros((0, 0, many)),
+    )  # fmt: skip
 
 
 def _room(question: Question, conditions: Conditions, layout: Any, load: Load) -> Any:

@@ -6,6 +6,7 @@ of chips, so that one call of the cost arm prices all changes at once.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -17,9 +18,11 @@ from flashstill.cost import Conditions
 from flashstill.hardware import Chip, Memory, Software
 from flashstill.hardware.calibration import Calibration, Collective
 from flashstill.hardware.later import Later
+from flashstill.hardware.present import present
 
 _KERNEL_SECONDS = ("floor_s", "split_s", "block_s", "doubling_s", "chunk_s", "expert_s", "quantise_floor_s")
 _COLLECTIVE_SECONDS = ("floor_s", "rank_s", "one_shot_floor_s", "one_shot_doubling_s")
+_PLAIN = (float, int, str, type(None))
 _ENGINE_SECONDS = ("step_s", "layer_s", "sequence_s", "logit_s", "first_s")
 
 
@@ -98,7 +101,7 @@ def _collective(one: Collective, ratios: Ratios) -> Collective:
 
 def has_engine_seconds(software: Software) -> bool:
     """Whether the engine adds any seconds of its own."""
-    return any(np.any(getattr(software, name)) for name in _ENGINE_SECONDS)
+    return any(present(getattr(software, name)) for name in _ENGINE_SECONDS)
 
 
 def _software(software: Software, ratios: Ratios) -> Software:
@@ -128,10 +131,18 @@ def taken(conditions: Conditions, places: npt.NDArray[np.intp]) -> Conditions:
     return result
 
 
+@functools.cache
+def _names(kind: Any) -> tuple[str, ...]:
+    """The fields that a dataclass is made of."""
+    return tuple(field.name for field in fields(kind) if field.init)
+
+
 def _taken(value: Any, places: npt.NDArray[np.intp], made: dict[int, Any]) -> Any:
     """As `taken`; the same object for the same object, and the object itself if it holds no array."""
     if isinstance(value, np.ndarray):
         return value[places]
+    if isinstance(value, _PLAIN):
+        return value
     if isinstance(value, Later):
         return Later(value, lambda key: _taken(value[key], places, made))
     if isinstance(value, dict):
@@ -144,9 +155,9 @@ def _taken(value: Any, places: npt.NDArray[np.intp], made: dict[int, Any]) -> An
         return value
     if id(value) not in made:
         changed = {
-            each.name: after
-            for each in fields(value)
-            if each.init and (after := _taken(before := getattr(value, each.name), places, made)) is not before
+            name: after
+            for name in _names(type(value))
+            if (after := _taken(before := getattr(value, name), places, made)) is not before
         }
         if isinstance(value, Chip) and value.stacked:
             changed["stacked"] = len(places)

@@ -39,13 +39,13 @@ class ChipWork:
             macs=self.macs + times * other.macs,
         )
 
-    def at(self, places: npt.NDArray[np.intp]) -> ChipWork:
-        """The work at these places of the last axis of all arrays."""
+    def at(self, places: npt.NDArray[np.intp], axis: int = -1) -> ChipWork:
+        """The work at these places of an axis of all arrays."""
 
         def taken(quantity: Quantity) -> Quantity:
-            if np.ndim(quantity) == 0 or np.shape(quantity)[-1] == 1:
+            if np.ndim(quantity) == 0 or np.shape(quantity)[axis] == 1:
                 return quantity
-            one: Quantity = np.take(quantity, places, axis=-1)
+            one: Quantity = np.take(quantity, places, axis=axis)
             return one
 
         return ChipWork(
@@ -122,6 +122,9 @@ def _exchange_cost(conditions: Conditions, exchange: Exchange) -> tuple[Quantity
 
 def sharded_work(conditions: Conditions, sharded: Sharded, overhead_s: Quantity = 0.0) -> ChipWork:
     """One chip's work: experts last, since over many layouts only they need the full shape, so the sums stay small."""
+    if conditions.parts is not None:
+        whole: ChipWork = conditions.parts.work(conditions, sharded)
+        return whole.lasting("overhead", overhead_s)
     before = NO_WORK
     if sharded.dense is not None and sharded.at is not None:
         before = sharded_work(conditions, sharded.dense).at(sharded.at)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from flashstill.arch import Architecture, Stored
 from flashstill.errors import BadInput, unknown
 from flashstill.hardware import BYTES_PER_VALUE, Chip, Memory, Software
 from flashstill.hardware.calibration import Calibration
 from flashstill.hardware.software import MEMORY_FIELDS, NO_SOFTWARE
+from flashstill.parallel import Sharded
 from flashstill.workload import Widths
 
 SCALE_BYTES = {"fp4": 0.03125, "int4": 0.03125, "int2": 0.03125, "fp8-block": 0.000244}
@@ -97,6 +99,14 @@ def precisions_of(model: Architecture, precision: str | None, kv: str | None = N
     return uniform(precision, kv)
 
 
+class InParts(Protocol):
+    """A way to price the rows of a stack in parts (parts.py)."""
+
+    def work(self, conditions: Conditions, sharded: Sharded) -> Any:
+        """The `ChipWork` of all rows."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conditions:
     """What the cost of an operation depends on besides the operation itself.
@@ -107,6 +117,7 @@ class Conditions:
     sampled: True if tokens are sampled (top-k, top-p), False for greedy decoding.
     input_bytes: bytes of a value in the format in which the chip multiplies one that is stored in another, by the name
     of that; None: as the chip's formats say.
+    parts: of rows of a stack, how their work is priced in parts; None to price all of it for all rows.
     """
 
     chip: Chip
@@ -119,6 +130,7 @@ class Conditions:
     sampled: bool = False
     overlap_units_ratio: float | None = None
     input_bytes: Mapping[str, float] | None = None
+    parts: InParts | None = field(default=None, repr=False, compare=False)
 
     @property
     def widths(self) -> Widths:

@@ -47,20 +47,23 @@ def _settled(sharded: Sharded) -> Sharded:
 def _some(sharded: Sharded, places: Places) -> Sharded:
     """The work of the candidates at these places."""
     return Sharded(
-        operations=tuple(_taken(operation, places) for operation in sharded.operations),
-        exchanges=tuple(_taken(exchange, places) for exchange in sharded.exchanges),
+        operations=tuple(at_places(operation, places) for operation in sharded.operations),
+        exchanges=tuple(at_places(exchange, places) for exchange in sharded.exchanges),
         dense=sharded.dense,
         at=None if sharded.at is None else sharded.at[places],
     )
 
 
-def _taken(part: _Part, places: Places) -> _Part:
-    """An operation, or whatever it holds, with all of its arrays at these places; derived ones are not made again."""
-    if isinstance(part, np.ndarray) and part.ndim and part.shape[-1] > 1:
-        return np.take(part, places, axis=-1)  # type: ignore[return-value]
+def at_places(part: _Part, places: Places, axis: int = -1) -> _Part:
+    """An operation, or whatever it holds, with all of its arrays at these places of an axis; derived ones are not made
+    again."""
+    if isinstance(part, np.ndarray):
+        return np.take(part, places, axis=axis) if part.ndim and part.shape[axis] > 1 else part  # type: ignore[return-value]
     if not is_dataclass(part):
         return part
     some = copy.copy(part)
     for field in fields(part):
-        object.__setattr__(some, field.name, _taken(getattr(part, field.name), places))
+        value = getattr(part, field.name)
+        if not isinstance(value, float | int | str):
+            object.__setattr__(some, field.name, at_places(value, places, axis))
     return some
