@@ -111,6 +111,18 @@ def test_a_ring_hides_what_it_sends_but_for_the_last_block() -> None:
     assert 33.1 / 4.0 < hidden[0] < 33.1 / 4.0 / 0.6
 
 
+def test_what_does_not_fit_is_not_gathered() -> None:
+    """Of 10^9 tokens llama-3.1-70b keeps 512 GB a layer and chip of tp = 8: a ring, whose results are merged.
+
+    10^6 are 512 MB: gathered, where power is the limit and hiding them gains nothing.
+    """
+    made = setup("llama-3.1-70b")
+    for tokens, parts, around in ((1e9, 2048.0, True), (1e6, 2.0, False)):
+        step = context_prefill(made.model, made.conditions, 8.0, parts, tokens)
+        gathered = context_prefill(made.model, made.conditions, 8.0, parts, tokens, ring=False)
+        assert bool(step.shares_s["memory"] > gathered.shares_s["memory"]) is around
+
+
 def test_partial_results_of_a_ring_are_merged() -> None:
     """Llama 3.1 8B on tp = 8: 4 heads x (128 + 2) values x 2 B of 250,000 queries, by 4 parts, written and read."""
     made = setup("llama-3.1-8b")

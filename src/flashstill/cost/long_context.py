@@ -58,7 +58,8 @@ def context_prefill(
     """Prefill of one sequence of `tokens` over `parts` groups of `tp` chips.
 
     ring: sends are hidden by the attention of the layers that send; keys and values are passed on in a ring where
-    that is faster than to gather them first, the ends of windows and states arrive while others are attended to.
+    that is faster than to gather those of a layer first, or these do not fit; the ends of windows, and states, arrive
+    while others are attended to.
     """
     layout, widths = context_layout(model, tp, parts), conditions.widths
     before = cached_before(tokens, parts)
@@ -89,7 +90,11 @@ def context_prefill(
         passed = gathered.lasting("links", -np.minimum(passed_s, attended.seconds * (parts - 1.0) / parts))
         passed = passed.plus(merged).lasting("overhead", launches_s)
         step, around = (on_chips(conditions, work, layout.chips, pue) for work in (gathered, passed))
-        step = step.where(np.asarray(around.seconds < step.seconds), around)
+        layers = [np.asarray(each.bytes) for each in sent if each.name == KEYS_AND_VALUES]
+        own = sequence_bytes(model, tokens, conditions.precisions.widths, replace(layout, dp=1.0)) / parts
+        left = room_bytes(model, conditions, layout) - own
+        full = (left >= 0.0) & (reduce(np.maximum, layers, np.zeros(())) > left)  # what never fits is refused elsewhere
+        step = step.where(np.asarray((around.seconds < step.seconds) | full), around)
     return with_sampling(step, model, conditions, 1.0)
 
 
