@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flashstill.explore.answers import Answers
+from flashstill.report.stacks import REST
 from tests.explored import answers, row_of
 
 
@@ -38,9 +39,11 @@ def test_a_level_has_one_colour(page: Answers) -> None:
     """In the bars against batch and against context, and in the bar of a token."""
     drawn = [shown(page, "view=byte")["charts"][1]["svg"]]
     drawn += [chart["svg"] for chart in shown(page, "view=model")["charts"] if chart["name"].startswith("joules")]
-    for level in ("weights", "idle", "kv"):
-        colours = {found for svg in drawn for found in re.findall(rf'<g class="(\w+)"><title>[^<]*, {level}: ', svg)}
-        assert len(colours) == 1
+    colours = {}
+    for level in ("weights", "idle", "kv", "active"):
+        found = {each for svg in drawn for each in re.findall(rf'<g class="(\w+)"><title>[^<]*, {level}: ', svg)}
+        (colours[level],) = found
+    assert len({*colours.values(), REST}) == 5, "each its own, and none that of the small parts together"
 
 
 def test_dollars_of_a_kind_of_token_are_of_a_million_of_that_kind(page: Answers) -> None:

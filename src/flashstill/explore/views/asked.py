@@ -19,8 +19,12 @@ STEP_CONTROLS = (
     "model", "chip", "batch", "context", "chips", "precision", "kv_precision", "memory", "engine", "price", "set",
 )  # fmt: skip
 """of views of one decode step"""
-COLOURS = {name.replace("_", " "): number for number, name in enumerate(LEVELS[:-1], start=1)}
-"""of the levels where joules go, the same in all charts; the last is neutral"""
+NEUTRAL = "far_sram"
+"""the level that stays neutral, as there are eight colours: SRAM across the die takes least"""
+COLOURS = {
+    name.replace("_", " "): number for number, name in enumerate((name for name in LEVELS if name != NEUTRAL), start=1)
+}
+"""of the levels where joules go, the same in all charts"""
 
 
 def step_case(engine: Engine, state: State, *, model: str | None = None, batch: int | None = None,
