@@ -114,4 +114,6 @@ def shown(cell: Cell) -> str:
 
 
 def _harmless(cell: Cell) -> Cell:
+    if isinstance(cell, bool):
+        return "true" if cell else "false"  # as the page's own CSV has it
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell

@@ -60,7 +60,7 @@ def judged(kind: str, figures: Mapping[str, Mapping[str, Any]], seeds: int) -> t
         return f"{sentence} It holds {over}: {_and([words for words, _ in tests])}.", True
     if len(missed) == len(tests):
         return f"{sentence} It does not hold {over}: {_and(missed)}.", False
-    return f"{sentence} It holds in part {over}: missed is {_and(missed)}, of {len(tests)} minimums.", False
+    return f"{sentence} It holds in part {over}: missed is {_and(missed)}, of {len(tests)} figures that decide.", False
 
 
 def _tests(claim: Claim | None, figures: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, bool]]:
