@@ -161,5 +161,6 @@ def test_the_command_of_a_state() -> None:
 
 
 def test_a_table_as_csv_keeps_digits_and_defuses_formulas() -> None:
-    table = Table(caption="c", columns=("name", "=x"), rows=(("=1+1", 0.1 + 0.2), ("a,b", True), ('say "x"', -1.5)))
-    assert table.as_csv() == ('name,\'=x\r\n\'=1+1,0.30000000000000004\r\n"a,b",true\r\n"say ""x""",-1.5\r\n')
+    rows = (("=1+1", 0.1 + 0.2), ("a,b", True), ("none", None), ('say "x"', -1.5))
+    table = Table(caption="c", columns=("name", "=x"), rows=rows)
+    assert table.as_csv() == ('name,\'=x\r\n\'=1+1,0.30000000000000004\r\n"a,b",true\r\nnone,\r\n"say ""x""",-1.5\r\n')
