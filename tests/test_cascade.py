@@ -386,6 +386,9 @@ BAD: dict[str, dict[str, Any]] = {
     "give each its own": {"stages": [SCAN, {**READ, "name": "scan"}, ANSWER]},
     "unknown chip 'h2000'": {"stages": [{**SCAN, "chip": "h2000"}, READ, ANSWER]},
     "has no memory called 'sram'": {"stages": [{**SCAN, "tier": "sram"}, READ, ANSWER]},
+    "reads items of 1000 tokens beside a question of 64: more than the 1,024": {
+        "stages": [SCAN, {**READ, "model": "gpt2"}, ANSWER]
+    },
     "leave it out": {"stages": [SCAN, {**READ, "tier": "host"}, ANSWER]},
     "models and chips make 2,000 pairs; at most 32": {"models": ["llama-3.1-8b"] * 100, "chips": ["l4"] * 20},
     "contexts times models and chips are 400; at most 256": {"contexts": [1e6] * 100, "models": ["qwen3-8b"] * 4},

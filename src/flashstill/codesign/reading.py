@@ -26,7 +26,7 @@ from flashstill.cost.load import Load, prompts_of_a_pass
 from flashstill.cost.phases import prefill_step
 from flashstill.cost.queues import wait_seconds
 from flashstill.cost.step import StepCost
-from flashstill.errors import InfeasiblePlan
+from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.facts import Facts
 from flashstill.plan.deployment import Deployment
 from flashstill.plan.resolve import Resolved, Setup, make_setup, resolve
@@ -64,8 +64,16 @@ class Pass:
 
 
 def pass_of(facts: Facts, reader: Reader, precision: str | None) -> Pass:
-    """The pass of one group of a reader: on the fewest chips that hold a pass of prompts."""
-    length = reader.tokens + reader.question
+    """The pass of one group of a reader: on the fewest chips that hold a pass of prompts.
+
+    BadInput if an item is longer than the model's context.
+    """
+    length, most = reader.tokens + reader.question, reader.setup.model.context
+    if math.ceil(length) + 1 > most:
+        raise BadInput(
+            f"the stage {reader.name!r} reads items of {reader.tokens:g} tokens beside a question of"
+            f" {reader.question:g}: more than the {most:,} that {reader.setup.model.name} was made for"
+        )
     scenario = Scenario(model=reader.setup.model, isl=math.ceil(length), osl=1)
     layout = resolve(facts, scenario, Deployment(chip=reader.rent.chip.name, precision=precision))
     model, conditions = layout.model, layout.conditions
