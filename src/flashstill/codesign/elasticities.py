@@ -157,24 +157,29 @@ def _scaled_ones(
         return found
     whole = np.stack(costs)  # (rows, objectives, changes)
     least = whole.min(axis=0)
-    for which, objective in enumerate(OBJECTIVES):
-        if bests[which][1] < 0:
-            continue
-        today = whole[int(np.flatnonzero(rows == bests[which][1])[0]), which]
-        values, fixed = _slopes(least[which]), _slopes(today)
-        better = (least[which, 1:] < today[1:]).reshape(-1, 2).any(axis=1).tolist()
+    at = {int(row): number for number, row in enumerate(rows.tolist())}
+    known = [which for which in range(len(OBJECTIVES)) if bests[which][1] >= 0]
+    today = np.stack([whole[at[bests[which][1]], which] for which in known]) if known else whole[:0, 0]
+    values, fixed = _slopes(least[known]), _slopes(today)
+    better = (least[known, 1:] < today[:, 1:]).reshape(len(known), -1, 2).any(axis=2).tolist()
+    for place, which in enumerate(known):
         for number, one in enumerate(parameters):
-            found[one.name][objective] = Elasticity(value=values[number], fixed=fixed[number], jumps=better[number])
+            found[one.name][OBJECTIVES[which]] = Elasticity(
+                value=values[place][number], fixed=fixed[place][number], jumps=better[place][number]
+            )
     return found
 
 
-def _slopes(costs: Values) -> list[float | None]:
-    """The slope of each number, of costs at nothing changed, the first number up, down, the second up ..."""
-    above, below = costs[1::2], costs[2::2]
+def _slopes(costs: Values) -> list[list[float | None]]:
+    """Slopes of each number, by row of costs at nothing changed, the first number up, down, the second up ..."""
+    above, below = costs[:, 1::2], costs[:, 2::2]
     known = np.isfinite(above) & np.isfinite(below)
     with np.errstate(invalid="ignore", divide="ignore"):
         slopes = np.where(above == below, 0.0, np.log(above / below) / (2.0 * math.log1p(STEP)))
-    return [slope if there else None for slope, there in zip(slopes.tolist(), known.tolist(), strict=True)]
+    return [
+        [slope if there else None for slope, there in zip(row, mask, strict=True)]
+        for row, mask in zip(slopes.tolist(), known.tolist(), strict=True)
+    ]
 
 
 def _slope(above: float, below: float, width: float) -> float | None:
