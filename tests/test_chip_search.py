@@ -19,11 +19,12 @@ from flashstill.codesign.described import described, designs_of, served
 from flashstill.codesign.design_prices import OBJECTIVES
 from flashstill.codesign.design_rows import with_design
 from flashstill.codesign.designs import DesignSpace, design_space
-from flashstill.codesign.future import Share
+from flashstill.codesign.future import Share, mix_of
 from flashstill.codesign.hunt import Hunt, least
 from flashstill.codesign.loads import load_of
 from flashstill.codesign.regret import regrets_of
 from flashstill.codesign.screened import Wanted, screen
+from flashstill.codesign.search_question import Question, tasks_of, today
 from flashstill.codesign.silicon import REASONS
 from flashstill.economics.tco import terms_of
 from flashstill.errors import BadInput
@@ -181,6 +182,16 @@ def test_a_small_search_has_values_enough_and_only_formats_known_by_then() -> No
     assert now.space.narrowest == ("bf16", "fp8", "fp4")
     then = asked_space(FACTS, year=2025, as_of=2022, nodes=(), memories=(), designs=1)
     assert then.space.narrowest == ("bf16", "fp8")
+
+
+def test_more_loads_than_a_search_can_price_are_refused() -> None:
+    model = load_architecture("qwen3-0.6b")
+    shares = tuple(Share(model=model, weight=1.0, isl=100 + place, osl=8) for place in range(65))
+    space = design_space(FACTS, nodes=(5,), designs=1, memories=("hbm4",))
+    question = Question(space=space, futures=(today(mix_of("many", shares)),), objective="usd", volume=1e5,
+                        max_chips=1, max_batch=1)  # fmt: skip
+    with pytest.raises(BadInput, match="65 different loads"):
+        tasks_of(question)
 
 
 @pytest.mark.slow

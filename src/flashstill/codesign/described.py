@@ -82,7 +82,7 @@ def words_of(document: dict[str, Any]) -> str:
     parts = (
         f"{document['node_nm']} nm",
         f"{document['dies']} x {document['die_mm2']:.0f} mm2",
-        f"{document['macs']:.0f} multipliers, bf16 to {document['narrowest']}, in arrays of {document['matrix_edge']}",
+        f"{document['macs']:,.0f} multipliers, bf16 to {document['narrowest']}, in arrays of {document['matrix_edge']}",
         f"{chip['sram_bytes'] / 2.0**20:.0f} MiB of SRAM",
         document["memory"] if document["memory"] != ON_SRAM else "no other memory",
         document["links"],

@@ -29,7 +29,10 @@ _FIRST, _MOST = 32, 1024
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hunt:
-    """A screened space, and the prices found so far. costs: by (load, objective, volume), NaN where not priced."""
+    """A screened space, and the prices found so far.
+
+    costs: by load the designs that were priced, in their order, and their costs by (objective and volume, design).
+    """
 
     facts: Facts
     space: DesignSpace
@@ -37,7 +40,7 @@ class Hunt:
     wanted: tuple[Wanted, ...]
     terms: Terms
     screened: Screened
-    costs: dict[tuple[int, str, float], Values] = field(default_factory=dict)
+    costs: dict[int, tuple[Places, Values]] = field(default_factory=dict)
 
     def cost(self, future: int, designs: Places) -> Values:
         """Full cost of designs in a future; infinite where nothing keeps the bounds."""
@@ -48,17 +51,22 @@ class Hunt:
         return total
 
     def _priced(self, load: int, one: Wanted, designs: Places) -> Values:
-        key = (load, one.objective, one.volume)
         asks = tuple(dict.fromkeys((other.objective, other.volume) for other in self.wanted))
-        for objective, volume in asks:
-            if (load, objective, volume) not in self.costs:
-                self.costs[load, objective, volume] = np.full(self.space.size, np.nan)
-        missing = designs[np.isnan(self.costs[key][designs])]
+        known, prices = self.costs.get(load, (np.zeros(0, dtype=np.intp), np.zeros((len(asks), 0))))
+        missing = np.setdiff1d(designs, known)
         if len(missing):
+            added, found = [known], [prices]
             for places, answers in self.answers(load, missing, asks):
-                for (objective, volume), answer in zip(asks, answers, strict=True):
-                    self.costs[load, objective, volume][places] = answer[objective]
-        return self.costs[key][designs]
+                added.append(places)
+                found.append(
+                    np.array([answer[objective] for (objective, _), answer in zip(asks, answers, strict=True)])
+                )
+            known = np.concatenate(added)
+            order = np.argsort(known)
+            known, prices = known[order], np.concatenate(found, axis=1)[:, order]
+            self.costs[load] = known, prices
+        mine: Values = prices[asks.index((one.objective, one.volume)), np.searchsorted(known, designs)]
+        return mine
 
     def answers(self, load: int, designs: Places, asks: Asks) -> list[tuple[Places, tuple[Figures, ...]]]:
         """Prices of designs on a load, by groups of designs that one call can price."""
@@ -94,8 +102,8 @@ class Hunt:
     @property
     def priced(self) -> int:
         """Designs that were priced in full in some future."""
-        known = [~np.isnan(values) for values in self.costs.values()]
-        return int(np.any(known, axis=0).sum()) if known else 0
+        known = [designs for designs, _ in self.costs.values()]
+        return len(np.unique(np.concatenate(known))) if known else 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

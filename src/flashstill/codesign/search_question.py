@@ -20,6 +20,8 @@ from flashstill.errors import BadInput, unknown
 REGRET = "regret"
 ASKED = (*OBJECTIVES, REGRET)
 """what a design can be chosen by"""
+MOST_LOADS = 64
+"""models with their traffic in all futures together: each is priced on every design that may be the best"""
 TODAY = "today"
 """name of the one future of a search without futures"""
 
@@ -88,6 +90,11 @@ def tasks_of(question: Question) -> Tasks:
             place = loads.setdefault(replace(share, weight=1.0), len(loads))
             parts[place] = parts.get(place, 0.0) + part
         lists.append(parts)
+    if len(loads) > MOST_LOADS:
+        raise BadInput(
+            f"the futures ask for {len(loads)} different loads in their first and last years, more than the {MOST_LOADS}"
+            " of a search; merge some"
+        )
     demands = [sum(future.demand) / len(future.demand) for future in question.futures]
     wanted = [
         Wanted(loads=tuple(parts.items()), volume=question.volume * demand, objective=question.base)
