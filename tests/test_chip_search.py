@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -12,11 +13,13 @@ import pytest
 
 from flashstill.api import predict
 from flashstill.arch import load_architecture
+from flashstill.asic.area import Content, area_of, sides_of
 from flashstill.chip_searching import chip_search
 from flashstill.cli import main
 from flashstill.codesign.asked_search import asked_space
 from flashstill.codesign.described import described, designs_of, served
-from flashstill.codesign.design_prices import OBJECTIVES
+from flashstill.codesign.design_chips import draw_of
+from flashstill.codesign.design_prices import OBJECTIVES, designs_at
 from flashstill.codesign.design_rows import with_design
 from flashstill.codesign.designs import DesignSpace, design_space
 from flashstill.codesign.future import Share, mix_of
@@ -25,7 +28,8 @@ from flashstill.codesign.loads import load_of
 from flashstill.codesign.regret import regrets_of
 from flashstill.codesign.screened import Wanted, screen
 from flashstill.codesign.search_question import Question, tasks_of, today
-from flashstill.codesign.silicon import REASONS
+from flashstill.codesign.silicon import REASONS, ground_of, rates_of
+from flashstill.economics.bill_of_materials import Die, Package, bill_of_materials
 from flashstill.economics.tco import terms_of
 from flashstill.errors import BadInput
 from flashstill.facts import load
@@ -188,10 +192,45 @@ def test_more_loads_than_a_search_can_price_are_refused() -> None:
     model = load_architecture("qwen3-0.6b")
     shares = tuple(Share(model=model, weight=1.0, isl=100 + place, osl=8) for place in range(65))
     space = design_space(FACTS, nodes=(5,), designs=1, memories=("hbm4",))
-    question = Question(space=space, futures=(today(mix_of("many", shares)),), objective="usd", volume=1e5,
-                        max_chips=1, max_batch=1)  # fmt: skip
+    many = (today(mix_of("many", shares)),)
+    question = Question(space=space, futures=many, objective="usd", volume=1e5, max_chips=1, max_batch=1)
     with pytest.raises(BadInput, match="65 different loads"):
         tasks_of(question)
+
+
+@pytest.mark.parametrize("memory", ["hbm4", "none"])
+def test_a_design_costs_what_its_bill_of_materials_says(memory: str) -> None:
+    """Area to rounding, dollars to the interpolation between whole counts of dies of a wafer."""
+    space = design_space(
+        FACTS, nodes=(5,), designs=9, memories=(memory,), dies=(2,), narrowest=("fp8",), edges=(128,), stacks=(4,),
+        lanes=(32,), wirings=("torus 3d",), macs=(2.0**16, 2.0**19), sram_bytes=(2.0**27, 2.0**29),
+    )  # fmt: skip
+    (block,) = space.blocks()
+    ground = ground_of(FACTS, space, block, draw_of(FACTS, space, block))
+    one = designs_at(ground, space, np.arange(space.size))
+    needed, spare = (int(FACTS.value("spares", name)) for name in ("needed_units", "spare_units"))
+    each, rates = (needed + spare) / needed / 2, rates_of(ground.rules, "fp8")
+    across = FACTS.value("die-to-die", "die_bytes_per_s") / FACTS.value("die-to-die", "module_bytes_per_s")
+    stacks = 4 if memory == "hbm4" else 0
+    for place in np.flatnonzero(one.silicon.reason < 0):
+        macs = float(one.macs[place])
+        content = Content(
+            sram_bytes=float(one.sram_bytes[place]) * each,
+            multipliers={name: macs * rate * each for name, rate in rates.items()},
+            stacks=stacks / 2, lanes=16, modules=math.ceil(across), feeds=2.0 * macs / 128 * each,
+            enlarged=1.0 + FACTS.value("narrow-format", "area_ratio"),
+        )  # fmt: skip
+        area = area_of(ground.rules, content)
+        assert one.silicon.die_mm2[place] == pytest.approx(area.mm2, rel=1e-12)
+        sides = sides_of(ground.rules, area.mm2)
+        assert sides is not None
+        die = Die(node_nm=5, width_mm=sides[0], height_mm=sides[1], count=2, units=needed + spare, needed=needed,
+                  units_ratio=(area.sram + area.multipliers) / area.mm2)  # fmt: skip
+        held = stacks * FACTS.value("hbm4", "stack_bytes")
+        package = Package(dies=(die,), memory=memory if stacks else "", memory_bytes=held, stacks=stacks)
+        bill = bill_of_materials(FACTS, package)
+        assert one.silicon.made_usd[place] == pytest.approx(bill.usd, rel=0.02)
+    assert (one.silicon.reason < 0).any()
 
 
 @pytest.mark.slow
