@@ -92,8 +92,8 @@ def tasks_of(question: Question) -> Tasks:
         lists.append(parts)
     if len(loads) > MOST_LOADS:
         raise BadInput(
-            f"the futures ask for {len(loads)} different loads in their first and last years, more than the {MOST_LOADS}"
-            " of a search; merge some"
+            f"the futures ask for {len(loads)} different loads in their first and last years, more than"
+            f" the {MOST_LOADS} of a search; merge some"
         )
     demands = [sum(future.demand) / len(future.demand) for future in question.futures]
     wanted = [
