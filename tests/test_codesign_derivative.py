@@ -169,12 +169,12 @@ def test_without_blends_they_are_shares_of_the_time(model: str, dp: int, chip: s
     """Of peak, memory and links, at perfect conditions: minus the seconds that each bounds over all seconds."""
     architecture = load_architecture(model)
     deployment = Deployment(chip=chip, precision="bf16", weights_in="memory", kv_in="memory")
-    free = conditions_of(FACTS, architecture, chip_from_facts(FACTS, chip), deployment)
+    free = conditions_of(FACTS, architecture, chip_from_facts(FACTS, chip), deployment).perfect
     layout = Layout(tp=4.0 / dp, dp=float(dp), ep=float(dp))
 
     def step(place: str = "limit", factor: float = 1.0) -> StepCost:
         changed = scaled(free, {"limit": 1e3, place: factor} if place != "limit" else {"limit": 1e3})
-        return decode_step(architecture, changed.perfect, layout, 512.0, 2048.0)
+        return decode_step(architecture, changed, layout, 512.0, 2048.0)
 
     today = step()
     assert not np.max(today.shares_s["power"])

@@ -30,10 +30,11 @@ def scaled(conditions: Conditions, ratios: Ratios, stacked: int = 0) -> Conditio
     """The conditions with the numbers of these places multiplied. stacked: length of ratios that are arrays."""
     tiers: dict[int, Memory] = {}
     chip = _chip(conditions.chip, ratios, tiers, stacked)
+    is_own = conditions.calibration is conditions.chip.calibration  # not so where the machine is a perfect one
     return replace(
         conditions,
         chip=chip,
-        calibration=chip.calibration,
+        calibration=chip.calibration if is_own else _calibration(conditions.calibration, ratios),
         weights=_memory(conditions.weights, ratios, tiers),
         cache=_memory(conditions.cache, ratios, tiers),
         software=_software(conditions.software, ratios),
