@@ -16,7 +16,7 @@ PLANTED: tuple[Planted, ...] = (
     ("plan/scenario.py", "> scenario.max_ttft_s", "> np.inf", "planted"),
     ("plan/scenario.py", "> scenario.max_tpot_s", "> np.inf", "planted"),
     ("plan/scenario.py", "< scenario.min_tokens_per_s", "< 0.0", "planted"),
-    ("plan/search.py", "figures.room < batches", "2.0 * figures.room < batches", "planted"),
+    ("plan/feasible.py", "NOT_FITTING: room < batches", "NOT_FITTING: 2.0 * room < batches", "planted"),
     # the band of a chip that nobody measured is as narrow as any
     ("plan/bands.py", "(general[0] ** power, general[1] ** power)", "general", "planted"),
     # depth is not rounded to tiles
