@@ -11,9 +11,10 @@ import click
 from flashstill.cli.chip_search import run_search, search_options
 from flashstill.cli.completion import complete_chips, complete_models
 from flashstill.cli.documents import echo_edits, json_option, print_infeasible, print_json
-from flashstill.cli.options import COUNT, RATE, SECONDS, WORD, arrival_options, facts_options, price_option
+from flashstill.cli.options import COUNT, WORD, facts_options, price_option
 from flashstill.cli.paging import page_option, write_page
 from flashstill.cli.planning import redundant_numbers, whole, words
+from flashstill.cli.serving_options import serving_options
 from flashstill.errors import InfeasiblePlan, printable
 from flashstill.units import show
 
@@ -32,20 +33,7 @@ _NEGLIGIBLE = 5e-4
     help="Chips with commas between, or all that run any model.",
 )  # fmt: skip
 @click.option("--max-chips", type=COUNT, default=16, show_default=True, help="The most chips of one configuration.")
-@click.option("--isl", type=COUNT, default=1024, show_default=True, help="Prompt tokens, as 4096, 4k or 4Ki.")
-@click.option("--osl", type=COUNT, default=1024, show_default=True, help="Output tokens.")
-@arrival_options
-@click.option("--max-ttft", type=SECONDS, default=None, help="Longest time to first token, as 0.5 (seconds) or 500ms.")
-@click.option("--max-tpot", type=SECONDS, default=None, help="Longest time per output token, as 0.02 or 20ms.")
-@click.option("--min-throughput", type=RATE, default=None, help="Least output tokens a second of a configuration.")
-@click.option(
-    "--precision", type=WORD, default="published", show_default=True, help="Formats to choose from, with commas."
-)
-@click.option(
-    "--kv-precision", type=WORD, default=None, help="Formats of the cache [default: what goes with the weights]."
-)
-@click.option("--tiers", type=WORD, default="memory,sram", show_default=True, help="Where weights and cache may lie.")
-@click.option("--batch", default=None, help="Requests in flight, with commas [default: powers of two to 4096].")
+@serving_options
 @click.option(
     "--redundant-experts", default=None, help="Numbers of redundant experts to try, with commas [default: the fewest]."
 )

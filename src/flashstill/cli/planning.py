@@ -13,15 +13,14 @@ from flashstill.cli.documents import echo_edits, json_option, print_infeasible, 
 from flashstill.cli.fleets import check_question, plan_trace
 from flashstill.cli.options import (
     COUNT,
-    RATE,
     SECONDS,
     SHARE,
     WORD,
-    arrival_options,
     facts_options,
     model_option,
     price_option,
 )
+from flashstill.cli.serving_options import serving_options
 from flashstill.cli.targets import check_target, plan_quality, target_options
 from flashstill.errors import BadInput, InfeasiblePlan, shortened
 from flashstill.units import parse_count
@@ -47,20 +46,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     "--max-chips", type=COUNT, default=None,
     help="The most chips of one configuration [with --trace: of a replica; default 16, or as many as it needs].",
 )  # fmt: skip
-@click.option("--isl", type=COUNT, default=1024, show_default=True, help="Prompt tokens, as 4096, 4k or 4Ki.")
-@click.option("--osl", type=COUNT, default=1024, show_default=True, help="Output tokens.")
-@arrival_options
-@click.option("--max-ttft", type=SECONDS, default=None, help="Longest time to first token, as 0.5 (seconds) or 500ms.")
-@click.option("--max-tpot", type=SECONDS, default=None, help="Longest time per output token, as 0.02 or 20ms.")
-@click.option("--min-throughput", type=RATE, default=None, help="Least output tokens a second of a configuration.")
-@click.option(
-    "--precision", type=WORD, default="published", show_default=True, help="Formats to choose from, with commas."
-)
-@click.option(
-    "--kv-precision", type=WORD, default=None, help="Formats of the cache [default: what goes with the weights]."
-)
-@click.option("--tiers", type=WORD, default="memory,sram", show_default=True, help="Where weights and cache may lie.")
-@click.option("--batch", default=None, help="Requests in flight, with commas [default: powers of two to 4096].")
+@serving_options
 @click.option(
     "--draft", default=None, help="Also try drafting by this model, its own 'heads', or 'new-heads' yet to be trained."
 )
