@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from flashstill.codesign.fewest import fewest
 from flashstill.codesign.readings import MOST_CHIPS, Asked, kept_bytes, readings
 from flashstill.codesign.rent import Rent, question_joules, question_usd
 from flashstill.codesign.stage import StageCost, Traffic, paid
@@ -125,19 +126,14 @@ def read_cost(reader: Reader, run: Pass, items: float, kept: float, recall: floa
 
 def _enough(reader: Reader, low: int, seconds_of: Any) -> int:
     """The fewest groups above `low` that keep the bound on seconds."""
-    high = low
-    while seconds_of(high) > reader.max_s:
-        if high > MOST_GROUPS:
-            raise InfeasiblePlan(
-                f"the stage {reader.name!r} does not answer within {reader.max_s:g} s: one item alone takes"
-                f" {seconds_of(high):.3g} s",
-                {"reader too slow": 1},
-            )
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if seconds_of(middle) > reader.max_s else (low, middle)
-    return high
+    found = fewest(lambda groups: seconds_of(groups) <= reader.max_s, low, MOST_GROUPS)
+    if found is None:
+        raise InfeasiblePlan(
+            f"the stage {reader.name!r} does not answer within {reader.max_s:g} s: one item alone takes"
+            f" {seconds_of(2 * MOST_GROUPS):.3g} s",
+            {"reader too slow": 1},
+        )
+    return found
 
 
 def answer_cost(

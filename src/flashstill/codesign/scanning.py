@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from flashstill.codesign.fewest import fewest
 from flashstill.codesign.rent import Rent
 from flashstill.codesign.stage import StageCost, Traffic, paid
 from flashstill.codesign.tiers import Store
@@ -117,20 +118,14 @@ def scan_cost(scan: Scan, items: float, kept: float, recall: float, traffic: Tra
     def at(shards: int) -> StageCost | None:
         return _on_shards(scan, items, kept, recall, traffic, shards)
 
-    low = fewest_shards(scan, items)
-    high = low
-    while at(high) is None:
-        if high > MOST_SHARDS:
-            bound = f" within {scan.max_s:g} s" if scan.max_s else ""
-            raise InfeasiblePlan(
-                f"the stage {scan.name!r} does not answer {traffic.per_s:g} questions a second{bound} from"
-                f" {scan.store.name} of {scan.rent.chip.name}, on any number of chips",
-                {"scan too slow": 1},
-            )
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if at(middle) is None else (low, middle)
+    high = fewest(lambda shards: at(shards) is not None, fewest_shards(scan, items), MOST_SHARDS)
+    if high is None:
+        bound = f" within {scan.max_s:g} s" if scan.max_s else ""
+        raise InfeasiblePlan(
+            f"the stage {scan.name!r} does not answer {traffic.per_s:g} questions a second{bound} from"
+            f" {scan.store.name} of {scan.rent.chip.name}, on any number of chips",
+            {"scan too slow": 1},
+        )
     # Where replicas are whole, a few more shards may need fewer of them.
     tried = {high, *(math.ceil(high * 2.0 ** (step / 4.0)) for step in range(1, 9) if scan.together)}
     found = [cost for cost in map(at, sorted(tried)) if cost is not None]
