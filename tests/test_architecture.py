@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "facts": set(),
     "records": {"checked"},
     "useful_range": {"records"},
+    "verdicts": set(),
     "arch": set(),
     "hardware": {"distinct", "facts"},
     "workload": {"arch"},
@@ -127,6 +128,7 @@ MAY_IMPORT = {
     "fleet_sizing": {"arch", "asking", "fleets", "plan", "simulate"},
     "simulating": {"arch", "asking", "plan", "simulate", "sweeps"},
     "cli": {  # what a command calls, and never around it: not cost, parallel, workload or economics, which plan asks
+        "verdicts",
         "api",
         "arch",
         "capacity",
@@ -170,7 +172,7 @@ MAY_IMPORT = {
     "recipes": {"checked"},
     "distinct": set(),
     "frontier": set(),
-    "report": {"checked", "frontier", "records", "useful_range"},
+    "report": {"checked", "frontier", "records", "useful_range", "verdicts"},
     "charts": {"report"},
     "console": set(),
     "tables": set(),
@@ -191,6 +193,7 @@ MAY_IMPORT = {
         "economics",
     },
     "studies": {
+        "verdicts",
         "runs",
         "plan",
         "facts",

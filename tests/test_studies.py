@@ -15,7 +15,8 @@ from flashstill.recipes.studies import kind_of, read_study, recipe_file
 from flashstill.recipes.study import StudyRecipe
 from flashstill.report.study import ran
 from flashstill.studies import Study, run_study
-from flashstill.studies.seeds import Result, mean, share
+from flashstill.studies.seeds import Bar, Result, mean, share, together
+from flashstill.verdicts import HOLDS, MISSED, NOT_SHOWN
 from tests.commands import Cli
 
 
@@ -33,8 +34,41 @@ def test_a_share_is_the_ratio_of_sums() -> None:
     assert share([(1.0, 2.0), (2.0, 4.0)])["se"] == 0.0
     nothing = share([(0.1, 0.0)])
     assert (nothing["value"], nothing["values"]) == (None, [None])
-    figures = {"kept": {**nothing, "bar": 0.8, "holds": False}}
-    assert study_lines({"figures": figures})[-1].split() == ["kept", "nothing", "0.8", "is", "missed"]
+    figures = {"kept": {**nothing, "bar": 0.8}}
+    assert study_lines({"figures": figures})[-1].split() == ["kept", "nothing", "0.8", "is", "not", "shown"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [((0.8, 0.81, 0.82), HOLDS), ((0.5, 0.51, 0.52), MISSED), ((0.6, 0.8, 1.0), NOT_SHOWN), ((0.9,), NOT_SHOWN)],
+)
+def test_the_interval_decides_and_not_the_mean(values: tuple[float, ...], expected: str) -> None:
+    results = [Result(measures={"kept": value}) for value in values]
+    figure = together(results, {"kept": Bar(least=0.75), "absent": Bar(least=1.0)})["kept"]
+    assert (figure["verdict"], figure["holds"]) == (expected, expected == HOLDS)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "expected"), [((1.0, 1.1, 0.9), HOLDS), ((1.0, 0.2, -0.1), NOT_SHOWN), ((1.0,), NOT_SHOWN)]
+)
+def test_a_share_of_a_gap_that_may_be_zero_is_not_shown(gaps: tuple[float, ...], expected: str) -> None:
+    results = [Result(measures={"gap": gap}, shares={"kept": (0.9 * gap, gap)}) for gap in gaps]
+    assert together(results, {"kept": Bar(least=0.45, given="gap")})["kept"]["verdict"] == expected
+
+
+def test_seeds_are_added_until_the_interval_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [0.8, 1.0, 0.78, 0.83, 0.84, 0.83, 0.84]
+
+    def run(recipe: StudyRecipe, seed: int, place: Path, progress: Progress) -> Result:
+        return Result(measures={"kept": values[seed]})
+
+    monkeypatch.setattr(studies, "STUDIES", {"try": Study(run=run, bars={"kept": Bar(least=0.75)})})
+    recipe = StudyRecipe(name="once", study="try")
+    assert run_study(recipe, range(2), tmp_path / "a", Silent(), most=10)["seeds"] == [0, 1, 2, 3, 4, 5]
+    few = run_study(recipe, range(2), tmp_path / "a", Silent(), most=3)
+    assert few["seeds"] == [0, 1, 2]
+    assert few["figures"]["kept"]["verdict"] == NOT_SHOWN
+    assert run_study(recipe, [3], tmp_path / "a", Silent())["seeds"] == [3]
 
 
 @pytest.mark.slow
@@ -45,7 +79,7 @@ def test_a_seed_that_is_done_is_not_run_again(tmp_path: Path, monkeypatch: pytes
         asked.append(seed)
         return Result(measures={"accuracy": 0.5 + 0.1 * seed}, shares={"kept": (1.0 + seed, 2.0 + seed)})
 
-    monkeypatch.setattr(studies, "STUDIES", {"try": Study(run=run, bars={"kept": 0.9})})
+    monkeypatch.setattr(studies, "STUDIES", {"try": Study(run=run, bars={"kept": Bar(least=0.9)})})
     recipe = StudyRecipe(name="once", study="try")
     first = run_study(recipe, range(2), tmp_path / "out", Silent())
     found = run_study(recipe, range(3), tmp_path / "out", Silent())
@@ -53,7 +87,7 @@ def test_a_seed_that_is_done_is_not_run_again(tmp_path: Path, monkeypatch: pytes
     assert first["figures"]["accuracy"]["values"] == found["figures"]["accuracy"]["values"][:2]
     assert found["figures"]["kept"]["holds"] is False
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == found
-    assert "0.9 is missed" in study_lines(found)[-1]
+    assert "0.9 is not shown" in study_lines(found)[-1]
     with pytest.raises(BadInput, match="another recipe"):
         run_study(StudyRecipe(name="other", study="try"), [0], tmp_path / "out", Silent())
 

@@ -77,8 +77,10 @@ def test_quality_is_drawn_over_tokens_and_over_dollars() -> None:
 
 @pytest.mark.parametrize(
     ("name", "verdict"),
-    [("deep-think", "It holds over 3 seeds"), ("hinton-2015", "It holds in part over 5 seeds: missed is ensemble gain"),
-     ("kd-against-labels", "It holds over 3 seeds"), ("moe-to-dense", "It holds"), ("rounding", "It holds")],
+    [("deep-think", "It holds in part over 3 seeds: not shown is gain over teacher greedy"),
+     ("hinton-2015", "It holds in part over 5 seeds: missed is ensemble gain"),
+     ("kd-against-labels", "It holds over 3 seeds"), ("moe-to-dense", "It is not shown over 3 seeds"),
+     ("rounding", "It holds in part over 3 seeds: missed is int4: KL won back")],
 )  # fmt: skip
 def test_a_page_says_what_the_study_claims_and_whether_it_holds(name: str, verdict: str) -> None:
     summary = _summary(name)
@@ -93,11 +95,14 @@ def test_a_claim_is_judged_by_its_interval() -> None:
     figures = _summary("kd-against-labels")["figures"]
     words, holds = judged("kd-against-labels", {**figures, name: {**figures[name], "high": 0.01}}, 3)
     assert holds is False
-    assert f"missed is {name}" in words
+    assert f"not shown is {name}" in words
     assert judged("kd-against-labels", {}, 3)[1] is None
-    missed = {"share": {"value": 0.5, "low": None, "high": None, "bar": 0.6, "holds": False}}
-    words = "The study set itself minimums. It does not hold over 1 seed: share 0.500 (at least 0.6)."
-    assert judged("a new kind", missed, 1) == (words, False)
+    alone = {"share": {"value": 0.5, "low": None, "high": None, "bar": 0.6}}
+    words = "The study set itself minimums. It is not shown over 1 seed: not shown is share 0.500 (at least 0.6)."
+    assert judged("a new kind", alone, 1) == (words, False)
+    missed = {"share": {"value": 0.5, "low": 0.4, "high": 0.55, "bar": 0.6}}
+    words = "The study set itself minimums. It does not hold over 3 seeds: share 0.500, 0.400 to 0.550 (at least 0.6)."
+    assert judged("a new kind", missed, 3) == (words, False)
 
 
 def test_every_kind_of_study_has_a_claim() -> None:

@@ -63,7 +63,7 @@ class StudyResult:
         return dict(self.summary)
 
     def _repr_html_(self) -> str:
-        return _records_table(self.as_records(), ("figure", "value", "low", "high", "bar", "holds"), str(self.out))
+        return _records_table(self.as_records(), ("figure", "value", "low", "high", "bar", "verdict"), str(self.out))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -118,8 +118,11 @@ def _minutes(minutes: float) -> float:
 def _study(recipe: StudyRecipe, out: Path, seed: int | None, progress: Progress) -> StudyResult:
     from flashstill.studies import run_study
 
-    seeds = range(recipe.seeds) if seed is None else [seed]
-    return StudyResult(out=out, summary=run_study(recipe, seeds, out, progress))
+    if seed is not None:
+        return StudyResult(out=out, summary=run_study(recipe, [seed], out, progress))
+    return StudyResult(
+        out=out, summary=run_study(recipe, range(recipe.seeds), out, progress, max(recipe.seeds, recipe.most_seeds))
+    )
 
 
 @says_what_is_missing

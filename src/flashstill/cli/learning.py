@@ -14,6 +14,7 @@ import click
 from flashstill.cli.documents import json_option, print_json
 from flashstill.cli.options import DIRECTORY
 from flashstill.errors import BadInput
+from flashstill.verdicts import in_words, verdict
 
 ARITHMETIC = ("auto", "bf16", "fp32")  # recipes/arithmetic.py
 ARITHMETIC_HELP = "In which arithmetic models run; auto measures which is faster here."
@@ -77,7 +78,7 @@ def study_lines(summary: dict[str, Any]) -> list[str]:
     lines = [f"{'':<{width}}{'value':>9}   {'95 % over seeds':<18}bar"]
     for name, figure in summary["figures"].items():
         reach = "" if figure["low"] is None else f"{figure['low']:.4f} to {figure['high']:.4f}"
-        bar = f"{figure['bar']:g} {'holds' if figure['holds'] else 'is missed'}" if "bar" in figure else ""
+        bar = f"{figure['bar']:g} {in_words(verdict(figure, summary['figures']))}" if "bar" in figure else ""
         value = "nothing" if figure["value"] is None else f"{figure['value']:.4f}"
         lines.append(f"{name:<{width}}{value:>9}   {reach:<18}{bar}".rstrip())
     return lines

@@ -15,11 +15,13 @@ from flashstill.recipes.ranges import Given, Name
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyRecipe:
     """Name, kind, number of seeds (0, 1, ...), and the arithmetic in which models run: auto (the faster on this
-    machine), bf16 or fp32."""
+    machine), bf16 or fp32. most_seeds: more are run, up to this many, until the interval of every claimed figure
+    decides; fewer than `seeds`: none beyond these."""
 
     name: Name
     study: Given
     seeds: Annotated[int, between(1, 1000)] = 3
+    most_seeds: Annotated[int, between(0, 1000)] = 10
     arithmetic: Annotated[str, one_of(ARITHMETIC)] = "auto"
 
     def problems(self) -> Iterator[str]:

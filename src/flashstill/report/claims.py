@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flashstill.verdicts import HOLDS, MISSED, NOT_SHOWN, verdict
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
@@ -46,8 +48,9 @@ CLAIMS = {
 def judged(kind: str, figures: Mapping[str, Mapping[str, Any]], seeds: int) -> tuple[str, bool | None]:
     """The claim of a kind of study with its verdict, and whether it holds; None where nothing was there to judge by.
 
-    A study holds if all its claimed minimums are reached, or all figures that must be below zero are, with their
-    intervals. A kind without a claim here is judged by its minimums alone.
+    A study holds if the intervals of all its figures lie above the claimed minimums, or all figures that must be below
+    zero are, with their intervals. It does not hold if all lie on the other side; what an interval leaves open is not
+    shown. A kind without a claim here is judged by its minimums alone.
     """
     claim = CLAIMS.get(kind)
     tests = _tests(claim, figures)
@@ -55,18 +58,23 @@ def judged(kind: str, figures: Mapping[str, Mapping[str, Any]], seeds: int) -> t
     over = f"over {seeds} seed{'s' if seeds != 1 else ''}"
     if not tests:
         return f"{sentence} Nothing was measured that decides it.", None
-    missed = [words for words, holds in tests if not holds]
-    if not missed:
-        return f"{sentence} It holds {over}: {_and([words for words, _ in tests])}.", True
-    if len(missed) == len(tests):
-        return f"{sentence} It does not hold {over}: {_and(missed)}.", False
-    return f"{sentence} It holds in part {over}: missed is {_and(missed)}, of {len(tests)} figures that decide.", False
+    by = {each: [words for words, found in tests if found == each] for each in (HOLDS, MISSED, NOT_SHOWN)}
+    if len(by[HOLDS]) == len(tests):
+        return f"{sentence} It holds {over}: {_and(by[HOLDS])}.", True
+    if len(by[MISSED]) == len(tests):
+        return f"{sentence} It does not hold {over}: {_and(by[MISSED])}.", False
+    short = [
+        f"{words} is {_and(by[each])}" for each, words in ((MISSED, "missed"), (NOT_SHOWN, "not shown")) if by[each]
+    ]
+    of = f", of {len(tests)} figures that decide" if len(tests) > 1 else ""
+    beginning = f"It holds in part {over}" if by[HOLDS] else f"It is not shown {over}"
+    return f"{sentence} {beginning}: {'; '.join(short)}{of}.", False
 
 
-def _tests(claim: Claim | None, figures: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, bool]]:
-    """Each figure that decides, in words, and whether it bears the claim out."""
+def _tests(claim: Claim | None, figures: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Each figure that decides, in words, and its verdict."""
     tests = [
-        (f"{name.replace('_', ' ')} {_number(figure['value'])} (at least {figure['bar']:g})", bool(figure["holds"]))
+        (f"{_named(name, figure)} (at least {figure['bar']:g})", verdict(figure, figures))
         for name, figure in figures.items()
         if figure.get("bar") is not None
     ]
@@ -75,10 +83,21 @@ def _tests(claim: Claim | None, figures: Mapping[str, Mapping[str, Any]]) -> lis
     for name in claim.below_zero:
         figure = figures.get(name)
         if figure is not None and figure["value"] is not None:
-            end = figure["value"] if figure["high"] is None else figure["high"]
-            words = f"{name} {_number(figure['value'])} (must be below zero with its interval, at most {_number(end)})"
-            tests.append((words, end < 0.0))
+            words = f"{_named(name, figure)} (must be below zero with its interval)"
+            tests.append((words, _below_zero(figure)))
     return tests
+
+
+def _below_zero(figure: Mapping[str, Any]) -> str:
+    if figure["high"] is None:
+        return NOT_SHOWN
+    return HOLDS if figure["high"] < 0.0 else MISSED if figure["low"] >= 0.0 else NOT_SHOWN
+
+
+def _named(name: str, figure: Mapping[str, Any]) -> str:
+    """A figure with its interval, in words."""
+    reach = "" if figure["low"] is None else f", {_number(figure['low'])} to {_number(figure['high'])}"
+    return f"{name.replace('_', ' ')} {_number(figure['value'])}{reach}"
 
 
 def _number(value: float | None) -> str:

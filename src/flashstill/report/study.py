@@ -17,6 +17,7 @@ from flashstill.report.shell import render_page
 from flashstill.report.thought import Point, quality, thought_points, thought_row
 from flashstill.report.whiskers import Whisker, whiskers
 from flashstill.useful_range import range_warnings
+from flashstill.verdicts import in_words, verdict
 
 SHARES, ACCURACIES, OTHERS = "Shares", "Accuracies", "Other measures"
 _LARGEST_SHARE = 2.0
@@ -49,7 +50,7 @@ def render_study(summary: Mapping[str, Any], recipe: str) -> str:
         charts=intervals_of(summary),
         name=heading["name"],
         ran=ran(summary),
-        bars=[_sentence(name, found) for name, found in summary["figures"].items() if "bar" in found],
+        bars=[_sentence(name, summary["figures"]) for name, found in summary["figures"].items() if "bar" in found],
         rows=figure_rows(summary),
         thought=[thought_row(point) for point in points],
         warnings=[warning.message for warning in range_warnings(_accuracies(summary["figures"], points))],
@@ -66,12 +67,12 @@ def plots_of(points: Sequence[Point]) -> list[tuple[str, str]]:
 
 def intervals_of(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(title, SVG) of the figures with their intervals, by what they measure or by their sizes."""
-    return [(title, _intervals(part, title)) for title, part in _parts(summary["figures"]).items()]
+    return [(title, _intervals(part, title, summary["figures"])) for title, part in _parts(summary["figures"]).items()]
 
 
 def figure_rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     """Each figure as name, value, reach (of the interval), bar and values by seed, in words."""
-    return [_row(name, figure) for name, figure in summary["figures"].items()]
+    return [_row(name, summary["figures"]) for name in summary["figures"]]
 
 
 def ran(summary: Mapping[str, Any]) -> str:
@@ -86,9 +87,11 @@ def ran(summary: Mapping[str, Any]) -> str:
     return f"{which}; at least {minutes}: what was done before an interruption (seed {interrupted}) is not counted."
 
 
-def _sentence(name: str, figure: Mapping[str, Any]) -> str:
-    verdict = "holds" if figure["holds"] else "is missed"
-    return f"{_words(name)}: {_shown(figure['value'], 3)}; at least {figure['bar']:g} was wanted, which {verdict}."
+def _sentence(name: str, figures: Mapping[str, Any]) -> str:
+    figure = figures[name]
+    given = f" where {figure['given']} is clear of zero" if figure.get("given") else ""
+    found = in_words(verdict(figure, figures))
+    return f"{_words(name)}: {_shown(figure['value'], 3)}; at least {figure['bar']:g} was wanted{given}, which {found}."
 
 
 def _words(name: str) -> str:
@@ -100,12 +103,13 @@ def _shown(value: float | None, digits: int) -> str:
     return "none" if value is None else f"{value:.{digits}f}"
 
 
-def _row(name: str, figure: Mapping[str, Any]) -> dict[str, str]:
+def _row(name: str, figures: Mapping[str, Any]) -> dict[str, str]:
+    figure = figures[name]
     return {
         "name": _words(name),
         "value": _shown(figure["value"], 4),
         "reach": "" if figure["low"] is None else f"{figure['low']:.4f} to {figure['high']:.4f}",
-        "bar": f"{figure['bar']:g}, {'holds' if figure['holds'] else 'missed'}" if "bar" in figure else "",
+        "bar": f"{figure['bar']:g}, {verdict(figure, figures)}" if "bar" in figure else "",
         "seeds": ", ".join(_shown(value, 4) for value in figure["values"]),
     }
 
@@ -125,7 +129,7 @@ def _parts(figures: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {title: part for title, part in charts.items() if part}
 
 
-def _intervals(figures: Mapping[str, Any], title: str) -> str:
+def _intervals(figures: Mapping[str, Any], title: str, everything: Mapping[str, Any]) -> str:
     """A dot and an interval per figure, and a tick at its claimed minimum; what differs by little has an axis that
     need not begin at zero."""
     rows = [
@@ -135,7 +139,7 @@ def _intervals(figures: Mapping[str, Any], title: str) -> str:
             low=each["low"],
             high=each["high"],
             bar=each.get("bar"),
-            holds=each.get("holds"),
+            verdict=verdict(each, everything),
         )
         for name, each in figures.items()
     ]

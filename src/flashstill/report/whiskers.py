@@ -8,22 +8,26 @@ from html import escape
 
 from flashstill.report.axes import Axis, amount, span, tick_text
 from flashstill.report.svg import CHARACTER, WIDTH, figure, key_rows, shortened, text
+from flashstill.verdicts import HOLDS, MISSED, NOT_SHOWN, in_words
 
 PITCH, FOOT = 22.0, 40.0
 END = 16.0
 """free units on the right"""
+KINDS = {HOLDS: "s3", MISSED: "s2", NOT_SHOWN: "s4"}
+"""colour of a claimed minimum by the verdict on it"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Whisker:
-    """A row: its name, its value (None: nothing was measured), the ends of its interval and the claimed minimum."""
+    """A row: its name, its value (None: nothing was measured), the ends of its interval, the claimed minimum and the
+    verdict on it (verdicts.py)."""
 
     name: str
     value: float | None
     low: float | None = None
     high: float | None = None
     bar: float | None = None
-    holds: bool | None = None
+    verdict: str = ""
 
 
 def whiskers(rows: Sequence[Whisker], axis: Axis, title: str, width: float = WIDTH) -> str:
@@ -32,9 +36,10 @@ def whiskers(rows: Sequence[Whisker], axis: Axis, title: str, width: float = WID
     if not shown:
         return ""
     has_bars = any(row.bar is not None for row in rows)
-    names = [("value and interval", "s1"), ("claimed minimum, reached", "s3"), ("claimed minimum, missed", "s2")]
-    drawn = [names[0], *([names[1]] if any(row.holds for row in rows) else []),
-             *([names[2]] if any(row.holds is False for row in rows) else [])]  # fmt: skip
+    drawn = [("value and interval", "s1")]
+    drawn += [
+        (f"claimed minimum, {each}", kind) for each, kind in KINDS.items() if each in {row.verdict for row in rows}
+    ]
     key, top = key_rows(drawn, width, 4.0) if has_bars else ([], 4.0)
     label = min(0.9 * CHARACTER * max(len(row.name) for row in rows) + 10.0, 0.62 * width)
     xs = axis.scale([*shown, *([0.0] if axis.from_zero else [])], label, width - END, 5)
@@ -56,7 +61,7 @@ def whiskers(rows: Sequence[Whisker], axis: Axis, title: str, width: float = WID
                 f' y2="{middle:.1f}"/>'
             )
         if row.bar is not None and axis.shown(row.bar):
-            at, kind = xs.at(row.bar), "s3" if row.holds else "s2"
+            at, kind = xs.at(row.bar), KINDS[row.verdict]
             marks.append(
                 f'<line class="limit {kind}" x1="{at:.1f}" x2="{at:.1f}" y1="{middle - 8.0:.1f}"'
                 f' y2="{middle + 8.0:.1f}"/>'
@@ -75,5 +80,5 @@ def said(row: Whisker, unit: str) -> str:
     if row.low is not None and row.high is not None:
         words += f" ({span(row.low, row.high, unit)})"
     if row.bar is not None:
-        words += f"; at least {amount(row.bar, unit)} was claimed, which {'holds' if row.holds else 'is missed'}"
+        words += f"; at least {amount(row.bar, unit)} was claimed, which {in_words(row.verdict)}"
     return words

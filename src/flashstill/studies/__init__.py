@@ -23,7 +23,8 @@ from flashstill.report.study import write_study_report
 from flashstill.runs import kept
 from flashstill.runs.run_lock import claim, lock
 from flashstill.studies import classifiers, deep_think, kd_against_labels, moe_to_dense, rounding
-from flashstill.studies.seeds import Result, together
+from flashstill.studies.seeds import Bar, Result, together
+from flashstill.verdicts import NOT_SHOWN
 
 __all__ = ["STUDIES", "Study", "run_study"]
 
@@ -32,10 +33,10 @@ RECIPE, RESULT, SUMMARY = "study.toml", "result.json", "summary.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
-    """A kind of study. run: (recipe, seed, directory, progress) -> result; bars: measure or share -> minimum."""
+    """A kind of study. run: (recipe, seed, directory, progress) -> result; bars: figure -> claimed minimum."""
 
     run: Callable[[Any, int, Path, Progress], Result]
-    bars: Mapping[str, float]
+    bars: Mapping[str, Bar]
 
 
 STUDIES: Mapping[str, Study] = {
@@ -48,18 +49,29 @@ STUDIES: Mapping[str, Study] = {
 """by the recipe's key `study`"""
 
 
-def run_study(recipe: StudyRecipe, seeds: Sequence[int], out: Path, progress: Progress) -> dict[str, Any]:
+def run_study(
+    recipe: StudyRecipe, seeds: Sequence[int], out: Path, progress: Progress, most: int = 0
+) -> dict[str, Any]:
     """Run every seed that is not finished; returns the summary, also written to summary.json.
 
+    most: go on with the seeds that follow until the interval of every claimed figure decides, up to this many seeds.
     Raises BadInput for a directory that belongs to a different recipe or is used by another process.
     """
     study = STUDIES[recipe.study]
     claim(to_toml(recipe), out, RECIPE)
     with lock(out):
         remove_leftovers(out)
-        results = [_seed(study, recipe, seed, out / f"seed-{seed}", progress) for seed in seeds]
-        kept.check_alike({out / f"seed-{seed}" / RESULT: found for seed, found in zip(seeds, results, strict=True)})
-        summary = _summary(study, recipe, seeds, results)
+        run, results = list(seeds), [_seed(study, recipe, seed, out / f"seed-{seed}", progress) for seed in seeds]
+        while True:
+            kept.check_alike({out / f"seed-{seed}" / RESULT: found for seed, found in zip(run, results, strict=True)})
+            summary = _summary(study, recipe, run, results)
+            open_ = [name for name, figure in summary["figures"].items() if figure.get("verdict") == NOT_SHOWN]
+            if not open_ or len(run) >= most:
+                break
+            also = f" and {len(open_) - 1} more" if len(open_) > 1 else ""
+            progress.say(f"{open_[0].replace('_', ' ')}{also}: not decided by {len(run)} seeds; up to {most} are run")
+            run.append(max(run) + 1)
+            results.append(_seed(study, recipe, run[-1], out / f"seed-{run[-1]}", progress))
         write_text(out / SUMMARY, json.dumps(summary, indent=1))
         write_study_report(out)
     return summary
@@ -83,11 +95,7 @@ def _summary(
     study: Study, recipe: StudyRecipe, seeds: Sequence[int], results: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     names = ("measures", "shares", "details")
-    figures = together([Result(**{name: found[name] for name in names}) for found in results])
-    for name, least in study.bars.items():
-        if name in figures:
-            value = figures[name]["value"]
-            figures[name] |= {"bar": least, "holds": value is not None and value >= least}
+    figures = together([Result(**{name: found[name] for name in names}) for found in results], study.bars)
     alone = results[0]["details"] if len(results) == 1 else {}  # with a single seed, its details are top-level keys
     return {
         **alone,

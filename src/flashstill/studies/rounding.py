@@ -7,7 +7,8 @@ student that was trained with weights rounded in every forward pass (distill/stu
 from the teacher's distribution (forward KL, as Liu et al. 2023, "LLM-QAT"), the control from the text, for as many
 steps.  An int4 student may start from weights that compensate each other's rounding errors (GPTQ,
 students/compensate.py); the share of that start alone is a figure of its own.  The same share of the KL to the teacher
-is 1 - KL_trained / KL_rounded.
+is 1 - KL_trained / KL_rounded.  The bars are about
+the KL: a loss also falls as the model learns the domain of the text, which is not what rounding took away.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from flashstill.studies.arms import (
     train_arms,
     trained,
 )
-from flashstill.studies.seeds import Result
+from flashstill.studies.seeds import Bar, Result
 
-BARS = {"int4: loss won back": 0.90, "ternary: loss won back": 0.60}
+BARS = {"int4: KL won back": Bar(least=0.90), "ternary: KL won back": Bar(least=0.60)}
 
 
 def run(recipe: Rounding, seed: int, place: Path, progress: Progress) -> Result:

@@ -17,8 +17,19 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student_t
 
+from flashstill.verdicts import HOLDS, verdict
+
 RECORDS = "records.jsonl"
 """file in a seed's directory: its models and their quality, in the format of families"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bar:
+    """The least value that a study claims of a figure. given: a figure that must lie above zero with its interval, as
+    a share of a difference that may be zero says nothing."""
+
+    least: float
+    given: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,8 +74,14 @@ def share(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
     return {**interval(float(won.sum() / there.sum()), se, count), "values": values}
 
 
-def together(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
-    """Every measure and share, aggregated over seeds."""
+def together(results: Sequence[Result], bars: Mapping[str, Bar]) -> dict[str, dict[str, Any]]:
+    """Every measure and share, aggregated over seeds; those with a bar are judged by their intervals (verdicts.py)."""
     first = results[0]
     figures = {name: mean([result.measures[name] for result in results]) for name in first.measures}
-    return figures | {name: share([result.shares[name] for result in results]) for name in first.shares}
+    figures |= {name: share([result.shares[name] for result in results]) for name in first.shares}
+    for name, bar in bars.items():
+        if name in figures:
+            figures[name] |= {"bar": bar.least, **({"given": bar.given} if bar.given else {})}
+            found = verdict(figures[name], figures)
+            figures[name] |= {"holds": found == HOLDS, "verdict": found}
+    return figures

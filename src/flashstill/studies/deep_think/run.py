@@ -12,9 +12,9 @@ from flashstill.studies.deep_think.arms import arms, examined, main_arm, rounds,
 from flashstill.studies.deep_think.ledger import ledger, usd_per_token
 from flashstill.studies.deep_think.records import model_records
 from flashstill.studies.deep_think.work import Attempted, Work
-from flashstill.studies.seeds import RECORDS, Result
+from flashstill.studies.seeds import RECORDS, Bar, Result
 
-BARS = {"gain_over_teacher_greedy": 0.05, "standard_errors_over_unverified": 3.0}
+BARS = {"gain_over_teacher_greedy": Bar(least=0.05), "standard_errors_over_unverified": Bar(least=3.0)}
 
 
 def run(recipe: ThinkingStudy, seed: int, out: Path, progress: Progress) -> Result:
