@@ -1,13 +1,14 @@
 """Packing: turn documents into fixed-length windows of tokens.
 
-Documents are concatenated with an end-of-text token between them and cut into windows of L+1 tokens.  Consecutive
-windows share one token, so every token is a target once:  inputs = tokens[:, :L],  targets = tokens[:, 1:].
+Documents (pieces.py) are concatenated and cut into windows of L+1 tokens.  Consecutive windows share one token, so
+every token is a target once:  inputs = tokens[:, :L],  targets = tokens[:, 1:].
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,10 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from flashstill.distill.data.pieces import Ints, Piece, text_pieces
 from flashstill.distill.data.text_files import Document
 from flashstill.errors import BadInput
 from flashstill.files import replacing
-
-Ints = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +31,8 @@ class Packed:
     tokens [W, L+1]: token ids.  target_bytes [W, L]: UTF-8 bytes of each target (0 for a separator).
     target_document [W, L]: index of the target's document (-1 for a separator).  target_mask [W, L]: 1 where the target
     counts in the loss; None if all count.  window_group [W]: index of the packing that a window came from (`joined`).
+    starts [W, L]: 1 where an input begins a document, which sees nothing before it; None in files of earlier versions,
+    where the documents of a window see each other.
     """
 
     tokens: Ints
@@ -38,6 +40,7 @@ class Packed:
     target_document: Ints
     target_mask: Ints | None = None
     window_group: Ints | None = None
+    starts: Ints | None = None
 
     @property
     def windows(self) -> int:
@@ -60,8 +63,12 @@ class Packed:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the shape and the tokens; part of the key of cached teacher outputs."""
-        return hashlib.sha256(repr(self.tokens.shape).encode() + self.tokens.tobytes()).hexdigest()
+        """SHA-256 of shape, tokens and document starts: what a model's outputs depend on; part of the key of cached
+        teacher outputs."""
+        digest = hashlib.sha256(repr(self.tokens.shape).encode() + self.tokens.tobytes())
+        if self.starts is not None:
+            digest.update(self.starts.tobytes())
+        return digest.hexdigest()
 
     def first(self, windows: int) -> Packed:
         """A packing of only the first `windows` windows."""
@@ -71,6 +78,7 @@ class Packed:
             target_document=self.target_document[:windows],
             target_mask=None if self.target_mask is None else self.target_mask[:windows],
             window_group=None if self.window_group is None else self.window_group[:windows],
+            starts=None if self.starts is None else self.starts[:windows],
         )
 
     def save(self, path: Path) -> None:
@@ -80,7 +88,7 @@ class Packed:
             "target_bytes": np.ascontiguousarray(self.target_bytes),
             "target_document": np.ascontiguousarray(self.target_document),
         }
-        optional = {"target_mask": self.target_mask, "window_group": self.window_group}
+        optional = {"target_mask": self.target_mask, "window_group": self.window_group, "starts": self.starts}
         arrays |= {name: np.ascontiguousarray(array) for name, array in optional.items() if array is not None}
         with replacing(path) as temporary:
             save_file(arrays, temporary)
@@ -107,7 +115,15 @@ def joined(parts: Sequence[Packed]) -> Packed:
         target_document=np.concatenate(documents).astype(np.int32),
         target_mask=np.concatenate([part.mask for part in parts]).astype(np.int32),
         window_group=np.repeat(np.arange(len(parts)), [part.windows for part in parts]).astype(np.int32),
+        starts=_joined_starts(parts),
     )
+
+
+def _joined_starts(parts: Sequence[Packed]) -> Ints | None:
+    starts = [part.starts for part in parts if part.starts is not None]
+    if len(starts) not in (0, len(parts)):
+        raise BadInput("packings with and without document masks do not go together; pack the older ones again")
+    return np.concatenate(starts) if starts else None
 
 
 def joined_rows(parts: Sequence[Packed], padding: int) -> Packed:
@@ -124,6 +140,7 @@ def joined_rows(parts: Sequence[Packed], padding: int) -> Packed:
                 target_bytes=wider(part.target_bytes, 0),
                 target_document=wider(part.target_document, -1),
                 target_mask=wider(part.mask.astype(np.int32), 0),
+                starts=None if part.starts is None else wider(part.starts, 0),
             )
             for part in parts
         ]
@@ -131,69 +148,102 @@ def joined_rows(parts: Sequence[Packed], padding: int) -> Packed:
 
 
 def pack(
-    documents: Sequence[Document],
+    documents: Iterable[Document],
     tokenizer: Any,
     length: int,
     windows: int,
     most_per_document: int | None = None,
     whole: bool = False,
 ) -> Packed:
-    """Pack documents into at most `windows` windows of `length` targets; fewer if the text runs out.
+    """Pack documents of text; see `text_pieces` and `pack_pieces`. tokenizer: a fast Hugging Face tokenizer."""
+    return pack_pieces(text_pieces(documents, tokenizer, most_per_document), length, windows, whole)
 
-    tokenizer: a fast Hugging Face tokenizer.  most_per_document: take at most this many tokens, from the middle of each
-    document, so that a small sample covers many documents.  whole: pad the last, partial window with separators instead
-    of dropping it.  Raises BadInput if the text does not fill one window.
+
+def pack_pieces(pieces: Iterable[Piece], length: int, windows: int, whole: bool = False) -> Packed:
+    """Pack pieces into at most `windows` windows of `length` targets; fewer if they run out.
+
+    Where a piece begins with the token that ended the one before, both share it: a target of the one, the first input
+    of the other.  Otherwise the first token of a piece is a target that does not count.  whole: pad the last, partial
+    window instead of dropping it.  Raises BadInput if the pieces do not fill one window.
     """
-    separator = tokenizer.eos_token_id
-    if separator is None:
-        raise BadInput("the model's tokenizer names no end-of-text token (eos_token)")
-    ids, sizes, owners = [separator], [0], [-1]
-    needed = windows * length + 1
-    for index, document in enumerate(documents):
-        encoded = _encoded(document, tokenizer)
-        own_ids, widths = encoded["input_ids"], _target_bytes(document.text, encoded["offset_mapping"])
-        span = _middle(len(own_ids), most_per_document)
-        ids += [*own_ids[span], separator]
-        sizes += [*widths[span], 0]
-        owners += [index] * len(own_ids[span]) + [-1]
-        if len(ids) >= needed:
+    columns: list[_Columns] = []
+    count = 0
+    for part in _stream(pieces):
+        columns.append(part)
+        count += len(part.tokens)
+        if count > windows * length:
             break
-    if whole:
-        missing = -(len(ids) - 1) % length
-        ids, sizes, owners = ids + [separator] * missing, sizes + [0] * missing, owners + [-1] * missing
-    count = min(windows, (len(ids) - 1) // length)
-    if count < 1:
-        raise BadInput(f"the text is only {len(ids) - 1} tokens long; one window needs {length}")
-    rows = np.arange(count)[:, None] * length + np.arange(length + 1)[None, :]
-    flat: Callable[[list[int]], Ints] = lambda values: np.asarray(values, dtype=np.int32)
+    missing = -(count - 1) % length if whole and count else 0
+    if missing:
+        columns.append(_padding(int(columns[-1].tokens[-1]), missing))
+    rows_count = min(windows, (count + missing - 1) // length)
+    if rows_count < 1:
+        raise BadInput(f"the text is only {max(0, count - 1)} tokens long; one window needs {length}")
+    rows = np.arange(rows_count)[:, None] * length + np.arange(length + 1)[None, :]
+    flat: Callable[[str], Any] = lambda name: np.concatenate([getattr(each, name) for each in columns])
+    counts = flat("counts")[rows[:, 1:]]
+    starts = flat("starts").astype(np.int32)
     return Packed(
-        tokens=flat(ids)[rows], target_bytes=flat(sizes)[rows[:, 1:]], target_document=flat(owners)[rows[:, 1:]]
+        tokens=flat("tokens")[rows],
+        target_bytes=flat("target_bytes")[rows[:, 1:]],
+        target_document=flat("target_document")[rows[:, 1:]],
+        target_mask=None if counts.all() else counts.astype(np.int32),
+        starts=starts[rows[:, :-1]],
     )
 
 
-def _encoded(document: Document, tokenizer: Any) -> Any:
-    try:
-        return tokenizer(document.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # a Rust panic of the tokenizers library, which is a BaseException
-            raise
-        raise BadInput(f"the tokenizer cannot read {document.name}: its rules backtrack without end") from error
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Columns:
+    """What a piece adds to the stream of tokens, all [n]: see Packed; starts: whether a token begins a piece."""
+
+    tokens: Ints
+    target_bytes: Ints
+    target_document: Ints
+    counts: npt.NDArray[np.bool_]
+    starts: npt.NDArray[np.bool_]
+
+    def after_first(self) -> _Columns:
+        """The same without the first token."""
+        return _Columns(**{each.name: getattr(self, each.name)[1:] for each in dataclasses.fields(self)})
 
 
-def _middle(count: int, most: int | None) -> slice:
-    if most is None or count <= most:
-        return slice(0, count)
-    start = (count - most) // 2
-    return slice(start, start + most)
+def _stream(pieces: Iterable[Piece]) -> Iterator[_Columns]:
+    """The pieces one after another; a token that two of them share stands once."""
+    before: _Columns | None = None
+    for index, piece in enumerate(pieces):
+        if len(piece.tokens) < 2:  # no target
+            continue
+        columns = _columns_of(piece, index)
+        if before is not None:
+            if before.tokens[-1] == columns.tokens[0]:
+                before.starts[-1] = True
+                columns = columns.after_first()
+            yield before
+        before = columns
+    if before is not None:
+        yield before
 
 
-def _target_bytes(text: str, offsets: Sequence[tuple[int, int]]) -> list[int]:
-    """UTF-8 bytes that each token adds; the sum is exact even if one character is split over several tokens."""
-    if text.isascii():
-        ends = np.asarray([end for _, end in offsets], dtype=np.int64)
-    else:
-        width = np.cumsum([0] + [len(character.encode()) for character in text])
-        ends = width[[end for _, end in offsets]]
-    ends = np.maximum.accumulate(ends) if len(ends) else ends
-    sizes: list[int] = np.diff(ends, prepend=0).tolist()
-    return sizes
+def _columns_of(piece: Piece, index: int) -> _Columns:
+    counts = np.ones(len(piece.tokens), dtype=np.bool_) if piece.counts is None else piece.counts.copy()
+    counts[0] = False
+    is_text = counts & (piece.target_bytes >= 0)
+    starts = np.zeros_like(counts)
+    starts[0] = True
+    return _Columns(
+        tokens=piece.tokens,
+        target_bytes=np.where(is_text, piece.target_bytes, 0).astype(np.int32),
+        target_document=np.where(is_text, index, -1).astype(np.int32),
+        counts=counts,
+        starts=starts,
+    )
+
+
+def _padding(token: int, count: int) -> _Columns:
+    return _Columns(
+        tokens=np.full(count, token, dtype=np.int32),
+        target_bytes=np.zeros(count, dtype=np.int32),
+        target_document=np.full(count, -1, dtype=np.int32),
+        counts=np.zeros(count, dtype=np.bool_),
+        starts=np.zeros(count, dtype=np.bool_),
+    )

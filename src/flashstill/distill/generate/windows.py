@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.distill.data.packing import Ints
+from flashstill.distill.data.pieces import Ints
 
 FILLER = 0  # pads a row after its end; causal attention and the target mask keep it out of the loss
 

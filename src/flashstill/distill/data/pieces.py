@@ -1,0 +1,111 @@
+"""Pieces: documents as the tokens that a model sees of them.  Text and chats both become pieces, which are then packed.
+
+    text    start + tokens of the text + end
+
+start: what the tokenizer puts before a text (Llama 3 and Gemma: BOS); the end-of-text token where it puts nothing, so
+that the first token of a text is predicted as well.  end: the end-of-text token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from flashstill.distill.data.text_files import Document
+from flashstill.errors import BadInput
+
+Ints = npt.NDArray[np.int32]
+NO_TEXT = -1
+"""in `target_bytes`: a token that is no text, such as the end-of-text token, and that evaluation leaves out"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """One document of n tokens, complete from its first one, before which a model sees nothing.
+
+    tokens [n]: ids; the first is never a target.  target_bytes [n]: UTF-8 bytes of text that each token adds, or
+    NO_TEXT.  counts [n]: whether a token counts in the loss when it is the target; None if all do.  name: of the
+    document, for error messages.
+    """
+
+    tokens: Ints
+    target_bytes: Ints
+    counts: npt.NDArray[np.bool_] | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Framing:
+    """start: ids before the tokens of every text; end: the id after them."""
+
+    start: tuple[int, ...]
+    end: int
+
+
+def framing_of(tokenizer: Any) -> Framing:
+    """How a fast Hugging Face tokenizer begins and ends a text; BadInput if it names no end-of-text token."""
+    end = tokenizer.eos_token_id
+    if end is None:
+        raise BadInput("the model's tokenizer names no end-of-text token (eos_token)")
+    encoded = tokenizer("a", add_special_tokens=True, return_special_tokens_mask=True, verbose=False)
+    special = [*encoded["special_tokens_mask"], 0]
+    return Framing(start=tuple(encoded["input_ids"][: special.index(0)]) or (end,), end=end)
+
+
+def text_pieces(documents: Iterable[Document], tokenizer: Any, most_per_document: int | None = None) -> Iterator[Piece]:
+    """Each document of text as a piece.
+
+    most_per_document: take at most this many tokens, from the middle of each document, so that a small sample covers
+    many documents.
+    """
+    framing = framing_of(tokenizer)
+    for document in documents:
+        encoded = _encoded(document, tokenizer)
+        widths = text_bytes(document.text, encoded["offset_mapping"])
+        span = _middle(len(widths), most_per_document)
+        yield framed(encoded["input_ids"][span], widths[span], framing, document.name)
+
+
+def framed(ids: Sequence[int], widths: Sequence[int], framing: Framing, name: str) -> Piece:
+    """The piece of a text, from its tokens and their bytes."""
+    no_text = [NO_TEXT]
+    return Piece(
+        tokens=np.asarray([*framing.start, *ids, framing.end], dtype=np.int32),
+        target_bytes=np.asarray([*(no_text * len(framing.start)), *widths, *no_text], dtype=np.int32),
+        name=name,
+    )
+
+
+def _encoded(document: Document, tokenizer: Any) -> Any:
+    try:
+        return tokenizer(document.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # a Rust panic of the tokenizers library, which is a BaseException
+            raise
+        raise BadInput(f"the tokenizer cannot read {document.name}: its rules backtrack without end") from error
+
+
+def _middle(count: int, most: int | None) -> slice:
+    if most is None or count <= most:
+        return slice(0, count)
+    start = (count - most) // 2
+    return slice(start, start + most)
+
+
+def text_bytes(text: str, offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """UTF-8 bytes that each token adds; the sum is exact even if one character is split over several tokens.
+
+    offsets: first and last character of each token in `text`.
+    """
+    if text.isascii():
+        ends = np.asarray([end for _, end in offsets], dtype=np.int64)
+    else:
+        width = np.cumsum([0] + [len(character.encode()) for character in text])
+        ends = width[[end for _, end in offsets]]
+    ends = np.maximum.accumulate(ends) if len(ends) else ends
+    sizes: list[int] = np.diff(ends, prepend=0).tolist()
+    return sizes
