@@ -139,7 +139,7 @@ class Distillation:
         if teacher.served:
             tokenizer = load_tokenizer(self.directories[index])
             return build_from(teacher, kind, key, packed, tokenizer, directory, self.progress, label, share)
-        return build(self.model(index), kind, key, packed, directory, self.progress, label, share)
+        return build(self.model(index), kind, key, packed, directory, self.progress, label, share, teacher.model)
 
     def open(self, index: int, part: str) -> Signals:
         """Open a teacher's stored signals on a packed text."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from flashstill.arch.adapter.sizes import CONTEXT, DEPTH, stated_size
+from flashstill.arch.adapter.sizes import CONTEXT, DEPTH, VOCABULARY, stated_size
 from flashstill.errors import BadInput
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe, SearchRecipe
@@ -16,6 +16,7 @@ def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: P
 
     directories: of the teachers; for a served teacher that of its tokenizer, without information on the model.
     """
+    from flashstill.distill.models import load_tokenizer
     from flashstill.distill.models.directories import check_directory
     from flashstill.distill.models.host_memory import check_memory
     from flashstill.distill.students import read_fields
@@ -25,6 +26,9 @@ def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: P
     for teacher, directory in zip(recipe.teachers, directories, strict=True):
         if not teacher.served:
             read.append((f"the teacher {Path(teacher.model).name}", check_directory(directory)))
+            check_top(recipe, stated_size(read[-1][1], VOCABULARY), read[-1][0])
+        else:
+            check_top(recipe, len(load_tokenizer(directory)), f"the teacher {teacher.name}")
     origin = read[0] if read else None
     if student.model:
         origin = (
@@ -45,6 +49,14 @@ def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: P
         if student.keep_layers > depth:
             raise BadInput(f"student.keep_layers is {student.keep_layers}, but {origin[0]} has {depth} layers")
         check_candidates(recipe.search, depth)
+
+
+def check_top(recipe: DistillRecipe, vocabulary: int | None, name: str) -> None:
+    """Raises BadInput if more ids are asked of a token than the teacher has."""
+    asked = {"signals.k": recipe.signals.k if recipe.signals.kind == "topk" else 0, "regime.top_k": recipe.regime.top_k}
+    for key, count in asked.items():
+        if vocabulary is not None and count > vocabulary:
+            raise BadInput(f"{key} is {count:,}, but {name} knows only {vocabulary:,} tokens; give at most that many")
 
 
 def check_candidates(search: SearchRecipe, depth: int) -> None:

@@ -20,7 +20,10 @@ def teacher_of(work: Distillation, packed: Packed) -> tuple[TeacherSource, list[
 
     recipe, count = work.recipe, len(work.recipe.teachers)
     if recipe.signals.kind == "none":
-        members: list[TeacherSource] = [Online(work.model(index), as_kept=True) for index in range(count)]
+        members: list[TeacherSource] = [
+            Online(work.model(index), True, recipe.teachers[index].model, packed.target_document)
+            for index in range(count)
+        ]
         sizes = [parts(work.model(index)).head.shape[0] for index in range(count)]
     else:
         opened = [work.open(index, work.taught) for index in range(count)]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.models import STORED, Model, parts
+from flashstill.distill.signals import finite
 from flashstill.distill.signals.kinds import Hidden, Kind
 from flashstill.distill.signals.store import Store, shard
 from flashstill.errors import BadInput, UnsupportedArchitecture
@@ -54,11 +55,13 @@ def build(
     progress: Progress,
     name: str,
     share: tuple[int, int] = (0, 1),
+    teacher: str = "",
 ) -> Built:
     """Build the missing shards in `directory`; with share = (i, n), only the shards i, i + n, i + 2n, ...
 
-    name: label of the progress bar.  Raises BadInput if the directory was built for another teacher, tokenizer or
-    packing, or if the packing holds token ids outside the teacher's vocabulary.
+    name: label of the progress bar; teacher: its name in messages.  Raises BadInput if the directory was built for
+    another teacher, tokenizer or packing, if the packing holds token ids outside the teacher's vocabulary, or if the
+    teacher's outputs are not finite.
     """
     store = Store(directory, key, packed.windows)
     store.begin()
@@ -66,6 +69,7 @@ def build(
     if not missing and store.has(HEAD):
         return Built(tokens=0, seconds=0.0, bytes=store.bytes)
     head = parts(model).head.detach()
+    finite.check_head(head, teacher or name)
     _check_vocabulary(packed, head.shape[0])
     check_head(model, packed)
     if isinstance(kind, Hidden) and not store.has(HEAD):
@@ -79,7 +83,9 @@ def build(
                 windows = range(first, min(first + WINDOWS_PER_PASS, store.range(start).stop))
                 rows = torch.from_numpy(packed.tokens[first : windows.stop, :-1].astype(np.int64))
                 with torch.inference_mode():
-                    tensors = kind.encode(hidden_states(model, rows.to(head.device)), head, windows)
+                    states = hidden_states(model, rows.to(head.device))
+                    finite.check_teacher(states, teacher or name, windows, packed.target_document)
+                    tensors = kind.encode(states, head, windows)
                 pieces.append({part: tensor.cpu() for part, tensor in tensors.items()})
                 counted += rows.numel()
                 advance(rows.numel())

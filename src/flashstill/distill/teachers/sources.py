@@ -10,6 +10,7 @@ import torch
 
 from flashstill.distill.losses import DenseTeacher, RoutedTeacher, Sparse
 from flashstill.distill.models import STORED, Model, parts
+from flashstill.distill.signals import finite
 from flashstill.distill.training.batches import Batch
 from flashstill.distill.training.objectives import TeacherSource
 from flashstill.errors import BadInput
@@ -18,13 +19,18 @@ from flashstill.errors import BadInput
 class Online:
     """A teacher that runs during training, in eval mode, and so also covers text generated during training.
 
-    as_kept: round hidden states to bfloat16, whatever the model's dtype, to match exact signals on disk.
+    as_kept: round hidden states to bfloat16, whatever the model's dtype, to match exact signals on disk.  name: of the
+    teacher, and documents [W, L]: of the packed text's targets, for messages.  Raises BadInput, when it is made or
+    called, if weights of the head or outputs are not finite.
     """
 
-    def __init__(self, model: Model, as_kept: bool = False) -> None:
-        self._as_kept = as_kept
+    def __init__(
+        self, model: Model, as_kept: bool = False, name: str = "", documents: np.ndarray | None = None
+    ) -> None:
+        self._as_kept, self._name, self._documents = as_kept, name or type(model).__name__, documents
         self._parts = parts(model.eval())
         self._model = model
+        finite.check_head(self._parts.head.detach(), self._name)
 
     def __call__(self, batch: Batch) -> DenseTeacher:
         device = batch.tokens.device
@@ -32,6 +38,7 @@ class Online:
             self._parts = parts(self._model.to(device))
         with torch.no_grad():
             hidden = self._parts.body(input_ids=batch.inputs, use_cache=False).last_hidden_state
+        finite.check_teacher(hidden, self._name, batch.windows, self._documents)
         hidden = hidden.to(STORED) if self._as_kept else hidden
         return DenseTeacher(hidden=(hidden.flatten(0, 1),), heads=(self._parts.head.detach(),))
 

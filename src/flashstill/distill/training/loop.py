@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from flashstill.distill.losses import Term, Workspace, head_loss
+from flashstill.distill.losses.soundness import unsound_token
 from flashstill.distill.models import Model, decoder_layers, parts
 from flashstill.distill.models.arithmetic import precision_of
 from flashstill.distill.training.batches import Batch, Source
@@ -26,6 +27,7 @@ from flashstill.distill.training.fused_ops import fused
 from flashstill.distill.training.metrics import Metrics, Trend
 from flashstill.distill.training.mixed_precision import MixedPrecisionAdamW
 from flashstill.distill.training.objectives import Objective
+from flashstill.distill.training.randomness import own_draws, seed_step
 from flashstill.distill.training.recipe import TrainRecipe, learning_rate_at
 from flashstill.distill.training.sharded import Sharded, World, join_world
 from flashstill.errors import BadInput
@@ -101,11 +103,12 @@ def train(
     shown = progress if world.is_main else Silent()
     model.train()
     task = shown.task(name, steps * tokens_per_step, "tokens", step * tokens_per_step)
-    with fused(model, world.size == 1), task as advance:
+    with fused(model, world.size == 1), own_draws(), task as advance:
         while step < steps:
             started = time.perf_counter()
             batch = source.batch(step, whole)
             rate = learning_rate_at(recipe, step, steps)
+            seed_step(recipe.seed, step, world.rank)
             try:
                 loss = _run_micro_steps(batch, student, state, objective, micro_steps, world, space, vocabulary)
                 norm = state.apply(rate) if math.isfinite(loss) else math.nan
@@ -113,7 +116,7 @@ def train(
                 raise _explained(error, name, recipe, source, micro_steps) from error
             step += 1
             if not math.isfinite(norm):
-                what = "loss" if not math.isfinite(loss) else "gradient"
+                what = "loss" if not math.isfinite(loss) else "gradient"  # of the student: teachers were checked
                 raise BadInput(_stopped(name, f"the {what} is not finite", step, batch, recipe, directory))
             more = {**batch.made, **(after_step(model, step) if after_step is not None else {})}
             elapsed = time.perf_counter() - started
@@ -172,11 +175,26 @@ def _run_micro_steps(
             return head_loss(hidden, head, terms, weights, vocabulary, space=space)[0]
 
         part_loss = student(part.inputs, loss)
+        if not math.isfinite(float(part_loss.detach())):
+            _check_teachers(terms, part)
         total += float(part_loss.detach())
         (part_loss * world.size).backward()  # FSDP takes the mean over processes
         if micro_steps > 1:
             state.collect()
     return world.total(total)
+
+
+def _check_teachers(terms: Sequence[Term], part: Batch) -> None:
+    """BadInput if a loss that is not finite comes from a teacher's outputs and not from the student."""
+    for term in terms:
+        token = unsound_token(term.teacher)
+        if token is not None:
+            row = token // part.mask.shape[1]
+            where = "made on the way" if part.windows is None else f"{int(part.windows[row])}"
+            raise BadInput(
+                f"a teacher's outputs are not finite (NaN or infinity) at token {token % part.mask.shape[1]} of window"
+                f" {where}; nothing is wrong with the student: make the signals again with a teacher whose outputs are"
+            )
 
 
 def _explained(error: BaseException, name: str, recipe: TrainRecipe, source: Source, micro_steps: int) -> BaseException:
@@ -194,8 +212,9 @@ def _explained(error: BaseException, name: str, recipe: TrainRecipe, source: Sou
 def _stopped(name: str, why: str, step: int, batch: Batch, recipe: TrainRecipe, directory: Path) -> str:
     where = "made on the way" if batch.windows is None else str(batch.windows.tolist())
     return (
-        f"{name}: {why} at step {step} (windows {where}); lower the learning rate {recipe.learning_rate:g} and run"
-        f" again in a new place, or look at these windows: the last good checkpoint stays in {directory}"
+        f"{name}: {why} at step {step} (windows {where}) because of the student, as its teachers' outputs are finite;"
+        f" lower the learning rate {recipe.learning_rate:g} and run again in a new place, or look at these windows: the"
+        f" last good checkpoint stays in {directory}"
     )
 
 

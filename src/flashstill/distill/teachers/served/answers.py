@@ -18,6 +18,10 @@ ROUNDING = 1e-3
 """tolerance for a log-probability above 0 or a sum of probabilities above 1, as servers round and use 16-bit formats"""
 
 
+IMPOSSIBLE = math.log(math.ulp(0.0))
+"""about -744: below it a probability is 0 in any floating-point format; vLLM sends -9999 in the place of -infinity"""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenScores:
     """A served teacher's scores for a window of L targets.
@@ -45,7 +49,7 @@ def checked(answer: Any, api: Api, tokens: Sequence[int], k: int, vocabulary: in
         if position is None:
             raise BadInput(f"it says nothing of token {place}; start vLLM with --no-enable-prefix-caching")
         rows.append(_likeliest(position, k, vocabulary, place))
-        targets.append(_log_probability(position.target, place))
+        targets.append(_of_target(position.target, place))
     pairs = torch.tensor(rows, dtype=torch.float64)  # [L, k, 2]; ids are far below 2^53
     texts = [position.text for position in positions[1:] if position is not None]
     return TokenScores(
@@ -79,12 +83,27 @@ def _likeliest(position: Position, k: int, vocabulary: int, place: int) -> list[
     return best
 
 
+def _of_target(value: object, place: int) -> float:
+    """The log-probability of the text's own token; a missing one is named, as it may stand for minus infinity."""
+    if value is None:
+        raise BadInput(
+            f"it gives no log-probability (null or missing) of the text's own token at token {place}: it may rule that"
+            " token out, or not have scored it; start it without filters of tokens, so that it scores every token"
+        )
+    return _log_probability(value, place)
+
+
 def _log_probability(value: object, place: int) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             log_p = float(value)
         except OverflowError:  # JSON integers can be larger than a float holds
             log_p = math.inf
+        if log_p < IMPOSSIBLE:
+            raise BadInput(
+                f"it gives {str(value)[:20]!r} as a log-probability at token {place}, which is a probability of 0: it"
+                " rules tokens out; start it without filters of tokens (vLLM: --logprobs-mode raw_logprobs)"
+            )
         if math.isfinite(log_p) and log_p <= ROUNDING:
             return min(0.0, log_p)
     raise BadInput(f"it gives {str(value)[:20]!r} as a log-probability at token {place}")

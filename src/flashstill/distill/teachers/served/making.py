@@ -103,7 +103,11 @@ class _Asking:
         try:
             return checked(answer, asking, tokens, k, self.vocabulary)
         except BadInput as error:
-            raise BadInput(f"the teacher at {self.server.base} cannot be used for window {window}: {error}") from error
+            documents = sorted({int(each) for each in self.packed.target_document[window] if each >= 0})
+            of = f" (document {', '.join(map(str, documents[:4]))} of the text)" if documents else ""
+            raise BadInput(
+                f"the teacher at {self.server.base} cannot be used for window {window}{of}: {error}"
+            ) from error
 
     def _done(self, window: int, answer: TokenScores) -> None:
         """Store a window's answer, and write its shard if it is now complete."""

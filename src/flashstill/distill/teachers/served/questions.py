@@ -22,7 +22,8 @@ Pairs = list[tuple[object, object]]
 class Position:
     """The server's entry for one token of the prompt, not validated.
 
-    top: the likeliest ids; target: log-probability of the token itself; text: the token as the server decodes it.
+    top: the likeliest ids; target: log-probability of the token itself, None if there is none; text: the token as the
+    server decodes it.
     """
 
     top: Pairs
@@ -70,9 +71,9 @@ class Vllm:
         ]
 
     def _position(self, entry: Mapping[str, Any], token: int) -> Position:
-        own = entry[str(token)]
+        own = entry.get(str(token)) or {}
         top: Pairs = [(int(key), value["logprob"]) for key, value in entry.items()]
-        return Position(top=top, target=own["logprob"], text=own.get("decoded_token"))
+        return Position(top=top, target=own.get("logprob"), text=own.get("decoded_token"))
 
 
 class Echo:
