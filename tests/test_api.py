@@ -102,8 +102,8 @@ SIGNATURES = {
     "run": ("recipe", "out", "seed", "minutes", "arithmetic", "progress"),
     "distill": ("recipe", "out", "arithmetic", "progress"),
     "evaluate": (
-        "models", "texts", "teacher", "control", "metrics", "tokens", "window_tokens", "seed", "arithmetic", "out",
-        "progress",
+        "models", "texts", "teacher", "control", "base", "metrics", "tokens", "window_tokens", "seed", "arithmetic",
+        "out", "progress",
     ),
     "Scenario": (
         "model", "isl", "osl", "batch", "context", "chunk", "batching_steps", "burst_share", "cohort", "cached_ratio",

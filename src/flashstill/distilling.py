@@ -172,6 +172,7 @@ def evaluate(
     *,
     teacher: str = "",
     control: str = "",
+    base: str = "",
     metrics: str | Sequence[str] = (),
     tokens: int = 32_768,
     window_tokens: int = 512,
@@ -184,7 +185,8 @@ def evaluate(
 
     models: Hugging Face directories, .gguf files or names of packaged models; a mapping gives each one a name.
     texts: built-in corpora, or files or directories of text, JSONL or Parquet; also as a mapping.  teacher: the model
-    that others are compared with.  control: the student trained on hard labels.  tokens: number used of each text;
+    that others are compared with.  control: the student trained on hard labels.  base: the base model of the LoRA
+    adapters among the models, if not the ones that they name.  tokens: number used of each text;
     window_tokens: length of one forward pass.  out: file for the records; results of finished models are kept beside
     it, so an interrupted evaluation resumes.
     """
@@ -192,8 +194,8 @@ def evaluate(
 
     evaluation = evaluate_models(
         [models] if isinstance(models, str) else models, [texts] if isinstance(texts, str) else texts,
-        teacher=teacher, control=control, metrics=[metrics] if isinstance(metrics, str) else metrics, tokens=tokens,
-        window_tokens=window_tokens, seed=seed, arithmetic=arithmetic, out=None if out is None else Path(out),
-        progress=progress_of(progress),
+        teacher=teacher, control=control, base=base, metrics=[metrics] if isinstance(metrics, str) else metrics,
+        tokens=tokens, window_tokens=window_tokens, seed=seed, arithmetic=arithmetic,
+        out=None if out is None else Path(out), progress=progress_of(progress),
     )  # fmt: skip
     return EvaluationResult(records=evaluation.records, left_out=evaluation.left_out, warnings=evaluation.warnings)

@@ -7,6 +7,7 @@ model is built; a user's file is read again on every call.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tomllib
 from functools import cache, lru_cache
@@ -14,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from flashstill.arch import lora_base
 from flashstill.arch.adapter import from_hf
 from flashstill.arch.adapter.edit import with_quantization
 from flashstill.arch.config_file import existing, read_config
@@ -73,6 +75,8 @@ def load_architecture(model: str) -> Architecture:
     Raises MissingFact for an unknown name, BadInput for an invalid file, UnsupportedArchitecture.
     """
     path = existing(model)
+    if path is not None and path.is_dir() and lora_base.is_adapter(path):
+        return _of_base(path)
     if path is not None and path.is_dir():
         return read_config(path / "config.json", path.name)
     if path is not None:
@@ -88,6 +92,22 @@ def load_architecture(model: str) -> Architecture:
         )
     short, variant = meaning
     return _build(short, variant)
+
+
+def _of_base(adapter: Path) -> Architecture:
+    """The architecture of an adapter's base model, which is that of both merged, under the adapter's name."""
+    base = lora_base.local_base(adapter)
+    named = lora_base.stated_base(adapter)
+    try:
+        architecture = load_architecture(str(base) if base is not None else named)
+    except (MissingFact, BadInput) as error:
+        if base is not None:
+            raise
+        raise BadInput(
+            f"adapter {adapter} is made for {shortened(named)!r}, which is neither on this disk nor in the catalogue;"
+            " give the directory of its base model instead"
+        ) from error
+    return dataclasses.replace(architecture, name=adapter.name)
 
 
 def hub_id(model: str) -> str:

@@ -16,7 +16,7 @@ from flashstill.arch.model import Architecture
 from flashstill.bounded import DEEPEST_JSON, is_deeper, read_bounded
 from flashstill.errors import BadInput, shortened
 
-_MOST_BYTES = 8 * 2**20
+MOST_BYTES = 8 * 2**20
 """the largest published files, which list all quantised modules, have one to two million bytes"""
 _REMEMBERED = 256
 _built: dict[tuple[bytes, str], Architecture] = {}
@@ -48,7 +48,7 @@ def read_config(path: Path, name: str) -> Architecture:
 
 def _content(path: Path) -> bytes:
     try:
-        return read_bounded(path, _MOST_BYTES)
+        return read_bounded(path, MOST_BYTES)
     except BadInput as error:
         if isinstance(error.__cause__, FileNotFoundError):
             raise BadInput(f"there is no config.json at {shortened(str(path), 200)}") from error

@@ -36,6 +36,7 @@ HEADINGS = {"bits_per_byte": "bits/byte", "kl_to_teacher": "KL to teacher", "gap
 )  # fmt: skip
 @click.option("--teacher", default="", help="The model that others are compared with: KL, agreement, gap closed.")
 @click.option("--control", default="", help="The student trained on hard labels, for the gap closed.")
+@click.option("--base", default="", help="Base model of the LoRA adapters among them, if they name none on this disk.")
 @click.option(
     "--metric", "metrics", multiple=True, type=click.Choice(METRICS),
     help="This metric only; repeatable [default: all that can be compared].",
@@ -54,6 +55,7 @@ def evaluate(
     texts: tuple[str, ...],
     teacher: str,
     control: str,
+    base: str,
     metrics: tuple[str, ...],
     tokens: int,
     window_tokens: int,
@@ -64,7 +66,8 @@ def evaluate(
 ) -> None:
     """Evaluate models on text: bits per byte, perplexity, accuracy, KL to a teacher, with intervals.
 
-    MODEL is a Hugging Face directory, a .gguf file, or the name of a packaged model; NAME=MODEL names it.
+    MODEL is a Hugging Face directory, a LoRA adapter, a .gguf file, or the name of a packaged model; NAME=MODEL gives
+    it a name.
     """
     from flashstill.console import Console
     from flashstill.evaluate import evaluate_models
@@ -72,8 +75,8 @@ def evaluate(
     from flashstill.records import to_line
 
     evaluation = evaluate_models(
-        models, texts, teacher=teacher, control=control, metrics=metrics, tokens=tokens, window_tokens=window_tokens,
-        seed=seed, arithmetic=arithmetic, out=out, progress=Console(),
+        models, texts, teacher=teacher, control=control, base=base, metrics=metrics, tokens=tokens,
+        window_tokens=window_tokens, seed=seed, arithmetic=arithmetic, out=out, progress=Console(),
     )  # fmt: skip
     if as_json:
         records = [json.loads(to_line(record)) for record in evaluation.records]

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flashstill.arch.lora_base import is_adapter
+from flashstill.bounded import named_path
 from flashstill.distill.data.text_files import SUFFIXES
 from flashstill.distill.models import load_tokenizer
 from flashstill.distill.teachers import resolve_teacher
@@ -70,19 +72,30 @@ def named(sources: Sequence[str] | Mapping[str, str], kind: str) -> dict[str, st
     return paths
 
 
-def find_entrants(models: Mapping[str, str], teacher: str, control: str, progress: Progress) -> list[Entrant]:
-    """Every model with its directory and tokenizer, the teacher first. Raises BadInput for a missing model."""
+def find_entrants(
+    models: Mapping[str, str], teacher: str, control: str, progress: Progress, base: str = ""
+) -> list[Entrant]:
+    """Every model with its directory and tokenizer, the teacher first. Raises BadInput for a missing model.
+
+    base: the base model of all LoRA adapters among them, if not the ones that they name.
+    """
     named_models = [(TEACHER, TEACHER, teacher)] if teacher else []
     named_models += [(CONTROL, CONTROL, control)] if control else []
     for name, path in models.items():
         if name in (role for role, _, _ in named_models):
             raise BadInput(f"a model is called {name!r}, as the {name} is; name it, as other={shortened(path)}")
         named_models.append((name, STUDENT, path))
-    return [_entrant(name, role, path, progress) for name, role, path in named_models]
+    paths = [named_path(path) for _, _, path in named_models]
+    if base and not any(path.is_dir() and is_adapter(path) for path in paths):
+        raise BadInput(f"base is {shortened(base)!r}, but none of the models is an adapter (adapter_config.json)")
+    return [
+        _entrant(name, role, path, progress, base if place.is_dir() and is_adapter(place) else "")
+        for (name, role, path), place in zip(named_models, paths, strict=True)
+    ]
 
 
-def _entrant(name: str, role: str, path: str, progress: Progress) -> Entrant:
-    directory = resolve_teacher(path, progress, "model" if role == STUDENT else role)
+def _entrant(name: str, role: str, path: str, progress: Progress, base: str) -> Entrant:
+    directory = resolve_teacher(path, progress, "model" if role == STUDENT else role, base)
     return Entrant(name=name, role=role, directory=directory, tokenizer=load_tokenizer(directory))
 
 

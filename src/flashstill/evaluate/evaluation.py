@@ -56,6 +56,7 @@ def evaluate_models(
     *,
     teacher: str = "",
     control: str = "",
+    base: str = "",
     metrics: Sequence[str] = (),
     tokens: int = TOKENS,
     window_tokens: int = WINDOW_TOKENS,
@@ -68,7 +69,8 @@ def evaluate_models(
 
     models: directories, .gguf files or packaged names, by name or as "NAME=PATH"; texts: built-in corpora, files or
     directories of text, JSONL or Parquet, in the same way.  teacher: for KL, agreement and gap closed; control: the
-    student trained on hard labels, for gap closed.  metrics: which ones, empty for all that can be compared.  tokens:
+    student trained on hard labels, for gap closed.  base: the base model of the LoRA adapters among the models, if not
+    the ones that they name.  metrics: which ones, empty for all that can be compared.  tokens:
     of each text, at 4 characters a token; window_tokens: targets of one pass.  out: a file of records; beside it the
     scores of finished models are kept until all are done, so that an evaluation that was killed goes on.
 
@@ -77,7 +79,7 @@ def evaluate_models(
     shown, unfinished = progress or Silent(), _unfinished(out)
     _check_sizes(tokens, window_tokens)
     check_metrics(metrics)  # before a model is unpacked
-    entrants = find_entrants(named(models, "model"), teacher, control, shown)
+    entrants = find_entrants(named(models, "model"), teacher, control, shown, base)
     packed = _pack_texts(named(texts, "text"), entrants, tokens, window_tokens, seed, shown)
     hashes = [{name: each.hash for name, each in by_model.items()} for by_model in packed.values()]
     chosen, left_out = choose_metrics(entrants, metrics, hashes)

@@ -84,12 +84,14 @@ class ShapeRecipe:
     """The student. depth: keep_layers of the first teacher's; width: hidden, feed_forward, key_heads, 0 for all;
     copy: the first teacher itself; scratch: the config.json at `config`; upcycle: experts of expert_neurons each, some
     of them shared; dense: an MoE teacher without its experts.  model: the model it is made from, if not the first
-    teacher.  quantise: the weight format of quantisation-aware training, with one scale per group; empty for none.
+    teacher; base: the base of that model if it is a LoRA adapter.  quantise: the weight format of
+    quantisation-aware training, with one scale per group; empty for none.
     compensate_windows: windows of training text to calibrate the initial weights of an int4 copy (GPTQ); 0: the
     teacher's own weights."""
 
     kind: Annotated[str, one_of(STUDENTS)] = "depth"
     model: Source = ""
+    base: Source = ""
     keep_layers: LayersOrNone = 0
     hidden: WidthOrNone = 0
     feed_forward: WidthOrNone = 0
@@ -184,6 +186,8 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
         yield "student.config must name a config.json for a student of kind scratch"
     if recipe.student.kind == "scratch" and recipe.student.model:
         yield "a student of kind scratch begins with nothing: leave student.model out, or choose kind copy"
+    if recipe.student.base and not recipe.student.model:
+        yield "student.base is the base of the adapter that student.model names; give both"
     yield from teachers.problems(recipe.teachers, recipe.signals.kind, recipe.student.kind, recipe.student.model)
     with_data = sum(bool(teacher.data) for teacher in recipe.teachers)
     if 0 < with_data < len(recipe.teachers):
@@ -218,9 +222,9 @@ def with_paths(table: Any, where: Path, prefix: str, *keys: str) -> Any:
 
 def _with_paths(recipe: DistillRecipe, where: Path) -> DistillRecipe:
     teachers = (
-        with_paths(teacher, where, f"teachers[{place}].", "model", "data", "tokenizer")
+        with_paths(teacher, where, f"teachers[{place}].", "model", "data", "tokenizer", "base")
         for place, teacher in enumerate(recipe.teachers)
     )
-    student = with_paths(recipe.student, where, "student.", "config", "model")
+    student = with_paths(recipe.student, where, "student.", "config", "model", "base")
     placed: DistillRecipe = with_paths(recipe, where, "", "data", "out_of_domain")
     return dataclasses.replace(placed, teachers=tuple(teachers), student=student)

@@ -184,7 +184,7 @@ def read_recipe(path: Path) -> FamilyRecipe:
         teachers=_located(placed.teachers, path, ""),
         students=tuple(
             dataclasses.replace(
-                with_paths(student, path, f"students[{place}].", "config", "model"),
+                with_paths(student, path, f"students[{place}].", "config", "model", "base"),
                 teachers=_located(student.teachers, path, f"students[{place}]."),
             )
             for place, student in enumerate(placed.students)
@@ -194,7 +194,7 @@ def read_recipe(path: Path) -> FamilyRecipe:
 
 def _located(teachers: tuple[TeacherRecipe, ...], where: Path, prefix: str) -> tuple[TeacherRecipe, ...]:
     return tuple(
-        with_paths(teacher, where, f"{prefix}teachers[{place}].", "model", "data", "tokenizer")
+        with_paths(teacher, where, f"{prefix}teachers[{place}].", "model", "data", "tokenizer", "base")
         for place, teacher in enumerate(teachers)
     )
 

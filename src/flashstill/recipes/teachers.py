@@ -18,7 +18,7 @@ class TeacherRecipe:
 
     For a served teacher `model` is the server's URL, up to /v1; name: of the model on the server; tokenizer: the
     directory of its tokenizer; api: how it returns log-probabilities of a prompt; in_flight: concurrent requests;
-    time_limit_s: per request.
+    time_limit_s: per request.  base: the base model of a LoRA adapter, if not the one that its configuration names.
     """
 
     model: Given
@@ -29,6 +29,7 @@ class TeacherRecipe:
     api: Annotated[str, one_of(APIS)] = "vllm"
     in_flight: Rows = 8
     time_limit_s: Seconds = 300.0
+    base: Source = ""
 
     @property
     def served(self) -> bool:
@@ -58,6 +59,8 @@ def misaddressed(teacher: Asked, table: str) -> Iterator[str]:
         if teacher.name or teacher.tokenizer:
             yield f"{table}.name and {table}.tokenizer go with an address (http://...), not {teacher.model!r}"
         return
+    if getattr(teacher, "base", ""):
+        yield f"{table}.base is the base model of an adapter on this disk, not of a server's"
     if "@" in teacher.model:
         yield f"{table}.model must not hold a password; put the key into the variable FLASHSTILL_API_KEY"
     if not teacher.name or not teacher.tokenizer:

@@ -55,7 +55,7 @@ class Family:
         """The Hugging Face directory of the teacher."""
         from flashstill.distill.teachers import resolve_teacher
 
-        return resolve_teacher(self.recipe.teacher, self.progress)
+        return resolve_teacher(self.recipe.teacher, self.progress, base=self.recipe.teachers[0].base)
 
     @functools.cached_property
     def arithmetic(self) -> Arithmetic:

@@ -33,7 +33,7 @@ def check_limits(recipe: DistillRecipe, directories: Sequence[Path], progress: P
     if student.model:
         origin = (
             f"student.model, {Path(student.model).name},",
-            check_directory(resolve_teacher(student.model, progress)),
+            check_directory(resolve_teacher(student.model, progress, "student.model", student.base)),
         )
         read.append(origin)
     if student.kind == "scratch":

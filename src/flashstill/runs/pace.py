@@ -147,7 +147,11 @@ class Pace:
                 teacher if each.served else _shape(directory)  # the shape of a served teacher is unknown
                 for each, directory in zip(asked, directories, strict=True)
             ]
-            origin = _shape(resolve_teacher(student.model, self.family.progress)) if student.model else shapes[0]
+            origin = (
+                _shape(resolve_teacher(student.model, self.family.progress, base=student.base))
+                if student.model
+                else shapes[0]
+            )
             shares[student.name] = share_of(
                 student.shape, origin, teacher, sum(reading(shape, teacher) for shape in shapes)
             )

@@ -56,7 +56,9 @@ def directories_of(recipe: DistillRecipe, progress: Progress) -> tuple[list[Path
     from flashstill.distill.teachers import resolve_teacher, resolve_tokenizer
 
     directories = [
-        resolve_tokenizer(teacher.tokenizer, progress) if teacher.served else resolve_teacher(teacher.model, progress)
+        resolve_tokenizer(teacher.tokenizer, progress)
+        if teacher.served
+        else resolve_teacher(teacher.model, progress, base=teacher.base)
         for teacher in recipe.teachers
     ]
     shared = {tokenizer_fingerprint(path) for path in directories}
@@ -77,7 +79,7 @@ def check_student(recipe: DistillRecipe, directory: Path, progress: Progress) ->
     student, theirs = recipe.student, load_tokenizer(directory)
     config = Path(student.config)
     if student.model:
-        place = resolve_teacher(student.model, progress)
+        place = resolve_teacher(student.model, progress, "student.model", student.base)
         ours, config = load_tokenizer(place), place / "config.json"
         if ours.get_vocab() != theirs.get_vocab():
             raise BadInput(
@@ -103,7 +105,7 @@ def origin_of(
 
     if recipe.student.model or not recipe.teachers[0].served:
         named = recipe.student.model
-        model = load_model(resolve_teacher(named, progress), dtype) if named else teacher()
+        model = load_model(resolve_teacher(named, progress, base=recipe.student.base), dtype) if named else teacher()
         return model, parts(model).head.shape[0]
     # a head may have more rows than there are tokens
     return None, stated_size(read_fields(Path(recipe.student.config)), VOCABULARY) or len(load_tokenizer(directory))
