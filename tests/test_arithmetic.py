@@ -19,6 +19,7 @@ from flashstill.distill import models
 from flashstill.distill.classifiers.nets import Nets
 from flashstill.distill.models import arithmetic, load_model, load_tokenizer, save_model
 from flashstill.distill.models.arithmetic import AUTO, FILE, Arithmetic, Shape, decided, machine_key, settled, shape_of
+from flashstill.distill.models.threads import THREAD_VARIABLES
 from flashstill.distill.students import Format, quantise_aware, round_model
 from flashstill.distill.students.compressed import rounded_weights
 from flashstill.distill.training import checkpoints, loop
@@ -57,7 +58,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, faster: str, threads: int = 1) -> l
 
     monkeypatch.setattr(arithmetic, "product_seconds", seconds)
     monkeypatch.setattr(arithmetic, "ARITHMETIC_S", 60.0)
-    for name in arithmetic.THREAD_VARIABLES:
+    for name in THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     return asked
 

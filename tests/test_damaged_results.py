@@ -13,7 +13,7 @@ import pytest
 
 from flashstill.cli import main
 from flashstill.errors import BadInput, FlashstillError
-from flashstill.recipes import read_recipe, to_toml
+from flashstill.recipes import read_recipe
 from flashstill.records import CostRecord, ModelRecord, write_records
 from flashstill.report import kept
 from flashstill.report.page import write_report
@@ -178,7 +178,7 @@ def test_what_a_resumed_run_reads_is_checked(
 
 def test_a_damaged_recipe_of_a_run_is_no_other_traceback(tmp_path: Path) -> None:
     (tmp_path / "family.toml").write_text(family_text("somewhere", "text.txt"))
-    wanted = to_toml(read_recipe(tmp_path / "family.toml"))
+    wanted = read_recipe(tmp_path / "family.toml")
     for content in (b"\xff\xfe", b"name = ", b"[" * 9999):
         (tmp_path / "family.toml").write_bytes(content)
         with pytest.raises(BadInput, match=r"its family\.toml is broken"):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +167,20 @@ def _student_lines(summary: Mapping[str, Any]) -> list[str]:
     how = f"{summary['arithmetic']['precision']} arithmetic, {summary['arithmetic']['threads']} threads"
     trained = f"trained in {summary['training_s']:,.0f} s at {summary['tokens_per_s']:,.0f} tokens/s ({how})"
     lines.append(f"{sizes['student']:,} parameters{share}, {trained}")
+    lines += _segment_lines(summary.get("segments", []))
     return [*lines, *outcome_lines(summary["budget"])] if "budget" in summary else lines
+
+
+def _segment_lines(segments: Sequence[Mapping[str, int]]) -> list[str]:
+    """Where a run went on under other conditions than it was begun in."""
+    lines = []
+    for before, now in itertools.pairwise(segments):
+        names = [name for name in now if name not in ("from_step", "steps") and now[name] != before[name]]
+        changed = ", ".join(f"{name} {now[name]:,} (was {before[name]:,})" for name in names)
+        lines.append(
+            f"from step {now['from_step']:,} on: {changed}; bits may differ from those of a run without the change"
+        )
+    return lines
 
 
 @click.command()

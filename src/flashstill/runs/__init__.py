@@ -10,11 +10,11 @@ from flashstill.facts import load
 from flashstill.files import remove_leftovers
 from flashstill.hardware import chip_from_facts
 from flashstill.progress import Progress
-from flashstill.recipes import FamilyRecipe, to_toml
+from flashstill.recipes import FamilyRecipe
 from flashstill.records import Record
 from flashstill.runs.family import Family
 from flashstill.runs.pace import Pace
-from flashstill.runs.run_lock import claim, lock
+from flashstill.runs.run_lock import adopt, claim, lock
 from flashstill.runs.stages import STAGES
 
 __all__ = ["STAGES", "run_family"]
@@ -26,8 +26,9 @@ def run_family(recipe: FamilyRecipe, out: Path, progress: Progress, command: str
     Raises BadInput for a directory that belongs to another family or is used by another process.
     """
     _check_cost(recipe)
-    claim(to_toml(recipe), out)
+    changes = claim(recipe, out)
     with lock(out):
+        adopt(recipe, out, "family.toml", changes, progress)
         remove_leftovers(out)
         family = Family(recipe, out, progress, command)
         pace = family.pace = Pace(family) if recipe.minutes else None

@@ -6,15 +6,17 @@ records.jsonl summary.json     quality of the student
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from flashstill.errors import BadInput
 from flashstill.progress import Progress, Silent
-from flashstill.recipes import DistillRecipe, to_toml
+from flashstill.recipes import DistillRecipe
 from flashstill.runs import budget, kept
 from flashstill.runs.engine import Distillation
-from flashstill.runs.run_lock import claim, lock
+from flashstill.runs.extending import make_room
+from flashstill.runs.run_lock import adopt, claim, lock
 from flashstill.runs.workdir import Workdir
 
 RECIPE = "distill.toml"
@@ -31,15 +33,17 @@ def run_distillation(
     """
     from flashstill.distill.training import join_world
 
-    world, workdir = join_world(), out if isinstance(out, Workdir) else Workdir.alone(out)
+    world = join_world()
+    workdir = out if isinstance(out, Workdir) else dataclasses.replace(Workdir.alone(out), keeps_state=True)
     shown = progress if world.is_main else Silent()
-    if world.is_main:
-        claim(to_toml(recipe), workdir.out, RECIPE)
+    changes = claim(recipe, workdir.out, RECIPE) if world.is_main else []
     world.barrier()
     with lock(workdir.out, f".lock-{world.rank}" if world.rank else ".lock"):
         work = Distillation(recipe, workdir, shown, world)
         if world.is_main:
             workdir.tidy()
+            make_room(recipe, workdir, changes, shown)
+            adopt(recipe, workdir.out, RECIPE, changes, shown)
             shown.say(f"models run in {work.arithmetic}")
         world.barrier()
         work.text()
@@ -63,11 +67,12 @@ def build_signals(recipe: DistillRecipe, out: Path, progress: Progress, share: t
     """Build only text and signals, or the share (i, n) of the signals; returns bytes and rates by teacher."""
     from flashstill.distill.training import World
 
-    claim(to_toml(recipe), out, RECIPE)
+    changes = claim(recipe, out, RECIPE)
     if recipe.signals.kind == "none" and recipe.regime.kind != "sequence":
         raise BadInput("the recipe keeps no signals (signals.kind is none); nothing to build")
     work = Distillation(recipe, Workdir.alone(out), progress, World())
     with lock(out, ".lock-text", wait=True):
+        adopt(recipe, out, RECIPE, changes, progress)
         progress.say(f"models run in {work.arithmetic}")
         work.text()
     with lock(out, f".lock-signals-{share[0]}-of-{share[1]}"):

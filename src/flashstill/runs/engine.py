@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flashstill.files import write_text
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
+from flashstill.recipes.resuming import loop_keys
 from flashstill.runs import budget
 from flashstill.runs.models import Models
 from flashstill.runs.outcome import leave_summary
@@ -184,12 +185,14 @@ class Distillation:
         release()
         with Peak() as peak:
             trained = training.train(
-                student, source, objective, recipe, folder, self.progress, label, key, vocabulary, after_step
-            )
+                student, source, objective, recipe, folder, self.progress, label, key, vocabulary, after_step,
+                loop_keys(),
+            )  # fmt: skip
         if self.world.is_main:
             write_text(folder / budget.MEMORY, json.dumps({"bytes": peak.bytes}))
             leave_student(self.recipe, trained, tokenizer, self.workdir)
-            training.checkpoints.clear(folder)
+            if not self.workdir.keeps_state:
+                training.checkpoints.clear(folder)
         self.world.barrier()
 
     def evaluate(self) -> None:

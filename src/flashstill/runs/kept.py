@@ -28,6 +28,18 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentRow:
+    """A line of segments.jsonl (distill/training/segments.py)."""
+
+    from_step: Annotated[int, between(0, LARGEST)]
+    steps: Annotated[int, between(1, LARGEST)]
+    tokens: Annotated[int, between(1, LARGEST)]
+    micro_windows: Annotated[int, between(0, LARGEST)]
+    processes: Annotated[int, between(1, LARGEST)]
+    threads: Annotated[int, between(0, LARGEST)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Pick:
     """The student picked by a budget, and its predictions."""
 
@@ -89,6 +101,15 @@ def steps(folder: Path) -> list[dict[str, Any]]:
         built(Step, row, where, open_end=True)
     if not rows:
         raise BadInput(f"{path} holds no training step; delete {folder.parent} and run again")
+    return [row for _, row in rows]
+
+
+def segments(folder: Path) -> list[dict[str, Any]]:
+    """The segments of a training: where it went on under other conditions; empty if an older version trained."""
+    path = folder / "segments.jsonl"
+    rows = list(json_rows(path)) if path.is_file() else []
+    for where, row in rows:
+        built(SegmentRow, row, where, open_end=True)
     return [row for _, row in rows]
 
 

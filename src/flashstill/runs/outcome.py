@@ -46,6 +46,9 @@ def leave_summary(
         "quality": as_table(records),
         "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     }
+    segments = kept.segments(workdir.training)
+    if len(segments) > 1:
+        summary["segments"] = segments
     if recipe.budget.is_set:
         summary["budget"] = budget.outcome(recipe, workdir, models["student"], summary)
     write_text(workdir.out / "summary.json", json.dumps(summary, indent=1))

@@ -1,42 +1,85 @@
-"""Ownership of a run directory: one recipe, and one running process at a time."""
+"""Ownership of a run directory: one recipe, and one running process at a time.
+
+A run may go on with a recipe that differs in some keys (recipes/resuming.py).  changes.jsonl has a line for each such
+key: what it was, what it is, and when.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import tomllib
-from collections.abc import Iterator
+import json
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from flashstill.bounded import read_bounded
-from flashstill.checked import toml_tree
+from flashstill.checked import built, toml_tree
 from flashstill.errors import BadInput
 from flashstill.files import disk_errors, make_directory, write_text
+from flashstill.progress import Progress
+from flashstill.recipes import DistillRecipe, to_toml
+from flashstill.recipes.resuming import Change, changes_of, rule_of
+
+CHANGES = "changes.jsonl"
 
 
-def claim(recipe: str, out: Path, name: str = "family.toml") -> None:
-    """Claim a directory for a recipe; BadInput if it holds a different one. recipe: as TOML, stored in file `name`."""
+def claim(recipe: Any, out: Path, name: str = "family.toml") -> list[Change]:
+    """Claim a directory for a recipe, stored in its file `name`; returns the keys that changed since, all allowed.
+
+    Raises BadInput if the directory belongs to another recipe, naming the keys with both values.  The stored recipe
+    stays as it is until `adopt`.
+    """
     recorded = out / name
     if recorded.is_file():
-        if read_bounded(recorded, 2**20) != recipe.encode():
-            raise BadInput(f"{out} belongs to another recipe ({_difference(recorded, recipe)}); give another --out")
-        return
+        changes = _changes(recorded, recipe, out)
+        alone = isinstance(recipe, DistillRecipe)
+        refused = [change for change in changes if rule_of(change, alone) is None]
+        if refused:
+            was = ", ".join(str(change).split(" and is ")[0] for change in refused)
+            now = ", ".join(f"{change.key} is {str(change).rpartition(' and is ')[2]}" for change in refused)
+            raise BadInput(
+                f"{out} belongs to another recipe ({was}); now {now}: leave it as it was, or give another --out"
+            )
+        return changes
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out} is a file; give a directory as --out")
     if out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir()):
         raise BadInput(f"{out} is not empty and holds no {name}; give an empty or new directory as --out")
     make_directory(out)
-    write_text(recorded, recipe)
+    write_text(recorded, to_toml(recipe))
+    return []
 
 
-def _difference(recorded: Path, recipe: str) -> str:
+def _changes(recorded: Path, recipe: Any, out: Path) -> list[Change]:
     try:
-        old, new = toml_tree(recorded), tomllib.loads(recipe)
-    except BadInput:
-        return f"its {recorded.name} is broken"
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    shown = [f"{key} was {old.get(key)!r}" for key in keys if not isinstance(new.get(key), (dict, list))]
-    return ", ".join(shown or [f"another [{key}]" for key in keys])
+        tree = toml_tree(recorded)
+    except BadInput as error:
+        raise BadInput(
+            f"{out} belongs to another recipe (its {recorded.name} is broken); give another --out"
+        ) from error
+    try:
+        return changes_of(built(type(recipe), tree, str(recorded)), recipe)
+    except BadInput as error:
+        raise BadInput(
+            f"{out} was begun by another version of flashstill or for another kind of run ({error}); give another --out"
+        ) from error
+
+
+def adopt(recipe: Any, out: Path, name: str, changes: Sequence[Change], progress: Progress) -> None:
+    """Store the recipe with the changes that `claim` allowed; call it with the directory's lock held."""
+    if not changes:
+        return
+    alone, now = isinstance(recipe, DistillRecipe), time.strftime("%Y-%m-%d %H:%M:%S %Z")
+    log = (out / CHANGES).read_text(encoding="utf-8") if (out / CHANGES).is_file() else ""
+    for change in changes:
+        rule = rule_of(change, alone)
+        assert rule is not None, "claim refuses it"
+        progress.say(f"{change}: {rule.follows}")
+        row = {"key": change.key, "was": change.was, "now": change.now, "follows": rule.follows, "at": now}
+        log += json.dumps(row) + "\n"
+    write_text(out / CHANGES, log)
+    write_text(out / name, to_toml(recipe))
 
 
 @contextlib.contextmanager

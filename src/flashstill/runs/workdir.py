@@ -31,7 +31,8 @@ DOMAINS = ("heldout", "out-of-domain")
 class Workdir:
     """out: directory of the run's own files, such as recipe, lock and records.
 
-    sequence: name of the packed teacher-generated text; teachers: the folder of each teacher under `signals`.
+    sequence: name of the packed teacher-generated text; teachers: the folder of each teacher under `signals`;
+    keeps_state: whether the last checkpoint stays, so that a finished run can go on with more tokens.
     """
 
     out: Path
@@ -46,6 +47,7 @@ class Workdir:
     training: Path
     sequence: str = "sequence"
     teachers: tuple[str, ...] = ()
+    keeps_state: bool = False
 
     @staticmethod
     def alone(out: Path) -> Workdir:

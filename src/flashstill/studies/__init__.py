@@ -17,11 +17,10 @@ from typing import Any
 
 from flashstill.files import make_directory, remove_leftovers, write_text
 from flashstill.progress import Progress
-from flashstill.recipes import to_toml
 from flashstill.recipes.study import StudyRecipe
 from flashstill.report.study import write_study_report
 from flashstill.runs import kept
-from flashstill.runs.run_lock import claim, lock
+from flashstill.runs.run_lock import adopt, claim, lock
 from flashstill.studies import classifiers, deep_think, kd_against_labels, moe_to_dense, rounding
 from flashstill.studies.seeds import Bar, Result, together
 from flashstill.verdicts import NOT_SHOWN
@@ -58,8 +57,9 @@ def run_study(
     Raises BadInput for a directory that belongs to a different recipe or is used by another process.
     """
     study = STUDIES[recipe.study]
-    claim(to_toml(recipe), out, RECIPE)
+    changes = claim(recipe, out, RECIPE)
     with lock(out):
+        adopt(recipe, out, RECIPE, changes, progress)
         remove_leftovers(out)
         run, results = list(seeds), [_seed(study, recipe, seed, out / f"seed-{seed}", progress) for seed in seeds]
         while True:

@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 
+from flashstill.distill.models.threads import THREAD_VARIABLES, asked_threads
 from flashstill.errors import BadInput, DiskTrouble, unknown
 from flashstill.files import home_directory, write_text
 
@@ -36,7 +37,6 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 AUTO = "auto"
 WANTED = (AUTO, *DTYPES)
 FILE = "arithmetic.json"
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 SETTINGS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
 MANY_TOKENS, FEW_TOKENS = 256, 4
 ROUNDS, ARITHMETIC_S, THREADS_S = 5, 0.6, 0.25
@@ -125,10 +125,11 @@ def settled(requested: str, shape: Callable[[], Shape], record: Path) -> Arithme
 
 
 def begun(record: Path) -> Arithmetic:
-    """Read the choice that a run has recorded; BadInput if the file is missing or damaged."""
+    """The choice that a run has recorded, with as many threads as the environment asks for; BadInput if damaged."""
     try:
         record_fields = json.loads(record.read_text(encoding="utf-8"))
-        arithmetic = Arithmetic(precision=record_fields["precision"], threads=int(record_fields["threads"]))
+        threads = asked_threads() or int(record_fields["threads"])
+        arithmetic = Arithmetic(precision=record_fields["precision"], threads=threads)
         if arithmetic.precision not in DTYPES or arithmetic.threads < 1:
             raise ValueError("no arithmetic of ours")
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -3,9 +3,9 @@
     step-00000040/checkpoint.json          step, key, history, processes, SHA-256 of every share
                   share-0-of-2.safetensors each process writes its own
 
-A checkpoint stores the key of its run (recipe, data, objective, arithmetic, threads); that of a different run is
-refused, as resuming it would mix two runs.  A run may resume with a different number of processes: shares are joined
-along their first axis, as FSDP2 splits them, one tensor at a time.
+A checkpoint stores the key of its run (recipe, data, objective, arithmetic); that of a different run is refused, as
+resuming it would mix two runs.  A run may resume under other conditions (segments.py), also with a different number of
+processes: shares are joined along their first axis, as FSDP2 splits them, one tensor at a time.
 
 Why not torch.distributed.checkpoint (measured 2026-11-28, docs/log.md): its index is a pickle, it writes four times as
 slowly, and none of its formats notices a flipped bit.
@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from flashstill.distill.training.segments import Segment, as_rows, differences
 from flashstill.distill.training.sharded import World
 from flashstill.errors import BadInput
 from flashstill.files import disk_errors, sha256, sync
@@ -35,11 +36,13 @@ _SHARDED = ("master/", "exp_avg/", "exp_avg_sq/")  # sharded over processes; all
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
-    """The state after `step` optimiser steps."""
+    """The state after `step` optimiser steps. record: the whole of checkpoint.json, of a checkpoint that was read."""
 
     step: int
     tensors: Mapping[str, Tensor]
     metrics: list[dict[str, float]]
+    segments: list[Segment] = field(default_factory=list)
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Joined(Mapping[str, Tensor]):
@@ -81,8 +84,8 @@ def write(directory: Path, snapshot: Snapshot, key: dict[str, Any], world: World
         checksums = world.all_gather(sha256(share))
         if world.is_main:
             record = {
-                "step": snapshot.step, "key": key, "metrics": snapshot.metrics, "processes": world.size,
-                "sha256": checksums,
+                "step": snapshot.step, "key": key, "segments": as_rows(snapshot.segments),
+                "metrics": snapshot.metrics, "processes": world.size, "sha256": checksums,
             }  # fmt: skip
             (building / "checkpoint.json").write_text(json.dumps(record), encoding="utf-8")
             sync(building / "checkpoint.json")
@@ -95,25 +98,26 @@ def write(directory: Path, snapshot: Snapshot, key: dict[str, Any], world: World
         world.barrier()
 
 
-def latest(directory: Path, key: dict[str, Any], world: World | None = None) -> Snapshot | None:
+def latest(
+    directory: Path, key: dict[str, Any], world: World | None = None, may_change: Collection[str] = ()
+) -> Snapshot | None:
     """The newest undamaged checkpoint; None if there is none; BadInput if it belongs to a different run.
 
-    Every process takes part: each checks some of the shares, and all skip a checkpoint with a damaged share.
+    may_change: fields of the key's recipe that may differ.  Every process takes part: each checks some of the shares,
+    and all skip a checkpoint with a damaged share.
     """
     world = world or World()
-    own_key = json.loads(json.dumps(key))
     for path in reversed(world.broadcast(_all(directory))):
         record = _whole_record(path, world)
         if not all(world.all_gather(record is not None)) or record is None:
             continue
-        if record["key"] != own_key:
-            its_key = record["key"]
-            differs = sorted(name for name in {**own_key, **its_key} if its_key.get(name) != own_key.get(name))
+        differs = differences(key, record["key"], may_change)
+        if differs:
             raise BadInput(
                 f"checkpoint {path} belongs to a run with another {' and '.join(differs)}; remove {directory}"
             )
         shares = [_share(path, rank, record["processes"]) for rank in range(record["processes"])]
-        return Snapshot(step=record["step"], tensors=Joined(shares), metrics=record["metrics"])
+        return Snapshot(step=record["step"], tensors=Joined(shares), metrics=record["metrics"], record=record)
     return None
 
 

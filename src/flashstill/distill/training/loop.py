@@ -1,15 +1,17 @@
 """The training loop: a student, an objective, a fixed order of batches; a resumed run reaches the same weights.
 
-Everything a step depends on is either in the checkpoint or a function of (seed, step).  A resumed run is therefore
-bit-identical to an uninterrupted one (on the same machine, arithmetic, number of threads and of processes).
+Everything a step depends on is either in the checkpoint or a function of (seed, step, process).  A resumed run is
+therefore bit-identical to an uninterrupted one (on the same machine, with the same arithmetic, number of threads and
+of processes, and windows a pass; where one of these changed, the run has another segment: segments.py).
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,9 +31,11 @@ from flashstill.distill.training.mixed_precision import MixedPrecisionAdamW
 from flashstill.distill.training.objectives import Objective
 from flashstill.distill.training.randomness import own_draws, seed_step
 from flashstill.distill.training.recipe import TrainRecipe, learning_rate_at
+from flashstill.distill.training.segments import FILE as SEGMENTS
+from flashstill.distill.training.segments import Segment, as_rows, continued, from_record
 from flashstill.distill.training.sharded import Sharded, World, join_world
 from flashstill.errors import BadInput
-from flashstill.files import make_directory
+from flashstill.files import make_directory, write_text
 from flashstill.progress import Progress, Silent
 
 AfterStep = Callable[[Model, int], dict[str, float]]
@@ -62,12 +66,14 @@ def train(
     key: dict[str, Any] | None = None,
     vocabulary: int | None = None,
     after_step: AfterStep | None = None,
+    may_change: Collection[str] = (),
 ) -> Model:
     """Train `model` in place and return it in eval mode; `directory` holds checkpoints, metrics.jsonl and events.
 
     Parameters that do not require a gradient are not changed.  key: further settings that a checkpoint must match.
-    vocabulary: number of logits used, if the heads of teacher and student are padded differently.  Raises BadInput if
-    the loss is not finite or diverges, and if memory runs out; the last good checkpoint is kept.
+    vocabulary: number of logits used, if the heads of teacher and student are padded differently.  may_change: fields
+    of the recipe that may differ from those of the checkpoint that the run is resumed from.  Raises BadInput if the
+    loss is not finite or diverges, and if memory runs out; the last good checkpoint is kept.
     """
     world = join_world()
     make_directory(directory)
@@ -87,13 +93,20 @@ def train(
         return plain
 
     full_key = {
-        "recipe": asdict(recipe), "arithmetic": precision_of(model.dtype), "threads": torch.get_num_threads(),
-        **source.key, **(key or {}),
+        "recipe": asdict(recipe), "arithmetic": precision_of(model.dtype), **source.key, **(key or {}),
     }  # fmt: skip
-    snapshot = latest(directory, full_key, world)
-    step = 0
+    snapshot = latest(directory, full_key, world, may_change)
+    step = 0 if snapshot is None else snapshot.step
+    now = Segment(
+        from_step=step, steps=steps, tokens=recipe.tokens, micro_windows=recipe.micro_windows, processes=world.size,
+        threads=torch.get_num_threads(),
+    )  # fmt: skip
+    before = [] if snapshot is None else from_record(snapshot.record, source.window_length)
+    segments = continued(before, now)
+    first_steps = segments[0].steps
+    if before and segments != before and world.is_main:
+        progress.say(f"{name} goes on at step {step} with {', '.join(before[-1].changes_to(now))}: bits may differ")
     if snapshot is not None:
-        step = snapshot.step
         state.restore(snapshot.tensors, step)
         source.restore(_under("source/", snapshot.tensors))
         _restore_buffers(model, _under("buffer/", snapshot.tensors))
@@ -107,7 +120,7 @@ def train(
         while step < steps:
             started = time.perf_counter()
             batch = source.batch(step, whole)
-            rate = learning_rate_at(recipe, step, steps)
+            rate = learning_rate_at(recipe, step, steps, first_steps)
             seed_step(recipe.seed, step, world.rank)
             try:
                 loss = _run_micro_steps(batch, student, state, objective, micro_steps, world, space, vocabulary)
@@ -128,10 +141,13 @@ def train(
                 raise BadInput(_stopped(name, f"the loss has risen to {loss:.3g}", step, batch, recipe, directory))
             if step % recipe.checkpoint_every_steps == 0 or step == steps:
                 tensors = {**state.tensors(), **_over("source/", source.state()), **_over("buffer/", _buffers(model))}
-                write(directory, Snapshot(step=step, tensors=tensors, metrics=metrics.rows), full_key, world)
+                kept = Snapshot(step=step, tensors=tensors, metrics=metrics.rows, segments=segments)
+                write(directory, kept, full_key, world)
                 metrics.flush()
             advance(tokens_per_step, f"loss {loss:.3f}")
     metrics.close()
+    if world.is_main:
+        write_text(directory / SEGMENTS, "".join(json.dumps(row) + "\n" for row in as_rows(segments)))
     return whole().eval()
 
 

@@ -46,9 +46,13 @@ class TrainRecipe:
         return max(1, self.tokens // (self.windows_per_step * window_length))
 
 
-def learning_rate_at(recipe: TrainRecipe, step: int, steps: int) -> float:
-    """Learning rate of step `step` (from 0) of `steps`."""
-    warmup = max(1, round(recipe.warmup_fraction * steps))
+def learning_rate_at(recipe: TrainRecipe, step: int, steps: int, first_steps: int = 0) -> float:
+    """Learning rate of step `step` (from 0) of `steps`.
+
+    first_steps: the total when the run began, if it has become larger since; the warm-up is a share of that one, as it
+    may be over: a cosine goes on where that of the new total is at this step, "wsd" at the peak until its new decay.
+    """
+    warmup = max(1, round(recipe.warmup_fraction * (first_steps or steps)))
     if step < warmup:
         return recipe.learning_rate * (step + 1) / warmup
     low = recipe.final_fraction

@@ -1,0 +1,105 @@
+"""Which keys of a recipe may change when a run goes on in its directory: one table, `RULES`; all others are refused.
+
+The rules hold for the recipes of students, families and studies: "train.micro_windows" is also that of a student in a
+family, and of a format in a study.  A key that an older version did not know had its default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flashstill.errors import shown
+from flashstill.recipes.teachers import is_address
+
+_MISSING = "none"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """A key of a recipe (its path, as "students[0].train.tokens") with its recorded and its new value."""
+
+    key: str
+    was: Any
+    now: Any
+
+    def __str__(self) -> str:
+        return f"{self.key} was {_plain(self.was)} and is {_plain(self.now)}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """What follows from a change of a key. key: the last names of its path; why_not: why a change is refused, empty if
+    it is not; alone: only in the recipe of a single student."""
+
+    key: str
+    follows: str
+    why_not: Callable[[Change], str] = lambda change: ""
+    alone: bool = False
+
+
+RULES = (
+    Rule(
+        key="train.micro_windows",
+        follows="the gradients are the same and are added up in another order, so that bits may differ from here on",
+    ),
+    Rule(
+        key="train.tokens",
+        follows="the schedule of the learning rate is that of the new total, from the step reached; the warm-up that is"
+        " over is not repeated",
+        why_not=lambda change: "" if change.now > change.was else "it may rise, not fall",
+        alone=True,
+    ),
+    Rule(key="train.checkpoint_every_steps", follows="nothing but more or fewer checkpoints"),
+    Rule(
+        key="teachers.model",
+        follows="the server of the same model is asked at its new address",
+        why_not=lambda change: "" if is_address(str(change.was)) and is_address(str(change.now)) else "another teacher",
+    ),
+    Rule(key="teachers.in_flight", follows="nothing but more or fewer requests at a time"),
+    Rule(key="teachers.time_limit_s", follows="nothing but other patience with a server"),
+)
+"""Besides these, the numbers of processes (torchrun) and threads (OMP_NUM_THREADS) may change: bits may differ then."""
+
+
+def changes_of(recorded: Any, recipe: Any) -> list[Change]:
+    """The keys in which two recipes of one type differ."""
+    was, now = dict(_leaves(dataclasses.asdict(recorded), "")), dict(_leaves(dataclasses.asdict(recipe), ""))
+    return [
+        Change(key=key, was=was.get(key, _MISSING), now=now.get(key, _MISSING))
+        for key in {**was, **now}
+        if was.get(key, _MISSING) != now.get(key, _MISSING)
+    ]
+
+
+def rule_of(change: Change, alone: bool) -> Rule | None:
+    """The rule that allows a change, None if it is refused. alone: whether the recipe is that of a single student."""
+    path = re.sub(r"\[\d+\]", "", change.key)
+    for rule in RULES:
+        if path == rule.key or (path.endswith(f".{rule.key}") and not rule.alone):
+            allowed = (alone or not rule.alone) and not rule.why_not(change)
+            return rule if allowed else None
+    return None
+
+
+def loop_keys() -> frozenset[str]:
+    """The keys of [train] that may differ from those in a checkpoint."""
+    return frozenset(rule.key.removeprefix("train.") for rule in RULES if rule.key.startswith("train."))
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for name, entry in value.items():
+            yield from _leaves(entry, f"{path}.{name}" if path else name)
+    elif isinstance(value, (tuple, list)) and any(isinstance(entry, Mapping) for entry in value):
+        for place, entry in enumerate(value):
+            yield from _leaves(entry, f"{path}[{place}]")
+    else:
+        yield path, list(value) if isinstance(value, tuple) else value
+
+
+def _plain(value: Any) -> str:
+    return value if value is _MISSING else f"{value:,}" if type(value) is int else shown(value)
