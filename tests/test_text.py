@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flashstill.distill.data import text_files
+from flashstill.distill.data import compressed, json_rows
 from flashstill.distill.data.packing import Packed, pack
 from flashstill.distill.data.text import cpython_code, cpython_docs, load_documents, shuffled, without_leaks
 from flashstill.distill.data.text_files import Document
@@ -74,7 +74,7 @@ class TestAttacks:
     )
     def test_lines(self, tmp_path: Path, line: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if "longer" in said:
-            monkeypatch.setattr(text_files, "MOST_LINE_CHARACTERS", 1000)
+            monkeypatch.setattr(json_rows, "MOST_LINE_CHARACTERS", 1000)
         (tmp_path / "a.jsonl").write_text(f'{{"text":"fine"}}\n\n{line}\n')
         with pytest.raises(BadInput, match=said):
             load_documents(str(tmp_path / "a.jsonl"))
@@ -109,7 +109,8 @@ class TestAttacks:
         rows = pyarrow.DictionaryArray.from_arrays(np.zeros(10_000_000, dtype=np.int32), ["x" * 2**20])
         pyarrow.parquet.write_table(pyarrow.table({"text": rows}), tmp_path / "a.parquet")
         assert (tmp_path / "a.parquet").stat().st_size < 2**20
-        monkeypatch.setattr(text_files, "MOST_BYTES", 2**23)
+        monkeypatch.setattr(compressed, "FREE_BYTES", 2**23)
+        monkeypatch.setattr(compressed, "MOST_RATIO", 1)
         with pytest.raises(BadInput, match="decompresses to more than 8 MiB of text"):
             load_documents(str(tmp_path / "a.parquet"))
 
@@ -139,7 +140,7 @@ class TestAttacks:
         with pytest.raises(BadInput, match='has no "text" column'):
             load_documents(str(tmp_path / "a.parquet"))
         pyarrow.parquet.write_table(pyarrow.table({"text": ["a", None]}), tmp_path / "a.parquet")
-        with pytest.raises(BadInput, match="has no string in row 1"):
+        with pytest.raises(BadInput, match='row 1 has no "text" string'):
             load_documents(str(tmp_path / "a.parquet"))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from flashstill.arch.lora_base import is_adapter
 from flashstill.bounded import named_path
-from flashstill.distill.data.text_files import SUFFIXES
+from flashstill.distill.data.saved import SUFFIXES
 from flashstill.distill.models import load_tokenizer
 from flashstill.distill.teachers import resolve_teacher
 from flashstill.errors import BadInput, shortened, unknown

@@ -1,7 +1,7 @@
 """Load documents from a text source, remove duplicates, and remove paragraphs that leak from the training text.
 
-A source is a path (a text file, JSONL with a "text" field, Parquet with a "text" column, or a directory of these) or
-one of two built-in corpora.  `cpython-docs`: Python's language reference and the docstrings of its standard library,
+A source is a path (a file of text, JSON, CSV, Parquet or Arrow, or a directory: saved.py, layouts.py) or one of two
+built-in corpora.  `cpython-docs`: Python's language reference and the docstrings of its standard library,
 which every Python installation has.  `cpython-code`, meant as its out-of-domain counterpart: the source code of the
 standard library without docstrings and comments.
 """
@@ -16,35 +16,56 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from flashstill.arch.config_file import existing
-from flashstill.distill.data.text_files import PLAIN_TEXT_DOCUMENT_CHARACTERS, Document, from_path
+from flashstill.distill.data.layouts import Columns, Document
+from flashstill.distill.data.rows import Tally
+from flashstill.distill.data.saved import located_source
+from flashstill.distill.data.text_files import PLAIN_TEXT_DOCUMENT_CHARACTERS, from_path
 from flashstill.errors import BadInput, shortened, unknown
 
 BUILT_IN = ("cpython-docs", "cpython-code")
+MOST_CHARACTERS = 2**30
+"""limit for text that is held in memory"""
 SHORTEST_DOCSTRING_CHARACTERS = 200
 SHORTEST_PARAGRAPH_CHARACTERS = 80
 _SKIPPED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3"}
 
 
-def load_documents(source: str) -> list[Document]:
+def load_documents(source: str, tally: Tally | None = None, columns: Columns | None = None) -> list[Document]:
     """All documents of `source` in a deterministic order, without duplicates (compared up to white space).
 
-    Raises BadInput if the source is missing, empty or unreadable.
+    tally: counts the records, bad ones included; columns: names of the entries of a record (layouts.py).
+    Raises BadInput if the source is missing, empty or unreadable, has too many bad records, or exceeds the memory.
     """
-    if source == "cpython-docs":
-        documents = cpython_docs()
-    elif source == "cpython-code":
-        documents = cpython_code()
+    counts = tally or Tally()
+    documents = _without_duplicates(_within_memory(read_documents(source, counts, columns), source))
+    counts.check()
+    if not documents:
+        raise BadInput(f"data {source!r} holds no text; give a file of text, JSON, CSV, Parquet or Arrow with some")
+    return documents
+
+
+def read_documents(source: str, tally: Tally, columns: Columns | None = None) -> Iterator[Document]:
+    """The documents of `source` that are not blank, one at a time; `tally.check()` must follow at the end."""
+    if source in BUILT_IN:
+        built_in = cpython_docs() if source == "cpython-docs" else cpython_code()
+        tally.good += len(built_in)
+        documents: Iterable[Document] = built_in
     else:
-        path = existing(source)
-        if path is None:
+        located = located_source(source)
+        if located is None:
             unlike = unknown("source", source, BUILT_IN)
             raise BadInput(f"data {shortened(source)!r} is neither a file nor a directory, and {unlike}")
-        documents = list(from_path(path))
-    documents = _without_duplicates(document for document in documents if document.text.strip())
-    if not documents:
-        raise BadInput(f"data {source!r} holds no text; give a UTF-8 text, JSONL or Parquet file with some")
-    return documents
+        documents = from_path(located[0], tally, columns, located[1])
+    return (document for document in documents if document.text.strip())
+
+
+def _within_memory(documents: Iterable[Document], source: str) -> Iterator[Document]:
+    size = 0
+    for document in documents:
+        size += len(document.text)
+        if size > MOST_CHARACTERS:
+            raise BadInput(f"data {source!r} holds more than {MOST_CHARACTERS // 2**20} MiB of text; give a part of it")
+        yield document
 
 
 def _without_duplicates(documents: Iterable[Document]) -> list[Document]:
@@ -64,10 +85,17 @@ def shuffled(documents: Iterable[Document], seed: int) -> list[Document]:
 
 
 def without_leaks(documents: Iterable[Document], training: Iterable[Document]) -> list[Document]:
-    """`documents` without the paragraphs of 80 or more characters that also occur in `training`."""
+    """`documents` without the paragraphs of 80 or more characters that also occur in `training`.
+
+    A conversation cannot lose a part: it is left out if an answer in it has such a paragraph.
+    """
     known = {digest for document in training for digest, _ in _paragraphs(document.text)}
     kept = []
     for document in documents:
+        if document.is_whole:
+            if not any(digest in known for answer in document.learned for digest, _ in _paragraphs(answer)):
+                kept.append(document)
+            continue
         parts = [part for digest, part in _paragraphs(document.text, everything=True) if digest not in known]
         if any(part.strip() for part in parts):
             kept.append(Document(name=document.name, text="\n\n".join(parts)))

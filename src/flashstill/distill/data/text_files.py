@@ -1,94 +1,112 @@
-"""Read plain text, JSONL and Parquet files into documents, with limits on their size.
+"""Read documents of data files, one at a time: plain text, JSON lines, JSON, CSV, Parquet, Arrow, compressed or not.
 
-Only regular files are read (a device or a pipe may never end), up to a size that fits in memory.  Parquet files can
-decompress to any size and are therefore read in a separate process (parquet.py).
+Only regular files are read (a device or a pipe may never end), as streams: no file is ever in memory as a whole.
+Records that cannot be used are counted in a tally (rows.py), which refuses the data if there are too many.
 """
 
 from __future__ import annotations
 
+import io
 import json
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from flashstill.bounded import check_regular, lone_surrogate, read_bounded
-from flashstill.distill.data.parquet import texts_of
+from flashstill.bounded import check_regular, lone_surrogate
+from flashstill.distill.data import json_rows, saved
+from flashstill.distill.data.compressed import opened, suffix_of
+from flashstill.distill.data.json_rows import MOST_LINE_CHARACTERS
+from flashstill.distill.data.layouts import Columns, Document, document_of
+from flashstill.distill.data.rows import Row, Tally, Unusable
+from flashstill.distill.data.saved import SUFFIXES
+from flashstill.distill.data.tables import columnar_rows
 from flashstill.errors import BadInput
 
-SUFFIXES = (".txt", ".md", ".rst", ".jsonl", ".parquet")
+__all__ = ["SUFFIXES", "Document", "from_path", "json_line", "lines_of", "valid"]
 PLAIN_TEXT_DOCUMENT_CHARACTERS = 2000
-MOST_PLAIN_BYTES = 256 * 2**20
-"""limit for one plain-text file; in memory a character can take four bytes"""
-MOST_LINE_CHARACTERS = 64 * 2**20
+MOST_PLAIN_CHARACTERS = 4 * 2**20
+"""a document of plain text without a blank line is cut at the end of a line beyond this"""
 MOST_BYTES = 2**30
-"""limit for all files of a source together"""
-MOST_FILES = 100_000
+"""limit for a file of lines that is read for other purposes than text"""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Document:
-    """A piece of text that goes as a whole into either the training or the held-out set."""
+def from_path(path: Path, tally: Tally, columns: Columns | None = None, split: str = "") -> Iterator[Document]:
+    """The documents of a file, or of all data files below a directory; see saved.py for splits.
 
-    name: str
-    text: str
-
-
-def from_path(path: Path) -> Iterator[Document]:
-    """The documents of a file, or of all supported files below a directory; BadInput names the file that fails."""
-    if not path.is_dir():
-        yield from _from_file(path)
-        return
-    files: list[Path] = []
-    for file in path.rglob("*"):
-        if file.suffix.lower() in SUFFIXES and file.is_file():
-            files.append(file)
-            if len(files) > MOST_FILES:
-                raise BadInput(f"data directory {path} holds more than {MOST_FILES:,} files; give a smaller one")
-    if not files:
-        raise BadInput(f"data directory {path} holds no {', '.join(SUFFIXES)} file")
-    if sum(file.stat().st_size for file in files) > MOST_BYTES:
-        raise BadInput(f"data directory {path} holds more than {MOST_BYTES // 2**20} MiB of text; give a part of it")
-    for file in sorted(files):
-        yield from _from_file(file)
+    Raises BadInput naming the file that cannot be read, or the first bad record if there are too many.
+    """
+    asked = columns or Columns()
+    for file in saved.files_of(path, split):
+        if suffix_of(file) in (*saved.JSON_LINES, *saved.JSON, *saved.TABLES, *saved.COLUMNAR):
+            yield from _from_rows(_rows(file, asked), tally, asked)
+        else:
+            for document in _from_plain(file):
+                tally.good += 1
+                yield document
 
 
-def _from_file(path: Path) -> Iterator[Document]:
-    if path.suffix.lower() == ".jsonl":
-        return _from_jsonl(path)
-    return _from_parquet(path) if path.suffix.lower() == ".parquet" else _from_plain(path)
+def _rows(path: Path, columns: Columns) -> Iterator[Row]:
+    suffix = suffix_of(path)
+    if suffix in saved.COLUMNAR:
+        return columnar_rows(path, columns.names)
+    if suffix in saved.TABLES:
+        return json_rows.table_rows(path, "\t" if suffix == ".tsv" else ",")
+    return json_rows.json_lines(path) if suffix in saved.JSON_LINES else json_rows.json_values(path)
+
+
+def _from_rows(rows: Iterator[Row], tally: Tally, columns: Columns) -> Iterator[Document]:
+    for row in rows:
+        if row.problem:
+            tally.skip(row.where, row.problem, row.problem.partition(" (")[0])
+            continue
+        try:
+            document = document_of(row.value, row.name, columns)
+        except Unusable as error:
+            tally.skip(row.where, str(error), error.kind)
+            continue
+        tally.good += 1
+        yield document
 
 
 def _from_plain(path: Path) -> Iterator[Document]:
     """Split a plain-text file at blank lines into documents of at least 2,000 characters (the last may be shorter)."""
-    try:
-        content = read_bounded(path, MOST_PLAIN_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInput(f"data file {path} is not UTF-8 (byte {error.start}); convert it first") from error
-    text = content.replace("\r\n", "\n").replace("\r", "\n")
-    pending, size, count = [], 0, 0
-    for part in re.split(r"\n\s*\n", text):
+    for count, text in enumerate(_gathered(_paragraphs(path))):
+        yield Document(name=f"{path.name}#{count}", text=text)
+
+
+def _gathered(paragraphs: Iterator[str]) -> Iterator[str]:
+    pending: list[str] = []
+    size = 0
+    for part in paragraphs:
         pending.append(part)
         size += len(part)
         if size >= PLAIN_TEXT_DOCUMENT_CHARACTERS:
-            yield Document(name=f"{path.name}#{count}", text="\n\n".join(pending))
-            pending, size, count = [], 0, count + 1
+            yield "\n\n".join(pending)
+            pending, size = [], 0
     if pending:
-        yield Document(name=f"{path.name}#{count}", text="\n\n".join(pending))
+        yield "\n\n".join(pending)
 
 
-def _from_jsonl(path: Path) -> Iterator[Document]:
-    for number, line in lines_of(path, f"data file {path}"):
-        row = json_line(line, f"data file {path}, line {number}")
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise BadInput(f'data file {path}, line {number} has no "text" string')
-        yield Document(name=f"{path.name}:{number}", text=valid(row["text"], f"data file {path}, line {number}"))
-
-
-def _from_parquet(path: Path) -> Iterator[Document]:
-    check_regular(path, MOST_BYTES)
-    for number, text in enumerate(texts_of(path, MOST_BYTES)):
-        yield Document(name=f"{path.name}:{number}", text=text)
+def _paragraphs(path: Path) -> Iterator[str]:
+    """Runs of lines that are not blank."""
+    shown = f"data file {path}"
+    lines: list[str] = []
+    size = number = 0
+    with opened(path, shown) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig") as text:
+        try:
+            while line := text.readline(MOST_LINE_CHARACTERS):
+                number += 1
+                if len(line) >= MOST_LINE_CHARACTERS:
+                    raise BadInput(f"{shown}, line {number} is longer than {MOST_LINE_CHARACTERS:,} characters")
+                if line.strip():
+                    lines.append(line)
+                    size += len(line)
+                if lines and (size > MOST_PLAIN_CHARACTERS or not line.strip()):
+                    yield "".join(lines).removesuffix("\n")
+                    lines, size = [], 0
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{shown} is not UTF-8 (after line {number}); convert it first") from error
+    if lines:
+        yield "".join(lines).removesuffix("\n")
 
 
 def lines_of(path: Path, shown: str) -> Iterator[tuple[int, str]]:
