@@ -11,20 +11,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from flashstill.bounded import lone_surrogate
+from flashstill.distill.data.messages import decoded, message_of, valid
 from flashstill.distill.data.rows import Unusable
 
-ROLES = {
-    "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant",
-    "model": "assistant", "bing": "assistant", "bard": "assistant", "system": "system", "tool": "tool",
-    "observation": "tool", "function_response": "tool", "function_call": "assistant",
-}  # fmt: skip
-"""role of each sender of ShareGPT"""
 PAIRS = (("prompt", "completion"), ("prompt", "response"), ("query", "response"))
 EXTRA = ("tools", "system", "chat_template_kwargs", "input", "history")
 NO_LAYOUT = (
@@ -114,22 +107,15 @@ def _plain_text(record: Mapping[str, Any], column: str, name: str) -> Document:
             raise Unusable(f'has no "{column}" string')
         shown = ", ".join(list(map(str, record))[:MOST_NAMES])
         raise Unusable(f"{NO_LAYOUT}; it has {shown}", NO_LAYOUT)
-    return Document(name=name, text=_valid(text))
+    return Document(name=name, text=valid(text))
 
 
 def _is_listed(value: Any) -> bool:
     return isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("["))
 
 
-def _valid(text: str) -> str:
-    if (place := lone_surrogate(text)) is not None:
-        kind = "holds text that is no valid Unicode"
-        raise Unusable(f"{kind} (a lone surrogate at character {place})", kind)
-    return text
-
-
 def _conversation(record: Mapping[str, Any], column: str, name: str) -> Document:
-    messages = [_message(each, place) for place, each in enumerate(_list(record, column), 1)]
+    messages = [message_of(each, place) for place, each in enumerate(_list(record, column), 1)]
     messages = [*_system(record, messages), *messages]
     return _chat(record, messages, 0, name)
 
@@ -140,7 +126,7 @@ def _completed(record: Mapping[str, Any], prompt: str, completion: str, name: st
     if isinstance(asked, str) and isinstance(answered, str) and not _is_messages(asked) and not as_chat:
         if not answered:
             raise Unusable(f'has an empty "{completion}"')
-        return Document(name=name, text=_valid(asked + answered), prompt_characters=len(asked))
+        return Document(name=name, text=valid(asked + answered), prompt_characters=len(asked))
     messages = [*_turns(record, prompt, "user")]
     messages = [*_system(record, messages), *messages]
     return _chat(record, [*messages, *_turns(record, completion, "assistant")], len(messages), name)
@@ -153,8 +139,8 @@ def _is_messages(text: str) -> bool:
 def _turns(record: Mapping[str, Any], column: str, role: str) -> list[dict[str, Any]]:
     value = record[column]
     if isinstance(value, str) and not _is_messages(value):
-        return [{"role": role, "content": _valid(value)}]
-    return [_message(each, place) for place, each in enumerate(_list(record, column), 1)]
+        return [{"role": role, "content": valid(value)}]
+    return [message_of(each, place) for place, each in enumerate(_list(record, column), 1)]
 
 
 def _instructed(record: Mapping[str, Any], name: str) -> Document:
@@ -168,7 +154,7 @@ def _instructed(record: Mapping[str, Any], name: str) -> Document:
             raise Unusable('has a "history" that is no list of pairs of strings')
         turns += [("user", pair[0]), ("assistant", pair[1])]
     turns += [("user", "\n\n".join(part for part in parts if part)), ("assistant", record["output"])]
-    messages = [{"role": role, "content": _valid(text)} for role, text in turns]
+    messages = [{"role": role, "content": valid(text)} for role, text in turns]
     return _chat(record, [*_system(record, messages), *messages], 0, name)
 
 
@@ -177,86 +163,15 @@ def _system(record: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) ->
     system = record.get("system")
     if not isinstance(system, str) or not system or (messages and messages[0]["role"] == "system"):
         return []
-    return [{"role": "system", "content": _valid(system)}]
+    return [{"role": "system", "content": valid(system)}]
 
 
 def _list(record: Mapping[str, Any], column: str) -> list[Any]:
     """A list of objects, or the JSON text of one."""
-    value = _decoded(record.get(column))
+    value = decoded(record.get(column))
     if not isinstance(value, list) or not value:
         raise Unusable(f'has no list of messages in "{column}"')
     return value
-
-
-def _decoded(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value
-
-
-def _message(raw: Any, place: int) -> dict[str, Any]:
-    """A message as chat templates read it; Unusable if it has no role, or content other than text."""
-    if not isinstance(raw, Mapping):
-        raise Unusable(f"has a message {place} that is no object", "has a message that is no object")
-    sender = raw.get("role", raw.get("from"))
-    if not isinstance(sender, str) or not sender:
-        raise Unusable(f'has no "role" in message {place}', 'has no "role" in a message')
-    if "role" not in raw and sender.lower() not in ROLES:
-        raise Unusable(
-            f"has a message {place} from {sender[:40]!r}, no known sender", "has a message of an unknown sender"
-        )
-    message = {key: value for key, value in raw.items() if key not in ("from", "value") and value is not None}
-    message["role"] = ROLES.get(sender.lower(), sender)
-    content = raw.get("content", raw.get("value"))
-    if sender == "function_call":
-        message |= {"content": "", "tool_calls": _calls(_decoded(content), place)}
-        return message
-    message["content"] = _content(content, message, place)
-    if message.get("tool_calls"):
-        message["tool_calls"] = _calls(_decoded(message["tool_calls"]), place)
-    return message
-
-
-def _content(content: Any, message: Mapping[str, Any], place: int) -> str:
-    """The text of a message; parts of text are joined."""
-    if content is None and any(
-        message.get(key) for key in ("tool_calls", "reasoning_content", "thinking", "reasoning")
-    ):
-        return ""
-    if isinstance(content, list):
-        return "".join(_part(each, place) for each in content)
-    if not isinstance(content, str):
-        raise Unusable(f"has no text in message {place}", "has no text in a message")
-    return _valid(content)
-
-
-def _part(part: Any, place: int) -> str:
-    if isinstance(part, str):
-        return _valid(part)
-    kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
-    if kind not in ("text", "input_text", "output_text") or not isinstance(part.get("text"), str):
-        raise Unusable(
-            f"holds a part of type {str(kind)[:40]!r} in message {place}, and only text is learned",
-            "holds a part that is not text",
-        )
-    return _valid(part["text"])
-
-
-def _calls(calls: Any, place: int) -> list[Any]:
-    """Calls of tools whose arguments are objects: templates write them as JSON, and would write a string twice."""
-    made = []
-    for call in calls if isinstance(calls, list) else [calls]:
-        function = call.get("function", call) if isinstance(call, Mapping) else None
-        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            raise Unusable(
-                f"has a call of a tool without a name in message {place}", "has a call of a tool without a name"
-            )
-        arguments = _decoded(function.get("arguments", {}))
-        made.append({**call, "type": "function", "function": {**function, "arguments": arguments}})
-    return made
 
 
 def _chat(record: Mapping[str, Any], messages: list[dict[str, Any]], begin: int, name: str) -> Document:
@@ -267,7 +182,7 @@ def _chat(record: Mapping[str, Any], messages: list[dict[str, Any]], begin: int,
     )  # fmt: skip
     if not answers:
         raise Unusable(NO_ANSWER)
-    tools, arguments = _decoded(record.get("tools")) or (), _decoded(record.get("chat_template_kwargs")) or {}
+    tools, arguments = decoded(record.get("tools")) or (), decoded(record.get("chat_template_kwargs")) or {}
     if not isinstance(tools, list | tuple) or not all(isinstance(each, Mapping) for each in tools):
         raise Unusable('has "tools" that are no list of objects')
     if not isinstance(arguments, Mapping):

@@ -9,11 +9,12 @@ Only these JSON files are read for it; nothing is unpickled, and `datasets` is n
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from flashstill.arch.config_file import existing
-from flashstill.checked import json_object
+from flashstill.bounded import read_bounded
 from flashstill.distill.data.compressed import suffix_of
 from flashstill.errors import BadInput, shortened, unknown
 
@@ -22,7 +23,7 @@ JSON_LINES, JSON = (".jsonl", ".ndjson"), (".json",)
 TABLES = (".csv", ".tsv")
 COLUMNAR = (".parquet", ".arrow")
 SUFFIXES = (*TEXT, *JSON_LINES, *JSON, *TABLES, *COLUMNAR)
-MOST_FILES = 100_000
+MOST_FILES, MOST_BYTES = 100_000, 64 * 2**20
 _DICT, _STATE = "dataset_dict.json", "state.json"
 _NOT_DATA = (_DICT, _STATE, "dataset_info.json", "dataset_infos.json")
 
@@ -57,7 +58,7 @@ def files_of(path: Path, split: str = "") -> list[Path]:
 
 
 def _chosen(path: Path, split: str) -> Path:
-    listed: Any = json_object(path / _DICT).get("splits")
+    listed = _entry(path / _DICT, "splits")
     splits = [each for each in listed if isinstance(each, str)] if isinstance(listed, list) else []
     splits = [each for each in splits if each not in (".", "..") and "/" not in each and (path / each).is_dir()]
     if not splits:
@@ -71,13 +72,22 @@ def _chosen(path: Path, split: str) -> Path:
 
 def _saved(path: Path) -> list[Path]:
     """The Arrow files of a saved Dataset, as its state.json lists them."""
-    listed: Any = json_object(path / _STATE).get("_data_files")
+    listed = _entry(path / _STATE, "_data_files")
     names = [each.get("filename") for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
     files = [path / Path(name).name for name in names if isinstance(name, str) and name]
     missing = next((file for file in files if not file.is_file()), None)
     if missing is not None or not files:
         raise BadInput(f"{path} is a saved data set without its data file{f' {missing.name}' if missing else 's'}")
     return files
+
+
+def _entry(path: Path, name: str) -> Any:
+    """An entry of the JSON object in a file; None if it has none."""
+    try:
+        content = json.loads(read_bounded(path, MOST_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is not JSON, so that the saved data set cannot be read") from error
+    return content.get(name) if isinstance(content, dict) else None
 
 
 def _below(path: Path) -> list[Path]:

@@ -47,13 +47,16 @@ class Isolated:
     process: subprocess.Popen[bytes]
     folder: Path
 
-    def ask(self, question: bytes, seconds: float) -> bytes:
-        """Send a line and return the answering line, within `seconds`; Flooded if the process writes more than one."""
+    def ask(self, question: bytes, seconds: float, most_bytes: int | None = None) -> bytes:
+        """Send a line and return the answering line, within `seconds`; Flooded if the process writes more than one.
+
+        most_bytes: limit on the answer, LONGEST_ANSWER_BYTES by default.
+        """
         until = time.monotonic() + seconds
         if self._speaks():
             raise Flooded
         self._write(question + b"\n", until)
-        return self._line(until)
+        return self._line(until, most_bytes)
 
     def line(self, seconds: float) -> bytes:
         """Read the next line without sending one, within `seconds`."""
@@ -121,7 +124,7 @@ class Isolated:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             return bool(selector.select(0)) and self.process.poll() is None
 
-    def _line(self, until: float) -> bytes:
+    def _line(self, until: float, most_bytes: int | None = None) -> bytes:
         parts, size = [b""], 0
         while b"\n" not in parts[-1]:
             part = self._read(until)
@@ -129,7 +132,7 @@ class Isolated:
                 raise EOFError
             parts.append(part)
             size += len(part)
-            if size > LONGEST_ANSWER_BYTES:
+            if size > (most_bytes or LONGEST_ANSWER_BYTES):
                 raise Flooded
         line, _, more = b"".join(parts).partition(b"\n")
         if more:

@@ -1,0 +1,193 @@
+"""Conversations, and prompts with completions, as pieces: the tokens that a model reads, and which of them are learned.
+
+A token is learned if any of its characters was written by the assistant.  Special tokens, such as the one that ends a
+turn, and the white space behind it are learned but are no text: evaluation leaves them out of bits per byte.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from flashstill.distill.data.layouts import Document
+from flashstill.distill.data.pieces import NO_TEXT, Piece, framed, framing_of, text_bytes, text_pieces
+from flashstill.distill.data.rows import Tally, Unusable
+from flashstill.distill.data.templates import Rendered, Renderer, special_ids
+from flashstill.errors import BadInput
+
+LONG = ("cut", "drop")
+CUT, DROPPED = "longer than a window: cut at the end", "longer than a window: left out"
+APART = "one piece for each answer, as the chat template rewrites earlier turns"
+TOO_LONG = "is longer than a window before its first answer"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """How conversations are read. renderer: of the chat template, None if there is none; named: the tokenizer, for
+    messages; learn: "assistant", "last" or "all"; long: "cut" or "drop" what is longer than a window; tally: counts
+    what could not be used."""
+
+    tokenizer: Any
+    renderer: Renderer | None = None
+    named: str = "the model"
+    learn: str = "assistant"
+    long: str = "cut"
+    tally: Tally = field(default_factory=lambda: Tally(most=1.0))
+
+
+def pieces_of(
+    documents: Iterable[Document], reading: Reading, most_tokens: int, most_per_text: int | None = None
+) -> Iterator[Piece]:
+    """Documents of any kind as pieces. most_tokens: of a conversation; most_per_text: of a text, from its middle.
+
+    Conversations that cannot be used are counted in the tally, which the caller checks at the end.
+    """
+    for is_whole, group in itertools.groupby(documents, key=lambda document: document.is_whole):
+        if not is_whole:
+            yield from text_pieces(group, reading.tokenizer, most_per_text)
+            continue
+        for document in group:
+            try:
+                yield from _fitted(whole_pieces(document, reading), most_tokens, reading)
+            except Unusable as error:
+                reading.tally.good -= 1
+                reading.tally.skip(document.name, str(error), error.kind)
+
+
+def whole_pieces(document: Document, reading: Reading) -> list[Piece]:
+    """The pieces of a conversation or a prompt with its completion, of any length; Unusable says why there are none."""
+    if document.chat is None:
+        return [_completed(document, reading)]
+    if reading.renderer is None:
+        raise BadInput(f"{document.name} is a conversation, and {reading.named} has no chat template to read it with")
+    texts, is_apart = reading.renderer.texts(document.chat, reading.learn)
+    if is_apart:
+        reading.tally.note(APART)
+    return [rendered_piece(text, reading.tokenizer, document.name) for text in texts]
+
+
+def rendered_piece(rendered: Rendered, tokenizer: Any, name: str) -> Piece:
+    """The piece of a rendered conversation; Unusable if nothing of it is learned."""
+    ids, offsets, widths = _encoded(rendered.text, tokenizer, name)
+    counts = _inside(offsets, rendered.spans)
+    if not counts.any():
+        raise Unusable("has no token of an answer in it")
+    special = np.isin(ids, list(special_ids(tokenizer)))
+    bytes_of = np.where(special | _behind(special, counts, rendered.text, offsets), NO_TEXT, widths)
+    return Piece(tokens=ids, target_bytes=bytes_of.astype(np.int32), counts=counts, name=name)
+
+
+def _completed(document: Document, reading: Reading) -> Piece:
+    """A prompt and its completion, framed like a text; the end-of-text token is learned."""
+    ids, offsets, widths = _encoded(document.text, reading.tokenizer, document.name)
+    framing = framing_of(reading.tokenizer)
+    piece = framed(ids.tolist(), widths.tolist(), framing, document.name)
+    begin = 0 if reading.learn == "all" else document.prompt_characters
+    learned = _inside(offsets, ((begin, len(document.text)),))
+    counts = np.concatenate([np.zeros(len(framing.start), dtype=np.bool_), learned, np.ones(1, dtype=np.bool_)])
+    return Piece(tokens=piece.tokens, target_bytes=piece.target_bytes, counts=counts, name=document.name)
+
+
+def _encoded(text: str, tokenizer: Any, name: str) -> tuple[Any, list[tuple[int, int]], Any]:
+    """Ids [n], spans of characters, and UTF-8 bytes [n] of the tokens of a text."""
+    try:
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # a Rust panic of the tokenizers library, which is a BaseException
+            raise
+        raise BadInput(f"the tokenizer cannot read {name}: its rules backtrack without end") from error
+    offsets = encoded["offset_mapping"]
+    return (
+        np.asarray(encoded["input_ids"], dtype=np.int32),
+        offsets,
+        np.asarray(text_bytes(text, offsets), dtype=np.int32),
+    )
+
+
+def _inside(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> npt.NDArray[np.bool_]:
+    """Which tokens have a character within one of the spans."""
+    first, last = np.asarray(offsets, dtype=np.int64).reshape(-1, 2).T
+    inside = np.zeros(len(first), dtype=np.bool_)
+    for begin, end in spans:
+        inside |= (first < end) & (last > begin)
+    return inside
+
+
+def _behind(
+    special: npt.NDArray[np.bool_], counts: npt.NDArray[np.bool_], text: str, offsets: Sequence[tuple[int, int]]
+) -> npt.NDArray[np.bool_]:
+    """Which learned tokens are white space between a special token and the end of what is learned."""
+    behind = np.zeros(len(counts), dtype=np.bool_)
+    for place in np.flatnonzero(counts & ~special).tolist():
+        if place and (special[place - 1] or behind[place - 1]) and counts[place - 1]:
+            first, last = offsets[place]
+            is_last = place + 1 == len(counts) or not counts[place + 1] or text[last : last + 1].isspace()
+            behind[place] = is_last and not text[first:last].strip()
+    return behind
+
+
+def _fitted(pieces: Sequence[Piece], most: int, reading: Reading) -> Iterator[Piece]:
+    """Pieces of at most `most` tokens; longer ones are cut at the end, or left out, and counted."""
+    fits = [piece for piece in pieces if len(piece.tokens) <= most]
+    if len(fits) < len(pieces) and reading.long == "drop":
+        reading.tally.note(DROPPED)
+        yield from fits
+        return
+    learned = 0
+    for piece in pieces:
+        cut = piece.counts is not None and len(piece.tokens) > most
+        if cut:
+            reading.tally.note(CUT)
+        counts = None if piece.counts is None else piece.counts[:most]
+        if counts is None or counts[1:].any():
+            learned += 1
+            yield Piece(
+                tokens=piece.tokens[:most], target_bytes=piece.target_bytes[:most], counts=counts, name=piece.name
+            )
+    if not learned:
+        raise Unusable(TOO_LONG)
+
+
+def whole_in_windows(pieces: Iterable[Piece], length: int, fillers: Sequence[int]) -> Iterator[Piece]:
+    """The pieces with padding between them, so that a packing in windows of `length` targets cuts none of them.
+
+    pieces: of at most length + 1 tokens.  fillers: three different ids, of which padding is made.  A packing lets a
+    piece begin with the token that ended the one before, if they are the same.
+    """
+    used, before = 0, None
+    for piece in pieces:
+        size = len(piece.tokens)
+        if before is not None:
+            is_shared = before.tokens[-1] == piece.tokens[0]
+            if size <= _room(used - is_shared, length):
+                used -= is_shared
+            else:
+                first = used + is_shared  # one token of padding parts them
+                first = first if size <= _room(first, length) else -(-first // length) * length
+                token = next(each for each in fillers if each not in (before.tokens[-1], piece.tokens[0]))
+                before, used = _padded(before, token, first - used), first
+            yield before
+        used, before = used + size, piece
+    if before is not None:
+        yield before
+
+
+def _room(first: int, length: int) -> int:
+    """Tokens from place `first` to the end of its window, whose last token is the first of the next one."""
+    return (first // length + 1) * length + 1 - first
+
+
+def _padded(piece: Piece, token: int, count: int) -> Piece:
+    """A piece with padding behind it, which is not learned."""
+    counts = np.ones(len(piece.tokens), dtype=np.bool_) if piece.counts is None else piece.counts
+    return Piece(
+        tokens=np.pad(piece.tokens, (0, count), constant_values=token),
+        target_bytes=np.pad(piece.target_bytes, (0, count), constant_values=NO_TEXT),
+        counts=np.pad(counts, (0, count)),
+        name=piece.name,
+    )

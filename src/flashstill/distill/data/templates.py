@@ -1,0 +1,162 @@
+"""Chat templates: a conversation as the text that a model reads, and the parts of it that the assistant wrote.
+
+Templates are rendered by transformers in a sandboxed process (rendering.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from flashstill.bounded import read_bounded
+from flashstill.distill.data.layouts import Chat
+from flashstill.distill.data.rows import Unusable
+from flashstill.distill.isolated import Flooded, Isolated, start
+from flashstill.errors import BadInput, shortened
+
+START_S, LONGEST_S = 60.0, 10.0
+"""time limits: to import the renderer on a busy machine, and to render one conversation, which normally takes 1 ms"""
+MOST_TEMPLATE_BYTES = 2**20
+MOST_ANSWER_BYTES = 2**28
+LEARN = ("assistant", "last", "all")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rendered:
+    """A text with the spans [first, last) of characters that the assistant wrote, in order."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Template:
+    """A chat template with what it reads. source: Jinja; tokens: special tokens by name; specials: all special tokens;
+    arguments: further variables, as {"enable_thinking": False}."""
+
+    source: str
+    tokens: Mapping[str, Any] = field(default_factory=dict)
+    specials: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def template_of(tokenizer: Any, named: str, file: str = "", arguments: Mapping[str, Any] | None = None) -> Template:
+    """The chat template in `file`, or that of a tokenizer. named: the tokenizer, for messages.
+
+    Raises BadInput if the file is missing, or the tokenizer has none.
+    """
+    if file:
+        try:
+            source = read_bounded(Path(file), MOST_TEMPLATE_BYTES).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise BadInput(f"the chat template {file} is not UTF-8") from error
+    else:
+        try:
+            source = tokenizer.get_chat_template()
+        except ValueError as error:
+            raise BadInput(
+                f"the data hold conversations, but the tokenizer of {named} has no chat template; name a file with one"
+                " as chat.template"
+            ) from error
+    specials = tuple(dict.fromkeys([*special_ids(tokenizer).values(), *tokenizer.all_special_tokens]))
+    tokens = {name: value for name, value in tokenizer.special_tokens_map.items() if isinstance(value, str | list)}
+    return Template(source=source, tokens=tokens, specials=specials, arguments=dict(arguments or {}))
+
+
+def special_ids(tokenizer: Any) -> dict[int, str]:
+    """Id and text of every special token."""
+    added = {place: str(token) for place, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return {**added, **dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))}
+
+
+class Renderer:
+    """Renders conversations with one template, in a process that is started when it is first needed."""
+
+    def __init__(self, template: Template) -> None:
+        self._job = json.dumps(
+            {
+                "template": template.source, "tokens": dict(template.tokens), "specials": list(template.specials),
+                "arguments": dict(template.arguments),
+            }
+        )  # fmt: skip
+        if len(self._job) > 2 * MOST_TEMPLATE_BYTES:
+            raise BadInput(f"the chat template has more than {MOST_TEMPLATE_BYTES // 1024} KiB, the limit")
+        self._process: Isolated | None = None
+
+    def __enter__(self) -> Renderer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.end()
+            self._process = None
+
+    def texts(self, chat: Chat, learn: str = "assistant") -> tuple[list[Rendered], bool]:
+        """The conversation as one text, or one text for each answer (True) if the template rewrites earlier turns.
+
+        learn: "assistant" for all answers, "last" for the last one, "all" for everything.  Raises Unusable for a
+        conversation that the template refuses, BadInput for a template that fails or exceeds the limits.
+        """
+        answers = {"last": chat.answers[-1:], "all": ()}.get(learn, chat.answers)
+        reply = self._ask(chat, answers)
+        texts = [Rendered(text=each["text"], spans=tuple(map(tuple, each["spans"]))) for each in reply["texts"]]
+        if learn == "all":
+            whole = texts[-1].text
+            return [Rendered(text=whole, spans=((0, len(whole)),))], False
+        return texts, bool(reply["apart"])
+
+    def prompt(self, chat: Chat) -> str:
+        """The conversation up to its last answer to learn, and the beginning of an answer."""
+        before = Chat(
+            messages=chat.messages[: chat.answers[-1]], answers=(), tools=chat.tools, arguments=chat.arguments
+        )
+        text: str = self._ask(before, (), prompt=True)["texts"][0]["text"]
+        return text
+
+    def _ask(self, chat: Chat, answers: tuple[int, ...], prompt: bool = False) -> dict[str, Any]:
+        question = {
+            "messages": chat.messages, "answers": answers, "tools": chat.tools, "arguments": chat.arguments,
+            "prompt": prompt,
+        }  # fmt: skip
+        reply = self._reply(json.dumps(question).encode())
+        if "refused" in reply:
+            refused = shortened(reply["refused"], 160)
+            raise Unusable(refused, refused)
+        return reply
+
+    def _reply(self, question: bytes) -> dict[str, Any]:
+        try:
+            if self._process is None:
+                self._process = start("flashstill.distill.data.rendering")
+                begun = json.loads(self._process.ask(self._job.encode(), START_S))
+                if "refused" in begun:
+                    raise BadInput(f"the chat template cannot be used: {begun['refused']}")
+            reply: dict[str, Any] = json.loads(self._process.ask(question, LONGEST_S, MOST_ANSWER_BYTES))
+        except (TimeoutError, Flooded, EOFError) as error:
+            self.end()
+            raise BadInput(
+                f"the chat template does not end within {LONGEST_S:g} s, or takes more memory or makes more text than a"
+                " conversation is worth; it may loop"
+            ) from error
+        return reply
+
+
+@contextlib.contextmanager
+def renderer_of(template: Template | None) -> Iterator[Renderer | None]:
+    """A renderer that ends with the block; None without a template."""
+    if template is None:
+        yield None
+        return
+    with Renderer(template) as renderer:
+        yield renderer
