@@ -11,6 +11,7 @@ from flashstill.distill.losses import (
     DenseTeacher,
     Term,
     Workspace,
+    as_head,
     cross_entropy,
     forward_kl,
     head_loss,
@@ -86,7 +87,7 @@ def test_fused_head_equals_the_dense_path(soft: bool, chunks: tuple[int, int, in
         term = Term(teacher=teacher, temperature=temperature) if soft else Term(teacher=one_hot(targets))
         cut = Chunks(group=group, block=block, strip=strip)
         total, each = head_loss(hidden, head, [term], weights, chunks=cut, space=space)
-        y = teacher.hidden[0] @ teacher.heads[0].T
+        y = teacher.hidden[0] @ as_head(teacher.heads[0]).weight.T
         z = hidden @ head.T
         dense = forward_kl(z, y, temperature) if soft else cross_entropy(z, targets)
         assert torch.allclose(each, dense)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.data.packing import Packed
-from flashstill.distill.losses import DenseTeacher, Sparse, forward_kl, sparse_loss
+from flashstill.distill.losses import DenseTeacher, Sparse, as_head, forward_kl, sparse_loss
 from flashstill.distill.models import parts
 from flashstill.distill.signals import Hidden, Kind, Sampled, Signals, TopK, build, kind, signal_key, store
 from flashstill.distill.signals.kinds import narrowest, systematic
@@ -57,12 +57,12 @@ class TestExact:
         tokens = torch.from_numpy(packed.tokens[[13, 0], :-1].astype(np.int64))
         with torch.inference_mode():
             logits = teacher(input_ids=tokens).logits.flatten(0, 1)
-            assert torch.equal(said.hidden[0] @ said.heads[0].T, logits)
+            assert torch.equal(said.hidden[0] @ as_head(said.heads[0]).weight.T, logits)
 
     def test_the_directory_needs_no_teacher(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:
         signals = made(teacher, packed, tmp_path, Hidden())
         assert signals.head is not None
-        assert torch.equal(signals.head, parts(teacher).head)
+        assert torch.equal(signals.head.weight, parts(teacher).head.weight)
         assert signals.bytes > packed.token_count * 32 * 2
 
 
@@ -192,9 +192,16 @@ class TestWhoseSignals:
         with pytest.raises(BadInput, match="holds token 384, but the teacher knows only 384"):
             made(teacher, packed, tmp_path, Hidden())
 
-    def test_a_model_that_bends_its_logits_is_refused(self, teacher: Any) -> None:
-        teacher.config.final_logit_softcapping = 30.0
-        with pytest.raises(UnsupportedArchitecture, match="final_logit_softcapping"):
+    def test_a_model_that_bends_its_logits_in_its_own_way_is_refused(self, teacher: Any) -> None:
+        forward = teacher.forward
+
+        def bent(**inputs: Any) -> Any:
+            output = forward(**inputs)
+            output.logits = output.logits**3
+            return output
+
+        teacher.forward = bent
+        with pytest.raises(UnsupportedArchitecture, match="in another way than by a multiplier or a soft cap"):
             parts(teacher)
 
     def test_text_made_on_the_way(self, teacher: Any, packed: Packed, tmp_path: Path) -> None:

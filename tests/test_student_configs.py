@@ -29,7 +29,6 @@ from flashstill.arch.adapter.sizes import (
     VOCABULARY,
     WIDTH,
     attention_window,
-    changed_logits,
     chosen_neurons,
     head_width,
     is_quantised,
@@ -77,8 +76,6 @@ class TestReading:
         assert attention_window({"sliding_window": None}) is None
         assert rotation({}) == "default"
         assert rotation({"rope_parameters": {"rope_type": "yarn"}}) == "yarn"
-        assert changed_logits({"logit_scale": 1.0, "logits_scaling": 8.0}) == "logits_scaling"
-        assert changed_logits({"logit_scale": 1}) is None
 
     def test_neurons_that_a_token_meets(self) -> None:
         sparse = new_sparse(width=64, depth=2, heads=4, context=512, routed=8, per_token=3, shared=2, neurons=16)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.data.packing import Packed
-from flashstill.distill.losses import DenseTeacher
+from flashstill.distill.losses import DenseTeacher, Head
 from flashstill.distill.models import Model, parts
 from flashstill.distill.models.host_memory import host_bytes
 from flashstill.distill.signals import hidden_states
@@ -27,9 +27,9 @@ SHARE_OF_MEMORY = 0.5
 class TeacherStates:
     """hidden [W, L, d]: final hidden states of every window of a text; head [V, d]; see token_scores.TeacherOnText."""
 
-    def __init__(self, hidden: Tensor, head: Tensor) -> None:
+    def __init__(self, hidden: Tensor, head: Head) -> None:
         self.hidden = hidden
-        self.head: Tensor | None = head
+        self.head: Head | None = head
 
     def __call__(self, batch: Batch) -> DenseTeacher:
         """The teacher's logits, from hidden states, on the windows of a batch."""
@@ -45,12 +45,12 @@ class TeacherStates:
 def run_teacher(model: Model, packed: Packed, advance: Advance) -> TeacherStates:
     """Run the teacher on all windows; final hidden states in its dtype.
 
-    Raises UnsupportedArchitecture if its logits are not hidden states times an LM head, BadInput if the states exceed
-    half of this machine's memory.
+    Raises UnsupportedArchitecture if its logits are not those of a head, BadInput if the states exceed half of this
+    machine's memory.
     """
     head = parts(model).head.detach()
     check_head(model, packed)
-    size = float(packed.token_count * head.shape[1] * head.element_size())
+    size = float(packed.token_count * head.shape[1] * head.weight.element_size())
     room = SHARE_OF_MEMORY * host_bytes()
     if size > room:
         raise BadInput(

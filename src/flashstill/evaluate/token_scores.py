@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.data.packing import Packed
-from flashstill.distill.losses import DenseTeacher, Sparse, kl_of_log_probabilities, sparse_loss
+from flashstill.distill.losses import DenseTeacher, Head, Sparse, kl_of_log_probabilities, sparse_loss
 from flashstill.distill.models import Model, parts
 from flashstill.distill.signals import hidden_states
 from flashstill.distill.signals.making import check_head
@@ -38,8 +38,8 @@ MOST_TOKENS, MOST_LOGITS = 1024, 2**27
 class TeacherOnText(Protocol):
     """A teacher's outputs on one packed text, as `distill.signals.Signals` reads them from the disk."""
 
-    head: Tensor | None
-    """LM head [V, d] of a teacher with known final hidden states; None for a served one"""
+    head: Head | None
+    """LM head of a teacher with known final hidden states; None for a served one"""
 
     def __call__(self, batch: Batch) -> DenseTeacher | Sparse:
         """The outputs on the windows of a batch."""
@@ -90,10 +90,10 @@ class _Reference:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Reader:
-    """A model and its head in float32; head: None if the model modifies its logits after the head."""
+    """A model and its head in float32; head: None if the model makes its logits in another way."""
 
     model: Model
-    head: Tensor | None
+    head: Head | None
 
     def states(self, inputs: Tensor) -> Tensor:
         """Final hidden states [N, d] of token ids [B, L], or the logits [N, V] that the model itself gives."""
@@ -105,7 +105,7 @@ class _Reader:
 
     def logits(self, states: Tensor) -> Tensor:
         """Logits [n, V] in float32 of some of the states."""
-        return states.float() if self.head is None else states.float() @ self.head.T
+        return states.float() if self.head is None else self.head.logits(states)
 
 
 def score_tokens(
@@ -117,7 +117,7 @@ def score_tokens(
     """
     readers = {name: _reader(model, packed) for name, model in models.items() if model is not None}
     device = next((reader.model.device for reader in readers.values()), torch.device("cpu"))
-    head = None if teacher is None or teacher.head is None else teacher.head.to(device).float()
+    head = None if teacher is None or teacher.head is None else teacher.head.to(device).widened()
     columns = {name: _Columns() for name in models}
     in_bf16 = all(model is None or model.dtype == torch.bfloat16 for model in models.values())
     with torch.inference_mode(), _exact_products_of_bf16() if in_bf16 else contextlib.nullcontext():
@@ -141,14 +141,14 @@ def score_tokens(
 
 def _reader(model: Model, packed: Packed) -> _Reader:
     try:
-        head = parts(model).head.detach().float()
+        head = parts(model).head.detach().widened()
         check_head(model, packed)
     except UnsupportedArchitecture:
         return _Reader(model=model, head=None)
     return _Reader(model=model, head=head)
 
 
-def _groups(batch: Batch, heads: list[Tensor | None]) -> Iterator[slice]:
+def _groups(batch: Batch, heads: list[Head | None]) -> Iterator[slice]:
     """Slices of the tokens of a batch whose logits fit into memory."""
     tokens, vocabulary = len(batch.targets), max((len(head) for head in heads if head is not None), default=1)
     size = max(1, min(MOST_TOKENS, MOST_LOGITS // vocabulary))
@@ -157,7 +157,7 @@ def _groups(batch: Batch, heads: list[Tensor | None]) -> Iterator[slice]:
 
 
 def _reference(
-    teacher: TeacherOnText | None, batch: Batch, outputs: DenseTeacher | Sparse, tokens: slice, head: Tensor | None
+    teacher: TeacherOnText | None, batch: Batch, outputs: DenseTeacher | Sparse, tokens: slice, head: Head | None
 ) -> _Reference:
     if isinstance(outputs, Sparse):
         assert outputs.tail, "ids that were drawn are no distribution"
@@ -167,10 +167,10 @@ def _reference(
         return _Reference(
             nll=-teacher.target_log_p(batch.windows).flatten()[tokens],
             top=likeliest.ids[:, 0],
-            kl_from=lambda _, log_q: sparse_loss(log_q, likeliest),
+            kl_from=lambda _, log_q: sparse_loss(log_q, likeliest.below(log_q.shape[1])),
         )
     assert head is not None
-    logits = outputs.hidden[0][tokens].to(head.device).float() @ head.T
+    logits = head.logits(outputs.hidden[0][tokens].to(head.device))
     log_p = torch.log_softmax(logits, -1)
     probability = log_p.exp()
 

@@ -88,8 +88,6 @@ def kept_bytes(model: Model, tokens: Tensor) -> int:
         return tensor.detach()  # an output that refers to its own autograd node would never be freed
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.enable_grad():
-        states = (
-            parts(model).body(input_ids=tokens, use_cache=False).last_hidden_state
-        )  # keeps the graph alive while it is counted
+        states = parts(model).hidden(tokens)  # keeps the graph alive while it is counted
     del states
     return sum(kept.values())

@@ -75,12 +75,12 @@ def rates(teacher: Model, layers: int) -> Rates:
         hidden_states(teacher, tokens[:, :STEP_TOKENS])  # warms up
         read_s = _seconds(lambda: hidden_states(teacher, tokens[:, :-1])) / READ_TOKENS
         hidden = hidden_states(teacher, tokens[:, :HEAD_TOKENS]).flatten(0, 1)
-        head = parts(teacher).head.detach().float()
-        other = torch.log_softmax(hidden.float() @ head.T, -1)
+        head = parts(teacher).head.detach().widened()
+        other = torch.log_softmax(head.logits(hidden), -1)
         probability = other.exp()
 
         def judge() -> None:
-            given = torch.log_softmax(hidden.float() @ head.T, -1)
+            given = torch.log_softmax(head.logits(hidden), -1)
             kl_of_log_probabilities(given, other, probability)
             given.argmax(-1)
 

@@ -123,7 +123,7 @@ def head_bytes(model: Model, tokens: int, teachers: int) -> float:
     of a block for each teacher, the head's gradient beside the embedding's, a piece of the gradients in 32 bits."""
     vocabulary, width = parts(model).head.shape
     rows = Chunks()
-    size = parts(model).head.element_size()
+    size = parts(model).head.weight.element_size()
     logits = size * vocabulary * (min(rows.group, tokens) + teachers * min(rows.block, tokens))
     return logits + float(size) * vocabulary * width + 4.0 * PIECE_ELEMENTS[join_world().device.type]
 

@@ -12,7 +12,7 @@ from flashstill.arch.adapter.fields import CONTEXT, DEPTH, HEADS, WIDTH, Config,
 
 __all__ = [
     "CONTEXT", "DEPTH", "FEED_FORWARD", "HEADS", "KEY_HEADS", "KIND", "VOCABULARY", "WIDTH", "attention_window",
-    "block_kinds", "changed_logits", "chosen_neurons", "head_width", "is_quantised", "is_tied", "kind", "rotation",
+    "block_kinds", "chosen_neurons", "head_width", "is_quantised", "is_tied", "kind", "rotation",
     "size", "stated_size", "value",
 ]  # fmt: skip
 
@@ -21,7 +21,6 @@ FEED_FORWARD = ("intermediate_size",)
 VOCABULARY = ("vocab_size",)
 KIND = "model_type"
 _HEAD_WIDTH = "head_dim"
-_AFTER_THE_HEAD = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 _EXPERT_WIDTH = {"mixtral": FEED_FORWARD}  # other kinds have a separate field for the expert width
 
 
@@ -78,11 +77,6 @@ def is_tied(configuration: Any) -> bool:
 def is_quantised(configuration: Any) -> bool:
     """Whether the checkpoint's weights are stored in a packed quantised format."""
     return bool(value(configuration, "quantization_config"))
-
-
-def changed_logits(configuration: Any) -> str | None:
-    """The field that scales or caps logits after the head, if any; logits then differ from hidden @ head.T."""
-    return next((name for name in _AFTER_THE_HEAD if value(configuration, name) not in (None, 1, 1.0)), None)
 
 
 def value(configuration: Any, name: str) -> Any:

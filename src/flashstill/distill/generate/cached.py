@@ -6,7 +6,6 @@ layers, sliding windows and any use of positions.  Finished rows can leave the c
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -51,10 +50,9 @@ class CachedDecoder:
 
     def __init__(self, model: Model) -> None:
         model_parts = parts(model)
-        self._model, self._body, self._head = model, model_parts.body, model_parts.head.detach()
+        self._model, self._parts, self._head = model, model_parts, model_parts.head.detach()
         self._cache: Any = None
-        asked = inspect.signature(self._body.forward).parameters
-        names = [name for name in CACHE_NAMES if name in asked]
+        names = [name for name in CACHE_NAMES if model_parts.takes(name)]
         if not names:  # **kwargs would swallow the cache, and every token would be sampled without its context
             raise UnsupportedArchitecture(f"{type(model).__name__} takes no cache and cannot be sampled")
         self._name = names[0]
@@ -79,8 +77,7 @@ class CachedDecoder:
         return False
 
     def step(self, tokens: Tensor) -> Tensor:
-        return self._run(tokens[:, None])[:, 0] @ self._head.T
+        return self._head.logits(self._run(tokens[:, None])[:, 0])
 
     def _run(self, tokens: Tensor) -> Tensor:
-        hidden: Tensor = self._body(input_ids=tokens, use_cache=True, **{self._name: self._cache}).last_hidden_state
-        return hidden
+        return self._parts.hidden(tokens, use_cache=True, **{self._name: self._cache})

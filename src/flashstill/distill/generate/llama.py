@@ -50,12 +50,13 @@ class LlamaDecoder:
         self._width, self._scale = head_width(model.config), float(attention.scaling)
         self._blocks = [block_of(layer, self._heads, self._key_heads, self._width) for layer in decoder_layers(model)]
         self._embedding, self._head = body.embed_tokens.weight.detach(), model_parts.head.detach()
+        weight = self._head.weight
         self._norm = norm_of(body.norm)
-        self._turns = turns(body.rotary_emb, longest, self._width, self._head)
+        self._turns = turns(body.rotary_emb, longest, self._width, weight)
         self._start = torch.zeros(0, dtype=torch.int64, device=self._head.device)
         self._column = self._columns = 0
-        self._caches = Caches(2 * len(self._blocks), self._head, space)  # keys of every block, then values
-        self._padding = self._head.new_zeros(0)
+        self._caches = Caches(2 * len(self._blocks), weight, space)  # keys of every block, then values
+        self._padding = weight.new_zeros(0)
 
     def regroup(self, kept: Tensor, prompts: Sequence[np.ndarray]) -> None:
         """Shift the kept rows left as far as the longest row allows, and prefill the prompts in rows after them."""
@@ -174,7 +175,7 @@ class LlamaDecoder:
             block.out.onto(x, mixed.view(rows, -1))
             block.feed_forward(x)
         self._column += 1
-        return torch.mm(self._norm(x), self._head.T)
+        return self._head.logits(self._norm(x))
 
 
 def _turned(x: Tensor, turn: Tensor) -> Tensor:

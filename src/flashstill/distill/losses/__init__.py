@@ -14,6 +14,7 @@ from flashstill.distill.losses.dense import (
     total_variation,
 )
 from flashstill.distill.losses.head import Chunks, Term, head_loss
+from flashstill.distill.losses.logits import Head, as_head
 from flashstill.distill.losses.sparse import Sparse, one_hot, sparse_loss
 from flashstill.distill.losses.teacher import DenseTeacher, RoutedTeacher
 from flashstill.distill.losses.workspace import Workspace
@@ -22,10 +23,12 @@ __all__ = [
     "Chunks",
     "DenseTeacher",
     "Divergence",
+    "Head",
     "RoutedTeacher",
     "Sparse",
     "Term",
     "Workspace",
+    "as_head",
     "cross_entropy",
     "divergence",
     "forward_kl",

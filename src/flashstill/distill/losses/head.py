@@ -10,19 +10,20 @@ value.  Tokens are processed at three nested chunk sizes:
     loss = sum_n w_n sum_i weight_i D_i(n),   dloss/dz = w_n sum_i weight_i T_i^k slope_i / T_i
 
 with a `Term` for each divergence D_i; slope_i is its closed-form gradient (losses/dense.py, losses/sparse.py) and k its
-order.
+order.  Where a head scales or caps its logits, dloss/du = dloss/dz dz/du (losses/logits.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from flashstill.distill.losses.dense import Divergence, forward_kl
+from flashstill.distill.losses.logits import Head, as_head
 from flashstill.distill.losses.sparse import Sparse, sparse_value_and_slope
 from flashstill.distill.losses.teacher import DenseTeacher, RoutedTeacher
 from flashstill.distill.losses.workspace import Workspace, softmax, wide
@@ -71,7 +72,15 @@ class _FusedHead(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, head: Tensor, weights: Tensor, terms: Sequence[Term], chunks: Chunks, space: Workspace
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        bias: Tensor | None,
+        weights: Tensor,
+        terms: Sequence[Term],
+        rule: Head,
+        chunks: Chunks,
+        space: Workspace,
     ) -> tuple[Tensor, Tensor]:
         tokens, vocabulary = hidden.shape[0], head.shape[0]
         chunks = chunks.of(vocabulary, hidden.device.type == "cpu")
@@ -79,6 +88,8 @@ class _FusedHead(torch.autograd.Function):
         per_token = torch.empty(tokens, dtype=weights.dtype, device=hidden.device)
         grad_hidden = torch.empty_like(hidden)
         grad_head = torch.empty_like(head) if head.requires_grad else None
+        grad_bias = torch.zeros_like(bias, dtype=weights.dtype) if bias is not None and bias.requires_grad else None
+        rule = replace(rule, weight=head, bias=bias)
         groups = [slice(first, min(first + chunks.group, tokens)) for first in range(0, tokens, chunks.group)]
         total = None  # the sum over several groups is accumulated in float32 (see `wide`)
         if grad_head is not None and len(groups) > 1:
@@ -86,16 +97,20 @@ class _FusedHead(torch.autograd.Function):
         for group in groups:
             rows = group.stop - group.start
             raw = space.take("student", (rows, vocabulary), head.dtype, head.device)
-            torch.mm(hidden[group], head.T, out=raw)
-            _slope_in_place(space, raw, terms, weights, per_token, group, chunks)
+            rule.raw(hidden[group], out=raw)
+            _slope_in_place(space, raw, terms, weights, per_token, group, chunks, rule)
             torch.mm(raw, head, out=grad_hidden[group])
             if grad_head is not None:
                 torch.mm(raw.T, hidden[group], out=grad_head)
                 if total is not None:
                     total.add_(grad_head)
+            if grad_bias is not None:
+                grad_bias.add_(raw.sum(0, dtype=grad_bias.dtype))
         if grad_head is not None and total is not None:
             grad_head.copy_(total)
-        ctx.grads = (grad_hidden, grad_head)
+        if grad_bias is not None and bias is not None:
+            grad_bias = grad_bias.to(bias.dtype)
+        ctx.grads = (grad_hidden, grad_head, grad_bias)
         ctx.mark_non_differentiable(per_token)
         return (per_token * weights).sum(), per_token
 
@@ -105,7 +120,7 @@ class _FusedHead(torch.autograd.Function):
             raise RuntimeError("the fused head goes back once only: its gradients are handed on, not kept")
         scaled = [None if each is None else each.mul_(grads[0].to(each.dtype)) for each in ctx.grads]
         ctx.grads = None
-        return scaled[0], scaled[1], None, None, None, None
+        return scaled[0], scaled[1], scaled[2], None, None, None, None, None
 
 
 def _slope_in_place(
@@ -116,6 +131,7 @@ def _slope_in_place(
     per_token: Tensor,
     group: slice,
     chunks: Chunks,
+    rule: Head,
 ) -> None:
     """Overwrite a group's student logits `raw` [n, V] with the weighted gradient with respect to them.
 
@@ -131,9 +147,14 @@ def _slope_in_place(
             strip = slice(first, min(first + chunks.strip, block.stop))
             inside = slice(first - block.start, strip.stop - block.start)
             student = raw[first - group.start : strip.stop - group.start]
-            value, slope = _mixed(space, student, terms, [[y[inside] for y in each] for each in teachers], strip)
+            logits = student
+            if not rule.is_linear:
+                logits = space.take("logits", student.shape, wide(student.dtype), student.device).copy_(student)
+                rule.finish_(logits)
+            value, slope = _mixed(space, logits, terms, [[y[inside] for y in each] for each in teachers], strip)
             per_token[strip] = value
-            student.copy_(slope.mul_(weights[strip, None]))
+            slope.mul_(weights[strip, None])
+            student.copy_(slope if rule.is_linear else slope.mul_(rule.slope(logits)))
 
 
 def _mixed(
@@ -178,7 +199,7 @@ def _one(space: Workspace, raw: Tensor, term: Term, teacher: Sequence[Tensor], s
 
 def head_loss(
     hidden: Tensor,
-    head: Tensor,
+    head: Tensor | Head,
     terms: Sequence[Term],
     weights: Tensor,
     vocabulary: int | None = None,
@@ -188,19 +209,31 @@ def head_loss(
     """Weighted sum of a distillation loss over tokens, in nats, and the loss per token (without gradient).
 
     hidden [N, d], head [V, d], weights [N] -> scalar, [N].  vocabulary: use only this many rows of each head, for heads
-    padded to different sizes; other rows enter no softmax and get no gradient.  space: buffers to reuse between calls.
+    padded to different sizes; the other rows enter no softmax and get no gradient, and ids of a sparse teacher in them
+    are left out.  space: buffers to reuse between calls.
     Raises ValueError if vocabularies differ and `vocabulary` is not given, or if it exceeds a head.
     """
-    sizes = [head.shape[0], *(size for each in terms for size in _head_sizes(each))]
+    student = as_head(head)
+    sizes = [student.rows, *(size for each in terms for size in _head_sizes(each))]
     if vocabulary is None and len(set(sizes)) > 1:
         raise ValueError(f"vocabularies differ: student {sizes[0]}, teacher {', '.join(map(str, sizes[1:]))}")
     if vocabulary is not None and vocabulary > min(sizes):
         raise ValueError(f"a vocabulary of {vocabulary} is more than the {min(sizes)} rows of a head")
-    shared = head if vocabulary in (None, head.shape[0]) else head[:vocabulary]
+    shared = student.first(vocabulary)
+    known = tuple(_below(term, shared.rows) for term in terms)
     result: tuple[Tensor, Tensor] = _FusedHead.apply(  # type: ignore[no-untyped-call]
-        hidden, shared, weights, tuple(terms), chunks or usual_chunks(shared.shape[0]), space or Workspace()
-    )
+        hidden, shared.weight, shared.bias, weights, known, replace(shared.detach(), bias=None),
+        chunks or usual_chunks(shared.rows), space or Workspace(),
+    )  # fmt: skip
     return result
+
+
+def _below(term: Term, vocabulary: int) -> Term:
+    """The term, of a sparse teacher only the ids below `vocabulary`: its head may have more rows than the student's."""
+    if not isinstance(term.teacher, Sparse):
+        return term
+    kept = term.teacher.below(vocabulary)
+    return term if kept is term.teacher else replace(term, teacher=kept)
 
 
 def _head_sizes(term: Term) -> list[int]:

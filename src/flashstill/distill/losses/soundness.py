@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from flashstill.distill.losses.logits import as_head
 from flashstill.distill.losses.sparse import Sparse
 from flashstill.distill.losses.teacher import DenseTeacher, RoutedTeacher
 
@@ -27,6 +28,6 @@ def unsound_token(teacher: DenseTeacher | RoutedTeacher | Sparse) -> int | None:
                 return int(((teacher.which == member) & (teacher.place >= place)).nonzero()[0])
         return None
     rows = [place for hidden in teacher.hidden if (place := first_unsound(hidden)) is not None]
-    if any(first_unsound(head) is not None for head in teacher.heads):
+    if any(first_unsound(as_head(head).weight) is not None for head in teacher.heads):
         rows.append(0)
     return min(rows, default=None)

@@ -39,6 +39,21 @@ class Sparse:
         """The teacher's output for a slice of the tokens."""
         return Sparse(ids=self.ids[tokens], weights=self.weights[tokens], tail=self.tail)
 
+    def below(self, vocabulary: int) -> Sparse:
+        """The teacher's output without ids from `vocabulary` on, the other probabilities renormalised.
+
+        Rows of a padded head beyond the vocabulary stand for no token.  Of top-k outputs only the listed ids can be
+        left out: those in the tail stay part of it.
+        """
+        beyond = self.ids >= vocabulary
+        if not bool(beyond.any()):
+            return self
+        weights = self.weights.masked_fill(beyond, 0.0)
+        before, gone = self.weights.sum(-1), self.weights.masked_fill(~beyond, 0.0).sum(-1)
+        whole = torch.ones_like(before) if self.tail else before
+        rest = (whole - gone).clamp_min(LEAST)
+        return Sparse(ids=self.ids.masked_fill(beyond, 0), weights=weights * (whole / rest)[:, None], tail=self.tail)
+
 
 def one_hot(targets: Tensor) -> Sparse:
     """The ground-truth tokens, targets [N], as a teacher with probability 1 on each target."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flashstill.distill.losses.logits import Head, as_head
 from flashstill.distill.losses.workspace import Workspace, softmax, wide
 from flashstill.errors import BadInput, unknown
 
@@ -23,13 +24,13 @@ MEANS = ("arithmetic", "geometric")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenseTeacher:
-    """One or more teachers: final hidden states [N, d_m] and heads [V_m, d_m] of each.
+    """One or more teachers: final hidden states [N, d_m] and heads [V_m, d_m] of each; a plain weight is a linear head.
 
     shares: weights in the mean, which sum to 1 (None: equal); mean: "arithmetic" or "geometric".
     """
 
     hidden: tuple[Tensor, ...]
-    heads: tuple[Tensor, ...]
+    heads: tuple[Tensor | Head, ...]
     shares: tuple[float, ...] | None = None
     mean: str = "arithmetic"
 
@@ -40,26 +41,27 @@ class DenseTeacher:
             raise BadInput(f"{len(self.heads)} teachers, but {len(self.shares)} weights for them")
 
     def logits(self, space: Workspace, name: str, part: slice, vocabulary: int) -> list[Tensor]:
-        """Raw logits [n, V] of each teacher for the tokens `part`, over ids below `vocabulary`, in its head's dtype."""
+        """u [n, V] (losses/logits.py) of each teacher for the tokens `part`, over ids below `vocabulary`, in its head's
+        dtype."""
         parts = []
-        for member, (hidden, head) in enumerate(zip(self.hidden, self.heads, strict=True)):
-            rows = hidden[part]
+        for member, (hidden, each) in enumerate(zip(self.hidden, self.heads, strict=True)):
+            rows, head = hidden[part], as_head(each).first(vocabulary)
             raw = space.take(f"{name}.{member}", (len(rows), vocabulary), head.dtype, head.device)
-            parts.append(torch.mm(rows.to(head.dtype), head[:vocabulary].T, out=raw))
+            parts.append(head.raw(rows, out=raw))
         return parts
 
     def distribution(
         self, space: Workspace, logits: Sequence[Tensor], temperature: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """From raw logits [n, V] of each teacher: scaled logits y [n, V], lse = logsumexp(y) [n] and probabilities
+        """From u [n, V] of each teacher: scaled logits y [n, V], lse = logsumexp(y) [n] and probabilities
         p [n, V] of the mean; log p = y - lse."""
         y, p = (_like(space, name, logits[0]) for name in ("y", "p"))
         if len(logits) == 1:
-            return y, softmax(logits[0], y, p, temperature), p
+            return y, softmax(logits[0], y, p, temperature, as_head(self.heads[0])), p
         shares = self.shares or (1.0 / len(logits),) * len(logits)
         total = _like(space, "mean", logits[0]).zero_()
-        for raw, share in zip(logits, shares, strict=True):
-            softmax(raw, y, p, temperature)
+        for raw, share, head in zip(logits, shares, self.heads, strict=True):
+            softmax(raw, y, p, temperature, as_head(head))
             total.add_(p if self.mean == "arithmetic" else y, alpha=share)
         if self.mean == "arithmetic":
             p.copy_(total)
@@ -82,21 +84,22 @@ class RoutedTeacher:
     place: Tensor
 
     @property
-    def heads(self) -> tuple[Tensor, ...]:
+    def heads(self) -> tuple[Tensor | Head, ...]:
         """The LM head of each member."""
         return tuple(member.heads[0] for member in self.members)
 
     def logits(self, space: Workspace, name: str, part: slice, vocabulary: int) -> list[Tensor]:
-        """Raw logits [n, V]: each row comes from the teacher of its token."""
-        head = self.heads[0]
+        """Logits [n, V]: each row comes from the teacher of its token, scaled and capped as that one's are."""
+        heads = [as_head(each).first(vocabulary) for each in self.heads]
+        is_linear = all(head.is_linear for head in heads)
+        dtype = heads[0].dtype if is_linear else wide(heads[0].dtype)
         which, place = self.which[part], self.place[part]
-        raw = space.take(name, (len(which), vocabulary), head.dtype, head.device)
-        for index, member in enumerate(self.members):
+        logits = space.take(name, (len(which), vocabulary), dtype, heads[0].device)
+        for index, (member, head) in enumerate(zip(self.members, heads, strict=True)):
             mine = (which == index).nonzero().squeeze(-1)
             if len(mine):
-                rows = member.hidden[0][place[mine]].to(head.dtype)
-                raw[mine] = rows @ member.heads[0][:vocabulary].T.to(head.dtype)
-        return [raw]
+                logits[mine] = head.finish_(head.raw(member.hidden[0][place[mine]]).to(dtype))
+        return [logits]
 
     def distribution(
         self, space: Workspace, logits: Sequence[Tensor], temperature: float

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from flashstill.distill.losses.logits import Head
+
 Key = tuple[str, torch.dtype, torch.device]
 
 
@@ -35,12 +37,16 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def softmax(raw: Tensor, scaled: Tensor, out: Tensor, temperature: float) -> Tensor:
+def softmax(raw: Tensor, scaled: Tensor, out: Tensor, temperature: float, head: Head | None = None) -> Tensor:
     """Write raw/T to `scaled` and softmax(raw/T) to `out`, both [n, V]; returns logsumexp(raw/T) [n].
+
+    head: scales and caps the raw logits first (None: they are final).
 
     The largest probability is exp(max - lse), so lse is found from the two maxima without another exponential pass.
     """
     scaled.copy_(raw)
+    if head is not None:
+        head.finish_(scaled)
     if temperature != 1.0:
         scaled.mul_(1.0 / temperature)
     torch.softmax(scaled, -1, out=out)

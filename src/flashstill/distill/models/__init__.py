@@ -2,8 +2,9 @@
 
 from flashstill.distill.models.conversion import convert_gguf
 from flashstill.distill.models.fingerprints import fingerprint, tokenizer_fingerprint
+from flashstill.distill.models.layers import decoder_layers, keep_layers
 from flashstill.distill.models.loading import STORED, Model, cast, load_model, load_tokenizer, quiet, save_model
-from flashstill.distill.models.parts import Parts, decoder_layers, keep_layers, parts
+from flashstill.distill.models.parts import Parts, parts
 
 __all__ = [
     "STORED",

@@ -1,63 +1,72 @@
-"""Access the body, LM head and transformer blocks of a causal language model, and copy it with fewer blocks."""
+"""The body and head of a causal language model of any family: hidden states, and how logits are made of them."""
 
 from __future__ import annotations
 
-import copy
+import inspect
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
-from flashstill.arch.adapter.edit import depth_changes, set_fields
-from flashstill.arch.adapter.sizes import changed_logits
+from flashstill.distill.losses.logits import Head
+from flashstill.distill.models.head import HeadFacts, measured, output_head, replaced_forward
 from flashstill.distill.models.loading import Model
 from flashstill.errors import UnsupportedArchitecture
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
-    """The body and LM head of a causal language model."""
+    """The body and head of a causal language model; logits = head(hidden states)."""
 
-    body: nn.Module
-    """token ids [B, L] -> object with last_hidden_state [B, L, d], after the final norm"""
-    head: Tensor
-    """[V, d]; logits = hidden @ head.T"""
+    model: Any
+    body: nn.Module | None
+    """token ids [B, L] -> object with last_hidden_state [B, L, d]; None where that is not what arrives at the head"""
+    head: Head
+    """how logits are made of the hidden states"""
+
+    def hidden(self, tokens: Tensor, **inputs: Any) -> Tensor:
+        """The hidden states [B, L, d] at the head, of token ids [B, L]; inputs: masks, positions, caches."""
+        if self.body is not None:
+            states: Tensor = self.body(input_ids=tokens, **{"use_cache": False, **inputs}).last_hidden_state
+            return states
+        return _read_at_head(self.model, tokens, {"use_cache": False, **inputs})
+
+    def takes(self, name: str) -> bool:
+        """Whether the body (or the model, where its head is read) has an argument of this name."""
+        return name in inspect.signature((self.body or self.model).forward).parameters
+
+
+_KNOWN: WeakKeyDictionary[nn.Module, HeadFacts] = WeakKeyDictionary()
 
 
 def parts(model: Model) -> Parts:
-    """Body and head of a model; UnsupportedArchitecture unless its logits are exactly hidden @ head.T."""
-    head = model.get_output_embeddings()
-    body = model.get_decoder()
-    if head is None or getattr(head, "bias", None) is not None:
-        raise UnsupportedArchitecture(f"{type(model).__name__} has no plain linear head (get_output_embeddings)")
-    if field := changed_logits(model.config):
-        raise UnsupportedArchitecture(f"{type(model).__name__} changes its logits after the head ({field})")
-    return Parts(body=body, head=head.weight)
+    """Body and head of a model; UnsupportedArchitecture if its logits are not those of a linear head, scaled or capped.
+
+    What the model does after its body is measured once (models/head.py).
+    """
+    facts = _KNOWN.get(model)
+    if facts is None:
+        facts = _KNOWN[model] = measured(model)
+    linear: Any = output_head(model)
+    head = Head(weight=linear.weight, bias=getattr(linear, "bias", None), scale=facts.scale, cap=facts.cap)
+    return Parts(model=model, body=facts.body, head=head)
 
 
-def decoder_layers(model: Model) -> nn.ModuleList:
-    """The list of transformer blocks; UnsupportedArchitecture if it is not in the decoder's `layers`."""
-    layers = getattr(model.get_decoder(), "layers", None)
-    if not isinstance(layers, nn.ModuleList):
-        raise UnsupportedArchitecture(f"{type(model).__name__} keeps its blocks elsewhere than in `layers`")
-    return layers
+class _AtHead(Exception):
+    """Stops a forward pass at the head."""
 
 
-def keep_layers(model: Model, kept: list[int]) -> Model:
-    """A copy of `model` with only the blocks `kept` (ascending indices); the original is unchanged."""
-    config = copy.deepcopy(model.config)
-    set_fields(config, depth_changes(config, kept))
-    original = decoder_layers(model)
-    model.get_decoder().layers = nn.ModuleList()  # taken out, so that deepcopy copies no unused layers
-    try:
-        pruned = copy.deepcopy(model)
-    finally:
-        model.get_decoder().layers = original
-    blocks = nn.ModuleList(copy.deepcopy(original[index]) for index in kept)
-    for position, block in enumerate(blocks):
-        for module in block.modules():
-            if hasattr(module, "layer_idx"):
-                setattr(module, "layer_idx", position)  # noqa: B010 - nn.Module's type hints allow no int
-    pruned.get_decoder().layers = blocks
-    pruned.config = config
-    pruned.get_decoder().config = config
-    return pruned
+def _read_at_head(model: Model, tokens: Tensor, inputs: dict[str, Any]) -> Tensor:
+    arrived: list[Tensor] = []
+
+    def stop(states: Tensor) -> Tensor:
+        arrived.append(states)
+        raise _AtHead
+
+    with replaced_forward(output_head(model), stop):
+        try:
+            model(input_ids=tokens, **inputs)
+        except _AtHead:
+            return arrived[0]
+    raise UnsupportedArchitecture(f"{type(model).__name__} never calls its head")

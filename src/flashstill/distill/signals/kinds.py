@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flashstill.distill.losses import Sparse
+from flashstill.distill.losses import Head, Sparse, as_head
 from flashstill.distill.models import STORED
 from flashstill.errors import BadInput, unknown
 
@@ -35,8 +35,8 @@ class Kind(Protocol):
         """The kind's name and settings, as recorded in the manifest."""
         ...
 
-    def encode(self, hidden: Tensor, head: Tensor, windows: Sequence[int]) -> dict[str, Tensor]:
-        """The tensors to store for B windows: hidden [B, L, d] after the final norm, head [V, d], windows: indices."""
+    def encode(self, hidden: Tensor, head: Tensor | Head, windows: Sequence[int]) -> dict[str, Tensor]:
+        """The tensors to store for B windows: hidden [B, L, d] that arrive at the head; windows: indices."""
         ...
 
 
@@ -48,7 +48,7 @@ class Hidden:
     def key(self) -> dict[str, Any]:
         return {"kind": "hidden"}
 
-    def encode(self, hidden: Tensor, head: Tensor, windows: Sequence[int]) -> dict[str, Tensor]:
+    def encode(self, hidden: Tensor, head: Tensor | Head, windows: Sequence[int]) -> dict[str, Tensor]:
         return {"hidden": hidden.to(STORED)}
 
 
@@ -67,7 +67,7 @@ class Sampled:
     def key(self) -> dict[str, Any]:
         return {"kind": "sampled", **asdict(self)}
 
-    def encode(self, hidden: Tensor, head: Tensor, windows: Sequence[int]) -> dict[str, Tensor]:
+    def encode(self, hidden: Tensor, head: Tensor | Head, windows: Sequence[int]) -> dict[str, Tensor]:
         """ids [M] and counts [M] of all tokens, concatenated; unique [B, L]: number of distinct ids of each token."""
         batch, length, width = hidden.shape
         starts = torch.cat([_uniform(self.seed, window, length) for window in windows])
@@ -97,7 +97,7 @@ class TopK:
     def key(self) -> dict[str, Any]:
         return {"kind": "topk", **asdict(self)}
 
-    def encode(self, hidden: Tensor, head: Tensor, windows: Sequence[int]) -> dict[str, Tensor]:
+    def encode(self, hidden: Tensor, head: Tensor | Head, windows: Sequence[int]) -> dict[str, Tensor]:
         """ids and log_p (float16) [B, L, k], likeliest first."""
         batch, length, width = hidden.shape
         parts = [_probabilities(rows, head).topk(self.k) for rows in torch.split(hidden.view(-1, width), STRIP)]
@@ -149,8 +149,9 @@ def topk_teacher(ids: Tensor, log_p: Tensor) -> Sparse:
     return Sparse(ids=ids.long(), weights=log_p.float().exp(), tail=True)
 
 
-def _probabilities(hidden: Tensor, head: Tensor) -> Tensor:
-    return torch.softmax((hidden.to(head.dtype) @ head.T).float(), -1)
+def _probabilities(hidden: Tensor, head: Tensor | Head) -> Tensor:
+    linear = as_head(head)
+    return torch.softmax(linear.finish_(linear.raw(hidden).float()), -1)
 
 
 def _counted(ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:

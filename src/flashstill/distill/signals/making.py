@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.data.packing import Packed
+from flashstill.distill.losses import Head
 from flashstill.distill.models import STORED, Model, parts
 from flashstill.distill.signals import finite
 from flashstill.distill.signals.kinds import Hidden, Kind
@@ -36,8 +37,7 @@ class Built:
 
 def hidden_states(model: Model, tokens: Tensor) -> Tensor:
     """Final hidden states [B, L, d] of token ids [B, L]."""
-    states: Tensor = parts(model).body(input_ids=tokens, use_cache=False).last_hidden_state
-    return states
+    return parts(model).hidden(tokens)
 
 
 def signal_key(kind: Kind, teacher: str, tokenizer: str, packed: Packed) -> dict[str, Any]:
@@ -69,11 +69,11 @@ def build(
     if not missing and store.has(HEAD):
         return Built(tokens=0, seconds=0.0, bytes=store.bytes)
     head = parts(model).head.detach()
-    finite.check_head(head, teacher or name)
+    finite.check_head(head.weight, teacher or name)
     _check_vocabulary(packed, head.shape[0])
     check_head(model, packed)
     if isinstance(kind, Hidden) and not store.has(HEAD):
-        store.write(HEAD, {"head": head.to(STORED)})
+        store.write(HEAD, head_tensors(head.to(STORED)))
     whole, left = (sum(len(store.range(start)) for start in each) * packed.length for each in (mine, missing))
     started, counted = time.perf_counter(), 0
     with progress.task(name, whole, "tokens", whole - left) as advance:
@@ -94,15 +94,31 @@ def build(
 
 
 def check_head(model: Model, packed: Packed) -> None:
-    """UnsupportedArchitecture if the model's logits differ from hidden @ head.T on the start of the first window."""
+    """UnsupportedArchitecture if the model's logits are not those of its head on the start of the first window."""
     tokens = torch.from_numpy(packed.tokens[:1, : min(16, packed.length)].astype(np.int64))
     tokens = tokens.to(parts(model).head.device)
     with torch.inference_mode():
-        ours = hidden_states(model, tokens).float() @ parts(model).head.float().T
+        ours = parts(model).head.widened().logits(hidden_states(model, tokens))
         theirs = model(input_ids=tokens, use_cache=False).logits.float()
     scale = float(theirs.abs().max()) or 1.0
     if float((ours - theirs).abs().max()) > _LOGIT_TOLERANCE * scale:
-        raise UnsupportedArchitecture(f"{type(model).__name__} changes its logits after the head")
+        raise UnsupportedArchitecture(f"{type(model).__name__} makes its logits in another way than by its head")
+
+
+def head_tensors(head: Head) -> dict[str, Tensor]:
+    """A head as tensors to store: "head" [V, d]; "bias" [V] if it has one; "rule": multiplier and cap, if any."""
+    tensors = {"head": head.weight.contiguous()}
+    if head.bias is not None:
+        tensors["bias"] = head.bias.contiguous()
+    if not head.is_linear:
+        tensors["rule"] = torch.tensor([head.scale, head.cap or 0.0], dtype=torch.float64)
+    return tensors
+
+
+def head_of(tensors: Mapping[str, Tensor]) -> Head:
+    """The head of `head_tensors`."""
+    scale, cap = tensors["rule"].tolist() if "rule" in tensors else (1.0, 0.0)
+    return Head(weight=tensors["head"], bias=tensors.get("bias"), scale=scale, cap=cap or None)
 
 
 def _check_vocabulary(packed: Packed, vocabulary: int) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flashstill.distill.losses import DenseTeacher, Sparse
+from flashstill.distill.losses import DenseTeacher, Head, Sparse
 from flashstill.distill.models import STORED
 from flashstill.distill.signals.kinds import sampled_teacher, topk_teacher
-from flashstill.distill.signals.making import HEAD
+from flashstill.distill.signals.making import HEAD, head_of
 from flashstill.distill.signals.store import Store, shard, shard_of
 from flashstill.distill.training.batches import Batch
 from flashstill.errors import BadInput
@@ -35,11 +35,12 @@ class Signals:
                 " build them first"
             )
         self.kind, self.draws = str(key["kind"]), int(key.get("draws", 0))
-        self.head: Tensor | None = None
+        self.head: Head | None = None
         if self.kind == "hidden":
             if not self._store.has(HEAD):
                 raise BadInput(f"signals in {directory} lack the teacher's head; build them first")
-            self.head = self._store.file(HEAD).get_tensor("head").to(dtype)
+            stored = self._store.file(HEAD)
+            self.head = head_of({name: stored.get_tensor(name) for name in stored.keys()}).to(dtype)  # noqa: SIM118
 
     @property
     def bytes(self) -> int:

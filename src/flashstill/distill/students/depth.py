@@ -64,7 +64,7 @@ def greedy_drops(model: Model, tokens: Tensor, drops: int, candidates: int, prog
     head = parts(model).head
     dropped: list[int] = []
     with torch.inference_mode(), progress.task("search for blocks to drop", drops, "blocks") as advance:
-        logits = hidden_states(model, tokens).flatten(0, 1) @ head.T
+        logits = head.logits(hidden_states(model, tokens).flatten(0, 1))
         teacher = torch.softmax(logits, -1, dtype=torch.float32)
         entropy = _mean_soft_cross_entropy(logits, teacher)
         for _ in range(drops):
@@ -75,7 +75,7 @@ def greedy_drops(model: Model, tokens: Tensor, drops: int, candidates: int, prog
             trials: dict[int, float] = {}
             for position in shortlist:
                 with only_blocks(model, kept[position:], start=seen[position][1]):
-                    logits = hidden_states(model, tokens).flatten(0, 1) @ head.T
+                    logits = head.logits(hidden_states(model, tokens).flatten(0, 1))
                 trials[kept[position]] = _mean_soft_cross_entropy(logits, teacher)
             best = min(trials, key=lambda index: trials[index])
             dropped.append(best)

@@ -30,14 +30,14 @@ class Online:
         self._as_kept, self._name, self._documents = as_kept, name or type(model).__name__, documents
         self._parts = parts(model.eval())
         self._model = model
-        finite.check_head(self._parts.head.detach(), self._name)
+        finite.check_head(self._parts.head.weight.detach(), self._name)
 
     def __call__(self, batch: Batch) -> DenseTeacher:
         device = batch.tokens.device
         if self._parts.head.device != device:
             self._parts = parts(self._model.to(device))
         with torch.no_grad():
-            hidden = self._parts.body(input_ids=batch.inputs, use_cache=False).last_hidden_state
+            hidden = self._parts.hidden(batch.inputs)
         finite.check_teacher(hidden, self._name, batch.windows, self._documents)
         hidden = hidden.to(STORED) if self._as_kept else hidden
         return DenseTeacher(hidden=(hidden.flatten(0, 1),), heads=(self._parts.head.detach(),))

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flashstill.distill.losses import Term, Workspace, head_loss
+from flashstill.distill.losses import Head, Term, Workspace, head_loss
 from flashstill.distill.losses.soundness import unsound_token
 from flashstill.distill.models import Model, decoder_layers, parts
 from flashstill.distill.models.arithmetic import precision_of
@@ -48,11 +48,11 @@ class _Student(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
+        parts(model)  # measured before the model is sharded
 
-    def forward(self, tokens: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def forward(self, tokens: Tensor, loss: Callable[[Tensor, Head], Tensor]) -> Tensor:
         model_parts = parts(self.model)
-        hidden = model_parts.body(input_ids=tokens, use_cache=False).last_hidden_state
-        return loss(hidden.flatten(0, 1), model_parts.head)
+        return loss(model_parts.hidden(tokens).flatten(0, 1), model_parts.head)
 
 
 def train(
@@ -187,7 +187,7 @@ def _run_micro_steps(
         terms: Sequence[Term] = objective(part)
         weights = part.mask.flatten().float() / counted  # divide by the tokens of the step, not of the micro-step
 
-        def loss(hidden: Tensor, head: Tensor, terms: Sequence[Term] = terms, weights: Tensor = weights) -> Tensor:
+        def loss(hidden: Tensor, head: Head, terms: Sequence[Term] = terms, weights: Tensor = weights) -> Tensor:
             return head_loss(hidden, head, terms, weights, vocabulary, space=space)[0]
 
         part_loss = student(part.inputs, loss)

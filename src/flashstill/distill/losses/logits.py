@@ -1,0 +1,102 @@
+"""A language model's head: from final hidden states to logits.
+
+    u = h W^T + b                     a linear head, with or without a bias
+    z = s u                           Cohere, Granite, Falcon-H1: a multiplier of the logits
+    z = c tanh(s u / c)               Gemma 2 and later: a soft cap (Gemma 2 report, section 2)
+    dz/du = s (1 - (z/c)^2)           used by the fused head (losses/head.py)
+
+The fields of a `Head` are measured on the model itself (models/head.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Head:
+    """weight W [V, d], bias b [V] or None, multiplier s and soft cap c (None: no cap) of the logits."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    cap: float | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of logits V; a head can be padded beyond its vocabulary."""
+        return self.weight.shape[0]
+
+    @property
+    def shape(self) -> torch.Size:
+        """[V, d]."""
+        return self.weight.shape
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weight."""
+        return self.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weight."""
+        return self.weight.dtype
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the logits are u itself."""
+        return self.scale == 1.0 and self.cap is None
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def to(self, to: Any) -> Head:
+        """The head on another device or in another dtype."""
+        return replace(self, weight=self.weight.to(to), bias=None if self.bias is None else self.bias.to(to))
+
+    def widened(self) -> Head:
+        """The head in float32; in float64 it stays so."""
+        return self if self.dtype == torch.float64 else self.to(torch.float32)
+
+    def detach(self) -> Head:
+        """The head without gradients."""
+        return replace(self, weight=self.weight.detach(), bias=None if self.bias is None else self.bias.detach())
+
+    def first(self, vocabulary: int | None) -> Head:
+        """The head's first `vocabulary` rows; None: all."""
+        if vocabulary in (None, self.rows):
+            return self
+        bias = None if self.bias is None else self.bias[:vocabulary]
+        return replace(self, weight=self.weight[:vocabulary], bias=bias)
+
+    def raw(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
+        """u [N, V] of hidden states [N, d], in the head's dtype."""
+        rows = hidden.to(self.dtype)
+        if self.bias is None:
+            return torch.mm(rows, self.weight.T, out=out)
+        return torch.addmm(self.bias, rows, self.weight.T, out=out)
+
+    def finish_(self, raw: Tensor) -> Tensor:
+        """z from u, in place."""
+        if self.cap is None:
+            return raw if self.scale == 1.0 else raw.mul_(self.scale)
+        return raw.mul_(self.scale / self.cap).tanh_().mul_(self.cap)
+
+    def slope(self, logits: Tensor) -> Tensor | float:
+        """dz/du at the logits z."""
+        return self.scale if self.cap is None else (logits / self.cap).square_().neg_().add_(1.0).mul_(self.scale)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """z [..., V] of hidden states [..., d], in the head's dtype; no gradient flows back through it."""
+        with torch.no_grad():
+            flat = self.finish_(self.raw(hidden.reshape(-1, hidden.shape[-1])))
+        return flat.view(*hidden.shape[:-1], self.rows)
+
+
+def as_head(head: Tensor | Head) -> Head:
+    """A plain linear head from its weight [V, d]; a Head as it is."""
+    return head if isinstance(head, Head) else Head(weight=head)
