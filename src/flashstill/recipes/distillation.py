@@ -13,6 +13,7 @@ from flashstill.errors import BadInput
 from flashstill.recipes import budget, teachers
 from flashstill.recipes.arithmetic import ARITHMETIC
 from flashstill.recipes.budget import BudgetRecipe
+from flashstill.recipes.chat import ChatRecipe, RecordsRecipe, records_problems
 from flashstill.recipes.ranges import (
     Count,
     Decay,
@@ -141,6 +142,8 @@ class DistillRecipe:
     hard_weight: NotNegative = 0.0
     student: ShapeRecipe = field(default_factory=ShapeRecipe)
     text: TextRecipe = field(default_factory=TextRecipe)
+    records: RecordsRecipe = field(default_factory=RecordsRecipe)
+    chat: ChatRecipe = field(default_factory=ChatRecipe)
     search: SearchRecipe = field(default_factory=SearchRecipe)
     signals: SignalRecipe = field(default_factory=SignalRecipe)
     losses: Annotated[tuple[LossRecipe, ...], sized(0, 16)] = (LossRecipe(),)
@@ -199,6 +202,7 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
             yield f"signals of kind {recipe.signals.kind} know the forward KL at temperature 1 only; use kind hidden"
     if not recipe.losses and not recipe.hard_weight:
         yield "losses is empty and hard_weight is 0: there is nothing to learn; give one of them"
+    yield from records_problems(recipe.records)
     yield from training_problems(recipe.train)
     yield from regime_problems(recipe)
 
@@ -227,4 +231,5 @@ def _with_paths(recipe: DistillRecipe, where: Path) -> DistillRecipe:
     )
     student = with_paths(recipe.student, where, "student.", "config", "model", "base")
     placed: DistillRecipe = with_paths(recipe, where, "", "data", "out_of_domain")
-    return dataclasses.replace(placed, teachers=tuple(teachers), student=student)
+    chat = with_paths(recipe.chat, where, "chat.", "template")
+    return dataclasses.replace(placed, teachers=tuple(teachers), student=student, chat=chat)

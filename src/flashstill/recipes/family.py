@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from flashstill.checked import between, built, one_of, sized
 from flashstill.errors import BadInput, shortened
 from flashstill.recipes import distillation
+from flashstill.recipes.chat import ChatRecipe, RecordsRecipe
 from flashstill.recipes.distillation import (
     MEANS,
     DistillRecipe,
@@ -117,6 +118,8 @@ class FamilyRecipe:
     mean: Annotated[str, one_of(MEANS)] = "arithmetic"
     hard_weight: NotNegative = 0.0
     text: TextRecipe = field(default_factory=TextRecipe)
+    records: RecordsRecipe = field(default_factory=RecordsRecipe)
+    chat: ChatRecipe = field(default_factory=ChatRecipe)
     search: SearchRecipe = field(default_factory=SearchRecipe)
     signals: SignalRecipe = field(default_factory=SignalRecipe)
     losses: Losses = (LossRecipe(),)
@@ -139,7 +142,8 @@ class FamilyRecipe:
         return DistillRecipe(
             name=student.name, teachers=student.teachers or self.teachers, data=self.data,
             out_of_domain=self.out_of_domain, seed=self.seed, mean=student.mean, hard_weight=student.hard_weight,
-            student=student.shape, text=self.text, search=student.search, signals=student.signals,
+            student=student.shape, text=self.text, records=self.records, chat=self.chat, search=student.search,
+            signals=student.signals,
             losses=student.losses, regime=student.regime,
             train=dataclasses.replace(student.train, tokens=self.tokens_of(student)),
         )  # fmt: skip
@@ -182,6 +186,7 @@ def read_recipe(path: Path) -> FamilyRecipe:
     return dataclasses.replace(
         placed,
         teachers=_located(placed.teachers, path, ""),
+        chat=with_paths(placed.chat, path, "chat.", "template"),
         students=tuple(
             dataclasses.replace(
                 with_paths(student, path, f"students[{place}].", "config", "model", "base"),

@@ -37,14 +37,24 @@ def located(value: str, base: Path, where: Path, key: str) -> str:
     """
     if not value:
         return value
-    path = base / value
+    path, split = base / value, ""
+    head, colon, tail = value.rpartition(":")
+    if colon and tail and "/" not in tail and _is_directory(base / head) and not path.exists():  # "DIR:train", a split
+        path, split = base / head, f":{tail}"
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
         return value
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise BadInput(f"{where}: {key} is {value!r}, which is neither a regular file nor a directory; give one")
-    return str(path.resolve())
+    return str(path.resolve()) + split
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def to_toml(recipe: Any) -> str:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flashstill.checked import json_object
 from flashstill.files import write_text
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
 from flashstill.records import QualityRecord, write_records
 from flashstill.runs import budget, kept
+from flashstill.runs.texts import RECORDS
 from flashstill.runs.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def leave_summary(
         "training_s": round(sum(row["step_s"] for row in rows), 2),
         "tokens_per_s": float(np.median([row["tokens_per_s"] for row in rows])),
         "quality": as_table(records),
+        "records": json_object(workdir.data / RECORDS) if (workdir.data / RECORDS).is_file() else {},
         "made": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     }
     segments = kept.segments(workdir.training)

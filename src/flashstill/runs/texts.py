@@ -2,33 +2,76 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from flashstill.files import write_text
 from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
 from flashstill.runs.workdir import DOMAINS
 
+if TYPE_CHECKING:
+    from flashstill.distill.data.chats import Reading
+    from flashstill.distill.data.rows import Tally
+
 TEXTS = ("train", *DOMAINS)
+RECORDS = "records.json"
+"""counts of the records that were read, beside the packed texts"""
 
 
 def pack_texts(recipe: DistillRecipe, tokenizer_of: Path, folder: Path, progress: Progress) -> None:
     """Pack the recipe's texts with the tokenizer of a model directory, unless all exist."""
     from flashstill.distill.data.packing import joined
+    from flashstill.distill.data.rows import Tally
     from flashstill.distill.data.splits import packed_splits
     from flashstill.distill.models import load_tokenizer
 
     if all((folder / f"{name}.safetensors").exists() for name in TEXTS):
         return
     tokenizer, sizes, share = load_tokenizer(tokenizer_of), recipe.text, len(recipe.sources)
+    tally = Tally(most=recipe.records.bad_share)
     other = recipe.out_of_domain or ("cpython-code" if "cpython-code" not in recipe.sources else "cpython-docs")
-    splits = [
-        packed_splits(
-            source, other, tokenizer, sizes.window_tokens, sizes.train_tokens // share,
-            sizes.heldout_tokens // share, sizes.out_of_domain_tokens // share, recipe.seed,
-        )
-        for source in recipe.sources
-    ]  # fmt: skip
+    with reading_of(recipe, tokenizer, tokenizer_of.name, tally) as reading:
+        splits = [
+            packed_splits(
+                source, other, reading, sizes.window_tokens, sizes.train_tokens // share,
+                sizes.heldout_tokens // share, sizes.out_of_domain_tokens // share, recipe.seed,
+            )
+            for source in recipe.sources
+        ]  # fmt: skip
+    tell(tally, progress)
+    write_text(folder / RECORDS, json.dumps(tally.as_dict(), indent=1))
     for name in TEXTS:
         packed = joined([split[name] for split in splits])
         packed.save(folder / f"{name}.safetensors")
         progress.say(f"{name}: {packed.token_count:,} tokens in {packed.windows} windows")
+
+
+@contextlib.contextmanager
+def reading_of(recipe: DistillRecipe, tokenizer: Any, named: str, tally: Tally) -> Iterator[Reading]:
+    """How a recipe reads its records with a tokenizer; `named` is its directory, for messages."""
+    from flashstill.distill.data.chats import Reading
+    from flashstill.distill.data.layouts import Columns
+    from flashstill.distill.data.templates import renderer_of, template_of
+
+    chat, records = recipe.chat, recipe.records
+    columns = Columns(
+        text=records.text, messages=records.messages, prompt=records.prompt, completion=records.completion,
+        as_chat=records.as_chat,
+    )  # fmt: skip
+    with renderer_of(template_of(tokenizer, chat.template, chat.arguments)) as renderer:
+        yield Reading(
+            tokenizer=tokenizer, renderer=renderer, named=named, learn=chat.learn, long=chat.long, columns=columns,
+            tally=tally,
+        )  # fmt: skip
+
+
+def tell(tally: Tally, progress: Progress) -> None:
+    """Say what was skipped, and what was done to records that were used."""
+    if tally.bad:
+        progress.say(f"{tally.bad:,} of {tally.read:,} records were skipped ({tally.counted}); {tally.first}")
+    for what, count in tally.notes.most_common():
+        progress.say(f"{count:,} conversations: {what}")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flashstill.distill.data.layouts import Document
+from flashstill.distill.data.layouts import Columns, Document
 from flashstill.distill.data.pieces import NO_TEXT, Piece, framed, framing_of, text_bytes, text_pieces
 from flashstill.distill.data.rows import Tally, Unusable
 from flashstill.distill.data.templates import Rendered, Renderer, special_ids
@@ -29,15 +29,16 @@ TOO_LONG = "is longer than a window before its first answer"
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
     """How conversations are read. renderer: of the chat template, None if there is none; named: the tokenizer, for
-    messages; learn: "assistant", "last" or "all"; long: "cut" or "drop" what is longer than a window; tally: counts
-    what could not be used."""
+    messages; learn: "assistant", "last" or "all"; long: "cut" or "drop" what is longer than a window; columns: names of
+    the entries of a record; tally: counts what could not be used."""
 
     tokenizer: Any
     renderer: Renderer | None = None
     named: str = "the model"
     learn: str = "assistant"
     long: str = "cut"
-    tally: Tally = field(default_factory=lambda: Tally(most=1.0))
+    columns: Columns = field(default_factory=Columns)
+    tally: Tally = field(default_factory=Tally)
 
 
 def pieces_of(
@@ -64,7 +65,10 @@ def whole_pieces(document: Document, reading: Reading) -> list[Piece]:
     if document.chat is None:
         return [_completed(document, reading)]
     if reading.renderer is None:
-        raise BadInput(f"{document.name} is a conversation, and {reading.named} has no chat template to read it with")
+        raise BadInput(
+            f"{document.name} is a conversation, but the tokenizer of {reading.named} has no chat template; name a file"
+            " with one as chat.template"
+        )
     texts, is_apart = reading.renderer.texts(document.chat, reading.learn)
     if is_apart:
         reading.tally.note(APART)
@@ -151,43 +155,3 @@ def _fitted(pieces: Sequence[Piece], most: int, reading: Reading) -> Iterator[Pi
             )
     if not learned:
         raise Unusable(TOO_LONG)
-
-
-def whole_in_windows(pieces: Iterable[Piece], length: int, fillers: Sequence[int]) -> Iterator[Piece]:
-    """The pieces with padding between them, so that a packing in windows of `length` targets cuts none of them.
-
-    pieces: of at most length + 1 tokens.  fillers: three different ids, of which padding is made.  A packing lets a
-    piece begin with the token that ended the one before, if they are the same.
-    """
-    used, before = 0, None
-    for piece in pieces:
-        size = len(piece.tokens)
-        if before is not None:
-            is_shared = before.tokens[-1] == piece.tokens[0]
-            if size <= _room(used - is_shared, length):
-                used -= is_shared
-            else:
-                first = used + is_shared  # one token of padding parts them
-                first = first if size <= _room(first, length) else -(-first // length) * length
-                token = next(each for each in fillers if each not in (before.tokens[-1], piece.tokens[0]))
-                before, used = _padded(before, token, first - used), first
-            yield before
-        used, before = used + size, piece
-    if before is not None:
-        yield before
-
-
-def _room(first: int, length: int) -> int:
-    """Tokens from place `first` to the end of its window, whose last token is the first of the next one."""
-    return (first // length + 1) * length + 1 - first
-
-
-def _padded(piece: Piece, token: int, count: int) -> Piece:
-    """A piece with padding behind it, which is not learned."""
-    counts = np.ones(len(piece.tokens), dtype=np.bool_) if piece.counts is None else piece.counts
-    return Piece(
-        tokens=np.pad(piece.tokens, (0, count), constant_values=token),
-        target_bytes=np.pad(piece.target_bytes, (0, count), constant_values=NO_TEXT),
-        counts=np.pad(counts, (0, count)),
-        name=piece.name,
-    )

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from flashstill.distill.data.messages import decoded, message_of, valid
@@ -40,11 +40,15 @@ class Columns:
     as_chat: bool = False
 
     @property
+    def given(self) -> set[str]:
+        """The names that stand in place of the usual ones."""
+        return {self.text, self.messages, self.prompt, self.completion} - {""}
+
+    @property
     def names(self) -> set[str]:
         """Every name that a record may use."""
         known = {name for pair in PAIRS for name in pair}
-        given = {getattr(self, each.name) for each in fields(self) if each.name != "as_chat"} - {""}
-        return given | known | {"text", "messages", "conversations", "instruction", "output", *EXTRA}
+        return self.given | known | {"text", "messages", "conversations", "instruction", "output", *EXTRA}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +92,8 @@ def document_of(record: Any, name: str, columns: Columns) -> Document:
     """The document of a record; Unusable says what is wrong with it."""
     if not isinstance(record, Mapping):
         raise Unusable(NO_LAYOUT)
+    if not columns.given & set(record):  # another source of the same recipe may have the usual names
+        columns = Columns(as_chat=columns.as_chat)
     if columns.messages or _is_listed(record.get("messages")):
         return _conversation(record, columns.messages or "messages", name)
     if _is_listed(record.get("conversations")) and not columns.text and not columns.prompt:

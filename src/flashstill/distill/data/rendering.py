@@ -45,11 +45,13 @@ class Renderer:
         self._template, self._variables = job["template"], {**job["tokens"], **job["arguments"]}
         self._specials = sorted((each for each in job["specials"] if each), key=len, reverse=True)
         self._tagged = bool(re.search(r"\{%-?\s*generation\s*-?%\}", self._template))
-        self._as_parts = self._needs_parts()
+        self._as_parts: bool | None = None
 
     def texts(self, chat: dict[str, Any]) -> dict[str, Any]:
         """The texts of a conversation with the spans to learn; Refused if there are none."""
         messages, answers = chat["messages"], chat["answers"]
+        if self._as_parts is None:
+            self._as_parts = self._needs_parts()
         if self._tagged and not chat["prompt"]:
             text, spans = self._render(messages, chat, tags=True)
             own = [place for place, each in enumerate(messages) if each["role"] == "assistant"]

@@ -6,11 +6,11 @@ Those two take at most two windows' worth of tokens from the middle of each docu
 
 from __future__ import annotations
 
-from typing import Any
-
-from flashstill.distill.data.packing import Packed, pack
+from flashstill.distill.data.chats import Reading
+from flashstill.distill.data.packing import Packed
 from flashstill.distill.data.text import load_documents, shuffled, without_leaks
 from flashstill.distill.data.text_files import Document
+from flashstill.distill.data.windows import packed
 from flashstill.errors import BadInput
 
 CHARACTERS_PER_TOKEN = 4.0
@@ -20,7 +20,7 @@ WINDOWS_PER_DOCUMENT = 2
 def packed_splits(
     data: str,
     out_of_domain: str,
-    tokenizer: Any,
+    reading: Reading,
     window_tokens: int,
     train_tokens: int,
     heldout_tokens: int,
@@ -29,26 +29,34 @@ def packed_splits(
 ) -> dict[str, Packed]:
     """The packings "train", "heldout" and "out-of-domain", each smaller than requested if its text runs out.
 
-    data, out_of_domain: text sources (data/text.py).  Raises BadInput if a source is unusable or fills no window.
+    data, out_of_domain: text sources (data/text.py).  reading: the tokenizer, how conversations are read, and a
+    count of the records.  Raises BadInput if a source is unusable or fills no window.
     """
-    heldout, training = divided(data, heldout_tokens, window_tokens, seed)
+    heldout, training = divided(data, heldout_tokens, window_tokens, seed, reading)
     unseen = without_leaks(heldout, training)
-    strangers = without_leaks(shuffled(load_documents(out_of_domain), seed), [*heldout, *training])
+    strangers = without_leaks(
+        shuffled(load_documents(out_of_domain, reading.tally, reading.columns), seed), [*heldout, *training]
+    )
     most = WINDOWS_PER_DOCUMENT * window_tokens
 
     def windows(tokens: int) -> int:
         return max(1, tokens // window_tokens)
 
-    return {
-        "train": pack(training, tokenizer, window_tokens, windows(train_tokens)),
-        "heldout": pack(unseen, tokenizer, window_tokens, windows(heldout_tokens), most),
-        "out-of-domain": pack(strangers, tokenizer, window_tokens, windows(out_of_domain_tokens), most),
+    splits = {
+        "train": packed(training, reading, window_tokens, windows(train_tokens)),
+        "heldout": packed(unseen, reading, window_tokens, windows(heldout_tokens), most),
+        "out-of-domain": packed(strangers, reading, window_tokens, windows(out_of_domain_tokens), most),
     }
+    reading.tally.check()
+    return splits
 
 
-def divided(data: str, heldout_tokens: int, window_tokens: int, seed: int) -> tuple[list[Document], list[Document]]:
+def divided(
+    data: str, heldout_tokens: int, window_tokens: int, seed: int, reading: Reading | None = None
+) -> tuple[list[Document], list[Document]]:
     """Split the source `data` into (held-out documents, training documents); BadInput if it has only one document."""
-    documents = shuffled(load_documents(data), seed)
+    tally, columns = (reading.tally, reading.columns) if reading else (None, None)
+    documents = shuffled(load_documents(data, tally, columns), seed)
     if len(documents) < 2:
         raise BadInput(f"data {data!r} is one document; at least two are needed, to hold one out")
     sizes = [len(document.text) for document in documents]

@@ -45,24 +45,17 @@ class Template:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def template_of(tokenizer: Any, named: str, file: str = "", arguments: Mapping[str, Any] | None = None) -> Template:
-    """The chat template in `file`, or that of a tokenizer. named: the tokenizer, for messages.
-
-    Raises BadInput if the file is missing, or the tokenizer has none.
-    """
+def template_of(tokenizer: Any, file: str = "", arguments: Mapping[str, Any] | None = None) -> Template | None:
+    """The chat template in `file`, or that of a tokenizer, None if it has none; BadInput if the file is unreadable."""
     if file:
         try:
             source = read_bounded(Path(file), MOST_TEMPLATE_BYTES).decode("utf-8")
         except UnicodeDecodeError as error:
             raise BadInput(f"the chat template {file} is not UTF-8") from error
+    elif not tokenizer.chat_template:
+        return None
     else:
-        try:
-            source = tokenizer.get_chat_template()
-        except ValueError as error:
-            raise BadInput(
-                f"the data hold conversations, but the tokenizer of {named} has no chat template; name a file with one"
-                " as chat.template"
-            ) from error
+        source = tokenizer.get_chat_template()
     specials = tuple(dict.fromkeys([*special_ids(tokenizer).values(), *tokenizer.all_special_tokens]))
     tokens = {name: value for name, value in tokenizer.special_tokens_map.items() if isinstance(value, str | list)}
     return Template(source=source, tokens=tokens, specials=specials, arguments=dict(arguments or {}))

@@ -1,0 +1,71 @@
+"""Pack documents of any kind: text goes on from one window to the next, a conversation stands in one window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from flashstill.distill.data.chats import Reading, pieces_of
+from flashstill.distill.data.layouts import Document
+from flashstill.distill.data.packing import Packed, pack_pieces
+from flashstill.distill.data.pieces import NO_TEXT, Piece
+
+
+def packed(
+    documents: Sequence[Document],
+    reading: Reading,
+    length: int,
+    windows: int,
+    most_per_text: int | None = None,
+    whole: bool = False,
+) -> Packed:
+    """Pack documents into at most `windows` windows of `length` targets; see `pieces_of` and `pack_pieces`.
+
+    The last window of conversations is padded.  Raises BadInput if there is not one window.
+    """
+    end = reading.tokenizer.eos_token_id
+    fillers = [each for each in (end, 0, 1, 2) if each is not None][:3]
+    pieces = whole_in_windows(pieces_of(documents, reading, length + 1, most_per_text), length, fillers)
+    return pack_pieces(pieces, length, windows, whole or any(document.is_whole for document in documents))
+
+
+def whole_in_windows(pieces: Iterable[Piece], length: int, fillers: Sequence[int]) -> Iterator[Piece]:
+    """The pieces with padding between them, so that a packing in windows of `length` targets cuts none of them.
+
+    pieces: those of which a part is not learned, of at most length + 1 tokens; others are text, which goes on from one
+    window to the next.  fillers: three different ids, of which padding is made.  A packing lets a
+    piece begin with the token that ended the one before, if they are the same.
+    """
+    used, before = 0, None
+    for piece in pieces:
+        size = len(piece.tokens)
+        if before is not None:
+            is_shared = before.tokens[-1] == piece.tokens[0]
+            if piece.counts is None or size <= _room(used - is_shared, length):
+                used -= is_shared
+            else:
+                first = used + is_shared  # one token of padding parts them
+                first = first if size <= _room(first, length) else -(-first // length) * length
+                token = next(each for each in fillers if each not in (before.tokens[-1], piece.tokens[0]))
+                before, used = _padded(before, token, first - used), first
+            yield before
+        used, before = used + size, piece
+    if before is not None:
+        yield before
+
+
+def _room(first: int, length: int) -> int:
+    """Tokens from place `first` to the end of its window, whose last token is the first of the next one."""
+    return (first // length + 1) * length + 1 - first
+
+
+def _padded(piece: Piece, token: int, count: int) -> Piece:
+    """A piece with padding behind it, which is not learned."""
+    counts = np.ones(len(piece.tokens), dtype=np.bool_) if piece.counts is None else piece.counts
+    return Piece(
+        tokens=np.pad(piece.tokens, (0, count), constant_values=token),
+        target_bytes=np.pad(piece.target_bytes, (0, count), constant_values=NO_TEXT),
+        counts=np.pad(counts, (0, count)),
+        name=piece.name,
+    )

@@ -1,0 +1,254 @@
+"""Conversations: which tokens are learned, by tags and by spans; whole in their windows; distilled and evaluated."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flashstill.distill.data import rendering, templates
+from flashstill.distill.data.chats import APART, CUT, DROPPED, Reading, pieces_of, whole_pieces
+from flashstill.distill.data.layouts import Chat, Columns, Document, document_of
+from flashstill.distill.data.packing import pack_pieces
+from flashstill.distill.data.pieces import NO_TEXT, Piece
+from flashstill.distill.data.rows import Tally, Unusable
+from flashstill.distill.data.templates import Renderer, renderer_of, template_of
+from flashstill.distill.data.windows import whole_in_windows
+from flashstill.errors import BadInput
+from tests.chatting import CHATML, SPECIALS, TAGGED, byte_tokenizer, chatting_model, conversations, write_lines
+
+REWRITES = CHATML.replace("{{ m.content }}", "{{ m.content if loop.last else m.content.split('</think>')[-1] }}")
+"""drops the thinking of earlier turns, as Qwen3's does"""
+ENDS_TEXT = CHATML.replace("{% endif %}", "{% else %}<|end|>{% endif %}")
+"""an end-of-text token behind the last turn, as Phi-3's"""
+PROMPT_OPENS = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+"""the prompt opens a thought that earlier answers do not have, as DeepSeek-R1's"""
+PARTS = CHATML.replace("{{ m.content }}", "{% for part in m.content %}{{ part.text }}{% endfor %}")
+"""content must be a list of parts, as in templates of vision-language models"""
+TURNS = [
+    {"role": "user", "content": "What?"},
+    {"role": "assistant", "content": "<think>hm</think>This."},
+    {"role": "user", "content": "Sure?"},
+    {"role": "assistant", "content": "Yes, ça va."},
+]
+
+
+class InThisProcess(Renderer):
+    """Renders without a child process, which takes seconds to begin."""
+
+    def _reply(self, question: bytes) -> dict[str, Any]:
+        chat = json.loads(question)
+        try:
+            return rendering.Renderer(json.loads(self._job)).texts(chat)
+        except rendering.Refused as error:
+            return {"refused": str(error)}
+        except Exception as error:
+            return {"refused": f"is refused by the chat template: {error}"}
+
+
+def reading_of(template: str, **settings: Any) -> Reading:
+    """How a byte tokenizer with a template reads conversations."""
+    tokenizer = byte_tokenizer(template=template)
+    found = template_of(tokenizer)
+    return Reading(tokenizer=tokenizer, renderer=InThisProcess(found) if found else None, **settings)
+
+
+def learned(template: str, messages: list[dict[str, Any]] = TURNS, learn: str = "assistant") -> list[list[str]]:
+    """For each piece the texts that are learned."""
+    reading = reading_of(template, learn=learn)
+    pieces = whole_pieces(document_of({"messages": messages}, "x", Columns()), reading)
+    return [runs(piece, reading.tokenizer) for piece in pieces]
+
+
+def runs(piece: Piece, tokenizer: Any) -> list[str]:
+    """The runs of learned tokens, as text."""
+    assert piece.counts is not None
+    edges = np.flatnonzero(np.diff(np.pad(piece.counts.astype(int), 1)))
+    return [tokenizer.decode(piece.tokens[first:last]) for first, last in edges.reshape(-1, 2)]
+
+
+class TestWhatIsLearned:
+    """Loss on what the assistant wrote, with the token that ends its turn."""
+
+    @pytest.mark.parametrize("template", [CHATML, TAGGED, PARTS, PROMPT_OPENS])
+    def test_answers(self, template: str) -> None:
+        answers = [f"{each['content']}<|im_end|>\n" for each in TURNS if each["role"] == "assistant"]
+        if template == PROMPT_OPENS:  # the prompt has opened the thought
+            answers[0] = answers[0].removeprefix("<think>")
+        assert learned(template) == [answers]
+
+    def test_end_of_text(self) -> None:
+        found = learned(ENDS_TEXT)
+        assert found == [["<think>hm</think>This.<|im_end|>\n", "Yes, ça va.<|im_end|>\n<|end|>"]]
+
+    def test_turns_that_are_rewritten_stand_apart(self) -> None:
+        """No span of the whole would be what the model read and wrote: each answer is a piece of its own."""
+        assert learned(REWRITES) == [["<think>hm</think>This.<|im_end|>\n"], ["Yes, ça va.<|im_end|>\n"]]
+        assert len(learned(REWRITES, TURNS[:2])) == 1
+
+    def test_all_and_last(self) -> None:
+        for template in (CHATML, TAGGED):
+            assert learned(template, learn="last") == [["Yes, ça va.<|im_end|>\n"]]
+            assert "".join(learned(template, learn="all")[0]).startswith("<|im_start|>user\nWhat?")
+
+    def test_transformers_renders(self) -> None:
+        """The tokens are those of apply_chat_template, and its masks where the template has tags."""
+        tokenizer = byte_tokenizer(template=TAGGED)
+        expected = tokenizer.apply_chat_template(TURNS, return_dict=True, return_assistant_tokens_mask=True)
+        piece = whole_pieces(document_of({"messages": TURNS}, "x", Columns()), reading_of(TAGGED))[0]
+        assert piece.tokens.tolist() == expected["input_ids"]
+        assert piece.counts is not None
+        assert piece.counts.astype(int).tolist() == expected["assistant_masks"]
+
+    def test_bytes_are_those_of_the_answers(self) -> None:
+        document = document_of({"messages": TURNS}, "x", Columns())
+        piece = whole_pieces(document, reading_of(CHATML))[0]
+        assert piece.counts is not None
+        text = (piece.target_bytes != NO_TEXT) & piece.counts
+        assert piece.target_bytes[text].sum() == sum(len(answer.encode()) for answer in document.learned)
+
+    def test_prompt_and_completion(self) -> None:
+        document = document_of({"prompt": "1 + 1 = ", "completion": "2"}, "x", Columns())
+        piece = whole_pieces(document, Reading(tokenizer=byte_tokenizer(template="")))[0]
+        assert runs(piece, byte_tokenizer()) == ["2<|end|>"]
+
+    def test_tools_thinking_and_arguments_reach_the_template(self) -> None:
+        template = (
+            "{{ tools[0].name }}{% for m in messages %}{{ m.reasoning_content }}{{ m.content }}"
+            "{% for c in m.tool_calls %}{{ c.function.arguments | tojson }}{% endfor %}{% endfor %}{{ mood }}"
+            "{{ eos_token }}"
+        )
+        call = {"function": {"name": "f", "arguments": '{"a": 1}'}}
+        record = {
+            "messages": [{"role": "user", "content": "?"},
+                         {"role": "assistant", "reasoning_content": "hm ", "content": "", "tool_calls": [call]}],
+            "tools": [{"name": "add"}], "chat_template_kwargs": {"mood": "glad"},
+        }  # fmt: skip
+        chat = document_of(record, "x", Columns()).chat
+        assert chat is not None
+        renderer = reading_of(template).renderer
+        assert renderer is not None
+        assert renderer.texts(chat, "all")[0][0].text == 'add?hm {"a": 1}glad<|end|>'
+
+
+class TestBadConversations:
+    """What a template refuses is a bad record; a template that fails altogether is refused."""
+
+    def read(self, template: str, record: dict[str, Any]) -> None:
+        whole_pieces(document_of(record, "x", Columns()), reading_of(template))
+
+    def test_refused(self) -> None:
+        with pytest.raises(Unusable, match="refused by the chat template: no questions"):
+            self.read("{{ raise_exception('no questions') }}", {"messages": TURNS})
+        with pytest.raises(Unusable, match="leaves out"):
+            self.read("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", {"messages": TURNS})
+        with pytest.raises(Unusable, match="rewrites the prompt"):
+            self.read("{{ messages | length }}{{ messages[-1].content }}", {"messages": TURNS})
+
+    def test_no_template(self) -> None:
+        with pytest.raises(BadInput, match=r"no chat template; name a file with one as chat\.template"):
+            self.read("", {"messages": TURNS})
+        with pytest.raises(Unusable, match="refused by the chat template: unexpected 'end of template'"):
+            self.read("{% if", {"messages": TURNS})
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("template", "said"),
+        [
+            ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "refused by the chat template: access to attribute"),
+            ("{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}", "does not end within"),
+        ],
+    )
+    def test_templates_are_kept_in_a_sandbox(self, template: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(templates, "LONGEST_S", 2.0)
+        document = document_of({"messages": TURNS}, "x", Columns())
+        tokenizer = byte_tokenizer(template=template)
+        with renderer_of(template_of(tokenizer)) as renderer, pytest.raises((BadInput, Unusable), match=said):
+            whole_pieces(document, Reading(tokenizer=tokenizer, renderer=renderer))
+
+
+def test_long_conversations() -> None:
+    documents = [document_of({"messages": TURNS[:2]}, "a", Columns()), document_of({"messages": TURNS}, "b", Columns())]
+    for long, count, notes in (("cut", 2, CUT), ("drop", 1, DROPPED)):
+        reading = reading_of(CHATML, long=long, tally=Tally(most=1, good=2))
+        pieces = list(pieces_of(documents, reading, 80))
+        assert [len(piece.tokens) <= 80 for piece in pieces] == [True] * count
+        assert reading.tally.notes == {notes: 1}
+        assert list(pieces_of(documents, reading, 10)) == []
+    assert APART not in reading.tally.notes
+
+
+def test_windows_cut_no_conversation() -> None:
+    """Pieces of random lengths and tokens stand each in one window, unchanged, for any length of windows."""
+    draws = np.random.default_rng(0)
+    for _ in range(300):
+        length = int(draws.integers(3, 9))
+        sizes = draws.integers(2, length + 2, draws.integers(1, 12))
+        pieces = [
+            Piece(tokens=draws.integers(0, 3, size).astype(np.int32), target_bytes=np.ones(size, dtype=np.int32),
+                  counts=np.ones(size, dtype=np.bool_))
+            for size in sizes
+        ]  # fmt: skip
+        packed = pack_pieces(whole_in_windows(pieces, length, (7, 8, 9)), length, 10**6, whole=True)
+        for index, piece in enumerate(pieces):
+            window, place = np.nonzero(packed.target_document == index)
+            assert set(window) == {window[0]}
+            assert packed.tokens[window[0], place[0] : place[-1] + 2].tolist() == piece.tokens.tolist()
+        assert packed.mask.sum() == sum(len(piece.tokens) - 1 for piece in pieces)
+
+
+RECIPE = """
+name = "chat"
+data = "{data}"
+out_of_domain = "{other}"
+[[teachers]]
+model = "{teacher}"
+[student]
+kind = "depth"
+keep_layers = 1
+[text]
+window_tokens = 96
+train_tokens = 1920
+heldout_tokens = 192
+out_of_domain_tokens = 192
+[records]
+bad_share = 0.05
+[train]
+tokens = 768
+windows_per_step = 4
+arithmetic = "fp32"
+"""
+
+
+@pytest.mark.slow
+def test_a_student_of_conversations(tmp_path: Path) -> None:
+    """From messages to a student: only answers are learned and scored, and the summary counts the records."""
+    from flashstill import distill
+    from flashstill.distill.data.packing import Packed
+
+    teacher = chatting_model(tmp_path / "teacher", layers=2)
+    rows = conversations(60)
+    data = write_lines(tmp_path / "chats.jsonl", [*rows, {"messages": [{"role": "user", "content": "only asked"}]}])
+    other = write_lines(
+        tmp_path / "other.jsonl", [{"prompt": f"{n} + {n} = ", "completion": str(2 * n)} for n in range(40)]
+    )
+    (tmp_path / "distill.toml").write_text(RECIPE.format(data=data, other=other, teacher=teacher))
+    summary = distill(tmp_path / "distill.toml", tmp_path / "out").as_dict()
+    assert summary["records"]["skipped"] == 1
+    assert summary["records"]["reasons"] == {"has no assistant message to learn from": 1}
+    packed = Packed.load(tmp_path / "out" / "data" / "train.safetensors")
+    tokenizer = byte_tokenizer()
+    text = tokenizer.decode(packed.tokens[:, 1:][packed.mask])
+    assert "How fast" not in text
+    assert "t/s.<|im_end|>" in text
+    assert summary["quality"]["student"]["heldout"]["kl_to_teacher"][0] > 0
+    assert json.loads((tmp_path / "out" / "data" / "records.json").read_text())["used"] == 100
+
+
+def test_a_document_knows_what_is_learned() -> None:
+    chat = Chat(messages=({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}), answers=(1,))
+    assert Document(name="x", text="a\n\nb", chat=chat).learned == ["b"]
+    assert SPECIALS[0] == "<|end|>"
