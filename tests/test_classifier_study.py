@@ -17,6 +17,7 @@ import torch
 from flashstill.distill.classifiers.data import load
 from flashstill.distill.classifiers.fitting import fit
 from flashstill.distill.classifiers.nets import Nets
+from flashstill.distill.models import STORED
 from flashstill.errors import BadInput
 from flashstill.progress import Silent
 from flashstill.recipes.classifiers import ClassifierStudy
@@ -174,7 +175,7 @@ def test_its_nets_are_records_as_the_models_of_a_family_are(finished: tuple[Path
 def test_going_on_from_a_net_leaves_it_as_it_is(recipe: Path, tmp_path: Path) -> None:
     found = read_study(recipe)
     assert isinstance(found, ClassifierStudy)
-    at = work_for(load(found.data, 0), found, 0, tmp_path, Silent())
+    at = work_for(load(found.data, 0), 0, tmp_path, Silent(), STORED, found.variants, found.transfer)
     begun = at.trained("begun", found.small_labels, at.labels_of_variants, 2)
     before = [weight.detach().clone() for weight in begun.parameters()]
     on = at.trained("on", found.small, at.labels_of_variants, 2, first=begun)

@@ -39,13 +39,14 @@ class VariantsTable:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetTable:
     """Widths of the hidden layers, and training. epochs: in units of the number of original examples, however many
-    variants there are."""
+    variants there are. jitter: whole pixels by which an image is moved at most, anew every time it is seen."""
 
     hidden: Annotated[tuple[Width, ...], sized(1, 64)]
     epochs: Positive
     batch: Rows = 256
     learning_rate: Rate = 1e-3
     dropout: Dropout = 0.0
+    jitter: Annotated[int, between(0, 64)] = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ from flashstill.errors import BadInput, shortened, unknown
 from flashstill.recipes.classifiers import ClassifierStudy
 from flashstill.recipes.language import KdAgainstLabels, MoeToDense, Rounding
 from flashstill.recipes.reader import read_tree
+from flashstill.recipes.soft_targets import SoftTargets
 from flashstill.recipes.study import StudyRecipe
 from flashstill.recipes.thinking import ThinkingStudy
 
@@ -22,6 +23,7 @@ KINDS: Mapping[str, type[StudyRecipe]] = {
     "kd-against-labels": KdAgainstLabels,
     "moe-to-dense": MoeToDense,
     "rounding": Rounding,
+    "soft-targets": SoftTargets,
 }
 """the recipe of each kind of study"""
 

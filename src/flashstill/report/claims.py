@@ -42,6 +42,10 @@ CLAIMS = {
         sentence="Training with rounded weights wins back most of the loss that rounding to int4 or ternary weights"
         " costs"
     ),
+    "soft-targets": Claim(
+        sentence="A net that learns from a larger one's soft targets makes fewer errors than the same net that learns"
+        " from labels, most of the way to the larger one"
+    ),
 }
 
 

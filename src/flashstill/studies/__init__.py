@@ -22,6 +22,7 @@ from flashstill.report.study import write_study_report
 from flashstill.runs import kept
 from flashstill.runs.run_lock import adopt, claim, lock
 from flashstill.studies import classifiers, deep_think, kd_against_labels, moe_to_dense, rounding
+from flashstill.studies.classifiers import soft_targets
 from flashstill.studies.seeds import Bar, Result, together
 from flashstill.verdicts import NOT_SHOWN
 
@@ -44,6 +45,7 @@ STUDIES: Mapping[str, Study] = {
     "kd-against-labels": Study(run=kd_against_labels.run, bars={}),
     "moe-to-dense": Study(run=moe_to_dense.run, bars=moe_to_dense.BARS),
     "rounding": Study(run=rounding.run, bars=rounding.BARS),
+    "soft-targets": Study(run=soft_targets.run, bars=soft_targets.BARS),
 }
 """by the recipe's key `study`"""
 

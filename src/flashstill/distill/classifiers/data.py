@@ -19,12 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from flashstill.bounded import check_regular, named_path
+from flashstill.distill.classifiers.drawn import drawn_digits
 from flashstill.distill.classifiers.tables import Labels, Rows, read_table, split
 from flashstill.errors import BadInput, unknown
 
 Bytes = npt.NDArray[np.uint8]
 NAMED = {"fashion-mnist": (Path("/usr/share/datasets/fashion-mnist"), "dataset-fashion-mnist")}
 """data sets in Debian packages: name -> (directory, package)"""
+DRAWN = "drawn-digits"
+"""a data set that is made here (drawn.py)"""
 
 _UNSIGNED_BYTE = 0x08
 MOST_AXES, MOST_VALUES = 4, 2**30
@@ -88,6 +91,9 @@ def load(source: str, seed: int) -> Labelled:
     A CSV file is split at random into training and test rows, by the seed.
     """
     path = named_path(source)
+    if source == DRAWN:
+        learned, asked = drawn_digits()
+        return _checked(path, learned[0], learned[1].astype(np.int64), asked[0], asked[1].astype(np.int64))
     if source in NAMED:
         path, package = NAMED[source]
         if not path.is_dir():
@@ -95,7 +101,7 @@ def load(source: str, seed: int) -> Labelled:
     if path.is_dir():
         return _checked(path, *_pair(path, ("train",)), *_pair(path, ("t10k", "test")))
     if not path.is_file():
-        raise BadInput(f"there is no directory and no file {source!r}, and {unknown('data', source, NAMED)}")
+        raise BadInput(f"there is no directory and no file {source!r}, and {unknown('data', source, [*NAMED, DRAWN])}")
     rows, labels = read_table(path)
     train, test = split(len(rows), seed)
     return _checked(path, rows[train], labels[train], rows[test], labels[test])

@@ -18,12 +18,14 @@ from flashstill.progress import Progress
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fit:
-    """Training settings. An epoch is a pass over the examples of the net that has the most."""
+    """Training settings. An epoch is a pass over the examples of the net that has the most. jitter: whole pixels by
+    which images are moved at most, anew every time."""
 
     epochs: float
     batch: int = 256
     learning_rate: float = 1e-3
     dropout: float = 0.0
+    jitter: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +58,12 @@ class Order:
 def fit(
     nets: Nets, data: Inputs, loss: Loss, how: Fit, seed: int, examples: Sequence[Tensor], progress: Progress, name: str
 ) -> Nets:
-    """Train the nets in place, each on its own examples [n_m] in its own order; returns the nets."""
+    """Train the nets in place, each on its own examples [n_m] in its own order; returns the nets.
+
+    Raises BadInput if rows of a table are to be moved, or if the loss is not finite.
+    """
+    if how.jitter and data.values.shape[1] == 1:
+        raise BadInput("jitter moves images and cannot be used on rows of a table: set it to 0")
     steps = max(1, round(how.epochs * max(len(each) for each in examples) / how.batch))
     schedule = TrainRecipe(
         tokens=steps, windows_per_step=1, learning_rate=how.learning_rate, clip_norm=1e9,
@@ -67,7 +74,8 @@ def fit(
     with progress.task(name, steps, "batches") as advance:
         for step in range(steps):
             index = torch.stack([order.take(how.batch) for order in orders])
-            batch = Batch(images=data.rows(index), index=index)
+            images = data.moved(index, how.jitter, generator) if how.jitter else data.rows(index)
+            batch = Batch(images=images, index=index)
             value = loss(nets(batch.images, dropout), batch).mean(-1).sum()
             if not bool(torch.isfinite(value)):
                 raise BadInput(f"{name}: the loss is not finite at step {step}; lower its learning rate")

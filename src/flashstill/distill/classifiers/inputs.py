@@ -36,6 +36,16 @@ class Inputs:
         """The examples of the indices [M, B], flattened: [M, B, D]."""
         return self.values.index_select(0, index.flatten()).view(*index.shape, self.features)
 
+    def moved(self, index: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
+        """As `rows`, each image moved by up to so many whole pixels down and across, drawn anew; what comes in from
+        outside takes the value of the edge."""
+        height, width = self.values.shape[1:]
+        down, across = torch.randint(-pixels, pixels + 1, (2, index.numel(), 1), generator=generator)
+        lines = (torch.arange(height) - down).clamp_(0, height - 1)
+        columns = (torch.arange(width) - across).clamp_(0, width - 1)
+        seen = self.values[index.flatten()[:, None, None], lines[:, :, None], columns[:, None, :]]
+        return seen.view(*index.shape, self.features)
+
 
 def scale_of(examples: npt.NDArray[np.generic]) -> Scale:
     """Mean and deviation of training images [N, H, W] or rows [N, D]."""

@@ -38,7 +38,7 @@ def run(recipe: ClassifierStudy, seed: int, place: Path, progress: Progress) -> 
         raise BadInput(f"unseen_class is {recipe.unseen_class}, but the data has the classes 0 to {data.classes - 1}")
     nets = Shape(width=max(recipe.teacher.hidden), feed_forward=max(recipe.teacher.hidden))
     arithmetic = settled(recipe.arithmetic, lambda: nets, place / FILE)
-    work = work_for(data, recipe, seed, place, progress, arithmetic.dtype)
+    work = work_for(data, seed, place, progress, arithmetic.dtype, recipe.variants, recipe.transfer)
     teacher = work.trained("teacher", recipe.teacher, work.plain_labels)
     members = work.trained("members", recipe.members, work.labels_of_variants, recipe.members.size)
     small = small_student(work, members, recipe.small_labels, recipe.small)

@@ -28,7 +28,9 @@ from flashstill.distill.models import STORED
 from flashstill.errors import BadInput
 from flashstill.files import replacing
 from flashstill.progress import Progress
-from flashstill.recipes.classifiers import ClassifierStudy, NetTable, VariantsTable
+from flashstill.recipes.classifiers import NetTable, VariantsTable
+
+AS_THEY_ARE = VariantsTable()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,12 +45,12 @@ class TrainingTask:
 @dataclass(frozen=True, kw_only=True)
 class ClassifierWork:
     """One seed of a study. train and test: inputs of nets; labels [N] and test_labels [N']; classes: C; dtype: in which
-    nets compute; targets: soft targets on variants, by teacher and temperature.
+    nets compute; variants_table and transfer_table: how the variants are made; targets: soft targets on variants, by
+    teacher and temperature.
 
     Variants, and the teachers' targets on them, are made when the first net needs them.
     """
 
-    recipe: ClassifierStudy
     train: Inputs
     labels: Tensor
     test: Inputs
@@ -58,6 +60,8 @@ class ClassifierWork:
     place: Path
     progress: Progress
     dtype: torch.dtype = STORED
+    variants_table: VariantsTable = AS_THEY_ARE
+    transfer_table: VariantsTable = AS_THEY_ARE
     targets: dict[tuple[int, float], Tensor] = field(default_factory=dict)
     nets: dict[str, Nets] = field(default_factory=dict)
     """every net trained or read back, by name"""
@@ -65,12 +69,12 @@ class ClassifierWork:
     @functools.cached_property
     def labelled_variants(self) -> Transfer:
         """Variants of all training examples, with their labels."""
-        return self._variants_of_all(self.recipe.variants)
+        return self._variants_of_all(self.variants_table)
 
     @functools.cached_property
     def transfer_variants(self) -> Transfer:
         """Variants of all training examples on which teachers give soft targets."""
-        return self._variants_of_all(self.recipe.transfer)
+        return self._variants_of_all(self.transfer_table)
 
     def plain_labels(self) -> TrainingTask:
         """The training examples with their labels."""
@@ -131,7 +135,7 @@ class ClassifierWork:
         examples = [torch.arange(size)] * count if isinstance(count, int) else count
         how = Fit(
             epochs=table.epochs * (learned.per_pass or size) / size,
-            batch=table.batch, learning_rate=table.learning_rate, dropout=table.dropout,
+            batch=table.batch, learning_rate=table.learning_rate, dropout=table.dropout, jitter=table.jitter,
         )  # fmt: skip
         fit(nets, learned.inputs, learned.loss, how, self.seed_for(name), examples, self.progress, name)
         with replacing(path) as temporary:
@@ -164,18 +168,20 @@ class ClassifierWork:
 
 def work_for(
     data: Labelled,
-    recipe: ClassifierStudy,
     seed: int,
     place: Path,
     progress: Progress,
     dtype: torch.dtype = STORED,
+    variants: VariantsTable = AS_THEY_ARE,
+    transfer: VariantsTable = AS_THEY_ARE,
 ) -> ClassifierWork:
     """The state of one seed; inputs are scaled by the training set."""
     scale = scale_of(data.train)
     return ClassifierWork(
-        recipe=recipe, train=inputs(data.train, scale), labels=torch.from_numpy(data.train_labels),
+        train=inputs(data.train, scale), labels=torch.from_numpy(data.train_labels),
         test=inputs(data.test, scale), test_labels=torch.from_numpy(data.test_labels),
         classes=data.classes, seed=seed, place=place, progress=progress, dtype=dtype,
+        variants_table=variants, transfer_table=transfer,
     )  # fmt: skip
 
 
