@@ -38,7 +38,8 @@ from typing import Any
 from flashstill.arch.adapter.edit import new_llama
 from flashstill.console import Console
 from flashstill.files import write_text
-from flashstill.recipes.distillation import DistillRecipe, LossRecipe, ShapeRecipe, SignalRecipe, TrainTable
+from flashstill.recipes.distillation import DistillRecipe, LossRecipe, ShapeRecipe, TrainTable
+from flashstill.recipes.signals import SignalRecipe
 from flashstill.recipes.tables import TextRecipe
 from flashstill.recipes.teachers import TeacherRecipe
 from flashstill.records import ModelRecord, QualityRecord, read_records, write_records

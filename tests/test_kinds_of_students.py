@@ -17,8 +17,8 @@ from flashstill.arch.catalogue import read_config
 from flashstill.errors import BadInput
 from flashstill.measure.rates import Rates
 from flashstill.recipes import FamilyRecipe, StudentRecipe, built_in, read_recipe, to_toml
-from flashstill.recipes.distillation import SignalRecipe
 from flashstill.recipes.regime import RegimeRecipe
+from flashstill.recipes.signals import SignalRecipe
 from flashstill.records import CostRecord, ModelRecord, QualityRecord, Record, read_records
 from flashstill.report.points import points
 from flashstill.runs.costs import Costs

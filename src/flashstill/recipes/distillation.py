@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from flashstill.checked import between, one_of, shaped, sized
-from flashstill.errors import BadInput
+from flashstill.checked import built, one_of, shaped, sized
+from flashstill.errors import BadInput, shortened
 from flashstill.recipes import budget, teachers
 from flashstill.recipes.arithmetic import ARITHMETIC
 from flashstill.recipes.budget import BudgetRecipe
@@ -33,14 +33,14 @@ from flashstill.recipes.ranges import (
     Width,
     WidthOrNone,
 )
-from flashstill.recipes.reader import located, read_toml
+from flashstill.recipes.reader import located, read_tree
 from flashstill.recipes.regime import RegimeRecipe, regime_problems
+from flashstill.recipes.signals import SignalRecipe, named_by_directory, signal_problems, with_directory
 from flashstill.recipes.tables import SearchRecipe, TextRecipe
 from flashstill.recipes.teachers import TeacherRecipe
 
 STUDENTS = ("depth", "width", "copy", "scratch", "upcycle", "dense")
 QUANTISED = ("", "int4", "fp8", "ternary")
-SIGNALS = ("hidden", "sampled", "topk", "none")
 MEANS = ("arithmetic", "geometric")
 SCHEDULES = ("cosine", "wsd", "constant")
 DIVERGENCES = ("forward-kl", "reverse-kl", "total-variation")
@@ -60,15 +60,6 @@ def _is_inner_share(text: str) -> bool:
         return 0.0 < float(text) < 1.0
     except ValueError:
         return False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SignalRecipe:
-    """What is stored of the teachers' outputs: hidden, sampled, topk; or none: they run during training."""
-
-    kind: Annotated[str, one_of(SIGNALS)] = "hidden"
-    draws: Annotated[int, between(1, 255)] = 26
-    k: Width = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,7 +159,7 @@ def read_distillation(path: Path) -> DistillRecipe:
 
     Raises BadInput naming the key that is wrong.
     """
-    recipe = read_toml(path, DistillRecipe)
+    recipe = built(DistillRecipe, named_by_directory(read_tree(path)), shortened(str(path), 200))
     for problem in problems(recipe):
         raise BadInput(f"{path}: {problem}")
     return _with_paths(recipe, path)
@@ -195,6 +186,7 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
     with_data = sum(bool(teacher.data) for teacher in recipe.teachers)
     if 0 < with_data < len(recipe.teachers):
         yield "either every teacher has data of its own (specialists) or none (an ensemble)"
+    yield from signal_problems(recipe.signals)
     if recipe.signals.kind in ("sampled", "topk"):
         if len(recipe.teachers) > 1:
             yield f"signals of kind {recipe.signals.kind} know one teacher; several need kind hidden or none"
@@ -232,4 +224,5 @@ def _with_paths(recipe: DistillRecipe, where: Path) -> DistillRecipe:
     student = with_paths(recipe.student, where, "student.", "config", "model", "base")
     placed: DistillRecipe = with_paths(recipe, where, "", "data", "out_of_domain")
     chat = with_paths(recipe.chat, where, "chat.", "template")
-    return dataclasses.replace(placed, teachers=tuple(teachers), student=student, chat=chat)
+    signals = with_directory(recipe.signals, where, "signals.dir")
+    return dataclasses.replace(placed, teachers=tuple(teachers), student=student, chat=chat, signals=signals)

@@ -22,7 +22,6 @@ from flashstill.recipes.distillation import (
     DistillRecipe,
     LossRecipe,
     ShapeRecipe,
-    SignalRecipe,
     TrainTable,
     with_paths,
 )
@@ -38,6 +37,7 @@ from flashstill.recipes.ranges import (
 )
 from flashstill.recipes.reader import read_tree
 from flashstill.recipes.regime import RegimeRecipe
+from flashstill.recipes.signals import SignalRecipe, named_by_directory, with_directory
 from flashstill.recipes.tables import SearchRecipe, TextRecipe
 from flashstill.recipes.teachers import TeacherRecipe
 
@@ -166,7 +166,7 @@ def read_recipe(path: Path) -> FamilyRecipe:
 
     Raises BadInput naming the key that is wrong.
     """
-    tree, shown = read_tree(path), shortened(str(path), 200)
+    tree, shown = named_by_directory(read_tree(path)), shortened(str(path), 200)
     if "distil" in tree:
         raise BadInput(
             f"{shown}: a family has no table [distil] any more: write [train] (windows_per_step is 4 by default), a"
@@ -176,6 +176,8 @@ def read_recipe(path: Path) -> FamilyRecipe:
         if "teachers" in tree:
             raise BadInput(f"{shown}: it has both teacher and [[teachers]]; leave one out")
         tree["teachers"] = [{"model": tree.pop("teacher")}]
+    if isinstance(tree.get("students"), list):
+        tree["students"] = [named_by_directory(each) if isinstance(each, dict) else each for each in tree["students"]]
     # validated before defaults are merged in, so that messages name the keys as written
     built(FamilyRecipe, tree, shown)
     tree["students"] = [_completed(student, tree) for student in tree["students"]]
@@ -187,10 +189,12 @@ def read_recipe(path: Path) -> FamilyRecipe:
         placed,
         teachers=_located(placed.teachers, path, ""),
         chat=with_paths(placed.chat, path, "chat.", "template"),
+        signals=with_directory(placed.signals, path, "signals.dir"),
         students=tuple(
             dataclasses.replace(
                 with_paths(student, path, f"students[{place}].", "config", "model", "base"),
                 teachers=_located(student.teachers, path, f"students[{place}]."),
+                signals=with_directory(student.signals, path, f"students[{place}].signals.dir"),
             )
             for place, student in enumerate(placed.students)
         ),

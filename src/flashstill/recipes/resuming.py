@@ -54,6 +54,7 @@ RULES = (
         alone=True,
     ),
     Rule(key="train.checkpoint_every_steps", follows="nothing but more or fewer checkpoints"),
+    Rule(key="signals.dir", follows="signals that are not there are made again"),
     Rule(
         key="teachers.model",
         follows="the server of the same model is asked at its new address",

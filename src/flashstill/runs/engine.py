@@ -7,6 +7,7 @@ Under torchrun every process builds its share of the signals and takes part in t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from dataclasses import asdict
@@ -22,9 +23,11 @@ from flashstill.runs.models import Models
 from flashstill.runs.outcome import leave_summary
 from flashstill.runs.regimes import TeacherText, asks_teachers, objective_of, source_of, train_recipe_of
 from flashstill.runs.served import build_from, directories_of, origin_of
+from flashstill.runs.shared_signals import one_builder, shared_place
 from flashstill.runs.sources import teacher_of
 from flashstill.runs.students import first_student, leave_student, made_ready, rounded_plainly
 from flashstill.runs.texts import pack_texts
+from flashstill.runs.tokenizers import check_cut
 from flashstill.runs.workdir import DOMAINS, Workdir
 
 if TYPE_CHECKING:
@@ -72,6 +75,7 @@ class Distillation:
         """Pack training, held-out and out-of-domain text."""
         if self.world.is_main:
             pack_texts(self.recipe, self.directories[0], self.workdir.data, self.progress)
+            check_cut(self.directories, self.workdir.packing("train"))
         self.world.barrier()
 
     def packed(self, part: str) -> Packed:
@@ -109,6 +113,8 @@ class Distillation:
 
         kind = self.kind(part)
         key = signal_key(kind, self._fingerprint(index), self.tokenizer, self.packed(part))
+        if self.recipe.signals.dir:
+            return shared_place(Path(self.recipe.signals.dir), key), key
         return self.workdir.signals_of(index, part, "" if kind.key["kind"] == "hidden" else label_of(kind)), key
 
     def signals(self, share: tuple[int, int]) -> dict[str, Any]:
@@ -137,10 +143,11 @@ class Distillation:
 
         teacher, packed, kind = self.recipe.teachers[index], self.packed(part), self.kind(part)
         directory, key = self._signals_at(index, part)
-        if teacher.served:
-            tokenizer = load_tokenizer(self.directories[index])
-            return build_from(teacher, kind, key, packed, tokenizer, directory, self.progress, label, share)
-        return build(self.model(index), kind, key, packed, directory, self.progress, label, share, teacher.model)
+        with one_builder(directory, share, self.progress) if self.recipe.signals.dir else contextlib.nullcontext():
+            if teacher.served:
+                tokenizer = load_tokenizer(self.directories[index])
+                return build_from(teacher, kind, key, packed, tokenizer, directory, self.progress, label, share)
+            return build(self.model(index), kind, key, packed, directory, self.progress, label, share, teacher.model)
 
     def open(self, index: int, part: str) -> Signals:
         """Open a teacher's stored signals on a packed text."""

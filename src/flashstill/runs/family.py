@@ -77,13 +77,16 @@ class Family:
 
     def located(self, student: StudentRecipe) -> tuple[list[Path], str]:
         """The directories of a student's teachers and their tokenizer; BadInput if they or the student are invalid."""
+        from flashstill.distill.models import tokenizer_fingerprint
+
         if student.name not in self._located:
             try:
                 directories = directories_of(self.recipe.distillation(student), self.progress)
             except BadInput as error:
                 sentence = str(error).removeprefix("student.")  # its keys are those of [[students]]
                 raise BadInput(f"student {student.name}: {sentence}") from error
-            self._located[student.name] = directories
+            # one for all: tokenizers that differ in their files alone are the same to students that share signals
+            self._located[student.name] = directories[0], tokenizer_fingerprint(self.directory)
         return self._located[student.name]
 
     def distillation(self, student: StudentRecipe) -> Distillation:

@@ -12,6 +12,7 @@ from flashstill.progress import Progress
 from flashstill.recipes import DistillRecipe
 from flashstill.recipes.teachers import TeacherRecipe
 from flashstill.runs.limits import check_limits
+from flashstill.runs.tokenizers import tokenizers_differ
 
 if TYPE_CHECKING:
     import torch
@@ -61,18 +62,23 @@ def directories_of(recipe: DistillRecipe, progress: Progress) -> tuple[list[Path
         else resolve_teacher(teacher.model, progress, base=teacher.base)
         for teacher in recipe.teachers
     ]
-    shared = {tokenizer_fingerprint(path) for path in directories}
-    if len(shared) > 1:
-        counts = ", ".join(f"{path.name} {len(load_tokenizer(path)):,}" for path in directories)
-        raise BadInput(f"the teachers have different vocabularies ({counts} tokens); they must share one tokenizer")
+    for other in directories[1:]:
+        difference = tokenizers_differ(directories[0], other)
+        if difference:
+            counts = ", ".join(f"{path.name} {len(load_tokenizer(path)):,}" for path in directories)
+            raise BadInput(
+                f"the teachers have different vocabularies ({counts} tokens): {difference}; they must share one"
+                " tokenizer"
+            )
     check_student(recipe, directories[0], progress)
     check_limits(recipe, directories, progress)
-    return directories, shared.pop()
+    return directories, tokenizer_fingerprint(directories[0])
 
 
 def check_student(recipe: DistillRecipe, directory: Path, progress: Progress) -> None:
     """Refuse a student with another vocabulary before any request. directory: with the teacher's tokenizer."""
     from flashstill.distill.models import load_tokenizer
+    from flashstill.distill.models.alike import first_difference
     from flashstill.distill.students import read_fields
     from flashstill.distill.teachers import resolve_teacher
 
@@ -84,7 +90,7 @@ def check_student(recipe: DistillRecipe, directory: Path, progress: Progress) ->
         if ours.get_vocab() != theirs.get_vocab():
             raise BadInput(
                 f"the student's model {place.name} has another vocabulary than the teacher ({len(ours):,} tokens, and"
-                f" {len(theirs):,} in {directory.name}); they must share one"
+                f" {len(theirs):,} in {directory.name}): {first_difference(theirs, ours)}; they must share one"
             )
     if recipe.teachers[0].served:
         rows = stated_size(read_fields(config), VOCABULARY, "the student") or len(theirs)

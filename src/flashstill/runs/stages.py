@@ -24,6 +24,7 @@ from flashstill.runs.family import Family
 from flashstill.runs.model_records import teacher_record, trained_record, untrained_record
 from flashstill.runs.sharing import least_layers
 from flashstill.runs.students import rounded_plainly
+from flashstill.runs.tokenizers import tokenizers_differ
 
 
 def teacher(family: Family) -> None:
@@ -42,10 +43,11 @@ def teacher(family: Family) -> None:
     load_tokenizer(family.directory)
     own = tokenizer_fingerprint(family.directory)
     for student in family.recipe.students:
-        if family.located(student)[1] != own:
+        difference = tokenizers_differ(family.directory, family.located(student)[0][0])
+        if difference:
             raise BadInput(
-                f"student {student.name} has teachers of another vocabulary than {family.recipe.teacher}; all of a"
-                " family share one tokenizer"
+                f"student {student.name} has teachers of another vocabulary than {family.recipe.teacher}: {difference};"
+                " all of a family share one tokenizer"
             )
     _check_contexts(family)
     recipe = family.recipe
@@ -76,7 +78,8 @@ def _check_contexts(family: Family) -> None:
 
 def text(family: Family) -> None:
     """Load, deduplicate, split by document, and pack the text."""
-    family.distillation(family.recipe.students[0]).text()
+    for student in family.recipe.students:  # the first makes it; each checks that its teachers read it alike
+        family.distillation(student).text()
 
 
 def signals(family: Family) -> None:
