@@ -61,6 +61,6 @@ def run_teacher(model: Model, packed: Packed, advance: Advance) -> TeacherStates
     with torch.inference_mode():
         for start in range(0, packed.windows, WINDOWS_PER_PASS):  # the same batches as in scoring
             batch = take(packed, np.arange(start, min(start + WINDOWS_PER_PASS, packed.windows)))
-            pieces.append(hidden_states(model, batch.inputs.to(model.device)).cpu())
+            pieces.append(hidden_states(model, batch.inputs.to(model.device), batch.starts).cpu())
             advance(batch.targets.numel())
     return TeacherStates(torch.cat(pieces), head)

@@ -23,6 +23,7 @@ from torch import Tensor
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import DenseTeacher, Head, Sparse, kl_of_log_probabilities, sparse_loss
 from flashstill.distill.models import Model, parts
+from flashstill.distill.models.documents import kept_apart
 from flashstill.distill.signals import hidden_states
 from flashstill.distill.signals.making import check_head
 from flashstill.distill.training import Batch, take
@@ -95,13 +96,16 @@ class _Reader:
     model: Model
     head: Head | None
 
-    def states(self, inputs: Tensor) -> Tensor:
-        """Final hidden states [N, d] of token ids [B, L], or the logits [N, V] that the model itself gives."""
-        inputs = inputs.to(self.model.device)
+    def states(self, batch: Batch) -> Tensor:
+        """Final hidden states [N, d] of the inputs of a batch, or the logits [N, V] that the model itself gives."""
+        inputs = batch.inputs.to(self.model.device)
         if self.head is None:
-            logits: Tensor = self.model(input_ids=inputs, use_cache=False).logits
-            return logits.flatten(0, 1)
-        return hidden_states(self.model, inputs).flatten(0, 1)
+            return kept_apart(self._own_logits, self.model, inputs, batch.starts).flatten(0, 1)
+        return hidden_states(self.model, inputs, batch.starts).flatten(0, 1)
+
+    def _own_logits(self, inputs: Tensor, **more: Tensor) -> Tensor:
+        logits: Tensor = self.model(input_ids=inputs, use_cache=False, **more).logits
+        return logits
 
     def logits(self, states: Tensor) -> Tensor:
         """Logits [n, V] in float32 of some of the states."""
@@ -124,7 +128,7 @@ def score_tokens(
         for start in range(0, packed.windows, WINDOWS_PER_PASS):
             batch = take(packed, np.arange(start, min(start + WINDOWS_PER_PASS, packed.windows))).to(device)
             outputs = None if teacher is None else teacher(batch)
-            states = {name: reader.states(batch.inputs) for name, reader in readers.items()}
+            states = {name: reader.states(batch) for name, reader in readers.items()}
             for tokens in _groups(batch, [head, *(reader.head for reader in readers.values())]):
                 targets = batch.targets[tokens]
                 known = None if outputs is None else _reference(teacher, batch, outputs, tokens, head)

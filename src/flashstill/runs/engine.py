@@ -173,6 +173,7 @@ class Distillation:
         from flashstill.distill import training
         from flashstill.distill.models import load_model, load_tokenizer, parts
         from flashstill.distill.models.checksums import verify_checksums
+        from flashstill.distill.models.documents import ROWS, separation
         from flashstill.measure.memory import Peak, release
 
         if self.workdir.student.is_dir():
@@ -181,6 +182,11 @@ class Distillation:
             return
         student = load_model(self.workdir.initial, self.arithmetic.dtype)
         packed, tokenizer = self.packed(self.taught), load_tokenizer(self.directories[0])
+        if packed.starts is not None and separation(parts(student).body) == ROWS:
+            self.progress.say(
+                f"{type(student).__name__} keeps the documents of a window apart only where each is a row of its own:"
+                " rows are padded, and passes take longer"
+            )
         after_step = made_ready(self.recipe, student)
         recipe = train_recipe_of(self.recipe)
         teacher, sizes = teacher_of(self, packed) if asks_teachers(self.recipe) else (None, [])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +59,18 @@ class Packed:
     @property
     def mask(self) -> npt.NDArray[np.bool_]:
         """[W, L]: True where the target counts in the loss."""
-        shape = (self.windows, self.length)
-        return np.ones(shape, dtype=np.bool_) if self.target_mask is None else self.target_mask.astype(np.bool_)
+        return self.mask_of(np.arange(self.windows))
+
+    def mask_of(self, windows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """[len(windows), L]: the mask of some windows."""
+        if self.target_mask is None:
+            return np.ones((len(windows), self.length), dtype=np.bool_)
+        return self.target_mask[windows].astype(np.bool_)
+
+    def documents_in(self, window: int) -> list[slice]:
+        """The inputs of each document in a window; all inputs where documents see each other."""
+        begins = [] if self.starts is None else (np.flatnonzero(self.starts[window, 1:]) + 1).tolist()
+        return [slice(first, stop) for first, stop in itertools.pairwise([0, *begins, self.length])]
 
     @property
     def hash(self) -> str:

@@ -20,6 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flashstill.distill.models.loading import Model
+from flashstill.distill.models.parts import Parts
+
 Run = Callable[..., Tensor]
 """token ids [B, L], and position_ids [B, L] if given -> outputs [B, L, d]"""
 POSITIONS, ROWS = "positions", "rows"
@@ -30,36 +33,31 @@ _TOLERANCE, _HALF_TOLERANCE = 1e-3, 0.05
 _known: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
 
 
-def states_of(body: nn.Module, tokens: Tensor, starts: Tensor | None = None, one_pass: bool = False) -> Tensor:
+def states_of(model_parts: Parts, tokens: Tensor, starts: Tensor | None = None, one_pass: bool = False) -> Tensor:
     """Final hidden states [B, L, d] of token ids [B, L]; starts [B, L]: nonzero where a document begins, None where
     each row is one document.  one_pass: call the body once even if that needs more memory, for sharded models."""
-
-    def run(ids: Tensor, **more: Tensor) -> Tensor:
-        states: Tensor = body(input_ids=ids, use_cache=False, **more).last_hidden_state
-        return states
-
-    return kept_apart(run, body, tokens, starts, one_pass)
+    return kept_apart(model_parts.hidden, model_parts.model, tokens, starts, one_pass)
 
 
-def kept_apart(run: Run, module: nn.Module, tokens: Tensor, starts: Tensor | None, one_pass: bool = False) -> Tensor:
-    """Like `states_of`, for any outputs of `module`, which `run` calls."""
+def kept_apart(run: Run, model: Model, tokens: Tensor, starts: Tensor | None, one_pass: bool = False) -> Tensor:
+    """Like `states_of`, for any outputs of a model, which `run` calls."""
     if starts is None or not bool(starts[:, 1:].any()):
         return run(tokens)
-    if separation(module, run) == POSITIONS:
+    if _way(run, model) == POSITIONS:
         return run(tokens, position_ids=positions(starts))
     return _by_rows(run, tokens, starts, one_pass)
 
 
-def separation(module: nn.Module, run: Run | None = None) -> str:
-    """How this model keeps documents apart: "positions" or "rows"; tried once for each module. run: None for a body."""
-    if module not in _known:
+def separation(model_parts: Parts) -> str:
+    """How this model keeps documents apart: "positions" or "rows"."""
+    return _way(model_parts.hidden, model_parts.model)
 
-        def states(ids: Tensor, **more: Tensor) -> Tensor:
-            found: Tensor = module(input_ids=ids, use_cache=False, **more).last_hidden_state
-            return found
 
-        _known[module] = POSITIONS if _is_kept_apart(run or states, module) else ROWS
-    return _known[module]
+def _way(run: Run, model: Model) -> str:
+    """Tried once for each model."""
+    if model not in _known:
+        _known[model] = POSITIONS if _is_kept_apart(run, model) else ROWS
+    return _known[model]
 
 
 def positions(starts: Tensor) -> Tensor:
@@ -69,8 +67,8 @@ def positions(starts: Tensor) -> Tensor:
 
 
 @torch.inference_mode(False)
-def _is_kept_apart(run: Run, module: Any) -> bool:
-    embedding = module.get_input_embeddings()
+def _is_kept_apart(run: Run, model: Model) -> bool:
+    embedding = model.get_input_embeddings()
     first, second = _PROBE
     known = embedding.weight.shape[0]
     generator = torch.Generator().manual_seed(0)  # torch's own state is part of a run that can be resumed
@@ -78,8 +76,8 @@ def _is_kept_apart(run: Run, module: Any) -> bool:
     ids = ids.to(embedding.weight.device)
     starts = torch.zeros_like(ids)
     starts[0, first] = 1
-    training = module.training
-    module.eval()
+    training = model.training
+    model.eval()
     try:
         with torch.enable_grad(), _differentiable(embedding) as inputs:
             together = run(ids, position_ids=positions(starts))[0, first:]
@@ -89,7 +87,7 @@ def _is_kept_apart(run: Run, module: Any) -> bool:
     except (TypeError, ValueError, RuntimeError):  # takes no positions, or not these
         return False
     finally:
-        module.train(training)
+        model.train(training)
     tolerance = _HALF_TOLERANCE if together.element_size() == 2 else _TOLERANCE
     differs = float((together.detach().float() - alone).norm() / alone.norm().clamp_min(1e-30))
     return not bool(slope[:, :first].any()) and differs <= tolerance

@@ -15,6 +15,7 @@ from torch import Tensor
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import Head
 from flashstill.distill.models import STORED, Model, parts
+from flashstill.distill.models.documents import states_of
 from flashstill.distill.signals import finite
 from flashstill.distill.signals.kinds import Hidden, Kind
 from flashstill.distill.signals.store import Store, shard
@@ -35,9 +36,16 @@ class Built:
     bytes: int
 
 
-def hidden_states(model: Model, tokens: Tensor) -> Tensor:
-    """Final hidden states [B, L, d] of token ids [B, L]."""
-    return parts(model).hidden(tokens)
+def hidden_states(model: Model, tokens: Tensor, starts: Tensor | None = None) -> Tensor:
+    """Final hidden states [B, L, d] of token ids [B, L]; starts: of documents (models/documents.py)."""
+    return states_of(parts(model), tokens, starts)
+
+
+def inputs_of(packed: Packed, windows: range) -> tuple[Tensor, Tensor | None]:
+    """Token ids [B, L] of some windows, and where documents start in them [B, L]."""
+    part = slice(windows.start, windows.stop)
+    rows = torch.from_numpy(packed.tokens[part, :-1].astype(np.int64))
+    return rows, None if packed.starts is None else torch.from_numpy(packed.starts[part] != 0)
 
 
 def signal_key(kind: Kind, teacher: str, tokenizer: str, packed: Packed) -> dict[str, Any]:
@@ -81,9 +89,9 @@ def build(
             pieces = []
             for first in store.range(start)[::WINDOWS_PER_PASS]:
                 windows = range(first, min(first + WINDOWS_PER_PASS, store.range(start).stop))
-                rows = torch.from_numpy(packed.tokens[first : windows.stop, :-1].astype(np.int64))
+                rows, starts = inputs_of(packed, windows)
                 with torch.inference_mode():
-                    states = hidden_states(model, rows.to(head.device))
+                    states = hidden_states(model, rows.to(head.device), starts)
                     finite.check_teacher(states, teacher or name, windows, packed.target_document)
                     tensors = kind.encode(states, head, windows)
                 pieces.append({part: tensor.cpu() for part, tensor in tensors.items()})

@@ -10,6 +10,7 @@ import torch
 
 from flashstill.distill.losses import DenseTeacher, RoutedTeacher, Sparse
 from flashstill.distill.models import STORED, Model, parts
+from flashstill.distill.models.documents import states_of
 from flashstill.distill.signals import finite
 from flashstill.distill.training.batches import Batch
 from flashstill.distill.training.objectives import TeacherSource
@@ -37,7 +38,7 @@ class Online:
         if self._parts.head.device != device:
             self._parts = parts(self._model.to(device))
         with torch.no_grad():
-            hidden = self._parts.hidden(batch.inputs)
+            hidden = states_of(self._parts, batch.inputs, batch.starts)
         finite.check_teacher(hidden, self._name, batch.windows, self._documents)
         hidden = hidden.to(STORED) if self._as_kept else hidden
         return DenseTeacher(hidden=(hidden.flatten(0, 1),), heads=(self._parts.head.detach(),))
@@ -82,7 +83,10 @@ class Router:
             mine = np.flatnonzero(owner == index)
             if len(mine):
                 rows = torch.from_numpy(mine)
-                own = Batch(tokens=batch.tokens[rows], mask=batch.mask[rows], windows=batch.windows[mine])
+                starts = None if batch.starts is None else batch.starts[rows]
+                own = Batch(
+                    tokens=batch.tokens[rows], mask=batch.mask[rows], windows=batch.windows[mine], starts=starts
+                )
                 teachers.append(dense(member(own)))
                 place[which == index] = torch.arange(len(mine) * length)
                 # provisional negative index, replaced below: only specialists used in this batch are numbered

@@ -18,13 +18,15 @@ from flashstill.distill.models import Model
 class Batch:
     """tokens [B, L+1]; mask [B, L]: loss weight of each target; windows [B]: their indices in the packed text.
 
-    windows is None for text generated during training, for which no signals are stored.  made: metrics of the step
-    about that generation.
+    windows is None for text generated during training, for which no signals are stored.  starts [B, L]: nonzero where
+    an input begins a document, which sees nothing before it; None if each window is one document.  made: metrics of the
+    step about that generation.
     """
 
     tokens: Tensor
     mask: Tensor
     windows: np.ndarray | None
+    starts: Tensor | None = None
     made: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -43,11 +45,13 @@ class Batch:
             tokens=self.tokens[part],
             mask=self.mask[part],
             windows=None if self.windows is None else self.windows[part],
+            starts=None if self.starts is None else self.starts[part],
         )
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
-        return Batch(tokens=self.tokens.to(device), mask=self.mask.to(device), windows=self.windows)
+        starts = None if self.starts is None else self.starts.to(device)
+        return Batch(tokens=self.tokens.to(device), mask=self.mask.to(device), windows=self.windows, starts=starts)
 
 
 Student = Callable[[], Model]
@@ -109,8 +113,9 @@ def take(packed: Packed, windows: np.ndarray) -> Batch:
     """A batch of the given windows of a packed text."""
     return Batch(
         tokens=torch.from_numpy(packed.tokens[windows].astype(np.int64)),
-        mask=torch.from_numpy(packed.mask[windows]),
+        mask=torch.from_numpy(packed.mask_of(windows)),
         windows=windows,
+        starts=None if packed.starts is None else torch.from_numpy(packed.starts[windows] != 0),
     )
 
 

@@ -23,6 +23,7 @@ from flashstill.distill.losses import Head, Term, Workspace, head_loss
 from flashstill.distill.losses.soundness import unsound_token
 from flashstill.distill.models import Model, decoder_layers, parts
 from flashstill.distill.models.arithmetic import precision_of
+from flashstill.distill.models.documents import separation, states_of
 from flashstill.distill.training.batches import Batch, Source
 from flashstill.distill.training.checkpoints import Snapshot, latest, write
 from flashstill.distill.training.fused_ops import fused
@@ -45,14 +46,17 @@ AfterStep = Callable[[Model, int], dict[str, float]]
 class _Student(nn.Module):
     """Body and loss in one forward pass, so that a sharded model gathers its head when the loss needs it."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, sharded: bool) -> None:
         super().__init__()
-        self.model = model
-        parts(model)  # measured before the model is sharded
+        self.model, self._sharded = model, sharded
+        measured = parts(model)  # before the model is sharded
+        if sharded:
+            separation(measured)
 
-    def forward(self, tokens: Tensor, loss: Callable[[Tensor, Head], Tensor]) -> Tensor:
+    def forward(self, tokens: Tensor, starts: Tensor | None, loss: Callable[[Tensor, Head], Tensor]) -> Tensor:
         model_parts = parts(self.model)
-        return loss(model_parts.hidden(tokens).flatten(0, 1), model_parts.head)
+        hidden = states_of(model_parts, tokens, starts, one_pass=self._sharded)
+        return loss(hidden.flatten(0, 1), model_parts.head)
 
 
 def train(
@@ -79,7 +83,7 @@ def train(
     make_directory(directory)
     steps, per_step = recipe.steps(source.window_length), recipe.windows_per_step
     micro_steps = _micro_steps(recipe, world)
-    student = _Student(model.to(world.device))
+    student = _Student(model.to(world.device), sharded=world.size > 1)
     state: MixedPrecisionAdamW | Sharded
     if world.size == 1:
         plain, state = model, MixedPrecisionAdamW(student, recipe)
@@ -190,7 +194,7 @@ def _run_micro_steps(
         def loss(hidden: Tensor, head: Head, terms: Sequence[Term] = terms, weights: Tensor = weights) -> Tensor:
             return head_loss(hidden, head, terms, weights, vocabulary, space=space)[0]
 
-        part_loss = student(part.inputs, loss)
+        part_loss = student(part.inputs, part.starts, loss)
         if not math.isfinite(float(part_loss.detach())):
             _check_teachers(terms, part)
         total += float(part_loss.detach())

@@ -84,7 +84,12 @@ class OnPolicy:
             "replayed_windows": float(again.sum()),
             "sampling_s": round(seconds, 4),
         }
-        return Batch(tokens=tokens, mask=mask, windows=None if own.any() else text.windows, made=made)
+        starts = text.starts
+        if starts is not None:
+            starts = starts.clone()
+            starts[own] = False  # the student continued the whole prompt
+        windows = None if own.any() else text.windows
+        return Batch(tokens=tokens, mask=mask, windows=windows, starts=starts, made=made)
 
     def _coins(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """For the windows of a step: is it sampled, is it replayed, and the buffer index to replay, all [B]."""

@@ -96,7 +96,19 @@ class _Asking:
             await together(windows, self.server.in_flight, one)
 
     async def _ask(self, talk: Conversation, window: int) -> TokenScores:
-        tokens = self.packed.tokens[window].tolist()
+        """The scores of a window; each of its documents is asked for by itself."""
+        answers = [await self._ask_document(talk, window, part) for part in self.packed.documents_in(window)]
+        texts = [answer.text for answer in answers]
+        return TokenScores(
+            ids=torch.cat([answer.ids for answer in answers]),
+            log_p=torch.cat([answer.log_p for answer in answers]),
+            target_log_p=torch.cat([answer.target_log_p for answer in answers]),
+            text=None if None in texts else "".join(map(str, texts)),
+        )
+
+    async def _ask_document(self, talk: Conversation, window: int, part: slice) -> TokenScores:
+        """The scores of the targets of a document's inputs `part`."""
+        tokens = self.packed.tokens[window, part.start : part.stop + 1].tolist()
         asking, k = self.server.asking, self.kind.k
         question = asking.question(self.server.name, tokens, k)
         answer = await talk.ask(question, k, BYTES_PER_ENTRY * (k + 2) * (len(tokens) + 2))
