@@ -12,6 +12,7 @@ stderr and one JSON line on stdout.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import statistics
@@ -44,6 +45,7 @@ def prepare(folder: Path, steps: int) -> dict[str, Any]:
     tokenizer, model = load_tokenizer(teacher), load_model(teacher)
     tokens = steps * BATCH * LENGTH
     packed = packed_splits("cpython-docs", "cpython-code", tokenizer, LENGTH, tokens, 512, 512, SEED)["train"]
+    packed = dataclasses.replace(packed, starts=None)  # the other side masks no documents
     packed.save(folder / "packed.safetensors")
     order = Offline(packed, BATCH, SEED)
     windows = torch.cat([order.batch(step, lambda: model).tokens for step in range(steps)])

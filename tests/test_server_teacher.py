@@ -467,16 +467,20 @@ class TestDistillation:
         path.write_text(path.read_text().replace("train_tokens = 2048", "train_tokens = 65536"))
         ran = cli("distill", path, "--out", tmp_path / "straight", "--build-signals")
         assert ran.returncode == 0, ran.stderr
-        windows = len(served.questions)
-        assert windows > 500
+        documents = len(served.questions)
+        assert documents > 500
         served.questions.clear()
         command = [sys.executable, "-m", "flashstill", "distill", path, "--out", tmp_path / "shot", "--build-signals"]
         kills = 4
         assert shot_at_random(list(map(str, command)), kills, "signals of", 1.0, seed=0) >= 3
-        assert windows <= len(served.questions) <= windows + kills * (64 + 8)
+        assert documents <= len(served.questions) <= documents + kills * 2 * (64 + 8)
         manifests = (tmp_path / "straight" / "signals").rglob("signals.json")
         held = [json.loads(manifest.read_text())["windows"] for manifest in manifests]  # of the three texts
-        assert (len(held), sum(held)) == (3, windows)
+        texts = [Packed.load(path) for path in (tmp_path / "straight" / "data").glob("*.safetensors")]
+        assert sorted(held) == sorted(text.windows for text in texts)
+        parts = [text.documents_in(window) for text in texts for window in range(text.windows)]
+        assert (len(held), sum(map(len, parts))) == (3, documents), "each document of a window is asked for by itself"
+        assert max(map(len, parts)) == 2
         ours = sorted((tmp_path / "straight" / "signals").rglob("windows-*"))
         assert len(ours) == 2 * sum(math.ceil(count / 64) for count in held)
         for file in ours:
