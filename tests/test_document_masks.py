@@ -55,21 +55,20 @@ def test_positions_start_again() -> None:
 )  # fmt: skip
 def test_a_document_in_a_window_is_the_document_alone(name: str, way: str) -> None:
     model = zoo.tiny(name)
-    body = model.get_decoder()
     try:
-        body = body.double()
-        body(input_ids=ids_for(model)[:, :2], use_cache=False)
+        model_parts = parts(model.double())
+        model_parts.hidden(ids_for(model)[:, :2])
         tolerance = 1e-6  # rotary angles stay in float32
     except RuntimeError:  # experts that are multiplied in 32 bits at most
-        body, tolerance = body.float(), 2e-5
+        model_parts, tolerance = parts(model.float()), 2e-5
     ids = ids_for(model)
     with torch.inference_mode():
-        together, once = states_of(body, ids, STARTS), states_of(body, ids, STARTS, one_pass=True)
+        together, once = states_of(model_parts, ids, STARTS), states_of(model_parts, ids, STARTS, one_pass=True)
         for row, first, stop in PARTS:
-            alone = body(input_ids=ids[row : row + 1, first:stop], use_cache=False).last_hidden_state[0]
+            alone = model_parts.hidden(ids[row : row + 1, first:stop])[0]
             for states in (together, once):
                 assert (states[row, first:stop] - alone).norm() <= tolerance * alone.norm(), (row, first)
-    assert not way or separation(body) == way
+    assert not way or separation(model_parts) == way
 
 
 def packed_of(model: Any) -> Packed:

@@ -182,7 +182,7 @@ class Distillation:
             return
         student = load_model(self.workdir.initial, self.arithmetic.dtype)
         packed, tokenizer = self.packed(self.taught), load_tokenizer(self.directories[0])
-        if packed.starts is not None and separation(parts(student).body) == ROWS:
+        if packed.starts is not None and separation(parts(student)) == ROWS:
             self.progress.say(
                 f"{type(student).__name__} keeps the documents of a window apart only where each is a row of its own:"
                 " rows are padded, and passes take longer"
