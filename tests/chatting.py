@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from flashstill.distill.data import rendering
+from flashstill.distill.data.templates import Renderer
+
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -17,6 +20,19 @@ TAGGED = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 SPECIALS = ("<|end|>", "<|im_start|>", "<|im_end|>")
+
+
+class InThisProcess(Renderer):
+    """Renders without a child process, which takes seconds to begin."""
+
+    def _reply(self, question: bytes) -> dict[str, Any]:
+        chat = json.loads(question)
+        try:
+            return rendering.Renderer(json.loads(self._job)).texts(chat)
+        except rendering.Refused as error:
+            return {"refused": str(error)}
+        except Exception as error:
+            return {"refused": f"is refused by the chat template: {error}"}
 
 
 def byte_tokenizer(specials: tuple[str, ...] = SPECIALS, template: str = CHATML, bos: str = "") -> Any:

@@ -103,7 +103,7 @@ SIGNATURES = {
     "distill": ("recipe", "out", "arithmetic", "progress"),
     "evaluate": (
         "models", "texts", "teacher", "control", "base", "metrics", "tokens", "window_tokens", "seed", "arithmetic",
-        "out", "progress",
+        "out", "chat_template", "progress",
     ),
     "Scenario": (
         "model", "isl", "osl", "batch", "context", "chunk", "batching_steps", "burst_share", "cohort", "cached_ratio",

@@ -8,17 +8,30 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from flashstill.distill.data import rendering, templates
+from flashstill.cli import cli
+from flashstill.cli.data import marked
+from flashstill.distill.data import templates
 from flashstill.distill.data.chats import APART, CUT, DROPPED, Reading, pieces_of, whole_pieces
 from flashstill.distill.data.layouts import Chat, Columns, Document, document_of
 from flashstill.distill.data.packing import pack_pieces
 from flashstill.distill.data.pieces import NO_TEXT, Piece
 from flashstill.distill.data.rows import Tally, Unusable
-from flashstill.distill.data.templates import Renderer, renderer_of, template_of
+from flashstill.distill.data.showing import survey
+from flashstill.distill.data.templates import renderer_of, template_of
 from flashstill.distill.data.windows import whole_in_windows
 from flashstill.errors import BadInput
-from tests.chatting import CHATML, SPECIALS, TAGGED, byte_tokenizer, chatting_model, conversations, write_lines
+from tests.chatting import (
+    CHATML,
+    SPECIALS,
+    TAGGED,
+    InThisProcess,
+    byte_tokenizer,
+    chatting_model,
+    conversations,
+    write_lines,
+)
 
 REWRITES = CHATML.replace("{{ m.content }}", "{{ m.content if loop.last else m.content.split('</think>')[-1] }}")
 """drops the thinking of earlier turns, as Qwen3's does"""
@@ -34,19 +47,6 @@ TURNS = [
     {"role": "user", "content": "Sure?"},
     {"role": "assistant", "content": "Yes, ça va."},
 ]
-
-
-class InThisProcess(Renderer):
-    """Renders without a child process, which takes seconds to begin."""
-
-    def _reply(self, question: bytes) -> dict[str, Any]:
-        chat = json.loads(question)
-        try:
-            return rendering.Renderer(json.loads(self._job)).texts(chat)
-        except rendering.Refused as error:
-            return {"refused": str(error)}
-        except Exception as error:
-            return {"refused": f"is refused by the chat template: {error}"}
 
 
 def reading_of(template: str, **settings: Any) -> Reading:
@@ -252,3 +252,68 @@ def test_a_document_knows_what_is_learned() -> None:
     chat = Chat(messages=({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}), answers=(1,))
     assert Document(name="x", text="a\n\nb", chat=chat).learned == ["b"]
     assert SPECIALS[0] == "<|end|>"
+
+
+class TestShowing:
+    """`flashstill data` counts what is read and marks what is learned."""
+
+    def test_survey(self, tmp_path: Path) -> None:
+        rows = [*conversations(30), {"text": "plain"}, {"prompt": "1+1=", "completion": "2"}]
+        found = survey(str(write_lines(tmp_path / "a.jsonl", rows)), reading_of(CHATML), 1, 10**6)
+        assert found.documents == {"conversation": 30, "text": 1, "prompt and completion": 1}
+        assert found.records["used"] == 32
+        answers = sum(
+            len(f"{m['content']}<\n") for row in rows[:30] for m in row["messages"] if m["role"] == "assistant"
+        )
+        assert found.learned == answers + len("plain<") + len("2<")
+        assert [(part.text, part.learned) for part in found.shown[0].parts] == [
+            ("<|im_start|>user\nHow fast is GPU 0?<|im_end|>\n<|im_start|>assistant\n", False),
+            ("It does 0 t/s.<|im_end|>\n", True),
+        ]
+        assert marked(found.shown[0], False).endswith("assistant\n[[It does 0 t/s.<|im_end|>\n]]")
+        assert sum(part.tokens for part in found.shown[0].parts) <= found.longest
+
+    @pytest.mark.slow
+    def test_command(self, tmp_path: Path) -> None:
+        byte_tokenizer().save_pretrained(tmp_path / "tokenizer")
+        data = write_lines(tmp_path / "a.jsonl", conversations(3))
+        words = ["data", str(data), "--tokenizer", str(tmp_path / "tokenizer"), "--show", "1"]
+        plain = CliRunner().invoke(cli, words)
+        assert plain.exit_code == 0, plain.output
+        assert "3 records: 3 x conversation" in plain.output
+        assert "[[It does 0 t/s.<|im_end|>\n]]" in plain.output
+        found = json.loads(CliRunner().invoke(cli, [*words, "--json"]).output)
+        assert found["documents"] == {"conversation": 3}
+        assert found["shown"][0]["parts"][1]["learned"] is True
+
+
+@pytest.mark.slow
+def test_evaluation_scores_answers_alone(tmp_path: Path) -> None:
+    """Bits per byte of the answers of two tokenizers' models: the bytes are those of the answers."""
+    import torch
+
+    from flashstill import evaluate
+    from flashstill.distill.models import load_model
+    from flashstill.records import QualityRecord
+
+    chatting_model(tmp_path / "one")
+    rows = conversations(16)[1::2]
+    data = write_lines(tmp_path / "chats.jsonl", rows)
+    found = evaluate(str(tmp_path / "one"), {"chats": str(data)}, tokens=400, window_tokens=200, arithmetic="fp32")
+    by_metric = {each.metric: each for each in found.records if isinstance(each, QualityRecord)}
+    tokenizer, model = byte_tokenizer(), load_model(tmp_path / "one", torch.float32)
+    nll = tokens = 0.0
+    for row in rows:
+        ids = torch.tensor(tokenizer.apply_chat_template(row["messages"])["input_ids"])[None]
+        log_p = model(input_ids=ids[:, :-1]).logits[0].log_softmax(-1).detach()
+        text = tokenizer.apply_chat_template(row["messages"], tokenize=False)
+        place, answers = 0, [each["content"] for each in row["messages"] if each["role"] == "assistant"]
+        for answer in answers:
+            place = text.index(answer, place)
+            first = len(tokenizer(text[:place])["input_ids"])
+            for target in range(first, first + len(answer)):
+                nll -= float(log_p[target - 1, ids[0, target]])
+                tokens += 1
+    assert by_metric["bits_per_byte"].tokens == tokens
+    assert by_metric["bits_per_byte"].documents == 8
+    assert by_metric["bits_per_byte"].value == pytest.approx(nll / tokens / np.log(2), rel=1e-4)

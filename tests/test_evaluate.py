@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from flashstill.cli import cli, main
+from flashstill.distill.data.chats import Reading
 from flashstill.distill.data.packing import pack
 from flashstill.distill.data.text import load_documents
 from flashstill.distill.data.text_files import Document
@@ -260,7 +261,7 @@ class TestExcerpts:
     def test_every_token_of_the_excerpts_is_packed(self, tiny_teacher: Path) -> None:
         tokenizer = load_tokenizer(tiny_teacher)
         documents = [Document(name="a", text="The cache holds the token."), Document(name="b", text="Über 1 Chip.")]
-        packed = pack_excerpts(documents, tokenizer, 16, "m")
+        packed = pack_excerpts(documents, Reading(tokenizer=tokenizer, named="m"), 16)
         assert packed.target_bytes.sum() == sum(len(each.text.encode()) for each in documents)
         assert packed.token_count % 16 == 0
         cut = pack(documents, tokenizer, 16, 2**40)

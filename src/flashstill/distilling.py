@@ -179,13 +179,15 @@ def evaluate(
     seed: int = 0,
     arithmetic: str = "auto",
     out: str | Path | None = None,
+    chat_template: str | Path = "",
     progress: bool | Progress = False,
 ) -> EvaluationResult:
     """Evaluate models on texts: bits per byte, perplexity, accuracy; KL to a teacher, top-1 agreement, gap closed.
 
     models: Hugging Face directories, .gguf files or names of packaged models; a mapping gives each one a name.
-    texts: built-in corpora, or files or directories of text, JSONL or Parquet; also as a mapping.  teacher: the model
-    that others are compared with.  control: the student trained on hard labels.  base: the base model of the LoRA
+    texts: built-in corpora, or files or directories of text, JSON, CSV, Parquet or Arrow; also as a mapping.  Of
+    conversations the answers are scored, with the chat_template in a file or the model's own.  teacher: the model that
+    others are compared with.  control: the student trained on hard labels.  base: the base model of the LoRA
     adapters among the models, if not the ones that they name.  tokens: number used of each text;
     window_tokens: length of one forward pass.  out: file for the records; results of finished models are kept beside
     it, so an interrupted evaluation resumes.
@@ -196,6 +198,6 @@ def evaluate(
         [models] if isinstance(models, str) else models, [texts] if isinstance(texts, str) else texts,
         teacher=teacher, control=control, base=base, metrics=[metrics] if isinstance(metrics, str) else metrics,
         tokens=tokens, window_tokens=window_tokens, seed=seed, arithmetic=arithmetic,
-        out=None if out is None else Path(out), progress=progress_of(progress),
+        out=None if out is None else Path(out), chat_template=str(chat_template), progress=progress_of(progress),
     )  # fmt: skip
     return EvaluationResult(records=evaluation.records, left_out=evaluation.left_out, warnings=evaluation.warnings)

@@ -18,6 +18,7 @@ from flashstill.cli.calibrating import calibrate
 from flashstill.cli.capacity import capacity
 from flashstill.cli.cascade import cascade
 from flashstill.cli.codesign import codesign
+from flashstill.cli.data import data
 from flashstill.cli.economics import economics
 from flashstill.cli.endpoint import serve
 from flashstill.cli.evaluating import evaluate
@@ -87,7 +88,7 @@ def cli() -> None:
 
 
 for _command in (
-    run, demo, distill, evaluate, report, measure, explain, predict, plan, simulate, capacity, cascade,
+    run, demo, data, distill, evaluate, report, measure, explain, predict, plan, simulate, capacity, cascade,
     economics, asic, codesign, quality, trends, ceiling, arrays, explore, validate, calibrate, serve, chips, models,
 ):  # fmt: skip
     cli.add_command(_command)

@@ -32,7 +32,7 @@ HEADINGS = {"bits_per_byte": "bits/byte", "kl_to_teacher": "KL to teacher", "gap
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option(
     "--data", "texts", multiple=True, required=True, metavar="TEXT",
-    help="cpython-docs, cpython-code, or a file or directory of text, JSONL or Parquet; NAME=TEXT; repeatable.",
+    help="cpython-docs, cpython-code, or a file or directory of text or chats (docs/chat.md); NAME=TEXT; repeatable.",
 )  # fmt: skip
 @click.option("--teacher", default="", help="The model that others are compared with: KL, agreement, gap closed.")
 @click.option("--control", default="", help="The student trained on hard labels, for the gap closed.")
@@ -49,6 +49,7 @@ HEADINGS = {"bits_per_byte": "bits/byte", "kl_to_teacher": "KL to teacher", "gap
     "--out", type=click.Path(path_type=Path, dir_okay=False), default=None,
     help="A file of records, JSON lines; what was finished is kept beside it until all is done.",
 )  # fmt: skip
+@click.option("--chat-template", default="", metavar="FILE", help="Of chats [default: each model's own].")
 @json_option
 def evaluate(
     models: tuple[str, ...],
@@ -62,6 +63,7 @@ def evaluate(
     seed: int,
     arithmetic: str,
     out: Path | None,
+    chat_template: str,
     as_json: bool,
 ) -> None:
     """Evaluate models on text: bits per byte, perplexity, accuracy, KL to a teacher, with intervals.
@@ -76,7 +78,8 @@ def evaluate(
 
     evaluation = evaluate_models(
         models, texts, teacher=teacher, control=control, base=base, metrics=metrics, tokens=tokens,
-        window_tokens=window_tokens, seed=seed, arithmetic=arithmetic, out=out, progress=Console(),
+        window_tokens=window_tokens, seed=seed, arithmetic=arithmetic, out=out, chat_template=chat_template,
+        progress=Console(),
     )  # fmt: skip
     if as_json:
         records = [json.loads(to_line(record)) for record in evaluation.records]

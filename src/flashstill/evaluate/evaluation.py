@@ -6,12 +6,16 @@ hidden states are kept.  Each figure has a 95 % bootstrap interval over document
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flashstill.arch.catalogue import read_config
+from flashstill.distill.data.chats import Reading
 from flashstill.distill.data.packing import Packed
+from flashstill.distill.data.rows import Tally
+from flashstill.distill.data.templates import renderer_of, template_of
 from flashstill.distill.data.text import load_documents
 from flashstill.distill.models.arithmetic import AUTO, Arithmetic, decided, in_use, shape_of
 from flashstill.errors import BadInput, UnsupportedArchitecture
@@ -63,14 +67,16 @@ def evaluate_models(
     seed: int = 0,
     arithmetic: str = AUTO,
     out: Path | None = None,
+    chat_template: str = "",
     progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluate models on texts.
 
     models: directories, .gguf files or packaged names, by name or as "NAME=PATH"; texts: built-in corpora, files or
-    directories of text, JSONL or Parquet, in the same way.  teacher: for KL, agreement and gap closed; control: the
-    student trained on hard labels, for gap closed.  base: the base model of the LoRA adapters among the models, if not
-    the ones that they name.  metrics: which ones, empty for all that can be compared.  tokens:
+    directories of text, JSON, CSV, Parquet or Arrow, in the same way; of conversations the answers are
+    scored, with the chat_template in a file or the model's own.  teacher: for KL, agreement and gap closed; control:
+    the student trained on hard labels, for gap closed.  base: the base model of the LoRA adapters among the models, if
+    not the ones that they name.  metrics: which ones, empty for all that can be compared.  tokens:
     of each text, at 4 characters a token; window_tokens: targets of one pass.  out: a file of records; beside it the
     scores of finished models are kept until all are done, so that an evaluation that was killed goes on.
 
@@ -80,7 +86,7 @@ def evaluate_models(
     _check_sizes(tokens, window_tokens)
     check_metrics(metrics)  # before a model is unpacked
     entrants = find_entrants(named(models, "model"), teacher, control, shown, base)
-    packed = _pack_texts(named(texts, "text"), entrants, tokens, window_tokens, seed, shown)
+    packed = _pack_texts(named(texts, "text"), entrants, tokens, window_tokens, seed, chat_template, shown)
     hashes = [{name: each.hash for name, each in by_model.items()} for by_model in packed.values()]
     chosen, left_out = choose_metrics(entrants, metrics, hashes)
     for metric, reason in left_out.items():
@@ -122,23 +128,40 @@ def _check_sizes(tokens: int, window_tokens: int) -> None:
 
 
 def _pack_texts(
-    sources: Mapping[str, str], entrants: Sequence[Entrant], tokens: int, window_tokens: int, seed: int, shown: Progress
+    sources: Mapping[str, str],
+    entrants: Sequence[Entrant],
+    tokens: int,
+    window_tokens: int,
+    seed: int,
+    chat_template: str,
+    shown: Progress,
 ) -> dict[str, dict[str, Packed]]:
     """[domain][model] -> the excerpts of a text in the model's tokens."""
     for entrant in entrants:
         _check_context(entrant, window_tokens)
     packed_texts: dict[str, dict[str, Packed]] = {}
     for domain, source in sources.items():
-        excerpts = choose_excerpts(load_documents(source), tokens, window_tokens, seed)
+        tally = Tally()
+        excerpts = choose_excerpts(load_documents(source, tally), tokens, window_tokens, seed)
         characters = sum(len(excerpt.text) for excerpt in excerpts)
         shown.say(f"{domain}: {characters:,} characters of {len(excerpts):,} documents")
         packed_texts[domain] = {}
         for entrant in entrants:
-            packed = pack_excerpts(excerpts, entrant.tokenizer, window_tokens, entrant.name)
+            with _reading(entrant, chat_template, len(excerpts)) as reading:
+                packed = pack_excerpts(excerpts, reading, window_tokens)
+            for line in (*reading.tally.lines(), *(tally.lines() if entrant is entrants[0] else ())):
+                shown.say(f"{domain}: {line}")
             packed_texts[domain][entrant.name] = packed
             if count := unknown_tokens(packed, entrant.tokenizer):
                 shown.say(f"{entrant.name} does not know {count:,} tokens of it: its bits per byte are too low")
     return packed_texts
+
+
+@contextlib.contextmanager
+def _reading(entrant: Entrant, chat_template: str, documents: int) -> Iterator[Reading]:
+    """How a model reads conversations: with its own chat template, unless another is given."""
+    with renderer_of(template_of(entrant.tokenizer, chat_template)) as renderer:
+        yield Reading(tokenizer=entrant.tokenizer, renderer=renderer, named=entrant.name, tally=Tally(good=documents))
 
 
 def _check_context(entrant: Entrant, window_tokens: int) -> None:

@@ -5,6 +5,7 @@
 
 A sample thus covers as many documents as possible, and a model's figures do not depend on the other models of the
 evaluation.  The sample size assumes 4 characters per token; each tokenizer packs all of the excerpts.
+A conversation is an excerpt as a whole, and only its answers are scored.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from flashstill.distill.data.packing import Packed, pack
+from flashstill.distill.data.chats import Reading
+from flashstill.distill.data.packing import Packed
 from flashstill.distill.data.splits import CHARACTERS_PER_TOKEN, WINDOWS_PER_DOCUMENT
 from flashstill.distill.data.text import shuffled
 from flashstill.distill.data.text_files import Document
+from flashstill.distill.data.windows import packed
 from flashstill.errors import BadInput
 
 LONGEST_WORD = 100
@@ -39,7 +42,8 @@ def choose_excerpts(documents: Sequence[Document], tokens: int, window_tokens: i
     chosen: list[Document] = []
     characters = 0
     for document in shuffled(documents, seed):
-        chosen.append(Document(name=document.name, text=middle_of(document.text, most)))
+        part = Document(name=document.name, text=middle_of(document.text, most))
+        chosen.append(document if document.is_whole else part)
         characters += len(chosen[-1].text)
         if characters >= target and len(chosen) > 1:
             break
@@ -71,17 +75,23 @@ def middle_of(text: str, most: int) -> str:
     return piece[first:last]
 
 
-def pack_excerpts(excerpts: Sequence[Document], tokenizer: Any, window_tokens: int, model: str) -> Packed:
-    """Pack all excerpts with one model's tokenizer. Raises BadInput if the tokenizer omits parts of the text: bits per
-    byte would count bytes that the model never predicted."""
-    packed = pack(excerpts, tokenizer, window_tokens, NO_LIMIT, whole=True)
-    covered, size = int(packed.target_bytes.sum()), sum(len(excerpt.text.encode()) for excerpt in excerpts)
+def pack_excerpts(excerpts: Sequence[Document], reading: Reading, window_tokens: int) -> Packed:
+    """Pack all excerpts with one model's tokenizer, conversations with its chat template.
+
+    Raises BadInput if the tokenizer omits parts of the text (bits per byte would count bytes that the model never
+    predicted), or if too many conversations cannot be used.
+    """
+    packing = packed(excerpts, reading, window_tokens, NO_LIMIT, whole=True)
+    reading.tally.check()
+    if any(excerpt.is_whole for excerpt in excerpts):  # long conversations are cut, and templates may trim them
+        return packing
+    covered, size = int(packing.target_bytes.sum()), sum(len(excerpt.text.encode()) for excerpt in excerpts)
     if covered < LEAST_COVERED * size:
         raise BadInput(
-            f"the tokenizer of {model} leaves out {1 - covered / size:.0%} of the text's bytes; its bits per byte would"
-            " not compare with those of others"
+            f"the tokenizer of {reading.named} leaves out {1 - covered / size:.0%} of the text's bytes; its bits per"
+            " byte would not compare with those of others"
         )
-    return packed
+    return packing
 
 
 def unknown_tokens(packed: Packed, tokenizer: Any) -> int:

@@ -42,7 +42,8 @@ def pack_texts(recipe: DistillRecipe, tokenizer_of: Path, folder: Path, progress
             )
             for source in recipe.sources
         ]  # fmt: skip
-    tell(tally, progress)
+    for line in tally.lines():
+        progress.say(line)
     write_text(folder / RECORDS, json.dumps(tally.as_dict(), indent=1))
     for name in TEXTS:
         packed = joined([split[name] for split in splits])
@@ -67,11 +68,3 @@ def reading_of(recipe: DistillRecipe, tokenizer: Any, named: str, tally: Tally) 
             tokenizer=tokenizer, renderer=renderer, named=named, learn=chat.learn, long=chat.long, columns=columns,
             tally=tally,
         )  # fmt: skip
-
-
-def tell(tally: Tally, progress: Progress) -> None:
-    """Say what was skipped, and what was done to records that were used."""
-    if tally.bad:
-        progress.say(f"{tally.bad:,} of {tally.read:,} records were skipped ({tally.counted}); {tally.first}")
-    for what, count in tally.notes.most_common():
-        progress.say(f"{count:,} conversations: {what}")

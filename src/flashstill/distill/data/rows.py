@@ -93,6 +93,12 @@ class Tally:
         left = len(self.reasons) - len(common)
         return "; ".join([*common, *([f"{left} other reasons"] if left else [])])
 
+    def lines(self) -> list[str]:
+        """What was skipped, and what was done to records that were used, as sentences."""
+        skipped = f"{self.bad:,} of {self.read:,} records were skipped ({self.counted}): {self.first}"
+        notes = [f"{count:,} conversations: {what}" for what, count in self.notes.most_common()]
+        return [skipped, *notes] if self.bad else notes
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for summaries."""
         return {
