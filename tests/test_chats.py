@@ -299,7 +299,7 @@ def test_evaluation_scores_answers_alone(tmp_path: Path) -> None:
     chatting_model(tmp_path / "one")
     rows = conversations(16)[1::2]
     data = write_lines(tmp_path / "chats.jsonl", rows)
-    found = evaluate(str(tmp_path / "one"), {"chats": str(data)}, tokens=400, window_tokens=200, arithmetic="fp32")
+    found = evaluate(str(tmp_path / "one"), {"chats": str(data)}, tokens=400, window_tokens=150, arithmetic="fp32")
     by_metric = {each.metric: each for each in found.records if isinstance(each, QualityRecord)}
     tokenizer, model = byte_tokenizer(), load_model(tmp_path / "one", torch.float32)
     nll = tokens = 0.0
