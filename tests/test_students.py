@@ -47,9 +47,15 @@ def logits(model: Any) -> Tensor:
     return found
 
 
+def cut_to(model: Any, **widths: int) -> Any:
+    """The model cut to widths by the importance of its parts."""
+    width = Width(**widths)
+    return narrow(model, width, importance(model, TOKENS, width))
+
+
 class TestWidth:
     def test_keeping_everything_changes_nothing(self, teacher: Any) -> None:
-        assert torch.equal(logits(narrow(teacher, Width(), importance(teacher, TOKENS))), logits(teacher))
+        assert torch.equal(logits(cut_to(teacher)), logits(teacher))
 
     def test_idle_parts_go_first_and_leave_no_trace(self, teacher: Any) -> None:
         """Neurons and heads that say nothing can go without a change but for the order of sums."""
@@ -58,7 +64,7 @@ class TestWidth:
                 block.mlp.down_proj.weight[:, ::4] = 0.0
                 block.mlp.gate_proj.weight[::4] = 0.0
                 block.self_attn.v_proj.weight[8:] = 0.0
-        cut = narrow(teacher, Width(feed_forward=48, key_heads=1), importance(teacher, TOKENS))
+        cut = cut_to(teacher, feed_forward=48, key_heads=1)
         assert cut.config.intermediate_size == 48
         assert (cut.config.num_attention_heads, cut.config.num_key_value_heads, cut.config.head_dim) == (2, 1, 8)
         assert torch.allclose(logits(cut), logits(teacher), atol=0.15)
@@ -71,27 +77,26 @@ class TestWidth:
             for block in teacher.model.layers:
                 block.self_attn.o_proj.weight[::2] = 0.0
                 block.mlp.down_proj.weight[::2] = 0.0
-        cut = narrow(teacher, Width(hidden=16), importance(teacher, TOKENS))
+        cut = cut_to(teacher, hidden=16)
         assert torch.equal(cut.model.embed_tokens.weight, teacher.model.embed_tokens.weight[:, 1::2])
 
     def test_a_student_of_its_own_size(self, teacher: Any, tiny_teacher: Path, tmp_path: Path) -> None:
-        cut = narrow(teacher, Width(hidden=16, feed_forward=32, key_heads=1), importance(teacher, TOKENS))
+        cut = cut_to(teacher, hidden=16, feed_forward=32, key_heads=1)
         save_model(cut, load_tokenizer(tiny_teacher), tmp_path / "s")
         assert torch.equal(logits(load_model(tmp_path / "s")), logits(cut))
         assert read_config(tmp_path / "s" / "config.json", "s").parameters == sum(p.numel() for p in cut.parameters())
 
     def test_nonsense(self, teacher: Any) -> None:
-        scores = importance(teacher, TOKENS)
         with pytest.raises(BadInput, match="keep 65 of the teacher's 64 FFN neurons"):
-            narrow(teacher, Width(feed_forward=65), scores)
+            cut_to(teacher, feed_forward=65)
         with pytest.raises(BadInput, match="not a multiple of the number of attention heads"):
-            narrow(teacher, Width(hidden=18), scores)
+            cut_to(teacher, hidden=18)
 
 
 @pytest.mark.slow
 def test_rotary_frequencies_keep_their_format(teacher: Any, tiny_teacher: Path, tmp_path: Path) -> None:
     """A model cast as a whole would round them, and turn long texts by other angles than the teacher's."""
-    cut = narrow(teacher, Width(), importance(teacher, TOKENS))
+    cut = cut_to(teacher)
     made = from_config({"model_type": "llama", "hidden_size": 32, "num_attention_heads": 4}, 384, 0)
     save_model(teacher, load_tokenizer(tiny_teacher), tmp_path / "s")
     for model in (teacher, cut, made):

@@ -16,13 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from flashstill.arch.adapter import from_hf
 from flashstill.arch.adapter.edit import depth_changes, width_changes
 from flashstill.arch.adapter.sizes import DEPTH, FEED_FORWARD, HEADS, KEY_HEADS, WIDTH, head_width, size
 from flashstill.distill.models import Model, decoder_layers, keep_layers
-from flashstill.distill.students import Importance, Width, compressed, narrow
+from flashstill.distill.students import Width, compressed, narrow
 from flashstill.errors import BadInput
 
 BITS = {**compressed.BITS, "fp8": 8}
@@ -128,11 +126,5 @@ def cut(model: Model, candidate: Candidate) -> Model:
     """A model of the candidate's sizes with some of the teacher's weights, for timing only."""
     if candidate.keep_layers:
         return keep_layers(model, spread(len(decoder_layers(model)), candidate.keep_layers))
-    config, depth = model.config, len(decoder_layers(model))
-    same = Importance(
-        neurons=[torch.ones(size(config, FEED_FORWARD))] * depth,
-        groups=[torch.ones(size(config, KEY_HEADS))] * depth,
-        hidden=torch.ones(size(config, WIDTH)),
-    )
     width = Width(hidden=candidate.hidden, feed_forward=candidate.feed_forward, key_heads=candidate.key_heads)
-    return narrow(model, width, same)
+    return narrow(model, width, {})

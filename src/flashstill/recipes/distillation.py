@@ -73,11 +73,11 @@ class LossRecipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShapeRecipe:
-    """The student. depth: keep_layers of the first teacher's; width: hidden, feed_forward, key_heads, 0 for all;
-    copy: the first teacher itself; scratch: the config.json at `config`; upcycle: experts of expert_neurons each, some
-    of them shared; dense: an MoE teacher without its experts.  model: the model it is made from, if not the first
-    teacher; base: the base of that model if it is a LoRA adapter.  quantise: the weight format of
-    quantisation-aware training, with one scale per group; empty for none.
+    """The student. depth: keep_layers of the first teacher's; width: hidden, feed_forward, key_heads, and of an MoE
+    experts and expert_neurons, 0 for all; copy: the first teacher itself; scratch: the config.json at `config`;
+    upcycle: experts of expert_neurons each, some of them shared; dense: an MoE teacher without its experts.  model:
+    the model it is made from, if not the first teacher; base: the base of that model if it is a LoRA adapter.
+    quantise: the weight format of quantisation-aware training, with one scale per group; empty for none.
     compensate_windows: windows of training text to calibrate the initial weights of an int4 copy (GPTQ); 0: the
     teacher's own weights."""
 

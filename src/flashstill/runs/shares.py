@@ -49,7 +49,9 @@ def share_of(student: ShapeRecipe, origin: Architecture, teacher: Architecture, 
         blocks = weights = (student.keep_layers or origin.depth) / origin.depth
     elif student.kind == "width":
         hidden = (student.hidden or origin.width) / origin.width
-        blocks = weights = hidden * (attention * _heads(student, origin) + neurons * _neurons(student, origin)) / whole
+        heads, active = attention * _heads(student, origin), neurons * _neurons(student, origin)
+        blocks = hidden * (heads + active) / whole
+        weights = hidden * (heads + active * _experts(student, origin)) / whole
         width *= hidden
     elif student.kind == "upcycle":
         met = (student.experts_per_token + student.shared_experts) * student.expert_neurons
@@ -92,7 +94,13 @@ def _width(model: Architecture) -> float:
 
 
 def _neurons(student: ShapeRecipe, model: Architecture) -> float:
-    return student.feed_forward / _width(model) if student.feed_forward else 1.0
+    asked = student.feed_forward or student.expert_neurons
+    return asked / _width(model) if asked else 1.0
+
+
+def _experts(student: ShapeRecipe, model: Architecture) -> float:
+    experts = max(layer.ffn.experts for layer in model.layers)
+    return student.experts / experts if student.experts and experts else 1.0
 
 
 def _heads(student: ShapeRecipe, model: Architecture) -> float:

@@ -45,6 +45,7 @@ def first_student(
         importance,
         kept_blocks,
         narrow,
+        plan,
         read_fields,
         upcycle,
     )
@@ -54,8 +55,12 @@ def first_student(
     if shape.kind == "scratch":
         return from_config(read_fields(Path(shape.config)), vocabulary, recipe.seed)
     if shape.kind == "width":
-        width = Width(hidden=shape.hidden, feed_forward=shape.feed_forward, key_heads=shape.key_heads)
-        return narrow(teacher, width, importance(teacher, tokens))
+        width = Width(
+            hidden=shape.hidden, feed_forward=shape.feed_forward, key_heads=shape.key_heads, experts=shape.experts,
+            expert_neurons=shape.expert_neurons,
+        )  # fmt: skip
+        cut = plan(teacher, width)
+        return narrow(teacher, cut, importance(teacher, tokens, cut))
     if shape.kind == "upcycle":
         experts = Experts(
             routed=shape.experts, per_token=shape.experts_per_token, shared=shape.shared_experts,

@@ -6,14 +6,14 @@ from flashstill.distill.students.depth import block_influence, greedy_drops, kep
 from flashstill.distill.students.experts import Experts, LoadBalance, balanced_routers, dense_of, upcycle
 from flashstill.distill.students.quantise import FORMATS, Format, quantise_aware, round_model, settle
 from flashstill.distill.students.scratch import from_config, read_fields
-from flashstill.distill.students.width import Importance, Width, importance, narrow
+from flashstill.distill.students.width import Plan, Width, importance, narrow, plan
 
 __all__ = [
     "FORMATS",
     "Experts",
     "Format",
-    "Importance",
     "LoadBalance",
+    "Plan",
     "Width",
     "balanced_routers",
     "block_influence",
@@ -25,6 +25,7 @@ __all__ = [
     "kept_blocks",
     "narrow",
     "order_by_influence",
+    "plan",
     "quantise_aware",
     "read_fields",
     "round_model",

@@ -25,11 +25,14 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from flashstill.arch.adapter import edit
+from flashstill.arch.adapter.axes import NEURONS
 from flashstill.arch.adapter.sizes import FEED_FORWARD, size
 from flashstill.distill.models import Model, cast, decoder_layers
 from flashstill.distill.models.host_memory import check_memory
+from flashstill.distill.students.axes import find_axis
+from flashstill.distill.students.importance import measured
+from flashstill.distill.students.proving import proven
 from flashstill.distill.students.watching import run_watched
-from flashstill.distill.students.width import check, importance
 from flashstill.errors import BadInput
 
 CLUSTER_ROUNDS = 4
@@ -51,7 +54,6 @@ def upcycle(model: Model, experts: Experts, tokens: Tensor, seed: int) -> Model:
     """An MoE model from a dense Llama-like one; neuron activity is measured on token ids [B, L] of training text."""
     from transformers import Glm4MoeConfig, Glm4MoeForCausalLM
 
-    check(model)
     config = model.config
     fields = edit.upcycled(
         config, routed=experts.routed, per_token=experts.per_token, shared=experts.shared, neurons=experts.neurons
@@ -73,7 +75,9 @@ def upcycle(model: Model, experts: Experts, tokens: Tensor, seed: int) -> Model:
     check_memory(shape.to_dict(), "the student")
     sparse = cast(Glm4MoeForCausalLM(shape), next(model.parameters()).dtype)
     _copy_common(model, sparse)
-    scores, inputs = importance(model, tokens).neurons, _feed_forward_inputs(model, tokens)
+    layout = proven(model, find_axis(model, NEURONS))
+    by_name = measured(model, {NEURONS: layout}, tokens)[NEURONS]
+    scores, inputs = [by_name[group.name] for group in layout], _feed_forward_inputs(model, tokens)
     generator = torch.Generator().manual_seed(seed)
     for index, (block, target) in enumerate(zip(decoder_layers(model), decoder_layers(sparse), strict=True)):
         _split(block.mlp, target.mlp, experts, scores[index], inputs[index], generator)

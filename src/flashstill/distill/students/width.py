@@ -1,32 +1,38 @@
-"""Width pruning: removes the least important query groups, FFN neurons and hidden dimensions of the teacher.
+"""Width pruning: removes the least important units of a model's axes and keeps the rest as they are.
 
-Importance is computed from activations on training text, without gradients (Muralidharan et al. 2024, "Compact Language
-Models via Pruning and Knowledge Distillation", section 2.2):
+    hidden           dimensions of the residual stream, the same in all blocks
+    feed_forward     neurons of the dense FFNs, chosen per FFN
+    key_heads        groups of query heads that share a key head, chosen per block
+    experts          routed experts, chosen per block; the same number from every group that a router chooses first
+    expert_neurons   neurons of every expert, and of shared experts whose width is a multiple of theirs
 
-    neuron of an FFN   mean |input of the down projection|
-    group of heads     mean norm of the input of the output projection, summed over queries that share a key head
-    hidden dimension   mean |output of the norms|, over all norms
-
-Neurons and groups are chosen per block; hidden dimensions are the same in all blocks, which share a residual stream.
+Nothing is known about architectures: `axes.py` finds the dimensions of an axis from shapes, `proving.py` proves them,
+and `importance.py` measures which units matter.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from flashstill.arch.adapter.edit import set_fields, width_changes
-from flashstill.arch.adapter.sizes import FEED_FORWARD, HEADS, KEY_HEADS, WIDTH, head_width, is_tied, size
-from flashstill.distill.models import Model, cast, decoder_layers
-from flashstill.distill.students.watching import run_watched
-from flashstill.errors import BadInput, UnsupportedArchitecture
+from flashstill.arch.adapter import axes as fields
+from flashstill.arch.adapter.axes import EXPERT_COUNT, EXPERT_NEURONS, HIDDEN, KEY_GROUPS, NEURONS
+from flashstill.distill.models import Model, cast
+from flashstill.distill.students.axes import WORDS, Axis, Group, find_axis, meta_shapes
+from flashstill.distill.students.cutting import reordered
+from flashstill.distill.students.importance import measured
+from flashstill.distill.students.proving import outputs, proven, some_tokens
+from flashstill.errors import BadInput, UnsupportedArchitecture, first_line
 
-ATTENTION_PARTS = ("q_proj", "k_proj", "v_proj", "o_proj")
-FEED_FORWARD_PARTS = ("gate_proj", "up_proj", "down_proj")
+Config = Any  # a transformers configuration
+Scores = Mapping[str, Mapping[str, Tensor]]
+"""scores [units] of the units of every group, by axis and group; [copies, units] for stacked experts"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,131 +42,176 @@ class Width:
     hidden: int = 0
     feed_forward: int = 0
     key_heads: int = 0
+    experts: int = 0
+    expert_neurons: int = 0
+
+    @property
+    def asked(self) -> dict[str, int]:
+        """The axes that are cut, with the units that stay."""
+        sizes = {
+            HIDDEN: self.hidden, NEURONS: self.feed_forward, KEY_GROUPS: self.key_heads,
+            EXPERT_NEURONS: self.expert_neurons, EXPERT_COUNT: self.experts,
+        }  # fmt: skip  # experts last: their neurons are scored for all of them
+        return {axis: units for axis, units in sizes.items() if units}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Importance:
-    """Scores of every block's neurons [F] and query groups [G], and of the hidden dimensions [d]."""
+class Plan:
+    """A proven description of what a cut changes: the axes and their groups, and the widths to keep."""
 
-    neurons: list[Tensor]
-    groups: list[Tensor]
-    hidden: Tensor
-
-
-def importance(model: Model, tokens: Tensor) -> Importance:
-    """Importance scores from the mean activations on token ids [B, L]; one forward pass."""
-    check(model)
-    blocks = decoder_layers(model)
-    neurons: dict[int, Tensor] = {}
-    heads: dict[int, Tensor] = {}
-    norms: list[Tensor] = []
-
-    def into(store: dict[int, Tensor], index: int) -> Callable[..., None]:
-        def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            store[index] = args[0].detach().float().abs().flatten(0, -2)
-
-        return look
-
-    def out(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        norms.append(output.detach().float().abs().flatten(0, -2).mean(0))
-
-    handles = []
-    for index, block in enumerate(blocks):
-        handles.append(block.mlp.down_proj.register_forward_pre_hook(into(neurons, index)))  # type: ignore[union-attr]
-        handles.append(block.self_attn.o_proj.register_forward_pre_hook(into(heads, index)))  # type: ignore[union-attr]
-        handles.append(block.input_layernorm.register_forward_hook(out))  # type: ignore[union-attr]
-        handles.append(block.post_attention_layernorm.register_forward_hook(out))  # type: ignore[union-attr]
-    run_watched(model, tokens, handles)
-    groups = size(model.config, KEY_HEADS)
-    return Importance(
-        neurons=[neurons[index].mean(0) for index in range(len(blocks))],
-        groups=[heads[index].view(len(heads[index]), groups, -1).norm(dim=-1).mean(0) for index in range(len(blocks))],
-        hidden=torch.stack(norms).mean(0),
-    )
+    axes: tuple[Axis, ...]
+    layouts: Mapping[str, tuple[Group, ...]]
+    kept: Mapping[str, int]
 
 
-def check(model: Model) -> None:
-    """Refuse a model whose blocks are not norm, attention, norm, gated FFN; checks the module names."""
-    for block in decoder_layers(model):
-        attention, feed_forward = getattr(block, "self_attn", None), getattr(block, "mlp", None)
-        parts = [(attention, name) for name in ATTENTION_PARTS] + [(feed_forward, name) for name in FEED_FORWARD_PARTS]
-        for place, name in parts:
-            if not isinstance(getattr(place, name, None), nn.Linear):
-                raise UnsupportedArchitecture(f"{type(model).__name__} has no {name} in every block; it cannot be cut")
+def plan(model: Model, width: Width) -> Plan:
+    """Which dimensions of which tensors a cut to `width` changes.
 
-
-def narrow(model: Model, width: Width, scores: Importance) -> Model:
-    """A copy of `model` with the most important neurons, groups and dimensions; the original is untouched."""
-    config = model.config
-    head, all_hidden = head_width(config), size(config, WIDTH)
-    per_group = size(config, HEADS) // size(config, KEY_HEADS)
-    groups = _left(width.key_heads, size(config, KEY_HEADS), "key heads")
-    neurons = _left(width.feed_forward, size(config, FEED_FORWARD), "FFN neurons")
-    hidden = _left(width.hidden, all_hidden, "hidden dimensions")
-    student = copy.deepcopy(model)
-    stream = _best(scores.hidden, hidden)
-    for index, block in enumerate(decoder_layers(student)):
-        kept = _best(scores.groups[index], groups)
-        queries, keys = _spread(kept, per_group * head), _spread(kept, head)
-        fed = _best(scores.neurons[index], neurons)
-        attention, mlp = block.self_attn, block.mlp
-        for name, rows in (("q_proj", queries), ("k_proj", keys), ("v_proj", keys)):
-            _cut(getattr(attention, name), rows, stream)
-        _cut(attention.o_proj, stream, queries)  # type: ignore[union-attr, arg-type]
-        _cut(mlp.gate_proj, fed, stream)  # type: ignore[union-attr, arg-type]
-        _cut(mlp.up_proj, fed, stream)  # type: ignore[union-attr, arg-type]
-        _cut(mlp.down_proj, stream, fed)  # type: ignore[union-attr, arg-type]
-        attention.num_key_value_groups = per_group  # type: ignore[union-attr]
-    with torch.no_grad():
-        for module in student.modules():
-            weight = getattr(module, "weight", None)
-            if weight is not None and weight.dim() == 1 and len(weight) == all_hidden:
-                module.weight = nn.Parameter(weight[stream].clone())
-        body = student.get_decoder()
-        _cut_table(body.embed_tokens, stream)
-        if is_tied(config):
-            student.get_output_embeddings().weight = body.embed_tokens.weight
-        else:
-            _cut(student.get_output_embeddings(), None, stream)
-    set_fields(student.config, width_changes(config, hidden=hidden, feed_forward=neurons, key_heads=groups))
-    return _rebuilt(student)
-
-
-def _rebuilt(student: Model) -> Model:
-    """The same weights in a model built from the new configuration, so that no module keeps the old sizes."""
+    Raises BadInput for widths that the model does not have, UnsupportedArchitecture for an axis that is not understood.
+    """
     try:
-        student.config.validate()
-    except Exception as error:  # the library's own kind of error for a configuration
+        return _plan(model, width, bound=False)
+    except UnsupportedArchitecture as unbound:
+        if not {HIDDEN, KEY_GROUPS} & width.asked.keys():
+            raise
+        try:
+            return _plan(model, width, bound=True)
+        except UnsupportedArchitecture:
+            raise unbound from None
+
+
+def _plan(model: Model, width: Width, bound: bool) -> Plan:
+    axes, layouts = [], {}
+    for name, units in width.asked.items():
+        axis = find_axis(model, name, bound and name in (HIDDEN, KEY_GROUPS))
+        if not 0 < units <= axis.units:
+            raise BadInput(
+                f"a student cannot keep {units} of the teacher's {axis.units} {WORDS[name]}; give up to {axis.units},"
+                " 0 for all"
+            )
+        if units < axis.units:
+            axes.append(axis)
+            layouts[name] = proven(model, axis)
+    kept = {axis.name: width.asked[axis.name] for axis in axes}
+    _check_distinct(model, axes)
+    if bound:
+        _check_proportion(model, {axis.name: axis for axis in axes}, kept)
+    _check_groups(model, kept)
+    return Plan(axes=tuple(axes), layouts=layouts, kept=kept)
+
+
+def _check_distinct(model: Model, axes: list[Axis]) -> None:
+    """BadInput if two axes are one: where all FFNs are experts, their width has one field."""
+    for first, second in combinations(axes, 2):
+        if set(first.fields) & set(second.fields):
+            raise BadInput(
+                f"{first.name} and {second.name} are one width in {type(model).__name__} ({first.fields[0]}); give one"
+            )
+
+
+def _check_proportion(model: Model, axes: Mapping[str, Axis], kept: Mapping[str, int]) -> None:
+    """BadInput unless hidden dimensions and heads, which have one size, are cut in the same proportion."""
+    if not axes.keys() & {HIDDEN, KEY_GROUPS}:
+        return
+    hidden, heads = find_axis(model, HIDDEN, bound=True), find_axis(model, KEY_GROUPS, bound=True)
+    dims, groups = kept.get(HIDDEN, hidden.units), kept.get(KEY_GROUPS, heads.units)
+    if dims * heads.units != groups * hidden.units:
+        nearest = max(1, round(dims * heads.units / hidden.units)) if HIDDEN in kept else groups
+        raise BadInput(
+            f"in {type(model).__name__} the heads together are as wide as the hidden dimensions, so both are cut in"
+            f" proportion: hidden = {nearest * hidden.units // heads.units} goes with key_heads = {nearest}"
+        )
+
+
+def _check_groups(model: Model, kept: Mapping[str, int]) -> None:
+    """BadInput if a router cannot choose as many of the experts that stay as before."""
+    if EXPERT_COUNT not in kept:
+        return
+    experts, chosen = kept[EXPERT_COUNT], fields.chosen_experts(model.config)
+    groups, of_groups = fields.expert_groups(model.config)
+    if experts % groups:
+        nearest = max(groups, round(experts / groups) * groups)
+        raise BadInput(f"experts = {experts} does not fill the router's {groups} groups evenly; nearest: {nearest}")
+    least = max(chosen, -(-chosen // of_groups) * groups, 2 * groups if groups > 1 else 1)
+    if experts < least:
+        raise BadInput(
+            f"experts = {experts} is fewer than a token gets ({chosen}, from {of_groups} of {groups} groups); keep at"
+            f" least {least}"
+        )
+
+
+def importance(model: Model, tokens: Tensor, width: Width | Plan) -> Scores:
+    """Scores of the units that a cut to `width` chooses among, from one pass over token ids [B, L]."""
+    planned = width if isinstance(width, Plan) else plan(model, width)
+    return measured(model, planned.layouts, tokens)
+
+
+def narrow(model: Model, width: Width | Plan, scores: Scores) -> Model:
+    """A copy of `model` with the units of the highest scores; without scores the first; the original is untouched."""
+    planned = width if isinstance(width, Plan) else plan(model, width)
+    state, cut = dict(model.state_dict()), {axis.name for axis in planned.axes}
+    own_width = bool(cut & {HIDDEN, KEY_GROUPS}) and not any(axis.bound for axis in planned.axes)
+    config = fields.explicit(model.config, own_width) if cut else copy.deepcopy(model.config)
+    for axis in planned.axes:
+        units = planned.kept[axis.name]
+        for group in planned.layouts[axis.name]:
+            left = _share(model, axis, group.units, units)
+            kept = _best(model, axis, group, left, scores.get(axis.name, {}).get(group.name))
+            for side in group.sides:
+                state[side.tensor] = reordered(state[side.tensor], side, group, kept)
+        try:
+            config = fields.scaled(config, axis.fields, units, axis.units)
+        except ValueError as error:
+            raise BadInput(f"{type(model).__name__} cannot keep {units} {WORDS[axis.name]}: {error}") from error
+    return _built(model, config, state)
+
+
+def _share(model: Model, axis: Axis, whole: int, units: int) -> int:
+    """Units of a group that stay: as many as of the axis, or the same share (shared experts are several wide)."""
+    left, over = divmod(whole * units, axis.units)
+    if over or not left:
+        raise BadInput(
+            f"{type(model).__name__} has parts of {whole} {WORDS[axis.name]} beside those of {axis.units}, of which no"
+            f" whole number stays when {units} are kept"
+        )
+    return left
+
+
+def _best(model: Model, axis: Axis, group: Group, count: int, scores: Tensor | None) -> Tensor:
+    """Ascending indices [count] of the units with the highest scores; [copies, count] for copies; experts by group."""
+    if scores is None:
+        scores = -torch.arange(group.units).float().expand(group.copies or 1, -1)
+        scores = scores if group.copies else scores[0]
+    parts = fields.expert_groups(model.config)[0] if axis.name == EXPERT_COUNT else 1
+    size = group.units // parts
+    in_parts = scores.reshape(*scores.shape[:-1], parts, size).topk(count // parts, dim=-1).indices.sort(-1).values
+    starts = torch.arange(parts)[:, None] * size
+    kept: Tensor = (in_parts.cpu() + starts).flatten(-2)
+    return kept
+
+
+def _built(model: Model, config: Config, state: dict[str, Tensor]) -> Model:
+    """A model of these weights, built from the new configuration, so that no module keeps the old sizes."""
+    try:
+        config.validate()
+        saved = type(config).from_dict(config.to_dict())
+        shapes = meta_shapes(model, saved)
+    except Exception as error:  # the library's own kinds of errors for a configuration
         why = str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")
         raise BadInput(f"transformers refuses a student of this width: {why}") from error
-    fresh = cast(type(student)(copy.deepcopy(student.config)), next(student.parameters()).dtype)
-    fresh.load_state_dict(student.state_dict())
-    return fresh.eval()
-
-
-def _left(asked: int, whole: int, what: str) -> int:
-    if not 0 <= asked <= whole:
-        raise BadInput(f"a student cannot keep {asked} of the teacher's {whole} {what}; give up to {whole}, 0 for all")
-    return asked or whole
-
-
-def _best(scores: Tensor, count: int) -> Tensor:
-    """Ascending indices of the `count` highest scores."""
-    return scores.topk(count).indices.sort().values
-
-
-def _spread(kept: Tensor, size: int) -> Tensor:
-    """Element indices of the kept groups, each of `size` elements."""
-    return (kept[:, None] * size + torch.arange(size)[None, :]).flatten()
-
-
-def _cut(linear: nn.Linear, rows: Tensor | None, columns: Tensor) -> None:
-    with torch.no_grad():
-        weight = linear.weight if rows is None else linear.weight[rows]
-        linear.weight = nn.Parameter(weight[:, columns].clone())
-        if linear.bias is not None and rows is not None:
-            linear.bias = nn.Parameter(linear.bias[rows].clone())
-
-
-def _cut_table(table: nn.Embedding, columns: Tensor) -> None:
-    table.weight = nn.Parameter(table.weight[:, columns].clone())
+    wrong = [name for name, tensor in state.items() if shapes.get(name) != tuple(tensor.shape)]
+    if wrong:
+        raise UnsupportedArchitecture(
+            f"{type(model).__name__} cannot be cut to this width: its configuration makes {wrong[0]} of shape"
+            f" {shapes.get(wrong[0])}, but {tuple(state[wrong[0]].shape)} is left"
+        )
+    student = cast(type(model)(config), next(model.parameters()).dtype)
+    student.load_state_dict(state)
+    student.eval()
+    try:
+        outputs(student, some_tokens(student, torch.Generator().manual_seed(0)))
+    except RuntimeError as error:
+        raise BadInput(
+            f"a student of this width does not run ({first_line(error)}); widths of experts must be multiples of 8"
+        ) from error
+    return student
