@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from flashstill.cli.completion import complete_chips
-from flashstill.cli.documents import echo_edits, json_option, print_json
+from flashstill.cli.documents import asked_facts, json_option
 from flashstill.cli.options import COUNT, SECONDS, WORD, Amount, facts_options, model_option
-from flashstill.cli.paging import page_option, write_page
+from flashstill.cli.paging import give, page_option
 from flashstill.errors import printable
 from flashstill.units import show
 
@@ -60,11 +60,9 @@ def asic(
 ) -> None:
     """Whether a chip made for one model pays: break-even, cost, energy and drivers against what can be had."""
     from flashstill.console import Console
-    from flashstill.facts import load
     from flashstill.own_chips import asic as answer_asic
 
-    facts = load(facts_directories, edits)
-    echo_edits(facts, as_json)
+    facts = asked_facts(facts_directories, edits, as_json)
     answer = answer_asic(
         model=model,
         volume=volume,
@@ -76,11 +74,7 @@ def asic(
         **asked,
     )
     document = answer.as_dict()
-    write_page(out, document)
-    if as_json:
-        print_json(document)
-    else:
-        print_asic(document)
+    give(document, out, as_json, print_asic)
 
 
 def print_asic(values: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flashstill.cli.documents import echo_edits, json_option, print_json
+from flashstill.cli.documents import asked_facts, json_option, print_json
 from flashstill.cli.options import COUNT, DIRECTORY, facts_options
 from flashstill.errors import BadInput
 
@@ -64,15 +64,13 @@ def calibrate(
     """
     import dataclasses
 
-    from flashstill.facts import load
     from flashstill.facts.table import to_csv
     from flashstill.files import write_text
     from flashstill.simulate.policy import Policy
     from flashstill.validation.own import own_facts, own_stacks
     from flashstill.validation.served_steps import fit_measured, step_facts
 
-    facts = load(facts_directories, edits)
-    echo_edits(facts, as_json)
+    facts = asked_facts(facts_directories, edits, as_json)
     cells = given_cells(given)
     stacks = own_stacks(facts, measured, cells)
     limits = Policy(sequences=sequences, step_tokens=step_tokens, block_tokens=block_tokens)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flashstill.cli.documents import echo_edits, json_option, print_json
+from flashstill.cli.documents import asked_facts, json_option, print_json
 from flashstill.cli.options import SECONDS, SHARE, facts_options, price_option
 from flashstill.cli.paging import page_option, write_page
 from flashstill.errors import BadInput, InfeasiblePlan, printable
@@ -54,10 +54,8 @@ def capacity(
 ) -> None:
     """Share a fleet between users and training: chip-hours of each product and run, hour by hour, and what binds."""
     from flashstill.capacity_planning import capacity as plan_capacity
-    from flashstill.facts import load
 
-    facts = load(facts_directories, edits)
-    echo_edits(facts, as_json)
+    facts = asked_facts(facts_directories, edits, as_json)
     shares = _shares(frontier)
     tells = sys.stderr.isatty()
     answer = plan_capacity(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flashstill.cli.documents import echo_edits, json_option, print_json
+from flashstill.cli.documents import asked_facts, json_option
 from flashstill.cli.options import facts_options, price_option
-from flashstill.cli.paging import page_option, write_page
+from flashstill.cli.paging import give, page_option
 from flashstill.errors import BadInput
 from flashstill.units import HOURS_PER_YEAR, SECONDS_PER_HOUR, show
 
@@ -41,19 +41,13 @@ def cascade(
             "give the path of a PLAN.toml; examples/cascade.toml is one, and docs/cascade.md says what its keys mean"
         )
     from flashstill.cascading import cascade as price_cascade
-    from flashstill.facts import load
 
-    facts = load(facts_directories, edits)
-    echo_edits(facts, as_json)
+    facts = asked_facts(facts_directories, edits, as_json)
     tells = sys.stderr.isatty()
     answer = price_cascade(
         plan, price=price, told=(lambda text: click.echo(text, err=True)) if tells else (lambda text: None), facts=facts
     )
-    write_page(out, answer.as_dict())
-    if as_json:
-        print_json(answer.as_dict())
-    else:
-        print_answer(answer)
+    give(answer.as_dict(), out, as_json, lambda _: print_answer(answer))
 
 
 def print_answer(answer: CascadeAnswer) -> None:

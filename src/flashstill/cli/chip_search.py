@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-from flashstill.cli.documents import echo_edits, print_infeasible, print_json, understood
+from flashstill.cli.documents import asked_facts, print_infeasible, understood
 from flashstill.cli.options import COUNT, WORD, Amount, given_options
-from flashstill.cli.paging import write_page
+from flashstill.cli.paging import give
 from flashstill.errors import BadInput, InfeasiblePlan
 from flashstill.units import show
 
@@ -76,10 +76,8 @@ def run_search(
         if name not in (*_OWN, *_SHARED, *_COMMON):
             raise BadInput(f"{spelled} does not bear on a search; leave it out")
     from flashstill.chip_searching import MAX_CHIPS, chip_search
-    from flashstill.facts import load
 
-    facts = load(facts_directories, edits)
-    echo_edits(facts, as_json)
+    facts = asked_facts(facts_directories, edits, as_json)
     most = asked["max_chips"] if "max_chips" in given else MAX_CHIPS
     understood({"max_chips": most})
     try:
@@ -108,11 +106,7 @@ def run_search(
             print_infeasible(error, best=None, futures=[], front=[])
         raise
     document = answer.as_dict()
-    write_page(out, document)
-    if as_json:
-        print_json(document)
-    else:
-        print_search(document)
+    give(document, out, as_json, print_search)
     return True
 
 

@@ -10,9 +10,9 @@ import click
 
 from flashstill.cli.chip_search import run_search, search_options
 from flashstill.cli.completion import complete_chips, complete_models
-from flashstill.cli.documents import echo_edits, json_option, print_infeasible, print_json
+from flashstill.cli.documents import asked_facts, json_option, print_infeasible
 from flashstill.cli.options import COUNT, WORD, facts_options, price_option
-from flashstill.cli.paging import page_option, write_page
+from flashstill.cli.paging import give, page_option
 from flashstill.cli.planning import redundant_numbers, whole, words
 from flashstill.cli.serving_options import serving_options
 from flashstill.errors import InfeasiblePlan, printable
@@ -64,12 +64,10 @@ def codesign(
     found = run_search(words(model), facts_directories, edits, out, as_json, asked)
     if found:
         return
-    from flashstill.facts import load
     from flashstill.plan.space import BATCHES
     from flashstill.what_ifs import codesign as answer_codesign
 
-    facts = load(facts_directories, edits)
-    echo_edits(facts, as_json)
+    facts = asked_facts(facts_directories, edits, as_json)
     try:
         answer = answer_codesign(
             model=words(model),
@@ -91,11 +89,7 @@ def codesign(
             print_infeasible(error, elasticities={}, binding={}, doubling={}, pairs=[])
         raise
     document = answer.as_dict()
-    write_page(out, document)
-    if as_json:
-        print_json(document)
-    else:
-        print_codesign(document)
+    give(document, out, as_json, print_codesign)
 
 
 def print_codesign(document: Mapping[str, Any]) -> None:

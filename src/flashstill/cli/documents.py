@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -64,6 +64,15 @@ def echo_edits(facts: Facts, as_json: bool, on_stderr: bool = False) -> None:
     if not as_json:
         for edit in facts.edits:
             click.echo(str(edit), err=on_stderr)
+
+
+def asked_facts(directories: Sequence[Path], edits: Sequence[str], as_json: bool, on_stderr: bool = False) -> Facts:
+    """The fact rows with those of --facts and --set; what --set changed is reported (`echo_edits`)."""
+    from flashstill.facts import load
+
+    facts = load(directories, edits)
+    echo_edits(facts, as_json, on_stderr)
+    return facts
 
 
 def print_json(document: Any) -> None:

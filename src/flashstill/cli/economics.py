@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from flashstill.cli.completion import complete_chips
-from flashstill.cli.documents import echo_edits, json_option, print_json
+from flashstill.cli.documents import asked_facts, json_option, print_json
 from flashstill.cli.family_costs import answer_family, check_family, family_options
 from flashstill.cli.options import (
     COUNT,
@@ -73,11 +73,9 @@ def economics(
     With FAMILY_OR_RESULT, a family's TOML file or the directory of a finished run: what its teacher and students cost,
     when each student pays, and whether to distil.
     """
-    from flashstill.facts import load
 
     check_family(family)
-    facts = load(facts_directories, edits)
-    echo_edits(facts, as_json)
+    facts = asked_facts(facts_directories, edits, as_json)
     if family is not None:
         write_page(out, answer_family(facts, family, asked, as_json))
         return

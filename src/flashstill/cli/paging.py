@@ -41,3 +41,16 @@ def write_page(out: Path | None, document: Mapping[str, Any]) -> None:
 
     write_answer_page(out, with_common_keys(document))
     click.echo(f"Page: {out}", err=True)
+
+
+def give(
+    document: Mapping[str, Any], out: Path | None, as_json: bool, print_it: Callable[[Mapping[str, Any]], None]
+) -> None:
+    """An answer as the user asked for it: its page, if one is asked for, and the JSON document or the printed text."""
+    from flashstill.cli.documents import print_json
+
+    write_page(out, document)
+    if as_json:
+        print_json(document)
+    else:
+        print_it(document)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flashstill.cli.completion import complete_chips
-from flashstill.cli.documents import echo_edits, json_option, print_infeasible, print_json, understood
+from flashstill.cli.documents import asked_facts, json_option, print_infeasible, print_json, understood
 from flashstill.cli.fleets import check_question, plan_trace
 from flashstill.cli.options import (
     COUNT,
@@ -94,7 +94,6 @@ def plan(
 ) -> None:
     """Search chips, layouts, batches, formats, placements and drafts for the Pareto front of configurations."""
     from flashstill import api
-    from flashstill.facts import load
     from flashstill.plan.drafts import NEW_HEADS, drafter
     from flashstill.plan.engines import check_engine, model_source
     from flashstill.plan.launch import launch
@@ -102,8 +101,7 @@ def plan(
     from flashstill.plan.manifests import form_and_engine, manifest, written
     from flashstill.printing import print_notes, print_plan
 
-    facts = load(facts_directories, edits)
-    echo_edits(facts, as_json, on_stderr=emit is not None)
+    facts = asked_facts(facts_directories, edits, as_json, on_stderr=emit is not None)
     if check_target(model, {**asked, "emit": emit}):
         plan_quality(facts, model, {**asked, **_lists(asked)}, as_json)
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flashstill.cli.calibrating import answer_measured, case_option, given_cells
-from flashstill.cli.documents import echo_edits, json_option, print_json, understood
+from flashstill.cli.documents import asked_facts, json_option, print_json, understood
 from flashstill.cli.options import (
     COUNT,
     DIRECTORY,
@@ -76,13 +76,11 @@ def predict(
     With --phase train: an optimizer step on a layout, and a run of many.
     """
     from flashstill import api
-    from flashstill.facts import load
     from flashstill.plan.answer import NotFitting
     from flashstill.plan.case import Case
     from flashstill.printing import print_prediction
 
-    facts = load(facts_directories, edits)
-    echo_edits(facts, as_json, on_stderr=cases is not None)
+    facts = asked_facts(facts_directories, edits, as_json, on_stderr=cases is not None)
     flags, training = split_phase(flags)
     if simulated and (training is not None or cases is not None):
         raise BadInput("--simulated is for one question of serving; leave --cases and --phase train out")
@@ -179,7 +177,6 @@ def validate(
     import dataclasses
     from contextlib import nullcontext
 
-    from flashstill.facts import load
     from flashstill.outputs import STANDARD, written_out
     from flashstill.printing import print_table
     from flashstill.validation.anchors.packed import SHIPPED, unpacked
@@ -192,8 +189,7 @@ def validate(
     if measured is not None:
         if golden or simulated or anchors is not None or leave_out is not None:
             raise BadInput("--measured compares one file; leave --anchors, --golden, --leave-out and --simulated out")
-        facts = load(facts_directories, edits)
-        echo_edits(facts, as_json)
+        facts = asked_facts(facts_directories, edits, as_json)
         answer_measured(compare_own(facts, measured, given_cells(given)), as_json, out)
         return
     if golden and anchors is not None:
@@ -201,8 +197,7 @@ def validate(
     if anchors is None and not golden and SHIPPED.is_dir():
         anchors = SHIPPED
         click.echo(f"comparing with all measurements in {anchors}, about a quarter of a minute", err=True)
-    facts = load(facts_directories, edits)
-    echo_edits(facts, as_json)
+    facts = asked_facts(facts_directories, edits, as_json)
     with unpacked(anchors) if anchors is not None else nullcontext() as directory:
         comparisons = comparisons_with(facts, directory, leave_out, simulated)
         rows = [row for each in comparisons for row in error_rows(each)]

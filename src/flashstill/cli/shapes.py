@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flashstill.cli.completion import complete_chips
-from flashstill.cli.documents import echo_edits, json_option, print_json, understood
+from flashstill.cli.documents import asked_facts, json_option, print_json, understood
 from flashstill.cli.options import (
     COUNT,
     WORD,
@@ -51,15 +51,13 @@ def explain(
     from dataclasses import asdict
 
     from flashstill import api
-    from flashstill.facts import load
     from flashstill.printing import print_explanation
 
     for part in ("weights_in", "kv_in"):
         if memory is not None and choices[part] not in (None, memory):
             raise BadInput(f"--memory {memory} places weights and cache, but --{part.replace('_', '-')} says otherwise")
         choices[part] = choices[part] or memory
-    facts = load(facts_directories, edits)
-    echo_edits(facts, as_json)
+    facts = asked_facts(facts_directories, edits, as_json)
     scenario = api.Scenario(model=model, batch=batch, context=context)
     explanation = api.explain(scenario, api.Deployment(chip=chip, **choices), price=price, facts=facts)
     understood(asdict(explanation.resolved.deployment))
@@ -89,12 +87,10 @@ def chips(
     """
     import dataclasses
 
-    from flashstill.facts import load
     from flashstill.hardware import chip_from_facts
     from flashstill.printing import chip_summary, incomplete_summary, print_chip, print_chips
 
-    facts = load(facts_directories, edits)
-    echo_edits(facts, as_json)
+    facts = asked_facts(facts_directories, edits, as_json)
     if name is not None and facts.chip_name(name) is not None and not (chip_class or maker):
         machine = facts.machine(name)
         if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flashstill.cli.documents import echo_edits, json_option, print_json
+from flashstill.cli.documents import asked_facts, json_option, print_json
 from flashstill.cli.operations import OPERATIONS, operations_options
 from flashstill.cli.options import (
     COUNT,
@@ -166,14 +166,12 @@ def simulate(
     from flashstill.cli.simulated import print_simulation
     from flashstill.cli.sweeping import check_sweep, jobs_asked, loads_of, print_rows, swept, write_rows
     from flashstill.console import Console
-    from flashstill.facts import load
     from flashstill.report.simulation import write_simulation_page
     from flashstill.simulate.compiled import IS_COMPILED, telling
     from flashstill.simulate.knee import knee
     from flashstill.simulate.simulation import simulate as simulated
 
-    facts = load(facts_directories, edits)
-    echo_edits(facts, as_json)
+    facts = asked_facts(facts_directories, edits, as_json)
     check_sweep(rates, seeds, workers, dask, cases)
     if percentile is not None and not with_knee:
         raise BadInput("--percentile is of the knee; give --knee")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from flashstill.cli.ahead_tables import print_arrays, print_ceiling, print_trends
 from flashstill.cli.completion import complete_chips
-from flashstill.cli.documents import echo_edits, json_option, print_json
+from flashstill.cli.documents import asked_facts, json_option
 from flashstill.cli.options import COUNT, SECONDS, WORD, Amount, chip_option, facts_options, model_option
-from flashstill.cli.paging import page_option, write_page
+from flashstill.cli.paging import give, page_option
 from flashstill.errors import BadInput, shortened
 from flashstill.units import parse_amount, parse_count
 
@@ -47,15 +46,13 @@ def trends(
 
     With --model a chip is proposed for it from what was known then.
     """
-    from flashstill.facts import load
     from flashstill.years_ahead import trends as answer_trends
 
-    facts = load(facts_directories, edits)
-    echo_edits(facts, as_json)
+    facts = asked_facts(facts_directories, edits, as_json)
     answer = answer_trends(
         year=year, as_of=as_of, against=against, model=model, isl=isl, osl=osl, concurrency=concurrency, facts=facts
     )
-    _give(answer.as_dict(), out, as_json, print_trends)
+    give(answer.as_dict(), out, as_json, print_trends)
 
 
 @click.command()
@@ -90,11 +87,9 @@ def ceiling(
     as_json: bool,
 ) -> None:
     """The most tokens a second for one user at any cost: memories, synchronisation and contexts, over all layouts."""
-    from flashstill.facts import load
     from flashstill.years_ahead import ceiling as answer_ceiling
 
-    facts = load(facts_directories, edits)
-    echo_edits(facts, as_json)
+    facts = asked_facts(facts_directories, edits, as_json)
     answer = answer_ceiling(
         model=model,
         chip=chip,
@@ -107,7 +102,7 @@ def ceiling(
         operation_s=operation,
         facts=facts,
     )
-    _give(answer.as_dict(), out, as_json, print_ceiling)
+    give(answer.as_dict(), out, as_json, print_ceiling)
 
 
 @click.command()
@@ -137,11 +132,9 @@ def arrays(
     as_json: bool,
 ) -> None:
     """Time and energy of a model's matrix products on systolic arrays of several edges, of equal silicon."""
-    from flashstill.facts import load
     from flashstill.years_ahead import arrays as answer_arrays
 
-    facts = load(facts_directories, edits)
-    echo_edits(facts, as_json)
+    facts = asked_facts(facts_directories, edits, as_json)
     answer = answer_arrays(
         model=model,
         tokens=tokens,
@@ -152,15 +145,7 @@ def arrays(
         overlapped=overlapped,
         facts=facts,
     )
-    _give(answer.as_dict(), out, as_json, print_arrays)
-
-
-def _give(document: dict[str, Any], out: Path | None, as_json: bool, print_it: Any) -> None:
-    write_page(out, document)
-    if as_json:
-        print_json(document)
-    else:
-        print_it(document)
+    give(answer.as_dict(), out, as_json, print_arrays)
 
 
 def _words(text: str) -> list[str]:
