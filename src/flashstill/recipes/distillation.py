@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from flashstill.checked import built, one_of, shaped, sized
 from flashstill.errors import BadInput, shortened
 from flashstill.recipes import budget, teachers
+from flashstill.recipes.adapter import AdapterRecipe, adapter_problems
 from flashstill.recipes.arithmetic import ARITHMETIC
 from flashstill.recipes.budget import BudgetRecipe
 from flashstill.recipes.chat import ChatRecipe, RecordsRecipe, records_problems
@@ -97,6 +98,7 @@ class ShapeRecipe:
     quantise: Annotated[str, one_of(QUANTISED)] = ""
     group: Width = 64
     compensate_windows: RowsOrNone = 0
+    adapter: AdapterRecipe = field(default_factory=AdapterRecipe)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,6 +197,7 @@ def problems(recipe: DistillRecipe) -> Iterator[str]:
     if not recipe.losses and not recipe.hard_weight:
         yield "losses is empty and hard_weight is 0: there is nothing to learn; give one of them"
     yield from records_problems(recipe.records)
+    yield from adapter_problems(recipe)
     yield from training_problems(recipe.train)
     yield from regime_problems(recipe)
 

@@ -203,10 +203,21 @@ class Distillation:
             )  # fmt: skip
         if self.world.is_main:
             write_text(folder / budget.MEMORY, json.dumps({"bytes": peak.bytes}))
-            leave_student(self.recipe, trained, tokenizer, self.workdir)
+            leave_student(self.recipe, trained, tokenizer, self.workdir, self._base())
             if not self.workdir.keeps_state:
                 training.checkpoints.clear(folder)
         self.world.barrier()
+
+    def _base(self) -> str:
+        """The model that the student's adapter belongs to: the one it was copied from, or its initial weights."""
+        from flashstill.distill.teachers import resolve_teacher
+
+        student = self.recipe.student
+        if student.kind != "copy":
+            return str(self.workdir.initial.resolve())
+        if student.model:
+            return str(resolve_teacher(student.model, self.progress, base=student.base).resolve())
+        return str(self.directories[0].resolve())
 
     def evaluate(self) -> None:
         """Evaluate teacher, initial weights and student on held-out and out-of-domain text."""

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,9 +53,23 @@ def leave_summary(
     segments = kept.segments(workdir.training)
     if len(segments) > 1:
         summary["segments"] = segments
+    if recipe.student.adapter.rank:
+        summary["adapter"] = {"path": str(workdir.adapter), "parameters": parameters_of_adapter(workdir.adapter)}
     if recipe.budget.is_set:
         summary["budget"] = budget.outcome(recipe, workdir, models["student"], summary)
     write_text(workdir.out / "summary.json", json.dumps(summary, indent=1))
+
+
+def parameters_of_adapter(path: Path) -> int:
+    """Number of weights of an adapter that was written, from the header of its file."""
+    import math
+
+    from safetensors import safe_open
+
+    from flashstill.arch.lora_base import WEIGHTS
+
+    with safe_open(path / WEIGHTS, framework="np") as opened:
+        return sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
 
 
 def judge(

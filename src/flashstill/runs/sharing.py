@@ -35,6 +35,7 @@ def workdir_of(recipe: FamilyRecipe, student: StudentRecipe, out: Path, name: st
         initial=out / "starts" / start,
         student=out / "students" / name,
         packed_student=out / "packed" / name,
+        adapter=out / "adapters" / name,
         training=out / "training" / name,
         sequence=f"sequence-{text}",
         teachers=tuple(f"teacher-{models.index(_asked(teacher))}" for teacher in student.teachers or recipe.teachers),
@@ -63,7 +64,7 @@ def start_key(recipe: FamilyRecipe, student: StudentRecipe) -> Any:
     shape, usual = student.shape, ShapeRecipe()
     if not shape.compensate_windows:  # without compensation, quantisation starts with training
         shape = dataclasses.replace(shape, quantise=usual.quantise, group=usual.group)
-    shape = dataclasses.replace(shape, balance_rate=usual.balance_rate, model="")
+    shape = dataclasses.replace(shape, balance_rate=usual.balance_rate, model="", base="", adapter=usual.adapter)
     return _origin(recipe, student), shape, student.search if student.kind in SEARCHED else None
 
 

@@ -201,7 +201,8 @@ def report(family: Family) -> None:
     """Write records.jsonl and report.html; delete files that only training and evaluation need."""
     from flashstill.report.page import write_report
 
-    for folder in ("signals", "starts", "text"):
+    kept = any(student.adapter.rank and student.kind != "copy" for student in family.recipe.students)
+    for folder in ("signals", "text") if kept else ("signals", "starts", "text"):  # adapters belong to a start
         shutil.rmtree(family.out / folder, ignore_errors=True)
     write_records(family.out / "records.jsonl", family.records())
     write_report(family.out)

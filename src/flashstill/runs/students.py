@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from flashstill.runs import kept
 from flashstill.runs.workdir import Workdir
 
 if TYPE_CHECKING:
+    from flashstill.distill.adapters.training import Adapter
     from flashstill.distill.data.packing import Packed
     from flashstill.distill.students import Format
     from flashstill.distill.training.loop import AfterStep
@@ -107,9 +109,15 @@ def _drops(search: SearchRecipe, teacher: Any, tokens: Any, count: int, record: 
 
 
 def made_ready(recipe: DistillRecipe, student: Any) -> AfterStep | None:
-    """Make a loaded student quantisation-aware if its recipe says so; returns the load balancer of an MoE student."""
+    """Make a loaded student quantisation-aware, or put its adapter on, if its recipe says so; returns the load balancer
+    of an MoE student of which all weights are trained."""
     from flashstill.distill.students import LoadBalance, balanced_routers, quantise_aware
 
+    if recipe.student.adapter.rank:
+        from flashstill.distill.adapters.training import attach
+
+        attach(student, _adapter(recipe))
+        return None
     if recipe.student.quantise:
         quantise_aware(student, _format(recipe))
     return LoadBalance(student, recipe.student.balance_rate) if balanced_routers(student) else None
@@ -123,11 +131,19 @@ def rounded_plainly(recipe: DistillRecipe, student: Any) -> None:
         round_model(student, _format(recipe))
 
 
-def leave_student(recipe: DistillRecipe, student: Any, tokenizer: Any, workdir: Workdir) -> None:
-    """Write the student in bfloat16 and, if quantised, packed; the former is written last and marks completion."""
+def leave_student(recipe: DistillRecipe, student: Any, tokenizer: Any, workdir: Workdir, base: str) -> None:
+    """Write the student in bfloat16 and, if quantised, packed; the former is written last and marks completion.
+
+    A student that was trained through an adapter is written as adapter of the model `base`, and merged.
+    """
     from flashstill.distill.models import save_model
     from flashstill.distill.students import rounded_weights, settle, write_compressed
 
+    if recipe.student.adapter.rank:
+        from flashstill.distill.adapters.training import merge, write_adapter
+
+        write_adapter(student, _adapter(recipe), base, workdir.adapter)
+        merge(student)
     if not recipe.student.quantise:
         save_model(student, tokenizer, workdir.student)
         return
@@ -137,6 +153,12 @@ def leave_student(recipe: DistillRecipe, student: Any, tokenizer: Any, workdir: 
     write_compressed(plain, workdir.packed_student, weights, _format(recipe))
     workdir.student.parent.mkdir(parents=True, exist_ok=True)
     plain.replace(workdir.student)
+
+
+def _adapter(recipe: DistillRecipe) -> Adapter:
+    from flashstill.distill.adapters.training import Adapter
+
+    return Adapter(**dataclasses.asdict(recipe.student.adapter), seed=recipe.seed)
 
 
 def _format(recipe: DistillRecipe) -> Format:

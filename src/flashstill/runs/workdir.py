@@ -6,6 +6,7 @@ arithmetic.json       arithmetic and number of threads of the run, kept when it 
 search.json           a teacher's blocks in drop order
 initial/ or starts/   initial weights
 student/              the result, a Hugging Face directory
+adapter/               its adapter, if the recipe trains one: student/ is the base model with it
 packed/               the same at the bit width of its format, if the recipe quantises it
 training/             checkpoints during training, metrics.jsonl and TensorBoard events
 
@@ -44,6 +45,7 @@ class Workdir:
     initial: Path
     student: Path
     packed_student: Path
+    adapter: Path
     training: Path
     sequence: str = "sequence"
     teachers: tuple[str, ...] = ()
@@ -55,7 +57,7 @@ class Workdir:
         return Workdir(
             out=out, data=out / "data", signals=out / "signals", text=out / "text", arithmetic=out / ARITHMETIC,
             search=out / "search.json", initial=out / "initial", student=out / "student",
-            packed_student=out / "packed", training=out / "training",
+            packed_student=out / "packed", adapter=out / "adapter", training=out / "training",
         )  # fmt: skip
 
     @staticmethod

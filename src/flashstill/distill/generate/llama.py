@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - the usual name
 from torch import Tensor
 
 from flashstill.arch.adapter.sizes import HEADS, KEY_HEADS, attention_window, head_width, rotation, size
+from flashstill.distill.adapters.training import is_adapted
 from flashstill.distill.generate.caches import Caches
 from flashstill.distill.generate.weights import Block, block_of, norm_of, turns
 from flashstill.distill.losses.workspace import Workspace, wide
@@ -30,11 +31,17 @@ TOKENS_A_PASS = 4096  # prompt tokens per prefill pass
 def is_plain(model: Model, longest: int) -> bool:
     """Whether `LlamaDecoder` supports the model up to `longest` positions.
 
-    No sliding window may be shorter than that, and rotary frequencies may not depend on the length.
+    No sliding window may be shorter than that, rotary frequencies may not depend on the length, and its layers may not
+    have adapters.
     """
     window = attention_window(model.config)
     in_window = window is None or longest <= window
-    return type(model).__name__ in CLASSES and in_window and rotation(model.config) in FIXED_ROTATIONS
+    return (
+        type(model).__name__ in CLASSES
+        and not is_adapted(model)
+        and in_window
+        and rotation(model.config) in FIXED_ROTATIONS
+    )
 
 
 class LlamaDecoder:
