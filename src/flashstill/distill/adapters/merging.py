@@ -56,7 +56,7 @@ def merge_directory(model: Model, path: Path) -> None:
     Raises BadInput if a tensor is missing, belongs to no layer, has another shape or is not finite.
     """
     settings, shapes = read_settings(path), _shapes(path)
-    tied = _tied(model)
+    shared_weights = tied(model)
     adapted, replaced = _sorted(path, shapes)
     _check_missing(model, settings, adapted, path)
     with safe_open(path / WEIGHTS, framework="pt") as opened:
@@ -75,7 +75,7 @@ def merge_directory(model: Model, path: Path) -> None:
         _replace(model, replaced, read, path)  # first: an adapted embedding may come with its base
         for name in adapted:
             layer = _layer(model, name, path)
-            if id(layer.weight) in tied:
+            if id(layer.weight) in shared_weights:
                 raise BadInput(
                     f"adapter {path} changes {name}, whose weights the base model shares with another layer; it cannot"
                     " be merged"
@@ -137,7 +137,7 @@ def _layer(model: Model, name: str, path: Path) -> Any:
         layer = model.get_submodule(name)
     except AttributeError:
         layer = None
-    if not isinstance(layer, nn.Linear | Conv1D | nn.Embedding) or not layer.weight.is_floating_point():
+    if layer is None or not (is_linear(layer) or isinstance(layer, nn.Embedding)):
         raise BadInput(
             f"adapter {path} changes {shortened(name)}, which is no linear layer of its base model"
             f" ({type(model).__name__}); name the base it was trained on with `base`"
@@ -166,8 +166,8 @@ def _check_missing(model: Model, settings: LoraSettings, adapted: list[str], pat
     for name, module in model.named_modules():
         if name in held or not isinstance(module, nn.Linear | Conv1D | nn.Embedding):
             continue
-        is_linear = not isinstance(module, nn.Embedding) and module is not head
-        if settings.asks(name) or (settings.all_linear and settings.excluded == () and is_linear):
+        is_inner = is_linear(module) and module is not head
+        if settings.asks(name) or (settings.all_linear and settings.excluded == () and is_inner):
             raise BadInput(f"adapter {path} has no tensors for {name}, which its target_modules name")
 
 
@@ -183,13 +183,13 @@ def _replace(model: Model, replaced: Mapping[str, str], read: Any, path: Path) -
         if earlier is not value and not torch.equal(earlier, value):
             raise BadInput(f"adapter {path} gives two different weights to layers that share theirs in its base model")
         own[name].data.copy_(value)
-    shared = _tied(model)
+    shared = tied(model)
     for name in replaced:
         if id(own[name]) in shared and not shared[id(own[name])] <= set(replaced):
             raise BadInput(f"adapter {path} changes {name} apart from the layer that shares its weights; not mergeable")
 
 
-def _tied(model: Model) -> dict[int, set[str]]:
+def tied(model: Model) -> dict[int, set[str]]:
     """id of each parameter that has several names -> these names."""
     names: dict[int, set[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -200,5 +200,11 @@ def _tied(model: Model) -> dict[int, set[str]]:
 def layers_of(model: Model) -> Iterator[tuple[str, Any]]:
     """(name, module) of every layer that LoRA can adapt: linear in its input."""
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear | Conv1D):
+        if is_linear(module):
             yield name, module
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is a linear layer: of these classes, and without a forward pass of its own (DeepSeek-V4 groups
+    the inputs of one)."""
+    return isinstance(module, nn.Linear | Conv1D) and type(module).forward in (nn.Linear.forward, Conv1D.forward)

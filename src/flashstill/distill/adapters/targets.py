@@ -3,6 +3,7 @@
 All linear layers of the blocks (also those that are stored turned, as GPT-2's), except
     routers                        their outputs choose experts
     layers that are never called   some architectures read their weights directly, past an adapter
+    that share their weights       two changes to one weight cannot be merged (the blocks of Zamba)
     inside a state-space mixer     all but its input projections, as fused kernels read the others' weights directly
     named as experts               peft takes the names for those of experts, which are stored as one tensor
 Experts that are stored as one tensor are no linear layers; they stay as they are.
@@ -17,13 +18,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from flashstill.distill.adapters.merging import layers_of
+from flashstill.distill.adapters.merging import layers_of, tied
 from flashstill.distill.adapters.settings import named
-from flashstill.distill.models import Model
+from flashstill.distill.models import Model, parts
 from flashstill.distill.models.directories import numbers
 from flashstill.errors import BadInput, unknown
 
-PROBE_TOKENS = 4
+PROBE_TOKENS = 8
 
 
 def target_names(model: Model, asked: Sequence[str] = ()) -> list[str]:
@@ -58,11 +59,10 @@ def short_names(model: Model, names: Sequence[str]) -> list[str]:
 
 
 def _linear_in_blocks(model: Model) -> Iterator[tuple[str, Any]]:
-    """Those that stand in a list of modules of the body, which the blocks are."""
-    body = model.get_decoder()
-    own = {id(module) for name, module in layers_of(body) if re.search(r"(^|\.)\d+\.", name)}
+    """Those that stand in a list of modules, which the blocks are, and share their weights with no other layer."""
+    shared = tied(model)
     for name, module in layers_of(model):
-        if id(module) in own:
+        if re.search(r"\.\d+\.", name) and id(module.weight) not in shared:
             yield name, module
 
 
@@ -89,7 +89,7 @@ def _called(model: Model, layers: dict[str, Any]) -> set[str]:
     model.eval()
     try:
         with torch.no_grad():
-            model.get_decoder()(input_ids=torch.ones(1, PROBE_TOKENS, dtype=torch.int64, device=model.device))
+            parts(model).hidden(torch.ones(1, PROBE_TOKENS, dtype=torch.int64, device=model.device))
     finally:
         model.train(training)
         for hook in hooks:
