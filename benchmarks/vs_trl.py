@@ -4,8 +4,9 @@
 SmolLM2-135M teaches a copy of itself with every second block; forward KL at temperature 1 on every token, exact
 targets. The two are processes of their own that take turns of a few steps, so that what else the machine does slows
 both alike. TRL keeps the student's weights in float32 and multiplies in bfloat16, as ours does; a second TRL with
-nothing but bfloat16 runs after them, alone: a third process slows the one that takes and frees most memory. Ours trains
-on cached hidden states; what it costs to make them is measured and counted in a ratio of its own. Prints a table on
+nothing but bfloat16 runs after them, alone: a third process slows the one that takes and frees most memory. With
+--precision fp32, for processors without bfloat16, both multiply in float32, and there is no second TRL. Ours trains on
+cached hidden states; what it costs to make them is measured and counted in a ratio of its own. Prints a table on
 stderr and one JSON line on stdout.
 """
 
@@ -26,6 +27,7 @@ from environments import QUIET, Unavailable, environment, last
 
 HERE = Path(__file__).resolve().parent
 TEACHER, BATCH, LENGTH, RATE, WARMUP, SEED = "smollm2-135m-instruct", 4, 256, 3e-4, 8, 0
+SIDES = ("trl", "trl_bf16", "flashstill")
 TURN, WARM_UP = 6, 2
 """steps of a turn, and how many of them are not counted: memory that was freed before a pause is slow to come back"""
 
@@ -137,22 +139,23 @@ def gaps(curve: list[float], other: list[float]) -> list[float]:
     return [abs(a - b) / b for a, b in zip(curve, other, strict=True)]
 
 
-def compare(rounds: int, steps: int) -> dict[str, Any]:
+def compare(rounds: int, steps: int, precision: str) -> dict[str, Any]:
     """All rounds."""
-    python = environment("trl")
-    runs: dict[str, list[dict[str, Any]]] = {"trl": [], "trl_bf16": [], "flashstill": []}
+    python, in_bf16 = environment("trl"), precision == "bf16"
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES if in_bf16 or side != "trl_bf16"}
     with tempfile.TemporaryDirectory() as name:
-        asked = prepare(Path(name), steps)
+        asked = {**prepare(Path(name), steps), "precision": precision}
         signals = Side(sys.executable, "flashstill_side.py", {**asked, "job": "build"})  # which takes no steps
         build = side_by_side({"signals": signals}, 0)["signals"]
         for turn in range(rounds):
             print(f"round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
             pair = {
-                "trl": Side(python, "trl_peer.py", {**asked, "weights": "mixed"}),
+                "trl": Side(python, "trl_peer.py", {**asked, "weights": "mixed" if in_bf16 else "fp32"}),
                 "flashstill": Side(sys.executable, "flashstill_side.py", {**asked, "job": "train"}),
             }
             found = side_by_side(pair, steps)
-            found |= side_by_side({"trl_bf16": Side(python, "trl_peer.py", {**asked, "weights": "bf16"})}, steps)
+            if in_bf16:
+                found |= side_by_side({"trl_bf16": Side(python, "trl_peer.py", {**asked, "weights": "bf16"})}, steps)
             for side, run in found.items():
                 runs[side].append(run)
     sums = {side: summary(each) for side, each in runs.items()}
@@ -160,15 +163,19 @@ def compare(rounds: int, steps: int) -> dict[str, Any]:
     once = 1 / (1 / ours["tokens_per_s"] + 1 / build["tokens_per_s"])  # signals made for this one pass only
     curves = {side: each[0]["loss"] for side, each in runs.items()}
     gap = gaps(curves["flashstill"], curves["trl"])
-    return {
+    ratios = {
         "tokens_per_s_ratio": times_as_fast(runs["flashstill"], runs["trl"]),
         "peak_memory_ratio": round(ours["peak_bytes"] / theirs["peak_bytes"], 3),
         "tokens_per_s_ratio_signals_included": round(once / theirs["tokens_per_s"], 3),
-        "tokens_per_s_ratio_to_pure_bf16": round(ours["tokens_per_s"] / sums["trl_bf16"]["tokens_per_s"], 3),
-        "peak_memory_ratio_to_pure_bf16": round(ours["peak_bytes"] / sums["trl_bf16"]["peak_bytes"], 3),
-        "loss_gap_mean": round(statistics.mean(gap), 4),
-        "loss_gap_of_trl_in_two_precisions": round(statistics.mean(gaps(curves["trl_bf16"], curves["trl"])), 4),
-        "loss": curves,
+    }
+    if in_bf16:
+        ratios |= {
+            "tokens_per_s_ratio_to_pure_bf16": round(ours["tokens_per_s"] / sums["trl_bf16"]["tokens_per_s"], 3),
+            "peak_memory_ratio_to_pure_bf16": round(ours["peak_bytes"] / sums["trl_bf16"]["peak_bytes"], 3),
+            "loss_gap_of_trl_in_two_precisions": round(statistics.mean(gaps(curves["trl_bf16"], curves["trl"])), 4),
+        }
+    return {
+        **ratios, "loss_gap_mean": round(statistics.mean(gap), 4), "loss": curves, "precision": precision,
         "signals_tokens_per_s": round(build["tokens_per_s"], 1), "signal_bytes": build["bytes"],
         "rounds": rounds, "steps": steps, **sums,
         "step_s": {side: [run["step_s"] for run in each] for side, each in runs.items()},
@@ -178,12 +185,13 @@ def compare(rounds: int, steps: int) -> dict[str, Any]:
 def table(found: dict[str, Any]) -> str:
     """For people."""
     lines = [f"{'side':<12}{'tokens/s':>10}{'peak GiB':>10}"]
-    for side in ("trl", "trl_bf16", "flashstill"):
+    for side in found["loss"]:
         lines.append(f"{side:<12}{found[side]['tokens_per_s']:>10.0f}{found[side]['peak_bytes'] / 2**30:>10.2f}")
     lines.append(f"signals built at {found['signals_tokens_per_s']:.0f} tokens/s")
     ends = {side: losses[-1] for side, losses in found["loss"].items()}
-    lines.append(f"last loss: {ends}; curves differ by {found['loss_gap_mean']:.1%} on average,")
-    lines.append(f"TRL's own in two precisions by {found['loss_gap_of_trl_in_two_precisions']:.1%}")
+    lines.append(f"last loss: {ends}; curves differ by {found['loss_gap_mean']:.2%} on average")
+    if "loss_gap_of_trl_in_two_precisions" in found:
+        lines.append(f"TRL's own in two precisions by {found['loss_gap_of_trl_in_two_precisions']:.1%}")
     return "\n".join(lines)
 
 
@@ -191,11 +199,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument(
+        "--precision", choices=("bf16", "fp32"), default="bf16", help="of matrix products of both sides"
+    )
     arguments = parser.parse_args()
     if arguments.rounds < 1 or arguments.steps < TURN or arguments.steps % TURN:
         parser.error(f"a round has whole turns of {TURN} steps: {arguments.steps} steps in {arguments.rounds} rounds")
     try:
-        found = compare(arguments.rounds, arguments.steps)
+        found = compare(arguments.rounds, arguments.steps, arguments.precision)
     except Unavailable as error:
         sys.exit(f"vs_trl: {error}")
     print(table(found), file=sys.stderr)

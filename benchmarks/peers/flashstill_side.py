@@ -14,6 +14,7 @@ from turns import report, wait
 
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.models import fingerprint, load_model, tokenizer_fingerprint
+from flashstill.distill.models.arithmetic import DTYPES
 from flashstill.distill.signals import Hidden, Signals, build, signal_key
 from flashstill.distill.training import Batch, Offline, TrainRecipe, distillation, train
 from flashstill.progress import Silent
@@ -26,7 +27,7 @@ def key_of(asked: dict[str, Any], packed: Packed) -> dict[str, Any]:
 
 def make_signals(asked: dict[str, Any]) -> dict[str, Any]:
     packed = Packed.load(Path(asked["packed"]))
-    model, key = load_model(Path(asked["teacher"])), key_of(asked, packed)
+    model, key = load_model(Path(asked["teacher"]), DTYPES[asked["precision"]]), key_of(asked, packed)
     built = build(model, Hidden(), key, packed, Path(asked["signals"]), Silent(), "build")
     return {"tokens_per_s": built.tokens / built.seconds, "bytes": built.bytes}
 
@@ -51,7 +52,8 @@ class Turns(Offline):
 
 def distil(asked: dict[str, Any]) -> dict[str, Any]:
     packed = Packed.load(Path(asked["packed"]))
-    signals = Signals(Path(asked["signals"]), key_of(asked, packed))
+    dtype = DTYPES[asked["precision"]]
+    signals = Signals(Path(asked["signals"]), key_of(asked, packed), dtype)
     recipe = TrainRecipe(
         tokens=asked["steps"] * asked["batch"] * packed.length, windows_per_step=asked["batch"],
         learning_rate=asked["rate"], warmup_fraction=asked["warmup"] / asked["steps"],
@@ -59,7 +61,7 @@ def distil(asked: dict[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         source = Turns(packed, recipe.windows_per_step, recipe.seed)
-        student = load_model(Path(asked["student"]))
+        student = load_model(Path(asked["student"]), dtype)
         train(
             student, source, distillation(signals), recipe, Path(folder), Silent(), "train",
             after_step=source.after_step,

@@ -18,9 +18,10 @@ from turns import report, wait
 asked = json.loads(sys.argv[1])
 torch.set_num_threads(asked["threads"])
 rows = load_file(asked["windows"])["tokens"].tolist()
-held = {"bf16": torch.bfloat16, "mixed": torch.float32}[asked["weights"]]  # of the student; the teacher is in bf16
+held = {"bf16": torch.bfloat16, "mixed": torch.float32, "fp32": torch.float32}[asked["weights"]]  # of the student
 student = AutoModelForCausalLM.from_pretrained(asked["student"], dtype=held)
-teacher = AutoModelForCausalLM.from_pretrained(asked["teacher"], dtype=torch.bfloat16)
+taught_in = torch.float32 if asked["weights"] == "fp32" else torch.bfloat16
+teacher = AutoModelForCausalLM.from_pretrained(asked["teacher"], dtype=taught_in)
 tokenizer = AutoTokenizer.from_pretrained(asked["teacher"])
 tokenizer.pad_token = tokenizer.eos_token
 

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.models import Model, fingerprint, load_model, tokenizer_fingerprint
 from flashstill.distill.models.arithmetic import Arithmetic
@@ -81,7 +79,7 @@ class Scoring:
         return {each.name: parameters_of(check_directory(each.directory), each.name) for each in self.entrants}
 
     def _load(self, entrant: Entrant) -> Model:
-        """Load a model, on the GPU if there is one. Raises BadInput if the text has ids outside its vocabulary."""
+        """Load a model. Raises BadInput if the text has ids outside its vocabulary."""
         model = load_model(entrant.directory, self.arithmetic.dtype)
         known = model.get_input_embeddings().weight.shape[0]
         for by_model in self.texts.values():
@@ -91,7 +89,7 @@ class Scoring:
                     f"{entrant.name} knows {known:,} tokens, but its tokenizer gave token {largest:,}; the directory's"
                     " tokenizer is another model's"
                 )
-        return model.to("cuda") if torch.cuda.is_available() else model
+        return model
 
     def _run_teacher(self, model: Model, domain: str, estimate: TimeEstimate) -> TeacherStates:
         packed = self.texts[domain][TEACHER]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from flashstill.distill.models import Model, parts
+from flashstill.distill.models.devices import current, memory_bytes
 from flashstill.distill.models.host_memory import host_bytes
 
 EVERY_S = 0.05
@@ -21,8 +22,8 @@ EVERY_S = 0.05
 
 def resident_bytes() -> int:
     """Resident bytes of this process, including mapped files; on a GPU the bytes allocated by torch."""
-    if torch.cuda.is_available():
-        return torch.cuda.memory_allocated()
+    if (device := current()).type == "cuda":
+        return torch.cuda.memory_allocated(device)
     resident: int = _process().memory_info().rss
     return resident
 
@@ -36,14 +37,14 @@ def _process() -> Any:
 
 def machine_bytes() -> float:
     """Bytes of memory, of the GPU or of this machine, that this process may use."""
-    if torch.cuda.is_available():
-        return float(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
-    return host_bytes()
+    return memory_bytes(current()) or host_bytes()
 
 
 def release() -> None:
     """Return freed memory to the operating system: glibc keeps it, and the next allocations would have less room."""
     gc.collect()
+    if current().type == "cuda":
+        torch.cuda.empty_cache()
     with contextlib.suppress(OSError, AttributeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -61,8 +62,8 @@ class Peak:
             self.bytes = max(self.bytes, resident_bytes())
 
     def __enter__(self) -> Peak:
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
+        if (device := current()).type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
         self.bytes = resident_bytes()
         self._thread.start()
         return self
@@ -72,7 +73,8 @@ class Peak:
     ) -> None:
         self._over.set()
         self._thread.join()
-        last = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident_bytes()
+        device = current()
+        last = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else resident_bytes()
         self.bytes = max(self.bytes, last)
 
 

@@ -21,6 +21,7 @@ import torch
 
 from flashstill.distill.losses import kl_of_log_probabilities
 from flashstill.distill.models import Model, decoder_layers, keep_layers, parts
+from flashstill.distill.models.devices import current, wait
 from flashstill.distill.signals import hidden_states
 from flashstill.distill.students import Format
 from flashstill.distill.students.quantise import DEFAULT_GROUP, round_stored
@@ -71,6 +72,7 @@ def rates(teacher: Model, layers: int) -> Rates:
     """Measured with the teacher and a student of so many of its layers; takes the time of some 1,000 tokens read."""
     vocabulary, depth = parts(teacher).head.shape[0], len(decoder_layers(teacher))
     tokens = torch.randint(0, vocabulary, (1, READ_TOKENS + 1), generator=torch.Generator().manual_seed(0))
+    tokens = tokens.to(teacher.device)
     with torch.inference_mode():
         hidden_states(teacher, tokens[:, :STEP_TOKENS])  # warms up
         read_s = _seconds(lambda: hidden_states(teacher, tokens[:, :-1])) / READ_TOKENS
@@ -85,7 +87,8 @@ def rates(teacher: Model, layers: int) -> Rates:
             given.argmax(-1)
 
         head_s = _seconds(judge) / HEAD_TOKENS
-    batch = Batch(tokens=tokens[:, : STEP_TOKENS + 1], mask=torch.ones(1, STEP_TOKENS, dtype=torch.bool), windows=None)
+    mask = torch.ones(1, STEP_TOKENS, dtype=torch.bool, device=tokens.device)
+    batch = Batch(tokens=tokens[:, : STEP_TOKENS + 1], mask=mask, windows=None)
     targets = Online(teacher, as_kept=True)(batch)  # computed once, so that steps cost what they do with stored signals
     recipe = TrainRecipe(tokens=STEP_TOKENS, windows_per_step=1, learning_rate=1e-4)
     student = keep_layers(teacher, list(range(layers)))
@@ -109,4 +112,5 @@ def _rounding_s(teacher: Model) -> float:
 def _seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
+    wait(current())
     return time.perf_counter() - started

@@ -17,6 +17,7 @@ import torch
 from flashstill.arch.adapter.sizes import VOCABULARY, size
 from flashstill.distill.models import Model
 from flashstill.distill.models.arithmetic import precision_of
+from flashstill.distill.models.devices import wait
 from flashstill.progress import Progress
 from flashstill.records import MeasuredRecord
 
@@ -79,6 +80,7 @@ def time_model(model: Model, batch: int, context: int) -> tuple[float, list[floa
     with torch.inference_mode():
         started = time.perf_counter()
         output = model(input_ids=tokens, use_cache=True, logits_to_keep=1)
+        wait(model.device)
         prefill_s = time.perf_counter() - started
         cache: Any = output.past_key_values
         token = output.logits[:, -1:].argmax(-1)

@@ -17,6 +17,7 @@ from torch import Tensor
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import DenseTeacher, Sparse
 from flashstill.distill.models import Model, parts
+from flashstill.distill.models.devices import wait
 from flashstill.distill.signals import Kind, Sampled, TopK, hidden_states
 from flashstill.distill.signals.kinds import sampled_teacher, topk_teacher
 from flashstill.distill.training import Batch, Objective, TeacherSource, TrainRecipe, take, train
@@ -105,7 +106,8 @@ def signal_seconds(models: Sequence[Model], kind: Kind, packed: Packed, windows:
             head = parts(model).head.detach()
             for _ in range(2):  # the first warms up
                 started = time.perf_counter()
-                kind.encode(hidden_states(model, batch.inputs.to(head.device)), head, range(windows))
+                kind.encode(hidden_states(model, batch.inputs), head, range(windows))
+                wait(head.device)
                 seconds = time.perf_counter() - started
             total += seconds
     return total / batch.targets.numel()

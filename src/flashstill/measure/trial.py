@@ -16,10 +16,11 @@ from typing import Any
 from flashstill.distill.data.packing import Packed
 from flashstill.distill.losses import Chunks
 from flashstill.distill.models import Model, parts
+from flashstill.distill.models.devices import current
 from flashstill.distill.signals import Kind, Sampled, TopK
 from flashstill.distill.signals.making import WINDOWS_PER_PASS
 from flashstill.distill.training import Objective, TeacherSource, TrainRecipe, join_world
-from flashstill.distill.training.mixed_precision import PIECE_ELEMENTS
+from flashstill.distill.training.mixed_precision import piece_elements
 from flashstill.measure.budget import STATE_BYTES, Speed, fit_line
 from flashstill.measure.candidates import Candidate, cut
 from flashstill.measure.memory import kept_bytes, machine_bytes, release, resident_bytes
@@ -125,7 +126,7 @@ def head_bytes(model: Model, tokens: int, teachers: int) -> float:
     rows = Chunks()
     size = parts(model).head.weight.element_size()
     logits = size * vocabulary * (min(rows.group, tokens) + teachers * min(rows.block, tokens))
-    return logits + float(size) * vocabulary * width + 4.0 * PIECE_ELEMENTS[join_world().device.type]
+    return logits + float(size) * vocabulary * width + 4.0 * piece_elements(current())
 
 
 def signal_bytes(kind: Kind | None, packed: Packed, teachers: Sequence[Model]) -> float:

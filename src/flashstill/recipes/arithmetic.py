@@ -9,6 +9,8 @@ from flashstill.errors import BadInput, unknown
 
 ARITHMETIC = ("auto", "bf16", "fp32")
 """auto: the faster one on the machine where the run starts"""
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""auto: a CUDA GPU where there is one, else the CPU (distill/models/devices.py)"""
 R = TypeVar("R")
 
 

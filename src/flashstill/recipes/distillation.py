@@ -12,7 +12,7 @@ from flashstill.checked import built, one_of, shaped, sized
 from flashstill.errors import BadInput, shortened
 from flashstill.recipes import budget, teachers
 from flashstill.recipes.adapter import AdapterRecipe, adapter_problems
-from flashstill.recipes.arithmetic import ARITHMETIC
+from flashstill.recipes.arithmetic import ARITHMETIC, DEVICES
 from flashstill.recipes.budget import BudgetRecipe
 from flashstill.recipes.chat import ChatRecipe, RecordsRecipe, records_problems
 from flashstill.recipes.ranges import (
@@ -104,7 +104,8 @@ class ShapeRecipe:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainTable:
     """Training of the student. micro_windows: windows per forward and backward pass, 0 for all of a step. arithmetic:
-    of all models of the run: auto (the faster on this machine), bf16 or fp32."""
+    of all models of the run: auto (the faster on this machine), bf16 or fp32. device: that they run on: auto (a CUDA
+    GPU where there is one), cpu, cuda or mps."""
 
     tokens: Tokens = 102_400
     windows_per_step: Rows = 4
@@ -118,6 +119,7 @@ class TrainTable:
     clip_norm: Positive = 1.0
     checkpoint_every_steps: Count = 40
     arithmetic: Annotated[str, one_of(ARITHMETIC)] = "auto"
+    device: Annotated[str, one_of(DEVICES)] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

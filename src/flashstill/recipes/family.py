@@ -238,6 +238,8 @@ def problems(recipe: FamilyRecipe) -> Iterator[str]:
             yield f"student {member.name}: {problem.removeprefix('student.')}"
         if member.sources != members[0].sources:
             yield f"students {members[0].name} and {member.name} have other texts; all of a family share one"
+        if member.train.device != members[0].train.device:
+            yield f"students {members[0].name} and {member.name} ask for different devices; it is the same for all"
         if member.train.arithmetic != members[0].train.arithmetic:
             yield (
                 f"students {members[0].name} and {member.name} ask for different arithmetic; it is the same for all,"

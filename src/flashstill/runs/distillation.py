@@ -31,8 +31,10 @@ def run_distillation(
     False skips evaluation and summary, for callers that compare several students.  Raises BadInput for a directory that
     belongs to a different recipe or is in use.
     """
+    from flashstill.distill.models.devices import choose, name_of
     from flashstill.distill.training import join_world
 
+    choose(recipe.train.device)
     world = join_world()
     workdir = out if isinstance(out, Workdir) else dataclasses.replace(Workdir.alone(out), keeps_state=True)
     shown = progress if world.is_main else Silent()
@@ -44,7 +46,7 @@ def run_distillation(
             workdir.tidy()
             make_room(recipe, workdir, changes, shown)
             adopt(recipe, workdir.out, RECIPE, changes, shown)
-            shown.say(f"models run in {work.arithmetic}")
+            shown.say(f"models run in {work.arithmetic}, on {name_of(world.device)}")
         world.barrier()
         work.text()
         work.recipe = budget.settled(work)

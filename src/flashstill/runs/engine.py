@@ -54,10 +54,13 @@ class Distillation:
         models: Models | None = None,
         located: tuple[list[Path], str] | None = None,
     ) -> None:
+        from flashstill.distill.models.devices import choose
+
         self.recipe, self.workdir, self.progress, self.world = recipe, workdir, progress, world
         self.taught = workdir.sequence if recipe.regime.kind == "sequence" else "train"
         self.directories, self.tokenizer = located or directories_of(recipe, progress)
         self.models = models or Models()
+        choose(recipe.train.device)
 
     @functools.cached_property
     def arithmetic(self) -> Arithmetic:

@@ -61,7 +61,9 @@ class Family:
     def arithmetic(self) -> Arithmetic:
         """The arithmetic of all models of this run."""
         from flashstill.distill.models.arithmetic import settled, shape_of
+        from flashstill.distill.models.devices import choose
 
+        choose(self.recipe.students[0].train.device)
         asked = self.recipe.students[0].train.arithmetic
         return settled(asked, lambda: shape_of(self.directory), Workdir.alone(self.out).arithmetic)
 

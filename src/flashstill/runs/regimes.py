@@ -43,7 +43,8 @@ def train_recipe_of(recipe: DistillRecipe) -> TrainRecipe:
     from flashstill.distill.training import TrainRecipe
 
     given = asdict(recipe.train)
-    given.pop("arithmetic")
+    for name in ("arithmetic", "device"):  # of the model that is passed to the loop
+        given.pop(name)
     return TrainRecipe(**given, seed=recipe.seed)
 
 

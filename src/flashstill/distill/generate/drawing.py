@@ -89,7 +89,7 @@ def _chosen(logits: Tensor, draws: Tensor, settings: Sampling) -> tuple[Tensor, 
 
 def _drawn(p: Tensor, draws: Tensor) -> Tensor:
     """Indices [B, K] at which the cumulative sum of p [B, V], divided by its total, exceeds the draws [B, K]."""
-    summed = p.cumsum(-1, dtype=torch.float64)
+    summed = p.cumsum(-1, dtype=draws.dtype)
     points = draws * summed[:, -1:]
     return torch.searchsorted(summed, points, right=True).clamp_(max=p.shape[1] - 1)
 

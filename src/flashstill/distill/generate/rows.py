@@ -18,6 +18,7 @@ from torch import Tensor
 
 from flashstill.distill.generate.cached import Decoder
 from flashstill.distill.generate.drawing import Sampling, uniforms
+from flashstill.distill.models.devices import widest
 from flashstill.progress import Advance
 
 REGROUP_AT = 8  # slots are refilled or dropped once an eighth of them is free (docs/log.md)
@@ -67,7 +68,7 @@ class Rows:
         self._stop = torch.tensor(settings.stop, dtype=torch.int64, device=device)
         empty = torch.empty(0, dtype=torch.int64, device=device)
         self._row, self._slot, self._count, self._rank, self.inputs = empty, empty, empty, empty, empty
-        self._uniforms = torch.empty((0, settings.new_tokens), dtype=torch.float64, device=device)
+        self._uniforms = torch.empty((0, settings.new_tokens), dtype=widest(device), device=device)
         self._used, self._widest = 0, 1
         self._slots_seen = self._rows_seen = self._ended = 0
 
@@ -136,7 +137,7 @@ class Rows:
         self._row = torch.cat([self._row, torch.tensor(rows, dtype=torch.int64, device=self.device)])
         self._slot = torch.cat([self._slot, slots.repeat_interleave(sizes.to(self.device))])
         self._count = torch.cat([self._count, drawn.to(self.device)])
-        self._uniforms = torch.cat([self._uniforms, draws.to(self.device)])
+        self._uniforms = torch.cat([self._uniforms, draws.to(self._uniforms)])
         self._number()
 
     @property

@@ -57,7 +57,7 @@ class Sparse:
 
 def one_hot(targets: Tensor) -> Sparse:
     """The ground-truth tokens, targets [N], as a teacher with probability 1 on each target."""
-    return Sparse(ids=targets[:, None], weights=torch.ones(len(targets), 1))
+    return Sparse(ids=targets[:, None], weights=torch.ones(len(targets), 1, device=targets.device))
 
 
 def sparse_loss(student_logits: Tensor, teacher: Sparse) -> Tensor:

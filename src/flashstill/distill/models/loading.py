@@ -23,6 +23,7 @@ import torch
 
 from flashstill.distill.data.tokenizing import check_tokenizer
 from flashstill.distill.models.checksums import verify_checksums, write_checksums
+from flashstill.distill.models.devices import current
 from flashstill.distill.models.directories import (
     check_directory,
     check_loaded,
@@ -42,7 +43,8 @@ Model = Any  # a transformers PreTrainedModel; the library's own types are too l
 def load_model(path: Path, dtype: torch.dtype = STORED) -> Model:
     """Load a causal language model from a directory, in eval mode; BadInput if the directory is unsafe or broken.
 
-    dtype: dtype of weights and products; callers that run the model take it from distill/models/arithmetic.py.
+    dtype: dtype of weights and products; callers that run the model take it from distill/models/arithmetic.py.  It lies
+    on the device of this process (distill/models/devices.py).
     """
     from transformers import AutoModelForCausalLM
 
@@ -60,7 +62,7 @@ def load_model(path: Path, dtype: torch.dtype = STORED) -> Model:
     except Exception as error:  # transformers raises many kinds for a broken directory
         raise BadInput(f"model directory {path} cannot be loaded: {first_line(error)}") from error
     check_loaded(path, model, info)
-    return model.eval()
+    return model.to(current()).eval()
 
 
 def load_tokenizer(path: Path) -> Any:

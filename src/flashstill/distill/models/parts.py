@@ -26,11 +26,15 @@ class Parts:
     """how logits are made of the hidden states"""
 
     def hidden(self, tokens: Tensor, **inputs: Any) -> Tensor:
-        """The hidden states [B, L, d] at the head, of token ids [B, L]; inputs: masks, positions, caches."""
-        if self.body is not None:
-            states: Tensor = self.body(input_ids=tokens, **{"use_cache": False, **inputs}).last_hidden_state
-            return states
-        return _read_at_head(self.model, tokens, {"use_cache": False, **inputs})
+        """The hidden states [B, L, d] at the head and on its device, of token ids [B, L]; inputs: masks, positions,
+        caches.  Tokens and inputs may lie on any device."""
+        first = self.model.device  # where the first weights lie, of a model that is spread over several devices
+        inputs = {name: each.to(first) if isinstance(each, Tensor) else each for name, each in inputs.items()}
+        tokens, inputs = tokens.to(first), {"use_cache": False, **inputs}
+        if self.body is None:
+            return _read_at_head(self.model, tokens, inputs).to(self.head.device)
+        states: Tensor = self.body(input_ids=tokens, **inputs).last_hidden_state
+        return states.to(self.head.device)
 
     def takes(self, name: str) -> bool:
         """Whether the body (or the model, where its head is read) has an argument of this name."""

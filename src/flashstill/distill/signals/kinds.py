@@ -22,6 +22,7 @@ from torch import Tensor
 
 from flashstill.distill.losses import Head, Sparse, as_head
 from flashstill.distill.models import STORED
+from flashstill.distill.models.devices import widest
 from flashstill.errors import BadInput, unknown
 
 STRIP = 16  # tokens whose full distributions are in memory at a time
@@ -70,7 +71,8 @@ class Sampled:
     def encode(self, hidden: Tensor, head: Tensor | Head, windows: Sequence[int]) -> dict[str, Tensor]:
         """ids [M] and counts [M] of all tokens, concatenated; unique [B, L]: number of distinct ids of each token."""
         batch, length, width = hidden.shape
-        starts = torch.cat([_uniform(self.seed, window, length) for window in windows])
+        wide = widest(hidden.device)
+        starts = torch.cat([_uniform(self.seed, window, length) for window in windows]).to(hidden.device, wide)
         parts = [
             _counted(systematic(_probabilities(rows, head), self.draws, start))
             for rows, start in zip(torch.split(hidden.view(-1, width), STRIP), torch.split(starts, STRIP), strict=True)
@@ -126,9 +128,10 @@ def narrowest(vocabulary: int) -> torch.dtype:
 def systematic(probabilities: Tensor, draws: int, start: Tensor) -> Tensor:
     """Systematic sampling: ids [N, draws], ascending per row, from probabilities [N, V] and one uniform per row, start
     [N]."""
-    summed = probabilities.double().cumsum(-1)
-    steps = torch.arange(draws, dtype=torch.float64, device=summed.device)
-    points = (steps + start.double()[:, None]) / draws * summed[:, -1:]
+    wide = widest(probabilities.device)
+    summed = probabilities.to(wide).cumsum(-1)
+    steps = torch.arange(draws, dtype=wide, device=summed.device)
+    points = (steps + start.to(wide)[:, None]) / draws * summed[:, -1:]
     return torch.searchsorted(summed, points, right=True).clamp_(max=probabilities.shape[-1] - 1)
 
 
@@ -136,9 +139,9 @@ def sampled_teacher(ids: Tensor, counts: Tensor, unique: Tensor, draws: int) -> 
     """A sparse teacher with weights count/draws, from the stored ids [M], counts [M] and unique [N] of N tokens."""
     lengths = unique.long()
     most = max(1, int(lengths.max()))
-    places = torch.arange(most)[None, :] < lengths[:, None]
-    wide_ids = torch.zeros(places.shape, dtype=torch.int64)
-    weights = torch.zeros(places.shape)
+    places = torch.arange(most, device=ids.device)[None, :] < lengths[:, None]
+    wide_ids = torch.zeros(places.shape, dtype=torch.int64, device=ids.device)
+    weights = torch.zeros(places.shape, device=ids.device)
     wide_ids[places] = ids.long()
     weights[places] = counts.float() / draws
     return Sparse(ids=wide_ids, weights=weights)
@@ -156,7 +159,7 @@ def _probabilities(hidden: Tensor, head: Tensor | Head) -> Tensor:
 
 def _counted(ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Run-length encode ascending rows [N, draws]: distinct ids [M], counts [M], number of distinct ids per row [N]."""
-    rows = torch.arange(len(ids))[:, None].expand_as(ids)
+    rows = torch.arange(len(ids), device=ids.device)[:, None].expand_as(ids)
     span = int(ids.max()) + 1
     distinct, counts = torch.unique_consecutive((rows * span + ids).flatten(), return_counts=True)
     return distinct % span, counts, torch.bincount(distinct // span, minlength=len(ids))

@@ -37,7 +37,8 @@ class Built:
 
 
 def hidden_states(model: Model, tokens: Tensor, starts: Tensor | None = None) -> Tensor:
-    """Final hidden states [B, L, d] of token ids [B, L]; starts: of documents (models/documents.py)."""
+    """Final hidden states [B, L, d] of token ids [B, L] of any device, on the device of the LM head; starts: of
+    documents (models/documents.py)."""
     return states_of(parts(model), tokens, starts)
 
 
@@ -91,7 +92,7 @@ def build(
                 windows = range(first, min(first + WINDOWS_PER_PASS, store.range(start).stop))
                 rows, starts = inputs_of(packed, windows)
                 with torch.inference_mode():
-                    states = hidden_states(model, rows.to(head.device), starts)
+                    states = hidden_states(model, rows, starts)
                     finite.check_teacher(states, teacher or name, windows, packed.target_document)
                     tensors = kind.encode(states, head, windows)
                 pieces.append({part: tensor.cpu() for part, tensor in tensors.items()})
@@ -107,7 +108,7 @@ def check_head(model: Model, packed: Packed) -> None:
     tokens = tokens.to(parts(model).head.device)
     with torch.inference_mode():
         ours = parts(model).head.widened().logits(hidden_states(model, tokens))
-        theirs = model(input_ids=tokens, use_cache=False).logits.float()
+        theirs = model(input_ids=tokens, use_cache=False).logits.to(ours.device).float()
     scale = float(theirs.abs().max()) or 1.0
     if float((ours - theirs).abs().max()) > _LOGIT_TOLERANCE * scale:
         raise UnsupportedArchitecture(f"{type(model).__name__} makes its logits in another way than by its head")

@@ -58,11 +58,11 @@ def compensated(model: Model, format_: Format, tokens: Tensor, progress: Progres
 def compensate(weight: Tensor, gram: Tensor, format_: Format, dtype: torch.dtype) -> Tensor:
     """A float32 weight [out, in] whose rounding in `dtype` changes outputs little, given the Gram matrix [in, in]."""
     left, size = weight.clone(), weight.shape[1]
-    damped = gram + DAMPING * gram.diagonal().mean() * torch.eye(size)
+    damped = gram + DAMPING * gram.diagonal().mean() * torch.eye(size, device=gram.device)
     factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
     for first in range(0, size, format_.group):
         part, rest = slice(first, first + format_.group), slice(first + format_.group, size)
-        group, errors = left[:, part], torch.empty(len(weight), format_.group)
+        group, errors = left[:, part], torch.empty(len(weight), format_.group, device=weight.device)
         top = largest(group).to(dtype).float()
         end = group.abs().argmax(1)
         corner = factor[part, part]

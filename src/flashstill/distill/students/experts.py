@@ -28,6 +28,7 @@ from flashstill.arch.adapter import edit
 from flashstill.arch.adapter.axes import NEURONS
 from flashstill.arch.adapter.sizes import FEED_FORWARD, size
 from flashstill.distill.models import Model, cast, decoder_layers
+from flashstill.distill.models.devices import widest
 from flashstill.distill.models.host_memory import check_memory
 from flashstill.distill.students.axes import find_axis
 from flashstill.distill.students.importance import measured
@@ -73,7 +74,8 @@ def upcycle(model: Model, experts: Experts, tokens: Tensor, seed: int) -> Model:
         )
     shape = Glm4MoeConfig(**fields)
     check_memory(shape.to_dict(), "the student")
-    sparse = cast(Glm4MoeForCausalLM(shape), next(model.parameters()).dtype)
+    first = next(model.parameters())
+    sparse = cast(Glm4MoeForCausalLM(shape), first.dtype).to(first.device)
     _copy_common(model, sparse)
     layout = proven(model, find_axis(model, NEURONS))
     by_name = measured(model, {NEURONS: layout}, tokens)[NEURONS]
@@ -107,7 +109,8 @@ def _split(
     """Fill one block's experts and router from its dense FFN."""
     order = scores.argsort(descending=True)
     shared, rest = order[: experts.shared * experts.neurons], order[experts.shared * experts.neurons :]
-    groups = balanced_clusters(dense.gate_proj.weight.detach()[rest].float(), len(rest) // experts.neurons, generator)
+    gates = dense.gate_proj.weight.detach()[rest].float().cpu()  # clustered by SciPy
+    groups = balanced_clusters(gates, len(rest) // experts.neurons, generator).to(rest.device)
     with torch.no_grad():
         for name, axis in (("gate_proj", 0), ("up_proj", 0), ("down_proj", 1)):
             chosen = getattr(dense, name).weight.index_select(axis, shared)
@@ -120,7 +123,7 @@ def _split(
             sparse.experts.down_proj[expert].copy_(dense.down_proj.weight[:, own])
             row = gate.float().mean(0)
             spread = (inputs @ row).std().clamp_min(1e-6)
-            noise = torch.randn(row.shape, generator=generator) * row.std()
+            noise = torch.randn(row.shape, generator=generator).to(row.device) * row.std()
             sparse.gate.weight[expert].copy_((row + NOISE * noise) * SPREAD / spread)
 
 
@@ -151,7 +154,8 @@ class LoadBalance:
         self.routers = balanced_routers(model)
         if not self.routers:
             raise BadInput("the model has no router with a correction bias to balance")
-        self.loads = [torch.zeros(router.weight.shape[0], dtype=torch.float64) for router in self.routers]
+        wide = widest(model.device)
+        self.loads = [torch.zeros(router.weight.shape[0], dtype=wide, device=model.device) for router in self.routers]
         for index, router in enumerate(self.routers):
             router.register_forward_hook(self._watch(index))
 
@@ -159,7 +163,7 @@ class LoadBalance:
         def look(module: nn.Module, args: object, output: tuple[Tensor, Tensor, Tensor]) -> None:
             if module.training:
                 chosen = output[2].detach().flatten()
-                counts = torch.bincount(chosen, minlength=len(self.loads[index])).double()
+                counts = torch.bincount(chosen, minlength=len(self.loads[index]))
                 self.loads[index] = self.loads[index].to(counts.device) + counts  # where NCCL can sum them
 
         return look
@@ -192,7 +196,8 @@ def dense_of(model: Model, feed_forward: int, seed: int) -> Model:
     check_memory(shape.to_dict(), "the student")
     torch.manual_seed(seed)
     dense = AutoModelForCausalLM.from_config(shape)
-    dense = cast(dense, next(model.parameters()).dtype)
+    first = next(model.parameters())
+    dense = cast(dense, first.dtype).to(first.device)
     given, own = model.state_dict(), dense.state_dict()
     shared = {name: tensor for name, tensor in given.items() if name in own and tensor.shape == own[name].shape}
     dense.load_state_dict(shared, strict=False)

@@ -30,18 +30,18 @@ class Online:
     ) -> None:
         self._as_kept, self._name, self._documents = as_kept, name or type(model).__name__, documents
         self._parts = parts(model.eval())
-        self._model = model
-        finite.check_head(self._parts.head.weight.detach(), self._name)
+        self._head = self._parts.head.detach()
+        finite.check_head(self._head.weight, self._name)
 
     def __call__(self, batch: Batch) -> DenseTeacher:
         device = batch.tokens.device
-        if self._parts.head.device != device:
-            self._parts = parts(self._model.to(device))
+        if self._head.device != device:  # of a teacher that is spread over several devices: one copy, kept
+            self._head = self._head.to(device)
         with torch.no_grad():
-            hidden = states_of(self._parts, batch.inputs, batch.starts)
+            hidden = states_of(self._parts, batch.inputs, batch.starts).to(device)
         finite.check_teacher(hidden, self._name, batch.windows, self._documents)
         hidden = hidden.to(STORED) if self._as_kept else hidden
-        return DenseTeacher(hidden=(hidden.flatten(0, 1),), heads=(self._parts.head.detach(),))
+        return DenseTeacher(hidden=(hidden.flatten(0, 1),), heads=(self._head,))
 
 
 class Ensemble:
@@ -82,7 +82,7 @@ class Router:
         for index, member in enumerate(self.members):
             mine = np.flatnonzero(owner == index)
             if len(mine):
-                rows = torch.from_numpy(mine)
+                rows = torch.from_numpy(mine).to(batch.tokens.device)
                 starts = None if batch.starts is None else batch.starts[rows]
                 own = Batch(
                     tokens=batch.tokens[rows], mask=batch.mask[rows], windows=batch.windows[mine], starts=starts
@@ -91,7 +91,8 @@ class Router:
                 place[which == index] = torch.arange(len(mine) * length)
                 # provisional negative index, replaced below: only specialists used in this batch are numbered
                 which[which == index] = -len(teachers)
-        return RoutedTeacher(members=tuple(teachers), which=(-which - 1).to(batch.tokens.device), place=place)
+        device = batch.tokens.device
+        return RoutedTeacher(members=tuple(teachers), which=(-which - 1).to(device), place=place.to(device))
 
 
 def dense(teacher: DenseTeacher | RoutedTeacher | Sparse) -> DenseTeacher:

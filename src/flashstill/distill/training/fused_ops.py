@@ -61,7 +61,7 @@ def fused(model: Model, alone: bool) -> Iterator[None]:
     """Context in which a model trains with less memory traffic. alone: one process holds all its parameters."""
     with ExitStack() as stack:
         stack.enter_context(fused_norms(model))
-        if alone and model.device.type == "cpu":
+        if alone and model.device.type == "cpu":  # a GPU adds dense gradients faster than it sorts rows
             stack.enter_context(sparse_embedding(model))
         yield
 

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from flashstill.distill.models.devices import current
 from flashstill.distill.training.mixed_precision import adamw
 from flashstill.distill.training.recipe import TrainRecipe
 
@@ -65,14 +66,10 @@ class World:
 
 def join_world() -> World:
     """Rank and size from torchrun's environment variables; initialises the process group on the first call."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    on_gpu = torch.cuda.is_available()
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cuda", local) if on_gpu else torch.device("cpu")
-    if on_gpu:
-        torch.cuda.set_device(device)
+    size, device = int(os.environ.get("WORLD_SIZE", "1")), current()
     if size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(minutes=30))
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(minutes=30))
     return World(rank=int(os.environ.get("RANK", "0")), size=size, device=device)
 
 

@@ -1,0 +1,138 @@
+"""Which device models run on; and that all of a distillation runs there, on a GPU that is only pretended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flashstill.distill.models import devices
+from flashstill.errors import BadInput
+from flashstill.progress import Silent
+from flashstill.recipes import DistillRecipe
+from flashstill.recipes.reader import read_toml
+from flashstill.runs.distillation import run_distillation
+from tests.distillations import metrics, written
+from tests.pretended_device import pretended
+
+GPU = torch.device("cuda", 0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choice of a test is not that of the next one."""
+    monkeypatch.setattr(devices, "_chosen", [])
+
+
+class TestChoice:
+    def test_auto_is_the_cpu_without_a_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(devices, "there", lambda: ["mps", "cpu"])
+        assert devices.current() == torch.device("cpu")
+
+    def test_every_process_of_a_machine_has_a_gpu_of_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(devices, "there", lambda: ["cuda", "cpu"])
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        assert devices.current() == torch.device("cuda", 1)
+        assert devices.choose("cpu") == torch.device("cpu")
+        monkeypatch.setenv("LOCAL_RANK", "2")
+        with pytest.raises(BadInput, match="process 2 of this machine has no GPU: there are 2"):
+            devices.choose("cuda")
+
+    @pytest.mark.parametrize(("asked", "why"), [("mps", "it has cpu"), ("gpu", "no device 'gpu'|unknown device 'gpu'")])
+    def test_what_is_not_there(self, asked: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(devices, "there", lambda: ["cpu"])
+        with pytest.raises(BadInput, match=why):
+            devices.choose(asked)
+
+
+class TestPretendedDevice:
+    """What a GPU refuses is refused; else the tests below would find nothing."""
+
+    def test_devices_do_not_meet(self) -> None:
+        with pretended():
+            here, there = torch.ones(2, 3), torch.ones(2, 3).to("cuda")
+            assert there.device == GPU
+            assert (there @ torch.ones(3, 1, device="cuda")).device == GPU
+            assert (there * torch.tensor(2.0)).T.device == GPU, "numbers may come from the CPU"
+            assert there.cpu().device == here.device
+            for wrong in (lambda: here + there, lambda: torch.cat([here, there]), lambda: here[there[0].long()]):
+                with pytest.raises(RuntimeError, match="tensors on cpu and cuda:0 meet"):
+                    wrong()
+            with pytest.raises(TypeError, match="cannot be an array"):
+                there.numpy()
+            with pytest.raises(RuntimeError, match="a generator of the CPU"):
+                there.normal_(generator=torch.Generator())
+
+    def test_gradients_stay_there(self) -> None:
+        with pretended():
+            weight = torch.ones(3, requires_grad=True, device="cuda")
+            (weight * torch.arange(3.0, device="cuda")).sum().backward()
+            assert weight.grad is not None
+            assert weight.grad.device == GPU
+
+
+ROUTES = {
+    "depth by stored hidden states": {},
+    "sampled signals": {"signals": "sampled"},
+    "top-k signals": {"signals": "topk"},
+    "width, the teacher asked during training": {
+        "signals": "none", 'kind = "depth"\nkeep_layers = 3': 'kind = "width"\nfeed_forward = 32\nkey_heads = 1',
+    },
+    "text of the student's own": {
+        "signals": "none",
+        "[text]": '[regime]\nkind = "on-policy"\nprompt_tokens = 8\nnew_tokens = 16\nevery = 2\nreplay = 0.5\n\n[text]',
+    },
+    "text of the teacher's": {
+        "[text]": '[regime]\nkind = "sequence"\nprompt_tokens = 8\nnew_tokens = 16\n\n[text]', "tokens": 512,
+    },
+    "experts": {
+        'kind = "depth"\nkeep_layers = 3':
+        'kind = "upcycle"\nexperts = 3\nexperts_per_token = 2\nexpert_neurons = 16\nshared_experts = 1',
+    },
+    "int4 with errors made good": {
+        'kind = "depth"\nkeep_layers = 3': 'kind = "copy"\nquantise = "int4"\ngroup = 32\ncompensate_windows = 4',
+    },
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_distillation_runs_where_the_student_does(
+    route: str, tmp_path: Path, tiny_teacher: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signals, search, sampling, training and evaluation on a pretended GPU: no tensor is forgotten on the CPU, and the
+    losses are those of the CPU."""
+    changes: dict[str, Any] = dict(ROUTES[route])
+    signals, tokens = changes.pop("signals", "hidden"), changes.pop("tokens", 1024)
+    path = written(tmp_path / "distill.toml", tiny_teacher, text_file, signals, tokens)
+    text = path.read_text().replace('"bf16"', '"fp32"')
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new, 1)
+    path.write_text(text)
+    recipe = read_toml(path, DistillRecipe)
+    run_distillation(recipe, tmp_path / "cpu", Silent())
+    monkeypatch.setattr(devices, "current", lambda: GPU)
+    for module in _users():
+        monkeypatch.setattr(module, "current", lambda: GPU)
+    monkeypatch.setattr(devices, "choose", lambda asked="auto": GPU)
+    monkeypatch.setattr(devices, "name_of", lambda device: "a GPU")
+    with pretended():
+        run_distillation(recipe, tmp_path / "gpu", Silent())
+    losses = [[row["loss"] for row in metrics(tmp_path / place)] for place in ("cpu", "gpu")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def _users() -> list[Any]:
+    """The modules that ask for the device of this process."""
+    from flashstill.distill.models import arithmetic, loading
+    from flashstill.distill.training import sharded
+    from flashstill.measure import memory, rates, trial
+
+    monkeypatched = [arithmetic, loading, sharded, rates, trial]
+    del memory  # counts the memory of the machine: a pretended GPU has none
+    return monkeypatched
