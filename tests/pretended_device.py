@@ -10,7 +10,7 @@ device.  What runs in C++ without a tensor operation is not seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,24 +37,24 @@ class Labels:
         if tensor.is_meta:
             return torch.device("meta")
         label = self._labels.get(tensor.untyped_storage()._cdata)
-        return label[1] if label is not None and not label[0].expired() else CPU
+        return label[1] if label is not None and not label[0].expired() else CPU  # type: ignore[no-untyped-call]
 
     def set(self, tensor: Tensor, device: torch.device) -> None:
         """Label the storage of a tensor."""
         storage = tensor.untyped_storage()
         self._labels.pop(storage._cdata, None)
         if device.type not in ("cpu", "meta"):
-            self._labels[storage._cdata] = (StorageWeakRef(storage), device)
+            self._labels[storage._cdata] = (StorageWeakRef(storage), device)  # type: ignore[no-untyped-call]
 
     def known(self, tensor: Tensor) -> bool:
         return not tensor.is_meta and self.of(tensor) != CPU
 
 
-class Operations(TorchDispatchMode):
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Refuses tensors of two devices in one operation, and labels the outputs."""
 
     def __init__(self, labels: Labels) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.labels = labels
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -75,6 +75,8 @@ class Operations(TorchDispatchMode):
         device = next(iter(devices), next((self.labels.of(each) for each in tensors), CPU))
         if generators and device not in (CPU, torch.device("meta")):
             raise RuntimeError(f"a generator of the CPU draws for a tensor on {device} in {func}")
+        if str(func).startswith("aten.histc") and not args[0].is_floating_point():
+            args = (args[0].float(), *args[1:])  # the CPU counts numbers only, a GPU also integers
         made = func(*args, **kwargs)
         for leaf in tree_leaves(made):
             if isinstance(leaf, Tensor) and not leaf.is_meta and not self.labels.known(leaf) and device != CPU:
@@ -91,11 +93,11 @@ class Calls(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if func == Tensor.device.__get__:  # type: ignore[attr-defined]
+        if func == Tensor.device.__get__:
             return self.labels.of(args[0])
-        if func == Tensor.is_cuda.__get__:  # type: ignore[attr-defined]
+        if func == Tensor.is_cuda.__get__:
             return self.labels.of(args[0]).type == "cuda"
-        if func == Tensor.is_cpu.__get__:  # type: ignore[attr-defined]
+        if func == Tensor.is_cpu.__get__:
             return self.labels.of(args[0]) == CPU
         name = getattr(func, "__name__", "")
         if name in ("numpy", "__array__") and self.labels.of(args[0]) != CPU:
@@ -104,7 +106,7 @@ class Calls(TorchFunctionMode):
             return self._moved(args[0], CPU if name == "cpu" else torch.device("cuda", 0), lambda: args[0])
         if func is Tensor.to:
             return self._to(args, kwargs)
-        if func is Tensor.__deepcopy__:
+        if name == "__deepcopy__":
             copied = func(*args, **kwargs)
             self.labels.set(copied, self.labels.of(args[0]))
             return copied
@@ -130,7 +132,7 @@ class Calls(TorchFunctionMode):
             return Tensor.to(tensor, there, **asked)
         return self._moved(tensor, there, lambda: Tensor.to(tensor, **asked) if asked else tensor)
 
-    def _moved(self, tensor: Tensor, device: torch.device, convert: Any) -> Tensor:
+    def _moved(self, tensor: Tensor, device: torch.device, convert: Callable[[], Tensor]) -> Tensor:
         here, made = self.labels.of(tensor), convert()
         if here != device:
             if made.untyped_storage()._cdata == tensor.untyped_storage()._cdata:

@@ -115,7 +115,8 @@ def test_a_distillation_runs_where_the_student_does(
         text = text.replace(old, new, 1)
     path.write_text(text)
     recipe = read_toml(path, DistillRecipe)
-    run_distillation(recipe, tmp_path / "cpu", Silent())
+    if compared := not ROUTES[route]:
+        run_distillation(recipe, tmp_path / "cpu", Silent())
     monkeypatch.setattr(devices, "current", lambda: GPU)
     for module in _users():
         monkeypatch.setattr(module, "current", lambda: GPU)
@@ -123,8 +124,10 @@ def test_a_distillation_runs_where_the_student_does(
     monkeypatch.setattr(devices, "name_of", lambda device: "a GPU")
     with pretended():
         run_distillation(recipe, tmp_path / "gpu", Silent())
-    losses = [[row["loss"] for row in metrics(tmp_path / place)] for place in ("cpu", "gpu")]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert metrics(tmp_path / "gpu")
+    if compared:
+        losses = [[row["loss"] for row in metrics(tmp_path / place)] for place in ("cpu", "gpu")]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def _users() -> list[Any]:

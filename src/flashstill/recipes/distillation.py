@@ -105,7 +105,7 @@ class ShapeRecipe:
 class TrainTable:
     """Training of the student. micro_windows: windows per forward and backward pass, 0 for all of a step. arithmetic:
     of all models of the run: auto (the faster on this machine), bf16 or fp32. device: that they run on: auto (a CUDA
-    GPU where there is one), cpu, cuda or mps."""
+    GPU where there is one), cpu, cuda or mps. recompute: blocks run a second time in the backward pass, for memory."""
 
     tokens: Tokens = 102_400
     windows_per_step: Rows = 4
@@ -120,6 +120,7 @@ class TrainTable:
     checkpoint_every_steps: Count = 40
     arithmetic: Annotated[str, one_of(ARITHMETIC)] = "auto"
     device: Annotated[str, one_of(DEVICES)] = "auto"
+    recompute: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

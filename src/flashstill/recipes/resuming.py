@@ -53,6 +53,8 @@ RULES = (
         why_not=lambda change: "" if change.now > change.was else "it may rise, not fall",
         alone=True,
     ),
+    Rule(key="train.recompute", follows="the gradients are the same, in more time and less memory, or the other way"),
+    Rule(key="train.device", follows="another device rounds sums in another way, so that bits may differ from here on"),
     Rule(key="train.checkpoint_every_steps", follows="nothing but more or fewer checkpoints"),
     Rule(key="signals.dir", follows="signals that are not there are made again"),
     Rule(

@@ -25,7 +25,7 @@ from flashstill.runs.regimes import TeacherText, asks_teachers, objective_of, so
 from flashstill.runs.served import build_from, directories_of, origin_of
 from flashstill.runs.shared_signals import one_builder, shared_place
 from flashstill.runs.sources import teacher_of
-from flashstill.runs.students import first_student, leave_student, made_ready, rounded_plainly
+from flashstill.runs.students import first_student, leave_student, made_ready, rounded_plainly, student_to_train
 from flashstill.runs.texts import pack_texts
 from flashstill.runs.tokenizers import check_cut
 from flashstill.runs.workdir import DOMAINS, Workdir
@@ -174,7 +174,7 @@ class Distillation:
     def train(self) -> None:
         """Train the student from its initial weights."""
         from flashstill.distill import training
-        from flashstill.distill.models import load_model, load_tokenizer, parts
+        from flashstill.distill.models import load_tokenizer, parts
         from flashstill.distill.models.checksums import verify_checksums
         from flashstill.distill.models.documents import ROWS, separation
         from flashstill.measure.memory import Peak, release
@@ -183,7 +183,7 @@ class Distillation:
             if self.world.is_main:
                 verify_checksums(self.workdir.student)
             return
-        student = load_model(self.workdir.initial, self.arithmetic.dtype)
+        student, files = student_to_train(self.recipe, self.workdir, self.arithmetic.dtype, self.world)
         packed, tokenizer = self.packed(self.taught), load_tokenizer(self.directories[0])
         if packed.starts is not None and separation(parts(student)) == ROWS:
             self.progress.say(
@@ -202,7 +202,7 @@ class Distillation:
         with Peak() as peak:
             trained = training.train(
                 student, source, objective, recipe, folder, self.progress, label, key, vocabulary, after_step,
-                loop_keys(),
+                loop_keys(), files,
             )  # fmt: skip
         if self.world.is_main:
             write_text(folder / budget.MEMORY, json.dumps({"bytes": peak.bytes}))

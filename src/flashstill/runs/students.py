@@ -17,9 +17,13 @@ from flashstill.runs import kept
 from flashstill.runs.workdir import Workdir
 
 if TYPE_CHECKING:
+    import torch
+
     from flashstill.distill.adapters.training import Adapter
     from flashstill.distill.data.packing import Packed
+    from flashstill.distill.models.empty import Files
     from flashstill.distill.students import Format
+    from flashstill.distill.training import World
     from flashstill.distill.training.loop import AfterStep
 
 
@@ -106,6 +110,33 @@ def _drops(search: SearchRecipe, teacher: Any, tokens: Any, count: int, record: 
     if len(order.drops) < count:
         raise BadInput(f"{record} names {len(order.drops)} blocks to drop, but {count} are needed; delete it")
     return list(order.drops)
+
+
+def student_to_train(
+    recipe: DistillRecipe, workdir: Workdir, dtype: torch.dtype, world: World
+) -> tuple[Any, Files | None]:
+    """The student with its initial weights; with several processes without them, and the files that they lie in.
+
+    A collective call.
+    """
+    from flashstill.distill.models import load_model
+    from flashstill.distill.models.checksums import verify_checksums
+    from flashstill.distill.models.empty import empty_model, files_of, write_plainly
+
+    if world.size == 1 or recipe.student.quantise or recipe.student.adapter.rank:  # their weights have other names
+        return load_model(workdir.initial, dtype), None
+    if world.is_main:
+        verify_checksums(workdir.initial)
+    student = empty_model(workdir.initial, dtype)
+    files = files_of(workdir.initial, student)
+    if files is None:  # stored under other names than those of its parameters
+        again = workdir.training / "start"
+        if world.is_main:
+            write_plainly(workdir.initial, dtype, again / "model.safetensors", student)
+        world.barrier()
+        files = files_of(again, student)
+        assert files is not None
+    return student, files
 
 
 def made_ready(recipe: DistillRecipe, student: Any) -> AfterStep | None:

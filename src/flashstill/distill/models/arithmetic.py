@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 
-from flashstill.distill.models.devices import current
+from flashstill.distill.models.devices import current, multiplies_bf16
 from flashstill.distill.models.threads import THREAD_VARIABLES, asked_threads
 from flashstill.errors import BadInput, DiskTrouble, unknown
 from flashstill.files import home_directory, write_text
@@ -96,14 +96,12 @@ def shape_of(directory: Path) -> Shape:
 def decided(requested: str = AUTO, shape: Shape | None = None) -> Arithmetic:
     """The requested precision ("auto": the fastest on this machine) with the number of threads that is fastest now.
 
-    On a GPU nothing is measured: "auto" is bf16 where the GPU multiplies it (Ampere and later), else fp32, and torch's
-    number of threads is kept.
+    On a GPU nothing is measured: "auto" is bf16 where it multiplies bf16 (Ampere and later), else fp32.
     """
     if requested not in WANTED:
         raise BadInput(unknown("arithmetic", requested, WANTED))
     if (device := current()).type != "cpu":
-        in_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        fastest = "bf16" if in_bf16 else "fp32"
+        fastest = "bf16" if multiplies_bf16(device) else "fp32"
         return Arithmetic(precision=fastest if requested == AUTO else requested, threads=torch.get_num_threads())
     measured = (shape or Shape()).measured
     precision = fastest_precision(measured) if requested == AUTO else requested

@@ -62,6 +62,11 @@ def name_of(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether a GPU multiplies bfloat16 in hardware."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def widest(device: torch.device) -> torch.dtype:
     """The widest floating format of a device, for draws and sums: float64, on MPS float32."""
     return torch.float32 if device.type == "mps" else torch.float64

@@ -28,7 +28,7 @@ from flashstill.arch.adapter import edit
 from flashstill.arch.adapter.axes import NEURONS
 from flashstill.arch.adapter.sizes import FEED_FORWARD, size
 from flashstill.distill.models import Model, cast, decoder_layers
-from flashstill.distill.models.devices import widest
+from flashstill.distill.models.devices import current, widest
 from flashstill.distill.models.host_memory import check_memory
 from flashstill.distill.students.axes import find_axis
 from flashstill.distill.students.importance import measured
@@ -154,8 +154,8 @@ class LoadBalance:
         self.routers = balanced_routers(model)
         if not self.routers:
             raise BadInput("the model has no router with a correction bias to balance")
-        wide = widest(model.device)
-        self.loads = [torch.zeros(router.weight.shape[0], dtype=wide, device=model.device) for router in self.routers]
+        wide, device = widest(current()), current()  # the model itself may be on meta still
+        self.loads = [torch.zeros(router.weight.shape[0], dtype=wide, device=device) for router in self.routers]
         for index, router in enumerate(self.routers):
             router.register_forward_hook(self._watch(index))
 

@@ -61,6 +61,19 @@ class Joined(Mapping[str, Tensor]):
                 parts.append(opened.get_tensor(name))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
+    def part(self, name: str, rows: slice) -> Tensor:
+        """Some rows of a sharded tensor; only these are read."""
+        parts, first = [], 0
+        for share in self._shares:
+            with safe_open(share, framework="pt") as opened:
+                own = opened.get_slice(name)
+                size = own.get_shape()[0]
+                low, high = max(rows.start - first, 0), min(rows.stop - first, size)
+                if low < high or (share == self._shares[-1] and not parts):  # an empty shard is a part without rows
+                    parts.append(own[low : max(low, high)])
+                first += size
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 

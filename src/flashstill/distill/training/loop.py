@@ -7,7 +7,6 @@ of processes, and windows a pass; where one of these changed, the run has anothe
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import time
@@ -24,6 +23,7 @@ from flashstill.distill.losses.soundness import unsound_token
 from flashstill.distill.models import Model, decoder_layers, parts
 from flashstill.distill.models.arithmetic import precision_of
 from flashstill.distill.models.documents import separation, states_of
+from flashstill.distill.models.empty import Files
 from flashstill.distill.training.batches import Batch, Source
 from flashstill.distill.training.checkpoints import Snapshot, latest, write
 from flashstill.distill.training.fused_ops import fused
@@ -32,9 +32,11 @@ from flashstill.distill.training.mixed_precision import MixedPrecisionAdamW
 from flashstill.distill.training.objectives import Objective
 from flashstill.distill.training.randomness import own_draws, seed_step
 from flashstill.distill.training.recipe import TrainRecipe, learning_rate_at
+from flashstill.distill.training.recompute import recomputed
 from flashstill.distill.training.segments import FILE as SEGMENTS
 from flashstill.distill.training.segments import Segment, as_rows, continued, from_record
 from flashstill.distill.training.sharded import Sharded, World, join_world
+from flashstill.distill.training.whole import Whole
 from flashstill.errors import BadInput
 from flashstill.files import make_directory, write_text
 from flashstill.progress import Progress, Silent
@@ -71,30 +73,30 @@ def train(
     vocabulary: int | None = None,
     after_step: AfterStep | None = None,
     may_change: Collection[str] = (),
+    files: Files | None = None,
 ) -> Model:
     """Train `model` in place and return it in eval mode; `directory` holds checkpoints, metrics.jsonl and events.
 
     Parameters that do not require a gradient are not changed.  key: further settings that a checkpoint must match.
     vocabulary: number of logits used, if the heads of teacher and student are padded differently.  may_change: fields
-    of the recipe that may differ from those of the checkpoint that the run is resumed from.  Raises BadInput if the
-    loss is not finite or diverges, and if memory runs out; the last good checkpoint is kept.
+    of the recipe that may differ from those of the checkpoint that the run is resumed from.  files: where the weights
+    lie of a model on meta, to be sharded over several processes.  Of several, only the first returns all weights.
+    Raises BadInput if the loss is not finite or diverges, and if memory runs out; the last good checkpoint is kept.
     """
     world = join_world()
     make_directory(directory)
     steps, per_step = recipe.steps(source.window_length), recipe.windows_per_step
     micro_steps = _micro_steps(recipe, world)
-    student = _Student(model.to(world.device), sharded=world.size > 1)
+    student = _Student(model if files is not None else model.to(world.device), sharded=world.size > 1)
     state: MixedPrecisionAdamW | Sharded
     if world.size == 1:
-        plain, state = model, MixedPrecisionAdamW(student, recipe)
+        state = MixedPrecisionAdamW(student, recipe)
     else:
-        plain = copy.deepcopy(model)  # receives the gathered shards at the end
-        state = Sharded(student, decoder_layers(model), recipe, world)
+        plain = Whole(model, world)
+        state = Sharded(student, decoder_layers(model), recipe, world, files)
 
-    def whole() -> Model:
-        if isinstance(state, Sharded):
-            plain.load_state_dict(_under("model.", state.whole()))
-        return plain
+    def whole(everywhere: bool = True) -> Model:
+        return plain.gathered(state, everywhere) if isinstance(state, Sharded) else model
 
     full_key = {
         "recipe": asdict(recipe), "arithmetic": precision_of(model.dtype), **source.key, **(key or {}),
@@ -120,7 +122,8 @@ def train(
     shown = progress if world.is_main else Silent()
     model.train()
     task = shown.task(name, steps * tokens_per_step, "tokens", step * tokens_per_step)
-    with fused(model, world.size == 1), own_draws(), task as advance:
+    again = recomputed(decoder_layers(model), recipe.recompute)
+    with fused(model, world.size == 1), again, own_draws(), task as advance:
         while step < steps:
             started = time.perf_counter()
             batch = source.batch(step, whole)
@@ -152,7 +155,7 @@ def train(
     metrics.close()
     if world.is_main:
         write_text(directory / SEGMENTS, "".join(json.dumps(row) + "\n" for row in as_rows(segments)))
-    return whole().eval()
+    return whole(everywhere=False).eval()
 
 
 def _micro_steps(recipe: TrainRecipe, world: World) -> int:

@@ -12,7 +12,8 @@ SCHEDULES = ("cosine", "wsd", "constant")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainRecipe:
-    """tokens: total number of targets; micro_windows: windows per forward and backward pass, 0 for all of a step.
+    """tokens: total number of targets; micro_windows: windows per forward and backward pass, 0 for all of a step;
+    recompute: blocks run a second time in the backward pass, so that they keep only their inputs (recompute.py).
 
     schedule: after a linear warm-up a cosine down to `final_fraction` of the peak; or "wsd", which stays at the peak
     and falls linearly over the last `decay_fraction` of the steps (Hu et al. 2024, "MiniCPM", 4); or "constant".
@@ -23,6 +24,7 @@ class TrainRecipe:
     windows_per_step: int
     learning_rate: float
     micro_windows: int = 0
+    recompute: bool = False
     schedule: str = "cosine"
     warmup_fraction: float = 0.1
     decay_fraction: float = 0.2

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from flashstill.distill.models.devices import current
+from flashstill.distill.models.empty import Files, allocated, fill_buffers
 from flashstill.distill.training.mixed_precision import adamw
 from flashstill.distill.training.recipe import TrainRecipe
 
@@ -73,10 +74,22 @@ def join_world() -> World:
     return World(rank=int(os.environ.get("RANK", "0")), size=size, device=device)
 
 
+@runtime_checkable
+class Parts(Protocol):
+    """Tensors of which rows can be read without the others."""
+
+    def part(self, name: str, rows: slice) -> Tensor:
+        """Some rows of a tensor."""
+        ...
+
+
 class Sharded:
     """The optimiser of a model sharded over processes; same interface as MixedPrecisionAdamW."""
 
-    def __init__(self, module: nn.Module, blocks: nn.ModuleList, recipe: TrainRecipe, world: World) -> None:
+    def __init__(
+        self, module: nn.Module, blocks: nn.ModuleList, recipe: TrainRecipe, world: World, files: Files | None = None
+    ) -> None:
+        """files: where the weights of a module on meta lie, without its first prefix; each process reads its shards."""
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
@@ -90,7 +103,12 @@ class Sharded:
         for block in blocks:
             fully_shard(block, mesh=mesh, mp_policy=policy)
         fully_shard(module, mesh=mesh, mp_policy=policy)
+        if files is not None:
+            allocated(module, world.device)
+            fill_buffers(next(module.children()), files)
         self.weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+        if files is not None:
+            _read_shards(dict(module.named_parameters()), files)
         self.optimizer = adamw(list(self.weights.values()), recipe)
 
     def collect(self) -> None:
@@ -118,26 +136,46 @@ class Sharded:
         return shares
 
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Restore from unsharded tensors: every process keeps its shard; nothing is communicated."""
-        from torch.distributed.tensor import distribute_tensor
-
-        def cut(name: str, like: Any) -> Any:
-            whole = tensors[name].to(like.device)
-            own = distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
-            return own.clone()  # a view would keep the whole tensor in memory
-
+        """Restore from the tensors of all processes: each reads its own shards; nothing is communicated."""
         with torch.no_grad():
             for name, weight in self.weights.items():
-                weight.copy_(cut(f"master/{name}", weight))
-                self.optimizer.state[weight] = {
-                    "step": torch.tensor(float(step), device=weight.device),
-                    "exp_avg": cut(f"exp_avg/{name}", weight),
-                    "exp_avg_sq": cut(f"exp_avg_sq/{name}", weight),
-                }
+                _share(weight).copy_(_cut(tensors, f"master/{name}", weight))
+                moments = {each: torch.zeros_like(weight) for each in ("exp_avg", "exp_avg_sq")}
+                for each, moment in moments.items():
+                    _share(moment).copy_(_cut(tensors, f"{each}/{name}", weight))
+                self.optimizer.state[weight] = {"step": torch.tensor(float(step), device=weight.device), **moments}
 
-    def whole(self) -> dict[str, Tensor]:
-        """All weights, gathered on every process; a collective call."""
-        return {name: _whole(each) for name, each in self.module.state_dict().items()}
+    def gathered(self, prefix: str) -> Iterator[tuple[str, Tensor]]:
+        """All weights and buffers, one after another, by their names below `prefix`; a collective call."""
+        for name, tensor in self.module.state_dict().items():
+            yield name.removeprefix(prefix), _whole(tensor)
+
+
+def _cut(tensors: Mapping[str, Tensor], name: str, like: Any) -> Tensor:
+    """This process's part of a tensor that `like` [rows, ...] has the shape and the sharding of."""
+    part = _part(like)
+    if isinstance(tensors, Parts):
+        return tensors.part(name, part[0])
+    return tensors[name][part]
+
+
+def _part(weight: Any) -> tuple[slice, ...]:
+    """The slices of a sharded tensor that this process holds; at least one, as nothing is sharded to a number."""
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    if not hasattr(weight, "placements"):
+        return tuple(slice(0, size) for size in weight.shape)
+    shape, first = compute_local_shape_and_global_offset(weight.shape, weight.device_mesh, weight.placements)
+    return tuple(slice(start, start + size) for start, size in zip(first, shape, strict=True))
+
+
+def _read_shards(weights: Mapping[str, Any], files: Files) -> None:
+    """Fill sharded weights, named with a prefix, from files: each process reads its slices."""
+    with torch.no_grad():
+        for name, weight in weights.items():
+            local = _share(weight)
+            if local.numel():
+                local.copy_(files.read(name.partition(".")[2], _part(weight)))
 
 
 def _whole(tensor: Any) -> Tensor:

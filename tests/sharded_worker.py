@@ -1,0 +1,87 @@
+"""Trains a model of a directory for some steps, in as many processes as torchrun starts; writes weights and memory.
+
+    torchrun --nproc-per-node N tests/sharded_worker.py MODEL OUT STEPS [STOP]
+
+STOP: end after so many steps as if killed, with a checkpoint left.  Each process writes OUT/memory-RANK.json.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from flashstill.distill.data.packing import Packed
+from flashstill.distill.models import load_model
+from flashstill.distill.models.empty import empty_model, files_of
+from flashstill.distill.training import Offline, TrainRecipe, hard, join_world, train
+from flashstill.progress import Silent
+
+WINDOWS, LENGTH = 32, 16
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def text(vocabulary: int) -> Packed:
+    """Windows of random tokens, the last targets of some of them masked."""
+    drawn = np.random.default_rng(0)
+    shape = (WINDOWS, LENGTH)
+    mask = np.ones(shape, dtype=np.int32)
+    mask[::3, LENGTH // 2 :] = 0
+    return Packed(
+        tokens=drawn.integers(0, vocabulary, (WINDOWS, LENGTH + 1), dtype=np.int32),
+        target_bytes=np.ones(shape, dtype=np.int32), target_document=np.zeros(shape, dtype=np.int32), target_mask=mask,
+    )  # fmt: skip
+
+
+class Stopped(Exception):
+    """As if the run had been killed."""
+
+
+def main(directory: Path, out: Path, steps: int, stop: int) -> None:
+    torch.set_num_threads(1)
+    world = join_world()
+    before = peak_bytes()
+    files: Any = None
+    if world.size == 1:
+        model = load_model(directory, torch.float32)
+    else:
+        model = empty_model(directory, torch.float32)
+        files = files_of(directory, model)
+        assert files is not None
+    recipe = TrainRecipe(
+        tokens=steps * 8 * LENGTH, windows_per_step=8, micro_windows=2, learning_rate=1e-3, checkpoint_every_steps=2,
+        weight_decay=0.1,
+    )  # fmt: skip
+
+    def after(model: Any, step: int) -> dict[str, float]:
+        if step == 1:
+            (out / f"memory-{world.rank}.json").write_text(json.dumps({"before": before, "peak": peak_bytes()}))
+        if stop and step > stop:
+            raise Stopped
+        return {}
+
+    out.mkdir(parents=True, exist_ok=True)
+    source = Offline(text(model.config.vocab_size), 8, 0)
+    trained = train(model, source, hard, recipe, out / "training", Silent(), "t", after_step=after, files=files)
+    if world.is_main:
+        from safetensors.torch import save_file
+
+        own = {name: weight.detach().clone() for name, weight in trained.named_parameters()}
+        save_file(own, out / "weights.safetensors")
+
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    try:
+        main(Path(given[0]), Path(given[1]), int(given[2]), int(given[3]) if len(given) > 3 else 0)
+    except Stopped:
+        pass

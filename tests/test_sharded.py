@@ -1,0 +1,113 @@
+"""Training in several processes: each reads only its shards, and what comes out is what one process makes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from flashstill.distill.models import load_model
+from flashstill.distill.models.empty import allocated, empty_model, files_of, fill_buffers, write_plainly
+from flashstill.measure.memory import kept_bytes
+from tests.zoo import NAMES, tiny
+
+WORKER = Path(__file__).with_name("sharded_worker.py")
+
+
+def trained(directory: Path, out: Path, processes: int, *more: object) -> dict[str, Any]:
+    """The weights after four steps in so many processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), str(WORKER)]
+    ran = subprocess.run(
+        [*command, str(directory), str(out), "4", *map(str, more)],
+        capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    weights = out / "weights.safetensors"
+    return load_file(weights) if weights.is_file() else {}
+
+
+def losses(out: Path) -> list[float]:
+    return [json.loads(row)["loss"] for row in (out / "training" / "metrics.jsonl").read_text().splitlines()]
+
+
+def saved(name: str, directory: Path) -> Path:
+    """A tiny model of the zoo as a Hugging Face directory in float32."""
+    tiny(name, 0).float().save_pretrained(directory)
+    return directory
+
+
+@pytest.mark.slow
+def test_one_two_and_four_processes_reach_the_same_weights(tmp_path: Path) -> None:
+    """In float32 to the rounding of sums in another order: four AdamW steps with clipping, weight decay, masks that
+    leave processes different numbers of targets, a tied head whose rows no number of processes divides. A run of two
+    that is stopped goes on as four."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=65, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
+    one = trained(tmp_path / "model", tmp_path / "1", 1)
+    assert not trained(tmp_path / "model", tmp_path / "two-four", 2, 2)
+    several = {name: trained(tmp_path / "model", tmp_path / name, 4) for name in ("4", "two-four")}
+    for name, other in several.items():
+        assert losses(tmp_path / name) == pytest.approx(losses(tmp_path / "1"), abs=2e-6)
+        assert other.keys() == one.keys()
+        for tensor in one:
+            torch.testing.assert_close(other[tensor], one[tensor], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", [NAMES[0], "mixtral" if "mixtral" in NAMES else NAMES[-1]])
+def test_an_empty_model_is_filled_with_the_same_weights(name: str, tmp_path: Path) -> None:
+    """Also one whose experts lie on disk under other names than its parameters have."""
+    directory = saved(name, tmp_path / "model")
+    empty = empty_model(directory, torch.float32)
+    assert all(parameter.is_meta for parameter in empty.parameters())
+    files = files_of(directory, empty)
+    if files is None:
+        write_plainly(directory, torch.float32, tmp_path / "plain" / "model.safetensors", empty)
+        files = files_of(tmp_path / "plain", empty)
+    assert files is not None
+    allocated(empty, torch.device("cpu"))
+    fill_buffers(empty, files)
+    with torch.no_grad():
+        for own, parameter in empty.named_parameters():
+            half = len(parameter) // 2
+            parameter[:half].copy_(files.read(own, (slice(0, half),)))
+            parameter[half:].copy_(files.read(own, (slice(half, None),)))
+        tokens = torch.arange(1, 13)[None]
+        torch.testing.assert_close(empty(tokens).logits, load_model(directory, torch.float32)(tokens).logits)
+
+
+class TestRecompute:
+    @pytest.mark.parametrize("name", NAMES[:1])
+    def test_gradients_are_the_same_bit_for_bit(self, name: str) -> None:
+        from flashstill.distill.models import decoder_layers
+        from flashstill.distill.training.recompute import recomputed
+
+        model, tokens = tiny(name, 0).float().train(), torch.arange(1, 25).view(2, 12)
+        found = []
+        for wanted in (False, True):
+            model.zero_grad()
+            with recomputed(decoder_layers(model), wanted):
+                model(tokens, labels=tokens, use_cache=False).loss.backward()
+            found.append({own: weight.grad.clone() for own, weight in model.named_parameters()})
+        assert all(torch.equal(found[0][own], found[1][own]) for own in found[0])
+
+    def test_it_keeps_less(self) -> None:
+        from flashstill.distill.models import decoder_layers
+        from flashstill.distill.training.recompute import recomputed
+
+        model, tokens = tiny(NAMES[0], 0).float().train(), torch.ones(2, 64, dtype=torch.int64)
+        whole = kept_bytes(model, tokens)
+        with recomputed(decoder_layers(model)):
+            assert kept_bytes(model, tokens) < whole / 3
