@@ -56,7 +56,7 @@ def prepare(folder: Path, steps: int) -> dict[str, Any]:
     return {
         "teacher": str(teacher), "student": str(folder / "student"), "packed": str(folder / "packed.safetensors"),
         "windows": str(folder / "windows.safetensors"), "signals": str(folder / "signals"), "batch": BATCH,
-        "rate": RATE, "warmup": WARMUP, "steps": steps, "threads": len(os.sched_getaffinity(0)),
+        "rate": RATE, "warmup": WARMUP, "steps": steps,
     }  # fmt: skip
 
 
@@ -115,9 +115,9 @@ def side_by_side(sides: dict[str, Side], steps: int) -> dict[str, dict[str, Any]
             side.end()
 
 
-def step_seconds(runs: list[dict[str, Any]]) -> list[float]:
+def step_seconds(runs: list[dict[str, Any]], clock: str = "step_s") -> list[float]:
     """Of the steps that count."""
-    return [seconds for run in runs for step, seconds in enumerate(run["step_s"]) if step % TURN >= WARM_UP]
+    return [seconds for run in runs for step, seconds in enumerate(run[clock]) if step % TURN >= WARM_UP]
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, float]:
@@ -128,9 +128,9 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def times_as_fast(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> float:
+def times_as_fast(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], clock: str = "step_s") -> float:
     """The median over the steps of how much longer the other side took for the same one."""
-    pairs = zip(step_seconds(ours), step_seconds(theirs), strict=True)
+    pairs = zip(step_seconds(ours, clock), step_seconds(theirs, clock), strict=True)
     return round(statistics.median(their_s / our_s for our_s, their_s in pairs), 3)
 
 
@@ -139,12 +139,12 @@ def gaps(curve: list[float], other: list[float]) -> list[float]:
     return [abs(a - b) / b for a, b in zip(curve, other, strict=True)]
 
 
-def compare(rounds: int, steps: int, precision: str) -> dict[str, Any]:
+def compare(rounds: int, steps: int, precision: str, threads: int) -> dict[str, Any]:
     """All rounds."""
     python, in_bf16 = environment("trl"), precision == "bf16"
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES if in_bf16 or side != "trl_bf16"}
     with tempfile.TemporaryDirectory() as name:
-        asked = {**prepare(Path(name), steps), "precision": precision}
+        asked = {**prepare(Path(name), steps), "precision": precision, "threads": threads}
         signals = Side(sys.executable, "flashstill_side.py", {**asked, "job": "build"})  # which takes no steps
         build = side_by_side({"signals": signals}, 0)["signals"]
         for turn in range(rounds):
@@ -165,6 +165,7 @@ def compare(rounds: int, steps: int, precision: str) -> dict[str, Any]:
     gap = gaps(curves["flashstill"], curves["trl"])
     ratios = {
         "tokens_per_s_ratio": times_as_fast(runs["flashstill"], runs["trl"]),
+        "processor_seconds_ratio": times_as_fast(runs["flashstill"], runs["trl"], "processor_s"),
         "peak_memory_ratio": round(ours["peak_bytes"] / theirs["peak_bytes"], 3),
         "tokens_per_s_ratio_signals_included": round(once / theirs["tokens_per_s"], 3),
     }
@@ -202,11 +203,12 @@ def main() -> None:
     parser.add_argument(
         "--precision", choices=("bf16", "fp32"), default="bf16", help="of matrix products of both sides"
     )
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each side")
     arguments = parser.parse_args()
     if arguments.rounds < 1 or arguments.steps < TURN or arguments.steps % TURN:
         parser.error(f"a round has whole turns of {TURN} steps: {arguments.steps} steps in {arguments.rounds} rounds")
     try:
-        found = compare(arguments.rounds, arguments.steps, arguments.precision)
+        found = compare(arguments.rounds, arguments.steps, arguments.precision, arguments.threads)
     except Unavailable as error:
         sys.exit(f"vs_trl: {error}")
     print(table(found), file=sys.stderr)

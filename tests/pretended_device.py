@@ -95,9 +95,9 @@ class Calls(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func == Tensor.device.__get__:
             return self.labels.of(args[0])
-        if func == Tensor.is_cuda.__get__:
+        if func == Tensor.is_cuda.__get__:  # type: ignore[attr-defined]
             return self.labels.of(args[0]).type == "cuda"
-        if func == Tensor.is_cpu.__get__:
+        if func == Tensor.is_cpu.__get__:  # type: ignore[attr-defined]
             return self.labels.of(args[0]) == CPU
         name = getattr(func, "__name__", "")
         if name in ("numpy", "__array__") and self.labels.of(args[0]) != CPU:

@@ -7,6 +7,7 @@ STOP: end after so many steps as if killed, with a checkpoint left.  Each proces
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import sys
@@ -81,7 +82,5 @@ def main(directory: Path, out: Path, steps: int, stop: int) -> None:
 
 if __name__ == "__main__":
     given = sys.argv[1:]
-    try:
+    with contextlib.suppress(Stopped):
         main(Path(given[0]), Path(given[1]), int(given[2]), int(given[3]) if len(given) > 3 else 0)
-    except Stopped:
-        pass

@@ -61,7 +61,7 @@ class TestPretendedDevice:
             assert there.cpu().device == here.device
             for wrong in (lambda: here + there, lambda: torch.cat([here, there]), lambda: here[there[0].long()]):
                 with pytest.raises(RuntimeError, match="tensors on cpu and cuda:0 meet"):
-                    wrong()
+                    wrong()  # type: ignore[no-untyped-call]
             with pytest.raises(TypeError, match="cannot be an array"):
                 there.numpy()
             with pytest.raises(RuntimeError, match="a generator of the CPU"):
@@ -70,12 +70,12 @@ class TestPretendedDevice:
     def test_gradients_stay_there(self) -> None:
         with pretended():
             weight = torch.ones(3, requires_grad=True, device="cuda")
-            (weight * torch.arange(3.0, device="cuda")).sum().backward()
+            (weight * torch.arange(3.0, device="cuda")).sum().backward()  # type: ignore[no-untyped-call]
             assert weight.grad is not None
             assert weight.grad.device == GPU
 
 
-ROUTES = {
+ROUTES: dict[str, dict[str, Any]] = {
     "depth by stored hidden states": {},
     "sampled signals": {"signals": "sampled"},
     "top-k signals": {"signals": "topk"},
@@ -106,7 +106,7 @@ def test_a_distillation_runs_where_the_student_does(
 ) -> None:
     """Signals, search, sampling, training and evaluation on a pretended GPU: no tensor is forgotten on the CPU, and the
     losses are those of the CPU."""
-    changes: dict[str, Any] = dict(ROUTES[route])
+    changes = dict(ROUTES[route])
     signals, tokens = changes.pop("signals", "hidden"), changes.pop("tokens", 1024)
     path = written(tmp_path / "distill.toml", tiny_teacher, text_file, signals, tokens)
     text = path.read_text().replace('"bf16"', '"fp32"')

@@ -54,7 +54,7 @@ def torch_steps(module: nn.Module) -> nn.Module:
 class TestMasters:
     @pytest.mark.parametrize("elements", [1, 4, 2**20])
     def test_steps_are_those_of_torch(self, elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(mixed_precision.PIECE_ELEMENTS, "cpu", elements)
+        monkeypatch.setattr(mixed_precision, "ON_CPU", elements)
         module = net()
         ours = MixedPrecisionAdamW(module, RECIPE)
         for step in range(STEPS):

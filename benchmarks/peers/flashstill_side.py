@@ -37,16 +37,16 @@ class Turns(Offline):
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self.began: list[float] = []
-        self.ended: list[float] = []
+        self.began: list[tuple[float, float]] = []
+        self.ended: list[tuple[float, float]] = []
 
     def batch(self, *given: Any) -> Batch:
         wait()
-        self.began.append(time.perf_counter())
+        self.began.append((time.perf_counter(), time.process_time()))
         return super().batch(*given)
 
     def after_step(self, *_: Any) -> dict[str, float]:
-        self.ended.append(time.perf_counter())
+        self.ended.append((time.perf_counter(), time.process_time()))
         return {}
 
 
@@ -67,8 +67,9 @@ def distil(asked: dict[str, Any]) -> dict[str, Any]:
             after_step=source.after_step,
         )  # fmt: skip
         rows = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
-    seconds = [end - start for start, end in zip(source.began, source.ended, strict=True)]
-    return {"step_s": seconds, "loss": [row["loss"] for row in rows]}
+    turns = list(zip(source.began, source.ended, strict=True))
+    seconds, processor = ([end[clock] - start[clock] for start, end in turns] for clock in (0, 1))
+    return {"step_s": seconds, "processor_s": processor, "loss": [row["loss"] for row in rows]}
 
 
 asked = json.loads(sys.argv[1])

@@ -40,14 +40,15 @@ def collate(entries):
 
 class Clock(TrainerCallback):
     def __init__(self):
-        self.seconds, self.losses = [], []
+        self.seconds, self.processor, self.losses = [], [], []
 
     def on_step_begin(self, *_, **__):
         wait()
-        self.started = time.perf_counter()
+        self.started, self.begun = time.perf_counter(), time.process_time()
 
     def on_step_end(self, *_, **__):
         self.seconds.append(time.perf_counter() - self.started)
+        self.processor.append(time.process_time() - self.begun)
 
     def on_log(self, args, state, control, logs=None, **__):
         if logs and "loss" in logs:
@@ -80,4 +81,4 @@ with tempfile.TemporaryDirectory() as folder:
         data_collator=collate, train_dataset=Dataset.from_dict({"input_ids": rows}),
     )  # fmt: skip
     trainer.train()
-report(step_s=clock.seconds, loss=clock.losses)
+report(step_s=clock.seconds, processor_s=clock.processor, loss=clock.losses)

@@ -63,7 +63,7 @@ class Joined(Mapping[str, Tensor]):
 
     def part(self, name: str, rows: slice) -> Tensor:
         """Some rows of a sharded tensor; only these are read."""
-        parts, first = [], 0
+        first, parts = 0, list[Tensor]()
         for share in self._shares:
             with safe_open(share, framework="pt") as opened:
                 own = opened.get_slice(name)
